@@ -1,0 +1,1 @@
+"""The wire formats of the conversation vocabulary, one module or package each."""

@@ -1,0 +1,188 @@
+"""The dialect seam: an endpoint decodes a body into an operation and encodes what came of it.
+
+Pure: time and ids come in as a `Stamp`, and one generic HTTP handler serves every endpoint of every dialect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from mullama.chat import inventory, types
+from mullama.errors import MullamaError
+from mullama.names import JSONValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A request as decoders see it. headers have lower-case names; path and query hold decoded strings."""
+
+    body: JSONValue = None
+    path: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """Identity and time of one request: `id` has at least 96 random bits in hex, `created` is unix seconds.
+
+    `version` is mullama's own. `context_size` is what one request to the model may use.
+    """
+
+    id: str
+    created: float
+    version: str = ""
+    context_size: int = 0
+
+
+# What stored responses of the Responses API can be asked for.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchResponse:
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteResponse:
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelResponse:
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListResponseItems:
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredResponse:
+    """A response object as it was sent, with the input items that led to it."""
+
+    id: str
+    body: Mapping[str, JSONValue]
+    items: tuple[Mapping[str, JSONValue], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fixed:
+    """An operation that needs no model: the reply is known already."""
+
+    reply: Reply
+
+
+Operation = (
+    types.ChatRequest
+    | types.CompletionRequest
+    | types.EmbedRequest
+    | types.RerankRequest
+    | types.CountRequest
+    | types.RenderRequest
+    | types.TokenizeRequest
+    | types.DetokenizeRequest
+    | inventory.ListModels
+    | inventory.ListRunning
+    | inventory.ShowModel
+    | inventory.LoadModel
+    | inventory.PullModel
+    | inventory.CreateModel
+    | inventory.CopyModel
+    | inventory.DeleteModel
+    | inventory.FindBlob
+    | FetchResponse
+    | DeleteResponse
+    | CancelResponse
+    | ListResponseItems
+    | Fixed
+)
+
+Result = (
+    types.Answer
+    | types.Vectors
+    | types.Ranking
+    | types.Tokens
+    | types.Text
+    | types.Count
+    | inventory.Inventory
+    | inventory.ModelCard
+    | inventory.Loaded
+    | inventory.TaskStatus
+    | inventory.Done
+    | StoredResponse
+)
+
+StreamEvent = types.Event | inventory.TaskStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """One whole answer. body None means empty; a str is sent as text, anything else as JSON."""
+
+    body: JSONValue = None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One event of a stream: `event` is the SSE event name; data that is a str is sent as it is ("[DONE]")."""
+
+    data: JSONValue
+    event: str | None = None
+    comment: bool = False
+
+
+class StreamEncoder(Protocol):
+    """Turns the events of one request into frames; holds what the wire format needs to remember.
+
+    Exactly one terminal frame comes of `feed(Completed)` or of `fail`; nothing after it.
+    """
+
+    media: Literal["text/event-stream", "application/x-ndjson"]
+
+    def feed(self, event: StreamEvent) -> Iterable[Frame]: ...
+
+    def fail(self, error: MullamaError) -> Iterable[Frame]: ...
+
+    def ping(self) -> Iterable[Frame]:
+        """What keeps the connection alive while nothing happens; may be nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One method and path (Starlette syntax). `stream` exists where the operation can stream.
+
+    access: infer needs a key that may use the model, admin one with that role, public none.
+    when: for a path that two dialects share, whether these request headers mean this one.
+    remember: what to keep of an answer for later requests (Responses), given the operation and its reply body.
+    raw: the body is bytes for the blob store, not JSON.
+    """
+
+    method: str
+    path: str
+    decode: Callable[[Call], Operation]
+    encode: Callable[[Any, Any, Stamp], Reply]
+    stream: Callable[[Any, Stamp], StreamEncoder] | None = None
+    access: Literal["infer", "admin", "public"] = "infer"
+    when: Callable[[Mapping[str, str]], bool] | None = None
+    summary: str = ""
+    request_schema: JSONValue = None
+    response_schema: JSONValue = None
+    raw: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """A family of clients: its endpoints, and how it says an error.
+
+    error: the reply for an error before the first byte; the second argument is the request id.
+    """
+
+    name: str
+    endpoints: tuple[Endpoint, ...]
+    error: Callable[[MullamaError, str], Reply]
+    sampling: types.Sampling = field(default_factory=types.Sampling)

@@ -1,0 +1,1 @@
+"""What runs a model: the seam, and one module or package per engine."""

@@ -1,0 +1,202 @@
+"""Every error mullama can raise, as one tree; each has a kind, a message that names the thing, and a hint.
+
+No error knows HTTP or exit codes: tables in `dialects` and `cli` translate the kind.
+
+    MullamaError
+    ├── Invalid              the input itself is wrong; sending it again will not help
+    │   ├── ManifestError    one or more problems in a manifest, each with its place
+    │   ├── BadWeights       a file that must not reach native code
+    │   ├── ContextOverflow  the prompt is longer than the context
+    │   └── Unsupported      a thing that mullama, or this model, cannot do
+    ├── NotFound             no such model, file, route or revision
+    ├── Denied               a key or permission is missing
+    ├── Conflict             somebody else holds or changed the thing (lock, stale plan, owned name)
+    ├── Refused              a guard, a protection or a preflight said no; nothing was changed
+    ├── Busy                 a queue is full or a rate is used up; trying later helps
+    ├── TooLarge             over a stated bound
+    ├── TransferFailed       a download failed or did not match its digest
+    ├── TimedOut             a deadline passed
+    ├── Unavailable          the server, hub or model cannot be reached now
+    │   └── EngineFailed     the process that runs a model died, hung or refused
+    └── Internal             a bug of ours
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+
+class Kind(StrEnum):
+    """The closed set that every table of statuses and exit codes covers."""
+
+    INVALID = "invalid"
+    NOT_FOUND = "not_found"
+    DENIED = "denied"
+    CONFLICT = "conflict"
+    REFUSED = "refused"
+    BUSY = "busy"
+    TOO_LARGE = "too_large"
+    TRANSFER = "transfer"
+    TIMEOUT = "timeout"
+    UNAVAILABLE = "unavailable"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a file something stands; line and column count from 1."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a manifest: the dotted path of the field, where it stands, what is wrong, what to do."""
+
+    path: str
+    place: Place | None
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.place}: " if self.place else ""
+        path = f"{self.path}: " if self.path else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{where}{path}{self.message}{hint}"
+
+
+class MullamaError(Exception):
+    """The root: catch this to catch everything that mullama raises on purpose."""
+
+    kind: ClassVar[Kind] = Kind.INTERNAL
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+
+class Invalid(MullamaError):
+    """The input is wrong. `field` names the offending part where there is one."""
+
+    kind = Kind.INVALID
+
+    def __init__(self, message: str, *, hint: str = "", field: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.field = field
+
+
+class ManifestError(Invalid):
+    """All the problems of one manifest at once."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("\n".join(str(p) for p in problems))
+        self.problems = problems
+
+
+class BadWeights(Invalid):
+    """A GGUF file that is truncated, damaged or of a kind that llama.cpp cannot load."""
+
+
+class ContextOverflow(Invalid):
+    """The prompt has more tokens than a request may use."""
+
+    def __init__(self, prompt_tokens: int, context_size: int) -> None:
+        super().__init__(
+            f"the prompt has {prompt_tokens} tokens, the context {context_size}",
+            hint="shorten the prompt, or raise context.size of the model in the manifest",
+        )
+        self.prompt_tokens = prompt_tokens
+        self.context_size = context_size
+
+
+class Unsupported(Invalid):
+    """Asked of a model, or of mullama, that cannot do it; the message says why."""
+
+
+class NotFound(MullamaError):
+    """`name` is what was asked for, `near` the names that come closest."""
+
+    kind = Kind.NOT_FOUND
+
+    def __init__(
+        self, message: str, *, hint: str = "", name: str = "", near: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message, hint=hint or (f"did you mean {' or '.join(near)}?" if near else ""))
+        self.name = name
+        self.near = near
+
+
+class Denied(MullamaError):
+    """`authenticated` tells a wrong or missing key (False) from a key without the right (True)."""
+
+    kind = Kind.DENIED
+
+    def __init__(self, message: str, *, hint: str = "", authenticated: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.authenticated = authenticated
+
+
+class Conflict(MullamaError):
+    kind = Kind.CONFLICT
+
+
+class Refused(MullamaError):
+    kind = Kind.REFUSED
+
+
+class Busy(MullamaError):
+    """`retry_after` is in seconds; `limited` is True when a rate, not a queue, was the reason."""
+
+    kind = Kind.BUSY
+
+    def __init__(
+        self, message: str, *, hint: str = "", retry_after: float = 1.0, limited: bool = False
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+        self.limited = limited
+
+
+class TooLarge(MullamaError):
+    kind = Kind.TOO_LARGE
+
+
+class TransferFailed(MullamaError):
+    kind = Kind.TRANSFER
+
+
+class TimedOut(MullamaError):
+    kind = Kind.TIMEOUT
+
+
+class Unavailable(MullamaError):
+    kind = Kind.UNAVAILABLE
+
+    def __init__(self, message: str, *, hint: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class EngineFailed(Unavailable):
+    """The worker process died, hung or could not load; `report` holds its last lines."""
+
+    def __init__(
+        self, message: str, *, hint: str = "", retry_after: float | None = None, report: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint, retry_after=retry_after)
+        self.report = report
+
+
+class Internal(MullamaError):
+    kind = Kind.INTERNAL

@@ -1,0 +1,243 @@
+"""Small frozen values that name things: models, digests, and where weights come from.
+
+Text from outside becomes one of these or an `Invalid` error; nothing else may be joined into a path.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Union
+
+from mullama.errors import Invalid
+
+JSONValue = Union[
+    None, bool, int, float, str, Sequence["JSONValue"], Mapping[str, "JSONValue"]
+]
+
+_SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
+_MODEL = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT}){{0,3}}(?::{_SEGMENT})?")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_QUANT = re.compile(
+    r"(?:UD-)?(?:(?:I?Q[1-8]|TQ[12])(?:_[0-9A-Z]+)*|BF16|F16|F32|MXFP4(?:_MOE)?)", re.IGNORECASE
+)
+_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelName:
+    """A name that clients can call, such as `qwen3:8b`; compared without regard to case."""
+
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> ModelName:
+        """The name, or `Invalid` for anything that could mean something else on a disk or in a URL."""
+        if unicodedata.normalize("NFC", text) != text or not _MODEL.fullmatch(text):
+            raise Invalid(
+                f"{text[:80]!r} is not a model name",
+                hint="letters, digits, '.', '_' and '-', begun by a letter or digit; "
+                "at most four parts joined by '/', then ':tag'",
+            )
+        return cls(text)
+
+    @property
+    def key(self) -> str:
+        """What two names are compared by; `name:latest` is `name`, as Ollama's clients expect."""
+        return self.text.casefold().removesuffix(":latest")
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """A SHA-256 of a file's bytes, written `sha256:` and 64 lower-case hex digits."""
+
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> Digest:
+        if not _DIGEST.fullmatch(text):
+            raise Invalid(f"{text[:80]!r} is not a digest", hint="sha256: and 64 lower-case hex digits")
+        return cls(text)
+
+    @property
+    def hex(self) -> str:
+        return self.text.removeprefix("sha256:")
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltinRef:
+    """Weights that ship inside the package: `builtin:tiny`."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"builtin:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class PathRef:
+    """A file, the first of a split set, or a folder, as written in the manifest."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+
+@dataclass(frozen=True, slots=True)
+class HubRef:
+    """`hf:org/repo[:file|:QUANT][@revision]`; at most one of `file` and `quant` is set."""
+
+    repo: str
+    file: str | None = None
+    quant: str | None = None
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        pick = self.file or self.quant
+        return f"hf:{self.repo}" + (f":{pick}" if pick else "") + (
+            f"@{self.revision}" if self.revision else ""
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryRef:
+    """`ollama:[host/][namespace/]model[:tag]` with the registry's defaults filled in."""
+
+    host: str
+    namespace: str
+    model: str
+    tag: str
+
+    def __str__(self) -> str:
+        return f"ollama:{self.host}/{self.namespace}/{self.model}:{self.tag}"
+
+
+@dataclass(frozen=True, slots=True)
+class UrlRef:
+    """An `https://` address of one GGUF file (or the first of a split set)."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+
+@dataclass(frozen=True, slots=True)
+class AliasRef:
+    """A short name of the alias table, such as `llama3.2:1b` or `llama3.2:1b-q8`."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+SourceRef = BuiltinRef | PathRef | HubRef | RegistryRef | UrlRef | AliasRef
+
+REGISTRY_HOST = "registry.ollama.ai"
+
+
+def parse_source(text: str) -> SourceRef:
+    """What `from:` says, by its form alone: nothing is looked up.
+
+    A path is anything that begins with `/`, `./`, `../` or `~`, has a drive letter, or ends in `.gguf`.
+    """
+    if not text or any(ord(c) < 32 for c in text):
+        raise Invalid("a source must be one line of text", hint="for example builtin:tiny or hf:org/repo")
+    scheme, _, rest = text.partition(":")
+    if scheme == "builtin":
+        return BuiltinRef(_segment(rest, text))
+    if scheme == "hf":
+        return _hub(rest, text)
+    if text.startswith(("hf.co/", "huggingface.co/")):
+        return _hub(text.partition("/")[2], text)
+    if scheme == "ollama":
+        return _registry(rest, text)
+    if scheme in ("https", "http", "file", "s3"):
+        return _url(text)
+    if text.startswith(("/", "./", "../", "~", ".\\", "\\")) or re.match(r"[A-Za-z]:[\\/]", text):
+        return PathRef(text)
+    if text.lower().endswith(".gguf"):
+        return PathRef(text)
+    ModelName.parse(text)
+    return AliasRef(text)
+
+
+def near(wanted: str, names: Iterable[str]) -> tuple[str, ...]:
+    """At most three of `names` that look like `wanted`, best first: for hints."""
+    return tuple(difflib.get_close_matches(wanted, sorted(names), n=3, cutoff=0.6))
+
+
+def _segment(text: str, whole: str) -> str:
+    if not re.fullmatch(_SEGMENT, text):
+        raise Invalid(f"{whole!r} is not a source", hint="for example builtin:tiny")
+    return text
+
+
+def _hub(rest: str, whole: str) -> HubRef:
+    spec, _, revision = rest.partition("@")
+    repo, _, pick = spec.partition(":")
+    if not _REPO.fullmatch(repo) or ".." in repo:
+        raise Invalid(f"{whole!r} does not name a repository", hint="hf:org/repo[:file|:QUANT][@revision]")
+    if revision and (not _REVISION.fullmatch(revision) or ".." in revision):
+        raise Invalid(f"{revision!r} is not a revision", hint="a branch, a tag or a commit")
+    file, quant = (None, None)
+    if pick:
+        if _QUANT.fullmatch(pick):
+            quant = pick.upper()
+        else:
+            file = repo_file(pick)
+    return HubRef(repo, file, quant, revision or None)
+
+
+def repo_file(path: str) -> str:
+    """A file's path inside a repository, checked by the rules of POSIX and Windows alike."""
+    parts = path.split("/")
+    bad = any(
+        part in ("", ".", "..") or len(part) > 255 or re.search(r'[\\:*?"<>|\x00-\x1f]', part)
+        for part in parts
+    )
+    if bad or len(parts) > 16:
+        raise Invalid(f"{path[:120]!r} is not a file name inside a repository")
+    return path
+
+
+def _registry(rest: str, whole: str) -> RegistryRef:
+    name, _, tag = rest.rpartition(":") if ":" in rest.rsplit("/", 1)[-1] else (rest, "", "latest")
+    parts = name.split("/")
+    host, namespace, model = (
+        (REGISTRY_HOST, "library", parts[0])
+        if len(parts) == 1
+        else (REGISTRY_HOST, parts[0], parts[1])
+        if len(parts) == 2
+        else (parts[0], parts[1], "/".join(parts[2:]))
+    )
+    ok = (
+        re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._:-]{0,349}", host)
+        and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,79}", namespace)
+        and re.fullmatch(_SEGMENT, model)
+        and re.fullmatch(_SEGMENT, tag)
+    )
+    if not ok:
+        raise Invalid(f"{whole!r} is not a registry name", hint="ollama:[host/][namespace/]model[:tag]")
+    return RegistryRef(host, namespace, model, tag)
+
+
+def _url(text: str) -> UrlRef:
+    if not re.fullmatch(r"https?://[^\s/@]+/\S+", text):
+        raise Invalid(
+            f"{text[:120]!r} is not an address that mullama fetches from",
+            hint="https://host/file.gguf; no user name in it, and never s3: or file:",
+        )
+    return UrlRef(text)

@@ -1,0 +1,1 @@
+"""What would change: pure comparison of wish, applied and observed."""

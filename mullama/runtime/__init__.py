@@ -1,0 +1,1 @@
+"""Models alive on this machine."""

@@ -1,0 +1,1 @@
+"""HTTP: one generic handler, guards, and the operator's endpoints."""

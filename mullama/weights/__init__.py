@@ -1,0 +1,1 @@
+"""What a GGUF file tells, without loading it."""
