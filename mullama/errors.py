@@ -132,7 +132,9 @@ class NotFound(MullamaError):
     def __init__(
         self, message: str, *, hint: str = "", name: str = "", near: tuple[str, ...] = ()
     ) -> None:
-        super().__init__(message, hint=hint or (f"did you mean {' or '.join(near)}?" if near else ""))
+        super().__init__(
+            message, hint=hint or (f"did you mean {' or '.join(near)}?" if near else "")
+        )
         self.name = name
         self.near = near
 

@@ -269,6 +269,13 @@ class Engine(Protocol):
         """What can change on a live context: thread count and adapter scales."""
         ...
 
+    def declare_prefixes(self, name: str, prefixes: tuple[Prefix, ...]) -> None:
+        """Replace the declared prefixes of a live context; `step` computes the new ones when idle.
+
+        A changed system prompt is live: it must not need a new context.
+        """
+        ...
+
     def close_context(self, name: str) -> None:
         """Cancel what still runs in it and free it; closing twice does nothing."""
         ...
