@@ -1,0 +1,138 @@
+"""The cost table: what a change of each manifest field costs, and the comparison that reads it.
+
+The table is the one place that says so: `diff` prints it, the reference page and the JSON Schema are generated
+from it, and a completeness test fails for a field without a line. Nothing is live by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mullama.manifest.spec import Manifest, Model
+from mullama.manifest.tree import block_to_tree
+from mullama.names import JSONValue
+from mullama.plan.steps import Cost, FieldChange
+
+# The longest matching prefix decides. `*` stands for one key of a map; a list is compared as a whole.
+COSTS: Mapping[str, Cost] = {
+    "mullama": Cost.NONE,
+    "metadata": Cost.NONE,
+    "server.listen": Cost.PROCESS,
+    "server.tls": Cost.PROCESS,
+    "server.dialects": Cost.LIVE,
+    "server.cors": Cost.LIVE,
+    "server.allowed_hosts": Cost.LIVE,
+    "server.limits": Cost.LIVE,
+    "auth": Cost.LIVE,
+    "sources": Cost.NONE,
+    "hardware.budget": Cost.LIVE,
+    "hardware.profiles": Cost.NONE,
+    "groups": Cost.LIVE,
+    "routes": Cost.LIVE,
+    "moved": Cost.NONE,
+    "prune": Cost.NONE,
+    "sync": Cost.LIVE,
+    "observability": Cost.LIVE,
+    "models.*.description": Cost.NONE,
+    "models.*.from": Cost.FILES,
+    "models.*.digest": Cost.FILES,
+    "models.*.mmproj": Cost.FILES,
+    "models.*.draft": Cost.FILES,
+    "models.*.gpu": Cost.WEIGHTS,
+    "models.*.memory": Cost.WEIGHTS,
+    "models.*.context": Cost.CONTEXT,
+    "models.*.context.threads": Cost.LIVE,
+    "models.*.adapters": Cost.CONTEXT,
+    "models.*.adapters.scale": Cost.LIVE,
+    "models.*.task": Cost.CONTEXT,
+    "models.*.limits": Cost.LIVE,
+    # A context has as many sequences as it was made with, so this one limit makes a new context.
+    "models.*.limits.parallel": Cost.CONTEXT,
+    "models.*.system": Cost.LIVE,
+    "models.*.template": Cost.LIVE,
+    "models.*.messages": Cost.LIVE,
+    "models.*.parameters": Cost.LIVE,
+    "models.*.license": Cost.LIVE,
+    "models.*.dialects": Cost.LIVE,
+    "models.*.residency": Cost.LIVE,
+    "models.*.requires": Cost.LIVE,
+    "models.*.probe": Cost.NONE,
+    "models.*.rollout": Cost.NONE,
+    "models.*.protect": Cost.NONE,
+}
+
+SENSITIVE = ("auth.keys.*.secret", "sources.hf.token")
+
+
+def cost_of(path: str) -> Cost:
+    """The cost of a field by its dotted path, model names written as `*`; KeyError for an unlisted field."""
+    parts = path.split(".")
+    for length in range(len(parts), 0, -1):
+        if (cost := COSTS.get(".".join(parts[:length]))) is not None:
+            return cost
+    raise KeyError(path)
+
+
+def compare_models(old: Model, new: Model) -> tuple[FieldChange, ...]:
+    """Every field that differs, with what it costs; empty exactly when the two are equal."""
+    before, after = _model_leaves(old), _model_leaves(new)
+    return tuple(_changes(before, after, "models.*."))
+
+
+def compare_rest(old: Manifest, new: Manifest) -> dict[str, tuple[FieldChange, ...]]:
+    """What differs outside the models, by top-level block (`server`, `auth`, `routes`, …)."""
+    before, after = block_to_tree(old), block_to_tree(new)
+    found: dict[str, tuple[FieldChange, ...]] = {}
+    for block in before:
+        if block in ("models", "mullama"):
+            continue
+        changes = tuple(
+            _changes(dict(_leaves(before[block], block)), dict(_leaves(after[block], block)), "")
+        )
+        if changes:
+            found[block] = changes
+    return found
+
+
+def dearest(changes: Sequence[FieldChange]) -> Cost:
+    """The cost of a set of changes: its dearest, NONE for the empty set."""
+    return max((change.cost for change in changes), key=lambda cost: cost.rank, default=Cost.NONE)
+
+
+def _changes(
+    before: Mapping[str, JSONValue], after: Mapping[str, JSONValue], prefix: str
+) -> Iterator[FieldChange]:
+    for path in sorted({*before, *after}):
+        if before.get(path) != after.get(path):
+            sensitive = any(_matches(prefix + path, pattern) for pattern in SENSITIVE)
+            yield FieldChange(
+                path=path,
+                before=None if sensitive else before.get(path),
+                after=None if sensitive else after.get(path),
+                cost=cost_of(prefix + path),
+                sensitive=sensitive,
+            )
+
+
+def _matches(path: str, pattern: str) -> bool:
+    parts, wanted = path.split("."), pattern.split(".")
+    return len(parts) >= len(wanted) and all(w in ("*", p) for p, w in zip(parts, wanted, strict=False))
+
+
+def _model_leaves(model: Model) -> dict[str, JSONValue]:
+    tree = block_to_tree(model)
+    adapters = tree.pop("adapters")
+    leaves = dict(_leaves(tree, ""))
+    leaves["adapters"] = [adapter["from"] for adapter in adapters] or None
+    leaves["adapters.scale"] = [adapter["scale"] for adapter in adapters] or None
+    return leaves
+
+
+def _leaves(tree: Any, path: str) -> Iterator[tuple[str, JSONValue]]:
+    """(dotted path, value) of everything that is not a map; an empty map is a leaf without a value."""
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from _leaves(value, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, tree
