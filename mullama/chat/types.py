@@ -468,12 +468,19 @@ class Count:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraint:
-    """A grammar that the engine enforces on tokens: llguidance's Lark or JSON-grammar text.
+    """A grammar that the engine enforces on tokens: llguidance's Lark text, with a rule `start`.
 
-    `triggers`: when set, the grammar binds only after one of these strings was generated (tool calls);
-    empty, it binds from the first token, or after `after` was generated (the end of thinking).
+    after: nothing is enforced, no trigger counts, and no end token may be chosen before this text was
+    generated (the end of thinking); None binds from the first token.
+    triggers: when set, the grammar binds only once one of these strings was generated, from the character
+    after it on (it may end inside a token). Once matched, it rests until the next trigger if `repeat`,
+    else the turn ends. Without triggers the grammar covers the whole answer to its end.
+    markers: (rule, text) pairs that the grammar uses but leaves to the engine, which alone knows the
+    vocabulary: `rule: <[id]>` where the text is one special token, else `rule: "text"`.
     """
 
     grammar: str
     triggers: tuple[str, ...] = ()
     after: str | None = None
+    markers: tuple[tuple[str, str], ...] = ()
+    repeat: bool = True
