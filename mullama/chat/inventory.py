@@ -79,13 +79,21 @@ class FindBlob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoreBlob:
+    """The request's body is a file to keep under this digest; answered by Done, found when it was there already."""
+
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
     """What is known of one model.
 
     size: bytes of its files. digest: of the weights, `sha256:…`, or "" when not fetched. modified: unix seconds.
     parameter_size and quantization as people write them ("8.0B", "Q4_K_M"). context_size: what one request
     may use; train_context: what the file declares. capabilities: completion, tools, thinking, insert,
-    embedding, vision. expires: unix seconds, None while not loaded, infinity for ever. metadata: the file's own keys.
+    embedding, vision. thinking_levels: what `think` may be, the default first, empty when unknown.
+    parallel: requests that decode together. expires: unix seconds, None while not loaded, infinity for ever. metadata: the file's own keys.
     """
 
     name: str
@@ -102,6 +110,9 @@ class ModelCard:
     embedding_length: int = 0
     vocabulary: int = 0
     capabilities: tuple[str, ...] = ()
+    thinking_levels: tuple[bool | str, ...] = ()
+    bos_text: str = ""
+    eos_text: str = ""
     description: str = ""
     license: str = ""
     system: str = ""
@@ -118,6 +129,7 @@ class ModelCard:
     loaded: bool = False
     state: str = ""
     active: int = 0
+    parallel: int = 0
     memory: int = 0
     memory_gpu: int = 0
     gpu_layers: int = 0

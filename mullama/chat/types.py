@@ -171,6 +171,7 @@ class Generation:
     max_tokens: the most tokens to generate, None for as many as the limits allow, -1 likewise.
     logprobs: None for none, else how many alternatives per token (0 to 20).
     think: None as the model does by default; a level is one of low, medium, high, max.
+    think_optional: a model that cannot think (or cannot stop) goes on as it can instead of an error.
     keep_alive: seconds to stay loaded after the answer; 0 unload at once; negative for ever; None as declared.
     context_size: what the client asked for as num_ctx; a hint, never a reason to load again.
     ignore_eos goes on after an end token. cache False computes the whole prompt anew.
@@ -186,6 +187,7 @@ class Generation:
     logprobs: int | None = None
     format: ResponseFormat | None = None
     think: bool | str | None = None
+    think_optional: bool = False
     keep_alive: float | None = None
     context_size: int | None = None
     ignore_eos: bool = False
@@ -219,6 +221,7 @@ class CompletionRequest(Generation):
     suffix: what must follow (fill in the middle). raw: no template is applied.
     system, template, images: only with Ollama's generate, where the prompt is a user's turn.
     echo: the prompt is part of the answer, with its logprobs when asked.
+    want_context: `Completed.context` is asked for.
     """
 
     prompts: tuple[str | tuple[int, ...], ...]
@@ -230,6 +233,7 @@ class CompletionRequest(Generation):
     context: tuple[int, ...] = ()
     echo: bool = False
     truncate: bool = False
+    want_context: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,7 +299,10 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenLogprob:
-    """A token's text and bytes, its natural-log probability, and its likeliest alternatives."""
+    """A token's text and bytes, its natural-log probability, and its likeliest alternatives.
+
+    logprob: nan where there is none (the first token of an echoed prompt).
+    """
 
     id: int
     text: str

@@ -29,12 +29,28 @@ class Stamp:
     """Identity and time of one request: `id` has at least 96 random bits in hex, `created` is unix seconds.
 
     `version` is mullama's own. `context_size` is what one request to the model may use.
+    Ids of everything in an answer are made of `id` with a prefix and, where there are many, a counter.
     """
 
     id: str
     created: float
     version: str = ""
     context_size: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseRequest(types.ChatRequest):
+    """A request of the Responses API: a conversation, and what its answer and its successors need of it.
+
+    previous: the id of the stored response that comes before; None, or already merged by `Endpoint.resume`.
+    items: the input items as the client sent them, after those of the responses before.
+    store: whether the answer is to be kept. echo: request fields that the response object repeats.
+    """
+
+    previous: str | None = None
+    items: tuple[Mapping[str, JSONValue], ...] = ()
+    store: bool = True
+    echo: Mapping[str, JSONValue] = field(default_factory=dict)
 
 
 # What stored responses of the Responses API can be asked for.
@@ -69,7 +85,10 @@ class StoredResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fixed:
-    """An operation that needs no model: the reply is known already."""
+    """An operation that needs no model: the reply is known already, but for what `encode` adds of the stamp.
+
+    The server calls `encode(operation, None, stamp)` and sends what comes of it.
+    """
 
     reply: Reply
 
@@ -92,6 +111,7 @@ Operation = (
     | inventory.CopyModel
     | inventory.DeleteModel
     | inventory.FindBlob
+    | inventory.StoreBlob
     | FetchResponse
     | DeleteResponse
     | CancelResponse
@@ -156,10 +176,19 @@ class StreamEncoder(Protocol):
 class Endpoint:
     """One method and path (Starlette syntax). `stream` exists where the operation can stream.
 
+    decode, encode and `stream` may raise any `MullamaError`. `encode` and `stream` get the operation
+    as it was decoded: its `model` is what the client sent, and the answer says the same name. An
+    answer is streamed when `stream` exists and the operation's own `stream` is True; operations
+    without that field never stream. A model of "" means the default model.
+
     access: infer needs a key that may use the model, admin one with that role, public none.
-    when: for a path that two dialects share, whether these request headers mean this one.
-    remember: what to keep of an answer for later requests (Responses), given the operation and its reply body.
-    raw: the body is bytes for the blob store, not JSON.
+    when: for a path that dialects share, whether these request headers mean this one. Among the
+    endpoints of one method and path the first whose `when` is true wins, then the first without
+    `when`, then the first.
+    resume: joins a ResponseRequest whose `previous` is set to that stored response.
+    remember: what to keep of an answer, None for nothing, given the operation and the body of its
+    reply, or the data of its stream's last frame. The id of a stored response is `resp_` + `Stamp.id`.
+    raw: the body is bytes for the blob store, not JSON; the operation is a StoreBlob.
     """
 
     method: str
@@ -169,6 +198,8 @@ class Endpoint:
     stream: Callable[[Any, Stamp], StreamEncoder] | None = None
     access: Literal["infer", "admin", "public"] = "infer"
     when: Callable[[Mapping[str, str]], bool] | None = None
+    resume: Callable[[Any, StoredResponse], Operation] | None = None
+    remember: Callable[[Any, JSONValue], StoredResponse | None] | None = None
     summary: str = ""
     request_schema: JSONValue = None
     response_schema: JSONValue = None
@@ -180,9 +211,13 @@ class Dialect:
     """A family of clients: its endpoints, and how it says an error.
 
     error: the reply for an error before the first byte; the second argument is the request id.
+    id_header: the header that carries the request id, on every reply, also on streams.
+    prefixes: beginnings of paths that belong to it, so that an unknown path is answered in its words.
     """
 
     name: str
     endpoints: tuple[Endpoint, ...]
     error: Callable[[MullamaError, str], Reply]
+    id_header: str = "x-request-id"
+    prefixes: tuple[str, ...] = ()
     sampling: types.Sampling = field(default_factory=types.Sampling)
