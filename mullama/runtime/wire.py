@@ -1,0 +1,161 @@
+"""The messages between the server and a worker: frames of JSON, and the engine's values as JSON.
+
+A frame is a 4-byte little-endian length and UTF-8 JSON. A message is an object with a `t` (its kind). The
+engine's dataclasses travel as `[class name, {field: value}]`; pieces of text, which are most of the traffic,
+have a shorter form. Lengths are bounded, and a message that does not decode is an error of the other side.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from enum import StrEnum
+from functools import cache
+from typing import Any
+
+from mullama.chat.types import Constraint, Sampling, TokenLogprob
+from mullama.engines import base
+from mullama.errors import EngineFailed
+
+PROTOCOL = 1
+MAX_FRAME = 64 * 1024 * 1024
+
+_CLASSES: dict[str, type] = {
+    cls.__name__: cls
+    for cls in (
+        base.Adapter, base.WeightsOptions, base.Prefix, base.ContextOptions, base.EngineFacts, base.ContextFacts,
+        base.Generate, base.Embed, base.Begun, base.Prefilled, base.Piece, base.Ended, base.Embedded, base.Failed,
+        base.EngineStats, base.EngineChoice, Sampling, Constraint, TokenLogprob,
+    )
+}  # fmt: skip
+
+
+def pack(message: dict[str, Any]) -> bytes:
+    """One frame."""
+    body = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return struct.pack("<I", len(body)) + body
+
+
+class Unpacker:
+    """Bytes in any cuts → whole messages."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
+        """The messages that are complete now; raises `EngineFailed` on a frame that cannot be one."""
+        self._buffer += data
+        start = 0
+        while len(self._buffer) - start >= 4:
+            (size,) = struct.unpack_from("<I", self._buffer, start)
+            if size > MAX_FRAME:
+                raise EngineFailed(f"the worker sent a frame of {size} bytes")
+            if len(self._buffer) - start - 4 < size:
+                break
+            body = self._buffer[start + 4 : start + 4 + size]
+            start += 4 + size
+            yield _message(body)
+        del self._buffer[:start]
+
+
+def _message(body: bytes | bytearray) -> dict[str, Any]:
+    try:
+        message = json.loads(body)
+    except ValueError as error:
+        raise EngineFailed("the worker sent a message that is not JSON") from error
+    if not isinstance(message, dict) or "t" not in message:
+        raise EngineFailed("the worker sent a message without a kind")
+    return message
+
+
+def dump(value: Any) -> Any:
+    """A value of the engine seam as JSON."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return [type(value).__name__, {f.name: dump(getattr(value, f.name)) for f in _fields(type(value))}]
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, tuple | list):
+        return [dump(item) for item in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return {"float": repr(value)}
+    return value
+
+
+def load(cls: type, tree: Any) -> Any:
+    """The inverse of `dump` for a dataclass of the seam; raises `EngineFailed` when the tree is not one."""
+    try:
+        return _build(cls, tree)
+    except (KeyError, TypeError, ValueError) as error:
+        raise EngineFailed(f"the worker sent a {cls.__name__} that does not decode: {error}") from error
+
+
+def dump_outputs(outputs: Sequence[base.Output]) -> list[Any]:
+    """What one step produced; a piece without logprobs is `[id, text, count]`."""
+    return [
+        [out.id, out.text, out.count]
+        if isinstance(out, base.Piece) and not out.logprobs and not out.echo
+        else dump(out)
+        for out in outputs
+    ]
+
+
+def load_output(tree: list[Any]) -> base.Output:
+    if isinstance(tree[0], int):
+        return base.Piece(id=tree[0], text=tree[1], count=tree[2])
+    cls = _CLASSES.get(tree[0])
+    if cls is None:
+        raise EngineFailed(f"the worker sent an unknown {tree[0]!r}")
+    return typing.cast(base.Output, load(cls, tree))
+
+
+def _build(cls: type, tree: Any) -> Any:
+    name, values = tree
+    if name != cls.__name__:
+        raise ValueError(f"a {name} where a {cls.__name__} was due")
+    hints = _hints(cls)
+    return cls(**{key: _convert(hints[key], value) for key, value in values.items()})
+
+
+def _convert(hint: Any, value: Any) -> Any:
+    """A JSON value as the annotation wants it: tuples, nested classes, bytes, enums, infinities."""
+    if isinstance(value, dict) and set(value) == {"float"}:
+        return float(value["float"])
+    origin = typing.get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        return _convert_union(typing.get_args(hint), value)
+    if origin is tuple:
+        inner = typing.get_args(hint)
+        if len(inner) == 2 and inner[1] is Ellipsis:
+            return tuple(_convert(inner[0], item) for item in value)
+        return tuple(_convert(kind, item) for kind, item in zip(inner, value, strict=True))
+    if isinstance(hint, type):
+        if is_dataclass(hint):
+            return _build(hint, value)
+        if issubclass(hint, StrEnum):
+            return hint(value)
+        if hint is bytes:
+            return bytes.fromhex(value)
+    return value
+
+
+def _convert_union(options: tuple[Any, ...], value: Any) -> Any:
+    if value is None or isinstance(value, str):
+        return value
+    for option in options:
+        if isinstance(value, list) and (typing.get_origin(option) is tuple or is_dataclass(option)):
+            return _convert(option, value)
+    return value
+
+
+@cache
+def _fields(cls: type) -> tuple[Any, ...]:
+    return fields(cls)
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
