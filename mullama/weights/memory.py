@@ -1,0 +1,249 @@
+"""How many bytes a set of weights and its contexts need, per device: arithmetic over facts, no measuring.
+
+Sources of the formulas, all in llama.cpp: layers to devices, `load_tensors` (the input stays in main memory,
+the output counts as one more layer and leaves first); cache sizes, `llama_kv_cache` (cells x elements of the
+layer x bytes of the type), its sliding part, `llama_kv_cache_iswa` (window x sequences + micro-batch cells,
+in steps of 256), `llama_memory_recurrent` (float32 state per sequence). The compute buffer has no closed form;
+`compute_bytes` says what it counts, and the tests compare it with measured loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from mullama.errors import Invalid
+from mullama.weights.facts import WeightFacts
+from mullama.weights.tensors import BY_NAME
+
+CACHE_TYPES: Final = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
+_STEP: Final = 256
+_RUNTIME: Final = 40 * 1024**2
+"""What a worker process holds beside weights and contexts (interpreter, libraries): measured, 41 MB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """Where weights are put. gpu_layers: how many of `layers + 1` leave main memory, the output first; -1
+    for all. devices: GPUs in use; tensor_split: each device's share, empty for equal ones."""
+
+    gpu_layers: int = 0
+    devices: int = 1
+    split: Literal["none", "layer", "row"] = "layer"
+    main_gpu: int = 0
+    tensor_split: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextShape:
+    """One context. size: tokens of one request, 0 for the trained context; parallel: requests at once.
+
+    outputs: logits computed per decode, 0 for one of each token of a micro-batch.
+    """
+
+    size: int = 0
+    parallel: int = 1
+    batch: int = 512
+    ubatch: int = 512
+    kv_k: str = "f16"
+    kv_v: str = "f16"
+    flash: bool = True
+    outputs: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceNeed:
+    """Bytes on one GPU."""
+
+    weights: int = 0
+    kv: int = 0
+    compute: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.kv + self.compute
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryNeed:
+    """Bytes in main memory and on each GPU. contexts: cache and compute bytes of each context, all devices."""
+
+    weights_ram: int
+    kv_ram: int
+    compute_ram: int
+    gpus: tuple[DeviceNeed, ...] = ()
+    contexts: tuple[int, ...] = ()
+
+    @property
+    def weights(self) -> int:
+        return self.weights_ram + self.weights_gpu
+
+    @property
+    def weights_gpu(self) -> int:
+        return sum(gpu.weights for gpu in self.gpus)
+
+    @property
+    def kv(self) -> int:
+        return self.kv_ram + sum(gpu.kv for gpu in self.gpus)
+
+    @property
+    def compute(self) -> int:
+        return self.compute_ram + sum(gpu.compute for gpu in self.gpus)
+
+    @property
+    def ram(self) -> int:
+        """Main memory, with the worker process itself."""
+        return self.weights_ram + self.kv_ram + self.compute_ram + _RUNTIME
+
+    @property
+    def gpu(self) -> int:
+        return sum(gpu.total for gpu in self.gpus)
+
+    @property
+    def total(self) -> int:
+        return self.ram + self.gpu
+
+
+def need(facts: WeightFacts, shape: Shape, contexts: Sequence[ContextShape]) -> MemoryNeed:
+    """What loading `facts` as `shape` says and opening `contexts` takes. A context's cache lies where its
+    layers lie; its compute buffer is counted once per device that holds a layer, and once in main memory."""
+    places = layer_devices(facts, shape)
+    weights = _weights(facts, shape, places)
+    ram = [weights[0], 0, 0]
+    gpus = [[size, 0, 0] for size in weights[1:]]
+    sizes = []
+    for context in contexts:
+        caches, compute = layer_bytes(facts, context), compute_bytes(facts, context)
+        for layer, size in enumerate(caches):
+            (ram if places[layer] is None else gpus[places[layer] or 0])[1] += size
+        used = {place for place in places if place is not None}
+        for device in used:
+            gpus[device][2] += compute
+        ram[2] += compute if not used or None in places else _host_buffers(facts, context)
+        sizes.append(sum(caches) + compute)
+    return MemoryNeed(
+        weights_ram=ram[0],
+        kv_ram=ram[1],
+        compute_ram=ram[2],
+        gpus=tuple(DeviceNeed(weights=w, kv=kv, compute=c) for w, kv, c in gpus),
+        contexts=tuple(sizes),
+    )
+
+
+def layer_devices(facts: WeightFacts, shape: Shape) -> tuple[int | None, ...]:
+    """The GPU of each layer and, last, of the output; None is main memory."""
+    count = facts.layers + 1
+    wanted = count if shape.gpu_layers < 0 else min(shape.gpu_layers, count)
+    if wanted == 0 or shape.devices == 0:
+        return (None,) * count
+    first = count - wanted
+    borders = _borders(shape)
+    return tuple(None if place < first else _device(shape, borders, (place - first) / wanted) for place in range(count))
+
+
+def _borders(shape: Shape) -> tuple[float, ...]:
+    """Cumulated shares of the devices, the last one 1."""
+    shares = shape.tensor_split[: shape.devices] or (1.0,) * shape.devices
+    total = sum(shares)
+    if total <= 0 or min(shares) < 0:
+        raise Invalid("gpu.tensor_split must hold shares of 0 and more, one at least greater than 0")
+    found, so_far = [], 0.0
+    for share in shares:
+        so_far += share
+        found.append(so_far / total)
+    return tuple(found)
+
+
+def _device(shape: Shape, borders: tuple[float, ...], position: float) -> int:
+    if shape.split == "none":
+        return shape.main_gpu
+    return next((device for device, border in enumerate(borders) if position < border), len(borders) - 1)
+
+
+def _weights(facts: WeightFacts, shape: Shape, places: tuple[int | None, ...]) -> list[int]:
+    """Bytes in main memory, then per device. Tied embeddings are stored twice when the output leaves."""
+    sizes = [0] * (1 + max(shape.devices, 1))
+    sizes[0] += facts.input_bytes
+    output = facts.output_bytes
+    if facts.tied and places[-1] is not None:
+        output += facts.input_bytes
+    for place, size in zip(places, (*(layer.weights for layer in facts.per_layer), output), strict=True):
+        sizes[0 if place is None else place + 1] += size
+    return sizes
+
+
+def context_cells(context: ContextShape, train_context: int) -> int:
+    """Cells of a unified cache: one per token of every request that may run at once, in steps of 256."""
+    return _padded((context.size or train_context) * max(1, context.parallel))
+
+
+def layer_bytes(facts: WeightFacts, context: ContextShape) -> tuple[int, ...]:
+    """Bytes of cache and state of each layer."""
+    cells = context_cells(context, facts.train_context)
+    sequences = max(1, context.parallel)
+    sliding = _padded(min(cells, facts.window * sequences + context.ubatch))
+    return tuple(
+        _cache(layer.key + layer.index, context.kv_k, sliding if layer.slides else cells)
+        + _cache(layer.value, context.kv_v, sliding if layer.slides else cells)
+        + layer.state * 4 * sequences
+        for layer in facts.per_layer
+    )
+
+
+def _cache(elements: int, kind: str, cells: int) -> int:
+    stored = BY_NAME.get(kind.upper())
+    if stored is None or kind not in CACHE_TYPES:
+        raise Invalid(f"{kind!r} is not a cache type", hint=f"one of {', '.join(CACHE_TYPES)}")
+    rows = -(-elements // stored.block) * stored.block
+    return stored.size(rows) * cells
+
+
+def compute_bytes(facts: WeightFacts, context: ContextShape) -> int:
+    """An estimate of one compute buffer, from what is alive at once in the graph of one micro-batch.
+
+    The larger of the output (logits in float32 beside the last hidden state) and the widest block (the
+    hidden states and the feed-forward rows, or without flash attention the scores of all heads over all
+    cells), plus the attention mask, the inputs, and for each sequence one row of logits that is kept.
+    """
+    tokens = max(1, min(context.ubatch, context.batch))
+    outputs = min(context.outputs or tokens, tokens)
+    cells = context_cells(context, facts.train_context) if facts.cached else tokens
+    width, heads = facts.embedding_length, max(facts.heads, default=0)
+    forward = max(facts.feed_forward, default=0)
+    output = 4 * (outputs * facts.vocabulary + 2 * tokens * width)
+    block = 4 * tokens * (4 * width + 3 * forward)
+    scores = 0 if context.flash else 4 * tokens * cells * heads
+    attention = scores + 4 * tokens * 4 * width
+    mask = tokens * cells * (6 if context.flash else 4)
+    kept = 4 * facts.vocabulary * max(1, context.parallel)
+    return max(output, block, attention) + mask + kept
+
+
+def _host_buffers(facts: WeightFacts, context: ContextShape) -> int:
+    """Main memory of a context whose layers are all elsewhere: inputs, mask and the kept logits."""
+    tokens = max(1, min(context.ubatch, context.batch))
+    cells = context_cells(context, facts.train_context)
+    return 4 * tokens * (facts.embedding_length + cells) + 4 * facts.vocabulary * max(1, context.parallel)
+
+
+def largest_context(facts: WeightFacts, shape: Shape, context: ContextShape, ram: int) -> int:
+    """The largest `size` with which this one context still needs at most `ram` bytes of main memory, in steps
+    of 256 up to the trained context; 0 when none does."""
+    low, high = 0, max(1, facts.train_context // _STEP)
+    while low < high:
+        middle = (low + high + 1) // 2
+        tried = _sized(context, middle * _STEP)
+        low, high = (middle, high) if need(facts, shape, (tried,)).ram <= ram else (low, middle - 1)
+    return low * _STEP
+
+
+def _sized(context: ContextShape, size: int) -> ContextShape:
+    return ContextShape(
+        size=size, parallel=context.parallel, batch=context.batch, ubatch=context.ubatch, kv_k=context.kv_k,
+        kv_v=context.kv_v, flash=context.flash, outputs=context.outputs,
+    )  # fmt: skip
+
+
+def _padded(cells: int) -> int:
+    return -(-cells // _STEP) * _STEP

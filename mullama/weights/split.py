@@ -1,0 +1,30 @@
+"""Names of split sets: `name-00001-of-00003.gguf` and its siblings are one set of weights."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from mullama.errors import Invalid
+
+_PART: Final = re.compile(
+    r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<end>\.gguf)", re.IGNORECASE | re.DOTALL
+)
+MAX_PARTS: Final = 999
+
+
+def split_name(name: str) -> tuple[str, ...]:
+    """The names of all parts, in order, of the set that `name` is one part of; `(name,)` when it is whole."""
+    match = _PART.fullmatch(name)
+    if match is None:
+        return (name,)
+    number, count = int(match["number"]), int(match["count"])
+    if not 1 <= number <= count <= MAX_PARTS:
+        raise Invalid(f"{name[-80:]!r} is part {number} of {count}, which cannot be")
+    return tuple(f"{match['stem']}-{part:05d}-of-{count:05d}{match['end']}" for part in range(1, count + 1))
+
+
+def stem(name: str) -> str:
+    """The name without `.gguf` and without the part number: what two parts of one set have in common."""
+    match = _PART.fullmatch(name)
+    return match["stem"] if match else re.sub(r"\.gguf$", "", name, flags=re.IGNORECASE)

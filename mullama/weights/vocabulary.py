@@ -1,0 +1,173 @@
+"""Checks the vocabulary of a header: what a damaged one does to a tokenizer in native code is refused here."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Final
+
+from mullama.errors import BadWeights
+from mullama.weights.facts import SpecialToken
+from mullama.weights.keys import Keys
+from mullama.weights.gguf import Array
+
+TOKENS: Final = "tokenizer.ggml.tokens"
+MERGES: Final = "tokenizer.ggml.merges"
+SCORES: Final = "tokenizer.ggml.scores"
+TYPES: Final = "tokenizer.ggml.token_type"
+
+MAX_TOKENS: Final = 2**21
+_BYTE: Final = re.compile(rb"<0x[0-9A-Fa-f]{2}>")
+_BYTE_TYPE: Final = 6
+_NONE: Final = 2**32 - 1
+_WITHOUT: Final = ("none", "no_vocab")
+_BY_MERGES: Final = ("gpt2", "hybriddna", "whitespace", "gemma4")
+_BY_SCORES: Final = ("llama", "t5")
+_KNOWN: Final = (*_WITHOUT, *_BY_MERGES, *_BY_SCORES, "bert", "rwkv", "plamo2")
+_NEWLINES: Final = (b"\\n", b"\n")
+
+_ROLES: Final = {
+    "bos": "bos_token_id", "eos": "eos_token_id", "eot": "eot_token_id", "eom": "eom_token_id",
+    "unk": "unknown_token_id", "sep": "seperator_token_id", "pad": "padding_token_id", "cls": "cls_token_id",
+    "mask": "mask_token_id", "fim_pre": "fim_pre_token_id", "fim_suf": "fim_suf_token_id",
+    "fim_mid": "fim_mid_token_id", "fim_pad": "fim_pad_token_id", "fim_rep": "fim_rep_token_id",
+    "fim_sep": "fim_sep_token_id",
+}  # fmt: skip
+_OLD_ROLES: Final = {"fim_pre": "prefix_token_id", "fim_suf": "suffix_token_id", "fim_mid": "middle_token_id"}
+_BY_TEXT: Final = {
+    "eot": (b"<|eot_id|>", b"<|im_end|>", b"<|end|>", b"<end_of_turn>", b"<|endoftext|>", b"<EOT>",
+            "<｜end▁of▁sentence｜>".encode()),
+    "fim_pre": (b"<|fim_prefix|>", b"<fim-prefix>", b"<fim_prefix>", "<｜fim▁begin｜>".encode(), b"<PRE>",
+                "▁<PRE>".encode(), b"<|code_prefix|>", b"<|prefix|>"),
+    "fim_suf": (b"<|fim_suffix|>", b"<fim-suffix>", b"<fim_suffix>", "<｜fim▁hole｜>".encode(), b"<SUF>",
+                "▁<SUF>".encode(), b"<|code_suffix|>", b"<|suffix|>"),
+    "fim_mid": (b"<|fim_middle|>", b"<fim-middle>", b"<fim_middle>", "<｜fim▁end｜>".encode(), b"<MID>",
+                "▁<MID>".encode(), b"<|code_middle|>", b"<|middle|>"),
+}  # fmt: skip
+"""Texts by which llama.cpp recognises a role that no key names."""
+
+
+def check_vocabulary(keys: Keys) -> tuple[int, tuple[SpecialToken, ...]]:
+    """The number of tokens and those with a role; raises `BadWeights` for what would break a tokenizer."""
+    model = keys.text("tokenizer.ggml.model")
+    if model not in _KNOWN:
+        raise BadWeights(f"key tokenizer.ggml.model is {model!r}", hint=f"known are {', '.join(_KNOWN)}")
+    if model in _WITHOUT:
+        return keys.whole("{}.vocab_size", 0, high=MAX_TOKENS), ()
+    tokens = _tokens(keys)
+    _scores(keys, model, len(tokens))
+    types = _types(keys, len(tokens))
+    ids = _unique(tokens)
+    _bytes(model, tokens, types, ids)
+    _fits(keys, model, ids)
+    return len(tokens), _special(keys, tokens, ids)
+
+
+def _tokens(keys: Keys) -> list[bytes]:
+    value = keys.get(TOKENS)
+    if not isinstance(value, Array) or value.kind != "string":
+        raise BadWeights(f"key {TOKENS} is missing" if value is None else str(keys.wrong(TOKENS, "texts")))
+    keys.within(TOKENS, value.count, 1, MAX_TOKENS)
+    tokens = value.strings()
+    try:
+        # a newline cannot be inside a character, so this checks every token by itself, in one call
+        b"\n".join(tokens).decode()
+    except UnicodeDecodeError as error:
+        raise BadWeights(_not_text(tokens), hint="the vocabulary is damaged: fetch the file again") from error
+    return tokens
+
+
+def _not_text(tokens: list[bytes]) -> str:
+    for number, token in enumerate(tokens):
+        try:
+            token.decode()
+        except UnicodeDecodeError:
+            return f"token {number} of {TOKENS} is not UTF-8: {token[:40]!r}"
+    return f"{TOKENS} is not UTF-8"
+
+
+def _scores(keys: Keys, model: str, count: int) -> None:
+    value = keys.get(SCORES)
+    if value is None:
+        if model in _BY_SCORES:
+            raise BadWeights(f"a {model!r} tokenizer needs {SCORES}, which is missing")
+        return
+    if not isinstance(value, Array) or value.kind not in ("float32", "int32"):
+        raise keys.wrong(SCORES, "an array of float32 or int32")
+    if value.count != count:
+        raise BadWeights(f"{SCORES} has {value.count} elements for {count} tokens")
+    if any(map(math.isnan, value.numbers())):
+        raise BadWeights(f"{SCORES} holds a value that is not a number")
+
+
+def _types(keys: Keys, count: int) -> tuple[int, ...]:
+    value = keys.get(TYPES)
+    if value is None:
+        return ()
+    if not isinstance(value, Array) or value.kind != "int32":
+        raise keys.wrong(TYPES, "an array of int32")
+    if value.count != count:
+        raise BadWeights(f"{TYPES} has {value.count} elements for {count} tokens")
+    return keys.integers(TYPES)
+
+
+def _unique(tokens: list[bytes]) -> dict[bytes, int]:
+    """Token to id. Empty tokens may repeat: llama.cpp gives each a text of its own."""
+    ids = dict(zip(tokens, range(len(tokens)), strict=True))
+    if len(ids) + max(0, tokens.count(b"") - 1) == len(tokens):
+        return ids
+    first: dict[bytes, int] = {}
+    for number, token in enumerate(tokens):
+        if token and first.setdefault(token, number) != number:
+            text = token.decode()[:40]
+            raise BadWeights(
+                f"tokens {first[token]} and {number} of {TOKENS} are both {text!r}",
+                hint="the vocabulary is damaged: fetch the file again",
+            )
+    return ids
+
+
+def _bytes(model: str, tokens: list[bytes], types: tuple[int, ...], ids: dict[bytes, int]) -> None:
+    for number, kind in enumerate(types if _BYTE_TYPE in types else ()):
+        if kind == _BYTE_TYPE and not _BYTE.fullmatch(tokens[number]):
+            raise BadWeights(
+                f"token {number} is of byte type but reads {tokens[number].decode()[:40]!r}, not like '<0x0A>'"
+            )
+    if model not in ("llama", "plamo2"):
+        return
+    for value in range(256):
+        single = bytes([value])
+        if b"<0x%02X>" % value not in ids and (model == "plamo2" or single not in ids):
+            raise BadWeights(
+                f"a {model!r} tokenizer needs the byte token <0x{value:02X}>, which the vocabulary lacks",
+                hint="tokenizer.ggml.model does not fit the vocabulary",
+            )
+
+
+def _fits(keys: Keys, model: str, ids: dict[bytes, int]) -> None:
+    if model in _BY_MERGES and not (keys.text("tokenizer.ggml.pre") == "kimi-k2" and not keys.has(MERGES)):
+        merges = keys.get(MERGES)
+        if not isinstance(merges, Array) or merges.kind != "string":
+            raise BadWeights(f"a {model!r} tokenizer needs {MERGES}, an array of texts")
+    if model == "rwkv" and not any(newline in ids for newline in _NEWLINES):
+        raise BadWeights("an 'rwkv' tokenizer needs a token for the newline, which the vocabulary lacks")
+    if model == "bert" and keys.whole("tokenizer.ggml.unknown_token_id", 100, high=_NONE) >= len(ids):
+        raise BadWeights("a 'bert' tokenizer needs an unknown token inside the vocabulary")
+
+
+def _special(keys: Keys, tokens: list[bytes], ids: dict[bytes, int]) -> tuple[SpecialToken, ...]:
+    found: dict[str, int] = {}
+    for role, key in (*_OLD_ROLES.items(), *_ROLES.items()):
+        number = keys.whole(f"tokenizer.ggml.{key}", _NONE, high=_NONE)
+        if number == _NONE:
+            continue
+        if number >= len(tokens):
+            raise BadWeights(f"key tokenizer.ggml.{key} is {number}, the vocabulary has {len(tokens)} tokens")
+        found[role] = number
+    for role, texts in _BY_TEXT.items():
+        known = next((ids[text] for text in texts if text in ids), None)
+        if role not in found and known is not None:
+            found[role] = known
+    return tuple(
+        SpecialToken(role=role, id=number, text=tokens[number].decode()) for role, number in sorted(found.items())
+    )
