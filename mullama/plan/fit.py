@@ -1,0 +1,149 @@
+"""What a model needs of this machine, and whether it fits: arithmetic over the manifest and the header facts.
+
+Where the manifest leaves a choice open (`gpu.layers: auto`, no `context.size`), the choice is made here, so that
+the plan, the preflight and the load all see the same numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from mullama.errors import Invalid
+from mullama.manifest.spec import Budget, Gpu, Model, share_of
+from mullama.plan.observed import Machine
+from mullama.weights.facts import WeightFacts
+from mullama.weights.memory import ContextShape, MemoryNeed, Shape
+from mullama.weights.memory import need as memory_need
+
+DEFAULT_CONTEXT = 8192
+"""Tokens per request where the manifest says nothing and the model was trained on at least as many."""
+
+_GPU_HEADROOM = 512 * 1024**2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """Bytes over all devices: the weights, which models may share, and one context."""
+
+    weights: int
+    context: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.context
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where layers go: how many leave main memory (-1 all), and each GPU's share (empty: equal)."""
+
+    layers: int = 0
+    tensor_split: tuple[float, ...] = ()
+
+
+def context_size(model: Model, facts: WeightFacts | None) -> int:
+    """Tokens that one request may use."""
+    if model.context.size is not None:
+        return model.context.size
+    trained = facts.train_context if facts and facts.train_context else DEFAULT_CONTEXT
+    return min(trained, DEFAULT_CONTEXT)
+
+
+def context_shape(model: Model, facts: WeightFacts | None) -> ContextShape:
+    context = model.context
+    return ContextShape(
+        size=context_size(model, facts),
+        parallel=model.limits.parallel,
+        batch=context.batch,
+        ubatch=context.ubatch or context.batch,
+        kv_k=context.kv.k,
+        kv_v=context.kv.v,
+        flash=context.flash_attention != "off",
+    )
+
+
+def placement(model: Model, facts: WeightFacts | None, machine: Machine | None) -> Placement:
+    """`gpu.layers` as numbers: a map gives each GPU's layers, `all` every one, `auto` as many as fit."""
+    gpu, gpus = model.gpu, machine.gpus if machine else ()
+    match gpu.layers:
+        case "all":
+            return Placement(layers=-1, tensor_split=gpu.tensor_split)
+        case "auto":
+            return Placement(layers=_automatic(model, facts, machine) if gpus else 0, tensor_split=gpu.tensor_split)
+        case int(count):
+            return Placement(layers=count, tensor_split=gpu.tensor_split)
+        case per_device:
+            return _by_device(per_device, len(gpus))
+
+
+def _by_device(layers: dict[str, int], devices: int) -> Placement:
+    """{"0": 30, "1": 18} is 48 layers in shares of 30 and 18."""
+    if devices and (beyond := [d for d in layers if int(d) >= devices]):
+        raise Invalid(
+            f"gpu.layers names GPU {beyond[0]}, this machine has {devices}", hint="GPUs are numbered from 0"
+        )
+    count = max((int(device) for device in layers), default=-1) + 1
+    shares = tuple(float(layers.get(str(device), 0)) for device in range(count))
+    return Placement(layers=sum(layers.values()), tensor_split=shares)
+
+
+def _automatic(model: Model, facts: WeightFacts | None, machine: Machine | None) -> int:
+    """The most layers whose weights, cache and buffers fit the free memory of every GPU."""
+    if facts is None or machine is None:
+        return -1
+    free = [free for _, _, free in machine.gpus]
+    shape, contexts = _shape(model.gpu, Placement(layers=-1), len(free)), [context_shape(model, facts)]
+    for layers in range(facts.layers + 1, 0, -1):
+        found = memory_need(facts, replace(shape, gpu_layers=layers), contexts)
+        used = (gpu.weights + gpu.kv + gpu.compute for gpu in found.gpus)
+        if all(need + _GPU_HEADROOM <= have for need, have in zip(used, free, strict=False)):
+            return layers
+    return 0
+
+
+def _shape(gpu: Gpu, place: Placement, devices: int) -> Shape:
+    return Shape(
+        gpu_layers=place.layers,
+        devices=devices,
+        split=gpu.split,
+        main_gpu=gpu.main,
+        tensor_split=place.tensor_split,
+    )
+
+
+def detailed_need(model: Model, facts: WeightFacts, machine: Machine | None) -> MemoryNeed:
+    """The need per device; see `weights.memory`."""
+    devices = len(machine.gpus) if machine else 0
+    shape = _shape(model.gpu, placement(model, facts, machine), devices)
+    return memory_need(facts, shape, [context_shape(model, facts)])
+
+
+def need(model: Model, facts: WeightFacts | None, machine: Machine | None) -> Need | None:
+    """The need over all devices, None when the header is not known yet."""
+    if facts is None:
+        return None
+    place = placement(model, facts, machine)
+    return _need(facts, _shape(model.gpu, place, len(machine.gpus) if machine else 0), context_shape(model, facts))
+
+
+@lru_cache(maxsize=256)
+def _need(facts: WeightFacts, shape: Shape, context: ContextShape) -> Need:
+    """Cached, because many models of one manifest often share weights and shape."""
+    found = memory_need(facts, shape, [context])
+    weights = found.weights_ram + sum(gpu.weights for gpu in found.gpus)
+    return Need(weights=weights, context=sum(found.contexts))
+
+
+def room_for_both(new: Need, *, heavy: bool, machine: Machine) -> bool:
+    """Whether the new fits beside what runs now: weights too when they are loaded again."""
+    wanted = new.total if heavy else new.context
+    free = machine.ram_available + sum(free for _, _, free in machine.gpus)
+    return machine.ram_total == 0 or wanted <= free
+
+
+def ram_budget(budget: Budget, machine: Machine) -> int | None:
+    """Bytes that all models together may take in main memory; None when the manifest sets no bound."""
+    if budget.ram is None:
+        return None
+    return max(0, share_of(budget.ram, machine.ram_total) - budget.reserve)

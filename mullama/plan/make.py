@@ -1,0 +1,238 @@
+"""Wish against what was applied and what is observed: the one place that decides what would change.
+
+For each model, in the manifest's order:
+
+1. not applied before                     add        (cause wish)
+2. applied under another name (`moved`)   rename, with whatever else changed
+3. applied, and its fields differ         update, or replace when weights or files must be loaded again
+4. applied, and equal                     nothing, unless the world differs: repair (cause drift)
+5. applied, and no longer in the manifest remove
+
+Then what differs outside the models, block by block. Equal wishes and a world in order make the empty plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from mullama.errors import Place
+from mullama.manifest.spec import Manifest, Model
+from mullama.manifest.tree import manifest_revision, revision
+from mullama.plan.changes import compare_models, compare_rest, dearest
+from mullama.plan.fit import Need, need, room_for_both
+from mullama.plan.observed import KnownFiles, LiveModel, Observed
+from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step
+
+EMPTY = Manifest(mullama="v1")
+_NOTHING = KnownFiles(source="")
+
+
+def make_plan(wish: Manifest, observed: Observed, places: Mapping[str, Place] | None = None) -> Plan:
+    """The steps from what is to what is wished; `places` says where in a file each dotted path stands."""
+    applied = observed.applied
+    old = applied.manifest if applied else EMPTY
+    steps = [
+        *_model_steps(old, wish, observed, places or {}),
+        *_rest_steps(old, wish, observed, places or {}),
+        *_server_drift(observed),
+    ]
+    return Plan(
+        base=applied.revision if applied else "",
+        wish=manifest_revision(wish),
+        generation=(applied.generation if applied else 0) + 1,
+        steps=tuple(steps),
+        complete=all(s.bytes_download is not None for s in steps if s.action is not Action.REMOVE),
+    )
+
+
+def _model_steps(old: Manifest, wish: Manifest, observed: Observed, places: Mapping[str, Place]) -> Iterator[Step]:
+    renamed = {m.to: m.from_ for m in wish.moved if m.from_ in old.models and m.from_ not in wish.models}
+    for name, model in wish.models.items():
+        before = old.models.get(name) or old.models.get(renamed.get(name, ""))
+        if before is None:
+            step: Step | None = _added(name, model, observed)
+        elif changes := _effective(compare_models(before, model), before, model, observed):
+            step = _changed(name, before, model, changes, observed)
+        else:
+            step = _drifted(name, model, observed)
+        if name in renamed and name not in old.models:
+            step = _renamed(name, renamed[name], step)
+        if step is not None:
+            yield replace(step, place=_place(places, f"models.{name}", step))
+    for name in old.models:
+        if name not in wish.models and name not in renamed.values():
+            yield _removed(name, old.models[name], observed)
+
+
+def _place(places: Mapping[str, Place], path: str, step: Step) -> Place | None:
+    """Where the first changed field stands, else the model itself."""
+    for change in step.changes:
+        parts = change.path.split(".")
+        for length in range(len(parts), 0, -1):
+            if found := places.get(".".join((path, *parts[:length]))):
+                return found
+    return places.get(path)
+
+
+def _effective(
+    changes: tuple[FieldChange, ...], before: Model, after: Model, observed: Observed
+) -> tuple[FieldChange, ...]:
+    """The same bytes by another address cost nothing."""
+    old, new = _files(before, observed), _files(after, observed)
+    same = old.digest is not None and old.digest == new.digest
+    return tuple(
+        replace(change, cost=Cost.NONE) if same and change.path in ("from", "digest") else change
+        for change in changes
+    )
+
+
+def _files(model: Model, observed: Observed) -> KnownFiles:
+    return observed.files.get(model.from_, _NOTHING)
+
+
+def _download(files: KnownFiles) -> int | None:
+    return 0 if files.stored else files.size
+
+
+def _added(name: str, model: Model, observed: Observed) -> Step:
+    files = _files(model, observed)
+    memory = need(model, files.facts, observed.machine)
+    when = "load at start" if model.residency.load == "at_start" else "load on demand"
+    return Step(
+        subject=name,
+        kind="model",
+        action=Action.ADD,
+        cause=Cause.WISH,
+        cost=Cost.WEIGHTS if files.stored else Cost.FILES,
+        detail=when if files.stored else f"pull, {when}",
+        changes=(FieldChange(path="from", before=None, after=model.from_, cost=Cost.FILES),),
+        bytes_download=_download(files),
+        memory_before=0,
+        memory_after=memory.total if memory else None,
+    )
+
+
+def _changed(
+    name: str, before: Model, after: Model, changes: tuple[FieldChange, ...], observed: Observed
+) -> Step:
+    cost = dearest(changes)
+    files = _files(after, observed)
+    old_need = need(before, _files(before, observed).facts, observed.machine)
+    new_need = need(after, files.facts, observed.machine)
+    heavy = cost.rank >= Cost.WEIGHTS.rank
+    loaded = _is_loaded(observed.live, name) and cost.rank >= Cost.CONTEXT.rank
+    pause = loaded and not _both_fit(old_need, new_need, heavy, observed)
+    return Step(
+        subject=name,
+        kind="model",
+        action=Action.REPLACE if heavy else Action.UPDATE,
+        cause=Cause.WISH,
+        cost=cost,
+        changes=changes,
+        detail=_how(cost, pause=pause, stored=files.stored),
+        bytes_download=_download(files) if cost is Cost.FILES else 0,
+        memory_before=old_need.total if old_need else None,
+        memory_after=new_need.total if new_need else None,
+        pause=pause,
+    )
+
+
+def _how(cost: Cost, *, pause: bool, stored: bool) -> str:
+    match cost:
+        case Cost.NONE:
+            return "recorded"
+        case Cost.LIVE:
+            return "next request"
+        case Cost.CONTEXT:
+            return "does not fit twice: pause" if pause else "new context, no pause"
+        case Cost.WEIGHTS | Cost.FILES | Cost.PROCESS:
+            load = "does not fit twice: pause" if pause else "load beside, no pause"
+            return load if stored or cost is not Cost.FILES else f"pull, {load}"
+
+
+def _is_loaded(live: Mapping[str, LiveModel] | None, name: str) -> bool:
+    return live is not None and name in live and live[name].state in ("ready", "degraded", "loading")
+
+
+def _both_fit(old: Need | None, new: Need | None, heavy: bool, observed: Observed) -> bool:
+    """Whether the new can stand beside the old; unknown sizes are tried, and the load itself will say."""
+    if old is None or new is None or observed.machine is None:
+        return True
+    return room_for_both(new, heavy=heavy, machine=observed.machine)
+
+
+def _drifted(name: str, model: Model, observed: Observed) -> Step | None:
+    """What the world has done to a model whose wish did not change."""
+    files = _files(model, observed)
+    live = observed.live.get(name) if observed.live is not None else None
+    if not files.stored and observed.applied is not None:
+        detail, cost = "files are gone: pull", Cost.FILES
+    elif observed.live is None:
+        return None
+    elif live is None:
+        detail, cost = "unknown to the server: load", Cost.WEIGHTS
+    elif live.revision != revision(model):
+        detail, cost = f"an older revision serves ({live.message or live.reason})", Cost.WEIGHTS
+    elif live.state in ("failed", "degraded"):
+        detail, cost = f"{live.message or live.reason}: load again", Cost.WEIGHTS
+    elif live.state in ("absent", "idle") and _should_be_loaded(model):
+        detail, cost = "unloaded outside mullama: load", Cost.WEIGHTS
+    else:
+        return None
+    return Step(
+        subject=name, kind="model", action=Action.REPAIR, cause=Cause.DRIFT, cost=cost, detail=detail,
+        bytes_download=_download(files) if cost is Cost.FILES else 0,
+    )  # fmt: skip
+
+
+def _should_be_loaded(model: Model) -> bool:
+    ttl = model.residency.ttl
+    return model.residency.load == "at_start" and (ttl is None or ttl == float("inf"))
+
+
+def _renamed(name: str, old_name: str, step: Step | None) -> Step:
+    """A rename keeps the weights loaded; when more than the name changed, that step tells it."""
+    if step is not None and step.cause is Cause.WISH:
+        return replace(step, renamed_from=old_name)
+    return Step(
+        subject=name, kind="model", action=Action.RENAME, cause=Cause.WISH, cost=Cost.LIVE,
+        detail=f"was {old_name}, stays loaded", renamed_from=old_name,
+    )  # fmt: skip
+
+
+def _removed(name: str, model: Model, observed: Observed) -> Step:
+    memory = need(model, _files(model, observed).facts, observed.machine)
+    return Step(
+        subject=name,
+        kind="model",
+        action=Action.REMOVE,
+        cause=Cause.WISH,
+        cost=Cost.WEIGHTS,
+        detail="not in the manifest: unload, files kept",
+        memory_before=memory.total if memory else None,
+        memory_after=0,
+        destructive=True,
+    )
+
+
+def _rest_steps(old: Manifest, wish: Manifest, observed: Observed, places: Mapping[str, Place]) -> Iterator[Step]:
+    if observed.applied is None:
+        return
+    for block, changes in compare_rest(old, wish).items():
+        cost = dearest(changes)
+        step = Step(
+            subject=block, kind="block", action=Action.UPDATE, cause=Cause.WISH, cost=cost, changes=changes,
+            detail="new listeners; those that stay are not closed" if cost is Cost.PROCESS else _how(
+                cost, pause=False, stored=True),
+        )  # fmt: skip
+        yield replace(step, place=places.get(changes[0].path) or places.get(block))
+
+
+def _server_drift(observed: Observed) -> Iterator[Step]:
+    """Something was applied, but nobody serves it."""
+    if observed.live is None and observed.applied is not None and observed.applied.manifest.models:
+        yield Step(
+            subject="server", kind="server", action=Action.REPAIR, cause=Cause.DRIFT, cost=Cost.PROCESS,
+            detail="not running: start, load what loads at start",
+        )  # fmt: skip

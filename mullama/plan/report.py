@@ -1,0 +1,277 @@
+"""A plan as people and their tools read it: lines of text, Markdown for a pull request, annotations for a build.
+
+Nothing here decides anything: every fact is in the plan. Text of a manifest may hold any character, so each value
+is written as JSON and each character that a terminal could act on is escaped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, assert_never
+
+from mullama.errors import Place
+from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step
+
+MARKDOWN_LIMIT = 60_000
+_VALUE_LIMIT = 40
+_GAP = "  "
+_MARKDOWN = str.maketrans(
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"} | {mark: f"\\{mark}" for mark in "\\`*_[]|#"}
+)
+
+Tone = Literal["add", "update", "replace", "remove", "repair", "plain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of text, and the tone that a view may colour it by."""
+
+    text: str
+    tone: Tone = "plain"
+
+
+# Values
+
+
+def size(count: int) -> str:
+    """Bytes as people read them: `139 MiB`, `4.1 GiB`."""
+    number, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(number) < 1024 or unit == "TiB":
+            break
+        number /= 1024
+    digits = 0 if unit == "B" or abs(number) >= 100 else 1
+    return f"{number:.{digits}f}".removesuffix(".0") + f" {unit}"
+
+
+def printable(text: str) -> str:
+    """The text with every character that is not printed as itself written as its escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def value(tree: object) -> str:
+    """A value of the manifest on one line, cut when it is long; `-` where there is none."""
+    if tree is None:
+        return "-"
+    bare = isinstance(tree, str) and bool(tree) and not any(c.isspace() or c in "\"'" for c in tree)
+    text = printable(str(tree) if bare else json.dumps(tree, ensure_ascii=False))
+    return text if len(text) <= _VALUE_LIMIT else text[: _VALUE_LIMIT - 1] + "…"
+
+
+def change(item: FieldChange) -> str:
+    """`context.size 8192 -> 16384`, or only the name of a field whose sides are secret."""
+    path = printable(item.path)
+    return f"{path} changed" if item.sensitive else f"{path} {value(item.before)} -> {value(item.after)}"
+
+
+# Steps
+
+
+def _cost(step: Step) -> str:
+    if step.cause is Cause.DRIFT:
+        return "drift"
+    return "" if step.action is Action.REMOVE else step.cost.value
+
+
+def _whats(step: Step) -> tuple[str, ...]:
+    """The lines of the third column: the source of what is new, each field that changes, or the step in words."""
+    if step.action is Action.ADD and step.changes:
+        return (_source(step),)
+    renamed = (f"was {printable(step.renamed_from)}",) if step.renamed_from else ()
+    changes = renamed + tuple(change(item) for item in step.changes)
+    return changes if step.changes else (printable(step.detail),)
+
+
+def _source(step: Step) -> str:
+    source = value(step.changes[0].after)
+    if step.bytes_download is None:
+        return f"{source} (size not known)"
+    return f"{source} ({size(step.bytes_download)})" if step.bytes_download else source
+
+
+def _effect(step: Step) -> str:
+    """The last column: memory, what there is to fetch, and how the step goes about it."""
+    facts: list[str] = []
+    if step.memory_before is not None and step.memory_after is not None:
+        delta = step.memory_after - step.memory_before
+        facts += [("+" if delta > 0 else "-") + size(abs(delta))] if delta else []
+    if step.action is not Action.ADD and step.bytes_download:
+        facts.append(f"download {size(step.bytes_download)}")
+    if step.changes:
+        facts.append(printable(step.detail))
+    return ", ".join(fact for fact in facts if fact)
+
+
+def _tone(step: Step) -> Tone:
+    match step.action:
+        case Action.ADD:
+            return "add"
+        case Action.UPDATE | Action.RENAME:
+            return "update"
+        case Action.REPLACE:
+            return "replace"
+        case Action.REMOVE:
+            return "remove"
+        case Action.REPAIR:
+            return "repair"
+        case _ as never:
+            assert_never(never)
+
+
+def _rows(plan: Plan) -> list[tuple[Tone, tuple[str, str, str, str]]]:
+    rows: list[tuple[Tone, tuple[str, str, str, str]]] = []
+    for step in plan.steps:
+        sign = "!" if step.cause is Cause.DRIFT else step.action.sign
+        first, *more = _whats(step)
+        head = f"{sign} {printable(step.subject)}"
+        rows.append((_tone(step), (head, _cost(step), first, _effect(step))))
+        rows += [(_tone(step), ("", "", what, "")) for what in more]
+    return rows
+
+
+def lines(plan: Plan) -> tuple[Line, ...]:
+    """The plan in columns, then its warnings, then one line that counts."""
+    rows = _rows(plan)
+    widths = [max((len(cells[i]) for _, cells in rows), default=0) for i in range(3)]
+    table = [
+        Line(
+            _GAP.join([*(cells[i].ljust(widths[i]) for i in range(3)), cells[3]]).rstrip(), tone
+        )
+        for tone, cells in rows
+    ]
+    warnings = [Line(f"warning: {printable(text)}") for text in plan.warnings]
+    return (*table, *warnings, Line(counts(plan)))
+
+
+def counts(plan: Plan) -> str:
+    """`2 in place, 1 with a pause, 1 new, 1 removed, 1 drift. 139 MiB to download.`"""
+    if plan.empty:
+        return "Nothing to do."
+    wish = [step for step in plan.steps if step.cause is Cause.WISH]
+    changed = [s for s in wish if s.action in (Action.UPDATE, Action.REPLACE, Action.REPAIR)]
+    numbers = (
+        (sum(not s.pause for s in changed), "in place"),
+        (sum(s.pause for s in changed), "with a pause"),
+        (sum(s.action is Action.ADD for s in wish), "new"),
+        (sum(s.action is Action.RENAME for s in wish), "renamed"),
+        (sum(s.action is Action.REMOVE for s in wish), "removed"),
+        (len(plan.steps) - len(wish), "drift"),
+    )
+    text = ", ".join(f"{number} {word}" for number, word in numbers if number) + "."
+    known = sum(step.bytes_download or 0 for step in plan.steps)
+    unknown = any(step.bytes_download is None for step in plan.steps)
+    if known or unknown:
+        amount = size(known) if known else "An unknown amount"
+        text += f" {amount}{' or more' if known and unknown else ''} to download."
+    return text
+
+
+# Places
+
+
+def located(plan: Plan, places: Mapping[str, Place]) -> Plan:
+    """The plan with the line of the manifest beside each step that has none, as far as `places` knows it."""
+    steps = tuple(
+        step if step.place else replace(step, place=_place(step, places)) for step in plan.steps
+    )
+    return replace(plan, steps=steps)
+
+
+def _place(step: Step, places: Mapping[str, Place]) -> Place | None:
+    root = f"models.{step.subject}" if step.kind == "model" else ""
+    paths = [f"{root}.{item.path}".strip(".") for item in step.changes]
+    paths.append(root or step.subject)
+    return next((found for path in paths if (found := _nearest(path, places))), None)
+
+
+def _nearest(path: str, places: Mapping[str, Place]) -> Place | None:
+    """The place of the field or of the closest block around it, but never of all models."""
+    while path and path not in ("models", "mullama"):
+        if path in places:
+            return places[path]
+        path = path.rpartition(".")[0]
+    return None
+
+
+# Markdown
+
+
+def marker(stack: str) -> str:
+    """A comment that is not shown, by which a bot finds its own comment to replace it."""
+    return f"<!-- mullama:{stack.replace('--', '- -')} -->"
+
+
+def markdown(plan: Plan, stack: str) -> str:
+    """A comment for a pull request: counts first, a table, the fields folded; under 60,000 characters."""
+    head = [f"**mullama** `{_code(stack)}`: {counts(plan)}", marker(stack), ""]
+    if plan.empty:
+        return "\n".join(head)
+    warnings = [f"- warning: {_cell(text)}" for text in plan.warnings]
+    body = ["| | model | cost | what | effect |", "|---|---|---|---|---|"]
+    body += [_markdown_row(step) for step in plan.steps]
+    folded = [text for step in plan.steps if len(step.changes) > 1 for text in _markdown_fields(step)]
+    if folded:
+        body += ["", "<details><summary>Fields</summary>", "", *folded, "", "</details>"]
+    return _cut([*head, *body, *(["", *warnings] if warnings else [])], folded=bool(folded))
+
+
+def _markdown_row(step: Step) -> str:
+    sign = "!" if step.cause is Cause.DRIFT else step.action.sign
+    first, *more = _whats(step)
+    what = _cell(first) + (f" and {len(more)} more" if more else "")
+    cells = (f"`{sign}`", f"`{_code(step.subject)}`", _cost(step), what, _cell(_effect(step)))
+    return "| " + " | ".join(cells) + " |"
+
+
+def _markdown_fields(step: Step) -> list[str]:
+    return [f"- `{_code(step.subject)}`: {_cell(change(item))}" for item in step.changes]
+
+
+def _cell(text: str) -> str:
+    """Text that cannot leave its cell, mention a person or become HTML."""
+    return printable(text).translate(_MARKDOWN)
+
+
+def _code(text: str) -> str:
+    return printable(text).replace("`", "'").replace("|", "\\|")
+
+
+def _cut(rows: list[str], *, folded: bool) -> str:
+    """All rows, or as many as fit with a note that says how many were left out."""
+    if sum(len(row) + 1 for row in rows) <= MARKDOWN_LIMIT:
+        return "\n".join(rows)
+    kept, length = 0, 0
+    while length + len(rows[kept]) + 1 <= MARKDOWN_LIMIT - 200:
+        length += len(rows[kept]) + 1
+        kept += 1
+    shown = rows[:kept]
+    closing = ["", "</details>"] if folded and "<details><summary>Fields</summary>" in shown else []
+    return "\n".join([*shown, *closing, "", f"… and {len(rows) - kept} more lines: `mullama diff` shows all."])
+
+
+# Annotations
+
+
+def github(plan: Plan) -> tuple[str, ...]:
+    """One workflow command for each step: a notice, or a warning where requests wait or a model goes."""
+    return tuple(_annotation(step) for step in plan.steps)
+
+
+def _annotation(step: Step) -> str:
+    level = "warning" if step.pause or step.destructive or step.action is Action.REMOVE else "notice"
+    place = step.place
+    where = {"file": place.file, "line": str(place.line), "col": str(place.column)} if place else {}
+    fields = where | {"title": f"mullama: {step.action.value} {step.subject}"}
+    properties = ",".join(f"{key}={_property(text)}" for key, text in fields.items())
+    message = "; ".join(part for part in (*_whats(step), _effect(step)) if part)
+    return f"::{level} {properties}::{_message(message)}"
+
+
+def _message(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _message(text).replace(":", "%3A").replace(",", "%2C")

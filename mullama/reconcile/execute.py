@@ -1,0 +1,170 @@
+"""Make it so: three fixed phases over a short list of effects.
+
+1. fetch everything; if one fails, nothing is committed and what was fetched stays for the next try
+2. commit the generation, once
+3. load the new beside the old, probe it, swap, let the old drain, unload
+
+A model whose new revision does not load or probe keeps its old one serving; the others go on. Every step asks
+first whether its goal is reached already, so a run that was killed is continued by the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mullama.errors import Kind, MullamaError
+from mullama.manifest.spec import Manifest, Model
+from mullama.plan.observed import KnownFiles
+from mullama.plan.steps import Action, Cost, Plan, Step
+
+Report = Callable[[dict[str, Any]], None]
+"""Told each event of the progress, in its published JSON form."""
+
+
+class Effects(Protocol):
+    """Everything that applying may cause."""
+
+    async def fetch(self, model: Model, report: Report, name: str) -> KnownFiles:
+        """Have the files of this model in the store, whole and checked."""
+        ...
+
+    async def check(self, name: str, model: Model, files: KnownFiles) -> None:
+        """Raise what would make this model unservable: bad header, missing capability, broken template."""
+        ...
+
+    def commit(self, plan: Plan) -> None:
+        """Write the generation."""
+        ...
+
+    async def load(self, name: str, step: Step | None) -> None:
+        """Have the model's new unit open and probed, beside the old one or in its place."""
+        ...
+
+    async def swap(self, failed: Mapping[str, MullamaError]) -> None:
+        """Let names lead to the new units; those that failed keep their old ones."""
+        ...
+
+    def record(self, result: Result) -> None:
+        """Note how it ended, in the generation."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How an apply ended: the exit code of the command, and what became of each model that was touched."""
+
+    exit: int
+    message: str
+    generation: int
+    revision: str
+    failures: Mapping[str, MullamaError] = field(default_factory=dict)
+    touched: tuple[str, ...] = ()
+
+    def tree(self) -> dict[str, Any]:
+        models = {name: {"ok": True, "message": ""} for name in self.touched}
+        models |= {name: {"ok": False, "message": str(error)} for name, error in self.failures.items()}
+        return {
+            "event": "result",
+            "exit": self.exit,
+            "message": self.message,
+            "generation": self.generation,
+            "revision": self.revision,
+            "models": models,
+        }
+
+
+DONE, DOWNLOAD, PARTLY = 0, 5, 8
+
+
+async def execute(plan: Plan, wish: Manifest, effects: Effects, report: Report) -> Result:
+    """Run the plan; raises only before the commit, when nothing was changed."""
+    steps = {step.subject: step for step in plan.steps if step.kind == "model"}
+    report({"event": "phase", "phase": "fetch"})
+    await _fetch(wish, steps, effects, report)
+    report({"event": "phase", "phase": "commit"})
+    effects.commit(plan)
+    report({"event": "phase", "phase": "load"})
+    failures = await _load(wish, steps, effects, report)
+    report({"event": "phase", "phase": "swap"})
+    await effects.swap(failures)
+    result = _result(plan, tuple(steps), failures)
+    effects.record(result)
+    return result
+
+
+async def _fetch(wish: Manifest, steps: Mapping[str, Step], effects: Effects, report: Report) -> None:
+    """Fetch in parallel, then check each model; the first failure ends the run with nothing committed."""
+    slots = asyncio.Semaphore(max(1, wish.sources.parallel))
+
+    async def one(name: str, model: Model) -> None:
+        async with slots:
+            files = await effects.fetch(model, report, name)
+            await effects.check(name, model, files)
+
+    async with asyncio.TaskGroup() as group:
+        for name, model in wish.models.items():
+            if _touches_files(steps.get(name)):
+                group.create_task(one(name, model))
+
+
+def _touches_files(step: Step | None) -> bool:
+    """Whatever differs in a model is checked again; its files are then found rather than fetched."""
+    return step is not None and step.action is not Action.REMOVE
+
+
+async def _load(
+    wish: Manifest, steps: Mapping[str, Step], effects: Effects, report: Report
+) -> dict[str, MullamaError]:
+    """One after the other: by priority, then in the manifest's order."""
+    failures: dict[str, MullamaError] = {}
+    order = sorted(wish.models.items(), key=lambda item: -item[1].residency.priority)
+    for name, _ in order:
+        step = steps.get(name)
+        if step is None or step.action is Action.REMOVE or step.cost in (Cost.NONE, Cost.LIVE):
+            continue
+        report({"event": "step", "model": name, "state": "loading", "message": step.detail})
+        try:
+            await effects.load(name, step)
+        except MullamaError as error:
+            failures[name] = error
+            report({"event": "step", "model": name, "state": "failed", "message": str(error)})
+        else:
+            report({"event": "step", "model": name, "state": "ready", "message": ""})
+    return failures
+
+
+def _result(plan: Plan, touched: tuple[str, ...], failures: Mapping[str, MullamaError]) -> Result:
+    if failures:
+        names = ", ".join(failures)
+        message, exit = f"applied, but not these: {names}", PARTLY
+    else:
+        message, exit = f"generation {plan.generation} is applied", DONE
+    return Result(
+        exit=exit, message=message, generation=plan.generation, revision=plan.wish, failures=failures, touched=touched
+    )
+
+
+def exit_code(kind: Kind) -> int:
+    """The exit code of `apply` for an error of this kind that ended it before anything was changed."""
+    match kind:
+        case Kind.NOT_FOUND:
+            return 3
+        case Kind.INVALID | Kind.TOO_LARGE:
+            return 4
+        case Kind.TRANSFER:
+            return DOWNLOAD
+        case Kind.TIMEOUT:
+            return 6
+        case Kind.DENIED:
+            return 7
+        case Kind.REFUSED:
+            return 9
+        case Kind.CONFLICT:
+            return 10
+        case Kind.UNAVAILABLE:
+            return 11
+        case Kind.BUSY | Kind.INTERNAL:
+            return 1

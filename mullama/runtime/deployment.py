@@ -1,0 +1,104 @@
+"""One model as the runtime serves it: the manifest's wish joined with the files that answer it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+
+from mullama.chat.prompt import ModelSettings
+from mullama.engines.base import ContextOptions, EngineChoice
+from mullama.manifest.spec import Manifest, Model
+from mullama.names import ModelName, near
+from mullama.plan.observed import KnownFiles
+from mullama.errors import Invalid, NotFound
+from mullama.runtime.base import Access
+from mullama.runtime.policy.events import Rules, Serve, UnitKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """A model at one revision. `choice` and `options` are what its unit is opened with; modified: unix seconds."""
+
+    name: str
+    model: Model
+    revision: str
+    generation: int
+    files: KnownFiles
+    choice: EngineChoice
+    options: ContextOptions
+    settings: ModelSettings
+    serve: Serve
+    modified: float = 0.0
+
+    @property
+    def unit(self) -> UnitKey:
+        return self.serve.unit
+
+
+def unit_key(choice: EngineChoice, digest: str, options: ContextOptions) -> UnitKey:
+    """The identity of a unit: equal keys mean that weights or context may be shared.
+
+    What can change on a live context (threads, adapter scales, prefixes) is left out.
+    """
+    weights = [choice.name, digest, asdict(choice.options)]
+    context = asdict(options)
+    for live in ("threads", "threads_batch", "prefixes", "state_dir", "state_key"):
+        del context[live]
+    context["adapters"] = [adapter.path for adapter in options.adapters]
+    return UnitKey(_digest(weights), _digest(context))
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Everything that requests look at, swapped as one value: a request sees one generation and no mixture.
+
+    `names` maps the key of every name and route that clients may use to a model's name.
+    """
+
+    generation: int
+    revision: str
+    manifest: Manifest
+    access: Access
+    deployments: Mapping[str, Deployment] = field(default_factory=lambda: MappingProxyType({}))
+    names: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    rules: Rules = field(default_factory=Rules)
+
+    def find(self, name: str, dialect: str) -> Deployment:
+        """The deployment behind a name or route, if this dialect may see it; "" means the default route."""
+        key = _key(name) if name else "default"
+        target = self.names.get(key)
+        deployment = self.deployments.get(target) if target is not None else None
+        if deployment is None or not self.speaks(deployment, dialect):
+            raise self._missing(name, dialect, deployment is not None)
+        return deployment
+
+    def speaks(self, deployment: Deployment, dialect: str) -> bool:
+        """Whether the model is served in this dialect; mullama's own endpoints see every model."""
+        allowed = deployment.model.dialects
+        return allowed is None or dialect in allowed or dialect == "mullama"
+
+    def _missing(self, name: str, dialect: str, known: bool) -> NotFound:
+        if known:
+            return NotFound(
+                f"model '{name}' not found: it is not served in the {dialect} dialect",
+                hint="its `dialects` in the manifest name those it speaks",
+                name=name,
+            )
+        if not name:
+            return NotFound("no model was named, and the manifest has no route 'default'", name=name)
+        visible = [n for n, d in self.deployments.items() if self.speaks(d, dialect)]
+        return NotFound(f"model '{name}' not found", name=name, near=near(name, visible))
+
+
+def _key(name: str) -> str:
+    try:
+        return ModelName.parse(name).key
+    except Invalid:
+        return name.casefold()

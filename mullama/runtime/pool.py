@@ -1,0 +1,312 @@
+"""The one owner of live state: feeds events to the policy, performs its commands, and hands out leases."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mullama.engines.base import ContextFacts, ContextOptions, EngineChoice
+from mullama.errors import EngineFailed, Kind, MullamaError
+from mullama.runtime.deployment import Deployment
+from mullama.runtime.policy import events as ev
+from mullama.runtime.policy.decide import decide
+from mullama.runtime.policy.events import UnitKey
+from mullama.runtime.policy.state import Phase, State, failure
+from mullama.runtime.worker import Death, Worker
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Lease:
+    """The right of one request to use a loaded model, until the `async with` that gave it ends."""
+
+    id: int
+    worker: Worker
+    unit: UnitKey
+    load_seconds: float
+    _cut: Callable[[], None] | None = None
+    was_cut: bool = False
+
+    @property
+    def context(self) -> str:
+        return self.unit.context
+
+    def on_cut(self, action: Callable[[], None]) -> None:
+        """What to do when a drain deadline ends the request."""
+        self._cut = action
+
+    def cut(self) -> None:
+        self.was_cut = True
+        if self._cut is not None:
+            self._cut()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Unit:
+    choice: EngineChoice
+    options: ContextOptions
+    facts: ContextFacts | None = None
+
+
+Note = Callable[[str, str, str], None]
+"""Told what happened: (kind, subject, message), for the event stream and the log."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Attempts:
+    """Loads that were begun and not finished, by weights; kept on disk so that a crash of all leaves a trace."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    save: Callable[[Mapping[str, int]], None] = lambda counts: None
+
+    LIMIT = 3
+
+    def begin(self, weights: str) -> None:
+        self.counts[weights] = self.counts.get(weights, 0) + 1
+        self.save(self.counts)
+
+    def finish(self, weights: str) -> None:
+        if self.counts.pop(weights, None) is not None:
+            self.save(self.counts)
+
+
+class Pool:
+    """Workers and contexts of this machine. All methods belong to one event loop."""
+
+    def __init__(self, note: Note = lambda kind, subject, message: None, attempts: Attempts | None = None) -> None:
+        self.state = State()
+        self._note = note
+        self._attempts = attempts or Attempts()
+        self._units: dict[UnitKey, _Unit] = {}
+        self._workers: dict[str, Worker] = {}
+        self._grants: dict[int, asyncio.Future[UnitKey]] = {}
+        self._leases: dict[int, Lease] = {}
+        self._settled: dict[UnitKey, list[asyncio.Future[None]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._number = 0
+        self._changed = asyncio.Event()
+        self.loading: dict[str, float] = {}
+        self.crashes = 0
+
+    # What requests use
+
+    @contextlib.asynccontextmanager
+    async def lease(self, model: str, priority: int) -> AsyncIterator[Lease]:
+        """Wait for a place and hold it; leaving the queue or the block gives it back. Raises what the policy says."""
+        loop = asyncio.get_running_loop()
+        self._number += 1
+        number, arrived = self._number, loop.time()
+        grant: asyncio.Future[UnitKey] = loop.create_future()
+        self._grants[number] = grant
+        try:
+            self._feed(ev.Request(id=number, model=model, priority=priority))
+            unit = await grant
+            lease = Lease(id=number, worker=self._worker(unit), unit=unit, load_seconds=loop.time() - arrived)
+            self._leases[number] = lease
+            yield lease
+        finally:
+            self._grants.pop(number, None)
+            self._leases.pop(number, None)
+            self._feed(ev.Leave(id=number))
+
+    def _worker(self, unit: UnitKey) -> Worker:
+        worker = self._workers.get(unit.weights)
+        if worker is None:
+            raise EngineFailed("the worker ended before the request began", retry_after=1.0)
+        return worker
+
+    def keep(self, model: str, seconds: float | None) -> None:
+        self._feed(ev.Keep(model=model, seconds=seconds))
+
+    # What the reconciler uses
+
+    async def prepare(self, deployment: Deployment) -> ContextFacts | None:
+        """Have the deployment's unit open, beside whatever runs; raises when it cannot be."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.adopt(deployment)
+        self._settled.setdefault(deployment.unit, []).append(future)
+        self._feed(ev.Hold(serve=deployment.serve))
+        await future
+        return self._units[deployment.unit].facts
+
+    def adopt(self, deployment: Deployment) -> None:
+        """Remember what the unit is opened with, without opening it."""
+        known = self._units.get(deployment.unit)
+        self._units[deployment.unit] = _Unit(
+            choice=deployment.choice, options=deployment.options, facts=known.facts if known else None
+        )
+
+    def release(self, unit: UnitKey) -> None:
+        self._feed(ev.Unhold(unit=unit))
+
+    def swap(self, models: Mapping[str, ev.Serve], rules: ev.Rules) -> None:
+        """From now on names lead to these units. What is not named any more drains and closes."""
+        self._feed(ev.Swap(models=models, rules=rules))
+
+    async def retune(self, deployment: Deployment) -> None:
+        """Bring the live parts of an open unit up to date: threads, adapter scales, declared prefixes."""
+        self.adopt(deployment)
+        unit = self.state.units.get(deployment.unit)
+        worker = self._workers.get(deployment.unit.weights)
+        if worker is None or unit is None or unit.phase is not Phase.READY:
+            return
+        options = deployment.options
+        scales = tuple(adapter.scale for adapter in options.adapters)
+        await worker.retune_context(deployment.unit.context, threads=options.threads, scales=scales)
+        await worker.declare_prefixes(deployment.unit.context, options.prefixes)
+
+    def pause(self, model: str) -> None:
+        self._feed(ev.Pause(model=model))
+
+    def resume(self, model: str) -> None:
+        self._feed(ev.Resume(model=model))
+
+    def retry(self, model: str) -> None:
+        self._feed(ev.Retry(model=model))
+
+    async def closed(self, unit: UnitKey) -> None:
+        """Wait until the unit is closed and, when nothing else needs it, its worker gone."""
+        while (found := self.state.units.get(unit)) and found.phase is not Phase.COLD:
+            await self._next_change()
+        while (worker := self.state.workers.get(unit.weights)) and worker.phase is Phase.CLOSING:
+            await self._next_change()
+
+    async def stop(self) -> None:
+        """Orderly end: returns when every request is done (or its drain time over) and every worker gone."""
+        self._feed(ev.Stop())
+        while any(w.phase is not Phase.COLD for w in self.state.workers.values()):
+            await self._next_change()
+        await self.abort()
+
+    async def abort(self) -> None:
+        """End every worker now."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await asyncio.gather(*(worker.kill() for worker in self._workers.values()), return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _next_change(self) -> None:
+        await self._changed.wait()
+
+    # What status shows
+
+    def phase(self, unit: UnitKey) -> Phase:
+        found = self.state.units.get(unit)
+        return found.phase if found else Phase.COLD
+
+    def failure(self, model: str) -> MullamaError | None:
+        return failure(self.state, model)
+
+    def context_facts(self, unit: UnitKey) -> ContextFacts | None:
+        known = self._units.get(unit)
+        return known.facts if known and self.phase(unit) is Phase.READY else None
+
+    def worker(self, unit: UnitKey) -> Worker | None:
+        return self._workers.get(unit.weights)
+
+    def pids(self) -> tuple[int, ...]:
+        return tuple(worker.pid for worker in self._workers.values())
+
+    # Performing commands
+
+    def _feed(self, event: ev.Event) -> None:
+        loop = asyncio.get_running_loop()
+        for command in decide(self.state, event, loop.time()):
+            self._perform(command)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def _perform(self, command: ev.Command) -> None:
+        match command:
+            case ev.StartWorker(weights=weights):
+                self._spawn(self._start(weights))
+            case ev.StopWorker(weights=weights):
+                self._spawn(self._stop_worker(weights))
+            case ev.OpenUnit(unit=unit):
+                self._spawn(self._open(unit))
+            case ev.CloseUnit(unit=unit):
+                self._spawn(self._close(unit))
+            case ev.Grant(id=id, unit=unit):
+                self._resolve(id, unit, None)
+            case ev.Refuse(id=id, error=error):
+                self._resolve(id, None, error)
+            case ev.Cut(id=id):
+                if id in self._leases:
+                    self._leases[id].cut()
+            case ev.Settled(unit=unit, error=error):
+                for future in self._settled.pop(unit, []):
+                    if not future.done():
+                        future.set_exception(error) if error else future.set_result(None)
+            case ev.WakeAt(when=when):
+                if self._timer is not None:
+                    self._timer.cancel()
+                self._timer = asyncio.get_running_loop().call_at(when, self._feed, ev.Tick())
+
+    def _resolve(self, id: int, unit: UnitKey | None, error: MullamaError | None) -> None:
+        grant = self._grants.get(id)
+        if grant is None or grant.done():
+            return
+        if unit is not None:
+            grant.set_result(unit)
+        elif error is not None:
+            grant.set_exception(error)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _start(self, weights: str) -> None:
+        choice = next(u.choice for key, u in self._units.items() if key.weights == weights)
+        self._attempts.begin(weights)
+        self._note("worker", weights, "starting")
+
+        def died(death: Death) -> None:
+            self.crashes += 1
+            self._workers.pop(weights, None)
+            self._note("worker", weights, death.message)
+            self._feed(ev.WorkerLost(weights=weights, error=EngineFailed(death.message, report=death.report)))
+
+        try:
+            worker = await Worker.start(choice, died, lambda share: self.loading.__setitem__(weights, share))
+        except MullamaError as error:
+            self._note("worker", weights, error.message)
+            permanent = error.kind is Kind.INVALID or self._attempts.counts.get(weights, 0) >= Attempts.LIMIT
+            self._feed(ev.WorkerLost(weights=weights, error=error, permanent=permanent))
+        else:
+            self._workers[weights] = worker
+            self._attempts.finish(weights)
+            self._feed(ev.WorkerReady(weights=weights))
+        finally:
+            self.loading.pop(weights, None)
+
+    async def _stop_worker(self, weights: str) -> None:
+        worker = self._workers.pop(weights, None)
+        if worker is not None:
+            await worker.stop()
+        self._feed(ev.WorkerStopped(weights=weights))
+
+    async def _open(self, unit: UnitKey) -> None:
+        known = self._units[unit]
+        try:
+            known.facts = await self._worker(unit).open_context(unit.context, known.options)
+        except EngineFailed as error:
+            # The death of a worker has its own event; anything else is the context's own fault.
+            if unit.weights in self._workers:
+                self._feed(ev.UnitFailed(unit=unit, error=error))
+        except MullamaError as error:
+            self._feed(ev.UnitFailed(unit=unit, error=error))
+        else:
+            self._feed(ev.UnitOpened(unit=unit))
+
+    async def _close(self, unit: UnitKey) -> None:
+        worker = self._workers.get(unit.weights)
+        if worker is not None:
+            with contextlib.suppress(EngineFailed):
+                await worker.close_context(unit.context)
+        self._feed(ev.UnitClosed(unit=unit))
