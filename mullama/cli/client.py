@@ -1,0 +1,216 @@
+"""A small HTTP client for a mullama server: over TCP, TLS or a unix socket, with JSON, NDJSON and event streams.
+
+Whatever goes wrong becomes a `MullamaError`: no answer is `Unavailable`, an error of the server comes back as
+the same kind of error that the server raised.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from mullama.cli.failures import error_of
+from mullama.errors import Invalid, TimedOut, Unavailable
+
+DEFAULT_PORT = 11434
+_CONNECT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a server listens: a unix socket's path, or a host and port, with TLS or without."""
+
+    path: str | None = None
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    tls: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """`http://host:port`, `https://host`, `host:port`, `host` or `unix:/path`."""
+        if text.startswith("unix:"):
+            return cls(path=text.removeprefix("unix:").removeprefix("//"))
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        try:
+            port = parts.port
+        except ValueError as error:
+            raise Invalid(f"{text!r} has no valid port", hint="for example 127.0.0.1:11434") from error
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
+            raise Invalid(
+                f"{text!r} is not the address of a server",
+                hint="http://HOST:PORT, https://HOST or unix:PATH, with no path behind",
+            )
+        tls = parts.scheme == "https"
+        return cls(host=parts.hostname, port=port or (443 if tls else DEFAULT_PORT), tls=tls)
+
+    def __str__(self) -> str:
+        if self.path is not None:
+            return f"unix:{self.path}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float | None) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Client:
+    """One server and the key to it. Every call opens its own connection.
+
+    timeout: seconds that an ordinary answer may take; streams have no limit between lines, because a model that
+    loads is silent for minutes.
+    """
+
+    def __init__(self, address: Address, *, key: str | None = None, timeout: float = 60.0) -> None:
+        self.address = address
+        self._key = key
+        self._timeout = timeout
+
+    def get(self, path: str) -> Any:
+        return self._answer("GET", path, None)
+
+    def post(self, path: str, tree: Mapping[str, Any]) -> Any:
+        return self._answer("POST", path, tree)
+
+    def probe(self, path: str) -> tuple[int, Any]:
+        """Status and JSON of a GET whose status is the answer, such as /readyz."""
+        with closing(self._connection(self._timeout)) as connection:
+            response = self._send(connection, "GET", path, None)
+            return response.status, _tree(self._read(response))
+
+    def lines(self, method: str, path: str, tree: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """The objects of an NDJSON answer as they come. An error status raises before the first."""
+        with closing(self._connection(None)) as connection:
+            response = self._open(connection, method, path, tree)
+            for line in self._each_line(response):
+                if line.strip():
+                    yield _object(line)
+
+    def events(self, path: str) -> Iterator[dict[str, Any]]:
+        """The objects of a server-sent event stream; comments and pings are passed over."""
+        with closing(self._connection(None)) as connection:
+            response = self._open(connection, "GET", path, None)
+            for line in self._each_line(response):
+                field, _, data = line.partition(b":")
+                if field == b"data" and data.strip() != b"[DONE]":
+                    yield _object(data)
+
+    def _answer(self, method: str, path: str, tree: Mapping[str, Any] | None) -> Any:
+        with closing(self._connection(self._timeout)) as connection:
+            return _tree(self._read(self._open(connection, method, path, tree)))
+
+    def _connection(self, timeout: float | None) -> http.client.HTTPConnection:
+        where = self.address
+        first = min(timeout or _CONNECT_SECONDS, _CONNECT_SECONDS)
+        if where.path is not None:
+            connection: http.client.HTTPConnection = _UnixConnection(where.path, first)
+        elif where.tls:
+            context = ssl.create_default_context()
+            connection = http.client.HTTPSConnection(
+                where.host, where.port, timeout=first, context=context
+            )
+        else:
+            connection = http.client.HTTPConnection(where.host, where.port, timeout=first)
+        try:
+            connection.connect()
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable(
+                f"no server answers at {where}: {_why(error)}",
+                hint="mullama apply starts one, mullama serve runs one in the foreground",
+            ) from error
+        connection.sock.settimeout(timeout)
+        return connection
+
+    def _open(
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        tree: Mapping[str, Any] | None,
+    ) -> http.client.HTTPResponse:
+        response = self._send(connection, method, path, tree)
+        if response.status >= 400:
+            raise error_of(response.status, self._read(response), str(self.address))
+        return response
+
+    def _send(
+        self,
+        connection: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        tree: Mapping[str, Any] | None,
+    ) -> http.client.HTTPResponse:
+        headers = {"Accept": "application/json", "Connection": "close"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        body = None
+        if tree is not None:
+            body = json.dumps(tree, ensure_ascii=False).encode()
+            headers["Content-Type"] = "application/json"
+        with _told(self.address):
+            connection.request(method, path, body=body, headers=headers)
+            return connection.getresponse()
+
+    def _read(self, response: http.client.HTTPResponse) -> bytes:
+        with _told(self.address):
+            return response.read()
+
+    def _each_line(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
+        while True:
+            with _told(self.address):
+                line = response.readline()
+            if not line:
+                return
+            yield line
+
+
+class _told:  # noqa: N801 - reads as a phrase: with _told(address)
+    """Turns what the socket raises into an error that names the server."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, TimeoutError):
+            raise TimedOut(f"{self._address} did not answer in time") from error
+        if isinstance(error, (OSError, http.client.HTTPException)):
+            raise Unavailable(f"{self._address} ended the connection: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _tree(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise Unavailable(
+            "the answer is not JSON", hint="is it a mullama server that listens there?"
+        ) from error
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    tree = _tree(line)
+    if not isinstance(tree, dict):
+        raise Unavailable("a line of the answer is not an object")
+    return tree

@@ -1,0 +1,36 @@
+"""The table of commands: the name, the module that holds it, and the line `mullama --help` prints.
+
+A module is imported when its command is called. It holds, for a command `name`, a function `name(call) -> int`
+that returns the exit code, and a function `name_options(parser)` that declares what the command takes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    name: str
+    module: str
+    summary: str
+
+
+COMMANDS = (
+    Command("init", "authoring", "write a commented manifest to begin with"),
+    Command("validate", "authoring", "check a manifest and report every mistake with its place"),
+    Command("config", "authoring", "print the manifest with includes, profiles and defaults worked in"),
+    Command("schema", "authoring", "print the JSON Schema of the manifest"),
+    Command("diff", "diff", "show what apply would change, and exit with 2 if anything would"),
+    Command("apply", "apply", "make the machine match the manifest, and start the server if none runs"),
+    Command("down", "down", "unload everything and stop the server"),
+    Command("serve", "serve", "run the server in the foreground and follow the manifest"),
+    Command("status", "status", "show the server, its models and their conditions"),
+    Command("ps", "status", "list the models with what they hold in memory"),
+    Command("wait", "status", "wait until the server, a model or a condition is ready"),
+    Command("run", "run", "ask a model, with the prompt from the line or standard input"),
+    Command("history", "generations", "list the applied generations"),
+    Command("undo", "generations", "apply an older generation again"),
+    Command("reload", "generations", "read the manifest again now"),
+    Command("logs", "journal", "print the server's log"),
+    Command("events", "journal", "print what happens in the server as it happens"),
+)

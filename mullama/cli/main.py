@@ -1,0 +1,134 @@
+"""The door of the terminal: finds the command, runs it, and turns what went wrong into lines and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import mullama
+from mullama.cli.call import Call, Parser, Usage
+from mullama.cli.commands import COMMANDS, Command
+from mullama.cli.exits import ERROR, INTERRUPTED, exit_code, explain
+from mullama.cli.terminal import Terminal
+from mullama.errors import Denied, Internal, MullamaError
+
+_BROKEN_PIPE = 141
+
+
+def main(arguments: Sequence[str] | None = None, terminal: Terminal | None = None) -> int:
+    """Run one command line and return its exit code; nothing is raised but what `--help` needs."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    terminal = terminal or Terminal.standard()
+    try:
+        code = _run(given, terminal)
+        terminal.out.flush()
+    except BrokenPipeError:
+        _silence(terminal)
+        return _BROKEN_PIPE
+    except KeyboardInterrupt:
+        terminal.note("interrupted")
+        return INTERRUPTED
+    return code
+
+
+def _run(given: list[str], terminal: Terminal) -> int:
+    command: Command | None = None
+    try:
+        top = _top_parser().parse_args(given)
+        if top.command is None:
+            _top_parser().print_help(terminal.out)
+            return 0
+        command = _find(top.command)
+        function, parser = load(command)
+        return function(_call(parser, top, terminal))
+    except BrokenPipeError:
+        raise
+    except Exception as raised:  # noqa: BLE001 - the outermost layer: a person never sees a traceback
+        return _report(raised, terminal, is_diff=command is not None and command.name == "diff")
+
+
+def _top_parser() -> Parser:
+    listed = "\n".join(f"  {command.name:<10}{command.summary}" for command in COMMANDS)
+    parser = Parser(
+        prog="mullama",
+        description="The declarative way to run local LLMs: one manifest, diff, apply, hot reload.",
+        epilog=f"commands:\n{listed}\n\n`mullama COMMAND --help` shows what a command takes.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="mullama [--host URL] [--key-file FILE] COMMAND …",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"mullama {mullama.__version__}")
+    parser.add_argument("--host", help="the server that the command asks")
+    parser.add_argument("--key-file", help="a file with the API key")
+    parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
+    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    return parser
+
+
+def _find(name: str) -> Command:
+    for command in COMMANDS:
+        if command.name == name:
+            return command
+    near = difflib.get_close_matches(name, [command.name for command in COMMANDS], n=2)
+    hint = f"did you mean {' or '.join(near)}?" if near else "mullama --help lists the commands"
+    raise Usage(f"no command {name!r}", hint=hint)
+
+
+def load(command: Command) -> tuple[Callable[[Call], int], Parser]:
+    """Import the command's module; its function, and the parser of its options."""
+    module = importlib.import_module(f"mullama.cli.{command.module}")
+    parser = Parser(
+        prog=f"mullama {command.name}",
+        description=command.summary[0].upper() + command.summary[1:] + ".",
+        allow_abbrev=False,
+    )
+    getattr(module, f"{command.name}_options")(parser)
+    function: Callable[[Call], int] = getattr(module, command.name)
+    return function, parser
+
+
+def _call(parser: Parser, top: argparse.Namespace, terminal: Terminal) -> Call:
+    """The command's options; a --host or --key-file before the command counts as one after it."""
+    given = {key: getattr(top, key) for key in ("host", "key_file") if getattr(top, key) is not None}
+    options = parser.parse_args(top.rest)
+    for key, text in given.items():
+        if not hasattr(options, key):
+            parser.error(f"--{key.replace('_', '-')} means nothing to this command")
+        if getattr(options, key) is None:
+            setattr(options, key, text)
+    return Call(options=options, terminal=terminal, env=os.environ, folder=Path.cwd())
+
+
+def _report(raised: Exception, terminal: Terminal, *, is_diff: bool) -> int:
+    """Explain on stderr. For diff every error is 1, so that none looks like `DIFFERS`."""
+    if os.environ.get("MULLAMA_DEBUG"):
+        traceback.print_exception(raised, file=terminal.err)
+    error = _as_ours(raised)
+    for line in explain(error):
+        terminal.note(line)
+    return ERROR if is_diff else exit_code(error)
+
+
+def _as_ours(raised: Exception) -> MullamaError:
+    match raised:
+        case MullamaError():
+            return raised
+        case PermissionError(filename=path, strerror=why):
+            return Denied(f"{path}: {why}", authenticated=True)
+        case OSError(filename=path, strerror=why) if why:
+            return Internal(f"{path}: {why}" if path else why)
+        case _:
+            text = f"{type(raised).__name__}: {raised}"
+            return Internal(f"a fault in mullama: {text}", hint="MULLAMA_DEBUG=1 shows where")
+
+
+def _silence(terminal: Terminal) -> None:
+    """Whoever read stdout is gone; give the interpreter somewhere to flush what is left."""
+    if terminal.out is sys.stdout:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,210 @@
+"""Plans as text, Markdown and annotations."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mullama.errors import Place
+from mullama.plan import report
+from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step
+
+GIB = 1024**3
+
+
+def step(subject: str, action: Action, **rest: object) -> Step:
+    base: dict[str, object] = {"kind": "model", "cause": Cause.WISH, "cost": Cost.LIVE}
+    return Step(subject=subject, action=action, **(base | rest))  # type: ignore[arg-type]
+
+
+def plan(*steps: Step, warnings: tuple[str, ...] = ()) -> Plan:
+    return Plan(base="a", wish="b", generation=2, steps=steps, warnings=warnings)
+
+
+MIXED = plan(
+    step(
+        "qwen3:8b",
+        Action.UPDATE,
+        cost=Cost.CONTEXT,
+        changes=(FieldChange(path="context.size", before=8192, after=16384, cost=Cost.CONTEXT),),
+        detail="new context, no pause",
+        memory_before=6 * GIB,
+        memory_after=6 * GIB + 600 * 1024**2,
+    ),
+    step(
+        "llama3.2:1b",
+        Action.UPDATE,
+        changes=(
+            FieldChange(path="parameters.temperature", before=0.7, after=0.2, cost=Cost.LIVE),
+            FieldChange(path="system", before=None, after="You answer\nbriefly.", cost=Cost.LIVE),
+        ),
+        detail="next request",
+    ),
+    step(
+        "coder",
+        Action.REPLACE,
+        cost=Cost.WEIGHTS,
+        pause=True,
+        changes=(FieldChange(path="gpu.layers", before=20, after=33, cost=Cost.WEIGHTS),),
+        detail="does not fit twice: pause",
+    ),
+    step(
+        "embed",
+        Action.ADD,
+        cost=Cost.FILES,
+        changes=(FieldChange(path="from", before=None, after="hf:a/b:Q8_0", cost=Cost.FILES),),
+        bytes_download=139 * 1024**2,
+        detail="pull, load at start",
+    ),
+    step(
+        "old:7b",
+        Action.REMOVE,
+        cost=Cost.WEIGHTS,
+        destructive=True,
+        detail="not in the manifest: unload, files kept",
+    ),
+    step(
+        "qwen3:14b",
+        Action.REPAIR,
+        cause=Cause.DRIFT,
+        cost=Cost.WEIGHTS,
+        detail="unloaded outside mullama: load",
+    ),
+    warnings=("the file is old",),
+)
+
+
+def test_the_text_shows_a_plan_in_columns() -> None:
+    assert [line.text for line in report.lines(MIXED)] == [
+        "~ qwen3:8b     context  context.size 8192 -> 16384               +600 MiB, new context, no pause",
+        "~ llama3.2:1b  live     parameters.temperature 0.7 -> 0.2        next request",
+        '                        system - -> "You answer\\nbriefly."',
+        "± coder        weights  gpu.layers 20 -> 33                      does not fit twice: pause",
+        "+ embed        files    hf:a/b:Q8_0 (139 MiB)                    pull, load at start",
+        "- old:7b                not in the manifest: unload, files kept",
+        "! qwen3:14b    drift    unloaded outside mullama: load",
+        "warning: the file is old",
+        "2 in place, 1 with a pause, 1 new, 1 removed, 1 drift. 139 MiB to download.",
+    ]
+
+
+def test_each_line_has_the_tone_of_its_step() -> None:
+    tones = [line.tone for line in report.lines(MIXED)]
+    assert tones[:7] == ["update", "update", "update", "replace", "add", "remove", "repair"]
+
+
+def test_an_empty_plan_is_one_line() -> None:
+    assert [line.text for line in report.lines(plan())] == ["Nothing to do."]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (139 * 1024**2, "139 MiB"),
+        (int(4.1 * GIB), "4.1 GiB"),
+        (3 * 1024**5, "3072 TiB"),
+    ],
+)
+def test_sizes_are_read_in_binary_units(count: int, text: str) -> None:
+    assert report.size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("tree", "text"),
+    [
+        (None, "-"),
+        (8, "8"),
+        (True, "true"),
+        ("q8_0", "q8_0"),
+        ("", '""'),
+        ("two words", '"two words"'),
+        (["a", 1], '["a", 1]'),
+        ("\x1b[31mred", "\\x1b[31mred"),
+        ("x" * 100, "x" * 39 + "…"),
+    ],
+)
+def test_values_take_one_short_line(tree: object, text: str) -> None:
+    assert report.value(tree) == text
+
+
+@given(st.text())
+def test_no_value_reaches_the_screen_with_a_control_character(text: str) -> None:
+    assert report.value(text).isprintable()
+    assert report.printable(text).isprintable()
+
+
+def test_a_secret_field_shows_neither_side() -> None:
+    item = FieldChange(path="auth.keys.ci.secret", before="x", after="y", cost=Cost.LIVE, sensitive=True)
+    assert report.change(item) == "auth.keys.ci.secret changed"
+
+
+def test_a_download_of_unknown_size_is_said_to_be_unknown() -> None:
+    new = step("a", Action.ADD, bytes_download=None)
+    known = step("b", Action.ADD, bytes_download=1024)
+    assert report.counts(plan(new)) == "1 new. An unknown amount to download."
+    assert report.counts(plan(new, known)) == "2 new. 1 KiB or more to download."
+
+
+def test_markdown_opens_with_the_counts_and_a_hidden_marker() -> None:
+    text = report.markdown(MIXED, "workstation").splitlines()
+    assert text[0] == f"**mullama** `workstation`: {report.counts(MIXED)}"
+    assert text[1] == "<!-- mullama:workstation -->"
+    assert "| `~` | `llama3.2:1b` | live | parameters.temperature 0.7 -&gt; 0.2 and 1 more | next request |" in text
+    assert "<details><summary>Fields</summary>" in text
+
+
+def test_markdown_of_text_from_a_manifest_stays_text() -> None:
+    hostile = FieldChange(path="system", before=None, after="</td>|@all `x` <script>", cost=Cost.LIVE)
+    text = report.markdown(plan(step("m", Action.UPDATE, changes=(hostile,))), "s--> <b>")
+    assert "<script>" not in text
+    assert "@all" not in text
+    assert "s--> <b>" not in text.splitlines()[1]
+
+
+def test_long_markdown_is_cut_with_a_note_and_closes_what_it_opened() -> None:
+    changes = tuple(
+        FieldChange(path=f"parameters.p{i}", before=0, after=1, cost=Cost.LIVE) for i in range(20)
+    )
+    many = plan(*(step(f"model-{i}", Action.UPDATE, changes=changes) for i in range(200)))
+    text = report.markdown(many, "s")
+    assert len(text) <= report.MARKDOWN_LIMIT
+    assert text.count("<details>") == text.count("</details>") == 1
+    assert text.endswith("more lines: `mullama diff` shows all.")
+
+
+def test_annotations_name_file_line_and_column() -> None:
+    here = Place("mullama.yaml", 7, 5)
+    change = FieldChange(path="system", before="a", after="50%\nmore", cost=Cost.LIVE)
+    found = report.github(plan(step("a:b", Action.UPDATE, changes=(change,), place=here)))
+    assert found == (
+        "::notice file=mullama.yaml,line=7,col=5,title=mullama%3A update a%3Ab::"
+        'system a -> "50%25\\nmore"',
+    )
+
+
+def test_annotations_warn_where_requests_wait_or_a_model_goes() -> None:
+    levels = [line.split()[0] for line in report.github(MIXED)]
+    assert levels == ["::notice", "::notice", "::warning", "::notice", "::warning", "::notice"]
+
+
+def test_steps_find_the_line_of_the_field_that_changes() -> None:
+    places = {
+        "models": Place("m.yaml", 1, 1),
+        "models.qwen3:8b": Place("m.yaml", 2, 3),
+        "models.qwen3:8b.context": Place("m.yaml", 4, 5),
+    }
+    found = report.located(MIXED, places).steps
+    assert found[0].place == Place("m.yaml", 4, 5)
+    assert found[1].place is None
+
+
+@given(st.lists(st.text(), max_size=3))
+def test_an_annotation_is_always_one_line(texts: list[str]) -> None:
+    changes = tuple(FieldChange(path="system", before=None, after=t, cost=Cost.LIVE) for t in texts)
+    for line in report.github(plan(step("m", Action.UPDATE, changes=changes, detail="d"))):
+        assert "\n" not in line
+        assert "\r" not in line
