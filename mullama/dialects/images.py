@@ -1,0 +1,54 @@
+"""Images as requests carry them: base64, data URIs and addresses."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from mullama.chat.types import ImagePart
+from mullama.dialects.fields import to_text, unfit
+from mullama.errors import Invalid
+from mullama.names import JSONValue
+
+MOST_IMAGES = 64
+_DATA = re.compile(r"data:([a-zA-Z0-9.+/-]*)((?:;[a-zA-Z0-9=_.+-]+)*),")
+
+
+def from_base64(value: JSONValue, path: str, media_type: str | None = None) -> ImagePart:
+    """An image from bare base64 or from a `data:` URI."""
+    text = to_text(value, path)
+    if text[:5].lower() == "data:":
+        return _from_data(text, path)
+    return ImagePart(data=decoded(text, path), media_type=media_type)
+
+
+def from_url(value: JSONValue, path: str) -> ImagePart:
+    """An image from a `data:` URI, or the address of one, which is fetched (or refused) further on."""
+    text = to_text(value, path)
+    if text[:5].lower() == "data:":
+        return _from_data(text, path)
+    if not re.match(r"https?://[^/\s]", text, re.IGNORECASE) or len(text) > 8192:
+        raise unfit(path, "a data: URI or an http(s) address")
+    return ImagePart(url=text)
+
+
+def decoded(text: str, path: str) -> bytes:
+    """The bytes of base64 in either alphabet, with or without padding and line breaks."""
+    plain = re.sub(r"\s+", "", text).translate({45: 43, 95: 47}).rstrip("=")
+    try:
+        data = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise Invalid(f"{path} is not base64: {error}", field=path) from error
+    if not data:
+        raise unfit(path, "base64 of at least one byte")
+    return data
+
+
+def _from_data(text: str, path: str) -> ImagePart:
+    head = _DATA.match(text)
+    if head is None or not head[2].endswith(";base64"):
+        raise unfit(path, "a data: URI in base64")
+    if head[1] and not head[1].startswith("image/"):
+        raise unfit(path, f"an image, not {head[1][:40]}")
+    return ImagePart(data=decoded(text[head.end() :], path), media_type=head[1] or None)

@@ -1,0 +1,65 @@
+"""Inputs that are text or token ids, in every form that clients send, and vectors on their way out."""
+
+from __future__ import annotations
+
+import math
+
+from mullama.chat.types import Vectors
+from mullama.dialects import schema
+from mullama.dialects.fields import to_integer, to_list, unfit
+from mullama.dialects.sampling import MOST_TOKEN
+from mullama.errors import Invalid
+from mullama.names import JSONValue
+
+MOST_INPUTS = 2048
+MOST_TOKENS = 2**21
+
+_TOKENS = schema.listed(schema.COUNT)
+INPUT_SCHEMA = schema.either(
+    schema.STRING,
+    _TOKENS,
+    schema.listed(schema.either(schema.STRING, _TOKENS), most=MOST_INPUTS),
+)
+
+Input = str | tuple[int, ...]
+
+
+def inputs_of(value: JSONValue, path: str) -> tuple[Input, ...]:
+    """A string, a list of strings, one list of token ids, or a list of such lists; nothing is no input."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list | tuple):
+        raise unfit(path, "a string, token ids, or a list of these")
+    if value and isinstance(value[0], int | float):
+        return (_tokens(value, path),)
+    return to_list(value, path, _one, MOST_INPUTS)
+
+
+def _one(value: JSONValue, path: str) -> Input:
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list | tuple):
+        raise unfit(path, "a string or a list of token ids")
+    return _tokens(value, path)
+
+
+def _tokens(value: JSONValue, path: str) -> tuple[int, ...]:
+    return to_list(value, path, _token, MOST_TOKENS)
+
+
+def _token(value: JSONValue, path: str) -> int:
+    return to_integer(value, path, 0, MOST_TOKEN)
+
+
+def finite_vectors(result: Vectors) -> list[list[float]]:
+    """The vectors as JSON can hold them; one that is not finite is an error that names its input."""
+    for i, vector in enumerate(result.vectors):
+        if not all(map(math.isfinite, vector)):
+            raise Invalid(
+                f"the vector of input[{i}] is not finite",
+                field=f"input[{i}]",
+                hint="the model's arithmetic overflowed on it; the other inputs are well",
+            )
+    return [list(vector) for vector in result.vectors]

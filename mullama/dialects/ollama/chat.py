@@ -1,0 +1,306 @@
+"""Ollama's `/api/chat`: conversations, whole and streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from mullama.chat.inventory import Loaded, LoadModel
+from mullama.chat.types import (
+    Answer,
+    ChatRequest,
+    Choice,
+    Completed,
+    Finished,
+    Message,
+    Part,
+    RenderRequest,
+    Role,
+    StopReason,
+    Text,
+    TextDelta,
+    TextPart,
+    ThinkingDelta,
+    Tool,
+    ToolCallFinished,
+)
+from mullama.dialects import logprobs, schema
+from mullama.dialects.base import Call, Endpoint, Frame, Reply, Stamp, StreamEvent
+from mullama.dialects.fields import (
+    MODEL,
+    STREAM,
+    Body,
+    Field,
+    body_of,
+    many,
+    request_schema,
+    text,
+    to_text,
+    unfit,
+)
+from mullama.dialects.formats import THINK
+from mullama.dialects.images import MOST_IMAGES, from_base64, from_url
+from mullama.dialects.ollama.errors import message_of
+from mullama.dialects.ollama.lines import (
+    HEAD_SCHEMA,
+    METRICS_SCHEMA,
+    done_reason,
+    head,
+    metrics,
+    tool_call,
+)
+from mullama.dialects.ollama.options import (
+    FORMAT,
+    GENERATION,
+    RENDER_ONLY,
+    TRUNCATE,
+    read_logprobs,
+    read_options,
+    shift_warning,
+)
+from mullama.dialects.sampling import KEEP_ALIVE
+from mullama.dialects.tools import (
+    CALL_SCHEMA,
+    MOST_MESSAGES,
+    MOST_TOOLS,
+    TOOL_CHOICE,
+    TOOL_SCHEMA,
+    checked_choice,
+    function_call,
+    function_tool,
+    linked,
+    unique,
+)
+from mullama.errors import MullamaError
+from mullama.names import JSONValue
+
+_ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
+IMAGES = many("images", from_base64, schema.STRING, MOST_IMAGES)
+_TOOL_CALLS = many("tool_calls", function_call, CALL_SCHEMA, MOST_TOOLS)
+
+
+def _part(value: JSONValue, path: str) -> Part:
+    """A content part in OpenAI's form, which clients send here too."""
+    body = Body(value, path)
+    match body.raw("type"):
+        case "text":
+            return TextPart(text=body.need(text("text")))
+        case "image_url":
+            holder = body.raw("image_url")
+            if isinstance(holder, dict):
+                return from_url(holder.get("url"), body.at("image_url.url"))
+            return from_url(holder, body.at("image_url"))
+        case kind:
+            raise unfit(body.at("type"), f"text or image_url, not {str(kind)[:40]!r}")
+
+
+def _content(value: JSONValue, path: str) -> tuple[Part, ...]:
+    if isinstance(value, str):
+        return (TextPart(text=value),) if value else ()
+    if not isinstance(value, list | tuple):
+        raise unfit(path, "a string or a list of parts")
+    return tuple(_part(part, f"{path}[{i}]") for i, part in enumerate(value))
+
+
+CONTENT: Field[tuple[Part, ...]] = Field(
+    "content", _content, schema.either(schema.STRING, schema.listed(schema.RECORD))
+)
+
+
+def message(value: JSONValue, path: str) -> Message:
+    """One turn of the conversation as this dialect writes it."""
+    body = Body(value, path)
+    said = to_text(body.raw("role"), body.at("role")).lower()
+    role = _ROLES.get(said)
+    if role is None:
+        raise unfit(body.at("role"), f"one of {', '.join(_ROLES)}, not {said[:40]!r}")
+    result = role == "tool"
+    return Message(
+        role=role,
+        content=(body.get(CONTENT) or ()) + (body.get(IMAGES) or ()),
+        thinking=body.get(text("thinking")) or None,
+        tool_calls=(body.get(_TOOL_CALLS) or ()) if role == "assistant" else (),
+        tool_call_id=body.get(text("tool_call_id")) if result else None,
+        tool_name=body.first(text("tool_name"), text("name")) if result else None,
+    )
+
+
+def _tool(value: JSONValue, path: str) -> Tool:
+    body = Body(value, path)
+    return function_tool(body.child("function") or body)
+
+
+MESSAGE_SCHEMA = schema.record(
+    "role",
+    role=schema.STRING,
+    content=schema.nullable(schema.either(schema.STRING, schema.listed(schema.RECORD))),
+    thinking=schema.nullable(schema.STRING),
+    images=schema.nullable(schema.listed(schema.STRING, most=MOST_IMAGES)),
+    tool_calls=schema.nullable(schema.listed(CALL_SCHEMA)),
+    tool_name=schema.nullable(schema.STRING),
+    tool_call_id=schema.nullable(schema.STRING),
+)
+MESSAGES = many("messages", message, MESSAGE_SCHEMA, MOST_MESSAGES)
+_TOOLS = many("tools", _tool, TOOL_SCHEMA, MOST_TOOLS)
+
+
+def decode(call: Call) -> ChatRequest | LoadModel | RenderRequest:
+    """A conversation to continue; without messages, the request to load or unload the model."""
+    body = body_of(call.body)
+    model = body.need(MODEL, "model is required")
+    messages = linked(body.get(MESSAGES) or ())
+    if not messages:
+        return LoadModel(model=model, keep_alive=body.get(KEEP_ALIVE))
+    options = read_options(body)
+    tools = unique(body.get(_TOOLS) or (), "tools")
+    stream = body.get(STREAM)
+    truncate = body.get(TRUNCATE)
+    request = ChatRequest(
+        model=model,
+        messages=messages,
+        stream=True if stream is None else stream,
+        sampling=options.sampling,
+        max_tokens=options.max_tokens,
+        stop=options.stop,
+        logprobs=read_logprobs(body),
+        format=body.get(FORMAT),
+        think=body.get(THINK),
+        keep_alive=body.get(KEEP_ALIVE),
+        context_size=options.context_size,
+        tools=tools,
+        tool_choice=checked_choice(body.get(TOOL_CHOICE), tools, "tool_choice"),
+        continue_final=messages[-1].role == "assistant" and not messages[-1].tool_calls,
+        truncate=True if truncate is None else truncate,
+        warnings=options.warnings + shift_warning(body),
+    )
+    return RenderRequest(chat=request) if body.get(RENDER_ONLY) else request
+
+
+def _message(choice: Choice) -> dict[str, JSONValue]:
+    calls: list[JSONValue] = [tool_call(i, call) for i, call in enumerate(choice.tool_calls)]
+    return {
+        "role": "assistant",
+        "content": choice.text,
+        **({"thinking": choice.thinking} if choice.thinking else {}),
+        **({"tool_calls": calls} if calls else {}),
+    }
+
+
+def encode(operation: ChatRequest | LoadModel | RenderRequest, result: Answer | Loaded | Text, stamp: Stamp) -> Reply:
+    """The whole answer as one object."""
+    if isinstance(operation, RenderRequest):
+        first: dict[str, JSONValue] = head(operation.chat.model, stamp)
+    else:
+        first = head(operation.model, stamp)
+    match result:
+        case Loaded():
+            empty: JSONValue = {"role": "assistant", "content": ""}
+            reason = "unload" if result.unloaded else "load"
+            return Reply(body={**first, "message": empty, "done": True, "done_reason": reason})
+        case Text():
+            return Reply(body={**first, "_debug_info": {"rendered_template": result.text}})
+        case Answer():
+            choice = result.choices[0]
+            tokens = logprobs.entries(choice.logprobs)
+            return Reply(
+                body={
+                    **first,
+                    "message": _message(choice),
+                    **({"logprobs": tokens} if tokens else {}),
+                    "done": True,
+                    "done_reason": done_reason(choice.reason),
+                    **metrics(result.usage, result.timings),
+                }
+            )
+
+
+class ChatStream:
+    """One NDJSON line per piece; a tool call comes whole; the last line has the metrics."""
+
+    media: Literal["text/event-stream", "application/x-ndjson"] = "application/x-ndjson"
+
+    def __init__(self, operation: ChatRequest, stamp: Stamp) -> None:
+        self._head = head(operation.model, stamp)
+        self._reason = StopReason.STOP
+        self._ended = False
+
+    def _line(self, message: dict[str, JSONValue], **more: JSONValue) -> Frame:
+        said: JSONValue = {"role": "assistant", "content": "", **message}
+        return Frame(data={**self._head, "message": said, **more, "done": False})
+
+    def feed(self, event: StreamEvent) -> Iterable[Frame]:
+        match event:
+            case TextDelta():
+                if event.logprobs:
+                    tokens = logprobs.entries(event.logprobs)
+                    return (self._line({"content": event.text}, logprobs=tokens),)
+                return (self._line({"content": event.text}),)
+            case ThinkingDelta():
+                return (self._line({"thinking": event.text}),)
+            case ToolCallFinished():
+                return (self._line({"tool_calls": [tool_call(event.index, event.call)]}),)
+            case Finished():
+                self._reason = event.reason
+            case Completed() if not self._ended:
+                self._ended = True
+                return (self._last(event),)
+            case _:
+                pass
+        return ()
+
+    def _last(self, event: Completed) -> Frame:
+        return Frame(
+            data={
+                **self._head,
+                "message": {"role": "assistant", "content": ""},
+                "done": True,
+                "done_reason": done_reason(self._reason),
+                **metrics(event.usage, event.timings),
+            }
+        )
+
+    def fail(self, error: MullamaError) -> Iterable[Frame]:
+        if self._ended:
+            return ()
+        self._ended = True
+        return (Frame(data={"error": message_of(error)}),)
+
+    def ping(self) -> Iterable[Frame]:
+        """NDJSON has no comments, and clients parse every line."""
+        return ()
+
+
+CHAT_FIELDS: tuple[Field[object], ...] = (
+    MODEL, MESSAGES, STREAM, _TOOLS, TOOL_CHOICE, *GENERATION,
+)  # fmt: skip
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path="/api/chat",
+        decode=decode,
+        encode=encode,
+        stream=ChatStream,
+        summary="Continue a conversation; without messages, load or unload the model",
+        request_schema=request_schema(*CHAT_FIELDS, required="model"),
+        response_schema=schema.record(
+            "model created_at",
+            **HEAD_SCHEMA,
+            message=schema.record(
+                "role content",
+                role=schema.constant("assistant"),
+                content=schema.STRING,
+                thinking=schema.STRING,
+                tool_calls=schema.listed(CALL_SCHEMA),
+            ),
+            **METRICS_SCHEMA,
+        ),
+    ),
+)

@@ -1,0 +1,101 @@
+"""Ollama's `/api/embed`, and the older `/api/embeddings`."""
+
+from __future__ import annotations
+
+from mullama.chat.inventory import Loaded, LoadModel
+from mullama.chat.types import EmbedRequest, Vectors
+from mullama.dialects import schema
+from mullama.dialects.base import Call, Endpoint, Reply, Stamp
+from mullama.dialects.fields import MODEL, body_of, flag, integer, request_schema
+from mullama.dialects.inputs import INPUT_SCHEMA, finite_vectors, inputs_of
+from mullama.dialects.ollama.generate import PROMPT
+from mullama.dialects.ollama.options import OPTIONS, read_options
+from mullama.dialects.sampling import KEEP_ALIVE
+from mullama.dialects.stamps import nanoseconds
+from mullama.errors import Invalid
+
+_TRUNCATE = flag("truncate")
+DIMENSIONS = integer("dimensions", 0, 2**20)
+
+
+def decode(call: Call) -> EmbedRequest | LoadModel:
+    """Inputs to turn into vectors; without any, the request to load the model."""
+    body = body_of(call.body)
+    model = body.need(MODEL, "model is required")
+    read_options(body)
+    try:
+        inputs = inputs_of(body.raw("input"), "input")
+    except Invalid as error:
+        raise Invalid(f"invalid input type: {error.message}", field=error.field) from error
+    if not any(inputs):
+        return LoadModel(model=model, keep_alive=body.get(KEEP_ALIVE))
+    truncate = body.get(_TRUNCATE)
+    return EmbedRequest(
+        model=model,
+        inputs=inputs,
+        dimensions=body.get(DIMENSIONS) or None,
+        truncate=True if truncate is None else truncate,
+        keep_alive=body.get(KEEP_ALIVE),
+    )
+
+
+def encode(operation: EmbedRequest | LoadModel, result: Vectors | Loaded, stamp: Stamp) -> Reply:
+    if isinstance(result, Loaded):
+        return Reply(body={"model": operation.model, "embeddings": []})
+    return Reply(
+        body={
+            "model": operation.model,
+            "embeddings": finite_vectors(result),
+            "total_duration": nanoseconds(result.timings.total),
+            "load_duration": nanoseconds(result.timings.load),
+            "prompt_eval_count": result.usage.prompt_tokens,
+        }
+    )
+
+
+def decode_old(call: Call) -> EmbedRequest | LoadModel:
+    """One prompt; its vector is not normalised."""
+    body = body_of(call.body)
+    model = body.need(MODEL, "model is required")
+    read_options(body)
+    prompt = body.get(PROMPT)
+    if not prompt:
+        return LoadModel(model=model, keep_alive=body.get(KEEP_ALIVE))
+    return EmbedRequest(model=model, inputs=(prompt,), normalize=False, keep_alive=body.get(KEEP_ALIVE))
+
+
+def encode_old(operation: EmbedRequest | LoadModel, result: Vectors | Loaded, stamp: Stamp) -> Reply:
+    vectors = [] if isinstance(result, Loaded) else finite_vectors(result)
+    return Reply(body={"embedding": vectors[0] if vectors else []})
+
+
+_VECTOR = schema.listed(schema.NUMBER)
+_INPUT_SCHEMA = request_schema(MODEL, _TRUNCATE, DIMENSIONS, KEEP_ALIVE, OPTIONS, required="model")
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path="/api/embed",
+        decode=decode,
+        encode=encode,
+        summary="Turn texts into normalised vectors",
+        request_schema=schema.joined(_INPUT_SCHEMA, schema.record(input=schema.nullable(INPUT_SCHEMA))),
+        response_schema=schema.record(
+            "model embeddings",
+            model=schema.STRING,
+            embeddings=schema.listed(_VECTOR),
+            total_duration=schema.COUNT,
+            load_duration=schema.COUNT,
+            prompt_eval_count=schema.COUNT,
+        ),
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/embeddings",
+        decode=decode_old,
+        encode=encode_old,
+        summary="Turn one prompt into a vector (the older form)",
+        request_schema=request_schema(MODEL, PROMPT, KEEP_ALIVE, OPTIONS, required="model"),
+        response_schema=schema.exact(embedding=_VECTOR),
+    ),
+)

@@ -1,0 +1,37 @@
+"""How Ollama's clients are told of an error: `{"error": "text"}`, with the words that they look for."""
+
+from __future__ import annotations
+
+from mullama.dialects.base import Reply
+from mullama.dialects.faults import retry_headers, status_of
+from mullama.errors import Busy, ContextOverflow, Denied, MullamaError, NotFound
+
+
+def message_of(error: MullamaError) -> str:
+    """The text, begun by the words that Ollama's clients match."""
+    match error:
+        case ContextOverflow():
+            return (
+                "the prompt is longer than the context length currently available: "
+                f"{error.prompt_tokens} tokens, {error.context_size} available "
+                f"(the input length exceeds the context length; {error.hint})"
+            )
+        case NotFound() if error.name and not error.name.startswith("/"):
+            found = f"model '{error.name}' not found"
+            return f"{found} ({error.hint})" if error.hint else found
+        case Busy() if not error.limited:
+            busy = "server busy, please try again.  maximum pending requests exceeded"
+            return f"{busy} ({error.message})"
+        case Denied() if not error.authenticated:
+            return f"unauthorized: {error}"
+        case _:
+            return str(error)
+
+
+def error_reply(error: MullamaError, request_id: str) -> Reply:
+    """The reply for an error before the first byte."""
+    return Reply(
+        body={"error": message_of(error)},
+        status=status_of(error, overloaded=503),
+        headers={"x-request-id": request_id, **retry_headers(error)},
+    )

@@ -1,0 +1,61 @@
+"""What every line of an Ollama answer has in common: the head, the metrics, the reason for the end."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from mullama.chat.types import StopReason, Timings, ToolCall, Usage
+from mullama.dialects import logprobs, schema
+from mullama.dialects.base import Stamp
+from mullama.dialects.stamps import nanoseconds, rfc3339
+from mullama.names import JSONValue
+
+
+def head(model: str, stamp: Stamp) -> dict[str, JSONValue]:
+    """The first members of every line; the model's name is the one that the client sent."""
+    return {"model": model, "created_at": rfc3339(stamp.created)}
+
+
+def done_reason(reason: StopReason) -> str:
+    """This dialect has no word for tool calls; a cut answer is one that reached a limit."""
+    match reason:
+        case StopReason.STOP | StopReason.STOP_SEQUENCE | StopReason.TOOL_CALLS:
+            return "stop"
+        case StopReason.LENGTH | StopReason.CANCELLED:
+            return "length"
+        case _:
+            assert_never(reason)
+
+
+def metrics(usage: Usage, timings: Timings) -> dict[str, JSONValue]:
+    """Counts of tokens and durations in nanoseconds, all of them, also the zeros."""
+    return {
+        "total_duration": nanoseconds(timings.total),
+        "load_duration": nanoseconds(timings.load),
+        "prompt_eval_count": usage.prompt_tokens,
+        "prompt_eval_cached_count": usage.cached_tokens,
+        "prompt_eval_duration": nanoseconds(timings.prompt),
+        "eval_count": usage.completion_tokens,
+        "eval_duration": nanoseconds(timings.decode),
+    }
+
+
+def tool_call(index: int, call: ToolCall) -> dict[str, JSONValue]:
+    return {
+        "id": call.id,
+        "function": {"index": index, "name": call.name, "arguments": dict(call.arguments)},
+    }
+
+
+HEAD_SCHEMA = {"model": schema.STRING, "created_at": schema.TIME, "done": schema.BOOLEAN}
+METRICS_SCHEMA = {
+    "done_reason": schema.one_of("stop", "length", "load", "unload"),
+    "total_duration": schema.COUNT,
+    "load_duration": schema.COUNT,
+    "prompt_eval_count": schema.COUNT,
+    "prompt_eval_cached_count": schema.COUNT,
+    "prompt_eval_duration": schema.COUNT,
+    "eval_count": schema.COUNT,
+    "eval_duration": schema.COUNT,
+    "logprobs": schema.listed(logprobs.SCHEMA),
+}

@@ -1,0 +1,221 @@
+"""Ollama's inventory: `/api/tags`, `/api/ps`, `/api/show`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from mullama.chat.inventory import Inventory, ListModels, ListRunning, ModelCard, ShowModel
+from mullama.dialects import schema
+from mullama.dialects.base import Call, Endpoint, Reply, Stamp
+from mullama.dialects.fields import MODEL, body_of, flag, record, request_schema, text
+from mullama.dialects.stamps import rfc3339
+from mullama.dialects.tools import compact
+from mullama.errors import Invalid
+from mullama.names import JSONValue
+
+_NAME = MODEL.named("name")
+_VERBOSE = flag("verbose")
+_LONGEST_ARRAY = 5
+_HIDDEN = ("general.name", "tokenizer.chat_template")
+
+
+def _details(card: ModelCard) -> dict[str, JSONValue]:
+    return {
+        "parent_model": card.parent,
+        "format": "gguf",
+        "family": card.family,
+        "families": list(card.families) or ([card.family] if card.family else []),
+        "parameter_size": card.parameter_size,
+        "quantization_level": card.quantization,
+        "context_length": card.train_context or card.context_size,
+        "embedding_length": card.embedding_length,
+    }
+
+
+def _tag(card: ModelCard) -> dict[str, JSONValue]:
+    return {
+        "name": card.name,
+        "model": card.name,
+        "modified_at": rfc3339(card.modified),
+        "size": card.size,
+        "digest": card.digest.removeprefix("sha256:"),
+        "details": _details(card),
+        "capabilities": list(card.capabilities),
+    }
+
+
+def _running(card: ModelCard) -> dict[str, JSONValue]:
+    return {
+        "name": card.name,
+        "model": card.name,
+        "size": card.memory or card.size,
+        "digest": card.digest.removeprefix("sha256:"),
+        "details": _details(card),
+        "expires_at": rfc3339(math.inf if card.expires is None else card.expires),
+        "size_vram": card.memory_gpu,
+        "context_length": card.context_size,
+    }
+
+
+def _plain(value: JSONValue, whole: bool) -> JSONValue:
+    """A value of the file's metadata as JSON can hold it, long arrays left out."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list | tuple):
+        return [_plain(v, whole) for v in value] if whole or len(value) <= _LONGEST_ARRAY else []
+    return value
+
+
+def _metadata(card: ModelCard, verbose: bool) -> dict[str, JSONValue]:
+    """The file's own keys; those that every client reads are there even when the file lacks them."""
+    said: dict[str, JSONValue] = {
+        "general.architecture": card.family,
+        "general.parameter_count": card.parameter_count,
+        f"{card.family or 'general'}.context_length": card.train_context or card.context_size,
+        f"{card.family or 'general'}.embedding_length": card.embedding_length,
+    }
+    file = {k: _plain(v, verbose) for k, v in card.metadata.items() if k not in _HIDDEN}
+    return {**said, **file}
+
+
+def _parameter_lines(parameters: tuple[tuple[str, JSONValue], ...]) -> str:
+    """One line for each value, the keys padded to one column."""
+    lines: list[str] = []
+    for key, value in parameters:
+        values = value if isinstance(value, list | tuple) else (value,)
+        lines += [f"{key:<30} {compact(v)}" for v in values]
+    return "\n".join(lines)
+
+
+def _thinking(card: ModelCard) -> dict[str, JSONValue]:
+    levels = list(card.thinking_levels)
+    return {"thinking": {"values": levels, "default": levels[0]}} if levels else {}
+
+
+def _show(card: ModelCard, verbose: bool) -> dict[str, JSONValue]:
+    tensors: list[JSONValue] = [
+        {"name": name, "type": kind, "shape": list(shape)} for name, kind, shape in card.tensors
+    ]
+    messages: list[JSONValue] = [{"role": m.role, "content": m.text} for m in card.messages]
+    return {
+        "license": card.license,
+        "modelfile": card.modelfile,
+        "parameters": _parameter_lines(card.parameters),
+        "template": card.template,
+        "template_source": card.template_source,
+        "system": card.system,
+        "details": _details(card),
+        **({"messages": messages} if messages else {}),
+        "model_info": _metadata(card, verbose),
+        **({"tensors": tensors} if verbose else {}),
+        "capabilities": list(card.capabilities),
+        **_thinking(card),
+        "modified_at": rfc3339(card.modified),
+    }
+
+
+def decode_show(call: Call) -> ShowModel:
+    body = body_of(call.body)
+    model = body.first(MODEL, _NAME)
+    if not model:
+        raise Invalid("model is required", field="model")
+    return ShowModel(model=model, verbose=body.get(_VERBOSE) or False)
+
+
+def encode_show(operation: ShowModel, card: ModelCard, stamp: Stamp) -> Reply:
+    return Reply(body=_show(card, operation.verbose))
+
+
+def encode_tags(operation: ListModels, inventory: Inventory, stamp: Stamp) -> Reply:
+    return Reply(body={"models": [_tag(card) for card in inventory.models]})
+
+
+def encode_running(operation: ListRunning, inventory: Inventory, stamp: Stamp) -> Reply:
+    """Those that stay the longest come first."""
+    stay = sorted(inventory.models, key=lambda c: math.inf if c.expires is None else c.expires, reverse=True)
+    return Reply(body={"models": [_running(card) for card in stay]})
+
+
+def decode_tags(call: Call) -> ListModels:
+    return ListModels()
+
+
+def decode_running(call: Call) -> ListRunning:
+    return ListRunning()
+
+
+_DETAILS_SCHEMA = schema.exact(
+    parent_model=schema.STRING,
+    format=schema.STRING,
+    family=schema.STRING,
+    families=schema.listed(schema.STRING),
+    parameter_size=schema.STRING,
+    quantization_level=schema.STRING,
+    context_length=schema.COUNT,
+    embedding_length=schema.COUNT,
+)
+_ENTRY: Mapping[str, schema.Schema] = {
+    "name": schema.STRING,
+    "model": schema.STRING,
+    "size": schema.COUNT,
+    "digest": schema.STRING,
+    "details": _DETAILS_SCHEMA,
+}
+_TAGS_SCHEMA = schema.exact(
+    models=schema.listed(schema.exact(**_ENTRY, modified_at=schema.TIME, capabilities=schema.listed(schema.STRING)))
+)
+_PS_SCHEMA = schema.exact(
+    models=schema.listed(
+        schema.exact(
+            **_ENTRY,
+            expires_at=schema.TIME,
+            size_vram=schema.COUNT,
+            context_length=schema.COUNT,
+        )
+    )
+)
+_SHOW_SCHEMA = schema.record(
+    "details model_info capabilities modified_at template parameters system license modelfile",
+    license=schema.STRING,
+    modelfile=schema.STRING,
+    parameters=schema.STRING,
+    template=schema.STRING,
+    template_source=schema.STRING,
+    system=schema.STRING,
+    details=_DETAILS_SCHEMA,
+    model_info=schema.RECORD,
+    capabilities=schema.listed(schema.STRING),
+    modified_at=schema.TIME,
+)
+
+ENDPOINTS = (
+    *(
+        Endpoint(
+            method=method,
+            path="/api/tags",
+            decode=decode_tags,
+            encode=encode_tags,
+            summary="The models that can be used",
+            response_schema=_TAGS_SCHEMA,
+        )
+        for method in ("GET", "HEAD")
+    ),
+    Endpoint(
+        method="GET",
+        path="/api/ps",
+        decode=decode_running,
+        encode=encode_running,
+        summary="The models in memory",
+        response_schema=_PS_SCHEMA,
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/show",
+        decode=decode_show,
+        encode=encode_show,
+        summary="Everything known of one model",
+        request_schema=request_schema(MODEL, _NAME, _VERBOSE, text("system"), record("options")),
+        response_schema=_SHOW_SCHEMA,
+    ),
+)

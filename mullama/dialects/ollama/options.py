@@ -1,0 +1,129 @@
+"""The `options` of Ollama's requests: sampling is honoured, what the manifest declares is named in a warning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mullama.chat.types import ResponseFormat, Sampling
+from mullama.dialects import schema
+from mullama.dialects.fields import Body, Field, flag, integer, number, record, request_schema, unfit
+from mullama.dialects.formats import THINK
+from mullama.dialects.sampling import (
+    KEEP_ALIVE,
+    MOST_TOKEN,
+    SAMPLING,
+    STOP,
+    TOP_LOGPROBS,
+    read_sampling,
+)
+from mullama.errors import Invalid
+from mullama.names import JSONValue
+
+NUM_PREDICT = integer("num_predict", -2, MOST_TOKEN)
+NUM_CTX = integer("num_ctx", 0, MOST_TOKEN)
+
+# The manifest declares these; a request cannot change how a model is loaded.
+_DECLARED: tuple[Field[object], ...] = (
+    integer("num_batch", 0, MOST_TOKEN),
+    integer("num_gpu", -1, MOST_TOKEN),
+    integer("main_gpu", 0, 1024),
+    integer("num_thread", 0, 4096),
+    flag("use_mmap"),
+    flag("use_mlock"),
+    flag("numa"),
+    flag("low_vram"),
+    flag("f16_kv"),
+    flag("logits_all"),
+    flag("vocab_only"),
+    integer("draft_num_predict", 0, 1024),
+)
+# These had a meaning once, in Ollama itself.
+_WITHOUT_EFFECT: tuple[Field[object], ...] = (
+    integer("num_keep", -1, MOST_TOKEN),
+    flag("penalize_newline"),
+    number("tfs_z", 0, 100),
+)
+_KNOWN = {f.name for f in (*SAMPLING, *_DECLARED, *_WITHOUT_EFFECT, NUM_PREDICT, NUM_CTX, STOP)}
+
+OPTIONS_SCHEMA = request_schema(*SAMPLING, *_DECLARED, *_WITHOUT_EFFECT, NUM_PREDICT, NUM_CTX, STOP)
+OPTIONS = record("options", OPTIONS_SCHEMA)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What `options` says. max_tokens -1 is as many as the limits allow, None not said."""
+
+    sampling: Sampling
+    stop: tuple[str, ...] = ()
+    max_tokens: int | None = None
+    context_size: int | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def read_options(body: Body) -> Options:
+    """The options of a request; known ones are checked even where they have no effect."""
+    options = body.child("options") or Body({}, body.at("options"))
+    for field in (*_DECLARED, *_WITHOUT_EFFECT):
+        options.get(field)
+    predict = options.get(NUM_PREDICT)
+    return Options(
+        sampling=read_sampling(options),
+        stop=options.get(STOP) or (),
+        max_tokens=-1 if predict is not None and predict <= 0 else predict,
+        context_size=options.get(NUM_CTX) or None,
+        warnings=tuple(_warnings(options)),
+    )
+
+
+def _warnings(options: Body) -> list[str]:
+    declared = {f.name for f in _DECLARED}
+    idle = {f.name for f in _WITHOUT_EFFECT}
+    said: list[str] = []
+    for name in options.names():
+        if name in declared:
+            said.append(f"options.{name} was not applied: the manifest declares it")
+        elif name in idle:
+            said.append(f"options.{name} has no effect")
+        elif name not in _KNOWN:
+            said.append(f"options.{name[:64]} is unknown")
+    return said
+
+
+def _format(value: JSONValue, path: str) -> ResponseFormat | None:
+    """`"json"`, a JSON schema, or the empty string for none."""
+    if value == "":
+        return None
+    if value == "json":
+        return ResponseFormat(kind="json")
+    if not isinstance(value, dict):
+        raise unfit(path, '"json" or a JSON schema')
+    return ResponseFormat(kind="json_schema", schema=value)
+
+
+FORMAT: Field[ResponseFormat | None] = Field("format", _format, schema.either(schema.one_of("", "json"), schema.RECORD))
+
+LOGPROBS = flag("logprobs")
+TRUNCATE = flag("truncate")
+SHIFT = flag("shift")
+RENDER_ONLY = flag("_debug_render_only")
+
+GENERATION: tuple[Field[object], ...] = (
+    FORMAT, KEEP_ALIVE, OPTIONS, THINK, TRUNCATE, SHIFT, LOGPROBS, TOP_LOGPROBS, RENDER_ONLY,
+)  # fmt: skip
+
+
+def read_logprobs(body: Body) -> int | None:
+    """How many alternatives per token, None when no probabilities are wanted."""
+    try:
+        top = body.get(TOP_LOGPROBS)
+    except Invalid as error:
+        message = "top_logprobs must be between 0 and 20"
+        raise Invalid(message, field="top_logprobs") from error
+    return (top or 0) if body.get(LOGPROBS) else None
+
+
+def shift_warning(body: Body) -> tuple[str, ...]:
+    """Shifting on was asked for by name: an answer that reaches the end of the context ends there."""
+    if body.get(SHIFT):
+        return ("shift has no effect: the answer ends where the context does",)
+    return ()

@@ -1,0 +1,175 @@
+"""OpenAI's `/v1/chat/completions`: what a request says, and the endpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mullama.chat.types import (
+    ChatRequest,
+    Count,
+    CountRequest,
+    RenderRequest,
+    Text,
+    Tool,
+    ToolChoice,
+)
+from mullama.dialects import schema
+from mullama.dialects.base import Call, Reply, Stamp
+from mullama.dialects.fields import (
+    MODEL,
+    STREAM,
+    Body,
+    Field,
+    body_of,
+    choice,
+    flag,
+    many,
+    record,
+    request_schema,
+    to_record,
+)
+from mullama.dialects.formats import THINK, effort
+from mullama.dialects.openai.messages import MESSAGES
+from mullama.dialects.openai.settings import COMMON, include_usage, read_common
+from mullama.dialects.sampling import TOP_LOGPROBS
+from mullama.dialects.tools import (
+    MOST_TOOLS,
+    NAME,
+    TOOL_CHOICE,
+    TOOL_SCHEMA,
+    checked_choice,
+    function_tool,
+    linked,
+    unique,
+)
+from mullama.errors import Invalid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatCall(ChatRequest):
+    """A conversation to continue, and what the form of the reply depends on.
+
+    include_usage: a stream tells its counts. inline_thinking: thinking stands in the text, in tags.
+    old_functions: calls are answered as `function_call`. progress: a stream tells of a long prompt.
+    """
+
+    include_usage: bool = False
+    inline_thinking: bool = False
+    old_functions: bool = False
+    progress: bool = False
+
+
+_LOGPROBS = flag("logprobs")
+_PARALLEL = flag("parallel_tool_calls")
+_CONTINUE = flag("continue_final_message")
+_PROGRESS = flag("return_progress")
+_KWARGS = record("chat_template_kwargs")
+_ENABLE_THINKING = flag("enable_thinking")
+_EFFORT = effort("reasoning_effort")
+_REASONING_FORMAT = choice("reasoning_format", ("none", "deepseek", "deepseek-legacy", "auto"))
+_TRUNCATE = flag("truncate")
+_TOOLS = many("tools", to_record, TOOL_SCHEMA, MOST_TOOLS)
+_FUNCTIONS = many("functions", to_record, schema.record("name", name=schema.STRING), MOST_TOOLS)
+
+CHAT_FIELDS: tuple[Field[object], ...] = (
+    MODEL, MESSAGES, STREAM, *COMMON, _TOOLS, TOOL_CHOICE, _FUNCTIONS, _PARALLEL, _LOGPROBS,
+    TOP_LOGPROBS, THINK, _EFFORT, _KWARGS, _REASONING_FORMAT, _CONTINUE, _PROGRESS,
+    record("stream_options"), record("reasoning"),
+)  # fmt: skip
+REQUEST_SCHEMA = request_schema(*CHAT_FIELDS, required="model messages")
+
+
+def decode(call: Call) -> ChatCall:
+    """A conversation to continue."""
+    return read_chat(body_of(call.body), need_model=True)
+
+
+def decode_count(call: Call) -> CountRequest:
+    return CountRequest(chat=read_chat(body_of(call.body), need_model=True))
+
+
+def decode_render(call: Call) -> RenderRequest:
+    return RenderRequest(chat=read_chat(body_of(call.body), need_model=False))
+
+
+def encode_count(operation: CountRequest, result: Count, stamp: Stamp) -> Reply:
+    return Reply(body={"object": "response.input_tokens", "input_tokens": result.tokens})
+
+
+def encode_render(operation: RenderRequest, result: Text, stamp: Stamp) -> Reply:
+    return Reply(body={"prompt": result.text})
+
+
+def read_chat(body: Body, *, need_model: bool) -> ChatCall:
+    """A chat body; llama-server's own endpoints may leave the model out and mean the default one."""
+    model = body.need(MODEL) if need_model else body.get(MODEL) or ""
+    messages = linked(body.get(MESSAGES) or ())
+    if not messages:
+        raise Invalid("[] is too short - 'messages'", field="messages")
+    tools, dropped = read_tools(body)
+    common = read_common(body)
+    common["warnings"] += dropped
+    parallel = body.get(_PARALLEL)
+    continued = messages[-1].role == "assistant" and not messages[-1].tool_calls
+    kwargs = body.get(_KWARGS) or {}
+    return ChatCall(
+        model=model,
+        messages=messages,
+        stream=body.get(STREAM) or False,
+        **common,
+        logprobs=(body.get(TOP_LOGPROBS) or 0) if body.get(_LOGPROBS) else None,
+        think=_think(body),
+        think_optional=True,
+        tools=tools,
+        tool_choice=_tool_choice(body, tools),
+        parallel_tool_calls=True if parallel is None else parallel,
+        template_arguments=tuple(kwargs.items()),
+        continue_final=continued and body.get(_CONTINUE) is not False,
+        truncate=body.get(_TRUNCATE) or False,
+        include_usage=include_usage(body),
+        inline_thinking=body.get(_REASONING_FORMAT) == "none",
+        old_functions=bool(body.get(_FUNCTIONS)) and not body.get(_TOOLS),
+        progress=body.get(_PROGRESS) or False,
+    )
+
+
+def read_tools(body: Body) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
+    """The functions among the tools, and a warning for each tool of a kind that runs elsewhere."""
+    tools: list[Tool] = []
+    dropped: list[str] = []
+    for i, value in enumerate(body.get(_TOOLS) or ()):
+        one = Body(value, f"tools[{i}]")
+        kind = one.raw("type")
+        function = one.child("function")
+        if function is None and kind != "function" and kind is not None:
+            dropped.append(f"tools[{i}] of type {str(kind)[:40]} was left out: only functions can be called")
+        else:
+            tools.append(function_tool(function or one))
+    if not tools:
+        found = enumerate(body.get(_FUNCTIONS) or ())
+        tools = [function_tool(Body(value, f"functions[{i}]")) for i, value in found]
+    return unique(tools, "tools"), tuple(dropped)
+
+
+def _tool_choice(body: Body, tools: tuple[Tool, ...]) -> ToolChoice:
+    old = body.raw("function_call")
+    if old is None or body.has("tool_choice"):
+        return checked_choice(body.get(TOOL_CHOICE), tools, "tool_choice")
+    if isinstance(old, dict):
+        name = Body(old, "function_call").need(NAME)
+        named = ToolChoice(mode="required", names=(name,))
+        return checked_choice(named, tools, "function_call")
+    return checked_choice(TOOL_CHOICE.convert(old, "function_call"), tools, "function_call")
+
+
+def _think(body: Body) -> bool | str | None:
+    """Whether and how hard to think, in the first of the places where it is said."""
+    reasoning = body.child("reasoning")
+    kwargs = body.child("chat_template_kwargs")
+    places = (
+        body.get(_EFFORT),
+        reasoning.first(effort("effort"), flag("enabled")) if reasoning else None,
+        body.get(THINK),
+        kwargs.first(effort("reasoning_effort"), _ENABLE_THINKING) if kwargs else None,
+    )
+    return next((said for said in places if said is not None), None)

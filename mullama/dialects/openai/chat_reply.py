@@ -1,0 +1,274 @@
+"""OpenAI's chat completion object, and the same answer as a stream of chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from mullama.chat.types import (
+    Answer,
+    Choice,
+    Completed,
+    Finished,
+    Progress,
+    Started,
+    TextDelta,
+    ThinkingDelta,
+    TokenLogprob,
+    ToolCall,
+    ToolCallDelta,
+    ToolCallFinished,
+    ToolCallStarted,
+)
+from mullama.dialects import logprobs, schema
+from mullama.dialects.base import Frame, Reply, Stamp, StreamEvent
+from mullama.dialects.openai.chat import ChatCall
+from mullama.dialects.openai.errors import envelope
+from mullama.dialects.openai.usage import (
+    USAGE_SCHEMA,
+    fingerprint,
+    finish_reason,
+    timings_of,
+    usage_of,
+)
+from mullama.dialects.stamps import prefixed
+from mullama.dialects.tools import compact
+from mullama.errors import MullamaError
+from mullama.names import JSONValue
+
+DONE = Frame(data="[DONE]")
+PING = Frame(data="ping", comment=True)
+_OPEN, _CLOSE = "<think>", "</think>"
+
+
+def _head(operation: ChatCall, stamp: Stamp, kind: str) -> dict[str, JSONValue]:
+    return {
+        "id": f"chatcmpl-{stamp.id}",
+        "object": kind,
+        "created": int(stamp.created),
+        "model": operation.model,
+        "system_fingerprint": fingerprint(stamp.version),
+    }
+
+
+def _probabilities(tokens: tuple[TokenLogprob, ...]) -> JSONValue:
+    return {"content": logprobs.entries(tokens), "refusal": None} if tokens else None
+
+
+def _call(call: ToolCall) -> dict[str, JSONValue]:
+    return {
+        "id": prefixed(call.id, "call_"),
+        "type": "function",
+        "function": {"name": call.name, "arguments": compact(call.arguments)},
+    }
+
+
+def _reasoning(text: str) -> dict[str, JSONValue]:
+    """Both names of the field: clients read the one or the other."""
+    return {"reasoning_content": text, "reasoning": text} if text else {}
+
+
+def _calls(operation: ChatCall, choice: Choice) -> dict[str, JSONValue]:
+    if not choice.tool_calls:
+        return {}
+    if operation.old_functions:
+        return {"function_call": _call(choice.tool_calls[0])["function"]}
+    return {"tool_calls": [_call(call) for call in choice.tool_calls]}
+
+
+def _message(operation: ChatCall, choice: Choice) -> dict[str, JSONValue]:
+    inline = operation.inline_thinking and choice.thinking
+    text = f"{_OPEN}{choice.thinking}{_CLOSE}{choice.text}" if inline else choice.text
+    return {
+        "role": "assistant",
+        "content": None if choice.tool_calls and not text else text,
+        "refusal": None,
+        "annotations": [],
+        **({} if inline else _reasoning(choice.thinking)),
+        **_calls(operation, choice),
+    }
+
+
+def _word(operation: ChatCall) -> str:
+    return "function_call" if operation.old_functions else "tool_calls"
+
+
+def encode(operation: ChatCall, result: Answer, stamp: Stamp) -> Reply:
+    """The whole answer as one object."""
+    choices: list[JSONValue] = [
+        {
+            "index": choice.index,
+            "message": _message(operation, choice),
+            "logprobs": _probabilities(choice.logprobs),
+            "finish_reason": finish_reason(choice.reason, _word(operation)),
+        }
+        for choice in result.choices
+    ]
+    return Reply(
+        body={
+            **_head(operation, stamp, "chat.completion"),
+            "choices": choices,
+            "usage": usage_of(result.usage),
+            "timings": timings_of(result.usage, result.timings),
+        }
+    )
+
+
+class ChatStream:
+    """Chunks: the role, the deltas, the reason of the end, the counts when asked for, `[DONE]`."""
+
+    media: Literal["text/event-stream", "application/x-ndjson"] = "text/event-stream"
+
+    def __init__(self, operation: ChatCall, stamp: Stamp) -> None:
+        self._operation = operation
+        usage: dict[str, JSONValue] = {"usage": None} if operation.include_usage else {}
+        self._head = {**_head(operation, stamp, "chat.completion.chunk"), **usage}
+        self._inside: set[int] = set()  # choices whose thinking stands open in the text
+        self._written: set[tuple[int, int]] = set()  # calls whose arguments were streamed
+        self._open = operation.n
+        self._last: Finished | None = None
+        self._cached = 0
+        self._ended = False
+
+    def feed(self, event: StreamEvent) -> Iterable[Frame]:
+        match event:
+            case TextDelta():
+                return (self._text(event.choice, event.text, event.logprobs),)
+            case ThinkingDelta():
+                return (self._thinking(event),)
+            case ToolCallStarted() | ToolCallDelta() | ToolCallFinished():
+                return self._tool(event)
+            case Started():
+                self._cached = event.cached_tokens
+                role: dict[str, JSONValue] = {"role": "assistant", "content": ""}
+                return tuple(self._chunk(i, role) for i in range(self._operation.n))
+            case Progress() if self._operation.progress:
+                return (self._progress(event),)
+            case Finished():
+                return self._finished(event)
+            case Completed() if not self._ended:
+                self._ended = True
+                return self._completed(event)
+            case _:
+                return ()
+
+    def _chunk(
+        self,
+        choice: int,
+        delta: dict[str, JSONValue],
+        reason: str | None = None,
+        tokens: tuple[TokenLogprob, ...] = (),
+    ) -> Frame:
+        one: JSONValue = {
+            "index": choice,
+            "delta": delta,
+            "logprobs": _probabilities(tokens),
+            "finish_reason": reason,
+        }
+        return Frame(data={**self._head, "choices": [one]})
+
+    def _text(self, choice: int, text: str, tokens: tuple[TokenLogprob, ...]) -> Frame:
+        if choice in self._inside:
+            self._inside.discard(choice)
+            text = _CLOSE + text
+        return self._chunk(choice, {"content": text}, tokens=tokens)
+
+    def _thinking(self, event: ThinkingDelta) -> Frame:
+        if not self._operation.inline_thinking:
+            return self._chunk(event.choice, _reasoning(event.text))
+        opening = "" if event.choice in self._inside else _OPEN
+        self._inside.add(event.choice)
+        return self._chunk(event.choice, {"content": opening + event.text})
+
+    def _tool(self, event: ToolCallStarted | ToolCallDelta | ToolCallFinished) -> tuple[Frame, ...]:
+        """The name first, then the arguments in pieces, or in one piece when none came before."""
+        match event:
+            case ToolCallStarted():
+                function: JSONValue = {"name": event.name, "arguments": ""}
+                first = {"id": prefixed(event.id, "call_"), "type": "function"}
+                return (self._call(event.choice, event.index, first, function),)
+            case ToolCallDelta():
+                self._written.add((event.choice, event.index))
+                return (self._call(event.choice, event.index, {}, {"arguments": event.text}),)
+            case ToolCallFinished():
+                if (event.choice, event.index) in self._written:
+                    return ()
+                arguments: JSONValue = {"arguments": compact(event.call.arguments)}
+                return (self._call(event.choice, event.index, {}, arguments),)
+
+    def _call(self, choice: int, index: int, first: dict[str, str], function: JSONValue) -> Frame:
+        if self._operation.old_functions:
+            return self._chunk(choice, {"function_call": function})
+        return self._chunk(choice, {"tool_calls": [{"index": index, **first, "function": function}]})
+
+    def _progress(self, event: Progress) -> Frame:
+        seen: JSONValue = {"total": event.total, "cache": self._cached, "processed": event.done}
+        return Frame(data={**self._head, "choices": [], "prompt_progress": seen})
+
+    def _finished(self, event: Finished) -> tuple[Frame, ...]:
+        """The last choice's end waits for the timings, which stand on the same chunk."""
+        self._open -= 1
+        if self._open > 0:
+            return (*self._closing(event), self._end(event))
+        self._last = event
+        return tuple(self._closing(event))
+
+    def _closing(self, event: Finished) -> Iterator[Frame]:
+        if event.choice in self._inside:
+            yield self._text(event.choice, "", ())
+
+    def _end(self, event: Finished) -> Frame:
+        return self._chunk(event.choice, {}, finish_reason(event.reason, _word(self._operation)))
+
+    def _completed(self, event: Completed) -> tuple[Frame, ...]:
+        timings: dict[str, JSONValue] = {"timings": timings_of(event.usage, event.timings)}
+        frames: list[Frame] = []
+        if self._last is not None:
+            end = self._end(self._last).data
+            frames.append(Frame(data={**end, **timings} if isinstance(end, dict) else end))
+        if self._operation.include_usage:
+            counts = {**self._head, "choices": [], "usage": usage_of(event.usage)}
+            frames.append(Frame(data=counts))
+        return (*frames, DONE)
+
+    def fail(self, error: MullamaError) -> Iterable[Frame]:
+        if self._ended:
+            return ()
+        self._ended = True
+        return (Frame(data={"error": envelope(error)}),)
+
+    def ping(self) -> Iterable[Frame]:
+        return (PING,)
+
+
+_MESSAGE_SCHEMA = schema.record(
+    "role content refusal",
+    role=schema.constant("assistant"),
+    content=schema.nullable(schema.STRING),
+    refusal=schema.NULL,
+    reasoning_content=schema.STRING,
+    tool_calls=schema.listed(
+        schema.exact(
+            id=schema.STRING,
+            type=schema.constant("function"),
+            function=schema.exact(name=schema.STRING, arguments=schema.STRING),
+        )
+    ),
+)
+RESPONSE_SCHEMA = schema.record(
+    "id object created model choices usage",
+    id=schema.STRING,
+    object=schema.constant("chat.completion"),
+    created=schema.COUNT,
+    model=schema.STRING,
+    choices=schema.listed(
+        schema.exact(
+            index=schema.COUNT,
+            message=_MESSAGE_SCHEMA,
+            logprobs=schema.nullable(schema.RECORD),
+            finish_reason=schema.one_of("stop", "length", "tool_calls", "function_call"),
+        )
+    ),
+    usage=USAGE_SCHEMA,
+    timings=schema.RECORD,
+)

@@ -1,0 +1,130 @@
+"""Messages as OpenAI's chat writes them, become turns of the one conversation vocabulary."""
+
+from __future__ import annotations
+
+from mullama.chat.types import Message, Part, Role, TextPart, ToolCall
+from mullama.dialects import schema
+from mullama.dialects.fields import Body, Field, many, text, to_text, unfit
+from mullama.dialects.images import from_url
+from mullama.dialects.tools import (
+    CALL_SCHEMA,
+    MOST_MESSAGES,
+    MOST_TOOLS,
+    NAME,
+    arguments_of,
+    function_call,
+)
+from mullama.errors import Unsupported
+from mullama.names import JSONValue
+
+ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
+_TEXT = text("text")
+
+
+def to_part(value: JSONValue, path: str) -> Part:
+    """One content part: text, a refusal, or an image."""
+    body = Body(value, path)
+    kind = body.raw("type")
+    match kind:
+        case "text" | "input_text" | "output_text":
+            return TextPart(text=body.need(_TEXT))
+        case "refusal":
+            return TextPart(text=body.need(text("refusal")))
+        case "image_url" | "input_image":
+            return _image(body)
+        case "input_audio" | "file" | "input_file" | "audio":
+            raise Unsupported(f"{path}: content of type {kind} is not supported", field=path)
+        case _:
+            raise unfit(body.at("type"), f"text or image_url, not {str(kind)[:40]!r}")
+
+
+def _image(body: Body) -> Part:
+    holder = body.raw("image_url")
+    if isinstance(holder, dict):
+        return from_url(holder.get("url"), body.at("image_url.url"))
+    if holder is None and body.has("file_id"):
+        raise Unsupported(f"{body.path}: files are not kept here; send the image itself", field=body.path)
+    return from_url(holder, body.at("image_url"))
+
+
+def to_content(value: JSONValue, path: str) -> tuple[Part, ...]:
+    """A string or a list of parts; an empty string is nothing."""
+    if isinstance(value, str):
+        return (TextPart(text=value),) if value else ()
+    if not isinstance(value, list | tuple):
+        raise unfit(path, "a string or a list of parts")
+    return tuple(to_part(part, f"{path}[{i}]") for i, part in enumerate(value))
+
+
+CONTENT: Field[tuple[Part, ...]] = Field(
+    "content", to_content, schema.either(schema.STRING, schema.listed(schema.RECORD))
+)
+
+
+def to_role(body: Body) -> Role:
+    said = to_text(body.raw("role"), body.at("role"))
+    if said not in ROLES:
+        raise unfit(body.at("role"), f"one of {', '.join(ROLES)}, not {said[:40]!r}")
+    return ROLES[said]
+
+
+def _call(value: JSONValue, path: str) -> ToolCall:
+    body = Body(value, path)
+    custom = body.child("custom")
+    if custom is None:
+        return function_call(value, path)
+    return ToolCall(
+        id=body.get(text("id", 256)) or "",
+        name=custom.need(NAME),
+        arguments={"input": custom.get(text("input")) or ""},
+    )
+
+
+_CALLS = many("tool_calls", _call, CALL_SCHEMA, MOST_TOOLS)
+
+
+def _calls(body: Body) -> tuple[ToolCall, ...]:
+    """The calls of an assistant's turn; the older `function_call` is one call without an id."""
+    calls = body.get(_CALLS)
+    old = body.child("function_call")
+    if calls or old is None:
+        return calls or ()
+    arguments = arguments_of(old.raw("arguments"), old.at("arguments"))
+    return (ToolCall(id="", name=old.need(NAME), arguments=arguments),)
+
+
+def to_message(value: JSONValue, path: str) -> Message:
+    """One turn; reasoning comes back under any of the names that servers give it."""
+    body = Body(value, path)
+    role = to_role(body)
+    thinking = body.first(text("reasoning_content"), text("reasoning"), text("thinking"))
+    name = body.get(text("name", 256))
+    return Message(
+        role=role,
+        content=body.get(CONTENT) or (),
+        thinking=(thinking or None) if role == "assistant" else None,
+        tool_calls=_calls(body) if role == "assistant" else (),
+        tool_call_id=body.get(text("tool_call_id", 256)) if role == "tool" else None,
+        tool_name=name if role == "tool" else None,
+        name=name if role != "tool" else None,
+    )
+
+
+MESSAGE_SCHEMA = schema.record(
+    "role",
+    role=schema.one_of(*ROLES),
+    content=schema.nullable(CONTENT.schema),
+    name=schema.nullable(schema.STRING),
+    tool_calls=schema.nullable(schema.listed(CALL_SCHEMA, most=MOST_TOOLS)),
+    tool_call_id=schema.nullable(schema.STRING),
+    reasoning_content=schema.nullable(schema.STRING),
+    reasoning=schema.nullable(schema.STRING),
+)
+MESSAGES = many("messages", to_message, MESSAGE_SCHEMA, MOST_MESSAGES)

@@ -1,0 +1,119 @@
+"""What chat, completions and llama-server's own endpoints read alike: sampling, limits, formats, extensions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypedDict
+
+from mullama.chat.types import ResponseFormat, Sampling
+from mullama.dialects import schema
+from mullama.dialects.fields import Body, Field, flag, integer, many, text, to_record
+from mullama.dialects.formats import FORMAT_SCHEMA, json_schema, named_format
+from mullama.dialects.sampling import (
+    KEEP_ALIVE,
+    MOST_CHOICES,
+    MOST_TOKEN,
+    SAMPLING,
+    STOP,
+    read_sampling,
+)
+from mullama.errors import Invalid, Unsupported
+from mullama.names import JSONValue
+
+N = integer("n", 1, MOST_CHOICES)
+MAX_TOKENS = integer("max_tokens", -1, MOST_TOKEN)
+MAX_COMPLETION_TOKENS = MAX_TOKENS.named("max_completion_tokens")
+N_PREDICT = MAX_TOKENS.named("n_predict")
+IGNORE_EOS = flag("ignore_eos")
+CACHE_PROMPT = flag("cache_prompt")
+NUM_CTX = integer("num_ctx", 0, MOST_TOKEN)
+NUM_PREDICT = integer("num_predict", -2, MOST_TOKEN)
+GRAMMAR = text("grammar", 65536)
+USER = text("user", 4096)
+INCLUDE_USAGE = flag("include_usage")
+
+RESPONSE_FORMAT: Field[ResponseFormat | None] = Field("response_format", named_format, FORMAT_SCHEMA)
+JSON_SCHEMA: Field[ResponseFormat] = Field("json_schema", json_schema, schema.either(schema.RECORD, schema.BOOLEAN))
+OPTIONS: Field[Mapping[str, JSONValue]] = Field("options", to_record, schema.RECORD)
+LORA = many("lora", to_record, schema.RECORD, 64)
+
+COMMON: tuple[Field[object], ...] = (
+    *SAMPLING,
+    STOP, N, MAX_TOKENS, MAX_COMPLETION_TOKENS, N_PREDICT, IGNORE_EOS, CACHE_PROMPT, NUM_CTX,
+    GRAMMAR, RESPONSE_FORMAT, JSON_SCHEMA, KEEP_ALIVE, OPTIONS, USER,
+)  # fmt: skip
+
+# Known, accepted, and without effect here; the reply says so in a header.
+_IDLE = {
+    "prediction": "predicted output has no effect",
+    "audio": "answers are text",
+    "web_search_options": "mullama does not search the web",
+    "reasoning_budget_tokens": "the length of thinking is not bounded",
+    "thinking_budget_tokens": "the length of thinking is not bounded",
+    "t_max_predict_ms": "limits.timeout of the manifest bounds an answer",
+    "response_fields": "the whole answer is sent",
+    "verbose": "it has no effect",
+    "id_slot": "requests with a common beginning share it without being pinned",
+}
+
+
+class Common(TypedDict):
+    """The arguments that every request for text is built with."""
+
+    sampling: Sampling
+    max_tokens: int | None
+    stop: tuple[str, ...]
+    n: int
+    format: ResponseFormat | None
+    keep_alive: float | None
+    context_size: int | None
+    ignore_eos: bool
+    cache: bool
+    user: str | None
+    warnings: tuple[str, ...]
+
+
+def read_common(body: Body) -> Common:
+    """Everything that is read alike; a limit that is said twice is taken from the newer spelling."""
+    options = body.child("options") or Body({}, body.at("options"))
+    if body.get(LORA):
+        raise Unsupported("lora cannot be chosen by a request", hint="declare adapters in the manifest", field="lora")
+    cache = body.get(CACHE_PROMPT)
+    predict = options.get(NUM_PREDICT)
+    limit = body.first(MAX_COMPLETION_TOKENS, MAX_TOKENS, N_PREDICT)
+    return Common(
+        sampling=read_sampling(body).over(read_sampling(options)),
+        max_tokens=max(-1, predict) if limit is None and predict is not None else limit,
+        stop=body.get(STOP) or options.get(STOP) or (),
+        n=body.get(N) or 1,
+        format=read_format(body),
+        keep_alive=body.get(KEEP_ALIVE),
+        context_size=body.get(NUM_CTX) or options.get(NUM_CTX) or None,
+        ignore_eos=body.get(IGNORE_EOS) or False,
+        cache=True if cache is None else cache,
+        user=body.get(USER),
+        warnings=tuple(f"{name}: {why}" for name, why in _IDLE.items() if body.has(name)),
+    )
+
+
+def read_format(body: Body) -> ResponseFormat | None:
+    """The one shape that the answer must have, in whichever field it is said."""
+    grammar = body.get(GRAMMAR)
+    said = [
+        form
+        for form in (
+            body.get(RESPONSE_FORMAT),
+            body.get(JSON_SCHEMA),
+            ResponseFormat(kind="gbnf", grammar=grammar) if grammar else None,
+        )
+        if form is not None
+    ]
+    if len(said) > 1:
+        raise Invalid("response_format, json_schema and grammar exclude each other", field="grammar")
+    return said[0] if said else None
+
+
+def include_usage(body: Body) -> bool:
+    """Whether a stream is to tell its token counts before it ends."""
+    options = body.child("stream_options")
+    return bool(options and options.get(INCLUDE_USAGE))

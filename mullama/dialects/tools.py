@@ -1,0 +1,189 @@
+"""Tools, the choice among them, and the arguments of calls, as all dialects write them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from mullama.chat.types import Message, Tool, ToolCall, ToolChoice
+from mullama.dialects import schema
+from mullama.dialects.fields import Body, Field, flag, record, text, to_text, unfit
+from mullama.errors import Invalid
+from mullama.names import JSONValue
+
+MOST_TOOLS = 256
+MOST_MESSAGES = 4096
+
+NAME = text("name", 256)
+DESCRIPTION = text("description")
+PARAMETERS = record("parameters")
+STRICT = flag("strict")
+
+FUNCTION_SCHEMA = schema.record(
+    "name",
+    name=schema.STRING,
+    description=schema.nullable(schema.STRING),
+    parameters=schema.nullable(schema.RECORD),
+)
+TOOL_SCHEMA = schema.record("type", type=schema.STRING, function=FUNCTION_SCHEMA)
+CALL_SCHEMA = schema.record(
+    "function",
+    id=schema.STRING,
+    function=schema.record("name", name=schema.STRING, arguments=schema.either(schema.STRING, schema.RECORD)),
+)
+
+
+def compact(value: JSONValue) -> str:
+    """JSON without spaces, in the order of the value, with characters as they are."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def arguments_of(value: JSONValue, path: str) -> Mapping[str, JSONValue]:
+    """The arguments of an earlier call: an object, or the JSON text of one; nothing is no arguments."""
+    if isinstance(value, str):
+        value = _parsed(value, path) if value.strip() else {}
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise unfit(path, "an object, or the JSON text of one")
+    return value
+
+
+def _parsed(text: str, path: str) -> JSONValue:
+    try:
+        value: JSONValue = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise Invalid(f"{path} is not JSON: {error}", field=path) from error
+    return value
+
+
+def _no_constant(name: str) -> JSONValue:
+    raise ValueError(f"{name} is not JSON")
+
+
+def function_tool(body: Body) -> Tool:
+    """A tool from `{name, description, parameters, strict}`; its schema is kept word for word."""
+    return Tool(
+        name=body.need(NAME),
+        description=body.get(DESCRIPTION) or "",
+        parameters=body.get(PARAMETERS),
+        strict=body.get(STRICT) or False,
+    )
+
+
+def function_call(value: JSONValue, path: str) -> ToolCall:
+    """An earlier call from `{id, function: {name, arguments}}`; a missing id is filled in by `linked`."""
+    body = Body(value, path)
+    function = body.child("function")
+    if function is None:
+        raise Invalid(f"{path}.function is required", field=f"{path}.function")
+    return ToolCall(
+        id=body.get(text("id", 256)) or "",
+        name=function.need(NAME),
+        arguments=arguments_of(function.raw("arguments"), function.at("arguments")),
+    )
+
+
+_MODES: Mapping[str, ToolChoice] = {
+    "auto": ToolChoice(mode="auto"),
+    "none": ToolChoice(mode="none"),
+    "required": ToolChoice(mode="required"),
+}
+
+
+def _choice(value: JSONValue, path: str) -> ToolChoice:
+    """OpenAI's forms of a choice: a word, a function, or a list of those allowed."""
+    if isinstance(value, str):
+        if value not in _MODES:
+            raise unfit(path, f"one of {', '.join(_MODES)} or an object, not {value[:40]!r}")
+        return _MODES[value]
+    body = Body(value, path)
+    kind = to_text(body.raw("type"), body.at("type"))
+    match kind:
+        case "function":
+            return ToolChoice(mode="required", names=(_named(body),))
+        case "allowed_tools":
+            return _allowed(body.child("allowed_tools") or body)
+        case "auto" | "none" | "required":
+            return _MODES[kind]
+        case _:
+            raise unfit(body.at("type"), f"function or allowed_tools, not {kind[:40]!r}")
+
+
+def _named(body: Body) -> str:
+    return (body.child("function") or body).need(NAME)
+
+
+def _allowed(body: Body) -> ToolChoice:
+    mode = to_text(body.raw("mode") or "auto", body.at("mode"))
+    if mode not in ("auto", "required"):
+        raise unfit(body.at("mode"), "auto or required")
+    tools = body.raw("tools")
+    if not isinstance(tools, list | tuple) or not tools:
+        raise unfit(body.at("tools"), "a list of at least one tool")
+    names = tuple(_named(Body(tool, f"{body.at('tools')}[{i}]")) for i, tool in enumerate(tools))
+    return replace(_MODES[mode], names=names)
+
+
+TOOL_CHOICE: Field[ToolChoice] = Field(
+    "tool_choice",
+    _choice,
+    schema.either(schema.one_of(*_MODES), schema.record("type", type=schema.STRING)),
+)
+
+
+def checked_choice(choice: ToolChoice | None, tools: tuple[Tool, ...], path: str) -> ToolChoice:
+    """The choice, when every tool that it names was sent and there is one where one must be called."""
+    if choice is None:
+        return ToolChoice()
+    known = {tool.name for tool in tools}
+    for name in choice.names:
+        if name not in known:
+            raise Invalid(f"{path} names {name!r}, which is not among the tools", field=path)
+    if choice.mode == "required" and not tools:
+        raise Invalid(f"{path} asks for a call, but there are no tools", field=path)
+    return choice
+
+
+def unique(tools: Iterable[Tool], path: str) -> tuple[Tool, ...]:
+    """The tools, no two of which may have one name."""
+    found: dict[str, Tool] = {}
+    for tool in tools:
+        if tool.name in found:
+            raise Invalid(f"{path} has two tools called {tool.name!r}", field=path)
+        found[tool.name] = tool
+    return tuple(found.values())
+
+
+def linked(messages: Iterable[Message]) -> tuple[Message, ...]:
+    """The conversation with every call and every result tied together by id and by name.
+
+    Some dialects tie them by id, some by name, some by order alone; templates need any of these.
+    """
+    pending: dict[str, str] = {}
+    count = 0
+    tied: list[Message] = []
+    for message in messages:
+        if message.tool_calls:
+            calls: list[ToolCall] = []
+            for call in message.tool_calls:
+                calls.append(call if call.id else replace(call, id=f"call_{count}"))
+                count += 1
+            pending = {call.id: call.name for call in calls}
+            tied.append(replace(message, tool_calls=tuple(calls)))
+        elif message.role == "tool":
+            tied.append(_tied(message, pending))
+        else:
+            tied.append(message)
+    return tuple(tied)
+
+
+def _tied(result: Message, pending: dict[str, str]) -> Message:
+    """The result with the id and the name of the call that it answers, which is then answered."""
+    id = result.tool_call_id
+    if not id:
+        named = (i for i, name in pending.items() if name == result.tool_name)
+        id = next(named, None) or next(iter(pending), None)
+    name = pending.pop(id, None) if id else None
+    return replace(result, tool_call_id=id, tool_name=result.tool_name or name)
