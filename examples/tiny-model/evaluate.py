@@ -1,0 +1,90 @@
+"""Pass rates of a model on held-out probes, with greedy decoding: `python evaluate.py tiny.gguf`.
+
+Needs llama-cpp-python and jinja2. A probe passes only if the model also stops by itself. With `--failures` every
+wrong answer is printed; with `--tokenizer` the file that train.py wrote is first compared with llama.cpp's reading.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from itertools import islice
+from pathlib import Path
+
+from llama_cpp import Llama
+from tiny_recipe.rendering import prompt_of, rendered
+from tiny_recipe.samples.mix import samples
+from tiny_recipe.samples.probes import MOST_PROBES, probes
+from tiny_recipe.samples.values import Probe
+from tiny_recipe.samples.writer import Writer
+from tiny_recipe.scoring import passes
+
+HERE = Path(__file__).parent
+ODD_TEXTS = (
+    "", " ", "  two  spaces ", "tab\tnew\n\nlines \n x", "I'm you'LL we'd", "naïve café 你好 🙂 Привет",
+    "a=1;b[2]={3}", "<think>\n\n</think>\n\nHi<|im_end|>\n", "\r\n\r\n x", "12345 6.7", "x" * 300, "ÿ\u00a0\u2003 .",
+    "<tool_call>{}</tool_call>", "h-e-l-l-o Ünïcode STRASSE", "    def f():\n        pass",
+)  # fmt: skip
+
+
+def compare_tokenizers(llm: Llama, path: Path) -> None:
+    """Print how many texts llama.cpp and the tokenizer's own library split alike."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(path))
+    texts = [rendered(sample) for sample in islice(samples(99), 3000)]
+    texts += [Writer(i, held_out=True).text(5, 20) for i in range(300)]
+    texts += ODD_TEXTS
+    different = [
+        t for t in texts if tokenizer.encode(t).ids != llm.tokenize(t.encode(), add_bos=False, special=True)
+    ]
+    print(f"tokenisation: {len(texts) - len(different)} of {len(texts)} texts alike", different[:3])
+
+
+def answer(llm: Llama, probe: Probe) -> tuple[str, bool]:
+    """The greedy answer, and whether the model ended it by itself."""
+    prompt = llm.tokenize(prompt_of(probe).encode(), add_bos=False, special=True)
+    room = 150 + len(json.dumps(probe.want))  # in tokens: plenty, and an end for answers that run away
+    made = llm.create_completion(prompt, max_tokens=room, temperature=0.0)
+    assert not hasattr(made, "__next__")
+    choice = made["choices"][0]
+    return choice["text"], choice["finish_reason"] == "stop"
+
+
+def report_failure(probe: Probe, text: str) -> None:
+    system = next((m["content"] for m in probe.messages if m["role"] == "system"), "")
+    tools = [tool["function"]["name"] for tool in probe.tools]
+    wanted = probe.want.get("tool_calls") or probe.want["content"]
+    print(f"{probe.ability}: {system!r} {tools} {probe.question!r}\n  want {wanted!r}\n  got  {text!r}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path, nargs="?", default=HERE / "tiny.gguf")
+    parser.add_argument("--probes", type=int, default=MOST_PROBES, help="how many per ability")
+    parser.add_argument("--only", default="", help="abilities that start with this")
+    parser.add_argument("--failures", action="store_true")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--tokenizer", type=Path)
+    options = parser.parse_args()
+
+    llm = Llama(str(options.model), n_ctx=1024, n_threads=options.threads, verbose=False)
+    if options.tokenizer:
+        compare_tokenizers(llm, options.tokenizer)
+    passed: dict[str, list[bool]] = defaultdict(list)
+    for probe in probes(options.probes):
+        if not probe.ability.startswith(options.only):
+            continue
+        text, ended = answer(llm, probe)
+        good = ended and passes(probe, text)
+        passed[probe.ability].append(good)
+        if options.failures and not good:
+            report_failure(probe, text)
+    print("| ability | passed | of |\n|---|---|---|")
+    for ability, results in [*passed.items(), ("all", [good for each in passed.values() for good in each])]:
+        print(f"| {ability} | {100 * sum(results) / len(results):.0f} % | {len(results)} |")
+
+
+if __name__ == "__main__":
+    main()

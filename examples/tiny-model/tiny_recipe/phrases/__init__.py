@@ -1,0 +1,1 @@
+"""The words and sentences that the samples are made of: lists only, no logic."""

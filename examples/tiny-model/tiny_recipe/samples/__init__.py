@@ -1,0 +1,1 @@
+"""What the model learns from and what it is examined with."""
