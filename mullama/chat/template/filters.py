@@ -1,0 +1,222 @@
+"""The filters and tests of chat templates: Jinja's own where they are harmless, bounded ones elsewhere.
+
+Every filter is charged for the weight of what it gets before it runs, and gives lists, never generators.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from jinja2 import filters, pass_context
+from jinja2.runtime import Context, Undefined
+from jinja2.tests import TESTS
+
+from mullama.chat.template.fuel import MAX_ITEMS, Fuel, bound_items, bound_text, weigh
+
+FUEL = "__fuel__"
+PADDING = 1_000  # the widest field that a template may pad to
+
+Filter = Callable[..., Any]
+
+# Jinja's filters that build nothing larger than their input; those it passes a context, an environment or
+# an evaluation context keep that argument.
+HARMLESS = (
+    "abs", "attr", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first", "float",
+    "forceescape", "groupby", "int", "items", "last", "length", "list", "lower", "map", "max", "min",
+    "reject", "rejectattr", "reverse", "safe", "select", "selectattr", "sort", "string", "title", "trim",
+    "truncate", "unique", "upper", "urlencode", "wordcount",
+)  # fmt: skip
+TEST_NAMES = tuple(name for name in TESTS if name not in ("callable", "filter", "test"))
+COMPARING = ("eq", "==", "equalto", "ne", "!=", "lt", "<", "lessthan", "le", "<=", "gt", ">",
+    "greaterthan", "ge", ">=", "in", "sameas")  # fmt: skip
+
+
+def fuel_of(context: Context) -> Fuel:
+    """The budget of the rendering that `context` belongs to; a template cannot replace it."""
+    fuel = context.parent[FUEL]
+    if not isinstance(fuel, Fuel):
+        raise TypeError(f"{FUEL} is not a template's to set")
+    return fuel
+
+
+def charge(fuel: Fuel, *values: object) -> None:
+    """Burn one tick, and more for values that are long to walk."""
+    fuel.burn(1 + sum(weigh(value) >> 5 for value in values))
+
+
+def concrete(value: object) -> object:
+    """A bounded list in place of a generator, anything else as it is."""
+    if isinstance(value, Iterator):
+        listed = list(islice(value, MAX_ITEMS + 1))
+        bound_items(len(listed))
+        return listed
+    return value
+
+
+def to_json(
+    value: object,
+    ensure_ascii: bool = False,
+    indent: int | str | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """JSON text with the key order kept and nothing escaped for HTML."""
+    width = indent if isinstance(indent, int) else len(indent or "")
+    if width > 16:
+        raise ValueError("tojson: indent is at most 16")
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+
+
+def replace(value: object, old: str, new: str, count: int | None = None) -> str:
+    """`old` by `new`; the length of the result is known before it is made."""
+    text, old, new = str(value), str(old), str(new)
+    hits = text.count(old)
+    hits = hits if count is None or count < 0 else min(hits, count)
+    bound_text(len(text) + hits * max(0, len(new) - len(old)))
+    return text.replace(old, new, -1 if count is None else count)
+
+
+def join(value: Iterable[object], d: str = "", attribute: str | None = None) -> str:
+    """The elements (or one attribute of each) with `d` between them."""
+    if attribute is not None:
+        value = [item.get(attribute, "") if isinstance(item, Mapping) else "" for item in value]
+    parts = [str(item) for item in islice(value, MAX_ITEMS)]
+    bound_text(sum(map(len, parts)) + len(d) * len(parts))
+    return str(d).join(parts)
+
+
+def indent(value: object, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
+    """Lines after the first (or all) moved to the right."""
+    pad = " " * _width(width) if isinstance(width, int) else width[:PADDING]
+    lines = str(value).split("\n")
+    bound_text(sum(map(len, lines)) + len(lines) * (len(pad) + 1))
+    moved = [pad + line if line or blank else line for line in lines]
+    return "\n".join(moved if first else [lines[0], *moved[1:]])
+
+
+def center(value: object, width: int = 80) -> str:
+    return str(value).center(_width(width))
+
+
+def format_(value: object, *args: object, **kwargs: object) -> str:
+    """printf-style formatting with bounded widths."""
+    return percent(str(value), kwargs or args)
+
+
+def percent(text: str, values: object) -> str:
+    """`text % values`, refused when a width is dynamic or over the bound."""
+    digits = 0
+    for char in text:
+        digits = digits + 1 if char.isdigit() else 0
+        if digits > 3 or char == "*":
+            raise ValueError("a width in a format is at most 999")
+    bound_text(len(text) + text.count("%") * (PADDING + 64 * weigh(values)))
+    return text % values
+
+
+def round_(value: float, precision: int = 0, method: str = "common") -> float:
+    if not -20 <= precision <= 20:
+        raise ValueError("round: precision is between -20 and 20")
+    return filters.do_round(value, precision, method)  # type: ignore[arg-type]
+
+
+def sum_(value: Iterable[float], attribute: str | None = None, start: float = 0) -> float:
+    """The sum of numbers; lists are refused, for adding them up one by one is quadratic."""
+    items: list[Any] = [item[attribute] if attribute else item for item in value]  # type: ignore[index]
+    total: float = start + sum(item + 0 for item in items)
+    return total
+
+
+def batch(value: Iterable[object], linecount: int, fill_with: object = None) -> list[list[object]]:
+    bound_items(linecount)
+    return list(filters.do_batch(value, linecount, fill_with))
+
+
+def slice_(value: Iterable[object], slices: int, fill_with: object = None) -> list[list[object]]:
+    bound_items(slices)
+    return list(filters.do_slice(value, slices, fill_with))
+
+
+def wordwrap(value: object, width: int = 79, *_: object, **__: object) -> str:
+    """Lines of at most `width` characters, cut at spaces."""
+    lines: list[str] = []
+    for line in str(value).split("\n"):
+        current = ""
+        for word in line.split(" "):
+            if current and len(current) + 1 + len(word) > max(1, width):
+                lines.append(current)
+                current = word
+            else:
+                current = f"{current} {word}" if current else word
+        lines.append(current)
+    return "\n".join(lines)
+
+
+def from_json(value: object) -> object:
+    return json.loads(str(value))
+
+
+def _width(width: int) -> int:
+    if width > PADDING:
+        raise ValueError(f"a width is at most {PADDING}")
+    return width
+
+
+def _charged(function: Filter) -> Filter:
+    """The filter with its input paid for; the context is passed on when the filter wants it."""
+    wants = getattr(function, "jinja_pass_arg", None)
+    kind = wants.name if wants is not None else ""
+
+    @pass_context
+    def filter_(context: Context, value: object, *args: object, **kwargs: object) -> object:
+        value = concrete(value)
+        charge(fuel_of(context), value, *args, *kwargs.values())
+        match kind:
+            case "context":
+                result = function(context, value, *args, **kwargs)
+            case "eval_context":
+                result = function(context.eval_ctx, value, *args, **kwargs)
+            case "environment":
+                result = function(context.environment, value, *args, **kwargs)
+            case _:
+                result = function(value, *args, **kwargs)
+        result = concrete(result)
+        if not isinstance(result, str | Undefined):
+            weigh(result)
+        return result
+
+    return filter_
+
+
+def table() -> dict[str, Filter]:
+    """All filters by name, charged."""
+    bounded: dict[str, Filter] = {
+        "tojson": to_json, "replace": replace, "join": join, "indent": indent, "center": center,
+        "format": format_, "round": round_, "batch": batch, "slice": slice_, "wordwrap": wordwrap,
+        "from_json": from_json, "fromjson": from_json, "sum": sum_,
+    }  # fmt: skip
+    harmless = {name: filters.FILTERS[name] for name in HARMLESS}
+    return {name: _charged(function) for name, function in {**harmless, **bounded}.items()}
+
+
+def _charged_test(function: Filter) -> Filter:
+    @pass_context
+    def test(context: Context, value: object, *args: object) -> object:
+        charge(fuel_of(context), value, *args)
+        return function(value, *args)
+
+    return test
+
+
+def tests() -> dict[str, Filter]:
+    """All tests by name; those that compare are charged."""
+    chosen: dict[str, Any] = {name: TESTS[name] for name in TEST_NAMES}
+    return {
+        name: _charged_test(function) if name in COMPARING else function
+        for name, function in chosen.items()
+    }

@@ -1,0 +1,91 @@
+"""The bounds of one rendering: a budget of ticks, a budget of written text, and what values weigh.
+
+Fuel is deterministic and needs no clock: the same template over the same conversation burns the same amount.
+"""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, KeysView, Mapping, ValuesView
+
+from jinja2.runtime import Undefined
+
+MAX_OUTPUT = 4_000_000  # characters of a finished prompt
+MAX_WRITTEN = 4 * MAX_OUTPUT  # characters written altogether, buffers of macros included
+MAX_ITEMS = 100_000  # elements of one list
+MAX_TICKS = 200_000
+BASE_TICKS = 20_000
+TICKS_PER_NODE = 50
+
+
+class OutOfFuel(Exception):
+    """The rendering asked for more than its bounds; the message says which bound."""
+
+
+class Fuel:
+    """What is left of one rendering's budget. Templates can see it, but only spend it."""
+
+    __slots__ = ("_left", "_room")
+
+    def __init__(self, ticks: int) -> None:
+        self._left = ticks
+        self._room = MAX_WRITTEN
+
+    def burn(self, ticks: int) -> None:
+        """Spend ticks, or raise `OutOfFuel`."""
+        self._left -= ticks
+        if self._left < 0:
+            raise OutOfFuel("it loops or works too much for this conversation")
+
+    def write(self, characters: int) -> None:
+        """Account for text written to the output or to the buffer of a macro."""
+        self._room -= characters
+        if self._room < 0:
+            raise OutOfFuel(f"it writes more than {MAX_OUTPUT} characters")
+
+
+def budget(nodes: int, messages: int) -> int:
+    """Ticks for a conversation of so many JSON nodes; templates that look back at every message need a square."""
+    return min(MAX_TICKS, BASE_TICKS + TICKS_PER_NODE * nodes + messages * messages)
+
+
+def weigh(value: object, cap: int = 4 * MAX_ITEMS) -> int:
+    """About how much work it is to walk `value`: 1 per node and per 64 characters; raises beyond `cap`.
+
+    A structure that shares its parts is counted as often as a walk would meet them.
+    """
+    if isinstance(value, str):
+        return 1 + (len(value) >> 6)
+    if value is None or isinstance(value, int | float):
+        return 1
+    total = 0
+    stack: list[object] = [value]
+    while stack:
+        item = stack.pop()
+        total += 1
+        if isinstance(item, str):
+            total += len(item) >> 6
+        elif isinstance(item, Mapping):
+            stack.extend(item)
+            stack.extend(item.values())
+        elif isinstance(item, list | tuple | set | frozenset | KeysView | ValuesView | ItemsView):
+            stack.extend(item)
+        elif isinstance(item, range):
+            total += len(item)
+        elif not isinstance(item, int | float | Undefined | None):
+            # A namespace may hold itself twice, so printing or comparing one could take for ever.
+            raise TypeError(f"a {type(item).__name__} cannot be printed, compared or filtered")
+        if total + len(stack) > cap:
+            raise OutOfFuel("it builds a value that is too large")
+    return total
+
+
+def bound_text(length: int) -> None:
+    """Refuse to make a string of this many characters."""
+    if length > MAX_OUTPUT:
+        raise OutOfFuel(f"it builds a text of more than {MAX_OUTPUT} characters")
+
+
+def bound_items(count: int) -> None:
+    """Refuse to make a list of this many elements."""
+    if count > MAX_ITEMS:
+        raise OutOfFuel(f"it builds a list of more than {MAX_ITEMS} elements")

@@ -1,0 +1,197 @@
+"""Jinja chat templates: compiled once, tried once, then rendered for every request within their bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Literal
+
+from jinja2 import Template as Compiled
+from jinja2 import TemplateSyntaxError, meta
+
+from mullama.chat.template.base import ChatInput, Rendered, SpecialTexts, Traits
+from mullama.chat.template.filters import FUEL, to_json
+from mullama.chat.template.fuel import MAX_OUTPUT, Fuel, OutOfFuel, budget, weigh
+from mullama.chat.template.probe import probe
+from mullama.chat.template.sandbox import FILE, Raised, Sandbox, compile_source
+from mullama.chat.template.shape import Plain, plain, plain_messages, plain_tools, shape
+from mullama.chat.template.thinking import effort, ends_open, nearest_level, think_flag
+from mullama.errors import Invalid, TooLarge
+from mullama.names import JSONValue
+
+# What clients may set besides what they say by fields of their own: booleans, numbers and short texts.
+ARGUMENTS = frozenset((
+    "add_vision_id", "available_tools", "builtin_tools", "controls", "custom_tools", "date_string",
+    "documents", "enable_thinking", "force_nonempty_content", "keep_all_reasoning", "language", "length",
+    "low_effort", "model_identity", "preserve_thinking", "reasoning", "reasoning_effort", "thinking",
+    "thinking_budget", "thinking_effort", "thinking_mode", "tool_choice", "tools_in_user_message",
+    "truncate_history_thinking", "xml_tools", "clear_thinking", "drop_thinking", "skip_think",
+))  # fmt: skip
+END = "\ue0ff\ue0fe\ue0ff"  # private characters that mark where the last message's content ends
+
+_SANDBOX = Sandbox()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JinjaTemplate:
+    """A chat template of a GGUF file or a manifest."""
+
+    source: str
+    special: SpecialTexts
+    compiled: Compiled
+    traits: Traits
+    asks: frozenset[str] = frozenset()
+    syntax: Literal["jinja"] = "jinja"
+
+    def render(self, chat: ChatInput) -> Rendered:
+        """The prompt of a conversation; see the protocol for what it raises."""
+        messages = plain_messages(shape(chat.messages, self.traits), self.traits)
+        tools = plain_tools(chat.tools)
+        arguments = {name: plain(value) for name, value in _allowed(chat)}
+        variables = _think_variables(chat.think, self.traits) | arguments
+        closed = chat.continue_final and bool(messages) and messages[-1]["role"] == "assistant"
+        if closed:
+            _mark_end(messages[-1])
+        text = run(
+            self.compiled,
+            self.special,
+            messages,
+            tools=tools or ([] if self.traits.tools_as_list else None),
+            generate=chat.generate and not closed,
+            variables=_old_names(self.asks, tools, chat.now) | variables,
+            now=chat.now,
+        )
+        if closed:
+            text = text.rpartition(END)[0] or text
+        return Rendered(text=text, open_think=ends_open(text, self.traits.thinking))
+
+
+def compile_jinja(source: str, special: SpecialTexts) -> JinjaTemplate:
+    """Parse, make safe, compile and try a template; `Invalid` or `TooLarge` when it cannot be used."""
+    try:
+        compiled = compile_source(_SANDBOX, source)
+        asks = frozenset(meta.find_undeclared_variables(_SANDBOX.parse(source)) & {"functions", "datetime"})
+    except TemplateSyntaxError as error:
+        raise Invalid(f"the chat template is wrong in line {error.lineno}: {error.message}") from error
+    except OutOfFuel as error:
+        raise TooLarge(f"the chat template is not accepted: {error}") from error
+    except (SyntaxError, RecursionError, MemoryError, OverflowError) as error:
+        raise Invalid("the chat template is nested too deeply to compile") from error
+
+    def attempt(
+        messages: list[Plain],
+        tools: list[Plain] | None = None,
+        variables: Mapping[str, object] | None = None,
+        **options: Any,
+    ) -> str:
+        names = _old_names(asks, tools or [], 0.0) | dict(variables or {})
+        return run(compiled, special, messages, tools=tools, variables=names, **options)
+
+    return JinjaTemplate(
+        source=source, special=special, compiled=compiled, traits=probe(attempt, source), asks=asks
+    )
+
+
+def run(
+    compiled: Compiled,
+    special: SpecialTexts,
+    messages: list[Plain],
+    *,
+    tools: list[Plain] | None = None,
+    generate: bool = True,
+    variables: Mapping[str, object] | None = None,
+    now: float = 0.0,
+) -> str:
+    """One rendering within its fuel, its errors turned into ours."""
+    nodes = weigh(messages) // 16 + len(messages) + weigh(tools or [])
+    names: dict[str, object] = {
+        "messages": messages,
+        "tools": tools,
+        "documents": None,
+        "bos_token": special.bos,
+        "eos_token": special.eos,
+        "add_generation_prompt": generate,
+        "strftime_now": lambda form: _date(now, str(form)[:200]),
+        **(variables or {}),
+        FUEL: Fuel(budget(nodes, len(messages))),
+    }
+    pieces: list[str] = []
+    length = 0
+    try:
+        for piece in compiled.generate(names):
+            pieces.append(piece)
+            length += len(piece)
+            if length > MAX_OUTPUT:
+                raise OutOfFuel(f"its output is longer than {MAX_OUTPUT} characters")
+    except OutOfFuel as error:
+        raise TooLarge(f"the chat template stopped{_place(error)}: {error}") from error
+    except Raised as error:
+        raise Invalid(
+            f"the chat template refuses this conversation: {error}",
+            hint=f"the template says so itself{_place(error)}; another template can be set in the manifest",
+        ) from error
+    except Exception as error:  # a template can make any operation fail
+        raise Invalid(
+            f"the chat template failed{_place(error)}: {_reason(error)}",
+            hint="another template can be set in the manifest",
+        ) from error
+    return "".join(pieces)
+
+
+def _date(now: float, form: str) -> str:
+    return datetime.fromtimestamp(now, tz=UTC).strftime(form)
+
+
+def _old_names(asks: frozenset[str], tools: list[Plain], now: float) -> dict[str, object]:
+    """Variables that some older templates read in place of `tools` and `strftime_now`."""
+    known = {
+        "functions": to_json(tools, indent=4) if "functions" in asks and tools else "",
+        "datetime": _date(now, "%b %d %Y %H:%M:%S GMT"),
+    }
+    return {name: known[name] for name in asks}
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it calls itself too deeply"
+    return str(error)[:500] or type(error).__name__
+
+
+def _place(error: Exception) -> str:
+    """` in line N`, the innermost line of the template that the error passed."""
+    line, trace = None, error.__traceback__
+    while isinstance(trace, TracebackType):
+        if trace.tb_frame.f_code.co_filename == FILE:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f" in line {line}" if line else ""
+
+
+def _allowed(chat: ChatInput) -> list[tuple[str, JSONValue]]:
+    for name, _ in chat.arguments:
+        if name not in ARGUMENTS:
+            raise Invalid(
+                f"{name!r} is not an argument that chat templates may be given",
+                hint=f"known are {', '.join(sorted(ARGUMENTS))}",
+                field="chat_template_kwargs",
+            )
+    return list(chat.arguments)
+
+
+def _think_variables(think: bool | str | None, traits: Traits) -> dict[str, object]:
+    """The names by which templates ask whether to reason, and how much."""
+    if think is None:
+        return {}
+    if isinstance(think, bool):
+        return think_flag(think)
+    return think_flag(True) | effort(nearest_level(think, traits.levels))
+
+
+def _mark_end(message: Plain) -> None:
+    content = message["content"]
+    if isinstance(content, str):
+        message["content"] = content + END
+    elif isinstance(content, list):
+        message["content"] = [*content[:-1], {"type": "text", "text": content[-1]["text"] + END}]

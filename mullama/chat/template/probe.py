@@ -1,0 +1,183 @@
+"""Finds out by trial what a template can do and which shapes it needs; nothing is guessed from its words.
+
+Every trial is one rendering of a tiny conversation whose texts are unmistakable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from mullama.chat.template.base import Traits
+from mullama.chat.template.shape import Plain, plain_messages
+from mullama.chat.template.thinking import effort, find_marks, think_flag
+from mullama.chat.types import Message, ToolCall, say
+from mullama.errors import Invalid, MullamaError
+
+TOOL = "probe_weather"
+KEY, VALUE = "probe_place", "Xanadu"
+IDS = ("call_0123456789abcdef", "abc123def")
+LEVELS = ("low", "medium", "high", "max")
+
+Attempt = Callable[..., str]
+
+_USER, _AGAIN, _SYSTEM, _LATE = "Kubla?", "Alph?", "Stately.", "Measureless."
+_ANSWER, _RESULT, _THOUGHT, _WORD = "Sunless.", "Pleasure-dome", "Ancestral", "caverns"
+_TOOLS: list[Plain] = [
+    {
+        "type": "function",
+        "function": {
+            "name": "probe_listed",
+            "description": "Lists.",
+            "parameters": {
+                "type": "object",
+                "properties": {KEY: {"type": "string", "description": "Where."}},
+                "required": [KEY],
+            },
+        },
+    }
+]
+
+
+class _Trial:
+    """Renders messages under the traits found so far; None stands for a refusal."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self.traits = Traits()
+
+    def learn(self, **traits: Any) -> None:
+        self.traits = replace(self.traits, **traits)
+
+    def text(self, *messages: Message, **options: Any) -> str | None:
+        try:
+            return self.must(*messages, **options)
+        except MullamaError:
+            return None
+
+    def must(self, *messages: Message, **options: Any) -> str:
+        options.setdefault("tools", [] if self.traits.tools_as_list else None)
+        return self._attempt(plain_messages(messages, self.traits), **options)
+
+    def shows(self, wanted: str, *messages: Message, **options: Any) -> bool:
+        return wanted in (self.text(*messages, **options) or "")
+
+
+def probe(attempt: Attempt, source: str) -> Traits:
+    """The traits of a template; raises what the template raises when it cannot render a plain question."""
+    trial = _Trial(attempt)
+    _learn_content(trial)
+    _learn_roles(trial)
+    _learn_tools(trial)
+    _learn_thinking(trial, source)
+    return trial.traits
+
+
+def _learn_content(trial: _Trial) -> None:
+    user = say("user", _USER)
+    for typed, listed in ((False, False), (True, False), (False, True), (True, True)):
+        trial.learn(typed_content=typed, tools_as_list=listed)
+        if trial.shows(_USER, user):
+            return
+    trial.learn(typed_content=False, tools_as_list=False)
+    trial.must(user)
+    raise Invalid("the chat template does not show what the user says")
+
+
+def _learn_roles(trial: _Trial) -> None:
+    user, again, answer = say("user", _USER), say("user", _AGAIN), say("assistant", _ANSWER)
+    system, late = say("system", _SYSTEM), say("system", _LATE)
+    trial.learn(
+        system=trial.shows(_SYSTEM, system, user),
+        alternate=not trial.shows(_AGAIN, user, again),
+    )
+    trial.learn(
+        several_system=trial.shows(_SYSTEM, system, late, user) and trial.shows(_LATE, system, late, user),
+        late_system=trial.shows(_LATE, system, user, answer, late, again)
+        and trial.shows(_LATE, user, late, answer, again),
+    )
+
+
+def _learn_tools(trial: _Trial) -> None:
+    user = say("user", _USER)
+    trial.learn(tools=trial.shows("probe_listed", user, tools=_TOOLS))
+    if not _learn_call_form(trial):
+        trial.learn(tool_role=trial.shows(_RESULT, user, _result("")))
+        return
+    first, second = _call(IDS[0]), _call(IDS[0], name="probe_second")
+    both = replace(first, tool_calls=first.tool_calls + second.tool_calls)
+    results = (_result(IDS[0]), _result(IDS[0]))
+    trial.learn(single_call=not trial.shows("probe_second", user, both, *results, tools=_TOOLS))
+    thoughtful = replace(first, thinking=_THOUGHT, content=say("assistant", _ANSWER).content)
+    refused = trial.text(user, thoughtful, results[0], tools=_TOOLS) is None
+    trial.learn(thinking_or_content=refused)
+
+
+def _learn_call_form(trial: _Trial) -> bool:
+    """Which ids and arguments a call in history needs, and how it is written then."""
+    for short, string in ((False, False), (True, False), (False, True), (True, True)):
+        form = replace(trial.traits, short_ids=short, string_arguments=string)
+        with_form = _Trial(trial._attempt)
+        with_form.traits = form
+        text = _call_text(with_form)
+        if text and _is_json_like(text):
+            trial.learn(short_ids=short, string_arguments=string, call=text)
+            trial.learn(tool_role=with_form.shows(_RESULT, *_history(), tools=_TOOLS))
+            return True
+    return False
+
+
+def _history() -> tuple[Message, ...]:
+    return (say("user", _USER), _call(IDS[0]), _result(IDS[0]))
+
+
+def _call_text(trial: _Trial) -> str:
+    """What stands between the user's words and the tool's result."""
+    text = trial.text(*_history(), tools=_TOOLS)
+    if text is None or TOOL not in text:
+        text = trial.text(*_history()[:2], tools=_TOOLS, generate=False)
+    if text is None or TOOL not in text or VALUE not in text:
+        return ""
+    start = text.rfind(_USER, 0, text.rfind(TOOL)) + len(_USER)
+    end = text.find(_RESULT, start)
+    return text[start : end if end >= 0 else len(text)]
+
+
+def _is_json_like(text: str) -> bool:
+    """Neither Python's spelling of an object nor a text that was encoded twice."""
+    return f"'{KEY}': " not in text and f'\\"{KEY}' not in text
+
+
+def _learn_thinking(trial: _Trial, source: str) -> None:
+    marks = find_marks(source)
+    if marks is None:
+        return
+    user = say("user", _USER)
+    on, off = (trial.text(user, variables=think_flag(flag)) for flag in (True, False))
+    trial.learn(
+        thinking=marks,
+        think="switch" if on != off and None not in (on, off) else "always",
+        levels=_levels(trial, user),
+    )
+
+
+def _levels(trial: _Trial, user: Message) -> tuple[str, ...]:
+    """The efforts that are told apart; a template that prints any word knows the three usual ones."""
+    texts = {
+        level: trial.text(user, variables=think_flag(True) | effort(level)) for level in (*LEVELS, _WORD)
+    }
+    echoed = texts.pop(_WORD)
+    if len({text for text in texts.values() if text is not None}) < 2:
+        return ()
+    if echoed is not None and _WORD in echoed:
+        return LEVELS[:3]
+    return tuple(level for level, text in texts.items() if text is not None)
+
+
+def _call(call_id: str, name: str = TOOL) -> Message:
+    return Message(role="assistant", tool_calls=(ToolCall(id=call_id, name=name, arguments={KEY: VALUE}),))
+
+
+def _result(call_id: str) -> Message:
+    return replace(say("tool", _RESULT), tool_call_id=call_id, tool_name=TOOL)
