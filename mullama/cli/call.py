@@ -86,7 +86,7 @@ def seconds(text: str) -> float:
     """`90`, `90s`, `1.5m`, `1h` or `never` → seconds."""
     if text == "never":
         return float("inf")
-    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:], None)
+    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
     number = text[:-1] if unit else text
     try:
         value = float(number)

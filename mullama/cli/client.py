@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import socket
-import ssl
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -88,72 +89,62 @@ class Client:
 
     def probe(self, path: str) -> tuple[int, Any]:
         """Status and JSON of a GET whose status is the answer, such as /readyz."""
-        with closing(self._connection(self._timeout)) as connection:
-            response = self._send(connection, "GET", path, None)
+        deadline = time.monotonic() + self._timeout
+        with self._exchange("GET", path, None, deadline) as (response, _):
             return response.status, _tree(self._read(response))
 
-    def lines(self, method: str, path: str, tree: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-        """The objects of an NDJSON answer as they come. An error status raises before the first."""
-        with closing(self._connection(None)) as connection:
-            response = self._open(connection, method, path, tree)
-            for line in self._each_line(response):
+    def lines(
+        self, method: str, path: str, tree: Mapping[str, Any], *, within: float = math.inf
+    ) -> Iterator[dict[str, Any]]:
+        """The objects of an NDJSON answer as they come. An error status raises before the first.
+
+        within: seconds that the whole answer may take; what the server was asked to do goes on after them.
+        """
+        deadline = time.monotonic() + within
+        with self._exchange(method, path, tree, deadline) as (response, wire):
+            self._check(response)
+            while True:
+                wire.settimeout(_remaining(deadline))
+                line = self._line(response)
+                if not line:
+                    return
                 if line.strip():
                     yield _object(line)
 
-    def events(self, path: str) -> Iterator[dict[str, Any]]:
-        """The objects of a server-sent event stream; comments and pings are passed over."""
-        with closing(self._connection(None)) as connection:
-            response = self._open(connection, "GET", path, None)
-            for line in self._each_line(response):
+    def events(self, path: str, *, idle: float | None = None) -> Iterator[dict[str, Any]]:
+        """The objects of a server-sent event stream; comments and pings are passed over.
+
+        idle: leave when nothing was told for so many seconds, for those who want only what there is.
+        """
+        with self._exchange("GET", path, None, math.inf) as (response, wire):
+            self._check(response)
+            wire.settimeout(idle)
+            while True:
+                try:
+                    line = self._line(response)
+                except TimedOut:
+                    return
+                if not line:
+                    return
                 field, _, data = line.partition(b":")
-                if field == b"data" and data.strip() != b"[DONE]":
+                if field == b"data":
                     yield _object(data)
 
     def _answer(self, method: str, path: str, tree: Mapping[str, Any] | None) -> Any:
-        with closing(self._connection(self._timeout)) as connection:
-            return _tree(self._read(self._open(connection, method, path, tree)))
+        deadline = time.monotonic() + self._timeout
+        with self._exchange(method, path, tree, deadline) as (response, _):
+            self._check(response)
+            return _tree(self._read(response))
 
-    def _connection(self, timeout: float | None) -> http.client.HTTPConnection:
-        where = self.address
-        first = min(timeout or _CONNECT_SECONDS, _CONNECT_SECONDS)
-        if where.path is not None:
-            connection: http.client.HTTPConnection = _UnixConnection(where.path, first)
-        elif where.tls:
-            context = ssl.create_default_context()
-            connection = http.client.HTTPSConnection(
-                where.host, where.port, timeout=first, context=context
-            )
-        else:
-            connection = http.client.HTTPConnection(where.host, where.port, timeout=first)
-        try:
-            connection.connect()
-        except (OSError, http.client.HTTPException) as error:
-            raise Unavailable(
-                f"no server answers at {where}: {_why(error)}",
-                hint="mullama apply starts one, mullama serve runs one in the foreground",
-            ) from error
-        connection.sock.settimeout(timeout)
-        return connection
-
-    def _open(
-        self,
-        connection: http.client.HTTPConnection,
-        method: str,
-        path: str,
-        tree: Mapping[str, Any] | None,
-    ) -> http.client.HTTPResponse:
-        response = self._send(connection, method, path, tree)
+    def _check(self, response: http.client.HTTPResponse) -> None:
         if response.status >= 400:
             raise error_of(response.status, self._read(response), str(self.address))
-        return response
 
-    def _send(
-        self,
-        connection: http.client.HTTPConnection,
-        method: str,
-        path: str,
-        tree: Mapping[str, Any] | None,
-    ) -> http.client.HTTPResponse:
+    @contextmanager
+    def _exchange(
+        self, method: str, path: str, tree: Mapping[str, Any] | None, deadline: float
+    ) -> Iterator[tuple[http.client.HTTPResponse, socket.socket]]:
+        """Connect, send, read the head of the answer; both it and the socket are closed at the end."""
         headers = {"Accept": "application/json", "Connection": "close"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
@@ -161,21 +152,52 @@ class Client:
         if tree is not None:
             body = json.dumps(tree, ensure_ascii=False).encode()
             headers["Content-Type"] = "application/json"
-        with _told(self.address):
-            connection.request(method, path, body=body, headers=headers)
-            return connection.getresponse()
+        with closing(self._connect()) as connection:
+            wire: socket.socket = connection.sock
+            with _told(self.address):
+                wire.settimeout(_remaining(deadline))
+                connection.request(method, path, body=body, headers=headers)
+                response = connection.getresponse()
+            with closing(response):
+                yield response, wire
+
+    def _connect(self) -> http.client.HTTPConnection:
+        connection = self._connection()
+        try:
+            connection.connect()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise Unavailable(
+                f"no server answers at {self.address}: {_why(error)}",
+                hint="mullama apply starts one, mullama serve runs one in the foreground",
+            ) from error
+        return connection
+
+    def _connection(self) -> http.client.HTTPConnection:
+        where = self.address
+        if where.path is not None:
+            return _UnixConnection(where.path, _CONNECT_SECONDS)
+        if not where.tls:
+            return http.client.HTTPConnection(where.host, where.port, timeout=_CONNECT_SECONDS)
+        import ssl
+
+        context = ssl.create_default_context()
+        return http.client.HTTPSConnection(
+            where.host, where.port, timeout=_CONNECT_SECONDS, context=context
+        )
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:
         with _told(self.address):
             return response.read()
 
-    def _each_line(self, response: http.client.HTTPResponse) -> Iterator[bytes]:
-        while True:
-            with _told(self.address):
-                line = response.readline()
-            if not line:
-                return
-            yield line
+    def _line(self, response: http.client.HTTPResponse) -> bytes:
+        with _told(self.address):
+            return response.readline()
+
+
+def _remaining(deadline: float) -> float | None:
+    """What a socket may wait: at least a moment, None for no limit."""
+    return None if deadline == math.inf else max(deadline - time.monotonic(), 0.001)
 
 
 class _told:  # noqa: N801 - reads as a phrase: with _told(address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from mullama.errors import (
@@ -66,7 +67,7 @@ def error_of(status: int, body: bytes, server: str) -> MullamaError:
     return CLASSES[_BY_STATUS.get(status, Kind.INTERNAL)](text)
 
 
-def error_from_tree(tree: dict[str, Any], otherwise: Kind = Kind.INTERNAL) -> MullamaError:
+def error_from_tree(tree: Mapping[str, Any], otherwise: Kind = Kind.INTERNAL) -> MullamaError:
     """`{"kind", "message", "hint", "problems"}` → the error; an unknown kind is taken as `otherwise`."""
     if problems := tree.get("problems"):
         return ManifestError(tuple(_problem(problem) for problem in problems))
@@ -75,6 +76,6 @@ def error_from_tree(tree: dict[str, Any], otherwise: Kind = Kind.INTERNAL) -> Mu
     return CLASSES[kind](str(tree["message"]), hint=str(tree.get("hint") or ""))
 
 
-def _problem(tree: dict[str, Any]) -> Problem:
+def _problem(tree: Mapping[str, Any]) -> Problem:
     place = Place(tree["file"], tree["line"], tree["column"]) if tree.get("file") else None
     return Problem(str(tree.get("path") or ""), place, str(tree["message"]), str(tree.get("hint") or ""))

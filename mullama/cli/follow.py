@@ -3,84 +3,74 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+from mullama.cli.failures import error_from_tree
 from mullama.cli.progress import Progress, fold, news, verdict
 from mullama.cli.terminal import Terminal
 from mullama.errors import Unavailable
 
-
-def follow(
-    events: Iterator[dict[str, Any]],
-    terminal: Terminal,
-    *,
-    as_json: bool = False,
-    until_committed: bool = False,
-) -> Progress:
-    """Everything the server told, its `result` the last of it.
-
-    until_committed: leave as soon as the generation is committed; the server goes on by itself.
-    """
-    if as_json:
-        progress = _as_json(events, terminal, until_committed)
-    elif terminal.coloured:
-        with terminal.view.following() as follower:
-            progress = _drain(events, follower.feed, until_committed)
-    else:
-        progress = _as_lines(events, terminal, until_committed)
-    if progress.result is None and not (until_committed and progress.committed):
-        raise Unavailable(
-            "the server ended the connection before it told the result",
-            hint="mullama status shows what came of it; apply again goes on from there",
-        )
-    return progress
+# Told once for each event: the event, the progress before it, and after it.
+Teller = Callable[[Mapping[str, Any], Progress, Progress], None]
 
 
-def show_verdict(progress: Progress, terminal: Terminal) -> None:
-    """The outcome in lines: on stdout when all went well, on stderr otherwise."""
-    if progress.result is None:
-        terminal.line("the generation is committed; the server goes on loading (mullama wait follows it)")
-        return
-    say = terminal.line if progress.result["exit"] == 0 else terminal.note
-    for text in verdict(progress.result):
-        say(text)
+class Following:
+    """One apply as it is told. `progress` is true at any moment, also after an error ended the telling."""
+
+    def __init__(self, terminal: Terminal, *, as_json: bool = False) -> None:
+        self.progress = Progress()
+        self._terminal = terminal
+        self._as_json = as_json
+
+    def run(self, events: Iterable[Mapping[str, Any]], *, until_committed: bool = False) -> Progress:
+        """Follow to the `result`, or only until the generation is committed: the server goes on by itself."""
+        with self._telling() as tell:
+            for event in events:
+                if event.get("event") == "error":
+                    raise error_from_tree(event["error"])
+                before, self.progress = self.progress, fold(self.progress, event)
+                tell(event, before, self.progress)
+                if until_committed and self.progress.committed:
+                    break
+        if self.progress.result is None and not (until_committed and self.progress.committed):
+            raise Unavailable(
+                "the server ended the connection before it told the result",
+                hint="mullama status shows what came of it; apply again goes on from there",
+            )
+        return self.progress
+
+    def verdict(self) -> None:
+        """The outcome in lines: on stdout when all went well, on stderr otherwise."""
+        if self._as_json:
+            return
+        result = self.progress.result
+        if result is None:
+            self._terminal.line("the generation is committed; mullama wait follows the loading")
+            return
+        say = self._terminal.line if result["exit"] == 0 else self._terminal.note
+        for text in verdict(result):
+            say(text)
+
+    def _telling(self) -> AbstractContextManager[Teller]:
+        if self._as_json:
+            return _told(self._tell_json)
+        if self._terminal.coloured:
+            return self._terminal.view.following()
+        return _told(self._tell_lines)
+
+    def _tell_lines(self, event: Mapping[str, Any], before: Progress, after: Progress) -> None:
+        del event
+        for text in news(before, after):
+            self._terminal.line(text)
+
+    def _tell_json(self, event: Mapping[str, Any], before: Progress, after: Progress) -> None:
+        del before, after
+        self._terminal.out.write(json.dumps(event, ensure_ascii=False) + "\n")
+        self._terminal.out.flush()
 
 
-def _drain(events: Iterator[dict[str, Any]], feed: Any, until_committed: bool) -> Progress:
-    progress = Progress()
-    for event in events:
-        progress = feed(event)
-        if until_committed and progress.committed:
-            break
-    return progress
-
-
-def _as_lines(
-    events: Iterator[dict[str, Any]], terminal: Terminal, until_committed: bool
-) -> Progress:
-    progress = Progress()
-
-    def feed(event: Mapping[str, Any]) -> Progress:
-        nonlocal progress
-        before, progress = progress, fold(progress, event)
-        for text in news(before, progress):
-            terminal.line(text)
-        return progress
-
-    return _drain(events, feed, until_committed)
-
-
-def _as_json(
-    events: Iterator[dict[str, Any]], terminal: Terminal, until_committed: bool
-) -> Progress:
-    progress = Progress()
-
-    def feed(event: Mapping[str, Any]) -> Progress:
-        nonlocal progress
-        progress = fold(progress, event)
-        terminal.out.write(json.dumps(event, ensure_ascii=False) + "\n")
-        terminal.out.flush()
-        return progress
-
-    return _drain(events, feed, until_committed)
+@contextmanager
+def _told(tell: Teller) -> Iterator[Teller]:
+    yield tell

@@ -33,6 +33,10 @@ class Download:
         """How many tenths are done, 10 for the whole file; what a quiet view reports by."""
         return self.done * 10 // self.total if self.total else 0
 
+    @property
+    def whole(self) -> bool:
+        return self.total is not None and self.done >= self.total
+
     def __str__(self) -> str:
         amount = f"{size(self.done)} of {size(self.total)}" if self.total else size(self.done)
         return f"{amount}, {size(int(self.speed))}/s" if self.speed else amount

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -13,7 +13,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from mullama.cli.progress import PHASES, Download, ModelState, Progress, fold, news
+from mullama.cli.progress import PHASES, Download, ModelState, Progress
 from mullama.plan.report import Line, Tone, printable
 
 _TONES: Mapping[Tone, str] = {
@@ -53,42 +53,52 @@ class View:
         self._console.print(table, soft_wrap=False)
 
     @contextmanager
-    def following(self) -> Iterator[Follower]:
-        """A region at the foot of the screen that redraws itself while events are folded into it."""
-        follower = Follower(self._console)
-        with Live(
-            get_renderable=follower.draw, console=self._console, refresh_per_second=8, transient=True
-        ) as live:
-            yield follower
-            live.refresh()
+    def following(self) -> Iterator[Callable[[Mapping[str, Any], Progress, Progress], None]]:
+        """A region at the foot of the screen that redraws itself; what is yielded tells it of each event."""
+        region = _Region()
+        live = Live(
+            get_renderable=region.draw, console=self._console, refresh_per_second=8, transient=True
+        )
+
+        def tell(event: Mapping[str, Any], before: Progress, after: Progress) -> None:
+            del event
+            region.progress = after
+            for text in after.warnings[len(before.warnings) :]:
+                self._console.print(Text(f"warning: {printable(text)}", style="yellow"))
+            for line in _finished(before, after):
+                self._console.print(line)
+
+        with live:
+            yield tell
 
 
-class Follower:
-    """The live region: lines that stay are printed above it, the rest is drawn from the progress."""
+def _finished(before: Progress, after: Progress) -> Iterator[Text]:
+    """What stays on the screen above the region: files that are whole, models that came to rest."""
+    for key, download in after.downloads.items():
+        if download.whole and not ((old := before.downloads.get(key)) and old.whole):
+            yield Text(f"● {printable(download.file)}: {download}", style="green")
+    for name, state in after.models.items():
+        sign, style = _STATES.get(state.state, ("", ""))
+        if sign and before.models.get(name) != state:
+            message = f": {printable(state.message)}" if state.message else ""
+            yield Text(f"{sign} {printable(name)} {state.state}{message}", style=style)
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+
+class _Region:
+    """What moves: files under way, models that are not at rest yet, and the phase."""
+
+    def __init__(self) -> None:
         self._spinner = Spinner("dots")
         self.progress = Progress()
 
-    def feed(self, event: Mapping[str, Any]) -> Progress:
-        before, self.progress = self.progress, fold(self.progress, event)
-        for text in news(before, self.progress):
-            if text.startswith("warning:"):
-                self._console.print(Text(printable(text), style="yellow"))
-        return self.progress
-
     def draw(self) -> RenderableType:
-        progress = self.progress
         parts: list[RenderableType] = []
-        running = [d for d in progress.downloads.values() if d.total is None or d.done < d.total]
-        if running:
+        if running := [d for d in self.progress.downloads.values() if not d.whole]:
             parts.append(_downloads(running))
-        if progress.models:
-            parts.append(_models(progress.models))
-        self._spinner.update(text=Text(PHASES.get(progress.phase, "working")))
-        parts.append(self._spinner)
-        return Group(*parts)
+        if moving := {n: s for n, s in self.progress.models.items() if s.state not in _STATES}:
+            parts.append(_models(moving))
+        self._spinner.update(text=Text(PHASES.get(self.progress.phase, "working")))
+        return Group(*parts, self._spinner)
 
 
 def _downloads(downloads: Sequence[Download]) -> Table:
@@ -102,8 +112,7 @@ def _downloads(downloads: Sequence[Download]) -> Table:
 def _models(models: Mapping[str, ModelState]) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     for name, state in models.items():
-        sign, style = _STATES.get(state.state, ("◌", "blue"))
         table.add_row(
-            Text(sign, style=style), Text(printable(name)), Text(state.state), Text(printable(state.message))
+            Text("◌", style="blue"), Text(printable(name)), Text(state.state), Text(printable(state.message))
         )
     return table

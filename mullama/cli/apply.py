@@ -1,0 +1,180 @@
+"""`mullama apply`: plan, show, confirm, and let the server carry it out; starts the server when none runs."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mullama.cli import savedplan
+from mullama.cli.call import (
+    Call,
+    Parser,
+    Usage,
+    json_option,
+    manifest_options,
+    server_options,
+    timeout_option,
+    yes_option,
+)
+from mullama.cli.exits import DONE, REFUSED
+from mullama.cli.follow import Following
+from mullama.cli.launch import start, stop
+from mullama.cli.locate import Server, find, is_remote, load_manifest, origin, records_of, user
+from mullama.cli.planning import manifest_tree, plan_for
+from mullama.errors import MullamaError, Refused
+from mullama.plan import report
+from mullama.plan.steps import Plan
+
+if TYPE_CHECKING:
+    from mullama.manifest.load import LoadedManifest
+
+
+def apply_options(parser: Parser) -> None:
+    manifest_options(parser)
+    server_options(parser)
+    yes_option(parser)
+    json_option(parser)
+    timeout_option(parser, "never")
+    parser.add_argument("--plan", metavar="FILE", help="carry out a plan saved by `mullama diff --out`")
+    parser.add_argument(
+        "--allow-empty", action="store_true", help="accept a manifest without models, which removes all"
+    )
+    parser.add_argument("--offline", action="store_true", help="use only files that are here already")
+    parser.add_argument("--locked", action="store_true", help="refuse to resolve what the lock file does not hold")
+    parser.add_argument(
+        "--no-wait", action="store_true", help="return once the generation is committed, not once models answer"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is to be applied: the manifest as a tree, where it came from, and the plan that a person saw."""
+
+    tree: Mapping[str, Any]
+    origin: Mapping[str, Any]
+    plan: Plan
+
+
+def apply(call: Call) -> int:
+    loaded = load_manifest(call)
+    if not loaded.manifest.models and not call.options.allow_empty:
+        raise Refused(
+            "the manifest has no models: applying it would remove every model",
+            hint="--allow-empty if that is meant",
+        )
+    with _lock(call, loaded):
+        server = find(call, lambda: loaded)
+        wish = _wish(call, loaded, server)
+        if not call.options.json:
+            call.terminal.toned(report.lines(wish.plan))
+        if server is not None and wish.plan.empty and _settled(server, wish):
+            return DONE
+        if not _agreed(call, wish.plan):
+            call.terminal.note("nothing was changed")
+            return REFUSED
+        return _carry_out(call, loaded, server, wish)
+
+
+@contextlib.contextmanager
+def _lock(call: Call, loaded: LoadedManifest) -> Iterator[None]:
+    """One apply at a time on this machine; a server elsewhere has a lock of its own."""
+    if is_remote(call):
+        yield
+        return
+    with records_of(call, loaded).lock("apply", name="apply.lock"):
+        yield
+
+
+def _wish(call: Call, loaded: LoadedManifest, server: Server | None) -> Wish:
+    plan = plan_for(call, loaded, server)
+    if call.options.plan is None:
+        return Wish(tree=manifest_tree(loaded), origin=origin(call, loaded), plan=plan)
+    saved = savedplan.read(call.folder / call.options.plan)
+    savedplan.require_fresh(saved.plan, plan)
+    return Wish(tree=saved.manifest, origin=saved.origin, plan=plan)
+
+
+def _settled(server: Server, wish: Wish) -> bool:
+    """Whether a server that has nothing to change is also ready, and follows this very file."""
+    status = server.client.get("/api/v1/status")
+    known = status.get("origin") or {}
+    same = all(known.get(key) == wish.origin[key] for key in ("path", "profiles"))
+    return same and status.get("state") == "ready"
+
+
+def _agreed(call: Call, plan: Plan) -> bool:
+    """Ask on a terminal; elsewhere a plan that pauses or removes something needs --yes."""
+    if call.options.yes or plan.empty:
+        return True
+    if call.terminal.interactive and not call.options.json:
+        return call.terminal.confirm("Apply this?")
+    if plan.pauses or any(step.destructive for step in plan.steps):
+        raise Refused(
+            "the plan pauses or removes something, and nobody can be asked here",
+            hint="--yes applies it; mullama diff shows it",
+        )
+    return True
+
+
+def _carry_out(call: Call, loaded: LoadedManifest, server: Server | None, wish: Wish) -> int:
+    following = Following(call.terminal, as_json=call.options.json)
+    if server is not None:
+        return _send(call, server, wish, following)
+    started = start(records_of(call, loaded), ["--held", *_serve_arguments(wish)])
+    if not call.options.json:
+        call.terminal.line(f"server started (pid {started.record.pid if started.record else '?'})")
+    try:
+        return _send(call, started, wish, following)
+    finally:
+        if not following.progress.committed:
+            _stop_again(call, started)
+
+
+def _serve_arguments(wish: Wish) -> list[str]:
+    """What the server in the background is told: the file to follow, and the profiles to read it with."""
+    path = wish.origin["path"]
+    if path is None:
+        raise Usage(
+            "a manifest from standard input needs a running server",
+            hint="-f FILE lets apply start one",
+        )
+    return ["-f", str(path), *(part for name in wish.origin["profiles"] for part in ("--profile", name))]
+
+
+def _stop_again(call: Call, server: Server) -> None:
+    """A server that this apply started and that has nothing to serve is not left behind."""
+    try:
+        stop(server, within=10.0, force=True)
+    except MullamaError as error:
+        call.terminal.note(f"warning: the server that was started still runs: {error}")
+    else:
+        call.terminal.note("the server that was started is stopped again")
+
+
+def _send(call: Call, server: Server, wish: Wish, following: Following) -> int:
+    """Give the wish to the server and show what it does, to the end or to the time limit."""
+    options = call.options
+    body = {
+        "manifest": wish.tree,
+        "origin": wish.origin,
+        "options": {
+            "allow_empty": options.allow_empty,
+            "offline": options.offline,
+            "locked": options.locked,
+            "expect": wish.plan.base,
+            "trigger": "apply",
+            "by": user(),
+        },
+    }
+    begun = time.monotonic()
+    events = server.client.lines("PUT", "/api/v1/stack", body, within=options.timeout)
+    result = following.run(events, until_committed=options.no_wait).result
+    following.verdict()
+    if result is None:
+        return DONE
+    if result["exit"] == DONE and not options.json:
+        call.terminal.line(f"done in {time.monotonic() - begun:.1f} s")
+    return int(result["exit"])

@@ -1,0 +1,55 @@
+"""Writes a tree of JSON values as YAML that reads back as the same tree, in YAML 1.1 and 1.2 alike."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+# Text that no version of YAML takes for anything but text; all else is quoted as JSON, which YAML reads.
+_PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*(?::[A-Za-z0-9_./-]+)*")
+_WORDS = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"))
+
+
+def to_yaml(tree: Mapping[str, Any]) -> str:
+    return "".join(f"{line}\n" for line in _map(tree, ""))
+
+
+def _map(tree: Mapping[str, Any], indent: str) -> Iterator[str]:
+    for key, value in tree.items():
+        yield from _entry(f"{indent}{_scalar(key)}:", value, indent + "  ")
+
+
+def _list(items: Sequence[Any], indent: str) -> Iterator[str]:
+    for item in items:
+        if isinstance(item, Mapping) and item:
+            first, *rest = _map(item, indent + "  ")
+            yield f"{indent}- {first.lstrip()}"
+            yield from rest
+        else:
+            yield from _entry(f"{indent}-", item, indent + "  ")
+
+
+def _entry(head: str, value: Any, indent: str) -> Iterator[str]:
+    if isinstance(value, Mapping) and value:
+        yield head
+        yield from _map(value, indent)
+    elif isinstance(value, (list, tuple)) and value:
+        yield head
+        yield from _list(value, indent)
+    else:
+        yield f"{head} {_scalar(value)}"
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and not _reserved(value):
+        return value
+    text = json.dumps(value, ensure_ascii=False)
+    if isinstance(value, float) and "e" in text and "." not in text:
+        return text.replace("e", ".0e")  # YAML 1.1 knows no number without a point that has an exponent
+    return text if text.isprintable() else json.dumps(value)
+
+
+def _reserved(text: str) -> bool:
+    return text.casefold() in _WORDS
