@@ -144,6 +144,5 @@ def room_for_both(new: Need, *, heavy: bool, machine: Machine) -> bool:
 
 def ram_budget(budget: Budget, machine: Machine) -> int | None:
     """Bytes that all models together may take in main memory; None when the manifest sets no bound."""
-    if budget.ram is None:
-        return None
-    return max(0, share_of(budget.ram, machine.ram_total) - budget.reserve)
+    bound = share_of(budget.ram, machine.ram_total)
+    return None if bound is None else max(0, bound - budget.reserve)

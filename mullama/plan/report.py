@@ -136,9 +136,7 @@ def lines(plan: Plan) -> tuple[Line, ...]:
     rows = _rows(plan)
     widths = [max((len(cells[i]) for _, cells in rows), default=0) for i in range(3)]
     table = [
-        Line(
-            _GAP.join([*(cells[i].ljust(widths[i]) for i in range(3)), cells[3]]).rstrip(), tone
-        )
+        Line(_GAP.join([*(cells[i].ljust(widths[i]) for i in range(3)), cells[3]]).rstrip(), tone)
         for tone, cells in rows
     ]
     warnings = [Line(f"warning: {printable(text)}") for text in plan.warnings]
@@ -173,9 +171,7 @@ def counts(plan: Plan) -> str:
 
 def located(plan: Plan, places: Mapping[str, Place]) -> Plan:
     """The plan with the line of the manifest beside each step that has none, as far as `places` knows it."""
-    steps = tuple(
-        step if step.place else replace(step, place=_place(step, places)) for step in plan.steps
-    )
+    steps = tuple(step if step.place else replace(step, place=_place(step, places)) for step in plan.steps)
     return replace(plan, steps=steps)
 
 

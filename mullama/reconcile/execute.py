@@ -104,10 +104,13 @@ async def _fetch(wish: Manifest, steps: Mapping[str, Step], effects: Effects, re
             files = await effects.fetch(model, report, name)
             await effects.check(name, model, files)
 
-    async with asyncio.TaskGroup() as group:
-        for name, model in wish.models.items():
-            if _touches_files(steps.get(name)):
-                group.create_task(one(name, model))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for name, model in wish.models.items():
+                if _touches_files(steps.get(name)):
+                    group.create_task(one(name, model))
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from failures
 
 
 def _touches_files(step: Step | None) -> bool:

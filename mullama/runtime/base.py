@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 from mullama.chat.inventory import CreateModel, PullModel, TaskStatus
 from mullama.chat.types import ChatRequest, CompletionRequest, Event
-from mullama.dialects.base import Operation, Result
+from mullama.dialects.base import Operation, Result, StoredResponse
 from mullama.manifest.spec import Manifest
 
 Role = Literal["infer", "admin", "read"]
@@ -102,6 +102,10 @@ class Service(Protocol):
         self, operation: PullModel | CreateModel, caller: Caller
     ) -> AsyncIterator[TaskStatus]:
         """Progress of a pull or create; the last status is `success`."""
+        ...
+
+    def keep(self, response: StoredResponse, caller: Caller) -> None:
+        """Remember a response (Responses API) for later requests of the same caller; bounded, oldest go first."""
         ...
 
     async def receive_blob(self, digest: str, chunks: AsyncIterator[bytes], caller: Caller) -> bool:

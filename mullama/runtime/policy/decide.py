@@ -152,7 +152,7 @@ def _start_drain(state: State, key: UnitKey, now: float) -> None:
 def _request(state: State, event: Request, now: float) -> Iterator[Command]:
     """1. stopping  2. a model that will not load  3. its own queue is full  4. the common queue is full  5. wait."""
     serve = state.models[event.model]
-    room = state.active(event.model) < serve.parallel and not state.queued(event.model)
+    room = state.taken(serve) < serve.parallel and not state.queued(event.model)
     if state.stopping:
         yield Refuse(id=event.id, error=Unavailable("the server is stopping", retry_after=5))
     elif (error := _hopeless(state, serve.unit)) is not None:

@@ -23,9 +23,7 @@ from mullama.runtime.policy.state import Phase, State, Waiting, unit_failed
 
 def expire(state: State, now: float) -> Iterator[Command]:
     gone = [w for w in state.waiting if w.model not in state.models]
-    late = [
-        w for w in state.waiting if w not in gone and now - w.since >= state.models[w.model].queue_timeout
-    ]
+    late = [w for w in state.waiting if w not in gone and _deadline(state, w) <= now]
     state.waiting = [w for w in state.waiting if w not in gone and w not in late]
     for w in gone:
         yield Refuse(id=w.id, error=Unavailable(f"{w.model} was removed from the manifest"))
@@ -36,6 +34,15 @@ def expire(state: State, now: float) -> Iterator[Command]:
             unit.drain_until = FOREVER
             for id in sorted(unit.leases):
                 yield Cut(id=id)
+
+
+def _deadline(state: State, waiting: Waiting) -> float:
+    """When a queued request is refused: never while its model is being loaded, which has its own end."""
+    serve = state.models[waiting.model]
+    worker, unit = state.workers[serve.unit.weights], state.units[serve.unit]
+    if Phase.OPENING in (worker.phase, unit.phase):
+        return FOREVER
+    return waiting.since + serve.queue_timeout
 
 
 def _too_late(state: State, waiting: Waiting) -> MullamaError:
@@ -143,7 +150,8 @@ def evict(state: State, now: float) -> Iterator[Command]:
         victims = list(_victims(state, key))
         if victims:
             victim = victims[0]
-            state.units[victim].phase = Phase.CLOSING
+            # Keeping it for no time lets it stay away, also when it loads at start, until somebody asks for it.
+            state.units[victim].phase, state.units[victim].keep = Phase.CLOSING, 0.0
             yield CloseUnit(unit=victim)
         elif not _may_free(state, key):
             error = _does_not_fit(state, key)
@@ -194,7 +202,7 @@ def grant(state: State, now: float) -> Iterator[Command]:
         serve = state.models[waiting.model]
         unit = state.units[serve.unit]
         ready = unit.phase is Phase.READY and waiting.model not in state.paused
-        if ready and state.active(waiting.model) < serve.parallel:
+        if ready and state.taken(serve) < serve.parallel:
             state.waiting.remove(waiting)
             state.running[waiting.id] = (waiting.model, serve.unit)
             unit.leases.add(waiting.id)
@@ -203,7 +211,7 @@ def grant(state: State, now: float) -> Iterator[Command]:
 
 
 def wake(state: State, now: float) -> Iterator[Command]:
-    moments = [w.since + state.models[w.model].queue_timeout for w in state.waiting]
+    moments = [_deadline(state, w) for w in state.waiting]
     moments += [w.retry_at for w in state.workers.values() if w.phase is Phase.COLD and w.retry_at > now]
     moments += [u.drain_until for u in state.units.values() if u.leases]
     for key, unit in state.units.items():

@@ -63,7 +63,12 @@ class State:
     stopping: bool = False
 
     def active(self, model: str) -> int:
+        """Running requests of the model, on old units that drain as well."""
         return sum(name == model for name, _ in self.running.values())
+
+    def taken(self, serve: Serve) -> int:
+        """Places taken on the model's present unit; what drains on an old one takes none."""
+        return sum(found == (serve.name, serve.unit) for found in self.running.values())
 
     def queued(self, model: str) -> int:
         return sum(w.model == model for w in self.waiting)

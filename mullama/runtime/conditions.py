@@ -1,0 +1,61 @@
+"""Conditions: what is true of the stack and of each model, in words from a closed list."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Condition(StrEnum):
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    CONFIG_VALID = "ConfigValid"
+    SYNCED = "Synced"
+    DEGRADED = "Degraded"
+
+
+class Reason(StrEnum):
+    """Why a condition is as it is. Each has a line in the reference."""
+
+    LOADED = "Loaded"
+    ON_DEMAND = "OnDemand"
+    LOADING = "Loading"
+    FETCHING = "Pulling"
+    LOAD_FAILED = "LoadFailed"
+    PROBE_FAILED = "ProbeFailed"
+    WORKER_CRASHED = "WorkerCrashed"
+    OLD_KEPT = "OldRevisionKept"
+    UNLOADED = "UnloadedByClient"
+    INVALID = "InvalidManifest"
+    MISSING = "ManifestMissing"
+    HELD = "Held"
+    APPLIED = "Applied"
+    APPLYING = "Applying"
+    FETCH_FAILED = "FetchFailed"
+    REFUSED = "Refused"
+    IDLE = "Idle"
+
+
+@dataclass(slots=True)
+class Conditions:
+    """The stack's conditions, each with the moment of its last change (unix seconds)."""
+
+    items: dict[Condition, dict[str, Any]] = field(default_factory=dict)
+
+    def set(self, kind: Condition, status: bool, reason: Reason, message: str = "") -> None:
+        known = self.items.get(kind)
+        changed = known is None or known["status"] != status or known["reason"] != reason
+        since = time.time() if changed or known is None else known["since"]
+        self.items[kind] = condition(kind, status, reason, message, since)
+
+    def tree(self) -> list[dict[str, Any]]:
+        return list(self.items.values())
+
+
+def condition(
+    kind: Condition, status: bool, reason: Reason, message: str = "", since: float | None = None
+) -> dict[str, Any]:
+    """One condition in its published form."""
+    return {"type": kind.value, "status": status, "reason": reason.value, "message": message, "since": since}

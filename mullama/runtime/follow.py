@@ -1,0 +1,183 @@
+"""Follows the manifest's files: notices a change, waits until it has settled, and sends it down the one road.
+
+Notices by the system's file events and, because those miss network mounts and swapped symlinks, by looking
+every two seconds; every thirty seconds the content itself is read, whatever the file system says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import watchfiles
+
+from mullama.errors import Conflict, MullamaError, NotFound
+from mullama.manifest.load import LoadedManifest, load
+from mullama.manifest.tree import block_to_tree
+from mullama.runtime.base import ApplyOptions, Origin
+from mullama.runtime.reload import Reconciler
+from mullama.runtime.watch import Verdict, Watched, judge, next_look
+
+LOOK_EVERY, READ_EVERY = 2.0, 30.0
+Fingerprint = tuple[tuple[str, int, int, int, str], ...]
+
+
+class Follower:
+    """One manifest file and whatever it includes."""
+
+    def __init__(self, reconciler: Reconciler, env: Mapping[str, str]) -> None:
+        self._reconciler = reconciler
+        self._env = env
+        self._poke = asyncio.Event()
+        self._origin = Origin()
+        self._files: tuple[str, ...] = ()
+        self._watched = Watched(applied="")
+        self._task: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+        reconciler.on_origin = self._follow
+
+    def _follow(self, origin: Origin) -> None:
+        """A manifest was applied: its file is the one to follow now."""
+        self._watched = Watched(applied=origin.digest, seen=origin.digest)
+        if origin != self._origin:
+            self._origin = origin
+            self._files = (origin.path,) if origin.path else ()
+            self._poke.set()
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        self._stop.set()
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def reload(self, reason: str) -> str:
+        """Read the file again now, by signal or request; removals are not held back: somebody asked."""
+        if self._origin.path is None:
+            raise NotFound("this server follows no file", hint="apply a manifest from a file first")
+        loaded = await self._load()
+        options = ApplyOptions(trigger="signal" if reason == "SIGHUP" else "api", by=reason)
+        return await self._apply(loaded, options)
+
+    async def _run(self) -> None:
+        """Look whenever something may have happened, and act on what is there."""
+        loop = asyncio.get_running_loop()
+        fingerprint, read_at = self._fingerprint(), loop.time()
+        while True:
+            await self._wait(LOOK_EVERY)
+            now = self._fingerprint()
+            if not self._origin.path or not self._reconciler.snapshot.manifest.sync.watch:
+                fingerprint = now
+                continue
+            if now != fingerprint or loop.time() - read_at > READ_EVERY:
+                fingerprint, read_at = now, loop.time()
+                await self._settle()
+                fingerprint = self._fingerprint()
+
+    async def _wait(self, seconds: float) -> None:
+        """Until the system reports a change, somebody pokes, or the time is over."""
+        self._poke.clear()
+        waits = [asyncio.create_task(self._poke.wait())]
+        if folders := self._folders():
+            waits.append(asyncio.create_task(self._notified(folders)))
+        done, pending = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        for task in done:
+            task.result()
+
+    async def _notified(self, folders: tuple[str, ...]) -> bool:
+        stop = asyncio.Event()
+        try:
+            async for _ in watchfiles.awatch(
+                *folders, debounce=50, step=20, stop_event=stop, recursive=False, rust_timeout=1000, yield_on_timeout=False
+            ):
+                return True
+        except (OSError, RuntimeError):
+            # No inotify instances left, or a folder vanished: looking every two seconds goes on.
+            await asyncio.sleep(LOOK_EVERY)
+        finally:
+            stop.set()
+        return False
+
+    def _folders(self) -> tuple[str, ...]:
+        folders = {str(Path(file).parent) for file in self._files} | {
+            str(Path(os.path.realpath(file)).parent) for file in self._files
+        }
+        return tuple(sorted(folder for folder in folders if Path(folder).is_dir()))
+
+    def _fingerprint(self) -> Fingerprint:
+        """What the file system says of every file that was read, and of the folders that hold them."""
+        paths = {*self._files, *self._folders()}
+        return tuple(sorted(_look(path) for path in paths))
+
+    async def _settle(self) -> None:
+        """Read until the content has been the same for long enough, then act on it; see `watch.judge`."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                loaded = await self._load()
+            except MullamaError as error:
+                if await self._still_broken():
+                    self._reconciler.invalid(error)
+                    return
+                continue
+            removes, running = self._reconciler.removals(loaded.manifest)
+            self._watched = self._watched.saw(loaded.digest, loop.time())
+            match judge(self._watched, loop.time(), removes=removes, loaded=running):
+                case Verdict.SAME:
+                    self._reconciler.valid_again()
+                    return
+                case Verdict.HELD:
+                    self._reconciler.held(removes, running)
+                    return
+                case Verdict.APPLY:
+                    with contextlib.suppress(MullamaError):  # `_not_applied` has told it
+                        await self._apply(loaded, ApplyOptions(trigger="watch", by="file"))
+                    return
+                case Verdict.WAIT:
+                    await asyncio.sleep(min(0.2, next_look(self._watched, loop.time(), removes=removes)))
+
+    async def _still_broken(self) -> bool:
+        """A file that cannot be read now is given the settle time before anybody is told."""
+        before = self._fingerprint()
+        await asyncio.sleep(0.3)
+        return self._fingerprint() == before
+
+    async def _load(self) -> LoadedManifest:
+        assert self._origin.path is not None
+        loaded = await asyncio.to_thread(load, self._origin.path, profiles=self._origin.profiles, env=self._env)
+        self._files = tuple(loaded.files)
+        return loaded
+
+    async def _apply(self, loaded: LoadedManifest, options: ApplyOptions) -> str:
+        origin = Origin(path=self._origin.path, profiles=self._origin.profiles, digest=loaded.digest)
+        if self._reconciler.is_applied(loaded.manifest):
+            self._watched = Watched(applied=loaded.digest, seen=loaded.digest)
+            self._reconciler.valid_again()
+            return "nothing to do"
+        message = ""
+        while True:
+            try:
+                async for line in self._reconciler.apply(block_to_tree(loaded.manifest), origin, options):
+                    if line["event"] == "result":
+                        message = str(line["message"])
+                return message
+            except Conflict:
+                await asyncio.sleep(0.2)
+
+
+def _look(path: str) -> tuple[str, int, int, int, str]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return (path, 0, 0, 0, "")
+    return (path, found.st_ino, found.st_size, found.st_mtime_ns, os.path.realpath(path))
+

@@ -1,0 +1,37 @@
+"""What happened to the stack: a bounded list of events with increasing ids, to be followed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Any
+
+_KEPT = 1000
+
+
+class Journal:
+    """Append from the event loop; any number of followers. `sink` writes each event to the log."""
+
+    def __init__(self) -> None:
+        self._events: deque[dict[str, Any]] = deque(maxlen=_KEPT)
+        self._last = 0
+        self._more = asyncio.Event()
+
+    def add(self, kind: str, subject: str = "", message: str = "", **facts: Any) -> dict[str, Any]:
+        self._last += 1
+        event = {"id": self._last, "when": time.time(), "kind": kind, "subject": subject, "message": message, **facts}
+        self._events.append(event)
+        self._more.set()
+        self._more = asyncio.Event()
+        return event
+
+    async def follow(self, after: int) -> AsyncIterator[dict[str, Any]]:
+        """Every event after that id, then each new one; never ends by itself."""
+        while True:
+            more = self._more
+            for event in [e for e in self._events if e["id"] > after]:
+                after = event["id"]
+                yield event
+            await more.wait()

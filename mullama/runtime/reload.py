@@ -1,0 +1,358 @@
+"""The one road of every change: start, a saved file, a signal, a POST and `apply` all end in `_run`.
+
+A trigger carries no information: the wish is read, the world observed and the plan made again each time, so a
+lost or doubled trigger does no harm. One change runs at a time. If anything fails before the swap, the old
+snapshot goes on serving and the reason is a condition.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+import traceback
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Protocol
+
+from mullama.errors import Conflict, Internal, ManifestError, MullamaError, NotFound, Refused
+from mullama.manifest.spec import Manifest
+from mullama.manifest.tree import block_to_tree, manifest_revision, parse_resolved
+from mullama.plan.make import make_plan
+from mullama.plan.observed import Applied, LiveModel, Machine, Observed
+from mullama.plan.steps import Action, Plan, summary, to_tree
+from mullama.reconcile.execute import DONE, Result, execute, exit_code
+from mullama.reconcile.files import Files
+from mullama.reconcile.machine import observe_machine
+from mullama.runtime.base import ApplyOptions, Origin
+from mullama.runtime.conditions import Condition, Conditions, Reason
+from mullama.runtime.deploy import Workshop
+from mullama.runtime.deployment import Snapshot
+from mullama.runtime.journal import Journal
+from mullama.runtime.live import LiveEffects
+from mullama.runtime.policy.state import Phase
+from mullama.runtime.pool import Pool
+from mullama.runtime.stats import Stats
+from mullama.store.records import Generation, Records
+
+Line = dict[str, Any]
+
+
+class Listeners(Protocol):
+    """The part of the HTTP server that a manifest can change."""
+
+    async def change(self, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        """Open what is new, then close what is gone; raises, with the old ones in place, when one cannot open."""
+        ...
+
+
+class Reconciler:
+    """Owns the snapshot. All methods belong to the event loop."""
+
+    def __init__(
+        self,
+        *,
+        records: Records,
+        pool: Pool,
+        files: Files,
+        listeners: Listeners,
+        env: Mapping[str, str],
+        journal: Journal,
+        stats: Stats,
+    ) -> None:
+        self._records, self._pool, self._files, self._listeners = records, pool, files, listeners
+        self._env, self.journal, self.stats = env, journal, stats
+        self._busy = asyncio.Lock()
+        self._runs: set[asyncio.Task[None]] = set()
+        self._doing = ""
+        self.machine: Machine | None = None
+        self.conditions = Conditions()
+        self.failures: dict[str, MullamaError] = {}
+        self.origin = Origin()
+        self.listening: tuple[str, ...] = ()
+        self.snapshot = self._empty()
+        self.on_origin: Callable[[Origin], None] = lambda origin: None
+
+    def _empty(self) -> Snapshot:
+        manifest = Manifest.model_validate({"mullama": "v1"})
+        return self._workshop(None).snapshot(manifest, {}, 0, None)
+
+    def _workshop(self, machine: Machine | None) -> Workshop:
+        return Workshop(machine=machine, env=self._env, prefixes=self._records.prefix_folder)
+
+    # Observing and planning
+
+    async def observe(self, wish: Manifest) -> Observed:
+        """Facts about now, for a plan."""
+        self.machine = await asyncio.to_thread(observe_machine)
+        applied = self.applied()
+        manifests = [wish, *([applied.manifest] if applied else [])]
+        files = await asyncio.to_thread(self._files.known, manifests)
+        return Observed(applied=applied, live=self.live(), files=files, machine=self.machine)
+
+    def applied(self) -> Applied | None:
+        if self.snapshot.generation == 0:
+            return None
+        return Applied(
+            generation=self.snapshot.generation, revision=self.snapshot.revision, manifest=self.snapshot.manifest
+        )
+
+    def live(self) -> dict[str, LiveModel]:
+        """Each model as it is now."""
+        return {name: self._live(name) for name in self.snapshot.deployments}
+
+    def _live(self, name: str) -> LiveModel:
+        deployment = self.snapshot.deployments[name]
+        phase, failure = self._pool.phase(deployment.unit), self._pool.failure(name)
+        degraded = self.failures.get(name)
+        state: Any = {Phase.READY: "ready", Phase.OPENING: "loading"}.get(phase, "idle")
+        if failure is not None and phase is not Phase.READY:
+            state = "failed"
+        elif degraded is not None:
+            state = "degraded"
+        error = degraded or failure
+        serve = deployment.serve
+        return LiveModel(
+            name=name,
+            revision=deployment.revision,
+            state=state,
+            digest=deployment.files.digest or "",
+            memory=(serve.weights_bytes + serve.context_bytes) if phase is Phase.READY else 0,
+            reason=type(error).__name__ if error else "",
+            message=error.message if error else "",
+        )
+
+    async def plan(self, tree: Mapping[str, Any], options: ApplyOptions) -> Line:
+        wish = parse_resolved(tree)
+        return to_tree(make_plan(wish, await self.observe(wish)))
+
+    # Applying
+
+    async def apply(self, tree: Mapping[str, Any], origin: Origin, options: ApplyOptions) -> AsyncIterator[Line]:
+        """Run a change and tell its progress. A reader that leaves does not stop it."""
+        wish = parse_resolved(tree)
+        if self._busy.locked():
+            raise Conflict(f"another change is running: {self._doing}", hint="wait for it to end, then try again")
+        lines: asyncio.Queue[Line | MullamaError] = asyncio.Queue()
+        task = asyncio.create_task(self._guarded(wish, origin, options, lines))
+        self._runs.add(task)
+        task.add_done_callback(self._runs.discard)
+        while True:
+            line = await lines.get()
+            if isinstance(line, MullamaError):
+                yield failure_line(line, self.snapshot)
+                return
+            yield line
+            if line["event"] == "result":
+                return
+
+    async def _guarded(
+        self, wish: Manifest, origin: Origin, options: ApplyOptions, lines: asyncio.Queue[Line | MullamaError]
+    ) -> None:
+        try:
+            result = await self.run(wish, origin, options, lines.put_nowait)
+        except MullamaError as error:
+            lines.put_nowait(error)
+        except Exception as error:  # noqa: BLE001 - the reader must hear of a bug of ours, too
+            traceback.print_exc()
+            lines.put_nowait(Internal(f"{type(error).__name__}: {error}", hint="this is a bug; the log has more"))
+        else:
+            lines.put_nowait(result.tree())
+
+    async def run(
+        self, wish: Manifest, origin: Origin, options: ApplyOptions, report: Callable[[Line], None]
+    ) -> Result:
+        """Lock, observe, plan, guard, execute. Raises when it ended before anything was changed."""
+        async with self._busy:
+            self._doing = f"{options.trigger}{' by ' + options.by if options.by else ''}, since {time.strftime('%H:%M:%S')}"
+            begun = time.monotonic()
+            self.conditions.set(Condition.RECONCILING, True, Reason.APPLYING, self._doing)
+            try:
+                result = await self._run(wish, origin, options, report)
+            except BaseException as error:
+                self._not_applied(error)
+                raise
+            finally:
+                self.conditions.set(Condition.RECONCILING, False, Reason.IDLE)
+                self.stats.reconcile_seconds.add(time.monotonic() - begun)
+            self._applied_now(result, origin)
+            return result
+
+    async def _run(
+        self, wish: Manifest, origin: Origin, options: ApplyOptions, report: Callable[[Line], None]
+    ) -> Result:
+        with self._records.lock(options.trigger):
+            plan = make_plan(wish, await self.observe(wish))
+            report({"event": "plan", "plan": to_tree(plan)})
+            self._guard(plan, wish, options)
+            if plan.empty and self.snapshot.generation:
+                return Result(
+                    exit=DONE, message="nothing to do", generation=plan.generation - 1, revision=plan.wish
+                )
+            if wish.server.listen != self.listening_wish():
+                self.listening = await self._listeners.change(wish.server.listen)
+            return await execute(plan, wish, self._effects(wish, plan, origin, options), report)
+
+    def listening_wish(self) -> tuple[str, ...]:
+        return self.snapshot.manifest.server.listen if self.listening else ()
+
+    def _effects(self, wish: Manifest, plan: Plan, origin: Origin, options: ApplyOptions) -> LiveEffects:
+        async def fetch(model: Any, report: Callable[[Line], None], name: str) -> Any:
+            return await self._files.ensure(model, name, report, offline=options.offline, counted=self._count_bytes)
+
+        return LiveEffects(
+            wish=wish,
+            old=self.snapshot,
+            pool=self._pool,
+            workshop=self._workshop(self.machine),
+            fetch=fetch,
+            machine=self.machine,
+            on_commit=lambda plan: self._commit(plan, wish, origin, options),
+            on_record=self._record,
+            publish=self._publish,
+        )
+
+    def _count_bytes(self, count: int) -> None:
+        self.stats.pulled_bytes += count
+
+    def _commit(self, plan: Plan, wish: Manifest, origin: Origin, options: ApplyOptions) -> None:
+        self._records.commit(
+            Generation(
+                generation=plan.generation,
+                revision=plan.wish,
+                manifest=block_to_tree(wish),
+                when=time.time(),
+                trigger=options.trigger,
+                by=options.by,
+                origin={"path": origin.path, "profiles": origin.profiles, "digest": origin.digest},
+                summary=summary(plan),
+            )
+        )
+
+    def _record(self, result: Result) -> None:
+        """Say in the generation how it ended."""
+        last = self._records.last()
+        if last is not None and last.generation == result.generation:
+            self._records.commit(dataclasses.replace(last, result=result.message))
+
+    def _publish(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+
+    def _guard(self, plan: Plan, wish: Manifest, options: ApplyOptions) -> None:
+        """1. a stale plan  2. an empty wish  3. protected models."""
+        if options.expect is not None and options.expect != self.snapshot.revision:
+            raise Conflict("the applied revision changed since the plan was made", hint="look at `mullama diff` again")
+        if not wish.models and self.snapshot.deployments and not options.allow_empty:
+            raise Refused("the manifest names no models", hint="--allow-empty removes them all")
+        old = self.snapshot.manifest.models
+        for step in plan.steps:
+            guarded = step.kind == "model" and step.subject in old and old[step.subject].protect
+            if guarded and (step.pause or step.action is Action.REMOVE):
+                does = "removed" if step.action is Action.REMOVE else "paused"
+                raise Refused(
+                    f"{step.subject} is protected and would be {does}",
+                    hint="apply `protect: false` for it first",
+                )
+
+    def _applied_now(self, result: Result, origin: Origin) -> None:
+        self.failures = {n: e for n, e in self.failures.items() if n in self.snapshot.deployments}
+        for name in result.touched:
+            self.failures.pop(name, None)
+        self.failures.update({n: e for n, e in result.failures.items() if n in self.snapshot.deployments})
+        self.origin = origin
+        self.on_origin(origin)
+        self.stats.last_reload_ok, self.stats.last_reload_at = True, time.time()
+        self.stats.reloads["ok" if result.exit == DONE else "partly"] += 1
+        self.conditions.set(Condition.CONFIG_VALID, True, Reason.APPLIED)
+        self.conditions.set(Condition.SYNCED, result.exit == DONE, Reason.APPLIED, result.message)
+        self.conditions.set(
+            Condition.DEGRADED, bool(self.failures), Reason.OLD_KEPT if self.failures else Reason.APPLIED,
+            ", ".join(self.failures),
+        )  # fmt: skip
+        self.journal.add("applied", f"generation {result.generation}", result.message)
+
+    def _not_applied(self, error: BaseException) -> None:
+        self.stats.last_reload_ok = False
+        self.stats.reloads["failed"] += 1
+        reason = Reason.REFUSED if isinstance(error, Refused | Conflict) else Reason.FETCH_FAILED
+        self.conditions.set(Condition.SYNCED, False, reason, str(error))
+        self.journal.add("not-applied", "", str(error))
+
+    # History
+
+    def history(self) -> list[Line]:
+        keys = ("generation", "revision", "when", "trigger", "by", "origin", "summary", "result")
+        return [{key: getattr(g, key) for key in keys} for g in self._records.history()]
+
+    async def undo(self, to: int | None) -> AsyncIterator[Line]:
+        """The generation before the last, or the one named, applied as a new one."""
+        number = to if to is not None else self._before_last()
+        found = self._records.find(number)
+        options = ApplyOptions(trigger="undo", allow_empty=True)
+        async for line in self.apply(found.manifest, self.origin, options):
+            yield line
+
+    def _before_last(self) -> int:
+        kept = self._records.history()
+        if len(kept) < 2:
+            raise NotFound("there is no earlier generation to go back to")
+        return kept[1].generation
+
+    async def stop(self) -> None:
+        """Let a running change end or be cut, then drain and unload."""
+        for run in list(self._runs):
+            run.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(300):
+                await self._pool.stop()
+        await self._pool.abort()
+
+    # What a watched file did
+
+    def invalid(self, error: MullamaError) -> None:
+        """The file cannot be used: the last good one goes on serving, and status says so with the line."""
+        reason = Reason.MISSING if isinstance(error, NotFound) else Reason.INVALID
+        text = str(error.problems[0]) if isinstance(error, ManifestError) and error.problems else str(error)
+        more = len(error.problems) - 1 if isinstance(error, ManifestError) else 0
+        serving = f"serving generation {self.snapshot.generation}; the file on disk: "
+        message = f"{serving}{text}{f' (and {more} more)' if more > 0 else ''}"
+        self.stats.last_reload_ok = False
+        self.stats.reloads["invalid"] += 1
+        self.conditions.set(Condition.CONFIG_VALID, False, reason, message)
+        self.journal.add("invalid-manifest", self.origin.path or "", message)
+
+    def valid_again(self) -> None:
+        """The file on disk is what is applied."""
+        self.conditions.set(Condition.CONFIG_VALID, True, Reason.APPLIED)
+        if not self.failures:
+            self.conditions.set(Condition.SYNCED, True, Reason.APPLIED)
+
+    def held(self, removes: int, loaded: int) -> None:
+        message = f"would unload {removes} of {loaded}; run `mullama apply` to confirm"
+        self.conditions.set(Condition.SYNCED, False, Reason.HELD, f"Held: {message}")
+        self.journal.add("held", self.origin.path or "", message)
+
+    def removals(self, wish: Manifest) -> tuple[int, int]:
+        """(loaded models that this wish no longer names, loaded models)."""
+        loaded = [n for n, d in self.snapshot.deployments.items() if self._pool.phase(d.unit) is not Phase.COLD]
+        renamed = {m.from_ for m in wish.moved if m.to in wish.models}
+        return sum(n not in wish.models and n not in renamed for n in loaded), len(loaded)
+
+    def is_applied(self, wish: Manifest) -> bool:
+        return self.snapshot.generation > 0 and manifest_revision(wish) == self.snapshot.revision
+
+
+def failure_line(error: MullamaError, snapshot: Snapshot) -> Line:
+    """The result of an apply that ended before anything was changed."""
+    problems = [str(p) for p in error.problems] if isinstance(error, ManifestError) else []
+    return {
+        "event": "result",
+        "exit": exit_code(error.kind),
+        "message": str(error),
+        "kind": error.kind.value,
+        "hint": error.hint,
+        "problems": problems,
+        "generation": snapshot.generation,
+        "revision": snapshot.revision,
+        "models": {},
+    }
