@@ -1,1 +1,30 @@
-"""The wire formats of the conversation vocabulary, one module or package each."""
+"""The wire formats of the conversation vocabulary, one module or package each, and the table of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mullama.dialects import anthropic, ollama, openai
+from mullama.dialects.base import Dialect
+
+DIALECTS: Mapping[str, Dialect] = {
+    "ollama": ollama.DIALECT,
+    "openai": openai.DIALECT,
+    "anthropic": anthropic.DIALECT,
+}
+
+
+def speaker(path: str, headers: Mapping[str, str], served: Sequence[Dialect]) -> Dialect:
+    """The dialect in which a path that no endpoint has is refused; `served` must not be empty.
+
+    The longest prefix of the path decides; a client of Anthropic is known by its header besides.
+    """
+    ours = [d for d in served if d.name == "anthropic" and "anthropic-version" in headers]
+    if ours:
+        return ours[0]
+    best, length = served[0], -1
+    for dialect in served:
+        for prefix in dialect.prefixes:
+            if len(prefix) > length and (path == prefix or path.startswith(prefix + "/")):
+                best, length = dialect, len(prefix)
+    return best

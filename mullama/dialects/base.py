@@ -29,7 +29,8 @@ class Stamp:
     """Identity and time of one request: `id` has at least 96 random bits in hex, `created` is unix seconds.
 
     `version` is mullama's own. `context_size` is what one request to the model may use.
-    Ids of everything in an answer are made of `id` with a prefix and, where there are many, a counter.
+    Ids of everything in an answer are made of `id` with a prefix and, where there are many, a counter;
+    the request id is `req_` + `id`.
     """
 
     id: str

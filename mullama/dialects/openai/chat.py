@@ -109,7 +109,8 @@ def read_chat(body: Body, *, need_model: bool) -> ChatCall:
     tools, dropped = read_tools(body)
     common = read_common(body)
     common["warnings"] += dropped
-    parallel = body.get(_PARALLEL)
+    old = bool(body.get(_FUNCTIONS)) and not body.get(_TOOLS)
+    parallel = False if old else body.get(_PARALLEL)
     continued = messages[-1].role == "assistant" and not messages[-1].tool_calls
     kwargs = body.get(_KWARGS) or {}
     return ChatCall(
@@ -128,7 +129,7 @@ def read_chat(body: Body, *, need_model: bool) -> ChatCall:
         truncate=body.get(_TRUNCATE) or False,
         include_usage=include_usage(body),
         inline_thinking=body.get(_REASONING_FORMAT) == "none",
-        old_functions=bool(body.get(_FUNCTIONS)) and not body.get(_TOOLS),
+        old_functions=old,
         progress=body.get(_PROGRESS) or False,
     )
 

@@ -1,0 +1,81 @@
+"""The wire format of Anthropic: messages, token counts, models; named events."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mullama.dialects.anthropic import models, reply, request
+from mullama.dialects.anthropic.errors import error_reply
+from mullama.dialects.base import Call, Dialect, Endpoint, Fixed, Reply, Stamp
+
+_HERE = Fixed(reply=Reply(body="mullama is running"))
+
+
+def _decode_probe(call: Call) -> Fixed:
+    return _HERE
+
+
+def _encode_probe(operation: Fixed, result: None, stamp: Stamp) -> Reply:
+    return operation.reply
+
+
+_PROBE = Endpoint(
+    method="HEAD",
+    path="/",
+    decode=_decode_probe,
+    encode=_encode_probe,
+    access="public",
+    summary="Whether a server is here",
+)
+_MESSAGES = Endpoint(
+    method="POST",
+    path="/v1/messages",
+    decode=request.decode,
+    encode=reply.encode,
+    stream=reply.MessageStream,
+    summary="Continue a conversation",
+    request_schema=request.REQUEST_SCHEMA,
+    response_schema=reply.RESPONSE_SCHEMA,
+)
+_COUNT = Endpoint(
+    method="POST",
+    path="/v1/messages/count_tokens",
+    decode=request.decode_count,
+    encode=reply.encode_count,
+    summary="Count the tokens of a conversation's prompt",
+    request_schema=request.COUNT_SCHEMA,
+    response_schema=reply.COUNT_SCHEMA,
+)
+_MODELS = Endpoint(
+    method="GET",
+    path="/v1/models",
+    decode=models.decode_list,
+    encode=models.encode_list,
+    when=models.is_ours,
+    summary="The models that can be used",
+    response_schema=models.LIST_SCHEMA,
+)
+_MODEL = Endpoint(
+    method="GET",
+    path="/v1/models/{id:path}",
+    decode=models.decode_one,
+    encode=models.encode_one,
+    when=models.is_ours,
+    summary="One model",
+    response_schema=models.MODEL_SCHEMA,
+)
+
+DIALECT = Dialect(
+    name="anthropic",
+    endpoints=(
+        _PROBE,
+        _MESSAGES,
+        _COUNT,
+        _MODELS,
+        _MODEL,
+        *(replace(e, path=e.path.removeprefix("/v1")) for e in (_MESSAGES, _COUNT)),
+    ),
+    error=error_reply,
+    id_header="request-id",
+    prefixes=("/v1/messages", "/messages"),
+)

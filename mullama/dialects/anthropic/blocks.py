@@ -1,0 +1,193 @@
+"""Content blocks of Anthropic's messages, become turns of the one conversation vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from mullama.chat.types import ImagePart, Message, Part, Role, TextPart, ToolCall
+from mullama.dialects import schema
+from mullama.dialects.fields import Body, Field, flag, many, record, text, unfit
+from mullama.dialects.images import decoded, from_url
+from mullama.dialects.tools import MOST_MESSAGES, NAME
+from mullama.errors import Invalid, Unsupported
+from mullama.names import JSONValue
+
+_MOST_BLOCKS = 4096
+_ID = text("id", 256)
+_TEXT = text("text")
+_ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system"}
+
+# Calls that ran on the servers of Anthropic; only their results say something to another model.
+_ELSEWHERE = ("server_tool_use", "redacted_thinking", "mcp_tool_use", "container_upload", "compaction")
+
+
+@dataclass(slots=True)
+class _Turn:
+    """A turn while its blocks are read; results of tools become turns of their own before it."""
+
+    parts: list[Part] = field(default_factory=list)
+    thinking: list[str] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
+    results: list[Message] = field(default_factory=list)
+
+
+def to_message(value: JSONValue, path: str) -> tuple[Message, ...]:
+    """The turns of one message: the results of tools that it holds, then what was said."""
+    body = Body(value, path)
+    role = body.raw("role")
+    if not isinstance(role, str) or role not in _ROLES:
+        raise unfit(body.at("role"), f"user, assistant or system, not {str(role)[:40]!r}")
+    content = body.raw("content")
+    turn = _Turn()
+    if isinstance(content, str):
+        turn.parts += [TextPart(text=content)] if content else []
+    else:
+        for block in _blocks(content, body.at("content")):
+            _read(block, turn)
+    return tuple(_turns(_ROLES[role], turn))
+
+
+def _turns(role: Role, turn: _Turn) -> Iterator[Message]:
+    yield from turn.results
+    if turn.parts or turn.calls or turn.thinking or not turn.results:
+        yield Message(
+            role=role,
+            content=tuple(turn.parts),
+            thinking="\n".join(turn.thinking) or None,
+            tool_calls=tuple(turn.calls),
+        )
+
+
+def _blocks(value: JSONValue, path: str) -> Iterator[Body]:
+    if not isinstance(value, list | tuple):
+        raise unfit(path, "a string or a list of content blocks")
+    if len(value) > _MOST_BLOCKS:
+        raise unfit(path, f"a list of at most {_MOST_BLOCKS} blocks")
+    return (Body(block, f"{path}[{i}]") for i, block in enumerate(value))
+
+
+def _read(block: Body, turn: _Turn) -> None:
+    match block.raw("type"):
+        case "thinking":
+            turn.thinking.append(block.need(text("thinking")))
+        case "tool_use":
+            turn.calls.append(_call(block))
+        case "tool_result":
+            turn.results.append(_result(block))
+        case kind if kind in _ELSEWHERE:
+            pass
+        case _:
+            turn.parts += _said(block)
+
+
+def _call(block: Body) -> ToolCall:
+    return ToolCall(id=block.need(_ID), name=block.need(NAME), arguments=block.get(record("input")) or {})
+
+
+def _result(block: Body) -> Message:
+    """A tool's result; that it is an error is said in words, for templates have no other place."""
+    parts = list(_content(block))
+    if block.get(flag("is_error")):
+        parts.insert(0, TextPart(text="Error: "))
+    return Message(role="tool", content=tuple(parts), tool_call_id=block.need(_ID.named("tool_use_id")))
+
+
+def _content(block: Body) -> Iterator[Part]:
+    """What stands in a block that holds others, or a string."""
+    content = block.raw("content")
+    if content is None:
+        return
+    if isinstance(content, str):
+        yield TextPart(text=content)
+        return
+    for inner in _blocks(content, block.at("content")):
+        yield from _said(inner)
+
+
+def _said(block: Body) -> list[Part]:
+    """Blocks that are something to read or to look at."""
+    kind = block.raw("type")
+    match kind:
+        case "text":
+            return [TextPart(text=block.need(_TEXT))]
+        case "image":
+            return [_image(block)]
+        case "document":
+            return _document(block)
+        case "search_result":
+            head = f"{block.get(text('title')) or ''} ({block.get(text('source')) or ''})\n"
+            return [TextPart(text=head), *_content(block)]
+        case "web_search_tool_result":
+            return _found(block)
+        case "tool_reference":
+            return [TextPart(text=block.get(text("tool_name")) or "")]
+        case _:
+            raise unfit(block.at("type"), f"a known type of content block, not {str(kind)[:40]!r}")
+
+
+def _source(block: Body) -> Body:
+    source = block.child("source")
+    if source is None:
+        raise Invalid(f"{block.at('source')} is required", field=block.at("source"))
+    return source
+
+
+def _image(block: Body) -> ImagePart:
+    source = _source(block)
+    match source.raw("type"):
+        case "base64":
+            data = source.need(text("data"))
+            media = source.get(text("media_type", 128))
+            return ImagePart(data=decoded(data, source.at("data")), media_type=media)
+        case "url":
+            return from_url(source.raw("url"), source.at("url"))
+        case kind:
+            raise Unsupported(
+                f"{block.path}: an image from {str(kind)[:40]!r} is not supported",
+                hint="send base64 or url",
+                field=source.at("type"),
+            )
+
+
+def _document(block: Body) -> list[Part]:
+    source = _source(block)
+    title = block.get(text("title"))
+    head: list[Part] = [TextPart(text=f"{title}\n")] if title else []
+    match source.raw("type"):
+        case "text":
+            return [*head, TextPart(text=source.need(text("data")))]
+        case "content":
+            return [*head, *_content(source)]
+        case kind:
+            raise Unsupported(
+                f"{block.path}: a document from {str(kind)[:40]!r} is not supported",
+                hint="send its text: source type text",
+                field=source.at("type"),
+            )
+
+
+def _found(block: Body) -> list[Part]:
+    """Titles and addresses of an earlier search that another server made."""
+    content = block.raw("content")
+    if not isinstance(content, list | tuple):
+        return []
+    hits = [Body(hit, f"{block.at('content')}[{i}]") for i, hit in enumerate(content)]
+    lines = [f"{h.get(text('title')) or ''} ({h.get(text('url')) or ''})" for h in hits]
+    return [TextPart(text="\n".join(lines))] if lines else []
+
+
+def _system(value: JSONValue, path: str) -> tuple[Part, ...]:
+    """The system prompt: a string, or text blocks, each of which stays a part of its own."""
+    if isinstance(value, str):
+        return (TextPart(text=value),) if value else ()
+    return tuple(part for block in _blocks(value, path) for part in _said(block))
+
+
+SYSTEM: Field[tuple[Part, ...]] = Field("system", _system, schema.either(schema.STRING, schema.listed(schema.RECORD)))
+MESSAGE_SCHEMA = schema.record(
+    "role content",
+    role=schema.one_of(*_ROLES),
+    content=schema.either(schema.STRING, schema.listed(schema.record("type", type=schema.STRING), most=_MOST_BLOCKS)),
+)
+MESSAGES = many("messages", to_message, MESSAGE_SCHEMA, MOST_MESSAGES)

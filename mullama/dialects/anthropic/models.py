@@ -1,0 +1,137 @@
+"""Anthropic's `/v1/models`, which shares its path with OpenAI's and is told apart by a header."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mullama.chat.inventory import Inventory, ListModels, ModelCard, ShowModel
+from mullama.dialects import schema
+from mullama.dialects.base import Call, Reply, Stamp
+from mullama.dialects.stamps import rfc3339
+from mullama.errors import Invalid
+from mullama.names import JSONValue
+
+_MOST = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListPage(ListModels):
+    """A page of the list: how many, and the id before or after which it lies."""
+
+    limit: int = 20
+    after: str | None = None
+    before: str | None = None
+
+
+def is_ours(headers: Mapping[str, str]) -> bool:
+    """Whether a client of Anthropic asks."""
+    return "anthropic-version" in headers
+
+
+def _able(supported: bool) -> dict[str, JSONValue]:
+    return {"supported": supported}
+
+
+def _capabilities(card: ModelCard) -> dict[str, JSONValue]:
+    thinks = "thinking" in card.capabilities
+    levels = {level for level in card.thinking_levels if isinstance(level, str)}
+    efforts: dict[str, JSONValue] = {w: _able(w in levels) for w in ("low", "medium", "high", "max")}
+    return {
+        "batch": _able(False),
+        "citations": _able(False),
+        "code_execution": _able(False),
+        "context_management": _able(False),
+        "effort": {**_able(bool(levels)), **efforts},
+        "image_input": _able("vision" in card.capabilities),
+        "pdf_input": _able(False),
+        "server_tools": {
+            **_able(False),
+            "code_execution": _able(False),
+            "web_search": _able(False),
+        },
+        "structured_outputs": _able(True),
+        "thinking": {
+            **_able(thinks),
+            "types": {
+                "adaptive": _able(True),
+                "between_tools": _able(True),
+                "disabled": _able(True),
+                "enabled": _able(True),
+            },
+        },
+    }
+
+
+def _model(card: ModelCard) -> dict[str, JSONValue]:
+    return {
+        "type": "model",
+        "id": card.name,
+        "display_name": card.name,
+        "created_at": rfc3339(card.modified),
+        "lifecycle": "active",
+        "max_input_tokens": card.context_size,
+        "max_tokens": card.context_size,
+        "capabilities": _capabilities(card),
+    }
+
+
+def decode_list(call: Call) -> ListPage:
+    said = call.query.get("limit", "20")
+    if not said.isascii() or not said.isdigit() or not 1 <= int(said[:5]) <= _MOST:
+        raise Invalid(f"limit must be between 1 and {_MOST}", field="limit")
+    return ListPage(limit=int(said), after=call.query.get("after_id"), before=call.query.get("before_id"))
+
+
+def decode_one(call: Call) -> ShowModel:
+    return ShowModel(model=call.path.get("id", ""))
+
+
+def encode_list(operation: ListPage, inventory: Inventory, stamp: Stamp) -> Reply:
+    """One page; an unknown id to go on from is an error, not the first page again."""
+    ids = [card.name for card in inventory.models]
+    first, last = 0, len(ids)
+    if operation.after is not None:
+        first = _place(operation.after, ids, "after_id") + 1
+    if operation.before is not None:
+        last = _place(operation.before, ids, "before_id")
+        first = max(first, last - operation.limit)
+    page = inventory.models[first : min(last, first + operation.limit)]
+    more = first > 0 if operation.before is not None else first + len(page) < last
+    return Reply(
+        body={
+            "data": [_model(card) for card in page],
+            "has_more": more,
+            "first_id": page[0].name if page else None,
+            "last_id": page[-1].name if page else None,
+        }
+    )
+
+
+def _place(id: str, ids: list[str], field: str) -> int:
+    if id not in ids:
+        raise Invalid(f"{field}: there is no model {id[:80]!r}", field=field)
+    return ids.index(id)
+
+
+def encode_one(operation: ShowModel, card: ModelCard, stamp: Stamp) -> Reply:
+    """The model under the name that was asked for, which may be a route to it."""
+    return Reply(body={**_model(card), "id": operation.model})
+
+
+MODEL_SCHEMA = schema.record(
+    "type id display_name created_at",
+    type=schema.constant("model"),
+    id=schema.STRING,
+    display_name=schema.STRING,
+    created_at=schema.TIME,
+    max_input_tokens=schema.COUNT,
+    max_tokens=schema.COUNT,
+    capabilities=schema.RECORD,
+)
+LIST_SCHEMA = schema.exact(
+    data=schema.listed(MODEL_SCHEMA),
+    has_more=schema.BOOLEAN,
+    first_id=schema.nullable(schema.STRING),
+    last_id=schema.nullable(schema.STRING),
+)

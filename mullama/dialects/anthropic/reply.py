@@ -1,0 +1,241 @@
+"""Anthropic's message object, and the same answer as a stream of named events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal, assert_never
+
+from mullama.chat.types import (
+    Answer,
+    ChatRequest,
+    Choice,
+    Completed,
+    Count,
+    CountRequest,
+    Finished,
+    Started,
+    StopReason,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    ToolCallFinished,
+    ToolCallStarted,
+    Usage,
+)
+from mullama.dialects import schema
+from mullama.dialects.anthropic.errors import envelope
+from mullama.dialects.base import Frame, Reply, Stamp, StreamEvent
+from mullama.dialects.stamps import prefixed
+from mullama.dialects.tools import compact
+from mullama.errors import MullamaError
+from mullama.names import JSONValue
+
+_PING = Frame(event="ping", data={"type": "ping"})
+
+
+def _usage(prompt: int, cached: int, output: int) -> dict[str, JSONValue]:
+    """The input is counted without what was in the cache; the parts add up to the whole."""
+    return {
+        "input_tokens": max(0, prompt - cached),
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": cached,
+        "output_tokens": output,
+    }
+
+
+def _used(usage: Usage) -> dict[str, JSONValue]:
+    return _usage(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+
+
+def stop_reason(reason: StopReason) -> str:
+    """A cut answer is one that reached a limit."""
+    match reason:
+        case StopReason.STOP:
+            return "end_turn"
+        case StopReason.STOP_SEQUENCE:
+            return "stop_sequence"
+        case StopReason.LENGTH | StopReason.CANCELLED:
+            return "max_tokens"
+        case StopReason.TOOL_CALLS:
+            return "tool_use"
+        case _:
+            assert_never(reason)
+
+
+def _signature(stamp: Stamp) -> str:
+    """Thinking must be signed; it comes back with the history and is not verified."""
+    return f"mullama-{stamp.id}"
+
+
+def _message(operation: ChatRequest, stamp: Stamp) -> dict[str, JSONValue]:
+    return {
+        "id": f"msg_{stamp.id}",
+        "type": "message",
+        "role": "assistant",
+        "model": operation.model,
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+    }
+
+
+def _blocks(choice: Choice, stamp: Stamp) -> Iterator[JSONValue]:
+    if choice.thinking:
+        yield {"type": "thinking", "thinking": choice.thinking, "signature": _signature(stamp)}
+    if choice.text:
+        yield {"type": "text", "text": choice.text, "citations": None}
+    for call in choice.tool_calls:
+        yield {
+            "type": "tool_use",
+            "id": prefixed(call.id, "toolu_"),
+            "name": call.name,
+            "input": dict(call.arguments),
+        }
+
+
+def encode(operation: ChatRequest, result: Answer, stamp: Stamp) -> Reply:
+    """The whole answer as one object."""
+    choice = result.choices[0]
+    return Reply(
+        body={
+            **_message(operation, stamp),
+            "content": list(_blocks(choice, stamp)),
+            "stop_reason": stop_reason(choice.reason),
+            "stop_sequence": choice.stop_sequence,
+            "usage": _used(result.usage),
+        }
+    )
+
+
+def encode_count(operation: CountRequest, result: Count, stamp: Stamp) -> Reply:
+    return Reply(body={"input_tokens": result.tokens})
+
+
+class MessageStream:
+    """message_start, ping, one block after the other, message_delta, message_stop."""
+
+    media: Literal["text/event-stream", "application/x-ndjson"] = "text/event-stream"
+
+    def __init__(self, operation: ChatRequest, stamp: Stamp) -> None:
+        self._stamp = stamp
+        self._message = _message(operation, stamp)
+        self._index = -1
+        self._block = ""  # the type of the open block
+        self._written = False  # whether the open tool_use has had any input
+        self._last = Finished(reason=StopReason.STOP)
+        self._ended = False
+
+    def feed(self, event: StreamEvent) -> Iterable[Frame]:
+        match event:
+            case TextDelta():
+                return self._text(event.text)
+            case ThinkingDelta():
+                return self._thinking(event.text)
+            case ToolCallStarted() | ToolCallDelta() | ToolCallFinished():
+                return tuple(self._tool(event))
+            case Started():
+                return (self._start(event), _PING)
+            case Finished():
+                self._last = event
+                return tuple(self._close())
+            case Completed() if not self._ended:
+                self._ended = True
+                return self._completed(event)
+            case _:
+                return ()
+
+    def _start(self, event: Started) -> Frame:
+        usage = _usage(event.prompt_tokens, event.cached_tokens, 1)
+        message: JSONValue = {**self._message, "usage": usage}
+        return _event("message_start", message=message)
+
+    def _text(self, text: str) -> tuple[Frame, ...]:
+        if self._block == "text":
+            return (self._delta(type="text_delta", text=text),)
+        if not text:
+            return ()
+        opening = self._open({"type": "text", "text": ""})
+        return (*opening, self._delta(type="text_delta", text=text))
+
+    def _thinking(self, text: str) -> tuple[Frame, ...]:
+        if self._block == "thinking":
+            return (self._delta(type="thinking_delta", thinking=text),)
+        opening = self._open({"type": "thinking", "thinking": "", "signature": ""})
+        return (*opening, self._delta(type="thinking_delta", thinking=text))
+
+    def _tool(self, event: ToolCallStarted | ToolCallDelta | ToolCallFinished) -> Iterator[Frame]:
+        """The name opens a block, the arguments follow in pieces or, when none came, in one."""
+        match event:
+            case ToolCallStarted():
+                id = prefixed(event.id, "toolu_")
+                yield from self._open({"type": "tool_use", "id": id, "name": event.name, "input": {}})
+                self._written = False
+            case ToolCallDelta():
+                self._written = True
+                yield self._delta(type="input_json_delta", partial_json=event.text)
+            case ToolCallFinished():
+                if not self._written:
+                    arguments = compact(event.call.arguments)
+                    yield self._delta(type="input_json_delta", partial_json=arguments)
+                yield from self._close()
+
+    def _open(self, block: dict[str, JSONValue]) -> tuple[Frame, ...]:
+        """Close the block before, begin this one at the next index."""
+        closing = tuple(self._close())
+        self._index += 1
+        self._block = str(block["type"])
+        return (*closing, _event("content_block_start", index=self._index, content_block=block))
+
+    def _close(self) -> Iterator[Frame]:
+        if self._block == "thinking":
+            yield self._delta(type="signature_delta", signature=_signature(self._stamp))
+        if self._block:
+            self._block = ""
+            yield _event("content_block_stop", index=self._index)
+
+    def _delta(self, **delta: JSONValue) -> Frame:
+        return Frame(
+            event="content_block_delta",
+            data={"type": "content_block_delta", "index": self._index, "delta": delta},
+        )
+
+    def _completed(self, event: Completed) -> tuple[Frame, ...]:
+        delta: JSONValue = {
+            "stop_reason": stop_reason(self._last.reason),
+            "stop_sequence": self._last.stop_sequence,
+        }
+        return (
+            _event("message_delta", delta=delta, usage=_used(event.usage)),
+            _event("message_stop"),
+        )
+
+    def fail(self, error: MullamaError) -> Iterable[Frame]:
+        if self._ended:
+            return ()
+        self._ended = True
+        return (Frame(event="error", data=envelope(error, f"req_{self._stamp.id}")),)
+
+    def ping(self) -> Iterable[Frame]:
+        return (_PING,)
+
+
+def _event(name: str, **data: JSONValue) -> Frame:
+    return Frame(event=name, data={"type": name, **data})
+
+
+RESPONSE_SCHEMA = schema.exact(
+    id=schema.STRING,
+    type=schema.constant("message"),
+    role=schema.constant("assistant"),
+    model=schema.STRING,
+    content=schema.listed(schema.record("type", type=schema.one_of("text", "thinking", "tool_use"))),
+    stop_reason=schema.one_of("end_turn", "stop_sequence", "max_tokens", "tool_use"),
+    stop_sequence=schema.nullable(schema.STRING),
+    usage=schema.exact(
+        input_tokens=schema.COUNT,
+        cache_creation_input_tokens=schema.COUNT,
+        cache_read_input_tokens=schema.COUNT,
+        output_tokens=schema.COUNT,
+    ),
+)
+COUNT_SCHEMA = schema.exact(input_tokens=schema.COUNT)

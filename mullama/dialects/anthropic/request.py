@@ -1,0 +1,205 @@
+"""Anthropic's `/v1/messages`: what a request says."""
+
+from __future__ import annotations
+
+from mullama.chat.types import (
+    ChatRequest,
+    CountRequest,
+    Message,
+    ResponseFormat,
+    Sampling,
+    Tool,
+    ToolChoice,
+)
+from mullama.dialects import schema
+from mullama.dialects.anthropic.blocks import MESSAGES, SYSTEM
+from mullama.dialects.base import Call
+from mullama.dialects.fields import (
+    MODEL,
+    STREAM,
+    Body,
+    Field,
+    body_of,
+    flag,
+    integer,
+    many,
+    number,
+    record,
+    request_schema,
+    text,
+    to_record,
+    to_text,
+    unfit,
+)
+from mullama.dialects.formats import effort, json_schema
+from mullama.dialects.sampling import KEEP_ALIVE, MOST_STOPS, MOST_TOKEN, STOP
+from mullama.dialects.tools import (
+    DESCRIPTION,
+    MOST_TOOLS,
+    NAME,
+    STRICT,
+    checked_choice,
+    linked,
+    unique,
+)
+from mullama.errors import Invalid
+from mullama.names import JSONValue
+
+MAX_TOKENS = integer("max_tokens", 0, MOST_TOKEN)
+_TEMPERATURE = number("temperature", 0, 2)
+_TOP_P = number("top_p", 0, 1)
+_TOP_K = integer("top_k", -1, MOST_TOKEN)
+_EFFORT = effort("effort")
+_PARALLEL = flag("disable_parallel_tool_use")
+_INPUT_SCHEMA = record("input_schema")
+_TOOL_SCHEMA = schema.record("name", name=schema.STRING, input_schema=schema.RECORD)
+_TOOLS = many("tools", to_record, _TOOL_SCHEMA, MOST_TOOLS)
+
+
+def _stops(value: JSONValue, path: str) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(value):
+        raise unfit(path, "a list of strings that are not empty")
+    return STOP.convert(value, path)
+
+
+STOP_SEQUENCES: Field[tuple[str, ...]] = Field("stop_sequences", _stops, schema.listed(schema.STRING, most=MOST_STOPS))
+
+
+def decode(call: Call) -> ChatRequest:
+    """A conversation to continue."""
+    body = body_of(call.body)
+    model = body.need(MODEL, "model is required")
+    limit = body.get(MAX_TOKENS)
+    if not limit:
+        raise Invalid("max_tokens is required and must be positive", field="max_tokens")
+    return _chat(body, model, limit)
+
+
+def decode_count(call: Call) -> CountRequest:
+    """The same body without a limit; nothing is generated."""
+    body = body_of(call.body)
+    return CountRequest(chat=_chat(body, body.need(MODEL, "model is required"), None))
+
+
+def _chat(body: Body, model: str, limit: int | None) -> ChatRequest:
+    messages = _messages(body)
+    tools, dropped = _tools(body)
+    choice, parallel = _tool_choice(body, tools)
+    think, remarks = _think(body)
+    return ChatRequest(
+        model=model,
+        messages=messages,
+        stream=body.get(STREAM) or False,
+        sampling=Sampling(temperature=body.get(_TEMPERATURE), top_p=body.get(_TOP_P), top_k=body.get(_TOP_K)),
+        max_tokens=limit,
+        stop=body.get(STOP_SEQUENCES) or (),
+        format=_format(body),
+        think=think,
+        think_optional=True,
+        keep_alive=body.get(KEEP_ALIVE),
+        tools=tools,
+        tool_choice=choice,
+        parallel_tool_calls=parallel,
+        continue_final=messages[-1].role == "assistant" and not messages[-1].tool_calls,
+        user=_user(body),
+        warnings=dropped + remarks,
+    )
+
+
+def _messages(body: Body) -> tuple[Message, ...]:
+    said = body.get(MESSAGES)
+    if not said:
+        raise Invalid("messages is required", field="messages")
+    system = body.get(SYSTEM)
+    first = (Message(role="system", content=system),) if system else ()
+    return linked((*first, *(turn for turns in said for turn in turns)))
+
+
+def _tools(body: Body) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
+    """The tools with a schema of their own; the typed ones are known to Anthropic's models alone."""
+    tools: list[Tool] = []
+    dropped: list[str] = []
+    for i, value in enumerate(body.get(_TOOLS) or ()):
+        one = Body(value, f"tools[{i}]")
+        kind = one.raw("type")
+        if kind not in (None, "custom"):
+            dropped.append(f"tools[{i}] of type {str(kind)[:40]} was left out: it has no schema")
+        else:
+            tools.append(_tool(one))
+    return unique(tools, "tools"), tuple(dropped)
+
+
+def _tool(one: Body) -> Tool:
+    return Tool(
+        name=one.need(NAME),
+        description=one.get(DESCRIPTION) or "",
+        parameters=one.get(_INPUT_SCHEMA),
+        strict=one.get(STRICT) or False,
+    )
+
+
+def _tool_choice(body: Body, tools: tuple[Tool, ...]) -> tuple[ToolChoice, bool]:
+    """The choice, and whether several calls at once are welcome."""
+    choice = body.child("tool_choice")
+    if choice is None:
+        return ToolChoice(), True
+    kind = to_text(choice.raw("type"), choice.at("type"))
+    match kind:
+        case "auto":
+            said = ToolChoice()
+        case "none":
+            said = ToolChoice(mode="none")
+        case "any":
+            said = ToolChoice(mode="required")
+        case "tool":
+            said = ToolChoice(mode="required", names=(choice.need(NAME),))
+        case _:
+            raise unfit(choice.at("type"), f"auto, any, tool or none, not {kind[:40]!r}")
+    return checked_choice(said, tools, "tool_choice"), not choice.get(_PARALLEL)
+
+
+def _think(body: Body) -> tuple[bool | str | None, tuple[str, ...]]:
+    """Whether and how hard to think, and what of it could not be honoured."""
+    output = body.child("output_config")
+    level = output.get(_EFFORT) if output else None
+    thinking = body.child("thinking")
+    if thinking is None:
+        return level, ()
+    kind = thinking.raw("type")
+    match kind:
+        case "disabled" | "between_tools":
+            return False, ()
+        case "adaptive":
+            return level, ()
+        case "enabled":
+            thinking.get(integer("budget_tokens", 0, MOST_TOKEN))
+            bound = ("thinking.budget_tokens: the length of thinking is not bounded",)
+            return True if level is None else level, bound if thinking.has("budget_tokens") else ()
+        case _:
+            wanted = f"enabled, disabled or adaptive, not {str(kind)[:40]!r}"
+            raise unfit(thinking.at("type"), wanted)
+
+
+def _format(body: Body) -> ResponseFormat | None:
+    """The schema that the answer must have, in the place where it stands now or where it stood."""
+    output = body.child("output_config")
+    form = (output.child("format") if output else None) or body.child("output_format")
+    if form is None:
+        return None
+    if form.raw("type") != "json_schema":
+        raise unfit(form.at("type"), "json_schema")
+    return json_schema(form.raw("schema"), form.at("schema"))
+
+
+def _user(body: Body) -> str | None:
+    metadata = body.child("metadata")
+    return metadata.get(text("user_id", 4096)) if metadata else None
+
+
+_FIELDS: tuple[Field[object], ...] = (
+    MODEL, MESSAGES, SYSTEM, STREAM, _TEMPERATURE, _TOP_P, _TOP_K, STOP_SEQUENCES, _TOOLS,
+    KEEP_ALIVE, record("tool_choice"), record("thinking"), record("output_config"),
+    record("metadata"),
+)  # fmt: skip
+COUNT_SCHEMA = request_schema(*_FIELDS, required="model messages")
+REQUEST_SCHEMA = request_schema(*_FIELDS, integer("max_tokens", 1, MOST_TOKEN), required="model messages max_tokens")

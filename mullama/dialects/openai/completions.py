@@ -1,0 +1,226 @@
+"""OpenAI's `/v1/completions`: prompts in all forms, echo with probabilities, fill in the middle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from mullama.chat.types import (
+    Answer,
+    Completed,
+    CompletionRequest,
+    Finished,
+    TextDelta,
+    TokenLogprob,
+)
+from mullama.dialects import schema
+from mullama.dialects.base import Call, Frame, Reply, Stamp, StreamEvent
+from mullama.dialects.fields import (
+    MODEL,
+    STREAM,
+    Body,
+    Field,
+    body_of,
+    flag,
+    integer,
+    record,
+    request_schema,
+    text,
+    to_integer,
+)
+from mullama.dialects.inputs import INPUT_SCHEMA, inputs_of
+from mullama.dialects.logprobs import finite
+from mullama.dialects.openai.chat_reply import DONE, PING
+from mullama.dialects.openai.errors import envelope
+from mullama.dialects.openai.settings import COMMON, include_usage, read_common
+from mullama.dialects.openai.usage import (
+    USAGE_SCHEMA,
+    fingerprint,
+    finish_reason,
+    timings_of,
+    usage_of,
+)
+from mullama.dialects.sampling import MOST_CHOICES, MOST_LOGPROBS
+from mullama.errors import MullamaError, TooLarge, Unsupported
+from mullama.names import JSONValue
+
+_MOST_PROMPTS = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionCall(CompletionRequest):
+    """Prompts to go on from, and whether a stream tells its counts."""
+
+    include_usage: bool = False
+
+
+def _logprobs(value: JSONValue, path: str) -> int | None:
+    """How many alternatives; some clients send a boolean, as chat does."""
+    if isinstance(value, bool):
+        return 0 if value else None
+    return to_integer(value, path, 0, MOST_LOGPROBS)
+
+
+_LOGPROBS: Field[int | None] = Field("logprobs", _logprobs, schema.either(schema.INTEGER, schema.BOOLEAN))
+_SUFFIX = text("suffix")
+_ECHO = flag("echo")
+_BEST_OF = integer("best_of", 0, 2 * MOST_CHOICES)
+_TRUNCATE = flag("truncate")
+
+
+def decode(call: Call) -> CompletionCall:
+    """One request for every prompt; `choices[prompt * n + choice]` answers it."""
+    body = body_of(call.body)
+    model = body.need(MODEL)
+    common = read_common(body)
+    if (body.get(_BEST_OF) or 1) > common["n"]:
+        raise Unsupported("best_of above n is not supported", hint="ask for n answers and choose", field="best_of")
+    return CompletionCall(
+        model=model,
+        prompts=_prompts(body),
+        suffix=body.get(_SUFFIX) or None,
+        stream=body.get(STREAM) or False,
+        **common,
+        logprobs=body.get(_LOGPROBS),
+        echo=body.get(_ECHO) or False,
+        truncate=body.get(_TRUNCATE) or False,
+        include_usage=include_usage(body),
+    )
+
+
+def _prompts(body: Body) -> tuple[str | tuple[int, ...], ...]:
+    prompts = inputs_of(body.raw("prompt"), body.at("prompt")) or ("",)
+    if len(prompts) > _MOST_PROMPTS:
+        raise TooLarge(f"prompt: at most {_MOST_PROMPTS} prompts in one request, not {len(prompts)}")
+    return prompts
+
+
+def _head(operation: CompletionCall, stamp: Stamp) -> dict[str, JSONValue]:
+    return {
+        "id": f"cmpl-{stamp.id}",
+        "object": "text_completion",
+        "created": int(stamp.created),
+        "model": operation.model,
+        "system_fingerprint": fingerprint(stamp.version),
+    }
+
+
+def _probabilities(tokens: tuple[TokenLogprob, ...], offset: int) -> JSONValue:
+    """Parallel lists, one entry per token; a first token that follows nothing has no probability."""
+    if not tokens:
+        return None
+    offsets: list[JSONValue] = []
+    for token in tokens:
+        offsets.append(offset)
+        offset += len(token.text)
+    known = [token.logprob == token.logprob for token in tokens]  # only nan differs from itself
+    return {
+        "tokens": [token.text for token in tokens],
+        "token_logprobs": [
+            finite(token.logprob) if there else None for token, there in zip(tokens, known, strict=True)
+        ],
+        "top_logprobs": [
+            {t.text: finite(t.logprob) for t in token.top} if there else None
+            for token, there in zip(tokens, known, strict=True)
+        ],
+        "text_offset": offsets,
+    }
+
+
+def encode(operation: CompletionCall, result: Answer, stamp: Stamp) -> Reply:
+    """The whole answer as one object."""
+    choices: list[JSONValue] = [
+        {
+            "text": choice.text,
+            "index": choice.index,
+            "logprobs": _probabilities(choice.logprobs, 0),
+            "finish_reason": finish_reason(choice.reason, "stop"),
+        }
+        for choice in result.choices
+    ]
+    return Reply(
+        body={
+            **_head(operation, stamp),
+            "choices": choices,
+            "usage": usage_of(result.usage),
+            "timings": timings_of(result.usage, result.timings),
+        }
+    )
+
+
+class CompletionStream:
+    """Chunks of text by choice, the reason of each end, the counts when asked for, `[DONE]`."""
+
+    media: Literal["text/event-stream", "application/x-ndjson"] = "text/event-stream"
+
+    def __init__(self, operation: CompletionCall, stamp: Stamp) -> None:
+        self._include_usage = operation.include_usage
+        usage: dict[str, JSONValue] = {"usage": None} if operation.include_usage else {}
+        self._head = {**_head(operation, stamp), **usage}
+        self._offsets: dict[int, int] = {}
+        self._ended = False
+
+    def feed(self, event: StreamEvent) -> Iterable[Frame]:
+        match event:
+            case TextDelta():
+                return (self._text(event),)
+            case Finished():
+                return (self._chunk(event.choice, "", None, finish_reason(event.reason, "stop")),)
+            case Completed() if not self._ended:
+                self._ended = True
+                if not self._include_usage:
+                    return (DONE,)
+                counts = {**self._head, "choices": [], "usage": usage_of(event.usage)}
+                timings = timings_of(event.usage, event.timings)
+                return (Frame(data={**counts, "timings": timings}), DONE)
+            case _:
+                return ()
+
+    def _text(self, event: TextDelta) -> Frame:
+        offset = self._offsets.get(event.choice, 0)
+        self._offsets[event.choice] = offset + sum(len(token.text) for token in event.logprobs)
+        return self._chunk(event.choice, event.text, _probabilities(event.logprobs, offset), None)
+
+    def _chunk(self, index: int, text: str, logprobs: JSONValue, reason: str | None) -> Frame:
+        one: JSONValue = {
+            "text": text,
+            "index": index,
+            "logprobs": logprobs,
+            "finish_reason": reason,
+        }
+        return Frame(data={**self._head, "choices": [one]})
+
+    def fail(self, error: MullamaError) -> Iterable[Frame]:
+        if self._ended:
+            return ()
+        self._ended = True
+        return (Frame(data={"error": envelope(error)}),)
+
+    def ping(self) -> Iterable[Frame]:
+        return (PING,)
+
+
+_FIELDS: tuple[Field[object], ...] = (
+    MODEL,
+    Field("prompt", inputs_of, INPUT_SCHEMA),
+    *COMMON, STREAM, _SUFFIX, _ECHO, _BEST_OF, _LOGPROBS, record("stream_options"),
+)  # fmt: skip
+REQUEST_SCHEMA = request_schema(*_FIELDS, required="model")
+RESPONSE_SCHEMA = schema.record(
+    "id object created model choices usage",
+    id=schema.STRING,
+    object=schema.constant("text_completion"),
+    created=schema.COUNT,
+    model=schema.STRING,
+    choices=schema.listed(
+        schema.exact(
+            text=schema.STRING,
+            index=schema.COUNT,
+            logprobs=schema.nullable(schema.RECORD),
+            finish_reason=schema.one_of("stop", "length"),
+        )
+    ),
+    usage=USAGE_SCHEMA,
+    timings=schema.RECORD,
+)

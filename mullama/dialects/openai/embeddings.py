@@ -1,0 +1,96 @@
+"""OpenAI's `/v1/embeddings`: texts or token ids in, vectors out, as numbers or as base64 of 32-bit floats."""
+
+from __future__ import annotations
+
+import base64
+from array import array
+from dataclasses import dataclass
+from sys import byteorder
+
+from mullama.chat.types import EmbedRequest, Vectors
+from mullama.dialects import schema
+from mullama.dialects.base import Call, Reply, Stamp
+from mullama.dialects.fields import (
+    MODEL,
+    Field,
+    body_of,
+    choice,
+    flag,
+    integer,
+    request_schema,
+    text,
+)
+from mullama.dialects.inputs import INPUT_SCHEMA, finite_vectors, inputs_of
+from mullama.dialects.sampling import KEEP_ALIVE
+from mullama.errors import Invalid
+from mullama.names import JSONValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedCall(EmbedRequest):
+    """Inputs to turn into vectors, and how the vectors are written."""
+
+    base64: bool = False
+
+
+_FORMAT = choice("encoding_format", ("float", "base64"))
+_DIMENSIONS = integer("dimensions", 1, 2**20)
+_TRUNCATE = flag("truncate")
+
+
+def decode(call: Call) -> EmbedCall:
+    """A long input is an error, as it is everywhere here, unless `truncate` allows to cut it."""
+    body = body_of(call.body)
+    inputs = inputs_of(body.raw("input"), "input")
+    if not inputs or not all(inputs):
+        raise Invalid("input must not be empty", field="input")
+    return EmbedCall(
+        model=body.need(MODEL),
+        inputs=inputs,
+        dimensions=body.get(_DIMENSIONS),
+        truncate=body.get(_TRUNCATE) or False,
+        keep_alive=body.get(KEEP_ALIVE),
+        base64=body.get(_FORMAT) == "base64",
+    )
+
+
+def _packed(vector: list[float]) -> str:
+    floats = array("f", vector)
+    if byteorder == "big":
+        floats.byteswap()
+    return base64.b64encode(floats.tobytes()).decode("ascii")
+
+
+def encode(operation: EmbedCall, result: Vectors, stamp: Stamp) -> Reply:
+    """One entry per input, in the order of the inputs."""
+    data: list[JSONValue] = [
+        {
+            "object": "embedding",
+            "index": i,
+            "embedding": _packed(vector) if operation.base64 else vector,
+        }
+        for i, vector in enumerate(finite_vectors(result))
+    ]
+    tokens = result.usage.prompt_tokens
+    usage: JSONValue = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return Reply(body={"object": "list", "data": data, "model": operation.model, "usage": usage})
+
+
+_FIELDS: tuple[Field[object], ...] = (
+    MODEL,
+    Field("input", inputs_of, INPUT_SCHEMA),
+    _FORMAT, _DIMENSIONS, _TRUNCATE, KEEP_ALIVE, text("user"),
+)  # fmt: skip
+REQUEST_SCHEMA = request_schema(*_FIELDS, required="model input")
+RESPONSE_SCHEMA = schema.exact(
+    object=schema.constant("list"),
+    data=schema.listed(
+        schema.exact(
+            object=schema.constant("embedding"),
+            index=schema.COUNT,
+            embedding=schema.either(schema.listed(schema.NUMBER), schema.STRING),
+        )
+    ),
+    model=schema.STRING,
+    usage=schema.exact(prompt_tokens=schema.COUNT, total_tokens=schema.COUNT),
+)

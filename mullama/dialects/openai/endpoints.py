@@ -1,0 +1,81 @@
+"""The table of OpenAI's endpoints, each also without the `/v1` in front."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mullama.dialects import schema
+from mullama.dialects.base import Endpoint
+from mullama.dialects.openai import chat, chat_reply, completions, embeddings, models
+
+CHAT = Endpoint(
+    method="POST",
+    path="/v1/chat/completions",
+    decode=chat.decode,
+    encode=chat_reply.encode,
+    stream=chat_reply.ChatStream,
+    summary="Continue a conversation",
+    request_schema=chat.REQUEST_SCHEMA,
+    response_schema=chat_reply.RESPONSE_SCHEMA,
+)
+CHAT_COUNT = Endpoint(
+    method="POST",
+    path="/v1/chat/completions/input_tokens",
+    decode=chat.decode_count,
+    encode=chat.encode_count,
+    summary="Count the tokens of a conversation's prompt",
+    request_schema=chat.REQUEST_SCHEMA,
+    response_schema=schema.exact(object=schema.STRING, input_tokens=schema.COUNT),
+)
+COMPLETIONS = Endpoint(
+    method="POST",
+    path="/v1/completions",
+    decode=completions.decode,
+    encode=completions.encode,
+    stream=completions.CompletionStream,
+    summary="Go on from a prompt",
+    request_schema=completions.REQUEST_SCHEMA,
+    response_schema=completions.RESPONSE_SCHEMA,
+)
+EMBEDDINGS = Endpoint(
+    method="POST",
+    path="/v1/embeddings",
+    decode=embeddings.decode,
+    encode=embeddings.encode,
+    summary="Turn inputs into vectors",
+    request_schema=embeddings.REQUEST_SCHEMA,
+    response_schema=embeddings.RESPONSE_SCHEMA,
+)
+MODELS = Endpoint(
+    method="GET",
+    path="/v1/models",
+    decode=models.decode_list,
+    encode=models.encode_list,
+    summary="The models that can be used",
+    response_schema=models.LIST_SCHEMA,
+)
+MODEL = Endpoint(
+    method="GET",
+    path="/v1/models/{id:path}",
+    decode=models.decode_one,
+    encode=models.encode_one,
+    summary="One model",
+    response_schema=models.MODEL_SCHEMA,
+)
+
+
+def bare(*endpoints: Endpoint) -> tuple[Endpoint, ...]:
+    """The endpoints without `/v1`, for clients whose base address lacks it."""
+    return tuple(replace(e, path=e.path.removeprefix("/v1")) for e in endpoints)
+
+
+# `/completions` is not among the bare ones: llama-server's clients mean its native form by it.
+ENDPOINTS = (
+    CHAT,
+    CHAT_COUNT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    MODELS,
+    MODEL,
+    *bare(CHAT, CHAT_COUNT, EMBEDDINGS, MODELS, MODEL),
+)

@@ -1,0 +1,69 @@
+"""OpenAI's `/v1/models`: what can be used, with the context size under every name that clients look for."""
+
+from __future__ import annotations
+
+from mullama.chat.inventory import Inventory, ListModels, ModelCard, ShowModel
+from mullama.dialects import schema
+from mullama.dialects.base import Call, Reply, Stamp
+from mullama.names import JSONValue
+
+
+def model(card: ModelCard) -> dict[str, JSONValue]:
+    """One model; `status` says whether it is in memory, unloaded ones can be used too."""
+    vision = "vision" in card.capabilities
+    return {
+        "id": card.name,
+        "object": "model",
+        "created": int(card.modified),
+        "owned_by": "mullama",
+        "context_length": card.context_size,
+        "context_window": card.context_size,
+        "max_model_len": card.context_size,
+        "max_context_length": card.context_size,
+        "capabilities": list(card.capabilities),
+        "aliases": list(card.aliases),
+        "status": {"value": card.state or ("loaded" if card.loaded else "unloaded")},
+        "architecture": {
+            "input_modalities": ["text", "image"] if vision else ["text"],
+            "output_modalities": ["text"],
+        },
+        "meta": {
+            "n_ctx": card.context_size,
+            "n_ctx_train": card.train_context,
+            "n_vocab": card.vocabulary,
+            "n_embd": card.embedding_length,
+            "n_params": card.parameter_count,
+            "size": card.size,
+            "ftype": card.quantization,
+        },
+    }
+
+
+def decode_list(call: Call) -> ListModels:
+    return ListModels()
+
+
+def decode_one(call: Call) -> ShowModel:
+    """The id may hold slashes and colons, as it stands or percent-encoded."""
+    return ShowModel(model=call.path.get("id", ""))
+
+
+def encode_list(operation: ListModels, inventory: Inventory, stamp: Stamp) -> Reply:
+    return Reply(body={"object": "list", "data": [model(card) for card in inventory.models]})
+
+
+def encode_one(operation: ShowModel, card: ModelCard, stamp: Stamp) -> Reply:
+    """The model under the name that was asked for, which may be a route to it."""
+    return Reply(body={**model(card), "id": operation.model})
+
+
+MODEL_SCHEMA = schema.record(
+    "id object created owned_by",
+    id=schema.STRING,
+    object=schema.constant("model"),
+    created=schema.COUNT,
+    owned_by=schema.STRING,
+    context_length=schema.COUNT,
+    meta=schema.RECORD,
+)
+LIST_SCHEMA = schema.exact(object=schema.constant("list"), data=schema.listed(MODEL_SCHEMA))
