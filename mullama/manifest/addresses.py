@@ -1,0 +1,80 @@
+"""Addresses that a server listens on: `host:port`, `[ipv6]:port`, `unix:PATH`."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+from mullama.errors import Invalid
+
+_HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9-]{1,63})*")
+_TCP = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]]+)):(?P<port>\d{1,5})")
+_LONGEST_UNIX_PATH = 107
+_HINT = "127.0.0.1:11434, [::1]:11434 or unix:./mullama.sock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpAddress:
+    """A host name or address without brackets, and a port; 0 takes a free one."""
+
+    host: str
+    port: int
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it. A name other than localhost may resolve to anything."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnixAddress:
+    """A socket in the file system, reachable by whoever may open it."""
+
+    path: str
+
+    @property
+    def loopback(self) -> bool:
+        return True
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+Address = TcpAddress | UnixAddress
+
+
+def parse_address(text: str) -> Address:
+    """The address; `Invalid` for anything that a server could not bind to as written."""
+    if text.startswith("unix:"):
+        return _unix(text.removeprefix("unix:"))
+    if not (m := _TCP.fullmatch(text)):
+        raise Invalid(f"{text[:80]!r} is not an address to listen on", hint=_HINT)
+    host, port = m["v6"] or m["host"], int(m["port"])
+    if port > 65_535:
+        raise Invalid(f"{port} is not a port", hint="0 to 65535; 0 takes a free one")
+    if m["v6"] or re.fullmatch(r"[\d.]+", host):
+        try:
+            ipaddress.ip_address(host)
+        except ValueError as error:
+            raise Invalid(f"{host!r} is not an IP address", hint=_HINT) from error
+    elif not _HOST.fullmatch(host):
+        raise Invalid(f"{host[:80]!r} is not a host name", hint=_HINT)
+    return TcpAddress(host=host, port=port)
+
+
+def _unix(path: str) -> UnixAddress:
+    if not path:
+        raise Invalid("unix: without a path", hint=_HINT)
+    if len(path.encode()) > _LONGEST_UNIX_PATH:
+        raise Invalid(
+            f"the socket's path has {len(path.encode())} bytes, the system takes {_LONGEST_UNIX_PATH}",
+            hint="a shorter folder, for example under /run",
+        )
+    return UnixAddress(path=path)

@@ -1,0 +1,197 @@
+"""What the parts of a manifest must agree on: names that exist, listeners with keys, blocks that fit together."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from mullama.errors import Invalid
+from mullama.manifest.addresses import TcpAddress, parse_address
+from mullama.manifest.spec import Hardware, Manifest, Model, Route, SecretRef
+from mullama.names import ModelName, UrlRef, near, parse_source
+
+Say = Callable[[str, str, str], None]
+"""(dotted path, message, hint)"""
+
+
+_KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A manifest in which some parts may be missing because they were wrong by themselves.
+
+    names: every model that is declared, also the broken ones. broken: top-level blocks left out.
+    """
+
+    manifest: Manifest
+    names: Collection[str]
+    broken: Collection[str] = ()
+
+    def has(self, *blocks: str) -> bool:
+        return not any(block in self.broken for block in blocks)
+
+
+def check(draft: Draft, say: Say, warn: Say) -> None:
+    """Says everything that does not agree."""
+    _names(draft, say)
+    _routes(draft, say)
+    _moved(draft, say, warn)
+    if draft.has("server"):
+        _listeners(draft, say)
+    if draft.has("auth"):
+        _keys(draft, say, warn)
+    if (token := draft.manifest.sources.hf.token) is not None:
+        _secret(token, "sources.hf.token", say)
+    _hardware(draft.manifest.hardware, say)
+    for name, model in draft.manifest.models.items():
+        _model(model, f"models.{name}", draft, say, warn)
+
+
+def _names(draft: Draft, say: Say) -> None:
+    """Models and routes share one namespace, in which case and `:latest` make no difference."""
+    seen: dict[str, str] = {}
+    for kind, names in (("model", draft.names), ("route", draft.manifest.routes)):
+        for name in names:
+            path = f"{kind}s.{name}"
+            try:
+                key = ModelName.parse(name).key
+            except Invalid as error:
+                say(path, error.message, error.hint)
+                continue
+            if key in seen:
+                say(path, f"to clients this is the same name as the {seen[key]}", "rename one of the two")
+            seen.setdefault(key, f"{kind} {name}")
+
+
+def _routes(draft: Draft, say: Say) -> None:
+    for name, route in draft.manifest.routes.items():
+        if isinstance(route, Route):
+            continue  # refused as a whole: see refusals
+        if route in draft.manifest.routes and route not in draft.names:
+            say(f"routes.{name}", f"{route} is itself a route", "name the model that it leads to")
+        elif route not in draft.names:
+            say(f"routes.{name}", f"there is no model {route!r}", _near(route, draft.names))
+
+
+def _moved(draft: Draft, say: Say, warn: Say) -> None:
+    moves: dict[str, str] = {}
+    for index, move in enumerate(draft.manifest.moved):
+        path = f"moved[{index}]"
+        if move.from_ in draft.names:
+            say(path, f"{move.from_} is still a model", "remove the entry, or rename the model")
+        if move.from_ in moves:
+            say(path, f"{move.from_} is moved twice", "keep one of the two entries")
+        moves.setdefault(move.from_, move.to)
+        for part, name in (("from", move.from_), ("to", move.to)):
+            _name(name, f"{path}.{part}", say)
+    for index, move in enumerate(draft.manifest.moved):
+        end = _follow(move.from_, moves)
+        if end is None:
+            say(f"moved[{index}]", f"the moves of {move.from_} go in a circle", "remove one of them")
+        elif end not in draft.names:
+            warn(f"moved[{index}]", f"there is no model {end!r}", _near(end, draft.names))
+
+
+def _follow(name: str, moves: Mapping[str, str]) -> str | None:
+    """Where the moves lead, None when they lead back."""
+    seen = {name}
+    while (name := moves.get(name, name)) in moves:
+        if name in seen:
+            return None
+        seen.add(name)
+    return name if name not in seen else None
+
+
+def _name(name: str, path: str, say: Say) -> None:
+    try:
+        ModelName.parse(name)
+    except Invalid as error:
+        say(path, error.message, error.hint)
+
+
+def _listeners(draft: Draft, say: Say) -> None:
+    seen: dict[str, int] = {}
+    for index, text in enumerate(draft.manifest.server.listen):
+        path = f"server.listen[{index}]"
+        try:
+            address = parse_address(text)
+        except Invalid as error:
+            say(path, error.message, error.hint)
+            continue
+        if str(address) in seen and not (isinstance(address, TcpAddress) and address.port == 0):
+            say(path, f"{address} stands twice", "keep one of the two")
+        seen[str(address)] = index
+        if not address.loopback and draft.has("auth") and not draft.manifest.auth.keys:
+            say(
+                path,
+                f"{address} can be reached from other machines, and no key is declared",
+                "add auth.keys, or listen on 127.0.0.1",
+            )
+
+
+def _keys(draft: Draft, say: Say, warn: Say) -> None:
+    callable_names = {*draft.names, *draft.manifest.routes}
+    for name, key in draft.manifest.auth.keys.items():
+        path = f"auth.keys.{name}"
+        if not _KEY_NAME.fullmatch(name):
+            say(path, f"{name[:80]!r} is not a name for a key", "letters, digits, '.', '_' and '-'")
+        _secret(key.secret, f"{path}.secret", say)
+        for index, scope in enumerate(key.models):
+            if any(c in scope for c in "*?["):
+                if scope != "*" and not any(fnmatch.fnmatchcase(n, scope) for n in callable_names):
+                    warn(f"{path}.models[{index}]", f"{scope!r} matches no model or route", "")
+            elif scope not in callable_names:
+                say(f"{path}.models[{index}]", f"there is no model {scope!r}", _near(scope, callable_names))
+
+
+def _secret(secret: SecretRef, path: str, say: Say) -> None:
+    if (secret.from_env is None) == (secret.from_file is None):
+        say(path, "a secret is one of from_env and from_file", "{from_env: NAME} or {from_file: PATH}")
+
+
+def _hardware(hardware: Hardware, say: Say) -> None:
+    for name, profile in hardware.profiles.items():
+        path = f"hardware.profiles.{name}"
+        _blocks(profile, path, say)
+
+
+def _blocks(part: object, path: str, say: Say) -> None:
+    gpu, context = getattr(part, "gpu", None), getattr(part, "context", None)
+    if gpu is not None and isinstance(gpu.layers, dict) and gpu.tensor_split:
+        say(f"{path}.gpu.tensor_split", "a map of layers says the split already", "keep one of the two")
+    if gpu is not None and gpu.tensor_split and not sum(gpu.tensor_split):
+        say(f"{path}.gpu.tensor_split", "at least one share must be more than 0", "")
+    if context is None:
+        return
+    if context.flash_attention == "off" and context.kv.v not in ("f32", "f16", "bf16"):
+        say(
+            f"{path}.context.kv.v",
+            f"a {context.kv.v} cache of values needs flash attention",
+            "set context.flash_attention to auto or on, or kv.v to f16",
+        )
+    if context.ubatch is not None and context.ubatch > context.batch:
+        say(f"{path}.context.ubatch", f"more than context.batch, which is {context.batch}", "")
+
+
+def _model(model: Model, path: str, draft: Draft, say: Say, warn: Say) -> None:
+    _blocks(model, path, say)
+    for index, dialect in enumerate(model.dialects or ()):
+        if draft.has("server") and dialect not in draft.manifest.server.dialects:
+            say(f"{path}.dialects[{index}]", f"the server does not serve {dialect}", "see server.dialects")
+    if isinstance(_ref(model.from_), UrlRef) and model.digest is None:
+        warn(f"{path}.from", "a file by its address has no digest", "add digest: sha256:…")
+
+
+def _ref(source: str) -> object:
+    try:
+        return parse_source(source)
+    except Invalid:
+        return None
+
+
+def _near(name: str, names: Iterable[str]) -> str:
+    close = near(name, names)
+    return f"did you mean {' or '.join(close)}?" if close else ""

@@ -1,0 +1,91 @@
+"""References to the environment: `${NAME}`, `${NAME:-default}`, `${NAME:?message}`, and `$${` for a literal.
+
+They are replaced once, in scalar values only, after the text has become a tree: no value can add structure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from operator import is_
+
+from mullama.manifest.nodes import Fields, Items, Leaf, Node, Patterns, below, join
+from mullama.manifest.report import Report
+
+_REFERENCE = re.compile(
+    r"\$\$\{"  # a literal ${
+    r"|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::(?P<how>[-?])(?P<rest>[^}]*))?\}"
+    r"|(?P<open>\$\{)"
+)
+
+# What never takes a value from the environment, with `*` for any key: the reference is there already.
+SECRETS = (("auth", "keys", "*", "secret"), ("sources", "hf", "token"))
+
+
+def interpolate(root: Fields, env: Mapping[str, str], report: Report) -> Fields:
+    """The tree with every reference replaced; mistakes go to the report."""
+    done = _node(root, env, report, "", SECRETS)
+    assert isinstance(done, Fields)
+    return done
+
+
+def fill(leaf: Leaf, env: Mapping[str, str], report: Report, path: str) -> Leaf:
+    """One scalar with its references replaced; loose when it was nothing but one reference."""
+    if not isinstance(leaf.value, str) or "${" not in leaf.value:
+        return leaf
+    whole = _REFERENCE.fullmatch(leaf.value)
+    text = _REFERENCE.sub(lambda match: _value(match, leaf, env, report, path), leaf.value)
+    return replace(leaf, value=text, loose=whole is not None and whole["name"] is not None)
+
+
+def _node(node: Node, env: Mapping[str, str], report: Report, path: str, secret: Patterns) -> Node:
+    if () in secret:
+        _refuse(node, report, path)
+        return node
+    match node:
+        case Leaf():
+            return fill(node, env, report, path)
+        case Items(items):
+            inner = below(secret, "*")
+            done = tuple(_node(n, env, report, join(path, i), inner) for i, n in enumerate(items))
+            return node if all(map(is_, done, items)) else Items(done, node.place)
+        case Fields(entries):
+            changed = {
+                key: _node(child, env, report, join(path, key), below(secret, key)) for key, child in entries.items()
+            }
+            if all(changed[key] is entries[key] for key in changed):
+                return node
+            return Fields(changed, node.keys, node.place)
+
+
+def _refuse(node: Node, report: Report, path: str) -> None:
+    match node:
+        case Leaf(str(value), place) if "${" in value:
+            report.add(path, place, "a secret takes no ${…}", "write {from_env: NAME}: it is read when it is needed")
+        case Fields(entries):
+            for key, child in entries.items():
+                _refuse(child, report, join(path, key))
+        case _:
+            pass
+
+
+def _value(match: re.Match[str], leaf: Leaf, env: Mapping[str, str], report: Report, path: str) -> str:
+    if match["open"]:
+        report.add(path, leaf.place, "a ${ that is no reference", "write ${NAME}, or $${ for a literal ${")
+        return ""
+    name, how, rest = match["name"], match["how"], match["rest"]
+    if name is None:
+        return "${"
+    value = env.get(name)
+    if value or (value is not None and how is None):
+        return value
+    if how == "-":
+        return str(rest)
+    report.add(
+        path,
+        leaf.place,
+        f"the environment variable {name} is {'not set' if value is None else 'empty'}",
+        rest or f"set it, or give a default: ${{{name}:-…}}",
+    )
+    return ""

@@ -1,0 +1,98 @@
+"""From layers to models: defaults, hardware profiles and `like`, merged under what each model says itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mullama.manifest.merge import WHOLE_IN_MODEL, merge
+from mullama.manifest.nodes import Fields, Node, empty, is_null, join, text_of
+from mullama.manifest.report import Report
+from mullama.names import near
+
+_NOT_IN_DEFAULTS = {
+    "from": "each model names its own weights",
+    "like": "each model names its own pattern",
+    "digest": "each file has its own digest",
+}
+
+
+def effective_models(root: Fields, report: Report) -> dict[str, Node]:
+    """Every model with its layers merged, lowest first: defaults, the model it is like, itself.
+
+    In each layer, the profile that `hardware` names lies under what the layer says itself. A layer that names
+    one puts away the profiles named below it.
+    """
+    models = root.get("models")
+    if not isinstance(models, Fields):
+        return {}
+    profiles = _profiles(root)
+    defaults = _defaults(root, report)
+    return {
+        name: _layered(name, models, defaults, profiles, report) if isinstance(node, Fields) else node
+        for name, node in models.entries.items()
+    }
+
+
+def _profiles(root: Fields) -> Mapping[str, Node]:
+    hardware = root.get("hardware")
+    profiles = hardware.get("profiles") if isinstance(hardware, Fields) else None
+    return profiles.entries if isinstance(profiles, Fields) else {}
+
+
+def _defaults(root: Fields, report: Report) -> Fields:
+    defaults = root.get("defaults")
+    if not isinstance(defaults, Fields):
+        if defaults is not None and not is_null(defaults):
+            report.add("defaults", defaults.place, "expected a map of fields of a model")
+        return empty(root.place)
+    for key, why in _NOT_IN_DEFAULTS.items():
+        if key in defaults.entries:
+            report.add(f"defaults.{key}", defaults.keys[key], "this cannot be a default", why)
+    return defaults.without(*_NOT_IN_DEFAULTS)
+
+
+def _layered(name: str, models: Fields, defaults: Fields, profiles: Mapping[str, Node], report: Report) -> Node:
+    own = models.entries[name]
+    assert isinstance(own, Fields)
+    layers = [("defaults", defaults), (f"models.{name}", own)]
+    if (pattern := _pattern(name, own, models, report)) is not None:
+        layers.insert(1, pattern)
+    naming = [i for i, (_, layer) in enumerate(layers) if "hardware" in layer.entries]
+    result: Node = empty(own.place)
+    for index, (path, layer) in enumerate(layers):
+        if naming and index == naming[-1]:
+            result = merge(result, _hardware(layer, path, profiles, report), WHOLE_IN_MODEL)
+        result = merge(result, layer.without("like", "hardware"), WHOLE_IN_MODEL)
+    return result
+
+
+def _pattern(name: str, own: Fields, models: Fields, report: Report) -> tuple[str, Fields] | None:
+    """The model that this one is `like`, with its path; one level only."""
+    like = own.get("like")
+    if like is None or is_null(like):
+        return None
+    path, wanted = f"models.{name}.like", text_of(like)
+    found = models.entries.get(wanted) if wanted else None
+    if not isinstance(found, Fields):
+        close = " or ".join(near(wanted or "", models.entries))
+        report.add(path, like.place, f"there is no model {wanted!r}", f"did you mean {close}?" if close else "")
+        return None
+    chained = found.get("like")
+    if wanted == name or (chained is not None and not is_null(chained)):
+        report.add(path, like.place, f"{wanted} is itself like another model", "name that one: like has one level")
+        return None
+    return join("models", wanted or ""), found
+
+
+def _hardware(layer: Fields, path: str, profiles: Mapping[str, Node], report: Report) -> Node:
+    node = layer.entries["hardware"]
+    if is_null(node):
+        return empty(node.place)
+    wanted = text_of(node)
+    profile = profiles.get(wanted) if wanted else None
+    if profile is None:
+        close = " or ".join(near(wanted or "", profiles))
+        known = f"did you mean {close}?" if close else "it stands under hardware.profiles"
+        report.add(f"{path}.hardware", node.place, f"there is no hardware profile {wanted!r}", known)
+        return empty(node.place)
+    return profile

@@ -1,0 +1,298 @@
+"""Text of YAML (JSON is YAML) to a tree with places, within bounds; the only importer of yaml.
+
+It reads the events of the pure-Python parser, never a loader: the C one can be crashed by nesting, and every
+loader builds what it is told to. Aliases share nodes and are charged to an allowance, so no bomb goes off.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import yaml
+from yaml.events import (
+    AliasEvent,
+    CollectionStartEvent,
+    DocumentStartEvent,
+    Event,
+    MappingEndEvent,
+    NodeEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+    StreamEndEvent,
+)
+from yaml.parser import Parser
+from yaml.reader import Reader, ReaderError
+from yaml.scanner import Scanner
+
+from mullama.errors import ManifestError, Place, Problem
+from mullama.manifest.nodes import Fields, Items, Leaf, Node
+from mullama.manifest.scalars import read_plain
+
+MOST_BYTES = 1024 * 1024
+MOST_DEPTH = 20
+
+
+@dataclass(slots=True)
+class Allowance:
+    """What all the documents of one manifest together may still use."""
+
+    nodes: int = 100_000
+    aliased: int = 20_000
+    merges: int = 100
+
+
+@dataclass(slots=True)
+class Document:
+    """One read file: its tree, None for an empty one, and mistakes that did not end the reading."""
+
+    root: Node | None
+    problems: list[Problem] = field(default_factory=list)
+
+
+def read_document(data: bytes, name: str, allowance: Allowance) -> Document:
+    """`ManifestError` for what is not UTF-8, not YAML, or over a bound; `name` is the file in its places."""
+    return _Builder(_decode(data, name), name, allowance).document()
+
+
+def _decode(data: bytes, name: str) -> str:
+    if len(data) > MOST_BYTES:
+        raise _failure(name, None, f"the file has {len(data)} bytes", f"at most {MOST_BYTES} (1 MiB)")
+    try:
+        return data.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        line = before.count(b"\n") + 1
+        column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
+        raise _failure(name, Place(name, line, column), "the file is not UTF-8", "save it as UTF-8") from error
+
+
+def _failure(name: str, place: Place | None, message: str, hint: str = "") -> ManifestError:
+    return ManifestError((Problem("", place or Place(name, 1, 1), message, hint),))
+
+
+class _Events(Reader, Scanner, Parser):
+    """PyYAML's event parser over text."""
+
+    def __init__(self, text: str) -> None:
+        Reader.__init__(self, text)
+        Scanner.__init__(self)
+        Parser.__init__(self)
+
+
+class _Builder:
+    def __init__(self, text: str, name: str, allowance: Allowance) -> None:
+        self._text = text
+        self._name = name
+        self._allowance = allowance
+        self._problems: list[Problem] = []
+        self._anchors: dict[str, tuple[Node, int, int] | None] = {}
+        self._size = 0
+        self._deepest = 0
+
+    def document(self) -> Document:
+        try:
+            self._events = _Events(self._text)
+            return Document(self._root(), self._problems)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            place = Place(self._name, mark.line + 1, mark.column + 1) if mark else None
+            message, hint = _plain_words(error)
+            if mark and "${" in self._line(mark.line) and "brackets" in hint:
+                hint = "inside { } or [ ], put quotes around text with ${…}"
+            raise _failure(self._name, place, message, hint) from error
+        except ReaderError as error:
+            place = self._place_of_offset(error.position)
+            message = f"the character U+{error.character:04X} cannot stand in a manifest"
+            raise _failure(self._name, place, message, "remove it") from error
+        except ValueError as error:
+            # The scanner's own numbers: an escape beyond Unicode, a %YAML version of a thousand digits.
+            mark = self._events.get_mark()
+            place = Place(self._name, mark.line + 1, mark.column + 1)
+            raise _failure(self._name, place, "a number here is out of range") from error
+
+    def _next(self) -> Event:
+        event: Event = self._events.get_event()  # type: ignore[no-untyped-call]
+        return event
+
+    def _root(self) -> Node | None:
+        self._next()
+        if isinstance(self._next(), StreamEndEvent):
+            return None
+        root = self._node(self._next(), 1)
+        self._next()
+        if isinstance(following := self._next(), DocumentStartEvent):
+            raise self._fail(following, "a second document begins here", "one file holds one document")
+        return root
+
+    def _node(self, event: Event, depth: int) -> Node:
+        if isinstance(event, AliasEvent):
+            return self._alias(event, depth)
+        assert isinstance(event, (ScalarEvent, CollectionStartEvent))
+        if depth > MOST_DEPTH:
+            raise self._fail(event, f"nested deeper than {MOST_DEPTH} levels")
+        self._spend(event)
+        if event.tag is not None:
+            raise self._fail(event, f"the tag {event.tag[:40]!r} is not allowed", "write the plain value")
+        if event.anchor is None:
+            return self._bare(event, depth)
+        return self._anchored(event, event.anchor, depth)
+
+    def _bare(self, event: NodeEvent, depth: int) -> Node:
+        self._deepest = max(self._deepest, depth)
+        if isinstance(event, ScalarEvent):
+            return Leaf(self._value(event), self._place(event))
+        if isinstance(event, SequenceStartEvent):
+            return self._items(event, depth)
+        return self._fields(event, depth)
+
+    def _anchored(self, event: NodeEvent, anchor: str, depth: int) -> Node:
+        """Note how many nodes the anchor stands for and how deep they go: an alias costs as much."""
+        before, deepest, self._deepest = self._size, self._deepest, depth
+        self._anchors[anchor] = None
+        node = self._bare(event, depth)
+        self._anchors[anchor] = (node, self._size - before + 1, self._deepest - depth)
+        self._deepest = max(deepest, self._deepest)
+        return node
+
+    def _alias(self, event: AliasEvent, depth: int) -> Node:
+        name = str(event.anchor)
+        if name not in self._anchors:
+            raise self._fail(event, f"nothing above is anchored as &{name[:40]}")
+        if (known := self._anchors[name]) is None:
+            raise self._fail(event, f"*{name[:40]} stands inside what it names")
+        node, size, height = known
+        if depth + height > MOST_DEPTH:
+            raise self._fail(event, f"nested deeper than {MOST_DEPTH} levels")
+        self._deepest = max(self._deepest, depth + height)
+        self._charge(event, size)
+        return node
+
+    def _items(self, event: SequenceStartEvent, depth: int) -> Items:
+        items = []
+        while not isinstance(child := self._next(), SequenceEndEvent):
+            items.append(self._node(child, depth + 1))
+        return Items(tuple(items), self._place(event))
+
+    def _fields(self, event: Event, depth: int) -> Fields:
+        entries: dict[str, Node] = {}
+        keys: dict[str, Place] = {}
+        merged: list[tuple[ScalarEvent, Node]] = []
+        while not isinstance(key := self._next(), MappingEndEvent):
+            name = self._key(key)
+            place = self._place(key)
+            value = self._node(self._next(), depth + 1)
+            if name == "<<" and isinstance(key, ScalarEvent) and key.implicit[0]:
+                merged.append((key, value))
+            elif name in entries:
+                self._problems.append(_twice(name, place, keys[name]))
+            else:
+                entries[name], keys[name] = value, place
+        for at, value in merged:
+            self._merge(at, value, entries, keys)
+        return Fields(entries, keys, self._place(event))
+
+    def _key(self, event: Event) -> str:
+        if not isinstance(event, ScalarEvent) or event.tag is not None or event.anchor is not None:
+            raise self._fail(event, "a key must be plain text", "quote it if it begins with a special character")
+        self._spend(event)
+        return self._text_of(event)
+
+    def _merge(self, at: ScalarEvent, value: Node, entries: dict[str, Node], keys: dict[str, Place]) -> None:
+        """`<<` brings in the entries of other maps that are not said here; the first map wins."""
+        for source in value.items if isinstance(value, Items) else (value,):
+            if not isinstance(source, Fields):
+                raise self._fail(at, "<< takes a map or a list of maps")
+            self._allowance.merges -= 1
+            if self._allowance.merges < 0:
+                raise self._fail(at, "more than 100 merges with <<", "use defaults or like")
+            self._charge(at, len(source.entries))
+            for key, node in source.entries.items():
+                if key not in entries:
+                    entries[key], keys[key] = node, source.keys[key]
+
+    def _value(self, event: ScalarEvent) -> str | int | float | bool | None:
+        if not event.implicit[0]:
+            return self._text_of(event)
+        try:
+            return read_plain(event.value)
+        except ValueError as error:
+            raise self._fail(event, str(error), "put quotes around it if it is text") from error
+
+    def _text_of(self, event: ScalarEvent) -> str:
+        text: str = event.value
+        if event.style != '"':
+            return text
+        if "\0" in text:
+            raise self._fail(event, "the character NUL cannot stand in a manifest")
+        if any("\ud800" <= c <= "\udfff" for c in text):
+            # JSON writes one character beyond the basic plane as two escapes.
+            try:
+                return text.encode("utf-16", "surrogatepass").decode("utf-16")
+            except UnicodeDecodeError as error:
+                raise self._fail(event, "half of a surrogate pair stands in this text") from error
+        return text
+
+    def _spend(self, event: Event) -> None:
+        self._size += 1
+        self._allowance.nodes -= 1
+        if self._allowance.nodes < 0:
+            raise self._fail(event, "the manifest has more than 100,000 values and keys")
+
+    def _charge(self, event: Event, nodes: int) -> None:
+        self._size += nodes
+        self._allowance.aliased -= nodes
+        if self._allowance.aliased < 0:
+            raise self._fail(event, "aliases and merges stand for more than 20,000 values", "use defaults or like")
+
+    def _place(self, event: Event) -> Place:
+        mark = event.start_mark
+        assert mark is not None
+        return Place(self._name, mark.line + 1, mark.column + 1)
+
+    def _fail(self, event: Event, message: str, hint: str = "") -> ManifestError:
+        return ManifestError((*self._problems, Problem("", self._place(event), message, hint)))
+
+    def _line(self, number: int) -> str:
+        lines = self._text.splitlines()
+        return lines[number] if number < len(lines) else ""
+
+    def _place_of_offset(self, offset: int) -> Place:
+        before = self._text[:offset]
+        return Place(self._name, before.count("\n") + 1, offset - before.rfind("\n"))
+
+
+def _twice(name: str, place: Place, first: Place) -> Problem:
+    return Problem(name[:80], place, f"this key stands already at {first}", "keep one of the two")
+
+
+# What the parser says, in words for somebody who writes a manifest: (pattern, message, hint).
+_WORDS = (
+    (r"character '\\\\t' that", "a tab stands where a space should", "indent with spaces"),
+    (r"cannot start any token", "no word can begin with this character", "put quotes around the text"),
+    (r"mapping values", "a ':' stands where no key can be", "check the indentation, or quote the text"),
+    (r"could not find expected ':'", "this key has no ':'", "write `key: value`; quote text of several lines"),
+    (r"sequence entries", "a list cannot begin here", "put `-` on a line of its own"),
+    (r"expected <block end>", "the indentation does not fit the lines above", "align it with them"),
+    (r"expected ',' or", "a list or map in brackets is not closed here", "check commas and brackets"),
+    (r"end of stream", "a quoted text is not closed", "close the quotes"),
+    (r"document separator", "a document separator stands inside quoted text", "close the quotes"),
+    (r"unknown escape", "an unknown escape in double quotes", "double the backslash, or use single quotes"),
+    (r"hexadecimal numbers", "an escape in double quotes is not complete", "for example \\u0041"),
+    (r"tag|expected '!'|URI", "a tag, which is not allowed", "write the plain value, or quote the text"),
+    (r"alphabetic or numeric", "no name after &, * or %", "quote text that begins with such a character"),
+    (r"YAML directive|YAML document|digit", "the %YAML line cannot be read", "remove it"),
+    (r"<document start>", "something stands after the end of the document", "check the brackets above"),
+    (r"indentation indicator|chomping", "the mark after | or > is wrong", "write | or > alone"),
+    (r"comment or a line break", "something stands where the line should end", "put it on the next line"),
+    (r"node content", "a value is missing here", "quote it if it begins with a special character"),
+)
+
+
+def _plain_words(error: yaml.MarkedYAMLError) -> tuple[str, str]:
+    said = error.problem or error.context or "it could not be read"
+    for pattern, message, hint in _WORDS:
+        if re.search(pattern, said):
+            return message, hint
+    return f"not valid YAML: {said}", ""

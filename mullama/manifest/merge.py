@@ -1,0 +1,82 @@
+"""How two trees become one: profiles and defaults by JSON Merge Patch, fragments by adding new names."""
+
+from __future__ import annotations
+
+from mullama.manifest.nodes import Fields, Items, Node, Patterns, below, empty, is_null, join
+from mullama.manifest.report import Report
+
+# Objects that say one of several things are replaced whole: merged, they would say two of them.
+WHOLE = (
+    ("models", "*", "template"),
+    ("defaults", "template"),
+    ("auth", "keys", "*", "secret"),
+    ("sources", "hf", "token"),
+)
+WHOLE_IN_MODEL = (("template",),)
+
+# What a fragment may hold: maps of names, to which it adds, and lists, which it continues.
+ADDED_MAPS = (("models",), ("routes",), ("groups",), ("auth", "keys"), ("hardware", "profiles"))
+ADDED_LISTS = ("moved",)
+
+
+def merge(base: Node | None, overlay: Node, whole: Patterns = WHOLE) -> Node:
+    """`overlay` over `base` (RFC 7396): maps merge, anything else replaces, null removes."""
+    if not isinstance(overlay, Fields):
+        return overlay
+    if not isinstance(base, Fields) or () in whole:
+        base = empty(overlay.place)
+    entries, keys = dict(base.entries), dict(base.keys)
+    for key, node in overlay.entries.items():
+        if is_null(node):
+            entries.pop(key, None)
+            continue
+        entries[key] = merge(entries.get(key), node, below(whole, key))
+        keys[key] = overlay.keys[key]
+    return Fields(entries, keys, overlay.place)
+
+
+def add_fragment(main: Fields, fragment: Fields, report: Report) -> Fields:
+    """The manifest with the names of a fragment added; a name that both have is a mistake."""
+    for key in fragment.entries:
+        if key not in ("mullama", *ADDED_LISTS, *(path[0] for path in ADDED_MAPS)):
+            allowed = "models, routes, groups, moved, auth.keys and hardware.profiles"
+            report.add(key, fragment.keys[key], "an included file cannot say this", f"it may hold {allowed}")
+    for path in ADDED_MAPS:
+        main = _add(main, fragment, path, "", report)
+    for key in ADDED_LISTS:
+        main = _continue(main, fragment, key)
+    return main
+
+
+def _add(main: Fields, fragment: Fields, path: tuple[str, ...], at: str, report: Report) -> Fields:
+    key, rest = path[0], path[1:]
+    new, old = fragment.get(key), main.get(key)
+    if new is None or is_null(new):
+        return main
+    where = join(at, key)
+    if not isinstance(new, Fields):
+        report.add(where, new.place, "expected a map")
+        return main
+    old = old if isinstance(old, Fields) else empty(new.place)
+    if not rest:
+        return main.put(key, _union(old, new, where, report), fragment.keys[key])
+    for other in new.entries:
+        if other != rest[0]:
+            report.add(join(where, other), new.keys[other], "an included file cannot say this", f"only {rest[0]} here")
+    return main.put(key, _add(old, new, rest, where, report), fragment.keys[key])
+
+
+def _union(old: Fields, new: Fields, at: str, report: Report) -> Fields:
+    for key in new.entries:
+        if key in old.entries:
+            report.add(join(at, key), new.keys[key], f"this name stands already at {old.keys[key]}")
+    added = {key: node for key, node in new.entries.items() if key not in old.entries}
+    return Fields({**old.entries, **added}, {**new.keys, **old.keys}, old.place)
+
+
+def _continue(main: Fields, fragment: Fields, key: str) -> Fields:
+    new, old = fragment.get(key), main.get(key)
+    if not isinstance(new, Items):
+        return main if new is None or is_null(new) else main.put(key, new, fragment.keys[key])
+    before = old.items if isinstance(old, Items) else ()
+    return main.put(key, Items((*before, *new.items), new.place), fragment.keys[key])

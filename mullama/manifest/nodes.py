@@ -1,0 +1,116 @@
+"""The tree that a manifest's text becomes: plain values, each of which knows where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from mullama.errors import Place
+
+Plain = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One scalar. `loose` text came whole from a reference and is read as its field wants: `33` may be a number."""
+
+    value: Plain
+    place: Place
+    loose: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A list."""
+
+    items: tuple[Node, ...]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """A map. `keys` tells where each key stands, `entries` what it holds."""
+
+    entries: Mapping[str, Node]
+    keys: Mapping[str, Place]
+    place: Place
+
+    def get(self, key: str) -> Node | None:
+        return self.entries.get(key)
+
+    def put(self, key: str, node: Node, at: Place | None = None) -> Fields:
+        """The same with `key` set; a key that is new stands at `at`, or where its value does."""
+        place = self.keys.get(key) or at or node.place
+        return Fields({**self.entries, key: node}, {**self.keys, key: place}, self.place)
+
+    def without(self, *keys: str) -> Fields:
+        if not any(key in self.entries for key in keys):
+            return self
+        kept = {k: v for k, v in self.entries.items() if k not in keys}
+        return Fields(kept, self.keys, self.place)
+
+
+Node = Leaf | Items | Fields
+
+
+def empty(place: Place) -> Fields:
+    return Fields({}, {}, place)
+
+
+def is_null(node: Node | None) -> bool:
+    return isinstance(node, Leaf) and node.value is None
+
+
+def text_of(node: Node | None) -> str | None:
+    """The text of a leaf that holds text, None for anything else."""
+    return node.value if isinstance(node, Leaf) and isinstance(node.value, str) else None
+
+
+def join(path: str, key: str | int) -> str:
+    """The dotted path of an entry, or `path[2]` for an item."""
+    if isinstance(key, int):
+        return f"{path}[{key}]"
+    return f"{path}.{key}" if path else key
+
+
+def walk(node: Node, path: str = "", at: Place | None = None) -> Iterator[tuple[str, Place]]:
+    """Every dotted path with its place: a scalar's own, a map's or list's that of its key."""
+    if path:
+        yield path, node.place if isinstance(node, Leaf) or at is None else at
+    match node:
+        case Fields(entries, keys):
+            for key, child in entries.items():
+                yield from walk(child, join(path, key), keys[key])
+        case Items(items):
+            for index, child in enumerate(items):
+                yield from walk(child, join(path, index))
+        case Leaf():
+            pass
+
+
+Patterns = tuple[tuple[str, ...], ...]
+"""Places in a tree, each the keys on the way to it, `*` for any key or item."""
+
+
+def below(patterns: Patterns, key: str) -> Patterns:
+    """What the patterns say one level down, under `key`."""
+    return tuple(pattern[1:] for pattern in patterns if pattern and pattern[0] in ("*", key))
+
+
+def rewrite(node: Node, pattern: tuple[str, ...], change: Callable[[Leaf, str], Node], path: str = "") -> Node:
+    """The tree with every leaf under `pattern` changed; `change` is given the leaf and its dotted path."""
+    if not pattern:
+        return change(node, path) if isinstance(node, Leaf) else node
+    step, rest = pattern[0], pattern[1:]
+    match node:
+        case Fields(entries):
+            keys = list(entries) if step == "*" else [step] if step in entries else []
+            changed = {key: rewrite(entries[key], rest, change, join(path, key)) for key in keys}
+            if all(changed[key] is entries[key] for key in keys):
+                return node
+            return Fields({**entries, **changed}, node.keys, node.place)
+        case Items(items) if step == "*":
+            done = (rewrite(item, rest, change, join(path, i)) for i, item in enumerate(items))
+            return Items(tuple(done), node.place)
+        case _:
+            return node

@@ -1,0 +1,189 @@
+"""From trees to the typed manifest, or to one error with every mistake and its place.
+
+The order: spellings written out, fragments added, profiles laid over, references to the environment replaced,
+layers merged under each model, paths and templates resolved, types judged, and the parts held against each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from mullama.errors import Place, Problem
+from mullama.manifest.checks import Draft, check
+from mullama.manifest.explain import explain, nearest
+from mullama.manifest.interpolate import fill, interpolate
+from mullama.manifest.layers import effective_models
+from mullama.manifest.merge import add_fragment, merge
+from mullama.manifest.nodes import Fields, Items, Leaf, Node, empty, is_null, join, text_of, walk
+from mullama.manifest.refusals import refused
+from mullama.manifest.report import Report
+from mullama.manifest.resolve import World, resolve_model, resolve_settings
+from mullama.manifest.shape import Shape, to_plain, trim
+from mullama.manifest.shorthand import expand
+from mullama.manifest.spec import Manifest, Model
+from mullama.names import JSONValue, near
+
+VERSION = "v1"
+_INPUT_ONLY = ("include", "defaults", "profiles")
+_SHAPE = Shape(block=Manifest)
+_MODEL = Shape(block=Model)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsed:
+    """The manifest, the place of every dotted path in it, and what is odd but no mistake."""
+
+    manifest: Manifest
+    places: Mapping[str, Place]
+    warnings: tuple[Problem, ...] = ()
+
+
+def included(root: Node | None, env: Mapping[str, str], report: Report) -> list[Leaf]:
+    """The patterns of `include`, with references to the environment replaced."""
+    include = root.get("include") if isinstance(root, Fields) else None
+    if include is None or is_null(include):
+        return []
+    found = include.items if isinstance(include, Items) else (include,)
+    leaves = [leaf for leaf in found if isinstance(leaf, Leaf) and isinstance(leaf.value, str)]
+    if len(leaves) < len(found):
+        report.add("include", include.place, "expected a list of paths", "include: [models/*.yaml]")
+    return [fill(leaf, env, report, "include") for leaf in leaves]
+
+
+def parse(
+    main: Node | None,
+    fragments: Sequence[Node | None],
+    *,
+    name: str,
+    profiles: Sequence[str],
+    world: World,
+    report: Report,
+) -> Parsed:
+    """Raises `ManifestError` with everything in `report`, to which it adds. `name` is the main file's."""
+    root = _whole(main, fragments, name, report)
+    root = _with_profiles(root, profiles, report)
+    root = interpolate(root, world.env, report)
+    models = {
+        key: resolve_model(node, join("models", key), world, report) if isinstance(node, Fields) else node
+        for key, node in effective_models(root, report).items()
+    }
+    settings = resolve_settings(root.without(*_INPUT_ONLY, "models"), world, report)
+    places = dict(walk(root.get("defaults") or empty(root.place), "defaults"))
+    if "models" in root.entries:
+        written = root.entries["models"]
+        keys = written.keys if isinstance(written, Fields) else {}
+        settings = settings.put("models", Fields(models, keys, written.place), root.keys["models"])
+    places.update(walk(settings))
+    parsed = _typed(root, settings, places, report)
+    report.check()
+    return parsed
+
+
+def _whole(main: Node | None, fragments: Sequence[Node | None], name: str, report: Report) -> Fields:
+    """One tree in long forms, of the manifest and its fragments."""
+    root = _document(main, name, report)
+    if (version := root.get("mullama")) is None:
+        report.add("mullama", root.place, "the first line is missing", f"mullama: {VERSION}")
+    elif text_of(version) != VERSION:
+        report.add("mullama", version.place, f"this mullama reads {VERSION}", f"mullama: {VERSION}")
+    root = expand(root, report)
+    for fragment in fragments:
+        part = _document(fragment, fragment.place.file if fragment else name, report)
+        if "mullama" in part.entries and text_of(part.entries["mullama"]) != VERSION:
+            report.add("mullama", part.entries["mullama"].place, f"this mullama reads {VERSION}")
+        root = add_fragment(root, expand(part, report), report)
+    return root
+
+
+def _document(node: Node | None, name: str, report: Report) -> Fields:
+    if isinstance(node, Fields):
+        trimmed = trim(node, _SHAPE, report)
+        assert isinstance(trimmed, Fields)
+        return trimmed
+    place = node.place if node else Place(name, 1, 1)
+    said = "the file is empty" if node is None or is_null(node) else "expected a map"
+    report.add("", place, said, f"begin with `mullama: {VERSION}` and `models:`")
+    return empty(place)
+
+
+def _with_profiles(root: Fields, chosen: Sequence[str], report: Report) -> Fields:
+    """The tree with the chosen profiles laid over it, in the order of choice."""
+    profiles = root.get("profiles")
+    known = profiles.entries if isinstance(profiles, Fields) else {}
+    whole: Node = merge(None, root)
+    for name in chosen:
+        if name not in known:
+            close = near(name, known) or tuple(sorted(known))
+            hint = f"known are: {', '.join(close)}" if close else "the manifest has no profiles"
+            report.add("profiles", profiles.place if profiles else root.place, f"there is no profile {name!r}", hint)
+            continue
+        overlay, path = known[name], join("profiles", name)
+        if not isinstance(overlay, Fields):
+            report.add(path, overlay.place, "expected a map")
+            continue
+        for key in ("mullama", "include", "profiles"):
+            if key in overlay.entries:
+                report.add(join(path, key), overlay.keys[key], "a profile cannot change this")
+        overlay = overlay.without("mullama", "include", "profiles")
+        whole = merge(whole, expand(overlay, report, path, overlay=True))
+    assert isinstance(whole, Fields)
+    return Fields(whole.entries, whole.keys, root.place)
+
+
+def _typed(root: Fields, settings: Fields, places: Mapping[str, Place], report: Report) -> Parsed:
+    plain = to_plain(settings, _SHAPE, report)
+    assert isinstance(plain, dict)
+    _judge_defaults(root, places, report)
+    draft = judge(plain, places.get, report)
+    warnings: list[Problem] = []
+
+    def say(path: str, message: str, hint: str) -> None:
+        report.add(path, nearest(path, places.get), message, hint)
+
+    def warn(path: str, message: str, hint: str) -> None:
+        warnings.append(Problem(path, nearest(path, places.get), message, hint))
+
+    check(draft, say, warn)
+    return Parsed(manifest=draft.manifest, places=places, warnings=tuple(warnings))
+
+
+def _judge_defaults(root: Fields, places: Mapping[str, Place], report: Report) -> None:
+    """Mistakes in defaults are said of `defaults`, even when no model is declared yet."""
+    defaults = root.get("defaults")
+    if isinstance(defaults, Fields):
+        plain = to_plain(defaults.without("from", "like", "hardware", "template"), _MODEL, report, "defaults")
+        assert isinstance(plain, dict)
+        _judge(TypeAdapter(Model), {"from": "builtin:tiny", **plain}, ("defaults",), places.get, report)
+
+
+def judge(plain: Mapping[str, Any], where: Any, report: Report) -> Draft:
+    """Each top-level block and each model by itself, so that one mistake does not hide others."""
+    for path, reason, hint in refused(plain):
+        report.add(path, nearest(path, where), reason, hint)
+    parts: dict[str, Any] = {}
+    for key, field in Manifest.model_fields.items():
+        if key in plain and key not in ("models", "mullama"):
+            judge_field: TypeAdapter[Any] = TypeAdapter(field.annotation)  # type: ignore[arg-type]
+            parts[key] = _judge(judge_field, plain[key], (key,), where, report)
+    models = plain.get("models", {})
+    if not isinstance(models, Mapping):
+        report.add("models", nearest("models", where), "expected a map of names to models")
+        models = {}
+    adapter = TypeAdapter(Model)
+    judged = {name: _judge(adapter, tree, ("models", name), where, report) for name, tree in models.items()}
+    parts["models"] = {name: model for name, model in judged.items() if model is not None}
+    broken = [key for key, value in parts.items() if value is None]
+    kept = {key: value for key, value in parts.items() if value is not None}
+    return Draft(manifest=Manifest(mullama="v1", **kept), names=tuple(models), broken=broken)
+
+
+def _judge(adapter: TypeAdapter[Any], tree: JSONValue, at: tuple[str, ...], where: Any, report: Report) -> Any:
+    try:
+        return adapter.validate_python(tree)
+    except ValidationError as error:
+        report.extend(explain(error, tree, at, where))
+        return None

@@ -1,0 +1,43 @@
+"""The list of mistakes that reading a manifest collects, so that all of them are shown at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mullama.errors import ManifestError, Place, Problem
+
+MOST_PROBLEMS = 200
+
+
+class Report:
+    """Collects problems, says each only once, and raises them together in the order of the text."""
+
+    def __init__(self) -> None:
+        self._problems: dict[tuple[Place | None, str], Problem] = {}
+
+    def add(self, path: str, place: Place | None, message: str, hint: str = "") -> None:
+        self.extend((Problem(path, place, message, hint),))
+
+    def extend(self, problems: Iterable[Problem]) -> None:
+        """What stands in `defaults` is wrong in every model, at one place: it is said once."""
+        for problem in problems:
+            key = (problem.place, problem.message if problem.place else f"{problem.path} {problem.message}")
+            self._problems.setdefault(key, problem)
+
+    def __bool__(self) -> bool:
+        return bool(self._problems)
+
+    def check(self) -> None:
+        """Raises `ManifestError` when there is anything to say."""
+        if not self._problems:
+            return
+        found = sorted(self._problems.values(), key=_order)
+        if len(found) > MOST_PROBLEMS:
+            more = Problem("", None, f"and {len(found) - MOST_PROBLEMS} more problems")
+            found = [*found[:MOST_PROBLEMS], more]
+        raise ManifestError(tuple(found))
+
+
+def _order(problem: Problem) -> tuple[str, int, int]:
+    place = problem.place
+    return (place.file, place.line, place.column) if place else ("", 0, 0)

@@ -1,0 +1,133 @@
+"""What the text refers to, made independent of where it stands: paths become absolute, templates text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from mullama.errors import Invalid, MullamaError
+from mullama.manifest.nodes import Fields, Leaf, Node, empty, rewrite, text_of
+from mullama.manifest.report import Report
+from mullama.names import PathRef, parse_source
+
+_PATHS = (
+    ("auth", "keys", "*", "secret", "from_file"),
+    ("sources", "hf", "token", "from_file"),
+    ("sources", "stores", "gguf", "*"),
+)
+_STORES = (("sources", "stores", "huggingface"), ("sources", "stores", "ollama"))
+_LISTEN = ("server", "listen", "*")
+_SOURCES = (("from",), ("adapters", "*", "from"))
+
+
+class World(Protocol):
+    """What reading a manifest needs of its surroundings."""
+
+    @property
+    def env(self) -> Mapping[str, str]:
+        """The environment that references take their values from."""
+        ...
+
+    def absolute(self, path: str, beside: str) -> str:
+        """The path, relative to the folder of the file called `beside` in places; `Invalid` if that has none."""
+        ...
+
+    def text(self, path: str) -> str:
+        """The content of the file at an absolute path; an error of `mullama.errors` where it cannot be read."""
+        ...
+
+
+def resolve_settings(root: Fields, world: World, report: Report) -> Fields:
+    """The manifest around its models, with absolute paths."""
+
+    def absolute(leaf: Leaf, path: str) -> Node:
+        return _absolute(leaf, path, world, report)
+
+    def store(leaf: Leaf, path: str) -> Node:
+        return leaf if leaf.value in ("auto", "never") else absolute(leaf, path)
+
+    def listener(leaf: Leaf, path: str) -> Node:
+        text = text_of(leaf) or ""
+        if not text.startswith("unix:") or text == "unix:":
+            return leaf
+        done = _absolute(Leaf(text.removeprefix("unix:"), leaf.place), path, world, report)
+        return Leaf(f"unix:{done.value}", leaf.place)
+
+    changes: list[tuple[tuple[str, ...], Callable[[Leaf, str], Node]]] = [
+        *((pattern, absolute) for pattern in _PATHS),
+        *((pattern, store) for pattern in _STORES),
+        (_LISTEN, listener),
+    ]
+    for pattern, change in changes:
+        node = rewrite(root, pattern, change)
+        assert isinstance(node, Fields)
+        root = node
+    return root
+
+
+def resolve_model(model: Fields, path: str, world: World, report: Report) -> Fields:
+    """One model with absolute paths and its template as text."""
+
+    def source(leaf: Leaf, where: str) -> Node:
+        return _source(leaf, where, world, report)
+
+    for pattern in _SOURCES:
+        node = rewrite(model, pattern, source, path)
+        assert isinstance(node, Fields)
+        model = node
+    template = model.get("template")
+    if isinstance(template, Fields):
+        model = model.put("template", _template(template, f"{path}.template", world, report))
+    return model
+
+
+def _source(leaf: Leaf, path: str, world: World, report: Report) -> Leaf:
+    if (text := text_of(leaf)) is None:
+        return leaf
+    try:
+        ref = parse_source(text)
+    except Invalid as error:
+        report.add(path, leaf.place, error.message, error.hint)
+        return leaf
+    return _absolute(leaf, path, world, report) if isinstance(ref, PathRef) else leaf
+
+
+def _absolute(leaf: Leaf, path: str, world: World, report: Report) -> Leaf:
+    if not (text := text_of(leaf)):
+        return leaf
+    try:
+        return Leaf(world.absolute(text, leaf.place.file), leaf.place)
+    except Invalid as error:
+        report.add(path, leaf.place, error.message, error.hint)
+        return leaf
+
+
+def _template(template: Fields, path: str, world: World, report: Report) -> Node:
+    """`text` and `syntax` alone, whichever way the template is said."""
+    said = [key for key in ("text", "file", "go") if key in template.entries]
+    if len(said) != 1:
+        report.add(path, template.place, "a template is one of text, file and go", f"said: {said or 'none'}")
+        return template
+    leaf, syntax = template.entries[said[0]], text_of(template.get("syntax"))
+    if not isinstance(leaf, Leaf) or not isinstance(leaf.value, str) or not leaf.value:
+        return template
+    if said == ["go"] and syntax == "jinja":
+        report.add(path, template.place, "go is in Go syntax", "remove syntax: jinja")
+    if said == ["file"]:
+        leaf = _content(leaf, f"{path}.file", world, report)
+    whole = empty(template.place).put("text", leaf)
+    if said == ["go"]:
+        return whole.put("syntax", Leaf("go", leaf.place))
+    return whole.put("syntax", template.entries["syntax"]) if "syntax" in template.entries else whole
+
+
+def _content(leaf: Leaf, path: str, world: World, report: Report) -> Leaf:
+    """What a template file holds."""
+    try:
+        text = world.text(str(_absolute(leaf, path, world, report).value))
+    except MullamaError as error:
+        report.add(path, leaf.place, error.message, error.hint)
+        return leaf
+    if not text.strip():
+        report.add(path, leaf.place, f"{leaf.value} is empty", "a template has something in it")
+    return Leaf(text, leaf.place)

@@ -1,0 +1,99 @@
+"""Short forms to long ones: `chat: SPEC`, a template as text, a Modelfile's parameters, a route to one model.
+
+Each layer (the manifest, a profile, defaults) is written out before layers are merged, so that a short form
+overrides exactly what its long form would.
+"""
+
+from __future__ import annotations
+
+from mullama.errors import Place
+from mullama.manifest.nodes import Fields, Items, Leaf, Node, empty, is_null, join
+from mullama.manifest.report import Report
+from mullama.manifest.shape import SPELLINGS
+
+# What a Modelfile writes for "as the program likes".
+_AUTOMATIC = {("num_gpu", -1): "auto", ("num_thread", 0): None}
+
+
+def expand(root: Fields, report: Report, path: str = "", *, overlay: bool = False) -> Fields:
+    """The manifest, or with `overlay` a profile, in long forms."""
+    models = root.get("models")
+    if isinstance(models, Fields):
+        root = root.put("models", _models(models, report, join(path, "models"), overlay=overlay))
+    defaults = root.get("defaults")
+    if isinstance(defaults, Fields):
+        root = root.put("defaults", _model(defaults, report, join(path, "defaults")))
+    routes = root.get("routes")
+    if isinstance(routes, Fields):
+        entries = {key: _route(node) for key, node in routes.entries.items()}
+        root = root.put("routes", Fields(entries, routes.keys, routes.place))
+    return root
+
+
+def _models(models: Fields, report: Report, path: str, *, overlay: bool) -> Fields:
+    entries: dict[str, Node] = {}
+    for name, node in models.entries.items():
+        if is_null(node) and not overlay:
+            report.add(join(path, name), models.keys[name], "the model has no source", "for example builtin:tiny")
+        elif isinstance(node, Leaf) and not is_null(node):
+            entries[name] = empty(node.place).put("from", node)
+        else:
+            entries[name] = _model(node, report, join(path, name)) if isinstance(node, Fields) else node
+    return Fields(entries, models.keys, models.place)
+
+
+def _model(model: Fields, report: Report, path: str) -> Fields:
+    template = model.get("template")
+    if isinstance(template, Leaf) and not is_null(template):
+        model = model.put("template", empty(template.place).put("text", template))
+    parameters = model.get("parameters")
+    if not isinstance(parameters, Fields):
+        return model
+    for name, (block, key) in SPELLINGS.items():
+        said = parameters.get(name)
+        if said is not None:
+            model = _say(model, (block, key), _automatic(name, said), parameters.keys[name], report, path, name)
+    return model.put("parameters", parameters.without(*SPELLINGS))
+
+
+def _automatic(name: str, said: Node) -> Node:
+    if isinstance(said, Leaf) and type(said.value) is int and (name, said.value) in _AUTOMATIC:
+        return Leaf(_AUTOMATIC[name, said.value], said.place)
+    return said
+
+
+def _say(model: Fields, field: tuple[str, str], said: Node, at: Place, report: Report, path: str, name: str) -> Fields:
+    """Put what a Modelfile spelling says where it belongs, unless the field itself says something else."""
+    block, key = field
+    inner = model.get(block)
+    if inner is None or is_null(inner):
+        inner = empty(said.place)
+    if not isinstance(inner, Fields):
+        return model
+    there = inner.get(key)
+    if there is None:
+        return model.put(block, inner.put(key, said, at), at)
+    if not _equal(there, said):
+        report.add(
+            f"{path}.parameters.{name}",
+            at,
+            f"{block}.{key} says something else at {inner.keys[key]}",
+            f"{name} is another spelling of {block}.{key}: keep one of the two",
+        )
+    return model
+
+
+def _equal(a: Node, b: Node) -> bool:
+    return isinstance(a, Leaf) and isinstance(b, Leaf) and a.value == b.value and type(a.value) is type(b.value)
+
+
+def _route(node: Node) -> Node:
+    """A route to one model and nothing more is that model's name."""
+    if not isinstance(node, Fields) or not isinstance(to := node.get("to"), Items) or len(to.items) != 1:
+        return node
+    target, others = to.items[0], node.without("to").entries.values()
+    if not isinstance(target, Fields) or any(not isinstance(n, Items) or n.items for n in others):
+        return node
+    model, weight = target.get("model"), target.get("weight")
+    single = weight is None or (isinstance(weight, Leaf) and type(weight.value) is int and weight.value == 1)
+    return model if isinstance(model, Leaf) and len(target.entries) <= 2 and single else node

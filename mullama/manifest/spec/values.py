@@ -1,0 +1,183 @@
+"""The small values of the manifest: sizes, durations, shares, layers, and the block that holds fields."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    Strict,
+    WithJsonSchema,
+)
+
+DialectName = Literal["ollama", "openai", "anthropic"]
+CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
+
+NEVER = math.inf
+LARGEST = 2**53 - 1
+"""The largest integer that every JSON reader keeps exactly."""
+
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?([kKMGT]i?B?|B)?")
+_DURATION = re.compile(r"(?:\d{1,12}(?:\.\d{1,9})?(?:ms|s|m|h|d))+")
+_STEP = re.compile(r"([\d.]+)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PERCENT = re.compile(r"(?:100|[1-9]?\d)%")
+_DEVICE = re.compile(r"\d{1,2}")
+_MOST_LAYERS = 10_000
+
+
+class Block(BaseModel):
+    """A part of the manifest: closed, immutable, compared by value."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def parse_size(value: object) -> object:
+    """`8MiB`, `200MB`, `1024` to bytes; what is not text is left for the type to judge."""
+    if not isinstance(value, str):
+        return value
+    if not (m := _SIZE.fullmatch(value.strip())):
+        raise ValueError("expected a size, such as 512MiB, 8GiB or a number of bytes")
+    unit = (m[2] or "").removesuffix("B").upper()
+    base = 1024 if unit.endswith("I") else 1000
+    return round(float(m[1]) * base ** " KMGT".index(unit[:1] or " "))
+
+
+def parse_duration(value: object) -> object:
+    """`30s`, `1h30m`, `5` (seconds), `never` to seconds, infinity for never."""
+    if value == "never":
+        return NEVER
+    if not isinstance(value, str):
+        return value
+    if not _DURATION.fullmatch(value.strip()):
+        raise ValueError("expected a duration, such as 30s, 10m, 1h30m or never")
+    return math.fsum(float(n) * _SECONDS[unit] for n, unit in _STEP.findall(value))
+
+
+def parse_share(value: object) -> object:
+    """`80%` stays as it is, anything else is read as a size."""
+    return value if isinstance(value, str) and _PERCENT.fullmatch(value) else parse_size(value)
+
+
+def share_of(share: str | int | None, total: int) -> int | None:
+    """A budget in bytes: `80%` of `total`, a number as it is, None for no bound."""
+    return total * int(share[:-1]) // 100 if isinstance(share, str) else share
+
+
+def check_layers(value: object) -> object:
+    """`auto`, `all`, a count of layers, or a count for each device by its number."""
+    if value in ("auto", "all") or _is_count(value):
+        return value
+    if isinstance(value, dict) and value:
+        wrong = [k for k, v in value.items() if not (_DEVICE.fullmatch(str(k)) and _is_count(v))]
+        if not wrong:
+            return value
+        raise ValueError(f'expected device numbers with layer counts, such as {{"0": 30}}, not {wrong[0]!r}')
+    raise ValueError('expected auto, all, a number of layers, or a map such as {"0": 30, "1": 18}')
+
+
+def parse_flash(value: object) -> object:
+    """true and false are other spellings of on and off: YAML 1.1 tools write them so."""
+    return ("on" if value else "off") if isinstance(value, bool) else value
+
+
+def check_not_boolean(value: object) -> object:
+    """To Python True is 1; to a reader of a manifest it is not."""
+    if isinstance(value, bool):
+        raise ValueError("expected a number, not true or false")
+    return value
+
+
+def check_expression(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return value
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= _MOST_LAYERS
+
+
+def _not_negative(value: str | int) -> str | int:
+    if isinstance(value, int) and not 0 <= value <= LARGEST:
+        raise ValueError("expected a share or a size that is not negative")
+    return value
+
+
+def _show_duration(seconds: float) -> float | str:
+    return "never" if seconds == NEVER else seconds
+
+
+_SIZE_TEXT = r"\d+(\.\d+)? ?([kKMGT]i?B?|B)?"
+
+Text = Annotated[str, Field(min_length=1)]
+Whole = Annotated[int, Strict()]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Flag = Annotated[bool, Strict()]
+Expression = Annotated[str, AfterValidator(check_expression), Field(min_length=1)]
+
+Size = Annotated[
+    int,
+    Strict(),
+    Field(ge=0, le=LARGEST),
+    BeforeValidator(parse_size),
+    WithJsonSchema({"type": ["integer", "string"], "minimum": 0, "pattern": f"^{_SIZE_TEXT}$"}),
+]
+Duration = Annotated[
+    float,
+    Strict(),
+    Field(ge=0),
+    BeforeValidator(parse_duration),
+    PlainSerializer(_show_duration, return_type=float | str, when_used="json"),
+    WithJsonSchema(
+        {
+            "type": ["number", "string"],
+            "minimum": 0,
+            "pattern": r"^(never|(\d+(\.\d+)?(ms|s|m|h|d))+)$",
+        }
+    ),
+]
+Share = Annotated[
+    str | Whole,
+    BeforeValidator(parse_share),
+    AfterValidator(_not_negative),
+    WithJsonSchema(
+        {
+            "type": ["integer", "string"],
+            "minimum": 0,
+            "pattern": rf"^((100|[1-9]?\d)%|{_SIZE_TEXT})$",
+        }
+    ),
+]
+Layers = Annotated[
+    Literal["auto", "all"] | int | dict[str, int],
+    BeforeValidator(check_layers),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": ["auto", "all"]},
+                {"type": "integer", "minimum": 0, "maximum": _MOST_LAYERS},
+                {
+                    "type": "object",
+                    "minProperties": 1,
+                    "additionalProperties": False,
+                    "patternProperties": {r"^\d{1,2}$": {"type": "integer", "minimum": 0, "maximum": _MOST_LAYERS}},
+                },
+            ]
+        }
+    ),
+]
+Flash = Annotated[
+    Literal["auto", "on", "off"],
+    BeforeValidator(parse_flash),
+    WithJsonSchema({"enum": ["auto", "on", "off", True, False]}),
+]

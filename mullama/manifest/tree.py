@@ -1,0 +1,51 @@
+"""The resolved manifest as plain JSON values, and back: what is sent to a server, kept as a generation, compared.
+
+Defaults are written out, so that a version of mullama with another default shows as a change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mullama.errors import Place
+from mullama.manifest.checks import check
+from mullama.manifest.parse import judge
+from mullama.manifest.report import Report
+from mullama.manifest.spec import Block, Manifest
+
+
+def block_to_tree(block: Block) -> dict[str, Any]:
+    """The block with the manifest's own keys; fields that say nothing are left out, `never` stands for no end."""
+    return block.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def manifest_to_tree(manifest: Manifest) -> dict[str, Any]:
+    """What `parse_resolved` reads back as an equal manifest."""
+    return block_to_tree(manifest)
+
+
+def parse_resolved(tree: Mapping[str, Any]) -> Manifest:
+    """The manifest of such a tree; `ManifestError`, without places, for anything else."""
+    report = Report()
+    if tree.get("mullama") != "v1":
+        report.add("mullama", None, "this is no resolved manifest of version v1")
+    unknown = [key for key in tree if key not in Manifest.model_fields]
+    for key in unknown:
+        report.add(str(key)[:80], None, "no such field in a resolved manifest")
+    draft = judge({key: value for key, value in tree.items() if key not in unknown}, _nowhere, report)
+    check(draft, lambda path, message, hint: report.add(path, None, message, hint), lambda *_: None)
+    report.check()
+    return draft.manifest
+
+
+def _nowhere(path: str) -> Place | None:
+    return None
+
+
+def revision(block: Block) -> str:
+    """64 hex digits that change exactly when the meaning of the block does."""
+    text = json.dumps(block_to_tree(block), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
