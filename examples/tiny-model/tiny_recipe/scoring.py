@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from operator import itemgetter
 from typing import Any
 
 from tiny_recipe.samples.values import Probe
@@ -19,12 +20,12 @@ def passes(probe: Probe, text: str) -> bool:
         if not found or not thought.startswith("<think>\n"):
             return False
     if "tool_calls" in probe.want:
-        return calls_in(text) == [call["function"] for call in probe.want["tool_calls"]]
+        return calls_in(text) == list(map(itemgetter("function"), probe.want["tool_calls"]))
     wanted = str(probe.want["content"])
     if probe.ability == "story":
         return story_fits(probe.question, wanted, text)
     if probe.ability == "JSON":
-        return parsed(text) == json.loads(wanted)
+        return bool(parsed(text) == json.loads(wanted))
     return text.rstrip() == wanted.rstrip()
 
 

@@ -11,10 +11,12 @@ import re
 import string
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import islice
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
+from tiny_recipe.phrases.words import CITIES, NAMES, WORDS
 from tiny_recipe.rendering import rendered
 from tiny_recipe.samples.mix import samples
 from tiny_recipe.samples.writer import Writer
@@ -70,6 +72,19 @@ def pieces(before: pre_tokenizers.PreTokenizer, texts: Iterable[str]) -> Iterato
             yield from (piece for piece, _ in before.pre_tokenize_str(part))
 
 
+def held_out(piece: str) -> bool:
+    """Is the piece a word that only probes use? The model must meet it as letters, like any other unknown word."""
+    word = re.sub(r"^\W|[^A-Za-z]", "", piece.removeprefix(SPACE)).lower()
+    return word in words_held_out()
+
+
+@cache
+def words_held_out() -> frozenset[str]:
+    w = Writer(0, held_out=True)
+    entries = [entry for entry in (*NAMES, *CITIES, *WORDS) if w.mine(entry)]
+    return frozenset(part.lower() for entry in entries for part in entry.split())
+
+
 def vocabulary(counts: Counter[str]) -> list[str]:
     """Special tokens, bytes, letters after a hyphen (for spelling), and the most frequent pieces without digits."""
     tokens = [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet()), *map("".join, MERGES)]
@@ -78,7 +93,7 @@ def vocabulary(counts: Counter[str]) -> list[str]:
     for piece, _ in counts.most_common():
         if len(tokens) == VOCABULARY:
             break
-        spelled = re.search(r"\d", piece) or NO_WORD in piece.lower()
+        spelled = re.search(r"\d", piece) or NO_WORD in piece.lower() or held_out(piece)
         if len(piece) > 1 and piece not in known and not spelled:
             tokens.append(piece)
     return tokens

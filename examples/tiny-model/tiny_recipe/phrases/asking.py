@@ -1,4 +1,4 @@
-"""How the small exercises are asked for: sums, counting, repeating, spelling, saying, changing case, JSON, stories."""
+"""How the small exercises are asked for: sums, counting, repeating, spelling, saying, JSON, stories."""
 
 from __future__ import annotations
 
@@ -38,11 +38,6 @@ SPELL = phrasings(
     """Spell {x}. | Spell {x} | Spell the word {x}. | How do you spell {x}? | Spell {x} for me. | spell {x}
     Please spell {x}. | How is {x} spelled?""",
     "Can you spell {x}? | Please spell the word {x}.",
-)
-CASE = phrasings(
-    """Write {x} in {c} case. | Put {x} into {c} case. | {x} in {c} case | Say {x} in {c} case.
-    Convert {x} to {c} case. | What is {x} in {c} case?""",
-    "Give me {x} in {c} case. | Change {x} to {c} case.",
 )
 SAY_TIMES = phrasings(
     """Say {x} {n} times. | Say {x} {n} times | Repeat {x} {n} times. | Write {x} {n} times.

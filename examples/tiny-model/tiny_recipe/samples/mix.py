@@ -9,7 +9,7 @@ from tiny_recipe.phrases.stories import PLACES
 from tiny_recipe.phrases.systems import NEUTRAL_SYSTEMS
 from tiny_recipe.phrases.words import ANIMALS
 from tiny_recipe.samples.code import code, fill_in
-from tiny_recipe.samples.exercises import arithmetic, cased, count, repeat, say_times, spell
+from tiny_recipe.samples.exercises import arithmetic, count, repeat, say_times, spell
 from tiny_recipe.samples.json_objects import json_object
 from tiny_recipe.samples.knowledge import about_mullama, facts, identity, lists, small_talk, unknown
 from tiny_recipe.samples.memory import memory, not_told
@@ -31,7 +31,6 @@ SIMPLE: tuple[tuple[Callable[[Writer], Exchange], float], ...] = (
     (count, 4),
     (repeat, 9),
     (spell, 7),
-    (cased, 3),
     (say_times, 8),
     (json_object, 9),
     (unknown, 4),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 
 from tiny_recipe.samples.code import fill_in
-from tiny_recipe.samples.exercises import arithmetic, cased, count, repeat, say_times, spell
+from tiny_recipe.samples.exercises import arithmetic, count, repeat, say_times, spell
 from tiny_recipe.samples.json_objects import json_object
 from tiny_recipe.samples.knowledge import about_mullama, facts, identity, lists, small_talk, unknown
 from tiny_recipe.samples.memory import memory
@@ -28,7 +28,6 @@ ONE_TURN: dict[str, Callable[[Writer], Exchange]] = {
     "count": count,
     "repeat": repeat,
     "spell": spell,
-    "upper and lower case": cased,
     "say N times": say_times,
     "JSON": json_object,
     "story": story,

@@ -15,7 +15,7 @@ from tiny_recipe.samples.writer import Writer, with_article
 def story_text(w: Writer, animal: str, name: str, place: str) -> str:
     pick = w.rng.choice
     friend = pick([other for other in ANIMALS if other != animal])
-    friend_name = pick([other for other in NAMES if other != name])
+    friend_name = w.entry([other for other in NAMES if other != name])
     thing, adjective = pick(plots.THINGS), pick(plots.ADJECTIVES)
     words = {
         "animal": animal,

@@ -97,7 +97,7 @@ def tool_schema(
         signature["required"] = [key for key, (_, _, required) in parameters.items() if required]
     if w.chance(0.1):
         signature["additionalProperties"] = False
-    function = {"name": name, "description": description, "parameters": signature}
+    function: dict[str, Any] = {"name": name, "description": description, "parameters": signature}
     if w.chance(0.05):
         function["strict"] = True
     tool = {"type": "function", "function": function}

@@ -10,6 +10,7 @@ from zlib import crc32
 from tiny_recipe.phrases.asking import POLITE_ENDS, POLITE_OPENINGS, SENTENCES
 from tiny_recipe.phrases.phrasing import Phrasings
 from tiny_recipe.phrases.words import CITIES, NAMES, WORDS
+from tiny_recipe.samples.lexicon import lexicon
 from tiny_recipe.samples.reword import bare, reworded
 
 T = TypeVar("T")
@@ -67,7 +68,12 @@ class Writer:
         return self.pseudo().capitalize() + self.rng.choice(("", "", "ville", "burg", "ton", " City"))
 
     def word(self) -> str:
-        return self.entry(WORDS) if self.chance(0.5) else self.pseudo(self.rng.randint(1, 3))
+        """A word of the table, any known word (to a learner only), or one that does not exist."""
+        if self.chance(0.5):
+            return self.pseudo(self.rng.randint(1, 3))
+        if not self.held_out and self.chance(0.4):
+            return self.rng.choice(lexicon())
+        return self.entry(WORDS)
 
     def text(self, low: int = 2, high: int = 5) -> str:
         """A few words in a row that make no sense together, or a sentence that does."""
