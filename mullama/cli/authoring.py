@@ -39,9 +39,7 @@ def validate(call: Call) -> int:
 
 def config_options(parser: Parser) -> None:
     manifest_options(parser)
-    parser.add_argument(
-        "--format", choices=("yaml", "json"), default="yaml", help="how to print it (default: yaml)"
-    )
+    parser.add_argument("--format", choices=("yaml", "json"), default="yaml", help="how to print it (default: yaml)")
 
 
 def config(call: Call) -> int:

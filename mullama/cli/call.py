@@ -59,9 +59,7 @@ def server_options(parser: Parser) -> None:
         help="the server to ask: http://HOST:PORT, https://HOST or unix:PATH "
         "(default: MULLAMA_HOST, else the one that runs for the manifest)",
     )
-    parser.add_argument(
-        "--key-file", metavar="FILE", help="a file with the API key (default: MULLAMA_API_KEY)"
-    )
+    parser.add_argument("--key-file", metavar="FILE", help="a file with the API key (default: MULLAMA_API_KEY)")
 
 
 def json_option(parser: Parser) -> None:

@@ -182,9 +182,7 @@ class Client:
         import ssl
 
         context = ssl.create_default_context()
-        return http.client.HTTPSConnection(
-            where.host, where.port, timeout=_CONNECT_SECONDS, context=context
-        )
+        return http.client.HTTPSConnection(where.host, where.port, timeout=_CONNECT_SECONDS, context=context)
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:
         with _told(self.address):
@@ -226,9 +224,7 @@ def _tree(body: bytes) -> Any:
     try:
         return json.loads(body)
     except ValueError as error:
-        raise Unavailable(
-            "the answer is not JSON", hint="is it a mullama server that listens there?"
-        ) from error
+        raise Unavailable("the answer is not JSON", hint="is it a mullama server that listens there?") from error
 
 
 def _object(line: bytes) -> dict[str, Any]:

@@ -38,9 +38,7 @@ def diff_options(parser: Parser) -> None:
         metavar="GITREF",
         help="compare with the manifest at a git revision; asks no server and no network",
     )
-    parser.add_argument(
-        "--format", choices=FORMATS, default="text", help="how to print the plan (default: text)"
-    )
+    parser.add_argument("--format", choices=FORMATS, default="text", help="how to print the plan (default: text)")
     parser.add_argument(
         "--fail-on",
         type=grounds,
@@ -48,12 +46,8 @@ def diff_options(parser: Parser) -> None:
         metavar="LIST",
         help=f"exit with 2 only for these, of {','.join(GROUNDS)} (default: any step)",
     )
-    parser.add_argument(
-        "--exit-zero", action="store_true", help="exit with 0 also when there is something to do"
-    )
-    parser.add_argument(
-        "--out", metavar="FILE", help="save the plan, for `mullama apply --plan FILE`"
-    )
+    parser.add_argument("--exit-zero", action="store_true", help="exit with 0 also when there is something to do")
+    parser.add_argument("--out", metavar="FILE", help="save the plan, for `mullama apply --plan FILE`")
 
 
 def grounds(text: str) -> tuple[str, ...]:

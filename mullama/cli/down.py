@@ -17,9 +17,7 @@ def down_options(parser: Parser) -> None:
     server_options(parser)
     yes_option(parser)
     timeout_option(parser, "2m")
-    parser.add_argument(
-        "--force", action="store_true", help="end a server that does not stop within the time limit"
-    )
+    parser.add_argument("--force", action="store_true", help="end a server that does not stop within the time limit")
 
 
 def down(call: Call) -> int:

@@ -68,9 +68,7 @@ def undo_options(parser: Parser) -> None:
     yes_option(parser)
     json_option(parser)
     timeout_option(parser, "never")
-    parser.add_argument(
-        "--to", type=int, metavar="N", help="the generation to go back to (default: the one before)"
-    )
+    parser.add_argument("--to", type=int, metavar="N", help="the generation to go back to (default: the one before)")
 
 
 def undo(call: Call) -> int:
@@ -80,9 +78,7 @@ def undo(call: Call) -> int:
     where = f"generation {options.to}" if options.to is not None else "the generation before"
     if not options.yes:
         if not call.terminal.interactive:
-            raise Refused(
-                "undo may unload models, and nobody can be asked here", hint="--yes does it"
-            )
+            raise Refused("undo may unload models, and nobody can be asked here", hint="--yes does it")
         if not call.terminal.confirm(f"Go back to {where}?"):
             call.terminal.note("nothing was changed")
             return REFUSED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,7 @@ def logs(call: Call) -> int:
     records = _records(call)
     path = records.log_path
     if not path.exists():
-        raise NotFound(
-            f"there is no log at {path}", hint="only a server that apply started keeps one"
-        )
+        raise NotFound(f"there is no log at {path}", hint="only a server that apply started keeps one")
     with path.open("rb") as file:
         for line in _tail(path, call.options.lines):
             call.terminal.raw(line.decode("utf-8", "replace"))
@@ -94,9 +93,9 @@ def events(call: Call) -> int:
     return DONE
 
 
-def _line(event: dict[str, Any]) -> str:
-    """`12:03:04 step chat ready`: the time, the event, and its facts in words."""
+def _line(event: Mapping[str, Any]) -> str:
+    """`12:03:04 model chat: ready`: the time, the kind, its subject and what was said."""
     when = event.get("when")
     clock = time.strftime("%H:%M:%S", time.localtime(when)) if isinstance(when, (int, float)) else ""
-    facts = [str(event[key]) for key in ("phase", "model", "state", "message") if event.get(key)]
-    return " ".join(part for part in (clock, str(event.get("event", "event")), *facts) if part)
+    head = " ".join(str(part) for part in (clock, event.get("kind"), event.get("subject")) if part)
+    return f"{head}: {event['message']}" if event.get("message") else head

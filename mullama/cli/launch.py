@@ -46,9 +46,7 @@ def start(records: Records, arguments: Sequence[str], *, within: float = START_S
         time.sleep(0.02)
     child.kill()
     child.wait()
-    raise TimedOut(
-        f"the server did not answer within {within:g} s", hint=f"its log is {records.log_path}"
-    )
+    raise TimedOut(f"the server did not answer within {within:g} s", hint=f"its log is {records.log_path}")
 
 
 def stop(server: Server, *, within: float, force: bool) -> None:

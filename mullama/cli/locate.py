@@ -54,9 +54,7 @@ def load_manifest(call: Call) -> LoadedManifest:
     profiles = tuple(call.options.profile)
     if call.options.file == "-":
         text = call.terminal.source.read()
-        loaded = load_text(
-            text, name="<stdin>", base_dir=call.folder, profiles=profiles, env=call.env
-        )
+        loaded = load_text(text, name="<stdin>", base_dir=call.folder, profiles=profiles, env=call.env)
     else:
         loaded = load(manifest_path(call), profiles=profiles, env=call.env)
     for warning in loaded.warnings:

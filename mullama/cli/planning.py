@@ -49,11 +49,9 @@ def _plan_here(call: Call, loaded: LoadedManifest) -> Plan:
 
 def plan_between(base: LoadedManifest, wish: LoadedManifest) -> Plan:
     """What differs between two revisions of the manifest; needs no machine and no network."""
-    from mullama.manifest.tree import manifest_revision
+    from mullama.manifest.tree import revision
     from mullama.plan.make import make_plan
     from mullama.plan.observed import Applied, Observed
 
-    applied = Applied(
-        generation=0, revision=manifest_revision(base.manifest), manifest=base.manifest
-    )
+    applied = Applied(generation=0, revision=revision(base.manifest), manifest=base.manifest)
     return make_plan(wish.manifest, Observed(applied=applied, live={}), wish.places)

@@ -16,9 +16,7 @@ def run_options(parser: Parser) -> None:
     manifest_options(parser)
     server_options(parser)
     parser.add_argument("model", help="a model or a route of the manifest")
-    parser.add_argument(
-        "prompt", nargs="*", help="what to ask; - or nothing reads standard input"
-    )
+    parser.add_argument("prompt", nargs="*", help="what to ask; - or nothing reads standard input")
     parser.add_argument("--system", metavar="TEXT", help="a system prompt instead of the manifest's")
     parser.add_argument("-n", "--max-tokens", type=int, metavar="N", help="at most so many tokens")
     parser.add_argument("-t", "--temperature", type=float, metavar="T", help="0 always takes the likeliest token")

@@ -57,8 +57,7 @@ def _show(call: Call, tree: Mapping[str, Any]) -> None:
 def _conditions(conditions: Any, subject: str = "") -> list[str]:
     """The conditions that a person must know of: what should be true and is not, what should not be and is."""
     return [
-        f"! {subject + ' ' if subject else ''}{c['type']}={c['status']} {c.get('reason', '')}: "
-        f"{c.get('message', '')}"
+        f"! {subject + ' ' if subject else ''}{c['type']}={c['status']} {c.get('reason', '')}: {c.get('message', '')}"
         for c in conditions
         if _is_bad(c)
     ]
@@ -212,7 +211,4 @@ class Goal:
             return True
         if self._wanted == "loaded" and model["state"] == "ready":
             return True
-        return any(
-            c["type"].casefold() == self._wanted and _truth(c["status"])
-            for c in model.get("conditions") or ()
-        )
+        return any(c["type"].casefold() == self._wanted and _truth(c["status"]) for c in model.get("conditions") or ())

@@ -20,9 +20,7 @@ class Terminal:
     interactive: a person can be asked. coloured: stdout may hold ANSI codes. Neither is true of a pipe or a file.
     """
 
-    def __init__(
-        self, source: TextIO, out: TextIO, err: TextIO, env: Mapping[str, str]
-    ) -> None:
+    def __init__(self, source: TextIO, out: TextIO, err: TextIO, env: Mapping[str, str]) -> None:
         self.source = source
         self.out = out
         self.err = err

@@ -56,9 +56,7 @@ class View:
     def following(self) -> Iterator[Callable[[Mapping[str, Any], Progress, Progress], None]]:
         """A region at the foot of the screen that redraws itself; what is yielded tells it of each event."""
         region = _Region()
-        live = Live(
-            get_renderable=region.draw, console=self._console, refresh_per_second=8, transient=True
-        )
+        live = Live(get_renderable=region.draw, console=self._console, refresh_per_second=8, transient=True)
 
         def tell(event: Mapping[str, Any], before: Progress, after: Progress) -> None:
             del event
@@ -112,7 +110,5 @@ def _downloads(downloads: Sequence[Download]) -> Table:
 def _models(models: Mapping[str, ModelState]) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     for name, state in models.items():
-        table.add_row(
-            Text("◌", style="blue"), Text(printable(name)), Text(state.state), Text(printable(state.message))
-        )
+        table.add_row(Text("◌", style="blue"), Text(printable(name)), Text(state.state), Text(printable(state.message)))
     return table

@@ -48,7 +48,7 @@ def _scalar(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     if isinstance(value, float) and "e" in text and "." not in text:
         return text.replace("e", ".0e")  # YAML 1.1 knows no number without a point that has an exponent
-    return text if text.isprintable() else json.dumps(value)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)
 
 
 def _reserved(text: str) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
 from mullama.errors import Place
-from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step
+from mullama.plan.steps import Action, Cause, FieldChange, Plan, Step
 
 MARKDOWN_LIMIT = 60_000
 _VALUE_LIMIT = 40

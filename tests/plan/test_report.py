@@ -166,9 +166,7 @@ def test_markdown_of_text_from_a_manifest_stays_text() -> None:
 
 
 def test_long_markdown_is_cut_with_a_note_and_closes_what_it_opened() -> None:
-    changes = tuple(
-        FieldChange(path=f"parameters.p{i}", before=0, after=1, cost=Cost.LIVE) for i in range(20)
-    )
+    changes = tuple(FieldChange(path=f"parameters.p{i}", before=0, after=1, cost=Cost.LIVE) for i in range(20))
     many = plan(*(step(f"model-{i}", Action.UPDATE, changes=changes) for i in range(200)))
     text = report.markdown(many, "s")
     assert len(text) <= report.MARKDOWN_LIMIT
@@ -181,8 +179,7 @@ def test_annotations_name_file_line_and_column() -> None:
     change = FieldChange(path="system", before="a", after="50%\nmore", cost=Cost.LIVE)
     found = report.github(plan(step("a:b", Action.UPDATE, changes=(change,), place=here)))
     assert found == (
-        "::notice file=mullama.yaml,line=7,col=5,title=mullama%3A update a%3Ab::"
-        'system a -> "50%25\\nmore"',
+        '::notice file=mullama.yaml,line=7,col=5,title=mullama%3A update a%3Ab::system a -> "50%25\\nmore"',
     )
 
 

@@ -1,0 +1,204 @@
+"""The composition root: the only place that chooses concrete stores, sources, engines and dialects."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mullama
+from mullama.errors import Conflict, MullamaError
+from mullama.plan.observed import Observed
+from mullama.reconcile.files import Files
+from mullama.reconcile.observe import observe
+from mullama.store.records import Records, ServerRecord
+
+if TYPE_CHECKING:
+    from mullama.manifest.load import LoadedManifest
+    from mullama.manifest.spec import Manifest
+    from mullama.runtime.base import Origin
+
+DRAIN_SECONDS = 30.0
+
+
+def observe_here(wish: Manifest, records: Records, env: Mapping[str, str]) -> Observed:
+    """Facts for a plan where no server runs."""
+    return observe(wish, records, Files.here(env))
+
+
+def run_server(
+    loaded: LoadedManifest, *, origin: Mapping[str, Any], records: Records, env: Mapping[str, str], held: bool
+) -> int:
+    """Serve until stopped; the exit code. `held` waits for the first manifest on the control socket."""
+    from mullama.runtime.base import Origin
+
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    source = Origin(path=origin["path"], profiles=tuple(origin["profiles"]), digest=origin["digest"])
+    if (running := records.server()) is not None:
+        raise Conflict(
+            f"a server for this address runs already (pid {running.pid})", hint="mullama down stops it"
+        )
+    with records.lock("serve", name="serving.lock"):
+        return asyncio.run(_serve(loaded, source, records, env, held=held))
+
+
+async def _serve(
+    loaded: LoadedManifest, origin: Origin, records: Records, env: Mapping[str, str], *, held: bool
+) -> int:
+    from mullama.dialects import DIALECTS
+    from mullama.manifest.tree import block_to_tree
+    from mullama.runtime.base import ApplyOptions
+    from mullama.server.app import create_app
+    from mullama.server.listen import HttpServer
+
+    process = _Process.make(records, env, HttpServer())
+    app = create_app(process.service, process.operator, DIALECTS)
+    control = control_path(records, env)
+    try:
+        await process.http.start(app, (), control)
+        _announce(records, process, control, origin)
+        process.follower.start()
+        code = 0
+        if not held:
+            tree = block_to_tree(loaded.manifest)
+            async for line in process.reconciler.apply(tree, origin, ApplyOptions(trigger="start")):
+                code = _told(line, code)
+            _announce(records, process, control, origin)
+        if process.reconciler.snapshot.generation or held:
+            await process.wait(lambda: _announce(records, process, control, process.reconciler.origin))
+        return code if not process.reconciler.snapshot.generation else 0
+    finally:
+        records.withdraw(os.getpid())
+        await process.close()
+
+
+def _told(line: Mapping[str, Any], code: int) -> int:
+    """Write one line of progress to the log; the exit code so far."""
+    if line["event"] == "step":
+        logging.info("%s: %s %s", line["model"], line["state"], line["message"])
+    elif line["event"] == "warning":
+        logging.warning("%s", line["message"])
+    elif line["event"] == "result":
+        logging.info("%s", line["message"])
+        return int(line["exit"])
+    return code
+
+
+@dataclass(slots=True, kw_only=True)
+class _Process:
+    """Everything that one server process is made of."""
+
+    http: Any
+    reconciler: Any
+    follower: Any
+    service: Any
+    operator: Any
+    pool: Any
+    stopping: asyncio.Event
+    hurry: asyncio.Event
+
+    @classmethod
+    def make(cls, records: Records, env: Mapping[str, str], http: Any) -> _Process:
+        from mullama.runtime.follow import Follower
+        from mullama.runtime.journal import Journal
+        from mullama.runtime.operator import StackOperator
+        from mullama.runtime.pool import Attempts, Pool
+        from mullama.runtime.reload import Reconciler
+        from mullama.runtime.service import ModelService
+        from mullama.runtime.stats import Stats
+
+        journal, stats = Journal(), Stats()
+        attempts = Attempts(counts=records.attempts(), save=records.note_attempts)
+        pool = Pool(journal.note, attempts)
+        reconciler = Reconciler(
+            records=records, pool=pool, files=Files.here(env), listeners=http, env=env, journal=journal, stats=stats
+        )
+        follower = Follower(reconciler, env)
+        stopping = asyncio.Event()
+        return cls(
+            http=http,
+            reconciler=reconciler,
+            follower=follower,
+            service=ModelService(reconciler, pool, stats),
+            operator=StackOperator(reconciler, pool, follower.reload, stopping.set),
+            pool=pool,
+            stopping=stopping,
+            hurry=asyncio.Event(),
+        )
+
+    async def wait(self, changed: Callable[[], None]) -> None:
+        """Until a signal or an administrator asks for the end. SIGHUP reads the manifest again."""
+        loop = asyncio.get_running_loop()
+        reloads: set[asyncio.Task[Any]] = set()
+
+        def end() -> None:
+            (self.hurry if self.stopping.is_set() else self.stopping).set()
+
+        def reload() -> None:
+            task = loop.create_task(self._reload())
+            reloads.add(task)
+            task.add_done_callback(reloads.discard)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, end)
+        loop.add_signal_handler(signal.SIGHUP, reload)
+        listening = self.reconciler.listening
+        while not self.stopping.is_set():
+            try:
+                async with asyncio.timeout(0.5):
+                    await self.stopping.wait()
+            except TimeoutError:
+                if self.reconciler.listening != listening:
+                    listening = self.reconciler.listening
+                    changed()
+
+    async def _reload(self) -> None:
+        try:
+            await self.operator.reload("SIGHUP")
+        except MullamaError as error:
+            self.reconciler.invalid(error)
+
+    async def close(self) -> None:
+        """Drain, unload, end; a second signal makes it quick."""
+        await self.follower.close()
+        drain = asyncio.create_task(self.http.stop(DRAIN_SECONDS))
+        hurry = asyncio.create_task(self.hurry.wait())
+        await asyncio.wait({drain, hurry}, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if not drain.done():
+            await self.http.stop(0)
+            drain.cancel()
+        await asyncio.gather(drain, return_exceptions=True)
+        await self.reconciler.stop()
+
+
+def control_path(records: Records, env: Mapping[str, str]) -> str:
+    """Where the control socket of an instance is: short enough for the system, private to the user."""
+    runtime = env.get("XDG_RUNTIME_DIR")
+    base = Path(runtime) if runtime and Path(runtime).is_dir() else Path(tempfile.gettempdir())
+    folder = base / (f"mullama-{os.getuid()}" if hasattr(os, "getuid") else "mullama")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise Conflict(f"{folder} belongs to somebody else", hint="set XDG_RUNTIME_DIR to a folder of your own")
+    return str(folder / f"{records.key}.sock")
+
+
+def _announce(records: Records, process: _Process, control: str, origin: Origin) -> None:
+    records.announce(
+        ServerRecord(
+            pid=os.getpid(),
+            started=time.time(),
+            listen=process.http.listening,
+            control=control,
+            manifest=origin.path,
+            version=mullama.__version__,
+        )
+    )

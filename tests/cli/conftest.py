@@ -1,0 +1,65 @@
+"""What the tests of the terminal share: a small real server, and command lines run in this process."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from mullama.cli.client import Address
+from mullama.cli.main import main
+from mullama.cli.terminal import Terminal
+from tests.cli.tinyserver import TinyServer, UnixServer, handler, serving
+
+
+@pytest.fixture
+def tiny() -> Iterator[TinyServer]:
+    server = TinyServer(Address(port=0))
+    http = ThreadingHTTPServer(("127.0.0.1", 0), handler(server))
+    server.address = Address(port=http.server_address[1])
+    yield from (server for _ in serving(http))
+
+
+@pytest.fixture
+def tiny_unix(tmp_path: Path) -> Iterator[TinyServer]:
+    server = TinyServer(Address(path=str(tmp_path / "s.sock")))
+    unix = UnixServer(str(tmp_path / "s.sock"), handler(server))
+    yield from (server for _ in serving(unix))
+
+
+class Screen(io.StringIO):
+    """A stream that says that it is a terminal, or that it is none."""
+
+    def __init__(self, text: str = "", *, tty: bool = False) -> None:
+        super().__init__(text)
+        self._tty = tty
+
+    def isatty(self) -> bool:
+        return self._tty
+
+
+@dataclass
+class Ran:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Ran]:
+    """Runs one command line in this process, in an empty folder, with a state folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("MULLAMA_HOST", "MULLAMA_API_KEY", "MULLAMA_DEBUG", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MULLAMA_STATE_DIR", str(tmp_path / "state"))
+
+    def run(*arguments: str, stdin: str = "", tty: bool = False) -> Ran:
+        out, err = Screen(tty=tty), Screen(tty=tty)
+        terminal = Terminal(Screen(stdin, tty=tty), out, err, {})
+        return Ran(main(arguments, terminal), out.getvalue(), err.getvalue())
+
+    return run

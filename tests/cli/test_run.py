@@ -1,0 +1,86 @@
+"""`mullama run` against a server that answers from a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from tests.cli.conftest import Ran
+from tests.cli.tinyserver import Answer, TinyServer
+
+Run = Callable[..., Ran]
+
+LAST = {
+    "model": "m",
+    "message": {"role": "assistant", "content": ""},
+    "done": True,
+    "done_reason": "stop",
+    "prompt_eval_count": 5,
+    "eval_count": 4,
+    "eval_duration": 500_000_000,
+}
+
+
+def pieces(*lines: object) -> Answer:
+    return Answer(pieces=tuple(json.dumps(line).encode() + b"\n" for line in lines))
+
+
+def part(text: str) -> dict[str, object]:
+    return {"model": "m", "message": {"role": "assistant", "content": text}, "done": False}
+
+
+def test_the_answer_is_printed_as_it_comes(run: Run, tiny: TinyServer) -> None:
+    tiny.answers["POST /api/chat"] = pieces(part("Par"), part("is"), LAST)
+    ran = run("run", "m", "What", "is", "it?", "--host", tiny.url, "-t", "0", "-n", "7", "--system", "Short.")
+    assert (ran.code, ran.out, ran.err) == (0, "Paris\n", "")
+    assert tiny.asked[0].body == {
+        "model": "m",
+        "messages": [{"role": "system", "content": "Short."}, {"role": "user", "content": "What is it?"}],
+        "stream": True,
+        "options": {"num_predict": 7, "temperature": 0.0},
+    }
+
+
+def test_the_prompt_may_come_from_standard_input(run: Run, tiny: TinyServer) -> None:
+    tiny.answers["POST /api/chat"] = pieces(LAST)
+    run("run", "m", "--host", tiny.url, stdin="from a pipe")
+    run("run", "m", "-", "--host", tiny.url, stdin="dash")
+    assert [a.body["messages"][0]["content"] for a in tiny.asked] == ["from a pipe", "dash"]
+
+
+def test_a_terminal_without_a_prompt_is_told_so(run: Run, tiny: TinyServer) -> None:
+    assert run("run", "m", "--host", tiny.url, tty=True).code == 4
+
+
+def test_stats_go_to_stderr(run: Run, tiny: TinyServer) -> None:
+    tiny.answers["POST /api/chat"] = pieces(part("Paris"), LAST)
+    ran = run("run", "m", "q", "--stats", "--host", tiny.url)
+    assert ran.out == "Paris\n"
+    assert ran.err == "5 prompt tokens, 4 tokens in 0.50 s, 8.0 tokens/s (stop)\n"
+
+
+def test_json_is_one_object(run: Run, tiny: TinyServer) -> None:
+    tiny.answers["POST /api/chat"] = pieces(part("Pa"), part("ris"), LAST)
+    tree = json.loads(run("run", "m", "q", "--json", "--host", tiny.url).out)
+    assert tree["content"] == "Paris"
+    assert tree["tokens"] == 4
+
+
+def test_an_answer_that_breaks_off_is_an_error(run: Run, tiny: TinyServer) -> None:
+    tiny.answers["POST /api/chat"] = pieces(part("Par"))
+    assert run("run", "m", "q", "--host", tiny.url).code == 11
+    tiny.answers["POST /api/chat"] = pieces(part("Par"), {"error": "the worker died"})
+    ran = run("run", "m", "q", "--host", tiny.url)
+    assert (ran.code, ran.out, ran.err) == (1, "Par", "error: the answer broke off: the worker died\n")
+
+
+def test_a_model_that_is_not_there_is_not_found(run: Run, tiny: TinyServer) -> None:
+    tiny.answers["POST /api/chat"] = Answer({"error": "model 'x' not found"}, 404)
+    ran = run("run", "x", "q", "--host", tiny.url)
+    assert (ran.code, ran.err) == (3, "error: model 'x' not found\n")
+
+
+def test_an_answer_cannot_act_on_a_terminal_but_stays_whole_in_a_pipe(run: Run, tiny: TinyServer) -> None:
+    tiny.answers["POST /api/chat"] = pieces(part("\x1b]0;x\x07\tok\n"), LAST)
+    assert run("run", "m", "q", "--host", tiny.url, tty=True).out == "\\x1b]0;x\\x07\tok\n\n"
+    assert run("run", "m", "q", "--host", tiny.url).out == "\x1b]0;x\x07\tok\n\n"

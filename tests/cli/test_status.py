@@ -1,0 +1,149 @@
+"""status, ps and wait against a server that answers from a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Ran
+from tests.cli.tinyserver import Answer, Asked, TinyServer
+
+Run = Callable[..., Ran]
+
+STATUS: dict[str, Any] = {
+    "format": "mullama.status/1",
+    "version": "0.1.0",
+    "pid": 7,
+    "uptime": 125.0,
+    "generation": 12,
+    "revision": "abc",
+    "state": "ready",
+    "origin": {"path": "/srv/mullama.yaml", "profiles": ["cpu"], "digest": "d"},
+    "listen": ["127.0.0.1:11434"],
+    "conditions": [{"type": "ConfigValid", "status": True, "reason": "Valid", "message": "", "since": 0}],
+    "models": [
+        {
+            "name": "chat",
+            "state": "ready",
+            "memory": 2 * 2**30,
+            "context_size": 8192,
+            "active": 1,
+            "waiting": 0,
+            "source": "hf:a/b:Q8_0",
+            "expires": None,
+            "conditions": [{"type": "Loaded", "status": True, "reason": "", "message": ""}],
+        },
+        {"name": "big", "state": "idle", "memory": 0, "source": "./b.gguf", "conditions": []},
+    ],
+    "routes": {"default": "chat"},
+}
+
+BROKEN = STATUS | {
+    "state": "degraded",
+    "conditions": [
+        {
+            "type": "ConfigValid",
+            "status": False,
+            "reason": "ParseError",
+            "message": "/srv/mullama.yaml:7:3: a list is not closed",
+            "since": 0,
+        }
+    ],
+}
+
+
+def test_status_shows_server_manifest_models_and_routes(run: Run, tiny: TinyServer) -> None:
+    tiny.answers["GET /api/v1/status"] = Answer(STATUS)
+    ran = run("status", "--host", tiny.url)
+    assert ran.code == 0
+    assert ran.out.splitlines() == [
+        "mullama 0.1.0, pid 7, up 2 m, generation 12: ready",
+        "manifest  /srv/mullama.yaml --profile cpu",
+        "listens   127.0.0.1:11434",
+        "",
+        "MODEL  STATE  MEMORY  CONTEXT  ACTIVE  WAITING  FROM",
+        "chat   ready  2 GiB   8192     1       0        hf:a/b:Q8_0",
+        "big    idle   -       -        0       0        ./b.gguf",
+        "",
+        "routes    default -> chat",
+    ]
+
+
+def test_status_names_the_line_of_a_broken_edit_and_exits_with_8(run: Run, tiny: TinyServer) -> None:
+    tiny.answers["GET /api/v1/status"] = Answer(BROKEN)
+    ran = run("status", "--host", tiny.url)
+    assert ran.code == 8
+    assert "! ConfigValid=False ParseError: /srv/mullama.yaml:7:3: a list is not closed" in ran.out
+
+
+def test_status_in_json_is_what_the_server_told(run: Run, tiny: TinyServer) -> None:
+    tiny.answers["GET /api/v1/status"] = Answer(STATUS)
+    assert json.loads(run("--host", tiny.url, "status", "--json").out) == STATUS
+
+
+def test_ps_lists_what_holds_memory(run: Run, tiny: TinyServer) -> None:
+    tiny.answers["GET /api/v1/status"] = Answer(STATUS)
+    assert [line.split()[0] for line in run("ps", "--host", tiny.url).out.splitlines()] == ["NAME", "chat"]
+    assert "big" in run("ps", "--all", "--host", tiny.url).out
+
+
+def test_the_key_comes_from_a_file_or_the_environment(
+    run: Run, tiny: TinyServer, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.answers["GET /api/v1/status"] = Answer(STATUS)
+    (tmp_path / "key").write_text("from-file\n")
+    monkeypatch.setenv("MULLAMA_API_KEY", "from-env")
+    run("status", "--host", tiny.url, "--key-file", "key")
+    run("status", "--host", tiny.url)
+    assert [a.headers["Authorization"] for a in tiny.asked] == ["Bearer from-file", "Bearer from-env"]
+    (tmp_path / "key").write_text("two words\n")
+    assert run("status", "--host", tiny.url, "--key-file", "key").code == 4
+
+
+def test_mullama_host_names_the_server(run: Run, tiny: TinyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny.answers["GET /api/v1/status"] = Answer(STATUS)
+    monkeypatch.setenv("MULLAMA_HOST", tiny.url)
+    assert run("status").code == 0
+
+
+def loading(*answers: Answer) -> Callable[[Asked], Answer]:
+    following: Iterator[Answer] = iter(answers)
+    return lambda asked: next(following)
+
+
+def test_wait_returns_when_every_model_is_loaded(run: Run, tiny: TinyServer) -> None:
+    missing = Answer({"ready": False, "missing": ["chat"]}, 503)
+    tiny.answers["GET /readyz"] = loading(missing, missing, Answer({"ready": True}))
+    ran = run("wait", "--host", tiny.url)
+    assert (ran.code, ran.out) == (0, "ready holds\n")
+    assert len(tiny.asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("goal", "code"),
+    [
+        ("model/chat=ready", 0),
+        ("model/chat=Loaded", 0),
+        ("model/big=Loaded", 6),
+        ("model/none=Loaded", 6),
+        ("condition=ConfigValid", 0),
+        ("condition=Synced", 6),
+    ],
+)
+def test_wait_knows_models_and_conditions(run: Run, tiny: TinyServer, goal: str, code: int) -> None:
+    tiny.answers["GET /api/v1/status"] = Answer(STATUS)
+    assert run("wait", "--for", goal, "--timeout", "0", "--host", tiny.url).code == code
+
+
+def test_wait_says_what_is_missing_when_the_time_is_up(run: Run, tiny: TinyServer) -> None:
+    tiny.answers["GET /readyz"] = Answer({"ready": False, "missing": ["chat", "big"]}, 503)
+    ran = run("wait", "--timeout", "0", "--host", tiny.url)
+    assert ran.code == 6
+    assert ran.err.startswith("error: ready does not hold: not loaded: chat, big\n")
+
+
+def test_wait_without_any_server_ends_with_no_connection(run: Run) -> None:
+    assert run("wait", "--timeout", "0").code == 11
