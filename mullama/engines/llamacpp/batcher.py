@@ -1,0 +1,115 @@
+"""Which tokens go into the next decode: one turn of every running request, and a bounded slice of waiting prompts.
+
+Running requests come first, so that a long prompt never stalls their streams. Of the room that is left for prompts,
+the oldest gets half, so that it is sure to end; the other half goes to the shortest, so that a short question does
+not wait behind a long document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+LONGEST_STALL = 0.15  # seconds that prompts may add to a step of running requests
+SMALLEST_SLICE = 32  # tokens; smaller matrices waste more than they save
+FIRST_SLICE = 64  # tokens, while nothing was measured yet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Tokens that a request wants decoded: its prompt, or what was chosen and not yet decoded.
+
+    rows: how many of the last tokens need logits. each: every token needs them.
+    """
+
+    key: int
+    tokens: int
+    running: bool
+    rows: int = 1
+    each: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """The next `count` tokens of a request; the last `rows` of them get logits; `last` when none remain."""
+
+    key: int
+    count: int
+    rows: int
+    last: bool
+
+
+def plan(requests: Iterable[Waiting], *, room: int, rows: int, prompt_room: int) -> tuple[Slice, ...]:
+    """Slices for one decode, running requests first, oldest first; at most `room` tokens and `rows` logits."""
+    waiting = [r for r in requests if r.tokens]
+    chosen: list[Slice] = []
+    for request in (r for r in waiting if r.running):
+        part = _slice(request, room, rows)
+        if part:
+            chosen.append(part)
+            room, rows = room - part.count, rows - part.rows
+    prompts = [r for r in waiting if not r.running]
+    for request, share in _shares(prompts, min(room, prompt_room)):
+        part = _slice(request, share, rows)
+        if part:
+            chosen.append(part)
+            rows -= part.rows
+    return tuple(chosen)
+
+
+def _shares(prompts: Sequence[Waiting], room: int) -> list[tuple[Waiting, int]]:
+    """How many tokens of each prompt are wanted now, oldest first."""
+    if not prompts or room <= 0:
+        return []
+    oldest, others = prompts[0], sorted(prompts[1:], key=lambda r: r.tokens)
+    given = {oldest.key: min(oldest.tokens, (room + 1) // 2 if others else room)}
+    room -= given[oldest.key]
+    for request in others:
+        given[request.key] = min(request.tokens, room)
+        room -= given[request.key]
+    given[oldest.key] += min(room, oldest.tokens - given[oldest.key])
+    return [(r, given[r.key]) for r in prompts if given[r.key]]
+
+
+def _slice(request: Waiting, room: int, rows: int) -> Slice | None:
+    count = min(request.tokens, room)
+    if request.each:
+        count = min(count, rows)
+        wanted = count
+    else:
+        if count == request.tokens and request.rows > rows:
+            count -= request.rows
+        wanted = request.rows if count == request.tokens else 0
+    if count <= 0:
+        return None
+    return Slice(key=request.key, count=count, rows=wanted, last=count == request.tokens)
+
+
+class Pace:
+    """How many prompt tokens fit beside running requests without stalling them, from what steps took so far."""
+
+    def __init__(self) -> None:
+        self._step: float | None = None
+        self._token: float | None = None
+
+    def observe(self, *, running: int, prompt: int, seconds: float) -> None:
+        """A decode of so many tokens took so long."""
+        if prompt == 0:
+            self._step = _average(self._step, seconds)
+        elif prompt >= SMALLEST_SLICE // 2:
+            step = (self._step or 0.0) if running else 0.0
+            self._token = _average(self._token, max(seconds - step, 1e-6) / prompt)
+
+    def prompt_room(self, *, running: bool, room: int) -> int:
+        """Prompt tokens for the next decode: all that fit, or a slice while something runs."""
+        if not running:
+            return room
+        if self._token is None:
+            return min(FIRST_SLICE, room)
+        stall = max(LONGEST_STALL, self._step or 0.0)
+        tokens = int(stall / self._token) // SMALLEST_SLICE * SMALLEST_SLICE
+        return min(max(tokens, SMALLEST_SLICE), room)
+
+
+def _average(old: float | None, new: float) -> float:
+    return new if old is None else 0.8 * old + 0.2 * new

@@ -1,0 +1,235 @@
+"""One llama.cpp context: batches in, logits and vectors out, cells shared, cut, saved and restored."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import llama_cpp.llama_cpp as c
+import numpy as np
+from numpy.typing import NDArray
+
+from mullama.engines.base import ContextOptions
+from mullama.engines.llamacpp.binding.library import last_reason, log, sum_sizes
+from mullama.engines.llamacpp.binding.model import NativeAdapter, NativeModel
+from mullama.errors import EngineFailed, Refused
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int32]
+
+MAX_SEQUENCES = 256  # llama.cpp's LLAMA_MAX_SEQ
+DECODED, NO_CELLS, ABORTED = 0, 1, 2  # what `NativeContext.decode` returns
+
+_CACHE_TYPES = {
+    "f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30,
+}  # fmt: skip
+_FLASH = {"auto": -1, "off": 0, "on": 1}
+_POOLINGS = {"": -1, "none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
+_POOLING_NAMES = {number: name for name, number in _POOLINGS.items() if name}
+_ROPE_SCALINGS = {"": -1, "none": 0, "linear": 1, "yarn": 2}
+
+
+class NativeBatch:
+    """Up to `room` tokens for one decode, as arrays that numpy writes and llama.cpp reads."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.tokens: Ids = np.zeros(room, np.int32)
+        self.positions: Ids = np.zeros(room, np.int32)
+        self.outputs = np.zeros(room, np.int8)
+        self.sequences: Ids = np.zeros(room, np.int32)
+        self._counts: Ids = np.ones(room, np.int32)
+        base = self.sequences.ctypes.data
+        self._pointers = np.arange(base, base + 4 * room, 4, dtype=np.uint64)
+        self.count = 0
+        self._struct = c.llama_batch()
+        for name, array in (
+            ("token", self.tokens),
+            ("pos", self.positions),
+            ("n_seq_id", self._counts),
+            ("seq_id", self._pointers),
+            ("logits", self.outputs),
+        ):
+            kind = dict(c.llama_batch._fields_)[name]
+            setattr(self._struct, name, ctypes.cast(array.ctypes.data, kind))
+
+    def clear(self) -> None:
+        self.count = 0
+
+    def add(self, sequence: int, position: int, tokens: Sequence[int], outputs: int) -> None:
+        """Append tokens of one sequence; the last `outputs` of them get logits."""
+        start, end = self.count, self.count + len(tokens)
+        if end > self.room:
+            raise EngineFailed(f"a batch of {end} tokens, where {self.room} fit")
+        self.tokens[start:end] = tokens
+        self.positions[start:end] = range(position, position + len(tokens))
+        self.sequences[start:end] = sequence
+        self.outputs[start:end] = 0
+        self.outputs[end - outputs : end] = 1
+        self.count = end
+
+    def struct(self) -> Any:
+        self._struct.n_tokens = self.count
+        return self._struct
+
+
+class NativeContext:
+    """One llama.cpp context: its cells, its logits, and the byte that stops a decode."""
+
+    def __init__(
+        self,
+        model: NativeModel,
+        options: ContextOptions,
+        *,
+        cells: int,
+        sequences: int,
+        outputs: int,
+        threads: int,
+        threads_batch: int,
+    ) -> None:
+        params = c.llama_context_default_params()
+        params.n_ctx = cells
+        params.n_batch = options.batch
+        params.n_ubatch = options.ubatch
+        params.n_seq_max = sequences
+        params.n_outputs_max = 0 if options.embedding else outputs
+        params.n_outputs_max_per_seq = 0 if options.embedding else outputs
+        params.n_threads, params.n_threads_batch = threads, threads_batch
+        params.rope_scaling_type = _ROPE_SCALINGS[options.rope_scaling]
+        params.rope_freq_base = options.rope_freq_base
+        params.rope_freq_scale = options.rope_freq_scale
+        params.pooling_type = _POOLINGS[options.pooling]
+        params.flash_attn_type = _FLASH[options.flash]
+        params.type_k, params.type_v = _CACHE_TYPES[options.kv_k], _CACHE_TYPES[options.kv_v]
+        params.embeddings = options.embedding
+        params.swa_full = False
+        params.kv_unified = True
+        params.no_perf = True
+        log.errors.clear()
+        with log.recording() as lines:
+            handle = c.llama_init_from_model(model.handle, params)
+        if not handle:
+            raise Refused(f"llama.cpp cannot make a context of {cells} cells", hint=last_reason(lines))
+        self._handle: Any = handle
+        self.model = model
+        self.cells = int(c.llama_n_ctx(handle))
+        self.batch_size = int(c.llama_n_batch(handle))
+        self.ubatch_size = int(c.llama_n_ubatch(handle))
+        self.pooling = _POOLING_NAMES[int(c.llama_pooling_type(handle))]
+        self.kv_bytes = sum_sizes(lines, "KV buffer size") + sum_sizes(lines, "RS buffer size")
+        self.compute_bytes = sum_sizes(lines, "compute buffer size")
+        self.output_bytes = sum_sizes(lines, "output buffer size")
+        self._memory: Any = c.llama_get_memory(handle)
+        self.can_shift = bool(self._memory and c.llama_memory_can_shift(self._memory))
+        self._stop = ctypes.create_string_buffer(2)
+        c.llama_set_abort_callback(handle, _stop_reader(), ctypes.addressof(self._stop))
+        self._views: dict[tuple[int, int], Floats] = {}
+
+    @property
+    def handle(self) -> Any:
+        if self._handle is None:
+            raise EngineFailed("the context is closed")
+        return self._handle
+
+    def decode(self, batch: NativeBatch) -> int:
+        """DECODED, NO_CELLS (nothing was changed) or ABORTED (tokens of the batch may have cells)."""
+        status = int(c.llama_decode(self.handle, batch.struct()))
+        if status in (DECODED, NO_CELLS, ABORTED):
+            return status
+        raise EngineFailed(f"llama_decode failed with {status}", report=log.report())
+
+    def stop_decode(self) -> None:
+        """From any thread: the decode that runs now, or the next one, returns ABORTED."""
+        self._stop[0] = b"\x01"
+
+    def allow_decode(self) -> None:
+        self._stop[0] = b"\x00"
+
+    @property
+    def stopping(self) -> bool:
+        return bool(self._stop[0] != b"\x00")
+
+    def logits(self, rows: int) -> Floats:
+        """The last decode's logits, one row per output in batch order; valid until the next decode."""
+        return self._view(c.llama_get_logits(self.handle), rows, self.model.vocabulary)
+
+    def token_embeddings(self, rows: int) -> Floats:
+        """One vector per output of the last decode, in batch order, when nothing is pooled."""
+        return self._view(c.llama_get_embeddings(self.handle), rows, self.model.embedding_length)
+
+    def _view(self, pointer: Any, rows: int, columns: int) -> Floats:
+        if not pointer:
+            raise EngineFailed("llama.cpp has no output to give", report=log.report())
+        address = ctypes.addressof(pointer.contents)
+        view = self._views.get((address, rows))
+        if view is None:
+            if len(self._views) > 256:
+                self._views.clear()
+            view = np.ctypeslib.as_array(pointer, shape=(rows, columns))
+            self._views[address, rows] = view
+        return view
+
+    def sequence_embedding(self, sequence: int, length: int) -> Floats:
+        """The pooled vector (or rank scores) of one sequence, copied."""
+        pointer = c.llama_get_embeddings_seq(self.handle, sequence)
+        if not pointer:
+            raise EngineFailed("llama.cpp has no vector for the sequence", report=log.report())
+        return np.ctypeslib.as_array(pointer, shape=(length,)).copy()
+
+    def copy(self, source: int, target: int, end: int) -> None:
+        """Let `target` see the cells of `source` at positions below `end` (-1: all)."""
+        c.llama_memory_seq_cp(self._memory, source, target, -1, end)
+
+    def cut(self, sequence: int, start: int) -> bool:
+        """Forget a sequence from a position on; False where this kind of memory cannot."""
+        return bool(c.llama_memory_seq_rm(self._memory, sequence, start, -1))
+
+    def clear(self) -> None:
+        if self._memory:
+            c.llama_memory_clear(self._memory, True)
+
+    def last_position(self, sequence: int) -> int:
+        """The highest position with a cell, -1 when the sequence is empty."""
+        return int(c.llama_memory_seq_pos_max(self._memory, sequence))
+
+    def save(self, sequence: int) -> bytes:
+        size = c.llama_state_seq_get_size(self.handle, sequence)
+        buffer = (ctypes.c_uint8 * size)()
+        written = c.llama_state_seq_get_data(self.handle, buffer, size, sequence)
+        return bytes(memoryview(buffer)[:written])
+
+    def restore(self, sequence: int, state: bytes) -> bool:
+        """Whether llama.cpp took the state; when not, the sequence is empty."""
+        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
+        taken = c.llama_state_seq_set_data(self.handle, buffer, len(state), sequence)
+        if not taken:
+            self.cut(sequence, 0)
+        return bool(taken)
+
+    def set_threads(self, threads: int, threads_batch: int) -> None:
+        c.llama_set_n_threads(self.handle, threads, threads_batch)
+
+    def set_adapters(self, adapters: Sequence[tuple[NativeAdapter, float]]) -> None:
+        handles = (c.llama_adapter_lora_p_ctypes * len(adapters))(*(a.handle for a, _ in adapters))
+        scales = (ctypes.c_float * len(adapters))(*(s for _, s in adapters))
+        if c.llama_set_adapters_lora(self.handle, handles, len(adapters), scales):
+            raise EngineFailed("llama.cpp refused the adapters", report=log.report())
+
+    def close(self) -> None:
+        if self._handle is not None:
+            c.llama_free(self._handle)
+            self._handle = None
+            self._views.clear()
+
+
+@cache
+def _stop_reader() -> Any:
+    """A native function that tells whether a byte is set: the C library's `strlen`.
+
+    llama.cpp calls it after every node of its graph; a Python callback there would wait for the interpreter lock.
+    """
+    library = ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)
+    return ctypes.cast(library.strlen, c.ggml_abort_callback)

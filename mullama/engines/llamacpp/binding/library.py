@@ -1,0 +1,107 @@
+"""The library itself: started once, its log kept, its version, files and devices told."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import llama_cpp
+import llama_cpp.llama_cpp as c
+
+
+class _Log:
+    """What llama.cpp says: the last lines, and whole recordings while a file or context is opened."""
+
+    def __init__(self) -> None:
+        self.errors: deque[str] = deque(maxlen=40)
+        self._recordings: list[list[str]] = []
+        self._partial = ""
+        self.callback = c.llama_log_callback(self._take)
+
+    def _take(self, level: int, text: bytes, _user_data: object) -> None:
+        self._partial += text.decode("utf-8", "replace")
+        while "\n" in self._partial:
+            line, _, self._partial = self._partial.partition("\n")
+            for recording in self._recordings:
+                recording.append(line)
+            if level in (3, 4):  # warnings and errors
+                self.errors.append(line)
+
+    @contextmanager
+    def recording(self) -> Iterator[list[str]]:
+        lines: list[str] = []
+        self._recordings.append(lines)
+        try:
+            yield lines
+        finally:
+            self._recordings.remove(lines)
+
+    def report(self) -> str:
+        return "\n".join(self.errors)
+
+
+log = _Log()
+
+
+@cache
+def start() -> None:
+    """Prepare the library, once per process. An abort must not fork a debugger in a worker."""
+    os.environ.setdefault("GGML_NO_BACKTRACE", "1")
+    c.llama_log_set(log.callback, ctypes.c_void_p(0))
+    c.llama_backend_init()
+
+
+def version() -> str:
+    """The binding and the llama.cpp inside it."""
+    native = c._lib.llama_version
+    native.restype = ctypes.c_char_p
+    return f"llama-cpp-python {llama_cpp.__version__}, llama.cpp {native().decode()}"
+
+
+def libraries() -> tuple[Path, ...]:
+    """The native libraries of this installation, by name: what a self-test is about."""
+    return tuple(sorted({p.resolve() for p in Path(c._base_path).iterdir() if p.is_file()}))
+
+
+def system_info() -> str:
+    """The CPU features that the library was built with and found."""
+    return str(c.llama_print_system_info().decode())
+
+
+def device_names() -> tuple[str, ...]:
+    """Compute devices other than the CPU, in llama.cpp's order."""
+    lib = c._lib
+    lib.ggml_backend_dev_get.restype = ctypes.c_void_p
+    lib.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
+    lib.ggml_backend_dev_name.restype = ctypes.c_char_p
+    lib.ggml_backend_dev_name.argtypes = [ctypes.c_void_p]
+    lib.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
+    lib.ggml_backend_dev_count.restype = ctypes.c_size_t
+    devices = [lib.ggml_backend_dev_get(i) for i in range(lib.ggml_backend_dev_count())]
+    gpu_types = (1, 2)
+    return tuple(lib.ggml_backend_dev_name(d).decode() for d in devices if lib.ggml_backend_dev_type(d) in gpu_types)
+
+
+def sum_sizes(lines: Sequence[str], what: str) -> int:
+    """The bytes that llama.cpp reported as `<device> <what> = <n> MiB`."""
+    pattern = re.compile(rf"{what} =\s*([0-9.]+) MiB")
+    return int(sum(float(m[1]) for line in lines if (m := pattern.search(line))) * 2**20)
+
+
+def offloaded_layers(lines: Sequence[str]) -> int:
+    for line in lines:
+        if m := re.search(r"offloaded (\d+)/\d+ layers to GPU", line):
+            return int(m[1])
+    return 0
+
+
+def last_reason(lines: Sequence[str]) -> str:
+    """The line of a failed call that says most: the last one about an error or failure."""
+    telling = [line for line in lines if re.search(r"error|fail|unsupported|missing", line, re.IGNORECASE)]
+    return (telling or list(lines) or ["no reason was given"])[-1].strip()[:300]

@@ -1,0 +1,137 @@
+"""Loaded weights: their facts, their vocabulary, and the adapters read for them."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import llama_cpp.llama_cpp as c
+
+from mullama.engines.base import WeightsOptions
+from mullama.engines.llamacpp.binding.library import (
+    last_reason,
+    log,
+    offloaded_layers,
+    start,
+    sum_sizes,
+)
+from mullama.errors import BadWeights, EngineFailed
+
+_SPLITS = {"none": 0, "layer": 1, "row": 2}
+
+
+class NativeModel:
+    """Loaded weights with their vocabulary."""
+
+    def __init__(self, files: Sequence[str], options: WeightsOptions, progress: Callable[[float], bool]) -> None:
+        start()
+        params = c.llama_model_default_params()
+        params.n_gpu_layers = options.gpu_layers
+        params.split_mode = _SPLITS[options.split]
+        params.main_gpu = options.main_gpu
+        params.load_mode = (1 if options.mmap else 0) + (2 if options.mlock else 0)
+        params.use_extra_bufts = options.extra_buffers
+        if options.tensor_split:
+            shares = (*options.tensor_split, *([0.0] * c.LLAMA_MAX_DEVICES))[: c.LLAMA_MAX_DEVICES]
+            params.tensor_split = (ctypes.c_float * c.LLAMA_MAX_DEVICES)(*shares)
+        params.progress_callback = c.llama_progress_callback(lambda share, _: bool(progress(share)))
+        paths = [os.fsencode(f) for f in files]
+        log.errors.clear()
+        with log.recording() as lines:
+            if len(paths) == 1:
+                handle = c.llama_model_load_from_file(paths[0], params)
+            else:
+                array = (ctypes.c_char_p * len(paths))(*paths)
+                handle = c.llama_model_load_from_splits(array, len(paths), params)
+        if not handle:
+            raise BadWeights(f"llama.cpp cannot load {files[0]}", hint=last_reason(lines))
+        self._handle: Any = handle
+        self.weights_bytes = sum_sizes(lines, "model buffer size")
+        self.gpu_layers = offloaded_layers(lines)
+        self.vocab: Any = c.llama_model_get_vocab(handle)
+        self.vocabulary = int(c.llama_vocab_n_tokens(self.vocab))
+        self.train_context = int(c.llama_model_n_ctx_train(handle))
+        self.embedding_length = int(c.llama_model_n_embd(handle))
+        self.layers = int(c.llama_model_n_layer(handle))
+        self.parameters = int(c.llama_model_n_params(handle))
+        self.window = int(c.llama_model_n_swa(handle))
+        self.recurrent = bool(c.llama_model_is_recurrent(handle) or c.llama_model_is_hybrid(handle))
+        self.diffusion = bool(c.llama_model_is_diffusion(handle))
+        self.has_encoder = bool(c.llama_model_has_encoder(handle))
+        self.has_decoder = bool(c.llama_model_has_decoder(handle))
+        self.add_bos = bool(c.llama_vocab_get_add_bos(self.vocab))
+        self.add_eos = bool(c.llama_vocab_get_add_eos(self.vocab))
+        self.add_sep = bool(c.llama_vocab_get_add_sep(self.vocab))
+        self.template = self.template_named(None)
+
+    @property
+    def handle(self) -> Any:
+        if self._handle is None:
+            raise EngineFailed("the weights are closed")
+        return self._handle
+
+    def template_named(self, name: str | None) -> str:
+        """A chat template of the file by its name, None for the main one; "" when absent."""
+        template = c.llama_model_chat_template(self.handle, name.encode() if name else None)
+        return template.decode("utf-8", "replace") if template else ""
+
+    def metadata(self, key: str) -> str:
+        """One value of the file's metadata as text, "" when absent."""
+        buffer = ctypes.create_string_buffer(4096)
+        size = c.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace") if size >= 0 else ""
+
+    def special(self, which: str) -> int:
+        """A special token by llama.cpp's name (bos, eos, eot, sep, nl, fim_pre, ...), -1 when absent."""
+        return int(getattr(c, f"llama_vocab_{which}")(self.vocab))
+
+    def ends_generation(self, token: int) -> bool:
+        return bool(c.llama_vocab_is_eog(self.vocab, token))
+
+    def attributes(self, token: int) -> int:
+        return int(c.llama_vocab_get_attr(self.vocab, token))
+
+    def tokenize(self, text: bytes, *, add_special: bool, parse_special: bool) -> list[int]:
+        room = len(text) + 8
+        while True:
+            array = (ctypes.c_int32 * room)()
+            count = c.llama_tokenize(self.vocab, text, len(text), array, room, add_special, parse_special)
+            if count >= 0:
+                return array[:count]
+            if -count <= room:
+                raise EngineFailed("llama.cpp could not tokenise the text")
+            room = -count
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of one token; control tokens as they are written."""
+        room = 64
+        while True:
+            buffer = ctypes.create_string_buffer(room)
+            size = c.llama_token_to_piece(self.vocab, token, buffer, room, 0, True)
+            if size >= 0:
+                return buffer.raw[:size]
+            room = -size
+
+    def tokenize_address(self) -> int:
+        """Where the native tokeniser lies, for `constrain`."""
+        address = ctypes.cast(c._lib.llama_tokenize, ctypes.c_void_p).value
+        assert address is not None
+        return address
+
+    def close(self) -> None:
+        if self._handle is not None:
+            c.llama_model_free(self._handle)
+            self._handle = None
+
+
+class NativeAdapter:
+    """A LoRA adapter read for one model; freed with the model."""
+
+    def __init__(self, model: NativeModel, path: str) -> None:
+        log.errors.clear()
+        handle = c.llama_adapter_lora_init(model.handle, os.fsencode(path))
+        if not handle:
+            raise BadWeights(f"llama.cpp cannot load the adapter {path}", hint=log.report()[-300:])
+        self.handle: Any = handle

@@ -1,0 +1,120 @@
+"""A chain of llama.cpp's own samplers, applied to candidates that numpy has picked before."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import llama_cpp.llama_cpp as c
+import numpy as np
+from numpy.typing import NDArray
+
+from mullama.engines.llamacpp.binding.context import Floats, Ids
+from mullama.engines.llamacpp.binding.model import NativeModel
+
+_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+
+
+class Candidates:
+    """Room for every token of a vocabulary, in the layout that samplers work on; shared by all chains."""
+
+    def __init__(self, vocabulary: int) -> None:
+        self._rows = np.zeros(vocabulary, _CANDIDATE)
+        self._ids, self._logits = self._rows["id"], self._rows["logit"]
+        self._all = np.arange(vocabulary, dtype=np.int32)
+        self._array = c.llama_token_data_array()
+        self._array.data = ctypes.cast(self._rows.ctypes.data, c.llama_token_data_p)
+        self._reference = ctypes.byref(self._array)
+
+    def fill(self, ids: Ids | None, logits: Floats) -> Any:
+        """These tokens (None: all of them) with their logits, ready for `SamplerChain.choose`."""
+        count = len(logits)
+        self._ids[:count] = self._all if ids is None else ids
+        self._logits[:count] = logits
+        self._array.size = count
+        self._array.selected = -1
+        self._array.sorted = False
+        return self._reference
+
+    def chosen(self) -> int:
+        """The token that the last chain selected."""
+        return int(self._ids[self._array.selected])
+
+    def left(self) -> NDArray[Any]:
+        """What the last chain left, as records of id, logit and p: for tests."""
+        return self._rows[: self._array.size].copy()
+
+
+class SamplerChain:
+    """Samplers in the order in which they were added; freed once."""
+
+    def __init__(self, model: NativeModel) -> None:
+        self._model = model
+        self._chain: Any = c.llama_sampler_chain_init(c.llama_sampler_chain_default_params())
+
+    def _add(self, sampler: Any) -> None:
+        c.llama_sampler_chain_add(self._chain, sampler)
+
+    def bias(self, biases: Sequence[tuple[int, float]]) -> None:
+        array = (c.llama_logit_bias * len(biases))(*biases)
+        self._add(c.llama_sampler_init_logit_bias(self._model.vocabulary, len(biases), array))
+
+    def penalties(self, last: int, repeat: float, frequency: float, presence: float) -> None:
+        vocabulary = self._model.vocabulary
+        self._add(c.llama_sampler_init_penalties(vocabulary, last, repeat, frequency, presence))
+
+    def dry(self, multiplier: float, base: float, allowed: int, last: int, breakers: Sequence[bytes]) -> None:
+        array = (ctypes.c_char_p * len(breakers))(*breakers)
+        vocab = self._model.vocab
+        self._add(c.llama_sampler_init_dry(vocab, multiplier, base, allowed, last, array, len(breakers)))
+
+    def top_n_sigma(self, n: float) -> None:
+        self._add(c.llama_sampler_init_top_n_sigma(n))
+
+    def top_k(self, k: int) -> None:
+        self._add(c.llama_sampler_init_top_k(k))
+
+    def typical(self, p: float, keep: int) -> None:
+        self._add(c.llama_sampler_init_typical(p, keep))
+
+    def top_p(self, p: float, keep: int) -> None:
+        self._add(c.llama_sampler_init_top_p(p, keep))
+
+    def min_p(self, p: float, keep: int) -> None:
+        self._add(c.llama_sampler_init_min_p(p, keep))
+
+    def xtc(self, probability: float, threshold: float, keep: int, seed: int) -> None:
+        self._add(c.llama_sampler_init_xtc(probability, threshold, keep, seed))
+
+    def temperature(self, temperature: float, spread: float, exponent: float) -> None:
+        self._add(c.llama_sampler_init_temp_ext(temperature, spread, exponent))
+
+    def infill(self) -> None:
+        self._add(c.llama_sampler_init_infill(self._model.vocab))
+
+    def mirostat(self, version: int, seed: int, tau: float, eta: float) -> None:
+        if version == 1:
+            self._add(c.llama_sampler_init_mirostat(self._model.vocabulary, seed, tau, eta, 100))
+        else:
+            self._add(c.llama_sampler_init_mirostat_v2(seed, tau, eta))
+
+    def draw(self, seed: int) -> None:
+        """The last sampler: picks by probability."""
+        self._add(c.llama_sampler_init_dist(seed))
+
+    def greedy(self) -> None:
+        """The last sampler: picks the likeliest."""
+        self._add(c.llama_sampler_init_greedy())
+
+    def choose(self, candidates: Candidates, ids: Ids | None, logits: Floats) -> int:
+        c.llama_sampler_apply(self._chain, candidates.fill(ids, logits))
+        return candidates.chosen()
+
+    def accept(self, token: int) -> None:
+        c.llama_sampler_accept(self._chain, token)
+
+    def close(self) -> None:
+        if self._chain is not None:
+            c.llama_sampler_free(self._chain)
+            self._chain = None

@@ -1,0 +1,383 @@
+"""One context over loaded weights: its requests, its cells, and one decode at a time for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass
+from typing import Any
+
+from mullama.engines.base import ContextOptions, Ended, Failed, Output, Prefilled
+from mullama.engines.llamacpp.batcher import Pace, Slice, plan
+from mullama.engines.llamacpp.binding.context import ABORTED, NO_CELLS, NativeBatch, NativeContext
+from mullama.engines.llamacpp.generation import Generation
+from mullama.engines.llamacpp.lookup import Lookup
+from mullama.engines.llamacpp.prefixes import SHORTEST_SHARE, Copy, PrefixCache, common_length
+from mullama.errors import Busy, EngineFailed, Kind, MullamaError
+
+_PATIENCE = 0.02  # seconds to wait for a grammar when there is nothing else to do
+_DRAFT_ROWS = 9  # logits per request and step with guesses
+
+
+@dataclass(slots=True, eq=False)
+class Counters:
+    """Sums since the engine was loaded."""
+
+    steps: int = 0
+    decode_seconds: float = 0.0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Queued:
+    """A job that has no sequence yet; `ready` makes the generation once its grammar is compiled."""
+
+    id: int
+    prompt: list[int]
+    cache: bool
+    ready: Callable[[], Generation]
+    grammar: Future[Any] | None = None
+    cancelled: bool = False
+
+
+def rows_wanted(options: ContextOptions) -> int:
+    """Rows of logits that one decode may ask for."""
+    each = _DRAFT_ROWS if options.draft else 1
+    return max(options.parallel * each, 32)
+
+
+class TextContext:
+    """Continuous batching over one llama.cpp context."""
+
+    def __init__(
+        self,
+        native: NativeContext,
+        cache: PrefixCache,
+        options: ContextOptions,
+        counters: Counters,
+        clock: Callable[[], float],
+    ) -> None:
+        self.native = native
+        self.cache = cache
+        self.options = options
+        self._counters = counters
+        self._clock = clock
+        self._rows = rows_wanted(options)
+        self._batch = NativeBatch(native.batch_size)
+        self._pace = Pace()
+        self._queue: list[Queued] = []
+        self._running: dict[int, Generation] = {}
+        self._lookups: dict[int, Lookup] = {}
+        self._declared: list[list[int]] = []
+        self._interruptible = False
+        self._aborted = False
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._queue or self._running)
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
+    def submit(self, queued: Queued) -> None:
+        self._queue.append(queued)
+
+    def cancel(self, id: int) -> None:
+        for item in self._jobs():
+            if item.id == id:
+                item.cancelled = True
+
+    def interrupt(self) -> None:
+        """From any thread: end a decode that computes prompts; never two in a row, so that work goes on."""
+        if self._interruptible:
+            self.native.stop_decode()
+
+    def step(self) -> list[Output]:
+        """Admit what can be admitted, decode once, and say what came of it."""
+        said = self._drop_cancelled()
+        said += self._admit()
+        slices = self._plan()
+        if not slices:
+            self._wait_for_grammar()
+            return said
+        return said + self._decode(slices)
+
+    def abandon(self) -> list[Output]:
+        """End everything that runs or waits."""
+        for item in self._jobs():
+            item.cancelled = True
+        return self._drop_cancelled()
+
+    def _jobs(self) -> list[Queued | Generation]:
+        return [*self._queue, *self._running.values()]
+
+    def compute(self, tokens: list[int]) -> int:
+        """Compute a prefix now and keep it; returns the sequence that holds it."""
+        placement = self.cache.place(tokens)
+        if placement is None:
+            raise Busy("no sequence is free for a prefix")
+        self._apply(placement.operations)
+        sequence, done = placement.sequence, placement.cached
+        while done < len(tokens):
+            part = tokens[done : done + self.native.batch_size]
+            self._apply(self.cache.make_room(len(part)))
+            self._batch.clear()
+            self._batch.add(sequence, done, part, 0)
+            if self.native.decode(self._batch) != 0:
+                raise EngineFailed("the declared prefix could not be computed")
+            self.cache.extend(sequence, part)
+            done += len(part)
+        self._apply(self.cache.pin(sequence))
+        self._declared.append(tokens)
+        return self.cache.pinned[-1]
+
+    def adopt(self, tokens: list[int], state: bytes) -> bool:
+        """Take a prefix from its saved state and keep it; False when llama.cpp does not accept it."""
+        placement = self.cache.place(tokens, share=False)
+        if placement is None:
+            return False
+        self._apply(placement.operations)
+        sequence = placement.sequence
+        taken = self.native.restore(sequence, state)
+        if taken and self.native.last_position(sequence) == len(tokens) - 1:
+            self.cache.extend(sequence, tokens)
+            self._apply(self.cache.pin(sequence))
+            self._declared.append(tokens)
+            return True
+        self._apply(self.cache.release(sequence, keep=False))
+        return False
+
+    def forget_idle(self) -> None:
+        """Forget what no running request needs; declared prefixes return when a request computes them."""
+        self._apply(self.cache.make_room(self.cache.cells))
+
+    def close(self) -> None:
+        for generation in self._running.values():
+            generation.close()
+        self._running.clear()
+        self._queue.clear()
+        self.native.close()
+
+    def _drop_cancelled(self) -> list[Output]:
+        said: list[Output] = []
+        for queued in [q for q in self._queue if q.cancelled]:
+            self._queue.remove(queued)
+            said.append(Ended(id=queued.id, reason="cancelled", prompt_tokens=len(queued.prompt)))
+        for generation in [g for g in self._running.values() if g.cancelled]:
+            generation.reason = "cancelled"
+            said += self._finish(generation)
+        return said
+
+    def _admit(self) -> list[Output]:
+        """Give sequences to waiting jobs, in the order of their arrival."""
+        said: list[Output] = []
+        for queued in list(self._queue):
+            if len(self._running) >= self.options.parallel:
+                break
+            if not self._may_begin(queued):
+                continue
+            said += self._begin(queued)
+        return said
+
+    def _may_begin(self, queued: Queued) -> bool:
+        """Not before its grammar is compiled, nor while another job computes the same beginning."""
+        if queued.grammar is not None and not queued.grammar.done():
+            return False
+        if not (queued.cache and self.cache.cuttable):
+            return True
+        _, held = self.cache.match(queued.prompt[:-1])
+        return not any(
+            common_length(other.prompt, queued.prompt[:-1]) >= max(held + SHORTEST_SHARE * 4, 1)
+            and other.computed < len(other.prompt) - 1
+            for other in self._running.values()
+            if not other.running and not other.cancelled
+        )
+
+    def _begin(self, queued: Queued) -> list[Output]:
+        try:
+            generation = queued.ready()
+        except MullamaError as error:
+            self._queue.remove(queued)
+            return [failed(queued.id, error)]
+        share = queued.cache and not generation.each
+        placement = self.cache.place(queued.prompt, share=share)
+        if placement is None:
+            generation.close()
+            return []
+        self._queue.remove(queued)
+        self._apply(placement.operations)
+        self._running[queued.id] = generation
+        if self.options.draft == "prompt_lookup":
+            self._lookups[queued.id] = Lookup()
+        self._counters.cached_tokens += placement.cached
+        return [generation.begin(placement.sequence, placement.cached, self._clock())]
+
+    def _plan(self) -> tuple[Slice, ...]:
+        answering = any(g.running for g in self._running.values())
+        room = self._batch.room
+        self._guess(room)
+        return plan(
+            [g.waiting() for g in self._running.values()],
+            room=room,
+            rows=self._rows,
+            prompt_room=self._pace.prompt_room(running=answering, room=room),
+        )
+
+    def _guess(self, room: int) -> None:
+        """Add guesses where all of them are sure to fit into this step."""
+        rows = self._rows - len(self._running)
+        pending = sum(g.waiting().tokens for g in self._running.values() if g.running)
+        for id, lookup in self._lookups.items():
+            generation = self._running[id]
+            most = min(rows, room - pending, _DRAFT_ROWS - 1, generation.left - 1)
+            if generation.running and most > 0:
+                generation.draft = lookup.guess(generation.tokens, most)
+                rows -= len(generation.draft)
+                pending += len(generation.draft)
+
+    def _decode(self, slices: Sequence[Slice]) -> list[Output]:
+        parts = [(self._running[s.key], s) for s in slices]
+        self._fill(parts)
+        started = self._clock()
+        self._interruptible = not self._aborted and any(not g.running for g, _ in parts)
+        status = self.native.decode(self._batch)
+        self._interruptible = False
+        self._aborted = status == ABORTED
+        now = self._clock()
+        self._counters.steps += 1
+        self._counters.decode_seconds += now - started
+        if status == ABORTED:
+            self._undo(parts)
+            return []
+        if status == NO_CELLS:
+            return self._shed(parts)
+        answering = sum(s.count for g, s in parts if g.running)
+        prompt = self._batch.count - answering
+        self._pace.observe(running=answering, prompt=prompt, seconds=now - started)
+        return self._advance(parts, now)
+
+    def _fill(self, parts: Iterable[tuple[Generation, Slice]]) -> None:
+        self._batch.clear()
+        self._apply(self.cache.make_room(sum(s.count for _, s in parts)))
+        for generation, part in parts:
+            tokens = generation.pending(part.count)
+            self._batch.add(generation.sequence, generation.computed, tokens, part.rows)
+
+    def _advance(self, parts: Iterable[tuple[Generation, Slice]], now: float) -> list[Output]:
+        """Record what was computed, and let every request choose its next token."""
+        said: list[Output] = []
+        rows = sum(part.rows for _, part in parts)
+        logits = self.native.logits(rows) if rows else None
+        row = 0
+        for generation, part in parts:
+            tokens = generation.pending(part.count)
+            self.cache.extend(generation.sequence, tokens)
+            mine = logits[row : row + part.rows] if logits is not None else ()
+            row += part.rows
+            try:
+                said += self._answer(generation, part, mine, now)
+            except MullamaError as error:
+                said += self._fail(generation, error)
+        return said
+
+    def _answer(self, generation: Generation, part: Slice, rows: Any, now: float) -> list[Output]:
+        before = generation.computed
+        answered = generation.completion
+        was_running = generation.running
+        generation.decoded(part.count, rows, now)
+        if generation.computed < before + part.count:
+            self._forget(generation)
+        self._counters.completion_tokens += generation.completion - answered
+        if not was_running:
+            self._counters.prompt_tokens += part.count
+            self._pin_again(generation)
+        if generation.reason is not None:
+            return self._finish(generation)
+        said = generation.outputs(now)
+        if not was_running and not part.last:
+            total = len(generation.prompt)
+            said.append(Prefilled(id=generation.id, done=generation.computed, total=total))
+        return said
+
+    def _pin_again(self, generation: Generation) -> None:
+        """A declared prefix that had to be forgotten is kept once a request has computed it again."""
+        if len(self.cache.pinned) == len(self._declared) or not self.cache.cuttable:
+            return
+        held = [self.cache.tokens(sequence) for sequence in self.cache.pinned]
+        for tokens in self._declared:
+            known = generation.computed >= len(tokens) and generation.prompt[: len(tokens)] == tokens
+            placement = self.cache.place([*tokens, -1]) if known and tokens not in held else None
+            if placement is not None:
+                self._apply(placement.operations)
+                self._apply(self.cache.pin(placement.sequence))
+
+    def _finish(self, generation: Generation) -> list[Output]:
+        said = generation.outputs(self._clock())
+        self._leave(generation, keep=generation.job.cache)
+        return said
+
+    def _fail(self, generation: Generation, error: MullamaError) -> list[Output]:
+        self._leave(generation, keep=False)
+        return [failed(generation.id, error)]
+
+    def _leave(self, generation: Generation, *, keep: bool) -> None:
+        del self._running[generation.id]
+        self._lookups.pop(generation.id, None)
+        self._apply(self.cache.release(generation.sequence, keep=keep))
+        generation.close()
+
+    def _forget(self, generation: Generation) -> None:
+        """Take back what was decoded of wrong guesses."""
+        self.cache.cut(generation.sequence, generation.computed)
+        self.native.cut(generation.sequence, generation.computed)
+
+    def _undo(self, parts: Iterable[tuple[Generation, Slice]]) -> None:
+        """After an abort: whatever of this batch reached the cells is taken back, to be decoded again."""
+        self.native.allow_decode()
+        for generation, _ in parts:
+            generation.draft = []
+            if not self.native.cut(generation.sequence, generation.computed):
+                self._restart(generation)
+
+    def _restart(self, generation: Generation) -> None:
+        """Where memory cannot be cut, the whole sequence is computed again."""
+        self.cache.cut(generation.sequence, 0)
+        self.native.cut(generation.sequence, 0)
+        generation.computed = 0
+
+    def _shed(self, parts: Sequence[tuple[Generation, Slice]]) -> list[Output]:
+        """No cells although the account said there were: forget what is idle, else end the youngest."""
+        freed = self.cache.make_room(self.cache.cells)
+        if freed:
+            self._apply(freed)
+            return []
+        generation = parts[-1][0]
+        return self._fail(generation, EngineFailed("the context has no cell left", retry_after=1.0))
+
+    def _apply(self, operations: Iterable[Any]) -> None:
+        for operation in operations:
+            if isinstance(operation, Copy):
+                self.native.copy(operation.source, operation.target, operation.length)
+            else:
+                self.native.cut(operation.sequence, operation.length)
+
+    def _wait_for_grammar(self) -> None:
+        grammars = [q.grammar for q in self._queue if q.grammar and not q.grammar.done()]
+        if grammars:
+            wait_for(grammars, timeout=_PATIENCE, return_when="FIRST_COMPLETED")
+
+
+def failed(id: int, error: MullamaError) -> Failed:
+    """An error as an engine reports it."""
+    names = ("prompt_tokens", "context_size")
+    numbers = tuple((n, v) for n in names if (v := getattr(error, n, None)) is not None)
+    kind: Kind = error.kind
+    return Failed(id=id, kind=kind, message=error.message, hint=error.hint, numbers=numbers)

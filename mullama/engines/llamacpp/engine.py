@@ -1,0 +1,303 @@
+"""The llama.cpp engine: weights, the contexts over them, and the loop that serves them in turn."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from mullama.engines.base import (
+    ContextFacts,
+    ContextOptions,
+    Embed,
+    EngineFacts,
+    EngineStats,
+    Generate,
+    Job,
+    LoadProgress,
+    Output,
+    WeightsOptions,
+)
+from mullama.engines.llamacpp.binding.library import device_names, version
+from mullama.engines.llamacpp.binding.model import NativeAdapter, NativeModel
+from mullama.engines.llamacpp.binding.sampler import Candidates
+from mullama.engines.llamacpp.constrain import Grammars
+from mullama.engines.llamacpp.context import Counters, Queued, TextContext, failed
+from mullama.engines.llamacpp.generation import Generation
+from mullama.engines.llamacpp.opening import open_text_context, open_vector_context
+from mullama.engines.llamacpp.prompts import embed_inputs, prompt_tokens
+from mullama.engines.llamacpp.sampling import Sampler, problem
+from mullama.engines.llamacpp.threads import usable_threads
+from mullama.engines.llamacpp.vectors import VectorContext
+from mullama.engines.llamacpp.vocabulary import Vocabulary
+from mullama.errors import BadWeights, Conflict, EngineFailed, Invalid, MullamaError, NotFound, Unsupported
+
+_MOST_STOPS, _LONGEST_STOP = 64, 4096  # strings, characters
+
+
+def load(files: tuple[str, ...], options: WeightsOptions, progress: LoadProgress) -> LlamaEngine:
+    """Load weights (all parts of a split set, in order); `BadWeights` or `EngineFailed` when that fails."""
+    stopped = False
+
+    def report(share: float) -> bool:
+        nonlocal stopped
+        stopped = stopped or not progress(share)
+        return not stopped
+
+    try:
+        model = NativeModel(files, options, report)
+    except BadWeights:
+        if stopped:
+            raise EngineFailed("the load was stopped") from None
+        raise
+    if model.diffusion or (model.has_encoder and model.has_decoder):
+        kind = "diffusion" if model.diffusion else "encoder-decoder"
+        model.close()
+        raise BadWeights(f"{files[0]} is a {kind} model", hint="only decoders and encoders are served")
+    return LlamaEngine(model)
+
+
+class LlamaEngine:
+    """One loaded set of weights with any number of contexts."""
+
+    def __init__(self, model: NativeModel) -> None:
+        self._model = model
+        self._vocabulary = Vocabulary(model)
+        self._grammars = Grammars(self._vocabulary)
+        self._candidates = Candidates(model.vocabulary)
+        self._contexts: dict[str, TextContext] = {}
+        self._vectors: dict[str, VectorContext] = {}
+        self._options: dict[str, ContextOptions] = {}
+        self._adapters: dict[str, NativeAdapter] = {}
+        self._outbox: list[Output] = []
+        self._counters = Counters()
+        self._turn = 0
+        self._closed = False
+        self._facts = _facts(model, self._vocabulary)
+
+    @property
+    def facts(self) -> EngineFacts:
+        return self._facts
+
+    def open_context(self, name: str, options: ContextOptions) -> ContextFacts:
+        """A new context beside those that run; raises `Refused` when it does not fit."""
+        if name in self._options:
+            raise Conflict(f"the context {name!r} is open already")
+        started = time.monotonic()
+        threads = (options.threads or usable_threads(), options.threads_batch)
+        adapters = [(self._adapter(a.path), a.scale) for a in options.adapters]
+        if options.embedding:
+            vectors = open_vector_context(self._model, options, threads, adapters)
+            self._vectors[name] = vectors
+            native, prefix, restored, size = vectors.native, 0, False, vectors.longest
+        else:
+            opened = open_text_context(self._model, self._vocabulary, options, threads, adapters, self._counters)
+            self._contexts[name] = opened.context
+            native, size = opened.context.native, opened.size
+            prefix, restored = opened.prefix_tokens, opened.restored
+        self._options[name] = options
+        return ContextFacts(
+            name=name,
+            size=size,
+            parallel=options.parallel,
+            kv_bytes=native.kv_bytes,
+            compute_bytes=native.compute_bytes + native.output_bytes,
+            seconds=time.monotonic() - started,
+            prefix_tokens=prefix,
+            prefix_restored=restored,
+        )
+
+    def retune_context(self, name: str, *, threads: int, scales: tuple[float, ...]) -> None:
+        """Change thread count and adapter scales of a live context; what was computed with others is forgotten."""
+        options = self._known(name)
+        for unit in self._units(name):
+            unit.native.set_threads(threads or usable_threads(), threads or usable_threads())
+        if scales == tuple(a.scale for a in options.adapters):
+            return
+        if len(scales) != len(options.adapters):
+            raise Invalid(f"{len(scales)} scales for {len(options.adapters)} adapters")
+        pairs = [(self._adapter(a.path), s) for a, s in zip(options.adapters, scales, strict=True)]
+        for unit in self._units(name):
+            unit.native.set_adapters(pairs)
+        if name in self._contexts:
+            self._contexts[name].forget_idle()
+
+    def close_context(self, name: str) -> None:
+        """Cancel what still runs in it and free it; closing twice does nothing."""
+        for unit in self._units(name):
+            self._outbox += unit.abandon()
+            unit.close()
+        self._contexts.pop(name, None)
+        self._vectors.pop(name, None)
+        self._options.pop(name, None)
+
+    def submit(self, job: Job) -> None:
+        """Take note of a job; every failure is reported by `step` as `Failed`."""
+        try:
+            if isinstance(job, Generate):
+                self._submit_text(job)
+            else:
+                self._submit_vectors(job)
+        except MullamaError as error:
+            self._outbox.append(failed(job.id, error))
+
+    def cancel(self, id: int) -> None:
+        """End a job at the next step, with `Ended(reason="cancelled")`; unknown ids are ignored."""
+        for unit in self._all_units():
+            unit.cancel(id)
+
+    def interrupt(self) -> None:
+        """From any thread: make a `step` that is busy with prompts return early (see `cancel`)."""
+        for unit in self._all_units():
+            unit.interrupt()
+
+    def step(self) -> Sequence[Output]:
+        """One decode for every running job of one context; empty when there is nothing to do."""
+        said, self._outbox = self._outbox, []
+        busy = [unit for unit in self._all_units() if unit.busy]
+        if busy:
+            self._turn += 1
+            said = said + busy[self._turn % len(busy)].step()
+        return said
+
+    @property
+    def busy(self) -> bool:
+        """Whether `step` has anything to do."""
+        return bool(self._outbox) or any(unit.busy for unit in self._all_units())
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> tuple[int, ...]:
+        return tuple(self._vocabulary.encode(text, add_special=add_special, parse_special=parse_special))
+
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        self._vocabulary.check(tokens)
+        return self._vocabulary.decode(tokens)
+
+    def pieces(self, tokens: Sequence[int]) -> tuple[bytes, ...]:
+        self._vocabulary.check(tokens)
+        return tuple(self._vocabulary.piece(token) for token in tokens)
+
+    def stats(self) -> EngineStats:
+        counters, contexts = self._counters, self._contexts.values()
+        return EngineStats(
+            steps=counters.steps,
+            decode_seconds=counters.decode_seconds,
+            prompt_tokens=counters.prompt_tokens,
+            cached_tokens=counters.cached_tokens,
+            completion_tokens=counters.completion_tokens,
+            running=sum(c.running for c in contexts),
+            waiting=sum(u.waiting for u in self._all_units()),
+            cells_used=sum(c.cache.used for c in contexts),
+            cells_total=sum(c.cache.cells for c in contexts),
+            sequences_busy=sum(c.cache.busy for c in contexts),
+            contexts=tuple(self._options),
+        )
+
+    def close(self) -> None:
+        """Free everything; closing twice does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        for name in list(self._options):
+            self.close_context(name)
+        self._grammars.close()
+        self._model.close()
+
+    def _submit_text(self, job: Generate) -> None:
+        options = self._known(job.context)
+        context = self._contexts.get(job.context)
+        if context is None:
+            raise Unsupported(f"the context {job.context!r} gives vectors, not text")
+        if reason := problem(job.sampling, self._vocabulary.size) or _bad_stop(job.stop):
+            raise Invalid(reason)
+        size = options.size or self._model.train_context
+        prompt = prompt_tokens(job, self._vocabulary, size)
+        grammar = self._grammars.request(job.constraint) if job.constraint else None
+        queued = Queued(job.id, prompt, job.cache, partial(self._generation, job, prompt, size))
+        queued.grammar = grammar
+        context.submit(queued)
+
+    def _generation(self, job: Generate, prompt: list[int], size: int) -> Generation:
+        seed = job.sampling.seed
+        sampler = Sampler(
+            self._model,
+            self._candidates,
+            job.sampling,
+            context_size=size,
+            seed=secrets.randbits(32) if seed is None or seed < 0 else seed & 0xFFFFFFFF,
+            forbidden=self._vocabulary.ends if job.ignore_eos else (),
+        )
+        state = None
+        if job.constraint is not None:
+            compiled = self._grammars.request(job.constraint).result()
+            state = self._grammars.state(job.constraint, compiled)
+        return Generation(job, prompt, self._vocabulary, sampler, state, room=size - len(prompt))
+
+    def _submit_vectors(self, job: Embed) -> None:
+        self._known(job.context)
+        context = self._vectors.get(job.context) or self._companion(job.context)
+        if bool(job.pairs) != (context.pooling == "rank"):
+            raise Unsupported("this context ranks pairs" if not job.pairs else "this model has no rank head")
+        context.submit(job, embed_inputs(job, self._vocabulary, context.longest))
+
+    def _companion(self, name: str) -> VectorContext:
+        """A text context does not give vectors: one that does is made beside it when first asked for."""
+        options = self._options[name]
+        threads = (options.threads or usable_threads(), options.threads_batch)
+        adapters = [(self._adapter(a.path), a.scale) for a in options.adapters]
+        context = open_vector_context(self._model, options, threads, adapters)
+        self._vectors[name] = context
+        return context
+
+    def _known(self, name: str) -> ContextOptions:
+        options = self._options.get(name)
+        if options is None:
+            raise NotFound(f"there is no context {name!r}", name=name)
+        return options
+
+    def _adapter(self, path: str) -> NativeAdapter:
+        adapter = self._adapters.get(path)
+        if adapter is None:
+            adapter = self._adapters[path] = NativeAdapter(self._model, path)
+        return adapter
+
+    def _units(self, name: str) -> list[TextContext | VectorContext]:
+        found = (self._contexts.get(name), self._vectors.get(name))
+        return [unit for unit in found if unit is not None]
+
+    def _all_units(self) -> list[TextContext | VectorContext]:
+        return [*self._contexts.values(), *self._vectors.values()]
+
+
+def _bad_stop(stops: tuple[str, ...]) -> str | None:
+    if len(stops) > _MOST_STOPS:
+        return f"{len(stops)} stop strings, at most {_MOST_STOPS}"
+    long = next((s for s in stops if len(s) > _LONGEST_STOP), None)
+    return None if long is None else f"a stop string has {len(long)} characters"
+
+
+def _facts(model: NativeModel, vocabulary: Vocabulary) -> EngineFacts:
+    def text(token: int) -> str:
+        return vocabulary.piece(token).decode("utf-8", "replace") if token >= 0 else ""
+
+    architecture = model.metadata("general.architecture")
+    return EngineFacts(
+        name="llamacpp",
+        version=version(),
+        vocabulary=model.vocabulary,
+        train_context=model.train_context,
+        embedding_length=model.embedding_length,
+        layers=model.layers,
+        parameters=model.parameters,
+        weights_bytes=model.weights_bytes,
+        template=model.template,
+        bos_text=text(vocabulary.bos),
+        eos_text=text(vocabulary.eos),
+        add_bos=model.add_bos,
+        end_tokens=vocabulary.ends,
+        fim=vocabulary.fim,
+        can_rank=model.metadata(f"{architecture}.pooling_type") == "4",
+        can_share=not model.recurrent and model.window == 0,
+        devices=device_names(),
+        gpu_layers=model.gpu_layers,
+    )

@@ -1,0 +1,100 @@
+"""What a job asks for as tokens: text or ids, filling in the middle, pairs to rank; checked before native code."""
+
+from __future__ import annotations
+
+from mullama.engines.base import Embed, Generate
+from mullama.engines.llamacpp.vocabulary import Vocabulary
+from mullama.errors import ContextOverflow, Invalid, Unsupported
+
+
+def prompt_tokens(job: Generate, vocabulary: Vocabulary, context_size: int) -> list[int]:
+    """The prompt of a job: never empty, and with room for at least one token of an answer."""
+    tokens = _main_tokens(job.prompt, vocabulary)
+    if job.suffix is not None:
+        tokens = _filled_in(tokens, job.suffix, vocabulary)
+    if not tokens:
+        tokens = [vocabulary.bos] if vocabulary.bos >= 0 else []
+    if not tokens:
+        raise Invalid("the prompt is empty", hint="send at least one character", field="prompt")
+    if len(tokens) >= context_size:
+        raise ContextOverflow(len(tokens), context_size)
+    return tokens
+
+
+def text_tokens(text: str, vocabulary: Vocabulary) -> list[int]:
+    """Text as a model reads a prompt: control tokens recognised, and begun by one BOS where the model wants it."""
+    tokens = vocabulary.encode(text, add_special=False, parse_special=True)
+    wants_bos = vocabulary.model.add_bos and vocabulary.bos >= 0
+    return [vocabulary.bos, *tokens] if wants_bos and tokens[:1] != [vocabulary.bos] else tokens
+
+
+def prefix_tokens(text: str, vocabulary: Vocabulary, *, whole: bool) -> list[int]:
+    """A declared beginning as tokens. `whole`: it can only be shared entire, so it ends with a control token,
+    after which the tokens of the rest cannot change how it is tokenised."""
+    tokens = text_tokens(text, vocabulary)
+    while whole and tokens and not vocabulary.is_special(tokens[-1]):
+        tokens.pop()
+    return tokens
+
+
+def embed_inputs(job: Embed, vocabulary: Vocabulary, longest: int) -> list[list[int]]:
+    """Every input or pair of a job as tokens, cut where that was allowed."""
+    if job.pairs:
+        inputs = [_pair(query, document, vocabulary) for query, document in job.pairs]
+    else:
+        inputs = [_embed_tokens(item, vocabulary) for item in job.inputs]
+    return [_cut(tokens, longest, truncate=job.truncate) for tokens in inputs]
+
+
+def _main_tokens(prompt: str | tuple[int, ...], vocabulary: Vocabulary) -> list[int]:
+    if isinstance(prompt, str):
+        return text_tokens(prompt, vocabulary)
+    vocabulary.check(prompt)
+    return list(prompt)
+
+
+def _filled_in(prefix: list[int], suffix: str, vocabulary: Vocabulary) -> list[int]:
+    if not vocabulary.fim:
+        raise Unsupported(
+            "this model cannot fill in the middle: its vocabulary has no tokens for it",
+            hint="send no suffix, or use a model made for code completion",
+        )
+    after = vocabulary.encode(suffix, add_special=False, parse_special=False)
+    begin = [vocabulary.bos] if vocabulary.model.add_bos and vocabulary.bos >= 0 else []
+    body = prefix[1:] if begin and prefix[:1] == begin else prefix
+    return [*begin, vocabulary.fim_prefix, *body, vocabulary.fim_suffix, *after, vocabulary.fim_middle]
+
+
+def _embed_tokens(item: str | tuple[int, ...], vocabulary: Vocabulary) -> list[int]:
+    if isinstance(item, str):
+        tokens = vocabulary.encode(item, add_special=True, parse_special=True)
+    else:
+        vocabulary.check(item)
+        tokens = list(item)
+    if not tokens:
+        raise Invalid("an input is empty", hint="send at least one character", field="input")
+    return tokens
+
+
+def _pair(query: str, document: str, vocabulary: Vocabulary) -> list[int]:
+    """Query and document as rank heads were trained: BOS query EOS SEP document EOS, with what the model has."""
+    model = vocabulary.model
+    template = model.template_named("rerank")
+    if template:
+        text = template.replace("{query}", query).replace("{document}", document)
+        return vocabulary.encode(text, add_special=True, parse_special=True)
+    eos = [vocabulary.eos if vocabulary.eos >= 0 else vocabulary.sep] if model.add_eos else []
+    left = vocabulary.encode(query, add_special=False, parse_special=False)
+    right = vocabulary.encode(document, add_special=False, parse_special=False)
+    bos = [vocabulary.bos] if model.add_bos else []
+    sep = [vocabulary.sep] if model.add_sep else []
+    return [*bos, *left, *eos, *sep, *right, *eos]
+
+
+def _cut(tokens: list[int], longest: int, *, truncate: bool) -> list[int]:
+    """The tokens, or their beginning where that was allowed; the last one (an end mark) stays."""
+    if len(tokens) <= longest:
+        return tokens
+    if not truncate:
+        raise ContextOverflow(len(tokens), longest)
+    return [*tokens[: longest - 1], tokens[-1]]

@@ -1,0 +1,162 @@
+"""Vectors and rank scores: many inputs per decode, pooled as the model was trained."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mullama.engines.base import Embed, Embedded, Ended, Output
+from mullama.engines.llamacpp.binding.context import ABORTED, Floats, NativeBatch, NativeContext
+from mullama.engines.llamacpp.context import failed
+from mullama.errors import EngineFailed, MullamaError
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """A job with its inputs as tokens and the vectors that are known so far."""
+
+    job: Embed
+    inputs: list[list[int]]
+    vectors: list[Floats | None] = field(default_factory=list)
+    begun: int = 0
+    cancelled: bool = False
+
+    def __post_init__(self) -> None:
+        self.vectors = [None] * len(self.inputs)
+
+
+class VectorContext:
+    """A context that gives vectors. `pooling` is what the caller gets: mean, cls, last, rank or none.
+
+    Where the model is causal and the mean is wanted, tokens come back one by one and the mean is taken here,
+    because llama.cpp pools only within one physical batch.
+    """
+
+    def __init__(self, native: NativeContext, *, pooling: str, sequences: int, batch: int) -> None:
+        self.native = native
+        self.pooling = pooling
+        self._sequences = sequences
+        self._preferred = batch
+        self._batch = NativeBatch(native.batch_size)
+        self._jobs: deque[_Work] = deque()
+        self._interruptible = False
+        self._aborted = False
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._jobs)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._jobs)
+
+    @property
+    def longest(self) -> int:
+        """Tokens that fit into one input."""
+        return self.native.batch_size
+
+    def submit(self, job: Embed, inputs: list[list[int]]) -> None:
+        self._jobs.append(_Work(job, inputs))
+
+    def cancel(self, id: int) -> None:
+        for work in self._jobs:
+            if work.job.id == id:
+                work.cancelled = True
+
+    def interrupt(self) -> None:
+        """From any thread: end the decode that runs now; never two in a row, so that work goes on."""
+        if self._interruptible:
+            self.native.stop_decode()
+
+    def step(self) -> list[Output]:
+        """One decode over as many inputs as fit, of one or more jobs."""
+        said = self._drop_cancelled()
+        parts = self._pack()
+        if not parts:
+            return said
+        try:
+            self._decode(parts)
+        except MullamaError as error:
+            return said + [self._fail(work, error) for work in {id(w): w for w, _ in parts}.values()]
+        return said + self._finished()
+
+    def abandon(self) -> list[Output]:
+        for work in self._jobs:
+            work.cancelled = True
+        return self._drop_cancelled()
+
+    def close(self) -> None:
+        self._jobs.clear()
+        self.native.close()
+
+    def _drop_cancelled(self) -> list[Output]:
+        dropped = [work for work in self._jobs if work.cancelled]
+        for work in dropped:
+            self._jobs.remove(work)
+        return [Ended(id=work.job.id, reason="cancelled") for work in dropped]
+
+    def _fail(self, work: _Work, error: MullamaError) -> Output:
+        self._jobs.remove(work)
+        return failed(work.job.id, error)
+
+    def _pack(self) -> list[tuple[_Work, int]]:
+        """Inputs for the next decode, in order; an input longer than the preferred batch goes alone."""
+        parts: list[tuple[_Work, int]] = []
+        tokens = 0
+        for work in self._jobs:
+            for index in range(work.begun, len(work.inputs)):
+                size = len(work.inputs[index])
+                full = tokens + size > max(self._preferred, size)
+                if parts and (full or len(parts) == self._sequences):
+                    return parts
+                parts.append((work, index))
+                tokens += size
+        return parts
+
+    def _decode(self, parts: Sequence[tuple[_Work, int]]) -> None:
+        self._batch.clear()
+        for sequence, (work, index) in enumerate(parts):
+            tokens = work.inputs[index]
+            self._batch.add(sequence, 0, tokens, len(tokens))
+        self._interruptible = not self._aborted
+        status = self.native.decode(self._batch)
+        self._interruptible = False
+        self._aborted = status == ABORTED
+        if status == ABORTED:
+            self.native.allow_decode()
+            self.native.clear()
+            return
+        if status != 0:
+            raise EngineFailed("the inputs do not fit into the context")
+        start = 0
+        for sequence, (work, index) in enumerate(parts):
+            end = start + len(work.inputs[index])
+            work.vectors[index] = self._vector(sequence, start, end, work.job.normalize)
+            work.begun = index + 1
+            start = end
+        self.native.clear()
+
+    def _vector(self, sequence: int, start: int, end: int, normalize: bool) -> Floats:
+        if self.pooling == "rank":
+            return self.native.sequence_embedding(sequence, 1)
+        if self.native.pooling == "none":
+            rows = self.native.token_embeddings(self._batch.count)[start:end]
+            vector = rows.mean(axis=0, dtype=np.float64) if self.pooling == "mean" else rows[-1]
+        else:
+            length = self.native.model.embedding_length
+            vector = self.native.sequence_embedding(sequence, length)
+        size = float(np.linalg.norm(vector)) if normalize else 1.0
+        result: Floats = np.asarray(vector / (size or 1.0), np.float32)
+        return result
+
+    def _finished(self) -> list[Output]:
+        said: list[Output] = []
+        for work in [w for w in self._jobs if w.begun == len(w.inputs)]:
+            self._jobs.remove(work)
+            vectors = tuple(tuple(v.tolist()) for v in work.vectors if v is not None)
+            tokens = sum(len(i) for i in work.inputs)
+            said.append(Embedded(id=work.job.id, vectors=vectors, tokens=tokens))
+        return said
