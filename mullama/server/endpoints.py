@@ -1,0 +1,172 @@
+"""The one handler of every endpoint of every dialect: body, decode, service, encode, bytes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, cast
+
+from mullama.chat import inventory, types
+from mullama.dialects.base import (
+    Call,
+    Dialect,
+    Endpoint,
+    FetchResponse,
+    Fixed,
+    Operation,
+    ResponseRequest,
+    Stamp,
+    StoredResponse,
+    StreamEvent,
+)
+from mullama.errors import Internal
+from mullama.names import JSONValue
+from mullama.runtime.base import Caller, Service
+from mullama.server.body import Pool, Share, pieces, read_json
+from mullama.server.bounds import Bounds
+from mullama.server.exchange import Exchange, Voice
+from mullama.server.inflight import Inflight
+from mullama.server.routes import Route
+from mullama.server.streams import relay
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoints:
+    """What every endpoint needs: the runtime, the shared pool of body bytes, the list of running requests."""
+
+    service: Service
+    pool: Pool
+    inflight: Inflight
+    bounds: Bounds
+    version: str
+
+    def routes(self, dialects: Mapping[str, Dialect]) -> list[Route]:
+        return [
+            self._route(name, dialect, endpoint) for name, dialect in dialects.items() for endpoint in dialect.endpoints
+        ]
+
+    def _route(self, name: str, dialect: Dialect, endpoint: Endpoint) -> Route:
+        async def serve(exchange: Exchange, params: Mapping[str, str]) -> None:
+            with self.pool.share() as share:
+                await self._serve(endpoint, exchange, params, share)
+
+        return Route(
+            method=endpoint.method,
+            path=endpoint.path,
+            access=endpoint.access,
+            serve=serve,
+            voice=Voice(error=dialect.error, id_header=dialect.id_header),
+            dialect=name,
+            when=endpoint.when,
+            endpoint=endpoint,
+        )
+
+    async def _serve(self, endpoint: Endpoint, exchange: Exchange, params: Mapping[str, str], share: Share) -> None:
+        call = Call(path=params, query=exchange.query, headers=exchange.headers)
+        if endpoint.raw:
+            await self._upload(endpoint, exchange, call)
+            return
+        limit = self.service.access().manifest.server.limits.body
+        if exchange.method in ("GET", "HEAD"):
+            body, raw = None, b""
+        else:
+            body, raw = await read_json(exchange, share, limit=limit, bounds=self.bounds)
+        operation = endpoint.decode(replace(call, body=body))
+        self._note(exchange, operation, raw)
+        await self._perform(endpoint, exchange, operation)
+
+    async def _perform(self, endpoint: Endpoint, exchange: Exchange, operation: Operation) -> None:
+        stamp = self._stamp(exchange)
+        if isinstance(operation, Fixed):
+            await exchange.reply(endpoint.encode(operation, None, stamp))
+            return
+        operation = await self._resumed(endpoint, exchange, operation)
+        if endpoint.stream is not None and getattr(operation, "stream", False):
+            encoder = endpoint.stream(operation, stamp)
+            events = self._events(operation, exchange.caller)
+            remember = partial(self._remember, endpoint, exchange, operation)
+            await relay(exchange, events, encoder, self.inflight, self.bounds, remember)
+            return
+        async with self.inflight.lifeline(exchange):
+            result = await self._result(operation, exchange.caller)
+        _count(exchange, result)
+        reply = endpoint.encode(operation, result, stamp)
+        self._remember(endpoint, exchange, operation, reply.body)
+        await exchange.reply(reply)
+
+    async def _resumed(self, endpoint: Endpoint, exchange: Exchange, operation: Operation) -> Operation:
+        """The operation joined with the stored response that it continues, where it names one."""
+        if endpoint.resume is None or not isinstance(operation, ResponseRequest):
+            return operation
+        if operation.previous is None:
+            return operation
+        fetch = FetchResponse(id=operation.previous)
+        stored = await self.service.answer(fetch, exchange.caller)
+        if not isinstance(stored, StoredResponse):
+            raise Internal(f"{operation.previous} is not a stored response")
+        return endpoint.resume(operation, stored)
+
+    def _remember(self, endpoint: Endpoint, exchange: Exchange, operation: Operation, body: JSONValue) -> None:
+        if endpoint.remember is None or body is None:
+            return
+        stored = endpoint.remember(operation, body)
+        if stored is not None:
+            self.service.keep(stored, exchange.caller)
+
+    def _events(self, operation: Operation, caller: Caller) -> AsyncIterator[StreamEvent]:
+        match operation:
+            case types.ChatRequest() | types.CompletionRequest():
+                return self.service.events(operation, caller)
+            case inventory.PullModel() | inventory.CreateModel():
+                return self.service.tasks(operation, caller)
+            case _:
+                raise Internal(f"{type(operation).__name__} cannot be streamed")
+
+    async def _result(self, operation: Operation, caller: Caller) -> Any:
+        if not isinstance(operation, inventory.PullModel | inventory.CreateModel):
+            return await self.service.answer(operation, caller)
+        last: inventory.TaskStatus | None = None
+        async with aclosing(cast(Any, self.service.tasks(operation, caller))) as statuses:
+            async for status in statuses:
+                last = status
+        if last is None:
+            raise Internal("a task ended without a status")
+        return last
+
+    async def _upload(self, endpoint: Endpoint, exchange: Exchange, call: Call) -> None:
+        operation = endpoint.decode(call)
+        if not isinstance(operation, inventory.StoreBlob):
+            raise Internal(f"{endpoint.path} takes a blob but decodes no digest")
+        chunks = pieces(exchange, limit=self.bounds.upload, bounds=self.bounds)
+        async with aclosing(chunks):
+            new = await self.service.receive_blob(operation.digest, chunks, exchange.caller)
+        done = inventory.Done(found=not new)
+        await exchange.reply(endpoint.encode(operation, done, self._stamp(exchange)))
+
+    def _stamp(self, exchange: Exchange) -> Stamp:
+        model = exchange.notes.model
+        return Stamp(
+            id=exchange.id,
+            created=time.time(),
+            version=self.version,
+            context_size=self.service.context_size(model) if model else 0,
+        )
+
+    def _note(self, exchange: Exchange, operation: Operation, raw: bytes) -> None:
+        """What the log and the headers tell of an operation."""
+        inner = getattr(operation, "chat", operation)
+        exchange.notes.model = str(getattr(inner, "model", ""))
+        if warnings := getattr(inner, "warnings", ()):
+            exchange.extra["mullama-warning"] = "; ".join(warnings)
+        if self.service.access().manifest.observability.logs.prompts:
+            exchange.notes.prompt = raw.decode()
+
+
+def _count(exchange: Exchange, result: Any) -> None:
+    usage = getattr(result, "usage", None)
+    if isinstance(usage, types.Usage):
+        exchange.notes.prompt_tokens = usage.prompt_tokens
+        exchange.notes.completion_tokens = usage.completion_tokens

@@ -1,0 +1,85 @@
+"""Undoes a Content-Encoding piece by piece, never to more bytes than a body may have."""
+
+from __future__ import annotations
+
+import importlib
+import zlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from mullama.errors import Invalid, TooLarge
+from mullama.server.exchange import Rejection
+
+
+class Inflater(Protocol):
+    def feed(self, piece: bytes) -> bytes: ...
+
+    def end(self) -> bytes:
+        """What is left; raises `Invalid` when the data stopped in the middle."""
+        ...
+
+
+def inflater(encoding: str, limit: int) -> Inflater:
+    """What undoes this Content-Encoding, giving at most `limit` bytes in all (413 beyond)."""
+    match encoding.strip().lower():
+        case "" | "identity":
+            return _Plain()
+        case "gzip" | "x-gzip":
+            return _Packed("gzip", lambda: zlib.decompressobj(wbits=31), zlib.error, limit)
+        case "zstd" if (zstd := _zstd()) is not None:
+            return _Packed("zstd", zstd.ZstdDecompressor, zstd.ZstdError, limit)
+        case other:
+            known = "gzip or zstd" if _zstd() is not None else "gzip"
+            error = Invalid(f"the body has Content-Encoding {other[:40]!r}", hint=f"send it plain or as {known}")
+            raise Rejection(415, error, close=True)
+
+
+class _Plain:
+    def feed(self, piece: bytes) -> bytes:
+        return piece
+
+    def end(self) -> bytes:
+        return b""
+
+
+class _Packed:
+    """One compressed stream; `make` gives an object of the shape of zlib's decompressors."""
+
+    def __init__(self, name: str, make: Callable[[], Any], failure: type[Exception], limit: int) -> None:
+        self._name, self._failure = name, failure
+        self._decompressor = make()
+        self._left = limit
+        self._limit = limit
+
+    def feed(self, piece: bytes) -> bytes:
+        if self._decompressor.eof:
+            raise Invalid(f"the body goes on after the end of its {self._name} data")
+        try:
+            plain: bytes = self._decompressor.decompress(piece, self._left + 1)
+        except self._failure as error:
+            raise Invalid(f"the body is not valid {self._name}: {error}") from error
+        self._left -= len(plain)
+        if self._left < 0:
+            large = TooLarge(
+                f"the body unpacks to more than {self._limit} bytes",
+                hint="send less, or raise server.limits.body in the manifest",
+            )
+            raise Rejection(413, large, close=True)
+        if self._decompressor.unused_data:
+            raise Invalid(f"the body goes on after the end of its {self._name} data")
+        return plain
+
+    def end(self) -> bytes:
+        if not self._decompressor.eof:
+            raise Invalid(f"the {self._name} data of the body stops in the middle")
+        return b""
+
+
+def _zstd() -> Any | None:
+    """Zstandard where this Python has it (3.14), or its backport is installed."""
+    for name in ("compression.zstd", "backports.zstd"):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    return None

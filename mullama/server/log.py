@@ -1,0 +1,85 @@
+"""One line per request, as text or JSON: who asked for what, what came of it, and never a secret."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any, Literal
+
+from mullama.server.exchange import Exchange
+
+_log = logging.getLogger("mullama.request")
+
+_PROMPT = 16 * 1024  # characters of a logged body
+_CLIENT_GONE = 499
+
+
+def request(exchange: Exchange) -> None:
+    """Log a request that has ended; probes of health at debug, failures of ours as errors."""
+    status = _CLIENT_GONE if exchange.notes.gone else exchange.status
+    level = logging.INFO
+    if status >= 500 and status != 503:
+        level = logging.ERROR
+    elif exchange.notes.route in ("/livez", "/readyz", "/healthz", "/health", "/metrics"):
+        level = logging.DEBUG
+    if _log.isEnabledFor(level):
+        _log.log(level, "request", extra={"fields": _fields(exchange, status)})
+
+
+def _fields(exchange: Exchange, status: int) -> dict[str, Any]:
+    notes = exchange.notes
+    said: dict[str, Any] = {
+        "id": exchange.request_id,
+        "client": exchange.client,
+        "method": exchange.method,
+        "path": exchange.path[:500],
+        "status": status,
+        "seconds": round(exchange.elapsed, 4),
+        "first_byte": None if notes.first is None else round(notes.first, 4),
+        "dialect": notes.dialect,
+        "model": notes.model[:200],
+        "key": notes.key,
+        "generation": notes.generation,
+        "stream": notes.stream or None,
+        "bytes_in": notes.bytes_in,
+        "bytes_out": exchange.bytes_out,
+        "prompt_tokens": notes.prompt_tokens,
+        "completion_tokens": notes.completion_tokens,
+        "error": notes.error.kind.value if notes.error else None,
+        "reason": notes.error.message[:500] if notes.error else None,
+        "prompt": None if notes.prompt is None else notes.prompt[:_PROMPT],
+    }
+    return {name: value for name, value in said.items() if value not in (None, "")}
+
+
+class Lines(logging.Formatter):
+    """Makes each record one line. JSON escapes everything outside ASCII, so no text can fake a line,
+    move a cursor or turn the direction of reading; text form quotes values in the same way.
+    """
+
+    def __init__(self, form: Literal["text", "json"]) -> None:
+        super().__init__()
+        self.form = form
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = dict(getattr(record, "fields", {}))
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        time = self.formatTime(record, "%Y-%m-%dT%H:%M:%S") + f".{int(record.msecs):03d}"
+        level, event = record.levelname.lower(), record.getMessage()
+        if self.form == "json":
+            head = {"time": time, "level": level, "logger": record.name, "event": event}
+            return json.dumps({**head, **fields}, default=str)
+        told = " ".join(f"{name}={_word(value)}" for name, value in fields.items())
+        return f"{time} {level} {_plain(event)} {told}".rstrip()
+
+
+def _word(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    simple = text.isascii() and text.isprintable() and not set(text) & set(' "\\=')
+    return text if simple and text else json.dumps(text)
+
+
+def _plain(text: str) -> str:
+    """The same text without the quotes when nothing in it needs escaping."""
+    return text if text.isascii() and text.isprintable() else json.dumps(text)

@@ -1,0 +1,189 @@
+"""The operator's API: health, metrics, and the stack as a whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from mullama.dialects.base import Reply
+from mullama.errors import Conflict, Internal, Invalid, MullamaError, NotFound
+from mullama.runtime.base import ApplyOptions, Operator, Service
+from mullama.server import forms
+from mullama.server.body import Pool, read_json
+from mullama.server.bounds import Bounds
+from mullama.server.exchange import ClientGone, Exchange, Rejection
+from mullama.server.faults import OPERATOR, error_tree
+from mullama.server.framing import to_json
+from mullama.server.inflight import Inflight
+from mullama.server.routes import Class, Route
+from mullama.server.streams import follow
+
+Params = Mapping[str, str]
+Lines = AsyncIterator[dict[str, Any]]
+
+PUBLIC_PATHS = ("/livez", "/readyz", "/healthz", "/health", "/metrics", "/openapi.json")
+_STACK_LIMIT = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ops:
+    """The handlers, each a few lines over `Operator`."""
+
+    service: Service
+    operator: Operator
+    pool: Pool
+    inflight: Inflight
+    bounds: Bounds
+    document: Callable[[], dict[str, object]]
+
+    def routes(self) -> list[Route]:
+        table: tuple[tuple[str, str, Class, Callable[[Exchange, Params], Any]], ...] = (
+            ("GET", "/", "public", self._root),
+            ("GET", "/livez", "public", self._livez),
+            ("GET", "/readyz", "public", self._readyz),
+            ("GET", "/healthz", "public", self._healthz),
+            ("GET", "/health", "public", self._healthz),
+            ("GET", "/openapi.json", "public", self._openapi),
+            ("GET", "/metrics", "read", self._metrics),
+            ("GET", "/api/v1/status", "read", self._status),
+            ("GET", "/api/v1/stack", "read", self._stack),
+            ("GET", "/api/v1/history", "read", self._history),
+            ("GET", "/api/v1/events", "read", self._events),
+            ("POST", "/api/v1/plan", "admin", self._plan),
+            ("PUT", "/api/v1/stack", "admin", self._apply),
+            ("POST", "/api/v1/reload", "admin", self._reload),
+            ("POST", "/api/v1/undo", "admin", self._undo),
+            ("POST", "/api/v1/shutdown", "admin", self._shutdown),
+        )
+        return [
+            Route(method=method, path=path, access=access, serve=serve, voice=OPERATOR)
+            for method, path, access, serve in table
+        ]
+
+    async def _root(self, exchange: Exchange, _: Params) -> None:
+        await exchange.reply(Reply(body="mullama is running"))
+
+    async def _livez(self, exchange: Exchange, _: Params) -> None:
+        await exchange.reply(Reply(body={"status": "ok"}))
+
+    async def _readyz(self, exchange: Exchange, _: Params) -> None:
+        missing = self.operator.missing()
+        if missing:
+            body: dict[str, Any] = {"ready": False, "missing": list(missing)}
+            await exchange.reply(Reply(status=503, body=body, headers={"retry-after": "1"}))
+        else:
+            await exchange.reply(Reply(body={"ready": True}))
+
+    async def _healthz(self, exchange: Exchange, _: Params) -> None:
+        """For people and load balancers: nothing in it that a stranger should not read."""
+        state = self.operator.status()
+        models = state.get("models", [])
+        loaded = sum(1 for m in models if m.get("state") in ("ready", "loaded"))
+        body: dict[str, Any] = {
+            "status": "degraded" if state.get("state") == "degraded" else "ok",
+            "state": state.get("state"),
+            "models": {"declared": len(models), "loaded": loaded},
+            "uptime": state.get("uptime"),
+        }
+        await exchange.reply(Reply(body=body))
+
+    async def _openapi(self, exchange: Exchange, _: Params) -> None:
+        await exchange.reply(Reply(body=cast(Any, self.document())))
+
+    async def _metrics(self, exchange: Exchange, _: Params) -> None:
+        if not self.service.access().manifest.observability.metrics:
+            raise NotFound("metrics are switched off", hint="see observability.metrics")
+        headers = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
+        await exchange.reply(Reply(body=self.operator.metrics(), headers=headers))
+
+    async def _status(self, exchange: Exchange, _: Params) -> None:
+        await exchange.reply(Reply(body=self.operator.status()))
+
+    async def _stack(self, exchange: Exchange, _: Params) -> None:
+        stack = self.operator.stack()
+        await exchange.reply(Reply(body=stack, headers={"etag": f'"{stack["revision"]}"'}))
+
+    async def _history(self, exchange: Exchange, _: Params) -> None:
+        await exchange.reply(Reply(body={"generations": self.operator.history()}))
+
+    async def _plan(self, exchange: Exchange, _: Params) -> None:
+        body = await self._body(exchange, {"manifest", "options"})
+        manifest, options = forms.manifest(body), forms.options(body.get("options"))
+        async with self.inflight.lifeline(exchange):
+            plan = await self.operator.plan(manifest, options)
+        await exchange.reply(Reply(body=plan))
+
+    async def _apply(self, exchange: Exchange, _: Params) -> None:
+        body = await self._body(exchange, {"manifest", "origin", "options"})
+        options = self._expected(exchange, forms.options(body.get("options")))
+        lines = self.operator.apply(forms.manifest(body), forms.origin(body.get("origin")), options)
+        await self._lines(exchange, lines)
+
+    def _expected(self, exchange: Exchange, options: ApplyOptions) -> ApplyOptions:
+        """If-Match says which revision must be the applied one: checked now, and again by the operator."""
+        wanted = exchange.headers.get("if-match", "*").strip().removeprefix("W/").strip('"')
+        if wanted == "*":
+            return options
+        revision = self.operator.stack()["revision"]
+        if wanted != revision:
+            error = Conflict(
+                f"the applied revision is {revision}, not {wanted[:80]}",
+                hint="plan again against the stack as it is now",
+            )
+            raise Rejection(412, error)
+        return replace(options, expect=wanted)
+
+    async def _reload(self, exchange: Exchange, _: Params) -> None:
+        await self._body(exchange, set())
+        async with self.inflight.lifeline(exchange):
+            outcome = await self.operator.reload("asked for by request")
+        await exchange.reply(Reply(body=outcome))
+
+    async def _undo(self, exchange: Exchange, _: Params) -> None:
+        to = forms.generation(await self._body(exchange, {"to"}))
+        await self._lines(exchange, self.operator.undo(to))
+
+    async def _shutdown(self, exchange: Exchange, _: Params) -> None:
+        await self._body(exchange, set())
+        exchange.close = True
+        await exchange.reply(Reply(status=202, body={"stopping": True, "pid": os.getpid()}))
+        self.operator.stop()
+
+    async def _events(self, exchange: Exchange, _: Params) -> None:
+        text = exchange.headers.get("last-event-id") or exchange.query.get("after", "0")
+        if not text.isdigit():
+            raise Invalid("after must be the number of an event", field="after")
+        events = self.operator.follow(int(text))
+        await follow(exchange, events, self.inflight, self.bounds)
+
+    async def _body(self, exchange: Exchange, allowed: set[str]) -> dict[str, Any]:
+        with self.pool.share() as share:
+            body, _ = await read_json(exchange, share, limit=_STACK_LIMIT, bounds=self.bounds)
+        tree = {} if body is None else body
+        if not isinstance(tree, dict):
+            raise Invalid("the body must be a JSON object")
+        forms.only(tree, allowed, "the body")
+        return tree
+
+    async def _lines(self, exchange: Exchange, lines: Lines) -> None:
+        """Progress as lines of JSON. A failure before the first line is a status, later a last line."""
+        try:
+            async with self.inflight.lifeline(exchange), aclosing(cast(Any, lines)):
+                async for line in lines:
+                    if not exchange.begun:
+                        await exchange.begin("application/x-ndjson")
+                    await exchange.write(to_json(line) + b"\n")
+        except ClientGone:
+            raise
+        except MullamaError as error:
+            if not exchange.begun:
+                raise
+            exchange.notes.error = error
+            last: dict[str, Any] = {"event": "error", "error": error_tree(error, exchange.request_id)}
+            await exchange.write(to_json(last) + b"\n")
+        if not exchange.begun:
+            raise Internal("the operation ended without a result")
+        await exchange.end()
