@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mullama.weights import architectures as known
-from mullama.weights.keys import Keys
 from mullama.weights.gguf import Array
+from mullama.weights.keys import Keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

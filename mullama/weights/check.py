@@ -20,6 +20,7 @@ MAX_EXPERTS: Final = 1024
 MAX_WIDTH: Final = 2**20
 MIN_CONTEXT: Final = 8
 MAX_TEMPLATE: Final = 256 * 1024
+TENSOR_ALIGNMENT: Final = 32
 POOLING: Final = ("none", "mean", "cls", "last", "rank")
 _EPSILONS: Final = ("layer_norm_epsilon", "layer_norm_rms_epsilon", "group_norm_epsilon")
 _SCALINGS: Final = ("none", "linear", "yarn", "longrope")
@@ -134,7 +135,7 @@ def check_templates(keys: Keys, named: Iterable[tuple[str, str]]) -> None:
             raise BadWeights(f"key {name} has {len(text.encode())} bytes, more than {MAX_TEMPLATE}")
 
 
-def check_tensors(tensors: tuple[Tensor, ...], *, layers: int, vocabulary: int, vocabulary_known: bool) -> None:
+def check_tensors(tensors: tuple[Tensor, ...], *, layers: int, vocabulary: int) -> None:
     """Types that can be computed with, layers that exist, and an embedding row for every token."""
     if not tensors:
         raise BadWeights("the file holds no tensors: a vocabulary only", hint="take the file with the weights")
@@ -142,8 +143,13 @@ def check_tensors(tensors: tuple[Tensor, ...], *, layers: int, vocabulary: int, 
         check_type(tensor)
         if tensor.layer is not None and tensor.layer >= layers:
             raise BadWeights(f"tensor {tensor.name} belongs to layer {tensor.layer}, the model has {layers}")
-        if tensor.name == "token_embd.weight" and vocabulary_known and tensor.shape[1:] != (vocabulary,):
-            rows = tensor.shape[1] if len(tensor.shape) > 1 else 1
+        if tensor.offset % TENSOR_ALIGNMENT:
+            raise BadWeights(
+                f"tensor {tensor.name} begins at byte {tensor.offset}, not a multiple of {TENSOR_ALIGNMENT}, "
+                "as a mapped file needs"
+            )
+        rows = tensor.elements // tensor.shape[0]
+        if tensor.name == "token_embd.weight" and rows != vocabulary:
             raise BadWeights(f"tensor {tensor.name} has {rows} rows for a vocabulary of {vocabulary} tokens")
 
 

@@ -15,8 +15,8 @@ from mullama.weights import architectures as known
 from mullama.weights import check
 from mullama.weights.cache import Geometry, layer_caches, window
 from mullama.weights.facts import Capability, Experts, LayerFacts, Role, Rope, SpecialToken, WeightFacts
-from mullama.weights.keys import Keys
 from mullama.weights.gguf import Array, Header, Read, Value, read_header
+from mullama.weights.keys import Keys
 from mullama.weights.tensors import FILE_TYPES, Tensor
 from mullama.weights.vocabulary import check_vocabulary
 
@@ -101,9 +101,7 @@ def _model(keys: Keys, tensors: tuple[Tensor, ...], size: int, parts: int) -> We
     vocabulary, special = check_vocabulary(keys)
     templates = _templates(keys)
     check.check_templates(keys, templates)
-    check.check_tensors(
-        tensors, layers=shape.layers, vocabulary=vocabulary, vocabulary_known=keys.has("tokenizer.ggml.tokens")
-    )
+    check.check_tensors(tensors, layers=shape.layers, vocabulary=vocabulary)
     pooling = check.POOLING[keys.whole("{}.pooling_type")] if keys.has("{}.pooling_type") else ""
     template = keys.text(_TEMPLATE)
     layers, input_bytes, output_bytes = _weighed(keys, shape, tensors)

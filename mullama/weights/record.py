@@ -16,7 +16,7 @@ from mullama.weights.facts import WeightFacts
 
 def to_json(facts: WeightFacts) -> dict[str, JSONValue]:
     """Everything; fields at their default are left out, and equal layers in a row are written once."""
-    record = _written(facts)
+    record: dict[str, JSONValue] = _written(facts)
     record["per_layer"] = [{"times": sum(1 for _ in run), **_written(layer)} for layer, run in groupby(facts.per_layer)]
     return record
 

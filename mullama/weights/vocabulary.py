@@ -8,8 +8,8 @@ from typing import Final
 
 from mullama.errors import BadWeights
 from mullama.weights.facts import SpecialToken
-from mullama.weights.keys import Keys
 from mullama.weights.gguf import Array
+from mullama.weights.keys import Keys
 
 TOKENS: Final = "tokenizer.ggml.tokens"
 MERGES: Final = "tokenizer.ggml.merges"
@@ -23,7 +23,7 @@ _NONE: Final = 2**32 - 1
 _WITHOUT: Final = ("none", "no_vocab")
 _BY_MERGES: Final = ("gpt2", "hybriddna", "whitespace", "gemma4")
 _BY_SCORES: Final = ("llama", "t5")
-_KNOWN: Final = (*_WITHOUT, *_BY_MERGES, *_BY_SCORES, "bert", "rwkv", "plamo2")
+_KNOWN: Final = (*_BY_MERGES, *_BY_SCORES, "bert", "rwkv", "plamo2")
 _NEWLINES: Final = (b"\\n", b"\n")
 
 _ROLES: Final = {
@@ -50,10 +50,14 @@ _BY_TEXT: Final = {
 def check_vocabulary(keys: Keys) -> tuple[int, tuple[SpecialToken, ...]]:
     """The number of tokens and those with a role; raises `BadWeights` for what would break a tokenizer."""
     model = keys.text("tokenizer.ggml.model")
-    if model not in _KNOWN:
+    if model not in (*_KNOWN, *_WITHOUT):
         raise BadWeights(f"key tokenizer.ggml.model is {model!r}", hint=f"known are {', '.join(_KNOWN)}")
     if model in _WITHOUT:
-        return keys.whole("{}.vocab_size", 0, high=MAX_TOKENS), ()
+        raise BadWeights("the file has no vocabulary", hint="text can neither be read nor written with it")
+    if keys.text("tokenizer.ggml.pre") == "whitespace":
+        raise BadWeights(
+            "key tokenizer.ggml.pre is 'whitespace'", hint="llama.cpp ends with an assertion at the first double space"
+        )
     tokens = _tokens(keys)
     _scores(keys, model, len(tokens))
     types = _types(keys, len(tokens))

@@ -1,0 +1,303 @@
+"""The one way to the network: deadlines of its own, redirects by its own rules, bodies with a bound.
+
+Redirects: at most 5, never from https to http, and what proves who asks is dropped as soon as scheme, host or
+port change. Bodies are asked for as they are and refused when they come encoded. A request can be cancelled
+while it waits. With `public_only` the resolved address must be a public one, and that very address is used.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+import ssl
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urljoin, urlsplit
+
+import httpcore2
+import httpx2
+
+from mullama import __version__
+from mullama.errors import Invalid, Refused, TooLarge, TransferFailed
+from mullama.sources.base import Cancelled
+from mullama.weights.located import Credential
+
+MAX_REDIRECTS: Final = 5
+MAX_METADATA: Final = 4 * 1024**2
+_SLICE: Final = 0.25
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
+
+
+class Interrupted(Exception):
+    """The connection failed in a way that another try may cure."""
+
+
+class Stopped(Exception):
+    """The caller does not want the answer any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Seconds: to connect and to finish TLS, until all headers are there, and without a byte of the body.
+
+    slow_bytes within slow_seconds is the least a body must deliver.
+    """
+
+    connect: float = 10.0
+    headers: float = 30.0
+    idle: float = 60.0
+    slow_bytes: int = 60_000
+    slow_seconds: float = 60.0
+
+
+@dataclass(slots=True)
+class _Patience:
+    """Until when the current request may wait, and whether anybody still wants it."""
+
+    until: float = float("inf")
+    cancelled: Cancelled = lambda: False
+
+    def left(self) -> float:
+        if self.cancelled():
+            raise Stopped
+        return self.until - time.monotonic()
+
+
+class _Stream(httpcore2.NetworkStream):
+    """A connection that looks up several times a second whether it should still wait."""
+
+    def __init__(self, inner: httpcore2.NetworkStream, patience: _Patience) -> None:
+        self._inner, self._patience = inner, patience
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        waited = 0.0
+        while True:
+            left = min(self._patience.left(), (timeout or float("inf")) - waited)
+            if left <= 0:
+                raise httpcore2.ReadTimeout("no answer in time")
+            part = min(_SLICE, left)
+            try:
+                return self._inner.read(max_bytes, part)
+            except httpcore2.ReadTimeout:
+                waited += part
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._inner.write(buffer, timeout)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore2.NetworkStream:
+        return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout), self._patience)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
+class _Network(httpcore2.SyncBackend):
+    """Connects, to public addresses only if so told."""
+
+    def __init__(self, patience: _Patience, *, public_only: bool) -> None:
+        self._patience, self._public_only = patience, public_only
+
+    def connect_tcp(self, host: str, port: int, *args: Any, **kwargs: Any) -> httpcore2.NetworkStream:
+        address = public_address(host, port) if self._public_only else host
+        return _Stream(super().connect_tcp(address, port, *args, **kwargs), self._patience)
+
+
+def public_address(host: str, port: int) -> str:
+    """An address of `host` that the whole internet may reach; `Refused` when any of its addresses is not."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise httpcore2.ConnectError(f"{host}: {error}") from error
+    addresses = [str(entry[4][0]) for entry in found]
+    for text in addresses:
+        address = ipaddress.ip_address(text.partition("%")[0])
+        mapped = getattr(address, "ipv4_mapped", None)
+        if not (mapped or address).is_global:
+            raise Refused(
+                f"{host} leads to {text}, which is not a public address",
+                hint="only the manifest may name hosts inside a network",
+            )
+    return addresses[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response whose body has not been read. url: where it finally came from."""
+
+    status: int
+    url: str
+    headers: Mapping[str, str]
+    _response: httpx2.Response = field(repr=False)
+    _limits: Limits = field(repr=False)
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).netloc
+
+    @property
+    def length(self) -> int | None:
+        text = self.headers.get("content-length", "")
+        return int(text) if text.isdecimal() and len(text) < 19 else None
+
+    @property
+    def validator(self) -> str:
+        """The ETag, if it is one that promises equal bytes."""
+        tag = self.headers.get("etag", "")
+        return tag if re.fullmatch(r'"[\x21\x23-\x7e]*"', tag) else ""
+
+    @property
+    def encoded(self) -> bool:
+        return self.headers.get("content-encoding", "identity").strip().lower() not in ("", "identity")
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds that the server asks to wait, if it says so in seconds."""
+        text = self.headers.get("retry-after", "")
+        return float(text) if text.isdecimal() and len(text) < 9 else None
+
+    def chunks(self) -> Iterator[bytes]:
+        """The body as it comes; `Interrupted` when it breaks off, stalls or crawls."""
+        begun, since = time.monotonic(), 0
+        with _failures(self.host):
+            for chunk in self._response.iter_raw():
+                yield chunk
+                since += len(chunk)
+                now = time.monotonic()
+                if now - begun >= self._limits.slow_seconds:
+                    if since < self._limits.slow_bytes:
+                        raise Interrupted(f"{self.host} sends less than {since / (now - begun) + 1:.0f} bytes/s")
+                    begun, since = now, 0
+
+    def body(self, limit: int = MAX_METADATA) -> bytes:
+        """The whole body, at most `limit` bytes."""
+        if self.encoded:
+            raise Interrupted(f"{self.host} sent an encoded body that was not asked for")
+        found = bytearray()
+        for chunk in self.chunks():
+            found += chunk
+            if len(found) > limit:
+                raise TooLarge(f"the answer of {self.host} is larger than {limit} bytes", hint=self.url[:200])
+        return bytes(found)
+
+
+class Web:
+    """A set of connections, for one thread at a time."""
+
+    def __init__(
+        self,
+        *,
+        limits: Limits | None = None,
+        public_only: bool = False,
+        cancelled: Cancelled = lambda: False,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.pause = pause
+        self.cancelled = cancelled
+        self._patience = _Patience(cancelled=cancelled)
+        self._public_only = public_only
+        self._transports: dict[str, httpx2.HTTPTransport] = {}
+        self._context: ssl.SSLContext | None = None
+
+    def __enter__(self) -> Web:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for transport in self._transports.values():
+            transport.close()
+        self._transports.clear()
+
+    @contextmanager
+    def get(
+        self, url: str, headers: Mapping[str, str] | None = None, credential: Credential | None = None,
+        *, method: str = "GET",
+    ) -> Iterator[Answer]:  # fmt: skip
+        """Ask, follow redirects, and hand out the answer with its body unread. Any status is an answer."""
+        origin, proof = _origin(url), dict(credential.headers) if credential else {}
+        for _ in range(MAX_REDIRECTS + 1):
+            answer = self._ask(method, url, {**(headers or {}), **proof})
+            if answer.status not in _REDIRECTS or "location" not in answer.headers:
+                break
+            with _failures(answer.host):
+                answer._response.close()
+            url = self._next(answer)
+            if _origin(url) != origin:
+                proof = {}
+        else:
+            raise TransferFailed(f"more than {MAX_REDIRECTS} redirects, the last one to {urlsplit(url).netloc}")
+        try:
+            yield answer
+        finally:
+            answer._response.close()
+
+    def _next(self, answer: Answer) -> str:
+        target = urljoin(answer.url, answer.headers["location"])
+        before, after = urlsplit(answer.url).scheme, urlsplit(target).scheme
+        if after not in ("http", "https") or (before == "https" and after != "https"):
+            raise TransferFailed(f"{answer.host} redirects from {before} to {after or 'nowhere'}: {target[:120]}")
+        return target
+
+    def _ask(self, method: str, url: str, headers: Mapping[str, str]) -> Answer:
+        limits = self.limits
+        host = urlsplit(url).netloc
+        timeouts = {"connect": limits.connect, "pool": limits.connect, "read": limits.idle, "write": limits.idle}
+        try:
+            request = httpx2.Request(
+                method, url, extensions={"timeout": timeouts},
+                headers={"User-Agent": f"mullama/{__version__}", "Accept-Encoding": "identity", **headers},
+            )  # fmt: skip
+        except (httpx2.InvalidURL, ValueError) as error:
+            raise Invalid(f"{url[:120]!r} is not an address: {error}") from error
+        self._patience.until = time.monotonic() + limits.connect + limits.headers
+        try:
+            with _failures(host):
+                response = self._transport(url).handle_request(request)
+        finally:
+            self._patience.until = float("inf")
+        response.request = request
+        return Answer(response.status_code, url, response.headers, response, limits)
+
+    def _transport(self, url: str) -> httpx2.HTTPTransport:
+        proxy = _proxy(url)
+        if proxy not in self._transports:
+            self._context = self._context or httpx2.create_ssl_context()
+            transport = httpx2.HTTPTransport(verify=self._context, proxy=proxy or None)
+            # the one place where a connection is made; the library has no public way to hand it over
+            transport._pool._network_backend = _Network(self._patience, public_only=self._public_only)
+            self._transports[proxy] = transport
+        return self._transports[proxy]
+
+
+@contextmanager
+def _failures(host: str) -> Iterator[None]:
+    """Name the host in whatever goes wrong on the way to it."""
+    try:
+        yield
+    except (httpx2.TimeoutException, httpcore2.TimeoutException) as error:
+        raise Interrupted(f"{host} did not answer in time ({type(error).__name__})") from error
+    except (httpx2.TransportError, httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
+        raise Interrupted(f"{host}: {str(error) or type(error).__name__}") from error
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, (parts.hostname or "").lower(), parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def _proxy(url: str) -> str:
+    """The proxy that the environment names for this address, "" for none."""
+    parts = urlsplit(url)
+    if not parts.hostname or urllib.request.proxy_bypass(parts.netloc):
+        return ""
+    proxies = urllib.request.getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all", "")

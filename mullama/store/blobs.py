@@ -1,0 +1,202 @@
+"""Content-addressed files: nothing stands under a final name unless its SHA-256 is that name.
+
+A download goes to a private partial file, is hashed while it is written, and is promoted by fsync, rename and
+fsync of the folder, in this order. Locks save work (two processes do not fetch the same file twice); they are
+not what keeps a wrong file out. Everything is opened relative to folder descriptors, never through a link.
+
+    blobs/sha256-<hex>     checked files
+    partial/<key>.<token>  what is being fetched, by the identity of its source, with <key>.<token>.json
+    locks/<key>            empty files for flock
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mullama.errors import Refused
+from mullama.names import Digest
+from mullama.store.disk import STRAIGHT, folder, in_bytes, told, try_lock
+from mullama.store.partial import Partial
+
+
+class Blobs:
+    """The store under one folder, which is created when first written to."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+
+    def path(self, digest: str) -> str:
+        """Where the file with this digest is, or will be; `Invalid` for anything but a digest."""
+        return str(self.root / "blobs" / _name(digest))
+
+    def has(self, digest: str) -> bool:
+        """Whether the file is there as a regular file. Makes it young again, so that no sweep takes it now."""
+        name = _name(digest)
+        try:
+            blobs = os.open(self.root / "blobs", os.O_RDONLY | os.O_DIRECTORY | STRAIGHT)
+        except OSError:
+            return False
+        try:
+            found = os.stat(name, dir_fd=blobs, follow_symlinks=False)
+            with contextlib.suppress(OSError):  # a read-only store is still a store
+                os.utime(name, dir_fd=blobs, follow_symlinks=False)
+            return stat.S_ISREG(found.st_mode)
+        except FileNotFoundError:
+            return False
+        finally:
+            os.close(blobs)
+
+    def open(self, digest: str) -> int:
+        """A descriptor for reading; refuses whatever is not a regular file."""
+        blobs = folder(self.root / "blobs")
+        try:
+            with told(self.path(digest)):
+                descriptor = os.open(_name(digest), os.O_RDONLY | os.O_NONBLOCK | STRAIGHT, dir_fd=blobs)
+        finally:
+            os.close(blobs)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise Refused(f"{self.path(digest)} is not a regular file")
+        return descriptor
+
+    def check_room(self, wanted: int) -> None:
+        """Raise `Refused` when `wanted` more bytes do not fit on the disk of the store."""
+        free = self.free()
+        if wanted > free:
+            raise Refused(
+                f"{in_bytes(wanted)} are needed and {in_bytes(free)} are free in {self.root}",
+                hint="free some space, or set MULLAMA_CACHE_DIR to a larger disk",
+            )
+
+    def free(self) -> int:
+        """Bytes that may still be written."""
+        there = self.root
+        while not there.exists() and there != there.parent:
+            there = there.parent
+        with told(there):
+            space = os.statvfs(there)
+        return space.f_bavail * space.f_frsize
+
+    def fetched(self, identity: str) -> int:
+        """Bytes of this source that an earlier try left and a next one can use."""
+        return Partial.left_behind(self.root / "partial", _key(identity))
+
+    @contextmanager
+    def receive(self, identity: str) -> Iterator[Partial]:
+        """A private partial file for the source `identity` (address and validator, or a digest), continued where
+        an earlier process left one. It stays for the next try unless it was promoted or discarded."""
+        for name in ("blobs", "partial", "locks"):
+            os.close(folder(self.root / name))
+        partial = Partial.claim(self.root, _key(identity))
+        try:
+            yield partial
+        finally:
+            partial.close()
+
+    @contextmanager
+    def only_one(self, identity: str, cancelled: Callable[[], bool], waiting: Callable[[], None]) -> Iterator[None]:
+        """Wait until no other process fetches `identity`. Where locks do not work, nobody waits."""
+        descriptor = self._lock_file(_key(identity))
+        try:
+            _wait(descriptor, cancelled, waiting)
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def using(self) -> Iterator[None]:
+        """While this is held, no sweep runs: hold it from finding a file until it is recorded somewhere."""
+        descriptor = self._lock_file("sweep")
+        try:
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def listed(self) -> tuple[tuple[str, int, float], ...]:
+        """Every checked file: digest, bytes, and when it was last used (unix seconds)."""
+        try:
+            entries = list(os.scandir(self.root / "blobs"))
+        except FileNotFoundError:
+            return ()
+        found = []
+        for entry in entries:
+            if entry.name.startswith("sha256-") and entry.is_file(follow_symlinks=False):
+                status = entry.stat(follow_symlinks=False)
+                found.append((entry.name.replace("-", ":", 1), status.st_size, status.st_mtime))
+        return tuple(sorted(found))
+
+    def sweep(self, referenced: frozenset[str], *, grace: float, now: float | None = None) -> tuple[str, ...]:
+        """Delete what nobody refers to, that is older than `grace` seconds; the digests that went.
+
+        Does nothing while a process holds `using`. Half-fetched files go by the same age.
+        """
+        moment = time.time() if now is None else now
+        with self._alone() as alone:
+            if not alone:
+                return ()
+            gone = tuple(digest for digest, _ in self.swept(referenced, grace=grace, now=moment))
+            for digest in gone:
+                with told(self.path(digest)):
+                    os.unlink(self.path(digest))
+            Partial.sweep(self.root / "partial", before=moment - grace)
+        return gone
+
+    def swept(
+        self, referenced: frozenset[str], *, grace: float, now: float | None = None
+    ) -> tuple[tuple[str, int], ...]:
+        """What `sweep` would delete, with its bytes."""
+        moment = time.time() if now is None else now
+        return tuple((d, size) for d, size, used in self.listed() if d not in referenced and moment - used > grace)
+
+    def verify(self, digest: str) -> bool:
+        """Read the whole file and compare; a file that does not match is set aside."""
+        descriptor = self.open(digest)
+        with os.fdopen(descriptor, "rb") as file:
+            right = hashlib.file_digest(file, "sha256").hexdigest() == Digest.parse(digest).hex
+        if not right:
+            os.rename(self.path(digest), f"{self.path(digest)}.corrupt")
+        return right
+
+    @contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Whether no process uses the store now, and none begins to."""
+        descriptor = self._lock_file("sweep")
+        try:
+            yield try_lock(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _lock_file(self, name: str) -> int:
+        locks = folder(self.root / "locks")
+        try:
+            with told(self.root / "locks" / name):
+                return os.open(name, os.O_RDWR | os.O_CREAT | STRAIGHT, 0o600, dir_fd=locks)
+        finally:
+            os.close(locks)
+
+
+def _wait(descriptor: int, cancelled: Callable[[], bool], waiting: Callable[[], None]) -> None:
+    while not try_lock(descriptor):
+        if cancelled():
+            return
+        waiting()
+        time.sleep(0.1)
+
+
+def _name(digest: str) -> str:
+    return f"sha256-{Digest.parse(digest).hex}"
+
+
+def _key(identity: str) -> str:
+    """A file name for any text."""
+    return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]

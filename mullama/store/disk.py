@@ -1,0 +1,69 @@
+"""The few things the store does to a disk, and what the disk's own errors mean to a user."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from mullama.errors import Denied, MullamaError, TransferFailed, Unavailable
+
+STRAIGHT: Final = os.O_NOFOLLOW | os.O_CLOEXEC
+"""Open what the name says, never what a link at its end points to."""
+
+
+@contextmanager
+def told(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn an error of the disk into one of ours that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, os.fspath(path)) from error
+
+
+def storage_error(error: OSError, path: str) -> MullamaError:
+    """What an error of the disk means, with the path and the system's own words."""
+    said = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return TransferFailed(
+            f"no space is left: {path}: {said}", hint="free some space and try again: what was fetched is kept"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return Denied(f"{path}: {said}", hint="the store must be writable: see MULLAMA_CACHE_DIR")
+    return Unavailable(f"{path}: {said}", hint="check the folder of the store")
+
+
+def folder(path: Path) -> int:
+    """A descriptor of a folder of the store, created where it is missing; a link is refused."""
+    with told(path):
+        path.mkdir(parents=True, exist_ok=True, mode=0o755)
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | STRAIGHT)
+
+
+def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
+    """False when another holds the lock; True when it is ours, and also where locks do not work."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def sync_folder(path: Path) -> None:
+    """Make renames in a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def in_bytes(count: int) -> str:
+    """A count of bytes as people read it."""
+    return f"{count / 1000**3:.1f} GB" if count >= 10**8 else f"{count / 1000**2:.1f} MB"

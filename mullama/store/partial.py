@@ -1,0 +1,291 @@
+"""A file on its way into the store: private to one process, hashed while written, continued after a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from mullama.errors import MullamaError
+from mullama.names import Digest
+from mullama.store.disk import STRAIGHT, sync_folder, told, try_lock
+
+_FILE: Final = re.compile(r"(?P<key>[0-9a-f]{32})\.[0-9a-f]{16}")
+_SYNC_EVERY: Final = 256 * 1024**2
+_READ: Final = 4 * 1024**2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What is remembered beside a partial file: who writes it (`released` when nobody does), how the source
+    knows this content, and up to which byte it is safe even if the power failed."""
+
+    host: str = ""
+    released: bool = False
+    boot: str = ""
+    pid: int = 0
+    born: str = ""
+    validator: str = ""
+    total: int = -1
+    synced: int = 0
+
+
+class Partial:
+    """One partial file, open for writing. `offset` bytes are on disk, and hashed."""
+
+    def __init__(self, root: Path, name: str, descriptor: int, note: Note) -> None:
+        self._root, self._name, self._descriptor = root, name, descriptor
+        self._hash = hashlib.sha256()
+        self._note = note
+        self.offset = 0
+        self._promoted = False
+
+    @classmethod
+    def claim(cls, root: Path, key: str) -> Partial:
+        """Take over the largest partial file of `key` whose writer is gone, else begin a new one."""
+        folder = root / "partial"
+        left = sorted(_files(folder, key), key=lambda path: -path.stat().st_size if path.exists() else 0)
+        for path in left:
+            taken = cls._take(root, key, path)
+            if taken is not None:
+                return taken
+        name = f"{key}.{secrets.token_hex(8)}"
+        with told(folder / name):
+            descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | STRAIGHT, 0o644)
+        try_lock(descriptor)
+        partial = cls(root, name, descriptor, _mine(Note()))
+        partial._write_note()
+        return partial
+
+    @classmethod
+    def _take(cls, root: Path, key: str, path: Path) -> Partial | None:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | STRAIGHT)
+        except OSError:
+            return None
+        note, name = _read_note(path), f"{key}.{secrets.token_hex(8)}"
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode) or not try_lock(descriptor) or not _writer_gone(note):
+            os.close(descriptor)
+            return None
+        partial = cls(root, name, descriptor, _mine(note))
+        partial._write_note()  # first, so that a kill here leaves the old pair whole
+        try:
+            os.rename(path, path.with_name(name))  # of two that try, one succeeds
+        except OSError:
+            partial._note_path().unlink(missing_ok=True)
+            os.close(descriptor)
+            return None
+        _note_of(path).unlink(missing_ok=True)
+        with told(path):
+            partial._rebuild(note.synced if note.boot != _boot() else None)
+        return partial
+
+    @property
+    def validator(self) -> str:
+        """The strong validator that the source gave with these bytes, "" for none."""
+        return self._note.validator
+
+    def remember(self, validator: str, total: int) -> None:
+        """Keep what a resumed request must quote; `total` is the size of the whole, -1 if unknown."""
+        self._note = _mine(Note(validator=validator, total=total, synced=self._note.synced))
+        self._write_note()
+
+    def write(self, data: bytes) -> None:
+        """Append."""
+        view = memoryview(data)
+        with told(self._path):
+            while view:
+                written = os.pwrite(self._descriptor, view, self.offset)
+                self._hash.update(view[:written])
+                self.offset += written
+                view = view[written:]
+            if self.offset - self._note.synced >= _SYNC_EVERY:
+                self._sync()
+
+    def restart(self) -> None:
+        """Throw the bytes away and begin from zero."""
+        with told(self._path):
+            os.ftruncate(self._descriptor, 0)
+        self._hash, self.offset = hashlib.sha256(), 0
+        self._note = _mine(Note())
+        self._write_note()
+
+    def digest(self) -> str:
+        """Of what was written so far."""
+        return f"sha256:{self._hash.hexdigest()}"
+
+    def promote(self) -> str:
+        """Give the file its final name, its digest, durably; the digest. Raises when it is no longer ours."""
+        digest = Digest.parse(self.digest())
+        with told(self._path):
+            os.ftruncate(self._descriptor, self.offset)
+            os.fchmod(self._descriptor, 0o644)
+            os.fsync(self._descriptor)
+            ours, named = os.fstat(self._descriptor), os.stat(self._path, follow_symlinks=False)
+            if (ours.st_ino, ours.st_dev, ours.st_size) != (named.st_ino, named.st_dev, self.offset):
+                raise OSError(f"{self._path} was replaced while it was written")
+            os.rename(self._path, self._root / "blobs" / f"sha256-{digest.hex}")
+            sync_folder(self._root / "blobs")
+        self._promoted = True
+        self._note_path().unlink(missing_ok=True)
+        return digest.text
+
+    def discard(self) -> None:
+        """Remove the file: nothing of it can be used."""
+        if not self._promoted:
+            self._path.unlink(missing_ok=True)
+            self._note_path().unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Release the file for whoever continues; an empty one leaves no trace. Closing twice does nothing."""
+        if self._descriptor < 0:
+            return
+        if self.offset == 0:
+            self.discard()
+        elif not self._promoted and self._path.exists():
+            self._note = replace(self._note, released=True)
+            with contextlib.suppress(MullamaError):  # a full disk must not hide the error that led here
+                self._write_note()
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+    @staticmethod
+    def left_behind(folder: Path, key: str) -> int:
+        """Bytes of the largest partial file of `key`."""
+        sizes = []
+        for path in _files(folder, key):
+            with contextlib.suppress(OSError):
+                sizes.append(path.stat().st_size)
+        return max(sizes, default=0)
+
+    @staticmethod
+    def sweep(folder: Path, *, before: float) -> None:
+        """Remove what was left before this moment (unix seconds) by writers that are gone."""
+        for path in _files(folder, None):
+            with contextlib.suppress(OSError):
+                descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | STRAIGHT)
+                try:
+                    if os.fstat(descriptor).st_mtime < before and try_lock(descriptor):
+                        path.unlink(missing_ok=True)
+                        _note_of(path).unlink(missing_ok=True)
+                finally:
+                    os.close(descriptor)
+
+    def _rebuild(self, safe: int | None) -> None:
+        """Hash what is on disk; after a restart of the machine only what was synced counts."""
+        size = os.fstat(self._descriptor).st_size
+        usable = size if safe is None else min(size, safe)
+        os.ftruncate(self._descriptor, usable)
+        while self.offset < usable:
+            piece = os.pread(self._descriptor, min(_READ, usable - self.offset), self.offset)
+            if not piece:
+                break
+            self._hash.update(piece)
+            self.offset += len(piece)
+
+    def _sync(self) -> None:
+        os.fdatasync(self._descriptor)
+        self._note = replace(self._note, synced=self.offset)
+        self._write_note()
+
+    @property
+    def _path(self) -> Path:
+        return self._root / "partial" / self._name
+
+    def _note_path(self) -> Path:
+        return _note_of(self._path)
+
+    def _write_note(self) -> None:
+        """Atomically: a note is whole or not there."""
+        path = self._note_path()
+        fresh = path.with_name(f"{path.name}.new")
+        with told(path):
+            fresh.write_text(json.dumps(asdict(self._note)))
+            os.replace(fresh, path)
+
+
+def _note_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def _files(folder: Path, key: str | None) -> Iterator[Path]:
+    try:
+        entries = list(os.scandir(folder))
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        match = _FILE.fullmatch(entry.name)
+        if match and key in (None, match["key"]) and entry.is_file(follow_symlinks=False):
+            yield folder / entry.name
+
+
+def _read_note(path: Path) -> Note:
+    """The note, or an empty one: then the file is used by its bytes alone."""
+    try:
+        fields = json.loads(_note_of(path).read_text())
+        note = Note(**fields)
+    except (OSError, ValueError, TypeError):
+        return Note()
+    right = all(type(getattr(note, name)) is type(usual) for name, usual in asdict(Note()).items())
+    return note if right else Note()
+
+
+def _writer_gone(note: Note) -> bool:
+    """Whether the process that wrote the file has certainly ended. The lock alone is not believed, since
+    locks of network disks may do nothing: a file of another host is left alone."""
+    if note.released:
+        return True
+    if note.pid == 0:
+        return False
+    if note.host != _host():
+        return False
+    if note.boot != _boot():
+        return True
+    return _born(note.pid) != note.born
+
+
+def _mine(note: Note) -> Note:
+    return replace(note, host=_host(), boot=_boot(), pid=os.getpid(), born=_born(os.getpid()), released=False)
+
+
+def _host() -> str:
+    """This machine and, in a container, this space of process ids."""
+    machine = os.uname().nodename
+    try:
+        return f"{machine} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return machine
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _born(pid: int) -> str:
+    """When a process started, in ticks, or "" when there is none: tells a reused pid from the old one."""
+    try:
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "" if not _alive(pid) else "?"
+    return "" if state in "ZX" else rest[18]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,149 @@
+"""Makes GGUF files for tests: right ones of any architecture, and ones with a single field made wrong."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mullama.weights.tensors import BY_NUMBER
+
+_CODES = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+U32, I32, F32, BOOL, STRING, ARRAY, U64 = 4, 5, 6, 7, 8, 9, 10
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One key: `kind` as stored; for arrays `kind` is that of the elements and `value` a list."""
+
+    kind: int
+    value: Any
+    array: bool = False
+
+    def bytes(self) -> bytes:
+        if not self.array:
+            return struct.pack("<I", self.kind) + one(self.kind, self.value)
+        body = b"".join(one(self.kind, item) for item in self.value)
+        return struct.pack("<IIQ", ARRAY, self.kind, len(self.value)) + body
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor: shape, number of its type, and how many bytes of data follow (None: as many as it needs)."""
+
+    shape: tuple[int, ...]
+    type: int = 0
+    data: bytes | None = None
+
+    def size(self) -> int:
+        kind = BY_NUMBER[self.type]
+        count = self.shape[0] // kind.block * kind.bytes
+        for dimension in self.shape[1:]:
+            count *= dimension
+        return count
+
+
+@dataclass(frozen=True)
+class File:
+    keys: dict[str, Entry]
+    tensors: dict[str, Stored] = field(default_factory=dict)
+    version: int = 3
+
+    def with_key(self, name: str, entry: Entry) -> File:
+        return replace(self, keys={**self.keys, name: entry})
+
+    def without_key(self, name: str) -> File:
+        return replace(self, keys={key: entry for key, entry in self.keys.items() if key != name})
+
+    def with_tensor(self, name: str, tensor: Stored) -> File:
+        return replace(self, tensors={**self.tensors, name: tensor})
+
+    def bytes(self) -> bytes:
+        """The whole file; tensor data are zeros unless given."""
+        header = struct.pack("<4sIQQ", b"GGUF", self.version, len(self.tensors), len(self.keys))
+        header += b"".join(text(name) + entry.bytes() for name, entry in self.keys.items())
+        data = b""
+        for name, tensor in self.tensors.items():
+            header += text(name) + struct.pack("<I", len(tensor.shape))
+            header += struct.pack(f"<{len(tensor.shape)}QIQ", *tensor.shape, tensor.type, len(data))
+            body = tensor.data if tensor.data is not None else bytes(tensor.size())
+            data += body + bytes(-len(body) % 32)
+        return header + bytes(-len(header) % 32) + data
+
+
+def text(value: str | bytes) -> bytes:
+    raw = value.encode() if isinstance(value, str) else value
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def one(kind: int, value: Any) -> bytes:
+    return text(value) if kind == STRING else struct.pack(f"<{_CODES[kind]}", value)
+
+
+def u32(value: int) -> Entry:
+    return Entry(U32, value)
+
+
+def f32(value: float) -> Entry:
+    return Entry(F32, value)
+
+
+def string(value: str | bytes) -> Entry:
+    return Entry(STRING, value)
+
+
+def texts(values: list[bytes] | list[str]) -> Entry:
+    return Entry(STRING, values, array=True)
+
+
+def ints(values: list[int]) -> Entry:
+    return Entry(I32, values, array=True)
+
+
+def floats(values: list[float]) -> Entry:
+    return Entry(F32, values, array=True)
+
+
+def parse(raw: bytes) -> File:
+    """The reverse of `File.bytes`, for right files: what a mutation starts from."""
+    at = [4]
+
+    def take(code: str) -> Any:
+        value = struct.unpack_from(f"<{code}", raw, at[0])[0]
+        at[0] += struct.calcsize(f"<{code}")
+        return value
+
+    def take_text() -> bytes:
+        length = take("Q")
+        at[0] += length
+        return raw[at[0] - length : at[0]]
+
+    def element(kind: int) -> Any:
+        return take_text() if kind == STRING else take(_CODES[kind])
+
+    version, tensor_count, key_count = take("I"), take("Q"), take("Q")
+    keys: dict[str, Entry] = {}
+    for _ in range(key_count):
+        name, kind = take_text().decode(), take("I")
+        if kind == ARRAY:
+            kind, length = take("I"), take("Q")
+            keys[name] = Entry(kind, [element(kind) for _ in range(length)], array=True)
+        else:
+            keys[name] = Entry(kind, element(kind))
+    described = []
+    for _ in range(tensor_count):
+        name = take_text().decode()
+        shape = tuple(take("Q") for _ in range(take("I")))
+        described.append((name, shape, take("I"), take("Q")))
+    start = -(-at[0] // 32) * 32
+    tensors = {}
+    for name, shape, kind, offset in described:
+        stored = Stored(shape, kind)
+        tensors[name] = replace(stored, data=raw[start + offset : start + offset + stored.size()])
+    return File(keys, tensors, version)
+
+
+def reader(raw: bytes) -> tuple[Callable[[int, int], bytes], int]:
+    """A whole file in memory as one part for `inspect`."""
+    return (lambda offset, length: raw[offset : offset + length]), len(raw)
