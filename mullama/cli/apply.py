@@ -23,7 +23,7 @@ from mullama.cli.exits import DONE, REFUSED
 from mullama.cli.follow import Following
 from mullama.cli.launch import start, stop
 from mullama.cli.locate import Server, find, is_remote, load_manifest, origin, records_of, user
-from mullama.cli.planning import manifest_tree, plan_for
+from mullama.cli.planning import plan_for
 from mullama.errors import MullamaError, Refused
 from mullama.plan import report
 from mullama.plan.steps import Plan
@@ -91,7 +91,9 @@ def _lock(call: Call, loaded: LoadedManifest) -> Iterator[None]:
 def _wish(call: Call, loaded: LoadedManifest, server: Server | None) -> Wish:
     plan = plan_for(call, loaded, server)
     if call.options.plan is None:
-        return Wish(tree=manifest_tree(loaded), origin=origin(call, loaded), plan=plan)
+        from mullama.manifest.tree import manifest_to_tree
+
+        return Wish(tree=manifest_to_tree(loaded.manifest), origin=origin(loaded), plan=plan)
     saved = savedplan.read(call.folder / call.options.plan)
     savedplan.require_fresh(saved.plan, plan)
     return Wish(tree=saved.manifest, origin=saved.origin, plan=plan)

@@ -44,9 +44,9 @@ def config_options(parser: Parser) -> None:
 
 def config(call: Call) -> int:
     """The resolved manifest. It holds references to secrets and never a secret, so it is safe to show."""
-    from mullama.manifest.tree import block_to_tree
+    from mullama.manifest.tree import manifest_to_tree
 
-    tree = block_to_tree(load_manifest(call).manifest)
+    tree = manifest_to_tree(load_manifest(call).manifest)
     if call.options.format == "json":
         call.terminal.json(tree)
     else:

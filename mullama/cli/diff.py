@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from mullama.cli.call import Call, Parser, Usage, manifest_options, server_options
 from mullama.cli.exits import DIFFERS, DONE
-from mullama.cli.locate import find, load_manifest, manifest_path, origin
-from mullama.cli.planning import manifest_tree, plan_between, plan_for
+from mullama.cli.locate import find, load_manifest, manifest_path, origin, shown
+from mullama.cli.planning import plan_between, plan_for
 from mullama.cli.savedplan import save
+from mullama.errors import NotFound
 from mullama.plan import report
 from mullama.plan.steps import Action, Cause, Plan, Step, to_tree
 
@@ -63,7 +64,9 @@ def diff(call: Call) -> int:
     loaded = load_manifest(call)
     plan = _plan(call, loaded)
     if call.options.out:
-        save(call.folder / call.options.out, plan, manifest_tree(loaded), origin(call, loaded))
+        from mullama.manifest.tree import manifest_to_tree
+
+        save(call.folder / call.options.out, plan, manifest_to_tree(loaded.manifest), origin(loaded))
     _show(call, plan, loaded)
     return exit_code_of(plan, call.options.fail_on, exit_zero=call.options.exit_zero)
 
@@ -92,16 +95,17 @@ def _load_base(call: Call) -> LoadedManifest:
     path = manifest_path(call)
     tree = GitTree(path.parent, call.options.base)
     try:
-        text = tree.read(path)
-    except FileNotFoundError:
+        text = tree.read(str(path))
+    except NotFound:
         text = b"mullama: v1\n"
     return load_text(
         text,
-        name=f"{path.name}@{call.options.base}",
-        base_dir=path.parent,
+        name=f"{shown(call, path)}@{call.options.base}",
+        base_dir=str(path.parent),
         profiles=tuple(call.options.profile),
         env=call.env,
-        read=tree.read,
+        files=tree,
+        path=str(path),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from mullama.errors import Invalid, NotFound
@@ -15,28 +16,39 @@ class GitTree:
     """The files of one commit of the repository that holds `folder`."""
 
     def __init__(self, folder: Path, reference: str) -> None:
-        self._folder = folder
         top = _git(folder, "rev-parse", "--show-toplevel")
         if top is None:
             raise Invalid(f"{folder} is not in a git repository", hint="--base compares with a commit")
-        self.top = Path(os.fsdecode(top).rstrip("\n"))
+        self.top = Path(os.path.realpath(os.fsdecode(top).rstrip("\n")))
         commit = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{reference}^{{commit}}")
         if commit is None:
             raise NotFound(f"git knows no revision {reference!r}", hint="in CI, fetch it first")
         self.commit = commit.decode().strip()
         self.reference = reference
 
-    def read(self, path: Path) -> bytes:
-        """The bytes of a file at that commit; `FileNotFoundError` where it was not there."""
-        inside = Path(os.path.relpath(path, os.path.realpath(self.top)))
-        if inside.parts[:1] == ("..",):
-            inside = Path(os.path.relpath(os.path.realpath(path), os.path.realpath(self.top)))
-        if inside.parts[:1] == ("..",):
-            raise FileNotFoundError(2, f"outside the repository at {self.reference}", str(path))
-        body = _git(self.top, "cat-file", "blob", f"{self.commit}:{inside.as_posix()}")
+    def read(self, path: str) -> bytes:
+        """The bytes of a file at that commit; `NotFound` where it was not there."""
+        inside = self._inside(path)
+        body = None if inside is None else _git(self.top, "cat-file", "blob", f"{self.commit}:{inside}")
         if body is None:
-            raise FileNotFoundError(2, f"not in the repository at {self.reference}", str(path))
+            raise NotFound(f"{path} is not in the repository at {self.reference}", name=path)
         return body
+
+    def names(self, folder: str) -> Sequence[str]:
+        """The names in a folder at that commit; `NotFound` when it was not there."""
+        inside = self._inside(folder)
+        listed = None if inside is None else _git(self.top, "ls-tree", "-z", "--name-only", f"{self.commit}:{inside}")
+        if listed is None:
+            raise NotFound(f"{folder} is not in the repository at {self.reference}", name=folder)
+        return [os.fsdecode(name) for name in listed.split(b"\0") if name]
+
+    def _inside(self, path: str) -> str | None:
+        """The path as git writes it, None for one outside of the repository. `""` is the top itself."""
+        real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+        relative = os.path.relpath(real, self.top)
+        if relative in (".", "..") or relative.startswith("../"):
+            return "" if relative == "." else None
+        return Path(relative).as_posix()
 
 
 def _git(folder: Path, *arguments: str) -> bytes | None:

@@ -54,24 +54,28 @@ def load_manifest(call: Call) -> LoadedManifest:
     profiles = tuple(call.options.profile)
     if call.options.file == "-":
         text = call.terminal.source.read()
-        loaded = load_text(text, name="<stdin>", base_dir=call.folder, profiles=profiles, env=call.env)
+        folder = str(call.folder)
+        loaded = load_text(text, name="<stdin>", base_dir=folder, profiles=profiles, env=call.env)
     else:
-        loaded = load(manifest_path(call), profiles=profiles, env=call.env)
+        loaded = load(shown(call, manifest_path(call)), profiles=profiles, env=call.env)
     for warning in loaded.warnings:
         call.terminal.note(f"warning: {warning}")
     return loaded
 
 
-def origin(call: Call, loaded: LoadedManifest) -> dict[str, object]:
+def shown(call: Call, path: Path) -> str:
+    """The path as messages say it: relative where that is shorter, so that editors and people find it."""
+    return str(path.relative_to(call.folder)) if path.is_relative_to(call.folder) else str(path)
+
+
+def origin(loaded: LoadedManifest) -> dict[str, object]:
     """Where the manifest came from, as the server records it: the file that it may watch."""
-    path = None if call.options.file == "-" else str(manifest_path(call))
-    return {"path": path, "profiles": list(call.options.profile), "digest": loaded.digest}
+    return {"path": loaded.path, "profiles": list(loaded.profiles), "digest": loaded.digest}
 
 
 def records_of(call: Call, loaded: LoadedManifest) -> Records:
     """The folder of the server instance that this manifest describes."""
-    path = None if call.options.file == "-" else str(manifest_path(call))
-    return Records(state_root(call.env), instance_name(loaded.manifest.server.listen, path))
+    return Records(state_root(call.env), instance_name(loaded.manifest.server.listen, loaded.path))
 
 
 def find(call: Call, load: Callable[[], LoadedManifest]) -> Server | None:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mullama.cli.call import Call
 from mullama.cli.locate import Server, records_of
 from mullama.errors import MullamaError
 from mullama.plan.report import located
-from mullama.plan.steps import Plan, from_tree
+from mullama.plan.steps import Cause, Plan, from_tree
 
 if TYPE_CHECKING:
     from mullama.manifest.load import LoadedManifest
-
-
-def manifest_tree(loaded: LoadedManifest) -> dict[str, Any]:
-    """The resolved manifest as the JSON tree that a server reads."""
-    from mullama.manifest.tree import block_to_tree
-
-    return block_to_tree(loaded.manifest)
 
 
 def plan_for(call: Call, loaded: LoadedManifest, server: Server | None) -> Plan:
     """What apply would do now, each step with its place in the manifest."""
     if server is None:
         return _plan_here(call, loaded)
-    return located(plan_by_server(server, manifest_tree(loaded)), loaded.places)
+    from mullama.manifest.tree import manifest_to_tree
+
+    return located(plan_by_server(server, manifest_to_tree(loaded.manifest)), loaded.places)
 
 
 def plan_by_server(server: Server, tree: dict[str, Any]) -> Plan:
@@ -48,10 +44,14 @@ def _plan_here(call: Call, loaded: LoadedManifest) -> Plan:
 
 
 def plan_between(base: LoadedManifest, wish: LoadedManifest) -> Plan:
-    """What differs between two revisions of the manifest; needs no machine and no network."""
+    """What differs between two revisions of the manifest; needs no machine and no network.
+
+    Nothing was observed, so what a plan would call drift is no part of it.
+    """
     from mullama.manifest.tree import revision
     from mullama.plan.make import make_plan
     from mullama.plan.observed import Applied, Observed
 
     applied = Applied(generation=0, revision=revision(base.manifest), manifest=base.manifest)
-    return make_plan(wish.manifest, Observed(applied=applied, live={}), wish.places)
+    plan = make_plan(wish.manifest, Observed(applied=applied), wish.places)
+    return replace(plan, steps=tuple(step for step in plan.steps if step.cause is Cause.WISH))

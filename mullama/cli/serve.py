@@ -23,7 +23,7 @@ def serve(call: Call) -> int:
     loaded = load_manifest(call)
     return run_server(
         loaded,
-        origin=origin(call, loaded),
+        origin=origin(loaded),
         records=records_of(call, loaded),
         env=call.env,
         held=call.options.held,
