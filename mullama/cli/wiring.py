@@ -43,9 +43,7 @@ def run_server(
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     source = Origin(path=origin["path"], profiles=tuple(origin["profiles"]), digest=origin["digest"])
     if (running := records.server()) is not None:
-        raise Conflict(
-            f"a server for this address runs already (pid {running.pid})", hint="mullama down stops it"
-        )
+        raise Conflict(f"a server for this address runs already (pid {running.pid})", hint="mullama down stops it")
     with records.lock("serve", name="serving.lock"):
         return asyncio.run(_serve(loaded, source, records, env, held=held))
 

@@ -87,9 +87,7 @@ def compare_rest(old: Manifest, new: Manifest) -> dict[str, tuple[FieldChange, .
     for block in before:
         if block in ("models", "mullama"):
             continue
-        changes = tuple(
-            _changes(dict(_leaves(before[block], block)), dict(_leaves(after[block], block)), "")
-        )
+        changes = tuple(_changes(dict(_leaves(before[block], block)), dict(_leaves(after[block], block)), ""))
         if changes:
             found[block] = changes
     return found
@@ -100,9 +98,7 @@ def dearest(changes: Sequence[FieldChange]) -> Cost:
     return max((change.cost for change in changes), key=lambda cost: cost.rank, default=Cost.NONE)
 
 
-def _changes(
-    before: Mapping[str, JSONValue], after: Mapping[str, JSONValue], prefix: str
-) -> Iterator[FieldChange]:
+def _changes(before: Mapping[str, JSONValue], after: Mapping[str, JSONValue], prefix: str) -> Iterator[FieldChange]:
     for path in sorted({*before, *after}):
         if before.get(path) != after.get(path):
             sensitive = any(_matches(prefix + path, pattern) for pattern in SENSITIVE)

@@ -18,7 +18,7 @@ from dataclasses import replace
 
 from mullama.errors import Place
 from mullama.manifest.spec import Manifest, Model
-from mullama.manifest.tree import manifest_revision, revision
+from mullama.manifest.tree import revision
 from mullama.plan.changes import compare_models, compare_rest, dearest
 from mullama.plan.fit import Need, need, room_for_both
 from mullama.plan.observed import KnownFiles, LiveModel, Observed
@@ -39,7 +39,7 @@ def make_plan(wish: Manifest, observed: Observed, places: Mapping[str, Place] | 
     ]
     return Plan(
         base=applied.revision if applied else "",
-        wish=manifest_revision(wish),
+        wish=revision(wish),
         generation=(applied.generation if applied else 0) + 1,
         steps=tuple(steps),
         complete=all(s.bytes_download is not None for s in steps if s.action is not Action.REMOVE),
@@ -82,8 +82,7 @@ def _effective(
     old, new = _files(before, observed), _files(after, observed)
     same = old.digest is not None and old.digest == new.digest
     return tuple(
-        replace(change, cost=Cost.NONE) if same and change.path in ("from", "digest") else change
-        for change in changes
+        replace(change, cost=Cost.NONE) if same and change.path in ("from", "digest") else change for change in changes
     )
 
 
@@ -113,9 +112,7 @@ def _added(name: str, model: Model, observed: Observed) -> Step:
     )
 
 
-def _changed(
-    name: str, before: Model, after: Model, changes: tuple[FieldChange, ...], observed: Observed
-) -> Step:
+def _changed(name: str, before: Model, after: Model, changes: tuple[FieldChange, ...], observed: Observed) -> Step:
     cost = dearest(changes)
     files = _files(after, observed)
     old_need = need(before, _files(before, observed).facts, observed.machine)

@@ -118,9 +118,7 @@ class Plan:
 
     @property
     def removes(self) -> tuple[str, ...]:
-        return tuple(
-            s.subject for s in self.steps if s.kind == "model" and s.action is Action.REMOVE
-        )
+        return tuple(s.subject for s in self.steps if s.kind == "model" and s.action is Action.REMOVE)
 
 
 FORMAT = "mullama.plan/1"

@@ -118,9 +118,7 @@ def _touches_files(step: Step | None) -> bool:
     return step is not None and step.action is not Action.REMOVE
 
 
-async def _load(
-    wish: Manifest, steps: Mapping[str, Step], effects: Effects, report: Report
-) -> dict[str, MullamaError]:
+async def _load(wish: Manifest, steps: Mapping[str, Step], effects: Effects, report: Report) -> dict[str, MullamaError]:
     """One after the other: by priority, then in the manifest's order."""
     failures: dict[str, MullamaError] = {}
     order = sorted(wish.models.items(), key=lambda item: -item[1].residency.priority)

@@ -85,9 +85,7 @@ class Service(Protocol):
         """What one request to the model may use, 0 when unknown."""
         ...
 
-    def events(
-        self, request: ChatRequest | CompletionRequest, caller: Caller
-    ) -> AsyncIterator[Event]:
+    def events(self, request: ChatRequest | CompletionRequest, caller: Caller) -> AsyncIterator[Event]:
         """Events of one generation, `Started` first. Closing the iterator cancels the request at once.
 
         Raises before `Started` for everything that deserves an HTTP status (unknown model, overflow, queue full).
@@ -98,9 +96,7 @@ class Service(Protocol):
         """Any other operation, or a generation that is not streamed, folded into its result."""
         ...
 
-    def tasks(
-        self, operation: PullModel | CreateModel, caller: Caller
-    ) -> AsyncIterator[TaskStatus]:
+    def tasks(self, operation: PullModel | CreateModel, caller: Caller) -> AsyncIterator[TaskStatus]:
         """Progress of a pull or create; the last status is `success`."""
         ...
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from mullama.chat.prompt import ModelSettings
 from mullama.engines.base import Adapter, ContextOptions, EngineChoice, Prefix, WeightsOptions
 from mullama.manifest.spec import Manifest, Model, Route
-from mullama.manifest.tree import manifest_revision, revision
+from mullama.manifest.tree import revision
 from mullama.names import ModelName
 from mullama.plan.fit import context_size, need, placement, ram_budget
 from mullama.plan.observed import KnownFiles, Machine
@@ -116,7 +116,7 @@ class Workshop:
         budget = ram_budget(manifest.hardware.budget, machine) if bounded and machine else None
         return Snapshot(
             generation=generation,
-            revision=manifest_revision(manifest),
+            revision=revision(manifest),
             manifest=manifest,
             access=resolve_access(manifest, generation, self._env),
             deployments=deployments,

@@ -10,10 +10,10 @@ from types import MappingProxyType
 
 from mullama.chat.prompt import ModelSettings
 from mullama.engines.base import ContextOptions, EngineChoice
+from mullama.errors import Invalid, NotFound
 from mullama.manifest.spec import Manifest, Model
 from mullama.names import ModelName, near
 from mullama.plan.observed import KnownFiles
-from mullama.errors import Invalid, NotFound
 from mullama.runtime.base import Access
 from mullama.runtime.policy.events import Rules, Serve, UnitKey
 

@@ -34,6 +34,7 @@ class Follower:
         self._poke = asyncio.Event()
         self._origin = Origin()
         self._files: tuple[str, ...] = ()
+        self._included: tuple[str, ...] = ()
         self._watched = Watched(applied="")
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
@@ -83,9 +84,10 @@ class Follower:
     async def _wait(self, seconds: float) -> None:
         """Until the system reports a change, somebody pokes, or the time is over."""
         self._poke.clear()
-        waits = [asyncio.create_task(self._poke.wait())]
-        if folders := self._folders():
-            waits.append(asyncio.create_task(self._notified(folders)))
+        waits: list[asyncio.Task[bool]] = [
+            asyncio.create_task(self._notified(folders)) for folders in self._folder_sets()
+        ]
+        waits.append(asyncio.create_task(_waited(self._poke)))
         done, pending = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for task in pending:
             task.cancel()
@@ -97,7 +99,13 @@ class Follower:
         stop = asyncio.Event()
         try:
             async for _ in watchfiles.awatch(
-                *folders, debounce=50, step=20, stop_event=stop, recursive=False, rust_timeout=1000, yield_on_timeout=False
+                *folders,
+                debounce=50,
+                step=20,
+                stop_event=stop,
+                recursive=False,
+                rust_timeout=1000,
+                yield_on_timeout=False,
             ):
                 return True
         except (OSError, RuntimeError):
@@ -107,10 +115,13 @@ class Follower:
             stop.set()
         return False
 
+    def _folder_sets(self) -> list[tuple[str, ...]]:
+        return [folders] if (folders := self._folders()) else []
+
     def _folders(self) -> tuple[str, ...]:
-        folders = {str(Path(file).parent) for file in self._files} | {
-            str(Path(os.path.realpath(file)).parent) for file in self._files
-        }
+        """The folders in which a change may matter, links followed."""
+        folders = {str(Path(file).parent) for file in self._files} | set(self._included)
+        folders |= {str(Path(os.path.realpath(file)).parent) for file in self._files}
         return tuple(sorted(folder for folder in folders if Path(folder).is_dir()))
 
     def _fingerprint(self) -> Fingerprint:
@@ -154,7 +165,8 @@ class Follower:
     async def _load(self) -> LoadedManifest:
         assert self._origin.path is not None
         loaded = await asyncio.to_thread(load, self._origin.path, profiles=self._origin.profiles, env=self._env)
-        self._files = tuple(loaded.files)
+        self._files = tuple(file.path for file in loaded.files)
+        self._included = loaded.folders
         return loaded
 
     async def _apply(self, loaded: LoadedManifest, options: ApplyOptions) -> str:
@@ -181,3 +193,6 @@ def _look(path: str) -> tuple[str, int, int, int, str]:
         return (path, 0, 0, 0, "")
     return (path, found.st_ino, found.st_size, found.st_mtime_ns, os.path.realpath(path))
 
+
+async def _waited(event: asyncio.Event) -> bool:
+    return await event.wait()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
+from mullama.chat.types import DEFAULT_SAMPLING, Sampling
 from mullama.engines.base import Ended, Generate, Piece
 from mullama.errors import EngineFailed, MullamaError, Refused, TimedOut
 from mullama.manifest.spec import Manifest, Model
@@ -21,9 +22,8 @@ from mullama.plan.steps import Plan, Step
 from mullama.reconcile.execute import Report, Result
 from mullama.runtime.deploy import Workshop
 from mullama.runtime.deployment import Deployment, Snapshot
-from mullama.runtime.pool import Pool
 from mullama.runtime.policy.state import Phase
-from mullama.chat.types import DEFAULT_SAMPLING, Sampling
+from mullama.runtime.pool import Pool
 
 
 class Fetch(Protocol):
@@ -116,7 +116,9 @@ class LiveEffects:
         timeout = probe.timeout if probe else 60.0
         try:
             async with asyncio.timeout(timeout):
-                text = await self._ask(new, probe.prompt if probe and probe.prompt else "", bool(probe and probe.expect))
+                text = await self._ask(
+                    new, probe.prompt if probe and probe.prompt else "", bool(probe and probe.expect)
+                )
         except TimeoutError:
             raise TimedOut(f"{new.name}: the probe had no answer within {timeout:g} s") from None
         if probe and probe.expect and not re.search(probe.expect, text):

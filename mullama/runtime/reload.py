@@ -17,13 +17,14 @@ from typing import Any, Protocol
 
 from mullama.errors import Conflict, Internal, ManifestError, MullamaError, NotFound, Refused
 from mullama.manifest.spec import Manifest
-from mullama.manifest.tree import block_to_tree, manifest_revision, parse_resolved
+from mullama.manifest.tree import block_to_tree, parse_resolved, revision
 from mullama.plan.make import make_plan
 from mullama.plan.observed import Applied, LiveModel, Machine, Observed
 from mullama.plan.steps import Action, Plan, summary, to_tree
 from mullama.reconcile.execute import DONE, Result, execute, exit_code
 from mullama.reconcile.files import Files
 from mullama.reconcile.machine import observe_machine
+from mullama.reconcile.observe import last_applied
 from mullama.runtime.base import ApplyOptions, Origin
 from mullama.runtime.conditions import Condition, Conditions, Reason
 from mullama.runtime.deploy import Workshop
@@ -91,8 +92,9 @@ class Reconciler:
         return Observed(applied=applied, live=self.live(), files=files, machine=self.machine)
 
     def applied(self) -> Applied | None:
+        """What is served, or, before anything is, what the last process of this instance had applied."""
         if self.snapshot.generation == 0:
-            return None
+            return last_applied(self._records)
         return Applied(
             generation=self.snapshot.generation, revision=self.snapshot.revision, manifest=self.snapshot.manifest
         )
@@ -164,7 +166,9 @@ class Reconciler:
     ) -> Result:
         """Lock, observe, plan, guard, execute. Raises when it ended before anything was changed."""
         async with self._busy:
-            self._doing = f"{options.trigger}{' by ' + options.by if options.by else ''}, since {time.strftime('%H:%M:%S')}"
+            self._doing = (
+                f"{options.trigger}{' by ' + options.by if options.by else ''}, since {time.strftime('%H:%M:%S')}"
+            )
             begun = time.monotonic()
             self.conditions.set(Condition.RECONCILING, True, Reason.APPLYING, self._doing)
             try:
@@ -186,9 +190,7 @@ class Reconciler:
             report({"event": "plan", "plan": to_tree(plan)})
             self._guard(plan, wish, options)
             if plan.empty and self.snapshot.generation:
-                return Result(
-                    exit=DONE, message="nothing to do", generation=plan.generation - 1, revision=plan.wish
-                )
+                return Result(exit=DONE, message="nothing to do", generation=plan.generation - 1, revision=plan.wish)
             if wish.server.listen != self.listening_wish():
                 self.listening = await self._listeners.change(wish.server.listen)
             return await execute(plan, wish, self._effects(wish, plan, origin, options), report)
@@ -240,7 +242,7 @@ class Reconciler:
 
     def _guard(self, plan: Plan, wish: Manifest, options: ApplyOptions) -> None:
         """1. a stale plan  2. an empty wish  3. protected models."""
-        if options.expect is not None and options.expect != self.snapshot.revision:
+        if options.expect is not None and options.expect != plan.base:
             raise Conflict("the applied revision changed since the plan was made", hint="look at `mullama diff` again")
         if not wish.models and self.snapshot.deployments and not options.allow_empty:
             raise Refused("the manifest names no models", hint="--allow-empty removes them all")
@@ -339,7 +341,7 @@ class Reconciler:
         return sum(n not in wish.models and n not in renamed for n in loaded), len(loaded)
 
     def is_applied(self, wish: Manifest) -> bool:
-        return self.snapshot.generation > 0 and manifest_revision(wish) == self.snapshot.revision
+        return self.snapshot.generation > 0 and revision(wish) == self.snapshot.revision
 
 
 def failure_line(error: MullamaError, snapshot: Snapshot) -> Line:

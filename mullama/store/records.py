@@ -84,6 +84,11 @@ class Records:
         self._generations = self.folder / "generations"
         self._server = self.folder / "server.json"
 
+    @property
+    def key(self) -> str:
+        """A short name that no other instance of this user has."""
+        return hashlib.sha256(str(self.folder.absolute()).encode()).hexdigest()[:16]
+
     def create(self) -> None:
         self._generations.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)

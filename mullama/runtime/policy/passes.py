@@ -88,9 +88,7 @@ def close(state: State, now: float) -> Iterator[Command]:
     for weights, worker in list(state.workers.items()):
         units = [u for k, u in state.units.items() if k.weights == weights]
         needed = any(
-            u.phase is not Phase.COLD or _wanted(state, k, now)
-            for k, u in state.units.items()
-            if k.weights == weights
+            u.phase is not Phase.COLD or _wanted(state, k, now) for k, u in state.units.items() if k.weights == weights
         )
         if worker.phase is Phase.READY and not needed:
             worker.phase = Phase.CLOSING

@@ -97,14 +97,8 @@ def unit_failed(state: State, key: UnitKey, error: MullamaError) -> Iterator[Com
     yield from refuse_waiting(state, key.weights, error, key)
 
 
-def refuse_waiting(
-    state: State, weights: str, error: MullamaError, only: UnitKey | None = None
-) -> Iterator[Command]:
-    hit = [
-        w
-        for w in state.waiting
-        if (unit := state.models[w.model].unit).weights == weights and only in (None, unit)
-    ]
+def refuse_waiting(state: State, weights: str, error: MullamaError, only: UnitKey | None = None) -> Iterator[Command]:
+    hit = [w for w in state.waiting if (unit := state.models[w.model].unit).weights == weights and only in (None, unit)]
     state.waiting = [w for w in state.waiting if w not in hit]
     for waiting in hit:
         yield Refuse(id=waiting.id, error=error)

@@ -1,0 +1,30 @@
+"""Facts about now, gathered without changing anything: what was applied, what is stored, what the machine has."""
+
+from __future__ import annotations
+
+from mullama.errors import MullamaError
+from mullama.manifest.spec import Manifest
+from mullama.manifest.tree import parse_resolved
+from mullama.plan.observed import Applied, Observed
+from mullama.reconcile.files import Files
+from mullama.reconcile.machine import observe_machine
+from mullama.store.records import Records
+
+
+def observe(wish: Manifest, records: Records, files: Files) -> Observed:
+    """Where no server runs: the records and the store alone."""
+    applied = last_applied(records)
+    manifests = [wish, *([applied.manifest] if applied else [])]
+    return Observed(applied=applied, live=None, files=files.known(manifests), machine=observe_machine())
+
+
+def last_applied(records: Records) -> Applied | None:
+    """The last committed generation; None for none, or for one that this version cannot read any more."""
+    last = records.last()
+    if last is None:
+        return None
+    try:
+        manifest = parse_resolved(last.manifest)
+    except MullamaError:
+        return None
+    return Applied(generation=last.generation, revision=last.revision, manifest=manifest, when=last.when)

@@ -1,0 +1,419 @@
+"""What a request may do: find its model, wait for a place, generate, read the text, tell the events.
+
+A request looks at the snapshot once, when it arrives, so it is answered by exactly one generation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import hashlib
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any, assert_never
+
+from mullama.chat import inventory as inv
+from mullama.chat import types as chat
+from mullama.chat.answer import fold
+from mullama.chat.prompt import Prepared, prepare
+from mullama.chat.reader import Reader
+from mullama.dialects import base as dialect
+from mullama.engines.base import Begun, Embed, Ended, Generate, Output, Piece, Prefilled
+from mullama.errors import Denied, EngineFailed, Invalid, MullamaError, NotFound, TimedOut, Unsupported
+from mullama.runtime.base import Access, Caller
+from mullama.runtime.cards import cards, running_cards, show_card
+from mullama.runtime.deployment import Deployment
+from mullama.runtime.merge import merge
+from mullama.runtime.pool import Lease, Pool
+from mullama.runtime.quarantine import Quarantine
+from mullama.runtime.reload import Reconciler
+from mullama.runtime.responses import ResponseShelf
+from mullama.runtime.stats import Stats
+
+Request = chat.ChatRequest | chat.CompletionRequest
+
+
+class ModelService:
+    """Implements `runtime.base.Service`."""
+
+    def __init__(self, reconciler: Reconciler, pool: Pool, stats: Stats) -> None:
+        self._reconciler, self._pool, self._stats = reconciler, pool, stats
+        self._quarantine = Quarantine()
+        self._shelf = ResponseShelf()
+
+    def access(self) -> Access:
+        return self._reconciler.snapshot.access
+
+    def context_size(self, model: str) -> int:
+        try:
+            return self._reconciler.snapshot.find(model, "mullama").options.size
+        except NotFound:
+            return 0
+
+    def find(self, name: str, caller: Caller) -> Deployment:
+        """The model that this caller means and may use."""
+        deployment = self._reconciler.snapshot.find(name, caller.dialect)
+        allowed = any(
+            fnmatch.fnmatchcase(candidate, pattern)
+            for pattern in caller.models
+            for candidate in (deployment.name, name)
+        )
+        if not allowed:
+            raise Denied(
+                f"the key {caller.key!r} may not use the model '{name}'",
+                hint="auth.keys.*.models lists what a key may use",
+                authenticated=True,
+            )
+        return deployment
+
+    # Generation
+
+    async def events(self, request: Request, caller: Caller) -> AsyncIterator[chat.Event]:
+        """See `runtime.base.Service`. A request that a dying worker took before its first word is sent once more."""
+        deployment = self.find(request.model, caller)
+        fingerprint = _fingerprint(request)
+        self._quarantine.check(fingerprint)
+        for attempt in (1, 2):
+            run = _Run(self._pool, self._stats, deployment, request, caller)
+            try:
+                async with aclosing(run.events()) as events:
+                    async for event in events:
+                        yield event
+                return
+            except EngineFailed:
+                if run.was_running:
+                    self._quarantine.note(fingerprint)
+                if run.started or attempt == 2:
+                    raise
+
+    async def answer(self, operation: dialect.Operation, caller: Caller) -> dialect.Result:  # noqa: PLR0911 - one line per operation
+        match operation:
+            case chat.ChatRequest() | chat.CompletionRequest():
+                async with aclosing(self.events(operation, caller)) as events:
+                    return fold([event async for event in events])
+            case chat.EmbedRequest():
+                return await self._embed(operation, caller)
+            case chat.RerankRequest():
+                return await self._rerank(operation, caller)
+            case chat.CountRequest():
+                return chat.Count(tokens=len(await self._prompt_tokens(operation.chat, caller)))
+            case chat.RenderRequest():
+                prepared = await _prepared(operation.chat, self.find(operation.chat.model, caller))
+                return chat.Text(text=prepared.prompt if isinstance(prepared.prompt, str) else "")
+            case chat.TokenizeRequest():
+                return await self._tokenize(operation, caller)
+            case chat.DetokenizeRequest():
+                return await self._detokenize(operation, caller)
+            case inv.ListModels():
+                return inv.Inventory(models=cards(self._reconciler, self._pool, caller))
+            case inv.ListRunning():
+                return inv.Inventory(models=running_cards(self._reconciler, self._pool, caller))
+            case inv.ShowModel():
+                return show_card(self._reconciler, self._pool, self.find(operation.model, caller), operation.verbose)
+            case inv.LoadModel():
+                return await self._load(operation, caller)
+            case dialect.FetchResponse(id=id) | dialect.ListResponseItems(id=id) | dialect.CancelResponse(id=id):
+                return self._shelf.get(id, caller)
+            case dialect.DeleteResponse(id=id):
+                self._shelf.drop(id, caller)
+                return inv.Done()
+            case inv.PullModel() | inv.CreateModel() | inv.CopyModel() | inv.DeleteModel():
+                raise _not_yet(type(operation).__name__)
+            case inv.FindBlob() | inv.StoreBlob():
+                raise _not_yet(type(operation).__name__)
+            case dialect.Fixed():
+                raise Invalid("this operation needs no model")
+            case _:
+                assert_never(operation)
+
+    async def tasks(self, operation: inv.PullModel | inv.CreateModel, caller: Caller) -> AsyncIterator[inv.TaskStatus]:
+        raise _not_yet(type(operation).__name__)
+        yield inv.TaskStatus(status="success")
+
+    def keep(self, response: dialect.StoredResponse, caller: Caller) -> None:
+        self._shelf.put(response, caller)
+
+    async def receive_blob(self, digest: str, chunks: AsyncIterator[bytes], caller: Caller) -> bool:
+        raise _not_yet("StoreBlob")
+
+    # Other operations
+
+    async def _load(self, operation: inv.LoadModel, caller: Caller) -> inv.Loaded:
+        """Without a generation: keep_alive 0 lets the model go, anything else has it loaded."""
+        deployment = self.find(operation.model, caller)
+        if operation.keep_alive == 0:
+            self._pool.keep(deployment.name, 0.0)
+            return inv.Loaded(model=operation.model, unloaded=True)
+        async with self._pool.lease(deployment.name, caller.priority):
+            pass
+        self._keep(deployment, operation.keep_alive)
+        return inv.Loaded(model=operation.model)
+
+    def _keep(self, deployment: Deployment, seconds: float | None) -> None:
+        if seconds is not None:
+            self._pool.keep(deployment.name, float("inf") if seconds < 0 else seconds)
+
+    async def _embed(self, request: chat.EmbedRequest, caller: Caller) -> chat.Vectors:
+        deployment = self.find(request.model, caller)
+        begun = time.monotonic()
+        async with self._pool.lease(deployment.name, caller.priority) as lease:
+            if not lease.worker.facts.can_embed:
+                raise Unsupported(f'"{request.model}" does not support embedding')
+            job = Embed(
+                id=lease.worker.next_id(),
+                context=lease.context,
+                inputs=request.inputs,
+                truncate=request.truncate,
+                normalize=request.normalize,
+            )
+            found = await _within(lease.worker.embed(job), deployment)
+            load = lease.load_seconds
+        self._keep(deployment, request.keep_alive)
+        vectors = tuple(_cut(vector, request.dimensions, request.normalize) for vector in found.vectors)
+        return chat.Vectors(
+            vectors=vectors,
+            usage=chat.Usage(prompt_tokens=found.tokens),
+            timings=chat.Timings(total=time.monotonic() - begun, load=load),
+        )
+
+    async def _rerank(self, request: chat.RerankRequest, caller: Caller) -> chat.Ranking:
+        deployment = self.find(request.model, caller)
+        async with self._pool.lease(deployment.name, caller.priority) as lease:
+            if not lease.worker.facts.can_rank:
+                raise Unsupported(f'"{request.model}" does not support reranking', hint="it has no rank head")
+            pairs = tuple((request.query, document) for document in request.documents)
+            job = Embed(id=lease.worker.next_id(), context=lease.context, pairs=pairs)
+            found = await _within(lease.worker.embed(job), deployment)
+        scores = sorted(enumerate(v[0] for v in found.vectors), key=lambda item: -item[1])
+        return chat.Ranking(results=tuple(scores[: request.top_n]), usage=chat.Usage(prompt_tokens=found.tokens))
+
+    async def _prompt_tokens(self, request: chat.ChatRequest, caller: Caller) -> tuple[int, ...]:
+        deployment = self.find(request.model, caller)
+        prepared = await _prepared(request, deployment)
+        if not isinstance(prepared.prompt, str):
+            return prepared.prompt
+        async with self._pool.lease(deployment.name, caller.priority) as lease:
+            return await lease.worker.tokenize(prepared.prompt, add_special=True, parse_special=True)
+
+    async def _tokenize(self, request: chat.TokenizeRequest, caller: Caller) -> chat.Tokens:
+        deployment = self.find(request.model, caller)
+        async with self._pool.lease(deployment.name, caller.priority) as lease:
+            ids = await lease.worker.tokenize(
+                request.text, add_special=request.add_special, parse_special=request.parse_special
+            )
+            pieces = await lease.worker.pieces(ids) if request.with_pieces else ()
+        return chat.Tokens(ids=ids, pieces=pieces)
+
+    async def _detokenize(self, request: chat.DetokenizeRequest, caller: Caller) -> chat.Text:
+        deployment = self.find(request.model, caller)
+        async with self._pool.lease(deployment.name, caller.priority) as lease:
+            text = await lease.worker.detokenize(request.tokens)
+        return chat.Text(text=text.decode("utf-8", "replace"))
+
+
+class _Run:
+    """One generation of one request on one lease."""
+
+    def __init__(self, pool: Pool, stats: Stats, deployment: Deployment, request: Request, caller: Caller) -> None:
+        self._pool, self._deployment, self._request, self._caller = pool, deployment, request, caller
+        self._stats = stats.of(deployment.name)
+        self._arrived = time.monotonic()
+        self.started = self.was_running = False
+
+    async def events(self) -> AsyncIterator[chat.Event]:
+        result = "error"
+        prepared = await _prepared(self._request, self._deployment)
+        try:
+            async with self._pool.lease(self._deployment.name, self._caller.priority) as lease:
+                async with aclosing(self._generate(lease, prepared)) as events:
+                    async for event in events:
+                        yield event
+            result = "ok"
+        except GeneratorExit:
+            result = "cancelled"
+            raise
+        except asyncio.CancelledError:
+            result = "cancelled"
+            raise
+        finally:
+            self._stats.requests[result] += 1
+            self._stats.duration.add(time.monotonic() - self._arrived)
+            if (seconds := self._request.keep_alive) is not None:
+                self._pool.keep(self._deployment.name, float("inf") if seconds < 0 else seconds)
+
+    async def _generate(self, lease: Lease, prepared: Prepared) -> AsyncIterator[chat.Event]:
+        """All choices at once, their events in the order they happen; one deadline over all."""
+        timeout = self._deployment.model.limits.timeout
+        jobs = self._jobs(lease, prepared)
+        readers = [prepared.reader(choice) for choice in range(len(jobs))]
+        tally = _Tally(len(jobs))
+        self.was_running = True
+        outputs = merge([lease.worker.generate(job) for job in jobs], lease.on_cut)
+        try:
+            async with asyncio.timeout(timeout if timeout < float("inf") else None) as deadline:
+                async with aclosing(outputs) as stream:
+                    async for choice, output in stream:
+                        for event in tally.take(choice, output, readers[choice]):
+                            self._note(event)
+                            yield event
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise TimedOut(
+                f"the request took longer than {timeout:g} s", hint="limits.timeout of the model bounds it"
+            ) from None
+        yield self._completed(tally, lease)
+
+    def _note(self, event: chat.Event) -> None:
+        if isinstance(event, chat.Started):
+            self.started = True
+        elif self._stats is not None and isinstance(event, chat.TextDelta | chat.ThinkingDelta) and self._first:
+            self._stats.first_token.add(time.monotonic() - self._arrived)
+            self._first = False
+
+    _first = True
+
+    def _jobs(self, lease: Lease, prepared: Prepared) -> list[Generate]:
+        request, limits = self._request, self._deployment.model.limits
+        prompts = prepared.prompts
+        logprobs = request.logprobs
+        return [
+            Generate(
+                id=lease.worker.next_id(),
+                context=lease.context,
+                prompt=prompt,
+                suffix=prepared.suffix,
+                sampling=_seeded(prepared.sampling, choice),
+                max_tokens=_bounded(prepared.max_tokens, limits.max_tokens),
+                stop=prepared.stop,
+                constraint=prepared.constraint,
+                logprobs=logprobs,
+                ignore_eos=request.ignore_eos,
+                echo=isinstance(request, chat.CompletionRequest) and request.echo,
+                cache=request.cache,
+                want_tokens=prepared.want_tokens,
+            )
+            for prompt in prompts
+            for choice in range(request.n)
+        ]
+
+    def _completed(self, tally: _Tally, lease: Lease) -> chat.Completed:
+        stats, usage = self._stats, tally.usage()
+        stats.prompt_tokens += usage.prompt_tokens
+        stats.cached_tokens += usage.cached_tokens
+        stats.completion_tokens += usage.completion_tokens
+        stats.decode_seconds += tally.decode_seconds
+        timings = chat.Timings(
+            total=time.monotonic() - self._arrived,
+            load=lease.load_seconds,
+            prompt=tally.prompt_seconds,
+            decode=tally.decode_seconds,
+        )
+        return chat.Completed(usage=usage, timings=timings, context=tally.context)
+
+
+class _Tally:
+    """Counts over the choices of one request, and the conversion of engine outputs to events."""
+
+    def __init__(self, choices: int) -> None:
+        self._ended: dict[int, Ended] = {}
+        self._begun: dict[int, Begun] = {}
+        self._thinking = [0] * choices
+        self._called = [False] * choices
+        self.prompt_seconds = self.decode_seconds = 0.0
+        self.context: tuple[int, ...] = ()
+
+    def take(self, choice: int, output: Output, reader: Reader) -> list[chat.Event]:
+        match output:
+            case Begun():
+                first = not self._begun
+                self._begun[choice] = output
+                started = chat.Started(prompt_tokens=output.prompt_tokens, cached_tokens=output.cached_tokens)
+                return [started] if first else []
+            case Prefilled(done=done, total=total):
+                return [chat.Progress(done=done, total=total)]
+            case Piece():
+                events = list(reader.feed(output.text, output.logprobs))
+                self._called[choice] |= any(isinstance(event, chat.ToolCallFinished) for event in events)
+                if events and isinstance(events[-1], chat.ThinkingDelta):
+                    self._thinking[choice] += output.count
+                return events
+            case Ended():
+                return self._end(choice, output, reader)
+            case _:
+                raise EngineFailed(f"a generation produced a {type(output).__name__}")
+
+    def _end(self, choice: int, ended: Ended, reader: Reader) -> list[chat.Event]:
+        self._ended[choice] = ended
+        self.prompt_seconds = max(self.prompt_seconds, ended.prompt_seconds)
+        self.decode_seconds = max(self.decode_seconds, ended.decode_seconds)
+        self.context = self.context or ended.tokens
+        events = list(reader.finish())
+        called = self._called[choice] or any(isinstance(e, chat.ToolCallFinished) for e in events)
+        reason = chat.StopReason(ended.reason)
+        if called and reason is chat.StopReason.STOP:
+            reason = chat.StopReason.TOOL_CALLS
+        return [*events, chat.Finished(reason=reason, stop_sequence=ended.stop, choice=choice)]
+
+    def usage(self) -> chat.Usage:
+        """The prompt counts once, however many choices were made of it."""
+        ends = self._ended.values()
+        return chat.Usage(
+            prompt_tokens=max((e.prompt_tokens for e in ends), default=0),
+            cached_tokens=max((e.cached_tokens for e in ends), default=0),
+            completion_tokens=sum(e.completion_tokens for e in ends),
+            reasoning_tokens=sum(self._thinking),
+        )
+
+
+async def _prepared(request: Request, deployment: Deployment) -> Prepared:
+    """Templates render beside the loop: their fuel bounds them, but a long conversation takes its time."""
+    return await asyncio.to_thread(prepare, request, deployment.settings, time.time(), _call_id)
+
+
+def _call_id() -> str:
+    return f"call_{secrets.token_hex(12)}"
+
+
+async def _within(work: Any, deployment: Deployment) -> Any:
+    timeout = deployment.model.limits.timeout
+    try:
+        async with asyncio.timeout(timeout if timeout < float("inf") else None):
+            return await work
+    except TimeoutError:
+        raise TimedOut(f"the request took longer than {timeout:g} s") from None
+
+
+def _seeded(sampling: chat.Sampling, choice: int) -> chat.Sampling:
+    """Choices of one request differ by their seed, reproducibly when the client gave one."""
+    if choice == 0 or sampling.seed is None or sampling.seed < 0:
+        return sampling
+    return replace(sampling, seed=(sampling.seed + choice) % 2**32)
+
+
+def _bounded(asked: int | None, ceiling: int | None) -> int | None:
+    """The client's limit under the manifest's ceiling; None and negative mean no limit of the client's."""
+    wanted = None if asked is None or asked < 0 else asked
+    if ceiling is None:
+        return wanted
+    return ceiling if wanted is None else min(wanted, ceiling)
+
+
+def _cut(vector: tuple[float, ...], dimensions: int | None, normalize: bool) -> tuple[float, ...]:
+    """The first dimensions, of length 1 again."""
+    if dimensions is None or dimensions >= len(vector):
+        return vector
+    head = vector[:dimensions]
+    length = sum(x * x for x in head) ** 0.5
+    return tuple(x / length for x in head) if normalize and length else head
+
+
+def _fingerprint(request: Request) -> bytes:
+    return hashlib.sha256(repr(request).encode("utf-8", "replace")).digest()
+
+
+def _not_yet(what: str) -> MullamaError:
+    return Unsupported(f"{what} is not served yet", hint="change the manifest and apply it")

@@ -1,0 +1,282 @@
+"""Plans from values: what would change, why, at what cost."""
+
+from __future__ import annotations
+
+import typing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mullama.manifest.spec import Block, Manifest
+from mullama.manifest.tree import parse_resolved, revision
+from mullama.plan.changes import COSTS, compare_models, cost_of
+from mullama.plan.make import make_plan
+from mullama.plan.observed import Applied, KnownFiles, LiveModel, Machine, Observed
+from mullama.plan.steps import Action, Cause, Cost, Plan, Step, from_tree, to_tree
+from mullama.weights.facts import LayerFacts, WeightFacts
+
+FACTS = WeightFacts(
+    architecture="llama", parameter_count=10**9, size_bytes=10**9, layers=4, embedding_length=256, heads=(4,),
+    kv_heads=(2,), train_context=4096, vocabulary=1000, capabilities=("completion",),
+    per_layer=(LayerFacts(weights=2 * 10**8, key=128, value=128),) * 4,
+)  # fmt: skip
+STORED = KnownFiles(source="/m/a.gguf", digest="sha256:" + "a" * 64, size=10**9, facts=FACTS, stored=True)
+BIG = Machine(ram_total=64 << 30, ram_available=32 << 30, cores=8)
+SMALL = Machine(ram_total=2 << 30, ram_available=100 << 20, cores=2)
+
+
+def manifest(**models: dict[str, Any]) -> Manifest:
+    return parse_resolved({"mullama": "v1", "models": {n.replace("_", "-"): m for n, m in models.items()}})
+
+
+def model(**fields: Any) -> dict[str, Any]:
+    return {"from": "/m/a.gguf", **fields}
+
+
+def observed(applied: Manifest | None = None, live: str | None = "ready", machine: Machine = BIG) -> Observed:
+    """A world where what was applied is loaded, or no server runs (live None)."""
+    wish = applied or Manifest(mullama="v1")
+    states = {n: LiveModel(name=n, revision=revision(m), state=live or "idle") for n, m in wish.models.items()}  # type: ignore[arg-type]
+    return Observed(
+        applied=Applied(generation=3, revision=revision(wish), manifest=wish) if applied else None,
+        live=states if live else None,
+        files={"/m/a.gguf": STORED},
+        machine=machine,
+    )
+
+
+def only(plan: Plan) -> Step:
+    (step,) = plan.steps
+    return step
+
+
+def test_the_plan_of_what_is_applied_and_loaded_is_empty() -> None:
+    wish = manifest(a=model())
+
+    assert make_plan(wish, observed(wish)).empty
+
+
+def test_a_new_model_is_added_with_its_memory_and_its_bytes() -> None:
+    plan = make_plan(manifest(a=model(), b=model()), observed(manifest(a=model())))
+
+    step = only(plan)
+    assert (step.action, step.cause, step.subject) == (Action.ADD, Cause.WISH, "b")
+    assert step.bytes_download == 0
+    assert step.memory_after is not None
+    assert step.memory_after > 8 * 10**8
+    assert plan.generation == 4
+
+
+def test_files_that_are_not_stored_are_downloaded_with_their_size_or_an_unknown_one() -> None:
+    world = observed()
+    lock = {"/m/a.gguf": replace(STORED, stored=False)}
+
+    known = only(make_plan(manifest(a=model()), replace(world, files=lock)))
+    unknown = make_plan(manifest(a=model()), replace(world, files={}))
+
+    assert known.bytes_download == 10**9
+    assert known.cost is Cost.FILES
+    assert only(unknown).bytes_download is None
+    assert not unknown.complete
+
+
+@pytest.mark.parametrize(
+    ("change", "cost", "action"),
+    [
+        ({"description": "x"}, Cost.NONE, Action.UPDATE),
+        ({"system": "Be brief."}, Cost.LIVE, Action.UPDATE),
+        ({"parameters": {"temperature": 0.1}}, Cost.LIVE, Action.UPDATE),
+        ({"context": {"threads": 3}}, Cost.LIVE, Action.UPDATE),
+        ({"residency": {"ttl": "5m"}}, Cost.LIVE, Action.UPDATE),
+        ({"limits": {"queue": 3}}, Cost.LIVE, Action.UPDATE),
+        ({"limits": {"parallel": 2}}, Cost.CONTEXT, Action.UPDATE),
+        ({"context": {"size": 1024}}, Cost.CONTEXT, Action.UPDATE),
+        ({"context": {"kv": {"k": "q8_0"}}}, Cost.CONTEXT, Action.UPDATE),
+        ({"gpu": {"layers": 3}}, Cost.WEIGHTS, Action.REPLACE),
+        ({"memory": {"mlock": True}}, Cost.WEIGHTS, Action.REPLACE),
+        ({"from": "/m/b.gguf"}, Cost.FILES, Action.REPLACE),
+        ({"system": "x", "gpu": {"layers": 1}}, Cost.WEIGHTS, Action.REPLACE),
+    ],
+)
+def test_a_change_costs_what_its_dearest_field_costs(change: dict[str, Any], cost: Cost, action: Action) -> None:
+    step = only(make_plan(manifest(a=model() | change), observed(manifest(a=model()))))
+
+    assert (step.cost, step.action, step.cause) == (cost, action, Cause.WISH)
+    assert step.changes
+
+
+def test_the_same_bytes_by_another_address_cost_nothing() -> None:
+    world = observed(manifest(a=model()))
+    world = replace(world, files={"/m/a.gguf": STORED, "/m/copy.gguf": replace(STORED, source="/m/copy.gguf")})
+
+    step = only(make_plan(manifest(a=model() | {"from": "/m/copy.gguf"}), world))
+
+    assert step.cost is Cost.NONE
+    assert step.bytes_download == 0
+
+
+def test_a_change_pauses_only_where_both_do_not_fit() -> None:
+    wish, before = manifest(a=model(gpu={"layers": 1})), manifest(a=model())
+
+    assert not only(make_plan(wish, observed(before, machine=BIG))).pause
+    assert only(make_plan(wish, observed(before, machine=SMALL))).pause
+
+
+def test_a_model_that_is_gone_from_the_manifest_is_removed_and_its_files_stay() -> None:
+    step = only(make_plan(manifest(), observed(manifest(a=model()))))
+
+    assert (step.action, step.destructive, step.memory_after) == (Action.REMOVE, True, 0)
+    assert "files kept" in step.detail
+
+
+def test_a_moved_model_keeps_its_weights_and_its_history() -> None:
+    wish = parse_resolved({"mullama": "v1", "models": {"b": model()}, "moved": [{"from": "a", "to": "b"}]})
+
+    plan = make_plan(wish, observed(manifest(a=model())))
+
+    steps = {step.subject: step for step in plan.steps}
+    assert set(steps) == {"b", "moved"}
+    assert (steps["b"].action, steps["b"].renamed_from, steps["b"].cost) == (Action.RENAME, "a", Cost.LIVE)
+
+
+@pytest.mark.parametrize(
+    ("state", "says"),
+    [("idle", "unloaded outside"), ("failed", "load again"), ("degraded", "load again"), ("ready", None)],
+)
+def test_a_world_that_differs_from_what_was_applied_is_drift(state: str, says: str | None) -> None:
+    wish = manifest(a=model())
+
+    plan = make_plan(wish, observed(wish, live=state))
+
+    if says is None:
+        assert plan.empty
+    else:
+        assert (only(plan).cause, only(plan).action) == (Cause.DRIFT, Action.REPAIR)
+        assert says in only(plan).detail
+
+
+def test_an_idle_model_on_demand_is_no_drift() -> None:
+    wish = manifest(a=model(residency={"load": "on_demand"}))
+
+    assert make_plan(wish, observed(wish, live="idle")).empty
+
+
+def test_a_server_that_does_not_run_is_one_step_of_drift() -> None:
+    wish = manifest(a=model(), b=model())
+
+    step = only(make_plan(wish, observed(wish, live=None)))
+
+    assert (step.subject, step.cause, step.cost) == ("server", Cause.DRIFT, Cost.PROCESS)
+
+
+def test_a_route_is_a_live_change_of_its_block() -> None:
+    before = manifest(a=model())
+    wish = parse_resolved({"mullama": "v1", "models": {"a": model()}, "routes": {"default": "a"}})
+
+    step = only(make_plan(wish, observed(before)))
+
+    assert (step.kind, step.subject, step.cost) == ("block", "routes", Cost.LIVE)
+
+
+def test_a_secret_reference_shows_neither_side() -> None:
+    def with_key(variable: str) -> Manifest:
+        keys = {"ci": {"secret": {"from_env": variable}}}
+        return parse_resolved({"mullama": "v1", "auth": {"keys": keys}, "models": {"a": model()}})
+
+    tree = to_tree(make_plan(with_key("NEW_VAR"), observed(with_key("OLD_VAR"))))
+
+    (change,) = tree["steps"][0]["changes"]
+    assert change["sensitive"]
+    assert "before" not in change
+    assert "after" not in change
+
+
+def test_a_plan_survives_its_json_form() -> None:
+    plan = make_plan(manifest(a=model(gpu={"layers": 2}), c=model()), observed(manifest(a=model(), b=model())))
+
+    again = from_tree(to_tree(plan))
+
+    assert set(again.steps) == set(plan.steps)
+    assert (again.base, again.wish, again.generation) == (plan.base, plan.wish, plan.generation)
+
+
+def _fields(block: type[Block], path: str) -> list[str]:
+    """Every leaf by its dotted path, `*` for the keys of a map; a list of blocks is one leaf."""
+    found = []
+    for name, info in block.model_fields.items():
+        where = f"{path}.{info.alias or name}".lstrip(".")
+        inner = [kind for kind in _kinds(info.annotation) if isinstance(kind, type) and issubclass(kind, Block)]
+        if typing.get_origin(info.annotation) is tuple or not inner:
+            found.append(where)
+        else:
+            star = ".*" if typing.get_origin(info.annotation) is dict else ""
+            found += [leaf for kind in inner for leaf in _fields(kind, where + star)]
+    return found
+
+
+def _kinds(annotation: Any) -> list[Any]:
+    arguments = typing.get_args(annotation)
+    return [annotation] if not arguments else [kind for a in arguments for kind in _kinds(a)]
+
+
+def test_every_field_of_the_manifest_has_a_cost() -> None:
+    """A field that is not listed fails here; nothing is live by default."""
+    paths = _fields(Manifest, "")
+
+    assert not [path for path in paths if not _has_cost(path)]
+    assert {"models.*.gpu.layers", "models.*.context.kv.k", "server.limits.queue", "auth.keys.*.models"} <= set(paths)
+    assert len(paths) > 100
+
+
+def _has_cost(path: str) -> bool:
+    try:
+        cost_of(path)
+    except KeyError:
+        return False
+    return True
+
+
+def test_every_line_of_the_cost_table_is_a_field() -> None:
+    from mullama.manifest.spec import Model
+
+    for path in COSTS:
+        first, _, rest = path.partition(".")
+        assert first in Manifest.model_fields
+        if first == "models":
+            field = rest.removeprefix("*.").split(".")[0]
+            assert field in {info.alias or name for name, info in Model.model_fields.items()}
+
+
+_MODELS = st.fixed_dictionaries(
+    {"from": st.sampled_from(["/m/a.gguf", "/m/b.gguf"])},
+    optional={
+        "system": st.sampled_from(["x", "y"]),
+        "gpu": st.builds(lambda n: {"layers": n}, st.integers(0, 3)),
+        "context": st.builds(lambda n: {"size": n}, st.sampled_from([512, 1024])),
+        "parameters": st.builds(lambda t: {"temperature": t}, st.sampled_from([0.0, 0.5])),
+    },
+)
+_MANIFESTS = st.dictionaries(st.sampled_from(["a", "b", "c"]), _MODELS, max_size=3).map(lambda m: manifest(**m))
+
+
+@given(before=_MANIFESTS, after=_MANIFESTS)
+def test_a_plan_is_empty_exactly_when_nothing_differs(before: Manifest, after: Manifest) -> None:
+    world = observed(before)
+    world = replace(world, files={"/m/a.gguf": STORED, "/m/b.gguf": replace(STORED, digest="sha256:" + "b" * 64)})
+
+    plan = make_plan(after, world)
+
+    assert plan.empty == (before == after)
+    named = {step.subject for step in plan.steps if step.kind == "model"}
+    changed = {name for name in {*before.models, *after.models} if before.models.get(name) != after.models.get(name)}
+    assert named == changed
+
+
+@given(before=_MODELS, after=_MODELS)
+def test_comparing_is_symmetric_in_what_it_finds(before: dict[str, Any], after: dict[str, Any]) -> None:
+    one, two = manifest(a=before).models["a"], manifest(a=after).models["a"]
+
+    assert {c.path for c in compare_models(one, two)} == {c.path for c in compare_models(two, one)}
