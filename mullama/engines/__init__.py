@@ -8,14 +8,14 @@ from typing import cast
 from mullama.engines.base import LoadEngine
 from mullama.errors import NotFound
 
-# Only a worker calls `load_engine`: importing an engine loads its native library.
+# Only a worker calls `find_engine`: importing an engine loads its native library.
 ENGINES = {
     "llamacpp": "mullama.engines.llamacpp.engine:load",
     "scripted": "mullama.engines.scripted:load",
 }
 
 
-def load_engine(name: str) -> LoadEngine:
+def find_engine(name: str) -> LoadEngine:
     """The load function of an engine, imported now; `NotFound` for a name that is not in the table."""
     place = ENGINES.get(name)
     if place is None:

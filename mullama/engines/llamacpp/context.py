@@ -14,7 +14,9 @@ from mullama.engines.llamacpp.binding.context import ABORTED, NO_CELLS, NativeBa
 from mullama.engines.llamacpp.generation import Generation
 from mullama.engines.llamacpp.lookup import Lookup
 from mullama.engines.llamacpp.prefixes import SHORTEST_SHARE, Copy, PrefixCache, common_length
-from mullama.errors import Busy, EngineFailed, Kind, MullamaError
+from mullama.engines.llamacpp.prefixfile import PrefixFiles
+from mullama.engines.llamacpp.warming import KEY, PrefixWork, Warmth
+from mullama.errors import EngineFailed, Kind, MullamaError
 
 _PATIENCE = 0.02  # seconds to wait for a grammar when there is nothing else to do
 _DRAFT_ROWS = 9  # logits per request and step with guesses
@@ -56,6 +58,7 @@ class TextContext:
         self,
         native: NativeContext,
         cache: PrefixCache,
+        files: PrefixFiles | None,
         options: ContextOptions,
         counters: Counters,
         clock: Callable[[], float],
@@ -71,13 +74,13 @@ class TextContext:
         self._queue: list[Queued] = []
         self._running: dict[int, Generation] = {}
         self._lookups: dict[int, Lookup] = {}
-        self._declared: list[list[int]] = []
+        self.warmth = Warmth(native, cache, files, self._apply)
         self._interruptible = False
         self._aborted = False
 
     @property
     def busy(self) -> bool:
-        return bool(self._queue or self._running)
+        return bool(self._queue or self._running) or not self.warmth.complete
 
     @property
     def running(self) -> int:
@@ -104,6 +107,8 @@ class TextContext:
         """Admit what can be admitted, decode once, and say what came of it."""
         said = self._drop_cancelled()
         said += self._admit()
+        if not self._running:
+            self.warmth.start()
         slices = self._plan()
         if not slices:
             self._wait_for_grammar()
@@ -119,44 +124,8 @@ class TextContext:
     def _jobs(self) -> list[Queued | Generation]:
         return [*self._queue, *self._running.values()]
 
-    def compute(self, tokens: list[int]) -> int:
-        """Compute a prefix now and keep it; returns the sequence that holds it."""
-        placement = self.cache.place(tokens)
-        if placement is None:
-            raise Busy("no sequence is free for a prefix")
-        self._apply(placement.operations)
-        sequence, done = placement.sequence, placement.cached
-        while done < len(tokens):
-            part = tokens[done : done + self.native.batch_size]
-            self._apply(self.cache.make_room(len(part)))
-            self._batch.clear()
-            self._batch.add(sequence, done, part, 0)
-            if self.native.decode(self._batch) != 0:
-                raise EngineFailed("the declared prefix could not be computed")
-            self.cache.extend(sequence, part)
-            done += len(part)
-        self._apply(self.cache.pin(sequence))
-        self._declared.append(tokens)
-        return self.cache.pinned[-1]
-
-    def adopt(self, tokens: list[int], state: bytes) -> bool:
-        """Take a prefix from its saved state and keep it; False when llama.cpp does not accept it."""
-        placement = self.cache.place(tokens, share=False)
-        if placement is None:
-            return False
-        self._apply(placement.operations)
-        sequence = placement.sequence
-        taken = self.native.restore(sequence, state)
-        if taken and self.native.last_position(sequence) == len(tokens) - 1:
-            self.cache.extend(sequence, tokens)
-            self._apply(self.cache.pin(sequence))
-            self._declared.append(tokens)
-            return True
-        self._apply(self.cache.release(sequence, keep=False))
-        return False
-
     def forget_idle(self) -> None:
-        """Forget what no running request needs; declared prefixes return when a request computes them."""
+        """Forget what no running request needs; declared beginnings are computed again."""
         self._apply(self.cache.make_room(self.cache.cells))
 
     def close(self) -> None:
@@ -197,9 +166,15 @@ class TextContext:
         return not any(
             common_length(other.prompt, queued.prompt[:-1]) >= max(held + SHORTEST_SHARE * 4, 1)
             and other.computed < len(other.prompt) - 1
-            for other in self._running.values()
-            if not other.running and not other.cancelled
+            for other in self._computing()
         )
+
+    def _computing(self) -> list[Generation | PrefixWork]:
+        """Whose prompts are being computed now."""
+        prompts: list[Generation | PrefixWork] = [
+            g for g in self._running.values() if not g.running and not g.cancelled
+        ]
+        return [self.warmth.work, *prompts] if self.warmth.work else prompts
 
     def _begin(self, queued: Queued) -> list[Output]:
         try:
@@ -224,8 +199,11 @@ class TextContext:
         answering = any(g.running for g in self._running.values())
         room = self._batch.room
         self._guess(room)
+        waiting = [g.waiting() for g in self._running.values()]
+        if self.warmth.work:
+            waiting.insert(0, self.warmth.work.waiting())
         return plan(
-            [g.waiting() for g in self._running.values()],
+            waiting,
             room=room,
             rows=self._rows,
             prompt_room=self._pace.prompt_room(running=answering, room=room),
@@ -244,10 +222,12 @@ class TextContext:
                 pending += len(generation.draft)
 
     def _decode(self, slices: Sequence[Slice]) -> list[Output]:
-        parts = [(self._running[s.key], s) for s in slices]
-        self._fill(parts)
+        parts = [(self._running[s.key], s) for s in slices if s.key != KEY]
+        warming = next((s.count for s in slices if s.key == KEY), 0)
+        self._fill(parts, warming)
         started = self._clock()
-        self._interruptible = not self._aborted and any(not g.running for g, _ in parts)
+        computing = warming or any(not g.running for g, _ in parts)
+        self._interruptible = bool(computing and not self._aborted)
         status = self.native.decode(self._batch)
         self._interruptible = False
         self._aborted = status == ABORTED
@@ -262,11 +242,15 @@ class TextContext:
         answering = sum(s.count for g, s in parts if g.running)
         prompt = self._batch.count - answering
         self._pace.observe(running=answering, prompt=prompt, seconds=now - started)
+        if warming:
+            self.warmth.advance(warming)
         return self._advance(parts, now)
 
-    def _fill(self, parts: Iterable[tuple[Generation, Slice]]) -> None:
+    def _fill(self, parts: Iterable[tuple[Generation, Slice]], warming: int) -> None:
         self._batch.clear()
-        self._apply(self.cache.make_room(sum(s.count for _, s in parts)))
+        self._apply(self.cache.make_room(warming + sum(s.count for _, s in parts)))
+        if work := self.warmth.work:
+            self._batch.add(work.sequence, work.computed, work.pending(warming), 0)
         for generation, part in parts:
             tokens = generation.pending(part.count)
             self._batch.add(generation.sequence, generation.computed, tokens, part.rows)
@@ -298,7 +282,7 @@ class TextContext:
         self._counters.completion_tokens += generation.completion - answered
         if not was_running:
             self._counters.prompt_tokens += part.count
-            self._pin_again(generation)
+            self.warmth.seen(generation.prompt, generation.computed)
         if generation.reason is not None:
             return self._finish(generation)
         said = generation.outputs(now)
@@ -306,18 +290,6 @@ class TextContext:
             total = len(generation.prompt)
             said.append(Prefilled(id=generation.id, done=generation.computed, total=total))
         return said
-
-    def _pin_again(self, generation: Generation) -> None:
-        """A declared prefix that had to be forgotten is kept once a request has computed it again."""
-        if len(self.cache.pinned) == len(self._declared) or not self.cache.cuttable:
-            return
-        held = [self.cache.tokens(sequence) for sequence in self.cache.pinned]
-        for tokens in self._declared:
-            known = generation.computed >= len(tokens) and generation.prompt[: len(tokens)] == tokens
-            placement = self.cache.place([*tokens, -1]) if known and tokens not in held else None
-            if placement is not None:
-                self._apply(placement.operations)
-                self._apply(self.cache.pin(placement.sequence))
 
     def _finish(self, generation: Generation) -> list[Output]:
         said = generation.outputs(self._clock())
@@ -342,12 +314,14 @@ class TextContext:
     def _undo(self, parts: Iterable[tuple[Generation, Slice]]) -> None:
         """After an abort: whatever of this batch reached the cells is taken back, to be decoded again."""
         self.native.allow_decode()
+        if (work := self.warmth.work) and not self.native.cut(work.sequence, work.computed):
+            self._restart(work)
         for generation, _ in parts:
             generation.draft = []
             if not self.native.cut(generation.sequence, generation.computed):
                 self._restart(generation)
 
-    def _restart(self, generation: Generation) -> None:
+    def _restart(self, generation: Generation | PrefixWork) -> None:
         """Where memory cannot be cut, the whole sequence is computed again."""
         self.cache.cut(generation.sequence, 0)
         self.native.cut(generation.sequence, 0)
@@ -359,6 +333,8 @@ class TextContext:
         if freed:
             self._apply(freed)
             return []
+        if not parts:
+            raise EngineFailed("the declared beginnings do not fit into the context")
         generation = parts[-1][0]
         return self._fail(generation, EngineFailed("the context has no cell left", retry_after=1.0))
 

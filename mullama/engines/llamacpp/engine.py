@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from mullama.engines.base import (
@@ -17,6 +18,7 @@ from mullama.engines.base import (
     Job,
     LoadProgress,
     Output,
+    Prefix,
     WeightsOptions,
 )
 from mullama.engines.llamacpp.binding.library import device_names, version
@@ -25,7 +27,7 @@ from mullama.engines.llamacpp.binding.sampler import Candidates
 from mullama.engines.llamacpp.constrain import Grammars
 from mullama.engines.llamacpp.context import Counters, Queued, TextContext, failed
 from mullama.engines.llamacpp.generation import Generation
-from mullama.engines.llamacpp.opening import open_text_context, open_vector_context
+from mullama.engines.llamacpp.opening import declared, open_text_context, open_vector_context
 from mullama.engines.llamacpp.prompts import embed_inputs, prompt_tokens
 from mullama.engines.llamacpp.sampling import Sampler, problem
 from mullama.engines.llamacpp.threads import usable_threads
@@ -34,6 +36,7 @@ from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.errors import BadWeights, Conflict, EngineFailed, Invalid, MullamaError, NotFound, Unsupported
 
 _MOST_STOPS, _LONGEST_STOP = 64, 4096  # strings, characters
+_LONGEST_WARMING = 20.0  # seconds that opening a context may take for its declared beginnings
 
 
 def load(files: tuple[str, ...], options: WeightsOptions, progress: LoadProgress) -> LlamaEngine:
@@ -93,7 +96,10 @@ class LlamaEngine:
             native, prefix, restored, size = vectors.native, 0, False, vectors.longest
         else:
             opened = open_text_context(self._model, self._vocabulary, options, threads, adapters, self._counters)
+            idle = not self.busy
             self._contexts[name] = opened.context
+            if idle:
+                self._warm(opened.context, started)
             native, size = opened.context.native, opened.size
             prefix, restored = opened.prefix_tokens, opened.restored
         self._options[name] = options
@@ -107,6 +113,21 @@ class LlamaEngine:
             prefix_tokens=prefix,
             prefix_restored=restored,
         )
+
+    def _warm(self, context: TextContext, started: float) -> None:
+        """Nobody waits for other work: have the declared beginnings in memory before the first request."""
+        while context.busy and time.monotonic() - started < _LONGEST_WARMING:
+            context.step()
+
+    def declare_prefixes(self, name: str, prefixes: tuple[Prefix, ...]) -> None:
+        """The prompt beginnings worth having in memory, from now on; they are computed in later steps."""
+        options = self._known(name)
+        self._options[name] = replace(options, prefixes=prefixes)
+        context = self._contexts.get(name)
+        if context is not None:
+            size = options.size or self._model.train_context
+            cuttable = context.cache.cuttable
+            context.warmth.declare(declared(prefixes, self._vocabulary, size, cuttable=cuttable))
 
     def retune_context(self, name: str, *, threads: int, scales: tuple[float, ...]) -> None:
         """Change thread count and adapter scales of a live context; what was computed with others is forgotten."""

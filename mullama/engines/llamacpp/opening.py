@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from mullama.engines.base import ContextOptions
+from mullama.engines.base import ContextOptions, Prefix
 from mullama.engines.llamacpp.binding.context import MAX_SEQUENCES, NativeContext
 from mullama.engines.llamacpp.binding.library import version
 from mullama.engines.llamacpp.binding.model import NativeAdapter, NativeModel
 from mullama.engines.llamacpp.context import Counters, TextContext, rows_wanted
-from mullama.engines.llamacpp.prefixes import PrefixCache
+from mullama.engines.llamacpp.prefixes import SHORTEST_SHARE, PrefixCache
 from mullama.engines.llamacpp.prefixfile import PrefixFiles
 from mullama.engines.llamacpp.prompts import prefix_tokens
 from mullama.engines.llamacpp.vectors import VectorContext
@@ -42,16 +42,17 @@ def open_text_context(
     adapters: Adapters,
     counters: Counters,
 ) -> Opened:
-    """A context for answers, its declared prefixes in memory."""
+    """A context for answers; its declared beginnings are in memory where they were on disk."""
     if not model.has_decoder:
         raise Unsupported("this model gives vectors, not text", hint="task: embedding")
     size = options.size or model.train_context
-    if len(options.prefixes) + options.parallel + 1 > MAX_SEQUENCES:
+    if len(options.prefixes) + options.parallel + 2 > MAX_SEQUENCES:
         raise Refused(f"parallel is {options.parallel}", hint=f"at most {MAX_SEQUENCES - 8}")
     cuttable = not model.recurrent and model.window == 0
     kept = len(options.prefixes) + (_IDLE_SEQUENCES if cuttable else _IDLE_STATES)
-    kept = min(kept, MAX_SEQUENCES - options.parallel)
-    states = options.parallel if cuttable else options.parallel + kept
+    slots = options.parallel + 1  # one for a declared beginning that is being computed
+    kept = min(kept, MAX_SEQUENCES - slots)
+    states = slots if cuttable else slots + kept
     batch = max(options.batch, options.parallel)
     native = NativeContext(
         model,
@@ -63,35 +64,29 @@ def open_text_context(
         threads_batch=threads[1] or threads[0],
     )
     native.set_adapters(adapters)
-    cache = PrefixCache(cells=native.cells, running=options.parallel, kept=kept, cuttable=cuttable)
+    cache = PrefixCache(cells=native.cells, running=slots, kept=kept, cuttable=cuttable)
     if not cuttable:
         options = replace(options, draft="")
-    context = TextContext(native, cache, options, counters, time.monotonic)
+    files = PrefixFiles(options.state_dir, _shape(options)) if options.state_dir else None
+    context = TextContext(native, cache, files, options, counters, time.monotonic)
+    beginnings = declared(options.prefixes, vocabulary, size, cuttable=cuttable)
     try:
-        known, restored = _warm(context, vocabulary, options, size)
+        restored = context.warmth.declare(beginnings)
     except BaseException:
         context.close()
         raise
-    return Opened(context=context, size=size, prefix_tokens=known, restored=restored)
+    known = sum(len(tokens) for tokens in beginnings)
+    return Opened(context=context, size=size, prefix_tokens=known, restored=restored and known > 0)
 
 
-def _warm(context: TextContext, vocabulary: Vocabulary, options: ContextOptions, size: int) -> tuple[int, bool]:
-    """Have every declared prefix in memory: (tokens, whether all came from disk)."""
-    files = PrefixFiles(options.state_dir, _shape(options)) if options.state_dir else None
-    whole = not context.cache.cuttable
-    known, restored = 0, bool(options.prefixes)
-    for prefix in options.prefixes:
-        tokens = prefix_tokens(prefix.text, vocabulary, whole=whole)[: size - 1]
-        if not tokens:
-            continue
-        state = files.load(tokens) if files else None
-        if state is None or not context.adopt(tokens, state):
-            restored = False
-            sequence = context.compute(tokens)
-            if files:
-                files.save(tokens, context.native.save(sequence))
-        known += len(tokens)
-    return known, restored and known > 0
+def declared(prefixes: Sequence[Prefix], vocabulary: Vocabulary, size: int, *, cuttable: bool) -> list[list[int]]:
+    """Declared beginnings as tokens, each once, none longer than a prompt may be."""
+    found: list[list[int]] = []
+    for prefix in prefixes:
+        tokens = prefix_tokens(prefix.text, vocabulary, whole=not cuttable)[: size - 2]
+        if len(tokens) >= SHORTEST_SHARE and tokens not in found:
+            found.append(tokens)
+    return found
 
 
 def _shape(options: ContextOptions) -> str:

@@ -178,6 +178,11 @@ class PrefixCache:
             self._pinned[kept] = None
         return tuple(operations)
 
+    def unpin(self, sequence: int) -> None:
+        """A beginning is no longer declared: it goes like any other."""
+        del self._pinned[sequence]
+        self._idle[sequence] = None
+
     def make_room(self, count: int) -> tuple[Operation, ...]:
         """Forget idle sequences, least recently used first, until `count` cells are free or nothing is left."""
         operations: list[Operation] = []
