@@ -1,0 +1,158 @@
+"""Reads JSON one character at a time: copies a value as it arrives, valid and without outer white space."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+
+from mullama.chat.reader.tape import Malformed, Reading, Tape
+from mullama.names import JSONValue
+
+Out = Callable[[str], None]
+
+MAX_DEPTH = 64
+MAX_NUMBER = 320
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
+_ESCAPES = '"\\/bfnrt'
+_HEX = "0123456789abcdefABCDEF"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def copy_value(tape: Tape, out: Out, depth: int = 0) -> Reading[None]:
+    """Copy one value to `out`; raises Malformed where it stops being JSON."""
+    if depth > MAX_DEPTH:
+        raise Malformed
+    yield from tape.spaces()
+    match (yield from tape.peek()):
+        case "{":
+            yield from _copy_object(tape, out, depth)
+        case "[":
+            yield from _copy_list(tape, out, depth)
+        case '"':
+            yield from copy_string(tape, out)
+        case _:
+            yield from _copy_scalar(tape, out)
+
+
+def copy_string(tape: Tape, out: Out) -> Reading[None]:
+    """Copy a string literal; a bare line break or tab inside it is escaped, as models write those."""
+    yield from tape.expect('"')
+    out('"')
+    while char := (yield from tape.take()):
+        if char == '"':
+            out('"')
+            return
+        if char == "\\":
+            yield from _copy_escape(tape, out)
+        else:
+            out(char if char >= " " else json.dumps(char)[1:-1])
+    raise Malformed
+
+
+def read_string(tape: Tape) -> Reading[str]:
+    """A string literal's value."""
+    parts: list[str] = []
+    yield from copy_string(tape, parts.append)
+    return str(loads("".join(parts)))
+
+
+def loads(text: str) -> JSONValue:
+    """A JSON value that every encoder can write again: no infinity, no lone surrogate."""
+    try:
+        value: JSONValue = json.loads(text, parse_float=_finite, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise Malformed from error
+    return _encodable(value) if "\\u" in text or _SURROGATE.search(text) else value
+
+
+def dumps(value: JSONValue) -> str:
+    """Compact JSON text."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+def _refuse(text: str) -> float:
+    raise ValueError(text)
+
+
+def _encodable(value: JSONValue) -> JSONValue:
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, Mapping):
+        return {_SURROGATE.sub("\ufffd", key): _encodable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_encodable(item) for item in value]
+    return value
+
+
+def _copy_escape(tape: Tape, out: Out) -> Reading[None]:
+    char = yield from tape.take()
+    if char == "u":
+        digits = ""
+        while len(digits) < 4:
+            digit = yield from tape.take()
+            if not digit or digit not in _HEX:
+                raise Malformed
+            digits += digit
+        out("\\u" + digits)
+    elif char and char in _ESCAPES:
+        out("\\" + char)
+    else:
+        raise Malformed
+
+
+def _copy_object(tape: Tape, out: Out, depth: int) -> Reading[None]:
+    yield from tape.expect("{")
+    out("{")
+    yield from tape.spaces()
+    if (yield from tape.peek()) != "}":
+        while True:
+            yield from tape.spaces()
+            yield from copy_string(tape, out)
+            yield from tape.expect(":")
+            out(":")
+            yield from copy_value(tape, out, depth + 1)
+            if not (yield from _another(tape, out, "}")):
+                return
+    yield from tape.take()
+    out("}")
+
+
+def _copy_list(tape: Tape, out: Out, depth: int) -> Reading[None]:
+    yield from tape.expect("[")
+    out("[")
+    yield from tape.spaces()
+    if (yield from tape.peek()) != "]":
+        while True:
+            yield from copy_value(tape, out, depth + 1)
+            if not (yield from _another(tape, out, "]")):
+                return
+    yield from tape.take()
+    out("]")
+
+
+def _another(tape: Tape, out: Out, close: str) -> Reading[bool]:
+    yield from tape.spaces()
+    char = yield from tape.peek()
+    if not char or char not in "," + close:
+        raise Malformed
+    yield from tape.take()
+    out(char)
+    return char == ","
+
+
+def _copy_scalar(tape: Tape, out: Out) -> Reading[None]:
+    text = yield from tape.until(" \t\r\n,:]}{[\"'<|`", MAX_NUMBER)
+    if text not in ("true", "false", "null"):
+        if not _NUMBER.fullmatch(text):
+            raise Malformed
+        loads(text)
+    out(text)
