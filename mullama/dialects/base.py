@@ -43,13 +43,15 @@ class Stamp:
 class ResponseRequest(types.ChatRequest):
     """A request of the Responses API: a conversation, and what its answer and its successors need of it.
 
-    previous: the id of the stored response that comes before; None, or already merged by `Endpoint.resume`.
-    items: the input items as the client sent them, after those of the responses before.
+    needs: ids of stored responses without which the conversation is not complete; the server fetches
+    them (NotFound when one is not stored) and calls `Endpoint.resume`, after which it is empty.
+    items: all input items, with those of the responses before. previous: the response that it follows.
     store: whether the answer is to be kept. echo: request fields that the response object repeats.
     """
 
-    previous: str | None = None
+    needs: tuple[str, ...] = ()
     items: tuple[Mapping[str, JSONValue], ...] = ()
+    previous: str | None = None
     store: bool = True
     echo: Mapping[str, JSONValue] = field(default_factory=dict)
 
@@ -186,7 +188,7 @@ class Endpoint:
     when: for a path that dialects share, whether these request headers mean this one. Among the
     endpoints of one method and path the first whose `when` is true wins, then the first without
     `when`, then the first.
-    resume: joins a ResponseRequest whose `previous` is set to that stored response.
+    resume: completes a ResponseRequest from the stored responses that it needs, by their ids.
     remember: what to keep of an answer, None for nothing, given the operation and the body of its
     reply, or the data of its stream's last frame. The id of a stored response is `resp_` + `Stamp.id`.
     raw: the body is bytes for the blob store, not JSON; the operation is a StoreBlob.
@@ -199,7 +201,7 @@ class Endpoint:
     stream: Callable[[Any, Stamp], StreamEncoder] | None = None
     access: Literal["infer", "admin", "public"] = "infer"
     when: Callable[[Mapping[str, str]], bool] | None = None
-    resume: Callable[[Any, StoredResponse], Operation] | None = None
+    resume: Callable[[Any, Mapping[str, StoredResponse]], Operation] | None = None
     remember: Callable[[Any, JSONValue], StoredResponse | None] | None = None
     summary: str = ""
     request_schema: JSONValue = None

@@ -101,7 +101,7 @@ def _choice(value: JSONValue, path: str) -> ToolChoice:
     body = Body(value, path)
     kind = to_text(body.raw("type"), body.at("type"))
     match kind:
-        case "function":
+        case "function" | "custom":
             return ToolChoice(mode="required", names=(_named(body),))
         case "allowed_tools":
             return _allowed(body.child("allowed_tools") or body)

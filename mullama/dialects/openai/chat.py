@@ -77,6 +77,7 @@ CHAT_FIELDS: tuple[Field[object], ...] = (
     record("stream_options"), record("reasoning"),
 )  # fmt: skip
 REQUEST_SCHEMA = request_schema(*CHAT_FIELDS, required="model messages")
+RENDER_SCHEMA = request_schema(*CHAT_FIELDS, required="messages")
 
 
 def decode(call: Call) -> ChatCall:

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from mullama.dialects import schema
 from mullama.dialects.base import Endpoint
-from mullama.dialects.openai import chat, chat_reply, completions, embeddings, models
+from mullama.dialects.openai import chat, chat_reply, completions, embeddings, llamaserver, models
+from mullama.dialects.openai.responses import stored
 
 CHAT = Endpoint(
     method="POST",
@@ -69,6 +70,8 @@ def bare(*endpoints: Endpoint) -> tuple[Endpoint, ...]:
     return tuple(replace(e, path=e.path.removeprefix("/v1")) for e in endpoints)
 
 
+RESPONSES = stored.ENDPOINTS
+
 # `/completions` is not among the bare ones: llama-server's clients mean its native form by it.
 ENDPOINTS = (
     CHAT,
@@ -76,6 +79,10 @@ ENDPOINTS = (
     COMPLETIONS,
     EMBEDDINGS,
     MODELS,
+    *RESPONSES,
+    *bare(CHAT, CHAT_COUNT, EMBEDDINGS, MODELS, *RESPONSES),
+    *llamaserver.ENDPOINTS,
+    # Their id may hold anything, so they stand behind all that is more exact.
     MODEL,
-    *bare(CHAT, CHAT_COUNT, EMBEDDINGS, MODELS, MODEL),
+    *bare(MODEL),
 )

@@ -1,0 +1,26 @@
+"""llama-server's own endpoints, which people script against; the model is chosen by `model`."""
+
+from __future__ import annotations
+
+from mullama.dialects import schema
+from mullama.dialects.base import Endpoint
+from mullama.dialects.openai import chat
+from mullama.dialects.openai.llamaserver import completion, props, rerank, tokens
+
+_APPLY_TEMPLATE = Endpoint(
+    method="POST",
+    path="/apply-template",
+    decode=chat.decode_render,
+    encode=chat.encode_render,
+    summary="The prompt that a conversation becomes",
+    request_schema=chat.RENDER_SCHEMA,
+    response_schema=schema.exact(prompt=schema.STRING),
+)
+
+ENDPOINTS = (
+    *tokens.ENDPOINTS,
+    _APPLY_TEMPLATE,
+    *completion.ENDPOINTS,
+    *rerank.ENDPOINTS,
+    *props.ENDPOINTS,
+)

@@ -1,0 +1,296 @@
+"""llama-server's `/completion` and `/infill`: a prompt to go on from, in the native form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Literal, assert_never
+
+from mullama.chat.types import (
+    Answer,
+    Completed,
+    CompletionRequest,
+    Finished,
+    Started,
+    StopReason,
+    TextDelta,
+    Timings,
+    TokenLogprob,
+    Usage,
+)
+from mullama.dialects import schema
+from mullama.dialects.base import Call, Endpoint, Frame, Reply, Stamp, StreamEvent
+from mullama.dialects.fields import (
+    MODEL,
+    STREAM,
+    Body,
+    Field,
+    body_of,
+    flag,
+    integer,
+    many,
+    request_schema,
+    text,
+    to_record,
+)
+from mullama.dialects.inputs import INPUT_SCHEMA, Input, inputs_of
+from mullama.dialects.logprobs import finite
+from mullama.dialects.openai.chat_reply import PING
+from mullama.dialects.openai.errors import envelope
+from mullama.dialects.openai.settings import COMMON, read_common
+from mullama.dialects.openai.usage import timings_of
+from mullama.dialects.sampling import MOST_LOGPROBS
+from mullama.errors import MullamaError, Unsupported
+from mullama.names import JSONValue
+
+_N_PROBS = integer("n_probs", 0, MOST_LOGPROBS)
+_RETURN_TOKENS = flag("return_tokens")
+_POST_SAMPLING = flag("post_sampling_probs")
+_PREFIX = text("input_prefix")
+_SUFFIX = text("input_suffix")
+_PROMPT = text("prompt")
+_EXTRA = many("input_extra", to_record, schema.RECORD, 256)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NativeCall(CompletionRequest):
+    """A prompt to go on from, in llama-server's form."""
+
+
+def decode(call: Call) -> NativeCall:
+    """One prompt or several; a stream has one."""
+    body = body_of(call.body)
+    return _request(body, inputs_of(body.raw("prompt"), "prompt") or ("",), None)
+
+
+def decode_infill(call: Call) -> NativeCall:
+    """What stands before the gap, and what behind it; other files stand in front of everything."""
+    body = body_of(call.body)
+    extra = (Body(one, f"input_extra[{i}]") for i, one in enumerate(body.get(_EXTRA) or ()))
+    files = "".join(f"--- snippet ---\n{one.get(text('text')) or ''}\n" for one in extra)
+    before = files + (body.get(_PREFIX) or "") + (body.get(_PROMPT) or "")
+    return _request(body, (before,), body.get(_SUFFIX) or "")
+
+
+def _request(body: Body, prompts: tuple[Input, ...], suffix: str | None) -> NativeCall:
+    common = read_common(body)
+    stream = body.get(STREAM) or False
+    if stream and (len(prompts) > 1 or common["n"] > 1):
+        raise Unsupported(
+            "a stream has one prompt and one answer",
+            hint="send several requests, or use /v1/completions",
+            field="stream",
+        )
+    if body.get(_POST_SAMPLING):
+        raise Unsupported("probabilities are those before sampling", field="post_sampling_probs")
+    return NativeCall(
+        model=body.get(MODEL) or "",
+        prompts=prompts,
+        suffix=suffix,
+        stream=stream,
+        **common,
+        logprobs=body.get(_N_PROBS) or None,
+        want_context=body.get(_RETURN_TOKENS) or False,
+    )
+
+
+def _settings(operation: NativeCall, stamp: Stamp) -> dict[str, JSONValue]:
+    """What was asked for; what was not said is not made up."""
+    sampling: dict[str, JSONValue] = {}
+    for one in fields(operation.sampling):
+        value = getattr(operation.sampling, one.name)
+        if value is not None:
+            sampling[one.name] = _plain(value)
+    return {
+        **sampling,
+        "n_ctx": stamp.context_size,
+        "n_predict": -1 if operation.max_tokens is None else operation.max_tokens,
+        "stop": list(operation.stop),
+        "stream": operation.stream,
+        "n_probs": operation.logprobs or 0,
+        "ignore_eos": operation.ignore_eos,
+    }
+
+
+def _plain(value: JSONValue) -> JSONValue:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return False if isinstance(value, float) and math.isinf(value) else value
+
+
+def _stop_type(reason: StopReason) -> str:
+    match reason:
+        case StopReason.STOP | StopReason.TOOL_CALLS:
+            return "eos"
+        case StopReason.STOP_SEQUENCE:
+            return "word"
+        case StopReason.LENGTH:
+            return "limit"
+        case StopReason.CANCELLED:
+            return "none"
+        case _:
+            assert_never(reason)
+
+
+def _probability(token: TokenLogprob) -> dict[str, JSONValue]:
+    return {
+        "id": token.id,
+        "token": token.text,
+        "bytes": list(token.bytes),
+        "logprob": finite(token.logprob),
+    }
+
+
+def _probabilities(tokens: tuple[TokenLogprob, ...]) -> dict[str, JSONValue]:
+    if not tokens:
+        return {}
+    each: list[JSONValue] = [
+        {**_probability(token), "top_logprobs": [_probability(t) for t in token.top]} for token in tokens
+    ]
+    return {"completion_probabilities": each}
+
+
+def _end(
+    operation: NativeCall, stamp: Stamp, finished: Finished, usage: Usage, timings: Timings
+) -> dict[str, JSONValue]:
+    """What is known when an answer has ended."""
+    prompt = operation.prompts[finished.choice // operation.n]
+    return {
+        "index": finished.choice,
+        "id_slot": -1,
+        "stop": True,
+        "model": operation.model,
+        "tokens_predicted": usage.completion_tokens,
+        "tokens_evaluated": usage.prompt_tokens,
+        "tokens_cached": usage.cached_tokens,
+        "generation_settings": _settings(operation, stamp),
+        "prompt": prompt if isinstance(prompt, str) else list(prompt),
+        "truncated": False,
+        "stop_type": _stop_type(finished.reason),
+        "stopping_word": finished.stop_sequence or "",
+        "timings": timings_of(usage, timings),
+    }
+
+
+def encode(operation: NativeCall, result: Answer, stamp: Stamp) -> Reply:
+    """An object for one answer, a list for several."""
+    answers: list[JSONValue] = []
+    for choice in result.choices:
+        finished = Finished(reason=choice.reason, stop_sequence=choice.stop_sequence, choice=choice.index)
+        made = result.context[result.usage.prompt_tokens :]
+        answers.append(
+            {
+                "content": choice.text,
+                "tokens": list(made) if operation.want_context else [],
+                "has_new_line": "\n" in choice.text,
+                **_end(operation, stamp, finished, result.usage, result.timings),
+                **_probabilities(choice.logprobs),
+            }
+        )
+    return Reply(body=answers[0] if len(answers) == 1 else answers)
+
+
+class NativeStream:
+    """One event per piece; the last has `stop: true` and everything that is known at the end."""
+
+    media: Literal["text/event-stream", "application/x-ndjson"] = "text/event-stream"
+
+    def __init__(self, operation: NativeCall, stamp: Stamp) -> None:
+        self._operation = operation
+        self._stamp = stamp
+        self._prompt_tokens = 0
+        self._new_line = False
+        self._last = Finished(reason=StopReason.STOP)
+        self._ended = False
+
+    def feed(self, event: StreamEvent) -> Iterable[Frame]:
+        match event:
+            case TextDelta():
+                return (self._text(event),)
+            case Started():
+                self._prompt_tokens = event.prompt_tokens
+            case Finished():
+                self._last = event
+            case Completed() if not self._ended:
+                self._ended = True
+                return (self._end(event),)
+            case _:
+                pass
+        return ()
+
+    def _text(self, event: TextDelta) -> Frame:
+        self._new_line = self._new_line or "\n" in event.text
+        return Frame(
+            data={
+                "index": event.choice,
+                "content": event.text,
+                "tokens": [],
+                "stop": False,
+                "id_slot": -1,
+                "tokens_evaluated": self._prompt_tokens,
+                **_probabilities(event.logprobs),
+            }
+        )
+
+    def _end(self, event: Completed) -> Frame:
+        made = event.context[event.usage.prompt_tokens :]
+        return Frame(
+            data={
+                "content": "",
+                "tokens": list(made) if self._operation.want_context else [],
+                "has_new_line": self._new_line,
+                **_end(self._operation, self._stamp, self._last, event.usage, event.timings),
+            }
+        )
+
+    def fail(self, error: MullamaError) -> Iterable[Frame]:
+        if self._ended:
+            return ()
+        self._ended = True
+        return (Frame(data={"error": envelope(error)}),)
+
+    def ping(self) -> Iterable[Frame]:
+        return (PING,)
+
+
+_COMMON: tuple[Field[object], ...] = (
+    MODEL, STREAM, *COMMON, _N_PROBS, _RETURN_TOKENS, _POST_SAMPLING,
+)  # fmt: skip
+_ANSWER = schema.record(
+    "content stop tokens_predicted tokens_evaluated",
+    content=schema.STRING,
+    stop=schema.BOOLEAN,
+    stop_type=schema.one_of("none", "eos", "limit", "word"),
+    stopping_word=schema.STRING,
+    tokens_predicted=schema.COUNT,
+    tokens_evaluated=schema.COUNT,
+    timings=schema.RECORD,
+)
+_RESPONSE_SCHEMA = schema.either(_ANSWER, schema.listed(_ANSWER))
+
+ENDPOINTS = (
+    *(
+        Endpoint(
+            method="POST",
+            path=path,
+            decode=decode,
+            encode=encode,
+            stream=NativeStream,
+            summary="Go on from a prompt (llama-server's form)",
+            request_schema=request_schema(*_COMMON, Field("prompt", inputs_of, INPUT_SCHEMA)),
+            response_schema=_RESPONSE_SCHEMA,
+        )
+        for path in ("/completion", "/completions")
+    ),
+    Endpoint(
+        method="POST",
+        path="/infill",
+        decode=decode_infill,
+        encode=encode,
+        stream=NativeStream,
+        summary="Fill the gap between two texts",
+        request_schema=request_schema(*_COMMON, _PREFIX, _SUFFIX, _PROMPT, _EXTRA),
+        response_schema=_RESPONSE_SCHEMA,
+    ),
+)

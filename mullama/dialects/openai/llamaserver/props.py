@@ -1,0 +1,122 @@
+"""llama-server's `/props` and `/slots`: how a model is set up, and what it is doing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mullama.chat.inventory import ModelCard, ShowModel
+from mullama.dialects import schema
+from mullama.dialects.base import Call, Endpoint, Fixed, Reply, Stamp
+from mullama.errors import Busy
+from mullama.names import JSONValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowSlots(ShowModel):
+    """The slots of a model; must_be_free: it is an error when none is free."""
+
+    must_be_free: bool = False
+
+
+def decode_props(call: Call) -> ShowModel:
+    return ShowModel(model=call.query.get("model", ""))
+
+
+def decode_slots(call: Call) -> ShowSlots:
+    free = call.query.get("fail_on_no_slot", "0") not in ("", "0", "false")
+    return ShowSlots(model=call.query.get("model", ""), must_be_free=free)
+
+
+def encode_props(operation: ShowModel, card: ModelCard, stamp: Stamp) -> Reply:
+    params: dict[str, JSONValue] = dict(card.parameters)
+    return Reply(
+        body={
+            "default_generation_settings": {"params": params, "n_ctx": card.context_size},
+            "total_slots": max(1, card.parallel),
+            "model_alias": card.name,
+            "model_path": card.source,
+            "model_ftype": card.quantization,
+            "modalities": {
+                "vision": "vision" in card.capabilities,
+                "audio": False,
+                "video": False,
+            },
+            "chat_template": card.template,
+            "chat_template_caps": {
+                "supports_tools": "tools" in card.capabilities,
+                "supports_thinking": "thinking" in card.capabilities,
+            },
+            "bos_token": card.bos_text,
+            "eos_token": card.eos_text,
+            "build_info": f"mullama {stamp.version}".strip(),
+            "is_sleeping": not card.loaded,
+            "endpoint_slots": True,
+            "endpoint_props": False,
+            "endpoint_metrics": True,
+        }
+    )
+
+
+def encode_slots(operation: ShowSlots, card: ModelCard, stamp: Stamp) -> Reply:
+    """One entry per request that can decode at once; the first of them are those that are busy."""
+    slots = max(1, card.parallel)
+    if operation.must_be_free and card.active >= slots:
+        raise Busy("no slot available", retry_after=1.0)
+    return Reply(body=[{"id": i, "n_ctx": card.context_size, "is_processing": i < card.active} for i in range(slots)])
+
+
+def _not_offered(message: str) -> Callable[[Call], Fixed]:
+    error: JSONValue = {
+        "message": message,
+        "type": "not_supported_error",
+        "param": None,
+        "code": "not_supported",
+    }
+    operation = Fixed(reply=Reply(body={"error": error}, status=501))
+    return lambda call: operation
+
+
+def _as_is(operation: Fixed, result: None, stamp: Stamp) -> Reply:
+    return operation.reply
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/props",
+        decode=decode_props,
+        encode=encode_props,
+        summary="How a model is set up (`?model=`)",
+        response_schema=schema.record(
+            "default_generation_settings total_slots model_path chat_template",
+            default_generation_settings=schema.exact(params=schema.RECORD, n_ctx=schema.COUNT),
+            total_slots=schema.COUNT,
+            model_path=schema.STRING,
+            chat_template=schema.STRING,
+        ),
+    ),
+    Endpoint(
+        method="POST",
+        path="/props",
+        decode=_not_offered("settings are declared in the manifest: edit it and apply"),
+        encode=_as_is,
+        access="admin",
+        summary="Not offered here; answers why",
+    ),
+    Endpoint(
+        method="GET",
+        path="/slots",
+        decode=decode_slots,
+        encode=encode_slots,
+        summary="What a model is doing (`?model=`)",
+        response_schema=schema.listed(schema.exact(id=schema.COUNT, n_ctx=schema.COUNT, is_processing=schema.BOOLEAN)),
+    ),
+    Endpoint(
+        method="POST",
+        path="/slots/{slot}",
+        decode=_not_offered("slots are not saved by hand: common beginnings of prompts are kept"),
+        encode=_as_is,
+        summary="Not offered here; answers why",
+    ),
+)

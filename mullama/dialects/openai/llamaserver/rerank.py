@@ -1,0 +1,118 @@
+"""Reranking in the two forms that clients speak: Jina's, and that of text-embeddings-inference."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from mullama.chat.types import Ranking, RerankRequest
+from mullama.dialects import schema
+from mullama.dialects.base import Call, Endpoint, Reply, Stamp
+from mullama.dialects.fields import (
+    MODEL,
+    Body,
+    Field,
+    body_of,
+    flag,
+    integer,
+    many,
+    request_schema,
+    text,
+)
+from mullama.dialects.inputs import MOST_INPUTS
+from mullama.dialects.logprobs import finite
+from mullama.errors import Invalid
+from mullama.names import JSONValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerankCall(RerankRequest):
+    """Documents to order, and the form of the answer. flat: a list of scores alone."""
+
+    with_text: bool = False
+    flat: bool = False
+
+
+def _document(value: JSONValue, path: str) -> str:
+    """A document: its text, or an object that holds it."""
+    if isinstance(value, str):
+        return value
+    return Body(value, path).need(text("text"))
+
+
+_QUERY = text("query")
+_DOCUMENTS: Field[tuple[str, ...]] = many(
+    "documents", _document, schema.either(schema.STRING, schema.RECORD), MOST_INPUTS
+)
+_TEXTS = _DOCUMENTS.named("texts")
+_TOP_N = integer("top_n", 1, MOST_INPUTS)
+_WITH_DOCUMENTS = flag("return_documents")
+_WITH_TEXT = flag("return_text")
+
+
+def decode(call: Call) -> RerankCall:
+    body = body_of(call.body)
+    query = body.need(_QUERY)
+    documents = body.first(_DOCUMENTS, _TEXTS)
+    if not documents:
+        raise Invalid("documents must be a list of at least one text", field="documents")
+    flat = body.has("texts") and not body.has("documents")
+    return RerankCall(
+        model=body.get(MODEL) or "",
+        query=query,
+        documents=documents,
+        top_n=body.get(_TOP_N),
+        with_text=bool(body.first(_WITH_DOCUMENTS, _WITH_TEXT)),
+        flat=flat,
+    )
+
+
+def encode(operation: RerankCall, result: Ranking, stamp: Stamp) -> Reply:
+    """The best first, at most `top_n` of them."""
+    best = result.results[: operation.top_n]
+    if operation.flat:
+        return Reply(body=[_flat(operation, index, score) for index, score in best])
+    tokens = result.usage.prompt_tokens
+    return Reply(
+        body={
+            "model": operation.model,
+            "object": "list",
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+            "results": [_nested(operation, index, score) for index, score in best],
+        }
+    )
+
+
+def _flat(operation: RerankCall, index: int, score: float) -> JSONValue:
+    text = {"text": operation.documents[index]} if operation.with_text else {}
+    return {"index": index, "score": finite(score), **text}
+
+
+def _nested(operation: RerankCall, index: int, score: float) -> JSONValue:
+    document = {"document": {"text": operation.documents[index]}} if operation.with_text else {}
+    return {"index": index, "relevance_score": finite(score), **document}
+
+
+_RERANK = Endpoint(
+    method="POST",
+    path="/v1/rerank",
+    decode=decode,
+    encode=encode,
+    summary="Order documents by how well they answer a query",
+    request_schema=request_schema(
+        MODEL, _QUERY, _DOCUMENTS, _TEXTS, _TOP_N, _WITH_DOCUMENTS, _WITH_TEXT, required="query"
+    ),
+    response_schema=schema.either(
+        schema.record(
+            "model object usage results",
+            model=schema.STRING,
+            object=schema.constant("list"),
+            usage=schema.RECORD,
+            results=schema.listed(
+                schema.record("index relevance_score", index=schema.COUNT, relevance_score=schema.NUMBER)
+            ),
+        ),
+        schema.listed(schema.record("index score", index=schema.COUNT, score=schema.NUMBER)),
+    ),
+)
+
+ENDPOINTS = tuple(replace(_RERANK, path=path) for path in ("/v1/rerank", "/v1/reranking", "/rerank", "/reranking"))

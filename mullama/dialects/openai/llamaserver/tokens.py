@@ -1,0 +1,134 @@
+"""llama-server's `/tokenize`, `/detokenize` and `/embedding`: what a text is to the model."""
+
+from __future__ import annotations
+
+from mullama.chat.types import (
+    DetokenizeRequest,
+    EmbedRequest,
+    Text,
+    TokenizeRequest,
+    Tokens,
+    Vectors,
+)
+from mullama.dialects import schema
+from mullama.dialects.base import Call, Endpoint, Reply, Stamp
+from mullama.dialects.fields import (
+    MODEL,
+    Field,
+    body_of,
+    flag,
+    integer,
+    many,
+    request_schema,
+    text,
+    to_integer,
+)
+from mullama.dialects.inputs import INPUT_SCHEMA, MOST_TOKENS, finite_vectors, inputs_of
+from mullama.dialects.sampling import MOST_TOKEN
+from mullama.errors import Invalid, Unsupported
+from mullama.names import JSONValue
+
+_CONTENT = text("content")
+_ADD_SPECIAL = flag("add_special")
+_PARSE_SPECIAL = flag("parse_special")
+_WITH_PIECES = flag("with_pieces")
+_TOKENS = many(
+    "tokens",
+    lambda value, path: to_integer(value, path, 0, MOST_TOKEN),
+    schema.COUNT,
+    MOST_TOKENS,
+)
+_NORMALIZE = integer("embd_normalize", -1, 8)
+_EUCLIDEAN = 2
+
+
+def decode_tokenize(call: Call) -> TokenizeRequest:
+    body = body_of(call.body)
+    parse = body.get(_PARSE_SPECIAL)
+    return TokenizeRequest(
+        model=body.get(MODEL) or "",
+        text=body.get(_CONTENT) or "",
+        add_special=body.get(_ADD_SPECIAL) or False,
+        parse_special=True if parse is None else parse,
+        with_pieces=body.get(_WITH_PIECES) or False,
+    )
+
+
+def _piece(piece: bytes) -> JSONValue:
+    """A piece as text, or as numbers when it is a part of a character."""
+    try:
+        return piece.decode()
+    except UnicodeDecodeError:
+        return list(piece)
+
+
+def encode_tokens(operation: TokenizeRequest, result: Tokens, stamp: Stamp) -> Reply:
+    if not operation.with_pieces:
+        return Reply(body={"tokens": list(result.ids)})
+    pairs = zip(result.ids, result.pieces, strict=True)
+    return Reply(body={"tokens": [{"id": id, "piece": _piece(piece)} for id, piece in pairs]})
+
+
+def decode_detokenize(call: Call) -> DetokenizeRequest:
+    body = body_of(call.body)
+    return DetokenizeRequest(model=body.get(MODEL) or "", tokens=body.get(_TOKENS) or ())
+
+
+def encode_text(operation: DetokenizeRequest, result: Text, stamp: Stamp) -> Reply:
+    return Reply(body={"content": result.text})
+
+
+def decode_embedding(call: Call) -> EmbedRequest:
+    """The native form; a vector is normalised unless `embd_normalize` is -1."""
+    body = body_of(call.body)
+    name = "input" if body.has("input") else "content"
+    inputs = inputs_of(body.raw(name), name)
+    if not inputs or not all(inputs):
+        raise Invalid("content must not be empty", field=name)
+    norm = body.get(_NORMALIZE)
+    if norm not in (None, -1, _EUCLIDEAN):
+        raise Unsupported("embd_normalize must be 2 (Euclidean) or -1 (none)", field="embd_normalize")
+    return EmbedRequest(model=body.get(MODEL) or "", inputs=inputs, truncate=False, normalize=norm != -1)
+
+
+def encode_embedding(operation: EmbedRequest, result: Vectors, stamp: Stamp) -> Reply:
+    vectors = enumerate(finite_vectors(result))
+    return Reply(body=[{"index": i, "embedding": [vector]} for i, vector in vectors])
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path="/tokenize",
+        decode=decode_tokenize,
+        encode=encode_tokens,
+        summary="The token ids of a text",
+        request_schema=request_schema(MODEL, _CONTENT, _ADD_SPECIAL, _PARSE_SPECIAL, _WITH_PIECES),
+        response_schema=schema.exact(tokens=schema.listed(schema.either(schema.COUNT, schema.RECORD))),
+    ),
+    Endpoint(
+        method="POST",
+        path="/detokenize",
+        decode=decode_detokenize,
+        encode=encode_text,
+        summary="The text of token ids",
+        request_schema=request_schema(MODEL, _TOKENS),
+        response_schema=schema.exact(content=schema.STRING),
+    ),
+    Endpoint(
+        method="POST",
+        path="/embedding",
+        decode=decode_embedding,
+        encode=encode_embedding,
+        summary="Turn inputs into vectors (llama-server's form)",
+        request_schema=request_schema(
+            MODEL,
+            Field("content", inputs_of, INPUT_SCHEMA),
+            Field("input", inputs_of, INPUT_SCHEMA),
+            _NORMALIZE,
+        ),
+        response_schema=schema.listed(
+            schema.exact(index=schema.COUNT, embedding=schema.listed(schema.listed(schema.NUMBER)))
+        ),
+    ),
+)

@@ -1,0 +1,199 @@
+"""Input items of the Responses API, become turns of the one conversation vocabulary."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from mullama.chat.types import Message, Part, ToolCall, say
+from mullama.dialects import schema
+from mullama.dialects.fields import Body, many, text, to_record, unfit
+from mullama.dialects.openai.messages import CONTENT, to_role
+from mullama.dialects.openai.responses.tools import flat
+from mullama.dialects.tools import MOST_MESSAGES, NAME, arguments_of, linked
+from mullama.errors import Invalid
+from mullama.names import JSONValue
+
+Item = Mapping[str, JSONValue]
+
+# Reasoning travels as opaque text when a client keeps no thinking in the clear.
+_OPAQUE = "mullama1."
+_CALL_ID = text("call_id", 256)
+_NAMESPACE = text("namespace", 256)
+_OURS = re.compile(r"(?:msg|rs|fc|ctc)_([0-9a-f]{8,64})_[0-9a-f]{1,8}")
+
+# What ran, or was decided, on another server; a conversation goes on without it.
+_ELSEWHERE = frozenset(
+    {
+        "web_search_call",
+        "file_search_call",
+        "computer_call",
+        "computer_call_output",
+        "code_interpreter_call",
+        "image_generation_call",
+        "local_shell_call",
+        "local_shell_call_output",
+        "shell_call",
+        "shell_call_output",
+        "apply_patch_call",
+        "apply_patch_call_output",
+        "mcp_list_tools",
+        "mcp_approval_request",
+        "mcp_approval_response",
+        "mcp_call",
+        "tool_search_call",
+        "tool_search_output",
+        "additional_tools",
+        "configuration_update",
+        "compaction",
+        "compaction_trigger",
+    }
+)
+
+ITEMS = many("input", to_record, schema.RECORD, MOST_MESSAGES)
+INPUT_SCHEMA = schema.either(schema.STRING, ITEMS.schema)
+
+
+def items_of(body: Body) -> tuple[Item, ...]:
+    """The input as items; a string is a user's message."""
+    value = body.raw("input")
+    if isinstance(value, str):
+        part: JSONValue = {"type": "input_text", "text": value}
+        return ({"type": "message", "role": "user", "content": [part]},) if value else ()
+    return body.get(ITEMS) or ()
+
+
+def referenced(items: Iterable[Item]) -> tuple[str, ...]:
+    """The ids of the stored responses that item references point into."""
+    needs: dict[str, None] = {}
+    for i, item in enumerate(items):
+        if item.get("type") != "item_reference":
+            continue
+        id = Body(item, f"input[{i}]").need(text("id", 256))
+        ours = _OURS.fullmatch(id)
+        if ours is None:
+            raise Invalid(
+                f"input[{i}].id: there is no item {id[:80]!r}",
+                hint="send the item itself",
+                field=f"input[{i}].id",
+            )
+        needs[f"resp_{ours[1]}"] = None
+    return tuple(needs)
+
+
+def opaque(thinking: str) -> str:
+    """Thinking in the form of `encrypted_content`: it can be sent back and understood again."""
+    return _OPAQUE + base64.b64encode(thinking.encode()).decode("ascii")
+
+
+def _clear(value: str) -> str:
+    """What `opaque` hid; the opaque text of another server is nothing."""
+    if not value.startswith(_OPAQUE):
+        return ""
+    try:
+        return base64.b64decode(value.removeprefix(_OPAQUE), validate=True).decode()
+    except (binascii.Error, ValueError):
+        return ""
+
+
+@dataclass(slots=True)
+class _Turns:
+    """Turns so far, and the assistant's turn that items are still being added to."""
+
+    done: list[Message] = field(default_factory=list)
+    thinking: list[str] = field(default_factory=list)
+    parts: tuple[Part, ...] = ()
+    calls: list[ToolCall] = field(default_factory=list)
+
+    def close(self) -> None:
+        if self.parts or self.calls or self.thinking:
+            self.done.append(
+                Message(
+                    role="assistant",
+                    content=self.parts,
+                    thinking="\n".join(self.thinking) or None,
+                    tool_calls=tuple(self.calls),
+                )
+            )
+        self.thinking, self.parts, self.calls = [], (), []
+
+    def think(self, thinking: str) -> None:
+        if self.parts or self.calls:
+            self.close()
+        if thinking:
+            self.thinking.append(thinking)
+
+    def speak(self, parts: tuple[Part, ...]) -> None:
+        if self.parts or self.calls:
+            self.close()
+        self.parts = parts
+
+    def add(self, message: Message) -> None:
+        self.close()
+        self.done.append(message)
+
+
+def conversation(items: Iterable[Item], instructions: str | None) -> tuple[Message, ...]:
+    """The turns that the items stand for, after the instructions. References must be resolved before."""
+    turns = _Turns()
+    if instructions:
+        turns.add(say("system", instructions))
+    for i, item in enumerate(items):
+        _read(Body(item, f"input[{i}]"), turns)
+    turns.close()
+    return linked(turns.done)
+
+
+def _read(item: Body, turns: _Turns) -> None:
+    kind = item.raw("type")
+    match kind:
+        case None | "message":
+            _message(item, turns)
+        case "function_call" | "custom_tool_call":
+            turns.calls.append(_call(item))
+        case "function_call_output" | "custom_tool_call_output":
+            turns.add(_result(item))
+        case "reasoning":
+            turns.think(_thinking(item))
+        case str() if kind in _ELSEWHERE:
+            pass
+        case _:
+            raise unfit(item.at("type"), f"a known type of item, not {str(kind)[:40]!r}")
+
+
+def _message(item: Body, turns: _Turns) -> None:
+    role = to_role(item)
+    content = item.get(CONTENT) or ()
+    if role == "assistant":
+        turns.speak(content)
+    else:
+        turns.add(Message(role=role, content=content))
+
+
+def _call(item: Body) -> ToolCall:
+    name = flat(item.get(_NAMESPACE), item.need(NAME))
+    if item.raw("type") == "custom_tool_call":
+        arguments: Item = {"input": item.get(text("input")) or ""}
+    else:
+        arguments = arguments_of(item.raw("arguments"), item.at("arguments"))
+    return ToolCall(id=item.need(_CALL_ID), name=name, arguments=arguments)
+
+
+def _result(item: Body) -> Message:
+    content = item.get(CONTENT.named("output"))
+    return Message(role="tool", content=content or (), tool_call_id=item.need(_CALL_ID))
+
+
+def _texts(item: Body, name: str) -> str:
+    parts = item.get(many(name, to_record, schema.RECORD, 1024)) or ()
+    path = item.at(name)
+    return "\n".join(Body(p, f"{path}[{i}]").need(text("text")) for i, p in enumerate(parts))
+
+
+def _thinking(item: Body) -> str:
+    """Reasoning from the fullest form in which the item has it."""
+    hidden = item.get(text("encrypted_content"))
+    return _texts(item, "content") or (_clear(hidden) if hidden else "") or _texts(item, "summary")

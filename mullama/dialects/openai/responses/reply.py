@@ -1,0 +1,117 @@
+"""The response object of the Responses API, with every member that its schema requires."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mullama.chat.types import Usage
+from mullama.dialects import schema
+from mullama.dialects.base import ResponseRequest, Stamp
+from mullama.dialects.openai.responses.tools import echoed
+from mullama.names import JSONValue
+
+
+def usage_of(usage: Usage) -> dict[str, JSONValue]:
+    return {
+        "input_tokens": usage.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens, "cache_write_tokens": 0},
+        "output_tokens": usage.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+    }
+
+
+def _or(value: JSONValue, default: JSONValue) -> JSONValue:
+    return default if value is None else value
+
+
+def _settings(echo: Mapping[str, JSONValue], operation: ResponseRequest) -> dict[str, JSONValue]:
+    """What the request asked for, with the API's defaults where it asked for nothing."""
+    reasoning = echo.get("reasoning")
+    text = echo.get("text")
+    plain: JSONValue = {"format": {"type": "text"}}
+    blank: dict[str, JSONValue] = {"effort": None, "summary": None}
+    return {
+        "instructions": echo.get("instructions"),
+        "max_output_tokens": echo.get("max_output_tokens"),
+        "max_tool_calls": echo.get("max_tool_calls"),
+        "metadata": _or(echo.get("metadata"), {}),
+        "parallel_tool_calls": operation.parallel_tool_calls,
+        "previous_response_id": operation.previous,
+        "prompt_cache_key": echo.get("prompt_cache_key"),
+        "reasoning": {**blank, **reasoning} if isinstance(reasoning, Mapping) else blank,
+        "safety_identifier": echo.get("safety_identifier"),
+        "service_tier": "default",
+        "store": operation.store,
+        "background": _or(echo.get("background"), False),
+        "temperature": _or(echo.get("temperature"), 1.0),
+        "top_p": _or(echo.get("top_p"), 1.0),
+        "presence_penalty": _or(echo.get("presence_penalty"), 0.0),
+        "frequency_penalty": _or(echo.get("frequency_penalty"), 0.0),
+        "top_logprobs": _or(echo.get("top_logprobs"), 0),
+        "text": {"format": {"type": "text"}, **text} if isinstance(text, Mapping) else plain,
+        "tool_choice": _or(echo.get("tool_choice"), "auto"),
+        "tools": echoed(echo.get("tools")),
+        "truncation": _or(echo.get("truncation"), "disabled"),
+        "user": echo.get("user"),
+    }
+
+
+class ResponseObject:
+    """The response object of one request at any moment of its life."""
+
+    def __init__(self, operation: ResponseRequest, stamp: Stamp) -> None:
+        self._head: dict[str, JSONValue] = {
+            "id": f"resp_{stamp.id}",
+            "object": "response",
+            "created_at": int(stamp.created),
+            "model": operation.model,
+            **_settings(operation.echo, operation),
+        }
+
+    def at(
+        self,
+        status: str,
+        output: list[JSONValue],
+        *,
+        completed_at: int | None = None,
+        usage: JSONValue = None,
+        error: JSONValue = None,
+        incomplete: JSONValue = None,
+    ) -> dict[str, JSONValue]:
+        """The object with this status and output."""
+        return {
+            **self._head,
+            "status": status,
+            "completed_at": completed_at,
+            "output": output,
+            "usage": usage,
+            "error": error,
+            "incomplete_details": incomplete,
+        }
+
+
+RESPONSE_SCHEMA = schema.record(
+    """id object created_at completed_at status incomplete_details model previous_response_id
+    instructions output error tools tool_choice truncation parallel_tool_calls text top_p
+    presence_penalty frequency_penalty top_logprobs temperature reasoning usage max_output_tokens
+    max_tool_calls store background service_tier metadata safety_identifier prompt_cache_key""",
+    id=schema.STRING,
+    object=schema.constant("response"),
+    created_at=schema.COUNT,
+    completed_at=schema.nullable(schema.COUNT),
+    status=schema.one_of("in_progress", "completed", "incomplete", "failed"),
+    incomplete_details=schema.nullable(schema.exact(reason=schema.STRING)),
+    model=schema.STRING,
+    output=schema.listed(schema.record("type id", type=schema.STRING, id=schema.STRING)),
+    error=schema.nullable(schema.exact(code=schema.STRING, message=schema.STRING)),
+    usage=schema.nullable(
+        schema.exact(
+            input_tokens=schema.COUNT,
+            input_tokens_details=schema.exact(cached_tokens=schema.COUNT, cache_write_tokens=schema.COUNT),
+            output_tokens=schema.COUNT,
+            output_tokens_details=schema.exact(reasoning_tokens=schema.COUNT),
+            total_tokens=schema.COUNT,
+        )
+    ),
+)

@@ -1,0 +1,219 @@
+"""OpenAI's `/v1/responses`: what a request says, and how it takes up stored responses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from mullama.chat.types import CountRequest, Message, Sampling, ToolChoice
+from mullama.dialects import schema
+from mullama.dialects.base import Call, ResponseRequest, StoredResponse
+from mullama.dialects.fields import (
+    MODEL,
+    STREAM,
+    Body,
+    Field,
+    body_of,
+    choice,
+    flag,
+    integer,
+    many,
+    number,
+    record,
+    request_schema,
+    text,
+    to_text,
+)
+from mullama.dialects.formats import FORMAT_SCHEMA, effort, named_format
+from mullama.dialects.openai.responses.items import (
+    INPUT_SCHEMA,
+    Item,
+    conversation,
+    items_of,
+    referenced,
+)
+from mullama.dialects.openai.responses.tools import TOOLS, flat, known_tools, left_out
+from mullama.dialects.sampling import KEEP_ALIVE, MOST_TOKEN, TOP_LOGPROBS
+from mullama.dialects.tools import NAME, TOOL_CHOICE, checked_choice
+from mullama.errors import Invalid, Unsupported
+from mullama.names import JSONValue
+
+_INSTRUCTIONS = text("instructions")
+_MAX_OUTPUT = integer("max_output_tokens", 1, MOST_TOKEN)
+_TEMPERATURE = number("temperature", 0, 100)
+_TOP_P = number("top_p", 0, 1)
+_PRESENCE = number("presence_penalty", -2, 2)
+_FREQUENCY = number("frequency_penalty", -2, 2)
+_PARALLEL = flag("parallel_tool_calls")
+_STORE = flag("store")
+_PREVIOUS = text("previous_response_id", 256)
+_TRUNCATION = choice("truncation", ("auto", "disabled"))
+_INCLUDE = many("include", to_text, schema.STRING, 64)
+_SUMMARY = choice("summary", ("auto", "concise", "detailed", "none"))
+_FORMAT = Field("format", named_format, FORMAT_SCHEMA)
+_METADATA = record("metadata", schema.mapped(schema.STRING))
+
+# Request fields that the response object repeats as they came.
+_ECHOED = (
+    "instructions", "tools", "tool_choice", "text", "reasoning", "metadata", "truncation",
+    "max_output_tokens", "max_tool_calls", "background", "safety_identifier", "prompt_cache_key",
+    "user", "previous_response_id", "top_logprobs", "temperature", "top_p", "presence_penalty",
+    "frequency_penalty", "include", "store",
+)  # fmt: skip
+
+
+def decode(call: Call) -> ResponseRequest:
+    """A conversation to continue, on its own or after stored responses."""
+    return _request(body_of(call.body))
+
+
+def decode_count(call: Call) -> CountRequest:
+    """The same body; nothing is generated. What is stored is not looked up."""
+    request = _request(body_of(call.body))
+    if request.needs:
+        raise Unsupported(
+            "the tokens of stored responses cannot be counted",
+            hint="send the whole input",
+            field="previous_response_id",
+        )
+    return CountRequest(chat=request)
+
+
+def _request(body: Body) -> ResponseRequest:
+    _refuse(body)
+    items = items_of(body)
+    previous = body.get(_PREVIOUS)
+    if not items and previous is None:
+        raise Invalid("input is required", field="input")
+    known = known_tools(body)
+    tools = tuple(one.tool for one in known)
+    shape = body.child("text")
+    store, parallel = body.get(_STORE), body.get(_PARALLEL)
+    needs = (*((previous,) if previous else ()), *referenced(items))
+    request = ResponseRequest(
+        model=body.need(MODEL),
+        messages=(),
+        stream=body.get(STREAM) or False,
+        sampling=_sampling(body),
+        max_tokens=body.get(_MAX_OUTPUT),
+        logprobs=_logprobs(body),
+        format=shape.get(_FORMAT) if shape else None,
+        think=_effort(body),
+        think_optional=True,
+        keep_alive=body.get(KEEP_ALIVE),
+        user=body.get(text("user", 4096)),
+        tools=tools,
+        tool_choice=checked_choice(_choice(body), tools, "tool_choice"),
+        parallel_tool_calls=True if parallel is None else parallel,
+        truncate=body.get(_TRUNCATION) == "auto",
+        warnings=left_out(body),
+        needs=tuple(dict.fromkeys(needs)),
+        items=items,
+        previous=previous,
+        store=True if store is None else store,
+        echo=body.picked(*_ECHOED),
+    )
+    body.get(_METADATA)
+    return request if needs else replace(request, messages=_messages(request))
+
+
+def _refuse(body: Body) -> None:
+    """What would change the conversation and is not kept here must not be passed over in silence."""
+    for name in ("conversation", "prompt"):
+        if body.has(name):
+            raise Unsupported(
+                f"{name} is not supported: nothing of that name is kept here",
+                hint="send the input itself, or previous_response_id",
+                field=name,
+            )
+
+
+def _messages(request: ResponseRequest) -> tuple[Message, ...]:
+    instructions = request.echo.get("instructions")
+    said = conversation(request.items, instructions if isinstance(instructions, str) else None)
+    if not said:
+        raise Invalid("input holds nothing to answer", field="input")
+    return said
+
+
+def _sampling(body: Body) -> Sampling:
+    return Sampling(
+        temperature=body.get(_TEMPERATURE),
+        top_p=body.get(_TOP_P),
+        presence_penalty=body.get(_PRESENCE),
+        frequency_penalty=body.get(_FREQUENCY),
+    )
+
+
+def _logprobs(body: Body) -> int | None:
+    included = "message.output_text.logprobs" in (body.get(_INCLUDE) or ())
+    top = body.get(TOP_LOGPROBS)
+    return (top or 0) if included or top else None
+
+
+def _effort(body: Body) -> bool | str | None:
+    body.get(_INSTRUCTIONS)
+    reasoning = body.child("reasoning")
+    if reasoning is None:
+        return None
+    reasoning.get(_SUMMARY)
+    return reasoning.get(effort("effort"))
+
+
+def _choice(body: Body) -> ToolChoice | None:
+    value = body.raw("tool_choice")
+    if isinstance(value, dict) and value.get("namespace") is not None:
+        named = Body(value, "tool_choice")
+        name = flat(named.get(text("namespace", 256)), named.need(NAME))
+        return ToolChoice(mode="required", names=(name,))
+    return body.get(TOOL_CHOICE)
+
+
+def resume(request: ResponseRequest, stored: Mapping[str, StoredResponse]) -> ResponseRequest:
+    """The request with the items of the response before in front, and its references resolved."""
+    before = stored[request.previous] if request.previous else None
+    own = tuple(_resolved(item, i, stored) for i, item in enumerate(request.items))
+    earlier = (*before.items, *output_of(before)) if before else ()
+    whole = replace(request, items=(*earlier, *own), needs=())
+    return replace(whole, messages=_messages(whole))
+
+
+def output_of(stored: StoredResponse) -> tuple[Item, ...]:
+    """The items that a stored response answered with."""
+    output = stored.body.get("output")
+    if not isinstance(output, list | tuple):
+        return ()
+    return tuple(item for item in output if isinstance(item, Mapping))
+
+
+def _resolved(item: Item, index: int, stored: Mapping[str, StoredResponse]) -> Item:
+    if item.get("type") != "item_reference":
+        return item
+    for response in stored.values():
+        for one in (*output_of(response), *response.items):
+            if one.get("id") == item.get("id"):
+                return one
+    path = f"input[{index}].id"
+    raise Invalid(f"{path}: there is no such item in the stored response", field=path)
+
+
+def remember(request: ResponseRequest, data: JSONValue) -> StoredResponse | None:
+    """What to keep: the response object, alone or in a stream's last event, and all its input."""
+    if not request.store or not isinstance(data, Mapping):
+        return None
+    inner = data.get("response")
+    body = inner if isinstance(inner, Mapping) else data
+    id = body.get("id")
+    if not isinstance(id, str) or body.get("status") not in ("completed", "incomplete"):
+        return None
+    return StoredResponse(id=id, body=body, items=request.items)
+
+
+_FIELDS: tuple[Field[object], ...] = (
+    MODEL,
+    Field("input", lambda value, path: value, INPUT_SCHEMA),
+    _INSTRUCTIONS, _PREVIOUS, STREAM, _STORE, TOOLS, TOOL_CHOICE, _PARALLEL, _MAX_OUTPUT,
+    _TEMPERATURE, _TOP_P, _PRESENCE, _FREQUENCY, TOP_LOGPROBS, _TRUNCATION, _INCLUDE, _METADATA,
+    KEEP_ALIVE, record("text"), record("reasoning"),
+)  # fmt: skip
+REQUEST_SCHEMA = request_schema(*_FIELDS, required="model")

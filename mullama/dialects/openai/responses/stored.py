@@ -1,0 +1,187 @@
+"""Stored responses: fetch, delete, cancel, and list what led to one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mullama.chat.inventory import Done
+from mullama.chat.types import Count, CountRequest
+from mullama.dialects import schema
+from mullama.dialects.base import (
+    Call,
+    CancelResponse,
+    DeleteResponse,
+    Endpoint,
+    FetchResponse,
+    ListResponseItems,
+    Reply,
+    Stamp,
+    StoredResponse,
+)
+from mullama.dialects.openai.responses import reply, request, stream
+from mullama.dialects.openai.responses.items import Item
+from mullama.errors import Invalid, NotFound, Unsupported
+from mullama.names import JSONValue
+
+_MOST = 100
+_PREFIXES = {"function_call": "fc", "reasoning": "rs", "custom_tool_call": "ctc"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemsPage(ListResponseItems):
+    """A page of the items: how many, from which on, in which order."""
+
+    limit: int = 20
+    after: str | None = None
+    newest_first: bool = True
+
+
+def _id(call: Call) -> str:
+    return call.path.get("id", "")
+
+
+def decode_fetch(call: Call) -> FetchResponse:
+    if call.query.get("stream", "false").lower() == "true":
+        raise Unsupported("a stored response cannot be streamed again", hint="fetch it whole", field="stream")
+    return FetchResponse(id=_id(call))
+
+
+def decode_delete(call: Call) -> DeleteResponse:
+    return DeleteResponse(id=_id(call))
+
+
+def decode_cancel(call: Call) -> CancelResponse:
+    return CancelResponse(id=_id(call))
+
+
+def decode_items(call: Call) -> ItemsPage:
+    limit, order = call.query.get("limit", "20"), call.query.get("order", "desc")
+    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:5]) <= _MOST:
+        raise Invalid(f"limit must be between 1 and {_MOST}", field="limit")
+    if order not in ("asc", "desc"):
+        raise Invalid("order must be asc or desc", field="order")
+    return ItemsPage(
+        id=_id(call),
+        limit=int(limit),
+        after=call.query.get("after"),
+        newest_first=order == "desc",
+    )
+
+
+def encode_stored(operation: FetchResponse | CancelResponse, result: StoredResponse, stamp: Stamp) -> Reply:
+    return Reply(body=result.body)
+
+
+def encode_deleted(operation: DeleteResponse, result: Done, stamp: Stamp) -> Reply:
+    if not result.found:
+        raise NotFound(f"there is no stored response {operation.id[:80]!r}", name=operation.id)
+    return Reply(body={"id": operation.id, "object": "response", "deleted": True})
+
+
+def _listed(item: Item, index: int, response: str) -> dict[str, JSONValue]:
+    """The item with an id and, where it was short, in its full form."""
+    kind = item.get("type") or "message"
+    prefix = _PREFIXES.get(str(kind), "msg")
+    full: dict[str, JSONValue] = {
+        "id": f"{prefix}_{response.removeprefix('resp_')}_in{index:x}",
+        "type": kind,
+        "status": "completed",
+    }
+    said = {**full, **item}
+    content = said.get("content")
+    if kind == "message" and isinstance(content, str):
+        part = "output_text" if item.get("role") == "assistant" else "input_text"
+        said["content"] = [{"type": part, "text": content}]
+    return said
+
+
+def encode_items(operation: ItemsPage, result: StoredResponse, stamp: Stamp) -> Reply:
+    """One page of everything that the response was an answer to."""
+    items = [_listed(item, i, result.id) for i, item in enumerate(result.items)]
+    if operation.newest_first:
+        items.reverse()
+    ids = [item["id"] for item in items]
+    if operation.after is not None and operation.after not in ids:
+        raise Invalid(f"after: there is no item {operation.after[:80]!r}", field="after")
+    first = ids.index(operation.after) + 1 if operation.after is not None else 0
+    page = items[first : first + operation.limit]
+    return Reply(
+        body={
+            "object": "list",
+            "data": page,
+            "first_id": page[0]["id"] if page else None,
+            "last_id": page[-1]["id"] if page else None,
+            "has_more": first + len(page) < len(items),
+        }
+    )
+
+
+def encode_count(operation: CountRequest, result: Count, stamp: Stamp) -> Reply:
+    return Reply(body={"object": "response.input_tokens", "input_tokens": result.tokens})
+
+
+_ITEMS_SCHEMA = schema.exact(
+    object=schema.constant("list"),
+    data=schema.listed(schema.RECORD),
+    first_id=schema.nullable(schema.STRING),
+    last_id=schema.nullable(schema.STRING),
+    has_more=schema.BOOLEAN,
+)
+_DELETED: Mapping[str, JSONValue] = schema.exact(id=schema.STRING, object=schema.STRING, deleted=schema.constant(True))
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path="/v1/responses",
+        decode=request.decode,
+        encode=stream.encode,
+        stream=stream.ResponseStream,
+        resume=request.resume,
+        remember=request.remember,
+        summary="Answer to items, alone or after an earlier response",
+        request_schema=request.REQUEST_SCHEMA,
+        response_schema=reply.RESPONSE_SCHEMA,
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/responses/input_tokens",
+        decode=request.decode_count,
+        encode=encode_count,
+        summary="Count the tokens of the input",
+        request_schema=request.REQUEST_SCHEMA,
+        response_schema=schema.exact(object=schema.STRING, input_tokens=schema.COUNT),
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/responses/{id}",
+        decode=decode_fetch,
+        encode=encode_stored,
+        summary="A stored response",
+        response_schema=reply.RESPONSE_SCHEMA,
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/v1/responses/{id}",
+        decode=decode_delete,
+        encode=encode_deleted,
+        summary="Forget a stored response",
+        response_schema=_DELETED,
+    ),
+    Endpoint(
+        method="POST",
+        path="/v1/responses/{id}/cancel",
+        decode=decode_cancel,
+        encode=encode_stored,
+        summary="Stop a response that is being made",
+        response_schema=reply.RESPONSE_SCHEMA,
+    ),
+    Endpoint(
+        method="GET",
+        path="/v1/responses/{id}/input_items",
+        decode=decode_items,
+        encode=encode_items,
+        summary="What a stored response was an answer to",
+        response_schema=_ITEMS_SCHEMA,
+    ),
+)

@@ -1,0 +1,331 @@
+"""The Responses API's stream of numbered events; the whole answer is what its last event holds.
+
+One item is open at a time: reasoning, a message, or a call. What belongs to another closes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mullama.chat.types import (
+    Answer,
+    Completed,
+    Event,
+    Finished,
+    Started,
+    StopReason,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    ToolCallFinished,
+    ToolCallStarted,
+)
+from mullama.dialects import logprobs
+from mullama.dialects.base import Frame, Reply, ResponseRequest, Stamp, StreamEvent
+from mullama.dialects.fields import Body
+from mullama.dialects.openai.chat_reply import PING
+from mullama.dialects.openai.errors import code_of, envelope
+from mullama.dialects.openai.responses.items import opaque
+from mullama.dialects.openai.responses.reply import ResponseObject, usage_of
+from mullama.dialects.openai.responses.tools import Known, known_tools
+from mullama.dialects.stamps import prefixed
+from mullama.dialects.tools import compact
+from mullama.errors import MullamaError
+from mullama.names import JSONValue
+
+_PREFIX = {"reasoning": "rs", "message": "msg", "function_call": "fc", "custom_tool_call": "ctc"}
+
+
+@dataclass(slots=True)
+class _Open:
+    """The item that is being written: its place, its fixed members, what was written so far."""
+
+    kind: str
+    index: int
+    base: dict[str, JSONValue]
+    text: list[str] = field(default_factory=list)
+    logprobs: list[JSONValue] = field(default_factory=list)
+
+    @property
+    def place(self) -> dict[str, JSONValue]:
+        return {"item_id": self.base["id"], "output_index": self.index}
+
+    @property
+    def written(self) -> str:
+        return "".join(self.text)
+
+
+class ResponseStream:
+    """created, in_progress, the items one after the other, then completed, incomplete or failed."""
+
+    media: Literal["text/event-stream", "application/x-ndjson"] = "text/event-stream"
+
+    def __init__(self, operation: ResponseRequest, stamp: Stamp) -> None:
+        reasoning = Body(operation.echo).child("reasoning")
+        included = operation.echo.get("include")
+        self._object = ResponseObject(operation, stamp)
+        self._stamp = stamp
+        self._tools: dict[str, Known] = {one.tool.name: one for one in known_tools(Body(operation.echo))}
+        self._summary = bool(reasoning and reasoning.raw("summary") not in (None, "none"))
+        self._hidden = isinstance(included, list | tuple) and "reasoning.encrypted_content" in included
+        self._number = 0
+        self._output: list[JSONValue] = []
+        self._item: _Open | None = None
+        self._reason = StopReason.STOP
+        self._begun = False
+        self._ended = False
+
+    def feed(self, event: StreamEvent) -> Iterable[Frame]:
+        match event:
+            case TextDelta():
+                return tuple(self._text(event))
+            case ThinkingDelta():
+                return tuple(self._thinking(event.text))
+            case ToolCallStarted() | ToolCallDelta() | ToolCallFinished():
+                return tuple(self._tool(event))
+            case Started():
+                return tuple(self._begin())
+            case Finished():
+                self._reason = event.reason
+                return tuple(self._close(cut=_is_cut(event.reason)))
+            case Completed() if not self._ended:
+                return tuple(self._complete(event))
+            case _:
+                return ()
+
+    def _event(self, kind: str, **data: JSONValue) -> Frame:
+        number = self._number
+        self._number += 1
+        return Frame(event=kind, data={"type": kind, "sequence_number": number, **data})
+
+    def _begin(self) -> Iterator[Frame]:
+        if self._begun:
+            return
+        self._begun = True
+        first = self._object.at("in_progress", [])
+        yield self._event("response.created", response=first)
+        yield self._event("response.in_progress", response=first)
+
+    # Items.
+
+    def _open(self, kind: str, **base: JSONValue) -> Iterator[Frame]:
+        yield from self._close()
+        index = len(self._output)
+        id = f"{_PREFIX[kind]}_{self._stamp.id}_{index:x}"
+        self._item = _Open(kind, index, {"id": id, "type": kind, **base})
+        empty = self._finished_item(self._item, "in_progress")
+        yield self._event("response.output_item.added", output_index=index, item=empty)
+
+    def _finished_item(self, item: _Open, status: str) -> dict[str, JSONValue]:
+        """The item with what was written into it; nothing yet while it is in progress."""
+        base = {**item.base, "status": status}
+        text = item.written
+        match item.kind:
+            case "message":
+                part = [_output_text(item)] if status != "in_progress" else []
+                return {**base, "role": "assistant", "content": part}
+            case "reasoning":
+                return {**base, **self._reasoning(text)}
+            case "function_call":
+                return {**base, "arguments": text}
+            case _:
+                return {**base, "input": text}
+
+    def _reasoning(self, text: str) -> dict[str, JSONValue]:
+        summary: list[JSONValue] = []
+        content: list[JSONValue] = []
+        if text and self._summary:
+            summary.append({"type": "summary_text", "text": text})
+        elif text:
+            content.append({"type": "reasoning_text", "text": text})
+        hidden: dict[str, JSONValue] = {"encrypted_content": opaque(text)} if self._hidden else {}
+        return {"summary": summary, "content": content, **hidden}
+
+    def _close(self, cut: bool = False) -> Iterator[Frame]:
+        """End the open item; `cut` when the answer ended in the middle of it."""
+        item = self._item
+        if item is None:
+            return
+        self._item = None
+        yield from self._part_done(item)
+        whole = self._finished_item(item, "incomplete" if cut else "completed")
+        self._output.append(whole)
+        yield self._event("response.output_item.done", output_index=item.index, item=whole)
+
+    def _part_done(self, item: _Open) -> Iterator[Frame]:
+        text, place = item.written, item.place
+        match item.kind:
+            case "message":
+                place = {**place, "content_index": 0}
+                yield self._event("response.output_text.done", **place, text=text, logprobs=item.logprobs)
+                yield self._event("response.content_part.done", **place, part=_output_text(item))
+            case "reasoning" if self._summary:
+                place = {**place, "summary_index": 0}
+                part: JSONValue = {"type": "summary_text", "text": text}
+                yield self._event("response.reasoning_summary_text.done", **place, text=text)
+                yield self._event("response.reasoning_summary_part.done", **place, part=part)
+            case "reasoning":
+                place = {**place, "content_index": 0}
+                part = {"type": "reasoning_text", "text": text}
+                yield self._event("response.reasoning_text.done", **place, text=text)
+                yield self._event("response.content_part.done", **place, part=part)
+            case "function_call":
+                yield self._event(
+                    "response.function_call_arguments.done",
+                    **place,
+                    name=item.base["name"],
+                    arguments=text,
+                )
+            case _:
+                yield self._event("response.custom_tool_call_input.done", **place, input=text)
+
+    # Deltas.
+
+    def _text(self, event: TextDelta) -> Iterator[Frame]:
+        if self._item is None or self._item.kind != "message":
+            if not event.text:
+                return
+            yield from self._open("message")
+            yield from self._part("response.content_part.added", "content_index", _EMPTY_TEXT)
+        item = self._current()
+        tokens = logprobs.entries(event.logprobs)
+        item.text.append(event.text)
+        item.logprobs += tokens
+        yield self._event(
+            "response.output_text.delta",
+            **item.place,
+            content_index=0,
+            delta=event.text,
+            logprobs=tokens,
+        )
+
+    def _thinking(self, text: str) -> Iterator[Frame]:
+        if self._item is None or self._item.kind != "reasoning":
+            yield from self._open("reasoning")
+            if self._summary:
+                kind, key, part = "reasoning_summary_part", "summary_index", "summary_text"
+            else:
+                kind, key, part = "content_part", "content_index", "reasoning_text"
+            yield from self._part(f"response.{kind}.added", key, {"type": part, "text": ""})
+        item = self._current()
+        item.text.append(text)
+        name, key = (
+            ("reasoning_summary_text", "summary_index") if self._summary else ("reasoning_text", "content_index")
+        )
+        yield self._event(f"response.{name}.delta", **item.place, **{key: 0}, delta=text)
+
+    def _part(self, kind: str, key: str, part: JSONValue) -> Iterator[Frame]:
+        yield self._event(kind, **self._current().place, **{key: 0}, part=part)
+
+    def _current(self) -> _Open:
+        assert self._item is not None  # every caller has just opened it
+        return self._item
+
+    def _tool(self, event: ToolCallStarted | ToolCallDelta | ToolCallFinished) -> Iterator[Frame]:
+        match event:
+            case ToolCallStarted():
+                yield from self._open_call(event)
+            case ToolCallDelta():
+                if self._current().kind == "function_call":
+                    yield self._arguments("function_call_arguments", event.text)
+            case ToolCallFinished():
+                item = self._current()
+                if item.kind == "custom_tool_call":
+                    free = event.call.arguments.get("input")
+                    yield self._arguments("custom_tool_call_input", str(free or ""))
+                elif not item.text:
+                    whole = compact(event.call.arguments)
+                    yield self._arguments("function_call_arguments", whole)
+                yield from self._close()
+
+    def _open_call(self, event: ToolCallStarted) -> Iterator[Frame]:
+        known = self._tools.get(event.name)
+        kind = "custom_tool_call" if known and known.custom else "function_call"
+        space: dict[str, JSONValue] = {"namespace": known.namespace} if known and known.namespace else {}
+        name = known.name if known else event.name
+        yield from self._open(kind, call_id=prefixed(event.id, "call_"), name=name, **space)
+
+    def _arguments(self, name: str, text: str) -> Frame:
+        item = self._current()
+        item.text.append(text)
+        return self._event(f"response.{name}.delta", **item.place, delta=text)
+
+    # The end.
+
+    def _complete(self, event: Completed) -> Iterator[Frame]:
+        self._ended = True
+        yield from self._begin()
+        yield from self._close()
+        cut = _is_cut(self._reason)
+        status = "incomplete" if cut else "completed"
+        whole = self._object.at(
+            status,
+            list(self._output),
+            completed_at=None if cut else int(self._stamp.created + event.timings.total),
+            usage=usage_of(event.usage),
+            incomplete={"reason": "max_output_tokens"} if cut else None,
+        )
+        yield self._event(f"response.{status}", response=whole)
+
+    def fail(self, error: MullamaError) -> Iterable[Frame]:
+        if self._ended:
+            return ()
+        self._ended = True
+        return tuple(self._fail(error))
+
+    def _fail(self, error: MullamaError) -> Iterator[Frame]:
+        """The error in both forms that clients read, then the terminal event."""
+        yield from self._begin()
+        yield from self._close(cut=True)
+        inner = envelope(error)
+        flat = {key: inner[key] for key in ("code", "message", "param")}
+        yield self._event("error", **flat, error=inner)
+        said: JSONValue = {"code": code_of(error) or "server_error", "message": inner["message"]}
+        whole = self._object.at("failed", list(self._output), error=said)
+        yield self._event("response.failed", response=whole)
+
+    def ping(self) -> Iterable[Frame]:
+        return (PING,)
+
+
+_EMPTY_TEXT: JSONValue = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+
+
+def _output_text(item: _Open) -> JSONValue:
+    return {
+        "type": "output_text",
+        "text": item.written,
+        "annotations": [],
+        "logprobs": list(item.logprobs),
+    }
+
+
+def _is_cut(reason: StopReason) -> bool:
+    return reason in (StopReason.LENGTH, StopReason.CANCELLED)
+
+
+def encode(operation: ResponseRequest, result: Answer, stamp: Stamp) -> Reply:
+    """The whole answer: what the stream of the same events would have ended with."""
+    stream = ResponseStream(operation, stamp)
+    last: Frame | None = None
+    for event in _events(result):
+        for frame in stream.feed(event):
+            last = frame
+    data = last.data if last is not None else None
+    return Reply(body=data["response"] if isinstance(data, dict) else None)
+
+
+def _events(answer: Answer) -> Iterator[Event]:
+    choice = answer.choices[0]
+    yield Started(prompt_tokens=answer.usage.prompt_tokens)
+    if choice.thinking:
+        yield ThinkingDelta(text=choice.thinking)
+    if choice.text:
+        yield TextDelta(text=choice.text, logprobs=choice.logprobs)
+    for i, call in enumerate(choice.tool_calls):
+        yield ToolCallStarted(index=i, id=call.id, name=call.name)
+        yield ToolCallFinished(index=i, call=call)
+    yield Finished(reason=choice.reason, stop_sequence=choice.stop_sequence)
+    yield Completed(usage=answer.usage, timings=answer.timings)

@@ -1,0 +1,101 @@
+"""Tools of the Responses API: functions, functions in namespaces, and tools that take free text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from mullama.chat.types import Tool
+from mullama.dialects import schema
+from mullama.dialects.fields import Body, many, record, to_record
+from mullama.dialects.tools import DESCRIPTION, MOST_TOOLS, NAME, compact, function_tool, unique
+from mullama.names import JSONValue
+
+# A tool that takes free text is a function of one string; the answer is turned back into a text.
+_FREE_TEXT: Mapping[str, JSONValue] = {
+    "type": "object",
+    "properties": {"input": {"type": "string"}},
+    "required": ["input"],
+    "additionalProperties": False,
+}
+TOOL_SCHEMA = schema.record("type", type=schema.STRING)
+TOOLS = many("tools", to_record, TOOL_SCHEMA, MOST_TOOLS)
+_FORMAT = record("format")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A tool that can be called, and by which name and of which kind the client knows it."""
+
+    tool: Tool
+    name: str
+    namespace: str | None = None
+    custom: bool = False
+
+
+def flat(namespace: str | None, name: str) -> str:
+    """The one name by which a model calls a function of a namespace."""
+    if not namespace:
+        return name
+    return f"{namespace}{name}" if namespace.endswith("__") else f"{namespace}__{name}"
+
+
+def known_tools(body: Body) -> tuple[Known, ...]:
+    """The tools that can be called here, whatever others the client offers besides."""
+    found: list[Known] = []
+    for i, value in enumerate(body.get(TOOLS) or ()):
+        found += _known(Body(value, f"tools[{i}]"), None)
+    unique((one.tool for one in found), "tools")
+    return tuple(found)
+
+
+def _known(one: Body, namespace: str | None) -> Iterator[Known]:
+    match one.raw("type"):
+        case "function":
+            said = function_tool(one)
+            name = flat(namespace, said.name)
+            tool = Tool(
+                name=name,
+                description=said.description,
+                parameters=said.parameters,
+                strict=said.strict,
+            )
+            yield Known(tool=tool, name=said.name, namespace=namespace)
+        case "custom":
+            yield _custom(one, namespace)
+        case "namespace" if namespace is None:
+            space = one.need(NAME)
+            for i, inner in enumerate(one.get(TOOLS) or ()):
+                yield from _known(Body(inner, f"{one.at('tools')}[{i}]"), space)
+        case _:
+            pass
+
+
+def _custom(one: Body, namespace: str | None) -> Known:
+    name = one.need(NAME)
+    shape = one.get(_FORMAT)
+    rule = f"\nThe input has this format: {compact(shape)}" if shape else ""
+    tool = Tool(
+        name=flat(namespace, name),
+        description=(one.get(DESCRIPTION) or "") + rule,
+        parameters=_FREE_TEXT,
+    )
+    return Known(tool=tool, name=name, namespace=namespace, custom=True)
+
+
+def left_out(body: Body) -> tuple[str, ...]:
+    """A warning for each tool of a kind that runs elsewhere."""
+    kinds = (str(tool.get("type"))[:40] for tool in body.get(TOOLS) or ())
+    return tuple(
+        f"tools[{i}] of type {kind} was left out: it does not run here"
+        for i, kind in enumerate(kinds)
+        if kind not in ("function", "custom", "namespace")
+    )
+
+
+def echoed(tools: JSONValue) -> list[JSONValue]:
+    """The tools as the response repeats them, functions with all the members that they must have."""
+    if not isinstance(tools, list | tuple):
+        return []
+    blank: dict[str, JSONValue] = {"description": None, "parameters": None, "strict": None}
+    return [{**blank, **tool} if isinstance(tool, dict) and tool.get("type") == "function" else tool for tool in tools]
