@@ -98,15 +98,15 @@ class Endpoints:
         await exchange.reply(reply)
 
     async def _resumed(self, endpoint: Endpoint, exchange: Exchange, operation: Operation) -> Operation:
-        """The operation joined with the stored response that it continues, where it names one."""
-        if endpoint.resume is None or not isinstance(operation, ResponseRequest):
+        """The operation completed with the stored responses that it needs, where it names any."""
+        if endpoint.resume is None or not isinstance(operation, ResponseRequest) or not operation.needs:
             return operation
-        if operation.previous is None:
-            return operation
-        fetch = FetchResponse(id=operation.previous)
-        stored = await self.service.answer(fetch, exchange.caller)
-        if not isinstance(stored, StoredResponse):
-            raise Internal(f"{operation.previous} is not a stored response")
+        stored: dict[str, StoredResponse] = {}
+        for id in operation.needs:
+            found = await self.service.answer(FetchResponse(id=id), exchange.caller)
+            if not isinstance(found, StoredResponse):
+                raise Internal(f"{id} is not a stored response")
+            stored[id] = found
         return endpoint.resume(operation, stored)
 
     def _remember(self, endpoint: Endpoint, exchange: Exchange, operation: Operation, body: JSONValue) -> None:
