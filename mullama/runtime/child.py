@@ -47,7 +47,7 @@ def _tie_to_parent() -> None:
             with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
                 file.write("500")
         except OSError as error:
-            print(f"oom_score_adj: {error}", file=sys.stderr)
+            sys.stderr.write(f"oom_score_adj: {error}\n")
 
 
 class Child:

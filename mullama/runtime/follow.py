@@ -84,10 +84,9 @@ class Follower:
     async def _wait(self, seconds: float) -> None:
         """Until the system reports a change, somebody pokes, or the time is over."""
         self._poke.clear()
-        waits: list[asyncio.Task[bool]] = [
-            asyncio.create_task(self._notified(folders)) for folders in self._folder_sets()
-        ]
-        waits.append(asyncio.create_task(_waited(self._poke)))
+        waits = [asyncio.create_task(self._poked())]
+        if folders := self._folders():
+            waits.append(asyncio.create_task(self._notified(folders)))
         done, pending = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for task in pending:
             task.cancel()
@@ -98,15 +97,8 @@ class Follower:
     async def _notified(self, folders: tuple[str, ...]) -> bool:
         stop = asyncio.Event()
         try:
-            async for _ in watchfiles.awatch(
-                *folders,
-                debounce=50,
-                step=20,
-                stop_event=stop,
-                recursive=False,
-                rust_timeout=1000,
-                yield_on_timeout=False,
-            ):
+            changes = watchfiles.awatch(*folders, debounce=50, step=20, stop_event=stop, recursive=False)
+            async for _ in changes:
                 return True
         except (OSError, RuntimeError):
             # No inotify instances left, or a folder vanished: looking every two seconds goes on.
@@ -115,8 +107,8 @@ class Follower:
             stop.set()
         return False
 
-    def _folder_sets(self) -> list[tuple[str, ...]]:
-        return [folders] if (folders := self._folders()) else []
+    async def _poked(self) -> bool:
+        return await self._poke.wait()
 
     def _folders(self) -> tuple[str, ...]:
         """The folders in which a change may matter, links followed."""
@@ -192,7 +184,3 @@ def _look(path: str) -> tuple[str, int, int, int, str]:
     except OSError:
         return (path, 0, 0, 0, "")
     return (path, found.st_ino, found.st_size, found.st_mtime_ns, os.path.realpath(path))
-
-
-async def _waited(event: asyncio.Event) -> bool:
-    return await event.wait()

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from mullama.chat.types import DEFAULT_SAMPLING, Sampling
 from mullama.engines.base import Ended, Generate, Piece
 from mullama.errors import EngineFailed, MullamaError, Refused, TimedOut
-from mullama.manifest.spec import Manifest, Model
+from mullama.manifest.spec import Manifest, Model, Probe
 from mullama.plan.fit import need
 from mullama.plan.observed import KnownFiles, Machine
 from mullama.plan.steps import Plan, Step
@@ -112,16 +112,13 @@ class LiveEffects:
         """One token must come; with `probe` in the manifest, its answer must match."""
         if new.model.task != "chat":
             return
-        probe = new.model.probe
-        timeout = probe.timeout if probe else 60.0
+        probe = new.model.probe or Probe()
         try:
-            async with asyncio.timeout(timeout):
-                text = await self._ask(
-                    new, probe.prompt if probe and probe.prompt else "", bool(probe and probe.expect)
-                )
+            async with asyncio.timeout(probe.timeout):
+                text = await self._ask(new, probe.prompt or "", probe.expect is not None)
         except TimeoutError:
-            raise TimedOut(f"{new.name}: the probe had no answer within {timeout:g} s") from None
-        if probe and probe.expect and not re.search(probe.expect, text):
+            raise TimedOut(f"{new.name}: the probe had no answer within {probe.timeout:g} s") from None
+        if probe.expect and not re.search(probe.expect, text):
             raise EngineFailed(f"{new.name}: the probe answered {text[:200]!r}, which does not match {probe.expect!r}")
 
     async def _ask(self, new: Deployment, prompt: str, whole: bool) -> str:

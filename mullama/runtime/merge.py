@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 from mullama.engines.base import Output
@@ -11,8 +11,8 @@ from mullama.errors import MullamaError, Unavailable
 
 
 async def merge(
-    streams: Sequence[AsyncIterator[Output]], on_cut: Callable[[Callable[[], None]], None]
-) -> AsyncIterator[tuple[int, Output]]:
+    streams: Sequence[AsyncGenerator[Output, None]], on_cut: Callable[[Callable[[], None]], None]
+) -> AsyncGenerator[tuple[int, Output], None]:
     """(index, output) of every stream until all have ended; the first failure ends them all.
 
     Being cut (a drain deadline) is a failure that the client is told.
@@ -24,9 +24,9 @@ async def merge(
     queue: asyncio.Queue[tuple[int, Output] | MullamaError | None] = asyncio.Queue()
     on_cut(lambda: queue.put_nowait(_cut()))
 
-    async def pump(index: int, stream: AsyncIterator[Output]) -> None:
+    async def pump(index: int, stream: AsyncGenerator[Output, None]) -> None:
         try:
-            async with aclosing(stream) as outputs:  # type: ignore[type-var]
+            async with aclosing(stream) as outputs:
                 async for output in outputs:
                     queue.put_nowait((index, output))
         except MullamaError as error:
@@ -51,7 +51,9 @@ async def merge(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _one(stream: AsyncIterator[Output], on_cut: Callable[[Callable[[], None]], None]) -> AsyncIterator[Output]:
+async def _one(
+    stream: AsyncGenerator[Output, None], on_cut: Callable[[Callable[[], None]], None]
+) -> AsyncGenerator[Output, None]:
     """The common case, without a task between the worker and the client."""
     reader = asyncio.current_task()
     was_cut = False
@@ -64,7 +66,7 @@ async def _one(stream: AsyncIterator[Output], on_cut: Callable[[Callable[[], Non
 
     on_cut(cut)
     try:
-        async with aclosing(stream) as outputs:  # type: ignore[type-var]
+        async with aclosing(stream) as outputs:
             async for output in outputs:
                 yield output
     except asyncio.CancelledError:

@@ -166,9 +166,8 @@ class Reconciler:
     ) -> Result:
         """Lock, observe, plan, guard, execute. Raises when it ended before anything was changed."""
         async with self._busy:
-            self._doing = (
-                f"{options.trigger}{' by ' + options.by if options.by else ''}, since {time.strftime('%H:%M:%S')}"
-            )
+            by = f" by {options.by}" if options.by else ""
+            self._doing = f"{options.trigger}{by}, since {time.strftime('%H:%M:%S')}"
             begun = time.monotonic()
             self.conditions.set(Condition.RECONCILING, True, Reason.APPLYING, self._doing)
             try:

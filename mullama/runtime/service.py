@@ -10,7 +10,7 @@ import fnmatch
 import hashlib
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, assert_never
@@ -71,7 +71,7 @@ class ModelService:
 
     # Generation
 
-    async def events(self, request: Request, caller: Caller) -> AsyncIterator[chat.Event]:
+    async def events(self, request: Request, caller: Caller) -> AsyncGenerator[chat.Event, None]:
         """See `runtime.base.Service`. A request that a dying worker took before its first word is sent once more."""
         deployment = self.find(request.model, caller)
         fingerprint = _fingerprint(request)
@@ -223,14 +223,16 @@ class _Run:
         self._arrived = time.monotonic()
         self.started = self.was_running = False
 
-    async def events(self) -> AsyncIterator[chat.Event]:
+    async def events(self) -> AsyncGenerator[chat.Event, None]:
         result = "error"
         prepared = await _prepared(self._request, self._deployment)
         try:
-            async with self._pool.lease(self._deployment.name, self._caller.priority) as lease:
-                async with aclosing(self._generate(lease, prepared)) as events:
-                    async for event in events:
-                        yield event
+            async with (
+                self._pool.lease(self._deployment.name, self._caller.priority) as lease,
+                aclosing(self._generate(lease, prepared)) as events,
+            ):
+                async for event in events:
+                    yield event
             result = "ok"
         except GeneratorExit:
             result = "cancelled"
@@ -244,21 +246,21 @@ class _Run:
             if (seconds := self._request.keep_alive) is not None:
                 self._pool.keep(self._deployment.name, float("inf") if seconds < 0 else seconds)
 
-    async def _generate(self, lease: Lease, prepared: Prepared) -> AsyncIterator[chat.Event]:
+    async def _generate(self, lease: Lease, prepared: Prepared) -> AsyncGenerator[chat.Event, None]:
         """All choices at once, their events in the order they happen; one deadline over all."""
         timeout = self._deployment.model.limits.timeout
+        deadline = asyncio.timeout(timeout if timeout < float("inf") else None)
         jobs = self._jobs(lease, prepared)
         readers = [prepared.reader(choice) for choice in range(len(jobs))]
         tally = _Tally(len(jobs))
         self.was_running = True
         outputs = merge([lease.worker.generate(job) for job in jobs], lease.on_cut)
         try:
-            async with asyncio.timeout(timeout if timeout < float("inf") else None) as deadline:
-                async with aclosing(outputs) as stream:
-                    async for choice, output in stream:
-                        for event in tally.take(choice, output, readers[choice]):
-                            self._note(event)
-                            yield event
+            async with deadline, aclosing(outputs) as stream:
+                async for choice, output in stream:
+                    for event in tally.take(choice, output, readers[choice]):
+                        self._note(event)
+                        yield event
         except TimeoutError:
             if not deadline.expired():
                 raise
@@ -270,7 +272,7 @@ class _Run:
     def _note(self, event: chat.Event) -> None:
         if isinstance(event, chat.Started):
             self.started = True
-        elif self._stats is not None and isinstance(event, chat.TextDelta | chat.ThinkingDelta) and self._first:
+        elif isinstance(event, chat.TextDelta | chat.ThinkingDelta) and self._first:
             self._stats.first_token.add(time.monotonic() - self._arrived)
             self._first = False
 

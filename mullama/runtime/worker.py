@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,7 +146,7 @@ class Worker:
         self._number += 1
         return self._number
 
-    async def generate(self, job: Generate) -> AsyncIterator[Output]:
+    async def generate(self, job: Generate) -> AsyncGenerator[Output, None]:
         """The outputs of a job up to and including `Ended`; closing the iterator cancels the job at once.
 
         Raises what `Failed` says, and `EngineFailed` when the process dies.
@@ -209,12 +209,12 @@ class Worker:
 
     # End
 
-    async def stop(self, timeout: float = 5.0) -> None:
-        """Ask the child to leave; end it when it does not."""
+    async def stop(self, patience: float = 5.0) -> None:
+        """Ask the child to leave; end it when it has not gone after `patience` seconds."""
         self._stopping = True
         self._send({"t": "exit"})
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(patience):
                 await self._process.wait()
         except TimeoutError:
             self._kill_group()
