@@ -11,7 +11,7 @@ from mullama.errors import NotFound
 # Only a worker calls `find_engine`: importing an engine loads its native library.
 ENGINES = {
     "llamacpp": "mullama.engines.llamacpp.engine:load",
-    "scripted": "mullama.engines.scripted:load",
+    "scripted": "mullama.engines.scripted.engine:load",
 }
 
 

@@ -1,0 +1,407 @@
+"""The scripted engine: the seam of `engines.base` without any arithmetic, as fast as Python allows."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from mullama.chat.stops import StopMatcher
+from mullama.chat.types import TokenLogprob
+from mullama.engines.base import (
+    Begun,
+    ContextFacts,
+    ContextOptions,
+    Embed,
+    Embedded,
+    Ended,
+    EngineFacts,
+    EngineStats,
+    Failed,
+    Generate,
+    Job,
+    LoadProgress,
+    Output,
+    Piece,
+    Prefilled,
+    Prefix,
+    WeightsOptions,
+)
+from mullama.engines.scripted import script as words
+from mullama.engines.scripted.faults import misbehave
+from mullama.engines.scripted.script import Reply, Script
+from mullama.engines.scripted.vectors import likeness, vector
+from mullama.errors import (
+    BadWeights,
+    Conflict,
+    ContextOverflow,
+    EngineFailed,
+    Invalid,
+    MullamaError,
+    NotFound,
+    Unsupported,
+)
+
+Reason = Literal["stop", "stop_sequence", "length", "cancelled"]
+
+_END_TOKEN = words.token_of(b"") + 1  # an id that no text has
+_VOCABULARY = 2**33
+_PATIENCE = 0.05  # seconds that one step may wait for a slow answer
+
+
+def load(files: tuple[str, ...], options: WeightsOptions, progress: LoadProgress) -> ScriptedEngine:
+    """Read the script in `files[0]`; no file at all is the script that echoes."""
+    script = Script()
+    if files:
+        try:
+            text = Path(files[0]).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadWeights(f"{files[0]} cannot be read: {error}") from error
+        script = words.parse(text, files[0])
+    misbehave(script.on_load if script.faults else "")
+    if not progress(1.0):
+        raise EngineFailed("the load was stopped")
+    return ScriptedEngine(script)
+
+
+@dataclass(slots=True, eq=False)
+class _Answer:
+    """A job that is being answered: `chunks` are its tokens, `said` how many of them are out."""
+
+    job: Generate
+    reply: Reply
+    chunks: tuple[bytes, ...]
+    text: str
+    prompt: int
+    cached: int
+    limit: int
+    stops: StopMatcher | None
+    computed: int = 0
+    said: int = 0
+    held: int = 0
+    due: float = 0.0
+    begun: float = 0.0
+    first: float = 0.0
+    cancelled: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Context:
+    options: ContextOptions
+    size: int
+    prefixes: list[str]
+    waiting: deque[_Answer] = field(default_factory=deque)
+    running: list[_Answer] = field(default_factory=list)
+
+
+class ScriptedEngine:
+    """Answers from a script; the same prompt always gives the same answer."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._contexts: dict[str, _Context] = {}
+        self._outbox: list[Output] = []
+        self._embeds: deque[Embed] = deque()
+        self._steps = self._prompt = self._cached = self._completion = 0
+
+    @property
+    def facts(self) -> EngineFacts:
+        return EngineFacts(
+            name="scripted",
+            version="1",
+            vocabulary=_VOCABULARY,
+            train_context=self._script.context,
+            embedding_length=self._script.embedding_length,
+            layers=1,
+            parameters=0,
+            weights_bytes=0,
+            template=self._script.template,
+            bos_text="",
+            eos_text=words.END,
+            add_bos=False,
+            end_tokens=(_END_TOKEN,),
+            can_rank=True,
+        )
+
+    def open_context(self, name: str, options: ContextOptions) -> ContextFacts:
+        if name in self._contexts:
+            raise Conflict(f"the context {name!r} is open already")
+        misbehave(self._script.on_open if self._script.faults else "")
+        size = options.size or self._script.context
+        self._contexts[name] = _Context(options, size, [p.text for p in options.prefixes])
+        known = sum(len(words.chunks(p.text)) for p in options.prefixes)
+        return ContextFacts(
+            name=name,
+            size=size,
+            parallel=options.parallel,
+            kv_bytes=0,
+            compute_bytes=0,
+            seconds=0.0,
+            prefix_tokens=known,
+        )
+
+    def declare_prefixes(self, name: str, prefixes: tuple[Prefix, ...]) -> None:
+        self._known(name).prefixes = [p.text for p in prefixes]
+
+    def retune_context(self, name: str, *, threads: int, scales: tuple[float, ...]) -> None:
+        wanted = len(self._known(name).options.adapters)
+        if len(scales) != wanted:
+            raise Invalid(f"{len(scales)} scales for {wanted} adapters")
+
+    def close_context(self, name: str) -> None:
+        context = self._contexts.pop(name, None)
+        if context is not None:
+            for answer in (*context.waiting, *context.running):
+                self._outbox.append(_ended(answer, "cancelled", None))
+
+    def submit(self, job: Job) -> None:
+        try:
+            if isinstance(job, Embed):
+                self._known(job.context)
+                self._embeds.append(job)
+            else:
+                context = self._known(job.context)
+                context.waiting.append(self._answer(job, context))
+        except MullamaError as error:
+            self._outbox.append(_failed(job.id, error))
+
+    def cancel(self, id: int) -> None:
+        for context in self._contexts.values():
+            for answer in (*context.waiting, *context.running):
+                answer.cancelled |= answer.job.id == id
+        for job in [e for e in self._embeds if e.id == id]:
+            self._embeds.remove(job)
+            self._outbox.append(Ended(id=id, reason="cancelled"))
+
+    def interrupt(self) -> None:
+        """A step never takes long here."""
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._outbox or self._embeds or any(c.running or c.waiting for c in self._contexts.values()))
+
+    def step(self) -> Sequence[Output]:
+        said, self._outbox = self._outbox, []
+        self._steps += 1
+        while self._embeds:
+            said.append(self._embedded(self._embeds.popleft()))
+        now = time.monotonic()
+        for context in self._contexts.values():
+            self._advance(context, now, said)
+        if not said:
+            self._wait(now)
+        return said
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> tuple[int, ...]:
+        _well_formed(text)
+        return tuple(words.token_of(chunk) for chunk in words.chunks(text))
+
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        return b"".join(self.pieces(tokens))
+
+    def pieces(self, tokens: Sequence[int]) -> tuple[bytes, ...]:
+        _in_range(tokens)
+        return tuple(words.chunk_of(token) for token in tokens)
+
+    def stats(self) -> EngineStats:
+        contexts = self._contexts.values()
+        return EngineStats(
+            steps=self._steps,
+            prompt_tokens=self._prompt,
+            cached_tokens=self._cached,
+            completion_tokens=self._completion,
+            running=sum(len(c.running) for c in contexts),
+            waiting=sum(len(c.waiting) for c in contexts) + len(self._embeds),
+            cells_used=sum(a.computed + a.said for c in contexts for a in c.running),
+            cells_total=sum(c.size * c.options.parallel for c in contexts),
+            sequences_busy=sum(len(c.running) for c in contexts),
+            contexts=tuple(self._contexts),
+        )
+
+    def close(self) -> None:
+        for name in list(self._contexts):
+            self.close_context(name)
+
+    def _answer(self, job: Generate, context: _Context) -> _Answer:
+        if job.constraint is not None and not self._script.constraints:
+            raise Unsupported(
+                "a script cannot be made to follow a grammar",
+                hint="write the answers so that they do, and set constraints in the script",
+            )
+        if job.suffix is not None:
+            raise Unsupported("a script cannot fill in the middle", hint="send no suffix")
+        prompt = self._text_of(job.prompt)
+        _well_formed(prompt)
+        tokens = len(words.chunks(prompt))
+        if tokens == 0:
+            raise Invalid("the prompt is empty", hint="send at least one character", field="prompt")
+        if tokens >= context.size:
+            raise ContextOverflow(tokens, context.size)
+        reply = words.reply(self._script, prompt)
+        room = context.size - tokens
+        wanted = room if job.max_tokens is None or job.max_tokens < 0 else job.max_tokens
+        declared = [p for p in context.prefixes if prompt.startswith(p)] if job.cache else []
+        cached = max((len(words.chunks(p)) for p in declared), default=0)
+        return _Answer(
+            job=job,
+            reply=reply,
+            chunks=words.chunks(reply.text),
+            text=prompt,
+            prompt=tokens,
+            cached=min(cached, tokens - 1),
+            limit=min(wanted, room),
+            stops=StopMatcher(job.stop) if job.stop else None,
+        )
+
+    def _advance(self, context: _Context, now: float, said: list[Output]) -> None:
+        while context.waiting and len(context.running) < context.options.parallel:
+            answer = context.waiting.popleft()
+            answer.begun = answer.first = now
+            answer.computed = answer.cached
+            context.running.append(answer)
+            self._cached += answer.cached
+            said.append(Begun(id=answer.job.id, prompt_tokens=answer.prompt, cached_tokens=answer.cached))
+        ended = [answer for answer in context.running if self._step_of(answer, context, now, said)]
+        for answer in ended:
+            context.running.remove(answer)
+        for answer in [a for a in context.waiting if a.cancelled]:
+            context.waiting.remove(answer)
+            said.append(_ended(answer, "cancelled", None))
+
+    def _step_of(self, answer: _Answer, context: _Context, now: float, said: list[Output]) -> bool:
+        """The next token of an answer; True when that was the end."""
+        if answer.cancelled:
+            said.append(_ended(answer, "cancelled", None))
+            return True
+        if answer.computed < answer.prompt:
+            return self._prefill(answer, context, now, said)
+        if answer.due > now:
+            return False
+        if answer.reply.fault and answer.said == 1:
+            misbehave(answer.reply.fault)
+        end = min(answer.said + self._script.burst, len(answer.chunks), answer.limit)
+        if end == answer.said:
+            return self._end(answer, now, said, None)
+        part = answer.chunks[answer.said : end]
+        text, stop = b"".join(part).decode("utf-8", "surrogatepass"), None
+        if answer.stops is not None:
+            text, stop = answer.stops.feed(text)
+        count = end - answer.said + answer.held
+        answer.said = end
+        self._completion += len(part)
+        answer.due = now + answer.reply.pause
+        if text:
+            logprobs = _logprobs(part, answer.job.logprobs)
+            said.append(Piece(id=answer.job.id, text=text, count=count, logprobs=logprobs))
+        answer.held = 0 if text else count
+        return stop is not None and self._end(answer, now, said, stop)
+
+    def _prefill(self, answer: _Answer, context: _Context, now: float, said: list[Output]) -> bool:
+        computed = min(answer.computed + context.options.batch, answer.prompt)
+        self._prompt += computed - answer.computed
+        answer.computed = computed
+        answer.first = now
+        id = answer.job.id
+        if computed < answer.prompt:
+            said.append(Prefilled(id=id, done=computed, total=answer.prompt))
+        elif answer.job.echo:
+            logprobs = _logprobs(words.chunks(answer.text), answer.job.logprobs)
+            said.append(Piece(id=id, text=answer.text, count=answer.prompt, logprobs=logprobs, echo=True))
+        return False
+
+    def _end(self, answer: _Answer, now: float, said: list[Output], stop: str | None) -> bool:
+        rest = answer.stops.flush() if answer.stops is not None and stop is None else ""
+        if rest:
+            said.append(Piece(id=answer.job.id, text=rest, count=answer.held))
+        complete = answer.said == len(answer.chunks)
+        reason: Reason = "stop_sequence" if stop is not None else "stop" if complete else "length"
+        said.append(_ended(answer, reason, stop, now))
+        return True
+
+    def _embedded(self, job: Embed) -> Output:
+        texts = [self._text_of(item) for item in job.inputs]
+        length = self._script.embedding_length
+        if job.pairs:
+            scores = [(likeness(vector(q, length), vector(d, length)),) for q, d in job.pairs]
+            tokens = sum(len(words.chunks(q + d)) for q, d in job.pairs)
+            return Embedded(id=job.id, vectors=tuple(scores), tokens=tokens)
+        size = self._contexts[job.context].size if job.context in self._contexts else 0
+        longest = max((len(words.chunks(t)) for t in texts), default=0)
+        if longest > size and not job.truncate:
+            return _failed(job.id, ContextOverflow(longest, size))
+        tokens = sum(min(len(words.chunks(t)), size) for t in texts)
+        return Embedded(id=job.id, vectors=tuple(vector(t, length) for t in texts), tokens=tokens)
+
+    def _text_of(self, item: str | tuple[int, ...]) -> str:
+        return item if isinstance(item, str) else self.detokenize(item).decode("utf-8", "replace")
+
+    def _wait(self, now: float) -> None:
+        """Nothing is due: sleep until something is, but not for long, as commands may come."""
+        due = [a.due for c in self._contexts.values() for a in c.running]
+        if due:
+            time.sleep(min(max(min(due) - now, 0.0), _PATIENCE))
+
+    def _known(self, name: str) -> _Context:
+        context = self._contexts.get(name)
+        if context is None:
+            raise NotFound(f"there is no context {name!r}", name=name)
+        return context
+
+
+def _ended(
+    answer: _Answer,
+    reason: Reason,
+    stop: str | None,
+    now: float | None = None,
+) -> Ended:
+    tokens: tuple[int, ...] = ()
+    if answer.job.want_tokens:
+        chunks = (*words.chunks(answer.text), *answer.chunks[: answer.said])
+        tokens = tuple(words.token_of(chunk) for chunk in chunks)
+    return Ended(
+        id=answer.job.id,
+        reason=reason,
+        stop=stop,
+        prompt_tokens=answer.prompt,
+        cached_tokens=answer.cached,
+        completion_tokens=answer.said,
+        prompt_seconds=answer.first - answer.begun,
+        decode_seconds=(now or answer.first) - answer.first,
+        tokens=tokens,
+    )
+
+
+def _failed(id: int, error: MullamaError) -> Failed:
+    names = ("prompt_tokens", "context_size")
+    numbers = tuple((n, v) for n in names if (v := getattr(error, n, None)) is not None)
+    return Failed(id=id, kind=error.kind, message=error.message, hint=error.hint, numbers=numbers)
+
+
+def _logprobs(part: Sequence[bytes], alternatives: int | None) -> tuple[TokenLogprob, ...]:
+    """Every token is as good as certain, and its alternatives are its neighbours."""
+    if alternatives is None:
+        return ()
+    return tuple(
+        _logprob(chunk, -0.01, tuple(_logprob(chunk, -0.01 - i) for i in range(alternatives))) for chunk in part
+    )
+
+
+def _logprob(chunk: bytes, value: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+    text = chunk.decode("utf-8", "replace")
+    return TokenLogprob(id=words.token_of(chunk), text=text, bytes=chunk, logprob=value, top=top)
+
+
+def _well_formed(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise Invalid(f"the text has a lone surrogate at character {error.start}") from error
+
+
+def _in_range(tokens: Sequence[int]) -> None:
+    for index, token in enumerate(tokens):
+        if not 0 <= token < _VOCABULARY:
+            raise Invalid(f"token {index} is {token}", hint=f"tokens are 0 to {_VOCABULARY - 1}")
