@@ -11,6 +11,8 @@ from mullama.cli.locate import NAMES, load_manifest
 from mullama.cli.yamltext import to_yaml
 from mullama.errors import ManifestError, Problem, Refused
 
+SCHEMA_NAME = "mullama.v1.schema.json"
+
 
 def validate_options(parser: Parser) -> None:
     manifest_options(parser)
@@ -90,7 +92,8 @@ def init(call: Call) -> int:
     from mullama.names import ModelName, parse_source
 
     source = str(parse_source(call.options.source))
-    text = starter(name=str(ModelName.parse(call.options.name)), source=source)
+    name = str(ModelName.parse(call.options.name))
+    text = starter(name=name, source=source, schema=f"./{SCHEMA_NAME}")
     path = call.folder / call.options.file
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -99,6 +102,7 @@ def init(call: Call) -> int:
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     call.terminal.line(f"wrote {call.options.file}; next: mullama diff, then mullama apply")
+    call.terminal.line(f"for checks while you type: mullama schema > {SCHEMA_NAME}")
     return DONE
 
 

@@ -78,3 +78,23 @@ def test_config_shows_where_a_secret_is_and_never_the_secret(
 
 def test_a_missing_manifest_is_not_found(run: Run) -> None:
     assert run("validate", "-f", "none.yaml").code == 3
+
+
+def test_init_writes_a_manifest_that_is_valid_and_never_overwrites_one(run: Run, tmp_path: Path) -> None:
+    assert run("init", "--name", "small", "--from", "hf:org/repo:Q4_K_M").code == 0
+    assert run("validate").out == "mullama.yaml is valid: 1 model, 1 route\n"
+    before = (tmp_path / "mullama.yaml").read_text()
+    again = run("init")
+    assert (again.code, (tmp_path / "mullama.yaml").read_text()) == (9, before)
+    assert "exists already" in again.err
+
+
+@pytest.mark.parametrize("option", [("--name", "a b"), ("--from", "builtin:")])
+def test_init_refuses_what_no_manifest_may_say(run: Run, tmp_path: Path, option: tuple[str, str]) -> None:
+    assert run("init", *option).code == 4
+    assert not (tmp_path / "mullama.yaml").exists()
+
+
+def test_schema_prints_the_committed_file(run: Run) -> None:
+    committed = Path(__file__).parents[2] / "schemas" / "mullama.v1.schema.json"
+    assert run("schema").out == committed.read_text(encoding="utf-8")

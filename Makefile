@@ -1,0 +1,48 @@
+# The verbs of the project. `make` alone prints them.
+SHELL := /bin/bash
+BIN := .venv/bin
+.DEFAULT_GOAL := help
+.PHONY: help up test check fmt docs bench soak pins
+
+help:
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+
+up: ## set everything up, serve the built-in model, and ask it something
+	@.ci/install
+	@$(BIN)/mullama apply -f mullama.yaml --yes
+	@echo && echo '$$ mullama run tiny "What is the capital of France?"'
+	@$(BIN)/mullama run tiny "What is the capital of France?" -t 0
+
+test: ## run the tests
+	@.ci/install test
+	$(BIN)/python -m pytest -q -m "not soak and not bench and not browser"
+
+check: ## lint, types, import contracts, and whether generated files are fresh
+	@.ci/install test check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python .ci/generate --check
+
+fmt: ## format the code and mend what the linter can
+	@.ci/install test check
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: ## write the files that are generated: schema and reference pages
+	@.ci/install
+	$(BIN)/python .ci/generate
+
+bench: ## measure speed and size
+	@.ci/install test
+	$(BIN)/python -m pytest -q -s -m bench --timeout=1800
+
+soak: ## run under load for a long time
+	@.ci/install test
+	$(BIN)/python -m pytest -q -s -m soak --timeout=0
+
+pins: ## write the versions that are installed now as those to install everywhere
+	@.ci/install test check
+	@{ echo "# Versions that were tested together, written by make pins."; \
+	  $(BIN)/python -m pip freeze --exclude-editable | grep -v '@ file:'; } > .ci/constraints.txt

@@ -1,0 +1,88 @@
+"""The files that are made from the code: the reference pages and the schema, by their path in the repository."""
+
+from __future__ import annotations
+
+import argparse
+
+from mullama.cli.authoring import schema_text
+from mullama.cli.commands import COMMANDS
+from mullama.cli.exits import DIFF_MEANINGS, MEANINGS
+from mullama.cli.main import load
+
+_NOTE = "<!-- Written by `make docs` from the code; edit the code instead. -->"
+
+# What the process reads from its environment, beside the variables that a manifest names.
+ENVIRONMENT = {
+    "MULLAMA_HOST": "the server to ask, as `--host` says it",
+    "MULLAMA_API_KEY": "the API key to send, unless `--key-file` names one",
+    "MULLAMA_STATE_DIR": "where generations, locks and logs are kept",
+    "MULLAMA_DEBUG": "when set, errors also show where in the code they come from",
+    "NO_COLOR": "when set, no colour on a terminal either",
+}
+
+
+def pages() -> dict[str, str]:
+    """Path in the repository → text, for every generated file."""
+    return {
+        "schemas/mullama.v1.schema.json": schema_text(),
+        "docs/reference/cli.md": cli_page(),
+        "docs/reference/manifest.md": manifest_page(),
+    }
+
+
+def manifest_page() -> str:
+    from mullama.manifest.reference import reference_page
+    from mullama.plan.changes import COSTS
+
+    return reference_page({path: cost.value for path, cost in COSTS.items()})
+
+
+def cli_page() -> str:
+    """Every command with its options, the exit codes, and the environment."""
+    lines = ["# The command line", "", _NOTE, ""]
+    lines += ["`mullama COMMAND --help` shows the same on the terminal.", ""]
+    lines += ["| command | what it does |", "|---|---|"]
+    lines += [f"| [`{c.name}`](#mullama-{c.name}) | {c.summary} |" for c in COMMANDS]
+    for command in COMMANDS:
+        _, parser = load(command)
+        lines += ["", f"## mullama {command.name}", "", *_command(parser)]
+    lines += ["", "## Exit codes", "", "| code | meaning |", "|---|---|"]
+    lines += [f"| {code} | {text} |" for code, text in MEANINGS.items()]
+    lines += ["", "Of `mullama diff`:", "", "| code | meaning |", "|---|---|"]
+    lines += [f"| {code} | {text} |" for code, text in DIFF_MEANINGS.items()]
+    lines += ["", "## Environment", "", "| variable | meaning |", "|---|---|"]
+    lines += [f"| `{name}` | {text} |" for name, text in ENVIRONMENT.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _command(parser: argparse.ArgumentParser) -> list[str]:
+    """One command: its sentence, the line it is called by, and a table of what it takes."""
+    actions = [a for a in parser._actions if a.help != argparse.SUPPRESS and a.dest != "help"]
+    line = " ".join([f"mullama {parser.prog.split()[-1]}", *(_usage(a) for a in actions)])
+    rows = [f"| {_names(action)} | {_cell(action)} |" for action in actions]
+    table = ["", "| option | meaning |", "|---|---|", *rows] if rows else []
+    return [parser.description or "", "", f"    {line}", *table]
+
+
+def _usage(action: argparse.Action) -> str:
+    if not action.option_strings:
+        return f"[{_value(action)}…]" if action.nargs == "*" else _value(action)
+    value = "" if action.nargs == 0 else f" {_value(action)}"
+    return f"[{action.option_strings[-1]}{value}]"
+
+
+def _names(action: argparse.Action) -> str:
+    if not action.option_strings:
+        return f"`{_value(action)}`"
+    value = "" if action.nargs == 0 else f" {_value(action)}".replace("|", "\\|")
+    return ", ".join(f"`{name}{value}`" for name in action.option_strings)
+
+
+def _value(action: argparse.Action) -> str:
+    if action.choices is not None:
+        return "|".join(str(choice) for choice in action.choices)
+    return str(action.metavar or action.dest.upper())
+
+
+def _cell(action: argparse.Action) -> str:
+    return (action.help or "").replace("|", "\\|")
