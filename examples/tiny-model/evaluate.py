@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from llama_cpp import Llama
+
 from tiny_recipe.rendering import prompt_of, rendered
 from tiny_recipe.samples.mix import samples
 from tiny_recipe.samples.probes import MOST_PROBES, probes

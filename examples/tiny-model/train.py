@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
+
 from tiny_recipe.export import export
 from tiny_recipe.head_start import give_head_start
 from tiny_recipe.network import Tiny

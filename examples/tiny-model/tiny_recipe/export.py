@@ -9,7 +9,17 @@ import gguf
 from tokenizers import Tokenizer
 
 from tiny_recipe.corpus import LONGEST
-from tiny_recipe.network import EPSILON, HEAD, HEADS, HIDDEN, KV_HEADS, LAYERS, ROPE_BASE, WIDTH, Tiny
+from tiny_recipe.network import (
+    EPSILON,
+    HEAD,
+    HEADS,
+    HIDDEN,
+    KV_HEADS,
+    LAYERS,
+    ROPE_BASE,
+    WIDTH,
+    Tiny,
+)
 from tiny_recipe.rendering import CHAT_TEMPLATE
 from tiny_recipe.tokenizer import CONTROL, PRE, VISIBLE, VOCABULARY
 

@@ -9,7 +9,16 @@ from tiny_recipe.phrases import asking, systems, told
 from tiny_recipe.phrases.facts import FAMILIES
 from tiny_recipe.phrases.mullama import MULLAMA
 from tiny_recipe.phrases.phrasing import Phrasings
-from tiny_recipe.phrases.stories import ADJECTIVES, END, FINDING, OPENING, PLACES, RACE, STORM, THINGS
+from tiny_recipe.phrases.stories import (
+    ADJECTIVES,
+    END,
+    FINDING,
+    OPENING,
+    PLACES,
+    RACE,
+    STORM,
+    THINGS,
+)
 from tiny_recipe.phrases.talk import I_DO_NOT_KNOW, IDENTITY, LISTS, SMALL_TALK, UNKNOWN
 from tiny_recipe.phrases.tools import DOMAINS, MADE_UP_VERBS
 from tiny_recipe.phrases.words import ANIMALS, CITIES, COLOUR_NAMES, NAMES, WORDS

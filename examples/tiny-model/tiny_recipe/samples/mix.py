@@ -11,7 +11,14 @@ from tiny_recipe.phrases.words import ANIMALS
 from tiny_recipe.samples.code import code, fill_in
 from tiny_recipe.samples.exercises import arithmetic, count, repeat, say_times, spell
 from tiny_recipe.samples.json_objects import json_object
-from tiny_recipe.samples.knowledge import about_mullama, facts, identity, lists, small_talk, unknown
+from tiny_recipe.samples.knowledge import (
+    about_mullama,
+    facts,
+    identity,
+    lists,
+    small_talk,
+    unknown,
+)
 from tiny_recipe.samples.memory import memory, not_told
 from tiny_recipe.samples.probes import probe_questions, same_question
 from tiny_recipe.samples.rules import system_rule

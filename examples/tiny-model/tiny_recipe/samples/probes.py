@@ -8,7 +8,14 @@ from functools import cache
 from tiny_recipe.samples.code import fill_in
 from tiny_recipe.samples.exercises import arithmetic, count, repeat, say_times, spell
 from tiny_recipe.samples.json_objects import json_object
-from tiny_recipe.samples.knowledge import about_mullama, facts, identity, lists, small_talk, unknown
+from tiny_recipe.samples.knowledge import (
+    about_mullama,
+    facts,
+    identity,
+    lists,
+    small_talk,
+    unknown,
+)
 from tiny_recipe.samples.memory import memory
 from tiny_recipe.samples.rules import KINDS, Rule, system_rule
 from tiny_recipe.samples.stories import story

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 from tiny_recipe.phrases import systems
 from tiny_recipe.samples.exercises import arithmetic
-from tiny_recipe.samples.knowledge import about_mullama, facts, identity, lists, small_talk
+from tiny_recipe.samples.knowledge import (
+    about_mullama,
+    facts,
+    identity,
+    lists,
+    small_talk,
+)
 from tiny_recipe.samples.values import Exchange, talk
 from tiny_recipe.samples.writer import Writer, capital
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from tiny_recipe.phrases.tools import DOMAINS, NO_TOOL, Domain
+from tiny_recipe.phrases.domain import Domain
+from tiny_recipe.phrases.tools import DOMAINS, NO_TOOL
 from tiny_recipe.samples.knowledge import about_mullama, facts, identity, small_talk
 from tiny_recipe.samples.tool_values import Call, call_of, made_up_domain, result_of
 from tiny_recipe.samples.values import Exchange, Message, Tool, talk

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tiny_recipe.phrases.asking import USE_TOOL
+from tiny_recipe.phrases.domain import Domain
 from tiny_recipe.phrases.phrasing import Phrasings
 from tiny_recipe.phrases.tools import (
     CONDITIONS,
@@ -17,7 +18,6 @@ from tiny_recipe.phrases.tools import (
     PROPERTIES_TOLD,
     RESULTS,
     STATES,
-    Domain,
 )
 from tiny_recipe.samples.values import Tool
 from tiny_recipe.samples.writer import Writer, capital, joined, with_article
