@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from mullama.errors import Invalid
 from mullama.manifest.addresses import TcpAddress, parse_address
 from mullama.manifest.spec import Hardware, Manifest, Model, Route, SecretRef
-from mullama.names import ModelName, UrlRef, near, parse_source
+from mullama.names import ModelName, PathRef, UrlRef, near, parse_source
 
 Say = Callable[[str, str, str], None]
 """(dotted path, message, hint)"""
 
 
+_ABSOLUTE = re.compile(r"/|[A-Za-z]:[\\\\/]")
 _KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -48,6 +49,16 @@ def check(draft: Draft, say: Say, warn: Say) -> None:
     _hardware(draft.manifest.hardware, say)
     for name, model in draft.manifest.models.items():
         _model(model, f"models.{name}", draft, say, warn)
+
+
+def check_resolved(manifest: Manifest, say: Say) -> None:
+    """What holds of a manifest once it no longer depends on where its text stood."""
+    for name, model in manifest.models.items():
+        if model.template is not None and (model.template.text is None or model.template.file or model.template.go):
+            say(f"models.{name}.template", "a template in a resolved manifest is text", "")
+        for path, source in (("from", model.from_), *(("adapters", adapter.from_) for adapter in model.adapters)):
+            if isinstance(parse_source(source), PathRef) and not _ABSOLUTE.match(source):
+                say(f"models.{name}.{path}", f"{source!r} is not an absolute path", "")
 
 
 def _names(draft: Draft, say: Say) -> None:
@@ -113,17 +124,12 @@ def _name(name: str, path: str, say: Say) -> None:
 
 
 def _listeners(draft: Draft, say: Say) -> None:
-    seen: dict[str, int] = {}
+    seen: set[str] = set()
     for index, text in enumerate(draft.manifest.server.listen):
-        path = f"server.listen[{index}]"
-        try:
-            address = parse_address(text)
-        except Invalid as error:
-            say(path, error.message, error.hint)
-            continue
+        path, address = f"server.listen[{index}]", parse_address(text)
         if str(address) in seen and not (isinstance(address, TcpAddress) and address.port == 0):
             say(path, f"{address} stands twice", "keep one of the two")
-        seen[str(address)] = index
+        seen.add(str(address))
         if not address.loopback and draft.has("auth") and not draft.manifest.auth.keys:
             say(
                 path,
@@ -181,15 +187,8 @@ def _model(model: Model, path: str, draft: Draft, say: Say, warn: Say) -> None:
     for index, dialect in enumerate(model.dialects or ()):
         if draft.has("server") and dialect not in draft.manifest.server.dialects:
             say(f"{path}.dialects[{index}]", f"the server does not serve {dialect}", "see server.dialects")
-    if isinstance(_ref(model.from_), UrlRef) and model.digest is None:
+    if isinstance(parse_source(model.from_), UrlRef) and model.digest is None:
         warn(f"{path}.from", "a file by its address has no digest", "add digest: sha256:…")
-
-
-def _ref(source: str) -> object:
-    try:
-        return parse_source(source)
-    except Invalid:
-        return None
 
 
 def _near(name: str, names: Iterable[str]) -> str:

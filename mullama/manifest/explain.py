@@ -99,7 +99,8 @@ def _words(objection: Any, path: str, *, secret: bool) -> tuple[str, str]:
     template = _MESSAGES.get(kind)
     if template is None:
         return str(objection["msg"]).replace("Input should be", "must be"), ""
-    return template.format(**context), _hint(kind, given, path)
+    hint = getattr(context.get("error"), "hint", "") or _hint(kind, given, path)
+    return template.format(**context), hint
 
 
 def _hint(kind: str, given: object, path: str) -> str:

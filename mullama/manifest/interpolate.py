@@ -62,7 +62,7 @@ def _node(node: Node, env: Mapping[str, str], report: Report, path: str, secret:
 def _refuse(node: Node, report: Report, path: str) -> None:
     match node:
         case Leaf(str(value), place) if "${" in value:
-            report.add(path, place, "a secret takes no ${…}", "write {from_env: NAME}: it is read when it is needed")
+            report.settle(path, place, "a secret takes no ${…}", "write {from_env: NAME}: it is read when it is needed")
         case Fields(entries):
             for key, child in entries.items():
                 _refuse(child, report, join(path, key))
@@ -72,7 +72,7 @@ def _refuse(node: Node, report: Report, path: str) -> None:
 
 def _value(match: re.Match[str], leaf: Leaf, env: Mapping[str, str], report: Report, path: str) -> str:
     if match["open"]:
-        report.add(path, leaf.place, "a ${ that is no reference", "write ${NAME}, or $${ for a literal ${")
+        report.settle(path, leaf.place, "a ${ that is no reference", "write ${NAME}, or $${ for a literal ${")
         return ""
     name, how, rest = match["name"], match["how"], match["rest"]
     if name is None:
@@ -82,7 +82,7 @@ def _value(match: re.Match[str], leaf: Leaf, env: Mapping[str, str], report: Rep
         return value
     if how == "-":
         return str(rest)
-    report.add(
+    report.settle(
         path,
         leaf.place,
         f"the environment variable {name} is {'not set' if value is None else 'empty'}",

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mullama.errors import Place
 from mullama.manifest.merge import WHOLE_IN_MODEL, merge
-from mullama.manifest.nodes import Fields, Node, empty, is_null, join, text_of
+from mullama.manifest.nodes import Fields, Leaf, Node, empty, is_null, text_of
 from mullama.manifest.report import Report
 from mullama.names import near
 
-_NOT_IN_DEFAULTS = {
+NOT_IN_DEFAULTS = {
     "from": "each model names its own weights",
     "like": "each model names its own pattern",
     "digest": "each file has its own digest",
 }
+_NO_LIKE = Leaf(None, Place("", 0, 0))
 
 
 def effective_models(root: Fields, report: Report) -> dict[str, Node]:
@@ -45,10 +47,10 @@ def _defaults(root: Fields, report: Report) -> Fields:
         if defaults is not None and not is_null(defaults):
             report.add("defaults", defaults.place, "expected a map of fields of a model")
         return empty(root.place)
-    for key, why in _NOT_IN_DEFAULTS.items():
+    for key, why in NOT_IN_DEFAULTS.items():
         if key in defaults.entries:
             report.add(f"defaults.{key}", defaults.keys[key], "this cannot be a default", why)
-    return defaults.without(*_NOT_IN_DEFAULTS)
+    return defaults.without(*NOT_IN_DEFAULTS)
 
 
 def _layered(name: str, models: Fields, defaults: Fields, profiles: Mapping[str, Node], report: Report) -> Node:
@@ -73,15 +75,15 @@ def _pattern(name: str, own: Fields, models: Fields, report: Report) -> tuple[st
         return None
     path, wanted = f"models.{name}.like", text_of(like)
     found = models.entries.get(wanted) if wanted else None
-    if not isinstance(found, Fields):
+    if isinstance(found, Fields) and wanted != name and is_null(found.get("like") or _NO_LIKE):
+        return f"models.{wanted}", found
+    if isinstance(found, Fields):
+        report.settle(path, like.place, f"{wanted} is itself like another model", "like has one level: name that one")
+    else:
         close = " or ".join(near(wanted or "", models.entries))
-        report.add(path, like.place, f"there is no model {wanted!r}", f"did you mean {close}?" if close else "")
-        return None
-    chained = found.get("like")
-    if wanted == name or (chained is not None and not is_null(chained)):
-        report.add(path, like.place, f"{wanted} is itself like another model", "name that one: like has one level")
-        return None
-    return join("models", wanted or ""), found
+        report.settle(path, like.place, f"there is no model {wanted!r}", f"did you mean {close}?" if close else "")
+    # The model has a source as far as other checks go: only its `like` is wrong.
+    return path, Fields({"from": like}, {"from": like.place}, like.place)
 
 
 def _hardware(layer: Fields, path: str, profiles: Mapping[str, Node], report: Report) -> Node:

@@ -35,6 +35,18 @@ def merge(base: Node | None, overlay: Node, whole: Patterns = WHOLE) -> Node:
     return Fields(entries, keys, overlay.place)
 
 
+def refuse_nothing(root: Fields, report: Report) -> None:
+    """A name with nothing behind it is half a sentence; only in a profile it has a meaning, to remove."""
+    for path in ADDED_MAPS:
+        node: Node | None = root
+        for key in path:
+            node = node.get(key) if isinstance(node, Fields) else None
+        for name, entry in (node.entries if isinstance(node, Fields) else {}).items():
+            if is_null(entry):
+                where = ".".join((*path, name))
+                report.add(where, entry.place, "nothing stands behind this name", "write it out, or remove it")
+
+
 def add_fragment(main: Fields, fragment: Fields, report: Report) -> Fields:
     """The manifest with the names of a fragment added; a name that both have is a mistake."""
     for key in fragment.entries:

@@ -17,7 +17,7 @@ from mullama.manifest.checks import Draft, check
 from mullama.manifest.explain import explain, nearest
 from mullama.manifest.interpolate import fill, interpolate
 from mullama.manifest.layers import effective_models
-from mullama.manifest.merge import add_fragment, merge
+from mullama.manifest.merge import add_fragment, merge, refuse_nothing
 from mullama.manifest.nodes import Fields, Items, Leaf, Node, empty, is_null, join, text_of, walk
 from mullama.manifest.refusals import refused
 from mullama.manifest.report import Report
@@ -72,7 +72,8 @@ def parse(
         for key, node in effective_models(root, report).items()
     }
     settings = resolve_settings(root.without(*_INPUT_ONLY, "models"), world, report)
-    places = dict(walk(root.get("defaults") or empty(root.place), "defaults"))
+    defaults = root.get("defaults")
+    places = dict(walk(defaults, "defaults", root.keys["defaults"])) if defaults else {}
     if "models" in root.entries:
         written = root.entries["models"]
         keys = written.keys if isinstance(written, Fields) else {}
@@ -103,6 +104,7 @@ def _document(node: Node | None, name: str, report: Report) -> Fields:
     if isinstance(node, Fields):
         trimmed = trim(node, _SHAPE, report)
         assert isinstance(trimmed, Fields)
+        refuse_nothing(trimmed, report)
         return trimmed
     place = node.place if node else Place(name, 1, 1)
     said = "the file is empty" if node is None or is_null(node) else "expected a map"
@@ -129,7 +131,7 @@ def _with_profiles(root: Fields, chosen: Sequence[str], report: Report) -> Field
             if key in overlay.entries:
                 report.add(join(path, key), overlay.keys[key], "a profile cannot change this")
         overlay = overlay.without("mullama", "include", "profiles")
-        whole = merge(whole, expand(overlay, report, path, overlay=True))
+        whole = merge(whole, expand(overlay, report, path))
     assert isinstance(whole, Fields)
     return Fields(whole.entries, whole.keys, root.place)
 

@@ -14,13 +14,21 @@ class Report:
 
     def __init__(self) -> None:
         self._problems: dict[tuple[Place | None, str], Problem] = {}
+        self._settled: set[Place] = set()
 
     def add(self, path: str, place: Place | None, message: str, hint: str = "") -> None:
         self.extend((Problem(path, place, message, hint),))
 
+    def settle(self, path: str, place: Place, message: str, hint: str = "") -> None:
+        """A mistake that would draw others after it: what is said of this place later is left out."""
+        self.add(path, place, message, hint)
+        self._settled.add(place)
+
     def extend(self, problems: Iterable[Problem]) -> None:
         """What stands in `defaults` is wrong in every model, at one place: it is said once."""
         for problem in problems:
+            if problem.place in self._settled:
+                continue
             key = (problem.place, problem.message if problem.place else f"{problem.path} {problem.message}")
             self._problems.setdefault(key, problem)
 

@@ -82,12 +82,10 @@ def resolve_model(model: Fields, path: str, world: World, report: Report) -> Fie
 
 
 def _source(leaf: Leaf, path: str, world: World, report: Report) -> Leaf:
-    if (text := text_of(leaf)) is None:
-        return leaf
+    """A path made absolute; what is no source at all is for the types to say."""
     try:
-        ref = parse_source(text)
-    except Invalid as error:
-        report.add(path, leaf.place, error.message, error.hint)
+        ref = parse_source(text_of(leaf) or "")
+    except Invalid:
         return leaf
     return _absolute(leaf, path, world, report) if isinstance(ref, PathRef) else leaf
 

@@ -15,11 +15,11 @@ from mullama.manifest.shape import SPELLINGS
 _AUTOMATIC = {("num_gpu", -1): "auto", ("num_thread", 0): None}
 
 
-def expand(root: Fields, report: Report, path: str = "", *, overlay: bool = False) -> Fields:
-    """The manifest, or with `overlay` a profile, in long forms."""
+def expand(root: Fields, report: Report, path: str = "") -> Fields:
+    """The manifest, a fragment or a profile, in long forms."""
     models = root.get("models")
     if isinstance(models, Fields):
-        root = root.put("models", _models(models, report, join(path, "models"), overlay=overlay))
+        root = root.put("models", _models(models, report, join(path, "models")))
     defaults = root.get("defaults")
     if isinstance(defaults, Fields):
         root = root.put("defaults", _model(defaults, report, join(path, "defaults")))
@@ -30,12 +30,10 @@ def expand(root: Fields, report: Report, path: str = "", *, overlay: bool = Fals
     return root
 
 
-def _models(models: Fields, report: Report, path: str, *, overlay: bool) -> Fields:
+def _models(models: Fields, report: Report, path: str) -> Fields:
     entries: dict[str, Node] = {}
     for name, node in models.entries.items():
-        if is_null(node) and not overlay:
-            report.add(join(path, name), models.keys[name], "the model has no source", "for example builtin:tiny")
-        elif isinstance(node, Leaf) and not is_null(node):
+        if isinstance(node, Leaf) and not is_null(node):
             entries[name] = empty(node.place).put("from", node)
         else:
             entries[name] = _model(node, report, join(path, name)) if isinstance(node, Fields) else node

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mullama.errors import Place
-from mullama.manifest.checks import check
+from mullama.manifest.checks import check, check_resolved
 from mullama.manifest.parse import judge
 from mullama.manifest.report import Report
 from mullama.manifest.spec import Block, Manifest
@@ -36,7 +36,12 @@ def parse_resolved(tree: Mapping[str, Any]) -> Manifest:
     for key in unknown:
         report.add(str(key)[:80], None, "no such field in a resolved manifest")
     draft = judge({key: value for key, value in tree.items() if key not in unknown}, _nowhere, report)
-    check(draft, lambda path, message, hint: report.add(path, None, message, hint), lambda *_: None)
+
+    def say(path: str, message: str, hint: str) -> None:
+        report.add(path, None, message, hint)
+
+    check(draft, say, lambda *_: None)
+    check_resolved(draft.manifest, say)
     report.check()
     return draft.manifest
 

@@ -25,6 +25,7 @@ from yaml.events import (
 from yaml.parser import Parser
 from yaml.reader import Reader, ReaderError
 from yaml.scanner import Scanner
+from yaml.tokens import ScalarToken
 
 from mullama.errors import ManifestError, Place, Problem
 from mullama.manifest.nodes import Fields, Items, Leaf, Node
@@ -72,6 +73,11 @@ def _failure(name: str, place: Place | None, message: str, hint: str = "") -> Ma
     return ManifestError((Problem("", place or Place(name, 1, 1), message, hint),))
 
 
+_BREAK = r"\0 \t\r\n\x85\u2028\u2029"
+_WORD = re.compile(rf"(?:[^{_BREAK}:]|:(?![{_BREAK}]))+")
+_WORD_IN_BRACKETS = re.compile(rf"(?:[^{_BREAK}:,\[\]{{}}]|:(?![{_BREAK},\[\]{{}}]))+")
+
+
 class _Events(Reader, Scanner, Parser):
     """PyYAML's event parser over text."""
 
@@ -79,6 +85,39 @@ class _Events(Reader, Scanner, Parser):
         Reader.__init__(self, text)
         Scanner.__init__(self)
         Parser.__init__(self)
+
+    def need_more_tokens(self) -> bool:
+        """As the scanner's own, which sorts out stale keys at each call: here only when there are any."""
+        if self.done or not self.tokens:
+            return not self.done
+        keys = self.possible_simple_keys
+        if not keys:
+            return False
+        line, index = self.line, self.index
+        if any(key.line != line or index - key.index > 1024 for key in keys.values()):
+            self.stale_possible_simple_keys()
+        nearest: int | None = self.next_possible_simple_key()  # type: ignore[no-untyped-call]
+        return nearest == self.tokens_taken
+
+    def scan_plain(self) -> ScalarToken:
+        """By the rules of YAML 1.2, in which a word inside brackets may hold a question mark."""
+        parts: list[str] = []
+        spaces: list[str] = []
+        start = end = self.get_mark()
+        indent = self.indent + 1
+        word = _WORD_IN_BRACKETS if self.flow_level else _WORD
+        while self.peek() != "#" and (found := word.match(self.buffer, self.pointer)):
+            self.allow_simple_key = False
+            parts += [*spaces, found[0]]
+            length = len(found[0])
+            self.pointer += length
+            self.index += length
+            self.column += length
+            end = self.get_mark()
+            spaces = self.scan_plain_spaces(indent, start) or []
+            if not spaces or (not self.flow_level and self.column < indent):
+                break
+        return ScalarToken("".join(parts), True, start, end)
 
 
 class _Builder:

@@ -82,7 +82,7 @@ class Context(Block):
     batch: Whole = Field(default=512, ge=1, le=65_536)
     """Tokens of one decode step."""
     ubatch: Whole | None = Field(default=None, ge=1, le=65_536)
-    """Tokens that are computed at once; absent: as `batch`, at most 512."""
+    """Tokens that are computed at once; absent: the engine's choice."""
     kv: Kv = Kv()
     """How precise the cache is."""
     flash_attention: Flash = "auto"

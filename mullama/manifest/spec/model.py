@@ -14,6 +14,7 @@ from mullama.manifest.spec.values import (
     Expression,
     Flag,
     Number,
+    Source,
     Text,
     Whole,
     check_not_boolean,
@@ -110,7 +111,7 @@ class Residency(Block):
     load: Literal["at_start", "on_demand"] = "at_start"
     """With the server, or when the first request comes."""
     ttl: Duration | None = Field(default=None, examples=["15m"])
-    """How long it stays without a request; absent: at_start stays, on_demand goes after five minutes."""
+    """How long it stays without a request; `never` keeps it."""
     priority: Whole = Field(default=0, ge=-1000, le=1000)
     """When memory is short, the lowest number goes first."""
 
@@ -162,7 +163,7 @@ class Rollout(Block):
 class AdapterRef(Block):
     """A LoRA adapter over the weights."""
 
-    from_: str = Field(alias="from", min_length=1, examples=["./adapters/house-style.gguf"])
+    from_: Source = Field(alias="from", examples=["./adapters/house-style.gguf"])
     """Where the adapter is, in the forms of a model's `from`."""
     scale: Number = Field(default=1.0, ge=-100, le=100, examples=[0.8])
     """How strongly it applies; a change is live."""
@@ -173,9 +174,8 @@ class Model(Block):
 
     description: str | None = Field(default=None, examples=["general chat"])
     """What it is for, in a few words for people."""
-    from_: str = Field(
+    from_: Source = Field(
         alias="from",
-        min_length=1,
         examples=["builtin:tiny", "hf:Qwen/Qwen3-8B-GGUF:Q4_K_M@main", "./gguf/llama-3.2-1b.Q8_0.gguf"],
     )
     """The weights: builtin:NAME, an alias, hf:org/repo[:file|:QUANT][@rev], ollama:name[:tag], https://…, or a path."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag
 
-from mullama.manifest.spec.values import Block, DialectName, Duration, Flag, Size, Text, Whole
+from mullama.manifest.addresses import parse_address
+from mullama.manifest.spec.values import Block, DialectName, Duration, Flag, Size, Text, Whole, checked
 
 
 class SecretRef(Block):
@@ -54,7 +55,7 @@ class ServerLimits(Block):
 class Server(Block):
     """Where and how the server listens."""
 
-    listen: tuple[str, ...] = Field(
+    listen: tuple[Annotated[str, AfterValidator(checked(parse_address))], ...] = Field(
         default=("127.0.0.1:11434",), min_length=1, max_length=16, examples=[["127.0.0.1:11434", "unix:./mullama.sock"]]
     )
     """Addresses: `host:port`, `[ipv6]:port` or `unix:PATH`; port 0 is any free one. Beyond loopback, keys are due."""

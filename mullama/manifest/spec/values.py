@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -16,6 +17,9 @@ from pydantic import (
     Strict,
     WithJsonSchema,
 )
+
+from mullama.errors import Invalid
+from mullama.names import parse_source
 
 DialectName = Literal["ollama", "openai", "anthropic"]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
@@ -37,6 +41,27 @@ class Block(BaseModel):
     """A part of the manifest: closed, immutable, compared by value."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Wrong(ValueError):
+    """An objection with a hint."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def checked(parse: Callable[[str], object]) -> Callable[[str], str]:
+    """A validator that leaves text as it is when `parse` takes it."""
+
+    def check(text: str) -> str:
+        try:
+            parse(text)
+        except Invalid as error:
+            raise Wrong(error.message, error.hint) from error
+        return text
+
+    return check
 
 
 def parse_size(value: object) -> object:
@@ -123,6 +148,7 @@ Text = Annotated[str, Field(min_length=1)]
 Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Flag = Annotated[bool, Strict()]
+Source = Annotated[str, AfterValidator(checked(parse_source)), Field(min_length=1)]
 Expression = Annotated[str, AfterValidator(check_expression), Field(min_length=1)]
 
 Size = Annotated[
@@ -130,7 +156,9 @@ Size = Annotated[
     Strict(),
     Field(ge=0, le=LARGEST),
     BeforeValidator(parse_size),
-    WithJsonSchema({"type": ["integer", "string"], "minimum": 0, "pattern": f"^{_SIZE_TEXT}$"}),
+    WithJsonSchema(
+        {"type": ["integer", "string"], "x-mullama-unit": "bytes", "minimum": 0, "pattern": f"^{_SIZE_TEXT}$"}
+    ),
 ]
 Duration = Annotated[
     float,
@@ -141,6 +169,7 @@ Duration = Annotated[
     WithJsonSchema(
         {
             "type": ["number", "string"],
+            "x-mullama-unit": "seconds",
             "minimum": 0,
             "pattern": r"^(never|(\d+(\.\d+)?(ms|s|m|h|d))+)$",
         }
@@ -153,6 +182,7 @@ Share = Annotated[
     WithJsonSchema(
         {
             "type": ["integer", "string"],
+            "x-mullama-unit": "share",
             "minimum": 0,
             "pattern": rf"^((100|[1-9]?\d)%|{_SIZE_TEXT})$",
         }

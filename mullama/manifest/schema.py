@@ -1,0 +1,234 @@
+"""The JSON Schema (draft-07) of a manifest as it is written, for editors and other programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mullama.manifest.described import DescribedField, described
+from mullama.manifest.layers import NOT_IN_DEFAULTS
+from mullama.manifest.shape import SPELLINGS
+from mullama.manifest.spec import Block, Manifest, Model, Parameters, SecretRef, Template
+
+JSON = dict[str, Any]
+
+SCHEMA_ID = "mullama.v1.schema.json"
+_REFS = "#/definitions/"
+_REFERENCE: JSON = {"type": "string", "pattern": r"\$\{"}
+_NULL: JSON = {"type": "null"}
+_TEXT: JSON = {"type": "string", "minLength": 1}
+_NOTES: JSON = {"^x-": {}}
+
+
+def json_schema(costs: Mapping[str, str]) -> JSON:
+    """The schema; `costs` says by dotted path prefix what a change costs, and stands there as x-mullama-cost."""
+    raw = Manifest.model_json_schema(by_alias=True, ref_template=_REFS + "{model}")
+    definitions = raw.pop("$defs")
+    definitions["Manifest"] = raw
+    for block, fields in _by_block().items():
+        definition = definitions[block.__name__]
+        properties = definition["properties"]
+        secret = block is SecretRef
+        definition["properties"] = {f.key: _property(f, properties[f.key], costs, secret) for f in fields}
+        definition["patternProperties"] = _NOTES
+        definition.pop("title", None)
+    _written_forms(definitions)
+    _add_patches(definitions)
+    manifest = definitions.pop("Manifest")
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "$id": SCHEMA_ID,
+        "title": "mullama manifest v1",
+        **manifest,
+        "definitions": dict(sorted(definitions.items())),
+    }
+
+
+def cost_of(path: str, costs: Mapping[str, str]) -> str | None:
+    """What the longest prefix of the path costs; None for a block whose fields differ."""
+    parts = path.split(".")
+    prefixes = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+    return next((str(costs[prefix]) for prefix in prefixes if prefix in costs), None)
+
+
+def _by_block() -> Mapping[type[Block], list[DescribedField]]:
+    blocks: dict[type[Block], list[DescribedField]] = {}
+    for field in described():
+        blocks.setdefault(field.block, []).append(field)
+    return blocks
+
+
+def _property(field: DescribedField, raw: JSON, costs: Mapping[str, str], secret: bool) -> JSON:
+    """A field with its description and cost; it may also be null, which removes it, or a reference."""
+    kept = {key: raw[key] for key in ("default", "examples") if raw.get(key) is not None}
+    value = {key: item for key, item in raw.items() if key not in ("default", "examples", "title")}
+    value = _without_null(value)
+    fixed = secret or field.path == "mullama"
+    text = f"{field.description} Refused: {field.refused}." if field.refused else field.description
+    cost = cost_of(field.path, costs)
+    arms = _arms(value if fixed else _loosened(value))
+    required = field.block.model_fields[field.name].is_required()
+    return {
+        "description": text,
+        **({"x-mullama-cost": cost} if cost else {}),
+        **kept,
+        **_any_of(arms if required else [*arms, _NULL]),
+    }
+
+
+def _without_null(schema: JSON) -> JSON:
+    arms = [arm for arm in schema.get("anyOf", []) if arm != _NULL]
+    return schema if not arms else arms[0] if len(arms) == 1 else {**schema, "anyOf": arms}
+
+
+def _arms(schema: JSON) -> list[JSON]:
+    return list(schema["anyOf"]) if set(schema) == {"anyOf"} else [schema]
+
+
+def _any_of(arms: list[JSON]) -> JSON:
+    return arms[0] if len(arms) == 1 else {"anyOf": arms}
+
+
+def _loosened(schema: JSON) -> JSON:
+    """The same, where every scalar that is not any text may also be a reference to the environment."""
+    if "$ref" in schema:
+        return schema
+    for key in ("anyOf", "oneOf"):
+        if key in schema:
+            arms = [arm for inner in schema[key] for arm in _arms(_loosened(inner))]
+            return {"anyOf": [arm for i, arm in enumerate(arms) if arm not in arms[:i]]}
+    match schema.get("type"):
+        case "array":
+            return {**schema, "items": _loosened(schema["items"])}
+        case "object":
+            return _loosened_map(schema)
+        case "string" if not set(schema) & {"pattern", "enum", "const", "maxLength"}:
+            return schema
+        case _:
+            return {"anyOf": [schema, _REFERENCE]}
+
+
+def _loosened_map(schema: JSON) -> JSON:
+    done = dict(schema)
+    if isinstance(values := schema.get("additionalProperties"), dict):
+        done["additionalProperties"] = _loosened(values)
+    if "patternProperties" in schema:
+        done["patternProperties"] = {k: _loosened(v) for k, v in schema["patternProperties"].items()}
+        done["additionalProperties"] = False
+    return done
+
+
+def _written_forms(definitions: JSON) -> None:
+    """What a manifest may say that the typed one no longer has: short forms, layers, other spellings."""
+    root, model = definitions["Manifest"], definitions[Model.__name__]
+    parameters = definitions[Parameters.__name__]["properties"]
+    for name, (block, key) in SPELLINGS.items():
+        target = f"{_REFS}{block.capitalize()}/properties/{key}"
+        parameters[name] = {"description": f"A Modelfile's spelling of {block}.{key}.", "anyOf": [{"$ref": target}]}
+    template = model["properties"]["template"]
+    template["anyOf"] = [_TEXT, *template["anyOf"]]
+    definitions[Template.__name__]["oneOf"] = [{"required": [key]} for key in ("text", "file", "go")]
+    definitions[SecretRef.__name__]["oneOf"] = [{"required": [key]} for key in ("from_env", "from_file")]
+    model["properties"].update(_MODEL_ONLY)
+    defaults = {k: v for k, v in model["properties"].items() if k not in NOT_IN_DEFAULTS}
+    definitions["Defaults"] = {**model, "properties": defaults, "description": "Fields merged under every model."}
+    definitions["Defaults"].pop("required")
+    model["anyOf"] = [{"required": ["from"]}, {"required": ["like"]}]
+    model.pop("required")
+    models = next(arm for arm in root["properties"]["models"]["anyOf"] if arm.get("type") == "object")
+    models["additionalProperties"] = {"anyOf": [_TEXT, {"$ref": f"{_REFS}Model"}]}
+    root["properties"].update(_MANIFEST_ONLY)
+
+
+_MODEL_ONLY: JSON = {
+    "like": {
+        "description": "Another model, whose fields lie under this one's; not one that is like a third.",
+        "examples": ["qwen3:8b"],
+        "anyOf": [_TEXT, _NULL],
+    },
+    "hardware": {
+        "description": "The name of one of hardware.profiles, whose blocks lie under this model's.",
+        "examples": ["cpu"],
+        "anyOf": [_TEXT, _NULL],
+    },
+}
+_MANIFEST_ONLY: JSON = {
+    "include": {
+        "description": "Further files with models, routes, groups, moved, auth.keys and hardware.profiles. "
+        "The same name twice is a mistake.",
+        "examples": [["models/*.yaml"]],
+        "anyOf": [{"type": "array", "items": _TEXT}, _TEXT, _NULL],
+    },
+    "defaults": {
+        "description": "Merged under every model: maps merge, lists replace, null removes.",
+        "anyOf": [{"$ref": f"{_REFS}Defaults"}, _NULL],
+    },
+    "profiles": {
+        "description": "Named changes to the manifest, chosen with --profile: maps merge, lists replace, null removes.",
+        "anyOf": [{"type": "object", "additionalProperties": {"$ref": f"{_REFS}PatchManifest"}}, _NULL],
+    },
+}
+
+
+def _add_patches(definitions: JSON) -> None:
+    """For profiles: the same blocks with nothing required and every name removable by null."""
+    needed = {"Manifest"}
+    while more := {
+        name
+        for name, definition in definitions.items()
+        if name not in needed
+        and name not in (Template.__name__, SecretRef.__name__)
+        and (_demands(definition) or needed & set(_inner_refs(definition)))
+    }:
+        needed |= more
+    reachable = needed & _reachable(definitions, needed)
+    patches = {f"Patch{name}": _patch(definitions[name], reachable) for name in reachable}
+    for key in ("mullama", "include", "profiles"):
+        patches["PatchManifest"]["properties"].pop(key)
+    definitions.update(patches)
+
+
+def _demands(definition: JSON) -> bool:
+    return bool(definition.get("required")) or "required" in str(definition.get("anyOf", ""))
+
+
+def _reachable(definitions: JSON, needed: set[str]) -> set[str]:
+    found, todo = {"Manifest"}, ["Manifest"]
+    while todo:
+        for name in _inner_refs(definitions[todo.pop()]):
+            if name in needed and name not in found:
+                found.add(name)
+                todo.append(name)
+    return found
+
+
+def _inner_refs(schema: Any) -> Iterator[str]:
+    """The definitions that a schema refers to outside of lists, which are replaced whole."""
+    if isinstance(schema, dict):
+        if "$ref" in schema:
+            yield schema["$ref"].removeprefix(_REFS)
+        for key, value in schema.items():
+            if key not in ("items", "examples", "default"):
+                yield from _inner_refs(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from _inner_refs(value)
+
+
+def _patch(definition: JSON, renamed: set[str]) -> JSON:
+    done = {k: v for k, v in definition.items() if k not in ("required", "anyOf")}
+
+    def change(schema: Any) -> Any:
+        if isinstance(schema, list):
+            return [change(value) for value in schema]
+        if not isinstance(schema, dict):
+            return schema
+        if schema.get("$ref", "").removeprefix(_REFS) in renamed:
+            return {"$ref": f"{_REFS}Patch{schema['$ref'].removeprefix(_REFS)}"}
+        kept = {k: v if k in ("items", "examples", "default") else change(v) for k, v in schema.items()}
+        if isinstance(values := kept.get("additionalProperties"), dict):
+            kept["additionalProperties"] = {"anyOf": [*_arms(values), _NULL]}
+        return kept
+
+    done["properties"] = change(done["properties"])
+    return done
