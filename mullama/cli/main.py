@@ -16,7 +16,7 @@ from mullama.cli.call import Call, Parser, Usage
 from mullama.cli.commands import COMMANDS, Command
 from mullama.cli.exits import ERROR, INTERRUPTED, exit_code, explain
 from mullama.cli.terminal import Terminal
-from mullama.errors import Denied, Internal, MullamaError
+from mullama.errors import Denied, Internal, MullamaError, NotFound
 
 _BROKEN_PIPE = 141
 
@@ -121,6 +121,8 @@ def _as_ours(raised: Exception) -> MullamaError:
             return raised
         case PermissionError(filename=path, strerror=why):
             return Denied(f"{path}: {why}", authenticated=True)
+        case FileNotFoundError(filename=path, strerror=why) if path:
+            return NotFound(f"{path}: {why}", name=str(path))
         case OSError(filename=path, strerror=why) if why:
             return Internal(f"{path}: {why}" if path else why)
         case _:
