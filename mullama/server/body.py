@@ -15,6 +15,8 @@ from mullama.server.exchange import Exchange, Rejection
 from mullama.server.inflate import inflater
 from mullama.server.strictjson import parse
 
+_LARGE = 256 * 1024
+
 
 class Pool:
     """The bytes of bodies that all requests in progress may hold together."""
@@ -68,13 +70,17 @@ async def read_json(exchange: Exchange, share: Share, *, limit: int, bounds: Bou
         whole += plain
     whole += unpack.end()
     raw = bytes(whole)
-    return (parse(raw, bounds.depth) if raw.strip() else None), raw
+    if not raw.strip():
+        return None, raw
+    if len(raw) > _LARGE:  # beside the loop, so that other streams go on meanwhile
+        return await asyncio.to_thread(parse, raw, bounds.depth), raw
+    return parse(raw, bounds.depth), raw
 
 
 def check_type(exchange: Exchange) -> None:
     """A browser's page may only send what it could not send without asking first: JSON."""
     media = exchange.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if "origin" not in exchange.headers or not has_body(exchange):
+    if "origin" not in exchange.headers or not exchange.has_body:
         return
     if media != "application/json" and not media.endswith("+json"):
         error = Invalid(
@@ -84,16 +90,11 @@ def check_type(exchange: Exchange) -> None:
         raise Rejection(415, error, close=True)
 
 
-def has_body(exchange: Exchange) -> bool:
-    headers = exchange.headers
-    return "transfer-encoding" in headers or headers.get("content-length", "0").strip("0") != ""
-
-
 async def pieces(
     exchange: Exchange, *, limit: int, bounds: Bounds, clock: Callable[[], float] = time.monotonic
 ) -> AsyncGenerator[bytes, None]:
     """The body as it comes in. Too long is a 413, too slow a 408; both end the connection."""
-    if not has_body(exchange):
+    if not exchange.has_body:
         return
     announced = exchange.headers.get("content-length", "0")
     if announced.isdigit() and int(announced) > limit:

@@ -108,6 +108,7 @@ class Exchange:
         self._clock = clock
         self.started = clock()
         self.headers = _joined(scope["headers"])
+        self._body_read = not self.has_body
 
     @property
     def query(self) -> Mapping[str, str]:
@@ -126,6 +127,12 @@ class Exchange:
         return str(client[0]) if client else self.listener.kind
 
     @property
+    def has_body(self) -> bool:
+        """Whether the headers announce a body."""
+        length = self.headers.get("content-length", "0")
+        return "transfer-encoding" in self.headers or length.strip("0") != ""
+
+    @property
     def begun(self) -> bool:
         """Whether a status has been sent, so that an error must be said in the body."""
         return self.status != 0
@@ -140,6 +147,7 @@ class Exchange:
         if message["type"] == "http.disconnect":
             raise ClientGone
         self.notes.bytes_in += len(message.get("body", b""))
+        self._body_read = not message.get("more_body", False)
         return message
 
     async def departure(self) -> None:
@@ -204,7 +212,7 @@ class Exchange:
         whole = {**headers, **self.extra, **ids}
         if self.notes.dialect == "openai":
             whole["openai-processing-ms"] = str(math.ceil(self.notes.first * 1000))
-        if self.close:
+        if self.close or not self._body_read:  # what still comes of a body is not read as a request
             whole["connection"] = "close"
         raw = [(name.encode("latin-1"), _header_value(value)) for name, value in whole.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": raw})

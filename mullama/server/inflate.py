@@ -50,8 +50,10 @@ class _Packed:
         self._decompressor = make()
         self._left = limit
         self._limit = limit
+        self._fed = False
 
     def feed(self, piece: bytes) -> bytes:
+        self._fed = True
         if self._decompressor.eof:
             raise Invalid(f"the body goes on after the end of its {self._name} data")
         try:
@@ -70,7 +72,7 @@ class _Packed:
         return plain
 
     def end(self) -> bytes:
-        if not self._decompressor.eof:
+        if self._fed and not self._decompressor.eof:
             raise Invalid(f"the {self._name} data of the body stops in the middle")
         return b""
 

@@ -18,7 +18,7 @@ def request(exchange: Exchange) -> None:
     """Log a request that has ended; probes of health at debug, failures of ours as errors."""
     status = _CLIENT_GONE if exchange.notes.gone else exchange.status
     level = logging.INFO
-    if status >= 500 and status != 503:
+    if status == 500:
         level = logging.ERROR
     elif exchange.notes.route in ("/livez", "/readyz", "/healthz", "/health", "/metrics"):
         level = logging.DEBUG

@@ -34,6 +34,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._rejection: Rejection | None = None
         self._pipelined = False
+        self._body_behind_upgrade = False
 
     # The connection
 
@@ -54,7 +55,11 @@ class BoundedProtocol(HttpToolsProtocol):
             transport.close()
             return
         self._deaf = True
-        transport.write_eof()
+        try:
+            transport.write_eof()
+        except OSError:  # gone already
+            transport.abort()
+            return
         self.flow.resume_reading()
         self._arm("linger", self._bounds.linger, transport.abort)
 
@@ -94,11 +99,24 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.parser.feed_data(data)
                 data = b""
             except httptools.HttpParserUpgrade as upgrade:
-                # No protocol to change to is offered: the request was served as it is, go on behind it.
+                # There is no protocol to change to: the request is served as it is, go on behind it.
                 data = data[upgrade.args[0] :]
+                if self._body_behind_upgrade:
+                    self._read_body_after_all()
             except httptools.HttpParserError:
                 self._refuse(self._rejection or Rejection(400, _MALFORMED, close=True))
             self._check_unread()
+
+    def _read_body_after_all(self) -> None:
+        """The parser takes no body of a request that offers to upgrade, as those of Java's client do:
+        a new one is put in front of the body and told what the headers said of it.
+        """
+        self._body_behind_upgrade = False
+        framing = [b"%b: %b\r\n" % h for h in self.headers if h[0] in (b"content-length", b"transfer-encoding")]
+        self.parser = httptools.HttpRequestParser(self)
+        self._deaf = True
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n")
+        self._deaf = False
 
     def _check_unread(self) -> None:
         """One endless header, trailer or chunk extension is never shown to the callbacks below."""
@@ -146,6 +164,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if problem := self._problem():
             self.scope["state"]["refusal"] = problem
         super().on_headers_complete()
+        self._body_behind_upgrade = self.parser.should_upgrade() and _announces_body(self.headers)
         self._in_headers = False
         self._unread = 0
 
@@ -155,7 +174,7 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if not self._deaf:
+        if not self._deaf and not self._body_behind_upgrade:
             self._incomplete = False
             self._unread = 0
             super().on_message_complete()
@@ -182,6 +201,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.connections) > self._bounds.connections:
             full = Unavailable("too many connections", hint="try again later", retry_after=1.0)
             return Rejection(503, full, headers={"retry-after": "1"}, close=True)
+        if self.parser.get_http_version() not in ("1.0", "1.1"):
+            return Rejection(505, Invalid("only HTTP/1.1 is spoken here"), close=True)
         names = [name for name, _ in self.headers]
         hosts, lengths = names.count(b"host"), names.count(b"content-length")
         codings = [v.strip().lower() for n, v in self.headers if n == b"transfer-encoding"]
@@ -255,6 +276,10 @@ class Lingering:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+
+def _announces_body(headers: list[tuple[bytes, bytes]]) -> bool:
+    return any(name in (b"content-length", b"transfer-encoding") and value != b"0" for name, value in headers)
 
 
 def _bad(message: str) -> Rejection:

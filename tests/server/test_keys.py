@@ -1,0 +1,199 @@
+"""API keys: what opens which class of route, how secrets are compared, and what guessing costs."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from mullama.dialects import DIALECTS
+from mullama.errors import Busy, Denied
+from mullama.server import keys
+from mullama.server.app import create_app
+from mullama.server.keys import Failures, find_key, match_key, may, secret_of
+from tests.server.stage import CHAT, Runtime, Stage, key, staged
+
+KEYS = (
+    key("user", "u-secret", "infer"),
+    key("watcher", "w-secret", "read"),
+    key("boss", "b-secret", "admin"),
+)
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with staged(Runtime(keys=KEYS)) as running:
+        yield running
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {secret}"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "secret"),
+    [
+        ({"authorization": "Bearer abc"}, "abc"),
+        ({"authorization": "bearer  abc "}, "abc"),
+        ({"x-api-key": "abc"}, "abc"),
+        ({"authorization": "Basic abc", "x-api-key": "xyz"}, "xyz"),
+        ({"authorization": "Bearer ", "x-api-key": "xyz"}, "xyz"),
+        ({"authorization": "abc"}, None),
+        ({"x-api-key": ""}, None),
+        ({}, None),
+    ],
+)
+def test_a_secret_is_a_bearer_token_or_an_api_key(headers: dict[str, str], secret: str | None) -> None:
+    assert secret_of(headers) == secret
+
+
+def test_every_key_is_compared_whichever_matches(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[bytes] = []
+    real = hmac.compare_digest
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append(other)
+        return real(one, other)
+
+    monkeypatch.setattr(keys.hmac, "compare_digest", compare)
+    for secret, name in (("u-secret", "user"), ("b-secret", "boss"), ("wrong", None)):
+        compared.clear()
+        found = match_key(secret, KEYS)
+        assert (found.name if found else None) == name
+        assert compared == [k.sha256 for k in KEYS]
+
+
+@pytest.mark.parametrize(
+    ("roles", "opens"),
+    [
+        ((), {"public"}),
+        (("infer",), {"public", "infer"}),
+        (("read",), {"public", "read"}),
+        (("admin",), {"public", "infer", "read", "admin"}),
+        (("infer", "read"), {"public", "infer", "read"}),
+    ],
+)
+def test_a_role_opens_its_class_and_admin_opens_all(roles: tuple[str, ...], opens: set[str]) -> None:
+    assert {c for c in ("public", "infer", "read", "admin") if may(roles, c)} == opens  # type: ignore[arg-type]
+
+
+def test_every_route_has_a_class_and_is_closed_to_strangers(stage: Stage) -> None:
+    """Walks the whole table as anonymous, as a guesser, and with each key."""
+    seen = 0
+    for route in stage.app.table.routes:
+        path = route.path.replace("{digest}", "sha256:0").replace(":path}", "}").replace("{", "").replace("}", "")
+        if route.access == "public":
+            continue
+        seen += 1
+        anonymous = stage.ask(route.method, path)
+        assert anonymous.status == 401, (route.method, path)
+        assert anonymous.headers["www-authenticate"].startswith("Bearer")
+        if path in ("/api/v1/shutdown", "/api/v1/events"):
+            continue  # the first would end the server, the second does not end by itself
+        for holder in KEYS:
+            status = stage.ask(route.method, path, headers=bearer(f"{holder.name[0]}-secret")).status
+            assert (status == 403) == (not may(holder.roles, route.access)), (route.method, path, holder.name)
+    assert seen > 30
+
+
+def test_a_route_without_a_class_fails_when_the_app_is_made() -> None:
+    ollama = DIALECTS["ollama"]
+    open_ended = replace(ollama.endpoints[0], access="whatever")  # type: ignore[arg-type]
+    broken = {"ollama": replace(ollama, endpoints=(open_ended,))}
+    runtime = Runtime()
+    with pytest.raises(ValueError, match="has no class of access"):
+        create_app(runtime, runtime, broken)
+
+
+def test_public_routes_need_no_key(stage: Stage) -> None:
+    for path in ("/livez", "/readyz", "/healthz", "/health", "/openapi.json"):
+        assert stage.ask("GET", path).status == 200
+
+
+def test_an_error_of_a_key_has_the_shape_of_the_api(stage: Stage) -> None:
+    assert stage.ask("POST", "/v1/chat/completions", CHAT).json["error"]["code"] == "invalid_api_key"
+    claude = stage.ask("POST", "/v1/messages", CHAT, {"x-api-key": "u-secret-not"})
+    assert claude.json["error"]["type"] == "authentication_error"
+    assert isinstance(stage.ask("POST", "/api/chat", CHAT).json["error"], str)
+    assert stage.ask("PUT", "/api/v1/stack", {}, bearer("u-secret")).json["error"]["kind"] == "denied"
+
+
+def test_the_service_learns_who_asks(stage: Stage) -> None:
+    stage.ask("POST", "/v1/chat/completions", CHAT, bearer("u-secret"))
+    caller = stage.runtime.callers[-1]
+    assert (caller.dialect, caller.key, caller.roles) == ("openai", "user", ("infer",))
+
+
+def test_without_declared_keys_any_key_is_ignored() -> None:
+    with staged() as open_stage:
+        answer = open_stage.ask("POST", "/v1/chat/completions", CHAT, bearer("whatever"))
+        assert answer.status == 200
+        assert open_stage.runtime.callers[-1].roles == ("infer", "admin", "read")
+
+
+def test_new_keys_count_from_the_next_request_on(stage: Stage) -> None:
+    assert stage.ask("GET", "/v1/models", headers=bearer("late")).status == 401
+    stage.runtime.keys = (*KEYS, key("late", "late", "infer"))
+    try:
+        assert stage.ask("GET", "/v1/models", headers=bearer("late")).status == 200
+    finally:
+        stage.runtime.keys = KEYS
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_after_twenty_wrong_keys_in_a_minute_an_address_must_wait() -> None:
+    clock = Clock()
+    failures = Failures(20, clock)
+    for _ in range(20):
+        with pytest.raises(Denied):
+            find_key(bearer("wrong"), KEYS, "192.0.2.1", failures)
+        clock.now += 1
+    for secret in ("wrong", "u-secret"):
+        with pytest.raises(Busy) as caught:
+            find_key(bearer(secret), KEYS, "192.0.2.1", failures)
+        assert caught.value.limited
+        assert 39 <= caught.value.retry_after <= 41
+    assert find_key(bearer("u-secret"), KEYS, "192.0.2.2", failures).name == "user"
+    clock.now += 41
+    assert find_key(bearer("u-secret"), KEYS, "192.0.2.1", failures).name == "user"
+
+
+def test_a_missing_key_is_not_a_guess() -> None:
+    failures = Failures(1, Clock())
+    for _ in range(5):
+        with pytest.raises(Denied):
+            find_key({}, KEYS, "192.0.2.1", failures)
+    assert find_key(bearer("u-secret"), KEYS, "192.0.2.1", failures).name == "user"
+
+
+def test_one_network_of_ipv6_counts_as_one_address() -> None:
+    failures = Failures(2, Clock())
+    for address in ("2001:db8::1", "2001:db8::2"):
+        failures.add(address)
+    with pytest.raises(Busy):
+        failures.check("2001:db8::ffff")
+    failures.check("2001:db8:0:1::1")
+
+
+def test_the_limiter_cannot_be_filled_up() -> None:
+    failures = Failures(2, Clock())
+    for n in range(12_000):
+        failures.add(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}")
+    assert len(failures._times) == 10_000
+
+
+def test_guessing_over_http_ends_in_429() -> None:
+    with staged(Runtime(keys=KEYS)) as stage:
+        statuses = [stage.ask("GET", "/v1/models", headers=bearer(f"guess{n}")).status for n in range(22)]
+        assert statuses == [401] * 20 + [429] * 2
+        limited = stage.ask("GET", "/v1/models", headers=bearer("u-secret"))
+        assert limited.status == 429
+        assert 0 < int(limited.headers["retry-after"]) <= 60

@@ -1,0 +1,212 @@
+"""Clients that leave and servers that stop: what is running ends at once, or as its dialect ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from mullama.server.bounds import Bounds
+from tests.server.stage import (
+    CHAT,
+    SAYS_HELLO,
+    Runtime,
+    Stage,
+    read_all,
+    read_until,
+    request,
+    staged,
+)
+
+HELD_BEFORE = ("gate", *SAYS_HELLO)
+HELD_WITHIN = (*SAYS_HELLO[:2], "gate", *SAYS_HELLO[2:])
+STREAMED: dict[str, dict[str, Any]] = {
+    "/api/chat": {**CHAT, "stream": True},
+    "/v1/chat/completions": {**CHAT, "stream": True},
+    "/v1/messages": {**CHAT, "stream": True, "max_tokens": 9},
+}
+
+
+def nothing_runs(stage: Stage) -> bool:
+    """Waits a moment for the loop to finish what a closed connection began."""
+    deadline = time.monotonic() + 5
+    while len(stage.app.inflight) and time.monotonic() < deadline:
+        stage.wait(asyncio.sleep(0))
+    return len(stage.app.inflight) == 0
+
+
+@pytest.mark.parametrize("abruptly", [False, True], ids=["closed", "reset"])
+@pytest.mark.parametrize("script", [HELD_BEFORE, HELD_WITHIN], ids=["queued", "streaming"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_ends_its_generation_at_once(script: Any, stream: bool, abruptly: bool) -> None:
+    runtime = Runtime(script=script)
+    with staged(runtime) as stage:
+        connection = stage.connect()
+        connection.sendall(request("/v1/chat/completions", {**CHAT, "stream": stream}))
+        assert runtime.reached.acquire(timeout=10)
+        if abruptly:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        left = time.monotonic()
+        connection.close()
+        assert runtime.closed.acquire(timeout=10)
+        assert time.monotonic() - left < 0.5
+        assert nothing_runs(stage)
+
+
+def test_a_client_that_leaves_is_logged_as_499(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "mullama.request")
+    runtime = Runtime(script=HELD_BEFORE)
+    with staged(runtime) as stage:
+        with stage.connect() as connection:
+            connection.sendall(request("/api/chat", CHAT))
+            assert runtime.reached.acquire(timeout=10)
+        assert runtime.closed.acquire(timeout=10)
+        assert nothing_runs(stage)
+        stage.ask("GET", "/livez")
+    assert [r.fields["status"] for r in caplog.records if r.name == "mullama.request"] == [499]  # type: ignore[attr-defined]
+
+
+def test_leaving_in_the_middle_of_a_body_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    with staged() as stage:
+        with stage.connect() as connection:
+            connection.sendall(request("/api/chat", CHAT)[:-5])
+        assert stage.ask("GET", "/livez").status == 200
+    assert not [r for r in caplog.records if r.levelname in ("ERROR", "WARNING")]
+
+
+def test_many_clients_that_leave_leave_nothing_behind() -> None:
+    runtime = Runtime(script=HELD_WITHIN)
+    with staged(runtime) as stage:
+        for _ in range(200):
+            with stage.connect() as connection:
+                connection.sendall(request("/v1/chat/completions", {**CHAT, "stream": True}))
+                read_until(connection, b"Hel")
+        for _ in range(200):
+            assert runtime.closed.acquire(timeout=10)
+        assert nothing_runs(stage)
+        tasks = stage.wait(_tasks())
+        assert tasks < 10
+
+
+async def _tasks() -> int:
+    return len(asyncio.all_tasks())
+
+
+def test_a_client_that_leaves_an_apply_ends_it() -> None:
+    runtime = Runtime(lines=({"event": "phase", "phase": "fetch"}, "gate", {"event": "result"}))
+    with staged(runtime) as stage:
+        with stage.connect() as connection:
+            connection.sendall(request("/api/v1/stack", {"manifest": {}}, "PUT"))
+            read_until(connection, b"fetch")
+        assert runtime.closed.acquire(timeout=10)
+
+
+class Stop(threading.Thread):
+    """`stop` of the server, called from beside."""
+
+    def __init__(self, stage: Stage, drain: float) -> None:
+        super().__init__()
+        self._stage, self._drain = stage, drain
+        self.seconds = 0.0
+        self.start()
+
+    def run(self) -> None:
+        began = time.monotonic()
+        self._stage.wait(self._stage.server.stop(self._drain))
+        self.seconds = time.monotonic() - began
+
+
+@pytest.mark.parametrize("path", STREAMED)
+def test_a_drain_lets_streams_end(path: str) -> None:
+    runtime = Runtime(script=HELD_WITHIN)
+    with staged(runtime) as stage, stage.connect() as connection, stage.connect() as idle:
+        connection.sendall(request(path, STREAMED[path]))
+        read_until(connection, b"Hel")
+        stop = Stop(stage, 20)
+        assert idle.recv(1) == b""
+        stage.open_gate("gate")
+        rest = read_all(connection)
+        stop.join()
+        assert b"lo" in rest
+        assert rest.endswith(b"0\r\n\r\n")
+        assert b"error" not in rest
+        assert stop.seconds < 5
+
+
+@pytest.mark.parametrize("path", STREAMED)
+def test_after_the_deadline_a_stream_ends_with_its_dialects_error(path: str) -> None:
+    runtime = Runtime(script=HELD_WITHIN)
+    with staged(runtime) as stage, stage.connect() as connection:
+        connection.sendall(request(path, STREAMED[path]))
+        read_until(connection, b"Hel")
+        stop = Stop(stage, 0.05)
+        rest = read_all(connection)
+        stop.join()
+    assert b"error" in rest
+    assert b"stopping" in rest
+    assert rest.endswith(b"0\r\n\r\n")
+    assert runtime.closed.acquire(timeout=1)
+
+
+def test_after_the_deadline_a_request_that_waits_is_told_503() -> None:
+    runtime = Runtime(script=HELD_BEFORE)
+    with staged(runtime) as stage, stage.connect() as connection:
+        connection.sendall(request("/v1/messages", STREAMED["/v1/messages"]))
+        assert runtime.reached.acquire(timeout=10)
+        stop = Stop(stage, 0.05)
+        answer = read_all(connection)
+        stop.join()
+    assert answer.startswith((b"HTTP/1.1 503 ", b"HTTP/1.1 529 "))
+    assert b"retry-after: 5" in answer
+    assert b"connection: close" in answer
+
+
+def test_a_stopped_server_takes_no_connection() -> None:
+    with staged() as stage:
+        stage.wait(stage.server.stop(0))
+        with pytest.raises(ConnectionRefusedError):
+            stage.connect()
+        stage.wait(stage.server.stop(0))
+
+
+def test_a_handler_that_does_not_end_is_cancelled_in_the_end() -> None:
+    """Even a service that ignores being closed cannot hold up a stop."""
+
+    class Stubborn(Runtime):
+        async def answer(self, operation: Any, caller: Any) -> Any:
+            self.reached.release()
+            for _ in range(2):
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    continue
+
+    runtime = Stubborn()
+    with staged(runtime, Bounds(farewell=0.1)) as stage, stage.connect() as connection:
+        connection.sendall(request("/api/chat", {**CHAT, "stream": False}))
+        assert runtime.reached.acquire(timeout=10)
+        stop = Stop(stage, 0.05)
+        stop.join()
+        assert stop.seconds < 2
+        read_all(connection)
+
+
+def test_many_streams_at_once_all_end() -> None:
+    runtime = Runtime(script=HELD_WITHIN)
+    with staged(runtime) as stage:
+        connections = [stage.connect() for _ in range(100)]
+        for connection in connections:
+            connection.sendall(request("/v1/chat/completions", {**CHAT, "stream": True}))
+        for connection in connections:
+            read_until(connection, b"Hel")
+        stage.open_gate("gate")
+        for connection in connections:
+            assert b"[DONE]" in read_until(connection, b"0\r\n\r\n")
+            connection.close()
+        assert json.loads(stage.ask("GET", "/livez").body) == {"status": "ok"}
