@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from mullama.dialects.base import Reply
-from mullama.errors import Conflict, Internal, Invalid, MullamaError, NotFound
+from mullama.errors import Conflict, Invalid, NotFound
 from mullama.runtime.base import ApplyOptions, Operator, Service
 from mullama.server import forms
 from mullama.server.body import Pool, read_json
 from mullama.server.bounds import Bounds
-from mullama.server.exchange import ClientGone, Exchange, Rejection
-from mullama.server.faults import OPERATOR, error_tree
-from mullama.server.framing import to_json
+from mullama.server.exchange import Exchange, Rejection
+from mullama.server.faults import OPERATOR
 from mullama.server.inflight import Inflight
 from mullama.server.routes import Class, Route
-from mullama.server.streams import follow
+from mullama.server.streams import follow, report
 
 Params = Mapping[str, str]
-Lines = AsyncIterator[dict[str, Any]]
 
 PUBLIC_PATHS = ("/livez", "/readyz", "/healthz", "/health", "/metrics", "/openapi.json")
 _STACK_LIMIT = 8 * 1024 * 1024
@@ -120,7 +117,7 @@ class Ops:
         body = await self._body(exchange, {"manifest", "origin", "options"})
         options = self._expected(exchange, forms.options(body.get("options")))
         lines = self.operator.apply(forms.manifest(body), forms.origin(body.get("origin")), options)
-        await self._lines(exchange, lines)
+        await report(exchange, lines, self.inflight)
 
     def _expected(self, exchange: Exchange, options: ApplyOptions) -> ApplyOptions:
         """If-Match says which revision must be the applied one: checked now, and again by the operator."""
@@ -144,7 +141,7 @@ class Ops:
 
     async def _undo(self, exchange: Exchange, _: Params) -> None:
         to = forms.generation(await self._body(exchange, {"to"}))
-        await self._lines(exchange, self.operator.undo(to))
+        await report(exchange, self.operator.undo(to), self.inflight)
 
     async def _shutdown(self, exchange: Exchange, _: Params) -> None:
         await self._body(exchange, set())
@@ -167,23 +164,3 @@ class Ops:
             raise Invalid("the body must be a JSON object")
         forms.only(tree, allowed, "the body")
         return tree
-
-    async def _lines(self, exchange: Exchange, lines: Lines) -> None:
-        """Progress as lines of JSON. A failure before the first line is a status, later a last line."""
-        try:
-            async with self.inflight.lifeline(exchange), aclosing(cast(Any, lines)):
-                async for line in lines:
-                    if not exchange.begun:
-                        await exchange.begin("application/x-ndjson")
-                    await exchange.write(to_json(line) + b"\n")
-        except ClientGone:
-            raise
-        except MullamaError as error:
-            if not exchange.begun:
-                raise
-            exchange.notes.error = error
-            last: dict[str, Any] = {"event": "error", "error": error_tree(error, exchange.request_id)}
-            await exchange.write(to_json(last) + b"\n")
-        if not exchange.begun:
-            raise Internal("the operation ended without a result")
-        await exchange.end()

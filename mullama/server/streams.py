@@ -16,6 +16,7 @@ from mullama.errors import Internal, MullamaError
 from mullama.names import JSONValue
 from mullama.server.bounds import Bounds
 from mullama.server.exchange import ClientGone, Exchange
+from mullama.server.faults import error_tree
 from mullama.server.framing import to_bytes, to_json
 from mullama.server.inflight import Inflight
 
@@ -90,6 +91,26 @@ def _known(exchange: Exchange, error: Exception) -> MullamaError:
     return error
 
 
+async def report(exchange: Exchange, lines: AsyncIterator[dict[str, Any]], inflight: Inflight) -> None:
+    """Progress as lines of JSON. A failure before the first line is a status, later it is the last line."""
+    try:
+        async with inflight.lifeline(exchange), aclosing(cast(Any, lines)):
+            async for line in lines:
+                if not exchange.begun:
+                    await exchange.begin("application/x-ndjson")
+                await exchange.write(to_json(line) + b"\n")
+    except ClientGone:
+        raise
+    except Exception as error:
+        if not exchange.begun:
+            raise
+        tree = error_tree(_known(exchange, error), exchange.request_id)
+        await exchange.write(to_json({"event": "error", "error": tree}) + b"\n")
+    if not exchange.begun:
+        raise Internal("the operation ended without a result")
+    await exchange.end()
+
+
 async def follow(exchange: Exchange, events: AsyncIterator[dict[str, Any]], inflight: Inflight, bounds: Bounds) -> None:
     """Events that carry their own `id`, until the client leaves or the server stops."""
     try:
@@ -99,7 +120,7 @@ async def follow(exchange: Exchange, events: AsyncIterator[dict[str, Any]], infl
                 await pings.write(b": follow\n\n")  # so that the client sees at once that it is heard
                 async for event in events:
                     await pings.write(b"id: %d\ndata: %b\n\n" % (event["id"], to_json(event)))
-    except MullamaError as error:
+    except MullamaError as error:  # whoever follows asks again, from the last event on
         exchange.notes.error = error
     await exchange.end()
 

@@ -16,7 +16,7 @@ from mullama.server.body import Pool
 from mullama.server.bounds import Bounds
 from mullama.server.exchange import Rejection
 from mullama.server.inflate import inflater
-from tests.server.stage import CHAT, SAYS_HELLO, Runtime, Stage, manifest, read_all, read_until, request, staged
+from tests.server.stage import CHAT, SAYS_HELLO, Runtime, Stage, manifest, read_until, request, staged
 
 LIMIT = 64 * 1024
 SMALL = Bounds(body_idle=0.15, body_rate=100_000, body_pool=100_000, linger=0.5, farewell=0.5)
@@ -61,8 +61,8 @@ def test_a_giant_in_chunks_is_refused_at_the_limit(stage: Stage) -> None:
     chunk = b"4000\r\n" + b"x" * 0x4000 + b"\r\n"
     with stage.connect() as connection:
         connection.sendall(head + chunk * 6)
-        assert read_until(connection, b"\r\n\r\n").startswith(b"HTTP/1.1 413 ")
-        assert b"larger than" in read_all(connection)
+        answer = read_until(connection, b"larger than")
+        assert answer.startswith(b"HTTP/1.1 413 ")
 
 
 def test_a_client_that_waits_is_asked_to_go_on(stage: Stage) -> None:
@@ -182,10 +182,9 @@ def test_the_inflater_gives_no_byte_beyond_the_limit() -> None:
         packed = zlib.compress(b"y" * 1000, wbits=31)
         unpack = inflater("gzip", 1000)
         assert b"".join(unpack.feed(packed[i : i + cut]) for i in range(0, len(packed), cut)) == b"y" * 1000
-        tight = inflater("gzip", 999)
-        with pytest.raises(Rejection):
-            for i in range(0, len(packed), cut):
-                tight.feed(packed[i : i + cut])
+    tight = inflater("gzip", 999)
+    with pytest.raises(Rejection):
+        tight.feed(zlib.compress(b"y" * 1000, wbits=31))
 
 
 def test_an_empty_body_needs_no_unpacking() -> None:

@@ -115,9 +115,10 @@ def test_a_hostile_text_of_8_mib_is_refused_in_linear_time(raw: bytes) -> None:
     began = time.process_time()
     with pytest.raises(Invalid):
         parse(raw)
-    assert time.process_time() - began < 2.5
+    assert time.process_time() - began < 6
 
 
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 VALUES = st.recursive(
     st.none()
     | st.booleans()
