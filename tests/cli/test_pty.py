@@ -1,0 +1,141 @@
+"""apply as a person sees it: a real process on a pseudo-terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mullama.plan.steps import to_tree
+from tests.cli.test_apply import CHANGED, plan
+from tests.cli.tinyserver import Answer, TinyServer
+
+pty = pytest.importorskip("pty")
+
+# A session leader that opens a terminal gets it for its own, so that Ctrl-C reaches it.
+TAKE_TERMINAL = (
+    "import os, sys\nos.close(os.open(os.ttyname(0), os.O_RDWR))\n"
+    "os.execv(sys.executable, [sys.executable, '-m', 'mullama', *sys.argv[1:]])"
+)
+
+EVENTS = (
+    {"event": "phase", "phase": "fetch"},
+    {"event": "fetch", "model": "chat", "file": "chat.gguf", "done": 2**20, "total": 2**21, "speed": 2**20},
+)
+DONE = (
+    {"event": "step", "model": "chat", "state": "ready", "message": ""},
+    {"event": "result", "exit": 0, "generation": 2, "message": "generation 2 is applied"},
+)
+
+
+def encoded(events: tuple[dict[str, object], ...]) -> tuple[bytes, ...]:
+    return tuple(json.dumps(event).encode() + b"\n" for event in events)
+
+
+class Person:
+    """A process on a terminal of its own: reads what it shows, types to it."""
+
+    def __init__(self, arguments: list[str], folder: Path, **env: str) -> None:
+        self._master, slave = pty.openpty()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", TAKE_TERMINAL, *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            cwd=folder,
+            start_new_session=True,
+            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", **env},
+        )
+        os.close(slave)
+        self.seen = ""
+
+    def read_until(self, text: str) -> None:
+        while text not in self.seen:
+            assert self._read(), f"the process ended; it showed {self.seen!r}"
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def finish(self) -> int:
+        while self._read():
+            pass
+        return self._process.wait(timeout=20)
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._master)
+
+    def _read(self) -> bool:
+        try:
+            data = os.read(self._master, 4096)
+        except OSError:  # the other side is closed
+            return False
+        self.seen += data.decode()
+        return bool(data)
+
+
+@contextlib.contextmanager
+def person(arguments: list[str], folder: Path, **env: str) -> Iterator[Person]:
+    someone = Person(arguments, folder, **env)
+    try:
+        yield someone
+    finally:
+        someone.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny: TinyServer) -> Path:
+    (tmp_path / "mullama.yaml").write_text("mullama: v1\nmodels:\n  chat: builtin:tiny\n")
+    tiny.answers["POST /api/v1/plan"] = Answer(to_tree(plan(CHANGED)))
+    return tmp_path
+
+
+@pytest.fixture
+def tree(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = str(Path(__file__).parents[2])
+    monkeypatch.setenv("PYTHONPATH", root)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
+def test_apply_asks_shows_progress_live_and_leaves_a_clean_screen(tree: None, folder: Path, tiny: TinyServer) -> None:
+    tiny.answers["PUT /api/v1/stack"] = Answer(pieces=encoded((*EVENTS, *DONE)))
+    with person(["apply", "--host", tiny.url], folder) as someone:
+        someone.read_until("Apply this? [y/N]")
+        assert "\x1b[33m~ chat" in someone.seen, "the plan is coloured"
+        someone.type("y\n")
+        code = someone.finish()
+    assert code == 0
+    assert someone.seen.index("\x1b[?25l") < someone.seen.rindex("\x1b[?25h"), "the cursor comes back"
+    assert "chat ready" in someone.seen
+    assert "generation 2 is applied" in someone.seen.rsplit("\x1b[?25h", 1)[1]
+
+
+def test_an_interrupted_apply_gives_the_terminal_back(tree: None, folder: Path, tiny: TinyServer) -> None:
+    hold = threading.Event()
+    tiny.answers["PUT /api/v1/stack"] = Answer(pieces=encoded(EVENTS), hold=hold)
+    with person(["apply", "--yes", "--host", tiny.url], folder) as someone:
+        someone.read_until("1 MiB of 2 MiB")
+        someone.type("\x03")
+        code = someone.finish()
+    hold.set()
+    assert code == 130
+    assert someone.seen.rindex("\x1b[?25h") > someone.seen.rindex("\x1b[?25l")
+    assert "Traceback" not in someone.seen
+    assert someone.seen.rstrip().endswith("interrupted")
+
+
+def test_no_color_is_obeyed_on_a_terminal_too(tree: None, folder: Path, tiny: TinyServer) -> None:
+    tiny.answers["PUT /api/v1/stack"] = Answer(pieces=encoded((*EVENTS, *DONE)))
+    with person(["apply", "--yes", "--host", tiny.url], folder, NO_COLOR="1") as someone:
+        assert someone.finish() == 0
+    assert "\x1b" not in someone.seen
+    assert "generation 2 is applied" in someone.seen
