@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
@@ -10,6 +10,7 @@ from typing import Literal, Protocol, TypeVar
 from mullama.names import SourceRef
 from mullama.weights.facts import WeightFacts
 from mullama.weights.located import Located
+from mullama.weights.stored import PinnedFile, StoredWeights
 
 Phase = Literal["found", "waiting", "resuming", "downloading", "verifying", "retrying", "done"]
 
@@ -74,14 +75,29 @@ class Blobs(Protocol):
     def using(self) -> AbstractContextManager[None]: ...
 
 
-class Known(Protocol):
-    """What was learnt about files before (see the store's index)."""
+class Record(Protocol):
+    """What a source text stood for when it was fetched."""
 
+    @property
+    def resolved(self) -> str: ...
+    @property
+    def revision(self) -> str | None: ...
+    @property
+    def files(self) -> tuple[PinnedFile, ...]: ...
+
+
+class Known(Protocol):
+    """What was learnt before: about files, and about sources (the store's index)."""
+
+    @property
+    def blobs(self) -> Blobs: ...
     def digest(self, path: str) -> str | None: ...
     def remember_digest(self, path: str, digest: str) -> None: ...
     def paths_of(self, digest: str) -> tuple[str, ...]: ...
-    def facts(self, paths: tuple[str, ...]) -> WeightFacts | None: ...
-    def remember_facts(self, paths: tuple[str, ...], facts: WeightFacts) -> None: ...
+    def facts(self, paths: Sequence[str]) -> WeightFacts | None: ...
+    def remember_facts(self, paths: Sequence[str], facts: WeightFacts) -> None: ...
+    def fetched(self, source: str) -> Record | None: ...
+    def remember(self, stored: StoredWeights, now: float) -> None: ...
 
 
 class Elsewhere(Protocol):
@@ -91,6 +107,6 @@ class Elsewhere(Protocol):
         """The path of a file that its owner keeps under this digest."""
         ...
 
-    def by_ref(self, ref: SourceRef) -> Located | None:
+    def by_ref(self, ref: SourceRef, quants: tuple[str, ...] = ()) -> Located | None:
         """The files behind a reference, all of them in place, when another tool has fetched it."""
         ...

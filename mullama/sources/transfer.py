@@ -10,34 +10,24 @@ from __future__ import annotations
 import random
 import re
 import time
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
 from mullama.errors import Denied, MullamaError, NotFound, TransferFailed, Unavailable
-from mullama.sources.base import Blobs, Progress, Receiver, Report
+from mullama.sources.base import Blobs, Phase, Progress, Receiver, Report
+from mullama.sources.settings import Patience
 from mullama.sources.web import Answer, Interrupted, Stopped, Web
 from mullama.weights.located import LocatedFile
 
 _RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
-_WAIT_STATUS: Final = (408, 425, 429, 500, 502, 503, 504)
+WAIT_STATUS: Final = (408, 425, 429, 500, 502, 503, 504)
 _PROGRESS_EVERY: Final = 0.1
 _ENOUGH_PROGRESS: Final = 1024**2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How often a transfer is tried again, and how long it waits between (seconds)."""
-
-    tries: int = 5
-    first: float = 1.0
-    longest: float = 30.0
-    longest_asked: float = 300.0
-    mismatches: int = 2
-
-    def backoff(self, failures: int) -> float:
-        """Doubling, with the jitter that keeps many clients apart."""
-        return float(min(self.longest, self.first * 2 ** (failures - 1)) * random.uniform(0.75, 1.25))
+def backoff(patience: Patience, failures: int) -> float:
+    """Seconds to wait after so many failures: doubling, with the jitter that keeps many clients apart."""
+    return float(min(patience.longest, patience.first * 2 ** (failures - 1)) * random.uniform(0.75, 1.25))
 
 
 class _Later(Exception):
@@ -139,7 +129,7 @@ class _Transfer:
     def _rest(self, error: Exception, failures: int, offset: int) -> None:
         asked = error.seconds if isinstance(error, _Later) else None
         usable = asked is not None and asked <= self._patience.longest_asked
-        left = asked if usable and asked is not None else self._patience.backoff(failures)
+        left = asked if usable and asked is not None else backoff(self._patience, failures)
         while left > 0:
             if self._web.cancelled():
                 raise Stopped
@@ -214,7 +204,7 @@ class _Transfer:
         if status == 416:
             self._plain = True
             raise Interrupted(f"{host} has no bytes where {name} was to be continued")
-        if status in _WAIT_STATUS:
+        if status in WAIT_STATUS:
             raise _Later(f"{host} answered {status}", answer.retry_after)
         if status in (401, 403):
             raise Denied(
@@ -232,10 +222,10 @@ class _Transfer:
             self._told = now
             self._say("downloading", offset)
 
-    def _say(self, phase: str, completed: int, *, message: str = "", wait: float = 0.0) -> None:
+    def _say(self, phase: Phase, completed: int, *, message: str = "", wait: float = 0.0) -> None:
         self._report(
             Progress(
-                file=self._file.name, phase=phase, completed=completed, total=self._total, resumed=self._resumed,  # type: ignore[arg-type]
+                file=self._file.name, phase=phase, completed=completed, total=self._total, resumed=self._resumed,
                 digest=self._file.digest, message=message, wait=wait,
             )
         )  # fmt: skip

@@ -25,6 +25,7 @@ import httpx2
 from mullama import __version__
 from mullama.errors import Invalid, Refused, TooLarge, TransferFailed
 from mullama.sources.base import Cancelled
+from mullama.sources.settings import Waits
 from mullama.weights.located import Credential
 
 MAX_REDIRECTS: Final = 5
@@ -39,20 +40,6 @@ class Interrupted(Exception):
 
 class Stopped(Exception):
     """The caller does not want the answer any more."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Seconds: to connect and to finish TLS, until all headers are there, and without a byte of the body.
-
-    slow_bytes within slow_seconds is the least a body must deliver.
-    """
-
-    connect: float = 10.0
-    headers: float = 30.0
-    idle: float = 60.0
-    slow_bytes: int = 60_000
-    slow_seconds: float = 60.0
 
 
 @dataclass(slots=True)
@@ -138,7 +125,7 @@ class Answer:
     url: str
     headers: Mapping[str, str]
     _response: httpx2.Response = field(repr=False)
-    _limits: Limits = field(repr=False)
+    _waits: Waits = field(repr=False)
 
     @property
     def host(self) -> str:
@@ -173,8 +160,8 @@ class Answer:
                 yield chunk
                 since += len(chunk)
                 now = time.monotonic()
-                if now - begun >= self._limits.slow_seconds:
-                    if since < self._limits.slow_bytes:
+                if now - begun >= self._waits.slow_seconds:
+                    if since < self._waits.slow_bytes:
                         raise Interrupted(f"{self.host} sends less than {since / (now - begun) + 1:.0f} bytes/s")
                     begun, since = now, 0
 
@@ -196,12 +183,12 @@ class Web:
     def __init__(
         self,
         *,
-        limits: Limits | None = None,
+        waits: Waits | None = None,
         public_only: bool = False,
         cancelled: Cancelled = lambda: False,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.limits = limits or Limits()
+        self.waits = waits or Waits()
         self.pause = pause
         self.cancelled = cancelled
         self._patience = _Patience(cancelled=cancelled)
@@ -248,9 +235,9 @@ class Web:
         return target
 
     def _ask(self, method: str, url: str, headers: Mapping[str, str]) -> Answer:
-        limits = self.limits
+        waits = self.waits
         host = urlsplit(url).netloc
-        timeouts = {"connect": limits.connect, "pool": limits.connect, "read": limits.idle, "write": limits.idle}
+        timeouts = {"connect": waits.connect, "pool": waits.connect, "read": waits.idle, "write": waits.idle}
         try:
             request = httpx2.Request(
                 method, url, extensions={"timeout": timeouts},
@@ -258,14 +245,14 @@ class Web:
             )  # fmt: skip
         except (httpx2.InvalidURL, ValueError) as error:
             raise Invalid(f"{url[:120]!r} is not an address: {error}") from error
-        self._patience.until = time.monotonic() + limits.connect + limits.headers
+        self._patience.until = time.monotonic() + waits.connect + waits.headers
         try:
             with _failures(host):
                 response = self._transport(url).handle_request(request)
         finally:
             self._patience.until = float("inf")
         response.request = request
-        return Answer(response.status_code, url, response.headers, response, limits)
+        return Answer(response.status_code, url, response.headers, response, waits)
 
     def _transport(self, url: str) -> httpx2.HTTPTransport:
         proxy = _proxy(url)

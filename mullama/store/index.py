@@ -18,10 +18,11 @@ from typing import Any, Final
 
 from mullama.errors import Invalid
 from mullama.names import JSONValue
+from mullama.store.blobs import Blobs
 from mullama.store.disk import told
 from mullama.weights import record
 from mullama.weights.facts import WeightFacts
-from mullama.weights.stored import PinnedFile
+from mullama.weights.stored import PinnedFile, StoredWeights
 
 _FORMAT: Final = 1
 _TABLES: Final = """
@@ -54,6 +55,7 @@ class Index:
     """The index under the store's folder. Safe for several threads and processes."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.blobs = Blobs(root)
         self._path = Path(root) / "index.sqlite"
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
@@ -94,6 +96,15 @@ class Index:
     def fetched(self, source: str) -> Fetched | None:
         row = self._one(f"SELECT {_COLUMNS} FROM fetched WHERE source = ?", source)
         return _fetched(row) if row else None
+
+    def remember(self, stored: StoredWeights, now: float) -> None:
+        """Keep what a source stood for, so that it is found again without a network. now: unix seconds."""
+        self.remember_fetched(
+            Fetched(
+                source=stored.source, resolved=stored.resolved, revision=stored.revision, files=stored.pinned,
+                architecture=stored.facts.architecture, quantization=stored.facts.quantization, fetched=now,
+            )
+        )  # fmt: skip
 
     def remember_fetched(self, entry: Fetched) -> None:
         self._change(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mullama.weights.stored import FileRole
 
@@ -44,7 +44,7 @@ class Located:
     """All files behind one source text. resolved: the text after aliases, with what was chosen.
 
     revision: commit or registry digest. warnings: what a person should know, such as a hub that was not
-    reached while the files are here already.
+    reached while the files are here already. expected: the digest that the whole set must have.
     """
 
     source: str
@@ -52,9 +52,23 @@ class Located:
     files: tuple[LocatedFile, ...]
     revision: str | None = None
     license: str = ""
+    expected: str | None = None
     warnings: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
         """Bytes of all files whose size is known."""
         return sum(file.size or 0 for file in self.files)
+
+
+def expecting(located: Located, digest: str | None) -> Located:
+    """`located`, to be refused when its weights turn out to have another digest than the manifest says."""
+    if digest is None:
+        return located
+    weights = [file for file in located.files if file.role == "weights"]
+    if len(weights) != 1 or weights[0].path is not None:
+        return replace(located, expected=digest)
+    pinned = replace(weights[0], digest=digest, pinned=True)
+    return replace(
+        located, expected=digest, files=tuple(pinned if file is weights[0] else file for file in located.files)
+    )

@@ -1,0 +1,136 @@
+"""Short names such as `llama3.2:1b` and `llama3.2:1b-q8`: the package's table, and the user's own before it."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from mullama.errors import Invalid, NotFound
+from mullama.names import AliasRef, HubRef, SourceRef, near, parse_source, repo_file
+from mullama.weights.choose import SUFFIXES
+
+_TEXTS: Final = ("repo", "quant", "file", "mmproj", "family", "description", "source")
+_QUANT: Final = re.compile(r"(?:IQ|Q|TQ)[1-8](?:_[0-9A-Z]+)+|Q8_0|F16|BF16|F32", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alias:
+    """One entry of a table. `source` is set where it stands for another source text than a hub repository."""
+
+    name: str
+    repo: str = ""
+    quant: str = ""
+    file: str = ""
+    mmproj: str = ""
+    source: str = ""
+    family: str = ""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    origin: str = "mullama"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expanded:
+    """What a name stands for. quants: wishes, best first, beyond what the reference says."""
+
+    ref: SourceRef
+    quants: tuple[str, ...] = ()
+    projector: HubRef | None = None
+
+
+def user_table(env: Mapping[str, str]) -> Path:
+    """Where a user's own table is looked for."""
+    base = env.get("XDG_CONFIG_HOME") or Path(env.get("HOME") or Path.home()) / ".config"
+    return Path(base) / "mullama" / "aliases.toml"
+
+
+def aliases(env: Mapping[str, str] | None = None) -> Mapping[str, Alias]:
+    """All names, folded to lower case; the user's entries replace the package's."""
+    path = user_table(os.environ if env is None else env)
+    try:
+        own = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return _ours()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"{path} cannot be read: {error}") from error
+    return {**_ours(), **read_table(own, str(path))}
+
+
+def expand(ref: SourceRef, table: Mapping[str, Alias]) -> Expanded:
+    """What `ref` stands for; anything but an alias stands for itself. `NotFound` names what comes near."""
+    if not isinstance(ref, AliasRef):
+        return Expanded(ref=ref)
+    name = ref.name.lower().removesuffix(":latest")
+    if name in table:
+        return _expanded(table[name], ())
+    base, _, suffix = name.rpartition("-")
+    quants = SUFFIXES.get(suffix, (suffix.upper(),) if _QUANT.fullmatch(suffix) else ())
+    if base in table and quants:
+        return _expanded(table[base], quants)
+    raise NotFound(
+        f"{ref.name!r} is not a known short name",
+        name=ref.name,
+        near=near(name, table),
+        hint=_hint(ref.name, near(name, table)),
+    )
+
+
+def _hint(name: str, close: tuple[str, ...]) -> str:
+    like = f"did you mean {' or '.join(close)}? " if close else ""
+    return f"{like}ollama:{name} asks Ollama's registry, hf:org/repo the Hugging Face hub"
+
+
+def _expanded(alias: Alias, quants: tuple[str, ...]) -> Expanded:
+    if alias.source:
+        if quants:
+            raise Invalid(f"{alias.name} stands for {alias.source}: no other quantisation of it can be asked for")
+        return Expanded(ref=parse_source(alias.source))
+    file = None if quants else alias.file or None
+    quant = None if quants or file else alias.quant or None
+    projector = HubRef(alias.repo, alias.mmproj) if alias.mmproj else None
+    return Expanded(ref=HubRef(alias.repo, file, quant), quants=quants, projector=projector)
+
+
+@cache
+def _ours() -> Mapping[str, Alias]:
+    text = resources.files("mullama.sources").joinpath("aliases.toml").read_text(encoding="utf-8")
+    return read_table(text, "mullama")
+
+
+def read_table(text: str, origin: str) -> dict[str, Alias]:
+    """A table from TOML text; every mistake names the entry."""
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise Invalid(f"{origin} is not TOML: {error}") from error
+    entries = tree.get("aliases")
+    if not isinstance(entries, dict) or set(tree) != {"aliases"}:
+        raise Invalid(f"{origin} must hold [aliases.NAME] entries and nothing else")
+    return {name.lower(): _alias(name, entry, origin) for name, entry in entries.items()}
+
+
+def _alias(name: str, entry: Any, origin: str) -> Alias:
+    what = f"{origin}: aliases.{name}"
+    if not isinstance(entry, dict):
+        raise Invalid(f"{what} is not a table")
+    unknown = sorted(set(entry) - {*_TEXTS, "tags"})
+    if unknown:
+        raise Invalid(f"{what} has the unknown key {unknown[0]!r}", hint=f"known are {', '.join((*_TEXTS, 'tags'))}")
+    texts = {key: entry.get(key, "") for key in _TEXTS}
+    tags = entry.get("tags", [])
+    if not all(isinstance(value, str) for value in (*texts.values(), *tags)) or not isinstance(tags, list):
+        raise Invalid(f"{what}: every value is a text, tags a list of texts")
+    if bool(texts["repo"]) == bool(texts["source"]):
+        raise Invalid(f"{what} needs either repo or source")
+    parse_source(texts["source"] or f"hf:{texts['repo']}")
+    for key in ("file", "mmproj"):
+        if texts[key]:
+            repo_file(texts[key])
+    return Alias(name=name, tags=tuple(tags), origin=origin, **texts)

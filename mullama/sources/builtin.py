@@ -1,0 +1,35 @@
+"""`builtin:NAME`: weights that ship inside the package, used where they lie."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Final
+
+from mullama.errors import NotFound
+from mullama.names import BuiltinRef, near
+from mullama.sources.base import Cancelled
+from mullama.weights.located import Located, LocatedFile
+
+_FOLDER: Final = "builtin_models"
+
+
+class Builtin:
+    def locate(self, ref: BuiltinRef, cancelled: Cancelled) -> Located:
+        models = builtin_models()
+        path = models.get(ref.name)
+        if path is None:
+            names = sorted(models)
+            raise NotFound(
+                f"there is no built-in model {ref.name!r}", name=ref.name, near=near(ref.name, names),
+                hint=f"there is {' and '.join(names)}",
+            )  # fmt: skip
+        file = LocatedFile(name=path.name, path=str(path), size=path.stat().st_size)
+        return Located(source=str(ref), resolved=str(ref), files=(file,), license="apache-2.0")
+
+
+def builtin_models() -> dict[str, Path]:
+    """Name to file of every model in the package."""
+    folder = resources.files("mullama.sources") / _FOLDER
+    found = (Path(str(entry)) for entry in folder.iterdir() if entry.name.endswith(".gguf"))
+    return {path.stem: path for path in sorted(found)}

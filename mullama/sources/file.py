@@ -1,0 +1,69 @@
+"""A path: a GGUF file, any part of a split set, or a folder that holds one model. Used where it lies, never copied."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from mullama.errors import Denied, Invalid, NotFound, Unavailable
+from mullama.names import PathRef, near
+from mullama.sources.base import Cancelled
+from mullama.weights.choose import Choice, choose, role
+from mullama.weights.located import Located, LocatedFile
+from mullama.weights.split import split_name
+
+
+class PathSource:
+    def locate(self, ref: PathRef, cancelled: Cancelled) -> Located:
+        path = Path(ref.path).expanduser()
+        paths = _in_folder(path) if path.is_dir() else _parts(path)
+        files = tuple(LocatedFile(name=part.name, path=str(part), size=_size(part)) for part in paths)
+        return Located(source=str(ref), resolved=str(path), files=files)
+
+
+def _parts(path: Path) -> tuple[Path, ...]:
+    parts = tuple(path.with_name(name) for name in split_name(path.name))
+    for part in parts:
+        if not part.exists():
+            raise _missing(part, len(parts))
+    return parts
+
+
+def _missing(path: Path, parts: int) -> NotFound:
+    if parts > 1:
+        return NotFound(f"{path} is missing", hint=f"it is one of the {parts} parts of the model", name=str(path))
+    try:
+        names = [entry.name for entry in os.scandir(path.parent) if role(entry.name) == "weights"]
+    except OSError:
+        return NotFound(f"{path} does not exist", hint=f"nor can {path.parent} be read", name=str(path))
+    return NotFound(f"{path} does not exist", name=str(path), near=near(path.name, names))
+
+
+def _in_folder(folder: Path) -> tuple[Path, ...]:
+    """The one model of a folder."""
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+    except OSError as error:
+        raise Denied(f"{folder}: {error.strerror}") from error
+    choice: Choice = choose(names, repo=str(folder))
+    others = [name for name in names if role(name) == "weights" and name not in choice.files]
+    if others:
+        raise Invalid(
+            f"{folder} holds {len(others) + len(choice.files)} GGUF files",
+            hint=f"name one, for example {choice.files[0]}",
+        )
+    return tuple(folder / name for name in choice.files)
+
+
+def _size(path: Path) -> int:
+    """The size of a regular file; a pipe or a device is refused before anything opens it."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise Unavailable(f"{path}: {error.strerror}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise Invalid(f"{path} is not a regular file")
+    if not os.access(path, os.R_OK):
+        raise Denied(f"{path} may not be read", hint="check who owns it")
+    return found.st_size

@@ -1,0 +1,312 @@
+"""All sources together: where the files behind a text are, and having them here, whole and checked.
+
+What is on this machine already is used before anything is asked: a lock entry names the files by digest, the index
+knows what a text stood for when it was fetched, other tools' stores may hold it. Only `refresh` asks again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Final
+
+from mullama.errors import BadWeights, NotFound, TransferFailed, Unavailable
+from mullama.names import AliasRef, BuiltinRef, PathRef, SourceRef, parse_source
+from mullama.sources import table
+from mullama.sources.aliases import Alias, Expanded, aliases, expand
+from mullama.sources.base import Cancelled, Elsewhere, Known, Progress, Report
+from mullama.sources.reading import look_into, open_regular, read_text
+from mullama.sources.settings import Settings
+from mullama.sources.table import Wanted
+from mullama.weights.facts import WeightFacts
+from mullama.weights.layers import TEXTS, read_defaults
+from mullama.weights.located import Located, LocatedFile
+from mullama.weights.stored import LockEntry, PinnedFile, StoredWeights, set_digest
+
+_READ: Final = 4 * 1024**2
+_HERE: Final = (PathRef, BuiltinRef)
+_FIRST_SEEN: Final = "came without a digest; what was received is now held to: pin it with `digest: {}`"
+
+
+def find_stored(
+    source_text: str, index: Known, foreign: Elsewhere, lock_entry: LockEntry | None = None
+) -> StoredWeights | None:
+    """The weights behind a source text if all their files are on this machine; no network, nothing is hashed.
+
+    Raises `BadWeights` for files that are here and must not be loaded, `Invalid` for a text that is no source.
+    """
+    library = Library(index, foreign)
+    found = library.here(source_text, lock_entry)
+    return library.stored(found, source_text) if found else None
+
+
+class Library:
+    """Sources with a store behind them. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        index: Known,
+        foreign: Elsewhere,
+        settings: Settings | None = None,
+        names: Mapping[str, Alias] | None = None,
+    ) -> None:
+        self._index, self._foreign = index, foreign
+        self._settings = settings or Settings()
+        self._names = names
+
+    def locate(
+        self,
+        source_text: str,
+        lock_entry: LockEntry | None = None,
+        offline: bool = False,
+        *,
+        wanted: Wanted = "weights",
+        refresh: bool = False,
+        cancelled: Cancelled = lambda: False,
+    ) -> Located:
+        """Where the files are: pinned by the lock entry, else as fetched before, else as the source says now.
+
+        refresh asks the source although the answer is known; if it cannot be reached, what is stored serves,
+        with a warning. Offline raises `Unavailable` for what is not here.
+        """
+        expanded = self._expand(source_text)
+        here = self.here(source_text, lock_entry, wanted=wanted)
+        if here is not None and not refresh:
+            return here
+        if isinstance(expanded.ref, _HERE):
+            return table.locate(expanded.ref, self._settings, cancelled, (), "weights")  # says what is missing
+        if offline:
+            raise Unavailable(
+                f"{source_text} is not on this machine, and --offline asks no network",
+                hint="`mullama list` shows what can be served",
+            )
+        if lock_entry is not None and not refresh:
+            return self._locked(source_text, lock_entry, cancelled)
+        try:
+            return self._ask(source_text, expanded, wanted, cancelled)
+        except Unavailable as error:
+            if here is None:
+                raise
+            warning = f"{source_text} could not be asked ({error.message}); what is stored is used"
+            return replace(here, warnings=(*here.warnings, warning))
+
+    def here(
+        self, source_text: str, lock_entry: LockEntry | None = None, *, wanted: Wanted = "weights"
+    ) -> Located | None:
+        """The files, if every one of them is on this machine."""
+        expanded = self._expand(source_text)
+        if isinstance(expanded.ref, _HERE):
+            found = self._at_path(source_text, expanded.ref)
+            return replace(found, expected=lock_entry.digest) if found and lock_entry else found
+        if lock_entry is not None:
+            return self._all_here(source_text, lock_entry.resolved, lock_entry.revision, lock_entry.files)
+        known = self._index.fetched(_key(expanded, wanted))
+        if known is not None:
+            fetched = self._all_here(source_text, known.resolved, known.revision, known.files)
+            if fetched is not None:
+                return fetched
+        if wanted != "weights" or expanded.projector is not None:
+            return None  # other tools' stores are asked for single models only
+        elsewhere = self._foreign.by_ref(expanded.ref, expanded.quants)
+        return replace(elsewhere, source=source_text) if elsewhere else None
+
+    def ensure(
+        self, located: Located, report: Report, cancelled: Cancelled, *, wanted: Wanted = "weights"
+    ) -> StoredWeights:
+        """Have every file here: fetched and verified, or in place and hashed once; then read the headers.
+
+        Raises `TransferFailed`, `Denied`, `NotFound`, `Refused` (no room), `BadWeights`.
+        """
+        with self._index.blobs.using():
+            present = self._present(located.files, report, cancelled)
+            complete = replace(located, files=present)
+            stored = self.stored(complete, located.source, wanted=wanted)
+            if located.expected and stored.digest != located.expected:
+                raise TransferFailed(
+                    f"{located.source} moved from {located.expected} to {stored.digest}",
+                    hint="the digest is pinned: change it in the manifest if the new file is right",
+                )
+            expanded = self._expand(located.source)
+            if not isinstance(expanded.ref, _HERE):
+                self._index.remember(replace(stored, source=_key(expanded, wanted)), time.time())
+        first_seen = tuple(
+            f"{file.name} {_FIRST_SEEN.format(after.digest)}"
+            for file, after in zip(located.files, present, strict=True)
+            if file.url and file.digest is None
+        )
+        return replace(stored, warnings=(*stored.warnings, *first_seen))
+
+    def stored(self, located: Located, source_text: str, *, wanted: Wanted = "weights") -> StoredWeights:
+        """What lies at the paths of `located`, described by its headers; checks that it is what was wanted."""
+        weights = tuple(file for file in located.files if file.role == "weights")
+        paths = tuple(file.path or "" for file in weights)
+        facts = self._facts(paths)
+        if facts.role != ("model" if wanted == "weights" else wanted):
+            raise BadWeights(f"{source_text} is a {facts.role}, {wanted} are wanted here")
+        texts = [(file.role, read_text(file.path or "")) for file in located.files if file.role in TEXTS and file.path]
+        defaults = read_defaults(texts, source_text)
+        digests = [file.digest or self._index.digest(path) or "" for file, path in zip(weights, paths, strict=True)]
+        blobs = self._index.blobs
+        return StoredWeights(
+            files=paths,
+            digest=set_digest(digests),
+            size=sum(file.size or 0 for file in weights),
+            facts=facts,
+            source=source_text,
+            resolved=located.resolved,
+            revision=located.revision,
+            license=located.license or facts.license or (defaults.license[0] if defaults.license else ""),
+            pinned=tuple(_pin(file) for file in located.files if file.digest),
+            projector=next((file.path for file in located.files if file.role == "projector"), None),
+            adapters=tuple(file.path for file in located.files if file.role == "adapter" and file.path),
+            defaults=defaults,
+            in_place=any(not d or blobs.path(d) != path for d, path in zip(digests, paths, strict=True)),
+            warnings=located.warnings,
+        )
+
+    def _expand(self, source_text: str) -> Expanded:
+        ref = parse_source(source_text)
+        if not isinstance(ref, AliasRef):
+            return Expanded(ref=ref)
+        return expand(ref, aliases() if self._names is None else self._names)
+
+    def _ask(self, source_text: str, expanded: Expanded, wanted: Wanted, cancelled: Cancelled) -> Located:
+        found = table.locate(expanded.ref, self._settings, cancelled, expanded.quants, wanted)
+        files = found.files
+        if expanded.projector is not None and wanted == "weights":
+            beside = table.locate(expanded.projector, self._settings, cancelled, (), "projector")
+            files = (*files, *(replace(file, role="projector") for file in beside.files))
+        return replace(found, source=source_text, files=files)
+
+    def _locked(self, source_text: str, entry: LockEntry, cancelled: Cancelled) -> Located:
+        """The files that a lock entry names; where they are fetched from follows from its revision."""
+        addresses = table.addresses(parse_source(entry.resolved), entry, self._settings, cancelled)
+        files = tuple(
+            replace(address, name=file.name, size=file.size, digest=file.digest, role=file.role, pinned=True)
+            for file, address in zip(entry.files, addresses, strict=True)
+        )
+        return Located(source=source_text, resolved=entry.resolved, revision=entry.revision, files=files)
+
+    def _at_path(self, source_text: str, ref: SourceRef) -> Located | None:
+        try:
+            found = table.locate(ref, self._settings, lambda: False, (), "weights")
+        except NotFound:
+            return None
+        files = tuple(replace(file, digest=self._index.digest(file.path or "")) for file in found.files)
+        return replace(found, source=source_text, files=files)
+
+    def _all_here(
+        self, source_text: str, resolved: str, revision: str | None, files: tuple[PinnedFile, ...]
+    ) -> Located | None:
+        found = []
+        for file in files:
+            path = self._path_of(file.digest, file.size)
+            if path is None:
+                return None
+            found.append(LocatedFile(name=file.name, role=file.role, size=file.size, digest=file.digest, path=path))
+        return Located(source=source_text, resolved=resolved, revision=revision, files=tuple(found)) if found else None
+
+    def _path_of(self, digest: str, size: int | None) -> str | None:
+        """A file with this digest: ours, one that was hashed before, or one that another tool names so."""
+        if self._index.blobs.has(digest):
+            return self._index.blobs.path(digest)
+        hashed = self._index.paths_of(digest)
+        return hashed[0] if hashed else self._foreign.by_digest(digest, size)
+
+    def _present(self, files: tuple[LocatedFile, ...], report: Report, cancelled: Cancelled) -> tuple[LocatedFile, ...]:
+        """Every file with its path and digest; several at a time."""
+        if len(files) == 1:
+            return (self._have(files[0], report, cancelled),)
+        failed = False
+
+        def stop() -> bool:
+            return failed or cancelled()
+
+        with ThreadPoolExecutor(max(1, self._settings.parallel), thread_name_prefix="fetch") as pool:
+            work = [pool.submit(self._have, file, report, stop) for file in files]
+            try:
+                return tuple(job.result() for job in work)
+            except BaseException:
+                failed = True  # the others end at their next look
+                raise
+
+    def _have(self, file: LocatedFile, report: Report, cancelled: Cancelled) -> LocatedFile:
+        if file.path is not None:
+            return self._in_place(file, file.path, report, cancelled)
+        path = self._path_of(file.digest, file.size) if file.digest else None
+        if path is not None and file.digest:
+            size = os.path.getsize(path)
+            report(Progress(file=file.name, phase="found", completed=size, total=size, digest=file.digest))
+            return replace(file, path=path, size=size)
+        digest = self._fetch(file, report, cancelled)
+        path = self._index.blobs.path(digest)
+        return replace(file, path=path, digest=digest, size=os.path.getsize(path))
+
+    def _fetch(self, file: LocatedFile, report: Report, cancelled: Cancelled) -> str:
+        from mullama.sources.transfer import fetch
+        from mullama.sources.web import Web
+
+        settings = self._settings
+        with Web(waits=settings.waits, public_only=settings.public_only, cancelled=cancelled) as web:
+            return fetch(file, self._index.blobs, web, report, settings.patience)
+
+    def _in_place(self, file: LocatedFile, path: str, report: Report, cancelled: Cancelled) -> LocatedFile:
+        """A file that is somebody else's: there, and hashed once."""
+        digest = file.digest or self._index.digest(path)
+        if digest is None:
+            digest = _hashed(path, file.name, report, cancelled)
+            self._index.remember_digest(path, digest)
+        size = _regular_size(path)
+        if file.size is not None and size != file.size:
+            raise TransferFailed(f"{path} has {size} bytes, {file.size} when it was found", hint="try again")
+        report(Progress(file=file.name, phase="found", completed=size, total=size, digest=digest))
+        return replace(file, digest=digest, size=size)
+
+    def _facts(self, paths: tuple[str, ...]) -> WeightFacts:
+        known = self._index.facts(paths)
+        if known is None:
+            known = replace(look_into(paths), metadata={}, tensors=())
+            self._index.remember_facts(paths, known)
+        return known
+
+
+def _key(expanded: Expanded, wanted: Wanted) -> str:
+    """What the index knows a source by, however it was spelled."""
+    wishes = f" as {' or '.join(expanded.quants)}" if expanded.quants else ""
+    beside = f" with {expanded.projector}" if expanded.projector else ""
+    return f"{expanded.ref}{wishes}{beside}" + ("" if wanted == "weights" else f" ({wanted})")
+
+
+def _pin(file: LocatedFile) -> PinnedFile:
+    return PinnedFile(name=file.name, size=file.size or 0, digest=file.digest or "", role=file.role)
+
+
+def _regular_size(path: str) -> int:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise Unavailable(f"{path}: {error.strerror}", hint="has another tool removed it?") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise BadWeights(f"{path} is not a regular file")
+    return found.st_size
+
+
+def _hashed(path: str, name: str, report: Report, cancelled: Cancelled) -> str:
+    """Read a whole file once for its digest."""
+    descriptor, size = open_regular(path)
+    digest, done, told = hashlib.sha256(), 0, 0.0
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        while piece := file.read(_READ):
+            if cancelled():
+                raise TransferFailed(f"reading {path} was cancelled")
+            digest.update(piece)
+            done += len(piece)
+            if time.monotonic() - told > 0.1:
+                told = time.monotonic()
+                report(Progress(file=name, phase="verifying", completed=done, total=size))
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,103 @@
+"""`ollama:[host/][namespace/]model[:tag]`: a model of a registry that speaks Ollama's protocol.
+
+One manifest lists blobs by digest; template, system text, parameters, messages and licence are blobs too and
+become the model's defaults. Public models are read with an anonymous token, asked for only at the registry itself.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Final
+from urllib.parse import urlencode, urlsplit
+
+from mullama.errors import Denied, NotFound, TransferFailed, Unavailable
+from mullama.names import Digest, RegistryRef
+from mullama.sources.asking import ask
+from mullama.sources.base import Cancelled
+from mullama.sources.web import Answer, Interrupted, Web
+from mullama.weights.layers import MEDIA, Layer, read_manifest
+from mullama.weights.located import Credential, Located, LocatedFile
+
+_CHALLENGE: Final = re.compile(r'(\w+)="([^"]*)"')
+_LOCAL: Final = re.compile(r"(localhost|127\.\d+\.\d+\.\d+)(:\d+)?")
+
+
+class Ollama:
+    def __init__(self, web: Web) -> None:
+        self._web = web
+
+    def locate(self, ref: RegistryRef, cancelled: Cancelled) -> Located:
+        base = f"{_scheme(ref.host)}://{ref.host}/v2/{ref.namespace}/{ref.model}"
+        try:
+            raw, credential = self._manifest(ref, f"{base}/manifests/{ref.tag}")
+        except Interrupted as error:
+            raise Unavailable(f"{ref}: {error}", hint="is there a network? --offline uses what is stored") from error
+        listing = read_manifest(raw, str(ref))
+        files = tuple(_file(layer, base, credential) for layer in listing.layers)
+        return Located(source=str(ref), resolved=str(ref), files=files, revision=listing.digest)
+
+    def pinned_files(self, ref: RegistryRef, digests: list[str]) -> tuple[LocatedFile, ...]:
+        """Where blobs with known digests are. The manifest is asked for only because it tells who may read."""
+        base = f"{_scheme(ref.host)}://{ref.host}/v2/{ref.namespace}/{ref.model}"
+        try:
+            _, credential = self._manifest(ref, f"{base}/manifests/{ref.tag}")
+        except (Interrupted, NotFound):
+            credential = Credential()  # the tag may be gone while its blobs remain
+        return tuple(
+            LocatedFile(name=digest, url=f"{base}/blobs/{Digest.parse(digest)}", credential=credential)
+            for digest in digests
+        )
+
+    def _manifest(self, ref: RegistryRef, url: str) -> tuple[bytes, Credential]:
+        credential = Credential(looked="nowhere: registries are read anonymously")
+        answer, raw = ask(self._web, url, {"Accept": MEDIA}, credential)
+        if answer.status == 401:
+            credential = Credential({"Authorization": f"Bearer {self._token(ref, answer)}"}, credential.looked)
+            answer, raw = ask(self._web, url, {"Accept": MEDIA}, credential)
+        if answer.status != 200:
+            raise _refusal(ref, answer)
+        return raw, credential
+
+    def _token(self, ref: RegistryRef, answer: Answer) -> str:
+        """An anonymous token from the realm that the registry names, which must be the registry."""
+        challenge = dict(_CHALLENGE.findall(answer.headers.get("www-authenticate", "")))
+        realm = urlsplit(challenge.get("realm", ""))
+        if (realm.scheme, realm.netloc) != (_scheme(ref.host), ref.host):
+            raise Denied(
+                f"{ref.host} sends for a token to {realm.netloc or 'nowhere'}",
+                hint="a token is only asked for at the registry itself",
+            )
+        query = urlencode({key: challenge[key] for key in ("service", "scope") if key in challenge})
+        reply, raw = ask(self._web, f"{realm.scheme}://{realm.netloc}{realm.path}?{query}", {}, limit=64 * 1024)
+        try:
+            token = json.loads(raw)["token"] if reply.status == 200 else None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            token = None
+        if not isinstance(token, str) or not re.fullmatch(r"[\x21-\x7e]{1,8192}", token):
+            raise Denied(f"{ref.host} gave no token for {ref} ({reply.status})", hint="is the model private?")
+        return token
+
+
+def _file(layer: Layer, base: str, credential: Credential) -> LocatedFile:
+    return LocatedFile(
+        name=f"{layer.role} {layer.digest[:19]}", role=layer.role, size=layer.size, digest=layer.digest,
+        url=f"{base}/blobs/{layer.digest}", credential=credential,
+    )  # fmt: skip
+
+
+def _refusal(ref: RegistryRef, answer: Answer) -> Denied | NotFound | Unavailable | TransferFailed:
+    if answer.status == 404:
+        return NotFound(f"{ref.host} has no model {ref.namespace}/{ref.model}:{ref.tag}", name=ref.model)
+    if answer.status in (401, 403):
+        return Denied(f"{ref.host} answered {answer.status} for {ref}", hint="private models cannot be pulled")
+    if answer.status == 429 or answer.status >= 500:
+        return Unavailable(
+            f"{ref.host} answered {answer.status} for {ref}", hint="try again later", retry_after=answer.retry_after
+        )
+    return TransferFailed(f"{ref.host} answered {answer.status} for {ref}")
+
+
+def _scheme(host: str) -> str:
+    """A registry on this machine is spoken to in the open, any other encrypted."""
+    return "http" if _LOCAL.fullmatch(host) else "https"
