@@ -8,10 +8,10 @@ from typing import Any
 
 import llama_cpp.llama_cpp as c
 import numpy as np
-from numpy.typing import NDArray
 
 from mullama.engines.llamacpp.binding.context import Floats, Ids
 from mullama.engines.llamacpp.binding.model import NativeModel
+from mullama.errors import EngineFailed
 
 _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 
@@ -24,7 +24,7 @@ class Candidates:
         self._ids, self._logits = self._rows["id"], self._rows["logit"]
         self._all = np.arange(vocabulary, dtype=np.int32)
         self._array = c.llama_token_data_array()
-        self._array.data = ctypes.cast(self._rows.ctypes.data, c.llama_token_data_p)
+        self._first = ctypes.cast(self._rows.ctypes.data, c.llama_token_data_p)
         self._reference = ctypes.byref(self._array)
 
     def fill(self, ids: Ids | None, logits: Floats) -> Any:
@@ -32,6 +32,7 @@ class Candidates:
         count = len(logits)
         self._ids[:count] = self._all if ids is None else ids
         self._logits[:count] = logits
+        self._array.data = self._first  # a sampler may have moved it on
         self._array.size = count
         self._array.selected = -1
         self._array.sorted = False
@@ -39,11 +40,9 @@ class Candidates:
 
     def chosen(self) -> int:
         """The token that the last chain selected."""
-        return int(self._ids[self._array.selected])
-
-    def left(self) -> NDArray[Any]:
-        """What the last chain left, as records of id, logit and p: for tests."""
-        return self._rows[: self._array.size].copy()
+        if self._array.selected < 0:
+            raise EngineFailed("the samplers left no token to choose")
+        return int(self._array.data[self._array.selected].id)
 
 
 class SamplerChain:

@@ -1,0 +1,122 @@
+"""Which tokens go into the next decode, as values."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mullama.engines.llamacpp.batcher import LONGEST_STALL, SMALLEST_SLICE, Pace, Slice, Waiting, plan
+
+
+def running(key: int, tokens: int = 1, rows: int = 1) -> Waiting:
+    return Waiting(key=key, tokens=tokens, running=True, rows=rows)
+
+
+def prompt(key: int, tokens: int, *, each: bool = False) -> Waiting:
+    return Waiting(key=key, tokens=tokens, running=False, each=each)
+
+
+def part(key: int, count: int, rows: int, *, last: bool) -> Slice:
+    return Slice(key=key, count=count, rows=rows, last=last)
+
+
+@pytest.mark.parametrize(
+    ("requests", "room", "rows", "prompt_room", "expected"),
+    [
+        pytest.param([], 8, 8, 8, [], id="nothing to do"),
+        pytest.param([running(1), running(2)], 8, 8, 8, [part(1, 1, 1, last=True), part(2, 1, 1, last=True)],
+                     id="turns"),
+        pytest.param([prompt(1, 5)], 8, 8, 8, [part(1, 5, 1, last=True)], id="a prompt that fits"),
+        pytest.param([prompt(1, 50)], 8, 8, 8, [part(1, 8, 0, last=False)], id="a prompt that does not"),
+        pytest.param([prompt(1, 50), running(2)], 8, 8, 4, [part(2, 1, 1, last=True), part(1, 4, 0, last=False)],
+                     id="a running request before an older prompt, the prompt in a slice"),
+        pytest.param([prompt(1, 50), prompt(2, 30), prompt(3, 2)], 16, 8, 16,
+                     [part(1, 8, 0, last=False), part(2, 6, 0, last=False), part(3, 2, 1, last=True)],
+                     id="half for the oldest, the other half for the shortest first"),
+        pytest.param([prompt(1, 50), prompt(2, 3)], 16, 8, 16, [part(1, 13, 0, last=False), part(2, 3, 1, last=True)],
+                     id="what the others leave goes to the oldest"),
+        pytest.param([running(1, tokens=6)], 8, 8, 8, [part(1, 6, 1, last=True)], id="forced tokens at once"),
+        pytest.param([running(1, tokens=5, rows=5)], 8, 8, 8, [part(1, 5, 5, last=True)], id="guesses"),
+        pytest.param([prompt(1, 20, each=True)], 16, 4, 16, [part(1, 4, 4, last=False)], id="logprobs of a prompt"),
+        pytest.param([prompt(1, 4), prompt(2, 4)], 16, 1, 16, [part(1, 4, 1, last=True), part(2, 3, 0, last=False)],
+                     id="no row left for a second end"),
+        pytest.param([running(1, tokens=40)], 8, 8, 8, [part(1, 8, 0, last=False)], id="more forced than fit"),
+    ],
+)  # fmt: skip
+def test_the_plan(requests: list[Waiting], room: int, rows: int, prompt_room: int, expected: list[Slice]) -> None:
+    assert list(plan(requests, room=room, rows=rows, prompt_room=prompt_room)) == expected
+
+
+waiting = st.builds(
+    Waiting,
+    key=st.integers(0, 10**6),
+    tokens=st.integers(0, 300),
+    running=st.booleans(),
+    rows=st.integers(1, 4),
+    each=st.booleans(),
+).filter(lambda r: r.rows <= r.tokens or r.tokens == 0)
+requests_of = st.lists(waiting, max_size=12, unique_by=lambda r: r.key)
+
+
+@given(requests_of, st.integers(1, 256), st.integers(1, 40), st.integers(0, 256))
+def test_a_plan_keeps_to_its_bounds(requests: list[Waiting], room: int, rows: int, prompt_room: int) -> None:
+    slices = plan(requests, room=room, rows=rows, prompt_room=prompt_room)
+    by_key = {r.key: r for r in requests}
+    assert sum(s.count for s in slices) <= room
+    assert sum(s.rows for s in slices) <= rows
+    assert sum(s.count for s in slices if not by_key[s.key].running) <= prompt_room
+    assert len({s.key for s in slices}) == len(slices)
+    for chosen in slices:
+        request = by_key[chosen.key]
+        assert 0 < chosen.count <= request.tokens
+        assert chosen.last == (chosen.count == request.tokens)
+        if request.each:
+            assert chosen.rows == chosen.count
+        else:
+            assert chosen.rows == (request.rows if chosen.last else 0)
+
+
+@given(requests_of, st.integers(8, 64))
+def test_repeating_the_plan_serves_everybody(requests: list[Waiting], room: int) -> None:
+    """Whoever waits is done after as many steps as there are tokens, even beside many others."""
+    left = {r.key: r for r in requests if r.tokens}
+    steps = 0
+    while left:
+        slices = plan(left.values(), room=room, rows=8, prompt_room=room)
+        assert slices
+        for chosen in slices:
+            old = left.pop(chosen.key)
+            if not chosen.last:
+                left[chosen.key] = Waiting(
+                    key=old.key, tokens=old.tokens - chosen.count, running=old.running, rows=old.rows, each=old.each
+                )
+        left = {r.key: left[r.key] for r in requests if r.key in left}
+        steps += 1
+        assert steps <= sum(r.tokens for r in requests)
+
+
+def test_prompts_have_all_the_room_while_nothing_runs() -> None:
+    assert Pace().prompt_room(running=False, room=512) == 512
+
+
+def test_a_slice_beside_running_requests_takes_no_longer_than_a_stall_may() -> None:
+    pace = Pace()
+    for _ in range(20):
+        pace.observe(running=4, prompt=0, seconds=0.05)
+        pace.observe(running=0, prompt=512, seconds=0.512)
+    tokens = pace.prompt_room(running=True, room=512)
+    assert SMALLEST_SLICE <= tokens <= LONGEST_STALL / 0.001
+
+
+def test_a_slow_machine_still_gets_a_useful_slice_and_a_fast_one_the_whole_batch() -> None:
+    slow, fast = Pace(), Pace()
+    for _ in range(20):
+        slow.observe(running=0, prompt=64, seconds=6.4)
+        fast.observe(running=0, prompt=512, seconds=0.01)
+    assert slow.prompt_room(running=True, room=512) == SMALLEST_SLICE
+    assert fast.prompt_room(running=True, room=512) == 512
+
+
+def test_a_slice_never_exceeds_the_room() -> None:
+    assert Pace().prompt_room(running=True, room=16) == 16
