@@ -140,8 +140,8 @@ class ResponseStream:
             summary.append({"type": "summary_text", "text": text})
         elif text:
             content.append({"type": "reasoning_text", "text": text})
-        hidden: dict[str, JSONValue] = {"encrypted_content": opaque(text)} if self._hidden else {}
-        return {"summary": summary, "content": content, **hidden}
+        item: dict[str, JSONValue] = {"summary": summary, "content": content}
+        return {**item, "encrypted_content": opaque(text) if text else None} if self._hidden else item
 
     def _close(self, cut: bool = False) -> Iterator[Frame]:
         """End the open item; `cut` when the answer ended in the middle of it."""
