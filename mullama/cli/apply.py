@@ -24,7 +24,7 @@ from mullama.cli.follow import Following
 from mullama.cli.launch import start, stop
 from mullama.cli.locate import Server, find, is_remote, load_manifest, origin, records_of, user
 from mullama.cli.planning import plan_for
-from mullama.errors import MullamaError, Refused
+from mullama.errors import MullamaError, Refused, Unsupported
 from mullama.plan import report
 from mullama.plan.steps import Plan
 
@@ -42,6 +42,7 @@ def apply_options(parser: Parser) -> None:
     parser.add_argument(
         "--allow-empty", action="store_true", help="accept a manifest without models, which removes all"
     )
+    parser.add_argument("--target", action="append", metavar="NAME", help="not possible yet, and refused")
     parser.add_argument("--offline", action="store_true", help="use only files that are here already")
     parser.add_argument("--locked", action="store_true", help="refuse to resolve what the lock file does not hold")
     parser.add_argument(
@@ -59,6 +60,10 @@ class Wish:
 
 
 def apply(call: Call) -> int:
+    if call.options.target:
+        raise Unsupported(
+            "--target: applying only some models is not possible yet", hint="a profile can leave some out"
+        )
     loaded = load_manifest(call)
     if not loaded.manifest.models and not call.options.allow_empty:
         raise Refused(
@@ -80,11 +85,16 @@ def apply(call: Call) -> int:
 
 @contextlib.contextmanager
 def _lock(call: Call, loaded: LoadedManifest) -> Iterator[None]:
-    """One apply at a time on this machine; a server elsewhere has a lock of its own."""
+    """One apply at a time for each server of this machine; a server elsewhere has a lock of its own.
+
+    A running server is known by the manifest's path, also when its first address is about to change.
+    """
     if is_remote(call):
         yield
         return
-    with records_of(call, loaded).lock("apply", name="apply.lock"):
+    server = find(call, lambda: loaded)
+    records = server.records if server is not None and server.records else records_of(call, loaded)
+    with records.lock("apply", name="apply.lock"):
         yield
 
 
