@@ -6,21 +6,21 @@ knows what a text stood for when it was fetched, other tools' stores may hold it
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
-from mullama.errors import BadWeights, NotFound, TransferFailed, Unavailable
+from mullama.errors import BadWeights, MullamaError, NotFound, TransferFailed, Unavailable
 from mullama.names import AliasRef, BuiltinRef, PathRef, SourceRef, parse_source
 from mullama.sources import table
 from mullama.sources.aliases import Alias, Expanded, aliases, expand
 from mullama.sources.base import Cancelled, Elsewhere, Known, Progress, Report
-from mullama.sources.reading import look_into, open_regular, read_text
+from mullama.sources.reading import hashed, look_into, read_text
 from mullama.sources.settings import Settings
 from mullama.sources.table import Wanted
 from mullama.weights.facts import WeightFacts
@@ -28,7 +28,7 @@ from mullama.weights.layers import TEXTS, read_defaults
 from mullama.weights.located import Located, LocatedFile
 from mullama.weights.stored import LockEntry, PinnedFile, StoredWeights, set_digest
 
-_READ: Final = 4 * 1024**2
+_SMALL: Final = 64 * 1024**2
 _HERE: Final = (PathRef, BuiltinRef)
 _FIRST_SEEN: Final = "came without a digest; what was received is now held to: pin it with `digest: {}`"
 
@@ -197,8 +197,17 @@ class Library:
             found = table.locate(ref, self._settings, lambda: False, (), "weights")
         except NotFound:
             return None
-        files = tuple(replace(file, digest=self._index.digest(file.path or "")) for file in found.files)
+        files = tuple(replace(file, digest=self._digest_at(file.path or "", file.size or 0)) for file in found.files)
         return replace(found, source=source_text, files=files)
+
+    def _digest_at(self, path: str, size: int) -> str | None:
+        """What is known of a file in place; a small one is read at once, a large one only by `ensure`."""
+        known = self._index.digest(path)
+        if known is None and size <= _SMALL:
+            known = hashed(path, path, lambda progress: None, lambda: False)
+            with suppress(MullamaError):  # a store that cannot be written to must not stop a look at a file
+                self._index.remember_digest(path, known)
+        return known
 
     def _all_here(
         self, source_text: str, resolved: str, revision: str | None, files: tuple[PinnedFile, ...]
@@ -259,7 +268,7 @@ class Library:
         """A file that is somebody else's: there, and hashed once."""
         digest = file.digest or self._index.digest(path)
         if digest is None:
-            digest = _hashed(path, file.name, report, cancelled)
+            digest = hashed(path, file.name, report, cancelled)
             self._index.remember_digest(path, digest)
         size = _regular_size(path)
         if file.size is not None and size != file.size:
@@ -271,7 +280,8 @@ class Library:
         known = self._index.facts(paths)
         if known is None:
             known = replace(look_into(paths), metadata={}, tensors=())
-            self._index.remember_facts(paths, known)
+            with suppress(MullamaError):  # as above: remembering only saves time
+                self._index.remember_facts(paths, known)
         return known
 
 
@@ -294,19 +304,3 @@ def _regular_size(path: str) -> int:
     if not stat.S_ISREG(found.st_mode):
         raise BadWeights(f"{path} is not a regular file")
     return found.st_size
-
-
-def _hashed(path: str, name: str, report: Report, cancelled: Cancelled) -> str:
-    """Read a whole file once for its digest."""
-    descriptor, size = open_regular(path)
-    digest, done, told = hashlib.sha256(), 0, 0.0
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        while piece := file.read(_READ):
-            if cancelled():
-                raise TransferFailed(f"reading {path} was cancelled")
-            digest.update(piece)
-            done += len(piece)
-            if time.monotonic() - told > 0.1:
-                told = time.monotonic()
-                report(Progress(file=name, phase="verifying", completed=done, total=size))
-    return f"sha256:{digest.hexdigest()}"

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import Final
 
-from mullama.errors import BadWeights, Unavailable
+from mullama.errors import BadWeights, TransferFailed, Unavailable
+from mullama.sources.base import Cancelled, Progress, Report
 from mullama.weights.facts import WeightFacts
 from mullama.weights.gguf import Read
 from mullama.weights.inspect import inspect
 from mullama.weights.layers import MAX_TEXT
+
+_READ: Final = 4 * 1024**2
 
 
 def look_into(paths: Sequence[str]) -> WeightFacts:
@@ -50,6 +56,22 @@ def read_text(path: str) -> bytes:
         if size > MAX_TEXT:
             raise BadWeights(f"{path} has {size} bytes, a text may have {MAX_TEXT}")
         return file.read(MAX_TEXT)
+
+
+def hashed(path: str, name: str, report: Report, cancelled: Cancelled) -> str:
+    """Read a whole file once for its digest."""
+    descriptor, size = open_regular(path)
+    digest, done, told = hashlib.sha256(), 0, 0.0
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        while piece := file.read(_READ):
+            if cancelled():
+                raise TransferFailed(f"reading {path} was cancelled")
+            digest.update(piece)
+            done += len(piece)
+            if time.monotonic() - told > 0.1:
+                told = time.monotonic()
+                report(Progress(file=name, phase="verifying", completed=done, total=size))
+    return f"sha256:{digest.hexdigest()}"
 
 
 def _reader(descriptor: int) -> Read:

@@ -10,13 +10,13 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from mullama.errors import Invalid
+from mullama.errors import Invalid, Unavailable
 from mullama.names import JSONValue
 from mullama.store.blobs import Blobs
 from mullama.store.disk import told
@@ -24,6 +24,7 @@ from mullama.weights import record
 from mullama.weights.facts import WeightFacts
 from mullama.weights.stored import PinnedFile, StoredWeights
 
+Got = TypeVar("Got")
 _FORMAT: Final = 1
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, digest TEXT NOT NULL);
@@ -139,26 +140,36 @@ class Index:
     def _all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         if self._connection is None and not self._path.exists():
             return []  # nothing was ever stored: looking must not create the folder
-        with self._lock, closing(self._open().execute(query, values)) as cursor:
-            return cursor.fetchall()
+        return self._run(query, values, lambda cursor: cursor.fetchall())
 
     def _change(self, query: str, *values: object) -> int:
-        with self._lock, told(self._path):
-            connection = self._open()
-            with connection, closing(connection.execute(query, values)) as cursor:
-                return cursor.rowcount
+        return self._run(query, values, lambda cursor: cursor.rowcount)
 
-    def _open(self) -> sqlite3.Connection:
+    def _run(self, query: str, values: Sequence[object], result: Callable[[sqlite3.Cursor], Got]) -> Got:
+        """One statement; a damaged index is set aside and the statement run on a new one."""
+        with self._lock, told(self._path):
+            try:
+                return self._once(query, values, result)
+            except sqlite3.OperationalError as error:
+                raise Unavailable(f"{self._path}: {error}", hint="it is a cache and may be deleted") from error
+            except sqlite3.DatabaseError:
+                self._set_aside()
+                return self._once(query, values, result)
+
+    def _once(self, query: str, values: Sequence[object], result: Callable[[sqlite3.Cursor], Got]) -> Got:
         if self._connection is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self._connection = _connect(self._path)
-            except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError):
-                    raise OSError(str(error)) from error
-                os.replace(self._path, self._path.with_suffix(".corrupt"))
-                self._connection = _connect(self._path)
-        return self._connection
+            self._connection = _connect(self._path)
+        with self._connection, closing(self._connection.execute(query, tuple(values))) as cursor:
+            return result(cursor)
+
+    def _set_aside(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        os.replace(self._path, self._path.with_suffix(".corrupt"))
+        for left in ("-journal", "-wal", "-shm"):
+            Path(f"{self._path}{left}").unlink(missing_ok=True)
 
 
 _COLUMNS: Final = "source, resolved, revision, files, architecture, quantization, fetched"
