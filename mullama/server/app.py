@@ -71,8 +71,10 @@ class App:
 
     def document(self) -> dict[str, object]:
         """The OpenAPI document of what is served now."""
-        enabled = self._service.access().manifest.server.dialects
-        return document(self.table.routes, enabled, self._version)
+        access = self._service.access()
+        dialects = access.manifest.server.dialects
+        served = [r for r in self.table.routes if r.dialect is None or r.dialect in dialects]
+        return document(served, bool(access.keys), self._version)
 
     def interrupt(self, error: MullamaError) -> None:
         """End every request in progress with this error, said in its own dialect."""

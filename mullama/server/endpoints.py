@@ -29,7 +29,7 @@ from mullama.server.body import Pool, Share, pieces, read_json
 from mullama.server.bounds import Bounds
 from mullama.server.exchange import Exchange, Voice
 from mullama.server.inflight import Inflight
-from mullama.server.routes import Route
+from mullama.server.routes import Route, Shape
 from mullama.server.streams import relay
 
 
@@ -61,7 +61,7 @@ class Endpoints:
             voice=Voice(error=dialect.error, id_header=dialect.id_header),
             dialect=name,
             when=endpoint.when,
-            endpoint=endpoint,
+            shape=_shape(endpoint),
         )
 
     async def _serve(self, endpoint: Endpoint, exchange: Exchange, params: Mapping[str, str], share: Share) -> None:
@@ -163,6 +163,16 @@ class Endpoints:
             exchange.extra["mullama-warning"] = "; ".join(warnings)
         if self.service.access().manifest.observability.logs.prompts:
             exchange.notes.prompt = raw.decode()
+
+
+def _shape(endpoint: Endpoint) -> Shape:
+    return Shape(
+        summary=endpoint.summary,
+        request=endpoint.request_schema,
+        response=endpoint.response_schema,
+        stream=getattr(endpoint.stream, "media", None),
+        raw=endpoint.raw,
+    )
 
 
 def _count(exchange: Exchange, result: Any) -> None:

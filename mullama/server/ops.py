@@ -17,6 +17,7 @@ from mullama.server.exchange import Exchange, Rejection
 from mullama.server.faults import OPERATOR
 from mullama.server.inflight import Inflight
 from mullama.server.routes import Class, Route
+from mullama.server.shapes import SHAPES
 from mullama.server.streams import follow, report
 
 Params = Mapping[str, str]
@@ -56,7 +57,14 @@ class Ops:
             ("POST", "/api/v1/shutdown", "admin", self._shutdown),
         )
         return [
-            Route(method=method, path=path, access=access, serve=serve, voice=OPERATOR)
+            Route(
+                method=method,
+                path=path,
+                access=access,
+                serve=serve,
+                voice=OPERATOR,
+                shape=SHAPES[method, path],
+            )
             for method, path, access, serve in table
         ]
 

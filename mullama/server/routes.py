@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from starlette.routing import compile_path
 
-from mullama.dialects.base import Endpoint
+from mullama.names import JSONValue
 from mullama.server.exchange import Exchange, Voice
 
 Class = Literal["public", "infer", "admin", "read"]
@@ -17,11 +17,26 @@ Serve = Callable[[Exchange, Mapping[str, str]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What a route takes and gives, as JSON schemas, for the API document.
+
+    stream: the media type of the answer when it comes in pieces; with `response` None it always does.
+    raw: the body is bytes.
+    """
+
+    summary: str = ""
+    request: JSONValue = None
+    response: JSONValue = None
+    stream: str | None = None
+    raw: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One method on one path. `dialect` is None for the operator's API, which is always there.
 
     access is the class that the guard checks. when: for a path that two dialects share, whether these
-    request headers mean this one. endpoint: what the API document is made of.
+    request headers mean this one. shape: what the API document is made of.
     """
 
     method: str
@@ -31,7 +46,7 @@ class Route:
     voice: Voice
     dialect: str | None = None
     when: Callable[[Mapping[str, str]], bool] | None = None
-    endpoint: Endpoint | None = None
+    shape: Shape = Shape()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,126 @@
+"""The API document is valid, says exactly what is served, and is believed by a client that reads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from tests.server.stage import CHAT, Runtime, Stage, key, manifest, staged
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with staged() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def document(stage: Stage) -> Any:
+    answer = stage.ask("GET", "/openapi.json")
+    assert answer.status == 200
+    return answer.json
+
+
+def operations(document: Any) -> list[tuple[str, str, Any]]:
+    return [(path, method, op) for path, item in document["paths"].items() for method, op in item.items()]
+
+
+def schemas(node: Any) -> Iterator[Any]:
+    if isinstance(node, dict):
+        for name, value in node.items():
+            if name == "schema":
+                yield value
+            else:
+                yield from schemas(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from schemas(value)
+
+
+def test_every_route_is_told_and_nothing_else(stage: Stage, document: Any) -> None:
+    told = {(path, method.upper()) for path, method, _ in operations(document)}
+    served = {(re.sub(r":\w+\}", "}", r.path), r.method) for r in stage.app.table.routes}
+    assert told == served
+
+
+def test_operations_have_a_name_of_their_own_and_a_summary(document: Any) -> None:
+    ids = [op["operationId"] for _, _, op in operations(document)]
+    assert len(ids) == len(set(ids))
+    assert all(op["summary"] and op["tags"] for _, _, op in operations(document))
+
+
+def test_every_schema_is_a_json_schema(document: Any) -> None:
+    found = list(schemas(document["paths"]))
+    assert len(found) > 100
+    for schema in found:
+        Draft202012Validator.check_schema(schema)
+
+
+def test_path_parameters_are_told(document: Any) -> None:
+    for path, _, op in operations(document):
+        assert [p["name"] for p in op.get("parameters", [])] == re.findall(r"\{(\w+)\}", path)
+
+
+def test_only_enabled_dialects_are_told() -> None:
+    with staged(Runtime(manifest=manifest(server={"dialects": ["anthropic"]}))) as stage:
+        paths = stage.ask("GET", "/openapi.json").json["paths"]
+    assert "/v1/messages" in paths
+    assert "/v1/chat/completions" not in paths
+    assert "/api/v1/status" in paths
+
+
+def test_keys_are_told_where_they_are_needed() -> None:
+    with staged(Runtime(keys=(key("k", "s", "infer"),))) as stage:
+        document = stage.ask("GET", "/openapi.json").json
+    assert set(document["components"]["securitySchemes"]) == {"bearer", "api_key"}
+    assert document["paths"]["/v1/chat/completions"]["post"]["security"]
+    assert "security" not in document["paths"]["/livez"]["get"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/v1/models", None),
+        ("GET", "/api/tags", None),
+        ("GET", "/api/version", None),
+        ("POST", "/v1/chat/completions", CHAT),
+        ("POST", "/v1/completions", {"model": "tiny", "prompt": "x"}),
+        ("POST", "/v1/embeddings", {"model": "tiny", "input": "x"}),
+        ("POST", "/v1/responses", {"model": "tiny", "input": "x"}),
+        ("POST", "/v1/messages", {**CHAT, "max_tokens": 5}),
+        ("POST", "/api/chat", {**CHAT, "stream": False}),
+        ("POST", "/api/generate", {"model": "tiny", "prompt": "x", "stream": False}),
+        ("POST", "/api/embed", {"model": "tiny", "input": "x"}),
+        ("POST", "/api/pull", {"model": "tiny", "stream": False}),
+        ("POST", "/tokenize", {"model": "tiny", "content": "x"}),
+        ("GET", "/livez", None),
+        ("GET", "/readyz", None),
+        ("GET", "/healthz", None),
+        ("GET", "/api/v1/status", None),
+        ("GET", "/api/v1/stack", None),
+        ("GET", "/api/v1/history", None),
+        ("POST", "/api/v1/plan", {"manifest": {}}),
+        ("POST", "/api/v1/reload", {}),
+        ("POST", "/api/v1/shutdown", {}),
+    ],
+)
+def test_an_answer_is_what_the_document_says(stage: Stage, document: Any, method: str, path: str, body: Any) -> None:
+    operation = document["paths"][path][method.lower()]
+    if body is not None:
+        asked = operation["requestBody"]["content"]["application/json"]["schema"]
+        Draft202012Validator(asked).validate(body)
+    answer = stage.ask(method, path, body)
+    assert 200 <= answer.status < 300
+    content = operation["responses"]["2XX"]["content"]
+    Draft202012Validator(content["application/json"]["schema"]).validate(answer.json)
+
+
+def test_a_stream_has_a_media_type_that_is_told(stage: Stage, document: Any) -> None:
+    for path, body in (("/api/chat", CHAT), ("/v1/chat/completions", CHAT), ("/v1/responses", {"model": "m", "input": "x"})):
+        told = document["paths"][path]["post"]["responses"]["2XX"]["content"]
+        answer = stage.ask("POST", path, {**body, "stream": True})
+        assert answer.headers["content-type"].partition(";")[0] in told
