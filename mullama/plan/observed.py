@@ -8,13 +8,15 @@ from typing import Literal
 
 from mullama.manifest.spec import Manifest
 from mullama.weights.facts import WeightFacts
+from mullama.weights.stored import StoredWeights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownFiles:
     """What is known of the files behind one source text, without a network.
 
-    digest and size (bytes) are None where neither the store nor the lock file tells. `stored` files can be loaded now.
+    digest and size (bytes) are None where neither the store nor the lock file tells. `stored` files can be loaded now,
+    and then `weights` has everything that came with them.
     """
 
     source: str
@@ -23,6 +25,7 @@ class KnownFiles:
     facts: WeightFacts | None = None
     stored: bool = False
     paths: tuple[str, ...] = ()
+    weights: StoredWeights | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

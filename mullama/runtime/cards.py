@@ -18,9 +18,11 @@ from mullama.runtime.policy.events import FOREVER
 from mullama.runtime.policy.state import Phase
 from mullama.runtime.pool import Pool
 from mullama.runtime.reload import Reconciler
-from mullama.runtime.settings import capabilities, modelfile_text, template_source, template_text
+from mullama.runtime.settings import capabilities, chosen_template
 
 _SHORT_ARRAY = 5
+# Ollama's words for where a template came from.
+_TEMPLATE_SOURCES = {"manifest": "renderer", "source": "go_template", "gguf": "gguf_chat_template", "none": "none"}
 
 
 def cards(reconciler: Reconciler, pool: Pool, caller: Caller) -> tuple[ModelCard, ...]:
@@ -51,7 +53,7 @@ def show_card(reconciler: Reconciler, pool: Pool, deployment: Deployment, verbos
     """Everything known of one model. Arrays longer than five are left empty unless `verbose`."""
     facts = deployment.files.facts
     aliases = tuple(n for n, t in reconciler.snapshot.names.items() if t == deployment.name and n != t.casefold())
-    shown = replace(card(deployment, pool), aliases=aliases, modelfile=modelfile_text(deployment.model))
+    shown = replace(card(deployment, pool), aliases=aliases)
     if facts is None:
         return shown
     tensors = tuple((t.name, t.type, tuple(t.shape)) for t in facts.tensors) if verbose else ()
@@ -67,6 +69,7 @@ def card(deployment: Deployment, pool: Pool) -> ModelCard:
     worker = pool.worker(deployment.unit)
     memory = deployment.serve.weights_bytes + deployment.serve.context_bytes
     layers = worker.facts.gpu_layers if worker else 0
+    template, _, source = chosen_template(model, files)
     return ModelCard(
         name=deployment.name,
         digest=files.digest or "",
@@ -85,8 +88,8 @@ def card(deployment: Deployment, pool: Pool) -> ModelCard:
         description=model.description or "",
         license=model.license or (facts.license if facts else ""),
         system=model.system or "",
-        template=template_text(deployment.settings),
-        template_source=template_source(deployment.settings),
+        template=template,
+        template_source=_TEMPLATE_SOURCES[source],
         parameters=_parameters(deployment),
         messages=tuple(say(m.role, m.content) for m in model.messages),
         source=model.from_,

@@ -17,7 +17,7 @@ from mullama.plan.observed import KnownFiles, Machine
 from mullama.runtime.access import resolve_access
 from mullama.runtime.deployment import Deployment, Snapshot, unit_key
 from mullama.runtime.policy.events import FOREVER, Rules, Serve
-from mullama.runtime.settings import declared_prefix, model_settings, probe_prompt
+from mullama.runtime.settings import model_settings, probe_prompt, warm_prefix
 
 ON_DEMAND_TTL = 300.0
 
@@ -75,7 +75,7 @@ class Workshop:
 
     def _context(self, model: Model, files: KnownFiles, settings: ModelSettings) -> ContextOptions:
         context, rope = model.context, model.context.rope
-        prefix = declared_prefix(settings) if model.task == "chat" else ""
+        prefix = warm_prefix(settings) if model.task == "chat" else ""
         return ContextOptions(
             size=context_size(model, files.facts),
             parallel=model.limits.parallel,

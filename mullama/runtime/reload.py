@@ -22,7 +22,7 @@ from mullama.plan.make import make_plan
 from mullama.plan.observed import Applied, LiveModel, Machine, Observed
 from mullama.plan.steps import Action, Plan, summary, to_tree
 from mullama.reconcile.execute import DONE, Result, execute, exit_code
-from mullama.reconcile.files import Files
+from mullama.reconcile.files import Files, read_lock
 from mullama.reconcile.machine import observe_machine
 from mullama.reconcile.observe import last_applied
 from mullama.runtime.base import ApplyOptions, Origin
@@ -185,6 +185,7 @@ class Reconciler:
         self, wish: Manifest, origin: Origin, options: ApplyOptions, report: Callable[[Line], None]
     ) -> Result:
         with self._records.lock(options.trigger):
+            self._files.lock = await asyncio.to_thread(read_lock, origin.path)
             plan = make_plan(wish, await self.observe(wish))
             report({"event": "plan", "plan": to_tree(plan)})
             self._guard(plan, wish, options)
@@ -199,7 +200,9 @@ class Reconciler:
 
     def _effects(self, wish: Manifest, plan: Plan, origin: Origin, options: ApplyOptions) -> LiveEffects:
         async def fetch(model: Any, report: Callable[[Line], None], name: str) -> Any:
-            return await self._files.ensure(model, name, report, offline=options.offline, counted=self._count_bytes)
+            return await self._files.ensure(
+                model, wish, name, report, offline=options.offline, counted=self._count_bytes
+            )
 
         return LiveEffects(
             wish=wish,

@@ -18,11 +18,11 @@ from typing import Any, assert_never
 from mullama.chat import inventory as inv
 from mullama.chat import types as chat
 from mullama.chat.answer import fold
-from mullama.chat.prompt import Prepared, prepare
+from mullama.chat.prompt import Prepared, prepare, shortened
 from mullama.chat.reader import Reader
 from mullama.dialects import base as dialect
 from mullama.engines.base import Begun, Embed, Ended, Generate, Output, Piece, Prefilled
-from mullama.errors import Denied, EngineFailed, Invalid, MullamaError, NotFound, TimedOut, Unsupported
+from mullama.errors import ContextOverflow, Denied, EngineFailed, Invalid, MullamaError, NotFound, TimedOut, Unsupported
 from mullama.runtime.base import Access, Caller
 from mullama.runtime.cards import cards, running_cards, show_card
 from mullama.runtime.deployment import Deployment
@@ -88,6 +88,14 @@ class ModelService:
                     self._quarantine.note(fingerprint)
                 if run.started or attempt == 2:
                     raise
+            except ContextOverflow:
+                shorter = shortened(request) if isinstance(request, chat.ChatRequest) and request.truncate else None
+                if run.started or shorter is None:
+                    raise
+                async with aclosing(self.events(shorter, caller)) as events:
+                    async for event in events:
+                        yield event
+                return
 
     async def answer(self, operation: dialect.Operation, caller: Caller) -> dialect.Result:  # noqa: PLR0911 - one line per operation
         match operation:
@@ -129,9 +137,8 @@ class ModelService:
             case _:
                 assert_never(operation)
 
-    async def tasks(self, operation: inv.PullModel | inv.CreateModel, caller: Caller) -> AsyncIterator[inv.TaskStatus]:
+    def tasks(self, operation: inv.PullModel | inv.CreateModel, caller: Caller) -> AsyncIterator[inv.TaskStatus]:
         raise _not_yet(type(operation).__name__)
-        yield inv.TaskStatus(status="success")
 
     def keep(self, response: dialect.StoredResponse, caller: Caller) -> None:
         self._shelf.put(response, caller)
@@ -250,7 +257,7 @@ class _Run:
         """All choices at once, their events in the order they happen; one deadline over all."""
         timeout = self._deployment.model.limits.timeout
         deadline = asyncio.timeout(timeout if timeout < float("inf") else None)
-        jobs = self._jobs(lease, prepared)
+        jobs = self._jobs(lease, prepared, await self._prompts(lease, prepared))
         readers = [prepared.reader(choice) for choice in range(len(jobs))]
         tally = _Tally(len(jobs))
         self.was_running = True
@@ -278,9 +285,15 @@ class _Run:
 
     _first = True
 
-    def _jobs(self, lease: Lease, prepared: Prepared) -> list[Generate]:
+    async def _prompts(self, lease: Lease, prepared: Prepared) -> tuple[str | tuple[int, ...], ...]:
+        """The prompts, after the tokens of an earlier answer where the client sends those along."""
+        if not prepared.context or not isinstance(prepared.prompt, str):
+            return prepared.prompts
+        tokens = await lease.worker.tokenize(prepared.prompt, add_special=False, parse_special=True)
+        return ((*prepared.context, *tokens),)
+
+    def _jobs(self, lease: Lease, prepared: Prepared, prompts: tuple[str | tuple[int, ...], ...]) -> list[Generate]:
         request, limits = self._request, self._deployment.model.limits
-        prompts = prepared.prompts
         logprobs = request.logprobs
         return [
             Generate(

@@ -1,0 +1,187 @@
+"""The files behind models: what is known of them without a network, and having them here, checked."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mullama.errors import MullamaError, NotFound, TransferFailed
+from mullama.manifest.spec import Manifest, Model, SecretRef
+from mullama.plan.observed import KnownFiles
+from mullama.sources.base import Progress
+from mullama.sources.library import Library, find_stored
+from mullama.sources.settings import HubSettings, Settings
+from mullama.store import lockfile
+from mullama.store.foreign import Foreign, usual_roots
+from mullama.store.index import Index
+from mullama.weights.stored import LockEntry, StoredWeights
+
+Report = Callable[[dict[str, Any]], None]
+LOCK_NAME = "mullama.lock"
+
+
+def data_root(env: Mapping[str, str]) -> Path:
+    """The store's folder: MULLAMA_CACHE_DIR, else the platform's folder for data."""
+    if said := env.get("MULLAMA_CACHE_DIR"):
+        return Path(said).expanduser()
+    base = env.get("XDG_DATA_HOME") or Path(env.get("HOME") or Path.home()) / ".local" / "share"
+    return Path(base) / "mullama"
+
+
+def read_lock(manifest_path: str | None) -> Mapping[str, LockEntry]:
+    """The lock file beside a manifest, by source text; empty where there is none."""
+    if manifest_path is None:
+        return {}
+    path = Path(manifest_path).with_name(LOCK_NAME)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    return lockfile.parse(text, str(path))
+
+
+class Files:
+    """The store, other tools' stores and the sources together, as one server or command uses them."""
+
+    def __init__(self, root: Path, env: Mapping[str, str]) -> None:
+        self.index = Index(root)
+        self._env = env
+        self.lock: Mapping[str, LockEntry] = {}
+
+    @classmethod
+    def here(cls, env: Mapping[str, str]) -> Files:
+        return cls(data_root(env), env)
+
+    def known(self, manifests: Iterable[Manifest]) -> dict[str, KnownFiles]:
+        """What is here, or pinned, of every source text in these manifests; no network."""
+        found: dict[str, KnownFiles] = {}
+        for manifest in manifests:
+            foreign = self._foreign(manifest)
+            for model in manifest.models.values():
+                if model.from_ not in found:
+                    found[model.from_] = self._known(model.from_, foreign)
+        return found
+
+    def _known(self, source: str, foreign: Foreign) -> KnownFiles:
+        entry = self.lock.get(source)
+        try:
+            stored = find_stored(source, self.index, foreign, entry)
+        except MullamaError:
+            # What is wrong with the files is told when they are checked; for a plan they are not usable.
+            stored = None
+        if stored is not None:
+            return described(stored)
+        if entry is not None:
+            size = sum(file.size for file in entry.files if file.role == "weights")
+            return KnownFiles(source=source, digest=entry.digest, size=size, facts=entry.facts)
+        return KnownFiles(source=source)
+
+    async def ensure(
+        self,
+        model: Model,
+        manifest: Manifest,
+        name: str,
+        report: Report,
+        *,
+        offline: bool,
+        counted: Callable[[int], None],
+    ) -> KnownFiles:
+        """The model's files on this machine, whole and checked; cancelling ends the fetch."""
+        cancelled = threading.Event()
+        progress = _Told(name, report, counted, asyncio.get_running_loop())
+        work = asyncio.get_running_loop().run_in_executor(
+            None, self._ensure, model, manifest, offline, progress, cancelled
+        )
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            cancelled.set()
+            await asyncio.wait({work})
+            raise
+
+    def _ensure(
+        self, model: Model, manifest: Manifest, offline: bool, report: _Told, cancelled: threading.Event
+    ) -> KnownFiles:
+        library = Library(self.index, self._foreign(manifest), self._settings(manifest))
+        located = library.locate(model.from_, self.lock.get(model.from_), offline, cancelled=cancelled.is_set)
+        stored = library.ensure(located, report, cancelled.is_set)
+        if model.digest is not None and stored.digest != model.digest:
+            raise TransferFailed(
+                f"{model.from_} has the digest {stored.digest}, the manifest says {model.digest}",
+                hint="correct `digest`, or find out why the file changed",
+            )
+        for warning in stored.warnings:
+            report.warn(warning)
+        return described(stored)
+
+    def _foreign(self, manifest: Manifest) -> Foreign:
+        stores = manifest.sources.stores
+        roots = usual_roots(self._env, huggingface=stores.huggingface, ollama=stores.ollama, gguf=stores.gguf)
+        return Foreign(roots)
+
+    def _settings(self, manifest: Manifest) -> Settings:
+        hub = manifest.sources.hf
+        token, looked = self._token(hub.token) if hub.token else ("", "")
+        return Settings(
+            hub=HubSettings(endpoint=hub.endpoint or "", token=token, token_from=looked),
+            parallel=manifest.sources.parallel,
+        )
+
+    def _token(self, ref: SecretRef) -> tuple[str, str]:
+        """(token, where it was looked for)."""
+        if ref.from_env is not None:
+            value, where = self._env.get(ref.from_env, ""), f"the environment variable {ref.from_env}"
+        else:
+            path = Path(ref.from_file or "")
+            value, where = (path.read_text().strip() if path.is_file() else ""), f"the file {path}"
+        if not value and not ref.optional:
+            raise NotFound(f"sources.hf.token: {where} is missing or empty", hint="or say `optional: true`")
+        return value, where
+
+
+def described(stored: StoredWeights) -> KnownFiles:
+    """Stored weights as the planner sees them."""
+    return KnownFiles(
+        source=stored.source,
+        digest=stored.digest or None,
+        size=stored.size,
+        facts=stored.facts,
+        stored=True,
+        paths=stored.files,
+        weights=stored,
+    )
+
+
+class _Told:
+    """Progress of a fetch, from its thread to the loop that shows it."""
+
+    def __init__(
+        self, name: str, report: Report, counted: Callable[[int], None], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._name, self._report, self._counted, self._loop = name, report, counted, loop
+        self._seen: dict[str, int] = {}
+
+    def __call__(self, progress: Progress) -> None:
+        before = self._seen.get(progress.file, progress.resumed)
+        if progress.phase == "downloading" and progress.completed > before:
+            self._loop.call_soon_threadsafe(self._counted, progress.completed - before)
+        self._seen[progress.file] = progress.completed
+        line = {
+            "event": "fetch",
+            "model": self._name,
+            "file": progress.file,
+            "phase": progress.phase,
+            "done": progress.completed,
+            "total": progress.total,
+            "resumed": progress.resumed,
+            "digest": progress.digest,
+            "message": progress.message,
+        }
+        self._loop.call_soon_threadsafe(self._report, line)
+
+    def warn(self, message: str) -> None:
+        line = {"event": "warning", "model": self._name, "message": message}
+        self._loop.call_soon_threadsafe(self._report, line)

@@ -1,0 +1,120 @@
+"""A model's settings for prompts: the manifest's word first, then what came with the weights, then the header."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Literal
+
+from mullama.chat.prompt import ModelSettings, opening, settings_for
+from mullama.chat.template import ChatInput, SpecialTexts, declared_prefix
+from mullama.chat.types import Message, Sampling, say
+from mullama.errors import Invalid, MullamaError
+from mullama.manifest.spec import Model
+from mullama.manifest.tree import block_to_tree
+from mullama.names import JSONValue
+from mullama.plan.observed import KnownFiles
+from mullama.weights.facts import WeightFacts
+from mullama.weights.stored import Defaults
+
+Source = Literal["manifest", "source", "gguf", "none"]
+_NO_DEFAULTS = Defaults()
+_SAMPLING = {f.name for f in fields(Sampling)}
+
+
+def model_settings(name: str, model: Model, files: KnownFiles) -> ModelSettings:
+    """Everything that requests to the model begin from. Raises `Invalid` for a template that cannot be used."""
+    defaults = files.weights.defaults if files.weights else _NO_DEFAULTS
+    text, syntax, _ = chosen_template(model, files)
+    special = SpecialTexts(bos=_special(files.facts, "bos"), eos=_special(files.facts, "eos"))
+    parameters = {**defaults.parameters, **_said(model)}
+    try:
+        return settings_for(
+            name,
+            text,
+            syntax=syntax,
+            special=special,
+            system=model.system if model.system is not None else (defaults.system or None),
+            messages=_messages(model, defaults),
+            sampling=_sampling(parameters),
+            stop=_stops(parameters),
+            max_tokens=_whole(parameters.get("num_predict")),
+            images=bool(files.weights and files.weights.projector),
+            fim=bool(files.facts and files.facts.token("fim_pre")),
+        )
+    except MullamaError as error:
+        raise Invalid(f"{name}: the chat template cannot be used: {error.message}", hint=error.hint) from error
+
+
+def chosen_template(model: Model, files: KnownFiles) -> tuple[str, str, Source]:
+    """(text, syntax, where from): the manifest's; the file's own Jinja; a registry's Go template; none."""
+    if model.template is not None:
+        return model.template.text or "", model.template.syntax, "manifest"
+    if files.facts is not None and files.facts.template:
+        return files.facts.template, "jinja", "gguf"
+    if files.weights is not None and files.weights.defaults.template:
+        return files.weights.defaults.template, "go", "source"
+    return "", "jinja", "none"
+
+
+def warm_prefix(settings: ModelSettings) -> str:
+    """The text that every conversation begins with, worth computing before the first request; "" for none."""
+    if not settings.system and not settings.messages:
+        return ""
+    return declared_prefix(settings.template, opening(settings))
+
+
+def probe_prompt(settings: ModelSettings, prompt: str) -> str:
+    """A prompt to see whether the model generates at all."""
+    messages = (*opening(settings), say("user", prompt or "Say ok."))
+    return settings.template.render(ChatInput(messages=messages)).text
+
+
+def capabilities(settings: ModelSettings, facts: WeightFacts | None) -> tuple[str, ...]:
+    """What clients are told: what template and vocabulary can do, and whether it makes vectors."""
+    own = facts.capabilities if facts else ()
+    if "embedding" in own and "completion" not in own:
+        return ("embedding",)
+    extra = tuple(c for c in own if c in ("embedding", "rerank"))
+    return (*settings.capabilities, *extra)
+
+
+def _messages(model: Model, defaults: Defaults) -> tuple[Message, ...]:
+    if model.messages:
+        return tuple(say(m.role, m.content) for m in model.messages)
+    return tuple(say(_role(role), text) for role, text in defaults.messages)
+
+
+def _role(role: str) -> Literal["system", "user", "assistant"]:
+    match role:
+        case "system" | "user" | "assistant":
+            return role
+        case _:
+            raise Invalid(f"{role!r} is not a role of a message", hint="system, user or assistant")
+
+
+def _said(model: Model) -> dict[str, JSONValue]:
+    """The parameters that the manifest sets."""
+    tree = block_to_tree(model.parameters)
+    return {name: value for name, value in tree.items() if value not in (None, [])}
+
+
+def _sampling(parameters: Mapping[str, JSONValue]) -> Sampling:
+    known = {name: value for name, value in parameters.items() if name in _SAMPLING}
+    return Sampling(**known)  # type: ignore[arg-type]
+
+
+def _stops(parameters: Mapping[str, JSONValue]) -> tuple[str, ...]:
+    stop = parameters.get("stop")
+    if isinstance(stop, str):
+        return (stop,)
+    return tuple(str(item) for item in stop) if isinstance(stop, list | tuple) else ()
+
+
+def _whole(value: JSONValue) -> int | None:
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _special(facts: WeightFacts | None, role: str) -> str:
+    token = facts.token(role) if facts else None
+    return token.text if token else ""

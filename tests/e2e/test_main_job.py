@@ -1,0 +1,174 @@
+"""The main job: manifest → diff → apply → three clients → live edit → broken edit → down."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import anthropic
+import httpx
+import ollama
+import openai
+import pytest
+from tests.e2e.stack import Stack, eventually
+
+QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+def ask(url: str, **more: object) -> str:
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0)
+    answer = client.chat.completions.create(model="demo", messages=QUESTION, temperature=0, max_tokens=40, **more)  # type: ignore[call-overload]
+    return str(answer.choices[0].message.content)
+
+
+def test_a_manifest_becomes_a_server_that_answers_and_goes_away_again(stack: Stack) -> None:
+    stack.run("validate", "-f", stack.name)
+    stack.run("diff", "-f", stack.name, code=2)
+
+    stack.apply()
+
+    url = stack.url
+    assert "Paris" in ask(url)
+    stack.run("diff", "-f", stack.name, code=0)
+    again = stack.apply()
+    assert "nothing" in again.stdout.lower()
+    stack.down()
+    host, port = url.removeprefix("http://").split(":")
+    with socket.socket() as probe:
+        assert probe.connect_ex((host, int(port))) != 0
+    assert stack.processes() == []
+    stack.run("diff", "-f", stack.name, code=2)
+
+
+def test_the_three_official_clients_stream_the_same_answer(stack: Stack) -> None:
+    stack.write({"demo": {"from": "builtin:tiny", "parameters": {"temperature": 0}}})
+    stack.apply()
+    url = stack.url
+
+    whole = ask(url)
+    chunks = openai.OpenAI(base_url=f"{url}/v1", api_key="x").chat.completions.create(
+        model="demo", messages=QUESTION, stream=True, max_tokens=40  # type: ignore[arg-type]
+    )  # fmt: skip
+    by_openai = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    with anthropic.Anthropic(base_url=url, api_key="x").messages.stream(
+        model="demo", max_tokens=40, messages=QUESTION  # type: ignore[arg-type]
+    ) as stream:  # fmt: skip
+        by_anthropic = "".join(stream.text_stream)
+    parts = list(ollama.Client(host=url).chat(model="demo", messages=QUESTION, stream=True))
+
+    assert "Paris" in whole
+    assert by_openai == by_anthropic == "".join(p.message.content or "" for p in parts) == whole
+    assert parts[-1].done
+    assert (parts[-1].eval_count or 0) > 0
+
+
+def test_a_live_edit_is_seen_by_the_next_request_and_reloads_nothing(stack: Stack) -> None:
+    stack.apply()
+    before = stack.status()
+    pids = before["workers"]
+
+    stack.write({"demo": {"from": "builtin:tiny", "system": "You answer in upper case."}})
+
+    eventually(lambda: stack.status()["generation"] == before["generation"] + 1, stack.log)
+    after = stack.status()
+    assert after["workers"] == pids
+    shown = ollama.Client(host=stack.url).show("demo")
+    assert "upper case" in json.dumps(shown.model_dump(mode="json"))
+
+
+def test_a_context_edit_keeps_the_worker_and_a_weights_edit_replaces_it(stack: Stack) -> None:
+    stack.apply()
+    (first,) = stack.status()["workers"]
+
+    stack.write({"demo": {"from": "builtin:tiny", "context": {"size": 512}}})
+    eventually(lambda: stack.status()["models"][0]["context_size"] == 512, stack.log)
+    assert stack.status()["workers"] == [first]
+
+    stack.write({"demo": {"from": "builtin:tiny", "context": {"size": 512}, "memory": {"mmap": False}}})
+    eventually(lambda: stack.status()["workers"] not in ([first], []), stack.log)
+    eventually(lambda: first not in stack.status()["workers"], stack.log)
+    assert "Paris" in ask(stack.url)
+
+
+def test_a_broken_file_leaves_the_last_good_one_serving_and_status_says_the_line(stack: Stack) -> None:
+    stack.apply()
+
+    stack.write_text(stack.manifest.read_text() + "\n  nonsense: [\n")
+
+    def named() -> bool:
+        text = stack.run("status", "-f", stack.name, code=None).stdout
+        return "mullama.yaml:" in text
+
+    eventually(named, stack.log)
+    assert "Paris" in ask(stack.url)
+    stack.write()
+    eventually(lambda: stack.status()["state"] == "ready", stack.log)
+
+
+def test_two_models_over_the_same_file_share_one_worker(stack: Stack) -> None:
+    stack.write(
+        {
+            "demo": {"from": "builtin:tiny"},
+            "long": {"like": "demo", "context": {"size": 512}},
+            "polite": {"like": "demo", "system": "You are polite."},
+        }
+    )
+    stack.apply()
+
+    assert len(stack.status()["workers"]) == 1
+    assert "Paris" in ask(stack.url)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("mullama: v1\nmodels: {demo: {from: builtin:tiny, systen: x}}", "system"),
+        ("mullama: v1\nmodels: {demo: {from: builtin:nope}}", "nope"),
+        ("mullama: v1\nmodels: {demo: {from: ./missing.gguf}}", "missing.gguf"),
+        ("mullama: v1\nmodels: {demo: {from: '${UNSET_VARIABLE}'}}", "UNSET_VARIABLE"),
+        ("mullama: v1\nserver: {listen: ['0.0.0.0:0']}\nmodels: {demo: builtin:tiny}", "auth.keys"),
+    ],
+)
+def test_a_bad_manifest_is_refused_and_leaves_nothing_behind(stack: Stack, text: str, says: str) -> None:
+    stack.write_text(text)
+
+    done = stack.apply(code=None)
+
+    assert done.returncode in (3, 4)
+    assert says in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+    assert stack.processes() == []
+
+
+def test_a_port_in_use_is_a_conflict_that_names_the_address(stack: Stack) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        stack.write(server={"listen": [f"127.0.0.1:{port}"]})
+
+        done = stack.apply(code=10)
+
+    assert f"127.0.0.1:{port}" in done.stderr + done.stdout
+    assert stack.processes() == []
+
+
+def test_diff_has_a_json_form_and_annotations(stack: Stack) -> None:
+    plan = stack.json("diff", "-f", stack.name, "--format", "json", code=2)
+    notes = stack.run("diff", "-f", stack.name, "--format", "github", code=2).stdout
+    table = stack.run("diff", "-f", stack.name, "--format", "markdown", code=2).stdout
+
+    assert plan["format"] == "mullama.plan/1"
+    assert plan["steps"][0]["action"] == "add"
+    assert "file=mullama.yaml" in notes
+    assert "demo" in table
+
+
+def test_the_control_socket_and_unix_listeners_serve(stack: Stack) -> None:
+    stack.write(server={"listen": ["127.0.0.1:0", "unix:./api.sock"]})
+    stack.apply()
+
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(stack.home / "api.sock"))) as client:
+        models = client.get("http://localhost/v1/models").json()
+
+    assert [m["id"] for m in models["data"]] == ["demo"]
