@@ -319,9 +319,7 @@ LoadProgress = Callable[[float], bool]
 
 
 class LoadEngine(Protocol):
-    def __call__(
-        self, files: tuple[str, ...], options: WeightsOptions, progress: LoadProgress
-    ) -> Engine:
+    def __call__(self, files: tuple[str, ...], options: WeightsOptions, progress: LoadProgress) -> Engine:
         """Load weights (all parts of a split set, in order); raises `EngineFailed` or `BadWeights`."""
         ...
 

@@ -301,7 +301,6 @@ def _facts(model: NativeModel, vocabulary: Vocabulary) -> EngineFacts:
     def text(token: int) -> str:
         return vocabulary.piece(token).decode("utf-8", "replace") if token >= 0 else ""
 
-    architecture = model.metadata("general.architecture")
     return EngineFacts(
         name="llamacpp",
         version=version(),
@@ -317,7 +316,7 @@ def _facts(model: NativeModel, vocabulary: Vocabulary) -> EngineFacts:
         add_bos=model.add_bos,
         end_tokens=vocabulary.ends,
         fim=vocabulary.fim,
-        can_rank=model.metadata(f"{architecture}.pooling_type") == "4",
+        can_rank=model.pooling == 4,
         can_share=not model.recurrent and model.window == 0,
         devices=device_names(),
         gpu_layers=model.gpu_layers,

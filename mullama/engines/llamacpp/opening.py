@@ -21,6 +21,7 @@ from mullama.errors import Refused, Unsupported
 _IDLE_SEQUENCES = 64  # ended conversations whose cells may be kept, where that needs no memory of its own
 _IDLE_STATES = 1  # the same, where every sequence needs memory of its own
 _VECTOR_SEQUENCES = 64  # inputs in one decode
+_TRAINED_POOLING = {1: "mean", 2: "cls", 3: "last", 4: "rank"}
 
 Threads = tuple[int, int]
 Adapters = Sequence[tuple[NativeAdapter, float]]
@@ -43,7 +44,7 @@ def open_text_context(
     counters: Counters,
 ) -> Opened:
     """A context for answers; its declared beginnings are in memory where they were on disk."""
-    if not model.has_decoder:
+    if not model.causal:
         raise Unsupported("this model gives vectors, not text", hint="task: embedding")
     size = options.size or model.train_context
     if len(options.prefixes) + options.parallel + 2 > MAX_SEQUENCES:
@@ -113,20 +114,17 @@ def open_vector_context(
     An encoder must see a whole input in one physical batch; a decoder may see it in parts, except that llama.cpp
     takes a mean only within one, so that mean is taken by us.
     """
-    architecture = model.metadata("general.architecture")
-    causal = model.has_decoder and model.metadata(f"{architecture}.attention.causal") != "false"
-    trained = {"1": "mean", "2": "cls", "3": "last", "4": "rank"}
-    pooling = options.pooling or trained.get(model.metadata(f"{architecture}.pooling_type"), "")
-    pooling = pooling if pooling not in ("", "none") else ("last" if causal else "mean")
+    pooling = options.pooling or _TRAINED_POOLING.get(model.pooling, "")
+    pooling = pooling if pooling not in ("", "none") else ("last" if model.causal else "mean")
     size = options.size or model.train_context
-    own_mean = causal and pooling == "mean"
+    own_mean = model.causal and pooling == "mean"
     native = NativeContext(
         model,
         replace(
             options,
             embedding=True,
             batch=max(size, 1),
-            ubatch=min(options.ubatch, size) if causal else size,
+            ubatch=min(options.ubatch, size) if model.causal else size,
             pooling="none" if own_mean else pooling,  # type: ignore[arg-type]
         ),
         cells=size,

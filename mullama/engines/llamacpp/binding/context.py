@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama.engines.base import ContextOptions
-from mullama.engines.llamacpp.binding.library import last_reason, log, sum_sizes
+from mullama.engines.llamacpp.binding.library import first_reason, log, sum_sizes
 from mullama.engines.llamacpp.binding.model import NativeAdapter, NativeModel
 from mullama.errors import EngineFailed, Refused
 
@@ -112,7 +112,7 @@ class NativeContext:
         with log.recording() as lines:
             handle = c.llama_init_from_model(model.handle, params)
         if not handle:
-            raise Refused(f"llama.cpp cannot make a context of {cells} cells", hint=last_reason(lines))
+            raise Refused(f"llama.cpp cannot make a context of {cells} cells", hint=first_reason(lines))
         self._handle: Any = handle
         self.model = model
         self.cells = int(c.llama_n_ctx(handle))

@@ -101,7 +101,7 @@ def offloaded_layers(lines: Sequence[str]) -> int:
     return 0
 
 
-def last_reason(lines: Sequence[str]) -> str:
-    """The line of a failed call that says most: the last one about an error or failure."""
+def first_reason(lines: Sequence[str]) -> str:
+    """The line of a failed call that says most: the first about an error, as the later ones only repeat it."""
     telling = [line for line in lines if re.search(r"error|fail|unsupported|missing", line, re.IGNORECASE)]
-    return (telling or list(lines) or ["no reason was given"])[-1].strip()[:300]
+    return (telling[:1] or list(lines[-1:]) or ["no reason was given"])[0].strip()[:300]

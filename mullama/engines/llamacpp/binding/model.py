@@ -11,7 +11,7 @@ import llama_cpp.llama_cpp as c
 
 from mullama.engines.base import WeightsOptions
 from mullama.engines.llamacpp.binding.library import (
-    last_reason,
+    first_reason,
     log,
     offloaded_layers,
     start,
@@ -46,7 +46,7 @@ class NativeModel:
                 array = (ctypes.c_char_p * len(paths))(*paths)
                 handle = c.llama_model_load_from_splits(array, len(paths), params)
         if not handle:
-            raise BadWeights(f"llama.cpp cannot load {files[0]}", hint=last_reason(lines))
+            raise BadWeights(f"llama.cpp cannot load {files[0]}", hint=first_reason(lines))
         self._handle: Any = handle
         self.weights_bytes = sum_sizes(lines, "model buffer size")
         self.gpu_layers = offloaded_layers(lines)
@@ -61,6 +61,10 @@ class NativeModel:
         self.diffusion = bool(c.llama_model_is_diffusion(handle))
         self.has_encoder = bool(c.llama_model_has_encoder(handle))
         self.has_decoder = bool(c.llama_model_has_decoder(handle))
+        self.architecture = self.metadata("general.architecture")
+        looks_ahead = self.metadata(f"{self.architecture}.attention.causal") == "false"
+        self.causal = self.has_decoder and not looks_ahead
+        self.pooling = int(self.metadata(f"{self.architecture}.pooling_type") or 0)
         self.add_bos = bool(c.llama_vocab_get_add_bos(self.vocab))
         self.add_eos = bool(c.llama_vocab_get_add_eos(self.vocab))
         self.add_sep = bool(c.llama_vocab_get_add_sep(self.vocab))

@@ -1,0 +1,240 @@
+"""Greedy answers do not depend on what else the engine does: batched, shared, restarted, interrupted."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mullama.engines.base import ContextOptions, Engine, Prefix
+from mullama.engines.llamacpp.engine import LlamaEngine
+from tests.engines.driving import Driver, answer, answers, ask, sampling, user
+from tests.engines.llamacpp.making import MAKERS
+
+QUESTIONS = ["How are you?", "What is 3 plus 4?", "How many minutes are in 2 hours?", "Who are you?", "Say something."]
+SYSTEM = (
+    "<|im_start|>system\nYou are a small model. You answer in one short sentence, you never make up facts, and when "
+    "you do not know something you say so plainly.<|im_end|>\n"
+)
+OPTIONS = ContextOptions(size=384, parallel=4, threads=1)
+
+
+@pytest.fixture(params=["tiny", *MAKERS])
+def path(request: pytest.FixtureRequest, tiny_path: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The built-in model, and a random one of each kind of memory: plain, sliding window, recurrent."""
+    if request.param == "tiny":
+        return tiny_path
+    file = tmp_path_factory.getbasetemp() / f"{request.param}.gguf"
+    if not file.exists():
+        MAKERS[request.param](file)
+    return str(file)
+
+
+def alone(engine: Engine, prompts: list[str], options: ContextOptions = OPTIONS) -> list[str]:
+    """Each prompt in a context of its own, so that nothing can be shared."""
+    texts = []
+    for prompt in prompts:
+        engine.open_context("alone", options)
+        texts.append(answer(engine, prompt, context="alone").text)
+        engine.close_context("alone")
+    return texts
+
+
+@pytest.fixture
+def engine(path: str, load: Callable[..., LlamaEngine]) -> LlamaEngine:
+    return load("llamacpp", path)
+
+
+def test_batched_answers_are_those_of_each_alone(engine: LlamaEngine) -> None:
+    prompts = [user(question) for question in QUESTIONS]
+    expected = alone(engine, prompts)
+    engine.open_context("main", OPTIONS)
+    together = answers(engine, *(ask(i, prompt) for i, prompt in enumerate(prompts)))
+    assert [result.text for result in together] == expected
+
+
+def test_answers_over_a_declared_beginning_are_those_without(engine: LlamaEngine) -> None:
+    prompts = [SYSTEM + user(question) for question in QUESTIONS]
+    expected = alone(engine, prompts)
+    facts = engine.open_context("main", replace(OPTIONS, prefixes=(Prefix(text=SYSTEM),)))
+    assert facts.prefix_tokens > 30
+    results = answers(engine, *(ask(i, prompt) for i, prompt in enumerate(prompts)))
+    assert [result.text for result in results] == expected
+    for result in results:
+        assert result.begun is not None
+        assert result.begun.cached_tokens >= facts.prefix_tokens - 1
+
+
+def test_the_cells_of_a_declared_beginning_are_held_once(path: str, load: Callable[..., LlamaEngine]) -> None:
+    engine = load("llamacpp", path)
+    facts = engine.open_context("main", replace(OPTIONS, prefixes=(Prefix(text=SYSTEM),)))
+    driver = Driver(engine).submit(*(ask(i, SYSTEM + user(q)) for i, q in enumerate(QUESTIONS[:4])))
+    driver.run(until=lambda: all(r.count for r in driver.results.values()))
+    own = sum(r.begun.prompt_tokens - r.begun.cached_tokens + r.count for r in driver.results.values() if r.begun)
+    assert engine.stats().cells_used <= facts.prefix_tokens + own
+
+
+def test_later_turns_share_the_earlier_ones_and_answer_the_same(engine: LlamaEngine) -> None:
+    engine.open_context("main", OPTIONS)
+    prompt = user(QUESTIONS[0])
+    cached = []
+    for question in QUESTIONS[1:4]:
+        result = answer(engine, prompt, max_tokens=8)
+        assert [result.text] == [text[: len(result.text)] for text in alone(engine, [prompt])]
+        assert result.begun is not None
+        cached.append(result.begun.cached_tokens)
+        prompt += result.text + "<|im_end|>\n" + user(question)
+    if engine.facts.can_share:
+        assert cached[1] > 20
+        assert cached[2] > cached[1]
+
+
+def test_two_prompts_with_the_same_beginning_compute_it_once(tiny_path: str, load: Callable[..., LlamaEngine]) -> None:
+    """The second waits until the first has computed what both begin with."""
+    engine = load("llamacpp", tiny_path)
+    prompts = [SYSTEM + user(question) for question in QUESTIONS[:3]]
+    expected = alone(engine, prompts)
+    engine.open_context("main", OPTIONS)
+    results = answers(engine, *(ask(i, prompt) for i, prompt in enumerate(prompts)))
+    assert [result.text for result in results] == expected
+    cached = [result.begun.cached_tokens for result in results if result.begun]
+    assert cached[0] == 0
+    assert min(cached[1:]) > 40
+
+
+def test_a_job_may_decline_what_is_in_memory(engine: LlamaEngine) -> None:
+    engine.open_context("main", OPTIONS)
+    prompt = SYSTEM + user(QUESTIONS[0])
+    first = answer(engine, prompt)
+    second = answer(engine, prompt, cache=False)
+    assert second.begun is not None
+    assert second.begun.cached_tokens == 0
+    assert second.text == first.text
+
+
+def test_a_beginning_comes_back_from_disk_and_answers_the_same(
+    path: str, tmp_path: Path, load: Callable[..., LlamaEngine]
+) -> None:
+    options = replace(OPTIONS, prefixes=(Prefix(text=SYSTEM),), state_dir=str(tmp_path), state_key="k1")
+    prompt = SYSTEM + user(QUESTIONS[1])
+    first = load("llamacpp", path)
+    assert not first.open_context("main", options).prefix_restored
+    expected = answer(first, prompt).text
+    second = load("llamacpp", path)
+    facts = second.open_context("main", options)
+    assert facts.prefix_restored
+    result = answer(second, prompt)
+    assert result.text == expected
+    assert result.begun is not None
+    assert result.begun.cached_tokens >= facts.prefix_tokens - 1
+    other = load("llamacpp", path)
+    assert not other.open_context("main", replace(options, state_key="k2")).prefix_restored
+    assert not other.open_context("quantised", replace(options, kv_k="f32")).prefix_restored
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "empty", "garbage", "swap"])
+def test_a_damaged_file_costs_time_and_nothing_else(
+    damage: str, tiny_path: str, tmp_path: Path, load: Callable[..., LlamaEngine]
+) -> None:
+    options = replace(OPTIONS, prefixes=(Prefix(text=SYSTEM),), state_dir=str(tmp_path), state_key="k1")
+    engine = load("llamacpp", tiny_path)
+    engine.open_context("main", options)
+    expected = answer(engine, SYSTEM + user("Who are you?")).text
+    (file,) = tmp_path.glob("*.prefix")
+    whole = file.read_bytes()
+    bad = {
+        "cut": whole[: len(whole) // 2],
+        "flip": whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:],
+        "empty": b"",
+        "garbage": random.Random(1).randbytes(4096),
+        "swap": whole.replace(b'"k1|', b'"k2|').replace(b"k1", b"k3", 1),
+    }[damage]
+    file.write_bytes(bad)
+    fresh = load("llamacpp", tiny_path)
+    assert not fresh.open_context("main", options).prefix_restored
+    assert answer(fresh, SYSTEM + user("Who are you?")).text == expected
+    assert file.read_bytes() == whole
+
+
+def test_a_state_of_another_shape_is_not_taken(
+    tiny_path: str, tmp_path: Path, load: Callable[..., LlamaEngine]
+) -> None:
+    """Even with the right key and checksum, llama.cpp has the last word."""
+    from mullama.engines.llamacpp.prefixfile import PrefixFiles
+
+    tokens = list(range(100, 160))
+    engine = load("llamacpp", tiny_path)
+    engine.open_context("main", OPTIONS)
+    warmth = engine._contexts["main"].warmth
+    warmth._files = PrefixFiles(str(tmp_path), "k")
+    for state in (b"", b"\x00" * 64, random.Random(2).randbytes(100_000)):
+        warmth._files.save(tokens, state)
+        assert not warmth.declare([tokens])
+        Driver(engine).run()
+        assert warmth.complete
+        assert answer(engine, user("Who are you?")).text
+        warmth.declare([])
+
+
+def test_an_interrupted_prompt_is_computed_again_to_the_same_answer(engine: LlamaEngine) -> None:
+    prompts = [SYSTEM + user(question) for question in QUESTIONS]
+    expected = alone(engine, prompts)
+    engine.open_context("main", OPTIONS)
+    driver = Driver(engine).submit(*(ask(i, prompt) for i, prompt in enumerate(prompts)))
+    native = engine._contexts["main"].native
+    for _ in range(30):
+        native.stop_decode()
+        driver.step()
+    assert [result.text for result in driver.run().values()] == expected
+
+
+def test_running_out_of_cells_forgets_what_is_idle_and_never_what_runs(
+    path: str, load: Callable[..., LlamaEngine]
+) -> None:
+    engine = load("llamacpp", path)
+    options = ContextOptions(size=256, parallel=2, threads=1)
+    prompts = [f"{i} " * 60 + user(QUESTIONS[i % 5]) for i in range(8)]
+    expected = alone(engine, prompts, options)
+    engine.open_context("main", options)
+    for turn in range(3):
+        results = answers(engine, *(ask(i, prompt) for i, prompt in enumerate(prompts)))
+        assert [result.text for result in results] == expected, turn
+    assert engine.stats().cells_used <= engine.stats().cells_total
+
+
+def test_a_seed_gives_the_same_text_beside_others(tiny_path: str, load: Callable[..., LlamaEngine]) -> None:
+    engine = load("llamacpp", tiny_path)
+    engine.open_context("main", OPTIONS)
+    warm = sampling(temperature=1.2, seed=42)
+    first = answer(engine, user("Say something."), sampling=warm)
+    others = [ask(i, user(q), sampling=sampling(temperature=1.5, seed=i)) for i, q in enumerate(QUESTIONS[:3])]
+    again = answers(engine, *others, ask(9, user("Say something."), sampling=warm))[-1]
+    assert again.text == first.text
+
+
+def test_guesses_from_the_text_change_no_answer(tiny_path: str, load: Callable[..., LlamaEngine]) -> None:
+    engine = load("llamacpp", tiny_path)
+    drafting = replace(OPTIONS, draft="prompt_lookup")
+    prompts = ["one two three four five six one two three four five six one two three", *map(user, QUESTIONS)]
+    assert alone(engine, prompts, drafting) == alone(engine, prompts)
+    engine.open_context("main", drafting)
+    ended = answer(engine, prompts[0]).ended
+    assert ended is not None
+    assert ended.draft_tokens >= ended.draft_accepted > 5
+    assert engine.stats().sequences_busy == 0
+
+
+@pytest.mark.parametrize("kv", ["f32", "bf16", "q8_0", "q4_0"])
+def test_a_cache_of_another_type_answers(kv: str, tiny_path: str, load: Callable[..., LlamaEngine]) -> None:
+    engine = load("llamacpp", tiny_path)
+    sizes = {}
+    for kind in ("f16", kv):
+        facts = engine.open_context("main", replace(OPTIONS, kv_k=kind, kv_v=kind, flash="on"))
+        sizes[kind] = facts.kv_bytes
+        assert answer(engine, user("How are you?")).text
+        engine.close_context("main")
+    bits = {"f32": 32, "bf16": 16, "q8_0": 8.5, "q4_0": 4.5}[kv]
+    assert sizes[kv] == pytest.approx(sizes["f16"] * bits / 16, rel=0.02)
