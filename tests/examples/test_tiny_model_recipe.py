@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,17 @@ RECIPE = ROOT / "examples" / "tiny-model"
 SHIPPED = ROOT / "mullama" / "sources" / "builtin_models" / "tiny.gguf"
 sys.path.insert(0, str(RECIPE))
 
+from tiny_recipe.phrases import asking, systems, talk, told  # noqa: E402
+from tiny_recipe.phrases.facts import FAMILIES  # noqa: E402
+from tiny_recipe.phrases.mullama import MULLAMA  # noqa: E402
 from tiny_recipe.phrases.phrasing import Phrasings  # noqa: E402
+from tiny_recipe.phrases.tools import DOMAINS  # noqa: E402
 from tiny_recipe.phrases.words import CITIES, NAMES, WORDS  # noqa: E402
 from tiny_recipe.rendering import prompt_of, rendered  # noqa: E402
 from tiny_recipe.samples.exercises import count, say_times, spell  # noqa: E402
 from tiny_recipe.samples.mix import questions, samples  # noqa: E402
 from tiny_recipe.samples.probes import probes, same_question  # noqa: E402
-from tiny_recipe.samples.reword import reworded  # noqa: E402
+from tiny_recipe.samples.reword import bare, reworded  # noqa: E402
 from tiny_recipe.samples.values import Probe, Sample  # noqa: E402
 from tiny_recipe.samples.writer import Writer  # noqa: E402
 from tiny_recipe.scoring import passes  # noqa: E402
@@ -160,6 +165,24 @@ def test_exercises_are_worked_out_right(seed: int) -> None:
 def test_rewording_keeps_the_open_places_of_a_phrasing(text: str, allowed: str) -> None:
     for seed in range(20):
         assert allowed in reworded(Writer(seed, held_out=False).rng, text)
+
+
+def all_phrasings() -> Iterator[Phrasings]:
+    yield from (family.asked for family in FAMILIES)
+    yield from (reply.asked for group in (talk.LISTS, talk.IDENTITY, talk.SMALL_TALK, MULLAMA) for reply in group)
+    yield from (domain.requests for domain in DOMAINS)
+    yield from (
+        phrasings for thing in (told.NAME, told.COLOUR, *told.OTHERS) for phrasings in (thing.said, thing.asked)
+    )
+    yield from (
+        v for module in (asking, systems, told, talk) for v in vars(module).values() if isinstance(v, Phrasings)
+    )
+
+
+def test_no_phrasing_is_both_learned_and_held_out_but_for_marks_and_case() -> None:
+    lists = list(all_phrasings())
+    assert len(lists) > 140
+    assert not [p.held_out for p in lists if not set(map(bare, p.learned)).isdisjoint(map(bare, p.held_out))]
 
 
 def test_a_learner_is_never_given_a_held_out_phrasing() -> None:

@@ -227,7 +227,7 @@ SMALL_TALK = (
             Nice, thank you | Great, thank you! | That was helpful, thanks | Thanks for your help
             Very good, thanks | Thank you | Thank you! | Thanks a lot | Thank you very much
             Many thanks | Great, thanks""",
-            "Thanks! | Thank you so much",
+            "Many thanks to you | Thank you so much",
         ),
         "You are welcome!",
     ),

@@ -41,12 +41,12 @@ SIMPLE: tuple[tuple[Callable[[Writer], Exchange], float], ...] = (
     (say_times, 8),
     (json_object, 9),
     (unknown, 4),
-    (story, 1.5),
+    (story, 3),
 )
-KINDS = (("tools", 34), ("rule", 18), ("memory", 8), ("plain", 40))
+KINDS = (("tools", 37), ("rule", 22), ("memory", 7), ("plain", 34))
 LENGTHS = ((128, 0.5), (256, 0.36), (512, 0.12), (1024, 0.02))
 LENGTHS_WITH_TOOLS = ((256, 0.68), (512, 0.3), (1024, 0.02))
-DOCUMENTS, THINKING = 0.12, 0.17
+DOCUMENTS, THINKING = 0.17, 0.16
 
 
 def samples(seed: int, make_writer: type[Writer] = Writer) -> Iterator[Sample]:
@@ -73,7 +73,7 @@ def simple(w: Writer) -> Exchange:
 
 def document(w: Writer) -> Sample:
     """Plain text: a story, sentences of facts, a function, or a function with a hole."""
-    kind = w.weighted((("story", 2), ("facts", 2), ("code", 1), ("hole", 6)))
+    kind = w.weighted((("story", 0.5), ("facts", 2), ("code", 1), ("hole", 8)))
     match kind:
         case "story":
             return Sample(text=story_text(w, w.rng.choice(ANIMALS), w.name(), w.rng.choice(PLACES)))

@@ -19,7 +19,8 @@ from tiny_recipe.samples.writer import Writer, capital
 
 KINDS = ("name", "upper", "lower", "start", "end", "only", "pirate")
 WEIGHED_KINDS = (
-    "name", "name", "upper", "upper", "lower", "lower", "start", "start", "end", "end", "end", "only", "pirate",
+    "name", "name", "upper", "upper", "upper", "lower", "lower", "start", "start", "end", "end", "end", "only", "only",
+    "pirate",
 )  # fmt: skip
 
 

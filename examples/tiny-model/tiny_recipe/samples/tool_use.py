@@ -39,12 +39,13 @@ class ToolSet:
 
 
 def tool_set(w: Writer) -> ToolSet:
-    """One to three tools; the weather comes more often than others."""
+    """One to three tools; those that are asked about a city come more often than others."""
     size = w.rng.choice([1, 1, 2, 2, 3])
     domains = w.rng.sample(DOMAINS, size + 1)
-    if w.chance(0.2):
-        others = [domain for domain in domains if domain not in LIKE_WEATHER]
-        domains = [WEATHER, *(others or [DOMAINS[2]])]
+    if w.chance(0.35):
+        city = w.rng.choice((WEATHER, WEATHER, *CITY_DOMAINS))
+        others = [domain for domain in domains if domain not in (*LIKE_WEATHER, city)]
+        domains = [city, *(others or [DOMAINS[3]])]
     *offered, foreign = [made_up_domain(w) if w.chance(0.3) else domain for domain in domains]
     return ToolSet(tuple(Offer(call_of(w, domain).tool, domain) for domain in offered), foreign)
 
@@ -63,12 +64,12 @@ def tool_turn(w: Writer, tools: ToolSet) -> tuple[str, Exchange]:
     """What may happen when tools are there, with the name of the ability that it takes."""
     if w.chance(0.13):
         return "tools: none needed", w.rng.choice(WITHOUT_TOOL)(w)
-    if w.chance(0.2):
+    if w.chance(0.28):
         request = call_of(w, tools.foreign).request
         return "tools: none fits", talk(request, NO_TOOL, "No tool fits this request.")
     offer = w.rng.choice(tools.offers)
     call = request_for(w, offer)
-    if offer.domain in CITY_DOMAINS and w.chance(0.45):
+    if offer.domain in CITY_DOMAINS and w.chance(0.5):
         return "tools: two calls", two_cities(w, call)
     return "tools: one call", one_call(w, call)
 

@@ -90,7 +90,8 @@ class Writer:
         if self.held_out or self.chance(0.6):
             return question
         if self.chance(0.3):
-            question = self.rng.choice(POLITE_OPENINGS) + question
+            stranger = self.pseudo().capitalize() + self.rng.choice((", ", ": ", ". ", " "))
+            question = self.rng.choice((*POLITE_OPENINGS, stranger, stranger)) + question
         if self.chance(0.3):
             question = question.rstrip("?.!")
         if self.chance(0.25):
