@@ -1,5 +1,7 @@
 """Chat templates: from a conversation to the prompt that a model was trained on, in Jinja or in Go's syntax."""
 
+from functools import lru_cache
+
 from mullama.chat.template.base import (
     ChatInput,
     Rendered,
@@ -10,6 +12,7 @@ from mullama.chat.template.base import (
 )
 from mullama.chat.template.jinja import compile_jinja
 from mullama.chat.template.prefix import declared_prefix
+from mullama.errors import Invalid
 
 __all__ = [
     "ChatInput",
@@ -18,6 +21,19 @@ __all__ = [
     "Template",
     "Thinking",
     "Traits",
-    "compile_jinja",
+    "compile_template",
     "declared_prefix",
 ]
+
+
+@lru_cache(maxsize=64)
+def compile_template(source: str, syntax: str, special: SpecialTexts) -> Template:
+    """A template by its syntax, `jinja` or `go`; tried once, and kept, as many models share one.
+
+    Raises `Invalid` or `TooLarge` for a template that cannot be used, with its line.
+    """
+    match syntax:
+        case "jinja":
+            return compile_jinja(source, special)
+        case _:
+            raise Invalid(f"{syntax!r} is not a syntax of templates", hint="jinja or go", field="template")

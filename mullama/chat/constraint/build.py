@@ -1,0 +1,160 @@
+"""Decides what an answer must look like, and when the grammar for it begins to bind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from mullama.chat.constraint.calls import CallForm, Function, call_form
+from mullama.chat.constraint.gbnf import gbnf_to_lark
+from mullama.chat.constraint.lark import Lark, regex, sequence
+from mullama.chat.constraint.schema import MAX_TEXT, enforceable, irregular
+from mullama.chat.families import Family
+from mullama.chat.syntax import ChannelCalls
+from mullama.chat.types import Constraint, ResponseFormat, Tool, ToolChoice
+from mullama.errors import Invalid
+from mullama.names import JSONValue
+
+# Together the tools of a request may weigh as much as this; beyond, their arguments are any object.
+MAX_TOOLS = 3 * MAX_TEXT
+# White space between the end of the reasoning and what the grammar asks for.
+_LEAD = "/[ \\n]{0,4}/"
+_FINAL = "<|channel|>final"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """The constraint, None for a free answer, and remarks about what is not enforced.
+
+    from_start: it binds as soon as the reasoning is over, so a model that reasons has to be put to it first.
+    """
+
+    constraint: Constraint | None = None
+    warnings: tuple[str, ...] = ()
+    from_start: bool = False
+
+
+def build(
+    family: Family,
+    *,
+    format: ResponseFormat | None = None,
+    tools: Sequence[Tool] = (),
+    choice: ToolChoice | None = None,
+    parallel: bool = True,
+    thinking: bool = False,
+) -> Built:
+    """What enforces this format and this choice of tools; thinking: the answer begins inside the reasoning."""
+    chosen = choice or ToolChoice()
+    after = family.thinking.close.strip() if thinking and family.thinking else None
+    functions, warnings = _functions(tools, chosen)
+    if not functions:
+        return _format_only(family, format, after)
+    lark = Lark()
+    form = call_form(lark, family.calls, functions, parallel=parallel)
+    if chosen.mode == "required":
+        return _bound(lark, form.whole, after, warnings)
+    if format is not None and not isinstance(family.calls, ChannelCalls):
+        return _bound(lark, f"({form.whole} | {_expression(lark, format)})", after, warnings)
+    if form.trigger:
+        return _triggered(lark, form, after, warnings, parallel=parallel)
+    text = lark.rule("TEXT", _NOT_A_CALL)
+    return _bound(lark, f"({form.whole} | {text})", after, warnings)
+
+
+# Any text but one that begins as a call does: {"name": …
+_NOT_A_CALL = r'/(?s:.*)/ & ~/(?s:[ \t\r\n]*\{[ \t\r\n]*"name".*)/'
+
+
+def _bound(lark: Lark, start: str, after: str | None, warnings: tuple[str, ...]) -> Built:
+    text, marks = lark.done(sequence(_LEAD if after else "", start))
+    constraint = Constraint(grammar=text, after=after, markers=marks)
+    return Built(constraint=constraint, warnings=warnings, from_start=True)
+
+
+def _triggered(
+    lark: Lark, form: CallForm, after: str | None, warnings: tuple[str, ...], *, parallel: bool
+) -> Built:
+    text, marks = lark.done(form.rest)
+    constraint = Constraint(
+        grammar=text, triggers=(form.trigger,), after=after, markers=marks, repeat=parallel
+    )
+    return Built(constraint=constraint, warnings=warnings)
+
+
+def _format_only(family: Family, format: ResponseFormat | None, after: str | None) -> Built:
+    if format is None:
+        return Built()
+    if format.kind == "gbnf" and after is None and not isinstance(family.calls, ChannelCalls):
+        return Built(constraint=Constraint(grammar=gbnf_to_lark(format.grammar)), from_start=True)
+    lark = Lark()
+    expression = _expression(lark, format)
+    if isinstance(family.calls, ChannelCalls):
+        # The answer proper is the message on the final channel; what comes before is the model's own.
+        header = f'(" " {lark.literal("<|constrain|>")} "json")?'
+        text, marks = lark.done(sequence(header, lark.literal("<|message|>"), expression))
+        return Built(
+            constraint=Constraint(grammar=text, triggers=(_FINAL,), markers=marks, repeat=False)
+        )
+    return _bound(lark, expression, after, ())
+
+
+def _expression(lark: Lark, format: ResponseFormat) -> str:
+    """An expression for an answer of this format."""
+    match format.kind:
+        case "json":
+            return lark.json({"type": "object"})
+        case "json_schema":
+            schema, _ = enforceable(
+                format.schema, what="response_format", strict=True, field="response_format"
+            )
+            return lark.json(schema)
+        case "regex":
+            if reason := irregular(format.grammar):
+                raise Invalid(f"the regular expression is not accepted: {reason}", field="response_format")
+            return lark.rule("TEXT", regex(format.grammar))
+        case "gbnf":
+            return lark.nested(gbnf_to_lark(format.grammar))
+        case _:
+            assert_never(format.kind)
+
+
+def _functions(
+    tools: Sequence[Tool], chosen: ToolChoice
+) -> tuple[tuple[Function, ...], tuple[str, ...]]:
+    """The tools that may be called, with schemas that can be enforced, and remarks."""
+    if chosen.mode == "none":
+        return (), ()
+    known = {tool.name for tool in tools}
+    for name in chosen.names:
+        if name not in known:
+            raise Invalid(
+                f"tool_choice names the tool {name!r}, which is not among the tools",
+                hint=f"the tools are {', '.join(sorted(known)) or 'none'}",
+                field="tool_choice",
+            )
+    allowed = [tool for tool in tools if not chosen.names or tool.name in chosen.names]
+    if chosen.mode == "required" and not allowed:
+        raise Invalid("tool_choice requires a call, but there are no tools", field="tool_choice")
+    warnings: list[str] = []
+    functions = [_function(tool, warnings) for tool in allowed]
+    if sum(len(str(function.schema)) for function in functions) > MAX_TOOLS:
+        warnings.append("the schemas of the tools are too large together: their arguments are any object")
+        functions = [Function(name=f.name, schema={"type": "object"}) for f in functions]
+    return tuple(functions), tuple(warnings)
+
+
+def _function(tool: Tool, warnings: list[str]) -> Function:
+    """A tool whose schema cannot be read at all takes any object."""
+    what = f"the tool {tool.name!r}"
+    wanted: dict[str, JSONValue] = {"type": "object", "properties": {}, **(tool.parameters or {})}
+    if wanted["type"] != "object":
+        warnings.append(f"{what}: arguments are an object, whatever the schema's type says")
+        wanted["type"] = "object"
+    try:
+        schema, remarks = enforceable(wanted, what=what, strict=False, field="tools")
+    except Invalid as error:
+        warnings.append(error.message)
+        return Function(name=tool.name, schema={"type": "object"})
+    warnings.extend(remarks)
+    return Function(name=tool.name, schema=schema if isinstance(schema, Mapping) else {"type": "object"})

@@ -1,0 +1,274 @@
+"""Grammar rules for tool calls, one per call syntax: what a model may write is what `chat.reader` reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+from mullama.chat.constraint.lark import Lark, choice, quoted, sequence
+from mullama.chat.syntax import (
+    BraceCalls,
+    CallSyntax,
+    ChannelCalls,
+    JsonCalls,
+    NamedCalls,
+    PythonCalls,
+    TaggedCalls,
+)
+from mullama.names import JSONValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    """A tool as the grammar sees it: its name and the schema of its arguments, already checked."""
+
+    name: str
+    schema: Mapping[str, JSONValue]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallForm:
+    """Expressions for calls. rest: what follows `trigger`; whole: everything, with its opening.
+
+    trigger "" means that nothing announces a call: only `whole`, at the beginning of the answer.
+    """
+
+    trigger: str
+    rest: str
+    whole: str
+
+
+def call_form(lark: Lark, syntax: CallSyntax, tools: Sequence[Function], *, parallel: bool) -> CallForm:
+    """The form of calls to these tools; several in one answer when `parallel`."""
+    match syntax:
+        case JsonCalls():
+            return _json(lark, syntax, tools, parallel=parallel)
+        case NamedCalls():
+            return _named(lark, syntax, tools, parallel=parallel)
+        case TaggedCalls():
+            return _tagged(lark, syntax, tools, parallel=parallel)
+        case BraceCalls():
+            return _braces(lark, syntax, tools, parallel=parallel)
+        case PythonCalls():
+            return _python(lark, syntax, tools, parallel=parallel)
+        case ChannelCalls():
+            return _channels(lark, tools)
+        case _:
+            assert_never(syntax)
+
+
+def repeated(one: str, between: str, *, parallel: bool) -> str:
+    """One, or several with `between` in the middle."""
+    return f"{one} ({sequence(between, one)})*" if parallel else one
+
+
+def _json(lark: Lark, syntax: JsonCalls, tools: Sequence[Function], *, parallel: bool) -> CallForm:
+    one = lark.rule("call", choice([_object(lark, syntax, tool) for tool in tools]))
+    gap = lark.literal(syntax.gap)
+    if syntax.one_list:
+        body = sequence('"["', repeated(one, '", "', parallel=parallel), '"]"')
+        rest = sequence(gap, body, gap, lark.literal(syntax.close))
+        return CallForm(trigger=syntax.open.strip(), rest=rest, whole=sequence(lark.literal(syntax.open), rest))
+    rest = sequence(gap, one, gap, lark.literal(syntax.close))
+    envelope = lark.rule("envelope", sequence(lark.literal(syntax.open), rest))
+    whole = repeated(envelope, lark.literal(syntax.between), parallel=parallel)
+    return CallForm(trigger=syntax.open.strip(), rest=rest, whole=whole)
+
+
+def _object(lark: Lark, syntax: JsonCalls, tool: Function) -> str:
+    arguments = lark.json(tool.schema)
+    if syntax.name_is_key:
+        return lark.rule("object", sequence(quoted("{" + quoted(tool.name) + ": "), arguments, '"}"'))
+    before = after = ""
+    if syntax.id_key == "id":
+        after = ', "id": '
+    elif syntax.id_key:
+        before = f'"{syntax.id_key}": '
+    head = f'"{syntax.name_key}": {quoted(tool.name)}, "{syntax.arguments_key}": '
+    opened = sequence(quoted("{" + before), _ID, quoted(", " + head)) if before else quoted("{" + head)
+    ended = sequence(quoted(after), _ID, '"}"') if after else '"}"'
+    return lark.rule("object", sequence(opened, arguments, ended))
+
+
+_ID = r'/"[A-Za-z0-9]{1,9}"/'
+_KEY = "/[A-Za-z_][A-Za-z0-9_.-]{0,63}/"
+
+
+def _named(lark: Lark, syntax: NamedCalls, tools: Sequence[Function], *, parallel: bool) -> CallForm:
+    ordinal = sequence('":"', "/[0-9]{1,3}/") if syntax.ordinal else ""
+    mark = sequence(lark.literal(syntax.id_mark), "/[A-Za-z0-9]{9}/") if syntax.id_mark else ""
+    calls = [
+        sequence(
+            lark.literal(syntax.begin + tool.name),
+            ordinal,
+            mark,
+            lark.literal(syntax.middle),
+            lark.json(tool.schema),
+            lark.literal(syntax.end),
+        )
+        for tool in tools
+    ]
+    one = lark.rule("call", choice(calls))
+    opening = lark.literal(syntax.open)
+    if syntax.close:
+        rest = sequence(repeated(one, "", parallel=parallel), lark.literal(syntax.close))
+        return CallForm(trigger=syntax.open.strip(), rest=rest, whole=sequence(opening, rest))
+    envelope = lark.rule("envelope", sequence(opening, one))
+    return CallForm(trigger=syntax.open.strip(), rest=one, whole=repeated(envelope, "", parallel=parallel))
+
+
+def _tagged(lark: Lark, syntax: TaggedCalls, tools: Sequence[Function], *, parallel: bool) -> CallForm:
+    calls = [_tagged_call(lark, syntax, tool) for tool in tools]
+    opening = syntax.open or syntax.begin
+    begin = syntax.begin if syntax.open else ""
+    one = lark.rule("call", choice([sequence(lark.literal(begin), call) for call in calls]))
+    several = repeated(one, "", parallel=parallel and bool(syntax.open and syntax.begin))
+    # The line break that ends the opening is the grammar's to write, because the trigger is without it.
+    gap = lark.literal(opening[len(opening.rstrip()) :])
+    rest = sequence(gap, several, lark.literal(syntax.close))
+    envelope = lark.rule("envelope", sequence(lark.literal(opening.rstrip()), rest))
+    if not (syntax.open and syntax.begin):
+        envelope = repeated(envelope, '"\\n"?', parallel=parallel)
+    return CallForm(trigger=opening.strip(), rest=rest, whole=envelope)
+
+
+def _tagged_call(lark: Lark, syntax: TaggedCalls, tool: Function) -> str:
+    properties = tool.schema.get("properties")
+    if not isinstance(properties, Mapping):
+        keyed = _typed(syntax, {"type": "string"}) if syntax.typed else syntax.keyed
+        free = sequence(lark.literal(syntax.key), _KEY, lark.literal(keyed), lark.text_until(syntax.valued))
+        return sequence(lark.literal(tool.name + syntax.named), f"({free})*", lark.literal(syntax.end))
+    required = tool.schema.get("required")
+    needed = required if isinstance(required, list) else []
+    parts = []
+    for key, schema in properties.items():
+        value = _tagged_value(lark, syntax, schema)
+        keyed = _typed(syntax, schema) if syntax.typed else syntax.keyed
+        argument = sequence(lark.literal(syntax.key + key + keyed), value)
+        parts.append(argument if key in needed else f"({argument})?")
+    return sequence(lark.literal(tool.name + syntax.named), *parts, lark.literal(syntax.end))
+
+
+def _typed(syntax: TaggedCalls, schema: JSONValue) -> str:
+    kind = "true" if _plain_string(schema) else "false"
+    return syntax.keyed.replace('">', f'" string="{kind}">')
+
+
+def _tagged_value(lark: Lark, syntax: TaggedCalls, schema: JSONValue) -> str:
+    if isinstance(schema, Mapping) and _plain_string(schema):
+        options = schema.get("enum")
+        if isinstance(options, list):
+            return sequence(choice([quoted(str(option)) for option in options]), lark.literal(syntax.valued))
+        return lark.text_until(syntax.valued)
+    return sequence(lark.json(schema), lark.literal(syntax.valued))
+
+
+def _plain_string(schema: JSONValue) -> bool:
+    if not isinstance(schema, Mapping):
+        return False
+    options = schema.get("enum")
+    if isinstance(options, list) and "type" not in schema:
+        return all(isinstance(option, str) for option in options)
+    return schema.get("type") == "string" and "const" not in schema
+
+
+def _braces(lark: Lark, syntax: BraceCalls, tools: Sequence[Function], *, parallel: bool) -> CallForm:
+    calls = []
+    for tool in tools:
+        members = _braces_members(lark, syntax.quote, tool.schema)
+        calls.append(sequence(quoted(f"call:{tool.name}{{"), members, '"}"'))
+    rest = sequence(lark.rule("call", choice(calls)), lark.literal(syntax.close))
+    envelope = lark.rule("envelope", sequence(lark.literal(syntax.open), rest))
+    return CallForm(trigger=syntax.open, rest=rest, whole=repeated(envelope, "", parallel=parallel))
+
+
+def _braces_members(lark: Lark, quote: str, schema: JSONValue) -> str:
+    """Keys in alphabetical order, as the templates write them."""
+    properties = schema.get("properties") if isinstance(schema, Mapping) else None
+    if not isinstance(properties, Mapping):
+        free = sequence(_KEY, '":"', _braces_any(lark, quote))
+        return f'({free} ("," {free})*)?'
+    required = schema.get("required") if isinstance(schema, Mapping) else None
+    needed = required if isinstance(required, list) else []
+    members = [
+        (sequence(quoted(key + ":"), _braces_value(lark, quote, part)), key in needed)
+        for key, part in sorted(properties.items())
+    ]
+    return listed(lark, members, '","')
+
+
+def _braces_value(lark: Lark, quote: str, schema: JSONValue) -> str:
+    kind = schema.get("type") if isinstance(schema, Mapping) else None
+    if not isinstance(schema, Mapping) or not isinstance(kind, str):
+        return _braces_any(lark, quote)
+    options = schema.get("enum")
+    if isinstance(options, list) and all(isinstance(option, str) for option in options):
+        texts = choice([quoted(str(option)) for option in options])
+        return sequence(lark.literal(quote), texts, lark.literal(quote))
+    match kind:
+        case "string":
+            return sequence(lark.literal(quote), "/[^<]*/", lark.literal(quote))
+        case "object" if isinstance(schema.get("properties"), Mapping):
+            return lark.rule("object", sequence('"{"', _braces_members(lark, quote, schema), '"}"'))
+        case "array":
+            item = _braces_value(lark, quote, schema.get("items"))
+            return lark.rule("array", sequence('"["', f'({item} ("," {item})*)?', '"]"'))
+        case "integer" | "number" | "boolean" | "null":
+            return lark.json(dict(schema))
+        case _:
+            return _braces_any(lark, quote)
+
+
+def _braces_any(lark: Lark, quote: str) -> str:
+    text = sequence(lark.literal(quote), "/[^<]*/", lark.literal(quote))
+    return lark.rule("any", choice([text, lark.json({"type": ["number", "boolean", "null"]})]))
+
+
+def _python(lark: Lark, syntax: PythonCalls, tools: Sequence[Function], *, parallel: bool) -> CallForm:
+    calls = [
+        sequence(quoted(tool.name + "("), _python_members(lark, tool.schema), '")"') for tool in tools
+    ]
+    one = lark.rule("call", choice(calls))
+    gap = lark.literal(syntax.open[len(syntax.open.rstrip()) :])
+    body = sequence('"["', repeated(one, '", "', parallel=parallel), '"]"')
+    rest = sequence(gap, body, lark.literal(syntax.close))
+    return CallForm(trigger=syntax.open.strip(), rest=rest, whole=sequence(lark.literal(syntax.open.rstrip()), rest))
+
+
+def _python_members(lark: Lark, schema: Mapping[str, JSONValue]) -> str:
+    properties, required = schema.get("properties"), schema.get("required")
+    needed = required if isinstance(required, list) else []
+    if not isinstance(properties, Mapping):
+        free = sequence(_KEY, '"="', lark.json({}))
+        return f'({free} (", " {free})*)?'
+    members = [
+        (sequence(quoted(key + "="), lark.json(part)), key in needed) for key, part in properties.items()
+    ]
+    return listed(lark, members, '", "')
+
+
+def listed(lark: Lark, members: Sequence[tuple[str, bool]], comma: str) -> str:
+    """Members in this order with `comma` between them; each is an expression and whether it must be there."""
+    following = [""]
+    for expression, needed in reversed(members):
+        item = f"({comma} {expression})" + ("" if needed else "?")
+        following.insert(0, lark.rule("more", sequence(item, following[0])))
+    first: list[str] = []
+    for index, (expression, needed) in enumerate(members):
+        first.append(sequence(expression, following[index + 1]))
+        if needed:
+            return lark.rule("members", choice(first))
+    return f"{lark.rule('members', choice(first))}?" if first else ""
+
+
+def _channels(lark: Lark, tools: Sequence[Function]) -> CallForm:
+    """What follows `to=functions.`: one call, its message closed by the end of the turn."""
+    header = choice([
+        sequence(lark.literal("<|channel|>commentary"), '" "?', f"({lark.literal('<|constrain|>')})?", '"json"?'),
+        sequence('" "', f"({lark.literal('<|constrain|>')})?", '"json"'),
+    ])  # fmt: skip
+    middle = lark.rule("header", sequence(f"{header}?", lark.literal("<|message|>")))
+    one = lark.rule("call", choice([sequence(quoted(t.name), middle, lark.json(t.schema)) for t in tools]))
+    whole = sequence(lark.literal("<|start|>assistant<|channel|>commentary to=functions."), one)
+    return CallForm(trigger="to=functions.", rest=one, whole=whole)

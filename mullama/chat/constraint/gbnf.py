@@ -1,0 +1,273 @@
+"""Turns a GBNF grammar, as llama.cpp's users write them, into Lark text for llguidance.
+
+Rules that are regular become one terminal each, which is what makes a mask quick; the rest stay rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mullama.chat.constraint.lark import quoted
+from mullama.chat.constraint.schema import MAX_DEPTH, MAX_REPEAT, MAX_TEXT
+from mullama.errors import Invalid
+
+_TOKEN = re.compile(
+    r"""(?P<space>[ \t]+|\#[^\n]*)|(?P<line>\r?\n)|(?P<define>::=)|(?P<name>[A-Za-z][A-Za-z0-9_-]*)
+    |(?P<text>"(?:\\.|[^"\\\n])*")|(?P<set>\[(?:\\.|[^\]\\\n])*\])|(?P<repeat>\{\d*(?:,\d*)?\})|(?P<mark>[()|*+?.])""",
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    kind: str
+    text: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """A literal, a character set, or any character: Lark text that a terminal may hold."""
+
+    lark: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    name: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Sequence:
+    parts: tuple[_Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    options: tuple[_Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Repeat:
+    node: _Node
+    times: str
+
+
+_Node = _Leaf | _Call | _Sequence | _Choice | _Repeat
+
+
+def gbnf_to_lark(text: str) -> str:
+    """Lark text with the rule `start`; `Invalid` names the line of a mistake."""
+    if len(text) > MAX_TEXT:
+        raise Invalid(f"the grammar has more than {MAX_TEXT} characters", field="grammar")
+    rules = _Parser(text).rules()
+    if "root" not in rules:
+        raise Invalid("the grammar has no rule named root", field="grammar")
+    for node in rules.values():
+        for call in _calls(node):
+            if call.name not in rules:
+                raise _wrong(f"the rule {call.name!r} is not defined", call.line)
+    regular = _regular(rules)
+    names = {
+        name: f"T{index}" if name in regular else f"r{index}" for index, name in enumerate(rules)
+    }
+    lines = [f"{names[name]}: {_lark(node, names)}" for name, node in rules.items()]
+    return "\n".join((f"start: {names['root']}", *lines)) + "\n"
+
+
+def _wrong(message: str, line: int) -> Invalid:
+    return Invalid(f"the grammar is wrong in line {line}: {message}", field="grammar")
+
+
+class _Parser:
+    """GBNF's grammar, by recursive descent."""
+
+    def __init__(self, text: str) -> None:
+        self._tokens = list(_tokens(text))
+        self._at = 0
+
+    def rules(self) -> dict[str, _Node]:
+        """All rules by name, in order."""
+        made: dict[str, _Node] = {}
+        while (token := self._peek(lines=True)).kind != "end":
+            self._at += 1
+            if token.kind != "name" or self._peek(lines=True).kind != "define":
+                raise _wrong(f"expected `name ::=`, not {token.text!r}", token.line)
+            self._at += 1
+            if token.text in made:
+                raise _wrong(f"the rule {token.text!r} is defined twice", token.line)
+            made[token.text] = self._choice(0)
+        return made
+
+    def _peek(self, *, lines: bool = False) -> _Token:
+        while lines and self._tokens[self._at].kind == "line":
+            self._at += 1
+        return self._tokens[self._at]
+
+    def _choice(self, depth: int) -> _Node:
+        if depth > MAX_DEPTH:
+            raise _wrong(f"groups are nested deeper than {MAX_DEPTH}", self._peek().line)
+        options = [self._sequence(depth)]
+        while self._next_is("|", depth):
+            self._at += 1
+            self._peek(lines=True)
+            options.append(self._sequence(depth))
+        return options[0] if len(options) == 1 else _Choice(tuple(options))
+
+    def _next_is(self, mark: str, depth: int) -> bool:
+        """Whether `mark` comes next; a line break before it counts for nothing, as in llama.cpp."""
+        saved = self._at
+        found = self._peek(lines=True)
+        if found.kind == "mark" and found.text == mark:
+            return True
+        self._at = self._at if depth else saved
+        return False
+
+    def _sequence(self, depth: int) -> _Node:
+        parts: list[_Node] = []
+        while (node := self._item(depth)) is not None:
+            while (token := self._peek()).kind == "repeat" or (token.kind == "mark" and token.text in "*+?"):
+                self._at += 1
+                node = _Repeat(node, _times(token))
+            parts.append(node)
+        return parts[0] if len(parts) == 1 else _Sequence(tuple(parts))
+
+    def _item(self, depth: int) -> _Node | None:
+        token = self._peek(lines=depth > 0)
+        follows = self._tokens[self._at + 1].kind if token.kind == "name" else ""
+        if token.kind == "name" and follows != "define":
+            self._at += 1
+            return _Call(token.text, token.line)
+        if token.kind in ("text", "set") or (token.kind == "mark" and token.text == "."):
+            self._at += 1
+            return _leaf(token)
+        if token.kind == "mark" and token.text == "(":
+            self._at += 1
+            self._peek(lines=True)
+            inner = self._choice(depth + 1)
+            if not self._next_is(")", depth + 1):
+                raise _wrong("a group is not closed", token.line)
+            self._at += 1
+            return inner
+        return None
+
+
+def _tokens(text: str) -> Iterator[_Token]:
+    at, line = 0, 1
+    while at < len(text):
+        found = _TOKEN.match(text, at)
+        if not found or not found.lastgroup:
+            raise _wrong(f"{text[at : at + 20]!r} is not GBNF", line)
+        at = found.end()
+        if found.lastgroup != "space":
+            yield _Token(found.lastgroup, found.group(), line)
+        line += found.group().count("\n")
+    yield _Token("line", "\n", line)
+    yield _Token("end", "", line)
+    yield _Token("end", "", line)
+
+
+def _leaf(token: _Token) -> _Leaf:
+    if token.kind == "text":
+        return _Leaf(quoted(_unescaped(token.text[1:-1], token.line)))
+    if token.kind == "mark":
+        return _Leaf("/(?s:.)/")
+    inside = token.text[1:-1]
+    negated = inside.startswith("^")
+    body = "".join(_set_part(part, token.line) for part in re.findall(r"\\.[0-9A-Fa-f]*|.", inside[negated:]))
+    if not body:
+        raise _wrong("a character set is empty", token.line)
+    return _Leaf(f"/[{'^' if negated else ''}{body}]/")
+
+
+def _set_part(part: str, line: int) -> str:
+    """One character of a set, escaped for a Rust regular expression; `-` keeps its meaning."""
+    if part == "-":
+        return part
+    chars = _unescaped(part, line)
+    return "".join(f"\\x{{{ord(char):x}}}" for char in chars)
+
+
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "0": "\0"}
+
+
+def _unescaped(text: str, line: int) -> str:
+    def one(found: re.Match[str]) -> str:
+        kind, digits = found[1], found[2] or ""
+        size = {"x": 2, "u": 4, "U": 8}.get(kind)
+        if size is None:
+            return _ESCAPES.get(kind, kind) + digits
+        try:
+            return chr(int(digits[:size], 16)) + digits[size:]
+        except (ValueError, OverflowError) as error:
+            raise _wrong(f"{found[0]!r} is not a character", line) from error
+
+    return re.sub(r"\\(.)((?<=[xuU])[0-9A-Fa-f]*)?", one, text)
+
+
+def _times(token: _Token) -> str:
+    if token.kind == "mark":
+        return token.text
+    low, comma, high = token.text[1:-1].partition(",")
+    if max(int(low or 0), int(high or 0)) > MAX_REPEAT:
+        raise _wrong(f"a repetition is over {MAX_REPEAT}", token.line)
+    return f"{{{low or 0},{high}}}" if comma else f"{{{low}}}"
+
+
+def _calls(node: _Node) -> Iterator[_Call]:
+    match node:
+        case _Call():
+            yield node
+        case _Sequence(parts):
+            for part in parts:
+                yield from _calls(part)
+        case _Choice(options):
+            for option in options:
+                yield from _calls(option)
+        case _Repeat(inner, _):
+            yield from _calls(inner)
+        case _Leaf():
+            pass
+
+
+def _regular(rules: dict[str, _Node]) -> frozenset[str]:
+    """The rules that refer to regular rules alone, and never to themselves; empty ones stay rules."""
+    found: set[str] = set()
+    grown = True
+    while grown:
+        grown = False
+        for name, node in rules.items():
+            if name not in found and all(call.name in found for call in _calls(node)) and not _empty(node):
+                found.add(name)
+                grown = True
+    return frozenset(found)
+
+
+def _empty(node: _Node) -> bool:
+    """Whether Lark would refuse this node as a terminal because it has an empty alternative."""
+    match node:
+        case _Sequence(parts):
+            return not parts or any(_empty(part) for part in parts)
+        case _Choice(options):
+            return any(_empty(option) for option in options)
+        case _Repeat(inner, _):
+            return _empty(inner)
+        case _:
+            return False
+
+
+def _lark(node: _Node, names: dict[str, str]) -> str:
+    match node:
+        case _Leaf(lark):
+            return lark
+        case _Call(name, _):
+            return names[name]
+        case _Sequence(parts):
+            return " ".join(_lark(part, names) for part in parts) or '""'
+        case _Choice(options):
+            return "(" + " | ".join(_lark(option, names) for option in options) + ")"
+        case _Repeat(inner, times):
+            return f"({_lark(inner, names)}){times}"

@@ -1,0 +1,57 @@
+"""Describes tools in words, for models whose chat template has no place for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import assert_never
+
+from mullama.chat.syntax import (
+    BraceCalls,
+    CallSyntax,
+    ChannelCalls,
+    JsonCalls,
+    NamedCalls,
+    PythonCalls,
+    TaggedCalls,
+)
+from mullama.chat.template.shape import plain_tools
+from mullama.chat.types import Message, Tool, say
+
+
+def with_tools_described(
+    messages: Sequence[Message], tools: Sequence[Tool], syntax: CallSyntax
+) -> tuple[Message, ...]:
+    """The conversation with the tools and the way to call them at the end of its system message."""
+    listed = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in plain_tools(tools))
+    text = f"You may call these functions:\n{listed}\nTo call a function, write:\n{example(syntax)}"
+    if messages and messages[0].role == "system":
+        first = say("system", f"{messages[0].text}\n\n{text}")
+        return (first, *messages[1:])
+    return (say("system", text), *messages)
+
+
+def example(syntax: CallSyntax) -> str:
+    """How a call looks, with words in angle brackets for what varies."""
+    name, arguments = "<function-name>", "<arguments-json-object>"
+    match syntax:
+        case JsonCalls(name_is_key=True):
+            body = f'{{"{name}": {arguments}}}'
+        case JsonCalls():
+            body = f'{{"{syntax.name_key}": "{name}", "{syntax.arguments_key}": {arguments}}}'
+        case NamedCalls():
+            one = f"{syntax.begin}{name}{':0' if syntax.ordinal else ''}{syntax.middle}{arguments}{syntax.end}"
+            return f"{syntax.open}{one}{syntax.close}"
+        case TaggedCalls():
+            value = f"{syntax.key}<name>{syntax.keyed}<value>{syntax.valued}"
+            return f"{syntax.open}{syntax.begin}{name}{syntax.named}{value}{syntax.end}{syntax.close}"
+        case BraceCalls():
+            return f"{syntax.open}call:{name}{{<name>:<value>}}{syntax.close}"
+        case PythonCalls():
+            return f"{syntax.open}[{name}(<name>=<value>)]{syntax.close}"
+        case ChannelCalls():
+            return f"<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>{arguments}<|call|>"
+        case _:
+            assert_never(syntax)
+    body = f"[{body}]" if syntax.one_list else body
+    return f"{syntax.open}{syntax.gap}{body}{syntax.gap}{syntax.close}"

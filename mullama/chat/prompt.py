@@ -1,0 +1,372 @@
+"""The one place where a model's settings and a request become what the engine is asked for.
+
+Pure, and cheap per request: templates were compiled when the settings were made.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from mullama.chat.constraint import Built, build
+from mullama.chat.families import GENERIC, Family, family_of
+from mullama.chat.instructions import with_tools_described
+from mullama.chat.reader import Reader, read
+from mullama.chat.template import (
+    ChatInput,
+    Rendered,
+    SpecialTexts,
+    Template,
+    Thinking,
+    compile_template,
+    declared_prefix,
+)
+from mullama.chat.types import (
+    DEFAULT_SAMPLING,
+    ChatRequest,
+    CompletionRequest,
+    Constraint,
+    Generation,
+    ImagePart,
+    Message,
+    Sampling,
+    TextPart,
+    Tool,
+    say,
+)
+from mullama.errors import Invalid, Unsupported
+
+# A client sends a different number in this line each time, which would spoil every cached prefix.
+_BILLING = re.compile(r"\Ax-anthropic-billing-header:[^\n]*\n*")
+# Where a file carries no template at all, the texts are all there is to go by.
+BARE_TEMPLATE = "{% for m in messages %}{{ m.content }}{% if not loop.last %}\n\n{% endif %}{% endfor %}"
+
+RAW = Family(name="raw", calls=GENERIC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSettings:
+    """What a manifest and a file say about a model's requests.
+
+    name: as clients know it, for messages. template: compiled once. family: how its output is read.
+    system, messages: what conversations begin with. sampling, stop, max_tokens: where a request says nothing.
+    images: it has a projector. fim: its vocabulary can fill in the middle.
+    """
+
+    name: str
+    template: Template
+    family: Family
+    system: str | None = None
+    messages: tuple[Message, ...] = ()
+    sampling: Sampling = field(default_factory=Sampling)
+    stop: tuple[str, ...] = ()
+    max_tokens: int | None = None
+    images: bool = False
+    fim: bool = True
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """What a client may be told that the model can do in a conversation."""
+        traits = self.template.traits
+        found = {
+            "completion": True,
+            "tools": traits.tools,
+            "thinking": traits.think != "none",
+            "insert": self.fim or traits.suffix,
+            "vision": self.images,
+        }
+        return tuple(name for name, has in found.items() if has)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What the engine is asked for, and how its answer is read.
+
+    prompts: one per answer that is wanted apart from `n`. suffix: what must follow (fill in the middle).
+    context: tokens that come before the prompt (Ollama's continuation). Every field of `sampling` is set.
+    want_tokens: the engine should report prompt and answer as tokens.
+    """
+
+    prompts: tuple[str | tuple[int, ...], ...]
+    sampling: Sampling
+    new_id: Callable[[], str]
+    family: Family = RAW
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    constraint: Constraint | None = None
+    suffix: str | None = None
+    context: tuple[int, ...] = ()
+    want_tokens: bool = False
+    warnings: tuple[str, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    open_think: bool = False
+    primed: str = ""
+
+    @property
+    def prompt(self) -> str | tuple[int, ...]:
+        """The first prompt."""
+        return self.prompts[0]
+
+    def reader(self, choice: int = 0) -> Reader:
+        """A fresh reader for one choice."""
+        return read(
+            self.family,
+            self.new_id,
+            tools=self.tools,
+            open_think=self.open_think,
+            choice=choice,
+            primed=self.primed,
+        )
+
+
+def settings_for(
+    name: str,
+    source: str,
+    *,
+    syntax: str = "jinja",
+    special: SpecialTexts | None = None,
+    family: Family | None = None,
+    **more: object,
+) -> ModelSettings:
+    """Settings with the template compiled; an empty source means that the file has none.
+
+    Raises what compiling raises. `more` are the other fields of `ModelSettings`.
+    """
+    template = compile_template(source or BARE_TEMPLATE, syntax, special or SpecialTexts())
+    return ModelSettings(
+        name=name, template=template, family=family or family_of(template), **more  # type: ignore[arg-type]
+    )
+
+
+def prepare(
+    request: ChatRequest | CompletionRequest,
+    settings: ModelSettings,
+    now: float,
+    new_id: Callable[[], str],
+    defaults: Sampling = DEFAULT_SAMPLING,
+) -> Prepared:
+    """What to ask the engine for this request.
+
+    now: unix seconds, for templates that write a date. new_id: a fresh id for each tool call.
+    defaults: sampling where neither request nor manifest says; complete. Raises `Invalid` and its kinds.
+    """
+    if isinstance(request, ChatRequest):
+        made = _chat(request, settings, now, new_id)
+    else:
+        made = _completion(request, settings, now, new_id)
+    return replace(
+        made,
+        sampling=request.sampling.over(settings.sampling).over(defaults),
+        stop=tuple(dict.fromkeys((*settings.stop, *request.stop))),
+        max_tokens=settings.max_tokens if request.max_tokens is None else request.max_tokens,
+        warnings=(*request.warnings, *made.warnings),
+    )
+
+
+def shortened(request: ChatRequest) -> ChatRequest | None:
+    """The same conversation without its oldest turn, for clients that asked for that; None when it is down to one.
+
+    System messages stay. A turn goes with everything up to the next user message, so no result loses its call.
+    """
+    messages = request.messages
+    users = [index for index, message in enumerate(messages) if message.role == "user"]
+    if len(users) < 2:
+        return None
+    kept = [m for i, m in enumerate(messages) if i >= users[1] or m.role == "system"]
+    return replace(request, messages=tuple(kept))
+
+
+def opening(settings: ModelSettings) -> tuple[Message, ...]:
+    """What every conversation with this model begins with, as far as the manifest says it."""
+    system = (say("system", settings.system),) if settings.system else ()
+    return (*system, *settings.messages)
+
+
+def warm_prefix(settings: ModelSettings, now: float) -> str:
+    """The text that prompts of this model begin with, worth computing before the first; "" when there is none."""
+    begins = opening(settings)
+    return declared_prefix(settings.template, begins, now=now) if begins else ""
+
+
+def _chat(
+    request: ChatRequest, settings: ModelSettings, now: float, new_id: Callable[[], str]
+) -> Prepared:
+    messages = tuple(_without_billing(message) for message in request.messages)
+    _refuse_images(messages, settings)
+    if not messages:
+        raise Invalid("messages is empty", hint="a conversation has at least one message", field="messages")
+    tools = () if request.tool_choice.mode == "none" else request.tools
+    messages = _conversation(messages, settings)
+    warnings: list[str] = []
+    if tools and not settings.template.traits.tools:
+        messages = with_tools_described(messages, tools, settings.family.calls)
+        warnings.append("the chat template has no place for tools: the system prompt describes them")
+    think = _think(request, settings, warnings)
+    rendered = settings.template.render(
+        ChatInput(
+            messages=messages,
+            tools=tools if settings.template.traits.tools else (),
+            think=think,
+            continue_final=request.continue_final,
+            arguments=request.template_arguments,
+            now=now,
+        )
+    )
+    return _finished(request, settings, rendered, new_id, tools=tools, think=think, warnings=warnings)
+
+
+def _conversation(messages: Sequence[Message], settings: ModelSettings) -> tuple[Message, ...]:
+    """The manifest's beginning and the client's messages; a system message of the client's replaces the manifest's."""
+    count = next((i for i, m in enumerate(messages) if m.role != "system"), len(messages))
+    lead = tuple(messages[:count])
+    if not lead and settings.system:
+        lead = (say("system", settings.system),)
+    return (*lead, *settings.messages, *messages[count:])
+
+
+def _finished(
+    request: ChatRequest | CompletionRequest,
+    settings: ModelSettings,
+    rendered: Rendered,
+    new_id: Callable[[], str],
+    *,
+    tools: tuple[Tool, ...] = (),
+    think: bool | str | None = None,
+    warnings: Sequence[str] = (),
+) -> Prepared:
+    """The rendered prompt with its reasoning opened or closed as asked, and the grammar that goes with it."""
+    family = settings.family
+    text, inside, primed = _without_reasoning(rendered, settings, think), rendered.open_think, ""
+    inside = inside and text is rendered.text
+    built = _built(request, family, tools, inside)
+    if built.from_start and not inside and (marks := _reasons_first(text, settings, think)):
+        # The grammar binds after the reasoning, so the reasoning has to begin here and not at the model's leave.
+        primed = marks.open if family.name == "harmony" else ""
+        text, inside = text + marks.open + ("" if primed else "\n"), True
+        built = _built(request, family, tools, inside)
+    return Prepared(
+        prompts=(text,),
+        sampling=request.sampling,
+        new_id=new_id,
+        family=family,
+        constraint=built.constraint,
+        warnings=(*warnings, *built.warnings),
+        tools=tools,
+        open_think=inside,
+        primed=primed,
+    )
+
+
+def _built(
+    request: ChatRequest | CompletionRequest, family: Family, tools: tuple[Tool, ...], inside: bool
+) -> Built:
+    chat = request if isinstance(request, ChatRequest) else None
+    return build(
+        family,
+        format=request.format,
+        tools=tools,
+        choice=chat.tool_choice if chat else None,
+        parallel=chat.parallel_tool_calls if chat else True,
+        thinking=inside,
+    )
+
+
+def _without_reasoning(rendered: Rendered, settings: ModelSettings, think: bool | str | None) -> str:
+    """The prompt; with its reasoning closed before it begins, where the template cannot be told to leave it out."""
+    marks = settings.family.thinking
+    told = think is not False or settings.template.traits.think != "always"
+    if marks is None or told or settings.family.name == "harmony":
+        return rendered.text
+    opened = rendered.text.rstrip() if rendered.open_think else rendered.text + marks.open
+    return f"{opened}\n\n{marks.close}\n\n"
+
+
+def _reasons_first(text: str, settings: ModelSettings, think: bool | str | None) -> Thinking | None:
+    """The marks of the reasoning that the model is going to begin by itself; None when it is not."""
+    marks = settings.family.thinking
+    if marks is None or (think is False and settings.family.name != "harmony"):
+        return None
+    return None if text.rstrip().endswith(marks.close.strip()) else marks
+
+
+def _think(request: Generation, settings: ModelSettings, warnings: list[str]) -> bool | str | None:
+    """What the template is told; a wish that the model cannot have is dropped with a remark: clients send it to all."""
+    traits = settings.template.traits
+    if request.think is None or (request.think is False and traits.think == "none"):
+        return None
+    if traits.think == "none":
+        warnings.append(f'"{settings.name}" does not support thinking')
+        return None
+    if isinstance(request.think, str) and not traits.levels:
+        return True
+    return request.think
+
+
+def _completion(
+    request: CompletionRequest, settings: ModelSettings, now: float, new_id: Callable[[], str]
+) -> Prepared:
+    if request.template:
+        raise Unsupported(
+            "a template in a request is not rendered",
+            hint="set `template` of the model in the manifest",
+            field="template",
+        )
+    if request.images and not settings.images:
+        raise _no_images(settings)
+    if not request.prompts:
+        raise Invalid("prompt is empty", field="prompt")
+    if request.raw or (request.suffix is not None and not settings.template.traits.suffix):
+        return _raw(request, settings, new_id)
+    [prompt] = request.prompts if len(request.prompts) == 1 else ("",)
+    if not isinstance(prompt, str) or len(request.prompts) != 1:
+        raise Invalid("only one text can be put into a template", hint="or send it raw", field="prompt")
+    warnings: list[str] = []
+    system = settings.system if request.system is None else request.system
+    lead = (say("system", system),) if system else ()
+    think = _think(request, settings, warnings)
+    rendered = settings.template.render(
+        ChatInput(
+            messages=(*lead, *settings.messages, say("user", prompt)),
+            think=think,
+            suffix=request.suffix or "",
+            now=now,
+        )
+    )
+    made = _finished(request, settings, rendered, new_id, think=think, warnings=warnings)
+    return replace(made, want_tokens=True, context=request.context)
+
+
+def _raw(request: CompletionRequest, settings: ModelSettings, new_id: Callable[[], str]) -> Prepared:
+    """The prompt as it is; what comes back is text alone."""
+    if request.suffix is not None and not settings.fim:
+        raise Unsupported(f'"{settings.name}" does not support insert', hint="its vocabulary cannot fill in the middle")
+    built = build(RAW, format=request.format)
+    return Prepared(
+        prompts=request.prompts,
+        sampling=request.sampling,
+        new_id=new_id,
+        constraint=built.constraint,
+        suffix=request.suffix,
+        context=request.context,
+        want_tokens=not request.raw,
+    )
+
+
+def _without_billing(message: Message) -> Message:
+    if message.role != "system" or not message.text.startswith("x-anthropic-billing-header:"):
+        return message
+    return replace(message, content=(TextPart(text=_BILLING.sub("", message.text)),))
+
+
+def _refuse_images(messages: Sequence[Message], settings: ModelSettings) -> None:
+    if settings.images:
+        return
+    if any(isinstance(part, ImagePart) for message in messages for part in message.content):
+        raise _no_images(settings)
+
+
+def _no_images(settings: ModelSettings) -> Unsupported:
+    return Unsupported(
+        f'"{settings.name}" does not support vision', hint="it has no projector for images", field="images"
+    )
