@@ -14,6 +14,9 @@ from mullama.plan.report import size
 
 _POLL_SECONDS = 0.1
 
+# Conditions that are told when they are true; every other is told when it is false.
+TRUE_IS_NEWS = ("Reconciling", "Degraded", "Drifted", "Stalled", "Held")
+
 
 def status_options(parser: Parser) -> None:
     manifest_options(parser)
@@ -56,16 +59,18 @@ def _show(call: Call, tree: Mapping[str, Any]) -> None:
 
 def _conditions(conditions: Any, subject: str = "") -> list[str]:
     """The conditions that a person must know of: what should be true and is not, what should not be and is."""
-    return [
-        f"! {subject + ' ' if subject else ''}{c['type']}={c['status']} {c.get('reason', '')}: {c.get('message', '')}"
-        for c in conditions
-        if _is_bad(c)
-    ]
+    return [_condition(c, subject) for c in conditions if _is_news(c)]
 
 
-def _is_bad(condition: Mapping[str, Any]) -> bool:
-    bad_when_true = condition["type"] in ("Degraded", "Drifted", "Stalled", "Held")
-    return _truth(condition["status"]) == bad_when_true
+def _condition(condition: Mapping[str, Any], subject: str) -> str:
+    head = f"{subject} " if subject else ""
+    state = f"{condition['type']}={_truth(condition['status'])} {condition.get('reason') or ''}".rstrip()
+    message = condition.get("message")
+    return f"! {head}{state}: {message}" if message else f"! {head}{state}"
+
+
+def _is_news(condition: Mapping[str, Any]) -> bool:
+    return _truth(condition["status"]) == (condition["type"] in TRUE_IS_NEWS)
 
 
 def _truth(status: object) -> bool:

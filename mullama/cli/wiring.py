@@ -148,14 +148,15 @@ class _Process:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end)
         loop.add_signal_handler(signal.SIGHUP, reload)
-        listening = self.reconciler.listening
+        announced = (self.reconciler.listening, self.reconciler.origin)
         while not self.stopping.is_set():
             try:
                 async with asyncio.timeout(0.5):
                     await self.stopping.wait()
             except TimeoutError:
-                if self.reconciler.listening != listening:
-                    listening = self.reconciler.listening
+                now = (self.reconciler.listening, self.reconciler.origin)
+                if now != announced:
+                    announced = now
                     changed()
 
     async def _reload(self) -> None:

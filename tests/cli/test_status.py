@@ -23,7 +23,10 @@ STATUS: dict[str, Any] = {
     "state": "ready",
     "origin": {"path": "/srv/mullama.yaml", "profiles": ["cpu"], "digest": "d"},
     "listen": ["127.0.0.1:11434"],
-    "conditions": [{"type": "ConfigValid", "status": True, "reason": "Valid", "message": "", "since": 0}],
+    "conditions": [
+        {"type": "ConfigValid", "status": True, "reason": "Valid", "message": "", "since": 0},
+        {"type": "Reconciling", "status": False, "reason": "Idle", "message": "", "since": 0},
+    ],
     "models": [
         {
             "name": "chat",
