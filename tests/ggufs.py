@@ -147,3 +147,62 @@ def parse(raw: bytes) -> File:
 def reader(raw: bytes) -> tuple[Callable[[int, int], bytes], int]:
     """A whole file in memory as one part for `inspect`."""
     return (lambda offset, length: raw[offset : offset + length]), len(raw)
+
+
+WIDTH, FORWARD, TOKENS = 64, 128, 260
+
+
+def byte_vocabulary() -> list[bytes]:
+    """A vocabulary that fits a `llama` tokenizer: three control tokens, all bytes, one word."""
+    return [b"<unk>", b"<s>", b"</s>", *(b"<0x%02X>" % value for value in range(256)), "▁hi".encode()]
+
+
+def model(architecture: str = "llama", *, layers: int = 2, heads: int = 4, kv_heads: int = 2) -> File:
+    """A small right model of any architecture: the keys that all have, and tensors of a plain decoder."""
+    head = WIDTH // heads
+    keys = {
+        "general.architecture": string(architecture),
+        "general.name": string("small"),
+        "general.file_type": u32(0),
+        f"{architecture}.context_length": u32(2048),
+        f"{architecture}.embedding_length": u32(WIDTH),
+        f"{architecture}.block_count": u32(layers),
+        f"{architecture}.feed_forward_length": u32(FORWARD),
+        f"{architecture}.attention.head_count": u32(heads),
+        f"{architecture}.attention.head_count_kv": u32(kv_heads),
+        f"{architecture}.attention.layer_norm_rms_epsilon": f32(1e-5),
+        "tokenizer.ggml.model": string("llama"),
+        "tokenizer.ggml.tokens": texts(byte_vocabulary()),
+        "tokenizer.ggml.scores": floats([0.0] * TOKENS),
+        "tokenizer.ggml.token_type": ints([2, 3, 3, *[6] * 256, 1]),
+        "tokenizer.ggml.bos_token_id": u32(1),
+        "tokenizer.ggml.eos_token_id": u32(2),
+    }
+    tensors = {"token_embd.weight": Stored((WIDTH, TOKENS)), "output_norm.weight": Stored((WIDTH,))}
+    for layer in range(layers):
+        block = f"blk.{layer}."
+        tensors |= {
+            f"{block}attn_norm.weight": Stored((WIDTH,)),
+            f"{block}attn_q.weight": Stored((WIDTH, heads * head)),
+            f"{block}attn_k.weight": Stored((WIDTH, kv_heads * head)),
+            f"{block}attn_v.weight": Stored((WIDTH, kv_heads * head)),
+            f"{block}attn_output.weight": Stored((heads * head, WIDTH)),
+            f"{block}ffn_norm.weight": Stored((WIDTH,)),
+            f"{block}ffn_gate.weight": Stored((WIDTH, FORWARD)),
+            f"{block}ffn_up.weight": Stored((WIDTH, FORWARD)),
+            f"{block}ffn_down.weight": Stored((FORWARD, WIDTH)),
+        }
+    return File(keys, tensors)
+
+
+def split(file: File, parts: int) -> list[bytes]:
+    """The same model as a split set: all keys in the first part, tensors shared out."""
+    names = list(file.tensors)
+    count = Entry(2, parts)
+    total = Entry(I32, len(names))
+    found = []
+    for number in range(parts):
+        mine = {name: file.tensors[name] for name in names[number::parts]}
+        keys = {**(file.keys if number == 0 else {}), "split.no": Entry(2, number), "split.count": count}
+        found.append(File({**keys, "split.tensors.count": total}, mine).bytes())
+    return found
