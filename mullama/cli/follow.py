@@ -49,9 +49,13 @@ class Following:
         if result is None:
             self._terminal.line("the generation is committed; mullama wait follows the loading")
             return
-        say = self._terminal.line if result["exit"] == 0 else self._terminal.note
-        for text in verdict(result):
-            say(text)
+        *failed, last = verdict(result)
+        for text in failed:
+            self._terminal.note(text)
+        if result["exit"] == 0:
+            self._terminal.line(last)
+        else:
+            self._terminal.note(f"error: {last}")
 
     def _telling(self) -> AbstractContextManager[Teller]:
         if self._as_json:

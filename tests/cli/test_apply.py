@@ -77,7 +77,7 @@ def test_the_exit_code_is_that_of_the_result(run: Run, server: TinyServer, code:
     failed = DONE | {"exit": code, "message": "it went wrong", "models": {"chat": {"ok": False, "message": "why"}}}
     server.answers["PUT /api/v1/stack"] = lines(failed)
     ran = run("apply", "--host", server.url)
-    assert (ran.code, ran.err) == (code, "chat: why\nit went wrong\n")
+    assert (ran.code, ran.err) == (code, "chat: why\nerror: it went wrong\n")
 
 
 def test_the_second_apply_sends_nothing(run: Run, server: TinyServer) -> None:
