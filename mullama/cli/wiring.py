@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mullama.runtime.base import Origin
 
 DRAIN_SECONDS = 30.0
+_log = logging.getLogger("mullama")
 
 
 def observe_here(wish: Manifest, records: Records, env: Mapping[str, str]) -> Observed:
@@ -40,12 +41,23 @@ def run_server(
     """Serve until stopped; the exit code. `held` waits for the first manifest on the control socket."""
     from mullama.runtime.base import Origin
 
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    _log_to_stderr(loaded.manifest)
     source = Origin(path=origin["path"], profiles=tuple(origin["profiles"]), digest=origin["digest"])
     if (running := records.server()) is not None:
         raise Conflict(f"a server for this address runs already (pid {running.pid})", hint="mullama down stops it")
     with records.lock("serve", name="serving.lock"):
         return asyncio.run(_serve(loaded, source, records, env, held=held))
+
+
+def _log_to_stderr(manifest: Manifest) -> None:
+    """One line per event, in the manifest's form and level; libraries only speak up when something is wrong."""
+    from mullama.server.log import Lines
+
+    wanted = manifest.observability.logs
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Lines(wanted.format))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
+    logging.getLogger("mullama").setLevel(wanted.level.upper())
 
 
 async def _serve(
@@ -60,6 +72,7 @@ async def _serve(
     process = _Process.make(records, env, HttpServer())
     app = create_app(process.service, process.operator, DIALECTS)
     control = control_path(records, env)
+    process.listen_to_signals()
     try:
         await process.http.start(app, (), control)
         _announce(records, process, control, origin)
@@ -81,11 +94,11 @@ async def _serve(
 def _told(line: Mapping[str, Any], code: int) -> int:
     """Write one line of progress to the log; the exit code so far."""
     if line["event"] == "step":
-        logging.info("%s: %s %s", line["model"], line["state"], line["message"])
+        _log.info("%s: %s %s", line["model"], line["state"], line["message"])
     elif line["event"] == "warning":
-        logging.warning("%s", line["message"])
+        _log.warning("%s", line["message"])
     elif line["event"] == "result":
-        logging.info("%s", line["message"])
+        _log.info("%s", line["message"])
         return int(line["exit"])
     return code
 
@@ -132,8 +145,8 @@ class _Process:
             hurry=asyncio.Event(),
         )
 
-    async def wait(self, changed: Callable[[], None]) -> None:
-        """Until a signal or an administrator asks for the end. SIGHUP reads the manifest again."""
+    def listen_to_signals(self) -> None:
+        """SIGTERM and SIGINT ask for the end, the second one for a quick one; SIGHUP reads the manifest again."""
         loop = asyncio.get_running_loop()
         reloads: set[asyncio.Task[Any]] = set()
 
