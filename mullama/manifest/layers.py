@@ -79,8 +79,10 @@ def _pattern(name: str, own: Fields, models: Fields, report: Report) -> tuple[st
         return f"models.{wanted}", found
     if isinstance(found, Fields):
         report.settle(path, like.place, f"{wanted} is itself like another model", "like has one level: name that one")
+    elif wanted is None:
+        report.settle(path, like.place, "expected the name of a model")
     else:
-        close = " or ".join(near(wanted or "", models.entries))
+        close = " or ".join(near(wanted, models.entries))
         report.settle(path, like.place, f"there is no model {wanted!r}", f"did you mean {close}?" if close else "")
     # The model has a source as far as other checks go: only its `like` is wrong.
     return path, Fields({"from": like}, {"from": like.place}, like.place)
@@ -92,8 +94,11 @@ def _hardware(layer: Fields, path: str, profiles: Mapping[str, Node], report: Re
         return empty(node.place)
     wanted = text_of(node)
     profile = profiles.get(wanted) if wanted else None
+    if wanted is None:
+        report.add(f"{path}.hardware", node.place, "expected the name of a hardware profile")
+        return empty(node.place)
     if profile is None:
-        close = " or ".join(near(wanted or "", profiles))
+        close = " or ".join(near(wanted, profiles))
         known = f"did you mean {close}?" if close else "it stands under hardware.profiles"
         report.add(f"{path}.hardware", node.place, f"there is no hardware profile {wanted!r}", known)
         return empty(node.place)

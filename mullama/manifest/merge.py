@@ -14,23 +14,30 @@ WHOLE = (
 )
 WHOLE_IN_MODEL = (("template",),)
 
+# Layers of models: what they remove by null is removed from the layers below them too.
+LAYERS = (("models", "*"), ("defaults",))
+
 # What a fragment may hold: maps of names, to which it adds, and lists, which it continues.
 ADDED_MAPS = (("models",), ("routes",), ("groups",), ("auth", "keys"), ("hardware", "profiles"))
 ADDED_LISTS = ("moved",)
 
 
-def merge(base: Node | None, overlay: Node, whole: Patterns = WHOLE) -> Node:
-    """`overlay` over `base` (RFC 7396): maps merge, anything else replaces, null removes."""
+def merge(base: Node | None, overlay: Node, whole: Patterns = WHOLE, keep: Patterns = ()) -> Node:
+    """`overlay` over `base` (RFC 7396): maps merge, anything else replaces, null removes.
+
+    Under `keep`, null stays as what is said there, to remove what a later layer puts below.
+    """
     if not isinstance(overlay, Fields):
         return overlay
     if not isinstance(base, Fields) or () in whole:
         base = empty(overlay.place)
+    kept = () in keep
     entries, keys = dict(base.entries), dict(base.keys)
     for key, node in overlay.entries.items():
-        if is_null(node):
+        if is_null(node) and not kept:
             entries.pop(key, None)
             continue
-        entries[key] = merge(entries.get(key), node, below(whole, key))
+        entries[key] = merge(entries.get(key), node, below(whole, key), keep if kept else below(keep, key))
         keys[key] = overlay.keys[key]
     return Fields(entries, keys, overlay.place)
 
@@ -44,7 +51,7 @@ def refuse_nothing(root: Fields, report: Report) -> None:
         for name, entry in (node.entries if isinstance(node, Fields) else {}).items():
             if is_null(entry):
                 where = ".".join((*path, name))
-                report.add(where, entry.place, "nothing stands behind this name", "write it out, or remove it")
+                report.settle(where, entry.place, "nothing stands behind this name", "write it out, or remove it")
 
 
 def add_fragment(main: Fields, fragment: Fields, report: Report) -> Fields:

@@ -17,7 +17,7 @@ from mullama.manifest.checks import Draft, check
 from mullama.manifest.explain import explain, nearest
 from mullama.manifest.interpolate import fill, interpolate
 from mullama.manifest.layers import effective_models
-from mullama.manifest.merge import add_fragment, merge, refuse_nothing
+from mullama.manifest.merge import LAYERS, WHOLE, add_fragment, merge, refuse_nothing
 from mullama.manifest.nodes import Fields, Items, Leaf, Node, empty, is_null, join, text_of, walk
 from mullama.manifest.refusals import refused
 from mullama.manifest.report import Report
@@ -28,7 +28,6 @@ from mullama.manifest.spec import Manifest, Model
 from mullama.names import JSONValue, near
 
 VERSION = "v1"
-_INPUT_ONLY = ("include", "defaults", "profiles")
 _SHAPE = Shape(block=Manifest)
 _MODEL = Shape(block=Model)
 
@@ -42,7 +41,7 @@ class Parsed:
     warnings: tuple[Problem, ...] = ()
 
 
-def included(root: Node | None, env: Mapping[str, str], report: Report) -> list[Leaf]:
+def included(root: Node, env: Mapping[str, str], report: Report) -> list[Leaf]:
     """The patterns of `include`, with references to the environment replaced."""
     include = root.get("include") if isinstance(root, Fields) else None
     if include is None or is_null(include):
@@ -55,23 +54,24 @@ def included(root: Node | None, env: Mapping[str, str], report: Report) -> list[
 
 
 def parse(
-    main: Node | None,
-    fragments: Sequence[Node | None],
+    main: Node,
+    fragments: Sequence[Node],
     *,
-    name: str,
     profiles: Sequence[str],
     world: World,
     report: Report,
 ) -> Parsed:
-    """Raises `ManifestError` with everything in `report`, to which it adds. `name` is the main file's."""
-    root = _whole(main, fragments, name, report)
-    root = _with_profiles(root, profiles, report)
+    """Raises `ManifestError` with everything in `report`, to which it adds."""
+    root = _whole(main, fragments, report)
+    root = _with_profiles(root, profiles, report).without("include", "profiles")
     root = interpolate(root, world.env, report)
     models = {
         key: resolve_model(node, join("models", key), world, report) if isinstance(node, Fields) else node
         for key, node in effective_models(root, report).items()
     }
-    settings = resolve_settings(root.without(*_INPUT_ONLY, "models"), world, report)
+    said = merge(None, root.without("defaults", "models"))
+    assert isinstance(said, Fields)
+    settings = resolve_settings(said, world, report)
     defaults = root.get("defaults")
     places = dict(walk(defaults, "defaults", root.keys["defaults"])) if defaults else {}
     if "models" in root.entries:
@@ -84,39 +84,38 @@ def parse(
     return parsed
 
 
-def _whole(main: Node | None, fragments: Sequence[Node | None], name: str, report: Report) -> Fields:
+def _whole(main: Node, fragments: Sequence[Node], report: Report) -> Fields:
     """One tree in long forms, of the manifest and its fragments."""
-    root = _document(main, name, report)
+    root = _document(main, report)
     if (version := root.get("mullama")) is None:
         report.add("mullama", root.place, "the first line is missing", f"mullama: {VERSION}")
     elif text_of(version) != VERSION:
         report.add("mullama", version.place, f"this mullama reads {VERSION}", f"mullama: {VERSION}")
     root = expand(root, report)
     for fragment in fragments:
-        part = _document(fragment, fragment.place.file if fragment else name, report)
+        part = _document(fragment, report)
         if "mullama" in part.entries and text_of(part.entries["mullama"]) != VERSION:
             report.add("mullama", part.entries["mullama"].place, f"this mullama reads {VERSION}")
         root = add_fragment(root, expand(part, report), report)
     return root
 
 
-def _document(node: Node | None, name: str, report: Report) -> Fields:
+def _document(node: Node, report: Report) -> Fields:
     if isinstance(node, Fields):
         trimmed = trim(node, _SHAPE, report)
         assert isinstance(trimmed, Fields)
         refuse_nothing(trimmed, report)
         return trimmed
-    place = node.place if node else Place(name, 1, 1)
-    said = "the file is empty" if node is None or is_null(node) else "expected a map"
-    report.add("", place, said, f"begin with `mullama: {VERSION}` and `models:`")
-    return empty(place)
+    said = "the file is empty" if is_null(node) else "expected a map"
+    report.add("", node.place, said, f"begin with `mullama: {VERSION}` and `models:`")
+    return empty(node.place)
 
 
 def _with_profiles(root: Fields, chosen: Sequence[str], report: Report) -> Fields:
     """The tree with the chosen profiles laid over it, in the order of choice."""
     profiles = root.get("profiles")
     known = profiles.entries if isinstance(profiles, Fields) else {}
-    whole: Node = merge(None, root)
+    whole: Node = root
     for name in chosen:
         if name not in known:
             close = near(name, known) or tuple(sorted(known))
@@ -131,7 +130,7 @@ def _with_profiles(root: Fields, chosen: Sequence[str], report: Report) -> Field
             if key in overlay.entries:
                 report.add(join(path, key), overlay.keys[key], "a profile cannot change this")
         overlay = overlay.without("mullama", "include", "profiles")
-        whole = merge(whole, expand(overlay, report, path))
+        whole = merge(whole, expand(overlay, report, path), WHOLE, LAYERS)
     assert isinstance(whole, Fields)
     return Fields(whole.entries, whole.keys, root.place)
 

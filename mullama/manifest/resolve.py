@@ -104,7 +104,7 @@ def _template(template: Fields, path: str, world: World, report: Report) -> Node
     """`text` and `syntax` alone, whichever way the template is said."""
     said = [key for key in ("text", "file", "go") if key in template.entries]
     if len(said) != 1:
-        report.add(path, template.place, "a template is one of text, file and go", f"said: {said or 'none'}")
+        report.add(path, template.place, "a template is one of text, file and go", f"said: {', '.join(said) or 'none'}")
         return template
     leaf, syntax = template.entries[said[0]], text_of(template.get("syntax"))
     if not isinstance(leaf, Leaf) or not isinstance(leaf.value, str) or not leaf.value:

@@ -12,7 +12,7 @@ import re
 from mullama.manifest.nodes import Plain
 
 _WHOLE = re.compile(r"[-+]?(?:0|[1-9][0-9]*)")
-_NUMBER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)?(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?")
+_NUMBER = re.compile(r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _NOT_A_NUMBER = re.compile(r"[-+]?\.(?:inf|nan)", re.IGNORECASE)
 _WORDS: dict[str, Plain] = {"": None, "~": None, "null": None, "true": True, "false": False}
 _MOST_DIGITS = 18
@@ -25,12 +25,12 @@ def read_plain(text: str) -> Plain:
     if text[0] not in "+-.0123456789":
         return text
     if _WHOLE.fullmatch(text):
-        if len(text) > _MOST_DIGITS:
+        if len(text.lstrip("+-")) > _MOST_DIGITS:
             raise ValueError("a number with so many digits is out of range")
         return int(text)
     if _NOT_A_NUMBER.fullmatch(text):
         raise ValueError("infinity and not-a-number are no values here")
-    if len(text) <= 64 and _NUMBER.fullmatch(text) and any(c.isdigit() for c in text):
+    if len(text) <= 64 and _NUMBER.fullmatch(text):
         number = float(text)
         if not math.isfinite(number):
             raise ValueError("the number is out of range")

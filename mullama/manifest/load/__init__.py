@@ -88,7 +88,7 @@ def _load(
     document = read_document(data, name, allowance)
     report.extend(document.problems)
     fragments = _fragments(document.root, name, path, reading, allowance, report)
-    parsed = parse(document.root, fragments, name=name, profiles=profiles, world=reading, report=report)
+    parsed = parse(document.root, fragments, profiles=profiles, world=reading, report=report)
     return LoadedManifest(
         manifest=parsed.manifest,
         path=path,
@@ -102,13 +102,13 @@ def _load(
 
 
 def _fragments(
-    root: Node | None,
+    root: Node,
     name: str,
     path: str | None,
     reading: Reading,
     allowance: Allowance,
     report: Report,
-) -> Sequence[Node | None]:
+) -> Sequence[Node]:
     """The trees of every included file, each file once, in the order of patterns and names."""
     found: dict[str, Place] = {}
     for pattern in included(root, reading.env, report):
@@ -137,7 +137,7 @@ def _fragments(
     return trees
 
 
-def _fragment(path: str, main: str, reading: Reading, allowance: Allowance, report: Report) -> Node | None:
+def _fragment(path: str, main: str, reading: Reading, allowance: Allowance, report: Report) -> Node:
     """One included file, called in places as its path looks from where the manifest is called."""
     base = reading.absolute(".", main)
     name = os.path.join(os.path.dirname(main), os.path.relpath(path, base))

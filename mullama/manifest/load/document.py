@@ -46,9 +46,9 @@ class Allowance:
 
 @dataclass(slots=True)
 class Document:
-    """One read file: its tree, None for an empty one, and mistakes that did not end the reading."""
+    """One read file: its tree, null for an empty one, and mistakes that did not end the reading."""
 
-    root: Node | None
+    root: Node
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -74,8 +74,8 @@ def _failure(name: str, place: Place | None, message: str, hint: str = "") -> Ma
 
 
 _BREAK = r"\0 \t\r\n\x85\u2028\u2029"
-_WORD = re.compile(rf"(?:[^{_BREAK}:]|:(?![{_BREAK}]))+")
-_WORD_IN_BRACKETS = re.compile(rf"(?:[^{_BREAK}:,\[\]{{}}]|:(?![{_BREAK},\[\]{{}}]))+")
+_WORD = re.compile(rf"(?:[^{_BREAK}:]++|:(?![{_BREAK}]))++")
+_WORD_IN_BRACKETS = re.compile(rf"(?:[^{_BREAK}:,\[\]{{}}]++|:(?![{_BREAK},\[\]{{}}]))++")
 
 
 class _Events(Reader, Scanner, Parser):
@@ -155,10 +155,10 @@ class _Builder:
         event: Event = self._events.get_event()  # type: ignore[no-untyped-call]
         return event
 
-    def _root(self) -> Node | None:
+    def _root(self) -> Node:
         self._next()
         if isinstance(self._next(), StreamEndEvent):
-            return None
+            return Leaf(None, Place(self._name, 1, 1))
         root = self._node(self._next(), 1)
         self._next()
         if isinstance(following := self._next(), DocumentStartEvent):
@@ -308,7 +308,8 @@ def _twice(name: str, place: Place, first: Place) -> Problem:
 
 # What the parser says, in words for somebody who writes a manifest: (pattern, message, hint).
 _WORDS = (
-    (r"character '\\\\t' that", "a tab stands where a space should", "indent with spaces"),
+    (r"<stream end>", "the text ends before a bracket is closed", "close it"),
+    (r"'\\t' that cannot start", "a tab stands where a space should", "indent with spaces"),
     (r"cannot start any token", "no word can begin with this character", "put quotes around the text"),
     (r"mapping values", "a ':' stands where no key can be", "check the indentation, or quote the text"),
     (r"could not find expected ':'", "this key has no ':'", "write `key: value`; quote text of several lines"),

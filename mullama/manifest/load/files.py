@@ -127,24 +127,18 @@ class Reading:
         whole = self.absolute(pattern, beside)
         if not any(c in pattern for c in _MAGIC):
             return [whole]
-        root, *parts = whole.split("/")
-        return sorted(self._glob(root or "/", parts))
+        parts = whole.split("/")
+        first = next(i for i, part in enumerate(parts) if any(c in part for c in _MAGIC))
+        return sorted(self._glob("/".join(parts[:first]) or "/", parts[first:]))
 
     def _glob(self, folder: str, parts: Sequence[str]) -> Iterator[str]:
+        """The files under `folder` that match; names that begin with a dot only where the pattern does."""
+        self._watched.add(folder)
         part, rest = parts[0], parts[1:]
-        if not any(c in part for c in _MAGIC):
-            names: Sequence[str] = [part]
-        else:
-            self._watched.add(folder)
-            hidden = part.startswith(".")
-            listed = self._listed(folder)
-            names = [n for n in listed if fnmatch.fnmatchcase(n, part) and (hidden or not n.startswith("."))]
-        for name in names:
-            path = os.path.join(folder, name)
-            if rest:
-                yield from self._glob(path, rest)
-            else:
-                yield path
+        for name in self._listed(folder):
+            if fnmatch.fnmatchcase(name, part) and (part.startswith(".") or not name.startswith(".")):
+                path = os.path.join(folder, name)
+                yield from self._glob(path, rest) if rest else (path,)
 
     def _listed(self, folder: str) -> Sequence[str]:
         try:

@@ -1,0 +1,159 @@
+"""What the parts of a manifest must agree on."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.manifest.making import problems, read
+
+M = "models: {a: builtin:tiny, b: builtin:tiny}\n"
+
+MISTAKES = [
+    (
+        "models: {Chat: builtin:tiny, chat: builtin:tiny}",
+        "m.yaml:2:30: models.chat: to clients this is the same name as the model Chat",
+    ),
+    (
+        "models: {chat: builtin:tiny, 'chat:latest': builtin:tiny}",
+        "the same name as the model chat (rename one of the two)",
+    ),
+    (M + "routes: {A: b}", "m.yaml:3:13: routes.A: to clients this is the same name as the model a"),
+    ("models: {../x: builtin:tiny}", "m.yaml:2:10: models.../x: '../x' is not a model name"),
+    ("models: {'a b': builtin:tiny}", "'a b' is not a model name (letters, digits,"),
+    ("models: {é: builtin:tiny}", "'é' is not a model name"),
+    ("models: {'': builtin:tiny}", "'' is not a model name"),
+    (M + "routes: {'a/../b': a}", "is not a model name"),
+    (M + "routes: {r: c}", "m.yaml:3:13: routes.r: there is no model 'c'"),
+    (M + "routes: {r: q, q: a}", "m.yaml:3:13: routes.r: q is itself a route (name the model that it leads to)"),
+    (M + "routes: {r: r}", "r is itself a route"),
+    (
+        M + "moved: [{from: a, to: b}]",
+        "m.yaml:3:9: moved[0]: a is still a model (remove the entry, or rename the model)",
+    ),
+    (M + "moved: [{from: x, to: a}, {from: x, to: b}]", "m.yaml:3:27: moved[1]: x is moved twice"),
+    (M + "moved: [{from: x, to: x}]", "moved[0]: the moves of x go in a circle"),
+    (M + "moved: [{from: x, to: y}, {from: y, to: z}, {from: z, to: y}]", "moved[0]: the moves of x go in a circle"),
+    (M + "moved: [{from: 'x y', to: a}]", "m.yaml:3:16: moved[0].from: 'x y' is not a model name"),
+    (
+        "server: {listen: ['0.0.0.0:80']}",
+        "m.yaml:2:19: server.listen[0]: 0.0.0.0:80 can be reached from other machines, "
+        "and no key is declared (add auth.keys, or listen on 127.0.0.1)",
+    ),
+    ("server: {listen: ['[::]:80']}", "[::]:80 can be reached from other machines"),
+    ("server: {listen: ['host.example.org:80']}", "can be reached from other machines"),
+    ("server: {listen: ['127.0.0.1:80', '127.0.0.1:80']}", "m.yaml:2:35: server.listen[1]: 127.0.0.1:80 stands twice"),
+    ("server: {listen: ['unix:./a', 'unix:/srv/app/a']}", "unix:/srv/app/a stands twice"),
+    (
+        "server: {listen: ['127.0.0.1']}",
+        "m.yaml:2:19: server.listen[0]: '127.0.0.1' is not an address to listen on (127",
+    ),
+    (
+        "server: {dialects: [openai]}\nmodels: {a: {from: builtin:tiny, dialects: [openai, ollama]}}",
+        "m.yaml:3:53: models.a.dialects[1]: the server does not serve ollama (see server.dialects)",
+    ),
+    (
+        M + "auth: {keys: {k: {secret: {from_env: K}, models: [a, c]}}}",
+        "m.yaml:3:54: auth.keys.k.models[1]: there is no model 'c'",
+    ),
+    ("auth: {keys: {k: {secret: {}}}}", "m.yaml:2:19: auth.keys.k.secret: a secret is one of from_env and from_file"),
+    (
+        "auth: {keys: {k: {secret: {from_env: A, from_file: b}}}}",
+        "a secret is one of from_env and from_file ({from_env: NAME} or",
+    ),
+    ("sources: {hf: {token: {optional: true}}}", "sources.hf.token: a secret is one of from_env and from_file"),
+    ("auth: {keys: {'a b': {secret: {from_env: K}}}}", "m.yaml:2:15: auth.keys.a b: 'a b' is not a name for a key"),
+    (
+        "models: {a: {from: builtin:tiny, context: {flash_attention: off, kv: {v: q8_0}}}}",
+        "m.yaml:2:74: models.a.context.kv.v: a q8_0 cache of values needs flash attention "
+        "(set context.flash_attention to auto or on, or kv.v to f16)",
+    ),
+    (
+        "hardware: {profiles: {p: {context: {flash_attention: off, kv: {v: q4_0}}}}}",
+        "hardware.profiles.p.context.kv.v: a q4_0 cache of values needs flash attention",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, context: {batch: 8, ubatch: 16}}}",
+        "m.yaml:2:62: models.a.context.ubatch: more than context.batch, which is 8",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, gpu: {layers: {'0': 1}, tensor_split: [1, 2]}}}",
+        "models.a.gpu.tensor_split: a map of layers says the split already",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, gpu: {tensor_split: [0, 0]}}}",
+        "models.a.gpu.tensor_split: at least one share must be more than 0",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, template: {text: x, go: y}}}",
+        "m.yaml:2:34: models.a.template: a template is one of text, file and go (said: text, go)",
+    ),
+    ("models: {a: {from: builtin:tiny, template: {}}}", "a template is one of text, file and go (said: none)"),
+    (
+        "models: {a: {from: builtin:tiny, template: {go: x, syntax: jinja}}}",
+        "go is in Go syntax (remove syntax: jinja)",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, template: {file: ./t}}}",
+        "m.yaml:2:51: models.a.template.file: /srv/app/t does not exist",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), MISTAKES)
+def test_what_does_not_agree_is_one_mistake_with_its_place(text: str, expected: str) -> None:
+    said = problems(text)
+    assert expected in said[0]
+    # Both of two moves that lead to each other are named; everything else is said once.
+    assert len(said) == 1 or "circle" in said[1]
+
+
+AGREES = [
+    "models: {}",
+    "models:",
+    "",
+    M + "moved: [{from: x, to: y}, {from: y, to: a}]",
+    "server: {listen: ['127.0.0.1:0', '127.0.0.1:0', '[::1]:80', 'localhost:80', 'unix:./a']}",
+    "server: {listen: ['0.0.0.0:80']}\nauth: {keys: {k: {secret: {from_env: K}}}}",
+    M + "routes: {default: a}\nauth: {keys: {k: {secret: {from_env: K}, models: [a, default, 'b*', '*']}}}",
+    "models: {a: {from: builtin:tiny, context: {flash_attention: off, kv: {k: q8_0}}}}",
+    "models: {a: {from: builtin:tiny, context: {flash_attention: auto, kv: {v: q8_0}}}}",
+    "models: {x-large: builtin:tiny}",
+]
+
+
+@pytest.mark.parametrize("text", AGREES)
+def test_what_agrees_is_taken(text: str) -> None:
+    assert not problems(f"mullama: v1\n{text}")
+
+
+WARNINGS = [
+    (
+        M + "auth: {keys: {k: {secret: {from_env: K}, models: ['c*']}}}",
+        "m.yaml:3:51: auth.keys.k.models[0]: 'c*' matches no model or route",
+    ),
+    (M + "moved: [{from: x, to: y}]", "m.yaml:3:9: moved[0]: there is no model 'y'"),
+    (
+        "models: {a: 'https://example.org/a.gguf'}",
+        "m.yaml:2:13: models.a.from: a file by its address has no digest (add digest: sha256:…)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), WARNINGS)
+def test_what_is_odd_but_no_mistake_is_a_warning(text: str, expected: str) -> None:
+    assert [str(warning) for warning in read(text).warnings] == [expected]
+
+
+def test_a_wrong_part_does_not_hide_or_invent_mistakes_of_others() -> None:
+    text = """
+server: {listen: ["0.0.0.0:80"], limits: {queue: many}}
+auth: {keys: {k: {secret: {from_env: K}, priority: high}}}
+models: {a: {from: builtin:tiny, context: 3}, b: {like: a}}
+routes: {default: a, other: c}
+"""
+    assert [line.split(": ")[1] for line in problems(text)] == [
+        "server.limits.queue",
+        "auth.keys.k.priority",
+        "models.a.context",
+        "routes.other",
+    ]
