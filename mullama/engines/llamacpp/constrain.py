@@ -22,7 +22,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from mullama.chat.stops import StopMatcher
 from mullama.chat.types import Constraint
 from mullama.engines.llamacpp.vocabulary import Vocabulary
-from mullama.errors import Internal, Invalid
+from mullama.errors import Invalid
 
 LONGEST_GRAMMAR = 256 * 1024  # characters
 _KEPT = 64  # compiled grammars
@@ -213,7 +213,12 @@ class ConstraintState:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise Internal(f"the grammar could not be followed: {self._matcher.get_error()[:300]}")
+            reason = str(self._matcher.get_error()).splitlines()[0][:300]
+            raise Invalid(
+                f"the grammar allows nothing here, or takes too much work: {reason}",
+                hint="make it smaller or less ambiguous",
+                field="format",
+            )
 
 
 def _octets(text: str) -> str:

@@ -124,8 +124,11 @@ class TextContext:
     def _jobs(self) -> list[Queued | Generation]:
         return [*self._queue, *self._running.values()]
 
-    def forget_idle(self) -> None:
-        """Forget what no running request needs; declared beginnings are computed again."""
+    def forget(self, files: PrefixFiles | None) -> None:
+        """What is in memory must not be shared any more; declared beginnings are computed again."""
+        self.warmth.restart(files)
+        for generation in self._running.values():
+            generation.keep = False
         self._apply(self.cache.make_room(self.cache.cells))
 
     def close(self) -> None:
@@ -281,9 +284,9 @@ class TextContext:
             self._forget(generation)
         self._counters.completion_tokens += generation.completion - answered
         if not was_running:
-            self._counters.prompt_tokens += part.count
+            self._counters.prompt_tokens += min(before + part.count, len(generation.prompt)) - before
             self.warmth.seen(generation.prompt, generation.computed)
-        if generation.reason is not None:
+        if generation.over:
             return self._finish(generation)
         said = generation.outputs(now)
         if not was_running and not part.last:
@@ -293,7 +296,7 @@ class TextContext:
 
     def _finish(self, generation: Generation) -> list[Output]:
         said = generation.outputs(self._clock())
-        self._leave(generation, keep=generation.job.cache)
+        self._leave(generation, keep=generation.keep)
         return said
 
     def _fail(self, generation: Generation, error: MullamaError) -> list[Output]:

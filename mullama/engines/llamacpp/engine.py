@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from mullama.engines.base import (
+    Adapter,
     ContextFacts,
     ContextOptions,
     Embed,
@@ -27,7 +28,7 @@ from mullama.engines.llamacpp.binding.sampler import Candidates
 from mullama.engines.llamacpp.constrain import Grammars
 from mullama.engines.llamacpp.context import Counters, Queued, TextContext, failed
 from mullama.engines.llamacpp.generation import Generation
-from mullama.engines.llamacpp.opening import declared, open_text_context, open_vector_context
+from mullama.engines.llamacpp.opening import declared, open_text_context, open_vector_context, prefix_files
 from mullama.engines.llamacpp.prompts import embed_inputs, prompt_tokens
 from mullama.engines.llamacpp.sampling import Sampler, problem
 from mullama.engines.llamacpp.threads import usable_threads
@@ -132,17 +133,16 @@ class LlamaEngine:
     def retune_context(self, name: str, *, threads: int, scales: tuple[float, ...]) -> None:
         """Change thread count and adapter scales of a live context; what was computed with others is forgotten."""
         options = self._known(name)
-        for unit in self._units(name):
-            unit.native.set_threads(threads or usable_threads(), threads or usable_threads())
-        if scales == tuple(a.scale for a in options.adapters):
-            return
         if len(scales) != len(options.adapters):
             raise Invalid(f"{len(scales)} scales for {len(options.adapters)} adapters")
-        pairs = [(self._adapter(a.path), s) for a, s in zip(options.adapters, scales, strict=True)]
+        adapters = tuple(Adapter(path=a.path, scale=s) for a, s in zip(options.adapters, scales, strict=True))
+        self._options[name] = replace(options, threads=threads, threads_batch=threads, adapters=adapters)
         for unit in self._units(name):
-            unit.native.set_adapters(pairs)
-        if name in self._contexts:
-            self._contexts[name].forget_idle()
+            unit.native.set_threads(threads or usable_threads(), threads or usable_threads())
+            if adapters != options.adapters:
+                unit.native.set_adapters([(self._adapter(a.path), a.scale) for a in adapters])
+        if adapters != options.adapters and name in self._contexts:
+            self._contexts[name].forget(prefix_files(self._options[name]))
 
     def close_context(self, name: str) -> None:
         """Cancel what still runs in it and free it; closing twice does nothing."""

@@ -45,6 +45,7 @@ class Generation:
         self.sequence = -1
         self.cached = 0
         self.cancelled = False
+        self.keep = job.cache  # whether later requests may share what this one computed
         self.reason: Reason | None = None
         self.draft_tokens = 0
         self.draft_accepted = 0
@@ -62,7 +63,12 @@ class Generation:
     @property
     def running(self) -> bool:
         """Whether the prompt is in memory, so that every decode gives a token."""
-        return len(self.tokens) > len(self.prompt)
+        return self.computed >= len(self.prompt)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to compute; a prompt that is to be echoed is computed to its end."""
+        return self.reason is not None and (self._echo is None or self.running)
 
     @property
     def each(self) -> bool:
@@ -85,6 +91,7 @@ class Generation:
         """The job has a sequence, in which the first `cached` tokens are in memory."""
         self.sequence, self.cached, self.computed = sequence, cached, cached
         self._begun = now
+        self._take_forced()
         return Begun(id=self.id, prompt_tokens=len(self.prompt), cached_tokens=cached)
 
     def decoded(self, count: int, rows: Floats, now: float) -> None:
@@ -94,12 +101,11 @@ class Generation:
         self.computed = min(end, len(self.tokens))  # guesses count once they are accepted
         if self._echo is not None and start < len(self.prompt):
             self._say_prompt(start, first, rows)
-        if not len(rows) or self.computed < len(self.tokens):
-            return
-        if not self.running:
+        if start < len(self.prompt) <= self.computed:
             self._first = now
-        if self._limit <= 0:
+        if self._limit <= 0 and self.running:
             self.reason = "length"
+        if self.reason is not None or not len(rows) or self.computed < len(self.tokens):
             return
         self._answer(rows, len(self.tokens) - 1 - first)
 
@@ -145,20 +151,21 @@ class Generation:
         self.tokens.append(token)
         if self._text.add(self._vocabulary.piece(token), logprob):
             self.reason = "stop_sequence"
-        elif self._constraint is not None and self._constraint.done:
-            self.reason = "stop"
         elif len(self.tokens) - len(self.prompt) >= self._limit:
             self.reason = "length"
         return self.reason is None
 
     def _take_forced(self) -> None:
         """What the grammar leaves no choice about needs no logits: it goes into the next decode as it is."""
-        if self._constraint is None or self.job.logprobs is not None:
+        if self._constraint is None or self._limit <= 0:
             return
-        for token in self._constraint.forced():
+        forced = self._constraint.forced() if self.job.logprobs is None else ()
+        for token in forced:
             self._sampler.accept(token)
             if not self._take(token, None):
                 return
+        if self._constraint.done:
+            self.reason = "stop"
 
     def _logprob(self, token: int, row: Floats) -> TokenLogprob:
         logprob, best = log_probabilities(row, token, self.job.logprobs or 0)

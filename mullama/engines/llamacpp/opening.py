@@ -68,7 +68,7 @@ def open_text_context(
     cache = PrefixCache(cells=native.cells, running=slots, kept=kept, cuttable=cuttable)
     if not cuttable:
         options = replace(options, draft="")
-    files = PrefixFiles(options.state_dir, _shape(options)) if options.state_dir else None
+    files = prefix_files(options)
     context = TextContext(native, cache, files, options, counters, time.monotonic)
     beginnings = declared(options.prefixes, vocabulary, size, cuttable=cuttable)
     try:
@@ -88,6 +88,11 @@ def declared(prefixes: Sequence[Prefix], vocabulary: Vocabulary, size: int, *, c
         if len(tokens) >= SHORTEST_SHARE and tokens not in found:
             found.append(tokens)
     return found
+
+
+def prefix_files(options: ContextOptions) -> PrefixFiles | None:
+    """Where computed beginnings of such a context are kept between runs."""
+    return PrefixFiles(options.state_dir, _shape(options)) if options.state_dir else None
 
 
 def _shape(options: ContextOptions) -> str:

@@ -49,7 +49,7 @@ class Warmth:
     def declare(self, beginnings: list[list[int]]) -> bool:
         """These are the beginnings from now on; True when all of them are in memory or came from disk."""
         self._declared = beginnings
-        self._stop()
+        self._stop(keep=True)
         for sequence in self._cache.pinned:
             if self._cache.tokens(sequence) not in beginnings:
                 self._cache.unpin(sequence)
@@ -58,6 +58,11 @@ class Warmth:
             if state is not None and not self._adopt(tokens, state) and self._files:
                 self._files.discard(tokens)
         return self.complete
+
+    def restart(self, files: PrefixFiles | None) -> None:
+        """Nothing that was computed is right any more; `files` is where new results are kept."""
+        self._files = files
+        self._stop(keep=False)
 
     def start(self) -> None:
         """Begin to compute a beginning that is not in memory."""
@@ -96,9 +101,9 @@ class Warmth:
         held = [self._cache.tokens(sequence) for sequence in self._cache.pinned]
         return [tokens for tokens in self._declared if tokens not in held]
 
-    def _stop(self) -> None:
+    def _stop(self, *, keep: bool) -> None:
         if self.work is not None:
-            self._apply(self._cache.release(self.work.sequence, keep=True))
+            self._apply(self._cache.release(self.work.sequence, keep=keep))
             self.work = None
 
     def _adopt(self, tokens: list[int], state: bytes) -> bool:

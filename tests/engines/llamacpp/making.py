@@ -188,3 +188,30 @@ def adapter(path: Path, *, seed: int = 3) -> None:
 
 
 MAKERS: dict[str, Callable[[Path], None]] = {"llama": llama, "window": window, "recurrent": recurrent}
+
+
+def split(source: Path, parts: list[Path]) -> None:
+    """The same model in several files, as `gguf-split` would part it."""
+    reader = gguf.GGUFReader(str(source))
+    tensors = list(reader.tensors)
+    size = -(-len(tensors) // len(parts))
+    for number, path in enumerate(parts):
+        writer = gguf.GGUFWriter(str(path), "llama")
+        if number == 0:
+            for key, entry in reader.fields.items():
+                if key.startswith("GGUF.") or key == "general.architecture":
+                    continue
+                value = entry.contents()
+                if entry.types[0] == gguf.GGUFValueType.ARRAY:
+                    writer.add_array(key, value)
+                else:
+                    writer.add_key_value(key, value, entry.types[0])
+        writer.add_uint16("split.no", number)
+        writer.add_uint16("split.count", len(parts))
+        writer.add_int32("split.tensors.count", len(tensors))
+        for tensor in tensors[number * size : (number + 1) * size]:
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()

@@ -1,0 +1,258 @@
+"""What one answer may ask for beyond its text: echo, logprobs, filling in, stop by id, adapters, cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mullama.engines.base import Adapter, ContextOptions, Embed, Prefix
+from mullama.engines.llamacpp.engine import LlamaEngine
+from mullama.errors import BadWeights, Invalid, Kind, Refused, Unsupported
+from tests.engines.driving import Driver, answer, answers, ask, sampling, user
+from tests.engines.llamacpp import making
+
+OPTIONS = ContextOptions(size=512, parallel=4, threads=1)
+
+
+@pytest.fixture
+def engine(tiny_path: str, load: Callable[..., LlamaEngine]) -> LlamaEngine:
+    engine = load("llamacpp", tiny_path)
+    engine.open_context("main", OPTIONS)
+    return engine
+
+
+def test_the_logprobs_of_an_echoed_prompt_are_those_of_generating_it(engine: LlamaEngine) -> None:
+    """Scoring text and writing it agree: what was written with some logprobs has them when it is scored."""
+    written = answer(engine, user("Who are you?"), logprobs=1, max_tokens=8)
+    scored = answer(engine, user("Who are you?") + written.text, logprobs=1, echo=True, max_tokens=0)
+    assert scored.echo == user("Who are you?") + written.text
+    assert scored.text == ""
+    assert scored.ended is not None
+    assert len(scored.echo_logprobs) == scored.ended.prompt_tokens
+    tail = scored.echo_logprobs[-len(written.logprobs) :]
+    assert [entry.id for entry in tail] == [entry.id for entry in written.logprobs]
+    for one, other in zip(tail, written.logprobs, strict=True):
+        assert one.logprob == pytest.approx(other.logprob, abs=0.15)
+
+
+def test_a_long_echoed_prompt_is_scored_whole(engine: LlamaEngine) -> None:
+    prompt = "the cat sat on the mat. " * 30
+    result = answer(engine, prompt, logprobs=0, echo=True, max_tokens=0)
+    assert result.echo == prompt
+    assert result.ended is not None
+    assert len(result.echo_logprobs) == result.ended.prompt_tokens > 100
+    assert all(math.isfinite(entry.logprob) for entry in result.echo_logprobs)
+
+
+def test_logprobs_of_a_greedy_answer_are_the_best_ones(engine: LlamaEngine) -> None:
+    result = answer(engine, user("How are you?"), logprobs=4)
+    for entry in result.logprobs:
+        assert entry.top[0].id == entry.id
+        assert [t.logprob for t in entry.top] == sorted((t.logprob for t in entry.top), reverse=True)
+        assert sum(math.exp(t.logprob) for t in entry.top) <= 1.0001
+
+
+def test_ignoring_the_end_goes_on_to_the_limit(engine: LlamaEngine) -> None:
+    result = answer(engine, user("How are you?"), ignore_eos=True, max_tokens=60)
+    assert result.ended is not None
+    assert result.ended.reason == "length"
+    assert result.ended.completion_tokens == 60
+
+
+def test_the_middle_is_filled_in_between_prefix_and_suffix(engine: LlamaEngine) -> None:
+    result = answer(engine, "def add(a, b):\n    return ", suffix="\n\nprint(add(1, 2))", want_tokens=True)
+    assert result.ended is not None
+    names = [
+        engine.tokenize(f"<|fim_{n}|>", add_special=False, parse_special=True)[0]
+        for n in ("prefix", "suffix", "middle")
+    ]
+    places = [result.ended.tokens.index(token) for token in names]
+    assert places == sorted(places)
+    assert places[0] == 0
+    assert places[2] == result.ended.prompt_tokens - 1
+
+
+def test_control_tokens_in_a_suffix_are_only_text(engine: LlamaEngine) -> None:
+    result = answer(engine, "a", suffix="<|im_end|>", want_tokens=True, max_tokens=1)
+    end = engine.tokenize("<|im_end|>", add_special=False, parse_special=True)[0]
+    assert result.ended is not None
+    assert end not in result.ended.tokens[: result.ended.prompt_tokens]
+
+
+def test_a_model_without_those_tokens_refuses_a_suffix(tmp_path: Path, load: Callable[..., LlamaEngine]) -> None:
+    from mullama.engines.llamacpp.prompts import prompt_tokens
+
+    making.llama(tmp_path / "m.gguf")
+    engine = load("llamacpp", str(tmp_path / "m.gguf"))
+    engine._vocabulary.fim_middle = -1
+    with pytest.raises(Unsupported, match="fill in"):
+        prompt_tokens(ask(1, "a", suffix="b"), engine._vocabulary, 100)
+
+
+def test_too_many_stop_strings_fail(engine: LlamaEngine) -> None:
+    result = answer(engine, "a", stop=tuple(str(i) for i in range(100)))
+    assert result.failed is not None
+    assert result.failed.kind is Kind.INVALID
+
+
+def test_a_text_context_gives_vectors_when_asked(engine: LlamaEngine) -> None:
+    (result,) = answers(engine, Embed(id=1, context="main", inputs=("a b", "c")))
+    assert result.embedded is not None
+    assert len(result.embedded.vectors) == 2
+    assert answer(engine, user("Hi")).text
+
+
+def test_a_vector_context_refuses_text(tiny_path: str, load: Callable[..., LlamaEngine]) -> None:
+    engine = load("llamacpp", tiny_path)
+    engine.open_context("main", replace(OPTIONS, embedding=True))
+    result = answer(engine, "a")
+    assert result.failed is not None
+    assert "vectors" in result.failed.message
+
+
+def test_an_adapter_changes_answers_by_its_scale(
+    tiny_path: str, tmp_path: Path, load: Callable[..., LlamaEngine]
+) -> None:
+    file = tmp_path / "adapter.gguf"
+    making.adapter(file)
+    engine = load("llamacpp", tiny_path)
+    engine.open_context("plain", OPTIONS)
+    engine.open_context("zero", replace(OPTIONS, adapters=(Adapter(path=str(file), scale=0.0),)))
+    engine.open_context("full", replace(OPTIONS, adapters=(Adapter(path=str(file), scale=2.0),)))
+    prompt = user("How are you?")
+    plain, zero, full = (answer(engine, prompt, context=name).text for name in ("plain", "zero", "full"))
+    assert zero == plain
+    assert full != plain
+    engine.retune_context("full", threads=1, scales=(0.0,))
+    assert answer(engine, prompt, context="full").text == plain
+    engine.retune_context("full", threads=1, scales=(2.0,))
+    assert answer(engine, prompt, context="full").text == full
+
+
+def test_a_beginning_computed_with_another_scale_is_not_used_again(
+    tiny_path: str, tmp_path: Path, load: Callable[..., LlamaEngine]
+) -> None:
+    making.adapter(tmp_path / "adapter.gguf")
+    system = "<|im_start|>system\nYou are a careful assistant that answers in a few plain words.<|im_end|>\n"
+    options = replace(
+        OPTIONS,
+        adapters=(Adapter(path=str(tmp_path / "adapter.gguf"), scale=1.5),),
+        prefixes=(Prefix(text=system),),
+        state_dir=str(tmp_path / "states"),
+        state_key="k",
+    )
+    engine = load("llamacpp", tiny_path)
+    engine.open_context("main", options)
+    full = answer(engine, system + user("How are you?")).text
+    engine.retune_context("main", threads=1, scales=(0.0,))
+    Driver(engine).run()
+    engine.open_context("plain", OPTIONS)
+    plain = answer(engine, system + user("How are you?"), context="plain").text
+    assert answer(engine, system + user("How are you?")).text == plain != full
+    fresh = load("llamacpp", tiny_path)
+    assert fresh.open_context("main", options).prefix_restored
+    assert answer(fresh, system + user("How are you?")).text == full
+
+
+def test_a_wrong_number_of_scales_is_refused(engine: LlamaEngine) -> None:
+    with pytest.raises(Invalid, match="1 scales for 0 adapters"):
+        engine.retune_context("main", threads=1, scales=(1.0,))
+
+
+def test_a_file_that_is_no_adapter_is_refused(engine: LlamaEngine, tmp_path: Path, tiny_path: str) -> None:
+    (tmp_path / "bad.gguf").write_bytes(b"no adapter")
+    for path in (str(tmp_path / "bad.gguf"), tiny_path, "/nowhere.gguf"):
+        with pytest.raises(BadWeights, match="adapter"):
+            engine.open_context("other", replace(OPTIONS, adapters=(Adapter(path=path),)))
+    assert engine.stats().contexts == ("main",)
+
+
+def test_threads_change_on_a_live_context(engine: LlamaEngine) -> None:
+    before = answer(engine, user("How are you?")).text
+    engine.retune_context("main", threads=2, scales=())
+    assert answer(engine, user("How are you?")).text == before
+
+
+def test_a_context_that_cannot_be_is_refused_with_the_reason(engine: LlamaEngine) -> None:
+    with pytest.raises(Refused, match=r"flash|V cache"):
+        engine.open_context("other", replace(OPTIONS, kv_v="q8_0", flash="off"))
+    with pytest.raises(Refused, match="parallel"):
+        engine.open_context("other", replace(OPTIONS, parallel=300))
+    assert engine.stats().contexts == ("main",)
+    assert answer(engine, user("Hi")).text
+
+
+def test_weights_are_told_as_they_are(engine: LlamaEngine) -> None:
+    facts = engine.facts
+    assert facts.layers == 6
+    assert facts.embedding_length == 256
+    assert facts.parameters == 5_508_352
+    assert facts.weights_bytes == pytest.approx(5_861_539, rel=0.01)
+    assert facts.template.startswith("{%-")
+    assert {engine.detokenize((t,)) for t in facts.end_tokens} == {b"<|endoftext|>", b"<|im_end|>"}
+
+
+def test_a_broken_file_says_why_it_cannot_be_loaded(tmp_path: Path, load: Callable[..., LlamaEngine]) -> None:
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF" + b"\x00" * 100)
+    with pytest.raises(BadWeights, match=r"bad\.gguf"):
+        load("llamacpp", str(tmp_path / "bad.gguf"))
+
+
+def test_weights_in_parts_are_loaded_in_order(tmp_path: Path, tiny_path: str, load: Callable[..., LlamaEngine]) -> None:
+    """The parts may have any name, as in a store that names files by their digest."""
+    making.split(Path(tiny_path), [tmp_path / "aaa", tmp_path / "zzz"])
+    whole, parts = load("llamacpp", tiny_path), load("llamacpp", str(tmp_path / "aaa"), str(tmp_path / "zzz"))
+    for engine in (whole, parts):
+        engine.open_context("main", OPTIONS)
+    assert answer(whole, user("How are you?")).text == answer(parts, user("How are you?")).text
+
+
+def test_undecodable_octets_cost_linear_time(tiny_path: str, load: Callable[..., LlamaEngine]) -> None:
+    """Tokens that never form a character are held back once each, and come out as replacement characters."""
+    import time
+
+    from mullama.engines.llamacpp.text import TextStream
+
+    def run(count: int) -> float:
+        stream = TextStream(("never",))
+        started = time.process_time()
+        for _ in range(count):
+            stream.add(b"\xf0\x9f")
+            stream.take()
+        stream.finish()
+        return time.process_time() - started
+
+    run(1000)
+    assert run(80_000) < 40 * max(run(8_000), 0.001)
+
+
+def test_a_prompt_of_control_tokens_ends_like_any_other(engine: LlamaEngine) -> None:
+    result = answer(engine, "<|im_end|><|endoftext|><|im_start|>", max_tokens=4)
+    assert result.ended is not None
+
+
+def test_a_penalty_counts_the_prompt(engine: LlamaEngine) -> None:
+    plain = answer(engine, user("How are you?"), max_tokens=12).text
+    heavy = sampling(temperature=0.0, repeat_penalty=5.0, repeat_last_n=-1)
+    assert answer(engine, user("How are you?"), sampling=heavy, max_tokens=12).text != plain
+
+
+def test_a_long_prompt_never_stalls_a_running_answer(tiny_path: str, load: Callable[..., LlamaEngine]) -> None:
+    """While a long prompt is computed, the running answer says something in every step."""
+    engine = load("llamacpp", tiny_path)
+    engine.open_context("main", replace(OPTIONS, size=1024))
+    driver = Driver(engine).submit(ask(1, user("Say something."), ignore_eos=True, max_tokens=400))
+    driver.run(until=lambda: driver.results[1].count > 3)
+    driver.submit(ask(2, "word " * 700, max_tokens=1))
+    steps = 0
+    while not driver.results[2].over:
+        before = driver.results[1].count
+        driver.step()
+        steps += 1
+        assert driver.results[1].count == before + 1
+    assert steps >= 2
+    assert [p.done for p in driver.results[2].progress] == sorted(p.done for p in driver.results[2].progress)
