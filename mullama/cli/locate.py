@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mullama.cli.address import Address
 from mullama.cli.call import Call
-from mullama.cli.client import Address, Client
 from mullama.errors import Conflict, Invalid, NotFound, Unavailable
 from mullama.store.records import Records, ServerRecord, instance_name, instances, state_root
 
 if TYPE_CHECKING:
+    from mullama.cli.client import Client
     from mullama.manifest.load import LoadedManifest
 
 NAMES = ("mullama.yaml", "mullama.yml")
@@ -85,7 +86,7 @@ def find(call: Call, load: Callable[[], LoadedManifest]) -> Server | None:
     3. the one at the manifest's first address. 4. without any manifest, the only one that runs.
     """
     if host := _host(call):
-        return Server(client=Client(Address.parse(host), key=_key(call)))
+        return Server(client=client(Address.parse(host), _key(call)))
     running = _running(call)
     path = _named_path(call) if call.options.file != "-" else None
     if path is None and call.options.file is None:
@@ -113,7 +114,14 @@ def require(call: Call) -> Server:
 
 def local_client(record: ServerRecord) -> Client:
     """The client of the control socket, which needs no key."""
-    return Client(Address(path=record.control))
+    return client(Address(path=record.control))
+
+
+def client(address: Address, key: str | None = None) -> Client:
+    """Imported only when there is a server to ask: a diff without one is faster for it."""
+    from mullama.cli.client import Client
+
+    return Client(address, key=key)
 
 
 def is_remote(call: Call) -> bool:

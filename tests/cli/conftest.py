@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mullama.cli.client import Address
+from mullama.cli.address import Address
 from mullama.cli.main import main
 from mullama.cli.terminal import Terminal
 from tests.cli.tinyserver import TinyServer, UnixServer, handler, serving

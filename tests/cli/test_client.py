@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from mullama.cli.client import Address, Client
+from mullama.cli.address import Address
+from mullama.cli.client import Client
 from mullama.cli.failures import error_from_tree, error_of
 from mullama.errors import (
     Conflict,

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from mullama.cli.client import Address, Client
+from mullama.cli.address import Address
+from mullama.cli.client import Client
 
 
 @dataclass
