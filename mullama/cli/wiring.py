@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,16 +76,17 @@ async def _serve(
     try:
         await process.http.start(app, (), control)
         _announce(records, process, control, origin)
+        process.reconciler.after.append(lambda applied: _announce(records, process, control, applied))
         process.follower.start()
         code = 0
         if not held:
             tree = block_to_tree(loaded.manifest)
             async for line in process.reconciler.apply(tree, origin, ApplyOptions(trigger="start")):
                 code = _told(line, code)
-            _announce(records, process, control, origin)
-        if process.reconciler.snapshot.generation or held:
-            await process.wait(lambda: _announce(records, process, control, process.reconciler.origin))
-        return code if not process.reconciler.snapshot.generation else 0
+        serves = held or process.reconciler.snapshot.generation > 0
+        if serves:
+            await process.stopping.wait()
+        return 0 if serves else code
     finally:
         records.withdraw(os.getpid())
         await process.close()
@@ -161,16 +162,6 @@ class _Process:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end)
         loop.add_signal_handler(signal.SIGHUP, reload)
-        announced = (self.reconciler.listening, self.reconciler.origin)
-        while not self.stopping.is_set():
-            try:
-                async with asyncio.timeout(0.5):
-                    await self.stopping.wait()
-            except TimeoutError:
-                now = (self.reconciler.listening, self.reconciler.origin)
-                if now != announced:
-                    announced = now
-                    changed()
 
     async def _reload(self) -> None:
         try:

@@ -38,7 +38,7 @@ class Follower:
         self._watched = Watched(applied="")
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
-        reconciler.on_origin = self._follow
+        reconciler.after.append(self._follow)
 
     def _follow(self, origin: Origin) -> None:
         """A manifest was applied: its file is the one to follow now."""

@@ -72,7 +72,7 @@ class Reconciler:
         self.origin = Origin()
         self.listening: tuple[str, ...] = ()
         self.snapshot = self._empty()
-        self.on_origin: Callable[[Origin], None] = lambda origin: None
+        self.after: list[Callable[[Origin], None]] = []
 
     def _empty(self) -> Snapshot:
         manifest = Manifest.model_validate({"mullama": "v1"})
@@ -264,7 +264,6 @@ class Reconciler:
             self.failures.pop(name, None)
         self.failures.update({n: e for n, e in result.failures.items() if n in self.snapshot.deployments})
         self.origin = origin
-        self.on_origin(origin)
         self.stats.last_reload_ok, self.stats.last_reload_at = True, time.time()
         self.stats.reloads["ok" if result.exit == DONE else "partly"] += 1
         self.conditions.set(Condition.CONFIG_VALID, True, Reason.APPLIED)
@@ -273,6 +272,8 @@ class Reconciler:
             Condition.DEGRADED, bool(self.failures), Reason.OLD_KEPT if self.failures else Reason.APPLIED,
             ", ".join(self.failures),
         )  # fmt: skip
+        for told in self.after:
+            told(origin)
         self.journal.add("applied", f"generation {result.generation}", result.message)
 
     def _not_applied(self, error: BaseException) -> None:
