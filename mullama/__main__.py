@@ -2,7 +2,17 @@
 
 import sys
 
-from mullama.cli.main import main
+
+def main() -> int:
+    if sys.argv[1:] == ["--version"]:  # asked by every tool that looks for mullama: answered before anything loads
+        from mullama import __version__
+
+        print(f"mullama {__version__}")  # noqa: T201 - the answer itself
+        return 0
+    from mullama.cli.main import main as run
+
+    return run()
+
 
 if __name__ == "__main__":
     sys.exit(main())

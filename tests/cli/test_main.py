@@ -12,21 +12,41 @@ import pytest
 from mullama import __version__
 from mullama.cli.call import seconds
 from mullama.cli.commands import COMMANDS, Command
-from mullama.cli.main import load
+from mullama.cli.main import load, main
 from tests.cli.conftest import Ran
 
 Run = Callable[..., Ran]
 
 
-def test_version_imports_nothing_heavy() -> None:
-    program = (
-        "import sys\nfrom mullama.cli.main import main\n"
-        "try:\n    main(['--version'])\nexcept SystemExit as done:\n    assert done.code == 0\n"
-        "heavy = {'pydantic', 'rich', 'yaml', 'http.client', 'starlette', 'jinja2', 'llama_cpp', 'asyncio'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [f"mullama {__version__}", "[]"]
+HEAVY = {"pydantic", "rich", "yaml", "http.client", "starlette", "jinja2", "llama_cpp", "asyncio"}
+
+
+def modules_of(program: str) -> tuple[str, set[str]]:
+    """What a program prints, and the modules that it has imported at its end."""
+    report = "\nimport sys\nprint(' '.join(sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program + report], capture_output=True, text=True, check=True)
+    return done.stdout, set(done.stderr.split())
+
+
+def test_the_version_is_told_before_anything_is_imported() -> None:
+    program = "import sys\nfrom mullama.__main__ import main\nsys.argv = ['mullama', '--version']\nmain()"
+    out, modules = modules_of(program)
+    assert out == f"mullama {__version__}\n"
+    assert {name for name in modules if name.startswith("mullama")} == {"mullama", "mullama.__main__"}
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = "from mullama.cli.main import main\nassert main([]) == 0"
+    out, modules = modules_of(program)
+    assert "commands:" in out
+    assert not HEAVY & modules
+
+
+def test_a_version_among_other_options_is_told_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["--host", "x", "--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out == f"mullama {__version__}\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
