@@ -12,7 +12,7 @@ from mullama.errors import Invalid
 from mullama.names import JSONValue
 
 MOST_IMAGES = 64
-_DATA = re.compile(r"data:([a-zA-Z0-9.+/-]*)((?:;[a-zA-Z0-9=_.+-]+)*),")
+_DATA = re.compile(r"data:([a-zA-Z0-9.+/-]*)((?:;[a-zA-Z0-9=_.+-]+)*),", re.IGNORECASE)
 
 
 def from_base64(value: JSONValue, path: str, media_type: str | None = None) -> ImagePart:
@@ -47,8 +47,9 @@ def decoded(text: str, path: str) -> bytes:
 
 def _from_data(text: str, path: str) -> ImagePart:
     head = _DATA.match(text)
-    if head is None or not head[2].endswith(";base64"):
+    if head is None or not head[2].lower().endswith(";base64"):
         raise unfit(path, "a data: URI in base64")
-    if head[1] and not head[1].startswith("image/"):
-        raise unfit(path, f"an image, not {head[1][:40]}")
-    return ImagePart(data=decoded(text[head.end() :], path), media_type=head[1] or None)
+    media_type = head[1].lower()
+    if media_type and not media_type.startswith("image/"):
+        raise unfit(path, f"an image, not {media_type[:40]}")
+    return ImagePart(data=decoded(text[head.end() :], path), media_type=media_type or None)

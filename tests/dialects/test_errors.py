@@ -1,0 +1,168 @@
+"""Every error has a status, a shape and the words that clients of each dialect look for."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from mullama import errors
+from mullama.dialects import DIALECTS, speaker
+from mullama.dialects.base import Reply
+from mullama.errors import (
+    Busy,
+    Conflict,
+    ContextOverflow,
+    Denied,
+    EngineFailed,
+    Internal,
+    Invalid,
+    Kind,
+    MullamaError,
+    NotFound,
+    Refused,
+    TimedOut,
+    TooLarge,
+    TransferFailed,
+    Unavailable,
+    Unsupported,
+)
+from tests.dialects.wire import decode, strict_json
+
+EXAMPLES: tuple[MullamaError, ...] = (
+    Invalid("temperature must be a number", field="temperature"),
+    Unsupported("this model does not support tools"),
+    ContextOverflow(5000, 4096),
+    NotFound("no model", name="qwen", near=("qwen3:8b",)),
+    Denied("no key"),
+    Denied("not yours", authenticated=True),
+    Conflict("the manifest owns it"),
+    Refused("it does not fit"),
+    Busy("the queue is full", retry_after=2.5),
+    Busy("60 requests a minute", limited=True, retry_after=30),
+    TooLarge("the body is over 8 MiB"),
+    TransferFailed("the digest differs"),
+    TimedOut("took longer than 10m"),
+    Unavailable("loading", retry_after=3),
+    EngineFailed("the worker died"),
+    Internal("a bug"),
+)
+STATUSES = {
+    "ollama": [400, 400, 400, 404, 401, 403, 409, 403, 503, 429, 413, 502, 504, 503, 503, 500],
+    "openai": [400, 400, 400, 404, 401, 403, 409, 403, 429, 429, 413, 502, 504, 503, 503, 500],
+    "anthropic": [400, 400, 400, 404, 401, 403, 409, 403, 529, 429, 413, 502, 504, 503, 503, 500],
+}
+
+
+def reply(dialect: str, error: MullamaError) -> Reply:
+    return DIALECTS[dialect].error(error, "req_1")
+
+
+def body(dialect: str, error: MullamaError) -> Any:
+    return reply(dialect, error).body
+
+
+def test_there_is_an_example_of_every_kind() -> None:
+    assert {error.kind for error in EXAMPLES} == set(Kind)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_every_error_has_its_status(dialect: str) -> None:
+    assert [reply(dialect, error).status for error in EXAMPLES] == STATUSES[dialect]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda e: type(e).__name__)
+def test_every_reply_has_the_shape_of_its_dialect_and_the_request_id(dialect: str, error: MullamaError) -> None:
+    said = reply(dialect, error)
+    inner: Any = said.body
+
+    assert said.headers[DIALECTS[dialect].id_header] == "req_1"
+    strict_json(inner)
+    match dialect:
+        case "ollama":
+            assert isinstance(inner["error"], str)
+        case "openai":
+            assert set(inner["error"]) >= {"message", "type", "param", "code"}
+        case _:
+            assert (inner["type"], set(inner["error"]), inner["request_id"]) == ("error", {"type", "message"}, "req_1")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_clients_are_told_when_to_come_again_or_not_to(dialect: str) -> None:
+    assert reply(dialect, Busy("full", retry_after=2.5)).headers["retry-after"] == "3"
+    assert reply(dialect, Busy("full", retry_after=0.1)).headers["retry-after-ms"] == "100"
+    assert reply(dialect, Internal("bug")).headers["x-should-retry"] == "false"
+    assert "x-should-retry" not in reply(dialect, EngineFailed("restarting")).headers
+
+
+def test_an_overflow_says_the_words_that_clients_match() -> None:
+    error = ContextOverflow(5000, 4096)
+
+    openai = body("openai", error)["error"]
+    assert "This model's maximum context length is 4096 tokens" in openai["message"]
+    assert "exceeds the available context size" in openai["message"]
+    assert openai["code"] == "context_length_exceeded"
+    assert openai["type"] == "exceed_context_size_error"
+    assert (openai["n_prompt_tokens"], openai["n_ctx"]) == (5000, 4096)
+    assert body("anthropic", error)["error"]["message"].startswith("prompt is too long: 5000 tokens > 4096 maximum")
+    assert body("ollama", error)["error"].startswith("the prompt is longer than the context length currently available")
+    assert "the input length exceeds the context length" in body("ollama", error)["error"]
+
+
+def test_an_unknown_model_says_the_words_that_clients_match() -> None:
+    error = NotFound("no model", name="qwen", near=("qwen3:8b",))
+
+    assert re.match(r"model 'qwen' not found", body("ollama", error)["error"])
+    openai = body("openai", error)["error"]
+    assert (openai["code"], openai["type"]) == ("model_not_found", "not_found_error")
+    assert "'qwen' does not exist" in openai["message"]
+    assert body("anthropic", error)["error"]["type"] == "not_found_error"
+    for dialect in DIALECTS:
+        assert "did you mean qwen3:8b?" in strict_json(body(dialect, error))
+
+
+@pytest.mark.parametrize("name", ["/v1/nothing", "resp_0123"])
+def test_what_is_not_a_model_is_not_called_one(name: str) -> None:
+    inner = body("openai", NotFound(f"there is no {name}", name=name))["error"]
+
+    assert (inner["code"], inner["message"]) == (None, f"there is no {name}")
+
+
+def test_a_full_queue_says_the_words_that_clients_of_ollama_match() -> None:
+    assert body("ollama", Busy("256 wait"))["error"].startswith(
+        "server busy, please try again.  maximum pending requests exceeded"
+    )
+
+
+def test_the_field_that_is_wrong_is_named_in_every_dialect() -> None:
+    with pytest.raises(Invalid) as caught:
+        decode("/v1/chat/completions", {"model": "m", "messages": [{"role": "user", "content": [{"type": "odd"}]}]})
+
+    assert body("openai", caught.value)["error"]["param"] == "messages[0].content[0].type"
+    for dialect in DIALECTS:
+        assert "messages[0].content[0].type" in strict_json(body(dialect, caught.value))
+
+
+def test_every_error_class_can_be_said() -> None:
+    made = {type(error) for error in EXAMPLES}
+    known = {c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, MullamaError)}
+
+    # The root is abstract; the other two are raised before a server runs and have the kind of Invalid.
+    assert known - made == {MullamaError, errors.ManifestError, errors.BadWeights}
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "name"),
+    [
+        ("/api/nothing", {}, "ollama"),
+        ("/v1/nothing", {}, "openai"),
+        ("/v1/messages/nothing", {}, "anthropic"),
+        ("/v1/nothing", {"anthropic-version": "2023-06-01"}, "anthropic"),
+        ("/apifoo", {}, "ollama"),
+    ],
+)
+def test_an_unknown_path_is_refused_in_the_words_of_who_asks(path: str, headers: dict[str, str], name: str) -> None:
+    assert speaker(path, headers, list(DIALECTS.values())).name == name
+    assert speaker(path, headers, [DIALECTS["openai"]]).name == "openai"

@@ -1,0 +1,135 @@
+"""Fields: what fits is read, what does not is refused by its path, and null is the same as absent."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from mullama.dialects.fields import (
+    MODEL,
+    Body,
+    Field,
+    body_of,
+    choice,
+    flag,
+    integer,
+    many,
+    number,
+    record,
+    request_schema,
+    text,
+    to_text,
+)
+from mullama.errors import Invalid
+
+N: Field[object] = integer("x", 0, 10)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "meaning"),
+    [
+        (integer("x", 0, 10), 3, 3),
+        (integer("x", 0, 10), 3.0, 3),
+        (integer("x"), 2**53, 2**53),
+        (number("x", 0, 1), 1, 1.0),
+        (number("x", 0, 1), 0.25, 0.25),
+        (flag("x"), False, False),
+        (text("x"), "", ""),
+        (choice("x", ("a", "b")), "b", "b"),
+        (record("x"), {"a": None}, {"a": None}),
+        (many("x", to_text, {}, 2), ["a", "b"], ("a", "b")),
+        (N, None, None),
+    ],
+)
+def test_what_fits_is_read(field: Field[object], value: Any, meaning: Any) -> None:
+    assert Body({"x": value}).get(field) == meaning
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        (integer("x", 0, 10), 11, "x must be an integer between 0 and 10"),
+        (integer("x", 0, 10), -1, "between 0 and 10"),
+        (integer("x", 0, 10), True, "x must be an integer"),
+        (integer("x", 0, 10), 2.5, "x must be an integer"),
+        (integer("x", 0, 10), "3", "x must be an integer"),
+        (integer("x"), 2**53 + 1, "of at most 53 bits"),
+        (integer("x"), 1e300, "of at most 53 bits"),
+        (number("x", 0, 1), math.nan, "x must be a number between 0 and 1"),
+        (number("x", 0, 1), math.inf, "x must be a number between 0 and 1"),
+        (number("x", 0, 1), False, "x must be a number"),
+        (flag("x"), 1, "x must be true or false"),
+        (flag("x"), "true", "x must be true or false"),
+        (text("x"), 5, "x must be a string"),
+        (text("x", 2), "abc", "at most 2 characters"),
+        (choice("x", ("a", "b")), "c", "one of a, b, not 'c'"),
+        (choice("x", ("a", "b")), ["a"], "one of a, b"),
+        (record("x"), [], "x must be an object"),
+        (many("x", to_text, {}, 2), "ab", "x must be a list"),
+        (many("x", to_text, {}, 2), ["a", 1], r"x\[1\] must be a string"),
+        (many("x", to_text, {}, 2), ["a"] * 3, "at most 2 items, not 3"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(field: Field[object], value: Any, words: str) -> None:
+    with pytest.raises(Invalid, match=words) as caught:
+        Body({"x": value}).get(field)
+
+    assert caught.value.field is not None
+    assert caught.value.field.startswith("x")
+
+
+def test_the_path_of_a_nested_field_names_every_step() -> None:
+    inner = Body({"a": {"b": {"c": 1}}}).child("a")
+    assert inner is not None
+    deeper = inner.child("b")
+    assert deeper is not None
+
+    with pytest.raises(Invalid, match=r"a\.b\.c must be a string") as caught:
+        deeper.get(text("c"))
+
+    assert caught.value.field == "a.b.c"
+
+
+def test_a_missing_field_is_refused_in_the_words_of_the_dialect() -> None:
+    with pytest.raises(Invalid, match="model is required"):
+        Body({"model": None}).need(MODEL)
+    with pytest.raises(Invalid, match="say which"):
+        Body({}).need(MODEL, "say which")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (None, "missing request body"),
+        ([], "must be a JSON object"),
+        ("text", "must be a JSON object"),
+        ({"a": ["\ud800"]}, "surrogate"),
+        ({"\udfff": 1}, "surrogate"),
+        ({"a": {"b": math.nan}}, "not finite"),
+        ({"a": [-math.inf]}, "not finite"),
+    ],
+)
+def test_a_body_that_no_layer_could_carry_is_refused(body: Any, words: str) -> None:
+    with pytest.raises(Invalid, match=words):
+        body_of(body)
+
+
+def test_nesting_has_an_end() -> None:
+    deep: Any = 1
+    for _ in range(100_000):
+        deep = [deep]
+
+    with pytest.raises(Invalid, match="nested more than 128 deep"):
+        body_of({"a": deep})
+
+
+def test_the_schema_of_a_body_lets_optional_fields_be_null() -> None:
+    schema = request_schema(MODEL, flag("x"), required="model")
+
+    assert schema["required"] == ["model"]
+    assert schema["properties"] == {
+        "model": {"type": "string", "maxLength": 512},
+        "x": {"type": ["boolean", "null"]},
+    }

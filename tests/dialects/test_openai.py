@@ -1,0 +1,324 @@
+"""OpenAI's own corners: settings, message forms, completions, models."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from mullama.chat.inventory import Inventory, ModelCard, ShowModel
+from mullama.chat.types import (
+    Completed,
+    Finished,
+    Progress,
+    ResponseFormat,
+    Sampling,
+    StopReason,
+    TextDelta,
+    ThinkingDelta,
+    TokenLogprob,
+)
+from mullama.dialects import DIALECTS
+from mullama.dialects.base import Call
+from mullama.errors import Invalid, MullamaError, Unsupported
+from tests.dialects.wire import (
+    CALL_EVENTS,
+    CALLED,
+    HELLO,
+    STAMP,
+    STOPPED,
+    TIMINGS,
+    USAGE,
+    WEATHER,
+    data,
+    decode,
+    endpoint,
+    reply,
+    route,
+    strict_json,
+    told,
+)
+
+CHAT = "/v1/chat/completions"
+
+
+def chat(**more: Any) -> Any:
+    return decode(CHAT, {**HELLO, **more})
+
+
+def user(content: Any) -> Any:
+    return decode(CHAT, {"model": "m", "messages": [{"role": "user", "content": content}]}).messages[0]
+
+
+def test_nothing_said_is_nothing_decided() -> None:
+    operation = chat(temperature=None, stop=None, tools=None, response_format=None, n=None, stream=None)
+
+    assert operation.sampling == Sampling()
+    assert DIALECTS["openai"].sampling == Sampling()
+    assert (operation.stop, operation.n, operation.stream, operation.logprobs, operation.format) == (
+        (),
+        1,
+        False,
+        None,
+        None,
+    )
+
+
+def test_options_stand_behind_what_is_said_outside_of_them() -> None:
+    operation = chat(temperature=0.1, options={"temperature": 0.9, "top_k": 3, "num_predict": 7, "stop": ["x"]})
+
+    assert operation.sampling == Sampling(temperature=0.1, top_k=3)
+    assert (operation.max_tokens, operation.stop) == (7, ("x",))
+
+
+@pytest.mark.parametrize(
+    ("more", "form"),
+    [
+        ({"response_format": {"type": "text"}}, None),
+        ({"response_format": {"type": "json_object"}}, ResponseFormat(kind="json")),
+        (
+            {"response_format": {"type": "json_object", "schema": WEATHER}},
+            ResponseFormat(kind="json_schema", schema=WEATHER),
+        ),
+        ({"json_schema": WEATHER}, ResponseFormat(kind="json_schema", schema=WEATHER)),
+        ({"grammar": 'root ::= "a"'}, ResponseFormat(kind="gbnf", grammar='root ::= "a"')),
+    ],
+)
+def test_formats_in_all_their_places(more: Any, form: ResponseFormat | None) -> None:
+    assert chat(**more).format == form
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"grammar": "x", "response_format": {"type": "json_object"}}, "exclude each other"),
+        ({"n": 0}, "n must be an integer between 1 and 8"),
+        ({"n": 9}, "n must be an integer between 1 and 8"),
+        ({"top_logprobs": 21, "logprobs": True}, "top_logprobs"),
+        ({"lora": [{"id": 0}]}, "adapters in the manifest"),
+        ({"reasoning_format": "odd"}, "reasoning_format"),
+        ({"tools": [{"type": "function"}]}, r"tools\[0\]\.name is required"),
+        ({"tools": [{"type": "function", "function": {"name": "x"}}] * 257}, "at most 256 items"),
+        ({"messages": [{"role": "user", "content": "x"}] * 4097}, "at most 4096 items"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "one of system"),
+        ({"messages": [{"role": "user", "content": 5}]}, r"messages\[0\]\.content"),
+        ({"messages": "hello"}, "messages must be a list"),
+        ({"model": None}, "model is required"),
+        ({"stream": "yes"}, "stream must be true or false"),
+        ({"stream_options": []}, "stream_options"),
+        ({"function_call": {"name": "x"}, "functions": [{"name": "y"}]}, "not among the tools"),
+    ],
+)
+def test_what_is_wrong_is_refused_by_name(more: Any, words: str) -> None:
+    with pytest.raises(Invalid, match=words):
+        chat(**more)
+
+
+def test_what_has_no_effect_is_said_in_a_warning() -> None:
+    operation = chat(prediction={"type": "content"}, id_slot=3, tools=[{"type": "web_search"}, {"type": "custom"}])
+
+    assert [warning.partition(":")[0] for warning in operation.warnings] == [
+        "prediction",
+        "id_slot",
+        "tools[0] of type web_search was left out",
+        "tools[1] of type custom was left out",
+    ]
+
+
+def test_content_parts_are_understood_and_what_cannot_be_is_refused() -> None:
+    parts = [
+        {"type": "text", "text": "a"},
+        {"type": "refusal", "refusal": "b"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}},
+    ]
+
+    assert user(parts).text == "ab"
+    assert user(parts).content[2].data == b"\0\0\0"
+    for kind in ("input_audio", "file"):
+        with pytest.raises(Unsupported, match=kind):
+            user([{"type": kind, kind: {}}])
+    with pytest.raises(Invalid, match="type"):
+        user([{"type": "hologram"}])
+
+
+def test_content_may_be_missing_null_or_empty() -> None:
+    turns = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant"},
+        {"role": "assistant", "content": None},
+        {"role": "assistant", "content": ""},
+    ]
+
+    assert [m.content for m in decode(CHAT, {"model": "m", "messages": turns}).messages[1:]] == [()] * 3
+
+
+def test_old_functions_and_their_results_are_calls_and_results() -> None:
+    turns = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": None, "function_call": {"name": "weather", "arguments": '{"city":"x"}'}},
+        {"role": "function", "name": "weather", "content": "sunny"},
+    ]
+
+    messages = decode(CHAT, {"model": "m", "messages": turns}).messages
+
+    assert messages[1].tool_calls[0].arguments == {"city": "x"}
+    assert (messages[2].role, messages[2].tool_name) == ("tool", "weather")
+    assert messages[2].tool_call_id == messages[1].tool_calls[0].id
+
+
+def test_old_functions_are_answered_with_function_call() -> None:
+    body = {**HELLO, "functions": [{"name": "weather"}], "function_call": "auto"}
+
+    whole = reply(CHAT, body, told(*CALL_EVENTS, end=CALLED))["choices"][0]
+
+    assert whole["finish_reason"] == "function_call"
+    assert whole["message"]["function_call"]["name"] == "weather"
+    assert "tool_calls" not in whole["message"]
+
+
+@pytest.mark.parametrize(
+    ("more", "continued"),
+    [({}, True), ({"continue_final_message": True}, True), ({"continue_final_message": False}, False)],
+)
+def test_a_last_assistant_turn_is_continued_unless_told_otherwise(more: Any, continued: bool) -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+
+    assert decode(CHAT, {"model": "m", "messages": turns, **more}).continue_final is continued
+
+
+def test_template_arguments_travel_with_the_request() -> None:
+    operation = chat(chat_template_kwargs={"enable_thinking": True, "mood": "good"})
+
+    assert operation.template_arguments == (("enable_thinking", True), ("mood", "good"))
+    assert operation.think is True
+
+
+def test_thinking_stands_in_the_text_when_that_is_asked_for() -> None:
+    body = {**HELLO, "reasoning_format": "none"}
+    for events, text in (
+        (told(ThinkingDelta(text="h"), ThinkingDelta(text="m"), TextDelta(text="ok")), "<think>hm</think>ok"),
+        (told(ThinkingDelta(text="hm"), end=Finished(reason=StopReason.LENGTH)), "<think>hm</think>"),
+    ):
+        chunks = data(CHAT, body, events)
+        whole = reply(CHAT, body, events)["choices"][0]["message"]
+
+        assert "".join(c["choices"][0]["delta"].get("content", "") for c in chunks) == text
+        assert whole["content"] == text
+        assert "reasoning" not in strict_json(chunks) + strict_json(whole)
+
+
+def test_progress_of_a_long_prompt_is_told_when_asked_for() -> None:
+    events = told(Progress(done=8, total=12), TextDelta(text="a"))
+
+    asked = data(CHAT, {**HELLO, "return_progress": True}, events)
+    assert asked[1]["prompt_progress"] == {"total": 12, "cache": 4, "processed": 8}
+    assert all("prompt_progress" not in chunk for chunk in data(CHAT, HELLO, events))
+
+
+def test_choices_end_each_for_itself_and_none_is_lost() -> None:
+    events = (
+        *told(TextDelta(text="a"), TextDelta(text="b", choice=1))[:-2],
+        Finished(reason=StopReason.LENGTH, choice=1),
+        STOPPED,
+        Completed(usage=USAGE, timings=TIMINGS),
+    )
+    chunks = data(CHAT, {**HELLO, "n": 2}, events)
+
+    ends = [(c["index"], c["finish_reason"]) for chunk in chunks for c in chunk["choices"] if c["finish_reason"]]
+    assert ends == [(1, "length"), (0, "stop")]
+    assert "timings" in chunks[-1]
+
+
+def test_impossible_probabilities_are_numbers_that_json_has() -> None:
+    token = TokenLogprob(id=1, text="a", bytes=b"\xff", logprob=-math.inf)
+    whole = reply(CHAT, {**HELLO, "logprobs": True}, told(TextDelta(text="a", logprobs=(token,))))
+
+    assert whole["choices"][0]["logprobs"]["content"] == [
+        {"token": "a", "logprob": -9999.0, "bytes": [255], "top_logprobs": []}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "prompts"),
+    [
+        ("a", ("a",)),
+        (["a", "b"], ("a", "b")),
+        ([1, 2], ((1, 2),)),
+        ([[1], [2, 3]], ((1,), (2, 3))),
+        (["a", [1]], ("a", (1,))),
+        (None, ("",)),
+    ],
+)
+def test_completions_take_all_forms_of_prompts(prompt: Any, prompts: Any) -> None:
+    assert decode("/v1/completions", {"model": "m", "prompt": prompt}).prompts == prompts
+
+
+@pytest.mark.parametrize("prompt", [[-1], [[1.5]], [None], {"a": 1}, 5, [["a"]], [2**40], ["a"] * 300])
+def test_prompts_that_are_none_are_refused(prompt: Any) -> None:
+    with pytest.raises(MullamaError, match="prompt"):
+        decode("/v1/completions", {"model": "m", "prompt": prompt})
+
+
+def test_completions_read_what_evaluations_need() -> None:
+    operation = decode(
+        "/v1/completions",
+        {"model": "m", "prompt": [[1, 2]], "echo": True, "logprobs": 1, "max_tokens": 0, "suffix": "s", "best_of": 1},
+    )
+
+    assert (operation.echo, operation.logprobs, operation.max_tokens, operation.suffix) == (True, 1, 0, "s")
+    with pytest.raises(Unsupported, match="best_of"):
+        decode("/v1/completions", {"model": "m", "prompt": "a", "best_of": 2})
+
+
+def test_streamed_probabilities_go_on_counting_characters() -> None:
+    tokens = [TokenLogprob(id=i, text=t, bytes=t.encode(), logprob=-1.0) for i, t in enumerate(("ab", "c", "ü"))]
+    events = told(TextDelta(text="abc", logprobs=tuple(tokens[:2])), TextDelta(text="ü", logprobs=(tokens[2],)))
+    chunks = data("/v1/completions", {"model": "m", "prompt": "x", "logprobs": 1}, events)
+
+    offsets = [c["choices"][0]["logprobs"]["text_offset"] for c in chunks[:2]]
+    assert offsets == [[0, 2], [3]]
+
+
+@pytest.mark.parametrize("said", [None, "", [], [""], [[]], ["a", ""]])
+def test_embeddings_of_nothing_are_refused(said: Any) -> None:
+    with pytest.raises(Invalid, match="input must not be empty"):
+        decode("/v1/embeddings", {"model": "m", "input": said})
+
+
+@pytest.mark.parametrize(
+    ("path", "id"),
+    [
+        ("/v1/models/tiny", "tiny"),
+        ("/v1/models/hf.co/org/repo:Q4_K_M", "hf.co/org/repo:Q4_K_M"),
+        ("/models/a/b", "a/b"),
+    ],
+)
+def test_a_model_is_found_by_a_name_with_slashes(path: str, id: str) -> None:
+    found = route("GET", path, {})
+    assert found is not None
+    assert found[1].decode(Call(path=found[2])) == ShowModel(model=id)
+
+
+def test_the_list_of_models_is_never_null() -> None:
+    one = endpoint("/v1/models", "GET", "openai")
+
+    assert one.encode(one.decode(Call()), Inventory(models=()), STAMP).body == {"object": "list", "data": []}
+
+
+def test_models_tell_their_context_under_every_name() -> None:
+    one = endpoint("/v1/models", "GET", "openai")
+    card = ModelCard(name="m", context_size=2048, train_context=8192, capabilities=("vision",))
+    said: Any = one.encode(one.decode(Call()), Inventory(models=(card,)), STAMP).body
+    model = said["data"][0]
+
+    assert {model[n] for n in ("context_length", "context_window", "max_model_len", "max_context_length")} == {2048}
+    assert model["meta"]["n_ctx_train"] == 8192
+    assert model["status"] == {"value": "unloaded"}
+    assert model["architecture"]["input_modalities"] == ["text", "image"]
+
+
+def test_counting_tokens_reads_the_same_body() -> None:
+    operation = decode("/v1/chat/completions/input_tokens", HELLO)
+
+    assert operation.chat == chat()
