@@ -10,6 +10,7 @@ from typing import Any
 
 from mullama import __version__
 from mullama.manifest.tree import block_to_tree
+from mullama.plan.observed import LiveModel
 from mullama.runtime.base import ApplyOptions, Origin
 from mullama.runtime.conditions import Condition, Reason, condition
 from mullama.runtime.deploy import time_to_live
@@ -38,7 +39,7 @@ class StackOperator:
 
     def status(self) -> dict[str, Any]:
         snapshot, origin = self._reconciler.snapshot, self._reconciler.origin
-        machine = self._reconciler.machine
+        machine, live = self._reconciler.machine, self._reconciler.live()
         return {
             "format": "mullama.status/1",
             "version": __version__,
@@ -50,7 +51,7 @@ class StackOperator:
             "origin": {"path": origin.path, "profiles": list(origin.profiles), "digest": origin.digest},
             "listen": list(self._reconciler.listening),
             "conditions": self._reconciler.conditions.tree(),
-            "models": [self._model(d) for d in snapshot.deployments.values()],
+            "models": [self._model(d, live[d.name]) for d in snapshot.deployments.values()],
             "routes": {name: target for name, target in snapshot.names.items() if name != target.casefold()},
             "machine": {
                 "ram_total": machine.ram_total if machine else 0,
@@ -76,8 +77,7 @@ class StackOperator:
         failed = any(live.state in ("failed", "degraded") for live in self._reconciler.live().values())
         return "degraded" if unwell or failed else "ready"
 
-    def _model(self, deployment: Deployment) -> dict[str, Any]:
-        live = self._reconciler.live()[deployment.name]
+    def _model(self, deployment: Deployment, live: LiveModel) -> dict[str, Any]:
         facts = self._pool.context_facts(deployment.unit)
         worker = self._pool.worker(deployment.unit)
         ttl = time_to_live(deployment.model)

@@ -1,0 +1,81 @@
+"""How long the commands take, on this machine's clock; run by `make bench`."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.stack import COMMAND, Stack, stack_in
+
+pytestmark = pytest.mark.bench
+
+
+def fastest(arguments: tuple[str, ...], stack: Stack | None = None, *, runs: int = 7) -> float:
+    """Seconds of the fastest of some runs: what the program takes when nothing else has the machine."""
+    times = []
+    for _ in range(runs):
+        begun = time.perf_counter()
+        subprocess.run(
+            arguments,
+            capture_output=True,
+            check=False,
+            cwd=stack.home if stack else None,
+            env=stack.env if stack else None,
+        )
+        times.append(time.perf_counter() - begun)
+    return min(times)
+
+
+def tell(what: str, seconds: float, limit: float) -> None:
+    print(  # noqa: T201 - what a measurement is for
+        f"{what}: {seconds * 1000:.0f} ms (limit {limit * 1000:.0f} ms, {platform.processor() or platform.machine()})"
+    )
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Stack]:
+    with stack_in(tmp_path) as found:
+        found.write()
+        yield found
+
+
+def many(count: int) -> dict[str, object]:
+    return {f"model-{i}": {"from": "builtin:tiny", "residency": {"load": "on_demand"}} for i in range(count)}
+
+
+def test_the_version_costs_little_more_than_an_interpreter() -> None:
+    bare = fastest((sys.executable, "-c", "pass"), runs=20)
+    version = fastest((*COMMAND, "--version"), runs=20)
+    tell("--version beyond a bare interpreter", version - bare, 0.06)
+    assert version - bare < 0.06
+
+
+def test_a_diff_of_the_root_manifest_is_quick(stack: Stack) -> None:
+    root = Path(__file__).parents[2] / "mullama.yaml"
+    took = fastest((*COMMAND, "diff", "-f", str(root)), stack)
+    tell("diff of the root manifest", took, 0.3)
+    assert took < 0.3
+
+
+def test_a_thousand_models_are_planned_within_two_seconds_and_linearly(stack: Stack) -> None:
+    times = {}
+    for count in (250, 1000):
+        stack.write(many(count))
+        times[count] = fastest((*COMMAND, "diff", "-f", stack.name), stack, runs=3)
+        tell(f"diff of {count} models", times[count], 2.0)
+    assert times[1000] < 2.0
+    assert times[1000] < 5 * times[250], "four times the models take about four times as long"
+
+
+def test_applying_a_thousand_models_again_is_quick(stack: Stack) -> None:
+    stack.write(many(1000))
+    stack.apply()
+    took = fastest((*COMMAND, "apply", "-f", stack.name, "--yes"), stack, runs=3)
+    tell("apply of 1000 models with nothing to do", took, 2.0)
+    assert took < 2.0
