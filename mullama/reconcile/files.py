@@ -11,6 +11,7 @@ from typing import Any
 from mullama.errors import MullamaError, NotFound, TransferFailed
 from mullama.manifest.spec import Manifest, Model, SecretRef
 from mullama.plan.observed import KnownFiles
+from mullama.reconcile.scripts import is_script, script_files
 from mullama.sources.base import Progress
 from mullama.sources.library import Library, find_stored
 from mullama.sources.settings import HubSettings, Settings
@@ -67,6 +68,8 @@ class Files:
 
     def _known(self, source: str, foreign: Foreign) -> KnownFiles:
         entry = self.lock.get(source)
+        if is_script(source):
+            return _known_script(source)
         try:
             stored = find_stored(source, self.index, foreign, entry)
         except MullamaError:
@@ -105,6 +108,8 @@ class Files:
     def _ensure(
         self, model: Model, manifest: Manifest, offline: bool, report: _Told, cancelled: threading.Event
     ) -> KnownFiles:
+        if is_script(model.from_):
+            return script_files(model.from_)
         library = Library(self.index, self._foreign(manifest), self._settings(manifest))
         located = library.locate(model.from_, self.lock.get(model.from_), offline, cancelled=cancelled.is_set)
         stored = library.ensure(located, report, cancelled.is_set)
@@ -140,6 +145,13 @@ class Files:
         if not value and not ref.optional:
             raise NotFound(f"sources.hf.token: {where} is missing or empty", hint="or say `optional: true`")
         return value, where
+
+
+def _known_script(source: str) -> KnownFiles:
+    try:
+        return script_files(source)
+    except MullamaError:
+        return KnownFiles(source=source)
 
 
 def described(stored: StoredWeights) -> KnownFiles:

@@ -14,6 +14,7 @@ from mullama.manifest.tree import revision
 from mullama.names import ModelName
 from mullama.plan.fit import context_size, need, placement, ram_budget
 from mullama.plan.observed import KnownFiles, Machine
+from mullama.reconcile.scripts import is_script
 from mullama.runtime.access import resolve_access
 from mullama.runtime.deployment import Deployment, Snapshot, unit_key
 from mullama.runtime.policy.events import FOREVER, Rules, Serve
@@ -137,7 +138,7 @@ def time_to_live(model: Model) -> float:
 
 def _engine(files: KnownFiles) -> str:
     """A script instead of weights runs on the scripted engine."""
-    return "scripted" if files.paths and files.paths[0].endswith(".json") else "llamacpp"
+    return "scripted" if is_script(files.source) else "llamacpp"
 
 
 def _modified(files: KnownFiles) -> float:

@@ -9,6 +9,7 @@ import httpx
 import ollama
 import openai
 import pytest
+
 from tests.e2e.stack import Stack, eventually
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]

@@ -1,0 +1,50 @@
+"""Scripts in the place of weights: a model whose `from` ends in `.script.json` is answered by the scripted engine."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from mullama.engines.scripted.script import END, Script, parse
+from mullama.errors import NotFound
+from mullama.plan.observed import KnownFiles
+from mullama.weights.facts import SpecialToken, WeightFacts
+
+SUFFIX = ".script.json"
+_MOST_BYTES = 4 * 1024 * 1024
+
+
+def is_script(source: str) -> bool:
+    return source.endswith(SUFFIX)
+
+
+def script_files(source: str) -> KnownFiles:
+    """A script as the planner sees weights. Raises `NotFound`, or `BadWeights` for one that cannot be used."""
+    path = Path(source)
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES)
+    except OSError as error:
+        raise NotFound(f"{source}: {error.strerror}", name=source) from error
+    script = parse(data.decode("utf-8", "replace"), source)
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    return KnownFiles(
+        source=source, digest=digest, size=len(data), facts=_facts(script, len(data)), stored=True, paths=(source,)
+    )
+
+
+def _facts(script: Script, size: int) -> WeightFacts:
+    return WeightFacts(
+        architecture="scripted",
+        name=script.name,
+        quantization="none",
+        parameter_count=0,
+        size_bytes=size,
+        layers=0,
+        embedding_length=script.embedding_length,
+        train_context=script.context,
+        vocabulary=0,
+        template=script.template,
+        special=(SpecialToken(role="eos", id=0, text=END),),
+        capabilities=("completion", "embedding"),
+    )

@@ -1,0 +1,229 @@
+"""Reloads under load: nothing fails, nothing is cut, and every request is answered by exactly one generation."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.stack import Stack, eventually
+
+EDITS = 200
+CLIENTS = 4
+LETTERS = "ABCDEFGH"
+
+
+class Load:
+    """Clients that stream one answer after the other until they are told to stop."""
+
+    def __init__(self, url: str, model: str, clients: int) -> None:
+        self._url, self._model = url, model
+        self._stop = threading.Event()
+        self.texts: list[str] = []
+        self.failures: list[str] = []
+        self._threads = [threading.Thread(target=self._client, daemon=True) for _ in range(clients)]
+        for thread in self._threads:
+            thread.start()
+
+    def _client(self) -> None:
+        with httpx.Client(timeout=60) as client:
+            while not self._stop.is_set():
+                try:
+                    self.texts.append(self._stream(client))
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is a lost request
+                    self.failures.append(f"{type(error).__name__}: {error}")
+
+    def _stream(self, client: httpx.Client) -> str:
+        body = {
+            "model": self._model,
+            "messages": [{"role": "user", "content": "go"}],
+            "stream": True,
+            "max_tokens": 24,
+            "temperature": 0,
+        }
+        text, finished, done = "", 0, False
+        with client.stream("POST", f"{self._url}/v1/chat/completions", json=body) as answer:
+            if answer.status_code != 200:
+                raise RuntimeError(f"{answer.status_code} {answer.read()!r}")
+            for line in answer.iter_lines():
+                if not line.startswith("data: "):
+                    continue
+                if line == "data: [DONE]":
+                    done = True
+                    continue
+                event = json.loads(line[6:])
+                if "error" in event:
+                    raise RuntimeError(str(event["error"]))
+                for choice in event["choices"]:
+                    text += choice["delta"].get("content") or ""
+                    finished += choice["finish_reason"] is not None
+        if not done or finished != 1:
+            raise RuntimeError(f"cut after {text!r}")
+        return text
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+def reload(url: str) -> dict[str, Any]:
+    tree: dict[str, Any] = httpx.post(f"{url}/api/v1/reload", json={}, timeout=60).json()
+    return tree
+
+
+def script(path: Path, letter: str) -> None:
+    """A script that answers with one letter, many times."""
+    beside = path.with_suffix(".new")
+    beside.write_text(json.dumps({"rules": [{"when": "go", "say": letter * 60}]}))
+    beside.replace(path)
+
+
+def test_two_hundred_edits_of_every_cost_lose_no_request_and_mix_no_answer(stack: Stack) -> None:
+    """Live, context and weights changes in a random order, under constant streaming load."""
+    chosen = random.Random(7)
+    source = stack.home / "demo.script.json"
+    script(source, "A")
+    model: dict[str, Any] = {"from": "./demo.script.json", "limits": {"queue": 100}}
+    stack.write({"demo": model})
+    stack.serve()
+    url = stack.ready()
+    load = Load(url, "demo", CLIENTS)
+
+    changed = 0
+    for number in range(EDITS):
+        match chosen.choice(["live", "context", "weights", "files"]):
+            case "live":
+                model["system"] = f"Edit {number}."
+            case "context":
+                model["context"] = {"size": 1024 + number}
+            case "weights":
+                model["memory"] = {"mmap": number % 2 == 0}
+            case "files":
+                source = stack.home / f"demo{number}.script.json"
+                script(source, chosen.choice(LETTERS))
+                model["from"] = f"./{source.name}"
+        stack.write({"demo": model})
+        changed += reload(url)["changed"]
+    load.stop()
+
+    assert load.failures == []
+    assert changed >= EDITS * 0.8
+    assert len(load.texts) > EDITS / 4
+    mixed = [text for text in load.texts if len(set(text)) != 1]
+    assert mixed == []
+    status = stack.status()
+    assert status["state"] == "ready"
+    assert len(status["workers"]) == 1
+
+
+def test_edits_of_a_real_model_lose_no_request(stack: Stack) -> None:
+    """The same with llama.cpp: contexts and weights are replaced beside the running ones."""
+    base: dict[str, Any] = {"from": "builtin:tiny", "limits": {"queue": 100}}
+    stack.write({"demo": base})
+    stack.serve()
+    url = stack.ready()
+    load = Load(url, "demo", 2)
+
+    for number in range(12):
+        kinds: list[dict[str, Any]] = [
+            {"system": f"Edit {number}."},
+            {"context": {"size": 512 + 8 * number}},
+            {"memory": {"mmap": number % 4 == 2}},
+        ]
+        stack.write({"demo": base | kinds[number % 3]})
+        reload(url)
+    load.stop()
+
+    assert load.failures == []
+    assert len(load.texts) >= 4
+    assert len(stack.status()["workers"]) == 1
+
+
+@pytest.mark.parametrize("step", [7])
+def test_every_prefix_of_a_manifest_unloads_nothing_and_breaks_nothing(stack: Stack, step: int) -> None:
+    """A file that is written slowly, in place, is mostly valid and shorter; nothing may go because of that."""
+    text = (
+        "mullama: v1\nserver: {listen: ['127.0.0.1:0']}\nmodels:\n"
+        "  demo:\n    from: builtin:tiny\n    system: You are brief.\n"
+        "  second:\n    like: demo\n    context: {size: 512}\n"
+        "routes:\n  default: demo\n"
+    )
+    stack.manifest.write_text(text)
+    stack.serve()
+    url = stack.ready()
+    seen: set[tuple[str, ...]] = set()
+
+    for end in range(0, len(text), step):
+        stack.manifest.write_text(text[:end])
+        models = httpx.get(f"{url}/v1/models", timeout=10).json()["data"]
+        seen.add(tuple(sorted(m["id"] for m in models)))
+    stack.manifest.write_text(text)
+
+    assert seen == {("demo", "second")}
+    eventually(lambda: stack.status()["state"] == "ready", stack.log)
+
+
+def test_a_deleted_manifest_leaves_everything_serving(stack: Stack) -> None:
+    stack.serve()
+    url = stack.ready()
+
+    stack.manifest.unlink()
+
+    def told() -> bool:
+        return any(c["reason"] == "ManifestMissing" for c in httpx.get(f"{url}/api/v1/status").json()["conditions"])
+
+    eventually(told, stack.log)
+    assert [m["id"] for m in httpx.get(f"{url}/v1/models").json()["data"]] == ["demo"]
+    stack.write()
+    eventually(lambda: httpx.get(f"{url}/api/v1/status").json()["state"] == "ready", stack.log)
+
+
+def test_a_file_that_would_unload_more_than_half_is_held_until_apply(stack: Stack) -> None:
+    stack.write({"demo": {"from": "builtin:tiny"}, "second": {"like": "demo"}})
+    stack.serve()
+    url = stack.ready()
+
+    stack.write({"other": {"from": "builtin:tiny"}})
+
+    def held() -> bool:
+        conditions = httpx.get(f"{url}/api/v1/status").json()["conditions"]
+        return any(c["reason"] == "Held" and "2 of 2" in c["message"] for c in conditions)
+
+    eventually(held, stack.log)
+    assert {m["id"] for m in httpx.get(f"{url}/v1/models").json()["data"]} == {"demo", "second"}
+    stack.apply()
+    assert [m["id"] for m in httpx.get(f"{url}/v1/models").json()["data"]] == ["other"]
+
+
+def test_a_config_map_swap_of_symlinks_is_followed(stack: Stack) -> None:
+    """Mounted configuration is a link to a link that is swapped; the file's own name never changes."""
+    for number in (1, 2):
+        folder = stack.home / f"..{number}"
+        folder.mkdir()
+        (folder / "mullama.yaml").write_text(
+            "mullama: v1\nserver: {listen: ['127.0.0.1:0']}\nmodels: {demo: {from: builtin:tiny, "
+            f"description: version {number}}}}}\n"
+        )
+    data = stack.home / "..data"
+    data.symlink_to("..1")
+    stack.manifest.unlink()
+    stack.manifest.symlink_to("..data/mullama.yaml")
+    stack.serve()
+    url = stack.ready()
+
+    swap = stack.home / "..swap"
+    swap.symlink_to("..2")
+    swap.replace(data)
+
+    def followed() -> bool:
+        models = httpx.get(f"{url}/api/v1/stack").json()["manifest"]["models"]
+        return bool(models["demo"]["description"] == "version 2")
+
+    eventually(followed, stack.log)
