@@ -12,6 +12,7 @@ up: ## set everything up, serve the built-in model, and ask it something
 	@$(BIN)/mullama apply -f mullama.yaml --yes
 	@echo && echo '$$ mullama run tiny "What is the capital of France?"'
 	@$(BIN)/mullama run tiny "What is the capital of France?" -t 0
+	@echo && echo "It goes on serving; $(BIN)/mullama status shows it, $(BIN)/mullama down stops it."
 
 test: ## run the tests
 	@.ci/install test
