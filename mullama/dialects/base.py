@@ -215,6 +215,7 @@ class Dialect:
 
     error: the reply for an error before the first byte; the second argument is the request id.
     id_header: the header that carries the request id, on every reply, also on streams.
+    error_schema: the JSON Schema of that reply's body.
     prefixes: beginnings of paths that belong to it, so that an unknown path is answered in its words.
     """
 
@@ -222,5 +223,6 @@ class Dialect:
     endpoints: tuple[Endpoint, ...]
     error: Callable[[MullamaError, str], Reply]
     id_header: str = "x-request-id"
+    error_schema: JSONValue = None
     prefixes: tuple[str, ...] = ()
     sampling: types.Sampling = field(default_factory=types.Sampling)

@@ -146,8 +146,6 @@ SAMPLING: tuple[Field[object], ...] = (
     LOGIT_BIAS,
 )
 
-BY_NAME: Mapping[str, Field[object]] = {field.name: field for field in SAMPLING}
-
 
 def read_sampling(body: Body) -> Sampling:
     """Every sampling field that the body says."""

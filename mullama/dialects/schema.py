@@ -8,7 +8,6 @@ from mullama.names import JSONValue
 
 Schema = Mapping[str, JSONValue]
 
-ANY: Schema = {}
 STRING: Schema = {"type": "string"}
 INTEGER: Schema = {"type": "integer"}
 COUNT: Schema = {"type": "integer", "minimum": 0}

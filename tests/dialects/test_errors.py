@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from mullama import errors
 from mullama.dialects import DIALECTS, speaker
@@ -78,6 +80,8 @@ def test_every_reply_has_the_shape_of_its_dialect_and_the_request_id(dialect: st
     said = reply(dialect, error)
     inner: Any = said.body
 
+    schema = json.loads(strict_json(DIALECTS[dialect].error_schema))
+    Draft202012Validator(schema).validate(inner)
     assert said.headers[DIALECTS[dialect].id_header] == "req_1"
     strict_json(inner)
     match dialect:

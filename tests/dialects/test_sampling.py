@@ -10,8 +10,10 @@ import pytest
 
 from mullama.chat.types import Sampling
 from mullama.dialects.fields import Body
-from mullama.dialects.sampling import BY_NAME, KEEP_ALIVE, LOGIT_BIAS, SEED, STOP, read_sampling
+from mullama.dialects.sampling import KEEP_ALIVE, LOGIT_BIAS, SAMPLING, SEED, STOP, read_sampling
 from mullama.errors import Invalid
+
+BY_NAME = {field.name: field for field in SAMPLING}
 
 
 def test_every_attribute_of_sampling_can_be_said_by_a_request() -> None:

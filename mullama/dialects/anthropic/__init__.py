@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mullama.dialects.anthropic import models, reply, request
-from mullama.dialects.anthropic.errors import error_reply
+from mullama.dialects.anthropic.errors import ERROR_SCHEMA, error_reply
 from mullama.dialects.base import Call, Dialect, Endpoint, Fixed, Reply, Stamp
 
 _HERE = Fixed(reply=Reply(body="mullama is running"))
@@ -76,6 +76,7 @@ DIALECT = Dialect(
         *(replace(e, path=e.path.removeprefix("/v1")) for e in (_MESSAGES, _COUNT)),
     ),
     error=error_reply,
+    error_schema=ERROR_SCHEMA,
     id_header="request-id",
     prefixes=("/v1/messages", "/messages"),
 )

@@ -102,7 +102,7 @@ def _chat(body: Body, model: str, limit: int | None) -> ChatRequest:
         parallel_tool_calls=parallel,
         continue_final=messages[-1].role == "assistant" and not messages[-1].tool_calls,
         user=_user(body),
-        warnings=dropped + remarks,
+        warnings=dropped + remarks + _idle(body),
     )
 
 
@@ -189,6 +189,12 @@ def _format(body: Body) -> ResponseFormat | None:
     if form.raw("type") != "json_schema":
         raise unfit(form.at("type"), "json_schema")
     return json_schema(form.raw("schema"), form.at("schema"))
+
+
+def _idle(body: Body) -> tuple[str, ...]:
+    """What runs on Anthropic's servers alone, and would be missed."""
+    names = ("mcp_servers", "container", "context_management")
+    return tuple(f"{name} has no effect here" for name in names if body.has(name))
 
 
 def _user(body: Body) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mullama.dialects.base import Dialect
 from mullama.dialects.ollama import about, changes, chat, embed, generate, models
-from mullama.dialects.ollama.errors import error_reply
+from mullama.dialects.ollama.errors import ERROR_SCHEMA, error_reply
 
 DIALECT = Dialect(
     name="ollama",
@@ -17,5 +17,6 @@ DIALECT = Dialect(
         *changes.ENDPOINTS,
     ),
     error=error_reply,
+    error_schema=ERROR_SCHEMA,
     prefixes=("/api",),
 )

@@ -7,6 +7,7 @@ from typing import Literal
 
 from mullama.dialects import schema
 from mullama.dialects.base import Call, Endpoint, Fixed, Reply, Stamp
+from mullama.dialects.ollama.errors import ERROR_SCHEMA
 
 # Clients switch features on by this number: it is the surface of Ollama that is spoken here.
 VERSION = "0.33.3"
@@ -36,8 +37,6 @@ _NO_CLOUD = _none("mullama has no cloud: every model runs here", 404)
 _NO_PUSH = _none("mullama does not push models to a registry; share the manifest, which names its sources", 501)
 _STATUS = Reply(body={"cloud": {"disabled": True, "source": "config"}})
 _GREETING = Reply(body="Ollama is running", headers={"content-type": "text/plain; charset=utf-8"})
-
-_ERROR_SCHEMA = schema.exact(error=schema.STRING)
 
 _CLOUD: tuple[tuple[str, str, Reply], ...] = (
     ("POST", "/api/push", _NO_PUSH),
@@ -87,7 +86,7 @@ ENDPOINTS = (
             decode=fixed(reply),
             encode=as_is,
             summary="Not offered here; answers why",
-            response_schema=_ERROR_SCHEMA,
+            response_schema=ERROR_SCHEMA,
         )
         for method, path, reply in _CLOUD
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mullama.dialects import schema
 from mullama.dialects.base import Reply
 from mullama.dialects.faults import retry_headers, status_of
 from mullama.errors import Busy, ContextOverflow, Denied, MullamaError, NotFound
@@ -35,3 +36,6 @@ def error_reply(error: MullamaError, request_id: str) -> Reply:
         status=status_of(error, overloaded=503),
         headers={"x-request-id": request_id, **retry_headers(error)},
     )
+
+
+ERROR_SCHEMA = schema.exact(error=schema.STRING)
