@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mullama.errors import Invalid
 
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9-]{1,63})*")
-_TCP = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]]+)):(?P<port>\d{1,5})")
+_TCP = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
 _LONGEST_UNIX_PATH = 107
 _HINT = "127.0.0.1:11434, [::1]:11434 or unix:./mullama.sock"
 
@@ -59,7 +59,7 @@ def parse_address(text: str) -> Address:
     host, port = m["v6"] or m["host"], int(m["port"])
     if port > 65_535:
         raise Invalid(f"{port} is not a port", hint="0 to 65535; 0 takes a free one")
-    if m["v6"] or re.fullmatch(r"[\d.]+", host):
+    if m["v6"] or re.fullmatch(r"[[0-9].]+", host):
         try:
             ipaddress.ip_address(host)
         except ValueError as error:

@@ -15,8 +15,8 @@ from mullama.names import JSONValue, near
 
 Where = Callable[[str], Place | None]
 
-_SAID = re.compile(r"'([^']*)'|(\d+)")
-_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
+_SAID = re.compile(r"'([^']*)'|([0-9]+)")
+_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 
 # By the type of pydantic's error: a message, in which {name} stands for a value of its context.
 _MESSAGES = {
@@ -57,10 +57,19 @@ _SECRET_HINT = "{from_env: NAME} or {from_file: PATH}"
 def explain(error: ValidationError, tree: JSONValue, at: tuple[str, ...], where: Where) -> Iterator[Problem]:
     """A problem for each objection; `tree` is what was judged, `at` the keys to it, `where` finds places."""
     for objection in error.errors(include_url=False):
+        if _follows(objection):
+            continue
         loc = objection["loc"]
         path = _path(loc, tree, ".".join(at))
         message, hint = _words(objection, path, secret=_is_secret((*at, *loc)))
         yield Problem(path, nearest(path, where), message, hint)
+
+
+def _follows(objection: Any) -> bool:
+    """A list whose wrong entries were left out is called too short after that: only the entries are wrong."""
+    if objection["type"] != "too_short":
+        return False
+    return len(objection["input"]) >= int(objection["ctx"]["min_length"])
 
 
 def nearest(path: str, where: Where) -> Place | None:
@@ -89,7 +98,7 @@ def _words(objection: Any, path: str, *, secret: bool) -> tuple[str, str]:
     kind, given = objection["type"], objection["input"]
     if secret:
         return _secret_words(kind, path)
-    context = {**objection.get("ctx", {}), "got": describe(given)}
+    context = {key: _short(value) for key, value in objection.get("ctx", {}).items()} | {"got": describe(given)}
     if kind == "literal_error":
         options = [a or b for a, b in _SAID.findall(str(context["expected"]))]
         context["expected"] = options[0] if len(options) == 1 else f"one of {', '.join(options)}"
@@ -105,7 +114,7 @@ def _words(objection: Any, path: str, *, secret: bool) -> tuple[str, str]:
 
 def _hint(kind: str, given: object, path: str) -> str:
     if kind == "string_pattern_mismatch":
-        return _FORMS.get(path.rpartition(".")[2], "")
+        return next((_FORMS[part] for part in reversed(path.split(".")) if part in _FORMS), "")
     if kind == "string_type" and isinstance(given, (bool, int, float)):
         return "put quotes around it"
     if kind in ("int_type", "float_type") and isinstance(given, str) and _NUMBER.fullmatch(given):
@@ -117,6 +126,11 @@ def _hint(kind: str, given: object, path: str) -> str:
     if kind == "tuple_type" and isinstance(given, str):
         return "put brackets around it"
     return ""
+
+
+def _short(value: object) -> object:
+    """Bounds of numbers come as floats; nobody writes 1.0 for 1."""
+    return f"{value:g}" if isinstance(value, float) else value
 
 
 def _near(given: object, options: Sequence[str]) -> str:

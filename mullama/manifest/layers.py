@@ -24,11 +24,10 @@ def effective_models(root: Fields, report: Report) -> dict[str, Node]:
     In each layer, the profile that `hardware` names lies under what the layer says itself. A layer that names
     one puts away the profiles named below it.
     """
+    defaults, profiles = _defaults(root, report), _profiles(root)
     models = root.get("models")
     if not isinstance(models, Fields):
         return {}
-    profiles = _profiles(root)
-    defaults = _defaults(root, report)
     return {
         name: _layered(name, models, defaults, profiles, report) if isinstance(node, Fields) else node
         for name, node in models.entries.items()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -28,6 +29,7 @@ from mullama.manifest.spec import Manifest, Model
 from mullama.names import JSONValue, near
 
 VERSION = "v1"
+_FIXED = ("mullama", "include", "profiles")
 _SHAPE = Shape(block=Manifest)
 _MODEL = Shape(block=Model)
 
@@ -65,23 +67,29 @@ def parse(
     root = _whole(main, fragments, report)
     root = _with_profiles(root, profiles, report).without("include", "profiles")
     root = interpolate(root, world.env, report)
-    models = {
-        key: resolve_model(node, join("models", key), world, report) if isinstance(node, Fields) else node
-        for key, node in effective_models(root, report).items()
-    }
-    said = merge(None, root.without("defaults", "models"))
-    assert isinstance(said, Fields)
-    settings = resolve_settings(said, world, report)
-    defaults = root.get("defaults")
-    places = dict(walk(defaults, "defaults", root.keys["defaults"])) if defaults else {}
-    if "models" in root.entries:
-        written = root.entries["models"]
-        keys = written.keys if isinstance(written, Fields) else {}
-        settings = settings.put("models", Fields(models, keys, written.place), root.keys["models"])
-    places.update(walk(settings))
-    parsed = _typed(root, settings, places, report)
+    models = effective_models(root, report)
+    settings = merge(None, root.without("defaults", "models"))
+    assert isinstance(settings, Fields)
+    settings = resolve_settings(settings, world, report)
+    if isinstance(written := root.get("models"), Fields):
+        done = {name: _resolved(node, join("models", name), world, report) for name, node in models.items()}
+        settings = settings.put("models", Fields(done, written.keys, written.place), root.keys["models"])
+    elif written is not None and not is_null(written):
+        settings = settings.put("models", written, root.keys["models"])
+    parsed = _typed(root.get("defaults"), settings, _places(root, settings), report)
     report.check()
     return parsed
+
+
+def _resolved(model: Node, path: str, world: World, report: Report) -> Node:
+    return resolve_model(model, path, world, report) if isinstance(model, Fields) else model
+
+
+def _places(root: Fields, settings: Fields) -> Mapping[str, Place]:
+    """Where everything stands: as it is after all merging, and the defaults as they are written."""
+    defaults = root.get("defaults")
+    written = walk(defaults, "defaults", root.keys["defaults"]) if defaults else ()
+    return dict(chain(written, walk(settings)))
 
 
 def _whole(main: Node, fragments: Sequence[Node], report: Report) -> Fields:
@@ -113,32 +121,44 @@ def _document(node: Node, report: Report) -> Fields:
 
 def _with_profiles(root: Fields, chosen: Sequence[str], report: Report) -> Fields:
     """The tree with the chosen profiles laid over it, in the order of choice."""
-    profiles = root.get("profiles")
-    known = profiles.entries if isinstance(profiles, Fields) else {}
+    known = _profiles(root, report)
     whole: Node = root
     for name in chosen:
         if name not in known:
             close = near(name, known) or tuple(sorted(known))
             hint = f"known are: {', '.join(close)}" if close else "the manifest has no profiles"
-            report.add("profiles", profiles.place if profiles else root.place, f"there is no profile {name!r}", hint)
+            place = root.keys.get("profiles", root.place)
+            report.add("profiles", place, f"there is no profile {name!r}", hint)
             continue
-        overlay, path = known[name], join("profiles", name)
-        if not isinstance(overlay, Fields):
-            report.add(path, overlay.place, "expected a map")
-            continue
-        for key in ("mullama", "include", "profiles"):
-            if key in overlay.entries:
-                report.add(join(path, key), overlay.keys[key], "a profile cannot change this")
-        overlay = overlay.without("mullama", "include", "profiles")
-        whole = merge(whole, expand(overlay, report, path), WHOLE, LAYERS)
+        overlay = expand(known[name], report, join("profiles", name))
+        whole = merge(whole, overlay, WHOLE, LAYERS)
     assert isinstance(whole, Fields)
     return Fields(whole.entries, whole.keys, root.place)
 
 
-def _typed(root: Fields, settings: Fields, places: Mapping[str, Place], report: Report) -> Parsed:
+def _profiles(root: Fields, report: Report) -> Mapping[str, Fields]:
+    """Every profile that is a map, less what a profile cannot change."""
+    profiles, known = root.get("profiles"), {}
+    if not isinstance(profiles, Fields):
+        if profiles is not None and not is_null(profiles):
+            report.add("profiles", profiles.place, "expected a map of names to changes")
+        return {}
+    for name, overlay in profiles.entries.items():
+        path = join("profiles", name)
+        if not isinstance(overlay, Fields):
+            report.add(path, overlay.place, "expected a map of what the profile changes")
+            continue
+        for key in _FIXED:
+            if key in overlay.entries:
+                report.add(join(path, key), overlay.keys[key], "a profile cannot change this")
+        known[name] = overlay.without(*_FIXED)
+    return known
+
+
+def _typed(defaults: Node | None, settings: Fields, places: Mapping[str, Place], report: Report) -> Parsed:
     plain = to_plain(settings, _SHAPE, report)
     assert isinstance(plain, dict)
-    _judge_defaults(root, places, report)
+    _judge_defaults(defaults, places, report)
     draft = judge(plain, places.get, report)
     warnings: list[Problem] = []
 
@@ -152,9 +172,8 @@ def _typed(root: Fields, settings: Fields, places: Mapping[str, Place], report: 
     return Parsed(manifest=draft.manifest, places=places, warnings=tuple(warnings))
 
 
-def _judge_defaults(root: Fields, places: Mapping[str, Place], report: Report) -> None:
+def _judge_defaults(defaults: Node | None, places: Mapping[str, Place], report: Report) -> None:
     """Mistakes in defaults are said of `defaults`, even when no model is declared yet."""
-    defaults = root.get("defaults")
     if isinstance(defaults, Fields):
         plain = to_plain(defaults.without("from", "like", "hardware", "template"), _MODEL, report, "defaults")
         assert isinstance(plain, dict)

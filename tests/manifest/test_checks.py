@@ -85,7 +85,7 @@ MISTAKES = [
     ),
     (
         "models: {a: {from: builtin:tiny, template: {text: x, go: y}}}",
-        "m.yaml:2:34: models.a.template: a template is one of text, file and go (said: text, go)",
+        "m.yaml:2:44: models.a.template: a template is one of text, file and go (said: text, go)",
     ),
     ("models: {a: {from: builtin:tiny, template: {}}}", "a template is one of text, file and go (said: none)"),
     (

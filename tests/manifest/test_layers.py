@@ -154,7 +154,7 @@ def test_a_name_that_a_profile_removed_may_not_be_used_any_more() -> None:
 def test_an_unknown_profile_names_the_known_ones() -> None:
     assert (
         problems(PROFILES, profiles=["smal"])
-        == ["m.yaml:9:3: profiles: there is no profile 'smal' (did you mean small?)"]
+        == ["m.yaml:8:1: profiles: there is no profile 'smal' (did you mean small?)"]
         or "did you mean" not in problems(PROFILES, profiles=["smal"])[0]
     )
     assert "known are: loud, other, small" in problems(PROFILES, profiles=["zzz"])[0]
@@ -163,8 +163,15 @@ def test_an_unknown_profile_names_the_known_ones() -> None:
 
 @pytest.mark.parametrize("key", ["mullama: v1", "include: [x]", "profiles: {}"])
 def test_a_profile_cannot_change_what_is_read_before_it(key: str) -> None:
-    said = problems(f"mullama: v1\nprofiles: {{p: {{{key}}}}}", profiles=["p"])
-    assert "a profile cannot change this" in said[0]
+    for chosen in ([], ["p"]):
+        (said,) = problems(f"mullama: v1\nprofiles: {{p: {{{key}}}}}", profiles=chosen)
+        assert said.endswith("a profile cannot change this")
+
+
+@pytest.mark.parametrize("text", ["profiles: 3", "profiles: [p]", "profiles: {p: 3}", "profiles: {p: }"])
+def test_a_profile_is_a_map_of_changes_also_before_it_is_chosen(text: str) -> None:
+    (said,) = problems(text)
+    assert "expected a map of" in said
 
 
 def test_a_typo_in_a_profile_is_found_before_it_is_chosen() -> None:

@@ -24,9 +24,9 @@ class Budget(Block):
 
     ram: Share | None = Field(default=None, examples=["80%", "24GiB"])
     """Main memory: a share of what there is, or a size."""
-    gpu: dict[Annotated[str, Field(pattern=r"^\d{1,2}$")], Share] = Field(default={}, examples=[{"0": "22GiB"}])
+    gpu: dict[Annotated[str, Field(pattern=r"^[0-9]{1,2}$")], Share] = Field(default={}, examples=[{"0": "22GiB"}])
     """Memory of each GPU, by its number."""
-    reserve: Size = Field(default=0, examples=["1GiB"])
+    reserve: Size = Field(default=0, ge=0, examples=["1GiB"])
     """Main memory that is left free whatever happens."""
 
 

@@ -28,12 +28,12 @@ NEVER = math.inf
 LARGEST = 2**53 - 1
 """The largest integer that every JSON reader keeps exactly."""
 
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?([kKMGT]i?B?|B)?")
-_DURATION = re.compile(r"(?:\d{1,12}(?:\.\d{1,9})?(?:ms|s|m|h|d))+")
-_STEP = re.compile(r"([\d.]+)(ms|s|m|h|d)")
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([kKMGT]i?B?|B)?")
+_DURATION = re.compile(r"(?:[0-9]{1,12}(?:\.[0-9]{1,9})?(?:ms|s|m|h|d))+")
+_STEP = re.compile(r"([0-9.]+)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PERCENT = re.compile(r"(?:100|[1-9]?\d)%")
-_DEVICE = re.compile(r"\d{1,2}")
+_PERCENT = re.compile(r"(?:100|[1-9]?[0-9])%")
+_DEVICE = re.compile(r"[0-9]{1,2}")
 _MOST_LAYERS = 10_000
 
 
@@ -142,7 +142,7 @@ def _show_duration(seconds: float) -> float | str:
     return "never" if seconds == NEVER else seconds
 
 
-_SIZE_TEXT = r"\d+(\.\d+)? ?([kKMGT]i?B?|B)?"
+_SIZE_TEXT = r"[0-9]+(\.[0-9]+)? ?([kKMGT]i?B?|B)?"
 
 Text = Annotated[str, Field(min_length=1)]
 Whole = Annotated[int, Strict()]
@@ -154,7 +154,7 @@ Expression = Annotated[str, AfterValidator(check_expression), Field(min_length=1
 Size = Annotated[
     int,
     Strict(),
-    Field(ge=0, le=LARGEST),
+    Field(le=LARGEST),
     BeforeValidator(parse_size),
     WithJsonSchema(
         {"type": ["integer", "string"], "x-mullama-unit": "bytes", "minimum": 0, "pattern": f"^{_SIZE_TEXT}$"}
@@ -171,7 +171,7 @@ Duration = Annotated[
             "type": ["number", "string"],
             "x-mullama-unit": "seconds",
             "minimum": 0,
-            "pattern": r"^(never|(\d+(\.\d+)?(ms|s|m|h|d))+)$",
+            "pattern": r"^(never|([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+)$",
         }
     ),
 ]
@@ -184,7 +184,7 @@ Share = Annotated[
             "type": ["integer", "string"],
             "x-mullama-unit": "share",
             "minimum": 0,
-            "pattern": rf"^((100|[1-9]?\d)%|{_SIZE_TEXT})$",
+            "pattern": rf"^((100|[1-9]?[0-9])%|{_SIZE_TEXT})$",
         }
     ),
 ]
@@ -200,7 +200,7 @@ Layers = Annotated[
                     "type": "object",
                     "minProperties": 1,
                     "additionalProperties": False,
-                    "patternProperties": {r"^\d{1,2}$": {"type": "integer", "minimum": 0, "maximum": _MOST_LAYERS}},
+                    "patternProperties": {r"^[0-9]{1,2}$": {"type": "integer", "minimum": 0, "maximum": _MOST_LAYERS}},
                 },
             ]
         }
