@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 _MAGIC = b"mullama prefix 1\n"
@@ -52,10 +53,12 @@ class PrefixFiles:
                 os.fsync(file.fileno())
             partial.replace(path)
         except OSError:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
 
     def discard(self, tokens: Sequence[int]) -> None:
-        self._path(tokens).unlink(missing_ok=True)
+        with suppress(OSError):
+            self._path(tokens).unlink(missing_ok=True)
 
     def _path(self, tokens: Sequence[int]) -> Path:
         content = json.dumps([self._key, list(tokens)]).encode()

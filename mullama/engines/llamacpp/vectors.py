@@ -39,7 +39,7 @@ class VectorContext:
         self.native = native
         self.pooling = pooling
         self._sequences = sequences
-        self._preferred = batch
+        self._preferred = min(batch, native.batch_size)
         self._batch = NativeBatch(native.batch_size)
         self._jobs: deque[_Work] = deque()
         self._interruptible = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 
 from mullama.engines.base import Adapter, ContextOptions, Embed, Prefix
 from mullama.engines.llamacpp.engine import LlamaEngine
+from mullama.engines.llamacpp.prompts import prompt_tokens
+from mullama.engines.llamacpp.text import TextStream
 from mullama.errors import BadWeights, Invalid, Kind, Refused, Unsupported
 from tests.engines.driving import Driver, answer, answers, ask, sampling, user
 from tests.engines.llamacpp import making
@@ -83,11 +86,8 @@ def test_control_tokens_in_a_suffix_are_only_text(engine: LlamaEngine) -> None:
     assert end not in result.ended.tokens[: result.ended.prompt_tokens]
 
 
-def test_a_model_without_those_tokens_refuses_a_suffix(tmp_path: Path, load: Callable[..., LlamaEngine]) -> None:
-    from mullama.engines.llamacpp.prompts import prompt_tokens
-
-    making.llama(tmp_path / "m.gguf")
-    engine = load("llamacpp", str(tmp_path / "m.gguf"))
+def test_a_model_without_those_tokens_refuses_a_suffix(tiny_path: str, load: Callable[..., LlamaEngine]) -> None:
+    engine = load("llamacpp", tiny_path)
     engine._vocabulary.fim_middle = -1
     with pytest.raises(Unsupported, match="fill in"):
         prompt_tokens(ask(1, "a", suffix="b"), engine._vocabulary, 100)
@@ -115,14 +115,13 @@ def test_a_vector_context_refuses_text(tiny_path: str, load: Callable[..., Llama
 
 
 def test_an_adapter_changes_answers_by_its_scale(
-    tiny_path: str, tmp_path: Path, load: Callable[..., LlamaEngine]
+    tiny_path: str, made: Callable[[str], str], load: Callable[..., LlamaEngine]
 ) -> None:
-    file = tmp_path / "adapter.gguf"
-    making.adapter(file)
+    file = made("adapter")
     engine = load("llamacpp", tiny_path)
     engine.open_context("plain", OPTIONS)
-    engine.open_context("zero", replace(OPTIONS, adapters=(Adapter(path=str(file), scale=0.0),)))
-    engine.open_context("full", replace(OPTIONS, adapters=(Adapter(path=str(file), scale=2.0),)))
+    engine.open_context("zero", replace(OPTIONS, adapters=(Adapter(path=file, scale=0.0),)))
+    engine.open_context("full", replace(OPTIONS, adapters=(Adapter(path=file, scale=2.0),)))
     prompt = user("How are you?")
     plain, zero, full = (answer(engine, prompt, context=name).text for name in ("plain", "zero", "full"))
     assert zero == plain
@@ -134,13 +133,12 @@ def test_an_adapter_changes_answers_by_its_scale(
 
 
 def test_a_beginning_computed_with_another_scale_is_not_used_again(
-    tiny_path: str, tmp_path: Path, load: Callable[..., LlamaEngine]
+    tiny_path: str, made: Callable[[str], str], tmp_path: Path, load: Callable[..., LlamaEngine]
 ) -> None:
-    making.adapter(tmp_path / "adapter.gguf")
     system = "<|im_start|>system\nYou are a careful assistant that answers in a few plain words.<|im_end|>\n"
     options = replace(
         OPTIONS,
-        adapters=(Adapter(path=str(tmp_path / "adapter.gguf"), scale=1.5),),
+        adapters=(Adapter(path=made("adapter"), scale=1.5),),
         prefixes=(Prefix(text=system),),
         state_dir=str(tmp_path / "states"),
         state_key="k",
@@ -211,11 +209,8 @@ def test_weights_in_parts_are_loaded_in_order(tmp_path: Path, tiny_path: str, lo
     assert answer(whole, user("How are you?")).text == answer(parts, user("How are you?")).text
 
 
-def test_undecodable_octets_cost_linear_time(tiny_path: str, load: Callable[..., LlamaEngine]) -> None:
+def test_undecodable_octets_cost_linear_time() -> None:
     """Tokens that never form a character are held back once each, and come out as replacement characters."""
-    import time
-
-    from mullama.engines.llamacpp.text import TextStream
 
     def run(count: int) -> float:
         stream = TextStream(("never",))

@@ -23,14 +23,9 @@ OPTIONS = ContextOptions(size=384, parallel=4, threads=1)
 
 
 @pytest.fixture(params=["tiny", *MAKERS])
-def path(request: pytest.FixtureRequest, tiny_path: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+def path(request: pytest.FixtureRequest, tiny_path: str, made: Callable[[str], str]) -> str:
     """The built-in model, and a random one of each kind of memory: plain, sliding window, recurrent."""
-    if request.param == "tiny":
-        return tiny_path
-    file = tmp_path_factory.getbasetemp() / f"{request.param}.gguf"
-    if not file.exists():
-        MAKERS[request.param](file)
-    return str(file)
+    return tiny_path if request.param == "tiny" else made(request.param)
 
 
 def alone(engine: Engine, prompts: list[str], options: ContextOptions = OPTIONS) -> list[str]:
