@@ -1,0 +1,131 @@
+"""Whether the native library of this machine can decode at all: tried in a child process, and remembered.
+
+A library built for this very CPU may use instructions that a virtual machine announces and does not have; the
+process then dies at its first decode. Without repacked weight buffers such a build often works. The result belongs
+to the library's files and the CPU, so it is kept in a folder until either changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+_PROMPT = "One two three four five six seven eight nine ten. " * 8
+_LONGEST = 120.0  # seconds for one try
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfTest:
+    """works: whether a decode ends well. extra_buffers: whether it may use repacked weight buffers.
+
+    report: what went wrong, a sentence; "" when nothing did.
+    """
+
+    works: bool
+    extra_buffers: bool
+    report: str = ""
+
+
+def selftest(model: str, folder: Path, env: Mapping[str, str]) -> SelfTest:
+    """The remembered result, else that of a try with `model`, a small GGUF file; blocks for seconds.
+
+    `env` is the environment of the tries.
+    """
+    path = folder / f"selftest-{_identity()}.json"
+    known = _read(path)
+    if known is None:
+        known = _tried(model, env)
+        _write(path, known)
+    return known
+
+
+def _tried(model: str, env: Mapping[str, str]) -> SelfTest:
+    first = _try(model, env, extra_buffers=True)
+    if not first:
+        return SelfTest(works=True, extra_buffers=True)
+    second = _try(model, env, extra_buffers=False)
+    if not second:
+        return SelfTest(
+            works=True,
+            extra_buffers=False,
+            report=f"decoding with repacked weight buffers {first}; it works without them",
+        )
+    return SelfTest(works=False, extra_buffers=False, report=f"decoding {second}")
+
+
+def _try(model: str, env: Mapping[str, str], *, extra_buffers: bool) -> str:
+    """What went wrong with one decode in a child, "" when nothing did."""
+    mode = "extra" if extra_buffers else "plain"
+    command = [sys.executable, "-I", "-m", "mullama.engines.selftest", model, mode]
+    try:
+        done = subprocess.run(command, env=dict(env), capture_output=True, timeout=_LONGEST, check=False)
+    except subprocess.TimeoutExpired:
+        return f"did not end within {_LONGEST:g} s"
+    if done.returncode == 0:
+        return ""
+    if done.returncode < 0:
+        return f"died of {signal.Signals(-done.returncode).name}"
+    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    return f"failed: {lines[-1] if lines else f'exit code {done.returncode}'}"
+
+
+def _identity() -> str:
+    """A digest of the native library's files and the CPU's features; the library is not loaded for it."""
+    digest = hashlib.sha256()
+    spec = find_spec("llama_cpp")
+    folder = Path(spec.origin).parent / "lib" if spec and spec.origin else Path()
+    for file in sorted({path.resolve() for path in folder.glob("*") if path.is_file()}):
+        digest.update(file.name.encode() + file.read_bytes())
+    digest.update(_cpu().encode())
+    return digest.hexdigest()[:32]
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return "\n".join(next((x for x in lines if x.startswith(name)), "") for name in ("model name", "flags", "Features"))
+
+
+def _read(path: Path) -> SelfTest | None:
+    try:
+        return SelfTest(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _write(path: Path, result: SelfTest) -> None:
+    partial = path.with_suffix(".partial")
+    with suppress(OSError):  # the next start tries again, that is all
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(json.dumps(asdict(result)), encoding="utf-8")
+        partial.replace(path)
+
+
+def decode_once(model: str, *, extra_buffers: bool) -> None:
+    """Load, compute a prompt and a few tokens: every kind of matrix product that serving needs."""
+    from mullama.chat.types import DEFAULT_SAMPLING
+    from mullama.engines import find_engine
+    from mullama.engines.base import ContextOptions, Generate, WeightsOptions
+
+    options = WeightsOptions(extra_buffers=extra_buffers)
+    engine = find_engine("llamacpp")((model,), options, lambda _share: True)
+    engine.open_context("selftest", ContextOptions(size=512))
+    engine.submit(Generate(id=1, context="selftest", prompt=_PROMPT, sampling=DEFAULT_SAMPLING, max_tokens=4))
+    while engine.busy:
+        engine.step()
+    engine.close()
+
+
+if __name__ == "__main__":
+    decode_once(sys.argv[1], extra_buffers=sys.argv[2] == "extra")

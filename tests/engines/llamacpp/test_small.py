@@ -1,0 +1,149 @@
+"""The small pure parts: guesses from the text, text from octets, threads from files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mullama.chat.types import TokenLogprob
+from mullama.engines.llamacpp.lookup import LONGEST_GUESS, Lookup
+from mullama.engines.llamacpp.prefixfile import PrefixFiles
+from mullama.engines.llamacpp.text import TextStream
+from mullama.engines.llamacpp.threads import _physical_cores, cgroup_quota, usable_threads
+
+
+def test_a_guess_is_what_followed_the_same_tokens_last_time() -> None:
+    lookup = Lookup()
+    assert lookup.guess([1, 2]) == []
+    assert lookup.guess([1, 2, 3, 4, 5, 6]) == []
+    assert lookup.guess([1, 2, 3, 4, 5, 6, 1, 2, 3]) == [4, 5, 6, 1, 2, 3]
+    assert lookup.guess([1, 2, 3, 4, 5, 6, 1, 2, 3], 2) == [4, 5]
+
+
+@given(st.lists(st.integers(0, 2), max_size=60), st.integers(1, 8))
+def test_guesses_do_not_depend_on_how_the_text_grew(tokens: list[int], step: int) -> None:
+    grown, whole = Lookup(), Lookup()
+    for end in range(0, len(tokens), step):
+        grown.guess(tokens[:end])
+    guess = grown.guess(tokens)
+    assert guess == whole.guess(tokens)
+    assert len(guess) <= LONGEST_GUESS
+    if guess:
+        run = tokens[-3:] + guess
+        assert any(tokens[i : i + len(run)] == run for i in range(len(tokens)))
+
+
+@given(st.text(max_size=60), st.lists(st.integers(1, 4), min_size=1))
+def test_text_is_the_same_however_its_octets_are_cut(text: str, cuts: list[int]) -> None:
+    stream, said, data, index = TextStream(()), "", text.encode(), 0
+    count = 0
+    while data:
+        piece, data = data[: cuts[index % len(cuts)]], data[cuts[index % len(cuts)] :]
+        stream.add(piece)
+        index += 1
+        if part := stream.take():
+            said += part.text
+            count += part.count
+            assert part.text
+    if part := stream.finish():
+        said += part.text
+        count += part.count
+    assert said == text
+    assert count == index
+
+
+def test_octets_that_are_no_text_become_replacement_characters() -> None:
+    stream = TextStream(())
+    stream.add(b"a\xff")
+    stream.add(b"\xf0\x9f")
+    said = stream.take()
+    assert said is not None
+    assert said.text == "a\ufffd"
+    rest = stream.finish()
+    assert rest is not None
+    assert rest.text == "\ufffd"
+
+
+def test_logprobs_wait_for_the_text_of_their_token() -> None:
+    stream = TextStream(("stop",))
+    entry = TokenLogprob(id=1, text="st", bytes=b"st", logprob=-1.0)
+    stream.add(b"st", entry)
+    assert stream.take() is None
+    stream.add(b"art", entry)
+    said = stream.take()
+    assert said is not None
+    assert (said.text, said.count, len(said.logprobs)) == ("start", 2, 2)
+
+
+def test_after_a_stop_string_nothing_is_said() -> None:
+    stream = TextStream(("stop",))
+    assert not stream.add(b"a st")
+    assert stream.add(b"op b")
+    assert stream.stop == "stop"
+    said = stream.finish()
+    assert said is not None
+    assert said.text == "a "
+    assert said.count == 2
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "expected"),
+    [
+        ("0::/a/b\n", {"a/b/cpu.max": "150000 100000", "a/cpu.max": "max 100000"}, 1.5),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000", "a/cpu.max": "200000 100000"}, 2.0),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000"}, None),
+        ("0::/\n", {"cpu.max": "50000 100000"}, 0.5),
+        ("4:cpu,cpuacct:/x\n", {"cpu/x/cpu.cfs_quota_us": "300000", "cpu/x/cpu.cfs_period_us": "100000"}, 3.0),
+        ("4:cpu,cpuacct:/x\n", {"cpu/x/cpu.cfs_quota_us": "-1", "cpu/x/cpu.cfs_period_us": "100000"}, None),
+        ("4:memory:/x\n", {"cpu/x/cpu.cfs_quota_us": "300000", "cpu/x/cpu.cfs_period_us": "100000"}, None),
+        ("0::/a\n", {"a/cpu.max": "nonsense"}, None),
+    ],
+)
+def test_the_quota_is_the_smallest_of_the_control_groups(
+    membership: str, files: dict[str, str], expected: float | None, tmp_path: Path
+) -> None:
+    for name, text in files.items():
+        write(tmp_path / "root" / name, text)
+    assert cgroup_quota(write(tmp_path / "cgroup", membership), tmp_path / "root") == expected
+
+
+def test_without_control_groups_there_is_no_quota(tmp_path: Path) -> None:
+    assert cgroup_quota(tmp_path / "nothing", tmp_path) is None
+
+
+def test_two_threads_of_a_core_count_once(tmp_path: Path) -> None:
+    for cpu, siblings in enumerate(("0,2", "1,3", "0,2", "1,3")):
+        write(tmp_path / f"cpu{cpu}" / "topology" / "thread_siblings_list", siblings)
+    assert _physical_cores({0, 1, 2, 3}, tmp_path) == 2
+    assert _physical_cores({0, 2}, tmp_path) == 1
+    assert _physical_cores({7, 8}, tmp_path) == 2
+
+
+def test_this_process_may_use_at_least_one_thread() -> None:
+    assert usable_threads() >= 1
+
+
+def test_a_full_disk_costs_only_the_next_start(tmp_path: Path) -> None:
+    blocked = write(tmp_path / "file", "")
+    files = PrefixFiles(str(blocked / "below"), "key")
+    files.save([1, 2], b"state")
+    files.discard([1, 2])
+    assert files.load([1, 2]) is None
+
+
+def test_a_prefix_is_found_only_by_its_key_and_tokens(tmp_path: Path) -> None:
+    files = PrefixFiles(str(tmp_path), "key")
+    files.save([1, 2, 3], b"state")
+    assert files.load([1, 2, 3]) == b"state"
+    assert files.load([1, 2]) is None
+    assert PrefixFiles(str(tmp_path), "other").load([1, 2, 3]) is None
+    assert not list(tmp_path.glob("*.partial"))
