@@ -80,7 +80,7 @@ def _success(routes: Sequence[Route]) -> dict[str, Any]:
         content["text/plain" if texts else "application/json"] = {"schema": _any_of(whole)}
     for route in routes:
         if route.shape.stream is not None:
-            content[route.shape.stream] = {"schema": {"type": "string"}}
+            content[route.shape.stream] = {}
     return {"description": "The answer", **({"content": content} if content else {})}
 
 

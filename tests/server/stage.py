@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from mullama.chat import inventory, types
 from mullama.dialects import DIALECTS
-from mullama.dialects.base import Dialect, FetchResponse, StoredResponse
+from mullama.dialects.base import CancelResponse, Dialect, FetchResponse, ListResponseItems, StoredResponse
 from mullama.errors import MullamaError, NotFound
 from mullama.manifest.spec import Manifest
 from mullama.runtime.base import Access, ApplyOptions, Caller, KeyRecord, Origin
@@ -88,14 +88,29 @@ class Runtime:
                 return await self._fold(operation)
             case inventory.ListModels() | inventory.ListRunning():
                 return inventory.Inventory(models=(inventory.ModelCard(name="tiny"),))
-            case FetchResponse(id=id):
+            case FetchResponse(id=id) | CancelResponse(id=id) | ListResponseItems(id=id):
                 if id not in self.kept:
                     raise NotFound(f"no response {id}")
                 return self.kept[id]
+            case inventory.ShowModel(model=model):
+                return inventory.ModelCard(name=model)
+            case inventory.LoadModel(model=model, keep_alive=keep_alive):
+                return inventory.Loaded(model=model, unloaded=keep_alive == 0)
+            case types.CountRequest():
+                return types.Count(tokens=3)
+            case types.RenderRequest() | types.DetokenizeRequest():
+                return types.Text(text="text")
+            case types.RerankRequest():
+                return types.Ranking(results=((0, 0.5),), usage=USAGE)
+            case _:
+                return self._short_answer(operation)
+
+    def _short_answer(self, operation: Any) -> Any:
+        match operation:
             case types.EmbedRequest():
                 return types.Vectors(vectors=((0.5, 0.25),) * len(operation.inputs), usage=USAGE)
             case types.TokenizeRequest():
-                return types.Tokens(ids=(1, 2))
+                return types.Tokens(ids=(1, 2), pieces=(b"a", b"\xff"))
             case _:
                 return inventory.Done()
 

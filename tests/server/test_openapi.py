@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from tests.server.stage import CHAT, Runtime, Stage, key, manifest, staged
@@ -120,7 +122,55 @@ def test_an_answer_is_what_the_document_says(stage: Stage, document: Any, method
 
 
 def test_a_stream_has_a_media_type_that_is_told(stage: Stage, document: Any) -> None:
-    for path, body in (("/api/chat", CHAT), ("/v1/chat/completions", CHAT), ("/v1/responses", {"model": "m", "input": "x"})):
+    for path, body in (
+        ("/api/chat", CHAT),
+        ("/v1/chat/completions", CHAT),
+        ("/v1/responses", {"model": "m", "input": "x"}),
+    ):
         told = document["paths"][path]["post"]["responses"]["2XX"]["content"]
         answer = stage.ask("POST", path, {**body, "stream": True})
         assert answer.headers["content-type"].partition(";")[0] in told
+
+
+def fields(schema: Any) -> list[str]:
+    """Every property name that stands anywhere in a schema."""
+    if isinstance(schema, list):
+        return [name for part in schema for name in fields(part)]
+    if not isinstance(schema, dict):
+        return []
+    inner = [name for value in schema.values() for name in fields(value)]
+    return [*schema.get("properties", {}), *inner]
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**20), 10**20)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["", "tiny", "user", "auto", "text", "json", "function", "\x00", "\U0001f600" * 3])
+)
+
+
+def bodies(names: list[str]) -> st.SearchStrategy[Any]:
+    values = st.recursive(
+        SCALARS,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(names), inner, max_size=4),
+        max_leaves=8,
+    )
+    return st.dictionaries(st.sampled_from(names), values, max_size=6).map(lambda d: {**GIVEN, **d})
+
+
+GIVEN = {"model": "tiny"}
+
+
+@settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_no_body_built_of_known_fields_is_answered_with_a_bug(stage: Stage, document: Any, data: Any) -> None:
+    for path, method, op in operations(document):
+        content = op.get("requestBody", {}).get("content", {})
+        if "application/json" not in content or path.startswith("/api/v1/shutdown"):
+            continue
+        names = sorted(set(fields(content["application/json"]["schema"]))) or ["x"]
+        answer = stage.ask(method.upper(), path.replace("{slot}", "0"), data.draw(bodies(names), label=path))
+        assert answer.status < 500 or answer.status in (501, 503), (path, answer)
+        assert answer.headers["x-request-id"]

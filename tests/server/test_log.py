@@ -1,0 +1,151 @@
+"""The log: one line per request, whatever a client writes into it, and never a secret."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mullama.errors import Busy
+from mullama.server.log import Lines
+from tests.server.stage import CHAT, SAYS_HELLO, Runtime, Stage, key, manifest, staged
+
+
+class Kept(logging.Handler):
+    def __init__(self, form: Any) -> None:
+        super().__init__()
+        self.setFormatter(Lines(form))
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+
+@pytest.fixture
+def log() -> Iterator[Kept]:
+    kept = Kept("json")
+    logger = logging.getLogger("mullama.request")
+    logger.addHandler(kept)
+    logger.setLevel(logging.INFO)
+    yield kept
+    logger.removeHandler(kept)
+    logger.setLevel(logging.NOTSET)
+
+
+def settled(stage: Stage) -> None:
+    """A line is written after the answer: one more request, and it is there."""
+    stage.ask("GET", "/livez")
+
+
+def test_a_request_is_one_line_that_tells_its_story(log: Kept) -> None:
+    with staged(Runtime(keys=(key("ci", "s3cret", "infer"),))) as stage:
+        headers = {"authorization": "Bearer s3cret"}
+        answer = stage.ask("POST", "/v1/chat/completions", {**CHAT, "stream": True}, headers)
+        settled(stage)
+    (line,) = map(json.loads, log.lines)
+    told = {name: line[name] for name in ("event", "level", "method", "path", "status", "dialect", "model", "key")}
+    assert told == {
+        "event": "request",
+        "level": "info",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "status": 200,
+        "dialect": "openai",
+        "model": "tiny",
+        "key": "ci",
+    }
+    assert line["id"] == answer.headers["x-request-id"]
+    assert (line["prompt_tokens"], line["completion_tokens"], line["generation"]) == (3, 2, 7)
+    assert (line["stream"], line["bytes_out"]) == (True, len(answer.body))
+    assert 0 <= line["first_byte"] <= line["seconds"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}", line["time"])
+
+
+def test_an_error_is_told_with_its_reason(log: Kept) -> None:
+    with staged(Runtime(script=(Busy("the queue is full"),))) as stage:
+        stage.ask("POST", "/api/chat", {**CHAT, "stream": False})
+        settled(stage)
+    line = json.loads(log.lines[0])
+    assert (line["error"], line["reason"], line["status"]) == ("busy", "the queue is full", 503)
+
+
+def test_an_error_within_a_stream_is_told_though_the_status_was_200(log: Kept) -> None:
+    with staged(Runtime(script=(*SAYS_HELLO[:2], Busy("evicted")))) as stage:
+        stage.ask("POST", "/api/chat", CHAT)
+        settled(stage)
+    line = json.loads(log.lines[0])
+    assert (line["status"], line["error"], line["reason"]) == (200, "busy", "evicted")
+
+
+def test_neither_keys_nor_prompts_are_logged(log: Kept) -> None:
+    chat = {**CHAT, "messages": [{"role": "user", "content": "canary-prompt"}]}
+    with staged(Runtime(keys=(key("ci", "canary-right", "infer"),))) as stage:
+        for secret in ("canary-right", "canary-wrong"):
+            for headers in ({"authorization": f"Bearer {secret}"}, {"x-api-key": secret}):
+                stage.ask("POST", "/v1/chat/completions?key=canary-query", chat, headers)
+        settled(stage)
+    assert len(log.lines) == 4
+    assert "canary" not in "".join(log.lines)
+
+
+def test_prompts_are_logged_where_the_manifest_says_so(log: Kept) -> None:
+    asked = manifest(observability={"logs": {"prompts": True}})
+    chat = {**CHAT, "messages": [{"role": "user", "content": "canary-prompt"}]}
+    with staged(Runtime(manifest=asked)) as stage:
+        stage.ask("POST", "/api/chat", {**chat, "stream": False})
+        settled(stage)
+    assert "canary-prompt" in json.loads(log.lines[0])["prompt"]
+
+
+HOSTILE = 'x\r\n{"event": "forged"}\x1b[2J\u202e\u2028\x00'
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_no_client_can_forge_a_line(log: Kept, form: Any) -> None:
+    log.setFormatter(Lines(form))
+    with staged() as stage:
+        stage.ask("POST", "/v1/chat/completions", {**CHAT, "model": HOSTILE})
+        stage.ask("GET", "/v1/%0d%0aforged%1b[2J%e2%80%ae")
+        settled(stage)
+    assert len(log.lines) == 2
+    for line in log.lines:
+        assert line.isascii()
+        assert line.isprintable()
+        if form == "json":
+            assert json.loads(line)["event"] == "request"
+
+
+@given(st.text(), st.dictionaries(st.sampled_from("abc"), st.text() | st.integers() | st.none(), max_size=3))
+def test_every_record_is_one_printable_line(message: str, fields: dict[str, Any]) -> None:
+    record = logging.LogRecord("x", logging.INFO, "", 0, "%s", (message,), None)
+    record.fields = fields
+    text, line = Lines("text").format(record), Lines("json").format(record)
+    assert text.isprintable()
+    assert text.isascii()
+    parsed = json.loads(line)
+    assert parsed["event"] == message
+    assert {name: parsed[name] for name in fields} == fields
+
+
+def test_a_traceback_stays_in_its_line() -> None:
+    try:
+        raise ZeroDivisionError("line\nbreak")
+    except ZeroDivisionError as error:
+        info = (type(error), error, error.__traceback__)
+    record = logging.LogRecord("x", logging.ERROR, "", 0, "failed", (), info)
+    assert "\n" not in Lines("text").format(record)
+    assert "ZeroDivisionError" in json.loads(Lines("json").format(record))["traceback"]
+
+
+def test_probes_are_not_told_at_info(log: Kept) -> None:
+    with staged() as stage:
+        for path in ("/livez", "/readyz", "/healthz", "/metrics"):
+            stage.ask("GET", path)
+        settled(stage)
+    assert log.lines == []
