@@ -244,7 +244,8 @@ class Reconciler:
 
     def _guard(self, plan: Plan, wish: Manifest, options: ApplyOptions) -> None:
         """1. a stale plan  2. an empty wish  3. protected models."""
-        if options.expect is not None and options.expect != plan.base:
+        # Somebody else may have made it so already, the watch of the same file for one: that is no conflict.
+        if options.expect is not None and options.expect != plan.base and not plan.empty:
             raise Conflict("the applied revision changed since the plan was made", hint="look at `mullama diff` again")
         if not wish.models and self.snapshot.deployments and not options.allow_empty:
             raise Refused("the manifest names no models", hint="--allow-empty removes them all")

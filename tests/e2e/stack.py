@@ -64,7 +64,8 @@ class Stack:
             timeout=SECONDS, check=False, **more,
         )  # fmt: skip
         if code is not None:
-            assert done.returncode == code, f"{arguments} exit {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.log()}"
+            told = f"{arguments} exit {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.log()}"
+            assert done.returncode == code, told
         return done
 
     def json(self, *arguments: str, code: int | None = 0) -> Any:

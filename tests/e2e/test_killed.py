@@ -1,0 +1,138 @@
+"""kill -9 at many moments: the next run converges, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from tests.e2e.stack import COMMAND, Stack, eventually
+
+
+def answers(url: str) -> bool:
+    body = {"model": "demo", "prompt": "2+2=", "max_tokens": 2, "temperature": 0}
+    return httpx.post(f"{url}/v1/completions", json=body, timeout=30).status_code == 200
+
+
+def interrupted_apply(stack: Stack, after: float) -> None:
+    """Run apply and kill it, and only it, after so many seconds."""
+    process = subprocess.Popen(
+        [*COMMAND, "apply", "-f", stack.name, "--yes"], env=stack.env, cwd=stack.home,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        process.wait(after)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("after", [0.05, 0.3, 0.5, 0.7, 0.9, 1.1, 1.4])
+def test_an_apply_that_is_killed_is_continued_by_the_next(stack: Stack, after: float) -> None:
+    interrupted_apply(stack, after)
+
+    stack.apply()
+
+    assert answers(stack.url)
+    stack.run("diff", "-f", stack.name, code=0)
+    assert len(stack.status()["workers"]) == 1
+
+
+@pytest.mark.parametrize("after", [0.0, 0.05, 0.1, 0.2, 0.4])
+def test_a_server_that_is_killed_in_the_middle_of_a_change_comes_back_with_what_was_committed(
+    stack: Stack, after: float
+) -> None:
+    stack.apply()
+    server = psutil.Process(stack.record["pid"])
+    workers = server.children(recursive=True)
+    stack.write({"demo": {"from": "builtin:tiny", "memory": {"mmap": False}}, "second": {"like": "demo"}})
+    change = subprocess.Popen(
+        [*COMMAND, "apply", "-f", stack.name, "--yes"], env=stack.env, cwd=stack.home,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    time.sleep(0.6 + after)  # the moment of the kill is the parameter, nothing waits on it
+    workers += [child for child in server.children(recursive=True) if child not in workers]
+    server.kill()
+    change.wait(60)
+
+    gone, alive = psutil.wait_procs(workers, timeout=2)
+    assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
+    stack.apply()
+    assert answers(stack.url)
+    stack.run("diff", "-f", stack.name, code=0)
+
+
+def test_a_worker_that_dies_is_replaced_and_the_server_stays(stack: Stack) -> None:
+    stack.apply()
+    url = stack.url
+    pid = stack.record["pid"]
+    (first,) = stack.status()["workers"]
+
+    os.kill(first, signal.SIGSEGV)
+
+    def back() -> bool:
+        return first not in stack.status()["workers"] and answers(url)
+
+    eventually(back, stack.log)
+    assert stack.record["pid"] == pid
+
+
+def test_a_stream_whose_worker_dies_ends_with_an_error_event(stack: Stack) -> None:
+    stack.apply()
+    body = {
+        "model": "demo",
+        "messages": [{"role": "user", "content": "Tell me a story."}],
+        "stream": True,
+        "ignore_eos": True,
+        "max_tokens": 900,
+    }
+    lines: list[str] = []
+    with httpx.stream("POST", f"{stack.url}/v1/chat/completions", json=body, timeout=60) as answer:
+        for line in answer.iter_lines():
+            lines.append(line)
+            if len(lines) == 6:
+                os.kill(stack.status()["workers"][0], signal.SIGKILL)
+
+    last = [line for line in lines if line.startswith("data: ")][-1]
+    assert '"error"' in last
+    assert "SIGKILL" in last
+
+
+def test_a_term_signal_drains_what_runs_and_exits_with_zero(stack: Stack) -> None:
+    process = stack.serve()
+    url = stack.ready()
+    body: dict[str, Any] = {"model": "demo", "prompt": "Once", "stream": True, "ignore_eos": True, "max_tokens": 300}
+    seen = 0
+    done = False
+    with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=60) as answer:
+        for line in answer.iter_lines():
+            seen += line.startswith("data: {")
+            done = done or line == "data: [DONE]"
+            if seen == 3:
+                process.send_signal(signal.SIGTERM)
+                seen += 1
+    assert done
+    assert process.wait(30) == 0
+    assert stack.processes() == []
+
+
+def test_two_applies_at_once_leave_one_winner(stack: Stack) -> None:
+    stack.apply()
+    stack.write({"demo": {"from": "builtin:tiny", "memory": {"mmap": False}}})
+    running = [
+        subprocess.Popen(
+            [*COMMAND, "apply", "-f", stack.name, "--yes"], env=stack.env, cwd=stack.home,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    outputs = [process.communicate(timeout=60)[0] for process in running]
+    codes = sorted(process.returncode for process in running)
+
+    assert codes in ([0, 0], [0, 10]), outputs
+    stack.run("diff", "-f", stack.name, code=0)
