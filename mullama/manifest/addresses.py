@@ -59,7 +59,7 @@ def parse_address(text: str) -> Address:
     host, port = m["v6"] or m["host"], int(m["port"])
     if port > 65_535:
         raise Invalid(f"{port} is not a port", hint="0 to 65535; 0 takes a free one")
-    if m["v6"] or re.fullmatch(r"[[0-9].]+", host):
+    if m["v6"] or re.fullmatch(r"[0-9.]+", host):
         try:
             ipaddress.ip_address(host)
         except ValueError as error:
