@@ -20,7 +20,6 @@ from mullama.chat.template import (
     Template,
     Thinking,
     compile_template,
-    declared_prefix,
 )
 from mullama.chat.types import (
     DEFAULT_SAMPLING,
@@ -183,12 +182,6 @@ def opening(settings: ModelSettings) -> tuple[Message, ...]:
     return (*system, *settings.messages)
 
 
-def warm_prefix(settings: ModelSettings, now: float) -> str:
-    """The text that prompts of this model begin with, worth computing before the first; "" when there is none."""
-    begins = opening(settings)
-    return declared_prefix(settings.template, begins, now=now) if begins else ""
-
-
 def _chat(
     request: ChatRequest, settings: ModelSettings, now: float, new_id: Callable[[], str]
 ) -> Prepared:
@@ -349,7 +342,7 @@ def _raw(request: CompletionRequest, settings: ModelSettings, new_id: Callable[[
         constraint=built.constraint,
         suffix=request.suffix,
         context=request.context,
-        want_tokens=not request.raw,
+        want_tokens=not request.raw or request.want_context,
     )
 
 

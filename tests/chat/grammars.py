@@ -18,7 +18,7 @@ class _Octets:
     eos_token_id = END
     bos_token_id = END
     special_token_ids = (END,)
-    tokens = tuple(bytes([octet]) for octet in range(256)) + (b"\xff<|end-of-text|>",)
+    tokens = (*(bytes([octet]) for octet in range(256)), b"\xff<|end-of-text|>")
 
     def __call__(self, text: bytes) -> list[int]:
         return list(text)

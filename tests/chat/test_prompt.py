@@ -1,5 +1,7 @@
 """Requests and settings become prompts: one place, in which the manifest and the client both have their say."""
 
+# ruff: noqa: E501 - tables of cases read better on one line each
+
 from __future__ import annotations
 
 from itertools import count
@@ -8,8 +10,8 @@ from typing import Any
 import pytest
 
 from mullama.chat.answer import fold
-from mullama.chat.prompt import ModelSettings, prepare, settings_for, shortened, warm_prefix
-from mullama.chat.template import SpecialTexts
+from mullama.chat.prompt import ModelSettings, opening, prepare, settings_for, shortened
+from mullama.chat.template import SpecialTexts, declared_prefix
 from mullama.chat.types import (
     DEFAULT_SAMPLING,
     ChatRequest,
@@ -240,11 +242,10 @@ def test_the_oldest_turn_goes_first_and_takes_its_results_along() -> None:
 
 def test_the_declared_beginning_is_a_prefix_of_every_prompt() -> None:
     settings = model(system="You answer briefly.")
-    prefix = warm_prefix(settings, 0.0)
+    prefix = declared_prefix(settings.template, opening(settings))
     assert "You answer briefly." in prefix
     for text in ("Hi", "0", "\n", "<x>"):
         assert prompt(chat(say("user", text)), settings).startswith(prefix)
-    assert warm_prefix(model(), 0.0) == ""
 
 
 def test_capabilities_are_what_trials_found() -> None:

@@ -1,5 +1,7 @@
 """Readers: every family's calls and reasoning come out right, however the text is cut."""
 
+# ruff: noqa: E501 - tables of cases read better on one line each
+
 from __future__ import annotations
 
 import json

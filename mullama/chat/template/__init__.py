@@ -10,6 +10,7 @@ from mullama.chat.template.base import (
     Thinking,
     Traits,
 )
+from mullama.chat.template.gotemplate import compile_go
 from mullama.chat.template.jinja import compile_jinja
 from mullama.chat.template.prefix import declared_prefix
 from mullama.errors import Invalid
@@ -35,5 +36,7 @@ def compile_template(source: str, syntax: str, special: SpecialTexts) -> Templat
     match syntax:
         case "jinja":
             return compile_jinja(source, special)
+        case "go":
+            return compile_go(source)
         case _:
             raise Invalid(f"{syntax!r} is not a syntax of templates", hint="jinja or go", field="template")

@@ -44,7 +44,7 @@ def fuel_of(context: Context) -> Fuel:
 
 def charge(fuel: Fuel, *values: object) -> None:
     """Burn one tick, and more for values that are long to walk."""
-    fuel.burn(1 + sum(weigh(value) >> 5 for value in values))
+    fuel.burn(1 + sum(weigh(value) >> 4 for value in values))
 
 
 def concrete(value: object) -> object:
@@ -187,7 +187,7 @@ def _charged(function: Filter) -> Filter:
                 result = function(value, *args, **kwargs)
         result = concrete(result)
         if not isinstance(result, str | Undefined):
-            weigh(result)
+            fuel_of(context).burn(weigh(result) >> 4)
         return result
 
     return filter_

@@ -48,7 +48,7 @@ def budget(nodes: int, messages: int) -> int:
     return min(MAX_TICKS, BASE_TICKS + TICKS_PER_NODE * nodes + messages * messages)
 
 
-def weigh(value: object, cap: int = 4 * MAX_ITEMS) -> int:
+def weigh(value: object, cap: int = MAX_ITEMS) -> int:
     """About how much work it is to walk `value`: 1 per node and per 64 characters; raises beyond `cap`.
 
     A structure that shares its parts is counted as often as a walk would meet them.

@@ -136,7 +136,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         result = super().call_binop(context, operator, left, right)
         if isinstance(result, list | tuple):
             bound_items(len(result))
-            weigh(result)
+            fuel.burn(weigh(result) >> 4)
         return result
 
 
@@ -288,8 +288,8 @@ def _weighed(context: Context, value: Any) -> Any:
     if isinstance(value, Namespace | Undefined) or value is None:
         return value
     weight = weigh(value)
-    if weight > 64:
-        fuel_of(context).burn(weight >> 6)
+    if weight >= 16:
+        fuel_of(context).burn(weight >> 4)
     return value
 
 

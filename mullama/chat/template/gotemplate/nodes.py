@@ -1,0 +1,155 @@
+"""The parts that a parsed Go template consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """`.` and what follows it: `.Messages`, `.Function.Name`."""
+
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """`$x.Name`; the name of the root is ""."""
+
+    name: str
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Fields of something in parentheses."""
+
+    base: Pipeline
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    name: str
+    line: int
+
+
+Operand = Constant | Dot | Variable | Chain | Function
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A value, or a function with its arguments."""
+
+    operands: tuple[Operand, ...]
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """Commands of which each gets the value of the one before as its last argument.
+
+    names: variables that take the value; declare tells := from =.
+    """
+
+    commands: tuple[Command, ...]
+    names: tuple[str, ...] = ()
+    declare: bool = True
+    line: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    pipeline: Pipeline
+
+
+@dataclass(frozen=True, slots=True)
+class If:
+    condition: Pipeline
+    body: Nodes
+    otherwise: Nodes
+
+
+@dataclass(frozen=True, slots=True)
+class With:
+    value: Pipeline
+    body: Nodes
+    otherwise: Nodes
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    value: Pipeline
+    body: Nodes
+    otherwise: Nodes
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """`template "name" value`."""
+
+    name: str
+    value: Pipeline | None
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """`break` or `continue`."""
+
+    word: str
+
+
+Node = Text | Output | If | With | Range | Use | Jump
+Nodes = tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The main body, and the bodies of `define` by name."""
+
+    body: Nodes
+    defined: tuple[tuple[str, Nodes], ...] = ()
+
+
+def pipelines(nodes: Nodes) -> Iterator[Pipeline]:
+    """All pipelines of these nodes, those inside parentheses too, in order."""
+    for node in nodes:
+        match node:
+            case Output(pipeline):
+                yield from _within(pipeline)
+            case If(pipeline, body, otherwise) | With(pipeline, body, otherwise) | Range(pipeline, body, otherwise):
+                yield from _within(pipeline)
+                yield from pipelines(body)
+                yield from pipelines(otherwise)
+            case Use(_, pipeline, _) if pipeline is not None:
+                yield from _within(pipeline)
+            case _:
+                pass
+
+
+def fields(pipeline: Pipeline) -> Iterator[str]:
+    """All names of fields in one pipeline."""
+    for command in pipeline.commands:
+        for operand in command.operands:
+            if isinstance(operand, Dot | Variable | Chain):
+                yield from operand.names
+
+
+def _within(pipeline: Pipeline) -> Iterator[Pipeline]:
+    yield pipeline
+    for command in pipeline.commands:
+        for operand in command.operands:
+            if isinstance(operand, Chain):
+                yield from _within(operand.base)
