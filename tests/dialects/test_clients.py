@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import anthropic
@@ -76,6 +78,7 @@ class Model:
         self.kit = kit
         self.script = script
         self.stored: dict[str, StoredResponse] = {}
+        self.stamps = (replace(STAMP, id=f"{i:024x}") for i in count(1))
         self.seen: list[Any] = []
 
     def client(self) -> Any:
@@ -97,15 +100,16 @@ class Model:
         if isinstance(operation, ResponseRequest) and operation.needs:
             operation = endpoint.resume(operation, {i: self.stored[i] for i in operation.needs})
         self.seen.append(operation)
+        stamp = next(self.stamps)
         if isinstance(self.script[0], MullamaError):
             raise self.script[0]
         if getattr(operation, "stream", False):
-            encoder = endpoint.stream(operation, STAMP)
+            encoder = endpoint.stream(operation, stamp)
             frames = [f for e in self._events(operation) for f in feed(encoder, e)]
             self._remember(endpoint, operation, frames[-1].data)
             content = to_bytes([*encoder.ping(), *frames], encoder.media)
             return self.kit.Response(200, content=content, headers={"content-type": encoder.media})
-        reply = endpoint.encode(operation, self._result(operation), STAMP)
+        reply = endpoint.encode(operation, self._result(operation), stamp)
         self._remember(endpoint, operation, reply.body)
         return self._whole(reply)
 

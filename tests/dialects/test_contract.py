@@ -163,8 +163,7 @@ def fold_messages(chunks: list[Any]) -> Any:
                 message = dict(chunk["message"])
             case "content_block_start":
                 assert chunk["index"] == len(message["content"]), "blocks are numbered in order"
-                extra = {"citations": None} if chunk["content_block"]["type"] == "text" else {}
-                message["content"] = [*message["content"], {**chunk["content_block"], **extra, "json": ""}]
+                message["content"] = [*message["content"], {**chunk["content_block"], "json": ""}]
             case "content_block_delta":
                 block, delta = message["content"][chunk["index"]], chunk["delta"]
                 for key, text in delta.items():

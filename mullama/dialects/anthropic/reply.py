@@ -83,7 +83,8 @@ def _blocks(choice: Choice, stamp: Stamp) -> Iterator[JSONValue]:
     if choice.thinking:
         yield {"type": "thinking", "thinking": choice.thinking, "signature": _signature(stamp)}
     if choice.text:
-        yield {"type": "text", "text": choice.text, "citations": None}
+        # Without `citations`: null is as good to Anthropic's own clients, and others refuse it.
+        yield {"type": "text", "text": choice.text}
     for call in choice.tool_calls:
         yield {
             "type": "tool_use",
