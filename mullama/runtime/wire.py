@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 import types
 import typing
 from collections.abc import Iterator, Sequence
@@ -158,4 +159,5 @@ def _fields(cls: type) -> tuple[Any, ...]:
 
 @cache
 def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+    # Without explicit namespaces a field that is named like its type (`bytes`) would be resolved to itself.
+    return typing.get_type_hints(cls, vars(sys.modules[cls.__module__]), {})

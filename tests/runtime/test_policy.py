@@ -22,15 +22,18 @@ def serve(name: str, unit: UnitKey = A, **more: object) -> Serve:
     return replace(Serve(name=name, unit=unit), **more)  # type: ignore[arg-type]
 
 
+NO_RULES = Rules()
+
+
 class World:
     """A pool that performs every command at once and remembers them."""
 
-    def __init__(self, *models: Serve, rules: Rules = Rules(), obey: bool = True) -> None:
+    def __init__(self, *models: Serve, rules: Rules = NO_RULES, obey: bool = True) -> None:
         self.state, self.now, self.obey = State(), 100.0, obey
         self.log: list[ev.Command] = []
         self.swap(*models, rules=rules)
 
-    def swap(self, *models: Serve, rules: Rules = Rules()) -> None:
+    def swap(self, *models: Serve, rules: Rules = NO_RULES) -> None:
         self.feed(ev.Swap(models={m.name: m for m in models}, rules=rules))
 
     def feed(self, *events: ev.Event) -> list[ev.Command]:

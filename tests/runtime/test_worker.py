@@ -1,0 +1,222 @@
+"""A real child process: what it answers, and how its end is told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mullama.chat.types import DEFAULT_SAMPLING
+from mullama.engines.base import (
+    ContextOptions,
+    Embed,
+    Ended,
+    EngineChoice,
+    Generate,
+    Output,
+    Piece,
+    WeightsOptions,
+)
+from mullama.errors import BadWeights, ContextOverflow, EngineFailed, Invalid, MullamaError
+from mullama.runtime.worker import Death, Worker, environment
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> str:
+    path = tmp_path / "w.script.json"
+    path.write_text(json.dumps({"faults": True, "context": 4096}))
+    return str(path)
+
+
+@asynccontextmanager
+async def worker(script: str, deaths: list[Death] | None = None) -> AsyncIterator[Worker]:
+    choice = EngineChoice(name="scripted", files=(script,), options=WeightsOptions())
+    started = await Worker.start(choice, (deaths if deaths is not None else []).append)
+    try:
+        await started.open_context("c", ContextOptions(size=512, parallel=4))
+        yield started
+    finally:
+        await started.kill()
+        assert not psutil.pid_exists(started.pid)
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(30):
+            await test()
+
+    asyncio.run(bounded())
+
+
+def job(w: Worker, prompt: str, **more: int) -> Generate:
+    return Generate(id=w.next_id(), context="c", prompt=prompt, sampling=DEFAULT_SAMPLING, **more)  # type: ignore[arg-type]
+
+
+async def text_of(w: Worker, prompt: str) -> str:
+    return "".join([o.text async for o in w.generate(job(w, prompt)) if isinstance(o, Piece)])
+
+
+def test_a_worker_answers_many_jobs_at_once(script: str) -> None:
+    async def test() -> None:
+        async with worker(script) as w:
+            texts = await asyncio.gather(*(text_of(w, f"say hello {i}") for i in range(8)))
+
+        assert texts == [f"hello {i}" for i in range(8)]
+
+    run(test)
+
+
+def test_questions_beside_generation_are_answered(script: str) -> None:
+    async def test() -> None:
+        async with worker(script) as w:
+            tokens = await w.tokenize("hello", add_special=False, parse_special=False)
+            back = await w.detokenize(tokens)
+            found = await w.embed(Embed(id=w.next_id(), context="c", inputs=("a", "b")))
+            stats = await w.stats()
+
+        assert back == b"hello"
+        assert len(found.vectors) == 2
+        assert stats.contexts == ("c",)
+
+    run(test)
+
+
+def test_leaving_a_stream_cancels_its_job(script: str) -> None:
+    async def test() -> None:
+        async with worker(script) as w:
+            stream = w.generate(job(w, "10000 tokens slow 5ms"))
+            async for output in stream:
+                if isinstance(output, Piece):
+                    break
+            await stream.aclose()
+            while (await w.stats()).running:
+                await asyncio.sleep(0)
+
+    run(test)
+
+
+def test_a_prompt_that_is_too_long_is_an_overflow_with_both_numbers(script: str) -> None:
+    async def test() -> None:
+        async with worker(script) as w:
+            with pytest.raises(ContextOverflow) as caught:
+                await text_of(w, "x" * 5000)
+
+        assert caught.value.context_size == 512
+        assert caught.value.prompt_tokens > 512
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "says"), [("crash segv", "SIGSEGV"), ("crash abort", "SIGABRT"), ("crash exit", "exit code")]
+)
+def test_a_native_crash_ends_its_streams_with_the_reason(script: str, prompt: str, says: str) -> None:
+    async def test() -> None:
+        deaths: list[Death] = []
+        async with worker(script, deaths) as w:
+            with pytest.raises(EngineFailed) as caught:
+                await text_of(w, prompt)
+            with pytest.raises(EngineFailed):
+                await w.tokenize("after", add_special=False, parse_special=False)
+
+        assert says in caught.value.message
+        assert says in deaths[0].message
+
+    run(test)
+
+
+def test_garbage_on_the_socket_ends_the_worker(script: str) -> None:
+    async def test() -> None:
+        deaths: list[Death] = []
+        async with worker(script, deaths) as w:
+            with pytest.raises(EngineFailed):
+                await text_of(w, "garbage")
+        assert len(deaths) == 1
+
+    run(test)
+
+
+def test_a_flood_of_output_is_drained_and_its_end_is_kept(script: str) -> None:
+    async def test() -> None:
+        async with worker(script) as w:
+            await text_of(w, "flood stderr")
+            await w.stats()
+            assert len(w.report()) <= 128 * 1024
+
+    run(test)
+
+
+def test_a_file_that_is_no_script_is_refused_and_leaves_no_process(tmp_path: Path) -> None:
+    path = tmp_path / "bad.script.json"
+    path.write_text("[")
+
+    async def test() -> None:
+        before = {p.pid for p in psutil.Process().children()}
+        choice = EngineChoice(name="scripted", files=(str(path),), options=WeightsOptions())
+        with pytest.raises((BadWeights, Invalid, EngineFailed)):
+            await Worker.start(choice, lambda death: None)
+        assert {p.pid for p in psutil.Process().children()} <= before
+
+    run(test)
+
+
+def test_a_worker_killed_from_outside_says_so(script: str) -> None:
+    async def test() -> None:
+        deaths: list[Death] = []
+        async with worker(script, deaths) as w:
+            stream = w.generate(job(w, "10000 tokens slow 5ms"))
+            with pytest.raises(EngineFailed, match="SIGKILL"):
+                await _kill_at_first_piece(w, stream)
+        assert len(deaths) == 1
+
+    run(test)
+
+
+async def _kill_at_first_piece(w: Worker, stream: AsyncIterator[Output]) -> None:
+    async for output in stream:
+        if isinstance(output, Piece):
+            os.kill(w.pid, signal.SIGKILL)
+
+
+def test_the_real_engine_speaks_the_same_protocol() -> None:
+    path = Path(__file__).parents[2] / "mullama/sources/builtin_models/tiny.gguf"
+
+    async def test() -> None:
+        choice = EngineChoice(name="llamacpp", files=(str(path),), options=WeightsOptions())
+        w = await Worker.start(choice, lambda death: None)
+        try:
+            await w.open_context("c", ContextOptions(size=256, parallel=2))
+            outputs = [o async for o in w.generate(job(w, "Hello", max_tokens=3))]
+        finally:
+            await w.stop()
+        assert isinstance(outputs[-1], Ended)
+        assert outputs[-1].completion_tokens == 3
+
+    run(test)
+
+
+def test_the_environment_of_a_child_holds_no_secret() -> None:
+    found = environment({"PATH": "/bin", "HF_TOKEN": "secret", "MULLAMA_API_KEY": "secret", "HOME": "/root"})
+
+    assert found["PATH"] == "/bin"
+    assert "secret" not in found.values()
+    assert "GOMP_SPINCOUNT" in found
+
+
+def test_an_unknown_context_is_an_error_and_not_a_crash(script: str) -> None:
+    async def test() -> None:
+        async with worker(script) as w:
+            lost = Generate(id=w.next_id(), context="nowhere", prompt="x", sampling=DEFAULT_SAMPLING)
+            with pytest.raises(MullamaError):
+                async for _ in w.generate(lost):
+                    pass
+            assert await text_of(w, "say ok") == "ok"
+
+    run(test)
