@@ -8,11 +8,12 @@ from mullama.chat.types import Vectors
 from mullama.dialects import schema
 from mullama.dialects.fields import to_integer, to_list, unfit
 from mullama.dialects.sampling import MOST_TOKEN
-from mullama.errors import Invalid
+from mullama.errors import Invalid, TooLarge
 from mullama.names import JSONValue
 
 MOST_INPUTS = 2048
 MOST_TOKENS = 2**21
+MOST_ANSWERS = 256
 
 _TOKENS = schema.listed(schema.COUNT)
 INPUT_SCHEMA = schema.either(
@@ -35,6 +36,17 @@ def inputs_of(value: JSONValue, path: str) -> tuple[Input, ...]:
     if value and isinstance(value[0], int | float):
         return (_tokens(value, path),)
     return to_list(value, path, _one, MOST_INPUTS)
+
+
+def prompts_of(value: JSONValue, path: str, n: int) -> tuple[Input, ...]:
+    """The prompts of a completion, one empty one when there is none; `n` answers are wanted for each."""
+    prompts = inputs_of(value, path) or ("",)
+    if len(prompts) * n > MOST_ANSWERS:
+        raise TooLarge(
+            f"{path}: {len(prompts)} prompts with {n} answers each are more than {MOST_ANSWERS} answers",
+            hint="send several requests",
+        )
+    return prompts
 
 
 def _one(value: JSONValue, path: str) -> Input:

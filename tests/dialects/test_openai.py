@@ -21,7 +21,7 @@ from mullama.chat.types import (
 )
 from mullama.dialects import DIALECTS
 from mullama.dialects.base import Call
-from mullama.errors import Invalid, MullamaError, Unsupported
+from mullama.errors import Invalid, MullamaError, TooLarge, Unsupported
 from tests.dialects.wire import (
     CALL_EVENTS,
     CALLED,
@@ -258,6 +258,15 @@ def test_completions_take_all_forms_of_prompts(prompt: Any, prompts: Any) -> Non
 def test_prompts_that_are_none_are_refused(prompt: Any) -> None:
     with pytest.raises(MullamaError, match="prompt"):
         decode("/v1/completions", {"model": "m", "prompt": prompt})
+
+
+def test_prompts_times_answers_have_an_end() -> None:
+    body = {"model": "m", "prompt": ["a"] * 40}
+
+    assert len(decode("/v1/completions", {**body, "n": 6}).prompts) == 40
+    for path in ("/v1/completions", "/completion"):
+        with pytest.raises(TooLarge, match="more than 256 answers"):
+            decode(path, {**body, "n": 7})
 
 
 def test_completions_read_what_evaluations_need() -> None:

@@ -19,7 +19,6 @@ from mullama.dialects.base import Call, Frame, Reply, Stamp, StreamEvent
 from mullama.dialects.fields import (
     MODEL,
     STREAM,
-    Body,
     Field,
     body_of,
     flag,
@@ -29,7 +28,7 @@ from mullama.dialects.fields import (
     text,
     to_integer,
 )
-from mullama.dialects.inputs import INPUT_SCHEMA, inputs_of
+from mullama.dialects.inputs import INPUT_SCHEMA, inputs_of, prompts_of
 from mullama.dialects.logprobs import finite
 from mullama.dialects.openai.chat_reply import DONE, PING
 from mullama.dialects.openai.errors import envelope
@@ -42,10 +41,8 @@ from mullama.dialects.openai.usage import (
     usage_of,
 )
 from mullama.dialects.sampling import MOST_CHOICES, MOST_LOGPROBS
-from mullama.errors import MullamaError, TooLarge, Unsupported
+from mullama.errors import MullamaError, Unsupported
 from mullama.names import JSONValue
-
-_MOST_PROMPTS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +75,7 @@ def decode(call: Call) -> CompletionCall:
         raise Unsupported("best_of above n is not supported", hint="ask for n answers and choose", field="best_of")
     return CompletionCall(
         model=model,
-        prompts=_prompts(body),
+        prompts=prompts_of(body.raw("prompt"), "prompt", common["n"]),
         suffix=body.get(_SUFFIX) or None,
         stream=body.get(STREAM) or False,
         **common,
@@ -87,13 +84,6 @@ def decode(call: Call) -> CompletionCall:
         truncate=body.get(_TRUNCATE) or False,
         include_usage=include_usage(body),
     )
-
-
-def _prompts(body: Body) -> tuple[str | tuple[int, ...], ...]:
-    prompts = inputs_of(body.raw("prompt"), body.at("prompt")) or ("",)
-    if len(prompts) > _MOST_PROMPTS:
-        raise TooLarge(f"prompt: at most {_MOST_PROMPTS} prompts in one request, not {len(prompts)}")
-    return prompts
 
 
 def _head(operation: CompletionCall, stamp: Stamp) -> dict[str, JSONValue]:

@@ -34,11 +34,11 @@ from mullama.dialects.fields import (
     text,
     to_record,
 )
-from mullama.dialects.inputs import INPUT_SCHEMA, Input, inputs_of
+from mullama.dialects.inputs import INPUT_SCHEMA, Input, inputs_of, prompts_of
 from mullama.dialects.logprobs import finite
 from mullama.dialects.openai.chat_reply import PING
 from mullama.dialects.openai.errors import envelope
-from mullama.dialects.openai.settings import COMMON, read_common
+from mullama.dialects.openai.settings import COMMON, N, read_common
 from mullama.dialects.openai.usage import timings_of
 from mullama.dialects.sampling import MOST_LOGPROBS
 from mullama.errors import MullamaError, Unsupported
@@ -61,7 +61,8 @@ class NativeCall(CompletionRequest):
 def decode(call: Call) -> NativeCall:
     """One prompt or several; a stream has one."""
     body = body_of(call.body)
-    return _request(body, inputs_of(body.raw("prompt"), "prompt") or ("",), None)
+    n = body.get(N) or 1
+    return _request(body, prompts_of(body.raw("prompt"), "prompt", n), None)
 
 
 def decode_infill(call: Call) -> NativeCall:
