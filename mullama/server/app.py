@@ -7,14 +7,13 @@ import secrets
 import time
 from collections.abc import Mapping
 
-from starlette.types import Receive, Scope, Send
-
 import mullama
 from mullama.dialects import speaker
 from mullama.dialects.base import Dialect, Reply
 from mullama.errors import Denied, Internal, Invalid, MullamaError, NotFound
 from mullama.runtime.base import Access, Caller, Operator, Service
 from mullama.server import guard, log, ops
+from mullama.server.asgi import Receive, Scope, Send
 from mullama.server.body import Pool
 from mullama.server.bounds import DEFAULT, Bounds
 from mullama.server.endpoints import Endpoints

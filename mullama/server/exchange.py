@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
-from starlette.types import Receive, Scope, Send
-
 from mullama.dialects.base import Reply
 from mullama.errors import Busy, Conflict, Internal, MullamaError, Unavailable
 from mullama.runtime.base import Caller
+from mullama.server.asgi import Message, Receive, Scope, Send
 from mullama.server.framing import Media, to_json
 
 
@@ -141,7 +140,7 @@ class Exchange:
     def elapsed(self) -> float:
         return self._clock() - self.started
 
-    async def receive(self) -> MutableMapping[str, Any]:
+    async def receive(self) -> Message:
         """The next piece of the body, or `ClientGone`."""
         message = await self._receive()
         if message["type"] == "http.disconnect":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, Literal, Protocol, cast
@@ -21,22 +21,16 @@ from mullama.server.addresses import (
     bind,
     parse_address,
 )
+from mullama.server.asgi import Receive, Scope, Send
 from mullama.server.bounds import DEFAULT, Bounds
 from mullama.server.exchange import Listener
 from mullama.server.protocol import BoundedProtocol
-
-Message = MutableMapping[str, Any]
 
 
 class Application(Protocol):
     """An ASGI application whose requests in progress can be ended with an error."""
 
-    async def __call__(
-        self,
-        scope: Message,
-        receive: Callable[[], Awaitable[Message]],
-        send: Callable[[Message], Awaitable[None]],
-    ) -> None: ...
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
 
     def interrupt(self, error: MullamaError) -> None: ...
 

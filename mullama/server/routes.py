@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from starlette.routing import compile_path
-
 from mullama.names import JSONValue
 from mullama.server.exchange import Exchange, Voice
 
@@ -95,7 +93,7 @@ class Table:
         if fixed is not None:
             return Found(routes=fixed, params={})
         for pattern, routes in self._variable:
-            if match := pattern.match(path):
+            if match := pattern.fullmatch(path):
                 return Found(routes=routes, params=match.groupdict())
         return None
 
@@ -106,4 +104,9 @@ def _literal(path: str) -> int:
 
 
 def _pattern(path: str) -> re.Pattern[str]:
-    return compile_path(path)[0]
+    """`{name}` is one part of a path, `{name:path}` all that is left of it."""
+    pieces = re.split(r"\{(\w+)(:path)?\}", path)  # fixed, name, kind, fixed, name, kind, …, fixed
+    made = re.escape(pieces[0])
+    for name, kind, fixed in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
+        made += f"(?P<{name}>{'.*' if kind else '[^/]+'})" + re.escape(fixed)
+    return re.compile(made)
