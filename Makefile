@@ -16,7 +16,7 @@ up: ## set everything up, serve the built-in model, and ask it something
 
 test: ## run the tests
 	@.ci/install test
-	$(BIN)/python -m pytest -q -m "not soak and not bench and not browser"
+	$(BIN)/python -m pytest -q
 
 check: ## lint, types, import contracts, and whether generated files are fresh
 	@.ci/install test check

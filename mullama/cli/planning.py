@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 from mullama.cli.call import Call
 from mullama.cli.locate import Server, records_of
 from mullama.errors import MullamaError
+from mullama.names import BuiltinRef, PathRef, parse_source
 from mullama.plan.report import located
 from mullama.plan.steps import Cause, Plan, from_tree
 
 if TYPE_CHECKING:
     from mullama.manifest.load import LoadedManifest
+    from mullama.plan.observed import KnownFiles
 
 
 def plan_for(call: Call, loaded: LoadedManifest, server: Server | None) -> Plan:
@@ -46,12 +48,24 @@ def _plan_here(call: Call, loaded: LoadedManifest) -> Plan:
 def plan_between(base: LoadedManifest, wish: LoadedManifest) -> Plan:
     """What differs between two revisions of the manifest; needs no machine and no network.
 
-    Nothing was observed, so what a plan would call drift is no part of it.
+    Nothing was observed, so what a plan would call drift is no part of it; sizes and memory are the lock file's.
     """
     from mullama.manifest.tree import revision
     from mullama.plan.make import make_plan
     from mullama.plan.observed import Applied, Observed
 
     applied = Applied(generation=0, revision=revision(base.manifest), manifest=base.manifest)
-    plan = make_plan(wish.manifest, Observed(applied=applied), wish.places)
+    observed = Observed(applied=applied, files=_pinned_files(base, wish))
+    plan = make_plan(wish.manifest, observed, wish.places)
     return replace(plan, steps=tuple(step for step in plan.steps if step.cause is Cause.WISH))
+
+
+def _pinned_files(base: LoadedManifest, wish: LoadedManifest) -> dict[str, KnownFiles]:
+    """What can be known without looking: the lock file's entries, and that built-in and plain files need no fetch."""
+    from mullama.plan.observed import KnownFiles
+    from mullama.reconcile.files import pinned, read_lock
+
+    sources = {model.from_ for loaded in (base, wish) for model in loaded.manifest.models.values()}
+    lock = read_lock(wish.path)
+    here = {s: KnownFiles(source=s, stored=True) for s in sources if isinstance(parse_source(s), (BuiltinRef, PathRef))}
+    return here | {source: pinned(lock[source]) for source in sources & lock.keys()}

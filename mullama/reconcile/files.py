@@ -44,6 +44,12 @@ def read_lock(manifest_path: str | None) -> Mapping[str, LockEntry]:
     return lockfile.parse(text, str(path))
 
 
+def pinned(entry: LockEntry) -> KnownFiles:
+    """What the lock file tells of files that are not here."""
+    size = sum(file.size for file in entry.files if file.role == "weights")
+    return KnownFiles(source=entry.source, digest=entry.digest, size=size, facts=entry.facts)
+
+
 class Files:
     """The store, other tools' stores and the sources together, as one server or command uses them."""
 
@@ -77,10 +83,7 @@ class Files:
             stored = None
         if stored is not None:
             return described(stored)
-        if entry is not None:
-            size = sum(file.size for file in entry.files if file.role == "weights")
-            return KnownFiles(source=source, digest=entry.digest, size=size, facts=entry.facts)
-        return KnownFiles(source=source)
+        return pinned(entry) if entry is not None else KnownFiles(source=source)
 
     async def ensure(
         self,

@@ -12,6 +12,8 @@ import pytest
 from mullama.cli.diff import exit_code_of
 from mullama.errors import Place
 from mullama.plan.steps import FORMAT, Action, Cause, Cost, Plan, Step, to_tree
+from mullama.store import lockfile
+from mullama.weights.stored import LockEntry, PinnedFile
 from tests.cli.conftest import Ran
 from tests.cli.tinyserver import Answer, TinyServer
 
@@ -148,6 +150,25 @@ def test_edits_in_includes_and_templates_are_compared_with_the_commit(run: Run, 
     assert [c["path"] for c in steps["b"]["changes"]] == ["context.size"]
     assert steps["b"]["file"].endswith("models/b.yaml")
     assert steps["a"]["cost"] == "live"
+
+
+def test_sizes_and_memory_come_from_the_lock_file(run: Run, repository: Path) -> None:
+    source = "hf:org/repo:Q8_0"
+    pin = PinnedFile(name="w.gguf", size=5 * 2**20, digest="sha256:" + "0" * 64, role="weights")
+    entry = LockEntry(source=source, resolved=source, revision="0" * 40, files=(pin,))
+    (repository / "mullama.lock").write_text(lockfile.render({source: entry}))
+    (repository / "mullama.yaml").write_text(
+        f"mullama: v1\nmodels: {{a: builtin:tiny, new: '{source}', other: 'hf:org/other:Q8_0'}}\n"
+    )
+    ran = run("diff", "-f", "deploy/mullama.yaml", "--base", "HEAD", "--format", "json")
+    steps = {s["subject"]: s for s in json.loads(ran.out)["steps"]}
+    assert steps["new"]["bytes_download"] == 5 * 2**20
+    assert steps["other"]["bytes_download"] is None
+
+
+def test_what_is_never_fetched_is_no_download(run: Run, repository: Path) -> None:
+    ran = run("diff", "-f", "deploy/mullama.yaml", "--base", "HEAD~1")
+    assert ran.out.endswith("2 new.\n")
 
 
 def test_where_there_was_no_manifest_everything_is_new(run: Run, repository: Path) -> None:
