@@ -71,7 +71,7 @@ def _needed(key: str, definition: JSON) -> str:
 
 def _default(field: JSON) -> str:
     value = field.get("default")
-    if value in (None, "", []) or isinstance(value, dict):
+    if value in (None, ""):
         return ""
     return f"`{_shown(value, _unit(field))}`"
 
@@ -102,6 +102,8 @@ def _kind(schema: JSON) -> str:
         return _link(schema["$ref"].removeprefix("#/definitions/"))
     if "enum" in schema:
         return ", ".join(f"`{_shown(option, '')}`" for option in schema["enum"])
+    if schema.get("const") in (0, -1):
+        return ""  # a Modelfile's word for automatic
     if "const" in schema:
         return f"`{schema['const']}`"
     if "x-mullama-unit" in schema:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mullama.manifest.described import DescribedField, described
 from mullama.manifest.layers import NOT_IN_DEFAULTS
-from mullama.manifest.shape import SPELLINGS
+from mullama.manifest.shape import AUTOMATIC, SPELLINGS
 from mullama.manifest.spec import Block, Manifest, Model, Parameters, SecretRef, Template
 
 JSON = dict[str, Any]
@@ -40,6 +40,7 @@ def json_schema(costs: Mapping[str, str]) -> JSON:
         "$id": SCHEMA_ID,
         "title": "mullama manifest v1",
         **manifest,
+        "description": "What a machine should serve.",
         "definitions": dict(sorted(definitions.items())),
     }
 
@@ -60,7 +61,9 @@ def _by_block() -> Mapping[type[Block], list[DescribedField]]:
 
 def _property(field: DescribedField, raw: JSON, costs: Mapping[str, str], secret: bool) -> JSON:
     """A field with its description and cost; it may also be null, which removes it, or a reference."""
-    kept = {key: raw[key] for key in ("default", "examples") if raw.get(key) is not None}
+    kept = {key: raw[key] for key in ("default", "examples") if raw.get(key) not in (None, {}, [])}
+    if isinstance(kept.get("default"), dict):
+        del kept["default"]  # a block's default is that of its fields
     value = {key: item for key, item in raw.items() if key not in ("default", "examples", "title")}
     value = _without_null(value)
     fixed = secret or field.path == "mullama"
@@ -124,7 +127,9 @@ def _written_forms(definitions: JSON) -> None:
     parameters = definitions[Parameters.__name__]["properties"]
     for name, (block, key) in SPELLINGS.items():
         target = f"{_REFS}{block.capitalize()}/properties/{key}"
-        parameters[name] = {"description": f"A Modelfile's spelling of {block}.{key}.", "anyOf": [{"$ref": target}]}
+        automatic = [{"const": number} for spelling, number in AUTOMATIC if spelling == name]
+        text = f"A Modelfile's spelling of {block}.{key}."
+        parameters[name] = {"description": text, "anyOf": [{"$ref": target}, *automatic]}
     template = model["properties"]["template"]
     template["anyOf"] = [_TEXT, *template["anyOf"]]
     definitions[Template.__name__]["oneOf"] = [{"required": [key]} for key in ("text", "file", "go")]

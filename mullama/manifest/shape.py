@@ -44,6 +44,8 @@ SPELLINGS: Mapping[str, tuple[str, str]] = {
     "use_mmap": ("memory", "mmap"),
     "use_mlock": ("memory", "mlock"),
 }
+# What a Modelfile writes for "as the program likes", and what that is here.
+AUTOMATIC: Mapping[tuple[str, int], str | None] = {("num_gpu", -1): "auto", ("num_thread", 0): None}
 
 
 @cache

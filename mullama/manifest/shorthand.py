@@ -9,10 +9,7 @@ from __future__ import annotations
 from mullama.errors import Place
 from mullama.manifest.nodes import Fields, Items, Leaf, Node, empty, is_null, join
 from mullama.manifest.report import Report
-from mullama.manifest.shape import SPELLINGS
-
-# What a Modelfile writes for "as the program likes".
-_AUTOMATIC = {("num_gpu", -1): "auto", ("num_thread", 0): None}
+from mullama.manifest.shape import AUTOMATIC, SPELLINGS
 
 
 def expand(root: Fields, report: Report, path: str = "") -> Fields:
@@ -55,8 +52,8 @@ def _model(model: Fields, report: Report, path: str) -> Fields:
 
 
 def _automatic(name: str, said: Node) -> Node:
-    if isinstance(said, Leaf) and type(said.value) is int and (name, said.value) in _AUTOMATIC:
-        return Leaf(_AUTOMATIC[name, said.value], said.place)
+    if isinstance(said, Leaf) and type(said.value) is int and (name, said.value) in AUTOMATIC:
+        return Leaf(AUTOMATIC[name, said.value], said.place)
     return said
 
 
