@@ -41,7 +41,7 @@ def _plan_here(call: Call, loaded: LoadedManifest) -> Plan:
     from mullama.cli.wiring import observe_here
     from mullama.plan.make import make_plan
 
-    observed = observe_here(loaded.manifest, records_of(call, loaded), call.env)
+    observed = observe_here(loaded.manifest, records_of(call, loaded), call.env, loaded.path)
     return make_plan(loaded.manifest, observed, loaded.places)
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import mullama
 from mullama.errors import Conflict, MullamaError
 from mullama.plan.observed import Observed
-from mullama.reconcile.files import Files
+from mullama.reconcile.files import Files, read_lock
 from mullama.reconcile.observe import observe
 from mullama.store.records import Records, ServerRecord
 
@@ -30,9 +30,11 @@ DRAIN_SECONDS = 30.0
 _log = logging.getLogger("mullama")
 
 
-def observe_here(wish: Manifest, records: Records, env: Mapping[str, str]) -> Observed:
-    """Facts for a plan where no server runs."""
-    return observe(wish, records, Files.here(env))
+def observe_here(wish: Manifest, records: Records, env: Mapping[str, str], path: str | None) -> Observed:
+    """Facts for a plan where no server runs; the lock file is the one beside the manifest at `path`."""
+    files = Files.here(env)
+    files.lock = read_lock(path)
+    return observe(wish, records, files)
 
 
 def run_server(
