@@ -19,7 +19,7 @@ from mullama.errors import BadWeights, MullamaError, NotFound, TransferFailed, U
 from mullama.names import AliasRef, BuiltinRef, PathRef, SourceRef, parse_source
 from mullama.sources import table
 from mullama.sources.aliases import Alias, Expanded, aliases, expand
-from mullama.sources.base import Cancelled, Elsewhere, Known, Progress, Report
+from mullama.sources.base import Cancelled, Elsewhere, Known, Progress, Record, Report
 from mullama.sources.reading import hashed, look_into, read_text
 from mullama.sources.settings import Settings
 from mullama.sources.table import Wanted
@@ -104,10 +104,10 @@ class Library:
             found = self._at_path(source_text, expanded.ref)
             return replace(found, expected=lock_entry.digest) if found and lock_entry else found
         if lock_entry is not None:
-            return self._all_here(source_text, lock_entry.resolved, lock_entry.revision, lock_entry.files)
+            return self._all_here(source_text, lock_entry)
         known = self._index.fetched(_key(expanded, wanted))
         if known is not None:
-            fetched = self._all_here(source_text, known.resolved, known.revision, known.files)
+            fetched = self._all_here(source_text, known)
             if fetched is not None:
                 return fetched
         if wanted != "weights" or expanded.projector is not None:
@@ -190,7 +190,13 @@ class Library:
             replace(address, name=file.name, size=file.size, digest=file.digest, role=file.role, pinned=True)
             for file, address in zip(entry.files, addresses, strict=True)
         )
-        return Located(source=source_text, resolved=entry.resolved, revision=entry.revision, files=files)
+        return Located(
+            source=source_text,
+            resolved=entry.resolved,
+            files=files,
+            revision=entry.revision,
+            license=entry.license,
+        )
 
     def _at_path(self, source_text: str, ref: SourceRef) -> Located | None:
         try:
@@ -209,16 +215,22 @@ class Library:
                 self._index.remember_digest(path, known)
         return known
 
-    def _all_here(
-        self, source_text: str, resolved: str, revision: str | None, files: tuple[PinnedFile, ...]
-    ) -> Located | None:
+    def _all_here(self, source_text: str, known: Record) -> Located | None:
         found = []
-        for file in files:
+        for file in known.files:
             path = self._path_of(file.digest, file.size)
             if path is None:
                 return None
             found.append(LocatedFile(name=file.name, role=file.role, size=file.size, digest=file.digest, path=path))
-        return Located(source=source_text, resolved=resolved, revision=revision, files=tuple(found)) if found else None
+        if not found:
+            return None
+        return Located(
+            source=source_text,
+            resolved=known.resolved,
+            files=tuple(found),
+            revision=known.revision,
+            license=known.license,
+        )
 
     def _path_of(self, digest: str, size: int | None) -> str | None:
         """A file with this digest: ours, one that was hashed before, or one that another tool names so."""

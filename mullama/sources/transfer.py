@@ -75,9 +75,9 @@ class _Transfer:
     def _until_right(self, receiver: Receiver) -> str:
         wrong = 0
         while True:
-            self._until_whole(receiver)
-            self._say("verifying", receiver.offset)
             try:
+                self._until_whole(receiver)
+                self._say("verifying", receiver.offset)
                 self._compare(receiver)
             except _Wrong as error:
                 wrong += 1
@@ -92,12 +92,19 @@ class _Transfer:
 
     def _compare(self, receiver: Receiver) -> None:
         file, digest = self._file, receiver.digest()
-        if file.size is not None and receiver.offset != file.size:
-            raise _Wrong(f"{file.name} has {receiver.offset} bytes, {file.size} were announced")
+        self._check_size(receiver.offset)
         if file.digest and digest != file.digest:
             if file.pinned:
                 raise _Wrong(f"{file.name} moved from {file.digest} to {digest}")
             raise _Wrong(f"{file.name} has the digest {digest}, expected {file.digest}")
+
+    def _check_size(self, size: int) -> None:
+        file = self._file
+        if file.size is None or size == file.size:
+            return
+        if file.pinned:
+            raise _Wrong(f"{file.name} moved: it has {size} bytes, {file.size} with {file.digest} are pinned")
+        raise _Wrong(f"{file.name} has {size} bytes, {file.size} were announced")
 
     def _moved_hint(self) -> str:
         if self._file.pinned:
@@ -173,6 +180,8 @@ class _Transfer:
         else:
             if receiver.offset:
                 receiver.restart()
+            if answer.length is not None:
+                self._check_size(answer.length)
             self._total = self._file.size if answer.length is None else answer.length
             receiver.remember(answer.validator, -1 if self._total is None else self._total)
             if self._file.size is None and self._total is not None:

@@ -31,7 +31,7 @@ CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, di
 CREATE TABLE IF NOT EXISTS sets (paths TEXT PRIMARY KEY, stamp TEXT NOT NULL, facts TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS fetched (
     source TEXT PRIMARY KEY, resolved TEXT NOT NULL, revision TEXT, files TEXT NOT NULL, size INTEGER NOT NULL,
-    architecture TEXT NOT NULL, quantization TEXT NOT NULL, fetched REAL NOT NULL, used REAL NOT NULL);
+    architecture TEXT NOT NULL, quantization TEXT NOT NULL, license TEXT NOT NULL, fetched REAL NOT NULL);
 """
 
 
@@ -45,6 +45,7 @@ class Fetched:
     files: tuple[PinnedFile, ...]
     architecture: str = ""
     quantization: str = ""
+    license: str = ""
     fetched: float = 0.0
 
     @property
@@ -103,7 +104,8 @@ class Index:
         self.remember_fetched(
             Fetched(
                 source=stored.source, resolved=stored.resolved, revision=stored.revision, files=stored.pinned,
-                architecture=stored.facts.architecture, quantization=stored.facts.quantization, fetched=now,
+                architecture=stored.facts.architecture, quantization=stored.facts.quantization,
+                license=stored.license, fetched=now,
             )
         )  # fmt: skip
 
@@ -111,7 +113,7 @@ class Index:
         self._change(
             "INSERT OR REPLACE INTO fetched VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             entry.source, entry.resolved, entry.revision, json.dumps([asdict(file) for file in entry.files]),
-            entry.size, entry.architecture, entry.quantization, entry.fetched, entry.fetched,
+            entry.size, entry.architecture, entry.quantization, entry.license, entry.fetched,
         )  # fmt: skip
 
     def forget(self, source: str) -> bool:
@@ -172,7 +174,7 @@ class Index:
             Path(f"{self._path}{left}").unlink(missing_ok=True)
 
 
-_COLUMNS: Final = "source, resolved, revision, files, architecture, quantization, fetched"
+_COLUMNS: Final = "source, resolved, revision, files, architecture, quantization, license, fetched"
 
 
 def stamp(path: str) -> str:
@@ -204,14 +206,14 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _fetched(row: tuple[Any, ...]) -> Fetched | None:
-    source, resolved, revision, files, architecture, quantization, moment = row
+    source, resolved, revision, files, architecture, quantization, license_, moment = row
     try:
         pinned = tuple(_pinned(item) for item in json.loads(files))
     except (ValueError, TypeError, KeyError):
         return None
     return Fetched(
         source=source, resolved=resolved, revision=revision, files=pinned, architecture=architecture,
-        quantization=quantization, fetched=moment,
+        quantization=quantization, license=license_, fetched=moment,
     )  # fmt: skip
 
 

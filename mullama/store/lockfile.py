@@ -17,6 +17,7 @@ from mullama.weights.stored import FileRole, LockEntry, PinnedFile
 
 FORMAT: Final = 1
 MAX_BYTES: Final = 16 * 1024**2
+_LICENSE: Final = 200
 _REVISION: Final = re.compile(r"[0-9a-f]{40}|sha256:[0-9a-f]{64}")
 
 Lock = Mapping[str, LockEntry]
@@ -55,6 +56,8 @@ def _entry_tree(entry: LockEntry) -> dict[str, Any]:
             {"name": file.name, "size": file.size, "digest": file.digest, "role": file.role} for file in entry.files
         ],
     }
+    if entry.license:
+        tree["license"] = entry.license[:_LICENSE]
     if entry.facts is not None:
         tree["facts"] = record.to_json(record.for_lock(entry.facts))
     return tree
@@ -63,7 +66,7 @@ def _entry_tree(entry: LockEntry) -> dict[str, Any]:
 def _entry(source: str, value: Any, what: str) -> LockEntry:
     if not isinstance(value, dict):
         raise Invalid(f"{what} is not an object")
-    _only(value, {"resolved", "revision", "files", "facts"}, what)
+    _only(value, {"resolved", "revision", "files", "facts", "license"}, what)
     parse_source(source)
     resolved, revision, files = value.get("resolved"), value.get("revision"), value.get("files")
     if not isinstance(resolved, str):
@@ -73,12 +76,15 @@ def _entry(source: str, value: Any, what: str) -> LockEntry:
         raise Invalid(f"{what}.revision is {str(revision)[:80]!r}, not a commit or a digest")
     if not isinstance(files, list) or not files:
         raise Invalid(f"{what}.files holds no files")
-    facts = value.get("facts")
+    facts, license_ = value.get("facts"), value.get("license", "")
+    if not isinstance(license_, str):
+        raise Invalid(f"{what}.license is not a text")
     return LockEntry(
         source=source,
         resolved=resolved,
         revision=revision,
         files=tuple(_file(file, f"{what}.files[{number}]") for number, file in enumerate(files)),
+        license=license_,
         facts=None if facts is None else record.from_json(facts, f"{what}.facts"),
     )
 

@@ -35,9 +35,12 @@ class Rope:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experts:
+    """How many experts there are, how many each token uses, and the rows of one."""
+
     count: int = 0
     used: int = 0
     shared: int = 0
+    feed_forward: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,6 +119,7 @@ def _model(keys: Keys, tensors: tuple[Tensor, ...], size: int, parts: int) -> We
         experts=Experts(
             count=keys.whole("{}.expert_count", 0), shared=keys.whole("{}.expert_shared_count", 0),
             used=max(keys.per_layer("{}.expert_used_count", shape.layers, 0)),
+            feed_forward=max(keys.per_layer("{}.expert_feed_forward_length", shape.layers, 0)),
         ),
         parts=parts, license=keys.text("general.license"),
         capabilities=_capabilities(keys.architecture, pooling, template, templates, special),

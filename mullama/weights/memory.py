@@ -202,22 +202,22 @@ def _cache(elements: int, kind: str, cells: int) -> int:
 def compute_bytes(facts: WeightFacts, context: ContextShape) -> int:
     """An estimate of one compute buffer, from what is alive at once in the graph of one micro-batch.
 
-    The larger of the output (logits in float32 beside the last hidden state) and the widest block (the
-    hidden states and the feed-forward rows, or without flash attention the scores of all heads over all
-    cells), plus the attention mask, the inputs, and for each sequence one row of logits that is kept.
+    The largest of three moments: the output (logits in float32 beside two hidden states); the feed-forward rows
+    (three of them beside four hidden states) with the attention mask; and without flash attention the scores of
+    all heads over all cells, with a float32 mask and six hidden states. Beside it one row of logits per sequence
+    is kept. Compared with measured loads it is exact to a few percent (see the tests).
     """
     tokens = max(1, min(context.ubatch, context.batch))
     outputs = min(context.outputs or tokens, tokens)
     cells = context_cells(context, facts.train_context) if facts.cached else tokens
     width, heads = facts.embedding_length, max(facts.heads, default=0)
-    forward = max(facts.feed_forward, default=0)
+    forward = max(*facts.feed_forward, facts.experts.feed_forward * facts.experts.used, 0)
+    mask = tokens * cells * (2 if context.flash else 4)
     output = 4 * (outputs * facts.vocabulary + 2 * tokens * width)
-    block = 4 * tokens * (4 * width + 3 * forward)
-    scores = 0 if context.flash else 4 * tokens * cells * heads
-    attention = scores + 4 * tokens * 4 * width
-    mask = tokens * cells * (6 if context.flash else 4)
+    block = 4 * tokens * (4 * width + 3 * forward) + mask
+    scores = 0 if context.flash else 4 * tokens * (cells * heads + 6 * width) + mask
     kept = 4 * facts.vocabulary * max(1, context.parallel)
-    return max(output, block, attention) + mask + kept
+    return max(output, block, scores) + kept
 
 
 def _host_buffers(facts: WeightFacts, context: ContextShape) -> int:

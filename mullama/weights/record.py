@@ -113,5 +113,5 @@ def _is(kind: Any, value: Any) -> bool:
 
 def _checked(right: bool, value: Any, what: str) -> Any:
     if not right:
-        raise Invalid(f"{what} is {str(value)[:80]!r}, which cannot be")
+        raise Invalid(f"{what} is {repr(value)[:80]}, which cannot be")
     return value

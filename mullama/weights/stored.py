@@ -52,6 +52,7 @@ class LockEntry:
     revision: str | None
     files: tuple[PinnedFile, ...]
     facts: WeightFacts | None = None
+    license: str = ""
 
     @property
     def digest(self) -> str:
@@ -86,8 +87,9 @@ class StoredWeights:
     def lock_entry(self, facts: WeightFacts) -> LockEntry:
         """What pins this; `facts` are those to keep (see `record.for_lock`)."""
         return LockEntry(
-            source=self.source, resolved=self.resolved, revision=self.revision, files=self.pinned, facts=facts
-        )
+            source=self.source, resolved=self.resolved, revision=self.revision, files=self.pinned, facts=facts,
+            license=self.license,
+        )  # fmt: skip
 
 
 def set_digest(digests: Sequence[str]) -> str:

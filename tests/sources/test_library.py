@@ -1,0 +1,319 @@
+"""One contract for every source: located, fetched or found in place, described, found again without a network."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from mullama.errors import BadWeights, MullamaError, NotFound, TransferFailed, Unavailable, Unsupported
+from mullama.sources.builtin import builtin_models
+from mullama.sources.library import find_stored
+from mullama.store import lockfile
+from mullama.store.foreign import Roots
+from mullama.store.index import Fetched
+from mullama.weights.located import expecting
+from mullama.weights.record import for_lock
+from mullama.weights.stored import PinnedFile, set_digest
+from tests import ggufs
+from tests.sources.place import DATA, Place
+from tests.stub_hub import Cut, Status, StubHub, sha256
+
+DIGEST = f"sha256:{sha256(DATA)}"
+TINY = builtin_models()["tiny"].read_bytes()
+
+
+@dataclass(frozen=True)
+class Case:
+    """A source text, what it should give, how to make it vanish, and a text of the same scheme with nothing behind."""
+
+    text: str
+    data: bytes
+    remote: bool
+    missing: str
+
+
+@pytest.fixture(params=["builtin", "path", "https", "hf", "ollama"])
+def case(request: pytest.FixtureRequest, place: Place, hub: StubHub) -> Case:
+    match request.param:
+        case "builtin":
+            return Case("builtin:tiny", TINY, False, "builtin:none")
+        case "path":
+            path = place.root / "own" / "m.gguf"
+            path.parent.mkdir()
+            path.write_bytes(DATA)
+            return Case(str(path), DATA, False, str(path.with_name("none.gguf")))
+        case "https":
+            hub.files["/m.gguf"] = DATA
+            return Case(f"{hub.url}/m.gguf", DATA, True, f"{hub.url}/none.gguf")
+        case "hf":
+            return Case("hf:org/m:Q8_0", DATA, True, "hf:org/none")
+        case _:
+            hub.model("library/m", "latest", [("model", DATA)])
+            return Case(f"ollama:{hub.host}/library/m", DATA, True, f"ollama:{hub.host}/library/none")
+
+
+def test_files_come_are_described_and_are_found_again_without_a_network(case: Case, place: Place, hub: StubHub) -> None:
+    if case.remote:
+        assert find_stored(case.text, place.index, place.foreign) is None
+    stored = place.pull(case.text)
+    assert stored.digest == f"sha256:{sha256(case.data)}"
+    assert b"".join(Path(file).read_bytes() for file in stored.files) == case.data
+    assert (stored.size, stored.source, stored.in_place) == (len(case.data), case.text, not case.remote)
+    assert stored.facts.architecture == "llama"
+    asked = len(hub.requests)
+    assert place.pull(case.text) == replace(stored, warnings=())
+    assert place.pull(case.text, offline=True).files == stored.files
+    again = find_stored(case.text, place.index, place.foreign)
+    assert again is not None
+    assert (again.digest, again.files, again.revision) == (stored.digest, stored.files, stored.revision)
+    assert len(hub.requests) == asked
+
+
+def test_what_is_not_there_is_not_found(case: Case, place: Place) -> None:
+    with pytest.raises(NotFound, match="none"):
+        place.pull(case.missing)
+    assert find_stored(case.missing, place.index, place.foreign) is None
+
+
+def test_a_wrong_digest_is_refused_with_both(case: Case, place: Place) -> None:
+    located = expecting(place.library.locate(case.text), "sha256:" + "0" * 64)
+    with pytest.raises(TransferFailed, match=f"moved from sha256:0+ to sha256:{sha256(case.data)}"):
+        place.library.ensure(located, place.seen.append, lambda: False)
+    right = expecting(place.library.locate(case.text), f"sha256:{sha256(case.data)}")
+    assert place.library.ensure(right, place.seen.append, lambda: False).facts.layers > 0
+
+
+def test_a_cancelled_pull_leaves_nothing_under_a_final_name(case: Case, place: Place) -> None:
+    place.cancelled = lambda: True
+    if case.remote:
+        with pytest.raises(MullamaError):
+            place.pull(case.text)
+    place.check_blobs()
+    place.cancelled = lambda: False
+    assert place.pull(case.text).size == len(case.data)
+
+
+def test_a_cut_is_continued(case: Case, place: Place, hub: StubHub) -> None:
+    if not case.remote:
+        pytest.skip("nothing is fetched")
+    located = place.library.locate(case.text)
+    hub.script(str(located.files[0].url).removeprefix(hub.url), Cut(5000))
+    before = hub.sent
+    assert place.library.ensure(located, place.seen.append, lambda: False).size == len(DATA)
+    assert hub.sent - before == len(DATA)
+
+
+def test_a_lock_entry_brings_the_same_bytes_without_asking_what_there_is(
+    case: Case, place: Place, hub: StubHub, tmp_path: Path
+) -> None:
+    stored = place.pull(case.text)
+    text = lockfile.render({case.text: stored.lock_entry(for_lock(stored.facts))})
+    entry = lockfile.parse(text)[case.text]
+    assert entry.digest == stored.digest
+    fresh = Place(tmp_path / "fresh", place.settings)
+    hub.requests.clear()
+    again = fresh.pull(case.text, entry)
+    assert (again.digest, again.revision) == (stored.digest, stored.revision)
+    assert not [asked for asked in hub.requests if "/api/" in asked.path]
+    assert find_stored(case.text, fresh.index, fresh.foreign, entry) is not None
+
+
+def test_an_in_place_file_that_changed_since_it_was_locked_is_refused(place: Place) -> None:
+    path = place.root / "m.gguf"
+    path.write_bytes(DATA)
+    stored = place.pull(str(path))
+    entry = stored.lock_entry(stored.facts)
+    path.write_bytes(ggufs.model(layers=3).bytes())
+    with pytest.raises(TransferFailed, match=f"moved from {DIGEST}"):
+        place.pull(str(path), entry)
+    assert place.pull(str(path)).facts.layers == 3
+
+
+def test_a_split_set_is_one_model(place: Place, hub: StubHub) -> None:
+    parts = ggufs.split(ggufs.model(), 3)
+    names = [f"m-Q8_0-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
+    hub.repo("org/s", dict(zip(names, parts, strict=True)))
+    stored = place.pull("hf:org/s:Q8_0")
+    assert len(stored.files) == 3
+    assert stored.digest == set_digest([f"sha256:{sha256(part)}" for part in parts])
+    assert stored.size == sum(map(len, parts))
+    folder = place.root / "folder"
+    folder.mkdir()
+    for name, part in zip(names, parts, strict=True):
+        (folder / name).write_bytes(part)
+    for text in (str(folder), str(folder / names[1])):
+        assert place.pull(text).digest == stored.digest
+    (folder / names[2]).unlink()
+    with pytest.raises(NotFound, match="one of the 3 parts"):
+        place.pull(str(folder / names[0]))
+
+
+def test_a_file_that_must_not_be_loaded_is_refused_after_it_came(place: Place, hub: StubHub) -> None:
+    bad = ggufs.model().with_key("llama.block_count", ggufs.u32(0)).bytes()
+    hub.repo("org/bad", {"b-Q8_0.gguf": bad})
+    with pytest.raises(BadWeights, match=r"llama\.block_count is 0"):
+        place.pull("hf:org/bad")
+    assert find_stored("hf:org/bad", place.index, place.foreign) is None
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda path: path.mkdir(),
+        lambda path: path.symlink_to(path),
+        lambda path: __import__("os").mkfifo(path),
+        lambda path: path.write_bytes(b""),
+    ],
+    ids=["folder", "loop", "pipe", "empty"],
+)
+def test_what_is_no_regular_file_is_refused_without_waiting(place: Place, make: Callable[[Path], None]) -> None:
+    path = place.root / "odd.gguf"
+    make(path)
+    begun = time.monotonic()
+    with pytest.raises(MullamaError):
+        place.pull(str(path))
+    assert time.monotonic() - begun < 5
+
+
+def test_a_folder_with_two_models_asks_which(place: Place) -> None:
+    folder = place.root / "two"
+    folder.mkdir()
+    (folder / "a-Q8_0.gguf").write_bytes(DATA)
+    (folder / "b-Q4_0.gguf").write_bytes(DATA)
+    with pytest.raises(MullamaError, match="holds 2 GGUF files"):
+        place.pull(str(folder))
+    (folder / "b-Q4_0.gguf").unlink()
+    assert place.pull(str(folder)).digest == DIGEST
+
+
+def test_a_projector_is_no_model_and_a_model_no_projector(place: Place, hub: StubHub) -> None:
+    projector = ggufs.File(
+        {"general.architecture": ggufs.string("clip")}, {"v.patch_embd.weight": ggufs.Stored((32, 4))}
+    ).bytes()
+    hub.repo("org/v", {"v-Q8_0.gguf": DATA, "mmproj-v-F16.gguf": projector})
+    located = place.library.locate("hf:org/v", wanted="projector")
+    found = place.library.ensure(located, place.seen.append, lambda: False, wanted="projector")
+    assert (found.facts.role, found.digest) == ("projector", f"sha256:{sha256(projector)}")
+    assert place.pull("hf:org/v").facts.role == "model"
+    with pytest.raises(BadWeights, match="is a projector, weights are wanted"):
+        place.pull("hf:org/v:mmproj-v-F16.gguf")
+
+
+def test_a_hub_that_is_down_is_a_warning_when_the_files_are_here(place: Place, hub: StubHub) -> None:
+    place.pull("hf:org/m:Q8_0")
+    hub.script("org/m", *[Status(503)] * 9)
+    located = place.library.locate("hf:org/m:Q8_0", refresh=True)
+    assert "could not be asked" in located.warnings[0]
+    assert place.library.ensure(located, place.seen.append, lambda: False).digest == DIGEST
+    hub.script("org/n", *[Status(503)] * 9)
+    with pytest.raises(Unavailable, match="answered 503"):
+        place.pull("hf:org/n")
+
+
+def test_a_moving_revision_moves_only_when_asked_to(place: Place, hub: StubHub) -> None:
+    old = place.pull("hf:org/m:Q8_0")
+    new = ggufs.model(layers=3).bytes()
+    hub.repo("org/m", {"m-Q8_0.gguf": new}, commit="f" * 40)
+    assert place.pull("hf:org/m:Q8_0").digest == old.digest
+    located = place.library.locate("hf:org/m:Q8_0", refresh=True)
+    moved = place.library.ensure(located, place.seen.append, lambda: False)
+    assert (moved.revision, moved.digest) == ("f" * 40, f"sha256:{sha256(new)}")
+    assert place.pull("hf:org/m:Q8_0").digest == moved.digest
+
+
+def test_a_file_without_a_digest_is_held_to_the_first_one_seen(place: Place, hub: StubHub) -> None:
+    hub.files["/m.gguf"] = DATA
+    url = f"{hub.url}/m.gguf"
+    stored = place.pull(url)
+    assert f"digest: {DIGEST}" in stored.warnings[0]
+    entry = stored.lock_entry(stored.facts)
+    hub.files["/m.gguf"] = ggufs.model(layers=3).bytes()
+    shutil.rmtree(place.root / "store")
+    with pytest.raises(TransferFailed, match=f"moved.* with {DIGEST} are pinned"):
+        Place(place.root, place.settings).pull(url, entry)
+    hub.files["/m.gguf"] = bytes(len(DATA))
+    with pytest.raises(TransferFailed, match=f"moved from {DIGEST}"):
+        Place(place.root, place.settings).pull(url, entry)
+
+
+def test_offline_says_what_is_missing(place: Place) -> None:
+    with pytest.raises(Unavailable, match="hf:org/m is not on this machine"):
+        place.pull("hf:org/m", offline=True)
+
+
+def test_a_store_of_another_tool_is_used_in_place(place: Place, hub: StubHub) -> None:
+    root = place.root / "ollama"
+    (root / "blobs").mkdir(parents=True)
+    blob = root / "blobs" / f"sha256-{sha256(DATA)}"
+    blob.write_bytes(DATA)
+    owner = Place(place.root, place.settings, Roots(ollama=(str(root),)))
+    stored = owner.pull("hf:org/m:Q8_0")
+    assert stored.files == (str(blob),)
+    assert stored.in_place
+    assert hub.asked("m-Q8_0.gguf") == []
+    blob.unlink()
+    assert find_stored("hf:org/m:Q8_0", owner.index, owner.foreign) is None
+    assert not owner.pull("hf:org/m:Q8_0").in_place
+
+
+def test_other_formats_name_a_gguf_twin(place: Place, hub: StubHub) -> None:
+    hub.repo("org/st", {"model.safetensors": b"x", "config.json": b"{}"})
+    with pytest.raises(Unsupported, match="safetensors"):
+        place.pull("hf:org/st")
+    hub.twins = ["twin/st-GGUF"]
+    with pytest.raises(Unsupported, match="hf:twin/st-GGUF"):
+        place.pull("hf:org/st")
+
+
+def test_twenty_stored_models_are_found_in_a_moment_and_nothing_is_hashed(place: Place, hub: StubHub) -> None:
+    hub.repo("org/many", {f"m{number}-Q8_0.gguf": DATA for number in range(20)})
+    sources = [f"hf:org/many:m{number}-Q8_0.gguf" for number in range(20)]
+    for source in sources:
+        place.pull(source)
+    again = Place(place.root, place.settings)
+    begun = time.process_time()
+    assert all(find_stored(source, again.index, again.foreign) for source in sources)
+    assert time.process_time() - begun < 0.3
+    assert hub.sent == len(DATA)
+
+
+def test_a_thousand_fetched_sources_are_listed_in_a_moment(place: Place) -> None:
+    for number in range(1000):
+        pinned = PinnedFile(name="m.gguf", size=number, digest="sha256:" + f"{number:064x}")
+        entry = Fetched(source=f"hf:org/m{number}", resolved="x", revision=None, files=(pinned,), fetched=float(number))
+        place.index.remember_fetched(entry)
+    begun = time.process_time()
+    listed = place.index.all_fetched()
+    assert time.process_time() - begun < 0.3
+    assert [entry.source for entry in listed[:2]] == ["hf:org/m999", "hf:org/m998"]
+
+
+def test_an_ollama_model_brings_its_defaults(place: Place, hub: StubHub) -> None:
+    projector = ggufs.File(
+        {"general.architecture": ggufs.string("clip")}, {"v.patch_embd.weight": ggufs.Stored((32, 4))}
+    ).bytes()
+    hub.model(
+        "library/v",
+        "7b",
+        [
+            ("model", DATA), ("projector", projector), ("template", b"{{ .Prompt }}"), ("system", b"Be kind."),
+            ("params", json.dumps({"stop": ["x"], "temperature": 0.1}).encode()), ("license", b"MIT License"),
+            ("messages", b'[{"role": "user", "content": "Hi"}]'),
+        ],
+    )  # fmt: skip
+    stored = place.pull(f"ollama:{hub.host}/library/v:7b")
+    assert (stored.defaults.template, stored.defaults.system) == ("{{ .Prompt }}", "Be kind.")
+    assert stored.defaults.parameters == {"stop": ["x"], "temperature": 0.1}
+    assert stored.defaults.messages == (("user", "Hi"),)
+    assert stored.license == "MIT License"
+    assert stored.projector is not None
+    assert Path(stored.projector).read_bytes() == projector
+    again = find_stored(f"ollama:{hub.host}/library/v:7b", place.index, place.foreign)
+    assert again is not None
+    assert again.defaults == stored.defaults

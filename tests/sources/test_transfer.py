@@ -1,0 +1,325 @@
+"""One test for each way in which a download goes wrong: what must happen, and that no wrong file is ever visible."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mullama.errors import Denied, NotFound, Refused, TransferFailed, Unavailable
+from mullama.sources import transfer
+from mullama.sources.settings import Patience
+from tests.sources.place import DATA, Place, place_of
+from tests.stub_hub import (
+    Announce,
+    Cut,
+    Drip,
+    Fine,
+    Gzip,
+    Other,
+    Redirect,
+    Silent,
+    Stall,
+    Status,
+    Step,
+    StubHub,
+    WholeForRange,
+    WrongRange,
+    sha256,
+)
+
+SOURCE, FILE = "hf:org/m:Q8_0", "m-Q8_0.gguf"
+DIGEST = f"sha256:{sha256(DATA)}"
+OTHER = bytes(len(DATA))
+
+
+def ranges(hub: StubHub) -> list[str | None]:
+    return [asked.headers.get("Range") for asked in hub.asked(FILE)]
+
+
+def test_a_file_comes_whole_is_hashed_and_is_asked_for_once(place: Place, hub: StubHub) -> None:
+    stored = place.pull(SOURCE)
+    assert stored.digest == DIGEST
+    assert Path(stored.files[0]).read_bytes() == DATA
+    assert not stored.in_place
+    assert (hub.sent, place.phases[-1], place.left) == (len(DATA), "done", 0)
+    place.pull(SOURCE)
+    assert hub.sent == len(DATA)
+    assert len(hub.requests) == 2
+
+
+@pytest.mark.parametrize("after", [0, 1, 1000, len(DATA) - 1])
+def test_a_cut_download_is_continued_where_it_stopped(place: Place, hub: StubHub, after: int) -> None:
+    hub.script(FILE, Cut(after))
+    assert place.pull(SOURCE).digest == DIGEST
+    assert hub.sent == len(DATA)
+    assert ranges(hub) == [None, f"bytes={after}-" if after else None]
+    assert hub.asked(FILE)[1].headers.get("If-Range") == (f'"{sha256(DATA)[:32]}"' if after else None)
+
+
+def test_after_five_failures_in_a_row_it_gives_up_and_keeps_what_came(place: Place, hub: StubHub) -> None:
+    hub.script(FILE, Cut(1000), *[Cut(0)] * 10)
+    with pytest.raises(TransferFailed, match=r"after 4 tries.*1000 bytes are kept"):
+        place.pull(SOURCE)
+    assert place.left == 1000
+    hub.script(FILE)
+    assert place.pull(SOURCE).digest == DIGEST
+    assert hub.sent == len(DATA)
+    assert "resuming" in place.phases
+
+
+def test_failures_with_progress_between_them_do_not_add_up(tmp_path: Path, hub: StubHub) -> None:
+    data = DATA + bytes(12 * 2**20)
+    hub.repo("org/big", {"b-Q8_0.gguf": data})
+    hub.script("b-Q8_0.gguf", *[Cut(2**20 + 1)] * 10)
+    place = place_of(tmp_path, hub)
+    file = place.library.locate("hf:org/big").files[0]
+    from mullama.sources.web import Web
+
+    with Web(waits=place.settings.waits) as web:
+        assert transfer.fetch(file, place.blobs, web, place.seen.append, Patience(tries=2, first=0.001)) == (
+            f"sha256:{sha256(data)}"
+        )
+    assert hub.sent == len(data)
+
+
+def test_a_wrong_digest_is_fetched_anew_twice_and_then_both_are_told(place: Place, hub: StubHub) -> None:
+    hub.script(FILE, *[Other(OTHER)] * 9)
+    with pytest.raises(TransferFailed) as caught:
+        place.pull(SOURCE)
+    assert DIGEST in str(caught.value)
+    assert f"sha256:{sha256(OTHER)}" in str(caught.value)
+    assert len(hub.asked(FILE)) == 3
+    assert place.left == 0
+    place.check_blobs()
+    assert not place.blobs.has(f"sha256:{sha256(OTHER)}")
+
+
+def test_a_mismatch_that_passes_is_cured(place: Place, hub: StubHub) -> None:
+    hub.script(FILE, Other(OTHER))
+    assert place.pull(SOURCE).digest == DIGEST
+    assert place.phases.count("retrying") == 1
+
+
+def test_a_file_of_another_size_than_announced_is_refused(place: Place, hub: StubHub) -> None:
+    hub.repos["org/m"].sizes[FILE] = len(DATA) + 10
+    with pytest.raises(TransferFailed, match=f"has {len(DATA)} bytes, {len(DATA) + 10} were announced"):
+        place.pull(SOURCE)
+    place.check_blobs()
+
+
+def test_a_body_shorter_than_its_own_length_is_a_cut(place: Place, hub: StubHub) -> None:
+    hub.script(FILE, Announce(len(DATA) + 99))
+    assert place.pull(SOURCE).digest == DIGEST
+
+
+@pytest.mark.parametrize("asked", ["0", "1"])
+def test_429_waits_as_long_as_it_is_asked_to(place: Place, hub: StubHub, asked: str) -> None:
+    hub.script(FILE, Status(429, {"Retry-After": asked}))
+    assert place.pull(SOURCE).digest == DIGEST
+    waits = [progress.wait for progress in place.seen if progress.phase == "retrying"]
+    assert waits == ([1.0] if asked == "1" else [])
+
+
+@pytest.mark.parametrize("asked", ["999999999999", "soon", "-5", "", "1e9"])
+def test_absurd_wishes_to_wait_are_answered_by_our_own_patience(place: Place, hub: StubHub, asked: str) -> None:
+    hub.script(FILE, Status(429, {"Retry-After": asked}))
+    assert place.pull(SOURCE).digest == DIGEST
+    assert all(progress.wait < 1 for progress in place.seen)
+
+
+@pytest.mark.parametrize("code", [500, 502, 503, 504])
+def test_errors_of_the_hub_are_tried_again_and_named(place: Place, hub: StubHub, code: int) -> None:
+    hub.script(FILE, Status(code), Status(code))
+    assert place.pull(SOURCE).digest == DIGEST
+    hub.script("x-Q8_0.gguf", *[Status(code)] * 9)
+    hub.repo("org/x", {"x-Q8_0.gguf": DATA + b"x"})
+    with pytest.raises(TransferFailed, match=f"{hub.host} answered {code}"):
+        place.pull("hf:org/x")
+
+
+@pytest.mark.parametrize(
+    ("code", "error", "words"),
+    [(401, Denied, "looked for in"), (403, Denied, "looked for in"), (404, NotFound, FILE), (410, NotFound, FILE)],
+)
+def test_a_refusal_is_not_tried_again(
+    place: Place, hub: StubHub, code: int, error: type[Exception], words: str
+) -> None:
+    hub.script(FILE, *[Status(code)] * 9)
+    with pytest.raises(error, match=words):
+        place.pull(SOURCE)
+    assert len(hub.asked(FILE)) == 1
+
+
+def test_other_answers_end_the_pull(place: Place, hub: StubHub) -> None:
+    hub.script(FILE, Status(418))
+    with pytest.raises(TransferFailed, match="answered 418"):
+        place.pull(SOURCE)
+
+
+@pytest.mark.parametrize("step", [Silent(), Stall(0), Stall(5000), Drip()])
+def test_a_hub_that_hangs_or_crawls_is_left_and_asked_again(place: Place, hub: StubHub, step: Step) -> None:
+    hub.script(FILE, step)
+    assert place.pull(SOURCE).digest == DIGEST
+    assert len(hub.asked(FILE)) == 2
+
+
+def test_a_hub_that_is_not_there_is_unavailable(place: Place, hub: StubHub) -> None:
+    file = place.library.locate(SOURCE).files[0]
+    nobody = replace(file, url="http://127.0.0.1:1/m.gguf")
+    from mullama.sources.web import Web
+
+    with Web(waits=place.settings.waits) as web, pytest.raises(Unavailable, match="nothing was fetched"):
+        transfer.fetch(nobody, place.blobs, web, place.seen.append, place.settings.patience)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        WholeForRange(),
+        WrongRange("bytes 0-{last}/{total}"),
+        WrongRange("bytes {first}-{last}/*"),
+        WrongRange("bytes {first}-5/{total}"),
+        WrongRange("nonsense"),
+        WrongRange("bytes {first}-{last}/99"),
+        Gzip(),
+        Status(416, {"Content-Range": "bytes */5"}),
+    ],
+)
+def test_a_range_that_is_not_the_one_asked_for_begins_from_zero(place: Place, hub: StubHub, step: Step) -> None:
+    hub.script(FILE, Cut(1000), step)
+    assert place.pull(SOURCE).digest == DIGEST
+    assert ranges(hub)[:2] == [None, "bytes=1000-"]
+    assert not any(ranges(hub)[2:])
+    place.check_blobs()
+
+
+def test_an_encoded_body_is_never_written(place: Place, hub: StubHub) -> None:
+    hub.script(FILE, *[Gzip()] * 9)
+    with pytest.raises(Unavailable, match="encoded"):
+        place.pull(SOURCE)
+    assert place.left == 0
+
+
+def test_a_file_that_changes_between_two_tries_begins_from_zero(place: Place, hub: StubHub) -> None:
+    """The first bytes were of an older file: If-Range makes the hub send the whole new one."""
+    hub.files["/plain.gguf"] = DATA
+    hub.script("/plain.gguf", _CutOther(b"old" * 1000, 1500))
+    stored = place.pull(f"{hub.url}/plain.gguf")
+    assert stored.digest == DIGEST
+    assert hub.asked("/plain.gguf")[1].headers["If-Range"] == '"old"'
+
+
+class _CutOther(Other, Cut):
+    """The older file, cut."""
+
+    def __init__(self, data: bytes, after: int) -> None:
+        self.data, self.after, self.etag = data, after, '"old"'
+
+
+def test_without_validator_and_digest_nothing_is_continued(place: Place, hub: StubHub) -> None:
+    hub.validators = False
+    hub.files["/plain.gguf"] = DATA
+    hub.script("/plain.gguf", Cut(1000))
+    assert place.pull(f"{hub.url}/plain.gguf").digest == DIGEST
+    assert [asked.headers.get("Range") for asked in hub.asked("/plain.gguf")] == [None, None]
+
+
+def test_a_pinned_file_that_moved_is_told_so(place: Place, hub: StubHub) -> None:
+    stored = place.pull(SOURCE)
+    entry = stored.lock_entry(stored.facts)
+    (place.root / "store").rename(place.root / "gone")
+    fresh = Place(place.root, place.settings)
+    hub.repos["org/m"].files[FILE] = OTHER
+    with pytest.raises(TransferFailed, match=f"moved from {DIGEST} to sha256:{sha256(OTHER)}"):
+        fresh.pull(SOURCE, entry)
+    fresh.check_blobs()
+
+
+def test_too_little_room_is_said_before_anything_is_asked(
+    place: Place, hub: StubHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place.blobs, "free", lambda: 1000)
+    with pytest.raises(Refused, match=r"0\.4 MB are needed and 0\.0 MB are free"):
+        place.pull(SOURCE)
+    assert hub.asked(FILE) == []
+
+
+def test_a_cancelled_pull_ends_soon_and_keeps_what_came(place: Place, hub: StubHub) -> None:
+    hub.script(FILE, Stall(3000))
+    place.cancelled = lambda: any(progress.completed >= 3000 for progress in place.seen) or place.left >= 3000
+    with pytest.raises(TransferFailed, match="was cancelled"):
+        place.pull(SOURCE)
+    assert place.left == 3000
+    hub.script(FILE)
+    place.cancelled = lambda: False
+    assert place.pull(SOURCE).digest == DIGEST
+    assert hub.sent == len(DATA)
+
+
+def test_redirects_lead_to_the_file_and_credentials_stay_at_home(place: Place, hub: StubHub) -> None:
+    with StubHub("127.0.0.2") as cdn:
+        hub.cdn = cdn
+        hub.repos["org/m"].gated = True
+        token = "hf_canary_token"
+        place.settings = replace(place.settings, hub=replace(place.settings.hub, token=token, token_from="a test"))
+        cdn.script(FILE, Cut(1000))
+        assert place.pull(SOURCE).digest == DIGEST
+        assert all(asked.headers["Authorization"] == f"Bearer {token}" for asked in hub.asked(FILE))
+        assert [asked.headers.get("Range") for asked in cdn.requests] == [None, "bytes=1000-"]
+        assert token not in repr(cdn.requests)
+        assert token not in repr(place.library.locate(SOURCE))
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("{url}/org/m/resolve/main/m-Q8_0.gguf", "more than 5 redirects"),
+        ("ftp://127.0.0.1/x", "redirects from http to"),
+    ],
+)
+def test_redirects_in_circles_or_elsewhere_end(place: Place, hub: StubHub, target: str, words: str) -> None:
+    hub.script(FILE, *[Redirect(target.format(url=hub.url))] * 99)
+    with pytest.raises(TransferFailed, match=words):
+        place.pull(SOURCE)
+
+
+def test_two_pulls_at_once_fetch_a_file_once(place: Place, hub: StubHub) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(8) as pool:
+        found = [job.result() for job in [pool.submit(place.pull, SOURCE) for _ in range(8)]]
+    assert {stored.digest for stored in found} == {DIGEST}
+    assert hub.sent == len(DATA)
+
+
+steps = st.one_of(
+    st.builds(Cut, st.integers(0, len(DATA))),
+    st.builds(Other, st.just(OTHER)),
+    st.sampled_from([WholeForRange(), Gzip(), Fine(), Status(503), Status(416), Announce(len(DATA) + 5)]),
+    st.builds(WrongRange, st.sampled_from(["bytes 0-{last}/{total}", "bytes {first}-{last}/1", ""])),
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(steps, max_size=6))
+def test_whatever_the_hub_does_no_wrong_file_is_ever_visible(tmp_path: Path, script: list[Step]) -> None:
+    with StubHub() as hub:
+        hub.repo("org/m", {FILE: DATA})
+        hub.script(FILE, *script)
+        place = place_of(tmp_path, hub)
+        for _ in range(3):
+            try:
+                stored = place.pull(SOURCE)
+            except (TransferFailed, Unavailable):
+                place.check_blobs()
+            else:
+                assert stored.digest == DIGEST
+        place.check_blobs()
+        hub.script(FILE)
+        assert place.pull(SOURCE).digest == DIGEST
+    for path in (tmp_path / "store" / "blobs").iterdir():
+        path.unlink()

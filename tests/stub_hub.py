@@ -1,0 +1,372 @@
+"""A hub, a registry and a plain file server on loopback, whose answers can be scripted to go wrong.
+
+    with StubHub() as hub:
+        hub.repo("org/m", {"m-Q8_0.gguf": data})          # Hugging Face API and resolve, with LFS digests
+        hub.model("library/m", "latest", [("model", data)]) # Ollama registry v2
+        hub.files["/m.gguf"] = data                        # a plain address
+        hub.script("m-Q8_0.gguf", Cut(1000), Status(429, {"Retry-After": "1"}))
+
+Each request whose path ends in the scripted name takes the next step of the script; then all is well again.
+`hub.requests` is what was asked, `hub.sent` the bytes of files that went out.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+import ssl
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@dataclass
+class Step:
+    """One answer that differs from the right one."""
+
+
+@dataclass
+class Fine(Step):
+    """The right answer."""
+
+
+@dataclass
+class Cut(Step):
+    """Close the connection after so many bytes of the body."""
+
+    after: int
+
+
+@dataclass
+class Stall(Step):
+    """Send so many bytes of the body, then nothing until the hub is closed."""
+
+    after: int = 0
+
+
+@dataclass
+class Drip(Step):
+    """Send single bytes, one for each `hub.drip` permit, or for ever with pauses of `every` seconds."""
+
+    every: float = 0.02
+
+
+@dataclass
+class Silent(Step):
+    """Accept the request and never send a header."""
+
+
+@dataclass
+class Status(Step):
+    code: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b"{}"
+
+
+@dataclass
+class Redirect(Step):
+    to: str
+    code: int = 302
+
+
+@dataclass
+class WholeForRange(Step):
+    """Answer a range with 200 and the whole file."""
+
+
+@dataclass
+class WrongRange(Step):
+    """Answer a range with 206 and this Content-Range ({first}, {last}, {total} are filled in)."""
+
+    content_range: str = "bytes 0-{last}/{total}"
+
+
+@dataclass
+class Gzip(Step):
+    """Send the body encoded although nobody asked."""
+
+
+@dataclass
+class Other(Step):
+    """Send other bytes, of a file that changed; with its own ETag."""
+
+    data: bytes
+    etag: str | None = None
+
+
+@dataclass
+class Announce(Step):
+    """Send the right bytes with another Content-Length."""
+
+    length: int
+
+
+@dataclass(frozen=True)
+class Asked:
+    method: str
+    path: str
+    headers: Mapping[str, str]
+
+
+@dataclass
+class Repo:
+    files: dict[str, bytes]
+    commit: str = COMMIT
+    gated: bool = False
+    private: bool = False
+    tags: tuple[str, ...] = ("gguf", "license:mit")
+    lfs: bool = True
+    sizes: dict[str, int] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    revisions: dict[str, str] = field(default_factory=dict)
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+class StubHub:
+    """One server on its own port of `host`; close it, or use it as a context."""
+
+    def __init__(self, host: str = "127.0.0.1", certificate: str | None = None) -> None:
+        self.repos: dict[str, Repo] = {}
+        self.manifests: dict[str, bytes] = {}
+        self.blobs: dict[str, bytes] = {}
+        self.files: dict[str, bytes] = {}
+        self.twins: list[str] = []
+        self.requests: list[Asked] = []
+        self.sent = 0
+        self.validators = True
+        self.realm: str | None = None
+        self.token = "anonymous"
+        self.cdn: StubHub | None = None
+        self.closing = threading.Event()
+        self.arrived = threading.Event()
+        self._scripts: dict[str, deque[Step]] = {}
+        self._lock = threading.Lock()
+        self._server = ThreadingHTTPServer((host, 0), type("Bound", (_Handler,), {"hub": self}))
+        self._server.daemon_threads = True
+        self.host = f"{host}:{self._server.server_port}"
+        self.url = f"http{'s' if certificate else ''}://{self.host}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> StubHub:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop answering; requests that stall are let go."""
+        self.closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def repo(self, name: str, files: dict[str, bytes], **more: Any) -> Repo:
+        self.repos[name] = Repo(files, **more)
+        return self.repos[name]
+
+    def model(self, name: str, tag: str, layers: list[tuple[str, bytes]]) -> bytes:
+        """A registry model; kinds are those of Ollama's media types. The manifest's bytes."""
+        tree = {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+            "config": self._blob("application/vnd.docker.container.image.v1+json", b'{"model_format":"gguf"}'),
+            "layers": [self._blob(f"application/vnd.ollama.image.{kind}", data) for kind, data in layers],
+        }
+        self.manifests[f"{name}/{tag}"] = json.dumps(tree).encode()
+        return self.manifests[f"{name}/{tag}"]
+
+    def script(self, ending: str, *steps: Step) -> None:
+        self._scripts[ending] = deque(steps)
+
+    def asked(self, ending: str) -> list[Asked]:
+        """The requests whose path ended so."""
+        return [asked for asked in self.requests if asked.path.partition("?")[0].endswith(ending)]
+
+    def count(self, sent: int) -> None:
+        with self._lock:
+            self.sent += sent
+
+    def step(self, path: str) -> Step:
+        with self._lock:
+            for ending, steps in self._scripts.items():
+                if path.endswith(ending) and steps:
+                    return steps.popleft()
+        return Fine()
+
+    def _blob(self, media: str, data: bytes) -> dict[str, Any]:
+        self.blobs[sha256(data)] = data
+        return {"mediaType": media, "digest": f"sha256:{sha256(data)}", "size": len(data)}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: StubHub
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        self.hub.requests.append(Asked(self.command, self.path, dict(self.headers.items())))
+        self.hub.arrived.set()
+        path = unquote(urlsplit(self.path).path)
+        try:
+            self._answer(path)
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
+            self.close_connection = True
+
+    def _answer(self, path: str) -> None:
+        step = self.hub.step(path)
+        match step:
+            case Silent():
+                self.hub.closing.wait()
+                self.close_connection = True
+            case Status():
+                self._send(step.code, step.body, step.headers)
+            case Redirect():
+                self._send(step.code, b"", {"Location": step.to})
+            case _:
+                self._route(path, step)
+
+    def _route(self, path: str, step: Step) -> None:
+        hub = self.hub
+        if path == "/api/models":
+            self._json([{"id": name} for name in hub.twins])
+        elif path.startswith("/api/models/"):
+            self._repository(path.removeprefix("/api/models/"))
+        elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            self._resolve(match[1], match[3], step)
+        elif match := re.fullmatch(r"/v2/(.+)/manifests/([^/]+)", path):
+            self._registry(hub.manifests.get(f"{match[1]}/{match[2]}"), step)
+        elif match := re.fullmatch(r"/v2/.+/blobs/sha256:([0-9a-f]{64})", path):
+            self._registry(hub.blobs.get(match[1]), step)
+        elif path == "/token":
+            self._json({"token": hub.token})
+        elif path in hub.files:
+            self._file(hub.files[path], step)
+        else:
+            self._send(404, b"{}", {})
+
+    def _repository(self, rest: str) -> None:
+        name, _, revision = rest.partition("/revision/")
+        repo = self.hub.repos.get(name)
+        if repo is None:
+            return self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+        if repo.gated and not self.headers.get("Authorization"):
+            return self._send(401, b"{}", {"X-Error-Code": "GatedRepo"})
+        if revision and revision not in (repo.commit, "main", *repo.revisions):
+            return self._send(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+        siblings = []
+        for file, data in repo.files.items():
+            size = repo.sizes.get(file, len(data))
+            entry: dict[str, Any] = {"rfilename": file, "size": size, "blobId": "1" * 40}
+            if repo.lfs and file.endswith(".gguf"):
+                entry["lfs"] = {"sha256": repo.digests.get(file, sha256(data)), "size": size, "pointerSize": 130}
+            siblings.append(entry)
+        return self._json(
+            {
+                "id": name,
+                "sha": repo.revisions.get(revision, repo.commit),
+                "tags": list(repo.tags),
+                "siblings": siblings,
+            }
+        )
+
+    def _resolve(self, name: str, file: str, step: Step) -> None:
+        repo = self.hub.repos.get(name)
+        if repo is None or file not in repo.files:
+            return self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
+        if repo.gated and not self.headers.get("Authorization"):
+            return self._send(401, b"", {"X-Error-Code": "GatedRepo"})
+        if self.hub.cdn is not None:
+            self.hub.cdn.files[f"/cdn/{file}"] = repo.files[file]
+            return self._send(302, b"", {"Location": f"{self.hub.cdn.url}/cdn/{file}?signature=x"})
+        return self._file(repo.files[file], step)
+
+    def _registry(self, data: bytes | None, step: Step) -> None:
+        hub = self.hub
+        if hub.realm is not None and self.headers.get("Authorization") != f"Bearer {hub.token}":
+            challenge = f'Bearer realm="{hub.realm}",service="stub",scope="pull"'
+            return self._send(401, b"{}", {"WWW-Authenticate": challenge})
+        if data is None:
+            return self._send(404, b"{}", {})
+        return self._file(data, step)
+
+    def _file(self, data: bytes, step: Step) -> None:
+        hub, etag = self.hub, None
+        if isinstance(step, Other):
+            data, etag = step.data, step.etag
+        headers = {"Accept-Ranges": "bytes"}
+        if hub.validators:
+            headers["ETag"] = etag or f'"{sha256(data)[:32]}"'
+        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        condition = self.headers.get("If-Range")
+        first = int(asked[1]) if asked else 0
+        ranged = asked is not None and (condition is None or condition == headers.get("ETag"))
+        if isinstance(step, WholeForRange) or not ranged:
+            ranged, first = False, 0
+        if ranged and first >= len(data):
+            return self._send(416, b"", {"Content-Range": f"bytes */{len(data)}"})
+        body = data[first:]
+        if ranged:
+            numbers = {"first": first, "last": len(data) - 1, "total": len(data)}
+            shape = step.content_range if isinstance(step, WrongRange) else "bytes {first}-{last}/{total}"
+            headers["Content-Range"] = shape.format(**numbers)
+        if isinstance(step, Gzip):
+            body, headers["Content-Encoding"] = gzip.compress(body), "gzip"
+        length = step.length if isinstance(step, Announce) else len(body)
+        self._head(206 if ranged else 200, {**headers, "Content-Length": str(length)})
+        return None if self.command == "HEAD" else self._body(body, step)
+
+    def _body(self, body: bytes, step: Step) -> None:
+        end = len(body)
+        if isinstance(step, (Cut, Stall)):
+            end = min(end, step.after)
+        if isinstance(step, Drip):
+            for number in range(end):
+                self._write(body[number : number + 1])
+                if self.hub.closing.wait(step.every):
+                    break
+        else:
+            for start in range(0, end, 65536):
+                self._write(body[start : min(end, start + 65536)])
+        if isinstance(step, Stall):
+            self.hub.closing.wait()
+        if isinstance(step, (Cut, Stall, Announce)):
+            self.close_connection = True
+
+    def _write(self, data: bytes) -> None:
+        self.wfile.write(data)
+        self.hub.count(len(data))
+
+    def _json(self, tree: Any) -> None:
+        self._send(200, json.dumps(tree).encode(), {"Content-Type": "application/json"})
+
+    def _send(self, code: int, body: bytes, headers: Mapping[str, str]) -> None:
+        self._head(code, {**headers, "Content-Length": str(len(body))})
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def _head(self, code: int, headers: Mapping[str, str]) -> None:
+        self.send_response(code)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
