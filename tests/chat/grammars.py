@@ -45,3 +45,30 @@ def accepts(constraint: Constraint, text: str) -> bool:
 def accepts_all(constraint: Constraint, texts: Iterable[str]) -> list[str]:
     """Those of the texts that are not accepted."""
     return [text for text in texts if not accepts(constraint, text)]
+
+
+def wander(constraint: Constraint, random: Any, hint: str = "", limit: int = 3000) -> str:
+    """A text that the grammar lets be written, chosen at random but in a hurry to end; "" when it takes too long.
+
+    hint: a text to try now and then as a whole, such as the one that ends a free value.
+    """
+    whole = list(hint.encode())
+    made = matcher(constraint)
+    text = bytearray()
+    while len(text) < limit:
+        if made.is_accepting() and (made.is_stopped() or random.random() < 0.8):
+            return text.decode("utf-8", "replace")
+        if whole and random.random() < 0.3 and made.validate_tokens(whole) == len(whole):
+            assert made.consume_tokens(whole)
+            text.extend(whole)
+            continue
+        mask = made.compute_bitmask()
+        allowed = [token for token in range(END) if mask[token >> 3] >> (token & 7) & 1]
+        if not allowed:
+            return text.decode("utf-8", "replace")
+        plain = [token for token in allowed if token == 10 or (32 <= token < 127 and token != 92)] or allowed
+        closing = [token for token in plain if chr(token) in "\"}])<\n"]
+        token = random.choice(closing) if closing and random.random() < 0.5 else random.choice(plain)
+        assert made.consume_token(token)
+        text.append(token)
+    return ""

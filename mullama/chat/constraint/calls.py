@@ -137,7 +137,7 @@ def _tagged_call(lark: Lark, syntax: TaggedCalls, tool: Function) -> str:
     properties = tool.schema.get("properties")
     if not isinstance(properties, Mapping):
         keyed = _typed(syntax, {"type": "string"}) if syntax.typed else syntax.keyed
-        free = sequence(lark.literal(syntax.key), _KEY, lark.literal(keyed), lark.text_until(syntax.valued))
+        free = sequence(lark.literal(syntax.key), _KEY, lark.literal(keyed), _free_text(lark, syntax))
         return sequence(lark.literal(tool.name + syntax.named), f"({free})*", lark.literal(syntax.end))
     required = tool.schema.get("required")
     needed = required if isinstance(required, list) else []
@@ -160,8 +160,14 @@ def _tagged_value(lark: Lark, syntax: TaggedCalls, schema: JSONValue) -> str:
         options = schema.get("enum")
         if isinstance(options, list):
             return sequence(choice([quoted(str(option)) for option in options]), lark.literal(syntax.valued))
-        return lark.text_until(syntax.valued)
+        return _free_text(lark, syntax)
     return sequence(lark.json(schema), lark.literal(syntax.valued))
+
+
+def _free_text(lark: Lark, syntax: TaggedCalls) -> str:
+    """Any text up to the closing tag; the reader looks for the tag alone, so the line break before it is free."""
+    tag = syntax.valued.strip()
+    return sequence(lark.text_until(tag), lark.literal(syntax.valued.partition(tag)[2]))
 
 
 def _plain_string(schema: JSONValue) -> bool:

@@ -172,8 +172,11 @@ class PlainReader:
             self._sink.abandon()
             self._events.extend(self._sink.take())
             self._machine = None
-            self._trim = False
-            self._emit_text(machine.raw)
+            self._trim = machine.fruitful
+            if machine.fruitful:
+                rest = machine.raw + rest  # not the end of a call, but perhaps the beginning of the next
+            else:
+                self._emit_text(machine.raw)
         elif machine.done:
             self._machine = None
             self._trim = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 
-from mullama.chat.reader.json_text import dumps, loads
+from mullama.chat.reader.json_text import Out, dumps, loads
 from mullama.chat.reader.sink import Sink
 from mullama.chat.reader.tape import Malformed, Reading, Tape
 from mullama.chat.syntax import TaggedCalls
@@ -20,6 +20,8 @@ def read_tagged(tape: Tape, sink: Sink, syntax: TaggedCalls, opening: str) -> Re
         yield from tape.expect(syntax.begin)
     while True:
         yield from _one_tagged(tape, sink, syntax)
+        if not syntax.end:
+            return  # the closing mark ended the arguments
         again = (yield from tape.choose(*marks)) == 0
         if not (again and syntax.begin):
             return
@@ -50,9 +52,28 @@ def _argument(tape: Tape, sink: Sink, syntax: TaggedCalls, tool: str) -> Reading
         yield from tape.expect(syntax.keyed.rstrip("\n"))
     sink.write(dumps(key) + ":")
     value = _Value(sink, stream=text_only, lines=syntax.keyed.endswith("\n"))
-    if not (yield from tape.past(syntax.valued.strip(), value.write)):
+    tag = syntax.valued.strip()
+    if not text_only:
+        yield from _json_ahead(tape, value.write)
+    if not (yield from tape.past(tag, value.write)):
         raise Malformed
     value.end(_kinds(sink.schema_of(tool, key)))
+
+
+def _json_ahead(tape: Tape, out: Out) -> Reading[None]:
+    """Hand on a list or object up to its last bracket: a closing tag inside its strings closes nothing."""
+    yield from tape.spaces()
+    depth, quoted, escaped = 0, False, False
+    while (char := (yield from tape.peek())) and (depth or char in "[{"):
+        out((yield from tape.take()))
+        if quoted:
+            quoted = escaped or char != '"'
+            escaped = char == "\\" and not escaped
+        else:
+            quoted = char == '"'
+            depth += (char in "[{") - (char in "]}")
+            if not depth:
+                return
 
 
 class _Value:

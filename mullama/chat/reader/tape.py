@@ -118,6 +118,7 @@ class Machine:
         self._raw = [raw]
         self.done = False
         self.failed = False
+        self.fruitful = False
         next(reading, None)
 
     @property
@@ -127,6 +128,7 @@ class Machine:
 
     def forget(self) -> None:
         """What was consumed so far has become an event."""
+        self.fruitful = True
         self._raw = [self._tape.untaken]
 
     def feed(self, text: str) -> str:
