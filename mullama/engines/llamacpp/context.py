@@ -110,10 +110,13 @@ class TextContext:
         if not self._running:
             self.warmth.start()
         slices = self._plan()
-        if not slices:
-            self._wait_for_grammar()
-            return said
-        return said + self._decode(slices)
+        return said + self._decode(slices) if slices else said
+
+    def wait(self) -> None:
+        """Nothing can be decoded: wait a moment for a grammar that is being compiled."""
+        grammars = [q.grammar for q in self._queue if q.grammar and not q.grammar.done()]
+        if grammars:
+            wait_for(grammars, timeout=_PATIENCE, return_when="FIRST_COMPLETED")
 
     def abandon(self) -> list[Output]:
         """End everything that runs or waits."""
@@ -231,8 +234,12 @@ class TextContext:
         started = self._clock()
         computing = warming or any(not g.running for g, _ in parts)
         self._interruptible = bool(computing and not self._aborted)
-        status = self.native.decode(self._batch)
-        self._interruptible = False
+        try:
+            status = self.native.decode(self._batch)
+        except EngineFailed as error:
+            return self._give_up(parts, error)
+        finally:
+            self._interruptible = False
         self._aborted = status == ABORTED
         now = self._clock()
         self._counters.steps += 1
@@ -336,10 +343,14 @@ class TextContext:
         if freed:
             self._apply(freed)
             return []
+        error = EngineFailed("the context has no cell left", retry_after=1.0)
+        return self._give_up(parts[-1:], error)
+
+    def _give_up(self, parts: Sequence[tuple[Generation, Slice]], error: EngineFailed) -> list[Output]:
+        """The decode of these requests, or of a declared beginning alone, cannot be done."""
         if not parts:
-            raise EngineFailed("the declared beginnings do not fit into the context")
-        generation = parts[-1][0]
-        return self._fail(generation, EngineFailed("the context has no cell left", retry_after=1.0))
+            self.warmth.give_up()
+        return [output for generation, _ in parts for output in self._fail(generation, error)]
 
     def _apply(self, operations: Iterable[Any]) -> None:
         for operation in operations:
@@ -347,11 +358,6 @@ class TextContext:
                 self.native.copy(operation.source, operation.target, operation.length)
             else:
                 self.native.cut(operation.sequence, operation.length)
-
-    def _wait_for_grammar(self) -> None:
-        grammars = [q.grammar for q in self._queue if q.grammar and not q.grammar.done()]
-        if grammars:
-            wait_for(grammars, timeout=_PATIENCE, return_when="FIRST_COMPLETED")
 
 
 def failed(id: int, error: MullamaError) -> Failed:

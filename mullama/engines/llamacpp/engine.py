@@ -180,6 +180,8 @@ class LlamaEngine:
         if busy:
             self._turn += 1
             said = said + busy[self._turn % len(busy)].step()
+        if busy and not said and len(busy) == 1:
+            busy[0].wait()
         return said
 
     @property

@@ -12,7 +12,8 @@ from mullama.engines.base import Begun, Ended, Generate, Output, Piece
 from mullama.engines.llamacpp.batcher import Waiting
 from mullama.engines.llamacpp.binding.context import Floats
 from mullama.engines.llamacpp.constrain import ConstraintState
-from mullama.engines.llamacpp.sampling import Sampler, log_probabilities
+from mullama.engines.llamacpp.picking import log_probabilities
+from mullama.engines.llamacpp.sampling import Sampler
 from mullama.engines.llamacpp.text import Said, TextStream
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 
@@ -57,6 +58,7 @@ class Generation:
         wanted = room if job.max_tokens is None or job.max_tokens < 0 else job.max_tokens
         self._limit = min(wanted, room)
         self._begun = self._first = 0.0
+        self._echoed = 0  # tokens of the prompt that were said
         self._last_row: Floats | None = None
         sampler.accept_prompt(prompt)
 
@@ -179,13 +181,14 @@ class Generation:
     def _say_prompt(self, start: int, first: int, rows: Floats) -> None:
         """Echo prompt tokens; the logprob of one comes from the row of the token before it, the first has none."""
         assert self._echo is not None
-        for position in range(start, min(self.computed, len(self.prompt))):
+        for position in range(max(start, self._echoed), min(self.computed, len(self.prompt))):
             token = self.prompt[position]
             logprob = None
             if self.job.logprobs is not None:
                 before = self._last_row if position == start else rows[position - 1 - first]
                 logprob = self._named(token, 0.0) if before is None else self._logprob(token, before)
             self._echo.add(self._vocabulary.piece(token), logprob)
+        self._echoed = min(self.computed, len(self.prompt))
         self._last_row = rows[-1].copy() if len(rows) else None
 
     def outputs(self, now: float) -> list[Output]:

@@ -79,6 +79,7 @@ class PrefixCache:
 
     def __init__(self, *, cells: int, running: int, kept: int, cuttable: bool = True) -> None:
         self.cells = cells
+        self.kept = kept
         self.used = 0
         self.cuttable = cuttable
         self._root = _Node([], None)

@@ -2,7 +2,7 @@
 
 Running a sampler chain over a whole vocabulary costs about half a millisecond; finding the best `k` logits with
 numpy costs some twenty microseconds. So wherever the first sampler that cuts is top-k (or the choice is greedy), the
-chain sees only the candidates that could survive it, which changes nothing about the outcome.
+chain sees only the candidates that could survive it; top-p and min-p, when they come first, are done here.
 
 A request's random numbers are its own, so its seed gives the same answer whatever else is in the batch, as far as
 the logits are the same: llama.cpp's matrix kernels may round differently for batches of different shapes.
@@ -13,14 +13,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mullama.chat.types import Sampling
 from mullama.engines.llamacpp.binding.context import Floats, Ids
 from mullama.engines.llamacpp.binding.model import NativeModel
 from mullama.engines.llamacpp.binding.sampler import Candidates, SamplerChain
+from mullama.engines.llamacpp.picking import (
+    allowed_ids,
+    largest,
+    largest_allowed,
+    likely,
+    nucleus,
+    set_bits,
+)
 
 DEFAULT_ORDER = (
     "penalties",
@@ -37,8 +45,6 @@ _OTHER_NAMES = {"typ_p": "typical_p", "typical": "typical_p", "temp": "temperatu
 _KNOWN = frozenset((*DEFAULT_ORDER, "infill"))
 _LOOK_BACK = ("penalties", "dry")  # the samplers that know the past tokens
 _LAST_SEED = 0xFFFFFFFE  # one more means "random" to llama.cpp
-_BLOCKS = 64  # rows of the folded logits, see `largest`
-_OFFSETS = np.arange(_BLOCKS)[:, None]
 
 # What lies outside can hang or crash native code, or means nothing: (lowest, highest) of each number.
 _RANGES: Mapping[str, tuple[float, float]] = {
@@ -136,7 +142,10 @@ class Sampler:
         self._candidates = candidates
         self._memory = plan.memory
         self._enough = plan.enough
-        self._raised = np.array([token for token, b in plan.biases if b > 0], np.int32)
+        self._cut = plan.cut
+        self._biased = np.array([token for token, _ in plan.biases], np.int32)
+        self._biases = np.array([bias for _, bias in plan.biases], np.float32)
+        self._raised = self._biased[self._biases > 0]
         self._chain: SamplerChain | None = None
         if plan.steps:
             self._chain = SamplerChain(model)
@@ -147,8 +156,20 @@ class Sampler:
         """The token to go on with; `allowed` has a bit per token, lowest first, None for all."""
         if self._chain is None:
             return int(row.argmax() if allowed is None else largest_allowed(row, allowed, 1)[-1])
+        if self._cut is not None:
+            return self._choose_cut(self._cut, row, allowed)
         ids = self._pick(row, allowed)
         return self._chain.choose(self._candidates, ids, row if ids is None else row[ids])
+
+    def _choose_cut(self, cut: _Cut, row: Floats, allowed: bytes | None) -> int:
+        """The first sampler that cuts is done here, exactly, and the chain does the rest."""
+        assert self._chain is not None
+        if len(self._biased):
+            row = row.copy()
+            row[self._biased] += self._biases
+        some = None if allowed is None else allowed_ids(allowed, len(row))
+        ids = cut(row) if some is None else some[cut(row[some])]
+        return self._chain.choose(self._candidates, ids, row[ids])
 
     def _pick(self, row: Floats, allowed: bytes | None) -> Ids | None:
         if allowed is None:
@@ -159,7 +180,7 @@ class Sampler:
             ids = largest_allowed(row, allowed, self._enough)
         if ids is None or not len(self._raised):
             return ids
-        raised = self._raised if allowed is None else self._raised[_bits(allowed, self._raised)]
+        raised = self._raised if allowed is None else self._raised[set_bits(allowed, self._raised)]
         return np.union1d(ids, raised).astype(np.int32)
 
     def accept(self, token: int) -> None:
@@ -179,13 +200,15 @@ class Sampler:
 
 
 _Add = Callable[[SamplerChain], None]
+_Cut = Callable[[Floats], Ids]
 
 
 class _Plan:
     """Which samplers a request needs, in which order, and how many candidates they need to see.
 
     steps: none for the plain likeliest token. enough: how many of the largest logits are sure to hold every
-    token that the chain could choose, None for all. memory: how many past tokens the chain looks at.
+    token that the chain could choose, None for all. cut: does the work of the first sampler instead, on all logits
+    (biases included). memory: how many past tokens the chain looks at.
     """
 
     def __init__(self, sampling: Sampling, context_size: int, seed: int, forbidden: Sequence[int]) -> None:
@@ -207,8 +230,17 @@ class _Plan:
             chosen = [*cuts, ("draw", lambda chain: chain.draw(seed))]
         self.memory = self._reach({name for name, _ in looks_back})
         self.enough = self._count(chosen)
+        self.cut = self._first_cut(chosen[0][0])
         plain = greedy and not looks_back and not self.biases
-        self.steps = [] if plain else self._with_bias(chosen)
+        self.steps = [] if plain else chosen[1:] if self.cut else self._with_bias(chosen)
+
+    def _first_cut(self, name: str) -> _Cut | None:
+        s = self._s
+        if name == "top_p":
+            return partial(nucleus, p=s.top_p, keep=s.min_keep)
+        if name == "min_p":
+            return partial(likely, ratio=s.min_p, keep=s.min_keep)
+        return None
 
     def _with_bias(self, steps: list[tuple[str, _Add]]) -> list[tuple[str, _Add]]:
         biases = self.biases
@@ -282,63 +314,3 @@ class _Plan:
 def _window(last: int, context_size: int) -> int:
     """How many tokens a sampler looks back: -1 means the whole context."""
     return context_size if last < 0 else min(last, context_size)
-
-
-def largest(row: Floats, count: int) -> Ids | None:
-    """Ids of the `count` largest values, in no order; None when that is not worth the search.
-
-    The row is folded into `_BLOCKS` rows, so that numpy finds the largest of each column at memory speed. Every
-    value among the `count` largest lies in one of the `count` columns with the largest maxima.
-    """
-    size = len(row)
-    columns = size // _BLOCKS
-    if count * 8 > columns:
-        if count * 2 > size:
-            return None
-        return np.argpartition(row, -count)[-count:].astype(np.int32)
-    folded = row[: columns * _BLOCKS].reshape(_BLOCKS, columns)
-    best = np.argpartition(folded.max(axis=0), -count)[-count:]
-    rest = np.arange(columns * _BLOCKS, size)
-    ids = np.concatenate(((best + _OFFSETS * columns).ravel(), rest))
-    return ids[np.argpartition(row[ids], -count)[-count:]].astype(np.int32)
-
-
-def largest_allowed(row: Floats, allowed: bytes, count: int) -> Ids:
-    """Ids of at least the `count` largest values among the allowed tokens (all when fewer), ascending by value."""
-    ids = largest(row, 4 * count)
-    if ids is not None:
-        ids = ids[_bits(allowed, ids)]
-    if ids is None or len(ids) < count:
-        ids = allowed_ids(allowed, len(row))
-        best = largest(row[ids], count) if len(ids) > count else None
-        ids = ids if best is None else ids[best]
-    return ids[row[ids].argsort()]
-
-
-def allowed_ids(allowed: bytes, size: int) -> Ids:
-    """The tokens whose bit is set, ascending."""
-    flags = np.unpackbits(np.frombuffer(allowed, np.uint8), count=size, bitorder="little")
-    return np.flatnonzero(flags).astype(np.int32)
-
-
-def _bits(allowed: bytes, ids: Ids) -> NDArray[np.bool_]:
-    """For each id, whether its bit is set."""
-    octets = np.frombuffer(allowed, np.uint8)[ids >> 3]
-    flags: NDArray[np.bool_] = (octets >> (ids & 7).astype(np.uint8)) & 1 == 1
-    return flags
-
-
-def log_probabilities(row: Floats, chosen: int, alternatives: int) -> tuple[float, list[tuple[int, float]]]:
-    """The natural log of the chosen token's probability, and the likeliest tokens with theirs, best first.
-
-    Of the model's own distribution, before any sampler or grammar.
-    """
-    peak = row.max()
-    total = float(peak) + math.log(float(np.exp(row - peak).sum(dtype=np.float64)))
-    best: list[tuple[int, float]] = []
-    if alternatives:
-        ids = largest(row, alternatives)
-        ids = np.arange(len(row), dtype=np.int32) if ids is None else ids
-        ids = ids[row[ids].argsort()[::-1]][:alternatives]
-        best = [(int(i), float(row[i]) - total) for i in ids]
-    return float(row[chosen]) - total, best

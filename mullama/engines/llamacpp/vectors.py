@@ -83,6 +83,9 @@ class VectorContext:
             return said + [self._fail(work, error) for work in {id(w): w for w, _ in parts}.values()]
         return said + self._finished()
 
+    def wait(self) -> None:
+        """There is always something to decode here."""
+
     def abandon(self) -> list[Output]:
         for work in self._jobs:
             work.cancelled = True

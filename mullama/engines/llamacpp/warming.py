@@ -47,8 +47,14 @@ class Warmth:
         return len(self._cache.pinned) >= len(self._declared)
 
     def declare(self, beginnings: list[list[int]]) -> bool:
-        """These are the beginnings from now on; True when all of them are in memory or came from disk."""
-        self._declared = beginnings
+        """These are the beginnings from now on; True when all of them are in memory or came from disk.
+
+        What would not fit beside the others is left out: it is worth nothing if it drives them away.
+        """
+        self._declared = []
+        for tokens in beginnings[: self._cache.kept]:
+            if sum(map(len, self._declared)) + len(tokens) <= self._cache.cells:
+                self._declared.append(tokens)
         self._stop(keep=True)
         for sequence in self._cache.pinned:
             if self._cache.tokens(sequence) not in beginnings:
@@ -72,6 +78,11 @@ class Warmth:
             self._apply(placement.operations)
             self.work = PrefixWork(missing[0], placement.sequence, placement.cached)
             self.advance(0)
+
+    def give_up(self) -> None:
+        """What is not in memory cannot be computed: it is no longer wanted."""
+        self._stop(keep=False)
+        self._declared = [self._cache.tokens(sequence) for sequence in self._cache.pinned]
 
     def advance(self, count: int) -> None:
         """The next `count` tokens of the work are in memory."""

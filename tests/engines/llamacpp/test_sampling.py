@@ -16,14 +16,15 @@ from mullama.engines.base import WeightsOptions
 from mullama.engines.llamacpp import sampling as module
 from mullama.engines.llamacpp.binding.model import NativeModel
 from mullama.engines.llamacpp.binding.sampler import Candidates, SamplerChain
-from mullama.engines.llamacpp.sampling import (
-    Sampler,
+from mullama.engines.llamacpp.picking import (
     allowed_ids,
     largest,
     largest_allowed,
+    likely,
     log_probabilities,
-    problem,
+    nucleus,
 )
+from mullama.engines.llamacpp.sampling import Sampler, problem
 from tests.engines.driving import sampling
 
 SIZE = 3072
@@ -71,7 +72,11 @@ SETTINGS: list[dict[str, Any]] = [
     {"top_k": 40, "repeat_penalty": 1.1, "presence_penalty": 0.5, "frequency_penalty": 0.3},
     {"top_k": 40, "repeat_penalty": 0.8},
     {"top_k": 0, "top_p": 0.5},
+    {"top_k": 0, "top_p": 0.999},
     {"top_k": 0, "top_p": 1.0, "min_p": 0.1},
+    {"top_k": 0, "top_p": 1.0, "min_p": 0.001, "min_keep": 700},
+    {"top_k": 0, "top_p": 0.6, "min_p": 0.05, "logit_bias": ((3, 9.0), (4, -math.inf))},
+    {"top_k": 0, "top_p": 1.0, "temperature": 0.7},
     {"top_k": 0, "top_p": 1.0, "typical_p": 0.3},
     {"top_n_sigma": 1.0},
     {"xtc_probability": 0.9, "xtc_threshold": 0.05},
@@ -101,6 +106,7 @@ def test_leaving_out_candidates_changes_no_choice(
 
     reduced = run()
     monkeypatch.setattr(module, "largest", lambda row, count: np.arange(len(row), dtype=np.int32))
+    monkeypatch.setattr(module._Plan, "_first_cut", lambda self, name: None)
     assert run() == reduced
 
 
@@ -175,6 +181,27 @@ def test_the_largest_allowed_values_are_among_those_found(count: int, seed: int,
     best = sorted(row[allowed].tolist(), reverse=True)[:count]
     assert sorted(row[found].tolist(), reverse=True)[: len(best)] == best
     assert row[found].tolist() == sorted(row[found].tolist())
+
+
+@settings(deadline=None)
+@given(st.floats(0.01, 1), st.integers(0, 2**32 - 1), st.integers(1, 5000), st.floats(0.1, 5), st.integers(0, 9))
+def test_a_nucleus_is_that_of_the_definition(p: float, seed: int, size: int, spread: float, keep: int) -> None:
+    row = np.random.default_rng(seed).normal(0, spread, size).astype(np.float32)
+    found = nucleus(row, p, keep)
+    order = np.argsort(-row.astype(np.float64), kind="stable")
+    probabilities = np.exp(row[order].astype(np.float64))
+    reached = np.cumsum(probabilities) / probabilities.sum()
+    count = max(int(np.searchsorted(reached, p)) + 1, min(keep, size))
+    assert abs(len(found) - min(count, size)) <= 1  # the sum may round to either side
+    assert row[found].tolist() == row[order][: len(found)].tolist()
+
+
+@given(st.floats(0.001, 1), st.integers(0, 2**32 - 1), st.integers(0, 9))
+def test_likely_tokens_are_those_of_the_definition(ratio: float, seed: int, keep: int) -> None:
+    row = np.random.default_rng(seed).normal(0, 3, 500).astype(np.float32)
+    found = set(likely(row, ratio, keep).tolist())
+    expected = {i for i in range(500) if row[i] >= row.max() + math.log(ratio)}
+    assert found == expected or (len(expected) < keep and found >= expected and len(found) == keep)
 
 
 def test_allowed_ids_are_the_set_bits() -> None:

@@ -1,0 +1,100 @@
+"""Which tokens can win at all: numpy over a row of logits, at memory speed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mullama.engines.llamacpp.binding.context import Floats, Ids
+
+_BLOCKS = 64  # rows of the folded logits, see `largest`
+_OFFSETS = np.arange(_BLOCKS)[:, None]
+_FIRST_NUCLEUS = 256  # tokens looked at first for a nucleus
+
+
+def largest(row: Floats, count: int) -> Ids | None:
+    """Ids of the `count` largest values, in no order; None when that is not worth the search.
+
+    The row is folded into `_BLOCKS` rows, so that numpy finds the largest of each column at memory speed. Every
+    value among the `count` largest lies in one of the `count` columns with the largest maxima.
+    """
+    size = len(row)
+    columns = size // _BLOCKS
+    if count * 8 > columns:
+        if count * 2 > size:
+            return None
+        return np.argpartition(row, -count)[-count:].astype(np.int32)
+    folded = row[: columns * _BLOCKS].reshape(_BLOCKS, columns)
+    best = np.argpartition(folded.max(axis=0), -count)[-count:]
+    rest = np.arange(columns * _BLOCKS, size)
+    ids = np.concatenate(((best + _OFFSETS * columns).ravel(), rest))
+    return ids[np.argpartition(row[ids], -count)[-count:]].astype(np.int32)
+
+
+def largest_allowed(row: Floats, allowed: bytes, count: int) -> Ids:
+    """Ids of at least the `count` largest values among the allowed tokens (all when fewer), ascending by value."""
+    ids = largest(row, 4 * count)
+    if ids is not None:
+        ids = ids[set_bits(allowed, ids)]
+    if ids is None or len(ids) < count:
+        ids = allowed_ids(allowed, len(row))
+        best = largest(row[ids], count) if len(ids) > count else None
+        ids = ids if best is None else ids[best]
+    return ids[row[ids].argsort()]
+
+
+def nucleus(row: Floats, p: float, keep: int) -> Ids:
+    """The likeliest tokens that together have a probability of at least `p`, best first; at least `keep`."""
+    peak = row.max()
+    total = float(np.exp(row - peak).sum(dtype=np.float64))
+    count = max(_FIRST_NUCLEUS, keep)
+    while True:
+        ids = largest(row, count)
+        ids = np.arange(len(row), dtype=np.int32) if ids is None else ids
+        ids = ids[row[ids].argsort()[::-1]]
+        reached = np.cumsum(np.exp(row[ids] - peak), dtype=np.float64)
+        end = int(np.searchsorted(reached, p * total)) + 1
+        if end <= len(ids) or len(ids) == len(row):
+            return ids[: max(end, keep, 1)]
+        count *= 8
+
+
+def likely(row: Floats, ratio: float, keep: int) -> Ids:
+    """The tokens at least `ratio` times as likely as the likeliest, or the `keep` likeliest, best first."""
+    ids = np.flatnonzero(row >= row.max() + math.log(min(ratio, 1.0)))
+    if len(ids) < keep:
+        best = largest(row, keep)
+        best = np.arange(len(row), dtype=np.int32) if best is None else best
+        return best[row[best].argsort()[::-1]]
+    return ids.astype(np.int32)
+
+
+def allowed_ids(allowed: bytes, size: int) -> Ids:
+    """The tokens whose bit is set, ascending."""
+    flags = np.unpackbits(np.frombuffer(allowed, np.uint8), count=size, bitorder="little")
+    return np.flatnonzero(flags).astype(np.int32)
+
+
+def set_bits(allowed: bytes, ids: Ids) -> NDArray[np.bool_]:
+    """For each id, whether its bit is set."""
+    octets = np.frombuffer(allowed, np.uint8)[ids >> 3]
+    flags: NDArray[np.bool_] = (octets >> (ids & 7).astype(np.uint8)) & 1 == 1
+    return flags
+
+
+def log_probabilities(row: Floats, chosen: int, alternatives: int) -> tuple[float, list[tuple[int, float]]]:
+    """The natural log of the chosen token's probability, and the likeliest tokens with theirs, best first.
+
+    Of the model's own distribution, before any sampler or grammar.
+    """
+    peak = row.max()
+    total = float(peak) + math.log(float(np.exp(row - peak).sum(dtype=np.float64)))
+    best: list[tuple[int, float]] = []
+    if alternatives:
+        ids = largest(row, alternatives)
+        ids = np.arange(len(row), dtype=np.int32) if ids is None else ids
+        ids = ids[row[ids].argsort()[::-1]][:alternatives]
+        best = [(int(i), float(row[i]) - total) for i in ids]
+    return float(row[chosen]) - total, best
