@@ -18,7 +18,7 @@ class Bounds:
     linger: float = 2.0  # reading on after an early answer, so that the client can see it
     stall: float = 120.0  # a client that takes nothing of what is sent to it
     ping: float = 10.0  # silence in a stream before something is sent to keep it alive
-    farewell: float = 2.0  # after a drain deadline, for the last events of cut streams
+    farewell: float = 1.0  # after a drain, for the last events of cut streams, and for what is not sent yet
     headers: int = 64
     header_bytes: int = 32 * 1024
     url_bytes: int = 8 * 1024

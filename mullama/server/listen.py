@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -54,6 +55,7 @@ class HttpServer:
         self._open: list[_Open] = []
         self._control: _Open | None = None
         self._clock: asyncio.Task[None] | None = None
+        self._lost = asyncio.Event()
 
     @property
     def listening(self) -> tuple[str, ...]:
@@ -119,6 +121,7 @@ class HttpServer:
                 for task in list(self._state.tasks):
                     task.cancel()
                 await self._all_done(self._bounds.farewell)
+        await self._all_flushed()
         for connection in list(self._state.connections):
             connection.transport.abort()
         if self._clock is not None:
@@ -132,6 +135,17 @@ class HttpServer:
             await asyncio.wait(running, timeout=seconds)
         return all(task.done() for task in running)
 
+    async def _all_flushed(self) -> None:
+        """Answers that are written but not sent yet get a last moment to leave."""
+        if self._state.connections:
+            self._lost.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._lost.wait(), self._bounds.farewell)
+
+    def _connection_lost(self) -> None:
+        if not self._state.connections:
+            self._lost.set()
+
     async def _listen(self, text: str, kind: Literal["tcp", "control"] = "tcp") -> _Open:
         bound = bind(parse_address(text))
         unix = isinstance(bound.address, UnixAddress)
@@ -143,7 +157,7 @@ class HttpServer:
     async def _accept(self, opened: _Open) -> None:
         def protocol() -> BoundedProtocol:
             state: dict[str, Any] = {"listener": opened.listener}
-            return BoundedProtocol(self._config, self._state, state, self._bounds)
+            return BoundedProtocol(self._config, self._state, state, self._bounds, self._connection_lost)
 
         loop = asyncio.get_running_loop()
         for each in opened.bound.sockets:

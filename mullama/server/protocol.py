@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -23,9 +24,17 @@ class BoundedProtocol(HttpToolsProtocol):
     so that the error has the shape of the API that was called; then the connection ends.
     """
 
-    def __init__(self, config: Config, state: ServerState, app_state: dict[str, Any], bounds: Bounds) -> None:
+    def __init__(
+        self,
+        config: Config,
+        state: ServerState,
+        app_state: dict[str, Any],
+        bounds: Bounds,
+        on_lost: Callable[[], None],
+    ) -> None:
         super().__init__(config, state, app_state)
         self._bounds = bounds
+        self._on_lost = on_lost
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._in_headers = False  # a request has begun, its headers have not ended
         self._incomplete = False  # a request has begun, its body has not ended
@@ -48,6 +57,7 @@ class BoundedProtocol(HttpToolsProtocol):
         for timer in self._timers.values():
             timer.cancel()
         super().connection_lost(exc)
+        self._on_lost()
 
     def hang_up(self, transport: asyncio.Transport) -> None:
         """Close; but while the client still sends, read on a little, or it would never see the answer."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from mullama.chat import types
 from mullama.server.bounds import Bounds
 from tests.server.stage import (
     CHAT,
@@ -152,6 +153,20 @@ def test_after_the_deadline_a_stream_ends_with_its_dialects_error(path: str) -> 
     assert b"stopping" in rest
     assert rest.endswith(b"0\r\n\r\n")
     assert runtime.closed.acquire(timeout=1)
+
+
+def test_an_answer_that_is_not_sent_yet_is_not_lost_by_a_stop() -> None:
+    """The handler is done, the bytes wait for the client to take them."""
+    long = types.TextDelta(text="x" * 20_000_000)
+    runtime = Runtime(script=(SAYS_HELLO[0], long, *SAYS_HELLO[3:]))
+    with staged(runtime, Bounds(farewell=10)) as stage, stage.connect() as connection:
+        connection.sendall(request("/api/chat", {**CHAT, "stream": False}))
+        read_until(connection, b"xxx")
+        stop = Stop(stage, 5)
+        rest = read_all(connection)
+        stop.join()
+    assert len(rest) > 19_000_000
+    assert rest.endswith(b"}")
 
 
 def test_after_the_deadline_a_request_that_waits_is_told_503() -> None:

@@ -1,0 +1,133 @@
+"""The official Python clients of the three APIs against the server: answers, streams, and what they raise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import anthropic
+import ollama
+import openai
+import pytest
+
+from mullama.errors import Busy, ContextOverflow, EngineFailed, Internal
+from tests.server.stage import CHAT, SAYS_HELLO, Runtime, Stage, key, manifest, staged
+
+MESSAGES: Any = CHAT["messages"]
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with staged() as running:
+        yield running
+
+
+def gpt(stage: Stage, secret: str = "any") -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"http://127.0.0.1:{stage.port}/v1", api_key=secret, max_retries=0)
+
+
+def claude(stage: Stage, secret: str = "any") -> anthropic.Anthropic:
+    return anthropic.Anthropic(base_url=f"http://127.0.0.1:{stage.port}", api_key=secret, max_retries=0)
+
+
+def llama(stage: Stage) -> ollama.Client:
+    return ollama.Client(host=f"http://127.0.0.1:{stage.port}")
+
+
+def test_openai_reads_answers_and_streams(stage: Stage) -> None:
+    with gpt(stage) as client:
+        answer = client.chat.completions.create(model="tiny", messages=MESSAGES)
+        assert answer.choices[0].message.content == "Hello"
+        assert answer._request_id
+        with client.chat.completions.create(model="tiny", messages=MESSAGES, stream=True) as stream:
+            assert "".join(c.choices[0].delta.content or "" for c in stream if c.choices) == "Hello"
+        with client.responses.stream(model="tiny", input="Hello") as events:
+            assert events.get_final_response().output_text == "Hello"
+
+
+def test_anthropic_reads_answers_and_streams(stage: Stage) -> None:
+    with claude(stage) as client:
+        answer = client.messages.create(model="tiny", max_tokens=9, messages=MESSAGES)
+        assert answer.content[0].text == "Hello"  # type: ignore[union-attr]
+        assert answer._request_id
+        with client.messages.stream(model="tiny", max_tokens=9, messages=MESSAGES) as stream:
+            assert stream.get_final_text() == "Hello"
+
+
+def test_ollama_reads_answers_and_streams(stage: Stage) -> None:
+    client = llama(stage)
+    assert client.chat(model="tiny", messages=MESSAGES).message.content == "Hello"
+    parts = list(client.chat(model="tiny", messages=MESSAGES, stream=True))
+    assert "".join(p.message.content or "" for p in parts) == "Hello"
+    assert parts[-1].done
+    assert [p.status for p in client.pull("tiny", stream=True)][-1] == "success"
+    client._client.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "gpt_raises", "claude_raises"),
+    [
+        (Busy("full"), openai.RateLimitError, (anthropic.RateLimitError, anthropic.APIStatusError)),
+        (ContextOverflow(9000, 4096), openai.BadRequestError, anthropic.BadRequestError),
+        (EngineFailed("died"), openai.InternalServerError, anthropic.APIStatusError),
+        (Internal("bug"), openai.InternalServerError, anthropic.InternalServerError),
+    ],
+)
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_error_before_the_first_byte_is_the_clients_own_exception(
+    error: Exception, gpt_raises: Any, claude_raises: Any, stream: bool
+) -> None:
+    with staged(Runtime(script=(error,))) as stage, gpt(stage) as one, claude(stage) as other:
+        with pytest.raises(gpt_raises):
+            one.chat.completions.create(model="tiny", messages=MESSAGES, stream=stream)
+        with pytest.raises(claude_raises):
+            other.messages.create(model="tiny", max_tokens=9, messages=MESSAGES, stream=stream)
+        client = llama(stage)
+        with pytest.raises(ollama.ResponseError):
+            list(client.chat(model="tiny", messages=MESSAGES, stream=True))
+        client._client.close()
+
+
+def test_an_error_within_a_stream_is_raised_by_every_client() -> None:
+    with staged(Runtime(script=(*SAYS_HELLO[:2], EngineFailed("died")))) as stage:
+        with gpt(stage) as one, pytest.raises(openai.APIError, match="died"):
+            list(one.chat.completions.create(model="tiny", messages=MESSAGES, stream=True))
+        with claude(stage) as other, pytest.raises(anthropic.APIStatusError, match="died"):
+            list(other.messages.create(model="tiny", max_tokens=9, messages=MESSAGES, stream=True))
+        client = llama(stage)
+        with pytest.raises(ollama.ResponseError, match="died"):
+            list(client.chat(model="tiny", messages=MESSAGES, stream=True))
+        client._client.close()
+
+
+def test_a_wrong_key_is_an_authentication_error() -> None:
+    with staged(Runtime(keys=(key("k", "right", "infer"),))) as stage:
+        with gpt(stage, "wrong") as one, pytest.raises(openai.AuthenticationError):
+            one.models.list()
+        with claude(stage, "wrong") as other, pytest.raises(anthropic.AuthenticationError):
+            other.models.list()
+        with gpt(stage, "right") as one, claude(stage, "right") as other:
+            assert one.models.list().data[0].id == other.models.list().data[0].id == "tiny"
+
+
+def test_a_client_retries_what_is_said_to_be_worth_it() -> None:
+    runtime = Runtime(script=(Busy("full", retry_after=0.01),))
+    with staged(runtime) as stage, gpt(stage) as client:
+        with pytest.raises(openai.RateLimitError):
+            client.with_options(max_retries=1).chat.completions.create(model="tiny", messages=MESSAGES)
+        assert len(runtime.seen) == 2
+        runtime.script = (Internal("bug"),)
+        with pytest.raises(openai.InternalServerError):
+            client.with_options(max_retries=1).chat.completions.create(model="tiny", messages=MESSAGES)
+        assert len(runtime.seen) == 3
+
+
+def test_a_body_too_large_is_said_and_not_a_broken_connection() -> None:
+    runtime = Runtime(manifest=manifest(server={"limits": {"body": 100_000}}))
+    huge: Any = [{"role": "user", "content": "x" * 3_000_000}]
+    with staged(runtime) as stage, gpt(stage) as one, claude(stage) as other:
+        with pytest.raises(openai.APIStatusError) as gpt_told:
+            one.chat.completions.create(model="tiny", messages=huge)
+        with pytest.raises(anthropic.APIStatusError) as claude_told:
+            other.messages.create(model="tiny", max_tokens=9, messages=huge)
+        assert gpt_told.value.status_code == claude_told.value.status_code == 413
