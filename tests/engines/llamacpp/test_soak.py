@@ -1,0 +1,138 @@
+"""Random requests, cancellations, interruptions and context changes: every job ends once, and nothing is left over."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+import psutil
+import pytest
+
+from mullama.chat.types import Constraint
+from mullama.engines.base import ContextOptions, Embed, Generate, Prefix
+from mullama.engines.llamacpp.engine import LlamaEngine
+from tests.engines.driving import Driver, ask, sampling, user
+
+SYSTEM = "<|im_start|>system\nYou are a small model that answers in one short sentence and never more.<|im_end|>\n"
+OPTIONS = ContextOptions(size=256, parallel=3, threads=1, batch=64, ubatch=64, prefixes=(Prefix(text=SYSTEM),))
+
+
+class Chaos:
+    """A client that does everything at random, from a seed."""
+
+    def __init__(self, engine: LlamaEngine, seed: int) -> None:
+        self.engine = engine
+        self.driver = Driver(engine)
+        self.random = random.Random(seed)
+        self.next = 0
+        self.contexts: list[str] = []
+
+    def act(self) -> None:
+        roll = self.random.random()
+        if roll < 0.30:
+            self.driver.submit(self.job())
+        elif roll < 0.36 and self.driver.results:
+            self.engine.cancel(self.random.choice(list(self.driver.results)))
+        elif roll < 0.38:
+            self.engine.interrupt()
+        elif roll < 0.39 and len(self.contexts) < 3:
+            name = f"c{self.next}"
+            draft = self.random.choice(["", "prompt_lookup"])
+            kv = self.random.choice(["f16", "f32"])
+            self.engine.open_context(name, replace(OPTIONS, kv_k=kv, kv_v=kv, draft=draft))  # type: ignore[arg-type]
+            self.contexts.append(name)
+        elif roll < 0.395 and len(self.contexts) > 1:
+            self.engine.close_context(self.contexts.pop(self.random.randrange(len(self.contexts))))
+        elif roll < 0.40 and self.contexts:
+            text = SYSTEM * self.random.randrange(3)
+            self.engine.declare_prefixes(self.random.choice(self.contexts), (Prefix(text=text),) if text else ())
+        else:
+            self.driver.step()
+
+    def job(self) -> Generate | Embed:
+        self.next += 1
+        r, id = self.random, self.next
+        context = r.choice([*self.contexts, "unknown"]) if r.random() < 0.05 else r.choice(self.contexts)
+        if r.random() < 0.1:
+            return Embed(id=id, context=context, inputs=tuple("word " * r.randrange(1, 90) for _ in range(4)))
+        prompt = (SYSTEM if r.random() < 0.5 else "") + user(f"question {r.randrange(9)} " * r.randrange(1, 40))
+        constraint = Constraint(grammar="start: /[a-c]{1,9}/") if r.random() < 0.1 else None
+        settings = sampling(temperature=r.choice([0.0, 1.0]), seed=id, repeat_penalty=r.choice([1.0, 1.2]))
+        return ask(
+            id, prompt, context=context, max_tokens=r.choice([0, 1, 20, None]), sampling=settings,
+            constraint=constraint, cache=r.random() < 0.9, ignore_eos=r.random() < 0.2, stop=("e", "you"),
+            logprobs=r.choice([None, 2]), echo=r.random() < 0.1,
+        )  # fmt: skip
+
+
+def run(engine: LlamaEngine, seed: int, actions: int) -> Chaos:
+    chaos = Chaos(engine, seed)
+    chaos.contexts.append("main")
+    engine.open_context("main", OPTIONS)
+    for _ in range(actions):
+        chaos.act()
+    chaos.driver.run(steps=100_000)
+    return chaos
+
+
+def check(chaos: Chaos) -> None:
+    """Every job ended exactly once (the driver sees to `once`), and every sequence is free again."""
+    assert all(result.over for result in chaos.driver.results.values())
+    for result in chaos.driver.results.values():
+        if result.ended is not None:
+            assert result.ended.completion_tokens >= result.count
+    stats = chaos.engine.stats()
+    assert (stats.running, stats.waiting, stats.sequences_busy) == (0, 0, 0)
+    assert stats.cells_used <= stats.cells_total
+    for context in chaos.engine._contexts.values():
+        cache, native = context.cache, context.native
+        held = [s for s in range(cache.kept + OPTIONS.parallel + 1) if native.last_position(s) >= 0]
+        assert sorted(held) == sorted(cache._ends), "the account and the memory hold the same sequences"
+        for sequence in held:
+            assert native.last_position(sequence) + 1 == cache.length(sequence)
+
+
+@pytest.mark.parametrize("kind", ["tiny", "window", "recurrent"])
+def test_nothing_is_lost_or_left_over_in_a_short_storm(
+    kind: str, tiny_path: str, made: Callable[[str], str], load: Callable[..., LlamaEngine]
+) -> None:
+    engine = load("llamacpp", tiny_path if kind == "tiny" else made(kind))
+    check(run(engine, seed=7, actions=900))
+
+
+def test_loading_and_closing_leaves_no_descriptor_thread_or_memory(
+    tiny_path: str, load: Callable[..., LlamaEngine]
+) -> None:
+    process = psutil.Process(os.getpid())
+
+    def cycle(seed: int) -> None:
+        engine = load("llamacpp", tiny_path)
+        run(engine, seed, actions=60)
+        engine.close()
+
+    for seed in range(3):
+        cycle(seed)
+    gc.collect()
+    before = (process.num_fds(), threading.active_count(), process.memory_info().rss)
+    for seed in range(12):
+        cycle(seed)
+    gc.collect()
+    assert process.num_fds() == before[0]
+    assert threading.active_count() == before[1]
+    assert process.memory_info().rss - before[2] < 30 * 2**20
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", ["tiny", "window", "recurrent"])
+def test_nothing_is_lost_or_left_over_in_a_long_storm(
+    kind: str, tiny_path: str, made: Callable[[str], str], load: Callable[..., LlamaEngine]
+) -> None:
+    for seed in range(20):
+        engine = load("llamacpp", tiny_path if kind == "tiny" else made(kind))
+        check(run(engine, seed, actions=10_000))
+        engine.close()
