@@ -211,7 +211,7 @@ def repo_file(path: str) -> str:
     """A file's path inside a repository, checked by the rules of POSIX and Windows alike."""
     parts = path.split("/")
     bad = any(
-        part in ("", ".", "..") or len(part) > 255 or re.search(r'[\\:*?"<>|\x00-\x1f]', part)
+        part in ("", ".", "..") or len(part) > 255 or re.search(r'[\\:*?"<>|\x00-\x1f\ud800-\udfff]', part)
         for part in parts
     )
     if bad or len(parts) > 16:

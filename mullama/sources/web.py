@@ -228,8 +228,12 @@ class Web:
             answer._response.close()
 
     def _next(self, answer: Answer) -> str:
-        target = urljoin(answer.url, answer.headers["location"])
-        before, after = urlsplit(answer.url).scheme, urlsplit(target).scheme
+        location = answer.headers["location"]
+        try:
+            target = urljoin(answer.url, location)
+            before, after = urlsplit(answer.url).scheme, _origin(target)[0]
+        except (ValueError, Invalid) as error:
+            raise TransferFailed(f"{answer.host} redirects to {location[:120]!r}, which is no address") from error
         if after not in ("http", "https") or (before == "https" and after != "https"):
             raise TransferFailed(f"{answer.host} redirects from {before} to {after or 'nowhere'}: {target[:120]}")
         return target
@@ -277,8 +281,13 @@ def _failures(host: str) -> Iterator[None]:
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    """Scheme, host and port; `Invalid` for what is no address."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError as error:
+        raise Invalid(f"{url[:120]!r} is not an address: {error}") from error
+    return parts.scheme, (parts.hostname or "").lower(), port
 
 
 def _proxy(url: str) -> str:

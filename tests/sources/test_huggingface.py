@@ -1,0 +1,158 @@
+"""What a hub's repository holds and which of it is meant, through the real library."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mullama.errors import Denied, Invalid, MullamaError, NotFound, TransferFailed, Unavailable
+from tests.sources.place import DATA, Place, place_of
+from tests.stub_hub import COMMIT, Status, StubHub
+
+UPPER = dict.fromkeys(("M-Q4_K_M.gguf", "M-Q8_0.gguf", "mmproj-M-F16.gguf", "README.md"), DATA)
+
+
+@pytest.mark.parametrize(
+    ("source", "file"),
+    [
+        ("hf:org/u", "M-Q4_K_M.gguf"),
+        ("hf:org/u:q8_0", "M-Q8_0.gguf"),
+        ("hf:org/u:Q8_0@main", "M-Q8_0.gguf"),
+        (f"hf:org/u@{COMMIT}", "M-Q4_K_M.gguf"),
+        ("hf:org/u:m-q8_0.gguf", "M-Q8_0.gguf"),
+        ("hf.co/org/u:Q8_0", "M-Q8_0.gguf"),
+        ("huggingface.co/org/u", "M-Q4_K_M.gguf"),
+    ],
+)
+def test_every_form_of_a_source_names_its_file_at_a_commit(place: Place, hub: StubHub, source: str, file: str) -> None:
+    hub.repo("org/u", UPPER)
+    located = place.library.locate(source)
+    assert [found.name for found in located.files] == [file]
+    assert (located.revision, located.license) == (COMMIT, "mit")
+    assert located.files[0].url == f"{hub.url}/org/u/resolve/{COMMIT}/{file}"
+
+
+def test_a_branch_becomes_its_commit(place: Place, hub: StubHub) -> None:
+    hub.repo("org/u", UPPER, revisions={"dev": "d" * 40})
+    assert place.library.locate("hf:org/u@dev").revision == "d" * 40
+    with pytest.raises(NotFound, match="has no revision 'nope'"):
+        place.library.locate("hf:org/u@nope")
+
+
+def test_a_missing_file_says_what_there_is(place: Place, hub: StubHub) -> None:
+    hub.repo("org/u", UPPER)
+    with pytest.raises(NotFound, match=r"no Q6_K file.*it has Q4_K_M, Q8_0"):
+        place.library.locate("hf:org/u:Q6_K")
+    with pytest.raises(NotFound, match=r"no file 'M-Q4_KM.gguf'.*M-Q4_K_M.gguf"):
+        place.library.locate("hf:org/u:M-Q4_KM.gguf")
+
+
+def test_a_missing_repository_says_where_a_token_was_looked_for(place: Place) -> None:
+    with pytest.raises(NotFound, match=r"no model org/none, or it is private.*no token was found; looked in HF_TOKEN"):
+        place.library.locate("hf:org/none")
+
+
+def test_a_gated_repository_needs_a_token_and_the_error_says_which_was_looked_at(
+    place: Place, hub: StubHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.repo("org/g", UPPER, gated=True)
+    with pytest.raises(Denied, match=r"org/g is gated.*no token was found; looked in HF_TOKEN and .*token"):
+        place.library.locate("hf:org/g")
+    monkeypatch.setenv("HF_TOKEN", "hf_abc")
+    assert place.pull("hf:org/g:Q8_0").size == len(DATA)
+    assert hub.asked("M-Q8_0.gguf")[0].headers["Authorization"] == "Bearer hf_abc"
+
+
+def test_a_token_of_the_manifest_goes_before_the_environment(
+    place: Place, hub: StubHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.repo("org/g", UPPER, gated=True)
+    monkeypatch.setenv("HF_TOKEN", "hf_env")
+    place.settings = replace(place.settings, hub=replace(place.settings.hub, token="hf_manifest", token_from="X"))
+    place.library.locate("hf:org/g")
+    assert hub.requests[0].headers["Authorization"] == "Bearer hf_manifest"
+    assert "hf_manifest" not in repr(place.settings)
+
+
+def test_a_refused_token_is_told_with_its_origin(place: Place, hub: StubHub) -> None:
+    place.settings = replace(place.settings, hub=replace(place.settings.hub, token="bad", token_from="MY_TOKEN"))
+    hub.script("org/m", *[Status(403)] * 5)
+    with pytest.raises(Denied, match=r"answered 403.*a token was sent; looked in MY_TOKEN"):
+        place.library.locate("hf:org/m")
+
+
+@pytest.mark.parametrize("code", [429, 500, 503])
+def test_questions_are_asked_again_and_then_the_status_is_told(place: Place, hub: StubHub, code: int) -> None:
+    hub.script("org/m", Status(code, {"Retry-After": "0"}))
+    assert place.library.locate("hf:org/m").revision == COMMIT
+    hub.script("org/m", *[Status(code, {"Retry-After": "0"})] * 5)
+    with pytest.raises(Unavailable, match=f"answered {code} for org/m"):
+        place.library.locate("hf:org/m")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"<html>", "not JSON"),
+        (b"[]", "no object"),
+        (b"[" * 200_000, "not JSON"),
+        (b"{}", "cannot be read|commit ''"),
+        (json.dumps({"id": "x", "sha": "../../etc"}).encode(), "commit '../../etc'"),
+        (json.dumps({"id": "x", "sha": COMMIT, "siblings": "abc"}).encode(), "cannot be read"),
+        (json.dumps({"id": "x", "sha": COMMIT, "siblings": [{"rfilename": "a"}] * 20_001}).encode(), "20001 files"),
+    ],
+)
+def test_answers_that_make_no_sense_are_refused(place: Place, hub: StubHub, body: bytes, words: str) -> None:
+    hub.script("org/m", Status(200, {}, body))
+    with pytest.raises(TransferFailed, match=words):
+        place.library.locate("hf:org/m")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../x.gguf", "/etc/x.gguf", "a/../../x.gguf", "c:\\x.gguf", "a\\b.gguf", "x\0.gguf", "//h/s.gguf", "a//b.gguf"],
+)
+def test_hostile_file_names_are_refused(place: Place, hub: StubHub, name: str) -> None:
+    tree = {"id": "org/m", "sha": COMMIT, "siblings": [{"rfilename": name, "size": 3}]}
+    hub.script("org/m", Status(200, {}, json.dumps(tree).encode()))
+    with pytest.raises(Invalid, match="not a file name inside a repository"):
+        place.pull("hf:org/m")
+
+
+names = st.text(alphabet=st.sampled_from("ab./\\%2f:\0 ~\u202e\ud800C"), min_size=1, max_size=12).map(
+    lambda text: text + ".gguf"
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(names, max_size=3),
+    st.one_of(st.text(max_size=70), st.just("a" * 64), st.none()),
+    st.one_of(st.integers(-5, 2**70), st.text(max_size=3), st.none()),
+)
+def test_no_answer_of_a_hub_touches_anything_outside_the_store(
+    tmp_path: Path, hub: StubHub, files: list[str], sha: object, size: object
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir(exist_ok=True)
+    (outside / "precious").write_bytes(b"precious")
+    siblings = [
+        {"rfilename": name, "size": size, "lfs": {"sha256": sha, "size": 1, "pointerSize": 1}} for name in files
+    ]
+    tree = {"id": "org/m", "sha": COMMIT, "siblings": siblings}
+    hub.script("org/m", Status(200, {}, json.dumps(tree).encode()))
+    place = place_of(tmp_path / "inside", hub)
+    with contextlib.suppress(MullamaError):
+        place.pull("hf:org/m")
+    assert [path.name for path in outside.iterdir()] == ["precious"]
+    assert (outside / "precious").read_bytes() == b"precious"
+    store = tmp_path / "inside" / "store"
+    folders = {path.parent for path in (tmp_path / "inside").rglob("*") if path.is_file()}
+    assert folders <= {store, store / "blobs", store / "partial", store / "locks"}
+    place.check_blobs()
