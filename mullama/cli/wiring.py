@@ -128,12 +128,14 @@ class _Process:
         from mullama.runtime.reload import Reconciler
         from mullama.runtime.service import ModelService
         from mullama.runtime.stats import Stats
+        from mullama.runtime.verbs import Verbs
 
         journal, stats = Journal(), Stats()
         attempts = Attempts(counts=records.attempts(), save=records.note_attempts)
         pool = Pool(journal.note, attempts)
+        files = Files.here(env)
         reconciler = Reconciler(
-            records=records, pool=pool, files=Files.here(env), listeners=http, env=env, journal=journal, stats=stats
+            records=records, pool=pool, files=files, listeners=http, env=env, journal=journal, stats=stats
         )
         follower = Follower(reconciler, env)
         stopping = asyncio.Event()
@@ -141,7 +143,7 @@ class _Process:
             http=http,
             reconciler=reconciler,
             follower=follower,
-            service=ModelService(reconciler, pool, stats),
+            service=ModelService(reconciler, pool, Verbs(reconciler, files, env), stats),
             operator=StackOperator(reconciler, pool, follower.reload, stopping.set),
             pool=pool,
             stopping=stopping,

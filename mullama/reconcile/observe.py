@@ -12,7 +12,7 @@ from mullama.store.records import Records
 
 
 def observe(wish: Manifest, records: Records, files: Files) -> Observed:
-    """Where no server runs: the records and the store alone."""
+    """Where no server runs: the records and the store alone. `wish` has the overlay in it."""
     applied = last_applied(records)
     manifests = [wish, *([applied.manifest] if applied else [])]
     return Observed(applied=applied, live=None, files=files.known(manifests), machine=observe_machine())

@@ -25,6 +25,7 @@ from mullama.reconcile.execute import DONE, Result, execute, exit_code
 from mullama.reconcile.files import Files, read_lock
 from mullama.reconcile.machine import observe_machine
 from mullama.reconcile.observe import last_applied
+from mullama.reconcile.overlay import Overlay, beside, combine, split
 from mullama.runtime.base import ApplyOptions, Origin
 from mullama.runtime.conditions import Condition, Conditions, Reason
 from mullama.runtime.deploy import Workshop
@@ -72,6 +73,8 @@ class Reconciler:
         self.origin = Origin()
         self.listening: tuple[str, ...] = ()
         self.snapshot = self._empty()
+        self.wish = self.snapshot.manifest
+        self.overlay: Overlay = records.overlay()
         self.after: list[Callable[[Origin], None]] = []
 
     def _empty(self) -> Snapshot:
@@ -125,18 +128,24 @@ class Reconciler:
         )
 
     async def plan(self, tree: Mapping[str, Any], options: ApplyOptions) -> Line:
-        wish = parse_resolved(tree)
+        wish = combine(parse_resolved(tree), self.overlay)
         return to_tree(make_plan(wish, await self.observe(wish)))
 
     # Applying
 
-    async def apply(self, tree: Mapping[str, Any], origin: Origin, options: ApplyOptions) -> AsyncIterator[Line]:
+    async def apply(
+        self,
+        tree: Mapping[str, Any],
+        origin: Origin,
+        options: ApplyOptions,
+        change: Callable[[Overlay], Overlay] = lambda overlay: overlay,
+    ) -> AsyncIterator[Line]:
         """Run a change and tell its progress. A reader that leaves does not stop it."""
         wish = parse_resolved(tree)
         if self._busy.locked():
             raise Conflict(f"another change is running: {self._doing}", hint="wait for it to end, then try again")
         lines: asyncio.Queue[Line | MullamaError] = asyncio.Queue()
-        task = asyncio.create_task(self._guarded(wish, origin, options, lines))
+        task = asyncio.create_task(self._guarded(wish, origin, options, lines, change))
         self._runs.add(task)
         task.add_done_callback(self._runs.discard)
         while True:
@@ -149,10 +158,15 @@ class Reconciler:
                 return
 
     async def _guarded(
-        self, wish: Manifest, origin: Origin, options: ApplyOptions, lines: asyncio.Queue[Line | MullamaError]
+        self,
+        wish: Manifest,
+        origin: Origin,
+        options: ApplyOptions,
+        lines: asyncio.Queue[Line | MullamaError],
+        change: Callable[[Overlay], Overlay],
     ) -> None:
         try:
-            result = await self.run(wish, origin, options, lines.put_nowait)
+            result = await self.run(wish, origin, options, lines.put_nowait, change)
         except MullamaError as error:
             lines.put_nowait(error)
         except Exception as error:  # noqa: BLE001 - the reader must hear of a bug of ours, too
@@ -161,44 +175,63 @@ class Reconciler:
         else:
             lines.put_nowait(result.tree())
 
+    async def edit(self, change: Callable[[Overlay], Overlay], report: Callable[[Line], None]) -> Result:
+        """Change the overlay, on the same road; waits for a change that runs now."""
+        options = ApplyOptions(trigger="api", by="overlay")
+        return await self.run(self.wish, self.origin, options, report, change)
+
     async def run(
-        self, wish: Manifest, origin: Origin, options: ApplyOptions, report: Callable[[Line], None]
+        self,
+        wish: Manifest,
+        origin: Origin,
+        options: ApplyOptions,
+        report: Callable[[Line], None],
+        change: Callable[[Overlay], Overlay] = lambda overlay: overlay,
     ) -> Result:
         """Lock, observe, plan, guard, execute. Raises when it ended before anything was changed."""
         async with self._busy:
+            overlay = change(self.overlay)
             by = f" by {options.by}" if options.by else ""
             self._doing = f"{options.trigger}{by}, since {time.strftime('%H:%M:%S')}"
             begun = time.monotonic()
             self.conditions.set(Condition.RECONCILING, True, Reason.APPLYING, self._doing)
             try:
-                result = await self._run(wish, origin, options, report)
+                result = await self._run(wish, overlay, origin, options, report)
             except BaseException as error:
                 self._not_applied(error)
                 raise
             finally:
                 self.conditions.set(Condition.RECONCILING, False, Reason.IDLE)
                 self.stats.reconcile_seconds.add(time.monotonic() - begun)
+            self.wish, self.overlay = wish, beside(wish, overlay)
             self._applied_now(result, origin)
             return result
 
     async def _run(
-        self, wish: Manifest, origin: Origin, options: ApplyOptions, report: Callable[[Line], None]
+        self,
+        manifest: Manifest,
+        overlay: Overlay,
+        origin: Origin,
+        options: ApplyOptions,
+        report: Callable[[Line], None],
     ) -> Result:
         with self._records.lock(options.trigger):
             self._files.lock = await asyncio.to_thread(read_lock, origin.path)
+            wish = combine(manifest, overlay)
             plan = make_plan(wish, await self.observe(wish))
             report({"event": "plan", "plan": to_tree(plan)})
-            self._guard(plan, wish, options)
+            self._guard(plan, manifest, options)
             if plan.empty and self.snapshot.generation:
                 return Result(exit=DONE, message="nothing to do", generation=plan.generation - 1, revision=plan.wish)
             if wish.server.listen != self.listening_wish():
                 self.listening = await self._listeners.change(wish.server.listen)
-            return await execute(plan, wish, self._effects(wish, plan, origin, options), report)
+            added = beside(manifest, overlay)
+            return await execute(plan, wish, self._effects(wish, added, origin, options), report)
 
     def listening_wish(self) -> tuple[str, ...]:
         return self.snapshot.manifest.server.listen if self.listening else ()
 
-    def _effects(self, wish: Manifest, plan: Plan, origin: Origin, options: ApplyOptions) -> LiveEffects:
+    def _effects(self, wish: Manifest, overlay: Overlay, origin: Origin, options: ApplyOptions) -> LiveEffects:
         async def fetch(model: Any, report: Callable[[Line], None], name: str) -> Any:
             return await self._files.ensure(
                 model, wish, name, report, offline=options.offline, counted=self._count_bytes
@@ -211,7 +244,7 @@ class Reconciler:
             workshop=self._workshop(self.machine),
             fetch=fetch,
             machine=self.machine,
-            on_commit=lambda plan: self._commit(plan, wish, origin, options),
+            on_commit=lambda plan: self._commit(plan, wish, overlay, origin, options),
             on_record=self._record,
             publish=self._publish,
         )
@@ -219,7 +252,8 @@ class Reconciler:
     def _count_bytes(self, count: int) -> None:
         self.stats.pulled_bytes += count
 
-    def _commit(self, plan: Plan, wish: Manifest, origin: Origin, options: ApplyOptions) -> None:
+    def _commit(self, plan: Plan, wish: Manifest, overlay: Overlay, origin: Origin, options: ApplyOptions) -> None:
+        self._records.save_overlay(overlay)
         self._records.commit(
             Generation(
                 generation=plan.generation,
@@ -230,6 +264,7 @@ class Reconciler:
                 by=options.by,
                 origin={"path": origin.path, "profiles": origin.profiles, "digest": origin.digest},
                 summary=summary(plan),
+                overlay=tuple(overlay),
             )
         )
 
@@ -242,12 +277,12 @@ class Reconciler:
     def _publish(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
 
-    def _guard(self, plan: Plan, wish: Manifest, options: ApplyOptions) -> None:
+    def _guard(self, plan: Plan, manifest: Manifest, options: ApplyOptions) -> None:
         """1. a stale plan  2. an empty wish  3. protected models."""
         # Somebody else may have made it so already, the watch of the same file for one: that is no conflict.
         if options.expect is not None and options.expect != plan.base and not plan.empty:
             raise Conflict("the applied revision changed since the plan was made", hint="look at `mullama diff` again")
-        if not wish.models and self.snapshot.deployments and not options.allow_empty:
+        if not manifest.models and self.wish.models and not options.allow_empty:
             raise Refused("the manifest names no models", hint="--allow-empty removes them all")
         old = self.snapshot.manifest.models
         for step in plan.steps:
@@ -294,8 +329,9 @@ class Reconciler:
         """The generation before the last, or the one named, applied as a new one."""
         number = to if to is not None else self._before_last()
         found = self._records.find(number)
+        wish, overlay = split(parse_resolved(found.manifest), found.overlay)
         options = ApplyOptions(trigger="undo", allow_empty=True)
-        async for line in self.apply(found.manifest, self.origin, options):
+        async for line in self.apply(block_to_tree(wish), self.origin, options, lambda now: overlay):
             yield line
 
     def _before_last(self) -> int:
@@ -342,10 +378,11 @@ class Reconciler:
         """(loaded models that this wish no longer names, loaded models)."""
         loaded = [n for n, d in self.snapshot.deployments.items() if self._pool.phase(d.unit) is not Phase.COLD]
         renamed = {m.from_ for m in wish.moved if m.to in wish.models}
-        return sum(n not in wish.models and n not in renamed for n in loaded), len(loaded)
+        named = {*wish.models, *renamed, *self.overlay}
+        return sum(n not in named for n in loaded), len(loaded)
 
     def is_applied(self, wish: Manifest) -> bool:
-        return self.snapshot.generation > 0 and revision(wish) == self.snapshot.revision
+        return self.snapshot.generation > 0 and revision(combine(wish, self.overlay)) == self.snapshot.revision
 
 
 def failure_line(error: MullamaError, snapshot: Snapshot) -> Line:

@@ -22,7 +22,7 @@ from mullama.chat.prompt import Prepared, prepare, shortened
 from mullama.chat.reader import Reader
 from mullama.dialects import base as dialect
 from mullama.engines.base import Begun, Embed, Ended, Generate, Output, Piece, Prefilled
-from mullama.errors import ContextOverflow, Denied, EngineFailed, Invalid, MullamaError, NotFound, TimedOut, Unsupported
+from mullama.errors import ContextOverflow, Denied, EngineFailed, Invalid, NotFound, TimedOut, Unsupported
 from mullama.runtime.base import Access, Caller
 from mullama.runtime.cards import cards, running_cards, show_card
 from mullama.runtime.deployment import Deployment
@@ -32,14 +32,28 @@ from mullama.runtime.quarantine import Quarantine
 from mullama.runtime.reload import Reconciler
 from mullama.runtime.responses import ResponseShelf
 from mullama.runtime.stats import Stats
+from mullama.runtime.verbs import Verbs
 
 Request = chat.ChatRequest | chat.CompletionRequest
+_Inventory = (
+    inv.ListModels
+    | inv.ListRunning
+    | inv.ShowModel
+    | inv.LoadModel
+    | inv.PullModel
+    | inv.CreateModel
+    | inv.CopyModel
+    | inv.DeleteModel
+    | inv.FindBlob
+    | inv.StoreBlob
+)
 
 
 class ModelService:
     """Implements `runtime.base.Service`."""
 
-    def __init__(self, reconciler: Reconciler, pool: Pool, stats: Stats) -> None:
+    def __init__(self, reconciler: Reconciler, pool: Pool, verbs: Verbs, stats: Stats) -> None:
+        self._verbs = verbs
         self._reconciler, self._pool, self._stats = reconciler, pool, stats
         self._quarantine = Quarantine()
         self._shelf = ResponseShelf()
@@ -97,7 +111,7 @@ class ModelService:
                         yield event
                 return
 
-    async def answer(self, operation: dialect.Operation, caller: Caller) -> dialect.Result:  # noqa: PLR0911 - one line per operation
+    async def answer(self, operation: dialect.Operation, caller: Caller) -> dialect.Result:
         match operation:
             case chat.ChatRequest() | chat.CompletionRequest():
                 async with aclosing(self.events(operation, caller)) as events:
@@ -115,6 +129,19 @@ class ModelService:
                 return await self._tokenize(operation, caller)
             case chat.DetokenizeRequest():
                 return await self._detokenize(operation, caller)
+            case dialect.FetchResponse(id=id) | dialect.ListResponseItems(id=id) | dialect.CancelResponse(id=id):
+                return self._shelf.get(id, caller)
+            case dialect.DeleteResponse(id=id):
+                self._shelf.drop(id, caller)
+                return inv.Done()
+            case dialect.Fixed():
+                raise Invalid("this operation needs no model")
+            case _:
+                return await self._inventory(operation, caller)
+
+    async def _inventory(self, operation: _Inventory, caller: Caller) -> dialect.Result:
+        """What is asked about models, and changed in them."""
+        match operation:
             case inv.ListModels():
                 return inv.Inventory(models=cards(self._reconciler, self._pool, caller))
             case inv.ListRunning():
@@ -123,28 +150,29 @@ class ModelService:
                 return show_card(self._reconciler, self._pool, self.find(operation.model, caller), operation.verbose)
             case inv.LoadModel():
                 return await self._load(operation, caller)
-            case dialect.FetchResponse(id=id) | dialect.ListResponseItems(id=id) | dialect.CancelResponse(id=id):
-                return self._shelf.get(id, caller)
-            case dialect.DeleteResponse(id=id):
-                self._shelf.drop(id, caller)
+            case inv.PullModel() | inv.CreateModel():
+                return [status async for status in self.tasks(operation, caller)][-1]
+            case inv.CopyModel():
+                await self._verbs.copy(operation)
                 return inv.Done()
-            case inv.PullModel() | inv.CreateModel() | inv.CopyModel() | inv.DeleteModel():
-                raise _not_yet(type(operation).__name__)
-            case inv.FindBlob() | inv.StoreBlob():
-                raise _not_yet(type(operation).__name__)
-            case dialect.Fixed():
-                raise Invalid("this operation needs no model")
+            case inv.DeleteModel():
+                await self._verbs.delete(operation)
+                return inv.Done()
+            case inv.FindBlob(digest=digest):
+                return inv.Done(found=self._verbs.has_blob(digest))
+            case inv.StoreBlob():
+                raise Invalid("a blob comes as the body of its own request")
             case _:
                 assert_never(operation)
 
     def tasks(self, operation: inv.PullModel | inv.CreateModel, caller: Caller) -> AsyncIterator[inv.TaskStatus]:
-        raise _not_yet(type(operation).__name__)
+        return self._verbs.pull(operation) if isinstance(operation, inv.PullModel) else self._verbs.create(operation)
 
     def keep(self, response: dialect.StoredResponse, caller: Caller) -> None:
         self._shelf.put(response, caller)
 
     async def receive_blob(self, digest: str, chunks: AsyncIterator[bytes], caller: Caller) -> bool:
-        raise _not_yet("StoreBlob")
+        return await self._verbs.receive_blob(digest, chunks)
 
     # Other operations
 
@@ -428,7 +456,3 @@ def _cut(vector: tuple[float, ...], dimensions: int | None, normalize: bool) -> 
 
 def _fingerprint(request: Request) -> bytes:
     return hashlib.sha256(repr(request).encode("utf-8", "replace")).digest()
-
-
-def _not_yet(what: str) -> MullamaError:
-    return Unsupported(f"{what} is not served yet", hint="change the manifest and apply it")

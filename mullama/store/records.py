@@ -48,7 +48,10 @@ def instance_name(listen: tuple[str, ...], path: str | None) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """One committed wish: the resolved manifest as its JSON tree (references to secrets, never secrets)."""
+    """One committed wish: the resolved manifest as its JSON tree (references to secrets, never secrets).
+
+    overlay: names of the models in it that imperative verbs added.
+    """
 
     generation: int
     revision: str
@@ -59,6 +62,7 @@ class Generation:
     origin: Mapping[str, Any]
     summary: Mapping[str, Any]
     result: str = "committed"
+    overlay: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +173,23 @@ class Records:
         self.create()
         write_atomic(self.folder / "attempts.json", json.dumps(attempts).encode())
 
+    # The overlay: what imperative verbs added beside the manifest (see `reconcile.overlay`)
+
+    def overlay(self) -> dict[str, Any]:
+        try:
+            tree = json.loads((self.folder / "overlay.json").read_bytes())
+        except FileNotFoundError:
+            return {}
+        except ValueError:
+            (self.folder / "overlay.json").replace(self.folder / "overlay.corrupt")
+            return {}
+        return tree if isinstance(tree, dict) else {}
+
+    def save_overlay(self, overlay: Mapping[str, Any]) -> None:
+        if overlay or (self.folder / "overlay.json").exists():
+            self.create()
+            write_atomic(self.folder / "overlay.json", json.dumps(overlay).encode())
+
     @contextlib.contextmanager
     def lock(self, command: str, *, name: str = "lock") -> Iterator[None]:
         """Hold the one right to write; `Conflict` names the holder when somebody else has it."""
@@ -273,7 +294,8 @@ def _unseal(data: bytes) -> Generation:
         )
     if sealed["sha256"] != _sha256(sealed["body"]):
         raise ValueError("checksum")
-    return Generation(**json.loads(sealed["body"]))
+    body = json.loads(sealed["body"])
+    return Generation(**{**body, "overlay": tuple(body.get("overlay", ()))})
 
 
 def _sha256(text: str) -> str:

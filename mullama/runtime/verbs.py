@@ -1,0 +1,237 @@
+"""Imperative verbs: each edits the overlay and takes the one road, so there is one planner and one executor.
+
+A name that the manifest owns cannot be changed that way; the error names the manifest and the line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from mullama.chat.inventory import CopyModel, CreateModel, DeleteModel, PullModel, TaskStatus
+from mullama.errors import Conflict, Invalid, MullamaError, NotFound, Unsupported
+from mullama.manifest.load import load
+from mullama.manifest.spec import Model
+from mullama.manifest.tree import block_to_tree
+from mullama.names import Digest, HubRef, ModelName, RegistryRef, UrlRef, parse_source
+from mullama.reconcile.files import Files
+from mullama.reconcile.overlay import Overlay
+from mullama.runtime.reload import Line, Reconciler
+
+
+class Verbs:
+    """What clients may change without the manifest."""
+
+    def __init__(self, reconciler: Reconciler, files: Files, env: Mapping[str, str]) -> None:
+        self._reconciler, self._files, self._env = reconciler, files, env
+
+    # Models
+
+    async def pull(self, request: PullModel) -> AsyncIterator[TaskStatus]:
+        """Have the files of a source here, and a model of that name on demand."""
+        name = request.name or model_name_of(request.source)
+        yield TaskStatus(status="pulling manifest")
+        deployment = self._reconciler.snapshot.deployments.get(self._known(name) or "")
+        tree = {"from": request.source, "residency": {"load": "on_demand"}}
+        if deployment is not None:
+            tree = block_to_tree(deployment.model)
+        async for status in self._run(lambda overlay: self._put(overlay, name, tree, deployment is not None)):
+            yield status
+
+    async def create(self, request: CreateModel) -> AsyncIterator[TaskStatus]:
+        """A model from another one, or from uploaded files."""
+        self._own(request.name)
+        if request.quantize:
+            raise Unsupported(
+                "quantizing while creating is not done by the server", hint="mullama quantize makes the file"
+            )
+        tree = self._based(request)
+        _override(tree, request)
+        yield TaskStatus(status="parsing GGUF" if request.files else "creating model")
+        async for status in self._run(lambda overlay: {**overlay, request.name: tree}):
+            yield status
+
+    def _based(self, request: CreateModel) -> dict[str, Any]:
+        """The tree that the new model begins from."""
+        if request.files:
+            return {"from": self._uploaded(request.files), "residency": {"load": "on_demand"}}
+        if request.base is None:
+            raise Invalid("neither 'from' or 'files' was specified", field="from")
+        known = self._known(request.base)
+        if known is None:
+            return {"from": request.base, "residency": {"load": "on_demand"}}
+        tree = block_to_tree(self._reconciler.snapshot.deployments[known].model)
+        tree["residency"] = {"load": "on_demand"}
+        return tree
+
+    def _uploaded(self, files: Mapping[str, str]) -> str:
+        """The path of the blob that is the model; several files are not joined here."""
+        digests = {name: Digest.parse(digest.replace("sha256-", "sha256:")).text for name, digest in files.items()}
+        models = [digest for name, digest in digests.items() if not name.startswith("mmproj")]
+        if len(models) != 1:
+            raise Unsupported("a model is created from one uploaded file", hint="merge a split file first")
+        if not self._files.index.blobs.has(models[0]):
+            raise NotFound(f"blob {models[0]} was not uploaded", name=models[0])
+        return self._files.index.blobs.path(models[0])
+
+    async def copy(self, request: CopyModel) -> None:
+        known = self._known(request.source)
+        if known is None:
+            raise NotFound(f"model '{request.source}' not found", name=request.source)
+        self._own(request.destination)
+        tree = block_to_tree(self._reconciler.snapshot.deployments[known].model)
+        await self._finish(lambda overlay: {**overlay, request.destination: tree})
+
+    async def delete(self, request: DeleteModel) -> None:
+        known = self._known(request.model)
+        if known is None:
+            raise NotFound(f"model '{request.model}' not found", name=request.model)
+        self._own(known)
+        await self._finish(lambda overlay: {n: tree for n, tree in overlay.items() if n != known})
+
+    def _known(self, name: str) -> str | None:
+        """The model behind a name, with its own spelling."""
+        try:
+            target = self._reconciler.snapshot.names.get(ModelName.parse(name).key)
+        except Invalid:
+            return None
+        return target if target in self._reconciler.snapshot.deployments else None
+
+    def _put(self, overlay: Overlay, name: str, tree: dict[str, Any], known: bool) -> Overlay:
+        """Pulling what is known already changes nothing but the files."""
+        if known:
+            return overlay
+        self._own(name)
+        return {**overlay, name: tree}
+
+    def _own(self, name: str) -> None:
+        """Raise when the manifest owns the name."""
+        key = ModelName.parse(name).key
+        owned = {ModelName.parse(n).key: n for n in (*self._reconciler.wish.models, *self._reconciler.wish.routes)}
+        if key in owned:
+            raise Conflict(
+                f"{name} is declared in {self._place(owned[key])}",
+                hint="change the manifest and apply it, or choose another name",
+            )
+
+    def _place(self, name: str) -> str:
+        """Where the manifest names the model, as exactly as the file tells now."""
+        origin = self._reconciler.origin
+        if origin.path is None:
+            return "the manifest"
+        try:
+            places = load(origin.path, profiles=origin.profiles, env=self._env).places
+        except MullamaError:
+            return origin.path
+        return str(places.get(f"models.{name}") or places.get(f"routes.{name}") or origin.path)
+
+    # The road
+
+    async def _run(self, change: Callable[[Overlay], Overlay]) -> AsyncIterator[TaskStatus]:
+        """Edit the overlay and tell the progress in Ollama's words."""
+        lines: asyncio.Queue[Line | None] = asyncio.Queue()
+        task = asyncio.create_task(self._reconciler.edit(change, lines.put_nowait))
+        task.add_done_callback(lambda done: lines.put_nowait(None))
+        while (line := await lines.get()) is not None:
+            if (status := _status(line)) is not None:
+                yield status
+        failure = (await task).failures
+        if failure:
+            raise next(iter(failure.values()))
+        yield TaskStatus(status="success")
+
+    async def _finish(self, change: Callable[[Overlay], Overlay]) -> None:
+        async for _ in self._run(change):
+            pass
+
+    # Blobs
+
+    def has_blob(self, digest: str) -> bool:
+        return self._files.index.blobs.has(digest)
+
+    async def receive_blob(self, digest: str, chunks: AsyncIterator[bytes]) -> bool:
+        """Store an upload under its digest; False when it was there. `Invalid` when the bytes have another one."""
+        if self.has_blob(digest):
+            return False
+        blobs, hashed = self._files.index.blobs, hashlib.sha256()
+        with blobs.receive(digest) as partial:
+            await asyncio.to_thread(partial.restart)
+            async for chunk in chunks:
+                hashed.update(chunk)
+                await asyncio.to_thread(partial.write, chunk)
+            actual = f"sha256:{hashed.hexdigest()}"
+            if actual != digest:
+                await asyncio.to_thread(partial.discard)
+                raise Invalid(f"the body has the digest {actual}, the address says {digest}", field="digest")
+            await asyncio.to_thread(partial.promote)
+        return True
+
+
+def model_name_of(source: str) -> str:
+    """The name of a model that is pulled without one."""
+    match parse_source(source):
+        case HubRef(repo=repo, quant=quant, file=file):
+            pick = quant or (file.rsplit("/", 1)[-1].removesuffix(".gguf") if file else None)
+            name = f"{repo}:{pick}" if pick else repo
+        case RegistryRef(namespace=namespace, model=model, tag=tag):
+            name = f"{model}:{tag}" if namespace == "library" else f"{namespace}/{model}:{tag}"
+        case UrlRef(url=url):
+            name = url.rsplit("/", 1)[-1].removesuffix(".gguf")
+        case other:
+            name = str(other).removeprefix("builtin:")
+    return ModelName.parse(name).text
+
+
+def _override(tree: dict[str, Any], request: CreateModel) -> None:
+    """What the request says beside its base: parameters merge, the rest replaces."""
+    if request.template is not None:
+        tree["template"] = _template(request.template)
+    if request.system is not None:
+        tree["system"] = request.system
+    if request.license:
+        tree["license"] = "\n\n".join(request.license)
+    if request.messages:
+        tree["messages"] = [{"role": m.role, "content": m.text} for m in request.messages]
+    if request.adapters:
+        raise Unsupported("adapters of an upload are not served yet", hint="declare them in the manifest")
+    for name, value in request.parameters.items():
+        _parameter(tree, name, value)
+
+
+def _parameter(tree: dict[str, Any], name: str, value: Any) -> None:
+    """One Modelfile parameter, in the block where the manifest has it."""
+    blocks = {
+        "num_ctx": ("context", "size"), "num_batch": ("context", "batch"), "num_thread": ("context", "threads"),
+        "num_gpu": ("gpu", "layers"), "main_gpu": ("gpu", "main"), "use_mmap": ("memory", "mmap"),
+        "use_mlock": ("memory", "mlock"),
+    }  # fmt: skip
+    if name in blocks:
+        block, field = blocks[name]
+        tree.setdefault(block, {})[field] = value
+        return
+    if name not in Model.model_fields["parameters"].annotation.model_fields:  # type: ignore[union-attr]
+        raise Invalid(f"unknown parameter '{name}'", field=f"parameters.{name}")
+    tree.setdefault("parameters", {})[name] = [value] if name == "stop" and isinstance(value, str) else value
+
+
+def _template(text: str) -> dict[str, str]:
+    """Ollama's clients send Go templates; what has Jinja's marks is Jinja."""
+    syntax = "jinja" if "{%" in text else "go"
+    return {"text": text, "syntax": syntax}
+
+
+def _status(line: Line) -> TaskStatus | None:
+    """A line of progress in the words that Ollama's clients know."""
+    match line["event"]:
+        case "fetch":
+            digest = line["digest"]
+            label = digest.removeprefix("sha256:")[:12] if digest else line["file"]
+            if line["phase"] == "verifying":
+                return TaskStatus(status="verifying sha256 digest")
+            return TaskStatus(status=f"pulling {label}", digest=digest, total=line["total"], completed=line["done"])
+        case "phase" if line["phase"] == "commit":
+            return TaskStatus(status="writing manifest")
+        case _:
+            return None
