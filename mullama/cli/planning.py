@@ -40,9 +40,11 @@ def plan_by_server(server: Server, tree: dict[str, Any]) -> Plan:
 def _plan_here(call: Call, loaded: LoadedManifest) -> Plan:
     from mullama.cli.wiring import observe_here
     from mullama.plan.make import make_plan
+    from mullama.reconcile.overlay import combine
 
-    observed = observe_here(loaded.manifest, records_of(call, loaded), call.env, loaded.path)
-    return make_plan(loaded.manifest, observed, loaded.places)
+    records = records_of(call, loaded)
+    wish = combine(loaded.manifest, records.overlay())
+    return make_plan(wish, observe_here(wish, records, call.env, loaded.path), loaded.places)
 
 
 def plan_between(base: LoadedManifest, wish: LoadedManifest) -> Plan:
