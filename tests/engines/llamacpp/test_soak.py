@@ -40,6 +40,7 @@ class Chaos:
         elif roll < 0.38:
             self.engine.interrupt()
         elif roll < 0.39 and len(self.contexts) < 3:
+            self.next += 1
             name = f"c{self.next}"
             draft = self.random.choice(["", "prompt_lookup"])
             kv = self.random.choice(["f16", "f32"])
