@@ -48,8 +48,8 @@ class Client:
     def get(self, path: str) -> Any:
         return self._answer("GET", path, None)
 
-    def post(self, path: str, tree: Mapping[str, Any]) -> Any:
-        return self._answer("POST", path, tree)
+    def post(self, path: str, tree: Mapping[str, Any], *, within: float | None = None) -> Any:
+        return self._answer("POST", path, tree, within)
 
     def probe(self, path: str) -> tuple[int, Any]:
         """Status and JSON of a GET whose status is the answer, such as /readyz."""
@@ -94,8 +94,8 @@ class Client:
                 if field == b"data":
                     yield _object(data)
 
-    def _answer(self, method: str, path: str, tree: Mapping[str, Any] | None) -> Any:
-        deadline = time.monotonic() + self._timeout
+    def _answer(self, method: str, path: str, tree: Mapping[str, Any] | None, within: float | None = None) -> Any:
+        deadline = time.monotonic() + (self._timeout if within is None else within)
         with self._exchange(method, path, tree, deadline) as (response, _):
             self._check(response)
             return _tree(self._read(response))

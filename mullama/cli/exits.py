@@ -43,7 +43,7 @@ DIFF_MEANINGS = {
 }
 
 
-def exit_code(error: MullamaError) -> int:  # noqa: PLR0911 - one return for each code
+def exit_code(error: MullamaError) -> int:
     """The code of the error's kind. An engine that failed did answer, so it is not `NO_CONNECTION`."""
     if isinstance(error, EngineFailed):
         return ERROR

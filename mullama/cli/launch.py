@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,10 +19,8 @@ from mullama.errors import Internal, MullamaError, TimedOut, Unavailable
 from mullama.store.records import Records, ServerRecord, alive
 
 START_SECONDS = 60.0
+KILL_SECONDS = 10.0
 _TAIL_BYTES = 8192
-
-# Servers that this process started and leaves running: kept so that nobody tries to reap them.
-_left_running: list[subprocess.Popen[bytes]] = []
 
 
 def start(records: Records, arguments: Sequence[str], *, within: float = START_SECONDS) -> Server:
@@ -41,34 +41,39 @@ def start(records: Records, arguments: Sequence[str], *, within: float = START_S
         if child.poll() is not None:
             raise _failed_start(records, child.returncode, begun)
         if (record := records.server()) and record.pid == child.pid and _answers(record):
-            _left_running.append(child)
+            child.returncode = 0  # it is left running: nobody is to wait for it or to warn of it
             return Server(client=local_client(record), records=records, record=record)
         time.sleep(0.02)
     child.kill()
     child.wait()
-    raise TimedOut(f"the server did not answer within {within:g} s", hint=f"its log is {records.log_path}")
+    message = "\n".join([f"the server did not answer within {within:g} s", *_said(records, begun)])
+    raise TimedOut(message, hint=f"its log is {records.log_path}")
 
 
 def stop(server: Server, *, within: float, force: bool) -> None:
     """Ask the server to end and wait until its process is gone; `force` kills one that does not."""
     record = server.record
     if record is None:
-        server.client.post("/api/v1/shutdown", {})
+        server.client.post("/api/v1/shutdown", {}, within=within)
         return
+    deadline = time.monotonic() + within
     try:
-        server.client.post("/api/v1/shutdown", {})
-    except Unavailable:
+        server.client.post("/api/v1/shutdown", {}, within=within)
+    except (Unavailable, TimedOut):
+        # It may be on its way out already; one that hangs is what `force` is for.
         if alive(record.pid) and not force:
             raise
-    if _gone(record.pid, within):
+    if _gone(record.pid, deadline):
         return
     if not force:
         raise TimedOut(
             f"the server (pid {record.pid}) still runs after {within:g} s",
             hint="requests may still be draining; --force ends it now",
         )
-    os.kill(record.pid, 9)
-    _gone(record.pid, 10.0)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(record.pid, signal.SIGKILL)
+    if not _gone(record.pid, time.monotonic() + KILL_SECONDS):
+        raise TimedOut(f"the server (pid {record.pid}) cannot be ended", hint="it may be waiting for a disk")
 
 
 def _answers(record: ServerRecord) -> bool:
@@ -79,8 +84,7 @@ def _answers(record: ServerRecord) -> bool:
     return True
 
 
-def _gone(pid: int, within: float) -> bool:
-    deadline = time.monotonic() + within
+def _gone(pid: int, deadline: float) -> bool:
     while alive(pid):
         if time.monotonic() > deadline:
             return False
@@ -107,13 +111,17 @@ def _log_length(records: Records) -> int:
 
 def _failed_start(records: Records, code: int, begun: int) -> MullamaError:
     """What the server said before it ended, as an error that leads to the same exit code."""
-    with records.log_path.open("rb") as log:
-        log.seek(max(begun, _log_length(records) - _TAIL_BYTES))
-        said = log.read().decode("utf-8", "replace").strip().splitlines()[-10:]
-    message = "\n".join([f"the server did not start (exit {code})", *said])
+    message = "\n".join([f"the server did not start (exit {code})", *_said(records, begun)])
     hint = f"its log is {records.log_path}"
     for kind in CLASSES.values():
         error = kind(message, hint=hint)
         if exit_code(error) == code:
             return error
     return Internal(message, hint=hint)
+
+
+def _said(records: Records, begun: int) -> list[str]:
+    """The last lines that the server wrote to its log since it was started."""
+    with records.log_path.open("rb") as log:
+        log.seek(max(begun, _log_length(records) - _TAIL_BYTES))
+        return log.read().decode("utf-8", "replace").strip().splitlines()[-10:]
