@@ -151,7 +151,7 @@ class StubHub:
         self.closing = threading.Event()
         self.arrived = threading.Event()
         self._scripts: dict[str, deque[Step]] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._server = ThreadingHTTPServer((host, 0), type("Bound", (_Handler,), {"hub": self}))
         self._server.daemon_threads = True
         self.host = f"{host}:{self._server.server_port}"
@@ -201,6 +201,12 @@ class StubHub:
     def count(self, sent: int) -> None:
         with self._lock:
             self.sent += sent
+            self._lock.notify_all()
+
+    def wait_sent(self, count: int, timeout: float = 30) -> bool:
+        """Wait until so many bytes of files went out."""
+        with self._lock:
+            return self._lock.wait_for(lambda: self.sent >= count, timeout)
 
     def step(self, path: str) -> Step:
         with self._lock:

@@ -1,0 +1,70 @@
+"""A pull that is killed at any moment is continued by the next one, and nothing wrong is ever visible."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import ggufs
+from tests.stub_hub import StubHub, sha256
+
+PULLER = Path(__file__).with_name("puller.py")
+BIG = ggufs.model().with_tensor("filler", ggufs.Stored((32, 2**20), 8, random.Random(1).randbytes(34 * 2**20))).bytes()
+DIGEST = f"sha256:{sha256(BIG)}"
+AGAIN = 16 * 2**20
+
+
+def start(store: Path, hub: StubHub) -> subprocess.Popen[str]:
+    arguments = [sys.executable, str(PULLER), str(store), f"{hub.url}/big.gguf"]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wrong_blobs(store: Path) -> list[str]:
+    folder = store / "blobs"
+    names = list(folder.iterdir()) if folder.exists() else []
+    return [path.name for path in names if path.name != f"sha256-{sha256(path.read_bytes())}"]
+
+
+def kill_after(store: Path, hub: StubHub, count: int) -> None:
+    """Start a pull and kill it with SIGKILL once `count` more bytes went out, or let it end before."""
+    child = start(store, hub)
+    try:
+        hub.wait_sent(hub.sent + count, timeout=5)
+    finally:
+        child.kill()
+        child.communicate()
+    assert wrong_blobs(store) == []
+
+
+def killed_and_continued(tmp_path: Path, kills: int, seed: int) -> None:
+    store, chance = tmp_path / "store", random.Random(seed)
+    with StubHub() as hub:
+        hub.files["/big.gguf"] = BIG
+        for _ in range(kills):
+            kill_after(store, hub, chance.randrange(1, len(BIG) // kills))
+        before = hub.sent
+        child = start(store, hub)
+        out, err = child.communicate(timeout=60)
+        assert (child.returncode, out.strip(), err) == (0, DIGEST, "")
+        assert hub.sent <= len(BIG) + kills * AGAIN
+        assert hub.sent - before <= len(BIG)
+        requests = len(hub.requests)
+        assert start(store, hub).communicate(timeout=60)[0].strip() == DIGEST
+        assert len(hub.requests) == requests
+    assert wrong_blobs(store) == []
+    assert list((store / "partial").iterdir()) == []
+
+
+def test_a_pull_that_is_killed_five_times_is_continued_each_time(tmp_path: Path) -> None:
+    killed_and_continued(tmp_path, kills=5, seed=7)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", range(20))
+def test_a_pull_that_is_killed_at_any_of_200_moments_is_continued(tmp_path: Path, seed: int) -> None:
+    killed_and_continued(tmp_path, kills=10, seed=seed)
