@@ -1,0 +1,136 @@
+"""The executor over effects that only remember: order, failure, and what is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from mullama.errors import BadWeights, EngineFailed, Kind, MullamaError, TransferFailed
+from mullama.manifest.spec import Manifest, Model
+from mullama.manifest.tree import parse_resolved
+from mullama.plan.make import make_plan
+from mullama.plan.observed import Applied, KnownFiles, LiveModel, Observed
+from mullama.plan.steps import Plan, Step
+from mullama.reconcile.execute import Report, Result, execute, exit_code
+
+
+@dataclass
+class Remembering:
+    """Does nothing, and says in which order it was asked."""
+
+    calls: list[str] = field(default_factory=list)
+    unfetchable: tuple[str, ...] = ()
+    bad: tuple[str, ...] = ()
+    unloadable: tuple[str, ...] = ()
+    at_once: int = 0
+    most_at_once: int = 0
+
+    async def fetch(self, model: Model, report: Report, name: str) -> KnownFiles:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await asyncio.sleep(0)
+        self.at_once -= 1
+        if name in self.unfetchable:
+            raise TransferFailed(f"{name} cannot be fetched")
+        self.calls.append(f"fetch {name}")
+        return KnownFiles(source=model.from_, stored=True)
+
+    async def check(self, name: str, model: Model, files: KnownFiles) -> None:
+        if name in self.bad:
+            raise BadWeights(f"{name} is damaged")
+        self.calls.append(f"check {name}")
+
+    def commit(self, plan: Plan) -> None:
+        self.calls.append("commit")
+
+    async def load(self, name: str, step: Step | None) -> None:
+        self.calls.append(f"load {name}")
+        if name in self.unloadable:
+            raise EngineFailed(f"{name} does not load")
+
+    async def swap(self, failed: Mapping[str, MullamaError]) -> None:
+        self.calls.append(f"swap without {sorted(failed)}")
+
+    def record(self, result: Result) -> None:
+        self.calls.append("record")
+
+
+def wish(**models: dict[str, Any]) -> Manifest:
+    return parse_resolved({"mullama": "v1", "models": {n: {"from": "/m/a.gguf", **m} for n, m in models.items()}})
+
+
+def run(manifest: Manifest, effects: Remembering, before: Manifest | None = None) -> Result:
+    live = {n: LiveModel(name=n, revision="", state="ready") for n in (before.models if before else {})}
+    applied = Applied(generation=1, revision="", manifest=before) if before else None
+    stored = KnownFiles(source="/m/a.gguf", stored=True, digest="sha256:" + "a" * 64)
+    plan = make_plan(manifest, Observed(applied=applied, live=live, files={"/m/a.gguf": stored}))
+    return asyncio.run(execute(plan, manifest, effects, lambda line: None))
+
+
+def test_everything_is_fetched_and_checked_before_the_commit_and_loaded_after_it() -> None:
+    effects = Remembering()
+
+    result = run(wish(a={}, b={}), effects)
+
+    assert result.exit == 0
+    commit = effects.calls.index("commit")
+    assert set(effects.calls[:commit]) == {"fetch a", "fetch b", "check a", "check b"}
+    assert effects.calls[commit + 1 :] == ["load a", "load b", "swap without []", "record"]
+
+
+@pytest.mark.parametrize("effects", [Remembering(unfetchable=("b",)), Remembering(bad=("b",))])
+def test_a_failed_fetch_or_check_commits_and_loads_nothing(effects: Remembering) -> None:
+    with pytest.raises(MullamaError, match="b "):
+        run(wish(a={}, b={}, c={}), effects)
+
+    assert "commit" not in effects.calls
+    assert not [call for call in effects.calls if call.startswith(("load", "swap"))]
+
+
+def test_a_model_that_does_not_load_is_told_to_the_swap_and_the_others_go_on() -> None:
+    effects = Remembering(unloadable=("a",))
+
+    result = run(wish(a={}, b={}), effects)
+
+    assert result.exit == 8
+    assert set(result.failures) == {"a"}
+    assert "load b" in effects.calls
+    assert "swap without ['a']" in effects.calls
+    assert result.tree()["models"]["a"] == {"ok": False, "message": "a does not load"}
+
+
+def test_higher_priority_loads_first() -> None:
+    effects = Remembering()
+
+    run(wish(low={}, high={"residency": {"priority": 9}}), effects)
+
+    assert [c for c in effects.calls if c.startswith("load")] == ["load high", "load low"]
+
+
+def test_a_live_change_loads_nothing() -> None:
+    before = wish(a={}, b={})
+    effects = Remembering()
+
+    run(wish(a={"system": "x"}, b={}), effects, before)
+
+    assert not [c for c in effects.calls if c == "load a"]
+    assert "swap without []" in effects.calls
+
+
+def test_no_more_than_the_declared_number_are_fetched_at_once() -> None:
+    effects = Remembering()
+    models = {f"m{i}": {"from": "/m/a.gguf"} for i in range(8)}
+    manifest = parse_resolved({"mullama": "v1", "sources": {"parallel": 2}, "models": models})
+
+    run(manifest, effects)
+
+    assert effects.most_at_once == 2
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_every_kind_of_error_has_an_exit_code_that_is_none_of_the_others_meanings(kind: Kind) -> None:
+    assert exit_code(kind) in {1, 3, 4, 5, 6, 7, 9, 10, 11}
