@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import bisect
 import fnmatch
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mullama.errors import Invalid
 from mullama.manifest.addresses import TcpAddress, parse_address
+from mullama.manifest.report import Suggestions
 from mullama.manifest.spec import Hardware, Manifest, Model, Route, SecretRef
-from mullama.names import ModelName, PathRef, UrlRef, near, parse_source
+from mullama.names import ModelName, PathRef, UrlRef, parse_source
 
 Say = Callable[[str, str, str], None]
 """(dotted path, message, hint)"""
 
 
 _ABSOLUTE = re.compile(r"/|[A-Za-z]:[\\\\/]")
+_MOST_COMPARED = 100
 _KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -25,11 +28,13 @@ class Draft:
     """A manifest in which some parts may be missing because they were wrong by themselves.
 
     names: every model that is declared, also the broken ones. broken: top-level blocks left out.
+    suggest: gives hints with near names.
     """
 
     manifest: Manifest
     names: Collection[str]
     broken: Collection[str] = ()
+    suggest: Suggestions
 
     def has(self, *blocks: str) -> bool:
         return not any(block in self.broken for block in blocks)
@@ -84,7 +89,7 @@ def _routes(draft: Draft, say: Say) -> None:
         if route in draft.manifest.routes and route not in draft.names:
             say(f"routes.{name}", f"{route} is itself a route", "name the model that it leads to")
         elif route not in draft.names:
-            say(f"routes.{name}", f"there is no model {route!r}", _near(route, draft.names))
+            say(f"routes.{name}", f"there is no model {route[:80]!r}", draft.suggest(route, draft.names))
 
 
 def _moved(draft: Draft, say: Say, warn: Say) -> None:
@@ -103,7 +108,7 @@ def _moved(draft: Draft, say: Say, warn: Say) -> None:
         if end is None:
             say(f"moved[{index}]", f"the moves of {move.from_} go in a circle", "remove one of them")
         elif end not in draft.names:
-            warn(f"moved[{index}]", f"there is no model {end!r}", _near(end, draft.names))
+            warn(f"moved[{index}]", f"there is no model {end[:80]!r}", draft.suggest(end, draft.names))
 
 
 def _follow(name: str, moves: Mapping[str, str]) -> str | None:
@@ -139,7 +144,8 @@ def _listeners(draft: Draft, say: Say) -> None:
 
 
 def _keys(draft: Draft, say: Say, warn: Say) -> None:
-    callable_names = {*draft.names, *draft.manifest.routes}
+    callable_names = sorted({*draft.names, *draft.manifest.routes})
+    known = frozenset(callable_names)
     for name, key in draft.manifest.auth.keys.items():
         path = f"auth.keys.{name}"
         if not _KEY_NAME.fullmatch(name):
@@ -147,10 +153,21 @@ def _keys(draft: Draft, say: Say, warn: Say) -> None:
         _secret(key.secret, f"{path}.secret", say)
         for index, scope in enumerate(key.models):
             if any(c in scope for c in "*?["):
-                if scope != "*" and not any(fnmatch.fnmatchcase(n, scope) for n in callable_names):
+                if scope != "*" and not _matches_any(scope, callable_names):
                     warn(f"{path}.models[{index}]", f"{scope!r} matches no model or route", "")
-            elif scope not in callable_names:
-                say(f"{path}.models[{index}]", f"there is no model {scope!r}", _near(scope, callable_names))
+            elif scope not in known:
+                say(
+                    f"{path}.models[{index}]", f"there is no model {scope[:80]!r}", draft.suggest(scope, callable_names)
+                )
+
+
+def _matches_any(pattern: str, names: Sequence[str]) -> bool:
+    """Whether one of the sorted names matches, looked up by the pattern's beginning; in doubt yes."""
+    prefix = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+    first = bisect.bisect_left(names, prefix)
+    nearby = names[first : first + _MOST_COMPARED]
+    found = [name for name in nearby if name.startswith(prefix)]
+    return len(found) == _MOST_COMPARED or any(fnmatch.fnmatchcase(name, pattern) for name in found)
 
 
 def _secret(secret: SecretRef, path: str, say: Say) -> None:
@@ -189,8 +206,3 @@ def _model(model: Model, path: str, draft: Draft, say: Say, warn: Say) -> None:
             say(f"{path}.dialects[{index}]", f"the server does not serve {dialect}", "see server.dialects")
     if isinstance(parse_source(model.from_), UrlRef) and model.digest is None:
         warn(f"{path}.from", "a file by its address has no digest", "add digest: sha256:…")
-
-
-def _near(name: str, names: Iterable[str]) -> str:
-    close = near(name, names)
-    return f"did you mean {' or '.join(close)}?" if close else ""

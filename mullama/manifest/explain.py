@@ -134,7 +134,7 @@ def _short(value: object) -> object:
 
 
 def _near(given: object, options: Sequence[str]) -> str:
-    close = near(given, options) if isinstance(given, str) else ()
+    close = near(given[:80], options) if isinstance(given, str) else ()
     return f"did you mean {' or '.join(close)}?" if close else ""
 
 

@@ -15,7 +15,7 @@ from mullama.manifest.report import Report
 
 _REFERENCE = re.compile(
     r"\$\$\{"  # a literal ${
-    r"|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::(?P<how>[-?])(?P<rest>[^}]*))?\}"
+    r"|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::(?P<how>[-?])(?P<rest>(?:[^}$]|\$(?!\{))*))?\}"
     r"|(?P<open>\$\{)"
 )
 

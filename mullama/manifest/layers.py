@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from mullama.errors import Place
 from mullama.manifest.merge import WHOLE_IN_MODEL, merge
-from mullama.manifest.nodes import Fields, Leaf, Node, empty, is_null, text_of
+from mullama.manifest.nodes import Fields, Leaf, Node, count, empty, is_null, text_of
 from mullama.manifest.report import Report
-from mullama.names import near
 
+MOST_VALUES = 300_000
 NOT_IN_DEFAULTS = {
     "from": "each model names its own weights",
     "like": "each model names its own pattern",
@@ -28,10 +28,15 @@ def effective_models(root: Fields, report: Report) -> dict[str, Node]:
     models = root.get("models")
     if not isinstance(models, Fields):
         return {}
-    return {
-        name: _layered(name, models, defaults, profiles, report) if isinstance(node, Fields) else node
-        for name, node in models.entries.items()
-    }
+    result: dict[str, Node] = {}
+    left = MOST_VALUES
+    for name, node in models.entries.items():
+        result[name] = _layered(name, models, defaults, profiles, report) if isinstance(node, Fields) else node
+        if (left := left - count(result[name])) < 0:
+            hint = "say less in defaults, profiles and models that others are like"
+            report.add("models", models.place, f"the models have more than {MOST_VALUES:,} values together", hint)
+            return {}
+    return result
 
 
 def _profiles(root: Fields) -> Mapping[str, Node]:
@@ -81,8 +86,8 @@ def _pattern(name: str, own: Fields, models: Fields, report: Report) -> tuple[st
     elif wanted is None:
         report.settle(path, like.place, "expected the name of a model")
     else:
-        close = " or ".join(near(wanted, models.entries))
-        report.settle(path, like.place, f"there is no model {wanted!r}", f"did you mean {close}?" if close else "")
+        hint = report.suggest(wanted, models.entries)
+        report.settle(path, like.place, f"there is no model {wanted[:80]!r}", hint)
     # The model has a source as far as other checks go: only its `like` is wrong.
     return path, Fields({"from": like}, {"from": like.place}, like.place)
 
@@ -97,8 +102,7 @@ def _hardware(layer: Fields, path: str, profiles: Mapping[str, Node], report: Re
         report.add(f"{path}.hardware", node.place, "expected the name of a hardware profile")
         return empty(node.place)
     if profile is None:
-        close = " or ".join(near(wanted, profiles))
-        known = f"did you mean {close}?" if close else "it stands under hardware.profiles"
-        report.add(f"{path}.hardware", node.place, f"there is no hardware profile {wanted!r}", known)
+        hint = report.suggest(wanted, profiles) or "see hardware.profiles"
+        report.add(f"{path}.hardware", node.place, f"there is no hardware profile {wanted[:80]!r}", hint)
         return empty(node.place)
     return profile

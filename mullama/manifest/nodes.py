@@ -73,8 +73,14 @@ def join(path: str, key: str | int) -> str:
     return f"{path}.{key}" if path else key
 
 
+# Deeper than any field is; what lies below is found by what is around it.
+_LONGEST_PATH = 1000
+
+
 def walk(node: Node, path: str = "", at: Place | None = None) -> Iterator[tuple[str, Place]]:
     """Every dotted path with its place: a scalar's own, a map's or list's that of its key."""
+    if len(path) > _LONGEST_PATH:
+        return
     if path:
         yield path, node.place if isinstance(node, Leaf) or at is None else at
     match node:
@@ -95,6 +101,17 @@ Patterns = tuple[tuple[str, ...], ...]
 def below(patterns: Patterns, key: str) -> Patterns:
     """What the patterns say one level down, under `key`."""
     return tuple(pattern[1:] for pattern in patterns if pattern and pattern[0] in ("*", key))
+
+
+def count(node: Node) -> int:
+    """How many values and lists and maps there are."""
+    match node:
+        case Leaf():
+            return 1
+        case Items(items):
+            return 1 + sum(map(count, items))
+        case Fields(entries):
+            return 1 + sum(map(count, entries.values()))
 
 
 def rewrite(node: Node, pattern: tuple[str, ...], change: Callable[[Leaf, str], Node], path: str = "") -> Node:

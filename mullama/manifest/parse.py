@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -26,7 +26,7 @@ from mullama.manifest.resolve import World, resolve_model, resolve_settings
 from mullama.manifest.shape import Shape, to_plain, trim
 from mullama.manifest.shorthand import expand
 from mullama.manifest.spec import Manifest, Model
-from mullama.names import JSONValue, near
+from mullama.names import JSONValue
 
 VERSION = "v1"
 _FIXED = ("mullama", "include", "profiles")
@@ -125,8 +125,8 @@ def _with_profiles(root: Fields, chosen: Sequence[str], report: Report) -> Field
     whole: Node = root
     for name in chosen:
         if name not in known:
-            close = near(name, known) or tuple(sorted(known))
-            hint = f"known are: {', '.join(close)}" if close else "the manifest has no profiles"
+            every = f"known are: {', '.join(sorted(known))}" if known else "the manifest has no profiles"
+            hint = report.suggest(name, known) or every
             place = root.keys.get("profiles", root.place)
             report.add("profiles", place, f"there is no profile {name!r}", hint)
             continue
@@ -187,7 +187,7 @@ def judge(plain: Mapping[str, Any], where: Any, report: Report) -> Draft:
     parts: dict[str, Any] = {}
     for key, field in Manifest.model_fields.items():
         if key in plain and key not in ("models", "mullama"):
-            judge_field: TypeAdapter[Any] = TypeAdapter(field.annotation)  # type: ignore[arg-type]
+            judge_field: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
             parts[key] = _judge(judge_field, plain[key], (key,), where, report)
     models = plain.get("models", {})
     if not isinstance(models, Mapping):
@@ -198,7 +198,7 @@ def judge(plain: Mapping[str, Any], where: Any, report: Report) -> Draft:
     parts["models"] = {name: model for name, model in judged.items() if model is not None}
     broken = [key for key, value in parts.items() if value is None]
     kept = {key: value for key, value in parts.items() if value is not None}
-    return Draft(manifest=Manifest(mullama="v1", **kept), names=tuple(models), broken=broken)
+    return Draft(manifest=Manifest(mullama="v1", **kept), names=models.keys(), broken=broken, suggest=report.suggest)
 
 
 def _judge(adapter: TypeAdapter[Any], tree: JSONValue, at: tuple[str, ...], where: Any, report: Report) -> Any:

@@ -18,9 +18,25 @@ What each field means, what it may hold, what it is when it is left out, and wha
 server: *none* is only recorded, *live* is seen by the next request, *context* makes a new context over the loaded
 weights, *weights* loads them again, *files* fetches first, *process* opens a new listener.
 
-Sizes are written `8MiB`, `200MB` or as a number of bytes; durations `30s`, `1h30m`, `never` or as seconds. Any value
-but a secret may be `${NAME}`, `${NAME:-default}` or `${NAME:?message}`, from the environment; `$${` is a literal `${`.
-Keys that begin with `x-` are free in every block. `NAME` in a path stands for a name of your choice.
+Sizes are written `8MiB`, `200MB` or as a number of bytes; durations `30s`, `1h30m`, `never` or as seconds. `NAME` in a
+path stands for a name of your choice. Keys that begin with `x-` are free in every block; among names they are names.
+
+## How it is read
+
+1. The file is YAML 1.2 (JSON is YAML) in UTF-8, at most 1 MiB, one document. A key that stands twice is a mistake, and
+   so are tags. Only `true` and `false` are booleans; dates, octal numbers and words such as `on` are text. Anchors and
+   `<<` work within bounds.
+2. `include` adds the models, routes, groups, moves, `auth.keys` and `hardware.profiles` of other files, which include
+   nothing themselves. The same name twice is a mistake. Paths in a file are relative to that file.
+3. Profiles (`--profile NAME`, in the order of choice) are laid over it: maps merge, lists replace, null removes. A
+   template and a secret are replaced whole.
+4. References are replaced, once, in values only: `${NAME}`, `${NAME:-default}` and `${NAME:?message}` (these two also
+   when the variable is empty), `$${` for a literal `${`. A variable that is not set and has no default is a mistake.
+   A value that is one reference and nothing else takes the type of its field. Secrets take no references: they are
+   named by `from_env` or `from_file` and never read here.
+5. Each model is made of layers, lowest first: `defaults`, the model that it is `like`, itself. In the highest layer
+   that says `hardware: NAME`, that profile lies under what the layer says. Null removes what lower layers say.
+6. Every mistake is shown at once, with file, line and column; what is not supported yet is refused, never ignored.
 """
 
 _UNITS = {"bytes": "size", "share": "size, or share such as `80%`", "seconds": "duration"}

@@ -5,8 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mullama.errors import ManifestError, Place, Problem
+from mullama.names import near
 
 MOST_PROBLEMS = 200
+MOST_SUGGESTIONS = 20
+
+
+class Suggestions:
+    """Near names for hints. They cost more than all the rest of a check, so only the first mistakes get them."""
+
+    def __init__(self) -> None:
+        self._left = MOST_SUGGESTIONS
+
+    def __call__(self, wanted: str, names: Iterable[str]) -> str:
+        """`did you mean …?`, or nothing."""
+        if self._left <= 0:
+            return ""
+        self._left -= 1
+        close = near(wanted[:200], names)
+        return f"did you mean {' or '.join(close)}?" if close else ""
 
 
 class Report:
@@ -15,6 +32,7 @@ class Report:
     def __init__(self) -> None:
         self._problems: dict[tuple[Place | None, str], Problem] = {}
         self._settled: set[Place] = set()
+        self.suggest = Suggestions()
 
     def add(self, path: str, place: Place | None, message: str, hint: str = "") -> None:
         self.extend((Problem(path, place, message, hint),))
@@ -31,9 +49,6 @@ class Report:
                 continue
             key = (problem.place, problem.message if problem.place else f"{problem.path} {problem.message}")
             self._problems.setdefault(key, problem)
-
-    def __bool__(self) -> bool:
-        return bool(self._problems)
 
     def check(self) -> None:
         """Raises `ManifestError` when there is anything to say."""

@@ -15,7 +15,7 @@ from mullama.manifest.nodes import Fields, Items, Leaf, Node, Plain, join
 from mullama.manifest.report import Report
 from mullama.manifest.scalars import read_plain
 from mullama.manifest.spec import Block, Manifest, Model, Parameters
-from mullama.names import JSONValue, near
+from mullama.names import JSONValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +101,15 @@ def trim(node: Node, shape: Shape, report: Report, path: str = "") -> Node:
                 elif shape.block is None:
                     kept[key] = child
                 elif not key.startswith("x-"):
-                    report.add(join(path, key)[:200], keys[key], "no such field", _hint(key, shape.block))
+                    hint = report.suggest(key, block_fields(shape.block)) or _known(shape.block)
+                    report.add(join(path, key)[:200], keys[key], "no such field", hint)
             return Fields(kept, keys, node.place)
         case _:
             return node
 
 
-def _hint(key: str, block: type[Block]) -> str:
+def _known(block: type[Block]) -> str:
     known = block_fields(block)
-    if close := near(key, known):
-        return f"did you mean {' or '.join(close)}?"
     return f"known here: {', '.join(known)}" if len(known) <= 12 else "keys that begin with x- are free"
 
 

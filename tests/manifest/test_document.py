@@ -241,8 +241,8 @@ def test_a_hostile_document_costs_a_second_at_most_and_its_errors_have_places(na
     data = raw(name)
     began = time.process_time()
     assert all(problem.place is not None for problem in mistakes(data))
-    # One second on an idle machine of 2025; the rest is for slower and busier ones.
-    assert time.process_time() - began < 5
+    # One second on an idle machine of 2025; the rest is for slower, busier and traced ones.
+    assert time.process_time() - began < 10
 
 
 MEASURE = """

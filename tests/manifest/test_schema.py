@@ -93,6 +93,23 @@ def valid(field: Mapping[str, Any], value: Any) -> bool:
     return bool(jsonschema.Draft7Validator({"definitions": SCHEMA["definitions"], **field}).is_valid(value))
 
 
+def test_no_word_of_ours_is_a_boolean_to_older_yaml() -> None:
+    """But for on and off of flash_attention, which therefore may be written as true and false."""
+    words = {name.rpartition(".")[2] for name, _ in properties(SCHEMA)}
+    choices = {(name, option) for name, field in properties(SCHEMA) for option in options(field)}
+    older = {"y", "n", "yes", "no", "on", "off", "true", "false"}
+    assert not words & older
+    clashes = {(name, option) for name, option in choices if str(option).lower() in older}
+    assert clashes == {("Context.flash_attention", option) for option in ("on", "off", True, False)}
+
+
+def options(schema: Any) -> Iterator[Any]:
+    if isinstance(schema, dict):
+        yield from schema.get("enum", ())
+        for inner in (*schema.get("anyOf", ()), schema.get("items")):
+            yield from options(inner)
+
+
 def cases() -> Iterator[tuple[str, Any]]:
     for name, field in properties(SCHEMA):
         for example in field.get("examples", ()):

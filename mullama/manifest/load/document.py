@@ -33,6 +33,7 @@ from mullama.manifest.scalars import read_plain
 
 MOST_BYTES = 1024 * 1024
 MOST_DEPTH = 20
+MOST_KEY = 512
 
 
 @dataclass(slots=True)
@@ -236,6 +237,8 @@ class _Builder:
         if not isinstance(event, ScalarEvent) or event.tag is not None or event.anchor is not None:
             raise self._fail(event, "a key must be plain text", "quote it if it begins with a special character")
         self._spend(event)
+        if len(event.value) > MOST_KEY:
+            raise self._fail(event, f"a key of {len(event.value)} characters", f"at most {MOST_KEY}")
         return self._text_of(event)
 
     def _merge(self, at: ScalarEvent, value: Node, entries: dict[str, Node], keys: dict[str, Place]) -> None:

@@ -14,6 +14,7 @@ from mullama.errors import Denied, Invalid, MullamaError, NotFound
 from mullama.manifest.load.document import MOST_BYTES
 
 MOST_FRAGMENTS = 256
+MOST_NAMES = 10_000
 _MAGIC = "*?["
 
 
@@ -83,6 +84,7 @@ class Reading:
         self._texts: dict[str, str | MullamaError] = {}
         self._folders: dict[str, str] = {}
         self._watched: set[str] = set()
+        self._left = MOST_NAMES
 
     def register(self, name: str, folder: str) -> None:
         """Paths in the document called `name` are relative to `folder`."""
@@ -142,9 +144,13 @@ class Reading:
 
     def _listed(self, folder: str) -> Sequence[str]:
         try:
-            return self._files.names(folder)
+            names = self._files.names(folder)
         except NotFound:
             return ()
+        self._left -= len(names) + 1
+        if self._left < 0:
+            raise Invalid(f"the pattern looks at more than {MOST_NAMES:,} names", hint="name the folder")
+        return names
 
     @property
     def files(self) -> tuple[FileRead, ...]:

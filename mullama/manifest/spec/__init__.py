@@ -88,7 +88,7 @@ class Manifest(Block):
     """Models of which only some may be loaded at the same time."""
     routes: dict[str, AnyRoute] = Field(default={})
     """Further names that clients may use; `default` answers when a request names no model."""
-    moved: tuple[Moved, ...] = ()
+    moved: tuple[Moved, ...] = Field(default=(), max_length=1000)
     """Models that have a new name."""
     prune: Prune = Prune()
     """What goes when the manifest no longer names it."""

@@ -1,0 +1,92 @@
+"""Manifests that are small and well-formed but stand for much, or are wrong in thousands of places."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from mullama.errors import ManifestError, Problem
+from mullama.manifest.load import load_text
+from tests.manifest.making import BASE, HEAD, MemoryFiles, problems
+
+
+def mistakes(text: str) -> Sequence[Problem]:
+    try:
+        load_text(HEAD + text, name="m.yaml", base_dir=BASE, env={}, files=MemoryFiles({"t": "{{ x }}"}))
+    except ManifestError as error:
+        return error.problems
+    return ()
+
+
+def lines(form: str, number: int) -> str:
+    return "".join(form.format(i=i) for i in range(number))
+
+
+MODELS = lines("  m{i}: x.gguf\n", 5_000)
+
+
+def scopes(form: str, number: int) -> str:
+    return f"models:\n{MODELS}auth: {{keys: {{k: {{secret: {{from_env: K}}, models: [{lines(form, number)}]}}}}}}\n"
+
+
+# What costs the square of its length where nobody looks.
+WIDE = {
+    "unknown keys": lines("k{i}: 1\n", 12_000),
+    "unknown keys in a block": "server:\n" + lines("  k{i}: 1\n", 12_000),
+    "wrong routes": f"models:\n{MODELS}routes:\n" + lines("  r{i}: n{i}\n", 5_000),
+    "wrong patterns": scopes("a{i}*, ", 5_000),
+    "patterns of everything": scopes("'*a{i}', ", 5_000),
+    "wrong scopes": scopes("n{i}, ", 5_000),
+    "a chain of moves": "moved:\n" + lines("  - {{from: m{i}, to: n{i}}}\n", 900),
+    "too many moves": "moved:\n" + lines("  - {{from: m{i}, to: n{i}}}\n", 9_000),
+    "like a model that is not there": "models:\n" + lines("  m{i}: {{like: n{i}}}\n", 5_000),
+    "large defaults": "defaults: {gpu: {layers: {" + lines("{i}: 1, ", 10_000) + "}}}\nmodels:\n" + MODELS,
+    "like a large model": "models:\n  a: {from: x.gguf, messages: ["
+    + lines("{{role: user, content: x}}, ", 4_000)
+    + "]}\n"
+    + lines("  m{i}: {{like: a}}\n", 12_000),
+    "a template for many": "defaults: {template: {file: ./t}}\nmodels:\n" + MODELS,
+    "many references": "models: {a: {from: x.gguf, system: '" + "${A:-" * 100_000 + "'}}",
+    "many unset references": "models: {a: {from: x.gguf, system: '" + "${A}" * 100_000 + "'}}",
+    "dollars": "models: {a: {from: x.gguf, system: '${A:-" + "$" * 500_000 + "'}}",
+    "deep under long names": "metadata: {labels: "
+    + lines("{{" + "k" * 500 + "{i}: ", 15)
+    + "{"
+    + lines("a{i}: b, ", 7_000)
+    + "}" * 18,
+    "the same name in other cases": "models:\n" + lines("  a{i}: x.gguf\n  A{i}: x.gguf\n", 3_000),
+    "a long word for a choice": "models: {a: {from: x.gguf, task: " + "x" * 900_000 + "}}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_what_is_wide_costs_seconds_at_most_and_its_mistakes_are_counted(name: str) -> None:
+    began = time.process_time()
+    found = mistakes(WIDE[name])
+    assert time.process_time() - began < 10
+    assert len(found) <= 201
+    assert all(len(str(problem)) < 2000 for problem in found)
+
+
+def test_defaults_and_models_together_are_bounded() -> None:
+    (said,) = problems(WIDE["like a large model"])
+    assert said.startswith("m.yaml:3:3: models: the models have more than 300,000 values together (say less in")
+
+
+def test_a_key_is_at_most_512_characters() -> None:
+    assert problems(f"x-{'k' * 511}: 1") == ["m.yaml:2:1: a key of 513 characters (at most 512)"]
+
+
+def test_a_pattern_that_looks_everywhere_is_refused() -> None:
+    files = MemoryFiles({f"d{i}/f{j}.yaml": "" for i in range(150) for j in range(80)})
+    assert problems("include: ['*/*.yaml']", files=files) == [
+        "m.yaml:2:11: include: the pattern looks at more than 10,000 names (name the folder)"
+    ]
+
+
+def test_only_the_first_mistakes_have_suggestions() -> None:
+    said = problems("models: {chat: builtin:tiny}\nroutes:\n" + lines("  r{i}: chta\n", 30))
+    assert sum("did you mean chat?" in line for line in said) == 20
+    assert len(said) == 30
