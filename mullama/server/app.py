@@ -160,8 +160,10 @@ class App:
     def _identify(self, exchange: Exchange, access: Access, route: Route) -> Caller:
         """Who asks, once it is clear that they may; the control socket belongs to the operator."""
         dialect = route.dialect or "mullama"
-        if route.access == "public" or not access.keys or exchange.listener.kind == "control":
+        if not access.keys or exchange.listener.kind == "control":
             return Caller(dialect=dialect, request_id=exchange.request_id)
+        if route.access == "public":
+            return Caller(dialect=dialect, request_id=exchange.request_id, models=(), roles=())
         try:
             key = find_key(exchange.headers, access.keys, exchange.client, self._failures)
         except Denied:

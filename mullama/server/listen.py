@@ -24,6 +24,7 @@ from mullama.server.addresses import (
 )
 from mullama.server.asgi import Receive, Scope, Send
 from mullama.server.bounds import DEFAULT, Bounds
+from mullama.server.descriptors import allow_descriptors
 from mullama.server.exchange import Listener
 from mullama.server.protocol import BoundedProtocol
 
@@ -69,6 +70,7 @@ class HttpServer:
 
         Raises `PortInUse`, `Refused` or `Invalid`. Requests over the control socket have all rights.
         """
+        allow_descriptors(2 * self._bounds.connections)
         self._app = app
         self._config = _uvicorn_config(app, self._bounds)
         self._clock = asyncio.create_task(self._keep_date())

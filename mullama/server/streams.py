@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -21,6 +22,7 @@ from mullama.server.framing import to_bytes, to_json
 from mullama.server.inflight import Inflight
 
 _log = logging.getLogger(__name__)
+_FAIR = 32  # events in a row of a stream that never has to wait, before the others get their turn
 
 
 async def relay(
@@ -62,12 +64,14 @@ async def _pump(
     media = encoder.media
     await exchange.begin(media)
     async with Pings(exchange, lambda: to_bytes(encoder.ping(), media), bounds.ping) as pings:
-        while True:
+        for turn in itertools.count(1):
             _count(exchange, event)
             frames = tuple(encoder.feed(event))
             if frames and isinstance(event, Completed):
                 remember(frames[-1].data)
             await pings.write(to_bytes(frames, media))
+            if turn % _FAIR == 0:
+                await asyncio.sleep(0)
             try:
                 event = await anext(events)
             except StopAsyncIteration:

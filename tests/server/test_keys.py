@@ -112,6 +112,17 @@ def test_public_routes_need_no_key(stage: Stage) -> None:
         assert stage.ask("GET", path).status == 200
 
 
+def test_a_public_route_gives_a_stranger_no_rights() -> None:
+    """What a dialect opens to everybody is served to a caller who may do nothing."""
+    ollama = DIALECTS["ollama"]
+    tags = next(e for e in ollama.endpoints if e.path == "/api/tags" and e.method == "GET")
+    opened = {"ollama": replace(ollama, endpoints=(replace(tags, access="public"),))}
+    with staged(Runtime(keys=KEYS), dialects=opened) as stage:
+        assert stage.ask("GET", "/api/tags").status == 200
+        caller = stage.runtime.callers[-1]
+        assert (caller.roles, caller.models, caller.key) == ((), (), None)
+
+
 def test_an_error_of_a_key_has_the_shape_of_the_api(stage: Stage) -> None:
     assert stage.ask("POST", "/v1/chat/completions", CHAT).json["error"]["code"] == "invalid_api_key"
     claude = stage.ask("POST", "/v1/messages", CHAT, {"x-api-key": "u-secret-not"})
