@@ -1,0 +1,17 @@
+"""Modelfiles and Mullamafiles: read, turned into models of the manifest, and written again."""
+
+from mullama.manifest.modelfile.convert import from_tree, render_modelfile, to_tree
+from mullama.manifest.modelfile.lines import decode
+from mullama.manifest.modelfile.parse import parse_modelfile
+from mullama.manifest.modelfile.spec import NAMES, ModelfileSpec, ReadModelfile
+
+__all__ = [
+    "NAMES",
+    "ModelfileSpec",
+    "ReadModelfile",
+    "decode",
+    "from_tree",
+    "parse_modelfile",
+    "render_modelfile",
+    "to_tree",
+]

@@ -1,0 +1,139 @@
+"""From a Modelfile to a model of the manifest, and back: the same words on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mullama.manifest.modelfile.lines import quoted
+from mullama.manifest.modelfile.spec import PARAMETERS, ModelfileSpec
+from mullama.names import JSONValue
+
+Tree = dict[str, JSONValue]
+
+# The fields of a model that a Modelfile has words for; the rest appears as remarks.
+_EXPRESSED = frozenset((
+    "adapters", "description", "digest", "draft", "from", "license", "messages", "mmproj", "parameters",
+    "requires", "system", "template", "x-author",
+))  # fmt: skip
+
+
+def to_tree(spec: ModelfileSpec) -> Tree:
+    """The model in the manifest's own words; only what the file says."""
+    tree: Tree = {"from": spec.base}
+    if spec.adapters:
+        tree["adapters"] = [{"from": path} for path in spec.adapters]
+    for key, value in (("mmproj", spec.projector), ("draft", spec.draft), ("digest", spec.digest)):
+        if value is not None:
+            tree[key] = value
+    if spec.gpu_layers is not None:
+        tree["gpu"] = {"layers": spec.gpu_layers}
+    if spec.flash_attention is not None:
+        tree["context"] = {"flash_attention": spec.flash_attention}
+    if spec.system is not None:
+        tree["system"] = spec.system
+    if spec.template:
+        tree["template"] = {"go": spec.template}
+    if spec.messages:
+        tree["messages"] = [{"role": role, "content": content} for role, content in spec.messages]
+    if spec.parameters:
+        tree["parameters"] = {k: list(v) if isinstance(v, tuple) else v for k, v in spec.parameters}
+    if spec.license:
+        tree["license"] = "\n\n".join(spec.license)
+    if spec.requires:
+        tree["requires"] = list(spec.requires)
+    if spec.author is not None:
+        tree["x-author"] = spec.author
+    return tree
+
+
+def from_tree(tree: Mapping[str, JSONValue]) -> tuple[ModelfileSpec, tuple[str, ...]]:
+    """What a Modelfile can say of a model, and the names of the fields that it cannot."""
+    left = [key for key in tree if key not in _EXPRESSED]
+    parameters = _parameters(tree.get("parameters"))
+    gpu, context = _map(tree.get("gpu")), _map(tree.get("context"))
+    layers, flash = gpu.get("layers"), context.get("flash_attention")
+    template = _map(tree.get("template"))
+    go = template.get("go") or (template.get("text") if template.get("syntax") == "go" else None)
+    if template and not go:
+        left.append("template")
+    if isinstance(size := context.get("size"), int):
+        parameters.append(("num_ctx", size))
+    if set(gpu) <= {"layers"} and (layers == "all" or isinstance(layers, int)):
+        left = [key for key in left if key != "gpu"]
+    if set(context) <= {"flash_attention", "size"}:
+        left = [key for key in left if key != "context"]
+    spec = ModelfileSpec(
+        base=str(tree.get("from", "")),
+        adapters=tuple(str(_map(item).get("from", "")) for item in _list(tree.get("adapters"))),
+        projector=_text(tree.get("mmproj")),
+        draft=_text(tree.get("draft")),
+        digest=_text(tree.get("digest")),
+        gpu_layers="all" if layers == "all" else layers if isinstance(layers, int) else None,
+        flash_attention=flash if flash in ("on", "off", "auto") else None,
+        template=_text(go),
+        system=_text(tree.get("system")),
+        messages=tuple(
+            (str(_map(item).get("role")), str(_map(item).get("content"))) for item in _list(tree.get("messages"))
+        ),
+        parameters=tuple(parameters),
+        license=(str(tree["license"]),) if tree.get("license") else (),
+        requires=tuple(str(item) for item in _list(tree.get("requires"))),
+        author=_text(tree.get("x-author")),
+    )
+    return spec, tuple(left)
+
+
+def render_modelfile(spec: ModelfileSpec, left_out: Sequence[str] = ()) -> str:
+    """The text that `parse_modelfile` reads back as an equal spec; what no form can hold becomes a remark."""
+    lines = [f"# left out, as a Modelfile has no word for it: {name}" for name in left_out]
+    for name, value in _directives(spec):
+        written = quoted(value)
+        lines.append(f"{name} {written}" if written is not None else f"# left out, for its quotes: {name}")
+    return "\n".join(lines) + "\n"
+
+
+def _directives(spec: ModelfileSpec) -> list[tuple[str, str]]:
+    """All directives in their usual order."""
+    made = [("FROM", spec.base)]
+    made += [("ADAPTER", path) for path in spec.adapters]
+    single: tuple[tuple[str, str | int | None], ...] = (
+        ("VISION_PROJECTOR", spec.projector),
+        ("DRAFT", spec.draft),
+        ("DIGEST", spec.digest),
+        ("GPU_LAYERS", 99 if spec.gpu_layers == "all" else spec.gpu_layers),
+        ("FLASH_ATTENTION", spec.flash_attention),
+        ("TEMPLATE", spec.template),
+        ("SYSTEM", spec.system),
+    )
+    made += [(name, str(value)) for name, value in single if value is not None]
+    for name, value in spec.parameters:
+        values = value if isinstance(value, tuple) else (value,)
+        made += [(f"PARAMETER {name}", _written(item)) for item in values]
+    made += [(f"MESSAGE {role}", text) for role, text in spec.messages]
+    made += [("CAPABILITY", name) for name in spec.requires]
+    made += [("LICENSE", text) for text in spec.license]
+    return made + ([("AUTHOR", spec.author)] if spec.author is not None else [])
+
+
+def _written(value: JSONValue) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _parameters(said: JSONValue) -> list[tuple[str, JSONValue]]:
+    made: list[tuple[str, JSONValue]] = []
+    for name, value in _map(said).items():
+        if name in PARAMETERS and value not in (None, []):
+            made.append((name, tuple(value) if isinstance(value, list | tuple) else value))
+    return made
+
+
+def _map(value: JSONValue) -> Mapping[str, JSONValue]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: JSONValue) -> Sequence[JSONValue]:
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _text(value: JSONValue) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,87 @@
+"""Cuts a Modelfile into directives: name, value and the line where each begins."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mullama.errors import Invalid
+
+MAX_SIZE = 4 * 1024**2  # bytes; licenses are long
+
+
+@dataclass(frozen=True, slots=True)
+class Directive:
+    """One directive; `name` in capitals. value is None where a quote is never closed."""
+
+    name: str
+    value: str | None
+    line: int
+
+
+def decode(data: bytes) -> str:
+    """The text of a Modelfile: UTF-8, or UTF-16 with its mark at the beginning; control characters are dropped."""
+    if len(data) > MAX_SIZE:
+        raise Invalid(f"a Modelfile has at most {MAX_SIZE} bytes, this one has {len(data)}")
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise Invalid(f"a Modelfile is UTF-8 or UTF-16 text: {error.reason} at byte {error.start}") from error
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(char for char in text if char in "\n\t" or unicodedata.category(char) != "Cc")
+
+
+def directives(text: str) -> Iterator[Directive]:
+    """All directives in order; blank lines and lines that begin with # are passed over."""
+    lines = text.split("\n")
+    at = 0
+    while at < len(lines):
+        first = at + 1
+        line = lines[at].lstrip()
+        at += 1
+        if not line or line.startswith("#"):
+            continue
+        name, _, rest = _parted(line)
+        words = (name.upper(), rest)
+        if name.upper() in ("PARAMETER", "MESSAGE"):
+            inner, _, rest = _parted(rest.lstrip())
+            words = (f"{name.upper()} {inner}", rest)
+        value = unquoted(words[1])
+        gathered = words[1]
+        while value is None and at < len(lines):
+            gathered += "\n" + lines[at]
+            at += 1
+            value = unquoted(gathered)
+        yield Directive(words[0], value, first)
+
+
+def unquoted(text: str) -> str | None:
+    """The value without its quotes; None while it is not complete."""
+    text = text.strip()
+    for quote in ('"""', '"'):
+        if text.startswith(quote):
+            closed = len(text) >= 2 * len(quote) and text.endswith(quote)
+            return text[len(quote) : -len(quote)] if closed else None
+    return text
+
+
+def quoted(text: str) -> str | None:
+    """The value as it is written; None where no form can hold it."""
+    plain = text == text.strip() and "\n" not in text and not text.startswith('"') and text != ""
+    if plain:
+        return text
+    if '"' not in text:
+        return f'"{text}"'
+    if '"""' not in text and not text.endswith('"'):
+        return f'"""{text}"""'
+    return None
+
+
+def _parted(text: str) -> tuple[str, str, str]:
+    """The first word, the white space behind it, and the rest."""
+    for position, char in enumerate(text):
+        if char.isspace():
+            return text[:position], char, text[position + 1 :]
+    return text, "", ""

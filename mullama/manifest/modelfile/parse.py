@@ -1,0 +1,268 @@
+"""Reads Modelfiles and Mullamafiles: every directive is honoured, or refused with its line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from mullama.chat.families import family_names, family_with
+from mullama.chat.syntax import openings
+from mullama.chat.template.gotemplate import compile_go
+from mullama.chat.template.thinking import MARKS
+from mullama.errors import Invalid, ManifestError, Place, Problem
+from mullama.manifest.modelfile.lines import Directive, directives
+from mullama.manifest.modelfile.spec import (
+    ABILITIES,
+    BUILT_IN,
+    DIRECTIVES,
+    PARAMETERS,
+    ROLES,
+    WITHOUT_EFFECT,
+    Kind,
+    ModelfileSpec,
+    ReadModelfile,
+)
+from mullama.names import Digest, JSONValue, near
+
+_YES, _NO = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+_STYLES = ("qwen", "llama", "mistral", "generic")
+_SHARD = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
+_VERSION = re.compile(r"v?\d+\.\d+(\.\d+)?([-+][0-9A-Za-z.-]+)?")
+
+
+def parse_modelfile(text: str, file: str = "Modelfile") -> ReadModelfile:
+    """What the file says; `ManifestError` with all mistakes at once, each with its line."""
+    reading = _Reading(file)
+    for directive in directives(text):
+        reading.take(directive)
+    return reading.done()
+
+
+class _Wrong(Exception):
+    """One directive that cannot be taken."""
+
+    def __init__(self, message: str, hint: str = "", line: int = 0) -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.line = line
+
+
+class _Reading:
+    """One pass over one file."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._spec = ModelfileSpec(base="")
+        self._bases: list[str] = []
+        self._parameters: dict[str, JSONValue] = {}
+        self._problems: list[Problem] = []
+        self._remarks: list[Problem] = []
+        self._directive = Directive("", "", 0)
+
+    def take(self, directive: Directive) -> None:
+        """Work in one directive, or note what is wrong with it."""
+        self._directive = directive
+        try:
+            self._take(directive.name, directive.value)
+        except _Wrong as wrong:
+            self._problems.append(self._problem(str(wrong), wrong.hint, wrong.line))
+
+    def done(self) -> ReadModelfile:
+        if not self._bases:
+            self._directive = Directive("FROM", None, 1)
+            self._problems.append(self._problem("no FROM line", "FROM names the model that this one is made of"))
+        if self._problems:
+            raise ManifestError(tuple(self._problems))
+        base, *others = self._bases
+        spec = replace(
+            self._spec,
+            base=base,
+            projector=others[0] if others else self._spec.projector,
+            parameters=tuple(self._parameters.items()),
+        )
+        return ReadModelfile(spec=spec, remarks=tuple(self._remarks))
+
+    def _take(self, name: str, value: str | None) -> None:
+        word, _, inner = name.partition(" ")
+        if word not in DIRECTIVES:
+            close = near(word, DIRECTIVES)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"one of {', '.join(DIRECTIVES)}"
+            raise _Wrong(f"{word[:40]!r} is no directive", hint)
+        if value is None:
+            raise _Wrong("the quote that begins here is never closed", 'end the value with " or """')
+        if word == "PARAMETER":
+            return self._parameter(inner, value)
+        if word == "MESSAGE":
+            return self._message(inner.lower(), value)
+        if not value and word not in ("SYSTEM", "TEMPLATE", "LICENSE"):
+            raise _Wrong(f"{word} needs a value")
+        takers: dict[str, Callable[[str], None]] = {
+            "FROM": self._from,
+            "TEMPLATE": self._template,
+            "CAPABILITY": self._capability,
+            "GPU_LAYERS": self._layers,
+            "FLASH_ATTENTION": self._flash,
+            "DIGEST": self._digest,
+            "THINKING": self._thinking,
+            "TOOLFORMAT": self._tool_format,
+            "RENDERER": self._built_in,
+            "PARSER": self._built_in,
+            "REQUIRES": self._version,
+        }
+        return takers.get(word, self._field)(value)
+
+    def _field(self, value: str) -> None:
+        """Directives that are one field each."""
+        match self._directive.name:
+            case "SYSTEM":
+                self._set(system=value)
+            case "LICENSE":
+                self._set(license=(*self._spec.license, value))
+            case "ADAPTER":
+                self._set(adapters=(*self._spec.adapters, value))
+            case "DRAFT":
+                self._set(draft=value)
+            case "VISION_PROJECTOR" | "MMPROJ":
+                self._set(projector=value)
+            case _:
+                self._set(author=value)
+
+    def _set(self, **fields: object) -> None:
+        self._spec = replace(self._spec, **fields)  # type: ignore[arg-type]
+
+    def _from(self, value: str) -> None:
+        """A second FROM is the projector; further parts of a split model belong to the first."""
+        if self._bases and _SHARD.search(value) and _SHARD.sub("", value) == _SHARD.sub("", self._bases[0]):
+            return
+        if len(self._bases) == 2:
+            raise _Wrong("a model is made of one file, or of one file and a projector", "leave this FROM out")
+        self._bases.append(value)
+
+    def _parameter(self, name: str, value: str) -> None:
+        known = PARAMETERS | WITHOUT_EFFECT
+        if name not in known:
+            close = near(name, known)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"one of {', '.join(sorted(PARAMETERS))}"
+            raise _Wrong(f"unknown parameter {name[:40]!r}", hint)
+        typed = _typed(name, known[name], value)
+        if name in WITHOUT_EFFECT:
+            self._remark(f"the parameter {name} has no effect any more")
+        elif name == "stop":
+            said = self._parameters.get("stop", ())
+            self._parameters["stop"] = (*(said if isinstance(said, tuple) else ()), typed)
+        else:
+            self._parameters[name] = typed
+
+    def _message(self, role: str, value: str) -> None:
+        if role not in ROLES:
+            raise _Wrong(f"{role[:40]!r} is not a role", f"one of {', '.join(ROLES)}")
+        self._set(messages=(*self._spec.messages, (role, value)))
+
+    def _template(self, value: str) -> None:
+        if value:
+            try:
+                compile_go(value)
+            except Invalid as error:
+                found = re.search(r"in line (\d+)", error.message)
+                offset = int(found[1]) - 1 if found else 0
+                raise _Wrong(f"TEMPLATE: {error.message}", error.hint, self._directive.line + offset) from error
+        self._set(template=value)
+
+    def _capability(self, value: str) -> None:
+        """`tools` or `tools true`: the file must be able to; `false` asks for nothing."""
+        name, *flags = value.lower().split()
+        wanted = _truth(flags[0]) if flags else True
+        if name not in (*ABILITIES, "json", "code"):
+            raise _Wrong(f"{name[:40]!r} is not an ability", f"one of {', '.join(ABILITIES)}")
+        if name in ABILITIES and wanted:
+            self._set(requires=tuple(dict.fromkeys((*self._spec.requires, name))))
+        elif wanted and name == "code":
+            self._remark("nothing in a file tells whether a model can code")
+
+    def _layers(self, value: str) -> None:
+        layers = _typed("GPU_LAYERS", "whole", value)
+        assert isinstance(layers, int)
+        self._set(gpu_layers="all" if layers < 0 or layers >= 99 else layers)
+
+    def _flash(self, value: str) -> None:
+        word = value.lower()
+        self._set(flash_attention="auto" if word == "auto" else "on" if _truth(word) else "off")
+
+    def _digest(self, value: str) -> None:
+        text = value.lower().replace("sha256-", "sha256:")
+        try:
+            digest = Digest.parse(text if text.startswith("sha256:") else f"sha256:{text}")
+        except Invalid as error:
+            raise _Wrong(error.message, error.hint) from error
+        self._set(digest=str(digest))
+
+    def _thinking(self, value: str) -> None:
+        """The marks of reasoning are found in the template: the same ones may be said again."""
+        key, _, mark = value.partition(" ")
+        mark = mark.strip().strip('"')
+        if key == "enabled":
+            if not _truth(mark):
+                raise _Wrong("reasoning is switched off by requests, not here", "send think: false")
+        elif key not in ("start", "end"):
+            raise _Wrong(f"THINKING has no {key[:40]!r}", "start, end or enabled")
+        elif mark not in {text.strip() for marks in MARKS for text in (marks.open, marks.close)}:
+            raise _Wrong(
+                f"{mark[:40]!r} is no mark of reasoning that is known", "the marks are found in the model's template"
+            )
+
+    def _tool_format(self, value: str) -> None:
+        """The format of calls is found in the template: what it uses may be said again."""
+        key, _, mark = value.partition(" ")
+        mark = mark.strip().strip('"')
+        if key == "style":
+            if mark not in _STYLES:
+                raise _Wrong(f"{mark[:40]!r} is not a style of calls", f"one of {', '.join(_STYLES)}")
+        elif key == "call_start":
+            known = {text for name in family_names() for text in openings(family_with(name).calls)}
+            if mark not in known:
+                raise _Wrong(f"{mark[:40]!r} begins no call that is known", "calls are read by the model's template")
+        elif key not in ("call_end", "result_start", "result_end"):
+            raise _Wrong(f"TOOLFORMAT has no {key[:40]!r}", "style, call_start, call_end, result_start or result_end")
+        self._remark(f"TOOLFORMAT {key}: the format of calls is found in the model's template")
+
+    def _built_in(self, value: str) -> None:
+        if value not in BUILT_IN:
+            raise _Wrong(f"{value[:40]!r} is not a {self._directive.name.lower()} that is known")
+        self._remark(f"{self._directive.name} {value}: the template in the file is used")
+
+    def _version(self, value: str) -> None:
+        if not _VERSION.fullmatch(value):
+            raise _Wrong(f"{value[:40]!r} is not a version", "such as 0.9.0")
+        self._remark(f"REQUIRES {value} is about Ollama's versions")
+
+    def _remark(self, message: str) -> None:
+        self._remarks.append(self._problem(message, ""))
+
+    def _problem(self, message: str, hint: str, line: int = 0) -> Problem:
+        place = Place(self._file, line or self._directive.line, 1)
+        return Problem(self._directive.name, place, message, hint)
+
+
+def _typed(name: str, kind: Kind, value: str) -> JSONValue:
+    match kind:
+        case "text":
+            return value
+        case "truth":
+            return _truth(value)
+        case "whole" if re.fullmatch(r"[+-]?\d{1,18}", value):
+            return int(value)
+        case "number" if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", value) and abs(float(value)) < 1e18:
+            return float(value)
+        case "whole":
+            raise _Wrong(f"{name} is a whole number, not {value[:40]!r}")
+        case _:
+            raise _Wrong(f"{name} is a number, not {value[:40]!r}")
+
+
+def _truth(value: str) -> bool:
+    if value.lower() in _YES:
+        return True
+    if value.lower() in _NO:
+        return False
+    raise _Wrong(f"{value[:40]!r} is neither true nor false")

@@ -1,0 +1,90 @@
+"""What a Modelfile says, as a value; and the tables of the words that it may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mullama.errors import Problem
+from mullama.names import JSONValue
+
+# Where a folder's Modelfile is looked for, in this order.
+NAMES = ("Mullamafile", "Modelfile", "mullamafile", "modelfile", ".mullamafile", ".modelfile")
+
+Kind = Literal["whole", "number", "truth", "text"]
+
+# Every PARAMETER that a model obeys, and what its value is.
+PARAMETERS: dict[str, Kind] = {
+    **dict.fromkeys(
+        (
+            "temperature", "top_p", "min_p", "typical_p", "repeat_penalty", "presence_penalty",
+            "frequency_penalty", "mirostat_tau", "mirostat_eta", "top_n_sigma", "xtc_probability",
+            "xtc_threshold", "dynatemp_range", "dynatemp_exponent", "dry_multiplier", "dry_base",
+        ), "number",
+    ),
+    **dict.fromkeys(
+        (
+            "top_k", "repeat_last_n", "seed", "num_ctx", "num_predict", "num_keep", "num_batch", "num_thread",
+            "num_gpu", "main_gpu", "mirostat", "dry_allowed_length", "dry_penalty_last_n",
+        ), "whole",
+    ),
+    "use_mmap": "truth",
+    "use_mlock": "truth",
+    "stop": "text",
+}  # fmt: skip
+
+# Parameters of the past: read, checked, and remarked upon, because nothing answers to them any more.
+WITHOUT_EFFECT: dict[str, Kind] = {
+    "tfs_z": "number",
+    "draft_num_predict": "whole",
+    **dict.fromkeys(("numa", "low_vram", "penalize_newline", "f16_kv", "logits_all", "vocab_only"), "truth"),
+}
+
+DIRECTIVES = (
+    "FROM", "PARAMETER", "TEMPLATE", "SYSTEM", "ADAPTER", "LICENSE", "MESSAGE", "RENDERER", "PARSER",
+    "REQUIRES", "DRAFT", "CAPABILITY", "GPU_LAYERS", "FLASH_ATTENTION", "VISION_PROJECTOR", "MMPROJ", "DIGEST",
+    "THINKING", "TOOLFORMAT", "AUTHOR",
+)  # fmt: skip
+ROLES = ("system", "user", "assistant")
+ABILITIES = ("completion", "tools", "thinking", "vision", "embedding", "insert")
+
+# Renderers and parsers that Ollama has built in: here the template in the file does their work.
+BUILT_IN = frozenset((
+    "cogito", "cohere", "deepseek3", "deepseek3.1", "functiongemma", "gemma4", "gemma4-large", "gemma4-no-thinking",
+    "gemma4-small", "glimmer", "glm-4.7", "glm-ocr", "harmony", "laguna", "lfm2", "lfm2-thinking", "ministral",
+    "nemotron-3-nano", "nemotron-3.5-nano", "olmo3", "olmo3-32b-think", "olmo3-think", "olmo3.1", "ornith",
+    "passthrough", "poolside-v1", "qwen3", "qwen3-coder", "qwen3-thinking", "qwen3-vl-instruct",
+    "qwen3-vl-thinking", "qwen3.5", "qwen3.8",
+))  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelfileSpec:
+    """A Modelfile or Mullamafile that was read.
+
+    base: what FROM names. adapters: paths, in order. parameters: (name, value), `stop` a tuple of texts.
+    messages: (role, text). requires: abilities that CAPABILITY declares. author is kept for people.
+    """
+
+    base: str
+    adapters: tuple[str, ...] = ()
+    projector: str | None = None
+    draft: str | None = None
+    digest: str | None = None
+    gpu_layers: int | Literal["all"] | None = None
+    flash_attention: Literal["on", "off", "auto"] | None = None
+    template: str | None = None
+    system: str | None = None
+    messages: tuple[tuple[str, str], ...] = ()
+    parameters: tuple[tuple[str, JSONValue], ...] = ()
+    license: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    author: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadModelfile:
+    """A Modelfile with remarks about what it says in vain, each with its place."""
+
+    spec: ModelfileSpec
+    remarks: tuple[Problem, ...] = ()
