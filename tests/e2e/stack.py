@@ -37,9 +37,7 @@ class Stack:
     @property
     def env(self) -> dict[str, str]:
         keep = {key: os.environ[key] for key in ("PATH", "LANG", "TMPDIR") if key in os.environ}
-        folders = {
-            f"XDG_{kind}_HOME": str(self.home / kind.lower()) for kind in ("STATE", "DATA", "CACHE", "CONFIG")
-        }
+        folders = {f"XDG_{kind}_HOME": str(self.home / kind.lower()) for kind in ("STATE", "DATA", "CACHE", "CONFIG")}
         return {**keep, "HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.home), **folders}
 
     def write(self, models: dict[str, Any] | None = None, **blocks: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+
 from tests.e2e.stack import COMMAND, Stack, eventually
 
 
@@ -60,7 +61,7 @@ def test_a_server_that_is_killed_in_the_middle_of_a_change_comes_back_with_what_
     server.kill()
     change.wait(60)
 
-    gone, alive = psutil.wait_procs(workers, timeout=2)
+    _, alive = psutil.wait_procs(workers, timeout=2)
     assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
     stack.apply()
     assert answers(stack.url)

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import ollama
 import pytest
+
 from tests.e2e.stack import Stack
 
 TINY = Path(__file__).parents[2] / "mullama/sources/builtin_models/tiny.gguf"
@@ -46,12 +47,9 @@ def test_a_name_of_the_manifest_is_protected_with_its_line(client: ollama.Client
 
 
 def test_a_model_made_from_another_keeps_what_was_said_and_adds_to_it(client: ollama.Client) -> None:
-    statuses = [
-        s.status
-        for s in client.create(
-            "pirate", from_="demo", system="You are a pirate.", parameters={"temperature": 0.1, "num_ctx": 512}, stream=True
-        )
-    ]
+    parameters = {"temperature": 0.1, "num_ctx": 512}
+    lines = client.create("pirate", from_="demo", system="You are a pirate.", parameters=parameters, stream=True)
+    statuses = [line.status for line in lines]
 
     assert statuses[-1] == "success"
     shown = client.show("pirate")
