@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from mullama.errors import Invalid
 
-JSONValue: TypeAlias = "None | bool | int | float | str | Sequence[JSONValue] | Mapping[str, JSONValue]"
+JSONValue: TypeAlias = "bool | int | float | str | Sequence[JSONValue] | Mapping[str, JSONValue] | None"
 
 _SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
 _MODEL = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT}){{0,3}}(?::{_SEGMENT})?")
