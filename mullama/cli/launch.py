@@ -20,13 +20,17 @@ from mullama.store.records import Records, ServerRecord, alive
 
 START_SECONDS = 60.0
 KILL_SECONDS = 10.0
+LOG_BYTES = 16 * 1024 * 1024
 _TAIL_BYTES = 8192
 
 
 def start(records: Records, arguments: Sequence[str], *, within: float = START_SECONDS) -> Server:
-    """Run `mullama serve ARGUMENTS` in a session of its own, its output in the log; return once it answers."""
+    """Run `mullama serve ARGUMENTS` in a session of its own, its output in the log; return once it answers.
+
+    Whatever ends the waiting early, Ctrl-C too, ends the server: it has served nobody yet.
+    """
     records.create()
-    begun = _log_length(records)
+    begun = _begin_log(records)
     with open(os.open(records.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
         child = subprocess.Popen(
             [sys.executable, "-P", "-m", "mullama", "serve", *arguments],
@@ -36,6 +40,15 @@ def start(records: Records, arguments: Sequence[str], *, within: float = START_S
             env=_environment(),
             start_new_session=True,
         )
+    try:
+        return _once_it_answers(child, records, begun, within)
+    except BaseException:
+        child.kill()
+        child.wait()
+        raise
+
+
+def _once_it_answers(child: subprocess.Popen[bytes], records: Records, begun: int, within: float) -> Server:
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         if child.poll() is not None:
@@ -44,8 +57,6 @@ def start(records: Records, arguments: Sequence[str], *, within: float = START_S
             child.returncode = 0  # it is left running: nobody is to wait for it or to warn of it
             return Server(client=local_client(record), records=records, record=record)
         time.sleep(0.02)
-    child.kill()
-    child.wait()
     message = "\n".join([f"the server did not answer within {within:g} s", *_said(records, begun)])
     raise TimedOut(message, hint=f"its log is {records.log_path}")
 
@@ -103,6 +114,13 @@ def _environment() -> dict[str, str]:
         before = environment.get("PYTHONPATH")
         environment["PYTHONPATH"] = f"{tree}{os.pathsep}{before}" if before else str(tree)
     return environment
+
+
+def _begin_log(records: Records) -> int:
+    """Where in the log this server's lines begin; a log that has grown long is set aside as `.1` first."""
+    if _log_length(records) > LOG_BYTES:
+        records.log_path.replace(records.log_path.with_suffix(".log.1"))
+    return _log_length(records)
 
 
 def _log_length(records: Records) -> int:

@@ -87,3 +87,23 @@ def test_a_failed_start_tells_what_the_server_said_with_its_exit_code(home: Path
     with pytest.raises(MullamaError, match=r"bad.yaml:2:\d+") as caught_too:
         start(records, ["-f", str(home / "bad.yaml")])
     assert exit_code(caught_too.value) == 4
+
+
+def test_a_start_that_takes_too_long_leaves_nothing_behind(home: Path) -> None:
+    manifest = home / "mullama.yaml"
+    manifest.write_text("mullama: v1\nserver: {listen: ['127.0.0.1:0']}\nmodels: {chat: builtin:tiny}\n")
+    records = Records(home / "state", instance_name(("127.0.0.1:0",), str(manifest)))
+    with pytest.raises(TimedOut, match="did not answer within 0 s"):
+        start(records, ["--held", "-f", str(manifest)], within=0.0)
+    assert records.server() is None
+
+
+def test_a_log_that_has_grown_long_is_set_aside(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = Records(home / "state", "file-test")
+    records.create()
+    records.log_path.write_text("an old line\n" * 100)
+    monkeypatch.setattr("mullama.cli.launch.LOG_BYTES", 1000)
+    with pytest.raises(NotFound):
+        start(records, ["-f", str(home / "none.yaml")])
+    assert "an old line" not in records.log_path.read_text()
+    assert "an old line" in (records.folder / "server.log.1").read_text()
