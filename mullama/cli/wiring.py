@@ -68,6 +68,7 @@ async def _serve(
     from mullama.dialects import DIALECTS
     from mullama.manifest.tree import block_to_tree
     from mullama.runtime.base import ApplyOptions
+    from mullama.server import log
     from mullama.server.app import create_app
     from mullama.server.listen import HttpServer
 
@@ -79,6 +80,7 @@ async def _serve(
         await process.http.start(app, (), control)
         _announce(records, process, control, origin)
         process.reconciler.after.append(lambda applied: _announce(records, process, control, applied))
+        process.reconciler.after.append(lambda _: log.follow(process.service.access().manifest.observability.logs))
         process.follower.start()
         code = 0
         if not held:

@@ -93,6 +93,7 @@ class Endpoints:
         async with self.inflight.lifeline(exchange):
             result = await self._result(operation, exchange.caller)
         _count(exchange, result)
+        exchange.warn(getattr(result, "warnings", ()))
         reply = endpoint.encode(operation, result, stamp)
         self._remember(endpoint, exchange, operation, reply.body)
         await exchange.reply(reply)
@@ -159,8 +160,7 @@ class Endpoints:
         """What the log and the headers tell of an operation."""
         inner = getattr(operation, "chat", operation)
         exchange.notes.model = str(getattr(inner, "model", ""))
-        if warnings := getattr(inner, "warnings", ()):
-            exchange.extra["mullama-warning"] = "; ".join(warnings)
+        exchange.warn(getattr(inner, "warnings", ()))
         if self.service.access().manifest.observability.logs.prompts:
             exchange.notes.prompt = raw.decode()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qsl
@@ -148,6 +148,11 @@ class Exchange:
         self.notes.bytes_in += len(message.get("body", b""))
         self._body_read = not message.get("more_body", False)
         return message
+
+    def warn(self, warnings: Sequence[str]) -> None:
+        """What of the request could not be had, in a header of the answer; the last word counts."""
+        if warnings:
+            self.extra["mullama-warning"] = "; ".join(warnings)
 
     async def departure(self) -> None:
         """Waits until the connection is gone; only once the body has been read."""

@@ -6,6 +6,7 @@ import json
 import logging
 from typing import Any, Literal
 
+from mullama.manifest.spec import Logs
 from mullama.server.exchange import Exchange
 
 _log = logging.getLogger("mullama.request")
@@ -50,6 +51,14 @@ def _fields(exchange: Exchange, status: int) -> dict[str, Any]:
         "prompt": None if notes.prompt is None else notes.prompt[:_PROMPT],
     }
     return {name: value for name, value in said.items() if value not in (None, "")}
+
+
+def follow(logs: Logs) -> None:
+    """Log from now on in this form and from this level on, wherever our lines go."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, Lines):
+            handler.formatter.form = logs.format
+    logging.getLogger("mullama").setLevel(logs.level.upper())
 
 
 class Lines(logging.Formatter):

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from mullama.chat.inventory import TaskStatus
-from mullama.chat.types import Completed
+from mullama.chat.types import Completed, Started
 from mullama.dialects.base import StreamEncoder, StreamEvent
 from mullama.errors import Internal, MullamaError
 from mullama.names import JSONValue
@@ -62,6 +62,8 @@ async def _pump(
     except StopAsyncIteration:
         raise Internal("the answer ended before it began") from None
     media = encoder.media
+    if isinstance(event, Started):
+        exchange.warn(event.warnings)
     await exchange.begin(media)
     async with Pings(exchange, lambda: to_bytes(encoder.ping(), media), bounds.ping) as pings:
         for turn in itertools.count(1):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mullama.errors import Busy
-from mullama.server.log import Lines
+from mullama.server.log import Lines, follow
 from tests.server.stage import CHAT, SAYS_HELLO, Runtime, Stage, key, manifest, staged
 
 
@@ -149,3 +149,21 @@ def test_probes_are_not_told_at_info(log: Kept) -> None:
             stage.ask("GET", path)
         settled(stage)
     assert log.lines == []
+
+
+def test_form_and_level_follow_the_manifest() -> None:
+    handler = Kept("text")
+    root, ours = logging.getLogger(), logging.getLogger("mullama")
+    before = ours.level
+    root.addHandler(handler)
+    try:
+        follow(manifest(observability={"logs": {"format": "json", "level": "error"}}).observability.logs)
+        logging.getLogger("mullama.x").info("unheard")
+        logging.getLogger("mullama.x").error("heard")
+        assert [json.loads(line)["event"] for line in handler.lines] == ["heard"]
+        follow(manifest(observability={"logs": {"format": "text", "level": "debug"}}).observability.logs)
+        logging.getLogger("mullama.x").debug("again")
+        assert handler.lines[1].endswith("debug again")
+    finally:
+        root.removeHandler(handler)
+        ours.setLevel(before)
