@@ -170,9 +170,11 @@ def test_tools_are_described_in_words_where_the_template_has_no_place_for_them()
 
 def test_thinking_asked_of_a_model_that_cannot_is_remarked_upon() -> None:
     """Compatibility bug 21: clients send the wish to every model."""
-    made = prepare(chat(think=True), model(PLAIN), 0.0, str)
+    made = prepare(chat(think=True, think_optional=True), model(PLAIN), 0.0, str)
     assert made.warnings == ('"m" does not support thinking',)
     assert prepare(chat(think=False), model(PLAIN), 0.0, str).warnings == ()
+    with pytest.raises(Unsupported, match='"m" does not support thinking'):
+        prepare(chat(think=True), model(PLAIN), 0.0, str)
 
 
 ALWAYS = "{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}A:<think>\n{% endif %}{# </think> #}"
