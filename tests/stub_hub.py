@@ -21,6 +21,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -129,7 +130,9 @@ class Repo:
     revisions: dict[str, str] = field(default_factory=dict)
 
 
+@lru_cache(maxsize=256)
 def sha256(data: bytes) -> str:
+    """In hex; remembered, since the same large files are asked for again and again."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -302,10 +305,16 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
         if repo.gated and not self.headers.get("Authorization"):
             return self._send(401, b"", {"X-Error-Code": "GatedRepo"})
+        data = repo.files[file]
+        linked = {
+            "X-Repo-Commit": repo.commit,
+            "X-Linked-Size": str(len(data)),
+            "X-Linked-ETag": f'"{repo.digests.get(file, sha256(data))}"',
+        }
         if self.hub.cdn is not None:
-            self.hub.cdn.files[f"/cdn/{file}"] = repo.files[file]
-            return self._send(302, b"", {"Location": f"{self.hub.cdn.url}/cdn/{file}?signature=x"})
-        return self._file(repo.files[file], step)
+            self.hub.cdn.files[f"/cdn/{file}"] = data
+            return self._send(302, b"", {**linked, "Location": f"{self.hub.cdn.url}/cdn/{file}?signature=x"})
+        return self._file(data, step, linked)
 
     def _registry(self, data: bytes | None, step: Step) -> None:
         hub = self.hub
@@ -316,11 +325,11 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(404, b"{}", {})
         return self._file(data, step)
 
-    def _file(self, data: bytes, step: Step) -> None:
+    def _file(self, data: bytes, step: Step, more: Mapping[str, str] | None = None) -> None:
         hub, etag = self.hub, None
         if isinstance(step, Other):
             data, etag = step.data, step.etag
-        headers = {"Accept-Ranges": "bytes"}
+        headers = {"Accept-Ranges": "bytes", **(more or {})}
         if hub.validators:
             headers["ETag"] = etag or f'"{sha256(data)[:32]}"'
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))

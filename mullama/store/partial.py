@@ -16,7 +16,7 @@ from typing import Final
 
 from mullama.errors import MullamaError
 from mullama.names import Digest
-from mullama.store.disk import STRAIGHT, sync_folder, told, try_lock
+from mullama.store.disk import STRAIGHT, storage_error, sync_folder, told, try_lock
 
 _FILE: Final = re.compile(r"(?P<key>[0-9a-f]{32})\.[0-9a-f]{16}")
 _SYNC_EVERY: Final = 256 * 1024**2
@@ -42,7 +42,7 @@ class Partial:
     """One partial file, open for writing. `offset` bytes are on disk, and hashed."""
 
     def __init__(self, root: Path, name: str, descriptor: int, note: Note) -> None:
-        self._root, self._name, self._descriptor = root, name, descriptor
+        self._root, self._path, self._descriptor = root, root / "partial" / name, descriptor
         self._hash = hashlib.sha256()
         self._note = note
         self.offset = 0
@@ -101,14 +101,16 @@ class Partial:
     def write(self, data: bytes) -> None:
         """Append."""
         view = memoryview(data)
-        with told(self._path):
+        try:
             while view:
                 written = os.pwrite(self._descriptor, view, self.offset)
                 self._hash.update(view[:written])
                 self.offset += written
                 view = view[written:]
-            if self.offset - self._note.synced >= _SYNC_EVERY:
-                self._sync()
+        except OSError as error:
+            raise storage_error(error, str(self._path)) from error
+        if self.offset - self._note.synced >= _SYNC_EVERY:
+            self._sync()
 
     def restart(self) -> None:
         """Throw the bytes away and begin from zero."""
@@ -192,13 +194,10 @@ class Partial:
             self.offset += len(piece)
 
     def _sync(self) -> None:
-        os.fdatasync(self._descriptor)
+        with told(self._path):
+            os.fdatasync(self._descriptor)
         self._note = replace(self._note, synced=self.offset)
         self._write_note()
-
-    @property
-    def _path(self) -> Path:
-        return self._root / "partial" / self._name
 
     def _note_path(self) -> Path:
         return _note_of(self._path)
