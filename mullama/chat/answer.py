@@ -11,6 +11,7 @@ from mullama.chat.types import (
     Completed,
     Event,
     Finished,
+    Started,
     StopReason,
     TextDelta,
     ThinkingDelta,
@@ -50,11 +51,14 @@ class Fold:
 
     def __init__(self) -> None:
         self._parts: dict[int, _Parts] = {}
+        self._warnings: tuple[str, ...] = ()
         self._completed = Completed(usage=Usage(), timings=Timings())
 
     def feed(self, event: Event) -> None:
         """Work in one event."""
         match event:
+            case Started():
+                self._warnings = event.warnings
             case TextDelta():
                 parts = self._of(event.choice)
                 parts.text.append(event.text)
@@ -78,6 +82,7 @@ class Fold:
             usage=self._completed.usage,
             timings=self._completed.timings,
             context=self._completed.context,
+            warnings=self._warnings,
         )
 
     def _of(self, choice: int) -> _Parts:

@@ -93,7 +93,8 @@ class ModelCard:
     parameter_size and quantization as people write them ("8.0B", "Q4_K_M"). context_size: what one request
     may use; train_context: what the file declares. capabilities: completion, tools, thinking, insert,
     embedding, vision. thinking_levels: what `think` may be, the default first, empty when unknown.
-    parallel: requests that decode together. expires: unix seconds, None while not loaded, infinity for ever. metadata: the file's own keys.
+    parallel: requests that decode together. expires: unix seconds, None while not loaded, infinity for ever.
+    metadata: the file's own keys.
     """
 
     name: str

@@ -134,7 +134,10 @@ def settings_for(
     """
     template = compile_template(source or BARE_TEMPLATE, syntax, special or SpecialTexts())
     return ModelSettings(
-        name=name, template=template, family=family or family_of(template), **more  # type: ignore[arg-type]
+        name=name,
+        template=template,
+        family=family or family_of(template),
+        **more,  # type: ignore[arg-type]
     )
 
 
@@ -182,9 +185,7 @@ def opening(settings: ModelSettings) -> tuple[Message, ...]:
     return (*system, *settings.messages)
 
 
-def _chat(
-    request: ChatRequest, settings: ModelSettings, now: float, new_id: Callable[[], str]
-) -> Prepared:
+def _chat(request: ChatRequest, settings: ModelSettings, now: float, new_id: Callable[[], str]) -> Prepared:
     messages = tuple(_without_billing(message) for message in request.messages)
     _refuse_images(messages, settings)
     if not messages:
@@ -251,9 +252,7 @@ def _finished(
     )
 
 
-def _built(
-    request: ChatRequest | CompletionRequest, family: Family, tools: tuple[Tool, ...], inside: bool
-) -> Built:
+def _built(request: ChatRequest | CompletionRequest, family: Family, tools: tuple[Tool, ...], inside: bool) -> Built:
     chat = request if isinstance(request, ChatRequest) else None
     return build(
         family,
@@ -284,21 +283,24 @@ def _reasons_first(text: str, settings: ModelSettings, think: bool | str | None)
 
 
 def _think(request: Generation, settings: ModelSettings, warnings: list[str]) -> bool | str | None:
-    """What the template is told; a wish that the model cannot have is dropped with a remark: clients send it to all."""
+    """What the template is told. A wish that the model cannot have is refused, or dropped with a remark where the
+    dialect's clients send it to every model.
+    """
     traits = settings.template.traits
     if request.think is None or (request.think is False and traits.think == "none"):
         return None
     if traits.think == "none":
-        warnings.append(f'"{settings.name}" does not support thinking')
+        refusal = f'"{settings.name}" does not support thinking'
+        if not request.think_optional:
+            raise Unsupported(refusal, hint="send no think, or false", field="think")
+        warnings.append(refusal)
         return None
     if isinstance(request.think, str) and not traits.levels:
         return True
     return request.think
 
 
-def _completion(
-    request: CompletionRequest, settings: ModelSettings, now: float, new_id: Callable[[], str]
-) -> Prepared:
+def _completion(request: CompletionRequest, settings: ModelSettings, now: float, new_id: Callable[[], str]) -> Prepared:
     if request.template:
         raise Unsupported(
             "a template in a request is not rendered",

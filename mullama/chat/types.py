@@ -56,8 +56,13 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The text parts, joined."""
-        return "".join(part.text for part in self.content if isinstance(part, TextPart))
+        """The text parts, joined; two that do not meet at white space stand on lines of their own."""
+        joined = ""
+        for part in self.content:
+            if isinstance(part, TextPart):
+                apart = joined and part.text and not (joined[-1].isspace() or part.text[0].isspace())
+                joined += f"\n{part.text}" if apart else part.text
+        return joined
 
 
 def say(role: Role, text: str) -> Message:
@@ -333,10 +338,14 @@ class Timings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """First event: the prompt is known and admitted. Before it, a failure is an HTTP status."""
+    """First event: the prompt is known and admitted. Before it, a failure is an HTTP status.
+
+    warnings: what of the request could not be had as it was asked for, a sentence each.
+    """
 
     prompt_tokens: int
     cached_tokens: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -432,12 +441,13 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """All choices of a request that was not streamed."""
+    """All choices of a request that was not streamed; `warnings` as `Started` told them."""
 
     choices: tuple[Choice, ...]
     usage: Usage
     timings: Timings
     context: tuple[int, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from mullama.runtime.policy.events import FOREVER
 from mullama.runtime.policy.state import Phase
 from mullama.runtime.pool import Pool
 from mullama.runtime.reload import Reconciler
-from mullama.runtime.settings import capabilities, chosen_template
+from mullama.runtime.settings import capabilities, chosen_template, special_text, thinking_levels
 
 _SHORT_ARRAY = 5
 # Ollama's words for where a template came from.
@@ -69,6 +69,7 @@ def card(deployment: Deployment, pool: Pool) -> ModelCard:
     worker = pool.worker(deployment.unit)
     memory = deployment.serve.weights_bytes + deployment.serve.context_bytes
     layers = worker.facts.gpu_layers if worker else 0
+    traits = deployment.settings.template.traits
     template, _, source = chosen_template(model, files)
     return ModelCard(
         name=deployment.name,
@@ -85,6 +86,9 @@ def card(deployment: Deployment, pool: Pool) -> ModelCard:
         embedding_length=facts.embedding_length if facts else 0,
         vocabulary=facts.vocabulary if facts else 0,
         capabilities=capabilities(deployment.settings, facts),
+        thinking_levels=thinking_levels(traits),
+        bos_text=special_text(facts, "bos"),
+        eos_text=special_text(facts, "eos"),
         description=model.description or "",
         license=model.license or (facts.license if facts else ""),
         system=model.system or "",
@@ -96,6 +100,7 @@ def card(deployment: Deployment, pool: Pool) -> ModelCard:
         loaded=loaded,
         state=unit.phase.value if unit else Phase.COLD.value,
         active=pool.state.active(deployment.name),
+        parallel=deployment.options.parallel,
         memory=memory if loaded else 0,
         memory_gpu=_on_gpu(memory, layers, worker.facts.layers if worker else 0) if loaded else 0,
         gpu_layers=layers,

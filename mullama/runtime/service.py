@@ -287,7 +287,7 @@ class _Run:
         deadline = asyncio.timeout(timeout if timeout < float("inf") else None)
         jobs = self._jobs(lease, prepared, await self._prompts(lease, prepared))
         readers = [prepared.reader(choice) for choice in range(len(jobs))]
-        tally = _Tally(len(jobs))
+        tally = _Tally(len(jobs), self._request.n, prepared.warnings)
         self.was_running = True
         outputs = merge([lease.worker.generate(job) for job in jobs], lease.on_cut)
         try:
@@ -361,7 +361,8 @@ class _Run:
 class _Tally:
     """Counts over the choices of one request, and the conversion of engine outputs to events."""
 
-    def __init__(self, choices: int) -> None:
+    def __init__(self, choices: int, per_prompt: int, warnings: tuple[str, ...]) -> None:
+        self._per_prompt, self._warnings = per_prompt, warnings
         self._ended: dict[int, Ended] = {}
         self._begun: dict[int, Begun] = {}
         self._thinking = [0] * choices
@@ -374,8 +375,7 @@ class _Tally:
             case Begun():
                 first = not self._begun
                 self._begun[choice] = output
-                started = chat.Started(prompt_tokens=output.prompt_tokens, cached_tokens=output.cached_tokens)
-                return [started] if first else []
+                return [self._started(output)] if first else []
             case Prefilled(done=done, total=total):
                 return [chat.Progress(done=done, total=total)]
             case Piece():
@@ -388,6 +388,11 @@ class _Tally:
                 return self._end(choice, output, reader)
             case _:
                 raise EngineFailed(f"a generation produced a {type(output).__name__}")
+
+    def _started(self, begun: Begun) -> chat.Started:
+        return chat.Started(
+            prompt_tokens=begun.prompt_tokens, cached_tokens=begun.cached_tokens, warnings=self._warnings
+        )
 
     def _end(self, choice: int, ended: Ended, reader: Reader) -> list[chat.Event]:
         self._ended[choice] = ended
@@ -402,11 +407,12 @@ class _Tally:
         return [*events, chat.Finished(reason=reason, stop_sequence=ended.stop, choice=choice)]
 
     def usage(self) -> chat.Usage:
-        """The prompt counts once, however many choices were made of it."""
+        """Each prompt counts once, however many choices were made of it: the first of them computed it."""
         ends = self._ended.values()
+        firsts = [e for choice, e in self._ended.items() if choice % self._per_prompt == 0]
         return chat.Usage(
-            prompt_tokens=max((e.prompt_tokens for e in ends), default=0),
-            cached_tokens=max((e.cached_tokens for e in ends), default=0),
+            prompt_tokens=sum(e.prompt_tokens for e in firsts),
+            cached_tokens=sum(e.cached_tokens for e in firsts),
             completion_tokens=sum(e.completion_tokens for e in ends),
             reasoning_tokens=sum(self._thinking),
         )

@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Literal
 
 from mullama.chat.prompt import ModelSettings, opening, settings_for
-from mullama.chat.template import ChatInput, SpecialTexts, declared_prefix
+from mullama.chat.template import ChatInput, SpecialTexts, Traits, declared_prefix
 from mullama.chat.types import Message, Sampling, say
 from mullama.errors import Invalid, MullamaError
 from mullama.manifest.spec import Model
@@ -26,7 +26,7 @@ def model_settings(name: str, model: Model, files: KnownFiles) -> ModelSettings:
     """Everything that requests to the model begin from. Raises `Invalid` for a template that cannot be used."""
     defaults = files.weights.defaults if files.weights else _NO_DEFAULTS
     text, syntax, _ = chosen_template(model, files)
-    special = SpecialTexts(bos=_special(files.facts, "bos"), eos=_special(files.facts, "eos"))
+    special = SpecialTexts(bos=special_text(files.facts, "bos"), eos=special_text(files.facts, "eos"))
     parameters = {**defaults.parameters, **_said(model)}
     try:
         return settings_for(
@@ -79,6 +79,19 @@ def capabilities(settings: ModelSettings, facts: WeightFacts | None) -> tuple[st
     return (*settings.capabilities, *extra)
 
 
+def thinking_levels(traits: Traits) -> tuple[bool | str, ...]:
+    """What `think` may be, the default first: named efforts, yes or no, or nothing but no."""
+    if traits.levels:
+        return tuple(sorted(traits.levels, key=lambda level: level != "medium"))
+    return (False,) if traits.think == "none" else (True, False)
+
+
+def special_text(facts: WeightFacts | None, role: str) -> str:
+    """The text of one of the vocabulary's own tokens; "" where it has none."""
+    token = facts.token(role) if facts else None
+    return token.text if token else ""
+
+
 def _messages(model: Model, defaults: Defaults) -> tuple[Message, ...]:
     if model.messages:
         return tuple(say(m.role, m.content) for m in model.messages)
@@ -113,8 +126,3 @@ def _stops(parameters: Mapping[str, JSONValue]) -> tuple[str, ...]:
 
 def _whole(value: JSONValue) -> int | None:
     return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _special(facts: WeightFacts | None, role: str) -> str:
-    token = facts.token(role) if facts else None
-    return token.text if token else ""

@@ -133,7 +133,7 @@ def test_content_parts_are_understood_and_what_cannot_be_is_refused() -> None:
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}},
     ]
 
-    assert user(parts).text == "ab"
+    assert user(parts).text == "a\nb"
     assert user(parts).content[2].data == b"\0\0\0"
     for kind in ("input_audio", "file"):
         with pytest.raises(Unsupported, match=kind):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -220,6 +221,14 @@ def test_the_prompt_can_be_echoed(engine: Engine) -> None:
     result = answer(engine, "count to three", echo=True, max_tokens=2)
     assert result.echo == "count to three"
     assert result.count == 2
+
+
+def test_the_first_token_of_an_echoed_prompt_follows_nothing_and_has_no_logprob(engine: Engine) -> None:
+    first, *rest = answer(engine, "count to three", echo=True, logprobs=1, max_tokens=1).echo_logprobs
+    assert math.isnan(first.logprob)
+    assert first.top == ()
+    assert rest
+    assert all(entry.logprob <= 0 for entry in rest)
 
 
 def test_the_tokens_of_prompt_and_answer_can_be_had(engine: Engine) -> None:

@@ -118,7 +118,9 @@ class Runtime:
         if request.model == "missing":
             raise NotFound("model 'missing' not found", name="missing")
         text = ""
+        warnings: tuple[str, ...] = ()
         async for event in self._play(self.script):
+            warnings = event.warnings if isinstance(event, types.Started) else warnings
             text += event.text if isinstance(event, types.TextDelta) else ""
         choice = types.Choice(
             index=0,
@@ -129,7 +131,7 @@ class Runtime:
             stop_sequence=None,
             logprobs=(),
         )
-        return types.Answer(choices=(choice,), usage=USAGE, timings=types.Timings())
+        return types.Answer(choices=(choice,), usage=USAGE, timings=types.Timings(), warnings=warnings)
 
     async def _play(self, script: tuple[Any, ...]) -> AsyncIterator[Any]:
         try:

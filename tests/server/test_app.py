@@ -227,6 +227,15 @@ def test_a_warning_of_the_decoder_becomes_a_header(stage: Stage) -> None:
     assert "no_such_option" in answer.headers["mullama-warning"]
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_warning_of_the_model_becomes_a_header(stream: bool) -> None:
+    script = (types.Started(prompt_tokens=3, warnings=("the tool cannot be enforced",)), *SAYS_HELLO[1:])
+    with staged(Runtime(script=script)) as stage:
+        answer = stage.ask("POST", "/v1/chat/completions", {**CHAT, "stream": stream})
+    assert answer.status == 200
+    assert answer.headers["mullama-warning"] == "the tool cannot be enforced"
+
+
 def test_a_warning_cannot_forge_a_header(stage: Stage) -> None:
     options = {"x\r\nset-cookie: a=b": 1, "日本": 2}
     answer = stage.ask("POST", "/api/chat", {**CHAT, "stream": False, "options": options})

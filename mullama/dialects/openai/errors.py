@@ -70,12 +70,13 @@ def _is_model(error: MullamaError) -> bool:
 
 
 def message_of(error: MullamaError) -> str:
-    """The text; that of an overflow holds the sentences that clients of either server look for."""
+    """The text; that of an overflow holds the sentences that clients of either server look for, and its code:
+    the official client shows nothing but the text."""
     if isinstance(error, ContextOverflow):
         return (
             f"This model's maximum context length is {error.context_size} tokens. However, your "
             f"messages resulted in {error.prompt_tokens} tokens: the request exceeds the available "
-            f"context size ({error.hint})"
+            f"context size ({code_of(error)}: {error.hint})"
         )
     if isinstance(error, NotFound) and _is_model(error):
         found = f"The model '{error.name}' does not exist or you do not have access to it"

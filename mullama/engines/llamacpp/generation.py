@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -186,7 +187,7 @@ class Generation:
             logprob = None
             if self.job.logprobs is not None:
                 before = self._last_row if position == start else rows[position - 1 - first]
-                logprob = self._named(token, 0.0) if before is None else self._logprob(token, before)
+                logprob = self._named(token, math.nan) if before is None else self._logprob(token, before)
             self._echo.add(self._vocabulary.piece(token), logprob)
         self._echoed = min(self.computed, len(self.prompt))
         self._last_row = rows[-1].copy() if len(rows) else None

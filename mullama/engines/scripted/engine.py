@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -308,7 +309,7 @@ class ScriptedEngine:
         if computed < answer.prompt:
             said.append(Prefilled(id=id, done=computed, total=answer.prompt))
         elif answer.job.echo:
-            logprobs = _logprobs(words.chunks(answer.text), answer.job.logprobs)
+            logprobs = _echoed(_logprobs(words.chunks(answer.text), answer.job.logprobs))
             said.append(Piece(id=id, text=answer.text, count=answer.prompt, logprobs=logprobs, echo=True))
         return False
 
@@ -387,6 +388,11 @@ def _logprobs(part: Sequence[bytes], alternatives: int | None) -> tuple[TokenLog
     return tuple(
         _logprob(chunk, -0.01, tuple(_logprob(chunk, -0.01 - i) for i in range(alternatives))) for chunk in part
     )
+
+
+def _echoed(logprobs: tuple[TokenLogprob, ...]) -> tuple[TokenLogprob, ...]:
+    """Those of a prompt: its first token follows nothing, so it has none."""
+    return (*(replace(first, logprob=math.nan, top=()) for first in logprobs[:1]), *logprobs[1:])
 
 
 def _logprob(chunk: bytes, value: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
