@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import assert_never
 
 from mullama.chat.syntax import (
@@ -15,8 +16,8 @@ from mullama.chat.syntax import (
     PythonCalls,
     TaggedCalls,
 )
-from mullama.chat.template.shape import plain_tools
-from mullama.chat.types import Message, Tool, say
+from mullama.chat.template.shape import plain, plain_tools
+from mullama.chat.types import Message, TextPart, Tool, say
 
 
 def with_tools_described(
@@ -31,9 +32,21 @@ def with_tools_described(
     return (say("system", text), *messages)
 
 
-def example(syntax: CallSyntax) -> str:
-    """How a call looks, with words in angle brackets for what varies."""
-    name, arguments = "<function-name>", "<arguments-json-object>"
+def with_calls_written(message: Message, syntax: CallSyntax) -> Message:
+    """The message with its calls in its text, as its model would write them, for templates that leave them out."""
+    if not message.tool_calls:
+        return message
+    calls = [
+        example(syntax, call.name, json.dumps(plain(call.arguments), ensure_ascii=False)) for call in message.tool_calls
+    ]
+    text = "\n".join((message.text, *calls) if message.text else calls)
+    return replace(message, content=(TextPart(text=text),), tool_calls=())
+
+
+def example(
+    syntax: CallSyntax, name: str = "<function-name>", arguments: str = "<arguments-json-object>"
+) -> str:
+    """How a call looks, with words in angle brackets for what is not given."""
     match syntax:
         case JsonCalls(name_is_key=True):
             body = f'{{"{name}": {arguments}}}'
@@ -42,6 +55,8 @@ def example(syntax: CallSyntax) -> str:
         case NamedCalls():
             one = f"{syntax.begin}{name}{':0' if syntax.ordinal else ''}{syntax.middle}{arguments}{syntax.end}"
             return f"{syntax.open}{one}{syntax.close}"
+        case TaggedCalls() | BraceCalls() | PythonCalls() if not name.startswith("<"):
+            return f'{{"name": "{name}", "arguments": {arguments}}}'
         case TaggedCalls():
             value = f"{syntax.key}<name>{syntax.keyed}<value>{syntax.valued}"
             return f"{syntax.open}{syntax.begin}{name}{syntax.named}{value}{syntax.end}{syntax.close}"

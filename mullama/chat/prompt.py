@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from mullama.chat.constraint import Built, build
 from mullama.chat.families import GENERIC, Family, family_of
-from mullama.chat.instructions import with_tools_described
+from mullama.chat.instructions import with_calls_written, with_tools_described
 from mullama.chat.reader import Reader, read
 from mullama.chat.template import (
     ChatInput,
@@ -193,6 +193,8 @@ def _chat(request: ChatRequest, settings: ModelSettings, now: float, new_id: Cal
     tools = () if request.tool_choice.mode == "none" else request.tools
     messages = _conversation(messages, settings)
     warnings: list[str] = []
+    if not settings.template.traits.call:
+        messages = tuple(with_calls_written(message, settings.family.calls) for message in messages)
     if tools and not settings.template.traits.tools:
         messages = with_tools_described(messages, tools, settings.family.calls)
         warnings.append("the chat template has no place for tools: the system prompt describes them")

@@ -69,6 +69,7 @@ class Traits:
     tool_role: bool = True
     typed_content: bool = False
     tools_as_list: bool = False
+    described: bool = False
     string_arguments: bool = False
     single_call: bool = False
     short_ids: bool = False

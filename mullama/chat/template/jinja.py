@@ -48,7 +48,7 @@ class JinjaTemplate:
     def render(self, chat: ChatInput) -> Rendered:
         """The prompt of a conversation; see the protocol for what it raises."""
         messages = plain_messages(shape(chat.messages, self.traits), self.traits)
-        tools = plain_tools(chat.tools)
+        tools = plain_tools(chat.tools, described=self.traits.described)
         arguments = {name: plain(value) for name, value in _allowed(chat)}
         variables = _think_variables(chat.think, self.traits) | arguments
         closed = chat.continue_final and bool(messages) and messages[-1]["role"] == "assistant"

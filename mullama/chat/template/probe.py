@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from mullama.chat.template.base import Traits
-from mullama.chat.template.shape import Plain, plain_messages
+from mullama.chat.template.shape import Plain, plain_messages, plain_tools
 from mullama.chat.template.thinking import effort, find_marks, think_flag
-from mullama.chat.types import Message, ToolCall, say
+from mullama.chat.types import Message, Tool, ToolCall, say
 from mullama.errors import Invalid
 
 TOOL = "probe_weather"
@@ -38,6 +38,11 @@ _TOOLS: list[Plain] = [
         },
     }
 ]
+
+_BARE_TOOL = Tool(
+    name="probe_listed",
+    parameters={"type": "object", "properties": {KEY: {"type": "string"}, "probe_list": {"type": "array"}}},
+)
 
 
 class _Trial:
@@ -101,9 +106,11 @@ def _learn_roles(trial: _Trial) -> None:
 
 def _learn_tools(trial: _Trial) -> None:
     user = say("user", _USER)
-    trial.learn(tools=trial.shows("probe_listed", user, tools=_TOOLS))
+    listed = trial.shows("probe_listed", user, tools=_TOOLS)
+    bare = plain_tools((_BARE_TOOL,))
+    trial.learn(tools=listed, described=listed and not trial.shows("probe_listed", user, tools=bare))
     if not _learn_call_form(trial):
-        trial.learn(tool_role=trial.shows(_RESULT, user, _result("")))
+        trial.learn(tool_role=trial.shows(_RESULT, user, say("assistant", _ANSWER), _result("")))
         return
     first, second = _call(IDS[0]), _call(IDS[0], name="probe_second")
     both = replace(first, tool_calls=first.tool_calls + second.tool_calls)

@@ -43,8 +43,13 @@ def plain_messages(messages: Sequence[Message], traits: Traits) -> list[Plain]:
     return [_plain_message(message, traits, names) for message in messages]
 
 
-def plain_tools(tools: Sequence[Tool]) -> list[Plain]:
-    """Tools in the function form, with the schema's keys in the client's order."""
+def plain_tools(tools: Sequence[Tool], *, described: bool = False) -> list[Plain]:
+    """Tools in the function form, with the schema's keys in the client's order.
+
+    described: templates that cannot do without get a description for every argument that has none.
+    """
+    if described:
+        tools = [replace(tool, parameters=_described(tool.parameters or {})) for tool in tools]
     return [
         {
             "type": "function",
@@ -56,6 +61,17 @@ def plain_tools(tools: Sequence[Tool]) -> list[Plain]:
         }
         for tool in tools
     ]
+
+
+def _described(schema: Mapping[str, JSONValue]) -> Mapping[str, JSONValue]:
+    properties = schema.get("properties")
+    if not isinstance(properties, Mapping):
+        return schema
+    made = {
+        name: {"description": "", "type": "string", **part} if isinstance(part, Mapping) else part
+        for name, part in properties.items()
+    }
+    return {**schema, "properties": made}
 
 
 def plain(value: JSONValue) -> object:
