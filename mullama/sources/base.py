@@ -109,6 +109,10 @@ class Elsewhere(Protocol):
         """The path of a file that its owner keeps under this digest."""
         ...
 
+    def of_size(self, size: int) -> tuple[str, ...]:
+        """Files without a known digest that could be the one that is wanted."""
+        ...
+
     def by_ref(self, ref: SourceRef, quants: tuple[str, ...] = ()) -> Located | None:
         """The files behind a reference, all of them in place, when another tool has fetched it."""
         ...

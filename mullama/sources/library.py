@@ -260,6 +260,8 @@ class Library:
         if file.path is not None:
             return self._in_place(file, file.path, report, cancelled)
         path = self._path_of(file.digest, file.size) if file.digest else None
+        if path is None and file.digest and file.size:
+            path = self._lookalike(file.digest, file.size, report, cancelled)
         if path is not None and file.digest:
             size = os.path.getsize(path)
             report(Progress(file=file.name, phase="found", completed=size, total=size, digest=file.digest))
@@ -267,6 +269,17 @@ class Library:
         digest = self._fetch(file, report, cancelled)
         path = self._index.blobs.path(digest)
         return replace(file, path=path, digest=digest, size=os.path.getsize(path))
+
+    def _lookalike(self, digest: str, size: int, report: Report, cancelled: Cancelled) -> str | None:
+        """A file of a plain folder that has the wanted size and, once it is hashed, the wanted digest."""
+        for path in self._foreign.of_size(size):
+            found = self._index.digest(path)
+            if found is None:
+                found = hashed(path, path, report, cancelled)
+                self._index.remember_digest(path, found)
+            if found == digest:
+                return path
+        return None
 
     def _fetch(self, file: LocatedFile, report: Report, cancelled: Cancelled) -> str:
         from mullama.sources.transfer import fetch

@@ -92,9 +92,13 @@ class Foreign:
         for root in self._roots.gguf:
             for path in _walk(Path(root), self.problems):
                 usable = self._usable(path)
-                if usable and role(path.name) == "weights":
+                if usable and role(path.name) != "other":
                     found[str(path)] = os.path.getsize(usable)
         return tuple(sorted(found.items()))
+
+    def of_size(self, size: int) -> tuple[str, ...]:
+        """Files of the plain folders with exactly this size: worth hashing before the same bytes are fetched."""
+        return tuple(path for path, found in self.ggufs() if found == size)
 
     def registry_models(self) -> tuple[RegistryRef, ...]:
         """Every model that an Ollama store lists."""

@@ -59,7 +59,7 @@ def _usual(field: Any, value: Any) -> bool:
 
 @cache
 def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
+    return get_type_hints(kind, localns={"JSONValue": object})  # any JSON will do, and need not be looked into
 
 
 def _read(kind: Any, value: Any, what: str) -> Any:

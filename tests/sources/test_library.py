@@ -262,6 +262,21 @@ def test_a_store_of_another_tool_is_used_in_place(place: Place, hub: StubHub) ->
     assert not owner.pull("hf:org/m:Q8_0").in_place
 
 
+def test_a_file_of_a_plain_folder_is_recognised_by_its_bytes_and_hashed_once(place: Place, hub: StubHub) -> None:
+    folder = place.root / "gguf"
+    folder.mkdir()
+    (folder / "other.gguf").write_bytes(bytes(len(DATA)))
+    (folder / "renamed.gguf").write_bytes(DATA)
+    owner = Place(place.root, place.settings, Roots(gguf=(str(folder),)))
+    stored = owner.pull("hf:org/m:Q8_0")
+    assert stored.files == (str(folder / "renamed.gguf"),)
+    assert stored.in_place
+    assert hub.asked("m-Q8_0.gguf") == []
+    owner.seen.clear()
+    assert owner.pull("hf:org/m:Q8_0").files == stored.files
+    assert "verifying" not in owner.phases
+
+
 def test_other_formats_name_a_gguf_twin(place: Place, hub: StubHub) -> None:
     hub.repo("org/st", {"model.safetensors": b"x", "config.json": b"{}"})
     with pytest.raises(Unsupported, match="safetensors"):

@@ -137,7 +137,7 @@ def test_plain_folders_are_walked_to_a_bound(tmp_path: Path) -> None:
         (folder / name).write_bytes(DATA)
     (folder / "loop").symlink_to(folder)
     found = Foreign(Roots(gguf=(str(folder),))).ggufs()
-    assert [Path(path).name for path, _ in found] == ["y.GGUF", "x.gguf"]
+    assert [Path(path).name for path, _ in found] == ["mmproj-z.gguf", "y.GGUF", "x.gguf"]
     assert {size for _, size in found} == {len(DATA)}
 
 
