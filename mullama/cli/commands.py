@@ -22,6 +22,7 @@ COMMANDS = (
     Command("schema", "authoring", "print the JSON Schema of the manifest"),
     Command("diff", "diff", "show what apply would change, and exit with 2 if anything would"),
     Command("apply", "apply", "make the machine match the manifest, and start the server if none runs"),
+    Command("lock", "lock", "pin what every source of the manifest stands for"),
     Command("down", "down", "unload everything and stop the server"),
     Command("serve", "serve", "run the server in the foreground and follow the manifest"),
     Command("status", "status", "show the server, its models and their conditions"),

@@ -113,8 +113,9 @@ class Files:
     ) -> KnownFiles:
         if is_script(model.from_):
             return script_files(model.from_)
-        library = Library(self.index, self._foreign(manifest), self._settings(manifest))
-        located = library.locate(model.from_, self.lock.get(model.from_), offline, cancelled=cancelled.is_set)
+        library = self.library(manifest)
+        entry = self.lock.get(model.from_)
+        located = library.locate(model.from_, entry, self.offline(offline), cancelled=cancelled.is_set)
         stored = library.ensure(located, report, cancelled.is_set)
         if model.digest is not None and stored.digest != model.digest:
             raise TransferFailed(
@@ -125,12 +126,21 @@ class Files:
             report.warn(warning)
         return described(stored)
 
+    def library(self, manifest: Manifest) -> Library:
+        """All sources, as this manifest sets them."""
+        return Library(self.index, self._foreign(manifest), self.settings(manifest))
+
+    def offline(self, asked: bool) -> bool:
+        """Whether no network may be asked: by option, or by the hub library's HF_HUB_OFFLINE."""
+        return asked or self._env.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
     def _foreign(self, manifest: Manifest) -> Foreign:
         stores = manifest.sources.stores
         roots = usual_roots(self._env, huggingface=stores.huggingface, ollama=stores.ollama, gguf=stores.gguf)
         return Foreign(roots)
 
-    def _settings(self, manifest: Manifest) -> Settings:
+    def settings(self, manifest: Manifest) -> Settings:
+        """What the manifest sets about sources."""
         hub = manifest.sources.hf
         token, looked = self._token(hub.token) if hub.token else ("", "")
         return Settings(

@@ -23,6 +23,7 @@ from mullama.plan.observed import Applied, LiveModel, Machine, Observed
 from mullama.plan.steps import Action, Plan, summary, to_tree
 from mullama.reconcile.execute import DONE, Result, execute, exit_code
 from mullama.reconcile.files import Files, read_lock
+from mullama.reconcile.locking import require_locked
 from mullama.reconcile.machine import observe_machine
 from mullama.reconcile.observe import last_applied
 from mullama.reconcile.overlay import Overlay, beside, combine, split
@@ -217,6 +218,8 @@ class Reconciler:
     ) -> Result:
         with self._records.lock(options.trigger):
             self._files.lock = await asyncio.to_thread(read_lock, origin.path)
+            if options.locked:
+                require_locked(manifest, self._files.lock)
             wish = combine(manifest, overlay)
             plan = make_plan(wish, await self.observe(wish))
             report({"event": "plan", "plan": to_tree(plan)})

@@ -1,0 +1,97 @@
+"""Progress of files that this process fetches or reads itself, on stderr: a line that moves, or one for each tenth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from mullama.cli.terminal import Terminal
+from mullama.plan.report import printable, size
+from mullama.sources.base import Progress
+
+_EVERY_SECONDS = 0.1
+
+
+def describe(progress: Progress, speed: float) -> str:
+    """`downloading x.gguf: 1.0 MiB of 4.0 MiB, 2.0 MiB/s, 2 s left`; speed is bytes per second, 0 for unknown."""
+    amount = size(progress.completed)
+    parts = [f"{amount} of {size(progress.total)}" if progress.total else amount]
+    if progress.resumed:
+        parts.append(f"{size(progress.resumed)} resumed")
+    if speed > 0 and progress.phase == "downloading":
+        parts.append(f"{size(int(speed))}/s")
+        if progress.total:
+            parts.append(f"{remaining((progress.total - progress.completed) / speed)} left")
+    if progress.message:
+        parts.append(progress.message)
+    return f"{progress.phase} {progress.file}: {', '.join(parts)}"
+
+
+def remaining(seconds: float) -> str:
+    """Seconds as people say them: `12 s`, `3 min`, `2 h`."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+@dataclass(slots=True)
+class Speed:
+    """Bytes per second over the last few looks."""
+
+    now: Callable[[], float] = time.monotonic
+    _seen: list[tuple[float, int]] = field(default_factory=list)
+
+    def of(self, done: int) -> float:
+        """The speed, given that so many bytes are done now."""
+        self._seen = [*self._seen[-50:], (self.now(), done)]
+        (begun, first), (last, newest) = self._seen[0], self._seen[-1]
+        return (newest - first) / (last - begun) if last > begun else 0.0
+
+
+class Ticker:
+    """`with Ticker(terminal) as report`: tell it each progress, from any thread."""
+
+    def __init__(self, terminal: Terminal, *, quiet: bool = False) -> None:
+        self._terminal, self._quiet = terminal, quiet
+        self._live = terminal.err.isatty()
+        self._speeds: dict[str, Speed] = {}
+        self._told: dict[str, tuple[str, int]] = {}
+        self._drawn = 0.0
+        self._width = 0
+
+    def __enter__(self) -> Ticker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._wipe()
+
+    def __call__(self, progress: Progress) -> None:
+        if self._quiet:
+            return
+        speed = self._speeds.setdefault(progress.file, Speed()).of(progress.completed)
+        (self._draw if self._live else self._note)(progress, speed)
+
+    def _draw(self, progress: Progress, speed: float) -> None:
+        now = time.monotonic()
+        if now - self._drawn < _EVERY_SECONDS:
+            return
+        self._drawn = now
+        text = printable(describe(progress, speed))[:120]
+        self._terminal.err.write("\r" + text.ljust(self._width))
+        self._terminal.err.flush()
+        self._width = len(text)
+
+    def _wipe(self) -> None:
+        if self._width:
+            self._terminal.err.write("\r" + " " * self._width + "\r")
+            self._terminal.err.flush()
+            self._width = 0
+
+    def _note(self, progress: Progress, speed: float) -> None:
+        """Where nothing can be drawn over: each phase once, and each tenth of a download."""
+        tenth = progress.completed * 10 // progress.total if progress.total else 0
+        if self._told.get(progress.file) != (progress.phase, tenth) and progress.phase != "found":
+            self._told[progress.file] = (progress.phase, tenth)
+            self._terminal.note(describe(progress, speed))
