@@ -22,7 +22,7 @@ from mullama.server.faults import OPERATOR
 from mullama.server.inflight import Inflight
 from mullama.server.keys import Failures, find_key, may
 from mullama.server.openapi import document
-from mullama.server.routes import Found, Route, Table
+from mullama.server.routes import EXCHANGE, SERVE, Path, Route, router
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +63,8 @@ class App:
             bounds=bounds,
             document=self.document,
         )
-        self.table = Table([*endpoints.routes(dialects), *own.routes()])
+        self.routes = (*endpoints.routes(dialects), *own.routes())
+        self._router = router(self.routes, self._nowhere)
         self._version = version
         # Clients of OpenAI's API are pointed at any path; whoever gets one wrong is most likely one.
         self._speakers = sorted(dialects.values(), key=lambda d: d.name != "openai")
@@ -72,7 +73,7 @@ class App:
         """The OpenAPI document of what is served now."""
         access = self._service.access()
         dialects = access.manifest.server.dialects
-        served = [r for r in self.table.routes if r.dialect is None or r.dialect in dialects]
+        served = [r for r in self.routes if r.dialect is None or r.dialect in dialects]
         return document(served, bool(access.keys), self._version)
 
     def interrupt(self, error: MullamaError) -> None:
@@ -87,14 +88,14 @@ class App:
         access = self._service.access()
         exchange.notes.generation = access.generation
         try:
-            await self._answer(exchange, access)
+            await self._answer(exchange, access, receive, send)
         finally:
             log.request(exchange)
 
-    async def _answer(self, exchange: Exchange, access: Access) -> None:
+    async def _answer(self, exchange: Exchange, access: Access, receive: Receive, send: Send) -> None:
         """Every failure that is still sayable becomes an answer; nothing else leaves here."""
         try:
-            await self._serve(exchange, access)
+            await self._serve(exchange, access, receive, send)
         except ClientGone:
             exchange.notes.gone = True
         except Rejection as rejection:
@@ -108,13 +109,24 @@ class App:
             hint = f"the server's log tells more about request {exchange.request_id}"
             await exchange.fail(Internal("an internal error", hint=hint))
 
-    async def _serve(self, exchange: Exchange, access: Access) -> None:
+    async def _serve(self, exchange: Exchange, access: Access, receive: Receive, send: Send) -> None:
         self._admit(exchange, access)
         if guard.is_preflight(exchange):
             headers = guard.preflight_headers(exchange.headers)
             await exchange.reply(Reply(status=204, headers=headers))
             return
-        found = self._find(exchange, access)
+        exchange.scope[EXCHANGE], exchange.scope[SERVE] = exchange, self._at
+        await self._router(exchange.scope, receive, send)
+
+    async def _nowhere(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise _nothing_at(scope["path"])
+
+    async def _at(self, path: Path, exchange: Exchange, params: Mapping[str, str]) -> None:
+        """Serve a path that exists, if a dialect that is switched on has it."""
+        access = self._service.access()
+        found = path.narrowed(access.manifest.server.dialects)
+        if not found.routes:
+            raise _nothing_at(exchange.path)
         if exchange.method == "OPTIONS":
             await exchange.reply(Reply(status=204, headers={"allow": ", ".join(found.methods)}))
             return
@@ -125,7 +137,7 @@ class App:
         exchange.notes.dialect = route.dialect or "mullama"
         exchange.notes.route = route.path
         exchange.caller = self._identify(exchange, access, route)
-        await route.serve(exchange, found.params)
+        await route.serve(exchange, params)
 
     def _admit(self, exchange: Exchange, access: Access) -> None:
         """What is checked of every request, before anything else is looked at."""
@@ -145,17 +157,6 @@ class App:
             exchange.extra |= guard.cors_headers(origin)
         if any(ord(c) < 32 or ord(c) == 127 for c in exchange.path):
             raise Rejection(400, Invalid("the path holds a control character"), close=True)
-
-    def _find(self, exchange: Exchange, access: Access) -> Found:
-        found = self.table.find(exchange.path)
-        if found is not None:
-            found = found.narrowed(access.manifest.server.dialects)
-        if found is None or not found.routes:
-            raise NotFound(
-                f"there is nothing at {exchange.path[:200]!r}",
-                hint="/openapi.json lists what is served",
-            )
-        return found
 
     def _identify(self, exchange: Exchange, access: Access, route: Route) -> Caller:
         """Who asks, once it is clear that they may; the control socket belongs to the operator."""
@@ -194,7 +195,11 @@ class App:
         return Voice(error=dialect.error, id_header=dialect.id_header)
 
 
-def _not_allowed(exchange: Exchange, found: Found) -> Rejection:
+def _nothing_at(path: str) -> NotFound:
+    return NotFound(f"there is nothing at {path[:200]!r}", hint="/openapi.json lists what is served")
+
+
+def _not_allowed(exchange: Exchange, found: Path) -> Rejection:
     exchange.voice = found.routes[0].voice
     error = Invalid(
         f"{exchange.method} is not served at {exchange.path[:200]!r}",

@@ -1,4 +1,4 @@
-"""Which route serves a method and path: one table over all dialects and the operator's API."""
+"""Which route serves a method and path: Starlette's router over all dialects and the operator's API."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from starlette import routing
+from starlette.routing import Router
+
 from mullama.names import JSONValue
+from mullama.server.asgi import Receive, Scope, Send
 from mullama.server.exchange import Exchange, Voice
 
 Class = Literal["public", "infer", "admin", "read"]
@@ -47,17 +51,20 @@ class Route:
     shape: Shape = Shape()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """All routes of the path that was asked for, and what its variable parts hold."""
+class Path:
+    """All routes of one path, as the endpoint that Starlette's router finds for it."""
 
-    routes: tuple[Route, ...]
-    params: Mapping[str, str]
+    def __init__(self, path: str, routes: Iterable[Route]) -> None:
+        self.path = path
+        self.routes = tuple(routes)
 
-    def narrowed(self, dialects: Collection[str]) -> Found:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand over to the application, which put itself and the exchange into the scope."""
+        await scope[SERVE](self, scope[EXCHANGE], scope["path_params"])
+
+    def narrowed(self, dialects: Collection[str]) -> Path:
         """Without the routes of dialects that are switched off."""
-        kept = tuple(r for r in self.routes if r.dialect is None or r.dialect in dialects)
-        return Found(routes=kept, params=self.params)
+        return Path(self.path, (r for r in self.routes if r.dialect is None or r.dialect in dialects))
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -74,39 +81,20 @@ class Found:
         return next(iter(meant or plain or of_method), None)
 
 
-class Table:
-    """Deny by default: a route without a class of access is a mistake found when the server is made."""
-
-    def __init__(self, routes: Iterable[Route]) -> None:
-        self.routes = tuple(routes)
-        by_path: dict[str, list[Route]] = {}
-        for route in self.routes:
-            if route.access not in get_args(Class):
-                raise ValueError(f"{route.method} {route.path} has no class of access")
-            by_path.setdefault(route.path, []).append(route)
-        self._fixed = {path: tuple(r) for path, r in by_path.items() if "{" not in path}
-        variable = sorted((p for p in by_path if "{" in p), key=_literal, reverse=True)
-        self._variable = [(_pattern(path), tuple(by_path[path])) for path in variable]
-
-    def find(self, path: str) -> Found | None:
-        fixed = self._fixed.get(path)
-        if fixed is not None:
-            return Found(routes=fixed, params={})
-        for pattern, routes in self._variable:
-            if match := pattern.fullmatch(path):
-                return Found(routes=routes, params=match.groupdict())
-        return None
+# Where a request's exchange, and what serves it, are found by a `Path`.
+EXCHANGE, SERVE = "mullama.exchange", "mullama.serve"
 
 
-def _literal(path: str) -> int:
-    """How much of a path is fixed: the longest fixed part wins where several match."""
-    return len(re.sub(r"\{[^}]*\}", "", path))
+def router(routes: Iterable[Route], nowhere: Callable[[Scope, Receive, Send], Awaitable[None]]) -> Router:
+    """Starlette's router over one `Path` for each path; what has a fixed part longer comes first.
 
-
-def _pattern(path: str) -> re.Pattern[str]:
-    """`{name}` is one part of a path, `{name:path}` all that is left of it."""
-    pieces = re.split(r"\{(\w+)(:path)?\}", path)  # fixed, name, kind, fixed, name, kind, …, fixed
-    made = re.escape(pieces[0])
-    for name, kind, fixed in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
-        made += f"(?P<{name}>{'.*' if kind else '[^/]+'})" + re.escape(fixed)
-    return re.compile(made)
+    Deny by default: a route without a class of access is a mistake found when the server is made.
+    """
+    by_path: dict[str, list[Route]] = {}
+    for route in routes:
+        if route.access not in get_args(Class):
+            raise ValueError(f"{route.method} {route.path} has no class of access")
+        by_path.setdefault(route.path, []).append(route)
+    ordered = sorted(by_path, key=lambda path: ("{" in path, -len(re.sub(r"\{[^}]*\}", "", path))))
+    found = [routing.Route(path, endpoint=Path(path, by_path[path])) for path in ordered]
+    return Router(routes=found, redirect_slashes=False, default=nowhere)
