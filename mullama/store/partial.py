@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from typing import Final
 from mullama.errors import MullamaError
 from mullama.names import Digest
 from mullama.store.disk import STRAIGHT, storage_error, sync_folder, told, try_lock
+from mullama.store.hashing import RunningHash
 
 _FILE: Final = re.compile(r"(?P<key>[0-9a-f]{32})\.[0-9a-f]{16}")
 _SYNC_EVERY: Final = 256 * 1024**2
@@ -43,7 +43,7 @@ class Partial:
 
     def __init__(self, root: Path, name: str, descriptor: int, note: Note) -> None:
         self._root, self._path, self._descriptor = root, root / "partial" / name, descriptor
-        self._hash = hashlib.sha256()
+        self._hash = RunningHash()
         self._note = note
         self.offset = 0
         self._promoted = False
@@ -116,7 +116,8 @@ class Partial:
         """Throw the bytes away and begin from zero."""
         with told(self._path):
             os.ftruncate(self._descriptor, 0)
-        self._hash, self.offset = hashlib.sha256(), 0
+        self._hash.close()
+        self._hash, self.offset = RunningHash(), 0
         self._note = _mine(Note())
         self._write_note()
 
@@ -150,6 +151,7 @@ class Partial:
         """Release the file for whoever continues; an empty one leaves no trace. Closing twice does nothing."""
         if self._descriptor < 0:
             return
+        self._hash.close()
         if self.offset == 0:
             self.discard()
         elif not self._promoted and self._path.exists():
