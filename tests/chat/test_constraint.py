@@ -290,6 +290,19 @@ def test_on_the_channels_the_final_message_has_the_format() -> None:
     assert {text for _, text in made.markers} == {"<|message|>", "<|constrain|>"}
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(family_names()), st.text(min_size=1, max_size=12), st.text(max_size=12), st.text(max_size=8))
+def test_no_name_key_or_value_of_a_client_can_break_out_of_its_grammar(name: str, tool: str, key: str, value: str) -> None:
+    schema = {"type": "object", "properties": {key: {"type": "string", "enum": [value]}, "b": {"type": "string"}}, "required": [key]}
+    made = build(family_with(name), tools=(Tool(name=tool, parameters=schema),), choice=REQUIRED).constraint
+    assert made is not None
+    matcher(made)
+
+
+def test_an_empty_literal_is_a_grammar_too() -> None:
+    assert accepts(Constraint(grammar=gbnf_to_lark('root ::= "a" "" ("" | "b")')), "ab")
+
+
 def test_very_large_tools_degrade_together_instead_of_failing() -> None:
     many = tuple(
         Tool(name=f"t{i}", parameters={"type": "object", "properties": {"a": {"type": "string", "enum": ["x" * 900 + str(j) for j in range(20)]}}})

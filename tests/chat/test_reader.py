@@ -21,6 +21,8 @@ from mullama.chat.types import (
     Event,
     Finished,
     StopReason,
+    TextDelta,
+    TokenLogprob,
     Tool,
     ToolCallDelta,
     ToolCallFinished,
@@ -318,6 +320,32 @@ def test_a_lone_surrogate_cannot_reach_the_encoders() -> None:
     written = '<tool_call>{"name": "add", "arguments": {"x": "\\ud800"}}</tool_call>'
     [call] = answer_of(family_with("hermes"), [written]).tool_calls
     assert call.arguments == {"x": "\ufffd"}
+
+
+def test_text_beside_a_call_is_kept_and_the_call_is_no_text() -> None:
+    """Compatibility bug 7."""
+    written = 'I look it up. <tool_call>{"name": "add", "arguments": {"x": 1}}</tool_call> A moment.'
+    assert short(answer_of(family_with("hermes"), list(written))) == ("I look it up.A moment.", "", [("add", {"x": 1})])
+
+
+def logprob(text: str) -> TokenLogprob:
+    return TokenLogprob(id=0, text=text, bytes=text.encode(), logprob=-1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "pieces", "wanted"),
+    [
+        ("hermes", ["<think>", "hm", "</think>", "\n\n", "Hel", "lo"], ["Hel", "lo"]),
+        ("hermes", ["Yes", " <tool_call>", '{"name": "add", "arguments": {}}', "</tool_call>"], ["Yes"]),
+        ("harmony", ["<|channel|>", "analysis", "<|message|>", "hm", "<|end|>", "<|channel|>final<|message|>", "Yes"], ["Yes"]),
+    ],
+)
+def test_logprobs_go_with_the_text_that_is_shown(name: str, pieces: list[str], wanted: list[str]) -> None:
+    reader = read(family_with(name, THINK), lambda: "id", tools=TOOLS)
+    events = [event for piece in pieces for event in reader.feed(piece, (logprob(piece),))]
+    found = [p.text for e in (*events, *reader.finish()) if isinstance(e, TextDelta) for p in e.logprobs]
+    assert found[-len(wanted) :] == wanted
+    assert not {"hm", "<think>", "analysis", '{"name": "add", "arguments": {}}'} & set(found)
 
 
 def test_deep_nesting_in_arguments_is_text_not_a_crash() -> None:

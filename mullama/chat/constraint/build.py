@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import assert_never
 
 from mullama.chat.constraint.calls import CallForm, Function, call_form
@@ -12,6 +14,7 @@ from mullama.chat.constraint.lark import Lark, regex, sequence
 from mullama.chat.constraint.schema import MAX_TEXT, enforceable, irregular
 from mullama.chat.families import Family
 from mullama.chat.syntax import ChannelCalls
+from mullama.chat.template.shape import plain
 from mullama.chat.types import Constraint, ResponseFormat, Tool, ToolChoice
 from mullama.errors import Invalid
 from mullama.names import JSONValue
@@ -136,18 +139,24 @@ def _functions(
     allowed = [tool for tool in tools if not chosen.names or tool.name in chosen.names]
     if chosen.mode == "required" and not allowed:
         raise Invalid("tool_choice requires a call, but there are no tools", field="tool_choice")
+    return _checked(json.dumps([[tool.name, plain(tool.parameters or {})] for tool in allowed]))
+
+
+@lru_cache(maxsize=16)
+def _checked(tools: str) -> tuple[tuple[Function, ...], tuple[str, ...]]:
+    """The same tools come with every turn of a conversation, so what was found out about them is kept."""
     warnings: list[str] = []
-    functions = [_function(tool, warnings) for tool in allowed]
+    functions = [_function(name, parameters, warnings) for name, parameters in json.loads(tools)]
     if sum(len(str(function.schema)) for function in functions) > MAX_TOOLS:
         warnings.append("the schemas of the tools are too large together: their arguments are any object")
         functions = [Function(name=f.name, schema={"type": "object"}) for f in functions]
     return tuple(functions), tuple(warnings)
 
 
-def _function(tool: Tool, warnings: list[str]) -> Function:
+def _function(name: str, parameters: Mapping[str, JSONValue], warnings: list[str]) -> Function:
     """A tool whose schema cannot be read at all takes any object."""
-    what = f"the tool {tool.name!r}"
-    wanted: dict[str, JSONValue] = {"type": "object", "properties": {}, **(tool.parameters or {})}
+    what = f"the tool {name!r}"
+    wanted: dict[str, JSONValue] = {"type": "object", "properties": {}, **parameters}
     if wanted["type"] != "object":
         warnings.append(f"{what}: arguments are an object, whatever the schema's type says")
         wanted["type"] = "object"
@@ -155,6 +164,6 @@ def _function(tool: Tool, warnings: list[str]) -> Function:
         schema, remarks = enforceable(wanted, what=what, strict=False, field="tools")
     except Invalid as error:
         warnings.append(error.message)
-        return Function(name=tool.name, schema={"type": "object"})
+        return Function(name=name, schema={"type": "object"})
     warnings.extend(remarks)
-    return Function(name=tool.name, schema=schema if isinstance(schema, Mapping) else {"type": "object"})
+    return Function(name=name, schema=schema if isinstance(schema, Mapping) else {"type": "object"})

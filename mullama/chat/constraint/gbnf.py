@@ -266,7 +266,7 @@ def _lark(node: _Node, names: dict[str, str]) -> str:
         case _Call(name, _):
             return names[name]
         case _Sequence(parts):
-            return " ".join(_lark(part, names) for part in parts) or '""'
+            return " ".join(_lark(part, names) for part in parts) or "()"
         case _Choice(options):
             return "(" + " | ".join(_lark(option, names) for option in options) + ")"
         case _Repeat(inner, times):

@@ -30,7 +30,7 @@ class Lark:
         """A rule for a JSON value of this schema."""
         options = {"x-guidance": SEPARATORS}
         whole = {**schema, **options} if isinstance(schema, dict) else {"allOf": [schema], **options}
-        return self.rule("value", "%json " + json.dumps(whole, ensure_ascii=False))
+        return self.rule("value", "%json " + json.dumps(whole))
 
     def nested(self, grammar: str) -> str:
         """A rule for a whole grammar of its own, with its own `start`."""
@@ -62,8 +62,8 @@ class Lark:
 
 
 def quoted(text: str) -> str:
-    """A Lark string literal."""
-    return json.dumps(text, ensure_ascii=False)
+    """A Lark string literal; an empty one is an empty group."""
+    return json.dumps(text.encode("utf-8", "replace").decode()) if text else "()"
 
 
 def regex(pattern: str) -> str:

@@ -37,6 +37,8 @@ class ChannelReader:
         self._text += text
         while self._text and self._step(last=False):
             pass
+        if self._mode != "text":
+            self._logprobs.clear()  # they belong to what is not shown as text
         return self._take()
 
     def finish(self) -> tuple[Event, ...]:

@@ -47,6 +47,8 @@ class PlainReader:
         self._text += text
         while self._text and self._step(last=False):
             pass
+        if self._inside or self._machine is not None:
+            self._logprobs.clear()  # they belong to what is not shown as text
         return self._take()
 
     def finish(self) -> tuple[Event, ...]:

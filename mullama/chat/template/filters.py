@@ -6,7 +6,7 @@ Every filter is charged for the weight of what it gets before it runs, and gives
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from itertools import islice
 from typing import Any
 
@@ -29,6 +29,11 @@ HARMLESS = (
     "reject", "rejectattr", "reverse", "safe", "select", "selectattr", "sort", "string", "title", "trim",
     "truncate", "unique", "upper", "urlencode", "wordcount",
 )  # fmt: skip
+# What these cost does not depend on how deep the value goes: nothing, or one step for each element.
+AT_ONCE = frozenset(("length", "count", "first", "last", "default", "d", "attr"))
+BY_ELEMENT = frozenset((
+    "list", "reverse", "map", "select", "reject", "selectattr", "rejectattr", "items", "dictsort", "batch", "slice",
+))  # fmt: skip
 TEST_NAMES = tuple(name for name in TESTS if name not in ("callable", "filter", "test"))
 COMPARING = ("eq", "==", "equalto", "ne", "!=", "lt", "<", "lessthan", "le", "<=", "gt", ">",
     "greaterthan", "ge", ">=", "in", "sameas")  # fmt: skip
@@ -167,15 +172,16 @@ def _width(width: int) -> int:
     return width
 
 
-def _charged(function: Filter) -> Filter:
-    """The filter with its input paid for; the context is passed on when the filter wants it."""
+def _charged(name: str, function: Filter) -> Filter:
+    """The filter with its work paid for; the context is passed on when the filter wants it."""
     wants = getattr(function, "jinja_pass_arg", None)
     kind = wants.name if wants is not None else ""
 
     @pass_context
     def filter_(context: Context, value: object, *args: object, **kwargs: object) -> object:
+        fuel = fuel_of(context)
         value = concrete(value)
-        charge(fuel_of(context), value, *args, *kwargs.values())
+        _pay(fuel, name, value, (*args, *kwargs.values()))
         match kind:
             case "context":
                 result = function(context, value, *args, **kwargs)
@@ -186,11 +192,23 @@ def _charged(function: Filter) -> Filter:
             case _:
                 result = function(value, *args, **kwargs)
         result = concrete(result)
-        if not isinstance(result, str | Undefined):
-            fuel_of(context).burn(weigh(result) >> 4)
+        if name not in AT_ONCE and name not in BY_ELEMENT and not isinstance(result, str | Undefined):
+            fuel.burn(weigh(result) >> 4)
         return result
 
     return filter_
+
+
+def _pay(fuel: Fuel, name: str, value: object, arguments: tuple[object, ...]) -> None:
+    """Burn what a filter is going to cost, before it does."""
+    if name in AT_ONCE:
+        fuel.burn(1)
+    elif name in BY_ELEMENT and isinstance(value, Sized):
+        bound_items(len(value))
+        fuel.burn(1 + (len(value) >> 4))
+        charge(fuel, *arguments)
+    else:
+        charge(fuel, value, *arguments)
 
 
 def table() -> dict[str, Filter]:
@@ -201,7 +219,7 @@ def table() -> dict[str, Filter]:
         "from_json": from_json, "fromjson": from_json, "sum": sum_,
     }  # fmt: skip
     harmless = {name: filters.FILTERS[name] for name in HARMLESS}
-    return {name: _charged(function) for name, function in {**harmless, **bounded}.items()}
+    return {name: _charged(name, function) for name, function in {**harmless, **bounded}.items()}
 
 
 def _charged_test(function: Filter) -> Filter:

@@ -62,21 +62,33 @@ def weigh(value: object, cap: int = MAX_ITEMS) -> int:
     while stack:
         item = stack.pop()
         total += 1
-        if isinstance(item, str):
+        kind = type(item)
+        if kind is dict:
+            stack.extend(item)  # type: ignore[arg-type]
+            stack.extend(item.values())  # type: ignore[attr-defined]
+        elif kind is list or kind is tuple:
+            stack.extend(item)  # type: ignore[arg-type]
+        elif isinstance(item, str):
             total += len(item) >> 6
-        elif isinstance(item, Mapping):
-            stack.extend(item)
-            stack.extend(item.values())
-        elif isinstance(item, list | tuple | set | frozenset | KeysView | ValuesView | ItemsView):
-            stack.extend(item)
-        elif isinstance(item, range):
-            total += len(item)
-        elif not isinstance(item, int | float | Undefined | None):
-            # A namespace may hold itself twice, so printing or comparing one could take for ever.
-            raise TypeError(f"a {type(item).__name__} cannot be printed, compared or filtered")
+        elif not isinstance(item, int | float | None):
+            total += _weigh_odd(item, stack)
         if total + len(stack) > cap:
             raise OutOfFuel("it builds a value that is too large")
     return total
+
+
+def _weigh_odd(item: object, stack: list[object]) -> int:
+    """Values that are neither JSON nor text; a namespace may hold itself, so printing one could take for ever."""
+    if isinstance(item, range):
+        return len(item)
+    if isinstance(item, Mapping):
+        stack.extend(item)
+        stack.extend(item.values())
+    elif isinstance(item, set | frozenset | KeysView | ValuesView | ItemsView):
+        stack.extend(item)
+    elif not isinstance(item, Undefined):
+        raise TypeError(f"a {type(item).__name__} cannot be printed, compared or filtered")
+    return 0
 
 
 def bound_text(length: int) -> None:
