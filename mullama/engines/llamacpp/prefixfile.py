@@ -15,6 +15,7 @@ from pathlib import Path
 
 _MAGIC = b"mullama prefix 1\n"
 _LONGEST_HEADER = 16 * 2**20
+MOST_BYTES = 4 * 2**30  # of all files in a folder; the ones unused for longest go first
 
 
 class PrefixFiles:
@@ -34,6 +35,8 @@ class PrefixFiles:
         except OSError:
             return None
         if state and len(data) == state[0] and hashlib.sha256(data).hexdigest() == state[1]:
+            with suppress(OSError):
+                os.utime(path)  # it was used: see `_prune`
             return data
         self.discard(tokens)
         return None
@@ -52,6 +55,7 @@ class PrefixFiles:
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
+            self._prune(path)
         except OSError:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -59,6 +63,15 @@ class PrefixFiles:
     def discard(self, tokens: Sequence[int]) -> None:
         with suppress(OSError):
             self._path(tokens).unlink(missing_ok=True)
+
+    def _prune(self, newest: Path) -> None:
+        """Prompts change and nobody asks for the old ones again: bound what is kept."""
+        found = [(path.stat(), path) for path in self._folder.glob("*.prefix") if path != newest]
+        room = MOST_BYTES - newest.stat().st_size
+        for status, path in sorted(found, key=lambda entry: entry[0].st_mtime_ns, reverse=True):
+            room -= status.st_size
+            if room < 0:
+                path.unlink(missing_ok=True)
 
     def _path(self, tokens: Sequence[int]) -> Path:
         content = json.dumps([self._key, list(tokens)]).encode()

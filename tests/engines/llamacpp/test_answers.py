@@ -14,7 +14,7 @@ from mullama.engines.base import Adapter, ContextOptions, Embed, Prefix
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.engines.llamacpp.prompts import prompt_tokens
 from mullama.engines.llamacpp.text import TextStream
-from mullama.errors import BadWeights, Invalid, Kind, Refused, Unsupported
+from mullama.errors import BadWeights, EngineFailed, Invalid, Kind, Refused, Unsupported
 from tests.engines.driving import Driver, answer, answers, ask, sampling, user
 from tests.engines.llamacpp import making
 
@@ -251,3 +251,35 @@ def test_a_long_prompt_never_stalls_a_running_answer(tiny_path: str, load: Calla
         assert driver.results[1].count == before + 1
     assert steps >= 2
     assert [p.done for p in driver.results[2].progress] == sorted(p.done for p in driver.results[2].progress)
+
+
+def test_several_choices_of_one_prompt_compute_it_once(engine: LlamaEngine) -> None:
+    """The jobs of one request come together; the prompt is computed by the first, shared by the others."""
+    prompt = "the cat sat on the mat. " * 20 + user("Say something.")
+    jobs = [ask(i, prompt, sampling=sampling(temperature=1.0, seed=i)) for i in range(4)]
+    results = answers(engine, *jobs)
+    total = results[0].begun
+    assert total is not None
+    computed = [r.begun.prompt_tokens - r.begun.cached_tokens for r in results if r.begun]
+    assert computed == [total.prompt_tokens, 1, 1, 1]
+    assert len({result.text for result in results}) > 1
+
+
+def test_a_decode_that_fails_ends_its_requests_and_no_others(
+    engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    native = engine._contexts["main"].native
+    good = native.decode
+
+    def fails(batch: object) -> int:
+        raise EngineFailed("llama_decode failed with -3")
+
+    driver = Driver(engine).submit(ask(1, user("How are you?")))
+    driver.step()
+    monkeypatch.setattr(native, "decode", fails)
+    driver.step()
+    failed = driver.results[1].failed
+    assert failed is not None
+    assert failed.kind is Kind.UNAVAILABLE
+    monkeypatch.setattr(native, "decode", good)
+    assert answer(engine, user("How are you?")).text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mullama.chat.types import TokenLogprob
+from mullama.engines.llamacpp import prefixfile
 from mullama.engines.llamacpp.lookup import LONGEST_GUESS, Lookup
 from mullama.engines.llamacpp.prefixfile import PrefixFiles
 from mullama.engines.llamacpp.text import TextStream
@@ -147,3 +149,14 @@ def test_a_prefix_is_found_only_by_its_key_and_tokens(tmp_path: Path) -> None:
     assert files.load([1, 2]) is None
     assert PrefixFiles(str(tmp_path), "other").load([1, 2, 3]) is None
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_prefixes_unused_for_longest_make_room_for_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = PrefixFiles(str(tmp_path), "key")
+    for number in range(3):
+        files.save([number], bytes(1000))
+        os.utime(files._path([number]), ns=(number, number))
+    assert files.load([0]) is not None, "used just now"
+    monkeypatch.setattr(prefixfile, "MOST_BYTES", 2500)
+    files.save([3], bytes(1000))
+    assert [files.load([number]) is not None for number in range(4)] == [True, False, False, True]
