@@ -145,9 +145,10 @@ class Library:
         """What lies at the paths of `located`, described by its headers; checks that it is what was wanted."""
         weights = tuple(file for file in located.files if file.role == "weights")
         paths = tuple(file.path or "" for file in weights)
-        facts = self._facts(paths)
-        if facts.role != ("model" if wanted == "weights" else wanted):
-            raise BadWeights(f"{source_text} is a {facts.role}, {wanted} are wanted here")
+        facts = self._facts(paths, wanted, source_text)
+        for file in located.files:
+            if file.role in ("projector", "adapter", "draft"):
+                self._facts((file.path or "",), file.role, f"{file.name} of {source_text}")
         texts = [(file.role, read_text(file.path or "")) for file in located.files if file.role in TEXTS and file.path]
         defaults = read_defaults(texts, source_text)
         digests = [file.digest or self._index.digest(path) or "" for file, path in zip(weights, paths, strict=True)]
@@ -301,12 +302,15 @@ class Library:
         report(Progress(file=file.name, phase="found", completed=size, total=size, digest=digest))
         return replace(file, digest=digest, size=size)
 
-    def _facts(self, paths: tuple[str, ...]) -> WeightFacts:
+    def _facts(self, paths: tuple[str, ...], wanted: str, what: str) -> WeightFacts:
+        """What the headers say, if they say that this is what is wanted."""
         known = self._index.facts(paths)
         if known is None:
             known = replace(look_into(paths), metadata={}, tensors=())
             with suppress(MullamaError):  # as above: remembering only saves time
                 self._index.remember_facts(paths, known)
+        if known.role != ("model" if wanted in ("weights", "draft") else wanted):
+            raise BadWeights(f"{what} is a {known.role}, not {wanted} as is wanted here")
         return known
 
 

@@ -20,6 +20,7 @@ MAX_EXPERTS: Final = 1024
 MAX_WIDTH: Final = 2**20
 MIN_CONTEXT: Final = 8
 MAX_TEMPLATE: Final = 256 * 1024
+_VISION: Final = ("v.", "mm.")
 TENSOR_ALIGNMENT: Final = 32
 POOLING: Final = ("none", "mean", "cls", "last", "rank")
 _EPSILONS: Final = ("layer_norm_epsilon", "layer_norm_rms_epsilon", "group_norm_epsilon")
@@ -141,6 +142,11 @@ def check_tensors(tensors: tuple[Tensor, ...], *, layers: int, vocabulary: int) 
         raise BadWeights("the file holds no tensors: a vocabulary only", hint="take the file with the weights")
     for tensor in tensors:
         check_type(tensor)
+        if tensor.name.startswith(_VISION):
+            raise BadWeights(
+                f"tensor {tensor.name} is part of a projector inside the model's own file",
+                hint="llama.cpp reads projectors from files of their own: take a GGUF with an mmproj beside it",
+            )
         if tensor.layer is not None and tensor.layer >= layers:
             raise BadWeights(f"tensor {tensor.name} belongs to layer {tensor.layer}, the model has {layers}")
         if tensor.offset % TENSOR_ALIGNMENT:

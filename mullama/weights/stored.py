@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mullama.names import JSONValue
-from mullama.weights.facts import WeightFacts
+from mullama.weights.facts import Capability, WeightFacts
 
 FileRole = Literal[
     "weights", "projector", "adapter", "template", "system", "parameters", "messages", "license", "draft"
@@ -83,6 +83,11 @@ class StoredWeights:
     defaults: Defaults = field(default_factory=Defaults)
     in_place: bool = False
     warnings: tuple[str, ...] = ()
+
+    @property
+    def capabilities(self) -> tuple[Capability, ...]:
+        """What the weights can do, with vision where a projector came along."""
+        return (*self.facts.capabilities, "vision") if self.projector else self.facts.capabilities
 
     def lock_entry(self, facts: WeightFacts) -> LockEntry:
         """What pins this; `facts` are those to keep (see `record.for_lock`)."""

@@ -201,7 +201,7 @@ def test_a_projector_is_no_model_and_a_model_no_projector(place: Place, hub: Stu
     found = place.library.ensure(located, place.seen.append, lambda: False, wanted="projector")
     assert (found.facts.role, found.digest) == ("projector", f"sha256:{sha256(projector)}")
     assert place.pull("hf:org/v").facts.role == "model"
-    with pytest.raises(BadWeights, match="is a projector, weights are wanted"):
+    with pytest.raises(BadWeights, match="is a projector, not weights"):
         place.pull("hf:org/v:mmproj-v-F16.gguf")
 
 
@@ -309,6 +309,12 @@ def test_a_thousand_fetched_sources_are_listed_in_a_moment(place: Place) -> None
     assert [entry.source for entry in listed[:2]] == ["hf:org/m999", "hf:org/m998"]
 
 
+def test_a_projector_that_is_none_is_refused_with_its_model(place: Place, hub: StubHub) -> None:
+    hub.model("library/v", "7b", [("model", DATA), ("projector", ggufs.model(layers=1).bytes())])
+    with pytest.raises(BadWeights, match="is a model, not projector"):
+        place.pull(f"ollama:{hub.host}/library/v:7b")
+
+
 def test_an_ollama_model_brings_its_defaults(place: Place, hub: StubHub) -> None:
     projector = ggufs.File(
         {"general.architecture": ggufs.string("clip")}, {"v.patch_embd.weight": ggufs.Stored((32, 4))}
@@ -329,6 +335,7 @@ def test_an_ollama_model_brings_its_defaults(place: Place, hub: StubHub) -> None
     assert stored.license == "MIT License"
     assert stored.projector is not None
     assert Path(stored.projector).read_bytes() == projector
+    assert "vision" in stored.capabilities
     again = find_stored(f"ollama:{hub.host}/library/v:7b", place.index, place.foreign)
     assert again is not None
     assert again.defaults == stored.defaults
