@@ -299,6 +299,14 @@ def test_no_name_key_or_value_of_a_client_can_break_out_of_its_grammar(name: str
     matcher(made)
 
 
+@pytest.mark.parametrize("name", family_names())
+def test_a_clients_words_are_never_taken_for_special_tokens(name: str) -> None:
+    schema = {"type": "object", "properties": {"<|eot|>": {"type": "string", "enum": ["<|end|>", "[INST]"]}}, "required": ["<|eot|>"]}
+    made = build(family_with(name), tools=(Tool(name="<|im_end|>", parameters=schema),), choice=REQUIRED).constraint
+    assert made is not None
+    assert not {"<|im_end|>", "<|eot|>", "[INST]"} & {text for _, text in made.markers}
+
+
 def test_an_empty_literal_is_a_grammar_too() -> None:
     assert accepts(Constraint(grammar=gbnf_to_lark('root ::= "a" "" ("" | "b")')), "ab")
 

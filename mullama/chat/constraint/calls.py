@@ -100,7 +100,8 @@ def _named(lark: Lark, syntax: NamedCalls, tools: Sequence[Function], *, paralle
     mark = sequence(lark.literal(syntax.id_mark), "/[A-Za-z0-9]{9}/") if syntax.id_mark else ""
     calls = [
         sequence(
-            lark.literal(syntax.begin + tool.name),
+            lark.literal(syntax.begin),
+            quoted(tool.name),
             ordinal,
             mark,
             lark.literal(syntax.middle),
@@ -138,16 +139,16 @@ def _tagged_call(lark: Lark, syntax: TaggedCalls, tool: Function) -> str:
     if not isinstance(properties, Mapping):
         keyed = _typed(syntax, {"type": "string"}) if syntax.typed else syntax.keyed
         free = sequence(lark.literal(syntax.key), _KEY, lark.literal(keyed), _free_text(lark, syntax))
-        return sequence(lark.literal(tool.name + syntax.named), f"({free})*", lark.literal(syntax.end))
+        return sequence(quoted(tool.name), lark.literal(syntax.named), f"({free})*", lark.literal(syntax.end))
     required = tool.schema.get("required")
     needed = required if isinstance(required, list) else []
     parts = []
     for key, schema in properties.items():
         value = _tagged_value(lark, syntax, schema)
         keyed = _typed(syntax, schema) if syntax.typed else syntax.keyed
-        argument = sequence(lark.literal(syntax.key + key + keyed), value)
+        argument = sequence(lark.literal(syntax.key), quoted(key), lark.literal(keyed), value)
         parts.append(argument if key in needed else f"({argument})?")
-    return sequence(lark.literal(tool.name + syntax.named), *parts, lark.literal(syntax.end))
+    return sequence(quoted(tool.name), lark.literal(syntax.named), *parts, lark.literal(syntax.end))
 
 
 def _typed(syntax: TaggedCalls, schema: JSONValue) -> str:

@@ -30,7 +30,7 @@ class Lark:
         """A rule for a JSON value of this schema."""
         options = {"x-guidance": SEPARATORS}
         whole = {**schema, **options} if isinstance(schema, dict) else {"allOf": [schema], **options}
-        return self.rule("value", "%json " + json.dumps(whole))
+        return self.rule("value", "%json " + _whole(json.dumps(whole, ensure_ascii=False)))
 
     def nested(self, grammar: str) -> str:
         """A rule for a whole grammar of its own, with its own `start`."""
@@ -63,7 +63,12 @@ class Lark:
 
 def quoted(text: str) -> str:
     """A Lark string literal; an empty one is an empty group."""
-    return json.dumps(text.encode("utf-8", "replace").decode()) if text else "()"
+    return json.dumps(_whole(text)) if text else "()"
+
+
+def _whole(text: str) -> str:
+    """The text without lone surrogates, which no grammar can hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def regex(pattern: str) -> str:
