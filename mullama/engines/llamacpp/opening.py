@@ -19,6 +19,7 @@ from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.errors import Refused, Unsupported
 
 _IDLE_SEQUENCES = 64  # ended conversations whose cells may be kept, where that needs no memory of its own
+_IDLE_CELLS = 4096  # of ended conversations, or as many as one request may use
 _IDLE_STATES = 1  # the same, where every sequence needs memory of its own
 _VECTOR_SEQUENCES = 64  # inputs in one decode
 _TRAINED_POOLING = {1: "mean", 2: "cls", 3: "last", 4: "rank"}
@@ -65,7 +66,8 @@ def open_text_context(
         threads_batch=threads[1] or threads[0],
     )
     native.set_adapters(adapters)
-    cache = PrefixCache(cells=native.cells, running=slots, kept=kept, cuttable=cuttable)
+    idle = max(size, _IDLE_CELLS)
+    cache = PrefixCache(cells=native.cells, running=slots, kept=kept, cuttable=cuttable, idle_cells=idle)
     if not cuttable:
         options = replace(options, draft="")
     files = prefix_files(options)

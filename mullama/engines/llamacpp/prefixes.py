@@ -74,12 +74,16 @@ class PrefixCache:
 
     Running requests have the sequence numbers below `running`, because llama.cpp decodes only so many; what is kept
     of ended ones, and declared beginnings, lie in the `kept` numbers above. `cuttable` is False where memory can
-    only be copied and dropped whole.
+    only be copied and dropped whole. `idle_cells`: how many cells may be held only by ended requests; every decode
+    passes over all cells in use, so what is not needed costs time as well as room.
     """
 
-    def __init__(self, *, cells: int, running: int, kept: int, cuttable: bool = True) -> None:
+    def __init__(
+        self, *, cells: int, running: int, kept: int, cuttable: bool = True, idle_cells: int | None = None
+    ) -> None:
         self.cells = cells
         self.kept = kept
+        self._idle_cells = cells if idle_cells is None else idle_cells
         self.used = 0
         self.cuttable = cuttable
         self._root = _Node([], None)
@@ -169,6 +173,8 @@ class PrefixCache:
         kept = self._keep(sequence, operations)
         if kept is not None:
             self._idle[kept] = None
+            while len(self._idle) > 1 and self._held_idle() > self._idle_cells:
+                operations.append(self._drop(next(iter(self._idle))))
         return tuple(operations)
 
     def pin(self, sequence: int) -> tuple[Operation, ...]:
@@ -230,6 +236,18 @@ class PrefixCache:
             operations.append(self._copy(sequence, kept, self._lengths[sequence]))
         operations.append(self._drop(sequence))
         return kept
+
+    def _held_idle(self) -> int:
+        """Cells that only ended requests hold."""
+        needed: set[int] = set()
+        cells = 0
+        for sequence, end in self._ends.items():
+            node: _Node | None = end
+            while sequence not in self._idle and node is not None and id(node) not in needed:
+                needed.add(id(node))
+                cells += len(node.tokens)
+                node = node.parent
+        return self.used - cells
 
     def _copy(self, source: int, target: int, length: int) -> Copy:
         self._share(source, target, length)

@@ -141,6 +141,23 @@ def test_a_conversation_that_went_on_is_kept_once() -> None:
     assert prefixes.busy == 0
 
 
+def test_only_so_many_cells_are_kept_for_ended_requests() -> None:
+    """The last one is kept whatever it holds, and what others hold too does not count."""
+    prefixes = PrefixCache(cells=1000, running=4, kept=8, idle_cells=50)
+    running = prefixes.place([*LONG, 1])
+    assert running is not None
+    prefixes.extend(running.sequence, LONG)
+    ended(prefixes, [*LONG, *range(20)])
+    ended(prefixes, list(range(200, 225)))
+    assert prefixes.used == 40 + 20 + 25
+    ended(prefixes, list(range(300, 330)))
+    assert prefixes.match([*LONG, *range(20)]) == (running.sequence, 40)
+    assert prefixes.used == 40 + 30
+    ended(prefixes, list(range(400, 500)))
+    assert prefixes.match(list(range(400, 500)))[1] == 100
+    assert prefixes.used == 40 + 100
+
+
 def test_memory_that_cannot_be_cut_is_shared_only_whole() -> None:
     prefixes = cache(cuttable=False)
     ended(prefixes, LONG)
@@ -177,9 +194,9 @@ class Story(RuleBasedStateMachine):
         self.memory = Memory()
         self.running: dict[int, list[int]] = {}
 
-    @initialize(cuttable=st.booleans(), kept=st.integers(0, 4))
-    def open(self, cuttable: bool, kept: int) -> None:
-        self.cache = cache(cells=120, running=3, kept=kept, cuttable=cuttable)
+    @initialize(cuttable=st.booleans(), kept=st.integers(0, 4), idle=st.integers(0, 120))
+    def open(self, cuttable: bool, kept: int, idle: int) -> None:
+        self.cache = PrefixCache(cells=120, running=3, kept=kept, cuttable=cuttable, idle_cells=idle)
 
     @rule(tokens=prompts, share=st.booleans())
     def begin(self, tokens: list[int], share: bool) -> None:
