@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
-from mullama.errors import Denied, MullamaError, NotFound, TransferFailed, Unavailable, Unsupported
+from mullama.errors import Denied, Invalid, MullamaError, NotFound, TransferFailed, Unavailable, Unsupported
 from mullama.names import HubRef, repo_file
 from mullama.sources.asking import ask
 from mullama.sources.base import Cancelled
@@ -23,6 +23,7 @@ from mullama.weights.choose import Choice, choose, choose_projector
 from mullama.weights.located import Credential, Located, LocatedFile
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+_REPO: Final = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}", re.ASCII)
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 MAX_FILES: Final = 20_000
 
@@ -40,6 +41,17 @@ class _Repository:
     commit: str
     license: str
     entries: Mapping[str, _Entry]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundModel:
+    """A repository that a search found; counts as the hub gives them, `updated` as ISO 8601 text."""
+
+    name: str
+    downloads: int = 0
+    likes: int = 0
+    updated: str = ""
+    gated: bool = False
 
 
 class HuggingFace:
@@ -62,11 +74,34 @@ class HuggingFace:
             )
             for name in files
         )  # fmt: skip
-        resolved = HubRef(ref.repo, files[0], None, repository.commit)
+        # an '@' in a name would be read as the beginning of a revision
+        resolved = HubRef(ref.repo, None if "@" in files[0] else files[0], None, repository.commit)
         return Located(
             source=str(ref), resolved=str(resolved), files=located, revision=repository.commit,
             license=repository.license,
         )  # fmt: skip
+
+    def files(self, repo: str) -> tuple[tuple[str, int | None], ...]:
+        """Name and size of every GGUF file of a repository."""
+        ref = HubRef(repo)
+        repository = self._repository(ref, _endpoint(self._settings), _credential(self._settings))
+        found = ((entry.name, entry.size) for entry in repository.entries.values())
+        return tuple(sorted((name, size) for name, size in found if name.lower().endswith(".gguf")))
+
+    def search(self, words: str, limit: int) -> tuple[FoundModel, ...]:
+        """Repositories with GGUF files that fit the words, the most fetched first."""
+        endpoint, credential = _endpoint(self._settings), _credential(self._settings)
+        query = urlencode({"search": words, "filter": "gguf", "sort": "downloads", "limit": limit})
+        try:
+            answer, raw = ask(self._web, f"{endpoint}/api/models?{query}", {}, credential)
+            found = json.loads(raw) if answer.status == 200 else None
+        except Interrupted as error:
+            raise Unavailable(f"the hub could not be asked: {error}", hint="is there a network?") from error
+        except (ValueError, RecursionError) as error:
+            raise TransferFailed(f"{endpoint} answered something that is not JSON") from error
+        if not isinstance(found, list):
+            raise Unavailable(f"{answer.host} answered {answer.status} to a search")
+        return tuple(model for model in map(_found, found[:limit]) if model is not None)
 
     def _chosen(self, ref: HubRef, repository: _Repository) -> tuple[str, ...]:
         names = repository.entries
@@ -98,7 +133,7 @@ class HuggingFace:
             raise TransferFailed(f"{endpoint} gives the commit {commit[:60]!r} for {ref.repo}")
         if len(siblings) > MAX_FILES:
             raise TransferFailed(f"{ref.repo} has {len(siblings)} files, more than {MAX_FILES}")
-        entries = {entry.name: entry for entry in map(_entry, siblings)}
+        entries = {entry.name: entry for entry in map(_entry, siblings) if entry is not None}
         return _Repository(name=ref.repo, commit=commit, license=_license(info), entries=entries)
 
     def _ask(self, url: str, ref: HubRef, credential: Credential) -> dict[str, Any]:
@@ -126,8 +161,8 @@ class HuggingFace:
                 found = json.loads(answer.body()) if answer.status == 200 else []
         except (Interrupted, MullamaError, ValueError):
             return ()  # a hint is not worth an error of its own
-        ids = [str(item.get("id", "")) for item in found if isinstance(item, dict)] if isinstance(found, list) else []
-        return tuple(f"hf:{name}" for name in ids if re.fullmatch(r"[\w.-]{1,96}/[\w.-]{1,96}", name))[:3]
+        models = map(_found, found if isinstance(found, list) else ())
+        return tuple(f"hf:{model.name}" for model in models if model is not None)[:3]
 
 
 def pinned_files(ref: HubRef, commit: str, names: list[str], settings: HubSettings) -> tuple[LocatedFile, ...]:
@@ -139,9 +174,16 @@ def pinned_files(ref: HubRef, commit: str, names: list[str], settings: HubSettin
     )
 
 
-def _entry(sibling: Any) -> _Entry:
-    """One file of the list; a name that could mean something else on a disk is refused."""
-    name = repo_file(str(sibling.rfilename))
+def _entry(sibling: Any) -> _Entry | None:
+    """One file of the list. A model whose name could mean something else on a disk is refused; pictures and
+    the like with such names are passed by."""
+    name = str(sibling.rfilename)
+    try:
+        repo_file(name)
+    except Invalid:
+        if name.lower().endswith(".gguf"):
+            raise
+        return None
     sha = getattr(sibling.lfs, "sha256", None) if sibling.lfs else None
     size = sibling.size
     return _Entry(
@@ -149,6 +191,22 @@ def _entry(sibling: Any) -> _Entry:
         size=size if isinstance(size, int) and 0 <= size < 2**50 else None,
         digest=f"sha256:{sha}" if isinstance(sha, str) and _SHA256.fullmatch(sha) else None,
     )
+
+
+def _found(item: Any) -> FoundModel | None:
+    """One result of a search; what is no model name is left out."""
+    name = item.get("id") if isinstance(item, dict) else None
+    if not isinstance(name, str) or not _REPO.fullmatch(name):
+        return None
+
+    def count(key: str) -> int:
+        value = item.get(key)
+        return value if isinstance(value, int) else 0
+
+    return FoundModel(
+        name=name, downloads=count("downloads"), likes=count("likes"),
+        updated=str(item.get("lastModified") or item.get("createdAt") or "")[:32], gated=bool(item.get("gated")),
+    )  # fmt: skip
 
 
 def _license(info: Any) -> str:

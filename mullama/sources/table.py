@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, assert_never
+from typing import TYPE_CHECKING, Literal, assert_never
 
 from mullama.errors import Internal, Invalid
 from mullama.names import AliasRef, BuiltinRef, HubRef, PathRef, RegistryRef, SourceRef, UrlRef
@@ -13,6 +13,9 @@ from mullama.sources.http import Address
 from mullama.sources.settings import Settings
 from mullama.weights.located import Located, LocatedFile
 from mullama.weights.stored import LockEntry
+
+if TYPE_CHECKING:
+    from mullama.sources.huggingface import FoundModel
 
 Wanted = Literal["weights", "projector", "adapter"]
 
@@ -57,6 +60,24 @@ def addresses(ref: SourceRef, entry: LockEntry, settings: Settings, cancelled: C
             raise Invalid(f"the lock entry of {entry.source} names {ref}, which is not fetched")
         case _:
             assert_never(ref)
+
+
+def search(words: str, settings: Settings, limit: int = 20) -> tuple[FoundModel, ...]:
+    """Ask the hub for repositories with GGUF files."""
+    from mullama.sources.huggingface import HuggingFace
+    from mullama.sources.web import Web
+
+    with Web(waits=settings.waits) as web:
+        return HuggingFace(web, settings.hub).search(words, limit)
+
+
+def files_of(repo: str, settings: Settings) -> tuple[tuple[str, int | None], ...]:
+    """Name and size of every GGUF file of a repository of the hub."""
+    from mullama.sources.huggingface import HuggingFace
+    from mullama.sources.web import Web
+
+    with Web(waits=settings.waits) as web:
+        return HuggingFace(web, settings.hub).files(repo)
 
 
 def _hub(ref: HubRef, settings: Settings, cancelled: Cancelled, quants: tuple[str, ...], wanted: Wanted) -> Located:

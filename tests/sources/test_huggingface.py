@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mullama.errors import Denied, Invalid, MullamaError, NotFound, TransferFailed, Unavailable
+from mullama.sources import table
 from tests.sources.place import DATA, Place, place_of
 from tests.stub_hub import COMMIT, Status, StubHub
 
@@ -123,6 +124,29 @@ def test_hostile_file_names_are_refused(place: Place, hub: StubHub, name: str) -
     hub.script("org/m", Status(200, {}, json.dumps(tree).encode()))
     with pytest.raises(Invalid, match="not a file name inside a repository"):
         place.pull("hf:org/m")
+
+
+def test_pictures_with_odd_names_do_not_spoil_a_repository(place: Place, hub: StubHub) -> None:
+    hub.repo("org/u", {**UPPER, "what?: a picture.png": b"x"})
+    assert place.library.locate("hf:org/u:Q8_0").files[0].name == "M-Q8_0.gguf"
+
+
+def test_a_search_gives_names_and_counts_and_leaves_out_what_is_no_name(place: Place, hub: StubHub) -> None:
+    answer = [
+        {"id": "a/b", "downloads": 5, "likes": 2, "gated": "manual", "lastModified": "2025-01-01T00:00:00Z"},
+        {"id": "../../x"}, {"id": 5}, "x", {"id": "c/d", "downloads": "many"},
+    ]  # fmt: skip
+    hub.script("/api/models", Status(200, {}, json.dumps(answer).encode()))
+    found = table.search("b", place.settings, 10)
+    assert [(model.name, model.downloads, model.gated) for model in found] == [("a/b", 5, True), ("c/d", 0, False)]
+    assert "search=b&filter=gguf" in hub.requests[0].path
+    hub.repo("org/u", UPPER)
+    assert table.files_of("org/u", place.settings) == tuple(
+        (name, len(DATA)) for name in ("M-Q4_K_M.gguf", "M-Q8_0.gguf", "mmproj-M-F16.gguf")
+    )
+    hub.script("/api/models", *[Status(400)] * 3)
+    with pytest.raises(Unavailable, match="answered 400"):
+        table.search("b", place.settings)
 
 
 names = st.text(alphabet=st.sampled_from("ab./\\%2f:\0 ~\u202e\ud800C"), min_size=1, max_size=12).map(

@@ -262,6 +262,22 @@ def test_a_store_of_another_tool_is_used_in_place(place: Place, hub: StubHub) ->
     assert not owner.pull("hf:org/m:Q8_0").in_place
 
 
+def test_what_the_hubs_own_client_fetched_is_used_in_place(place: Place, hub: StubHub) -> None:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.utils import disable_progress_bars
+
+    disable_progress_bars()
+    cache = place.root / "hub"
+    hf_hub_download("org/m", "m-Q8_0.gguf", endpoint=hub.url, cache_dir=cache)
+    owner = Place(place.root, place.settings, Roots(huggingface=(str(cache),)))
+    hub.requests.clear()
+    stored = owner.pull("hf:org/m:Q8_0", offline=True)
+    assert (stored.digest, stored.in_place) == (DIGEST, True)
+    assert hub.requests == []
+    shutil.rmtree(cache)
+    assert find_stored("hf:org/m:Q8_0", owner.index, owner.foreign) is None
+
+
 def test_a_file_of_a_plain_folder_is_recognised_by_its_bytes_and_hashed_once(place: Place, hub: StubHub) -> None:
     folder = place.root / "gguf"
     folder.mkdir()
