@@ -205,7 +205,30 @@ def family_of(template: Template) -> Family:
         found = re.search(line.evidence, traits.call, re.DOTALL) if traits.call else line.mark and line.mark in source
         if found:
             return Family(name=line.name, calls=line.calls, thinking=traits.thinking)
-    return Family(name="generic", calls=GENERIC, thinking=traits.thinking)
+    return _by_mark(traits.call, traits.thinking) or Family(name="generic", calls=GENERIC, thinking=traits.thinking)
+
+
+# A mark that speaks of tools or calls, right before the JSON of the trial call, and what closes it.
+_MARKED = re.compile(
+    r"(?P<open>(?:<[^<>\s]{2,40}>|\[[A-Za-z_]{2,40}\]))\s*(?P<list>\[?)\s*"
+    rf'\{{\s*"(?P<name>name|tool_name|function)":\s*"{_PROBE}",\s*"(?P<arguments>arguments|parameters|args|input)":'
+    r"[^{}]*\{[^{}]*\}\s*\}\s*\]?\s*(?P<close></[^<>\s]{2,40}>|\[/[A-Za-z_]{2,40}\])?"
+)
+
+
+def _by_mark(call: str, thinking: Thinking | None) -> Family | None:
+    """A family of its own for JSON calls behind a mark that the table does not know."""
+    found = _MARKED.search(call)
+    if found is None or not re.search("tool|call|func|action", found["open"], re.IGNORECASE):
+        return None
+    calls = JsonCalls(
+        open=found["open"],
+        close=found["close"] or "",
+        one_list=bool(found["list"]),
+        name_key=found["name"],
+        arguments_key=found["arguments"],
+    )
+    return Family(name="marked-json", calls=calls, thinking=thinking)
 
 
 def family_names() -> tuple[str, ...]:

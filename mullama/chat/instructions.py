@@ -20,9 +20,7 @@ from mullama.chat.template.shape import plain, plain_tools
 from mullama.chat.types import Message, TextPart, Tool, say
 
 
-def with_tools_described(
-    messages: Sequence[Message], tools: Sequence[Tool], syntax: CallSyntax
-) -> tuple[Message, ...]:
+def with_tools_described(messages: Sequence[Message], tools: Sequence[Tool], syntax: CallSyntax) -> tuple[Message, ...]:
     """The conversation with the tools and the way to call them at the end of its system message."""
     listed = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in plain_tools(tools))
     text = f"You may call these functions:\n{listed}\nTo call a function, write:\n{example(syntax)}"
@@ -43,9 +41,7 @@ def with_calls_written(message: Message, syntax: CallSyntax) -> Message:
     return replace(message, content=(TextPart(text=text),), tool_calls=())
 
 
-def example(
-    syntax: CallSyntax, name: str = "<function-name>", arguments: str = "<arguments-json-object>"
-) -> str:
+def example(syntax: CallSyntax, name: str = "<function-name>", arguments: str = "<arguments-json-object>") -> str:
     """How a call looks, with words in angle brackets for what is not given."""
     match syntax:
         case JsonCalls(name_is_key=True):

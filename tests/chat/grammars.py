@@ -67,7 +67,7 @@ def wander(constraint: Constraint, random: Any, hint: str = "", limit: int = 300
         if not allowed:
             return text.decode("utf-8", "replace")
         plain = [token for token in allowed if token == 10 or (32 <= token < 127 and token != 92)] or allowed
-        closing = [token for token in plain if chr(token) in "\"}])<\n"]
+        closing = [token for token in plain if chr(token) in '"}])<\n']
         token = random.choice(closing) if closing and random.random() < 0.5 else random.choice(plain)
         assert made.consume_token(token)
         text.append(token)

@@ -25,18 +25,20 @@ HEL = TokenLogprob(id=1, text="Hel", bytes=b"Hel", logprob=-0.5)
 
 
 def test_choices_are_kept_apart_and_in_order() -> None:
-    answer = fold((
-        Started(prompt_tokens=3),
-        Progress(done=1, total=3),
-        TextDelta(text="b", choice=1),
-        ThinkingDelta(text="h"),
-        ThinkingDelta(text="m"),
-        TextDelta(text="Hel", logprobs=(HEL,)),
-        TextDelta(text="lo"),
-        Finished(reason=StopReason.STOP_SEQUENCE, stop_sequence="."),
-        Finished(reason=StopReason.LENGTH, choice=1),
-        Completed(usage=Usage(prompt_tokens=3, completion_tokens=4), timings=Timings(total=1.0), context=(1, 2)),
-    ))
+    answer = fold(
+        (
+            Started(prompt_tokens=3),
+            Progress(done=1, total=3),
+            TextDelta(text="b", choice=1),
+            ThinkingDelta(text="h"),
+            ThinkingDelta(text="m"),
+            TextDelta(text="Hel", logprobs=(HEL,)),
+            TextDelta(text="lo"),
+            Finished(reason=StopReason.STOP_SEQUENCE, stop_sequence="."),
+            Finished(reason=StopReason.LENGTH, choice=1),
+            Completed(usage=Usage(prompt_tokens=3, completion_tokens=4), timings=Timings(total=1.0), context=(1, 2)),
+        )
+    )
     first, second = answer.choices
     assert (first.index, first.text, first.thinking, first.logprobs) == (0, "Hello", "hm", (HEL,))
     assert (first.reason, first.stop_sequence) == (StopReason.STOP_SEQUENCE, ".")
@@ -45,15 +47,17 @@ def test_choices_are_kept_apart_and_in_order() -> None:
 
 
 def test_a_call_counts_once_it_is_finished() -> None:
-    answer = fold((
-        ToolCallStarted(index=0, id="a", name="f"),
-        ToolCallDelta(index=0, text='{"x":1}'),
-        ToolCallFinished(index=0, call=CALL),
-        ToolCallStarted(index=1, id="b", name="g"),
-        ToolCallDelta(index=1, text='{"x"'),
-        TextDelta(text='<tool_call>{"name": "g", "arguments": {"x"'),
-        Finished(reason=StopReason.LENGTH),
-    ))
+    answer = fold(
+        (
+            ToolCallStarted(index=0, id="a", name="f"),
+            ToolCallDelta(index=0, text='{"x":1}'),
+            ToolCallFinished(index=0, call=CALL),
+            ToolCallStarted(index=1, id="b", name="g"),
+            ToolCallDelta(index=1, text='{"x"'),
+            TextDelta(text='<tool_call>{"name": "g", "arguments": {"x"'),
+            Finished(reason=StopReason.LENGTH),
+        )
+    )
     [choice] = answer.choices
     assert choice.tool_calls == (CALL,)
     assert choice.text.startswith("<tool_call>")

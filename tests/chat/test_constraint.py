@@ -42,7 +42,11 @@ def schema_format(schema: Any) -> ResponseFormat:
 
 PERSON = {
     "type": "object",
-    "properties": {"name": {"type": "string", "minLength": 1}, "age": {"type": "integer", "minimum": 0}, "tags": {"type": "array", "items": {"enum": ["a", "b"]}, "maxItems": 2}},
+    "properties": {
+        "name": {"type": "string", "minLength": 1},
+        "age": {"type": "integer", "minimum": 0},
+        "tags": {"type": "array", "items": {"enum": ["a", "b"]}, "maxItems": 2},
+    },
     "required": ["name"],
 }
 
@@ -66,14 +70,20 @@ FORMATS: list[tuple[ResponseFormat, list[str], list[str]]] = [
 
 
 @pytest.mark.parametrize(("format", "good", "bad"), FORMATS, ids=range(len(FORMATS)))
-def test_a_format_accepts_what_it_should_and_nothing_else(format: ResponseFormat, good: list[str], bad: list[str]) -> None:
+def test_a_format_accepts_what_it_should_and_nothing_else(
+    format: ResponseFormat, good: list[str], bad: list[str]
+) -> None:
     constraint = of(format)
     assert [text for text in good if not accepts(constraint, text)] == []
     assert [text for text in bad if accepts(constraint, text)] == []
 
 
 def test_properties_come_in_the_schemas_order() -> None:
-    constraint = of(schema_format({"type": "object", "properties": {"z": {"type": "null"}, "a": {"type": "null"}}, "required": ["a", "z"]}))
+    constraint = of(
+        schema_format(
+            {"type": "object", "properties": {"z": {"type": "null"}, "a": {"type": "null"}}, "required": ["a", "z"]}
+        )
+    )
     assert accepts(constraint, '{"z": null, "a": null}')
     assert not accepts(constraint, '{"a": null, "z": null}')
 
@@ -127,11 +137,23 @@ def test_schemas_are_bounded() -> None:
 
 def test_every_keyword_is_either_enforced_or_refused() -> None:
     assert not ENFORCED & UNENFORCED
-    for keyword in ENFORCED - {"$ref", "properties", "patternProperties", "type", "required", "enum", "const", "pattern", "format"}:
+    for keyword in ENFORCED - {
+        "$ref",
+        "properties",
+        "patternProperties",
+        "type",
+        "required",
+        "enum",
+        "const",
+        "pattern",
+        "format",
+    }:
         assert keyword not in UNENFORCED
 
 
-@pytest.mark.parametrize("pattern", ["(?=a)", "(?!a)", "(?<=a)", "\\bx", "(a)\\1", "a{2000}", "(", "a" * 2000, "(?>a)", "a++"])
+@pytest.mark.parametrize(
+    "pattern", ["(?=a)", "(?!a)", "(?<=a)", "\\bx", "(a)\\1", "a{2000}", "(", "a" * 2000, "(?>a)", "a++"]
+)
 def test_patterns_beyond_regular_ones_are_told(pattern: str) -> None:
     assert irregular(pattern) != ""
 
@@ -159,7 +181,9 @@ def test_any_schema_compiles_or_is_refused(schema: Any) -> None:
     from tests.chat.grammars import _TOKENIZER
 
     made = LLMatcher(_TOKENIZER, constraint.grammar, log_level=0)
-    assert not made.is_error() or "nsatisfiable" in made.get_error() or "too large" in made.get_error(), made.get_error()
+    assert not made.is_error() or "nsatisfiable" in made.get_error() or "too large" in made.get_error(), (
+        made.get_error()
+    )
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -292,8 +316,14 @@ def test_on_the_channels_the_final_message_has_the_format() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(family_names()), st.text(min_size=1, max_size=12), st.text(max_size=12), st.text(max_size=8))
-def test_no_name_key_or_value_of_a_client_can_break_out_of_its_grammar(name: str, tool: str, key: str, value: str) -> None:
-    schema = {"type": "object", "properties": {key: {"type": "string", "enum": [value]}, "b": {"type": "string"}}, "required": [key]}
+def test_no_name_key_or_value_of_a_client_can_break_out_of_its_grammar(
+    name: str, tool: str, key: str, value: str
+) -> None:
+    schema = {
+        "type": "object",
+        "properties": {key: {"type": "string", "enum": [value]}, "b": {"type": "string"}},
+        "required": [key],
+    }
     made = build(family_with(name), tools=(Tool(name=tool, parameters=schema),), choice=REQUIRED).constraint
     assert made is not None
     matcher(made)
@@ -301,7 +331,11 @@ def test_no_name_key_or_value_of_a_client_can_break_out_of_its_grammar(name: str
 
 @pytest.mark.parametrize("name", family_names())
 def test_a_clients_words_are_never_taken_for_special_tokens(name: str) -> None:
-    schema = {"type": "object", "properties": {"<|eot|>": {"type": "string", "enum": ["<|end|>", "[INST]"]}}, "required": ["<|eot|>"]}
+    schema = {
+        "type": "object",
+        "properties": {"<|eot|>": {"type": "string", "enum": ["<|end|>", "[INST]"]}},
+        "required": ["<|eot|>"],
+    }
     made = build(family_with(name), tools=(Tool(name="<|im_end|>", parameters=schema),), choice=REQUIRED).constraint
     assert made is not None
     assert not {"<|im_end|>", "<|eot|>", "[INST]"} & {text for _, text in made.markers}
@@ -313,7 +347,13 @@ def test_an_empty_literal_is_a_grammar_too() -> None:
 
 def test_very_large_tools_degrade_together_instead_of_failing() -> None:
     many = tuple(
-        Tool(name=f"t{i}", parameters={"type": "object", "properties": {"a": {"type": "string", "enum": ["x" * 900 + str(j) for j in range(20)]}}})
+        Tool(
+            name=f"t{i}",
+            parameters={
+                "type": "object",
+                "properties": {"a": {"type": "string", "enum": ["x" * 900 + str(j) for j in range(20)]}},
+            },
+        )
         for i in range(20)
     )
     made = build(PLAIN, tools=many, choice=REQUIRED)
@@ -360,7 +400,14 @@ def test_mistakes_in_gbnf_are_refused_with_their_line(grammar: str, words: str) 
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.sampled_from(["root", "::=", "a", '"x"', "[a-z]", "|", "(", ")", "*", "+", "?", "{2}", "\n", ".", "#", '"', "[", "\\"]), max_size=16).map(" ".join))
+@given(
+    st.lists(
+        st.sampled_from(
+            ["root", "::=", "a", '"x"', "[a-z]", "|", "(", ")", "*", "+", "?", "{2}", "\n", ".", "#", '"', "[", "\\"]
+        ),
+        max_size=16,
+    ).map(" ".join)
+)
 def test_any_gbnf_text_is_a_grammar_or_an_error_of_ours(text: str) -> None:
     with suppress(Invalid):
         gbnf_to_lark("root ::= " + text)

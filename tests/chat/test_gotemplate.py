@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mullama.chat.answer import fold
 from mullama.chat.families import family_of
+from mullama.chat.reader import read
 from mullama.chat.template import ChatInput, SpecialTexts, Thinking, compile_template
 from mullama.chat.template.fuel import Fuel
 from mullama.chat.template.gotemplate.evaluate import execute
@@ -170,7 +172,9 @@ TOOLS = """\
 
 
 def test_tools_calls_and_results_reach_the_template() -> None:
-    call = Message(role="assistant", thinking="hm", tool_calls=(ToolCall(id="1", name="f", arguments={"b": 1, "a": "é<"}),))
+    call = Message(
+        role="assistant", thinking="hm", tool_calls=(ToolCall(id="1", name="f", arguments={"b": 1, "a": "é<"}),)
+    )
     result = Message(role="tool", content=say("tool", "42").content, tool_name="f", tool_call_id="1")
     tool = Tool(name="f", description="d", parameters={"type": "object", "properties": {"z": {"type": "string"}}})
     assert text_of(TOOLS, say("user", "Hi"), call, result, tools=(tool,), think=False) == (
@@ -187,6 +191,19 @@ def test_traits_are_read_off_the_fields_and_a_trial() -> None:
     assert family_of(made).name == "hermes"
     plain = template("{{ .System }} {{ .Prompt }}")
     assert (plain.traits.tools, plain.traits.think, plain.traits.call) == (False, "none", "")
+
+
+def test_calls_behind_a_mark_that_no_family_has_are_read_by_it() -> None:
+    source = (
+        "{{ range .Messages }}{{ .Content }}{{ range .ToolCalls }}<toolcall> "
+        '{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}} </toolcall>{{ end }}{{ end }}'
+    )
+    family = family_of(template(source))
+    assert family.name == "marked-json"
+    tool = Tool(name="f")
+    reader = read(family, lambda: "id", tools=(tool,))
+    answer = fold((*reader.feed('<toolcall> {"name": "f", "arguments": {"a": 1}} </toolcall>'), *reader.finish()))
+    assert [(c.name, c.arguments) for c in answer.choices[0].tool_calls] == [("f", {"a": 1})]
 
 
 def test_a_schema_can_be_shown_field_by_field() -> None:

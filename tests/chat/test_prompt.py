@@ -194,6 +194,12 @@ def test_the_last_assistant_message_can_be_continued() -> None:
     assert prompt(request).endswith("<|im_start|>assistant\nOnce upon ")
 
 
+@pytest.mark.parametrize(("begun", "inside"), [("<think>\nLet me", True), ("<think>a</think>So", False), ("So", False)])
+def test_a_continued_answer_may_stop_inside_the_reasoning(begun: str, inside: bool) -> None:
+    made = prepare(chat(say("user", "Hi"), say("assistant", begun), continue_final=True), model(), 0.0, str)
+    assert made.open_think is inside
+
+
 def test_images_are_refused_where_no_projector_is() -> None:
     picture = Message(role="user", content=(TextPart(text="What?"), ImagePart(data=b"x")))
     with pytest.raises(Unsupported, match="does not support vision"):
@@ -231,7 +237,12 @@ def test_what_cannot_be_done_is_refused_by_name() -> None:
 
 def test_the_oldest_turn_goes_first_and_takes_its_results_along() -> None:
     request = chat(
-        say("system", "S"), say("user", "1"), say("assistant", "a"), say("tool", "r"), say("user", "2"), say("user", "3")
+        say("system", "S"),
+        say("user", "1"),
+        say("assistant", "a"),
+        say("tool", "r"),
+        say("user", "2"),
+        say("user", "3"),
     )
     first = shortened(request)
     assert first is not None

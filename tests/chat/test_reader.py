@@ -337,7 +337,11 @@ def logprob(text: str) -> TokenLogprob:
     [
         ("hermes", ["<think>", "hm", "</think>", "\n\n", "Hel", "lo"], ["Hel", "lo"]),
         ("hermes", ["Yes", " <tool_call>", '{"name": "add", "arguments": {}}', "</tool_call>"], ["Yes"]),
-        ("harmony", ["<|channel|>", "analysis", "<|message|>", "hm", "<|end|>", "<|channel|>final<|message|>", "Yes"], ["Yes"]),
+        (
+            "harmony",
+            ["<|channel|>", "analysis", "<|message|>", "hm", "<|end|>", "<|channel|>final<|message|>", "Yes"],
+            ["Yes"],
+        ),
     ],
 )
 def test_logprobs_go_with_the_text_that_is_shown(name: str, pieces: list[str], wanted: list[str]) -> None:

@@ -37,7 +37,11 @@ FOUND: dict[str, tuple[str, str, set[str]]] = {
     "Apertus-8B-Instruct": ("apertus", "switch", {"tools", "!several_system", "!late_system"}),
     "ByteDance-Seed-OSS": ("seed", "always", {"tools"}),
     "GLM-4.6": ("glm", "switch", {"tools"}),
-    "Mistral-Small-3.2-24B-Instruct-2506": ("mistral-id", "none", {"tools", "alternate", "short_ids", "!several_system", "!late_system"}),
+    "Mistral-Small-3.2-24B-Instruct-2506": (
+        "mistral-id",
+        "none",
+        {"tools", "alternate", "short_ids", "!several_system", "!late_system"},
+    ),
     "Qwen-Qwen3-0.6B": ("hermes", "switch", {"tools"}),
     "Qwen3-Coder": ("qwen-coder", "none", {"tools"}),
     "Qwen3.5-4B": ("qwen-coder", "switch", {"tools", "!several_system", "!late_system"}),
@@ -48,15 +52,36 @@ FOUND: dict[str, tuple[str, str, set[str]]] = {
     "llama-cpp-deepseek-r1": ("deepseek", "always", {"tools", "!several_system"}),
     "meetkai-functionary-medium-v3.1": ("functionary", "none", {"tools"}),
     "microsoft-Phi-3.5-mini-instruct": ("generic", "none", {"!tool_role"}),
-    "mistralai-Ministral-3-14B-Reasoning-2512": ("mistral", "always", {"tools", "alternate", "!several_system", "!late_system"}),
-    "mistralai-Mistral-Nemo-Instruct-2407": ("mistral-list", "none", {"tools", "alternate", "short_ids", "!several_system", "!late_system"}),
-    "openai-gpt-oss-120b": ("harmony", "always", {"tools", "single_call", "thinking_or_content", "!several_system", "!late_system"}),
+    "mistralai-Ministral-3-14B-Reasoning-2512": (
+        "mistral",
+        "always",
+        {"tools", "alternate", "!several_system", "!late_system"},
+    ),
+    "mistralai-Mistral-Nemo-Instruct-2407": (
+        "mistral-list",
+        "none",
+        {"tools", "alternate", "short_ids", "!several_system", "!late_system"},
+    ),
+    "openai-gpt-oss-120b": (
+        "harmony",
+        "always",
+        {"tools", "single_call", "thinking_or_content", "!several_system", "!late_system"},
+    ),
     "tiny.gguf": ("hermes", "switch", {"tools"}),
     "llama": ("llama", "none", {"tools", "single_call"}),
     "gemma": ("gemma", "none", {"tools"}),
     "phi": ("phi", "none", set()),
 }
-FLAGS = ("tools", "alternate", "typed_content", "string_arguments", "single_call", "short_ids", "thinking_or_content", "tools_as_list")
+FLAGS = (
+    "tools",
+    "alternate",
+    "typed_content",
+    "string_arguments",
+    "single_call",
+    "short_ids",
+    "thinking_or_content",
+    "tools_as_list",
+)
 RIGHTS = ("system", "several_system", "late_system", "tool_role")
 
 
@@ -78,7 +103,9 @@ def test_every_template_of_the_folder_is_looked_at() -> None:
 @pytest.mark.parametrize("name", FOUND)
 def test_trials_find_the_family_and_the_shapes(name: str) -> None:
     traits = template(name).traits
-    shapes = {flag for flag in FLAGS if getattr(traits, flag)} | {f"!{flag}" for flag in RIGHTS if not getattr(traits, flag)}
+    shapes = {flag for flag in FLAGS if getattr(traits, flag)} | {
+        f"!{flag}" for flag in RIGHTS if not getattr(traits, flag)
+    }
     assert (family_of(template(name)).name, traits.think, shapes) == FOUND[name]
 
 
@@ -86,10 +113,19 @@ CALL = ToolCall(id="call_0123456789", name="get_weather", arguments={"city": "Pa
 TOOL = Tool(
     name="get_weather",
     description="The weather.",
-    parameters={"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}, "required": ["city"]},
+    parameters={
+        "type": "object",
+        "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+        "required": ["city"],
+    },
 )
 RESULT = Message(role="tool", content=say("tool", "rainy-result").content, tool_call_id=CALL.id, tool_name=CALL.name)
-TURNS = (say("system", "system-words"), say("user", "user-words"), Message(role="assistant", tool_calls=(CALL,)), RESULT)
+TURNS = (
+    say("system", "system-words"),
+    say("user", "user-words"),
+    Message(role="assistant", tool_calls=(CALL,)),
+    RESULT,
+)
 
 
 def render(name: str, *messages: Message, **more: Any) -> str:
@@ -116,7 +152,10 @@ def test_the_calls_that_a_template_writes_are_read_back(name: str) -> None:
 @pytest.mark.parametrize("name", FOUND)
 def test_nothing_that_was_said_is_lost(name: str) -> None:
     text = render(name, *TURNS, say("assistant", "answer-words"), say("user", "more-words"), tools=(TOOL,))
-    places = [text.find(words) for words in ("system-words", "user-words", "get_weather", "rainy-result", "answer-words", "more-words")]
+    places = [
+        text.find(words)
+        for words in ("system-words", "user-words", "get_weather", "rainy-result", "answer-words", "more-words")
+    ]
     assert -1 not in places
     assert places[1] < places[3] < places[4] < places[5]
 
@@ -139,7 +178,9 @@ def test_odd_orders_of_roles_are_accepted(name: str, messages: tuple[Message, ..
 @pytest.mark.parametrize("name", FOUND)
 def test_parallel_calls_and_their_results_are_shown(name: str) -> None:
     other = ToolCall(id="call_other56789", name="get_weather", arguments={"city": "Rome"})
-    result = Message(role="tool", content=say("tool", "sunny-result").content, tool_call_id=other.id, tool_name="get_weather")
+    result = Message(
+        role="tool", content=say("tool", "sunny-result").content, tool_call_id=other.id, tool_name="get_weather"
+    )
     both = Message(role="assistant", tool_calls=(CALL, other))
     text = render(name, *TURNS[:2], both, result, RESULT, tools=(TOOL,))
     assert [words for words in ("Paris", "Rome", "sunny-result", "rainy-result") if words not in text] == []

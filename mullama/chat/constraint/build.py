@@ -75,13 +75,9 @@ def _bound(lark: Lark, start: str, after: str | None, warnings: tuple[str, ...])
     return Built(constraint=constraint, warnings=warnings, from_start=True)
 
 
-def _triggered(
-    lark: Lark, form: CallForm, after: str | None, warnings: tuple[str, ...], *, parallel: bool
-) -> Built:
+def _triggered(lark: Lark, form: CallForm, after: str | None, warnings: tuple[str, ...], *, parallel: bool) -> Built:
     text, marks = lark.done(form.rest)
-    constraint = Constraint(
-        grammar=text, triggers=(form.trigger,), after=after, markers=marks, repeat=parallel
-    )
+    constraint = Constraint(grammar=text, triggers=(form.trigger,), after=after, markers=marks, repeat=parallel)
     return Built(constraint=constraint, warnings=warnings)
 
 
@@ -96,9 +92,7 @@ def _format_only(family: Family, format: ResponseFormat | None, after: str | Non
         # The answer proper is the message on the final channel; what comes before is the model's own.
         header = f'(" " {lark.literal("<|constrain|>")} "json")?'
         text, marks = lark.done(sequence(header, lark.literal("<|message|>"), expression))
-        return Built(
-            constraint=Constraint(grammar=text, triggers=(_FINAL,), markers=marks, repeat=False)
-        )
+        return Built(constraint=Constraint(grammar=text, triggers=(_FINAL,), markers=marks, repeat=False))
     return _bound(lark, expression, after, ())
 
 
@@ -108,9 +102,7 @@ def _expression(lark: Lark, format: ResponseFormat) -> str:
         case "json":
             return lark.json({"type": "object"})
         case "json_schema":
-            schema, _ = enforceable(
-                format.schema, what="response_format", strict=True, field="response_format"
-            )
+            schema, _ = enforceable(format.schema, what="response_format", strict=True, field="response_format")
             return lark.json(schema)
         case "regex":
             if reason := irregular(format.grammar):
@@ -122,9 +114,7 @@ def _expression(lark: Lark, format: ResponseFormat) -> str:
             assert_never(format.kind)
 
 
-def _functions(
-    tools: Sequence[Tool], chosen: ToolChoice
-) -> tuple[tuple[Function, ...], tuple[str, ...]]:
+def _functions(tools: Sequence[Tool], chosen: ToolChoice) -> tuple[tuple[Function, ...], tuple[str, ...]]:
     """The tools that may be called, with schemas that can be enforced, and remarks."""
     if chosen.mode == "none":
         return (), ()

@@ -233,9 +233,7 @@ def _braces_any(lark: Lark, quote: str) -> str:
 
 
 def _python(lark: Lark, syntax: PythonCalls, tools: Sequence[Function], *, parallel: bool) -> CallForm:
-    calls = [
-        sequence(quoted(tool.name + "("), _python_members(lark, tool.schema), '")"') for tool in tools
-    ]
+    calls = [sequence(quoted(tool.name + "("), _python_members(lark, tool.schema), '")"') for tool in tools]
     one = lark.rule("call", choice(calls))
     gap = lark.literal(syntax.open[len(syntax.open.rstrip()) :])
     body = sequence('"["', repeated(one, '", "', parallel=parallel), '"]"')
@@ -249,9 +247,7 @@ def _python_members(lark: Lark, schema: Mapping[str, JSONValue]) -> str:
     if not isinstance(properties, Mapping):
         free = sequence(_KEY, '"="', lark.json({}))
         return f'({free} (", " {free})*)?'
-    members = [
-        (sequence(quoted(key + "="), lark.json(part)), key in needed) for key, part in properties.items()
-    ]
+    members = [(sequence(quoted(key + "="), lark.json(part)), key in needed) for key, part in properties.items()]
     return listed(lark, members, '", "')
 
 

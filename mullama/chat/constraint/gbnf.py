@@ -71,9 +71,7 @@ def gbnf_to_lark(text: str) -> str:
             if call.name not in rules:
                 raise _wrong(f"the rule {call.name!r} is not defined", call.line)
     regular = _regular(rules)
-    names = {
-        name: f"T{index}" if name in regular else f"r{index}" for index, name in enumerate(rules)
-    }
+    names = {name: f"T{index}" if name in regular else f"r{index}" for index, name in enumerate(rules)}
     lines = [f"{names[name]}: {_lark(node, names)}" for name, node in rules.items()]
     return "\n".join((f"start: {names['root']}", *lines)) + "\n"
 

@@ -43,9 +43,7 @@ _BEYOND_REGULAR = re.compile(r"\(\?(?:[=!]|<[=!]|>|P=|\()|\\[1-9bBAZzGkK]|[*+?}]
 Schema = dict[str, JSONValue]
 
 
-def enforceable(
-    schema: JSONValue, *, what: str, strict: bool, field: str
-) -> tuple[JSONValue, tuple[str, ...]]:
+def enforceable(schema: JSONValue, *, what: str, strict: bool, field: str) -> tuple[JSONValue, tuple[str, ...]]:
     """The schema to enforce, and remarks about what of it is not; `Invalid` instead of remarks when `strict`.
 
     what: how messages name it, such as "response_format" or "the tool 'f'". field: the request's field.
@@ -119,9 +117,7 @@ class _Check:
             made.setdefault("additionalProperties", False)
         return made
 
-    def _keyword(
-        self, made: Schema, key: str, value: JSONValue, path: str, depth: int, *, closed: bool
-    ) -> None:
+    def _keyword(self, made: Schema, key: str, value: JSONValue, path: str, depth: int, *, closed: bool) -> None:
         here = f"{path}/{key}"
         match key:
             case "properties" | "patternProperties":
@@ -166,16 +162,13 @@ class _Check:
             made[str(name)] = self.schema(part, f"{here}/{name}", depth + 1, closed=True)
         return made
 
-    def _branches(
-        self, made: Schema, key: str, value: JSONValue, here: str, depth: int, *, closed: bool
-    ) -> None:
+    def _branches(self, made: Schema, key: str, value: JSONValue, here: str, depth: int, *, closed: bool) -> None:
         parts = self._list(value, here)
         if not parts:
             raise self._invalid("expected at least one schema", here)
         alone = key != "allOf" and not any(name in made for name in ("properties", "additionalProperties"))
         checked = [
-            self.schema(part, f"{here}/{index}", depth + 1, closed=closed and alone)
-            for index, part in enumerate(parts)
+            self.schema(part, f"{here}/{index}", depth + 1, closed=closed and alone) for index, part in enumerate(parts)
         ]
         if key == "oneOf":
             if not _disjoint(parts) and len(parts) > 1:

@@ -136,9 +136,7 @@ class ChannelReader:
 
 def _may_be_header(text: str) -> bool:
     """Whether the text is a header, or may still become one."""
-    return _HEADER.fullmatch(text) is not None or any(
-        mark.startswith(text) for mark in ("assistant", "to=")
-    )
+    return _HEADER.fullmatch(text) is not None or any(mark.startswith(text) for mark in ("assistant", "to="))
 
 
 def _call(tape: Tape, sink: Sink, name: str) -> Reading[None]:

@@ -188,9 +188,7 @@ class PlainReader:
         if not text:
             return
         self._fresh = False
-        self._events.append(
-            TextDelta(text=text, choice=self._choice, logprobs=tuple(self._logprobs))
-        )
+        self._events.append(TextDelta(text=text, choice=self._choice, logprobs=tuple(self._logprobs)))
         self._logprobs.clear()
 
     def _emit_thought(self, text: str) -> None:

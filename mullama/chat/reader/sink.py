@@ -31,9 +31,7 @@ class Sink:
         self._index += 1
         self._call = (self._new_id(), name)
         self._arguments.clear()
-        self._events.append(
-            ToolCallStarted(index=self._index, id=self._call[0], name=name, choice=self._choice)
-        )
+        self._events.append(ToolCallStarted(index=self._index, id=self._call[0], name=name, choice=self._choice))
 
     def write(self, text: str) -> None:
         """A further piece of the arguments' JSON text."""

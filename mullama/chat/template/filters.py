@@ -72,9 +72,7 @@ def to_json(
     width = indent if isinstance(indent, int) else len(indent or "")
     if width > 16:
         raise ValueError("tojson: indent is at most 16")
-    return json.dumps(
-        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-    )
+    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def replace(value: object, old: str, new: str, count: int | None = None) -> str:
@@ -234,7 +232,4 @@ def _charged_test(function: Filter) -> Filter:
 def tests() -> dict[str, Filter]:
     """All tests by name; those that compare are charged."""
     chosen: dict[str, Any] = {name: TESTS[name] for name in TEST_NAMES}
-    return {
-        name: _charged_test(function) if name in COMPARING else function
-        for name, function in chosen.items()
-    }
+    return {name: _charged_test(function) if name in COMPARING else function for name, function in chosen.items()}

@@ -17,7 +17,7 @@ from mullama.chat.template.fuel import MAX_OUTPUT, Fuel, OutOfFuel, budget, weig
 from mullama.chat.template.probe import probe
 from mullama.chat.template.sandbox import FILE, Raised, Sandbox, compile_source
 from mullama.chat.template.shape import Plain, plain, plain_messages, plain_tools, shape
-from mullama.chat.template.thinking import effort, ends_open, nearest_level, think_flag
+from mullama.chat.template.thinking import effort, ends_open, left_open, nearest_level, think_flag
 from mullama.errors import Invalid, TooLarge
 from mullama.names import JSONValue
 
@@ -63,9 +63,11 @@ class JinjaTemplate:
             variables=_old_names(self.asks, tools, chat.now) | variables,
             now=chat.now,
         )
+        marks = self.traits.thinking
         if closed:
             text = text.rpartition(END)[0] or text
-        return Rendered(text=text, open_think=ends_open(text, self.traits.thinking))
+            return Rendered(text=text, open_think=left_open(chat.messages[-1].text, marks))
+        return Rendered(text=text, open_think=ends_open(text, marks))
 
 
 def compile_jinja(source: str, special: SpecialTexts) -> JinjaTemplate:
@@ -89,9 +91,7 @@ def compile_jinja(source: str, special: SpecialTexts) -> JinjaTemplate:
         names = _old_names(asks, tools or [], 0.0) | dict(variables or {})
         return run(compiled, special, messages, tools=tools, variables=names, **options)
 
-    return JinjaTemplate(
-        source=source, special=special, compiled=compiled, traits=probe(attempt, source), asks=asks
-    )
+    return JinjaTemplate(source=source, special=special, compiled=compiled, traits=probe(attempt, source), asks=asks)
 
 
 def run(

@@ -16,9 +16,7 @@ def declared_prefix(
 ) -> str:
     """The longest text that all prompts begin with when conversations begin with `messages`."""
     first, second = (
-        template.render(
-            ChatInput(messages=(*messages, say("user", question)), tools=tuple(tools), now=now)
-        ).text
+        template.render(ChatInput(messages=(*messages, say("user", question)), tools=tuple(tools), now=now)).text
         for question in _QUESTIONS
     )
     return common_prefix(first, second)

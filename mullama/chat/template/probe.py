@@ -171,9 +171,7 @@ def _learn_thinking(trial: _Trial, source: str) -> None:
 
 def _levels(trial: _Trial, user: Message) -> tuple[str, ...]:
     """The efforts that are told apart; a template that prints any word knows the three usual ones."""
-    texts = {
-        level: trial.text(user, variables=think_flag(True) | effort(level)) for level in (*LEVELS, _WORD)
-    }
+    texts = {level: trial.text(user, variables=think_flag(True) | effort(level)) for level in (*LEVELS, _WORD)}
     echoed = texts.pop(_WORD)
     if len({text for text in texts.values() if text is not None}) < 2:
         return ()

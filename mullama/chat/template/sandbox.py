@@ -265,9 +265,7 @@ def _tick_node(node: nodes.For | nodes.Macro | nodes.CallBlock | nodes.Block) ->
     data += sum(len(c.data) for out in node.body if isinstance(out, nodes.Output)
                 for c in out.nodes if isinstance(c, nodes.TemplateData))  # fmt: skip
     cost = nodes.Const(1 + parts // 64, lineno=node.lineno)
-    return nodes.ExprStmt(
-        _filter(cost, TICK, [nodes.Const(data, lineno=node.lineno)]), lineno=node.lineno
-    )
+    return nodes.ExprStmt(_filter(cost, TICK, [nodes.Const(data, lineno=node.lineno)]), lineno=node.lineno)
 
 
 @pass_context

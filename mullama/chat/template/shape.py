@@ -143,9 +143,7 @@ def _leading_systems_joined(messages: tuple[Message, ...]) -> tuple[Message, ...
 
 def _late_systems_as_user(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     """Later system messages stay where they are, said by the user: moving them would spoil cached prefixes."""
-    return tuple(
-        replace(m, role="user") if m.role == "system" and i > 0 else m for i, m in enumerate(messages)
-    )
+    return tuple(replace(m, role="user") if m.role == "system" and i > 0 else m for i, m in enumerate(messages))
 
 
 def _system_into_user(messages: tuple[Message, ...]) -> tuple[Message, ...]:

@@ -32,6 +32,11 @@ def ends_open(text: str, marks: Thinking | None) -> bool:
     return marks is not None and text.rstrip().endswith(marks.open.rstrip())
 
 
+def left_open(content: str, marks: Thinking | None) -> bool:
+    """Whether an answer that is to be continued stops inside the reasoning."""
+    return marks is not None and content.rfind(marks.open.rstrip()) > content.rfind(marks.close.strip())
+
+
 def _opens(marks: Thinking, source: str) -> bool:
     return marks.open.rstrip() in source
 

@@ -58,9 +58,7 @@ Scopes = list[dict[str, object]]
 class _Run:
     """One execution: what was written, and what may still be spent."""
 
-    def __init__(
-        self, defined: Mapping[str, Nodes], fuel: Fuel, known: Mapping[str, Callable[..., object]]
-    ) -> None:
+    def __init__(self, defined: Mapping[str, Nodes], fuel: Fuel, known: Mapping[str, Callable[..., object]]) -> None:
         self.pieces: list[str] = []
         self._written = 0
         self._defined = defined
@@ -127,9 +125,7 @@ class _Run:
                 if left.word == "break":
                     return
 
-    def _use(
-        self, name: str, pipeline: Pipeline | None, line: int, dot: object, scopes: Scopes, depth: int
-    ) -> None:
+    def _use(self, name: str, pipeline: Pipeline | None, line: int, dot: object, scopes: Scopes, depth: int) -> None:
         if name not in self._defined:
             raise _failed(f"no template is called {name!r}", line)
         if depth >= MAX_CALLS:
@@ -168,9 +164,7 @@ class _Run:
         except (Failure, TypeError, ValueError) as error:
             raise _failed(f"{first.name}: {error}", first.line) from error
 
-    def _stopping(
-        self, name: str, operands: Iterable[Operand], piped: object, dot: object, scopes: Scopes
-    ) -> object:
+    def _stopping(self, name: str, operands: Iterable[Operand], piped: object, dot: object, scopes: Scopes) -> object:
         value: object = _NOTHING
         for operand in operands:
             value = self._operand(operand, dot, scopes)

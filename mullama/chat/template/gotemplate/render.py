@@ -29,7 +29,7 @@ from mullama.chat.template.gotemplate.nodes import (
 from mullama.chat.template.gotemplate.parser import parse
 from mullama.chat.template.gotemplate.values import JsonList, JsonMap, Record
 from mullama.chat.template.shape import plain, plain_tools
-from mullama.chat.template.thinking import ends_open, find_marks, nearest_level
+from mullama.chat.template.thinking import ends_open, find_marks, left_open, nearest_level
 from mullama.chat.types import Message, TextPart, Tool, ToolCall, say
 from mullama.errors import Invalid
 
@@ -57,7 +57,9 @@ class GoTemplate:
             text = self._run(fuel, chat.now, {"Prompt": prompt, "Suffix": chat.suffix, "Response": "", **think})
         else:
             text = self._conversation(chat, fuel, think)
-        return Rendered(text=text, open_think=ends_open(text, self.traits.thinking))
+        marks, last = self.traits.thinking, chat.messages[-1]
+        continued = chat.continue_final and last.role == "assistant"
+        return Rendered(text=text, open_think=left_open(last.text, marks) if continued else ends_open(text, marks))
 
     def _conversation(self, chat: ChatInput, fuel: Fuel, think: Mapping[str, object]) -> str:
         messages = collate(chat.messages)
@@ -77,9 +79,7 @@ class GoTemplate:
         text = self._run(fuel, chat.now, data)
         return (text.rpartition(_END)[0] or text) if open_end else text
 
-    def _turns(
-        self, messages: Sequence[Message], fuel: Fuel, now: float, think: Mapping[str, object]
-    ) -> str:
+    def _turns(self, messages: Sequence[Message], fuel: Fuel, now: float, think: Mapping[str, object]) -> str:
         """Templates that know no messages: once per turn, the last one cut after the response."""
         made: list[str] = []
         turn = dict.fromkeys(("System", "Prompt", "Response"), "")
@@ -112,9 +112,7 @@ def compile_go(source: str) -> GoTemplate:
     """Parse and try a template; `Invalid` names the line of a mistake."""
     tree = parse(source)
     bodies: tuple[Nodes, ...] = (tree.body, *(body for _, body in tree.defined))
-    names = frozenset(
-        name.lower() for body in bodies for pipeline in pipelines(body) for name in fields(pipeline)
-    )
+    names = frozenset(name.lower() for body in bodies for pipeline in pipelines(body) for name in fields(pipeline))
     if not names & {"messages", "response"}:
         response = Output(Pipeline((Command((Dot(("Response",)),), 1),)))
         tree = Tree((*tree.body, response), tree.defined)
