@@ -22,6 +22,7 @@ START_SECONDS = 60.0
 KILL_SECONDS = 10.0
 LOG_BYTES = 16 * 1024 * 1024
 _TAIL_BYTES = 8192
+_CONFLICT = 10
 
 
 def start(records: Records, arguments: Sequence[str], *, within: float = START_SECONDS) -> Server:
@@ -49,11 +50,14 @@ def start(records: Records, arguments: Sequence[str], *, within: float = START_S
 
 
 def _once_it_answers(child: subprocess.Popen[bytes], records: Records, begun: int, within: float) -> Server:
+    """The server, once it answers: ours, or the one that somebody else started in the same moment."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
-        if child.poll() is not None:
+        late = child.poll() == _CONFLICT
+        if child.returncode is not None and not late:
             raise _failed_start(records, child.returncode, begun)
-        if (record := records.server()) and record.pid == child.pid and _answers(record):
+        record = records.server()
+        if record is not None and (late or record.pid == child.pid) and _answers(record):
             child.returncode = 0  # it is left running: nobody is to wait for it or to warn of it
             return Server(client=local_client(record), records=records, record=record)
         time.sleep(0.02)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mullama.runtime.base import Origin
 
 DRAIN_SECONDS = 30.0
+_LONGEST_SOCKET = 100  # bytes of a socket's path; systems allow 104 to 108
 _log = logging.getLogger("mullama")
 
 
@@ -192,12 +193,15 @@ class _Process:
 def control_path(records: Records, env: Mapping[str, str]) -> str:
     """Where the control socket of an instance is: short enough for the system, private to the user."""
     runtime = env.get("XDG_RUNTIME_DIR")
-    base = Path(runtime) if runtime and Path(runtime).is_dir() else Path(tempfile.gettempdir())
-    folder = base / (f"mullama-{os.getuid()}" if hasattr(os, "getuid") else "mullama")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise Conflict(f"{folder} belongs to somebody else", hint="set XDG_RUNTIME_DIR to a folder of your own")
-    return str(folder / f"{records.key}.sock")
+    bases = [Path(runtime)] if runtime and Path(runtime).is_dir() else []
+    name = f"{records.key}.sock"
+    user = f"mullama-{os.getuid()}"
+    paths = [base / user / name for base in (*bases, Path(tempfile.gettempdir()), Path("/tmp"))]
+    path = next((p for p in paths if len(os.fsencode(p)) <= _LONGEST_SOCKET), paths[-1])
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.parent.stat().st_uid != os.getuid():
+        raise Conflict(f"{path.parent} belongs to somebody else", hint="set XDG_RUNTIME_DIR to a folder of your own")
+    return str(path)
 
 
 def _announce(records: Records, process: _Process, control: str, origin: Origin) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import watchfiles
 
-from mullama.errors import Conflict, MullamaError, NotFound
+from mullama.errors import MullamaError, NotFound
 from mullama.manifest.load import LoadedManifest, load
 from mullama.manifest.tree import block_to_tree
 from mullama.runtime.base import ApplyOptions, Origin
@@ -168,14 +168,10 @@ class Follower:
             self._reconciler.valid_again()
             return "nothing to do"
         message = ""
-        while True:
-            try:
-                async for line in self._reconciler.apply(block_to_tree(loaded.manifest), origin, options):
-                    if line["event"] == "result":
-                        message = str(line["message"])
-                return message
-            except Conflict:
-                await asyncio.sleep(0.2)
+        async for line in self._reconciler.apply(block_to_tree(loaded.manifest), origin, options):
+            if line["event"] == "result":
+                message = str(line["message"])
+        return message
 
 
 def _look(path: str) -> tuple[str, int, int, int, str]:

@@ -141,10 +141,13 @@ class Reconciler:
         options: ApplyOptions,
         change: Callable[[Overlay], Overlay] = lambda overlay: overlay,
     ) -> AsyncIterator[Line]:
-        """Run a change and tell its progress. A reader that leaves does not stop it."""
+        """Run a change, after the one that runs now if any, and tell its progress.
+
+        A reader that leaves does not stop it.
+        """
         wish = parse_resolved(tree)
-        if self._busy.locked():
-            raise Conflict(f"another change is running: {self._doing}", hint="wait for it to end, then try again")
+        # A change that runs now is waited for: it may be the watch of the very file that is applied, or one whose
+        # command was killed. What it changed is seen by the plan, and `expect` refuses what has become stale.
         lines: asyncio.Queue[Line | MullamaError] = asyncio.Queue()
         task = asyncio.create_task(self._guarded(wish, origin, options, lines, change))
         self._runs.add(task)
