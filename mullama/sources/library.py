@@ -11,7 +11,7 @@ import stat
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import Final
 
@@ -76,7 +76,7 @@ class Library:
         """
         expanded = self._expand(source_text)
         here = self.here(source_text, lock_entry, wanted=wanted)
-        if here is not None and not refresh:
+        if here is not None and (offline or not refresh):
             return here
         if isinstance(expanded.ref, _HERE):
             return table.locate(expanded.ref, self._settings, cancelled, (), "weights")  # says what is missing
@@ -133,7 +133,8 @@ class Library:
                 )
             expanded = self._expand(located.source)
             if not isinstance(expanded.ref, _HERE):
-                self._index.remember(replace(stored, source=_key(expanded, wanted)), time.time())
+                with _in_vain_too() if stored.in_place else nullcontext():
+                    self._index.remember(replace(stored, source=_key(expanded, wanted)), time.time())
         first_seen = tuple(
             f"{file.name} {_FIRST_SEEN.format(after.digest)}"
             for file, after in zip(located.files, present, strict=True)
@@ -212,7 +213,7 @@ class Library:
         known = self._index.digest(path)
         if known is None and size <= _SMALL:
             known = hashed(path, path, lambda progress: None, lambda: False)
-            with suppress(MullamaError):  # a store that cannot be written to must not stop a look at a file
+            with _in_vain_too():
                 self._index.remember_digest(path, known)
         return known
 
@@ -237,8 +238,8 @@ class Library:
         """A file with this digest: ours, one that was hashed before, or one that another tool names so."""
         if self._index.blobs.has(digest):
             return self._index.blobs.path(digest)
-        hashed = self._index.paths_of(digest)
-        return hashed[0] if hashed else self._foreign.by_digest(digest, size)
+        before = self._index.paths_of(digest)
+        return before[0] if before else self._foreign.by_digest(digest, size)
 
     def _present(self, files: tuple[LocatedFile, ...], report: Report, cancelled: Cancelled) -> tuple[LocatedFile, ...]:
         """Every file with its path and digest; several at a time."""
@@ -277,7 +278,8 @@ class Library:
             found = self._index.digest(path)
             if found is None:
                 found = hashed(path, path, report, cancelled)
-                self._index.remember_digest(path, found)
+                with _in_vain_too():
+                    self._index.remember_digest(path, found)
             if found == digest:
                 return path
         return None
@@ -295,7 +297,8 @@ class Library:
         digest = file.digest or self._index.digest(path)
         if digest is None:
             digest = hashed(path, file.name, report, cancelled)
-            self._index.remember_digest(path, digest)
+            with _in_vain_too():
+                self._index.remember_digest(path, digest)
         size = _regular_size(path)
         if file.size is not None and size != file.size:
             raise TransferFailed(f"{path} has {size} bytes, {file.size} when it was found", hint="try again")
@@ -307,11 +310,16 @@ class Library:
         known = self._index.facts(paths)
         if known is None:
             known = replace(look_into(paths), metadata={}, tensors=())
-            with suppress(MullamaError):  # as above: remembering only saves time
+            with _in_vain_too():
                 self._index.remember_facts(paths, known)
         if known.role != ("model" if wanted in ("weights", "draft") else wanted):
             raise BadWeights(f"{what} is a {known.role}, not {wanted} as is wanted here")
         return known
+
+
+def _in_vain_too() -> AbstractContextManager[None]:
+    """For what only saves time later: a store that cannot be written to must not stop the use of files in place."""
+    return suppress(MullamaError)
 
 
 def _key(expanded: Expanded, wanted: Wanted) -> str:

@@ -15,16 +15,21 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
-from mullama.errors import Refused
+from mullama.errors import Denied, Refused
 from mullama.names import Digest
 from mullama.store.disk import STRAIGHT, folder, in_bytes, told, try_lock
 from mullama.store.partial import Partial
+
+_FINAL: Final = re.compile(r"sha256-[0-9a-f]{64}")
+_CORRUPT: Final = re.compile(r"sha256-[0-9a-f]{64}\.corrupt")
 
 
 class Blobs:
@@ -113,8 +118,15 @@ class Blobs:
 
     @contextmanager
     def using(self) -> Iterator[None]:
-        """While this is held, no sweep runs: hold it from finding a file until it is recorded somewhere."""
-        descriptor = self._lock_file("sweep")
+        """While this is held, no sweep runs: hold it from finding a file until it is recorded somewhere.
+
+        Where the store cannot be written to, there is nothing to hold: nothing can be swept from it either.
+        """
+        try:
+            descriptor = self._lock_file("sweep")
+        except Denied:
+            yield
+            return
         try:
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_SH)
@@ -124,16 +136,21 @@ class Blobs:
 
     def listed(self) -> tuple[tuple[str, int, float], ...]:
         """Every checked file: digest, bytes, and when it was last used (unix seconds)."""
+        return tuple((name.replace("-", ":", 1), size, used) for name, size, used in self._files(_FINAL))
+
+    def _files(self, shape: re.Pattern[str]) -> list[tuple[str, int, float]]:
+        """Name, bytes and time of the regular files whose names have this shape."""
         try:
             entries = list(os.scandir(self.root / "blobs"))
         except FileNotFoundError:
-            return ()
+            return []
         found = []
         for entry in entries:
-            if entry.name.startswith("sha256-") and entry.is_file(follow_symlinks=False):
-                status = entry.stat(follow_symlinks=False)
-                found.append((entry.name.replace("-", ":", 1), status.st_size, status.st_mtime))
-        return tuple(sorted(found))
+            if shape.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with contextlib.suppress(FileNotFoundError):  # another process may sweep as well
+                    status = entry.stat(follow_symlinks=False)
+                    found.append((entry.name, status.st_size, status.st_mtime))
+        return sorted(found)
 
     def sweep(self, referenced: frozenset[str], *, grace: float, now: float | None = None) -> tuple[str, ...]:
         """Delete what nobody refers to, that is older than `grace` seconds; the digests that went.
@@ -145,9 +162,11 @@ class Blobs:
             if not alone:
                 return ()
             gone = tuple(digest for digest, _ in self.swept(referenced, grace=grace, now=moment))
-            for digest in gone:
-                with told(self.path(digest)):
-                    os.unlink(self.path(digest))
+            corrupt = [name for name, _, used in self._files(_CORRUPT) if moment - used > grace]
+            for name in (*map(_name, gone), *corrupt):
+                path = self.root / "blobs" / name
+                with told(path):
+                    path.unlink(missing_ok=True)
             Partial.sweep(self.root / "partial", before=moment - grace)
         return gone
 

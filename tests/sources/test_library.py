@@ -278,6 +278,22 @@ def test_what_the_hubs_own_client_fetched_is_used_in_place(place: Place, hub: St
     assert find_stored("hf:org/m:Q8_0", owner.index, owner.foreign) is None
 
 
+def test_a_store_that_cannot_be_written_to_does_not_stop_files_in_place(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a read-only disk: the tests may run as a user who may write everywhere, so the disk is made to refuse."""
+
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        raise PermissionError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    stored = place.pull("builtin:tiny")
+    assert stored.digest == f"sha256:{sha256(TINY)}"
+    with pytest.raises(MullamaError, match="Read-only file system"):
+        place.pull("hf:org/m:Q8_0")
+    assert not (place.root / "store").exists()
+
+
 def test_a_file_of_a_plain_folder_is_recognised_by_its_bytes_and_hashed_once(place: Place, hub: StubHub) -> None:
     folder = place.root / "gguf"
     folder.mkdir()

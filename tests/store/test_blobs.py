@@ -169,6 +169,10 @@ def test_a_damaged_blob_is_found_and_set_aside(blobs: Blobs) -> None:
     Path(blobs.path(DIGEST)).write_bytes(b"damaged")
     assert not blobs.verify(DIGEST)
     assert not blobs.has(DIGEST)
+    assert blobs.listed() == ()
+    assert len(list((blobs.root / "blobs").iterdir())) == 1
+    assert blobs.sweep(frozenset(), grace=0, now=time.time() + 60) == ()
+    assert list((blobs.root / "blobs").iterdir()) == []
 
 
 def test_room_is_told_with_both_numbers(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
