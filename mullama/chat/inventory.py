@@ -47,10 +47,14 @@ class PullModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateModel:
-    """A model from another one or from uploaded files (name in the request -> digest)."""
+    """A model from another one or from uploaded files (name in the request -> digest).
+
+    said: fields of a model in the manifest's words, resolved, that hold beside the other fields.
+    """
 
     name: str
     base: str | None = None
+    said: Mapping[str, JSONValue] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     adapters: Mapping[str, str] = field(default_factory=dict)
     template: str | None = None
@@ -70,6 +74,13 @@ class CopyModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteModel:
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetDefault:
+    """Answer with this model where a request names none."""
+
     model: str
 
 
@@ -155,9 +166,10 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskStatus:
-    """One line of progress of a pull or a create; the last one has status `success`."""
+    """One line of progress of a pull or a create; the last one has status `success`. file: as its source calls it."""
 
     status: str
+    file: str = ""
     digest: str | None = None
     total: int | None = None
     completed: int | None = None

@@ -51,6 +51,9 @@ class Client:
     def post(self, path: str, tree: Mapping[str, Any], *, within: float | None = None) -> Any:
         return self._answer("POST", path, tree, within)
 
+    def delete(self, path: str) -> Any:
+        return self._answer("DELETE", path, {})
+
     def probe(self, path: str) -> tuple[int, Any]:
         """Status and JSON of a GET whose status is the answer, such as /readyz."""
         deadline = time.monotonic() + self._timeout

@@ -113,6 +113,7 @@ Operation = (
     | inventory.CreateModel
     | inventory.CopyModel
     | inventory.DeleteModel
+    | inventory.SetDefault
     | inventory.FindBlob
     | inventory.StoreBlob
     | FetchResponse

@@ -44,6 +44,7 @@ _Inventory = (
     | inv.CreateModel
     | inv.CopyModel
     | inv.DeleteModel
+    | inv.SetDefault
     | inv.FindBlob
     | inv.StoreBlob
 )
@@ -157,6 +158,9 @@ class ModelService:
                 return inv.Done()
             case inv.DeleteModel():
                 await self._verbs.delete(operation)
+                return inv.Done()
+            case inv.SetDefault():
+                await self._verbs.set_default(operation)
                 return inv.Done()
             case inv.FindBlob(digest=digest):
                 return inv.Done(found=self._verbs.has_blob(digest))

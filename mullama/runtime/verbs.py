@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-from mullama.chat.inventory import CopyModel, CreateModel, DeleteModel, PullModel, TaskStatus
+from mullama.chat.inventory import CopyModel, CreateModel, DeleteModel, PullModel, SetDefault, TaskStatus
 from mullama.errors import Conflict, Invalid, MullamaError, NotFound, Unsupported
 from mullama.manifest.load import load
 from mullama.manifest.spec import Model
@@ -48,6 +48,7 @@ class Verbs:
                 "quantizing while creating is not done by the server", hint="mullama quantize makes the file"
             )
         tree = self._based(request)
+        tree = merged(tree, {name: value for name, value in request.said.items() if name != "from"})
         _override(tree, request)
         yield TaskStatus(status="parsing GGUF" if request.files else "creating model")
         async for status in self._run(lambda overlay: {**overlay, request.name: tree}):
@@ -89,7 +90,17 @@ class Verbs:
         if known is None:
             raise NotFound(f"model '{request.model}' not found", name=request.model)
         self._own(known)
-        await self._finish(lambda overlay: {n: tree for n, tree in overlay.items() if n != known})
+        await self._finish(
+            lambda overlay: {n: tree for n, tree in overlay.items() if n != known and tree.get("route") != known}
+        )
+
+    async def set_default(self, request: SetDefault) -> None:
+        """A route of the overlay; the manifest's own route `default` cannot be changed that way."""
+        known = self._known(request.model)
+        if known is None:
+            raise NotFound(f"model '{request.model}' not found", name=request.model)
+        self._own("default")
+        await self._finish(lambda overlay: {**overlay, "default": {"route": known}})
 
     def _known(self, name: str) -> str | None:
         """The model behind a name, with its own spelling."""
@@ -184,6 +195,15 @@ def model_name_of(source: str) -> str:
     return ModelName.parse(name).text
 
 
+def merged(base: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """The base with what is said over it: maps merge, all else replaces."""
+    made = dict(base)
+    for name, value in said.items():
+        under = made.get(name)
+        made[name] = merged(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+    return made
+
+
 def _override(tree: dict[str, Any], request: CreateModel) -> None:
     """What the request says beside its base: parameters merge, the rest replaces."""
     if request.template is not None:
@@ -230,7 +250,9 @@ def _status(line: Line) -> TaskStatus | None:
             label = digest.removeprefix("sha256:")[:12] if digest else line["file"]
             if line["phase"] == "verifying":
                 return TaskStatus(status="verifying sha256 digest")
-            return TaskStatus(status=f"pulling {label}", digest=digest, total=line["total"], completed=line["done"])
+            return TaskStatus(
+                status=f"pulling {label}", file=line["file"], digest=digest, total=line["total"], completed=line["done"]
+            )
         case "phase" if line["phase"] == "commit":
             return TaskStatus(status="writing manifest")
         case _:

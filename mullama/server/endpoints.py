@@ -22,6 +22,7 @@ from mullama.dialects.base import (
     StoredResponse,
     StreamEvent,
 )
+from mullama.dialects.management import MANAGEMENT
 from mullama.errors import Internal
 from mullama.names import JSONValue
 from mullama.runtime.base import Caller, Service
@@ -44,11 +45,13 @@ class Endpoints:
     version: str
 
     def routes(self, dialects: Mapping[str, Dialect]) -> list[Route]:
-        return [
+        """Those of the dialects, and mullama's own, which are there whatever dialects are served."""
+        spoken = [
             self._route(name, dialect, endpoint) for name, dialect in dialects.items() for endpoint in dialect.endpoints
         ]
+        return [*spoken, *(self._route(None, MANAGEMENT, endpoint) for endpoint in MANAGEMENT.endpoints)]
 
-    def _route(self, name: str, dialect: Dialect, endpoint: Endpoint) -> Route:
+    def _route(self, name: str | None, dialect: Dialect, endpoint: Endpoint) -> Route:
         async def serve(exchange: Exchange, params: Mapping[str, str]) -> None:
             with self.pool.share() as share:
                 await self._serve(endpoint, exchange, params, share)

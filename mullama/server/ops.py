@@ -47,6 +47,8 @@ class Ops:
             ("GET", "/openapi.json", "public", self._openapi),
             ("GET", "/metrics", "read", self._metrics),
             ("GET", "/api/v1/status", "read", self._status),
+            ("GET", "/api/system/status", "read", self._summary),
+            ("GET", "/status", "read", self._summary),
             ("GET", "/api/v1/stack", "read", self._stack),
             ("GET", "/api/v1/history", "read", self._history),
             ("GET", "/api/v1/events", "read", self._events),
@@ -106,6 +108,31 @@ class Ops:
 
     async def _status(self, exchange: Exchange, _: Params) -> None:
         await exchange.reply(Reply(body=self.operator.status()))
+
+    async def _summary(self, exchange: Exchange, _: Params) -> None:
+        """The status in the short form that monitors look for."""
+        state = self.operator.status()
+        models = state.get("models", [])
+        default = state.get("routes", {}).get("default")
+        machine = state.get("machine", {})
+        loaded = [m["name"] for m in models if m.get("memory")]
+        body: dict[str, Any] = {
+            "status": state.get("state"),
+            "version": state.get("version"),
+            "uptime_secs": int(state.get("uptime") or 0),
+            "models_loaded": len(loaded),
+            "models": loaded,
+            "default_model": default,
+            "http_endpoint": next((a for a in state.get("listen", ()) if not a.startswith("unix:")), None),
+            "active_requests": sum(int(m.get("active") or 0) for m in models),
+            "stats": {
+                "active_requests": sum(int(m.get("active") or 0) for m in models),
+                "gpu_available": bool(machine.get("gpus")),
+                "memory_used_bytes": sum(int(m.get("memory") or 0) for m in models),
+                "memory_total_bytes": int(machine.get("ram_total") or 0),
+            },
+        }
+        await exchange.reply(Reply(body=body))
 
     async def _stack(self, exchange: Exchange, _: Params) -> None:
         stack = self.operator.stack()

@@ -41,6 +41,7 @@ _ORIGIN = _object(
 )
 _NOTHING = _object({}, closed=True)
 _HEALTH = _object({"status": {"enum": ["ok", "degraded"]}})
+_SUMMARY = _object({"status": _TEXT, "version": _TEXT, "uptime_secs": _COUNT, "models_loaded": _COUNT})
 
 SHAPES: Mapping[tuple[str, str], Shape] = {
     ("GET", "/"): Shape(summary="A greeting", response=_TEXT),
@@ -57,6 +58,8 @@ SHAPES: Mapping[tuple[str, str], Shape] = {
         summary="Everything about the stack as it is now",
         response=_object({"format": {"const": "mullama.status/1"}}),
     ),
+    ("GET", "/api/system/status"): Shape(summary="The stack in short, for monitors", response=_SUMMARY),
+    ("GET", "/status"): Shape(summary="The stack in short, for monitors", response=_SUMMARY),
     ("GET", "/api/v1/stack"): Shape(
         summary="The applied manifest; its revision is the ETag",
         response=_object({"generation": _COUNT, "revision": _TEXT, "manifest": _TREE, "origin": _TREE}),
