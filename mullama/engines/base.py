@@ -128,8 +128,8 @@ class Generate:
     prompt: text (control tokens in it are recognised) or token ids. suffix asks to fill in the middle.
     max_tokens: None for as many as the context allows. logprobs: None or the number of alternatives.
     every field of `sampling` is set. echo: report the prompt's own tokens and logprobs too.
-    group: requests with the same group share one prompt (the n choices of a request).
-    truncate_head: when the prompt is too long, drop tokens after the first `keep` instead of failing.
+    cache False computes the whole prompt anew and keeps nothing of it. Jobs with the same prompt (the choices of
+    one request) compute it once.
     """
 
     id: int
@@ -240,7 +240,7 @@ Output = Begun | Prefilled | Piece | Ended | Embedded | Failed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStats:
-    """Counters since load, and what is held now."""
+    """Counters since load, and what is held now; held: cells in use by the name of the context."""
 
     steps: int = 0
     decode_seconds: float = 0.0
@@ -253,6 +253,7 @@ class EngineStats:
     cells_total: int = 0
     sequences_busy: int = 0
     contexts: tuple[str, ...] = ()
+    held: tuple[tuple[str, int], ...] = ()
 
 
 class Engine(Protocol):
@@ -326,7 +327,7 @@ class LoadEngine(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineChoice:
-    """Which engine runs a file: the name in the table of `engines.table`."""
+    """Which engine runs a file: the name in the table `engines.ENGINES`."""
 
     name: str
     files: tuple[str, ...]
