@@ -10,7 +10,7 @@ in steps of 256), `llama_memory_recurrent` (float32 state per sequence). The com
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from mullama.errors import Invalid
@@ -39,7 +39,9 @@ class Shape:
 class ContextShape:
     """One context. size: tokens of one request, 0 for the trained context; parallel: requests at once.
 
-    outputs: logits computed per decode, 0 for one of each token of a micro-batch.
+    sequences: what the engine keeps apart (running requests, kept beginnings), 0 for `parallel`: each has a
+    window of its own in sliding layers and a state of its own in recurrent ones. outputs: rows of logits that
+    one decode may ask for, 0 for one of each token of a micro-batch.
     """
 
     size: int = 0
@@ -49,7 +51,13 @@ class ContextShape:
     kv_k: str = "f16"
     kv_v: str = "f16"
     flash: bool = True
+    sequences: int = 0
     outputs: int = 0
+
+    @property
+    def states(self) -> int:
+        """Sequences that the engine keeps apart."""
+        return max(1, self.sequences or self.parallel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,15 +186,19 @@ def context_cells(context: ContextShape, train_context: int) -> int:
     return _padded((context.size or train_context) * max(1, context.parallel))
 
 
+def sliding_cells(facts: WeightFacts, context: ContextShape) -> int:
+    """Cells of the layers that see a window only: one window per sequence and room for a micro-batch."""
+    cells = context_cells(context, facts.train_context)
+    return _padded(min(cells, facts.window * context.states + context.ubatch))
+
+
 def layer_bytes(facts: WeightFacts, context: ContextShape) -> tuple[int, ...]:
     """Bytes of cache and state of each layer."""
-    cells = context_cells(context, facts.train_context)
-    sequences = max(1, context.parallel)
-    sliding = _padded(min(cells, facts.window * sequences + context.ubatch))
+    cells, sliding = context_cells(context, facts.train_context), sliding_cells(facts, context)
     return tuple(
         _cache(layer.key + layer.index, context.kv_k, sliding if layer.slides else cells)
         + _cache(layer.value, context.kv_v, sliding if layer.slides else cells)
-        + layer.state * 4 * sequences
+        + layer.state * 4 * context.states
         for layer in facts.per_layer
     )
 
@@ -203,28 +215,38 @@ def compute_bytes(facts: WeightFacts, context: ContextShape) -> int:
     """An estimate of one compute buffer, from what is alive at once in the graph of one micro-batch.
 
     The largest of three moments: the output (logits in float32 beside two hidden states); the feed-forward rows
-    (three of them beside four hidden states) with the attention mask; and without flash attention the scores of
+    (three of them beside four hidden states; ten widths for a recurrent layer) with the attention mask; and without flash attention the scores of
     all heads over all cells, with a float32 mask and six hidden states. Beside it one row of logits per sequence
     is kept. Compared with measured loads it is exact to a few percent (see the tests).
     """
     tokens = max(1, min(context.ubatch, context.batch))
     outputs = min(context.outputs or tokens, tokens)
-    cells = context_cells(context, facts.train_context) if facts.cached else tokens
+    seen = _cells_seen(facts, context, tokens)
     width, heads = facts.embedding_length, max(facts.heads, default=0)
     forward = max(*facts.feed_forward, facts.experts.feed_forward * facts.experts.used, 0)
-    mask = tokens * cells * (2 if context.flash else 4)
+    mask = tokens * sum(seen) * (2 if context.flash else 4)
     output = 4 * (outputs * facts.vocabulary + 2 * tokens * width)
-    block = 4 * tokens * (4 * width + 3 * forward) + mask
-    scores = 0 if context.flash else 4 * tokens * (cells * heads + 6 * width) + mask
-    kept = 4 * facts.vocabulary * max(1, context.parallel)
+    recurrent = 10 * width if any(layer.state for layer in facts.per_layer) else 0
+    block = 4 * tokens * (4 * width + max(3 * forward, recurrent)) + mask
+    scores = 0 if context.flash else 4 * tokens * (max(seen, default=0) * heads + 6 * width) + mask
+    kept = 4 * facts.vocabulary * context.states
     return max(output, block, scores) + kept
+
+
+def _cells_seen(facts: WeightFacts, context: ContextShape, tokens: int) -> list[int]:
+    """The lengths of the attention masks: one for layers that see everything, one for those that slide."""
+    if not facts.cached:
+        return [tokens]
+    attending = [layer for layer in facts.per_layer if layer.key]
+    found = [context_cells(context, facts.train_context)] if any(not layer.slides for layer in attending) else []
+    return [*found, sliding_cells(facts, context)] if any(layer.slides for layer in attending) else found
 
 
 def _host_buffers(facts: WeightFacts, context: ContextShape) -> int:
     """Main memory of a context whose layers are all elsewhere: inputs, mask and the kept logits."""
     tokens = max(1, min(context.ubatch, context.batch))
     cells = context_cells(context, facts.train_context)
-    return 4 * tokens * (facts.embedding_length + cells) + 4 * facts.vocabulary * max(1, context.parallel)
+    return 4 * tokens * (facts.embedding_length + cells) + 4 * facts.vocabulary * context.states
 
 
 def largest_context(facts: WeightFacts, shape: Shape, context: ContextShape, ram: int) -> int:
@@ -233,16 +255,9 @@ def largest_context(facts: WeightFacts, shape: Shape, context: ContextShape, ram
     low, high = 0, max(1, facts.train_context // _STEP)
     while low < high:
         middle = (low + high + 1) // 2
-        tried = _sized(context, middle * _STEP)
+        tried = replace(context, size=middle * _STEP)
         low, high = (middle, high) if need(facts, shape, (tried,)).ram <= ram else (low, middle - 1)
     return low * _STEP
-
-
-def _sized(context: ContextShape, size: int) -> ContextShape:
-    return ContextShape(
-        size=size, parallel=context.parallel, batch=context.batch, ubatch=context.ubatch, kv_k=context.kv_k,
-        kv_v=context.kv_v, flash=context.flash, outputs=context.outputs,
-    )  # fmt: skip
 
 
 def _padded(cells: int) -> int:

@@ -71,6 +71,32 @@ def test_sliding_layers_hold_the_window_of_each_sequence_and_a_micro_batch() -> 
     assert sliding == (1024 * 2 + 512) * per_cell
     assert full == 65536 * per_cell
     assert layer_bytes(facts, ContextShape(size=256))[0] == 256 * per_cell
+    assert layer_bytes(facts, ContextShape(size=32768, parallel=2, sequences=5))[0] == (1024 * 5 + 512) * per_cell
+
+
+GEMMA = [
+    # size, parallel, cache type, cache MiB, compute MiB
+    (8192, 1, "f16", 13.0, 15.52),
+    (2048, 4, "f16", 20.5, 17.02),
+    (8192, 4, "q8_0", 23.64, 40.58),
+]
+
+
+def test_measured_models_with_windows_and_states_come_out_right() -> None:
+    """What llama.cpp reported for small models of these shapes, with and without more sequences than requests."""
+    slides = tuple(layer % 6 != 5 for layer in range(12))
+    gemma = model(
+        layers=12, heads=4, kv_heads=2, head=64, width=256, forward=768, vocabulary=3072, window=512, slides=slides
+    )
+    for size, parallel, kind, cache, compute in GEMMA:
+        context = ContextShape(size=size, parallel=parallel, kv_k=kind, kv_v=kind, batch=2048)
+        assert sum(layer_bytes(gemma, context)) / MIB == pytest.approx(cache, abs=0.01)
+        assert compute * 0.995 <= compute_bytes(gemma, context) / MIB <= compute * 1.06
+
+
+def test_a_model_without_attention_has_no_mask() -> None:
+    recurrent = replace(model(layers=2), per_layer=(LayerFacts(weights=1, state=1000),) * 2)
+    assert compute_bytes(recurrent, ContextShape(size=8192)) == compute_bytes(recurrent, ContextShape(size=65536))
 
 
 def test_a_recurrent_state_is_kept_per_sequence_and_not_per_token() -> None:
