@@ -215,9 +215,9 @@ def compute_bytes(facts: WeightFacts, context: ContextShape) -> int:
     """An estimate of one compute buffer, from what is alive at once in the graph of one micro-batch.
 
     The largest of three moments: the output (logits in float32 beside two hidden states); the feed-forward rows
-    (three of them beside four hidden states; ten widths for a recurrent layer) with the attention mask; and without flash attention the scores of
-    all heads over all cells, with a float32 mask and six hidden states. Beside it one row of logits per sequence
-    is kept. Compared with measured loads it is exact to a few percent (see the tests).
+    (three of them beside four hidden states, ten widths for a recurrent layer) with the attention mask; and without
+    flash attention the scores of all heads over all cells, with a float32 mask and six hidden states. Beside it
+    one row of logits per sequence is kept. Compared with measured loads it is exact to a few percent (see the tests).
     """
     tokens = max(1, min(context.ubatch, context.batch))
     outputs = min(context.outputs or tokens, tokens)
