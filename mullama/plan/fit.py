@@ -13,7 +13,7 @@ from mullama.errors import Invalid
 from mullama.manifest.spec import Budget, Gpu, Model, share_of
 from mullama.plan.observed import Machine
 from mullama.weights.facts import WeightFacts
-from mullama.weights.memory import ContextShape, MemoryNeed, Shape
+from mullama.weights.memory import ContextShape, MemoryNeed, Shape, largest_context
 from mullama.weights.memory import need as memory_need
 
 DEFAULT_CONTEXT = 8192
@@ -140,7 +140,29 @@ def room_for_both(new: Need, *, heavy: bool, machine: Machine) -> bool:
     return machine.ram_total == 0 or wanted <= free
 
 
-def ram_budget(budget: Budget, machine: Machine) -> int | None:
-    """Bytes that all models together may take in main memory; None when the manifest sets no bound."""
-    bound = share_of(budget.ram, machine.ram_total)
-    return None if bound is None else max(0, bound - budget.reserve)
+def memory_bound(budget: Budget, machine: Machine | None) -> int | None:
+    """Bytes that all models together may take, over all devices; None where the machine's memory is not known.
+
+    The manifest's budget where it sets one, what the machine has otherwise; the reserve stays free in any case.
+    """
+    if machine is None or machine.ram_total == 0:
+        return None
+    ram = share_of(budget.ram, machine.ram_total)
+    gpus = [_gpu_share(budget, index, total) for index, (_, total, _) in enumerate(machine.gpus)]
+    return max(0, (machine.ram_total if ram is None else ram) - budget.reserve) + sum(gpus)
+
+
+def _gpu_share(budget: Budget, index: int, total: int) -> int:
+    share = share_of(budget.gpu.get(str(index)), total)
+    return total if share is None else share
+
+
+def too_large(name: str, model: Model, facts: WeightFacts, budget: Budget, machine: Machine | None) -> str | None:
+    """Why a model cannot be loaded on this machine at all, with the numbers and what would fit; None when it can."""
+    wanted, bound = need(model, facts, machine), memory_bound(budget, machine)
+    if wanted is None or bound is None or wanted.total <= bound:
+        return None
+    fitting = largest_context(facts, Shape(), context_shape(model, facts), bound)
+    gib = 1024**3
+    instead = f"a context.size of {fitting} would fit" if fitting else "no context of any size would fit"
+    return f"{name} needs {wanted.total / gib:.2f} GiB and may use {bound / gib:.2f} GiB: {instead}"

@@ -44,11 +44,13 @@ class Conditions:
 
     items: dict[Condition, dict[str, Any]] = field(default_factory=dict)
 
-    def set(self, kind: Condition, status: bool, reason: Reason, message: str = "") -> None:
+    def set(self, kind: Condition, status: bool, reason: Reason, message: str = "") -> bool:
+        """Whether this is news."""
         known = self.items.get(kind)
         changed = known is None or known["status"] != status or known["reason"] != reason
         since = time.time() if changed or known is None else known["since"]
         self.items[kind] = condition(kind, status, reason, message, since)
+        return changed or known is None or known["message"] != message
 
     def tree(self) -> list[dict[str, Any]]:
         return list(self.items.values())

@@ -12,7 +12,7 @@ from mullama.engines.base import Adapter, ContextOptions, EngineChoice, Prefix, 
 from mullama.manifest.spec import Manifest, Model, Route
 from mullama.manifest.tree import revision
 from mullama.names import ModelName
-from mullama.plan.fit import context_size, need, placement, ram_budget
+from mullama.plan.fit import context_size, memory_bound, need, placement
 from mullama.plan.observed import KnownFiles, Machine
 from mullama.reconcile.scripts import is_script
 from mullama.runtime.access import resolve_access
@@ -113,8 +113,7 @@ class Workshop:
                 for name, d in deployments.items()
             }
         )
-        bounded = machine is not None and machine.ram_total > 0
-        budget = ram_budget(manifest.hardware.budget, machine) if bounded and machine else None
+        budget = memory_bound(manifest.hardware.budget, machine)
         return Snapshot(
             generation=generation,
             revision=revision(manifest),

@@ -16,7 +16,7 @@ from mullama.chat.types import DEFAULT_SAMPLING, Sampling
 from mullama.engines.base import Ended, Generate, Piece
 from mullama.errors import EngineFailed, MullamaError, Refused, TimedOut
 from mullama.manifest.spec import Manifest, Model, Probe
-from mullama.plan.fit import need
+from mullama.plan.fit import too_large
 from mullama.plan.observed import KnownFiles, Machine
 from mullama.plan.steps import Plan, Step
 from mullama.reconcile.execute import Report, Result
@@ -65,6 +65,10 @@ class LiveEffects:
                 f"{name} requires {', '.join(sorted(missing))}, which {model.from_} does not have",
                 hint=f"the file has: {', '.join(facts.capabilities)}",
             )
+        if facts is not None:
+            too_much = too_large(name, model, facts, self._wish.hardware.budget, self._machine)
+            if too_much:
+                raise Refused(too_much, hint="a smaller context.size, a smaller quant, or a larger hardware.budget")
         self._new[name] = await asyncio.to_thread(self._workshop.build, name, model, files, 0)
 
     def commit(self, plan: Plan) -> None:
@@ -168,9 +172,3 @@ class LiveEffects:
 
     def record(self, result: Result) -> None:
         self._on_record(result)
-
-
-def loaded_need(deployment: Deployment, machine: Machine | None) -> int:
-    """Bytes of a deployment's weights and context, 0 when the header is not known."""
-    found = need(deployment.model, deployment.files.facts, machine)
-    return found.total if found else 0

@@ -365,9 +365,9 @@ class Reconciler:
         serving = f"serving generation {self.snapshot.generation}; the file on disk: "
         message = f"{serving}{text}{f' (and {more} more)' if more > 0 else ''}"
         self.stats.last_reload_ok = False
-        self.stats.reloads["invalid"] += 1
-        self.conditions.set(Condition.CONFIG_VALID, False, reason, message)
-        self.journal.add("invalid-manifest", self.origin.path or "", message)
+        if self.conditions.set(Condition.CONFIG_VALID, False, reason, message):
+            self.stats.reloads["invalid"] += 1
+            self.journal.add("invalid-manifest", self.origin.path or "", message)
 
     def valid_again(self) -> None:
         """The file on disk is what is applied."""
@@ -377,8 +377,8 @@ class Reconciler:
 
     def held(self, removes: int, loaded: int) -> None:
         message = f"would unload {removes} of {loaded}; run `mullama apply` to confirm"
-        self.conditions.set(Condition.SYNCED, False, Reason.HELD, f"Held: {message}")
-        self.journal.add("held", self.origin.path or "", message)
+        if self.conditions.set(Condition.SYNCED, False, Reason.HELD, f"Held: {message}"):
+            self.journal.add("held", self.origin.path or "", message)
 
     def removals(self, wish: Manifest) -> tuple[int, int]:
         """(loaded models that this wish no longer names, loaded models)."""

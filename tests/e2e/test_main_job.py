@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 
 import anthropic
 import httpx
@@ -12,6 +13,7 @@ import pytest
 
 from tests.e2e.stack import Stack, eventually
 
+TINY = Path(__file__).parents[2] / "mullama/sources/builtin_models/tiny.gguf"
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
@@ -177,3 +179,37 @@ def test_the_control_socket_and_unix_listeners_serve(stack: Stack) -> None:
         models = client.get("http://localhost/v1/models").json()
 
     assert [m["id"] for m in models["data"]] == ["demo"]
+
+
+def test_too_little_memory_is_refused_with_numbers_and_nothing_is_started(stack: Stack) -> None:
+    stack.write(hardware={"budget": {"ram": "8MiB"}})
+
+    done = stack.apply(code=9)
+
+    assert "GiB" in done.stderr + done.stdout
+    assert "context.size" in done.stderr + done.stdout
+    assert stack.processes() == []
+
+
+@pytest.mark.parametrize("cut", [3, 100, 20_000, 5_000_000])
+def test_a_truncated_file_is_refused_before_any_worker_starts(stack: Stack, cut: int) -> None:
+    (stack.home / "cut.gguf").write_bytes(TINY.read_bytes()[:cut])
+    stack.write({"demo": {"from": "./cut.gguf"}})
+
+    done = stack.apply(code=4)
+
+    assert "cut.gguf" in done.stderr + done.stdout
+    assert "worker" not in stack.log()
+    assert stack.processes() == []
+
+
+def test_a_bad_new_file_keeps_the_old_model_serving(stack: Stack) -> None:
+    stack.apply()
+    (stack.home / "bad.gguf").write_bytes(b"GGUF" + bytes(100))
+    stack.write({"demo": {"from": "./bad.gguf"}})
+
+    done = stack.apply(code=4)
+
+    assert "bad.gguf" in done.stderr + done.stdout
+    assert "Paris" in ask(stack.url)
+    assert stack.status()["generation"] == 1

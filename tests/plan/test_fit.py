@@ -1,0 +1,124 @@
+"""What fits on a machine, and which choice is made where the manifest leaves it open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mullama.errors import Invalid
+from mullama.manifest.spec import Budget, Model
+from mullama.manifest.tree import parse_resolved
+from mullama.plan.fit import (
+    DEFAULT_CONTEXT,
+    Placement,
+    context_size,
+    memory_bound,
+    need,
+    placement,
+    room_for_both,
+    too_large,
+)
+from mullama.plan.observed import Machine
+from mullama.weights.facts import LayerFacts, WeightFacts
+
+GIB = 1024**3
+FACTS = WeightFacts(
+    architecture="llama", parameter_count=10**9, size_bytes=10 * GIB, layers=10, embedding_length=1024, heads=(8,),
+    kv_heads=(2,), train_context=32768, vocabulary=1000, per_layer=(LayerFacts(weights=GIB, key=256, value=256),) * 10,
+)  # fmt: skip
+CPU = Machine(ram_total=16 * GIB, ram_available=12 * GIB, cores=4)
+GPU = Machine(ram_total=64 * GIB, ram_available=60 * GIB, gpus=(("A", 8 * GIB, 6 * GIB),), cores=4)
+TWO = Machine(ram_total=64 * GIB, ram_available=60 * GIB, gpus=(("A", 80 * GIB, 79 * GIB),) * 2, cores=4)
+
+
+def model(**fields: Any) -> Model:
+    return parse_resolved({"mullama": "v1", "models": {"a": {"from": "/m/a.gguf", **fields}}}).models["a"]
+
+
+@pytest.mark.parametrize(
+    ("said", "facts", "size"),
+    [(4096, FACTS, 4096), (None, FACTS, DEFAULT_CONTEXT), (None, None, DEFAULT_CONTEXT)],
+)
+def test_the_context_is_as_said_or_bounded_by_the_default(said: int | None, facts: Any, size: int) -> None:
+    wish = model(context={"size": said}) if said else model()
+
+    assert context_size(wish, facts) == size
+
+
+@pytest.mark.parametrize(
+    ("layers", "machine", "found"),
+    [
+        ("all", CPU, Placement(layers=-1)),
+        ("auto", CPU, Placement(layers=0)),
+        (7, GPU, Placement(layers=7)),
+        ("auto", TWO, Placement(layers=11)),
+        ({"0": 6, "1": 4}, TWO, Placement(layers=10, tensor_split=(6.0, 4.0))),
+        ({"1": 4}, TWO, Placement(layers=4, tensor_split=(0.0, 4.0))),
+    ],
+)
+def test_layers_become_a_count_and_shares(layers: Any, machine: Machine, found: Placement) -> None:
+    assert placement(model(gpu={"layers": layers}), FACTS, machine) == found
+
+
+def test_automatic_layers_leave_room_on_the_device() -> None:
+    found = placement(model(), FACTS, GPU)
+
+    assert found.layers == 6  # 5 GiB of weights, cache and buffers in 6 GiB, with headroom
+
+
+def test_a_layer_map_for_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(Invalid, match="names GPU 1, this machine has 1"):
+        placement(model(gpu={"layers": {"0": 1, "1": 1}}), FACTS, GPU)
+
+
+def test_the_need_grows_with_context_and_parallel_requests() -> None:
+    small, large = (need(model(context={"size": n}), FACTS, CPU) for n in (1024, 8192))
+    wide = need(model(context={"size": 1024}, limits={"parallel": 8}), FACTS, CPU)
+
+    assert small is not None
+    assert large is not None
+    assert wide is not None
+    assert small.weights == large.weights >= 10 * GIB
+    assert small.context < large.context
+    assert small.context < wide.context
+    assert need(model(), None, CPU) is None
+
+
+def test_two_fit_beside_each_other_or_not() -> None:
+    wanted = need(model(), FACTS, CPU)
+    assert wanted is not None
+
+    assert room_for_both(wanted, heavy=True, machine=CPU)
+    assert room_for_both(wanted, heavy=False, machine=Machine(ram_total=GIB, ram_available=wanted.context))
+    assert not room_for_both(wanted, heavy=True, machine=Machine(ram_total=GIB, ram_available=GIB))
+
+
+@pytest.mark.parametrize(
+    ("budget", "machine", "bound"),
+    [
+        (Budget(), CPU, 16 * GIB),
+        (Budget(ram="50%"), CPU, 8 * GIB),
+        (Budget(ram=2 * GIB, reserve=GIB), CPU, GIB),
+        (Budget(), GPU, 72 * GIB),
+        (Budget(gpu={"0": 2 * GIB}), GPU, 66 * GIB),
+        (Budget(), None, None),
+        (Budget(), Machine(), None),
+    ],
+)
+def test_the_bound_is_the_budget_or_the_machine(budget: Budget, machine: Machine | None, bound: int | None) -> None:
+    assert memory_bound(budget, machine) == bound
+
+
+def test_what_is_too_large_is_told_with_the_numbers_and_what_would_fit() -> None:
+    wish = model(context={"size": 32768}, limits={"parallel": 64})
+
+    told = too_large("a", wish, FACTS, Budget(ram=11 * GIB), CPU)
+
+    assert told is not None
+    assert "may use 11.00 GiB" in told
+    assert "a context.size of" in told
+    assert too_large("a", model(), FACTS, Budget(), CPU) is None
+    never = too_large("a", wish, FACTS, Budget(ram=GIB), CPU)
+    assert never is not None
+    assert "no context of any size" in never
