@@ -84,8 +84,11 @@ class Grammars:
         return dumps(text)
 
     def _compile(self, text: str) -> Any:
-        limits = LLParserLimits(**_LIMITS)
-        matcher = LLMatcher(self._tokenizer, text, log_level=0, limits=limits)
+        try:
+            limits = LLParserLimits(**_LIMITS)
+            matcher = LLMatcher(self._tokenizer, text, log_level=0, limits=limits)
+        except BaseException as error:  # a panic of the Rust library is no `Exception`
+            raise Invalid(f"the grammar cannot be compiled: {error}"[:300], field="format") from error
         if matcher.is_error():
             raise Invalid(
                 f"the grammar is not valid: {matcher.get_error()[:300]}",

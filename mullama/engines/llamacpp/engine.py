@@ -214,6 +214,7 @@ class LlamaEngine:
             cells_total=sum(c.cache.cells for c in contexts),
             sequences_busy=sum(c.cache.busy for c in contexts),
             contexts=tuple(self._options),
+            held=tuple((name, context.cache.used) for name, context in self._contexts.items()),
         )
 
     def close(self) -> None:

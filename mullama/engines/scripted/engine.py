@@ -209,6 +209,7 @@ class ScriptedEngine:
 
     def stats(self) -> EngineStats:
         contexts = self._contexts.values()
+        held = {name: sum(a.computed + a.said for a in c.running) for name, c in self._contexts.items()}
         return EngineStats(
             steps=self._steps,
             prompt_tokens=self._prompt,
@@ -216,10 +217,11 @@ class ScriptedEngine:
             completion_tokens=self._completion,
             running=sum(len(c.running) for c in contexts),
             waiting=sum(len(c.waiting) for c in contexts) + len(self._embeds),
-            cells_used=sum(a.computed + a.said for c in contexts for a in c.running),
+            cells_used=sum(held.values()),
             cells_total=sum(c.size * c.options.parallel for c in contexts),
             sequences_busy=sum(len(c.running) for c in contexts),
             contexts=tuple(self._contexts),
+            held=tuple(held.items()),
         )
 
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -283,3 +284,34 @@ def test_a_decode_that_fails_ends_its_requests_and_no_others(
     assert failed.kind is Kind.UNAVAILABLE
     monkeypatch.setattr(native, "decode", good)
     assert answer(engine, user("How are you?")).text
+
+
+def test_an_interrupt_ends_a_decode_that_computes_a_prompt(tiny_path: str, load: Callable[..., LlamaEngine]) -> None:
+    """From another thread, while the native code runs; the work is done again, and the other answers lose nothing."""
+    engine = load("llamacpp", tiny_path)
+    engine.open_context("main", replace(OPTIONS, size=1024))
+    context = engine._contexts["main"]
+    prompt = "the cat sat on the mat. " * 80
+    expected = answer(engine, prompt, max_tokens=5, cache=False).text
+    aborted = []
+
+    def interrupt() -> None:
+        while not aborted:
+            if context._interruptible:
+                engine.interrupt()
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        driver = Driver(engine).submit(ask(1, prompt, max_tokens=5, cache=False))
+        for _ in range(50):
+            driver.step()
+            if context._aborted:
+                aborted.append(True)
+                break
+    finally:
+        aborted.append(False)
+        thread.join()
+    assert aborted[0], "no decode was interrupted"
+    engine.interrupt()
+    assert driver.run()[1].text == expected
