@@ -1,3 +1,39 @@
 """mullama: the declarative way to run local LLMs."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mullama.api import (
+        Answer,
+        Context,
+        ContextParams,
+        MemoryInfo,
+        Model,
+        ModelParams,
+        MullamaError,
+        Sampling,
+        TextStream,
+    )
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Answer",
+    "Context",
+    "ContextParams",
+    "MemoryInfo",
+    "Model",
+    "ModelParams",
+    "MullamaError",
+    "Sampling",
+    "TextStream",
+]
+
+
+def __getattr__(name: str) -> object:
+    """The Python face is imported when it is first used: `mullama --version` must not wait for it."""
+    if name not in __all__:
+        raise AttributeError(f"module 'mullama' has no attribute {name!r}")
+    import mullama.api
+
+    return getattr(mullama.api, name)

@@ -27,7 +27,7 @@ VALUES: list[Any] = [
     base.WeightsOptions(gpu_layers=-1, tensor_split=(3.0, 1.0)),
     base.ContextOptions(size=5, adapters=(base.Adapter(path="/a", scale=0.5),), prefixes=(base.Prefix(text="x"),)),
     base.EngineChoice(name="scripted", files=("/f",), options=base.WeightsOptions(mlock=True)),
-    base.EngineStats(steps=3, contexts=("a",)),
+    base.EngineStats(steps=3, contexts=("a",), held=(("a", 7),)),
 ]  # fmt: skip
 OUTPUTS: list[base.Output] = [
     base.Begun(id=1, prompt_tokens=3, cached_tokens=1),
