@@ -177,11 +177,11 @@ def test_cached_tokens_are_not_counted_twice(claude: anthropic.Anthropic) -> Non
     """Input, cache read and cache creation add up to the prompt; agents show that sum as their context."""
     messages = user("This is a long enough beginning that it can be kept. " * 6 + FRANCE)
     count = claude.messages.count_tokens(model="tiny", messages=messages).input_tokens
-    for _ in range(2):
-        used = claude.messages.create(model="tiny", max_tokens=4, messages=messages).usage
+    both = [claude.messages.create(model="tiny", max_tokens=4, messages=messages).usage for _ in range(2)]
+    for used in both:
         parts = (used.input_tokens, used.cache_read_input_tokens or 0, used.cache_creation_input_tokens or 0)
         assert sum(parts) == count
-    assert used.cache_read_input_tokens
+    assert both[1].cache_read_input_tokens
 
 
 def test_tokens_are_counted_with_tools_and_system(claude: anthropic.Anthropic) -> None:

@@ -65,7 +65,7 @@ def test_generate_continues_with_its_context(llama: ollama.Client) -> None:
 
 def test_generate_streams_and_takes_a_prompt_as_it_is(llama: ollama.Client) -> None:
     parts = list(llama.generate("script", "count to 5", stream=True))
-    assert "".join(part.response for part in parts) == "1 2 3 4 5"
+    assert "".join(part.response or "" for part in parts) == "1 2 3 4 5"
     assert (parts[-1].done, parts[-1].done_reason) == (True, "stop")
 
     raw = llama.generate("script", "count to 3", raw=True)
@@ -77,7 +77,7 @@ def test_generate_fills_in_the_middle(llama: ollama.Client) -> None:
     answer = llama.generate("tiny", "def add(a, b):\n", suffix="\n    return c\n", options={"num_predict": 16})
 
     assert answer.done_reason in ("stop", "length")
-    assert "<|fim" not in answer.response
+    assert "<|fim" not in (answer.response or "")
 
 
 def test_a_stop_string_and_a_limit_end_the_answer(llama: ollama.Client) -> None:
@@ -176,7 +176,7 @@ def test_generate_thinks_and_keeps_to_its_format(llama: ollama.Client) -> None:
     answer = llama.generate("tiny", ADA, format=PERSON, think=True, options={"num_predict": 300})
 
     assert answer.thinking
-    assert set(json.loads(answer.response)) == {"name", "age"}
+    assert set(json.loads(answer.response or "")) == {"name", "age"}
 
 
 def test_json_is_written_where_it_is_asked_for(llama: ollama.Client) -> None:

@@ -181,8 +181,8 @@ def stored(gpt: openai.OpenAI) -> Any:
 
 def test_a_stored_response_is_found_continued_and_deleted(gpt: openai.OpenAI, stored: Any) -> None:
     assert gpt.responses.retrieve(stored.id).output_text == "one"
-    items = list(gpt.responses.input_items.list(stored.id))
-    assert items[0].content[0].text == "say one"  # type: ignore[union-attr]
+    items: list[Any] = list(gpt.responses.input_items.list(stored.id))
+    assert items[0].content[0].text == "say one"
 
     gpt.responses.delete(stored.id)
     with pytest.raises(openai.NotFoundError, match=stored.id):
