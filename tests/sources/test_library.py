@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -331,10 +332,13 @@ def test_twenty_stored_models_are_found_in_a_moment_and_nothing_is_hashed(place:
 
 
 def test_a_thousand_fetched_sources_are_listed_in_a_moment(place: Place) -> None:
-    for number in range(1000):
-        pinned = PinnedFile(name="m.gguf", size=number, digest="sha256:" + f"{number:064x}")
-        entry = Fetched(source=f"hf:org/m{number}", resolved="x", revision=None, files=(pinned,), fetched=float(number))
-        place.index.remember_fetched(entry)
+    pinned = (PinnedFile(name="m.gguf", size=5, digest=DIGEST),)
+    place.index.remember_fetched(Fetched(source="hf:org/m0", resolved="x", revision=None, files=pinned))
+    with sqlite3.connect(place.root / "store" / "index.sqlite") as table:
+        (row,) = table.execute("SELECT * FROM fetched").fetchall()
+        rows = [(f"hf:org/m{number}", *row[1:-1], float(number)) for number in range(1, 1000)]
+        table.executemany(f"INSERT INTO fetched VALUES ({','.join('?' * len(row))})", rows)
+    table.close()
     begun = time.process_time()
     listed = place.index.all_fetched()
     assert time.process_time() - begun < 0.3
