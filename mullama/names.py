@@ -178,6 +178,21 @@ def parse_source(text: str) -> SourceRef:
     return AliasRef(text)
 
 
+def model_name_of(source: str) -> str:
+    """The name of a model that is pulled without one."""
+    match parse_source(source):
+        case HubRef(repo=repo, quant=quant, file=file):
+            pick = quant or (file.rsplit("/", 1)[-1].removesuffix(".gguf") if file else None)
+            name = f"{repo}:{pick}" if pick else repo
+        case RegistryRef(namespace=namespace, model=model, tag=tag):
+            name = f"{model}:{tag}" if namespace == "library" else f"{namespace}/{model}:{tag}"
+        case UrlRef(url=url):
+            name = url.rsplit("/", 1)[-1].removesuffix(".gguf")
+        case other:
+            name = str(other).removeprefix("builtin:").rsplit("/", 1)[-1].removesuffix(".gguf")
+    return ModelName.parse(name).text
+
+
 def near(wanted: str, names: Iterable[str]) -> tuple[str, ...]:
     """At most three of `names` that look like `wanted`, best first: for hints."""
     return tuple(difflib.get_close_matches(wanted, sorted(names), n=3, cutoff=0.6))

@@ -13,6 +13,7 @@ class Command(NamedTuple):
     name: str
     module: str
     summary: str
+    aliases: tuple[str, ...] = ()
 
 
 COMMANDS = (
@@ -28,7 +29,20 @@ COMMANDS = (
     Command("status", "status", "show the server, its models and their conditions"),
     Command("ps", "status", "list the models with what they hold in memory"),
     Command("wait", "status", "wait until the server, a model or a condition is ready"),
+    Command("pull", "pulling", "fetch a model and keep it beside the manifest", ("download",)),
+    Command("list", "listing", "list the models and what is here of them", ("ls", "models")),
+    Command("show", "show", "show a model, or its Modelfile, parameters, template, system prompt or license"),
+    Command("create", "create", "make a model of a Modelfile or Mullamafile"),
+    Command("cp", "removal", "give a model a second name", ("copy",)),
+    Command("rm", "removal", "remove models and the files that nothing else needs", ("delete", "remove")),
+    Command("load", "loading", "have a model in memory"),
+    Command("unload", "loading", "let a model go from memory"),
+    Command("stop", "loading", "unload a model, or without a name stop the server"),
+    Command("default", "loading", "tell or set the model that answers when a request names none"),
+    Command("cache", "cache", "look at the fetched files, and delete what nothing needs"),
+    Command("quantize", "quantize", "write weights in another quantisation"),
     Command("run", "run", "ask a model, with the prompt from the line or standard input"),
+    Command("bench", "bench", "measure how fast a model computes, or how a server bears a load"),
     Command("history", "generations", "list the applied generations"),
     Command("undo", "generations", "apply an older generation again"),
     Command("reload", "generations", "read the manifest again now"),

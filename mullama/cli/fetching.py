@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from mullama.cli.terminal import Terminal
@@ -26,6 +26,20 @@ def describe(progress: Progress, speed: float) -> str:
     if progress.message:
         parts.append(progress.message)
     return f"{progress.phase} {progress.file}: {', '.join(parts)}"
+
+
+def together(files: Sequence[Progress]) -> Progress:
+    """Several files under way as one; the last one told gives the phase."""
+    if len(files) == 1:
+        return files[0]
+    totals = [file.total for file in files]
+    return Progress(
+        file=f"{len(files)} files",
+        phase=files[-1].phase,
+        completed=sum(file.completed for file in files),
+        total=sum(t for t in totals if t) if all(totals) else None,
+        resumed=sum(file.resumed for file in files),
+    )
 
 
 def remaining(seconds: float) -> str:
@@ -58,6 +72,7 @@ class Ticker:
         self._live = terminal.err.isatty()
         self._speeds: dict[str, Speed] = {}
         self._told: dict[str, tuple[str, int]] = {}
+        self._latest: dict[str, Progress] = {}
         self._drawn = 0.0
         self._width = 0
 
@@ -70,8 +85,10 @@ class Ticker:
     def __call__(self, progress: Progress) -> None:
         if self._quiet:
             return
-        speed = self._speeds.setdefault(progress.file, Speed()).of(progress.completed)
-        (self._draw if self._live else self._note)(progress, speed)
+        self._latest[progress.file] = progress
+        shown = together(list(self._latest.values())) if self._live else progress
+        speed = self._speeds.setdefault(shown.file, Speed()).of(shown.completed)
+        (self._draw if self._live else self._note)(shown, speed)
 
     def _draw(self, progress: Progress, speed: float) -> None:
         now = time.monotonic()

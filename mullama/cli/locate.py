@@ -48,6 +48,11 @@ def _named_path(call: Call) -> Path | None:
     return next((call.folder / name for name in NAMES if (call.folder / name).exists()), None)
 
 
+def has_manifest(call: Call) -> bool:
+    """Whether the call names a manifest, or one lies in its folder."""
+    return _named_path(call) is not None
+
+
 def load_manifest(call: Call) -> LoadedManifest:
     """The resolved manifest of the call, its warnings shown; `-f -` reads standard input."""
     from mullama.manifest.load import load, load_text
@@ -86,7 +91,7 @@ def find(call: Call, load: Callable[[], LoadedManifest]) -> Server | None:
     3. the one at the manifest's first address. 4. without any manifest, the only one that runs.
     """
     if host := _host(call):
-        return Server(client=client(Address.parse(host), _key(call)))
+        return Server(client=client(Address.parse(host), api_key(call)))
     running = _running(call)
     path = _named_path(call) if call.options.file != "-" else None
     if path is None and call.options.file is None:
@@ -148,7 +153,7 @@ def _local(records: Records, record: ServerRecord) -> Server:
     return Server(client=local_client(record), records=records, record=record)
 
 
-def _key(call: Call) -> str | None:
+def api_key(call: Call) -> str | None:
     """The API key: the file's first line, else MULLAMA_API_KEY."""
     if not call.options.key_file:
         return call.env.get("MULLAMA_API_KEY") or None

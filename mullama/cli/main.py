@@ -54,7 +54,7 @@ def _run(given: list[str], terminal: Terminal) -> int:
 
 
 def _top_parser() -> Parser:
-    listed = "\n".join(f"  {command.name:<10}{command.summary}" for command in COMMANDS)
+    listed = "\n".join(f"  {command.name:<12}{command.summary}" for command in COMMANDS)
     parser = Parser(
         prog="mullama",
         description="The declarative way to run local LLMs: one manifest, diff, apply, hot reload.",
@@ -73,7 +73,7 @@ def _top_parser() -> Parser:
 
 def _find(name: str) -> Command:
     for command in COMMANDS:
-        if command.name == name:
+        if name in (command.name, *command.aliases):
             return command
     near = difflib.get_close_matches(name, [command.name for command in COMMANDS], n=2)
     hint = f"did you mean {' or '.join(near)}?" if near else "mullama --help lists the commands"

@@ -15,7 +15,7 @@ from mullama.errors import Conflict, Invalid, MullamaError, NotFound, Unsupporte
 from mullama.manifest.load import load
 from mullama.manifest.spec import Model
 from mullama.manifest.tree import block_to_tree
-from mullama.names import Digest, HubRef, ModelName, RegistryRef, UrlRef, parse_source
+from mullama.names import Digest, ModelName, model_name_of
 from mullama.reconcile.files import Files
 from mullama.reconcile.overlay import Overlay
 from mullama.runtime.reload import Line, Reconciler
@@ -178,21 +178,6 @@ class Verbs:
                 raise Invalid(f"the body has the digest {actual}, the address says {digest}", field="digest")
             await asyncio.to_thread(partial.promote)
         return True
-
-
-def model_name_of(source: str) -> str:
-    """The name of a model that is pulled without one."""
-    match parse_source(source):
-        case HubRef(repo=repo, quant=quant, file=file):
-            pick = quant or (file.rsplit("/", 1)[-1].removesuffix(".gguf") if file else None)
-            name = f"{repo}:{pick}" if pick else repo
-        case RegistryRef(namespace=namespace, model=model, tag=tag):
-            name = f"{model}:{tag}" if namespace == "library" else f"{namespace}/{model}:{tag}"
-        case UrlRef(url=url):
-            name = url.rsplit("/", 1)[-1].removesuffix(".gguf")
-        case other:
-            name = str(other).removeprefix("builtin:")
-    return ModelName.parse(name).text
 
 
 def merged(base: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
-from typing import Final
+from typing import Final, get_args
 
 from mullama.errors import BadWeights, MullamaError, NotFound, TransferFailed, Unavailable
 from mullama.names import AliasRef, BuiltinRef, PathRef, SourceRef, parse_source
@@ -341,3 +341,12 @@ def _regular_size(path: str) -> int:
     if not stat.S_ISREG(found.st_mode):
         raise BadWeights(f"{path} is not a regular file")
     return found.st_size
+
+
+def spellings(source_text: str) -> tuple[str, ...]:
+    """What the index may know a source text by: as it stands, and after the alias table; for any kind of file."""
+    with suppress(MullamaError):
+        ref = parse_source(source_text)
+        expanded = expand(ref, aliases()) if isinstance(ref, AliasRef) else Expanded(ref=ref)
+        return (source_text, *(_key(expanded, wanted) for wanted in get_args(Wanted)))
+    return (source_text,)

@@ -1,0 +1,76 @@
+"""The server that a verb changes something in: the one that runs, else one that is started in the background."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from mullama.cli.call import Call, Parser, server_options
+from mullama.cli.launch import start
+from mullama.cli.locate import Server, find, has_manifest, is_remote, load_manifest, manifest_path, records_of, require
+from mullama.errors import TimedOut, Unavailable
+
+if TYPE_CHECKING:
+    from mullama.manifest.load import LoadedManifest
+
+_SETTLE_SECONDS = 600.0
+
+
+def place_options(parser: Parser) -> None:
+    """Which server and manifest are meant, for commands whose -f means something else."""
+    parser.add_argument("--manifest", dest="file", metavar="FILE", help="the manifest (default: mullama.yaml here)")
+    parser.add_argument(
+        "--profile", action="append", default=[], metavar="NAME", help="work in a profile of the manifest"
+    )
+    server_options(parser)
+
+
+def ensure_server(call: Call) -> Server:
+    """The running server, its start-up over; starts one for the manifest at hand, or for none."""
+    if is_remote(call):
+        return require(call)
+    server = find(call, lambda: load_manifest(call))
+    return server if server is not None else begin(call)
+
+
+def begin(call: Call, said: Mapping[str, object] | None = None) -> Server:
+    """Start a server for the manifest at hand; `said` is an implicit one for where no file is (see `implicit`)."""
+    if has_manifest(call):
+        loaded = load_manifest(call)
+        profiles = [part for name in call.options.profile for part in ("--profile", name)]
+        server = start(records_of(call, loaded), ["-f", str(manifest_path(call)), *profiles])
+    else:
+        loaded, arguments = without_file(call, said or {})
+        server = start(records_of(call, loaded), arguments)
+    call.terminal.note(f"server started (pid {server.record.pid if server.record else '?'})")
+    settled(server)
+    return server
+
+
+def without_file(call: Call, said: Mapping[str, object]) -> tuple[LoadedManifest, Sequence[str]]:
+    """The implicit manifest, and what tells `serve` the same."""
+    from mullama.cli.serve import implicit, implicit_arguments
+
+    return implicit(call, said), implicit_arguments(said)
+
+
+def settled(server: Server) -> None:
+    """Wait until the server has applied what it was started with; `Unavailable` when it ended instead."""
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            state = server.client.get("/api/v1/status").get("state")
+        except Unavailable as error:
+            log = f"its log is {server.records.log_path}" if server.records else ""
+            raise Unavailable(f"the server that was started ended: {error.message}", hint=log) from error
+        if state not in ("starting", "reconciling"):
+            return
+        time.sleep(0.03)
+    raise TimedOut(f"the server is still not ready after {_SETTLE_SECONDS:g} s", hint="mullama status shows why")
+
+
+def model_path(name: str, *rest: str) -> str:
+    """The address of a model, whatever its name holds."""
+    return "/".join(("/api/models", quote(name, safe=":"), *rest))

@@ -1,0 +1,46 @@
+"""`mullama pull`: have a model's files here, and a model of its name in the server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mullama.cli.background import ensure_server, place_options
+from mullama.cli.call import Call, Parser, json_option
+from mullama.cli.exits import DONE
+from mullama.cli.tasks import follow_task
+from mullama.names import PathRef, model_name_of, parse_source
+
+
+def pull_options(parser: Parser) -> None:
+    place_options(parser)
+    parser.add_argument(
+        "source", metavar="SPEC", help="a short name, hf:org/repo[:QUANT], ollama:NAME, https://…, a path"
+    )
+    parser.add_argument("--name", help="what the model is called (default: made of SPEC)")
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
+    parser.add_argument("--insecure", action="store_true", help="refused: connections are always verified")
+    json_option(parser)
+
+
+def pull(call: Call) -> int:
+    """Fetch, verify, and keep; what is here already is not fetched again."""
+    options = call.options
+    if options.insecure:
+        from mullama.errors import Unsupported
+
+        raise Unsupported("--insecure: mullama verifies what it fetches", hint="give an http:// address with a digest")
+    source = located(call, options.source)
+    name = options.name or model_name_of(source)
+    body = {"name": name, "from": source, "stream": True}
+    server = ensure_server(call)
+    follow_task(call, server.client.lines("POST", "/api/models/pull", body), quiet=options.quiet, as_json=options.json)
+    if not options.json and not options.quiet:
+        call.terminal.line(f"{name} is here; mullama run {name} asks it")
+    return DONE
+
+
+def located(call: Call, source: str) -> str:
+    """The source text; a path is made absolute, because the server works in another folder."""
+    if not isinstance(parse_source(source), PathRef):
+        return source
+    return str((call.folder / Path(source).expanduser()).absolute())

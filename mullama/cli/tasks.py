@@ -1,0 +1,48 @@
+"""Follows a task of the server (a pull, a create) to its end: a line that moves, one for each tenth, or NDJSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mullama.cli.call import Call
+from mullama.cli.failures import error_from_tree
+from mullama.cli.fetching import Ticker
+from mullama.errors import Unavailable
+from mullama.sources.base import Progress
+
+
+def follow_task(call: Call, lines: Iterable[Mapping[str, Any]], *, quiet: bool = False, as_json: bool = False) -> None:
+    """Show the progress; raises the error that ended the task, `Unavailable` for a task that did not end."""
+    done = False
+    seen: dict[str, int] = {}
+    with Ticker(call.terminal, quiet=quiet or as_json) as ticker:
+        for line in lines:
+            if error := line.get("error"):
+                raise error_from_tree(error if isinstance(error, Mapping) else {"message": str(error)})
+            if as_json:
+                call.terminal.raw(json.dumps(line, ensure_ascii=False) + "\n")
+            if progress := progress_of(line, seen):
+                ticker(progress)
+            elif not quiet and not as_json and line["status"] != "success":
+                call.terminal.note(str(line["status"]))
+            done = line.get("status") == "success"
+    if not done:
+        raise Unavailable(
+            "the server ended the connection in the middle", hint="what was fetched is kept: try again to go on"
+        )
+
+
+def progress_of(line: Mapping[str, Any], seen: dict[str, int]) -> Progress | None:
+    """The bytes that a line tells of; `seen` remembers where each file began, for what was resumed."""
+    file, done = line.get("file"), line.get("completed")
+    if not file or done is None:
+        return None
+    total = line.get("total")
+    if file not in seen and done == total:
+        return None  # it was here
+    resumed = seen.setdefault(file, int(done))
+    return Progress(
+        file=str(file), phase="downloading", completed=int(done), total=int(total) if total else None, resumed=resumed
+    )

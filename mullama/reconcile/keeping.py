@@ -1,0 +1,74 @@
+"""Which stored files must stay: what a generation, an overlay or a lock file of any server of this user refers to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from mullama.errors import MullamaError
+from mullama.names import Digest
+from mullama.reconcile.files import read_lock
+from mullama.store.index import Index
+from mullama.store.records import Generation, Records, instances
+
+
+def referenced(root: Path, index: Index, *, history: bool) -> frozenset[str]:
+    """Digests of the files that the generation, the overlay and the lock file of every instance mean.
+
+    history: count older generations too, whose files `undo` wants to find. A file in the store may be named by
+    its path.
+    """
+    sources: set[str] = set()
+    digests: set[str] = set()
+    for records in instances(root):
+        for generation in records.history()[: None if history else 1]:
+            sources |= set(_sources(generation.manifest.get("models") or {}))
+        sources |= set(_sources(records.overlay()))
+        digests |= _locked(records)
+    digests |= {file.digest for source in sources for file in _files(index, source)}
+    digests |= {digest for source in sources if (digest := in_store(index, source))}
+    return frozenset(digests)
+
+
+def in_store(index: Index, source: str) -> str | None:
+    """The digest of a source that is a path into the store, as uploads and quantised models are."""
+    path = Path(source)
+    if path.parent != index.blobs.root / "blobs" or not path.name.startswith("sha256-"):
+        return None
+    with suppress(MullamaError):
+        return Digest.parse(path.name.replace("-", ":", 1)).text
+    return None
+
+
+def _files(index: Index, source: str) -> Iterator[Any]:
+    """The files of a source as they were fetched, however the index spells it."""
+    from mullama.sources.library import spellings
+
+    for spelling in spellings(source):
+        if entry := index.fetched(spelling):
+            yield from entry.files
+
+
+def _sources(models: Mapping[str, Any]) -> Iterable[str]:
+    """Every source text in the trees of models: weights, adapters, projectors, drafts."""
+    for tree in models.values():
+        texts = [tree.get("from"), tree.get("mmproj"), tree.get("draft")]
+        texts += [adapter.get("from") for adapter in tree.get("adapters") or () if isinstance(adapter, Mapping)]
+        yield from (text for text in texts if isinstance(text, str))
+
+
+def _locked(records: Records) -> set[str]:
+    """The digests of the lock files beside the manifests that this instance has applied."""
+    paths = {str(path) for generation in records.history() if (path := _path(generation))}
+    found: set[str] = set()
+    for path in paths:
+        with suppress(OSError):
+            found |= {file.digest for entry in read_lock(path).values() for file in entry.files}
+    return found
+
+
+def _path(generation: Generation) -> str | None:
+    path = generation.origin.get("path")
+    return path if isinstance(path, str) else None
