@@ -1,0 +1,108 @@
+"""Makes a GGUF with random weights over a real vocabulary: noise to read, but the sizes and speed of a real model.
+
+    python -m benches.model VOCABULARY.gguf OUT.gguf [--shape half]
+
+The vocabulary is copied from a file that holds only one, such as `models/ggml-vocab-qwen2.gguf` of llama.cpp's tree.
+Weights are written as F16; `llama-quantize OUT.gguf QUANTISED.gguf Q4_K_M` makes what people run.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+TEMPLATE = (
+    "{%- for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor -%}"
+    "{%- if add_generation_prompt %}<|im_start|>assistant\n{% endif -%}"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Geometry:
+    """width: of the residual stream; heads share `kv_heads` keys and values."""
+
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    hidden: int
+    context: int = 32768
+
+
+SHAPES = {
+    "half": Geometry(width=896, layers=24, heads=14, kv_heads=2, hidden=4864),  # 0.5 B
+    "tenth": Geometry(width=512, layers=8, heads=8, kv_heads=2, hidden=1408),  # 0.1 B, most of it vocabulary
+}
+
+
+def write(vocabulary: Path, out: Path, shape: Geometry, seed: int = 0) -> None:
+    """One file of the llama architecture with tied embeddings."""
+    source, writer = gguf.GGUFReader(vocabulary), gguf.GGUFWriter(out, "llama")
+    head = shape.width // shape.heads
+    writer.add_name("random weights")
+    writer.add_context_length(shape.context)
+    writer.add_embedding_length(shape.width)
+    writer.add_block_count(shape.layers)
+    writer.add_feed_forward_length(shape.hidden)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(1e6)
+    writer.add_rope_dimension_count(head)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    count = _copy_vocabulary(source, writer)
+    writer.add_vocab_size(count)
+    writer.add_chat_template(TEMPLATE)
+    matrices = {"token_embd": (count, shape.width)}
+    for layer in range(shape.layers):
+        block = f"blk.{layer}."
+        matrices |= {
+            block + "attn_q": (shape.width, shape.width),
+            block + "attn_k": (shape.kv_heads * head, shape.width),
+            block + "attn_v": (shape.kv_heads * head, shape.width),
+            block + "attn_output": (shape.width, shape.width),
+            block + "ffn_gate": (shape.hidden, shape.width),
+            block + "ffn_up": (shape.hidden, shape.width),
+            block + "ffn_down": (shape.width, shape.hidden),
+        }
+        for norm in ("attn_norm", "ffn_norm"):
+            writer.add_tensor(f"{block}{norm}.weight", np.ones(shape.width, dtype=np.float32))
+    writer.add_tensor("output_norm.weight", np.ones(shape.width, dtype=np.float32))
+    random = np.random.default_rng(seed)
+    for name, size in matrices.items():
+        values = random.standard_normal(size, dtype=np.float32) / np.sqrt(size[1])
+        writer.add_tensor(f"{name}.weight", values.astype(np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _copy_vocabulary(source: gguf.GGUFReader, writer: gguf.GGUFWriter) -> int:
+    """Every tokenizer key but a template; the number of tokens."""
+    count = 0
+    for name, field in source.fields.items():
+        if not name.startswith("tokenizer.") or name == "tokenizer.chat_template":
+            continue
+        value = field.contents()
+        if field.types[0] == gguf.GGUFValueType.ARRAY:
+            writer.add_array(name, value)
+        else:
+            writer.add_key_value(name, value, field.types[0])
+        if name == "tokenizer.ggml.tokens":
+            count = len(value)
+    return count
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("vocabulary", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--shape", choices=SHAPES, default="half")
+    asked = parser.parse_args()
+    write(asked.vocabulary, asked.out, SHAPES[asked.shape])
+    print(f"{asked.out}: {asked.out.stat().st_size / 1e6:.0f} MB")

@@ -1,0 +1,210 @@
+"""The rows of the table: each measures both sides in turn, several times, and tells the median of the paired ratios."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benches.servers import Server, llama_server, mullama
+from mullama.cli.closedloop import Measured, quantile, words
+
+# What a tool call looks like: most of its text is settled by the schema.
+RECORD = {
+    "type": "object",
+    "properties": {
+        "name": {"const": "get_current_weather"},
+        "arguments": {
+            "type": "object",
+            "properties": {
+                "location": {"enum": ["Amsterdam, the Netherlands", "Berlin, Germany", "Copenhagen, Denmark"]},
+                "temperature_unit": {"enum": ["celsius", "fahrenheit"]},
+                "number_of_days": {"type": "integer", "minimum": 1, "maximum": 9},
+                "include_precipitation": {"type": "boolean"},
+            },
+            "required": ["location", "temperature_unit", "number_of_days", "include_precipitation"],
+            "additionalProperties": False,
+        },
+    },
+    "required": ["name", "arguments"],
+    "additionalProperties": False,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """Both sides get the same file and the same number of threads."""
+
+    peer: Path
+    model: Path
+    threads: int = 2
+    rounds: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table. ratio: ours over theirs, or the reverse where less is better: above 1 we are ahead."""
+
+    what: str
+    goal: float
+    ratio: float
+    ours: float
+    theirs: float
+    unit: str
+    ratios: tuple[float, ...] = ()
+
+
+Sides = Callable[[], tuple[float, float]]
+
+
+def paired(what: str, goal: float, unit: str, rounds: list[tuple[float, float]], *, less: bool = False) -> Row:
+    """A row from pairs (ours, theirs)."""
+    ratios = tuple(theirs / ours if less else ours / theirs for ours, theirs in rounds)
+    return Row(
+        what=what,
+        goal=goal,
+        unit=unit,
+        ratio=statistics.median(ratios),
+        ours=statistics.median(ours for ours, _ in rounds),
+        theirs=statistics.median(theirs for _, theirs in rounds),
+        ratios=ratios,
+    )
+
+
+def _wish(setup: Setup, size: int = 2048, parallel: int = 8, **more: Any) -> dict[str, Any]:
+    context = {"size": size, "threads": setup.threads}
+    return {"from": str(setup.model), "context": context, "limits": {"parallel": parallel}, **more}
+
+
+@contextmanager
+def _both(setup: Setup, size: int = 2048, parallel: int = 8, **more: Any) -> Iterator[tuple[Server, Server]]:
+    with (
+        mullama({"bench": _wish(setup, size, parallel, **more)}) as ours,
+        llama_server(setup.peer, setup.model, threads=setup.threads, size=size, parallel=parallel) as theirs,
+    ):
+        yield ours, theirs
+
+
+def _alternating(setup: Setup, sides: tuple[Server, Server], measure: Callable[[Server, int], float]) -> list[Any]:
+    """Measures ours and theirs in turn, the first to go changing from round to round; the other one idles."""
+    pairs = []
+    for number in range(setup.rounds):
+        found = {}
+        for side in (0, 1) if number % 2 == 0 else (1, 0):
+            found[side] = measure(sides[side], number)
+        pairs.append((found[0], found[1]))
+    return pairs
+
+
+def plain(setup: Setup) -> Iterator[Row]:
+    """One client, and eight with distinct prompts."""
+
+    def speed(clients: int) -> Callable[[Server, int], float]:
+        return lambda server, number: (
+            server.load(
+                clients=clients, api="completions", prompt_len=64, gen_len=64, seed=number + 100 * clients, warmup=1
+            ).tokens_per_second
+        )
+
+    with _both(setup) as sides:
+        yield paired("1 client, 64 in, 64 out", 0.98, "tokens/s", _alternating(setup, sides, speed(1)))
+        yield paired("8 clients, distinct prompts", 1.0, "tokens/s", _alternating(setup, sides, speed(8)))
+
+
+def declared(setup: Setup) -> Iterator[Row]:
+    """A declared system prompt of 1,000 tokens, at once after the start and later."""
+    firsts, speeds, laters = [], [], []
+    for number in range(setup.rounds):
+        what = {"clients": 8, "prompt_len": 32, "gen_len": 16, "seed": number}
+        with mullama({"bench": _wish(setup, system=words(1000, -1))}) as server:
+            ours = server.load(**what), server.load(**{**what, "seed": number + 50})
+        with llama_server(setup.peer, setup.model, threads=setup.threads, size=2048, parallel=8) as server:
+            what["shared_len"] = 1000
+            theirs = server.load(**what), server.load(**{**what, "seed": number + 50})
+        firsts.append((_first(ours[0]), _first(theirs[0])))
+        speeds.append((ours[1].tokens_per_second, theirs[1].tokens_per_second))
+        laters.append((_first(ours[1]), _first(theirs[1])))
+    begin = "declared 1,000-token system prompt, 8 clients"
+    yield paired(f"{begin}, first requests: time to first token", 10.0, "s", firsts, less=True)
+    yield paired(f"{begin}, later: throughput", 1.0, "tokens/s", speeds)
+    yield paired(f"{begin}, later: time to first token", 1.0, "s", laters, less=True)
+
+
+def _first(measured: Measured) -> float:
+    return quantile(measured.firsts, 0.5)
+
+
+def neighbours(setup: Setup) -> Iterator[Row]:
+    """Two models with four clients each, at once; each model of ours is a process of its own, as theirs are."""
+    what = {"clients": 4, "api": "completions", "prompt_len": 64, "gen_len": 48, "warmup": 0}
+    pairs, alone = [], []
+    for number in range(setup.rounds):
+        # mlock False and mmap False differ in placement, so that the second is loaded apart.
+        second = _wish(setup, parallel=4, memory={"mmap": False})
+        with mullama({"a": _wish(setup, parallel=4), "b": second}) as server:
+            ours = asyncio.run(_summed((server, "a"), (server, "b"), number, what))
+        with ExitStack() as stack:
+            theirs_at = [
+                stack.enter_context(
+                    llama_server(setup.peer, setup.model, threads=setup.threads, size=2048, parallel=4, name=name)
+                )
+                for name in ("a", "b")
+            ]
+            theirs = asyncio.run(_summed((theirs_at[0], "a"), (theirs_at[1], "b"), number, what))
+        with mullama({"bench": _wish(setup)}) as server:
+            one = server.load(**{**what, "clients": 8, "seed": number}).tokens_per_second
+        pairs.append((ours, theirs))
+        alone.append((ours, one))
+    yield paired("2 models, 4 clients each, against 2 llama-servers", 1.5, "tokens/s", pairs)
+    yield paired("the same, against one model of ours with 8 clients", 0.9, "tokens/s", alone)
+
+
+async def _summed(a: tuple[Server, str], b: tuple[Server, str], seed: int, what: dict[str, Any]) -> float:
+    loads = [server.bear(**{**what, "model": name, "seed": seed * 10 + n}) for n, (server, name) in enumerate((a, b))]
+    return sum(measured.tokens_per_second for measured in await asyncio.gather(*loads))
+
+
+def formats(setup: Setup) -> Iterator[Row]:
+    """A record under a schema, counted in finished characters, because the sides may count tokens differently."""
+
+    def speed(clients: int) -> Callable[[Server, int], float]:
+        def measure(server: Server, number: int) -> float:
+            found = server.load(
+                clients=clients, requests=3, prompt_len=64, gen_len=200, schema=RECORD, seed=number + 10 * clients,
+                warmup=1,
+            )  # fmt: skip
+            return sum(len(sample.text) for sample in found.samples) / found.seconds
+
+        return measure
+
+    with _both(setup) as sides:
+        for clients in (1, 4):
+            what = f"record under a schema, {clients} client{'s' if clients > 1 else ''}"
+            yield paired(what, 2.0, "characters/s", _alternating(setup, sides, speed(clients)))
+
+
+def interrupted(setup: Setup) -> Iterator[Row]:
+    """A stream that runs while a prompt of 4,000 tokens arrives: how long its longest silences are."""
+
+    async def gap(server: Server, number: int) -> float:
+        stream = asyncio.create_task(server.bear(api="completions", prompt_len=32, gen_len=160, seed=number, clients=1))
+        await asyncio.sleep(1.0)  # the stream runs by now; when exactly the long prompt comes does not matter
+        await server.bear(api="completions", prompt_len=4000, gen_len=1, seed=number + 20)
+        return quantile((await stream).gaps, 0.99)
+
+    with _both(setup, size=8192, parallel=2) as sides:
+        pairs = _alternating(setup, sides, lambda server, number: asyncio.run(gap(server, number)))
+    yield paired("one stream while a 4,000-token prompt arrives: p99 gap", 1.0, "s", pairs, less=True)
+
+
+ROWS = {
+    "plain": plain,
+    "declared": declared,
+    "neighbours": neighbours,
+    "formats": formats,
+    "interrupted": interrupted,
+}

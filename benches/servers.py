@@ -1,0 +1,100 @@
+"""The two servers that are compared, each in a folder and on a port of its own, ended when its block ends."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mullama.cli.address import Address
+from mullama.cli.closedloop import Load, Measured, run
+
+_SECONDS = 300.0
+
+
+class Server:
+    """A server that answers: where, and the process."""
+
+    def __init__(self, url: str, process: subprocess.Popen[bytes]) -> None:
+        self.url = url
+        self.process = process
+
+    def load(self, **what: Any) -> Measured:
+        return asyncio.run(self.bear(**what))
+
+    async def bear(self, **what: Any) -> Measured:
+        return await run(Address.parse(self.url), Load(**{"model": "bench", **what}))
+
+
+@contextmanager
+def mullama(models: Mapping[str, Mapping[str, Any]]) -> Iterator[Server]:
+    """`mullama serve` of these models, ready."""
+    with tempfile.TemporaryDirectory(prefix="mullama-bench-") as folder:
+        port = _free_port()
+        tree = {"mullama": "v1", "server": {"listen": [f"127.0.0.1:{port}"]}, "models": models}
+        Path(folder, "mullama.yaml").write_text(json.dumps(tree))  # JSON is YAML
+        env = {**os.environ, "HOME": folder, "XDG_RUNTIME_DIR": folder, "MULLAMA_STATE_DIR": f"{folder}/state"}
+        env = {name: value for name, value in env.items() if name not in ("MULLAMA_HOST", "XDG_DATA_HOME")}
+        command = [sys.executable, "-m", "mullama", "serve", "-f", "mullama.yaml"]
+        yield from _running(command, f"http://127.0.0.1:{port}", "/readyz", folder, env)
+
+
+@contextmanager
+def llama_server(
+    binary: Path, model: Path, *, threads: int, size: int, parallel: int, name: str = "bench"
+) -> Iterator[Server]:
+    """llama-server with room for `parallel` requests of `size` tokens each."""
+    with tempfile.TemporaryDirectory(prefix="peer-bench-") as folder:
+        port = _free_port()
+        command = [str(binary), "-m", str(model), "-a", name, "-t", str(threads), "--port", str(port)]
+        command += ["-c", str(size * parallel), "-np", str(parallel)]
+        yield from _running(command, f"http://127.0.0.1:{port}", "/health", folder, dict(os.environ))
+
+
+def _running(command: list[str], url: str, health: str, folder: str, env: dict[str, str]) -> Iterator[Server]:
+    log = Path(folder, "log")
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, cwd=folder, env=env, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+    try:
+        _wait(url + health, process, log)
+        yield Server(url, process)
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    limit = time.monotonic() + _SECONDS
+    while time.monotonic() < limit:
+        if process.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            pass
+        time.sleep(0.05)
+    raise SystemExit(f"{url} did not come up:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
