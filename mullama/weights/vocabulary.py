@@ -24,6 +24,19 @@ _WITHOUT: Final = ("none", "no_vocab")
 _BY_MERGES: Final = ("gpt2", "hybriddna", "whitespace", "gemma4")
 _BY_SCORES: Final = ("llama", "t5")
 _KNOWN: Final = (*_BY_MERGES, *_BY_SCORES, "bert", "rwkv", "plamo2")
+_WITHOUT_BYTES: Final = ("bert", "rwkv")
+"""Tokenizers that llama.cpp ends in an abort when one of their tokens is of byte type."""
+
+_USUAL: Final = {
+    "llama": {"bos": 1, "eos": 2, "unk": 0}, "plamo2": {"bos": 1, "eos": 2, "unk": 0},
+    "bert": {"bos": 101, "sep": 102, "unk": 100}, "t5": {"eos": 1, "unk": 2},
+    "gpt2": {"bos": 11, "eos": 11}, "hybriddna": {"bos": 11, "eos": 11}, "whitespace": {"bos": 11, "eos": 11},
+}  # fmt: skip
+"""The ids that llama.cpp assumes where no key names one."""
+
+_NEEDED: Final = {"llama": ("bos", "unk"), "bert": ("bos", "sep", "unk"), "gemma4": ("bos",), "t5": ("unk",)}
+"""Roles that these tokenizers use whatever the keys say; llama.cpp asserts that they are there."""
+
 _NEWLINES: Final = (b"\\n", b"\n")
 
 _ROLES: Final = {
@@ -64,7 +77,9 @@ def check_vocabulary(keys: Keys) -> tuple[int, tuple[SpecialToken, ...]]:
     ids = _unique(tokens)
     _bytes(model, tokens, types, ids)
     _fits(keys, model, ids)
-    return len(tokens), _special(keys, tokens, ids)
+    special = _special(keys, tokens, ids)
+    _check_needed(keys, model, len(tokens), {token.role for token in special})
+    return len(tokens), special
 
 
 def _tokens(keys: Keys) -> list[bytes]:
@@ -132,6 +147,11 @@ def _unique(tokens: list[bytes]) -> dict[bytes, int]:
 
 
 def _bytes(model: str, tokens: list[bytes], types: tuple[int, ...], ids: dict[bytes, int]) -> None:
+    if model in _WITHOUT_BYTES and _BYTE_TYPE in types:
+        raise BadWeights(
+            f"token {types.index(_BYTE_TYPE)} is of byte type, which a {model!r} tokenizer cannot have",
+            hint="tokenizer.ggml.model does not fit the vocabulary",
+        )
     for number, kind in enumerate(types if _BYTE_TYPE in types else ()):
         if kind == _BYTE_TYPE and not _BYTE.fullmatch(tokens[number]):
             raise BadWeights(
@@ -155,8 +175,20 @@ def _fits(keys: Keys, model: str, ids: dict[bytes, int]) -> None:
             raise BadWeights(f"a {model!r} tokenizer needs {MERGES}, an array of texts")
     if model == "rwkv" and not any(newline in ids for newline in _NEWLINES):
         raise BadWeights("an 'rwkv' tokenizer needs a token for the newline, which the vocabulary lacks")
-    if model == "bert" and keys.whole("tokenizer.ggml.unknown_token_id", 100, high=_NONE) >= len(ids):
-        raise BadWeights("a 'bert' tokenizer needs an unknown token inside the vocabulary")
+
+
+def _check_needed(keys: Keys, model: str, count: int, named: set[str]) -> None:
+    """Tokens that every text gets must be there: llama.cpp asserts it at the first text."""
+    needed = set(_NEEDED.get(model, ()))
+    if keys.flag("tokenizer.ggml.add_bos_token"):
+        needed.add("bos")
+    if keys.flag("tokenizer.ggml.add_eos_token") or (
+        model == "t5" and keys.flag("tokenizer.ggml.add_eos_token") is None
+    ):
+        needed.add("eos")
+    usual = {role for role, number in _USUAL.get(model, {}).items() if number < count}
+    for role in sorted(needed - named - usual):
+        raise BadWeights(f"a {model!r} tokenizer needs tokenizer.ggml.{_ROLES[role]}, which the file does not name")
 
 
 def _special(keys: Keys, tokens: list[bytes], ids: dict[bytes, int]) -> tuple[SpecialToken, ...]:

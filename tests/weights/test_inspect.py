@@ -28,10 +28,10 @@ def facts_of(file: File) -> WeightFacts:
 
 def test_the_builtin_model_is_accepted_with_its_facts() -> None:
     facts = inspect([ggufs.reader(BUILTIN.read_bytes())])
-    assert (facts.architecture, facts.quantization, facts.parameter_size) == ("llama", "Q8_0", "5.5M")
-    assert (facts.layers, facts.heads, facts.kv_heads, facts.key_length) == (6, (4,), (2,), 64)
-    assert (facts.embedding_length, facts.feed_forward, facts.train_context) == (256, (768,), 1024)
-    assert (facts.vocabulary, facts.tokenizer, facts.pre_tokenizer) == (3072, "gpt2", "qwen2")
+    assert (facts.architecture, facts.quantization, facts.parameter_size) == ("llama", "Q8_0", "5.6M")
+    assert (facts.layers, facts.heads, facts.kv_heads, facts.key_length) == (7, (4,), (2,), 64)
+    assert (facts.embedding_length, facts.feed_forward, facts.train_context) == (256, (640,), 1024)
+    assert (facts.vocabulary, facts.tokenizer, facts.pre_tokenizer) == (3072, "gpt2", "llama-bpe")
     assert facts.capabilities == ("completion", "tools", "thinking", "insert")
     assert facts.template.startswith("{%- if tools %}")
     assert facts.tied
@@ -219,11 +219,19 @@ KILLERS = [
     ("alignment", small().with_key("general.alignment", u32(8)).without_key("general.name"), "not a multiple of 32"),
     ("no tokenizer", small().with_key("tokenizer.ggml.model", string("none")), "no vocabulary"),
     ("whitespace", gpt2(small()).with_key("tokenizer.ggml.pre", string("whitespace")), "double space"),
-    ("rwkv named", small().with_key("tokenizer.ggml.model", string("rwkv")), "'rwkv' tokenizer needs a token"),
+    ("rwkv named", gpt2(small()).with_key("tokenizer.ggml.model", string("rwkv")), "'rwkv' tokenizer needs a token"),
     ("plamo named", gpt2(small().with_key("tokenizer.ggml.tokens", renamed({3: b"x"}))).with_key(
         "tokenizer.ggml.model", string("plamo2")), "<0x00>"),
     ("llama named", small().with_key("tokenizer.ggml.tokens", renamed({99: b"zzz"})).with_key(
         "tokenizer.ggml.token_type", ints([1] * TOKENS)), "needs the byte token <0x60>"),
+    ("bert named", small().with_key("tokenizer.ggml.model", string("bert")), "token 3 is of byte type, which a 'bert'"),
+    ("rwkv bytes", small().with_key("tokenizer.ggml.tokens", renamed({0: b"\\n"})).with_key(
+        "tokenizer.ggml.model", string("rwkv")), "token 3 is of byte type, which a 'rwkv'"),
+    ("no first token", gpt2(small()).without_key("tokenizer.ggml.bos_token_id").with_key(
+        "tokenizer.ggml.model", string("gemma4")), "'gemma4' tokenizer needs tokenizer.ggml.bos_token_id"),
+    ("no last token", gpt2(small()).without_key("tokenizer.ggml.eos_token_id").with_key(
+        "tokenizer.ggml.model", string("gemma4")).with_key("tokenizer.ggml.add_eos_token", Entry(7, True)),
+        "needs tokenizer.ggml.eos_token_id"),
     ("t5 named", gpt2(small()).with_key("tokenizer.ggml.model", string("t5")), "'t5' tokenizer needs"),
     ("all equal", gpt2(small()).with_key("tokenizer.ggml.tokens", texts([b"x"] * TOKENS)), "are both 'x'"),
     ("two equal", gpt2(small()).with_key("tokenizer.ggml.tokens", renamed({7: b"a", 9: b"a"})), "tokens 7 and 9"),
