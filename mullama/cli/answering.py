@@ -1,0 +1,102 @@
+"""Asks a model and prints its answer as it is made; a model that is not here is fetched first."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mullama.cli.call import Call
+from mullama.cli.conversation import image_paths
+from mullama.cli.locate import Server, is_remote
+from mullama.cli.terminal import Terminal
+from mullama.errors import EngineFailed, NotFound, Unavailable
+
+
+@dataclass(slots=True)
+class Answer:
+    """What came so far; `last` is the line with the counts."""
+
+    text: str = ""
+    thinking: str = ""
+    last: Mapping[str, Any] = field(default_factory=dict)
+
+
+def ask(server: Server, body: Mapping[str, Any], answer: Answer) -> Iterator[tuple[str, str]]:
+    """("thinking" | "content", text) as they come; an end without `done` is an error. Fills `answer`."""
+    done = False
+    for line in server.client.lines("POST", "/api/chat", body):
+        if "error" in line:
+            raise EngineFailed(f"the answer broke off: {line['error']}")
+        message = line.get("message") or {}
+        if thought := message.get("thinking"):
+            answer.thinking += thought
+            yield "thinking", thought
+        content = message.get("content") or ""
+        answer.text += content
+        yield "content", content
+        answer.last = line
+        done = bool(line.get("done"))
+    if not done:
+        raise Unavailable("the server ended the answer in the middle")
+
+
+def having(call: Call, server: Server, body: dict[str, Any], answer: Answer) -> Iterator[tuple[str, str]]:
+    """As `ask`; a model that the server does not know is taken for a source and fetched first."""
+    try:
+        yield from ask(server, body, answer)
+        return
+    except NotFound:
+        if is_remote(call) or answer.last or not _may_be_source(body["model"]):
+            raise
+    from mullama.cli.loading import known_or_made
+
+    body["model"] = known_or_made(call, server, body["model"])
+    yield from ask(server, body, answer)
+
+
+def _may_be_source(name: str) -> bool:
+    """A short name, or a text with a scheme or a path: what `pull` would take."""
+    from mullama.names import AliasRef, parse_source
+    from mullama.sources.aliases import aliases, expand
+
+    ref = parse_source(name)
+    if not isinstance(ref, AliasRef):
+        return True
+    try:
+        expand(ref, aliases())
+    except NotFound:
+        return False
+    return True
+
+
+def show(terminal: Terminal, pieces: Iterator[tuple[str, str]], *, thinking: bool) -> None:
+    """Print the pieces; thoughts stand between two marks, where they are wanted."""
+    within = False
+    for kind, text in pieces:
+        if kind == "thinking":
+            if thinking:
+                terminal.raw(text if within else f"Thinking...\n{text}")
+                within = True
+            continue
+        if within and text:
+            terminal.raw("\n...done thinking.\n\n")
+            within = False
+        terminal.raw(text)
+
+
+def pictures(call: Call, prompt: str, named: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The pictures that are named, and those whose paths stand in the prompt and are files; base64."""
+    inside = tuple(p for p in image_paths(prompt) if (call.folder / Path(p).expanduser()).is_file())
+    paths = [call.folder / Path(path).expanduser() for path in (*named, *inside)]
+    return tuple(base64.b64encode(path.read_bytes()).decode() for path in paths)
+
+
+def counts(last: Mapping[str, Any]) -> str:
+    """`5 prompt tokens, 4 tokens in 0.50 s, 8.0 tokens/s (stop)`."""
+    tokens, spent = int(last.get("eval_count") or 0), float(last.get("eval_duration") or 0) / 1e9
+    speed = f", {tokens / spent:.1f} tokens/s" if spent else ""
+    prompt = int(last.get("prompt_eval_count") or 0)
+    return f"{prompt} prompt tokens, {tokens} tokens in {spent:.2f} s{speed} ({last.get('done_reason')})"

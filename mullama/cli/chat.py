@@ -1,0 +1,231 @@
+"""`mullama chat`: a conversation on the terminal, line by line, with commands that begin with a slash."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from contextlib import closing, suppress
+
+from mullama.cli.answering import Answer, counts, having, pictures, show
+from mullama.cli.background import ensure_server, model_path
+from mullama.cli.call import Call, Parser, Usage, manifest_options
+from mullama.cli.conversation import Conversation, think_level
+from mullama.cli.exits import DONE, explain
+from mullama.cli.locate import Server
+from mullama.cli.run import conversation_of, conversation_options
+from mullama.cli.tasks import follow_task
+from mullama.errors import MullamaError, NotFound
+
+HELP = """\
+  /set parameter NAME VALUE   temperature, top_k, top_p, min_p, seed, num_predict, num_ctx, stop …
+  /set system TEXT            another system prompt
+  /set history | nohistory    send along what was said, or not
+  /set format json | SCHEMA   /set noformat
+  /set think [LEVEL]          /set nothink
+  /set verbose | quiet        tell tokens and speed, or not
+  /show info | license | modelfile | parameters | system | template
+  /load MODEL                 talk to another model
+  /save MODEL                 keep this conversation as a model
+  /clear                      forget what was said
+  /bye                        end; /exit and /quit too
+  /? [set | show]             this help
+  \"\"\"                         begins a text of several lines, and ends it
+"""
+_INFO = ("name", "family", "parameter_size", "quantization", "context_size", "capabilities", "source")
+_ENDS = ("/bye", "/exit", "/quit")
+
+
+def chat_options(parser: Parser) -> None:
+    manifest_options(parser)
+    conversation_options(parser)
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="a model or a route (default: the default model)")
+
+
+def chat(call: Call) -> int:
+    return talk(call, conversation_of(call, call.options.model or _default(call)))
+
+
+def _default(call: Call) -> str:
+    """The default route, else the only model."""
+    status = ensure_server(call).client.get("/api/v1/status")
+    if "default" in (status.get("routes") or {}):
+        return "default"
+    models = [model["name"] for model in status.get("models") or ()]
+    if len(models) != 1:
+        known = ", ".join(models[:8])
+        raise NotFound("no model was named, and none is the default", hint=f"one of {known}" if known else "pull one")
+    return str(models[0])
+
+
+def talk(call: Call, conversation: Conversation) -> int:
+    """Read, answer, until the end of the input or /bye."""
+    repl = Repl(call, ensure_server(call), conversation)
+    if call.terminal.interactive:
+        call.terminal.line(f"{conversation.model}: /? shows the commands, /bye ends")
+    while (text := repl.read()) is not None:
+        if text.split(maxsplit=1)[:1] and text.split()[0] in _ENDS:
+            break
+        try:
+            repl.take(text)
+        except MullamaError as error:
+            for line in explain(error):
+                call.terminal.note(line)
+    return DONE
+
+
+class Repl:
+    """One conversation at one terminal."""
+
+    def __init__(self, call: Call, server: Server, conversation: Conversation) -> None:
+        self._call, self._server, self._conversation = call, server, conversation
+        self._terminal = call.terminal
+
+    def read(self) -> str | None:
+        '''One line, or the lines between two `"""`; None at the end of the input.'''
+        line = self._line(">>> ")
+        if line is None or not line.lstrip().startswith('"""'):
+            return line
+        text = line.lstrip()[3:]
+        while not text.rstrip().endswith('"""'):
+            more = self._line("... ")
+            if more is None:
+                return text
+            text += "\n" + more
+        return text.rstrip()[:-3].strip("\n")
+
+    def take(self, text: str) -> None:
+        """Carry out a command, or ask the model."""
+        word, _, rest = text.strip().partition(" ")
+        commands = {
+            "/set": self._set, "/show": self._show, "/load": self._load, "/save": self._save, "/clear": self._clear,
+            "/?": self._help, "/help": self._help,
+        }  # fmt: skip
+        if word in commands:
+            commands[word](rest.strip())
+        elif word.startswith("/") and "/" not in word[1:] and "." not in word:
+            raise Usage(f"{word} is no command", hint="/? shows them")
+        elif text.strip():
+            self._ask(text)
+
+    def _line(self, prompt: str) -> str | None:
+        """Ctrl-C gives up the line, Ctrl-D ends."""
+        source = self._terminal.source
+        try:
+            if source is sys.stdin and self._terminal.interactive:
+                with suppress(ImportError):
+                    import readline  # noqa: F401 - input() has history and editing once it is imported
+                return input(prompt)
+            if self._terminal.interactive:
+                self._terminal.raw(prompt)
+            line = source.readline()
+        except EOFError:
+            self._terminal.line()
+            return None
+        except KeyboardInterrupt:
+            self._terminal.line()
+            self._terminal.note("/bye or Ctrl-D ends")
+            return ""
+        return line.removesuffix("\n") if line else None
+
+    def _ask(self, prompt: str) -> None:
+        """Ctrl-C ends the answer; what came of it is remembered."""
+        conversation, answer = self._conversation, Answer()
+        body = conversation.body(prompt, pictures(self._call, prompt))
+        try:
+            with closing(having(self._call, self._server, body, answer)) as pieces:  # type: ignore[type-var]
+                show(self._terminal, pieces, thinking=conversation.show_thinking)
+        except KeyboardInterrupt:
+            self._terminal.note("")
+        conversation.model = str(body["model"])
+        conversation.add(prompt, answer.text)
+        self._terminal.raw("\n")
+        if conversation.verbose and answer.last:
+            self._terminal.note(counts(answer.last))
+
+    def _set(self, rest: str) -> None:
+        what, _, value = rest.partition(" ")
+        conversation = self._conversation
+        match what:
+            case "parameter":
+                name, *values = _words(value) or [""]
+                conversation.set_parameter(name, *values)
+            case "system":
+                conversation.system = value.strip().removeprefix('"""').removesuffix('"""')
+            case "history" | "nohistory":
+                conversation.remember = what == "history"
+            case "wordwrap" | "nowordwrap":
+                self._terminal.line("lines are never wrapped here")
+                return
+            case "format" | "noformat":
+                from mullama.cli.conversation import response_format
+
+                conversation.format = response_format(value.strip() or "json") if what == "format" else None
+            case "verbose" | "quiet":
+                conversation.verbose = what == "verbose"
+            case "think" | "nothink":
+                conversation.think = think_level(value.strip() or "true") if what == "think" else False
+            case _:
+                raise Usage(f"/set does not know {what!r}", hint="/? shows what it knows")
+        self._terminal.line(f"set {rest}")
+
+    def _show(self, rest: str) -> None:
+        model = self._server.client.get(model_path(self._conversation.model))
+        match rest or "info":
+            case "info":
+                for name in (
+                    "name",
+                    "family",
+                    "parameter_size",
+                    "quantization",
+                    "context_size",
+                    "capabilities",
+                    "source",
+                ):
+                    value = model[name]
+                    self._terminal.line(f"{name:<16}{', '.join(value) if isinstance(value, list) else value}")
+            case "parameters":
+                for name, value in {**model["settings"], **self._conversation.parameters}.items():
+                    self._terminal.line(f"{name:<20}{value}")
+            case "system":
+                system = self._conversation.system
+                self._terminal.raw((model["system"] if system is None else system) + "\n")
+            case "license" | "template":
+                self._terminal.raw(model[rest] + "\n")
+            case "modelfile":
+                from mullama.manifest.modelfile import from_tree, render_modelfile
+
+                spec, left = from_tree(self._conversation.declaration())
+                self._terminal.raw(render_modelfile(spec, left))
+            case _:
+                raise Usage(f"/show does not know {rest!r}", hint="/? shows what it knows")
+
+    def _load(self, name: str) -> None:
+        if not name:
+            raise Usage("/load needs a model")
+        from mullama.cli.loading import known_or_made
+
+        made = known_or_made(self._call, self._server, name)
+        self._server.client.post("/api/models/load", {"name": made}, within=3600.0)
+        self._conversation.model, self._conversation.messages = made, []
+        self._terminal.line(f"now {made}")
+
+    def _save(self, name: str) -> None:
+        if not name:
+            raise Usage("/save needs a name")
+        body = {"model": self._conversation.declaration(), "stream": True}
+        follow_task(self._call, self._server.client.lines("PUT", model_path(name), body), quiet=True)
+        self._terminal.line(f"saved as {name}")
+
+    def _clear(self, _: str) -> None:
+        self._conversation.messages = []
+        self._terminal.line("forgotten what was said")
+
+    def _help(self, _: str) -> None:
+        self._terminal.raw(HELP)
+
+
+def _words(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise Usage(f"the quotes do not match: {error}") from error

@@ -1,0 +1,113 @@
+"""Commands that look at texts through a model: tokenize and embed."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from mullama.cli.background import ensure_server, place_options
+from mullama.cli.call import Call, Parser, Usage, json_option
+from mullama.cli.exits import DONE
+from mullama.errors import NotFound
+
+_SHOWN = 8
+
+
+def tokenize_options(parser: Parser) -> None:
+    place_options(parser)
+    json_option(parser)
+    parser.add_argument("text", nargs="*", metavar="TEXT", help="the text; - or nothing: standard input")
+    parser.add_argument("-m", "--model", metavar="NAME", help="the model (default: the default model)")
+
+
+def tokenize(call: Call) -> int:
+    """How many tokens a text has for a model, and which."""
+    text = _text(call)
+    model = _model(call)
+    body = {"model": model, "content": text, "with_pieces": True}
+    tokens = ensure_server(call).client.post("/tokenize", body, within=3600.0)["tokens"]
+    ids = [token["id"] for token in tokens]
+    if call.options.json:
+        call.terminal.json({"model": model, "count": len(ids), "tokens": ids})
+    else:
+        call.terminal.line(f"{len(ids)} tokens")
+        call.terminal.line(" ".join(map(str, ids)))
+    return DONE
+
+
+def _text(call: Call) -> str:
+    words = call.options.text
+    return " ".join(words) if words and words != ["-"] else call.terminal.source.read()
+
+
+def embed_options(parser: Parser) -> None:
+    place_options(parser)
+    json_option(parser)
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts, a vector each; nothing: standard input")
+    parser.add_argument("-m", "--model", metavar="NAME", help="the model (default: the default model)")
+    parser.add_argument("--dimensions", type=int, metavar="N", help="only the first N numbers, of length 1 again")
+    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="how alike two texts are, from -1 to 1")
+
+
+def embed(call: Call) -> int:
+    """Vectors of texts."""
+    options = call.options
+    if options.compare and options.texts:
+        raise Usage("--compare takes its two texts and no others")
+    texts = list(options.compare or options.texts) or [call.terminal.source.read()]
+    body: dict[str, Any] = {"model": _model(call), "input": texts}
+    if options.dimensions is not None:
+        body["dimensions"] = options.dimensions
+    answer = ensure_server(call).client.post("/api/embed", body, within=3600.0)
+    vectors = answer["embeddings"]
+    if options.compare:
+        _compare(call, texts, vectors)
+    elif options.json:
+        call.terminal.json(_tree(answer, vectors))
+    else:
+        call.terminal.line(
+            f"{answer['model']}: dimension {len(vectors[0])}, {answer.get('prompt_eval_count') or 0} tokens"
+        )
+        for vector in vectors:
+            more = " …" if len(vector) > _SHOWN else ""
+            call.terminal.line(" ".join(f"{number:.6f}" for number in vector[:_SHOWN]) + more)
+    return DONE
+
+
+def _compare(call: Call, texts: list[str], vectors: list[list[float]]) -> None:
+    alike = cosine(*vectors)
+    if call.options.json:
+        call.terminal.json({"texts": texts, "similarity": alike})
+    else:
+        call.terminal.line(f"{alike:.4f}")
+
+
+def cosine(a: list[float], b: list[float]) -> float:
+    """The cosine of the angle between two vectors, 0 where one has no length."""
+    length = math.hypot(*a) * math.hypot(*b)
+    return sum(x * y for x, y in zip(a, b, strict=True)) / length if length else 0.0
+
+
+def _tree(answer: dict[str, Any], vectors: list[list[float]]) -> dict[str, Any]:
+    """One text: its vector; several: a list."""
+    shared = {
+        "model": answer["model"],
+        "dimension": len(vectors[0]),
+        "prompt_tokens": answer.get("prompt_eval_count") or 0,
+    }
+    if len(vectors) == 1:
+        return {**shared, "embedding": vectors[0]}
+    return {**shared, "count": len(vectors), "embeddings": vectors}
+
+
+def _model(call: Call) -> str:
+    """The model that is named, else the default, else the only one."""
+    if call.options.model:
+        return str(call.options.model)
+    status = ensure_server(call).client.get("/api/v1/status")
+    models = [str(model["name"]) for model in status.get("models") or ()]
+    if default := (status.get("routes") or {}).get("default"):
+        return str(default)
+    if len(models) != 1:
+        raise NotFound("no model was named, and none is the default", hint="-m NAME names one")
+    return models[0]
