@@ -187,7 +187,7 @@ def test_a_context_that_cannot_be_is_refused_with_the_reason(engine: LlamaEngine
 
 def test_weights_are_told_as_they_are(engine: LlamaEngine) -> None:
     facts = engine.facts
-    assert facts.layers == 6
+    assert facts.layers == 7
     assert facts.embedding_length == 256
     assert facts.parameters == 5_508_352
     assert facts.weights_bytes == pytest.approx(5_861_539, rel=0.01)
