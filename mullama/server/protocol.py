@@ -270,14 +270,31 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class Lingering:
-    """The transport as uvicorn sees it; closing goes through `hang_up`."""
+    """The transport as uvicorn sees it: closing goes through `hang_up`, and what is written in one turn of the event
+    loop leaves together, because a call of the system for each token is most of what a stream costs.
+    """
 
     def __init__(self, transport: asyncio.Transport, protocol: BoundedProtocol) -> None:
         self._transport = transport
         self._protocol = protocol
         self._closing = False
+        self._unsent: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._unsent:
+            self._protocol.loop.call_soon(self._flush)
+        self._unsent.append(data)
+
+    def _flush(self) -> None:
+        if self._unsent:
+            data, self._unsent = b"".join(self._unsent), []
+            self._transport.write(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self._transport.get_write_buffer_size() + sum(map(len, self._unsent))
 
     def close(self) -> None:
+        self._flush()
         self._closing = True
         self._protocol.hang_up(self._transport)
 
