@@ -64,7 +64,7 @@ class HuggingFace:
         self._web, self._settings, self._quants, self._projector = web, settings, quants, projector
 
     def locate(self, ref: HubRef, cancelled: Cancelled) -> Located:
-        endpoint, credential = _endpoint(self._settings), _credential(self._settings)
+        endpoint, credential = hub_endpoint(self._settings), hub_credential(self._settings)
         repository = self._repository(ref, endpoint, credential)
         files = self._chosen(ref, repository)
         located = tuple(
@@ -84,13 +84,13 @@ class HuggingFace:
     def files(self, repo: str) -> tuple[tuple[str, int | None], ...]:
         """Name and size of every GGUF file of a repository."""
         ref = HubRef(repo)
-        repository = self._repository(ref, _endpoint(self._settings), _credential(self._settings))
+        repository = self._repository(ref, hub_endpoint(self._settings), hub_credential(self._settings))
         found = ((entry.name, entry.size) for entry in repository.entries.values())
         return tuple(sorted((name, size) for name, size in found if name.lower().endswith(".gguf")))
 
     def search(self, words: str, limit: int) -> tuple[FoundModel, ...]:
         """Repositories with GGUF files that fit the words, the most fetched first."""
-        endpoint, credential = _endpoint(self._settings), _credential(self._settings)
+        endpoint, credential = hub_endpoint(self._settings), hub_credential(self._settings)
         query = urlencode({"search": words, "filter": "gguf", "sort": "downloads", "limit": limit})
         try:
             answer, raw = ask(self._web, f"{endpoint}/api/models?{query}", {}, credential)
@@ -154,7 +154,7 @@ class HuggingFace:
 
     def _twins(self, ref: HubRef) -> tuple[str, ...]:
         """Repositories that say they hold a GGUF conversion of this one; none when the hub does not tell."""
-        endpoint, credential = _endpoint(self._settings), _credential(self._settings)
+        endpoint, credential = hub_endpoint(self._settings), hub_credential(self._settings)
         query = f"filter=gguf&filter={quote(f'base_model:quantized:{ref.repo}', safe='')}&sort=downloads&limit=3"
         try:
             with self._web.get(f"{endpoint}/api/models?{query}", None, credential) as answer:
@@ -167,7 +167,7 @@ class HuggingFace:
 
 def pinned_files(ref: HubRef, commit: str, names: list[str], settings: HubSettings) -> tuple[LocatedFile, ...]:
     """Where the named files of a commit are, without asking the hub."""
-    endpoint, credential = _endpoint(settings), _credential(settings)
+    endpoint, credential = hub_endpoint(settings), hub_credential(settings)
     return tuple(
         LocatedFile(name=name, url=_url(endpoint, ref.repo, commit, repo_file(name)), credential=credential)
         for name in names
@@ -214,7 +214,7 @@ def _license(info: Any) -> str:
     return next((tag.removeprefix("license:") for tag in tags if str(tag).startswith("license:")), "")
 
 
-def _endpoint(settings: HubSettings) -> str:
+def hub_endpoint(settings: HubSettings) -> str:
     if settings.endpoint:
         return settings.endpoint.rstrip("/")
     from huggingface_hub import constants
@@ -228,7 +228,7 @@ def _url(endpoint: str, repo: str, commit: str, name: str) -> str:
     return str(hf_hub_url(repo, name, revision=commit, endpoint=endpoint))
 
 
-def _credential(settings: HubSettings) -> Credential:
+def hub_credential(settings: HubSettings) -> Credential:
     """The token that the manifest names, else the one the library finds."""
     if settings.token:
         return Credential({"Authorization": f"Bearer {settings.token}"}, settings.token_from or "the manifest")
@@ -282,3 +282,10 @@ def _library_error(answer: Answer, raw: bytes) -> Exception | None:
         found: Exception = error
         return found
     return None
+
+
+def token_path() -> str:
+    """Where the library keeps a token that `login` saves."""
+    from huggingface_hub import constants
+
+    return str(constants.HF_TOKEN_PATH)
