@@ -40,7 +40,9 @@ def main() -> int:
     model = asked.model or made(asked.folder)
     setup = Setup(peer=peer, model=model, threads=asked.threads, rounds=asked.rounds)
     print(f"{machine()}, load {os.getloadavg()[0]:.1f}, {model.name}, {asked.rounds} rounds\n")
-    print("| work | goal | ratio | mullama | llama-server | unit | each round |\n|---|---|---|---|---|---|---|")
+    print(
+        "| work | goal | ratio | mullama | llama-server | unit | each round | CPU |\n|---|---|---|---|---|---|---|---|"
+    )
     rows: list[Row] = []
     for name in asked.rows.split(","):
         for row in ROWS[name](setup):
@@ -48,7 +50,7 @@ def main() -> int:
             each = " ".join(f"{ratio:.2f}" for ratio in row.ratios)
             print(
                 f"| {row.what} | {row.goal:g} | {row.ratio:.2f} | {row.ours:.3g} | {row.theirs:.3g} | {row.unit} "
-                f"| {each} |",
+                f"| {each} | {'' if row.cpu is None else f'{row.cpu:.2f}'} |",
                 flush=True,
             )
     if asked.json:

@@ -47,7 +47,10 @@ class Setup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of the table. ratio: ours over theirs, or the reverse where less is better: above 1 we are ahead."""
+    """One line of the table. ratio: ours over theirs, or the reverse where less is better: above 1 we are ahead.
+
+    cpu: the same ratio of the processor time per unit of work, which other work on the machine hardly touches.
+    """
 
     what: str
     goal: float
@@ -56,13 +59,14 @@ class Row:
     theirs: float
     unit: str
     ratios: tuple[float, ...] = ()
+    cpu: float | None = None
 
 
-Sides = Callable[[], tuple[float, float]]
+Pairs = list[tuple[float, float]]
 
 
-def paired(what: str, goal: float, unit: str, rounds: list[tuple[float, float]], *, less: bool = False) -> Row:
-    """A row from pairs (ours, theirs)."""
+def paired(what: str, goal: float, unit: str, rounds: Pairs, cpu: Pairs | None = None, *, less: bool = False) -> Row:
+    """A row from pairs (ours, theirs); cpu: seconds of processor time, for the same work on both sides."""
     ratios = tuple(theirs / ours if less else ours / theirs for ours, theirs in rounds)
     return Row(
         what=what,
@@ -72,6 +76,7 @@ def paired(what: str, goal: float, unit: str, rounds: list[tuple[float, float]],
         ours=statistics.median(ours for ours, _ in rounds),
         theirs=statistics.median(theirs for _, theirs in rounds),
         ratios=ratios,
+        cpu=statistics.median(theirs / ours for ours, theirs in cpu) if cpu else None,
     )
 
 
@@ -89,15 +94,23 @@ def _both(setup: Setup, size: int = 2048, parallel: int = 8, **more: Any) -> Ite
         yield ours, theirs
 
 
-def _alternating(setup: Setup, sides: tuple[Server, Server], measure: Callable[[Server, int], float]) -> list[Any]:
-    """Measures ours and theirs in turn, the first to go changing from round to round; the other one idles."""
-    pairs = []
+def _alternating(
+    setup: Setup, sides: tuple[Server, Server], measure: Callable[[Server, int], float]
+) -> tuple[Pairs, Pairs]:
+    """Measures ours and theirs in turn, the first to go changing from round to round; the other one idles.
+
+    The pairs that were measured, and pairs of the processor time that each took.
+    """
+    pairs, spent = [], []
     for number in range(setup.rounds):
-        found = {}
+        found, cpu = [0.0, 0.0], [0.0, 0.0]
         for side in (0, 1) if number % 2 == 0 else (1, 0):
+            before = sides[side].cpu()
             found[side] = measure(sides[side], number)
+            cpu[side] = sides[side].cpu() - before
         pairs.append((found[0], found[1]))
-    return pairs
+        spent.append((cpu[0], cpu[1]))
+    return pairs, spent
 
 
 def plain(setup: Setup) -> Iterator[Row]:
@@ -111,8 +124,8 @@ def plain(setup: Setup) -> Iterator[Row]:
         )
 
     with _both(setup) as sides:
-        yield paired("1 client, 64 in, 64 out", 0.98, "tokens/s", _alternating(setup, sides, speed(1)))
-        yield paired("8 clients, distinct prompts", 1.0, "tokens/s", _alternating(setup, sides, speed(8)))
+        yield paired("1 client, 64 in, 64 out", 0.98, "tokens/s", *_alternating(setup, sides, speed(1)))
+        yield paired("8 clients, distinct prompts", 1.0, "tokens/s", *_alternating(setup, sides, speed(8)))
 
 
 def declared(setup: Setup) -> Iterator[Row]:
@@ -184,7 +197,7 @@ def formats(setup: Setup) -> Iterator[Row]:
     with _both(setup) as sides:
         for clients in (1, 4):
             what = f"record under a schema, {clients} client{'s' if clients > 1 else ''}"
-            yield paired(what, 2.0, "characters/s", _alternating(setup, sides, speed(clients)))
+            yield paired(what, 2.0, "characters/s", *_alternating(setup, sides, speed(clients)))
 
 
 def interrupted(setup: Setup) -> Iterator[Row]:
@@ -197,7 +210,7 @@ def interrupted(setup: Setup) -> Iterator[Row]:
         return quantile((await stream).gaps, 0.99)
 
     with _both(setup, size=8192, parallel=2) as sides:
-        pairs = _alternating(setup, sides, lambda server, number: asyncio.run(gap(server, number)))
+        pairs, _ = _alternating(setup, sides, lambda server, number: asyncio.run(gap(server, number)))
     yield paired("one stream while a 4,000-token prompt arrives: p99 gap", 1.0, "s", pairs, less=True)
 
 

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from mullama.cli.address import Address
 from mullama.cli.closedloop import Load, Measured, run
 
@@ -29,6 +31,12 @@ class Server:
     def __init__(self, url: str, process: subprocess.Popen[bytes]) -> None:
         self.url = url
         self.process = process
+
+    def cpu(self) -> float:
+        """Seconds of processor time that the server and its workers took so far."""
+        server = psutil.Process(self.process.pid)
+        times = [process.cpu_times() for process in (server, *server.children(recursive=True))]
+        return sum(time.user + time.system for time in times)
 
     def load(self, **what: Any) -> Measured:
         return asyncio.run(self.bear(**what))

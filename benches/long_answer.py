@@ -1,0 +1,54 @@
+"""Whether a token costs more the longer its answer is: CPU time outside `llama_decode` at its beginning and end.
+
+python -m benches.long_answer MODEL.gguf [--threads N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from benches.engine_overhead import _clock_decodes
+from mullama.chat.types import DEFAULT_SAMPLING, Sampling
+from mullama.engines import find_engine
+from mullama.engines.base import ContextOptions, Generate, Piece, WeightsOptions
+from mullama.engines.llamacpp.engine import LlamaEngine
+
+_EARLY, _LATE = range(500, 1500), range(7500, 8500)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--threads", type=int, default=0)
+    asked = parser.parse_args()
+    for name, sampling in (("greedy", Sampling(temperature=0.0)), ("penalties", Sampling(repeat_penalty=1.1))):
+        early, late = outside(asked.model, sampling.over(DEFAULT_SAMPLING), asked.threads)
+        print(f"{name}: {early * 1e6:.1f} us per token early, {late * 1e6:.1f} us late, ratio {late / early:.2f}")
+
+
+def outside(model: str, sampling: Sampling, threads: int) -> tuple[float, float]:
+    """CPU seconds per token outside the decode, early and late in one answer."""
+    engine = find_engine("llamacpp")((model,), WeightsOptions(), lambda _share: True)
+    assert isinstance(engine, LlamaEngine)
+    engine.open_context("main", ContextOptions(size=_LATE.stop + 64, threads=threads))
+    inside = _clock_decodes(engine)
+    engine.submit(
+        Generate(
+            id=1, context="main", prompt=(100, 101, 102), sampling=sampling, max_tokens=_LATE.stop, ignore_eos=True
+        )
+    )
+    spent, said = {_EARLY: 0.0, _LATE: 0.0}, 0
+    while engine.busy:
+        before, decoding = time.thread_time(), inside[0]
+        made = sum(output.count for output in engine.step() if isinstance(output, Piece))
+        for part in spent:
+            if said in part:
+                spent[part] += time.thread_time() - before - (inside[0] - decoding)
+        said += made
+    engine.close()
+    return spent[_EARLY] / len(_EARLY), spent[_LATE] / len(_LATE)
+
+
+if __name__ == "__main__":
+    main()
