@@ -24,6 +24,8 @@ COMMANDS = (
     Command("diff", "diff", "show what apply would change, and exit with 2 if anything would"),
     Command("apply", "apply", "make the machine match the manifest, and start the server if none runs"),
     Command("lock", "lock", "pin what every source of the manifest stands for"),
+    Command("bundle", "bundle", "pack manifest, lock file and weights for a machine without a network"),
+    Command("import", "importing", "write a manifest of what other tools have here"),
     Command("down", "down", "unload everything and stop the server"),
     Command("serve", "serve", "run the server in the foreground and follow the manifest"),
     Command("status", "status", "show the server, its models and their conditions"),

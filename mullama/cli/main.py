@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import keyword
 import os
 import sys
 import traceback
@@ -89,7 +90,8 @@ def load(command: Command) -> tuple[Callable[[Call], int], Parser]:
         allow_abbrev=False,
     )
     getattr(module, f"{command.name}_options")(parser)
-    function: Callable[[Call], int] = getattr(module, command.name)
+    # A command named like a word of Python has a function with an underscore.
+    function: Callable[[Call], int] = getattr(module, command.name + "_" * keyword.iskeyword(command.name))
     return function, parser
 
 

@@ -1,0 +1,152 @@
+"""The command line of a llama.cpp server, in the manifest's words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mullama.errors import Invalid
+
+Tree = dict[str, Any]
+Take = Callable[[Tree, str], None]
+
+# What concerns that server's own process and has no meaning for a model.
+_OWN = frozenset(("--host", "--port", "--log-file", "--api-key", "--slot-save-path", "-lv", "--log-verbosity"))
+_OWN_FLAGS = frozenset((
+    "--jinja", "--metrics", "--slots", "--no-slots", "--props", "--no-webui", "--log-disable", "-v", "--verbose",
+    "--cont-batching", "-cb", "--no-warmup", "--mmap", "--log-timestamps", "--log-prefix",
+))  # fmt: skip
+
+
+def _put(*path: str, kind: Callable[[str], Any] = str) -> Take:
+    def take(tree: Tree, value: str) -> None:
+        under = tree
+        for part in path[:-1]:
+            under = under.setdefault(part, {})
+        under[path[-1]] = kind(value)
+
+    return take
+
+
+def _layers(text: str) -> int | str:
+    if text in ("all", "auto"):
+        return text
+    number = int(text)
+    return "all" if number >= 99 or number < 0 else number
+
+
+def _shares(text: str) -> list[float]:
+    return [float(part) for part in text.replace("/", ",").split(",")]
+
+
+def _flash(text: str) -> str:
+    return {"1": "on", "0": "off", "true": "on", "false": "off"}.get(text, text)
+
+
+_VALUES: dict[tuple[str, ...], Take] = {
+    ("-m", "--model"): _put("from"),
+    ("-hf", "-hfr", "--hf-repo"): _put("from", kind=lambda text: f"hf:{text}"),
+    ("-mu", "--model-url"): _put("from"),
+    ("-c", "--ctx-size"): _put("context", "size", kind=int),
+    ("-b", "--batch-size"): _put("context", "batch", kind=int),
+    ("-ub", "--ubatch-size"): _put("context", "ubatch", kind=int),
+    ("-t", "--threads"): _put("context", "threads", kind=int),
+    ("-ctk", "--cache-type-k"): _put("context", "kv", "k"),
+    ("-ctv", "--cache-type-v"): _put("context", "kv", "v"),
+    ("--pooling",): _put("context", "pooling"),
+    ("-ngl", "--gpu-layers", "--n-gpu-layers"): _put("gpu", "layers", kind=_layers),
+    ("-sm", "--split-mode"): _put("gpu", "split"),
+    ("-ts", "--tensor-split"): _put("gpu", "tensor_split", kind=_shares),
+    ("-mg", "--main-gpu"): _put("gpu", "main", kind=int),
+    ("-np", "--parallel"): _put("limits", "parallel", kind=int),
+    ("-n", "--predict", "--n-predict"): _put("parameters", "num_predict", kind=int),
+    ("-s", "--seed"): _put("parameters", "seed", kind=int),
+    ("--temp", "--temperature"): _put("parameters", "temperature", kind=float),
+    ("--top-k",): _put("parameters", "top_k", kind=int),
+    ("--top-p",): _put("parameters", "top_p", kind=float),
+    ("--min-p",): _put("parameters", "min_p", kind=float),
+    ("--typical",): _put("parameters", "typical_p", kind=float),
+    ("--repeat-penalty",): _put("parameters", "repeat_penalty", kind=float),
+    ("--repeat-last-n",): _put("parameters", "repeat_last_n", kind=int),
+    ("--presence-penalty",): _put("parameters", "presence_penalty", kind=float),
+    ("--frequency-penalty",): _put("parameters", "frequency_penalty", kind=float),
+    ("--chat-template-file",): _put("template", "file"),
+    ("-sys", "--system-prompt"): _put("system"),
+}
+_FLAGS: dict[tuple[str, ...], tuple[tuple[str, ...], Any]] = {
+    ("--mlock",): (("memory", "mlock"), True),
+    ("--no-mmap",): (("memory", "mmap"), False),
+    ("--embedding", "--embeddings"): (("task",), "embedding"),
+    ("--reranking", "--rerank"): (("task",), "rerank"),
+}
+_TAKERS = {name: take for names, take in _VALUES.items() for name in names}
+_SETTERS = {name: said for names, said in _FLAGS.items() for name in names}
+
+
+def model_of(arguments: Sequence[str]) -> tuple[Tree, tuple[str, ...], tuple[str, ...]]:
+    """The model that the arguments describe, the further names it has, and what could not be carried.
+
+    Raises `Invalid` where they name no model.
+    """
+    tree: Tree = {}
+    names: list[str] = []
+    left: list[str] = []
+    words = _parted(arguments)
+    while words:
+        name = words.pop(0)
+        if name in _OWN_FLAGS:
+            continue
+        if name in _SETTERS:
+            path, value = _SETTERS[name]
+            _put(*path, kind=lambda _, value=value: value)(tree, "")  # type: ignore[misc]
+        elif name in ("-fa", "--flash-attn"):
+            said = words.pop(0) if words and not words[0].startswith("-") else "on"
+            _put("context", "flash_attention")(tree, _flash(said))
+        elif name in _OWN or name in _TAKERS or name in ("-a", "--alias", "-hff", "--hf-file"):
+            _valued(tree, name, words, names, left)
+        else:
+            value = [words.pop(0)] if words and not words[0].startswith("-") else []
+            left.append(" ".join([name, *value]))
+    return _whole(tree), tuple(names), tuple(left)
+
+
+def _valued(tree: Tree, name: str, words: list[str], names: list[str], left: list[str]) -> None:
+    """An argument with a value behind it."""
+    if not words:
+        left.append(f"{name} without a value")
+        return
+    value = words.pop(0)
+    if name in ("-a", "--alias"):
+        names += [alias.strip() for alias in value.split(",") if alias.strip()]
+    elif name in ("-hff", "--hf-file"):
+        tree["x-file"] = value
+    elif name in _TAKERS:
+        try:
+            _TAKERS[name](tree, value)
+        except ValueError:
+            left.append(f"{name} {value}")
+
+
+def _whole(tree: Tree) -> Tree:
+    """A context of that server is shared by its slots; here it is what one request may use."""
+    file = tree.pop("x-file", None)
+    if "from" not in tree:
+        raise Invalid("it names no model", hint="-m PATH or -hf REPO")
+    if file is not None and str(tree["from"]).startswith("hf:"):
+        tree["from"] = f"{str(tree['from']).rpartition(':')[0] if tree['from'].count(':') > 1 else tree['from']}:{file}"
+    slots = tree.get("limits", {}).get("parallel", 1)
+    context = tree.get("context", {})
+    if slots > 1 and context.get("size"):
+        context["size"] = context["size"] // slots
+    if context.get("size") == 0:
+        del context["size"]  # what the file was trained on
+    return {key: value for key, value in tree.items() if value != {}}
+
+
+def _parted(arguments: Sequence[str]) -> list[str]:
+    """`--name=value` as two words."""
+    words: list[str] = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        words += [name, value] if equals and name.startswith("--") else [argument]
+    return words

@@ -1,0 +1,92 @@
+"""The value that every import gives, and the imports that need no more than names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mullama.errors import Invalid
+from mullama.names import ModelName, RegistryRef
+from mullama.weights.choose import quant_of, role
+from mullama.weights.split import split_name
+
+_UNFIT = re.compile(r"[^A-Za-z0-9._:/-]+")
+
+
+@dataclass(slots=True)
+class Imported:
+    """Models and routes as trees of a manifest; left_out: sentences that say what was not carried."""
+
+    models: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    routes: dict[str, str] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+    def add(self, name: str, model: Mapping[str, Any]) -> str:
+        """Take a model under a name that fits and is free; the name it has got."""
+        wanted = fitting(name)
+        taken = {ModelName.parse(known).key for known in self.models}
+        unique, count = wanted, 1
+        while ModelName.parse(unique).key in taken:
+            count += 1
+            unique = f"{wanted}-{count}"
+        if unique != name:
+            self.left_out.append(f"the name {name!r} became {unique!r}")
+        self.models[unique] = model
+        return unique
+
+    def tree(self) -> dict[str, Any]:
+        """The fragment as a whole manifest."""
+        tree: dict[str, Any] = {"mullama": "v1", "models": self.models}
+        return {**tree, "routes": self.routes} if self.routes else tree
+
+
+def fitting(name: str) -> str:
+    """The name as clients can call it."""
+    text = _UNFIT.sub("-", name).strip("-./:") or "model"
+    try:
+        return ModelName.parse(text).text
+    except Invalid:
+        return ModelName.parse(re.sub(r"[^A-Za-z0-9-]+", "-", text).strip("-") or "model").text
+
+
+def registry_models(refs: Iterable[tuple[RegistryRef, str]]) -> Imported:
+    """Models of a registry's store; each with why it cannot be used, "" where it can."""
+    found = Imported()
+    for ref, problem in refs:
+        tagged = f"{ref.model}:{ref.tag}" if ref.tag != "latest" else ref.model
+        name = tagged if ref.namespace == "library" else f"{ref.namespace}/{tagged}"
+        if problem:
+            found.left_out.append(f"{name}: {problem}")
+        else:
+            found.add(name, {"from": str(ref), "residency": {"load": "on_demand"}})
+    return found
+
+
+def folder_models(paths: Iterable[str]) -> Imported:
+    """The GGUF files of a folder: one model for each, the parts of a split one together."""
+    found = Imported()
+    for path in sorted(paths):
+        base = path.replace("\\", "/").rsplit("/", 1)[-1]
+        if role(base) != "weights":
+            found.left_out.append(f"{path}: it is a {role(base)}, not a model of its own")
+            continue
+        try:
+            parts = split_name(base)
+        except Invalid as error:
+            found.left_out.append(f"{path}: {error.message}")
+            continue
+        if base == parts[0]:
+            found.add(_model_name(base), {"from": path, "residency": {"load": "on_demand"}})
+    return found
+
+
+def _model_name(base: str) -> str:
+    """`Qwen2-7B.Q4_K_M.gguf` → `qwen2-7b:q4_k_m`."""
+    stem = re.sub(r"-\d{5}-of-\d{5}$", "", base[: -len(".gguf")])
+    quant = quant_of(base)
+    at = stem.upper().rfind(quant) if quant else -1
+    if at > 0:
+        return f"{stem[:at].rstrip('.-_')}:{quant}".lower()
+    return stem.lower()
