@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 BIN := .venv/bin
 .DEFAULT_GOAL := help
-.PHONY: help up test check fmt docs bench soak pins
+.PHONY: help up test clients check fmt docs bench soak pins
 
 help:
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -17,6 +17,12 @@ up: ## set everything up, serve the built-in model, and ask it something
 test: ## run the tests
 	@.ci/install test
 	$(BIN)/python -m pytest -q
+
+clients: ## let the clients of other projects judge the served APIs (langchain, litellm, npm packages and more)
+	@.ci/install test
+	@.ci/clients
+	MULLAMA_PYTHON=$(CURDIR)/$(BIN)/python .venv-clients/bin/python -m pytest -q -W default --disable-warnings \
+	  -o asyncio_mode=auto --timeout=240 tests/clients/foreign
 
 check: ## lint, types, import contracts, and whether generated files are fresh
 	@.ci/install test check

@@ -234,7 +234,7 @@ def test_show_has_what_other_clients_read(llama: ollama.Client, http: httpx.Clie
     assert shown.details is not None
 
     whole = http.post("/api/show", json={"model": "tiny"}).json()
-    assert set(whole["thinking"]["values"]) == {True, False}
+    assert whole["thinking"] == {"values": [False, True], "default": False}
     assert whole["template_source"] == "gguf_chat_template"
     assert "num_ctx" in whole["parameters"]
 

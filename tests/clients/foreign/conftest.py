@@ -1,4 +1,4 @@
-"""Clients of other projects; they run in an environment of their own (`make clients`), and are passed over without it."""
+"""Clients of other projects, in an environment of their own (`make clients`); passed over without it."""
 
 from __future__ import annotations
 

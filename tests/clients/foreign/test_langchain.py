@@ -1,4 +1,4 @@
-"""The standard integration suites of LangChain, for its three chat models and two embeddings, over the scripted model."""
+"""The standard suites of LangChain for its three chat models and two embeddings, over the scripted model."""
 
 from __future__ import annotations
 
@@ -76,10 +76,6 @@ class TestChatOpenAIResponses(TestChatOpenAI):
         given = super().chat_model_params | {"use_responses_api": True}
         del given["stream_usage"]
         return given
-
-    @pytest.mark.xfail(reason="the Responses API has no stop strings")
-    def test_stop_sequence(self, model: Any) -> None:
-        super().test_stop_sequence(model)
 
 
 class TestChatAnthropic(ChatModelIntegrationTests):

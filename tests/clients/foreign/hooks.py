@@ -1,0 +1,15 @@
+"""What schemathesis is told of this server: which model there is, so that its requests get beyond the name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import schemathesis
+
+
+@schemathesis.hook
+def map_body(context: Any, body: Any) -> Any:
+    """Every second body is about the scripted model; the others keep the names that were made up."""
+    if isinstance(body, dict) and isinstance(body.get("model"), str) and len(body["model"]) % 2 == 0:
+        body["model"] = "script"
+    return body
