@@ -40,9 +40,8 @@ def main() -> int:
     model = asked.model or made(asked.folder)
     setup = Setup(peer=peer, model=model, threads=asked.threads, rounds=asked.rounds)
     print(f"{machine()}, load {os.getloadavg()[0]:.1f}, {model.name}, {asked.rounds} rounds\n")
-    print(
-        "| work | goal | ratio | mullama | llama-server | unit | each round | CPU |\n|---|---|---|---|---|---|---|---|"
-    )
+    columns = ("work", "goal", "ratio", "mullama", "llama-server", "unit", "each round", "CPU")
+    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     rows: list[Row] = []
     for name in asked.rows.split(","):
         for row in ROWS[name](setup):
