@@ -38,13 +38,16 @@ def plan_by_server(server: Server, tree: dict[str, Any]) -> Plan:
 
 
 def _plan_here(call: Call, loaded: LoadedManifest) -> Plan:
-    from mullama.cli.wiring import observe_here
     from mullama.plan.make import make_plan
+    from mullama.reconcile.files import Files, read_lock
+    from mullama.reconcile.observe import observe
     from mullama.reconcile.overlay import combine
 
     records = records_of(call, loaded)
     wish = combine(loaded.manifest, records.overlay())
-    return make_plan(wish, observe_here(wish, records, call.env, loaded.path), loaded.places)
+    files = Files.here(call.env)
+    files.lock = read_lock(loaded.path)
+    return make_plan(wish, observe(wish, records, files), loaded.places)
 
 
 def plan_between(base: LoadedManifest, wish: LoadedManifest) -> Plan:

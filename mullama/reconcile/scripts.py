@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mullama.engines.scripted.script import END, Script, parse
 from mullama.errors import NotFound
 from mullama.plan.observed import KnownFiles
 from mullama.weights.facts import SpecialToken, WeightFacts
+
+if TYPE_CHECKING:
+    from mullama.engines.scripted.script import Script
 
 SUFFIX = ".script.json"
 _MOST_BYTES = 4 * 1024 * 1024
@@ -20,6 +23,8 @@ def is_script(source: str) -> bool:
 
 def script_files(source: str) -> KnownFiles:
     """A script as the planner sees weights. Raises `NotFound`, or `BadWeights` for one that cannot be used."""
+    from mullama.engines.scripted.script import parse  # only where a manifest names one
+
     path = Path(source)
     try:
         with path.open("rb") as file:
@@ -34,6 +39,8 @@ def script_files(source: str) -> KnownFiles:
 
 
 def _facts(script: Script, size: int) -> WeightFacts:
+    from mullama.engines.scripted.script import END
+
     return WeightFacts(
         architecture="scripted",
         name=script.name,
