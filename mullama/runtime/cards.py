@@ -53,7 +53,8 @@ def show_card(reconciler: Reconciler, pool: Pool, deployment: Deployment, verbos
     """Everything known of one model. Arrays longer than five are left empty unless `verbose`."""
     facts = deployment.files.facts
     aliases = tuple(n for n, t in reconciler.snapshot.names.items() if t == deployment.name and n != t.casefold())
-    shown = replace(card(deployment, pool), aliases=aliases)
+    levels = thinking_levels(deployment.settings.template)
+    shown = replace(card(deployment, pool), aliases=aliases, thinking_levels=levels)
     if facts is None:
         return shown
     tensors = tuple((t.name, t.type, tuple(t.shape)) for t in facts.tensors) if verbose else ()
@@ -69,7 +70,6 @@ def card(deployment: Deployment, pool: Pool) -> ModelCard:
     worker = pool.worker(deployment.unit)
     memory = deployment.serve.weights_bytes + deployment.serve.context_bytes
     layers = worker.facts.gpu_layers if worker else 0
-    traits = deployment.settings.template.traits
     template, _, source = chosen_template(model, files)
     return ModelCard(
         name=deployment.name,
@@ -86,7 +86,7 @@ def card(deployment: Deployment, pool: Pool) -> ModelCard:
         embedding_length=facts.embedding_length if facts else 0,
         vocabulary=facts.vocabulary if facts else 0,
         capabilities=capabilities(deployment.settings, facts),
-        thinking_levels=thinking_levels(traits),
+        thinking_levels=deployment.settings.template.traits.levels,
         bos_text=special_text(facts, "bos"),
         eos_text=special_text(facts, "eos"),
         description=model.description or "",

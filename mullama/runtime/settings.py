@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Literal
 
 from mullama.chat.prompt import ModelSettings, opening, settings_for
-from mullama.chat.template import ChatInput, SpecialTexts, Traits, declared_prefix
+from mullama.chat.template import ChatInput, SpecialTexts, Template, declared_prefix
 from mullama.chat.types import Message, Sampling, say
 from mullama.errors import Invalid, MullamaError
 from mullama.manifest.spec import Model
@@ -79,11 +79,17 @@ def capabilities(settings: ModelSettings, facts: WeightFacts | None) -> tuple[st
     return (*settings.capabilities, *extra)
 
 
-def thinking_levels(traits: Traits) -> tuple[bool | str, ...]:
+def thinking_levels(template: Template) -> tuple[bool | str, ...]:
     """What `think` may be, the default first: named efforts, yes or no, or nothing but no."""
-    if traits.levels:
-        return tuple(sorted(traits.levels, key=lambda level: level != "medium"))
-    return (False,) if traits.think == "none" else (True, False)
+    if template.traits.levels:
+        return tuple(sorted(template.traits.levels, key=lambda level: level != "medium"))
+    if template.traits.think == "none":
+        return (False,)
+    if template.traits.think == "always":
+        return (True, False)
+    unsaid = ChatInput(messages=(say("user", "Hello"),))
+    same = template.render(unsaid) == template.render(replace(unsaid, think=False))
+    return (False, True) if same else (True, False)
 
 
 def special_text(facts: WeightFacts | None, role: str) -> str:

@@ -165,6 +165,8 @@ class Exchange:
         headers = {"content-type": media} if media else {}
         headers |= {name.lower(): value for name, value in reply.headers.items()}
         headers["content-length"] = str(len(body))
+        if reply.status == 501:  # official clients take every status from 500 up for a passing trouble
+            headers.setdefault("x-should-retry", "false")
         await self._start(reply.status, headers)
         self.finished = True
         self.bytes_out += len(body)
