@@ -19,7 +19,7 @@ from mullama.errors import Conflict, MullamaError
 from mullama.plan.observed import Observed
 from mullama.reconcile.files import Files, read_lock
 from mullama.reconcile.observe import observe
-from mullama.store.records import Records, ServerRecord
+from mullama.store.records import Records, ServerRecord, birth
 
 if TYPE_CHECKING:
     from mullama.manifest.load import LoadedManifest
@@ -121,6 +121,8 @@ class _Process:
     pool: Any
     stopping: asyncio.Event
     hurry: asyncio.Event
+    hup: asyncio.Event
+    reloads: asyncio.Task[None] | None = None
 
     @classmethod
     def make(cls, records: Records, env: Mapping[str, str], http: Any) -> _Process:
@@ -151,43 +153,47 @@ class _Process:
             pool=pool,
             stopping=stopping,
             hurry=asyncio.Event(),
+            hup=asyncio.Event(),
         )
 
     def listen_to_signals(self) -> None:
         """SIGTERM and SIGINT ask for the end, the second one for a quick one; SIGHUP reads the manifest again."""
         loop = asyncio.get_running_loop()
-        reloads: set[asyncio.Task[Any]] = set()
 
         def end() -> None:
             (self.hurry if self.stopping.is_set() else self.stopping).set()
 
-        def reload() -> None:
-            task = loop.create_task(self._reload())
-            reloads.add(task)
-            task.add_done_callback(reloads.discard)
-
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, end)
-        loop.add_signal_handler(signal.SIGHUP, reload)
+        loop.add_signal_handler(signal.SIGHUP, self.hup.set)
+        self.reloads = loop.create_task(self._reload_when_asked())
 
-    async def _reload(self) -> None:
-        try:
-            await self.operator.reload("SIGHUP")
-        except MullamaError as error:
-            self.reconciler.invalid(error)
+    async def _reload_when_asked(self) -> None:
+        """One reading after the other: signals that come during one are answered by one more."""
+        while True:
+            await self.hup.wait()
+            self.hup.clear()
+            try:
+                await self.operator.reload("SIGHUP")
+            except MullamaError as error:
+                _log.warning("SIGHUP: %s", error)
 
     async def close(self) -> None:
         """Drain, unload, end; a second signal makes it quick."""
         await self.follower.close()
-        drain = asyncio.create_task(self.http.stop(DRAIN_SECONDS))
         hurry = asyncio.create_task(self.hurry.wait())
+        drain = asyncio.create_task(self.http.stop(DRAIN_SECONDS))
         await asyncio.wait({drain, hurry}, return_when=asyncio.FIRST_COMPLETED)
-        hurry.cancel()
         if not drain.done():
             await self.http.stop(0)
-            drain.cancel()
-        await asyncio.gather(drain, return_exceptions=True)
-        await self.reconciler.stop()
+        unload = asyncio.create_task(self.reconciler.stop())
+        await asyncio.wait({unload, hurry}, return_when=asyncio.FIRST_COMPLETED)
+        if not unload.done():
+            await self.pool.abort()
+        tasks = [task for task in (drain, unload, hurry, self.reloads) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def control_path(records: Records, env: Mapping[str, str]) -> str:
@@ -213,5 +219,6 @@ def _announce(records: Records, process: _Process, control: str, origin: Origin)
             control=control,
             manifest=origin.path,
             version=mullama.__version__,
+            birth=birth(os.getpid()),
         )
     )

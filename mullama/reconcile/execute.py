@@ -35,8 +35,8 @@ class Effects(Protocol):
         """Raise what would make this model unservable: bad header, missing capability, broken template."""
         ...
 
-    def commit(self, plan: Plan) -> None:
-        """Write the generation."""
+    async def commit(self, plan: Plan) -> None:
+        """Write the generation; raises when it is not written, and then nothing has changed."""
         ...
 
     async def load(self, name: str, step: Step | None) -> None:
@@ -85,7 +85,7 @@ async def execute(plan: Plan, wish: Manifest, effects: Effects, report: Report) 
     report({"event": "phase", "phase": "fetch"})
     await _fetch(wish, steps, effects, report)
     report({"event": "phase", "phase": "commit"})
-    effects.commit(plan)
+    await effects.commit(plan)
     report({"event": "phase", "phase": "load"})
     failures = await _load(wish, steps, effects, report)
     report({"event": "phase", "phase": "swap"})

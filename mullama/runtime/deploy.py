@@ -15,7 +15,7 @@ from mullama.names import ModelName
 from mullama.plan.fit import context_size, memory_bound, need, placement
 from mullama.plan.observed import KnownFiles, Machine
 from mullama.reconcile.scripts import is_script
-from mullama.runtime.access import resolve_access
+from mullama.runtime.base import Access
 from mullama.runtime.deployment import Deployment, Snapshot, unit_key
 from mullama.runtime.policy.events import FOREVER, Rules, Serve
 from mullama.runtime.settings import model_settings, probe_prompt, warm_prefix
@@ -24,11 +24,10 @@ ON_DEMAND_TTL = 300.0
 
 
 class Workshop:
-    """Builds deployments for one machine and environment; `prefixes` is where computed prefixes are kept."""
+    """Builds deployments for one machine; `prefixes` is where computed prefixes are kept."""
 
-    def __init__(self, *, machine: Machine | None, env: Mapping[str, str], prefixes: Path | None) -> None:
+    def __init__(self, *, machine: Machine | None, prefixes: Path | None) -> None:
         self.machine = machine
-        self._env = env
         self._prefixes = prefixes
 
     def build(self, name: str, model: Model, files: KnownFiles, generation: int) -> Deployment:
@@ -36,7 +35,7 @@ class Workshop:
         settings = model_settings(name, model, files)
         choice = EngineChoice(name=_engine(files), files=files.paths, options=self._weights(model, files))
         options = self._context(model, files, settings)
-        unit = unit_key(choice, files.digest or "", options)
+        unit = unit_key(choice, files.digest or "", options, name if options.adapters else "")
         wanted = need(model, files.facts, self.machine)
         return Deployment(
             name=name,
@@ -104,7 +103,12 @@ class Workshop:
         return replace(owner, options=replace(owner.options, prefixes=prefixes))
 
     def snapshot(
-        self, manifest: Manifest, deployments: Mapping[str, Deployment], generation: int, machine: Machine | None
+        self,
+        manifest: Manifest,
+        deployments: Mapping[str, Deployment],
+        generation: int,
+        machine: Machine | None,
+        access: Access,
     ) -> Snapshot:
         limits = manifest.server.limits
         deployments = MappingProxyType(
@@ -118,7 +122,7 @@ class Workshop:
             generation=generation,
             revision=revision(manifest),
             manifest=manifest,
-            access=resolve_access(manifest, generation, self._env),
+            access=replace(access, generation=generation),
             deployments=deployments,
             names=_names(manifest, deployments),
             rules=Rules(concurrency=limits.concurrency, queue=limits.queue, budget=budget),

@@ -38,16 +38,18 @@ class Deployment:
         return self.serve.unit
 
 
-def unit_key(choice: EngineChoice, digest: str, options: ContextOptions) -> UnitKey:
+def unit_key(choice: EngineChoice, digest: str, options: ContextOptions, owner: str = "") -> UnitKey:
     """The identity of a unit: equal keys mean that weights or context may be shared.
 
-    What can change on a live context (threads, adapter scales, prefixes) is left out.
+    What can change on a live context (threads, adapter scales, prefixes) is left out. owner: the one model that
+    may use it; one with adapters has its context to itself, since its scales hold for the whole context.
     """
     weights = [choice.name, digest, asdict(choice.options)]
     context = asdict(options)
     for live in ("threads", "threads_batch", "prefixes", "state_dir", "state_key"):
         del context[live]
     context["adapters"] = [adapter.path for adapter in options.adapters]
+    context["owner"] = owner
     return UnitKey(_digest(weights), _digest(context))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Follower:
         self._files: tuple[str, ...] = ()
         self._included: tuple[str, ...] = ()
         self._watched = Watched(applied="")
+        self._read: Fingerprint = ()
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         reconciler.after.append(self._follow)
@@ -62,7 +64,11 @@ class Follower:
         """Read the file again now, by signal or request; removals are not held back: somebody asked."""
         if self._origin.path is None:
             raise NotFound("this server follows no file", hint="apply a manifest from a file first")
-        loaded = await self._load()
+        try:
+            loaded = await self._load()
+        except MullamaError as error:
+            self._reconciler.invalid(error)
+            raise
         options = ApplyOptions(trigger="signal" if reason == "SIGHUP" else "api", by=reason)
         return await self._apply(loaded, options)
 
@@ -77,9 +83,17 @@ class Follower:
                 fingerprint = now
                 continue
             if now != fingerprint or loop.time() - read_at > READ_EVERY:
-                fingerprint, read_at = now, loop.time()
-                await self._settle()
-                fingerprint = self._fingerprint()
+                read_at = loop.time()
+                fingerprint = await self._settled()
+
+    async def _settled(self) -> Fingerprint:
+        """Act on what is there; the files as they were read last, so that a later change is not taken for that one."""
+        try:
+            await self._settle()
+        except Exception as error:  # noqa: BLE001 - one bad turn must not end the following of the file
+            traceback.print_exc()
+            self._reconciler.journal.add("watch-failed", self._origin.path or "", f"{type(error).__name__}: {error}")
+        return self._read
 
     async def _wait(self, seconds: float) -> None:
         """Until the system reports a change, somebody pokes, or the time is over."""
@@ -125,6 +139,7 @@ class Follower:
         """Read until the content has been the same for long enough, then act on it; see `watch.judge`."""
         loop = asyncio.get_running_loop()
         while True:
+            self._read = self._fingerprint()
             try:
                 loaded = await self._load()
             except MullamaError as error:
@@ -166,7 +181,7 @@ class Follower:
         if self._reconciler.is_applied(loaded.manifest):
             self._watched = Watched(applied=loaded.digest, seen=loaded.digest)
             self._reconciler.valid_again()
-            return "nothing to do"
+            return await self._reconciler.reread_keys()
         message = ""
         async for line in self._reconciler.apply(block_to_tree(loaded.manifest), origin, options):
             if line["event"] == "result":

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -20,8 +20,10 @@ from mullama.plan.fit import too_large
 from mullama.plan.observed import KnownFiles, Machine
 from mullama.plan.steps import Plan, Step
 from mullama.reconcile.execute import Report, Result
+from mullama.runtime.base import Access
 from mullama.runtime.deploy import Workshop
 from mullama.runtime.deployment import Deployment, Snapshot
+from mullama.runtime.policy.events import UnitKey
 from mullama.runtime.policy.state import Phase
 from mullama.runtime.pool import Pool
 
@@ -42,21 +44,24 @@ class LiveEffects:
         workshop: Workshop,
         fetch: Fetch,
         machine: Machine | None,
-        on_commit: Callable[[Plan], None],
+        access: Access,
+        on_commit: Callable[[Plan], Awaitable[None]],
         on_record: Callable[[Result], None],
         publish: Callable[[Snapshot], None],
+        warn: Callable[[str, str], None],
     ) -> None:
         self._wish, self._old, self._pool, self._workshop = wish, old, pool, workshop
-        self._fetch, self._machine = fetch, machine
+        self._fetch, self._machine, self._access = fetch, machine, access
         self._on_commit, self._on_record, self._publish = on_commit, on_record, publish
-        self._files: dict[str, KnownFiles] = {}
+        self._warn = warn
         self._new: dict[str, Deployment] = {}
+        self._held: set[UnitKey] = set()
+        self._paused: set[str] = set()
+        self._predecessors: dict[str, str] = {}
         self._generation = 0
 
     async def fetch(self, model: Model, report: Report, name: str) -> KnownFiles:
-        files = await self._fetch(model, report, name)
-        self._files[name] = files
-        return files
+        return await self._fetch(model, report, name)
 
     async def check(self, name: str, model: Model, files: KnownFiles) -> None:
         facts = files.facts
@@ -71,12 +76,13 @@ class LiveEffects:
                 raise Refused(too_much, hint="a smaller context.size, a smaller quant, or a larger hardware.budget")
         self._new[name] = await asyncio.to_thread(self._workshop.build, name, model, files, 0)
 
-    def commit(self, plan: Plan) -> None:
+    async def commit(self, plan: Plan) -> None:
         self._generation = plan.generation
-        self._on_commit(plan)
+        self._predecessors = {s.subject: s.renamed_from for s in plan.steps if s.renamed_from}
+        await self._on_commit(plan)
 
     async def load(self, name: str, step: Step | None) -> None:
-        new, old = self._new[name], self._predecessor(name, step)
+        new, old = self._new[name], self._predecessor(name)
         if not self._should_load(new, old):
             return
         if old is not None and old.unit != new.unit and step is not None and step.pause and self._is_open(old):
@@ -84,9 +90,8 @@ class LiveEffects:
         else:
             await self._surge(new)
 
-    def _predecessor(self, name: str, step: Step | None) -> Deployment | None:
-        old_name = step.renamed_from if step and step.renamed_from else name
-        return self._old.deployments.get(old_name)
+    def _predecessor(self, name: str) -> Deployment | None:
+        return self._old.deployments.get(self._predecessors.get(name, name))
 
     def _should_load(self, new: Deployment, old: Deployment | None) -> bool:
         """What loads at start, and what is loaded now, so that a change is known to work before the swap."""
@@ -96,21 +101,58 @@ class LiveEffects:
         return self._pool.phase(deployment.unit) is not Phase.COLD
 
     async def _surge(self, new: Deployment) -> None:
+        """A unit that another model of this run holds already stays held, whatever becomes of this one."""
+        ours = new.unit not in self._held
+        self._held.add(new.unit)
         try:
             await self._pool.prepare(new)
             await self._probe(new)
         except BaseException:
-            self._pool.release(new.unit)
+            if ours:
+                self._let_go(new.unit)
             raise
 
+    def _let_go(self, unit: UnitKey) -> None:
+        self._held.discard(unit)
+        self._pool.release(unit)
+
     async def _recreate(self, new: Deployment, old: Deployment) -> None:
-        self._pool.pause(old.name)
+        """Every model on the old unit waits. One that this run does not change keeps it open, so then none does."""
+        sharing = {name for name, d in self._old.deployments.items() if d.unit == old.unit}
+        if any(self._stays(name, old.unit) for name in sharing):
+            await self._surge(new)
+            return
+        waiting = sharing - self._paused
+        self._pause(waiting)
         try:
             await self._pool.closed(old.unit)
             await self._surge(new)
         except BaseException:
-            self._pool.resume(old.name)
+            self._resume(waiting)
             raise
+
+    def _stays(self, name: str, unit: UnitKey) -> bool:
+        """Whether the model of this old name will lead to the same unit after the run."""
+        after = {self._predecessors.get(n, n): d for n, d in self._new.items()}
+        if name in after:
+            return after[name].unit == unit
+        return name in self._wish.models or not self._wish.prune.running
+
+    def _pause(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._paused.add(name)
+            self._pool.pause(name)
+
+    def _resume(self, names: Iterable[str]) -> None:
+        for name in tuple(names):
+            self._paused.discard(name)
+            self._pool.resume(name)
+
+    def abandon(self) -> None:
+        """The run ended before its swap: whatever it held or paused is as it was."""
+        for unit in tuple(self._held):
+            self._let_go(unit)
+        self._resume(self._paused)
 
     async def _probe(self, new: Deployment) -> None:
         """One token must come; with `probe` in the manifest, its answer must match."""
@@ -151,20 +193,31 @@ class LiveEffects:
         for name, model in self._wish.models.items():
             deployments[name] = await self._choose(name, model, failed)
         if not self._wish.prune.running:
-            deployments = {**{n: d for n, d in self._old.deployments.items() if n not in deployments}, **deployments}
-        snapshot = self._workshop.snapshot(self._wish, deployments, self._generation, self._machine)
+            gone = {*deployments, *self._predecessors.values()}
+            deployments = {**{n: d for n, d in self._old.deployments.items() if n not in gone}, **deployments}
+        snapshot = self._workshop.snapshot(self._wish, deployments, self._generation, self._machine, self._access)
         for deployment in deployments.values():
             self._pool.adopt(deployment)
         self._publish(snapshot)
-        self._pool.swap({name: d.serve for name, d in snapshot.deployments.items()}, snapshot.rules)
-        for unit_owner in {d.unit: d for d in deployments.values()}.values():
-            await self._pool.retune(self._workshop.joined(unit_owner, deployments.values()))
+        moved = {old: new for new, old in self._predecessors.items()}
+        self._pool.swap({name: d.serve for name, d in snapshot.deployments.items()}, snapshot.rules, moved)
+        self._held.clear()
+        self._paused.clear()
+        await self._retune(deployments.values())
+
+    async def _retune(self, deployments: Iterable[Deployment]) -> None:
+        """The live parts of open units. A worker that dies over it is loaded again, with the new ones."""
+        for owner in {d.unit: d for d in deployments}.values():
+            try:
+                await self._pool.retune(self._workshop.joined(owner, deployments))
+            except MullamaError as error:
+                self._warn(owner.name, str(error))
 
     async def _choose(self, name: str, model: Model, failed: Mapping[str, MullamaError]) -> Deployment:
         """The new deployment, or the old one where the new one failed, or the old one untouched."""
-        old, new = self._old.deployments.get(name), self._new.get(name)
+        old, new = self._predecessor(name), self._new.get(name)
         if name in failed and old is not None:
-            return old
+            return replace(old, name=name, serve=replace(old.serve, name=name))
         if new is not None:
             return replace(new, generation=self._generation)
         assert old is not None, f"{name} has no step and was not served"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mullama.engines.base import ContextFacts, ContextOptions, EngineChoice
-from mullama.errors import EngineFailed, Kind, MullamaError
+from mullama.errors import EngineFailed, Kind, MullamaError, Refused
 from mullama.runtime.deployment import Deployment
 from mullama.runtime.policy import events as ev
 from mullama.runtime.policy.decide import decide
@@ -34,8 +34,10 @@ class Lease:
         return self.unit.context
 
     def on_cut(self, action: Callable[[], None]) -> None:
-        """What to do when a drain deadline ends the request."""
+        """What to do when a drain deadline ends the request; at once when it has passed already."""
         self._cut = action
+        if self.was_cut:
+            action()
 
     def cut(self) -> None:
         self.was_cut = True
@@ -64,8 +66,21 @@ class Attempts:
     LIMIT = 3
 
     def begin(self, weights: str) -> None:
-        self.counts[weights] = self.counts.get(weights, 0) + 1
+        """Raises `Refused` for weights whose loads were never finished, not even by a failure: they end the server."""
+        count = self.counts.get(weights, 0)
+        if count >= self.LIMIT:
+            raise Refused(
+                f"the server ended {count} times while it loaded these weights",
+                hint="mullama apply tries them again",
+            )
+        self.counts[weights] = count + 1
         self.save(self.counts)
+
+    def forgive(self) -> None:
+        """Somebody asks for them again."""
+        if self.counts:
+            self.counts.clear()
+            self.save(self.counts)
 
     def finish(self, weights: str) -> None:
         if self.counts.pop(weights, None) is not None:
@@ -83,6 +98,8 @@ class Pool:
         self._workers: dict[str, Worker] = {}
         self._grants: dict[int, asyncio.Future[UnitKey]] = {}
         self._leases: dict[int, Lease] = {}
+        self._cut_early: set[int] = set()
+        self._starts: dict[str, asyncio.Task[None]] = {}
         self._settled: dict[UnitKey, list[asyncio.Future[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -105,11 +122,13 @@ class Pool:
             self._feed(ev.Request(id=number, model=model, priority=priority))
             unit = await grant
             lease = Lease(id=number, worker=self._worker(unit), unit=unit, load_seconds=loop.time() - arrived)
+            lease.was_cut = number in self._cut_early
             self._leases[number] = lease
             yield lease
         finally:
             self._grants.pop(number, None)
             self._leases.pop(number, None)
+            self._cut_early.discard(number)
             self._feed(ev.Leave(id=number))
 
     def _worker(self, unit: UnitKey) -> Worker:
@@ -142,9 +161,10 @@ class Pool:
     def release(self, unit: UnitKey) -> None:
         self._feed(ev.Unhold(unit=unit))
 
-    def swap(self, models: Mapping[str, ev.Serve], rules: ev.Rules) -> None:
+    def swap(self, models: Mapping[str, ev.Serve], rules: ev.Rules, moved: Mapping[str, str] | None = None) -> None:
         """From now on names lead to these units. What is not named any more drains and closes."""
-        self._feed(ev.Swap(models=models, rules=rules))
+        self._feed(ev.Swap(models=models, rules=rules, moved=moved or {}))
+        self._units = {key: unit for key, unit in self._units.items() if key in self.state.units}
 
     async def retune(self, deployment: Deployment) -> None:
         """Bring the live parts of an open unit up to date: threads, adapter scales, declared prefixes."""
@@ -165,7 +185,12 @@ class Pool:
         self._feed(ev.Resume(model=model))
 
     def retry(self, model: str) -> None:
+        """Forget the failures of a model: a person asks for it."""
         self._feed(ev.Retry(model=model))
+
+    def forgive(self) -> None:
+        """Try again what ended the server before: a person asks for it."""
+        self._attempts.forgive()
 
     async def closed(self, unit: UnitKey) -> None:
         """Wait until the unit is closed and, when nothing else needs it, its worker gone."""
@@ -177,6 +202,8 @@ class Pool:
     async def stop(self) -> None:
         """Orderly end: returns when every request is done (or its drain time over) and every worker gone."""
         self._feed(ev.Stop())
+        for start in self._starts.values():
+            start.cancel()
         while any(w.phase is not Phase.COLD for w in self.state.workers.values()):
             await self._next_change()
         await self.abort()
@@ -224,7 +251,7 @@ class Pool:
     def _perform(self, command: ev.Command) -> None:
         match command:
             case ev.StartWorker(weights=weights):
-                self._spawn(self._start(weights))
+                self._starts[weights] = self._spawned(self._start(weights))
             case ev.StopWorker(weights=weights):
                 self._spawn(self._stop_worker(weights))
             case ev.OpenUnit(unit=unit):
@@ -238,6 +265,8 @@ class Pool:
             case ev.Cut(id=id):
                 if id in self._leases:
                     self._leases[id].cut()
+                else:  # granted, and its request has not had its turn since
+                    self._cut_early.add(id)
             case ev.Settled(unit=unit, error=error):
                 for future in self._settled.pop(unit, []):
                     if not future.done():
@@ -257,33 +286,56 @@ class Pool:
             grant.set_exception(error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.add(self._spawned(work))
+
+    def _spawned(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _start(self, weights: str) -> None:
         choice = next(u.choice for key, u in self._units.items() if key.weights == weights)
-        self._attempts.begin(weights)
-        self._note("worker", weights, "starting")
+        early: list[Death] = []
 
         def died(death: Death) -> None:
             self.crashes += 1
-            self._workers.pop(weights, None)
-            self._note("worker", weights, death.message)
-            self._feed(ev.WorkerLost(weights=weights, error=EngineFailed(death.message, report=death.report)))
+            if weights in self._workers:
+                self._died(weights, death)
+            else:  # before it was ready: the start itself fails, and tells
+                early.append(death)
 
+        try:
+            self._attempts.begin(weights)
+        except Refused as error:
+            self._starts.pop(weights, None)
+            self._feed(ev.WorkerLost(weights=weights, error=error, permanent=True))
+            return
+        self._note("worker", weights, "starting")
         try:
             worker = await Worker.start(choice, died, lambda share: self.loading.__setitem__(weights, share))
         except MullamaError as error:
+            self._attempts.finish(weights)
             self._note("worker", weights, error.message)
-            permanent = error.kind is Kind.INVALID or self._attempts.counts.get(weights, 0) >= Attempts.LIMIT
-            self._feed(ev.WorkerLost(weights=weights, error=error, permanent=permanent))
+            self._feed(ev.WorkerLost(weights=weights, error=error, permanent=error.kind is Kind.INVALID))
+        except asyncio.CancelledError:
+            self._attempts.finish(weights)
+            self._feed(ev.WorkerStopped(weights=weights))
+            raise
         else:
             self._workers[weights] = worker
             self._attempts.finish(weights)
             self._feed(ev.WorkerReady(weights=weights))
+            if early:
+                self._died(weights, early[0])
         finally:
+            self._starts.pop(weights, None)
             self.loading.pop(weights, None)
+
+    def _died(self, weights: str, death: Death) -> None:
+        self._workers.pop(weights, None)
+        self._note("worker", weights, death.message)
+        self._feed(ev.WorkerLost(weights=weights, error=EngineFailed(death.message, report=death.report)))
 
     async def _stop_worker(self, weights: str) -> None:
         worker = self._workers.pop(weights, None)

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
-from mullama.errors import Conflict, Internal, ManifestError, MullamaError, NotFound, Refused
+from mullama.errors import Conflict, Internal, Kind, ManifestError, MullamaError, NotFound, Refused, Unavailable
 from mullama.manifest.spec import Manifest
 from mullama.manifest.tree import block_to_tree, parse_resolved, revision
 from mullama.plan.make import make_plan
@@ -27,7 +27,8 @@ from mullama.reconcile.locking import require_locked
 from mullama.reconcile.machine import observe_machine
 from mullama.reconcile.observe import last_applied
 from mullama.reconcile.overlay import Overlay, beside, combine, split
-from mullama.runtime.base import ApplyOptions, Origin
+from mullama.runtime.access import resolve_access
+from mullama.runtime.base import Access, ApplyOptions, Origin
 from mullama.runtime.conditions import Condition, Conditions, Reason
 from mullama.runtime.deploy import Workshop
 from mullama.runtime.deployment import Snapshot
@@ -66,13 +67,14 @@ class Reconciler:
         self._records, self._pool, self._files, self._listeners = records, pool, files, listeners
         self._env, self.journal, self.stats = env, journal, stats
         self._busy = asyncio.Lock()
-        self._runs: set[asyncio.Task[None]] = set()
+        self._runs: set[asyncio.Task[Any]] = set()
         self._doing = ""
         self.machine: Machine | None = None
         self.conditions = Conditions()
         self.failures: dict[str, MullamaError] = {}
         self.origin = Origin()
         self.listening: tuple[str, ...] = ()
+        self._listening_wish: tuple[str, ...] = ()
         self.snapshot = self._empty()
         self.wish = self.snapshot.manifest
         self.overlay: Overlay = records.overlay()
@@ -80,10 +82,10 @@ class Reconciler:
 
     def _empty(self) -> Snapshot:
         manifest = Manifest.model_validate({"mullama": "v1"})
-        return self._workshop(None).snapshot(manifest, {}, 0, None)
+        return self._workshop(None).snapshot(manifest, {}, 0, None, resolve_access(manifest, 0, self._env))
 
     def _workshop(self, machine: Machine | None) -> Workshop:
-        return Workshop(machine=machine, env=self._env, prefixes=self._records.prefix_folder)
+        return Workshop(machine=machine, prefixes=self._records.prefix_folder)
 
     # Observing and planning
 
@@ -173,6 +175,9 @@ class Reconciler:
             result = await self.run(wish, origin, options, lines.put_nowait, change)
         except MullamaError as error:
             lines.put_nowait(error)
+        except asyncio.CancelledError:
+            lines.put_nowait(Unavailable("the server is stopping", hint="apply again: the next run continues"))
+            raise
         except Exception as error:  # noqa: BLE001 - the reader must hear of a bug of ours, too
             traceback.print_exc()
             lines.put_nowait(Internal(f"{type(error).__name__}: {error}", hint="this is a bug; the log has more"))
@@ -180,20 +185,34 @@ class Reconciler:
             lines.put_nowait(result.tree())
 
     async def edit(self, change: Callable[[Overlay], Overlay], report: Callable[[Line], None]) -> Result:
-        """Change the overlay, on the same road; waits for a change that runs now."""
+        """Change the overlay, on the same road, after a change that runs now; a caller that leaves does not stop it."""
         options = ApplyOptions(trigger="api", by="overlay")
-        return await self.run(self.wish, self.origin, options, report, change)
+        task = asyncio.create_task(self.run(None, self.origin, options, report, change))
+        self._runs.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        """Its failure is told by `_not_applied`, whether or not somebody still waits for it."""
+        self._runs.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     async def run(
         self,
-        wish: Manifest,
+        wanted: Manifest | None,
         origin: Origin,
         options: ApplyOptions,
         report: Callable[[Line], None],
         change: Callable[[Overlay], Overlay] = lambda overlay: overlay,
     ) -> Result:
-        """Lock, observe, plan, guard, execute. Raises when it ended before anything was changed."""
+        """Lock, observe, plan, guard, execute. Raises when it ended before anything was changed.
+
+        wanted: None for the manifest that is in force when its turn comes, whoever applied it meanwhile.
+        """
         async with self._busy:
+            wish = self.wish if wanted is None else wanted
+            origin = self.origin if wanted is None else origin
             overlay = change(self.overlay)
             by = f" by {options.by}" if options.by else ""
             self._doing = f"{options.trigger}{by}, since {time.strftime('%H:%M:%S')}"
@@ -201,6 +220,10 @@ class Reconciler:
             self.conditions.set(Condition.RECONCILING, True, Reason.APPLYING, self._doing)
             try:
                 result = await self._run(wish, overlay, origin, options, report)
+            except OSError as error:
+                told = Unavailable(f"the state of this server cannot be written: {error}", hint="is the disk full?")
+                self._not_applied(told)
+                raise told from error
             except BaseException as error:
                 self._not_applied(error)
                 raise
@@ -227,17 +250,72 @@ class Reconciler:
             plan = make_plan(wish, await self.observe(wish))
             report({"event": "plan", "plan": to_tree(plan)})
             self._guard(plan, manifest, options)
+            access = await asyncio.to_thread(resolve_access, wish, plan.generation, self._env)
             if plan.empty and self.snapshot.generation:
-                return Result(exit=DONE, message="nothing to do", generation=plan.generation - 1, revision=plan.wish)
-            if wish.server.listen != self.listening_wish():
-                self.listening = await self._listeners.change(wish.server.listen)
-            added = beside(manifest, overlay)
-            return await execute(plan, wish, self._effects(wish, added, origin, options), report)
+                return Result(
+                    exit=DONE, message=self._renew_keys(access), generation=plan.generation - 1, revision=plan.wish
+                )
+            if options.trigger not in ("start", "watch"):
+                self._pool.forgive()
+            effects = self._effects(wish, beside(manifest, overlay), origin, options, access)
+            return await self._execute(plan, wish, access, effects, report)
 
-    def listening_wish(self) -> tuple[str, ...]:
-        return self.snapshot.manifest.server.listen if self.listening else ()
+    async def _execute(
+        self, plan: Plan, wish: Manifest, access: Access, effects: LiveEffects, report: Callable[[Line], None]
+    ) -> Result:
+        """What was opened, held or paused for a run that ends before its swap is taken back."""
+        before = self.snapshot
+        try:
+            if before.generation == 0:  # so that a server that still fetches and loads can be asked how it is
+                await self._listen(wish, access)
+            return await execute(plan, wish, effects, report)
+        except BaseException:
+            effects.abandon()
+            if self.snapshot.generation == before.generation:
+                await self._listen_again(before)
+            raise
 
-    def _effects(self, wish: Manifest, overlay: Overlay, origin: Origin, options: ApplyOptions) -> LiveEffects:
+    async def _listen(self, wish: Manifest, access: Access) -> None:
+        """Open the wished listeners. The keys come first: no address is open for a moment without those it needs."""
+        if wish.server.listen == self._listening_wish:
+            return
+        before = self.snapshot
+        self.snapshot = replace(before, access=replace(access, generation=before.generation))
+        try:
+            self.listening = await self._listeners.change(wish.server.listen)
+        except BaseException:
+            self.snapshot = before
+            raise
+        self._listening_wish = wish.server.listen
+
+    async def _listen_again(self, before: Snapshot) -> None:
+        """Back to the listeners and keys of the snapshot that goes on serving."""
+        listen = before.manifest.server.listen if before.generation else ()
+        if self._listening_wish != listen:
+            try:
+                self.listening = await self._listeners.change(listen)
+            except MullamaError as error:
+                self.journal.add("not-listening", "", str(error))
+                return
+            self._listening_wish = listen
+        self.snapshot = before
+
+    async def reread_keys(self) -> str:
+        """Secrets are references, so they can change while the manifest does not; what came of looking again."""
+        async with self._busy:
+            now = self.snapshot
+            return self._renew_keys(await asyncio.to_thread(resolve_access, now.manifest, now.generation, self._env))
+
+    def _renew_keys(self, access: Access) -> str:
+        if access.keys == self.snapshot.access.keys:
+            return "nothing to do"
+        self.snapshot = replace(self.snapshot, access=replace(self.snapshot.access, keys=access.keys))
+        self.journal.add("keys", "", "the secrets of the API keys were read again")
+        return "nothing to do but new secrets of the API keys"
+
+    def _effects(
+        self, wish: Manifest, overlay: Overlay, origin: Origin, options: ApplyOptions, access: Access
+    ) -> LiveEffects:
         async def fetch(model: Any, report: Callable[[Line], None], name: str) -> Any:
             return await self._files.ensure(
                 model, wish, name, report, offline=options.offline, counted=self._count_bytes
@@ -250,15 +328,27 @@ class Reconciler:
             workshop=self._workshop(self.machine),
             fetch=fetch,
             machine=self.machine,
-            on_commit=lambda plan: self._commit(plan, wish, overlay, origin, options),
+            access=access,
+            on_commit=lambda plan: self._commit(plan, wish, overlay, origin, options, access),
             on_record=self._record,
             publish=self._publish,
+            warn=lambda name, message: self.journal.note("warning", name, message),
         )
 
     def _count_bytes(self, count: int) -> None:
         self.stats.pulled_bytes += count
 
-    def _commit(self, plan: Plan, wish: Manifest, overlay: Overlay, origin: Origin, options: ApplyOptions) -> None:
+    async def _commit(
+        self,
+        plan: Plan,
+        wish: Manifest,
+        overlay: Overlay,
+        origin: Origin,
+        options: ApplyOptions,
+        access: Access,
+    ) -> None:
+        """Listeners first: an address that is taken ends the run with nothing committed."""
+        await self._listen(wish, access)
         self._records.save_overlay(overlay)
         self._records.commit(
             Generation(
@@ -276,9 +366,12 @@ class Reconciler:
 
     def _record(self, result: Result) -> None:
         """Say in the generation how it ended."""
-        last = self._records.last()
-        if last is not None and last.generation == result.generation:
-            self._records.commit(dataclasses.replace(last, result=result.message))
+        try:
+            last = self._records.last()
+            if last is not None and last.generation == result.generation:
+                self._records.commit(replace(last, result=result.message))
+        except OSError as error:
+            self.journal.add("warning", "", f"how generation {result.generation} ended could not be recorded: {error}")
 
     def _publish(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
@@ -321,8 +414,7 @@ class Reconciler:
     def _not_applied(self, error: BaseException) -> None:
         self.stats.last_reload_ok = False
         self.stats.reloads["failed"] += 1
-        reason = Reason.REFUSED if isinstance(error, Refused | Conflict) else Reason.FETCH_FAILED
-        self.conditions.set(Condition.SYNCED, False, reason, str(error))
+        self.conditions.set(Condition.SYNCED, False, _why_not(error), str(error))
         self.journal.add("not-applied", "", str(error))
 
     # History
@@ -389,6 +481,17 @@ class Reconciler:
 
     def is_applied(self, wish: Manifest) -> bool:
         return self.snapshot.generation > 0 and revision(combine(wish, self.overlay)) == self.snapshot.revision
+
+
+def _why_not(error: BaseException) -> Reason:
+    """Why nothing was applied, by the kind of what ended it."""
+    match error.kind if isinstance(error, MullamaError) else Kind.INTERNAL:
+        case Kind.TRANSFER | Kind.TIMEOUT:
+            return Reason.FETCH_FAILED
+        case Kind.INVALID | Kind.TOO_LARGE | Kind.NOT_FOUND | Kind.DENIED:
+            return Reason.INVALID
+        case _:
+            return Reason.REFUSED
 
 
 def failure_line(error: MullamaError, snapshot: Snapshot) -> Line:

@@ -10,7 +10,7 @@ import fnmatch
 import hashlib
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, assert_never
@@ -88,11 +88,11 @@ class ModelService:
 
     async def events(self, request: Request, caller: Caller) -> AsyncGenerator[chat.Event, None]:
         """See `runtime.base.Service`. A request that a dying worker took before its first word is sent once more."""
-        deployment = self.find(request.model, caller)
+        self.find(request.model, caller)
         fingerprint = _fingerprint(request)
         self._quarantine.check(fingerprint)
         for attempt in (1, 2):
-            run = _Run(self._pool, self._stats, deployment, request, caller)
+            run = _Run(self._pool, self._stats, lambda: self.find(request.model, caller), request, caller)
             try:
                 async with aclosing(run.events()) as events:
                     async for event in events:
@@ -186,6 +186,7 @@ class ModelService:
         if operation.keep_alive == 0:
             self._pool.keep(deployment.name, 0.0)
             return inv.Loaded(model=operation.model, unloaded=True)
+        self._pool.retry(deployment.name)
         async with self._pool.lease(deployment.name, caller.priority):
             pass
         self._keep(deployment, operation.keep_alive)
@@ -256,9 +257,12 @@ class ModelService:
 class _Run:
     """One generation of one request on one lease."""
 
-    def __init__(self, pool: Pool, stats: Stats, deployment: Deployment, request: Request, caller: Caller) -> None:
-        self._pool, self._deployment, self._request, self._caller = pool, deployment, request, caller
-        self._stats = stats.of(deployment.name)
+    def __init__(
+        self, pool: Pool, stats: Stats, find: Callable[[], Deployment], request: Request, caller: Caller
+    ) -> None:
+        self._pool, self._find, self._request, self._caller = pool, find, request, caller
+        self._deployment = find()
+        self._stats = stats.of(self._deployment.name)
         self._arrived = time.monotonic()
         self.started = self.was_running = False
 
@@ -266,12 +270,14 @@ class _Run:
         result = "error"
         prepared = await _prepared(self._request, self._deployment)
         try:
-            async with (
-                self._pool.lease(self._deployment.name, self._caller.priority) as lease,
-                aclosing(self._generate(lease, prepared)) as events,
-            ):
-                async for event in events:
-                    yield event
+            async with self._pool.lease(self._deployment.name, self._caller.priority) as lease:
+                if lease.unit != self._deployment.unit:
+                    # The model was replaced while the request waited: what answers it is what it is prepared for.
+                    self._deployment = self._find()
+                    prepared = await _prepared(self._request, self._deployment)
+                async with aclosing(self._generate(lease, prepared)) as events:
+                    async for event in events:
+                        yield event
             result = "ok"
         except GeneratorExit:
             result = "cancelled"

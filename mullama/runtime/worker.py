@@ -103,6 +103,9 @@ class Worker:
         except OSError as error:
             ours.close()
             raise EngineFailed(f"the worker process could not be started: {error}") from error
+        except BaseException:
+            ours.close()
+            raise
         finally:
             theirs.close()
         worker = cls(process, died)

@@ -67,7 +67,11 @@ class Generation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerRecord:
-    """Who serves: actual addresses (ports resolved) and the control socket's path."""
+    """Who serves: actual addresses (ports resolved) and the control socket's path.
+
+    birth: what tells the process from a later one with the same number ("" where the system does not say); in a
+    container the first process has the same number every time.
+    """
 
     pid: int
     started: float
@@ -75,6 +79,7 @@ class ServerRecord:
     control: str
     manifest: str | None
     version: str
+    birth: str = ""
 
 
 class Records:
@@ -120,7 +125,9 @@ class Records:
         body = json.dumps(asdict(generation), sort_keys=True, separators=(",", ":"))
         sealed = {"format": _FORMAT, "sha256": _sha256(body), "body": body}
         write_atomic(self._path(generation.generation), json.dumps(sealed).encode())
-        for old in sorted(self._generations.glob("*.json"))[:-KEEP_GENERATIONS]:
+        # Private files of a process that was killed while it wrote: only who holds the lock comes here.
+        leftovers = self._generations.glob(".*.json.*")
+        for old in (*sorted(self._generations.glob("*.json"))[:-KEEP_GENERATIONS], *leftovers):
             old.unlink(missing_ok=True)
 
     def _path(self, number: int) -> Path:
@@ -149,7 +156,9 @@ class Records:
     def server(self) -> ServerRecord | None:
         """The server that runs now; a record whose process is gone counts as none."""
         record = self._read_server()
-        return record if record is not None and alive(record.pid) else None
+        if record is None or not alive(record.pid):
+            return None
+        return record if not record.birth or record.birth == birth(record.pid) else None
 
     def _read_server(self) -> ServerRecord | None:
         try:
@@ -205,9 +214,7 @@ def hold_lock(path: Path, command: str) -> Iterator[None]:
     try:
         if not _try_lock(descriptor):
             holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip() if hasattr(os, "pread") else ""
-            raise Conflict(
-                f"locked by {holder or 'another mullama'}", hint="wait for it to end, then try again"
-            )
+            raise Conflict(f"locked by {holder or 'another mullama'}", hint="wait for it to end, then try again")
         since = time.strftime("%H:%M:%S")
         os.ftruncate(descriptor, 0)
         os.lseek(descriptor, 0, os.SEEK_SET)
@@ -256,6 +263,16 @@ def alive(pid: int) -> bool:
     except OSError:
         return True
     return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
+
+
+def birth(pid: int) -> str:
+    """This boot of the machine and the moment in it when the process began; "" where the system does not say."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    return f"{boot}:{stat.rpartition(')')[2].split()[19]}"
 
 
 def write_atomic(path: Path, data: bytes) -> None:

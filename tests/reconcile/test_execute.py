@@ -44,7 +44,7 @@ class Remembering:
             raise BadWeights(f"{name} is damaged")
         self.calls.append(f"check {name}")
 
-    def commit(self, plan: Plan) -> None:
+    async def commit(self, plan: Plan) -> None:
         self.calls.append("commit")
 
     async def load(self, name: str, step: Step | None) -> None:

@@ -66,6 +66,8 @@ def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa
                 _start_drain(state, state.models[name].unit, now)
         case Resume(model=name):
             state.paused.discard(name)
+            if name in state.models:
+                state.units[state.models[name].unit].drain_until = FOREVER
         case Request():
             yield from _request(state, event, now)
         case Leave(id=id):
@@ -75,19 +77,20 @@ def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa
                 kept = state.units[state.models[name].unit]
                 kept.keep, kept.last_used = seconds, now
         case WorkerReady(weights=key):
-            if worker := state.workers.get(key):
+            if (worker := state.workers.get(key)) and worker.phase is Phase.OPENING:
                 worker.phase, worker.error = Phase.READY, None
         case WorkerLost():
             yield from _lost(state, event, now)
         case WorkerStopped(weights=key):
-            if worker := state.workers.get(key):
+            if (worker := state.workers.get(key)) and worker.phase in (Phase.CLOSING, Phase.OPENING):
                 worker.phase = Phase.COLD
         case UnitOpened(unit=key):
             yield from _opened(state, key, now)
         case UnitFailed(unit=key, error=error):
-            yield from unit_failed(state, key, error)
+            if _in(state, key, Phase.OPENING):
+                yield from unit_failed(state, key, error)
         case UnitClosed(unit=key):
-            if key in state.units:
+            if _in(state, key, Phase.CLOSING):
                 state.units[key].phase = Phase.COLD
         case Retry(model=name):
             if name in state.models:
@@ -106,11 +109,16 @@ def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa
 # What single events do
 
 
+def _in(state: State, key: UnitKey, phase: Phase) -> bool:
+    return key in state.units and state.units[key].phase is phase
+
+
 def _opened(state: State, key: UnitKey, now: float) -> Iterator[Command]:
     unit = state.units.get(key)
-    if unit is None:
+    # Its worker may have died after it answered: then that was told already, and the unit is gone.
+    if unit is None or unit.phase is not Phase.OPENING:
         return
-    unit.phase, unit.error, unit.last_used, unit.keep = Phase.READY, None, now, None
+    unit.phase, unit.error, unit.crowded, unit.last_used, unit.keep = Phase.READY, None, False, now, None
     if unit.held and not unit.settled:
         unit.settled = True
         yield Settled(unit=key, error=None)
@@ -118,7 +126,9 @@ def _opened(state: State, key: UnitKey, now: float) -> Iterator[Command]:
 
 def _swap(state: State, event: Swap, now: float) -> None:
     old = {serve.unit for serve in state.models.values()}
-    state.models, state.rules = dict(event.models), event.rules
+    state.models, state.rules, state.moved = dict(event.models), event.rules, dict(event.moved)
+    for waiting in state.waiting:
+        waiting.model = _now_called(state, waiting.model)
     state.paused.clear()
     for serve in state.models.values():
         unit = _unit(state, serve)
@@ -141,7 +151,12 @@ def _forgive(state: State, key: UnitKey) -> None:
         worker.failures.clear()
         worker.retry_at, worker.hopeless, worker.error = 0.0, False, None
     if unit := state.units.get(key):
-        unit.error = None
+        unit.error, unit.crowded = None, False
+
+
+def _now_called(state: State, name: str) -> str:
+    """A request that was sent to a model before its rename goes to the same model after it."""
+    return name if name in state.models else state.moved.get(name, name)
 
 
 def _start_drain(state: State, key: UnitKey, now: float) -> None:
@@ -150,19 +165,25 @@ def _start_drain(state: State, key: UnitKey, now: float) -> None:
 
 
 def _request(state: State, event: Request, now: float) -> Iterator[Command]:
-    """1. stopping  2. a model that will not load  3. its own queue is full  4. the common queue is full  5. wait."""
-    serve = state.models[event.model]
-    room = state.taken(serve) < serve.parallel and not state.queued(event.model)
+    """1. stopping  2. gone  3. it will not load  4. its own queue is full  5. the common queue is full  6. wait."""
+    model = _now_called(state, event.model)
+    serve = state.models.get(model)
     if state.stopping:
         yield Refuse(id=event.id, error=Unavailable("the server is stopping", retry_after=5))
-    elif (error := _hopeless(state, serve.unit)) is not None:
+        return
+    if serve is None:
+        # The request looked at the snapshot before the one in which the model is not.
+        yield Refuse(id=event.id, error=Unavailable(f"{model} was removed from the manifest"))
+        return
+    room = state.taken(serve) < serve.parallel and not state.queued(model)
+    if (error := _hopeless(state, serve.unit)) is not None:
         yield Refuse(id=event.id, error=error)
-    elif not room and state.queued(event.model) >= serve.queue:
-        yield Refuse(id=event.id, error=_full(event.model, serve.queue, state.queued(event.model)))
+    elif not room and state.queued(model) >= serve.queue:
+        yield Refuse(id=event.id, error=_full(model, serve.queue, state.queued(model)))
     elif len(state.waiting) >= state.rules.queue:
         yield Refuse(id=event.id, error=_full("the server", state.rules.queue, len(state.waiting)))
     else:
-        state.waiting.append(Waiting(id=event.id, model=event.model, priority=event.priority, since=now))
+        state.waiting.append(Waiting(id=event.id, model=model, priority=event.priority, since=now))
 
 
 def _full(what: str, bound: int, waiting: int) -> Busy:
@@ -177,7 +198,7 @@ def _hopeless(state: State, key: UnitKey) -> MullamaError | None:
     worker, unit = state.workers.get(key.weights), state.units.get(key)
     if worker and worker.hopeless:
         return worker.error
-    return unit.error if unit else None
+    return unit.error if unit and not unit.crowded else None
 
 
 def _leave(state: State, id: int, now: float) -> None:

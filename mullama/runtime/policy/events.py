@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mullama.errors import MullamaError
 
@@ -49,10 +49,11 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swap:
-    """From now on names lead to these units: the new snapshot."""
+    """From now on names lead to these units: the new snapshot. moved: old name → new name of renamed models."""
 
     models: Mapping[str, Serve]
     rules: Rules
+    moved: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

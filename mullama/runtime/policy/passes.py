@@ -20,6 +20,8 @@ from mullama.runtime.policy.events import (
 )
 from mullama.runtime.policy.state import Phase, State, Waiting, unit_failed
 
+_ROUNDING = 0.01  # seconds: sums and differences of the same moments need not agree exactly
+
 
 def expire(state: State, now: float) -> Iterator[Command]:
     gone = [w for w in state.waiting if w.model not in state.models]
@@ -37,7 +39,9 @@ def expire(state: State, now: float) -> Iterator[Command]:
 
 
 def _deadline(state: State, waiting: Waiting) -> float:
-    """When a queued request is refused: never while its model is being loaded, which has its own end."""
+    """When a queued request is refused: never while its model is being loaded or replaced, which has its own end."""
+    if waiting.model in state.paused:
+        return FOREVER
     serve = state.models[waiting.model]
     worker, unit = state.workers[serve.unit.weights], state.units[serve.unit]
     if Phase.OPENING in (worker.phase, unit.phase):
@@ -66,7 +70,7 @@ def _wanted(state: State, key: UnitKey, now: float) -> bool:
     users = [s for s in state.models.values() if s.unit == key and s.name not in state.paused]
     if any(w.model == s.name for w in state.waiting for s in users):
         return True
-    if unit.error is not None or not users:
+    if (unit.error is not None and not unit.crowded) or not users:
         return False
     if unit.keep is not None:
         return unit.phase is not Phase.COLD and now - unit.last_used < unit.keep
@@ -152,9 +156,8 @@ def evict(state: State, now: float) -> Iterator[Command]:
             state.units[victim].phase, state.units[victim].keep = Phase.CLOSING, 0.0
             yield CloseUnit(unit=victim)
         elif not _may_free(state, key):
-            error = _does_not_fit(state, key)
-            state.units[key].error = error
-            yield from unit_failed(state, key, error)
+            state.units[key].crowded = True
+            yield from unit_failed(state, key, _does_not_fit(state, key))
 
 
 def _victims(state: State, key: UnitKey) -> list[UnitKey]:
@@ -217,5 +220,6 @@ def wake(state: State, now: float) -> Iterator[Command]:
             ttls = [s.ttl for s in state.models.values() if s.unit == key]
             ttl = unit.keep if unit.keep is not None else max(ttls, default=FOREVER)
             moments.append(unit.last_used + ttl)
-    if (soonest := min(moments, default=FOREVER)) < FOREVER:
+    # What is long over and still there is wanted for another reason, so time alone changes nothing about it.
+    if (soonest := min((m for m in moments if m > now - _ROUNDING), default=FOREVER)) < FOREVER:
         yield WakeAt(when=max(soonest, now + 0.001))

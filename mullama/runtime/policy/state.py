@@ -29,6 +29,8 @@ class Worker:
 
 @dataclass(slots=True, kw_only=True)
 class Unit:
+    """crowded: the error is only that there was no room, so it is tried again as soon as there is."""
+
     phase: Phase = Phase.COLD
     bytes: int = 0
     leases: set[int] = field(default_factory=set)
@@ -37,6 +39,7 @@ class Unit:
     last_used: float = 0.0
     keep: float | None = None
     error: MullamaError | None = None
+    crowded: bool = False
     drain_until: float = FOREVER
     drain_timeout: float = 120.0
 
@@ -51,7 +54,10 @@ class Waiting:
 
 @dataclass(slots=True, kw_only=True)
 class State:
-    """All of it. `waiting` is in order of arrival; `running` maps a request to its model and unit."""
+    """All of it. `waiting` is in order of arrival; `running` maps a request to its model and unit.
+
+    moved: what models of the last swap were called before it.
+    """
 
     models: dict[str, Serve] = field(default_factory=dict)
     rules: Rules = field(default_factory=Rules)
@@ -60,6 +66,7 @@ class State:
     waiting: list[Waiting] = field(default_factory=list)
     running: dict[int, tuple[str, UnitKey]] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
+    moved: dict[str, str] = field(default_factory=dict)
     stopping: bool = False
 
     def active(self, model: str) -> int:
