@@ -1,0 +1,189 @@
+"""Bugs that users of other servers keep reporting, seen from outside; tests/clients/README.md has the whole list."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import anthropic
+import httpx
+import ollama
+import openai
+import pytest
+
+from tests.clients.asking import FRANCE, block, calling, function, user
+from tests.e2e.stack import Stack, stack_in
+
+REFUSES = "{% for m in messages %}{% if m.role == 'user' and 'bad' in m.content %}{{ raise_exception('No bad words!') }}{% endif %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"  # noqa: E501
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A server whose models have a ceiling, and a template that refuses."""
+    home: Path = tmp_path_factory.mktemp("other")
+    (home / "words.script.json").write_text("{}")
+    models = {
+        "short": {"from": "./words.script.json", "limits": {"max_tokens": 5}},
+        "polite": {"from": "./words.script.json", "template": REFUSES},
+    }
+    with stack_in(home) as stack:
+        stack.write(models)
+        stack.serve()
+        with httpx.Client(base_url=stack.ready(), timeout=30) as client:
+            yield client
+
+
+def test_bug_1_the_context_is_told_everywhere_and_the_same(http: httpx.Client, llama: ollama.Client) -> None:
+    size = next(m.context_length for m in llama.ps().models if m.model == "tiny")
+
+    assert http.get("/v1/models/tiny").json()["context_length"] == size
+    assert http.get("/props", params={"model": "tiny"}).json()["default_generation_settings"]["n_ctx"] == size
+    assert http.get("/v1/models/tiny", headers={"anthropic-version": "1"}).json()["max_input_tokens"] == size
+
+
+def test_bug_7_text_beside_a_call_is_kept_and_the_call_does_not_leak_into_it(
+    gpt: openai.OpenAI, claude: anthropic.Anthropic, llama: ollama.Client
+) -> None:
+    asked = calling(("get_weather", {"city": "Oslo"})).replace("say ", "say Let me look. ")
+
+    chat: Any = gpt.chat.completions.create(model="script", messages=user(asked), tools=[function()])
+    said = llama.chat("script", user(asked), tools=[function()]).message
+    message = claude.messages.create(model="script", max_tokens=200, messages=user(asked), tools=[block()])
+
+    texts = [chat.choices[0].message.content, said.content, message.content[0].text]  # type: ignore[union-attr]
+    assert [str(text).strip() for text in texts] == ["Let me look."] * 3
+    assert chat.choices[0].message.tool_calls
+    assert said.tool_calls
+    assert message.content[1].type == "tool_use"
+
+
+def test_bug_8_the_template_in_the_file_is_used_and_told(http: httpx.Client) -> None:
+    prompt = http.post("/apply-template", json={"model": "tiny", "messages": user("Hello")}).json()["prompt"]
+    shown = http.post("/api/show", json={"model": "tiny"}).json()
+
+    assert shown["template_source"] == "gguf_chat_template"
+    assert http.get("/props", params={"model": "tiny"}).json()["chat_template"] == shown["template"]
+    assert "Hello" in prompt
+    assert prompt != "Hello"
+
+
+def test_bug_10_clients_with_other_contexts_do_not_make_the_model_load_again(
+    stack: Stack, llama: ollama.Client, gpt: openai.OpenAI
+) -> None:
+    before = stack.status()["workers"]
+
+    for size in (512, 2048, 1_000_000):
+        answer = llama.chat("tiny", user("Hello"), options={"num_ctx": size, "num_predict": 2})
+        assert (answer.load_duration or 0) < 1e9
+        gpt.chat.completions.create(model="tiny", messages=user("Hello"), max_tokens=2, extra_body={"num_ctx": size})
+
+    assert stack.status()["workers"] == before
+
+
+def test_bug_13_how_long_a_model_stays_can_be_said_to_every_api(
+    gpt: openai.OpenAI, claude: anthropic.Anthropic, llama: ollama.Client
+) -> None:
+    def expiry() -> Any:
+        return next(m.expires_at for m in llama.ps().models if m.model == "script")
+
+    more = {"keep_alive": "2h"}
+    gpt.chat.completions.create(model="script", messages=user("say x"), extra_body=more)
+    first = expiry()
+    gpt.chat.completions.create(model="script", messages=user("say x"))
+    assert abs((expiry() - first).total_seconds()) < 60  # a request that says nothing changes nothing
+    claude.messages.create(model="script", max_tokens=9, messages=user("say x"), extra_body={"keep_alive": "4h"})
+    assert (expiry() - first).total_seconds() > 7000
+
+
+def test_bug_14_no_two_answers_or_calls_have_one_id(gpt: openai.OpenAI) -> None:
+    asked = calling(("get_weather", {}), ("get_weather", {}))
+    ids: list[str] = []
+    for _ in range(30):
+        answer: Any = gpt.chat.completions.create(model="script", messages=user(asked), tools=[function()])
+        ids += [answer.id, *(call.id for call in answer.choices[0].message.tool_calls)]
+
+    assert len(set(ids)) == len(ids) == 90
+
+
+def test_bug_16_the_ceiling_of_the_manifest_holds_for_every_api(other: httpx.Client) -> None:
+    asked = {"model": "short", "messages": user("count to 99"), "max_tokens": 50, "stream": False}
+
+    chat = other.post("/v1/chat/completions", json=asked).json()
+    assert (chat["usage"]["completion_tokens"], chat["choices"][0]["finish_reason"]) == (5, "length")
+    message = other.post("/v1/messages", json=asked).json()
+    assert (message["usage"]["output_tokens"], message["stop_reason"]) == (5, "max_tokens")
+    line = other.post("/api/chat", json={**asked, "options": {"num_predict": -1}}).json()
+    assert (line["eval_count"], line["done_reason"]) == (5, "length")
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/api/chat"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_bug_17_what_a_template_refuses_is_a_bad_request_in_its_own_words(
+    other: httpx.Client, path: str, stream: bool
+) -> None:
+    body = {"model": "polite", "messages": user("a bad word"), "max_tokens": 9, "stream": stream}
+
+    answer = other.post(path, json=body)
+
+    assert answer.status_code == 400
+    assert "No bad words!" in answer.text
+
+
+def test_bug_19_developer_and_late_system_messages_reach_the_prompt_where_they_stand(http: httpx.Client) -> None:
+    turns = [{"role": role, "content": f"<{role}>"} for role in ("developer", "user", "assistant", "system", "user")]
+
+    prompt = http.post("/apply-template", json={"model": "script", "messages": turns}).json()["prompt"]
+
+    assert [prompt.index(word) for word in ("<developer>", "<assistant>", "<system>")] == sorted(
+        prompt.index(word) for word in ("<developer>", "<assistant>", "<system>")
+    )
+
+
+def test_bug_20_a_nonce_in_the_billing_line_does_not_spoil_the_cache(claude: anthropic.Anthropic) -> None:
+    rules = "You help with weather and always answer in one short sentence. " * 4
+    used = []
+    for nonce in ("aaaa", "bbbb"):
+        system: Any = [
+            {"type": "text", "text": f"x-anthropic-billing-header: cc_version=2.1; cch={nonce};"},
+            {"type": "text", "text": rules, "cache_control": {"type": "ephemeral"}},
+        ]
+        used.append(claude.messages.create(model="tiny", max_tokens=2, system=system, messages=user(FRANCE)).usage)
+
+    assert (used[1].cache_read_input_tokens or 0) > 20
+    assert used[1].input_tokens < 8
+
+
+@pytest.mark.parametrize(
+    ("path", "media"),
+    [
+        ("/v1/chat/completions", "text/event-stream"),
+        ("/v1/messages", "text/event-stream"),
+        ("/api/chat", "application/x-ndjson"),
+    ],
+)
+def test_bug_23_no_proxy_may_hold_a_stream_back(http: httpx.Client, path: str, media: str) -> None:
+    body = {"model": "script", "messages": user("count to 5"), "max_tokens": 50, "stream": True}
+    with http.stream("POST", path, json=body) as answer:
+        headers = answer.headers
+        text = "".join(answer.iter_text())
+
+    assert headers["content-type"].startswith(media)
+    assert headers["cache-control"] == "no-cache"
+    assert headers["x-accel-buffering"] == "no"
+    assert "content-encoding" not in headers
+    assert "\r" not in text
+
+
+def test_bug_25_each_of_the_parallel_requests_has_the_whole_context(llama: ollama.Client, http: httpx.Client) -> None:
+    """Four requests may run at once (limits.parallel), and each may use what is advertised."""
+    size = next(m.context_length for m in llama.ps().models if m.model == "tiny")
+    assert size is not None
+    word = http.post("/tokenize", json={"model": "tiny", "content": " hello"}).json()["tokens"]
+    prompt = word * (size * 3 // 4 // len(word))
+
+    answer = http.post("/v1/completions", json={"model": "tiny", "prompt": prompt, "max_tokens": 2}).json()
+
+    assert answer["usage"]["prompt_tokens"] >= len(prompt)
+    assert json.dumps(answer["choices"][0]["finish_reason"]) in ('"length"', '"stop"')
