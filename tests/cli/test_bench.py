@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
+import psutil
 import pytest
 
 from tests.e2e.stack import COMMAND, Stack, stack_in
@@ -79,3 +81,37 @@ def test_applying_a_thousand_models_again_is_quick(stack: Stack) -> None:
     took = fastest((*COMMAND, "apply", "-f", stack.name, "--yes"), stack, runs=3)
     tell("apply of 1000 models with nothing to do", took, 2.0)
     assert took < 2.0
+
+
+def test_a_live_edit_is_visible_within_a_second(stack: Stack) -> None:
+    stack.write({"demo": {"from": "builtin:tiny", "system": "old"}})
+    stack.serve()
+    url = stack.ready()
+    times = []
+    for number in range(3):
+        stack.write({"demo": {"from": "builtin:tiny", "system": f"new {number}"}})
+        begun = time.perf_counter()
+        while httpx.post(f"{url}/api/show", json={"model": "demo"}, timeout=5).json().get("system") != f"new {number}":
+            assert time.perf_counter() - begun < 30
+            time.sleep(0.01)
+        times.append(time.perf_counter() - begun)
+    tell("a live edit is seen", min(times), 1.0)
+    assert min(times) < 1.0
+
+
+def test_an_idle_server_is_small(stack: Stack) -> None:
+    stack.write(many(1))
+    server = stack.serve()
+    stack.ready()
+    held = psutil.Process(server.pid).memory_info().rss / 1e6
+    print(f"idle server without a model: {held:.0f} MB (limit 120 MB)")  # noqa: T201 - what a measurement is for
+    assert held < 120
+
+
+def test_the_wheel_is_small(tmp_path: Path) -> None:
+    pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path))
+    subprocess.run((*pip, str(Path(__file__).parents[2])), check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    size = wheel.stat().st_size / 1e6
+    print(f"wheel: {size:.1f} MB (limit 15 MB)")  # noqa: T201 - what a measurement is for
+    assert size < 15
