@@ -61,7 +61,7 @@ class Endpoints:
             path=endpoint.path,
             access=endpoint.access,
             serve=serve,
-            voice=Voice(error=dialect.error, id_header=dialect.id_header),
+            voice=Voice(error=dialect.error, id_header=dialect.id_header, schema=dialect.error_schema),
             dialect=name,
             when=endpoint.when,
             shape=_shape(endpoint),

@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 
 from mullama.dialects.base import Reply
 from mullama.errors import Busy, Conflict, Internal, MullamaError, Unavailable
+from mullama.names import JSONValue
 from mullama.runtime.base import Caller
 from mullama.server.asgi import Message, Receive, Scope, Send
 from mullama.server.framing import Media, to_json
@@ -18,10 +19,11 @@ from mullama.server.framing import Media, to_json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Voice:
-    """How an API says an error, and the header that carries its request ids."""
+    """How an API says an error, the JSON schema of that, and the header that carries its request ids."""
 
     error: Callable[[MullamaError, str], Reply]
     id_header: str = "x-request-id"
+    schema: JSONValue = None
 
 
 class ClientGone(Exception):

@@ -85,12 +85,13 @@ def _success(routes: Sequence[Route]) -> dict[str, Any]:
 
 
 def _failure(routes: Sequence[Route]) -> dict[str, Any]:
-    """The error's form is shown by an error that the dialect itself makes."""
+    """The error's form as the API gives it, and an error that it made itself."""
     replies = [route.voice.error(Invalid("what is wrong"), "req_0") for route in routes]
     examples = {
         route.dialect or "operator": {"value": reply.body} for route, reply in zip(routes, replies, strict=True)
     }
-    media = {"schema": {"type": "object", "required": ["error"]}, "examples": examples}
+    known = [route.voice.schema or {"type": "object", "required": ["error"]} for route in routes]
+    media = {"schema": _any_of(known), "examples": examples}
     content = {} if routes[0].method == "HEAD" else {"content": {"application/json": media}}
     return {"description": "An error, in the words of the API that was called", **content}
 

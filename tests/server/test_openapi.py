@@ -121,6 +121,16 @@ def test_an_answer_is_what_the_document_says(stage: Stage, document: Any, method
     Draft202012Validator(content["application/json"]["schema"]).validate(answer.json)
 
 
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions", "/v1/messages", "/v1/responses", "/api/v1/plan"])
+def test_an_error_is_what_the_document_says(stage: Stage, document: Any, path: str) -> None:
+    media = document["paths"][path]["post"]["responses"]["default"]["content"]["application/json"]
+    answer = stage.ask("POST", path, {"model": 5})
+    assert answer.status == 400
+    Draft202012Validator(media["schema"]).validate(answer.json)
+    for example in media["examples"].values():
+        Draft202012Validator(media["schema"]).validate(example["value"])
+
+
 def test_a_stream_has_a_media_type_that_is_told(stage: Stage, document: Any) -> None:
     for path, body in (
         ("/api/chat", CHAT),
