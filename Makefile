@@ -41,9 +41,12 @@ docs: ## write the files that are generated: schema and reference pages
 	@.ci/install
 	$(BIN)/python .ci/generate
 
-bench: ## measure speed and size
+bench: ## measure speed and size, and compare with llama-server, which is built the first time
 	@.ci/install test
 	$(BIN)/python -m pytest -q -s -m bench --timeout=1800
+	$(BIN)/python -m benches.http_path
+	@benches/build_peer.sh "$${XDG_CACHE_HOME:-$$HOME/.cache}/mullama-bench"
+	$(BIN)/python -m benches
 
 soak: ## run under load for a long time
 	@.ci/install test

@@ -36,7 +36,7 @@ class Server:
         """Seconds of processor time that the server and its workers took so far."""
         server = psutil.Process(self.process.pid)
         times = [process.cpu_times() for process in (server, *server.children(recursive=True))]
-        return sum(time.user + time.system for time in times)
+        return float(sum(time.user + time.system for time in times))
 
     def load(self, **what: Any) -> Measured:
         return asyncio.run(self.bear(**what))
