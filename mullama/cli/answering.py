@@ -10,7 +10,8 @@ from typing import Any
 
 from mullama.cli.call import Call
 from mullama.cli.conversation import image_paths
-from mullama.cli.locate import Server, is_remote
+from mullama.cli.inventory import declared, model_of
+from mullama.cli.locate import Server, find, is_remote, load_manifest
 from mullama.cli.terminal import Terminal
 from mullama.errors import EngineFailed, NotFound, Unavailable
 
@@ -55,6 +56,13 @@ def having(call: Call, server: Server, body: dict[str, Any], answer: Answer) -> 
 
     body["model"] = known_or_made(call, server, body["model"])
     yield from ask(server, body, answer)
+
+
+def require_possible(call: Call, name: str) -> None:
+    """Raise `NotFound` before a server is started for a model that neither it nor any source can know."""
+    if is_remote(call) or find(call, lambda: load_manifest(call)) is not None or _may_be_source(name):
+        return
+    model_of(declared(call).manifest, name)
 
 
 def _may_be_source(name: str) -> bool:

@@ -36,7 +36,7 @@ def ensure_server(call: Call) -> Server:
 
 
 def begin(call: Call, said: Mapping[str, object] | None = None) -> Server:
-    """Start a server for the manifest at hand; `said` is an implicit one for where no file is (see `implicit`)."""
+    """Start a server for the manifest at hand; `said` is an implicit one for where no file is (see `serve`)."""
     if has_manifest(call):
         loaded = load_manifest(call)
         profiles = [part for name in call.options.profile for part in ("--profile", name)]
@@ -51,9 +51,9 @@ def begin(call: Call, said: Mapping[str, object] | None = None) -> Server:
 
 def without_file(call: Call, said: Mapping[str, object]) -> tuple[LoadedManifest, Sequence[str]]:
     """The implicit manifest, and what tells `serve` the same."""
-    from mullama.cli.serve import implicit, implicit_arguments
+    from mullama.cli.serve import implicit_arguments, implicit_manifest
 
-    return implicit(call, said), implicit_arguments(said)
+    return implicit_manifest(call, said), implicit_arguments(said)
 
 
 def settled(server: Server) -> None:
@@ -63,12 +63,20 @@ def settled(server: Server) -> None:
         try:
             state = server.client.get("/api/v1/status").get("state")
         except Unavailable as error:
-            log = f"its log is {server.records.log_path}" if server.records else ""
-            raise Unavailable(f"the server that was started ended: {error.message}", hint=log) from error
+            raise _ended(server) from error
         if state not in ("starting", "reconciling"):
             return
         time.sleep(0.03)
     raise TimedOut(f"the server is still not ready after {_SETTLE_SECONDS:g} s", hint="mullama status shows why")
+
+
+def _ended(server: Server) -> Unavailable:
+    """What the server wrote last before it ended."""
+    if server.records is None:
+        return Unavailable("the server that was started ended")
+    path = server.records.log_path
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
+    return Unavailable("\n".join(["the server that was started ended", *lines]), hint=f"its log is {path}")
 
 
 def model_path(name: str, *rest: str) -> str:

@@ -12,7 +12,7 @@ from mullama.cli.call import Call, Parser, Usage, manifest_options
 from mullama.cli.conversation import Conversation, think_level
 from mullama.cli.exits import DONE, explain
 from mullama.cli.locate import Server
-from mullama.cli.run import conversation_of, conversation_options
+from mullama.cli.sampling import conversation_of, conversation_options
 from mullama.cli.tasks import follow_task
 from mullama.errors import MullamaError, NotFound
 

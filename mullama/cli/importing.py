@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mullama.cli.call import Call, Parser, Usage, json_option
 from mullama.cli.exits import DONE, PARTLY
-from mullama.errors import MullamaError, NotFound, Refused
+from mullama.errors import Invalid, MullamaError, NotFound, Refused
 
 if TYPE_CHECKING:
-    from mullama.manifest.importing import Imported
+    from mullama.manifest.importing import GgufFile, Imported
     from mullama.manifest.nodes import Node
 
 KINDS = ("ollama", "dir", "llama-swap", "compose")
@@ -18,9 +19,7 @@ KINDS = ("ollama", "dir", "llama-swap", "compose")
 
 def import_options(parser: Parser) -> None:
     parser.add_argument("kind", choices=KINDS, help="what to read")
-    parser.add_argument(
-        "path", nargs="?", metavar="PATH", help="the folder or file; for ollama its store"
-    )
+    parser.add_argument("path", nargs="?", metavar="PATH", help="the folder or file; for ollama its store")
     parser.add_argument("-o", "--output", default="-", metavar="FILE", help="where to write (default: standard output)")
     parser.add_argument("--force", action="store_true", help="write over a file that is there")
     json_option(parser)
@@ -92,7 +91,22 @@ def _folder(place: Path) -> Imported:
     paths = [path for path, _ in Foreign(Roots(gguf=(str(place.absolute()),))).ggufs()]
     if not paths:
         raise NotFound(f"{place} holds no GGUF file", name=str(place))
-    return folder_models(paths)
+    return folder_models(_described(path) for path in paths)
+
+
+def _described(path: str) -> GgufFile:
+    """What a file's name tells."""
+    from mullama.manifest.importing import GgufFile
+    from mullama.weights.choose import quant_of, role
+    from mullama.weights.split import split_name
+
+    base = Path(path).name
+    stem = re.sub(r"-\d{5}-of-\d{5}$", "", base.removesuffix(".gguf"))
+    try:
+        first, problem = base == split_name(base)[0], ""
+    except Invalid as error:
+        first, problem = True, error.message
+    return GgufFile(path=path, role=role(base), stem=stem, quant=quant_of(base), first=first, problem=problem)
 
 
 def read_yaml(place: Path) -> dict[str, Any]:

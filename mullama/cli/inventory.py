@@ -28,7 +28,7 @@ class Declared:
 
 def declared(call: Call) -> Declared:
     """Asks the server that runs; else reads the manifest here; else there is only what verbs added."""
-    from mullama.cli.serve import implicit
+    from mullama.cli.serve import implicit_manifest
     from mullama.manifest.tree import parse_resolved
     from mullama.reconcile.overlay import combine
 
@@ -38,7 +38,7 @@ def declared(call: Call) -> Declared:
         return Declared(
             manifest=parse_resolved(stack["manifest"]), path=(stack.get("origin") or {}).get("path"), server=server
         )
-    loaded = load_manifest(call) if has_manifest(call) else implicit(call, {})
+    loaded = load_manifest(call) if has_manifest(call) else implicit_manifest(call, {})
     wish = combine(loaded.manifest, records_of(call, loaded).overlay())
     return Declared(manifest=wish, path=loaded.path, server=None)
 

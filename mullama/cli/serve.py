@@ -79,7 +79,7 @@ def _loaded(call: Call) -> LoadedManifest:
     if call.options.file is not None or (given and has_manifest(call) and not call.options.implicit):
         named = ", ".join(_SAID[name] for name in given)
         raise Usage(f"{named} and a manifest cannot both be", hint="say it in the manifest")
-    return implicit(call, given)
+    return implicit_manifest(call, given)
 
 
 def said(call: Call) -> dict[str, object]:
@@ -99,7 +99,7 @@ def implicit_arguments(given: Mapping[str, object]) -> list[str]:
     return arguments
 
 
-def implicit(call: Call, given: Mapping[str, object]) -> LoadedManifest:
+def implicit_manifest(call: Call, given: Mapping[str, object]) -> LoadedManifest:
     """The manifest that the options stand for; an empty one for none."""
     from mullama.cli.yamltext import to_yaml
     from mullama.manifest.load import load_text

@@ -87,7 +87,7 @@ def test_help_lists_every_command(run: Run) -> None:
         (("--host", "x", "schema"), 4, "error: --host means nothing to this command"),
         (("status", "--host", "ftp://x"), 4, "error: 'ftp://x' is not the address of a server"),
         (("status",), 11, "error: no server runs\n"),
-        (("run", "m", "hi"), 11, "error: no server runs\n"),
+        (("run", "m", "hi"), 3, "error: model 'm' not found\n"),
         (("undo", "--yes"), 11, "error: no server runs\n"),
         (("reload",), 11, "error: no server runs\n"),
     ],

@@ -48,8 +48,11 @@ def test_the_prompt_may_come_from_standard_input(run: Run, tiny: TinyServer) -> 
     assert [a.body["messages"][0]["content"] for a in tiny.asked] == ["from a pipe", "dash"]
 
 
-def test_a_terminal_without_a_prompt_is_told_so(run: Run, tiny: TinyServer) -> None:
-    assert run("run", "m", "--host", tiny.url, tty=True).code == 4
+def test_a_terminal_without_a_prompt_begins_a_conversation(run: Run, tiny: TinyServer) -> None:
+    tiny.answers["POST /api/chat"] = pieces(part("Paris"), LAST)
+    ran = run("run", "m", "--host", tiny.url, tty=True, stdin="Where?\n/bye\n")
+    assert (ran.code, "Paris" in ran.out) == (0, True)
+    assert run("run", "m", "--json", "--host", tiny.url, tty=True).code == 4
 
 
 def test_stats_go_to_stderr(run: Run, tiny: TinyServer) -> None:

@@ -9,8 +9,6 @@ from typing import Any
 
 from mullama.errors import Invalid
 from mullama.names import ModelName, RegistryRef
-from mullama.weights.choose import quant_of, role
-from mullama.weights.split import split_name
 
 _UNFIT = re.compile(r"[^A-Za-z0-9._:/-]+")
 
@@ -64,29 +62,35 @@ def registry_models(refs: Iterable[tuple[RegistryRef, str]]) -> Imported:
     return found
 
 
-def folder_models(paths: Iterable[str]) -> Imported:
-    """The GGUF files of a folder: one model for each, the parts of a split one together."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GgufFile:
+    """A file of a folder: what it is (weights, projector, other), its quantisation, and whether it stands for a set.
+
+    stem: its base name without `.gguf` and the number of a part. problem: why it cannot be used, "" if it can.
+    """
+
+    path: str
+    role: str
+    stem: str
+    quant: str = ""
+    first: bool = True
+    problem: str = ""
+
+
+def folder_models(files: Iterable[GgufFile]) -> Imported:
+    """One model for each file, the parts of a split one together."""
     found = Imported()
-    for path in sorted(paths):
-        base = path.replace("\\", "/").rsplit("/", 1)[-1]
-        if role(base) != "weights":
-            found.left_out.append(f"{path}: it is a {role(base)}, not a model of its own")
-            continue
-        try:
-            parts = split_name(base)
-        except Invalid as error:
-            found.left_out.append(f"{path}: {error.message}")
-            continue
-        if base == parts[0]:
-            found.add(_model_name(base), {"from": path, "residency": {"load": "on_demand"}})
+    for file in sorted(files, key=lambda file: file.path):
+        if file.problem or file.role != "weights":
+            found.left_out.append(f"{file.path}: {file.problem or f'it is a {file.role}, not a model of its own'}")
+        elif file.first:
+            found.add(_model_name(file), {"from": file.path, "residency": {"load": "on_demand"}})
     return found
 
 
-def _model_name(base: str) -> str:
-    """`Qwen2-7B.Q4_K_M.gguf` → `qwen2-7b:q4_k_m`."""
-    stem = re.sub(r"-\d{5}-of-\d{5}$", "", base[: -len(".gguf")])
-    quant = quant_of(base)
-    at = stem.upper().rfind(quant) if quant else -1
+def _model_name(file: GgufFile) -> str:
+    """`Qwen2-7B.Q4_K_M` → `qwen2-7b:q4_k_m`."""
+    at = file.stem.upper().rfind(file.quant) if file.quant else -1
     if at > 0:
-        return f"{stem[:at].rstrip('.-_')}:{quant}".lower()
-    return stem.lower()
+        return f"{file.stem[:at].rstrip('.-_')}:{file.quant}".lower()
+    return file.stem.lower()

@@ -1,0 +1,223 @@
+"""Every verb of the command line against a real server, in one home."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.stack import Stack, stack_in
+
+pty = pytest.importorskip("pty")
+
+MODELFILE = (
+    'FROM demo\nSYSTEM """You say ${X}."""\nPARAMETER temperature 0\nPARAMETER num_ctx 512\nPARAMETER stop END\n'
+)
+
+
+@pytest.fixture(scope="module")
+def verbs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A server of the built-in model that the first verb starts."""
+    with stack_in(tmp_path_factory.mktemp("verbs")) as found:
+        found.write({"demo": {"from": "builtin:tiny"}})
+        yield found
+
+
+def names(stack: Stack) -> set[str]:
+    return {model["name"] for model in stack.json("list", "--json")["models"]}
+
+
+def test_list_and_show_need_no_server(tmp_path: Path) -> None:
+    with stack_in(tmp_path) as stack:
+        stack.write({"demo": {"from": "builtin:tiny", "system": "Be brief."}})
+        listed = stack.json("list", "--json")
+        assert listed["total_count"] == 1
+        assert listed["models"][0]["quantization"] == "Q8_0"
+        assert listed["models"][0]["size_bytes"] == listed["total_size_bytes"] > 0
+        assert stack.run("show", "demo", "--system").stdout == "Be brief.\n"
+        assert stack.json("show", "demo", "--json")["family"] == "llama"
+        assert stack.run("show", "dem", code=3).stderr.startswith(
+            "error: model 'dem' not found\nhint: did you mean demo"
+        )
+        assert not stack.processes()
+
+
+def test_pull_starts_a_server_and_names_a_model(verbs: Stack) -> None:
+    done = verbs.run("pull", "builtin:tiny", "--name", "pulled")
+    assert "server started" in done.stderr
+    assert "pulled" in names(verbs)
+    lines = [
+        json.loads(line) for line in verbs.run("pull", "builtin:tiny", "--name", "pulled", "--json").stdout.splitlines()
+    ]
+    assert lines[-1] == {"status": "success"}
+
+
+def test_a_modelfile_becomes_a_model_and_comes_back_as_it_was(verbs: Stack) -> None:
+    (verbs.home / "Modelfile").write_text(MODELFILE)
+    verbs.run("create", "mine")
+    shown = verbs.run("show", "mine", "--modelfile").stdout
+    assert "SYSTEM You say ${X}." in shown
+    assert "PARAMETER num_ctx 512" in shown
+
+    (verbs.home / "again").write_text(shown)
+    verbs.run("create", "mine2", "-f", "again", "--quiet")
+
+    assert verbs.run("show", "mine2", "--modelfile").stdout == shown
+
+
+def test_create_names_the_line_of_a_mistake(verbs: Stack) -> None:
+    (verbs.home / "bad").write_text("FROM demo\nTEMPERATURE 1\n")
+    assert "bad:2" in verbs.run("create", "x", "-f", "bad", code=4).stderr
+    assert "absent" in verbs.run("create", "x", "-f", "absent", code=3).stderr
+
+
+def test_copies_go_and_what_the_manifest_owns_stays(verbs: Stack) -> None:
+    verbs.run("cp", "demo", "twin")
+    assert "twin" in names(verbs)
+    assert verbs.run("rm", "twin", code=9).stderr.startswith("error: rm removes models")
+    verbs.run("rm", "twin", "--force")
+    assert "twin" not in names(verbs)
+
+    refused = verbs.run("rm", "demo", "-f", code=10)
+
+    assert "demo is declared in" in refused.stderr
+    assert "mullama.yaml:" in refused.stderr
+
+
+def test_models_load_and_go(verbs: Stack) -> None:
+    verbs.run("cp", "demo", "other")
+    verbs.run("load", "other")
+    assert any(m["name"] == "other" for m in verbs.json("ps", "--json")["models"])
+    verbs.run("unload", "demo")
+    assert "demo is unloaded" in verbs.run("stop", "demo").stdout
+    assert verbs.run("load", "demo", "-c", "512", code=4).stderr.startswith("error: --context-size: demo is declared")
+    assert "did you mean" in verbs.run("load", "qwen2.5:7bb", code=3).stderr
+    verbs.run("load", "demo")
+    verbs.run("rm", "other", "-f")
+
+
+def test_the_default_model_answers_where_none_is_named(verbs: Stack) -> None:
+    assert verbs.run("default", code=3).stderr.startswith("error: no model is the default")
+    verbs.run("default", "demo")
+    assert verbs.run("default").stdout == "demo\n"
+    assert verbs.run("run", "default", "Hello", "-n", "3").stdout.strip()
+
+
+def test_run_answers_with_counts_and_as_json(verbs: Stack) -> None:
+    answered = verbs.run("run", "demo", "Say hello", "-n", "4", "-t", "0", "--seed", "1", "--stats")
+    assert " tokens in " in answered.stderr
+    tree = verbs.json("run", "demo", "Say hello", "-n", "4", "-t", "0", "--seed", "1", "--json")
+    assert tree["content"] == answered.stdout.removesuffix("\n")
+    assert verbs.run("run", "demo", "-", input="Say hello", code=0).stdout.strip()
+    listed = verbs.run("run", "demo", "A number", "--format", '{"type": "integer"}', "-n", "8", "-t", "0")
+    assert isinstance(json.loads(listed.stdout), int)
+    assert "model 'nobody' not found" in verbs.run("run", "nobody", "hi", code=3).stderr
+
+
+def test_a_conversation_line_by_line(verbs: Stack) -> None:
+    said = 'hello\n"""\none\ntwo"""\n/set parameter num_predict 2\n/set system Be kind.\nagain\n/save kept\n/nope\n/bye\nnever\n'
+    done = verbs.run("chat", "demo", input=said)
+    assert "saved as kept" in done.stdout
+    assert "/nope is no command" in done.stderr
+    kept = verbs.run("show", "kept", "--modelfile").stdout
+    assert "SYSTEM Be kind." in kept
+    assert "MESSAGE user hello" in kept
+    assert "never" not in kept
+
+
+def test_texts_become_tokens_and_vectors(verbs: Stack) -> None:
+    counted = verbs.json("tokenize", "hello", "world", "-m", "demo", "--json")
+    assert counted["count"] == len(counted["tokens"]) > 0
+    one = verbs.json("embed", "hello", "-m", "demo", "--json")
+    assert one["dimension"] == len(one["embedding"])
+    assert verbs.json("embed", "--compare", "a", "a", "-m", "demo", "--json")["similarity"] == pytest.approx(1.0)
+
+
+def test_ping_daemon_and_logs(verbs: Stack) -> None:
+    assert "answered in" in verbs.run("ping").stdout
+    told = verbs.json("daemon", "status", "--json")
+    assert told["running"] is True
+    assert "it runs already" in verbs.run("daemon", "start").stdout
+    assert "generation" in verbs.run("daemon", "logs", "-n", "200").stdout
+
+
+def test_the_management_endpoints_speak_of_the_same_models(verbs: Stack) -> None:
+    import httpx
+
+    url = verbs.url
+    listed = {model["name"]: model for model in httpx.get(f"{url}/api/models").json()["models"]}
+    assert {"demo", "pulled"} <= set(listed)
+    assert httpx.get(f"{url}/api/models/demo").json()["train_context"] > 0
+    assert httpx.get(f"{url}/api/models/nobody").status_code == 404
+    refused = httpx.delete(f"{url}/api/models/demo")
+    assert (refused.status_code, refused.json()["error"]["kind"]) == (409, "conflict")
+    made = httpx.put(f"{url}/api/models/a/b", json={"from": "demo", "model": {"system": "Hi."}}, timeout=60)
+    assert made.json() == {"status": "success"}
+    assert httpx.get(f"{url}/api/models/a/b").json()["system"] == "Hi."
+    assert httpx.post(f"{url}/api/models/load", json={"name": "a/b"}, timeout=60).json()["status"] == "loaded"
+    assert httpx.post(f"{url}/api/models/load", json={"name": "a/b", "gpu_layers": 3}).status_code == 400
+    assert httpx.post(f"{url}/api/models/a/b/unload").json()["status"] == "unloading"
+    assert httpx.delete(f"{url}/api/models/a/b").json() == {"status": "deleted", "name": "a/b"}
+    assert httpx.get(f"{url}/api/defaults").json()["models"]
+    assert httpx.post(f"{url}/api/defaults/nobody/use", json={}).status_code == 404
+    for path in ("/status", "/api/system/status"):
+        assert httpx.get(f"{url}{path}").json()["models_loaded"] >= 0
+
+
+def test_the_overlays_default_goes_with_its_model(verbs: Stack) -> None:
+    verbs.run("cp", "demo", "passing")
+    verbs.run("default", "passing")
+    verbs.run("rm", "passing", "-f")
+    assert verbs.run("default", code=3).stderr.startswith("error: no model is the default")
+
+
+def test_quantised_weights_can_be_loaded(verbs: Stack) -> None:
+    assert "is quantised already" in verbs.run("quantize", "builtin:tiny", "Q4_0", code=9).stderr
+    verbs.run("quantize", "builtin:tiny", "Q4_0", "--requantize", "-o", "small.gguf")
+    assert verbs.run("quantize", "builtin:tiny", "Q9_9", "--requantize", "-o", "n.gguf", code=4).stderr
+    assert not (verbs.home / "n.gguf").exists()
+    verbs.run("pull", "./small.gguf", "--name", "small")
+    assert verbs.json("show", "small", "--json")["quantization"] == "Q4_0"
+
+
+def test_doctor_finds_the_engine_well(verbs: Stack) -> None:
+    told = verbs.json("doctor", "--offline", "--json")
+    assert told["healthy"] is True
+    states = {item["name"]: item["state"] for item in told["findings"]}
+    assert states["engine"] in ("ok", "warning")
+    assert states["server"] == "ok"
+
+
+def test_a_person_talks_on_a_terminal(verbs: Stack) -> None:
+    from tests.cli.test_pty import person
+
+    with contextlib.ExitStack() as stack:
+        someone = stack.enter_context(person(["run", "demo", "-n", "3", "-t", "0"], verbs.home, **verbs.env))
+        someone.read_until(">>> ")
+        someone.type("hello\n")
+        someone.read_until("\n>>> ")
+        someone.type("/set verbose\n")
+        someone.read_until("set verbose")
+        someone.type("\x04")
+        assert someone.finish() == 0
+
+
+def test_stop_without_a_name_ends_the_server(verbs: Stack) -> None:
+    assert verbs.run("stop").stdout == "the server is stopped\n"
+    assert verbs.run("stop").stdout.startswith("no server runs")
+    assert verbs.run("ping", code=11).stderr.startswith("error: no server runs")
+
+
+def test_without_a_manifest_the_command_line_stands_in(tmp_path: Path) -> None:
+    with stack_in(tmp_path) as stack:
+        stack.run("daemon", "start", "-p", "0", "-m", "first=builtin:tiny")
+        stack.run("cp", "first", "second")
+        stack.run("daemon", "restart")
+        assert names(stack) == {"first", "second"}
+        stack.run("daemon", "stop")
+        stack.write({"demo": {"from": "builtin:tiny"}})
+        refused = stack.run("serve", "-m", "builtin:tiny", code=4)
+        assert refused.stderr.startswith("error: --model and a manifest cannot both be")
