@@ -18,6 +18,7 @@ No error knows HTTP or exit codes: tables in `dialects` and `cli` translate the 
     ├── TimedOut             a deadline passed
     ├── Unavailable          the server, hub or model cannot be reached now
     │   └── EngineFailed     the process that runs a model died, hung or refused
+    │       └── ProbeFailed  it runs, and does not answer as it should
     └── Internal             a bug of ours
 """
 
@@ -129,12 +130,8 @@ class NotFound(MullamaError):
 
     kind = Kind.NOT_FOUND
 
-    def __init__(
-        self, message: str, *, hint: str = "", name: str = "", near: tuple[str, ...] = ()
-    ) -> None:
-        super().__init__(
-            message, hint=hint or (f"did you mean {' or '.join(near)}?" if near else "")
-        )
+    def __init__(self, message: str, *, hint: str = "", name: str = "", near: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint=hint or (f"did you mean {' or '.join(near)}?" if near else ""))
         self.name = name
         self.near = near
 
@@ -162,9 +159,7 @@ class Busy(MullamaError):
 
     kind = Kind.BUSY
 
-    def __init__(
-        self, message: str, *, hint: str = "", retry_after: float = 1.0, limited: bool = False
-    ) -> None:
+    def __init__(self, message: str, *, hint: str = "", retry_after: float = 1.0, limited: bool = False) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
         self.limited = limited
@@ -193,11 +188,13 @@ class Unavailable(MullamaError):
 class EngineFailed(Unavailable):
     """The worker process died, hung or could not load; `report` holds its last lines."""
 
-    def __init__(
-        self, message: str, *, hint: str = "", retry_after: float | None = None, report: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, hint: str = "", retry_after: float | None = None, report: str = "") -> None:
         super().__init__(message, hint=hint, retry_after=retry_after)
         self.report = report
+
+
+class ProbeFailed(EngineFailed):
+    """A model that was loaded gave no answer, or another one than `probe.expect` wants."""
 
 
 class Internal(MullamaError):

@@ -57,7 +57,6 @@ class ApplyOptions:
     """What a person may allow beyond the ordinary. `expect`: the revision that must be applied now (stale plan)."""
 
     allow_empty: bool = False
-    force_drain: bool = False
     expect: str | None = None
     offline: bool = False
     locked: bool = False

@@ -151,7 +151,7 @@ class Follower:
             self._watched = self._watched.saw(loaded.digest, loop.time())
             match judge(self._watched, loop.time(), removes=removes, loaded=running):
                 case Verdict.SAME:
-                    self._reconciler.valid_again()
+                    self._reconciler.standing.valid_again()
                     return
                 case Verdict.HELD:
                     self._reconciler.held(removes, running)
@@ -180,7 +180,7 @@ class Follower:
         origin = Origin(path=self._origin.path, profiles=self._origin.profiles, digest=loaded.digest)
         if self._reconciler.is_applied(loaded.manifest):
             self._watched = Watched(applied=loaded.digest, seen=loaded.digest)
-            self._reconciler.valid_again()
+            self._reconciler.standing.valid_again()
             return await self._reconciler.reread_keys()
         message = ""
         async for line in self._reconciler.apply(block_to_tree(loaded.manifest), origin, options):

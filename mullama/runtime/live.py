@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from mullama.chat.types import DEFAULT_SAMPLING, Sampling
 from mullama.engines.base import Ended, Generate, Piece
-from mullama.errors import EngineFailed, MullamaError, Refused, TimedOut
+from mullama.errors import EngineFailed, MullamaError, ProbeFailed, Refused
 from mullama.manifest.spec import Manifest, Model, Probe
 from mullama.plan.fit import too_large
 from mullama.plan.observed import KnownFiles, Machine
@@ -163,9 +163,9 @@ class LiveEffects:
             async with asyncio.timeout(probe.timeout):
                 text = await self._ask(new, probe.prompt or "", probe.expect is not None)
         except TimeoutError:
-            raise TimedOut(f"{new.name}: the probe had no answer within {probe.timeout:g} s") from None
+            raise ProbeFailed(f"{new.name}: the probe had no answer within {probe.timeout:g} s") from None
         if probe.expect and not re.search(probe.expect, text):
-            raise EngineFailed(f"{new.name}: the probe answered {text[:200]!r}, which does not match {probe.expect!r}")
+            raise ProbeFailed(f"{new.name}: the probe answered {text[:200]!r}, which does not match {probe.expect!r}")
 
     async def _ask(self, new: Deployment, prompt: str, whole: bool) -> str:
         worker = self._pool.worker(new.unit)
@@ -185,7 +185,7 @@ class LiveEffects:
             if isinstance(output, Piece):
                 text += output.text
             if isinstance(output, Ended) and output.completion_tokens == 0:
-                raise EngineFailed(f"{new.name}: the probe generated nothing")
+                raise ProbeFailed(f"{new.name}: the probe generated nothing")
         return text
 
     async def swap(self, failed: Mapping[str, MullamaError]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from mullama import __version__
-from mullama.manifest.tree import block_to_tree
+from mullama.manifest.tree import block_to_tree, revision
 from mullama.plan.observed import LiveModel
 from mullama.runtime.base import ApplyOptions, Origin
 from mullama.runtime.conditions import Condition, Reason, condition
@@ -19,6 +19,7 @@ from mullama.runtime.policy.events import FOREVER
 from mullama.runtime.policy.state import Phase
 from mullama.runtime.pool import Pool
 from mullama.runtime.reload import Reconciler
+from mullama.runtime.standing import why_failed
 from mullama.runtime.stats import Gauge, render
 
 
@@ -50,7 +51,7 @@ class StackOperator:
             "state": self._state(),
             "origin": {"path": origin.path, "profiles": list(origin.profiles), "digest": origin.digest},
             "listen": list(self._reconciler.listening),
-            "conditions": self._reconciler.conditions.tree(),
+            "conditions": self._reconciler.standing.conditions.tree(),
             "models": [self._model(d, live[d.name]) for d in snapshot.deployments.values()],
             "routes": {name: target for name, target in snapshot.names.items() if name != target.casefold()},
             "machine": {
@@ -64,7 +65,7 @@ class StackOperator:
 
     def _state(self) -> str:
         """One word for the whole."""
-        conditions = self._reconciler.conditions.items
+        conditions = self._reconciler.standing.conditions.items
         if self._stopping:
             return "stopping"
         if self._reconciler.snapshot.generation == 0:
@@ -116,19 +117,28 @@ class StackOperator:
         return time.time() + unit.last_used + ttl - asyncio.get_running_loop().time()
 
     def _model_conditions(self, deployment: Deployment, state: str, message: str) -> list[dict[str, Any]]:
-        degraded = deployment.name in self._reconciler.failures
+        degraded = self._reconciler.standing.failures.get(deployment.name)
+        failure = degraded or self._pool.failure(deployment.name)
+        why = why_failed(failure) if failure else Reason.LOAD_FAILED
+        if degraded is not None and self._is_old(deployment):
+            why = Reason.OLD_KEPT
         ready, reason = {
             "ready": (True, Reason.LOADED),
             "idle": (True, Reason.ON_DEMAND),
-            "degraded": (True, Reason.OLD_KEPT),
+            "degraded": (True, why),
             "loading": (False, Reason.LOADING),
-        }.get(state, (False, Reason.LOAD_FAILED))
+        }.get(state, (False, why))
         if state == "idle" and deployment.model.residency.load == "at_start":
             reason = Reason.UNLOADED
-        found = [condition(Condition.READY, ready, reason, "" if ready and not degraded else message)]
-        if degraded:
-            found.append(condition(Condition.DEGRADED, True, Reason.OLD_KEPT, message))
+        found = [condition(Condition.READY, ready, reason, "" if ready and degraded is None else message)]
+        if degraded is not None:
+            found.append(condition(Condition.DEGRADED, True, why, message))
         return found
+
+    def _is_old(self, deployment: Deployment) -> bool:
+        """Whether the model serves what was applied before, because its new revision failed."""
+        wished = self._reconciler.snapshot.manifest.models.get(deployment.name)
+        return wished is None or revision(wished) != deployment.revision
 
     def stack(self) -> dict[str, Any]:
         snapshot, origin = self._reconciler.snapshot, self._reconciler.origin

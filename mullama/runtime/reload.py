@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from mullama.errors import Conflict, Internal, Kind, ManifestError, MullamaError, NotFound, Refused, Unavailable
+from mullama.errors import Conflict, Internal, ManifestError, MullamaError, NotFound, Refused, Unavailable
 from mullama.manifest.spec import Manifest
 from mullama.manifest.tree import block_to_tree, parse_resolved, revision
 from mullama.plan.make import make_plan
@@ -29,13 +29,13 @@ from mullama.reconcile.observe import last_applied
 from mullama.reconcile.overlay import Overlay, beside, combine, split
 from mullama.runtime.access import resolve_access
 from mullama.runtime.base import Access, ApplyOptions, Origin
-from mullama.runtime.conditions import Condition, Conditions, Reason
 from mullama.runtime.deploy import Workshop
 from mullama.runtime.deployment import Snapshot
 from mullama.runtime.journal import Journal
 from mullama.runtime.live import LiveEffects
 from mullama.runtime.policy.state import Phase
 from mullama.runtime.pool import Pool
+from mullama.runtime.standing import Standing
 from mullama.runtime.stats import Stats
 from mullama.store.records import Generation, Records
 
@@ -70,8 +70,7 @@ class Reconciler:
         self._runs: set[asyncio.Task[Any]] = set()
         self._doing = ""
         self.machine: Machine | None = None
-        self.conditions = Conditions()
-        self.failures: dict[str, MullamaError] = {}
+        self.standing = Standing(journal, stats)
         self.origin = Origin()
         self.listening: tuple[str, ...] = ()
         self._listening_wish: tuple[str, ...] = ()
@@ -112,7 +111,7 @@ class Reconciler:
     def _live(self, name: str) -> LiveModel:
         deployment = self.snapshot.deployments[name]
         phase, failure = self._pool.phase(deployment.unit), self._pool.failure(name)
-        degraded = self.failures.get(name)
+        degraded = self.standing.failures.get(name)
         state: Any = {Phase.READY: "ready", Phase.OPENING: "loading"}.get(phase, "idle")
         if failure is not None and phase is not Phase.READY:
             state = "failed"
@@ -217,19 +216,23 @@ class Reconciler:
             by = f" by {options.by}" if options.by else ""
             self._doing = f"{options.trigger}{by}, since {time.strftime('%H:%M:%S')}"
             begun = time.monotonic()
-            self.conditions.set(Condition.RECONCILING, True, Reason.APPLYING, self._doing)
+            self.standing.begun(self._doing)
+
+            def told(line: Line) -> None:
+                self.standing.progressed(line, self._doing)
+                report(line)
+
             try:
-                result = await self._run(wish, overlay, origin, options, report)
+                result = await self._run(wish, overlay, origin, options, told)
             except OSError as error:
-                told = Unavailable(f"the state of this server cannot be written: {error}", hint="is the disk full?")
-                self._not_applied(told)
-                raise told from error
+                failed = Unavailable(f"the state of this server cannot be written: {error}", hint="is the disk full?")
+                self.standing.not_applied(failed)
+                raise failed from error
             except BaseException as error:
-                self._not_applied(error)
+                self.standing.not_applied(error)
                 raise
             finally:
-                self.conditions.set(Condition.RECONCILING, False, Reason.IDLE)
-                self.stats.reconcile_seconds.add(time.monotonic() - begun)
+                self.standing.ended(time.monotonic() - begun)
             self.wish, self.overlay = wish, beside(wish, overlay)
             self._applied_now(result, origin)
             return result
@@ -394,28 +397,13 @@ class Reconciler:
                 )
 
     def _applied_now(self, result: Result, origin: Origin) -> None:
-        self.failures = {n: e for n, e in self.failures.items() if n in self.snapshot.deployments}
-        for name in result.touched:
-            self.failures.pop(name, None)
-        self.failures.update({n: e for n, e in result.failures.items() if n in self.snapshot.deployments})
         self.origin = origin
-        self.stats.last_reload_ok, self.stats.last_reload_at = True, time.time()
-        self.stats.reloads["ok" if result.exit == DONE else "partly"] += 1
-        self.conditions.set(Condition.CONFIG_VALID, True, Reason.APPLIED)
-        self.conditions.set(Condition.SYNCED, result.exit == DONE, Reason.APPLIED, result.message)
-        self.conditions.set(
-            Condition.DEGRADED, bool(self.failures), Reason.OLD_KEPT if self.failures else Reason.APPLIED,
-            ", ".join(self.failures),
-        )  # fmt: skip
+        self.standing.applied(result, self.snapshot.deployments)
         for told in self.after:
-            told(origin)
-        self.journal.add("applied", f"generation {result.generation}", result.message)
-
-    def _not_applied(self, error: BaseException) -> None:
-        self.stats.last_reload_ok = False
-        self.stats.reloads["failed"] += 1
-        self.conditions.set(Condition.SYNCED, False, _why_not(error), str(error))
-        self.journal.add("not-applied", "", str(error))
+            try:
+                told(origin)
+            except OSError as error:
+                self.journal.add("warning", "", f"what runs could not be recorded: {error}")
 
     # History
 
@@ -450,27 +438,11 @@ class Reconciler:
     # What a watched file did
 
     def invalid(self, error: MullamaError) -> None:
-        """The file cannot be used: the last good one goes on serving, and status says so with the line."""
-        reason = Reason.MISSING if isinstance(error, NotFound) else Reason.INVALID
-        text = str(error.problems[0]) if isinstance(error, ManifestError) and error.problems else str(error)
-        more = len(error.problems) - 1 if isinstance(error, ManifestError) else 0
-        serving = f"serving generation {self.snapshot.generation}; the file on disk: "
-        message = f"{serving}{text}{f' (and {more} more)' if more > 0 else ''}"
-        self.stats.last_reload_ok = False
-        if self.conditions.set(Condition.CONFIG_VALID, False, reason, message):
-            self.stats.reloads["invalid"] += 1
-            self.journal.add("invalid-manifest", self.origin.path or "", message)
-
-    def valid_again(self) -> None:
-        """The file on disk is what is applied."""
-        self.conditions.set(Condition.CONFIG_VALID, True, Reason.APPLIED)
-        if not self.failures:
-            self.conditions.set(Condition.SYNCED, True, Reason.APPLIED)
+        """See `Standing.invalid`."""
+        self.standing.invalid(error, self.origin, self.snapshot.generation)
 
     def held(self, removes: int, loaded: int) -> None:
-        message = f"would unload {removes} of {loaded}; run `mullama apply` to confirm"
-        if self.conditions.set(Condition.SYNCED, False, Reason.HELD, f"Held: {message}"):
-            self.journal.add("held", self.origin.path or "", message)
+        self.standing.held(removes, loaded, self.origin)
 
     def removals(self, wish: Manifest) -> tuple[int, int]:
         """(loaded models that this wish no longer names, loaded models)."""
@@ -481,17 +453,6 @@ class Reconciler:
 
     def is_applied(self, wish: Manifest) -> bool:
         return self.snapshot.generation > 0 and revision(combine(wish, self.overlay)) == self.snapshot.revision
-
-
-def _why_not(error: BaseException) -> Reason:
-    """Why nothing was applied, by the kind of what ended it."""
-    match error.kind if isinstance(error, MullamaError) else Kind.INTERNAL:
-        case Kind.TRANSFER | Kind.TIMEOUT:
-            return Reason.FETCH_FAILED
-        case Kind.INVALID | Kind.TOO_LARGE | Kind.NOT_FOUND | Kind.DENIED:
-            return Reason.INVALID
-        case _:
-            return Reason.REFUSED
 
 
 def failure_line(error: MullamaError, snapshot: Snapshot) -> Line:

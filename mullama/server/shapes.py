@@ -25,7 +25,6 @@ _OPTIONS = _object(
     {},
     closed=True,
     allow_empty=_FLAG,
-    force_drain=_FLAG,
     offline=_FLAG,
     locked=_FLAG,
     expect={"type": ["string", "null"], "description": "the revision that must be applied now"},
