@@ -332,7 +332,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {"Accept-Ranges": "bytes", **(more or {})}
         if hub.validators:
             headers["ETag"] = etag or f'"{sha256(data)[:32]}"'
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         condition = self.headers.get("If-Range")
         first = int(asked[1]) if asked else 0
         ranged = asked is not None and (condition is None or condition == headers.get("ETag"))
@@ -340,9 +340,10 @@ class _Handler(BaseHTTPRequestHandler):
             ranged, first = False, 0
         if ranged and first >= len(data):
             return self._send(416, b"", {"Content-Range": f"bytes */{len(data)}"})
-        body = data[first:]
+        last = min(int(asked[2]), len(data) - 1) if ranged and asked and asked[2] else len(data) - 1
+        body = data[first : last + 1]
         if ranged:
-            numbers = {"first": first, "last": len(data) - 1, "total": len(data)}
+            numbers = {"first": first, "last": last, "total": len(data)}
             shape = step.content_range if isinstance(step, WrongRange) else "bytes {first}-{last}/{total}"
             headers["Content-Range"] = shape.format(**numbers)
         if isinstance(step, Gzip):

@@ -8,25 +8,16 @@ from mullama.cli.authoring import schema_text
 from mullama.cli.commands import COMMANDS
 from mullama.cli.exits import DIFF_MEANINGS, MEANINGS
 from mullama.cli.main import load
+from mullama.cli.variables import ENVIRONMENT, environment_page
 
 _NOTE = "<!-- Written by `make docs` from the code; edit the code instead. -->"
-
-# What the process reads from its environment, beside the variables that a manifest names.
-ENVIRONMENT = {
-    "MULLAMA_HOST": "the server to ask, as `--host` says it",
-    "MULLAMA_API_KEY": "the API key to send, unless `--key-file` names one",
-    "MULLAMA_STATE_DIR": "where generations, locks and logs are kept",
-    "MULLAMA_CACHE_DIR": "where the weights are kept that mullama fetched",
-    "MULLAMA_DEBUG": "when set, errors also show where in the code they come from",
-    "NO_COLOR": "when set, no colour on a terminal either",
-}
-
 
 def pages() -> dict[str, str]:
     """Path in the repository → text, for every generated file."""
     return {
         "schemas/mullama.v1.schema.json": schema_text(),
         "docs/reference/cli.md": cli_page(),
+        "docs/reference/environment.md": environment_page(_NOTE),
         "docs/reference/manifest.md": manifest_page(),
     }
 

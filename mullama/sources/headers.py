@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mullama.errors import TransferFailed, Unavailable
-from mullama.sources.asking import ask
+from mullama.sources.asking import QUESTIONS
 from mullama.sources.base import Cancelled
 from mullama.sources.settings import Settings
+from mullama.sources.transfer import WAIT_STATUS, backoff
 from mullama.sources.web import Interrupted, Web
 from mullama.weights.facts import WeightFacts
-from mullama.weights.gguf import MAX_HEADER, Read
+from mullama.weights.gguf import Read
 from mullama.weights.inspect import inspect
 from mullama.weights.located import LocatedFile
 
@@ -26,15 +27,31 @@ def remote_facts(files: Sequence[LocatedFile], settings: Settings, cancelled: Ca
 
 def _reader(web: Web, file: LocatedFile) -> Read:
     def read(offset: int, length: int) -> bytes:
-        wanted = {"Range": f"bytes={offset}-{offset + length - 1}"}
-        try:
-            answer, body = ask(web, file.url or "", wanted, file.credential, limit=MAX_HEADER)
-        except Interrupted as error:
-            raise Unavailable(f"the header of {file.name} could not be read: {error}") from error
-        if answer.status == 200 and offset == 0:
-            return body[:length]
-        if answer.status != 206:
-            raise TransferFailed(f"{answer.host} answered {answer.status} to a range of {file.name}")
-        return body
+        for attempt in range(1, QUESTIONS.tries + 1):
+            try:
+                return _read(web, file, offset, length)
+            except Interrupted as error:
+                if attempt == QUESTIONS.tries:
+                    raise Unavailable(f"the header of {file.name} could not be read: {error}") from error
+                web.pause(backoff(QUESTIONS, attempt))
+        raise AssertionError("the last try returns or raises")
 
     return read
+
+
+def _read(web: Web, file: LocatedFile, offset: int, length: int) -> bytes:
+    """A range; of a host that sends the whole file instead, as much as is needed and no more."""
+    wanted = {"Range": f"bytes={offset}-{offset + length - 1}"}
+    with web.get(file.url or "", wanted, file.credential) as answer:
+        if answer.status == 206:
+            return answer.body(limit=length)
+        if answer.status in WAIT_STATUS:
+            raise Interrupted(f"{answer.host} answered {answer.status}")
+        if answer.status != 200:
+            raise TransferFailed(f"{answer.host} answered {answer.status} to a range of {file.name}")
+        found = bytearray()
+        for chunk in answer.chunks():
+            found += chunk
+            if len(found) >= offset + length:
+                break
+        return bytes(found[offset : offset + length])

@@ -118,7 +118,8 @@ def test_run_answers_with_counts_and_as_json(verbs: Stack) -> None:
 
 
 def test_a_conversation_line_by_line(verbs: Stack) -> None:
-    said = 'hello\n"""\none\ntwo"""\n/set parameter num_predict 2\n/set system Be kind.\nagain\n/save kept\n/nope\n/bye\nnever\n'
+    said = 'hello\n"""\none\ntwo"""\n/set parameter num_predict 2\n/set system Be kind.\nagain\n'
+    said += "/save kept\n/nope\n/bye\nnever\n"
     done = verbs.run("chat", "demo", input=said)
     assert "saved as kept" in done.stdout
     assert "/nope is no command" in done.stderr

@@ -1,0 +1,61 @@
+"""The environment that mullama reads, and what of other tools' it reports: one table, for the reference page."""
+
+from __future__ import annotations
+
+from mullama.cli.doctor import OLLAMA
+
+# What the process reads from its environment, beside the variables that a manifest names.
+ENVIRONMENT = {
+    "MULLAMA_HOST": "the server to ask, as `--host` says it",
+    "MULLAMA_API_KEY": "the API key to send, unless `--key-file` names one; `--require-api-key` asks for it",
+    "MULLAMA_STATE_DIR": "where generations, locks and logs are kept",
+    "MULLAMA_CACHE_DIR": "where the weights are kept that mullama fetched",
+    "MULLAMA_DEBUG": "when set, errors also show where in the code they come from",
+    "NO_COLOR": "when set, no colour on a terminal either",
+}
+
+# Of the hub's own library and tools, with the same meaning as there.
+HUB = {
+    "HF_ENDPOINT": "another hub or a mirror; `sources.hf.endpoint` of the manifest comes first",
+    "HF_TOKEN": "the token for gated models; `sources.hf.token` of the manifest comes first",
+    "HF_TOKEN_PATH": "where `mullama login` saves a token and where it is looked for",
+    "HF_HOME": "where the hub's tools keep their files, which are used in place",
+    "HF_HUB_CACHE": "the cache of the hub's tools, which is looked into and never written",
+    "HF_HUB_OFFLINE": "when 1, no network is asked for weights, as with `--offline`",
+    "HF_HUB_DISABLE_IMPLICIT_TOKEN": "when set, only a token that the manifest names is sent",
+}
+
+# Of the system and of the libraries below.
+SYSTEM = {
+    "HOME": "the base of all folders that no other variable names",
+    "XDG_STATE_HOME": "the base of the state folder",
+    "XDG_DATA_HOME": "the base of the store",
+    "XDG_CACHE_HOME": "the base of the hub tools' cache",
+    "XDG_CONFIG_HOME": "where `mullama/aliases.toml` with short names of one's own is looked for",
+    "XDG_RUNTIME_DIR": "where control sockets are",
+    "TERM": "`dumb` switches everything off that moves",
+    "HTTPS_PROXY": "the proxy for downloads; `HTTP_PROXY` and `NO_PROXY` too",
+    "CUDA_VISIBLE_DEVICES": "which GPUs are seen; `HIP_`, `ROCR_` and `GGML_VK_VISIBLE_DEVICES` too",
+}
+
+
+def environment_page(note: str) -> str:
+    """The reference page of the environment."""
+    lines = ["# The environment", "", note, ""]
+    lines += ["What a command line says comes first, then the environment, then what is built in. What models are", ""]
+    lines[-1:] = ["served, and how, is said by the manifest alone; it may name variables with `${NAME}`.", ""]
+    lines += _table("mullama's own", ENVIRONMENT)
+    lines += _table("The hub's", HUB)
+    lines += _table("The system's", SYSTEM)
+    lines += ["## Ollama's", ""]
+    lines += [
+        "They are not read, for the manifest says what they say; `mullama doctor` reports those that are set.",
+        "",
+    ]
+    lines += ["| variable | here |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in OLLAMA.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _table(head: str, table: dict[str, str]) -> list[str]:
+    rows = [f"| `{name}` | {text} |" for name, text in table.items()]
+    return [f"## {head}", "", "| variable | meaning |", "|---|---|", *rows, ""]

@@ -1,0 +1,73 @@
+"""Progress in words: bytes, speed and time left, told once for each tenth where nothing can be drawn."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from mullama.cli.call import Call
+from mullama.cli.fetching import Speed, Ticker, describe, remaining, together
+from mullama.cli.tasks import follow_task, progress_of
+from mullama.cli.terminal import Terminal
+from mullama.errors import NotFound, Unavailable
+from mullama.sources.base import Progress
+
+MIB = 2**20
+
+
+def terminal() -> Terminal:
+    return Terminal(io.StringIO(), io.StringIO(), io.StringIO(), {})
+
+
+def test_a_line_has_bytes_speed_rest_and_what_was_resumed() -> None:
+    progress = Progress(file="a.gguf", phase="downloading", completed=MIB, total=4 * MIB, resumed=MIB)
+    told = describe(progress, MIB)
+    assert told == "downloading a.gguf: 1 MiB of 4 MiB, 1 MiB resumed, 1 MiB/s, 3 s left"
+    assert describe(Progress(file="a", phase="retrying", message="cut"), 0.0) == "retrying a: 0 B, cut"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h")])
+def test_times_are_said_as_people_do(seconds: float, text: str) -> None:
+    assert remaining(seconds) == text
+
+
+def test_speed_is_taken_over_the_last_looks() -> None:
+    moments = iter((0.0, 1.0, 2.0))
+    speed = Speed(now=lambda: next(moments))
+    assert [speed.of(n) for n in (0, 10, 30)] == [0.0, 10.0, 15.0]
+
+
+def test_several_files_are_told_as_one() -> None:
+    one = Progress(file="a", phase="downloading", completed=1, total=2)
+    two = Progress(file="b", phase="verifying", completed=2, total=None)
+    assert together([one]) == one
+    assert (together([one, two]).completed, together([one, two]).total) == (3, None)
+
+
+def test_where_nothing_can_be_drawn_each_tenth_is_told_once() -> None:
+    screen = terminal()
+    with Ticker(screen) as ticker:
+        for done in range(101):
+            ticker(Progress(file="a", phase="downloading", completed=done, total=100))
+    assert len(screen.err.getvalue().splitlines()) == 11  # type: ignore[attr-defined]
+
+
+def test_a_task_ends_with_success_or_its_error() -> None:
+    import argparse
+    from pathlib import Path
+
+    call = Call(options=argparse.Namespace(), terminal=terminal(), env={}, folder=Path())
+    follow_task(call, [{"status": "pulling manifest"}, {"status": "success"}])
+    with pytest.raises(NotFound, match="nothing there"):
+        follow_task(call, [{"error": {"kind": "not_found", "message": "nothing there", "hint": ""}}])
+    with pytest.raises(Unavailable):
+        follow_task(call, [{"status": "pulling manifest"}])
+
+
+def test_a_file_that_was_here_is_no_download() -> None:
+    seen: dict[str, int] = {}
+    assert progress_of({"status": "x", "file": "a", "completed": 5, "total": 5}, seen) is None
+    begun = progress_of({"status": "x", "file": "b", "completed": 2, "total": 5}, seen)
+    assert begun is not None
+    assert begun.resumed == 2
