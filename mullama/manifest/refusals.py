@@ -23,7 +23,6 @@ REFUSALS: Mapping[str, str] = {
     "models.*.rollout.strategy": "a strategy other than auto is not supported yet",
     "server.tls": "TLS is not supported yet",
     "sync.git": "taking the manifest from git is not supported yet",
-    "prune.files": "deleting files is not supported yet",
 }
 
 # What to do instead, where there is something.
@@ -36,7 +35,7 @@ INSTEAD: Mapping[str, str] = {
 }
 
 # What these say by default; elsewhere nothing at all is the default.
-_DEFAULTS: Mapping[str, JSONValue] = {"models.*.rollout.strategy": "auto", "prune.files": False}
+_DEFAULTS: Mapping[str, JSONValue] = {"models.*.rollout.strategy": "auto"}
 
 
 def refused(tree: Mapping[str, JSONValue]) -> Iterator[tuple[str, str, str]]:

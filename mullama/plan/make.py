@@ -22,6 +22,7 @@ from mullama.manifest.tree import revision
 from mullama.plan.changes import compare_models, compare_rest, dearest
 from mullama.plan.fit import Need, need, room_for_both
 from mullama.plan.observed import KnownFiles, LiveModel, Observed
+from mullama.plan.report import size
 from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step
 
 EMPTY = Manifest(mullama="v1")
@@ -36,6 +37,7 @@ def make_plan(wish: Manifest, observed: Observed, places: Mapping[str, Place] | 
         *_model_steps(old, wish, observed, places or {}),
         *_rest_steps(old, wish, observed, places or {}),
         *_server_drift(observed),
+        *_pruned(observed),
     ]
     return Plan(
         base=applied.revision if applied else "",
@@ -224,6 +226,16 @@ def _rest_steps(old: Manifest, wish: Manifest, observed: Observed, places: Mappi
                 cost, pause=False, stored=True),
         )  # fmt: skip
         yield replace(step, place=places.get(changes[0].path) or places.get(block))
+
+
+def _pruned(observed: Observed) -> Iterator[Step]:
+    """Files that nothing refers to any more, where the wish lets them go."""
+    if count := len(observed.unneeded):
+        total = size(sum(length for _, length in observed.unneeded))
+        yield Step(
+            subject="store", kind="files", action=Action.REMOVE, cause=Cause.WISH, cost=Cost.NONE, destructive=True,
+            detail=f"delete {count} file{'' if count == 1 else 's'} ({total}) that nothing refers to",
+        )  # fmt: skip
 
 
 def _server_drift(observed: Observed) -> Iterator[Step]:

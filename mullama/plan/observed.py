@@ -69,9 +69,14 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """Everything a plan may depend on. `live` is None when no server runs (or none was asked)."""
+    """Everything a plan may depend on. `live` is None when no server runs (or none was asked).
+
+    unneeded: files of our own store, by digest with their bytes, that a prune would delete; none unless the wish
+    asks for it.
+    """
 
     applied: Applied | None = None
     live: Mapping[str, LiveModel] | None = None
     files: Mapping[str, KnownFiles] = field(default_factory=dict)
     machine: Machine | None = None
+    unneeded: tuple[tuple[str, int], ...] = ()

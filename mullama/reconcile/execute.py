@@ -47,6 +47,10 @@ class Effects(Protocol):
         """Let names lead to the new units; those that failed keep their old ones."""
         ...
 
+    async def prune(self) -> None:
+        """Delete the files that the plan showed, as far as nothing refers to them still."""
+        ...
+
     def record(self, result: Result) -> None:
         """Note how it ended, in the generation."""
         ...
@@ -90,6 +94,9 @@ async def execute(plan: Plan, wish: Manifest, effects: Effects, report: Report) 
     failures = await _load(wish, steps, effects, report)
     report({"event": "phase", "phase": "swap"})
     await effects.swap(failures)
+    if any(step.kind == "files" for step in plan.steps):
+        report({"event": "phase", "phase": "prune"})
+        await effects.prune()
     result = _result(plan, tuple(steps), failures)
     effects.record(result)
     return result

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from mullama.errors import MullamaError
+from mullama.manifest.spec import Manifest
 from mullama.names import Digest
-from mullama.reconcile.files import read_lock
+from mullama.reconcile.files import Files, read_lock
 from mullama.store.index import Index
 from mullama.store.records import Generation, Records, instances
+
+LEAST_GRACE = 600.0  # seconds
 
 
 def referenced(root: Path, index: Index, *, history: bool) -> frozenset[str]:
@@ -30,6 +33,42 @@ def referenced(root: Path, index: Index, *, history: bool) -> frozenset[str]:
     digests |= {file.digest for source in sources for file in _files(index, source)}
     digests |= {digest for source in sources if (digest := in_store(index, source))}
     return frozenset(digests)
+
+
+def prunable(wish: Manifest, root: Path, files: Files) -> tuple[tuple[str, int], ...]:
+    """What a prune deletes, by digest with its bytes: files of our store that were not used for `prune.keep`.
+
+    root: the folder of all instances. Nothing where the wish does not ask for it.
+    """
+    if not wish.prune.files:
+        return ()
+    return files.index.blobs.swept(_needed(wish, root, files), grace=_grace(wish))
+
+
+def prune(wish: Manifest, root: Path, files: Files, shown: frozenset[str]) -> tuple[str, ...]:
+    """Delete those of the files that were shown which are still unneeded; their digests."""
+    every = frozenset(digest for digest, _, _ in files.index.blobs.listed())
+    kept = _needed(wish, root, files) | (every - shown)
+    gone = files.index.blobs.sweep(kept, grace=_grace(wish))
+    for entry in files.index.all_fetched():
+        if any(file.digest in gone for file in entry.files):
+            files.index.forget(entry.source)
+    return gone
+
+
+def _needed(wish: Manifest, root: Path, files: Files) -> frozenset[str]:
+    """What was applied, and what is about to be."""
+    index = files.index
+    sources = {model.from_ for model in wish.models.values()}
+    ahead = {file.digest for source in sources for file in _files(index, source)}
+    ahead |= {digest for source in sources if (digest := in_store(index, source))}
+    ahead |= {file.digest for entry in files.lock.values() for file in entry.files}
+    return referenced(root, index, history=True) | ahead
+
+
+def _grace(wish: Manifest) -> float:
+    """Never less than what another server may take between a fetch and its commit."""
+    return max(wish.prune.keep, LEAST_GRACE)
 
 
 def in_store(index: Index, source: str) -> str | None:

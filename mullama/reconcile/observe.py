@@ -7,6 +7,7 @@ from mullama.manifest.spec import Manifest
 from mullama.manifest.tree import parse_resolved
 from mullama.plan.observed import Applied, Observed
 from mullama.reconcile.files import Files
+from mullama.reconcile.keeping import prunable
 from mullama.reconcile.machine import observe_machine
 from mullama.store.records import Records
 
@@ -15,7 +16,10 @@ def observe(wish: Manifest, records: Records, files: Files) -> Observed:
     """Where no server runs: the records and the store alone. `wish` has the overlay in it."""
     applied = last_applied(records)
     manifests = [wish, *([applied.manifest] if applied else [])]
-    return Observed(applied=applied, live=None, files=files.known(manifests), machine=observe_machine())
+    return Observed(
+        applied=applied, live=None, files=files.known(manifests), machine=observe_machine(),
+        unneeded=prunable(wish, records.folder.parent, files),
+    )  # fmt: skip
 
 
 def last_applied(records: Records) -> Applied | None:

@@ -46,6 +46,7 @@ class LiveEffects:
         machine: Machine | None,
         access: Access,
         on_commit: Callable[[Plan], Awaitable[None]],
+        on_prune: Callable[[], Awaitable[None]],
         on_record: Callable[[Result], None],
         publish: Callable[[Snapshot], None],
         warn: Callable[[str, str], None],
@@ -53,6 +54,7 @@ class LiveEffects:
         self._wish, self._old, self._pool, self._workshop = wish, old, pool, workshop
         self._fetch, self._machine, self._access = fetch, machine, access
         self._on_commit, self._on_record, self._publish = on_commit, on_record, publish
+        self._on_prune = on_prune
         self._warn = warn
         self._new: dict[str, Deployment] = {}
         self._held: set[UnitKey] = set()
@@ -222,6 +224,9 @@ class LiveEffects:
             return replace(new, generation=self._generation)
         assert old is not None, f"{name} has no step and was not served"
         return old
+
+    async def prune(self) -> None:
+        await self._on_prune()
 
     def record(self, result: Result) -> None:
         self._on_record(result)

@@ -23,6 +23,7 @@ from mullama.plan.observed import Applied, LiveModel, Machine, Observed
 from mullama.plan.steps import Action, Plan, summary, to_tree
 from mullama.reconcile.execute import DONE, Result, execute, exit_code
 from mullama.reconcile.files import Files, read_lock
+from mullama.reconcile.keeping import prunable, prune
 from mullama.reconcile.locking import require_locked
 from mullama.reconcile.machine import observe_machine
 from mullama.reconcile.observe import last_applied
@@ -88,13 +89,15 @@ class Reconciler:
 
     # Observing and planning
 
-    async def observe(self, wish: Manifest) -> Observed:
-        """Facts about now, for a plan."""
+    async def observe(self, wish: Manifest, *, pruning: bool) -> Observed:
+        """Facts about now, for a plan. pruning: look for files that may go, too."""
         self.machine = await asyncio.to_thread(observe_machine)
         applied = self.applied()
         manifests = [wish, *([applied.manifest] if applied else [])]
         files = await asyncio.to_thread(self._files.known, manifests)
-        return Observed(applied=applied, live=self.live(), files=files, machine=self.machine)
+        root = self._records.folder.parent
+        unneeded = await asyncio.to_thread(prunable, wish, root, self._files) if pruning else ()
+        return Observed(applied=applied, live=self.live(), files=files, machine=self.machine, unneeded=unneeded)
 
     def applied(self) -> Applied | None:
         """What is served, or, before anything is, what the last process of this instance had applied."""
@@ -131,7 +134,7 @@ class Reconciler:
 
     async def plan(self, tree: Mapping[str, Any], options: ApplyOptions) -> Line:
         wish = combine(parse_resolved(tree), self.overlay)
-        return to_tree(make_plan(wish, await self.observe(wish)))
+        return to_tree(make_plan(wish, await self.observe(wish, pruning=True)))
 
     # Applying
 
@@ -250,7 +253,9 @@ class Reconciler:
             if options.locked:
                 require_locked(manifest, self._files.lock)
             wish = combine(manifest, overlay)
-            plan = make_plan(wish, await self.observe(wish))
+            # Files go only when somebody asked to apply: never because a file was saved, or a server began.
+            observed = await self.observe(wish, pruning=options.trigger == "apply")
+            plan = make_plan(wish, observed)
             report({"event": "plan", "plan": to_tree(plan)})
             self._guard(plan, manifest, options)
             access = await asyncio.to_thread(resolve_access, wish, plan.generation, self._env)
@@ -260,7 +265,8 @@ class Reconciler:
                 )
             if options.trigger not in ("start", "watch"):
                 self._pool.forgive()
-            effects = self._effects(wish, beside(manifest, overlay), origin, options, access)
+            shown = frozenset(digest for digest, _ in observed.unneeded)
+            effects = self._effects(wish, beside(manifest, overlay), origin, options, access, shown)
             return await self._execute(plan, wish, access, effects, report)
 
     async def _execute(
@@ -317,12 +323,22 @@ class Reconciler:
         return "nothing to do but new secrets of the API keys"
 
     def _effects(
-        self, wish: Manifest, overlay: Overlay, origin: Origin, options: ApplyOptions, access: Access
+        self,
+        wish: Manifest,
+        overlay: Overlay,
+        origin: Origin,
+        options: ApplyOptions,
+        access: Access,
+        shown: frozenset[str],
     ) -> LiveEffects:
         async def fetch(model: Any, report: Callable[[Line], None], name: str) -> Any:
             return await self._files.ensure(
                 model, wish, name, report, offline=options.offline, counted=self._count_bytes
             )
+
+        async def pruning() -> None:
+            gone = await asyncio.to_thread(prune, wish, self._records.folder.parent, self._files, shown)
+            self.journal.add("pruned", "", f"{len(gone)} of {len(shown)} files")
 
         return LiveEffects(
             wish=wish,
@@ -333,6 +349,7 @@ class Reconciler:
             machine=self.machine,
             access=access,
             on_commit=lambda plan: self._commit(plan, wish, overlay, origin, options, access),
+            on_prune=pruning,
             on_record=self._record,
             publish=self._publish,
             warn=lambda name, message: self.journal.note("warning", name, message),

@@ -177,3 +177,31 @@ def test_the_cache_tells_verifies_and_forgets(home: Online) -> None:
     (blob,) = (home.home / "data/mullama/blobs").glob("sha256-*")
     blob.write_bytes(b"damaged")
     assert "did not match" in home.run("cache", "verify", code=5).stderr
+
+
+def test_a_prune_is_shown_with_its_bytes_and_deletes_only_what_was_shown(home: Online) -> None:
+    import os
+
+    alone(home)
+    home.run("pull", SOURCE, "--name", "one")
+    home.run("rm", "one", "-f", "--keep-files")
+    home.run("stop")
+    for record in (home.home / "state/mullama").glob("*/generations/*"):
+        record.unlink()  # as if all generations that knew the file were twenty applies ago
+    (blob,) = (home.home / "data/mullama/blobs").glob("sha256-*")
+    home.write({"b": {"from": "builtin:tiny"}}, prune={"files": True, "keep": "1h"})
+    assert "store" not in home.run("diff", code=2).stdout
+
+    os.utime(blob, (1, 1))
+    shown = home.run("diff", code=2).stdout
+    assert "delete 1 file (5." in shown
+    assert home.run("apply", code=9).stderr.startswith("error: the plan pauses or removes something")
+    serving = home.serve()
+    home.ready()
+    assert blob.exists(), "a server that begins deletes nothing"
+
+    home.apply()
+
+    assert not blob.exists()
+    assert "Nothing to do." in home.run("diff").stdout
+    assert serving.poll() is None

@@ -39,7 +39,6 @@ REFUSED = {
     ),
     "server.tls": ("server: {tls: {cert: c, key: k}}", "m.yaml:2:10: server.tls: TLS is not supported yet (let a"),
     "sync.git": ("sync: {git: {url: 'https://git.example.org/x'}}", "m.yaml:2:8: sync.git: taking the manifest from"),
-    "prune.files": ("prune: {files: true}", "m.yaml:2:16: prune.files: deleting files is not supported yet"),
 }
 
 
@@ -76,7 +75,7 @@ def test_what_says_nothing_is_not_refused(text: str) -> None:
 def test_a_resolved_manifest_is_refused_the_same_things() -> None:
     tree = manifest_to_tree(read("models: {a: builtin:tiny}").manifest)
     tree["models"]["a"]["draft"] = "builtin:tiny"
-    tree["prune"]["files"] = True
+    tree["models"]["a"]["mmproj"] = "builtin:tiny"
     with pytest.raises(ManifestError) as caught:
         parse_resolved(tree)
-    assert [problem.path for problem in caught.value.problems] == ["models.a.draft", "prune.files"]
+    assert [problem.path for problem in caught.value.problems] == ["models.a.mmproj", "models.a.draft"]

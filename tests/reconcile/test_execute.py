@@ -55,6 +55,9 @@ class Remembering:
     async def swap(self, failed: Mapping[str, MullamaError]) -> None:
         self.calls.append(f"swap without {sorted(failed)}")
 
+    async def prune(self) -> None:
+        self.calls.append("prune")
+
     def record(self, result: Result) -> None:
         self.calls.append("record")
 
