@@ -130,21 +130,28 @@ def plain(setup: Setup) -> Iterator[Row]:
 
 def declared(setup: Setup) -> Iterator[Row]:
     """A declared system prompt of 1,000 tokens, at once after the start and later."""
-    firsts, speeds, laters = [], [], []
+    firsts: Pairs = []
+    speeds: Pairs = []
+    waits: Pairs = []
+    spent: Pairs = []
     for number in range(setup.rounds):
-        what = {"clients": 8, "prompt_len": 32, "gen_len": 16, "seed": number}
-        with mullama({"bench": _wish(setup, system=words(1000, -1))}) as server:
-            ours = server.load(**what), server.load(**{**what, "seed": number + 50})
-        with llama_server(setup.peer, setup.model, threads=setup.threads, size=2048, parallel=8) as server:
-            what["shared_len"] = 1000
-            theirs = server.load(**what), server.load(**{**what, "seed": number + 50})
-        firsts.append((_first(ours[0]), _first(theirs[0])))
-        speeds.append((ours[1].tokens_per_second, theirs[1].tokens_per_second))
-        laters.append((_first(ours[1]), _first(theirs[1])))
+        with _both(setup, system=words(1000, -1)) as sides:
+            firsts.append((_first(_greeted(sides, 0, number)), _first(_greeted(sides, 1, number))))
+            for again in range(1, 4):
+                before = sides[0].cpu(), sides[1].cpu()
+                ours, theirs = (_greeted(sides, side, number + 100 * again) for side in (0, 1))
+                spent.append((sides[0].cpu() - before[0], sides[1].cpu() - before[1]))
+                speeds.append((ours.tokens_per_second, theirs.tokens_per_second))
+                waits.append((_first(ours), _first(theirs)))
     begin = "declared 1,000-token system prompt, 8 clients"
     yield paired(f"{begin}, first requests: time to first token", 10.0, "s", firsts, less=True)
-    yield paired(f"{begin}, later: throughput", 1.0, "tokens/s", speeds)
-    yield paired(f"{begin}, later: time to first token", 1.0, "s", laters, less=True)
+    yield paired(f"{begin}, later: throughput", 1.0, "tokens/s", speeds, spent)
+    yield paired(f"{begin}, later: time to first token", 1.0, "s", waits, less=True)
+
+
+def _greeted(sides: tuple[Server, Server], side: int, seed: int) -> Measured:
+    """Eight short conversations; only the peer must be sent what our manifest declares."""
+    return sides[side].load(clients=8, prompt_len=32, gen_len=16, seed=seed, shared_len=1000 if side else 0)
 
 
 def _first(measured: Measured) -> float:
