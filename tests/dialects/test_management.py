@@ -1,0 +1,74 @@
+"""mullama's own endpoints, by values: what they decode to, and how they say progress and errors."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from mullama.chat.inventory import CreateModel, LoadModel, PullModel, SetDefault, TaskStatus
+from mullama.dialects.base import Call, Endpoint, Stamp
+from mullama.dialects.management import (
+    MANAGEMENT,
+    SUGGESTED,
+    TaskStream,
+    decode_create,
+    decode_default,
+    decode_load,
+    decode_pull,
+    decode_unload,
+    decode_use,
+)
+from mullama.errors import Invalid, NotFound, TransferFailed, Unsupported
+from mullama.sources.aliases import aliases
+
+STAMP = Stamp(id="1", created=0.0)
+
+
+@pytest.mark.parametrize("one", MANAGEMENT.endpoints, ids=lambda e: f"{e.method} {e.path}")
+def test_every_endpoint_has_a_summary_and_schemas_that_are_schemas(one: Endpoint) -> None:
+    assert one.summary
+    for schema in (one.request_schema, one.response_schema):
+        if schema is not None:
+            Draft202012Validator.check_schema(json.loads(json.dumps(schema)))
+
+
+def test_bodies_become_operations() -> None:
+    assert decode_pull(Call(body={"name": "hf:a/b"})) == PullModel(source="hf:a/b", stream=False)
+    named = decode_pull(Call(body={"name": "n", "from": "hf:a/b", "stream": True}))
+    assert named == PullModel(source="hf:a/b", name="n", stream=True)
+    made = decode_create(Call(path={"name": "n"}, body={"model": {"from": "m", "system": "S"}}))
+    assert made == CreateModel(name="n", base="m", said={"from": "m", "system": "S"}, stream=False)
+    assert decode_load(Call(body={"alias": "m", "keep_alive": 5})) == LoadModel(model="m", keep_alive=5.0)
+    assert decode_unload(Call(path={"name": "a/b"})) == LoadModel(model="a/b", keep_alive=0.0)
+    assert decode_default(Call(body={"model": "m"})) == SetDefault(model="m")
+
+
+@pytest.mark.parametrize(
+    ("decode", "body", "error"),
+    [
+        (decode_pull, {}, Invalid),
+        (decode_create, {"model": {}}, Invalid),
+        (decode_load, {"name": "m", "context_size": 1}, Unsupported),
+        (decode_use, {}, NotFound),
+    ],
+)
+def test_what_does_not_fit_is_refused(decode, body, error) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(error):
+        decode(Call(path={"name": "n"}, body=body))
+
+
+def test_a_stream_ends_with_success_or_an_error_that_has_its_kind() -> None:
+    stream = TaskStream(PullModel(source="s"), STAMP)
+    assert [f.data for f in stream.feed(TaskStatus(status="pulling x", file="x", total=2, completed=1))] == [
+        {"status": "pulling x", "file": "x", "total": 2, "completed": 1}
+    ]
+    assert [f.data for f in stream.fail(TransferFailed("broken", hint="again"))] == [
+        {"error": {"kind": "transfer", "message": "broken", "hint": "again"}}
+    ]
+    assert not list(stream.feed(TaskStatus(status="success")))
+
+
+def test_every_suggested_model_is_a_short_name() -> None:
+    assert {name for name, _, _ in SUGGESTED} <= set(aliases({"HOME": "/nowhere"}))
