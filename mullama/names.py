@@ -20,9 +20,7 @@ _SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
 _MODEL = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT}){{0,3}}(?::{_SEGMENT})?")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
-_QUANT = re.compile(
-    r"(?:UD-)?(?:(?:I?Q[1-8]|TQ[12])(?:_[0-9A-Z]+)*|BF16|F16|F32|MXFP4(?:_MOE)?)", re.IGNORECASE
-)
+_QUANT = re.compile(r"(?:UD-)?(?:(?:I?Q[1-8]|TQ[12])(?:_[0-9A-Z]+)*|BF16|F16|F32|MXFP4(?:_MOE)?)", re.IGNORECASE)
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 
 
@@ -61,9 +59,7 @@ class Digest:
     @classmethod
     def parse(cls, text: str) -> Digest:
         if not _DIGEST.fullmatch(text):
-            raise Invalid(
-                f"{text[:80]!r} is not a digest", hint="sha256: and 64 lower-case hex digits"
-            )
+            raise Invalid(f"{text[:80]!r} is not a digest", hint="sha256: and 64 lower-case hex digits")
         return cls(text)
 
     @property
@@ -105,11 +101,7 @@ class HubRef:
 
     def __str__(self) -> str:
         pick = self.file or self.quant
-        return (
-            f"hf:{self.repo}"
-            + (f":{pick}" if pick else "")
-            + (f"@{self.revision}" if self.revision else "")
-        )
+        return f"hf:{self.repo}" + (f":{pick}" if pick else "") + (f"@{self.revision}" if self.revision else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +148,7 @@ def parse_source(text: str) -> SourceRef:
     A path is anything that begins with `/`, `./`, `../` or `~`, has a drive letter, or ends in `.gguf`.
     """
     if not text or any(ord(c) < 32 for c in text):
-        raise Invalid(
-            "a source must be one line of text", hint="for example builtin:tiny or hf:org/repo"
-        )
+        raise Invalid("a source must be one line of text", hint="for example builtin:tiny or hf:org/repo")
     scheme, _, rest = text.partition(":")
     if scheme == "builtin":
         return BuiltinRef(_segment(rest, text))
@@ -208,9 +198,7 @@ def _hub(rest: str, whole: str) -> HubRef:
     spec, _, revision = rest.partition("@")
     repo, _, pick = spec.partition(":")
     if not _REPO.fullmatch(repo) or ".." in repo:
-        raise Invalid(
-            f"{whole!r} does not name a repository", hint="hf:org/repo[:file|:QUANT][@revision]"
-        )
+        raise Invalid(f"{whole!r} does not name a repository", hint="hf:org/repo[:file|:QUANT][@revision]")
     if revision and (not _REVISION.fullmatch(revision) or ".." in revision):
         raise Invalid(f"{revision!r} is not a revision", hint="a branch, a tag or a commit")
     file, quant = (None, None)
@@ -251,9 +239,7 @@ def _registry(rest: str, whole: str) -> RegistryRef:
         and re.fullmatch(_SEGMENT, tag)
     )
     if not ok:
-        raise Invalid(
-            f"{whole!r} is not a registry name", hint="ollama:[host/][namespace/]model[:tag]"
-        )
+        raise Invalid(f"{whole!r} is not a registry name", hint="ollama:[host/][namespace/]model[:tag]")
     return RegistryRef(host, namespace, model, tag)
 
 

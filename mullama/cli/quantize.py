@@ -69,9 +69,7 @@ def _stored(call: Call, source: str, *, quiet: bool = False) -> StoredWeights:
         found = library.locate(located(call, source), None, files.offline(False))
         stored = library.ensure(found, report, lambda: False)
     if len(stored.files) > 1:
-        raise Unsupported(
-            f"{source} is split in {len(stored.files)} files", hint="join them first"
-        )
+        raise Unsupported(f"{source} is split in {len(stored.files)} files", hint="join them first")
     return stored
 
 

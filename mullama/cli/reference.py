@@ -12,6 +12,7 @@ from mullama.cli.variables import ENVIRONMENT, environment_page
 
 _NOTE = "<!-- Written by `make docs` from the code; edit the code instead. -->"
 
+
 def pages() -> dict[str, str]:
     """Path in the repository → text, for every generated file."""
     return {

@@ -154,9 +154,7 @@ def decode_create(call: Call) -> CreateModel:
     base = body.get(_FROM) or said.pop("from", None)
     if not isinstance(base, str) or not base:
         raise Invalid("from is required", field="from")
-    return CreateModel(
-        name=_path_name(call), base=base, said={**said, "from": base}, stream=body.get(STREAM) or False
-    )
+    return CreateModel(name=_path_name(call), base=base, said={**said, "from": base}, stream=body.get(STREAM) or False)
 
 
 def decode_copy(call: Call) -> CopyModel:
