@@ -210,6 +210,7 @@ class Pool:
 
     async def abort(self) -> None:
         """End every worker now."""
+        self._feed(ev.Stop())  # so that what ends now is not begun again
         if self._timer is not None:
             self._timer.cancel()
         await asyncio.gather(*(worker.kill() for worker in self._workers.values()), return_exceptions=True)

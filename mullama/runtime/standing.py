@@ -87,7 +87,7 @@ def why_failed(error: MullamaError) -> Reason:
     match error:
         case ProbeFailed():
             return Reason.PROBE_FAILED
-        case EngineFailed(report=report) if report:
+        case EngineFailed():
             return Reason.WORKER_CRASHED
         case _:
             return Reason.REFUSED if error.kind is Kind.REFUSED else Reason.LOAD_FAILED

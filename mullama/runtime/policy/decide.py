@@ -54,9 +54,9 @@ def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa
             unit = _unit(state, serve)
             unit.held, unit.settled, unit.keep = True, False, None
             _forgive(state, serve.unit)
-            if unit.phase is Phase.READY:
-                unit.settled = True
-                yield Settled(unit=serve.unit, error=None)
+            if unit.phase is Phase.READY or state.stopping:
+                unit.settled, unit.held = True, not state.stopping
+                yield Settled(unit=serve.unit, error=_stopping() if state.stopping else None)
         case Unhold(unit=key):
             if key in state.units:
                 state.units[key].held = False
@@ -96,17 +96,29 @@ def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa
             if name in state.models:
                 _forgive(state, state.models[name].unit)
         case Stop():
-            state.stopping = True
-            for key in state.units:
-                _start_drain(state, key, now)
-            for waiting in state.waiting:
-                yield Refuse(id=waiting.id, error=Unavailable("the server is stopping", retry_after=5))
-            state.waiting.clear()
+            yield from _stop(state, now)
         case Tick():
             pass
 
 
 # What single events do
+
+
+def _stopping() -> MullamaError:
+    return Unavailable("the server is stopping", retry_after=5)
+
+
+def _stop(state: State, now: float) -> Iterator[Command]:
+    """What runs has its drain time; what waits, requests and the reconciler alike, is told at once."""
+    state.stopping = True
+    for key, unit in state.units.items():
+        _start_drain(state, key, now)
+        if unit.held and not unit.settled:
+            unit.settled, unit.held = True, False
+            yield Settled(unit=key, error=_stopping())
+    for waiting in state.waiting:
+        yield Refuse(id=waiting.id, error=_stopping())
+    state.waiting.clear()
 
 
 def _in(state: State, key: UnitKey, phase: Phase) -> bool:
@@ -169,7 +181,7 @@ def _request(state: State, event: Request, now: float) -> Iterator[Command]:
     model = _now_called(state, event.model)
     serve = state.models.get(model)
     if state.stopping:
-        yield Refuse(id=event.id, error=Unavailable("the server is stopping", retry_after=5))
+        yield Refuse(id=event.id, error=_stopping())
         return
     if serve is None:
         # The request looked at the snapshot before the one in which the model is not.

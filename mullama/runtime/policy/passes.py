@@ -63,10 +63,10 @@ def _too_late(state: State, waiting: Waiting) -> MullamaError:
 def _wanted(state: State, key: UnitKey, now: float) -> bool:
     """See the head of this file for what makes a unit wanted."""
     unit = state.units[key]
-    if unit.held:
-        return True
     if state.stopping:
         return False
+    if unit.held:
+        return True
     users = [s for s in state.models.values() if s.unit == key and s.name not in state.paused]
     if any(w.model == s.name for w in state.waiting for s in users):
         return True
@@ -150,7 +150,7 @@ def evict(state: State, now: float) -> Iterator[Command]:
         if _fits(state, key) or worker.hopeless or worker.retry_at > now:
             continue
         victims = list(_victims(state, key))
-        if victims:
+        if victims and _enough(state, key, victims):
             victim = victims[0]
             # Keeping it for no time lets it stay away, also when it loads at start, until somebody asks for it.
             state.units[victim].phase, state.units[victim].keep = Phase.CLOSING, 0.0
@@ -158,6 +158,13 @@ def evict(state: State, now: float) -> Iterator[Command]:
         elif not _may_free(state, key):
             state.units[key].crowded = True
             yield from unit_failed(state, key, _does_not_fit(state, key))
+
+
+def _enough(state: State, key: UnitKey, victims: list[UnitKey]) -> bool:
+    """Whether the unit would fit if all of them went: else they would go for nothing."""
+    weights = {k.weights for k in victims}
+    freed = sum(state.units[k].bytes for k in victims) + sum(state.workers[w].bytes for w in weights)
+    return _used(state) - freed + _need(state, key) <= (state.rules.budget or 0)
 
 
 def _victims(state: State, key: UnitKey) -> list[UnitKey]:
@@ -170,9 +177,15 @@ def _victims(state: State, key: UnitKey) -> list[UnitKey]:
         and not u.leases
         and not u.held
         and k != key
+        and not _awaited(state, k)
         and (_rank(state, k) < rank or (_rank(state, k) == rank and not _pinned(state, k)))
     ]
     return sorted(found, key=lambda k: (_rank(state, k), state.units[k].last_used))
+
+
+def _awaited(state: State, key: UnitKey) -> bool:
+    """Whether a request waits for it, which will have it in a moment."""
+    return any(state.models[w.model].unit == key for w in state.waiting)
 
 
 def _pinned(state: State, key: UnitKey) -> bool:
@@ -181,7 +194,11 @@ def _pinned(state: State, key: UnitKey) -> bool:
 
 def _may_free(state: State, key: UnitKey) -> bool:
     """Whether waiting can help: something is closing, or a unit that could go is only busy."""
-    busy = (u for k, u in state.units.items() if u.leases and k != key and not _pinned(state, k))
+    busy = (
+        k
+        for k, u in state.units.items()
+        if k != key and not _pinned(state, k) and (u.leases or (u.phase is Phase.READY and _awaited(state, k)))
+    )
     closing = any(u.phase is Phase.CLOSING for u in state.units.values())
     stopping = any(w.phase is Phase.CLOSING for w in state.workers.values())
     return closing or stopping or any(True for _ in busy)

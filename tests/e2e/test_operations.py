@@ -1,0 +1,285 @@
+"""What an operator does with a running server: look, go back, follow, wait, guard, move listeners, come back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.e2e.stack import Stack, eventually
+
+SCRIPT = {"name": "demo", "faults": True}
+
+
+@pytest.fixture
+def scripted(stack: Stack) -> Stack:
+    """The same home with a scripted model, which loads in no time."""
+    (stack.home / "demo.script.json").write_text(json.dumps(SCRIPT))
+    stack.write({"demo": "./demo.script.json"})
+    return stack
+
+
+def ask(url: str, text: str = "say yes", key: str | None = None, **more: Any) -> httpx.Response:
+    body = {"model": "demo", "messages": [{"role": "user", "content": text}], **more}
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    return httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers, timeout=30)
+
+
+def test_history_lists_what_was_applied_and_undo_goes_back(scripted: Stack) -> None:
+    scripted.apply()
+    scripted.write({"demo": {"from": "./demo.script.json", "system": "Two."}})
+    scripted.apply()
+
+    scripted.run("undo", "-f", scripted.name, "--yes")
+
+    kept = scripted.json("history", "-f", scripted.name, "--json")["generations"]
+    assert [g["trigger"] for g in kept] in (["undo", "apply", "apply"], ["undo", "watch", "apply"])
+    assert httpx.get(f"{scripted.url}/api/v1/stack").json()["manifest"]["models"]["demo"].get("system") is None
+    scripted.run("diff", "-f", scripted.name, code=2)
+
+
+def test_status_wait_events_and_metrics_tell_the_same_story(scripted: Stack) -> None:
+    scripted.apply()
+
+    scripted.run("wait", "-f", scripted.name, "--for", "model/demo=ready", "--timeout", "20s")
+    status = scripted.status()
+    events = [json.loads(line) for line in scripted.run("events", "-f", scripted.name, "--json").stdout.splitlines()]
+    metrics = httpx.get(f"{scripted.url}/metrics").text
+
+    assert status["format"] == "mullama.status/1"
+    assert {c["type"] for c in status["conditions"]} >= {"Reconciling", "ConfigValid", "Synced"}
+    (model,) = status["models"]
+    assert model.keys() >= {"name", "state", "revision", "generation", "source", "memory", "worker", "conditions"}
+    assert model["worker"] in status["workers"]
+    assert [e["id"] for e in events] == sorted(e["id"] for e in events)
+    assert any(e["kind"] == "applied" for e in events)
+    assert 'mullama_model_ready{model="demo"} 1' in metrics
+    assert "mullama_generation 1" in metrics
+
+
+def test_each_role_may_do_what_it_is_for(scripted: Stack) -> None:
+    names = ("admin", "infer", "read")
+    keys = {n: {"secret": {"from_file": f"./{n}.key"}, "roles": [n]} for n in names}
+    for name in names:
+        path = scripted.home / f"{name}.key"
+        path.write_text(f"secret-{name}\n")
+        path.chmod(0o600)
+    scripted.write({"demo": "./demo.script.json"}, auth={"keys": keys})
+    scripted.apply()
+    url = scripted.url
+
+    def code(name: str | None, method: str, path: str) -> int:
+        headers = {"x-api-key": f"secret-{name}"} if name else {}
+        return httpx.request(method, f"{url}{path}", headers=headers, json={} if method == "POST" else None).status_code
+
+    assert [ask(url, key=k).status_code for k in (None, "secret-read", "secret-infer", "secret-admin")] == [
+        401, 403, 200, 200,
+    ]  # fmt: skip
+    assert [code(n, "GET", "/api/v1/status") for n in (None, "infer", "read", "admin")] == [401, 403, 200, 200]
+    assert [code(n, "POST", "/api/v1/reload") for n in (None, "infer", "read", "admin")] == [401, 403, 403, 200]
+    assert code(None, "GET", "/livez") == 200
+    assert "secret-" not in json.dumps(scripted.status()) + scripted.log()
+
+
+def test_listeners_come_and_go_without_dropping_a_stream(scripted: Stack) -> None:
+    """The watched file adds a socket and takes it away again while an answer streams over the first address."""
+    scripted.apply()
+    url = scripted.url
+    words: list[str] = []
+
+    def stream() -> None:
+        body = {"model": "demo", "messages": [{"role": "user", "content": "slow 20ms count to 100"}], "stream": True}
+        with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60) as answer:
+            words.extend(answer.iter_lines())
+
+    reader = threading.Thread(target=stream)
+    reader.start()
+    sock = scripted.home / "more.sock"
+    scripted.write({"demo": "./demo.script.json"}, server={"listen": ["127.0.0.1:0", "unix:./more.sock"]})
+    eventually(sock.exists, scripted.log)
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(sock))) as client:
+        assert client.get("http://localhost/livez").status_code == 200
+    scripted.write({"demo": "./demo.script.json"})
+    eventually(lambda: not sock.exists(), scripted.log)
+    reader.join(60)
+
+    assert scripted.url == url
+    assert words[-2:-1] == ["data: [DONE]"] or words[-1] == "data: [DONE]"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("mullama: v1\nmodels: {demo: {from: builtin:tiny, contxt: {}}}", "did you mean"),
+        ("mullama: v1\nserver: {listen: ['0.0.0.0:0']}\nmodels: {demo: builtin:tiny}", "auth.keys"),
+    ],
+)
+def test_serve_ends_with_4_on_a_manifest_that_is_not_one(stack: Stack, text: str, says: str) -> None:
+    stack.write_text(text)
+
+    done = stack.run("serve", "-f", stack.name, code=4)
+
+    assert says in done.stderr
+    assert "mullama.yaml:" in done.stderr
+
+
+def test_serve_without_its_secret_opens_no_address(scripted: Stack) -> None:
+    scripted.write({"demo": "./demo.script.json"}, auth={"keys": {"k": {"secret": {"from_env": "NOT_SET_HERE"}}}})
+
+    done = scripted.run("serve", "-f", scripted.name, code=3)
+
+    assert "NOT_SET_HERE" in done.stderr
+    assert scripted.processes() == []
+
+
+def test_profiles_and_includes_are_followed(scripted: Stack) -> None:
+    folder = scripted.home / "models"
+    folder.mkdir()
+    scripted.write({"demo": "./demo.script.json"}, include=["models/*.yaml"])
+    scripted.apply()
+
+    (folder / "more.yaml").write_text("models: {more: {like: demo}}\n")
+
+    eventually(lambda: len(scripted.status()["models"]) == 2, scripted.log)
+
+
+def test_a_killed_server_is_drift_and_apply_brings_it_back(scripted: Stack) -> None:
+    scripted.apply()
+    os.kill(scripted.record["pid"], signal.SIGKILL)
+    eventually(lambda: scripted.processes() == [], scripted.log)
+
+    plan = scripted.json("diff", "-f", scripted.name, "--format", "json", code=2)
+    assert {s["cause"] for s in plan["steps"]} == {"drift"}
+    scripted.apply()
+
+    assert ask(scripted.url).status_code == 200
+    scripted.run("diff", "-f", scripted.name, code=0)
+
+
+def test_a_record_of_another_process_with_the_same_number_is_no_server(scripted: Stack) -> None:
+    """In a container the first process has the same number every time."""
+    scripted.apply()
+    record = scripted.record
+    (path,) = scripted.home.glob("state/mullama/*/server.json")
+    scripted.down()
+    path.write_text(json.dumps({**record, "pid": os.getpid()}))
+
+    scripted.apply()
+
+    assert ask(scripted.url).status_code == 200
+
+
+def test_what_a_client_unloads_is_drift_that_apply_repairs(scripted: Stack) -> None:
+    scripted.apply()
+    url = scripted.url
+    httpx.post(f"{url}/api/generate", json={"model": "demo", "keep_alive": 0})
+    eventually(lambda: scripted.status()["workers"] == [], scripted.log)
+
+    assert "unloaded outside mullama" in scripted.run("diff", "-f", scripted.name, code=2).stdout
+    scripted.apply()
+
+    assert len(scripted.status()["workers"]) == 1
+    scripted.run("diff", "-f", scripted.name, code=0)
+
+
+def test_a_storm_of_hups_ends_in_the_last_manifest(scripted: Stack) -> None:
+    scripted.apply()
+    pid = scripted.record["pid"]
+    for number in range(30):
+        scripted.write({"demo": {"from": "./demo.script.json", "system": f"Number {number}."}})
+        os.kill(pid, signal.SIGHUP)
+
+    def last() -> bool:
+        models = httpx.get(f"{scripted.url}/api/v1/stack").json()["manifest"]["models"]
+        return bool(models["demo"].get("system") == "Number 29.")
+
+    eventually(last, scripted.log)
+
+
+def test_an_edit_during_a_slow_load_is_seen_when_the_load_is_over(scripted: Stack) -> None:
+    """The watch must not take the file as it is after an apply for the file that was applied."""
+    scripted.apply()
+    url = scripted.url
+    slow = {"prompt": "slow 100ms count to 30", "expect": "30"}
+    (scripted.home / "b.script.json").write_text(json.dumps({**SCRIPT, "name": "b"}))
+    scripted.write({"demo": {"from": "./b.script.json", "probe": slow}})
+
+    def reconciles() -> bool:
+        status = httpx.get(f"{url}/api/v1/status").json()
+        return any(c["type"] == "Reconciling" and c["status"] for c in status["conditions"])
+
+    eventually(reconciles, scripted.log)
+    scripted.write({"demo": {"from": "./b.script.json", "probe": slow, "system": "Later."}})
+
+    def seen() -> bool:
+        models = httpx.get(f"{url}/api/v1/stack").json()["manifest"]["models"]
+        return bool(models["demo"].get("system") == "Later.")
+
+    eventually(seen, scripted.log, within=20)
+
+
+def test_a_put_whose_manifest_cannot_be_parsed_says_every_mistake(scripted: Stack) -> None:
+    scripted.apply()
+    tree = {"mullama": "v1", "models": {"demo": {"from": "x", "nonsense": 1, "context": {"size": "many"}}}}
+
+    answer = httpx.put(f"{scripted.url}/api/v1/stack", json={"manifest": tree})
+
+    assert answer.status_code in (400, 422)
+    assert "nonsense" in answer.text
+    assert "size" in answer.text
+    assert scripted.status()["generation"] == 1
+
+
+def test_a_second_signal_ends_a_server_that_drains(scripted: Stack) -> None:
+    process = scripted.serve()
+    url = scripted.ready()
+    body = {"model": "demo", "messages": [{"role": "user", "content": "slow 1000ms count to 90"}], "stream": True}
+    with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60) as answer:
+        next(answer.iter_lines())
+        process.send_signal(signal.SIGTERM)
+        eventually(lambda: "gone" in _livez(url), scripted.log)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    assert scripted.processes() == []
+
+
+def _livez(url: str) -> str:
+    try:
+        return httpx.get(f"{url}/livez", timeout=2).text
+    except httpx.HTTPError:
+        return "gone"
+
+
+def test_a_worker_that_crashes_five_times_is_left_alone_until_a_person_asks(scripted: Stack) -> None:
+    scripted.write({"demo": {"from": "./demo.script.json", "residency": {"load": "on_demand"}}})
+    scripted.apply()
+    url = scripted.url
+    for number in range(5):
+        ask(url, f"crash exit {number}")
+
+    eventually(lambda: scripted.status()["models"][0]["state"] == "failed", scripted.log)
+    assert ask(url).status_code == 503
+    scripted.apply()
+
+    assert ask(url).status_code == 200
+
+
+def test_commands_of_the_operator_page_exist(stack: Stack) -> None:
+    """Every `mullama COMMAND` of the documents is one."""
+    listed = stack.run("--help").stdout
+    commands = {line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line.split()}
+    docs = Path(__file__).parents[2] / "docs"
+    named: set[str] = set()
+    for page in (docs / "operations.md", *sorted((docs / "how-to").glob("*.md"))):
+        for line in page.read_text().splitlines():
+            words = line.strip().removeprefix("$ ").split()
+            if words[:1] == ["mullama"] and len(words) > 1 and not words[1].startswith("-"):
+                named.add(words[1].strip("`"))
+    assert named
+    assert named <= commands
