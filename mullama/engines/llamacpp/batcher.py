@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-LONGEST_STALL = 0.15  # seconds that prompts may add to a step of running requests
-SMALLEST_SLICE = 32  # tokens; smaller matrices waste more than they save
+LONGEST_STALL = 0.25  # seconds that prompts may add to a step of running requests
+SMALLEST_SLICE = 64  # tokens; smaller matrices waste more than they save
 FIRST_SLICE = 64  # tokens, while nothing was measured yet
 
 

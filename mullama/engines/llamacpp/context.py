@@ -13,8 +13,9 @@ from mullama.engines.llamacpp.batcher import Pace, Slice, plan
 from mullama.engines.llamacpp.binding.context import ABORTED, NO_CELLS, NativeBatch, NativeContext
 from mullama.engines.llamacpp.generation import Generation
 from mullama.engines.llamacpp.lookup import Lookup
-from mullama.engines.llamacpp.prefixes import SHORTEST_SHARE, Copy, PrefixCache, common_length
+from mullama.engines.llamacpp.prefixes import Copy, common_length
 from mullama.engines.llamacpp.prefixfile import PrefixFiles
+from mullama.engines.llamacpp.slots import Cells
 from mullama.engines.llamacpp.warming import KEY, PrefixWork, Warmth
 from mullama.errors import EngineFailed, Kind, MullamaError
 
@@ -57,7 +58,7 @@ class TextContext:
     def __init__(
         self,
         native: NativeContext,
-        cache: PrefixCache,
+        cache: Cells,
         files: PrefixFiles | None,
         options: ContextOptions,
         counters: Counters,
@@ -170,7 +171,7 @@ class TextContext:
             return True
         _, held = self.cache.match(queued.prompt[:-1])
         return not any(
-            common_length(other.prompt, queued.prompt[:-1]) >= max(held + SHORTEST_SHARE * 4, 1)
+            common_length(other.prompt, queued.prompt[:-1]) >= held + self.cache.worth_waiting
             and other.computed < len(other.prompt) - 1
             for other in self._computing()
         )

@@ -14,11 +14,13 @@ from mullama.engines.llamacpp.context import Counters, TextContext, rows_wanted
 from mullama.engines.llamacpp.prefixes import SHORTEST_SHARE, PrefixCache
 from mullama.engines.llamacpp.prefixfile import PrefixFiles
 from mullama.engines.llamacpp.prompts import prefix_tokens
+from mullama.engines.llamacpp.slots import Cells, SlotCache
 from mullama.engines.llamacpp.vectors import VectorContext
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.errors import Refused, Unsupported
 
 _IDLE_SEQUENCES = 64  # ended conversations whose cells may be kept, where that needs no memory of its own
+_WORTH_A_POOL = 256  # tokens of declared beginnings: see `slots` for the other way
 _IDLE_CELLS = 4096  # of ended conversations, or as many as one request may use
 _IDLE_STATES = 1  # the same, where every sequence needs memory of its own
 _VECTOR_SEQUENCES = 64  # inputs in one decode
@@ -51,35 +53,43 @@ def open_text_context(
     if len(options.prefixes) + options.parallel + 2 > MAX_SEQUENCES:
         raise Refused(f"parallel is {options.parallel}", hint=f"at most {MAX_SEQUENCES - 8}")
     cuttable = not model.recurrent and model.window == 0
-    kept = len(options.prefixes) + (_IDLE_SEQUENCES if cuttable else _IDLE_STATES)
-    slots = options.parallel + 1  # one for a declared beginning that is being computed
-    kept = min(kept, MAX_SEQUENCES - slots)
+    beginnings = declared(options.prefixes, vocabulary, size, cuttable=cuttable)
+    pool = not cuttable or options.parallel == 1 or sum(map(len, beginnings)) >= _WORTH_A_POOL
+    slots = options.parallel + 1 if pool else options.parallel  # one for a beginning that is being computed
+    kept = min(len(beginnings) + (_IDLE_SEQUENCES if cuttable else _IDLE_STATES), MAX_SEQUENCES - slots)
     states = slots if cuttable else slots + kept
+    cells = size * options.parallel if pool else _padded(size) * options.parallel
     batch = max(options.batch, options.parallel)
     native = NativeContext(
         model,
         replace(options, batch=batch, ubatch=min(options.ubatch, batch), pooling=""),
-        cells=size * options.parallel,
+        cells=cells,
         sequences=states,
         outputs=max(rows_wanted(options), states),
         threads=threads[0],
         threads_batch=threads[1] or threads[0],
+        pool=pool,
     )
     native.set_adapters(adapters)
-    idle = max(size, _IDLE_CELLS)
-    cache = PrefixCache(cells=native.cells, running=slots, kept=kept, cuttable=cuttable, idle_cells=idle)
     if not cuttable:
         options = replace(options, draft="")
-    files = prefix_files(options)
-    context = TextContext(native, cache, files, options, counters, time.monotonic)
-    beginnings = declared(options.prefixes, vocabulary, size, cuttable=cuttable)
+    cache: Cells = SlotCache(size=native.cells // options.parallel, slots=options.parallel)
+    if pool:
+        idle = max(size, _IDLE_CELLS)
+        cache = PrefixCache(cells=native.cells, running=slots, kept=kept, cuttable=cuttable, idle_cells=idle)
+    context = TextContext(native, cache, prefix_files(options), options, counters, time.monotonic)
     try:
         restored = context.warmth.declare(beginnings)
     except BaseException:
         context.close()
         raise
-    known = sum(len(tokens) for tokens in beginnings)
+    known = sum(map(len, beginnings)) if pool else 0
     return Opened(context=context, size=size, prefix_tokens=known, restored=restored and known > 0)
+
+
+def _padded(size: int) -> int:
+    """Cells as llama.cpp rounds them."""
+    return -(-size // 256) * 256
 
 
 def declared(prefixes: Sequence[Prefix], vocabulary: Vocabulary, size: int, *, cuttable: bool) -> list[list[int]]:

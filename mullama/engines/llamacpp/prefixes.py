@@ -83,6 +83,7 @@ class PrefixCache:
     ) -> None:
         self.cells = cells
         self.kept = kept
+        self.worth_waiting = 4 * SHORTEST_SHARE  # tokens that another request computes just now
         self._idle_cells = cells if idle_cells is None else idle_cells
         self.used = 0
         self.cuttable = cuttable

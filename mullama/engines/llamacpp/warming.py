@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 
 from mullama.engines.llamacpp.batcher import Waiting
 from mullama.engines.llamacpp.binding.context import NativeContext
-from mullama.engines.llamacpp.prefixes import Operation, PrefixCache
+from mullama.engines.llamacpp.prefixes import Operation
 from mullama.engines.llamacpp.prefixfile import PrefixFiles
+from mullama.engines.llamacpp.slots import Cells
 
 _NO_TOKEN = -1  # stands after a beginning, so that all of it may be shared
 KEY = -1  # of the work in a plan; jobs have keys of 0 and more
@@ -33,7 +34,7 @@ class PrefixWork:
 class Warmth:
     """The declared beginnings of one context."""
 
-    def __init__(self, native: NativeContext, cache: PrefixCache, files: PrefixFiles | None, apply: Apply) -> None:
+    def __init__(self, native: NativeContext, cache: Cells, files: PrefixFiles | None, apply: Apply) -> None:
         self._native = native
         self._cache = cache
         self._files = files

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mullama.engines.llamacpp import opening
 from tests.engines.llamacpp import making
 
 KINDS: dict[str, Callable[[Path], None]] = {
@@ -30,3 +31,16 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
         return str(file)
 
     return path
+
+
+@pytest.fixture
+def pooled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every context has one pool of cells, however short its declared beginnings are."""
+    monkeypatch.setattr(opening, "_WORTH_A_POOL", 0)
+
+
+@pytest.fixture(params=["pool", "slots"])
+def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to part the cells of a context."""
+    monkeypatch.setattr(opening, "_WORTH_A_POOL", 0 if request.param == "pool" else 1 << 30)
+    return str(request.param)

@@ -133,6 +133,7 @@ def test_an_adapter_changes_answers_by_its_scale(
     assert answer(engine, prompt, context="full").text == full
 
 
+@pytest.mark.usefixtures("pooled")
 def test_a_beginning_computed_with_another_scale_is_not_used_again(
     tiny_path: str, made: Callable[[str], str], tmp_path: Path, load: Callable[..., LlamaEngine]
 ) -> None:

@@ -39,7 +39,7 @@ def alone(engine: Engine, prompts: list[str], options: ContextOptions = OPTIONS)
 
 
 @pytest.fixture
-def engine(path: str, load: Callable[..., LlamaEngine]) -> LlamaEngine:
+def engine(path: str, memory: str, load: Callable[..., LlamaEngine]) -> LlamaEngine:
     return load("llamacpp", path)
 
 
@@ -51,7 +51,9 @@ def test_batched_answers_are_those_of_each_alone(engine: LlamaEngine) -> None:
     assert [result.text for result in together] == expected
 
 
-def test_answers_over_a_declared_beginning_are_those_without(engine: LlamaEngine) -> None:
+@pytest.mark.usefixtures("pooled")
+def test_answers_over_a_declared_beginning_are_those_without(path: str, load: Callable[..., LlamaEngine]) -> None:
+    engine = load("llamacpp", path)
     prompts = [SYSTEM + user(question) for question in QUESTIONS]
     expected = alone(engine, prompts)
     facts = engine.open_context("main", replace(OPTIONS, prefixes=(Prefix(text=SYSTEM),)))
@@ -63,6 +65,7 @@ def test_answers_over_a_declared_beginning_are_those_without(engine: LlamaEngine
         assert result.begun.cached_tokens >= facts.prefix_tokens - 1
 
 
+@pytest.mark.usefixtures("pooled")
 def test_the_cells_of_a_declared_beginning_are_held_once(path: str, load: Callable[..., LlamaEngine]) -> None:
     engine = load("llamacpp", path)
     facts = engine.open_context("main", replace(OPTIONS, prefixes=(Prefix(text=SYSTEM),)))
@@ -83,21 +86,23 @@ def test_later_turns_share_the_earlier_ones_and_answer_the_same(engine: LlamaEng
         cached.append(result.begun.cached_tokens)
         prompt += result.text + "<|im_end|>\n" + user(question)
     if engine.facts.can_share:
-        assert cached[1] > 20
+        assert cached[1] > 15
         assert cached[2] > cached[1]
 
 
+@pytest.mark.usefixtures("memory")
 def test_two_prompts_with_the_same_beginning_compute_it_once(tiny_path: str, load: Callable[..., LlamaEngine]) -> None:
     """The second waits until the first has computed what both begin with."""
     engine = load("llamacpp", tiny_path)
-    prompts = [SYSTEM + user(question) for question in QUESTIONS[:3]]
+    beginning = SYSTEM * 2
+    prompts = [beginning + user(question) for question in QUESTIONS[:3]]
     expected = alone(engine, prompts)
     engine.open_context("main", OPTIONS)
     results = answers(engine, *(ask(i, prompt) for i, prompt in enumerate(prompts)))
     assert [result.text for result in results] == expected
     cached = [result.begun.cached_tokens for result in results if result.begun]
     assert cached[0] == 0
-    assert min(cached[1:]) > 40
+    assert min(cached[1:]) > 80
 
 
 def test_a_job_may_decline_what_is_in_memory(engine: LlamaEngine) -> None:
@@ -110,6 +115,7 @@ def test_a_job_may_decline_what_is_in_memory(engine: LlamaEngine) -> None:
     assert second.text == first.text
 
 
+@pytest.mark.usefixtures("pooled")
 def test_a_beginning_comes_back_from_disk_and_answers_the_same(
     path: str, tmp_path: Path, load: Callable[..., LlamaEngine]
 ) -> None:
@@ -130,6 +136,7 @@ def test_a_beginning_comes_back_from_disk_and_answers_the_same(
     assert not other.open_context("quantised", replace(options, kv_k="f32")).prefix_restored
 
 
+@pytest.mark.usefixtures("pooled")
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "garbage", "swap"])
 def test_a_damaged_file_costs_time_and_nothing_else(
     damage: str, tiny_path: str, tmp_path: Path, load: Callable[..., LlamaEngine]
@@ -154,6 +161,7 @@ def test_a_damaged_file_costs_time_and_nothing_else(
     assert file.read_bytes() == whole
 
 
+@pytest.mark.usefixtures("pooled")
 def test_a_state_of_another_shape_is_not_taken(
     tiny_path: str, tmp_path: Path, load: Callable[..., LlamaEngine]
 ) -> None:
@@ -186,10 +194,7 @@ def test_an_interrupted_prompt_is_computed_again_to_the_same_answer(engine: Llam
     assert [result.text for result in driver.run().values()] == expected
 
 
-def test_running_out_of_cells_forgets_what_is_idle_and_never_what_runs(
-    path: str, load: Callable[..., LlamaEngine]
-) -> None:
-    engine = load("llamacpp", path)
+def test_running_out_of_cells_forgets_what_is_idle_and_never_what_runs(engine: LlamaEngine) -> None:
     options = ContextOptions(size=256, parallel=2, threads=1)
     prompts = [f"{i} " * 60 + user(QUESTIONS[i % 5]) for i in range(8)]
     expected = alone(engine, prompts, options)
@@ -200,6 +205,7 @@ def test_running_out_of_cells_forgets_what_is_idle_and_never_what_runs(
     assert engine.stats().cells_used <= engine.stats().cells_total
 
 
+@pytest.mark.usefixtures("memory")
 def test_a_seed_gives_the_same_text_beside_others(tiny_path: str, load: Callable[..., LlamaEngine]) -> None:
     engine = load("llamacpp", tiny_path)
     engine.open_context("main", OPTIONS)
@@ -210,6 +216,7 @@ def test_a_seed_gives_the_same_text_beside_others(tiny_path: str, load: Callable
     assert again.text == first.text
 
 
+@pytest.mark.usefixtures("memory")
 def test_guesses_from_the_text_change_no_answer(tiny_path: str, load: Callable[..., LlamaEngine]) -> None:
     engine = load("llamacpp", tiny_path)
     drafting = replace(OPTIONS, draft="prompt_lookup")

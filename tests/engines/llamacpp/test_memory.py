@@ -40,14 +40,17 @@ def shape_of(options: ContextOptions) -> ContextShape:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_built_in_model_takes_what_was_calculated(
-    name: str, tiny_path: str, load: Callable[..., LlamaEngine]
+    name: str, memory: str, tiny_path: str, load: Callable[..., LlamaEngine]
 ) -> None:
+    """Slots need a smaller compute buffer than one pool, for which it is calculated."""
     engine = load("llamacpp", tiny_path)
     opened = engine.open_context("main", SHAPES[name])
     calculated = need(facts_of(tiny_path), Shape(), [shape_of(SHAPES[name])])
     assert calculated.kv == pytest.approx(opened.kv_bytes, rel=0.01)
     assert calculated.weights == pytest.approx(engine.facts.weights_bytes, rel=0.02)
-    assert calculated.compute == pytest.approx(opened.compute_bytes, rel=0.25, abs=2**20)
+    assert opened.compute_bytes <= calculated.compute * 1.1 + 2**20
+    if memory == "pool":
+        assert calculated.compute == pytest.approx(opened.compute_bytes, rel=0.25, abs=2**20)
 
 
 @pytest.mark.parametrize("kind", ["llama", "window", "recurrent"])

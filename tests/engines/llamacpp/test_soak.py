@@ -15,6 +15,7 @@ import pytest
 from mullama.chat.types import Constraint
 from mullama.engines.base import ContextOptions, Embed, Generate, Prefix
 from mullama.engines.llamacpp.engine import LlamaEngine
+from mullama.engines.llamacpp.slots import SlotCache
 from tests.engines.driving import Driver, ask, sampling, user
 
 SYSTEM = "<|im_start|>system\nYou are a small model that answers in one short sentence and never more.<|im_end|>\n"
@@ -91,15 +92,16 @@ def check(chaos: Chaos) -> None:
     assert stats.cells_used <= stats.cells_total
     for context in chaos.engine._contexts.values():
         cache, native = context.cache, context.native
-        held = [s for s in range(cache.kept + OPTIONS.parallel + 1) if native.last_position(s) >= 0]
-        assert sorted(held) == sorted(cache._ends), "the account and the memory hold the same sequences"
-        for sequence in held:
-            assert native.last_position(sequence) + 1 == cache.length(sequence)
+        if isinstance(cache, SlotCache):
+            lengths = {slot: len(tokens) for slot, tokens in enumerate(cache._tokens)}
+        else:
+            lengths = {s: cache._lengths.get(s, 0) for s in range(cache.kept + OPTIONS.parallel + 1)}
+        assert {s: native.last_position(s) + 1 for s in lengths} == lengths, "account and memory agree"
 
 
 @pytest.mark.parametrize("kind", ["tiny", "window", "recurrent"])
 def test_nothing_is_lost_or_left_over_in_a_short_storm(
-    kind: str, tiny_path: str, made: Callable[[str], str], load: Callable[..., LlamaEngine]
+    kind: str, memory: str, tiny_path: str, made: Callable[[str], str], load: Callable[..., LlamaEngine]
 ) -> None:
     engine = load("llamacpp", tiny_path if kind == "tiny" else made(kind))
     check(run(engine, seed=7, actions=900))
@@ -131,7 +133,7 @@ def test_loading_and_closing_leaves_no_descriptor_thread_or_memory(
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["tiny", "window", "recurrent"])
 def test_nothing_is_lost_or_left_over_in_a_long_storm(
-    kind: str, tiny_path: str, made: Callable[[str], str], load: Callable[..., LlamaEngine]
+    kind: str, memory: str, tiny_path: str, made: Callable[[str], str], load: Callable[..., LlamaEngine]
 ) -> None:
     for seed in range(20):
         engine = load("llamacpp", tiny_path if kind == "tiny" else made(kind))

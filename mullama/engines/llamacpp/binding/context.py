@@ -77,7 +77,10 @@ class NativeBatch:
 
 
 class NativeContext:
-    """One llama.cpp context: its cells, its logits, and the byte that stops a decode."""
+    """One llama.cpp context: its cells, its logits, and the byte that stops a decode.
+
+    pool: all sequences share the cells; else each has its part of them.
+    """
 
     def __init__(
         self,
@@ -89,6 +92,7 @@ class NativeContext:
         outputs: int,
         threads: int,
         threads_batch: int,
+        pool: bool = True,
     ) -> None:
         params = c.llama_context_default_params()
         params.n_ctx = cells
@@ -106,7 +110,7 @@ class NativeContext:
         params.type_k, params.type_v = _CACHE_TYPES[options.kv_k], _CACHE_TYPES[options.kv_v]
         params.embeddings = options.embedding
         params.swa_full = False
-        params.kv_unified = True
+        params.kv_unified = pool
         params.no_perf = True
         log.errors.clear()
         with log.recording() as lines:
@@ -114,6 +118,7 @@ class NativeContext:
         if not handle:
             raise Refused(f"llama.cpp cannot make a context of {cells} cells", hint=first_reason(lines))
         self._handle: Any = handle
+        self._pool = pool
         self.model = model
         self.cells = int(c.llama_n_ctx(handle))
         self.batch_size = int(c.llama_n_batch(handle))
@@ -180,8 +185,15 @@ class NativeContext:
         return np.ctypeslib.as_array(pointer, shape=(length,)).copy()
 
     def copy(self, source: int, target: int, end: int) -> None:
-        """Let `target` see the cells of `source` at positions below `end` (-1: all)."""
-        c.llama_memory_seq_cp(self._memory, source, target, -1, end)
+        """Let `target`, which is empty, have what `source` has at positions below `end`.
+
+        In a pool of cells both see the same ones; else the memory of the whole sequence is copied.
+        """
+        if self._pool:
+            c.llama_memory_seq_cp(self._memory, source, target, -1, end)
+        else:
+            c.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+            self.cut(target, end)
 
     def cut(self, sequence: int, start: int) -> bool:
         """Forget a sequence from a position on; False where this kind of memory cannot."""
