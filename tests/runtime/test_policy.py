@@ -402,3 +402,88 @@ def test_whatever_happens_every_request_ends_once_and_bounds_hold(events: list[t
     world.now += 1e6
     world.feed(ev.Stop())
     assert not world.state.waiting
+
+
+def test_what_can_never_fit_takes_no_room_from_others() -> None:
+    world = World(
+        serve("a", A, ttl=60.0, weights_bytes=50),
+        serve("b", B, at_start=False, priority=1, weights_bytes=500),
+        rules=Rules(budget=100),
+    )
+
+    commands = world.feed(ev.Request(id=1, model="b"))
+
+    assert [type(c.error) for c in commands if isinstance(c, ev.Refuse)] == [Refused]
+    assert world.phase(A) is Phase.READY
+
+
+def test_a_model_refused_for_memory_is_tried_when_there_is_room_again() -> None:
+    a, b = serve("a", A, weights_bytes=80), serve("b", B, at_start=False, weights_bytes=80)
+    world = World(a, b, rules=Rules(budget=100))
+    world.feed(ev.Request(id=1, model="b"))
+    assert world.phase(B) is Phase.COLD
+
+    world.feed(ev.Keep(model="a", seconds=0.0))
+
+    assert ev.Grant(id=2, unit=B) in world.feed(ev.Request(id=2, model="b"))
+
+
+def test_a_resumed_model_is_not_cut_by_the_drain_it_was_spared() -> None:
+    world = World(serve("a", drain_timeout=10.0))
+    world.feed(ev.Request(id=1, model="a"), ev.Pause(model="a"), ev.Resume(model="a"))
+
+    world.now += 11
+    world.feed(ev.Tick())
+
+    assert world.of(ev.Cut) == []
+
+
+def test_requests_of_a_paused_model_wait_as_long_as_its_replacement_takes() -> None:
+    world = World(serve("a", queue_timeout=30.0))
+    world.feed(ev.Pause(model="a"), ev.Request(id=1, model="a"))
+
+    world.now += 300
+    world.feed(ev.Tick())
+
+    assert world.of(ev.Refuse) == []
+
+
+def test_a_request_to_a_model_that_just_went_is_refused_and_one_to_a_renamed_model_follows_it() -> None:
+    world = World(serve("old"), serve("gone", B))
+    world.feed(ev.Swap(models={"new": serve("new")}, rules=NO_RULES, moved={"old": "new"}))
+
+    assert ev.Grant(id=1, unit=A) in world.feed(ev.Request(id=1, model="old"))
+    (refusal,) = [c for c in world.feed(ev.Request(id=2, model="gone")) if isinstance(c, ev.Refuse)]
+    assert "removed" in str(refusal.error)
+
+
+@pytest.mark.parametrize("late", [ev.UnitOpened(unit=A), ev.WorkerReady(weights="wa")])
+def test_news_from_before_a_death_brings_nothing_back(late: ev.Event) -> None:
+    world = World(serve("a"))
+    world.feed(ev.WorkerLost(weights="wa", error=EngineFailed("died")))
+
+    world.feed(late)
+
+    assert world.phase(A) is Phase.COLD
+
+
+def test_a_wish_of_the_reconciler_ends_when_the_server_stops() -> None:
+    world = World(obey=False)
+    world.feed(ev.Hold(serve=serve("a")))
+
+    stopped = world.feed(ev.Stop())
+    late = world.feed(ev.Hold(serve=serve("b", B)))
+
+    for commands, unit in ((stopped, A), (late, B)):
+        (settled,) = [c for c in commands if isinstance(c, ev.Settled)]
+        assert settled.unit == unit
+        assert isinstance(settled.error, Unavailable)
+
+
+def test_time_that_changes_nothing_wakes_nobody() -> None:
+    """A held unit past its time to live must not make the loop spin."""
+    world = World()
+    world.feed(ev.Hold(serve=serve("a", ttl=1.0)))
+    world.now += 100
+
+    assert not [c for c in world.feed(ev.Tick()) if isinstance(c, ev.WakeAt)]
