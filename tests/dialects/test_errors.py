@@ -23,6 +23,7 @@ from mullama.errors import (
     Kind,
     MullamaError,
     NotFound,
+    ProbeFailed,
     Refused,
     TimedOut,
     TooLarge,
@@ -48,12 +49,13 @@ EXAMPLES: tuple[MullamaError, ...] = (
     TimedOut("took longer than 10m"),
     Unavailable("loading", retry_after=3),
     EngineFailed("the worker died"),
+    ProbeFailed("the probe answered otherwise"),
     Internal("a bug"),
 )
 STATUSES = {
-    "ollama": [400, 400, 400, 404, 401, 403, 409, 403, 503, 429, 413, 502, 504, 503, 503, 500],
-    "openai": [400, 400, 400, 404, 401, 403, 409, 403, 429, 429, 413, 502, 504, 503, 503, 500],
-    "anthropic": [400, 400, 400, 404, 401, 403, 409, 403, 529, 429, 413, 502, 504, 503, 503, 500],
+    "ollama": [400, 400, 400, 404, 401, 403, 409, 403, 503, 429, 413, 502, 504, 503, 503, 503, 500],
+    "openai": [400, 400, 400, 404, 401, 403, 409, 403, 429, 429, 413, 502, 504, 503, 503, 503, 500],
+    "anthropic": [400, 400, 400, 404, 401, 403, 409, 403, 529, 429, 413, 502, 504, 503, 503, 503, 500],
 }
 
 

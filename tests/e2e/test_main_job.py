@@ -129,15 +129,16 @@ def test_two_models_over_the_same_file_share_one_worker(stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("mullama: v1\nmodels: {demo: {from: builtin:tiny, systen: x}}", "system"),
-        ("mullama: v1\nmodels: {demo: {from: builtin:nope}}", "nope"),
-        ("mullama: v1\nmodels: {demo: {from: ./missing.gguf}}", "missing.gguf"),
-        ("mullama: v1\nmodels: {demo: {from: '${UNSET_VARIABLE}'}}", "UNSET_VARIABLE"),
-        ("mullama: v1\nserver: {listen: ['0.0.0.0:0']}\nmodels: {demo: builtin:tiny}", "auth.keys"),
+        ("models: {demo: {from: builtin:tiny, systen: x}}", "system"),
+        ("models: {demo: {from: builtin:nope}}", "nope"),
+        ("models: {demo: {from: ./missing.gguf}}", "missing.gguf"),
+        ("models: {demo: {from: '${UNSET_VARIABLE}'}}", "UNSET_VARIABLE"),
+        ("models: {demo: builtin:tiny}\nserver: {listen: ['0.0.0.0:0']}", "auth.keys"),
     ],
 )
 def test_a_bad_manifest_is_refused_and_leaves_nothing_behind(stack: Stack, text: str, says: str) -> None:
-    stack.write_text(text)
+    listen = "" if "server:" in text else "\nserver: {listen: ['127.0.0.1:0']}"
+    stack.write_text(f"mullama: v1\n{text}{listen}\n")
 
     done = stack.apply(code=None)
 
