@@ -205,6 +205,8 @@ class LiveEffects:
         self._pool.swap({name: d.serve for name, d in snapshot.deployments.items()}, snapshot.rules, moved)
         self._held.clear()
         self._paused.clear()
+        for name in self._new.keys() - failed.keys():
+            self._pool.retry(name)
         await self._retune(deployments.values())
 
     async def _retune(self, deployments: Iterable[Deployment]) -> None:

@@ -141,12 +141,17 @@ def test_serve_without_its_secret_opens_no_address(scripted: Stack) -> None:
 def test_profiles_and_includes_are_followed(scripted: Stack) -> None:
     folder = scripted.home / "models"
     folder.mkdir()
-    scripted.write({"demo": "./demo.script.json"}, include=["models/*.yaml"])
-    scripted.apply()
-
     (folder / "more.yaml").write_text("models: {more: {like: demo}}\n")
+    laptop = {"laptop": {"models": {"more": {"system": "Small."}}}}
+    scripted.write({"demo": "./demo.script.json"}, include=["models/*.yaml"], profiles=laptop)
+    scripted.apply("--profile", "laptop")
 
-    eventually(lambda: len(scripted.status()["models"]) == 2, scripted.log)
+    (folder / "third.yaml").write_text("models: {third: {like: demo}}\n")
+
+    eventually(lambda: len(scripted.status()["models"]) == 3, scripted.log)
+    stack = httpx.get(f"{scripted.url}/api/v1/stack").json()
+    assert stack["origin"]["profiles"] == ["laptop"]
+    assert stack["manifest"]["models"]["more"]["system"] == "Small."
 
 
 def test_a_killed_server_is_drift_and_apply_brings_it_back(scripted: Stack) -> None:
@@ -155,7 +160,8 @@ def test_a_killed_server_is_drift_and_apply_brings_it_back(scripted: Stack) -> N
     eventually(lambda: scripted.processes() == [], scripted.log)
 
     plan = scripted.json("diff", "-f", scripted.name, "--format", "json", code=2)
-    assert {s["cause"] for s in plan["steps"]} == {"drift"}
+    assert plan["steps"] == []
+    assert [step["subject"] for step in plan["drift"]] == ["server"]
     scripted.apply()
 
     assert ask(scripted.url).status_code == 200
