@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import mullama
 from mullama.errors import Conflict, MullamaError
-from mullama.plan.observed import Observed
-from mullama.reconcile.files import Files, read_lock
-from mullama.reconcile.observe import observe
+from mullama.reconcile.files import Files
 from mullama.store.records import Records, ServerRecord, birth
 
 if TYPE_CHECKING:
@@ -29,13 +27,6 @@ if TYPE_CHECKING:
 DRAIN_SECONDS = 30.0
 _LONGEST_SOCKET = 100  # bytes of a socket's path; systems allow 104 to 108
 _log = logging.getLogger("mullama")
-
-
-def observe_here(wish: Manifest, records: Records, env: Mapping[str, str], path: str | None) -> Observed:
-    """Facts for a plan where no server runs; the lock file is the one beside the manifest at `path`."""
-    files = Files.here(env)
-    files.lock = read_lock(path)
-    return observe(wish, records, files)
 
 
 def run_server(

@@ -226,4 +226,3 @@ class Dialect:
     id_header: str = "x-request-id"
     error_schema: JSONValue = None
     prefixes: tuple[str, ...] = ()
-    sampling: types.Sampling = field(default_factory=types.Sampling)
