@@ -1,0 +1,54 @@
+"""What Prometheus reads, and the events that followers read."""
+
+from __future__ import annotations
+
+import asyncio
+
+from mullama.runtime.journal import Journal
+from mullama.runtime.stats import Gauge, Histogram, Stats, render
+
+
+def test_buckets_are_cumulative_and_end_with_everything() -> None:
+    histogram = Histogram()
+    for seconds in (0.01, 0.05, 3.0, 1000.0):
+        histogram.add(seconds)
+
+    lines = dict(line.rsplit(" ", 1) for line in histogram.lines("m", 'model="a",'))
+
+    assert lines['m_bucket{model="a",le="0.05"}'] == "2"
+    assert lines['m_bucket{model="a",le="5.0"}'] == "3"
+    assert lines['m_bucket{model="a",le="+Inf"}'] == "4"
+    assert lines['m_count{model="a"}'] == "4"
+
+
+def test_every_metric_has_its_help_and_type_once_and_names_are_escaped() -> None:
+    stats = Stats()
+    stats.of('we"ird\\n\n').requests["ok"] += 1
+    gauges = (
+        Gauge(name="g", help="G.", value=1, labels={"model": "a"}),
+        Gauge(name="g", help="G.", value=2, labels={"model": "b"}),
+    )
+
+    text = render(stats, gauges)
+
+    assert text.count("# TYPE g gauge") == 1
+    helps = [line for line in text.splitlines() if line.startswith("# HELP")]
+    assert len(helps) == len(set(helps))
+    assert 'mullama_requests_total{model="we\\"ird\\\\n\\n",result="ok"} 1' in text
+
+
+def test_followers_get_every_event_after_theirs_once_and_then_the_new_ones() -> None:
+    async def test() -> list[int]:
+        journal = Journal()
+        for _ in range(3):
+            journal.add("kind", "subject")
+        seen = []
+        async for event in journal.follow(1):
+            seen.append(event["id"])
+            if event["id"] < 6:
+                journal.add("more")
+            if len(seen) == 5:
+                break
+        return seen
+
+    assert asyncio.run(test()) == [2, 3, 4, 5, 6]
