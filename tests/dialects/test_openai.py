@@ -55,7 +55,6 @@ def test_nothing_said_is_nothing_decided() -> None:
     operation = chat(temperature=None, stop=None, tools=None, response_format=None, n=None, stream=None)
 
     assert operation.sampling == Sampling()
-    assert DIALECTS["openai"].sampling == Sampling()
     assert (operation.stop, operation.n, operation.stream, operation.logprobs, operation.format) == (
         (),
         1,
