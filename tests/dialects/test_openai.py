@@ -19,7 +19,6 @@ from mullama.chat.types import (
     ThinkingDelta,
     TokenLogprob,
 )
-from mullama.dialects import DIALECTS
 from mullama.dialects.base import Call
 from mullama.errors import Invalid, MullamaError, TooLarge, Unsupported
 from tests.dialects.wire import (
