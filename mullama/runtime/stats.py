@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
@@ -21,14 +27,10 @@ class Histogram:
         place = next((i for i, bound in enumerate(_BUCKETS) if seconds <= bound), len(_BUCKETS))
         self.counts[place] += 1
 
-    def lines(self, name: str, labels: str) -> Iterator[str]:
-        so_far = 0
-        for bound, count in zip((*_BUCKETS, "+Inf"), self.counts, strict=True):
-            so_far += count
-            yield f'{name}_bucket{{{labels}le="{bound}"}} {so_far}'
-        inner = labels.rstrip(",")
-        yield f"{name}_sum{{{inner}}} {self.total:.6f}"
-        yield f"{name}_count{{{inner}}} {so_far}"
+    def buckets(self) -> list[tuple[str, float]]:
+        """(upper bound, count of everything up to it), the last of them everything."""
+        bounds = (*(str(bound) for bound in _BUCKETS), "+Inf")
+        return list(zip(bounds, accumulate(self.counts), strict=True))
 
 
 @dataclass(slots=True)
@@ -70,72 +72,71 @@ class Gauge:
 
 
 def render(stats: Stats, gauges: tuple[Gauge, ...]) -> str:
-    """Prometheus text format 0.0.4; label values are escaped."""
-    lines = [*_gauges(gauges), *_counters(stats), *_histograms(stats), *_reloads(stats)]
-    return "\n".join(lines) + "\n"
+    """Prometheus text format 0.0.4."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(stats, gauges))
+    return generate_latest(registry).decode()
 
 
-def _gauges(gauges: tuple[Gauge, ...]) -> Iterator[str]:
-    seen: set[str] = set()
-    for gauge in sorted(gauges, key=lambda g: g.name):
-        if gauge.name not in seen:
-            seen.add(gauge.name)
-            yield f"# HELP {gauge.name} {gauge.help}"
-            yield f"# TYPE {gauge.name} gauge"
-        yield f"{gauge.name}{_labels(gauge.labels)} {gauge.value:g}"
+class _Collector(Collector):
+    """The counters of this server as the client library wants them, made at each scrape."""
 
+    def __init__(self, stats: Stats, gauges: tuple[Gauge, ...]) -> None:
+        self._stats, self._shown = stats, gauges
 
-def _counters(stats: Stats) -> Iterator[str]:
-    yield from _head("mullama_requests_total", "Requests that ended, by how.", "counter")
-    for name, model in stats.models.items():
-        for result, count in model.requests.items():
-            yield f"mullama_requests_total{_labels({'model': name, 'result': result})} {count}"
-    for metric, text, pick in (
-        ("mullama_prompt_tokens_total", "Prompt tokens of all requests.", "prompt_tokens"),
-        ("mullama_prompt_tokens_cached_total", "Prompt tokens that were not computed again.", "cached_tokens"),
-        ("mullama_tokens_generated_total", "Tokens generated.", "completion_tokens"),
-        ("mullama_decode_seconds_total", "Seconds spent generating, summed over requests.", "decode_seconds"),
-    ):
-        yield from _head(metric, text, "counter")
+    def collect(self) -> Iterator[Metric]:
+        yield from self._gauges()
+        yield from self._counters()
+        yield from self._histograms()
+
+    def _gauges(self) -> Iterator[Metric]:
+        families: dict[str, GaugeMetricFamily] = {}
+        for gauge in self._shown:
+            new = GaugeMetricFamily(gauge.name, gauge.help, labels=list(gauge.labels))
+            families.setdefault(gauge.name, new).add_metric(list(gauge.labels.values()), gauge.value)
+        yield from families.values()
+        stats = self._stats
+        yield GaugeMetricFamily(
+            "mullama_config_last_reload_successful", "Whether the last reload was accepted.", stats.last_reload_ok
+        )
+        yield GaugeMetricFamily(
+            "mullama_config_last_reload_success_timestamp_seconds", "When one was accepted last.", stats.last_reload_at
+        )
+
+    def _counters(self) -> Iterator[Metric]:
+        stats = self._stats
+        ended = CounterMetricFamily("mullama_requests", "Requests that ended, by how.", labels=["model", "result"])
         for name, model in stats.models.items():
-            yield f"{metric}{_labels({'model': name})} {getattr(model, pick):g}"
-    yield from _head("mullama_pull_bytes_total", "Bytes fetched.", "counter")
-    yield f"mullama_pull_bytes_total {stats.pulled_bytes}"
+            for result, count in model.requests.items():
+                ended.add_metric([name, result], count)
+        yield ended
+        for metric, text, pick in (
+            ("mullama_prompt_tokens", "Prompt tokens of all requests.", "prompt_tokens"),
+            ("mullama_prompt_tokens_cached", "Prompt tokens that were not computed again.", "cached_tokens"),
+            ("mullama_tokens_generated", "Tokens generated.", "completion_tokens"),
+            ("mullama_decode_seconds", "Seconds spent generating, summed over requests.", "decode_seconds"),
+        ):
+            family = CounterMetricFamily(metric, text, labels=["model"])
+            for name, model in stats.models.items():
+                family.add_metric([name], getattr(model, pick))
+            yield family
+        yield CounterMetricFamily("mullama_pull_bytes", "Bytes fetched.", stats.pulled_bytes)
+        reloads = CounterMetricFamily("mullama_reloads", "Reloads by result.", labels=["result"])
+        for result, count in stats.reloads.items():
+            reloads.add_metric([result], count)
+        yield reloads
 
-
-def _histograms(stats: Stats) -> Iterator[str]:
-    for metric, text, pick in (
-        ("mullama_request_duration_seconds", "From arrival to the last byte.", "duration"),
-        ("mullama_first_token_seconds", "From arrival to the first token.", "first_token"),
-    ):
-        yield from _head(metric, text, "histogram")
-        for name, model in stats.models.items():
-            label = _labels({"model": name})[1:-1] + ","
-            yield from getattr(model, pick).lines(metric, label)
-    yield from _head("mullama_reconcile_duration_seconds", "One run of the reconciler.", "histogram")
-    yield from stats.reconcile_seconds.lines("mullama_reconcile_duration_seconds", "")
-
-
-def _reloads(stats: Stats) -> Iterator[str]:
-    yield from _head("mullama_reloads_total", "Reloads by result.", "counter")
-    for result, count in stats.reloads.items():
-        yield f"mullama_reloads_total{_labels({'result': result})} {count}"
-    yield from _head("mullama_config_last_reload_successful", "Whether the last reload was accepted.", "gauge")
-    yield f"mullama_config_last_reload_successful {int(stats.last_reload_ok)}"
-    yield from _head("mullama_config_last_reload_success_timestamp_seconds", "When one was accepted last.", "gauge")
-    yield f"mullama_config_last_reload_success_timestamp_seconds {stats.last_reload_at:.3f}"
-
-
-def _head(name: str, text: str, kind: str) -> tuple[str, str]:
-    return f"# HELP {name} {text}", f"# TYPE {name} {kind}"
-
-
-def _labels(labels: Mapping[str, str]) -> str:
-    if not labels:
-        return ""
-    body = ",".join(f'{key}="{_escape(value)}"' for key, value in labels.items())
-    return f"{{{body}}}"
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    def _histograms(self) -> Iterator[Metric]:
+        for metric, text, pick in (
+            ("mullama_request_duration_seconds", "From arrival to the last byte.", "duration"),
+            ("mullama_first_token_seconds", "From arrival to the first token.", "first_token"),
+        ):
+            family = HistogramMetricFamily(metric, text, labels=["model"])
+            for name, model in self._stats.models.items():
+                histogram: Histogram = getattr(model, pick)
+                family.add_metric([name], histogram.buckets(), histogram.total)
+            yield family
+        runs = self._stats.reconcile_seconds
+        yield HistogramMetricFamily(
+            "mullama_reconcile_duration_seconds", "One run of the reconciler.", runs.buckets(), runs.total
+        )
