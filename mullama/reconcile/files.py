@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mullama.errors import MullamaError, NotFound, TransferFailed
+from mullama.errors import MullamaError, NotFound
 from mullama.manifest.spec import Manifest, Model, SecretRef
 from mullama.plan.observed import KnownFiles
 from mullama.reconcile.scripts import is_script, script_files
@@ -17,6 +17,7 @@ from mullama.sources.settings import HubSettings, Settings
 from mullama.store import lockfile
 from mullama.store.foreign import Foreign, usual_roots
 from mullama.store.index import Index
+from mullama.weights.located import expecting
 from mullama.weights.stored import LockEntry, StoredWeights
 
 if TYPE_CHECKING:
@@ -120,12 +121,7 @@ class Files:
         library = self.library(manifest)
         entry = self.lock.get(model.from_)
         located = library.locate(model.from_, entry, self.offline(offline), cancelled=cancelled.is_set)
-        stored = library.ensure(located, report, cancelled.is_set)
-        if model.digest is not None and stored.digest != model.digest:
-            raise TransferFailed(
-                f"{model.from_} has the digest {stored.digest}, the manifest says {model.digest}",
-                hint="correct `digest`, or find out why the file changed",
-            )
+        stored = library.ensure(expecting(located, model.digest), report, cancelled.is_set)
         for warning in stored.warnings:
             report.warn(warning)
         return described(stored)
