@@ -1,8 +1,9 @@
 """Which tokens go into the next decode: one turn of every running request, and a bounded slice of waiting prompts.
 
-Running requests come first, so that a long prompt never stalls their streams. Of the room that is left for prompts,
-the oldest gets half, so that it is sure to end; the other half goes to the shortest, so that a short question does
-not wait behind a long document.
+Running requests come first. A prompt that came after they had begun goes in slices, so that it never stalls their
+streams; one that came before, with the same burst, has all the room that is left, because the sooner all of a burst
+run together the cheaper each of their tokens is. Of the room for prompts the oldest gets half, so that it is sure to
+end; the other half goes to the shortest, so that a short question does not wait behind a long document.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ FIRST_SLICE = 64  # tokens, while nothing was measured yet
 class Waiting:
     """Tokens that a request wants decoded: its prompt, or what was chosen and not yet decoded.
 
-    rows: how many of the last tokens need logits. each: every token needs them.
+    rows: how many of the last tokens need logits. each: every token needs them. late: a prompt that came after a
+    running request had begun to answer.
     """
 
     key: int
@@ -27,6 +29,7 @@ class Waiting:
     running: bool
     rows: int = 1
     each: bool = False
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +43,8 @@ class Slice:
 
 
 def plan(requests: Iterable[Waiting], *, room: int, rows: int, prompt_room: int) -> tuple[Slice, ...]:
-    """Slices for one decode, running requests first, oldest first; at most `room` tokens and `rows` logits."""
+    """Slices for one decode, running requests first, oldest first; at most `room` tokens and `rows` logits, and at
+    most `prompt_room` tokens of late prompts."""
     waiting = [r for r in requests if r.tokens]
     chosen: list[Slice] = []
     for request in (r for r in waiting if r.running):
@@ -48,12 +52,13 @@ def plan(requests: Iterable[Waiting], *, room: int, rows: int, prompt_room: int)
         if part:
             chosen.append(part)
             room, rows = room - part.count, rows - part.rows
-    prompts = [r for r in waiting if not r.running]
-    for request, share in _shares(prompts, min(room, prompt_room)):
-        part = _slice(request, share, rows)
-        if part:
-            chosen.append(part)
-            rows -= part.rows
+    for late in (False, True):
+        prompts = [r for r in waiting if not r.running and r.late is late]
+        for request, share in _shares(prompts, min(room, prompt_room) if late else room):
+            part = _slice(request, share, rows)
+            if part:
+                chosen.append(part)
+                room, rows = room - part.count, rows - part.rows
     return tuple(chosen)
 
 
@@ -100,10 +105,8 @@ class Pace:
             step = (self._step or 0.0) if running else 0.0
             self._token = _average(self._token, max(seconds - step, 1e-6) / prompt)
 
-    def prompt_room(self, *, running: bool, room: int) -> int:
-        """Prompt tokens for the next decode: all that fit, or a slice while something runs."""
-        if not running:
-            return room
+    def prompt_room(self, room: int) -> int:
+        """Tokens of prompts that must not stall what runs, for the next decode."""
         if self._token is None:
             return min(FIRST_SLICE, room)
         stall = max(LONGEST_STALL, self._step or 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
@@ -42,6 +43,7 @@ class Queued:
     prompt: list[int]
     cache: bool
     ready: Callable[[], Generation]
+    submitted: float = 0.0
     grammar: Future[Any] | None = None
     cancelled: bool = False
 
@@ -92,6 +94,7 @@ class TextContext:
         return len(self._queue)
 
     def submit(self, queued: Queued) -> None:
+        queued.submitted = self._clock()
         self._queue.append(queued)
 
     def cancel(self, id: int) -> None:
@@ -200,26 +203,22 @@ class TextContext:
         if self.options.draft == "prompt_lookup":
             self._lookups[queued.id] = Lookup()
         self._counters.cached_tokens += placement.cached
+        generation.submitted = queued.submitted
         return [generation.begin(placement.sequence, placement.cached, self._clock())]
 
     def _plan(self) -> tuple[Slice, ...]:
-        answering = any(g.running for g in self._running.values())
         room = self._batch.room
         self._guess(room)
-        waiting = [g.waiting() for g in self._running.values()]
+        begun = min((g.first for g in self._running.values() if g.running), default=math.inf)
+        wanted = [g.waiting(begun) for g in self._running.values()]
         if self.warmth.work:
-            waiting.insert(0, self.warmth.work.waiting())
-        return plan(
-            waiting,
-            room=room,
-            rows=self._rows,
-            prompt_room=self._pace.prompt_room(running=answering, room=room),
-        )
+            wanted.append(self.warmth.work.waiting(late=begun < math.inf))
+        return plan(wanted, room=room, rows=self._rows, prompt_room=self._pace.prompt_room(room))
 
     def _guess(self, room: int) -> None:
         """Add guesses where all of them are sure to fit into this step."""
         rows = self._rows - len(self._running)
-        pending = sum(g.waiting().tokens for g in self._running.values() if g.running)
+        pending = sum(g.left_to_decode for g in self._running.values() if g.running)
         for id, lookup in self._lookups.items():
             generation = self._running[id]
             most = min(rows, room - pending, _DRAFT_ROWS - 1, generation.left - 1)
@@ -230,6 +229,7 @@ class TextContext:
 
     def _decode(self, slices: Sequence[Slice]) -> list[Output]:
         parts = [(self._running[s.key], s) for s in slices if s.key != KEY]
+        parts.sort(key=lambda part: part[0].sequence)  # llama.cpp computes slots together only in this order
         warming = next((s.count for s in slices if s.key == KEY), 0)
         self._fill(parts, warming)
         started = self._clock()

@@ -58,7 +58,7 @@ class Generation:
         self._echo = TextStream(()) if job.echo else None
         wanted = room if job.max_tokens is None or job.max_tokens < 0 else job.max_tokens
         self._limit = min(wanted, room)
-        self._begun = self._first = 0.0
+        self.submitted = self._begun = self.first = 0.0
         self._echoed = 0  # tokens of the prompt that were said
         self._last_row: Floats | None = None
         sampler.accept_prompt(prompt)
@@ -78,10 +78,22 @@ class Generation:
         """Whether every token of the prompt needs logits, because its logprobs were asked for."""
         return self.job.echo and self.job.logprobs is not None and not self.running
 
-    def waiting(self) -> Waiting:
-        pending = len(self.tokens) - self.computed + len(self.draft)
-        rows = 1 + len(self.draft)
-        return Waiting(key=self.id, tokens=pending, running=self.running, rows=rows, each=self.each)
+    @property
+    def left_to_decode(self) -> int:
+        """Tokens that are not in memory yet."""
+        return len(self.tokens) - self.computed
+
+    def waiting(self, begun: float) -> Waiting:
+        """What this job wants decoded; `begun` is when the first of those that run gave its first token."""
+        guesses = len(self.draft)
+        return Waiting(
+            key=self.id,
+            tokens=self.left_to_decode + guesses,
+            running=self.running,
+            rows=1 + guesses,
+            each=self.each,
+            late=self.submitted > begun,
+        )
 
     def pending(self, count: int) -> list[int]:
         """The next `count` tokens to decode."""
@@ -105,7 +117,7 @@ class Generation:
         if self._echo is not None and start < len(self.prompt):
             self._say_prompt(start, first, rows)
         if start < len(self.prompt) <= self.computed:
-            self._first = now
+            self.first = now
         if self._limit <= 0 and self.running:
             self.reason = "length"
         if self.reason is not None or not len(rows) or self.computed < len(self.tokens):
@@ -219,8 +231,8 @@ class Generation:
             prompt_tokens=len(self.prompt),
             cached_tokens=self.cached,
             completion_tokens=self.completion,
-            prompt_seconds=self._first - self._begun if self.running else 0.0,
-            decode_seconds=now - self._first if self.running else 0.0,
+            prompt_seconds=self.first - self._begun if self.running else 0.0,
+            decode_seconds=now - self.first if self.running else 0.0,
             draft_tokens=self.draft_tokens,
             draft_accepted=self.draft_accepted,
             tokens=tuple(self.tokens) if self.job.want_tokens else (),

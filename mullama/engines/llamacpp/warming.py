@@ -24,8 +24,9 @@ class PrefixWork:
         self.sequence = sequence
         self.computed = computed
 
-    def waiting(self) -> Waiting:
-        return Waiting(key=KEY, tokens=len(self.prompt) - self.computed, running=False, rows=0)
+    def waiting(self, *, late: bool) -> Waiting:
+        tokens = len(self.prompt) - self.computed
+        return Waiting(key=KEY, tokens=tokens, running=False, rows=0, late=late)
 
     def pending(self, count: int) -> list[int]:
         return self.prompt[self.computed : self.computed + count]

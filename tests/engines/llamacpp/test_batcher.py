@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +15,8 @@ def running(key: int, tokens: int = 1, rows: int = 1) -> Waiting:
     return Waiting(key=key, tokens=tokens, running=True, rows=rows)
 
 
-def prompt(key: int, tokens: int, *, each: bool = False) -> Waiting:
-    return Waiting(key=key, tokens=tokens, running=False, each=each)
+def prompt(key: int, tokens: int, *, each: bool = False, late: bool = True) -> Waiting:
+    return Waiting(key=key, tokens=tokens, running=False, each=each, late=late)
 
 
 def part(key: int, count: int, rows: int, *, last: bool) -> Slice:
@@ -36,6 +38,11 @@ def part(key: int, count: int, rows: int, *, last: bool) -> Slice:
                      id="half for the oldest, the other half for the shortest first"),
         pytest.param([prompt(1, 50), prompt(2, 3)], 16, 8, 16, [part(1, 13, 0, last=False), part(2, 3, 1, last=True)],
                      id="what the others leave goes to the oldest"),
+        pytest.param([running(1), prompt(2, 50, late=False), prompt(3, 50)], 32, 8, 4,
+                     [part(1, 1, 1, last=True), part(2, 31, 0, last=False)], id="a prompt of the same burst"),
+        pytest.param([running(1), prompt(2, 9, late=False), prompt(3, 50)], 32, 8, 4,
+                     [part(1, 1, 1, last=True), part(2, 9, 1, last=True), part(3, 4, 0, last=False)],
+                     id="and a late one after it"),
         pytest.param([running(1, tokens=6)], 8, 8, 8, [part(1, 6, 1, last=True)], id="forced tokens at once"),
         pytest.param([running(1, tokens=5, rows=5)], 8, 8, 8, [part(1, 5, 5, last=True)], id="guesses"),
         pytest.param([prompt(1, 20, each=True)], 16, 4, 16, [part(1, 4, 4, last=False)], id="logprobs of a prompt"),
@@ -55,6 +62,7 @@ waiting = st.builds(
     running=st.booleans(),
     rows=st.integers(1, 4),
     each=st.booleans(),
+    late=st.booleans(),
 ).filter(lambda r: r.rows <= r.tokens or r.tokens == 0)
 requests_of = st.lists(waiting, max_size=12, unique_by=lambda r: r.key)
 
@@ -65,7 +73,8 @@ def test_a_plan_keeps_to_its_bounds(requests: list[Waiting], room: int, rows: in
     by_key = {r.key: r for r in requests}
     assert sum(s.count for s in slices) <= room
     assert sum(s.rows for s in slices) <= rows
-    assert sum(s.count for s in slices if not by_key[s.key].running) <= prompt_room
+    late = [s.count for s in slices if not by_key[s.key].running and by_key[s.key].late]
+    assert sum(late) <= prompt_room
     assert len({s.key for s in slices}) == len(slices)
     for chosen in slices:
         request = by_key[chosen.key]
@@ -88,16 +97,10 @@ def test_repeating_the_plan_serves_everybody(requests: list[Waiting], room: int)
         for chosen in slices:
             old = left.pop(chosen.key)
             if not chosen.last:
-                left[chosen.key] = Waiting(
-                    key=old.key, tokens=old.tokens - chosen.count, running=old.running, rows=old.rows, each=old.each
-                )
+                left[chosen.key] = replace(old, tokens=old.tokens - chosen.count)
         left = {r.key: left[r.key] for r in requests if r.key in left}
         steps += 1
         assert steps <= sum(r.tokens for r in requests)
-
-
-def test_prompts_have_all_the_room_while_nothing_runs() -> None:
-    assert Pace().prompt_room(running=False, room=512) == 512
 
 
 def test_a_slice_beside_running_requests_takes_no_longer_than_a_stall_may() -> None:
@@ -105,7 +108,7 @@ def test_a_slice_beside_running_requests_takes_no_longer_than_a_stall_may() -> N
     for _ in range(20):
         pace.observe(running=4, prompt=0, seconds=0.05)
         pace.observe(running=0, prompt=512, seconds=0.512)
-    tokens = pace.prompt_room(running=True, room=512)
+    tokens = pace.prompt_room(512)
     assert SMALLEST_SLICE <= tokens <= LONGEST_STALL / 0.001
 
 
@@ -114,9 +117,9 @@ def test_a_slow_machine_still_gets_a_useful_slice_and_a_fast_one_the_whole_batch
     for _ in range(20):
         slow.observe(running=0, prompt=64, seconds=6.4)
         fast.observe(running=0, prompt=512, seconds=0.01)
-    assert slow.prompt_room(running=True, room=512) == SMALLEST_SLICE
-    assert fast.prompt_room(running=True, room=512) == 512
+    assert slow.prompt_room(512) == SMALLEST_SLICE
+    assert fast.prompt_room(512) == 512
 
 
 def test_a_slice_never_exceeds_the_room() -> None:
-    assert Pace().prompt_room(running=True, room=16) == 16
+    assert Pace().prompt_room(16) == 16
