@@ -182,6 +182,10 @@ class Partial:
                         _note_of(path).unlink(missing_ok=True)
                 finally:
                     os.close(descriptor)
+        for note in _orphans(folder):
+            with contextlib.suppress(OSError):
+                if note.stat(follow_symlinks=False).st_mtime < before:
+                    note.unlink(missing_ok=True)
 
     def _rebuild(self, safe: int | None) -> None:
         """Hash what is on disk; after a restart of the machine only what was synced counts."""
@@ -226,6 +230,14 @@ def _files(folder: Path, key: str | None) -> Iterator[Path]:
         match = _FILE.fullmatch(entry.name)
         if match and key in (None, match["key"]) and entry.is_file(follow_symlinks=False):
             yield folder / entry.name
+
+
+def _orphans(folder: Path) -> list[Path]:
+    """Notes, half-written ones too, whose file is gone: a writer was killed between two steps."""
+    if not folder.is_dir():
+        return []
+    notes = [path for path in folder.iterdir() if path.name.endswith((".json", ".json.new"))]
+    return [note for note in notes if not note.with_name(note.name.split(".json")[0]).exists()]
 
 
 def _read_note(path: Path) -> Note:

@@ -78,7 +78,7 @@ def handler(tiny: TinyServer) -> type[BaseHTTPRequestHandler]:
                     self.wfile.write(piece)
                     self.wfile.flush()
                 if answer.hold is not None:
-                    answer.hold.wait(10)
+                    answer.hold.wait(60)
             except (BrokenPipeError, ConnectionResetError):
                 pass
 

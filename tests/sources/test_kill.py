@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from mullama.store.partial import Partial
 from tests import ggufs
 from tests.stub_hub import StubHub, sha256
 
@@ -56,6 +58,9 @@ def killed_and_continued(tmp_path: Path, kills: int, seed: int) -> None:
         assert start(store, hub).communicate(timeout=60)[0].strip() == DIGEST
         assert len(hub.requests) == requests
     assert wrong_blobs(store) == []
+    # What a kill between two steps left of a note goes with the next sweep; the file itself never stays.
+    assert [p.name for p in (store / "partial").iterdir() if ".json" not in p.name] == []
+    Partial.sweep(store / "partial", before=time.time() + 60)
     assert list((store / "partial").iterdir()) == []
 
 
