@@ -14,6 +14,9 @@ from dataclasses import dataclass
 LONGEST_STALL = 0.25  # seconds that prompts may add to a step of running requests
 SMALLEST_SLICE = 64  # tokens; smaller matrices waste more than they save
 FIRST_SLICE = 64  # tokens, while nothing was measured yet
+FEW = 4  # requests; of more, one decode for all is always cheaper
+_GAIN = 0.95  # what decoding one by one must save to be chosen
+_MEASURE_AGAIN = 128  # steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,26 +94,42 @@ def _slice(request: Waiting, room: int, rows: int) -> Slice | None:
 
 
 class Pace:
-    """How many prompt tokens fit beside running requests without stalling them, from what steps took so far."""
+    """What decodes took so far, and what follows from it for the next one."""
 
     def __init__(self) -> None:
-        self._step: float | None = None
         self._token: float | None = None
+        self._rows: dict[int, float] = {}
+        self._steps_singly = 0
 
     def observe(self, *, running: int, prompt: int, seconds: float) -> None:
         """A decode of so many tokens took so long."""
         if prompt == 0:
-            self._step = _average(self._step, seconds)
+            self._rows[running] = _average(self._rows.get(running), seconds)
         elif prompt >= SMALLEST_SLICE // 2:
-            step = (self._step or 0.0) if running else 0.0
-            self._token = _average(self._token, max(seconds - step, 1e-6) / prompt)
+            beside = self._rows.get(running, 0.0)
+            self._token = _average(self._token, max(seconds - beside, 1e-6) / prompt)
+
+    def singly(self, rows: int) -> bool:
+        """Whether to decode so many requests one after the other.
+
+        Matrix products with two or three rows can cost more than as many vector products: on a CPU, with some
+        quantisations, two requests together take a third longer than one after the other.
+        """
+        if not 2 <= rows <= FEW:
+            return False
+        one, together = self._rows.get(1), self._rows.get(rows)
+        if one is None or together is None:
+            return one is None
+        if one * rows > together * _GAIN:
+            return False
+        self._steps_singly += 1
+        return self._steps_singly % _MEASURE_AGAIN != 0
 
     def prompt_room(self, room: int) -> int:
         """Tokens of prompts that must not stall what runs, for the next decode."""
         if self._token is None:
             return min(FIRST_SLICE, room)
-        stall = max(LONGEST_STALL, self._step or 0.0)
-        tokens = int(stall / self._token) // SMALLEST_SLICE * SMALLEST_SLICE
+        tokens = int(LONGEST_STALL / self._token) // SMALLEST_SLICE * SMALLEST_SLICE
         return min(max(tokens, SMALLEST_SLICE), room)
 
 

@@ -231,6 +231,12 @@ class TextContext:
         parts = [(self._running[s.key], s) for s in slices if s.key != KEY]
         parts.sort(key=lambda part: part[0].sequence)  # llama.cpp computes slots together only in this order
         warming = next((s.count for s in slices if s.key == KEY), 0)
+        answering = not warming and all(g.running and s.count == 1 for g, s in parts)
+        if answering and self._pace.singly(len(parts)):
+            return [output for part in parts for output in self._decode_together([part], 0)]
+        return self._decode_together(parts, warming)
+
+    def _decode_together(self, parts: Sequence[tuple[Generation, Slice]], warming: int) -> list[Output]:
         self._fill(parts, warming)
         started = self._clock()
         computing = warming or any(not g.running for g, _ in parts)
@@ -251,8 +257,7 @@ class TextContext:
         if status == NO_CELLS:
             return self._shed(parts)
         answering = sum(s.count for g, s in parts if g.running)
-        prompt = self._batch.count - answering
-        self._pace.observe(running=answering, prompt=prompt, seconds=now - started)
+        self._pace.observe(running=answering, prompt=self._batch.count - answering, seconds=now - started)
         if warming:
             self.warmth.advance(warming)
         return self._advance(parts, now)

@@ -123,3 +123,46 @@ def test_a_slow_machine_still_gets_a_useful_slice_and_a_fast_one_the_whole_batch
 
 def test_a_slice_never_exceeds_the_room() -> None:
     assert Pace().prompt_room(16) == 16
+
+
+def measured(**seconds: float) -> Pace:
+    """A pace that has seen decodes of one, two, three … requests."""
+    pace = Pace()
+    for _ in range(30):
+        for number, value in enumerate(seconds.values(), start=1):
+            pace.observe(running=number, prompt=0, seconds=value)
+    return pace
+
+
+@pytest.mark.parametrize(
+    ("times", "rows", "expected"),
+    [
+        ({"one": 0.016, "two": 0.044}, 2, True),
+        ({"one": 0.016, "two": 0.020}, 2, False),
+        ({"one": 0.016, "two": 0.044, "three": 0.048}, 3, False),
+        ({"one": 0.016, "two": 0.044, "three": 0.060}, 3, True),
+        ({"one": 0.016}, 1, False),
+        ({"one": 0.001, "two": 1, "three": 1, "four": 1, "five": 1}, 5, False),
+    ],
+)
+def test_few_requests_are_decoded_one_by_one_where_that_is_faster(
+    times: dict[str, float], rows: int, expected: bool
+) -> None:
+    assert measured(**times).singly(rows) is expected
+
+
+def test_what_was_never_measured_is_tried() -> None:
+    pace = Pace()
+    assert pace.singly(2)
+    pace.observe(running=1, prompt=0, seconds=0.01)
+    assert not pace.singly(2)
+    pace.observe(running=2, prompt=0, seconds=0.03)
+    assert pace.singly(2)
+
+
+def test_a_choice_is_measured_again_from_time_to_time() -> None:
+    pace = measured(one=0.016, two=0.044)
+    assert {pace.singly(2) for _ in range(300)} == {True, False}
+    for _ in range(50):
+        pace.observe(running=2, prompt=0, seconds=0.020)
+    assert not any(pace.singly(2) for _ in range(300))
