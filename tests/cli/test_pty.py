@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mullama.plan.steps import to_tree
+from tests.cli.person import person
 from tests.cli.test_apply import CHANGED, plan
 from tests.cli.tinyserver import Answer, TinyServer
-
-pty = pytest.importorskip("pty")
-
-# A session leader that opens a terminal gets it for its own, so that Ctrl-C reaches it.
-TAKE_TERMINAL = (
-    "import os, sys\nos.close(os.open(os.ttyname(0), os.O_RDWR))\n"
-    "os.execv(sys.executable, [sys.executable, '-m', 'mullama', *sys.argv[1:]])"
-)
 
 EVENTS = (
     {"event": "phase", "phase": "fetch"},
@@ -37,59 +25,6 @@ DONE = (
 
 def encoded(events: tuple[dict[str, object], ...]) -> tuple[bytes, ...]:
     return tuple(json.dumps(event).encode() + b"\n" for event in events)
-
-
-class Person:
-    """A process on a terminal of its own: reads what it shows, types to it."""
-
-    def __init__(self, arguments: list[str], folder: Path, **env: str) -> None:
-        self._master, slave = pty.openpty()
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", TAKE_TERMINAL, *arguments],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            cwd=folder,
-            start_new_session=True,
-            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", **env},
-        )
-        os.close(slave)
-        self.seen = ""
-
-    def read_until(self, text: str) -> None:
-        while text not in self.seen:
-            assert self._read(), f"the process ended; it showed {self.seen!r}"
-
-    def type(self, text: str) -> None:
-        os.write(self._master, text.encode())
-
-    def finish(self) -> int:
-        while self._read():
-            pass
-        return self._process.wait(timeout=20)
-
-    def close(self) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
-        os.close(self._master)
-
-    def _read(self) -> bool:
-        try:
-            data = os.read(self._master, 4096)
-        except OSError:  # the other side is closed
-            return False
-        self.seen += data.decode()
-        return bool(data)
-
-
-@contextlib.contextmanager
-def person(arguments: list[str], folder: Path, **env: str) -> Iterator[Person]:
-    someone = Person(arguments, folder, **env)
-    try:
-        yield someone
-    finally:
-        someone.close()
 
 
 @pytest.fixture

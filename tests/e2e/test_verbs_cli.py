@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cli.person import person
 from tests.e2e.stack import Stack, stack_in
-
-pty = pytest.importorskip("pty")
 
 MODELFILE = (
     'FROM demo\nSYSTEM """You say ${X}."""\nPARAMETER temperature 0\nPARAMETER num_ctx 512\nPARAMETER stop END\n'
@@ -193,15 +191,13 @@ def test_doctor_finds_the_engine_well(verbs: Stack) -> None:
 
 
 def test_a_person_talks_on_a_terminal(verbs: Stack) -> None:
-    from tests.cli.test_pty import person
-
-    with contextlib.ExitStack() as stack:
-        someone = stack.enter_context(person(["run", "demo", "-n", "3", "-t", "0"], verbs.home, **verbs.env))
+    with person(["run", "demo", "-n", "3", "-t", "0"], verbs.home, **verbs.env) as someone:
         someone.read_until(">>> ")
         someone.type("hello\n")
-        someone.read_until("\n>>> ")
+        someone.read_until(">>> ")
         someone.type("/set verbose\n")
-        someone.read_until("set verbose")
+        someone.read_until("\nset verbose")
+        someone.read_until(">>> ")
         someone.type("\x04")
         assert someone.finish() == 0
 

@@ -1,0 +1,82 @@
+"""A person at a terminal: a process on a pseudo-terminal of its own, what it shows and what is typed to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+# A session leader that opens a terminal gets it for its own, so that Ctrl-C reaches it.
+_TAKE_TERMINAL = (
+    "import os, sys\nos.close(os.open(os.ttyname(0), os.O_RDWR))\n"
+    "os.execv(sys.executable, [sys.executable, '-m', 'mullama', *sys.argv[1:]])"
+)
+_SECONDS = 60.0
+
+
+class Person:
+    """Reads what the process shows, in order: what one `read_until` has passed, the next does not find again."""
+
+    def __init__(self, arguments: list[str], folder: Path, **env: str) -> None:
+        self._master, slave = pty.openpty()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _TAKE_TERMINAL, *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            cwd=folder,
+            start_new_session=True,
+            env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", **env},
+        )
+        os.close(slave)
+        self.seen = ""
+        self._read_to = 0
+
+    def read_until(self, text: str, within: float = _SECONDS) -> None:
+        """Read on until `text` is shown; fails with the whole screen when it is not, within so many seconds."""
+        deadline = time.monotonic() + within
+        while (at := self.seen.find(text, self._read_to)) < 0:
+            assert self._read(deadline, f"{text!r}"), f"the process ended before {text!r}; it showed {self.seen!r}"
+        self._read_to = at + len(text)
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def finish(self, within: float = _SECONDS) -> int:
+        """Read to the end; the exit code."""
+        deadline = time.monotonic() + within
+        while self._read(deadline, "the end"):
+            pass
+        return self._process.wait(timeout=within)
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        os.close(self._master)
+
+    def _read(self, deadline: float, awaited: str) -> bool:
+        """One more piece of the screen; False at its end."""
+        ready, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))
+        assert ready, f"waited in vain for {awaited}; the screen shows {self.seen!r}"
+        try:
+            data = os.read(self._master, 4096)
+        except OSError:  # the other side is closed
+            return False
+        self.seen += data.decode(errors="replace")
+        return bool(data)
+
+
+@contextlib.contextmanager
+def person(arguments: list[str], folder: Path, **env: str) -> Iterator[Person]:
+    someone = Person(arguments, folder, **env)
+    try:
+        yield someone
+    finally:
+        someone.close()
