@@ -388,11 +388,9 @@ def test_whatever_happens_every_request_ends_once_and_bounds_hold(events: list[t
             if not running:
                 continue
             event = ev.Leave(id=running[event.id % len(running)])
-        if isinstance(event, ev.WorkerLost):
-            for id, (_, unit) in list(world.state.running.items()):
-                if unit.weights == event.weights:
-                    world.feed(ev.Leave(id=id))
-        world.feed(event)
+        lost = event.weights if isinstance(event, ev.WorkerLost) else None
+        cut = [id for id, (_, unit) in world.state.running.items() if unit.weights == lost]
+        world.feed(event, *(ev.Leave(id=id) for id in cut))  # what a dead worker was at ends with it
 
         assert len(world.state.running) <= 3
         for unit in world.state.units.values():
