@@ -153,6 +153,9 @@ _COHERE = JsonCalls(
 _COHERE_PLUS = JsonCalls(
     open="Action:", gap="", close="```", one_list=True, name_key="tool_name", arguments_key="parameters"
 )
+_XLAM = JsonCalls(
+    open='{"tool_calls": ', close="}", one_list=True, aliases=('{\n    "tool_calls":', '{\n  "tool_calls":')
+)
 GENERIC = JsonCalls(open="")
 
 _LINES = (
@@ -190,6 +193,7 @@ _LINES = (
         open="<tool_calls>", close="</tool_calls>", one_list=True, id_key="id")),
     _Line("minimax-m1", r"<tool_calls>\s*\{", JsonCalls(open="<tool_calls>", close="</tool_calls>", gap="\n")),
     _Line("firefunction", r"functools\s*\[", JsonCalls(open="functools", one_list=True), "functools["),
+    _Line("xlam", r'\{\s*"tool_calls":\s*\[', _XLAM),
     _Line("gigachat", r"<\|function_call\|>", JsonCalls(open="<|function_call|>")),
     _Line("gigachat-roles", r"function call<\|role_sep\|>", JsonCalls(
         open="<|message_sep|>\n\nfunction call<|role_sep|>\n")),

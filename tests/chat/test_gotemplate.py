@@ -148,6 +148,8 @@ CONVERSATIONS = [
     ("U: {{ .Prompt }} A: {{ .Response }}</s>", FRIENDS[:2], "U: Hello friend! A: Hello human!"),
     ("{{ if .Prompt }}U: {{ .Prompt }}{{ end }}{{ if .Prompt }} A: {{ .Response }}</s>{{ else }}no{{ end }}|", FRIENDS,
      "U: Hello friend! A: Hello human!</s>|U: Your name? A: "),
+    ("{{ if .System }}S: {{ .System }} {{ .Prompt }} A: {{ .Response }}</s>{{ else }}{{ .Prompt }} A: {{ .Response }}</s>{{ end }}",
+     (SYSTEM, *FRIENDS), "S: Be kind. Hello friend! A: Hello human!</s>Your name? A: "),
     # Templates with messages see them all.
     ("{{ range .Messages }}<{{ .Role }}>{{ .Content }}{{ end }}<assistant>", (SYSTEM, *FRIENDS),
      "<system>Be kind.<user>Hello friend!<assistant>Hello human!<user>Your name?<assistant>"),
@@ -204,6 +206,26 @@ def test_calls_behind_a_mark_that_no_family_has_are_read_by_it() -> None:
     reader = read(family, lambda: "id", tools=(tool,))
     answer = fold((*reader.feed('<toolcall> {"name": "f", "arguments": {"a": 1}} </toolcall>'), *reader.finish()))
     assert [(c.name, c.arguments) for c in answer.choices[0].tool_calls] == [("f", {"a": 1})]
+
+
+CALL = '{"name": "{{ .Function.Name }}", "arguments": {{ .Function.Arguments }}}'
+WRITTEN = {
+    "hermes": "<tool_call>" + CALL + "</tool_call>",
+    "mistral-list": "[TOOL_CALLS] [" + CALL + "]",
+    "xlam": '{"tool_calls": [' + CALL + "]}",
+    "firefunction": ' functools[{{ "{" }}' + CALL.removeprefix("{").removesuffix("}") + '{{ "}" }}]',
+    "llama": '{"name": "{{ .Function.Name }}", "parameters": {{ .Function.Arguments }}}',
+    "cohere-plus": 'Action: ```json\n[\n    {"tool_name": "{{ .Function.Name }}", "parameters": {{ json .Function.Arguments }}}\n]```',
+    "deepseek": "<｜tool▁calls▁begin｜>{{ \"\\n\" }}<｜tool▁call▁begin｜>function<｜tool▁sep｜>{{ .Function.Name }}\n```json\n"
+                "{{ .Function.Arguments }}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", WRITTEN)
+def test_the_family_is_told_by_how_the_template_writes_a_call(family: str) -> None:
+    source = "{{ range .Messages }}{{ .Content }}{{ range .ToolCalls }}" + WRITTEN[family] + "{{ end }}{{ end }}"
+
+    assert family_of(template(source)).name == family
 
 
 def test_a_schema_can_be_shown_field_by_field() -> None:

@@ -136,6 +136,10 @@ CALLS: list[tuple[str, str, tuple[str, list[tuple[str, Any]]]]] = [
     ("phi", '<|tool_call|>[{"name": "get_weather", "arguments": {"city": "Paris"}}, {"name": "add", "arguments": '
         '{"x": 1.5}}]<|/tool_call|>', ("", [PARIS, ADD])),
     ("granite", '<|tool_call|>[{"name": "get_weather", "arguments": {"city": "Paris"}}]', ("", [PARIS])),
+    ("xlam", '{"tool_calls": [{"name": "get_weather", "arguments": {"city": "Paris"}}, {"name": "add", "arguments": {"x": 1.5}}]}',
+        ("", [PARIS, ADD])),
+    ("xlam", '{\n    "tool_calls": [\n    {"name": "get_weather", "arguments": {"city": "Paris"}}\n    ]\n}', ("", [PARIS])),
+    ("xlam", '{"tool_calls": []}', ('{"tool_calls": []}', [])),
     ("apertus", '<|tools_prefix|>[{"get_weather": {"city": "Paris"}}, {"add": {"x": 1.5}}]<|tools_suffix|>',
         ("", [PARIS, ADD])),
     ("nemotron", '<TOOLCALL>[{"name": "get_weather", "arguments": {"city": "Paris"}}]</TOOLCALL>', ("", [PARIS])),

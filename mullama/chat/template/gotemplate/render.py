@@ -190,17 +190,16 @@ def _neighbours(nodes: Nodes) -> list[tuple[str, str]]:
 
 
 def _cut(nodes: Nodes) -> tuple[Nodes, bool]:
-    """The nodes up to and including the first that prints `.Response`, and whether there was one."""
+    """The nodes up to and including the first that prints `.Response`, in each branch, and whether there was one."""
     kept: list[Node] = []
     for node in nodes:
         if isinstance(node, Output) and "Response" in fields(node.pipeline):
             return (*kept, node), True
         if isinstance(node, If | With | Range):
             body, found = _cut(node.body)
-            otherwise, other = ((), False) if found else _cut(node.otherwise)
+            otherwise, other = _cut(node.otherwise)
             if found or other:
-                changed = replace(node, body=body if found else node.body, otherwise=otherwise)
-                return (*kept, changed), True
+                return (*kept, replace(node, body=body, otherwise=otherwise)), True
         kept.append(node)
     return tuple(kept), False
 
