@@ -28,7 +28,7 @@ class Answer:
 def ask(server: Server, body: Mapping[str, Any], answer: Answer) -> Iterator[tuple[str, str]]:
     """("thinking" | "content", text) as they come; an end without `done` is an error. Fills `answer`."""
     done = False
-    for line in server.client.lines("POST", "/api/chat", body):
+    for line in server.client.lines("POST", "/api/models/chat", body):
         if "error" in line:
             raise EngineFailed(f"the answer broke off: {line['error']}")
         message = line.get("message") or {}

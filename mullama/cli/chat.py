@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shlex
-import sys
-from contextlib import closing, suppress
+from contextlib import closing
 
 from mullama.cli.answering import Answer, counts, having, pictures, show
 from mullama.cli.background import ensure_server, model_path
 from mullama.cli.call import Call, Parser, Usage, manifest_options
 from mullama.cli.conversation import Conversation, think_level
-from mullama.cli.exits import DONE, explain
+from mullama.cli.exits import DONE, as_ours, explain
+from mullama.cli.lines import keys_kept, read_line, unechoed
 from mullama.cli.locate import Server
 from mullama.cli.sampling import conversation_of, conversation_options
 from mullama.cli.tasks import follow_task
@@ -32,7 +32,13 @@ HELP = """\
   \"\"\"                         begins a text of several lines, and ends it
 """
 _INFO = ("name", "family", "parameter_size", "quantization", "context_size", "capabilities", "source")
-_ENDS = ("/bye", "/exit", "/quit")
+_ENDS = ("/bye", "/exit", "/quit", "\\exit")
+# Commands of other terminals, in the words of this one.
+_SHORT = {
+    "/system": "system", "/temperature": "parameter temperature", "/topk": "parameter top_k",
+    "/topp": "parameter top_p",
+}  # fmt: skip
+_BACKSLASHED = {f"\\{name[1:]}": name for name in (*_SHORT, "/help", "/clear")}
 
 
 def chat_options(parser: Parser) -> None:
@@ -62,14 +68,16 @@ def talk(call: Call, conversation: Conversation) -> int:
     repl = Repl(call, ensure_server(call), conversation)
     if call.terminal.interactive:
         call.terminal.line(f"{conversation.model}: /? shows the commands, /bye ends")
-    while (text := repl.read()) is not None:
-        if text.split(maxsplit=1)[:1] and text.split()[0] in _ENDS:
-            break
-        try:
-            repl.take(text)
-        except MullamaError as error:
-            for line in explain(error):
-                call.terminal.note(line)
+    with keys_kept(call.terminal):
+        while (text := repl.read()) is not None and text.strip() not in _ENDS:
+            try:
+                with unechoed(call.terminal):
+                    repl.take(text)
+            except KeyboardInterrupt:
+                call.terminal.note("interrupted")
+            except (MullamaError, OSError) as error:
+                for line in explain(as_ours(error)):
+                    call.terminal.note(line)
     return DONE
 
 
@@ -82,12 +90,12 @@ class Repl:
 
     def read(self) -> str | None:
         '''One line, or the lines between two `"""`; None at the end of the input.'''
-        line = self._line(">>> ")
+        line = read_line(self._terminal, ">>> ")
         if line is None or not line.lstrip().startswith('"""'):
             return line
         text = line.lstrip()[3:]
         while not text.rstrip().endswith('"""'):
-            more = self._line("... ")
+            more = read_line(self._terminal, "... ")
             if more is None:
                 return text
             text += "\n" + more
@@ -96,36 +104,19 @@ class Repl:
     def take(self, text: str) -> None:
         """Carry out a command, or ask the model."""
         word, _, rest = text.strip().partition(" ")
+        word = _BACKSLASHED.get(word, word)
         commands = {
             "/set": self._set, "/show": self._show, "/load": self._load, "/save": self._save, "/clear": self._clear,
             "/?": self._help, "/help": self._help,
         }  # fmt: skip
         if word in commands:
             commands[word](rest.strip())
+        elif word in _SHORT:
+            self._set(f"{_SHORT[word]} {rest.strip()}")
         elif word.startswith("/") and "/" not in word[1:] and "." not in word:
             raise Usage(f"{word} is no command", hint="/? shows them")
         elif text.strip():
             self._ask(text)
-
-    def _line(self, prompt: str) -> str | None:
-        """Ctrl-C gives up the line, Ctrl-D ends."""
-        source = self._terminal.source
-        try:
-            if source is sys.stdin and self._terminal.interactive:
-                with suppress(ImportError):
-                    import readline  # noqa: F401 - input() has history and editing once it is imported
-                return input(prompt)
-            if self._terminal.interactive:
-                self._terminal.raw(prompt)
-            line = source.readline()
-        except EOFError:
-            self._terminal.line()
-            return None
-        except KeyboardInterrupt:
-            self._terminal.line()
-            self._terminal.note("/bye or Ctrl-D ends")
-            return ""
-        return line.removesuffix("\n") if line else None
 
     def _ask(self, prompt: str) -> None:
         """Ctrl-C ends the answer; what came of it is remembered."""
@@ -172,15 +163,7 @@ class Repl:
         model = self._server.client.get(model_path(self._conversation.model))
         match rest or "info":
             case "info":
-                for name in (
-                    "name",
-                    "family",
-                    "parameter_size",
-                    "quantization",
-                    "context_size",
-                    "capabilities",
-                    "source",
-                ):
+                for name in _INFO:
                     value = model[name]
                     self._terminal.line(f"{name:<16}{', '.join(value) if isinstance(value, list) else value}")
             case "parameters":

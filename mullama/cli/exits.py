@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from mullama.errors import EngineFailed, Kind, ManifestError, MullamaError
+from mullama.errors import Denied, EngineFailed, Internal, Kind, ManifestError, MullamaError, NotFound
 from mullama.plan.report import printable
 
 DONE = 0
@@ -81,6 +81,22 @@ def explain(error: MullamaError) -> tuple[str, ...]:
             return (*_message(error), *tail)
         case _:
             return _message(error)
+
+
+def as_ours(raised: Exception) -> MullamaError:
+    """What was raised as one of our errors; what nobody foresaw is a fault of mullama."""
+    match raised:
+        case MullamaError():
+            return raised
+        case PermissionError(filename=path, strerror=why):
+            return Denied(f"{path}: {why}", authenticated=True)
+        case FileNotFoundError(filename=path, strerror=why) if path:
+            return NotFound(f"{path}: {why}", name=str(path))
+        case OSError(filename=path, strerror=why) if why:
+            return Internal(f"{path}: {why}" if path else why)
+        case _:
+            text = f"{type(raised).__name__}: {raised}"
+            return Internal(f"a fault in mullama: {text}", hint="MULLAMA_DEBUG=1 shows where")
 
 
 def _message(error: MullamaError) -> tuple[str, ...]:

@@ -15,9 +15,8 @@ from pathlib import Path
 import mullama
 from mullama.cli.call import Call, Parser, Usage
 from mullama.cli.commands import COMMANDS, Command
-from mullama.cli.exits import ERROR, INTERRUPTED, exit_code, explain
+from mullama.cli.exits import ERROR, INTERRUPTED, as_ours, exit_code, explain
 from mullama.cli.terminal import Terminal
-from mullama.errors import Denied, Internal, MullamaError, NotFound
 
 _BROKEN_PIPE = 141
 
@@ -111,25 +110,10 @@ def _report(raised: Exception, terminal: Terminal, *, is_diff: bool) -> int:
     """Explain on stderr. For diff every error is 1, so that none looks like `DIFFERS`."""
     if os.environ.get("MULLAMA_DEBUG"):
         traceback.print_exception(raised, file=terminal.err)
-    error = _as_ours(raised)
+    error = as_ours(raised)
     for line in explain(error):
         terminal.note(line)
     return ERROR if is_diff else exit_code(error)
-
-
-def _as_ours(raised: Exception) -> MullamaError:
-    match raised:
-        case MullamaError():
-            return raised
-        case PermissionError(filename=path, strerror=why):
-            return Denied(f"{path}: {why}", authenticated=True)
-        case FileNotFoundError(filename=path, strerror=why) if path:
-            return NotFound(f"{path}: {why}", name=str(path))
-        case OSError(filename=path, strerror=why) if why:
-            return Internal(f"{path}: {why}" if path else why)
-        case _:
-            text = f"{type(raised).__name__}: {raised}"
-            return Internal(f"a fault in mullama: {text}", hint="MULLAMA_DEBUG=1 shows where")
 
 
 def _silence(terminal: Terminal) -> None:

@@ -25,7 +25,7 @@ def tokenize(call: Call) -> int:
     text = _text(call)
     model = _model(call)
     body = {"model": model, "content": text, "with_pieces": True}
-    tokens = ensure_server(call).client.post("/tokenize", body, within=3600.0)["tokens"]
+    tokens = ensure_server(call).client.post("/api/models/tokenize", body, within=3600.0)["tokens"]
     ids = [token["id"] for token in tokens]
     if call.options.json:
         call.terminal.json({"model": model, "count": len(ids), "tokens": ids})
@@ -58,7 +58,7 @@ def embed(call: Call) -> int:
     body: dict[str, Any] = {"model": _model(call), "input": texts}
     if options.dimensions is not None:
         body["dimensions"] = options.dimensions
-    answer = ensure_server(call).client.post("/api/embed", body, within=3600.0)
+    answer = ensure_server(call).client.post("/api/models/embed", body, within=3600.0)
     vectors = answer["embeddings"]
     if options.compare:
         _compare(call, texts, vectors)

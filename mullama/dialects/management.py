@@ -24,7 +24,7 @@ from mullama.chat.inventory import (
     ShowModel,
     TaskStatus,
 )
-from mullama.dialects import schema
+from mullama.dialects import asking, schema
 from mullama.dialects.base import Call, Dialect, Endpoint, Fixed, Frame, Reply, Stamp, StreamEvent
 from mullama.dialects.faults import status_of
 from mullama.dialects.fields import MODEL, STREAM, Body, body_of, integer, number, record, request_schema, text
@@ -271,6 +271,7 @@ _NAMED = request_schema(_NAME, MODEL, _ALIAS)
 MANAGEMENT = Dialect(
     name="mullama",
     endpoints=(
+        *asking.ENDPOINTS,
         Endpoint(
             method="GET", path="/api/models", decode=decode_list, encode=encode_list, summary="All models",
             response_schema=schema.exact(models=schema.listed(_ENTRY)),

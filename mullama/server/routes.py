@@ -85,6 +85,17 @@ class Path:
 EXCHANGE, SERVE = "mullama.exchange", "mullama.serve"
 
 
+class _ByMethod(routing.Route):
+    """One path for its methods alone, so that `/models/load` may be an action of POST and a name that GET asks for."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path.path, endpoint=path, methods=path.methods)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Another method is refused by the application, in the words of the path's dialect."""
+        await self.app(scope, receive, send)
+
+
 def router(routes: Iterable[Route], nowhere: Callable[[Scope, Receive, Send], Awaitable[None]]) -> Router:
     """Starlette's router over one `Path` for each path; what has a fixed part longer comes first.
 
@@ -96,5 +107,5 @@ def router(routes: Iterable[Route], nowhere: Callable[[Scope, Receive, Send], Aw
             raise ValueError(f"{route.method} {route.path} has no class of access")
         by_path.setdefault(route.path, []).append(route)
     ordered = sorted(by_path, key=lambda path: ("{" in path, -len(re.sub(r"\{[^}]*\}", "", path))))
-    found = [routing.Route(path, endpoint=Path(path, by_path[path])) for path in ordered]
+    found = [_ByMethod(Path(path, by_path[path])) for path in ordered]
     return Router(routes=found, redirect_slashes=False, default=nowhere)

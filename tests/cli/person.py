@@ -24,7 +24,7 @@ class Person:
     """Reads what the process shows, in order: what one `read_until` has passed, the next does not find again."""
 
     def __init__(self, arguments: list[str], folder: Path, **env: str) -> None:
-        self._master, slave = pty.openpty()
+        self.terminal, slave = pty.openpty()
         self._process = subprocess.Popen(
             [sys.executable, "-c", _TAKE_TERMINAL, *arguments],
             stdin=slave,
@@ -46,7 +46,7 @@ class Person:
         self._read_to = at + len(text)
 
     def type(self, text: str) -> None:
-        os.write(self._master, text.encode())
+        os.write(self.terminal, text.encode())
 
     def finish(self, within: float = _SECONDS) -> int:
         """Read to the end; the exit code."""
@@ -59,14 +59,14 @@ class Person:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
-        os.close(self._master)
+        os.close(self.terminal)
 
     def _read(self, deadline: float, awaited: str) -> bool:
         """One more piece of the screen; False at its end."""
-        ready, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))
+        ready, _, _ = select.select([self.terminal], [], [], max(0.0, deadline - time.monotonic()))
         assert ready, f"waited in vain for {awaited}; the screen shows {self.seen!r}"
         try:
-            data = os.read(self._master, 4096)
+            data = os.read(self.terminal, 4096)
         except OSError:  # the other side is closed
             return False
         self.seen += data.decode(errors="replace")

@@ -36,7 +36,7 @@ ROUTES = (A, B, C, D, E, F, G)
 CLAUDE = {"anthropic-version": "2023-06-01"}
 
 
-def find(path: str) -> tuple[Path, Mapping[str, str]] | None:
+def find(path: str, method: str = "GET") -> tuple[Path, Mapping[str, str]] | None:
     """What Starlette's router leads this path to."""
     found: list[tuple[Path, Mapping[str, str]]] = []
 
@@ -46,7 +46,7 @@ def find(path: str) -> tuple[Path, Mapping[str, str]] | None:
     async def nowhere(scope: Any, receive: Any, send: Any) -> None:
         pass
 
-    scope = {"type": "http", "method": "GET", "path": path, "headers": [], EXCHANGE: None, SERVE: take}
+    scope = {"type": "http", "method": method, "path": path, "headers": [], EXCHANGE: None, SERVE: take}
     asyncio.run(router(ROUTES, nowhere)(scope, None, None))  # type: ignore[arg-type]
     return found[0] if found else None
 
@@ -59,6 +59,7 @@ def find(path: str) -> tuple[Path, Mapping[str, str]] | None:
         ("HEAD", "/v1/models", CLAUDE, B, {}),
         ("GET", "/v1/models/a/b:c", {}, C, {"id": "a/b:c"}),
         ("POST", "/v1/responses/input_tokens", {}, D, {}),
+        ("GET", "/v1/responses/input_tokens", {}, E, {"id": "input_tokens"}),
         ("GET", "/v1/responses/resp_1", {}, E, {"id": "resp_1"}),
         ("POST", "/v1/responses/resp_1/cancel", {}, F, {"id": "resp_1"}),
         ("GET", "/livez", {}, G, {}),
@@ -68,7 +69,7 @@ def find(path: str) -> tuple[Path, Mapping[str, str]] | None:
 def test_method_path_and_headers_find_the_route(
     method: str, path: str, headers: Any, found: Route | None, params: Any
 ) -> None:
-    at = find(path)
+    at = find(path, method)
     assert at is not None
     assert at[1] == params
     assert at[0].pick(method, headers) is found

@@ -70,7 +70,10 @@ def encode_old(operation: EmbedRequest | LoadModel, result: Vectors | Loaded, st
 
 
 _VECTOR = schema.listed(schema.NUMBER)
-_INPUT_SCHEMA = request_schema(MODEL, _TRUNCATE, DIMENSIONS, KEEP_ALIVE, OPTIONS, required="model")
+REQUEST_SCHEMA = schema.joined(
+    request_schema(MODEL, _TRUNCATE, DIMENSIONS, KEEP_ALIVE, OPTIONS, required="model"),
+    schema.record(input=schema.nullable(INPUT_SCHEMA)),
+)
 
 ENDPOINTS = (
     Endpoint(
@@ -79,7 +82,7 @@ ENDPOINTS = (
         decode=decode,
         encode=encode,
         summary="Turn texts into normalised vectors",
-        request_schema=schema.joined(_INPUT_SCHEMA, schema.record(input=schema.nullable(INPUT_SCHEMA))),
+        request_schema=REQUEST_SCHEMA,
         response_schema=schema.record(
             "model embeddings",
             model=schema.STRING,

@@ -1,0 +1,89 @@
+"""A person talks to a model on a real terminal, served by a script that answers at a known pace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.person import person
+from tests.e2e.stack import Stack, stack_in
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A scripted model behind a dialect that the terminal does not speak."""
+    with stack_in(tmp_path_factory.mktemp("terminal")) as found:
+        (found.home / "echo.script.json").write_text(json.dumps({"name": "echo"}))
+        server = {"listen": ["127.0.0.1:0"], "dialects": ["anthropic"]}
+        found.write({"chat": {"from": "./echo.script.json", "dialects": ["anthropic"]}}, server=server)
+        found.run("daemon", "start")
+        yield found
+
+
+def test_keys_typed_while_an_answer_is_written_are_kept(stack: Stack) -> None:
+    with person(["chat", "chat"], stack.home, **stack.env) as someone:
+        someone.read_until(">>> ")
+        someone.type("count to 20 slow 20ms\n")
+        someone.read_until("1 2")
+        someone.type("say typed ahead\n\x04")
+        assert someone.finish() == 0
+    assert "19 20" in someone.seen
+    assert "\ntyped ahead" in someone.seen
+
+
+def test_ctrl_c_ends_the_answer_and_not_the_conversation(stack: Stack) -> None:
+    with person(["run", "chat"], stack.home, **stack.env) as someone:
+        someone.read_until(">>> ")
+        someone.type("count to 100000 slow 20ms\n")
+        someone.read_until("1 2")
+        someone.type("\x03")
+        someone.read_until(">>> ")
+        someone.type("half a line\x03")
+        someone.read_until("Ctrl-D ends")
+        someone.read_until(">>> ")
+        someone.type("say on we go\n")
+        someone.read_until("\non we go")
+        someone.read_until(">>> ")
+        someone.type("/bye\n")
+        assert someone.finish() == 0
+    assert "Traceback" not in someone.seen
+
+
+def test_the_terminal_is_left_as_it_was(stack: Stack) -> None:
+    import termios
+
+    with person(["chat", "chat"], stack.home, **stack.env) as someone:
+        before = termios.tcgetattr(someone.terminal)[3]
+        someone.read_until(">>> ")
+        someone.type("say something\n")
+        someone.read_until("\nsomething")
+        someone.read_until(">>> ")
+        someone.type("/bye\n")
+        someone.read_until("/bye")
+        assert someone.finish() == 0
+        assert termios.tcgetattr(someone.terminal)[3] == before
+
+
+def test_commands_of_other_terminals_are_understood(stack: Stack) -> None:
+    said = "\\temperature 0.5\n/topk 3\n\\system Be brief.\n/set parameter temprature 1\n\\clear\n/show parameters\n\\exit\n"
+    done = stack.run("chat", "chat", input=said)
+    assert "set parameter temperature 0.5" in done.stdout
+    assert "top_k               3" in done.stdout
+    assert "unknown parameter 'temprature'" in done.stderr
+
+
+def test_whatever_dialect_is_served_the_terminal_can_ask(stack: Stack) -> None:
+    assert stack.run("run", "chat", "say hello there").stdout == "hello there\n"
+    assert stack.json("tokenize", "hello", "-m", "chat", "--json")["count"] > 0
+    assert stack.json("embed", "hello", "-m", "chat", "--json")["dimension"] == 64
+
+
+def test_a_model_may_be_called_as_an_action_is(stack: Stack, tmp_path: Path) -> None:
+    for name in ("load", "pull", "copy"):
+        stack.run("cp", "chat", name)
+        stack.run("load", name)
+        assert stack.json("show", name, "--json")["name"] == name
+        stack.run("rm", name, "-f")
