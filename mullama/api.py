@@ -23,6 +23,7 @@ from mullama.chat.template import ChatInput, SpecialTexts
 from mullama.chat.types import DEFAULT_SAMPLING, ResponseFormat, Role, Sampling, say
 from mullama.engines.base import ContextFacts, ContextOptions, Embed, Ended, Generate, Output, Piece, WeightsOptions
 from mullama.errors import EngineFailed, Invalid, MullamaError
+from mullama.plan.fit import as_made
 from mullama.reconcile.machine import observe_machine
 from mullama.runtime.solo import Solo, choice_of, files_here, refuse_too_big
 from mullama.weights.memory import CACHE_TYPES, ContextShape
@@ -294,8 +295,9 @@ class Context:
         self.model, self.params = model, params or ContextParams()
         self._lock = threading.Lock()
         self._open = False
-        refuse_too_big(None if model.closed else model._files.facts, model.params.options, (self.params.shape,),
-                       observe_machine())  # fmt: skip
+        if not model.closed and (header := model._files.facts):
+            made = as_made(self.params.shape, header, vectors=self.params.embeddings)
+            refuse_too_big(header, model.params.options, (made,), observe_machine())
         self._facts = self._begin()
 
     def _begin(self) -> ContextFacts:

@@ -13,13 +13,18 @@ from mullama.errors import Invalid
 from mullama.manifest.spec import Budget, Gpu, Model, share_of
 from mullama.plan.observed import Machine
 from mullama.weights.facts import WeightFacts
-from mullama.weights.memory import ContextShape, MemoryNeed, Shape, largest_context
+from mullama.weights.memory import ContextShape, Shape, largest_context
 from mullama.weights.memory import need as memory_need
 
 DEFAULT_CONTEXT = 8192
 """Tokens per request where the manifest says nothing and the model was trained on at least as many."""
 
 _GPU_HEADROOM = 512 * 1024**2
+
+# What the engine adds to what is asked for, held to the engine's own numbers by tests/engines/llamacpp/test_memory.py.
+_ROWS = 32  # of logits that one decode may ask for, and more where more requests run
+_IDLE_STATES = 1  # ended conversations that are kept where every sequence has memory of its own
+_VECTOR_SEQUENCES = 64  # inputs of one decode for vectors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +56,9 @@ def context_size(model: Model, facts: WeightFacts | None) -> int:
 
 
 def context_shape(model: Model, facts: WeightFacts | None) -> ContextShape:
+    """The context as the engine will make it, as far as the header is known."""
     context = model.context
-    return ContextShape(
+    asked = ContextShape(
         size=context_size(model, facts),
         parallel=model.limits.parallel,
         batch=context.batch,
@@ -60,6 +66,29 @@ def context_shape(model: Model, facts: WeightFacts | None) -> ContextShape:
         kv_k=context.kv.k,
         kv_v=context.kv.v,
         flash=context.flash_attention != "off",
+    )
+    if facts is None:
+        return asked
+    declared = bool(model.system or model.messages)
+    return as_made(asked, facts, vectors=model.task != "chat", beginnings=int(declared))
+
+
+def as_made(asked: ContextShape, facts: WeightFacts, *, vectors: bool = False, beginnings: int = 0) -> ContextShape:
+    """What the engine makes of a wish: the sequences and the rows of logits that it needs beside it.
+
+    vectors: a context for vectors has the cells of one input, of which it takes many at once; an encoder sees each
+    whole. beginnings: declared ones, whose state is kept where states cannot be shared.
+    """
+    size = asked.size or facts.train_context
+    if vectors:
+        sequences = 1 if facts.recurrent else _VECTOR_SEQUENCES
+        ubatch = min(asked.ubatch, size) if facts.causal else size
+        return replace(asked, size=size, parallel=1, batch=size, ubatch=ubatch, sequences=sequences)
+    shared = not facts.recurrent and facts.window == 0
+    sequences = asked.parallel + 1 + (0 if shared else beginnings + _IDLE_STATES)
+    batch = max(asked.batch, asked.parallel)
+    return replace(
+        asked, batch=batch, ubatch=min(asked.ubatch, batch), sequences=sequences, outputs=max(_ROWS, sequences)
     )
 
 
@@ -108,13 +137,6 @@ def _shape(gpu: Gpu, place: Placement, devices: int) -> Shape:
         main_gpu=gpu.main,
         tensor_split=place.tensor_split,
     )
-
-
-def detailed_need(model: Model, facts: WeightFacts, machine: Machine | None) -> MemoryNeed:
-    """The need per device; see `weights.memory`."""
-    devices = len(machine.gpus) if machine else 0
-    shape = _shape(model.gpu, placement(model, facts, machine), devices)
-    return memory_need(facts, shape, [context_shape(model, facts)])
 
 
 def need(model: Model, facts: WeightFacts | None, machine: Machine | None) -> Need | None:

@@ -116,6 +116,11 @@ class WeightFacts:
         return next((token for token in self.special if token.role == role), None)
 
     @property
+    def recurrent(self) -> bool:
+        """Whether layers keep a state per sequence."""
+        return any(layer.state for layer in self.per_layer)
+
+    @property
     def parameter_size(self) -> str:
         """The parameter count as people write it: "8.0B", "5.5M"."""
         for unit, size in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("K", 10**3)):

@@ -226,7 +226,7 @@ def compute_bytes(facts: WeightFacts, context: ContextShape) -> int:
     forward = max(*facts.feed_forward, facts.experts.feed_forward * facts.experts.used, 0)
     mask = tokens * sum(seen) * (2 if context.flash else 4)
     output = 4 * (outputs * facts.vocabulary + 2 * tokens * width)
-    recurrent = 10 * width if any(layer.state for layer in facts.per_layer) else 0
+    recurrent = 10 * width if facts.recurrent else 0
     block = 4 * tokens * (4 * width + max(3 * forward, recurrent)) + mask
     scores = 0 if context.flash else 4 * tokens * (max(seen, default=0) * heads + 6 * width) + mask
     kept = 4 * facts.vocabulary * context.states

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from mullama.manifest.tree import parse_resolved
 from mullama.plan.fit import (
     DEFAULT_CONTEXT,
     Placement,
+    as_made,
+    context_shape,
     context_size,
     memory_bound,
     need,
@@ -21,6 +24,7 @@ from mullama.plan.fit import (
 )
 from mullama.plan.observed import Machine
 from mullama.weights.facts import LayerFacts, WeightFacts
+from mullama.weights.memory import ContextShape
 
 GIB = 1024**3
 FACTS = WeightFacts(
@@ -83,6 +87,50 @@ def test_the_need_grows_with_context_and_parallel_requests() -> None:
     assert small.context < large.context
     assert small.context < wide.context
     assert need(model(), None, CPU) is None
+
+
+WINDOWED = replace(FACTS, window=512)
+RECURRENT = replace(FACTS, per_layer=(LayerFacts(weights=GIB, state=64),) * 10)
+
+
+@pytest.mark.parametrize(
+    ("said", "facts", "sequences", "outputs"),
+    [
+        ({}, FACTS, 5, 32),
+        ({"limits": {"parallel": 40}}, FACTS, 41, 41),
+        ({}, WINDOWED, 6, 32),
+        ({"system": "Be brief."}, RECURRENT, 7, 32),
+    ],
+)
+def test_a_context_has_the_sequences_and_rows_that_the_engine_adds(
+    said: dict[str, Any], facts: WeightFacts, sequences: int, outputs: int
+) -> None:
+    """One more for a beginning that is computed, and where states cannot be shared, those that are kept."""
+    shape = context_shape(model(**said), facts)
+
+    assert (shape.sequences, shape.outputs) == (sequences, outputs)
+
+
+def test_rows_of_logits_are_not_counted_for_every_token_of_a_batch() -> None:
+    wide = replace(FACTS, vocabulary=152_000)
+
+    found = need(model(context={"size": 1024, "batch": 2048}), wide, CPU)
+
+    assert found is not None
+    assert found.context < GIB  # 2048 rows would be 1.2 GB by themselves
+
+
+@pytest.mark.parametrize(("causal", "ubatch"), [(True, 512), (False, 2048)])
+def test_a_context_for_vectors_has_the_cells_of_one_input(causal: bool, ubatch: int) -> None:
+    wish = model(task="embedding", context={"size": 2048}, limits={"parallel": 16})
+
+    shape = context_shape(wish, replace(FACTS, causal=causal))
+
+    assert (shape.size, shape.parallel, shape.sequences, shape.batch, shape.ubatch) == (2048, 1, 64, 2048, ubatch)
+
+
+def test_a_context_of_no_size_is_as_long_as_the_trained_one() -> None:
+    assert as_made(ContextShape(), FACTS, vectors=True).size == FACTS.train_context
 
 
 def test_two_fit_beside_each_other_or_not() -> None:

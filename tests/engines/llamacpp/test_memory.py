@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from mullama.engines.base import ContextOptions
-from mullama.engines.llamacpp.context import rows_wanted
 from mullama.engines.llamacpp.engine import LlamaEngine
+from mullama.plan.fit import as_made
 from mullama.weights.facts import WeightFacts
 from mullama.weights.inspect import inspect
-from mullama.weights.memory import ContextShape, Shape, need
+from mullama.weights.memory import ContextShape, MemoryNeed, Shape, need
 
 OPTIONS = ContextOptions(size=512, parallel=4, threads=1, flash="on")
 SHAPES = {
@@ -31,11 +31,14 @@ def facts_of(path: str) -> WeightFacts:
     return inspect([(lambda offset, length: data[offset : offset + length], len(data))])
 
 
-def shape_of(options: ContextOptions) -> ContextShape:
-    return ContextShape(
+def calculated_for(path: str, options: ContextOptions) -> MemoryNeed:
+    """What the plan says of a context that is opened with these options."""
+    asked = ContextShape(
         size=options.size, parallel=options.parallel, batch=options.batch, ubatch=options.ubatch, kv_k=options.kv_k,
-        kv_v=options.kv_v, outputs=max(rows_wanted(options), options.parallel + 1),
+        kv_v=options.kv_v,
     )  # fmt: skip
+    facts = facts_of(path)
+    return need(facts, Shape(), [as_made(asked, facts, vectors=options.embedding)])
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -45,7 +48,7 @@ def test_the_built_in_model_takes_what_was_calculated(
     """Slots need a smaller compute buffer than one pool, for which it is calculated."""
     engine = load("llamacpp", tiny_path)
     opened = engine.open_context("main", SHAPES[name])
-    calculated = need(facts_of(tiny_path), Shape(), [shape_of(SHAPES[name])])
+    calculated = calculated_for(tiny_path, SHAPES[name])
     assert calculated.kv == pytest.approx(opened.kv_bytes, rel=0.01)
     assert calculated.weights == pytest.approx(engine.facts.weights_bytes, rel=0.02)
     assert opened.compute_bytes <= calculated.compute * 1.1 + 2**20
@@ -60,9 +63,19 @@ def test_other_kinds_of_memory_take_what_was_calculated(
     path = made(kind)
     engine = load("llamacpp", path)
     opened = engine.open_context("main", OPTIONS)
-    low = need(facts_of(path), Shape(), [shape_of(OPTIONS)])
-    high = low
-    if not engine.facts.can_share:  # two more states: a beginning that is computed, and the last one that ended
-        high = need(facts_of(path), Shape(), [replace(shape_of(OPTIONS), parallel=OPTIONS.parallel + 2)])
-    assert low.kv * 0.98 - 2**14 <= opened.kv_bytes <= high.kv * 1.02 + 2**14
-    assert low.weights == pytest.approx(engine.facts.weights_bytes, rel=0.1)
+    calculated = calculated_for(path, OPTIONS)
+    assert calculated.kv == pytest.approx(opened.kv_bytes, rel=0.02, abs=2**14)
+    assert opened.compute_bytes <= calculated.compute * 1.1 + 2**20
+    assert calculated.weights == pytest.approx(engine.facts.weights_bytes, rel=0.1)
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder"])
+def test_a_context_for_vectors_takes_what_was_calculated(
+    kind: str, made: Callable[[str], str], load: Callable[..., LlamaEngine]
+) -> None:
+    """Whatever `limits.parallel` says: it has the cells of one input."""
+    options = replace(OPTIONS, embedding=True)
+    opened = load("llamacpp", made(kind)).open_context("main", options)
+    calculated = calculated_for(made(kind), options)
+    assert calculated.kv == pytest.approx(opened.kv_bytes, rel=0.02, abs=2**14)
+    assert opened.compute_bytes <= calculated.compute * 1.1 + 2**20
