@@ -206,3 +206,8 @@ def _model(model: Model, path: str, draft: Draft, say: Say, warn: Say) -> None:
             say(f"{path}.dialects[{index}]", f"the server does not serve {dialect}", "see server.dialects")
     if isinstance(parse_source(model.from_), UrlRef) and model.digest is None:
         warn(f"{path}.from", "a file by its address has no digest", "add digest: sha256:…")
+    if model.parameters.num_keep is not None:
+        warn(f"{path}.parameters.num_keep", "this has no effect: a prompt that is too long loses whole messages", "")
+    for index, adapter in enumerate(model.adapters):
+        if not isinstance(parse_source(adapter.from_), PathRef):
+            say(f"{path}.adapters[{index}].from", "fetching an adapter is not supported yet", "name a file: ./x.gguf")

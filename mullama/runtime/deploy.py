@@ -97,10 +97,13 @@ class Workshop:
         )
 
     def joined(self, owner: Deployment, all: Iterable[Deployment]) -> Deployment:
-        """The owner with the prefixes of every model that shares its unit."""
-        sharing = [d for d in all if d.unit == owner.unit]
-        prefixes = tuple(dict.fromkeys(prefix for d in sharing for prefix in d.options.prefixes))
-        return replace(owner, options=replace(owner.options, prefixes=prefixes))
+        """The owner with the prefixes of every model that shares its unit, and the most threads that one asks for."""
+        sharing = [d.options for d in all if d.unit == owner.unit]
+        prefixes = tuple(dict.fromkeys(prefix for options in sharing for prefix in options.prefixes))
+        asked = [options.threads for options in sharing]
+        threads = 0 if 0 in asked else max(asked)  # 0 is every core
+        options = replace(owner.options, prefixes=prefixes, threads=threads, threads_batch=threads)
+        return replace(owner, options=options)
 
     def snapshot(
         self,

@@ -26,6 +26,7 @@ from mullama.runtime.deployment import Deployment, Snapshot
 from mullama.runtime.policy.events import UnitKey
 from mullama.runtime.policy.state import Phase
 from mullama.runtime.pool import Pool
+from mullama.sources.reading import check_adapter
 
 
 class Fetch(Protocol):
@@ -76,6 +77,8 @@ class LiveEffects:
             too_much = too_large(name, model, facts, self._wish.hardware.budget, self._machine)
             if too_much:
                 raise Refused(too_much, hint="a smaller context.size, a smaller quant, or a larger hardware.budget")
+        for adapter in model.adapters:
+            await asyncio.to_thread(check_adapter, adapter.from_, facts)
         self._new[name] = await asyncio.to_thread(self._workshop.build, name, model, files, 0)
 
     async def commit(self, plan: Plan) -> None:

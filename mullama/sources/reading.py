@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Final
 
-from mullama.errors import BadWeights, TransferFailed, Unavailable
+from mullama.errors import BadWeights, NotFound, TransferFailed, Unavailable
 from mullama.sources.base import Cancelled, Progress, Report
 from mullama.weights.facts import WeightFacts
 from mullama.weights.gguf import Read
@@ -32,6 +32,17 @@ def look_into(paths: Sequence[str]) -> WeightFacts:
             return inspect(parts)
         except BadWeights as error:
             raise BadWeights(f"{paths[0]}: {error.message}", hint=error.hint) from error
+
+
+def check_adapter(path: str, base: WeightFacts | None) -> None:
+    """Raise what keeps this file from being an adapter over these weights; None for weights without a header."""
+    if not os.path.exists(path):
+        raise NotFound(f"the adapter {path} does not exist", name=path)
+    facts = look_into((path,))
+    if facts.role != "adapter":
+        raise BadWeights(f"{path} is no adapter: it holds a {facts.role}")
+    if base is not None and facts.architecture != base.architecture:
+        raise BadWeights(f"the adapter {path} is for {facts.architecture}, the weights are {base.architecture}")
 
 
 def open_regular(path: str) -> tuple[int, int]:

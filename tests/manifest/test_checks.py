@@ -19,6 +19,10 @@ MISTAKES = [
     ),
     (M + "routes: {A: b}", "m.yaml:3:13: routes.A: to clients this is the same name as the model a"),
     ("models: {../x: builtin:tiny}", "m.yaml:2:10: models.../x: '../x' is not a model name"),
+    (
+        "models: {a: {from: builtin:tiny, adapters: [{from: ./x.gguf}, {from: 'hf:o/r'}]}}",
+        "m.yaml:2:70: models.a.adapters[1].from: fetching an adapter is not supported yet (name a file: ./x.gguf)",
+    ),
     ("models: {'a b': builtin:tiny}", "'a b' is not a model name (letters, digits,"),
     ("models: {é: builtin:tiny}", "'é' is not a model name"),
     ("models: {'': builtin:tiny}", "'' is not a model name"),
@@ -135,6 +139,10 @@ WARNINGS = [
     (
         "models: {a: 'https://example.org/a.gguf'}",
         "m.yaml:2:13: models.a.from: a file by its address has no digest (add digest: sha256:…)",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, parameters: {num_keep: 4}}}",
+        "m.yaml:2:57: models.a.parameters.num_keep: this has no effect: a prompt that is too long loses whole messages",
     ),
 ]
 

@@ -88,7 +88,7 @@ class Context(Block):
     flash_attention: Flash = "auto"
     """on, off, or auto for where it works."""
     threads: Whole | None = Field(default=None, ge=1, le=1024, examples=[8])
-    """CPU threads; absent: as many as the process may use. A change is live."""
+    """CPU threads; absent: as many as the process may use. Models that share a context have the most one asks for."""
     pooling: Literal["none", "mean", "cls", "last", "rank"] | None = Field(default=None, examples=["mean"])
     """How token embeddings become one; absent: as the file says."""
     rope: Rope | None = None

@@ -102,7 +102,7 @@ class Parameters(Block):
     num_predict: Whole | None = Field(default=None, ge=-2, le=2**31 - 1, examples=[512])
     """The most tokens of an answer; -1 for no bound, -2 until the context is full."""
     num_keep: Whole | None = Field(default=None, ge=-1, le=2**31 - 1)
-    """Tokens of the prompt that stay when it must be cut; -1 for all."""
+    """Without effect, and warned of: a prompt that is too long loses whole messages, never a part of one."""
 
 
 class Residency(Block):
@@ -164,7 +164,7 @@ class AdapterRef(Block):
     """A LoRA adapter over the weights."""
 
     from_: Source = Field(alias="from", examples=["./adapters/house-style.gguf"])
-    """Where the adapter is, in the forms of a model's `from`."""
+    """The adapter's file."""
     scale: Number = Field(default=1.0, ge=-100, le=100, examples=[0.8])
     """How strongly it applies; a change is live."""
 
