@@ -15,7 +15,7 @@ from mullama.plan.report import size
 _POLL_SECONDS = 0.1
 
 # Conditions that are told when they are true; every other is told when it is false.
-TRUE_IS_NEWS = ("Reconciling", "Degraded", "Drifted", "Stalled", "Held")
+TRUE_IS_NEWS = ("Reconciling", "Degraded", "Drifted")
 
 
 def status_options(parser: Parser) -> None:

@@ -14,6 +14,7 @@ class Condition(StrEnum):
     CONFIG_VALID = "ConfigValid"
     SYNCED = "Synced"
     DEGRADED = "Degraded"
+    DRIFTED = "Drifted"
 
 
 class Reason(StrEnum):

@@ -128,9 +128,11 @@ class StackOperator:
             "degraded": (True, why),
             "loading": (False, Reason.LOADING),
         }.get(state, (False, why))
-        if state == "idle" and deployment.model.residency.load == "at_start":
-            reason = Reason.UNLOADED
         found = [condition(Condition.READY, ready, reason, "" if ready and degraded is None else message)]
+        stays = deployment.model.residency.load == "at_start" and time_to_live(deployment.model) == FOREVER
+        if state == "idle" and stays:
+            away = "let go by a client, or to make room; mullama apply loads it"
+            found.append(condition(Condition.DRIFTED, True, Reason.UNLOADED, away))
         if degraded is not None:
             found.append(condition(Condition.DEGRADED, True, why, message))
         return found
