@@ -38,6 +38,16 @@ def inputs_of(value: JSONValue, path: str) -> tuple[Input, ...]:
     return to_list(value, path, _one, MOST_INPUTS)
 
 
+def check_filled(inputs: tuple[Input, ...], path: str) -> None:
+    """Refuse to make vectors of nothing; the error names the input that is empty."""
+    if not inputs:
+        raise Invalid(f"{path} must not be empty", field=path)
+    for i, one in enumerate(inputs):
+        if not one:
+            place = f"{path}[{i}]" if len(inputs) > 1 else path
+            raise Invalid(f"{place} must not be empty", field=place)
+
+
 def prompts_of(value: JSONValue, path: str, n: int) -> tuple[Input, ...]:
     """The prompts of a completion, one empty one when there is none; `n` answers are wanted for each."""
     prompts = inputs_of(value, path) or ("",)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from mullama.chat.inventory import ModelCard
 from mullama.chat.types import say
+from mullama.manifest.modelfile import from_tree, render_modelfile
 from mullama.manifest.tree import block_to_tree
 from mullama.names import JSONValue
 from mullama.runtime.base import Caller
@@ -54,11 +55,16 @@ def show_card(reconciler: Reconciler, pool: Pool, deployment: Deployment, verbos
     facts = deployment.files.facts
     aliases = tuple(n for n, t in reconciler.snapshot.names.items() if t == deployment.name and n != t.casefold())
     levels = thinking_levels(deployment.settings.template)
-    shown = replace(card(deployment, pool), aliases=aliases, thinking_levels=levels)
+    shown = replace(card(deployment, pool), aliases=aliases, thinking_levels=levels, modelfile=_modelfile(deployment))
     if facts is None:
         return shown
     tensors = tuple((t.name, t.type, tuple(t.shape)) for t in facts.tensors) if verbose else ()
     return replace(shown, metadata=_metadata(facts.metadata, verbose), tensors=tensors)
+
+
+def _modelfile(deployment: Deployment) -> str:
+    """The model as a Modelfile would say it."""
+    return render_modelfile(*from_tree(block_to_tree(deployment.model)))
 
 
 def card(deployment: Deployment, pool: Pool) -> ModelCard:

@@ -21,7 +21,7 @@ def request(exchange: Exchange) -> None:
     level = logging.INFO
     if status == 500:
         level = logging.ERROR
-    elif exchange.notes.route in ("/livez", "/readyz", "/healthz", "/health", "/metrics"):
+    elif exchange.notes.route in ("/livez", "/readyz", "/healthz", "/health", "/v1/health", "/metrics"):
         level = logging.DEBUG
     if _log.isEnabledFor(level):
         _log.log(level, "request", extra={"fields": _fields(exchange, status)})

@@ -22,7 +22,7 @@ from mullama.server.streams import follow, report
 
 Params = Mapping[str, str]
 
-PUBLIC_PATHS = ("/livez", "/readyz", "/healthz", "/health", "/metrics", "/openapi.json")
+PUBLIC_PATHS = ("/livez", "/readyz", "/healthz", "/health", "/v1/health", "/metrics", "/openapi.json")
 _STACK_LIMIT = 8 * 1024 * 1024
 
 
@@ -44,6 +44,7 @@ class Ops:
             ("GET", "/readyz", "public", self._readyz),
             ("GET", "/healthz", "public", self._healthz),
             ("GET", "/health", "public", self._healthz),
+            ("GET", "/v1/health", "public", self._healthz),
             ("GET", "/openapi.json", "public", self._openapi),
             ("GET", "/metrics", "read", self._metrics),
             ("GET", "/api/v1/status", "read", self._status),

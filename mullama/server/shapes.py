@@ -51,6 +51,7 @@ SHAPES: Mapping[tuple[str, str], Shape] = {
     ),
     ("GET", "/healthz"): Shape(summary="How the server is, in short", response=_HEALTH),
     ("GET", "/health"): Shape(summary="How the server is, in short", response=_HEALTH),
+    ("GET", "/v1/health"): Shape(summary="How the server is, in short", response=_HEALTH),
     ("GET", "/openapi.json"): Shape(summary="This document", response=_TREE),
     ("GET", "/metrics"): Shape(summary="Metrics in Prometheus' text format", response=_TEXT),
     ("GET", "/api/v1/status"): Shape(

@@ -125,7 +125,9 @@ def test_the_rendered_prompt_can_be_asked_for() -> None:
         operation = decode(path, {**body, "_debug_render_only": True})
         assert isinstance(operation, RenderRequest)
         said: Any = endpoint(path).encode(operation, Text(text="<|user|>"), STAMP).body
-        assert said["_debug_info"] == {"rendered_template": "<|user|>"}
+        assert said["_debug_info"] == {"rendered_template": "<|user|>", "image_count": 0}
+    with pytest.raises(Unsupported, match="suffix"):
+        decode("/api/generate", {**GENERATE, "suffix": "x", "_debug_render_only": True})
 
 
 def test_content_may_be_parts_and_roles_may_be_upper_case() -> None:
@@ -174,6 +176,20 @@ def test_a_card_with_the_oddest_metadata_is_still_json() -> None:
     assert said["model_info"]["a"] is None
     assert said["model_info"]["c"] == list(range(9))
     assert said["details"]["families"] == []
+
+
+def test_a_model_can_be_shown_as_it_would_be_with_other_settings() -> None:
+    card = ModelCard(name="m", system="Be kind.", parameters=(("top_k", 3), ("seed", 1)))
+    one = endpoint("/api/show")
+
+    said: Any = one.encode(
+        decode("/api/show", {"model": "m", "system": "Be brief.", "options": {"seed": 7}}), card, STAMP
+    )
+
+    assert said.body["system"] == "Be brief."
+    assert [line.split() for line in said.body["parameters"].splitlines()] == [["top_k", "3"], ["seed", "7"]]
+    plain: Any = one.encode(decode("/api/show", {"model": "m"}), card, STAMP)
+    assert plain.body["system"] == "Be kind."
 
 
 def test_create_reads_what_can_be_made_and_refuses_what_cannot() -> None:

@@ -287,9 +287,12 @@ def test_streamed_probabilities_go_on_counting_characters() -> None:
     assert offsets == [[0, 2], [3]]
 
 
-@pytest.mark.parametrize("said", [None, "", [], [""], [[]], ["a", ""]])
-def test_embeddings_of_nothing_are_refused(said: Any) -> None:
-    with pytest.raises(Invalid, match="input must not be empty"):
+@pytest.mark.parametrize(
+    ("said", "place"),
+    [(None, "input"), ("", "input"), ([], "input"), ([""], "input"), ([[]], "input"), (["a", ""], r"input\[1\]")],
+)
+def test_embeddings_of_nothing_are_refused_by_their_place(said: Any, place: str) -> None:
+    with pytest.raises(Invalid, match=f"{place} must not be empty"):
         decode("/v1/embeddings", {"model": "m", "input": said})
 
 
@@ -323,6 +326,24 @@ def test_models_tell_their_context_under_every_name() -> None:
     assert model["meta"]["n_ctx_train"] == 8192
     assert model["status"] == {"value": "unloaded"}
     assert model["architecture"]["input_modalities"] == ["text", "image"]
+
+
+@pytest.mark.parametrize(
+    ("state", "loaded", "word"),
+    [
+        ("ready", True, "loaded"),
+        ("opening", False, "loading"),
+        ("closing", False, "unloaded"),
+        ("cold", False, "unloaded"),
+    ],
+)
+def test_where_a_model_is_is_said_in_llama_servers_words(state: str, loaded: bool, word: str) -> None:
+    one = endpoint("/v1/models", "GET", "openai")
+    said: Any = one.encode(
+        one.decode(Call()), Inventory(models=(ModelCard(name="m", state=state, loaded=loaded),)), STAMP
+    )
+
+    assert said.body["data"][0]["status"] == {"value": word}
 
 
 def test_counting_tokens_reads_the_same_body() -> None:

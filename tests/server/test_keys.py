@@ -108,7 +108,7 @@ def test_a_route_without_a_class_fails_when_the_app_is_made() -> None:
 
 
 def test_public_routes_need_no_key(stage: Stage) -> None:
-    for path in ("/livez", "/readyz", "/healthz", "/health", "/openapi.json"):
+    for path in ("/livez", "/readyz", "/healthz", "/health", "/v1/health", "/openapi.json"):
         assert stage.ask("GET", path).status == 200
 
 

@@ -47,6 +47,7 @@ from mullama.dialects.ollama.lines import (
     done_reason,
     head,
     metrics,
+    rendered,
     tool_call,
 )
 from mullama.dialects.ollama.options import (
@@ -196,16 +197,15 @@ def _message(choice: Choice) -> dict[str, JSONValue]:
 def encode(operation: ChatRequest | LoadModel | RenderRequest, result: Answer | Loaded | Text, stamp: Stamp) -> Reply:
     """The whole answer as one object."""
     if isinstance(operation, RenderRequest):
-        first: dict[str, JSONValue] = head(operation.chat.model, stamp)
-    else:
-        first = head(operation.model, stamp)
+        assert isinstance(result, Text)
+        return rendered(operation, result, stamp)
+    assert not isinstance(result, Text)
+    first = head(operation.model, stamp)
     match result:
         case Loaded():
             empty: JSONValue = {"role": "assistant", "content": ""}
             reason = "unload" if result.unloaded else "load"
             return Reply(body={**first, "message": empty, "done": True, "done_reason": reason})
-        case Text():
-            return Reply(body={**first, "_debug_info": {"rendered_template": result.text}})
         case Answer():
             choice = result.choices[0]
             tokens = logprobs.entries(choice.logprobs)

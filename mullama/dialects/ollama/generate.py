@@ -46,6 +46,7 @@ from mullama.dialects.ollama.lines import (
     done_reason,
     head,
     metrics,
+    rendered,
     tool_call,
 )
 from mullama.dialects.ollama.options import (
@@ -58,7 +59,7 @@ from mullama.dialects.ollama.options import (
     shift_warning,
 )
 from mullama.dialects.sampling import KEEP_ALIVE, MOST_TOKEN
-from mullama.errors import Invalid, MullamaError
+from mullama.errors import Invalid, MullamaError, Unsupported
 from mullama.names import JSONValue
 
 _MOST_CONTEXT = 2**21
@@ -85,7 +86,7 @@ def decode(call: Call) -> CompletionRequest | LoadModel | RenderRequest:
         return LoadModel(model=model, keep_alive=request.keep_alive)
     if request.raw and (request.template or request.system or request.context):
         raise Invalid("raw mode does not support template, system, or context", field="raw")
-    return _rendered(request) if body.get(RENDER_ONLY) else request
+    return _rendered(request, body) if body.get(RENDER_ONLY) else request
 
 
 def _request(body: Body, model: str) -> CompletionRequest:
@@ -117,8 +118,11 @@ def _request(body: Body, model: str) -> CompletionRequest:
     )
 
 
-def _rendered(request: CompletionRequest) -> RenderRequest:
+def _rendered(request: CompletionRequest, body: Body) -> RenderRequest:
     """The same prompt as the conversation that it stands for."""
+    for name in ("raw", "suffix", "template", "context"):
+        if body.raw(name):
+            raise Unsupported(f"a prompt with {name} cannot be shown", hint="leave it out", field=RENDER_ONLY.name)
     system = (say("system", request.system),) if request.system else ()
     user = Message(role="user", content=(TextPart(text=str(request.prompts[0])), *request.images))
     return RenderRequest(chat=ChatRequest(model=request.model, messages=(*system, user), think=request.think))
@@ -142,15 +146,14 @@ def encode(
 ) -> Reply:
     """The whole answer as one object."""
     if isinstance(operation, RenderRequest):
-        first: dict[str, JSONValue] = head(operation.chat.model, stamp)
-    else:
-        first = head(operation.model, stamp)
+        assert isinstance(result, Text)
+        return rendered(operation, result, stamp)
+    assert not isinstance(result, Text)
+    first = head(operation.model, stamp)
     match result:
         case Loaded():
             reason = "unload" if result.unloaded else "load"
             return Reply(body={**first, "response": "", "done": True, "done_reason": reason})
-        case Text():
-            return Reply(body={**first, "_debug_info": {"rendered_template": result.text}})
         case Answer():
             choice = result.choices[0]
             context: dict[str, JSONValue] = {"context": list(result.context)} if result.context else {}

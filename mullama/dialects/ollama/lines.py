@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from mullama.chat.types import StopReason, Timings, ToolCall, Usage
+from mullama.chat.types import ImagePart, RenderRequest, StopReason, Text, Timings, ToolCall, Usage
 from mullama.dialects import logprobs, schema
-from mullama.dialects.base import Stamp
+from mullama.dialects.base import Reply, Stamp
 from mullama.dialects.stamps import nanoseconds, rfc3339
 from mullama.names import JSONValue
 
@@ -14,6 +14,16 @@ from mullama.names import JSONValue
 def head(model: str, stamp: Stamp) -> dict[str, JSONValue]:
     """The first members of every line; the model's name is the one that the client sent."""
     return {"model": model, "created_at": rfc3339(stamp.created)}
+
+
+def rendered(request: RenderRequest, result: Text, stamp: Stamp) -> Reply:
+    """What a prompt would be, instead of an answer to it."""
+    parts = [part for message in request.chat.messages for part in message.content]
+    shown: JSONValue = {
+        "rendered_template": result.text,
+        "image_count": sum(isinstance(part, ImagePart) for part in parts),
+    }
+    return Reply(body={**head(request.chat.model, stamp), "_debug_info": shown})
 
 
 def done_reason(reason: StopReason) -> str:

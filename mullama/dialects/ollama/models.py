@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from mullama.chat.inventory import Inventory, ListModels, ListRunning, ModelCard, ShowModel
 from mullama.dialects import schema
@@ -16,6 +17,8 @@ from mullama.names import JSONValue
 
 _NAME = MODEL.named("name")
 _VERBOSE = flag("verbose")
+_SYSTEM = text("system")
+_OPTIONS = record("options")
 _LONGEST_ARRAY = 5
 _HIDDEN = ("general.name", "tokenizer.chat_template")
 
@@ -115,16 +118,31 @@ def _show(card: ModelCard, verbose: bool) -> dict[str, JSONValue]:
     }
 
 
-def decode_show(call: Call) -> ShowModel:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowCall(ShowModel):
+    """A model to show as it would be with this system prompt and these parameters."""
+
+    system: str | None = None
+    options: Mapping[str, JSONValue] = field(default_factory=dict)
+
+
+def decode_show(call: Call) -> ShowCall:
     body = body_of(call.body)
     model = body.first(MODEL, _NAME)
     if not model:
         raise Invalid("model is required", field="model")
-    return ShowModel(model=model, verbose=body.get(_VERBOSE) or False)
+    return ShowCall(
+        model=model,
+        verbose=body.get(_VERBOSE) or False,
+        system=body.get(_SYSTEM),
+        options=body.get(_OPTIONS) or {},
+    )
 
 
-def encode_show(operation: ShowModel, card: ModelCard, stamp: Stamp) -> Reply:
-    return Reply(body=_show(card, operation.verbose))
+def encode_show(operation: ShowCall, card: ModelCard, stamp: Stamp) -> Reply:
+    parameters = tuple({**dict(card.parameters), **operation.options}.items())
+    system = card.system if operation.system is None else operation.system
+    return Reply(body=_show(replace(card, system=system, parameters=parameters), operation.verbose))
 
 
 def encode_tags(operation: ListModels, inventory: Inventory, stamp: Stamp) -> Reply:
@@ -215,7 +233,7 @@ ENDPOINTS = (
         decode=decode_show,
         encode=encode_show,
         summary="Everything known of one model",
-        request_schema=request_schema(MODEL, _NAME, _VERBOSE, text("system"), record("options")),
+        request_schema=request_schema(MODEL, _NAME, _VERBOSE, _SYSTEM, _OPTIONS),
         response_schema=_SHOW_SCHEMA,
     ),
 )

@@ -20,9 +20,8 @@ from mullama.dialects.fields import (
     request_schema,
     text,
 )
-from mullama.dialects.inputs import INPUT_SCHEMA, finite_vectors, inputs_of
+from mullama.dialects.inputs import INPUT_SCHEMA, check_filled, finite_vectors, inputs_of
 from mullama.dialects.sampling import KEEP_ALIVE
-from mullama.errors import Invalid
 from mullama.names import JSONValue
 
 
@@ -42,8 +41,7 @@ def decode(call: Call) -> EmbedCall:
     """A long input is an error, as it is everywhere here, unless `truncate` allows to cut it."""
     body = body_of(call.body)
     inputs = inputs_of(body.raw("input"), "input")
-    if not inputs or not all(inputs):
-        raise Invalid("input must not be empty", field="input")
+    check_filled(inputs, "input")
     return EmbedCall(
         model=body.need(MODEL),
         inputs=inputs,

@@ -7,9 +7,16 @@ from mullama.dialects import schema
 from mullama.dialects.base import Call, Reply, Stamp
 from mullama.names import JSONValue
 
+# llama-server's words for where a model is; "unloaded" ones can be asked too.
+_STATUS = {"ready": "loaded", "opening": "loading"}
+
+
+def _status(card: ModelCard) -> str:
+    return _STATUS.get(card.state, "loaded" if card.loaded else "unloaded")
+
 
 def model(card: ModelCard) -> dict[str, JSONValue]:
-    """One model; `status` says whether it is in memory, unloaded ones can be used too."""
+    """One model, with its context size under every name."""
     vision = "vision" in card.capabilities
     return {
         "id": card.name,
@@ -22,7 +29,7 @@ def model(card: ModelCard) -> dict[str, JSONValue]:
         "max_context_length": card.context_size,
         "capabilities": list(card.capabilities),
         "aliases": list(card.aliases),
-        "status": {"value": card.state or ("loaded" if card.loaded else "unloaded")},
+        "status": {"value": _status(card)},
         "architecture": {
             "input_modalities": ["text", "image"] if vision else ["text"],
             "output_modalities": ["text"],

@@ -23,9 +23,9 @@ from mullama.dialects.fields import (
     text,
     to_integer,
 )
-from mullama.dialects.inputs import INPUT_SCHEMA, MOST_TOKENS, finite_vectors, inputs_of
+from mullama.dialects.inputs import INPUT_SCHEMA, MOST_TOKENS, check_filled, finite_vectors, inputs_of
 from mullama.dialects.sampling import MOST_TOKEN
-from mullama.errors import Invalid, Unsupported
+from mullama.errors import Unsupported
 from mullama.names import JSONValue
 
 _CONTENT = text("content")
@@ -83,8 +83,7 @@ def decode_embedding(call: Call) -> EmbedRequest:
     body = body_of(call.body)
     name = "input" if body.has("input") else "content"
     inputs = inputs_of(body.raw(name), name)
-    if not inputs or not all(inputs):
-        raise Invalid("content must not be empty", field=name)
+    check_filled(inputs, name)
     norm = body.get(_NORMALIZE)
     if norm not in (None, -1, _EUCLIDEAN):
         raise Unsupported("embd_normalize must be 2 (Euclidean) or -1 (none)", field="embd_normalize")
