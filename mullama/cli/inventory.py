@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mullama.cli.call import Call
 from mullama.cli.locate import Server, find, has_manifest, load_manifest, records_of
@@ -88,26 +88,3 @@ def ago(moment: float | None, now: float | None = None) -> str:
         if count:
             return f"{count} {unit}{'s' if count > 1 else ''} ago"
     return "just now"
-
-
-def unusual(model: Model) -> dict[str, Any]:
-    """The model's tree without what says no more than the default."""
-    from mullama.manifest.spec import Model as Block
-    from mullama.manifest.tree import block_to_tree
-
-    usual = block_to_tree(Block.model_validate({"from": model.from_}))
-    tree: dict[str, Any] = _different(block_to_tree(model), usual)
-    return {"from": model.from_, **tree}
-
-
-def _different(tree: Any, usual: Any) -> Any:
-    """Of nested maps, what is not the same in both."""
-    kept = {}
-    for name, value in tree.items():
-        before = usual.get(name)
-        if isinstance(value, dict) and isinstance(before, dict):
-            if inner := _different(value, before):
-                kept[name] = inner
-        elif value != before:
-            kept[name] = value
-    return kept

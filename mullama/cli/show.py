@@ -8,7 +8,7 @@ from typing import Any
 from mullama.cli.background import model_path, place_options
 from mullama.cli.call import Call, Parser, Usage, json_option
 from mullama.cli.exits import DONE
-from mullama.cli.inventory import ago, declared, known_files, model_of, modified, unusual
+from mullama.cli.inventory import ago, declared, known_files, model_of, modified
 from mullama.cli.locate import is_remote, require
 from mullama.errors import Unsupported
 from mullama.plan.report import size
@@ -64,7 +64,7 @@ def _plain(value: Any) -> str:
 
 def _local(call: Call) -> dict[str, Any]:
     from mullama.manifest.modelfile import from_tree, render_modelfile
-    from mullama.manifest.tree import block_to_tree
+    from mullama.manifest.tree import block_to_tree, unusual
     from mullama.plan.fit import context_size
     from mullama.runtime.settings import chosen_template
 

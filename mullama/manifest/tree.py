@@ -14,12 +14,31 @@ from mullama.errors import Place
 from mullama.manifest.checks import check, check_resolved
 from mullama.manifest.parse import judge
 from mullama.manifest.report import Report
-from mullama.manifest.spec import Block, Manifest
+from mullama.manifest.spec import Block, Manifest, Model
 
 
 def block_to_tree(block: Block) -> dict[str, Any]:
     """The block with the manifest's own keys; fields that say nothing are left out, `never` stands for no end."""
     return block.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def unusual(model: Model) -> dict[str, Any]:
+    """The model's tree without what says no more than the default."""
+    usual = block_to_tree(Model.model_validate({"from": model.from_}))
+    return {"from": model.from_, **_different(block_to_tree(model), usual)}
+
+
+def _different(tree: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
+    """Of nested maps, what is not the same in both."""
+    kept: dict[str, Any] = {}
+    for name, value in tree.items():
+        before = usual.get(name)
+        if isinstance(value, dict) and isinstance(before, dict):
+            if inner := _different(value, before):
+                kept[name] = inner
+        elif value != before:
+            kept[name] = value
+    return kept
 
 
 def manifest_to_tree(manifest: Manifest) -> dict[str, Any]:

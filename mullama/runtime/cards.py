@@ -10,7 +10,7 @@ from dataclasses import replace
 from mullama.chat.inventory import ModelCard
 from mullama.chat.types import say
 from mullama.manifest.modelfile import from_tree, render_modelfile
-from mullama.manifest.tree import block_to_tree
+from mullama.manifest.tree import block_to_tree, unusual
 from mullama.names import JSONValue
 from mullama.runtime.base import Caller
 from mullama.runtime.deploy import time_to_live
@@ -64,7 +64,7 @@ def show_card(reconciler: Reconciler, pool: Pool, deployment: Deployment, verbos
 
 def _modelfile(deployment: Deployment) -> str:
     """The model as a Modelfile would say it."""
-    return render_modelfile(*from_tree(block_to_tree(deployment.model)))
+    return render_modelfile(*from_tree(unusual(deployment.model)))
 
 
 def card(deployment: Deployment, pool: Pool) -> ModelCard:

@@ -10,6 +10,7 @@ import httpx
 import ollama
 import pytest
 
+from mullama.manifest.modelfile import parse_modelfile
 from tests.clients.asking import ADA, FRANCE, OSLO, PERSON, calling, function, user
 from tests.e2e.stack import eventually
 
@@ -237,6 +238,7 @@ def test_show_has_what_other_clients_read(llama: ollama.Client, http: httpx.Clie
     assert whole["thinking"] == {"values": [False, True], "default": False}
     assert whole["template_source"] == "gguf_chat_template"
     assert "num_ctx" in whole["parameters"]
+    assert parse_modelfile(whole["modelfile"]).spec.base == "builtin:tiny"
 
 
 def test_a_model_is_loaded_kept_and_let_go(llama: ollama.Client) -> None:
