@@ -6,7 +6,7 @@ For each model, in the manifest's order:
 2. applied under another name (`moved`)   rename, with whatever else changed
 3. applied, and its fields differ         update, or replace when weights or files must be loaded again
 4. applied, and equal                     nothing, unless the world differs: repair (cause drift)
-5. applied, and no longer in the manifest remove
+5. no longer in the manifest              remove, or with `prune.running: false` left to serve
 
 Then what differs outside the models, block by block. Equal wishes and a world in order make the empty plan.
 """
@@ -62,9 +62,12 @@ def _model_steps(old: Manifest, wish: Manifest, observed: Observed, places: Mapp
             step = _renamed(name, renamed[name], step)
         if step is not None:
             yield replace(step, place=_place(places, f"models.{name}", step))
-    for name in old.models:
-        if name not in wish.models and name not in renamed.values():
-            yield _removed(name, old.models[name], observed)
+    gone = {*wish.models, *renamed.values()}
+    for name in dict.fromkeys((*old.models, *(observed.live or ()))):  # a model that was left to serve is only live
+        if name not in gone and wish.prune.running:
+            yield _removed(name, old.models.get(name), observed)
+        elif name not in gone and name in old.models:
+            yield _left(name)
 
 
 def _place(places: Mapping[str, Place], path: str, step: Step) -> Place | None:
@@ -200,8 +203,8 @@ def _renamed(name: str, old_name: str, step: Step | None) -> Step:
     )  # fmt: skip
 
 
-def _removed(name: str, model: Model, observed: Observed) -> Step:
-    memory = need(model, _files(model, observed).facts, observed.machine)
+def _removed(name: str, model: Model | None, observed: Observed) -> Step:
+    memory = need(model, _files(model, observed).facts, observed.machine) if model else None
     return Step(
         subject=name,
         kind="model",
@@ -213,6 +216,14 @@ def _removed(name: str, model: Model, observed: Observed) -> Step:
         memory_after=0,
         destructive=True,
     )
+
+
+def _left(name: str) -> Step:
+    """`prune.running: false`: the manifest lets go of the model, and the server keeps it until it ends."""
+    return Step(
+        subject=name, kind="model", action=Action.UPDATE, cause=Cause.WISH, cost=Cost.NONE,
+        detail="not in the manifest: serves on, as prune.running is false",
+    )  # fmt: skip
 
 
 def _rest_steps(old: Manifest, wish: Manifest, observed: Observed, places: Mapping[str, Place]) -> Iterator[Step]:

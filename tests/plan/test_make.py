@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama.manifest.spec import Block, Manifest
+from mullama.manifest.spec import Block, Manifest, Prune
 from mullama.manifest.tree import parse_resolved, revision
 from mullama.plan.changes import COSTS, compare_models, cost_of
 from mullama.plan.make import make_plan
@@ -130,6 +130,29 @@ def test_a_model_that_is_gone_from_the_manifest_is_removed_and_its_files_stay() 
 
     assert (step.action, step.destructive, step.memory_after) == (Action.REMOVE, True, 0)
     assert "files kept" in step.detail
+
+
+def test_a_model_that_is_gone_is_left_to_serve_where_nothing_running_is_pruned() -> None:
+    before, after = manifest(a=model(), b=model()), manifest(a=model())
+    kept = after.model_copy(update={"prune": Prune(running=False)})
+
+    step = next(s for s in make_plan(kept, observed(before)).steps if s.kind == "model")
+
+    assert (step.subject, step.action, step.cost, step.destructive) == ("b", Action.UPDATE, Cost.NONE, False)
+    assert "serves on" in step.detail
+
+
+def test_a_model_that_was_left_to_serve_is_removed_once_what_runs_is_pruned_again() -> None:
+    wish = manifest(a=model())
+    world = observed(wish)
+    assert world.live is not None
+    left = replace(world, live={**world.live, "b": LiveModel(name="b", revision="old", state="ready")})
+
+    step = only(make_plan(wish, left))
+
+    assert (step.subject, step.action, step.destructive) == ("b", Action.REMOVE, True)
+    kept = make_plan(wish.model_copy(update={"prune": Prune(running=False)}), left)
+    assert [s for s in kept.steps if s.kind == "model"] == []
 
 
 def test_a_moved_model_keeps_its_weights_and_its_history() -> None:
