@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mullama.runtime.base import Origin
 
 DRAIN_SECONDS = 30.0
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 _LONGEST_SOCKET = 100  # bytes of a socket's path; systems allow 104 to 108
 _log = logging.getLogger("mullama")
 
@@ -86,6 +87,8 @@ async def _serve(
     finally:
         records.withdraw(os.getpid())
         await process.close()
+        for number in (*_ENDING, signal.SIGHUP):  # there is nothing left to hurry, and this end must not become a death
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _told(line: Mapping[str, Any], code: int) -> int:
@@ -148,15 +151,18 @@ class _Process:
         )
 
     def listen_to_signals(self) -> None:
-        """SIGTERM and SIGINT ask for the end, the second one for a quick one; SIGHUP reads the manifest again."""
+        """SIGTERM and SIGINT ask for the end, the second one for a quick one; SIGHUP reads the manifest again.
+
+        Not by the loop's own handlers: those fall back to the system's when the loop closes.
+        """
         loop = asyncio.get_running_loop()
 
         def end() -> None:
             (self.hurry if self.stopping.is_set() else self.stopping).set()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, end)
-        loop.add_signal_handler(signal.SIGHUP, self.hup.set)
+        for number in _ENDING:
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(end))
+        signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(self.hup.set))
         self.reloads = loop.create_task(self._reload_when_asked())
 
     async def _reload_when_asked(self) -> None:
