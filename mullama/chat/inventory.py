@@ -32,10 +32,11 @@ class ShowModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadModel:
-    """Load, or unload when keep_alive is 0, without generating."""
+    """Load, or unload when keep_alive is 0, without generating. forced: unload now, and end its requests."""
 
     model: str
     keep_alive: float | None = None
+    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Asks a model and prints its answer as it is made; a model that is not here is fetched first."""
+"""Asks a model and prints its answer as it is made."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 from mullama.cli.call import Call
 from mullama.cli.conversation import image_paths
 from mullama.cli.inventory import declared, model_of
+from mullama.cli.loading import no_source
 from mullama.cli.locate import Server, find, is_remote, load_manifest
 from mullama.cli.terminal import Terminal
-from mullama.errors import EngineFailed, NotFound, Unavailable
+from mullama.errors import EngineFailed, Unavailable
 
 
 @dataclass(slots=True)
@@ -44,40 +45,11 @@ def ask(server: Server, body: Mapping[str, Any], answer: Answer) -> Iterator[tup
         raise Unavailable("the server ended the answer in the middle")
 
 
-def having(call: Call, server: Server, body: dict[str, Any], answer: Answer) -> Iterator[tuple[str, str]]:
-    """As `ask`; a model that the server does not know is taken for a source and fetched first."""
-    try:
-        yield from ask(server, body, answer)
-        return
-    except NotFound:
-        if is_remote(call) or answer.last or not _may_be_source(body["model"]):
-            raise
-    from mullama.cli.loading import known_or_made
-
-    body["model"] = known_or_made(call, server, body["model"])
-    yield from ask(server, body, answer)
-
-
 def require_possible(call: Call, name: str) -> None:
     """Raise `NotFound` before a server is started for a model that neither it nor any source can know."""
-    if is_remote(call) or find(call, lambda: load_manifest(call)) is not None or _may_be_source(name):
+    if is_remote(call) or find(call, lambda: load_manifest(call)) is not None or not no_source(name):
         return
     model_of(declared(call).manifest, name)
-
-
-def _may_be_source(name: str) -> bool:
-    """A short name, or a text with a scheme or a path: what `pull` would take."""
-    from mullama.names import AliasRef, parse_source
-    from mullama.sources.aliases import aliases, expand
-
-    ref = parse_source(name)
-    if not isinstance(ref, AliasRef):
-        return True
-    try:
-        expand(ref, aliases())
-    except NotFound:
-        return False
-    return True
 
 
 def show(terminal: Terminal, pieces: Iterator[tuple[str, str]], *, thinking: bool) -> None:

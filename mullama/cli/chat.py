@@ -5,16 +5,17 @@ from __future__ import annotations
 import shlex
 from contextlib import closing
 
-from mullama.cli.answering import Answer, counts, having, pictures, show
+from mullama.cli.answering import Answer, ask, counts, pictures, show
 from mullama.cli.background import ensure_server, model_path
 from mullama.cli.call import Call, Parser, Usage, manifest_options
 from mullama.cli.conversation import Conversation, think_level
 from mullama.cli.exits import DONE, as_ours, explain
 from mullama.cli.lines import keys_kept, read_line, unechoed
+from mullama.cli.loading import declared_by, default_model, present
 from mullama.cli.locate import Server
 from mullama.cli.sampling import conversation_of, conversation_options
 from mullama.cli.tasks import follow_task
-from mullama.errors import MullamaError, NotFound
+from mullama.errors import MullamaError
 
 HELP = """\
   /set parameter NAME VALUE   temperature, top_k, top_p, min_p, seed, num_predict, num_ctx, stop …
@@ -44,28 +45,19 @@ _BACKSLASHED = {f"\\{name[1:]}": name for name in (*_SHORT, "/help", "/clear")}
 def chat_options(parser: Parser) -> None:
     manifest_options(parser)
     conversation_options(parser)
+    parser.add_argument("-m", "--model", dest="named", metavar="NAME", help="the same as MODEL")
     parser.add_argument("model", nargs="?", metavar="MODEL", help="a model or a route (default: the default model)")
 
 
 def chat(call: Call) -> int:
-    return talk(call, conversation_of(call, call.options.model or _default(call)))
+    server = ensure_server(call)
+    return talk(call, server, conversation_of(call, call.options.named or call.options.model or default_model(server)))
 
 
-def _default(call: Call) -> str:
-    """The default route, else the only model."""
-    status = ensure_server(call).client.get("/api/v1/status")
-    if "default" in (status.get("routes") or {}):
-        return "default"
-    models = [model["name"] for model in status.get("models") or ()]
-    if len(models) != 1:
-        known = ", ".join(models[:8])
-        raise NotFound("no model was named, and none is the default", hint=f"one of {known}" if known else "pull one")
-    return str(models[0])
-
-
-def talk(call: Call, conversation: Conversation) -> int:
+def talk(call: Call, server: Server, conversation: Conversation) -> int:
     """Read, answer, until the end of the input or /bye."""
-    repl = Repl(call, ensure_server(call), conversation)
+    conversation.model = present(call, server, conversation.model, declared_by(call.options))["name"]
+    repl = Repl(call, server, conversation)
     if call.terminal.interactive:
         call.terminal.line(f"{conversation.model}: /? shows the commands, /bye ends")
     with keys_kept(call.terminal):
@@ -123,11 +115,10 @@ class Repl:
         conversation, answer = self._conversation, Answer()
         body = conversation.body(prompt, pictures(self._call, prompt))
         try:
-            with closing(having(self._call, self._server, body, answer)) as pieces:  # type: ignore[type-var]
+            with closing(ask(self._server, body, answer)) as pieces:  # type: ignore[type-var]
                 show(self._terminal, pieces, thinking=conversation.show_thinking)
         except KeyboardInterrupt:
             self._terminal.note("")
-        conversation.model = str(body["model"])
         conversation.add(prompt, answer.text)
         self._terminal.raw("\n")
         if conversation.verbose and answer.last:
@@ -185,9 +176,7 @@ class Repl:
     def _load(self, name: str) -> None:
         if not name:
             raise Usage("/load needs a model")
-        from mullama.cli.loading import known_or_made
-
-        made = known_or_made(self._call, self._server, name)
+        made = present(self._call, self._server, name)["name"]
         self._server.client.post("/api/models/load", {"name": made}, within=3600.0)
         self._conversation.model, self._conversation.messages = made, []
         self._terminal.line(f"now {made}")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import time
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from mullama.cli.background import ensure_server, model_path, place_options
@@ -15,13 +18,14 @@ from mullama.errors import NotFound, TimedOut
 from mullama.plan.report import size
 
 _LOOK_SECONDS = 0.05
+_DECLARING = {"--gpu-layers": "gpu", "--context-size": "context"}
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def load_options(parser: Parser) -> None:
     place_options(parser)
     parser.add_argument("model", metavar="NAME", help="a model, a route, or a source that is fetched first")
-    parser.add_argument("-g", "--gpu-layers", type=int, metavar="N", help="for a source: layers on the GPU")
-    parser.add_argument("-c", "--context-size", type=int, metavar="N", help="for a source: tokens per request")
+    declaring_options(parser)
     parser.add_argument("--keepalive", type=keep_alive, metavar="TIME", help="how long it stays without a request")
     parser.add_argument("--default", action="store_true", help="let it answer requests that name no model")
 
@@ -37,7 +41,7 @@ def load(call: Call) -> int:
     """Have a model in memory. One that is not known yet is made from its source, with what is said."""
     options = call.options
     server = ensure_server(call)
-    name = known_or_made(call, server, options.model, gpu_layers=options.gpu_layers, context_size=options.context_size)
+    name = present(call, server, options.model, declared_by(options))["name"]
     body: dict[str, Any] = {"name": name}
     if options.keepalive is not None:
         body["keep_alive"] = options.keepalive
@@ -52,33 +56,79 @@ def load(call: Call) -> int:
     return DONE
 
 
-def known_or_made(call: Call, server: Server, name: str, **declared: int | None) -> str:
-    """The name of a model that the server knows; made from `name` as a source, and fetched, where it knows none."""
+def declaring_options(parser: Parser) -> None:
+    """What is said of a model that is made of a source."""
+    parser.add_argument("-g", "--gpu-layers", type=int, metavar="N", help="for a source: layers on the GPU")
+    parser.add_argument("-c", "--context-size", type=int, metavar="N", help="for a source: tokens per request")
+
+
+def declared_by(options: argparse.Namespace) -> dict[str, Any]:
+    """What `declaring_options` say, in the manifest's words; -1 layers are all."""
+    said: dict[str, Any] = {}
+    if options.gpu_layers is not None:
+        said["gpu"] = {"layers": options.gpu_layers if options.gpu_layers >= 0 else "all"}
+    if options.context_size is not None:
+        said["context"] = {"size": options.context_size}
+    return said
+
+
+def present(call: Call, server: Server, name: str, declared: Mapping[str, Any] = _NOTHING) -> dict[str, Any]:
+    """The model as the server knows it, its `name` as it was said; of an unknown name as a source one is made.
+
+    Raises `NotFound` for what is neither, `Usage` for a known model that is to be declared otherwise.
+    """
+    try:
+        model = server.client.get(model_path(name))
+    except NotFound as unknown:
+        if problem := no_source(name):
+            raise NotFound(unknown.message, name=name, hint=unknown.hint or problem.hint) from unknown
+        return _made(call, server, name, declared)
+    if declared:
+        said = ", ".join(option for option, block in _DECLARING.items() if block in declared)
+        raise Usage(f"{said}: {name} is declared already", hint="change its declaration, or name a source")
+    return {**model, "name": name}
+
+
+def no_source(name: str) -> NotFound | None:
+    """Why `pull` would not take the name; None for a short name, and for a text with a scheme or a path."""
+    from mullama.names import AliasRef, parse_source
+    from mullama.sources.aliases import aliases, expand
+
+    ref = parse_source(name)
+    if isinstance(ref, AliasRef):
+        try:
+            expand(ref, aliases())
+        except NotFound as error:
+            return error
+    return None
+
+
+def _made(call: Call, server: Server, source: str, declared: Mapping[str, Any]) -> dict[str, Any]:
     from mullama.cli.tasks import follow_task
     from mullama.names import model_name_of
 
-    said = {key: value for key, value in declared.items() if value is not None}
-    try:
-        server.client.get(model_path(name))
-    except NotFound:
-        source = located(call, name)
-        made = model_name_of(source)
-        tree: dict[str, Any] = {"from": source}
-        if "gpu_layers" in said:
-            tree["gpu"] = {"layers": said["gpu_layers"]}
-        if "context_size" in said:
-            tree["context"] = {"size": said["context_size"]}
-        follow_task(call, server.client.lines("PUT", model_path(made), {"model": tree, "stream": True}))
-        return made
-    if said:
-        options = ", ".join(f"--{key.replace('_', '-')}" for key in said)
-        raise Usage(f"{options}: {name} is declared already", hint="change its declaration, or load a source")
-    return name
+    place = located(call, source)
+    path = model_path(model_name_of(place))
+    follow_task(call, server.client.lines("PUT", path, {"model": {"from": place, **declared}, "stream": True}))
+    return dict(server.client.get(path))
+
+
+def default_model(server: Server) -> str:
+    """The model that answers where none is named: the default route's, else the only one."""
+    status = server.client.get("/api/v1/status")
+    if default := (status.get("routes") or {}).get("default"):
+        return str(default)
+    models = [str(model["name"]) for model in status.get("models") or ()]
+    if len(models) != 1:
+        known = ", ".join(models[:8])
+        raise NotFound("no model was named, and none is the default", hint=f"one of {known}" if known else "pull one")
+    return models[0]
 
 
 def unload_options(parser: Parser) -> None:
     place_options(parser)
     parser.add_argument("model", metavar="NAME", help="a model or a route")
+    parser.add_argument("--force", action="store_true", help="end its requests instead of waiting for them")
     timeout_option(parser, "2m")
 
 
@@ -88,11 +138,11 @@ def unload(call: Call) -> int:
 
 
 def _unload(call: Call, server: Server, name: str) -> int:
-    server.client.post(model_path(name, "unload"), {})
+    server.client.post(model_path(name, "unload"), {"force": call.options.force})
     deadline = time.monotonic() + call.options.timeout
     while server.client.get(model_path(name))["loaded"]:
         if time.monotonic() > deadline:
-            raise TimedOut(f"{name} is still in use; it goes once its requests have ended")
+            raise TimedOut(f"{name} is still in use; it goes once its requests have ended", hint="--force ends them")
         time.sleep(_LOOK_SECONDS)
     call.terminal.line(f"{name} is unloaded")
     return DONE
@@ -101,7 +151,9 @@ def _unload(call: Call, server: Server, name: str) -> int:
 def stop_options(parser: Parser) -> None:
     place_options(parser)
     parser.add_argument("model", nargs="?", metavar="NAME", help="unload this model; none: stop the server")
-    parser.add_argument("-f", "--force", action="store_true", help="end a server that does not stop in time")
+    parser.add_argument(
+        "-f", "--force", action="store_true", help="end requests, or a server that does not stop in time"
+    )
     timeout_option(parser, "2m")
 
 

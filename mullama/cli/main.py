@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import mullama
+from mullama.cli import elsewhere
 from mullama.cli.call import Call, Parser, Usage
 from mullama.cli.commands import COMMANDS, Command
 from mullama.cli.exits import ERROR, INTERRUPTED, as_ours, exit_code, explain
@@ -75,9 +76,10 @@ def _find(name: str) -> Command:
     for command in COMMANDS:
         if name in (command.name, *command.aliases):
             return command
-    near = difflib.get_close_matches(name, [command.name for command in COMMANDS], n=2)
+    known = [known for command in COMMANDS for known in (command.name, *command.aliases)]
+    near = difflib.get_close_matches(name, known, n=2)
     hint = f"did you mean {' or '.join(near)}?" if near else "mullama --help lists the commands"
-    raise Usage(f"no command {name!r}", hint=hint)
+    raise Usage(f"no command {name!r}", hint=elsewhere.COMMANDS.get(name, hint))
 
 
 def load(command: Command) -> tuple[Callable[[Call], int], Parser]:
@@ -89,6 +91,7 @@ def load(command: Command) -> tuple[Callable[[Call], int], Parser]:
         allow_abbrev=False,
     )
     getattr(module, f"{command.name}_options")(parser)
+    elsewhere.refuse(parser, command.name)
     # A command named like a word of Python has a function with an underscore.
     function: Callable[[Call], int] = getattr(module, command.name + "_" * keyword.iskeyword(command.name))
     return function, parser

@@ -18,17 +18,12 @@ def pull_options(parser: Parser) -> None:
     )
     parser.add_argument("--name", help="what the model is called (default: made of SPEC)")
     parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
-    parser.add_argument("--insecure", action="store_true", help="refused: connections are always verified")
     json_option(parser)
 
 
 def pull(call: Call) -> int:
     """Fetch, verify, and keep; what is here already is not fetched again."""
     options = call.options
-    if options.insecure:
-        from mullama.errors import Unsupported
-
-        raise Unsupported("--insecure: mullama verifies what it fetches", hint="give an http:// address with a digest")
     source = located(call, options.source)
     name = options.name or model_name_of(source)
     body = {"name": name, "from": source, "stream": True}

@@ -2,35 +2,58 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+from collections.abc import Mapping
+from typing import Any
 
-from mullama.cli.answering import Answer, counts, having, pictures, require_possible, show
+from mullama.cli.answering import Answer, ask, counts, pictures, require_possible, show
 from mullama.cli.background import ensure_server
 from mullama.cli.call import Call, Parser, Usage, manifest_options
 from mullama.cli.chat import talk
 from mullama.cli.exits import DONE
+from mullama.cli.loading import declared_by, default_model, present
+from mullama.cli.locate import Server
 from mullama.cli.sampling import conversation_of, conversation_options
+from mullama.cli.tokens import vectors_of
 
 
 def run_options(parser: Parser) -> None:
     manifest_options(parser)
     conversation_options(parser)
-    parser.add_argument("model", metavar="MODEL", help="a model or a route; or a source, which is fetched first")
+    parser.add_argument(
+        "model", nargs="?", metavar="MODEL",
+        help="a model or a route; or a source, which is fetched first (default: the default model)",
+    )  # fmt: skip
     parser.add_argument("prompt", nargs="*", help="what to ask; - or a pipe: standard input; nothing: a conversation")
+    parser.add_argument(
+        "-m", "--model", dest="named", metavar="NAME", help="the model, and MODEL is a word of the prompt"
+    )
     parser.add_argument("-i", "--image", action="append", default=[], metavar="PATH", help="a picture to look at")
     parser.add_argument("--no-stream", action="store_true", help="print the answer once it is whole")
+    parser.add_argument("--dimensions", type=int, metavar="N", help="of a model that makes vectors: only N numbers")
+    parser.add_argument(
+        "--truncate", nargs="?", type=_truth, const=True, metavar="true|false",
+        help="of a model that makes vectors: cut a text that is too long (default: true)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
 def run(call: Call) -> int:
-    prompt = _prompt(call)
-    conversation = conversation_of(call, call.options.model)
+    """Ask once; a model that makes vectors gives the prompt's. Without a prompt, talk."""
+    name, prompt = _asked(call)
+    if name is not None:
+        require_possible(call, name)
+    server = ensure_server(call)
+    conversation = conversation_of(call, name or default_model(server))
     if prompt is None:
-        return talk(call, conversation)
-    body = conversation.body(prompt, pictures(call, prompt, tuple(call.options.image)))
+        return talk(call, server, conversation)
+    model = present(call, server, conversation.model, declared_by(call.options))
+    conversation.model = model["name"]
+    if _makes_vectors(call, model):
+        return _vector(call, server, conversation.model, prompt)
     answer = Answer()
-    require_possible(call, conversation.model)
-    pieces = having(call, ensure_server(call), body, answer)
+    pieces = ask(server, conversation.body(prompt, pictures(call, prompt, tuple(call.options.image))), answer)
     if call.options.json or call.options.no_stream:
         for _ in pieces:
             pass
@@ -40,9 +63,17 @@ def run(call: Call) -> int:
     return DONE
 
 
-def _prompt(call: Call) -> str | None:
-    """The question; None where a person sits at the terminal and has not asked yet."""
-    words, terminal = call.options.prompt, call.terminal
+def _asked(call: Call) -> tuple[str | None, str | None]:
+    """The model that is named, if one is, and the prompt; None where a person sits at the terminal and has none yet."""
+    options = call.options
+    if options.named is None:
+        return options.model, _prompt(call, options.prompt)
+    first = [options.model] if options.model is not None else []
+    return options.named, _prompt(call, [*first, *options.prompt])
+
+
+def _prompt(call: Call, words: list[str]) -> str | None:
+    terminal = call.terminal
     if words and words != ["-"]:
         return " ".join(words)
     if not words and terminal.source.isatty():
@@ -50,6 +81,30 @@ def _prompt(call: Call) -> str | None:
             raise Usage("there is no prompt", hint='mullama run MODEL "a question", or pipe one in')
         return None
     return terminal.source.read()
+
+
+def _truth(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text == "true"
+
+
+def _makes_vectors(call: Call, model: Mapping[str, Any]) -> bool:
+    """Whether the model answers with vectors; what is said of vectors is refused for one that does not."""
+    if "completion" not in model["capabilities"] and "embedding" in model["capabilities"]:
+        return True
+    said = [name for name in ("dimensions", "truncate") if getattr(call.options, name) is not None]
+    if said:
+        raise Usage(f"--{said[0]} is for models that make vectors, and {model['name']} answers with text")
+    return False
+
+
+def _vector(call: Call, server: Server, model: str, text: str) -> int:
+    """The vector as a JSON array, which is how Ollama's run prints it."""
+    options = call.options
+    answer = vectors_of(server, model, [text], dimensions=options.dimensions, truncate=options.truncate)
+    call.terminal.raw(json.dumps(answer["embeddings"][0]) + "\n")
+    return DONE
 
 
 def _shows_thinking(call: Call) -> bool:

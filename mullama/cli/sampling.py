@@ -7,7 +7,7 @@ from typing import Any
 
 from mullama.cli.call import Call, Parser, server_options
 from mullama.cli.conversation import LEVELS, Conversation, response_format, think_level
-from mullama.cli.loading import keep_alive
+from mullama.cli.loading import declaring_options, keep_alive
 
 # The options that become parameters of the request, and the parameter that each is.
 _PARAMETERS = {
@@ -19,6 +19,7 @@ _PARAMETERS = {
 def conversation_options(parser: Parser) -> None:
     """What run and chat share."""
     server_options(parser)
+    declaring_options(parser)
     parser.add_argument("--system", metavar="TEXT", help="a system prompt instead of the manifest's")
     parser.add_argument("-n", "--max-tokens", type=int, metavar="N", help="at most so many tokens")
     parser.add_argument("-t", "--temperature", type=float, metavar="T", help="0 always takes the likeliest token")

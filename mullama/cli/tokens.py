@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from mullama.cli.background import ensure_server, place_options
 from mullama.cli.call import Call, Parser, Usage, json_option
 from mullama.cli.exits import DONE
-from mullama.errors import NotFound
+from mullama.cli.loading import default_model, present
+from mullama.cli.locate import Server
 
 _SHOWN = 8
 
@@ -22,10 +25,10 @@ def tokenize_options(parser: Parser) -> None:
 
 def tokenize(call: Call) -> int:
     """How many tokens a text has for a model, and which."""
-    text = _text(call)
-    model = _model(call)
+    text, server = _text(call), ensure_server(call)
+    model = present(call, server, call.options.model or default_model(server))["name"]
     body = {"model": model, "content": text, "with_pieces": True}
-    tokens = ensure_server(call).client.post("/api/models/tokenize", body, within=3600.0)["tokens"]
+    tokens = server.client.post("/api/models/tokenize", body, within=3600.0)["tokens"]
     ids = [token["id"] for token in tokens]
     if call.options.json:
         call.terminal.json({"model": model, "count": len(ids), "tokens": ids})
@@ -46,6 +49,10 @@ def embed_options(parser: Parser) -> None:
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts, a vector each; nothing: standard input")
     parser.add_argument("-m", "--model", metavar="NAME", help="the model (default: the default model)")
     parser.add_argument("--dimensions", type=int, metavar="N", help="only the first N numbers, of length 1 again")
+    parser.add_argument(
+        "--normalize", action=argparse.BooleanOptionalAction, default=True,
+        help="vectors of length 1 (default); --no-normalize: as the model makes them",
+    )  # fmt: skip
     parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="how alike two texts are, from -1 to 1")
 
 
@@ -55,23 +62,31 @@ def embed(call: Call) -> int:
     if options.compare and options.texts:
         raise Usage("--compare takes its two texts and no others")
     texts = list(options.compare or options.texts) or [call.terminal.source.read()]
-    body: dict[str, Any] = {"model": _model(call), "input": texts}
-    if options.dimensions is not None:
-        body["dimensions"] = options.dimensions
-    answer = ensure_server(call).client.post("/api/models/embed", body, within=3600.0)
-    vectors = answer["embeddings"]
+    server = ensure_server(call)
+    model = present(call, server, options.model or default_model(server))["name"]
+    answer = vectors_of(server, model, texts, dimensions=options.dimensions, normalize=options.normalize)
     if options.compare:
-        _compare(call, texts, vectors)
+        _compare(call, texts, answer["embeddings"])
     elif options.json:
-        call.terminal.json(_tree(answer, vectors))
+        call.terminal.json(_tree(answer, answer["embeddings"]))
     else:
-        call.terminal.line(
-            f"{answer['model']}: dimension {len(vectors[0])}, {answer.get('prompt_eval_count') or 0} tokens"
-        )
-        for vector in vectors:
-            more = " …" if len(vector) > _SHOWN else ""
-            call.terminal.line(" ".join(f"{number:.6f}" for number in vector[:_SHOWN]) + more)
+        _print(call, answer)
     return DONE
+
+
+def vectors_of(server: Server, model: str, texts: list[str], **said: Any) -> dict[str, Any]:
+    """`embeddings`, one for each text, and `prompt_eval_count`; said: fields of the request, None for the default."""
+    body = {"model": model, "input": texts, **{name: value for name, value in said.items() if value is not None}}
+    return dict(server.client.post("/api/models/embed", body, within=3600.0))
+
+
+def _print(call: Call, answer: Mapping[str, Any]) -> None:
+    """The first numbers of each vector."""
+    vectors = answer["embeddings"]
+    call.terminal.line(f"{answer['model']}: dimension {len(vectors[0])}, {answer.get('prompt_eval_count') or 0} tokens")
+    for vector in vectors:
+        more = " …" if len(vector) > _SHOWN else ""
+        call.terminal.line(" ".join(f"{number:.6f}" for number in vector[:_SHOWN]) + more)
 
 
 def _compare(call: Call, texts: list[str], vectors: list[list[float]]) -> None:
@@ -98,16 +113,3 @@ def _tree(answer: dict[str, Any], vectors: list[list[float]]) -> dict[str, Any]:
     if len(vectors) == 1:
         return {**shared, "embedding": vectors[0]}
     return {**shared, "count": len(vectors), "embeddings": vectors}
-
-
-def _model(call: Call) -> str:
-    """The model that is named, else the default, else the only one."""
-    if call.options.model:
-        return str(call.options.model)
-    status = ensure_server(call).client.get("/api/v1/status")
-    models = [str(model["name"]) for model in status.get("models") or ()]
-    if default := (status.get("routes") or {}).get("default"):
-        return str(default)
-    if len(models) != 1:
-        raise NotFound("no model was named, and none is the default", hint="-m NAME names one")
-    return models[0]

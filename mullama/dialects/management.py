@@ -27,7 +27,7 @@ from mullama.chat.inventory import (
 from mullama.dialects import asking, schema
 from mullama.dialects.base import Call, Dialect, Endpoint, Fixed, Frame, Reply, Stamp, StreamEvent
 from mullama.dialects.faults import status_of
-from mullama.dialects.fields import MODEL, STREAM, Body, body_of, integer, number, record, request_schema, text
+from mullama.dialects.fields import MODEL, STREAM, Body, body_of, flag, integer, number, record, request_schema, text
 from mullama.errors import Invalid, ManifestError, MullamaError, NotFound, Unsupported
 from mullama.names import JSONValue
 
@@ -36,6 +36,7 @@ _ALIAS = MODEL.named("alias")
 _FROM = text("from", 2048)
 _MODEL = record("model")
 _KEEP = number("keep_alive", -1, 10**9)
+_FORCE = flag("force")
 
 # What loading does not take: it belongs to the model's declaration.
 _DECLARED = ("gpu_layers", "context_size", "mmproj")
@@ -179,7 +180,9 @@ def decode_load(call: Call) -> LoadModel:
 
 
 def decode_unload(call: Call) -> LoadModel:
-    return LoadModel(model=_path_name(call), keep_alive=0.0)
+    """Once its requests have ended, or now, with their ends."""
+    forced = body_of(call.body).get(_FORCE) if call.body is not None else None
+    return LoadModel(model=_path_name(call), keep_alive=0.0, forced=forced or False)
 
 
 def encode_load(operation: LoadModel, result: Loaded, stamp: Stamp) -> Reply:
@@ -302,7 +305,8 @@ MANAGEMENT = Dialect(
         ),
         Endpoint(
             method="POST", path="/api/models/{name:path}/unload", decode=decode_unload, encode=encode_load,
-            access="admin", summary="Let a model go once its requests have ended", response_schema=_ANSWER,
+            access="admin", summary="Let a model go once its requests have ended, or with `force` now",
+            request_schema=request_schema(_FORCE), response_schema=_ANSWER,
         ),
         Endpoint(
             method="GET", path="/api/models/{name:path}", decode=decode_show, encode=encode_show,

@@ -78,4 +78,5 @@ async def _one(
 
 
 def _cut() -> Unavailable:
-    return Unavailable("the model was replaced and the time to finish is over", hint="send the request again")
+    message = "the model was replaced or unloaded, and the time to finish is over"
+    return Unavailable(message, hint="send the request again")

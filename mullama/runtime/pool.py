@@ -137,8 +137,8 @@ class Pool:
             raise EngineFailed("the worker ended before the request began", retry_after=1.0)
         return worker
 
-    def keep(self, model: str, seconds: float | None) -> None:
-        self._feed(ev.Keep(model=model, seconds=seconds))
+    def keep(self, model: str, seconds: float | None, *, forced: bool = False) -> None:
+        self._feed(ev.Keep(model=model, seconds=seconds, forced=forced))
 
     # What the reconciler uses
 

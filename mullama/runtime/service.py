@@ -184,7 +184,7 @@ class ModelService:
         """Without a generation: keep_alive 0 lets the model go, anything else has it loaded."""
         deployment = self.find(operation.model, caller)
         if operation.keep_alive == 0:
-            self._pool.keep(deployment.name, 0.0)
+            self._pool.keep(deployment.name, 0.0, forced=operation.forced)
             return inv.Loaded(model=operation.model, unloaded=True)
         self._pool.retry(deployment.name)
         async with self._pool.lease(deployment.name, caller.priority):

@@ -42,4 +42,4 @@ def test_bash_completes_commands_and_options() -> None:
 def test_fish_and_zsh_read_their_scripts_where_they_are() -> None:
     for shell in ("fish", "zsh"):
         if program := shutil.which(shell):
-            subprocess.run([program, "--no-execute"], input=SHELLS[shell](table()), text=True, check=True)
+            subprocess.run([program, "-n"], input=SHELLS[shell](table()), text=True, check=True)

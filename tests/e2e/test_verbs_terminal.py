@@ -68,7 +68,8 @@ def test_the_terminal_is_left_as_it_was(stack: Stack) -> None:
 
 
 def test_commands_of_other_terminals_are_understood(stack: Stack) -> None:
-    said = "\\temperature 0.5\n/topk 3\n\\system Be brief.\n/set parameter temprature 1\n\\clear\n/show parameters\n\\exit\n"
+    said = "\\temperature 0.5\n/topk 3\n\\system Be brief.\n/set parameter temprature 1\n"
+    said += "\\clear\n/show parameters\n\\exit\n"
     done = stack.run("chat", "chat", input=said)
     assert "set parameter temperature 0.5" in done.stdout
     assert "top_k               3" in done.stdout
@@ -79,6 +80,28 @@ def test_whatever_dialect_is_served_the_terminal_can_ask(stack: Stack) -> None:
     assert stack.run("run", "chat", "say hello there").stdout == "hello there\n"
     assert stack.json("tokenize", "hello", "-m", "chat", "--json")["count"] > 0
     assert stack.json("embed", "hello", "-m", "chat", "--json")["dimension"] == 64
+
+
+def test_unloading_waits_for_requests_unless_it_is_forced(stack: Stack) -> None:
+    with person(["run", "chat", "count to 100000 slow 20ms"], stack.home, **stack.env) as someone:
+        someone.read_until("1 2")
+        assert "--force ends them" in stack.run("unload", "chat", "--timeout", "0.1", code=6).stderr
+        assert stack.run("unload", "chat", "--force").stdout == "chat is unloaded\n"
+        someone.read_until("the model was replaced or unloaded")
+        assert someone.finish() == 1
+
+
+def test_what_other_tools_have_is_refused_with_what_to_do_instead(stack: Stack) -> None:
+    refused = stack.run("run", "chat", "--kv-cache-type", "q8_0", "hi", code=4).stderr
+    assert refused == (
+        "error: --kv-cache-type is no option of mullama run\n"
+        "hint: the manifest declares it with the model: context.kv\n"
+    )
+    assert (
+        "no command 'session'\nhint: a conversation is kept as a model" in stack.run("session", "list", code=4).stderr
+    )
+    assert "dimensions is for models that make" in stack.run("run", "chat", "hi", "--dimensions", "3", code=4).stderr
+    assert "context.pooling" in stack.run("embed", "hi", "--pooling", "mean", code=4).stderr
 
 
 def test_a_model_may_be_called_as_an_action_is(stack: Stack, tmp_path: Path) -> None:

@@ -309,6 +309,19 @@ def test_unloading_by_a_client_holds_until_the_next_request() -> None:
     assert ev.Grant(id=1, unit=A) in world.feed(ev.Request(id=1, model="a"))
 
 
+def test_unloading_by_force_ends_what_runs_and_refuses_what_waits() -> None:
+    world = World(serve("a", parallel=1), serve("b", B))
+    world.feed(ev.Request(id=1, model="a"), ev.Request(id=2, model="a"), ev.Request(id=3, model="b"))
+
+    done = world.feed(ev.Keep(model="a", seconds=0.0, forced=True))
+
+    assert ev.Cut(id=1) in done
+    assert [command.id for command in done if isinstance(command, ev.Refuse)] == [2]
+    world.feed(ev.Leave(id=1))
+    assert world.phase(A) is Phase.COLD
+    assert world.phase(B) is Phase.READY
+
+
 def test_a_client_may_keep_a_model_longer_than_declared() -> None:
     world = World(serve("a", at_start=False, ttl=10.0))
     world.feed(ev.Request(id=1, model="a"), ev.Leave(id=1), ev.Keep(model="a", seconds=FOREVER))

@@ -46,7 +46,7 @@ def decide(state: State, event: Event, now: float) -> tuple[Command, ...]:
     return tuple(commands)
 
 
-def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa: C901, PLR0912, PLR0915 - one line per event
+def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa: C901, PLR0912 - one line per event
     match event:
         case Swap():
             _swap(state, event, now)
@@ -72,10 +72,8 @@ def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa
             yield from _request(state, event, now)
         case Leave(id=id):
             _leave(state, id, now)
-        case Keep(model=name, seconds=seconds):
-            if name in state.models:
-                kept = state.units[state.models[name].unit]
-                kept.keep, kept.last_used = seconds, now
+        case Keep():
+            yield from _keep(state, event, now)
         case WorkerReady(weights=key):
             if (worker := state.workers.get(key)) and worker.phase is Phase.OPENING:
                 worker.phase, worker.error = Phase.READY, None
@@ -134,6 +132,19 @@ def _opened(state: State, key: UnitKey, now: float) -> Iterator[Command]:
     if unit.held and not unit.settled:
         unit.settled = True
         yield Settled(unit=key, error=None)
+
+
+def _keep(state: State, event: Keep, now: float) -> Iterator[Command]:
+    if event.model not in state.models:
+        return
+    unit = state.units[state.models[event.model].unit]
+    unit.keep, unit.last_used = event.seconds, now
+    if event.forced:
+        unit.drain_until = now  # which cuts what runs
+        gone = [w for w in state.waiting if w.model == event.model]
+        state.waiting = [w for w in state.waiting if w.model != event.model]
+        for waiting in gone:
+            yield Refuse(id=waiting.id, error=Unavailable(f"{event.model} was unloaded", retry_after=1))
 
 
 def _swap(state: State, event: Swap, now: float) -> None:

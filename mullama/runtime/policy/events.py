@@ -96,10 +96,14 @@ class Leave:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keep:
-    """Keep the model for so many seconds after its last use: 0 lets it go now, infinity never, None as declared."""
+    """Keep the model for so many seconds after its last use: 0 lets it go now, infinity never, None as declared.
+
+    forced: end its requests, too, and refuse those that wait for it.
+    """
 
     model: str
     seconds: float | None
+    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
