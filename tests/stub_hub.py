@@ -12,6 +12,7 @@ Each request whose path ends in the scripted name takes the next step of the scr
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -49,6 +50,13 @@ class Cut(Step):
 @dataclass
 class Stall(Step):
     """Send so many bytes of the body, then nothing until the hub is closed."""
+
+    after: int = 0
+
+
+@dataclass
+class Hold(Step):
+    """Send so many bytes of the body, and the rest once `hub.release()` was called."""
 
     after: int = 0
 
@@ -153,6 +161,7 @@ class StubHub:
         self.cdn: StubHub | None = None
         self.closing = threading.Event()
         self.arrived = threading.Event()
+        self._released = threading.Event()
         self._scripts: dict[str, deque[Step]] = {}
         self._lock = threading.Condition()
         self._server = ThreadingHTTPServer((host, 0), type("Bound", (_Handler,), {"hub": self}))
@@ -175,9 +184,14 @@ class StubHub:
     def close(self) -> None:
         """Stop answering; requests that stall are let go."""
         self.closing.set()
+        self._released.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
+
+    def release(self) -> None:
+        """Let what is held go on."""
+        self._released.set()
 
     def repo(self, name: str, files: dict[str, bytes], **more: Any) -> Repo:
         self.repos[name] = Repo(files, **more)
@@ -229,6 +243,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionResetError):  # a client that leaves is part of many a test
+            super().handle()
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -362,7 +380,11 @@ class _Handler(BaseHTTPRequestHandler):
                 if self.hub.closing.wait(step.every):
                     break
         else:
-            for start in range(0, end, 65536):
+            first = min(end, step.after) if isinstance(step, Hold) else 0
+            self._write(body[:first])
+            if isinstance(step, Hold):
+                self.hub._released.wait()
+            for start in range(first, end, 65536):
                 self._write(body[start : min(end, start + 65536)])
         if isinstance(step, Stall):
             self.hub.closing.wait()

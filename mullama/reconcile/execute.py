@@ -11,7 +11,7 @@ first whether its goal is reached already, so a run that was killed is continued
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -87,7 +87,7 @@ async def execute(plan: Plan, wish: Manifest, effects: Effects, report: Report) 
     """Run the plan; raises only before the commit, when nothing was changed."""
     steps = {step.subject: step for step in plan.steps if step.kind == "model"}
     report({"event": "phase", "phase": "fetch"})
-    await _fetch(wish, steps, effects, report)
+    await fetch(wish, {name for name in wish.models if _touches_files(steps.get(name))}, effects, report)
     report({"event": "phase", "phase": "commit"})
     await effects.commit(plan)
     report({"event": "phase", "phase": "load"})
@@ -102,8 +102,8 @@ async def execute(plan: Plan, wish: Manifest, effects: Effects, report: Report) 
     return result
 
 
-async def _fetch(wish: Manifest, steps: Mapping[str, Step], effects: Effects, report: Report) -> None:
-    """Fetch in parallel, then check each model; the first failure ends the run with nothing committed."""
+async def fetch(wish: Manifest, names: Collection[str], effects: Effects, report: Report) -> None:
+    """Fetch for these models in parallel, then check each; the first failure ends the rest."""
     slots = asyncio.Semaphore(max(1, wish.sources.parallel))
 
     async def one(name: str, model: Model) -> None:
@@ -114,7 +114,7 @@ async def _fetch(wish: Manifest, steps: Mapping[str, Step], effects: Effects, re
     try:
         async with asyncio.TaskGroup() as group:
             for name, model in wish.models.items():
-                if _touches_files(steps.get(name)):
+                if name in names:
                     group.create_task(one(name, model))
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from failures

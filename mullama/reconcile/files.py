@@ -95,32 +95,39 @@ class Files:
         name: str,
         report: Report,
         *,
+        pin: LockEntry | None,
         offline: bool,
         counted: Callable[[int], None],
     ) -> KnownFiles:
-        """The model's files on this machine, whole and checked; cancelling ends the fetch."""
+        """The model's files on this machine, whole and checked; cancelling ends the fetch. pin: from the lock file."""
         import asyncio  # a plan needs none, and is a third of its own time faster without
 
         cancelled = threading.Event()
         progress = _Told(name, report, counted, asyncio.get_running_loop())
         work = asyncio.get_running_loop().run_in_executor(
-            None, self._ensure, model, manifest, offline, progress, cancelled
+            None, self._ensure, model, manifest, pin, offline, progress, cancelled
         )
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
             cancelled.set()
+            work.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody asks how it ended
             await asyncio.wait({work})
             raise
 
     def _ensure(
-        self, model: Model, manifest: Manifest, offline: bool, report: _Told, cancelled: threading.Event
+        self,
+        model: Model,
+        manifest: Manifest,
+        pin: LockEntry | None,
+        offline: bool,
+        report: _Told,
+        cancelled: threading.Event,
     ) -> KnownFiles:
         if is_script(model.from_):
             return script_files(model.from_)
         library = self.library(manifest)
-        entry = self.lock.get(model.from_)
-        located = library.locate(model.from_, entry, self.offline(offline), cancelled=cancelled.is_set)
+        located = library.locate(model.from_, pin, self.offline(offline), cancelled=cancelled.is_set)
         stored = library.ensure(expecting(located, model.digest), report, cancelled.is_set)
         for warning in stored.warnings:
             report.warn(warning)

@@ -147,16 +147,20 @@ class Follower:
                     self._reconciler.invalid(error)
                     return
                 continue
+            if self._reconciler.under_way(loaded.manifest):
+                self._watched = self._watched.saw(loaded.digest, loop.time())
+                return
             removes, running = self._reconciler.removals(loaded.manifest)
+            back = self._watched.seen != loaded.digest and self._reconciler.fetching
             self._watched = self._watched.saw(loaded.digest, loop.time())
             match judge(self._watched, loop.time(), removes=removes, loaded=running):
-                case Verdict.SAME:
+                case Verdict.SAME if not back:
                     self._reconciler.standing.valid_again()
                     return
                 case Verdict.HELD:
                     self._reconciler.held(removes, running)
                     return
-                case Verdict.APPLY:
+                case Verdict.APPLY | Verdict.SAME:  # or back to what is applied, while something else is fetched
                     with contextlib.suppress(MullamaError):  # `_not_applied` has told it
                         await self._apply(loaded, ApplyOptions(trigger="watch", by="file"))
                     return
@@ -178,15 +182,16 @@ class Follower:
 
     async def _apply(self, loaded: LoadedManifest, options: ApplyOptions) -> str:
         origin = Origin(path=self._origin.path, profiles=self._origin.profiles, digest=loaded.digest)
-        if self._reconciler.is_applied(loaded.manifest):
+        if self._reconciler.is_applied(loaded.manifest) and not self._reconciler.fetching:
             self._watched = Watched(applied=loaded.digest, seen=loaded.digest)
             self._reconciler.standing.valid_again()
             return await self._reconciler.reread_keys()
-        message = ""
-        async for line in self._reconciler.apply(block_to_tree(loaded.manifest), origin, options):
-            if line["event"] == "result":
-                message = str(line["message"])
-        return message
+        lines = self._reconciler.apply(block_to_tree(loaded.manifest), origin, options)
+        async with contextlib.aclosing(lines):
+            async for line in lines:
+                if line["event"] in ("result", "waiting"):  # files are fetched by the reconciler alone
+                    return str(line["message"])
+        return ""
 
 
 def _look(path: str) -> tuple[str, int, int, int, str]:

@@ -1,8 +1,8 @@
 """The one road of every change: start, a saved file, a signal, a POST and `apply` all end in `_run`.
 
 A trigger carries no information: the wish is read, the world observed and the plan made again each time, so a
-lost or doubled trigger does no harm. One change runs at a time. If anything fails before the swap, the old
-snapshot goes on serving and the reason is a condition.
+lost or doubled trigger does no harm. One change runs at a time, and those that fetch let others pass. If anything
+fails before the swap, the old snapshot goes on serving and the reason is a condition.
 """
 
 from __future__ import annotations
@@ -11,27 +11,29 @@ import asyncio
 import contextlib
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import replace
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Hashable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from mullama.errors import Conflict, Internal, ManifestError, MullamaError, NotFound, Refused, Unavailable
-from mullama.manifest.spec import Manifest
+from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.tree import block_to_tree, parse_resolved, revision
 from mullama.plan.make import make_plan
-from mullama.plan.observed import Applied, LiveModel, Machine, Observed
+from mullama.plan.observed import Applied, KnownFiles, LiveModel, Machine, Observed
 from mullama.plan.steps import Action, Plan, summary, to_tree
-from mullama.reconcile.execute import DONE, Result, execute, exit_code
+from mullama.reconcile.execute import DONE, Result, execute, exit_code, fetch
 from mullama.reconcile.files import Files, read_lock
 from mullama.reconcile.keeping import prunable, prune
 from mullama.reconcile.locking import require_locked
 from mullama.reconcile.machine import observe_machine
+from mullama.reconcile.meanwhile import lacking, meanwhile, without
 from mullama.reconcile.observe import last_applied
 from mullama.reconcile.overlay import Overlay, beside, combine, split
 from mullama.runtime.access import resolve_access
 from mullama.runtime.base import Access, ApplyOptions, Origin
 from mullama.runtime.deploy import Workshop
 from mullama.runtime.deployment import Snapshot
+from mullama.runtime.fetches import Fetches
 from mullama.runtime.journal import Journal
 from mullama.runtime.live import LiveEffects
 from mullama.runtime.policy.state import Phase
@@ -39,6 +41,7 @@ from mullama.runtime.pool import Pool
 from mullama.runtime.standing import Standing
 from mullama.runtime.stats import Stats
 from mullama.store.records import Generation, Records
+from mullama.weights.stored import LockEntry
 
 Line = dict[str, Any]
 
@@ -49,6 +52,53 @@ class Listeners(Protocol):
     async def change(self, addresses: tuple[str, ...]) -> tuple[str, ...]:
         """Open what is new, then close what is gone; raises, with the old ones in place, when one cannot open."""
         ...
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Change:
+    """A change on its way. wanted: a manifest, or None for the one in force when its turn comes.
+
+    fetched: sources whose files were fetched for it. shown: files that its plan would prune.
+    """
+
+    number: int
+    wanted: Manifest | None
+    origin: Origin
+    options: ApplyOptions
+    tell: Callable[[Line], None]
+    edit: Callable[[Overlay], Overlay]
+    doing: str
+    revision: str = ""
+    fetched: set[str] = field(default_factory=set)
+    shown: frozenset[str] = frozenset()
+    fetching: asyncio.Task[None] | None = None
+    superseded: bool = False
+
+    def __post_init__(self) -> None:
+        self.revision = revision(self.wanted) if self.wanted is not None else ""
+
+    @property
+    def hot(self) -> bool:
+        """Whether nobody asked for all or nothing: a file was saved, or is read again."""
+        return self.wanted is not None and self.options.trigger in ("watch", "signal", "api")
+
+    def outdated(self, newest: Change) -> bool:
+        return self.wanted is not None and self.number < newest.number and self.revision != newest.revision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What a change comes to at this moment, made under the lock. lacks: models whose files must be fetched first."""
+
+    manifest: Manifest
+    overlay: Overlay
+    wish: Manifest
+    origin: Origin
+    observed: Observed
+    plan: Plan
+    access: Access
+    lock: Mapping[str, LockEntry]
+    lacks: frozenset[str]
 
 
 class Reconciler:
@@ -69,7 +119,10 @@ class Reconciler:
         self._env, self.journal, self.stats = env, journal, stats
         self._busy = asyncio.Lock()
         self._runs: set[asyncio.Task[Any]] = set()
-        self._doing = ""
+        self._fetches = Fetches()
+        self._aside: set[Change] = set()  # those that wait for files, without the lock
+        self._newest: Change | None = None
+        self._numbers = 0
         self.machine: Machine | None = None
         self.standing = Standing(journal, stats)
         self.origin = Origin()
@@ -144,7 +197,7 @@ class Reconciler:
         origin: Origin,
         options: ApplyOptions,
         change: Callable[[Overlay], Overlay] = lambda overlay: overlay,
-    ) -> AsyncIterator[Line]:
+    ) -> AsyncGenerator[Line, None]:
         """Run a change, after the one that runs now if any, and tell its progress.
 
         A reader that leaves does not stop it.
@@ -208,66 +261,180 @@ class Reconciler:
         report: Callable[[Line], None],
         change: Callable[[Overlay], Overlay] = lambda overlay: overlay,
     ) -> Result:
-        """Lock, observe, plan, guard, execute. Raises when it ended before anything was changed.
+        """Lock, observe, plan, guard, execute. Raises when it ended before its wish was applied.
 
-        wanted: None for the manifest that is in force when its turn comes, whoever applied it meanwhile.
+        wanted: None for the manifest that is in force when its turn comes, whoever applied it meanwhile. Missing files
+        are fetched without the lock, and then all of it is done again: see `_carry`.
         """
-        async with self._busy:
-            wish = self.wish if wanted is None else wanted
-            origin = self.origin if wanted is None else origin
-            overlay = change(self.overlay)
-            by = f" by {options.by}" if options.by else ""
-            self._doing = f"{options.trigger}{by}, since {time.strftime('%H:%M:%S')}"
-            begun = time.monotonic()
-            self.standing.begun(self._doing)
-
-            def told(line: Line) -> None:
-                self.standing.progressed(line, self._doing)
-                report(line)
-
-            try:
-                result = await self._run(wish, overlay, origin, options, told)
-            except OSError as error:
-                failed = Unavailable(f"the state of this server cannot be written: {error}", hint="is the disk full?")
-                self.standing.not_applied(failed)
-                raise failed from error
-            except BaseException as error:
+        made = self._change(wanted, origin, options, report, change)
+        begun = time.monotonic()
+        self.standing.begun(made.doing)
+        try:
+            return await self._carry(made)
+        except OSError as error:
+            failed = Unavailable(f"the state of this server cannot be written: {error}", hint="is the disk full?")
+            self.standing.not_applied(failed)
+            raise failed from error
+        except BaseException as error:
+            if not made.superseded:
                 self.standing.not_applied(error)
-                raise
-            finally:
-                self.standing.ended(time.monotonic() - begun)
-            self.wish, self.overlay = wish, beside(wish, overlay)
-            self._applied_now(result, origin)
-            return result
+            raise
+        finally:
+            self.standing.ended(made.doing, time.monotonic() - begun)
 
-    async def _run(
+    def _change(
         self,
-        manifest: Manifest,
-        overlay: Overlay,
+        wanted: Manifest | None,
         origin: Origin,
         options: ApplyOptions,
         report: Callable[[Line], None],
-    ) -> Result:
-        with self._records.lock(options.trigger):
-            self._files.lock = await asyncio.to_thread(read_lock, origin.path)
-            if options.locked:
-                require_locked(manifest, self._files.lock)
-            wish = combine(manifest, overlay)
-            # Files go only when somebody asked to apply: never because a file was saved, or a server began.
-            observed = await self.observe(wish, pruning=options.trigger == "apply")
-            plan = make_plan(wish, observed)
-            report({"event": "plan", "plan": to_tree(plan)})
-            self._guard(plan, manifest, options)
-            access = await asyncio.to_thread(resolve_access, wish, plan.generation, self._env)
-            if plan.empty and self.snapshot.generation:
-                return Result(
-                    exit=DONE, message=self._renew_keys(access), generation=plan.generation - 1, revision=plan.wish
-                )
-            if options.trigger not in ("start", "watch"):
+        edit: Callable[[Overlay], Overlay],
+    ) -> Change:
+        by = f" by {options.by}" if options.by else ""
+        doing = f"{options.trigger}{by}, since {time.strftime('%H:%M:%S')}"
+
+        def told(line: Line) -> None:
+            self.standing.progressed(line, doing)
+            report(line)
+
+        self._numbers += 1
+        return Change(
+            number=self._numbers, wanted=wanted, origin=origin, options=options, tell=told, edit=edit, doing=doing
+        )
+
+    async def _carry(self, change: Change) -> Result:
+        """One change at a time, except while files are fetched: a live edit must not wait for a download.
+
+        A hot reload applies at once what needs no fetch. Any other change is applied as a whole or not at all.
+        """
+        while True:
+            async with self._busy:
+                self._require_newest(change)
+                with self._records.lock(change.options.trigger):
+                    draft = await self._draft(change)
+                    if not draft.lacks:
+                        result = await self._make_it_so(change, draft)
+                        self._supersede(change)
+                        return result
+                    if change.hot and self.snapshot.generation:
+                        await self._meanwhile(change, draft)
+                    elif not self.snapshot.generation:
+                        await self._listen(draft.wish, draft.access)  # a server that fetches can be asked how it is
+            try:
+                await self._fetch(change, draft)
+            except BaseException:
+                await self._close_again()
+                raise
+
+    async def _draft(self, change: Change) -> Draft:
+        options = change.options
+        manifest = self.wish if change.wanted is None else change.wanted
+        origin = self.origin if change.wanted is None else change.origin
+        overlay = change.edit(self.overlay)
+        lock = self._files.lock = await asyncio.to_thread(read_lock, origin.path)
+        if options.locked:
+            require_locked(manifest, lock)
+        wish = combine(manifest, overlay)
+        # Files go only when somebody asked to apply: never because a file was saved, or a server began.
+        observed = await self.observe(wish, pruning=options.trigger == "apply")
+        plan = make_plan(wish, observed)
+        if not change.fetched:
+            change.tell({"event": "plan", "plan": to_tree(plan)})
+            change.shown = frozenset(digest for digest, _ in observed.unneeded)
+        self._guard(plan, manifest, change)
+        access = await asyncio.to_thread(resolve_access, wish, plan.generation, self._env)
+        lacks = {name for name in lacking(plan, wish, observed.files) if wish.models[name].from_ not in change.fetched}
+        return Draft(
+            manifest=manifest, overlay=overlay, wish=wish, origin=origin, observed=observed, plan=plan, access=access,
+            lock=lock, lacks=frozenset(lacks),
+        )  # fmt: skip
+
+    async def _make_it_so(self, change: Change, draft: Draft) -> Result:
+        plan = draft.plan
+        if plan.empty and self.snapshot.generation:
+            message = self._renew_keys(draft.access)
+            result = Result(exit=DONE, message=message, generation=plan.generation - 1, revision=plan.wish)
+        else:
+            if change.options.trigger not in ("start", "watch"):
                 self._pool.forgive()
-            shown = frozenset(digest for digest, _ in observed.unneeded)
-            effects = self._effects(wish, beside(manifest, overlay), origin, options, access, shown)
-            return await self._execute(plan, wish, access, effects, report)
+            effects = self._effects(change, draft)
+            result = await self._execute(plan, draft.wish, draft.access, effects, change.tell)
+        self.wish, self.overlay = draft.manifest, beside(draft.manifest, draft.overlay)
+        self._applied_now(result, draft.origin)
+        return result
+
+    async def _meanwhile(self, change: Change, draft: Draft) -> None:
+        """Apply what can be served without the files that are still to come."""
+        now = meanwhile(draft.manifest, self.wish, draft.lacks)
+        wish = combine(now, draft.overlay) if now is not None else self.snapshot.manifest
+        plan = without(make_plan(wish, draft.observed), draft.lacks)
+        if now is not None and not plan.empty:
+            access = await asyncio.to_thread(resolve_access, wish, plan.generation, self._env)
+            # The digest of a file that is not applied yet would make the one who follows it believe that it is.
+            origin = replace(draft.origin, digest="")
+            part = replace(draft, manifest=now, wish=wish, origin=origin, plan=plan, access=access)
+            await self._make_it_so(change, part)
+        message = (
+            f"generation {self.snapshot.generation} serves until the files of {', '.join(sorted(draft.lacks))} are here"
+        )
+        self.standing.waits(message)
+        change.tell({"event": "waiting", "models": sorted(draft.lacks), "message": message})
+
+    async def _fetch(self, change: Change, draft: Draft) -> None:
+        """Have the missing files, unless a newer manifest makes them pointless."""
+        change.tell({"event": "phase", "phase": "fetch"})
+        work = fetch(draft.wish, draft.lacks, self._effects(change, draft), change.tell)
+        with self._fetches.wanting(self._fetch_key(change, draft, draft.wish.models[name]) for name in draft.lacks):
+            self._supersede(change)  # fetches of an older change that this one needs, too, go on
+            change.fetching = asyncio.create_task(work)
+            self._aside.add(change)
+            try:
+                await change.fetching
+            except asyncio.CancelledError:
+                self._require_newest(change)
+                raise
+            finally:
+                self._aside.discard(change)
+        change.fetched |= {draft.wish.models[name].from_ for name in draft.lacks}
+
+    def _fetch_key(self, change: Change, draft: Draft, model: Model) -> Hashable:
+        """All that what is fetched, and how, depends on."""
+        pin = draft.lock.get(model.from_)
+        return (
+            model.from_, model.digest, pin and pin.files, revision(draft.wish.sources), change.options.offline,
+        )  # fmt: skip
+
+    async def _close_again(self) -> None:
+        """A server that could not fetch what it was to begin with answers nobody."""
+        async with self._busy:
+            if not self.snapshot.generation and not self._aside:
+                await self._listen_again(self._empty())
+
+    @property
+    def fetching(self) -> bool:
+        """Whether a manifest waits for its files."""
+        return any(change.wanted is not None for change in self._aside)
+
+    def under_way(self, wish: Manifest) -> bool:
+        """Whether this very manifest waits for its files."""
+        return any(change.wanted is not None and change.revision == revision(wish) for change in self._aside)
+
+    def _supersede(self, change: Change) -> None:
+        """This manifest is the newest that was accepted: older ones that still fetch for another wish end."""
+        if change.wanted is None:
+            return
+        self._newest = change
+        for older in self._aside:
+            if older.outdated(change) and older.fetching is not None:
+                older.fetching.cancel()
+
+    def _require_newest(self, change: Change) -> None:
+        if self._newest is not None and change.outdated(self._newest):
+            change.superseded = True
+            raise Conflict(
+                f"a newer manifest ({self._newest.doing}) came while this one waited for its files",
+                hint="what was fetched is kept; mullama status shows what is served",
+            )
 
     async def _execute(
         self, plan: Plan, wish: Manifest, access: Access, effects: LiveEffects, report: Callable[[Line], None]
@@ -275,7 +442,7 @@ class Reconciler:
         """What was opened, held or paused for a run that ends before its swap is taken back."""
         before = self.snapshot
         try:
-            if before.generation == 0:  # so that a server that still fetches and loads can be asked how it is
+            if before.generation == 0:  # so that a server that still loads can be asked how it is
                 await self._listen(wish, access)
             return await execute(plan, wish, effects, report)
         except BaseException:
@@ -322,33 +489,31 @@ class Reconciler:
         self.journal.add("keys", "", "the secrets of the API keys were read again")
         return "nothing to do but new secrets of the API keys"
 
-    def _effects(
-        self,
-        wish: Manifest,
-        overlay: Overlay,
-        origin: Origin,
-        options: ApplyOptions,
-        access: Access,
-        shown: frozenset[str],
-    ) -> LiveEffects:
-        async def fetch(model: Any, report: Callable[[Line], None], name: str) -> Any:
-            return await self._files.ensure(
-                model, wish, name, report, offline=options.offline, counted=self._count_bytes
-            )
+    def _effects(self, change: Change, draft: Draft) -> LiveEffects:
+        wish = draft.wish
+
+        async def fetched(model: Model, report: Callable[[Line], None], name: str) -> KnownFiles:
+            def begin(tell: Callable[[Line], None]) -> Coroutine[Any, Any, KnownFiles]:
+                pin = draft.lock.get(model.from_)
+                return self._files.ensure(
+                    model, wish, name, tell, pin=pin, offline=change.options.offline, counted=self._count_bytes
+                )
+
+            return await self._fetches.have(self._fetch_key(change, draft, model), begin, report)
 
         async def pruning() -> None:
-            gone = await asyncio.to_thread(prune, wish, self._records.folder.parent, self._files, shown)
-            self.journal.add("pruned", "", f"{len(gone)} of {len(shown)} files")
+            gone = await asyncio.to_thread(prune, wish, self._records.folder.parent, self._files, change.shown)
+            self.journal.add("pruned", "", f"{len(gone)} of {len(change.shown)} files")
 
         return LiveEffects(
             wish=wish,
             old=self.snapshot,
             pool=self._pool,
             workshop=self._workshop(self.machine),
-            fetch=fetch,
+            fetch=fetched,
             machine=self.machine,
-            access=access,
-            on_commit=lambda plan: self._commit(plan, wish, overlay, origin, options, access),
+            access=draft.access,
+            on_commit=lambda plan: self._commit(change, draft),
             on_prune=pruning,
             on_record=self._record,
             publish=self._publish,
@@ -358,26 +523,20 @@ class Reconciler:
     def _count_bytes(self, count: int) -> None:
         self.stats.pulled_bytes += count
 
-    async def _commit(
-        self,
-        plan: Plan,
-        wish: Manifest,
-        overlay: Overlay,
-        origin: Origin,
-        options: ApplyOptions,
-        access: Access,
-    ) -> None:
+    async def _commit(self, change: Change, draft: Draft) -> None:
         """Listeners first: an address that is taken ends the run with nothing committed."""
-        await self._listen(wish, access)
+        plan, origin = draft.plan, draft.origin
+        overlay = beside(draft.manifest, draft.overlay)
+        await self._listen(draft.wish, draft.access)
         self._records.save_overlay(overlay)
         self._records.commit(
             Generation(
                 generation=plan.generation,
                 revision=plan.wish,
-                manifest=block_to_tree(wish),
+                manifest=block_to_tree(draft.wish),
                 when=time.time(),
-                trigger=options.trigger,
-                by=options.by,
+                trigger=change.options.trigger,
+                by=change.options.by,
                 origin={"path": origin.path, "profiles": origin.profiles, "digest": origin.digest},
                 summary=summary(plan),
                 overlay=tuple(overlay),
@@ -396,10 +555,13 @@ class Reconciler:
     def _publish(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
 
-    def _guard(self, plan: Plan, manifest: Manifest, options: ApplyOptions) -> None:
+    def _guard(self, plan: Plan, manifest: Manifest, change: Change) -> None:
         """1. a stale plan  2. an empty wish  3. protected models."""
-        # Somebody else may have made it so already, the watch of the same file for one: that is no conflict.
-        if options.expect is not None and options.expect != plan.base and not plan.empty:
+        options = change.options
+        # Somebody else may have made it so already, or as far as the files go, the watch of the same file for one:
+        # that is no conflict.
+        ours = plan.empty or change.fetched or (self._newest is not None and self._newest.revision == change.revision)
+        if options.expect is not None and options.expect != plan.base and not ours:
             raise Conflict("the applied revision changed since the plan was made", hint="look at `mullama diff` again")
         if not manifest.models and self.wish.models and not options.allow_empty:
             raise Refused("the manifest names no models", hint="--allow-empty removes them all")

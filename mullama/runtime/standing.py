@@ -21,10 +21,12 @@ class Standing:
         self._journal, self._stats = journal, stats
         self.conditions = Conditions()
         self.failures: dict[str, MullamaError] = {}
+        self._running: list[str] = []
 
     # A run of the reconciler
 
     def begun(self, doing: str) -> None:
+        self._running.append(doing)
         self.conditions.set(Condition.RECONCILING, True, Reason.APPLYING, doing)
 
     def progressed(self, line: Mapping[str, Any], doing: str) -> None:
@@ -33,8 +35,17 @@ class Standing:
             reason = Reason.FETCHING if line["phase"] == "fetch" else Reason.APPLYING
             self.conditions.set(Condition.RECONCILING, True, reason, doing)
 
-    def ended(self, seconds: float) -> None:
-        self.conditions.set(Condition.RECONCILING, False, Reason.IDLE)
+    def waits(self, message: str) -> None:
+        """A part of the wish is applied, the rest waits for files."""
+        self.conditions.set(Condition.SYNCED, False, Reason.FETCHING, message)
+
+    def ended(self, doing: str, seconds: float) -> None:
+        """Whatever else still runs waits for its files."""
+        self._running.remove(doing)
+        if self._running:
+            self.conditions.set(Condition.RECONCILING, True, Reason.FETCHING, self._running[-1])
+        else:
+            self.conditions.set(Condition.RECONCILING, False, Reason.IDLE)
         self._stats.reconcile_seconds.add(seconds)
 
     def applied(self, result: Result, served: Collection[str]) -> None:
