@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -146,28 +147,48 @@ def test_edits_of_a_real_model_lose_no_request(stack: Stack) -> None:
     assert len(stack.status()["workers"]) == 1
 
 
-@pytest.mark.parametrize("step", [7])
-def test_every_prefix_of_a_manifest_unloads_nothing_and_breaks_nothing(stack: Stack, step: int) -> None:
-    """A file that is written slowly, in place, is mostly valid and shorter; nothing may go because of that."""
-    text = (
+WRITTEN_SLOWLY = {
+    "smallest": "mullama: v1\nserver: {listen: ['127.0.0.1:0']}\nmodels:\n  demo: builtin:tiny\n",
+    "several": (
         "mullama: v1\nserver: {listen: ['127.0.0.1:0']}\nmodels:\n"
         "  demo:\n    from: builtin:tiny\n    system: You are brief.\n"
-        "  second:\n    like: demo\n    context: {size: 512}\n"
+        "  second:\n    like: demo\n    context: {size: 512}\n  third: {like: demo}\n"
         "routes:\n  default: demo\n"
-    )
+    ),
+}
+PACE = 0.45  # seconds between two writes: long enough for each to settle and be acted on, too short for a removal
+
+
+@pytest.mark.parametrize("name", WRITTEN_SLOWLY)
+def test_a_manifest_that_is_written_slowly_in_place_unloads_nothing_and_breaks_nothing(stack: Stack, name: str) -> None:
+    """Half a manifest is mostly valid and shorter; every prefix is in the file for long enough to be read."""
+    text = WRITTEN_SLOWLY[name]
     stack.manifest.write_text(text)
-    stack.serve()
+    server = stack.serve()
     url = stack.ready()
-    seen: set[tuple[str, ...]] = set()
+    workers = stack.status()["workers"]
 
-    for end in range(0, len(text), step):
-        stack.manifest.write_text(text[:end])
-        models = httpx.get(f"{url}/v1/models", timeout=10).json()["data"]
-        seen.add(tuple(sorted(m["id"] for m in models)))
-    stack.manifest.write_text(text)
+    def served() -> list[str]:
+        return sorted(m["id"] for m in httpx.get(f"{url}/v1/models", timeout=10).json()["data"])
 
-    assert seen == {("demo", "second")}
+    everything, seen = served(), []
+    with stack.manifest.open("r+") as file:
+        file.truncate(0)
+        for start in range(0, len(text), 8):
+            file.write(text[start : start + 8])
+            file.flush()
+            time.sleep(PACE)
+            seen.append(served())
+
+    assert seen == [everything] * len(seen)
     eventually(lambda: stack.status()["state"] == "ready", stack.log)
+    assert stack.status()["workers"] == workers
+    assert server.poll() is None
+    events = [json.loads(line) for line in stack.run("events", "-f", stack.name, "--json").stdout.splitlines()]
+    kinds = {event["kind"] for event in events}
+    assert "invalid-manifest" in kinds, "the prefixes were looked at"
+    assert "watch-failed" not in kinds
+    stack.run("diff", "-f", stack.name, code=0)
 
 
 def test_a_deleted_manifest_leaves_everything_serving(stack: Stack) -> None:
