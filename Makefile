@@ -11,7 +11,7 @@ up: ## set everything up, serve the built-in model, and ask it something
 	@.ci/install
 	@$(BIN)/mullama apply -f mullama.yaml --yes
 	@echo && echo '$$ mullama run tiny "What is the capital of France?"'
-	@$(BIN)/mullama run tiny "What is the capital of France?" -t 0
+	@$(BIN)/mullama run tiny "What is the capital of France?" -t 0 </dev/null
 	@echo && echo "It goes on serving; $(BIN)/mullama status shows it, $(BIN)/mullama down stops it."
 
 test: ## run the tests

@@ -75,7 +75,10 @@ class CopyModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteModel:
+    """only_check: change nothing, and say whether it could be deleted."""
+
     model: str
+    only_check: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,13 +170,20 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskStatus:
-    """One line of progress of a pull or a create; the last one has status `success`. file: as its source calls it."""
+    """One line of progress of a pull or a create; the last one has status `success`. file: as its source calls it.
+
+    phase: what is done with the file (downloading, verifying, retrying …). total, completed, resumed: bytes.
+    message: why something takes longer.
+    """
 
     status: str
     file: str = ""
+    phase: str = ""
     digest: str | None = None
     total: int | None = None
     completed: int | None = None
+    resumed: int | None = None
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from mullama.cli.progress import amounts
 from mullama.cli.terminal import Terminal
-from mullama.plan.report import printable, size
+from mullama.plan.report import printable
 from mullama.sources.base import Progress
 
 _EVERY_SECONDS = 0.1
@@ -15,17 +16,14 @@ _EVERY_SECONDS = 0.1
 
 def describe(progress: Progress, speed: float) -> str:
     """`downloading x.gguf: 1.0 MiB of 4.0 MiB, 2.0 MiB/s, 2 s left`; speed is bytes per second, 0 for unknown."""
-    amount = size(progress.completed)
-    parts = [f"{amount} of {size(progress.total)}" if progress.total else amount]
-    if progress.resumed:
-        parts.append(f"{size(progress.resumed)} resumed")
-    if speed > 0 and progress.phase == "downloading":
-        parts.append(f"{size(int(speed))}/s")
-        if progress.total:
-            parts.append(f"{remaining((progress.total - progress.completed) / speed)} left")
-    if progress.message:
-        parts.append(progress.message)
-    return f"{progress.phase} {progress.file}: {', '.join(parts)}"
+    told = amounts(
+        progress.completed,
+        progress.total,
+        resumed=progress.resumed,
+        speed=speed if progress.phase == "downloading" else 0.0,
+        message=progress.message,
+    )
+    return f"{progress.phase} {progress.file}: {told}"
 
 
 def together(files: Sequence[Progress]) -> Progress:
@@ -40,14 +38,6 @@ def together(files: Sequence[Progress]) -> Progress:
         total=sum(t for t in totals if t) if all(totals) else None,
         resumed=sum(file.resumed for file in files),
     )
-
-
-def remaining(seconds: float) -> str:
-    """Seconds as people say them: `12 s`, `3 min`, `2 h`."""
-    for unit, length in (("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(0.0, seconds):.0f} s"
 
 
 @dataclass(slots=True)
@@ -83,7 +73,7 @@ class Ticker:
         self._wipe()
 
     def __call__(self, progress: Progress) -> None:
-        if self._quiet:
+        if self._quiet or progress.phase == "found":
             return
         self._latest[progress.file] = progress
         shown = together(list(self._latest.values())) if self._live else progress
@@ -109,6 +99,6 @@ class Ticker:
     def _note(self, progress: Progress, speed: float) -> None:
         """Where nothing can be drawn over: each phase once, and each tenth of a download."""
         tenth = progress.completed * 10 // progress.total if progress.total else 0
-        if self._told.get(progress.file) != (progress.phase, tenth) and progress.phase != "found":
+        if self._told.get(progress.file) != (progress.phase, tenth):
             self._told[progress.file] = (progress.phase, tenth)
             self._terminal.note(describe(progress, speed))

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from mullama.cli.failures import error_from_tree
+from mullama.cli.fetching import Speed
 from mullama.cli.progress import Progress, fold, news, verdict
 from mullama.cli.terminal import Terminal
 from mullama.errors import Unavailable
@@ -23,6 +24,7 @@ class Following:
         self.progress = Progress()
         self._terminal = terminal
         self._as_json = as_json
+        self._speeds: dict[tuple[str, str], Speed] = {}
 
     def run(self, events: Iterable[Mapping[str, Any]], *, until_committed: bool = False) -> Progress:
         """Follow to the `result`, or only until the generation is committed: the server goes on by itself."""
@@ -30,6 +32,7 @@ class Following:
             for event in events:
                 if event.get("event") == "error":
                     raise error_from_tree(event["error"])
+                event = self._timed(event)
                 before, self.progress = self.progress, fold(self.progress, event)
                 tell(event, before, self.progress)
                 if until_committed and self.progress.committed:
@@ -40,6 +43,13 @@ class Following:
                 hint="mullama status shows what came of it; apply again goes on from there",
             )
         return self.progress
+
+    def _timed(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A file's bytes with the speed at which they come here."""
+        if event.get("event") != "fetch":
+            return event
+        speed = self._speeds.setdefault((str(event.get("model")), str(event.get("file"))), Speed())
+        return {"speed": round(speed.of(int(event.get("done") or 0))), **event}
 
     def verdict(self) -> None:
         """The outcome in lines: on stdout when all went well, on stderr otherwise."""

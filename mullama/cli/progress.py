@@ -18,15 +18,40 @@ PHASES = {
 }
 
 
+def amounts(done: int, total: int | None, *, resumed: int = 0, speed: float = 0.0, message: str = "") -> str:
+    """`1 MiB of 4 MiB, 512 KiB resumed, 2 MiB/s, 2 s left`; speed is bytes per second, 0 for unknown."""
+    parts = [f"{size(done)} of {size(total)}" if total else size(done)]
+    if resumed:
+        parts.append(f"{size(resumed)} resumed")
+    if speed > 0 and done != total:
+        parts.append(f"{size(int(speed))}/s")
+        if total:
+            parts.append(f"{remaining((total - done) / speed)} left")
+    if message:
+        parts.append(message)
+    return ", ".join(parts)
+
+
+def remaining(seconds: float) -> str:
+    """Seconds as people say them: `12 s`, `3 min`, `2 h`."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Download:
-    """One file on its way: bytes done and in all (None when the source does not say), bytes per second."""
+    """One file on its way: bytes done, in all (None when the source does not say) and resumed, bytes per second."""
 
     model: str
     file: str
     done: int
     total: int | None
     speed: float
+    resumed: int = 0
+    phase: str = "downloading"
+    message: str = ""
 
     @property
     def tenth(self) -> int:
@@ -38,8 +63,10 @@ class Download:
         return self.total is not None and self.done >= self.total
 
     def __str__(self) -> str:
-        amount = f"{size(self.done)} of {size(self.total)}" if self.total else size(self.done)
-        return f"{amount}, {size(int(self.speed))}/s" if self.speed else amount
+        """`verifying 1 MiB of 2 MiB`; only where nothing else is said it is downloading."""
+        speed = self.speed if self.phase == "downloading" else 0.0
+        told = amounts(self.done, self.total, resumed=self.resumed, speed=speed, message=self.message)
+        return f"{self.phase} {told}" if self.phase in ("verifying", "waiting", "retrying") else told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,4 +154,7 @@ def _download(event: Mapping[str, Any]) -> Download:
         done=int(event.get("done") or 0),
         total=int(total) if total else None,
         speed=float(event.get("speed") or 0.0),
+        resumed=int(event.get("resumed") or 0),
+        phase=str(event.get("phase") or "downloading"),
+        message=str(event.get("message") or ""),
     )

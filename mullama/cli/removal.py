@@ -41,6 +41,8 @@ def rm(call: Call) -> int:
     """Unload and remove; then the files that nothing refers to any more, if mullama fetched them."""
     server = ensure_server(call)
     models = [server.client.get(model_path(name)) for name in call.options.names]
+    for model in models:  # all of them, so that nothing is asked or removed when one cannot go
+        server.client.delete(model_path(model["name"]) + "?check=1")
     if not _agreed(call, models):
         call.terminal.note("nothing was changed")
         return REFUSED

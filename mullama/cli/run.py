@@ -25,7 +25,7 @@ def run_options(parser: Parser) -> None:
         "model", nargs="?", metavar="MODEL",
         help="a model or a route; or a source, which is fetched first (default: the default model)",
     )  # fmt: skip
-    parser.add_argument("prompt", nargs="*", help="what to ask; - or a pipe: standard input; nothing: a conversation")
+    parser.add_argument("prompt", nargs="*", help="what to ask, after what is piped in; neither: a conversation")
     parser.add_argument(
         "-m", "--model", dest="named", metavar="NAME", help="the model, and MODEL is a word of the prompt"
     )
@@ -73,14 +73,15 @@ def _asked(call: Call) -> tuple[str | None, str | None]:
 
 
 def _prompt(call: Call, words: list[str]) -> str | None:
-    terminal = call.terminal
-    if words and words != ["-"]:
-        return " ".join(words)
-    if not words and terminal.source.isatty():
-        if call.options.json:
-            raise Usage("there is no prompt", hint='mullama run MODEL "a question", or pipe one in')
+    """What is piped in, then the words; None where a person sits at the terminal and has said nothing."""
+    source = call.terminal.source
+    if source.isatty() and not words and not call.options.json:
         return None
-    return terminal.source.read()
+    piped = "" if source.isatty() and words != ["-"] else source.read()
+    prompt = "\n\n".join(part for part in (piped, " ".join(words) if words != ["-"] else "") if part.strip())
+    if not prompt:
+        raise Usage("there is no prompt", hint='mullama run MODEL "a question", or pipe one in')
+    return prompt
 
 
 def _truth(text: str) -> bool:

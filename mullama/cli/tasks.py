@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from mullama.cli.call import Call
 from mullama.cli.failures import error_from_tree
 from mullama.cli.fetching import Ticker
 from mullama.errors import Unavailable
-from mullama.sources.base import Progress
+from mullama.sources.base import Phase, Progress
 
 
 def follow_task(call: Call, lines: Iterable[Mapping[str, Any]], *, quiet: bool = False, as_json: bool = False) -> None:
     """Show the progress; raises the error that ended the task, `Unavailable` for a task that did not end."""
     done = False
-    seen: dict[str, int] = {}
     with Ticker(call.terminal, quiet=quiet or as_json) as ticker:
         for line in lines:
             if error := line.get("error"):
                 raise error_from_tree(error if isinstance(error, Mapping) else {"message": str(error)})
             if as_json:
                 call.terminal.raw(json.dumps(line, ensure_ascii=False) + "\n")
-            if progress := progress_of(line, seen):
+            elif progress := progress_of(line):
                 ticker(progress)
-            elif not quiet and not as_json and line["status"] != "success":
+            elif not quiet and line["status"] != "success":
                 call.terminal.note(str(line["status"]))
             done = line.get("status") == "success"
     if not done:
@@ -34,15 +33,17 @@ def follow_task(call: Call, lines: Iterable[Mapping[str, Any]], *, quiet: bool =
         )
 
 
-def progress_of(line: Mapping[str, Any], seen: dict[str, int]) -> Progress | None:
-    """The bytes that a line tells of; `seen` remembers where each file began, for what was resumed."""
-    file, done = line.get("file"), line.get("completed")
-    if not file or done is None:
+def progress_of(line: Mapping[str, Any]) -> Progress | None:
+    """The bytes that a line tells of, None for a line about something else."""
+    file, total = line.get("file"), line.get("total")
+    phase: Any = line.get("phase")
+    if not file or phase not in get_args(Phase):
         return None
-    total = line.get("total")
-    if file not in seen and done == total:
-        return None  # it was here
-    resumed = seen.setdefault(file, int(done))
     return Progress(
-        file=str(file), phase="downloading", completed=int(done), total=int(total) if total else None, resumed=resumed
+        file=str(file),
+        phase=phase,
+        completed=int(line.get("completed") or 0),
+        total=int(total) if total else None,
+        resumed=int(line.get("resumed") or 0),
+        message=str(line.get("message") or ""),
     )

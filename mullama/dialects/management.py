@@ -134,11 +134,11 @@ def encode_show(operation: ShowModel, card: ModelCard, stamp: Stamp) -> Reply:
 
 
 def decode_delete(call: Call) -> DeleteModel:
-    return DeleteModel(model=_path_name(call))
+    return DeleteModel(model=_path_name(call), only_check=call.query.get("check") in ("1", "true"))
 
 
 def encode_delete(operation: DeleteModel, result: Done, stamp: Stamp) -> Reply:
-    return Reply(body={"status": "deleted", "name": operation.model})
+    return Reply(body={"status": "checked" if operation.only_check else "deleted", "name": operation.model})
 
 
 def decode_pull(call: Call) -> PullModel:
@@ -222,8 +222,11 @@ def task(status: TaskStatus) -> dict[str, JSONValue]:
     known: dict[str, JSONValue] = {
         "digest": status.digest,
         "file": status.file or None,
+        "phase": status.phase or None,
         "total": status.total,
         "completed": status.completed,
+        "resumed": status.resumed or None,
+        "message": status.message or None,
     }
     return {"status": status.status, **{name: value for name, value in known.items() if value is not None}}
 

@@ -15,7 +15,7 @@ from mullama.errors import Conflict, Invalid, MullamaError, NotFound, Unsupporte
 from mullama.manifest.load import load
 from mullama.manifest.spec import Model
 from mullama.manifest.tree import block_to_tree
-from mullama.names import Digest, ModelName, model_name_of
+from mullama.names import Digest, ModelName, model_name_of, near
 from mullama.reconcile.files import Files
 from mullama.reconcile.overlay import Overlay
 from mullama.runtime.reload import Line, Reconciler
@@ -37,7 +37,8 @@ class Verbs:
         tree = {"from": request.source, "residency": {"load": "on_demand"}}
         if deployment is not None:
             tree = block_to_tree(deployment.model)
-        async for status in self._run(lambda overlay: self._put(overlay, name, tree, deployment is not None)):
+        known = deployment is not None
+        async for status in self._run(lambda overlay: self._put(overlay, name, tree, known), name):
             yield status
 
     async def create(self, request: CreateModel) -> AsyncIterator[TaskStatus]:
@@ -51,7 +52,7 @@ class Verbs:
         tree = merged(tree, {name: value for name, value in request.said.items() if name != "from"})
         _override(tree, request)
         yield TaskStatus(status="parsing GGUF" if request.files else "creating model")
-        async for status in self._run(lambda overlay: {**overlay, request.name: tree}):
+        async for status in self._run(lambda overlay: {**overlay, request.name: tree}, request.name):
             yield status
 
     def _based(self, request: CreateModel) -> dict[str, Any]:
@@ -78,27 +79,23 @@ class Verbs:
         return self._files.index.blobs.path(models[0])
 
     async def copy(self, request: CopyModel) -> None:
-        known = self._known(request.source)
-        if known is None:
-            raise NotFound(f"model '{request.source}' not found", name=request.source)
+        known = self._there(request.source)
         self._own(request.destination)
         tree = block_to_tree(self._reconciler.snapshot.deployments[known].model)
         await self._finish(lambda overlay: {**overlay, request.destination: tree})
 
     async def delete(self, request: DeleteModel) -> None:
-        known = self._known(request.model)
-        if known is None:
-            raise NotFound(f"model '{request.model}' not found", name=request.model)
+        known = self._there(request.model)
         self._own(known)
+        if request.only_check:
+            return
         await self._finish(
             lambda overlay: {n: tree for n, tree in overlay.items() if n != known and tree.get("route") != known}
         )
 
     async def set_default(self, request: SetDefault) -> None:
         """A route of the overlay; the manifest's own route `default` cannot be changed that way."""
-        known = self._known(request.model)
-        if known is None:
-            raise NotFound(f"model '{request.model}' not found", name=request.model)
+        known = self._there(request.model)
         self._own("default")
         await self._finish(lambda overlay: {**overlay, "default": {"route": known}})
 
@@ -109,6 +106,14 @@ class Verbs:
         except Invalid:
             return None
         return target if target in self._reconciler.snapshot.deployments else None
+
+    def _there(self, name: str) -> str:
+        """As `_known`; raises `NotFound` with near names where there is none."""
+        known = self._known(name)
+        if known is None:
+            close = near(name, self._reconciler.snapshot.deployments)
+            raise NotFound(f"model '{name}' not found", name=name, near=close)
+        return known
 
     def _put(self, overlay: Overlay, name: str, tree: dict[str, Any], known: bool) -> Overlay:
         """Pulling what is known already changes nothing but the files."""
@@ -140,13 +145,14 @@ class Verbs:
 
     # The road
 
-    async def _run(self, change: Callable[[Overlay], Overlay]) -> AsyncIterator[TaskStatus]:
-        """Edit the overlay and tell the progress in Ollama's words."""
+    async def _run(self, change: Callable[[Overlay], Overlay], name: str = "") -> AsyncIterator[TaskStatus]:
+        """Edit the overlay and tell the progress in Ollama's words; of models but `name` only what is fetched."""
         lines: asyncio.Queue[Line | None] = asyncio.Queue()
         task = asyncio.create_task(self._reconciler.edit(change, lines.put_nowait))
         task.add_done_callback(lambda done: lines.put_nowait(None))
         while (line := await lines.get()) is not None:
-            if (status := _status(line)) is not None:
+            passing = line["event"] == "fetch" and line["phase"] == "found" and line["model"] != name
+            if not passing and (status := _status(line)) is not None:
                 yield status
         failure = (await task).failures
         if failure:
@@ -233,10 +239,15 @@ def _status(line: Line) -> TaskStatus | None:
         case "fetch":
             digest = line["digest"]
             label = digest.removeprefix("sha256:")[:12] if digest else line["file"]
-            if line["phase"] == "verifying":
-                return TaskStatus(status="verifying sha256 digest")
             return TaskStatus(
-                status=f"pulling {label}", file=line["file"], digest=digest, total=line["total"], completed=line["done"]
+                status="verifying sha256 digest" if line["phase"] == "verifying" else f"pulling {label}",
+                file=line["file"],
+                phase=line["phase"],
+                digest=digest,
+                total=line["total"],
+                completed=line["done"],
+                resumed=line["resumed"],
+                message=line["message"],
             )
         case "phase" if line["phase"] == "commit":
             return TaskStatus(status="writing manifest")

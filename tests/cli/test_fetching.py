@@ -7,7 +7,8 @@ import io
 import pytest
 
 from mullama.cli.call import Call
-from mullama.cli.fetching import Speed, Ticker, describe, remaining, together
+from mullama.cli.fetching import Speed, Ticker, describe, together
+from mullama.cli.progress import remaining
 from mullama.cli.tasks import follow_task, progress_of
 from mullama.cli.terminal import Terminal
 from mullama.errors import NotFound, Unavailable
@@ -65,9 +66,14 @@ def test_a_task_ends_with_success_or_its_error() -> None:
         follow_task(call, [{"status": "pulling manifest"}])
 
 
-def test_a_file_that_was_here_is_no_download() -> None:
-    seen: dict[str, int] = {}
-    assert progress_of({"status": "x", "file": "a", "completed": 5, "total": 5}, seen) is None
-    begun = progress_of({"status": "x", "file": "b", "completed": 2, "total": 5}, seen)
-    assert begun is not None
-    assert begun.resumed == 2
+def test_a_line_of_a_task_is_progress_of_its_file() -> None:
+    line = {"status": "pulling 123", "file": "b", "phase": "downloading", "completed": 3, "total": 5, "resumed": 2}
+    assert progress_of(line) == Progress(file="b", phase="downloading", completed=3, total=5, resumed=2)
+    assert progress_of({"status": "pulling manifest"}) is None
+
+
+def test_a_file_that_was_here_is_not_told_of() -> None:
+    screen = terminal()
+    with Ticker(screen) as ticker:
+        ticker(Progress(file="a", phase="found", completed=5, total=5))
+    assert screen.err.getvalue() == ""  # type: ignore[attr-defined]

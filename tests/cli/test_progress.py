@@ -37,7 +37,7 @@ def test_an_apply_is_told_once_each_and_downloads_in_tenths() -> None:
     assert lines == [
         "fetching files",
         "  a: a.gguf: 0 B of 100 MiB",
-        "  a: a.gguf: 50 MiB of 100 MiB, 1 MiB/s",
+        "  a: a.gguf: 50 MiB of 100 MiB, 1 MiB/s, 50 s left",
         "  a: a.gguf: 100 MiB of 100 MiB",
         "committing the generation",
         "loading models",

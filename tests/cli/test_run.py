@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import pytest
+
 from tests.cli.conftest import Ran
 from tests.cli.tinyserver import Answer, TinyServer
 
@@ -29,11 +31,16 @@ def part(text: str) -> dict[str, object]:
     return {"model": "m", "message": {"role": "assistant", "content": text}, "done": False}
 
 
+@pytest.fixture(autouse=True)
+def model(tiny: TinyServer) -> None:
+    tiny.answers["GET /api/models/m"] = Answer({"name": "m", "capabilities": ["completion"]})
+
+
 def test_the_answer_is_printed_as_it_comes(run: Run, tiny: TinyServer) -> None:
-    tiny.answers["POST /api/chat"] = pieces(part("Par"), part("is"), LAST)
+    tiny.answers["POST /api/models/chat"] = pieces(part("Par"), part("is"), LAST)
     ran = run("run", "m", "What", "is", "it?", "--host", tiny.url, "-t", "0", "-n", "7", "--system", "Short.")
     assert (ran.code, ran.out, ran.err) == (0, "Paris\n", "")
-    assert tiny.asked[0].body == {
+    assert tiny.asked[-1].body == {
         "model": "m",
         "messages": [{"role": "system", "content": "Short."}, {"role": "user", "content": "What is it?"}],
         "stream": True,
@@ -42,48 +49,71 @@ def test_the_answer_is_printed_as_it_comes(run: Run, tiny: TinyServer) -> None:
 
 
 def test_the_prompt_may_come_from_standard_input(run: Run, tiny: TinyServer) -> None:
-    tiny.answers["POST /api/chat"] = pieces(LAST)
+    tiny.answers["POST /api/models/chat"] = pieces(LAST)
     run("run", "m", "--host", tiny.url, stdin="from a pipe")
     run("run", "m", "-", "--host", tiny.url, stdin="dash")
-    assert [a.body["messages"][0]["content"] for a in tiny.asked] == ["from a pipe", "dash"]
+    run("run", "m", "Sum", "up.", "--host", tiny.url, stdin="a long text\n")
+    asked = [a.body["messages"][0]["content"] for a in tiny.asked if a.body]
+    assert asked == ["from a pipe", "dash", "a long text\n\n\nSum up."]
 
 
 def test_a_terminal_without_a_prompt_begins_a_conversation(run: Run, tiny: TinyServer) -> None:
-    tiny.answers["POST /api/chat"] = pieces(part("Paris"), LAST)
+    tiny.answers["POST /api/models/chat"] = pieces(part("Paris"), LAST)
     ran = run("run", "m", "--host", tiny.url, tty=True, stdin="Where?\n/bye\n")
     assert (ran.code, "Paris" in ran.out) == (0, True)
     assert run("run", "m", "--json", "--host", tiny.url, tty=True).code == 4
 
 
 def test_stats_go_to_stderr(run: Run, tiny: TinyServer) -> None:
-    tiny.answers["POST /api/chat"] = pieces(part("Paris"), LAST)
+    tiny.answers["POST /api/models/chat"] = pieces(part("Paris"), LAST)
     ran = run("run", "m", "q", "--stats", "--host", tiny.url)
     assert ran.out == "Paris\n"
     assert ran.err == "5 prompt tokens, 4 tokens in 0.50 s, 8.0 tokens/s (stop)\n"
 
 
 def test_json_is_one_object(run: Run, tiny: TinyServer) -> None:
-    tiny.answers["POST /api/chat"] = pieces(part("Pa"), part("ris"), LAST)
+    tiny.answers["POST /api/models/chat"] = pieces(part("Pa"), part("ris"), LAST)
     tree = json.loads(run("run", "m", "q", "--json", "--host", tiny.url).out)
     assert tree["content"] == "Paris"
     assert tree["tokens"] == 4
 
 
 def test_an_answer_that_breaks_off_is_an_error(run: Run, tiny: TinyServer) -> None:
-    tiny.answers["POST /api/chat"] = pieces(part("Par"))
+    tiny.answers["POST /api/models/chat"] = pieces(part("Par"))
     assert run("run", "m", "q", "--host", tiny.url).code == 11
-    tiny.answers["POST /api/chat"] = pieces(part("Par"), {"error": "the worker died"})
+    tiny.answers["POST /api/models/chat"] = pieces(part("Par"), {"error": "the worker died"})
     ran = run("run", "m", "q", "--host", tiny.url)
     assert (ran.code, ran.out, ran.err) == (1, "Par", "error: the answer broke off: the worker died\n")
 
 
 def test_a_model_that_is_not_there_is_not_found(run: Run, tiny: TinyServer) -> None:
-    tiny.answers["POST /api/chat"] = Answer({"error": "model 'x' not found"}, 404)
+    error = {"kind": "not_found", "message": "model 'x' not found", "hint": ""}
+    tiny.answers["GET /api/models/x"] = Answer({"error": error}, 404)
     ran = run("run", "x", "q", "--host", tiny.url)
-    assert (ran.code, ran.err) == (3, "error: model 'x' not found\n")
+    assert ran.code == 3
+    assert ran.err.startswith("error: model 'x' not found\nhint: ")
+
+
+def test_a_model_of_vectors_prints_one(run: Run, tiny: TinyServer) -> None:
+    tiny.answers["GET /api/models/e"] = Answer({"name": "e", "capabilities": ["embedding"]})
+    tiny.answers["POST /api/models/embed"] = Answer({"model": "e", "embeddings": [[0.5, 1.0]]})
+    ran = run("run", "e", "a", "text", "--dimensions", "2", "--truncate=false", "--host", tiny.url)
+    assert (ran.code, json.loads(ran.out)) == (0, [0.5, 1.0])
+    assert tiny.asked[-1].body == {"model": "e", "input": ["a text"], "dimensions": 2, "truncate": False}
+    assert run("run", "m", "q", "--dimensions", "2", "--host", tiny.url).code == 4
+
+
+def test_an_option_may_name_the_model(run: Run, tiny: TinyServer) -> None:
+    tiny.answers["POST /api/models/chat"] = pieces(LAST)
+    run("run", "-m", "m", "What", "is", "it?", "--host", tiny.url)
+    assert tiny.asked[-1].body["messages"][0]["content"] == "What is it?"
+
+
+def test_an_empty_prompt_is_a_mistake(run: Run, tiny: TinyServer) -> None:
+    assert run("run", "m", "--host", tiny.url, stdin="\n").code == 4
 
 
 def test_an_answer_cannot_act_on_a_terminal_but_stays_whole_in_a_pipe(run: Run, tiny: TinyServer) -> None:
-    tiny.answers["POST /api/chat"] = pieces(part("\x1b]0;x\x07\tok\n"), LAST)
+    tiny.answers["POST /api/models/chat"] = pieces(part("\x1b]0;x\x07\tok\n"), LAST)
     assert run("run", "m", "q", "--host", tiny.url, tty=True).out == "\\x1b]0;x\\x07\tok\n\n"
     assert run("run", "m", "q", "--host", tiny.url).out == "\x1b]0;x\x07\tok\n\n"

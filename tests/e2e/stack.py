@@ -57,9 +57,10 @@ class Stack:
 
     def run(self, *arguments: str, code: int | None = 0, **more: Any) -> subprocess.CompletedProcess[str]:
         """A command to its end; `code` is what it must exit with, None for anything."""
+        source = {} if "input" in more else {"stdin": subprocess.DEVNULL}
         done = subprocess.run(
             [*COMMAND, *arguments], env=self.env, cwd=self.home, capture_output=True, text=True,
-            timeout=SECONDS, check=False, **more,
+            timeout=SECONDS, check=False, **source, **more,
         )  # fmt: skip
         if code is not None:
             told = f"{arguments} exit {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.log()}"

@@ -79,10 +79,13 @@ def test_copies_go_and_what_the_manifest_owns_stays(verbs: Stack) -> None:
     verbs.run("rm", "twin", "--force")
     assert "twin" not in names(verbs)
 
-    refused = verbs.run("rm", "demo", "-f", code=10)
+    verbs.run("cp", "demo", "twin")
+    refused = verbs.run("rm", "twin", "demo", code=10)
 
     assert "demo is declared in" in refused.stderr
     assert "mullama.yaml:" in refused.stderr
+    assert "twin" in names(verbs), "nothing goes when one may not"
+    verbs.run("rm", "twin", "-f")
 
 
 def test_models_load_and_go(verbs: Stack) -> None:
