@@ -63,9 +63,10 @@ class Hold(Step):
 
 @dataclass
 class Drip(Step):
-    """Send single bytes, one for each `hub.drip` permit, or for ever with pauses of `every` seconds."""
+    """Send `size` bytes at a time, with pauses of `every` seconds."""
 
     every: float = 0.02
+    size: int = 1
 
 
 @dataclass
@@ -375,8 +376,8 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(step, (Cut, Stall)):
             end = min(end, step.after)
         if isinstance(step, Drip):
-            for number in range(end):
-                self._write(body[number : number + 1])
+            for start in range(0, end, step.size):
+                self._write(body[start : start + step.size])
                 if self.hub.closing.wait(step.every):
                     break
         else:

@@ -41,8 +41,11 @@ class LoadModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullModel:
+    """again: ask the source anew, and read what is stored through; what does not match its digest is fetched again."""
+
     source: str
     name: str | None = None
+    again: bool = False
     stream: bool = True
 
 

@@ -17,6 +17,10 @@ def pull_options(parser: Parser) -> None:
         "source", metavar="SPEC", help="a short name, hf:org/repo[:QUANT], ollama:NAME, https://…, a path"
     )
     parser.add_argument("--name", help="what the model is called (default: made of SPEC)")
+    parser.add_argument(
+        "--force", action="store_true",
+        help="ask the source again, and read the stored files through: what does not match is fetched anew",
+    )  # fmt: skip
     parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
     json_option(parser)
 
@@ -26,7 +30,7 @@ def pull(call: Call) -> int:
     options = call.options
     source = located(call, options.source)
     name = options.name or model_name_of(source)
-    body = {"name": name, "from": source, "stream": True}
+    body = {"name": name, "from": source, "force": options.force, "stream": True}
     server = ensure_server(call)
     follow_task(call, server.client.lines("POST", "/api/models/pull", body), quiet=options.quiet, as_json=options.json)
     if not options.json and not options.quiet:

@@ -145,7 +145,12 @@ def decode_pull(call: Call) -> PullModel:
     """`name` alone is a source text; with `from` it is what the model will be called."""
     body = body_of(call.body)
     name, source = _named(body), body.get(_FROM)
-    return PullModel(source=source or name, name=name if source else None, stream=body.get(STREAM) or False)
+    return PullModel(
+        source=source or name,
+        name=name if source else None,
+        again=body.get(_FORCE) or False,
+        stream=body.get(STREAM) or False,
+    )
 
 
 def decode_create(call: Call) -> CreateModel:
@@ -285,7 +290,7 @@ MANAGEMENT = Dialect(
         Endpoint(
             method="POST", path="/api/models/pull", decode=decode_pull, encode=encode_task, stream=TaskStream,
             access="admin", summary="Fetch a model", response_schema=_TASK,
-            request_schema=request_schema(_NAME, MODEL, _FROM, STREAM),
+            request_schema=request_schema(_NAME, MODEL, _FROM, _FORCE, STREAM),
         ),
         Endpoint(
             method="POST", path="/api/models/load", decode=decode_load, encode=encode_load, access="admin",

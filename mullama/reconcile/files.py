@@ -17,7 +17,7 @@ from mullama.sources.settings import HubSettings, Settings
 from mullama.store import lockfile
 from mullama.store.foreign import Foreign, usual_roots
 from mullama.store.index import Index
-from mullama.weights.located import expecting
+from mullama.weights.located import Located, expecting
 from mullama.weights.stored import LockEntry, StoredWeights
 
 if TYPE_CHECKING:
@@ -98,14 +98,18 @@ class Files:
         pin: LockEntry | None,
         offline: bool,
         counted: Callable[[int], None],
+        again: bool = False,
     ) -> KnownFiles:
-        """The model's files on this machine, whole and checked; cancelling ends the fetch. pin: from the lock file."""
+        """The model's files on this machine, whole and checked; cancelling ends the fetch.
+
+        pin: from the lock file. again: ask the source anew, and read what is stored through.
+        """
         import asyncio  # a plan needs none, and is a third of its own time faster without
 
         cancelled = threading.Event()
         progress = _Told(name, report, counted, asyncio.get_running_loop())
         work = asyncio.get_running_loop().run_in_executor(
-            None, self._ensure, model, manifest, pin, offline, progress, cancelled
+            None, self._ensure, model, manifest, pin, offline, progress, cancelled, again
         )
         try:
             return await asyncio.shield(work)
@@ -123,15 +127,25 @@ class Files:
         offline: bool,
         report: _Told,
         cancelled: threading.Event,
+        again: bool,
     ) -> KnownFiles:
         if is_script(model.from_):
             return script_files(model.from_)
         library = self.library(manifest)
-        located = library.locate(model.from_, pin, self.offline(offline), cancelled=cancelled.is_set)
+        offline, anew = self.offline(offline), again and pin is None
+        located = library.locate(model.from_, pin, offline, refresh=anew, cancelled=cancelled.is_set)
+        if again:
+            self._read_through(located)
         stored = library.ensure(expecting(located, model.digest), report, cancelled.is_set)
         for warning in stored.warnings:
             report.warn(warning)
         return described(stored)
+
+    def _read_through(self, located: Located) -> None:
+        """Set stored files aside that do not match their digests."""
+        for digest in {file.digest for file in located.files if file.digest}:
+            if self.index.blobs.has(digest):
+                self.index.blobs.verify(digest)
 
     def library(self, manifest: Manifest) -> Library:
         """All sources, as this manifest sets them."""

@@ -496,7 +496,7 @@ class Reconciler:
             def begin(tell: Callable[[Line], None]) -> Coroutine[Any, Any, KnownFiles]:
                 pin = draft.lock.get(model.from_)
                 return self._files.ensure(
-                    model, wish, name, tell, pin=pin, offline=change.options.offline, counted=self._count_bytes
+                    model, wish, name, tell, pin=pin, offline=change.options.offline, counted=self.count_bytes
                 )
 
             return await self._fetches.have(self._fetch_key(change, draft, model), begin, report)
@@ -520,7 +520,7 @@ class Reconciler:
             warn=lambda name, message: self.journal.note("warning", name, message),
         )
 
-    def _count_bytes(self, count: int) -> None:
+    def count_bytes(self, count: int) -> None:
         self.stats.pulled_bytes += count
 
     async def _commit(self, change: Change, draft: Draft) -> None:

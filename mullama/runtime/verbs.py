@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any
 
 from mullama.chat.inventory import CopyModel, CreateModel, DeleteModel, PullModel, SetDefault, TaskStatus
@@ -15,10 +16,12 @@ from mullama.errors import Conflict, Invalid, MullamaError, NotFound, Unsupporte
 from mullama.manifest.load import load
 from mullama.manifest.spec import Model
 from mullama.manifest.tree import block_to_tree
-from mullama.names import Digest, ModelName, model_name_of, near
+from mullama.names import Digest, ModelName, model_name_of, near, parse_source
 from mullama.reconcile.files import Files
 from mullama.reconcile.overlay import Overlay
 from mullama.runtime.reload import Line, Reconciler
+
+Report = Callable[[Line], None]
 
 
 class Verbs:
@@ -33,13 +36,29 @@ class Verbs:
         """Have the files of a source here, and a model of that name on demand."""
         name = request.name or model_name_of(request.source)
         yield TaskStatus(status="pulling manifest")
-        deployment = self._reconciler.snapshot.deployments.get(self._known(name) or "")
+        known = self._known(name)
         tree = {"from": request.source, "residency": {"load": "on_demand"}}
-        if deployment is not None:
-            tree = block_to_tree(deployment.model)
-        known = deployment is not None
+        if known is not None:
+            tree = self._pulled_again(known, request.source)
+        if request.again:
+            async for status in self._told(partial(self._fetched_again, name, tree), name):
+                yield status
         async for status in self._run(lambda overlay: self._put(overlay, name, tree, known), name):
             yield status
+
+    def _pulled_again(self, known: str, source: str) -> dict[str, Any]:
+        """The tree of a model that is here: as it is, or from the other source that is named now."""
+        tree = block_to_tree(self._reconciler.snapshot.deployments[known].model)
+        itself = self._known(source) == known or _same_source(source, tree["from"])
+        return tree if itself else {**tree, "from": source}
+
+    async def _fetched_again(self, name: str, tree: Mapping[str, Any], report: Report) -> None:
+        """Ask the source anew; the run that follows finds what came of it."""
+        model, manifest = Model.model_validate(tree), self._reconciler.snapshot.manifest
+        pin = self._files.lock.get(model.from_)
+        await self._files.ensure(
+            model, manifest, name, report, pin=pin, offline=False, counted=self._reconciler.count_bytes, again=True
+        )
 
     async def create(self, request: CreateModel) -> AsyncIterator[TaskStatus]:
         """A model from another one, or from uploaded files."""
@@ -115,12 +134,12 @@ class Verbs:
             raise NotFound(f"model '{name}' not found", name=name, near=close)
         return known
 
-    def _put(self, overlay: Overlay, name: str, tree: dict[str, Any], known: bool) -> Overlay:
-        """Pulling what is known already changes nothing but the files."""
-        if known:
+    def _put(self, overlay: Overlay, name: str, tree: dict[str, Any], known: str | None) -> Overlay:
+        """Pulling what is known already changes nothing but the files; what the manifest owns keeps its source."""
+        if known is not None and tree["from"] == self._reconciler.snapshot.deployments[known].model.from_:
             return overlay
         self._own(name)
-        return {**overlay, name: tree}
+        return {**overlay, known or name: tree}
 
     def _own(self, name: str) -> None:
         """Raise when the manifest owns the name."""
@@ -147,17 +166,26 @@ class Verbs:
 
     async def _run(self, change: Callable[[Overlay], Overlay], name: str = "") -> AsyncIterator[TaskStatus]:
         """Edit the overlay and tell the progress in Ollama's words; of models but `name` only what is fetched."""
+
+        async def edited(report: Report) -> None:
+            failures = (await self._reconciler.edit(change, report)).failures
+            if failures:
+                raise next(iter(failures.values()))
+
+        async for status in self._told(edited, name):
+            yield status
+        yield TaskStatus(status="success")
+
+    async def _told(self, work: Callable[[Report], Coroutine[Any, Any, None]], name: str) -> AsyncIterator[TaskStatus]:
+        """Do it, and say what it reports."""
         lines: asyncio.Queue[Line | None] = asyncio.Queue()
-        task = asyncio.create_task(self._reconciler.edit(change, lines.put_nowait))
+        task = asyncio.create_task(work(lines.put_nowait))
         task.add_done_callback(lambda done: lines.put_nowait(None))
         while (line := await lines.get()) is not None:
             passing = line["event"] == "fetch" and line["phase"] == "found" and line["model"] != name
             if not passing and (status := _status(line)) is not None:
                 yield status
-        failure = (await task).failures
-        if failure:
-            raise next(iter(failure.values()))
-        yield TaskStatus(status="success")
+        await task
 
     async def _finish(self, change: Callable[[Overlay], Overlay]) -> None:
         async for _ in self._run(change):
@@ -184,6 +212,11 @@ class Verbs:
                 raise Invalid(f"the body has the digest {actual}, the address says {digest}", field="digest")
             await asyncio.to_thread(partial.promote)
         return True
+
+
+def _same_source(one: str, other: str) -> bool:
+    """Whether two texts name the same source, however they spell it."""
+    return parse_source(one) == parse_source(other)
 
 
 def merged(base: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
