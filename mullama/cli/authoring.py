@@ -10,6 +10,7 @@ from mullama.cli.exits import DONE, INVALID
 from mullama.cli.locate import NAMES, load_manifest
 from mullama.cli.yamltext import to_yaml
 from mullama.errors import ManifestError, Problem, Refused
+from mullama.plan.report import counted
 
 SCHEMA_NAME = "mullama.v1.schema.json"
 
@@ -34,7 +35,7 @@ def validate(call: Call) -> int:
     else:
         call.terminal.line(
             f"{call.options.file or NAMES[0]} is valid: "
-            f"{_count(len(manifest.models), 'model')}, {_count(len(manifest.routes), 'route')}"
+            f"{counted(len(manifest.models), 'model')}, {counted(len(manifest.routes), 'route')}"
         )
     return DONE
 
@@ -104,10 +105,6 @@ def init(call: Call) -> int:
     call.terminal.line(f"wrote {call.options.file}; next: mullama diff, then mullama apply")
     call.terminal.line(f"for checks while you type: mullama schema > {SCHEMA_NAME}")
     return DONE
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _problem(problem: Problem) -> dict[str, object]:

@@ -9,7 +9,7 @@ from mullama.cli.call import Call, Parser, Usage, json_option, yes_option
 from mullama.cli.exits import DONE, REFUSED
 from mullama.cli.inventory import ago
 from mullama.errors import NotFound, Refused
-from mullama.plan.report import size
+from mullama.plan.report import counted, size
 from mullama.reconcile.keeping import referenced
 from mullama.store.records import state_root
 
@@ -61,7 +61,7 @@ def _size(call: Call) -> int:
     if call.options.json:
         call.terminal.json({"size_bytes": total, "sources": count})
     else:
-        call.terminal.line(f"{size(total)} ({count} source{'' if count == 1 else 's'})")
+        call.terminal.line(f"{size(total)} ({counted(count, 'source')})")
     return DONE
 
 
@@ -105,7 +105,7 @@ def _verify(call: Call) -> int:
     wrong = [digest for digest, _, _ in blobs.listed() if not blobs.verify(digest)]
     for digest in wrong:
         call.terminal.note(f"error: {digest} did not match and is set aside")
-    call.terminal.line(f"{len(blobs.listed())} files are whole" + (f", {len(wrong)} were not" if wrong else ""))
+    call.terminal.line(f"whole: {counted(len(blobs.listed()), 'file')}" + (f", {len(wrong)} were not" if wrong else ""))
     return 5 if wrong else DONE
 
 
@@ -146,7 +146,7 @@ def _clear(call: Call) -> int:
         call.terminal.line("nothing to delete: every file is referred to" if index.blobs.listed() else "it is empty")
         return DONE
     if not (call.options.force or call.options.yes):
-        call.terminal.line(f"{len(free)} files, {size(total)}, are referred to by nothing")
+        call.terminal.line(f"{counted(len(free), 'file')}, {size(total)}: referred to by nothing")
         if not call.terminal.interactive:
             raise Refused("cache clear deletes files, and nobody can be asked here", hint="--force does it")
         if not call.terminal.confirm("Delete them?"):

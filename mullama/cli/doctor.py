@@ -15,8 +15,9 @@ import mullama
 from mullama.cli.call import Call, Parser, json_option, manifest_options
 from mullama.cli.exits import DONE, ERROR
 from mullama.cli.locate import has_manifest, load_manifest
+from mullama.cli.variables import OLLAMA, UNREAD
 from mullama.errors import MullamaError
-from mullama.plan.report import Line, Tone, size
+from mullama.plan.report import Line, Tone, counted, size
 from mullama.reconcile.files import Files, data_root
 from mullama.store.records import instances, state_root
 
@@ -27,25 +28,6 @@ State = Literal["ok", "note", "warning", "failure"]
 _LOW_DISK = 5 * 1024**3
 _DEFAULT_LISTEN = ("127.0.0.1:11434",)
 
-# What another server reads and this one does not, with what says the same here.
-OLLAMA = {
-    "OLLAMA_HOST": "server.listen",
-    "OLLAMA_MODELS": "read as a store to look into; sources.stores.ollama names another",
-    "OLLAMA_KEEP_ALIVE": "defaults.residency.ttl",
-    "OLLAMA_CONTEXT_LENGTH": "defaults.context.size",
-    "OLLAMA_NUM_PARALLEL": "defaults.limits.parallel",
-    "OLLAMA_MAX_LOADED_MODELS": "hardware.budget",
-    "OLLAMA_MAX_QUEUE": "server.limits.queue",
-    "OLLAMA_FLASH_ATTENTION": "defaults.context.flash_attention",
-    "OLLAMA_KV_CACHE_TYPE": "defaults.context.kv",
-    "OLLAMA_ORIGINS": "server.cors",
-    "OLLAMA_LOAD_TIMEOUT": "the probe's timeout",
-    "OLLAMA_GPU_OVERHEAD": "hardware.budget.reserve",
-    "OLLAMA_SCHED_SPREAD": "gpu.split",
-    "OLLAMA_NOPRUNE": "prune.files",
-    "OLLAMA_NOHISTORY": "/set nohistory",
-    "OLLAMA_DEBUG": "observability.logs.level",
-}
 _HUB = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN_PATH", "HF_HUB_DISABLE_IMPLICIT_TOKEN")
 _MASKS = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES")
 
@@ -69,20 +51,7 @@ def doctor_options(parser: Parser) -> None:
 def doctor(call: Call) -> int:
     """Exit 0 when nothing failed; warnings are no failure."""
     found: list[Finding] = []
-    for check in (
-        _version,
-        _cpu,
-        _engine,
-        _memory,
-        _gpus,
-        _disk,
-        _state,
-        _manifest,
-        _ports,
-        _stores,
-        _hub,
-        _environment,
-    ):
+    for check in CHECKS:
         found += _looked(check, call)
     failed = any(item.state == "failure" for item in found)
     if call.options.json:
@@ -212,7 +181,7 @@ def _manifest(call: Call) -> Iterator[Finding]:
         yield Finding(name="manifest", state="note", message="none here", hint="mullama init writes one")
         return
     manifest = load_manifest(call).manifest
-    yield Finding(name="manifest", state="ok", message=f"valid, {len(manifest.models)} models")
+    yield Finding(name="manifest", state="ok", message=f"valid, {counted(len(manifest.models), 'model')}")
 
 
 def _ports(call: Call) -> Iterator[Finding]:
@@ -259,7 +228,9 @@ def _stores(call: Call) -> Iterator[Finding]:
                 yield Finding(name="reuse", state="ok" if readable else "warning", message=text)
     models = Foreign(roots).registry_models()
     if models:
-        yield Finding(name="reuse", state="note", message=f"{len(models)} models of Ollama can be used in place")
+        yield Finding(
+            name="reuse", state="note", message=f"{counted(len(models), 'model')} of Ollama can be used in place"
+        )
 
 
 def _hub(call: Call) -> Iterator[Finding]:
@@ -290,17 +261,18 @@ def _hub(call: Call) -> Iterator[Finding]:
 
 
 def _environment(call: Call) -> Iterator[Finding]:
-    yield from ollama_findings(call.env)
+    yield from unread_findings(call.env)
 
 
-def ollama_findings(env: Mapping[str, str]) -> Iterator[Finding]:
-    """Variables of Ollama that are set: what says the same here."""
-    for name in sorted(name for name in env if name.startswith("OLLAMA_")):
-        if name in OLLAMA:
-            state: State = "note" if name == "OLLAMA_MODELS" else "warning"
-            instead = OLLAMA[name]
-            text = f"{name} is set" if state == "note" else f"{name} is set and not read"
-            yield Finding(name="environment", state=state, message=text, hint=f"here: {instead}")
+def unread_findings(env: Mapping[str, str]) -> Iterator[Finding]:
+    """Variables of Ollama and of other releases that are set: what says the same here."""
+    instead = {**OLLAMA, **UNREAD}
+    for name in sorted(name for name in env if name.startswith("OLLAMA_") or name in UNREAD):
+        if name == "OLLAMA_MODELS":
+            yield Finding(name="environment", state="note", message=f"{name} is set", hint=f"here: {instead[name]}")
+        elif name in instead:
+            text = f"{name} is set and not read"
+            yield Finding(name="environment", state="warning", message=text, hint=f"here: {instead[name]}")
         else:
             yield Finding(name="environment", state="note", message=f"{name} is set and not read")
 

@@ -13,7 +13,7 @@ from mullama.cli.call import Call, Parser, Usage, json_option
 from mullama.cli.exits import DONE
 from mullama.errors import MullamaError, Unsupported
 from mullama.names import AliasRef, HubRef, parse_source
-from mullama.plan.report import size
+from mullama.plan.report import counted, size
 from mullama.weights.choose import choose, quant_of
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def search(call: Call) -> int:
     else:
         rows = ((f"hf:{item.name}", f"{item.downloads:,}", item.updated[:10] or "-") for item in found)
         call.terminal.table(("REPOSITORY", "DOWNLOADS", "UPDATED"), rows)
-    call.terminal.line(f"{len(found)} result{'' if len(found) == 1 else 's'}")
+    call.terminal.line(counted(len(found), "result"))
     return DONE
 
 

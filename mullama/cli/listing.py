@@ -11,7 +11,7 @@ from mullama.cli.call import Call, Parser, json_option
 from mullama.cli.exits import DONE
 from mullama.cli.inventory import Declared, ago, declared, known_files, modified
 from mullama.cli.locate import is_remote, require
-from mullama.plan.report import size
+from mullama.plan.report import counted, size
 
 Rows = builtins.list[dict[str, Any]]
 
@@ -34,7 +34,7 @@ def list(call: Call) -> int:
     if call.options.verbose:
         heads = (*heads, "SOURCE", "PATH")
     call.terminal.table(heads, (_cells(row, verbose=call.options.verbose) for row in rows))
-    call.terminal.line(f"{len(rows)} model{'' if len(rows) == 1 else 's'}, {size(total)} total")
+    call.terminal.line(f"{counted(len(rows), 'model')}, {size(total)} total")
     return DONE
 
 

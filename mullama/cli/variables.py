@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from mullama.cli.doctor import OLLAMA
-
 # What the process reads from its environment, beside the variables that a manifest names.
 ENVIRONMENT = {
     "MULLAMA_HOST": "the server to ask, as `--host` says it",
@@ -39,6 +37,40 @@ SYSTEM = {
 }
 
 
+# What another server reads and this one does not, with what says the same here.
+OLLAMA = {
+    "OLLAMA_HOST": "server.listen",
+    "OLLAMA_MODELS": "read as a store to look into; sources.stores.ollama names another",
+    "OLLAMA_KEEP_ALIVE": "defaults.residency.ttl",
+    "OLLAMA_CONTEXT_LENGTH": "defaults.context.size",
+    "OLLAMA_NUM_PARALLEL": "defaults.limits.parallel",
+    "OLLAMA_MAX_LOADED_MODELS": "hardware.budget",
+    "OLLAMA_MAX_QUEUE": "server.limits.queue",
+    "OLLAMA_FLASH_ATTENTION": "defaults.context.flash_attention",
+    "OLLAMA_KV_CACHE_TYPE": "defaults.context.kv",
+    "OLLAMA_ORIGINS": "server.cors",
+    "OLLAMA_LOAD_TIMEOUT": "the probe's timeout",
+    "OLLAMA_GPU_OVERHEAD": "hardware.budget.reserve",
+    "OLLAMA_SCHED_SPREAD": "gpu.split",
+    "OLLAMA_NOPRUNE": "prune.files",
+    "OLLAMA_NOHISTORY": "/set nohistory",
+    "OLLAMA_DEBUG": "observability.logs.level",
+}
+
+# What is documented for other programs of this name; here the manifest or an option says it.
+UNREAD = {
+    "MULLAMA_PORT": "server.listen, or `--http-port`",
+    "MULLAMA_SOCKET": "server.listen, such as `unix:/run/mullama.sock`",
+    "MULLAMA_GPU_LAYERS": "defaults.gpu.layers, or `--gpu-layers`",
+    "MULLAMA_CONTEXT_SIZE": "defaults.context.size, or `--context-size`",
+    "MULLAMA_LOG_LEVEL": "observability.logs.level",
+    "MULLAMA_CONFIG": "the manifest: `-f FILE`",
+    "MULLAMA_MODELS_DIR": "models of one's own are in the state folder: MULLAMA_STATE_DIR",
+    "MULLAMA_MODEL_PATH": "models.*.from",
+    "MULLAMA_BIN": "the server is started by the same interpreter",
+}
+
+
 def environment_page(note: str) -> str:
     """The reference page of the environment."""
     lines = ["# The environment", "", note, ""]
@@ -47,15 +79,12 @@ def environment_page(note: str) -> str:
     lines += _table("mullama's own", ENVIRONMENT)
     lines += _table("The hub's", HUB)
     lines += _table("The system's", SYSTEM)
-    lines += ["## Ollama's", ""]
-    lines += [
-        "They are not read, for the manifest says what they say; `mullama doctor` reports those that are set.",
-        "",
-    ]
-    lines += ["| variable | here |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in OLLAMA.items())]
-    return "\n".join(lines) + "\n"
+    told = "`mullama doctor` reports those that are set."
+    lines += _table("Ollama's", OLLAMA, f"They are not read, for the manifest says what they say; {told}", "here")
+    lines += _table("Not read", UNREAD, f"Guides to other programs of this name set them; {told}", "here")
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _table(head: str, table: dict[str, str]) -> list[str]:
+def _table(head: str, table: dict[str, str], text: str = "", second: str = "meaning") -> list[str]:
     rows = [f"| `{name}` | {text} |" for name, text in table.items()]
-    return [f"## {head}", "", "| variable | meaning |", "|---|---|", *rows, ""]
+    return [f"## {head}", "", *([text, ""] if text else []), f"| variable | {second} |", "|---|---|", *rows, ""]

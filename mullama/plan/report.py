@@ -46,6 +46,11 @@ def size(count: int) -> str:
     return f"{number:.{digits}f}".removesuffix(".0") + f" {unit}"
 
 
+def counted(number: int, word: str) -> str:
+    """`1 model`, `2 models`."""
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def printable(text: str) -> str:
     """The text with every character that is not printed as itself written as its escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mullama.cli.doctor import ollama_findings
-from mullama.cli.variables import ENVIRONMENT, HUB, SYSTEM, environment_page
+from mullama.cli.doctor import unread_findings
+from mullama.cli.variables import ENVIRONMENT, HUB, OLLAMA, SYSTEM, UNREAD, environment_page
 
 ROOT = Path(__file__).parents[2]
 _READ = re.compile(
@@ -25,16 +25,25 @@ def test_every_variable_that_is_read_is_on_the_page() -> None:
     assert read - children - _ELSEWHERE <= {*ENVIRONMENT, *HUB, *SYSTEM}
 
 
+def test_what_is_said_to_be_unread_is_not_read() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "mullama").rglob("*.py"))
+    for name in UNREAD:
+        assert text.count(f'"{name}"') == 1, f"{name} is more than an entry of the table"
+
+
 def test_the_page_names_them_all() -> None:
     page = environment_page("note")
-    assert all(f"`{name}`" in page for name in (*ENVIRONMENT, *HUB, *SYSTEM))
+    assert all(f"`{name}`" in page for name in (*ENVIRONMENT, *HUB, *SYSTEM, *OLLAMA, *UNREAD))
 
 
 def test_doctor_says_what_says_the_same_here() -> None:
-    found = list(ollama_findings({"OLLAMA_HOST": "x", "OLLAMA_MODELS": "/m", "OLLAMA_NEW": "1", "PATH": ""}))
+    found = list(
+        unread_findings({"OLLAMA_HOST": "x", "OLLAMA_MODELS": "/m", "OLLAMA_NEW": "1", "PATH": "", "MULLAMA_PORT": "1"})
+    )
     assert [(f.state, f.message) for f in found] == [
+        ("warning", "MULLAMA_PORT is set and not read"),
         ("warning", "OLLAMA_HOST is set and not read"),
         ("note", "OLLAMA_MODELS is set"),
         ("note", "OLLAMA_NEW is set and not read"),
     ]
-    assert found[0].hint == "here: server.listen"
+    assert found[1].hint == "here: server.listen"

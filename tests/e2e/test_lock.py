@@ -171,7 +171,7 @@ def test_the_cache_tells_verifies_and_forgets(home: Online) -> None:
     alone(home)
     home.run("pull", SOURCE, "--name", "one")
     assert home.run("cache", "path").stdout == f"{home.home}/data/mullama\n"
-    assert home.run("cache", "verify").stdout == "1 files are whole\n"
+    assert home.run("cache", "verify").stdout == "whole: 1 file\n"
     assert "kept, it is still referred to" in home.run("cache", "remove", SOURCE).stdout
     assert home.run("cache", "remove", "hf:a/b", code=3).stderr.startswith("error: the store holds no hf:a/b")
     (blob,) = (home.home / "data/mullama/blobs").glob("sha256-*")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.person import person
 from tests.e2e.test_lock import Online
-from tests.stub_hub import Cut, Drip, Fine, StubHub, sha256
+from tests.stub_hub import Cut, Drip, StubHub, sha256
 
 # Not the built-in model to the byte, which would be used where it is.
 BUILTIN = (Path(__file__).parents[2] / "mullama/sources/builtin_models/tiny.gguf").read_bytes()
