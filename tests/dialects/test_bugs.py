@@ -217,9 +217,10 @@ def test_bug_15_an_image_by_address_reaches_the_runtime_and_odd_addresses_do_not
     operation = decode("/v1/chat/completions", {"model": "m", "messages": [{"role": "user", "content": parts}]})
     assert operation.messages[0].content[0].url == "https://example.org/a.png"
 
-    parts = [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]
-    with pytest.raises(Invalid, match=r"image_url\.url"):
-        decode("/v1/chat/completions", {"model": "m", "messages": [{"role": "user", "content": parts}]})
+    for odd in ("file:///etc/passwd", "file://host/a.png", "ftp://example.org/a.png", "http:///a.png"):
+        parts = [{"type": "image_url", "image_url": {"url": odd}}]
+        with pytest.raises(Invalid, match=r"image_url\.url"):
+            decode("/v1/chat/completions", {"model": "m", "messages": [{"role": "user", "content": parts}]})
 
 
 def test_bug_16_the_newer_spelling_of_the_limit_wins() -> None:
