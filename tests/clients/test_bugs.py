@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,7 @@ def test_bug_13_how_long_a_model_stays_can_be_said_to_every_api(
     more = {"keep_alive": "2h"}
     gpt.chat.completions.create(model="script", messages=user("say x"), extra_body=more)
     first = expiry()
+    assert (first - datetime.now(UTC)).total_seconds() > 7000
     gpt.chat.completions.create(model="script", messages=user("say x"))
     assert abs((expiry() - first).total_seconds()) < 60  # a request that says nothing changes nothing
     claude.messages.create(model="script", max_tokens=9, messages=user("say x"), extra_body={"keep_alive": "4h"})

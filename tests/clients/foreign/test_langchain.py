@@ -88,6 +88,10 @@ class TestChatAnthropic(ChatModelIntegrationTests):
         return {"model": "script", "base_url": ADDRESS["url"], "api_key": "none", "max_tokens": 1000}
 
     @property
+    def supports_anthropic_inputs(self) -> bool:
+        return True
+
+    @property
     def structured_output_kwargs(self) -> dict[str, Any]:
         return {"method": "json_schema"}
 
