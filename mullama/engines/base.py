@@ -270,6 +270,10 @@ class Engine(Protocol):
         """What can change on a live context: thread count and adapter scales."""
         ...
 
+    def share_cores(self, rank: int, of: int) -> None:
+        """How many engines of this machine compute at the moment, and which of them, from 0 up, this one is."""
+        ...
+
     def declare_prefixes(self, name: str, prefixes: tuple[Prefix, ...]) -> None:
         """Replace the declared prefixes of a live context; `step` computes the new ones when idle.
 

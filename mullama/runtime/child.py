@@ -133,6 +133,8 @@ class Child:
                 engine.close_context(message["name"])
             case "retune":
                 engine.retune_context(message["name"], threads=message["threads"], scales=tuple(message["scales"]))
+            case "share":
+                engine.share_cores(message["rank"], message["of"])
             case "declare":
                 prefixes = tuple(wire.load(Prefix, tree) for tree in message["prefixes"])
                 engine.declare_prefixes(message["name"], prefixes)

@@ -10,6 +10,7 @@ from typing import Any
 
 from mullama.engines.base import ContextFacts, ContextOptions, EngineChoice
 from mullama.errors import EngineFailed, Kind, MullamaError, Refused
+from mullama.runtime.cores import Cores
 from mullama.runtime.deployment import Deployment
 from mullama.runtime.policy import events as ev
 from mullama.runtime.policy.decide import decide
@@ -96,6 +97,7 @@ class Pool:
         self._attempts = attempts or Attempts()
         self._units: dict[UnitKey, _Unit] = {}
         self._workers: dict[str, Worker] = {}
+        self._cores = Cores()
         self._grants: dict[int, asyncio.Future[UnitKey]] = {}
         self._leases: dict[int, Lease] = {}
         self._cut_early: set[int] = set()
@@ -314,7 +316,9 @@ class Pool:
             return
         self._note("worker", weights, "starting")
         try:
-            worker = await Worker.start(choice, died, lambda share: self.loading.__setitem__(weights, share))
+            worker = await Worker.start(
+                choice, died, lambda share: self.loading.__setitem__(weights, share), self._cores
+            )
         except MullamaError as error:
             self._attempts.finish(weights)
             self._note("worker", weights, error.message)

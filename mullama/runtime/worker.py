@@ -32,6 +32,7 @@ from mullama.engines.base import (
 )
 from mullama.errors import ContextOverflow, EngineFailed, Invalid, Kind, MullamaError, Refused, Unsupported
 from mullama.runtime import wire
+from mullama.runtime.cores import Cores
 
 # What a child may see of the environment: enough to find libraries and devices, no keys and no tokens.
 _ENVIRONMENT = (
@@ -64,9 +65,11 @@ def environment(env: Mapping[str, str]) -> dict[str, str]:
 class Worker:
     """One child process. Made by `start`; `died` is told once, however it ends."""
 
-    def __init__(self, process: asyncio.subprocess.Process, died: Callable[[Death], None]) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, died: Callable[[Death], None], cores: Cores) -> None:
         self._process = process
         self._died = died
+        self._cores = cores
+        self._rank = (0, 1)  # among the workers that compute, and how many these are
         self._unpacker = wire.Unpacker()
         self._answers: dict[int, asyncio.Future[Any]] = {}
         self._streams: dict[int, asyncio.Queue[Output | EngineFailed]] = {}
@@ -91,8 +94,12 @@ class Worker:
         choice: EngineChoice,
         died: Callable[[Death], None],
         progress: Callable[[float], None] = lambda share: None,
+        cores: Cores | None = None,
     ) -> Worker:
-        """A child with the weights loaded; raises `EngineFailed` (or what the engine said) when that fails."""
+        """A child with the weights loaded; workers with the same `cores` share them.
+
+        Raises `EngineFailed` (or what the engine said) when that fails.
+        """
         ours, theirs = socket.socketpair()
         try:
             process = await asyncio.create_subprocess_exec(
@@ -108,7 +115,7 @@ class Worker:
             raise
         finally:
             theirs.close()
-        worker = cls(process, died)
+        worker = cls(process, died, cores or Cores())
         await worker._connect(ours)
         worker._progress = progress
         try:
@@ -139,6 +146,12 @@ class Worker:
     async def retune_context(self, name: str, *, threads: int, scales: tuple[float, ...]) -> None:
         await self._call({"t": "retune", "name": name, "threads": threads, "scales": scales})
 
+    def share_cores(self, rank: int, of: int) -> None:
+        """See `runtime.cores`; takes effect with the next step."""
+        if (rank, of) != self._rank:
+            self._rank = (rank, of)
+            self._send({"t": "share", "rank": rank, "of": of})
+
     async def declare_prefixes(self, name: str, prefixes: tuple[Prefix, ...]) -> None:
         await self._call({"t": "declare", "name": name, "prefixes": wire.dump(prefixes)})
 
@@ -168,7 +181,7 @@ class Worker:
                 done = isinstance(output, Ended)
                 yield output
         finally:
-            self._streams.pop(job.id, None)
+            self._forget(job)
             if not done:
                 self._send({"t": "cancel", "id": job.id})
 
@@ -180,7 +193,7 @@ class Worker:
             self._send({"t": "cancel", "id": job.id})
             raise
         finally:
-            self._streams.pop(job.id, None)
+            self._forget(job)
         if isinstance(output, EngineFailed):
             raise output
         if isinstance(output, Failed):
@@ -193,9 +206,16 @@ class Worker:
         if self._ended is not None:
             raise self._failure(self._ended)
         outputs: asyncio.Queue[Output | EngineFailed] = asyncio.Queue()
+        if not self._streams and self.facts.gpu_layers < self.facts.layers:
+            self._cores.begin(self)
         self._streams[job.id] = outputs
         self._send({"t": "submit", "job": wire.dump(job)})
         return outputs
+
+    def _forget(self, job: Job) -> None:
+        self._streams.pop(job.id, None)
+        if not self._streams:
+            self._cores.end(self)
 
     async def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> tuple[int, ...]:
         message = {"t": "tokenize", "text": text, "add_special": add_special, "parse_special": parse_special}

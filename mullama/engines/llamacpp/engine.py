@@ -31,7 +31,7 @@ from mullama.engines.llamacpp.generation import Generation
 from mullama.engines.llamacpp.opening import declared, open_text_context, open_vector_context, prefix_files
 from mullama.engines.llamacpp.prompts import embed_inputs, prompt_tokens
 from mullama.engines.llamacpp.sampling import Sampler, problem
-from mullama.engines.llamacpp.threads import usable_threads
+from mullama.engines.llamacpp.threads import Threads, part_of, usable_threads
 from mullama.engines.llamacpp.vectors import VectorContext
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.errors import BadWeights, Conflict, EngineFailed, Invalid, MullamaError, NotFound, Unsupported
@@ -77,6 +77,7 @@ class LlamaEngine:
         self._outbox: list[Output] = []
         self._counters = Counters()
         self._turn = 0
+        self._rank = (0, 1)  # among the engines of this machine that compute, and how many these are
         self._closed = False
         self._facts = _facts(model, self._vocabulary)
 
@@ -89,7 +90,7 @@ class LlamaEngine:
         if name in self._options:
             raise Conflict(f"the context {name!r} is open already")
         started = time.monotonic()
-        threads = (options.threads or usable_threads(), options.threads_batch)
+        threads = self._threads(options)
         adapters = [(self._adapter(a.path), a.scale) for a in options.adapters]
         if options.embedding:
             vectors = open_vector_context(self._model, options, threads, adapters)
@@ -138,11 +139,28 @@ class LlamaEngine:
         adapters = tuple(Adapter(path=a.path, scale=s) for a, s in zip(options.adapters, scales, strict=True))
         self._options[name] = replace(options, threads=threads, threads_batch=threads, adapters=adapters)
         for unit in self._units(name):
-            unit.native.set_threads(threads or usable_threads(), threads or usable_threads())
+            unit.native.set_threads(self._threads(self._options[name]))
             if adapters != options.adapters:
                 unit.native.set_adapters([(self._adapter(a.path), a.scale) for a in adapters])
         if adapters != options.adapters and name in self._contexts:
             self._contexts[name].forget(prefix_files(self._options[name]))
+
+    def share_cores(self, rank: int, of: int) -> None:
+        """How many engines of this machine compute at the moment, and which of them, from 0 up, this one is."""
+        self._rank = rank, of
+        for name, options in self._options.items():
+            for unit in self._units(name):
+                unit.native.set_threads(self._threads(options))
+
+    def _threads(self, options: ContextOptions) -> Threads:
+        """As many as were asked for or may be used, and only a part of the cores while others compute too."""
+        usable = usable_threads()
+        threads = options.threads or usable
+        wanted = (threads, options.threads_batch or threads)
+        if self._rank[1] == 1:
+            return wanted
+        part = part_of(usable, *self._rank)
+        return min(wanted[0], part), min(wanted[1], part)
 
     def close_context(self, name: str) -> None:
         """Cancel what still runs in it and free it; closing twice does nothing."""
@@ -267,7 +285,7 @@ class LlamaEngine:
     def _companion(self, name: str) -> VectorContext:
         """A text context does not give vectors: one that does is made beside it when first asked for."""
         options = self._options[name]
-        threads = (options.threads or usable_threads(), options.threads_batch)
+        threads = self._threads(options)
         adapters = [(self._adapter(a.path), a.scale) for a in options.adapters]
         context = open_vector_context(self._model, options, threads, adapters)
         self._vectors[name] = context

@@ -15,6 +15,7 @@ from mullama.engines.llamacpp.prefixes import SHORTEST_SHARE, PrefixCache
 from mullama.engines.llamacpp.prefixfile import PrefixFiles
 from mullama.engines.llamacpp.prompts import prefix_tokens
 from mullama.engines.llamacpp.slots import Cells, SlotCache
+from mullama.engines.llamacpp.threads import Threads
 from mullama.engines.llamacpp.vectors import VectorContext
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.errors import Refused, Unsupported
@@ -26,7 +27,6 @@ _IDLE_STATES = 1  # the same, where every sequence needs memory of its own
 _VECTOR_SEQUENCES = 64  # inputs in one decode
 _TRAINED_POOLING = {1: "mean", 2: "cls", 3: "last", 4: "rank"}
 
-Threads = tuple[int, int]
 Adapters = Sequence[tuple[NativeAdapter, float]]
 
 
@@ -66,8 +66,7 @@ def open_text_context(
         cells=cells,
         sequences=states,
         outputs=max(rows_wanted(options), states),
-        threads=threads[0],
-        threads_batch=threads[1] or threads[0],
+        threads=threads,
         pool=pool,
     )
     native.set_adapters(adapters)
@@ -147,8 +146,7 @@ def open_vector_context(
         cells=size,
         sequences=_VECTOR_SEQUENCES if not model.recurrent else 1,
         outputs=0,
-        threads=threads[0],
-        threads_batch=threads[1] or threads[0],
+        threads=threads,
     )
     native.set_adapters(adapters)
     sequences = 1 if model.recurrent else _VECTOR_SEQUENCES

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+Threads = tuple[int, int]  # for single tokens, and for many at once
+
 _CGROUP_ROOT = Path("/sys/fs/cgroup")
 _CPU_ROOT = Path("/sys/devices/system/cpu")
 
@@ -17,6 +19,11 @@ def usable_threads() -> int:
     cores = _physical_cores(_allowed_cpus())
     quota = cgroup_quota()
     return max(1, cores if quota is None else min(cores, int(quota)))
+
+
+def part_of(cores: int, rank: int, of: int) -> int:
+    """How many of these cores the engine at `rank` of those that compute at once has, at least 1."""
+    return max(1, cores // of + (rank < cores % of))
 
 
 def _allowed_cpus() -> set[int]:

@@ -152,6 +152,9 @@ class ScriptedEngine:
         if len(scales) != wanted:
             raise Invalid(f"{len(scales)} scales for {wanted} adapters")
 
+    def share_cores(self, rank: int, of: int) -> None:
+        """Nothing is computed here."""
+
     def close_context(self, name: str) -> None:
         context = self._contexts.pop(name, None)
         if context is not None:

@@ -316,3 +316,18 @@ def test_an_interrupt_ends_a_decode_that_computes_a_prompt(tiny_path: str, load:
     assert aborted[0], "no decode was interrupted"
     engine.interrupt()
     assert driver.run()[1].text == expected
+
+
+def test_threads_follow_the_part_of_the_cores_that_is_left(
+    engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads of four cores stay two while another computes, and are one beside three others; then two again."""
+    monkeypatch.setattr("mullama.engines.llamacpp.engine.usable_threads", lambda: 4)
+    engine.open_context("wide", ContextOptions(size=512, threads=2))
+    native = engine._contexts["wide"].native
+    seen = []
+    for rank, of in ((0, 2), (3, 4), (0, 1)):
+        engine.share_cores(rank, of)
+        seen.append(native.threads)
+        assert answer(engine, user("Who are you?"), context="wide", max_tokens=2).ended is not None
+    assert seen == [(2, 2), (1, 1), (2, 2)]

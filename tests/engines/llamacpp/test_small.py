@@ -14,7 +14,7 @@ from mullama.engines.llamacpp import prefixfile
 from mullama.engines.llamacpp.lookup import LONGEST_GUESS, Lookup
 from mullama.engines.llamacpp.prefixfile import PrefixFiles
 from mullama.engines.llamacpp.text import TextStream
-from mullama.engines.llamacpp.threads import _physical_cores, cgroup_quota, usable_threads
+from mullama.engines.llamacpp.threads import _physical_cores, cgroup_quota, part_of, usable_threads
 
 
 def test_a_guess_is_what_followed_the_same_tokens_last_time() -> None:
@@ -132,6 +132,14 @@ def test_two_threads_of_a_core_count_once(tmp_path: Path) -> None:
 
 def test_this_process_may_use_at_least_one_thread() -> None:
     assert usable_threads() >= 1
+
+
+@pytest.mark.parametrize(
+    ("cores", "of", "parts"),
+    [(2, 1, [2]), (2, 2, [1, 1]), (2, 3, [1, 1, 1]), (8, 3, [3, 3, 2]), (8, 2, [4, 4]), (1, 2, [1, 1])],
+)
+def test_cores_are_parted_without_a_rest(cores: int, of: int, parts: list[int]) -> None:
+    assert [part_of(cores, rank, of) for rank in range(of)] == parts
 
 
 def test_a_full_disk_costs_only_the_next_start(tmp_path: Path) -> None:

@@ -90,8 +90,7 @@ class NativeContext:
         cells: int,
         sequences: int,
         outputs: int,
-        threads: int,
-        threads_batch: int,
+        threads: tuple[int, int],
         pool: bool = True,
     ) -> None:
         params = c.llama_context_default_params()
@@ -101,7 +100,7 @@ class NativeContext:
         params.n_seq_max = sequences
         params.n_outputs_max = 0 if options.embedding else outputs
         params.n_outputs_max_per_seq = 0 if options.embedding else outputs
-        params.n_threads, params.n_threads_batch = threads, threads_batch
+        params.n_threads, params.n_threads_batch = threads
         params.rope_scaling_type = _ROPE_SCALINGS[options.rope_scaling]
         params.rope_freq_base = options.rope_freq_base
         params.rope_freq_scale = options.rope_freq_scale
@@ -221,8 +220,13 @@ class NativeContext:
             self.cut(sequence, 0)
         return bool(taken)
 
-    def set_threads(self, threads: int, threads_batch: int) -> None:
-        c.llama_set_n_threads(self.handle, threads, threads_batch)
+    @property
+    def threads(self) -> tuple[int, int]:
+        """For decodes of one token, and for those of several."""
+        return int(c.llama_n_threads(self.handle)), int(c.llama_n_threads_batch(self.handle))
+
+    def set_threads(self, threads: tuple[int, int]) -> None:
+        c.llama_set_n_threads(self.handle, *threads)
 
     def set_adapters(self, adapters: Sequence[tuple[NativeAdapter, float]]) -> None:
         handles = (c.llama_adapter_lora_p_ctypes * len(adapters))(*(a.handle for a, _ in adapters))
