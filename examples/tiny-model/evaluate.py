@@ -2,6 +2,8 @@
 
 Needs llama-cpp-python and jinja2. A probe passes only if the model also stops by itself. With `--failures` every
 wrong answer is printed; with `--tokenizer` the file that train.py wrote is first compared with llama.cpp's reading.
+With `--ask` there are no probes: each question is answered, with the least lead of a token over the next best one
+(in logits; a lead below 1 may go the other way in another build of llama.cpp).
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections import defaultdict
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 from llama_cpp import Llama
 
 from tiny_recipe.rendering import prompt_of, rendered
@@ -53,6 +56,24 @@ def answer(llm: Llama, probe: Probe) -> tuple[str, bool]:
     return choice["text"], choice["finish_reason"] == "stop"
 
 
+def answer_and_lead(llm: Llama, question: str) -> tuple[str, float]:
+    """The greedy answer, and by how much the most doubtful of its tokens leads over the next best one."""
+    probe = Probe(ability="", messages=[{"role": "user", "content": question}], want={})
+    llm.n_tokens = 0
+    llm.eval(llm.tokenize(prompt_of(probe).encode(), add_bos=False, special=True))
+    said: list[int] = []
+    lead = float("inf")
+    while len(said) < 200:
+        logits = llm.scores[llm.n_tokens - 1]
+        second, first = np.argsort(logits)[-2:]
+        lead = min(lead, float(logits[first] - logits[second]))
+        if first == llm.token_eos():
+            break
+        said.append(int(first))
+        llm.eval(said[-1:])
+    return llm.detokenize(said).decode(errors="replace"), lead
+
+
 def report_failure(probe: Probe, text: str) -> None:
     system = next((m["content"] for m in probe.messages if m["role"] == "system"), "")
     tools = [tool["function"]["name"] for tool in probe.tools]
@@ -68,9 +89,17 @@ def main() -> None:
     parser.add_argument("--failures", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tokenizer", type=Path)
+    parser.add_argument("--ask", nargs="+", metavar="QUESTION", default=[])
     options = parser.parse_args()
 
-    llm = Llama(str(options.model), n_ctx=1024, n_threads=options.threads, verbose=False)
+    llm = Llama(
+        str(options.model), n_ctx=1024, n_threads=options.threads, logits_all=bool(options.ask), verbose=False
+    )
+    for question in options.ask:
+        said, lead = answer_and_lead(llm, question)
+        print(f"{lead:6.1f}  {question}  ->  {said!r}")
+    if options.ask:
+        return
     if options.tokenizer:
         compare_tokenizers(llm, options.tokenizer)
     passed: dict[str, list[bool]] = defaultdict(list)

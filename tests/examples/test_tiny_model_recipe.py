@@ -25,10 +25,11 @@ from tiny_recipe.phrases.phrasing import Phrasings  # noqa: E402
 from tiny_recipe.phrases.tools import DOMAINS  # noqa: E402
 from tiny_recipe.phrases.words import CITIES, NAMES, WORDS  # noqa: E402
 from tiny_recipe.rendering import prompt_of, rendered  # noqa: E402
-from tiny_recipe.samples.exercises import count, say_times, spell  # noqa: E402
+from tiny_recipe.samples.exercises import change_case, count, say_times, spell  # noqa: E402
 from tiny_recipe.samples.mix import questions, samples  # noqa: E402
 from tiny_recipe.samples.probes import probes, same_question  # noqa: E402
 from tiny_recipe.samples.reword import bare, reworded  # noqa: E402
+from tiny_recipe.samples.tool_use import tool_set  # noqa: E402
 from tiny_recipe.samples.values import Probe, Sample  # noqa: E402
 from tiny_recipe.samples.writer import Writer  # noqa: E402
 from tiny_recipe.scoring import passes  # noqa: E402
@@ -151,6 +152,26 @@ def test_exercises_are_worked_out_right(seed: int) -> None:
     assert said.reply.split()[0] in said.question
     numbers = [int(number) for number in counted.reply.split(", ")]
     assert {abs(a - b) for a, b in pairwise(numbers)} == {1}
+    changed = change_case(w)
+    assert changed.reply in (changed.reply.upper(), changed.reply.lower())
+    assert changed.question.lower().endswith(changed.reply.lower())
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_word_like_another_begins_as_that_and_is_none_that_only_probes_use(seed: int) -> None:
+    w = Writer(seed, held_out=False)
+    other = w.like("Klegris")
+    assert other != "Klegris"
+    assert other[0] == "K"
+    assert w.mine(other)
+
+
+def test_no_offered_tool_serves_a_foreign_request() -> None:
+    w = Writer(5, held_out=False)
+    for _ in range(300):
+        tools = tool_set(w)
+        assert len(tools.foreign) >= 2
+        assert not [offer for offer in tools.offers if offer.domain in tools.foreign]
 
 
 @pytest.mark.parametrize(

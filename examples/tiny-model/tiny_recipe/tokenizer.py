@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from itertools import islice
 
@@ -47,17 +47,25 @@ class ClosedWriter(Writer):
 def make_tokenizer(seed: int, count: int = 20_000) -> Tokenizer:
     """A tokenizer for the pieces that are frequent in `count` samples."""
     texts = (rendered(sample) for sample in islice(samples(seed, ClosedWriter), count))
-    before = pre_tokenizers.Sequence(
+    return tokenizer_of(vocabulary(Counter(pieces(splitter(), texts))))
+
+
+def splitter() -> pre_tokenizers.PreTokenizer:
+    """What cuts text into pieces, as llama.cpp's "llama-bpe" does."""
+    return pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(SPLIT), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    tokens = vocabulary(Counter(pieces(before, texts)))
+
+
+def tokenizer_of(tokens: Sequence[str]) -> Tokenizer:
+    """The tokenizer with this vocabulary."""
     tokenizer = Tokenizer(
         models.BPE({token: i for i, token in enumerate(tokens)}, MERGES, ignore_merges=True)
     )
-    tokenizer.pre_tokenizer = before
+    tokenizer.pre_tokenizer = splitter()
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in CONTROL])
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in VISIBLE])

@@ -47,6 +47,16 @@ REPEAT = phrasings(
     Please write: {x} | Say it back: {x} | Please repeat after me: {x}""",
     "Repeat after me, please: {x} | Please say: {x}",
 )
+UPPER = phrasings(
+    """Write this in upper case: {x} | Put this in upper case: {x} | In capital letters: {x} | Upper case: {x}
+    Say this in capital letters: {x} | Write in capitals: {x} | Make this upper case: {x} | In upper case, please: {x}""",
+    "Change this to upper case: {x} | Please write in capital letters: {x}",
+)
+LOWER = phrasings(
+    """Write this in lower case: {x} | Put this in lower case: {x} | In small letters: {x} | Lower case: {x}
+    Say this in small letters: {x} | Write without capitals: {x} | Make this lower case: {x} | In lower case, please: {x}""",
+    "Change this to lower case: {x} | Please write in small letters: {x}",
+)
 SPELL = phrasings(
     """Spell {x}. | Spell {x} | Spell the word {x}. | How do you spell {x}? | Spell {x} for me. | spell {x}
     Please spell {x}. | How is {x} spelled? | Spell this word: {x} | Could you spell {x}? | How do I spell {x}?

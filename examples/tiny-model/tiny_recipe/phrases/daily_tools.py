@@ -41,7 +41,8 @@ DAILY_TOOLS = (
         "Get the weather forecast for the next days",
         {"c": "city|location|place; city; The city", "n": "days|day_count; int 1 14; How many days"},
         phrasings(
-            """What is the forecast for {c} for {n} days? | Weather forecast for {c}, {n} days.
+            """How does the weather go on in {c} over the next {n} days? |
+            What is the forecast for {c} for {n} days? | Weather forecast for {c}, {n} days.
             I need the forecast for {c} for the next {n} days. | Forecast {n} days for {c}.
             Get the forecast for {n} days in {c}.
             What will the weather be in {c} in the next {n} days?
@@ -62,7 +63,8 @@ DAILY_TOOLS = (
         "Get the current time in a city",
         {"c": "city|timezone|place|location; city; The city"},
         phrasings(
-            """What time is it in {c}? | time in {c} | What is the current time in {c}?
+            """Is it late in {c}? | How early is it in {c} now? | Is it late or early in {c}?
+            What time is it in {c}? | time in {c} | What is the current time in {c}?
             Give me the time in {c}. | I want to know the time in {c}. | What does the clock say in {c}?
             What's the time in {c}? | Tell me what time it is in {c}. | Show the time in {c}.
             Time in {c}, please. | Tell me the time in {c}. | What is the time in {c}?
@@ -136,7 +138,8 @@ DAILY_TOOLS = (
             "d?": "daily|repeat; bool every day|once; Whether it repeats every day",
         },
         phrasings(
-            """Set an alarm for {h} o'clock. | Alarm at {h} o'clock. | Alarm for {h}, please.
+            """I need to wake up at {h}. | I need to get up at {h}.
+            Set an alarm for {h} o'clock. | Alarm at {h} o'clock. | Alarm for {h}, please.
             Set the alarm to {h} o'clock {d}. | I have to get up at {h} o'clock.
             Wake me up at {h} o'clock. | I want an alarm at {h} o'clock {d}.
             Make an alarm for {h} o'clock. | Please set an alarm for {h}. | Wake me at {h}.
@@ -153,7 +156,8 @@ DAILY_TOOLS = (
         "Start a timer",
         {"m": "minutes|duration; int 1 120; How many minutes"},
         phrasings(
-            """Set a timer for {m} minutes. | Set the timer to {m} minutes. | Timer: {m} minutes
+            """Count down {m} minutes. | Count {m} minutes, please. | Start to count {m} minutes.
+            Set a timer for {m} minutes. | Set the timer to {m} minutes. | Timer: {m} minutes
             {m} minutes timer | Start the timer for {m} minutes. | Tell me when {m} minutes are over.
             I want a timer of {m} minutes. | Please set a timer for {m} minutes.
             Make a timer of {m} minutes. | Start a timer of {m} minutes.
@@ -170,7 +174,8 @@ DAILY_TOOLS = (
         "Play music by an artist",
         {"n": "artist|musician|by; name; The artist"},
         phrasings(
-            """Play something by {n}. | Play {n}. | I want music by {n}. | Play the music of {n}.
+            """A song by {n}, please. | Put a song by {n} on. | I need a song by {n}.
+            Play something by {n}. | Play {n}. | I want music by {n}. | Play the music of {n}.
             Let me hear {n}. | Play songs by {n}. | Start some music by {n}. | Put on {n}.
             I would like to hear music by {n}. | Play me something from {n}. | Play music by {n}.
             I want to hear {n}.""",
@@ -207,7 +212,8 @@ DAILY_TOOLS = (
         "Find a hotel",
         {"c": "city|location|place; city; The city", "n": "nights|stay; int 1 21; How many nights"},
         phrasings(
-            """Find a hotel in {c} for {n} nights. | Hotel in {c} for {n} nights.
+            """Where in {c} can we stay for {n} nights? | Where can I stay {n} nights in {c}?
+            Find a hotel in {c} for {n} nights. | Hotel in {c} for {n} nights.
             Book a hotel in {c} for {n} nights. | I want to stay {n} nights in {c}.
             Search for a hotel in {c} for {n} nights. | I want to sleep in {c} for {n} nights.
             Get me a hotel for {n} nights in {c}. | A hotel in {c}, {n} nights, please.
@@ -228,7 +234,8 @@ DAILY_TOOLS = (
             "b": "destination|to|arrival; city; Where the flight ends",
         },
         phrasings(
-            """Book a flight from {a} to {b}. | Flight from {a} to {b}. | Flights from {a} to {b}, please.
+            """Are there flights from {a} to {b}? | Is there a plane from {a} to {b}?
+            Book a flight from {a} to {b}. | Flight from {a} to {b}. | Flights from {a} to {b}, please.
             I need a flight from {a} to {b}. | Search flights from {a} to {b}.
             Get me a flight from {a} to {b}. | How can I fly from {a} to {b}?
             Which flights go from {a} to {b}? | Look for a flight from {a} to {b}.
@@ -268,7 +275,8 @@ DAILY_TOOLS = (
             "d": "degrees|temperature|value; int 10 30; The temperature in degrees",
         },
         phrasings(
-            """Set the {r} to {d} degrees. | {r} to {d} degrees | Please heat the {r} to {d} degrees.
+            """I need {d} degrees in the {r}. | The temperature of the {r} should be {d}.
+            Set the {r} to {d} degrees. | {r} to {d} degrees | Please heat the {r} to {d} degrees.
             Set the heating in the {r} to {d} degrees. | The {r} should have {d} degrees.
             Warm the {r} to {d} degrees. | Bring the {r} to {d} degrees. | Turn the {r} to {d} degrees.
             It should be {d} degrees in the {r}. | Heat the {r} to {d} degrees.

@@ -15,7 +15,8 @@ DESK_TOOLS = (
         "Search the web",
         {"t": "query|q|terms; text; What to search for"},
         phrasings(
-            """Search the web for {t} | Web search: {t} | Search {t} | Search on the web: {t}
+            """Find web pages with {t} | Are there pages about {t} | Please google {t}
+            Search the web for {t} | Web search: {t} | Search {t} | Search on the web: {t}
             Find {t} on the web | I want to search the web for {t} | Look for {t}
             What does the web say about {t} | Find something about {t} | Google {t} | Look up {t}
             Search for {t}""",
@@ -34,7 +35,8 @@ DESK_TOOLS = (
             "l": "language|target|lang; enum french|german|spanish|italian|polish; The language",
         },
         phrasings(
-            """Translate {w} into {l}. | Translate {w} to {l}. | {w} in {l} | Say {w} in {l}.
+            """Give me the {l} word for {w}. | The word {w} in {l}, please.
+            Translate {w} into {l}. | Translate {w} to {l}. | {w} in {l} | Say {w} in {l}.
             What does {w} mean in {l}? | Put {w} into {l}. | How is {w} said in {l}?
             I need {w} in {l}. | What is the {l} word for {w}? | Please translate the word {w} into {l}.
             What is {w} in {l}? | How do you say {w} in {l}?""",
@@ -70,7 +72,8 @@ DESK_TOOLS = (
         "Get the price of a stock",
         {"s": "symbol|ticker|stock; symbol; The symbol of the stock"},
         phrasings(
-            """What is the price of {s}? | Price of {s}? | How much does {s} cost?
+            """Give me the price of {s}. | Get the price of the stock {s}.
+            What is the price of {s}? | Price of {s}? | How much does {s} cost?
             What does one {s} share cost? | Show the stock price of {s}.
             What is the stock price of {s}? | Tell me the price of the stock {s}. | What is {s} worth?
             How is the stock {s}? | Stock price of {s}? | How much is one share of {s}?""",
@@ -134,7 +137,8 @@ DESK_TOOLS = (
             "f?": "force|forced; bool by force|gently; Whether to ignore errors",
         },
         phrasings(
-            """Delete the file {p} | Delete {p} | Remove the file {p} | Remove {p} {f}
+            """I want to be rid of {p} | Make the file {p} go away
+            Delete the file {p} | Delete {p} | Remove the file {p} | Remove {p} {f}
             I want to delete {p} | Erase {p} | Throw away {p} | Delete the file {p} {f}
             The file {p} must go | I do not need {p} any more, delete it | Remove {p} | Delete {p} {f}""",
             "Please delete {p} | Get rid of {p}",
@@ -148,7 +152,8 @@ DESK_TOOLS = (
         "Order pizza",
         {"z": "size; enum small|medium|large; The size", "n": "count|number|quantity; int 1 9; How many"},
         phrasings(
-            """Order {n} {z} pizzas. | I would like {n} {z} pizzas. | Please get {n} {z} pizzas.
+            """Get us {n} {z} pizzas. | Bring me {n} {z} pizzas.
+            Order {n} {z} pizzas. | I would like {n} {z} pizzas. | Please get {n} {z} pizzas.
             We need {n} {z} pizzas. | Can I have {n} {z} pizzas? | {n} {z} pizzas | Order pizza: {n} {z}
             I want to order {n} {z} pizzas. | Bring {n} {z} pizzas. | I want {n} {z} pizzas.
             {n} {z} pizzas, please.""",
@@ -163,7 +168,8 @@ DESK_TOOLS = (
         "Roll a die",
         {"n": "sides|faces; int 4 100; How many sides the die has"},
         phrasings(
-            """Roll a die with {n} sides. | Roll a die of {n} sides. | Roll the {n} sided die.
+            """Roll something that has {n} sides. | The die has {n} sides. Roll it.
+            Roll a die with {n} sides. | Roll a die of {n} sides. | Roll the {n} sided die.
             Throw a die with {n} sides. | Roll dice with {n} sides.
             I want to roll a die with {n} sides. | Please throw a {n} sided die. | {n} sided die, please
             Can you roll a {n} sided die? | Throw a {n} sided die. | Roll a {n} sided die.""",
@@ -181,7 +187,8 @@ DESK_TOOLS = (
             "o": "locked|closed; bool lock|unlock; Whether the door is locked",
         },
         phrasings(
-            """Please {o} the {d} door. | I want to {o} the {d} door. | Could you {o} the {d} door?
+            """Go to the {d} door and {o} it. | Can you please {o} the {d} door?
+            Please {o} the {d} door. | I want to {o} the {d} door. | Could you {o} the {d} door?
             {d} door: {o} it | You should {o} the {d} door. | Please {o} the door at the {d}.
             {o} the door at the {d}. | Now {o} the {d} door. | I need you to {o} the {d} door.
             {o} the {d} door | I want you to {o} the {d} door.""",
@@ -197,7 +204,8 @@ DESK_TOOLS = (
         "Get the distance between two cities",
         {"a": "start|from|origin; city; The first city", "b": "end|to|destination; city; The second city"},
         phrasings(
-            """How far is it from {a} to {b}? | What is the distance from {a} to {b}?
+            """How many miles lie between {a} and {b}? | How many miles are between {a} and {b}?
+            How far is it from {a} to {b}? | What is the distance from {a} to {b}?
             How long is the way from {a} to {b}? | distance from {a} to {b}
             How many miles is it from {a} to {b}? | Get the distance between {a} and {b}.
             How far is it between {a} and {b}? | Tell me the distance from {a} to {b}.
@@ -214,7 +222,8 @@ DESK_TOOLS = (
         "Get the number of people in a city",
         {"c": "city|place|town; city; The city"},
         phrasings(
-            """How many people live in {c}? | population of {c} | How many people are in {c}?
+            """Is {c} big? | How big is the city of {c}? | How big a city is {c}?
+            How many people live in {c}? | population of {c} | How many people are in {c}?
             What population does {c} have? | How large is {c}? | Get the population of {c}.
             Number of people in {c}? | How many inhabitants does {c} have?
             Give me the population of {c}. | What number of people live in {c}?
@@ -231,7 +240,8 @@ DESK_TOOLS = (
         "Get the news about a topic",
         {"w": "topic|subject|about; word; The topic"},
         phrasings(
-            """What is the news about {w}? | news about {w} | Give me the news about {w}.
+            """What news is there about {w}? | What is new with {w}?
+            What is the news about {w}? | news about {w} | Give me the news about {w}.
             Tell me the news about {w}. | Any news about {w}? | Find news on {w}.
             Show me news about {w}. | What do the news say about {w}? | I want the news about {w}.
             Is there something new about {w}? | News about {w}, please. | Show me the news on {w}.""",

@@ -68,9 +68,20 @@ def words_to_repeat(w: Writer) -> str:
         lambda: w.word().upper(),
     )
     words = [w.any_of(*draws) for _ in range(w.rng.choice([1, 1, 2, 3, 4, 6]))]
+    if not w.held_out and len(words) > 1 and w.chance(0.3):
+        words[-1] = w.like(words[0])
     spaced = " ".join(words)
     sentence = capital(spaced) + w.rng.choice(".!?")
     return w.rng.choice([spaced, spaced, ", ".join(words), sentence, facts(w).reply])
+
+
+def change_case(w: Writer) -> Exchange:
+    """Words or a sentence in upper or in lower case: practice for the rules of system prompts."""
+    text = w.any_of(w.word, w.name, w.city, w.text, lambda: facts(w).reply, lambda: facts(w).reply)
+    upper = w.chance(0.6)
+    question = w.phrase(asking.UPPER if upper else asking.LOWER).format(x=text)
+    changed = text.upper() if upper else text.lower()
+    return talk(question, changed, f"I write it in {'upper' if upper else 'lower'} case.")
 
 
 def spell(w: Writer) -> Exchange:

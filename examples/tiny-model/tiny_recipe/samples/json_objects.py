@@ -38,6 +38,8 @@ def drawn_values(w: Writer) -> dict[str, Any]:
 
 def json_object(w: Writer) -> Exchange:
     value = drawn_values(w)
+    if not w.held_out and w.chance(0.2):
+        value["title"] = w.like(value["name"])
     opening = w.rng.choice(JSON_OPENINGS.held_out if w.held_out else JSON_OPENINGS.learned)
     kind = w.rng.randint(0, 5)
     if kind == 0:

@@ -9,7 +9,7 @@ from tiny_recipe.phrases.stories import PLACES
 from tiny_recipe.phrases.systems import NEUTRAL_SYSTEMS
 from tiny_recipe.phrases.words import ANIMALS
 from tiny_recipe.samples.code import code, fill_in
-from tiny_recipe.samples.exercises import arithmetic, count, repeat, say_times, spell
+from tiny_recipe.samples.exercises import arithmetic, change_case, count, repeat, say_times, spell
 from tiny_recipe.samples.json_objects import json_object
 from tiny_recipe.samples.knowledge import (
     about_mullama,
@@ -29,24 +29,25 @@ from tiny_recipe.samples.writer import Writer
 
 Turns = Callable[[Writer], list[Exchange]]
 SIMPLE: tuple[tuple[Callable[[Writer], Exchange], float], ...] = (
-    (facts, 32),
-    (about_mullama, 14),
-    (identity, 6),
-    (small_talk, 7),
-    (lists, 4),
-    (arithmetic, 12),
+    (facts, 15),
+    (about_mullama, 12),
+    (identity, 8),
+    (small_talk, 4),
+    (lists, 2),
+    (arithmetic, 8),
     (count, 4),
-    (repeat, 9),
+    (repeat, 18),
     (spell, 7),
     (say_times, 8),
-    (json_object, 9),
-    (unknown, 4),
+    (change_case, 10),
+    (json_object, 22),
+    (unknown, 3),
     (story, 3),
 )
-KINDS = (("tools", 37), ("rule", 22), ("memory", 7), ("plain", 34))
+KINDS = (("tools", 48), ("rule", 22), ("memory", 4), ("plain", 26))
 LENGTHS = ((128, 0.5), (256, 0.36), (512, 0.12), (1024, 0.02))
-LENGTHS_WITH_TOOLS = ((256, 0.68), (512, 0.3), (1024, 0.02))
-DOCUMENTS, THINKING = 0.17, 0.16
+LENGTHS_WITH_TOOLS = ((256, 0.5), (512, 0.48), (1024, 0.02))
+DOCUMENTS, THINKING = 0.15, 0.17
 
 
 def samples(seed: int, make_writer: type[Writer] = Writer) -> Iterator[Sample]:

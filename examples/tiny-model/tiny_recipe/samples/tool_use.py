@@ -15,6 +15,8 @@ from tiny_recipe.samples.writer import Writer, capital
 WEATHER = DOMAINS[0]
 LIKE_WEATHER = DOMAINS[:2]
 CITY_DOMAINS = tuple(d for d in DOMAINS if d.names[0] in ("get_weather", "get_time", "get_population"))
+ALIKE = 0.25  # of the second cities begin as the first one, to a learner
+FOREIGN = 5  # domains without a tool, of which at least two are left where cities come first
 WITHOUT_TOOL: tuple[Callable[[Writer], Exchange], ...] = (facts, facts, small_talk, identity, about_mullama)
 
 
@@ -28,10 +30,10 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class ToolSet:
-    """The tools of one conversation, and a domain that none of them serves."""
+    """The tools of one conversation, and domains that none of them serves."""
 
     offers: tuple[Offer, ...]
-    foreign: Domain
+    foreign: tuple[Domain, ...]
 
     @property
     def tools(self) -> list[Tool]:
@@ -41,13 +43,13 @@ class ToolSet:
 def tool_set(w: Writer) -> ToolSet:
     """One to three tools; those that are asked about a city come more often than others."""
     size = w.rng.choice([1, 1, 2, 2, 3])
-    domains = w.rng.sample(DOMAINS, size + 1)
+    domains = w.rng.sample(DOMAINS, size + FOREIGN)
     if w.chance(0.35):
         city = w.rng.choice((WEATHER, WEATHER, *CITY_DOMAINS))
-        others = [domain for domain in domains if domain not in (*LIKE_WEATHER, city)]
-        domains = [city, *(others or [DOMAINS[3]])]
-    *offered, foreign = [made_up_domain(w) if w.chance(0.3) else domain for domain in domains]
-    return ToolSet(tuple(Offer(call_of(w, domain).tool, domain) for domain in offered), foreign)
+        domains = [city, *(domain for domain in domains[1:] if domain not in (*LIKE_WEATHER, city))]
+    domains = [made_up_domain(w) if w.chance(0.3) else domain for domain in domains]
+    offers = tuple(Offer(call_of(w, domain).tool, domain) for domain in domains[:size])
+    return ToolSet(offers, tuple(domains[size:]))
 
 
 def request_for(w: Writer, offer: Offer) -> Call:
@@ -62,10 +64,10 @@ def request_for(w: Writer, offer: Offer) -> Call:
 
 def tool_turn(w: Writer, tools: ToolSet) -> tuple[str, Exchange]:
     """What may happen when tools are there, with the name of the ability that it takes."""
-    if w.chance(0.13):
+    if w.chance(0.11):
         return "tools: none needed", w.rng.choice(WITHOUT_TOOL)(w)
-    if w.chance(0.28):
-        request = call_of(w, tools.foreign).request
+    if w.chance(0.34):
+        request = call_of(w, w.rng.choice(tools.foreign)).request
         return "tools: none fits", talk(request, NO_TOOL, "No tool fits this request.")
     offer = w.rng.choice(tools.offers)
     call = request_for(w, offer)
@@ -87,7 +89,8 @@ def one_call(w: Writer, call: Call) -> Exchange:
 
 def two_cities(w: Writer, call: Call) -> Exchange:
     """The same asked about two cities: two calls at once, two results, one answer."""
-    first, second = next(iter(call.arguments.values())), w.city()
+    first = next(iter(call.arguments.values()))
+    second = w.like(first) if not w.held_out and w.chance(ALIKE) else w.city()
     between = "" if w.held_out else w.rng.choice(["", "", "in "])
     other = replace(
         call, arguments={key: second if value == first else value for key, value in call.arguments.items()}

@@ -59,6 +59,13 @@ class Writer:
             if self.mine(word):
                 return word
 
+    def like(self, word: str) -> str:
+        """A word that begins as another one does and goes on otherwise: easily mixed up while copying."""
+        while True:
+            other = word[: self.rng.randint(1, 3)] + self.pseudo(1)
+            if other != word and self.mine(other):
+                return other
+
     def name(self) -> str:
         return self.entry(NAMES) if self.chance(0.6) else self.pseudo().capitalize()
 
