@@ -22,6 +22,7 @@ class Standing:
         self.conditions = Conditions()
         self.failures: dict[str, MullamaError] = {}
         self._running: list[str] = []
+        self._told = ""
 
     # A run of the reconciler
 
@@ -50,6 +51,7 @@ class Standing:
 
     def applied(self, result: Result, served: Collection[str]) -> None:
         """served: the models of the snapshot; what became of the others matters no more."""
+        self._told = ""
         kept = {name: error for name, error in self.failures.items() if name not in result.touched}
         self.failures = {name: error for name, error in {**kept, **result.failures}.items() if name in served}
         self._stats.last_reload_ok, self._stats.last_reload_at = True, time.time()
@@ -64,7 +66,9 @@ class Standing:
         self._stats.last_reload_ok = False
         self._stats.reloads["failed"] += 1
         self.conditions.set(Condition.SYNCED, False, _why_not(error), str(error))
-        self._journal.add("not-applied", "", str(error))
+        if str(error) != self._told:  # a watched file is tried again and again, which is told once
+            self._told = str(error)
+            self._journal.add("not-applied", "", str(error))
 
     # What a watched file did
 

@@ -198,14 +198,16 @@ def test_a_change_that_cannot_be_carried_out_is_told_and_tried_again_at_a_slow_p
         async with followed(tmp_path) as s:
             content = text("two").replace("a.script", "later.script")
             (tmp_path / "mullama.yaml").write_text(content)
-            await until(lambda: s.condition("Synced")["status"] is False)
+            await until(lambda: "later.script.json: No such file" in s.condition("Synced")["message"])
 
-            assert "later.script.json" in s.condition("Synced")["message"]
+            assert s.condition("Synced")["status"] is False
             assert generation(s) == 1
+            await until(lambda: s.stats.reloads["failed"] > 1)
             s.script("later")
             await until(lambda: system(s) == "two")
             await until(lambda: s.condition("Synced")["status"] is True)
-            assert s.stats.reloads["failed"] <= 3
+            assert s.stats.reloads["failed"] <= 4
+            assert [e["kind"] for e in s.journal._events].count("not-applied") == 1
 
     run(test)
 
