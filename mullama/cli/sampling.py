@@ -28,7 +28,7 @@ def conversation_options(parser: Parser) -> None:
     parser.add_argument("--min-p", type=float, metavar="P", help="only tokens with this share of the likeliest one's")
     parser.add_argument("--typical-p", type=float, metavar="P", help="only tokens of typical surprise")
     parser.add_argument("--repeat-penalty", type=float, metavar="X", help="make repeated tokens less likely")
-    parser.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same answer")
+    parser.add_argument("--seed", type=int, metavar="N", help="where chance starts, for the same answer again")
     parser.add_argument("--stop", action="append", metavar="TEXT", help="end the answer here; several are allowed")
     parser.add_argument("--format", metavar="json|FILE", help="answer in JSON, or by the JSON Schema in a file")
     parser.add_argument("--think", nargs="?", const="true", metavar="|".join(LEVELS), help="whether it thinks first")

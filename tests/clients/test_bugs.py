@@ -180,8 +180,8 @@ def test_bug_23_no_proxy_may_hold_a_stream_back(http: httpx.Client, path: str, m
 
 def test_bug_25_each_of_the_parallel_requests_has_the_whole_context(llama: ollama.Client, http: httpx.Client) -> None:
     """Four requests may run at once (limits.parallel), and each may use what is advertised."""
-    size = next(m.context_length for m in llama.ps().models if m.model == "tiny")
-    assert size is not None
+    size = (llama.show("tiny").modelinfo or {})["llama.context_length"]
+    assert size == next(m.context_length for m in llama.ps().models if m.model == "tiny")
     word = http.post("/tokenize", json={"model": "tiny", "content": " hello"}).json()["tokens"]
     prompt = word * (size * 3 // 4 // len(word))
 
