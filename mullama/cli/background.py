@@ -75,7 +75,8 @@ def _ended(server: Server) -> Unavailable:
     if server.records is None:
         return Unavailable("the server that was started ended")
     path = server.records.log_path
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = [line for line in lines if " info request " not in line][-5:]
     return Unavailable("\n".join(["the server that was started ended", *lines]), hint=f"its log is {path}")
 
 

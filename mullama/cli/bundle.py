@@ -21,6 +21,7 @@ from mullama.reconcile.files import LOCK_NAME, Files, read_lock
 from mullama.reconcile.locking import lockable, require_locked
 
 if TYPE_CHECKING:
+    from mullama.manifest.load import LoadedManifest
     from mullama.manifest.spec import Manifest
     from mullama.weights.stored import LockEntry, PinnedFile
 
@@ -47,11 +48,6 @@ def _export(call: Call) -> int:
     loaded = load_manifest(call)
     if loaded.path is None:
         raise Usage("a bundle is made of a manifest file", hint="-f FILE names it")
-    if others := [file.path for file in loaded.files if file.path != loaded.path]:
-        raise Unsupported(
-            f"the manifest reads {others[0]} too, and a bundle carries one manifest file",
-            hint="mullama config prints all of it as one file",
-        )
     target = call.folder / Path(call.options.archive).expanduser()
     if target.exists() and not call.options.force:
         raise Refused(f"{target} exists already", hint="--force writes over it")
@@ -69,7 +65,7 @@ def _export(call: Call) -> int:
             tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
         ):
             _add_text(tar, _HEAD, json.dumps({"format": FORMAT, "files": sorted(paths)}))
-            _add_text(tar, "mullama.yaml", Path(loaded.path).read_text(encoding="utf-8"))
+            _add_text(tar, "mullama.yaml", _one_file(call, loaded))
             _add_text(tar, LOCK_NAME, Path(loaded.path).with_name(LOCK_NAME).read_text(encoding="utf-8"))
             for digest, path in sorted(paths.items()):
                 _add_file(tar, f"blobs/{digest.replace(':', '-')}", path)
@@ -78,6 +74,17 @@ def _export(call: Call) -> int:
         Path(private).unlink(missing_ok=True)
     call.terminal.line(f"wrote {target}: {len(paths)} files, {size(target.stat().st_size)}")
     return DONE
+
+
+def _one_file(call: Call, loaded: LoadedManifest) -> str:
+    """The manifest's text; one that includes others, or is meant with a profile, as `mullama config` prints it."""
+    if loaded.path is not None and not loaded.profiles and {file.path for file in loaded.files} == {loaded.path}:
+        return Path(loaded.path).read_text(encoding="utf-8")
+    from mullama.cli.yamltext import to_yaml
+    from mullama.manifest.tree import manifest_to_tree
+
+    call.terminal.note("the manifest and what it includes become one file")
+    return to_yaml(manifest_to_tree(loaded.manifest))
 
 
 def _paths(call: Call, manifest: Manifest, wanted: dict[str, LockEntry]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import json
 import math
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -53,6 +53,20 @@ class Client:
 
     def delete(self, path: str) -> Any:
         return self._answer("DELETE", path, {})
+
+    def has(self, path: str) -> bool:
+        """Whether something is there, as HEAD tells."""
+        with self._exchange("HEAD", path, None, time.monotonic() + self._timeout) as (response, _):
+            if response.status == 404:
+                return False
+            self._check(response)
+            return True
+
+    def send(self, path: str, pieces: Iterable[bytes], size: int) -> None:
+        """POST a body of `size` bytes that comes in pieces, however long it takes."""
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        with self._exchange("POST", path, None, math.inf, (pieces, headers)) as (response, _):
+            self._check(response)
 
     def probe(self, path: str) -> tuple[int, Any]:
         """Status and JSON of a GET whose status is the answer, such as /readyz."""
@@ -109,14 +123,24 @@ class Client:
 
     @contextmanager
     def _exchange(
-        self, method: str, path: str, tree: Mapping[str, Any] | None, deadline: float
+        self,
+        method: str,
+        path: str,
+        tree: Mapping[str, Any] | None,
+        deadline: float,
+        raw: tuple[Iterable[bytes], Mapping[str, str]] | None = None,
     ) -> Iterator[tuple[http.client.HTTPResponse, socket.socket]]:
-        """Connect, send, read the head of the answer; both it and the socket are closed at the end."""
+        """Connect, send, read the head of the answer; both it and the socket are closed at the end.
+
+        raw: a body that is no JSON, with its headers.
+        """
         headers = {"Accept": "application/json", "Connection": "close"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
-        body = None
-        if tree is not None:
+        body: bytes | Iterable[bytes] | None = None
+        if raw is not None:
+            body, headers = raw[0], {**headers, **raw[1]}
+        elif tree is not None:
             body = json.dumps(tree, ensure_ascii=False).encode()
             headers["Content-Type"] = "application/json"
         with closing(self._connect()) as connection:

@@ -11,8 +11,9 @@ from mullama.cli.background import ensure_server, model_path, place_options
 from mullama.cli.call import Call, Parser, Usage
 from mullama.cli.exits import DONE
 from mullama.cli.locate import Server, is_remote
+from mullama.cli.sending import sent
 from mullama.cli.tasks import follow_task
-from mullama.errors import NotFound, Refused, Unsupported
+from mullama.errors import NotFound, Refused
 from mullama.names import ModelName, PathRef, parse_source
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def create(call: Call) -> int:
     _check_base(call, server, str(said["from"]), download=options.download)
     if options.quantize:
         said = {**said, "from": _quantized(call, server, str(said["from"]))}
-    body = {"model": said, "stream": True}
+    body = {"model": sent(call, server, said, quiet=options.quiet), "stream": True}
     follow_task(call, server.client.lines("PUT", model_path(name), body), quiet=options.quiet)
     if not options.quiet:
         _summary(call, name, said, path)
@@ -95,13 +96,7 @@ def _literal(value: Any) -> Any:
 
 
 def _check_base(call: Call, server: Server, base: str, *, download: bool) -> None:
-    is_path = isinstance(parse_source(base), PathRef)
-    if is_path and is_remote(call):
-        raise Unsupported(
-            f"FROM {base} is a file of this machine, and the server is elsewhere",
-            hint="name a source that it can fetch",
-        )
-    if download or is_path or base.startswith("builtin:") or _is_model(server, base):
+    if download or isinstance(parse_source(base), PathRef) or base.startswith("builtin:") or _is_model(server, base):
         return
     from mullama.manifest.spec import Manifest
     from mullama.reconcile.files import Files

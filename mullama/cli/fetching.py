@@ -20,7 +20,7 @@ def describe(progress: Progress, speed: float) -> str:
         progress.completed,
         progress.total,
         resumed=progress.resumed,
-        speed=speed if progress.phase == "downloading" else 0.0,
+        speed=speed if progress.phase in ("downloading", "sending") else 0.0,
         message=progress.message,
     )
     return f"{progress.phase} {progress.file}: {told}"

@@ -104,12 +104,14 @@ def no_source(name: str) -> NotFound | None:
 
 
 def _made(call: Call, server: Server, source: str, declared: Mapping[str, Any]) -> dict[str, Any]:
+    from mullama.cli.sending import sent
     from mullama.cli.tasks import follow_task
     from mullama.names import model_name_of
 
     place = located(call, source)
     path = model_path(model_name_of(place))
-    follow_task(call, server.client.lines("PUT", path, {"model": {"from": place, **declared}, "stream": True}))
+    model = sent(call, server, {"from": place, **declared})
+    follow_task(call, server.client.lines("PUT", path, {"model": model, "stream": True}))
     return dict(server.client.get(path))
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mullama.cli.background import ensure_server, place_options
+from mullama.cli.background import ensure_server, model_path, place_options
 from mullama.cli.call import Call, Parser, json_option
 from mullama.cli.exits import DONE
+from mullama.cli.sending import sent
 from mullama.cli.tasks import follow_task
 from mullama.names import PathRef, model_name_of, parse_source
 
@@ -30,9 +31,15 @@ def pull(call: Call) -> int:
     options = call.options
     source = located(call, options.source)
     name = options.name or model_name_of(source)
-    body = {"name": name, "from": source, "force": options.force, "stream": True}
     server = ensure_server(call)
-    follow_task(call, server.client.lines("POST", "/api/models/pull", body), quiet=options.quiet, as_json=options.json)
+    place = sent(call, server, {"from": source}, quiet=options.quiet or options.json)
+    if place["from"] == source:
+        lines = server.client.lines(
+            "POST", "/api/models/pull", {"name": name, "from": source, "force": options.force, "stream": True}
+        )
+    else:
+        lines = server.client.lines("PUT", model_path(name), {"model": place, "stream": True})
+    follow_task(call, lines, quiet=options.quiet, as_json=options.json)
     if not options.json and not options.quiet:
         call.terminal.line(f"{name} is here; mullama run {name} asks it")
     return DONE

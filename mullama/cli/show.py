@@ -10,7 +10,6 @@ from mullama.cli.call import Call, Parser, Usage, json_option
 from mullama.cli.exits import DONE
 from mullama.cli.inventory import ago, declared, known_files, model_of, modified
 from mullama.cli.locate import is_remote, require
-from mullama.errors import Unsupported
 from mullama.plan.report import size
 
 PARTS = ("modelfile", "parameters", "template", "system", "license")
@@ -45,8 +44,6 @@ def show(call: Call) -> int:
 def _part(call: Call, part: str, value: Any) -> None:
     if part == "parameters":
         call.terminal.raw(aligned(value))
-    elif value is None:
-        raise Unsupported(f"a server elsewhere does not tell the {part}")
     elif value:
         call.terminal.raw(value if value.endswith("\n") else value + "\n")
 
@@ -109,7 +106,14 @@ def _metadata(paths: Iterable[str]) -> dict[str, Any]:
     from mullama.sources.reading import look_into
 
     said = look_into(tuple(paths)).metadata
-    return {k: f"[{len(v)} items]" if isinstance(v, (list, tuple)) and len(v) > 8 else v for k, v in said.items()}
+    return {key: _short(value) for key, value in said.items()}
+
+
+def _short(value: Any) -> Any:
+    """An array that was left in the file, or is long, by its length."""
+    if isinstance(value, Mapping) and "length" in value:
+        return f"[{value['length']} items]"
+    return f"[{len(value)} items]" if isinstance(value, (list, tuple)) and len(value) > 8 else value
 
 
 def _remote(call: Call) -> dict[str, Any]:
@@ -137,7 +141,7 @@ def _remote(call: Call) -> dict[str, Any]:
         "template": tree["template"],
         "template_source": tree["template_source"],
         "license": tree["license"],
-        "modelfile": None,
+        "modelfile": tree["modelfile"],
         "metadata": tree["metadata"] if call.options.verbose else {},
     }
 

@@ -10,7 +10,7 @@ from mullama.cli.call import Call, Parser, Usage, json_option, manifest_options,
 from mullama.cli.exits import DONE, PARTLY
 from mullama.cli.locate import find, load_manifest, require
 from mullama.errors import MullamaError, TimedOut, Unavailable
-from mullama.plan.report import size
+from mullama.plan.report import counted, size
 
 _POLL_SECONDS = 0.1
 
@@ -110,20 +110,25 @@ def ps(call: Call) -> int:
     if call.options.json:
         call.terminal.json({"models": models})
         return DONE
-    heads = ("NAME", "STATE", "SIZE", "CONTEXT", "ACTIVE", "UNTIL")
-    rows = (
-        (
-            model["name"],
-            model["state"],
-            size(model["memory"]) if model.get("memory") else "-",
-            str(model.get("context_size") or "-"),
-            str(model.get("active") or 0),
-            _until(model),
-        )
-        for model in models
-    )
-    call.terminal.table(heads, rows)
+    heads = ("NAME", "STATE", "SIZE", "PROCESSOR", "CONTEXT", "ACTIVE", "UNTIL")
+    call.terminal.table(heads, map(_loaded, models))
+    total = sum(model.get("memory") or 0 for model in models)
+    legend = "; * answers where no model is named" if any(model.get("is_default") for model in models) else ""
+    call.terminal.line(f"{counted(len(models), 'model')}, {size(total)} total{legend}")
     return DONE
+
+
+def _loaded(model: Mapping[str, Any]) -> tuple[str, ...]:
+    memory, layers, active = model.get("memory"), model.get("gpu_layers"), model.get("active")
+    return (
+        f"{model['name']} *" if model.get("is_default") else model["name"],
+        model["state"],
+        size(memory) if memory else "-",
+        (f"GPU, {counted(layers, 'layer')}" if layers else "CPU") if memory else "-",
+        str(model.get("context_size") or "-"),
+        counted(active, "request") if active else "-",
+        _until(model),
+    )
 
 
 def _until(model: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""What mullama's own terminal asks of models: `/api/models/chat`, `…/embed` and `…/tokenize`.
+"""What mullama's own terminal asks of models and sends for them, under `/api/models`: chat, embed, tokenize, blobs.
 
-They speak the words of the dialects that have the same questions, are there whatever dialects are served, and reach
-every model, also one that is served in some dialects only.
+They speak the words of the dialects that have the same, are there whatever dialects are served, and reach every model,
+also one that is served in some dialects only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mullama.chat.types import EmbedRequest
 from mullama.dialects import schema
 from mullama.dialects.base import Call, Endpoint
 from mullama.dialects.fields import body_of, flag, request_schema
-from mullama.dialects.ollama import chat, embed
+from mullama.dialects.ollama import changes, chat, embed
 from mullama.dialects.openai.llamaserver import tokens
 
 _NORMALIZE = flag("normalize")
@@ -39,9 +39,10 @@ ENDPOINTS = (
         request_schema=schema.joined(embed.REQUEST_SCHEMA, request_schema(_NORMALIZE)),
         summary="Turn texts into vectors",
     ),
-    replace(
-        _of(tokens.ENDPOINTS, "/tokenize"),
-        path="/api/models/tokenize",
-        summary="The tokens of a text, whatever is served",
+    replace(_of(tokens.ENDPOINTS, "/tokenize"), path="/api/models/tokenize", summary="The tokens of a text"),
+    *(
+        replace(endpoint, path="/api/models/blobs/{digest}")
+        for endpoint in changes.ENDPOINTS
+        if endpoint.path == "/api/blobs/{digest}"
     ),
 )

@@ -105,6 +105,7 @@ def _details(card: ModelCard) -> dict[str, JSONValue]:
         "template_source": card.template_source,
         "settings": {name: list(v) if isinstance(v, tuple) else v for name, v in card.parameters},
         "messages": [{"role": m.role, "content": m.text} for m in card.messages],
+        "modelfile": card.modelfile,
         "aliases": list(card.aliases),
         "metadata": {k: _finite(v) for k, v in card.metadata.items()},
     }
@@ -154,7 +155,10 @@ def decode_pull(call: Call) -> PullModel:
 
 
 def decode_create(call: Call) -> CreateModel:
-    """A model in the manifest's words; `from` may be a model that is here."""
+    """A model in the manifest's words; `from` may be a model that is here.
+
+    A text `blob:DIGEST` in it is a file that was sent to `/api/models/blobs/DIGEST`.
+    """
     body = body_of(call.body)
     said = dict(body.get(_MODEL) or {})
     base = body.get(_FROM) or said.pop("from", None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -67,6 +68,7 @@ class Verbs:
             raise Unsupported(
                 "quantizing while creating is not done by the server", hint="mullama quantize makes the file"
             )
+        request = replace(request, base=self._placed(request.base), said=self._placed(request.said))
         tree = self._based(request)
         tree = merged(tree, {name: value for name, value in request.said.items() if name != "from"})
         _override(tree, request)
@@ -87,15 +89,26 @@ class Verbs:
         tree["residency"] = {"load": "on_demand"}
         return tree
 
+    def _placed(self, value: Any) -> Any:
+        """With the path of an uploaded file wherever a text is `blob:DIGEST`."""
+        if isinstance(value, str) and value.startswith("blob:"):
+            return self._blob(Digest.parse(value.removeprefix("blob:")).text)
+        if isinstance(value, Mapping):
+            return {key: self._placed(item) for key, item in value.items()}
+        return [self._placed(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    def _blob(self, digest: str) -> str:
+        if not self._files.index.blobs.has(digest):
+            raise NotFound(f"blob {digest} was not uploaded", name=digest)
+        return self._files.index.blobs.path(digest)
+
     def _uploaded(self, files: Mapping[str, str]) -> str:
         """The path of the blob that is the model; several files are not joined here."""
         digests = {name: Digest.parse(digest.replace("sha256-", "sha256:")).text for name, digest in files.items()}
         models = [digest for name, digest in digests.items() if not name.startswith("mmproj")]
         if len(models) != 1:
             raise Unsupported("a model is created from one uploaded file", hint="merge a split file first")
-        if not self._files.index.blobs.has(models[0]):
-            raise NotFound(f"blob {models[0]} was not uploaded", name=models[0])
-        return self._files.index.blobs.path(models[0])
+        return self._blob(models[0])
 
     async def copy(self, request: CopyModel) -> None:
         known = self._there(request.source)

@@ -12,7 +12,7 @@ from mullama.weights.facts import WeightFacts
 from mullama.weights.located import Located
 from mullama.weights.stored import PinnedFile, StoredWeights
 
-Phase = Literal["found", "waiting", "resuming", "downloading", "verifying", "retrying", "done"]
+Phase = Literal["found", "waiting", "resuming", "downloading", "verifying", "retrying", "sending", "done"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,7 +89,9 @@ def test_status_in_json_is_what_the_server_told(run: Run, tiny: TinyServer) -> N
 
 def test_ps_lists_what_holds_memory(run: Run, tiny: TinyServer) -> None:
     tiny.answers["GET /api/v1/status"] = Answer(STATUS)
-    assert [line.split()[0] for line in run("ps", "--host", tiny.url).out.splitlines()] == ["NAME", "chat"]
+    head, chat, foot = run("ps", "--host", tiny.url).out.splitlines()
+    assert (head.split()[0], chat.split()[0]) == ("NAME", "chat")
+    assert foot.startswith("1 model, ")
     assert "big" in run("ps", "--all", "--host", tiny.url).out
 
 

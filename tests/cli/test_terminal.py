@@ -80,7 +80,7 @@ def test_an_apply_is_told_in_lines_to_a_pipe() -> None:
     assert out.getvalue().splitlines() == [
         "fetching files",
         "  a: a.gguf: 5 B of 10 B, 1 B/s, 5 s left",
-        "  a: a.gguf: 10 B of 10 B, 1 B/s",
+        "  a: a.gguf: 10 B of 10 B",
         "loading models",
         "  a\\x1b[2J: loading",
         "warning: slow",

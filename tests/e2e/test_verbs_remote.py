@@ -1,0 +1,83 @@
+"""The verbs against a server elsewhere: another folder, another home, and nothing in common but an address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.stack import Stack, stack_in
+
+TINY = (Path(__file__).parents[2] / "mullama/sources/builtin_models/tiny.gguf").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with stack_in(tmp_path_factory.mktemp("server")) as found:
+        key = {"secret": {"from_file": "key"}, "roles": ["infer", "admin", "read"]}
+        (found.home / "key").write_text("a-long-enough-key-for-a-test")
+        (found.home / "key").chmod(0o600)
+        settings = {"listen": ["127.0.0.1:0"], "dialects": ["openai"]}
+        found.write({"own": {"from": "builtin:tiny"}}, server=settings, auth={"keys": {"me": key}})
+        found.run("daemon", "start")
+        yield found
+
+
+@pytest.fixture
+def here(server: Stack, tmp_path: Path) -> Iterator[Stack]:
+    """A folder with weights and the key, on a machine of its own."""
+    with stack_in(tmp_path) as found:
+        (tmp_path / "mine.gguf").write_bytes(TINY[:-1] + bytes([TINY[-1] ^ 3]))
+        (tmp_path / "key").write_text("a-long-enough-key-for-a-test\n")
+        yield found
+
+
+def there(server: Stack) -> tuple[str, ...]:
+    return ("--host", server.url, "--key-file", "key")
+
+
+def test_a_model_of_local_weights_is_made_elsewhere(server: Stack, here: Stack) -> None:
+    (here.home / "Modelfile").write_text("FROM ./mine.gguf\nSYSTEM You are far away.\nPARAMETER num_ctx 512\n")
+    told = here.run("create", "far", *there(server))
+    assert "sending mine.gguf: 5.8 MiB of 5.8 MiB" in told.stderr
+    shown = here.json("show", "far", "--json", *there(server))
+    assert shown["source"].startswith(str(server.home))
+    assert shown["system"] == "You are far away."
+    assert here.run("run", "far", "Hello", "-n", "3", *there(server)).stdout.strip()
+
+    again = here.run("create", "far2", *there(server))
+    assert "sending" not in again.stderr, "the server has the file"
+    assert "SYSTEM You are far away." in here.run("show", "far2", "--modelfile", *there(server)).stdout
+
+
+def test_a_file_is_pulled_and_loaded_elsewhere(server: Stack, here: Stack) -> None:
+    here.run("pull", "./mine.gguf", "--name", "pulled", *there(server))
+    here.run("load", "pulled", *there(server))
+    assert {"pulled", "own"} <= {m["name"] for m in here.json("list", "--json", *there(server))["models"]}
+    assert here.json("tokenize", "hi", "-m", "pulled", "--json", *there(server))["count"] == 1
+    here.run("unload", "pulled", *there(server))
+    here.run("rm", "pulled", "-f", *there(server))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("pull", "./absent.gguf"), 3, "absent.gguf does not exist"),
+        (("pull", "./m-00001-of-00002.gguf"), 4, "one part of several"),
+        (("run", "nobody", "hi"), 3, "hint: "),
+        (("rm", "own"), 10, "own is declared in"),
+        (("create", "x"), 3, "none of Mullamafile"),
+    ],
+)
+def test_what_cannot_be_done_elsewhere_says_why(
+    server: Stack, here: Stack, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    (here.home / "m-00001-of-00002.gguf").write_bytes(b"GGUF")
+    assert said in here.run(*arguments, *there(server), code=code).stderr
+
+
+def test_without_the_key_nothing_is_told(server: Stack, here: Stack) -> None:
+    refused = here.run("list", "--host", server.url, code=7)
+    assert refused.stderr.startswith("error: ")
+    assert "own" not in refused.stdout
