@@ -269,3 +269,11 @@ def request_schema(*fields: Field[object], required: str = "") -> Schema:
 
 MODEL = text("model", MOST_NAME)
 STREAM = flag("stream")
+
+
+def model_named(body: Body) -> str:
+    """The model that a request has to name."""
+    model = body.get(MODEL)
+    if not model:
+        raise Invalid("model is required", field=body.at(MODEL.name))
+    return model

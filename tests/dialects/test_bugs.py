@@ -400,3 +400,14 @@ def test_usage_comes_after_the_end_and_is_null_before() -> None:
     assert [chunk["usage"] is None for chunk in chunks] == [True, True, True, False]
     assert chunks[-1]["choices"] == []
     assert chunks[-1]["usage"]["total_tokens"] == 18
+
+
+@pytest.mark.parametrize("path", [*CHATS, "/api/generate", "/api/embed", "/v1/completions", "/v1/embeddings"])
+@pytest.mark.parametrize("model", [None, ""])
+def test_a_request_has_to_name_its_model(path: str, model: str | None) -> None:
+    body = {"messages": HELLO["messages"], "input": "a", "prompt": "a", "max_tokens": 5, "model": model}
+    if path == "/v1/responses":
+        del body["prompt"]
+
+    with pytest.raises(Invalid, match="model is required"):
+        decode(path, body)

@@ -23,6 +23,7 @@ from mullama.dialects.fields import (
     flag,
     integer,
     many,
+    model_named,
     number,
     record,
     request_schema,
@@ -68,7 +69,7 @@ STOP_SEQUENCES: Field[tuple[str, ...]] = Field("stop_sequences", _stops, schema.
 def decode(call: Call) -> ChatRequest:
     """A conversation to continue."""
     body = body_of(call.body)
-    model = body.need(MODEL, "model is required")
+    model = model_named(body)
     limit = body.get(MAX_TOKENS)
     if not limit:
         raise Invalid("max_tokens is required and must be positive", field="max_tokens")
@@ -78,7 +79,7 @@ def decode(call: Call) -> ChatRequest:
 def decode_count(call: Call) -> CountRequest:
     """The same body without a limit; nothing is generated."""
     body = body_of(call.body)
-    return CountRequest(chat=_chat(body, body.need(MODEL, "model is required"), None))
+    return CountRequest(chat=_chat(body, model_named(body), None))
 
 
 def _chat(body: Body, model: str, limit: int | None) -> ChatRequest:

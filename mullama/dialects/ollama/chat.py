@@ -33,6 +33,7 @@ from mullama.dialects.fields import (
     Field,
     body_of,
     many,
+    model_named,
     request_schema,
     text,
     to_text,
@@ -155,7 +156,7 @@ _TOOLS = many("tools", _tool, TOOL_SCHEMA, MOST_TOOLS)
 def decode(call: Call) -> ChatRequest | LoadModel | RenderRequest:
     """A conversation to continue; without messages, the request to load or unload the model."""
     body = body_of(call.body)
-    model = body.need(MODEL, "model is required")
+    model = model_named(body)
     messages = linked(body.get(MESSAGES) or ())
     if not messages:
         return LoadModel(model=model, keep_alive=body.get(KEEP_ALIVE))

@@ -6,7 +6,7 @@ from mullama.chat.inventory import Loaded, LoadModel
 from mullama.chat.types import EmbedRequest, Vectors
 from mullama.dialects import schema
 from mullama.dialects.base import Call, Endpoint, Reply, Stamp
-from mullama.dialects.fields import MODEL, body_of, flag, integer, request_schema
+from mullama.dialects.fields import MODEL, body_of, flag, integer, model_named, request_schema
 from mullama.dialects.inputs import INPUT_SCHEMA, finite_vectors, inputs_of
 from mullama.dialects.ollama.generate import PROMPT
 from mullama.dialects.ollama.options import OPTIONS, read_options
@@ -21,7 +21,7 @@ DIMENSIONS = integer("dimensions", 0, 2**20)
 def decode(call: Call) -> EmbedRequest | LoadModel:
     """Inputs to turn into vectors; without any, the request to load the model."""
     body = body_of(call.body)
-    model = body.need(MODEL, "model is required")
+    model = model_named(body)
     read_options(body)
     try:
         inputs = inputs_of(body.raw("input"), "input")
@@ -56,7 +56,7 @@ def encode(operation: EmbedRequest | LoadModel, result: Vectors | Loaded, stamp:
 def decode_old(call: Call) -> EmbedRequest | LoadModel:
     """One prompt; its vector is not normalised."""
     body = body_of(call.body)
-    model = body.need(MODEL, "model is required")
+    model = model_named(body)
     read_options(body)
     prompt = body.get(PROMPT)
     if not prompt:

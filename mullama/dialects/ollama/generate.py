@@ -33,6 +33,7 @@ from mullama.dialects.fields import (
     body_of,
     flag,
     many,
+    model_named,
     request_schema,
     text,
     to_integer,
@@ -80,7 +81,7 @@ _CONTEXT: Field[tuple[int, ...]] = many(
 def decode(call: Call) -> CompletionRequest | LoadModel | RenderRequest:
     """A prompt to go on from; without prompt and images, the request to load or unload the model."""
     body = body_of(call.body)
-    model = body.need(MODEL, "model is required")
+    model = model_named(body)
     request = _request(body, model)
     if not request.prompts[0] and not request.images and not request.suffix:
         return LoadModel(model=model, keep_alive=request.keep_alive)

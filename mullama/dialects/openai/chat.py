@@ -24,6 +24,7 @@ from mullama.dialects.fields import (
     choice,
     flag,
     many,
+    model_named,
     record,
     request_schema,
     to_record,
@@ -103,7 +104,7 @@ def encode_render(operation: RenderRequest, result: Text, stamp: Stamp) -> Reply
 
 def read_chat(body: Body, *, need_model: bool) -> ChatCall:
     """A chat body; llama-server's own endpoints may leave the model out and mean the default one."""
-    model = body.need(MODEL) if need_model else body.get(MODEL) or ""
+    model = model_named(body) if need_model else body.get(MODEL) or ""
     messages = linked(body.get(MESSAGES) or ())
     if not messages:
         raise Invalid("[] is too short - 'messages'", field="messages")

@@ -23,6 +23,7 @@ from mullama.dialects.fields import (
     body_of,
     flag,
     integer,
+    model_named,
     record,
     request_schema,
     text,
@@ -69,7 +70,7 @@ _TRUNCATE = flag("truncate")
 def decode(call: Call) -> CompletionCall:
     """One request for every prompt; `choices[prompt * n + choice]` answers it."""
     body = body_of(call.body)
-    model = body.need(MODEL)
+    model = model_named(body)
     common = read_common(body)
     if (body.get(_BEST_OF) or 1) > common["n"]:
         raise Unsupported("best_of above n is not supported", hint="ask for n answers and choose", field="best_of")

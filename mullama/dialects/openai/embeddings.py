@@ -17,6 +17,7 @@ from mullama.dialects.fields import (
     choice,
     flag,
     integer,
+    model_named,
     request_schema,
     text,
 )
@@ -43,7 +44,7 @@ def decode(call: Call) -> EmbedCall:
     inputs = inputs_of(body.raw("input"), "input")
     check_filled(inputs, "input")
     return EmbedCall(
-        model=body.need(MODEL),
+        model=model_named(body),
         inputs=inputs,
         dimensions=body.get(_DIMENSIONS),
         truncate=body.get(_TRUNCATE) or False,

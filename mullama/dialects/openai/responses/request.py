@@ -18,6 +18,7 @@ from mullama.dialects.fields import (
     flag,
     integer,
     many,
+    model_named,
     number,
     record,
     request_schema,
@@ -91,7 +92,7 @@ def _request(body: Body) -> ResponseRequest:
     store, parallel = body.get(_STORE), body.get(_PARALLEL)
     needs = (*((previous,) if previous else ()), *referenced(items))
     request = ResponseRequest(
-        model=body.need(MODEL),
+        model=model_named(body),
         messages=(),
         stream=body.get(STREAM) or False,
         sampling=_sampling(body),
