@@ -119,11 +119,20 @@ class Announce(Step):
     length: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class Asked:
+    """A request, and how many bytes of a file went out for it."""
+
     method: str
     path: str
     headers: Mapping[str, str]
+    sent: int = 0
+
+    @property
+    def first(self) -> int:
+        """Where the range begins that was asked for."""
+        match = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        return int(match[1]) if match else 0
 
 
 @dataclass
@@ -253,7 +262,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        self.hub.requests.append(Asked(self.command, self.path, dict(self.headers.items())))
+        self.asked = Asked(self.command, self.path, dict(self.headers.items()))
+        self.hub.requests.append(self.asked)
         self.hub.arrived.set()
         path = unquote(urlsplit(self.path).path)
         try:
@@ -394,6 +404,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _write(self, data: bytes) -> None:
         self.wfile.write(data)
+        self.asked.sent += len(data)
         self.hub.count(len(data))
 
     def _json(self, tree: Any) -> None:

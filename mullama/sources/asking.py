@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mullama.sources.network import Stopped
 from mullama.sources.settings import Patience
 from mullama.sources.transfer import WAIT_STATUS, backoff
-from mullama.sources.web import MAX_METADATA, Answer, Interrupted, Stopped, Web
+from mullama.sources.web import MAX_METADATA, Answer, Interrupted, Web
 from mullama.weights.located import Credential
 
 QUESTIONS = Patience(tries=3, first=0.5, longest=5.0, longest_asked=30.0)

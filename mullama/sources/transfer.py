@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 from mullama.errors import Denied, MullamaError, NotFound, TransferFailed, Unavailable
 from mullama.sources.base import Blobs, Phase, Progress, Receiver, Report
+from mullama.sources.network import Stopped
 from mullama.sources.settings import Patience
-from mullama.sources.web import Answer, Interrupted, Stopped, Web
+from mullama.sources.web import Answer, Interrupted, Web
 from mullama.weights.located import LocatedFile
 
 _RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")

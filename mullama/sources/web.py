@@ -7,114 +7,34 @@ while it waits. With `public_only` the resolved address must be a public one, an
 
 from __future__ import annotations
 
-import ipaddress
 import re
-import socket
 import ssl
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 import httpcore2
 import httpx2
 
 from mullama import __version__
-from mullama.errors import Invalid, Refused, TooLarge, TransferFailed
+from mullama.errors import Invalid, TooLarge, TransferFailed
 from mullama.sources.base import Cancelled
+from mullama.sources.network import Network, Patience, Stream
 from mullama.sources.settings import Waits
 from mullama.weights.located import Credential
 
 MAX_REDIRECTS: Final = 5
 MAX_METADATA: Final = 4 * 1024**2
-_SLICE: Final = 0.25
+_LARGE: Final = 1024**2
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 
 
 class Interrupted(Exception):
     """The connection failed in a way that another try may cure."""
-
-
-class Stopped(Exception):
-    """The caller does not want the answer any more."""
-
-
-@dataclass(slots=True)
-class _Patience:
-    """Until when the current request may wait, and whether anybody still wants it."""
-
-    until: float = float("inf")
-    cancelled: Cancelled = lambda: False
-
-    def left(self) -> float:
-        if self.cancelled():
-            raise Stopped
-        return self.until - time.monotonic()
-
-
-class _Stream(httpcore2.NetworkStream):
-    """A connection that looks up several times a second whether it should still wait."""
-
-    def __init__(self, inner: httpcore2.NetworkStream, patience: _Patience) -> None:
-        self._inner, self._patience = inner, patience
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        waited = 0.0
-        while True:
-            left = min(self._patience.left(), (timeout or float("inf")) - waited)
-            if left <= 0:
-                raise httpcore2.ReadTimeout("no answer in time")
-            part = min(_SLICE, left)
-            try:
-                return self._inner.read(max_bytes, part)
-            except httpcore2.ReadTimeout:
-                waited += part
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._inner.write(buffer, timeout)
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore2.NetworkStream:
-        return _Stream(self._inner.start_tls(ssl_context, server_hostname, timeout), self._patience)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
-
-
-class _Network(httpcore2.SyncBackend):
-    """Connects, to public addresses only if so told."""
-
-    def __init__(self, patience: _Patience, *, public_only: bool) -> None:
-        self._patience, self._public_only = patience, public_only
-
-    def connect_tcp(self, host: str, port: int, *args: Any, **kwargs: Any) -> httpcore2.NetworkStream:
-        address = public_address(host, port) if self._public_only else host
-        return _Stream(super().connect_tcp(address, port, *args, **kwargs), self._patience)
-
-
-def public_address(host: str, port: int) -> str:
-    """An address of `host` that the whole internet may reach; `Refused` when any of its addresses is not."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise httpcore2.ConnectError(f"{host}: {error}") from error
-    addresses = [str(entry[4][0]) for entry in found]
-    for text in addresses:
-        address = ipaddress.ip_address(text.partition("%")[0])
-        mapped = getattr(address, "ipv4_mapped", None)
-        if not (mapped or address).is_global:
-            raise Refused(
-                f"{host} leads to {text}, which is not a public address",
-                hint="only the manifest may name hosts inside a network",
-            )
-    return addresses[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +76,7 @@ class Answer:
         """The body as it comes; `Interrupted` when it breaks off, stalls or crawls."""
         begun, since = time.monotonic(), 0
         with _failures(self.host):
-            for chunk in self._response.iter_raw():
+            for chunk in self._pieces():
                 yield chunk
                 since += len(chunk)
                 now = time.monotonic()
@@ -164,6 +84,21 @@ class Answer:
                     if since < self._waits.slow_bytes:
                         raise Interrupted(f"{self.host} sends less than {since / (now - begun) + 1:.0f} bytes/s")
                     begun, since = now, 0
+
+    def _pieces(self) -> Iterator[bytes]:
+        """Large ones past the parser, where the head says all that there is to know of them; then the connection is
+        not used again."""
+        stream, length = self._response.extensions.get("network_stream"), self.length or 0
+        large = length >= _LARGE and "transfer-encoding" not in self.headers
+        if not large or not isinstance(stream, Stream) or not stream.at_body:
+            yield from self._response.iter_raw()
+            return
+        got = 0
+        for piece in stream.body(length, self._waits.idle):
+            got += len(piece)
+            yield piece
+        if got < length:
+            raise Interrupted(f"{self.host} closed the connection at {got} of {length} bytes")
 
     def body(self, limit: int = MAX_METADATA) -> bytes:
         """The whole body, at most `limit` bytes."""
@@ -191,7 +126,7 @@ class Web:
         self.waits = waits or Waits()
         self.pause = pause
         self.cancelled = cancelled
-        self._patience = _Patience(cancelled=cancelled)
+        self._patience = Patience(cancelled=cancelled)
         self._public_only = public_only
         self._transports: dict[str, httpx2.HTTPTransport] = {}
         self._context: ssl.SSLContext | None = None
@@ -264,7 +199,7 @@ class Web:
             self._context = self._context or httpx2.create_ssl_context()
             transport = httpx2.HTTPTransport(verify=self._context, proxy=proxy or None)
             # the one place where a connection is made; the library has no public way to hand it over
-            transport._pool._network_backend = _Network(self._patience, public_only=self._public_only)
+            transport._pool._network_backend = Network(self._patience, public_only=self._public_only)
             self._transports[proxy] = transport
         return self._transports[proxy]
 

@@ -19,8 +19,6 @@ from mullama.store.disk import STRAIGHT, storage_error, sync_folder, told, try_l
 from mullama.store.hashing import RunningHash
 
 _FILE: Final = re.compile(r"(?P<key>[0-9a-f]{32})\.[0-9a-f]{16}")
-_SYNC_EVERY: Final = 256 * 1024**2
-_READ: Final = 4 * 1024**2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +37,11 @@ class Note:
 
 
 class Partial:
-    """One partial file, open for writing. `offset` bytes are on disk, and hashed."""
+    """One partial file, open for writing. `offset` bytes are on disk; their hash follows them."""
 
     def __init__(self, root: Path, name: str, descriptor: int, note: Note) -> None:
         self._root, self._path, self._descriptor = root, root / "partial" / name, descriptor
-        self._hash = RunningHash()
+        self._hash = RunningHash(descriptor)
         self._note = note
         self.offset = 0
         self._promoted = False
@@ -85,7 +83,7 @@ class Partial:
             return None
         _note_of(path).unlink(missing_ok=True)
         with told(path):
-            partial._rebuild(note.synced if note.boot != _boot() else None)
+            partial._continue(note.synced if note.boot != _boot() else None)
         return partial
 
     @property
@@ -104,26 +102,28 @@ class Partial:
         try:
             while view:
                 written = os.pwrite(self._descriptor, view, self.offset)
-                self._hash.update(view[:written])
                 self.offset += written
                 view = view[written:]
+            self._hash.reaches(self.offset)
         except OSError as error:
             raise storage_error(error, str(self._path)) from error
-        if self.offset - self._note.synced >= _SYNC_EVERY:
-            self._sync()
+        if self._hash.synced > self._note.synced:
+            self._note = replace(self._note, synced=self._hash.synced)
+            self._write_note()
 
     def restart(self) -> None:
         """Throw the bytes away and begin from zero."""
+        self._hash.close()
         with told(self._path):
             os.ftruncate(self._descriptor, 0)
-        self._hash.close()
-        self._hash, self.offset = RunningHash(), 0
+        self._hash, self.offset = RunningHash(self._descriptor), 0
         self._note = _mine(Note())
         self._write_note()
 
     def digest(self) -> str:
         """Of what was written so far."""
-        return f"sha256:{self._hash.hexdigest()}"
+        with told(self._path):
+            return f"sha256:{self._hash.hexdigest()}"
 
     def promote(self) -> str:
         """Give the file its final name, its digest, durably; the digest. Raises when it is no longer ours."""
@@ -187,23 +187,12 @@ class Partial:
                 if note.stat(follow_symlinks=False).st_mtime < before:
                     note.unlink(missing_ok=True)
 
-    def _rebuild(self, safe: int | None) -> None:
-        """Hash what is on disk; after a restart of the machine only what was synced counts."""
+    def _continue(self, safe: int | None) -> None:
+        """Go on after what is on disk; after a restart of the machine only what was synced counts."""
         size = os.fstat(self._descriptor).st_size
-        usable = size if safe is None else min(size, safe)
-        os.ftruncate(self._descriptor, usable)
-        while self.offset < usable:
-            piece = os.pread(self._descriptor, min(_READ, usable - self.offset), self.offset)
-            if not piece:
-                break
-            self._hash.update(piece)
-            self.offset += len(piece)
-
-    def _sync(self) -> None:
-        with told(self._path):
-            os.fdatasync(self._descriptor)
-        self._note = replace(self._note, synced=self.offset)
-        self._write_note()
+        self.offset = size if safe is None else min(size, safe)
+        os.ftruncate(self._descriptor, self.offset)
+        self._hash.reaches(self.offset)
 
     def _note_path(self) -> Path:
         return _note_of(self._path)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mullama.errors import Denied, NotFound, Refused, TransferFailed, Unavailable
-from mullama.sources import transfer
+from mullama.sources import transfer, web
 from mullama.sources.settings import Patience
 from tests.sources.place import DATA, Place, place_of
 from tests.stub_hub import (
@@ -34,6 +34,12 @@ from tests.stub_hub import (
 SOURCE, FILE = "hf:org/m:Q8_0", "m-Q8_0.gguf"
 DIGEST = f"sha256:{sha256(DATA)}"
 OTHER = bytes(len(DATA))
+
+
+@pytest.fixture(autouse=True, params=["parsed", "straight"])
+def _how_bodies_are_read(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large bodies go past the parser of HTTP; whatever goes wrong must end the same way."""
+    monkeypatch.setattr(web, "_LARGE", 1 if request.param == "straight" else 2**40)
 
 
 def ranges(hub: StubHub) -> list[str | None]:

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from mullama.errors import Invalid, Refused, TooLarge, TransferFailed
+from mullama.sources import network
 from mullama.sources import web as module
+from mullama.sources.network import Stopped
 from mullama.sources.settings import Waits
-from mullama.sources.web import Interrupted, Stopped, Web
+from mullama.sources.web import Interrupted, Web
 from mullama.weights.located import Credential
 from tests.stub_hub import Redirect, Silent, Status, StubHub
 
@@ -155,17 +157,17 @@ def test_with_public_only_an_inner_address_is_refused_however_it_is_written(
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(family, socket.SOCK_STREAM, 6, "", (address, 80))])
     with pytest.raises(Refused, match="not a public address"):
-        module.public_address("hub.example", 80)
+        network.public_address("hub.example", 80)
 
 
 def test_with_public_only_the_checked_address_is_the_one_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.216.34", 443))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [entry])
-    assert module.public_address("hub.example", 443) == "93.184.216.34"
+    assert network.public_address("hub.example", 443) == "93.184.216.34"
     private = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", 443))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [entry, private])
     with pytest.raises(Refused):
-        module.public_address("hub.example", 443)
+        network.public_address("hub.example", 443)
 
 
 def test_a_request_with_public_only_never_reaches_this_machine(hub: StubHub) -> None:
