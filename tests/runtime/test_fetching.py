@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from mullama.chat.inventory import CopyModel, PullModel
 from mullama.chat.types import Completed
@@ -115,7 +119,7 @@ def test_a_manifest_without_the_model_ends_its_fetch(tmp_path: Path) -> None:
 
             assert done["exit"] == 0
             assert (await applying)["exit"] == 10
-            await until(lambda: not r.stand.reconciler._fetches._flights)
+            await until(lambda: not r.stand.reconciler._fetching.fetches._flights)
             assert r.hub.sent == 1000
             assert await r.length() == 4
 
@@ -208,6 +212,33 @@ def test_a_pull_does_not_hold_up_a_reload_and_stays(tmp_path: Path) -> None:
             assert sorted(r.stand.reconciler.snapshot.deployments) == ["a", "p"]
             assert await r.length() == 2
 
+    run(test)
+
+
+def test_a_name_server_that_is_slow_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answer = threading.Event(), threading.Event()
+    usual = socket.getaddrinfo
+
+    def slow(host: Any, *arguments: Any, **more: Any) -> Any:
+        if host != "models.example":
+            return usual(host, *arguments, **more)
+        asked.set()
+        answer.wait()
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    async def test() -> None:
+        async with road(tmp_path) as r:
+            far = {"from": "https://models.example/m.gguf", "residency": {"load": "on_demand"}}
+            waiting = asyncio.create_task(r.reload({"a": r.small(2), "far": far}))
+            await until(asked.is_set)
+
+            assert await r.length() == 2
+            assert (await r.reload({"a": r.small(3)}))[-1]["exit"] == 0
+            assert await r.length() == 3
+            answer.set()
+            assert (await waiting)[-1]["exit"] == 10
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
     run(test)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mullama.errors import Denied, MullamaError, NotFound, Unavailable
 from tests.sources.place import DATA, Place
@@ -87,3 +90,52 @@ def test_a_million_layers_are_refused_by_number(place: Place, hub: StubHub) -> N
     hub.manifests["library/m/latest"] = json.dumps({"schemaVersion": 2, "layers": [layer] * 20_000}).encode()
     with pytest.raises(MullamaError, match="20000 layers"):
         place.pull(f"ollama:{hub.host}/library/m")
+
+
+odd = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(), st.text(max_size=8), st.just([]), st.just({})
+)
+digests = st.one_of(
+    odd,
+    st.just(f"sha256:{sha256(DATA)}"),
+    st.just("sha256:" + "0" * 64),
+    st.sampled_from(["sha256:../../../../outside/x", "sha256-" + "0" * 64, "/etc/passwd", "sha256:" + "A" * 64]),
+)
+media = st.one_of(
+    odd,
+    st.sampled_from(["model", "params", "template", "license", "projector", "tensor", "embed", "other"]).map(
+        "application/vnd.ollama.image.{}".format
+    ),
+)
+layers = st.one_of(
+    odd,
+    st.fixed_dictionaries(
+        {}, optional={"mediaType": media, "digest": digests, "size": st.one_of(odd, st.just(len(DATA)))}
+    ),
+)
+manifests = st.one_of(
+    odd,
+    st.fixed_dictionaries(
+        {"schemaVersion": st.sampled_from([2, 2, 2, 1, "2", None])},
+        optional={"layers": st.one_of(odd, st.lists(layers, max_size=4)), "config": layers, "mediaType": odd},
+    ),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(manifests)
+def test_no_manifest_of_a_registry_touches_anything_outside_the_store(place: Place, hub: StubHub, tree: object) -> None:
+    """Whatever it says, the end is weights that are what their digest says, or an error of ours."""
+    outside = place.root / "outside"
+    outside.mkdir(exist_ok=True)
+    hub.blobs[sha256(DATA)] = DATA
+    hub.manifests["library/m/latest"] = json.dumps(tree).encode()
+
+    with contextlib.suppress(MullamaError):
+        assert place.pull(f"ollama:{hub.host}/library/m").digest == f"sha256:{sha256(DATA)}"
+
+    store = place.root / "store"
+    folders = {path.parent for path in place.root.rglob("*") if path.is_file()}
+    assert folders <= {store, store / "blobs", store / "partial", store / "locks"}
+    assert list(outside.iterdir()) == []
+    place.check_blobs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 
@@ -171,6 +172,21 @@ def test_a_hub_that_hangs_or_crawls_is_left_and_asked_again(place: Place, hub: S
     hub.script(FILE, step)
     assert place.pull(SOURCE).digest == DIGEST
     assert len(hub.asked(FILE)) == 2
+
+
+def test_a_name_that_nobody_knows_is_tried_again_and_told(
+    place: Place, hub: StubHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def unknown(host: str, *_: object, **__: object) -> None:
+        asked.append(host)
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(Unavailable, match=r"models\.example.*Name or service not known"):
+        place.pull("https://models.example/m.gguf")
+    assert asked == ["models.example"] * 4
 
 
 def test_a_hub_that_is_not_there_is_unavailable(place: Place, hub: StubHub) -> None:
