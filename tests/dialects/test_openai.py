@@ -206,6 +206,27 @@ def test_thinking_stands_in_the_text_when_that_is_asked_for() -> None:
         assert "reasoning" not in strict_json(chunks) + strict_json(whole)
 
 
+def test_thinking_stands_in_both_places_in_the_legacy_form() -> None:
+    body = {**HELLO, "reasoning_format": "deepseek-legacy"}
+    events = told(ThinkingDelta(text="h"), ThinkingDelta(text="m"), TextDelta(text="ok"))
+
+    whole = reply(CHAT, body, events)["choices"][0]["message"]
+    deltas = [c["choices"][0]["delta"] for c in data(CHAT, body, events)]
+
+    assert (whole["content"], whole["reasoning_content"]) == ("<think>hm</think>ok", "hm")
+    for name, text in (("content", "<think>hm</think>ok"), ("reasoning_content", "hm")):
+        assert "".join(delta.get(name, "") for delta in deltas) == text
+
+
+@pytest.mark.parametrize(
+    "more", [{"add_generation_prompt": False}, {"timings_per_token": True}, {"n_keep": 4}, {"t_max_prompt_ms": 5}]
+)
+def test_what_has_no_effect_is_said(more: dict[str, Any]) -> None:
+    [warning] = chat(**more).warnings
+
+    assert warning.startswith(next(iter(more)))
+
+
 def test_progress_of_a_long_prompt_is_told_when_asked_for() -> None:
     events = told(Progress(done=8, total=12), TextDelta(text="a"))
 

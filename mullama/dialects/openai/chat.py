@@ -50,12 +50,14 @@ from mullama.errors import Invalid
 class ChatCall(ChatRequest):
     """A conversation to continue, and what the form of the reply depends on.
 
-    include_usage: a stream tells its counts. inline_thinking: thinking stands in the text, in tags.
-    old_functions: calls are answered as `function_call`. progress: a stream tells of a long prompt.
+    include_usage: a stream tells its counts. inline_thinking: thinking stands in the text, in tags;
+    apart_thinking: in a field of its own. old_functions: calls are answered as `function_call`.
+    progress: a stream tells of a long prompt.
     """
 
     include_usage: bool = False
     inline_thinking: bool = False
+    apart_thinking: bool = True
     old_functions: bool = False
     progress: bool = False
 
@@ -64,6 +66,7 @@ _LOGPROBS = flag("logprobs")
 _PARALLEL = flag("parallel_tool_calls")
 _CONTINUE = flag("continue_final_message")
 _PROGRESS = flag("return_progress")
+_GENERATION_PROMPT = flag("add_generation_prompt")
 _KWARGS = record("chat_template_kwargs")
 _ENABLE_THINKING = flag("enable_thinking")
 _EFFORT = effort("reasoning_effort")
@@ -74,7 +77,7 @@ _FUNCTIONS = many("functions", to_record, schema.record("name", name=schema.STRI
 
 CHAT_FIELDS: tuple[Field[object], ...] = (
     MODEL, MESSAGES, STREAM, *COMMON, _TOOLS, TOOL_CHOICE, _FUNCTIONS, _PARALLEL, _LOGPROBS,
-    TOP_LOGPROBS, THINK, _EFFORT, _KWARGS, _REASONING_FORMAT, _CONTINUE, _PROGRESS,
+    TOP_LOGPROBS, THINK, _EFFORT, _KWARGS, _REASONING_FORMAT, _CONTINUE, _PROGRESS, _GENERATION_PROMPT,
     record("stream_options"), record("reasoning"),
 )  # fmt: skip
 REQUEST_SCHEMA = request_schema(*CHAT_FIELDS, required="model messages")
@@ -111,10 +114,13 @@ def read_chat(body: Body, *, need_model: bool) -> ChatCall:
     tools, dropped = read_tools(body)
     common = read_common(body)
     common["warnings"] += dropped
+    if body.get(_GENERATION_PROMPT) is False:
+        common["warnings"] += ("add_generation_prompt: the prompt always ends where the answer begins",)
     old = bool(body.get(_FUNCTIONS)) and not body.get(_TOOLS)
     parallel = False if old else body.get(_PARALLEL)
     continued = messages[-1].role == "assistant" and not messages[-1].tool_calls
     kwargs = body.get(_KWARGS) or {}
+    reasoning_format = body.get(_REASONING_FORMAT)
     return ChatCall(
         model=model,
         messages=messages,
@@ -130,7 +136,8 @@ def read_chat(body: Body, *, need_model: bool) -> ChatCall:
         continue_final=continued and body.get(_CONTINUE) is not False,
         truncate=body.get(_TRUNCATE) or False,
         include_usage=include_usage(body),
-        inline_thinking=body.get(_REASONING_FORMAT) == "none",
+        inline_thinking=reasoning_format in ("none", "deepseek-legacy"),
+        apart_thinking=reasoning_format != "none",
         old_functions=old,
         progress=body.get(_PROGRESS) or False,
     )

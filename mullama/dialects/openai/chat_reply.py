@@ -84,7 +84,7 @@ def _message(operation: ChatCall, choice: Choice) -> dict[str, JSONValue]:
         "content": None if choice.tool_calls and not text else text,
         "refusal": None,
         "annotations": [],
-        **({} if inline else _reasoning(choice.thinking)),
+        **(_reasoning(choice.thinking) if operation.apart_thinking else {}),
         **_calls(operation, choice),
     }
 
@@ -174,11 +174,12 @@ class ChatStream:
         return self._chunk(choice, {"content": text}, tokens=tokens)
 
     def _thinking(self, event: ThinkingDelta) -> Frame:
+        apart = _reasoning(event.text) if self._operation.apart_thinking else {}
         if not self._operation.inline_thinking:
-            return self._chunk(event.choice, _reasoning(event.text))
+            return self._chunk(event.choice, apart)
         opening = "" if event.choice in self._inside else _OPEN
         self._inside.add(event.choice)
-        return self._chunk(event.choice, {"content": opening + event.text})
+        return self._chunk(event.choice, {"content": opening + event.text, **apart})
 
     def _tool(self, event: ToolCallStarted | ToolCallDelta | ToolCallFinished) -> tuple[Frame, ...]:
         """The name first, then the arguments in pieces, or in one piece when none came before."""
