@@ -1,4 +1,4 @@
-"""Which stored files must stay: what a generation, an overlay or a lock file of any server of this user refers to."""
+"""Which stored files must stay: what a generation, overlay or lock file of any server that uses the store means."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from mullama.errors import MullamaError
 from mullama.manifest.spec import Manifest
 from mullama.names import Digest
+from mullama.reconcile import claims
 from mullama.reconcile.files import Files, read_lock
 from mullama.store.index import Index
 from mullama.store.records import Generation, Records, instances
@@ -20,9 +21,23 @@ LEAST_GRACE = 600.0  # seconds
 def referenced(root: Path, index: Index, *, history: bool) -> frozenset[str]:
     """Digests of the files that the generation, the overlay and the lock file of every instance mean.
 
-    history: count older generations too, whose files `undo` wants to find. A file in the store may be named by
-    its path.
+    Those under other state folders that use the same store count too: see `claims`. root: the folder of all instances
+    of this user. history: count older generations too, whose files `undo` wants to find.
     """
+    found = own(root, index, history=history)
+    for claim in claims.others(root, index.blobs.root):
+        found |= own(claim.state, index, history=True) if claim.here else claim.digests
+    return found
+
+
+def declare(root: Path, index: Index) -> None:
+    """Let other state folders that use the same store know what this one refers to."""
+    with suppress(OSError):  # where the store cannot be written to, nothing can be deleted from it either
+        claims.declare(root, index.blobs.root, own(root, index, history=True))
+
+
+def own(root: Path, index: Index, *, history: bool) -> frozenset[str]:
+    """What the instances under this one folder mean. A file in the store may be named by its path."""
     sources: set[str] = set()
     digests: set[str] = set()
     for records in instances(root):
