@@ -12,10 +12,10 @@ not what keeps a wrong file out. Everything is opened relative to folder descrip
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
+import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ from typing import Final
 
 from mullama.errors import Denied, Refused
 from mullama.names import Digest
-from mullama.store.disk import STRAIGHT, folder, in_bytes, told, try_lock
+from mullama.store.disk import AT_ONCE, FOLDER, STRAIGHT, folder, in_bytes, share_lock, told, try_lock
 from mullama.store.partial import Partial
 
 _FINAL: Final = re.compile(r"sha256-[0-9a-f]{64}")
@@ -46,7 +46,7 @@ class Blobs:
         """Whether the file is there as a regular file. Makes it young again, so that no sweep takes it now."""
         name = _name(digest)
         try:
-            blobs = os.open(self.root / "blobs", os.O_RDONLY | os.O_DIRECTORY | STRAIGHT)
+            blobs = os.open(self.root / "blobs", FOLDER)
         except OSError:
             return False
         try:
@@ -64,7 +64,7 @@ class Blobs:
         blobs = folder(self.root / "blobs")
         try:
             with told(self.path(digest)):
-                descriptor = os.open(_name(digest), os.O_RDONLY | os.O_NONBLOCK | STRAIGHT, dir_fd=blobs)
+                descriptor = os.open(_name(digest), os.O_RDONLY | AT_ONCE | STRAIGHT, dir_fd=blobs)
         finally:
             os.close(blobs)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -87,8 +87,7 @@ class Blobs:
         while not there.exists() and there != there.parent:
             there = there.parent
         with told(there):
-            space = os.statvfs(there)
-        return space.f_bavail * space.f_frsize
+            return shutil.disk_usage(there).free
 
     def fetched(self, identity: str) -> int:
         """Bytes of this source that an earlier try left and a next one can use."""
@@ -128,8 +127,7 @@ class Blobs:
             yield
             return
         try:
-            with contextlib.suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_SH)
+            share_lock(descriptor)
             yield
         finally:
             os.close(descriptor)

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 from mullama.errors import Denied, MullamaError, TransferFailed, Unavailable
 
-STRAIGHT: Final = os.O_NOFOLLOW | os.O_CLOEXEC
+fcntl: ModuleType | None
+try:
+    fcntl = import_module("fcntl")
+except ImportError:  # Windows has no such locks: there, as on some network disks, work may be done twice
+    fcntl = None
+
+STRAIGHT: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 """Open what the name says, never what a link at its end points to."""
+FOLDER: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | STRAIGHT
+AT_ONCE: Final = getattr(os, "O_NONBLOCK", 0)
+"""Never wait for the other end of a pipe."""
 
 
 @contextmanager
@@ -41,13 +51,15 @@ def folder(path: Path) -> int:
     """A descriptor of a folder of the store, created where it is missing; a link is refused."""
     with told(path):
         path.mkdir(parents=True, exist_ok=True, mode=0o755)
-        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | STRAIGHT)
+        return os.open(path, FOLDER)
 
 
-def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
+def try_lock(descriptor: int) -> bool:
     """False when another holds the lock; True when it is ours, and also where locks do not work."""
+    if fcntl is None:
+        return True
     try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
@@ -55,9 +67,16 @@ def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
     return True
 
 
+def share_lock(descriptor: int) -> None:
+    """Wait until nobody holds the lock alone, then hold it with others, where locks work."""
+    if fcntl is not None:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+
+
 def sync_folder(path: Path) -> None:
     """Make renames in a folder durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    descriptor = os.open(path, FOLDER)
     try:
         os.fsync(descriptor)
     finally:

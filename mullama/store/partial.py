@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import re
 import secrets
 import stat
@@ -15,7 +16,7 @@ from typing import Final
 
 from mullama.errors import MullamaError
 from mullama.names import Digest
-from mullama.store.disk import STRAIGHT, storage_error, sync_folder, told, try_lock
+from mullama.store.disk import AT_ONCE, STRAIGHT, storage_error, sync_folder, told, try_lock
 from mullama.store.hashing import RunningHash
 
 _FILE: Final = re.compile(r"(?P<key>[0-9a-f]{32})\.[0-9a-f]{16}")
@@ -66,7 +67,7 @@ class Partial:
     @classmethod
     def _take(cls, root: Path, key: str, path: Path) -> Partial | None:
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | STRAIGHT)
+            descriptor = os.open(path, os.O_RDWR | AT_ONCE | STRAIGHT)
         except OSError:
             return None
         note, name = _read_note(path), f"{key}.{secrets.token_hex(8)}"
@@ -175,7 +176,7 @@ class Partial:
         """Remove what was left before this moment (unix seconds) by writers that are gone."""
         for path in _files(folder, None):
             with contextlib.suppress(OSError):
-                descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | STRAIGHT)
+                descriptor = os.open(path, os.O_RDWR | AT_ONCE | STRAIGHT)
                 try:
                     if os.fstat(descriptor).st_mtime < before and try_lock(descriptor):
                         path.unlink(missing_ok=True)
@@ -260,7 +261,7 @@ def _mine(note: Note) -> Note:
 
 def _host() -> str:
     """This machine and, in a container, this space of process ids."""
-    machine = os.uname().nodename
+    machine = platform.node()
     try:
         return f"{machine} {os.readlink('/proc/self/ns/pid')}"
     except OSError:

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mullama.errors import Denied, Invalid, MullamaError, Refused, TransferFailed, Unavailable
+from mullama.store import disk
 from mullama.store.blobs import Blobs
 from mullama.store.disk import storage_error
 
@@ -246,13 +247,19 @@ def test_one_fetch_per_digest_and_the_others_wait(blobs: Blobs) -> None:
     assert order == ["first", "second"]
 
 
-def test_where_locks_do_not_work_nobody_waits(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("system_has_locks", [True, False])
+def test_where_locks_do_not_work_nobody_waits(
+    blobs: Blobs, monkeypatch: pytest.MonkeyPatch, system_has_locks: bool
+) -> None:
     import fcntl
 
     def broken(*_: object) -> None:
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(fcntl, "flock", broken)
+    if system_has_locks:
+        monkeypatch.setattr(fcntl, "flock", broken)
+    else:
+        monkeypatch.setattr(disk, "fcntl", None)
     with blobs.only_one("x", lambda: False, lambda: None), blobs.only_one("x", lambda: False, lambda: None):
         assert put(blobs) == DIGEST
 
