@@ -41,8 +41,9 @@ _ENVIRONMENT = (
     "GGML_VK_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT",
     "KMP_BLOCKTIME",
 )  # fmt: skip
-# OpenMP threads that spin without bound at barriers ruin every other worker on the same cores.
-_BOUNDED_SPIN = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1", "GGML_NO_BACKTRACE": "1"}
+# OpenMP threads that spin without bound at barriers ruin everything else on the same cores; threads that sleep
+# between two decodes are late for the next one. These counts outlast the half millisecond between two decodes.
+_BOUNDED_SPIN = {"GOMP_SPINCOUNT": "50000", "KMP_BLOCKTIME": "3", "GGML_NO_BACKTRACE": "1"}
 
 _RING = 64 * 1024
 _PING_EVERY = 5.0
