@@ -111,6 +111,16 @@ _MINICPM = TaggedCalls(
     close="",
     aliases=('<function name="',),
 )
+_HUNYUAN = TaggedCalls(
+    open="<tool_calls:opensource>\n",
+    begin="<tool_call:opensource>",
+    named="<tool_sep:opensource>\n",
+    key="<arg_key:opensource>",
+    keyed="</arg_key:opensource>\n<arg_value:opensource>",
+    valued="</arg_value:opensource>\n",
+    end="</tool_call:opensource>\n",
+    close="</tool_calls:opensource>",
+)
 _DEEPSEEK_OPENINGS = ("<｜tool▁calls｜>", "<｜tool_calls_begin｜>", "<｜tool calls begin｜>")
 _DEEPSEEK = NamedCalls(
     open="<｜tool▁calls▁begin｜>",
@@ -167,6 +177,7 @@ _LINES = (
     _Line("deepseek-v4", "<｜DSML｜tool_calls>", _invoking("｜DSML｜", "tool_calls", typed=True)),
     _Line("muse", "<atem:function_calls>", _invoking("atem:", "function_calls")),
     _Line("minicpm", f'<function name="{_PROBE}"', _MINICPM),
+    _Line("hunyuan", rf"<tool_call:opensource>{_PROBE}", _HUNYUAN, "<tool_calls:opensource>"),
     _Line("glm", rf"<tool_call>{_PROBE}\s*<arg_key>", _GLM),
     _Line("deepseek-v3.1", rf"<｜tool▁call▁begin｜>{_PROBE}<｜tool▁sep｜>", _DEEPSEEK_31),
     _Line("deepseek", "<｜tool▁call▁begin｜>function", _DEEPSEEK, "<｜tool▁calls▁begin｜>"),

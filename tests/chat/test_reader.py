@@ -104,6 +104,9 @@ CALLS: list[tuple[str, str, tuple[str, list[tuple[str, Any]]]]] = [
     ("muse", '<atem:function_calls>\n<atem:invoke name="get_weather">\n<atem:parameter name="city">Paris'
         "</atem:parameter>\n</atem:invoke>\n</atem:function_calls>", ("", [PARIS])),
     ("minicpm", '<function name="get_weather"><param name="city">Paris</param></function>', ("", [PARIS])),
+    ("hunyuan", "<tool_calls:opensource>\n<tool_call:opensource>get_weather<tool_sep:opensource>\n<arg_key:opensource>city"
+        "</arg_key:opensource>\n<arg_value:opensource>Paris</arg_value:opensource>\n</tool_call:opensource>\n"
+        "</tool_calls:opensource>", ("", [PARIS])),
     ("glm", "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Paris</arg_value>\n<arg_key>days</arg_key>\n"
         "<arg_value>3</arg_value>\n</tool_call>", ("", [("get_weather", {"city": "Paris", "days": 3})])),
     ("glm", "<tool_call>get_weather<arg_key>city</arg_key><arg_value>Paris</arg_value></tool_call>", ("", [PARIS])),
