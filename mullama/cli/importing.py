@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,10 @@ from mullama.cli.exits import DONE, PARTLY
 from mullama.errors import Invalid, MullamaError, NotFound, Refused
 
 if TYPE_CHECKING:
-    from mullama.manifest.importing import GgufFile, Imported
+    from mullama.manifest.importing import GgufFile, Imported, RegistryModel
     from mullama.manifest.nodes import Node
+    from mullama.names import RegistryRef
+    from mullama.store.foreign import Foreign
 
 KINDS = ("ollama", "dir", "llama-swap", "compose")
 
@@ -59,7 +60,6 @@ def _found(call: Call) -> Imported:
 
 def _ollama(call: Call) -> Imported:
     from mullama.manifest.importing import registry_models
-    from mullama.names import RegistryRef
     from mullama.store.foreign import Foreign, usual_roots
 
     said = call.options.path
@@ -70,16 +70,31 @@ def _ollama(call: Call) -> Imported:
     if not refs:
         raise NotFound(f"no model of Ollama is in {' or '.join(roots.ollama)}", hint="import ollama PATH names a store")
 
-    def problem(ref: RegistryRef) -> str:
-        try:
-            return "" if foreign.by_ref(ref) else "it is not whole, or holds no GGUF weights"
-        except MullamaError as error:
-            return error.message
-
-    found = registry_models((ref, problem(ref)) for ref in refs)
+    found = registry_models(_stored(foreign, ref) for ref in refs)
     if said:
-        found.left_out.append(f"that the store is in {folder}: say it in sources.stores.ollama")
+        found.stores["ollama"] = folder
     return found
+
+
+def _stored(foreign: Foreign, ref: RegistryRef) -> RegistryModel:
+    """What the store tells of one model: its layers, its config, and the header of its weights."""
+    from mullama.manifest.importing import RegistryModel
+    from mullama.sources.reading import look_into, read_text
+    from mullama.weights.layers import TEXTS, read_defaults
+
+    try:
+        located = foreign.by_ref(ref)
+        if located is None:
+            return RegistryModel(ref=ref, problem="it is not whole, or holds no GGUF weights")
+        texts = [(file.role, read_text(file.path or "")) for file in located.files if file.role in TEXTS]
+        defaults = read_defaults(texts, str(ref))
+        weights = tuple(file.path or "" for file in located.files if file.role == "weights")
+        own_template = bool(defaults.template and look_into(weights).template)
+        config = foreign.registry_config(ref)
+    except MullamaError as error:
+        return RegistryModel(ref=ref, problem=error.message)
+    renderer = str(config.get("renderer") or config.get("parser") or "")
+    return RegistryModel(ref=ref, parameters=defaults.parameters, renderer=renderer, own_template=own_template)
 
 
 def _folder(place: Path) -> Imported:
@@ -95,18 +110,35 @@ def _folder(place: Path) -> Imported:
 
 
 def _described(path: str) -> GgufFile:
-    """What a file's name tells."""
+    """What a file's name and header tell."""
     from mullama.manifest.importing import GgufFile
     from mullama.weights.choose import quant_of, role
-    from mullama.weights.split import split_name
+    from mullama.weights.split import split_name, stem
 
     base = Path(path).name
-    stem = re.sub(r"-\d{5}-of-\d{5}$", "", base.removesuffix(".gguf"))
+    parts: tuple[str, ...] = (base,)
     try:
-        first, problem = base == split_name(base)[0], ""
+        parts, problem = split_name(base), ""
     except Invalid as error:
-        first, problem = True, error.message
-    return GgufFile(path=path, role=role(base), stem=stem, quant=quant_of(base), first=first, problem=problem)
+        problem = error.message
+    first, kind = base == parts[0], role(base)
+    if first and not problem and kind == "weights":
+        problem = _unusable([str(Path(path).with_name(part)) for part in parts])
+    return GgufFile(path=path, role=kind, stem=stem(base), quant=quant_of(base), first=first, problem=problem)
+
+
+def _unusable(paths: list[str]) -> str:
+    """Why a set of files cannot be loaded, "" if it can."""
+    from mullama.sources.reading import look_into
+
+    missing = [path for path in paths if not Path(path).is_file()]
+    if missing:
+        return f"its part {Path(missing[0]).name} is not there"
+    try:
+        look_into(paths)
+    except MullamaError as error:
+        return error.message.removeprefix(f"{paths[0]}: ")
+    return ""
 
 
 def read_yaml(place: Path) -> dict[str, Any]:

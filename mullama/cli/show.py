@@ -61,17 +61,17 @@ def _plain(value: Any) -> str:
 
 def _local(call: Call) -> dict[str, Any]:
     from mullama.manifest.modelfile import from_tree, render_modelfile
-    from mullama.manifest.tree import block_to_tree, unusual
+    from mullama.manifest.tree import unusual
     from mullama.plan.fit import context_size
-    from mullama.runtime.settings import chosen_template
+    from mullama.runtime.settings import chosen_template, in_force
 
     declaration = declared(call)
     name, model = model_of(declaration.manifest, call.options.name)
     files = known_files(call, declaration)[model.from_]
     facts = files.facts
-    template, _, template_source = chosen_template(model, files)
+    _, _, template_source = chosen_template(model, files)
+    holds = in_force(model, files)
     spec, left = from_tree(unusual(model))
-    parameters = {k: v for k, v in block_to_tree(model.parameters).items() if v not in (None, [])}
     return {
         "name": name,
         "source": model.from_,
@@ -89,13 +89,11 @@ def _local(call: Call) -> dict[str, Any]:
         "paths": list(files.paths),
         "modified": modified(files),
         "stored": files.stored,
-        "parameters": {**parameters, "num_ctx": context_size(model, facts)},
-        "system": model.system or "",
-        "template": template,
+        "parameters": {**holds.parameters, "num_ctx": context_size(model, facts)},
+        "system": holds.system,
+        "template": holds.template,
         "template_source": template_source,
-        "license": model.license
-        or (facts.license if facts else "")
-        or (files.weights.license if files.weights else ""),
+        "license": "\n\n".join(holds.license),
         "modelfile": render_modelfile(spec, left),
         "metadata": _metadata(files.paths) if call.options.verbose and files.stored else {},
     }

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mullama.chat.inventory import ModelCard
-from mullama.chat.types import say
 from mullama.manifest.modelfile import from_tree, render_modelfile
-from mullama.manifest.tree import block_to_tree, unusual
+from mullama.manifest.tree import unusual
 from mullama.names import JSONValue
 from mullama.runtime.base import Caller
 from mullama.runtime.deploy import time_to_live
@@ -19,7 +18,7 @@ from mullama.runtime.policy.events import FOREVER
 from mullama.runtime.policy.state import Phase
 from mullama.runtime.pool import Pool
 from mullama.runtime.reload import Reconciler
-from mullama.runtime.settings import capabilities, chosen_template, special_text, thinking_levels
+from mullama.runtime.settings import capabilities, chosen_template, in_force, special_text, thinking_levels
 
 _SHORT_ARRAY = 5
 # Ollama's words for where a template came from.
@@ -76,7 +75,8 @@ def card(deployment: Deployment, pool: Pool) -> ModelCard:
     worker = pool.worker(deployment.unit)
     memory = deployment.serve.weights_bytes + deployment.serve.context_bytes
     layers = worker.facts.gpu_layers if worker else 0
-    template, _, source = chosen_template(model, files)
+    _, _, source = chosen_template(model, files)
+    holds = in_force(model, files)
     return ModelCard(
         name=deployment.name,
         digest=files.digest or "",
@@ -96,12 +96,12 @@ def card(deployment: Deployment, pool: Pool) -> ModelCard:
         bos_text=special_text(facts, "bos"),
         eos_text=special_text(facts, "eos"),
         description=model.description or "",
-        license=model.license or (facts.license if facts else ""),
-        system=model.system or "",
-        template=template,
+        license="\n\n".join(holds.license),
+        system=holds.system,
+        template=holds.template,
         template_source=_TEMPLATE_SOURCES[source],
-        parameters=_parameters(deployment),
-        messages=tuple(say(m.role, m.content) for m in model.messages),
+        parameters=_parameters(deployment, holds.parameters),
+        messages=deployment.settings.messages,
         source=model.from_,
         loaded=loaded,
         state=unit.phase.value if unit else Phase.COLD.value,
@@ -125,11 +125,12 @@ def _expires(deployment: Deployment, pool: Pool) -> float:
     return FOREVER if ttl == FOREVER else time.time() + max(0.0, unit.last_used + ttl - time.monotonic())
 
 
-def _parameters(deployment: Deployment) -> tuple[tuple[str, JSONValue], ...]:
-    """The Modelfile's parameters that the manifest sets."""
-    tree = block_to_tree(deployment.model.parameters)
-    pairs = [(name, value) for name, value in tree.items() if value not in (None, [])]
-    return (*pairs, ("num_ctx", deployment.options.size))
+def _parameters(deployment: Deployment, holds: Mapping[str, JSONValue]) -> tuple[tuple[str, JSONValue], ...]:
+    """The parameters that hold where a request says nothing."""
+    return (
+        *((name, value) for name, value in holds.items() if name != "num_ctx"),
+        ("num_ctx", deployment.options.size),
+    )
 
 
 def _metadata(metadata: Mapping[str, JSONValue], verbose: bool) -> dict[str, JSONValue]:

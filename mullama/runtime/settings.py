@@ -57,6 +57,19 @@ def chosen_template(model: Model, files: KnownFiles) -> tuple[str, str, Source]:
     return "", "jinja", "none"
 
 
+def in_force(model: Model, files: KnownFiles) -> Defaults:
+    """What holds where a request says nothing: the manifest's word, else what came with the weights."""
+    came = files.weights.defaults if files.weights else _NO_DEFAULTS
+    found = (files.weights.license if files.weights else "") or (files.facts.license if files.facts else "")
+    return Defaults(
+        template=chosen_template(model, files)[0],
+        system=model.system if model.system is not None else came.system,
+        parameters={**came.parameters, **_said(model)},
+        messages=tuple((m.role, m.content) for m in model.messages) or came.messages,
+        license=(model.license,) if model.license else came.license or ((found,) if found else ()),
+    )
+
+
 def warm_prefix(settings: ModelSettings) -> str:
     """The text that every conversation begins with, worth computing before the first request; "" for none."""
     if not settings.system and not settings.messages:

@@ -6,16 +6,18 @@ store they were found in. A store that may not be read is skipped, and says so i
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from mullama.errors import Invalid, MullamaError
-from mullama.names import Digest, HubRef, RegistryRef, SourceRef
+from mullama.names import Digest, HubRef, JSONValue, RegistryRef, SourceRef
 from mullama.store.disk import STRAIGHT
 from mullama.weights.choose import choose, role
 from mullama.weights.layers import read_manifest
@@ -109,6 +111,19 @@ class Foreign:
                 if not path.name.startswith(".") and path.is_file():
                     found[str(ref)] = ref
         return tuple(found.values())
+
+    def registry_config(self, ref: RegistryRef) -> Mapping[str, JSONValue]:
+        """The config of an image in an Ollama store; empty where it cannot be read."""
+        for root in map(Path, self._roots.ollama):
+            raw = self._small(root / "manifests" / ref.host / ref.namespace / ref.model / ref.tag, root)
+            config = read_manifest(raw, str(ref)).config if raw is not None else None
+            path = self._blob(root, config.digest, config.size) if config else None
+            text = self._small(Path(path), root) if path else None
+            with suppress(ValueError, RecursionError):
+                tree = json.loads(text or b"{}")
+                if isinstance(tree, dict) and tree:
+                    return tree
+        return {}
 
     def _candidates(self, name: str) -> Iterator[Path]:
         for root in self._roots.ollama:

@@ -7,11 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mullama.errors import Invalid
-from mullama.manifest.importing import GgufFile, folder_models, from_compose, from_llama_swap, registry_models
-from mullama.manifest.importing.flags import model_of
+from mullama.manifest.importing import (
+    GgufFile,
+    RegistryModel,
+    folder_models,
+    from_compose,
+    from_llama_swap,
+    registry_models,
+)
+from mullama.manifest.importing.flags import arguments_of, model_of
 from mullama.manifest.importing.found import fitting
 from mullama.manifest.load import load_text
-from mullama.names import ModelName, RegistryRef
+from mullama.names import ModelName, RegistryRef, parse_source
 
 
 @pytest.mark.parametrize(
@@ -41,6 +48,52 @@ def test_a_command_line_becomes_a_model(arguments: str, tree: dict[str, object])
     assert (made, left) == (tree, ())
 
 
+@pytest.mark.parametrize(
+    ("environment", "tree", "left"),
+    [
+        (
+            {"LLAMA_ARG_MODEL": "/m.gguf", "LLAMA_ARG_CTX_SIZE": "512"},
+            {"from": "/m.gguf", "context": {"size": 512}},
+            [],
+        ),
+        ({"LLAMA_ARG_HF_REPO": "o/r", "LLAMA_ARG_MLOCK": "true"}, {"from": "hf:o/r", "memory": {"mlock": True}}, []),
+        ({"LLAMA_ARG_MODEL": "m", "LLAMA_ARG_MLOCK": "0", "HOME": "/", "LLAMA_ARG_PORT": "1"}, {"from": "m"}, []),
+        ({"LLAMA_ARG_MODEL": "m", "LLAMA_ARG_NEW": "1"}, {"from": "m"}, ["LLAMA_ARG_NEW=1"]),
+    ],
+)
+def test_an_environment_becomes_a_model(environment: dict[str, str], tree: dict[str, object], left: list[str]) -> None:
+    words, unknown = arguments_of(environment)
+    assert (model_of(words)[0], unknown) == (tree, left)
+
+
+def test_adapters_are_carried_with_their_scales() -> None:
+    made, _, _ = model_of(["-m", "m.gguf", "--lora", "a.gguf", "--lora-scaled", "b.gguf:0.5"])
+    assert made["adapters"] == [{"from": "a.gguf"}, {"from": "b.gguf", "scale": 0.5}]
+
+
+def test_paths_in_a_container_are_said_as_this_machine_has_them() -> None:
+    service = {"image": "ghcr.io/ggml-org/llama.cpp:server", "command": "-m /models/a.gguf"}
+    for volumes in (["./weights:/models:ro"], [{"type": "bind", "source": "./weights", "target": "/models"}]):
+        found = from_compose({"services": {"s": {**service, "volumes": volumes}}})
+        assert (found.models["s"]["from"], found.left_out) == ("./weights/a.gguf", [])
+    found = from_compose({"services": {"s": {**service, "volumes": ["named:/models"]}}})
+    assert found.left_out == ["services.s: /models/a.gguf is a path inside the container"]
+
+
+def test_what_a_tool_loads_when_it_starts_is_loaded_at_the_start() -> None:
+    found = from_llama_swap(
+        {
+            "models": {
+                "a": {"cmd": "llama-server -m a.gguf", "ttl": 9},
+                "b": {"cmd": "docker run x llama-server -m /b"},
+            },
+            "hooks": {"on_startup": {"preload": ["a", "absent"]}},
+        }
+    )
+    assert found.models["a"]["residency"] == {"load": "at_start", "ttl": "9s"}
+    assert found.left_out == ["b: /b is a path inside the container"]
+
+
 def test_what_has_no_word_is_said() -> None:
     _, names, left = model_of(["-m", "m.gguf", "-a", "x,y", "--rope-scaling", "yarn", "--unheard", "-c", "many", "-t"])
     assert names == ("x", "y")
@@ -61,7 +114,7 @@ def test_llama_swap_becomes_models_and_routes() -> None:
                 "v": {"cmd": "vllm serve x"},
                 "n": "not a map",
             },
-            "hooks": {},
+            "unheard": {},
         }
     )
     assert found.models == {"q": {"from": "/m/q.gguf", "residency": {"load": "on_demand", "ttl": "60s"}}}
@@ -107,17 +160,32 @@ def test_a_folder_becomes_a_model_for_each_set() -> None:
 
 
 def test_a_registry_store_becomes_a_model_for_each_name() -> None:
-    refs = [
-        (RegistryRef("registry.ollama.ai", "library", "llama3.2", "1b"), ""),
-        (RegistryRef("registry.ollama.ai", "me", "x", "latest"), ""),
-        (RegistryRef("registry.ollama.ai", "library", "bad", "latest"), "it is not whole"),
+    usual = RegistryRef("registry.ollama.ai", "library", "llama3.2", "1b")
+    loading = {"num_ctx": 8192, "temperature": 0.5, "stop": ["END"], "unheard": 1}
+    models = [
+        RegistryModel(ref=usual, parameters=loading, own_template=True),
+        RegistryModel(ref=RegistryRef("registry.ollama.ai", "me", "x", "latest"), renderer="qwen3"),
+        RegistryModel(ref=RegistryRef("registry.ollama.ai", "library", "bad", "latest"), problem="it is not whole"),
     ]
-    found = registry_models(refs)
-    assert {name: model["from"] for name, model in found.models.items()} == {
-        "llama3.2:1b": str(refs[0][0]),
-        "me/x": str(refs[1][0]),
+    found = registry_models(models)
+    on_demand = {"residency": {"load": "on_demand"}}
+    assert found.models == {
+        "llama3.2:1b": {"from": "ollama:llama3.2:1b", "parameters": {"num_ctx": 8192}, **on_demand},
+        "me/x": {"from": str(models[1].ref), **on_demand},
     }
-    assert found.left_out == ["bad: it is not whole"]
+    assert parse_source("ollama:llama3.2:1b") == usual
+    assert [text.split(";")[0] for text in found.left_out] == [
+        "llama3.2:1b: the parameter unheard, which is not known",
+        "llama3.2:1b: its Go template",
+        "me/x: its renderer qwen3",
+        "bad: it is not whole",
+    ]
+
+
+def test_a_store_elsewhere_is_named_in_the_manifest() -> None:
+    found = registry_models([RegistryModel(ref=RegistryRef("registry.ollama.ai", "library", "a", "latest"))])
+    found.stores["ollama"] = "/srv/ollama"
+    assert found.tree()["sources"] == {"stores": {"ollama": "/srv/ollama"}}
 
 
 def test_an_import_is_a_valid_manifest() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mullama.errors import Invalid
-from mullama.manifest.importing.flags import model_of
+from mullama.manifest.importing.flags import Tree, arguments_of, model_of
 from mullama.manifest.importing.found import Imported
 from mullama.names import parse_source
 
@@ -30,9 +30,8 @@ def _model(found: Imported, name: str, entry: Mapping[str, Any]) -> None:
     if not spec.startswith(("hf.co/", "huggingface.co/")):
         found.left_out.append(f"models.{name}: {spec or 'it'} lies in a container registry, which cannot be asked")
         return
-    flags = entry.get("runtime_flags") or ()
-    words = [str(flag) for flag in flags] if isinstance(flags, (list, tuple)) else shlex.split(str(flags))
     try:
+        words = _words(entry.get("runtime_flags"))
         source = str(parse_source(spec))
         model, names, left = model_of(["-m", source, *words])
     except (Invalid, ValueError) as error:
@@ -50,20 +49,56 @@ def _model(found: Imported, name: str, entry: Mapping[str, Any]) -> None:
 
 def _service(found: Imported, name: str, entry: Mapping[str, Any]) -> None:
     image = str(entry.get("image", ""))
+    command = _words(entry.get("command"))
     if "ollama" in image:
         found.left_out.append(f"services.{name}: its models lie in a volume; mullama import ollama reads a store")
         return
-    if "llama.cpp" not in image and "llama-server" not in image:
+    server = next((at for at, word in enumerate(command) if "llama-server" in word), None)
+    if "llama.cpp" not in image and "llama-server" not in image and server is None:
         return  # another service: nothing that a manifest would say
-    command = entry.get("command") or ()
     try:
-        words = [str(w) for w in command] if isinstance(command, (list, tuple)) else shlex.split(str(command))
-        model, names, left = model_of(words)
+        said, unknown = arguments_of(_environment(entry.get("environment")))
+        model, names, left = model_of([*said, *command[0 if server is None else server + 1 :]])
     except (Invalid, ValueError) as error:
         found.left_out.append(f"services.{name}: {error}")
         return
-    own = found.add(name, model)
+    own = found.add(name, _on_host(found, name, model, _mounts(entry.get("volumes"))))
     found.routes |= {alias: own for alias in names if alias not in found.models}
-    if str(model["from"]).startswith("/"):
-        found.left_out.append(f"services.{name}: {model['from']} is a path inside the container")
-    found.left_out += [f"services.{name}: {argument}" for argument in left]
+    found.left_out += [f"services.{name}: {argument}" for argument in (*unknown, *left)]
+
+
+def _words(command: Any) -> list[str]:
+    return [str(word) for word in command] if isinstance(command, (list, tuple)) else shlex.split(str(command or ""))
+
+
+def _environment(said: Any) -> dict[str, str]:
+    """Both forms: a map, and a list of `NAME=value`."""
+    if isinstance(said, Mapping):
+        return {str(name): str(value) for name, value in said.items()}
+    pairs = (str(item).partition("=") for item in (said if isinstance(said, (list, tuple)) else ()))
+    return {name: value for name, _, value in pairs}
+
+
+def _mounts(volumes: Any) -> dict[str, str]:
+    """Folders of this machine by their place in the container, in both forms; named volumes have none."""
+    found = {}
+    for volume in volumes if isinstance(volumes, (list, tuple)) else ():
+        if isinstance(volume, Mapping):
+            source, target = str(volume.get("source", "")), str(volume.get("target", ""))
+        else:
+            source, _, target = str(volume).partition(":")
+        if source.startswith((".", "/", "~")) and target:
+            found[target.partition(":")[0].rstrip("/")] = source
+    return found
+
+
+def _on_host(found: Imported, name: str, model: Tree, mounts: Mapping[str, str]) -> Tree:
+    """The model with its paths where this machine has them."""
+    path = str(model["from"])
+    if not path.startswith("/"):
+        return model
+    for target, source in mounts.items():
+        if path.startswith(target + "/"):
+            return {**model, "from": f"{source.rstrip('/')}{path.removeprefix(target)}"}
+    found.left_out.append(f"services.{name}: {path} is a path inside the container")
+    return model

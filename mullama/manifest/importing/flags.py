@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mullama.errors import Invalid
@@ -14,7 +14,12 @@ Take = Callable[[Tree, str], None]
 _OWN = frozenset(("--host", "--port", "--log-file", "--api-key", "--slot-save-path", "-lv", "--log-verbosity"))
 _OWN_FLAGS = frozenset((
     "--jinja", "--metrics", "--slots", "--no-slots", "--props", "--no-webui", "--log-disable", "-v", "--verbose",
-    "--cont-batching", "-cb", "--no-warmup", "--mmap", "--log-timestamps", "--log-prefix",
+    "--cont-batching", "-cb", "--no-warmup", "--mmap", "--log-timestamps", "--log-prefix", "--mmproj-auto",
+))  # fmt: skip
+
+
+_OWN_VARIABLES = frozenset((
+    "JINJA", "ENDPOINT_METRICS", "ENDPOINT_SLOTS", "ENDPOINT_PROPS", "NO_WEBUI", "CONT_BATCHING", "API_KEY",
 ))  # fmt: skip
 
 
@@ -41,6 +46,14 @@ def _shares(text: str) -> list[float]:
 
 def _flash(text: str) -> str:
     return {"1": "on", "0": "off", "true": "on", "false": "off"}.get(text, text)
+
+
+def _adapters(tree: Tree, value: str) -> None:
+    """`a.gguf,b.gguf`, or with scales `a.gguf:0.5,b.gguf:2`."""
+    for part in value.split(","):
+        path, _, scale = part.rpartition(":")
+        said = {"from": path, "scale": float(scale)} if path else {"from": part}
+        tree.setdefault("adapters", []).append(said)
 
 
 _VALUES: dict[tuple[str, ...], Take] = {
@@ -72,6 +85,7 @@ _VALUES: dict[tuple[str, ...], Take] = {
     ("--frequency-penalty",): _put("parameters", "frequency_penalty", kind=float),
     ("--chat-template-file",): _put("template", "file"),
     ("-sys", "--system-prompt"): _put("system"),
+    ("--lora", "--lora-scaled"): _adapters,
 }
 _FLAGS: dict[tuple[str, ...], tuple[tuple[str, ...], Any]] = {
     ("--mlock",): (("memory", "mlock"), True),
@@ -81,6 +95,35 @@ _FLAGS: dict[tuple[str, ...], tuple[tuple[str, ...], Any]] = {
 }
 _TAKERS = {name: take for names, take in _VALUES.items() for name in names}
 _SETTERS = {name: said for names, said in _FLAGS.items() for name in names}
+
+
+# Variables of that server's environment that are not called as the long form of their argument.
+_VARIABLES = {
+    "MODEL": "--model", "HF_REPO": "--hf-repo", "HF_FILE": "--hf-file", "MODEL_URL": "--model-url",
+    "CTX_SIZE": "--ctx-size", "BATCH": "--batch-size", "UBATCH": "--ubatch-size", "THREADS": "--threads",
+    "N_PARALLEL": "--parallel", "N_GPU_LAYERS": "--n-gpu-layers", "CACHE_TYPE_K": "--cache-type-k",
+    "CACHE_TYPE_V": "--cache-type-v", "FLASH_ATTN": "--flash-attn", "SPLIT_MODE": "--split-mode",
+    "TENSOR_SPLIT": "--tensor-split", "MAIN_GPU": "--main-gpu", "N_PREDICT": "--n-predict", "POOLING": "--pooling",
+    "CHAT_TEMPLATE_FILE": "--chat-template-file", "ALIAS": "--alias", "HOST": "--host", "PORT": "--port",
+}  # fmt: skip
+_SWITCHES = {"MLOCK": "--mlock", "NO_MMAP": "--no-mmap", "EMBEDDINGS": "--embeddings", "RERANKING": "--reranking"}
+
+
+def arguments_of(environment: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """The arguments that the server's environment stands for, and its variables that have no word here."""
+    words: list[str] = []
+    left: list[str] = []
+    for variable, value in environment.items():
+        name = variable.removeprefix("LLAMA_ARG_")
+        if name == variable or name in _OWN_VARIABLES:
+            continue
+        if name in _SWITCHES and value.casefold() in ("1", "on", "true", "enabled"):
+            words.append(_SWITCHES[name])
+        elif name in _VARIABLES:
+            words += [_VARIABLES[name], value]
+        elif name not in _SWITCHES:
+            left.append(f"{variable}={value}")
+    return words, left
 
 
 def model_of(arguments: Sequence[str]) -> tuple[Tree, tuple[str, ...], tuple[str, ...]]:
@@ -140,7 +183,7 @@ def _whole(tree: Tree) -> Tree:
         context["size"] = context["size"] // slots
     if context.get("size") == 0:
         del context["size"]  # what the file was trained on
-    return {key: value for key, value in tree.items() if value != {}}
+    return {"from": tree["from"], **{key: value for key, value in tree.items() if value != {}}}
 
 
 def _parted(arguments: Sequence[str]) -> list[str]:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mullama.errors import Invalid
-from mullama.names import ModelName, RegistryRef
+from mullama.manifest.modelfile.spec import PARAMETERS, WITHOUT_EFFECT
+from mullama.names import JSONValue, ModelName, RegistryRef
 
+# Parameters of a Modelfile that say how a model is loaded: a store's layer is read for requests only.
+_LOADING = ("num_ctx", "num_batch", "num_thread", "num_gpu", "main_gpu", "use_mmap", "use_mlock")
+_USUAL = ("registry.ollama.ai", "library")
 _UNFIT = re.compile(r"[^A-Za-z0-9._:/-]+")
 
 
 @dataclass(slots=True)
 class Imported:
-    """Models and routes as trees of a manifest; left_out: sentences that say what was not carried."""
+    """Models and routes as trees of a manifest; left_out: sentences that say what was not carried.
+
+    stores: the manifest's `sources.stores`, where a store is not at its usual place.
+    """
 
     models: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     routes: dict[str, str] = field(default_factory=dict)
+    stores: dict[str, str] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
 
     def add(self, name: str, model: Mapping[str, Any]) -> str:
@@ -36,7 +44,10 @@ class Imported:
 
     def tree(self) -> dict[str, Any]:
         """The fragment as a whole manifest."""
-        tree: dict[str, Any] = {"mullama": "v1", "models": self.models}
+        tree: dict[str, Any] = {"mullama": "v1"}
+        if self.stores:
+            tree["sources"] = {"stores": self.stores}
+        tree["models"] = self.models
         return {**tree, "routes": self.routes} if self.routes else tree
 
 
@@ -49,17 +60,51 @@ def fitting(name: str) -> str:
         return ModelName.parse(re.sub(r"[^A-Za-z0-9-]+", "-", text).strip("-") or "model").text
 
 
-def registry_models(refs: Iterable[tuple[RegistryRef, str]]) -> Imported:
-    """Models of a registry's store; each with why it cannot be used, "" where it can."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryModel:
+    """A model of a registry's store. problem: why it cannot be used, "" if it can.
+
+    parameters: of its own layer. renderer: what writes its prompts, "" for its template. own_template: whether it
+    has a template beside the one in its file.
+    """
+
+    ref: RegistryRef
+    problem: str = ""
+    parameters: Mapping[str, JSONValue] = field(default_factory=dict)
+    renderer: str = ""
+    own_template: bool = False
+
+
+def registry_models(models: Iterable[RegistryModel]) -> Imported:
+    """What their layers say holds without being said again, but for what concerns loading: that is declared."""
     found = Imported()
-    for ref, problem in refs:
+    for model in models:
+        ref = model.ref
         tagged = f"{ref.model}:{ref.tag}" if ref.tag != "latest" else ref.model
         name = tagged if ref.namespace == "library" else f"{ref.namespace}/{tagged}"
-        if problem:
-            found.left_out.append(f"{name}: {problem}")
-        else:
-            found.add(name, {"from": str(ref), "residency": {"load": "on_demand"}})
+        if model.problem:
+            found.left_out.append(f"{name}: {model.problem}")
+            continue
+        loading = {key: value for key, value in model.parameters.items() if key in _LOADING}
+        declared = {"parameters": loading} if loading else {}
+        name = found.add(name, {"from": _short(ref), **declared, "residency": {"load": "on_demand"}})
+        found.left_out += [f"{name}: {what}" for what in _not_carried(model)]
     return found
+
+
+def _not_carried(model: RegistryModel) -> Iterator[str]:
+    for key in model.parameters:
+        if key not in PARAMETERS and key not in WITHOUT_EFFECT:
+            yield f"the parameter {key}, which is not known"
+    if model.renderer:
+        yield f"its renderer {model.renderer}; the template in its file is used"
+    elif model.own_template:
+        yield "its Go template; the one in its file is used, and `template: {go: …}` says another"
+
+
+def _short(ref: RegistryRef) -> str:
+    """The reference as people write it."""
+    return f"ollama:{ref.model}:{ref.tag}" if (ref.host, ref.namespace) == _USUAL else str(ref)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +129,7 @@ def folder_models(files: Iterable[GgufFile]) -> Imported:
         if file.problem or file.role != "weights":
             found.left_out.append(f"{file.path}: {file.problem or f'it is a {file.role}, not a model of its own'}")
         elif file.first:
-            found.add(_model_name(file), {"from": file.path, "residency": {"load": "on_demand"}})
+            found.add(fitting(_model_name(file)), {"from": file.path, "residency": {"load": "on_demand"}})
     return found
 
 

@@ -11,12 +11,13 @@ from mullama.errors import Invalid
 from mullama.manifest.importing.flags import model_of
 from mullama.manifest.importing.found import Imported
 
+_CONTAINER = re.compile(r"\b(?:docker|podman)\b")
 _MACRO = re.compile(r"\$\{([A-Za-z0-9_-]+)\}")
 # What is that tool's own affair: how it starts and reaches a server.
 _OWN = frozenset(("cmd", "proxy", "checkEndpoint", "ttl", "aliases", "cmdStop", "useModelName", "name", "description",
                   "macros", "unlisted", "concurrencyLimit", "metadata"))  # fmt: skip
 _TOP = frozenset(("models", "macros", "healthCheckTimeout", "logLevel", "startPort", "metricsMaxInMemory",
-                  "logRequests", "logTimeFormat", "sendLoadingState", "includeAliasesInList"))  # fmt: skip
+                  "logRequests", "logTimeFormat", "sendLoadingState", "includeAliasesInList", "hooks"))  # fmt: skip
 
 
 def from_llama_swap(tree: Mapping[str, Any]) -> Imported:
@@ -30,6 +31,7 @@ def from_llama_swap(tree: Mapping[str, Any]) -> Imported:
             found.left_out.append(f"{name}: it is no map")
     if not found.models and not found.left_out:
         raise Invalid("there are no models in it", hint="is it a llama-swap configuration?")
+    _preload(found, tree.get("hooks"))
     found.left_out += [f"{key} of the whole file" for key in tree if key not in _TOP]
     return found
 
@@ -48,11 +50,21 @@ def _model(found: Imported, name: str, entry: Mapping[str, Any], macros: Mapping
     said = entry.get("description")
     described = {"description": said} if isinstance(said, str) and said else {}
     own = found.add(name, {**described, **model, "residency": residency})
+    if _CONTAINER.search(str(entry.get("cmd", ""))) and str(model["from"]).startswith("/"):
+        found.left_out.append(f"{name}: {model['from']} is a path inside the container")
     for alias in (*_list(entry.get("aliases")), *names):
         if alias not in found.models:
             found.routes.setdefault(str(alias), own)
     found.left_out += [f"{name}: {argument}" for argument in left]
     found.left_out += [f"{name}: {key}" for key in entry if key not in _OWN]
+
+
+def _preload(found: Imported, hooks: Any) -> None:
+    """What is loaded when that tool starts."""
+    for name in _list(_map(_map(hooks).get("on_startup")).get("preload")):
+        if name in found.models:
+            model = found.models[name]
+            found.models[name] = {**model, "residency": {**model["residency"], "load": "at_start"}}
 
 
 def _command(text: str, macros: Mapping[str, str]) -> list[str]:
