@@ -11,37 +11,38 @@ import asyncio
 import contextlib
 import time
 import traceback
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Hashable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
-from mullama.errors import Conflict, Internal, ManifestError, MullamaError, NotFound, Refused, Unavailable
+from mullama.errors import Internal, MullamaError, Unavailable
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.tree import block_to_tree, parse_resolved, revision
 from mullama.plan.make import make_plan
 from mullama.plan.observed import Applied, KnownFiles, LiveModel, Machine, Observed
-from mullama.plan.steps import Action, Plan, summary, to_tree
-from mullama.reconcile.execute import DONE, Result, execute, exit_code, fetch
+from mullama.plan.steps import Plan, to_tree
+from mullama.reconcile.execute import DONE, Result, execute
 from mullama.reconcile.files import Files, read_lock
-from mullama.reconcile.keeping import prunable, prune
+from mullama.reconcile.keeping import declare, prunable, prune
 from mullama.reconcile.locking import require_locked
 from mullama.reconcile.machine import observe_machine
 from mullama.reconcile.meanwhile import lacking, meanwhile, without
 from mullama.reconcile.observe import last_applied
-from mullama.reconcile.overlay import Overlay, beside, combine, split
+from mullama.reconcile.overlay import Overlay, beside, combine
 from mullama.runtime.access import resolve_access
 from mullama.runtime.base import Access, ApplyOptions, Origin
+from mullama.runtime.change import Change, Draft, Waiting, failure_line, guard
 from mullama.runtime.deploy import Workshop
 from mullama.runtime.deployment import Snapshot
-from mullama.runtime.fetches import Fetches
+from mullama.runtime.fetching import Fetching
+from mullama.runtime.generations import Generations
 from mullama.runtime.journal import Journal
 from mullama.runtime.live import LiveEffects
-from mullama.runtime.policy.state import Phase
 from mullama.runtime.pool import Pool
+from mullama.runtime.present import live_models, removals
 from mullama.runtime.standing import Standing
 from mullama.runtime.stats import Stats
-from mullama.store.records import Generation, Records
-from mullama.weights.stored import LockEntry
+from mullama.store.records import Records
 
 Line = dict[str, Any]
 
@@ -52,53 +53,6 @@ class Listeners(Protocol):
     async def change(self, addresses: tuple[str, ...]) -> tuple[str, ...]:
         """Open what is new, then close what is gone; raises, with the old ones in place, when one cannot open."""
         ...
-
-
-@dataclass(eq=False, slots=True, kw_only=True)
-class Change:
-    """A change on its way. wanted: a manifest, or None for the one in force when its turn comes.
-
-    fetched: sources whose files were fetched for it. shown: files that its plan would prune.
-    """
-
-    number: int
-    wanted: Manifest | None
-    origin: Origin
-    options: ApplyOptions
-    tell: Callable[[Line], None]
-    edit: Callable[[Overlay], Overlay]
-    doing: str
-    revision: str = ""
-    fetched: set[str] = field(default_factory=set)
-    shown: frozenset[str] = frozenset()
-    fetching: asyncio.Task[None] | None = None
-    superseded: bool = False
-
-    def __post_init__(self) -> None:
-        self.revision = revision(self.wanted) if self.wanted is not None else ""
-
-    @property
-    def hot(self) -> bool:
-        """Whether nobody asked for all or nothing: a file was saved, or is read again."""
-        return self.wanted is not None and self.options.trigger in ("watch", "signal", "api")
-
-    def outdated(self, newest: Change) -> bool:
-        return self.wanted is not None and self.number < newest.number and self.revision != newest.revision
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
-    """What a change comes to at this moment, made under the lock. lacks: models whose files must be fetched first."""
-
-    manifest: Manifest
-    overlay: Overlay
-    wish: Manifest
-    origin: Origin
-    observed: Observed
-    plan: Plan
-    access: Access
-    lock: Mapping[str, LockEntry]
-    lacks: frozenset[str]
 
 
 class Reconciler:
@@ -119,10 +73,11 @@ class Reconciler:
         self._env, self.journal, self.stats = env, journal, stats
         self._busy = asyncio.Lock()
         self._runs: set[asyncio.Task[Any]] = set()
-        self._fetches = Fetches()
-        self._aside: set[Change] = set()  # those that wait for files, without the lock
-        self._newest: Change | None = None
+        self._generations = Generations(records, lambda message: journal.note("warning", "", message))
+        self._waiting = Waiting()
+        self._fetching = Fetching(files, self._waiting, self.count_bytes)
         self._numbers = 0
+        self._declared: object = None
         self.machine: Machine | None = None
         self.standing = Standing(journal, stats)
         self.origin = Origin()
@@ -162,28 +117,7 @@ class Reconciler:
 
     def live(self) -> dict[str, LiveModel]:
         """Each model as it is now."""
-        return {name: self._live(name) for name in self.snapshot.deployments}
-
-    def _live(self, name: str) -> LiveModel:
-        deployment = self.snapshot.deployments[name]
-        phase, failure = self._pool.phase(deployment.unit), self._pool.failure(name)
-        degraded = self.standing.failures.get(name)
-        state: Any = {Phase.READY: "ready", Phase.OPENING: "loading"}.get(phase, "idle")
-        if failure is not None and phase is not Phase.READY:
-            state = "failed"
-        elif degraded is not None:
-            state = "degraded"
-        error = degraded or failure
-        serve = deployment.serve
-        return LiveModel(
-            name=name,
-            revision=deployment.revision,
-            state=state,
-            digest=deployment.files.digest or "",
-            memory=(serve.weights_bytes + serve.context_bytes) if phase is Phase.READY else 0,
-            reason=type(error).__name__ if error else "",
-            message=error.message if error else "",
-        )
+        return live_models(self.snapshot, self._pool, self.standing.failures)
 
     async def plan(self, tree: Mapping[str, Any], options: ApplyOptions) -> Line:
         wish = combine(parse_resolved(tree), self.overlay)
@@ -309,19 +243,19 @@ class Reconciler:
         """
         while True:
             async with self._busy:
-                self._require_newest(change)
+                self._waiting.require_newest(change)
                 with self._records.lock(change.options.trigger):
                     draft = await self._draft(change)
                     if not draft.lacks:
                         result = await self._make_it_so(change, draft)
-                        self._supersede(change)
+                        self._waiting.accept(change)
                         return result
                     if change.hot and self.snapshot.generation:
                         await self._meanwhile(change, draft)
                     elif not self.snapshot.generation:
                         await self._listen(draft.wish, draft.access)  # a server that fetches can be asked how it is
             try:
-                await self._fetch(change, draft)
+                await self._fetching.lacking(change, draft, self._effects(change, draft))
             except BaseException:
                 await self._close_again()
                 raise
@@ -341,13 +275,16 @@ class Reconciler:
         if not change.fetched:
             change.tell({"event": "plan", "plan": to_tree(plan)})
             change.shown = frozenset(digest for digest, _ in observed.unneeded)
-        self._guard(plan, manifest, change)
         access = await asyncio.to_thread(resolve_access, wish, plan.generation, self._env)
         lacks = {name for name in lacking(plan, wish, observed.files) if wish.models[name].from_ not in change.fetched}
-        return Draft(
+        draft = Draft(
             manifest=manifest, overlay=overlay, wish=wish, origin=origin, observed=observed, plan=plan, access=access,
             lock=lock, lacks=frozenset(lacks),
         )  # fmt: skip
+        served = {name: deployment.model for name, deployment in self.snapshot.deployments.items()}
+        ours = bool(change.fetched) or self._waiting.accepted(change)
+        guard(draft, options, before=self.wish, served=served, ours=ours)
+        return draft
 
     async def _make_it_so(self, change: Change, draft: Draft) -> Result:
         plan = draft.plan
@@ -361,7 +298,15 @@ class Reconciler:
             result = await self._execute(plan, draft.wish, draft.access, effects, change.tell)
         self.wish, self.overlay = draft.manifest, beside(draft.manifest, draft.overlay)
         self._applied_now(result, draft.origin)
+        await self._declare(draft)
         return result
+
+    async def _declare(self, draft: Draft) -> None:
+        """Say in the cache what is needed of it; before `LEAST_GRACE` is over, no other server deletes it."""
+        needed = frozenset(f.digest for f in draft.observed.files.values() if f.digest), frozenset(draft.lock)
+        if needed != self._declared:
+            await asyncio.to_thread(declare, self._records.folder.parent, self._files.index)
+            self._declared = needed
 
     async def _meanwhile(self, change: Change, draft: Draft) -> None:
         """Apply what can be served without the files that are still to come."""
@@ -380,61 +325,20 @@ class Reconciler:
         self.standing.waits(message)
         change.tell({"event": "waiting", "models": sorted(draft.lacks), "message": message})
 
-    async def _fetch(self, change: Change, draft: Draft) -> None:
-        """Have the missing files, unless a newer manifest makes them pointless."""
-        change.tell({"event": "phase", "phase": "fetch"})
-        work = fetch(draft.wish, draft.lacks, self._effects(change, draft), change.tell)
-        with self._fetches.wanting(self._fetch_key(change, draft, draft.wish.models[name]) for name in draft.lacks):
-            self._supersede(change)  # fetches of an older change that this one needs, too, go on
-            change.fetching = asyncio.create_task(work)
-            self._aside.add(change)
-            try:
-                await change.fetching
-            except asyncio.CancelledError:
-                self._require_newest(change)
-                raise
-            finally:
-                self._aside.discard(change)
-        change.fetched |= {draft.wish.models[name].from_ for name in draft.lacks}
-
-    def _fetch_key(self, change: Change, draft: Draft, model: Model) -> Hashable:
-        """All that what is fetched, and how, depends on."""
-        pin = draft.lock.get(model.from_)
-        return (
-            model.from_, model.digest, pin and pin.files, revision(draft.wish.sources), change.options.offline,
-        )  # fmt: skip
-
     async def _close_again(self) -> None:
         """A server that could not fetch what it was to begin with answers nobody."""
         async with self._busy:
-            if not self.snapshot.generation and not self._aside:
+            if not self.snapshot.generation and not self._waiting.any():
                 await self._listen_again(self._empty())
 
     @property
     def fetching(self) -> bool:
         """Whether a manifest waits for its files."""
-        return any(change.wanted is not None for change in self._aside)
+        return bool(self._waiting.manifests())
 
     def under_way(self, wish: Manifest) -> bool:
         """Whether this very manifest waits for its files."""
-        return any(change.wanted is not None and change.revision == revision(wish) for change in self._aside)
-
-    def _supersede(self, change: Change) -> None:
-        """This manifest is the newest that was accepted: older ones that still fetch for another wish end."""
-        if change.wanted is None:
-            return
-        self._newest = change
-        for older in self._aside:
-            if older.outdated(change) and older.fetching is not None:
-                older.fetching.cancel()
-
-    def _require_newest(self, change: Change) -> None:
-        if self._newest is not None and change.outdated(self._newest):
-            change.superseded = True
-            raise Conflict(
-                f"a newer manifest ({self._newest.doing}) came while this one waited for its files",
-                hint="what was fetched is kept; mullama status shows what is served",
-            )
+        return revision(wish) in self._waiting.manifests()
 
     async def _execute(
         self, plan: Plan, wish: Manifest, access: Access, effects: LiveEffects, report: Callable[[Line], None]
@@ -490,23 +394,15 @@ class Reconciler:
         return "nothing to do but new secrets of the API keys"
 
     def _effects(self, change: Change, draft: Draft) -> LiveEffects:
-        wish = draft.wish
-
         async def fetched(model: Model, report: Callable[[Line], None], name: str) -> KnownFiles:
-            def begin(tell: Callable[[Line], None]) -> Coroutine[Any, Any, KnownFiles]:
-                pin = draft.lock.get(model.from_)
-                return self._files.ensure(
-                    model, wish, name, tell, pin=pin, offline=change.options.offline, counted=self.count_bytes
-                )
-
-            return await self._fetches.have(self._fetch_key(change, draft, model), begin, report)
+            return await self._fetching.have(change, draft, model, report, name)
 
         async def pruning() -> None:
-            gone = await asyncio.to_thread(prune, wish, self._records.folder.parent, self._files, change.shown)
+            gone = await asyncio.to_thread(prune, draft.wish, self._records.folder.parent, self._files, change.shown)
             self.journal.add("pruned", "", f"{len(gone)} of {len(change.shown)} files")
 
         return LiveEffects(
-            wish=wish,
+            wish=draft.wish,
             old=self.snapshot,
             pool=self._pool,
             workshop=self._workshop(self.machine),
@@ -515,7 +411,7 @@ class Reconciler:
             access=draft.access,
             on_commit=lambda plan: self._commit(change, draft),
             on_prune=pruning,
-            on_record=self._record,
+            on_record=self._generations.ended,
             publish=self._publish,
             warn=lambda name, message: self.journal.note("warning", name, message),
         )
@@ -525,55 +421,11 @@ class Reconciler:
 
     async def _commit(self, change: Change, draft: Draft) -> None:
         """Listeners first: an address that is taken ends the run with nothing committed."""
-        plan, origin = draft.plan, draft.origin
-        overlay = beside(draft.manifest, draft.overlay)
         await self._listen(draft.wish, draft.access)
-        self._records.save_overlay(overlay)
-        self._records.commit(
-            Generation(
-                generation=plan.generation,
-                revision=plan.wish,
-                manifest=block_to_tree(draft.wish),
-                when=time.time(),
-                trigger=change.options.trigger,
-                by=change.options.by,
-                origin={"path": origin.path, "profiles": origin.profiles, "digest": origin.digest},
-                summary=summary(plan),
-                overlay=tuple(overlay),
-            )
-        )
-
-    def _record(self, result: Result) -> None:
-        """Say in the generation how it ended."""
-        try:
-            last = self._records.last()
-            if last is not None and last.generation == result.generation:
-                self._records.commit(replace(last, result=result.message))
-        except OSError as error:
-            self.journal.add("warning", "", f"how generation {result.generation} ended could not be recorded: {error}")
+        self._generations.commit(change, draft)
 
     def _publish(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-
-    def _guard(self, plan: Plan, manifest: Manifest, change: Change) -> None:
-        """1. a stale plan  2. an empty wish  3. protected models."""
-        options = change.options
-        # Somebody else may have made it so already, or as far as the files go, the watch of the same file for one:
-        # that is no conflict.
-        ours = plan.empty or change.fetched or (self._newest is not None and self._newest.revision == change.revision)
-        if options.expect is not None and options.expect != plan.base and not ours:
-            raise Conflict("the applied revision changed since the plan was made", hint="look at `mullama diff` again")
-        if not manifest.models and self.wish.models and not options.allow_empty:
-            raise Refused("the manifest names no models", hint="--allow-empty removes them all")
-        old = self.snapshot.manifest.models
-        for step in plan.steps:
-            guarded = step.kind == "model" and step.subject in old and old[step.subject].protect
-            if guarded and (step.pause or step.action is Action.REMOVE):
-                does = "removed" if step.action is Action.REMOVE else "paused"
-                raise Refused(
-                    f"{step.subject} is protected and would be {does}",
-                    hint="apply `protect: false` for it first",
-                )
 
     def _applied_now(self, result: Result, origin: Origin) -> None:
         self.origin = origin
@@ -587,23 +439,14 @@ class Reconciler:
     # History
 
     def history(self) -> list[Line]:
-        keys = ("generation", "revision", "when", "trigger", "by", "origin", "summary", "result")
-        return [{key: getattr(g, key) for key in keys} for g in self._records.history()]
+        return self._generations.listed()
 
     async def undo(self, to: int | None) -> AsyncIterator[Line]:
         """The generation before the last, or the one named, applied as a new one."""
-        number = to if to is not None else self._before_last()
-        found = self._records.find(number)
-        wish, overlay = split(parse_resolved(found.manifest), found.overlay)
+        wish, overlay = self._generations.back_to(to)
         options = ApplyOptions(trigger="undo", allow_empty=True)
         async for line in self.apply(block_to_tree(wish), self.origin, options, lambda now: overlay):
             yield line
-
-    def _before_last(self) -> int:
-        kept = self._records.history()
-        if len(kept) < 2:
-            raise NotFound("there is no earlier generation to go back to")
-        return kept[1].generation
 
     async def stop(self) -> None:
         """Let a running change end or be cut, then drain and unload."""
@@ -624,27 +467,8 @@ class Reconciler:
         self.standing.held(removes, loaded, self.origin)
 
     def removals(self, wish: Manifest) -> tuple[int, int]:
-        """(loaded models that this wish no longer names, loaded models)."""
-        loaded = [n for n, d in self.snapshot.deployments.items() if self._pool.phase(d.unit) is not Phase.COLD]
-        renamed = {m.from_ for m in wish.moved if m.to in wish.models}
-        named = {*wish.models, *renamed, *self.overlay}
-        return sum(n not in named for n in loaded), len(loaded)
+        """(loaded models that this wish would unload, loaded models)."""
+        return removals(wish, self.overlay, self.snapshot, self._pool)
 
     def is_applied(self, wish: Manifest) -> bool:
         return self.snapshot.generation > 0 and revision(combine(wish, self.overlay)) == self.snapshot.revision
-
-
-def failure_line(error: MullamaError, snapshot: Snapshot) -> Line:
-    """The result of an apply that ended before anything was changed."""
-    problems = [str(p) for p in error.problems] if isinstance(error, ManifestError) else []
-    return {
-        "event": "result",
-        "exit": exit_code(error.kind),
-        "message": str(error),
-        "kind": error.kind.value,
-        "hint": error.hint,
-        "problems": problems,
-        "generation": snapshot.generation,
-        "revision": snapshot.revision,
-        "models": {},
-    }
