@@ -27,7 +27,7 @@ _TONES: Mapping[Tone, str] = {
 _STATES = {
     "ready": ("●", "green"),
     "failed": ("✗", "red"),
-    "unloaded": ("○", "dim"),
+    "idle": ("○", "dim"),
     "degraded": ("●", "yellow"),
 }
 

@@ -39,6 +39,10 @@ class Effects(Protocol):
         """Write the generation; raises when it is not written, and then nothing has changed."""
         ...
 
+    def wants(self, name: str) -> bool:
+        """Whether this model is to be in memory before the swap; any other loads with its first request."""
+        ...
+
     async def load(self, name: str, step: Step | None) -> None:
         """Have the model's new unit open and probed, beside the old one or in its place."""
         ...
@@ -132,6 +136,9 @@ async def _load(wish: Manifest, steps: Mapping[str, Step], effects: Effects, rep
     for name, _ in order:
         step = steps.get(name)
         if step is None or step.action is Action.REMOVE or step.cost in (Cost.NONE, Cost.LIVE):
+            continue
+        if not effects.wants(name):
+            report({"event": "step", "model": name, "state": "idle", "message": "loads with its first request"})
             continue
         report({"event": "step", "model": name, "state": "loading", "message": step.detail})
         try:

@@ -86,10 +86,13 @@ class LiveEffects:
         self._predecessors = {s.subject: s.renamed_from for s in plan.steps if s.renamed_from}
         await self._on_commit(plan)
 
+    def wants(self, name: str) -> bool:
+        """What loads at start, and what is loaded now, so that a change is known to work before the swap."""
+        old = self._predecessor(name)
+        return self._new[name].model.residency.load == "at_start" or (old is not None and self._is_open(old))
+
     async def load(self, name: str, step: Step | None) -> None:
         new, old = self._new[name], self._predecessor(name)
-        if not self._should_load(new, old):
-            return
         if old is not None and old.unit != new.unit and step is not None and step.pause and self._is_open(old):
             await self._recreate(new, old)
         else:
@@ -97,10 +100,6 @@ class LiveEffects:
 
     def _predecessor(self, name: str) -> Deployment | None:
         return self._old.deployments.get(self._predecessors.get(name, name))
-
-    def _should_load(self, new: Deployment, old: Deployment | None) -> bool:
-        """What loads at start, and what is loaded now, so that a change is known to work before the swap."""
-        return new.model.residency.load == "at_start" or (old is not None and self._is_open(old))
 
     def _is_open(self, deployment: Deployment) -> bool:
         return self._pool.phase(deployment.unit) is not Phase.COLD

@@ -26,6 +26,7 @@ class Remembering:
     unfetchable: tuple[str, ...] = ()
     bad: tuple[str, ...] = ()
     unloadable: tuple[str, ...] = ()
+    on_demand: tuple[str, ...] = ()
     at_once: int = 0
     most_at_once: int = 0
 
@@ -46,6 +47,9 @@ class Remembering:
 
     async def commit(self, plan: Plan) -> None:
         self.calls.append("commit")
+
+    def wants(self, name: str) -> bool:
+        return name not in self.on_demand
 
     async def load(self, name: str, step: Step | None) -> None:
         self.calls.append(f"load {name}")
@@ -104,6 +108,18 @@ def test_a_model_that_does_not_load_is_told_to_the_swap_and_the_others_go_on() -
     assert "load b" in effects.calls
     assert "swap without ['a']" in effects.calls
     assert result.tree()["models"]["a"] == {"ok": False, "message": "a does not load"}
+
+
+def test_what_loads_with_its_first_request_is_told_so_and_not_loaded() -> None:
+    effects, told = Remembering(on_demand=("b",)), []  # type: ignore[var-annotated]
+    manifest = wish(a={}, b={})
+    plan = make_plan(manifest, Observed())
+
+    asyncio.run(execute(plan, manifest, effects, told.append))
+
+    assert "load b" not in effects.calls
+    states = [(line["model"], line["state"]) for line in told if line["event"] == "step"]
+    assert states == [("a", "loading"), ("a", "ready"), ("b", "idle")]
 
 
 def test_higher_priority_loads_first() -> None:
