@@ -47,7 +47,7 @@ COSTS: Mapping[str, Cost] = {
     "models.*.adapters.scale": Cost.LIVE,
     "models.*.task": Cost.CONTEXT,
     "models.*.limits": Cost.LIVE,
-    # A context has as many sequences as it was made with, so this one limit makes a new context.
+    # A context has cells for as many requests as it was made for: docs/decisions/0011.
     "models.*.limits.parallel": Cost.CONTEXT,
     "models.*.system": Cost.LIVE,
     "models.*.template": Cost.LIVE,
