@@ -109,10 +109,10 @@ HOSTILE = [
 
 @pytest.mark.parametrize("source", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_templates_end_soon_and_with_an_error(source: str) -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises((Invalid, TooLarge)):
         run(source)
-    assert time.monotonic() - begun < 4.0
+    assert time.process_time() - begun < 4.0
 
 
 @settings(max_examples=200, deadline=None)

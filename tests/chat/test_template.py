@@ -113,10 +113,10 @@ HOSTILE = [
 
 @pytest.mark.parametrize("source", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_templates_end_soon_and_with_an_error(source: str) -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises((Invalid, TooLarge)):
         render(SHOW + source)
-    assert time.monotonic() - begun < 4.0
+    assert time.process_time() - begun < 4.0
 
 
 @settings(max_examples=60, deadline=None)
@@ -130,17 +130,17 @@ def test_hostile_templates_end_soon_and_with_an_error(source: str) -> None:
     ).map(lambda pair: pair[0].format("".join(pair[1]))), max_leaves=12,
 ))  # fmt: skip
 def test_nests_of_any_kind_end(body: str) -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     with suppress(MullamaError):
         render("{% set x = 'ab' %}{% set l = [1] %}" + SHOW + body)
-    assert time.monotonic() - begun < 10.0
+    assert time.process_time() - begun < 10.0
 
 
 def test_a_long_plain_conversation_costs_little_of_its_budget() -> None:
     messages = tuple(say("user" if i % 2 else "assistant", "x" * 200) for i in range(4096))
-    begun = time.monotonic()
+    begun = time.process_time()
     assert len(render(SHOW, messages)) == 4096 * 200
-    assert time.monotonic() - begun < 2.0
+    assert time.process_time() - begun < 2.0
 
 
 def test_looking_back_at_every_message_is_affordable_in_long_conversations() -> None:
