@@ -92,7 +92,9 @@ def zsh(commands: tuple[Completed, ...]) -> str:
         f"  commands=(\n{names}  )\n"
         "  if (( CURRENT == 2 )); then _describe command commands; return; fi\n"
         f'  case "$words[2]" in\n{cases}  esac\n'
-        "  compadd -- $offered; _files\n}\ncompdef _mullama mullama\n"
+        "  compadd -- $offered; _files\n}\n"
+        # Read by `source`, or from a folder of fpath at the first use, which is a use already.
+        'if [[ "${funcstack[1]}" == _mullama ]]; then _mullama "$@"; else compdef _mullama mullama; fi\n'
     )
 
 

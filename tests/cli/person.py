@@ -23,10 +23,10 @@ _SECONDS = 60.0
 class Person:
     """Reads what the process shows, in order: what one `read_until` has passed, the next does not find again."""
 
-    def __init__(self, arguments: list[str], folder: Path, **env: str) -> None:
+    def __init__(self, command: list[str], folder: Path, **env: str) -> None:
         self.terminal, slave = pty.openpty()
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _TAKE_TERMINAL, *arguments],
+            command,
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -74,8 +74,10 @@ class Person:
 
 
 @contextlib.contextmanager
-def person(arguments: list[str], folder: Path, **env: str) -> Iterator[Person]:
-    someone = Person(arguments, folder, **env)
+def person(arguments: list[str], folder: Path, *, program: str | None = None, **env: str) -> Iterator[Person]:
+    """At mullama with these arguments, or at another program."""
+    command = [sys.executable, "-c", _TAKE_TERMINAL] if program is None else [program]
+    someone = Person([*command, *arguments], folder, **env)
     try:
         yield someone
     finally:
