@@ -129,10 +129,10 @@ def test_schemas_are_bounded() -> None:
     wide = {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(3000)}}
     long = {"type": "string", "enum": ["x" * 70_000]}
     for schema in (deep, wide, long):
-        begun = time.monotonic()
+        begun = time.process_time()
         with pytest.raises(Invalid):
             of(schema_format(schema))
-        assert time.monotonic() - begun < 1.0
+        assert time.process_time() - begun < 1.0
 
 
 def test_every_keyword_is_either_enforced_or_refused() -> None:
