@@ -131,6 +131,8 @@ class Repl:
             case "parameter":
                 name, *values = _words(value) or [""]
                 conversation.set_parameter(name, *values)
+                if name in ("num_ctx", "num_gpu"):
+                    self._terminal.note(f"{name} holds for the model that /save makes; the one in memory keeps its own")
             case "system":
                 conversation.system = value.strip().removeprefix('"""').removesuffix('"""')
             case "history" | "nohistory":

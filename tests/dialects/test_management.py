@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
 
 from mullama.chat.inventory import CreateModel, LoadModel, PullModel, SetDefault, TaskStatus
+from mullama.chat.types import EmbedRequest
 from mullama.dialects.base import Call, Endpoint, Stamp
 from mullama.dialects.management import (
     MANAGEMENT,
@@ -72,3 +75,30 @@ def test_a_stream_ends_with_success_or_an_error_that_has_its_kind() -> None:
 
 def test_every_suggested_model_is_a_short_name() -> None:
     assert {name for name, _, _ in SUGGESTED} <= set(aliases({"HOME": "/nowhere"}))
+
+
+def test_every_endpoint_is_on_the_page_of_the_api() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/http.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:[A-Z]+ |)/api/(?:models|defaults)[^`]*)`", page)
+    paths = {name.partition(" ")[2] or name for name in named}
+    for endpoint in MANAGEMENT.endpoints:
+        assert endpoint.path.replace(":path", "") in paths
+
+
+def test_the_terminal_has_endpoints_of_its_own_for_what_it_asks() -> None:
+    found = {(e.method, e.path): e for e in MANAGEMENT.endpoints}
+    assert ("POST", "/api/models/chat") in found
+    assert ("HEAD", "/api/models/blobs/{digest}") in found
+    decode = found["POST", "/api/models/embed"].decode
+    asked = decode(Call(body={"model": "m", "input": "x", "normalize": False}))
+    assert isinstance(asked, EmbedRequest)
+    assert not asked.normalize
+    assert decode(Call(body={"model": "m", "input": "x"})).normalize  # type: ignore[union-attr]
+
+
+def test_what_is_forced_is_said_in_the_body() -> None:
+    assert decode_unload(Call(path={"name": "m"}, body={"force": True})) == LoadModel(
+        model="m", keep_alive=0.0, forced=True
+    )
+    assert decode_unload(Call(path={"name": "m"})) == LoadModel(model="m", keep_alive=0.0)
+    assert decode_pull(Call(body={"name": "m", "force": True})).again
