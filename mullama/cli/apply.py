@@ -134,7 +134,11 @@ def _agreed(call: Call, plan: Plan) -> bool:
 def _carry_out(call: Call, loaded: LoadedManifest, server: Server | None, wish: Wish) -> int:
     following = Following(call.terminal, as_json=call.options.json)
     if server is not None:
-        return _send(call, server, wish, following)
+        try:
+            return _send(call, server, wish, following)
+        except KeyboardInterrupt:
+            call.terminal.note("the server goes on with it; mullama status shows what comes of it")
+            raise
     started = start(records_of(call, loaded), ["--held", *_serve_arguments(wish)])
     if not call.options.json:
         call.terminal.line(f"server started (pid {started.record.pid if started.record else '?'})")

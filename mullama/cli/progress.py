@@ -9,6 +9,7 @@ from typing import Any
 from mullama.plan.report import size
 
 PHASES = {
+    "wait": "waiting for the change that runs now",
     "fetch": "fetching files",
     "commit": "committing the generation",
     "load": "loading models",

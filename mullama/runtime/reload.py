@@ -242,6 +242,8 @@ class Reconciler:
         A hot reload applies at once what needs no fetch. Any other change is applied as a whole or not at all.
         """
         while True:
+            if self._busy.locked():
+                change.tell({"event": "phase", "phase": "wait"})
             async with self._busy:
                 self._waiting.require_newest(change)
                 with self._records.lock(change.options.trigger):

@@ -136,6 +136,20 @@ def test_json_is_the_events_and_nothing_else(run: Run, server: TinyServer) -> No
     assert [json.loads(line)["event"] for line in ran.out.splitlines()] == ["phase", "result"]
 
 
+def test_an_interrupt_says_that_the_server_goes_on(
+    run: Run, server: TinyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mullama.cli.follow.Following.run", interrupted)
+
+    ran = run("apply", "--host", server.url)
+
+    assert ran.code == 130
+    assert "the server goes on with it; mullama status" in ran.err
+
+
 def test_a_saved_plan_is_carried_out_while_it_is_fresh(run: Run, server: TinyServer, manifest: Path) -> None:
     assert run("diff", "--out", "p.json", "--host", server.url).code == 2
     assert run("apply", "--plan", "p.json", "--host", server.url).code == 0

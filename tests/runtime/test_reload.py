@@ -12,7 +12,8 @@ import pytest
 from mullama.chat import types as chat
 from mullama.chat.inventory import CopyModel, DeleteModel, LoadModel
 from mullama.errors import Conflict, MullamaError, NotFound, Refused
-from mullama.runtime.base import ApplyOptions
+from mullama.manifest.tree import parse_resolved
+from mullama.runtime.base import ApplyOptions, Origin
 from mullama.runtime.policy.state import Phase
 from tests.runtime.stand import CALLER, Stand, run, stand, until
 
@@ -596,5 +597,40 @@ def test_stand_is_torn_down(tmp_path: Path) -> None:
         await s.pool.abort()
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+    run(test)
+
+
+def test_a_change_that_waits_for_another_says_so(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with stand(tmp_path) as s:
+            await s.apply({"a": s.script()})
+            slow = {"prompt": "slow 50ms count to 20", "expect": "20"}
+            first = asyncio.create_task(s.apply({"a": {"from": s.script("b"), "probe": slow}}))
+            await until(lambda: s.condition("Reconciling")["status"] is True)
+
+            lines = s.reconciler.apply(s.tree({"a": s.script("c")}), Origin(), ApplyOptions())
+            told = [line async for line in lines]
+
+            assert (await first)["exit"] == 0
+            assert told[0] == {"event": "phase", "phase": "wait"}
+            assert told[-1]["exit"] == 0
+
+    run(test)
+
+
+def test_what_prune_running_leaves_serves_on_until_what_runs_is_pruned_again(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with stand(tmp_path) as s:
+            b = {"from": s.script("b"), "protect": True}
+            await s.apply({"a": s.script(), "b": b})
+
+            await s.apply({"a": s.script()}, prune={"running": False})
+            assert await s.ask("b", "say here") == "here"
+            assert s.reconciler.removals(parse_resolved(s.tree({}, prune={"running": False}))) == (0, 2)
+            refused = await s.apply({"a": s.script()})
+            assert refused["exit"] == 9
+            assert "b is protected" in refused["message"]
+            assert await s.ask("b", "say here") == "here"
 
     run(test)
