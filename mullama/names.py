@@ -43,8 +43,12 @@ class ModelName:
 
     @property
     def key(self) -> str:
-        """What two names are compared by; `name:latest` is `name`, as Ollama's clients expect."""
-        return self.text.casefold().removesuffix(":latest")
+        """What two names are compared by. As Ollama's clients expect, `name:latest` is `name`, and so is the name
+        in full, with Ollama's own registry and namespace in front.
+        """
+        short = self.text.casefold().removesuffix(":latest").removeprefix("registry.ollama.ai/")
+        bare = short.removeprefix("library/")
+        return short if "/" in bare else bare
 
     def __str__(self) -> str:
         return self.text

@@ -1,0 +1,30 @@
+"""Names of models: what clients may call the same one."""
+
+from __future__ import annotations
+
+import pytest
+
+from mullama.errors import Invalid
+from mullama.names import ModelName
+
+
+@pytest.mark.parametrize(
+    "text", ["qwen3", "Qwen3", "qwen3:latest", "library/qwen3", "registry.ollama.ai/library/qwen3:latest"]
+)
+def test_one_model_has_ollamas_longer_names_too(text: str) -> None:
+    assert ModelName.parse(text).key == "qwen3"
+
+
+@pytest.mark.parametrize("text", ["qwen3:8b", "mine/qwen3", "hf.co/library/qwen3", "library/mine/qwen3"])
+def test_other_models_keep_their_names(text: str) -> None:
+    assert ModelName.parse(text).key == text
+
+
+def test_a_namespace_of_ollamas_registry_stays() -> None:
+    assert ModelName.parse("registry.ollama.ai/mine/qwen3").key == "mine/qwen3"
+
+
+@pytest.mark.parametrize("text", ["", "/a", "a//b", "../a", "a:b:c", "a b", "a/", "e\u0301", "a\0"])
+def test_what_could_mean_something_else_is_no_name(text: str) -> None:
+    with pytest.raises(Invalid, match="not a model name"):
+        ModelName.parse(text)
