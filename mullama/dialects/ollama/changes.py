@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Literal
 
 from mullama.chat.inventory import (
     CopyModel,
@@ -34,8 +33,8 @@ from mullama.dialects.fields import (
     to_text,
 )
 from mullama.dialects.ollama.chat import MESSAGE_SCHEMA, message
-from mullama.dialects.ollama.errors import message_of
-from mullama.errors import Invalid, MullamaError, Unsupported
+from mullama.dialects.ollama.lines import LineStream
+from mullama.errors import Invalid, Unsupported
 from mullama.names import Digest, JSONValue
 
 _NAME = MODEL.named("name")
@@ -169,10 +168,8 @@ def encode_stored(operation: StoreBlob, result: Done, stamp: Stamp) -> Reply:
     return Reply(status=200 if result.found else 201)
 
 
-class TaskStream:
+class TaskStream(LineStream):
     """One NDJSON line per status; the line `success` is the last."""
-
-    media: Literal["text/event-stream", "application/x-ndjson"] = "application/x-ndjson"
 
     def __init__(self, operation: PullModel | CreateModel, stamp: Stamp) -> None:
         self._ended = False
@@ -182,16 +179,6 @@ class TaskStream:
             return ()
         self._ended = event.status == "success"
         return (Frame(data=_status(event)),)
-
-    def fail(self, error: MullamaError) -> Iterable[Frame]:
-        if self._ended:
-            return ()
-        self._ended = True
-        return (Frame(data={"error": message_of(error)}),)
-
-    def ping(self) -> Iterable[Frame]:
-        """NDJSON has no comments, and clients parse every line."""
-        return ()
 
 
 _STATUS_SCHEMA = schema.record(

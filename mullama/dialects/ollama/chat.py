@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 from mullama.chat.inventory import Loaded, LoadModel
 from mullama.chat.types import (
@@ -41,10 +40,10 @@ from mullama.dialects.fields import (
 )
 from mullama.dialects.formats import THINK
 from mullama.dialects.images import MOST_IMAGES, from_base64, from_url
-from mullama.dialects.ollama.errors import message_of
 from mullama.dialects.ollama.lines import (
     HEAD_SCHEMA,
     METRICS_SCHEMA,
+    LineStream,
     done_reason,
     head,
     metrics,
@@ -73,7 +72,6 @@ from mullama.dialects.tools import (
     linked,
     unique,
 )
-from mullama.errors import MullamaError
 from mullama.names import JSONValue
 
 _ROLES: dict[str, Role] = {
@@ -222,15 +220,12 @@ def encode(operation: ChatRequest | LoadModel | RenderRequest, result: Answer | 
             )
 
 
-class ChatStream:
+class ChatStream(LineStream):
     """One NDJSON line per piece; a tool call comes whole; the last line has the metrics."""
-
-    media: Literal["text/event-stream", "application/x-ndjson"] = "application/x-ndjson"
 
     def __init__(self, operation: ChatRequest, stamp: Stamp) -> None:
         self._head = head(operation.model, stamp)
         self._reason = StopReason.STOP
-        self._ended = False
 
     def _line(self, message: dict[str, JSONValue], **more: JSONValue) -> Frame:
         said: JSONValue = {"role": "assistant", "content": "", **message}
@@ -266,16 +261,6 @@ class ChatStream:
                 **metrics(event.usage, event.timings),
             }
         )
-
-    def fail(self, error: MullamaError) -> Iterable[Frame]:
-        if self._ended:
-            return ()
-        self._ended = True
-        return (Frame(data={"error": message_of(error)}),)
-
-    def ping(self) -> Iterable[Frame]:
-        """NDJSON has no comments, and clients parse every line."""
-        return ()
 
 
 CHAT_FIELDS: tuple[Field[object], ...] = (

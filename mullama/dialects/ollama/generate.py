@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 from mullama.chat.inventory import Loaded, LoadModel
 from mullama.chat.types import (
@@ -40,10 +39,10 @@ from mullama.dialects.fields import (
 )
 from mullama.dialects.formats import THINK
 from mullama.dialects.ollama.chat import IMAGES
-from mullama.dialects.ollama.errors import message_of
 from mullama.dialects.ollama.lines import (
     HEAD_SCHEMA,
     METRICS_SCHEMA,
+    LineStream,
     done_reason,
     head,
     metrics,
@@ -60,7 +59,7 @@ from mullama.dialects.ollama.options import (
     shift_warning,
 )
 from mullama.dialects.sampling import KEEP_ALIVE, MOST_TOKEN
-from mullama.errors import Invalid, MullamaError, Unsupported
+from mullama.errors import Invalid, Unsupported
 from mullama.names import JSONValue
 
 _MOST_CONTEXT = 2**21
@@ -170,15 +169,12 @@ def encode(
             )
 
 
-class GenerateStream:
+class GenerateStream(LineStream):
     """One NDJSON line per piece; the last line has the metrics and the conversation as tokens."""
-
-    media: Literal["text/event-stream", "application/x-ndjson"] = "application/x-ndjson"
 
     def __init__(self, operation: CompletionRequest, stamp: Stamp) -> None:
         self._head = {**head(operation.model, stamp), "response": "", "done": False}
         self._reason = StopReason.STOP
-        self._ended = False
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
         match event:
@@ -215,16 +211,6 @@ class GenerateStream:
                 **metrics(event.usage, event.timings),
             }
         )
-
-    def fail(self, error: MullamaError) -> Iterable[Frame]:
-        if self._ended:
-            return ()
-        self._ended = True
-        return (Frame(data={"error": message_of(error)}),)
-
-    def ping(self) -> Iterable[Frame]:
-        """NDJSON has no comments, and clients parse every line."""
-        return ()
 
 
 _FIELDS: tuple[Field[object], ...] = (

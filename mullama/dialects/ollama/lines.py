@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import assert_never
+from collections.abc import Iterable
+from typing import Literal, assert_never
 
 from mullama.chat.types import ImagePart, RenderRequest, StopReason, Text, Timings, ToolCall, Usage
 from mullama.dialects import logprobs, schema
-from mullama.dialects.base import Reply, Stamp
+from mullama.dialects.base import Frame, Reply, Stamp
+from mullama.dialects.ollama.errors import message_of
 from mullama.dialects.stamps import nanoseconds, rfc3339
+from mullama.errors import MullamaError
 from mullama.names import JSONValue
 
 
@@ -55,6 +58,24 @@ def tool_call(index: int, call: ToolCall) -> dict[str, JSONValue]:
         "id": call.id,
         "function": {"index": index, "name": call.name, "arguments": dict(call.arguments)},
     }
+
+
+class LineStream:
+    """What every stream of lines has in common; `_ended` is set with the last line."""
+
+    media: Literal["text/event-stream", "application/x-ndjson"] = "application/x-ndjson"
+    _ended = False
+
+    def fail(self, error: MullamaError) -> Iterable[Frame]:
+        """The error as a line of its own, unless the stream has ended."""
+        if self._ended:
+            return ()
+        self._ended = True
+        return (Frame(data={"error": message_of(error)}),)
+
+    def ping(self) -> Iterable[Frame]:
+        """NDJSON has no comments, and clients parse every line."""
+        return ()
 
 
 HEAD_SCHEMA = {"model": schema.STRING, "created_at": schema.TIME, "done": schema.BOOLEAN}

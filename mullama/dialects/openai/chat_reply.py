@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal
 
 from mullama.chat.types import (
     Answer,
@@ -23,7 +22,7 @@ from mullama.chat.types import (
 from mullama.dialects import logprobs, schema
 from mullama.dialects.base import Frame, Reply, Stamp, StreamEvent
 from mullama.dialects.openai.chat import ChatCall
-from mullama.dialects.openai.errors import envelope
+from mullama.dialects.openai.streams import DONE, EventStream
 from mullama.dialects.openai.usage import (
     USAGE_SCHEMA,
     fingerprint,
@@ -33,11 +32,8 @@ from mullama.dialects.openai.usage import (
 )
 from mullama.dialects.stamps import prefixed
 from mullama.dialects.tools import compact
-from mullama.errors import MullamaError
 from mullama.names import JSONValue
 
-DONE = Frame(data="[DONE]")
-PING = Frame(data="ping", comment=True)
 _OPEN, _CLOSE = "<think>", "</think>"
 
 
@@ -114,10 +110,8 @@ def encode(operation: ChatCall, result: Answer, stamp: Stamp) -> Reply:
     )
 
 
-class ChatStream:
+class ChatStream(EventStream):
     """Chunks: the role, the deltas, the reason of the end, the counts when asked for, `[DONE]`."""
-
-    media: Literal["text/event-stream", "application/x-ndjson"] = "text/event-stream"
 
     def __init__(self, operation: ChatCall, stamp: Stamp) -> None:
         self._operation = operation
@@ -128,7 +122,6 @@ class ChatStream:
         self._open = operation.n
         self._last: Finished | None = None
         self._cached = 0
-        self._ended = False
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
         match event:
@@ -231,15 +224,6 @@ class ChatStream:
             counts = {**self._head, "choices": [], "usage": usage_of(event.usage)}
             frames.append(Frame(data=counts))
         return (*frames, DONE)
-
-    def fail(self, error: MullamaError) -> Iterable[Frame]:
-        if self._ended:
-            return ()
-        self._ended = True
-        return (Frame(data={"error": envelope(error)}),)
-
-    def ping(self) -> Iterable[Frame]:
-        return (PING,)
 
 
 _MESSAGE_SCHEMA = schema.record(

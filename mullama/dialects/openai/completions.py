@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from mullama.chat.types import (
     Answer,
@@ -31,9 +30,8 @@ from mullama.dialects.fields import (
 )
 from mullama.dialects.inputs import INPUT_SCHEMA, inputs_of, prompts_of
 from mullama.dialects.logprobs import finite
-from mullama.dialects.openai.chat_reply import DONE, PING
-from mullama.dialects.openai.errors import envelope
 from mullama.dialects.openai.settings import COMMON, include_usage, read_common
+from mullama.dialects.openai.streams import DONE, EventStream
 from mullama.dialects.openai.usage import (
     USAGE_SCHEMA,
     fingerprint,
@@ -42,7 +40,7 @@ from mullama.dialects.openai.usage import (
     usage_of,
 )
 from mullama.dialects.sampling import MOST_CHOICES, MOST_LOGPROBS
-from mullama.errors import MullamaError, Unsupported
+from mullama.errors import Unsupported
 from mullama.names import JSONValue
 
 
@@ -140,17 +138,14 @@ def encode(operation: CompletionCall, result: Answer, stamp: Stamp) -> Reply:
     )
 
 
-class CompletionStream:
+class CompletionStream(EventStream):
     """Chunks of text by choice, the reason of each end, the counts when asked for, `[DONE]`."""
-
-    media: Literal["text/event-stream", "application/x-ndjson"] = "text/event-stream"
 
     def __init__(self, operation: CompletionCall, stamp: Stamp) -> None:
         self._include_usage = operation.include_usage
         usage: dict[str, JSONValue] = {"usage": None} if operation.include_usage else {}
         self._head = {**_head(operation, stamp), **usage}
         self._offsets: dict[int, int] = {}
-        self._ended = False
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
         match event:
@@ -181,15 +176,6 @@ class CompletionStream:
             "finish_reason": reason,
         }
         return Frame(data={**self._head, "choices": [one]})
-
-    def fail(self, error: MullamaError) -> Iterable[Frame]:
-        if self._ended:
-            return ()
-        self._ended = True
-        return (Frame(data={"error": envelope(error)}),)
-
-    def ping(self) -> Iterable[Frame]:
-        return (PING,)
 
 
 _FIELDS: tuple[Field[object], ...] = (

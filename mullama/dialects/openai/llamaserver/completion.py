@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import Literal, assert_never
+from typing import assert_never
 
 from mullama.chat.types import (
     Answer,
@@ -36,12 +36,11 @@ from mullama.dialects.fields import (
 )
 from mullama.dialects.inputs import INPUT_SCHEMA, Input, inputs_of, prompts_of
 from mullama.dialects.logprobs import finite
-from mullama.dialects.openai.chat_reply import PING
-from mullama.dialects.openai.errors import envelope
 from mullama.dialects.openai.settings import COMMON, N, read_common
+from mullama.dialects.openai.streams import EventStream
 from mullama.dialects.openai.usage import timings_of
 from mullama.dialects.sampling import MOST_LOGPROBS
-from mullama.errors import MullamaError, Unsupported
+from mullama.errors import Unsupported
 from mullama.names import JSONValue
 
 _N_PROBS = integer("n_probs", 0, MOST_LOGPROBS)
@@ -192,10 +191,8 @@ def encode(operation: NativeCall, result: Answer, stamp: Stamp) -> Reply:
     return Reply(body=answers[0] if len(answers) == 1 else answers)
 
 
-class NativeStream:
+class NativeStream(EventStream):
     """One event per piece; the last has `stop: true` and everything that is known at the end."""
-
-    media: Literal["text/event-stream", "application/x-ndjson"] = "text/event-stream"
 
     def __init__(self, operation: NativeCall, stamp: Stamp) -> None:
         self._operation = operation
@@ -203,7 +200,6 @@ class NativeStream:
         self._prompt_tokens = 0
         self._new_line = False
         self._last = Finished(reason=StopReason.STOP)
-        self._ended = False
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
         match event:
@@ -244,15 +240,6 @@ class NativeStream:
                 **_end(self._operation, self._stamp, self._last, event.usage, event.timings),
             }
         )
-
-    def fail(self, error: MullamaError) -> Iterable[Frame]:
-        if self._ended:
-            return ()
-        self._ended = True
-        return (Frame(data={"error": envelope(error)}),)
-
-    def ping(self) -> Iterable[Frame]:
-        return (PING,)
 
 
 _COMMON: tuple[Field[object], ...] = (

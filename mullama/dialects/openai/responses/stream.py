@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal
 
 from mullama.chat.types import (
     Answer,
@@ -25,11 +24,11 @@ from mullama.chat.types import (
 from mullama.dialects import logprobs
 from mullama.dialects.base import Frame, Reply, ResponseRequest, Stamp, StreamEvent
 from mullama.dialects.fields import Body
-from mullama.dialects.openai.chat_reply import PING
 from mullama.dialects.openai.errors import code_of, envelope
 from mullama.dialects.openai.responses.items import opaque
 from mullama.dialects.openai.responses.reply import ResponseObject, usage_of
 from mullama.dialects.openai.responses.tools import Known, known_tools
+from mullama.dialects.openai.streams import EventStream
 from mullama.dialects.stamps import prefixed
 from mullama.dialects.tools import compact
 from mullama.errors import MullamaError
@@ -57,10 +56,8 @@ class _Open:
         return "".join(self.text)
 
 
-class ResponseStream:
+class ResponseStream(EventStream):
     """created, in_progress, the items one after the other, then completed, incomplete or failed."""
-
-    media: Literal["text/event-stream", "application/x-ndjson"] = "text/event-stream"
 
     def __init__(self, operation: ResponseRequest, stamp: Stamp) -> None:
         reasoning = Body(operation.echo).child("reasoning")
@@ -75,7 +72,6 @@ class ResponseStream:
         self._item: _Open | None = None
         self._reason = StopReason.STOP
         self._begun = False
-        self._ended = False
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
         match event:
@@ -269,13 +265,7 @@ class ResponseStream:
         )
         yield self._event(f"response.{status}", response=whole)
 
-    def fail(self, error: MullamaError) -> Iterable[Frame]:
-        if self._ended:
-            return ()
-        self._ended = True
-        return tuple(self._fail(error))
-
-    def _fail(self, error: MullamaError) -> Iterator[Frame]:
+    def _failed(self, error: MullamaError) -> Iterator[Frame]:
         """The error in both forms that clients read, then the terminal event."""
         yield from self._begin()
         yield from self._close(cut=True)
@@ -285,9 +275,6 @@ class ResponseStream:
         said: JSONValue = {"code": code_of(error) or "server_error", "message": inner["message"]}
         whole = self._object.at("failed", list(self._output), error=said)
         yield self._event("response.failed", response=whole)
-
-    def ping(self) -> Iterable[Frame]:
-        return (PING,)
 
 
 _EMPTY_TEXT: JSONValue = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
