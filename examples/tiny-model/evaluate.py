@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from tiny_recipe.samples.mix import samples
 from tiny_recipe.samples.probes import MOST_PROBES, probes
 from tiny_recipe.samples.values import Probe
 from tiny_recipe.samples.writer import Writer
-from tiny_recipe.scoring import passes
+from tiny_recipe.scoring import names_called, passes
 
 HERE = Path(__file__).parent
 ODD_TEXTS = (
@@ -81,6 +82,24 @@ def report_failure(probe: Probe, text: str) -> None:
     print(f"{probe.ability}: {system!r} {tools} {probe.question!r}\n  want {wanted!r}\n  got  {text!r}")
 
 
+def examine(llm: Llama, chosen: Iterable[Probe], *, failures: bool) -> None:
+    """Print the table of pass rates, and how many of the tool names that were written are those of offered tools."""
+    passed: dict[str, list[bool]] = defaultdict(list)
+    names: list[bool] = []
+    for probe in chosen:
+        text, ended = answer(llm, probe)
+        good = ended and passes(probe, text)
+        passed[probe.ability].append(good)
+        offered = {tool["function"]["name"] for tool in probe.tools}
+        names += [name in offered for name in names_called(text)]
+        if failures and not good:
+            report_failure(probe, text)
+    print("| ability | passed | of |\n|---|---|---|")
+    for ability, results in [*passed.items(), ("all", [good for each in passed.values() for good in each])]:
+        print(f"| {ability} | {100 * sum(results) / len(results):.0f} % | {len(results)} |")
+    print(f"{sum(names)} of {len(names)} tool names written are those of offered tools")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path, nargs="?", default=HERE / "tiny.gguf")
@@ -92,28 +111,18 @@ def main() -> None:
     parser.add_argument("--ask", nargs="+", metavar="QUESTION", default=[])
     options = parser.parse_args()
 
+    every_place = bool(options.ask)  # whether llama.cpp keeps the logits of all tokens
     llm = Llama(
-        str(options.model), n_ctx=1024, n_threads=options.threads, logits_all=bool(options.ask), verbose=False
+        str(options.model), n_ctx=1024, n_threads=options.threads, logits_all=every_place, verbose=False
     )
+    if options.tokenizer:
+        compare_tokenizers(llm, options.tokenizer)
     for question in options.ask:
         said, lead = answer_and_lead(llm, question)
         print(f"{lead:6.1f}  {question}  ->  {said!r}")
-    if options.ask:
-        return
-    if options.tokenizer:
-        compare_tokenizers(llm, options.tokenizer)
-    passed: dict[str, list[bool]] = defaultdict(list)
-    for probe in probes(options.probes):
-        if not probe.ability.startswith(options.only):
-            continue
-        text, ended = answer(llm, probe)
-        good = ended and passes(probe, text)
-        passed[probe.ability].append(good)
-        if options.failures and not good:
-            report_failure(probe, text)
-    print("| ability | passed | of |\n|---|---|---|")
-    for ability, results in [*passed.items(), ("all", [good for each in passed.values() for good in each])]:
-        print(f"| {ability} | {100 * sum(results) / len(results):.0f} % | {len(results)} |")
+    if not options.ask:
+        chosen = (probe for probe in probes(options.probes) if probe.ability.startswith(options.only))
+        examine(llm, chosen, failures=options.failures)
 
 
 if __name__ == "__main__":

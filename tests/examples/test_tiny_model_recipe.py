@@ -32,7 +32,7 @@ from tiny_recipe.samples.reword import bare, reworded  # noqa: E402
 from tiny_recipe.samples.tool_use import tool_set  # noqa: E402
 from tiny_recipe.samples.values import Probe, Sample  # noqa: E402
 from tiny_recipe.samples.writer import Writer  # noqa: E402
-from tiny_recipe.scoring import passes  # noqa: E402
+from tiny_recipe.scoring import names_called, passes  # noqa: E402
 
 TEMPLATE = (RECIPE / "chat_template.jinja").read_text(encoding="utf-8")
 
@@ -90,6 +90,12 @@ def test_the_wanted_answer_passes_and_another_one_does_not(examined: list[Probe]
     for probe in examined:
         assert passes(probe, as_written(probe)), probe
         assert not passes(probe, as_written(probe)[:-1][: len(as_written(probe)) // 4] + "~"), probe
+
+
+def test_the_names_of_called_tools_are_read_and_broken_calls_are_passed_over() -> None:
+    text = '<tool_call>\n{"name": "add", "arguments": {}}\n</tool_call>\n<tool_call>\n{"name": "x"\n</tool_call>'
+    assert names_called(text) == ["add"]
+    assert names_called("No tool fits.") == []
 
 
 def calls_with_tools(learned: list[Sample]) -> list[tuple[dict[str, Any], list[Any]]]:

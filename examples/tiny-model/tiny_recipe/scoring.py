@@ -43,6 +43,15 @@ def calls_in(text: str) -> list[Any]:
     return [parsed(call) for call in CALL.findall(text)] + ([left_over] if left_over else [])
 
 
+def names_called(text: str) -> list[str]:
+    """The names of the tools that the text calls, as far as its JSON can be read."""
+    return [
+        str(call["name"])
+        for call in map(parsed, CALL.findall(text))
+        if isinstance(call, dict) and "name" in call
+    ]
+
+
 def story_fits(question: str, wanted: str, text: str) -> bool:
     """Is the story about the animal that was asked for, under its name if one was given, and of some length?"""
     hero, told = HERO.search(wanted), HERO.search(text)
