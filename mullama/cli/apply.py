@@ -24,7 +24,7 @@ from mullama.cli.follow import Following
 from mullama.cli.launch import start, stop
 from mullama.cli.locate import Server, find, is_remote, load_manifest, origin, records_of, user
 from mullama.cli.planning import plan_for
-from mullama.errors import MullamaError, Refused, Unsupported
+from mullama.errors import MullamaError, Refused, TimedOut, Unsupported
 from mullama.plan import report
 from mullama.plan.steps import Plan
 
@@ -187,7 +187,12 @@ def _send(call: Call, server: Server, wish: Wish, following: Following) -> int:
     }
     begun = time.monotonic()
     events = server.client.lines("PUT", "/api/v1/stack", body, within=options.timeout)
-    result = following.run(events, until_committed=options.no_wait).result
+    try:
+        result = following.run(events, until_committed=options.no_wait).result
+    except TimedOut as error:
+        raise TimedOut(
+            f"the apply did not end within {options.timeout:g} s", hint="mullama status shows how far it is"
+        ) from error
     following.verdict()
     if result is None:
         return DONE

@@ -167,14 +167,14 @@ class LiveEffects:
             async with asyncio.timeout(probe.timeout):
                 text = await self._ask(new, probe.prompt or "", probe.expect is not None)
         except TimeoutError:
-            raise ProbeFailed(f"{new.name}: the probe had no answer within {probe.timeout:g} s") from None
+            raise ProbeFailed(f"the probe had no answer within {probe.timeout:g} s") from None
         if probe.expect and not re.search(probe.expect, text):
-            raise ProbeFailed(f"{new.name}: the probe answered {text[:200]!r}, which does not match {probe.expect!r}")
+            raise ProbeFailed(f"the probe answered {text[:200]!r}, which does not match {probe.expect!r}")
 
     async def _ask(self, new: Deployment, prompt: str, whole: bool) -> str:
         worker = self._pool.worker(new.unit)
         if worker is None:
-            raise EngineFailed(f"{new.name}: the worker ended before the probe")
+            raise EngineFailed("the worker ended before the probe")
         job = Generate(
             id=worker.next_id(),
             context=new.unit.context,
@@ -189,7 +189,7 @@ class LiveEffects:
             if isinstance(output, Piece):
                 text += output.text
             if isinstance(output, Ended) and output.completion_tokens == 0:
-                raise ProbeFailed(f"{new.name}: the probe generated nothing")
+                raise ProbeFailed("the probe generated nothing")
         return text
 
     async def swap(self, failed: Mapping[str, MullamaError]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mullama.errors import TimedOut
 from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step, to_tree
 from mullama.store.records import Records, instance_name
 from tests.cli.conftest import Ran
@@ -134,6 +135,19 @@ def test_a_mistake_in_the_manifest_reaches_no_server(run: Run, server: TinyServe
 def test_json_is_the_events_and_nothing_else(run: Run, server: TinyServer) -> None:
     ran = run("apply", "--json", "--host", server.url)
     assert [json.loads(line)["event"] for line in ran.out.splitlines()] == ["phase", "result"]
+
+
+def test_a_time_limit_says_that_it_was_one(run: Run, server: TinyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(*_: object, **__: object) -> None:
+        raise TimedOut("unix:/run/x.sock did not answer in time")
+
+    monkeypatch.setattr("mullama.cli.follow.Following.run", late)
+
+    ran = run("apply", "--host", server.url, "--timeout", "2s")
+
+    assert ran.code == 6
+    assert "the apply did not end within 2 s" in ran.err
+    assert "mullama status" in ran.err
 
 
 def test_an_interrupt_says_that_the_server_goes_on(
