@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.person import person
 from tests.e2e.stack import Stack
 
 FOUND = [{"id": "o/r-GGUF", "downloads": 1234, "lastModified": "2025-01-02T00:00:00Z", "tags": ["gguf"]}]
@@ -68,3 +69,12 @@ def test_login_keeps_a_token_that_the_hub_knows_and_no_other(home: Home) -> None
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
     home.run("login", "--remove")
     assert not token.exists()
+
+
+def test_a_token_that_is_typed_is_not_shown(home: Home) -> None:
+    with person(["login"], home.home, **home.env) as someone:
+        someone.read_until("token (it is not shown): ")
+        someone.type("hf_right\n")
+        assert someone.finish() == 0
+    assert "hf_right" not in someone.seen
+    assert "logged in as me" in someone.seen

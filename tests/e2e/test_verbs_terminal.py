@@ -104,6 +104,41 @@ def test_what_other_tools_have_is_refused_with_what_to_do_instead(stack: Stack) 
     assert "context.pooling" in stack.run("embed", "hi", "--pooling", "mean", code=4).stderr
 
 
+def test_a_person_is_asked_before_a_model_goes(stack: Stack) -> None:
+    stack.run("cp", "chat", "twin")
+    for answer, code, left in (("n", 9, True), ("y", 0, False)):
+        with person(["rm", "twin"], stack.home, **stack.env) as someone:
+            someone.read_until("Remove? [y/N] ")
+            someone.type(f"{answer}\n")
+            assert someone.finish() == code
+        assert ("twin" in {m["name"] for m in stack.json("list", "--json")["models"]}) is left
+
+
+def test_a_conversation_is_kept_and_taken_up_again(stack: Stack) -> None:
+    with person(["chat", "chat"], stack.home, **stack.env) as someone:
+        someone.read_until(">>> ")
+        someone.type('"""say first line\nsecond line"""\n')
+        someone.read_until("\nfirst line")
+        someone.read_until(">>> ")
+        someone.type("/set parameter num_ctx 512\n")
+        someone.read_until("holds for the model that /save makes")
+        someone.read_until(">>> ")
+        someone.type("/save kept\n")
+        someone.read_until("saved as kept")
+        someone.read_until(">>> ")
+        someone.type("/load kept\n")
+        someone.read_until("now kept")
+        someone.read_until(">>> ")
+        someone.type("/show modelfile\n")
+        someone.read_until("FROM kept")
+        someone.read_until(">>> ")
+        someone.type("/bye\n")
+        assert someone.finish() == 0
+    assert "MESSAGE user" in stack.run("show", "kept", "--modelfile").stdout
+    assert stack.json("show", "kept", "--json")["context"] == 512
+    stack.run("rm", "kept", "-f")
+
+
 def test_a_model_may_be_called_as_an_action_is(stack: Stack, tmp_path: Path) -> None:
     for name in ("load", "pull", "copy"):
         stack.run("cp", "chat", name)
