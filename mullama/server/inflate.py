@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
+import sys
 import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from mullama.errors import Invalid, TooLarge
 from mullama.server.exchange import Rejection
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+# A frame may ask for a window to look back into; what needs more than 8 MiB of one is no request.
+_WINDOW = {int(zstd.DecompressionParameter.window_log_max): 23}
 
 
 class Inflater(Protocol):
@@ -26,11 +34,10 @@ def inflater(encoding: str, limit: int) -> Inflater:
             return _Plain()
         case "gzip" | "x-gzip":
             return _Packed("gzip", lambda: zlib.decompressobj(wbits=31), zlib.error, limit)
-        case "zstd" if (zstd := _zstd()) is not None:
-            return _Packed("zstd", zstd.ZstdDecompressor, zstd.ZstdError, limit)
+        case "zstd":
+            return _Packed("zstd", lambda: zstd.ZstdDecompressor(options=_WINDOW), zstd.ZstdError, limit)
         case other:
-            known = "gzip or zstd" if _zstd() is not None else "gzip"
-            error = Invalid(f"the body has Content-Encoding {other[:40]!r}", hint=f"send it plain or as {known}")
+            error = Invalid(f"the body has Content-Encoding {other[:40]!r}", hint="send it plain, or as gzip or zstd")
             raise Rejection(415, error, close=True)
 
 
@@ -75,13 +82,3 @@ class _Packed:
         if self._fed and not self._decompressor.eof:
             raise Invalid(f"the {self._name} data of the body stops in the middle")
         return b""
-
-
-def _zstd() -> Any | None:
-    """Zstandard where this Python has it (3.14), or its backport is installed."""
-    for name in ("compression.zstd", "backports.zstd"):
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    return None

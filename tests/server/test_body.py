@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import sys
 import threading
 import zlib
 from collections.abc import Iterator
@@ -17,6 +18,11 @@ from mullama.server.bounds import Bounds
 from mullama.server.exchange import Rejection
 from mullama.server.inflate import inflater
 from tests.server.stage import CHAT, SAYS_HELLO, Runtime, Stage, manifest, read_until, request, staged
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 LIMIT = 64 * 1024
 SMALL = Bounds(body_idle=0.15, body_rate=100_000, body_pool=100_000, linger=0.5, farewell=0.5)
@@ -168,6 +174,36 @@ def test_gzip_is_unpacked(stage: Stage) -> None:
 )
 def test_odd_gzip_is_refused(stage: Stage, packed: bytes, status: int) -> None:
     answer = stage.ask("POST", "/v1/messages", packed, {"content-encoding": "gzip"})
+    assert answer.status == status
+
+
+def test_zstd_is_unpacked(stage: Stage) -> None:
+    packed = zstd.compress(json.dumps({**CHAT, "stream": False}).encode())
+    answer = stage.ask("POST", "/api/chat", packed, {"content-encoding": "zstd"})
+    assert answer.json["message"]["content"] == "Hello"
+
+
+def wide() -> bytes:
+    """A good body in a frame that wants a window of 128 MiB."""
+    options = {int(zstd.CompressionParameter.window_log): 27, int(zstd.CompressionParameter.content_size_flag): 0}
+    packer = zstd.ZstdCompressor(options=options)
+    body = json.dumps({**CHAT, "stream": False, "max_tokens": 5}).encode()
+    return packer.compress(body + b" " * 100_000) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("packed", "status"),
+    [
+        (zstd.compress(b" " * 10_000_000), 413),
+        (zstd.compress(b"{}")[:-4], 400),
+        (zstd.compress(b"{}") + b"more", 400),
+        (wide(), 400),
+        (b"{}", 400),
+    ],
+    ids=["bomb", "cut", "rest", "window", "not zstd"],
+)
+def test_odd_zstd_is_refused(stage: Stage, packed: bytes, status: int) -> None:
+    answer = stage.ask("POST", "/v1/messages", packed, {"content-encoding": "zstd"})
     assert answer.status == status
 
 
