@@ -28,6 +28,8 @@ from mullama.names import Digest
 from mullama.store.disk import AT_ONCE, FOLDER, STRAIGHT, folder, in_bytes, share_lock, told, try_lock
 from mullama.store.partial import Partial
 
+_YOUNG: Final = 60.0
+"""Seconds for which a file that was looked at need not be marked again."""
 _FINAL: Final = re.compile(r"sha256-[0-9a-f]{64}")
 _CORRUPT: Final = re.compile(r"sha256-[0-9a-f]{64}\.corrupt")
 
@@ -51,8 +53,11 @@ class Blobs:
             return False
         try:
             found = os.stat(name, dir_fd=blobs, follow_symlinks=False)
-            with contextlib.suppress(OSError):  # a read-only store is still a store
-                os.utime(name, dir_fd=blobs, follow_symlinks=False)
+            if time.time() - found.st_atime > _YOUNG:
+                # The time of the last change stays, by which the index knows the file again.
+                now = (time.time_ns(), found.st_mtime_ns)
+                with contextlib.suppress(OSError):  # a read-only store is still a store
+                    os.utime(name, ns=now, dir_fd=blobs, follow_symlinks=False)
             return stat.S_ISREG(found.st_mode)
         except FileNotFoundError:
             return False
@@ -147,7 +152,7 @@ class Blobs:
             if shape.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 with contextlib.suppress(FileNotFoundError):  # another process may sweep as well
                     status = entry.stat(follow_symlinks=False)
-                    found.append((entry.name, status.st_size, status.st_mtime))
+                    found.append((entry.name, status.st_size, max(status.st_atime, status.st_mtime)))
         return sorted(found)
 
     def sweep(self, referenced: frozenset[str], *, grace: float, now: float | None = None) -> tuple[str, ...]:

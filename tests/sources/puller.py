@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import sys
 
 from mullama.sources.library import Library
@@ -10,6 +11,7 @@ from mullama.store.foreign import Foreign, Roots
 from mullama.store.index import Index
 
 if __name__ == "__main__":
+    faulthandler.dump_traceback_later(50, exit=True)  # a pull that hangs says where
     store, url = sys.argv[1:]
     settings = Settings(patience=Patience(first=0.01), waits=Waits(headers=20, idle=20))
     library = Library(Index(store), Foreign(Roots()), settings, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mullama.errors import BadWeights, MullamaError, NotFound, TransferFailed, Unavailable, Unsupported
+from mullama.sources import library
 from mullama.sources.builtin import builtin_models
 from mullama.sources.library import find_stored
 from mullama.store import lockfile
@@ -319,16 +321,27 @@ def test_other_formats_name_a_gguf_twin(place: Place, hub: StubHub) -> None:
         place.pull("hf:org/st")
 
 
-def test_twenty_stored_models_are_found_in_a_moment_and_nothing_is_hashed(place: Place, hub: StubHub) -> None:
+def test_twenty_stored_models_are_found_in_a_moment_and_nothing_is_read_again(
+    place: Place, hub: StubHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither hashed nor parsed: a header with a large vocabulary takes a second."""
     hub.repo("org/many", {f"m{number}-Q8_0.gguf": DATA for number in range(20)})
     sources = [f"hf:org/many:m{number}-Q8_0.gguf" for number in range(20)]
     for source in sources:
         place.pull(source)
+    for path in (place.root / "store" / "blobs").iterdir():
+        os.utime(path, ns=(0, path.stat().st_mtime_ns))  # not looked at for long
     again = Place(place.root, place.settings)
+    monkeypatch.setattr(library, "look_into", _not_again)
+    monkeypatch.setattr(library, "hashed", _not_again)
     begun = time.process_time()
     assert all(find_stored(source, again.index, again.foreign) for source in sources)
     assert time.process_time() - begun < 0.3
     assert hub.sent == len(DATA)
+
+
+def _not_again(*_: object) -> None:
+    raise AssertionError("this was read before")
 
 
 def test_a_thousand_fetched_sources_are_listed_in_a_moment(place: Place) -> None:
