@@ -38,6 +38,9 @@ _MODEL = record("model")
 _KEEP = number("keep_alive", -1, 10**9)
 _FORCE = flag("force")
 
+# How a body names a model.
+_NAMES = ("name", "model", "alias")
+
 # What loading does not take: it belongs to the model's declaration.
 _DECLARED = ("gpu_layers", "context_size", "mmproj")
 
@@ -52,6 +55,15 @@ SUGGESTED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("gemma2:9b", "general chat", ("chat",)),
     ("nomic-embed", "vectors of texts", ("embedding",)),
 )
+
+
+def _body(call: Call, *known: str) -> Body:
+    """The body, where it holds nothing that would be passed over."""
+    body = body_of({} if call.body is None else call.body)
+    for name in body.names():
+        if name not in known:
+            raise Invalid(f"unknown field '{name[:64]}'", field=name[:64], hint=f"known: {', '.join(known) or 'none'}")
+    return body
 
 
 def _named(body: Body) -> str:
@@ -144,7 +156,7 @@ def encode_delete(operation: DeleteModel, result: Done, stamp: Stamp) -> Reply:
 
 def decode_pull(call: Call) -> PullModel:
     """`name` alone is a source text; with `from` it is what the model will be called."""
-    body = body_of(call.body)
+    body = _body(call, *_NAMES, "from", "force", "stream")
     name, source = _named(body), body.get(_FROM)
     return PullModel(
         source=source or name,
@@ -159,7 +171,7 @@ def decode_create(call: Call) -> CreateModel:
 
     A text `blob:DIGEST` in it is a file that was sent to `/api/models/blobs/DIGEST`.
     """
-    body = body_of(call.body)
+    body = _body(call, "from", "model", "stream")
     said = dict(body.get(_MODEL) or {})
     base = body.get(_FROM) or said.pop("from", None)
     if not isinstance(base, str) or not base:
@@ -168,7 +180,7 @@ def decode_create(call: Call) -> CreateModel:
 
 
 def decode_copy(call: Call) -> CopyModel:
-    body = body_of(call.body)
+    body = _body(call, "source", "destination")
     return CopyModel(source=body.need(MODEL.named("source")), destination=body.need(MODEL.named("destination")))
 
 
@@ -178,7 +190,7 @@ def encode_copy(operation: CopyModel, result: Done, stamp: Stamp) -> Reply:
 
 def decode_load(call: Call) -> LoadModel:
     """Load a model that is here, as it is declared."""
-    body = body_of(call.body)
+    body = _body(call, *_NAMES, "keep_alive", *_DECLARED)
     for name in _DECLARED:
         if body.has(name):
             raise Unsupported(
@@ -190,8 +202,7 @@ def decode_load(call: Call) -> LoadModel:
 
 def decode_unload(call: Call) -> LoadModel:
     """Once its requests have ended, or now, with their ends."""
-    forced = body_of(call.body).get(_FORCE) if call.body is not None else None
-    return LoadModel(model=_path_name(call), keep_alive=0.0, forced=forced or False)
+    return LoadModel(model=_path_name(call), keep_alive=0.0, forced=_body(call, "force").get(_FORCE) or False)
 
 
 def encode_load(operation: LoadModel, result: Loaded, stamp: Stamp) -> Reply:
@@ -199,7 +210,7 @@ def encode_load(operation: LoadModel, result: Loaded, stamp: Stamp) -> Reply:
 
 
 def decode_default(call: Call) -> SetDefault:
-    return SetDefault(model=_named(body_of(call.body)))
+    return SetDefault(model=_named(_body(call, *_NAMES)))
 
 
 def encode_default(operation: SetDefault, result: Done, stamp: Stamp) -> Reply:
@@ -222,8 +233,7 @@ def decode_use(call: Call) -> PullModel:
     name = _path_name(call)
     if name not in {suggested for suggested, _, _ in SUGGESTED}:
         raise NotFound(f"{name!r} is not among the suggested models", name=name, hint="GET /api/defaults lists them")
-    stream = body_of(call.body).get(STREAM) if call.body is not None else None
-    return PullModel(source=name, stream=stream or False)
+    return PullModel(source=name, stream=_body(call, "stream").get(STREAM) or False)
 
 
 def task(status: TaskStatus) -> dict[str, JSONValue]:

@@ -102,3 +102,19 @@ def test_what_is_forced_is_said_in_the_body() -> None:
     )
     assert decode_unload(Call(path={"name": "m"})) == LoadModel(model="m", keep_alive=0.0)
     assert decode_pull(Call(body={"name": "m", "force": True})).again
+
+
+@pytest.mark.parametrize(
+    ("decode", "body"),
+    [
+        (decode_pull, {"name": "m", "insecure": True}),
+        (decode_load, {"name": "m", "set_default": True}),
+        (decode_unload, {"forced": True}),
+        (decode_default, {"name": "m", "scope": "all"}),
+        (decode_create, {"from": "m", "system": "said beside the model"}),
+    ],
+)
+def test_a_field_that_nothing_honours_is_refused(decode, body) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(Invalid, match="unknown field") as raised:
+        decode(Call(path={"name": "m"}, body=body))
+    assert "known: " in raised.value.hint
