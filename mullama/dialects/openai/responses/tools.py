@@ -84,13 +84,15 @@ def _custom(one: Body, namespace: str | None) -> Known:
 
 
 def left_out(body: Body) -> tuple[str, ...]:
-    """A warning for each tool of a kind that runs elsewhere."""
-    kinds = (str(tool.get("type"))[:40] for tool in body.get(TOOLS) or ())
-    return tuple(
-        f"tools[{i}] of type {kind} was left out: it does not run here"
-        for i, kind in enumerate(kinds)
-        if kind not in ("function", "custom", "namespace")
-    )
+    """A warning for each tool of a kind that runs elsewhere, and for each format that is told but not enforced."""
+    said: list[str] = []
+    for i, tool in enumerate(body.get(TOOLS) or ()):
+        kind, shape = str(tool.get("type"))[:40], tool.get("format")
+        if kind not in ("function", "custom", "namespace"):
+            said.append(f"tools[{i}] of type {kind} was left out: it does not run here")
+        elif kind == "custom" and isinstance(shape, Mapping) and shape.get("type") == "grammar":
+            said.append(f"tools[{i}]: the model is told of the grammar, it is not enforced")
+    return tuple(said)
 
 
 def echoed(tools: JSONValue) -> list[JSONValue]:
