@@ -8,33 +8,29 @@ from __future__ import annotations
 import asyncio
 import fnmatch
 import hashlib
-import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any, assert_never
 
 from mullama.chat import inventory as inv
 from mullama.chat import types as chat
 from mullama.chat.answer import fold
-from mullama.chat.prompt import Prepared, prepare, shortened
-from mullama.chat.reader import Reader
+from mullama.chat.prompt import shortened
 from mullama.dialects import base as dialect
-from mullama.engines.base import Begun, Embed, Ended, Generate, Output, Piece, Prefilled
+from mullama.engines.base import Embed
 from mullama.errors import ContextOverflow, Denied, EngineFailed, Invalid, NotFound, TimedOut, Unsupported
 from mullama.runtime.base import Access, Caller
 from mullama.runtime.cards import cards, running_cards, show_card
 from mullama.runtime.deployment import Deployment
-from mullama.runtime.merge import merge
-from mullama.runtime.pool import Lease, Pool
+from mullama.runtime.generation import Generation, Request, prepared_for
+from mullama.runtime.pool import Pool
 from mullama.runtime.quarantine import Quarantine
 from mullama.runtime.reload import Reconciler
 from mullama.runtime.responses import ResponseShelf
 from mullama.runtime.stats import Stats
 from mullama.runtime.verbs import Verbs
 
-Request = chat.ChatRequest | chat.CompletionRequest
 _Inventory = (
     inv.ListModels
     | inv.ListRunning
@@ -92,7 +88,7 @@ class ModelService:
         fingerprint = _fingerprint(request)
         self._quarantine.check(fingerprint)
         for attempt in (1, 2):
-            run = _Run(self._pool, self._stats, lambda: self.find(request.model, caller), request, caller)
+            run = Generation(self._pool, self._stats, lambda: self.find(request.model, caller), request, caller)
             try:
                 async with aclosing(run.events()) as events:
                     async for event in events:
@@ -124,7 +120,7 @@ class ModelService:
             case chat.CountRequest():
                 return chat.Count(tokens=len(await self._prompt_tokens(operation.chat, caller)))
             case chat.RenderRequest():
-                prepared = await _prepared(operation.chat, self.find(operation.chat.model, caller))
+                prepared = await prepared_for(operation.chat, self.find(operation.chat.model, caller))
                 return chat.Text(text=prepared.prompt if isinstance(prepared.prompt, str) else "")
             case chat.TokenizeRequest():
                 return await self._tokenize(operation, caller)
@@ -232,7 +228,7 @@ class ModelService:
 
     async def _prompt_tokens(self, request: chat.ChatRequest, caller: Caller) -> tuple[int, ...]:
         deployment = self.find(request.model, caller)
-        prepared = await _prepared(request, deployment)
+        prepared = await prepared_for(request, deployment)
         if not isinstance(prepared.prompt, str):
             return prepared.prompt
         async with self._pool.lease(deployment.name, caller.priority) as lease:
@@ -254,189 +250,6 @@ class ModelService:
         return chat.Text(text=text.decode("utf-8", "replace"))
 
 
-class _Run:
-    """One generation of one request on one lease."""
-
-    def __init__(
-        self, pool: Pool, stats: Stats, find: Callable[[], Deployment], request: Request, caller: Caller
-    ) -> None:
-        self._pool, self._find, self._request, self._caller = pool, find, request, caller
-        self._deployment = find()
-        self._stats = stats.of(self._deployment.name)
-        self._arrived = time.monotonic()
-        self.started = self.was_running = False
-
-    async def events(self) -> AsyncGenerator[chat.Event, None]:
-        result = "error"
-        prepared = await _prepared(self._request, self._deployment)
-        try:
-            async with self._pool.lease(self._deployment.name, self._caller.priority) as lease:
-                if lease.unit != self._deployment.unit:
-                    # The model was replaced while the request waited: what answers it is what it is prepared for.
-                    self._deployment = self._find()
-                    prepared = await _prepared(self._request, self._deployment)
-                async with aclosing(self._generate(lease, prepared)) as events:
-                    async for event in events:
-                        yield event
-            result = "ok"
-        except GeneratorExit:
-            result = "cancelled"
-            raise
-        except asyncio.CancelledError:
-            result = "cancelled"
-            raise
-        finally:
-            self._stats.requests[result] += 1
-            self._stats.duration.add(time.monotonic() - self._arrived)
-            if (seconds := self._request.keep_alive) is not None:
-                self._pool.keep(self._deployment.name, float("inf") if seconds < 0 else seconds)
-
-    async def _generate(self, lease: Lease, prepared: Prepared) -> AsyncGenerator[chat.Event, None]:
-        """All choices at once, their events in the order they happen; one deadline over all."""
-        timeout = self._deployment.model.limits.timeout
-        deadline = asyncio.timeout(timeout if timeout < float("inf") else None)
-        jobs = self._jobs(lease, prepared, await self._prompts(lease, prepared))
-        readers = [prepared.reader(choice) for choice in range(len(jobs))]
-        tally = _Tally(len(jobs), self._request.n, prepared.warnings)
-        self.was_running = True
-        outputs = merge([lease.worker.generate(job) for job in jobs], lease.on_cut)
-        try:
-            async with deadline, aclosing(outputs) as stream:
-                async for choice, output in stream:
-                    for event in tally.take(choice, output, readers[choice]):
-                        self._note(event)
-                        yield event
-        except TimeoutError:
-            if not deadline.expired():
-                raise
-            raise TimedOut(
-                f"the request took longer than {timeout:g} s", hint="limits.timeout of the model bounds it"
-            ) from None
-        yield self._completed(tally, lease)
-
-    def _note(self, event: chat.Event) -> None:
-        if isinstance(event, chat.Started):
-            self.started = True
-        elif isinstance(event, chat.TextDelta | chat.ThinkingDelta) and self._first:
-            self._stats.first_token.add(time.monotonic() - self._arrived)
-            self._first = False
-
-    _first = True
-
-    async def _prompts(self, lease: Lease, prepared: Prepared) -> tuple[str | tuple[int, ...], ...]:
-        """The prompts, after the tokens of an earlier answer where the client sends those along."""
-        if not prepared.context or not isinstance(prepared.prompt, str):
-            return prepared.prompts
-        tokens = await lease.worker.tokenize(prepared.prompt, add_special=False, parse_special=True)
-        return ((*prepared.context, *tokens),)
-
-    def _jobs(self, lease: Lease, prepared: Prepared, prompts: tuple[str | tuple[int, ...], ...]) -> list[Generate]:
-        request, limits = self._request, self._deployment.model.limits
-        logprobs = request.logprobs
-        return [
-            Generate(
-                id=lease.worker.next_id(),
-                context=lease.context,
-                prompt=prompt,
-                suffix=prepared.suffix,
-                sampling=_seeded(prepared.sampling, choice),
-                max_tokens=_bounded(prepared.max_tokens, limits.max_tokens),
-                stop=prepared.stop,
-                constraint=prepared.constraint,
-                logprobs=logprobs,
-                ignore_eos=request.ignore_eos,
-                echo=isinstance(request, chat.CompletionRequest) and request.echo,
-                cache=request.cache,
-                want_tokens=prepared.want_tokens,
-            )
-            for prompt in prompts
-            for choice in range(request.n)
-        ]
-
-    def _completed(self, tally: _Tally, lease: Lease) -> chat.Completed:
-        stats, usage = self._stats, tally.usage()
-        stats.prompt_tokens += usage.prompt_tokens
-        stats.cached_tokens += usage.cached_tokens
-        stats.completion_tokens += usage.completion_tokens
-        stats.decode_seconds += tally.decode_seconds
-        timings = chat.Timings(
-            total=time.monotonic() - self._arrived,
-            load=lease.load_seconds,
-            prompt=tally.prompt_seconds,
-            decode=tally.decode_seconds,
-        )
-        return chat.Completed(usage=usage, timings=timings, context=tally.context)
-
-
-class _Tally:
-    """Counts over the choices of one request, and the conversion of engine outputs to events."""
-
-    def __init__(self, choices: int, per_prompt: int, warnings: tuple[str, ...]) -> None:
-        self._per_prompt, self._warnings = per_prompt, warnings
-        self._ended: dict[int, Ended] = {}
-        self._begun: dict[int, Begun] = {}
-        self._thinking = [0] * choices
-        self._called = [False] * choices
-        self.prompt_seconds = self.decode_seconds = 0.0
-        self.context: tuple[int, ...] = ()
-
-    def take(self, choice: int, output: Output, reader: Reader) -> list[chat.Event]:
-        match output:
-            case Begun():
-                first = not self._begun
-                self._begun[choice] = output
-                return [self._started(output)] if first else []
-            case Prefilled(done=done, total=total):
-                return [chat.Progress(done=done, total=total)]
-            case Piece():
-                events = list(reader.feed(output.text, output.logprobs))
-                self._called[choice] |= any(isinstance(event, chat.ToolCallFinished) for event in events)
-                if events and isinstance(events[-1], chat.ThinkingDelta):
-                    self._thinking[choice] += output.count
-                return events
-            case Ended():
-                return self._end(choice, output, reader)
-            case _:
-                raise EngineFailed(f"a generation produced a {type(output).__name__}")
-
-    def _started(self, begun: Begun) -> chat.Started:
-        return chat.Started(
-            prompt_tokens=begun.prompt_tokens, cached_tokens=begun.cached_tokens, warnings=self._warnings
-        )
-
-    def _end(self, choice: int, ended: Ended, reader: Reader) -> list[chat.Event]:
-        self._ended[choice] = ended
-        self.prompt_seconds = max(self.prompt_seconds, ended.prompt_seconds)
-        self.decode_seconds = max(self.decode_seconds, ended.decode_seconds)
-        self.context = self.context or ended.tokens
-        events = list(reader.finish())
-        called = self._called[choice] or any(isinstance(e, chat.ToolCallFinished) for e in events)
-        reason = chat.StopReason(ended.reason)
-        if called and reason is chat.StopReason.STOP:
-            reason = chat.StopReason.TOOL_CALLS
-        return [*events, chat.Finished(reason=reason, stop_sequence=ended.stop, choice=choice)]
-
-    def usage(self) -> chat.Usage:
-        """Each prompt counts once, however many choices were made of it: the first of them computed it."""
-        ends = self._ended.values()
-        firsts = [e for choice, e in self._ended.items() if choice % self._per_prompt == 0]
-        return chat.Usage(
-            prompt_tokens=sum(e.prompt_tokens for e in firsts),
-            cached_tokens=sum(e.cached_tokens for e in firsts),
-            completion_tokens=sum(e.completion_tokens for e in ends),
-            reasoning_tokens=sum(self._thinking),
-        )
-
-
-async def _prepared(request: Request, deployment: Deployment) -> Prepared:
-    """Templates render beside the loop: their fuel bounds them, but a long conversation takes its time."""
-    return await asyncio.to_thread(prepare, request, deployment.settings, time.time(), _call_id)
-
-
-def _call_id() -> str:
-    return f"call_{secrets.token_hex(12)}"
-
-
 async def _within(work: Any, deployment: Deployment) -> Any:
     timeout = deployment.model.limits.timeout
     try:
@@ -444,21 +257,6 @@ async def _within(work: Any, deployment: Deployment) -> Any:
             return await work
     except TimeoutError:
         raise TimedOut(f"the request took longer than {timeout:g} s") from None
-
-
-def _seeded(sampling: chat.Sampling, choice: int) -> chat.Sampling:
-    """Choices of one request differ by their seed, reproducibly when the client gave one."""
-    if choice == 0 or sampling.seed is None or sampling.seed < 0:
-        return sampling
-    return replace(sampling, seed=(sampling.seed + choice) % 2**32)
-
-
-def _bounded(asked: int | None, ceiling: int | None) -> int | None:
-    """The client's limit under the manifest's ceiling; None and negative mean no limit of the client's."""
-    wanted = None if asked is None or asked < 0 else asked
-    if ceiling is None:
-        return wanted
-    return ceiling if wanted is None else min(wanted, ceiling)
 
 
 def _cut(vector: tuple[float, ...], dimensions: int | None, normalize: bool) -> tuple[float, ...]:

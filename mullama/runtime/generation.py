@@ -1,0 +1,161 @@
+"""One generation of one request on one lease: jobs for the worker, events for the client."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import replace
+
+from mullama.chat import types as chat
+from mullama.chat.prompt import Prepared, prepare
+from mullama.engines.base import Generate
+from mullama.errors import TimedOut
+from mullama.runtime.base import Caller
+from mullama.runtime.deployment import Deployment
+from mullama.runtime.merge import merge
+from mullama.runtime.pool import Lease, Pool
+from mullama.runtime.stats import Stats
+from mullama.runtime.tally import Tally
+
+Request = chat.ChatRequest | chat.CompletionRequest
+
+
+class Generation:
+    """One generation of one request on one lease."""
+
+    def __init__(
+        self, pool: Pool, stats: Stats, find: Callable[[], Deployment], request: Request, caller: Caller
+    ) -> None:
+        self._pool, self._find, self._request, self._caller = pool, find, request, caller
+        self._deployment = find()
+        self._stats = stats.of(self._deployment.name)
+        self._arrived = time.monotonic()
+        self.started = self.was_running = False
+
+    async def events(self) -> AsyncGenerator[chat.Event, None]:
+        result = "error"
+        prepared = await prepared_for(self._request, self._deployment)
+        try:
+            async with self._pool.lease(self._deployment.name, self._caller.priority) as lease:
+                if lease.unit != self._deployment.unit:
+                    # The model was replaced while the request waited: what answers it is what it is prepared for.
+                    self._deployment = self._find()
+                    prepared = await prepared_for(self._request, self._deployment)
+                async with aclosing(self._generate(lease, prepared)) as events:
+                    async for event in events:
+                        yield event
+            result = "ok"
+        except GeneratorExit:
+            result = "cancelled"
+            raise
+        except asyncio.CancelledError:
+            result = "cancelled"
+            raise
+        finally:
+            self._stats.requests[result] += 1
+            self._stats.duration.add(time.monotonic() - self._arrived)
+            if (seconds := self._request.keep_alive) is not None:
+                self._pool.keep(self._deployment.name, float("inf") if seconds < 0 else seconds)
+
+    async def _generate(self, lease: Lease, prepared: Prepared) -> AsyncGenerator[chat.Event, None]:
+        """All choices at once, their events in the order they happen; one deadline over all."""
+        timeout = self._deployment.model.limits.timeout
+        deadline = asyncio.timeout(timeout if timeout < float("inf") else None)
+        jobs = self._jobs(lease, prepared, await self._prompts(lease, prepared))
+        readers = [prepared.reader(choice) for choice in range(len(jobs))]
+        tally = Tally(len(jobs), self._request.n, prepared.warnings)
+        self.was_running = True
+        outputs = merge([lease.worker.generate(job) for job in jobs], lease.on_cut)
+        try:
+            async with deadline, aclosing(outputs) as stream:
+                async for choice, output in stream:
+                    for event in tally.take(choice, output, readers[choice]):
+                        self._note(event)
+                        yield event
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            raise TimedOut(
+                f"the request took longer than {timeout:g} s", hint="limits.timeout of the model bounds it"
+            ) from None
+        yield self._completed(tally, lease)
+
+    def _note(self, event: chat.Event) -> None:
+        if isinstance(event, chat.Started):
+            self.started = True
+        elif isinstance(event, chat.TextDelta | chat.ThinkingDelta) and self._first:
+            self._stats.first_token.add(time.monotonic() - self._arrived)
+            self._first = False
+
+    _first = True
+
+    async def _prompts(self, lease: Lease, prepared: Prepared) -> tuple[str | tuple[int, ...], ...]:
+        """The prompts, after the tokens of an earlier answer where the client sends those along."""
+        if not prepared.context or not isinstance(prepared.prompt, str):
+            return prepared.prompts
+        tokens = await lease.worker.tokenize(prepared.prompt, add_special=False, parse_special=True)
+        return ((*prepared.context, *tokens),)
+
+    def _jobs(self, lease: Lease, prepared: Prepared, prompts: tuple[str | tuple[int, ...], ...]) -> list[Generate]:
+        request, limits = self._request, self._deployment.model.limits
+        logprobs = request.logprobs
+        return [
+            Generate(
+                id=lease.worker.next_id(),
+                context=lease.context,
+                prompt=prompt,
+                suffix=prepared.suffix,
+                sampling=_seeded(prepared.sampling, choice),
+                max_tokens=_bounded(prepared.max_tokens, limits.max_tokens),
+                stop=prepared.stop,
+                constraint=prepared.constraint,
+                logprobs=logprobs,
+                ignore_eos=request.ignore_eos,
+                echo=isinstance(request, chat.CompletionRequest) and request.echo,
+                cache=request.cache,
+                want_tokens=prepared.want_tokens,
+            )
+            for prompt in prompts
+            for choice in range(request.n)
+        ]
+
+    def _completed(self, tally: Tally, lease: Lease) -> chat.Completed:
+        stats, usage = self._stats, tally.usage()
+        stats.prompt_tokens += usage.prompt_tokens
+        stats.cached_tokens += usage.cached_tokens
+        stats.completion_tokens += usage.completion_tokens
+        stats.decode_seconds += tally.decode_seconds
+        timings = chat.Timings(
+            total=time.monotonic() - self._arrived,
+            load=lease.load_seconds,
+            prompt=tally.prompt_seconds,
+            decode=tally.decode_seconds,
+        )
+        return chat.Completed(usage=usage, timings=timings, context=tally.context)
+
+
+async def prepared_for(request: Request, deployment: Deployment) -> Prepared:
+    """Templates render beside the loop: their fuel bounds them, but a long conversation takes its time."""
+    return await asyncio.to_thread(prepare, request, deployment.settings, time.time(), _call_id)
+
+
+def _call_id() -> str:
+    return f"call_{secrets.token_hex(12)}"
+
+
+def _seeded(sampling: chat.Sampling, choice: int) -> chat.Sampling:
+    """Choices of one request differ by their seed, reproducibly when the client gave one."""
+    if choice == 0 or sampling.seed is None or sampling.seed < 0:
+        return sampling
+    return replace(sampling, seed=(sampling.seed + choice) % 2**32)
+
+
+def _bounded(asked: int | None, ceiling: int | None) -> int | None:
+    """The client's limit under the manifest's ceiling; None and negative mean no limit of the client's."""
+    wanted = None if asked is None or asked < 0 else asked
+    if ceiling is None:
+        return wanted
+    return ceiling if wanted is None else min(wanted, ceiling)
