@@ -18,7 +18,8 @@ from types import TracebackType
 from typing import Any, Literal, Self, get_args, overload
 
 from mullama.chat.constraint import build
-from mullama.chat.prompt import RAW, settings_for
+from mullama.chat.prompt import RAW
+from mullama.chat.settings import settings_for
 from mullama.chat.template import ChatInput, SpecialTexts
 from mullama.chat.types import DEFAULT_SAMPLING, ResponseFormat, Role, Sampling, say
 from mullama.engines.base import ContextFacts, ContextOptions, Embed, Ended, Generate, Output, Piece, WeightsOptions

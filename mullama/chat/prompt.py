@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from mullama.chat.constraint import Built, build
-from mullama.chat.families import GENERIC, Family, family_of
+from mullama.chat.families import GENERIC, Family
 from mullama.chat.instructions import with_calls_written, with_tools_described
 from mullama.chat.reader import Reader, read
+from mullama.chat.settings import ModelSettings
 from mullama.chat.template import (
     ChatInput,
     Rendered,
-    SpecialTexts,
-    Template,
     Thinking,
-    compile_template,
 )
 from mullama.chat.types import (
     DEFAULT_SAMPLING,
@@ -38,44 +36,7 @@ from mullama.errors import Invalid, Unsupported
 
 # A client sends a different number in this line each time, which would spoil every cached prefix.
 _BILLING = re.compile(r"\Ax-anthropic-billing-header:[^\n]*\n*")
-# Where a file carries no template at all, the texts are all there is to go by.
-BARE_TEMPLATE = "{% for m in messages %}{{ m.content }}{% if not loop.last %}\n\n{% endif %}{% endfor %}"
-
 RAW = Family(name="raw", calls=GENERIC)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSettings:
-    """What a manifest and a file say about a model's requests.
-
-    name: as clients know it, for messages. template: compiled once. family: how its output is read.
-    system, messages: what conversations begin with. sampling, stop, max_tokens: where a request says nothing.
-    images: it has a projector. fim: its vocabulary can fill in the middle.
-    """
-
-    name: str
-    template: Template
-    family: Family
-    system: str | None = None
-    messages: tuple[Message, ...] = ()
-    sampling: Sampling = field(default_factory=Sampling)
-    stop: tuple[str, ...] = ()
-    max_tokens: int | None = None
-    images: bool = False
-    fim: bool = True
-
-    @property
-    def capabilities(self) -> tuple[str, ...]:
-        """What a client may be told that the model can do in a conversation."""
-        traits = self.template.traits
-        found = {
-            "completion": True,
-            "tools": traits.tools,
-            "thinking": traits.think != "none",
-            "insert": self.fim or traits.suffix,
-            "vision": self.images,
-        }
-        return tuple(name for name, has in found.items() if has)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,28 +80,6 @@ class Prepared:
         )
 
 
-def settings_for(
-    name: str,
-    source: str,
-    *,
-    syntax: str = "jinja",
-    special: SpecialTexts | None = None,
-    family: Family | None = None,
-    **more: object,
-) -> ModelSettings:
-    """Settings with the template compiled; an empty source means that the file has none.
-
-    Raises what compiling raises. `more` are the other fields of `ModelSettings`.
-    """
-    template = compile_template(source or BARE_TEMPLATE, syntax, special or SpecialTexts())
-    return ModelSettings(
-        name=name,
-        template=template,
-        family=family or family_of(template),
-        **more,  # type: ignore[arg-type]
-    )
-
-
 def prepare(
     request: ChatRequest | CompletionRequest,
     settings: ModelSettings,
@@ -177,12 +116,6 @@ def shortened(request: ChatRequest) -> ChatRequest | None:
         return None
     kept = [m for i, m in enumerate(messages) if i >= users[1] or m.role == "system"]
     return replace(request, messages=tuple(kept))
-
-
-def opening(settings: ModelSettings) -> tuple[Message, ...]:
-    """What every conversation with this model begins with, as far as the manifest says it."""
-    system = (say("system", settings.system),) if settings.system else ()
-    return (*system, *settings.messages)
 
 
 def _chat(request: ChatRequest, settings: ModelSettings, now: float, new_id: Callable[[], str]) -> Prepared:

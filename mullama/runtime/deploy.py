@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from mullama.chat.prompt import ModelSettings
+from mullama.chat.settings import ModelSettings
 from mullama.engines.base import Adapter, ContextOptions, EngineChoice, Prefix, WeightsOptions
 from mullama.manifest.spec import Manifest, Model, Route
 from mullama.manifest.tree import revision

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 
-from mullama.chat.prompt import ModelSettings
+from mullama.chat.settings import ModelSettings
 from mullama.engines.base import ContextOptions, EngineChoice
 from mullama.errors import Invalid, NotFound
 from mullama.manifest.spec import Manifest, Model

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Literal
 
-from mullama.chat.prompt import ModelSettings, opening, settings_for
+from mullama.chat.settings import ModelSettings, opening, settings_for
 from mullama.chat.template import ChatInput, SpecialTexts, Template, declared_prefix
 from mullama.chat.types import Message, Sampling, say
 from mullama.errors import Invalid, MullamaError

@@ -9,8 +9,9 @@ import pytest
 from mullama.chat.answer import fold
 from mullama.chat.families import family_names, family_with
 from mullama.chat.instructions import example, with_calls_written, with_tools_described
-from mullama.chat.prompt import prepare, settings_for
+from mullama.chat.prompt import prepare
 from mullama.chat.reader import read
+from mullama.chat.settings import settings_for
 from mullama.chat.types import ChatRequest, Message, Tool, ToolCall, say
 
 TOOL = Tool(name="get_weather", parameters={"type": "object", "properties": {"city": {"type": "string"}}})
