@@ -156,6 +156,11 @@ CONVERSATIONS = [
     ("{{ .System }}:{{ range $i, $_ := .Messages }}{{ .Content }}{{ if eq (len (slice $.Messages $i)) 1 }}!{{ end }}{{ end }}",
      (SYSTEM, say("system", "Be brief."), say("user", "a"), say("user", "b")),
      "Be kind.\n\nBe brief.:Be kind.\n\nBe brief.a\n\nb!"),
+    ('{{- $s := "" }}{{- range .Messages }}{{- if eq .Role "system" }}{{ $s = printf "%s|%s" $s .Content }}{{ continue }}{{ end }}'
+     '{{ $s }}>{{ .Content }};{{ $s = "" }}{{ end }}A:', (SYSTEM, *FRIENDS), "|Be kind.>Hello friend!;>Hello human!;>Your name?;A:"),
+    ("{{ range $i, $m := .Messages }}{{ $late := or (eq (len (slice $.Messages $i)) 1) (eq (len (slice $.Messages $i)) 2) -}}\n"
+     ' {{ "{" }}{{ if $late }}late {{ end }}{{ $m.Role }}{{ "}" }}\n {{- .Content }}{{ end }}',
+     FRIENDS, "{user}Hello friend!{late assistant}Hello human!{late user}Your name?"),
 ]  # fmt: skip
 
 
