@@ -85,4 +85,6 @@ class Terminal:
 
 
 def _safe(text: str) -> str:
+    if text.isprintable():  # as nearly all is; a table of a thousand rows shows it
+        return text
     return "".join(c if c == "\t" else printable(c) for c in text)

@@ -141,7 +141,7 @@ class HuggingFace:
         try:
             answer, raw = ask(self._web, url, {"Accept": "application/json"}, credential)
         except Interrupted as error:
-            raise Unavailable(f"{ref}: {error}", hint="is there a network? --offline uses what is stored") from error
+            raise Unavailable(f"{ref}: {error}", hint="is there a network?") from error
         if answer.status != 200:
             raise _refusal(answer, raw, ref, credential)
         try:

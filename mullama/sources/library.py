@@ -29,6 +29,7 @@ from mullama.weights.located import Located, LocatedFile
 from mullama.weights.stored import LockEntry, PinnedFile, StoredWeights, set_digest
 
 _SMALL: Final = 64 * 1024**2
+_FEW: Final = 5
 _HERE: Final = (PathRef, BuiltinRef)
 _FIRST_SEEN: Final = "came without a digest; what was received is now held to: pin it with `digest: {}`"
 
@@ -83,7 +84,7 @@ class Library:
         if offline:
             raise Unavailable(
                 f"{source_text} is not on this machine, and --offline asks no network",
-                hint="`mullama list` shows what can be served",
+                hint=self._what_is_here(),
             )
         if lock_entry is not None and not refresh:
             return self._locked(source_text, lock_entry, cancelled)
@@ -91,7 +92,8 @@ class Library:
             return self._ask(source_text, expanded, wanted, cancelled)
         except Unavailable as error:
             if here is None:
-                raise
+                hint = f"{error.hint}; {self._what_is_here()}"
+                raise Unavailable(error.message, hint=hint, retry_after=error.retry_after) from error
             warning = f"{source_text} could not be asked ({error.message}); what is stored is used"
             return replace(here, warnings=(*here.warnings, warning))
 
@@ -199,6 +201,14 @@ class Library:
             revision=entry.revision,
             license=entry.license,
         )
+
+    def _what_is_here(self) -> str:
+        """What can be served without a network, the newest first."""
+        here = [entry.source for entry in self._index.all_fetched() if self._all_here(entry.source, entry)]
+        if not here:
+            return "nothing that was fetched is here; builtin:tiny and files by their path can be served"
+        more = f" and {len(here) - _FEW} more (mullama list --all)" if len(here) > _FEW else ""
+        return f"what is here can be served: {', '.join(here[:_FEW])}{more}"
 
     def _at_path(self, source_text: str, ref: SourceRef) -> Located | None:
         try:

@@ -32,7 +32,7 @@ class Ollama:
         try:
             raw, credential = self._manifest(ref, f"{base}/manifests/{ref.tag}")
         except Interrupted as error:
-            raise Unavailable(f"{ref}: {error}", hint="is there a network? --offline uses what is stored") from error
+            raise Unavailable(f"{ref}: {error}", hint="is there a network?") from error
         listing = read_manifest(raw, str(ref))
         files = tuple(_file(layer, base, credential) for layer in listing.layers)
         return Located(source=str(ref), resolved=str(ref), files=files, revision=listing.digest)

@@ -116,7 +116,7 @@ def _named(names: tuple[str, ...], repo: str, file: str) -> Choice:
         ggufs = [name for name in names if name.lower().endswith(".gguf")]
         raise NotFound(
             f"{repo} has no file {file!r}", name=file, near=near(file, ggufs),
-            hint=f"it has {_listed(sorted(ggufs))}" if ggufs else _why_not(names),
+            hint=f"it has {_listed(sorted(ggufs))}" if ggufs else _nothing(names, repo).message,
         )  # fmt: skip
     if not wanted.lower().endswith(".gguf"):
         raise Unsupported(f"{wanted} of {repo} is not a GGUF file", hint="only GGUF files can be run")
@@ -147,20 +147,19 @@ def _offers(names: tuple[str, ...]) -> list[Choice]:
 
 
 def _nothing(names: tuple[str, ...], repo: str) -> Unsupported | NotFound:
-    reason = _why_not(names)
-    if reason:
-        return Unsupported(f"{repo} holds no GGUF file", hint=reason)
+    if others := _other_formats(names, repo):
+        return Unsupported(
+            f"{repo} holds no GGUF file but {others}, which llama.cpp cannot run",
+            hint="look for a GGUF conversion of the same model",
+        )
     return NotFound(f"{repo} holds no file that can be run", hint="only GGUF files can be", name=repo)
 
 
-def _why_not(names: tuple[str, ...]) -> str:
-    """Which other format a repository holds, as a hint."""
+def _other_formats(names: tuple[str, ...], repo: str) -> str:
+    """Which other formats a repository holds, "" for none."""
     formats = sorted({kind for end, kind in _OTHER_FORMATS.items() for name in names if name.lower().endswith(end)})
-    quantised = [word for word in ("awq", "gptq") if any(word in name.lower() for name in names)]
-    if not formats:
-        return ""
-    which = " and ".join((*formats, *(word.upper() for word in quantised)))
-    return f"it holds {which} files, which llama.cpp cannot run; look for a GGUF conversion of the same model"
+    quantised = [word for word in ("awq", "gptq") if any(word in name.lower() for name in (*names, repo))]
+    return " and ".join((*formats, *(word.upper() for word in quantised))) if formats else ""
 
 
 def _offered(offers: list[Choice]) -> str:

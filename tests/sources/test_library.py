@@ -215,7 +215,7 @@ def test_a_hub_that_is_down_is_a_warning_when_the_files_are_here(place: Place, h
     assert "could not be asked" in located.warnings[0]
     assert place.library.ensure(located, place.seen.append, lambda: False).digest == DIGEST
     hub.script("org/n", *[Status(503)] * 9)
-    with pytest.raises(Unavailable, match="answered 503"):
+    with pytest.raises(Unavailable, match=r"answered 503.*try again later; what is here can be served: hf:org/m:Q8_0"):
         place.pull("hf:org/n")
 
 
@@ -246,7 +246,10 @@ def test_a_file_without_a_digest_is_held_to_the_first_one_seen(place: Place, hub
 
 
 def test_offline_says_what_is_missing(place: Place) -> None:
-    with pytest.raises(Unavailable, match="hf:org/m is not on this machine"):
+    with pytest.raises(Unavailable, match=r"hf:org/m is not on this machine.*nothing that was fetched is here"):
+        place.pull("hf:org/m", offline=True)
+    place.pull("hf:org/m:Q8_0")
+    with pytest.raises(Unavailable, match=r"hf:org/m is not on this machine.*can be served: hf:org/m:Q8_0"):
         place.pull("hf:org/m", offline=True)
 
 
@@ -314,11 +317,19 @@ def test_a_file_of_a_plain_folder_is_recognised_by_its_bytes_and_hashed_once(pla
 
 def test_other_formats_name_a_gguf_twin(place: Place, hub: StubHub) -> None:
     hub.repo("org/st", {"model.safetensors": b"x", "config.json": b"{}"})
-    with pytest.raises(Unsupported, match="safetensors"):
+    with pytest.raises(Unsupported, match=r"safetensors, which llama.cpp cannot run.*look for a GGUF conversion"):
         place.pull("hf:org/st")
     hub.twins = ["twin/st-GGUF"]
-    with pytest.raises(Unsupported, match="hf:twin/st-GGUF"):
+    with pytest.raises(Unsupported, match=r"safetensors, which llama.cpp cannot run.*hf:twin/st-GGUF"):
         place.pull("hf:org/st")
+    for repo, files, word in (
+        ("org/m-AWQ", {"model.safetensors": b"x"}, "AWQ"),
+        ("org/gptq", {"gptq_model-4bit.safetensors": b"x"}, "GPTQ"),
+        ("org/pt", {"pytorch_model.bin": b"x"}, "PyTorch"),
+    ):
+        hub.repo(repo, files)
+        with pytest.raises(Unsupported, match=f"{word}, which"):
+            place.pull(f"hf:{repo}")
 
 
 def test_twenty_stored_models_are_found_in_a_moment_and_nothing_is_read_again(
