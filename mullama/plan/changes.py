@@ -76,6 +76,8 @@ def cost_of(path: str) -> Cost:
 
 def compare_models(old: Model, new: Model) -> tuple[FieldChange, ...]:
     """Every field that differs, with what it costs; empty exactly when the two are equal."""
+    if old == new:  # what most models of most plans are
+        return ()
     before, after = _model_leaves(old), _model_leaves(new)
     return tuple(_changes(before, after, "models.*."))
 
