@@ -53,6 +53,8 @@ def _export(call: Call) -> int:
         raise Refused(f"{target} exists already", hint="--force writes over it")
     lock = read_lock(loaded.path)
     require_locked(loaded.manifest, lock)
+    if not Path(loaded.path).with_name(LOCK_NAME).exists():
+        raise NotFound(f"there is no {LOCK_NAME} beside the manifest", hint="mullama lock writes it")
     wanted = {source: lock[source] for source in lockable(loaded.manifest)}
     for name, model in loaded.manifest.models.items():
         if model.from_ not in wanted and not model.from_.startswith("builtin:"):

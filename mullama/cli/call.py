@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from mullama.cli.terminal import Terminal
 from mullama.errors import Invalid
+from mullama.names import near
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,16 @@ class Parser(argparse.ArgumentParser):
     """A parser that raises `Usage` where argparse would print and leave."""
 
     def error(self, message: str) -> NoReturn:
-        raise Usage(message, hint=f"{self.prog} --help shows what it takes")
+        raise Usage(message, hint=self._meant(message) or f"{self.prog} --help shows what it takes")
+
+    def _meant(self, message: str) -> str:
+        """`did you mean …?` for the first option that a message about unknown ones names."""
+        unknown = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
+        if not message.startswith("unrecognized") or not unknown:
+            return ""
+        known = [name for action in self._actions if action.help != argparse.SUPPRESS for name in action.option_strings]
+        close = near(unknown[0], known)
+        return f"did you mean {' or '.join(close)}?" if close else ""
 
 
 # Options that several commands share, said once so that they read the same everywhere.

@@ -100,7 +100,7 @@ def load(command: Command) -> tuple[Callable[[Call], int], Parser]:
 def _call(parser: Parser, top: argparse.Namespace, terminal: Terminal) -> Call:
     """The command's options; a --host or --key-file before the command counts as one after it."""
     given = {key: getattr(top, key) for key in ("host", "key_file") if getattr(top, key) is not None}
-    options = parser.parse_args(top.rest)
+    options = parser.parse_intermixed_args(top.rest)
     for key, text in given.items():
         if not hasattr(options, key):
             parser.error(f"--{key.replace('_', '-')} means nothing to this command")

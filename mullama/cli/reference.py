@@ -59,22 +59,22 @@ def _command(parser: argparse.ArgumentParser) -> list[str]:
 
 def _usage(action: argparse.Action) -> str:
     if not action.option_strings:
-        return f"[{_value(action)}…]" if action.nargs == "*" else _value(action)
+        shape = {"?": "[{}]", "*": "[{}…]", "+": "{}…"}.get(str(action.nargs), "{}")
+        return shape.format(_value(action))
     value = "" if action.nargs == 0 else f" {_value(action)}"
     return f"[{action.option_strings[-1]}{value}]"
 
 
 def _names(action: argparse.Action) -> str:
-    if not action.option_strings:
-        return f"`{_value(action)}`"
-    value = "" if action.nargs == 0 else f" {_value(action)}".replace("|", "\\|")
-    return ", ".join(f"`{name}{value}`" for name in action.option_strings)
+    value = "" if action.nargs == 0 else _value(action).replace("|", "\\|")
+    return ", ".join(f"`{name} {value}`".replace(" `", "`") for name in action.option_strings) or f"`{value}`"
 
 
 def _value(action: argparse.Action) -> str:
     if action.choices is not None:
         return "|".join(str(choice) for choice in action.choices)
-    return str(action.metavar or action.dest.upper())
+    said = action.metavar or action.dest.upper()
+    return " ".join(said) if isinstance(said, tuple) else said
 
 
 def _cell(action: argparse.Action) -> str:

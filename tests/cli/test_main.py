@@ -14,6 +14,7 @@ from mullama.cli.call import seconds
 from mullama.cli.commands import COMMANDS, Command
 from mullama.cli.main import load, main
 from tests.cli.conftest import Ran
+from tests.cli.tinyserver import TinyServer
 
 Run = Callable[..., Ran]
 
@@ -145,3 +146,9 @@ def test_permission_denied_has_its_own_code(run: Run, monkeypatch: pytest.Monkey
 )
 def test_times_have_units(text: str, value: float) -> None:
     assert seconds(text) == value
+
+
+def test_options_may_stand_between_words_and_near_ones_are_named(run: Run, tiny: TinyServer) -> None:
+    assert run("rm", "a", "-f", "b", "--host", tiny.url).code == 3, "both names were read"
+    assert [asked.path for asked in tiny.asked] == ["/api/models/a"]
+    assert "hint: did you mean --temperature" in run("run", "m", "hi", "--temprature", "1").err

@@ -105,6 +105,20 @@ def test_a_bundle_carries_all_of_it_to_a_machine_without_a_network(home: Online,
         assert stack.run("run", "t", "Hello", "-n", "2").stdout.strip()
 
 
+def test_a_bundle_of_a_manifest_with_includes_holds_one_file(home: Online, tmp_path: Path) -> None:
+    home.write({"b": {"from": "builtin:tiny"}}, include=["more.yaml"])
+    (home.home / "more.yaml").write_text("models: {t: {from: '" + SOURCE + "', system: From afar.}}\n")
+    home.run("lock")
+    home.run("pull", SOURCE, "--name", "here")
+    assert "become one file" in home.run("bundle", "export", "all.tar").stderr
+    home.down()
+    with stack_in(tmp_path / "other") as stack:
+        stack.home.mkdir()
+        stack.run("bundle", "import", str(home.home / "all.tar"))
+        assert stack.run("show", "t", "--system").stdout == "From afar.\n"
+        stack.run("apply", "--offline", "--locked", "--yes")
+
+
 def test_a_bundle_cannot_write_elsewhere_or_lie_about_a_digest(home: Online, tmp_path: Path) -> None:
     home.run("lock")
     home.apply()
