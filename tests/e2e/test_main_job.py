@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from tests.e2e.stack import Stack, eventually
+from tests.engines.llamacpp import making
 
 TINY = Path(__file__).parents[2] / "mullama/sources/builtin_models/tiny.gguf"
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
@@ -214,3 +215,24 @@ def test_a_bad_new_file_keeps_the_old_model_serving(stack: Stack) -> None:
     assert "bad.gguf" in done.stderr + done.stdout
     assert "Paris" in ask(stack.url)
     assert stack.status()["generation"] == 1
+
+
+def test_an_adapter_is_looked_into_before_it_is_used_and_its_scale_is_live(stack: Stack) -> None:
+    making.adapter(stack.home / "style.gguf")
+    stack.write({"demo": {"from": "builtin:tiny", "adapters": [{"from": str(TINY)}]}})
+    assert "is no adapter: it holds a model" in stack.apply(code=4).stderr
+
+    def model(scale: float) -> dict[str, object]:
+        return {"from": "builtin:tiny", "adapters": [{"from": "./style.gguf", "scale": scale}]}
+
+    stack.write({"demo": model(0.0)})
+    stack.apply()
+    plain, before = ask(stack.url), stack.status()
+    stack.write({"demo": model(8.0)})
+    plan = stack.json("diff", "-f", stack.name, "--format", "json", code=None)
+    eventually(lambda: stack.status()["generation"] == before["generation"] + 1, stack.log)
+
+    assert "Paris" in plain
+    assert [step["cost"] for step in plan["steps"]] in (["live"], [])
+    assert ask(stack.url) != plain
+    assert stack.status()["workers"] == before["workers"]
