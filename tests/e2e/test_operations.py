@@ -189,6 +189,7 @@ def test_what_a_client_unloads_is_drift_that_apply_repairs(scripted: Stack) -> N
     eventually(lambda: scripted.status()["workers"] == [], scripted.log)
 
     assert "unloaded outside mullama" in scripted.run("diff", "-f", scripted.name, code=2).stdout
+    assert "Drifted=True UnloadedByClient" in scripted.run("status", "-f", scripted.name).stdout
     scripted.apply()
 
     assert len(scripted.status()["workers"]) == 1
