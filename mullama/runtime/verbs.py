@@ -17,10 +17,11 @@ from mullama.errors import Conflict, Invalid, MullamaError, NotFound, Unsupporte
 from mullama.manifest.load import load
 from mullama.manifest.spec import Model
 from mullama.manifest.tree import block_to_tree
-from mullama.names import Digest, ModelName, model_name_of, near, parse_source
+from mullama.names import Digest, ModelName, model_name_of, near
 from mullama.reconcile.files import Files
 from mullama.reconcile.overlay import Overlay
 from mullama.runtime.reload import Line, Reconciler
+from mullama.runtime.trees import merged, override, same_source
 
 Report = Callable[[Line], None]
 
@@ -50,7 +51,7 @@ class Verbs:
     def _pulled_again(self, known: str, source: str) -> dict[str, Any]:
         """The tree of a model that is here: as it is, or from the other source that is named now."""
         tree = block_to_tree(self._reconciler.snapshot.deployments[known].model)
-        itself = self._known(source) == known or _same_source(source, tree["from"])
+        itself = self._known(source) == known or same_source(source, tree["from"])
         return tree if itself else {**tree, "from": source}
 
     async def _fetched_again(self, name: str, tree: Mapping[str, Any], report: Report) -> None:
@@ -68,10 +69,10 @@ class Verbs:
             raise Unsupported(
                 "quantizing while creating is not done by the server", hint="mullama quantize makes the file"
             )
-        request = replace(request, base=self._placed(request.base), said=self._placed(request.said))
+        request = replace(request, base=self._path(request.base), said=self._placed(request.said))
         tree = self._based(request)
         tree = merged(tree, {name: value for name, value in request.said.items() if name != "from"})
-        _override(tree, request)
+        override(tree, request)
         yield TaskStatus(status="parsing GGUF" if request.files else "creating model")
         async for status in self._run(lambda overlay: {**overlay, request.name: tree}, request.name):
             yield status
@@ -89,13 +90,16 @@ class Verbs:
         tree["residency"] = {"load": "on_demand"}
         return tree
 
-    def _placed(self, value: Any) -> Any:
-        """With the path of an uploaded file wherever a text is `blob:DIGEST`."""
-        if isinstance(value, str) and value.startswith("blob:"):
-            return self._blob(Digest.parse(value.removeprefix("blob:")).text)
-        if isinstance(value, Mapping):
-            return {key: self._placed(item) for key, item in value.items()}
-        return [self._placed(item) for item in value] if isinstance(value, (list, tuple)) else value
+    def _placed(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        """With the path of an uploaded file where a file is named as `blob:DIGEST`."""
+        made = {key: self._path(value) if key in ("from", "mmproj", "draft") else value for key, value in said.items()}
+        if isinstance(adapters := said.get("adapters"), (list, tuple)):
+            made["adapters"] = [self._placed(item) if isinstance(item, Mapping) else item for item in adapters]
+        return made
+
+    def _path(self, source: Any) -> Any:
+        uploaded = isinstance(source, str) and source.startswith("blob:")
+        return self._blob(Digest.parse(source.removeprefix("blob:")).text) if uploaded else source
 
     def _blob(self, digest: str) -> str:
         if not self._files.index.blobs.has(digest):
@@ -225,58 +229,6 @@ class Verbs:
                 raise Invalid(f"the body has the digest {actual}, the address says {digest}", field="digest")
             await asyncio.to_thread(partial.promote)
         return True
-
-
-def _same_source(one: str, other: str) -> bool:
-    """Whether two texts name the same source, however they spell it."""
-    return parse_source(one) == parse_source(other)
-
-
-def merged(base: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
-    """The base with what is said over it: maps merge, all else replaces."""
-    made = dict(base)
-    for name, value in said.items():
-        under = made.get(name)
-        made[name] = merged(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
-    return made
-
-
-def _override(tree: dict[str, Any], request: CreateModel) -> None:
-    """What the request says beside its base: parameters merge, the rest replaces."""
-    if request.template is not None:
-        tree["template"] = _template(request.template)
-    if request.system is not None:
-        tree["system"] = request.system
-    if request.license:
-        tree["license"] = "\n\n".join(request.license)
-    if request.messages:
-        tree["messages"] = [{"role": m.role, "content": m.text} for m in request.messages]
-    if request.adapters:
-        raise Unsupported("adapters of an upload are not served yet", hint="declare them in the manifest")
-    for name, value in request.parameters.items():
-        _parameter(tree, name, value)
-
-
-def _parameter(tree: dict[str, Any], name: str, value: Any) -> None:
-    """One Modelfile parameter, in the block where the manifest has it."""
-    blocks = {
-        "num_ctx": ("context", "size"), "num_batch": ("context", "batch"), "num_thread": ("context", "threads"),
-        "num_gpu": ("gpu", "layers"), "main_gpu": ("gpu", "main"), "use_mmap": ("memory", "mmap"),
-        "use_mlock": ("memory", "mlock"),
-    }  # fmt: skip
-    if name in blocks:
-        block, field = blocks[name]
-        tree.setdefault(block, {})[field] = value
-        return
-    if name not in Model.model_fields["parameters"].annotation.model_fields:  # type: ignore[union-attr]
-        raise Invalid(f"unknown parameter '{name}'", field=f"parameters.{name}")
-    tree.setdefault("parameters", {})[name] = [value] if name == "stop" and isinstance(value, str) else value
-
-
-def _template(text: str) -> dict[str, str]:
-    """Ollama's clients send Go templates; what has Jinja's marks is Jinja."""
-    syntax = "jinja" if "{%" in text else "go"
-    return {"text": text, "syntax": syntax}
 
 
 def _status(line: Line) -> TaskStatus | None:
