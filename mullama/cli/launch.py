@@ -16,7 +16,8 @@ from mullama.cli.exits import exit_code
 from mullama.cli.failures import CLASSES
 from mullama.cli.locate import Server, local_client
 from mullama.errors import Internal, MullamaError, TimedOut, Unavailable
-from mullama.store.records import Records, ServerRecord, alive
+from mullama.store.process import alive
+from mullama.store.records import Records, ServerRecord
 
 START_SECONDS = 60.0
 KILL_SECONDS = 10.0

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import mullama
 from mullama.errors import Conflict, MullamaError
 from mullama.reconcile.files import Files
-from mullama.store.records import Records, ServerRecord, birth
+from mullama.store.process import birth
+from mullama.store.records import Records, ServerRecord
 
 if TYPE_CHECKING:
     from mullama.manifest.load import LoadedManifest

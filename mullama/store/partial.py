@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 import re
 import secrets
 import stat
@@ -16,6 +15,7 @@ from typing import Final
 
 from mullama.errors import MullamaError
 from mullama.names import Digest
+from mullama.store import process
 from mullama.store.disk import AT_ONCE, STRAIGHT, storage_error, sync_folder, told, try_lock
 from mullama.store.hashing import RunningHash
 
@@ -84,7 +84,7 @@ class Partial:
             return None
         _note_of(path).unlink(missing_ok=True)
         with told(path):
-            partial._continue(note.synced if note.boot != _boot() else None)
+            partial._continue(note.synced if note.boot != process.boot() else None)
         return partial
 
     @property
@@ -248,47 +248,11 @@ def _writer_gone(note: Note) -> bool:
         return True
     if note.pid == 0:
         return False
-    if note.host != _host():
+    if note.host != process.host():
         return False
-    if note.boot != _boot():
-        return True
-    return _born(note.pid) != note.born
+    return note.boot != process.boot() or note.born != process.born(note.pid)
 
 
 def _mine(note: Note) -> Note:
-    return replace(note, host=_host(), boot=_boot(), pid=os.getpid(), born=_born(os.getpid()), released=False)
-
-
-def _host() -> str:
-    """This machine and, in a container, this space of process ids."""
-    machine = platform.node()
-    try:
-        return f"{machine} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return machine
-
-
-def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def _born(pid: int) -> str:
-    """When a process started, in ticks, or "" when there is none: tells a reused pid from the old one."""
-    try:
-        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return "" if not _alive(pid) else "?"
-    return "" if state in "ZX" else rest[18]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    pid = os.getpid()
+    return replace(note, host=process.host(), boot=process.boot(), pid=pid, born=process.born(pid), released=False)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mullama.errors import Conflict, Invalid, NotFound
+from mullama.store.process import alive, birth
 
 KEEP_GENERATIONS = 20
 _FORMAT = "mullama.generation/1"
@@ -248,31 +249,6 @@ def instances(root: Path) -> tuple[Records, ...]:
         return ()
     folders = sorted(p.name for p in root.iterdir() if p.is_dir())
     return tuple(Records(root, name) for name in folders)
-
-
-def alive(pid: int) -> bool:
-    """Whether the process runs; a zombie, which nobody reaped yet, does not."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return True
-    return stat.rpartition(")")[2].split()[0] not in ("Z", "X")
-
-
-def birth(pid: int) -> str:
-    """This boot of the machine and the moment in it when the process began; "" where the system does not say."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return ""
-    return f"{boot}:{stat.rpartition(')')[2].split()[19]}"
 
 
 def write_atomic(path: Path, data: bytes) -> None:

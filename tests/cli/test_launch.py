@@ -14,7 +14,8 @@ from mullama.cli.exits import exit_code
 from mullama.cli.launch import start, stop
 from mullama.cli.locate import Server
 from mullama.errors import MullamaError, NotFound, TimedOut
-from mullama.store.records import Records, alive, instance_name
+from mullama.store.process import alive
+from mullama.store.records import Records, instance_name
 
 
 @pytest.fixture

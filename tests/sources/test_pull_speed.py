@@ -22,7 +22,7 @@ from tests.stub_hub import StubHub
 
 pytestmark = pytest.mark.bench
 
-ROUNDS = 7
+ROUNDS = 5
 SIZE = 400 * 2**20
 
 

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mullama.errors import Conflict, Invalid, NotFound
+from mullama.store.process import alive
 from mullama.store.records import (
     KEEP_GENERATIONS,
     Generation,
     Records,
     ServerRecord,
-    alive,
     instance_name,
     instances,
     state_root,
