@@ -1,5 +1,6 @@
 """`python -m mullama`, and what the console script calls."""
 
+import os
 import sys
 
 
@@ -9,6 +10,8 @@ def main() -> int:
 
         print(f"mullama {__version__}")  # noqa: T201 - the answer itself
         return 0
+    # No other package puts itself between a manifest and its types, nor costs the time to look for one that does.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     from mullama.cli.main import main as run
 
     return run()
