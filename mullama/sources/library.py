@@ -6,12 +6,9 @@ knows what a text stood for when it was fetched, other tools' stores may hold it
 
 from __future__ import annotations
 
-import os
-import stat
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Final, get_args
 
@@ -19,7 +16,8 @@ from mullama.errors import BadWeights, MullamaError, NotFound, TransferFailed, U
 from mullama.names import AliasRef, BuiltinRef, PathRef, SourceRef, parse_source
 from mullama.sources import table
 from mullama.sources.aliases import Alias, Expanded, aliases, expand
-from mullama.sources.base import Cancelled, Elsewhere, Known, Progress, Record, Report
+from mullama.sources.base import Cancelled, Elsewhere, Known, Record, Report
+from mullama.sources.presence import Presence, in_vain_too
 from mullama.sources.reading import hashed, look_into, read_text
 from mullama.sources.settings import Settings
 from mullama.sources.table import Wanted
@@ -58,6 +56,7 @@ class Library:
     ) -> None:
         self._index, self._foreign = index, foreign
         self._settings = settings or Settings()
+        self._presence = Presence(index, foreign, self._settings)
         self._names = names
 
     def locate(
@@ -125,7 +124,7 @@ class Library:
         Raises `TransferFailed`, `Denied`, `NotFound`, `Refused` (no room), `BadWeights`.
         """
         with self._index.blobs.using():
-            present = self._present(located.files, report, cancelled)
+            present = self._presence.all(located.files, report, cancelled)
             complete = replace(located, files=present)
             stored = self.stored(complete, located.source, wanted=wanted)
             if located.expected and stored.digest != located.expected:
@@ -135,7 +134,7 @@ class Library:
                 )
             expanded = self._expand(located.source)
             if not isinstance(expanded.ref, _HERE):
-                with _in_vain_too() if stored.in_place else nullcontext():
+                with in_vain_too() if stored.in_place else nullcontext():
                     self._index.remember(replace(stored, source=_key(expanded, wanted)), time.time())
         first_seen = tuple(
             f"{file.name} {_FIRST_SEEN.format(after.digest)}"
@@ -223,14 +222,14 @@ class Library:
         known = self._index.digest(path)
         if known is None and size <= _SMALL:
             known = hashed(path, path, lambda progress: None, lambda: False)
-            with _in_vain_too():
+            with in_vain_too():
                 self._index.remember_digest(path, known)
         return known
 
     def _all_here(self, source_text: str, known: Record) -> Located | None:
         found = []
         for file in known.files:
-            path = self._path_of(file.digest, file.size)
+            path = self._presence.path_of(file.digest, file.size)
             if path is None:
                 return None
             found.append(LocatedFile(name=file.name, role=file.role, size=file.size, digest=file.digest, path=path))
@@ -244,92 +243,16 @@ class Library:
             license=known.license,
         )
 
-    def _path_of(self, digest: str, size: int | None) -> str | None:
-        """A file with this digest: ours, one that was hashed before, or one that another tool names so."""
-        if self._index.blobs.has(digest):
-            return self._index.blobs.path(digest)
-        before = self._index.paths_of(digest)
-        return before[0] if before else self._foreign.by_digest(digest, size)
-
-    def _present(self, files: tuple[LocatedFile, ...], report: Report, cancelled: Cancelled) -> tuple[LocatedFile, ...]:
-        """Every file with its path and digest; several at a time."""
-        if len(files) == 1:
-            return (self._have(files[0], report, cancelled),)
-        failed = False
-
-        def stop() -> bool:
-            return failed or cancelled()
-
-        with ThreadPoolExecutor(max(1, self._settings.parallel), thread_name_prefix="fetch") as pool:
-            work = [pool.submit(self._have, file, report, stop) for file in files]
-            try:
-                return tuple(job.result() for job in work)
-            except BaseException:
-                failed = True  # the others end at their next look
-                raise
-
-    def _have(self, file: LocatedFile, report: Report, cancelled: Cancelled) -> LocatedFile:
-        if file.path is not None:
-            return self._in_place(file, file.path, report, cancelled)
-        path = self._path_of(file.digest, file.size) if file.digest else None
-        if path is None and file.digest and file.size:
-            path = self._lookalike(file.digest, file.size, report, cancelled)
-        if path is not None and file.digest:
-            size = os.path.getsize(path)
-            report(Progress(file=file.name, phase="found", completed=size, total=size, digest=file.digest))
-            return replace(file, path=path, size=size)
-        digest = self._fetch(file, report, cancelled)
-        path = self._index.blobs.path(digest)
-        return replace(file, path=path, digest=digest, size=os.path.getsize(path))
-
-    def _lookalike(self, digest: str, size: int, report: Report, cancelled: Cancelled) -> str | None:
-        """A file of a plain folder that has the wanted size and, once it is hashed, the wanted digest."""
-        for path in self._foreign.of_size(size):
-            found = self._index.digest(path)
-            if found is None:
-                found = hashed(path, path, report, cancelled)
-                with _in_vain_too():
-                    self._index.remember_digest(path, found)
-            if found == digest:
-                return path
-        return None
-
-    def _fetch(self, file: LocatedFile, report: Report, cancelled: Cancelled) -> str:
-        from mullama.sources.transfer import fetch
-        from mullama.sources.web import Web
-
-        settings = self._settings
-        with Web(waits=settings.waits, public_only=settings.public_only, cancelled=cancelled) as web:
-            return fetch(file, self._index.blobs, web, report, settings.patience)
-
-    def _in_place(self, file: LocatedFile, path: str, report: Report, cancelled: Cancelled) -> LocatedFile:
-        """A file that is somebody else's: there, and hashed once."""
-        digest = file.digest or self._index.digest(path)
-        if digest is None:
-            digest = hashed(path, file.name, report, cancelled)
-            with _in_vain_too():
-                self._index.remember_digest(path, digest)
-        size = _regular_size(path)
-        if file.size is not None and size != file.size:
-            raise TransferFailed(f"{path} has {size} bytes, {file.size} when it was found", hint="try again")
-        report(Progress(file=file.name, phase="found", completed=size, total=size, digest=digest))
-        return replace(file, digest=digest, size=size)
-
     def _facts(self, paths: tuple[str, ...], wanted: str, what: str) -> WeightFacts:
         """What the headers say, if they say that this is what is wanted."""
         known = self._index.facts(paths)
         if known is None:
             known = replace(look_into(paths), metadata={}, tensors=())
-            with _in_vain_too():
+            with in_vain_too():
                 self._index.remember_facts(paths, known)
         if known.role != ("model" if wanted in ("weights", "draft") else wanted):
             raise BadWeights(f"{what} is a {known.role}, not {wanted} as is wanted here")
         return known
-
-
-def _in_vain_too() -> AbstractContextManager[None]:
-    """For what only saves time later: a store that cannot be written to must not stop the use of files in place."""
-    return suppress(MullamaError)
 
 
 def _key(expanded: Expanded, wanted: Wanted) -> str:
@@ -341,16 +264,6 @@ def _key(expanded: Expanded, wanted: Wanted) -> str:
 
 def _pin(file: LocatedFile) -> PinnedFile:
     return PinnedFile(name=file.name, size=file.size or 0, digest=file.digest or "", role=file.role)
-
-
-def _regular_size(path: str) -> int:
-    try:
-        found = os.stat(path)
-    except OSError as error:
-        raise Unavailable(f"{path}: {error.strerror}", hint="has another tool removed it?") from error
-    if not stat.S_ISREG(found.st_mode):
-        raise BadWeights(f"{path} is not a regular file")
-    return found.st_size
 
 
 def spellings(source_text: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mullama.errors import BadWeights, MullamaError, NotFound, TransferFailed, Unavailable, Unsupported
-from mullama.sources import library
+from mullama.sources import library, presence
 from mullama.sources.builtin import builtin_models
 from mullama.sources.library import find_stored
 from mullama.store import lockfile
@@ -268,6 +268,24 @@ def test_a_store_of_another_tool_is_used_in_place(place: Place, hub: StubHub) ->
     assert not owner.pull("hf:org/m:Q8_0").in_place
 
 
+def test_a_file_of_another_tool_that_vanishes_is_told_and_fetched_the_next_time(place: Place, hub: StubHub) -> None:
+    blob = place.root / "ollama" / "blobs" / f"sha256-{sha256(DATA)}"
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(DATA)
+    owner = Place(place.root, place.settings, Roots(ollama=(str(place.root / "ollama"),)))
+    owner.pull("hf:org/m:Q8_0")
+    located = owner.library.locate("hf:org/m:Q8_0")
+    assert located.files[0].path == str(blob)
+
+    blob.unlink()
+
+    with pytest.raises(Unavailable, match="has another tool removed it"):
+        owner.library.ensure(located, owner.seen.append, lambda: False)
+    assert find_stored("hf:org/m:Q8_0", owner.index, owner.foreign) is None
+    assert not owner.pull("hf:org/m:Q8_0").in_place
+    assert hub.sent == len(DATA)
+
+
 def test_what_the_hubs_own_client_fetched_is_used_in_place(place: Place, hub: StubHub) -> None:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.utils import disable_progress_bars
@@ -345,6 +363,7 @@ def test_twenty_stored_models_are_found_in_a_moment_and_nothing_is_read_again(
     again = Place(place.root, place.settings)
     monkeypatch.setattr(library, "look_into", _not_again)
     monkeypatch.setattr(library, "hashed", _not_again)
+    monkeypatch.setattr(presence, "hashed", _not_again)
     begun = time.process_time()
     assert all(find_stored(source, again.index, again.foreign) for source in sources)
     assert time.process_time() - begun < 0.3
