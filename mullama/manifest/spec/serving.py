@@ -185,7 +185,7 @@ class Prune(Block):
     """What goes when the manifest no longer names it."""
 
     running: Flag = True
-    """Unload models that are no longer declared."""
+    """Unload models that are no longer declared; false lets them serve until the server ends."""
     files: Flag = False
     """Delete files that mullama fetched and nothing needs any more."""
     keep: Duration = Field(default=7 * 86400.0, examples=["7d"])
