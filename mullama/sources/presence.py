@@ -32,6 +32,7 @@ class Presence:
         """Every file with its path and digest; several at a time."""
         if len(files) == 1:
             return (self._have(files[0], report, cancelled),)
+        self._check_room(files)
         failed = False
 
         def stop() -> bool:
@@ -44,6 +45,15 @@ class Presence:
             except BaseException:
                 failed = True  # the others end at their next look
                 raise
+
+    def _check_room(self, files: tuple[LocatedFile, ...]) -> None:
+        """All of them must fit together, before the first byte of any is asked for."""
+        wanted = {
+            file.identity: file.size - self._index.blobs.fetched(file.identity)
+            for file in files
+            if file.path is None and file.size and not (file.digest and self.path_of(file.digest, file.size))
+        }
+        self._index.blobs.check_room(sum(wanted.values()))
 
     def _have(self, file: LocatedFile, report: Report, cancelled: Cancelled) -> LocatedFile:
         if file.path is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.e2e.stack import Stack, stack_in
 from tests.stub_hub import COMMIT, StubHub, sha256
 
 TINY = Path(__file__).parents[2] / "mullama/sources/builtin_models/tiny.gguf"
+GIT_USER = ("-c", "user.name=somebody", "-c", "user.email=somebody@example.org")
 SOURCE = "hf:org/tiny-GGUF:Q8_0"
 
 
@@ -75,6 +77,29 @@ def test_only_an_update_asks_again_and_entries_of_nobody_go(home: Online, hub: S
     assert home.run("lock", "--check", code=2).stdout.startswith(f"- {SOURCE}")
     home.run("lock")
     assert json.loads((home.home / "mullama.lock").read_text())["sources"] == {}
+
+
+def test_a_plan_against_a_revision_is_complete_from_the_lock_alone(home: Online, hub: StubHub) -> None:
+    """Bytes and memory of a model that is nowhere on this machine, without a question to anybody."""
+
+    def git(*arguments: str) -> None:
+        subprocess.run(["git", *GIT_USER, *arguments], cwd=home.home, check=True, capture_output=True)
+
+    home.write({"b": {"from": "builtin:tiny"}})
+    git("init")
+    git("add", "mullama.yaml")
+    git("commit", "--message", "first")
+    home.write({"b": {"from": "builtin:tiny"}, "t": {"from": SOURCE, "context": {"size": 512}}})
+    before = home.json("diff", "--base", "HEAD", "--format", "json", code=2)
+    home.run("lock")
+    asked = len(hub.requests)
+
+    after = home.json("diff", "--base", "HEAD", "--format", "json", code=2)
+
+    assert (before["complete"], after["complete"]) == (False, True)
+    assert after["steps"][0]["bytes_download"] == len(TINY.read_bytes())
+    assert after["steps"][0]["memory_after"] > len(TINY.read_bytes())
+    assert len(hub.requests) == asked
 
 
 def test_locked_refuses_what_the_lock_does_not_hold(home: Online) -> None:

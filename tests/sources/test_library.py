@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from mullama.errors import BadWeights, MullamaError, NotFound, TransferFailed, Unavailable, Unsupported
+from mullama.errors import BadWeights, MullamaError, NotFound, Refused, TransferFailed, Unavailable, Unsupported
 from mullama.sources import library, presence
 from mullama.sources.builtin import builtin_models
 from mullama.sources.library import find_stored
 from mullama.store import lockfile
+from mullama.store.blobs import Blobs
 from mullama.store.foreign import Roots
 from mullama.store.index import Fetched
 from mullama.weights.located import expecting
@@ -155,6 +156,22 @@ def test_a_split_set_is_one_model(place: Place, hub: StubHub) -> None:
     (folder / names[2]).unlink()
     with pytest.raises(NotFound, match="one of the 3 parts"):
         place.pull(str(folder / names[0]))
+
+
+def test_a_set_that_does_not_fit_as_a_whole_is_refused_before_its_first_byte(
+    place: Place, hub: StubHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = ggufs.split(ggufs.model(), 3)
+    names = [f"m-Q8_0-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
+    hub.repo("org/s", dict(zip(names, parts, strict=True)))
+    monkeypatch.setattr(Blobs, "free", lambda blobs: max(map(len, parts)) + 1)
+    with pytest.raises(Refused, match=r"are needed and .* are free"):
+        place.pull("hf:org/s:Q8_0")
+    assert hub.sent == 0
+    monkeypatch.undo()
+    place.pull("hf:org/s:Q8_0")
+    monkeypatch.setattr(Blobs, "free", lambda blobs: 0)
+    assert place.pull("hf:org/s:Q8_0").files, "what is here needs no room"
 
 
 def test_a_file_that_must_not_be_loaded_is_refused_after_it_came(place: Place, hub: StubHub) -> None:
