@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from mullama.names import SourceRef
-from mullama.weights.facts import WeightFacts
-from mullama.weights.located import Located
-from mullama.weights.stored import PinnedFile, StoredWeights
+
+if TYPE_CHECKING:  # a command that shows progress needs none of them
+    from mullama.weights.facts import WeightFacts
+    from mullama.weights.located import Located
+    from mullama.weights.stored import PinnedFile, StoredWeights
 
 Phase = Literal["found", "waiting", "resuming", "downloading", "verifying", "retrying", "sending", "done"]
 
