@@ -101,7 +101,9 @@ def as_ours(raised: Exception) -> MullamaError:
 
 def _message(error: MullamaError) -> tuple[str, ...]:
     first, *more = error.message.splitlines() or [error.kind.value]
-    hint = (f"hint: {_safe(error.hint)}",) if error.hint else ()
+    unknown = error.kind is Kind.NOT_FOUND and first.startswith("model '")
+    told = error.hint or ("mullama list shows the models" if unknown else "")
+    hint = (f"hint: {_safe(told)}",) if told else ()
     return (f"error: {_safe(first)}", *(f"  {_safe(line)}" for line in more), *hint)
 
 

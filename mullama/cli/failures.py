@@ -73,10 +73,7 @@ def error_from_tree(tree: Mapping[str, Any], otherwise: Kind = Kind.INTERNAL) ->
         return ManifestError(tuple(_problem(problem) for problem in problems))
     said = tree.get("kind")
     kind = Kind(said) if said in set(Kind) else otherwise
-    message, hint = str(tree["message"]), str(tree.get("hint") or "")
-    if kind is Kind.NOT_FOUND and message.startswith("model '") and not hint:
-        hint = "mullama list shows the models"
-    return CLASSES[kind](message, hint=hint)
+    return CLASSES[kind](str(tree["message"]), hint=str(tree.get("hint") or ""))
 
 
 def _problem(tree: Mapping[str, Any]) -> Problem:
