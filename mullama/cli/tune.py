@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,14 +39,17 @@ def tune(call: Call) -> int:
     options = call.options
     ref = _repository_of(options.source)
     offers, facts = _offers(call, ref)
-    fixed, per_token = _costs(facts, options.context_size)
-    found = judge(
-        offers, fixed=fixed, per_token=per_token, context=options.context_size, room=_room(), profile=options.profile
-    )
+    most = facts.train_context or options.context_size
+    context = min(options.context_size, most)
+    if context < options.context_size:
+        call.terminal.note(f"the model was trained on {context} tokens, so no more are counted")
+    fixed, per_token = _costs(facts, context)
+    judged = judge(offers, fixed=fixed, per_token=per_token, context=context, room=_room(), profile=options.profile)
+    found = tuple(replace(verdict, room=min(verdict.room, most)) for verdict in judged)
     best = next((v for v in found if v.status == "recommended"), None)
     spec = f"hf:{ref.repo}:{best.offer.quant}" if best else None
     if options.emit:
-        _emit(call, spec)
+        _emit(call, spec, context)
     if options.json:
         call.terminal.json({"profile": options.profile, "recommended": spec, "quants": [_tree(v) for v in found]})
     elif options.emit != "-":
@@ -112,13 +116,13 @@ def _room() -> Room:
     return Room(gpu=sum(free for _, _, free in machine.gpus), ram=machine.ram_available)
 
 
-def _emit(call: Call, spec: str | None) -> None:
+def _emit(call: Call, spec: str | None, context: int) -> None:
     from mullama.cli.yamltext import to_yaml
 
     if spec is None:
         raise Refused("nothing fits this machine", hint="a smaller model, or a smaller --context-size")
     options = call.options
-    model = {"from": spec, "context": {"size": options.context_size}}
+    model = {"from": spec, "context": {"size": context}}
     text = to_yaml({"mullama": "v1", "models": {options.name: model}, "routes": {"default": options.name}})
     if options.emit == "-":
         call.terminal.raw(text)

@@ -178,8 +178,10 @@ def test_tune_and_info_ask_the_hub_and_fetch_no_weights(home: Online) -> None:
     told = home.json("tune", "hf:org/tiny-GGUF", "--json")
     assert told["recommended"] == SOURCE
     assert told["quants"][0]["status"] == "recommended"
+    assert told["quants"][0]["context_room"] == 1024, "no more than the model was trained on"
     home.run("tune", "hf:org/tiny-GGUF", "--emit", "tuned.yaml", "-c", "512")
     home.run("validate", "-f", "tuned.yaml")
+    assert "size: 512" in (home.home / "tuned.yaml").read_text()
     shown = home.run("info", "org/tiny-GGUF").stdout
     assert "tiny-Q8_0.gguf" in shown
     assert "[default]" in shown
