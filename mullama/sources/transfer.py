@@ -78,7 +78,7 @@ class _Transfer:
         while True:
             try:
                 self._until_whole(receiver)
-                self._say("verifying", receiver.offset)
+                self._settle(receiver)
                 self._compare(receiver)
             except _Wrong as error:
                 wrong += 1
@@ -90,6 +90,14 @@ class _Transfer:
             digest = receiver.promote()
             self._say("done", receiver.offset)
             return digest
+
+    def _settle(self, receiver: Receiver) -> None:
+        """Wait for the hash, which after a resumed download may be far behind."""
+        while not receiver.settled(_PROGRESS_EVERY):
+            if self._web.cancelled():
+                raise Stopped
+            self._say("verifying", receiver.hashed)
+        self._say("verifying", receiver.offset)
 
     def _compare(self, receiver: Receiver) -> None:
         file, digest = self._file, receiver.digest()

@@ -121,6 +121,15 @@ class Partial:
         self._note = _mine(Note())
         self._write_note()
 
+    @property
+    def hashed(self) -> int:
+        """How far the hash has come."""
+        return self._hash.hashed
+
+    def settled(self, seconds: float) -> bool:
+        """Whether the hash has come to the end, or failed, within this time."""
+        return self._hash.settled(seconds)
+
     def digest(self) -> str:
         """Of what was written so far."""
         with told(self._path):

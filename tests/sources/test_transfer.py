@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -277,6 +280,32 @@ def test_a_cancelled_pull_ends_soon_and_keeps_what_came(place: Place, hub: StubH
         place.pull(SOURCE)
     assert place.left == 3000
     hub.script(FILE)
+    place.cancelled = lambda: False
+    assert place.pull(SOURCE).digest == DIGEST
+    assert hub.sent == len(DATA)
+
+
+def test_a_pull_can_be_cancelled_while_the_hash_is_behind(
+    place: Place, hub: StubHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a resumed download of a large file: how far it is is told, and nobody waits for its end."""
+    gate, read = threading.Event(), os.preadv
+
+    def slow(*arguments: Any) -> int:
+        gate.wait(10)
+        return read(*arguments)
+
+    def told() -> bool:
+        if "verifying" in place.phases:
+            gate.set()
+        return gate.is_set()
+
+    monkeypatch.setattr(os, "preadv", slow)
+    place.cancelled = told
+    with pytest.raises(TransferFailed, match="was cancelled"):
+        place.pull(SOURCE)
+    assert [progress.completed for progress in place.seen if progress.phase == "verifying"] == [0]
+    monkeypatch.undo()
     place.cancelled = lambda: False
     assert place.pull(SOURCE).digest == DIGEST
     assert hub.sent == len(DATA)
