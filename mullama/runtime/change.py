@@ -1,4 +1,4 @@
-"""A change on its way, as values, and what may end it before anything is changed; no effects."""
+"""A change on its way: what it wants, what it waits for, and what may end it before anything is changed."""
 
 from __future__ import annotations
 
