@@ -33,7 +33,7 @@ MEANINGS = {
     PARTLY: "partly applied, or an old revision was kept",
     REFUSED: "refused by a guard, a protection or a preflight; nothing was changed",
     CONFLICT: "somebody else holds the lock, or the plan is stale",
-    NO_CONNECTION: "no server answers",
+    NO_CONNECTION: "no server answers, or a source of weights cannot be reached",
     INTERRUPTED: "interrupted from the keyboard",
 }
 DIFF_MEANINGS = {
