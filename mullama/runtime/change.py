@@ -113,6 +113,11 @@ class Waiting:
         """The revisions of the manifests that wait."""
         return frozenset(change.revision for change in self._changes if change.wanted is not None)
 
+    def in_part(self, revision: str) -> bool:
+        """Whether a hot reload has applied what it could of this manifest. One that somebody applies as a whole does
+        not count: what was saved in the followed file is seen at once, whoever applies it, too."""
+        return any(change.hot and change.revision == revision for change in self._changes)
+
 
 def guard(draft: Draft, options: ApplyOptions, *, before: Manifest, served: Mapping[str, Model], ours: bool) -> None:
     """Raise for 1. a stale plan  2. an empty wish  3. protected models.

@@ -339,8 +339,8 @@ class Reconciler:
         return bool(self._waiting.manifests())
 
     def under_way(self, wish: Manifest) -> bool:
-        """Whether this very manifest waits for its files."""
-        return revision(wish) in self._waiting.manifests()
+        """Whether this very manifest is applied already but for models that wait for their files."""
+        return self._waiting.in_part(revision(wish))
 
     async def _execute(
         self, plan: Plan, wish: Manifest, access: Access, effects: LiveEffects, report: Callable[[Line], None]

@@ -14,6 +14,7 @@ import pytest
 
 from mullama.chat.inventory import CopyModel, PullModel
 from mullama.chat.types import Completed
+from mullama.manifest.tree import parse_resolved
 from mullama.runtime.base import ApplyOptions, Origin
 from tests import ggufs
 from tests.runtime.stand import CALLER, Stand, run, stand, until
@@ -157,6 +158,29 @@ def test_the_same_manifest_from_two_sides_is_no_conflict(tmp_path: Path) -> None
             assert (await watched)[-1]["exit"] == 0
             assert (await applied)["exit"] == 0
             assert r.stand.reconciler.snapshot.generation == 3
+
+    run(test)
+
+
+def test_a_file_that_is_applied_and_followed_is_seen_before_the_apply_has_its_files(tmp_path: Path) -> None:
+    """Whichever of the two comes first."""
+
+    async def test() -> None:
+        async with road(tmp_path) as r:
+            models = {"a": r.small(2), "big": BIG}
+            applied = r.apply(models)
+            await r.fetching()
+            wish = parse_resolved(r.tree(models))
+            assert not r.stand.reconciler.under_way(wish)
+
+            watched = asyncio.create_task(r.reload(models))
+            await until(lambda: r.stand.reconciler.snapshot.generation == 2)
+            assert await r.length() == 2
+            await until(lambda: r.stand.reconciler.under_way(wish))
+
+            r.hub.release()
+            assert ((await watched)[-1]["exit"], (await applied)["exit"]) == (0, 0)
+            assert r.hub.sent == len(DATA)
 
     run(test)
 
