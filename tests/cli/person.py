@@ -48,6 +48,20 @@ class Person:
     def type(self, text: str) -> None:
         os.write(self.terminal, text.encode())
 
+    def insist(self, key: str, text: str) -> None:
+        """Type the key, again after a while, until `text` is shown.
+
+        A Ctrl-C that comes in the moment before readline waits for a key is not seen until the next one.
+        """
+        for _ in range(10):
+            self.type(key)
+            try:
+                return self.read_until(text, within=3)
+            except AssertionError:
+                if self._process.poll() is not None:
+                    raise
+        raise AssertionError(f"{key!r} did not bring {text!r}; the screen shows {self.seen!r}")
+
     def finish(self, within: float = _SECONDS) -> int:
         """Read to the end; the exit code."""
         deadline = time.monotonic() + within
