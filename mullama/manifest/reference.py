@@ -12,7 +12,7 @@ from mullama.manifest.schema import JSON, json_schema
 _OPENING = """\
 # The manifest, field by field
 
-<!-- Written by docs/reference/write.py from mullama/manifest/spec and the cost table. -->
+<!-- Written by `make docs` from the code; edit the code instead. -->
 
 What each field means, what it may hold, what it is when it is left out, and what a change of it costs a running
 server: *none* is only recorded, *live* is seen by the next request, *context* makes a new context over the loaded
