@@ -16,6 +16,7 @@ up: ## set everything up, serve the built-in model, and ask it something
 
 test: ## run the tests
 	@.ci/install test
+	@$(BIN)/python -m compileall -q mullama  # the tests start many processes, where nothing may write these files
 	$(BIN)/python -m pytest -q
 
 clients: ## let the clients of other projects judge the served APIs (langchain, litellm, npm packages and more)
