@@ -16,7 +16,7 @@ from tiny_recipe.head_start import give_head_start
 from tiny_recipe.network import Tiny
 from tiny_recipe.tokenizer import make_tokenizer
 from tiny_recipe.training import Settings, train
-from tiny_recipe.warm_start import start_from, tokenizer_in
+from tiny_recipe.warm_start import blend, start_from, tokenizer_in
 
 HERE = Path(__file__).parent
 
@@ -28,6 +28,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--start-from", type=Path, help="take vocabulary and weights from this tiny.gguf")
+    parser.add_argument(
+        "--keep", type=float, default=0.0, help="share of the weights of --start-from in the exported file"
+    )
     parser.add_argument("--only-export", action="store_true", help="export the last checkpoint as it is")
     parser.add_argument("--build", type=Path, default=HERE / "build", help="tokenizer and checkpoint")
     parser.add_argument("--out", type=Path, default=HERE / "tiny.gguf")
@@ -48,6 +51,8 @@ def main() -> None:
     else:
         settings = Settings(steps=options.steps, rate=options.rate, checkpoint=checkpoint)
         train(model, tokenizer, settings)
+    if options.start_from:
+        blend(model, options.start_from, options.keep)
     export(model, tokenizer, options.out)
 
 

@@ -257,7 +257,7 @@ def test_a_long_prompt_never_stalls_a_running_answer(tiny_path: str, load: Calla
 
 def test_several_choices_of_one_prompt_compute_it_once(engine: LlamaEngine) -> None:
     """The jobs of one request come together; the prompt is computed by the first, shared by the others."""
-    prompt = "the cat sat on the mat. " * 20 + user("Say something.")
+    prompt = "the cat sat on the mat. " * 20 + user("Tell me a story.")
     jobs = [ask(i, prompt, sampling=sampling(temperature=1.0, seed=i)) for i in range(4)]
     results = answers(engine, *jobs)
     total = results[0].begun

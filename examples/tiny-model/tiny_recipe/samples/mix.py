@@ -44,7 +44,7 @@ SIMPLE: tuple[tuple[Callable[[Writer], Exchange], float], ...] = (
     (unknown, 3),
     (story, 3),
 )
-KINDS = (("tools", 48), ("rule", 22), ("memory", 4), ("plain", 26))
+KINDS = (("tools", 54), ("rule", 24), ("memory", 3), ("plain", 19))
 LENGTHS = ((128, 0.5), (256, 0.36), (512, 0.12), (1024, 0.02))
 LENGTHS_WITH_TOOLS = ((256, 0.5), (512, 0.48), (1024, 0.02))
 DOCUMENTS, THINKING = 0.15, 0.17
