@@ -212,7 +212,7 @@ def interrupted(setup: Setup) -> Iterator[Row]:
 
     async def gap(server: Server, number: int) -> float:
         stream = asyncio.create_task(server.bear(api="completions", prompt_len=32, gen_len=160, seed=number, clients=1))
-        await asyncio.sleep(1.0)  # the stream runs by now; when exactly the long prompt comes does not matter
+        await asyncio.sleep(0.3)  # early in the stream, which must not end before the long prompt has come
         await server.bear(api="completions", prompt_len=4000, gen_len=1, seed=number + 20)
         return quantile((await stream).gaps, 0.99)
 
