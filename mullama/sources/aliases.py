@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,12 +98,16 @@ def _expanded(alias: Alias, quants: tuple[str, ...]) -> Expanded:
 
 @cache
 def _ours() -> Mapping[str, Alias]:
+    from importlib import resources
+
     text = resources.files("mullama.sources").joinpath("aliases.toml").read_text(encoding="utf-8")
     return read_table(text, "mullama")
 
 
 def read_table(text: str, origin: str) -> dict[str, Alias]:
     """A table from TOML text; every mistake names the entry."""
+    import tomllib  # most commands read no table, and should not wait for this
+
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
