@@ -403,9 +403,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _write(self, data: bytes) -> None:
-        self.wfile.write(data)
+        # Counted first: a client that has all it wants may look at the count before this thread runs again.
         self.asked.sent += len(data)
         self.hub.count(len(data))
+        self.wfile.write(data)
 
     def _json(self, tree: Any) -> None:
         self._send(200, json.dumps(tree).encode(), {"Content-Type": "application/json"})
