@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 30.0
 _ENDING = (signal.SIGTERM, signal.SIGINT)
+_OBJECTS = 10_000  # that may be made before a server looks for unreachable ones: a matter of two milliseconds
 _LONGEST_SOCKET = 100  # bytes of a socket's path; systems allow 104 to 108
 _log = logging.getLogger("mullama")
 
@@ -41,6 +43,8 @@ def run_server(
     source = Origin(path=origin["path"], profiles=tuple(origin["profiles"]), digest=origin["digest"])
     if (running := records.server()) is not None:
         raise Conflict(f"a server for this address runs already (pid {running.pid})", hint="mullama down stops it")
+    gc.freeze()  # what the imports made stays for good
+    gc.set_threshold(_OBJECTS)
     with records.lock("serve", name="serving.lock"):
         return asyncio.run(_serve(loaded, source, records, env, held=held))
 
