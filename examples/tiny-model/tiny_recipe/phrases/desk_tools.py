@@ -105,7 +105,9 @@ DESK_TOOLS = (
         "Look up a user by number",
         {"i": "id|user_id|number; int 1 9999; The number of the user"},
         phrasings(
-            """Who is user {i}? | user {i} | Tell me about user {i}. | Show user {i}. | Get user {i}.
+            """Get me the user whose id is {i}. | Find the user {i}. | Find me user number {i}.
+            The user with id {i}, please.
+            Who is user {i}? | user {i} | Tell me about user {i}. | Show user {i}. | Get user {i}.
             Which user has the number {i}? | Look for user number {i}. | Find the user with number {i}.
             I need user {i}. | Who has the user id {i}? | Look up user {i}. | Show me user number {i}.""",
             "Get the user with the id {i}. | Find user {i}.",
@@ -137,7 +139,8 @@ DESK_TOOLS = (
             "f?": "force|forced; bool by force|gently; Whether to ignore errors",
         },
         phrasings(
-            """I want to be rid of {p} | Make the file {p} go away
+            """I want to be rid of {p} | Get rid of the file {p} {f} | Please get the file {p} deleted
+            Make the file {p} go away
             Delete the file {p} | Delete {p} | Remove the file {p} | Remove {p} {f}
             I want to delete {p} | Erase {p} | Throw away {p} | Delete the file {p} {f}
             The file {p} must go | I do not need {p} any more, delete it | Remove {p} | Delete {p} {f}""",
@@ -227,7 +230,7 @@ DESK_TOOLS = (
             What population does {c} have? | How large is {c}? | Get the population of {c}.
             Number of people in {c}? | How many inhabitants does {c} have?
             Give me the population of {c}. | What number of people live in {c}?
-            What is the population of {c}? | Population of {c}?""",
+            What is the population of {c}? | Population of {c}? | How big is {c} now? | Tell me how big {c} is.""",
             "How big is {c}? | Tell me the population of {c}.",
         ),
     ),

@@ -70,7 +70,9 @@ MULLAMA = (
         phrasings(
             """What does exit code 0 of diff mean? | Explain exit code 0. | What does diff mean by 0?
             What does the exit code 0 of mullama diff mean? | Why does diff exit with 0?
-            diff exited with 0 | What if diff returns 0? | diff returns 0, why?
+            diff exited with 0 | When diff exits with 0, what is meant?
+            What does it tell me that diff exits with 0? | diff exits with 0
+            What if diff returns 0? | diff returns 0, why?
             mullama diff gave exit code 0 | What does exit code 0 mean? | When does diff give 0?""",
             "diff gave 0, what does it mean? | What does it mean when diff exits with 0?",
         ),
@@ -80,7 +82,9 @@ MULLAMA = (
         phrasings(
             """What does exit code 2 of diff mean? | Explain exit code 2. | What does diff mean by 2?
             What does the exit code 2 of mullama diff mean? | Why does diff exit with 2?
-            diff exited with 2 | What if diff returns 2? | diff returns 2, why?
+            diff exited with 2 | When diff exits with 2, what is meant?
+            What does it tell me that diff exits with 2? | diff exits with 2
+            What if diff returns 2? | diff returns 2, why?
             mullama diff gave exit code 2 | What does exit code 2 mean? | When does diff give 2?""",
             "diff gave 2, what does it mean? | What does it mean when diff exits with 2?",
         ),
@@ -90,7 +94,9 @@ MULLAMA = (
         phrasings(
             """What does exit code 1 of diff mean? | Explain exit code 1. | What does diff mean by 1?
             What does the exit code 1 of mullama diff mean? | Why does diff exit with 1?
-            diff exited with 1 | What if diff returns 1? | diff returns 1, why?
+            diff exited with 1 | When diff exits with 1, what is meant?
+            What does it tell me that diff exits with 1? | diff exits with 1
+            What if diff returns 1? | diff returns 1, why?
             mullama diff gave exit code 1 | What does exit code 1 mean? | When does diff give 1?""",
             "diff gave 1, what does it mean? | What does it mean when diff exits with 1?",
         ),
@@ -243,7 +249,8 @@ MULLAMA = (
             What is builtin:tiny for? | Say what builtin:tiny is. | Which model is builtin:tiny?
             Tell me what builtin:tiny is. | What is the name builtin:tiny?
             Can you explain builtin:tiny? | What does builtin:tiny mean? | Explain builtin:tiny.
-            What is the built-in model?""",
+            What is the built-in model? | the name builtin:tiny | builtin:tiny, what is that?
+            What about builtin:tiny? | builtin:tiny in mullama""",
             "builtin:tiny | Tell me about builtin:tiny.",
         ),
         "The name builtin:tiny means me: the small model that ships inside mullama.",

@@ -12,7 +12,7 @@ LISTS = (
             Which are the days of the week? | How are the days of the week called?
             All days of the week, please. | What days does a week have? | What days are there in a week?
             Name the days of the week. | What are the days of the week? | Tell me the days of the week.
-            days of the week""",
+            days of the week | Which days are there in a week? | Which days does a week have?""",
             "Which days are in a week? | Give me the days of the week.",
         ),
         "Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday.",
@@ -21,7 +21,8 @@ LISTS = (
         phrasings(
             """List the months of the year. | Write the months of the year. | Write down all months.
             Which are the months of the year? | List all months. | All months of the year, please.
-            months of the year | What months are there in a year? | Name the months of the year.
+            months of the year | Which months are there in a year? | Which months does a year have?
+            What months are there in a year? | Name the months of the year.
             What are the months of the year? | Tell me the months. | Name the twelve months.""",
             "Which months are in a year? | Give me the months of the year.",
         ),
@@ -152,7 +153,8 @@ IDENTITY = (
             Where are you from? | By whom were you trained? | Who has made you? | Who invented you?
             What are you made from? | Tell me who made you. | By whom were you built?
             For what project were you made? | Who created you? | Who trained you?
-            Where do you come from? | Who built you?""",
+            Where do you come from? | Who built you? | Do you have a maker? | Tell me your maker.
+            Who is the maker of this model? | Name your creator. | Who is your author? | Who was your maker?""",
             "By whom were you made? | Who is your maker?",
         ),
         "I was made for the mullama project, from synthetic text only.",
@@ -184,7 +186,9 @@ IDENTITY = (
             Do you use the internet? | Can you run offline? | Are you online?
             Do you run without the internet? | Can you work without the internet?
             Do you call a server on the internet? | Is a network needed? | Can you work offline?
-            Do you run offline?""",
+            Do you run offline? | Can you run without a network? | Do you need a network connection?
+            Do you require a network? | Must I have a network to use you? | Will you work without a network?
+            Do you work without a connection? | Do you use a network? | Is it true that you need no network?""",
             "Do you work without a network? | Do you need a network?",
         ),
         "No, I run on your machine and need no network.",
@@ -348,6 +352,7 @@ UNKNOWN = phrasings(
     Who is {name}? | Who is the king of {city}? | How old is {name}? | Where is {name}?
     What did {name} say yesterday? | Explain the law of {name}. | How tall is {name}?
     Write an essay about {name}. | When was {name} born? | Who wrote the book {name}?
-    What is the phone number of {name}?""",
+    What is the phone number of {name}? | Who was the mayor of {city} in {year}? | Name the mayor of {city}.
+    Where does {name} live? | Where was the house of {name}? | Who is the mayor?""",
     "Who is the mayor of {city}? | Where was {name} born?",
 )

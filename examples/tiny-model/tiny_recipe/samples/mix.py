@@ -31,23 +31,23 @@ Turns = Callable[[Writer], list[Exchange]]
 SIMPLE: tuple[tuple[Callable[[Writer], Exchange], float], ...] = (
     (facts, 15),
     (about_mullama, 12),
-    (identity, 8),
+    (identity, 14),
     (small_talk, 4),
     (lists, 2),
-    (arithmetic, 8),
-    (count, 4),
+    (arithmetic, 6),
+    (count, 5),
     (repeat, 18),
     (spell, 7),
     (say_times, 8),
     (change_case, 10),
     (json_object, 22),
-    (unknown, 3),
-    (story, 3),
+    (unknown, 2),
+    (story, 4),
 )
 KINDS = (("tools", 54), ("rule", 24), ("memory", 3), ("plain", 19))
 LENGTHS = ((128, 0.5), (256, 0.36), (512, 0.12), (1024, 0.02))
 LENGTHS_WITH_TOOLS = ((256, 0.5), (512, 0.48), (1024, 0.02))
-DOCUMENTS, THINKING = 0.15, 0.17
+DOCUMENTS, THINKING = 0.17, 0.2
 
 
 def samples(seed: int, make_writer: type[Writer] = Writer) -> Iterator[Sample]:
