@@ -15,7 +15,8 @@ from pathlib import Path
 from mullama.errors import Conflict, Invalid, Refused
 from mullama.server.holders import holder_of_port
 
-_BACKLOG = 2048
+BACKLOG = 2048
+"""Connections that wait until the server takes them; the kernel lets clients of more than these wait seconds."""
 _UNIX_PATH = 107  # bytes that the kernel has room for
 _TCP = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]/\s]+)):(?P<port>\d{1,5})")
 
@@ -133,7 +134,7 @@ def _bind_tcp(family: int, address: TcpAddress) -> socket.socket:
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         made.bind((address.host, address.port))
-        made.listen(_BACKLOG)
+        made.listen(BACKLOG)
     except OSError as error:
         made.close()
         raise _cannot(address, error) from error
@@ -153,7 +154,7 @@ def _bind_unix(address: UnixAddress) -> socket.socket:
     before = os.umask(0o177)  # for the socket's file to be born private
     try:
         made.bind(path)
-        made.listen(_BACKLOG)
+        made.listen(BACKLOG)
     except OSError as error:
         made.close()
         raise _cannot(address, error) from error

@@ -14,6 +14,7 @@ from uvicorn.server import ServerState
 
 from mullama.errors import MullamaError, Unavailable
 from mullama.server.addresses import (
+    BACKLOG,
     Address,
     Bound,
     PortInUse,
@@ -163,7 +164,7 @@ class HttpServer:
 
         loop = asyncio.get_running_loop()
         for each in opened.bound.sockets:
-            opened.servers.append(await loop.create_server(protocol, sock=each))
+            opened.servers.append(await loop.create_server(protocol, sock=each, backlog=BACKLOG))
 
     async def _listen_over(self, text: str, leaving: list[_Open]) -> _Open:
         """Listen there; if only a listener that is to go stands in the way, take its place."""

@@ -234,7 +234,7 @@ class Stage:
         self.runtime = runtime
         self.app = app
         self.server = server
-        self._loop = loop
+        self.loop = loop
         self.address = ("127.0.0.1", 0)
         self.control = ""
 
@@ -244,10 +244,10 @@ class Stage:
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Runs this on the server's loop."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(30)
 
     def open_gate(self, name: str) -> None:
-        self._loop.call_soon_threadsafe(self.runtime.open_gate, name)
+        self.loop.call_soon_threadsafe(self.runtime.open_gate, name)
 
     def connect(self) -> socket.socket:
         return socket.create_connection(self.address, timeout=10)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import os
 import socket
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -185,6 +187,21 @@ def test_listeners_come_and_go_while_a_stream_goes_on() -> None:
         assert b"[DONE]" in read_until(busy, b"0\r\n\r\n")
         assert busy.recv(1) == b""
         assert answers(new[0])
+
+
+def test_a_crowd_is_let_in_while_the_server_is_busy() -> None:
+    with staged(Runtime()) as stage, contextlib.ExitStack() as crowd:
+        let_go = threading.Event()
+        crowd.callback(let_go.set)
+
+        async def busy() -> None:
+            let_go.wait(30)
+
+        asyncio.run_coroutine_threadsafe(busy(), stage.loop)
+        for _ in range(300):
+            crowd.enter_context(socket.create_connection(stage.address, timeout=5))
+        let_go.set()
+        assert stage.ask("GET", "/healthz").status == 200
 
 
 def test_if_a_new_listener_cannot_be_had_everything_stays() -> None:
