@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 30.0
 _ENDING = (signal.SIGTERM, signal.SIGINT)
-_OBJECTS = 10_000  # that may be made before a server looks for unreachable ones: a matter of two milliseconds
+_OBJECTS = 10_000  # that may be made before a server looks for unreachable ones, which takes a few milliseconds at most
 _LONGEST_SOCKET = 100  # bytes of a socket's path; systems allow 104 to 108
 _log = logging.getLogger("mullama")
 

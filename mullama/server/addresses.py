@@ -16,7 +16,7 @@ from mullama.errors import Conflict, Invalid, Refused
 from mullama.server.holders import holder_of_port
 
 BACKLOG = 2048
-"""Connections that wait until the server takes them; the kernel lets clients of more than these wait seconds."""
+"""Connections that may wait for the server to take them, if the system allows as many; others try again later."""
 _UNIX_PATH = 107  # bytes that the kernel has room for
 _TCP = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]/\s]+)):(?P<port>\d{1,5})")
 

@@ -163,7 +163,7 @@ class HttpServer:
             return BoundedProtocol(self._config, self._state, state, self._bounds, self._connection_lost)
 
         loop = asyncio.get_running_loop()
-        for each in opened.bound.sockets:
+        for each in opened.bound.sockets:  # listens once more, with a backlog of 100 if it is not told
             opened.servers.append(await loop.create_server(protocol, sock=each, backlog=BACKLOG))
 
     async def _listen_over(self, text: str, leaving: list[_Open]) -> _Open:
