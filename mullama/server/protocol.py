@@ -40,6 +40,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._incomplete = False  # a request has begun, its body has not ended
         self._deaf = False  # whatever still comes is thrown away
         self._unread = 0  # bytes since the last thing that was made of them
+        self._piece = 0  # bytes that the parser is working on
         self._header_bytes = 0
         self._rejection: Rejection | None = None
         self._pipelined = False
@@ -60,8 +61,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self._on_lost()
 
     def hang_up(self, transport: asyncio.Transport) -> None:
-        """Close; but while the client still sends, read on a little, or it would never see the answer."""
-        if not self._incomplete or self._deaf_and_lingering or not transport.can_write_eof():
+        """Close; but while the client still sends, read on a little, or it would never see the answer.
+
+        An answer that comes early is closed behind twice, here and by uvicorn: the second time changes nothing.
+        """
+        if "linger" in self._timers:
+            return
+        if not self._incomplete or not transport.can_write_eof():
             transport.close()
             return
         self._deaf = True
@@ -72,10 +78,6 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         self._arm("linger", self._bounds.linger, transport.abort)
-
-    @property
-    def _deaf_and_lingering(self) -> bool:
-        return "linger" in self._timers
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -104,7 +106,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         while data and not self._deaf:
-            self._unread += len(data)
+            self._piece = len(data)
+            self._unread += self._piece
             try:
                 self.parser.feed_data(data)
                 data = b""
@@ -145,7 +148,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         super().on_message_begin()
         self._in_headers = self._incomplete = True
-        self._unread = self._header_bytes = 0
+        self._unread, self._header_bytes = self._piece, 0
         if "headers" not in self._timers:
             self._arm("headers", self._bounds.header_time, self._headers_late)
 
