@@ -103,13 +103,15 @@ def padded(rows: list[Row], length: int) -> Rows:
 
 
 def echoes(rng: np.random.Generator) -> Rows:
-    """Random tokens that repeat after a while: the shortest way to keep copying sharp. A third is letters only."""
+    """Random tokens that repeat after a while: the shortest way to keep copying sharp. A third is letters only, half of
+    these of eight letters, so that what is copied resembles itself in other places."""
     length = LENGTHS[0]
     tokens = np.zeros((BATCH_TOKENS // length, length), dtype=np.int16)
     wanted = np.full_like(tokens, UNLEARNED)
     for i, period in enumerate(rng.integers(4, 60, len(tokens))):
         low, high = LETTERS if i % 3 == 1 else (len(SPECIAL), VOCABULARY)
-        row = np.resize(rng.integers(low, high, period), length + 1)
+        some = rng.integers(low, high, 8 if i % 6 == 1 else period)
+        row = np.resize(rng.choice(some, period), length + 1)
         tokens[i], wanted[i, period:] = row[:-1], row[period + 1 :]
     return Rows(tokens, wanted)
 

@@ -36,7 +36,8 @@ COUNT_FROM = phrasings(
     Write the numbers from {a} to {b}. | List the numbers from {a} to {b}. | count {a} to {b}
     Say the numbers from {a} to {b}. | Give me the numbers from {a} to {b}. | Numbers from {a} to {b}, please.
     All numbers from {a} to {b}. | Show the numbers from {a} to {b}. | Start at {a} and count to {b}.
-    Put down the numbers from {a} to {b}. | Could you count from {a} to {b}? | Which numbers go from {a} to {b}?""",
+    Can you count up from {a} to {b}? | Can you count {a} to {b}? | Would you count from {a} to {b}?
+    Print all numbers from {a} to {b}. | Put down the numbers from {a} to {b}. | Could you count from {a} to {b}? | Which numbers go from {a} to {b}?""",
     "Can you count from {a} to {b}? | Print the numbers from {a} to {b}.",
 )
 REPEAT = phrasings(

@@ -122,7 +122,8 @@ DAILY_TOOLS = (
             Send {n} a message with the text {t} | Text {n}: {t} | Email {n}: {t} | Let {n} know: {t}
             Message to {n}: {t} | Send this to {n}: {t} | Mail {n} the text {t}
             I want to send {n} the message {t} | Drop {n} a message: {t} | Send {n} the message {t}
-            Write to {n}: {t} | Tell {n}: {t}""",
+            Write to {n}: {t} | Tell {n}: {t} | Message {n}: {t} | Please message {n}: {t}
+            Message {n} that {t} | Message {n} the text {t}""",
             "Please send {n} this message: {t} | Message {n} with the text {t}",
         ),
     ),
@@ -239,6 +240,7 @@ DAILY_TOOLS = (
             I need a flight from {a} to {b}. | Search flights from {a} to {b}.
             Get me a flight from {a} to {b}. | How can I fly from {a} to {b}?
             Which flights go from {a} to {b}? | Look for a flight from {a} to {b}.
+            Is there any flight from {a} to {b}? | Is a flight there from {a} to {b}?
             Find a flight from {a} to {b}. | I want to fly from {a} to {b}.""",
             "Is there a flight from {a} to {b}? | Show me flights from {a} to {b}.",
         ),

@@ -59,6 +59,7 @@ FAMILIES = (
             Name the country that has {b} as its capital.
             The country with the capital {b} is called what? | Which country has {b} as its capital?
             What country is {b} the capital of? | Of which country is {b} the capital?
+            {b} is the capital of what land? | {b} is what country's capital? | The capital of what is {b}?
             Say of what {b} is the capital. | {b} is the capital of what country?
             {b} is the capital of what place?""",
             "{b} is the capital of what? | Name the country whose capital is {b}.",
@@ -280,7 +281,7 @@ FAMILIES = (
             How is {a} written in words? | The number {a} in words? | Put {a} into words.
             Write the number {a} in words. | {a} as a word | Spell the number {a} as a word.
             Write the number {a} as a word. | How do you write {a} in words? | {a} in words
-            Spell out {a} in words. | Spell the number {a} out. | Please spell {a} out as a word.""",
+            Spell out {a} in words. | Spell out the number {a} in words. | Spell out {a} as a word. | Spell the number {a} out. | Please spell {a} out as a word.""",
             "Spell out the number {a}. | What is {a} in words?",
         ),
         "{a} in words is {b}.",

@@ -67,6 +67,8 @@ ONLY_SYSTEMS = phrasings(
     You can only say {x}. | Say {x} to everything. | Reply to everything with {x}.
     Whatever you are asked, say {x}. | Always reply {x}. | You only say {x}. | The answer is always {x}.
     Answer {x}, always. | You only ever answer {x}. | Answer only with the word {x}. | Always say {x}.
+    You must only ever say {x}. | Only ever answer {x}. | Only say {x}. | Only reply with {x}. | Ever say {x} only.
+    Reply with {x} only. | Never say anything but {x}. | Only answer with {x}. | Say {x} and nothing else.
     Say only {x}. | Whatever the user says, answer {x}. | Answer every question with {x}.""",
     "Only ever say {x}. | Reply only with {x}.",
 )

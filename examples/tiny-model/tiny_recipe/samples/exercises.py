@@ -68,8 +68,8 @@ def words_to_repeat(w: Writer) -> str:
         lambda: w.word().upper(),
     )
     words = [w.any_of(*draws) for _ in range(w.rng.choice([1, 1, 2, 3, 4, 6]))]
-    if not w.held_out and len(words) > 1 and w.chance(0.3):
-        words[-1] = w.like(words[0])
+    if not w.held_out and w.chance(0.4):
+        w.muddled(words)
     spaced = " ".join(words)
     sentence = capital(spaced) + w.rng.choice(".!?")
     return w.rng.choice([spaced, spaced, ", ".join(words), sentence, facts(w).reply])

@@ -52,17 +52,29 @@ class Writer:
         return self.rng.choice([word for word in table if self.mine(word)])
 
     def pseudo(self, syllables: int = 2) -> str:
-        """A word that does not exist, such as 'brelko'."""
+        """A word that does not exist, such as 'brelko'. Of a learner's, every fifth has a syllable twice or nearly."""
         while True:
             draw = self.rng.choice
-            word = "".join(draw(ONSETS) + draw(VOWELS) + draw(CODAS) for _ in range(syllables))
+            parts = [[draw(ONSETS), draw(VOWELS), draw(CODAS)] for _ in range(syllables)]
+            if not self.held_out and syllables > 1 and self.chance(0.2):
+                again = parts[self.rng.randrange(syllables - 1)].copy()
+                changed = self.rng.randrange(3)
+                again[changed] = draw((ONSETS, VOWELS, CODAS)[changed])
+                parts[-1] = again
+            word = "".join("".join(part) for part in parts)
             if self.mine(word):
                 return word
 
     def like(self, word: str) -> str:
-        """A word that begins as another one does and goes on otherwise: easily mixed up while copying."""
+        """A word that shares its beginning, its end or a piece with another one: easily mixed up while copying."""
         while True:
-            other = word[: self.rng.randint(1, 3)] + self.pseudo(1)
+            size = self.rng.randint(1, 4)
+            start = self.rng.randrange(len(word))
+            other = self.any_of(
+                lambda: word[:size] + self.pseudo(1),
+                lambda: self.pseudo(1) + word[-size:],
+                lambda: self.pseudo(1) + word[start : start + size] + self.pseudo(1),
+            )
             if other != word and self.mine(other):
                 return other
 
@@ -72,6 +84,8 @@ class Writer:
     def city(self) -> str:
         if self.chance(0.65):
             return self.entry(CITIES)
+        if not self.held_out and self.chance(0.3):
+            return f"{self.pseudo().capitalize()} {self.pseudo(self.rng.randint(1, 2)).capitalize()}"
         return self.pseudo().capitalize() + self.rng.choice(("", "", "ville", "burg", "ton", " City"))
 
     def word(self) -> str:
@@ -87,7 +101,16 @@ class Writer:
         if self.chance(0.3):
             sentence = self.rng.choice(SENTENCES)
             return sentence.format(n=self.rng.randint(2, 99), c=self.city(), p=self.name(), w=self.word())
-        return " ".join(self.word() for _ in range(self.rng.randint(low, high)))
+        words = [self.word() for _ in range(self.rng.randint(low, high))]
+        if not self.held_out and self.chance(0.4):
+            self.muddled(words)
+        return " ".join(words)
+
+    def muddled(self, words: list[str]) -> None:
+        """One of the words becomes another one's double or its like: what copying stumbles over."""
+        if len(words) > 1:
+            one, other = self.rng.sample(range(len(words)), 2)
+            words[other] = words[one] if self.chance(0.4) else self.like(words[one])
 
     def any_of(self, *draws: Callable[[], T]) -> T:
         return self.rng.choice(draws)()
