@@ -1,6 +1,10 @@
 """Whether a token costs more the longer its answer is: CPU time outside `llama_decode` at its beginning and end.
 
-python -m benches.long_answer MODEL.gguf [--threads N]
+    python -m benches.long_answer MODEL.gguf [--threads N]
+
+Each kind of request is measured twice: as it is, and with the native decode left out after the first token, whose
+logits then stay. A late decode reads more memory than an early one, and the code that runs after it finds less of
+its own in the caches; without decodes what is left is whether there is more to do.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from benches.engine_overhead import _clock_decodes
 from mullama.chat.types import DEFAULT_SAMPLING, Sampling
 from mullama.engines import find_engine
 from mullama.engines.base import ContextOptions, Generate, Piece, WeightsOptions
+from mullama.engines.llamacpp.binding.context import DECODED
 from mullama.engines.llamacpp.engine import LlamaEngine
 
 _EARLY, _LATE = range(500, 1500), range(7500, 8500)
@@ -23,11 +28,13 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0)
     asked = parser.parse_args()
     for name, sampling in (("greedy", Sampling(temperature=0.0)), ("penalties", Sampling(repeat_penalty=1.1))):
-        early, late = outside(asked.model, sampling.over(DEFAULT_SAMPLING), asked.threads)
-        print(f"{name}: {early * 1e6:.1f} us per token early, {late * 1e6:.1f} us late, ratio {late / early:.2f}")
+        for how, decoding in (("", True), (" without decodes", False)):
+            early, late = outside(asked.model, sampling.over(DEFAULT_SAMPLING), asked.threads, decoding=decoding)
+            spent = f"{early * 1e6:.1f} us per token early, {late * 1e6:.1f} us late"
+            print(f"{name}{how}: {spent}, ratio {late / early:.2f}", flush=True)
 
 
-def outside(model: str, sampling: Sampling, threads: int) -> tuple[float, float]:
+def outside(model: str, sampling: Sampling, threads: int, *, decoding: bool) -> tuple[float, float]:
     """CPU seconds per token outside the decode, early and late in one answer."""
     engine = find_engine("llamacpp")((model,), WeightsOptions(), lambda _share: True)
     assert isinstance(engine, LlamaEngine)
@@ -40,12 +47,14 @@ def outside(model: str, sampling: Sampling, threads: int) -> tuple[float, float]
     )
     spent, said = {_EARLY: 0.0, _LATE: 0.0}, 0
     while engine.busy:
-        before, decoding = time.thread_time(), inside[0]
+        before, decoded = time.thread_time(), inside[0]
         made = sum(output.count for output in engine.step() if isinstance(output, Piece))
         for part in spent:
             if said in part:
-                spent[part] += time.thread_time() - before - (inside[0] - decoding)
+                spent[part] += time.thread_time() - before - (inside[0] - decoded)
         said += made
+        if said and not decoding:
+            engine._contexts["main"].native.decode = lambda _batch: DECODED  # type: ignore[method-assign]
     engine.close()
     return spent[_EARLY] / len(_EARLY), spent[_LATE] / len(_LATE)
 

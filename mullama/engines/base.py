@@ -256,6 +256,10 @@ class EngineStats:
     held: tuple[tuple[str, int], ...] = ()
 
 
+MOMENT = 0.014
+"""Seconds that text may wait for more: a frame of a screen, and less than anybody sees."""
+
+
 class Engine(Protocol):
     """One loaded set of weights with any number of contexts. Single-threaded, except `interrupt`."""
 
@@ -304,6 +308,11 @@ class Engine(Protocol):
     @property
     def busy(self) -> bool:
         """Whether `step` has anything to do."""
+        ...
+
+    @property
+    def brisk(self) -> bool:
+        """Whether the next step goes on with answers and is expected to take less than a `MOMENT`."""
         ...
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> tuple[int, ...]: ...

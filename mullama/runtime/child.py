@@ -14,12 +14,14 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import Any
 
 from mullama.engines import ENGINES, find_engine
 from mullama.engines.base import ContextOptions, Embed, Engine, EngineChoice, Generate, Prefix
 from mullama.errors import EngineFailed, MullamaError
 from mullama.runtime import wire
+from mullama.runtime.outbox import Outbox
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
@@ -59,6 +61,7 @@ class Child:
         self._write = threading.Lock()
         self._engine: Engine | None = None
         self._steps = 0
+        self._outbox = Outbox(lambda said: self._send({"t": "out", "o": wire.dump_outputs(said)}), time.monotonic)
 
     def run(self) -> None:
         threading.Thread(target=self._listen, name="control", daemon=True).start()
@@ -67,10 +70,11 @@ class Child:
             busy = self._engine is not None and self._engine.busy
             self._drain(wait=not busy)
             if self._engine is not None and self._engine.busy:
+                if not self._engine.brisk:
+                    self._outbox.flush()
                 outputs = self._engine.step()
                 self._steps += 1
-                if outputs:
-                    self._send({"t": "out", "o": wire.dump_outputs(outputs)})
+                self._outbox.add(outputs, brisk=self._engine.brisk)
 
     def _listen(self) -> None:
         """The control thread: reads until the parent is gone."""

@@ -43,7 +43,7 @@ _ENVIRONMENT = (
 )  # fmt: skip
 # OpenMP threads that spin without bound at barriers ruin everything else on the same cores; threads that sleep
 # between two decodes are late for the next one. These counts outlast the half millisecond between two decodes.
-_BOUNDED_SPIN = {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "2", "GGML_NO_BACKTRACE": "1"}
+_BOUNDED_SPIN = {"GOMP_SPINCOUNT": "60000", "KMP_BLOCKTIME": "2", "GGML_NO_BACKTRACE": "1"}
 
 _RING = 64 * 1024
 _PING_EVERY = 5.0

@@ -9,7 +9,7 @@ from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 from typing import Any
 
-from mullama.engines.base import ContextOptions, Ended, Failed, Output, Prefilled
+from mullama.engines.base import MOMENT, ContextOptions, Ended, Failed, Output, Prefilled
 from mullama.engines.llamacpp.batcher import Pace, Slice, plan
 from mullama.engines.llamacpp.binding.context import ABORTED, NO_CELLS, NativeBatch, NativeContext
 from mullama.engines.llamacpp.generation import Generation
@@ -80,10 +80,17 @@ class TextContext:
         self.warmth = Warmth(native, cache, files, self._apply)
         self._interruptible = False
         self._aborted = False
+        self._steady = math.inf  # seconds of the last decode, if it was of answers alone
 
     @property
     def busy(self) -> bool:
         return bool(self._queue or self._running) or not self.warmth.complete
+
+    @property
+    def brisk(self) -> bool:
+        """Whether the next step goes on with answers as the last one did, in less than a `MOMENT`."""
+        answering = bool(self._running) and all(g.running for g in self._running.values())
+        return answering and not self._queue and self._steady < MOMENT
 
     @property
     def running(self) -> int:
@@ -258,6 +265,7 @@ class TextContext:
             return self._shed(parts)
         answering = sum(s.count for g, s in parts if g.running)
         self._pace.observe(running=answering, prompt=self._batch.count - answering, seconds=now - started)
+        self._steady = now - started if answering == self._batch.count else math.inf
         if warming:
             self.warmth.advance(warming)
         return self._advance(parts, now)

@@ -207,6 +207,12 @@ class LlamaEngine:
         """Whether `step` has anything to do."""
         return bool(self._outbox) or any(unit.busy for unit in self._all_units())
 
+    @property
+    def brisk(self) -> bool:
+        """Whether the next step goes on with answers and is expected to take less than a `MOMENT`."""
+        busy = [unit for unit in self._all_units() if unit.busy]
+        return len(busy) == 1 and isinstance(busy[0], TextContext) and busy[0].brisk
+
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> tuple[int, ...]:
         return tuple(self._vocabulary.encode(text, add_special=add_special, parse_special=parse_special))
 

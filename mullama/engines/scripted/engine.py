@@ -187,6 +187,10 @@ class ScriptedEngine:
     def busy(self) -> bool:
         return bool(self._outbox or self._embeds or any(c.running or c.waiting for c in self._contexts.values()))
 
+    @property
+    def brisk(self) -> bool:
+        return False  # a script may wait at any place
+
     def step(self) -> Sequence[Output]:
         said, self._outbox = self._outbox, []
         self._steps += 1

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mullama.engines.base import Adapter, ContextOptions, Embed, Prefix
+from mullama.engines.base import Adapter, ContextOptions, Embed, Ended, Piece, Prefix
+from mullama.engines.llamacpp import context
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.engines.llamacpp.prompts import prompt_tokens
 from mullama.engines.llamacpp.text import TextStream
@@ -41,6 +42,22 @@ def test_the_logprobs_of_an_echoed_prompt_are_those_of_generating_it(engine: Lla
     assert [entry.id for entry in tail] == [entry.id for entry in written.logprobs]
     for one, other in zip(tail, written.logprobs, strict=True):
         assert one.logprob == pytest.approx(other.logprob, abs=0.15)
+
+
+def test_a_step_is_brisk_only_while_all_answer(engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "MOMENT", math.inf)  # whatever this machine takes for a step
+    assert not engine.brisk
+    engine.submit(ask(1, user("Count from 1 to 20."), max_tokens=60))
+    assert not engine.brisk, "a prompt is to be computed"
+    while not any(isinstance(output, Piece) for output in engine.step()):
+        pass
+    engine.step()
+    assert engine.brisk
+    engine.submit(ask(2, user("Who are you?"), max_tokens=4))
+    assert not engine.brisk, "another prompt is to be computed"
+    while any(not isinstance(output, Ended) for output in engine.step()) or engine.busy:
+        pass
+    assert not engine.brisk
 
 
 def test_a_long_echoed_prompt_is_scored_whole(engine: LlamaEngine) -> None:
