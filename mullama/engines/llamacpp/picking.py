@@ -12,6 +12,7 @@ from mullama.engines.llamacpp.binding.context import Floats, Ids
 _BLOCKS = 64  # rows of the folded logits, see `largest`
 _OFFSETS = np.arange(_BLOCKS)[:, None]
 _FIRST_NUCLEUS = 256  # tokens looked at first for a nucleus
+_MANY = 4096  # tokens of a nucleus beyond which their order is not worth its time
 
 
 def largest(row: Floats, count: int) -> Ids | None:
@@ -46,19 +47,28 @@ def largest_allowed(row: Floats, allowed: bytes, count: int) -> Ids:
 
 
 def nucleus(row: Floats, p: float, keep: int) -> Ids:
-    """The likeliest tokens that together have a probability of at least `p`, best first; at least `keep`."""
+    """The likeliest tokens that together have a probability of at least `p`; at least `keep`, best first if not many.
+
+    A peaked distribution has its nucleus among the few largest values. Of a flat one only the values are sorted,
+    which is five times as fast as to sort the tokens by them, and tells where the nucleus ends.
+    """
     peak = row.max()
-    total = float(np.exp(row - peak).sum(dtype=np.float64))
-    count = max(_FIRST_NUCLEUS, keep)
-    while True:
-        ids = largest(row, count)
-        ids = np.arange(len(row), dtype=np.int32) if ids is None else ids
+    ids = largest(row, max(_FIRST_NUCLEUS, keep))
+    if ids is not None:
         ids = ids[row[ids].argsort()[::-1]]
-        reached = np.cumsum(np.exp(row[ids] - peak), dtype=np.float64)
-        end = int(np.searchsorted(reached, p * total)) + 1
-        if end <= len(ids) or len(ids) == len(row):
-            return ids[: max(end, keep, 1)]
-        count *= 8
+        wanted = p * float(np.exp(row - peak).sum(dtype=np.float64))
+        reached = np.exp(row[ids] - peak).cumsum(dtype=np.float64)
+        count = max(int(np.searchsorted(reached, wanted)) + 1, keep)
+        if count <= len(ids):
+            return ids[:count]
+    values = np.sort(row)
+    sums = np.exp(values - peak).astype(np.float64).cumsum()
+    outside = int(np.searchsorted(sums, (1 - p) * sums[-1], side="right"))
+    count = min(max(len(row) - outside, keep, 1), len(row))
+    least = values[-count]
+    above, level = np.flatnonzero(row > least), np.flatnonzero(row == least)
+    ids = np.concatenate((above, level[: count - len(above)])).astype(np.int32)
+    return ids if count > _MANY else ids[row[ids].argsort()[::-1]]
 
 
 def likely(row: Floats, ratio: float, keep: int) -> Ids:

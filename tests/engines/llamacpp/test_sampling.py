@@ -193,7 +193,13 @@ def test_a_nucleus_is_that_of_the_definition(p: float, seed: int, size: int, spr
     reached = np.cumsum(probabilities) / probabilities.sum()
     count = max(int(np.searchsorted(reached, p)) + 1, min(keep, size))
     assert abs(len(found) - min(count, size)) <= 1  # the sum may round to either side
-    assert row[found].tolist() == row[order][: len(found)].tolist()
+    assert len(set(found.tolist())) == len(found)
+    assert sorted(row[found].tolist(), reverse=True) == row[order][: len(found)].tolist()
+
+
+def test_a_nucleus_of_equal_tokens_is_no_larger_than_it_must_be() -> None:
+    found = nucleus(np.zeros(1000, np.float32), 0.5, 0)
+    assert len(found) == 500 == len(set(found.tolist()))
 
 
 @given(st.floats(0.001, 1), st.integers(0, 2**32 - 1), st.integers(0, 9))
