@@ -63,7 +63,7 @@ class Hold(Step):
 
 @dataclass
 class Drip(Step):
-    """Send `size` bytes at a time, with pauses of `every` seconds."""
+    """Send `size` bytes at a time, with pauses of `every` seconds, and the rest once `hub.release()` was called."""
 
     every: float = 0.02
     size: int = 1
@@ -174,7 +174,7 @@ class StubHub:
         self._released = threading.Event()
         self._scripts: dict[str, deque[Step]] = {}
         self._lock = threading.Condition()
-        self._server = ThreadingHTTPServer((host, 0), type("Bound", (_Handler,), {"hub": self}))
+        self._server = _Server((host, 0), type("Bound", (_Handler,), {"hub": self}))
         self._server.daemon_threads = True
         self.host = f"{host}:{self._server.server_port}"
         self.url = f"http{'s' if certificate else ''}://{self.host}"
@@ -245,6 +245,10 @@ class StubHub:
     def _blob(self, media: str, data: bytes) -> dict[str, Any]:
         self.blobs[sha256(data)] = data
         return {"mediaType": media, "digest": f"sha256:{sha256(data)}", "size": len(data)}
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # of 5, some of many clients at once would have to knock again
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -388,7 +392,8 @@ class _Handler(BaseHTTPRequestHandler):
         if isinstance(step, Drip):
             for start in range(0, end, step.size):
                 self._write(body[start : start + step.size])
-                if self.hub.closing.wait(step.every):
+                self.hub._released.wait(step.every)
+                if self.hub.closing.is_set():
                     break
         else:
             first = min(end, step.after) if isinstance(step, Hold) else 0

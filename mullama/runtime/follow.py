@@ -169,9 +169,8 @@ class Follower:
 
     async def _still_broken(self) -> bool:
         """A file that cannot be read now is given the settle time before anybody is told."""
-        before = self._fingerprint()
         await asyncio.sleep(0.3)
-        return self._fingerprint() == before
+        return self._fingerprint() == self._read  # as before it was read: it may have been half saved then
 
     async def _load(self) -> LoadedManifest:
         assert self._origin.path is not None

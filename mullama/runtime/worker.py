@@ -242,6 +242,9 @@ class Worker:
                 await self._process.wait()
         except TimeoutError:
             self._kill_group()
+        except asyncio.CancelledError:  # nobody waits for it to leave any more, and it must not be left behind
+            await self.kill()
+            raise
         await self._finish()
 
     async def kill(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,13 @@ import pytest
 from mullama.cli.address import Address
 from mullama.cli.main import main
 from mullama.cli.terminal import Terminal
-from tests.cli.tinyserver import TinyServer, UnixServer, handler, serving
+from tests.cli.tinyserver import TcpServer, TinyServer, UnixServer, handler, serving
 
 
 @pytest.fixture
 def tiny() -> Iterator[TinyServer]:
     server = TinyServer(Address(port=0))
-    http = ThreadingHTTPServer(("127.0.0.1", 0), handler(server))
+    http = TcpServer(("127.0.0.1", 0), handler(server))
     server.address = Address(port=http.server_address[1])
     yield from (server for _ in serving(http))
 

@@ -8,6 +8,7 @@ import pty
 import select
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ class Person:
 
     def __init__(self, command: list[str], folder: Path, **env: str) -> None:
         self.terminal, slave = pty.openpty()
+        self.modes = termios.tcgetattr(slave)[3]  # as they are before the process may change them
         self._process = subprocess.Popen(
             command,
             stdin=slave,
@@ -56,7 +58,7 @@ class Person:
         for _ in range(10):
             self.type(key)
             try:
-                return self.read_until(text, within=3)
+                return self.read_until(text, within=6)
             except AssertionError:
                 if self._process.poll() is not None:
                     raise

@@ -7,7 +7,7 @@ import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from mullama.cli.address import Address
@@ -85,6 +85,10 @@ def handler(tiny: TinyServer) -> type[BaseHTTPRequestHandler]:
         do_GET = do_POST = do_PUT = _serve  # noqa: N815 - the names that http.server calls
 
     return Handler
+
+
+class TcpServer(ThreadingHTTPServer):
+    request_queue_size = 128  # of 5, some of many clients at once would have to knock again
 
 
 class UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):

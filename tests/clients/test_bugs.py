@@ -73,14 +73,17 @@ def test_bug_8_the_template_in_the_file_is_used_and_told(http: httpx.Client) -> 
 def test_bug_10_clients_with_other_contexts_do_not_make_the_model_load_again(
     stack: Stack, llama: ollama.Client, gpt: openai.OpenAI
 ) -> None:
-    before = stack.status()["workers"]
+    def loaded() -> list[Any]:
+        status = stack.status()
+        return [status["workers"], *((m["name"], m["worker"], m["context_size"]) for m in status["models"])]
 
+    before = loaded()
     for size in (512, 2048, 1_000_000):
         answer = llama.chat("tiny", user("Hello"), options={"num_ctx": size, "num_predict": 2})
-        assert (answer.load_duration or 0) < 1e9
+        assert (answer.load_duration or 0) < 10e9  # nanoseconds; a busy machine may well be held up for one or two
         gpt.chat.completions.create(model="tiny", messages=user("Hello"), max_tokens=2, extra_body={"num_ctx": size})
 
-    assert stack.status()["workers"] == before
+    assert loaded() == before
 
 
 def test_bug_13_how_long_a_model_stays_can_be_said_to_every_api(

@@ -281,7 +281,7 @@ def test_a_client_that_leaves_makes_room_for_the_next(strict: Stack, path: str, 
     body = json.loads(json.dumps(CHATS[path]).replace("say yes", SLOW).replace('"script"', '"narrow"'))
     body |= {"stream": stream, "max_tokens": 5000}
     headers = {"authorization": "Bearer sk-one"}
-    with httpx.Client(base_url=strict.url, headers=headers) as client:
+    with httpx.Client(base_url=strict.url, headers=headers, timeout=60) as client:
         eventually(lambda: asked(client).status_code == 200)
         if stream:
             with client.stream("POST", path, json=body) as answer:

@@ -138,11 +138,11 @@ class Stack:
         for process in self.servers:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait(10)
+            process.wait(SECONDS)
         for left in self.processes():
             with contextlib.suppress(psutil.Error):
                 left.kill()
-                left.wait(10)
+                left.wait(SECONDS)
 
 
 def eventually(holds: Callable[[], bool], explain: Callable[[], str] = lambda: "", within: float = SECONDS) -> None:

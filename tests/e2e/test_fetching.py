@@ -88,9 +88,11 @@ def test_taking_the_model_out_again_ends_its_fetch(served: Stack, hub: StubHub) 
 def test_a_save_during_an_apply_ends_the_apply_and_wins(served: Stack, hub: StubHub) -> None:
     save(served, hub, {"a": small(9), "big": BIG})
     applying = subprocess.Popen(
-        [*COMMAND, "apply", "-f", served.name, "--yes"], env=served.env, cwd=served.home,
+        [*COMMAND, "apply", "-f", served.name, "--yes"], env={**served.env, "PYTHONUNBUFFERED": "1"}, cwd=served.home,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
+    assert applying.stdout is not None
+    assert any("fetching files" in line for line in applying.stdout), "the server has what it is to apply"
     assert hub.wait_sent(1000)
     eventually(lambda: "Pulling" in json.dumps(served.status()["conditions"]), served.log)
 

@@ -86,6 +86,7 @@ def script(path: Path, letter: str) -> None:
     beside.replace(path)
 
 
+@pytest.mark.timeout(900)  # half a minute on an idle machine
 def test_two_hundred_edits_of_every_cost_lose_no_request_and_mix_no_answer(stack: Stack) -> None:
     """Live, context and weights changes in a random order, under constant streaming load."""
     chosen = random.Random(7)
@@ -97,7 +98,6 @@ def test_two_hundred_edits_of_every_cost_lose_no_request_and_mix_no_answer(stack
     url = stack.ready()
     load = Load(url, "demo", CLIENTS)
 
-    changed = 0
     for number in range(EDITS):
         match chosen.choice(["live", "context", "weights", "files"]):
             case "live":
@@ -111,15 +111,15 @@ def test_two_hundred_edits_of_every_cost_lose_no_request_and_mix_no_answer(stack
                 script(source, chosen.choice(LETTERS))
                 model["from"] = f"./{source.name}"
         stack.write({"demo": model})
-        changed += reload(url)["changed"]
+        reload(url)
     load.stop()
 
     assert load.failures == []
-    assert changed >= EDITS * 0.8
     assert len(load.texts) > EDITS / 4
     mixed = [text for text in load.texts if len(set(text)) != 1]
     assert mixed == []
     status = stack.status()
+    assert status["generation"] > EDITS * 0.8, "each edit that changes something is one, whether asked for or watched"
     assert status["state"] == "ready"
     assert len(status["workers"]) == 1
 
@@ -198,12 +198,14 @@ def test_a_deleted_manifest_leaves_everything_serving(stack: Stack) -> None:
     stack.manifest.unlink()
 
     def told() -> bool:
-        return any(c["reason"] == "ManifestMissing" for c in httpx.get(f"{url}/api/v1/status").json()["conditions"])
+        return any(
+            c["reason"] == "ManifestMissing" for c in httpx.get(f"{url}/api/v1/status", timeout=60).json()["conditions"]
+        )
 
     eventually(told, stack.log)
-    assert [m["id"] for m in httpx.get(f"{url}/v1/models").json()["data"]] == ["demo"]
+    assert [m["id"] for m in httpx.get(f"{url}/v1/models", timeout=60).json()["data"]] == ["demo"]
     stack.write()
-    eventually(lambda: httpx.get(f"{url}/api/v1/status").json()["state"] == "ready", stack.log)
+    eventually(lambda: httpx.get(f"{url}/api/v1/status", timeout=60).json()["state"] == "ready", stack.log)
 
 
 def test_a_file_that_would_unload_more_than_half_is_held_until_apply(stack: Stack) -> None:
@@ -214,13 +216,13 @@ def test_a_file_that_would_unload_more_than_half_is_held_until_apply(stack: Stac
     stack.write({"other": {"from": "builtin:tiny"}})
 
     def held() -> bool:
-        conditions = httpx.get(f"{url}/api/v1/status").json()["conditions"]
+        conditions = httpx.get(f"{url}/api/v1/status", timeout=60).json()["conditions"]
         return any(c["reason"] == "Held" and "2 of 2" in c["message"] for c in conditions)
 
     eventually(held, stack.log)
-    assert {m["id"] for m in httpx.get(f"{url}/v1/models").json()["data"]} == {"demo", "second"}
+    assert {m["id"] for m in httpx.get(f"{url}/v1/models", timeout=60).json()["data"]} == {"demo", "second"}
     stack.apply()
-    assert [m["id"] for m in httpx.get(f"{url}/v1/models").json()["data"]] == ["other"]
+    assert [m["id"] for m in httpx.get(f"{url}/v1/models", timeout=60).json()["data"]] == ["other"]
 
 
 def test_a_config_map_swap_of_symlinks_is_followed(stack: Stack) -> None:
@@ -244,7 +246,7 @@ def test_a_config_map_swap_of_symlinks_is_followed(stack: Stack) -> None:
     swap.replace(data)
 
     def followed() -> bool:
-        models = httpx.get(f"{url}/api/v1/stack").json()["manifest"]["models"]
+        models = httpx.get(f"{url}/api/v1/stack", timeout=60).json()["manifest"]["models"]
         return bool(models["demo"]["description"] == "version 2")
 
     eventually(followed, stack.log)

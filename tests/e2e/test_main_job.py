@@ -80,7 +80,7 @@ def test_a_live_edit_is_seen_by_the_next_request_and_reloads_nothing(stack: Stac
     eventually(lambda: stack.status()["generation"] == before["generation"] + 1, stack.log)
     after = stack.status()
     assert after["workers"] == pids
-    shown = httpx.post(f"{stack.url}/api/show", json={"model": "demo"}).json()
+    shown = httpx.post(f"{stack.url}/api/show", json={"model": "demo"}, timeout=60).json()
     assert shown["system"] == "You answer in upper case."
 
 
@@ -177,7 +177,7 @@ def test_the_control_socket_and_unix_listeners_serve(stack: Stack) -> None:
     stack.write(server={"listen": ["127.0.0.1:0", "unix:./api.sock"]})
     stack.apply()
 
-    with httpx.Client(transport=httpx.HTTPTransport(uds=str(stack.home / "api.sock"))) as client:
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(stack.home / "api.sock")), timeout=60) as client:
         models = client.get("http://localhost/v1/models").json()
 
     assert [m["id"] for m in models["data"]] == ["demo"]

@@ -62,11 +62,11 @@ def test_an_uploaded_file_becomes_a_model(stack: Stack, client: ollama.Client) -
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     url = f"{stack.url}/api/blobs/{digest}"
 
-    assert httpx.head(url).status_code == 404
-    wrong = httpx.post(f"{stack.url}/api/blobs/sha256:{'0' * 64}", content=data)
+    assert httpx.head(url, timeout=60).status_code == 404
+    wrong = httpx.post(f"{stack.url}/api/blobs/sha256:{'0' * 64}", content=data, timeout=60)
     assert wrong.status_code == 400
     assert client.create_blob(TINY) == digest
-    assert httpx.head(url).status_code == 200
+    assert httpx.head(url, timeout=60).status_code == 200
     client.create("mine", files={"tiny.gguf": digest})
 
     assert client.generate("mine", "2+2=", options={"num_predict": 2}).done

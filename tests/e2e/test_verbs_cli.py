@@ -150,23 +150,23 @@ def test_the_management_endpoints_speak_of_the_same_models(verbs: Stack) -> None
     import httpx
 
     url = verbs.url
-    listed = {model["name"]: model for model in httpx.get(f"{url}/api/models").json()["models"]}
+    listed = {model["name"]: model for model in httpx.get(f"{url}/api/models", timeout=60).json()["models"]}
     assert {"demo", "pulled"} <= set(listed)
-    assert httpx.get(f"{url}/api/models/demo").json()["train_context"] > 0
-    assert httpx.get(f"{url}/api/models/nobody").status_code == 404
-    refused = httpx.delete(f"{url}/api/models/demo")
+    assert httpx.get(f"{url}/api/models/demo", timeout=60).json()["train_context"] > 0
+    assert httpx.get(f"{url}/api/models/nobody", timeout=60).status_code == 404
+    refused = httpx.delete(f"{url}/api/models/demo", timeout=60)
     assert (refused.status_code, refused.json()["error"]["kind"]) == (409, "conflict")
     made = httpx.put(f"{url}/api/models/a/b", json={"from": "demo", "model": {"system": "Hi."}}, timeout=60)
     assert made.json() == {"status": "success"}
-    assert httpx.get(f"{url}/api/models/a/b").json()["system"] == "Hi."
+    assert httpx.get(f"{url}/api/models/a/b", timeout=60).json()["system"] == "Hi."
     assert httpx.post(f"{url}/api/models/load", json={"name": "a/b"}, timeout=60).json()["status"] == "loaded"
-    assert httpx.post(f"{url}/api/models/load", json={"name": "a/b", "gpu_layers": 3}).status_code == 400
-    assert httpx.post(f"{url}/api/models/a/b/unload").json()["status"] == "unloading"
-    assert httpx.delete(f"{url}/api/models/a/b").json() == {"status": "deleted", "name": "a/b"}
-    assert httpx.get(f"{url}/api/defaults").json()["models"]
-    assert httpx.post(f"{url}/api/defaults/nobody/use", json={}).status_code == 404
+    assert httpx.post(f"{url}/api/models/load", json={"name": "a/b", "gpu_layers": 3}, timeout=60).status_code == 400
+    assert httpx.post(f"{url}/api/models/a/b/unload", timeout=60).json()["status"] == "unloading"
+    assert httpx.delete(f"{url}/api/models/a/b", timeout=60).json() == {"status": "deleted", "name": "a/b"}
+    assert httpx.get(f"{url}/api/defaults", timeout=60).json()["models"]
+    assert httpx.post(f"{url}/api/defaults/nobody/use", json={}, timeout=60).status_code == 404
     for path in ("/status", "/api/system/status"):
-        assert httpx.get(f"{url}{path}").json()["models_loaded"] >= 0
+        assert httpx.get(f"{url}{path}", timeout=60).json()["models_loaded"] >= 0
 
 
 def test_the_overlays_default_goes_with_its_model(verbs: Stack) -> None:

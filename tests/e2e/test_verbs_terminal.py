@@ -57,7 +57,6 @@ def test_the_terminal_is_left_as_it_was(stack: Stack) -> None:
     import termios
 
     with person(["chat", "chat"], stack.home, **stack.env) as someone:
-        before = termios.tcgetattr(someone.terminal)[3]
         someone.read_until(">>> ")
         someone.type("say something\n")
         someone.read_until("\nsomething")
@@ -65,7 +64,7 @@ def test_the_terminal_is_left_as_it_was(stack: Stack) -> None:
         someone.type("/bye\n")
         someone.read_until("/bye")
         assert someone.finish() == 0
-        assert termios.tcgetattr(someone.terminal)[3] == before
+        assert termios.tcgetattr(someone.terminal)[3] == someone.modes
 
 
 def test_commands_of_other_terminals_are_understood(stack: Stack) -> None:

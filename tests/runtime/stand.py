@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,17 @@ class Stand:
         said = [e.text async for e in self.events(model, text, **more) if isinstance(e, chat.TextDelta)]
         return "".join(said)
 
+    @contextmanager
+    def still(self, model: str) -> Iterator[None]:
+        """The model's worker stands still: what runs cannot end meanwhile, however long this process is held up."""
+        worker = self.pool.worker(self.reconciler.snapshot.deployments[model].unit)
+        assert worker is not None
+        os.kill(worker.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(worker.pid, signal.SIGCONT)
+
     def status(self, model: str) -> dict[str, Any]:
         return next(m for m in self.operator.status()["models"] if m["name"] == model)
 
@@ -116,7 +129,7 @@ async def stand(home: Path, env: dict[str, str] | None = None) -> AsyncIterator[
         assert not [pid for pid in pids if psutil.pid_exists(pid)]
 
 
-def run(test: Callable[[], Awaitable[None]], seconds: float = 60) -> None:
+def run(test: Callable[[], Awaitable[None]], seconds: float = 110) -> None:
     async def bounded() -> None:
         async with asyncio.timeout(seconds):
             await test()

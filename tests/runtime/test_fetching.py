@@ -78,7 +78,7 @@ def test_a_live_edit_does_not_wait_for_a_fetch_and_the_newest_manifest_wins(tmp_
 
             assert await r.length() == 2
             assert list(r.stand.reconciler.snapshot.deployments) == ["a"]
-            assert r.stand.condition("Synced")["reason"] == "Pulling"
+            await until(lambda: r.stand.condition("Synced")["reason"] == "Pulling")  # told after the swap
             assert r.stand.condition("Reconciling")["status"] is True
             lines = await first
             assert (lines[-1]["exit"], "newer manifest" in lines[-1]["message"]) == (10, True)
@@ -99,7 +99,7 @@ def test_an_apply_that_fetches_is_overtaken_by_an_edit_of_the_overlay_and_keeps_
             applying = r.apply({"a": r.small(3), "big": BIG})
             await r.fetching()
 
-            await asyncio.wait_for(r.stand.verbs.copy(CopyModel(source="a", destination="b")), 20)
+            await asyncio.wait_for(r.stand.verbs.copy(CopyModel(source="a", destination="b")), 90)
             assert await r.length() == 9, "an apply is all or nothing"
 
             r.hub.release()

@@ -8,10 +8,11 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mullama.manifest.load import load
+from mullama.manifest.load import LoadedManifest, load
 from mullama.manifest.tree import block_to_tree
 from mullama.runtime import follow
 from mullama.runtime.base import ApplyOptions, Origin
@@ -184,6 +185,29 @@ def test_what_is_no_manifest_leaves_the_last_good_one_serving(
             manifest.write_text(text("good again"))
             await until(lambda: system(s) == "good again")
             await until(lambda: s.condition("ConfigValid")["status"] is True)
+
+    run(test)
+
+
+def test_a_file_that_was_half_saved_when_it_was_read_is_not_told_as_invalid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, usual = tmp_path / "mullama.yaml", follow.load
+
+    def meanwhile(path: str, **more: Any) -> LoadedManifest:
+        """The editor writes the rest after the file was read."""
+        try:
+            return usual(path, **more)
+        finally:
+            if manifest.read_text() == "half: [":
+                manifest.write_text(text("two"))
+
+    async def test() -> None:
+        async with followed(tmp_path) as s:
+            monkeypatch.setattr(follow, "load", meanwhile)
+            manifest.write_text("half: [")
+            await until(lambda: system(s) == "two")
+            assert s.stats.reloads["invalid"] == 0
 
     run(test)
 

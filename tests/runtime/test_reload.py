@@ -166,7 +166,7 @@ def test_a_crash_while_loading_counts_once(tmp_path: Path) -> None:
                 {"a": {"from": s.script("bad", faults=True, on_load="crash exit"), "residency": {"load": "on_demand"}}}
             )
             with pytest.raises(MullamaError, match="exit code 1"):
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(100):
                     await s.ask("a", "say yes", max_tokens=3)
 
             weights = s.reconciler.snapshot.deployments["a"].unit.weights
@@ -195,10 +195,11 @@ def test_a_rename_keeps_worker_context_and_waiting_requests(tmp_path: Path) -> N
             source = s.script()
             await s.apply({"old": {"from": source, "limits": {"parallel": 1}}})
             pids = s.pool.pids()
-            running = asyncio.create_task(s.ask("old", "slow 20ms count to 20"))
-            await until(lambda: s.pool.state.active("old") == 1)
-            waiting = asyncio.create_task(s.ask("old", "say second"))
-            await until(lambda: s.pool.state.queued("old") == 1)
+            with s.still("old"):
+                running = asyncio.create_task(s.ask("old", "slow 20ms count to 20"))
+                await until(lambda: s.pool.state.active("old") == 1)
+                waiting = asyncio.create_task(s.ask("old", "say second"))
+                await until(lambda: s.pool.state.queued("old") == 1)
 
             done = await s.apply(
                 {"new": {"from": source, "limits": {"parallel": 1}}}, moved=[{"from": "old", "to": "new"}]
@@ -238,12 +239,13 @@ def test_what_waits_while_its_model_is_replaced_is_prepared_again_for_what_answe
             fresh = "{% for m in messages %}<|im_start|>user\nsay NEW {{ m.content }}<|im_end|>{% endfor %}"
             limits = {"parallel": 1}
             await s.apply({"a": {"from": s.script("one"), "template": plain, "limits": limits}})
-            running = asyncio.create_task(s.ask("a", "slow 10ms " + "word " * 40))
-            await until(lambda: s.pool.state.active("a") == 1)
-            waiting = asyncio.create_task(s.ask("a", "second"))
-            await until(lambda: s.pool.state.queued("a") == 1)
+            with s.still("a"):
+                running = asyncio.create_task(s.ask("a", "slow 10ms " + "word " * 40))
+                await until(lambda: s.pool.state.active("a") == 1)
+                waiting = asyncio.create_task(s.ask("a", "second"))
+                await until(lambda: s.pool.state.queued("a") == 1)
 
-            await s.apply({"a": {"from": s.script("two"), "template": fresh, "limits": limits}})
+                await s.apply({"a": {"from": s.script("two"), "template": fresh, "limits": limits}})
 
             assert (await waiting).startswith("NEW")
             assert (await running).startswith("OLD")
@@ -255,12 +257,13 @@ def test_a_model_that_is_removed_ends_what_runs_and_refuses_what_waits(tmp_path:
     async def test() -> None:
         async with stand(tmp_path) as s:
             await s.apply({"a": {"from": s.script(), "limits": {"parallel": 1}}, "b": s.script("b")})
-            running = asyncio.create_task(s.ask("a", "slow 10ms count to 30"))
-            await until(lambda: s.pool.state.active("a") == 1)
-            waiting = asyncio.create_task(s.ask("a", "say second"))
-            await until(lambda: s.pool.state.queued("a") == 1)
+            with s.still("a"):
+                running = asyncio.create_task(s.ask("a", "slow 10ms count to 30"))
+                await until(lambda: s.pool.state.active("a") == 1)
+                waiting = asyncio.create_task(s.ask("a", "say second"))
+                await until(lambda: s.pool.state.queued("a") == 1)
 
-            await s.apply({"b": s.script("b")})
+                await s.apply({"b": s.script("b")})
 
             with pytest.raises(MullamaError, match="removed"):
                 await waiting

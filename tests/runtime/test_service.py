@@ -76,7 +76,10 @@ def test_a_request_that_takes_longer_than_the_model_allows_is_ended(tmp_path: Pa
                 await s.ask("a", "slow 100ms count to 100")
 
             await until(lambda: s.status("a")["active"] == 0)
+            pids = s.pool.pids()
+            await s.apply({"a": s.script()})  # a time that no delay of this machine can use up
             assert await s.ask("a", "say on") == "on"
+            assert s.pool.pids() == pids
 
     run(test)
 

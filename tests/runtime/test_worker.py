@@ -49,7 +49,7 @@ async def worker(script: str, deaths: list[Death] | None = None) -> AsyncIterato
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(110):
             await test()
 
     asyncio.run(bounded())
@@ -198,6 +198,22 @@ def test_the_real_engine_speaks_the_same_protocol() -> None:
             await w.stop()
         assert isinstance(outputs[-1], Ended)
         assert outputs[-1].completion_tokens == 3
+
+    run(test)
+
+
+def test_a_stop_that_is_cancelled_ends_the_worker_before_it_returns(script: str) -> None:
+    """As when a second signal comes while a server that ends waits for its worker to leave."""
+
+    async def test() -> None:
+        async with worker(script) as w:
+            os.kill(w.pid, signal.SIGSTOP)  # it will not leave by itself
+            stopping = asyncio.create_task(w.stop(patience=600))
+            await asyncio.sleep(0)
+            stopping.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await stopping
+            assert not psutil.pid_exists(w.pid)
 
     run(test)
 

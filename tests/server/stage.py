@@ -8,6 +8,7 @@ import http.client
 import json
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from mullama.server.listen import HttpServer
 
 T = TypeVar("T")
 USAGE = types.Usage(prompt_tokens=3, completion_tokens=2)
+# No deadline ends a test that is held up for some seconds: a test that waits for one makes that one short.
+PATIENT = Bounds(header_time=60, body_idle=60, keep_alive=60, linger=60, farewell=30)
 Step = types.Event | MullamaError | Exception | float | str  # an event, a failure, or a gate to wait at
 
 SAYS_HELLO: tuple[Step, ...] = (
@@ -244,13 +247,20 @@ class Stage:
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Runs this on the server's loop."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(30)
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(90)
+
+    def nothing_runs(self) -> bool:
+        """Waits for the loop to finish what a closed connection began."""
+        deadline = time.monotonic() + 60
+        while len(self.app.inflight) and time.monotonic() < deadline:
+            self.wait(asyncio.sleep(0))
+        return len(self.app.inflight) == 0
 
     def open_gate(self, name: str) -> None:
         self.loop.call_soon_threadsafe(self.runtime.open_gate, name)
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(self.address, timeout=10)
+        return socket.create_connection(self.address, timeout=60)
 
     def raw(self, *pieces: bytes) -> bytes:
         """Sends the bytes, and reads until the server closes."""
@@ -268,7 +278,7 @@ class Stage:
     ) -> Answer:
         """One request with http.client; a body that is not bytes is sent as JSON."""
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-        connection = http.client.HTTPConnection(*self.address, timeout=20)
+        connection = http.client.HTTPConnection(*self.address, timeout=60)
         try:
             connection.request(method, path, body=data, headers=dict(headers or {}))
             response = connection.getresponse()
@@ -279,13 +289,13 @@ class Stage:
 
 
 def read_all(connection: socket.socket) -> bytes:
-    whole = b""
+    whole = bytearray()
     try:
         while piece := connection.recv(65536):
             whole += piece
     except ConnectionResetError:
         pass
-    return whole
+    return bytes(whole)
 
 
 def read_until(connection: socket.socket, end: bytes) -> bytes:
@@ -307,7 +317,7 @@ def staged(
 ) -> Iterator[Stage]:
     """A running server; stopped without a drain at the end, whatever is still going on."""
     runtime = runtime or Runtime()
-    bounds = bounds or Bounds(farewell=0.5)
+    bounds = bounds or PATIENT
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -324,7 +334,7 @@ def staged(
     finally:
         stage.wait(server.stop(0))
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(60)
         loop.close()
 
 

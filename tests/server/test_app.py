@@ -5,13 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from mullama.chat import types
 from mullama.errors import Busy, EngineFailed, Internal
-from tests.server.stage import CHAT, SAYS_HELLO, Runtime, Stage, manifest, read_until, request, staged
+from tests.server.stage import CHAT, PATIENT, SAYS_HELLO, Runtime, Stage, manifest, read_until, request, staged
 
 
 @pytest.fixture(scope="module")
@@ -244,10 +245,8 @@ def test_a_warning_cannot_forge_a_header(stage: Stage) -> None:
 
 
 def test_silence_in_a_stream_is_filled_with_pings() -> None:
-    from mullama.server.bounds import Bounds
-
     script = (*SAYS_HELLO[:1], "gate", *SAYS_HELLO[1:])
-    with staged(Runtime(script=script), Bounds(ping=0.02, farewell=0.5)) as stage:
+    with staged(Runtime(script=script), replace(PATIENT, ping=0.02)) as stage:
         with stage.connect() as connection:
             connection.sendall(request("/v1/messages", {**CHATS["/v1/messages"], "stream": True}))
             seen = read_until(connection, b"event: ping")
@@ -288,7 +287,7 @@ def test_a_response_is_kept_and_continued(stage: Stage) -> None:
 
 
 def test_a_connection_serves_one_request_after_another(stage: Stage) -> None:
-    connection = http.client.HTTPConnection(*stage.address, timeout=10)
+    connection = http.client.HTTPConnection(*stage.address, timeout=60)
     for _ in range(3):
         connection.request("POST", "/v1/chat/completions", json.dumps({**CHAT, "stream": True}))
         assert connection.getresponse().read().endswith(b"data: [DONE]\n\n")

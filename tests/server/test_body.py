@@ -8,16 +8,16 @@ import sys
 import threading
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from mullama.errors import Invalid, Unavailable
 from mullama.server.body import Pool
-from mullama.server.bounds import Bounds
 from mullama.server.exchange import Rejection
 from mullama.server.inflate import inflater
-from tests.server.stage import CHAT, SAYS_HELLO, Runtime, Stage, manifest, read_until, request, staged
+from tests.server.stage import CHAT, PATIENT, SAYS_HELLO, Runtime, Stage, manifest, read_until, request, staged
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -25,13 +25,21 @@ else:
     from backports import zstd
 
 LIMIT = 64 * 1024
-SMALL = Bounds(body_idle=0.15, body_rate=100_000, body_pool=100_000, linger=0.5, farewell=0.5)
+SMALL = replace(PATIENT, body_pool=100_000)
+HASTY = replace(PATIENT, body_idle=0.15, body_rate=100_000)
 
 
 @pytest.fixture(scope="module")
 def stage() -> Iterator[Stage]:
     runtime = Runtime(manifest=manifest(server={"limits": {"body": LIMIT}}))
     with staged(runtime, SMALL) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def hasty() -> Iterator[Stage]:
+    """A server that soon has enough of a slow body."""
+    with staged(bounds=HASTY) as running:
         yield running
 
 
@@ -81,17 +89,17 @@ def test_a_client_that_waits_is_asked_to_go_on(stage: Stage) -> None:
         assert b"HTTP/1.1 200" in read_until(connection, b"Hello")
 
 
-def test_a_body_that_stops_is_408(stage: Stage) -> None:
-    answer = stage.raw(request("/v1/messages", {"model": "tiny"})[:-3])
+def test_a_body_that_stops_is_408(hasty: Stage) -> None:
+    answer = hasty.raw(request("/v1/messages", {"model": "tiny"})[:-3])
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b'"type":"error"' in answer
 
 
-def test_a_body_that_drips_is_408(stage: Stage) -> None:
+def test_a_body_that_drips_is_408(hasty: Stage) -> None:
     """Each byte comes in time, but all of them would take for ever."""
     head, _, body = request("/api/chat", chat_of(2000)).partition(b"\r\n\r\n")
     done = threading.Event()
-    with stage.connect() as connection:
+    with hasty.connect() as connection:
         connection.sendall(head + b"\r\n\r\n")
 
         def drip() -> None:
@@ -134,7 +142,7 @@ def test_the_pool_bounds_all_bodies_together(stage: Stage) -> None:
     body = chat_of(60_000)
     with stage.connect() as first:
         first.sendall(request("/api/chat", body))
-        assert stage.runtime.reached.acquire(timeout=10)
+        assert stage.runtime.reached.acquire(timeout=60)
         full = stage.ask("POST", "/api/chat", body)
         assert full.status == 503
         assert full.headers["retry-after"] == "1"

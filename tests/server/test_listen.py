@@ -137,7 +137,7 @@ def test_an_ordinary_unix_socket_asks_for_the_key(tmp_path: Path) -> None:
 
 class _Unix(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=10)
+        super().__init__("localhost", timeout=60)
         self._path = path
 
     def connect(self) -> None:
@@ -160,7 +160,7 @@ def change(stage: Stage, *addresses: str) -> tuple[str, ...]:
 
 def answers(address: str) -> bool:
     host, _, port = address.rpartition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
     try:
         connection.request("GET", "/livez")
         return connection.getresponse().status == 200
@@ -202,11 +202,11 @@ def test_a_crowd_is_let_in_while_the_server_is_busy() -> None:
         crowd.callback(let_go.set)
 
         async def busy() -> None:
-            let_go.wait(30)
+            let_go.wait(60)
 
         asyncio.run_coroutine_threadsafe(busy(), stage.loop)
         for _ in range(CROWD):
-            crowd.enter_context(socket.create_connection(stage.address, timeout=5))
+            crowd.enter_context(socket.create_connection(stage.address, timeout=30))
         let_go.set()
         assert stage.ask("GET", "/healthz").status == 200
 

@@ -178,7 +178,7 @@ def test_a_reload_says_what_came_of_it(stage: Stage) -> None:
 def test_a_shutdown_answers_before_it_begins(stage: Stage) -> None:
     answer = stage.ask("POST", "/api/v1/shutdown", {})
     assert (answer.status, answer.json) == (202, {"stopping": True, "pid": os.getpid()})
-    assert stage.runtime.stopped.wait(5)
+    assert stage.runtime.stopped.wait(60)
 
 
 def test_events_follow_from_a_number_on(stage: Stage) -> None:

@@ -1,4 +1,4 @@
-"""A store in a temporary folder and sources with short patience: what every test of a pull begins with."""
+"""A store in a temporary folder and sources that try again at once: what every test of a pull begins with."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ DATA = ggufs.model().bytes()
 
 QUICK = Settings(
     patience=Patience(tries=4, first=0.001, longest=0.002, longest_asked=5),
-    waits=Waits(connect=5, headers=0.4, idle=0.4, slow_bytes=10_000, slow_seconds=0.3),
+    waits=Waits(connect=60, headers=60, idle=60),
 )
+"""Limits are long: a busy machine may hold up a hub that is meant to answer. Tests of hubs that hang have their own."""
 
 
 @dataclass

@@ -198,7 +198,7 @@ def test_what_is_no_regular_file_is_refused_without_waiting(place: Place, make: 
     begun = time.monotonic()
     with pytest.raises(MullamaError):
         place.pull(str(path))
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 50, "who opens a pipe for reading waits for ever"
 
 
 def test_a_folder_with_two_models_asks_which(place: Place) -> None:

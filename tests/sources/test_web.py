@@ -25,7 +25,7 @@ SECRET = Credential({"Authorization": "Bearer canary"}, "a test")
 
 @pytest.fixture
 def web() -> Iterator[Web]:
-    with Web(waits=Waits(connect=2, headers=0.3, idle=0.3)) as opened:
+    with Web(waits=Waits(connect=60, headers=60, idle=60)) as opened:
         yield opened
 
 
@@ -70,10 +70,10 @@ def test_a_sixth_redirect_is_one_too_many(hub: StubHub, web: Web) -> None:
 
 
 def test_a_body_over_its_bound_is_not_read_to_its_end(hub: StubHub, web: Web) -> None:
-    hub.files["/big"] = bytes(30 * 2**20)
+    hub.files["/big"] = bytes(64 * 2**20)
     with web.get(f"{hub.url}/big") as answer, pytest.raises(TooLarge, match="larger than 4194304 bytes"):
         answer.body()
-    assert hub.sent < 20 * 2**20
+    assert hub.sent < 48 * 2**20, "what the system holds on its way is counted, too"
 
 
 def test_an_encoded_answer_is_refused_before_it_is_unpacked(hub: StubHub, web: Web) -> None:
@@ -86,12 +86,13 @@ def test_an_encoded_answer_is_refused_before_it_is_unpacked(hub: StubHub, web: W
     assert hub.requests[0].headers["Accept-Encoding"] == "identity"
 
 
-def test_no_header_within_the_limit_ends_the_wait(hub: StubHub, web: Web) -> None:
+def test_no_header_within_the_limit_ends_the_wait(hub: StubHub) -> None:
     hub.script("/x", Silent())
     begun = time.monotonic()
-    with pytest.raises(Interrupted, match="did not answer in time"), web.get(f"{hub.url}/x"):
-        pass
-    assert time.monotonic() - begun < 6
+    with Web(waits=Waits(connect=1, headers=0.3, idle=60)) as quick:
+        with pytest.raises(Interrupted, match="did not answer in time"), quick.get(f"{hub.url}/x"):
+            pass
+        assert time.monotonic() - begun < 50
 
 
 def test_headers_that_drip_in_do_not_extend_the_limit(web: Web) -> None:
@@ -113,11 +114,11 @@ def test_headers_that_drip_in_do_not_extend_the_limit(web: Web) -> None:
 
         thread = threading.Thread(target=drip)
         thread.start()
-        quick = Web(waits=Waits(connect=0.5, headers=0.3, idle=30))
+        quick = Web(waits=Waits(connect=0.5, headers=0.3, idle=60))
         begun = time.monotonic()
         with quick, pytest.raises(Interrupted), quick.get(f"http://127.0.0.1:{server.getsockname()[1]}/x"):
             pass
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 50, "all of it takes 200 s"
         done.set()
         thread.join()
 
@@ -212,7 +213,7 @@ def test_certificates_are_checked_and_a_bundle_of_ones_own_is_honoured(
         with pytest.raises(Interrupted, match="CERTIFICATE_VERIFY_FAILED"), web.get(f"{secure.url}/x"):
             pass
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate.with_name("only.pem")))
-        with Web(waits=Waits(headers=2, idle=2)) as trusting, trusting.get(f"{secure.url}/x") as answer:
+        with Web(waits=Waits(headers=60, idle=60)) as trusting, trusting.get(f"{secure.url}/x") as answer:
             assert answer.body() == b"sealed"
 
 

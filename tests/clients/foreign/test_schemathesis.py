@@ -33,12 +33,12 @@ def test_nothing_that_the_document_allows_breaks_the_server(stack: Stack, tmp_pa
 
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-1000:]
     assert sorted(stack.status()["workers"]) == before
-    assert httpx.get(f"{stack.url}/readyz").status_code == 200
+    assert httpx.get(f"{stack.url}/readyz", timeout=60).status_code == 200
 
 
 @pytest.mark.parametrize("path", MISSING)
 def test_what_is_not_there_says_so_in_words(url: str, path: str) -> None:
-    answer = httpx.post(url + path, json={"model": "script"})
+    answer = httpx.post(url + path, json={"model": "script"}, timeout=60)
 
     assert answer.status_code == 501
     assert answer.json()["error"]

@@ -241,7 +241,8 @@ def test_undecodable_octets_cost_linear_time() -> None:
         return time.process_time() - started
 
     run(1000)
-    assert run(80_000) < 40 * max(run(8_000), 0.001)
+    short, long = (min(run(count) for _ in range(5)) for count in (8_000, 80_000))  # the least disturbed of some
+    assert long < 40 * max(short, 0.001)
 
 
 def test_a_prompt_of_control_tokens_ends_like_any_other(engine: LlamaEngine) -> None:
@@ -321,18 +322,20 @@ def test_an_interrupt_ends_a_decode_that_computes_a_prompt(tiny_path: str, load:
     thread = threading.Thread(target=interrupt)
     thread.start()
     try:
-        driver = Driver(engine).submit(ask(1, prompt, max_tokens=5, cache=False))
-        for _ in range(50):
-            driver.step()
-            if context._aborted:
-                aborted.append(True)
-                break
+        driver, tries = Driver(engine), 0
+        while not aborted and tries < 200:  # the other thread may get no turn while a prompt is computed
+            tries += 1
+            driver.submit(ask(tries, prompt, max_tokens=5, cache=False))
+            while not aborted and not driver.results[tries].over:
+                driver.step()
+                if context._aborted:
+                    aborted.append(True)
     finally:
         aborted.append(False)
         thread.join()
     assert aborted[0], "no decode was interrupted"
     engine.interrupt()
-    assert driver.run()[1].text == expected
+    assert driver.run()[tries].text == expected
 
 
 def test_threads_follow_the_part_of_the_cores_that_is_left(

@@ -224,7 +224,7 @@ def test_a_bad_grammar_fails_soon_and_alone(grammar: str, engine: LlamaEngine) -
         ask(1, user("Who are you?"), constraint=Constraint(grammar=grammar), max_tokens=30),
         ask(2, user("How are you?")),
     )
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
     assert results[1].ended is not None
     assert results[1].ended.reason != "cancelled"
     failed = results[0].failed

@@ -124,8 +124,8 @@ def test_loading_and_closing_leaves_no_descriptor_thread_or_memory(
     for seed in range(12):
         cycle(seed)
     gc.collect()
-    assert process.num_fds() == before[0]
-    assert threading.active_count() == before[1]
+    assert process.num_fds() <= before[0]  # fewer, if what an earlier test left behind goes meanwhile
+    assert threading.active_count() <= before[1]
     assert process.memory_info().rss - before[2] < 30 * 2**20
 
 
