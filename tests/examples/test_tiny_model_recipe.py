@@ -163,13 +163,13 @@ def test_exercises_are_worked_out_right(seed: int) -> None:
     assert changed.question.lower().endswith(changed.reply.lower())
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_a_word_like_another_shares_a_piece_with_it_and_is_none_that_only_probes_use(seed: int) -> None:
-    w = Writer(seed, held_out=False)
-    other = w.like("Klegris")
-    assert other != "Klegris"
-    assert set(other) & set("Klegris")
-    assert w.mine(other)
+def test_a_word_like_another_has_its_beginning_its_end_or_a_piece_and_is_none_that_only_probes_use() -> None:
+    w = Writer(3, held_out=False)
+    likes = [w.like("Klegris") for _ in range(200)]
+    assert "Klegris" not in likes
+    assert all(map(w.mine, likes))
+    for holds in (lambda x: x.startswith("Kle"), lambda x: x.endswith("ris"), lambda x: "egr" in x[1:-1]):
+        assert 2 < sum(map(holds, likes)) < 150
 
 
 @pytest.mark.parametrize("seed", range(20))
