@@ -15,7 +15,8 @@ import socket
 import sys
 import threading
 import time
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from mullama.engines import ENGINES, find_engine
 from mullama.engines.base import ContextOptions, Embed, Engine, EngineChoice, Generate, Prefix
@@ -23,6 +24,7 @@ from mullama.errors import EngineFailed, MullamaError
 from mullama.runtime import wire
 from mullama.runtime.outbox import Outbox
 
+T = TypeVar("T")
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
 
@@ -50,6 +52,17 @@ def _tie_to_parent() -> None:
                 file.write("500")
         except OSError as error:
             sys.stderr.write(f"oom_score_adj: {error}\n")
+
+
+def arrived(commands: queue.SimpleQueue[T], patience: Callable[[], float]) -> Iterator[T]:
+    """Every command that is there, or comes within the seconds that `patience` allows before each."""
+    while True:
+        seconds = max(patience(), 0.0)
+        try:
+            command = commands.get(block=seconds > 0, timeout=seconds)
+        except queue.Empty:
+            return
+        yield command
 
 
 class Child:
@@ -102,11 +115,12 @@ class Child:
                     self._engine.interrupt()
 
     def _drain(self, *, wait: bool) -> None:
-        """Perform every command that is there; block for one when there is nothing else to do."""
+        """Perform every command that is there, or comes while the engine waits for more; block for one when there is
+        nothing else to do."""
         if wait:
             self._perform(self._commands.get())
-        while not self._commands.empty():
-            self._perform(self._commands.get())
+        for command in arrived(self._commands, lambda: self._engine.gathering if self._engine else 0.0):
+            self._perform(command)
 
     def _perform(self, message: dict[str, Any]) -> None:
         number = message.get("n")

@@ -3,7 +3,8 @@
 Running requests come first. A prompt that came after they had begun goes in slices, so that it never stalls their
 streams; one that came before, with the same burst, has all the room that is left, because the sooner all of a burst
 run together the cheaper each of their tokens is. Of the room for prompts the oldest gets half, so that it is sure to
-end; the other half goes to the shortest, so that a short question does not wait behind a long document.
+end; the other half goes to the shortest, so that a short question does not wait behind a long document. Where none
+is shorter the oldest gets all: two halves of a prompt are of no use to anybody.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from mullama.engines.base import MOMENT
+
 LONGEST_STALL = 0.25  # seconds that prompts may add to a step of running requests
 SMALLEST_SLICE = 64  # tokens; smaller matrices waste more than they save
 FIRST_SLICE = 64  # tokens, while nothing was measured yet
 FEW = 4  # requests; of more, one decode for all is always cheaper
+_WAIT = 0.01  # of what prompts take, for others that came with them to be computed together
 _GAIN = 0.95  # what decoding one by one must save to be chosen
 _MEASURE_AGAIN = 128  # steps
 
@@ -70,7 +74,8 @@ def _shares(prompts: Sequence[Waiting], room: int) -> list[tuple[Waiting, int]]:
     if not prompts or room <= 0:
         return []
     oldest, others = prompts[0], sorted(prompts[1:], key=lambda r: r.tokens)
-    given = {oldest.key: min(oldest.tokens, (room + 1) // 2 if others else room)}
+    shorter = bool(others) and others[0].tokens < oldest.tokens
+    given = {oldest.key: min(oldest.tokens, (room + 1) // 2 if shorter else room)}
     room -= given[oldest.key]
     for request in others:
         given[request.key] = min(request.tokens, room)
@@ -131,6 +136,14 @@ class Pace:
             return min(FIRST_SLICE, room)
         tokens = int(LONGEST_STALL / self._token) // SMALLEST_SLICE * SMALLEST_SLICE
         return min(max(tokens, SMALLEST_SLICE), room)
+
+    def worth_waiting(self, tokens: int) -> float:
+        """Seconds that prompts of so many tokens may wait for others, at most a `MOMENT`.
+
+        Requests of one burst arrive within milliseconds. When the first is computed alone, the others wait for all of
+        it, come late, and are computed in slices.
+        """
+        return 0.0 if self._token is None else min(tokens * self._token * _WAIT, MOMENT)
 
 
 def _average(old: float | None, new: float) -> float:

@@ -44,6 +44,7 @@ class Queued:
     cache: bool
     ready: Callable[[], Generation]
     submitted: float = 0.0
+    new: int = 0  # tokens of the prompt that were not in memory when it came
     grammar: Future[Any] | None = None
     cancelled: bool = False
 
@@ -93,6 +94,14 @@ class TextContext:
         return answering and not self._queue and self._steady < MOMENT
 
     @property
+    def gathering(self) -> float:
+        """Seconds for which the prompts that have just come may still wait for others of the same burst."""
+        if not self._queue or self.running + self.waiting >= self.options.parallel:
+            return 0.0
+        waited = self._clock() - self._queue[0].submitted
+        return self._pace.worth_waiting(sum(queued.new for queued in self._queue)) - waited
+
+    @property
     def running(self) -> int:
         return len(self._running)
 
@@ -102,6 +111,8 @@ class TextContext:
 
     def submit(self, queued: Queued) -> None:
         queued.submitted = self._clock()
+        held = self.cache.match(queued.prompt[:-1])[1] if queued.cache else 0
+        queued.new = len(queued.prompt) - held
         self._queue.append(queued)
 
     def cancel(self, id: int) -> None:

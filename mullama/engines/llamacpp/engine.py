@@ -213,6 +213,12 @@ class LlamaEngine:
         busy = [unit for unit in self._all_units() if unit.busy]
         return len(busy) == 1 and isinstance(busy[0], TextContext) and busy[0].brisk
 
+    @property
+    def gathering(self) -> float:
+        """Seconds that the next step may still wait for other jobs to take part in it: little of what it will take."""
+        busy = [unit for unit in self._all_units() if unit.busy]
+        return busy[0].gathering if len(busy) == 1 and isinstance(busy[0], TextContext) else 0.0
+
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> tuple[int, ...]:
         return tuple(self._vocabulary.encode(text, add_special=add_special, parse_special=parse_special))
 

@@ -191,6 +191,10 @@ class ScriptedEngine:
     def brisk(self) -> bool:
         return False  # a script may wait at any place
 
+    @property
+    def gathering(self) -> float:
+        return 0.0  # a step never takes long here
+
     def step(self) -> Sequence[Output]:
         said, self._outbox = self._outbox, []
         self._steps += 1

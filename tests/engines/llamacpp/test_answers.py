@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mullama.engines.base import Adapter, ContextOptions, Embed, Ended, Piece, Prefix
-from mullama.engines.llamacpp import context
+from mullama.engines.llamacpp import batcher, context
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.engines.llamacpp.prompts import prompt_tokens
 from mullama.engines.llamacpp.text import TextStream
@@ -58,6 +58,34 @@ def test_a_step_is_brisk_only_while_all_answer(engine: LlamaEngine, monkeypatch:
     while any(not isinstance(output, Ended) for output in engine.step()) or engine.busy:
         pass
     assert not engine.brisk
+
+
+def test_a_burst_is_awaited_until_it_may_be_complete(engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prompts that have just come wait a moment for others, as long as there is room for them."""
+    monkeypatch.setattr(batcher, "_WAIT", math.inf)
+    monkeypatch.setattr(batcher, "MOMENT", 3600.0)  # whatever this machine takes
+    assert engine.gathering == 0.0
+    answer(engine, user("Count from 1 to 20, and then from 20 to 1, and then once more."), max_tokens=2)
+    for id in range(OPTIONS.parallel):
+        assert engine.gathering == 0.0 if id == 0 else engine.gathering > 3000.0
+        engine.submit(ask(id, user("Who are you?"), max_tokens=4))
+    assert engine.gathering == 0.0, "no other could take part"
+    engine.step()
+    assert engine.gathering == 0.0, "all have begun"
+
+
+def test_what_is_in_memory_does_not_count_for_the_wait(engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batcher, "MOMENT", 3600.0)
+    said = user("Count from 1 to 20, and then from 20 to 1, and then once more.")
+    answer(engine, said, max_tokens=2)
+    waits = []
+    for id, prompt in enumerate((said, user("What can you tell me about the capital of France and its mayor?"))):
+        monkeypatch.setattr(batcher, "_WAIT", 1e6)
+        engine.submit(ask(id, prompt, max_tokens=1))
+        waits.append(engine.gathering)
+        while engine.busy:
+            engine.step()
+    assert 0 < waits[0] < waits[1] / 3
 
 
 def test_a_long_echoed_prompt_is_scored_whole(engine: LlamaEngine) -> None:

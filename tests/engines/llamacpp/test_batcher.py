@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mullama.engines.base import MOMENT
 from mullama.engines.llamacpp.batcher import LONGEST_STALL, SMALLEST_SLICE, Pace, Slice, Waiting, plan
 
 
@@ -38,6 +39,9 @@ def part(key: int, count: int, rows: int, *, last: bool) -> Slice:
                      id="half for the oldest, the other half for the shortest first"),
         pytest.param([prompt(1, 50), prompt(2, 3)], 16, 8, 16, [part(1, 13, 0, last=False), part(2, 3, 1, last=True)],
                      id="what the others leave goes to the oldest"),
+        pytest.param([prompt(1, 12), prompt(2, 12), prompt(3, 12)], 16, 8, 16,
+                     [part(1, 12, 1, last=True), part(2, 4, 0, last=False)],
+                     id="one after the other where none is shorter"),
         pytest.param([running(1), prompt(2, 50, late=False), prompt(3, 50)], 32, 8, 4,
                      [part(1, 1, 1, last=True), part(2, 31, 0, last=False)], id="a prompt of the same burst"),
         pytest.param([running(1), prompt(2, 9, late=False), prompt(3, 50)], 32, 8, 4,
@@ -123,6 +127,14 @@ def test_a_slow_machine_still_gets_a_useful_slice_and_a_fast_one_the_whole_batch
 
 def test_a_slice_never_exceeds_the_room() -> None:
     assert Pace().prompt_room(16) == 16
+
+
+def test_prompts_wait_for_others_in_proportion_to_what_they_take() -> None:
+    pace = Pace()
+    assert pace.worth_waiting(10**6) == 0.0, "nothing was measured yet"
+    pace.observe(running=0, prompt=64, seconds=0.32)
+    assert pace.worth_waiting(64) == pytest.approx(0.0032)
+    assert pace.worth_waiting(10**6) == MOMENT
 
 
 def measured(**seconds: float) -> Pace:
