@@ -46,6 +46,7 @@ bench: ## measure speed and size, and compare with llama-server, which is built 
 	@.ci/install test
 	$(BIN)/python -m pytest -q -s -m bench --timeout=1800
 	$(BIN)/python -m benches.http_path
+	$(BIN)/python -m benches.context_change
 	@benches/build_peer.sh "$${XDG_CACHE_HOME:-$$HOME/.cache}/mullama-bench"
 	$(BIN)/python -m benches
 

@@ -18,7 +18,9 @@ LONGEST_STALL = 0.25  # seconds that prompts may add to a step of running reques
 SMALLEST_SLICE = 64  # tokens; smaller matrices waste more than they save
 FIRST_SLICE = 64  # tokens, while nothing was measured yet
 FEW = 4  # requests; of more, one decode for all is always cheaper
+_MEASURABLE = 32  # tokens; fewer say little about what a token of a long prompt takes
 _WAIT = 0.01  # of what prompts take, for others that came with them to be computed together
+_FIRST_WAIT = 0.003  # seconds, while nothing was measured yet
 _GAIN = 0.95  # what decoding one by one must save to be chosen
 _MEASURE_AGAIN = 128  # steps
 
@@ -110,7 +112,7 @@ class Pace:
         """A decode of so many tokens took so long."""
         if prompt == 0:
             self._rows[running] = _average(self._rows.get(running), seconds)
-        elif prompt >= SMALLEST_SLICE // 2:
+        elif prompt >= _MEASURABLE:
             beside = self._rows.get(running, 0.0)
             self._token = _average(self._token, max(seconds - beside, 1e-6) / prompt)
 
@@ -143,7 +145,9 @@ class Pace:
         Requests of one burst arrive within milliseconds. When the first is computed alone, the others wait for all of
         it, come late, and are computed in slices.
         """
-        return 0.0 if self._token is None else min(tokens * self._token * _WAIT, MOMENT)
+        if self._token is None:
+            return _FIRST_WAIT if tokens >= _MEASURABLE else 0.0
+        return min(tokens * self._token * _WAIT, MOMENT)
 
 
 def _average(old: float | None, new: float) -> float:

@@ -131,7 +131,8 @@ def test_a_slice_never_exceeds_the_room() -> None:
 
 def test_prompts_wait_for_others_in_proportion_to_what_they_take() -> None:
     pace = Pace()
-    assert pace.worth_waiting(10**6) == 0.0, "nothing was measured yet"
+    assert 0 < pace.worth_waiting(10**6) == pace.worth_waiting(64) < MOMENT, "nothing was measured yet"
+    assert pace.worth_waiting(8) == 0.0
     pace.observe(running=0, prompt=64, seconds=0.32)
     assert pace.worth_waiting(64) == pytest.approx(0.0032)
     assert pace.worth_waiting(10**6) == MOMENT
