@@ -6,12 +6,14 @@ the plan, the preflight and the load all see the same numbers.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from mullama.errors import Invalid
-from mullama.manifest.spec import Budget, Gpu, Model, share_of
-from mullama.plan.observed import Machine
+from mullama.manifest.spec import Budget, Gpu, Manifest, Model, share_of
+from mullama.plan.observed import KnownFiles, Machine
 from mullama.weights.facts import WeightFacts
 from mullama.weights.memory import ContextShape, Shape, largest_context
 from mullama.weights.memory import need as memory_need
@@ -19,6 +21,7 @@ from mullama.weights.memory import need as memory_need
 DEFAULT_CONTEXT = 8192
 """Tokens per request where the manifest says nothing and the model was trained on at least as many."""
 
+_GIB = 1024**3
 _GPU_HEADROOM = 512 * 1024**2
 
 # What the engine adds to what is asked for, held to the engine's own numbers by tests/engines/llamacpp/test_memory.py.
@@ -155,6 +158,12 @@ def _need(facts: WeightFacts, shape: Shape, context: ContextShape) -> Need:
     return Need(weights=weights, context=sum(found.contexts))
 
 
+def stays(model: Model) -> bool:
+    """Whether the model is in memory from the start on, and never goes for want of requests."""
+    ttl = model.residency.ttl
+    return model.residency.load == "at_start" and (ttl is None or ttl == math.inf)
+
+
 def room_for_both(new: Need, *, heavy: bool, machine: Machine) -> bool:
     """Whether the new fits beside what runs now: weights too when they are loaded again."""
     wanted = new.total if heavy else new.context
@@ -185,6 +194,34 @@ def too_large(name: str, model: Model, facts: WeightFacts, budget: Budget, machi
     if wanted is None or bound is None or wanted.total <= bound:
         return None
     fitting = largest_context(facts, Shape(), context_shape(model, facts), bound)
-    gib = 1024**3
     instead = f"a context.size of {fitting} would fit" if fitting else "no context of any size would fit"
-    return f"{name} needs {wanted.total / gib:.2f} GiB and may use {bound / gib:.2f} GiB: {instead}"
+    return f"{name} needs {wanted.total / _GIB:.2f} GiB and may use {bound / _GIB:.2f} GiB: {instead}"
+
+
+def crowded(wish: Manifest, files: Mapping[str, KnownFiles], machine: Machine | None) -> str | None:
+    """Why models that are to stay in memory cannot all be there at once, None when they can or nobody knows.
+
+    Weights and contexts that models share count once. The sum is over all devices, so a pass here is no promise that
+    each device has room for its part.
+    """
+    bound = memory_bound(wish.hardware.budget, machine)
+    if bound is None:
+        return None
+    staying = {name: model for name, model in wish.models.items() if stays(model)}
+    weights: dict[object, int] = {}
+    contexts: dict[object, int] = {}
+    for model in staying.values():
+        known = files.get(model.from_)
+        if known is None or (wanted := need(model, known.facts, machine)) is None:
+            continue
+        digest = known.digest or model.from_
+        weights[digest] = max(wanted.weights, weights.get(digest, 0))
+        contexts[digest, context_shape(model, known.facts), model.adapters] = wanted.context
+    total = sum(weights.values()) + sum(contexts.values())
+    if total <= bound:
+        return None
+    return (
+        f"what is to stay in memory ({', '.join(staying)}) needs {total / _GIB:.2f} GiB and may use"
+        f" {bound / _GIB:.2f} GiB: requests will unload one for another; residency.load: on_demand, a residency.ttl"
+        " or a smaller context would help"
+    )

@@ -20,7 +20,7 @@ from mullama.errors import Place
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.tree import revision
 from mullama.plan.changes import compare_models, compare_rest, dearest
-from mullama.plan.fit import Need, need, room_for_both
+from mullama.plan.fit import Need, crowded, need, room_for_both
 from mullama.plan.observed import KnownFiles, LiveModel, Observed
 from mullama.plan.report import size
 from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step
@@ -39,11 +39,14 @@ def make_plan(wish: Manifest, observed: Observed, places: Mapping[str, Place] | 
         *_server_drift(observed),
         *_pruned(observed),
     ]
+    # Only a server knows the machine that the models will live on: a plan made elsewhere must not judge by its own.
+    crowd = crowded(wish, observed.files, observed.machine) if observed.live is not None else None
     return Plan(
         base=applied.revision if applied else "",
         wish=revision(wish),
         generation=(applied.generation if applied else 0) + 1,
         steps=tuple(steps),
+        warnings=(crowd,) if crowd else (),
         complete=all(s.bytes_download is not None for s in steps if s.action is not Action.REMOVE),
     )
 

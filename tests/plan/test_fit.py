@@ -16,13 +16,14 @@ from mullama.plan.fit import (
     as_made,
     context_shape,
     context_size,
+    crowded,
     memory_bound,
     need,
     placement,
     room_for_both,
     too_large,
 )
-from mullama.plan.observed import Machine
+from mullama.plan.observed import KnownFiles, Machine
 from mullama.weights.facts import LayerFacts, WeightFacts
 from mullama.weights.memory import ContextShape
 
@@ -170,3 +171,37 @@ def test_what_is_too_large_is_told_with_the_numbers_and_what_would_fit() -> None
     never = too_large("a", wish, FACTS, Budget(ram=GIB), CPU)
     assert never is not None
     assert "no context of any size" in never
+
+
+ELSEWHERE = {"from": "/m/b.gguf"}
+MANY = {"context": {"size": 65536}, "limits": {"parallel": 16}}
+
+
+@pytest.mark.parametrize(
+    ("models", "budget", "machine", "crowds"),
+    [
+        pytest.param({"a": {}}, {}, CPU, False, id="one that fits"),
+        pytest.param({"a": {}, "b": ELSEWHERE}, {}, CPU, True, id="two that do not fit together"),
+        pytest.param({"a": {}, "b": ELSEWHERE}, {}, GPU, False, id="two that do"),
+        pytest.param({"a": {}, "b": {}}, {}, CPU, False, id="two over the same weights"),
+        pytest.param({"a": {}, "b": MANY}, {}, CPU, True, id="a large context over the same weights"),
+        pytest.param({"a": {}, "b": {**ELSEWHERE, "residency": {"load": "on_demand"}}}, {}, CPU, False, id="on demand"),
+        pytest.param({"a": {}, "b": {**ELSEWHERE, "residency": {"ttl": 60}}}, {}, CPU, False, id="one that goes"),
+        pytest.param({"a": {}, "b": {**ELSEWHERE, "residency": {"ttl": "never"}}}, {}, CPU, True, id="never goes"),
+        pytest.param({"a": {}, "b": {"from": "hf:x/y"}}, {}, CPU, False, id="one that nobody knows yet"),
+        pytest.param({"a": {}}, {"ram": "4GiB"}, CPU, True, id="less than the budget"),
+        pytest.param({"a": {}, "b": ELSEWHERE}, {}, None, False, id="a machine that nobody knows"),
+    ],
+)
+def test_models_that_stay_must_fit_together(
+    models: dict[str, Any], budget: dict[str, Any], machine: Machine | None, crowds: bool
+) -> None:
+    tree = {name: {"from": "/m/a.gguf", **fields} for name, fields in models.items()}
+    wish = parse_resolved({"mullama": "v1", "models": tree, "hardware": {"budget": budget}})
+    digests = {"/m/a.gguf": "sha256:" + "a" * 64, "/m/b.gguf": "sha256:" + "b" * 64}
+    files = {source: KnownFiles(source=source, digest=digest, facts=FACTS) for source, digest in digests.items()}
+    told = crowded(wish, files, machine)
+    assert (told is not None) == crowds
+    if told is not None:
+        assert "GiB" in told
+        assert all(name in told for name in models)

@@ -70,6 +70,15 @@ def test_a_new_model_is_added_with_its_memory_and_its_bytes() -> None:
     assert plan.generation == 4
 
 
+def test_a_plan_warns_of_models_that_do_not_fit_together_and_only_where_the_machine_is_the_servers() -> None:
+    wish = manifest(first=model(), second=model(context={"size": 4096}, limits={"parallel": 256}))
+
+    (told,) = make_plan(wish, observed(wish, machine=SMALL)).warnings
+    assert "first, second" in told
+    assert make_plan(wish, observed(wish, machine=BIG)).warnings == ()
+    assert make_plan(wish, observed(wish, live=None, machine=SMALL)).warnings == ()
+
+
 def test_files_that_are_not_stored_are_downloaded_with_their_size_or_an_unknown_one() -> None:
     world = observed()
     lock = {"/m/a.gguf": replace(STORED, stored=False)}
