@@ -1,6 +1,7 @@
 # The verbs of the project. `make` alone prints them.
 SHELL := /bin/bash
 BIN := .venv/bin
+BENCH = $${XDG_CACHE_HOME:-$$HOME/.cache}/mullama-bench
 .DEFAULT_GOAL := help
 .PHONY: help up test clients check fmt docs bench soak pins
 
@@ -47,8 +48,10 @@ bench: ## measure speed and size, and compare with llama-server, which is built 
 	$(BIN)/python -m pytest -q -s -m bench --timeout=1800
 	$(BIN)/python -m benches.http_path
 	$(BIN)/python -m benches.context_change
-	@benches/build_peer.sh "$${XDG_CACHE_HOME:-$$HOME/.cache}/mullama-bench"
+	$(BIN)/python -m benches.long_answer mullama/sources/builtin_models/tiny.gguf
+	@benches/build_peer.sh "$(BENCH)"
 	$(BIN)/python -m benches
+	$(BIN)/python -m benches.engine_overhead "$(BENCH)/half-q4_k_m.gguf" --threads 1
 
 soak: ## run under load for a long time
 	@.ci/install test

@@ -1,6 +1,6 @@
 """How much of an engine's time is spent outside `llama_decode`: the price of doing the rest in Python.
 
-    python benches/engine_overhead.py MODEL.gguf [--clients 8] [--tokens 64] [--threads N]
+    python -m benches.engine_overhead MODEL.gguf [--clients 8] [--tokens 64] [--threads N]
 
 Prints, for several kinds of requests, tokens per second and the share of the driving thread's CPU time that is not
 inside the native decode. CPU time, so that other work on the machine does not count.

@@ -23,8 +23,8 @@ BATCH_TOKENS = 8192
 LEARNED_AT_MOST = BATCH_TOKENS // 3
 UNLEARNED = -100
 CHUNK = 2000  # samples written at a time
-ECHOES = 0.04  # share of the batches
-LETTERS = (76, 268)  # the tokens of single bytes from the capital letters on
+ECHOES = 0.12  # share of the batches
+SMALL = "abcdefghijklmnopqrstuvwxyz"  # each a token of its own
 
 Ids = NDArray[np.int64]
 Row = tuple[Ids, NDArray[np.bool_]]
@@ -102,18 +102,40 @@ def padded(rows: list[Row], length: int) -> Rows:
     return Rows(tokens, wanted)
 
 
-def echoes(rng: np.random.Generator) -> Rows:
-    """Random tokens that repeat after a while: the shortest way to keep copying sharp. A third is letters only, half of
-    these of eight letters, so that what is copied resembles itself in other places."""
+def echoes(rng: np.random.Generator, tokenizer: Tokenizer) -> Rows:
+    """What repeats after a while, and means nothing: the shortest way to keep copying sharp.
+
+    A third is any tokens, a third few different ones, a third words in letters that begin or end alike. So what is
+    copied resembles itself in other places.
+    """
     length = LENGTHS[0]
     tokens = np.zeros((BATCH_TOKENS // length, length), dtype=np.int16)
     wanted = np.full_like(tokens, UNLEARNED)
     for i, period in enumerate(rng.integers(4, 60, len(tokens))):
-        low, high = LETTERS if i % 3 == 1 else (len(SPECIAL), VOCABULARY)
-        some = rng.integers(low, high, 8 if i % 6 == 1 else period)
-        row = np.resize(rng.choice(some, period), length + 1)
-        tokens[i], wanted[i, period:] = row[:-1], row[period + 1 :]
+        if i % 3 == 2:
+            once = tokenizer.encode(words_alike(rng)).ids
+        else:
+            some = rng.integers(len(SPECIAL), VOCABULARY, period if i % 3 else max(4, min(8, period // 2)))
+            once = rng.choice(some, period).tolist()
+        row = np.resize(once, length + 1)
+        tokens[i], wanted[i, len(once) :] = row[:-1], row[len(once) + 1 :]
     return Rows(tokens, wanted)
+
+
+def words_alike(rng: np.random.Generator) -> str:
+    """Two to nine words that do not exist, many of which share letters with the one before."""
+    words = [""]
+    for size in rng.integers(2, 8, rng.integers(2, 10)):
+        word = "".join(rng.choice(list(SMALL), size))
+        shared = int(rng.integers(0, min(size, len(words[-1])) + 1))
+        match rng.integers(3):
+            case 0:
+                word = words[-1][:shared] + word[shared:]
+            case 1:
+                word = word[: size - shared] + words[-1][len(words[-1]) - shared :]
+        words.append(word)
+    rng.shuffle(words)
+    return (", " if rng.random() < 0.3 else " ").join(("", *filter(None, words)))
 
 
 def batches(tokenizer: Tokenizer, seed: int) -> Iterator[Batch]:
@@ -136,7 +158,7 @@ def batches(tokenizer: Tokenizer, seed: int) -> Iterator[Batch]:
             waiting[length] = Rows(tokens[order[full:]], wanted[order[full:]])
         for i in rng.permutation(len(plan)):
             if rng.random() < ECHOES:
-                yield batch_of(echoes(rng))
+                yield batch_of(echoes(rng, tokenizer))
             if len(plan[i].tokens):
                 yield batch_of(plan[i])
 

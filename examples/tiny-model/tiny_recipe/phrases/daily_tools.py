@@ -123,7 +123,8 @@ DAILY_TOOLS = (
             Message to {n}: {t} | Send this to {n}: {t} | Mail {n} the text {t}
             I want to send {n} the message {t} | Drop {n} a message: {t} | Send {n} the message {t}
             Write to {n}: {t} | Tell {n}: {t} | Message {n}: {t} | Please message {n}: {t}
-            Message {n} that {t} | Message {n} the text {t}""",
+            Message {n} that {t} | Message {n} the text {t} | Send {n} this: {t}
+            Please send {n} this text: {t}""",
             "Please send {n} this message: {t} | Message {n} with the text {t}",
         ),
     ),

@@ -68,7 +68,7 @@ def words_to_repeat(w: Writer) -> str:
         lambda: w.word().upper(),
     )
     words = [w.any_of(*draws) for _ in range(w.rng.choice([1, 1, 2, 3, 4, 6]))]
-    if not w.held_out and w.chance(0.4):
+    while not w.held_out and w.chance(0.5):
         w.muddled(words)
     spaced = " ".join(words)
     sentence = capital(spaced) + w.rng.choice(".!?")

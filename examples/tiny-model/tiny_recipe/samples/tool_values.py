@@ -22,6 +22,8 @@ from tiny_recipe.phrases.tools import (
 from tiny_recipe.samples.values import Tool
 from tiny_recipe.samples.writer import Writer, capital, joined, with_article
 
+ALIKE = 0.2  # of the texts that come beside another argument hold a word like it, to a learner
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -69,6 +71,13 @@ def value_of(w: Writer, kind: str) -> tuple[Any, str]:
         case _:
             said: str = getattr(w, kind)()
             return said, said
+
+
+def resembling(w: Writer, text: str, other: str) -> str:
+    """The text with a word like another argument: practice in keeping the two apart."""
+    words = text.split()
+    words[w.rng.randrange(len(words))] = w.like(other)
+    return " ".join(words)
 
 
 def path_of(w: Writer) -> str:
@@ -120,6 +129,8 @@ def call_of(w: Writer, domain: Domain) -> Call:
             continue
         parameters[keys[slot]] = (kind, text, not mark.endswith("?"))
         argument, said[slot] = value_of(w, kind)
+        if kind == "text" and not w.held_out and len(said) > 1 and w.chance(ALIKE):
+            argument = said[slot] = resembling(w, argument, said[next(iter(said))])
         if asked:
             arguments[keys[slot]] = argument
     tool = tool_schema(w, w.rng.choice(domain.names), domain.description, parameters)

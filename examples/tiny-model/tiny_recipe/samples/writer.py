@@ -66,7 +66,8 @@ class Writer:
                 return word
 
     def like(self, word: str) -> str:
-        """A word that shares its beginning, its end or a piece with another one: easily mixed up while copying."""
+        """A word that shares its beginning, its end or a piece with another one, or is the same in other letters:
+        easily mixed up while copying."""
         while True:
             size = self.rng.randint(1, 4)
             start = self.rng.randrange(len(word))
@@ -74,6 +75,7 @@ class Writer:
                 lambda: word[:size] + self.pseudo(1),
                 lambda: self.pseudo(1) + word[-size:],
                 lambda: self.pseudo(1) + word[start : start + size] + self.pseudo(1),
+                lambda: self.any_of(word.upper, word.lower, word.capitalize),
             )
             if other != word and self.mine(other):
                 return other
@@ -102,7 +104,7 @@ class Writer:
             sentence = self.rng.choice(SENTENCES)
             return sentence.format(n=self.rng.randint(2, 99), c=self.city(), p=self.name(), w=self.word())
         words = [self.word() for _ in range(self.rng.randint(low, high))]
-        if not self.held_out and self.chance(0.4):
+        if not self.held_out and self.chance(0.5):
             self.muddled(words)
         return " ".join(words)
 
