@@ -213,6 +213,7 @@ DESK_TOOLS = (
             How many miles is it from {a} to {b}? | Get the distance between {a} and {b}.
             How far is it between {a} and {b}? | Tell me the distance from {a} to {b}.
             How far apart are {a} and {b}? | Distance from {a} to {b}?
+            Do you know how far {a} lies from {b}? | How far away is {a} from {b}?
             What is the distance between {a} and {b}?""",
             "How many miles are there from {a} to {b}? | Tell me how far {a} is from {b}.",
         ),

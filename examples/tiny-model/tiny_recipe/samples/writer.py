@@ -15,6 +15,7 @@ from tiny_recipe.samples.reword import bare, reworded
 
 T = TypeVar("T")
 ONSETS = "b br c d dr f g gr h j k kl l m n p pl r s st t tr v w z ch sh".split()
+RARE_ONSETS = ("", "", "", "", "qu", "qu", "y", "y", "x", "th", "gl")  # a learner's only
 VOWELS = "a e i o u a e i o ee oo ai".split()
 CODAS = ("", "", "", "n", "r", "l", "s", "m", "k", "t")
 
@@ -55,11 +56,12 @@ class Writer:
         """A word that does not exist, such as 'brelko'. Of a learner's, every fifth has a syllable twice or nearly."""
         while True:
             draw = self.rng.choice
-            parts = [[draw(ONSETS), draw(VOWELS), draw(CODAS)] for _ in range(syllables)]
+            onsets = ONSETS if self.held_out else (*ONSETS, *RARE_ONSETS)
+            parts = [[draw(onsets), draw(VOWELS), draw(CODAS)] for _ in range(syllables)]
             if not self.held_out and syllables > 1 and self.chance(0.2):
                 again = parts[self.rng.randrange(syllables - 1)].copy()
                 changed = self.rng.randrange(3)
-                again[changed] = draw((ONSETS, VOWELS, CODAS)[changed])
+                again[changed] = draw((onsets, VOWELS, CODAS)[changed])
                 parts[-1] = again
             word = "".join("".join(part) for part in parts)
             if self.mine(word):
