@@ -22,6 +22,7 @@ DEFAULT_CONTEXT = 8192
 """Tokens per request where the manifest says nothing and the model was trained on at least as many."""
 
 _GIB = 1024**3
+_NAMED = 8  # models in one message
 _GPU_HEADROOM = 512 * 1024**2
 
 # What the engine adds to what is asked for, held to the engine's own numbers by tests/engines/llamacpp/test_memory.py.
@@ -207,21 +208,31 @@ def crowded(wish: Manifest, files: Mapping[str, KnownFiles], machine: Machine | 
     bound = memory_bound(wish.hardware.budget, machine)
     if bound is None:
         return None
-    staying = {name: model for name, model in wish.models.items() if stays(model)}
+    counted: list[str] = []
     weights: dict[object, int] = {}
     contexts: dict[object, int] = {}
-    for model in staying.values():
+    for name, model in wish.models.items():
         known = files.get(model.from_)
-        if known is None or (wanted := need(model, known.facts, machine)) is None:
+        if known is None or not stays(model):
             continue
+        try:
+            wanted = need(model, known.facts, machine)
+        except (
+            Invalid
+        ):  # a GPU that is not here any more: told where the model is loaded, and no reason to plan nothing
+            continue
+        if wanted is None:
+            continue
+        counted.append(name)
         digest = known.digest or model.from_
         weights[digest] = max(wanted.weights, weights.get(digest, 0))
         contexts[digest, context_shape(model, known.facts), model.adapters] = wanted.context
     total = sum(weights.values()) + sum(contexts.values())
     if total <= bound:
         return None
+    names = ", ".join(counted[:_NAMED]) + (f" and {len(counted) - _NAMED} more" if len(counted) > _NAMED else "")
     return (
-        f"what is to stay in memory ({', '.join(staying)}) needs {total / _GIB:.2f} GiB and may use"
+        f"what is to stay in memory ({names}) needs {total / _GIB:.2f} GiB and may use"
         f" {bound / _GIB:.2f} GiB: requests will unload one for another; residency.load: on_demand, a residency.ttl"
         " or a smaller context would help"
     )

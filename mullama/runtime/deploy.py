@@ -12,7 +12,7 @@ from mullama.engines.base import Adapter, ContextOptions, EngineChoice, Prefix, 
 from mullama.manifest.spec import Manifest, Model, Route
 from mullama.manifest.tree import revision
 from mullama.names import ModelName
-from mullama.plan.fit import context_size, memory_bound, need, placement
+from mullama.plan.fit import context_size, memory_bound, need, placement, stays
 from mullama.plan.observed import KnownFiles, Machine
 from mullama.reconcile.scripts import is_script
 from mullama.runtime.base import Access
@@ -139,7 +139,7 @@ def time_to_live(model: Model) -> float:
     """Seconds a model stays loaded after its last use: as declared, else for ever when it loads at start."""
     if model.residency.ttl is not None:
         return model.residency.ttl
-    return FOREVER if model.residency.load == "at_start" else ON_DEMAND_TTL
+    return FOREVER if stays(model) else ON_DEMAND_TTL
 
 
 def _engine(files: KnownFiles) -> str:

@@ -210,14 +210,19 @@ class LlamaEngine:
     @property
     def brisk(self) -> bool:
         """Whether the next step goes on with answers and is expected to take less than a `MOMENT`."""
-        busy = [unit for unit in self._all_units() if unit.busy]
-        return len(busy) == 1 and isinstance(busy[0], TextContext) and busy[0].brisk
+        context = self._alone()
+        return context is not None and context.brisk
 
     @property
     def gathering(self) -> float:
         """Seconds that the next step may still wait for other jobs to take part in it: little of what it will take."""
+        context = self._alone()
+        return context.gathering if context else 0.0
+
+    def _alone(self) -> TextContext | None:
+        """The context that writes text while no other has anything to do."""
         busy = [unit for unit in self._all_units() if unit.busy]
-        return busy[0].gathering if len(busy) == 1 and isinstance(busy[0], TextContext) else 0.0
+        return busy[0] if len(busy) == 1 and isinstance(busy[0], TextContext) else None
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> tuple[int, ...]:
         return tuple(self._vocabulary.encode(text, add_special=add_special, parse_special=parse_special))

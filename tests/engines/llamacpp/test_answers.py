@@ -75,12 +75,12 @@ def test_a_burst_is_awaited_until_it_may_be_complete(engine: LlamaEngine, monkey
 
 
 def test_what_is_in_memory_does_not_count_for_the_wait(engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batcher, "MOMENT", 3600.0)
+    monkeypatch.setattr(batcher, "MOMENT", math.inf)
+    monkeypatch.setattr(batcher, "_WAIT", 1e6)
     said = user("Count from 1 to 20, and then from 20 to 1, and then once more.")
     answer(engine, said, max_tokens=2)
     waits = []
     for id, prompt in enumerate((said, user("What can you tell me about the capital of France and its mayor?"))):
-        monkeypatch.setattr(batcher, "_WAIT", 1e6)
         engine.submit(ask(id, prompt, max_tokens=1))
         waits.append(engine.gathering)
         while engine.busy:
