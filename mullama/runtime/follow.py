@@ -13,12 +13,11 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
-import watchfiles
-
 from mullama.errors import MullamaError, NotFound
 from mullama.manifest.load import LoadedManifest, load
 from mullama.manifest.tree import block_to_tree
 from mullama.runtime.base import ApplyOptions, Origin
+from mullama.runtime.notices import Notices
 from mullama.runtime.reload import Reconciler
 from mullama.runtime.watch import Verdict, Watched, judge, next_look
 
@@ -33,13 +32,13 @@ class Follower:
         self._reconciler = reconciler
         self._env = env
         self._poke = asyncio.Event()
+        self._notices = Notices(self._poke.set)
         self._origin = Origin()
         self._files: tuple[str, ...] = ()
         self._included: tuple[str, ...] = ()
         self._watched = Watched(applied="")
         self._read: Fingerprint = ()
         self._task: asyncio.Task[None] | None = None
-        self._stop = asyncio.Event()
         reconciler.after.append(self._follow)
 
     def _follow(self, origin: Origin) -> None:
@@ -54,11 +53,11 @@ class Follower:
         self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        self._stop.set()
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        await self._notices.close()
 
     async def reload(self, reason: str) -> str:
         """Read the file again now, by signal or request; removals are not held back: somebody asked."""
@@ -97,32 +96,11 @@ class Follower:
 
     async def _wait(self, seconds: float) -> None:
         """Until the system reports a change, somebody pokes, or the time is over."""
+        self._notices.watch(self._folders())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._poke.wait()
         self._poke.clear()
-        waits = [asyncio.create_task(self._poked())]
-        if folders := self._folders():
-            waits.append(asyncio.create_task(self._notified(folders)))
-        done, pending = await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
-        for task in done:
-            task.result()
-
-    async def _notified(self, folders: tuple[str, ...]) -> bool:
-        stop = asyncio.Event()
-        try:
-            changes = watchfiles.awatch(*folders, debounce=50, step=20, stop_event=stop, recursive=False)
-            async for _ in changes:
-                return True
-        except (OSError, RuntimeError):
-            # No inotify instances left, or a folder vanished: looking every two seconds goes on.
-            await asyncio.sleep(LOOK_EVERY)
-        finally:
-            stop.set()
-        return False
-
-    async def _poked(self) -> bool:
-        return await self._poke.wait()
 
     def _folders(self) -> tuple[str, ...]:
         """The folders in which a change may matter, links followed."""
