@@ -146,6 +146,7 @@ class Sampler:
         self._biased = np.array([token for token, _ in plan.biases], np.int32)
         self._biases = np.array([bias for _, bias in plan.biases], np.float32)
         self._raised = self._biased[self._biases > 0]
+        self._lowered = frozenset(self._biased.tolist()) if plan.likeliest else None
         self._chain: SamplerChain | None = None
         if plan.steps:
             self._chain = SamplerChain(model)
@@ -154,8 +155,13 @@ class Sampler:
 
     def choose(self, row: Floats, allowed: bytes | None = None) -> int:
         """The token to go on with; `allowed` has a bit per token, lowest first, None for all."""
+        if self._lowered is not None and allowed is None:
+            likeliest = int(row.argmax())
+            if likeliest not in self._lowered:
+                return likeliest
         if self._chain is None:
-            return int(row.argmax() if allowed is None else largest_allowed(row, allowed, 1)[-1])
+            assert allowed is not None
+            return int(largest_allowed(row, allowed, 1)[-1])
         if self._cut is not None:
             return self._choose_cut(self._cut, row, allowed)
         ids = self._pick(row, allowed)
@@ -208,7 +214,8 @@ class _Plan:
 
     steps: none for the plain likeliest token. enough: how many of the largest logits are sure to hold every
     token that the chain could choose, None for all. cut: does the work of the first sampler instead, on all logits
-    (biases included). memory: how many past tokens the chain looks at.
+    (biases included). likeliest: the token with the largest logit is chosen, unless it is one whose bias lowers it.
+    memory: how many past tokens the chain looks at.
     """
 
     def __init__(self, sampling: Sampling, context_size: int, seed: int, forbidden: Sequence[int]) -> None:
@@ -231,7 +238,8 @@ class _Plan:
         self.memory = self._reach({name for name, _ in looks_back})
         self.enough = self._count(chosen)
         self.cut = self._first_cut(chosen[0][0])
-        plain = greedy and not looks_back and not self.biases
+        self.likeliest = greedy and not looks_back and all(bias <= 0 for _, bias in self.biases)
+        plain = self.likeliest and not self.biases
         self.steps = [] if plain else chosen[1:] if self.cut else self._with_bias(chosen)
 
     def _first_cut(self, name: str) -> _Cut | None:

@@ -127,6 +127,23 @@ def test_temperature_zero_is_the_likeliest_token(model: NativeModel, candidates:
         assert sampler.choose(row) == int(row.argmax())
 
 
+def test_temperature_zero_is_the_likeliest_token_after_its_biases(model: NativeModel, candidates: Candidates) -> None:
+    table = rows(40)
+    best = sorted({int(row.argmax()) for row in table})
+    for biases in (
+        tuple((token, -math.inf) for token in best[::2]),
+        tuple((token, -0.1 * index) for index, token in enumerate(best)),
+        ((best[0], -math.inf), (best[1], 0.5)),
+    ):
+        sampler = Sampler(model, candidates, sampling(temperature=0.0, logit_bias=biases), context_size=512, seed=1)
+        for row in table:
+            biased = row.copy()
+            for token, bias in biases:
+                biased[token] += np.float32(bias)
+            assert sampler.choose(row) == int(biased.argmax())
+        sampler.close()
+
+
 def test_draws_follow_the_probabilities(model: NativeModel, candidates: Candidates) -> None:
     row = np.full(SIZE, -50, np.float32)
     row[[3, 5]] = [math.log(0.75), math.log(0.25)]
