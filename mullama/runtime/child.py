@@ -71,10 +71,10 @@ class Child:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._commands: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._write = threading.Lock()
+        self._writing = threading.Lock()
         self._engine: Engine | None = None
         self._steps = 0
-        self._outbox = Outbox(lambda said: self._send({"t": "out", "o": wire.dump_outputs(said)}), time.monotonic)
+        self._outbox = Outbox(lambda said: self._write(wire.pack_outputs(said)), time.monotonic)
 
     def run(self) -> None:
         threading.Thread(target=self._listen, name="control", daemon=True).start()
@@ -183,10 +183,12 @@ class Child:
         return self._engine.facts
 
     def _send(self, message: dict[str, Any]) -> None:
-        frame = wire.pack(message)
+        self._write(wire.pack(message))
+
+    def _write(self, frames: bytes) -> None:
         try:
-            with self._write:
-                self._connection.sendall(frame)
+            with self._writing:
+                self._connection.sendall(frames)
         except OSError:
             os._exit(0)
 

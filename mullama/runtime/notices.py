@@ -9,7 +9,9 @@ from collections.abc import Callable, Sequence
 
 import watchfiles
 
-_STEP = 100  # milliseconds between two looks at what the system has told; each takes a core from the models for a moment
+_STEP = (
+    100  # milliseconds between two looks at what the system has told; each takes a core from the models for a moment
+)
 
 
 class Notices:

@@ -1,8 +1,9 @@
 """The messages between the server and a worker: frames of JSON, and the engine's values as JSON.
 
 A frame is a 4-byte little-endian length and UTF-8 JSON. A message is an object with a `t` (its kind). The
-engine's dataclasses travel as `[class name, {field: value}]`; pieces of text, which are most of the traffic,
-have a shorter form. Lengths are bounded, and a message that does not decode is an error of the other side.
+engine's dataclasses travel as `[class name, {field: value}]`. Pieces of text, which are most of the traffic, have a
+frame of their own kind: a zero byte, then for each piece its id, count and length in bytes (4 bytes each) and its
+text. Lengths are bounded, and a message that does not decode is an error of the other side.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from enum import StrEnum
 from functools import cache
+from itertools import groupby
 from typing import Any
 
 from mullama.chat.types import Constraint, Sampling, TokenLogprob
 from mullama.engines import base
 from mullama.errors import EngineFailed
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAX_FRAME = 64 * 1024 * 1024
 
 _CLASSES: dict[str, type] = {
@@ -35,10 +37,39 @@ _CLASSES: dict[str, type] = {
 }  # fmt: skip
 
 
+_LENGTH = struct.Struct("<I")
+_PIECE = struct.Struct("<III")  # id, count, bytes
+_PIECES = b"\x00"  # begins a frame of pieces; no JSON does
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def pack(message: dict[str, Any]) -> bytes:
     """One frame."""
-    body = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-    return struct.pack("<I", len(body)) + body
+    return _frame(_encode(message).encode("utf-8", "replace"))
+
+
+def pack_outputs(outputs: Sequence[base.Output]) -> bytes:
+    """What the engine produced, in its order, as one frame or several."""
+    frames = []
+    for is_plain, group in groupby(outputs, _is_plain):
+        if is_plain:
+            frames.append(_frame(_PIECES + b"".join(map(_pack_piece, group))))
+        else:
+            frames.append(pack({"t": "out", "o": [dump(output) for output in group]}))
+    return b"".join(frames)
+
+
+def _is_plain(output: base.Output) -> bool:
+    return isinstance(output, base.Piece) and not output.logprobs and not output.echo
+
+
+def _pack_piece(piece: Any) -> bytes:
+    text = piece.text.encode("utf-8", "replace")
+    return _PIECE.pack(piece.id, piece.count, len(text)) + text
+
+
+def _frame(body: bytes) -> bytes:
+    return _LENGTH.pack(len(body)) + body
 
 
 class Unpacker:
@@ -52,7 +83,7 @@ class Unpacker:
         self._buffer += data
         start = 0
         while len(self._buffer) - start >= 4:
-            (size,) = struct.unpack_from("<I", self._buffer, start)
+            (size,) = _LENGTH.unpack_from(self._buffer, start)
             if size > MAX_FRAME:
                 raise EngineFailed(f"the worker sent a frame of {size} bytes")
             if len(self._buffer) - start - 4 < size:
@@ -63,14 +94,30 @@ class Unpacker:
         del self._buffer[:start]
 
 
-def _message(body: bytes | bytearray) -> dict[str, Any]:
+def _message(body: bytearray) -> dict[str, Any]:
+    if body.startswith(_PIECES):
+        return {"t": "pieces", "o": list(_pieces(body))}
     try:
-        message = json.loads(body)
+        message = json.loads(body.decode())
     except ValueError as error:
         raise EngineFailed("the worker sent a message that is not JSON") from error
     if not isinstance(message, dict) or "t" not in message:
         raise EngineFailed("the worker sent a message without a kind")
     return message
+
+
+def _pieces(body: bytearray) -> Iterator[base.Piece]:
+    start = len(_PIECES)
+    try:
+        while start < len(body):
+            id, count, size = _PIECE.unpack_from(body, start)
+            start += _PIECE.size
+            if size > len(body) - start:
+                raise ValueError(f"{size} bytes of text, where {len(body) - start} are left")
+            yield base.Piece(id=id, text=body[start : start + size].decode(), count=count)
+            start += size
+    except (struct.error, ValueError) as error:
+        raise EngineFailed(f"the worker sent pieces that do not decode: {error}") from error
 
 
 def dump(value: Any) -> Any:
@@ -94,19 +141,8 @@ def load(cls: type, tree: Any) -> Any:
         raise EngineFailed(f"the worker sent a {cls.__name__} that does not decode: {error}") from error
 
 
-def dump_outputs(outputs: Sequence[base.Output]) -> list[Any]:
-    """What one step produced; a piece without logprobs is `[id, text, count]`."""
-    return [
-        [out.id, out.text, out.count]
-        if isinstance(out, base.Piece) and not out.logprobs and not out.echo
-        else dump(out)
-        for out in outputs
-    ]
-
-
 def load_output(tree: list[Any]) -> base.Output:
-    if isinstance(tree[0], int):
-        return base.Piece(id=tree[0], text=tree[1], count=tree[2])
+    """The inverse of `dump` for an output."""
     cls = _CLASSES.get(tree[0])
     if cls is None:
         raise EngineFailed(f"the worker sent an unknown {tree[0]!r}")

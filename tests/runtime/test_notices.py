@@ -13,7 +13,7 @@ import pytest
 import watchfiles
 
 from mullama.runtime.notices import Notices
-from tests.runtime.stand import run
+from tests.runtime.stand import run, until
 
 
 async def touched(folder: Path, told: asyncio.Event) -> None:
@@ -81,8 +81,7 @@ def test_watching_the_same_folders_goes_on_and_one_that_ended_begins_again(
         told = asyncio.Event()
         notices = Notices(told.set)
         notices.watch([str(tmp_path)])
-        while not begun:
-            await asyncio.sleep(0)
+        await until(lambda: bool(begun))
         notices.watch([str(tmp_path)])
         await touched(tmp_path, told)
         notices.watch([str(tmp_path)])

@@ -50,9 +50,27 @@ def test_a_value_of_the_seam_survives_the_wire(value: Any) -> None:
 
 @pytest.mark.parametrize("output", OUTPUTS, ids=lambda v: type(v).__name__)
 def test_an_output_survives_the_wire(output: base.Output) -> None:
-    (tree,) = json.loads(json.dumps(wire.dump_outputs([output])))
+    assert repr(received(wire.pack_outputs([output]))) == repr([output])
 
-    assert repr(wire.load_output(tree)) == repr(output)
+
+def received(data: bytes) -> list[base.Output]:
+    """As a server reads it."""
+    outputs: list[base.Output] = []
+    for message in wire.Unpacker().feed(data):
+        outputs += message["o"] if message["t"] == "pieces" else map(wire.load_output, message["o"])
+    return outputs
+
+
+def test_outputs_keep_their_order_whatever_they_are() -> None:
+    assert repr(received(wire.pack_outputs([*OUTPUTS, *OUTPUTS[::-1]]))) == repr([*OUTPUTS, *OUTPUTS[::-1]])
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.text(), st.integers(0, 2**32 - 1)), max_size=5))
+def test_pieces_of_text_survive_the_wire(said: list[tuple[int, str, int]]) -> None:
+    pieces = [base.Piece(id=id, text=text, count=count) for id, text, count in said]
+    there = [(piece.id, piece.text, piece.count) for piece in received(wire.pack_outputs(pieces))]  # type: ignore[union-attr]
+
+    assert there == [(id, text.encode("utf-8", "replace").decode(), count) for id, text, count in said]
 
 
 @given(texts=st.lists(st.text(), max_size=6), data=st.data())
@@ -75,6 +93,10 @@ def test_frames_come_out_whole_however_they_are_cut(texts: list[str], data: st.D
         struct.pack("<I", 2) + b"[]",
         struct.pack("<I", 2) + b"{}",
         struct.pack("<I", 1) + b"\xff",
+        struct.pack("<I", 0),
+        struct.pack("<I", 4) + b"\x00abc",
+        struct.pack("<IxIII", 14, 1, 1, 2) + b"a",
+        struct.pack("<IxIII", 15, 1, 1, 2) + b"\xff\xff",
     ],
 )
 def test_garbage_is_an_error_of_the_worker(data: bytes) -> None:
