@@ -30,7 +30,9 @@ class Tally:
                 return [chat.Progress(done=done, total=total)]
             case Piece():
                 events = list(reader.feed(output.text, output.logprobs))
-                self._called[choice] |= any(isinstance(event, chat.ToolCallFinished) for event in events)
+                for event in events:
+                    if isinstance(event, chat.ToolCallFinished):
+                        self._called[choice] = True
                 if events and isinstance(events[-1], chat.ThinkingDelta):
                     self._thinking[choice] += output.count
                 return events

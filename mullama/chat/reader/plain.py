@@ -206,7 +206,7 @@ class PlainReader:
 
 def _first(text: str, marks: tuple[str, ...]) -> tuple[int, str]:
     """The earliest of `marks` in the text, the longest where several begin there; (-1, "") for none."""
-    hits = [(text.find(mark), -len(mark), mark) for mark in marks if mark in text]
+    hits = [(text.find(mark), -len(mark), mark) for mark in marks if mark in text] if marks else ()
     if not hits:
         return -1, ""
     found, _, mark = min(hits)
@@ -215,10 +215,9 @@ def _first(text: str, marks: tuple[str, ...]) -> tuple[int, str]:
 
 def _held(text: str, marks: tuple[str, ...]) -> int:
     """How many characters at the end may still begin a mark, with the white space before them."""
-    keep = max((overlap(text, mark) for mark in marks), default=0)
     if not marks:
         return 0
-    cut = len(text) - keep
+    cut = len(text) - max(overlap(text, mark) for mark in marks)
     while cut > 0 and text[cut - 1] in SPACES:
         cut -= 1
     return len(text) - cut

@@ -235,6 +235,8 @@ class TextContext:
 
     def _guess(self, room: int) -> None:
         """Add guesses where all of them are sure to fit into this step."""
+        if not self._lookups:
+            return
         rows = self._rows - len(self._running)
         pending = sum(g.left_to_decode for g in self._running.values() if g.running)
         for id, lookup in self._lookups.items():

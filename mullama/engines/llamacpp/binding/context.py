@@ -64,12 +64,16 @@ class NativeBatch:
         start, end = self.count, self.count + len(tokens)
         if end > self.room:
             raise EngineFailed(f"a batch of {end} tokens, where {self.room} fit")
+        self.count = end
+        if end == start + 1:  # most steps; ranges of one cost several times as much
+            self.tokens[start], self.positions[start] = tokens[0], position
+            self.sequences[start], self.outputs[start] = sequence, outputs
+            return
         self.tokens[start:end] = tokens
         self.positions[start:end] = range(position, position + len(tokens))
         self.sequences[start:end] = sequence
         self.outputs[start:end] = 0
         self.outputs[end - outputs : end] = 1
-        self.count = end
 
     def struct(self) -> Any:
         self._struct.n_tokens = self.count
