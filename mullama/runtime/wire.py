@@ -64,7 +64,7 @@ def _is_plain(output: base.Output) -> bool:
 
 
 def _pack_piece(piece: Any) -> bytes:
-    text = piece.text.encode("utf-8", "replace")
+    text: bytes = piece.text.encode("utf-8", "replace")
     return _PIECE.pack(piece.id, piece.count, len(text)) + text
 
 
