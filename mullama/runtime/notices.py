@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 
 import watchfiles
 
-_STEP = (
-    100  # milliseconds between two looks at what the system has told; each takes a core from the models for a moment
-)
+# Milliseconds between two looks at what the system has told. Each look takes a core from the models for a moment, and a
+# change that has settled is seen within two of them.
+_STEP = 100
 
 
 class Notices:
