@@ -55,7 +55,7 @@ def pack_outputs(outputs: Sequence[base.Output]) -> bytes:
         if is_plain:
             frames.append(_frame(_PIECES + b"".join(map(_pack_piece, group))))
         else:
-            frames.append(pack({"t": "out", "o": [dump(output) for output in group]}))
+            frames.append(pack({"t": "out", "o": dump(tuple(group))}))
     return b"".join(frames)
 
 
@@ -79,7 +79,10 @@ class Unpacker:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
-        """The messages that are complete now; raises `EngineFailed` on a frame that cannot be one."""
+        """The messages that are complete now, those of kind `out` with their outputs as values.
+
+        Raises `EngineFailed` on a frame that cannot be one.
+        """
         self._buffer += data
         start = 0
         while len(self._buffer) - start >= 4:
@@ -96,13 +99,18 @@ class Unpacker:
 
 def _message(body: bytearray) -> dict[str, Any]:
     if body.startswith(_PIECES):
-        return {"t": "pieces", "o": list(_pieces(body))}
+        return {"t": "out", "o": list(_pieces(body))}
     try:
         message = json.loads(body.decode())
     except ValueError as error:
         raise EngineFailed("the worker sent a message that is not JSON") from error
     if not isinstance(message, dict) or "t" not in message:
         raise EngineFailed("the worker sent a message without a kind")
+    if message["t"] == "out":
+        try:
+            message["o"] = [_output(tree) for tree in message["o"]]
+        except (KeyError, TypeError, IndexError) as error:
+            raise EngineFailed("the worker sent outputs that are none") from error
     return message
 
 
@@ -141,8 +149,7 @@ def load(cls: type, tree: Any) -> Any:
         raise EngineFailed(f"the worker sent a {cls.__name__} that does not decode: {error}") from error
 
 
-def load_output(tree: list[Any]) -> base.Output:
-    """The inverse of `dump` for an output."""
+def _output(tree: list[Any]) -> base.Output:
     cls = _CLASSES.get(tree[0])
     if cls is None:
         raise EngineFailed(f"the worker sent an unknown {tree[0]!r}")

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -282,10 +282,10 @@ class Worker:
 
     def _dispatch(self, message: dict[str, Any]) -> None:
         match message["t"]:
-            case "pieces":
-                self._hand_out(message["o"])
             case "out":
-                self._hand_out(map(wire.load_output, message["o"]))
+                for output in message["o"]:
+                    if (stream := self._streams.get(output.id)) is not None:
+                        stream.put_nowait(output)
             case "answer":
                 if (future := self._answers.pop(message["n"], None)) and not future.done():
                     future.set_result(message["value"])
@@ -303,11 +303,6 @@ class Worker:
                     raise EngineFailed(f"the worker speaks protocol {message['protocol']}")
             case kind:
                 raise EngineFailed(f"the worker sent an unknown message {kind!r}")
-
-    def _hand_out(self, outputs: Iterable[Output]) -> None:
-        for output in outputs:
-            if (stream := self._streams.get(output.id)) is not None:
-                stream.put_nowait(output)
 
     def _send(self, message: dict[str, Any]) -> None:
         if self._transport is not None and not self._transport.is_closing():

@@ -55,10 +55,7 @@ def test_an_output_survives_the_wire(output: base.Output) -> None:
 
 def received(data: bytes) -> list[base.Output]:
     """As a server reads it."""
-    outputs: list[base.Output] = []
-    for message in wire.Unpacker().feed(data):
-        outputs += message["o"] if message["t"] == "pieces" else map(wire.load_output, message["o"])
-    return outputs
+    return [output for message in wire.Unpacker().feed(data) for output in message["o"]]
 
 
 def test_outputs_keep_their_order_whatever_they_are() -> None:
@@ -109,4 +106,12 @@ def test_garbage_is_an_error_of_the_worker(data: bytes) -> None:
 )
 def test_an_output_that_is_none_is_an_error_of_the_worker(tree: list[Any]) -> None:
     with pytest.raises(EngineFailed):
-        wire.load_output(tree)
+        received(wire.pack({"t": "out", "o": [tree]}))
+
+
+@pytest.mark.parametrize(
+    "message", [{"t": "out"}, {"t": "out", "o": 3}, {"t": "out", "o": [3]}, {"t": "out", "o": [[]]}]
+)
+def test_outputs_that_are_no_list_of_them_are_an_error_of_the_worker(message: dict[str, Any]) -> None:
+    with pytest.raises(EngineFailed):
+        received(wire.pack(message))
