@@ -5,7 +5,7 @@ The server knows these names and nothing else of the runtime; tests of the serve
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -84,8 +84,10 @@ class Service(Protocol):
         """What one request to the model may use, 0 when unknown."""
         ...
 
-    def events(self, request: ChatRequest | CompletionRequest, caller: Caller) -> AsyncIterator[Event]:
-        """Events of one generation, `Started` first. Closing the iterator cancels the request at once.
+    def events(self, request: ChatRequest | CompletionRequest, caller: Caller) -> AsyncIterator[Sequence[Event]]:
+        """Events of one generation, `Started` first, `Completed` last; those that came together are one value.
+
+        Closing the iterator cancels the request at once.
 
         Raises before `Started` for everything that deserves an HTTP status (unknown model, overflow, queue full).
         """

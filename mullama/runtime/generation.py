@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
 from mullama.chat import types as chat
 from mullama.chat.prompt import Prepared, prepare
 from mullama.engines.base import Generate
-from mullama.errors import TimedOut
+from mullama.errors import TimedOut, Unavailable
 from mullama.runtime.base import Caller
 from mullama.runtime.deployment import Deployment
-from mullama.runtime.merge import merge
+from mullama.runtime.inbox import Inbox
 from mullama.runtime.pool import Lease, Pool
 from mullama.runtime.stats import Stats
 from mullama.runtime.tally import Tally
@@ -34,8 +34,10 @@ class Generation:
         self._stats = stats.of(self._deployment.name)
         self._arrived = time.monotonic()
         self.started = self.was_running = False
+        self._wordless = True
 
-    async def events(self) -> AsyncGenerator[chat.Event, None]:
+    async def events(self) -> AsyncGenerator[Sequence[chat.Event], None]:
+        """See `runtime.base.Service.events`."""
         result = "error"
         prepared = await prepared_for(self._request, self._deployment)
         try:
@@ -44,9 +46,9 @@ class Generation:
                     # The model was replaced while the request waited: what answers it is what it is prepared for.
                     self._deployment = self._find()
                     prepared = await prepared_for(self._request, self._deployment)
-                async with aclosing(self._generate(lease, prepared)) as events:
-                    async for event in events:
-                        yield event
+                async with aclosing(self._generate(lease, prepared)) as stream:
+                    async for events in stream:
+                        yield events
             result = "ok"
         except GeneratorExit:
             result = "cancelled"
@@ -60,37 +62,37 @@ class Generation:
             if (seconds := self._request.keep_alive) is not None:
                 self._pool.keep(self._deployment.name, float("inf") if seconds < 0 else seconds)
 
-    async def _generate(self, lease: Lease, prepared: Prepared) -> AsyncGenerator[chat.Event, None]:
+    async def _generate(self, lease: Lease, prepared: Prepared) -> AsyncGenerator[Sequence[chat.Event], None]:
         """All choices at once, their events in the order they happen; one deadline over all."""
         timeout = self._deployment.model.limits.timeout
         deadline = asyncio.timeout(timeout if timeout < float("inf") else None)
         jobs = self._jobs(lease, prepared, await self._prompts(lease, prepared))
-        readers = [prepared.reader(choice) for choice in range(len(jobs))]
-        tally = Tally(len(jobs), self._request.n, prepared.warnings)
+        readers = {job.id: prepared.reader(choice) for choice, job in enumerate(jobs)}
+        tally = Tally(readers, self._request.n, prepared.warnings)
+        inbox = Inbox()
+        lease.on_cut(lambda: inbox.fail(_cut()))
         self.was_running = True
-        outputs = merge([lease.worker.generate(job) for job in jobs], lease.on_cut)
         try:
-            async with deadline, aclosing(outputs) as stream:
-                async for choice, output in stream:
-                    for event in tally.take(choice, output, readers[choice]):
-                        self._note(event)
-                        yield event
+            async with deadline, aclosing(lease.worker.generate(*jobs, inbox=inbox)) as stream:
+                async for outputs in stream:
+                    events = tally.take(outputs)
+                    if tally.complete:
+                        events.append(self._completed(tally, lease))
+                    if events:
+                        self._note(events)
+                        yield events
         except TimeoutError:
             if not deadline.expired():
                 raise
             raise TimedOut(
                 f"the request took longer than {timeout:g} s", hint="limits.timeout of the model bounds it"
             ) from None
-        yield self._completed(tally, lease)
 
-    def _note(self, event: chat.Event) -> None:
-        if isinstance(event, chat.Started):
-            self.started = True
-        elif isinstance(event, chat.TextDelta | chat.ThinkingDelta) and self._first:
+    def _note(self, events: Iterable[chat.Event]) -> None:
+        self.started = True
+        if self._wordless and any(isinstance(event, chat.TextDelta | chat.ThinkingDelta) for event in events):
             self._stats.first_token.add(time.monotonic() - self._arrived)
-            self._first = False
-
-    _first = True
+            self._wordless = False
 
     async def _prompts(self, lease: Lease, prepared: Prepared) -> tuple[str | tuple[int, ...], ...]:
         """The prompts, after the tokens of an earlier answer where the client sends those along."""
@@ -135,6 +137,11 @@ class Generation:
             decode=tally.decode_seconds,
         )
         return chat.Completed(usage=usage, timings=timings, context=tally.context)
+
+
+def _cut() -> Unavailable:
+    message = "the model was replaced or unloaded, and the time to finish is over"
+    return Unavailable(message, hint="send the request again")
 
 
 async def prepared_for(request: Request, deployment: Deployment) -> Prepared:

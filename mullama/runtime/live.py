@@ -185,10 +185,9 @@ class LiveEffects:
             cache=False,
         )
         text = ""
-        async for output in worker.generate(job):
-            if isinstance(output, Piece):
-                text += output.text
-            if isinstance(output, Ended) and output.completion_tokens == 0:
+        async for outputs in worker.generate(job):
+            text += "".join(output.text for output in outputs if isinstance(output, Piece))
+            if any(isinstance(output, Ended) and output.completion_tokens == 0 for output in outputs):
                 raise ProbeFailed("the probe generated nothing")
         return text
 

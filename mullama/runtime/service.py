@@ -9,7 +9,7 @@ import asyncio
 import fnmatch
 import hashlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any, assert_never
 
@@ -82,7 +82,7 @@ class ModelService:
 
     # Generation
 
-    async def events(self, request: Request, caller: Caller) -> AsyncGenerator[chat.Event, None]:
+    async def events(self, request: Request, caller: Caller) -> AsyncGenerator[Sequence[chat.Event], None]:
         """See `runtime.base.Service`. A request that a dying worker took before its first word is sent once more."""
         self.find(request.model, caller)
         fingerprint = _fingerprint(request)
@@ -90,9 +90,9 @@ class ModelService:
         for attempt in (1, 2):
             run = Generation(self._pool, self._stats, lambda: self.find(request.model, caller), request, caller)
             try:
-                async with aclosing(run.events()) as events:
-                    async for event in events:
-                        yield event
+                async with aclosing(run.events()) as stream:
+                    async for events in stream:
+                        yield events
                 return
             except EngineFailed:
                 if run.was_running:
@@ -103,16 +103,16 @@ class ModelService:
                 shorter = shortened(request) if isinstance(request, chat.ChatRequest) and request.truncate else None
                 if run.started or shorter is None:
                     raise
-                async with aclosing(self.events(shorter, caller)) as events:
-                    async for event in events:
-                        yield event
+                async with aclosing(self.events(shorter, caller)) as stream:
+                    async for events in stream:
+                        yield events
                 return
 
     async def answer(self, operation: dialect.Operation, caller: Caller) -> dialect.Result:
         match operation:
             case chat.ChatRequest() | chat.CompletionRequest():
-                async with aclosing(self.events(operation, caller)) as events:
-                    return fold([event async for event in events])
+                async with aclosing(self.events(operation, caller)) as stream:
+                    return fold([event async for events in stream for event in events])
             case chat.EmbedRequest():
                 return await self._embed(operation, caller)
             case chat.RerankRequest():

@@ -150,9 +150,10 @@ class Solo:
 
 async def _pump(worker: Worker, job: Generate, arrived: queue.SimpleQueue[Output | BaseException | None]) -> None:
     try:
-        async with aclosing(worker.generate(job)) as outputs:
-            async for output in outputs:
-                arrived.put(output)
+        async with aclosing(worker.generate(job)) as stream:
+            async for outputs in stream:
+                for output in outputs:
+                    arrived.put(output)
     except asyncio.CancelledError:
         arrived.put(EngineFailed("the model was closed while it answered"))
         raise

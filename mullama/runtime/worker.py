@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ from mullama.engines.base import (
 from mullama.errors import ContextOverflow, EngineFailed, Invalid, Kind, MullamaError, Refused, Unsupported
 from mullama.runtime import wire
 from mullama.runtime.cores import Cores
+from mullama.runtime.inbox import Inbox
 
 # What a child may see of the environment: enough to find libraries and devices, no keys and no tokens.
 _ENVIRONMENT = (
@@ -45,6 +46,7 @@ _ENVIRONMENT = (
 # between two decodes are late for the next one. These counts outlast the half millisecond between two decodes.
 _BOUNDED_SPIN = {"GOMP_SPINCOUNT": "60000", "KMP_BLOCKTIME": "2", "GGML_NO_BACKTRACE": "1"}
 
+_LAST = (Ended, Embedded, Failed)  # what comes last of a job
 _RING = 64 * 1024
 _PING_EVERY = 5.0
 _STALL = 60.0
@@ -73,7 +75,7 @@ class Worker:
         self._rank = (0, 1)  # among the workers that compute, and how many these are
         self._unpacker = wire.Unpacker()
         self._answers: dict[int, asyncio.Future[Any]] = {}
-        self._streams: dict[int, asyncio.Queue[Output | EngineFailed]] = {}
+        self._running: dict[int, Inbox] = {}  # by the job's id
         self._number = 0
         self._ring: deque[bytes] = deque()
         self._ring_bytes = 0
@@ -163,60 +165,55 @@ class Worker:
         self._number += 1
         return self._number
 
-    async def generate(self, job: Generate) -> AsyncGenerator[Output, None]:
-        """The outputs of a job up to and including `Ended`; closing the iterator cancels the job at once.
+    async def generate(self, *jobs: Generate, inbox: Inbox | None = None) -> AsyncGenerator[list[Output], None]:
+        """The outputs of the jobs, those together that came together, until each job has `Ended`.
 
-        Raises what `Failed` says, and `EngineFailed` when the process dies.
+        Closing the iterator cancels what still runs at once. Raises what the first `Failed` says, `EngineFailed`
+        when the process dies, and whatever `inbox` is failed with.
         """
-        outputs = self._submit(job)
-        done = False
+        inbox = inbox or Inbox()
+        left = len(jobs)
         try:
-            while not done:
-                output = await outputs.get()
-                if isinstance(output, EngineFailed):
-                    done = True
-                    raise output
-                if isinstance(output, Failed):
-                    done = True
-                    raise error_of(output)
-                done = isinstance(output, Ended)
-                yield output
+            for job in jobs:
+                self._submit(job, inbox)
+            while left:
+                outputs = await inbox.take()
+                left -= sum(isinstance(output, Ended) for output in outputs)
+                yield outputs
         finally:
-            self._forget(job)
-            if not done:
-                self._send({"t": "cancel", "id": job.id})
+            self._cancel(jobs)
 
     async def embed(self, job: Embed) -> Embedded:
-        outputs = self._submit(job)
+        inbox = Inbox()
         try:
-            output = await outputs.get()
-        except asyncio.CancelledError:
-            self._send({"t": "cancel", "id": job.id})
-            raise
+            self._submit(job, inbox)
+            (output,) = await inbox.take()
         finally:
-            self._forget(job)
-        if isinstance(output, EngineFailed):
-            raise output
-        if isinstance(output, Failed):
-            raise error_of(output)
+            self._cancel((job,))
         if not isinstance(output, Embedded):
             raise EngineFailed(f"the worker answered an embedding with {type(output).__name__}")
         return output
 
-    def _submit(self, job: Job) -> asyncio.Queue[Output | EngineFailed]:
+    def _submit(self, job: Job, inbox: Inbox) -> None:
         if self._ended is not None:
             raise self._failure(self._ended)
-        outputs: asyncio.Queue[Output | EngineFailed] = asyncio.Queue()
-        if not self._streams and self.facts.gpu_layers < self.facts.layers:
+        if not self._running and self.facts.gpu_layers < self.facts.layers:
             self._cores.begin(self)
-        self._streams[job.id] = outputs
+        self._running[job.id] = inbox
         self._send({"t": "submit", "job": wire.dump(job)})
-        return outputs
 
-    def _forget(self, job: Job) -> None:
-        self._streams.pop(job.id, None)
-        if not self._streams:
+    def _cancel(self, jobs: Iterable[Job]) -> None:
+        """Those that still run."""
+        for job in jobs:
+            if self._finished(job.id):
+                self._send({"t": "cancel", "id": job.id})
+
+    def _finished(self, id: int) -> Inbox | None:
+        """Nothing more is to come of a job; whom it was for, None when that was known."""
+        inbox = self._running.pop(id, None)
+        if inbox is not None and not self._running:
             self._cores.end(self)
+        return inbox
 
     async def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> tuple[int, ...]:
         message = {"t": "tokenize", "text": text, "add_special": add_special, "parse_special": parse_special}
@@ -284,8 +281,7 @@ class Worker:
         match message["t"]:
             case "out":
                 for output in message["o"]:
-                    if (stream := self._streams.get(output.id)) is not None:
-                        stream.put_nowait(output)
+                    self._deliver(output)
             case "answer":
                 if (future := self._answers.pop(message["n"], None)) and not future.done():
                     future.set_result(message["value"])
@@ -303,6 +299,15 @@ class Worker:
                     raise EngineFailed(f"the worker speaks protocol {message['protocol']}")
             case kind:
                 raise EngineFailed(f"the worker sent an unknown message {kind!r}")
+
+    def _deliver(self, output: Output) -> None:
+        inbox = self._finished(output.id) if isinstance(output, _LAST) else self._running.get(output.id)
+        if inbox is None:  # of a job that was cancelled
+            return
+        if isinstance(output, Failed):
+            inbox.fail(error_of(output))
+        else:
+            inbox.put(output)
 
     def _send(self, message: dict[str, Any]) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -336,7 +341,7 @@ class Worker:
                 return self._hang("it did not answer")
             except EngineFailed:
                 return None
-            if self._steps != last or not self._streams:
+            if self._steps != last or not self._running:
                 moved, last = loop.time(), self._steps
             elif loop.time() - moved > _STALL:
                 return self._hang("it made no progress")
@@ -371,8 +376,9 @@ class Worker:
         for future in self._answers.values():
             if not future.done():
                 future.set_exception(failure)
-        for stream in self._streams.values():
-            stream.put_nowait(failure)
+        for id in tuple(self._running):
+            if (inbox := self._finished(id)) is not None:
+                inbox.fail(failure)
         if not self._stopping:
             self._died(death)
 

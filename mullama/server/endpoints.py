@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -89,9 +89,9 @@ class Endpoints:
         operation = await self._resumed(endpoint, exchange, operation)
         if endpoint.stream is not None and getattr(operation, "stream", False):
             encoder = endpoint.stream(operation, stamp)
-            events = self._events(operation, exchange.caller)
+            stream = self._stream(operation, exchange.caller)
             remember = partial(self._remember, endpoint, exchange, operation)
-            await relay(exchange, events, encoder, self.inflight, self.bounds, remember)
+            await relay(exchange, stream, encoder, self.inflight, self.bounds, remember)
             return
         async with self.inflight.lifeline(exchange):
             result = await self._result(operation, exchange.caller)
@@ -120,12 +120,12 @@ class Endpoints:
         if stored is not None:
             self.service.keep(stored, exchange.caller)
 
-    def _events(self, operation: Operation, caller: Caller) -> AsyncIterator[StreamEvent]:
+    def _stream(self, operation: Operation, caller: Caller) -> AsyncIterator[Sequence[StreamEvent]]:
         match operation:
             case types.ChatRequest() | types.CompletionRequest():
                 return self.service.events(operation, caller)
             case inventory.PullModel() | inventory.CreateModel():
-                return self.service.tasks(operation, caller)
+                return _each_alone(self.service.tasks(operation, caller))
             case _:
                 raise Internal(f"{type(operation).__name__} cannot be streamed")
 
@@ -166,6 +166,12 @@ class Endpoints:
         exchange.warn(getattr(inner, "warnings", ()))
         if self.service.access().manifest.observability.logs.prompts:
             exchange.notes.prompt = raw.decode()
+
+
+async def _each_alone(statuses: AsyncIterator[inventory.TaskStatus]) -> AsyncIterator[Sequence[StreamEvent]]:
+    async with aclosing(cast(Any, statuses)):
+        async for status in statuses:
+            yield (status,)
 
 
 def _shape(endpoint: Endpoint) -> Shape:

@@ -273,28 +273,31 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class Lingering:
-    """The transport as uvicorn sees it: closing goes through `hang_up`, and what is written in one turn of the event
-    loop leaves together, because a call of the system for each token is most of what a stream costs.
+    """The transport as uvicorn sees it: closing goes through `hang_up`, and the head of an answer, which uvicorn
+    writes alone, leaves together with what follows it in the same turn of the event loop: one call of the system.
     """
 
     def __init__(self, transport: asyncio.Transport, protocol: BoundedProtocol) -> None:
         self._transport = transport
         self._protocol = protocol
         self._closing = False
-        self._unsent: list[bytes] = []
+        self._head = b""
 
     def write(self, data: bytes) -> None:
-        if not self._unsent:
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/"):  # a body that begins like this only waits in vain
+            self._head = data
             self._protocol.loop.call_soon(self._flush)
-        self._unsent.append(data)
+            return
+        self._transport.write(data)
 
     def _flush(self) -> None:
-        if self._unsent:
-            data, self._unsent = b"".join(self._unsent), []
-            self._transport.write(data)
+        if self._head:
+            self.write(b"")
 
     def get_write_buffer_size(self) -> int:
-        return self._transport.get_write_buffer_size() + sum(map(len, self._unsent))
+        return self._transport.get_write_buffer_size() + len(self._head)
 
     def close(self) -> None:
         self._flush()

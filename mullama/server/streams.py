@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, cast
@@ -22,12 +21,11 @@ from mullama.server.framing import to_bytes, to_json
 from mullama.server.inflight import Inflight
 
 _log = logging.getLogger(__name__)
-_FAIR = 32  # events in a row of a stream that never has to wait, before the others get their turn
 
 
 async def relay(
     exchange: Exchange,
-    events: AsyncIterator[StreamEvent],
+    stream: AsyncIterator[Sequence[StreamEvent]],
     encoder: StreamEncoder,
     inflight: Inflight,
     bounds: Bounds,
@@ -36,11 +34,11 @@ async def relay(
     """Answer with the stream; `remember` gets the data of its last frame just before the client does.
 
     What fails before the first event is raised, so that it becomes a real status; what fails later
-    becomes the dialect's own error event. A client that leaves closes `events` at once.
+    becomes the dialect's own error event. A client that leaves closes `stream` at once.
     """
     try:
-        async with inflight.lifeline(exchange), aclosing(cast(Any, events)):
-            await _pump(exchange, events, encoder, bounds, remember)
+        async with inflight.lifeline(exchange), aclosing(cast(Any, stream)):
+            await _pump(exchange, stream, encoder, bounds, remember)
     except ClientGone:
         raise
     except Exception as error:
@@ -52,40 +50,39 @@ async def relay(
 
 async def _pump(
     exchange: Exchange,
-    events: AsyncIterator[StreamEvent],
+    stream: AsyncIterator[Sequence[StreamEvent]],
     encoder: StreamEncoder,
     bounds: Bounds,
     remember: Callable[[JSONValue], None],
 ) -> None:
     try:
-        event = await anext(events)
+        events = await anext(stream)
     except StopAsyncIteration:
         raise Internal("the answer ended before it began") from None
     media = encoder.media
-    if isinstance(event, Started):
-        exchange.warn(event.warnings)
+    if isinstance(events[0], Started):
+        exchange.warn(events[0].warnings)
     await exchange.begin(media)
     async with Pings(exchange, lambda: to_bytes(encoder.ping(), media), bounds.ping) as pings:
-        for turn in itertools.count(1):
-            _count(exchange, event)
-            frames = tuple(encoder.feed(event))
-            if frames and isinstance(event, Completed):
-                remember(frames[-1].data)
+        while True:
+            frames = [frame for event in events for frame in encoder.feed(event)]
+            last = events[-1]
+            if isinstance(last, Completed):
+                _count(exchange, last)
+                if frames:
+                    remember(frames[-1].data)
             await pings.write(to_bytes(frames, media))
-            if turn % _FAIR == 0:
-                await asyncio.sleep(0)
             try:
-                event = await anext(events)
+                events = await anext(stream)
             except StopAsyncIteration:
                 break
-    if not isinstance(event, Completed | TaskStatus):
+    if not isinstance(last, Completed | TaskStatus):
         raise Internal("the answer stopped before its end")
 
 
-def _count(exchange: Exchange, event: StreamEvent) -> None:
-    if isinstance(event, Completed):
-        exchange.notes.prompt_tokens = event.usage.prompt_tokens
-        exchange.notes.completion_tokens = event.usage.completion_tokens
+def _count(exchange: Exchange, completed: Completed) -> None:
+    exchange.notes.prompt_tokens = completed.usage.prompt_tokens
+    exchange.notes.completion_tokens = completed.usage.completion_tokens
 
 
 def _known(exchange: Exchange, error: Exception) -> MullamaError:

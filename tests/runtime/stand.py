@@ -6,8 +6,8 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,9 +92,12 @@ class Stand:
             last = line
         return last
 
-    def events(self, model: str, text: str, **more: Any) -> AsyncIterator[chat.Event]:
+    async def events(self, model: str, text: str, **more: Any) -> AsyncGenerator[chat.Event, None]:
         request = chat.ChatRequest(model=model, messages=(chat.say("user", text),), **more)
-        return self.service.events(request, CALLER)
+        async with aclosing(self.service.events(request, CALLER)) as stream:
+            async for events in stream:
+                for event in events:
+                    yield event
 
     async def ask(self, model: str, text: str, **more: Any) -> str:
         said = [e.text async for e in self.events(model, text, **more) if isinstance(e, chat.TextDelta)]

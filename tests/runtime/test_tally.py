@@ -29,17 +29,17 @@ class Reads:
 CALL = chat.ToolCallFinished(index=0, call=chat.ToolCall(id="c", name="f", arguments={}))
 
 
-def take(tally: Tally, choice: int, *outputs: object, reader: Reads | None = None) -> list[chat.Event]:
-    return [event for output in outputs for event in tally.take(choice, output, reader or Reads())]  # type: ignore[arg-type]
+def made(jobs: int, *last: chat.Event, per_prompt: int = 1, warnings: tuple[str, ...] = ()) -> Tally:
+    """The ids of the jobs are 1, 2, …"""
+    return Tally({1 + choice: Reads(*last) for choice in range(jobs)}, per_prompt, warnings)  # type: ignore[arg-type]
 
 
 def test_a_request_starts_once_however_many_choices_it_has() -> None:
-    tally = Tally(2, 2, ("a warning",))
+    tally = made(2, per_prompt=2, warnings=("a warning",))
 
-    first = take(tally, 0, Begun(id=1, prompt_tokens=5, cached_tokens=3))
-    second = take(tally, 1, Begun(id=2, prompt_tokens=5, cached_tokens=5))
+    events = tally.take([Begun(id=1, prompt_tokens=5, cached_tokens=3), Begun(id=2, prompt_tokens=5, cached_tokens=5)])
 
-    assert [*first, *second] == [chat.Started(prompt_tokens=5, cached_tokens=3, warnings=("a warning",))]
+    assert events == [chat.Started(prompt_tokens=5, cached_tokens=3, warnings=("a warning",))]
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,7 @@ def test_a_request_starts_once_however_many_choices_it_has() -> None:
 def test_an_end_says_why_and_a_call_is_a_reason_of_its_own(
     reason: str, last: tuple[chat.Event, ...], told: str
 ) -> None:
-    tally = Tally(1, 1, ())
-
-    events = take(tally, 0, Ended(id=1, reason=reason, stop="!"), reader=Reads(*last))  # type: ignore[arg-type]
+    events = made(1, *last).take([Ended(id=1, reason=reason, stop="!")])  # type: ignore[arg-type]
 
     assert events[:-1] == list(last)
     assert events[-1] == chat.Finished(reason=chat.StopReason(told), stop_sequence="!", choice=0)
@@ -65,28 +63,43 @@ def test_an_end_says_why_and_a_call_is_a_reason_of_its_own(
 
 def test_a_prompt_counts_once_and_every_answer_counts() -> None:
     """Two prompts with two choices each: the first choice of a prompt computed it."""
-    tally = Tally(4, 2, ())
-    for choice, (prompt, cached) in enumerate([(10, 2), (10, 10), (7, 0), (7, 7)]):
-        ended = Ended(id=choice, reason="stop", prompt_tokens=prompt, cached_tokens=cached, completion_tokens=3)
-        take(tally, choice, Piece(id=choice, text="hm", count=2), Piece(id=choice, text="so", count=1), ended)
+    tally = made(4, per_prompt=2)
+    for id, (prompt, cached) in enumerate([(10, 2), (10, 10), (7, 0), (7, 7)], start=1):
+        ended = Ended(id=id, reason="stop", prompt_tokens=prompt, cached_tokens=cached, completion_tokens=3)
+        tally.take([Piece(id=id, text="hm", count=2), Piece(id=id, text="so", count=1), ended])
 
     assert tally.usage() == chat.Usage(prompt_tokens=17, cached_tokens=2, completion_tokens=12, reasoning_tokens=8)
 
 
 def test_the_slowest_choice_is_what_the_request_took() -> None:
-    tally = Tally(2, 2, ())
-    for choice, seconds in enumerate((2.0, 1.0)):
-        take(tally, choice, Ended(id=choice, reason="stop", prompt_seconds=seconds, decode_seconds=2 * seconds))
+    tally = made(2, per_prompt=2)
+    for id, seconds in ((1, 2.0), (2, 1.0)):
+        tally.take([Ended(id=id, reason="stop", prompt_seconds=seconds, decode_seconds=2 * seconds)])
 
     assert (tally.prompt_seconds, tally.decode_seconds) == (2.0, 4.0)
 
 
 def test_progress_is_passed_on_and_what_is_no_generation_is_refused() -> None:
-    tally = Tally(1, 1, ())
+    tally = made(1)
 
-    assert take(tally, 0, Prefilled(id=1, done=1, total=2)) == [chat.Progress(done=1, total=2)]
+    assert tally.take([Prefilled(id=1, done=1, total=2)]) == [chat.Progress(done=1, total=2)]
     with pytest.raises(EngineFailed, match="a Embedded"):
-        take(tally, 0, Embedded(id=1, vectors=(), tokens=0))
+        tally.take([Embedded(id=1, vectors=(), tokens=0)])
+
+
+def test_events_come_in_the_order_of_the_outputs_and_know_their_choice() -> None:
+    tally = made(2, per_prompt=2)
+
+    events = tally.take([Piece(id=2, text="so", count=1), Ended(id=2, reason="stop")])
+    assert not tally.complete
+    events += tally.take([Ended(id=1, reason="length")])
+
+    assert tally.complete
+    assert events == [
+        chat.TextDelta(text="so"),
+        chat.Finished(reason=chat.StopReason.STOP, stop_sequence=None, choice=1),
+        chat.Finished(reason=chat.StopReason.LENGTH, stop_sequence=None, choice=0),
+    ]
 
 
 @pytest.mark.parametrize(

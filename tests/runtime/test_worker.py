@@ -60,7 +60,11 @@ def job(w: Worker, prompt: str, **more: int) -> Generate:
 
 
 async def text_of(w: Worker, prompt: str) -> str:
-    return "".join([o.text async for o in w.generate(job(w, prompt)) if isinstance(o, Piece)])
+    return "".join([o.text for o in await outputs_of(w, job(w, prompt)) if isinstance(o, Piece)])
+
+
+async def outputs_of(w: Worker, *jobs: Generate) -> list[Output]:
+    return [output async for outputs in w.generate(*jobs) for output in outputs]
 
 
 def test_a_worker_answers_many_jobs_at_once(script: str) -> None:
@@ -69,6 +73,22 @@ def test_a_worker_answers_many_jobs_at_once(script: str) -> None:
             texts = await asyncio.gather(*(text_of(w, f"say hello {i}") for i in range(8)))
 
         assert texts == [f"hello {i}" for i in range(8)]
+
+    run(test)
+
+
+def test_jobs_of_one_request_end_one_by_one_and_the_first_failure_ends_the_others(script: str) -> None:
+    async def test() -> None:
+        async with worker(script) as w:
+            short, long = job(w, "say a"), job(w, "say a b c d e f g")
+            both = await outputs_of(w, short, long)
+            assert [o.id for o in both if isinstance(o, Ended)] == [short.id, long.id]
+
+            lost = Generate(id=w.next_id(), context="nowhere", prompt="x", sampling=DEFAULT_SAMPLING)
+            with pytest.raises(MullamaError):
+                await outputs_of(w, job(w, "10000 tokens slow 5ms"), lost)
+            while (await w.stats()).running:  # each question is a round trip, so this ends at once
+                pass
 
     run(test)
 
@@ -92,8 +112,8 @@ def test_leaving_a_stream_cancels_its_job(script: str) -> None:
     async def test() -> None:
         async with worker(script) as w:
             stream = w.generate(job(w, "10000 tokens slow 5ms"))
-            async for output in stream:
-                if isinstance(output, Piece):
+            async for outputs in stream:
+                if any(isinstance(output, Piece) for output in outputs):
                     break
             await stream.aclose()
             while (await w.stats()).running:  # each question is a round trip, so this ends at once
@@ -179,9 +199,9 @@ def test_a_worker_killed_from_outside_says_so(script: str) -> None:
     run(test)
 
 
-async def _kill_at_first_piece(w: Worker, stream: AsyncIterator[Output]) -> None:
-    async for output in stream:
-        if isinstance(output, Piece):
+async def _kill_at_first_piece(w: Worker, stream: AsyncIterator[list[Output]]) -> None:
+    async for outputs in stream:
+        if any(isinstance(output, Piece) for output in outputs):
             os.kill(w.pid, signal.SIGKILL)
 
 
@@ -193,7 +213,7 @@ def test_the_real_engine_speaks_the_same_protocol() -> None:
         w = await Worker.start(choice, lambda death: None)
         try:
             await w.open_context("c", ContextOptions(size=256, parallel=2))
-            outputs = [o async for o in w.generate(job(w, "Hello", max_tokens=3))]
+            outputs = await outputs_of(w, job(w, "Hello", max_tokens=3))
         finally:
             await w.stop()
         assert isinstance(outputs[-1], Ended)
@@ -231,8 +251,7 @@ def test_an_unknown_context_is_an_error_and_not_a_crash(script: str) -> None:
         async with worker(script) as w:
             lost = Generate(id=w.next_id(), context="nowhere", prompt="x", sampling=DEFAULT_SAMPLING)
             with pytest.raises(MullamaError):
-                async for _ in w.generate(lost):
-                    pass
+                await outputs_of(w, lost)
             assert await text_of(w, "say ok") == "ok"
 
     run(test)

@@ -81,7 +81,7 @@ class Runtime:
         if request.model == "missing":
             raise NotFound("model 'missing' not found", name="missing")
         async for event in self._play(self.script):
-            yield event
+            yield (event,)
 
     async def answer(self, operation: Any, caller: Caller) -> Any:
         self.seen.append(operation)

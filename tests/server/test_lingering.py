@@ -1,4 +1,4 @@
-"""What is written in one turn of the event loop leaves in one call, and nothing is left behind by a close."""
+"""The head of an answer leaves in one call with its body, and nothing is left behind by a close."""
 
 from __future__ import annotations
 
@@ -39,17 +39,29 @@ def made() -> tuple[Lingering, Sent, Owner]:
     return Lingering(cast(asyncio.Transport, sent), cast(BoundedProtocol, owner)), sent, owner
 
 
-def test_writes_of_one_turn_leave_together_and_count_until_then() -> None:
+def test_the_head_of_an_answer_leaves_with_what_follows_and_counts_until_then() -> None:
     async def run() -> None:
         transport, sent, _ = made()
-        transport.write(b"one ")
+        transport.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        assert (sent.calls, transport.get_write_buffer_size()) == ([], 29)
+        transport.write(b"one")
+        assert (sent.calls, transport.get_write_buffer_size()) == ([b"HTTP/1.1 200 OK\r\n\r\none"], 10)
         transport.write(b"two")
-        assert (sent.calls, transport.get_write_buffer_size()) == ([], 17)
+        assert sent.calls[1:] == [b"two"]
         await asyncio.sleep(0)
-        assert (sent.calls, transport.get_write_buffer_size()) == ([b"one two"], 10)
-        transport.write(b"three")
+        assert len(sent.calls) == 2
+
+    asyncio.run(run())
+
+
+def test_a_head_that_nothing_follows_leaves_at_the_end_of_the_turn() -> None:
+    async def run() -> None:
+        transport, sent, _ = made()
+        transport.write(b"HTTP/1.1 204 No Content\r\n\r\n")
         await asyncio.sleep(0)
-        assert sent.calls == [b"one two", b"three"]
+        assert sent.calls == [b"HTTP/1.1 204 No Content\r\n\r\n"]
+        transport.write(b"after")
+        assert sent.calls[1:] == [b"after"]
 
     asyncio.run(run())
 
@@ -57,10 +69,10 @@ def test_writes_of_one_turn_leave_together_and_count_until_then() -> None:
 def test_what_was_written_leaves_before_the_connection_is_closed() -> None:
     async def run() -> None:
         transport, sent, owner = made()
-        transport.write(b"last words")
+        transport.write(b"HTTP/1.1 last words")
         transport.close()
-        assert owner.sent_at_close == [b"last words"]
+        assert owner.sent_at_close == [b"HTTP/1.1 last words"]
         await asyncio.sleep(0)
-        assert sent.calls == [b"last words"], "and only once"
+        assert sent.calls == [b"HTTP/1.1 last words"], "and only once"
 
     asyncio.run(run())
