@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Literal
+
+from pydantic_core import to_json as encode
 
 from mullama.dialects.base import Frame
 from mullama.names import JSONValue
 
 Media = Literal["text/event-stream", "application/x-ndjson"]
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-
 
 def to_json(value: JSONValue) -> bytes:
-    """Compact UTF-8 JSON. NaN and infinity are a `ValueError`: no client could read them."""
-    return _encode(value).encode()
+    """Compact UTF-8 JSON. NaN and infinity, which JSON does not have, become null."""
+    return encode(value, inf_nan_mode="null")
 
 
 def to_bytes(frames: Iterable[Frame], media: Media) -> bytes:
@@ -26,14 +25,13 @@ def to_bytes(frames: Iterable[Frame], media: Media) -> bytes:
 
 
 def _event(frame: Frame) -> bytes:
-    text = frame.data if isinstance(frame.data, str) else _encode(frame.data)
+    data = frame.data.encode().replace(b"\n", b"\ndata: ") if isinstance(frame.data, str) else to_json(frame.data)
     if frame.comment:
-        return f": {text}\n\n".encode()
-    name = f"event: {frame.event}\n" if frame.event else ""
-    data = text if "\n" not in text else text.replace("\n", "\ndata: ")
-    return f"{name}data: {data}\n\n".encode()
+        return b": %b\n\n" % data
+    name = b"event: %b\n" % frame.event.encode() if frame.event else b""
+    return b"%bdata: %b\n\n" % (name, data)
 
 
 def _line(frame: Frame) -> bytes:
     # A comment has no form in NDJSON, and blank lines upset some readers.
-    return b"" if frame.comment else _encode(frame.data).encode() + b"\n"
+    return b"" if frame.comment else to_json(frame.data) + b"\n"
