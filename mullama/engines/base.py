@@ -261,7 +261,7 @@ MOMENT = 0.014
 
 
 class Engine(Protocol):
-    """One loaded set of weights with any number of contexts. Single-threaded, except `interrupt`."""
+    """One loaded set of weights with any number of contexts. Single-threaded, except `interrupt` and `expect`."""
 
     @property
     def facts(self) -> EngineFacts: ...
@@ -299,6 +299,10 @@ class Engine(Protocol):
 
     def interrupt(self) -> None:
         """From any thread: make a `step` that is busy with prompts return early (see `cancel`)."""
+        ...
+
+    def expect(self, context: str) -> None:
+        """From any thread: a prompt for this context is coming, which a `step` that has just begun may take along."""
         ...
 
     def step(self) -> Sequence[Output]:

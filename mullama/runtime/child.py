@@ -111,8 +111,15 @@ class Child:
                 os._exit(0)
             case kind:
                 self._commands.put(message)
-                if kind in ("cancel", "close") and self._engine is not None:
-                    self._engine.interrupt()
+                if self._engine is not None:
+                    self._hurry(self._engine, kind, message)
+
+    def _hurry(self, engine: Engine, kind: str, message: dict[str, Any]) -> None:
+        """Do not let a command wait for a decode that it makes pointless."""
+        if kind in ("cancel", "close"):
+            engine.interrupt()
+        elif kind == "submit" and message["job"][0] == "Generate":
+            engine.expect(message["job"][1]["context"])
 
     def _drain(self, *, wait: bool) -> None:
         """Perform every command that is there, or comes while the engine waits for more; block for one when there is

@@ -64,16 +64,16 @@ class Generation:
 
     async def _generate(self, lease: Lease, prepared: Prepared) -> AsyncGenerator[Sequence[chat.Event], None]:
         """All choices at once, their events in the order they happen; one deadline over all."""
-        timeout = self._deployment.model.limits.timeout
-        deadline = asyncio.timeout(timeout if timeout < float("inf") else None)
         jobs = self._jobs(lease, prepared, await self._prompts(lease, prepared))
         readers = {job.id: prepared.reader(choice) for choice, job in enumerate(jobs)}
         tally = Tally(readers, self._request.n, prepared.warnings)
         inbox = Inbox()
         lease.on_cut(lambda: inbox.fail(_cut()))
+        timeout = self._deployment.model.limits.timeout
+        deadline = asyncio.get_running_loop().call_later(timeout, lambda: inbox.fail(_late(timeout)))
         self.was_running = True
         try:
-            async with deadline, aclosing(lease.worker.generate(*jobs, inbox=inbox)) as stream:
+            async with aclosing(lease.worker.generate(*jobs, inbox=inbox)) as stream:
                 async for outputs in stream:
                     events = tally.take(outputs)
                     if tally.complete:
@@ -81,12 +81,8 @@ class Generation:
                     if events:
                         self._note(events)
                         yield events
-        except TimeoutError:
-            if not deadline.expired():
-                raise
-            raise TimedOut(
-                f"the request took longer than {timeout:g} s", hint="limits.timeout of the model bounds it"
-            ) from None
+        finally:
+            deadline.cancel()
 
     def _note(self, events: Iterable[chat.Event]) -> None:
         self.started = True
@@ -144,8 +140,17 @@ def _cut() -> Unavailable:
     return Unavailable(message, hint="send the request again")
 
 
+def _late(timeout: float) -> TimedOut:
+    return TimedOut(f"the request took longer than {timeout:g} s", hint="limits.timeout of the model bounds it")
+
+
 async def prepared_for(request: Request, deployment: Deployment) -> Prepared:
-    """Templates render beside the loop: their fuel bounds them, but a long conversation takes its time."""
+    """Templates render beside the loop: their fuel bounds them, but a long conversation takes its time.
+
+    A prompt that is sent as it is takes none, and a thread that has to be waited for would be most of it.
+    """
+    if isinstance(request, chat.CompletionRequest) and request.raw and request.format is None:
+        return prepare(request, deployment.settings, time.time(), _call_id)
     return await asyncio.to_thread(prepare, request, deployment.settings, time.time(), _call_id)
 
 

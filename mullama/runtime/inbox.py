@@ -17,12 +17,13 @@ class Inbox:
         self._news: asyncio.Future[None] | None = None
 
     def put(self, output: Output) -> None:
-        """Never waits: who reads slowly is bounded by what one request may ask for."""
-        self._outputs.append(output)
-        self._wake()
+        """Never waits: who reads slowly is bounded by what one request may ask for. Nothing follows a failure."""
+        if self._failure is None:
+            self._outputs.append(output)
+            self._wake()
 
     def fail(self, error: MullamaError) -> None:
-        """Nothing more will come; the first failure counts."""
+        """What came so far is still to be taken; the first failure counts."""
         if self._failure is None:
             self._failure = error
             self._wake()

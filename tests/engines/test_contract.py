@@ -279,6 +279,16 @@ def test_interrupting_from_outside_never_loses_a_job(engine: Engine, name: str) 
     assert len({result.text for result in driver.run().values()}) == 1
 
 
+def test_prompts_that_come_while_others_are_computed_lose_nothing(engine: Engine, name: str) -> None:
+    driver = Driver(engine)
+    for id in range(4):
+        driver.submit(ask(id, SAYING[name]))
+        engine.expect("main")
+        engine.expect("nowhere")
+        driver.step()
+    assert len({result.text for result in driver.run().values()}) == 1
+
+
 def test_declared_beginnings_may_change_on_a_live_context(engine: Engine, name: str) -> None:
     from mullama.engines.base import Prefix
 

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import queue
+import socket
 import threading
+from typing import Any
 
-from mullama.runtime.child import arrived
+import pytest
+
+from mullama.chat.types import DEFAULT_SAMPLING
+from mullama.engines.base import Embed, Generate
+from mullama.runtime import wire
+from mullama.runtime.child import Child, arrived
 
 FOREVER = 3600.0
 
@@ -38,3 +45,39 @@ def test_a_burst_is_awaited_until_patience_ends() -> None:
 
 def test_patience_that_nobody_rewards_ends() -> None:
     assert list(arrived(commands(), lambda: 0.001)) == []
+
+
+class Hurried:
+    """An engine that remembers who hurried it."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def interrupt(self) -> None:
+        self.calls.append("interrupt")
+
+    def expect(self, context: str) -> None:
+        self.calls.append(f"expect {context}")
+
+
+PROMPT = Generate(id=1, context="main", prompt="x", sampling=DEFAULT_SAMPLING)
+
+
+@pytest.mark.parametrize(
+    ("message", "calls"),
+    [
+        ({"t": "submit", "job": wire.dump(PROMPT)}, ["expect main"]),
+        ({"t": "submit", "job": wire.dump(Embed(id=1, context="main", inputs=("x",)))}, []),
+        ({"t": "cancel", "id": 1}, ["interrupt"]),
+        ({"t": "close", "n": 1, "name": "main"}, ["interrupt"]),
+        ({"t": "tokenize", "n": 1}, []),
+    ],
+)
+def test_a_command_hurries_a_decode_that_it_makes_pointless(message: dict[str, Any], calls: list[str]) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        child, engine = Child(theirs), Hurried()
+        child._engine = engine  # type: ignore[assignment]
+        child._control(message)
+        assert engine.calls == calls
+        assert child._commands.get_nowait() == message, "and is performed in its turn"

@@ -52,6 +52,7 @@ def test_a_failure_is_raised_after_what_came_before_it_and_the_first_counts() ->
         inbox.put(ONE)
         inbox.fail(EngineFailed("died"))
         inbox.fail(Unavailable("cut"))
+        inbox.put(TWO)
         assert await inbox.take() == [ONE]
         for _ in range(2):
             with pytest.raises(EngineFailed, match="died"):

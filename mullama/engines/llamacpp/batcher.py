@@ -19,8 +19,9 @@ SMALLEST_SLICE = 64  # tokens; smaller matrices waste more than they save
 FIRST_SLICE = 64  # tokens, while nothing was measured yet
 FEW = 4  # requests; of more, one decode for all is always cheaper
 _MEASURABLE = 32  # tokens; fewer say little about what a token of a long prompt takes
-_WAIT = 0.01  # of what prompts take, for others that came with them to be computed together
+_WAIT = 0.04  # of what the prompts of a burst take, for more of it to be computed with them
 _FIRST_WAIT = 0.003  # seconds, while nothing was measured yet
+_YOUNG = 0.125  # of what prompts take, while their decode may be given up for one with more of them
 _GAIN = 0.95  # what decoding one by one must save to be chosen
 _MEASURE_AGAIN = 128  # steps
 
@@ -140,7 +141,7 @@ class Pace:
         return min(max(tokens, SMALLEST_SLICE), room)
 
     def worth_waiting(self, tokens: int) -> float:
-        """Seconds that prompts of so many tokens may wait for others, at most a `MOMENT`.
+        """Seconds that prompts of so many tokens, of a burst that has begun, may wait for more; at most a `MOMENT`.
 
         Requests of one burst arrive within milliseconds. When the first is computed alone, the others wait for all of
         it, come late, and are computed in slices.
@@ -148,6 +149,10 @@ class Pace:
         if self._token is None:
             return _FIRST_WAIT if tokens >= _MEASURABLE else 0.0
         return min(tokens * self._token * _WAIT, MOMENT)
+
+    def worth_repeating(self, tokens: int) -> float:
+        """Seconds for which a decode of prompts alone, of so many tokens, is given up for one that takes more along."""
+        return 0.0 if self._token is None else min(tokens * self._token * _YOUNG, MOMENT)
 
 
 def _average(old: float | None, new: float) -> float:

@@ -80,6 +80,7 @@ class TextContext:
         self._lookups: dict[int, Lookup] = {}
         self.warmth = Warmth(native, cache, files, self._apply)
         self._interruptible = False
+        self._young = 0.0  # when the decode that runs will be too old to be given up for another prompt
         self._aborted = False
         self._steady = math.inf  # seconds of the last decode, if it was of answers alone
 
@@ -95,11 +96,20 @@ class TextContext:
 
     @property
     def gathering(self) -> float:
-        """Seconds for which the prompts that have just come may still wait for others of the same burst."""
-        if not self._queue or self.running + self.waiting >= self.options.parallel:
+        """Seconds for which prompts that have just come may still wait for others of the same burst.
+
+        A prompt alone does not wait: what it begins is given up when another comes soon, see `expect`.
+        """
+        begun = self._running.values()
+        if not self._queue or not self._has_place or len(self._queue) + len(begun) < 2 or any(g.running for g in begun):
             return 0.0
-        waited = self._clock() - self._queue[0].submitted
-        return self._pace.worth_waiting(sum(queued.new for queued in self._queue)) - waited
+        left = sum(queued.new for queued in self._queue) + sum(g.left_to_decode for g in begun)
+        last, longest = self._queue[-1].submitted, self._queue[0].submitted + MOMENT
+        return min(last + self._pace.worth_waiting(left), longest) - self._clock()
+
+    @property
+    def _has_place(self) -> bool:
+        return len(self._running) + len(self._queue) < self.options.parallel
 
     @property
     def running(self) -> int:
@@ -123,6 +133,11 @@ class TextContext:
     def interrupt(self) -> None:
         """From any thread: end a decode that computes prompts; never two in a row, so that work goes on."""
         if self._interruptible:
+            self.native.stop_decode()
+
+    def expect(self) -> None:
+        """From any thread: another prompt is coming. A decode of prompts that has just begun is given up for it."""
+        if self._interruptible and self._clock() < self._young and self._has_place:
             self.native.stop_decode()
 
     def step(self) -> list[Output]:
@@ -260,6 +275,8 @@ class TextContext:
         self._fill(parts, warming)
         started = self._clock()
         computing = warming or any(not g.running for g, _ in parts)
+        alone = self.cache.cuttable and not warming and not any(g.running for g, _ in parts)
+        self._young = started + self._pace.worth_repeating(self._batch.count) if alone else 0.0
         self._interruptible = bool(computing and not self._aborted)
         try:
             status = self.native.decode(self._batch)

@@ -191,6 +191,11 @@ class LlamaEngine:
         for unit in self._all_units():
             unit.interrupt()
 
+    def expect(self, context: str) -> None:
+        """From any thread: a prompt for this context is coming, which a `step` that has just begun may take along."""
+        if unit := self._contexts.get(context):
+            unit.expect()
+
     def step(self) -> Sequence[Output]:
         """One decode for every running job of one context; empty when there is nothing to do."""
         said, self._outbox = self._outbox, []

@@ -183,6 +183,9 @@ class ScriptedEngine:
     def interrupt(self) -> None:
         """A step never takes long here."""
 
+    def expect(self, context: str) -> None:
+        """Nor is it cheaper for many."""
+
     @property
     def busy(self) -> bool:
         return bool(self._outbox or self._embeds or any(c.running or c.waiting for c in self._contexts.values()))

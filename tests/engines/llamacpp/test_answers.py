@@ -13,6 +13,7 @@ import pytest
 
 from mullama.engines.base import Adapter, ContextOptions, Embed, Ended, Piece, Prefix
 from mullama.engines.llamacpp import batcher, context
+from mullama.engines.llamacpp.binding.context import DECODED, NativeBatch
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.engines.llamacpp.prompts import prompt_tokens
 from mullama.engines.llamacpp.text import TextStream
@@ -61,31 +62,101 @@ def test_a_step_is_brisk_only_while_all_answer(engine: LlamaEngine, monkeypatch:
 
 
 def test_a_burst_is_awaited_until_it_may_be_complete(engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prompts that have just come wait a moment for others, as long as there is room for them."""
+    """Prompts that have just come wait a moment for others, as long as there is room for them; one alone does not."""
     monkeypatch.setattr(batcher, "_WAIT", math.inf)
-    monkeypatch.setattr(batcher, "MOMENT", 3600.0)  # whatever this machine takes
+    for module in (batcher, context):
+        monkeypatch.setattr(module, "MOMENT", 3600.0)  # whatever this machine takes
     assert engine.gathering == 0.0
     answer(engine, user("Count from 1 to 20, and then from 20 to 1, and then once more."), max_tokens=2)
     for id in range(OPTIONS.parallel):
-        assert engine.gathering == 0.0 if id == 0 else engine.gathering > 3000.0
+        assert engine.gathering == 0.0 if id < 2 else engine.gathering > 3000.0
         engine.submit(ask(id, user("Who are you?"), max_tokens=4))
     assert engine.gathering == 0.0, "no other could take part"
     engine.step()
     assert engine.gathering == 0.0, "all have begun"
 
 
+def test_nothing_that_answers_is_held_for_prompts_to_come(engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batcher, "_WAIT", math.inf)
+    for module in (batcher, context):
+        monkeypatch.setattr(module, "MOMENT", 3600.0)
+    driver = Driver(engine).submit(ask(1, user("Who are you?"), max_tokens=9))
+    while not driver.results[1].text:
+        driver.step()
+    driver.submit(ask(2, user("How are you?"), max_tokens=2), ask(3, user("Where are you?"), max_tokens=2))
+    assert engine.gathering == 0.0
+    driver.run()
+
+
 def test_what_is_in_memory_does_not_count_for_the_wait(engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batcher, "MOMENT", math.inf)
+    for module in (batcher, context):
+        monkeypatch.setattr(module, "MOMENT", math.inf)
     monkeypatch.setattr(batcher, "_WAIT", 1e6)
     said = user("Count from 1 to 20, and then from 20 to 1, and then once more.")
     answer(engine, said, max_tokens=2)
     waits = []
     for id, prompt in enumerate((said, user("What can you tell me about the capital of France and its mayor?"))):
-        engine.submit(ask(id, prompt, max_tokens=1))
+        engine.submit(ask(2 * id, prompt, max_tokens=1))
+        engine.submit(ask(2 * id + 1, prompt, max_tokens=1))
         waits.append(engine.gathering)
         while engine.busy:
             engine.step()
     assert 0 < waits[0] < waits[1] / 3
+
+
+def test_a_decode_that_has_just_begun_is_given_up_for_another_prompt(
+    engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The two are computed together then, and say what they say alone."""
+    monkeypatch.setattr(batcher, "_YOUNG", math.inf)
+    monkeypatch.setattr(batcher, "MOMENT", 3600.0)
+    prompts = [user("Who are you?"), user("Count from 1 to 20, and then from 20 to 1, and then once more.")]
+    alone = [answer(engine, prompt, max_tokens=6, cache=False).text for prompt in prompts]
+    native, sizes, driver = engine._contexts["main"].native, [], Driver(engine)
+    decode = native.decode
+
+    def decode_while_another_comes(batch: NativeBatch) -> int:
+        sizes.append(batch.count)
+        if len(sizes) == 1:
+            engine.expect("main")
+            engine.expect("another context")
+            driver.submit(ask(2, prompts[1], max_tokens=6, cache=False))
+        return decode(batch)
+
+    monkeypatch.setattr(native, "decode", decode_while_another_comes)
+    driver.submit(ask(1, prompts[0], max_tokens=6, cache=False)).run()
+
+    assert [driver.results[id].text for id in (1, 2)] == alone
+    assert sizes[1] > sizes[0], "the second decode takes both"
+    assert [driver.results[id].ended.prompt_tokens for id in (1, 2)] == [sizes[0], sizes[1] - sizes[0]]
+
+
+@pytest.mark.parametrize("why", ["old", "answering", "full"])
+def test_no_other_decode_is_given_up_for_a_prompt(
+    engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    monkeypatch.setattr(batcher, "_YOUNG", 0.0 if why == "old" else math.inf)
+    monkeypatch.setattr(batcher, "MOMENT", 3600.0)
+    answer(engine, user("Count from 1 to 20, and then from 20 to 1, and then once more."), max_tokens=2)
+    assert engine._contexts["main"]._pace.worth_repeating(16) > 0 or why == "old"
+    driver = Driver(engine)
+    if why == "answering":
+        driver.submit(ask(9, user("Who are you?"), max_tokens=40))
+        while not driver.results[9].text:
+            driver.step()
+    native, statuses = engine._contexts["main"].native, list[int]()
+    decode = native.decode
+
+    def decode_while_another_comes(batch: NativeBatch) -> int:
+        engine.expect("main")
+        statuses.append(decode(batch))
+        return statuses[-1]
+
+    monkeypatch.setattr(native, "decode", decode_while_another_comes)
+    for id in range(OPTIONS.parallel if why == "full" else 1):
+        driver.submit(ask(id, user("How are you?"), max_tokens=2, cache=False))
+    driver.run()
+    assert set(statuses) == {DECODED}
 
 
 def test_a_long_echoed_prompt_is_scored_whole(engine: LlamaEngine) -> None:

@@ -134,8 +134,16 @@ def test_prompts_wait_for_others_in_proportion_to_what_they_take() -> None:
     assert 0 < pace.worth_waiting(10**6) == pace.worth_waiting(64) < MOMENT, "nothing was measured yet"
     assert pace.worth_waiting(8) == 0.0
     pace.observe(running=0, prompt=64, seconds=0.32)
-    assert pace.worth_waiting(64) == pytest.approx(0.0032)
+    assert pace.worth_waiting(64) == pytest.approx(0.0128)
     assert pace.worth_waiting(10**6) == MOMENT
+
+
+def test_a_decode_is_repeated_while_little_of_it_is_done() -> None:
+    pace = Pace()
+    assert pace.worth_repeating(64) == 0.0, "nothing was measured yet"
+    pace.observe(running=0, prompt=64, seconds=0.032)
+    assert pace.worth_repeating(64) == pytest.approx(0.004)
+    assert pace.worth_repeating(10**6) == MOMENT
 
 
 def measured(**seconds: float) -> Pace:
