@@ -2,7 +2,8 @@
 
 Running a sampler chain over a whole vocabulary costs about half a millisecond; finding the best `k` logits with
 numpy costs some twenty microseconds. So wherever the first sampler that cuts is top-k (or the choice is greedy), the
-chain sees only the candidates that could survive it; top-p and min-p, when they come first, are done here.
+chain sees only the candidates that could survive it; top-p and min-p, when they come first, are done here, and the
+draw with them where nothing else comes between.
 
 A request's random numbers are its own, so its seed gives the same answer whatever else is in the batch, as far as
 the logits are the same: llama.cpp's matrix kernels may round differently for batches of different shapes.
@@ -11,6 +12,7 @@ the logits are the same: llama.cpp's matrix kernels may round differently for ba
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -21,6 +23,7 @@ from mullama.chat.types import Sampling
 from mullama.engines.llamacpp.binding.context import Floats, Ids
 from mullama.engines.llamacpp.binding.model import NativeModel
 from mullama.engines.llamacpp.binding.sampler import Candidates, SamplerChain
+from mullama.engines.llamacpp.drawing import COLDEST, Draw
 from mullama.engines.llamacpp.picking import (
     allowed_ids,
     largest,
@@ -143,6 +146,8 @@ class Sampler:
         self._memory = plan.memory
         self._enough = plan.enough
         self._cut = plan.cut
+        self._draw = plan.draw
+        self._random = random.Random(seed).random
         self._biased = np.array([token for token, _ in plan.biases], np.int32)
         self._biases = np.array([bias for _, bias in plan.biases], np.float32)
         self._raised = self._biased[self._biases > 0]
@@ -174,7 +179,10 @@ class Sampler:
             row = row.copy()
             row[self._biased] += self._biases
         some = None if allowed is None else allowed_ids(allowed, len(row))
-        ids = cut(row) if some is None else some[cut(row[some])]
+        seen = row if some is None else row[some]
+        if self._draw is not None and (index := self._draw(seen, self._random)) is not None:
+            return index if some is None else int(some[index])
+        ids = cut(seen) if some is None else some[cut(seen)]
         return self._chain.choose(self._candidates, ids, row[ids])
 
     def _pick(self, row: Floats, allowed: bytes | None) -> Ids | None:
@@ -214,8 +222,8 @@ class _Plan:
 
     steps: none for the plain likeliest token. enough: how many of the largest logits are sure to hold every
     token that the chain could choose, None for all. cut: does the work of the first sampler instead, on all logits
-    (biases included). likeliest: the token with the largest logit is chosen, unless it is one whose bias lowers it.
-    memory: how many past tokens the chain looks at.
+    (biases included). draw: may do the work of all samplers instead. likeliest: the token with the largest logit is
+    chosen, unless it is one whose bias lowers it. memory: how many past tokens the chain looks at.
     """
 
     def __init__(self, sampling: Sampling, context_size: int, seed: int, forbidden: Sequence[int]) -> None:
@@ -238,6 +246,7 @@ class _Plan:
         self.memory = self._reach({name for name, _ in looks_back})
         self.enough = self._count(chosen)
         self.cut = self._first_cut(chosen[0][0])
+        self.draw = self._drawing([name for name, _ in chosen])
         self.likeliest = greedy and not looks_back and all(bias <= 0 for _, bias in self.biases)
         plain = self.likeliest and not self.biases
         self.steps = [] if plain else chosen[1:] if self.cut else self._with_bias(chosen)
@@ -249,6 +258,20 @@ class _Plan:
         if name == "min_p":
             return partial(likely, ratio=s.min_p, keep=s.min_keep)
         return None
+
+    def _drawing(self, names: Sequence[str]) -> Draw | None:
+        s = self._s
+        in_one = [name for name in ("top_p", "min_p", "temperature", "draw") if name in names]
+        if self.cut is None or names != in_one or s.dynatemp_range > 0 or s.min_keep > 1:
+            return None
+        temperature = s.temperature if "temperature" in names else 1.0
+        if temperature < COLDEST or s.top_p <= 0:
+            return None
+        return Draw(
+            temperature=temperature,
+            p=s.top_p if "top_p" in names else 1.0,
+            ratio=s.min_p if "min_p" in names else 0.0,
+        )
 
     def _with_bias(self, steps: list[tuple[str, _Add]]) -> list[tuple[str, _Add]]:
         biases = self.biases
