@@ -16,7 +16,8 @@ from pathlib import Path
 # A session leader that opens a terminal gets it for its own, so that Ctrl-C reaches it; and it is heard, even where
 # the tests run in a shell's background, which has its children ignore it.
 _TAKE_TERMINAL = (
-    "import os, signal, sys\nsignal.signal(signal.SIGINT, signal.SIG_DFL)\nos.close(os.open(os.ttyname(0), os.O_RDWR))\n"
+    "import os, signal, sys\nsignal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+    "os.close(os.open(os.ttyname(0), os.O_RDWR))\n"
     "os.execv(sys.executable, [sys.executable, '-m', 'mullama', *sys.argv[1:]])"
 )
 _SECONDS = 60.0
