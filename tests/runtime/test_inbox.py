@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
 
 from mullama.engines.base import Piece
 from mullama.errors import EngineFailed, Unavailable
 from mullama.runtime.inbox import Inbox
+from tests.runtime.stand import run
 
 ONE, TWO, THREE = (Piece(id=1, text=text, count=1) for text in ("one", "two", "three"))
-
-
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(60):
-            await test()
-
-    asyncio.run(bounded())
 
 
 def test_what_came_since_the_last_look_is_taken_together_and_once() -> None:

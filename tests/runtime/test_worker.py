@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from mullama.engines.base import (
 )
 from mullama.errors import BadWeights, ContextOverflow, EngineFailed, Invalid, MullamaError
 from mullama.runtime.worker import Death, Worker, environment
+from tests.runtime.stand import run
 
 
 @pytest.fixture
@@ -45,14 +46,6 @@ async def worker(script: str, deaths: list[Death] | None = None) -> AsyncIterato
     finally:
         await started.kill()
         assert not psutil.pid_exists(started.pid)
-
-
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(110):
-            await test()
-
-    asyncio.run(bounded())
 
 
 def job(w: Worker, prompt: str, **more: int) -> Generate:
