@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benches.servers import Server, llama_server, mullama
-from mullama.cli.closedloop import Measured, quantile, words
+from mullama.cli.inference.load_test import Measured, quantile, words
 
 # What a tool call looks like: most of its text is settled by the schema.
 RECORD = {
@@ -80,7 +80,7 @@ def paired(what: str, goal: float, unit: str, rounds: Pairs, cpu: Pairs | None =
     )
 
 
-def _wish(setup: Setup, size: int = 2048, parallel: int = 8, **more: Any) -> dict[str, Any]:
+def _desired(setup: Setup, size: int = 2048, parallel: int = 8, **more: Any) -> dict[str, Any]:
     context = {"size": size, "threads": setup.threads}
     return {"from": str(setup.model), "context": context, "limits": {"parallel": parallel}, **more}
 
@@ -88,7 +88,7 @@ def _wish(setup: Setup, size: int = 2048, parallel: int = 8, **more: Any) -> dic
 @contextmanager
 def _both(setup: Setup, size: int = 2048, parallel: int = 8, **more: Any) -> Iterator[tuple[Server, Server]]:
     with (
-        mullama({"bench": _wish(setup, size, parallel, **more)}) as ours,
+        mullama({"bench": _desired(setup, size, parallel, **more)}) as ours,
         llama_server(setup.peer, setup.model, threads=setup.threads, size=size, parallel=parallel) as theirs,
     ):
         yield ours, theirs
@@ -164,8 +164,8 @@ def neighbours(setup: Setup) -> Iterator[Row]:
     pairs, alone = [], []
     for number in range(setup.rounds):
         # mlock False and mmap False differ in placement, so that the second is loaded apart.
-        second = _wish(setup, parallel=4, memory={"mmap": False})
-        with mullama({"a": _wish(setup, parallel=4), "b": second}) as server:
+        second = _desired(setup, parallel=4, memory={"mmap": False})
+        with mullama({"a": _desired(setup, parallel=4), "b": second}) as server:
             ours = asyncio.run(_summed((server, "a"), (server, "b"), number, what))
         with ExitStack() as stack:
             theirs_at = [
@@ -175,7 +175,7 @@ def neighbours(setup: Setup) -> Iterator[Row]:
                 for name in ("a", "b")
             ]
             theirs = asyncio.run(_summed((theirs_at[0], "a"), (theirs_at[1], "b"), number, what))
-        with mullama({"bench": _wish(setup)}) as server:
+        with mullama({"bench": _desired(setup)}) as server:
             one = server.load(**{**what, "clients": 8, "seed": number}).tokens_per_second
         pairs.append((ours, theirs))
         alone.append((ours, one))

@@ -19,8 +19,8 @@ from typing import Any
 
 import psutil
 
-from mullama.cli.address import Address
-from mullama.cli.closedloop import Load, Measured, run
+from mullama.cli.api_client.address import ServerAddress
+from mullama.cli.inference.load_test import Load, Measured, run
 
 _SECONDS = 300.0
 
@@ -42,7 +42,7 @@ class Server:
         return asyncio.run(self.bear(**what))
 
     async def bear(self, **what: Any) -> Measured:
-        return await run(Address.parse(self.url), Load(**{"model": "bench", **what}))
+        return await run(ServerAddress.parse(self.url), Load(**{"model": "bench", **what}))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ def main() -> int:
     gc.set_threshold(_OBJECTS)
     # No other package puts itself between a manifest and its types, nor costs the time to look for one that does.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    from mullama.cli.main import main as run
+    from mullama.cli.app.main import main as run
 
     code = run()
     gc.freeze()

@@ -18,15 +18,15 @@ from types import TracebackType
 from typing import Any, Literal, Self, get_args, overload
 
 from mullama.chat.constraint import build
+from mullama.chat.model_settings import settings_for
 from mullama.chat.prompt import RAW
-from mullama.chat.settings import settings_for
 from mullama.chat.template import ChatInput, SpecialTexts
 from mullama.chat.types import DEFAULT_SAMPLING, ResponseFormat, Role, Sampling, say
 from mullama.engines.base import ContextFacts, ContextOptions, Embed, Ended, Generate, Output, Piece, WeightsOptions
 from mullama.errors import EngineFailed, Invalid, MullamaError
 from mullama.plan.fit import as_made
 from mullama.reconcile.machine import observe_machine
-from mullama.runtime.solo import Solo, choice_of, files_here, refuse_too_big
+from mullama.runtime.worker.blocking import BlockingWorker, choice_of, files_here, refuse_too_big
 from mullama.weights.memory import CACHE_TYPES, ContextShape
 
 __all__ = [
@@ -172,7 +172,7 @@ class Model:
         self.params = params or ModelParams()
         self._files = files_here(os.fspath(source), os.environ)
         refuse_too_big(self._files.facts, self.params.options, (), observe_machine())
-        self._solo = Solo(choice_of(self._files, self.params.options))
+        self._solo = BlockingWorker(choice_of(self._files, self.params.options))
         self._names = count(1)
 
     @classmethod
@@ -396,7 +396,7 @@ class Context:
 
     dispose = close
 
-    def _solo(self) -> Solo:
+    def _solo(self) -> BlockingWorker:
         if not self._open or self.model.closed:
             raise Invalid("the context is closed")
         return self.model._solo

@@ -46,7 +46,7 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """Where in a file something stands; line and column count from 1."""
 
     file: str
@@ -62,7 +62,7 @@ class Problem:
     """One mistake in a manifest: the dotted path of the field, where it stands, what is wrong, what to do."""
 
     path: str
-    place: Place | None
+    place: Location | None
     message: str
     hint: str = ""
 

@@ -187,7 +187,7 @@ def model_name_of(source: str) -> str:
     return ModelName.parse(name).text
 
 
-def near(wanted: str, names: Iterable[str]) -> tuple[str, ...]:
+def suggest(wanted: str, names: Iterable[str]) -> tuple[str, ...]:
     """At most three of `names` that look like `wanted`, best first: for hints."""
     return tuple(difflib.get_close_matches(wanted, sorted(names), n=3, cutoff=0.6))
 

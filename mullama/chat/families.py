@@ -17,9 +17,9 @@ from mullama.chat.syntax import (
     PythonCalls,
     TaggedCalls,
 )
-from mullama.chat.template.base import Template, Thinking
+from mullama.chat.template.base import ChatTemplate, Thinking
 from mullama.errors import NotFound
-from mullama.names import near
+from mullama.names import suggest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +213,7 @@ _LINES = (
 )  # fmt: skip
 
 
-def family_of(template: Template) -> Family:
+def family_of(template: ChatTemplate) -> Family:
     """The first family whose evidence the template gives; `generic` when there is none."""
     traits, source = template.traits, template.source
     for line in _LINES:
@@ -255,5 +255,5 @@ def family_with(name: str, thinking: Thinking | None = None) -> Family:
     """A family by its name; `NotFound` names those that come close."""
     calls = {line.name: line.calls for line in _LINES} | {"generic": GENERIC}
     if name not in calls:
-        raise NotFound(f"no family of templates is called {name!r}", name=name, near=near(name, calls))
+        raise NotFound(f"no family of templates is called {name!r}", name=name, near=suggest(name, calls))
     return Family(name=name, calls=calls[name], thinking=thinking)

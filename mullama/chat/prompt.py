@@ -11,24 +11,24 @@ from dataclasses import dataclass, replace
 
 from mullama.chat.constraint import Built, build
 from mullama.chat.families import GENERIC, Family
-from mullama.chat.instructions import with_calls_written, with_tools_described
+from mullama.chat.model_settings import ModelSettings
 from mullama.chat.reader import Reader, read
-from mullama.chat.settings import ModelSettings
 from mullama.chat.template import (
     ChatInput,
     Rendered,
     Thinking,
 )
+from mullama.chat.tool_prompt import with_calls_written, with_tools_described
 from mullama.chat.types import (
     DEFAULT_SAMPLING,
     ChatRequest,
     CompletionRequest,
     Constraint,
-    Generation,
     ImagePart,
     Message,
     Sampling,
     TextPart,
+    TextRequest,
     Tool,
     say,
 )
@@ -217,7 +217,7 @@ def _reasons_first(text: str, settings: ModelSettings, think: bool | str | None)
     return None if text.rstrip().endswith(marks.close.strip()) else marks
 
 
-def _think(request: Generation, settings: ModelSettings, warnings: list[str]) -> bool | str | None:
+def _think(request: TextRequest, settings: ModelSettings, warnings: list[str]) -> bool | str | None:
     """What the template is told. A wish that the model cannot have is refused, or dropped with a remark where the
     dialect's clients send it to every model.
     """

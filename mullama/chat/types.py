@@ -170,7 +170,7 @@ DEFAULT_SAMPLING = Sampling(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Generation:
+class TextRequest:
     """What every request for text has in common.
 
     max_tokens: the most tokens to generate, None for as many as the limits allow, -1 likewise.
@@ -202,7 +202,7 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChatRequest(Generation):
+class ChatRequest(TextRequest):
     """A conversation to continue.
 
     template_arguments: extra names for the template (allow-listed by `chat.template`).
@@ -220,7 +220,7 @@ class ChatRequest(Generation):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompletionRequest(Generation):
+class CompletionRequest(TextRequest):
     """Text to go on from: one prompt, as text or as token ids.
 
     suffix: what must follow (fill in the middle). raw: no template is applied.
@@ -388,7 +388,7 @@ class ToolCallFinished:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class PromptProgress:
     """How far a long prompt is, in tokens; dialects may turn it into a ping."""
 
     done: int
@@ -415,7 +415,7 @@ class Completed:
 
 Event = (
     Started
-    | Progress
+    | PromptProgress
     | TextDelta
     | ThinkingDelta
     | ToolCallStarted
@@ -474,12 +474,12 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Text:
+class DetokenizedText:
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Count:
+class TokenCount:
     tokens: int
 
 

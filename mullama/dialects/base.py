@@ -15,7 +15,7 @@ from mullama.names import JSONValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class WireRequest:
     """A request as decoders see it. headers have lower-case names; path and query hold decoded strings."""
 
     body: JSONValue = None
@@ -25,7 +25,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stamp:
+class ReplyContext:
     """Identity and time of one request: `id` has at least 96 random bits in hex, `created` is unix seconds.
 
     `version` is mullama's own. `context_size` is what one request to the model may use.
@@ -87,7 +87,7 @@ class StoredResponse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fixed:
+class StaticReply:
     """An operation that needs no model: the reply is known already, but for what `encode` adds of the stamp.
 
     The server calls `encode(operation, None, stamp)` and sends what comes of it.
@@ -120,7 +120,7 @@ Operation = (
     | DeleteResponse
     | CancelResponse
     | ListResponseItems
-    | Fixed
+    | StaticReply
 )
 
 Result = (
@@ -128,8 +128,8 @@ Result = (
     | types.Vectors
     | types.Ranking
     | types.Tokens
-    | types.Text
-    | types.Count
+    | types.DetokenizedText
+    | types.TokenCount
     | inventory.Inventory
     | inventory.ModelCard
     | inventory.Loaded
@@ -197,9 +197,9 @@ class Endpoint:
 
     method: str
     path: str
-    decode: Callable[[Call], Operation]
-    encode: Callable[[Any, Any, Stamp], Reply]
-    stream: Callable[[Any, Stamp], StreamEncoder] | None = None
+    decode: Callable[[WireRequest], Operation]
+    encode: Callable[[Any, Any, ReplyContext], Reply]
+    stream: Callable[[Any, ReplyContext], StreamEncoder] | None = None
     access: Literal["infer", "admin", "public"] = "infer"
     when: Callable[[Mapping[str, str]], bool] | None = None
     resume: Callable[[Any, Mapping[str, StoredResponse]], Operation] | None = None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mullama.errors import Invalid
 from mullama.manifest.addresses import TcpAddress, parse_address
-from mullama.manifest.report import Suggestions
+from mullama.manifest.diagnostics import Suggestions
 from mullama.manifest.spec import Hardware, Manifest, Model, Route, SecretRef
 from mullama.names import ModelName, PathRef, UrlRef, parse_source
 
@@ -24,7 +24,7 @@ _KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class PartialManifest:
     """A manifest in which some parts may be missing because they were wrong by themselves.
 
     names: every model that is declared, also the broken ones. broken: top-level blocks left out.
@@ -40,7 +40,7 @@ class Draft:
         return not any(block in self.broken for block in blocks)
 
 
-def check(draft: Draft, say: Say, warn: Say) -> None:
+def check(draft: PartialManifest, say: Say, warn: Say) -> None:
     """Says everything that does not agree."""
     _names(draft, say)
     _routes(draft, say)
@@ -66,7 +66,7 @@ def check_resolved(manifest: Manifest, say: Say) -> None:
                 say(f"models.{name}.{path}", f"{source!r} is not an absolute path", "")
 
 
-def _names(draft: Draft, say: Say) -> None:
+def _names(draft: PartialManifest, say: Say) -> None:
     """Models and routes share one namespace, in which case and `:latest` make no difference."""
     seen: dict[str, str] = {}
     for kind, names in (("model", draft.names), ("route", draft.manifest.routes)):
@@ -82,7 +82,7 @@ def _names(draft: Draft, say: Say) -> None:
             seen.setdefault(key, f"{kind} {name}")
 
 
-def _routes(draft: Draft, say: Say) -> None:
+def _routes(draft: PartialManifest, say: Say) -> None:
     for name, route in draft.manifest.routes.items():
         if isinstance(route, Route):
             continue  # refused as a whole: see refusals
@@ -92,7 +92,7 @@ def _routes(draft: Draft, say: Say) -> None:
             say(f"routes.{name}", f"there is no model {route[:80]!r}", draft.suggest(route, draft.names))
 
 
-def _moved(draft: Draft, say: Say, warn: Say) -> None:
+def _moved(draft: PartialManifest, say: Say, warn: Say) -> None:
     moves: dict[str, str] = {}
     for index, move in enumerate(draft.manifest.moved):
         path = f"moved[{index}]"
@@ -128,7 +128,7 @@ def _name(name: str, path: str, say: Say) -> None:
         say(path, error.message, error.hint)
 
 
-def _listeners(draft: Draft, say: Say) -> None:
+def _listeners(draft: PartialManifest, say: Say) -> None:
     seen: set[str] = set()
     for index, text in enumerate(draft.manifest.server.listen):
         path, address = f"server.listen[{index}]", parse_address(text)
@@ -143,7 +143,7 @@ def _listeners(draft: Draft, say: Say) -> None:
             )
 
 
-def _keys(draft: Draft, say: Say, warn: Say) -> None:
+def _keys(draft: PartialManifest, say: Say, warn: Say) -> None:
     callable_names = sorted({*draft.names, *draft.manifest.routes})
     known = frozenset(callable_names)
     for name, key in draft.manifest.auth.keys.items():
@@ -199,7 +199,7 @@ def _blocks(part: object, path: str, say: Say) -> None:
         say(f"{path}.context.ubatch", f"more than context.batch, which is {context.batch}", "")
 
 
-def _model(model: Model, path: str, draft: Draft, say: Say, warn: Say) -> None:
+def _model(model: Model, path: str, draft: PartialManifest, say: Say, warn: Say) -> None:
     _blocks(model, path, say)
     for index, dialect in enumerate(model.dialects or ()):
         if draft.has("server") and dialect not in draft.manifest.server.dialects:

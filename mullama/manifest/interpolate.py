@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from operator import is_
 
+from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.nodes import Fields, Items, Leaf, Node, Patterns, below, join
-from mullama.manifest.report import Report
 
 _REFERENCE = re.compile(
     r"\$\$\{"  # a literal ${
@@ -23,14 +23,14 @@ _REFERENCE = re.compile(
 SECRETS = (("auth", "keys", "*", "secret"), ("sources", "hf", "token"))
 
 
-def interpolate(root: Fields, env: Mapping[str, str], report: Report) -> Fields:
+def interpolate(root: Fields, env: Mapping[str, str], report: Diagnostics) -> Fields:
     """The tree with every reference replaced; mistakes go to the report."""
     done = _node(root, env, report, "", SECRETS)
     assert isinstance(done, Fields)
     return done
 
 
-def fill(leaf: Leaf, env: Mapping[str, str], report: Report, path: str) -> Leaf:
+def fill(leaf: Leaf, env: Mapping[str, str], report: Diagnostics, path: str) -> Leaf:
     """One scalar with its references replaced; loose when it was nothing but one reference."""
     if not isinstance(leaf.value, str) or "${" not in leaf.value:
         return leaf
@@ -39,7 +39,7 @@ def fill(leaf: Leaf, env: Mapping[str, str], report: Report, path: str) -> Leaf:
     return replace(leaf, value=text, loose=whole is not None and whole["name"] is not None)
 
 
-def _node(node: Node, env: Mapping[str, str], report: Report, path: str, secret: Patterns) -> Node:
+def _node(node: Node, env: Mapping[str, str], report: Diagnostics, path: str, secret: Patterns) -> Node:
     if () in secret:
         _refuse(node, report, path)
         return node
@@ -59,7 +59,7 @@ def _node(node: Node, env: Mapping[str, str], report: Report, path: str, secret:
             return Fields(changed, node.keys, node.place)
 
 
-def _refuse(node: Node, report: Report, path: str) -> None:
+def _refuse(node: Node, report: Diagnostics, path: str) -> None:
     match node:
         case Leaf(str(value), place) if "${" in value:
             report.settle(path, place, "a secret takes no ${…}", "write {from_env: NAME}: it is read when it is needed")
@@ -70,7 +70,7 @@ def _refuse(node: Node, report: Report, path: str) -> None:
             pass
 
 
-def _value(match: re.Match[str], leaf: Leaf, env: Mapping[str, str], report: Report, path: str) -> str:
+def _value(match: re.Match[str], leaf: Leaf, env: Mapping[str, str], report: Diagnostics, path: str) -> str:
     if match["open"]:
         report.settle(path, leaf.place, "a ${ that is no reference", "write ${NAME}, or $${ for a literal ${")
         return ""

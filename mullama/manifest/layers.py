@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mullama.errors import Place
+from mullama.errors import Location
+from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.merge import WHOLE_IN_MODEL, merge
 from mullama.manifest.nodes import Fields, Leaf, Node, count, empty, is_null, text_of
-from mullama.manifest.report import Report
 
 MOST_VALUES = 300_000
 NOT_IN_DEFAULTS = {
@@ -15,10 +15,10 @@ NOT_IN_DEFAULTS = {
     "like": "each model names its own pattern",
     "digest": "each file has its own digest",
 }
-_NO_LIKE = Leaf(None, Place("", 0, 0))
+_NO_LIKE = Leaf(None, Location("", 0, 0))
 
 
-def effective_models(root: Fields, report: Report) -> dict[str, Node]:
+def effective_models(root: Fields, report: Diagnostics) -> dict[str, Node]:
     """Every model with its layers merged, lowest first: defaults, the model it is like, itself.
 
     In each layer, the profile that `hardware` names lies under what the layer says itself. A layer that names
@@ -45,7 +45,7 @@ def _profiles(root: Fields) -> Mapping[str, Node]:
     return profiles.entries if isinstance(profiles, Fields) else {}
 
 
-def _defaults(root: Fields, report: Report) -> Fields:
+def _defaults(root: Fields, report: Diagnostics) -> Fields:
     defaults = root.get("defaults")
     if not isinstance(defaults, Fields):
         if defaults is not None and not is_null(defaults):
@@ -57,7 +57,7 @@ def _defaults(root: Fields, report: Report) -> Fields:
     return defaults.without(*NOT_IN_DEFAULTS)
 
 
-def _layered(name: str, models: Fields, defaults: Fields, profiles: Mapping[str, Node], report: Report) -> Node:
+def _layered(name: str, models: Fields, defaults: Fields, profiles: Mapping[str, Node], report: Diagnostics) -> Node:
     own = models.entries[name]
     assert isinstance(own, Fields)
     layers = [("defaults", defaults), (f"models.{name}", own)]
@@ -72,7 +72,7 @@ def _layered(name: str, models: Fields, defaults: Fields, profiles: Mapping[str,
     return result
 
 
-def _pattern(name: str, own: Fields, models: Fields, report: Report) -> tuple[str, Fields] | None:
+def _pattern(name: str, own: Fields, models: Fields, report: Diagnostics) -> tuple[str, Fields] | None:
     """The model that this one is `like`, with its path; one level only."""
     like = own.get("like")
     if like is None or is_null(like):
@@ -92,7 +92,7 @@ def _pattern(name: str, own: Fields, models: Fields, report: Report) -> tuple[st
     return path, Fields({"from": like}, {"from": like.place}, like.place)
 
 
-def _hardware(layer: Fields, path: str, profiles: Mapping[str, Node], report: Report) -> Node:
+def _hardware(layer: Fields, path: str, profiles: Mapping[str, Node], report: Diagnostics) -> Node:
     node = layer.entries["hardware"]
     if is_null(node):
         return empty(node.place)

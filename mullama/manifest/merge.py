@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.nodes import Fields, Items, Node, Patterns, below, empty, is_null, join
-from mullama.manifest.report import Report
 
 # Objects that say one of several things are replaced whole: merged, they would say two of them.
 WHOLE = (
@@ -42,7 +42,7 @@ def merge(base: Node | None, overlay: Node, whole: Patterns = WHOLE, keep: Patte
     return Fields(entries, keys, overlay.place)
 
 
-def refuse_nothing(root: Fields, report: Report) -> None:
+def refuse_nothing(root: Fields, report: Diagnostics) -> None:
     """A name with nothing behind it is half a sentence; only in a profile it has a meaning, to remove."""
     for path in ADDED_MAPS:
         node: Node | None = root
@@ -54,7 +54,7 @@ def refuse_nothing(root: Fields, report: Report) -> None:
                 report.settle(where, entry.place, "nothing stands behind this name", "write it out, or remove it")
 
 
-def add_fragment(main: Fields, fragment: Fields, report: Report) -> Fields:
+def add_fragment(main: Fields, fragment: Fields, report: Diagnostics) -> Fields:
     """The manifest with the names of a fragment added; a name that both have is a mistake."""
     for key in fragment.entries:
         if key not in ("mullama", *ADDED_LISTS, *(path[0] for path in ADDED_MAPS)):
@@ -67,7 +67,7 @@ def add_fragment(main: Fields, fragment: Fields, report: Report) -> Fields:
     return main
 
 
-def _add(main: Fields, fragment: Fields, path: tuple[str, ...], at: str, report: Report) -> Fields:
+def _add(main: Fields, fragment: Fields, path: tuple[str, ...], at: str, report: Diagnostics) -> Fields:
     key, rest = path[0], path[1:]
     new, old = fragment.get(key), main.get(key)
     if new is None or is_null(new):
@@ -85,7 +85,7 @@ def _add(main: Fields, fragment: Fields, path: tuple[str, ...], at: str, report:
     return main.put(key, _add(old, new, rest, where, report), fragment.keys[key])
 
 
-def _union(old: Fields, new: Fields, at: str, report: Report) -> Fields:
+def _union(old: Fields, new: Fields, at: str, report: Diagnostics) -> Fields:
     for key in new.entries:
         if key in old.entries:
             report.add(join(at, key), new.keys[key], f"this name stands already at {old.keys[key]}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from mullama.errors import Place
+from mullama.errors import Location
 
 Plain = str | int | float | bool | None
 
@@ -15,7 +15,7 @@ class Leaf:
     """One scalar. `loose` text came whole from a reference and is read as its field wants: `33` may be a number."""
 
     value: Plain
-    place: Place
+    place: Location
     loose: bool = False
 
 
@@ -24,7 +24,7 @@ class Items:
     """A list."""
 
     items: tuple[Node, ...]
-    place: Place
+    place: Location
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class Fields:
     """A map. `keys` tells where each key stands, `entries` what it holds."""
 
     entries: Mapping[str, Node]
-    keys: Mapping[str, Place]
-    place: Place
+    keys: Mapping[str, Location]
+    place: Location
 
     def get(self, key: str) -> Node | None:
         return self.entries.get(key)
 
-    def put(self, key: str, node: Node, at: Place | None = None) -> Fields:
+    def put(self, key: str, node: Node, at: Location | None = None) -> Fields:
         """The same with `key` set; a key that is new stands at `at`, or where its value does."""
         place = self.keys.get(key) or at or node.place
         return Fields({**self.entries, key: node}, {**self.keys, key: place}, self.place)
@@ -53,7 +53,7 @@ class Fields:
 Node = Leaf | Items | Fields
 
 
-def empty(place: Place) -> Fields:
+def empty(place: Location) -> Fields:
     return Fields({}, {}, place)
 
 
@@ -77,7 +77,7 @@ def join(path: str, key: str | int) -> str:
 _LONGEST_PATH = 1000
 
 
-def walk(node: Node, path: str = "", at: Place | None = None) -> Iterator[tuple[str, Place]]:
+def walk(node: Node, path: str = "", at: Location | None = None) -> Iterator[tuple[str, Location]]:
     """Every dotted path with its place: a scalar's own, a map's or list's that of its key."""
     if len(path) > _LONGEST_PATH:
         return

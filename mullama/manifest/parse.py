@@ -13,25 +13,25 @@ from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from mullama.errors import Place, Problem
-from mullama.manifest.checks import Draft, check
-from mullama.manifest.explain import explain, nearest
+from mullama.errors import Location, Problem
+from mullama.manifest.checks import PartialManifest, check
+from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.interpolate import fill, interpolate
+from mullama.manifest.key_tree import KeyTree, to_plain, trim
 from mullama.manifest.layers import effective_models
 from mullama.manifest.merge import LAYERS, WHOLE, add_fragment, merge, refuse_nothing
 from mullama.manifest.nodes import Fields, Items, Leaf, Node, empty, is_null, join, text_of, walk
-from mullama.manifest.refusals import refused
-from mullama.manifest.report import Report
-from mullama.manifest.resolve import World, resolve_model, resolve_settings
-from mullama.manifest.shape import Shape, to_plain, trim
+from mullama.manifest.resolve import Environment, resolve_model, resolve_settings
 from mullama.manifest.shorthand import expand
 from mullama.manifest.spec import Manifest, Model
+from mullama.manifest.unsupported import refused
+from mullama.manifest.validation_messages import explain, nearest
 from mullama.names import JSONValue
 
 VERSION = "v1"
 _FIXED = ("mullama", "include", "profiles")
-_SHAPE = Shape(block=Manifest)
-_MODEL = Shape(block=Model)
+_SHAPE = KeyTree(block=Manifest)
+_MODEL = KeyTree(block=Model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +39,11 @@ class Parsed:
     """The manifest, the place of every dotted path in it, and what is odd but no mistake."""
 
     manifest: Manifest
-    places: Mapping[str, Place]
+    places: Mapping[str, Location]
     warnings: tuple[Problem, ...] = ()
 
 
-def included(root: Node, env: Mapping[str, str], report: Report) -> list[Leaf]:
+def included(root: Node, env: Mapping[str, str], report: Diagnostics) -> list[Leaf]:
     """The patterns of `include`, with references to the environment replaced."""
     include = root.get("include") if isinstance(root, Fields) else None
     if include is None or is_null(include):
@@ -60,8 +60,8 @@ def parse(
     fragments: Sequence[Node],
     *,
     profiles: Sequence[str],
-    world: World,
-    report: Report,
+    world: Environment,
+    report: Diagnostics,
 ) -> Parsed:
     """Raises `ManifestError` with everything in `report`, to which it adds."""
     root = _whole(main, fragments, report)
@@ -81,18 +81,18 @@ def parse(
     return parsed
 
 
-def _resolved(model: Node, path: str, world: World, report: Report) -> Node:
+def _resolved(model: Node, path: str, world: Environment, report: Diagnostics) -> Node:
     return resolve_model(model, path, world, report) if isinstance(model, Fields) else model
 
 
-def _places(root: Fields, settings: Fields) -> Mapping[str, Place]:
+def _places(root: Fields, settings: Fields) -> Mapping[str, Location]:
     """Where everything stands: as it is after all merging, and the defaults as they are written."""
     defaults = root.get("defaults")
     written = walk(defaults, "defaults", root.keys["defaults"]) if defaults else ()
     return dict(chain(written, walk(settings)))
 
 
-def _whole(main: Node, fragments: Sequence[Node], report: Report) -> Fields:
+def _whole(main: Node, fragments: Sequence[Node], report: Diagnostics) -> Fields:
     """One tree in long forms, of the manifest and its fragments."""
     root = _document(main, report)
     if (version := root.get("mullama")) is None:
@@ -108,7 +108,7 @@ def _whole(main: Node, fragments: Sequence[Node], report: Report) -> Fields:
     return root
 
 
-def _document(node: Node, report: Report) -> Fields:
+def _document(node: Node, report: Diagnostics) -> Fields:
     if isinstance(node, Fields):
         trimmed = trim(node, _SHAPE, report)
         assert isinstance(trimmed, Fields)
@@ -119,7 +119,7 @@ def _document(node: Node, report: Report) -> Fields:
     return empty(node.place)
 
 
-def _with_profiles(root: Fields, chosen: Sequence[str], report: Report) -> Fields:
+def _with_profiles(root: Fields, chosen: Sequence[str], report: Diagnostics) -> Fields:
     """The tree with the chosen profiles laid over it, in the order of choice."""
     known = _profiles(root, report)
     whole: Node = root
@@ -136,7 +136,7 @@ def _with_profiles(root: Fields, chosen: Sequence[str], report: Report) -> Field
     return Fields(whole.entries, whole.keys, root.place)
 
 
-def _profiles(root: Fields, report: Report) -> Mapping[str, Fields]:
+def _profiles(root: Fields, report: Diagnostics) -> Mapping[str, Fields]:
     """Every profile that is a map, less what a profile cannot change."""
     profiles, known = root.get("profiles"), {}
     if not isinstance(profiles, Fields):
@@ -155,7 +155,7 @@ def _profiles(root: Fields, report: Report) -> Mapping[str, Fields]:
     return known
 
 
-def _typed(defaults: Node | None, settings: Fields, places: Mapping[str, Place], report: Report) -> Parsed:
+def _typed(defaults: Node | None, settings: Fields, places: Mapping[str, Location], report: Diagnostics) -> Parsed:
     plain = to_plain(settings, _SHAPE, report)
     assert isinstance(plain, dict)
     _judge_defaults(defaults, places, report)
@@ -172,7 +172,7 @@ def _typed(defaults: Node | None, settings: Fields, places: Mapping[str, Place],
     return Parsed(manifest=draft.manifest, places=places, warnings=tuple(warnings))
 
 
-def _judge_defaults(defaults: Node | None, places: Mapping[str, Place], report: Report) -> None:
+def _judge_defaults(defaults: Node | None, places: Mapping[str, Location], report: Diagnostics) -> None:
     """Mistakes in defaults are said of `defaults`, even when no model is declared yet."""
     if isinstance(defaults, Fields):
         plain = to_plain(defaults.without("from", "like", "hardware", "template"), _MODEL, report, "defaults")
@@ -180,7 +180,7 @@ def _judge_defaults(defaults: Node | None, places: Mapping[str, Place], report: 
         _judge(TypeAdapter(Model), {"from": "builtin:tiny", **plain}, ("defaults",), places.get, report)
 
 
-def judge(plain: Mapping[str, Any], where: Any, report: Report) -> Draft:
+def judge(plain: Mapping[str, Any], where: Any, report: Diagnostics) -> PartialManifest:
     """Each top-level block and each model by itself, so that one mistake does not hide others."""
     for path, reason, hint in refused(plain):
         report.add(path, nearest(path, where), reason, hint)
@@ -198,10 +198,12 @@ def judge(plain: Mapping[str, Any], where: Any, report: Report) -> Draft:
     parts["models"] = {name: model for name, model in judged.items() if model is not None}
     broken = [key for key, value in parts.items() if value is None]
     kept = {key: value for key, value in parts.items() if value is not None}
-    return Draft(manifest=Manifest(mullama="v1", **kept), names=models.keys(), broken=broken, suggest=report.suggest)
+    return PartialManifest(
+        manifest=Manifest(mullama="v1", **kept), names=models.keys(), broken=broken, suggest=report.suggest
+    )
 
 
-def _judge(adapter: TypeAdapter[Any], tree: JSONValue, at: tuple[str, ...], where: Any, report: Report) -> Any:
+def _judge(adapter: TypeAdapter[Any], tree: JSONValue, at: tuple[str, ...], where: Any, report: Diagnostics) -> Any:
     try:
         return adapter.validate_python(tree)
     except ValidationError as error:

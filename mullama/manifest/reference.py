@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mullama.manifest.described import described
+from mullama.manifest.field_docs import described
 from mullama.manifest.schema import JSON, json_schema
 
 _OPENING = """\

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from mullama.errors import Invalid, MullamaError
+from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.nodes import Fields, Leaf, Node, empty, rewrite, text_of
-from mullama.manifest.report import Report
 from mullama.names import PathRef, parse_source
 
 _PATHS = (
@@ -20,7 +20,7 @@ _LISTEN = ("server", "listen", "*")
 _SOURCES = (("from",), ("adapters", "*", "from"))
 
 
-class World(Protocol):
+class Environment(Protocol):
     """What reading a manifest needs of its surroundings."""
 
     @property
@@ -37,7 +37,7 @@ class World(Protocol):
         ...
 
 
-def resolve_settings(root: Fields, world: World, report: Report) -> Fields:
+def resolve_settings(root: Fields, world: Environment, report: Diagnostics) -> Fields:
     """The manifest around its models, with absolute paths."""
 
     def absolute(leaf: Leaf, path: str) -> Node:
@@ -65,7 +65,7 @@ def resolve_settings(root: Fields, world: World, report: Report) -> Fields:
     return root
 
 
-def resolve_model(model: Fields, path: str, world: World, report: Report) -> Fields:
+def resolve_model(model: Fields, path: str, world: Environment, report: Diagnostics) -> Fields:
     """One model with absolute paths and its template as text."""
 
     def source(leaf: Leaf, where: str) -> Node:
@@ -81,7 +81,7 @@ def resolve_model(model: Fields, path: str, world: World, report: Report) -> Fie
     return model
 
 
-def _source(leaf: Leaf, path: str, world: World, report: Report) -> Leaf:
+def _source(leaf: Leaf, path: str, world: Environment, report: Diagnostics) -> Leaf:
     """A path made absolute; what is no source at all is for the types to say."""
     try:
         ref = parse_source(text_of(leaf) or "")
@@ -90,7 +90,7 @@ def _source(leaf: Leaf, path: str, world: World, report: Report) -> Leaf:
     return _absolute(leaf, path, world, report) if isinstance(ref, PathRef) else leaf
 
 
-def _absolute(leaf: Leaf, path: str, world: World, report: Report) -> Leaf:
+def _absolute(leaf: Leaf, path: str, world: Environment, report: Diagnostics) -> Leaf:
     if not (text := text_of(leaf)):
         return leaf
     try:
@@ -100,7 +100,7 @@ def _absolute(leaf: Leaf, path: str, world: World, report: Report) -> Leaf:
         return leaf
 
 
-def _template(template: Fields, path: str, world: World, report: Report) -> Node:
+def _template(template: Fields, path: str, world: Environment, report: Diagnostics) -> Node:
     """`text` and `syntax` alone, whichever way the template is said."""
     said = [key for key in ("text", "file", "go") if key in template.entries]
     if len(said) != 1:
@@ -119,7 +119,7 @@ def _template(template: Fields, path: str, world: World, report: Report) -> Node
     return whole.put("syntax", template.entries["syntax"]) if "syntax" in template.entries else whole
 
 
-def _content(leaf: Leaf, path: str, world: World, report: Report) -> Leaf:
+def _content(leaf: Leaf, path: str, world: Environment, report: Diagnostics) -> Leaf:
     """What a template file holds."""
     try:
         text = world.text(str(_absolute(leaf, path, world, report).value))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mullama.manifest.described import DescribedField, described
+from mullama.manifest.field_docs import DescribedField, described
+from mullama.manifest.key_tree import AUTOMATIC, SPELLINGS
 from mullama.manifest.layers import NOT_IN_DEFAULTS
-from mullama.manifest.shape import AUTOMATIC, SPELLINGS
 from mullama.manifest.spec import Block, Manifest, Model, Parameters, SecretRef, Template
 
 JSON = dict[str, Any]

@@ -6,13 +6,13 @@ overrides exactly what its long form would.
 
 from __future__ import annotations
 
-from mullama.errors import Place
+from mullama.errors import Location
+from mullama.manifest.diagnostics import Diagnostics
+from mullama.manifest.key_tree import AUTOMATIC, SPELLINGS
 from mullama.manifest.nodes import Fields, Items, Leaf, Node, empty, is_null, join
-from mullama.manifest.report import Report
-from mullama.manifest.shape import AUTOMATIC, SPELLINGS
 
 
-def expand(root: Fields, report: Report, path: str = "") -> Fields:
+def expand(root: Fields, report: Diagnostics, path: str = "") -> Fields:
     """The manifest, a fragment or a profile, in long forms."""
     models = root.get("models")
     if isinstance(models, Fields):
@@ -27,7 +27,7 @@ def expand(root: Fields, report: Report, path: str = "") -> Fields:
     return root
 
 
-def _models(models: Fields, report: Report, path: str) -> Fields:
+def _models(models: Fields, report: Diagnostics, path: str) -> Fields:
     entries: dict[str, Node] = {}
     for name, node in models.entries.items():
         if isinstance(node, Leaf) and not is_null(node):
@@ -37,7 +37,7 @@ def _models(models: Fields, report: Report, path: str) -> Fields:
     return Fields(entries, models.keys, models.place)
 
 
-def _model(model: Fields, report: Report, path: str) -> Fields:
+def _model(model: Fields, report: Diagnostics, path: str) -> Fields:
     template = model.get("template")
     if isinstance(template, Leaf) and not is_null(template):
         model = model.put("template", empty(template.place).put("text", template))
@@ -57,7 +57,9 @@ def _automatic(name: str, said: Node) -> Node:
     return said
 
 
-def _say(model: Fields, field: tuple[str, str], said: Node, at: Place, report: Report, path: str, name: str) -> Fields:
+def _say(
+    model: Fields, field: tuple[str, str], said: Node, at: Location, report: Diagnostics, path: str, name: str
+) -> Fields:
     """Put what a Modelfile spelling says where it belongs, unless the field itself says something else."""
     block, key = field
     inner = model.get(block)

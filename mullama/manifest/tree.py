@@ -10,10 +10,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from mullama.errors import Place
+from mullama.errors import Location
 from mullama.manifest.checks import check, check_resolved
+from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.parse import judge
-from mullama.manifest.report import Report
 from mullama.manifest.spec import Block, Manifest, Model
 
 
@@ -48,7 +48,7 @@ def manifest_to_tree(manifest: Manifest) -> dict[str, Any]:
 
 def parse_resolved(tree: Mapping[str, Any]) -> Manifest:
     """The manifest of such a tree; `ManifestError`, without places, for anything else."""
-    report = Report()
+    report = Diagnostics()
     if tree.get("mullama") != "v1":
         report.add("mullama", None, "this is no resolved manifest of version v1")
     unknown = [key for key in tree if key not in Manifest.model_fields]
@@ -65,7 +65,7 @@ def parse_resolved(tree: Mapping[str, Any]) -> Manifest:
     return draft.manifest
 
 
-def _nowhere(path: str) -> Place | None:
+def _nowhere(path: str) -> Location | None:
     return None
 
 

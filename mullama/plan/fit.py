@@ -15,7 +15,7 @@ from mullama.errors import Invalid
 from mullama.manifest.spec import Budget, Gpu, Manifest, Model, share_of
 from mullama.plan.observed import KnownFiles, Machine
 from mullama.weights.facts import WeightFacts
-from mullama.weights.memory import ContextShape, Shape, largest_context
+from mullama.weights.memory import ContextShape, WeightsPlacement, largest_context
 from mullama.weights.memory import need as memory_need
 
 DEFAULT_CONTEXT = 8192
@@ -133,8 +133,8 @@ def _automatic(model: Model, facts: WeightFacts | None, machine: Machine | None)
     return 0
 
 
-def _shape(gpu: Gpu, place: Placement, devices: int) -> Shape:
-    return Shape(
+def _shape(gpu: Gpu, place: Placement, devices: int) -> WeightsPlacement:
+    return WeightsPlacement(
         gpu_layers=place.layers,
         devices=devices,
         split=gpu.split,
@@ -152,7 +152,7 @@ def need(model: Model, facts: WeightFacts | None, machine: Machine | None) -> Ne
 
 
 @lru_cache(maxsize=256)
-def _need(facts: WeightFacts, shape: Shape, context: ContextShape) -> Need:
+def _need(facts: WeightFacts, shape: WeightsPlacement, context: ContextShape) -> Need:
     """Cached, because many models of one manifest often share weights and shape."""
     found = memory_need(facts, shape, [context])
     weights = found.weights_ram + sum(gpu.weights for gpu in found.gpus)
@@ -194,24 +194,24 @@ def too_large(name: str, model: Model, facts: WeightFacts, budget: Budget, machi
     wanted, bound = need(model, facts, machine), memory_bound(budget, machine)
     if wanted is None or bound is None or wanted.total <= bound:
         return None
-    fitting = largest_context(facts, Shape(), context_shape(model, facts), bound)
+    fitting = largest_context(facts, WeightsPlacement(), context_shape(model, facts), bound)
     instead = f"a context.size of {fitting} would fit" if fitting else "no context of any size would fit"
     return f"{name} needs {wanted.total / _GIB:.2f} GiB and may use {bound / _GIB:.2f} GiB: {instead}"
 
 
-def crowded(wish: Manifest, files: Mapping[str, KnownFiles], machine: Machine | None) -> str | None:
+def crowded(desired: Manifest, files: Mapping[str, KnownFiles], machine: Machine | None) -> str | None:
     """Why models that are to stay in memory cannot all be there at once, None when they can or nobody knows.
 
     Weights and contexts that models share count once. The sum is over all devices, so a pass here is no promise that
     each device has room for its part.
     """
-    bound = memory_bound(wish.hardware.budget, machine)
+    bound = memory_bound(desired.hardware.budget, machine)
     if bound is None:
         return None
     counted: list[str] = []
     weights: dict[object, int] = {}
     contexts: dict[object, int] = {}
-    for name, model in wish.models.items():
+    for name, model in desired.models.items():
         known = files.get(model.from_)
         if known is None or not stays(model):
             continue

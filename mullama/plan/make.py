@@ -16,34 +16,34 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from mullama.errors import Place
+from mullama.errors import Location
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.tree import revision
 from mullama.plan.changes import compare_models, compare_rest, dearest
 from mullama.plan.fit import Need, crowded, need, room_for_both
 from mullama.plan.observed import KnownFiles, LiveModel, Observed
-from mullama.plan.report import size
 from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step
+from mullama.units import size
 
 EMPTY = Manifest(mullama="v1")
 _NOTHING = KnownFiles(source="")
 
 
-def make_plan(wish: Manifest, observed: Observed, places: Mapping[str, Place] | None = None) -> Plan:
+def make_plan(desired: Manifest, observed: Observed, places: Mapping[str, Location] | None = None) -> Plan:
     """The steps from what is to what is wished; `places` says where in a file each dotted path stands."""
     applied = observed.applied
     old = applied.manifest if applied else EMPTY
     steps = [
-        *_model_steps(old, wish, observed, places or {}),
-        *_rest_steps(old, wish, observed, places or {}),
+        *_model_steps(old, desired, observed, places or {}),
+        *_rest_steps(old, desired, observed, places or {}),
         *_server_drift(observed),
         *_pruned(observed),
     ]
     # Only a server knows the machine that the models will live on: a plan made elsewhere must not judge by its own.
-    crowd = crowded(wish, observed.files, observed.machine) if observed.live is not None else None
+    crowd = crowded(desired, observed.files, observed.machine) if observed.live is not None else None
     return Plan(
         base=applied.revision if applied else "",
-        wish=revision(wish),
+        desired=revision(desired),
         generation=(applied.generation if applied else 0) + 1,
         steps=tuple(steps),
         warnings=(crowd,) if crowd else (),
@@ -51,9 +51,11 @@ def make_plan(wish: Manifest, observed: Observed, places: Mapping[str, Place] | 
     )
 
 
-def _model_steps(old: Manifest, wish: Manifest, observed: Observed, places: Mapping[str, Place]) -> Iterator[Step]:
-    renamed = {m.to: m.from_ for m in wish.moved if m.from_ in old.models and m.from_ not in wish.models}
-    for name, model in wish.models.items():
+def _model_steps(
+    old: Manifest, desired: Manifest, observed: Observed, places: Mapping[str, Location]
+) -> Iterator[Step]:
+    renamed = {m.to: m.from_ for m in desired.moved if m.from_ in old.models and m.from_ not in desired.models}
+    for name, model in desired.models.items():
         before = old.models.get(name) or old.models.get(renamed.get(name, ""))
         if before is None:
             step: Step | None = _added(name, model, observed)
@@ -65,15 +67,15 @@ def _model_steps(old: Manifest, wish: Manifest, observed: Observed, places: Mapp
             step = _renamed(name, renamed[name], step)
         if step is not None:
             yield replace(step, place=_place(places, f"models.{name}", step))
-    gone = {*wish.models, *renamed.values()}
+    gone = {*desired.models, *renamed.values()}
     for name in dict.fromkeys((*old.models, *(observed.live or ()))):  # a model that was left to serve is only live
-        if name not in gone and wish.prune.running:
+        if name not in gone and desired.prune.running:
             yield _removed(name, old.models.get(name), observed)
         elif name not in gone and name in old.models:
             yield _left(name)
 
 
-def _place(places: Mapping[str, Place], path: str, step: Step) -> Place | None:
+def _place(places: Mapping[str, Location], path: str, step: Step) -> Location | None:
     """Where the first changed field stands, else the model itself."""
     for change in step.changes:
         parts = change.path.split(".")
@@ -110,7 +112,7 @@ def _added(name: str, model: Model, observed: Observed) -> Step:
         subject=name,
         kind="model",
         action=Action.ADD,
-        cause=Cause.WISH,
+        cause=Cause.DESIRED,
         cost=Cost.WEIGHTS if files.stored else Cost.FILES,
         detail=when if files.stored else f"pull, {when}",
         changes=(FieldChange(path="from", before=None, after=model.from_, cost=Cost.FILES),),
@@ -132,7 +134,7 @@ def _changed(name: str, before: Model, after: Model, changes: tuple[FieldChange,
         subject=name,
         kind="model",
         action=Action.REPLACE if heavy else Action.UPDATE,
-        cause=Cause.WISH,
+        cause=Cause.DESIRED,
         cost=cost,
         changes=changes,
         detail=_how(cost, pause=pause, stored=files.stored),
@@ -198,10 +200,10 @@ def _should_be_loaded(model: Model) -> bool:
 
 def _renamed(name: str, old_name: str, step: Step | None) -> Step:
     """A rename keeps the weights loaded; when more than the name changed, that step tells it."""
-    if step is not None and step.cause is Cause.WISH:
+    if step is not None and step.cause is Cause.DESIRED:
         return replace(step, renamed_from=old_name)
     return Step(
-        subject=name, kind="model", action=Action.RENAME, cause=Cause.WISH, cost=Cost.LIVE,
+        subject=name, kind="model", action=Action.RENAME, cause=Cause.DESIRED, cost=Cost.LIVE,
         detail=f"was {old_name}, stays loaded", renamed_from=old_name,
     )  # fmt: skip
 
@@ -212,7 +214,7 @@ def _removed(name: str, model: Model | None, observed: Observed) -> Step:
         subject=name,
         kind="model",
         action=Action.REMOVE,
-        cause=Cause.WISH,
+        cause=Cause.DESIRED,
         cost=Cost.WEIGHTS,
         detail="not in the manifest: unload, files kept",
         memory_before=memory.total if memory else None,
@@ -224,18 +226,18 @@ def _removed(name: str, model: Model | None, observed: Observed) -> Step:
 def _left(name: str) -> Step:
     """`prune.running: false`: the manifest lets go of the model, and the server keeps it until it ends."""
     return Step(
-        subject=name, kind="model", action=Action.UPDATE, cause=Cause.WISH, cost=Cost.NONE,
+        subject=name, kind="model", action=Action.UPDATE, cause=Cause.DESIRED, cost=Cost.NONE,
         detail="not in the manifest: serves on, as prune.running is false",
     )  # fmt: skip
 
 
-def _rest_steps(old: Manifest, wish: Manifest, observed: Observed, places: Mapping[str, Place]) -> Iterator[Step]:
+def _rest_steps(old: Manifest, desired: Manifest, observed: Observed, places: Mapping[str, Location]) -> Iterator[Step]:
     if observed.applied is None:
         return
-    for block, changes in compare_rest(old, wish).items():
+    for block, changes in compare_rest(old, desired).items():
         cost = dearest(changes)
         step = Step(
-            subject=block, kind="block", action=Action.UPDATE, cause=Cause.WISH, cost=cost, changes=changes,
+            subject=block, kind="block", action=Action.UPDATE, cause=Cause.DESIRED, cost=cost, changes=changes,
             detail="new listeners; those that stay are not closed" if cost is Cost.PROCESS else _how(
                 cost, pause=False, stored=True),
         )  # fmt: skip
@@ -247,7 +249,7 @@ def _pruned(observed: Observed) -> Iterator[Step]:
     if count := len(observed.unneeded):
         total = size(sum(length for _, length in observed.unneeded))
         yield Step(
-            subject="store", kind="files", action=Action.REMOVE, cause=Cause.WISH, cost=Cost.NONE, destructive=True,
+            subject="store", kind="files", action=Action.REMOVE, cause=Cause.DESIRED, cost=Cost.NONE, destructive=True,
             detail=f"delete {count} file{'' if count == 1 else 's'} ({total}) that nothing refers to",
         )  # fmt: skip
 

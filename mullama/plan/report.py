@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
-from mullama.errors import Place
+from mullama.errors import Location
 from mullama.plan.steps import Action, Cause, FieldChange, Plan, Step
+from mullama.units import printable, size
 
 MARKDOWN_LIMIT = 60_000
 _VALUE_LIMIT = 40
@@ -33,27 +34,6 @@ class Line:
 
 
 # Values
-
-
-def size(count: int) -> str:
-    """Bytes as people read them: `139 MiB`, `4.1 GiB`."""
-    number, unit = float(count), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if abs(number) < 1024 or unit == "TiB":
-            break
-        number /= 1024
-    digits = 0 if unit == "B" or abs(number) >= 100 else 1
-    return f"{number:.{digits}f}".removesuffix(".0") + f" {unit}"
-
-
-def counted(number: int, word: str) -> str:
-    """`1 model`, `2 models`."""
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"
-
-
-def printable(text: str) -> str:
-    """The text with every character that is not printed as itself written as its escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def value(tree: object) -> str:
@@ -152,15 +132,15 @@ def counts(plan: Plan) -> str:
     """`2 in place, 1 with a pause, 1 new, 1 removed, 1 drift. 139 MiB to download.`"""
     if plan.empty:
         return "Nothing to do."
-    wish = [step for step in plan.steps if step.cause is Cause.WISH]
-    changed = [s for s in wish if s.action in (Action.UPDATE, Action.REPLACE, Action.REPAIR)]
+    desired = [step for step in plan.steps if step.cause is Cause.DESIRED]
+    changed = [s for s in desired if s.action in (Action.UPDATE, Action.REPLACE, Action.REPAIR)]
     numbers = (
         (sum(not s.pause for s in changed), "in place"),
         (sum(s.pause for s in changed), "with a pause"),
-        (sum(s.action is Action.ADD for s in wish), "new"),
-        (sum(s.action is Action.RENAME for s in wish), "renamed"),
-        (sum(s.action is Action.REMOVE for s in wish), "removed"),
-        (len(plan.steps) - len(wish), "drift"),
+        (sum(s.action is Action.ADD for s in desired), "new"),
+        (sum(s.action is Action.RENAME for s in desired), "renamed"),
+        (sum(s.action is Action.REMOVE for s in desired), "removed"),
+        (len(plan.steps) - len(desired), "drift"),
     )
     text = ", ".join(f"{number} {word}" for number, word in numbers if number) + "."
     known = sum(step.bytes_download or 0 for step in plan.steps)
@@ -174,20 +154,20 @@ def counts(plan: Plan) -> str:
 # Places
 
 
-def located(plan: Plan, places: Mapping[str, Place]) -> Plan:
+def located(plan: Plan, places: Mapping[str, Location]) -> Plan:
     """The plan with the line of the manifest beside each step that has none, as far as `places` knows it."""
     steps = tuple(step if step.place else replace(step, place=_place(step, places)) for step in plan.steps)
     return replace(plan, steps=steps)
 
 
-def _place(step: Step, places: Mapping[str, Place]) -> Place | None:
+def _place(step: Step, places: Mapping[str, Location]) -> Location | None:
     root = f"models.{step.subject}" if step.kind == "model" else ""
     paths = [f"{root}.{item.path}".strip(".") for item in step.changes]
     paths.append(root or step.subject)
     return next((found for path in paths if (found := _nearest(path, places))), None)
 
 
-def _nearest(path: str, places: Mapping[str, Place]) -> Place | None:
+def _nearest(path: str, places: Mapping[str, Location]) -> Location | None:
     """The place of the field or of the closest block around it, but never of all models."""
     while path and path not in ("models", "mullama"):
         if path in places:

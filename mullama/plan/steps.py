@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from mullama.errors import Place
+from mullama.errors import Location
 from mullama.names import JSONValue
 
 
@@ -26,10 +26,14 @@ class Cost(StrEnum):
 
 
 class Cause(StrEnum):
-    """`wish`: the manifest differs from what was applied. `drift`: the world differs from what was applied."""
+    """Why a step is needed: the desired state changed, or the observed state drifted from the applied one."""
 
-    WISH = "wish"
+    DESIRED = "desired"
     DRIFT = "drift"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Cause | None:
+        return cls.DESIRED if value == "wish" else None  # the name before 0.2; accepted until 1.0
 
 
 class Action(StrEnum):
@@ -85,7 +89,7 @@ class Step:
     memory_after: int | None = None
     pause: bool = False
     destructive: bool = False
-    place: Place | None = None
+    place: Location | None = None
     renamed_from: str | None = None
 
     @property
@@ -102,7 +106,7 @@ class Plan:
     """
 
     base: str
-    wish: str
+    desired: str
     generation: int
     steps: tuple[Step, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -131,10 +135,11 @@ def to_tree(plan: Plan) -> dict[str, Any]:
         "format": FORMAT,
         "complete": plan.complete,
         "base": plan.base,
-        "wish": plan.wish,
+        "desired": plan.desired,
+        "wish": plan.desired,  # the name before 0.2; written until 1.0
         "generation": plan.generation,
         "summary": summary(plan),
-        "steps": [s for s in steps if s["cause"] == Cause.WISH],
+        "steps": [s for s in steps if s["cause"] == Cause.DESIRED],
         "drift": [s for s in steps if s["cause"] == Cause.DRIFT],
         "warnings": list(plan.warnings),
     }
@@ -187,7 +192,7 @@ def from_tree(tree: dict[str, Any]) -> Plan:
     steps = [*tree["steps"], *tree["drift"]]
     return Plan(
         base=tree["base"],
-        wish=tree["wish"],
+        desired=tree.get("desired") or tree["wish"],
         generation=tree["generation"],
         steps=tuple(_tree_step(s) for s in steps),
         warnings=tuple(tree["warnings"]),
@@ -196,7 +201,7 @@ def from_tree(tree: dict[str, Any]) -> Plan:
 
 
 def _tree_step(tree: dict[str, Any]) -> Step:
-    place = Place(tree["file"], tree["line"], tree["column"]) if tree["file"] else None
+    place = Location(tree["file"], tree["line"], tree["column"]) if tree["file"] else None
     return Step(
         subject=tree["subject"],
         kind=tree["kind"],

@@ -87,15 +87,15 @@ class Result:
 DONE, DOWNLOAD, PARTLY = 0, 5, 8
 
 
-async def execute(plan: Plan, wish: Manifest, effects: Effects, report: Report) -> Result:
+async def execute(plan: Plan, desired: Manifest, effects: Effects, report: Report) -> Result:
     """Run the plan; raises only before the commit, when nothing was changed."""
     steps = {step.subject: step for step in plan.steps if step.kind == "model"}
     report({"event": "phase", "phase": "fetch"})
-    await fetch(wish, {name for name in wish.models if _touches_files(steps.get(name))}, effects, report)
+    await fetch(desired, {name for name in desired.models if _touches_files(steps.get(name))}, effects, report)
     report({"event": "phase", "phase": "commit"})
     await effects.commit(plan)
     report({"event": "phase", "phase": "load"})
-    failures = await _load(wish, steps, effects, report)
+    failures = await _load(desired, steps, effects, report)
     report({"event": "phase", "phase": "swap"})
     await effects.swap(failures)
     if any(step.kind == "files" for step in plan.steps):
@@ -106,9 +106,9 @@ async def execute(plan: Plan, wish: Manifest, effects: Effects, report: Report) 
     return result
 
 
-async def fetch(wish: Manifest, names: Collection[str], effects: Effects, report: Report) -> None:
+async def fetch(desired: Manifest, names: Collection[str], effects: Effects, report: Report) -> None:
     """Fetch for these models in parallel, then check each; the first failure ends the rest."""
-    slots = asyncio.Semaphore(max(1, wish.sources.parallel))
+    slots = asyncio.Semaphore(max(1, desired.sources.parallel))
 
     async def one(name: str, model: Model) -> None:
         async with slots:
@@ -117,7 +117,7 @@ async def fetch(wish: Manifest, names: Collection[str], effects: Effects, report
 
     try:
         async with asyncio.TaskGroup() as group:
-            for name, model in wish.models.items():
+            for name, model in desired.models.items():
                 if name in names:
                     group.create_task(one(name, model))
     except ExceptionGroup as failures:
@@ -129,10 +129,12 @@ def _touches_files(step: Step | None) -> bool:
     return step is not None and step.action is not Action.REMOVE
 
 
-async def _load(wish: Manifest, steps: Mapping[str, Step], effects: Effects, report: Report) -> dict[str, MullamaError]:
+async def _load(
+    desired: Manifest, steps: Mapping[str, Step], effects: Effects, report: Report
+) -> dict[str, MullamaError]:
     """One after the other: by priority, then in the manifest's order."""
     failures: dict[str, MullamaError] = {}
-    order = sorted(wish.models.items(), key=lambda item: -item[1].residency.priority)
+    order = sorted(desired.models.items(), key=lambda item: -item[1].residency.priority)
     for name, _ in order:
         step = steps.get(name)
         if step is None or step.action is Action.REMOVE or step.cost in (Cost.NONE, Cost.LIVE):
@@ -158,7 +160,12 @@ def _result(plan: Plan, touched: tuple[str, ...], failures: Mapping[str, Mullama
     else:
         message, exit = f"generation {plan.generation} is applied", DONE
     return Result(
-        exit=exit, message=message, generation=plan.generation, revision=plan.wish, failures=failures, touched=touched
+        exit=exit,
+        message=message,
+        generation=plan.generation,
+        revision=plan.desired,
+        failures=failures,
+        touched=touched,
     )
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from mullama.errors import MullamaError, NotFound
 from mullama.manifest.spec import Manifest, Model, SecretRef
 from mullama.plan.observed import KnownFiles
-from mullama.reconcile.scripts import is_script, script_files
-from mullama.sources.base import Progress
+from mullama.reconcile.scripted_models import is_script, script_files
+from mullama.sources.base import DownloadProgress
 from mullama.sources.library import Library, find_stored
 from mullama.sources.settings import HubSettings, Settings
 from mullama.store import lockfile
@@ -210,7 +210,7 @@ class _Told:
         self._name, self._report, self._counted, self._loop = name, report, counted, loop
         self._seen: dict[str, int] = {}
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: DownloadProgress) -> None:
         before = self._seen.get(progress.file, progress.resumed)
         if progress.phase == "downloading" and progress.completed > before:
             self._loop.call_soon_threadsafe(self._counted, progress.completed - before)

@@ -7,18 +7,18 @@ from mullama.manifest.spec import Manifest
 from mullama.manifest.tree import parse_resolved
 from mullama.plan.observed import Applied, Observed
 from mullama.reconcile.files import Files
-from mullama.reconcile.keeping import prunable
+from mullama.reconcile.gc import prunable
 from mullama.reconcile.machine import observe_machine
 from mullama.store.records import Records
 
 
-def observe(wish: Manifest, records: Records, files: Files) -> Observed:
+def observe(desired: Manifest, records: Records, files: Files) -> Observed:
     """Where no server runs: the records and the store alone. `wish` has the overlay in it."""
     applied = last_applied(records)
-    manifests = [wish, *([applied.manifest] if applied else [])]
+    manifests = [desired, *([applied.manifest] if applied else [])]
     return Observed(
         applied=applied, live=None, files=files.known(manifests), machine=observe_machine(),
-        unneeded=prunable(wish, records.folder.parent, files),
+        unneeded=prunable(desired, records.folder.parent, files),
     )  # fmt: skip
 
 

@@ -16,12 +16,12 @@ Overlay = Mapping[str, Mapping[str, Any]]
 """A model's name → its tree in the resolved manifest's form; a route's name → {"route": the model's name}."""
 
 
-def combine(wish: Manifest, overlay: Overlay) -> Manifest:
+def combine(desired: Manifest, overlay: Overlay) -> Manifest:
     """The wish with the overlay's models after its own. Raises `ManifestError` for an entry that is no model."""
-    added = beside(wish, overlay)
+    added = beside(desired, overlay)
     if not added:
-        return wish
-    tree = block_to_tree(wish)
+        return desired
+    tree = block_to_tree(desired)
     routes = {name: entry["route"] for name, entry in added.items() if "route" in entry}
     models = {name: entry for name, entry in added.items() if "route" not in entry}
     return parse_resolved(
@@ -29,11 +29,11 @@ def combine(wish: Manifest, overlay: Overlay) -> Manifest:
     )
 
 
-def beside(wish: Manifest, overlay: Overlay) -> dict[str, Mapping[str, Any]]:
+def beside(desired: Manifest, overlay: Overlay) -> dict[str, Mapping[str, Any]]:
     """The overlay's entries whose names the manifest does not own, without routes to models that are gone."""
-    owned = {ModelName.parse(name).key for name in (*wish.models, *wish.routes)}
+    owned = {ModelName.parse(name).key for name in (*desired.models, *desired.routes)}
     free = {name: tree for name, tree in overlay.items() if ModelName.parse(name).key not in owned}
-    models = {*wish.models, *(name for name, tree in free.items() if "route" not in tree)}
+    models = {*desired.models, *(name for name, tree in free.items() if "route" not in tree)}
     return {name: tree for name, tree in free.items() if "route" not in tree or tree["route"] in models}
 
 

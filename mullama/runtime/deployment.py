@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 
-from mullama.chat.settings import ModelSettings
+from mullama.chat.model_settings import ModelSettings
 from mullama.engines.base import ContextOptions, EngineChoice
 from mullama.errors import Invalid, NotFound
 from mullama.manifest.spec import Manifest, Model
-from mullama.names import ModelName, near
+from mullama.names import ModelName, suggest
 from mullama.plan.observed import KnownFiles
 from mullama.runtime.base import Access
-from mullama.runtime.policy.events import Rules, Serve, UnitKey
+from mullama.runtime.scheduler.events import Rules, Serve, UnitKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ class Snapshot:
         if not name:
             return NotFound("no model was named, and the manifest has no route 'default'", name=name)
         visible = [n for n, d in self.deployments.items() if self.speaks(d, dialect)]
-        return NotFound(f"model '{name}' not found", name=name, near=near(name, visible))
+        return NotFound(f"model '{name}' not found", name=name, near=suggest(name, visible))
 
 
 def _key(name: str) -> str:

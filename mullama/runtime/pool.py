@@ -10,13 +10,13 @@ from typing import Any
 
 from mullama.engines.base import ContextFacts, ContextOptions, EngineChoice
 from mullama.errors import EngineFailed, Kind, MullamaError, Refused
-from mullama.runtime.cores import Cores
 from mullama.runtime.deployment import Deployment
-from mullama.runtime.policy import events as ev
-from mullama.runtime.policy.decide import decide
-from mullama.runtime.policy.events import UnitKey
-from mullama.runtime.policy.state import Phase, State, failure
-from mullama.runtime.worker import Death, Worker
+from mullama.runtime.scheduler import events as ev
+from mullama.runtime.scheduler.decide import decide
+from mullama.runtime.scheduler.events import UnitKey
+from mullama.runtime.scheduler.state import Phase, State, failure
+from mullama.runtime.worker.cores import CoreAllocator
+from mullama.runtime.worker.parent import Death, WorkerProcess
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -24,7 +24,7 @@ class Lease:
     """The right of one request to use a loaded model, until the `async with` that gave it ends."""
 
     id: int
-    worker: Worker
+    worker: WorkerProcess
     unit: UnitKey
     load_seconds: float
     _cut: Callable[[], None] | None = None
@@ -96,8 +96,8 @@ class Pool:
         self._note = note
         self._attempts = attempts or Attempts()
         self._units: dict[UnitKey, _Unit] = {}
-        self._workers: dict[str, Worker] = {}
-        self._cores = Cores()
+        self._workers: dict[str, WorkerProcess] = {}
+        self._cores = CoreAllocator()
         self._grants: dict[int, asyncio.Future[UnitKey]] = {}
         self._leases: dict[int, Lease] = {}
         self._cut_early: set[int] = set()
@@ -133,14 +133,14 @@ class Pool:
             self._cut_early.discard(number)
             self._feed(ev.Leave(id=number))
 
-    def _worker(self, unit: UnitKey) -> Worker:
+    def _worker(self, unit: UnitKey) -> WorkerProcess:
         worker = self._workers.get(unit.weights)
         if worker is None:
             raise EngineFailed("the worker ended before the request began", retry_after=1.0)
         return worker
 
     def keep(self, model: str, seconds: float | None, *, forced: bool = False) -> None:
-        self._feed(ev.Keep(model=model, seconds=seconds, forced=forced))
+        self._feed(ev.SetTtl(model=model, seconds=seconds, forced=forced))
 
     # What the reconciler uses
 
@@ -149,7 +149,7 @@ class Pool:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.adopt(deployment)
         self._settled.setdefault(deployment.unit, []).append(future)
-        self._feed(ev.Hold(serve=deployment.serve))
+        self._feed(ev.Pin(serve=deployment.serve))
         await future
         return self._units[deployment.unit].facts
 
@@ -161,7 +161,7 @@ class Pool:
         )
 
     def release(self, unit: UnitKey) -> None:
-        self._feed(ev.Unhold(unit=unit))
+        self._feed(ev.Unpin(unit=unit))
 
     def swap(self, models: Mapping[str, ev.Serve], rules: ev.Rules, moved: Mapping[str, str] | None = None) -> None:
         """From now on names lead to these units. What is not named any more drains and closes."""
@@ -236,7 +236,7 @@ class Pool:
         known = self._units.get(unit)
         return known.facts if known and self.phase(unit) is Phase.READY else None
 
-    def worker(self, unit: UnitKey) -> Worker | None:
+    def worker(self, unit: UnitKey) -> WorkerProcess | None:
         return self._workers.get(unit.weights)
 
     def pids(self) -> tuple[int, ...]:
@@ -265,7 +265,7 @@ class Pool:
                 self._resolve(id, unit, None)
             case ev.Refuse(id=id, error=error):
                 self._resolve(id, None, error)
-            case ev.Cut(id=id):
+            case ev.Cancel(id=id):
                 if id in self._leases:
                     self._leases[id].cut()
                 else:  # granted, and its request has not had its turn since
@@ -316,7 +316,7 @@ class Pool:
             return
         self._note("worker", weights, "starting")
         try:
-            worker = await Worker.start(
+            worker = await WorkerProcess.start(
                 choice, died, lambda share: self.loading.__setitem__(weights, share), self._cores
             )
         except MullamaError as error:

@@ -12,17 +12,18 @@ from mullama.dialects import speaker
 from mullama.dialects.base import Dialect, Reply
 from mullama.errors import Denied, Internal, Invalid, MullamaError, NotFound
 from mullama.runtime.base import Access, Caller, Operator, Service
-from mullama.server import guard, log, ops
-from mullama.server.asgi import Receive, Scope, Send
-from mullama.server.body import Pool
-from mullama.server.bounds import DEFAULT, Bounds
+from mullama.server import guard, log
 from mullama.server.endpoints import Endpoints
-from mullama.server.exchange import ClientGone, Exchange, Rejection, Voice
-from mullama.server.faults import OPERATOR
+from mullama.server.http.asgi import Receive, Scope, Send
+from mullama.server.http.body import BodyBudget
+from mullama.server.http.exchange import ClientDisconnected, ErrorFormat, Exchange, Rejection
+from mullama.server.http.limits import DEFAULT, Bounds
+from mullama.server.http_errors import OPERATOR
 from mullama.server.inflight import Inflight
 from mullama.server.keys import Failures, find_key, may
 from mullama.server.openapi import document
-from mullama.server.routes import EXCHANGE, SERVE, Path, Route, router
+from mullama.server.operator_api import api as operator_api
+from mullama.server.routes import EXCHANGE, SERVE, HttpRoute, Path, router
 
 _log = logging.getLogger(__name__)
 
@@ -53,9 +54,9 @@ class App:
         self._dialects = dialects
         self._failures = Failures(bounds.failed_keys, time.monotonic)
         self.inflight = Inflight()
-        pool = Pool(bounds.body_pool)
+        pool = BodyBudget(bounds.body_pool)
         endpoints = Endpoints(service=service, pool=pool, inflight=self.inflight, bounds=bounds, version=version)
-        own = ops.Ops(
+        own = operator_api.Ops(
             service=service,
             operator=operator,
             pool=pool,
@@ -96,7 +97,7 @@ class App:
         """Every failure that is still sayable becomes an answer; nothing else leaves here."""
         try:
             await self._serve(exchange, access, receive, send)
-        except ClientGone:
+        except ClientDisconnected:
             exchange.notes.gone = True
         except Rejection as rejection:
             await exchange.reject(rejection)
@@ -158,7 +159,7 @@ class App:
         if any(ord(c) < 32 or ord(c) == 127 for c in exchange.path):
             raise Rejection(400, Invalid("the path holds a control character"), close=True)
 
-    def _identify(self, exchange: Exchange, access: Access, route: Route) -> Caller:
+    def _identify(self, exchange: Exchange, access: Access, route: HttpRoute) -> Caller:
         """Who asks, once it is clear that they may; the control socket belongs to the operator."""
         dialect = route.dialect or "mullama"
         if not access.keys or exchange.listener.kind == "control":
@@ -186,13 +187,13 @@ class App:
             priority=key.priority,
         )
 
-    def _voice(self, exchange: Exchange) -> Voice:
+    def _voice(self, exchange: Exchange) -> ErrorFormat:
         """How the API that this path belongs to says an error, also where nothing is served."""
         path = exchange.path
-        if path.startswith("/api/v1/") or path in ops.PUBLIC_PATHS or not self._speakers:
+        if path.startswith("/api/v1/") or path in operator_api.PUBLIC_PATHS or not self._speakers:
             return OPERATOR
         dialect = speaker(path, exchange.headers, self._speakers)
-        return Voice(error=dialect.error, id_header=dialect.id_header)
+        return ErrorFormat(error=dialect.error, id_header=dialect.id_header)
 
 
 def _nothing_at(path: str) -> NotFound:

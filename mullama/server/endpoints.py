@@ -11,26 +11,26 @@ from typing import Any, cast
 
 from mullama.chat import inventory, types
 from mullama.dialects.base import (
-    Call,
     Dialect,
     Endpoint,
     FetchResponse,
-    Fixed,
     Operation,
+    ReplyContext,
     ResponseRequest,
-    Stamp,
+    StaticReply,
     StoredResponse,
     StreamEvent,
+    WireRequest,
 )
-from mullama.dialects.management import MANAGEMENT
+from mullama.dialects.native import MANAGEMENT
 from mullama.errors import Internal
 from mullama.names import JSONValue
 from mullama.runtime.base import Caller, Service
-from mullama.server.body import Pool, Share, pieces, read_json
-from mullama.server.bounds import Bounds
-from mullama.server.exchange import Exchange, Voice
+from mullama.server.http.body import BodyBudget, BodyShare, pieces, read_json
+from mullama.server.http.exchange import ErrorFormat, Exchange
+from mullama.server.http.limits import Bounds
 from mullama.server.inflight import Inflight
-from mullama.server.routes import Route, Shape
+from mullama.server.routes import HttpRoute, RouteSchema
 from mullama.server.streams import relay
 
 
@@ -39,36 +39,36 @@ class Endpoints:
     """What every endpoint needs: the runtime, the shared pool of body bytes, the list of running requests."""
 
     service: Service
-    pool: Pool
+    pool: BodyBudget
     inflight: Inflight
     bounds: Bounds
     version: str
 
-    def routes(self, dialects: Mapping[str, Dialect]) -> list[Route]:
+    def routes(self, dialects: Mapping[str, Dialect]) -> list[HttpRoute]:
         """Those of the dialects, and mullama's own, which are there whatever dialects are served."""
         spoken = [
             self._route(name, dialect, endpoint) for name, dialect in dialects.items() for endpoint in dialect.endpoints
         ]
         return [*spoken, *(self._route(None, MANAGEMENT, endpoint) for endpoint in MANAGEMENT.endpoints)]
 
-    def _route(self, name: str | None, dialect: Dialect, endpoint: Endpoint) -> Route:
+    def _route(self, name: str | None, dialect: Dialect, endpoint: Endpoint) -> HttpRoute:
         async def serve(exchange: Exchange, params: Mapping[str, str]) -> None:
             with self.pool.share() as share:
                 await self._serve(endpoint, exchange, params, share)
 
-        return Route(
+        return HttpRoute(
             method=endpoint.method,
             path=endpoint.path,
             access=endpoint.access,
             serve=serve,
-            voice=Voice(error=dialect.error, id_header=dialect.id_header, schema=dialect.error_schema),
+            voice=ErrorFormat(error=dialect.error, id_header=dialect.id_header, schema=dialect.error_schema),
             dialect=name,
             when=endpoint.when,
             shape=_shape(endpoint),
         )
 
-    async def _serve(self, endpoint: Endpoint, exchange: Exchange, params: Mapping[str, str], share: Share) -> None:
-        call = Call(path=params, query=exchange.query, headers=exchange.headers)
+    async def _serve(self, endpoint: Endpoint, exchange: Exchange, params: Mapping[str, str], share: BodyShare) -> None:
+        call = WireRequest(path=params, query=exchange.query, headers=exchange.headers)
         if endpoint.raw:
             await self._upload(endpoint, exchange, call)
             return
@@ -83,7 +83,7 @@ class Endpoints:
 
     async def _perform(self, endpoint: Endpoint, exchange: Exchange, operation: Operation) -> None:
         stamp = self._stamp(exchange)
-        if isinstance(operation, Fixed):
+        if isinstance(operation, StaticReply):
             await exchange.reply(endpoint.encode(operation, None, stamp))
             return
         operation = await self._resumed(endpoint, exchange, operation)
@@ -140,7 +140,7 @@ class Endpoints:
             raise Internal("a task ended without a status")
         return last
 
-    async def _upload(self, endpoint: Endpoint, exchange: Exchange, call: Call) -> None:
+    async def _upload(self, endpoint: Endpoint, exchange: Exchange, call: WireRequest) -> None:
         operation = endpoint.decode(call)
         if not isinstance(operation, inventory.StoreBlob):
             raise Internal(f"{endpoint.path} takes a blob but decodes no digest")
@@ -150,9 +150,9 @@ class Endpoints:
         done = inventory.Done(found=not new)
         await exchange.reply(endpoint.encode(operation, done, self._stamp(exchange)))
 
-    def _stamp(self, exchange: Exchange) -> Stamp:
+    def _stamp(self, exchange: Exchange) -> ReplyContext:
         model = exchange.notes.model
-        return Stamp(
+        return ReplyContext(
             id=exchange.id,
             created=time.time(),
             version=self.version,
@@ -174,8 +174,8 @@ async def _each_alone(statuses: AsyncIterator[inventory.TaskStatus]) -> AsyncIte
             yield (status,)
 
 
-def _shape(endpoint: Endpoint) -> Shape:
-    return Shape(
+def _shape(endpoint: Endpoint) -> RouteSchema:
+    return RouteSchema(
         summary=endpoint.summary,
         request=endpoint.request_schema,
         response=endpoint.response_schema,

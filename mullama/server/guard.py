@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 
 from mullama.errors import Denied, Invalid
-from mullama.server.exchange import Exchange, Listener, Rejection
+from mullama.server.http.exchange import Exchange, Listener, Rejection
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?\.?)(?::[0-9]{1,5})?")
 _LOOPBACK_ORIGIN = re.compile(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::[0-9]{1,5})?")

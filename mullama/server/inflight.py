@@ -7,20 +7,20 @@ from types import TracebackType
 from typing import Self
 
 from mullama.errors import MullamaError
-from mullama.server.exchange import ClientGone, Exchange
+from mullama.server.http.exchange import ClientDisconnected, Exchange
 
 
 class Inflight:
     """Every running request of one app, so that a drain can count them and end those left over."""
 
     def __init__(self) -> None:
-        self._lines: set[Lifeline] = set()
+        self._lines: set[RequestScope] = set()
 
     def __len__(self) -> int:
         return len(self._lines)
 
-    def lifeline(self, exchange: Exchange) -> Lifeline:
-        return Lifeline(exchange, self._lines)
+    def lifeline(self, exchange: Exchange) -> RequestScope:
+        return RequestScope(exchange, self._lines)
 
     def interrupt(self, error: MullamaError) -> None:
         """End all work in progress: each client sees `error` in its own dialect."""
@@ -28,14 +28,14 @@ class Inflight:
             line.cut(error)
 
 
-class Lifeline:
+class RequestScope:
     """A block that ends at once when the client leaves, or when `cut` says so.
 
     Leaving raises `ClientGone` out of the block, `cut` its error, wherever the block was waiting.
     The price is one task per request and nothing per token.
     """
 
-    def __init__(self, exchange: Exchange, lines: set[Lifeline]) -> None:
+    def __init__(self, exchange: Exchange, lines: set[RequestScope]) -> None:
         self._exchange = exchange
         self._lines = lines
         self._reason: Exception | None = None
@@ -69,5 +69,5 @@ class Lifeline:
             self._task.cancel()
 
     async def _wait_for_leave(self) -> None:
-        await self._exchange.departure()
-        self.cut(ClientGone())
+        await self._exchange.wait_disconnected()
+        self.cut(ClientDisconnected())

@@ -7,7 +7,7 @@ import logging
 from typing import Any, Literal
 
 from mullama.manifest.spec import Logs
-from mullama.server.exchange import Exchange
+from mullama.server.http.exchange import Exchange
 
 _log = logging.getLogger("mullama.request")
 

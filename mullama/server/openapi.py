@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from mullama.errors import Invalid
-from mullama.server.routes import Route, Shape
+from mullama.server.routes import HttpRoute, RouteSchema
 
 _SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -22,7 +22,7 @@ _TAGS = {
 }
 
 
-def document(routes: Iterable[Route], with_keys: bool, version: str) -> dict[str, Any]:
+def document(routes: Iterable[HttpRoute], with_keys: bool, version: str) -> dict[str, Any]:
     """OpenAPI 3.1. Routes of one method and path, which dialects share, become one operation."""
     ordered = sorted(routes, key=lambda r: (r.path, r.method))
     paths: dict[str, Any] = {}
@@ -42,7 +42,7 @@ def _template(path: str) -> str:
     return re.sub(r"\{(\w+):\w+\}", r"{\1}", path)
 
 
-def _operation(routes: Sequence[Route], with_keys: bool) -> dict[str, Any]:
+def _operation(routes: Sequence[HttpRoute], with_keys: bool) -> dict[str, Any]:
     first = routes[0]
     operation: dict[str, Any] = {
         "tags": [route.dialect or "operator" for route in routes],
@@ -63,7 +63,7 @@ def _parameter(name: str) -> dict[str, Any]:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
 
 
-def _body(shapes: Sequence[Shape]) -> dict[str, Any] | None:
+def _body(shapes: Sequence[RouteSchema]) -> dict[str, Any] | None:
     if any(shape.raw for shape in shapes):
         return {"required": True, "content": {"application/octet-stream": {}}}
     schemas = [shape.request for shape in shapes if shape.request is not None]
@@ -72,7 +72,7 @@ def _body(shapes: Sequence[Shape]) -> dict[str, Any] | None:
     return {"required": True, "content": {"application/json": {"schema": _any_of(schemas)}}}
 
 
-def _success(routes: Sequence[Route]) -> dict[str, Any]:
+def _success(routes: Sequence[HttpRoute]) -> dict[str, Any]:
     content: dict[str, Any] = {}
     whole = [route.shape.response for route in routes if route.shape.response is not None]
     if whole and routes[0].method != "HEAD":
@@ -84,7 +84,7 @@ def _success(routes: Sequence[Route]) -> dict[str, Any]:
     return {"description": "The answer", **({"content": content} if content else {})}
 
 
-def _failure(routes: Sequence[Route]) -> dict[str, Any]:
+def _failure(routes: Sequence[HttpRoute]) -> dict[str, Any]:
     """The error's form as the API gives it, and an error that it made itself."""
     replies = [route.voice.error(Invalid("what is wrong"), "req_0") for route in routes]
     examples = {

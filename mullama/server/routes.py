@@ -11,15 +11,15 @@ from starlette import routing
 from starlette.routing import Router
 
 from mullama.names import JSONValue
-from mullama.server.asgi import Receive, Scope, Send
-from mullama.server.exchange import Exchange, Voice
+from mullama.server.http.asgi import Receive, Scope, Send
+from mullama.server.http.exchange import ErrorFormat, Exchange
 
 Class = Literal["public", "infer", "admin", "read"]
 Serve = Callable[[Exchange, Mapping[str, str]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class RouteSchema:
     """What a route takes and gives, as JSON schemas, for the API document.
 
     stream: the media type of the answer when it comes in pieces; with `response` None it always does.
@@ -34,7 +34,7 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class HttpRoute:
     """One method on one path. `dialect` is None for the operator's API, which is always there.
 
     access is the class that the guard checks. when: for a path that two dialects share, whether these
@@ -45,16 +45,16 @@ class Route:
     path: str
     access: Class
     serve: Serve
-    voice: Voice
+    voice: ErrorFormat
     dialect: str | None = None
     when: Callable[[Mapping[str, str]], bool] | None = None
-    shape: Shape = Shape()
+    shape: RouteSchema = RouteSchema()
 
 
 class Path:
     """All routes of one path, as the endpoint that Starlette's router finds for it."""
 
-    def __init__(self, path: str, routes: Iterable[Route]) -> None:
+    def __init__(self, path: str, routes: Iterable[HttpRoute]) -> None:
         self.path = path
         self.routes = tuple(routes)
 
@@ -71,7 +71,7 @@ class Path:
         said = {route.method for route in self.routes} | {"OPTIONS"}
         return tuple(sorted(said | ({"HEAD"} if "GET" in said else set())))
 
-    def pick(self, method: str, headers: Mapping[str, str]) -> Route | None:
+    def pick(self, method: str, headers: Mapping[str, str]) -> HttpRoute | None:
         """The route for this method; HEAD is served by GET where it has no route of its own."""
         of_method = [r for r in self.routes if r.method == method]
         if not of_method and method == "HEAD":
@@ -96,12 +96,12 @@ class _ByMethod(routing.Route):
         await self.app(scope, receive, send)
 
 
-def router(routes: Iterable[Route], nowhere: Callable[[Scope, Receive, Send], Awaitable[None]]) -> Router:
+def router(routes: Iterable[HttpRoute], nowhere: Callable[[Scope, Receive, Send], Awaitable[None]]) -> Router:
     """Starlette's router over one `Path` for each path; what has a fixed part longer comes first.
 
     Deny by default: a route without a class of access is a mistake found when the server is made.
     """
-    by_path: dict[str, list[Route]] = {}
+    by_path: dict[str, list[HttpRoute]] = {}
     for route in routes:
         if route.access not in get_args(Class):
             raise ValueError(f"{route.method} {route.path} has no class of access")

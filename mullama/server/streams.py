@@ -14,10 +14,10 @@ from mullama.chat.types import Completed, Started
 from mullama.dialects.base import StreamEncoder, StreamEvent
 from mullama.errors import Internal, MullamaError
 from mullama.names import JSONValue
-from mullama.server.bounds import Bounds
-from mullama.server.exchange import ClientGone, Exchange
-from mullama.server.faults import error_tree
-from mullama.server.framing import to_bytes, to_json
+from mullama.server.http.exchange import ClientDisconnected, Exchange
+from mullama.server.http.framing import to_bytes, to_json
+from mullama.server.http.limits import Bounds
+from mullama.server.http_errors import error_tree
 from mullama.server.inflight import Inflight
 
 _log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ async def relay(
     try:
         async with inflight.lifeline(exchange), aclosing(cast(Any, stream)):
             await _pump(exchange, stream, encoder, bounds, remember)
-    except ClientGone:
+    except ClientDisconnected:
         raise
     except Exception as error:
         if not exchange.begun:
@@ -102,7 +102,7 @@ async def report(exchange: Exchange, lines: AsyncIterator[dict[str, Any]], infli
                 if not exchange.begun:
                     await exchange.begin("application/x-ndjson")
                 await exchange.write(to_json(line) + b"\n")
-    except ClientGone:
+    except ClientDisconnected:
         raise
     except Exception as error:
         if not exchange.begun:

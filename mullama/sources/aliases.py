@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mullama.errors import Invalid, NotFound
-from mullama.names import AliasRef, HubRef, SourceRef, near, parse_source, repo_file
+from mullama.names import AliasRef, HubRef, SourceRef, parse_source, repo_file, suggest
 from mullama.weights.choose import SUFFIXES
 
 _TEXTS: Final = ("repo", "quant", "file", "mmproj", "family", "description", "source")
@@ -75,8 +75,8 @@ def expand(ref: SourceRef, table: Mapping[str, Alias]) -> Expanded:
     raise NotFound(
         f"{ref.name!r} is not a known short name",
         name=ref.name,
-        near=near(name, table),
-        hint=_hint(ref.name, near(name, table)),
+        near=suggest(name, table),
+        hint=_hint(ref.name, suggest(name, table)),
     )
 
 

@@ -18,7 +18,7 @@ Phase = Literal["found", "waiting", "resuming", "downloading", "verifying", "ret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class DownloadProgress:
     """One line about one file. completed, total, resumed: bytes; total is None where nobody said.
 
     retrying: `message` says why and `wait` how many seconds remain.
@@ -34,7 +34,7 @@ class Progress:
     wait: float = 0.0
 
 
-Report = Callable[[Progress], None]
+Report = Callable[[DownloadProgress], None]
 Cancelled = Callable[[], bool]
 Ref = TypeVar("Ref", bound=SourceRef, contravariant=True)
 
@@ -66,7 +66,7 @@ class Receiver(Protocol):
     def discard(self) -> None: ...
 
 
-class Blobs(Protocol):
+class BlobStore(Protocol):
     """Where fetched files go: content-addressed, checked before they are visible."""
 
     def path(self, digest: str) -> str: ...
@@ -80,7 +80,7 @@ class Blobs(Protocol):
     def using(self) -> AbstractContextManager[None]: ...
 
 
-class Record(Protocol):
+class FetchRecord(Protocol):
     """What a source text stood for when it was fetched."""
 
     @property
@@ -95,22 +95,22 @@ class Record(Protocol):
     def files(self) -> tuple[PinnedFile, ...]: ...
 
 
-class Known(Protocol):
+class FileIndex(Protocol):
     """What was learnt before: about files, and about sources (the store's index)."""
 
     @property
-    def blobs(self) -> Blobs: ...
+    def blobs(self) -> BlobStore: ...
     def digest(self, path: str) -> str | None: ...
     def remember_digest(self, path: str, digest: str) -> None: ...
     def paths_of(self, digest: str) -> tuple[str, ...]: ...
     def facts(self, paths: Sequence[str]) -> WeightFacts | None: ...
     def remember_facts(self, paths: Sequence[str], facts: WeightFacts) -> None: ...
-    def fetched(self, source: str) -> Record | None: ...
-    def all_fetched(self) -> Sequence[Record]: ...
+    def fetched(self, source: str) -> FetchRecord | None: ...
+    def all_fetched(self) -> Sequence[FetchRecord]: ...
     def remember(self, stored: StoredWeights, now: float) -> None: ...
 
 
-class Elsewhere(Protocol):
+class ForeignStores(Protocol):
     """Stores of other tools: looked into, never written."""
 
     def by_digest(self, digest: str, size: int | None) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from mullama.errors import NotFound
-from mullama.names import BuiltinRef, near
+from mullama.names import BuiltinRef, suggest
 from mullama.sources.base import Cancelled
 from mullama.weights.located import Located, LocatedFile
 
@@ -21,7 +21,7 @@ class Builtin:
         if path is None:
             names = sorted(models)
             raise NotFound(
-                f"there is no built-in model {ref.name!r}", name=ref.name, near=near(ref.name, names),
+                f"there is no built-in model {ref.name!r}", name=ref.name, near=suggest(ref.name, names),
                 hint=f"there is {' and '.join(names)}",
             )  # fmt: skip
         file = LocatedFile(name=path.name, path=str(path), size=path.stat().st_size)

@@ -7,9 +7,9 @@ import stat
 from pathlib import Path
 
 from mullama.errors import Denied, Invalid, NotFound, Unavailable
-from mullama.names import PathRef, near
+from mullama.names import PathRef, suggest
 from mullama.sources.base import Cancelled
-from mullama.weights.choose import Choice, choose, role
+from mullama.weights.choose import FileChoice, choose, role
 from mullama.weights.located import Located, LocatedFile
 from mullama.weights.split import split_name
 
@@ -37,7 +37,7 @@ def _missing(path: Path, parts: int) -> NotFound:
         names = [entry.name for entry in os.scandir(path.parent) if role(entry.name) == "weights"]
     except OSError:
         return NotFound(f"{path} does not exist", hint=f"nor can {path.parent} be read", name=str(path))
-    return NotFound(f"{path} does not exist", name=str(path), near=near(path.name, names))
+    return NotFound(f"{path} does not exist", name=str(path), near=suggest(path.name, names))
 
 
 def _in_folder(folder: Path) -> tuple[Path, ...]:
@@ -46,7 +46,7 @@ def _in_folder(folder: Path) -> tuple[Path, ...]:
         names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
     except OSError as error:
         raise Denied(f"{folder}: {error.strerror}") from error
-    choice: Choice = choose(names, repo=str(folder))
+    choice: FileChoice = choose(names, repo=str(folder))
     others = [name for name in names if role(name) == "weights" and name not in choice.files]
     if others:
         raise Invalid(

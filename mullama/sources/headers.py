@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mullama.errors import TransferFailed, Unavailable
-from mullama.sources.asking import QUESTIONS
 from mullama.sources.base import Cancelled
+from mullama.sources.metadata_request import QUESTIONS
 from mullama.sources.settings import Settings
 from mullama.sources.transfer import WAIT_STATUS, backoff
-from mullama.sources.web import Interrupted, Web
+from mullama.sources.web import TransientError, Web
 from mullama.weights.facts import WeightFacts
 from mullama.weights.gguf import Read
 from mullama.weights.inspect import inspect
@@ -30,7 +30,7 @@ def _reader(web: Web, file: LocatedFile) -> Read:
         for attempt in range(1, QUESTIONS.tries + 1):
             try:
                 return _read(web, file, offset, length)
-            except Interrupted as error:
+            except TransientError as error:
                 if attempt == QUESTIONS.tries:
                     raise Unavailable(f"the header of {file.name} could not be read: {error}") from error
                 web.pause(backoff(QUESTIONS, attempt))
@@ -46,7 +46,7 @@ def _read(web: Web, file: LocatedFile, offset: int, length: int) -> bytes:
         if answer.status == 206:
             return answer.body(limit=length)
         if answer.status in WAIT_STATUS:
-            raise Interrupted(f"{answer.host} answered {answer.status}")
+            raise TransientError(f"{answer.host} answered {answer.status}")
         if answer.status != 200:
             raise TransferFailed(f"{answer.host} answered {answer.status} to a range of {file.name}")
         found = bytearray()

@@ -14,7 +14,7 @@ from mullama.weights.split import split_name
 _OPEN: Final = ("http", "https")
 
 
-class Address:
+class UrlSource:
     """Nothing is asked beforehand: size and digest come with the bytes."""
 
     def locate(self, ref: UrlRef, cancelled: Cancelled) -> Located:

@@ -8,10 +8,10 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from mullama.errors import Denied, MullamaError, NotFound, TransferFailed, Unavailable
-from mullama.sources.asking import ask
 from mullama.sources.huggingface import hub_credential, hub_endpoint
+from mullama.sources.metadata_request import ask
 from mullama.sources.settings import HubSettings, Settings
-from mullama.sources.web import Interrupted, Web
+from mullama.sources.web import TransientError, Web
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ def _get(path: str, settings: Settings, what: str) -> Any:
     with Web(waits=settings.waits) as web:
         try:
             answer, raw = ask(web, f"{endpoint}{path}", {"Accept": "application/json"}, credential)
-        except Interrupted as error:
+        except TransientError as error:
             raise Unavailable(f"{endpoint} cannot be asked: {error}", hint="is there a network?") from error
     if answer.status != 200:
         raise _refused(answer.status, endpoint, what, credential.looked)

@@ -15,11 +15,11 @@ from urllib.parse import quote, urlencode
 
 from mullama.errors import Denied, Invalid, MullamaError, NotFound, TransferFailed, Unavailable, Unsupported
 from mullama.names import HubRef, repo_file
-from mullama.sources.asking import ask
 from mullama.sources.base import Cancelled
+from mullama.sources.metadata_request import ask
 from mullama.sources.settings import HubSettings
-from mullama.sources.web import Answer, Interrupted, Web
-from mullama.weights.choose import Choice, choose, choose_projector
+from mullama.sources.web import HttpResponse, TransientError, Web
+from mullama.weights.choose import FileChoice, choose, choose_projector
 from mullama.weights.located import Credential, Located, LocatedFile
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
@@ -95,7 +95,7 @@ class HuggingFace:
         try:
             answer, raw = ask(self._web, f"{endpoint}/api/models?{query}", {}, credential)
             found = json.loads(raw) if answer.status == 200 else None
-        except Interrupted as error:
+        except TransientError as error:
             raise Unavailable(f"the hub could not be asked: {error}", hint="is there a network?") from error
         except (ValueError, RecursionError) as error:
             raise TransferFailed(f"{endpoint} answered something that is not JSON") from error
@@ -109,7 +109,7 @@ class HuggingFace:
             if self._projector:
                 return (choose_projector(names, repo=str(ref), file=ref.file),)
             quants = (ref.quant,) if ref.quant else self._quants
-            choice: Choice = choose(names, repo=f"hf:{ref.repo}", file=ref.file, quants=quants)
+            choice: FileChoice = choose(names, repo=f"hf:{ref.repo}", file=ref.file, quants=quants)
         except Unsupported as error:
             twins = self._twins(ref)
             if not twins:
@@ -140,7 +140,7 @@ class HuggingFace:
         """The JSON object behind `url`; a hub that cannot be reached is `Unavailable`."""
         try:
             answer, raw = ask(self._web, url, {"Accept": "application/json"}, credential)
-        except Interrupted as error:
+        except TransientError as error:
             raise Unavailable(f"{ref}: {error}", hint="is there a network?") from error
         if answer.status != 200:
             raise _refusal(answer, raw, ref, credential)
@@ -159,7 +159,7 @@ class HuggingFace:
         try:
             with self._web.get(f"{endpoint}/api/models?{query}", None, credential) as answer:
                 found = json.loads(answer.body()) if answer.status == 200 else []
-        except (Interrupted, MullamaError, ValueError):
+        except (TransientError, MullamaError, ValueError):
             return ()  # a hint is not worth an error of its own
         models = map(_found, found if isinstance(found, list) else ())
         return tuple(f"hf:{model.name}" for model in models if model is not None)[:3]
@@ -241,7 +241,7 @@ def hub_credential(settings: HubSettings) -> Credential:
     return Credential({"Authorization": f"Bearer {token}"} if token else {}, looked)
 
 
-def _refusal(answer: Answer, raw: bytes, ref: HubRef, credential: Credential) -> MullamaError:
+def _refusal(answer: HttpResponse, raw: bytes, ref: HubRef, credential: Credential) -> MullamaError:
     """What the hub's refusal means, by the library's own reading of it."""
     from huggingface_hub import errors
 
@@ -268,7 +268,7 @@ def _refusal(answer: Answer, raw: bytes, ref: HubRef, credential: Credential) ->
     return TransferFailed(f"{answer.host} answered {answer.status} for {ref.repo}")
 
 
-def _library_error(answer: Answer, raw: bytes) -> Exception | None:
+def _library_error(answer: HttpResponse, raw: bytes) -> Exception | None:
     import httpx2
     from huggingface_hub import errors
     from huggingface_hub.utils import hf_raise_for_status

@@ -14,13 +14,13 @@ from typing import Final, get_args
 
 from mullama.errors import BadWeights, MullamaError, NotFound, TransferFailed, Unavailable
 from mullama.names import AliasRef, BuiltinRef, PathRef, SourceRef, parse_source
-from mullama.sources import table
+from mullama.sources import registry
 from mullama.sources.aliases import Alias, Expanded, aliases, expand
-from mullama.sources.base import Cancelled, Elsewhere, Known, Record, Report
-from mullama.sources.presence import Presence, in_vain_too
-from mullama.sources.reading import hashed, look_into, read_text
+from mullama.sources.base import Cancelled, FetchRecord, FileIndex, ForeignStores, Report
+from mullama.sources.fetch import FileFetcher, best_effort
+from mullama.sources.local_files import hashed, look_into, read_text
+from mullama.sources.registry import Wanted
 from mullama.sources.settings import Settings
-from mullama.sources.table import Wanted
 from mullama.weights.facts import WeightFacts
 from mullama.weights.layers import TEXTS, read_defaults
 from mullama.weights.located import Located, LocatedFile
@@ -33,7 +33,7 @@ _FIRST_SEEN: Final = "came without a digest; what was received is now held to: p
 
 
 def find_stored(
-    source_text: str, index: Known, foreign: Elsewhere, lock_entry: LockEntry | None = None
+    source_text: str, index: FileIndex, foreign: ForeignStores, lock_entry: LockEntry | None = None
 ) -> StoredWeights | None:
     """The weights behind a source text if all their files are on this machine; no network, nothing is hashed.
 
@@ -49,14 +49,14 @@ class Library:
 
     def __init__(
         self,
-        index: Known,
-        foreign: Elsewhere,
+        index: FileIndex,
+        foreign: ForeignStores,
         settings: Settings | None = None,
         names: Mapping[str, Alias] | None = None,
     ) -> None:
         self._index, self._foreign = index, foreign
         self._settings = settings or Settings()
-        self._presence = Presence(index, foreign, self._settings)
+        self._presence = FileFetcher(index, foreign, self._settings)
         self._names = names
 
     def locate(
@@ -79,7 +79,7 @@ class Library:
         if here is not None and (offline or not refresh):
             return here
         if isinstance(expanded.ref, _HERE):
-            return table.locate(expanded.ref, self._settings, cancelled, (), "weights")  # says what is missing
+            return registry.locate(expanded.ref, self._settings, cancelled, (), "weights")  # says what is missing
         if offline:
             raise Unavailable(
                 f"{source_text} is not on this machine, and --offline asks no network",
@@ -134,7 +134,7 @@ class Library:
                 )
             expanded = self._expand(located.source)
             if not isinstance(expanded.ref, _HERE):
-                with in_vain_too() if stored.in_place else nullcontext():
+                with best_effort() if stored.in_place else nullcontext():
                     self._index.remember(replace(stored, source=_key(expanded, wanted)), time.time())
         first_seen = tuple(
             f"{file.name} {_FIRST_SEEN.format(after.digest)}"
@@ -179,16 +179,16 @@ class Library:
         return expand(ref, aliases() if self._names is None else self._names)
 
     def _ask(self, source_text: str, expanded: Expanded, wanted: Wanted, cancelled: Cancelled) -> Located:
-        found = table.locate(expanded.ref, self._settings, cancelled, expanded.quants, wanted)
+        found = registry.locate(expanded.ref, self._settings, cancelled, expanded.quants, wanted)
         files = found.files
         if expanded.projector is not None and wanted == "weights":
-            beside = table.locate(expanded.projector, self._settings, cancelled, (), "projector")
+            beside = registry.locate(expanded.projector, self._settings, cancelled, (), "projector")
             files = (*files, *(replace(file, role="projector") for file in beside.files))
         return replace(found, source=source_text, files=files)
 
     def _locked(self, source_text: str, entry: LockEntry, cancelled: Cancelled) -> Located:
         """The files that a lock entry names; where they are fetched from follows from its revision."""
-        addresses = table.addresses(parse_source(entry.resolved), entry, self._settings, cancelled)
+        addresses = registry.addresses(parse_source(entry.resolved), entry, self._settings, cancelled)
         files = tuple(
             replace(address, name=file.name, size=file.size, digest=file.digest, role=file.role, pinned=True)
             for file, address in zip(entry.files, addresses, strict=True)
@@ -211,7 +211,7 @@ class Library:
 
     def _at_path(self, source_text: str, ref: SourceRef) -> Located | None:
         try:
-            found = table.locate(ref, self._settings, lambda: False, (), "weights")
+            found = registry.locate(ref, self._settings, lambda: False, (), "weights")
         except NotFound:
             return None
         files = tuple(replace(file, digest=self._digest_at(file.path or "", file.size or 0)) for file in found.files)
@@ -222,11 +222,11 @@ class Library:
         known = self._index.digest(path)
         if known is None and size <= _SMALL:
             known = hashed(path, path, lambda progress: None, lambda: False)
-            with in_vain_too():
+            with best_effort():
                 self._index.remember_digest(path, known)
         return known
 
-    def _all_here(self, source_text: str, known: Record) -> Located | None:
+    def _all_here(self, source_text: str, known: FetchRecord) -> Located | None:
         found = []
         for file in known.files:
             path = self._presence.path_of(file.digest, file.size)
@@ -248,7 +248,7 @@ class Library:
         known = self._index.facts(paths)
         if known is None:
             known = replace(look_into(paths), metadata={}, tensors=())
-            with in_vain_too():
+            with best_effort():
                 self._index.remember_facts(paths, known)
         if known.role != ("model" if wanted in ("weights", "draft") else wanted):
             raise BadWeights(f"{what} is a {known.role}, not {wanted} as is wanted here")

@@ -22,12 +22,12 @@ _END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
 _LONGEST_END: Final = 3
 
 
-class Stopped(Exception):
+class Cancellation(Exception):
     """The caller does not want the answer any more."""
 
 
 @dataclass(slots=True)
-class Patience:
+class Deadline:
     """Until when the current request may wait, and whether anybody still wants it."""
 
     until: float = float("inf")
@@ -35,7 +35,7 @@ class Patience:
 
     def left(self) -> float:
         if self.cancelled():
-            raise Stopped
+            raise Cancellation
         return self.until - time.monotonic()
 
 
@@ -46,7 +46,7 @@ class Stream(httpcore2.NetworkStream):
     be read by `body`, without being copied from one buffer to the next on its way.
     """
 
-    def __init__(self, inner: httpcore2.NetworkStream, patience: Patience) -> None:
+    def __init__(self, inner: httpcore2.NetworkStream, patience: Deadline) -> None:
         self._inner, self._patience = inner, patience
         self._in_head = True
         self._tail = b""  # the last bytes of the head so far: its end may come in two pieces
@@ -113,7 +113,7 @@ class Stream(httpcore2.NetworkStream):
 class Network(httpcore2.SyncBackend):
     """Connects, to public addresses only if so told."""
 
-    def __init__(self, patience: Patience, *, public_only: bool) -> None:
+    def __init__(self, patience: Deadline, *, public_only: bool) -> None:
         self._patience, self._public_only = patience, public_only
 
     def connect_tcp(self, host: str, port: int, *args: Any, **kwargs: Any) -> httpcore2.NetworkStream:

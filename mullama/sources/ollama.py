@@ -13,9 +13,9 @@ from urllib.parse import urlencode, urlsplit
 
 from mullama.errors import Denied, NotFound, TransferFailed, Unavailable
 from mullama.names import Digest, RegistryRef
-from mullama.sources.asking import ask
 from mullama.sources.base import Cancelled
-from mullama.sources.web import Answer, Interrupted, Web
+from mullama.sources.metadata_request import ask
+from mullama.sources.web import HttpResponse, TransientError, Web
 from mullama.weights.layers import MEDIA, Layer, read_manifest
 from mullama.weights.located import Credential, Located, LocatedFile
 
@@ -31,7 +31,7 @@ class Ollama:
         base = f"{_scheme(ref.host)}://{ref.host}/v2/{ref.namespace}/{ref.model}"
         try:
             raw, credential = self._manifest(ref, f"{base}/manifests/{ref.tag}")
-        except Interrupted as error:
+        except TransientError as error:
             raise Unavailable(f"{ref}: {error}", hint="is there a network?") from error
         listing = read_manifest(raw, str(ref))
         files = tuple(_file(layer, base, credential) for layer in listing.layers)
@@ -42,7 +42,7 @@ class Ollama:
         base = f"{_scheme(ref.host)}://{ref.host}/v2/{ref.namespace}/{ref.model}"
         try:
             _, credential = self._manifest(ref, f"{base}/manifests/{ref.tag}")
-        except (Interrupted, NotFound):
+        except (TransientError, NotFound):
             credential = Credential()  # the tag may be gone while its blobs remain
         return tuple(
             LocatedFile(name=digest, url=f"{base}/blobs/{Digest.parse(digest)}", credential=credential)
@@ -59,7 +59,7 @@ class Ollama:
             raise _refusal(ref, answer)
         return raw, credential
 
-    def _token(self, ref: RegistryRef, answer: Answer) -> str:
+    def _token(self, ref: RegistryRef, answer: HttpResponse) -> str:
         """An anonymous token from the realm that the registry names, which must be the registry."""
         challenge = dict(_CHALLENGE.findall(answer.headers.get("www-authenticate", "")))
         realm = urlsplit(challenge.get("realm", ""))
@@ -86,7 +86,7 @@ def _file(layer: Layer, base: str, credential: Credential) -> LocatedFile:
     )  # fmt: skip
 
 
-def _refusal(ref: RegistryRef, answer: Answer) -> Denied | NotFound | Unavailable | TransferFailed:
+def _refusal(ref: RegistryRef, answer: HttpResponse) -> Denied | NotFound | Unavailable | TransferFailed:
     if answer.status == 404:
         return NotFound(f"{ref.host} has no model {ref.namespace}/{ref.model}:{ref.tag}", name=ref.model)
     if answer.status in (401, 403):

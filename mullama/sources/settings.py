@@ -18,7 +18,7 @@ class HubSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class RetryPolicy:
     """How often a transfer is tried again, and how long it waits between (seconds)."""
 
     tries: int = 5
@@ -29,7 +29,7 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waits:
+class Timeouts:
     """Seconds: to connect and to finish TLS, until all headers are there, and without a byte of a body.
 
     A body that delivers less than slow_bytes in slow_seconds has stalled.
@@ -49,5 +49,5 @@ class Settings:
     hub: HubSettings = field(default_factory=HubSettings)
     parallel: int = 3
     public_only: bool = False
-    waits: Waits = field(default_factory=Waits)
-    patience: Patience = field(default_factory=Patience)
+    waits: Timeouts = field(default_factory=Timeouts)
+    patience: RetryPolicy = field(default_factory=RetryPolicy)

@@ -14,10 +14,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from mullama.errors import Denied, MullamaError, NotFound, TransferFailed, Unavailable
-from mullama.sources.base import Blobs, Phase, Progress, Receiver, Report
-from mullama.sources.network import Stopped
-from mullama.sources.settings import Patience
-from mullama.sources.web import Answer, Interrupted, Web
+from mullama.sources.base import BlobStore, DownloadProgress, Phase, Receiver, Report
+from mullama.sources.network import Cancellation
+from mullama.sources.settings import RetryPolicy
+from mullama.sources.web import HttpResponse, TransientError, Web
 from mullama.weights.located import LocatedFile
 
 _RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
@@ -26,7 +26,7 @@ _PROGRESS_EVERY: Final = 0.1
 _ENOUGH_PROGRESS: Final = 1024**2
 
 
-def backoff(patience: Patience, failures: int) -> float:
+def backoff(patience: RetryPolicy, failures: int) -> float:
     """Seconds to wait after so many failures: doubling, with the jitter that keeps many clients apart."""
     return float(min(patience.longest, patience.first * 2 ** (failures - 1)) * random.uniform(0.75, 1.25))
 
@@ -43,17 +43,17 @@ class _Wrong(Exception):
     """All bytes came, but they are not the file."""
 
 
-def fetch(file: LocatedFile, blobs: Blobs, web: Web, report: Report, patience: Patience | None = None) -> str:
+def fetch(file: LocatedFile, blobs: BlobStore, web: Web, report: Report, patience: RetryPolicy | None = None) -> str:
     """Have `file` in the store; its digest. Raises `TransferFailed`, `Denied`, `NotFound`, `Refused` (no room)."""
     try:
         with blobs.using():
-            return _Transfer(file, blobs, web, report, patience or Patience()).run()
-    except Stopped:
+            return _Transfer(file, blobs, web, report, patience or RetryPolicy()).run()
+    except Cancellation:
         raise TransferFailed(f"the download of {file.name} was cancelled", hint="what was fetched is kept") from None
 
 
 class _Transfer:
-    def __init__(self, file: LocatedFile, blobs: Blobs, web: Web, report: Report, patience: Patience) -> None:
+    def __init__(self, file: LocatedFile, blobs: BlobStore, web: Web, report: Report, patience: RetryPolicy) -> None:
         self._file, self._blobs, self._web, self._report, self._patience = file, blobs, web, report, patience
         self._resumed = 0
         self._total = file.size
@@ -64,7 +64,7 @@ class _Transfer:
         file = self._file
         with self._blobs.only_one(file.identity, self._web.cancelled, lambda: self._say("waiting", 0)):
             if self._web.cancelled():
-                raise Stopped
+                raise Cancellation
             if file.digest and self._blobs.has(file.digest):
                 self._say("found", file.size or 0)
                 return file.digest
@@ -95,7 +95,7 @@ class _Transfer:
         """Wait for the hash, which after a resumed download may be far behind."""
         while not receiver.settled(_PROGRESS_EVERY):
             if self._web.cancelled():
-                raise Stopped
+                raise Cancellation
             self._say("verifying", receiver.hashed)
         self._say("verifying", receiver.offset)
 
@@ -127,7 +127,7 @@ class _Transfer:
             try:
                 self._attempt(receiver)
                 return
-            except (Interrupted, _Later) as error:
+            except (TransientError, _Later) as error:
                 if receiver.offset >= reached + _ENOUGH_PROGRESS:
                     failures = 0
                 failures, reached = failures + 1, receiver.offset
@@ -138,7 +138,7 @@ class _Transfer:
     def _gave_up(self, error: Exception, offset: int) -> MullamaError:
         kept = f"{offset} bytes are kept for the next try" if offset else "nothing was fetched"
         message = f"{self._file.name} could not be fetched after {self._patience.tries} tries: {error}"
-        if offset == 0 and isinstance(error, Interrupted):
+        if offset == 0 and isinstance(error, TransientError):
             return Unavailable(message, hint=kept)
         return TransferFailed(message, hint=kept)
 
@@ -148,7 +148,7 @@ class _Transfer:
         left = asked if usable and asked is not None else backoff(self._patience, failures)
         while left > 0:
             if self._web.cancelled():
-                raise Stopped
+                raise Cancellation
             self._say("retrying", offset, message=str(error), wait=left)
             part = min(1.0, left)
             self._web.pause(part)
@@ -168,7 +168,7 @@ class _Transfer:
                 receiver.write(chunk)
                 self._tick(receiver.offset)
         if self._total is not None and receiver.offset < self._total:
-            raise Interrupted(f"{answer.host} closed the connection at {receiver.offset} of {self._total} bytes")
+            raise TransientError(f"{answer.host} closed the connection at {receiver.offset} of {self._total} bytes")
 
     def _range(self, receiver: Receiver) -> dict[str, str]:
         resumable = receiver.offset and (receiver.validator or self._file.digest) and not self._plain
@@ -179,7 +179,7 @@ class _Transfer:
             headers["If-Range"] = receiver.validator
         return headers
 
-    def _begin(self, answer: Answer, receiver: Receiver, ranged: bool) -> None:
+    def _begin(self, answer: HttpResponse, receiver: Receiver, ranged: bool) -> None:
         """Settle where the body belongs, and say so."""
         self._plain = False
         if answer.encoded:
@@ -198,7 +198,7 @@ class _Transfer:
         self._resumed = receiver.offset
         self._say("resuming" if receiver.offset else "downloading", receiver.offset)
 
-    def _continue(self, answer: Answer, receiver: Receiver, ranged: bool) -> None:
+    def _continue(self, answer: HttpResponse, receiver: Receiver, ranged: bool) -> None:
         match = _RANGE.fullmatch(answer.headers.get("content-range", "").strip())
         first, last, total = (int(number) for number in match.groups()) if match else (-1, -1, -1)
         right = ranged and first == receiver.offset and last == total - 1
@@ -213,15 +213,15 @@ class _Transfer:
     def _unusable(self, receiver: Receiver, reason: str) -> None:
         receiver.restart()
         self._plain = True
-        raise Interrupted(reason)
+        raise TransientError(reason)
 
-    def _check_status(self, answer: Answer) -> None:
+    def _check_status(self, answer: HttpResponse) -> None:
         status, name, host = answer.status, self._file.name, answer.host
         if status in (200, 206):
             return
         if status == 416:
             self._plain = True
-            raise Interrupted(f"{host} has no bytes where {name} was to be continued")
+            raise TransientError(f"{host} has no bytes where {name} was to be continued")
         if status in WAIT_STATUS:
             raise _Later(f"{host} answered {status}", answer.retry_after)
         if status in (401, 403):
@@ -234,7 +234,7 @@ class _Transfer:
 
     def _tick(self, offset: int) -> None:
         if self._web.cancelled():
-            raise Stopped
+            raise Cancellation
         now = time.monotonic()
         if now - self._told >= _PROGRESS_EVERY:
             self._told = now
@@ -242,7 +242,7 @@ class _Transfer:
 
     def _say(self, phase: Phase, completed: int, *, message: str = "", wait: float = 0.0) -> None:
         self._report(
-            Progress(
+            DownloadProgress(
                 file=self._file.name, phase=phase, completed=completed, total=self._total, resumed=self._resumed,
                 digest=self._file.digest, message=message, wait=wait,
             )

@@ -23,8 +23,8 @@ import httpx2
 from mullama import __version__
 from mullama.errors import Invalid, TooLarge, TransferFailed
 from mullama.sources.base import Cancelled
-from mullama.sources.network import Network, Patience, Stream
-from mullama.sources.settings import Waits
+from mullama.sources.network import Deadline, Network, Stream
+from mullama.sources.settings import Timeouts
 from mullama.weights.located import Credential
 
 MAX_REDIRECTS: Final = 5
@@ -33,19 +33,19 @@ _LARGE: Final = 1024**2
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
 
 
-class Interrupted(Exception):
+class TransientError(Exception):
     """The connection failed in a way that another try may cure."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     """A response whose body has not been read. url: where it finally came from."""
 
     status: int
     url: str
     headers: Mapping[str, str]
     _response: httpx2.Response = field(repr=False)
-    _waits: Waits = field(repr=False)
+    _waits: Timeouts = field(repr=False)
 
     @property
     def host(self) -> str:
@@ -73,7 +73,7 @@ class Answer:
         return float(text) if text.isdecimal() and len(text) < 9 else None
 
     def chunks(self) -> Iterator[bytes]:
-        """The body as it comes; `Interrupted` when it breaks off, stalls or crawls."""
+        """The body as it comes; `TransientError` when it breaks off, stalls or crawls."""
         begun, since = time.monotonic(), 0
         with _failures(self.host):
             for chunk in self._pieces():
@@ -82,7 +82,7 @@ class Answer:
                 now = time.monotonic()
                 if now - begun >= self._waits.slow_seconds:
                     if since < self._waits.slow_bytes:
-                        raise Interrupted(f"{self.host} sends less than {since / (now - begun) + 1:.0f} bytes/s")
+                        raise TransientError(f"{self.host} sends less than {since / (now - begun) + 1:.0f} bytes/s")
                     begun, since = now, 0
 
     def _pieces(self) -> Iterator[bytes]:
@@ -98,12 +98,12 @@ class Answer:
             got += len(piece)
             yield piece
         if got < length:
-            raise Interrupted(f"{self.host} closed the connection at {got} of {length} bytes")
+            raise TransientError(f"{self.host} closed the connection at {got} of {length} bytes")
 
     def body(self, limit: int = MAX_METADATA) -> bytes:
         """The whole body, at most `limit` bytes."""
         if self.encoded:
-            raise Interrupted(f"{self.host} sent an encoded body that was not asked for")
+            raise TransientError(f"{self.host} sent an encoded body that was not asked for")
         found = bytearray()
         for chunk in self.chunks():
             found += chunk
@@ -118,15 +118,15 @@ class Web:
     def __init__(
         self,
         *,
-        waits: Waits | None = None,
+        waits: Timeouts | None = None,
         public_only: bool = False,
         cancelled: Cancelled = lambda: False,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.waits = waits or Waits()
+        self.waits = waits or Timeouts()
         self.pause = pause
         self.cancelled = cancelled
-        self._patience = Patience(cancelled=cancelled)
+        self._patience = Deadline(cancelled=cancelled)
         self._public_only = public_only
         self._transports: dict[str, httpx2.HTTPTransport] = {}
         self._context: ssl.SSLContext | None = None
@@ -143,7 +143,7 @@ class Web:
     def get(
         self, url: str, headers: Mapping[str, str] | None = None, credential: Credential | None = None,
         *, method: str = "GET",
-    ) -> Iterator[Answer]:  # fmt: skip
+    ) -> Iterator[HttpResponse]:  # fmt: skip
         """Ask, follow redirects, and hand out the answer with its body unread. Any status is an answer."""
         origin, proof = _origin(url), dict(credential.headers) if credential else {}
         for _ in range(MAX_REDIRECTS + 1):
@@ -162,7 +162,7 @@ class Web:
         finally:
             answer._response.close()
 
-    def _next(self, answer: Answer) -> str:
+    def _next(self, answer: HttpResponse) -> str:
         location = answer.headers["location"]
         try:
             target = urljoin(answer.url, location)
@@ -173,7 +173,7 @@ class Web:
             raise TransferFailed(f"{answer.host} redirects from {before} to {after or 'nowhere'}: {target[:120]}")
         return target
 
-    def _ask(self, method: str, url: str, headers: Mapping[str, str]) -> Answer:
+    def _ask(self, method: str, url: str, headers: Mapping[str, str]) -> HttpResponse:
         waits = self.waits
         host = urlsplit(url).netloc
         timeouts = {"connect": waits.connect, "pool": waits.connect, "read": waits.idle, "write": waits.idle}
@@ -191,7 +191,7 @@ class Web:
         finally:
             self._patience.until = float("inf")
         response.request = request
-        return Answer(response.status_code, url, response.headers, response, waits)
+        return HttpResponse(response.status_code, url, response.headers, response, waits)
 
     def _transport(self, url: str) -> httpx2.HTTPTransport:
         proxy = _proxy(url)
@@ -210,9 +210,9 @@ def _failures(host: str) -> Iterator[None]:
     try:
         yield
     except (httpx2.TimeoutException, httpcore2.TimeoutException) as error:
-        raise Interrupted(f"{host} did not answer in time ({type(error).__name__})") from error
+        raise TransientError(f"{host} did not answer in time ({type(error).__name__})") from error
     except (httpx2.TransportError, httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
-        raise Interrupted(f"{host}: {str(error) or type(error).__name__}") from error
+        raise TransientError(f"{host}: {str(error) or type(error).__name__}") from error
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:

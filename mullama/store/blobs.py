@@ -25,7 +25,7 @@ from typing import Final
 
 from mullama.errors import Denied, Refused
 from mullama.names import Digest
-from mullama.store.disk import AT_ONCE, FOLDER, STRAIGHT, folder, in_bytes, share_lock, told, try_lock
+from mullama.store.disk import FOLDER, NOFOLLOW, NONBLOCK, folder, in_bytes, share_lock, told, try_lock
 from mullama.store.partial import Partial
 
 _YOUNG: Final = 60.0
@@ -69,7 +69,7 @@ class Blobs:
         blobs = folder(self.root / "blobs")
         try:
             with told(self.path(digest)):
-                descriptor = os.open(_name(digest), os.O_RDONLY | AT_ONCE | STRAIGHT, dir_fd=blobs)
+                descriptor = os.open(_name(digest), os.O_RDONLY | NONBLOCK | NOFOLLOW, dir_fd=blobs)
         finally:
             os.close(blobs)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -202,7 +202,7 @@ class Blobs:
         locks = folder(self.root / "locks")
         try:
             with told(self.root / "locks" / name):
-                return os.open(name, os.O_RDWR | os.O_CREAT | STRAIGHT, 0o600, dir_fd=locks)
+                return os.open(name, os.O_RDWR | os.O_CREAT | NOFOLLOW, 0o600, dir_fd=locks)
         finally:
             os.close(locks)
 

@@ -19,10 +19,10 @@ try:
 except ImportError:  # Windows has no such locks: there, as on some network disks, work may be done twice
     fcntl = None
 
-STRAIGHT: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 """Open what the name says, never what a link at its end points to."""
-FOLDER: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | STRAIGHT
-AT_ONCE: Final = getattr(os, "O_NONBLOCK", 0)
+FOLDER: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | NOFOLLOW
+NONBLOCK: Final = getattr(os, "O_NONBLOCK", 0)
 """Never wait for the other end of a pipe."""
 
 

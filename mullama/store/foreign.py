@@ -18,7 +18,7 @@ from typing import Final
 
 from mullama.errors import Invalid, MullamaError
 from mullama.names import Digest, HubRef, JSONValue, RegistryRef, SourceRef
-from mullama.store.disk import STRAIGHT
+from mullama.store.disk import NOFOLLOW
 from mullama.weights.choose import choose, role
 from mullama.weights.layers import read_manifest
 from mullama.weights.located import Located, LocatedFile
@@ -227,7 +227,7 @@ def _commit(repository: Path, revision: str | None) -> str | None:
     if any(part in ("", ".", "..") for part in name.split("/")):
         raise Invalid(f"{name!r} is not a revision")
     try:
-        descriptor = os.open(repository / "refs" / name, os.O_RDONLY | os.O_NONBLOCK | STRAIGHT)
+        descriptor = os.open(repository / "refs" / name, os.O_RDONLY | os.O_NONBLOCK | NOFOLLOW)
     except OSError:
         return None
     with os.fdopen(descriptor, "rb") as file:

@@ -16,14 +16,14 @@ from typing import Final
 from mullama.errors import MullamaError
 from mullama.names import Digest
 from mullama.store import process
-from mullama.store.disk import AT_ONCE, STRAIGHT, storage_error, sync_folder, told, try_lock
+from mullama.store.disk import NOFOLLOW, NONBLOCK, storage_error, sync_folder, told, try_lock
 from mullama.store.hashing import RunningHash
 
 _FILE: Final = re.compile(r"(?P<key>[0-9a-f]{32})\.[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
+class PartialRecord:
     """What is remembered beside a partial file: who writes it (`released` when nobody does), how the source
     knows this content, and up to which byte it is safe even if the power failed."""
 
@@ -40,7 +40,7 @@ class Note:
 class Partial:
     """One partial file, open for writing. `offset` bytes are on disk; their hash follows them."""
 
-    def __init__(self, root: Path, name: str, descriptor: int, note: Note) -> None:
+    def __init__(self, root: Path, name: str, descriptor: int, note: PartialRecord) -> None:
         self._root, self._path, self._descriptor = root, root / "partial" / name, descriptor
         self._hash = RunningHash(descriptor)
         self._note = note
@@ -58,16 +58,16 @@ class Partial:
                 return taken
         name = f"{key}.{secrets.token_hex(8)}"
         with told(folder / name):
-            descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | STRAIGHT, 0o644)
+            descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | NOFOLLOW, 0o644)
         try_lock(descriptor)
-        partial = cls(root, name, descriptor, _mine(Note()))
+        partial = cls(root, name, descriptor, _mine(PartialRecord()))
         partial._write_note()
         return partial
 
     @classmethod
     def _take(cls, root: Path, key: str, path: Path) -> Partial | None:
         try:
-            descriptor = os.open(path, os.O_RDWR | AT_ONCE | STRAIGHT)
+            descriptor = os.open(path, os.O_RDWR | NONBLOCK | NOFOLLOW)
         except OSError:
             return None
         note, name = _read_note(path), f"{key}.{secrets.token_hex(8)}"
@@ -94,7 +94,7 @@ class Partial:
 
     def remember(self, validator: str, total: int) -> None:
         """Keep what a resumed request must quote; `total` is the size of the whole, -1 if unknown."""
-        self._note = _mine(Note(validator=validator, total=total, synced=self._note.synced))
+        self._note = _mine(PartialRecord(validator=validator, total=total, synced=self._note.synced))
         self._write_note()
 
     def write(self, data: bytes) -> None:
@@ -118,7 +118,7 @@ class Partial:
         with told(self._path):
             os.ftruncate(self._descriptor, 0)
         self._hash, self.offset = RunningHash(self._descriptor), 0
-        self._note = _mine(Note())
+        self._note = _mine(PartialRecord())
         self._write_note()
 
     @property
@@ -185,7 +185,7 @@ class Partial:
         """Remove what was left before this moment (unix seconds) by writers that are gone."""
         for path in _files(folder, None):
             with contextlib.suppress(OSError):
-                descriptor = os.open(path, os.O_RDWR | AT_ONCE | STRAIGHT)
+                descriptor = os.open(path, os.O_RDWR | NONBLOCK | NOFOLLOW)
                 try:
                     if os.fstat(descriptor).st_mtime < before and try_lock(descriptor):
                         path.unlink(missing_ok=True)
@@ -239,18 +239,18 @@ def _orphans(folder: Path) -> list[Path]:
     return [note for note in notes if not note.with_name(note.name.split(".json")[0]).exists()]
 
 
-def _read_note(path: Path) -> Note:
+def _read_note(path: Path) -> PartialRecord:
     """The note, or an empty one: then the file is used by its bytes alone."""
     try:
         fields = json.loads(_note_of(path).read_text())
-        note = Note(**fields)
+        note = PartialRecord(**fields)
     except (OSError, ValueError, TypeError):
-        return Note()
-    right = all(type(getattr(note, name)) is type(usual) for name, usual in asdict(Note()).items())
-    return note if right else Note()
+        return PartialRecord()
+    right = all(type(getattr(note, name)) is type(usual) for name, usual in asdict(PartialRecord()).items())
+    return note if right else PartialRecord()
 
 
-def _writer_gone(note: Note) -> bool:
+def _writer_gone(note: PartialRecord) -> bool:
     """Whether the process that wrote the file has certainly ended. The lock alone is not believed, since
     locks of network disks may do nothing: a file of another host is left alone."""
     if note.released:
@@ -262,6 +262,6 @@ def _writer_gone(note: Note) -> bool:
     return note.boot != process.boot() or note.born != process.born(note.pid)
 
 
-def _mine(note: Note) -> Note:
+def _mine(note: PartialRecord) -> PartialRecord:
     pid = os.getpid()
     return replace(note, host=process.host(), boot=process.boot(), pid=pid, born=process.born(pid), released=False)

@@ -48,7 +48,7 @@ def instance_name(listen: tuple[str, ...], path: str | None) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Generation:
+class Revision:
     """One committed wish: the resolved manifest as its JSON tree (references to secrets, never secrets).
 
     overlay: names of the models in it that imperative verbs added.
@@ -105,22 +105,22 @@ class Records:
 
     # Generations
 
-    def last(self) -> Generation | None:
+    def last(self) -> Revision | None:
         """The newest generation that checks, or None for an instance that never applied anything."""
         return next(self._read_all(), None)
 
-    def history(self) -> tuple[Generation, ...]:
+    def history(self) -> tuple[Revision, ...]:
         """The kept generations, newest first."""
         return tuple(self._read_all())
 
-    def find(self, number: int) -> Generation:
+    def find(self, number: int) -> Revision:
         for generation in self._read_all():
             if generation.generation == number:
                 return generation
         kept = ", ".join(str(g.generation) for g in self._read_all())
         raise NotFound(f"generation {number} is not kept", hint=f"kept are: {kept or 'none'}")
 
-    def commit(self, generation: Generation) -> None:
+    def commit(self, generation: Revision) -> None:
         """Write it so that it is there whole or not at all, then let the oldest go."""
         self.create()
         body = json.dumps(asdict(generation), sort_keys=True, separators=(",", ":"))
@@ -134,7 +134,7 @@ class Records:
     def _path(self, number: int) -> Path:
         return self._generations / f"{number:08}.json"
 
-    def _read_all(self) -> Iterator[Generation]:
+    def _read_all(self) -> Iterator[Revision]:
         for path in sorted(self._generations.glob("*.json"), reverse=True):
             try:
                 yield _unseal(path.read_bytes())
@@ -278,7 +278,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _unseal(data: bytes) -> Generation:
+def _unseal(data: bytes) -> Revision:
     sealed = json.loads(data)
     if sealed["format"] != _FORMAT:
         raise Invalid(
@@ -288,7 +288,7 @@ def _unseal(data: bytes) -> Generation:
     if sealed["sha256"] != _sha256(sealed["body"]):
         raise ValueError("checksum")
     body = json.loads(sealed["body"])
-    return Generation(**{**body, "overlay": tuple(body.get("overlay", ()))})
+    return Revision(**{**body, "overlay": tuple(body.get("overlay", ()))})
 
 
 def _sha256(text: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from mullama.errors import BadWeights
-from mullama.names import near
+from mullama.names import suggest
 from mullama.weights import architectures as known
 from mullama.weights.cache import Geometry
 from mullama.weights.keys import Keys
@@ -30,7 +30,7 @@ _WHOLE_HEAD_ROTATES: Final = ("llama", "deci", "falcon", "llama-embed")
 
 def check_architecture(architecture: str) -> None:
     if architecture not in known.KNOWN:
-        close = near(architecture, known.KNOWN)
+        close = suggest(architecture, known.KNOWN)
         like = f"did you mean {' or '.join(close)}? " if close else ""
         raise BadWeights(
             f"key general.architecture is {architecture[:60]!r}, which this version of llama.cpp cannot load",

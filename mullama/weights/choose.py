@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from mullama.errors import Invalid, NotFound, Unsupported
-from mullama.names import near
+from mullama.names import suggest
 from mullama.weights.split import split_name, stem
 
 PREFERENCE: Final = (
@@ -44,7 +44,7 @@ Role = Literal["weights", "projector", "other"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class FileChoice:
     """The files of one set of weights, in order, and the quantisation their name tells ("" for none)."""
 
     files: tuple[str, ...]
@@ -69,7 +69,7 @@ def quant_of(name: str) -> str:
     return _SPELLED.get(found[-1].upper(), found[-1].upper()) if found else ""
 
 
-def choose(files: Iterable[str], *, repo: str, file: str | None = None, quants: tuple[str, ...] = ()) -> Choice:
+def choose(files: Iterable[str], *, repo: str, file: str | None = None, quants: tuple[str, ...] = ()) -> FileChoice:
     """The set that is wanted out of all `files` of `repo`. `file` is a name, `quants` wishes, best first.
 
     Names are compared without regard to case; a part of a split set stands for the set. Raises `NotFound`
@@ -89,7 +89,7 @@ def choose(files: Iterable[str], *, repo: str, file: str | None = None, quants: 
     if wanted:
         raise NotFound(
             f"{repo} has no {' or '.join(wanted)} file", hint=_offered(offers), name=wanted[0],
-            near=near(wanted[0], {choice.quant for choice in offers}),
+            near=suggest(wanted[0], {choice.quant for choice in offers}),
         )  # fmt: skip
     return offers[0]
 
@@ -106,7 +106,7 @@ def choose_projector(files: Iterable[str], *, repo: str, file: str | None = None
     return min(projectors, key=lambda name: order.get(quant_of(name), 3))
 
 
-def _named(names: tuple[str, ...], repo: str, file: str) -> Choice:
+def _named(names: tuple[str, ...], repo: str, file: str) -> FileChoice:
     by_key = {name.casefold(): name for name in names}
     if file.casefold() not in by_key:
         by_base = {name.rsplit("/", 1)[-1].casefold(): name for name in names if "/" in name}
@@ -115,12 +115,12 @@ def _named(names: tuple[str, ...], repo: str, file: str) -> Choice:
     if wanted is None:
         ggufs = [name for name in names if name.lower().endswith(".gguf")]
         raise NotFound(
-            f"{repo} has no file {file!r}", name=file, near=near(file, ggufs),
+            f"{repo} has no file {file!r}", name=file, near=suggest(file, ggufs),
             hint=f"it has {_listed(sorted(ggufs))}" if ggufs else _nothing(names, repo).message,
         )  # fmt: skip
     if not wanted.lower().endswith(".gguf"):
         raise Unsupported(f"{wanted} of {repo} is not a GGUF file", hint="only GGUF files can be run")
-    return Choice(files=_whole_set(wanted, by_key, repo), quant=quant_of(wanted))
+    return FileChoice(files=_whole_set(wanted, by_key, repo), quant=quant_of(wanted))
 
 
 def _whole_set(name: str, by_key: Mapping[str, str], repo: str) -> tuple[str, ...]:
@@ -131,10 +131,10 @@ def _whole_set(name: str, by_key: Mapping[str, str], repo: str) -> tuple[str, ..
     return tuple(by_key[part.casefold()] for part in parts)
 
 
-def _offers(names: tuple[str, ...]) -> list[Choice]:
+def _offers(names: tuple[str, ...]) -> list[FileChoice]:
     """Every complete set of weights, in the order of names; incomplete sets are not offered."""
     by_key = {name.casefold(): name for name in names}
-    offers: dict[tuple[str, ...], Choice] = {}
+    offers: dict[tuple[str, ...], FileChoice] = {}
     for name in sorted(names):
         if role(name) != "weights":
             continue
@@ -142,7 +142,7 @@ def _offers(names: tuple[str, ...]) -> list[Choice]:
             files = _whole_set(name, by_key, "")
         except (NotFound, Invalid):
             continue  # a set with a hole, or a number beyond its count: never an offer, named it is an error
-        offers.setdefault(files, Choice(files=files, quant=quant_of(name)))
+        offers.setdefault(files, FileChoice(files=files, quant=quant_of(name)))
     return list(offers.values())
 
 
@@ -162,7 +162,7 @@ def _other_formats(names: tuple[str, ...], repo: str) -> str:
     return " and ".join((*formats, *(word.upper() for word in quantised))) if formats else ""
 
 
-def _offered(offers: list[Choice]) -> str:
+def _offered(offers: list[FileChoice]) -> str:
     quants = sorted({choice.quant for choice in offers if choice.quant})
     return f"it has {_listed(quants)}" if quants else f"it has {_listed([c.files[0] for c in offers])}"
 

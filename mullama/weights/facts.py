@@ -23,7 +23,7 @@ class SpecialToken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rope:
+class RopeFacts:
     """Rotary positions: `dimensions` of each head, base frequency, scaling kind and factor (1.0 for none)."""
 
     dimensions: int = 0
@@ -99,7 +99,7 @@ class WeightFacts:
     cached: bool = True
     pooling: str = ""
     causal: bool = True
-    rope: Rope = field(default_factory=Rope)
+    rope: RopeFacts = field(default_factory=RopeFacts)
     experts: Experts = field(default_factory=Experts)
     parts: int = 1
     license: str = ""

@@ -14,7 +14,7 @@ from mullama.names import JSONValue
 from mullama.weights import architectures as known
 from mullama.weights import check
 from mullama.weights.cache import Geometry, layer_caches, window
-from mullama.weights.facts import Capability, Experts, LayerFacts, Role, Rope, SpecialToken, WeightFacts
+from mullama.weights.facts import Capability, Experts, LayerFacts, Role, RopeFacts, SpecialToken, WeightFacts
 from mullama.weights.gguf import Array, Header, Read, Value, read_header
 from mullama.weights.keys import Keys
 from mullama.weights.tensors import FILE_TYPES, Tensor
@@ -169,8 +169,8 @@ def _quantization(keys: Keys, tensors: tuple[Tensor, ...]) -> str:
     return bytes_by_type.most_common(1)[0][0]
 
 
-def _rope(keys: Keys, shape: Geometry) -> Rope:
-    return Rope(
+def _rope(keys: Keys, shape: Geometry) -> RopeFacts:
+    return RopeFacts(
         dimensions=keys.whole("{}.rope.dimension_count", shape.key_length),
         base=keys.real("{}.rope.freq_base", 10000.0),
         scaling=keys.text("{}.rope.scaling.type"),

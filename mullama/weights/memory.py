@@ -24,7 +24,7 @@ _RUNTIME: Final = 40 * 1024**2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class WeightsPlacement:
     """Where weights are put. gpu_layers: how many of `layers + 1` leave main memory, the output first; -1
     for all. devices: GPUs in use; tensor_split: each device's share, empty for equal ones."""
 
@@ -113,7 +113,7 @@ class MemoryNeed:
         return self.ram + self.gpu
 
 
-def need(facts: WeightFacts, shape: Shape, contexts: Sequence[ContextShape]) -> MemoryNeed:
+def need(facts: WeightFacts, shape: WeightsPlacement, contexts: Sequence[ContextShape]) -> MemoryNeed:
     """What loading `facts` as `shape` says and opening `contexts` takes. A context's cache lies where its
     layers lie; its compute buffer is counted once per device that holds a layer, and once in main memory."""
     places = layer_devices(facts, shape)
@@ -139,7 +139,7 @@ def need(facts: WeightFacts, shape: Shape, contexts: Sequence[ContextShape]) -> 
     )
 
 
-def layer_devices(facts: WeightFacts, shape: Shape) -> tuple[int | None, ...]:
+def layer_devices(facts: WeightFacts, shape: WeightsPlacement) -> tuple[int | None, ...]:
     """The GPU of each layer and, last, of the output; None is main memory."""
     count = facts.layers + 1
     wanted = count if shape.gpu_layers < 0 else min(shape.gpu_layers, count)
@@ -150,7 +150,7 @@ def layer_devices(facts: WeightFacts, shape: Shape) -> tuple[int | None, ...]:
     return tuple(None if place < first else _device(shape, borders, (place - first) / wanted) for place in range(count))
 
 
-def _borders(shape: Shape) -> tuple[float, ...]:
+def _borders(shape: WeightsPlacement) -> tuple[float, ...]:
     """Cumulated shares of the devices, the last one 1."""
     shares = shape.tensor_split[: shape.devices] or (1.0,) * shape.devices
     total = sum(shares)
@@ -163,13 +163,13 @@ def _borders(shape: Shape) -> tuple[float, ...]:
     return tuple(found)
 
 
-def _device(shape: Shape, borders: tuple[float, ...], position: float) -> int:
+def _device(shape: WeightsPlacement, borders: tuple[float, ...], position: float) -> int:
     if shape.split == "none":
         return shape.main_gpu
     return next((device for device, border in enumerate(borders) if position < border), len(borders) - 1)
 
 
-def _weights(facts: WeightFacts, shape: Shape, places: tuple[int | None, ...]) -> list[int]:
+def _weights(facts: WeightFacts, shape: WeightsPlacement, places: tuple[int | None, ...]) -> list[int]:
     """Bytes in main memory, then per device. Tied embeddings are stored twice when the output leaves."""
     sizes = [0] * (1 + max(shape.devices, 1))
     sizes[0] += facts.input_bytes
@@ -249,7 +249,7 @@ def _host_buffers(facts: WeightFacts, context: ContextShape) -> int:
     return 4 * tokens * (facts.embedding_length + cells) + 4 * facts.vocabulary * context.states
 
 
-def largest_context(facts: WeightFacts, shape: Shape, context: ContextShape, ram: int) -> int:
+def largest_context(facts: WeightFacts, shape: WeightsPlacement, context: ContextShape, ram: int) -> int:
     """The largest `size` with which this one context still needs at most `ram` bytes of main memory, in steps
     of 256 up to the trained context; 0 when none does."""
     low, high = 0, max(1, facts.train_context // _STEP)

@@ -6,7 +6,7 @@ from mullama.chat.answer import Fold, fold
 from mullama.chat.types import (
     Completed,
     Finished,
-    Progress,
+    PromptProgress,
     Started,
     StopReason,
     TextDelta,
@@ -28,7 +28,7 @@ def test_choices_are_kept_apart_and_in_order() -> None:
     answer = fold(
         (
             Started(prompt_tokens=3),
-            Progress(done=1, total=3),
+            PromptProgress(done=1, total=3),
             TextDelta(text="b", choice=1),
             ThinkingDelta(text="h"),
             ThinkingDelta(text="m"),

@@ -19,13 +19,13 @@ from mullama.chat.template import ChatInput, SpecialTexts, Thinking, compile_tem
 from mullama.chat.template.fuel import Fuel
 from mullama.chat.template.gotemplate.evaluate import execute
 from mullama.chat.template.gotemplate.parser import parse
-from mullama.chat.template.gotemplate.values import JsonMap, Record
+from mullama.chat.template.gotemplate.values import JsonMap, StructValue
 from mullama.chat.types import Message, Tool, ToolCall, say
 from mullama.errors import Invalid, MullamaError, TooLarge
 
 DATA: dict[str, Any] = {
     "S": "text", "N": 3, "F": 1.5, "T": True, "Nil": None, "Empty": "", "L": ["a", "b", "c"], "M": {"y": 2, "x": 1},
-    "R": Record({"Name": "Ada", "In": Record({"Deep": "d"}, {"deep": "d"})}, {"name": "Ada<&>"}),
+    "R": StructValue({"Name": "Ada", "In": StructValue({"Deep": "d"}, {"deep": "d"})}, {"name": "Ada<&>"}),
     "J": JsonMap({"z": 1, "a": [True, None, "<"]}),
 }  # fmt: skip
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from mullama.chat.answer import fold
+from mullama.chat.model_settings import ModelSettings, opening, settings_for
 from mullama.chat.prompt import prepare, shortened
-from mullama.chat.settings import ModelSettings, opening, settings_for
 from mullama.chat.template import SpecialTexts, declared_prefix
 from mullama.chat.types import (
     DEFAULT_SAMPLING,

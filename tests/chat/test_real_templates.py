@@ -13,7 +13,7 @@ from gguf import GGUFReader
 from mullama.chat.answer import fold
 from mullama.chat.families import family_names, family_of
 from mullama.chat.reader import read
-from mullama.chat.template import ChatInput, SpecialTexts, Template, compile_template, declared_prefix
+from mullama.chat.template import ChatInput, ChatTemplate, SpecialTexts, compile_template, declared_prefix
 from mullama.chat.types import Message, Tool, ToolCall, say
 
 FOLDER = Path(__file__).parent / "templates"
@@ -86,7 +86,7 @@ RIGHTS = ("system", "several_system", "late_system", "tool_role")
 
 
 @cache
-def template(name: str) -> Template:
+def template(name: str) -> ChatTemplate:
     if name == "tiny.gguf":
         field = GGUFReader(BUILTIN).fields["tokenizer.chat_template"]
         source = str(field.contents())

@@ -9,23 +9,23 @@ from pathlib import Path
 
 import pytest
 
-from mullama.cli.address import Address
-from mullama.cli.main import main
-from mullama.cli.terminal import Terminal
+from mullama.cli.api_client.address import ServerAddress
+from mullama.cli.app.main import main
+from mullama.cli.console.terminal import Terminal
 from tests.cli.tinyserver import TcpServer, TinyServer, UnixServer, handler, serving
 
 
 @pytest.fixture
 def tiny() -> Iterator[TinyServer]:
-    server = TinyServer(Address(port=0))
+    server = TinyServer(ServerAddress(port=0))
     http = TcpServer(("127.0.0.1", 0), handler(server))
-    server.address = Address(port=http.server_address[1])
+    server.address = ServerAddress(port=http.server_address[1])
     yield from (server for _ in serving(http))
 
 
 @pytest.fixture
 def tiny_unix(tmp_path: Path) -> Iterator[TinyServer]:
-    server = TinyServer(Address(path=str(tmp_path / "s.sock")))
+    server = TinyServer(ServerAddress(path=str(tmp_path / "s.sock")))
     unix = UnixServer(str(tmp_path / "s.sock"), handler(server))
     yield from (server for _ in serving(unix))
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mullama.plan.steps import to_tree
-from tests.cli.person import person
-from tests.cli.test_apply import CHANGED, plan
+from tests.cli.manifest.test_apply import CHANGED, plan
+from tests.cli.pty_session import person
 from tests.cli.tinyserver import Answer, TinyServer
 
 EVENTS = (

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mullama.cli.commands import COMMANDS
+from mullama.cli.app.commands import COMMANDS
 from tests.cli.conftest import Ran
 
 ROOT = Path(__file__).parents[2]

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from mullama.cli.address import Address
-from mullama.cli.client import Client
+from mullama.cli.api_client.address import ServerAddress
+from mullama.cli.api_client.client import Client
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Asked:
 class TinyServer:
     """Answers by `METHOD path`; what is not in the table is a 404 in the shape of the operator's API."""
 
-    address: Address
+    address: ServerAddress
     answers: dict[str, Answer | Callable[[Asked], Answer]] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
 

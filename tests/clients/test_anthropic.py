@@ -9,7 +9,7 @@ import anthropic
 import httpx
 import pytest
 
-from tests.clients.asking import ADA, FRANCE, OSLO, PERSON, block, calling, user
+from tests.clients.client_helpers import ADA, FRANCE, OSLO, PERSON, block, calling, user
 
 TOOLS: Any = [block(), block("get_time", {"type": "object", "properties": {}})]
 THINKING: Any = {"type": "enabled", "budget_tokens": 1024}

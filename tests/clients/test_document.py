@@ -8,7 +8,7 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
-from tests.clients.asking import ADA, FRANCE, PERSON, WEATHER, block, calling, flat, function, user
+from tests.clients.client_helpers import ADA, FRANCE, PERSON, WEATHER, block, calling, flat, function, user
 
 CALL = calling(("get_weather", {"city": "Oslo"}))
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON}}

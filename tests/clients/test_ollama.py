@@ -11,7 +11,7 @@ import ollama
 import pytest
 
 from mullama.manifest.modelfile import parse_modelfile
-from tests.clients.asking import ADA, FRANCE, OSLO, PERSON, calling, function, user
+from tests.clients.client_helpers import ADA, FRANCE, OSLO, PERSON, calling, function, user
 from tests.e2e.stack import eventually
 
 TOOLS: Any = [function(), function("get_time", {"type": "object", "properties": {}})]

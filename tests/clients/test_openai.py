@@ -14,7 +14,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from tests.clients.asking import ADA, FRANCE, OSLO, PERSON, WEATHER, calling, function, user
+from tests.clients.client_helpers import ADA, FRANCE, OSLO, PERSON, WEATHER, calling, function, user
 
 TOOLS: Any = [function(), function("get_time", {"type": "object", "properties": {}})]
 NAMED: Any = {"type": "function", "function": {"name": "get_weather"}}

@@ -14,7 +14,7 @@ import ollama
 import openai
 import pytest
 
-from tests.clients.asking import function, user
+from tests.clients.client_helpers import function, user
 from tests.e2e.stack import Stack, eventually, stack_in
 
 LONG: Any = user("word " * 20_000)

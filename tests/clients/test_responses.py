@@ -9,7 +9,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from tests.clients.asking import ADA, FRANCE, OSLO, PERSON, calling, flat
+from tests.clients.client_helpers import ADA, FRANCE, OSLO, PERSON, calling, flat
 
 TOOLS: Any = [flat(), flat("get_time", {"type": "object", "properties": {}})]
 

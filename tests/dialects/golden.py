@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mullama.chat.answer import fold
-from mullama.dialects.base import Call, Fixed
+from mullama.dialects.base import StaticReply, WireRequest
 from mullama.errors import MullamaError
 from tests.dialects.wire import STAMP, event_of, route, shown, shown_frame, shown_reply
 
@@ -25,7 +25,7 @@ def replay(said: dict[str, Any]) -> dict[str, Any]:
     found = route(request.get("method", "POST"), request["path"], headers)
     assert found is not None, f"no endpoint for {request['path']}"
     dialect, endpoint, params = found
-    call = Call(body=request.get("body"), path=params, query=request.get("query", {}), headers=headers)
+    call = WireRequest(body=request.get("body"), path=params, query=request.get("query", {}), headers=headers)
     try:
         operation = endpoint.decode(call)
     except MullamaError as error:
@@ -34,7 +34,7 @@ def replay(said: dict[str, Any]) -> dict[str, Any]:
         assert endpoint.resume is not None
         operation = endpoint.resume(operation, {k: event_of(v) for k, v in said["stored"].items()})
     made: dict[str, Any] = {"operation": shown(operation)}
-    if isinstance(operation, Fixed):
+    if isinstance(operation, StaticReply):
         made["reply"] = shown_reply(endpoint.encode(operation, None, STAMP))
         return made
     if "result" in said:

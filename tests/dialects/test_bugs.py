@@ -28,7 +28,7 @@ from mullama.chat.types import (
     Vectors,
 )
 from mullama.dialects import DIALECTS
-from mullama.dialects.base import Call, Stamp
+from mullama.dialects.base import ReplyContext, WireRequest
 from mullama.errors import ContextOverflow, Invalid
 from tests.dialects.wire import (
     CALL,
@@ -197,17 +197,17 @@ def test_bug_13_keep_alive_can_be_said_everywhere_and_is_not_said_by_default(pat
 @pytest.mark.parametrize("path", [*CHATS, "/v1/completions"])
 def test_bug_14_ids_are_made_of_the_random_stamp(path: str) -> None:
     body = {"model": "m", "prompt": "x"} if path == "/v1/completions" else chat_body(path)
-    first, second = (ids_of(path, body, stamp) for stamp in (STAMP, Stamp(id="f" * 24, created=0.0)))
+    first, second = (ids_of(path, body, stamp) for stamp in (STAMP, ReplyContext(id="f" * 24, created=0.0)))
 
     assert first.isdisjoint(second)
     assert bool(first) == (path != "/api/chat")  # Ollama's answers have no id
 
 
-def ids_of(path: str, body: Any, stamp: Stamp) -> set[str]:
+def ids_of(path: str, body: Any, stamp: ReplyContext) -> set[str]:
     """Everything in a stream that looks like an id of ours."""
     one = endpoint(path)
     assert one.stream is not None
-    encoder = one.stream(one.decode(Call(body={**body, "stream": True})), stamp)
+    encoder = one.stream(one.decode(WireRequest(body={**body, "stream": True})), stamp)
     text = strict_json([f.data for e in told(TextDelta(text="a")) for f in encoder.feed(e)])
     return {word for word in text.replace('"', " ").split() if "_0123" in word or "-0123" in word or "ffff" in word}
 

@@ -32,22 +32,22 @@ from mullama.chat.inventory import (
     TaskStatus,
 )
 from mullama.chat.types import (
-    Count,
     CountRequest,
     EmbedRequest,
     Finished,
     StopReason,
     TextDelta,
     ThinkingDelta,
+    TokenCount,
     ToolCall,
     ToolCallFinished,
     ToolCallStarted,
     Usage,
     Vectors,
 )
-from mullama.dialects.base import Call, FetchResponse, Fixed, Reply, ResponseRequest, StoredResponse
+from mullama.dialects.base import FetchResponse, Reply, ResponseRequest, StaticReply, StoredResponse, WireRequest
 from mullama.errors import Busy, ContextOverflow, EngineFailed, MullamaError, NotFound
-from mullama.server.framing import to_bytes, to_json
+from mullama.server.http.framing import to_bytes, to_json
 from tests.dialects.wire import CALL, CALL_EVENTS, CALLED, STAMP, WEATHER, route, told
 
 CARD = ModelCard(
@@ -90,7 +90,7 @@ class Model:
         assert found is not None, request.url
         dialect, endpoint, params = found
         body = json.loads(request.content) if request.content else None
-        call = Call(body=body, path=params, query=dict(request.url.params), headers=headers)
+        call = WireRequest(body=body, path=params, query=dict(request.url.params), headers=headers)
         try:
             return self._answer(endpoint, endpoint.decode(call))
         except MullamaError as error:
@@ -139,12 +139,12 @@ class Model:
             case EmbedRequest():
                 return Vectors(vectors=((0.5, -2.0),) * len(operation.inputs), usage=Usage(prompt_tokens=3))
             case CountRequest():
-                return Count(tokens=42)
+                return TokenCount(tokens=42)
             case FetchResponse(id=id):
                 return self.stored[id]
             case DeleteModel() | CopyModel():
                 return Done()
-            case Fixed():
+            case StaticReply():
                 return None
             case _:
                 return fold(self.script)

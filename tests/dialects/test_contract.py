@@ -13,7 +13,7 @@ from mullama.chat.inventory import TaskStatus
 from mullama.chat.types import (
     Event,
     Finished,
-    Progress,
+    PromptProgress,
     StopReason,
     TextDelta,
     ThinkingDelta,
@@ -23,7 +23,7 @@ from mullama.chat.types import (
     ToolCallStarted,
 )
 from mullama.dialects import DIALECTS
-from mullama.dialects.base import Call, Endpoint, Frame
+from mullama.dialects.base import Endpoint, Frame, WireRequest
 from mullama.errors import EngineFailed
 from tests.dialects import golden
 from tests.dialects.wire import (
@@ -61,7 +61,7 @@ SCRIPTS: dict[str, tuple[Event, ...]] = {
     "limit": told(TextDelta(text="Hel"), end=Finished(reason=StopReason.LENGTH)),
     "stop sequence": told(TextDelta(text="a"), end=Finished(reason=StopReason.STOP_SEQUENCE, stop_sequence="b")),
     "logprobs": told(TextDelta(text="a", logprobs=(TOKEN,)), TextDelta(text="a", logprobs=(TOKEN,))),
-    "progress": told(Progress(done=3, total=12), TextDelta(text="a")),
+    "progress": told(PromptProgress(done=3, total=12), TextDelta(text="a")),
     "thinking": told(ThinkingDelta(text="h"), ThinkingDelta(text="m"), TextDelta(text="ok")),
     "call": told(*CALL_EVENTS, end=CALLED),
     "all": told(
@@ -244,7 +244,7 @@ def test_a_stream_ends_exactly_once_and_all_of_it_is_json(path: str, events: Seq
 def test_an_error_ends_a_stream_wherever_it_strikes(path: str, after: int) -> None:
     one = endpoint(path)
     assert one.stream is not None
-    encoder = one.stream(one.decode(Call(body={**BODIES[path], "stream": True})), STAMP)
+    encoder = one.stream(one.decode(WireRequest(body={**BODIES[path], "stream": True})), STAMP)
     script = SCRIPTS["text"] if path in PLAIN else SCRIPTS["all"]
 
     sent = [frame for event in script[:after] for frame in encoder.feed(event)]
@@ -262,7 +262,7 @@ def test_an_error_ends_a_stream_wherever_it_strikes(path: str, after: int) -> No
 def test_a_ping_is_never_a_terminal_nor_data_that_clients_could_take_for_text(path: str) -> None:
     one = endpoint(path)
     assert one.stream is not None
-    encoder = one.stream(one.decode(Call(body={**BODIES[path], "stream": True})), STAMP)
+    encoder = one.stream(one.decode(WireRequest(body={**BODIES[path], "stream": True})), STAMP)
 
     for frame in encoder.ping():
         assert frame.comment or frame.data == {"type": "ping"}
@@ -271,14 +271,14 @@ def test_a_ping_is_never_a_terminal_nor_data_that_clients_could_take_for_text(pa
 def test_a_task_ends_with_success_or_with_an_error() -> None:
     one = endpoint("/api/pull")
     assert one.stream is not None
-    encoder = one.stream(one.decode(Call(body={"model": "m"})), STAMP)
+    encoder = one.stream(one.decode(WireRequest(body={"model": "m"})), STAMP)
     statuses = [TaskStatus(status="pulling manifest"), TaskStatus(status="success")]
 
     sent = [frame for status in statuses for frame in encoder.feed(status)]
     sent += encoder.fail(EngineFailed("too late"))
 
     assert [frame.data for frame in sent] == [{"status": "pulling manifest"}, {"status": "success"}]
-    assert one.encode(one.decode(Call(body={"model": "m"})), statuses[-1], STAMP).body == {"status": "success"}
+    assert one.encode(one.decode(WireRequest(body={"model": "m"})), statuses[-1], STAMP).body == {"status": "success"}
 
 
 ALL = [

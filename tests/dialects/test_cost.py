@@ -14,9 +14,9 @@ import pytest
 from mullama.chat.families import family_with
 from mullama.chat.reader import read
 from mullama.chat.types import Event, TextDelta, ThinkingDelta, TokenLogprob, ToolCallDelta, ToolCallStarted
-from mullama.dialects.base import Call
-from mullama.server.framing import to_bytes
-from mullama.server.strictjson import parse
+from mullama.dialects.base import WireRequest
+from mullama.server.http.framing import to_bytes
+from mullama.server.http.strict_json import parse
 from tests.dialects.wire import STAMP, STARTED, WEATHER, endpoint, frames
 
 pytestmark = pytest.mark.bench
@@ -67,7 +67,7 @@ def decoding(path: str) -> float:
 
     def work() -> None:
         for _ in range(100):
-            one.decode(Call(body=parse(raw, DEPTH)))
+            one.decode(WireRequest(body=parse(raw, DEPTH)))
 
     return microseconds(work, 100)
 
@@ -76,7 +76,7 @@ def encoding(path: str, before: Iterable[Event], event: Event) -> float:
     """From an event to the bytes that are written, the stream having begun."""
     one = endpoint(path)
     assert one.stream is not None
-    operation = one.decode(Call(body={"model": "tiny", "stream": True, **BODIES[path]}))
+    operation = one.decode(WireRequest(body={"model": "tiny", "stream": True, **BODIES[path]}))
 
     def work() -> None:
         assert one.stream is not None

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mullama.dialects import DIALECTS
-from mullama.dialects.base import Call, Endpoint, ResponseRequest, StoredResponse
+from mullama.dialects.base import Endpoint, ResponseRequest, StoredResponse, WireRequest
 from mullama.errors import MullamaError
 from tests.dialects import golden
 from tests.dialects.wire import DONE as COMPLETED
@@ -49,7 +49,7 @@ def try_all(one: Endpoint, body: Any) -> None:
     """Decode; what is accepted is answered, whole or streamed, and everything said is JSON."""
     dialect = DIALECTS["openai"]
     try:
-        operation = one.decode(Call(body=body))
+        operation = one.decode(WireRequest(body=body))
         if isinstance(operation, ResponseRequest) and operation.needs and one.resume is not None:
             empty = {i: StoredResponse(id=i, body={"output": []}, items=()) for i in operation.needs}
             operation = one.resume(operation, empty)

@@ -10,17 +10,17 @@ from mullama.chat.inventory import ModelCard
 from mullama.chat.types import (
     Answer,
     Choice,
-    Count,
+    DetokenizedText,
     Finished,
     Ranking,
     StopReason,
-    Text,
     TextDelta,
+    TokenCount,
     Tokens,
     Usage,
     Vectors,
 )
-from mullama.dialects.base import Call
+from mullama.dialects.base import WireRequest
 from mullama.errors import Busy, Invalid, Unsupported
 from tests.dialects.wire import HELLO, STAMP, TIMINGS, USAGE, data, decode, endpoint, reply, told
 
@@ -53,8 +53,8 @@ def test_pieces_that_are_parts_of_characters_are_numbers() -> None:
 
 def test_detokenize_and_apply_template() -> None:
     assert decode("/detokenize", {"tokens": [1, 2]}).tokens == (1, 2)
-    assert said("/detokenize", {"tokens": [1]}, Text(text="a")) == {"content": "a"}
-    assert said("/apply-template", HELLO, Text(text="<|user|>")) == {"prompt": "<|user|>"}
+    assert said("/detokenize", {"tokens": [1]}, DetokenizedText(text="a")) == {"content": "a"}
+    assert said("/apply-template", HELLO, DetokenizedText(text="<|user|>")) == {"prompt": "<|user|>"}
     with pytest.raises(Invalid, match=r"tokens\[0\]"):
         decode("/detokenize", {"tokens": [-1]})
 
@@ -165,18 +165,18 @@ def test_native_embeddings_are_nested_and_normalised_unless_told_otherwise() -> 
 def test_slots_can_be_asked_to_have_one_free() -> None:
     one = endpoint("/slots", "GET")
     busy = ModelCard(name="m", parallel=2, active=2, context_size=512)
-    asked = one.decode(Call(query={"fail_on_no_slot": "1", "model": "m"}))
+    asked = one.decode(WireRequest(query={"fail_on_no_slot": "1", "model": "m"}))
 
     with pytest.raises(Busy, match="no slot available"):
         one.encode(asked, busy, STAMP)
-    slots: Any = one.encode(one.decode(Call()), busy, STAMP).body
+    slots: Any = one.encode(one.decode(WireRequest()), busy, STAMP).body
     assert [slot["is_processing"] for slot in slots] == [True, True]
 
 
 @pytest.mark.parametrize("path", ["/props", "/slots/{slot}"])
 def test_what_is_declared_elsewhere_answers_why(path: str) -> None:
     one = endpoint(path)
-    refused = one.encode(one.decode(Call(path={"slot": "0"})), None, STAMP)
+    refused = one.encode(one.decode(WireRequest(path={"slot": "0"})), None, STAMP)
     body: Any = refused.body
 
     assert refused.status == 501
@@ -184,8 +184,8 @@ def test_what_is_declared_elsewhere_answers_why(path: str) -> None:
 
 
 def test_counts_have_one_shape() -> None:
-    assert said("/v1/messages/count_tokens", HELLO, Count(tokens=3)) == {"input_tokens": 3}
-    assert said("/v1/responses/input_tokens", {"model": "m", "input": "a"}, Count(tokens=3))["input_tokens"] == 3
+    assert said("/v1/messages/count_tokens", HELLO, TokenCount(tokens=3)) == {"input_tokens": 3}
+    assert said("/v1/responses/input_tokens", {"model": "m", "input": "a"}, TokenCount(tokens=3))["input_tokens"] == 3
 
 
 def test_bare_paths_serve_what_the_versioned_ones_do() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mullama.chat.inventory import Done, Inventory, LoadModel, ModelCard, StoreBlob
-from mullama.chat.types import RenderRequest, ResponseFormat, Sampling, Text
-from mullama.dialects.base import Call, Fixed
+from mullama.chat.types import DetokenizedText, RenderRequest, ResponseFormat, Sampling
+from mullama.dialects.base import StaticReply, WireRequest
 from mullama.errors import Invalid, Unsupported
 from tests.dialects.wire import HELLO, STAMP, decode, endpoint, strict_json
 
@@ -124,7 +124,7 @@ def test_the_rendered_prompt_can_be_asked_for() -> None:
     for path, body in (("/api/chat", HELLO), ("/api/generate", {**GENERATE, "system": "s"})):
         operation = decode(path, {**body, "_debug_render_only": True})
         assert isinstance(operation, RenderRequest)
-        said: Any = endpoint(path).encode(operation, Text(text="<|user|>"), STAMP).body
+        said: Any = endpoint(path).encode(operation, DetokenizedText(text="<|user|>"), STAMP).body
         assert said["_debug_info"] == {"rendered_template": "<|user|>", "image_count": 0}
     with pytest.raises(Unsupported, match="suffix"):
         decode("/api/generate", {**GENERATE, "suffix": "x", "_debug_render_only": True})
@@ -155,7 +155,7 @@ def test_the_last_assistant_turn_is_continued() -> None:
 def test_running_models_are_listed_with_the_longest_staying_first() -> None:
     cards = tuple(ModelCard(name=n, expires=e) for n, e in (("a", 5.0), ("b", float("inf")), ("c", 9.0)))
     one = endpoint("/api/ps", "GET")
-    said: Any = one.encode(one.decode(Call()), Inventory(models=cards), STAMP).body
+    said: Any = one.encode(one.decode(WireRequest()), Inventory(models=cards), STAMP).body
 
     assert [model["name"] for model in said["models"]] == ["b", "c", "a"]
     assert said["models"][0]["expires_at"] > "2300"
@@ -164,7 +164,7 @@ def test_running_models_are_listed_with_the_longest_staying_first() -> None:
 def test_no_models_are_an_empty_list() -> None:
     for path in ("/api/tags", "/api/ps"):
         one = endpoint(path, "GET")
-        assert one.encode(one.decode(Call()), Inventory(models=()), STAMP).body == {"models": []}
+        assert one.encode(one.decode(WireRequest()), Inventory(models=()), STAMP).body == {"models": []}
 
 
 def test_a_card_with_the_oddest_metadata_is_still_json() -> None:
@@ -221,17 +221,17 @@ def test_create_reads_what_can_be_made_and_refuses_what_cannot() -> None:
 def test_blobs_are_named_by_digests_alone() -> None:
     digest = "sha256:" + "0f" * 32
     one = endpoint("/api/blobs/{digest}")
-    operation = one.decode(Call(path={"digest": digest.upper().replace("SHA256", "sha256")}))
+    operation = one.decode(WireRequest(path={"digest": digest.upper().replace("SHA256", "sha256")}))
 
     assert operation == StoreBlob(digest=digest)
     assert one.raw is True
     assert one.encode(operation, Done(found=False), STAMP).status == 201
     assert one.encode(operation, Done(found=True), STAMP).status == 200
     head = endpoint("/api/blobs/{digest}", "HEAD")
-    assert head.encode(head.decode(Call(path={"digest": digest})), Done(found=False), STAMP).status == 404
+    assert head.encode(head.decode(WireRequest(path={"digest": digest})), Done(found=False), STAMP).status == 404
     for bad in ("../x", "sha256:12", "md5:" + "0" * 64, ""):
         with pytest.raises(Invalid, match="digest"):
-            one.decode(Call(path={"digest": bad}))
+            one.decode(WireRequest(path={"digest": bad}))
 
 
 @pytest.mark.parametrize(
@@ -253,8 +253,8 @@ def test_blobs_are_named_by_digests_alone() -> None:
 )
 def test_what_needs_no_model_answers_clearly(method: str, path: str, status: int) -> None:
     one = endpoint(path, method)
-    operation = one.decode(Call(body=None))
-    result = None if isinstance(operation, Fixed) else Inventory(models=())
+    operation = one.decode(WireRequest(body=None))
+    result = None if isinstance(operation, StaticReply) else Inventory(models=())
     said = one.encode(operation, result, STAMP)
 
     assert said.status == status
@@ -265,7 +265,7 @@ def test_what_needs_no_model_answers_clearly(method: str, path: str, status: int
 
 def test_the_version_is_one_that_clients_can_compare() -> None:
     one = endpoint("/api/version", "GET")
-    said: Any = one.encode(one.decode(Call()), None, STAMP).body
+    said: Any = one.encode(one.decode(WireRequest()), None, STAMP).body
 
     assert [int(part) for part in said["version"].split(".")] >= [0, 33, 0]
     assert said["mullama"] == "0.1.0"

@@ -11,7 +11,7 @@ from mullama.chat.inventory import Inventory, ModelCard, ShowModel
 from mullama.chat.types import (
     Completed,
     Finished,
-    Progress,
+    PromptProgress,
     ResponseFormat,
     Sampling,
     StopReason,
@@ -19,7 +19,7 @@ from mullama.chat.types import (
     ThinkingDelta,
     TokenLogprob,
 )
-from mullama.dialects.base import Call
+from mullama.dialects.base import WireRequest
 from mullama.errors import Invalid, MullamaError, TooLarge, Unsupported
 from tests.dialects.wire import (
     CALL_EVENTS,
@@ -228,7 +228,7 @@ def test_what_has_no_effect_is_said(more: dict[str, Any]) -> None:
 
 
 def test_progress_of_a_long_prompt_is_told_when_asked_for() -> None:
-    events = told(Progress(done=8, total=12), TextDelta(text="a"))
+    events = told(PromptProgress(done=8, total=12), TextDelta(text="a"))
 
     asked = data(CHAT, {**HELLO, "return_progress": True}, events)
     assert asked[1]["prompt_progress"] == {"total": 12, "cache": 4, "processed": 8}
@@ -328,19 +328,19 @@ def test_embeddings_of_nothing_are_refused_by_their_place(said: Any, place: str)
 def test_a_model_is_found_by_a_name_with_slashes(path: str, id: str) -> None:
     found = route("GET", path, {})
     assert found is not None
-    assert found[1].decode(Call(path=found[2])) == ShowModel(model=id)
+    assert found[1].decode(WireRequest(path=found[2])) == ShowModel(model=id)
 
 
 def test_the_list_of_models_is_never_null() -> None:
     one = endpoint("/v1/models", "GET", "openai")
 
-    assert one.encode(one.decode(Call()), Inventory(models=()), STAMP).body == {"object": "list", "data": []}
+    assert one.encode(one.decode(WireRequest()), Inventory(models=()), STAMP).body == {"object": "list", "data": []}
 
 
 def test_models_tell_their_context_under_every_name() -> None:
     one = endpoint("/v1/models", "GET", "openai")
     card = ModelCard(name="m", context_size=2048, train_context=8192, capabilities=("vision",))
-    said: Any = one.encode(one.decode(Call()), Inventory(models=(card,)), STAMP).body
+    said: Any = one.encode(one.decode(WireRequest()), Inventory(models=(card,)), STAMP).body
     model = said["data"][0]
 
     assert {model[n] for n in ("context_length", "context_window", "max_model_len", "max_context_length")} == {2048}
@@ -361,7 +361,7 @@ def test_models_tell_their_context_under_every_name() -> None:
 def test_where_a_model_is_is_said_in_llama_servers_words(state: str, loaded: bool, word: str) -> None:
     one = endpoint("/v1/models", "GET", "openai")
     said: Any = one.encode(
-        one.decode(Call()), Inventory(models=(ModelCard(name="m", state=state, loaded=loaded),)), STAMP
+        one.decode(WireRequest()), Inventory(models=(ModelCard(name="m", state=state, loaded=loaded),)), STAMP
     )
 
     assert said.body["data"][0]["status"] == {"value": word}

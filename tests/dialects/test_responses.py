@@ -9,7 +9,7 @@ import pytest
 from mullama.chat.answer import fold
 from mullama.chat.inventory import Done
 from mullama.chat.types import TextDelta, ThinkingDelta, ToolCall, ToolCallFinished, ToolCallStarted
-from mullama.dialects.base import Call, StoredResponse
+from mullama.dialects.base import StoredResponse, WireRequest
 from mullama.dialects.openai.responses.items import conversation, opaque
 from mullama.errors import Invalid, NotFound, Unsupported
 from tests.dialects.wire import CALL_EVENTS, CALLED, STAMP, data, decode, endpoint, reply, told
@@ -200,10 +200,10 @@ def test_stored_responses_are_fetched_listed_and_forgotten() -> None:
     before = stored()
     assert before is not None
     fetch = endpoint("/v1/responses/{id}", "GET")
-    call = Call(path={"id": before.id})
+    call = WireRequest(path={"id": before.id})
     assert fetch.encode(fetch.decode(call), before, STAMP).body == before.body
     with pytest.raises(Unsupported, match="streamed again"):
-        fetch.decode(Call(path={"id": before.id}, query={"stream": "true"}))
+        fetch.decode(WireRequest(path={"id": before.id}, query={"stream": "true"}))
 
     delete = endpoint("/v1/responses/{id}", "DELETE")
     said: Any = delete.encode(delete.decode(call), Done(), STAMP).body
@@ -220,7 +220,7 @@ def page(items: int, **query: str) -> Any:
         id="resp_a", body={}, items=tuple({"role": "user", "content": str(i)} for i in range(items))
     )
     one = endpoint("/v1/responses/{id}/input_items", "GET")
-    return one.encode(one.decode(Call(path={"id": "resp_a"}, query=query)), response, STAMP).body
+    return one.encode(one.decode(WireRequest(path={"id": "resp_a"}, query=query)), response, STAMP).body
 
 
 def test_input_items_are_listed_page_by_page_in_both_orders() -> None:

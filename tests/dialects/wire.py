@@ -13,9 +13,9 @@ from mullama import errors
 from mullama.chat import inventory, types
 from mullama.chat.answer import fold
 from mullama.dialects import DIALECTS, base
-from mullama.dialects.base import Call, Dialect, Endpoint, Frame, Reply, Stamp
+from mullama.dialects.base import Dialect, Endpoint, Frame, Reply, ReplyContext, WireRequest
 
-STAMP = Stamp(id="0123456789abcdef01234567", created=1763600000.25, version="0.1.0", context_size=4096)
+STAMP = ReplyContext(id="0123456789abcdef01234567", created=1763600000.25, version="0.1.0", context_size=4096)
 TIMINGS = types.Timings(total=2.0, load=0.5, prompt=0.25, decode=1.0)
 USAGE = types.Usage(prompt_tokens=12, cached_tokens=4, completion_tokens=6, reasoning_tokens=2)
 DONE = types.Completed(usage=USAGE, timings=TIMINGS)
@@ -49,7 +49,7 @@ def endpoint(path: str, method: str = "POST", dialect: str | None = None) -> End
 
 def decode(path: str, body: Any, method: str = "POST", **call: Any) -> Any:
     """What the endpoint makes of a body."""
-    return endpoint(path, method).decode(Call(body=body, **call))
+    return endpoint(path, method).decode(WireRequest(body=body, **call))
 
 
 def told(*middle: types.Event, end: types.Finished = STOPPED) -> tuple[types.Event, ...]:
@@ -61,7 +61,7 @@ def frames(path: str, body: Any, events: Iterable[Any]) -> list[Frame]:
     """The frames of a stream."""
     one = endpoint(path)
     assert one.stream is not None
-    encoder = one.stream(one.decode(Call(body={**body, "stream": True})), STAMP)
+    encoder = one.stream(one.decode(WireRequest(body={**body, "stream": True})), STAMP)
     return [frame for event in events for frame in encoder.feed(event)]
 
 
@@ -73,7 +73,7 @@ def data(path: str, body: Any, events: Iterable[Any]) -> list[Any]:
 def reply(path: str, body: Any, events: Iterable[Any]) -> Any:
     """The body of the whole answer to the same request."""
     one = endpoint(path)
-    operation = one.decode(Call(body={**body, "stream": False}))
+    operation = one.decode(WireRequest(body={**body, "stream": False}))
     return one.encode(operation, fold(events), STAMP).body
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.person import person
+from tests.cli.pty_session import person
 from tests.e2e.stack import Stack
 
 FOUND = [{"id": "o/r-GGUF", "downloads": 1234, "lastModified": "2025-01-02T00:00:00Z", "tags": ["gguf"]}]

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from tests.e2e.stack import Stack, eventually
-from tests.engines.llamacpp import making
+from tests.engines.llamacpp import builders
 
 TINY = Path(__file__).parents[2] / "mullama/sources/builtin_models/tiny.gguf"
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
@@ -218,7 +218,7 @@ def test_a_bad_new_file_keeps_the_old_model_serving(stack: Stack) -> None:
 
 
 def test_an_adapter_is_looked_into_before_it_is_used_and_its_scale_is_live(stack: Stack) -> None:
-    making.adapter(stack.home / "style.gguf")
+    builders.adapter(stack.home / "style.gguf")
     stack.write({"demo": {"from": "builtin:tiny", "adapters": [{"from": str(TINY)}]}})
     assert "is no adapter: it holds a model" in stack.apply(code=4).stderr
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.person import person
+from tests.cli.pty_session import person
 from tests.e2e.stack import Stack, stack_in
 
 MODELFILE = (

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.cli.person import person
+from tests.cli.pty_session import person
 from tests.e2e.test_lock import Online
 from tests.stub_hub import Cut, Drip, StubHub, sha256
 

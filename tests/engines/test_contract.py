@@ -10,7 +10,7 @@ import pytest
 from mullama.engines import ENGINES, find_engine
 from mullama.engines.base import ContextOptions, Embed, Engine, WeightsOptions
 from mullama.errors import BadWeights, Conflict, EngineFailed, Invalid, Kind, MullamaError, NotFound
-from tests.engines.driving import Driver, answer, answers, ask, sampling
+from tests.engines.engine_driver import Driver, answer, answers, ask, sampling
 
 OPTIONS = ContextOptions(size=512, parallel=4, threads=1)
 SAYING = {"llamacpp": "<|im_start|>user\nHow are you?<|im_end|>\n<|im_start|>assistant\n", "scripted": "count to 40"}

@@ -18,7 +18,7 @@ from mullama.chat.types import Constraint
 from mullama.engines.base import ContextOptions, Embed, Engine
 from mullama.engines.scripted.script import Script, chunk_of, chunks, last_message, parse, reply, token_of
 from mullama.errors import BadWeights
-from tests.engines.driving import Driver, answer, answers, ask
+from tests.engines.engine_driver import Driver, answer, answers, ask
 
 ROOT = Path(__file__).parents[2]
 
@@ -143,7 +143,7 @@ def misbehave(
 ) -> subprocess.CompletedProcess[bytes]:
     (tmp_path / "bad.script.json").write_text(json.dumps({"faults": faults}))
     code = (
-        "import sys\nfrom tests.engines.driving import answer\nfrom mullama.engines import find_engine\n"
+        "import sys\nfrom tests.engines.engine_driver import answer\nfrom mullama.engines import find_engine\n"
         "from mullama.engines.base import *\n"
         "e = find_engine('scripted')((sys.argv[1],), WeightsOptions(), lambda s: True)\n"
         "e.open_context('main', ContextOptions())\nprint(answer(e, sys.argv[2]).text)\n"

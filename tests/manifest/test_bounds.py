@@ -9,7 +9,7 @@ import pytest
 
 from mullama.errors import ManifestError, Problem
 from mullama.manifest.load import load_text
-from tests.manifest.making import BASE, HEAD, MemoryFiles, problems
+from tests.manifest.builders import BASE, HEAD, MemoryFiles, problems
 
 
 def mistakes(text: str) -> Sequence[Problem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.manifest.making import problems, read
+from tests.manifest.builders import problems, read
 
 M = "models: {a: builtin:tiny, b: builtin:tiny}\n"
 

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mullama.errors import ManifestError, Problem
-from mullama.manifest.load.document import Allowance, read_document
+from mullama.manifest.load.document import DocumentBudget, read_document
 from mullama.manifest.nodes import walk
-from tests.manifest.making import document
+from tests.manifest.builders import document
 
 
-def refusal(text: str | bytes, allowance: Allowance | None = None) -> str:
+def refusal(text: str | bytes, allowance: DocumentBudget | None = None) -> str:
     with pytest.raises(ManifestError) as caught:
         document(text, allowance)
     (problem,) = caught.value.problems
@@ -29,7 +29,7 @@ def refusal(text: str | bytes, allowance: Allowance | None = None) -> str:
 
 def mistakes(data: bytes) -> Sequence[Problem]:
     try:
-        return read_document(data, "m.yaml", Allowance()).problems
+        return read_document(data, "m.yaml", DocumentBudget()).problems
     except ManifestError as error:
         return error.problems
 
@@ -61,7 +61,7 @@ def test_documents_are_read(text: str, value: object) -> None:
 
 
 def test_every_key_and_value_knows_its_line_and_column() -> None:
-    read = read_document(b"a: 1\nb:\n  - x\n  - k: {m: 2}\n", "m.yaml", Allowance())
+    read = read_document(b"a: 1\nb:\n  - x\n  - k: {m: 2}\n", "m.yaml", DocumentBudget())
     assert {path: str(place) for path, place in walk(read.root)} == {
         "a": "m.yaml:1:4",
         "b": "m.yaml:2:1",
@@ -154,7 +154,7 @@ def test_bytes_that_are_no_small_utf8_text_are_refused(data: bytes, expected: st
 
 
 def test_aliases_are_charged_for_what_they_stand_for_and_not_only_once() -> None:
-    allowance = Allowance(aliased=5)
+    allowance = DocumentBudget(aliased=5)
     assert document("a: &x [1, 2]\nb: *x\n", allowance) == {"a": [1, 2], "b": [1, 2]}
     assert allowance.aliased == 2
     assert "aliases and merges stand for more than" in refusal("a: &x [1, 2]\nb: *x\n", allowance)
@@ -167,7 +167,7 @@ def test_an_alias_counts_with_the_depth_of_what_it_names() -> None:
 
 
 def test_documents_of_one_manifest_share_one_allowance() -> None:
-    allowance = Allowance(nodes=10)
+    allowance = DocumentBudget(nodes=10)
     document("[a, b, c, d]", allowance)
     assert "more than" in refusal("[a, b, c, d, e, f]", allowance)
 

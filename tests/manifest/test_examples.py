@@ -9,9 +9,9 @@ import pytest
 
 from mullama.errors import ManifestError
 from mullama.manifest.load import load, load_text
-from mullama.manifest.refusals import REFUSALS
-from mullama.manifest.starter import starter
-from tests.manifest.making import read
+from mullama.manifest.starter_manifest import starter
+from mullama.manifest.unsupported import REFUSALS
+from tests.manifest.builders import read
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = [ROOT / "mullama.yaml", *sorted(ROOT.glob("examples/*.yaml")), ROOT / "examples/include/mullama.yaml"]

@@ -189,7 +189,7 @@ def test_a_store_elsewhere_is_named_in_the_manifest() -> None:
 
 
 def test_an_import_is_a_valid_manifest() -> None:
-    from mullama.cli.yamltext import to_yaml
+    from mullama.manifest.dump import to_yaml
 
     found = from_llama_swap({"models": {"q w": {"cmd": "llama-server -m /m/q.gguf -ctk q8_0 -t 4", "aliases": ["y"]}}})
     loaded = load_text(to_yaml(found.tree()), name="x", base_dir="/", profiles=(), env={})

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.manifest.making import one, problems, read
+from tests.manifest.builders import one, problems, read
 
 ENV = {"NAME": "x", "EMPTY": "", "N": "33", "YES": "true", "TEXT": "1.10", "TRICK": "${NAME}", "YAML": "{a: b}"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mullama.manifest.spec import Model
-from tests.manifest.making import MemoryFiles, one, problems, read
+from tests.manifest.builders import MemoryFiles, one, problems, read
 
 
 def models(text: str, **options: object) -> dict[str, Model]:

@@ -10,7 +10,7 @@ import pytest
 
 from mullama.errors import Denied, ManifestError, NotFound
 from mullama.manifest.load import Disk, FileRead, LoadedManifest, load, load_text
-from tests.manifest.making import MemoryFiles
+from tests.manifest.builders import MemoryFiles
 
 PARTS = """\
 mullama: v1

@@ -22,7 +22,7 @@ from mullama.manifest.modelfile import (
     to_tree,
 )
 from mullama.manifest.modelfile.spec import ABILITIES, DIRECTIVES, PARAMETERS, ROLES, WITHOUT_EFFECT
-from tests.manifest.making import read
+from tests.manifest.builders import read
 
 FULL = (
     '''\

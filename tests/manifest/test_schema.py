@@ -10,14 +10,14 @@ from typing import Any
 import jsonschema
 import pytest
 
-from mullama.manifest.described import described
-from mullama.manifest.load.document import Allowance, read_document
+from mullama.manifest.field_docs import described
+from mullama.manifest.key_tree import SPELLINGS
+from mullama.manifest.load.document import DocumentBudget, read_document
 from mullama.manifest.reference import reference_page
-from mullama.manifest.refusals import REFUSALS
 from mullama.manifest.schema import json_schema
-from mullama.manifest.shape import SPELLINGS
+from mullama.manifest.unsupported import REFUSALS
 from mullama.plan.changes import COSTS
-from tests.manifest.making import HEAD, plain, problems
+from tests.manifest.builders import HEAD, plain, problems
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json_schema({path: cost.value for path, cost in COSTS.items()})
@@ -26,7 +26,7 @@ EXAMPLES = sorted([ROOT / "mullama.yaml", *ROOT.glob("examples/*.yaml"), *ROOT.g
 
 
 def accepts(text: str) -> bool:
-    return bool(VALIDATOR.is_valid(plain(read_document(text.encode(), "m.yaml", Allowance()).root)))
+    return bool(VALIDATOR.is_valid(plain(read_document(text.encode(), "m.yaml", DocumentBudget()).root)))
 
 
 def test_it_is_a_schema_of_draft_07() -> None:
@@ -47,7 +47,7 @@ def test_every_example_tells_editors_where_the_schema_is(path: Path) -> None:
 
 
 def tree(path: Path) -> Any:
-    return plain(read_document(path.read_bytes(), path.name, Allowance()).root)
+    return plain(read_document(path.read_bytes(), path.name, DocumentBudget()).root)
 
 
 def properties(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mullama.manifest.tree import revision
-from tests.manifest.making import one, problems, read
+from tests.manifest.builders import one, problems, read
 
 SAME = [
     ("a: builtin:tiny", "a: {from: builtin:tiny}"),

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from mullama.errors import ManifestError
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.tree import block_to_tree, manifest_to_tree, parse_resolved, revision
-from tests.manifest.making import one, read
+from tests.manifest.builders import one, read
 
 RAW = Manifest.model_json_schema(by_alias=True)
 DEFINITIONS = RAW["$defs"]

@@ -46,9 +46,9 @@ def model(**fields: Any) -> Model:
     [(4096, FACTS, 4096), (None, FACTS, DEFAULT_CONTEXT), (None, None, DEFAULT_CONTEXT)],
 )
 def test_the_context_is_as_said_or_bounded_by_the_default(said: int | None, facts: Any, size: int) -> None:
-    wish = model(context={"size": said}) if said else model()
+    desired = model(context={"size": said}) if said else model()
 
-    assert context_size(wish, facts) == size
+    assert context_size(desired, facts) == size
 
 
 @pytest.mark.parametrize(
@@ -123,9 +123,9 @@ def test_rows_of_logits_are_not_counted_for_every_token_of_a_batch() -> None:
 
 @pytest.mark.parametrize(("causal", "ubatch"), [(True, 512), (False, 2048)])
 def test_a_context_for_vectors_has_the_cells_of_one_input(causal: bool, ubatch: int) -> None:
-    wish = model(task="embedding", context={"size": 2048}, limits={"parallel": 16})
+    desired = model(task="embedding", context={"size": 2048}, limits={"parallel": 16})
 
-    shape = context_shape(wish, replace(FACTS, causal=causal))
+    shape = context_shape(desired, replace(FACTS, causal=causal))
 
     assert (shape.size, shape.parallel, shape.sequences, shape.batch, shape.ubatch) == (2048, 1, 64, 2048, ubatch)
 
@@ -160,15 +160,15 @@ def test_the_bound_is_the_budget_or_the_machine(budget: Budget, machine: Machine
 
 
 def test_what_is_too_large_is_told_with_the_numbers_and_what_would_fit() -> None:
-    wish = model(context={"size": 32768}, limits={"parallel": 64})
+    desired = model(context={"size": 32768}, limits={"parallel": 64})
 
-    told = too_large("a", wish, FACTS, Budget(ram=11 * GIB), CPU)
+    told = too_large("a", desired, FACTS, Budget(ram=11 * GIB), CPU)
 
     assert told is not None
     assert "may use 11.00 GiB" in told
     assert "a context.size of" in told
     assert too_large("a", model(), FACTS, Budget(), CPU) is None
-    never = too_large("a", wish, FACTS, Budget(ram=GIB), CPU)
+    never = too_large("a", desired, FACTS, Budget(ram=GIB), CPU)
     assert never is not None
     assert "no context of any size" in never
 
@@ -197,10 +197,10 @@ def test_models_that_stay_must_fit_together(
     models: dict[str, Any], budget: dict[str, Any], machine: Machine | None, crowds: bool
 ) -> None:
     tree = {name: {"from": "/m/a.gguf", **fields} for name, fields in models.items()}
-    wish = parse_resolved({"mullama": "v1", "models": tree, "hardware": {"budget": budget}})
+    desired = parse_resolved({"mullama": "v1", "models": tree, "hardware": {"budget": budget}})
     digests = {"/m/a.gguf": "sha256:" + "a" * 64, "/m/b.gguf": "sha256:" + "b" * 64}
     files = {source: KnownFiles(source=source, digest=digest, facts=FACTS) for source, digest in digests.items()}
-    told = crowded(wish, files, machine)
+    told = crowded(desired, files, machine)
     assert (told is not None) == crowds
     if told is not None:
         assert "GiB" in told

@@ -38,10 +38,10 @@ def model(**fields: Any) -> dict[str, Any]:
 
 def observed(applied: Manifest | None = None, live: str | None = "ready", machine: Machine = BIG) -> Observed:
     """A world where what was applied is loaded, or no server runs (live None)."""
-    wish = applied or Manifest(mullama="v1")
-    states = {n: LiveModel(name=n, revision=revision(m), state=live or "idle") for n, m in wish.models.items()}  # type: ignore[arg-type]
+    desired = applied or Manifest(mullama="v1")
+    states = {n: LiveModel(name=n, revision=revision(m), state=live or "idle") for n, m in desired.models.items()}  # type: ignore[arg-type]
     return Observed(
-        applied=Applied(generation=3, revision=revision(wish), manifest=wish) if applied else None,
+        applied=Applied(generation=3, revision=revision(desired), manifest=desired) if applied else None,
         live=states if live else None,
         files={"/m/a.gguf": STORED},
         machine=machine,
@@ -54,16 +54,16 @@ def only(plan: Plan) -> Step:
 
 
 def test_the_plan_of_what_is_applied_and_loaded_is_empty() -> None:
-    wish = manifest(a=model())
+    desired = manifest(a=model())
 
-    assert make_plan(wish, observed(wish)).empty
+    assert make_plan(desired, observed(desired)).empty
 
 
 def test_a_new_model_is_added_with_its_memory_and_its_bytes() -> None:
     plan = make_plan(manifest(a=model(), b=model()), observed(manifest(a=model())))
 
     step = only(plan)
-    assert (step.action, step.cause, step.subject) == (Action.ADD, Cause.WISH, "b")
+    assert (step.action, step.cause, step.subject) == (Action.ADD, Cause.DESIRED, "b")
     assert step.bytes_download == 0
     assert step.memory_after is not None
     assert step.memory_after > 8 * 10**8
@@ -71,12 +71,12 @@ def test_a_new_model_is_added_with_its_memory_and_its_bytes() -> None:
 
 
 def test_a_plan_warns_of_models_that_do_not_fit_together_and_only_where_the_machine_is_the_servers() -> None:
-    wish = manifest(first=model(), second=model(context={"size": 4096}, limits={"parallel": 256}))
+    desired = manifest(first=model(), second=model(context={"size": 4096}, limits={"parallel": 256}))
 
-    (told,) = make_plan(wish, observed(wish, machine=SMALL)).warnings
+    (told,) = make_plan(desired, observed(desired, machine=SMALL)).warnings
     assert "first, second" in told
-    assert make_plan(wish, observed(wish, machine=BIG)).warnings == ()
-    assert make_plan(wish, observed(wish, live=None, machine=SMALL)).warnings == ()
+    assert make_plan(desired, observed(desired, machine=BIG)).warnings == ()
+    assert make_plan(desired, observed(desired, live=None, machine=SMALL)).warnings == ()
 
 
 def test_files_that_are_not_stored_are_downloaded_with_their_size_or_an_unknown_one() -> None:
@@ -113,7 +113,7 @@ def test_files_that_are_not_stored_are_downloaded_with_their_size_or_an_unknown_
 def test_a_change_costs_what_its_dearest_field_costs(change: dict[str, Any], cost: Cost, action: Action) -> None:
     step = only(make_plan(manifest(a=model() | change), observed(manifest(a=model()))))
 
-    assert (step.cost, step.action, step.cause) == (cost, action, Cause.WISH)
+    assert (step.cost, step.action, step.cause) == (cost, action, Cause.DESIRED)
     assert step.changes
 
 
@@ -128,10 +128,10 @@ def test_the_same_bytes_by_another_address_cost_nothing() -> None:
 
 
 def test_a_change_pauses_only_where_both_do_not_fit() -> None:
-    wish, before = manifest(a=model(gpu={"layers": 1})), manifest(a=model())
+    desired, before = manifest(a=model(gpu={"layers": 1})), manifest(a=model())
 
-    assert not only(make_plan(wish, observed(before, machine=BIG))).pause
-    assert only(make_plan(wish, observed(before, machine=SMALL))).pause
+    assert not only(make_plan(desired, observed(before, machine=BIG))).pause
+    assert only(make_plan(desired, observed(before, machine=SMALL))).pause
 
 
 def test_a_model_that_is_gone_from_the_manifest_is_removed_and_its_files_stay() -> None:
@@ -152,22 +152,22 @@ def test_a_model_that_is_gone_is_left_to_serve_where_nothing_running_is_pruned()
 
 
 def test_a_model_that_was_left_to_serve_is_removed_once_what_runs_is_pruned_again() -> None:
-    wish = manifest(a=model())
-    world = observed(wish)
+    desired = manifest(a=model())
+    world = observed(desired)
     assert world.live is not None
     left = replace(world, live={**world.live, "b": LiveModel(name="b", revision="old", state="ready")})
 
-    step = only(make_plan(wish, left))
+    step = only(make_plan(desired, left))
 
     assert (step.subject, step.action, step.destructive) == ("b", Action.REMOVE, True)
-    kept = make_plan(wish.model_copy(update={"prune": Prune(running=False)}), left)
+    kept = make_plan(desired.model_copy(update={"prune": Prune(running=False)}), left)
     assert [s for s in kept.steps if s.kind == "model"] == []
 
 
 def test_a_moved_model_keeps_its_weights_and_its_history() -> None:
-    wish = parse_resolved({"mullama": "v1", "models": {"b": model()}, "moved": [{"from": "a", "to": "b"}]})
+    desired = parse_resolved({"mullama": "v1", "models": {"b": model()}, "moved": [{"from": "a", "to": "b"}]})
 
-    plan = make_plan(wish, observed(manifest(a=model())))
+    plan = make_plan(desired, observed(manifest(a=model())))
 
     steps = {step.subject: step for step in plan.steps}
     assert set(steps) == {"b", "moved"}
@@ -179,9 +179,9 @@ def test_a_moved_model_keeps_its_weights_and_its_history() -> None:
     [("idle", "unloaded outside"), ("failed", "load again"), ("degraded", "load again"), ("ready", None)],
 )
 def test_a_world_that_differs_from_what_was_applied_is_drift(state: str, says: str | None) -> None:
-    wish = manifest(a=model())
+    desired = manifest(a=model())
 
-    plan = make_plan(wish, observed(wish, live=state))
+    plan = make_plan(desired, observed(desired, live=state))
 
     if says is None:
         assert plan.empty
@@ -191,24 +191,24 @@ def test_a_world_that_differs_from_what_was_applied_is_drift(state: str, says: s
 
 
 def test_an_idle_model_on_demand_is_no_drift() -> None:
-    wish = manifest(a=model(residency={"load": "on_demand"}))
+    desired = manifest(a=model(residency={"load": "on_demand"}))
 
-    assert make_plan(wish, observed(wish, live="idle")).empty
+    assert make_plan(desired, observed(desired, live="idle")).empty
 
 
 def test_a_server_that_does_not_run_is_one_step_of_drift() -> None:
-    wish = manifest(a=model(), b=model())
+    desired = manifest(a=model(), b=model())
 
-    step = only(make_plan(wish, observed(wish, live=None)))
+    step = only(make_plan(desired, observed(desired, live=None)))
 
     assert (step.subject, step.cause, step.cost) == ("server", Cause.DRIFT, Cost.PROCESS)
 
 
 def test_a_route_is_a_live_change_of_its_block() -> None:
     before = manifest(a=model())
-    wish = parse_resolved({"mullama": "v1", "models": {"a": model()}, "routes": {"default": "a"}})
+    desired = parse_resolved({"mullama": "v1", "models": {"a": model()}, "routes": {"default": "a"}})
 
-    step = only(make_plan(wish, observed(before)))
+    step = only(make_plan(desired, observed(before)))
 
     assert (step.kind, step.subject, step.cost) == ("block", "routes", Cost.LIVE)
 
@@ -232,7 +232,7 @@ def test_a_plan_survives_its_json_form() -> None:
     again = from_tree(to_tree(plan))
 
     assert set(again.steps) == set(plan.steps)
-    assert (again.base, again.wish, again.generation) == (plan.base, plan.wish, plan.generation)
+    assert (again.base, again.desired, again.generation) == (plan.base, plan.desired, plan.generation)
 
 
 def _fields(block: type[Block], path: str) -> list[str]:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama.errors import Place
+from mullama import units
+from mullama.errors import Location
 from mullama.plan import report
 from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step
 
@@ -14,12 +15,12 @@ GIB = 1024**3
 
 
 def step(subject: str, action: Action, **rest: object) -> Step:
-    base: dict[str, object] = {"kind": "model", "cause": Cause.WISH, "cost": Cost.LIVE}
+    base: dict[str, object] = {"kind": "model", "cause": Cause.DESIRED, "cost": Cost.LIVE}
     return Step(subject=subject, action=action, **(base | rest))  # type: ignore[arg-type]
 
 
 def plan(*steps: Step, warnings: tuple[str, ...] = ()) -> Plan:
-    return Plan(base="a", wish="b", generation=2, steps=steps, warnings=warnings)
+    return Plan(base="a", desired="b", generation=2, steps=steps, warnings=warnings)
 
 
 MIXED = plan(
@@ -110,7 +111,7 @@ def test_an_empty_plan_is_one_line() -> None:
     ],
 )
 def test_sizes_are_read_in_binary_units(count: int, text: str) -> None:
-    assert report.size(count) == text
+    assert units.size(count) == text
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_values_take_one_short_line(tree: object, text: str) -> None:
 @given(st.text())
 def test_no_value_reaches_the_screen_with_a_control_character(text: str) -> None:
     assert report.value(text).isprintable()
-    assert report.printable(text).isprintable()
+    assert units.printable(text).isprintable()
 
 
 def test_a_secret_field_shows_neither_side() -> None:
@@ -175,7 +176,7 @@ def test_long_markdown_is_cut_with_a_note_and_closes_what_it_opened() -> None:
 
 
 def test_annotations_name_file_line_and_column() -> None:
-    here = Place("mullama.yaml", 7, 5)
+    here = Location("mullama.yaml", 7, 5)
     change = FieldChange(path="system", before="a", after="50%\nmore", cost=Cost.LIVE)
     found = report.github(plan(step("a:b", Action.UPDATE, changes=(change,), place=here)))
     assert found == (
@@ -190,12 +191,12 @@ def test_annotations_warn_where_requests_wait_or_a_model_goes() -> None:
 
 def test_steps_find_the_line_of_the_field_that_changes() -> None:
     places = {
-        "models": Place("m.yaml", 1, 1),
-        "models.qwen3:8b": Place("m.yaml", 2, 3),
-        "models.qwen3:8b.context": Place("m.yaml", 4, 5),
+        "models": Location("m.yaml", 1, 1),
+        "models.qwen3:8b": Location("m.yaml", 2, 3),
+        "models.qwen3:8b.context": Location("m.yaml", 4, 5),
     }
     found = report.located(MIXED, places).steps
-    assert found[0].place == Place("m.yaml", 4, 5)
+    assert found[0].place == Location("m.yaml", 4, 5)
     assert found[1].place is None
 
 

@@ -66,7 +66,7 @@ class Remembering:
         self.calls.append("record")
 
 
-def wish(**models: dict[str, Any]) -> Manifest:
+def desired(**models: dict[str, Any]) -> Manifest:
     return parse_resolved({"mullama": "v1", "models": {n: {"from": "/m/a.gguf", **m} for n, m in models.items()}})
 
 
@@ -81,7 +81,7 @@ def run(manifest: Manifest, effects: Remembering, before: Manifest | None = None
 def test_everything_is_fetched_and_checked_before_the_commit_and_loaded_after_it() -> None:
     effects = Remembering()
 
-    result = run(wish(a={}, b={}), effects)
+    result = run(desired(a={}, b={}), effects)
 
     assert result.exit == 0
     commit = effects.calls.index("commit")
@@ -92,7 +92,7 @@ def test_everything_is_fetched_and_checked_before_the_commit_and_loaded_after_it
 @pytest.mark.parametrize("effects", [Remembering(unfetchable=("b",)), Remembering(bad=("b",))])
 def test_a_failed_fetch_or_check_commits_and_loads_nothing(effects: Remembering) -> None:
     with pytest.raises(MullamaError, match="b "):
-        run(wish(a={}, b={}, c={}), effects)
+        run(desired(a={}, b={}, c={}), effects)
 
     assert "commit" not in effects.calls
     assert not [call for call in effects.calls if call.startswith(("load", "swap"))]
@@ -101,7 +101,7 @@ def test_a_failed_fetch_or_check_commits_and_loads_nothing(effects: Remembering)
 def test_a_model_that_does_not_load_is_told_to_the_swap_and_the_others_go_on() -> None:
     effects = Remembering(unloadable=("a",))
 
-    result = run(wish(a={}, b={}), effects)
+    result = run(desired(a={}, b={}), effects)
 
     assert result.exit == 8
     assert set(result.failures) == {"a"}
@@ -112,7 +112,7 @@ def test_a_model_that_does_not_load_is_told_to_the_swap_and_the_others_go_on() -
 
 def test_what_loads_with_its_first_request_is_told_so_and_not_loaded() -> None:
     effects, told = Remembering(on_demand=("b",)), []  # type: ignore[var-annotated]
-    manifest = wish(a={}, b={})
+    manifest = desired(a={}, b={})
     plan = make_plan(manifest, Observed())
 
     asyncio.run(execute(plan, manifest, effects, told.append))
@@ -125,16 +125,16 @@ def test_what_loads_with_its_first_request_is_told_so_and_not_loaded() -> None:
 def test_higher_priority_loads_first() -> None:
     effects = Remembering()
 
-    run(wish(low={}, high={"residency": {"priority": 9}}), effects)
+    run(desired(low={}, high={"residency": {"priority": 9}}), effects)
 
     assert [c for c in effects.calls if c.startswith("load")] == ["load high", "load low"]
 
 
 def test_a_live_change_loads_nothing() -> None:
-    before = wish(a={}, b={})
+    before = desired(a={}, b={})
     effects = Remembering()
 
-    run(wish(a={"system": "x"}, b={}), effects, before)
+    run(desired(a={"system": "x"}, b={}), effects, before)
 
     assert not [c for c in effects.calls if c == "load a"]
     assert "swap without []" in effects.calls

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mullama.errors import Busy, MullamaError, Refused, TimedOut
-from mullama.runtime.policy.state import Phase
 from mullama.runtime.pool import Attempts
-from tests.runtime.stand import run, stand, until
+from mullama.runtime.scheduler.state import Phase
+from tests.runtime.runtime_fixture import run, stand, until
 
 
 def test_an_idle_model_goes_after_its_time_and_comes_back_when_asked(tmp_path: Path) -> None:

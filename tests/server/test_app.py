@@ -12,7 +12,7 @@ import pytest
 
 from mullama.chat import types
 from mullama.errors import Busy, EngineFailed, Internal
-from tests.server.stage import CHAT, PATIENT, SAYS_HELLO, Runtime, Stage, manifest, read_until, request, staged
+from tests.server.server_fixture import CHAT, PATIENT, SAYS_HELLO, Runtime, Stage, manifest, read_until, request, staged
 
 
 @pytest.fixture(scope="module")

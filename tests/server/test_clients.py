@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from mullama.errors import Busy, ContextOverflow, EngineFailed, Internal
-from tests.server.stage import CHAT, SAYS_HELLO, Runtime, Stage, key, manifest, staged
+from tests.server.server_fixture import CHAT, SAYS_HELLO, Runtime, Stage, key, manifest, staged
 
 MESSAGES: Any = CHAT["messages"]
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from mullama.server.exchange import Listener, Rejection
 from mullama.server.guard import check_host, check_origin, preflight_headers
-from tests.server.stage import CHAT, Runtime, Stage, manifest, read_all, staged
+from mullama.server.http.exchange import Listener, Rejection
+from tests.server.server_fixture import CHAT, Runtime, Stage, manifest, read_all, staged
 
 LOOPBACK = Listener(hosts=("127.0.0.1",))
 EVERYWHERE = Listener(hosts=("0.0.0.0",))

@@ -13,7 +13,7 @@ from mullama.errors import Busy, Denied
 from mullama.server import keys
 from mullama.server.app import create_app
 from mullama.server.keys import Failures, find_key, match_key, may, secret_of
-from tests.server.stage import CHAT, Runtime, Stage, key, staged
+from tests.server.server_fixture import CHAT, Runtime, Stage, key, staged
 
 KEYS = (
     key("user", "u-secret", "infer"),

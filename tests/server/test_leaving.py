@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mullama.chat import types
-from tests.server.stage import (
+from tests.server.server_fixture import (
     CHAT,
     PATIENT,
     SAYS_HELLO,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from mullama.server.protocol import BoundedProtocol, Lingering
+from mullama.server.http.protocol import BoundedProtocol, Lingering
 
 
 class Sent:

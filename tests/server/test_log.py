@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mullama.errors import Busy
 from mullama.server.log import Lines, follow
-from tests.server.stage import CHAT, SAYS_HELLO, Runtime, Stage, key, manifest, staged
+from tests.server.server_fixture import CHAT, SAYS_HELLO, Runtime, Stage, key, manifest, staged
 
 
 class Kept(logging.Handler):

@@ -9,8 +9,8 @@ import time
 import psutil
 import pytest
 
-from mullama.server.bounds import Bounds
-from tests.server.stage import CHAT, SAYS_HELLO, Runtime, read_all, read_until, request, staged
+from mullama.server.http.limits import Bounds
+from tests.server.server_fixture import CHAT, SAYS_HELLO, Runtime, read_all, read_until, request, staged
 
 pytestmark = pytest.mark.soak
 

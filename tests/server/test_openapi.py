@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from tests.server.stage import CHAT, Runtime, Stage, key, manifest, staged
+from tests.server.server_fixture import CHAT, Runtime, Stage, key, manifest, staged
 
 
 @pytest.fixture(scope="module")

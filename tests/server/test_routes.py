@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 
 from mullama.dialects.base import Frame, Reply
-from mullama.server.exchange import Exchange, Voice
-from mullama.server.framing import to_bytes, to_json
-from mullama.server.routes import EXCHANGE, SERVE, Path, Route, router
+from mullama.server.http.exchange import ErrorFormat, Exchange
+from mullama.server.http.framing import to_bytes, to_json
+from mullama.server.routes import EXCHANGE, SERVE, HttpRoute, Path, router
 
 
 async def serve(exchange: Exchange, params: Mapping[str, str]) -> None:
     raise AssertionError("not called here")
 
 
-VOICE = Voice(error=lambda error, id: Reply(status=400))
+VOICE = ErrorFormat(error=lambda error, id: Reply(status=400))
 
 
-def route(method: str, path: str, **more: Any) -> Route:
-    return Route(method=method, path=path, access="public", serve=serve, voice=VOICE, **more)
+def route(method: str, path: str, **more: Any) -> HttpRoute:
+    return HttpRoute(method=method, path=path, access="public", serve=serve, voice=VOICE, **more)
 
 
 A = route("GET", "/v1/models", dialect="openai")
@@ -67,7 +67,7 @@ def find(path: str, method: str = "GET") -> tuple[Path, Mapping[str, str]] | Non
     ],
 )
 def test_method_path_and_headers_find_the_route(
-    method: str, path: str, headers: Any, found: Route | None, params: Any
+    method: str, path: str, headers: Any, found: HttpRoute | None, params: Any
 ) -> None:
     at = find(path, method)
     assert at is not None

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mullama.store.blobs import Blobs
-from mullama.store.records import Generation, Records
+from mullama.store.records import Records, Revision
 
 pytestmark = [
     pytest.mark.soak,
@@ -63,8 +63,8 @@ def kill_at(call: str, number: int, code: str, folder: Path) -> None:
     assert done.returncode in (137, -9), done.stderr
 
 
-def generation(number: int, revision: str) -> Generation:
-    return Generation(
+def generation(number: int, revision: str) -> Revision:
+    return Revision(
         generation=number, revision=revision, manifest={"x": revision}, when=1.0, trigger="apply", by="", origin={},
         summary={},
     )  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sources.place import DATA, Place, place_of
+from tests.sources.source_fixture import DATA, Place, place_of
 from tests.stub_hub import StubHub
 
 

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from mullama.sources.library import Library
-from mullama.sources.settings import Patience, Settings, Waits
+from mullama.sources.settings import RetryPolicy, Settings, Timeouts
 from mullama.store.foreign import Foreign, Roots
 from mullama.store.index import Index
 
@@ -26,7 +26,7 @@ if __name__ == "__main__":
     socket.create_connection = _connect_near
     faulthandler.dump_traceback_later(50, exit=True)  # a pull that hangs says where
     store, url = sys.argv[1:]
-    settings = Settings(patience=Patience(first=0.01), waits=Waits(headers=20, idle=20))
+    settings = Settings(patience=RetryPolicy(first=0.01), waits=Timeouts(headers=20, idle=20))
     library = Library(Index(store), Foreign(Roots()), settings, {})
     stored = library.ensure(library.locate(url), lambda progress: None, lambda: False)
     sys.stdout.write(f"{stored.digest}\n")

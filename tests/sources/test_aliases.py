@@ -10,7 +10,7 @@ from mullama.errors import Invalid, NotFound
 from mullama.names import HubRef, RegistryRef, parse_source
 from mullama.sources.aliases import aliases, expand, read_table
 from mullama.weights.choose import PREFERENCE, SUFFIXES
-from tests.sources.place import DATA, Place
+from tests.sources.source_fixture import DATA, Place
 from tests.stub_hub import StubHub
 
 TABLE = aliases({"HOME": "/nonexistent"})

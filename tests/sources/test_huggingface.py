@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mullama.errors import Denied, Invalid, MullamaError, NotFound, TransferFailed, Unavailable
-from mullama.sources import table
-from tests.sources.place import DATA, Place, place_of
+from mullama.sources import registry
+from tests.sources.source_fixture import DATA, Place, place_of
 from tests.stub_hub import COMMIT, Status, StubHub
 
 UPPER = dict.fromkeys(("M-Q4_K_M.gguf", "M-Q8_0.gguf", "mmproj-M-F16.gguf", "README.md"), DATA)
@@ -137,16 +137,16 @@ def test_a_search_gives_names_and_counts_and_leaves_out_what_is_no_name(place: P
         {"id": "../../x"}, {"id": 5}, "x", {"id": "c/d", "downloads": "many"},
     ]  # fmt: skip
     hub.script("/api/models", Status(200, {}, json.dumps(answer).encode()))
-    found = table.search("b", place.settings, 10)
+    found = registry.search("b", place.settings, 10)
     assert [(model.name, model.downloads, model.gated) for model in found] == [("a/b", 5, True), ("c/d", 0, False)]
     assert "search=b&filter=gguf" in hub.requests[0].path
     hub.repo("org/u", UPPER)
-    assert table.files_of("org/u", place.settings) == tuple(
+    assert registry.files_of("org/u", place.settings) == tuple(
         (name, len(DATA)) for name in ("M-Q4_K_M.gguf", "M-Q8_0.gguf", "mmproj-M-F16.gguf")
     )
     hub.script("/api/models", *[Status(400)] * 3)
     with pytest.raises(Unavailable, match="answered 400"):
-        table.search("b", place.settings)
+        registry.search("b", place.settings)
 
 
 names = st.text(alphabet=st.sampled_from("ab./\\%2f:\0 ~\u202e\ud800C"), min_size=1, max_size=12).map(

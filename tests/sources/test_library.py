@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mullama.errors import BadWeights, MullamaError, NotFound, Refused, TransferFailed, Unavailable, Unsupported
-from mullama.sources import library, presence
+from mullama.sources import fetch, library
 from mullama.sources.builtin import builtin_models
 from mullama.sources.library import find_stored
 from mullama.store import lockfile
@@ -25,7 +25,7 @@ from mullama.weights.located import expecting
 from mullama.weights.record import for_lock
 from mullama.weights.stored import PinnedFile, set_digest
 from tests import ggufs
-from tests.sources.place import DATA, Place
+from tests.sources.source_fixture import DATA, Place
 from tests.stub_hub import Cut, Status, StubHub, sha256
 
 DIGEST = f"sha256:{sha256(DATA)}"
@@ -380,7 +380,7 @@ def test_twenty_stored_models_are_found_in_a_moment_and_nothing_is_read_again(
     again = Place(place.root, place.settings)
     monkeypatch.setattr(library, "look_into", _not_again)
     monkeypatch.setattr(library, "hashed", _not_again)
-    monkeypatch.setattr(presence, "hashed", _not_again)
+    monkeypatch.setattr(fetch, "hashed", _not_again)
     begun = time.process_time()
     assert all(find_stored(source, again.index, again.foreign) for source in sources)
     assert time.process_time() - begun < 0.3

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama.sources.network import Patience, Stopped, Stream
+from mullama.sources.network import Cancellation, Deadline, Stream
 
 BODY = b"\r\n\r\n\n\nbody" * 3
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nX: y\r\n\r\n" % len(BODY)
@@ -55,7 +55,7 @@ def parsed_head(stream: Stream) -> h11.Connection:
 
 @given(st.sets(st.integers(1, len(HEAD + BODY) - 1)))
 def test_a_body_is_read_past_the_parser_wherever_the_pieces_end(cuts: set[int]) -> None:
-    stream = Stream(Pieces(*split(HEAD + BODY + b"more", cuts)), Patience())
+    stream = Stream(Pieces(*split(HEAD + BODY + b"more", cuts)), Deadline())
 
     parser = parsed_head(stream)
 
@@ -66,7 +66,7 @@ def test_a_body_is_read_past_the_parser_wherever_the_pieces_end(cuts: set[int]) 
 
 @given(st.sets(st.integers(1, len(HEAD + BODY) - 1)))
 def test_the_parser_gets_all_of_it_where_nobody_goes_past_it(cuts: set[int]) -> None:
-    stream = Stream(Pieces(*split(HEAD + BODY, cuts)), Patience())
+    stream = Stream(Pieces(*split(HEAD + BODY, cuts)), Deadline())
     parser, got = parsed_head(stream), b""
 
     while not isinstance(event := parser.next_event(), h11.EndOfMessage):
@@ -80,7 +80,7 @@ def test_the_parser_gets_all_of_it_where_nobody_goes_past_it(cuts: set[int]) -> 
 
 
 def test_an_interim_answer_leaves_the_whole_to_the_parser() -> None:
-    stream = Stream(Pieces(b"HTTP/1.1 103 Early Hints\r\n\r\n" + HEAD + BODY), Patience())
+    stream = Stream(Pieces(b"HTTP/1.1 103 Early Hints\r\n\r\n" + HEAD + BODY), Deadline())
 
     parsed_head(stream)
 
@@ -88,14 +88,14 @@ def test_an_interim_answer_leaves_the_whole_to_the_parser() -> None:
 
 
 def test_a_body_that_ends_early_is_short() -> None:
-    stream = Stream(Pieces(HEAD + b"ab", b"c"), Patience())
+    stream = Stream(Pieces(HEAD + b"ab", b"c"), Deadline())
     parsed_head(stream)
 
     assert b"".join(stream.body(100, None)) == b"abc"
 
 
 def test_nobody_waits_for_an_answer_that_nobody_wants() -> None:
-    patience = Patience()
+    patience = Deadline()
     stream = Stream(Pieces(HEAD, b"a", b"b"), patience)
     parsed_head(stream)
     pieces = stream.body(2, None)
@@ -103,5 +103,5 @@ def test_nobody_waits_for_an_answer_that_nobody_wants() -> None:
 
     patience.cancelled = lambda: True
 
-    with pytest.raises(Stopped):
+    with pytest.raises(Cancellation):
         next(pieces)

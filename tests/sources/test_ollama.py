@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mullama.errors import Denied, MullamaError, NotFound, Unavailable
-from tests.sources.place import DATA, Place
+from tests.sources.source_fixture import DATA, Place
 from tests.stub_hub import Cut, Redirect, Status, StubHub, sha256
 
 

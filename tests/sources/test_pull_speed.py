@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests import ggufs
-from tests.sources.place import place_of
+from tests.sources.source_fixture import place_of
 from tests.stub_hub import StubHub
 
 pytestmark = pytest.mark.bench

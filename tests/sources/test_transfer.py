@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from mullama.errors import Denied, NotFound, Refused, TransferFailed, Unavailable
 from mullama.sources import transfer, web
-from mullama.sources.settings import Patience, Waits
-from tests.sources.place import DATA, QUICK, Place, place_of
+from mullama.sources.settings import RetryPolicy, Timeouts
+from tests.sources.source_fixture import DATA, QUICK, Place, place_of
 from tests.stub_hub import (
     Announce,
     Cut,
@@ -90,7 +90,7 @@ def test_failures_with_progress_between_them_do_not_add_up(tmp_path: Path, hub: 
     from mullama.sources.web import Web
 
     with Web(waits=place.settings.waits) as web:
-        assert transfer.fetch(file, place.blobs, web, place.seen.append, Patience(tries=2, first=0.001)) == (
+        assert transfer.fetch(file, place.blobs, web, place.seen.append, RetryPolicy(tries=2, first=0.001)) == (
             f"sha256:{sha256(data)}"
         )
     assert hub.sent == len(data)
@@ -176,9 +176,9 @@ def test_a_hub_that_hangs_or_crawls_is_left_and_asked_again(
 ) -> None:
     """Only the answer that hangs has short limits: a busy machine may hold up the one after it."""
     located = place.library.locate(SOURCE)
-    waits, ask = iter([Waits(connect=5, headers=0.4, idle=0.4, slow_bytes=10_000, slow_seconds=0.3)]), web.Web._ask
+    waits, ask = iter([Timeouts(connect=5, headers=0.4, idle=0.4, slow_bytes=10_000, slow_seconds=0.3)]), web.Web._ask
 
-    def first_in_a_hurry(self: web.Web, *arguments: Any) -> web.Answer:
+    def first_in_a_hurry(self: web.Web, *arguments: Any) -> web.HttpResponse:
         self.waits = next(waits, QUICK.waits)
         return ask(self, *arguments)
 

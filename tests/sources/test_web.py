@@ -14,9 +14,9 @@ import pytest
 from mullama.errors import Invalid, Refused, TooLarge, TransferFailed
 from mullama.sources import network
 from mullama.sources import web as module
-from mullama.sources.network import Stopped
-from mullama.sources.settings import Waits
-from mullama.sources.web import Interrupted, Web
+from mullama.sources.network import Cancellation
+from mullama.sources.settings import Timeouts
+from mullama.sources.web import TransientError, Web
 from mullama.weights.located import Credential
 from tests.stub_hub import Redirect, Silent, Status, StubHub
 
@@ -25,7 +25,7 @@ SECRET = Credential({"Authorization": "Bearer canary"}, "a test")
 
 @pytest.fixture
 def web() -> Iterator[Web]:
-    with Web(waits=Waits(connect=60, headers=60, idle=60)) as opened:
+    with Web(waits=Timeouts(connect=60, headers=60, idle=60)) as opened:
         yield opened
 
 
@@ -81,7 +81,7 @@ def test_an_encoded_answer_is_refused_before_it_is_unpacked(hub: StubHub, web: W
 
     hub.files["/bomb"] = bytes(10 * 2**20)
     hub.script("/bomb", Gzip())
-    with web.get(f"{hub.url}/bomb") as answer, pytest.raises(Interrupted, match="encoded"):
+    with web.get(f"{hub.url}/bomb") as answer, pytest.raises(TransientError, match="encoded"):
         answer.body()
     assert hub.requests[0].headers["Accept-Encoding"] == "identity"
 
@@ -89,8 +89,8 @@ def test_an_encoded_answer_is_refused_before_it_is_unpacked(hub: StubHub, web: W
 def test_no_header_within_the_limit_ends_the_wait(hub: StubHub) -> None:
     hub.script("/x", Silent())
     begun = time.monotonic()
-    with Web(waits=Waits(connect=1, headers=0.3, idle=60)) as quick:
-        with pytest.raises(Interrupted, match="did not answer in time"), quick.get(f"{hub.url}/x"):
+    with Web(waits=Timeouts(connect=1, headers=0.3, idle=60)) as quick:
+        with pytest.raises(TransientError, match="did not answer in time"), quick.get(f"{hub.url}/x"):
             pass
         assert time.monotonic() - begun < 50
 
@@ -114,9 +114,9 @@ def test_headers_that_drip_in_do_not_extend_the_limit(web: Web) -> None:
 
         thread = threading.Thread(target=drip)
         thread.start()
-        quick = Web(waits=Waits(connect=0.5, headers=0.3, idle=60))
+        quick = Web(waits=Timeouts(connect=0.5, headers=0.3, idle=60))
         begun = time.monotonic()
-        with quick, pytest.raises(Interrupted), quick.get(f"http://127.0.0.1:{server.getsockname()[1]}/x"):
+        with quick, pytest.raises(TransientError), quick.get(f"http://127.0.0.1:{server.getsockname()[1]}/x"):
             pass
         assert time.monotonic() - begun < 50, "all of it takes 200 s"
         done.set()
@@ -126,8 +126,8 @@ def test_headers_that_drip_in_do_not_extend_the_limit(web: Web) -> None:
 def test_a_waiting_request_can_be_cancelled(hub: StubHub) -> None:
     hub.script("/x", Silent())
     with (
-        Web(waits=Waits(headers=600, idle=600), cancelled=hub.arrived.is_set) as patient,
-        pytest.raises(Stopped),
+        Web(waits=Timeouts(headers=600, idle=600), cancelled=hub.arrived.is_set) as patient,
+        pytest.raises(Cancellation),
         patient.get(f"{hub.url}/x"),
     ):
         pass
@@ -135,7 +135,7 @@ def test_a_waiting_request_can_be_cancelled(hub: StubHub) -> None:
 
 @pytest.mark.parametrize("url", ["http://[::1", "http://a b/", "http:///x", "http://x:99999/"])
 def test_what_is_no_address_is_refused(web: Web, url: str) -> None:
-    with pytest.raises((Invalid, Interrupted)), web.get(url):
+    with pytest.raises((Invalid, TransientError)), web.get(url):
         pass
 
 
@@ -210,10 +210,10 @@ def test_certificates_are_checked_and_a_bundle_of_ones_own_is_honoured(
 ) -> None:
     with StubHub(certificate=str(certificate)) as secure:
         secure.files["/x"] = b"sealed"
-        with pytest.raises(Interrupted, match="CERTIFICATE_VERIFY_FAILED"), web.get(f"{secure.url}/x"):
+        with pytest.raises(TransientError, match="CERTIFICATE_VERIFY_FAILED"), web.get(f"{secure.url}/x"):
             pass
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate.with_name("only.pem")))
-        with Web(waits=Waits(headers=60, idle=60)) as trusting, trusting.get(f"{secure.url}/x") as answer:
+        with Web(waits=Timeouts(headers=60, idle=60)) as trusting, trusting.get(f"{secure.url}/x") as answer:
             assert answer.body() == b"sealed"
 
 
@@ -236,5 +236,5 @@ def test_only_strong_validators_count(hub: StubHub, web: Web, header: str, expec
     try:
         with web.get(f"{hub.url}/x") as answer:
             assert answer.validator == expected
-    except Interrupted:
+    except TransientError:
         assert "\x01" in header

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mullama.errors import Invalid
 from mullama.store.lockfile import parse, render
 from mullama.weights.inspect import inspect
-from mullama.weights.memory import ContextShape, Shape, need
+from mullama.weights.memory import ContextShape, WeightsPlacement, need
 from mullama.weights.record import for_lock
 from mullama.weights.stored import LockEntry, PinnedFile, set_digest
 from tests import ggufs
@@ -45,7 +45,7 @@ def test_memory_can_be_counted_from_the_lock_alone() -> None:
     facts = parse(render({HUB.source: HUB}))[HUB.source].facts
     assert facts is not None
     contexts = (ContextShape(size=2048, parallel=4),)
-    assert need(facts, Shape(), contexts) == need(FACTS, Shape(), contexts)
+    assert need(facts, WeightsPlacement(), contexts) == need(FACTS, WeightsPlacement(), contexts)
 
 
 def test_the_digest_of_an_entry_is_that_of_its_weights() -> None:

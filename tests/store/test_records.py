@@ -16,8 +16,8 @@ from mullama.errors import Conflict, Invalid, NotFound
 from mullama.store.process import alive
 from mullama.store.records import (
     KEEP_GENERATIONS,
-    Generation,
     Records,
+    Revision,
     ServerRecord,
     instance_name,
     instances,
@@ -26,8 +26,8 @@ from mullama.store.records import (
 )
 
 
-def generation(number: int) -> Generation:
-    return Generation(
+def generation(number: int) -> Revision:
+    return Revision(
         generation=number, revision=f"r{number}", manifest={"mullama": "v1"}, when=1.0, trigger="apply", by="me",
         origin={"path": None}, summary={}, overlay=("x",),
     )  # fmt: skip

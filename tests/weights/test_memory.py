@@ -12,7 +12,7 @@ from mullama.errors import Invalid
 from mullama.weights.facts import LayerFacts, WeightFacts
 from mullama.weights.memory import (
     ContextShape,
-    Shape,
+    WeightsPlacement,
     compute_bytes,
     context_cells,
     largest_context,
@@ -141,39 +141,39 @@ def test_compute_buffers_are_estimated_within_six_percent_of_measured_ones(
 
 def test_weights_are_where_the_layers_are_and_the_output_leaves_first() -> None:
     facts = model(layers=4)
-    assert layer_devices(facts, Shape()) == (None,) * 5
-    assert layer_devices(facts, Shape(gpu_layers=1)) == (None, None, None, None, 0)
-    assert layer_devices(facts, Shape(gpu_layers=3)) == (None, None, 0, 0, 0)
-    assert layer_devices(facts, Shape(gpu_layers=-1)) == (0,) * 5
-    assert layer_devices(facts, Shape(gpu_layers=99, devices=2)) == (0, 0, 0, 1, 1)
-    assert layer_devices(facts, Shape(gpu_layers=-1, devices=2, tensor_split=(3, 1))) == (0, 0, 0, 0, 1)
-    assert layer_devices(facts, Shape(gpu_layers=-1, devices=2, split="none", main_gpu=1)) == (1,) * 5
-    some = need(facts, Shape(gpu_layers=3), ())
+    assert layer_devices(facts, WeightsPlacement()) == (None,) * 5
+    assert layer_devices(facts, WeightsPlacement(gpu_layers=1)) == (None, None, None, None, 0)
+    assert layer_devices(facts, WeightsPlacement(gpu_layers=3)) == (None, None, 0, 0, 0)
+    assert layer_devices(facts, WeightsPlacement(gpu_layers=-1)) == (0,) * 5
+    assert layer_devices(facts, WeightsPlacement(gpu_layers=99, devices=2)) == (0, 0, 0, 1, 1)
+    assert layer_devices(facts, WeightsPlacement(gpu_layers=-1, devices=2, tensor_split=(3, 1))) == (0, 0, 0, 0, 1)
+    assert layer_devices(facts, WeightsPlacement(gpu_layers=-1, devices=2, split="none", main_gpu=1)) == (1,) * 5
+    some = need(facts, WeightsPlacement(gpu_layers=3), ())
     assert (some.weights_ram, some.weights_gpu) == (500 * MIB, 600 * MIB)
 
 
 def test_tied_embeddings_are_there_twice_when_the_output_leaves() -> None:
     facts = replace(model(layers=4), tied=True)
-    assert need(facts, Shape(), ()).weights == 1100 * MIB
-    everything = need(facts, Shape(gpu_layers=-1), ())
+    assert need(facts, WeightsPlacement(), ()).weights == 1100 * MIB
+    everything = need(facts, WeightsPlacement(gpu_layers=-1), ())
     assert (everything.weights_ram, everything.weights_gpu) == (300 * MIB, 1100 * MIB)
 
 
 def test_a_cache_lies_where_its_layers_lie() -> None:
     facts = model(layers=4)
     context = ContextShape(size=4096)
-    half = need(facts, Shape(gpu_layers=3), (context,))
+    half = need(facts, WeightsPlacement(gpu_layers=3), (context,))
     per_layer = layer_bytes(facts, context)[0]
     assert half.kv_ram == 2 * per_layer
     assert [gpu.kv for gpu in half.gpus] == [2 * per_layer]
-    assert need(facts, Shape(), (context, context)).kv == 8 * per_layer
+    assert need(facts, WeightsPlacement(), (context, context)).kv == 8 * per_layer
 
 
 def test_an_impossible_wish_is_refused() -> None:
     with pytest.raises(Invalid, match="'q9' is not a cache type"):
-        need(model(), Shape(), (ContextShape(kv_k="q9"),))
+        need(model(), WeightsPlacement(), (ContextShape(kv_k="q9"),))
     with pytest.raises(Invalid, match="tensor_split"):
-        need(model(), Shape(gpu_layers=1, devices=2, tensor_split=(0, 0)), ())
+        need(model(), WeightsPlacement(gpu_layers=1, devices=2, tensor_split=(0, 0)), ())
 
 
 @given(
@@ -184,8 +184,8 @@ def test_placement_moves_bytes_and_never_loses_any(
     layers: int, gpu_layers: int, devices: int, size: int, parallel: int
 ) -> None:
     facts, context = model(layers=layers), ContextShape(size=size, parallel=parallel)
-    placed = need(facts, Shape(gpu_layers=gpu_layers, devices=devices), (context,))
-    at_home = need(facts, Shape(), (context,))
+    placed = need(facts, WeightsPlacement(gpu_layers=gpu_layers, devices=devices), (context,))
+    at_home = need(facts, WeightsPlacement(), (context,))
     assert (placed.weights, placed.kv) == (at_home.weights, at_home.kv)
     assert placed.total >= placed.weights + placed.kv
 
@@ -193,8 +193,8 @@ def test_placement_moves_bytes_and_never_loses_any(
 @given(ram=st.integers(0, 40 * 2**30))
 def test_the_largest_context_that_fits_fits_and_the_next_does_not(ram: int) -> None:
     facts, context = model(), ContextShape(parallel=2)
-    size = largest_context(facts, Shape(), context, ram)
+    size = largest_context(facts, WeightsPlacement(), context, ram)
     if size:
-        assert need(facts, Shape(), (replace(context, size=size),)).ram <= ram
+        assert need(facts, WeightsPlacement(), (replace(context, size=size),)).ram <= ram
     if size < facts.train_context:
-        assert need(facts, Shape(), (replace(context, size=size + 256),)).ram > ram
+        assert need(facts, WeightsPlacement(), (replace(context, size=size + 256),)).ram > ram

@@ -11,7 +11,7 @@ import pytest
 from mullama.errors import Invalid
 from mullama.weights import record
 from mullama.weights.inspect import inspect
-from mullama.weights.memory import ContextShape, Shape, need
+from mullama.weights.memory import ContextShape, WeightsPlacement, need
 from tests import ggufs
 
 TINY = inspect([ggufs.reader((resources.files("mullama.sources") / "builtin_models" / "tiny.gguf").read_bytes())])
@@ -33,7 +33,7 @@ def test_a_lock_keeps_what_memory_arithmetic_needs_in_a_kilobyte() -> None:
     assert len(json.dumps(record.to_json(brief))) < 1024
     back = through(brief)
     context = (ContextShape(size=1024, parallel=2),)
-    assert need(back, Shape(), context) == need(TINY, Shape(), context)
+    assert need(back, WeightsPlacement(), context) == need(TINY, WeightsPlacement(), context)
     assert back.capabilities == TINY.capabilities
     assert (back.template, back.tensors, back.special) == ("", (), ())
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import assert_never
 
-from mullama.chat.constraint.calls import CallForm, Function, call_form
+from mullama.chat.constraint.calls import CallForm, FunctionSchema, call_form
 from mullama.chat.constraint.gbnf import gbnf_to_lark
 from mullama.chat.constraint.lark import Lark, regex, sequence
 from mullama.chat.constraint.schema import MAX_TEXT, enforceable, irregular
@@ -114,7 +114,7 @@ def _expression(lark: Lark, format: ResponseFormat) -> str:
             assert_never(format.kind)
 
 
-def _functions(tools: Sequence[Tool], chosen: ToolChoice) -> tuple[tuple[Function, ...], tuple[str, ...]]:
+def _functions(tools: Sequence[Tool], chosen: ToolChoice) -> tuple[tuple[FunctionSchema, ...], tuple[str, ...]]:
     """The tools that may be called, with schemas that can be enforced, and remarks."""
     if chosen.mode == "none":
         return (), ()
@@ -133,17 +133,17 @@ def _functions(tools: Sequence[Tool], chosen: ToolChoice) -> tuple[tuple[Functio
 
 
 @lru_cache(maxsize=16)
-def _checked(tools: str) -> tuple[tuple[Function, ...], tuple[str, ...]]:
+def _checked(tools: str) -> tuple[tuple[FunctionSchema, ...], tuple[str, ...]]:
     """The same tools come with every turn of a conversation, so what was found out about them is kept."""
     warnings: list[str] = []
     functions = [_function(name, parameters, warnings) for name, parameters in json.loads(tools)]
     if sum(len(str(function.schema)) for function in functions) > MAX_TOOLS:
         warnings.append("the schemas of the tools are too large together: their arguments are any object")
-        functions = [Function(name=f.name, schema={"type": "object"}) for f in functions]
+        functions = [FunctionSchema(name=f.name, schema={"type": "object"}) for f in functions]
     return tuple(functions), tuple(warnings)
 
 
-def _function(name: str, parameters: Mapping[str, JSONValue], warnings: list[str]) -> Function:
+def _function(name: str, parameters: Mapping[str, JSONValue], warnings: list[str]) -> FunctionSchema:
     """A tool whose schema cannot be read at all takes any object."""
     what = f"the tool {name!r}"
     wanted: dict[str, JSONValue] = {"type": "object", "properties": {}, **parameters}
@@ -154,6 +154,6 @@ def _function(name: str, parameters: Mapping[str, JSONValue], warnings: list[str
         schema, remarks = enforceable(wanted, what=what, strict=False, field="tools")
     except Invalid as error:
         warnings.append(error.message)
-        return Function(name=name, schema={"type": "object"})
+        return FunctionSchema(name=name, schema={"type": "object"})
     warnings.extend(remarks)
-    return Function(name=name, schema=schema if isinstance(schema, Mapping) else {"type": "object"})
+    return FunctionSchema(name=name, schema=schema if isinstance(schema, Mapping) else {"type": "object"})

@@ -20,7 +20,7 @@ from mullama.names import JSONValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Function:
+class FunctionSchema:
     """A tool as the grammar sees it: its name and the schema of its arguments, already checked."""
 
     name: str
@@ -39,7 +39,7 @@ class CallForm:
     whole: str
 
 
-def call_form(lark: Lark, syntax: CallSyntax, tools: Sequence[Function], *, parallel: bool) -> CallForm:
+def call_form(lark: Lark, syntax: CallSyntax, tools: Sequence[FunctionSchema], *, parallel: bool) -> CallForm:
     """The form of calls to these tools; several in one answer when `parallel`."""
     match syntax:
         case JsonCalls():
@@ -63,7 +63,7 @@ def repeated(one: str, between: str, *, parallel: bool) -> str:
     return f"{one} ({sequence(between, one)})*" if parallel else one
 
 
-def _json(lark: Lark, syntax: JsonCalls, tools: Sequence[Function], *, parallel: bool) -> CallForm:
+def _json(lark: Lark, syntax: JsonCalls, tools: Sequence[FunctionSchema], *, parallel: bool) -> CallForm:
     one = lark.rule("call", choice([_object(lark, syntax, tool) for tool in tools]))
     gap = lark.literal(syntax.gap)
     if syntax.one_list:
@@ -76,7 +76,7 @@ def _json(lark: Lark, syntax: JsonCalls, tools: Sequence[Function], *, parallel:
     return CallForm(trigger=syntax.open.strip(), rest=rest, whole=whole)
 
 
-def _object(lark: Lark, syntax: JsonCalls, tool: Function) -> str:
+def _object(lark: Lark, syntax: JsonCalls, tool: FunctionSchema) -> str:
     arguments = lark.json(tool.schema)
     if syntax.name_is_key:
         return lark.rule("object", sequence(quoted("{" + quoted(tool.name) + ": "), arguments, '"}"'))
@@ -95,7 +95,7 @@ _ID = r'/"[A-Za-z0-9]{1,9}"/'
 _KEY = "/[A-Za-z_][A-Za-z0-9_.-]{0,63}/"
 
 
-def _named(lark: Lark, syntax: NamedCalls, tools: Sequence[Function], *, parallel: bool) -> CallForm:
+def _named(lark: Lark, syntax: NamedCalls, tools: Sequence[FunctionSchema], *, parallel: bool) -> CallForm:
     ordinal = sequence('":"', "/[0-9]{1,3}/") if syntax.ordinal else ""
     mark = sequence(lark.literal(syntax.id_mark), "/[A-Za-z0-9]{9}/") if syntax.id_mark else ""
     calls = [
@@ -119,7 +119,7 @@ def _named(lark: Lark, syntax: NamedCalls, tools: Sequence[Function], *, paralle
     return CallForm(trigger=syntax.open.strip(), rest=one, whole=repeated(envelope, "", parallel=parallel))
 
 
-def _tagged(lark: Lark, syntax: TaggedCalls, tools: Sequence[Function], *, parallel: bool) -> CallForm:
+def _tagged(lark: Lark, syntax: TaggedCalls, tools: Sequence[FunctionSchema], *, parallel: bool) -> CallForm:
     calls = [_tagged_call(lark, syntax, tool) for tool in tools]
     opening = syntax.open or syntax.begin
     begin = syntax.begin if syntax.open else ""
@@ -134,7 +134,7 @@ def _tagged(lark: Lark, syntax: TaggedCalls, tools: Sequence[Function], *, paral
     return CallForm(trigger=opening.strip(), rest=rest, whole=envelope)
 
 
-def _tagged_call(lark: Lark, syntax: TaggedCalls, tool: Function) -> str:
+def _tagged_call(lark: Lark, syntax: TaggedCalls, tool: FunctionSchema) -> str:
     properties = tool.schema.get("properties")
     if not isinstance(properties, Mapping):
         keyed = _typed(syntax, {"type": "string"}) if syntax.typed else syntax.keyed
@@ -180,7 +180,7 @@ def _plain_string(schema: JSONValue) -> bool:
     return schema.get("type") == "string" and "const" not in schema
 
 
-def _braces(lark: Lark, syntax: BraceCalls, tools: Sequence[Function], *, parallel: bool) -> CallForm:
+def _braces(lark: Lark, syntax: BraceCalls, tools: Sequence[FunctionSchema], *, parallel: bool) -> CallForm:
     calls = []
     for tool in tools:
         members = _braces_members(lark, syntax.quote, tool.schema)
@@ -232,7 +232,7 @@ def _braces_any(lark: Lark, quote: str) -> str:
     return lark.rule("any", choice([text, lark.json({"type": ["number", "boolean", "null"]})]))
 
 
-def _python(lark: Lark, syntax: PythonCalls, tools: Sequence[Function], *, parallel: bool) -> CallForm:
+def _python(lark: Lark, syntax: PythonCalls, tools: Sequence[FunctionSchema], *, parallel: bool) -> CallForm:
     calls = [sequence(quoted(tool.name + "("), _python_members(lark, tool.schema), '")"') for tool in tools]
     one = lark.rule("call", choice(calls))
     gap = lark.literal(syntax.open[len(syntax.open.rstrip()) :])
@@ -265,7 +265,7 @@ def listed(lark: Lark, members: Sequence[tuple[str, bool]], comma: str) -> str:
     return f"{lark.rule('members', choice(first))}?" if first else ""
 
 
-def _channels(lark: Lark, tools: Sequence[Function]) -> CallForm:
+def _channels(lark: Lark, tools: Sequence[FunctionSchema]) -> CallForm:
     """What follows `to=functions.`: one call, its message closed by the end of the turn."""
     header = choice([
         sequence(lark.literal("<|channel|>commentary"), '" "?', f"({lark.literal('<|constrain|>')})?", '"json"?'),

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from mullama.chat.families import Family
-from mullama.chat.reader.channels import ChannelReader
-from mullama.chat.reader.plain import PlainReader
+from mullama.chat.reader.harmony import ChannelReader
+from mullama.chat.reader.marked import PlainReader
 from mullama.chat.syntax import ChannelCalls
 from mullama.chat.types import Event, TokenLogprob, Tool
 

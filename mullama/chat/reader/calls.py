@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import assert_never
 
+from mullama.chat.reader.call_events import CallEvents
+from mullama.chat.reader.char_stream import CharStream, Malformed, Reading
 from mullama.chat.reader.json_text import copy_value, dumps, loads, read_string
-from mullama.chat.reader.sink import Sink
-from mullama.chat.reader.tagged import read_tagged
-from mullama.chat.reader.tape import Malformed, Reading, Tape
-from mullama.chat.reader.written import read_braces, read_python
+from mullama.chat.reader.python_calls import read_braces, read_python
+from mullama.chat.reader.xml_calls import read_tagged
 from mullama.chat.syntax import (
     BraceCalls,
     CallSyntax,
@@ -25,7 +25,7 @@ _ARGUMENT_KEYS = ("arguments", "parameters", "input", "args")
 _OTHER_KEYS = ("id", "type", "index", "tool_call_id", "call_id")
 
 
-def read_bare(tape: Tape, sink: Sink, syntax: CallSyntax, *, fenced: bool) -> Reading[None]:
+def read_bare(tape: CharStream, sink: CallEvents, syntax: CallSyntax, *, fenced: bool) -> Reading[None]:
     """Calls that begin an answer without any mark, but for a fence; only the client's tools count."""
     form = syntax if isinstance(syntax, JsonCalls) else JsonCalls(open="")
     yield from read_json(tape, sink, form, known_only=True)
@@ -33,7 +33,7 @@ def read_bare(tape: Tape, sink: Sink, syntax: CallSyntax, *, fenced: bool) -> Re
         yield from tape.choose("```")
 
 
-def read_calls(tape: Tape, sink: Sink, syntax: CallSyntax, opening: str) -> Reading[None]:
+def read_calls(tape: CharStream, sink: CallEvents, syntax: CallSyntax, opening: str) -> Reading[None]:
     """All calls that follow `opening`, one of `syntax`'s openings or "" for a bare beginning."""
     match syntax:
         case JsonCalls():
@@ -52,7 +52,7 @@ def read_calls(tape: Tape, sink: Sink, syntax: CallSyntax, opening: str) -> Read
             assert_never(syntax)
 
 
-def read_json(tape: Tape, sink: Sink, syntax: JsonCalls, *, known_only: bool) -> Reading[None]:
+def read_json(tape: CharStream, sink: CallEvents, syntax: JsonCalls, *, known_only: bool) -> Reading[None]:
     """Objects or a list of objects; known_only: without a mark, only the client's tools count as calls."""
     reader = _ObjectReader(tape, sink, syntax, known_only=known_only)
     yield from tape.choose("```json")
@@ -75,7 +75,7 @@ def read_json(tape: Tape, sink: Sink, syntax: JsonCalls, *, known_only: bool) ->
     yield from _close(tape, syntax.close)
 
 
-def _close(tape: Tape, mark: str) -> Reading[None]:
+def _close(tape: CharStream, mark: str) -> Reading[None]:
     """Pass the closing mark if it comes; its absence is forgiven, the calls are complete."""
     if mark:
         yield from tape.choose(mark)
@@ -84,7 +84,7 @@ def _close(tape: Tape, mark: str) -> Reading[None]:
 class _ObjectReader:
     """Reads {"name": …, "arguments": …}; arguments stream once the name is known."""
 
-    def __init__(self, tape: Tape, sink: Sink, syntax: JsonCalls, *, known_only: bool) -> None:
+    def __init__(self, tape: CharStream, sink: CallEvents, syntax: JsonCalls, *, known_only: bool) -> None:
         self._tape = tape
         self._sink = sink
         self._syntax = syntax
@@ -167,7 +167,7 @@ def _as_object(text: str) -> str:
     return dumps(value)
 
 
-def _read_named(tape: Tape, sink: Sink, syntax: NamedCalls) -> Reading[None]:
+def _read_named(tape: CharStream, sink: CallEvents, syntax: NamedCalls) -> Reading[None]:
     yield from tape.spaces()
     if syntax.lists and (yield from tape.peek()) in ("[", "{"):
         older = JsonCalls(open=syntax.open, one_list=True)
@@ -182,7 +182,7 @@ def _read_named(tape: Tape, sink: Sink, syntax: NamedCalls) -> Reading[None]:
             return
 
 
-def _one_named(tape: Tape, sink: Sink, syntax: NamedCalls) -> Reading[None]:
+def _one_named(tape: CharStream, sink: CallEvents, syntax: NamedCalls) -> Reading[None]:
     stops = (syntax.middle.strip()[:1], syntax.id_mark[:1], "{", "\n")
     name = (yield from tape.until("".join(stops))).strip()
     if syntax.ordinal:

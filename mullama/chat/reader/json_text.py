@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 
-from mullama.chat.reader.tape import Malformed, Reading, Tape
+from mullama.chat.reader.char_stream import CharStream, Malformed, Reading
 from mullama.names import JSONValue
 
 Out = Callable[[str], None]
@@ -20,7 +20,7 @@ _HEX = "0123456789abcdefABCDEF"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def copy_value(tape: Tape, out: Out, depth: int = 0) -> Reading[None]:
+def copy_value(tape: CharStream, out: Out, depth: int = 0) -> Reading[None]:
     """Copy one value to `out`; raises Malformed where it stops being JSON."""
     if depth > MAX_DEPTH:
         raise Malformed
@@ -36,7 +36,7 @@ def copy_value(tape: Tape, out: Out, depth: int = 0) -> Reading[None]:
             yield from _copy_scalar(tape, out)
 
 
-def copy_string(tape: Tape, out: Out) -> Reading[None]:
+def copy_string(tape: CharStream, out: Out) -> Reading[None]:
     """Copy a string literal; a bare line break or tab inside it is escaped, as models write those."""
     yield from tape.expect('"')
     out('"')
@@ -51,7 +51,7 @@ def copy_string(tape: Tape, out: Out) -> Reading[None]:
     raise Malformed
 
 
-def read_string(tape: Tape) -> Reading[str]:
+def read_string(tape: CharStream) -> Reading[str]:
     """A string literal's value."""
     parts: list[str] = []
     yield from copy_string(tape, parts.append)
@@ -93,7 +93,7 @@ def _encodable(value: JSONValue) -> JSONValue:
     return value
 
 
-def _copy_escape(tape: Tape, out: Out) -> Reading[None]:
+def _copy_escape(tape: CharStream, out: Out) -> Reading[None]:
     char = yield from tape.take()
     if char == "u":
         digits = ""
@@ -109,7 +109,7 @@ def _copy_escape(tape: Tape, out: Out) -> Reading[None]:
         raise Malformed
 
 
-def _copy_object(tape: Tape, out: Out, depth: int) -> Reading[None]:
+def _copy_object(tape: CharStream, out: Out, depth: int) -> Reading[None]:
     yield from tape.expect("{")
     out("{")
     yield from tape.spaces()
@@ -126,7 +126,7 @@ def _copy_object(tape: Tape, out: Out, depth: int) -> Reading[None]:
     out("}")
 
 
-def _copy_list(tape: Tape, out: Out, depth: int) -> Reading[None]:
+def _copy_list(tape: CharStream, out: Out, depth: int) -> Reading[None]:
     yield from tape.expect("[")
     out("[")
     yield from tape.spaces()
@@ -139,7 +139,7 @@ def _copy_list(tape: Tape, out: Out, depth: int) -> Reading[None]:
     out("]")
 
 
-def _another(tape: Tape, out: Out, close: str) -> Reading[bool]:
+def _another(tape: CharStream, out: Out, close: str) -> Reading[bool]:
     yield from tape.spaces()
     char = yield from tape.peek()
     if not char or char not in "," + close:
@@ -149,7 +149,7 @@ def _another(tape: Tape, out: Out, close: str) -> Reading[bool]:
     return char == ","
 
 
-def _copy_scalar(tape: Tape, out: Out) -> Reading[None]:
+def _copy_scalar(tape: CharStream, out: Out) -> Reading[None]:
     text = yield from tape.until(" \t\r\n,:]}{[\"'<|`", MAX_NUMBER)
     if text not in ("true", "false", "null"):
         if not _NUMBER.fullmatch(text):

@@ -4,9 +4,9 @@ from functools import lru_cache
 
 from mullama.chat.template.base import (
     ChatInput,
+    ChatTemplate,
     Rendered,
     SpecialTexts,
-    Template,
     Thinking,
     Traits,
 )
@@ -17,9 +17,9 @@ from mullama.errors import Invalid
 
 __all__ = [
     "ChatInput",
+    "ChatTemplate",
     "Rendered",
     "SpecialTexts",
-    "Template",
     "Thinking",
     "Traits",
     "compile_template",
@@ -28,7 +28,7 @@ __all__ = [
 
 
 @lru_cache(maxsize=64)
-def compile_template(source: str, syntax: str, special: SpecialTexts) -> Template:
+def compile_template(source: str, syntax: str, special: SpecialTexts) -> ChatTemplate:
     """A template by its syntax, `jinja` or `go`; tried once, and kept, as many models share one.
 
     Raises `Invalid` or `TooLarge` for a template that cannot be used, with its line.

@@ -84,7 +84,7 @@ class Rendered:
     open_think: bool = False
 
 
-class Template(Protocol):
+class ChatTemplate(Protocol):
     """A compiled template; immutable, to be shared between threads."""
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mullama.chat.template.base import ChatInput, Template
+from mullama.chat.template.base import ChatInput, ChatTemplate
 from mullama.chat.types import Message, Tool, say
 
 # Two questions that share nothing: what their prompts share does not depend on the question.
@@ -12,7 +12,7 @@ _QUESTIONS = ("Aa", "0b")
 
 
 def declared_prefix(
-    template: Template, messages: Sequence[Message], tools: Sequence[Tool] = (), now: float = 0.0
+    template: ChatTemplate, messages: Sequence[Message], tools: Sequence[Tool] = (), now: float = 0.0
 ) -> str:
     """The longest text that all prompts begin with when conversations begin with `messages`."""
     first, second = (

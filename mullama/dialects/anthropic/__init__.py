@@ -6,16 +6,16 @@ from dataclasses import replace
 
 from mullama.dialects.anthropic import models, reply, request
 from mullama.dialects.anthropic.errors import ERROR_SCHEMA, error_reply
-from mullama.dialects.base import Call, Dialect, Endpoint, Fixed, Reply, Stamp
+from mullama.dialects.base import Dialect, Endpoint, Reply, ReplyContext, StaticReply, WireRequest
 
-_HERE = Fixed(reply=Reply(body="mullama is running"))
+_HERE = StaticReply(reply=Reply(body="mullama is running"))
 
 
-def _decode_probe(call: Call) -> Fixed:
+def _decode_probe(call: WireRequest) -> StaticReply:
     return _HERE
 
 
-def _encode_probe(operation: Fixed, result: None, stamp: Stamp) -> Reply:
+def _encode_probe(operation: StaticReply, result: None, stamp: ReplyContext) -> Reply:
     return operation.reply
 
 

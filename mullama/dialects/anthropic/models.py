@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from mullama.chat.inventory import Inventory, ListModels, ModelCard, ShowModel
 from mullama.dialects import schema
-from mullama.dialects.base import Call, Reply, Stamp
-from mullama.dialects.stamps import rfc3339
+from mullama.dialects.base import Reply, ReplyContext, WireRequest
+from mullama.dialects.timestamps import rfc3339
 from mullama.errors import Invalid
 from mullama.names import JSONValue
 
@@ -76,18 +76,18 @@ def _model(card: ModelCard) -> dict[str, JSONValue]:
     }
 
 
-def decode_list(call: Call) -> ListPage:
+def decode_list(call: WireRequest) -> ListPage:
     said = call.query.get("limit", "20")
     if not said.isascii() or not said.isdigit() or not 1 <= int(said[:5]) <= _MOST:
         raise Invalid(f"limit must be between 1 and {_MOST}", field="limit")
     return ListPage(limit=int(said), after=call.query.get("after_id"), before=call.query.get("before_id"))
 
 
-def decode_one(call: Call) -> ShowModel:
+def decode_one(call: WireRequest) -> ShowModel:
     return ShowModel(model=call.path.get("id", ""))
 
 
-def encode_list(operation: ListPage, inventory: Inventory, stamp: Stamp) -> Reply:
+def encode_list(operation: ListPage, inventory: Inventory, stamp: ReplyContext) -> Reply:
     """One page; an unknown id to go on from is an error, not the first page again."""
     ids = [card.name for card in inventory.models]
     first, last = 0, len(ids)
@@ -114,7 +114,7 @@ def _place(id: str, ids: list[str], field: str) -> int:
     return ids.index(id)
 
 
-def encode_one(operation: ShowModel, card: ModelCard, stamp: Stamp) -> Reply:
+def encode_one(operation: ShowModel, card: ModelCard, stamp: ReplyContext) -> Reply:
     """The model under the name that was asked for, which may be a route to it."""
     return Reply(body={**_model(card), "id": operation.model})
 

@@ -10,13 +10,13 @@ from mullama.chat.types import (
     ChatRequest,
     Choice,
     Completed,
-    Count,
     CountRequest,
     Finished,
     Started,
     StopReason,
     TextDelta,
     ThinkingDelta,
+    TokenCount,
     ToolCallDelta,
     ToolCallFinished,
     ToolCallStarted,
@@ -24,8 +24,8 @@ from mullama.chat.types import (
 )
 from mullama.dialects import schema
 from mullama.dialects.anthropic.errors import envelope
-from mullama.dialects.base import Frame, Reply, Stamp, StreamEvent
-from mullama.dialects.stamps import prefixed
+from mullama.dialects.base import Frame, Reply, ReplyContext, StreamEvent
+from mullama.dialects.timestamps import prefixed
 from mullama.dialects.tools import compact
 from mullama.errors import MullamaError
 from mullama.names import JSONValue
@@ -62,12 +62,12 @@ def stop_reason(reason: StopReason) -> str:
             assert_never(reason)
 
 
-def _signature(stamp: Stamp) -> str:
+def _signature(stamp: ReplyContext) -> str:
     """Thinking must be signed; it comes back with the history and is not verified."""
     return f"mullama-{stamp.id}"
 
 
-def _message(operation: ChatRequest, stamp: Stamp) -> dict[str, JSONValue]:
+def _message(operation: ChatRequest, stamp: ReplyContext) -> dict[str, JSONValue]:
     return {
         "id": f"msg_{stamp.id}",
         "type": "message",
@@ -79,7 +79,7 @@ def _message(operation: ChatRequest, stamp: Stamp) -> dict[str, JSONValue]:
     }
 
 
-def _blocks(choice: Choice, stamp: Stamp) -> Iterator[JSONValue]:
+def _blocks(choice: Choice, stamp: ReplyContext) -> Iterator[JSONValue]:
     if choice.thinking:
         yield {"type": "thinking", "thinking": choice.thinking, "signature": _signature(stamp)}
     if choice.text:
@@ -94,7 +94,7 @@ def _blocks(choice: Choice, stamp: Stamp) -> Iterator[JSONValue]:
         }
 
 
-def encode(operation: ChatRequest, result: Answer, stamp: Stamp) -> Reply:
+def encode(operation: ChatRequest, result: Answer, stamp: ReplyContext) -> Reply:
     """The whole answer as one object."""
     choice = result.choices[0]
     return Reply(
@@ -108,7 +108,7 @@ def encode(operation: ChatRequest, result: Answer, stamp: Stamp) -> Reply:
     )
 
 
-def encode_count(operation: CountRequest, result: Count, stamp: Stamp) -> Reply:
+def encode_count(operation: CountRequest, result: TokenCount, stamp: ReplyContext) -> Reply:
     return Reply(body={"input_tokens": result.tokens})
 
 
@@ -117,7 +117,7 @@ class MessageStream:
 
     media: Literal["text/event-stream", "application/x-ndjson"] = "text/event-stream"
 
-    def __init__(self, operation: ChatRequest, stamp: Stamp) -> None:
+    def __init__(self, operation: ChatRequest, stamp: ReplyContext) -> None:
         self._stamp = stamp
         self._message = _message(operation, stamp)
         self._index = -1

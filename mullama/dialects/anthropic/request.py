@@ -13,7 +13,7 @@ from mullama.chat.types import (
 )
 from mullama.dialects import schema
 from mullama.dialects.anthropic.blocks import MESSAGES, SYSTEM
-from mullama.dialects.base import Call
+from mullama.dialects.base import WireRequest
 from mullama.dialects.fields import (
     MODEL,
     STREAM,
@@ -66,7 +66,7 @@ def _stops(value: JSONValue, path: str) -> tuple[str, ...]:
 STOP_SEQUENCES: Field[tuple[str, ...]] = Field("stop_sequences", _stops, schema.listed(schema.STRING, most=MOST_STOPS))
 
 
-def decode(call: Call) -> ChatRequest:
+def decode(call: WireRequest) -> ChatRequest:
     """A conversation to continue."""
     body = body_of(call.body)
     model = model_named(body)
@@ -76,7 +76,7 @@ def decode(call: Call) -> ChatRequest:
     return _chat(body, model, limit)
 
 
-def decode_count(call: Call) -> CountRequest:
+def decode_count(call: WireRequest) -> CountRequest:
     """The same body without a limit; nothing is generated."""
     body = body_of(call.body)
     return CountRequest(chat=_chat(body, model_named(body), None))

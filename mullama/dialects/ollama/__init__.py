@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from mullama.dialects.base import Dialect
-from mullama.dialects.ollama import about, changes, chat, embed, generate, models
+from mullama.dialects.ollama import chat, embed, generate, model_admin, models, version
 from mullama.dialects.ollama.errors import ERROR_SCHEMA, error_reply
 
 DIALECT = Dialect(
     name="ollama",
     endpoints=(
-        *about.ENDPOINTS,
+        *version.ENDPOINTS,
         *chat.ENDPOINTS,
         *generate.ENDPOINTS,
         *embed.ENDPOINTS,
         *models.ENDPOINTS,
-        *changes.ENDPOINTS,
+        *model_admin.ENDPOINTS,
     ),
     error=error_reply,
     error_schema=ERROR_SCHEMA,

@@ -10,13 +10,13 @@ from mullama.chat.types import (
     ChatRequest,
     Choice,
     Completed,
+    DetokenizedText,
     Finished,
     Message,
     Part,
     RenderRequest,
     Role,
     StopReason,
-    Text,
     TextDelta,
     TextPart,
     ThinkingDelta,
@@ -24,7 +24,7 @@ from mullama.chat.types import (
     ToolCallFinished,
 )
 from mullama.dialects import logprobs, schema
-from mullama.dialects.base import Call, Endpoint, Frame, Reply, Stamp, StreamEvent
+from mullama.dialects.base import Endpoint, Frame, Reply, ReplyContext, StreamEvent, WireRequest
 from mullama.dialects.fields import (
     MODEL,
     STREAM,
@@ -40,7 +40,7 @@ from mullama.dialects.fields import (
 )
 from mullama.dialects.formats import THINK
 from mullama.dialects.images import MOST_IMAGES, from_base64, from_url
-from mullama.dialects.ollama.lines import (
+from mullama.dialects.ollama.ndjson import (
     HEAD_SCHEMA,
     METRICS_SCHEMA,
     LineStream,
@@ -151,7 +151,7 @@ MESSAGES = many("messages", message, MESSAGE_SCHEMA, MOST_MESSAGES)
 _TOOLS = many("tools", _tool, TOOL_SCHEMA, MOST_TOOLS)
 
 
-def decode(call: Call) -> ChatRequest | LoadModel | RenderRequest:
+def decode(call: WireRequest) -> ChatRequest | LoadModel | RenderRequest:
     """A conversation to continue; without messages, the request to load or unload the model."""
     body = body_of(call.body)
     model = model_named(body)
@@ -193,12 +193,14 @@ def _message(choice: Choice) -> dict[str, JSONValue]:
     }
 
 
-def encode(operation: ChatRequest | LoadModel | RenderRequest, result: Answer | Loaded | Text, stamp: Stamp) -> Reply:
+def encode(
+    operation: ChatRequest | LoadModel | RenderRequest, result: Answer | Loaded | DetokenizedText, stamp: ReplyContext
+) -> Reply:
     """The whole answer as one object."""
     if isinstance(operation, RenderRequest):
-        assert isinstance(result, Text)
+        assert isinstance(result, DetokenizedText)
         return rendered(operation, result, stamp)
-    assert not isinstance(result, Text)
+    assert not isinstance(result, DetokenizedText)
     first = head(operation.model, stamp)
     match result:
         case Loaded():
@@ -220,10 +222,10 @@ def encode(operation: ChatRequest | LoadModel | RenderRequest, result: Answer | 
             )
 
 
-class ChatStream(LineStream):
+class OllamaChatStream(LineStream):
     """One NDJSON line per piece; a tool call comes whole; the last line has the metrics."""
 
-    def __init__(self, operation: ChatRequest, stamp: Stamp) -> None:
+    def __init__(self, operation: ChatRequest, stamp: ReplyContext) -> None:
         self._head = head(operation.model, stamp)
         self._reason = StopReason.STOP
 
@@ -273,7 +275,7 @@ ENDPOINTS = (
         path="/api/chat",
         decode=decode,
         encode=encode,
-        stream=ChatStream,
+        stream=OllamaChatStream,
         summary="Continue a conversation; without messages, load or unload the model",
         request_schema=request_schema(*CHAT_FIELDS, required="model"),
         response_schema=schema.record(

@@ -5,20 +5,20 @@ from __future__ import annotations
 from mullama.chat.inventory import Loaded, LoadModel
 from mullama.chat.types import EmbedRequest, Vectors
 from mullama.dialects import schema
-from mullama.dialects.base import Call, Endpoint, Reply, Stamp
+from mullama.dialects.base import Endpoint, Reply, ReplyContext, WireRequest
 from mullama.dialects.fields import MODEL, body_of, flag, integer, model_named, request_schema
 from mullama.dialects.inputs import INPUT_SCHEMA, finite_vectors, inputs_of
 from mullama.dialects.ollama.generate import PROMPT
 from mullama.dialects.ollama.options import OPTIONS, read_options
 from mullama.dialects.sampling import KEEP_ALIVE
-from mullama.dialects.stamps import nanoseconds
+from mullama.dialects.timestamps import nanoseconds
 from mullama.errors import Invalid
 
 _TRUNCATE = flag("truncate")
 DIMENSIONS = integer("dimensions", 0, 2**20)
 
 
-def decode(call: Call) -> EmbedRequest | LoadModel:
+def decode(call: WireRequest) -> EmbedRequest | LoadModel:
     """Inputs to turn into vectors; without any, the request to load the model."""
     body = body_of(call.body)
     model = model_named(body)
@@ -39,7 +39,7 @@ def decode(call: Call) -> EmbedRequest | LoadModel:
     )
 
 
-def encode(operation: EmbedRequest | LoadModel, result: Vectors | Loaded, stamp: Stamp) -> Reply:
+def encode(operation: EmbedRequest | LoadModel, result: Vectors | Loaded, stamp: ReplyContext) -> Reply:
     if isinstance(result, Loaded):
         return Reply(body={"model": operation.model, "embeddings": []})
     return Reply(
@@ -53,7 +53,7 @@ def encode(operation: EmbedRequest | LoadModel, result: Vectors | Loaded, stamp:
     )
 
 
-def decode_old(call: Call) -> EmbedRequest | LoadModel:
+def decode_old(call: WireRequest) -> EmbedRequest | LoadModel:
     """One prompt; its vector is not normalised."""
     body = body_of(call.body)
     model = model_named(body)
@@ -64,7 +64,7 @@ def decode_old(call: Call) -> EmbedRequest | LoadModel:
     return EmbedRequest(model=model, inputs=(prompt,), normalize=False, keep_alive=body.get(KEEP_ALIVE))
 
 
-def encode_old(operation: EmbedRequest | LoadModel, result: Vectors | Loaded, stamp: Stamp) -> Reply:
+def encode_old(operation: EmbedRequest | LoadModel, result: Vectors | Loaded, stamp: ReplyContext) -> Reply:
     vectors = [] if isinstance(result, Loaded) else finite_vectors(result)
     return Reply(body={"embedding": vectors[0] if vectors else []})
 

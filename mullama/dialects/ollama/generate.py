@@ -11,11 +11,11 @@ from mullama.chat.types import (
     Choice,
     Completed,
     CompletionRequest,
+    DetokenizedText,
     Finished,
     Message,
     RenderRequest,
     StopReason,
-    Text,
     TextDelta,
     TextPart,
     ThinkingDelta,
@@ -23,7 +23,7 @@ from mullama.chat.types import (
     say,
 )
 from mullama.dialects import logprobs, schema
-from mullama.dialects.base import Call, Endpoint, Frame, Reply, Stamp, StreamEvent
+from mullama.dialects.base import Endpoint, Frame, Reply, ReplyContext, StreamEvent, WireRequest
 from mullama.dialects.fields import (
     MODEL,
     STREAM,
@@ -39,7 +39,7 @@ from mullama.dialects.fields import (
 )
 from mullama.dialects.formats import THINK
 from mullama.dialects.ollama.chat import IMAGES
-from mullama.dialects.ollama.lines import (
+from mullama.dialects.ollama.ndjson import (
     HEAD_SCHEMA,
     METRICS_SCHEMA,
     LineStream,
@@ -77,7 +77,7 @@ _CONTEXT: Field[tuple[int, ...]] = many(
 )
 
 
-def decode(call: Call) -> CompletionRequest | LoadModel | RenderRequest:
+def decode(call: WireRequest) -> CompletionRequest | LoadModel | RenderRequest:
     """A prompt to go on from; without prompt and images, the request to load or unload the model."""
     body = body_of(call.body)
     model = model_named(body)
@@ -141,14 +141,14 @@ def _answer(choice: Choice) -> dict[str, JSONValue]:
 
 def encode(
     operation: CompletionRequest | LoadModel | RenderRequest,
-    result: Answer | Loaded | Text,
-    stamp: Stamp,
+    result: Answer | Loaded | DetokenizedText,
+    stamp: ReplyContext,
 ) -> Reply:
     """The whole answer as one object."""
     if isinstance(operation, RenderRequest):
-        assert isinstance(result, Text)
+        assert isinstance(result, DetokenizedText)
         return rendered(operation, result, stamp)
-    assert not isinstance(result, Text)
+    assert not isinstance(result, DetokenizedText)
     first = head(operation.model, stamp)
     match result:
         case Loaded():
@@ -172,7 +172,7 @@ def encode(
 class GenerateStream(LineStream):
     """One NDJSON line per piece; the last line has the metrics and the conversation as tokens."""
 
-    def __init__(self, operation: CompletionRequest, stamp: Stamp) -> None:
+    def __init__(self, operation: CompletionRequest, stamp: ReplyContext) -> None:
         self._head = {**head(operation.model, stamp), "response": "", "done": False}
         self._reason = StopReason.STOP
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from mullama.chat.inventory import Inventory, ListModels, ListRunning, ModelCard, ShowModel
 from mullama.dialects import schema
-from mullama.dialects.base import Call, Endpoint, Reply, Stamp
+from mullama.dialects.base import Endpoint, Reply, ReplyContext, WireRequest
 from mullama.dialects.fields import MODEL, body_of, flag, record, request_schema, text
-from mullama.dialects.stamps import rfc3339
+from mullama.dialects.timestamps import rfc3339
 from mullama.dialects.tools import compact
 from mullama.errors import Invalid
 from mullama.names import JSONValue
@@ -126,7 +126,7 @@ class ShowCall(ShowModel):
     options: Mapping[str, JSONValue] = field(default_factory=dict)
 
 
-def decode_show(call: Call) -> ShowCall:
+def decode_show(call: WireRequest) -> ShowCall:
     body = body_of(call.body)
     model = body.first(MODEL, _NAME)
     if not model:
@@ -139,27 +139,27 @@ def decode_show(call: Call) -> ShowCall:
     )
 
 
-def encode_show(operation: ShowCall, card: ModelCard, stamp: Stamp) -> Reply:
+def encode_show(operation: ShowCall, card: ModelCard, stamp: ReplyContext) -> Reply:
     parameters = tuple({**dict(card.parameters), **operation.options}.items())
     system = card.system if operation.system is None else operation.system
     return Reply(body=_show(replace(card, system=system, parameters=parameters), operation.verbose))
 
 
-def encode_tags(operation: ListModels, inventory: Inventory, stamp: Stamp) -> Reply:
+def encode_tags(operation: ListModels, inventory: Inventory, stamp: ReplyContext) -> Reply:
     return Reply(body={"models": [_tag(card) for card in inventory.models]})
 
 
-def encode_running(operation: ListRunning, inventory: Inventory, stamp: Stamp) -> Reply:
+def encode_running(operation: ListRunning, inventory: Inventory, stamp: ReplyContext) -> Reply:
     """Those that stay the longest come first."""
     stay = sorted(inventory.models, key=lambda c: math.inf if c.expires is None else c.expires, reverse=True)
     return Reply(body={"models": [_running(card) for card in stay]})
 
 
-def decode_tags(call: Call) -> ListModels:
+def decode_tags(call: WireRequest) -> ListModels:
     return ListModels()
 
 
-def decode_running(call: Call) -> ListRunning:
+def decode_running(call: WireRequest) -> ListRunning:
     return ListRunning()
 
 

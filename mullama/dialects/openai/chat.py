@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 from mullama.chat.types import (
     ChatRequest,
-    Count,
     CountRequest,
+    DetokenizedText,
     RenderRequest,
-    Text,
+    TokenCount,
     Tool,
     ToolChoice,
 )
 from mullama.dialects import schema
-from mullama.dialects.base import Call, Reply, Stamp
+from mullama.dialects.base import Reply, ReplyContext, WireRequest
 from mullama.dialects.fields import (
     MODEL,
     STREAM,
@@ -31,7 +31,7 @@ from mullama.dialects.fields import (
 )
 from mullama.dialects.formats import THINK, effort
 from mullama.dialects.openai.messages import MESSAGES
-from mullama.dialects.openai.settings import COMMON, include_usage, read_common
+from mullama.dialects.openai.request_fields import COMMON, include_usage, read_common
 from mullama.dialects.sampling import TOP_LOGPROBS
 from mullama.dialects.tools import (
     MOST_TOOLS,
@@ -84,24 +84,24 @@ REQUEST_SCHEMA = request_schema(*CHAT_FIELDS, required="model messages")
 RENDER_SCHEMA = request_schema(*CHAT_FIELDS, required="messages")
 
 
-def decode(call: Call) -> ChatCall:
+def decode(call: WireRequest) -> ChatCall:
     """A conversation to continue."""
     return read_chat(body_of(call.body), need_model=True)
 
 
-def decode_count(call: Call) -> CountRequest:
+def decode_count(call: WireRequest) -> CountRequest:
     return CountRequest(chat=read_chat(body_of(call.body), need_model=True))
 
 
-def decode_render(call: Call) -> RenderRequest:
+def decode_render(call: WireRequest) -> RenderRequest:
     return RenderRequest(chat=read_chat(body_of(call.body), need_model=False))
 
 
-def encode_count(operation: CountRequest, result: Count, stamp: Stamp) -> Reply:
+def encode_count(operation: CountRequest, result: TokenCount, stamp: ReplyContext) -> Reply:
     return Reply(body={"object": "response.input_tokens", "input_tokens": result.tokens})
 
 
-def encode_render(operation: RenderRequest, result: Text, stamp: Stamp) -> Reply:
+def encode_render(operation: RenderRequest, result: DetokenizedText, stamp: ReplyContext) -> Reply:
     return Reply(body={"prompt": result.text})
 
 

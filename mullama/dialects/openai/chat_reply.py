@@ -9,7 +9,7 @@ from mullama.chat.types import (
     Choice,
     Completed,
     Finished,
-    Progress,
+    PromptProgress,
     Started,
     TextDelta,
     ThinkingDelta,
@@ -20,7 +20,7 @@ from mullama.chat.types import (
     ToolCallStarted,
 )
 from mullama.dialects import logprobs, schema
-from mullama.dialects.base import Frame, Reply, Stamp, StreamEvent
+from mullama.dialects.base import Frame, Reply, ReplyContext, StreamEvent
 from mullama.dialects.openai.chat import ChatCall
 from mullama.dialects.openai.streams import DONE, EventStream
 from mullama.dialects.openai.usage import (
@@ -30,14 +30,14 @@ from mullama.dialects.openai.usage import (
     timings_of,
     usage_of,
 )
-from mullama.dialects.stamps import prefixed
+from mullama.dialects.timestamps import prefixed
 from mullama.dialects.tools import compact
 from mullama.names import JSONValue
 
 _OPEN, _CLOSE = "<think>", "</think>"
 
 
-def _head(operation: ChatCall, stamp: Stamp, kind: str) -> dict[str, JSONValue]:
+def _head(operation: ChatCall, stamp: ReplyContext, kind: str) -> dict[str, JSONValue]:
     return {
         "id": f"chatcmpl-{stamp.id}",
         "object": kind,
@@ -89,7 +89,7 @@ def _word(operation: ChatCall) -> str:
     return "function_call" if operation.old_functions else "tool_calls"
 
 
-def encode(operation: ChatCall, result: Answer, stamp: Stamp) -> Reply:
+def encode(operation: ChatCall, result: Answer, stamp: ReplyContext) -> Reply:
     """The whole answer as one object."""
     choices: list[JSONValue] = [
         {
@@ -110,10 +110,10 @@ def encode(operation: ChatCall, result: Answer, stamp: Stamp) -> Reply:
     )
 
 
-class ChatStream(EventStream):
+class ChatChunkStream(EventStream):
     """Chunks: the role, the deltas, the reason of the end, the counts when asked for, `[DONE]`."""
 
-    def __init__(self, operation: ChatCall, stamp: Stamp) -> None:
+    def __init__(self, operation: ChatCall, stamp: ReplyContext) -> None:
         self._operation = operation
         usage: dict[str, JSONValue] = {"usage": None} if operation.include_usage else {}
         self._head = {**_head(operation, stamp, "chat.completion.chunk"), **usage}
@@ -135,7 +135,7 @@ class ChatStream(EventStream):
                 self._cached = event.cached_tokens
                 role: dict[str, JSONValue] = {"role": "assistant", "content": ""}
                 return tuple(self._chunk(i, role) for i in range(self._operation.n))
-            case Progress() if self._operation.progress:
+            case PromptProgress() if self._operation.progress:
                 return (self._progress(event),)
             case Finished():
                 return self._finished(event)
@@ -195,7 +195,7 @@ class ChatStream(EventStream):
             return self._chunk(choice, {"function_call": function})
         return self._chunk(choice, {"tool_calls": [{"index": index, **first, "function": function}]})
 
-    def _progress(self, event: Progress) -> Frame:
+    def _progress(self, event: PromptProgress) -> Frame:
         seen: JSONValue = {"total": event.total, "cache": self._cached, "processed": event.done}
         return Frame(data={**self._head, "choices": [], "prompt_progress": seen})
 

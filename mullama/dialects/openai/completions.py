@@ -14,7 +14,7 @@ from mullama.chat.types import (
     TokenLogprob,
 )
 from mullama.dialects import schema
-from mullama.dialects.base import Call, Frame, Reply, Stamp, StreamEvent
+from mullama.dialects.base import Frame, Reply, ReplyContext, StreamEvent, WireRequest
 from mullama.dialects.fields import (
     MODEL,
     STREAM,
@@ -30,7 +30,7 @@ from mullama.dialects.fields import (
 )
 from mullama.dialects.inputs import INPUT_SCHEMA, inputs_of, prompts_of
 from mullama.dialects.logprobs import finite
-from mullama.dialects.openai.settings import COMMON, include_usage, read_common
+from mullama.dialects.openai.request_fields import COMMON, include_usage, read_common
 from mullama.dialects.openai.streams import DONE, EventStream
 from mullama.dialects.openai.usage import (
     USAGE_SCHEMA,
@@ -65,7 +65,7 @@ _BEST_OF = integer("best_of", 0, 2 * MOST_CHOICES)
 _TRUNCATE = flag("truncate")
 
 
-def decode(call: Call) -> CompletionCall:
+def decode(call: WireRequest) -> CompletionCall:
     """One request for every prompt; `choices[prompt * n + choice]` answers it."""
     body = body_of(call.body)
     model = model_named(body)
@@ -85,7 +85,7 @@ def decode(call: Call) -> CompletionCall:
     )
 
 
-def _head(operation: CompletionCall, stamp: Stamp) -> dict[str, JSONValue]:
+def _head(operation: CompletionCall, stamp: ReplyContext) -> dict[str, JSONValue]:
     return {
         "id": f"cmpl-{stamp.id}",
         "object": "text_completion",
@@ -117,7 +117,7 @@ def _probabilities(tokens: tuple[TokenLogprob, ...], offset: int) -> JSONValue:
     }
 
 
-def encode(operation: CompletionCall, result: Answer, stamp: Stamp) -> Reply:
+def encode(operation: CompletionCall, result: Answer, stamp: ReplyContext) -> Reply:
     """The whole answer as one object."""
     choices: list[JSONValue] = [
         {
@@ -141,7 +141,7 @@ def encode(operation: CompletionCall, result: Answer, stamp: Stamp) -> Reply:
 class CompletionStream(EventStream):
     """Chunks of text by choice, the reason of each end, the counts when asked for, `[DONE]`."""
 
-    def __init__(self, operation: CompletionCall, stamp: Stamp) -> None:
+    def __init__(self, operation: CompletionCall, stamp: ReplyContext) -> None:
         self._include_usage = operation.include_usage
         usage: dict[str, JSONValue] = {"usage": None} if operation.include_usage else {}
         self._head = {**_head(operation, stamp), **usage}

@@ -9,7 +9,7 @@ from sys import byteorder
 
 from mullama.chat.types import EmbedRequest, Vectors
 from mullama.dialects import schema
-from mullama.dialects.base import Call, Reply, Stamp
+from mullama.dialects.base import Reply, ReplyContext, WireRequest
 from mullama.dialects.fields import (
     MODEL,
     Field,
@@ -38,7 +38,7 @@ _DIMENSIONS = integer("dimensions", 1, 2**20)
 _TRUNCATE = flag("truncate")
 
 
-def decode(call: Call) -> EmbedCall:
+def decode(call: WireRequest) -> EmbedCall:
     """A long input is an error, as it is everywhere here, unless `truncate` allows to cut it."""
     body = body_of(call.body)
     inputs = inputs_of(body.raw("input"), "input")
@@ -60,7 +60,7 @@ def _packed(vector: list[float]) -> str:
     return base64.b64encode(floats.tobytes()).decode("ascii")
 
 
-def encode(operation: EmbedCall, result: Vectors, stamp: Stamp) -> Reply:
+def encode(operation: EmbedCall, result: Vectors, stamp: ReplyContext) -> Reply:
     """One entry per input, in the order of the inputs."""
     data: list[JSONValue] = [
         {

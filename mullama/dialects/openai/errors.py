@@ -6,7 +6,7 @@ from typing import assert_never
 
 from mullama.dialects import schema
 from mullama.dialects.base import Reply
-from mullama.dialects.faults import retry_headers, status_of
+from mullama.dialects.http_status import retry_headers, status_of
 from mullama.errors import (
     Busy,
     ContextOverflow,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mullama.chat.inventory import Inventory, ListModels, ModelCard, ShowModel
 from mullama.dialects import schema
-from mullama.dialects.base import Call, Reply, Stamp
+from mullama.dialects.base import Reply, ReplyContext, WireRequest
 from mullama.names import JSONValue
 
 # llama-server's words for where a model is; "unloaded" ones can be asked too.
@@ -46,20 +46,20 @@ def model(card: ModelCard) -> dict[str, JSONValue]:
     }
 
 
-def decode_list(call: Call) -> ListModels:
+def decode_list(call: WireRequest) -> ListModels:
     return ListModels()
 
 
-def decode_one(call: Call) -> ShowModel:
+def decode_one(call: WireRequest) -> ShowModel:
     """The id may hold slashes and colons, as it stands or percent-encoded."""
     return ShowModel(model=call.path.get("id", ""))
 
 
-def encode_list(operation: ListModels, inventory: Inventory, stamp: Stamp) -> Reply:
+def encode_list(operation: ListModels, inventory: Inventory, stamp: ReplyContext) -> Reply:
     return Reply(body={"object": "list", "data": [model(card) for card in inventory.models]})
 
 
-def encode_one(operation: ShowModel, card: ModelCard, stamp: Stamp) -> Reply:
+def encode_one(operation: ShowModel, card: ModelCard, stamp: ReplyContext) -> Reply:
     """The model under the name that was asked for, which may be a route to it."""
     return Reply(body={**model(card), "id": operation.model})
 

@@ -27,7 +27,7 @@ _MEASURE_AGAIN = 128  # steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class PendingTokens:
     """Tokens that a request wants decoded: its prompt, or what was chosen and not yet decoded.
 
     rows: how many of the last tokens need logits. each: every token needs them. late: a prompt that came after a
@@ -52,7 +52,7 @@ class Slice:
     last: bool
 
 
-def plan(requests: Iterable[Waiting], *, room: int, rows: int, prompt_room: int) -> tuple[Slice, ...]:
+def plan(requests: Iterable[PendingTokens], *, room: int, rows: int, prompt_room: int) -> tuple[Slice, ...]:
     """Slices for one decode, running requests first, oldest first; at most `room` tokens and `rows` logits, and at
     most `prompt_room` tokens of late prompts."""
     waiting = [r for r in requests if r.tokens]
@@ -72,7 +72,7 @@ def plan(requests: Iterable[Waiting], *, room: int, rows: int, prompt_room: int)
     return tuple(chosen)
 
 
-def _shares(prompts: Sequence[Waiting], room: int) -> list[tuple[Waiting, int]]:
+def _shares(prompts: Sequence[PendingTokens], room: int) -> list[tuple[PendingTokens, int]]:
     """How many tokens of each prompt are wanted now, oldest first."""
     if not prompts or room <= 0:
         return []
@@ -87,7 +87,7 @@ def _shares(prompts: Sequence[Waiting], room: int) -> list[tuple[Waiting, int]]:
     return [(r, given[r.key]) for r in prompts if given[r.key]]
 
 
-def _slice(request: Waiting, room: int, rows: int) -> Slice | None:
+def _slice(request: PendingTokens, room: int, rows: int) -> Slice | None:
     count = min(request.tokens, room)
     if request.each:
         count = min(count, rows)

@@ -12,12 +12,12 @@ from typing import Any
 from mullama.engines.base import MOMENT, ContextOptions, Ended, Failed, Output, Prefilled
 from mullama.engines.llamacpp.batcher import Pace, Slice, plan
 from mullama.engines.llamacpp.binding.context import ABORTED, NO_CELLS, NativeBatch, NativeContext
-from mullama.engines.llamacpp.generation import Generation
-from mullama.engines.llamacpp.lookup import Lookup
-from mullama.engines.llamacpp.prefixes import Copy, common_length
-from mullama.engines.llamacpp.prefixfile import PrefixFiles
-from mullama.engines.llamacpp.slots import Cells
-from mullama.engines.llamacpp.warming import KEY, PrefixWork, Warmth
+from mullama.engines.llamacpp.cache.prefix_file import PrefixFiles
+from mullama.engines.llamacpp.cache.prefix_tree import Copy, common_length
+from mullama.engines.llamacpp.cache.slots import Cells
+from mullama.engines.llamacpp.cache.warmup import KEY, PrefixWork, Warmth
+from mullama.engines.llamacpp.completion import RunningCompletion
+from mullama.engines.llamacpp.sampling.prompt_lookup import PromptLookup
 from mullama.errors import EngineFailed, Kind, MullamaError
 
 _PATIENCE = 0.02  # seconds to wait for a grammar when there is nothing else to do
@@ -42,7 +42,7 @@ class Queued:
     id: int
     prompt: list[int]
     cache: bool
-    ready: Callable[[], Generation]
+    ready: Callable[[], RunningCompletion]
     submitted: float = 0.0
     new: int = 0  # tokens of the prompt that were not in memory when it came
     grammar: Future[Any] | None = None
@@ -76,8 +76,8 @@ class TextContext:
         self._batch = NativeBatch(native.batch_size)
         self._pace = Pace()
         self._queue: list[Queued] = []
-        self._running: dict[int, Generation] = {}
-        self._lookups: dict[int, Lookup] = {}
+        self._running: dict[int, RunningCompletion] = {}
+        self._lookups: dict[int, PromptLookup] = {}
         self.warmth = Warmth(native, cache, files, self._apply)
         self._interruptible = False
         self._young = 0.0  # when the decode that runs will be too old to be given up for another prompt
@@ -161,7 +161,7 @@ class TextContext:
             item.cancelled = True
         return self._drop_cancelled()
 
-    def _jobs(self) -> list[Queued | Generation]:
+    def _jobs(self) -> list[Queued | RunningCompletion]:
         return [*self._queue, *self._running.values()]
 
     def forget(self, files: PrefixFiles | None) -> None:
@@ -212,9 +212,9 @@ class TextContext:
             for other in self._computing()
         )
 
-    def _computing(self) -> list[Generation | PrefixWork]:
+    def _computing(self) -> list[RunningCompletion | PrefixWork]:
         """Whose prompts are being computed now."""
-        prompts: list[Generation | PrefixWork] = [
+        prompts: list[RunningCompletion | PrefixWork] = [
             g for g in self._running.values() if not g.running and not g.cancelled
         ]
         return [self.warmth.work, *prompts] if self.warmth.work else prompts
@@ -234,7 +234,7 @@ class TextContext:
         self._apply(placement.operations)
         self._running[queued.id] = generation
         if self.options.draft == "prompt_lookup":
-            self._lookups[queued.id] = Lookup()
+            self._lookups[queued.id] = PromptLookup()
         self._counters.cached_tokens += placement.cached
         generation.submitted = queued.submitted
         return [generation.begin(placement.sequence, placement.cached, self._clock())]
@@ -271,7 +271,7 @@ class TextContext:
             return [output for part in parts for output in self._decode_together([part], 0)]
         return self._decode_together(parts, warming)
 
-    def _decode_together(self, parts: Sequence[tuple[Generation, Slice]], warming: int) -> list[Output]:
+    def _decode_together(self, parts: Sequence[tuple[RunningCompletion, Slice]], warming: int) -> list[Output]:
         self._fill(parts, warming)
         started = self._clock()
         computing = warming or any(not g.running for g, _ in parts)
@@ -300,7 +300,7 @@ class TextContext:
             self.warmth.advance(warming)
         return self._advance(parts, now)
 
-    def _fill(self, parts: Iterable[tuple[Generation, Slice]], warming: int) -> None:
+    def _fill(self, parts: Iterable[tuple[RunningCompletion, Slice]], warming: int) -> None:
         self._batch.clear()
         self._apply(self.cache.make_room(warming + sum(s.count for _, s in parts)))
         if work := self.warmth.work:
@@ -309,7 +309,7 @@ class TextContext:
             tokens = generation.pending(part.count)
             self._batch.add(generation.sequence, generation.computed, tokens, part.rows)
 
-    def _advance(self, parts: Iterable[tuple[Generation, Slice]], now: float) -> list[Output]:
+    def _advance(self, parts: Iterable[tuple[RunningCompletion, Slice]], now: float) -> list[Output]:
         """Record what was computed, and let every request choose its next token."""
         said: list[Output] = []
         rows = sum(part.rows for _, part in parts)
@@ -326,7 +326,7 @@ class TextContext:
                 said += self._fail(generation, error)
         return said
 
-    def _answer(self, generation: Generation, part: Slice, rows: Any, now: float) -> list[Output]:
+    def _answer(self, generation: RunningCompletion, part: Slice, rows: Any, now: float) -> list[Output]:
         before = generation.computed
         answered = generation.completion
         was_running = generation.running
@@ -345,27 +345,27 @@ class TextContext:
             said.append(Prefilled(id=generation.id, done=generation.computed, total=total))
         return said
 
-    def _finish(self, generation: Generation) -> list[Output]:
+    def _finish(self, generation: RunningCompletion) -> list[Output]:
         said = generation.outputs(self._clock())
         self._leave(generation, keep=generation.keep)
         return said
 
-    def _fail(self, generation: Generation, error: MullamaError) -> list[Output]:
+    def _fail(self, generation: RunningCompletion, error: MullamaError) -> list[Output]:
         self._leave(generation, keep=False)
         return [failed(generation.id, error)]
 
-    def _leave(self, generation: Generation, *, keep: bool) -> None:
+    def _leave(self, generation: RunningCompletion, *, keep: bool) -> None:
         del self._running[generation.id]
         self._lookups.pop(generation.id, None)
         self._apply(self.cache.release(generation.sequence, keep=keep))
         generation.close()
 
-    def _forget(self, generation: Generation) -> None:
+    def _forget(self, generation: RunningCompletion) -> None:
         """Take back what was decoded of wrong guesses."""
         self.cache.cut(generation.sequence, generation.computed)
         self.native.cut(generation.sequence, generation.computed)
 
-    def _undo(self, parts: Iterable[tuple[Generation, Slice]]) -> None:
+    def _undo(self, parts: Iterable[tuple[RunningCompletion, Slice]]) -> None:
         """After an abort: whatever of this batch reached the cells is taken back, to be decoded again."""
         self.native.allow_decode()
         if (work := self.warmth.work) and not self.native.cut(work.sequence, work.computed):
@@ -375,13 +375,13 @@ class TextContext:
             if not self.native.cut(generation.sequence, generation.computed):
                 self._restart(generation)
 
-    def _restart(self, generation: Generation | PrefixWork) -> None:
+    def _restart(self, generation: RunningCompletion | PrefixWork) -> None:
         """Where memory cannot be cut, the whole sequence is computed again."""
         self.cache.cut(generation.sequence, 0)
         self.native.cut(generation.sequence, 0)
         generation.computed = 0
 
-    def _shed(self, parts: Sequence[tuple[Generation, Slice]]) -> list[Output]:
+    def _shed(self, parts: Sequence[tuple[RunningCompletion, Slice]]) -> list[Output]:
         """No cells although the account said there were: forget what is idle, else end the youngest."""
         freed = self.cache.make_room(self.cache.cells)
         if freed:
@@ -390,7 +390,7 @@ class TextContext:
         error = EngineFailed("the context has no cell left", retry_after=1.0)
         return self._give_up(parts[-1:], error)
 
-    def _give_up(self, parts: Sequence[tuple[Generation, Slice]], error: EngineFailed) -> list[Output]:
+    def _give_up(self, parts: Sequence[tuple[RunningCompletion, Slice]], error: EngineFailed) -> list[Output]:
         """The decode of these requests, or of a declared beginning alone, cannot be done."""
         if not parts:
             self.warmth.give_up()

@@ -25,14 +25,14 @@ from mullama.engines.base import (
 from mullama.engines.llamacpp.binding.library import device_names, version
 from mullama.engines.llamacpp.binding.model import NativeAdapter, NativeModel
 from mullama.engines.llamacpp.binding.sampler import Candidates
-from mullama.engines.llamacpp.constrain import Grammars
+from mullama.engines.llamacpp.completion import RunningCompletion
 from mullama.engines.llamacpp.context import Counters, Queued, TextContext, failed
-from mullama.engines.llamacpp.generation import Generation
-from mullama.engines.llamacpp.opening import declared, open_text_context, open_vector_context, prefix_files
-from mullama.engines.llamacpp.prompts import embed_inputs, prompt_tokens
-from mullama.engines.llamacpp.sampling import Sampler, problem
+from mullama.engines.llamacpp.embeddings import VectorContext
+from mullama.engines.llamacpp.open_context import declared, open_text_context, open_vector_context, prefix_files
+from mullama.engines.llamacpp.prompt_tokens import embed_inputs, prompt_tokens
+from mullama.engines.llamacpp.sampling.constraint import Grammars
+from mullama.engines.llamacpp.sampling.sampler import Sampler, problem
 from mullama.engines.llamacpp.threads import Threads, part_of, usable_threads
-from mullama.engines.llamacpp.vectors import VectorContext
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.errors import BadWeights, Conflict, EngineFailed, Invalid, MullamaError, NotFound, Unsupported
 
@@ -281,7 +281,7 @@ class LlamaEngine:
         queued.grammar = grammar
         context.submit(queued)
 
-    def _generation(self, job: Generate, prompt: list[int], size: int) -> Generation:
+    def _generation(self, job: Generate, prompt: list[int], size: int) -> RunningCompletion:
         seed = job.sampling.seed
         sampler = Sampler(
             self._model,
@@ -295,7 +295,7 @@ class LlamaEngine:
         if job.constraint is not None:
             compiled = self._grammars.request(job.constraint).result()
             state = self._grammars.state(job.constraint, compiled)
-        return Generation(job, prompt, self._vocabulary, sampler, state, room=size - len(prompt))
+        return RunningCompletion(job, prompt, self._vocabulary, sampler, state, room=size - len(prompt))
 
     def _submit_vectors(self, job: Embed) -> None:
         self._known(job.context)

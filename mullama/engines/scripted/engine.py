@@ -33,7 +33,7 @@ from mullama.engines.base import (
 )
 from mullama.engines.scripted import script as words
 from mullama.engines.scripted.faults import misbehave
-from mullama.engines.scripted.script import Reply, Script
+from mullama.engines.scripted.script import Script, ScriptedReply
 from mullama.engines.scripted.vectors import likeness, vector
 from mullama.errors import (
     BadWeights,
@@ -73,7 +73,7 @@ class _Answer:
     """A job that is being answered: `chunks` are its tokens, `said` how many of them are out."""
 
     job: Generate
-    reply: Reply
+    reply: ScriptedReply
     chunks: tuple[bytes, ...]
     text: str
     prompt: int

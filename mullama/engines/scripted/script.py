@@ -73,7 +73,7 @@ class Script:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class ScriptedReply:
     """text: the whole answer. pause: seconds per token. fault: what to do instead of ending well."""
 
     text: str
@@ -93,12 +93,12 @@ def parse(text: str, source: str) -> Script:
     return _checked(Script, tree | {"rules": rules}, source)
 
 
-def reply(script: Script, prompt: str) -> Reply:
+def reply(script: Script, prompt: str) -> ScriptedReply:
     """What the script answers to a prompt."""
     message = last_message(prompt)
     pause = re.search(r"\bslow (\d+)ms\b", message)
     found = _FAULTS.search(message) if script.faults else None
-    return Reply(
+    return ScriptedReply(
         text=_text(script, message),
         pause=int(pause[1]) / 1000 if pause else 0.0,
         fault=found[0] if found else "",

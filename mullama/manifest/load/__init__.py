@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mullama.errors import Denied, ManifestError, MullamaError, NotFound, Place, Problem
-from mullama.manifest.load.document import Allowance, read_document
+from mullama.errors import Denied, Location, ManifestError, MullamaError, NotFound, Problem
+from mullama.manifest.diagnostics import Diagnostics
+from mullama.manifest.load.document import DocumentBudget, read_document
 from mullama.manifest.load.files import MOST_FRAGMENTS, Disk, FileRead, FileSystem, Reading
 from mullama.manifest.nodes import Node
 from mullama.manifest.parse import included, parse
-from mullama.manifest.report import Report
 from mullama.manifest.spec import Manifest
 
 __all__ = ["Disk", "FileRead", "FileSystem", "LoadedManifest", "load", "load_text"]
@@ -29,7 +29,7 @@ class LoadedManifest:
     manifest: Manifest
     path: str | None
     profiles: tuple[str, ...]
-    places: Mapping[str, Place]
+    places: Mapping[str, Location]
     files: tuple[FileRead, ...]
     folders: tuple[str, ...]
     digest: str
@@ -48,7 +48,7 @@ def load(path: str, *, profiles: Iterable[str] = (), env: Mapping[str, str]) -> 
     except Denied:
         raise
     except MullamaError as error:
-        raise ManifestError((Problem("", Place(path, 1, 1), error.message, error.hint),)) from error
+        raise ManifestError((Problem("", Location(path, 1, 1), error.message, error.hint),)) from error
     return _load(data, path, os.path.abspath(path), Disk(), tuple(profiles), env)
 
 
@@ -84,7 +84,7 @@ def _load(
     folder = base_dir if base_dir is not None else os.path.dirname(path or "")
     reading.register(name, folder)
     reading.note(path or os.path.join(folder, name), data)
-    report, allowance = Report(), Allowance()
+    report, allowance = Diagnostics(), DocumentBudget()
     document = read_document(data, name, allowance)
     report.extend(document.problems)
     fragments = _fragments(document.root, name, path, reading, allowance, report)
@@ -106,11 +106,11 @@ def _fragments(
     name: str,
     path: str | None,
     reading: Reading,
-    allowance: Allowance,
-    report: Report,
+    allowance: DocumentBudget,
+    report: Diagnostics,
 ) -> Sequence[Node]:
     """The trees of every included file, each file once, in the order of patterns and names."""
-    found: dict[str, Place] = {}
+    found: dict[str, Location] = {}
     for pattern in included(root, reading.env, report):
         try:
             matches = reading.matches(str(pattern.value), name)
@@ -137,7 +137,7 @@ def _fragments(
     return trees
 
 
-def _fragment(path: str, main: str, reading: Reading, allowance: Allowance, report: Report) -> Node:
+def _fragment(path: str, main: str, reading: Reading, allowance: DocumentBudget, report: Diagnostics) -> Node:
     """One included file, called in places as its path looks from where the manifest is called."""
     base = reading.absolute(".", main)
     name = os.path.join(os.path.dirname(main), os.path.relpath(path, base))

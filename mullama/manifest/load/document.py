@@ -27,7 +27,7 @@ from yaml.reader import Reader, ReaderError
 from yaml.scanner import Scanner
 from yaml.tokens import ScalarToken
 
-from mullama.errors import ManifestError, Place, Problem
+from mullama.errors import Location, ManifestError, Problem
 from mullama.manifest.nodes import Fields, Items, Leaf, Node
 from mullama.manifest.scalars import read_plain
 
@@ -37,7 +37,7 @@ MOST_KEY = 512
 
 
 @dataclass(slots=True)
-class Allowance:
+class DocumentBudget:
     """What all the documents of one manifest together may still use."""
 
     nodes: int = 100_000
@@ -53,7 +53,7 @@ class Document:
     problems: list[Problem] = field(default_factory=list)
 
 
-def read_document(data: bytes, name: str, allowance: Allowance) -> Document:
+def read_document(data: bytes, name: str, allowance: DocumentBudget) -> Document:
     """`ManifestError` for what is not UTF-8, not YAML, or over a bound; `name` is the file in its places."""
     return _Builder(_decode(data, name), name, allowance).document()
 
@@ -67,11 +67,11 @@ def _decode(data: bytes, name: str) -> str:
         before = data[: error.start]
         line = before.count(b"\n") + 1
         column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
-        raise _failure(name, Place(name, line, column), "the file is not UTF-8", "save it as UTF-8") from error
+        raise _failure(name, Location(name, line, column), "the file is not UTF-8", "save it as UTF-8") from error
 
 
-def _failure(name: str, place: Place | None, message: str, hint: str = "") -> ManifestError:
-    return ManifestError((Problem("", place or Place(name, 1, 1), message, hint),))
+def _failure(name: str, place: Location | None, message: str, hint: str = "") -> ManifestError:
+    return ManifestError((Problem("", place or Location(name, 1, 1), message, hint),))
 
 
 _BREAK = r"\0 \t\r\n\x85\u2028\u2029"
@@ -122,7 +122,7 @@ class _Events(Reader, Scanner, Parser):
 
 
 class _Builder:
-    def __init__(self, text: str, name: str, allowance: Allowance) -> None:
+    def __init__(self, text: str, name: str, allowance: DocumentBudget) -> None:
         self._text = text
         self._name = name
         self._allowance = allowance
@@ -137,7 +137,7 @@ class _Builder:
             return Document(self._root(), self._problems)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            place = Place(self._name, mark.line + 1, mark.column + 1) if mark else None
+            place = Location(self._name, mark.line + 1, mark.column + 1) if mark else None
             message, hint = _plain_words(error)
             if mark and "${" in self._line(mark.line) and "brackets" in hint:
                 hint = "inside { } or [ ], put quotes around text with ${…}"
@@ -149,7 +149,7 @@ class _Builder:
         except ValueError as error:
             # The scanner's own numbers: an escape beyond Unicode, a %YAML version of a thousand digits.
             mark = self._events.get_mark()
-            place = Place(self._name, mark.line + 1, mark.column + 1)
+            place = Location(self._name, mark.line + 1, mark.column + 1)
             raise _failure(self._name, place, "a number here is out of range") from error
 
     def _next(self) -> Event:
@@ -159,7 +159,7 @@ class _Builder:
     def _root(self) -> Node:
         self._next()
         if isinstance(self._next(), StreamEndEvent):
-            return Leaf(None, Place(self._name, 1, 1))
+            return Leaf(None, Location(self._name, 1, 1))
         root = self._node(self._next(), 1)
         self._next()
         if isinstance(following := self._next(), DocumentStartEvent):
@@ -217,7 +217,7 @@ class _Builder:
 
     def _fields(self, event: Event, depth: int) -> Fields:
         entries: dict[str, Node] = {}
-        keys: dict[str, Place] = {}
+        keys: dict[str, Location] = {}
         merged: list[tuple[ScalarEvent, Node]] = []
         while not isinstance(key := self._next(), MappingEndEvent):
             name = self._key(key)
@@ -241,7 +241,7 @@ class _Builder:
             raise self._fail(event, f"a key of {len(event.value)} characters", f"at most {MOST_KEY}")
         return self._text_of(event)
 
-    def _merge(self, at: ScalarEvent, value: Node, entries: dict[str, Node], keys: dict[str, Place]) -> None:
+    def _merge(self, at: ScalarEvent, value: Node, entries: dict[str, Node], keys: dict[str, Location]) -> None:
         """`<<` brings in the entries of other maps that are not said here; the first map wins."""
         for source in value.items if isinstance(value, Items) else (value,):
             if not isinstance(source, Fields):
@@ -288,10 +288,10 @@ class _Builder:
         if self._allowance.aliased < 0:
             raise self._fail(event, "aliases and merges stand for more than 20,000 values", "use defaults or like")
 
-    def _place(self, event: Event) -> Place:
+    def _place(self, event: Event) -> Location:
         mark = event.start_mark
         assert mark is not None
-        return Place(self._name, mark.line + 1, mark.column + 1)
+        return Location(self._name, mark.line + 1, mark.column + 1)
 
     def _fail(self, event: Event, message: str, hint: str = "") -> ManifestError:
         return ManifestError((*self._problems, Problem("", self._place(event), message, hint)))
@@ -300,12 +300,12 @@ class _Builder:
         lines = self._text.splitlines()
         return lines[number] if number < len(lines) else ""
 
-    def _place_of_offset(self, offset: int) -> Place:
+    def _place_of_offset(self, offset: int) -> Location:
         before = self._text[:offset]
-        return Place(self._name, before.count("\n") + 1, offset - before.rfind("\n"))
+        return Location(self._name, before.count("\n") + 1, offset - before.rfind("\n"))
 
 
-def _twice(name: str, place: Place, first: Place) -> Problem:
+def _twice(name: str, place: Location, first: Location) -> Problem:
     return Problem(name[:80], place, f"this key stands already at {first}", "keep one of the two")
 
 

@@ -10,7 +10,7 @@ from mullama.chat.families import family_names, family_with
 from mullama.chat.syntax import openings
 from mullama.chat.template.gotemplate import compile_go
 from mullama.chat.template.thinking import MARKS
-from mullama.errors import Invalid, ManifestError, Place, Problem
+from mullama.errors import Invalid, Location, ManifestError, Problem
 from mullama.manifest.modelfile.lines import Directive, directives
 from mullama.manifest.modelfile.spec import (
     ABILITIES,
@@ -23,7 +23,7 @@ from mullama.manifest.modelfile.spec import (
     ModelfileSpec,
     ReadModelfile,
 )
-from mullama.names import Digest, JSONValue, near
+from mullama.names import Digest, JSONValue, suggest
 
 _YES, _NO = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 _STYLES = ("qwen", "llama", "mistral", "generic")
@@ -86,7 +86,7 @@ class _Reading:
     def _take(self, name: str, value: str | None) -> None:
         word, _, inner = name.partition(" ")
         if word not in DIRECTIVES:
-            close = near(word, DIRECTIVES)
+            close = suggest(word, DIRECTIVES)
             hint = f"did you mean {' or '.join(close)}?" if close else f"one of {', '.join(DIRECTIVES)}"
             raise _Wrong(f"{word[:40]!r} is no directive", hint)
         if value is None:
@@ -142,7 +142,7 @@ class _Reading:
     def _parameter(self, name: str, value: str) -> None:
         known = PARAMETERS | WITHOUT_EFFECT
         if name not in known:
-            close = near(name, known)
+            close = suggest(name, known)
             hint = f"did you mean {' or '.join(close)}?" if close else f"one of {', '.join(sorted(PARAMETERS))}"
             raise _Wrong(f"unknown parameter {name[:40]!r}", hint)
         typed = _typed(name, known[name], value)
@@ -240,7 +240,7 @@ class _Reading:
         self._remarks.append(self._problem(message, ""))
 
     def _problem(self, message: str, hint: str, line: int = 0) -> Problem:
-        place = Place(self._file, line or self._directive.line, 1)
+        place = Location(self._file, line or self._directive.line, 1)
         return Problem(self._directive.name, place, message, hint)
 
 

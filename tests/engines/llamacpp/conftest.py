@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from mullama.engines.llamacpp import opening
-from tests.engines.llamacpp import making
+from mullama.engines.llamacpp import open_context
+from tests.engines.llamacpp import builders
 
 KINDS: dict[str, Callable[[Path], None]] = {
-    **making.MAKERS,
-    "encoder": making.encoder,
-    "rank": lambda path: making.encoder(path, rank=True),
-    "decoder": lambda path: making.llama(path, embedding=True),
-    "adapter": making.adapter,
+    **builders.MAKERS,
+    "encoder": builders.encoder,
+    "rank": lambda path: builders.encoder(path, rank=True),
+    "decoder": lambda path: builders.llama(path, embedding=True),
+    "adapter": builders.adapter,
 }
 
 
@@ -36,11 +36,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
 @pytest.fixture
 def pooled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every context has one pool of cells, however short its declared beginnings are."""
-    monkeypatch.setattr(opening, "_WORTH_A_POOL", 0)
+    monkeypatch.setattr(open_context, "_WORTH_A_POOL", 0)
 
 
 @pytest.fixture(params=["pool", "slots"])
 def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to part the cells of a context."""
-    monkeypatch.setattr(opening, "_WORTH_A_POOL", 0 if request.param == "pool" else 1 << 30)
+    monkeypatch.setattr(open_context, "_WORTH_A_POOL", 0 if request.param == "pool" else 1 << 30)
     return str(request.param)

@@ -15,11 +15,11 @@ from mullama.engines.base import Adapter, ContextOptions, Embed, Ended, Piece, P
 from mullama.engines.llamacpp import batcher, context
 from mullama.engines.llamacpp.binding.context import DECODED, NativeBatch
 from mullama.engines.llamacpp.engine import LlamaEngine
-from mullama.engines.llamacpp.prompts import prompt_tokens
-from mullama.engines.llamacpp.text import TextStream
+from mullama.engines.llamacpp.prompt_tokens import prompt_tokens
+from mullama.engines.llamacpp.text_stream import Detokenizer
 from mullama.errors import BadWeights, EngineFailed, Invalid, Kind, Refused, Unsupported
-from tests.engines.driving import Driver, answer, answers, ask, sampling, user
-from tests.engines.llamacpp import making
+from tests.engines.engine_driver import Driver, answer, answers, ask, sampling, user
+from tests.engines.llamacpp import builders
 
 OPTIONS = ContextOptions(size=512, parallel=4, threads=1)
 
@@ -320,7 +320,7 @@ def test_a_broken_file_says_why_it_cannot_be_loaded(tmp_path: Path, load: Callab
 
 def test_weights_in_parts_are_loaded_in_order(tmp_path: Path, tiny_path: str, load: Callable[..., LlamaEngine]) -> None:
     """The parts may have any name, as in a store that names files by their digest."""
-    making.split(Path(tiny_path), [tmp_path / "aaa", tmp_path / "zzz"])
+    builders.split(Path(tiny_path), [tmp_path / "aaa", tmp_path / "zzz"])
     whole, parts = load("llamacpp", tiny_path), load("llamacpp", str(tmp_path / "aaa"), str(tmp_path / "zzz"))
     for engine in (whole, parts):
         engine.open_context("main", OPTIONS)
@@ -331,7 +331,7 @@ def test_undecodable_octets_cost_linear_time() -> None:
     """Tokens that never form a character are held back once each, and come out as replacement characters."""
 
     def run(count: int) -> float:
-        stream = TextStream(("never",))
+        stream = Detokenizer(("never",))
         started = time.process_time()
         for _ in range(count):
             stream.add(b"\xf0\x9f")

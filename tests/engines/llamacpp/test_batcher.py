@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mullama.engines.base import MOMENT
-from mullama.engines.llamacpp.batcher import LONGEST_STALL, SMALLEST_SLICE, Pace, Slice, Waiting, plan
+from mullama.engines.llamacpp.batcher import LONGEST_STALL, SMALLEST_SLICE, Pace, PendingTokens, Slice, plan
 
 
-def running(key: int, tokens: int = 1, rows: int = 1) -> Waiting:
-    return Waiting(key=key, tokens=tokens, running=True, rows=rows)
+def running(key: int, tokens: int = 1, rows: int = 1) -> PendingTokens:
+    return PendingTokens(key=key, tokens=tokens, running=True, rows=rows)
 
 
-def prompt(key: int, tokens: int, *, each: bool = False, late: bool = True) -> Waiting:
-    return Waiting(key=key, tokens=tokens, running=False, each=each, late=late)
+def prompt(key: int, tokens: int, *, each: bool = False, late: bool = True) -> PendingTokens:
+    return PendingTokens(key=key, tokens=tokens, running=False, each=each, late=late)
 
 
 def part(key: int, count: int, rows: int, *, last: bool) -> Slice:
@@ -55,12 +55,12 @@ def part(key: int, count: int, rows: int, *, last: bool) -> Slice:
         pytest.param([running(1, tokens=40)], 8, 8, 8, [part(1, 8, 0, last=False)], id="more forced than fit"),
     ],
 )  # fmt: skip
-def test_the_plan(requests: list[Waiting], room: int, rows: int, prompt_room: int, expected: list[Slice]) -> None:
+def test_the_plan(requests: list[PendingTokens], room: int, rows: int, prompt_room: int, expected: list[Slice]) -> None:
     assert list(plan(requests, room=room, rows=rows, prompt_room=prompt_room)) == expected
 
 
 waiting = st.builds(
-    Waiting,
+    PendingTokens,
     key=st.integers(0, 10**6),
     tokens=st.integers(0, 300),
     running=st.booleans(),
@@ -72,7 +72,7 @@ requests_of = st.lists(waiting, max_size=12, unique_by=lambda r: r.key)
 
 
 @given(requests_of, st.integers(1, 256), st.integers(1, 40), st.integers(0, 256))
-def test_a_plan_keeps_to_its_bounds(requests: list[Waiting], room: int, rows: int, prompt_room: int) -> None:
+def test_a_plan_keeps_to_its_bounds(requests: list[PendingTokens], room: int, rows: int, prompt_room: int) -> None:
     slices = plan(requests, room=room, rows=rows, prompt_room=prompt_room)
     by_key = {r.key: r for r in requests}
     assert sum(s.count for s in slices) <= room
@@ -91,7 +91,7 @@ def test_a_plan_keeps_to_its_bounds(requests: list[Waiting], room: int, rows: in
 
 
 @given(requests_of, st.integers(8, 64))
-def test_repeating_the_plan_serves_everybody(requests: list[Waiting], room: int) -> None:
+def test_repeating_the_plan_serves_everybody(requests: list[PendingTokens], room: int) -> None:
     """Whoever waits is done after as many steps as there are tokens, even beside many others."""
     left = {r.key: r for r in requests if r.tokens}
     steps = 0

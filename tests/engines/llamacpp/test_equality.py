@@ -11,8 +11,8 @@ import pytest
 
 from mullama.engines.base import ContextOptions, Engine, Prefix
 from mullama.engines.llamacpp.engine import LlamaEngine
-from tests.engines.driving import Driver, answer, answers, ask, sampling, user
-from tests.engines.llamacpp.making import MAKERS
+from tests.engines.engine_driver import Driver, answer, answers, ask, sampling, user
+from tests.engines.llamacpp.builders import MAKERS
 
 QUESTIONS = ["How are you?", "What is 3 plus 4?", "How many minutes are in 2 hours?", "Who are you?", "Say something."]
 SYSTEM = (
@@ -166,7 +166,7 @@ def test_a_state_of_another_shape_is_not_taken(
     tiny_path: str, tmp_path: Path, load: Callable[..., LlamaEngine]
 ) -> None:
     """Even with the right key and checksum, llama.cpp has the last word."""
-    from mullama.engines.llamacpp.prefixfile import PrefixFiles
+    from mullama.engines.llamacpp.cache.prefix_file import PrefixFiles
 
     tokens = list(range(100, 160))
     engine = load("llamacpp", tiny_path)

@@ -13,7 +13,7 @@ from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.plan.fit import as_made
 from mullama.weights.facts import WeightFacts
 from mullama.weights.inspect import inspect
-from mullama.weights.memory import ContextShape, MemoryNeed, Shape, need
+from mullama.weights.memory import ContextShape, MemoryNeed, WeightsPlacement, need
 
 OPTIONS = ContextOptions(size=512, parallel=4, threads=1, flash="on")
 SHAPES = {
@@ -38,7 +38,7 @@ def calculated_for(path: str, options: ContextOptions) -> MemoryNeed:
         kv_v=options.kv_v,
     )  # fmt: skip
     facts = facts_of(path)
-    return need(facts, Shape(), [as_made(asked, facts, vectors=options.embedding)])
+    return need(facts, WeightsPlacement(), [as_made(asked, facts, vectors=options.embedding)])
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mullama.chat.types import TokenLogprob
-from mullama.engines.llamacpp import prefixfile
-from mullama.engines.llamacpp.lookup import LONGEST_GUESS, Lookup
-from mullama.engines.llamacpp.prefixfile import PrefixFiles
-from mullama.engines.llamacpp.text import TextStream
+from mullama.engines.llamacpp.cache import prefix_file
+from mullama.engines.llamacpp.cache.prefix_file import PrefixFiles
+from mullama.engines.llamacpp.sampling.prompt_lookup import LONGEST_GUESS, PromptLookup
+from mullama.engines.llamacpp.text_stream import Detokenizer
 from mullama.engines.llamacpp.threads import _physical_cores, cgroup_quota, part_of, usable_threads
 
 
 def test_a_guess_is_what_followed_the_same_tokens_last_time() -> None:
-    lookup = Lookup()
+    lookup = PromptLookup()
     assert lookup.guess([1, 2]) == []
     assert lookup.guess([1, 2, 3, 4, 5, 6]) == []
     assert lookup.guess([1, 2, 3, 4, 5, 6, 1, 2, 3]) == [4, 5, 6, 1, 2, 3]
@@ -27,7 +27,7 @@ def test_a_guess_is_what_followed_the_same_tokens_last_time() -> None:
 
 @given(st.lists(st.integers(0, 2), max_size=60), st.integers(1, 8))
 def test_guesses_do_not_depend_on_how_the_text_grew(tokens: list[int], step: int) -> None:
-    grown, whole = Lookup(), Lookup()
+    grown, whole = PromptLookup(), PromptLookup()
     for end in range(0, len(tokens), step):
         grown.guess(tokens[:end])
     guess = grown.guess(tokens)
@@ -40,7 +40,7 @@ def test_guesses_do_not_depend_on_how_the_text_grew(tokens: list[int], step: int
 
 @given(st.text(max_size=60), st.lists(st.integers(1, 4), min_size=1))
 def test_text_is_the_same_however_its_octets_are_cut(text: str, cuts: list[int]) -> None:
-    stream, said, data, index = TextStream(()), "", text.encode(), 0
+    stream, said, data, index = Detokenizer(()), "", text.encode(), 0
     count = 0
     while data:
         piece, data = data[: cuts[index % len(cuts)]], data[cuts[index % len(cuts)] :]
@@ -58,7 +58,7 @@ def test_text_is_the_same_however_its_octets_are_cut(text: str, cuts: list[int])
 
 
 def test_octets_that_are_no_text_become_replacement_characters() -> None:
-    stream = TextStream(())
+    stream = Detokenizer(())
     stream.add(b"a\xff")
     stream.add(b"\xf0\x9f")
     said = stream.take()
@@ -70,7 +70,7 @@ def test_octets_that_are_no_text_become_replacement_characters() -> None:
 
 
 def test_logprobs_wait_for_the_text_of_their_token() -> None:
-    stream = TextStream(("stop",))
+    stream = Detokenizer(("stop",))
     entry = TokenLogprob(id=1, text="st", bytes=b"st", logprob=-1.0)
     stream.add(b"st", entry)
     assert stream.take() is None
@@ -81,7 +81,7 @@ def test_logprobs_wait_for_the_text_of_their_token() -> None:
 
 
 def test_after_a_stop_string_nothing_is_said() -> None:
-    stream = TextStream(("stop",))
+    stream = Detokenizer(("stop",))
     assert not stream.add(b"a st")
     assert stream.add(b"op b")
     assert stream.stop == "stop"
@@ -165,6 +165,6 @@ def test_prefixes_unused_for_longest_make_room_for_new_ones(tmp_path: Path, monk
         files.save([number], bytes(1000))
         os.utime(files._path([number]), ns=(number, number))
     assert files.load([0]) is not None, "used just now"
-    monkeypatch.setattr(prefixfile, "MOST_BYTES", 2500)
+    monkeypatch.setattr(prefix_file, "MOST_BYTES", 2500)
     files.save([3], bytes(1000))
     assert [files.load([number]) is not None for number in range(4)] == [True, False, False, True]

@@ -14,9 +14,9 @@ import pytest
 
 from mullama.chat.types import Constraint
 from mullama.engines.base import ContextOptions, Embed, Generate, Prefix
+from mullama.engines.llamacpp.cache.slots import SlotCache
 from mullama.engines.llamacpp.engine import LlamaEngine
-from mullama.engines.llamacpp.slots import SlotCache
-from tests.engines.driving import Driver, ask, sampling, user
+from tests.engines.engine_driver import Driver, ask, sampling, user
 
 SYSTEM = "<|im_start|>system\nYou are a small model that answers in one short sentence and never more.<|im_end|>\n"
 OPTIONS = ContextOptions(size=256, parallel=3, threads=1, batch=64, ubatch=64, prefixes=(Prefix(text=SYSTEM),))

@@ -8,10 +8,10 @@ from mullama.chat.template.fuel import MAX_OUTPUT, Fuel, OutOfFuel
 from mullama.chat.template.gotemplate.functions import Failure, functions
 from mullama.chat.template.gotemplate.nodes import (
     Chain,
-    Command,
+    CommandNode,
     Constant,
     Dot,
-    Function,
+    FunctionNode,
     If,
     Jump,
     Node,
@@ -20,13 +20,13 @@ from mullama.chat.template.gotemplate.nodes import (
     Output,
     Pipeline,
     Range,
-    Text,
+    TextNode,
     Tree,
     Use,
     Variable,
     With,
 )
-from mullama.chat.template.gotemplate.values import Missing, Record, is_true, to_text
+from mullama.chat.template.gotemplate.values import Missing, StructValue, is_true, to_text
 from mullama.errors import Invalid, TooLarge
 
 MAX_CALLS = 64
@@ -74,7 +74,7 @@ class _Run:
 
     def _node(self, node: Node, dot: object, scopes: Scopes, depth: int) -> None:
         match node:
-            case Text(text):
+            case TextNode(text):
                 self._write(text)
             case Output(pipeline):
                 value = self._value(pipeline, dot, scopes)
@@ -145,9 +145,9 @@ class _Run:
                 _assign(scopes, name, value, pipeline.line)
         return value
 
-    def _command(self, command: Command, piped: object, dot: object, scopes: Scopes) -> object:
+    def _command(self, command: CommandNode, piped: object, dot: object, scopes: Scopes) -> object:
         first, *rest = command.operands
-        if not isinstance(first, Function):
+        if not isinstance(first, FunctionNode):
             if rest or piped is not _NOTHING:
                 raise _failed("a value that is no function was given arguments", command.line)
             return self._operand(first, dot, scopes)
@@ -185,13 +185,13 @@ class _Run:
                 raise _failed(f"there is no variable ${name}", 0)
             case Chain(base, names):
                 return _fields(self._value(base, dot, scopes), names)
-            case Function(name, line):
-                return self._command(Command((operand,), line), _NOTHING, dot, scopes)
+            case FunctionNode(name, line):
+                return self._command(CommandNode((operand,), line), _NOTHING, dot, scopes)
 
 
 def _fields(value: object, names: tuple[str, ...]) -> object:
     for name in names:
-        if isinstance(value, Record):
+        if isinstance(value, StructValue):
             value = value.fields.get(name, Missing(name))
         elif isinstance(value, Mapping):
             value = value.get(name, Missing(name))

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import quote_plus
 
 from mullama.chat.template.fuel import bound_text
-from mullama.chat.template.gotemplate.values import Missing, Record, is_true, to_json, to_text
+from mullama.chat.template.gotemplate.values import Missing, StructValue, is_true, to_json, to_text
 
 
 class Failure(Exception):
@@ -44,7 +44,7 @@ def _kind(value: object) -> str:
             return "a number"
         case str():
             return "a text"
-        case Mapping() | Record():
+        case Mapping() | StructValue():
             return "a map"
         case _:
             return "a list"
@@ -179,7 +179,7 @@ def println(*values: object) -> str:
 
 def typescript(value: object) -> str:
     """A JSON schema's type in TypeScript's words."""
-    schema = value.json if isinstance(value, Record) else value
+    schema = value.json if isinstance(value, StructValue) else value
     if isinstance(schema, Mapping):
         if isinstance(options := schema.get("anyOf"), list | tuple):
             return " | ".join(typescript(option) for option in options)

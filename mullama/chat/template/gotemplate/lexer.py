@@ -46,14 +46,14 @@ class Literal:
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
+class ActionToken:
     """What stands between {{ and }}."""
 
     tokens: tuple[Token, ...]
     line: int
 
 
-def lex(source: str) -> Iterator[Literal | Action]:
+def lex(source: str) -> Iterator[Literal | ActionToken]:
     """Literals and actions in order; comments are dropped. `Invalid` names the line of what is no action."""
     at, line, trim = 0, 1, False
     while at < len(source):
@@ -69,7 +69,7 @@ def lex(source: str) -> Iterator[Literal | Action]:
         text = text.lstrip() if trim else text
         yield Literal(text.rstrip() if found["left"] else text, line)
         if "body" in found.groupdict():
-            yield Action(tuple(_tokens(found["body"], line)), line)
+            yield ActionToken(tuple(_tokens(found["body"], line)), line)
         line += found.group().count("\n")
         at, trim = found.end(), bool(found["right"])
 

@@ -35,16 +35,16 @@ class Chain:
 
 
 @dataclass(frozen=True, slots=True)
-class Function:
+class FunctionNode:
     name: str
     line: int
 
 
-Operand = Constant | Dot | Variable | Chain | Function
+Operand = Constant | Dot | Variable | Chain | FunctionNode
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class CommandNode:
     """A value, or a function with its arguments."""
 
     operands: tuple[Operand, ...]
@@ -58,14 +58,14 @@ class Pipeline:
     names: variables that take the value; declare tells := from =.
     """
 
-    commands: tuple[Command, ...]
+    commands: tuple[CommandNode, ...]
     names: tuple[str, ...] = ()
     declare: bool = True
     line: int = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class TextNode:
     text: str
 
 
@@ -111,7 +111,7 @@ class Jump:
     word: str
 
 
-Node = Text | Output | If | With | Range | Use | Jump
+Node = TextNode | Output | If | With | Range | Use | Jump
 Nodes = tuple[Node, ...]
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 
-from mullama.chat.template.gotemplate.lexer import Action, Literal, Token, lex, wrong
+from mullama.chat.template.gotemplate.lexer import ActionToken, Literal, Token, lex, wrong
 from mullama.chat.template.gotemplate.nodes import (
     Chain,
-    Command,
+    CommandNode,
     Constant,
     Dot,
-    Function,
+    FunctionNode,
     If,
     Jump,
     Node,
@@ -20,7 +20,7 @@ from mullama.chat.template.gotemplate.nodes import (
     Output,
     Pipeline,
     Range,
-    Text,
+    TextNode,
     Tree,
     Use,
     Variable,
@@ -31,7 +31,7 @@ from mullama.errors import TooLarge
 MAX_SOURCE = 256 * 1024
 MAX_DEPTH = 64
 _WORDS = {"true": True, "false": False, "nil": None}
-_END = Action((), 0)
+_END = ActionToken((), 0)
 
 
 def parse(source: str) -> Tree:
@@ -56,7 +56,7 @@ class _Parser:
             raise wrong(f"unexpected {{{{{_word(end)}}}}}", end.line)
         return Tree(body, tuple(self._defined.items()))
 
-    def _nodes(self, depth: int) -> tuple[Nodes, Action]:
+    def _nodes(self, depth: int) -> tuple[Nodes, ActionToken]:
         """Nodes up to an `end`, an `else` or the end of the source, and that action."""
         if depth > MAX_DEPTH:
             raise wrong(f"actions are nested deeper than {MAX_DEPTH}", self._line())
@@ -66,7 +66,7 @@ class _Parser:
             self._at += 1
             if isinstance(item, Literal):
                 if item.text:
-                    made.append(Text(item.text))
+                    made.append(TextNode(item.text))
                 continue
             if item is _END or _word(item) in ("end", "else"):
                 return tuple(made), item
@@ -74,7 +74,7 @@ class _Parser:
             if node is not None:
                 made.append(node)
 
-    def _statement(self, action: Action, depth: int) -> Node | None:
+    def _statement(self, action: ActionToken, depth: int) -> Node | None:
         rest = action.tokens[1:]
         match _word(action):
             case "if":
@@ -103,7 +103,7 @@ class _Parser:
             case _:
                 return Output(_Expressions(action.tokens, action.line).whole())
 
-    def _branches(self, action: Action, depth: int) -> tuple[Pipeline, Nodes, Nodes]:
+    def _branches(self, action: ActionToken, depth: int) -> tuple[Pipeline, Nodes, Nodes]:
         pipeline = _Expressions(action.tokens[1:], action.line).whole()
         body, end = self._nodes(depth + 1)
         if end is _END:
@@ -116,10 +116,10 @@ class _Parser:
                 raise wrong("{{else}} is not ended", action.line)
             return pipeline, body, otherwise
         # `else if` holds a statement of its own, which takes the end with it.
-        inner = self._statement(Action(end.tokens[1:], end.line), depth + 1)
+        inner = self._statement(ActionToken(end.tokens[1:], end.line), depth + 1)
         return pipeline, body, (inner,) if inner is not None else ()
 
-    def _define(self, action: Action, depth: int) -> str:
+    def _define(self, action: ActionToken, depth: int) -> str:
         name = _name(action)
         body, end = self._nodes(depth + 1)
         if _word(end) != "end" or end is _END:
@@ -127,7 +127,7 @@ class _Parser:
         self._defined[name] = body
         return name
 
-    def _use(self, action: Action) -> Use:
+    def _use(self, action: ActionToken) -> Use:
         rest = action.tokens[2:]
         value = _Expressions(rest, action.line).whole() if rest else None
         return Use(_name(action), value, action.line)
@@ -136,12 +136,12 @@ class _Parser:
         return self._items[min(self._at, len(self._items) - 1)].line
 
 
-def _word(action: Action) -> str:
+def _word(action: ActionToken) -> str:
     first = action.tokens[:1]
     return first[0].text if first and first[0].kind == "word" else ""
 
 
-def _name(action: Action) -> str:
+def _name(action: ActionToken) -> str:
     if len(action.tokens) < 2 or action.tokens[1].kind != "text":
         raise wrong(f"{{{{{_word(action)}}}}} needs a name in quotes", action.line)
     return str(_constant(action.tokens[1]))
@@ -195,13 +195,13 @@ class _Expressions:
             return tuple(names), self._tokens[at].text == ":="
         return (), True
 
-    def _command(self, depth: int) -> Command:
+    def _command(self, depth: int) -> CommandNode:
         operands: list[Operand] = []
         while (token := self._peek()) is not None and not (token.kind == "mark" and token.text in "|)"):
             operands.append(self._operand(token, depth))
         if not operands:
             raise wrong("a value is missing", self._line)
-        return Command(tuple(operands), self._line)
+        return CommandNode(tuple(operands), self._line)
 
     def _operand(self, token: Token, depth: int) -> Operand:
         self._at += 1
@@ -213,7 +213,7 @@ class _Expressions:
             case "word" if token.text in _WORDS:
                 return Constant(_WORDS[token.text])
             case "word":
-                return Function(token.text, token.line)
+                return FunctionNode(token.text, token.line)
             case "text" | "char" | "number":
                 return Constant(_constant(token))
             case _ if token.text == ".":

@@ -12,7 +12,7 @@ from mullama.chat.template.fuel import Fuel, budget
 from mullama.chat.template.gotemplate.evaluate import execute
 from mullama.chat.template.gotemplate.functions import typescript
 from mullama.chat.template.gotemplate.nodes import (
-    Command,
+    CommandNode,
     Dot,
     If,
     Node,
@@ -20,14 +20,14 @@ from mullama.chat.template.gotemplate.nodes import (
     Output,
     Pipeline,
     Range,
-    Text,
+    TextNode,
     Tree,
     With,
     fields,
     pipelines,
 )
 from mullama.chat.template.gotemplate.parser import parse
-from mullama.chat.template.gotemplate.values import JsonList, JsonMap, Record
+from mullama.chat.template.gotemplate.values import JsonList, JsonMap, StructValue
 from mullama.chat.template.shape import plain, plain_tools
 from mullama.chat.template.thinking import ends_open, find_marks, left_open, nearest_level
 from mullama.chat.types import Message, TextPart, Tool, ToolCall, say
@@ -114,7 +114,7 @@ def compile_go(source: str) -> GoTemplate:
     bodies: tuple[Nodes, ...] = (tree.body, *(body for _, body in tree.defined))
     names = frozenset(name.lower() for body in bodies for pipeline in pipelines(body) for name in fields(pipeline))
     if not names & {"messages", "response"}:
-        response = Output(Pipeline((Command((Dot(("Response",)),), 1),)))
+        response = Output(Pipeline((CommandNode((Dot(("Response",)),), 1),)))
         tree = Tree((*tree.body, response), tree.defined)
         names |= {"response"}
     made = GoTemplate(source=source, tree=tree, names=names, traits=Traits())
@@ -182,7 +182,7 @@ def _neighbours(nodes: Nodes) -> list[tuple[str, str]]:
     for position, node in enumerate(nodes):
         if isinstance(node, Output) and "Thinking" in fields(node.pipeline):
             before, after = nodes[position - 1 : position], nodes[position + 1 : position + 2]
-            texts = [part[0].text if part and isinstance(part[0], Text) else "" for part in (before, after)]
+            texts = [part[0].text if part and isinstance(part[0], TextNode) else "" for part in (before, after)]
             found.append((texts[0], texts[1]))
         elif isinstance(node, If | With | Range):
             found += _neighbours(node.body) + _neighbours(node.otherwise)
@@ -213,10 +213,10 @@ def _marked(message: Message) -> Message:
     return replace(message, content=(*message.content, TextPart(text=_END)))
 
 
-def _message(message: Message) -> Record:
+def _message(message: Message) -> StructValue:
     calls = [_tool_call(call, index) for index, call in enumerate(message.tool_calls)]
     shown = {"role": message.role, "content": message.text}
-    return Record(
+    return StructValue(
         {
             "Role": message.role,
             "Content": message.text,
@@ -230,20 +230,20 @@ def _message(message: Message) -> Record:
     )
 
 
-def _tool_call(call: ToolCall, index: int) -> Record:
+def _tool_call(call: ToolCall, index: int) -> StructValue:
     arguments = JsonMap(_plain_map(call.arguments))
     json = {"name": call.name, "arguments": dict(arguments)}
-    function = Record({"Index": index, "Name": call.name, "Arguments": arguments}, json)  # type: ignore[arg-type]
-    return Record({"ID": call.id, "Function": function}, {"id": call.id, "function": json})  # type: ignore[dict-item]
+    function = StructValue({"Index": index, "Name": call.name, "Arguments": arguments}, json)  # type: ignore[arg-type]
+    return StructValue({"ID": call.id, "Function": function}, {"id": call.id, "function": json})  # type: ignore[dict-item]
 
 
-def _tool(tool: Tool) -> Record:
+def _tool(tool: Tool) -> StructValue:
     [shown] = plain_tools((tool,))
     function = shown["function"]
     assert isinstance(function, dict)
     parameters = function["parameters"]
     properties = parameters.get("properties") or {}
-    records = Record(
+    records = StructValue(
         {
             "Type": parameters.get("type", "object"),
             "Required": parameters.get("required") or [],
@@ -254,13 +254,13 @@ def _tool(tool: Tool) -> Record:
         parameters,
     )
     fields_ = {"Name": tool.name, "Description": tool.description, "Parameters": records}
-    return Record({"Type": "function", "Function": Record(fields_, function)}, shown)  # type: ignore[arg-type]
+    return StructValue({"Type": "function", "Function": StructValue(fields_, function)}, shown)  # type: ignore[arg-type]
 
 
-def _property(schema: object) -> Record:
+def _property(schema: object) -> StructValue:
     known = schema if isinstance(schema, dict) else {}
     kind = known.get("type", "")
-    return Record(
+    return StructValue(
         {
             "Type": kind[0] if isinstance(kind, list) and len(kind) == 1 else kind,
             "Description": known.get("description", ""),

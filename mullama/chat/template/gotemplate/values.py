@@ -12,7 +12,7 @@ from mullama.names import JSONValue
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class StructValue:
     """A struct: its fields by name, and the JSON that it prints as."""
 
     fields: Mapping[str, object]
@@ -36,14 +36,14 @@ class Missing:
 
 def is_true(value: object) -> bool:
     """Go's truth: not false, zero, nil or empty; a struct always is."""
-    if isinstance(value, Record):
+    if isinstance(value, StructValue):
         return True
     return bool(value) and not isinstance(value, Missing)
 
 
 def plain_json(value: object) -> object:
     """The JSON value behind a value."""
-    if isinstance(value, Record):
+    if isinstance(value, StructValue):
         return value.json
     if isinstance(value, Missing):
         return None
@@ -79,7 +79,7 @@ def to_text(value: object, depth: int = 0) -> str:
             return "true" if value else "false"
         case float():
             return number_text(value)
-        case JsonMap() | JsonList() | Record():
+        case JsonMap() | JsonList() | StructValue():
             return to_json(value)
         case Mapping():
             inner = " ".join(f"{k}:{to_text(v, depth + 1)}" for k, v in sorted(value.items()))

@@ -20,7 +20,7 @@ from mullama.chat.types import (
     Usage,
 )
 from mullama.dialects import schema
-from mullama.dialects.base import Call, Endpoint, Frame, Reply, Stamp, StreamEvent
+from mullama.dialects.base import Endpoint, Frame, Reply, ReplyContext, StreamEvent, WireRequest
 from mullama.dialects.fields import (
     MODEL,
     STREAM,
@@ -36,7 +36,7 @@ from mullama.dialects.fields import (
 )
 from mullama.dialects.inputs import INPUT_SCHEMA, Input, inputs_of, prompts_of
 from mullama.dialects.logprobs import finite
-from mullama.dialects.openai.settings import COMMON, N, read_common
+from mullama.dialects.openai.request_fields import COMMON, N, read_common
 from mullama.dialects.openai.streams import EventStream
 from mullama.dialects.openai.usage import timings_of
 from mullama.dialects.sampling import MOST_LOGPROBS
@@ -57,14 +57,14 @@ class NativeCall(CompletionRequest):
     """A prompt to go on from, in llama-server's form."""
 
 
-def decode(call: Call) -> NativeCall:
+def decode(call: WireRequest) -> NativeCall:
     """One prompt or several; a stream has one."""
     body = body_of(call.body)
     n = body.get(N) or 1
     return _request(body, prompts_of(body.raw("prompt"), "prompt", n), None)
 
 
-def decode_infill(call: Call) -> NativeCall:
+def decode_infill(call: WireRequest) -> NativeCall:
     """What stands before the gap, and what behind it; other files stand in front of everything."""
     body = body_of(call.body)
     extra = (Body(one, f"input_extra[{i}]") for i, one in enumerate(body.get(_EXTRA) or ()))
@@ -95,7 +95,7 @@ def _request(body: Body, prompts: tuple[Input, ...], suffix: str | None) -> Nati
     )
 
 
-def _settings(operation: NativeCall, stamp: Stamp) -> dict[str, JSONValue]:
+def _settings(operation: NativeCall, stamp: ReplyContext) -> dict[str, JSONValue]:
     """What was asked for; what was not said is not made up."""
     sampling: dict[str, JSONValue] = {}
     for one in fields(operation.sampling):
@@ -152,7 +152,7 @@ def _probabilities(tokens: tuple[TokenLogprob, ...]) -> dict[str, JSONValue]:
 
 
 def _end(
-    operation: NativeCall, stamp: Stamp, finished: Finished, usage: Usage, timings: Timings
+    operation: NativeCall, stamp: ReplyContext, finished: Finished, usage: Usage, timings: Timings
 ) -> dict[str, JSONValue]:
     """What is known when an answer has ended."""
     prompt = operation.prompts[finished.choice // operation.n]
@@ -173,7 +173,7 @@ def _end(
     }
 
 
-def encode(operation: NativeCall, result: Answer, stamp: Stamp) -> Reply:
+def encode(operation: NativeCall, result: Answer, stamp: ReplyContext) -> Reply:
     """An object for one answer, a list for several."""
     answers: list[JSONValue] = []
     for choice in result.choices:
@@ -194,7 +194,7 @@ def encode(operation: NativeCall, result: Answer, stamp: Stamp) -> Reply:
 class NativeStream(EventStream):
     """One event per piece; the last has `stop: true` and everything that is known at the end."""
 
-    def __init__(self, operation: NativeCall, stamp: Stamp) -> None:
+    def __init__(self, operation: NativeCall, stamp: ReplyContext) -> None:
         self._operation = operation
         self._stamp = stamp
         self._prompt_tokens = 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mullama.chat.inventory import ModelCard, ShowModel
 from mullama.dialects import schema
-from mullama.dialects.base import Call, Endpoint, Fixed, Reply, Stamp
+from mullama.dialects.base import Endpoint, Reply, ReplyContext, StaticReply, WireRequest
 from mullama.errors import Busy
 from mullama.names import JSONValue
 
@@ -19,16 +19,16 @@ class ShowSlots(ShowModel):
     must_be_free: bool = False
 
 
-def decode_props(call: Call) -> ShowModel:
+def decode_props(call: WireRequest) -> ShowModel:
     return ShowModel(model=call.query.get("model", ""))
 
 
-def decode_slots(call: Call) -> ShowSlots:
+def decode_slots(call: WireRequest) -> ShowSlots:
     free = call.query.get("fail_on_no_slot", "0") not in ("", "0", "false")
     return ShowSlots(model=call.query.get("model", ""), must_be_free=free)
 
 
-def encode_props(operation: ShowModel, card: ModelCard, stamp: Stamp) -> Reply:
+def encode_props(operation: ShowModel, card: ModelCard, stamp: ReplyContext) -> Reply:
     params: dict[str, JSONValue] = dict(card.parameters)
     return Reply(
         body={
@@ -58,7 +58,7 @@ def encode_props(operation: ShowModel, card: ModelCard, stamp: Stamp) -> Reply:
     )
 
 
-def encode_slots(operation: ShowSlots, card: ModelCard, stamp: Stamp) -> Reply:
+def encode_slots(operation: ShowSlots, card: ModelCard, stamp: ReplyContext) -> Reply:
     """One entry per request that can decode at once; the first of them are those that are busy."""
     slots = max(1, card.parallel)
     if operation.must_be_free and card.active >= slots:
@@ -66,18 +66,18 @@ def encode_slots(operation: ShowSlots, card: ModelCard, stamp: Stamp) -> Reply:
     return Reply(body=[{"id": i, "n_ctx": card.context_size, "is_processing": i < card.active} for i in range(slots)])
 
 
-def _not_offered(message: str) -> Callable[[Call], Fixed]:
+def _not_offered(message: str) -> Callable[[WireRequest], StaticReply]:
     error: JSONValue = {
         "message": message,
         "type": "not_supported_error",
         "param": None,
         "code": "not_supported",
     }
-    operation = Fixed(reply=Reply(body={"error": error}, status=501))
+    operation = StaticReply(reply=Reply(body={"error": error}, status=501))
     return lambda call: operation
 
 
-def _as_is(operation: Fixed, result: None, stamp: Stamp) -> Reply:
+def _as_is(operation: StaticReply, result: None, stamp: ReplyContext) -> Reply:
     return operation.reply
 
 

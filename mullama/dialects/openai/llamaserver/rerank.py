@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from mullama.chat.types import Ranking, RerankRequest
 from mullama.dialects import schema
-from mullama.dialects.base import Call, Endpoint, Reply, Stamp
+from mullama.dialects.base import Endpoint, Reply, ReplyContext, WireRequest
 from mullama.dialects.fields import (
     MODEL,
     Body,
@@ -49,7 +49,7 @@ _WITH_DOCUMENTS = flag("return_documents")
 _WITH_TEXT = flag("return_text")
 
 
-def decode(call: Call) -> RerankCall:
+def decode(call: WireRequest) -> RerankCall:
     body = body_of(call.body)
     query = body.need(_QUERY)
     documents = body.first(_DOCUMENTS, _TEXTS)
@@ -66,7 +66,7 @@ def decode(call: Call) -> RerankCall:
     )
 
 
-def encode(operation: RerankCall, result: Ranking, stamp: Stamp) -> Reply:
+def encode(operation: RerankCall, result: Ranking, stamp: ReplyContext) -> Reply:
     """The best first, at most `top_n` of them."""
     best = result.results[: operation.top_n]
     if operation.flat:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from mullama.chat.types import (
+    DetokenizedText,
     DetokenizeRequest,
     EmbedRequest,
-    Text,
     TokenizeRequest,
     Tokens,
     Vectors,
 )
 from mullama.dialects import schema
-from mullama.dialects.base import Call, Endpoint, Reply, Stamp
+from mullama.dialects.base import Endpoint, Reply, ReplyContext, WireRequest
 from mullama.dialects.fields import (
     MODEL,
     Field,
@@ -42,7 +42,7 @@ _NORMALIZE = integer("embd_normalize", -1, 8)
 _EUCLIDEAN = 2
 
 
-def decode_tokenize(call: Call) -> TokenizeRequest:
+def decode_tokenize(call: WireRequest) -> TokenizeRequest:
     body = body_of(call.body)
     parse = body.get(_PARSE_SPECIAL)
     return TokenizeRequest(
@@ -62,23 +62,23 @@ def _piece(piece: bytes) -> JSONValue:
         return list(piece)
 
 
-def encode_tokens(operation: TokenizeRequest, result: Tokens, stamp: Stamp) -> Reply:
+def encode_tokens(operation: TokenizeRequest, result: Tokens, stamp: ReplyContext) -> Reply:
     if not operation.with_pieces:
         return Reply(body={"tokens": list(result.ids)})
     pairs = zip(result.ids, result.pieces, strict=True)
     return Reply(body={"tokens": [{"id": id, "piece": _piece(piece)} for id, piece in pairs]})
 
 
-def decode_detokenize(call: Call) -> DetokenizeRequest:
+def decode_detokenize(call: WireRequest) -> DetokenizeRequest:
     body = body_of(call.body)
     return DetokenizeRequest(model=body.get(MODEL) or "", tokens=body.get(_TOKENS) or ())
 
 
-def encode_text(operation: DetokenizeRequest, result: Text, stamp: Stamp) -> Reply:
+def encode_text(operation: DetokenizeRequest, result: DetokenizedText, stamp: ReplyContext) -> Reply:
     return Reply(body={"content": result.text})
 
 
-def decode_embedding(call: Call) -> EmbedRequest:
+def decode_embedding(call: WireRequest) -> EmbedRequest:
     """The native form; a vector is normalised unless `embd_normalize` is -1."""
     body = body_of(call.body)
     name = "input" if body.has("input") else "content"
@@ -90,7 +90,7 @@ def decode_embedding(call: Call) -> EmbedRequest:
     return EmbedRequest(model=body.get(MODEL) or "", inputs=inputs, truncate=False, normalize=norm != -1)
 
 
-def encode_embedding(operation: EmbedRequest, result: Vectors, stamp: Stamp) -> Reply:
+def encode_embedding(operation: EmbedRequest, result: Vectors, stamp: ReplyContext) -> Reply:
     vectors = enumerate(finite_vectors(result))
     return Reply(body=[{"index": i, "embedding": [vector]} for i, vector in vectors])
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from mullama.chat.types import Usage
 from mullama.dialects import schema
-from mullama.dialects.base import ResponseRequest, Stamp
+from mullama.dialects.base import ReplyContext, ResponseRequest
 from mullama.dialects.openai.responses.tools import echoed
 from mullama.names import JSONValue
 
@@ -60,7 +60,7 @@ def _settings(echo: Mapping[str, JSONValue], operation: ResponseRequest) -> dict
 class ResponseObject:
     """The response object of one request at any moment of its life."""
 
-    def __init__(self, operation: ResponseRequest, stamp: Stamp) -> None:
+    def __init__(self, operation: ResponseRequest, stamp: ReplyContext) -> None:
         self._head: dict[str, JSONValue] = {
             "id": f"resp_{stamp.id}",
             "object": "response",

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mullama.chat.types import CountRequest, Message, Sampling, ToolChoice
 from mullama.dialects import schema
-from mullama.dialects.base import Call, ResponseRequest, StoredResponse
+from mullama.dialects.base import ResponseRequest, StoredResponse, WireRequest
 from mullama.dialects.fields import (
     MODEL,
     STREAM,
@@ -63,12 +63,12 @@ _ECHOED = (
 )  # fmt: skip
 
 
-def decode(call: Call) -> ResponseRequest:
+def decode(call: WireRequest) -> ResponseRequest:
     """A conversation to continue, on its own or after stored responses."""
     return _request(body_of(call.body))
 
 
-def decode_count(call: Call) -> CountRequest:
+def decode_count(call: WireRequest) -> CountRequest:
     """The same body; nothing is generated. What is stored is not looked up."""
     request = _request(body_of(call.body))
     if request.needs:

@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mullama.chat.inventory import Done
-from mullama.chat.types import Count, CountRequest
+from mullama.chat.types import CountRequest, TokenCount
 from mullama.dialects import schema
 from mullama.dialects.base import (
-    Call,
     CancelResponse,
     DeleteResponse,
     Endpoint,
     FetchResponse,
     ListResponseItems,
     Reply,
-    Stamp,
+    ReplyContext,
     StoredResponse,
+    WireRequest,
 )
 from mullama.dialects.openai.responses import reply, request, stream
 from mullama.dialects.openai.responses.items import Item
@@ -37,25 +37,25 @@ class ItemsPage(ListResponseItems):
     newest_first: bool = True
 
 
-def _id(call: Call) -> str:
+def _id(call: WireRequest) -> str:
     return call.path.get("id", "")
 
 
-def decode_fetch(call: Call) -> FetchResponse:
+def decode_fetch(call: WireRequest) -> FetchResponse:
     if call.query.get("stream", "false").lower() == "true":
         raise Unsupported("a stored response cannot be streamed again", hint="fetch it whole", field="stream")
     return FetchResponse(id=_id(call))
 
 
-def decode_delete(call: Call) -> DeleteResponse:
+def decode_delete(call: WireRequest) -> DeleteResponse:
     return DeleteResponse(id=_id(call))
 
 
-def decode_cancel(call: Call) -> CancelResponse:
+def decode_cancel(call: WireRequest) -> CancelResponse:
     return CancelResponse(id=_id(call))
 
 
-def decode_items(call: Call) -> ItemsPage:
+def decode_items(call: WireRequest) -> ItemsPage:
     limit, order = call.query.get("limit", "20"), call.query.get("order", "desc")
     if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:5]) <= _MOST:
         raise Invalid(f"limit must be between 1 and {_MOST}", field="limit")
@@ -69,11 +69,11 @@ def decode_items(call: Call) -> ItemsPage:
     )
 
 
-def encode_stored(operation: FetchResponse | CancelResponse, result: StoredResponse, stamp: Stamp) -> Reply:
+def encode_stored(operation: FetchResponse | CancelResponse, result: StoredResponse, stamp: ReplyContext) -> Reply:
     return Reply(body=result.body)
 
 
-def encode_deleted(operation: DeleteResponse, result: Done, stamp: Stamp) -> Reply:
+def encode_deleted(operation: DeleteResponse, result: Done, stamp: ReplyContext) -> Reply:
     if not result.found:
         raise NotFound(f"there is no stored response {operation.id[:80]!r}", name=operation.id)
     return Reply(body={"id": operation.id, "object": "response", "deleted": True})
@@ -96,7 +96,7 @@ def _listed(item: Item, index: int, response: str) -> dict[str, JSONValue]:
     return said
 
 
-def encode_items(operation: ItemsPage, result: StoredResponse, stamp: Stamp) -> Reply:
+def encode_items(operation: ItemsPage, result: StoredResponse, stamp: ReplyContext) -> Reply:
     """One page of everything that the response was an answer to."""
     items = [_listed(item, i, result.id) for i, item in enumerate(result.items)]
     if operation.newest_first:
@@ -117,7 +117,7 @@ def encode_items(operation: ItemsPage, result: StoredResponse, stamp: Stamp) -> 
     )
 
 
-def encode_count(operation: CountRequest, result: Count, stamp: Stamp) -> Reply:
+def encode_count(operation: CountRequest, result: TokenCount, stamp: ReplyContext) -> Reply:
     return Reply(body={"object": "response.input_tokens", "input_tokens": result.tokens})
 
 

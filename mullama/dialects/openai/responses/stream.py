@@ -22,14 +22,14 @@ from mullama.chat.types import (
     ToolCallStarted,
 )
 from mullama.dialects import logprobs
-from mullama.dialects.base import Frame, Reply, ResponseRequest, Stamp, StreamEvent
+from mullama.dialects.base import Frame, Reply, ReplyContext, ResponseRequest, StreamEvent
 from mullama.dialects.fields import Body
 from mullama.dialects.openai.errors import code_of, envelope
 from mullama.dialects.openai.responses.items import opaque
 from mullama.dialects.openai.responses.reply import ResponseObject, usage_of
 from mullama.dialects.openai.responses.tools import Known, known_tools
 from mullama.dialects.openai.streams import EventStream
-from mullama.dialects.stamps import prefixed
+from mullama.dialects.timestamps import prefixed
 from mullama.dialects.tools import compact
 from mullama.errors import MullamaError
 from mullama.names import JSONValue
@@ -59,7 +59,7 @@ class _Open:
 class ResponseStream(EventStream):
     """created, in_progress, the items one after the other, then completed, incomplete or failed."""
 
-    def __init__(self, operation: ResponseRequest, stamp: Stamp) -> None:
+    def __init__(self, operation: ResponseRequest, stamp: ReplyContext) -> None:
         reasoning = Body(operation.echo).child("reasoning")
         included = operation.echo.get("include")
         self._object = ResponseObject(operation, stamp)
@@ -293,7 +293,7 @@ def _is_cut(reason: StopReason) -> bool:
     return reason in (StopReason.LENGTH, StopReason.CANCELLED)
 
 
-def encode(operation: ResponseRequest, result: Answer, stamp: Stamp) -> Reply:
+def encode(operation: ResponseRequest, result: Answer, stamp: ReplyContext) -> Reply:
     """The whole answer: what the stream of the same events would have ended with."""
     stream = ResponseStream(operation, stamp)
     last: Frame | None = None

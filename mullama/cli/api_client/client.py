@@ -1,0 +1,225 @@
+"""A small HTTP client for a mullama server: over TCP, TLS or a unix socket, with JSON, NDJSON and event streams.
+
+Whatever goes wrong becomes a `MullamaError`: no answer is `Unavailable`, an error of the server comes back as
+the same kind of error that the server raised.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import math
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any
+
+from mullama.cli.api_client.address import ServerAddress
+from mullama.cli.api_client.errors import error_of
+from mullama.errors import TimedOut, Unavailable
+
+_CONNECT_SECONDS = 5.0
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float | None) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class Client:
+    """One server and the key to it. Every call opens its own connection.
+
+    timeout: seconds that an ordinary answer may take; streams have no limit between lines, because a model that
+    loads is silent for minutes.
+    """
+
+    def __init__(self, address: ServerAddress, *, key: str | None = None, timeout: float = 60.0) -> None:
+        self.address = address
+        self._key = key
+        self._timeout = timeout
+
+    def get(self, path: str) -> Any:
+        return self._answer("GET", path, None)
+
+    def post(self, path: str, tree: Mapping[str, Any], *, within: float | None = None) -> Any:
+        return self._answer("POST", path, tree, within)
+
+    def delete(self, path: str) -> Any:
+        return self._answer("DELETE", path, {})
+
+    def has(self, path: str) -> bool:
+        """Whether something is there, as HEAD tells."""
+        with self._exchange("HEAD", path, None, time.monotonic() + self._timeout) as (response, _):
+            if response.status == 404:
+                return False
+            self._check(response)
+            return True
+
+    def send(self, path: str, pieces: Iterable[bytes], size: int) -> None:
+        """POST a body of `size` bytes that comes in pieces, however long it takes."""
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        with self._exchange("POST", path, None, math.inf, (pieces, headers)) as (response, _):
+            self._check(response)
+
+    def probe(self, path: str) -> tuple[int, Any]:
+        """Status and JSON of a GET whose status is the answer, such as /readyz."""
+        deadline = time.monotonic() + self._timeout
+        with self._exchange("GET", path, None, deadline) as (response, _):
+            return response.status, _tree(self._read(response))
+
+    def lines(
+        self, method: str, path: str, tree: Mapping[str, Any], *, within: float = math.inf
+    ) -> Iterator[dict[str, Any]]:
+        """The objects of an NDJSON answer as they come. An error status raises before the first.
+
+        within: seconds that the whole answer may take; what the server was asked to do goes on after them.
+        """
+        deadline = time.monotonic() + within
+        with self._exchange(method, path, tree, deadline) as (response, wire):
+            self._check(response)
+            while True:
+                wire.settimeout(_remaining(deadline))
+                line = self._line(response)
+                if not line:
+                    return
+                if line.strip():
+                    yield _object(line)
+
+    def events(self, path: str, *, idle: float | None = None) -> Iterator[dict[str, Any]]:
+        """The objects of a server-sent event stream; comments and pings are passed over.
+
+        idle: leave when nothing was told for so many seconds, for those who want only what there is.
+        """
+        with self._exchange("GET", path, None, math.inf) as (response, wire):
+            self._check(response)
+            wire.settimeout(idle)
+            while True:
+                try:
+                    line = self._line(response)
+                except TimedOut:
+                    return
+                if not line:
+                    return
+                field, _, data = line.partition(b":")
+                if field == b"data":
+                    yield _object(data)
+
+    def _answer(self, method: str, path: str, tree: Mapping[str, Any] | None, within: float | None = None) -> Any:
+        deadline = time.monotonic() + (self._timeout if within is None else within)
+        with self._exchange(method, path, tree, deadline) as (response, _):
+            self._check(response)
+            return _tree(self._read(response))
+
+    def _check(self, response: http.client.HTTPResponse) -> None:
+        if response.status >= 400:
+            raise error_of(response.status, self._read(response), str(self.address))
+
+    @contextmanager
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        tree: Mapping[str, Any] | None,
+        deadline: float,
+        raw: tuple[Iterable[bytes], Mapping[str, str]] | None = None,
+    ) -> Iterator[tuple[http.client.HTTPResponse, socket.socket]]:
+        """Connect, send, read the head of the answer; both it and the socket are closed at the end.
+
+        raw: a body that is no JSON, with its headers.
+        """
+        headers = {"Accept": "application/json", "Connection": "close"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
+        body: bytes | Iterable[bytes] | None = None
+        if raw is not None:
+            body, headers = raw[0], {**headers, **raw[1]}
+        elif tree is not None:
+            body = json.dumps(tree, ensure_ascii=False).encode()
+            headers["Content-Type"] = "application/json"
+        with closing(self._connect()) as connection:
+            wire: socket.socket = connection.sock
+            with _told(self.address):
+                wire.settimeout(_remaining(deadline))
+                connection.request(method, path, body=body, headers=headers)
+                response = connection.getresponse()
+            with closing(response):
+                yield response, wire
+
+    def _connect(self) -> http.client.HTTPConnection:
+        connection = self._connection()
+        try:
+            connection.connect()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise Unavailable(
+                f"no server answers at {self.address}: {_why(error)}",
+                hint="mullama apply starts one, mullama serve runs one in the foreground",
+            ) from error
+        return connection
+
+    def _connection(self) -> http.client.HTTPConnection:
+        where = self.address
+        if where.path is not None:
+            return _UnixConnection(where.path, _CONNECT_SECONDS)
+        if not where.tls:
+            return http.client.HTTPConnection(where.host, where.port, timeout=_CONNECT_SECONDS)
+        import ssl
+
+        context = ssl.create_default_context()
+        return http.client.HTTPSConnection(where.host, where.port, timeout=_CONNECT_SECONDS, context=context)
+
+    def _read(self, response: http.client.HTTPResponse) -> bytes:
+        with _told(self.address):
+            return response.read()
+
+    def _line(self, response: http.client.HTTPResponse) -> bytes:
+        with _told(self.address):
+            return response.readline()
+
+
+def _remaining(deadline: float) -> float | None:
+    """What a socket may wait: at least a moment, None for no limit."""
+    return None if deadline == math.inf else max(deadline - time.monotonic(), 0.001)
+
+
+class _told:  # noqa: N801 - reads as a phrase: with _told(address)
+    """Turns what the socket raises into an error that names the server."""
+
+    def __init__(self, address: ServerAddress) -> None:
+        self._address = address
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, TimeoutError):
+            raise TimedOut(f"{self._address} did not answer in time") from error
+        if isinstance(error, (OSError, http.client.HTTPException)):
+            raise Unavailable(f"{self._address} ended the connection: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _tree(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise Unavailable("the answer is not JSON", hint="is it a mullama server that listens there?") from error
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    tree = _tree(line)
+    if not isinstance(tree, dict):
+        raise Unavailable("a line of the answer is not an object")
+    return tree

@@ -1,0 +1,1 @@
+"""Commands that run a model: run, chat, tokenize, embed, bench."""

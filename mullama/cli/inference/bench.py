@@ -1,0 +1,259 @@
+"""`mullama bench`: how fast a model computes here, or how a server bears a load."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mullama.cli.api_client.address import ServerAddress
+from mullama.cli.api_client.discover import api_key
+from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option
+from mullama.cli.app.exit_codes import DONE
+from mullama.cli.inference.load_test import Load, Measured, quantile, run, words
+from mullama.errors import Invalid
+
+if TYPE_CHECKING:
+    from mullama.runtime.worker.blocking import BlockingWorker
+
+_LOAD_ONLY = {"model_name": None, "clients": 1, "shared_prefix": 0, "api": "chat", "until_end": False, "schema": None,
+              "key_file": None}  # fmt: skip
+_LOCAL_ONLY = {"threads": 0, "gpu_layers": 0}
+
+
+def bench_options(parser: Parser) -> None:
+    count = _whole(1)
+    parser.add_argument(
+        "model", nargs="?", help="weights to measure: a GGUF file, builtin:NAME, any source that is here"
+    )
+    parser.add_argument("--prompt-len", type=count, default=512, metavar="N", help="tokens of a prompt (default: 512)")
+    parser.add_argument("--gen-len", type=count, default=128, metavar="N", help="tokens of an answer (default: 128)")
+    parser.add_argument(
+        "--iterations", type=count, default=3, metavar="N", help="requests, of each client (default: 3)"
+    )
+    parser.add_argument(
+        "--warmup", type=_whole(0), default=1, metavar="N", help="requests before it counts (default: 1)"
+    )
+    parser.add_argument("--threads", type=_whole(0), default=0, metavar="N", help="threads, 0 for every core")
+    parser.add_argument("--gpu-layers", type=_whole(-1), default=0, metavar="N", help="layers on the GPU, -1 for all")
+    parser.add_argument("--url", metavar="URL", help="put load on this OpenAI-compatible server instead")
+    parser.add_argument("--model", dest="model_name", metavar="NAME", help="with --url: the model to ask")
+    parser.add_argument(
+        "--clients", type=count, default=1, metavar="N", help="with --url: clients at once (default: 1)"
+    )
+    parser.add_argument(
+        "--shared-prefix", type=_whole(0), default=0, metavar="N", help="with --url: words that all prompts begin with"
+    )
+    parser.add_argument("--api", choices=("chat", "completions"), default="chat", help="with --url: which endpoint")
+    parser.add_argument(
+        "--until-end", action="store_true", help="with --url: let answers end early instead of sending ignore_eos"
+    )
+    parser.add_argument("--schema", metavar="FILE", help="with --url: a JSON schema that answers must follow")
+    parser.add_argument("--key-file", metavar="FILE", help="a file with the API key (default: MULLAMA_API_KEY)")
+    json_option(parser)
+
+
+def bench(call: CommandContext) -> int:
+    options = call.options
+    if (options.url is None) == (options.model is None):
+        raise UsageError(
+            "bench measures either MODEL or a server", hint="mullama bench MODEL, or --url URL --model NAME"
+        )
+    for name, default in (_LOCAL_ONLY if options.url else _LOAD_ONLY).items():
+        if getattr(options, name) != default:
+            option = "--model" if name == "model_name" else f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} means nothing {'with' if options.url else 'without'} --url")
+    return _load(call) if options.url else _local(call)
+
+
+# A server under load
+
+
+def _load(call: CommandContext) -> int:
+    options = call.options
+    if options.model_name is None:
+        raise UsageError("--url needs --model NAME")
+    load = Load(
+        model=options.model_name,
+        clients=options.clients,
+        requests=options.iterations,
+        warmup=options.warmup,
+        prompt_len=options.prompt_len,
+        gen_len=options.gen_len,
+        shared_len=options.shared_prefix,
+        api=options.api,
+        until_end=options.until_end,
+        schema=_schema(call),
+    )
+    measured = asyncio.run(run(ServerAddress.parse(options.url), load, api_key(call)))
+    tree = load_tree(load, measured)
+    if options.json:
+        call.terminal.json({"url": options.url, **tree})
+        return DONE
+    call.terminal.table(("measure", "median", "p99", "unit"), _load_rows(tree))
+    call.terminal.line(
+        f"{tree['requests']} requests of {load.clients} clients, {tree['prompt_tokens']} prompt tokens, "
+        f"{tree['tokens']} tokens in {tree['seconds']:.2f} s"
+    )
+    return DONE
+
+
+def load_tree(load: Load, measured: Measured) -> dict[str, Any]:
+    """A load and what came of it as JSON; times in seconds."""
+    return {
+        "model": load.model,
+        "clients": load.clients,
+        "requests": len(measured.samples),
+        "prompt_tokens": sum(sample.prompt_tokens for sample in measured.samples),
+        "tokens": measured.tokens,
+        "seconds": measured.seconds,
+        "tokens_per_second": measured.tokens_per_second,
+        "time_to_first_token": _spread(measured.firsts),
+        "inter_token": _spread(measured.gaps),
+    }
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"p50": quantile(values, 0.5), "p99": quantile(values, 0.99), "max": max(values, default=0.0)}
+
+
+def _load_rows(tree: dict[str, Any]) -> list[tuple[str, ...]]:
+    first, gap = tree["time_to_first_token"], tree["inter_token"]
+    return [
+        ("throughput", f"{tree['tokens_per_second']:.1f}", "", "tokens/s"),
+        ("time to first token", f"{first['p50'] * 1000:.1f}", f"{first['p99'] * 1000:.1f}", "ms"),
+        ("between tokens", f"{gap['p50'] * 1000:.1f}", f"{gap['p99'] * 1000:.1f}", "ms"),
+    ]
+
+
+def _schema(call: CommandContext) -> Any:
+    if call.options.schema is None:
+        return None
+    path = call.folder / Path(call.options.schema).expanduser()
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise Invalid(f"{path} is no JSON: {error}") from error
+
+
+# A model on this machine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speeds:
+    """One run: tokens per second in the prompt and in the answer, and seconds to the first token."""
+
+    prefill: float
+    decode: float
+    first: float
+
+
+def _local(call: CommandContext) -> int:
+    from mullama.engines.base import ContextOptions, WeightsOptions
+    from mullama.runtime.worker.blocking import BlockingWorker, choice_of, files_here
+
+    options = call.options
+    files = files_here(_source(call), call.env)
+    solo = BlockingWorker(choice_of(files, WeightsOptions(gpu_layers=options.gpu_layers)))
+    try:
+        size = options.prompt_len + options.gen_len
+        if solo.facts.train_context and size > solo.facts.train_context:
+            raise Invalid(
+                f"{size} tokens are asked for, {options.model} was trained on {solo.facts.train_context}",
+                hint="smaller --prompt-len or --gen-len",
+            )
+        context = ContextOptions(size=size, threads=options.threads, threads_batch=options.threads)
+        solo.call(solo.worker.open_context("bench", context))
+        rounds = [_round(solo, options, number) for number in range(options.warmup + options.iterations)]
+    finally:
+        solo.close()
+    _tell(call, rounds[options.warmup :])
+    return DONE
+
+
+def _source(call: CommandContext) -> str:
+    """What the line names: a path from the folder that the call was made in, else the text itself."""
+    path = call.folder / Path(call.options.model).expanduser()
+    return str(path) if path.exists() else str(call.options.model)
+
+
+def _round(solo: BlockingWorker, options: argparse.Namespace, number: int) -> Speeds:
+    """One request of fresh words, nothing of which is in the cache."""
+    from mullama.chat.types import DEFAULT_SAMPLING, Sampling
+    from mullama.engines.base import Ended, Generate, Piece
+
+    text = words(options.prompt_len, number)
+    tokens = solo.call(solo.worker.tokenize(text, add_special=True, parse_special=False))
+    job = Generate(
+        id=solo.worker.next_id(),
+        context="bench",
+        prompt=tokens[: options.prompt_len],
+        sampling=Sampling(temperature=0.0).over(DEFAULT_SAMPLING),
+        max_tokens=options.gen_len,
+        ignore_eos=True,
+        cache=False,
+    )
+    begun = time.perf_counter()
+    first = last = 0.0
+    prompt = said = early = 0
+    for output in solo.outputs(job):
+        last = time.perf_counter()
+        if isinstance(output, Piece):
+            said += output.count
+            if not first:
+                first, early = last, output.count
+        elif isinstance(output, Ended):
+            prompt, said = output.prompt_tokens, output.completion_tokens
+    decoding = last - first
+    return Speeds(
+        prefill=prompt / (first - begun),
+        decode=(said - early) / decoding if said > early and decoding > 0 else 0.0,
+        first=first - begun,
+    )
+
+
+def _tell(call: CommandContext, rounds: list[Speeds]) -> None:
+    tree = {
+        "model": call.options.model,
+        "prompt_len": call.options.prompt_len,
+        "gen_len": call.options.gen_len,
+        "prefill": _mean([r.prefill for r in rounds]),
+        "decode": _mean([r.decode for r in rounds]),
+        "time_to_first_token": _mean([r.first for r in rounds]),
+    }
+    if call.options.json:
+        call.terminal.json(tree)
+        return
+    rows = [
+        (f"prefill {call.options.prompt_len}", *_cells(tree["prefill"]), "tokens/s"),
+        (f"decode {call.options.gen_len}", *_cells(tree["decode"]), "tokens/s"),
+        ("time to first token", *_cells(tree["time_to_first_token"], 1000), "ms"),
+    ]
+    call.terminal.table(("measure", "mean", "±", "unit"), rows)
+
+
+def _mean(values: list[float]) -> dict[str, float]:
+    return {"mean": statistics.fmean(values), "sd": statistics.stdev(values) if len(values) > 1 else 0.0}
+
+
+def _cells(value: dict[str, float], scale: float = 1) -> tuple[str, str]:
+    return f"{value['mean'] * scale:.1f}", f"{value['sd'] * scale:.1f}"
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def whole(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value < 2**31:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} up")
+        return value
+
+    return whole

@@ -1,0 +1,250 @@
+"""A closed-loop load on any OpenAI-compatible server: each client sends its next request when its last is answered.
+
+Streams over HTTP/1.1 are read here with asyncio alone, so that the measuring takes as little as it can from the
+machine that is measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import ssl
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mullama.cli.api_client.address import ServerAddress
+from mullama.cli.api_client.errors import error_of
+from mullama.errors import MullamaError, Unavailable
+
+_TEXT = (
+    "time way year work people place case day part house money night water book school state family story month right "
+    "study life room mother area"
+)
+WORDS = tuple(_TEXT.split())  # one token each in the vocabularies of most models
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What is sent. prompt_len and shared_len count words, gen_len and the answers tokens.
+
+    requests: per client. shared_len: how many words all prompts begin with, as the system message in `chat`.
+    until_end: let answers end where the model ends them. schema: a JSON schema that answers must follow.
+    """
+
+    model: str
+    clients: int = 1
+    requests: int = 1
+    warmup: int = 0
+    prompt_len: int = 512
+    gen_len: int = 128
+    shared_len: int = 0
+    api: Literal["chat", "completions"] = "chat"
+    until_end: bool = False
+    schema: Any = None
+    seed: int = 0
+
+    def body(self, number: int) -> dict[str, Any]:
+        """The request with this number: the same words for the same seed, other words for any other number."""
+        own = words(self.prompt_len, self.seed * 1_000_003 + number)
+        shared = words(self.shared_len, -1)
+        body: dict[str, Any] = {"model": self.model, "max_tokens": self.gen_len, "temperature": 0, "stream": True}
+        body["stream_options"] = {"include_usage": True}
+        if self.api == "completions":
+            body["prompt"] = f"{shared} {own}".strip()
+        else:
+            system = [{"role": "system", "content": shared}] if shared else []
+            body["messages"] = [*system, {"role": "user", "content": own}]
+        if not self.until_end and self.schema is None:
+            body["ignore_eos"] = True
+        if self.schema is not None:
+            named = {"name": "answer", "schema": self.schema, "strict": True}
+            body["response_format"] = {"type": "json_schema", "json_schema": named}
+        return body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One answer: seconds to its first text, seconds between the pieces after it, and what the server counted."""
+
+    first: float
+    gaps: tuple[float, ...]
+    prompt_tokens: int
+    tokens: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """All answers of a load, and the seconds from the first request to the last answer."""
+
+    samples: tuple[Sample, ...]
+    seconds: float
+
+    @property
+    def tokens(self) -> int:
+        return sum(sample.tokens for sample in self.samples)
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds
+
+    @property
+    def firsts(self) -> list[float]:
+        return [sample.first for sample in self.samples]
+
+    @property
+    def gaps(self) -> list[float]:
+        return [gap for sample in self.samples for gap in sample.gaps]
+
+
+def words(count: int, seed: int) -> str:
+    choose = random.Random(str(seed))  # as text, because numbers count without their sign
+    return " ".join(choose.choices(WORDS, k=count))
+
+
+def quantile(values: list[float], share: float) -> float:
+    """The value below which `share` of all values lie; 0 for none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
+
+
+async def run(address: ServerAddress, load: Load, key: str | None = None) -> Measured:
+    """Send the whole load. The first request that fails ends it with that error."""
+    for number in range(load.warmup):
+        await ask(address, load.body(-1 - number), key)
+    begun = time.perf_counter()
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_client(address, load, client, key)) for client in range(load.clients)]
+    except* MullamaError as failures:
+        raise failures.exceptions[0] from None
+    seconds = time.perf_counter() - begun
+    return Measured(samples=tuple(sample for task in tasks for sample in task.result()), seconds=seconds)
+
+
+async def _client(address: ServerAddress, load: Load, client: int, key: str | None) -> list[Sample]:
+    return [await ask(address, load.body(client * load.requests + number), key) for number in range(load.requests)]
+
+
+async def ask(address: ServerAddress, body: Mapping[str, Any], key: str | None = None) -> Sample:
+    """One streamed request; raises what the server answers instead of a stream."""
+    path = "/v1/chat/completions" if "messages" in body else "/v1/completions"
+    begun = last = time.perf_counter()
+    first = 0.0
+    gaps: list[float] = []
+    text: list[str] = []
+    usage: dict[str, Any] = {}
+    async with aclosing(_events(address, path, body, key)) as events:
+        async for event in events:
+            usage = event.get("usage") or usage
+            if said := _text(event):
+                now = time.perf_counter()
+                if text:
+                    gaps.append(now - last)
+                else:
+                    first = now - begun
+                last = now
+                text.append(said)
+    if not usage:
+        raise Unavailable(f"{address} did not say how many tokens it made", hint="stream_options.include_usage")
+    return Sample(
+        first=first or time.perf_counter() - begun,
+        gaps=tuple(gaps),
+        prompt_tokens=int(usage.get("prompt_tokens") or 0),
+        tokens=int(usage.get("completion_tokens") or 0),
+        text="".join(text),
+    )
+
+
+def _text(event: Mapping[str, Any]) -> str:
+    for choice in event.get("choices") or ():
+        delta = choice.get("delta") or {}
+        said = choice.get("text") or delta.get("content") or delta.get("reasoning_content")
+        if said:
+            return str(said)
+    return ""
+
+
+async def _events(
+    address: ServerAddress, path: str, body: Mapping[str, Any], key: str | None
+) -> AsyncGenerator[dict[str, Any], None]:
+    """The JSON of each server-sent event, to the one that says that it was the last."""
+    reader, writer = await _connect(address)
+    try:
+        writer.write(_request(address, path, body, key))
+        status, headers = await _head(reader, address)
+        if status != 200:
+            rest = await reader.read(65536)
+            raise error_of(status, _unchunked(rest) if "chunked" in headers else rest, str(address))
+        async for line in _lines(reader, chunked="chunked" in headers):
+            field, _, data = line.partition(b":")
+            if field != b"data":
+                continue
+            if data.strip() == b"[DONE]":
+                return
+            event = json.loads(data)
+            if "error" in event:
+                raise Unavailable(f"{address} broke off its answer: {event['error']}")
+            yield event
+        raise Unavailable(f"{address} ended its answer in the middle")
+    except (OSError, EOFError, ValueError) as error:
+        raise Unavailable(f"{address} ended the connection: {error}") from error
+    finally:
+        writer.close()
+
+
+async def _connect(address: ServerAddress) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    try:
+        if address.path is not None:
+            return await asyncio.open_unix_connection(address.path)
+        secure = ssl.create_default_context() if address.tls else None
+        return await asyncio.open_connection(address.host, address.port, ssl=secure)
+    except OSError as error:
+        raise Unavailable(f"no server answers at {address}: {error.strerror or error}") from error
+
+
+def _request(address: ServerAddress, path: str, body: Mapping[str, Any], key: str | None) -> bytes:
+    data = json.dumps(body).encode()
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    lines = [f"POST {path} HTTP/1.1", f"Host: {host}:{address.port}", "Content-Type: application/json"]
+    lines += [f"Content-Length: {len(data)}", "Connection: close", *([f"Authorization: Bearer {key}"] if key else [])]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + data
+
+
+async def _head(reader: asyncio.StreamReader, address: ServerAddress) -> tuple[int, str]:
+    """Status, and how the body is cut (`chunked` or nothing)."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    first, *lines = head.split("\r\n")
+    parts = first.split(" ", 2)
+    if len(parts) < 2 or not parts[0].startswith("HTTP/1.") or not parts[1].isdigit():
+        raise Unavailable(f"{address} does not speak HTTP/1.1")
+    headers = {
+        name.strip().lower(): value.strip().lower() for name, _, value in (line.partition(":") for line in lines)
+    }
+    return int(parts[1]), headers.get("transfer-encoding", "")
+
+
+async def _lines(reader: asyncio.StreamReader, *, chunked: bool) -> AsyncIterator[bytes]:
+    """The lines of a body, each as soon as it is whole."""
+    rest = b""
+    while data := await (_chunk(reader) if chunked else reader.read(65536)):
+        *whole, rest = (rest + data).split(b"\n")
+        for line in whole:
+            yield line
+
+
+async def _chunk(reader: asyncio.StreamReader) -> bytes:
+    """The next chunk, empty at the end of the body."""
+    size = int((await reader.readline()).split(b";")[0], 16)
+    data = await reader.readexactly(size + 2)
+    return data[:-2]
+
+
+def _unchunked(data: bytes) -> bytes:
+    """The first chunk of a body that was read whole: an error fits in one."""
+    size, _, rest = data.partition(b"\r\n")
+    return rest[: int(size, 16)]

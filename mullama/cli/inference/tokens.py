@@ -1,0 +1,115 @@
+"""Commands that look at texts through a model: tokenize and embed."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from mullama.cli.api_client.discover import FoundServer
+from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option
+from mullama.cli.app.exit_codes import DONE
+from mullama.cli.models.load import default_model, present
+from mullama.cli.server.ensure import ensure_server, place_options
+
+_SHOWN = 8
+
+
+def tokenize_options(parser: Parser) -> None:
+    place_options(parser)
+    json_option(parser)
+    parser.add_argument("text", nargs="*", metavar="TEXT", help="the text; - or nothing: standard input")
+    parser.add_argument("-m", "--model", metavar="NAME", help="the model (default: the default model)")
+
+
+def tokenize(call: CommandContext) -> int:
+    """How many tokens a text has for a model, and which."""
+    text, server = _text(call), ensure_server(call)
+    model = present(call, server, call.options.model or default_model(server))["name"]
+    body = {"model": model, "content": text, "with_pieces": True}
+    tokens = server.client.post("/api/models/tokenize", body, within=3600.0)["tokens"]
+    ids = [token["id"] for token in tokens]
+    if call.options.json:
+        call.terminal.json({"model": model, "count": len(ids), "tokens": ids})
+    else:
+        call.terminal.line(f"{len(ids)} tokens")
+        call.terminal.line(" ".join(map(str, ids)))
+    return DONE
+
+
+def _text(call: CommandContext) -> str:
+    words = call.options.text
+    return " ".join(words) if words and words != ["-"] else call.terminal.source.read()
+
+
+def embed_options(parser: Parser) -> None:
+    place_options(parser)
+    json_option(parser)
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts, a vector each; nothing: standard input")
+    parser.add_argument("-m", "--model", metavar="NAME", help="the model (default: the default model)")
+    parser.add_argument("--dimensions", type=int, metavar="N", help="only the first N numbers, of length 1 again")
+    parser.add_argument(
+        "--normalize", action=argparse.BooleanOptionalAction, default=True,
+        help="vectors of length 1 (default); --no-normalize: as the model makes them",
+    )  # fmt: skip
+    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="how alike two texts are, from -1 to 1")
+
+
+def embed(call: CommandContext) -> int:
+    """Vectors of texts."""
+    options = call.options
+    if options.compare and options.texts:
+        raise UsageError("--compare takes its two texts and no others")
+    texts = list(options.compare or options.texts) or [call.terminal.source.read()]
+    server = ensure_server(call)
+    model = present(call, server, options.model or default_model(server))["name"]
+    answer = vectors_of(server, model, texts, dimensions=options.dimensions, normalize=options.normalize)
+    if options.compare:
+        _compare(call, texts, answer["embeddings"])
+    elif options.json:
+        call.terminal.json(_tree(answer, answer["embeddings"]))
+    else:
+        _print(call, answer)
+    return DONE
+
+
+def vectors_of(server: FoundServer, model: str, texts: list[str], **said: Any) -> dict[str, Any]:
+    """`embeddings`, one for each text, and `prompt_eval_count`; said: fields of the request, None for the default."""
+    body = {"model": model, "input": texts, **{name: value for name, value in said.items() if value is not None}}
+    return dict(server.client.post("/api/models/embed", body, within=3600.0))
+
+
+def _print(call: CommandContext, answer: Mapping[str, Any]) -> None:
+    """The first numbers of each vector."""
+    vectors = answer["embeddings"]
+    call.terminal.line(f"{answer['model']}: dimension {len(vectors[0])}, {answer.get('prompt_eval_count') or 0} tokens")
+    for vector in vectors:
+        more = " …" if len(vector) > _SHOWN else ""
+        call.terminal.line(" ".join(f"{number:.6f}" for number in vector[:_SHOWN]) + more)
+
+
+def _compare(call: CommandContext, texts: list[str], vectors: list[list[float]]) -> None:
+    alike = cosine(*vectors)
+    if call.options.json:
+        call.terminal.json({"texts": texts, "similarity": alike})
+    else:
+        call.terminal.line(f"{alike:.4f}")
+
+
+def cosine(a: list[float], b: list[float]) -> float:
+    """The cosine of the angle between two vectors, 0 where one has no length."""
+    length = math.hypot(*a) * math.hypot(*b)
+    return sum(x * y for x, y in zip(a, b, strict=True)) / length if length else 0.0
+
+
+def _tree(answer: dict[str, Any], vectors: list[list[float]]) -> dict[str, Any]:
+    """One text: its vector; several: a list."""
+    shared = {
+        "model": answer["model"],
+        "dimension": len(vectors[0]),
+        "prompt_tokens": answer.get("prompt_eval_count") or 0,
+    }
+    if len(vectors) == 1:
+        return {**shared, "embedding": vectors[0]}
+    return {**shared, "count": len(vectors), "embeddings": vectors}

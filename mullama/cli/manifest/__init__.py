@@ -1,0 +1,1 @@
+"""Commands that work on a manifest: init, validate, diff, apply, lock, bundle, import, history, down."""

@@ -1,0 +1,226 @@
+"""`mullama bundle`: manifest, lock file and weights in one archive, for machines without a network."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from mullama.cli.api_client.discover import load_manifest
+from mullama.cli.app.context import CommandContext, Parser, UsageError, manifest_options
+from mullama.cli.app.exit_codes import DONE
+from mullama.errors import Invalid, NotFound, Refused, TransferFailed, Unsupported
+from mullama.names import Digest
+from mullama.reconcile.files import LOCK_NAME, Files, read_lock
+from mullama.reconcile.lock import lockable, require_locked
+from mullama.units import size
+
+if TYPE_CHECKING:
+    from mullama.manifest.load import LoadedManifest
+    from mullama.manifest.spec import Manifest
+    from mullama.weights.stored import LockEntry, PinnedFile
+
+FORMAT = "mullama.bundle/1"
+_HEAD = "mullama.bundle.json"
+_CHUNK = 4 * 1024**2
+_MOST_TEXT = 16 * 1024**2
+
+
+def bundle_options(parser: Parser) -> None:
+    parser.add_argument("action", choices=("export", "import"), help="what to do")
+    parser.add_argument("archive", metavar="ARCHIVE", help="the archive to write or to read")
+    parser.add_argument("--into", default=".", metavar="FOLDER", help="for import: where the manifest goes (here)")
+    parser.add_argument("--force", action="store_true", help="write over files that are there")
+    manifest_options(parser)
+
+
+def bundle(call: CommandContext) -> int:
+    return _export(call) if call.options.action == "export" else _import(call)
+
+
+def _export(call: CommandContext) -> int:
+    """Everything must be locked and here: what goes out is what the lock file says, no more and no less."""
+    loaded = load_manifest(call)
+    if loaded.path is None:
+        raise UsageError("a bundle is made of a manifest file", hint="-f FILE names it")
+    target = call.folder / Path(call.options.archive).expanduser()
+    if target.exists() and not call.options.force:
+        raise Refused(f"{target} exists already", hint="--force writes over it")
+    lock = read_lock(loaded.path)
+    require_locked(loaded.manifest, lock)
+    if not Path(loaded.path).with_name(LOCK_NAME).exists():
+        raise NotFound(f"there is no {LOCK_NAME} beside the manifest", hint="mullama lock writes it")
+    wanted = {source: lock[source] for source in lockable(loaded.manifest)}
+    for name, model in loaded.manifest.models.items():
+        if model.from_ not in wanted and not model.from_.startswith("builtin:"):
+            raise Unsupported(f"{name}: {model.from_} is a file of this machine, which a bundle does not carry")
+    paths = _paths(call, loaded.manifest, wanted)
+    descriptor, private = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with (
+            os.fdopen(descriptor, "wb") as file,
+            tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
+        ):
+            _add_text(tar, _HEAD, json.dumps({"format": FORMAT, "files": sorted(paths)}))
+            _add_text(tar, "mullama.yaml", _one_file(call, loaded))
+            _add_text(tar, LOCK_NAME, Path(loaded.path).with_name(LOCK_NAME).read_text(encoding="utf-8"))
+            for digest, path in sorted(paths.items()):
+                _add_file(tar, f"blobs/{digest.replace(':', '-')}", path)
+        os.replace(private, target)
+    finally:
+        Path(private).unlink(missing_ok=True)
+    call.terminal.line(f"wrote {target}: {len(paths)} files, {size(target.stat().st_size)}")
+    return DONE
+
+
+def _one_file(call: CommandContext, loaded: LoadedManifest) -> str:
+    """The manifest's text; one that includes others, or is meant with a profile, as `mullama config` prints it."""
+    if loaded.path is not None and not loaded.profiles and {file.path for file in loaded.files} == {loaded.path}:
+        return Path(loaded.path).read_text(encoding="utf-8")
+    from mullama.manifest.dump import to_yaml
+    from mullama.manifest.tree import manifest_to_tree
+
+    call.terminal.note("the manifest and what it includes become one file")
+    return to_yaml(manifest_to_tree(loaded.manifest))
+
+
+def _paths(call: CommandContext, manifest: Manifest, wanted: dict[str, LockEntry]) -> dict[str, str]:
+    """Where each locked file lies, by digest; `NotFound` for one that is not here."""
+    library = Files.here(call.env).library(manifest)
+    found: dict[str, str] = {}
+    for source, entry in wanted.items():
+        here = library.here(source, entry)
+        if here is None:
+            raise NotFound(f"{source} is not here as it is locked", name=source, hint="mullama apply fetches it")
+        found |= {pin.digest: file.path for pin, file in zip(entry.files, here.files, strict=True) if file.path}
+    return found
+
+
+def _add_text(tar: tarfile.TarFile, name: str, text: str) -> None:
+    data = text.encode()
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = len(data), 0o644
+    tar.addfile(member, io.BytesIO(data))
+
+
+def _add_file(tar: tarfile.TarFile, name: str, path: str) -> None:
+    with open(path, "rb") as file:
+        member = tarfile.TarInfo(name)
+        member.size, member.mode = os.fstat(file.fileno()).st_size, 0o644
+        tar.addfile(member, file)
+
+
+def _import(call: CommandContext) -> int:
+    """Only the names that an export writes are read, whatever else the archive holds; every digest is checked."""
+    files = Files.here(call.env)
+    folder = call.folder / Path(call.options.into).expanduser()
+    texts: dict[str, str] = {}
+    stored: set[str] = set()
+    with tarfile.open(call.folder / Path(call.options.archive).expanduser(), mode="r|") as tar:
+        for member, stream in _members(tar):
+            if member.name in (_HEAD, "mullama.yaml", LOCK_NAME):
+                texts[member.name] = _text(member, stream)
+            elif digest := blob_digest(member.name):
+                _store(files, digest, stream)
+                stored.add(digest)
+            else:
+                call.terminal.note(f"warning: {member.name[:120]!r} is no part of a bundle and was passed over")
+    lock = _checked(texts, stored, files)
+    _write_texts(call, folder, texts)
+    _remember(files, lock)
+    call.terminal.line(f"{len(stored)} files are in the store, mullama.yaml and {LOCK_NAME} in {folder}")
+    call.terminal.line("mullama apply --offline --locked serves them")
+    return DONE
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
+    """Regular members in order; links and devices are never followed or made."""
+    for member in tar:
+        stream = tar.extractfile(member) if member.isreg() else None
+        if stream is not None:
+            yield member, stream
+
+
+def blob_digest(name: str) -> str | None:
+    """The digest that a member's name says, None for a name that an export does not write."""
+    folder, _, rest = name.partition("/")
+    kind, _, hex_ = rest.partition("-")
+    if folder != "blobs" or kind != "sha256":
+        return None
+    try:
+        return Digest.parse(f"sha256:{hex_}").text
+    except Invalid:
+        return None
+
+
+def _text(member: tarfile.TarInfo, stream: IO[bytes]) -> str:
+    if member.size > _MOST_TEXT:
+        raise Invalid(f"{member.name} of the bundle is larger than {_MOST_TEXT} bytes")
+    return stream.read().decode("utf-8")
+
+
+def _store(files: Files, digest: str, stream: IO[bytes]) -> None:
+    """Keep one file; it gets its name only if its bytes have that digest."""
+    blobs = files.index.blobs
+    if blobs.has(digest):
+        return
+    with blobs.receive(digest) as partial:
+        partial.restart()
+        while piece := stream.read(_CHUNK):
+            partial.write(piece)
+        if partial.digest() != digest:
+            actual = partial.digest()
+            partial.discard()
+            raise TransferFailed(f"a file of the bundle has the digest {actual}, its name says {digest}")
+        partial.promote()
+
+
+def _checked(texts: dict[str, str], stored: set[str], files: Files) -> dict[str, LockEntry]:
+    """The lock file of the bundle, if the bundle is whole."""
+    from mullama.store import lockfile
+
+    absent = [name for name in (_HEAD, "mullama.yaml", LOCK_NAME) if name not in texts]
+    if absent:
+        raise Invalid(f"the archive lacks {absent[0]}", hint="is it one that mullama bundle export wrote?")
+    head = json.loads(texts[_HEAD])
+    if not isinstance(head, dict) or head.get("format") != FORMAT:
+        raise Invalid("the bundle has another format", hint=f"this version reads {FORMAT}")
+    missing = [digest for digest in head.get("files") or () if digest not in stored]
+    if missing:
+        raise Invalid(f"the archive lacks {missing[0]}", hint="was it cut short?")
+    return lockfile.parse(texts[LOCK_NAME])
+
+
+def _write_texts(call: CommandContext, folder: Path, texts: dict[str, str]) -> None:
+    for name in ("mullama.yaml", LOCK_NAME):
+        path = folder / name
+        if path.exists() and not call.options.force and path.read_text(encoding="utf-8") != texts[name]:
+            raise Refused(f"{path} exists already", hint="--force writes over it, --into names another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("mullama.yaml", LOCK_NAME):
+        (folder / name).write_text(texts[name], encoding="utf-8")
+
+
+def _remember(files: Files, lock: dict[str, LockEntry]) -> None:
+    """Let the index know what each source stands for, as after a fetch."""
+    import time
+
+    from mullama.store.index import Fetched
+
+    for source, entry in lock.items():
+        if all(_is_here(files, file) for file in entry.files):
+            files.index.remember_fetched(
+                Fetched(
+                    source=source, resolved=entry.resolved, revision=entry.revision, files=entry.files,
+                    license=entry.license, fetched=time.time(),
+                )
+            )  # fmt: skip
+
+
+def _is_here(files: Files, file: PinnedFile) -> bool:
+    return files.index.blobs.has(file.digest)

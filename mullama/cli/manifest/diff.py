@@ -1,0 +1,141 @@
+"""`mullama diff`: what apply would change, in four formats, with exit codes that a build can trust."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mullama.cli.api_client.discover import find, load_manifest, manifest_path, origin, shown
+from mullama.cli.app.context import CommandContext, Parser, UsageError, manifest_options, server_options
+from mullama.cli.app.exit_codes import DIFFERS, DONE
+from mullama.cli.manifest.plan_file import save
+from mullama.cli.manifest.planning import plan_between, plan_for
+from mullama.errors import NotFound
+from mullama.plan import report
+from mullama.plan.steps import Action, Cause, Plan, Step, to_tree
+
+if TYPE_CHECKING:
+    from mullama.manifest.load import LoadedManifest
+
+FORMATS = ("text", "json", "markdown", "github")
+
+# What --fail-on can name, and which steps it means.
+GROUNDS: dict[str, Callable[[Step], bool]] = {
+    "desired": lambda step: step.cause is Cause.DESIRED,
+    "drift": lambda step: step.cause is Cause.DRIFT,
+    "pause": lambda step: step.pause,
+    "remove": lambda step: step.action is Action.REMOVE,
+}
+
+
+def diff_options(parser: Parser) -> None:
+    manifest_options(parser)
+    server_options(parser)
+    parser.add_argument(
+        "--base",
+        metavar="GITREF",
+        help="compare with the manifest at a git revision; asks no server and no network",
+    )
+    parser.add_argument("--format", choices=FORMATS, default="text", help="how to print the plan (default: text)")
+    parser.add_argument(
+        "--fail-on",
+        type=grounds,
+        default=tuple(GROUNDS),
+        metavar="LIST",
+        help=f"exit with 2 only for these, of {','.join(GROUNDS)} (default: any step)",
+    )
+    parser.add_argument("--exit-zero", action="store_true", help="exit with 0 also when there is something to do")
+    parser.add_argument("--out", metavar="FILE", help="save the plan, for `mullama apply --plan FILE`")
+
+
+def grounds(text: str) -> tuple[str, ...]:
+    """Parse `desired,pause` to its names; raise `UsageError` for an unknown name."""
+    # `wish` is the name of `desired` before 0.2; accepted until 1.0.
+    names = tuple("desired" if name.strip() == "wish" else name.strip() for name in text.split(","))
+    for name in names:
+        if name not in GROUNDS:
+            raise UsageError(f"--fail-on does not know {name!r}", hint=f"one or more of {','.join(GROUNDS)}")
+    return names
+
+
+def diff(call: CommandContext) -> int:
+    loaded = load_manifest(call)
+    plan = _plan(call, loaded)
+    if call.options.out:
+        from mullama.manifest.tree import manifest_to_tree
+
+        save(call.folder / call.options.out, plan, manifest_to_tree(loaded.manifest), origin(loaded))
+    _show(call, plan, loaded)
+    return exit_code_of(plan, call.options.fail_on, exit_zero=call.options.exit_zero)
+
+
+def exit_code_of(plan: Plan, fail_on: tuple[str, ...], *, exit_zero: bool = False) -> int:
+    """2 when any step is of a kind named by `fail_on`, else 0."""
+    counts = any(GROUNDS[name](step) for name in fail_on for step in plan.steps)
+    return DIFFERS if counts and not exit_zero else DONE
+
+
+def _plan(call: CommandContext, loaded: LoadedManifest) -> Plan:
+    if call.options.base is None:
+        return plan_for(call, loaded, find(call, lambda: loaded))
+    if call.options.out:
+        raise UsageError("--out saves a plan for a server", hint="leave --base or --out away")
+    return plan_between(_load_base(call), loaded)
+
+
+def _load_base(call: CommandContext) -> LoadedManifest:
+    """The manifest as it was at the revision; the empty one where the file was not there yet."""
+    from mullama.cli.manifest.git_tree import GitTree
+    from mullama.manifest.load import load_text
+
+    if call.options.file == "-":
+        raise UsageError("--base needs a file, not standard input", hint="-f FILE names it")
+    path = manifest_path(call)
+    tree = GitTree(path.parent, call.options.base)
+    try:
+        text = tree.read(str(path))
+    except NotFound:
+        text = b"mullama: v1\n"
+    return load_text(
+        text,
+        name=f"{shown(call, path)}@{call.options.base}",
+        base_dir=str(path.parent),
+        profiles=tuple(call.options.profile),
+        env=call.env,
+        files=tree,
+        path=str(path),
+    )
+
+
+def _show(call: CommandContext, plan: Plan, loaded: LoadedManifest) -> None:
+    terminal = call.terminal
+    match call.options.format:
+        case "json":
+            terminal.json(to_tree(plan))
+        case "markdown":
+            terminal.raw(report.markdown(plan, _stack(call, loaded)) + "\n")
+        case "github":
+            for line in report.github(_relative(plan, call.folder)):
+                terminal.raw(line + "\n")
+        case _:
+            terminal.toned(report.lines(plan))
+
+
+def _stack(call: CommandContext, loaded: LoadedManifest) -> str:
+    """The stack's name: what the manifest calls itself, else the file."""
+    return loaded.manifest.metadata.name or os.path.basename(call.options.file or "mullama.yaml")
+
+
+def _relative(plan: Plan, folder: Path) -> Plan:
+    """Annotations name files relative to where the build runs."""
+    return replace(plan, steps=tuple(_relative_step(step, folder) for step in plan.steps))
+
+
+def _relative_step(step: Step, folder: Path) -> Step:
+    if step.place is None:
+        return step
+    file = os.path.relpath(folder / step.place.file, folder)
+    return replace(step, place=replace(step.place, file=file))

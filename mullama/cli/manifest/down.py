@@ -1,0 +1,62 @@
+"""`mullama down`: unload everything and stop the server of a manifest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mullama.cli.api_client.discover import FoundServer, find, load_manifest
+from mullama.cli.app.context import CommandContext, Parser, manifest_options, server_options, timeout_option, yes_option
+from mullama.cli.app.exit_codes import DONE, REFUSED
+from mullama.cli.server.background import stop
+from mullama.errors import Refused, Unavailable
+from mullama.plan.report import Line
+from mullama.units import size
+
+
+def down_options(parser: Parser) -> None:
+    manifest_options(parser)
+    server_options(parser)
+    yes_option(parser)
+    timeout_option(parser, "2m")
+    parser.add_argument("--force", action="store_true", help="end a server that does not stop within the time limit")
+
+
+def down(call: CommandContext) -> int:
+    """Show what will be unloaded, ask, stop, and wait until the process is gone and its ports are free."""
+    server = find(call, lambda: load_manifest(call))
+    if server is None:
+        call.terminal.line("no server runs; nothing to stop")
+        return DONE
+    call.terminal.toned(_plan(server))
+    if not _agreed(call):
+        call.terminal.note("nothing was changed")
+        return REFUSED
+    stop(server, within=call.options.timeout, force=call.options.force)
+    call.terminal.line("the server is stopped")
+    return DONE
+
+
+def _plan(server: FoundServer) -> tuple[Line, ...]:
+    """What goes: each model with the memory it frees, then the server. A hung server cannot tell its models."""
+    where = f"pid {server.record.pid}" if server.record else str(server.client.address)
+    try:
+        status = server.client.get("/api/v1/status")
+    except Unavailable:
+        return (Line(f"- server  {where}, which does not answer", "remove"),)
+    models = tuple(_line(model) for model in status.get("models", ()))
+    listen = ", ".join(status.get("listen", ()))
+    return (*models, Line(f"- server  {where}, {listen}", "remove"))
+
+
+def _line(model: dict[str, Any]) -> Line:
+    memory = model.get("memory") or 0
+    freed = f", frees {size(memory)}" if memory else ""
+    return Line(f"- {model['name']}  {model.get('state', '')}: unload{freed}; files kept", "remove")
+
+
+def _agreed(call: CommandContext) -> bool:
+    if call.options.yes:
+        return True
+    if not call.terminal.interactive:
+        raise Refused("down unloads every model, and nobody can be asked here", hint="--yes does it")
+    return call.terminal.confirm("Stop the server?")

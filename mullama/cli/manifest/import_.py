@@ -1,0 +1,173 @@
+"""`mullama import`: a manifest of what other tools have on this machine; nothing of theirs is moved or changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option
+from mullama.cli.app.exit_codes import DONE, PARTLY
+from mullama.errors import Invalid, MullamaError, NotFound, Refused
+
+if TYPE_CHECKING:
+    from mullama.manifest.importing import GgufFile, Imported, RegistryModel
+    from mullama.manifest.nodes import Node
+    from mullama.names import RegistryRef
+    from mullama.store.foreign import Foreign
+
+KINDS = ("ollama", "dir", "llama-swap", "compose")
+
+
+def import_options(parser: Parser) -> None:
+    parser.add_argument("kind", choices=KINDS, help="what to read")
+    parser.add_argument("path", nargs="?", metavar="PATH", help="the folder or file; for ollama its store")
+    parser.add_argument("-o", "--output", default="-", metavar="FILE", help="where to write (default: standard output)")
+    parser.add_argument("--force", action="store_true", help="write over a file that is there")
+    json_option(parser)
+
+
+def import_(call: CommandContext) -> int:
+    """Exit 8 when something could not be carried; each such thing is said on stderr."""
+    from mullama.manifest.dump import to_yaml
+
+    found = _found(call)
+    tree = found.tree()
+    if call.options.json:
+        call.terminal.json({"manifest": tree, "left_out": found.left_out})
+    elif call.options.output == "-":
+        call.terminal.raw(to_yaml(tree))
+    else:
+        _write(call, to_yaml(tree))
+    for text in found.left_out:
+        call.terminal.note(f"left out: {text}")
+    return PARTLY if found.left_out else DONE
+
+
+def _found(call: CommandContext) -> Imported:
+    from mullama.manifest import importing
+
+    kind, path = call.options.kind, call.options.path
+    if kind == "ollama":
+        return _ollama(call)
+    if path is None:
+        raise UsageError(f"import {kind} needs a path")
+    place = call.folder / Path(path).expanduser()
+    if kind == "dir":
+        return _folder(place)
+    tree = read_yaml(place)
+    return importing.from_llama_swap(tree) if kind == "llama-swap" else importing.from_compose(tree)
+
+
+def _ollama(call: CommandContext) -> Imported:
+    from mullama.manifest.importing import registry_models
+    from mullama.store.foreign import Foreign, usual_roots
+
+    said = call.options.path
+    folder = str((call.folder / Path(said).expanduser()).absolute()) if said else "auto"
+    roots = usual_roots(call.env, ollama=folder)
+    foreign = Foreign(roots)
+    refs = foreign.registry_models()
+    if not refs:
+        raise NotFound(f"no model of Ollama is in {' or '.join(roots.ollama)}", hint="import ollama PATH names a store")
+
+    found = registry_models(_stored(foreign, ref) for ref in refs)
+    if said:
+        found.stores["ollama"] = folder
+    return found
+
+
+def _stored(foreign: Foreign, ref: RegistryRef) -> RegistryModel:
+    """What the store tells of one model: its layers, its config, and the header of its weights."""
+    from mullama.manifest.importing import RegistryModel
+    from mullama.sources.local_files import look_into, read_text
+    from mullama.weights.layers import TEXTS, read_defaults
+
+    try:
+        located = foreign.by_ref(ref)
+        if located is None:
+            return RegistryModel(ref=ref, problem="it is not whole, or holds no GGUF weights")
+        texts = [(file.role, read_text(file.path or "")) for file in located.files if file.role in TEXTS]
+        defaults = read_defaults(texts, str(ref))
+        weights = tuple(file.path or "" for file in located.files if file.role == "weights")
+        own_template = bool(defaults.template and look_into(weights).template)
+        config = foreign.registry_config(ref)
+    except MullamaError as error:
+        return RegistryModel(ref=ref, problem=error.message)
+    renderer = str(config.get("renderer") or config.get("parser") or "")
+    return RegistryModel(ref=ref, parameters=defaults.parameters, renderer=renderer, own_template=own_template)
+
+
+def _folder(place: Path) -> Imported:
+    from mullama.manifest.importing import folder_models
+    from mullama.store.foreign import Foreign, Roots
+
+    if not place.is_dir():
+        raise NotFound(f"{place} is no folder", name=str(place))
+    paths = [path for path, _ in Foreign(Roots(gguf=(str(place.absolute()),))).ggufs()]
+    if not paths:
+        raise NotFound(f"{place} holds no GGUF file", name=str(place))
+    return folder_models(_described(path) for path in paths)
+
+
+def _described(path: str) -> GgufFile:
+    """What a file's name and header tell."""
+    from mullama.manifest.importing import GgufFile
+    from mullama.weights.choose import quant_of, role
+    from mullama.weights.split import split_name, stem
+
+    base = Path(path).name
+    parts: tuple[str, ...] = (base,)
+    try:
+        parts, problem = split_name(base), ""
+    except Invalid as error:
+        problem = error.message
+    first, kind = base == parts[0], role(base)
+    if first and not problem and kind == "weights":
+        problem = _unusable([str(Path(path).with_name(part)) for part in parts])
+    return GgufFile(path=path, role=kind, stem=stem(base), quant=quant_of(base), first=first, problem=problem)
+
+
+def _unusable(paths: list[str]) -> str:
+    """Why a set of files cannot be loaded, "" if it can."""
+    from mullama.sources.local_files import look_into
+
+    missing = [path for path in paths if not Path(path).is_file()]
+    if missing:
+        return f"its part {Path(missing[0]).name} is not there"
+    try:
+        look_into(paths)
+    except MullamaError as error:
+        return error.message.removeprefix(f"{paths[0]}: ")
+    return ""
+
+
+def read_yaml(place: Path) -> dict[str, Any]:
+    """A YAML file as plain values, read within the manifest's bounds."""
+    from mullama.errors import ManifestError
+    from mullama.manifest.load.document import DocumentBudget, read_document
+
+    document = read_document(place.read_bytes(), str(place), DocumentBudget())
+    if document.problems:
+        raise ManifestError(tuple(document.problems))
+    tree = plain(document.root)
+    if not isinstance(tree, dict):
+        raise UsageError(f"{place} holds no map")
+    return tree
+
+
+def plain(node: Node) -> Any:
+    """The values of a tree without their places."""
+    from mullama.manifest.nodes import Fields, Items
+
+    if isinstance(node, Fields):
+        return {key: plain(value) for key, value in node.entries.items()}
+    return [plain(item) for item in node.items] if isinstance(node, Items) else node.value
+
+
+def _write(call: CommandContext, text: str) -> None:
+    path = call.folder / Path(call.options.output).expanduser()
+    if path.exists() and not call.options.force:
+        raise Refused(f"{path} exists already", hint="--force writes over it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    call.terminal.line(f"wrote {call.options.output}; mullama validate -f {call.options.output} checks it")

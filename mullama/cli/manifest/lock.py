@@ -1,0 +1,153 @@
+"""`mullama lock`: write down what every source of the manifest stands for, so that all machines get the same bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mullama.cli.api_client.discover import load_manifest
+from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option, manifest_options
+from mullama.cli.app.exit_codes import DIFFERS, DONE
+from mullama.cli.console.download_progress import Ticker
+from mullama.plan.report import Line, Tone
+from mullama.reconcile import lock as lock_file
+from mullama.reconcile.files import LOCK_NAME, Files, read_lock
+from mullama.units import size
+
+if TYPE_CHECKING:
+    from mullama.manifest.spec import Manifest
+    from mullama.weights.stored import LockEntry
+
+
+def lock_options(parser: Parser) -> None:
+    manifest_options(parser)
+    json_option(parser)
+    parser.add_argument(
+        "--update", nargs="*", metavar="NAME", help="ask again what the sources of these models stand for; none: all"
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 2 when the lock file is stale")
+    parser.add_argument("--offline", action="store_true", help="use only files that are here already")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One source in the lock file: what was done with it, before and after."""
+
+    source: str
+    state: str
+    before: LockEntry | None
+    after: LockEntry | None
+
+
+def lock(call: CommandContext) -> int:
+    """Entries that are there stay as they are, unless --update names their model; those of nobody go."""
+    options = call.options
+    if options.check and options.update is not None:
+        raise UsageError("--check changes nothing, so it cannot --update")
+    loaded = load_manifest(call)
+    if loaded.path is None:
+        raise UsageError("a lock file lies beside a manifest file, not beside standard input", hint="-f FILE names it")
+    before = read_lock(loaded.path)
+    if options.check:
+        return _check(call, loaded.manifest, before)
+    moving = (
+        frozenset[str]() if options.update is None else lock_file.sources_of(loaded.manifest, tuple(options.update))
+    )
+    after = _resolved(call, loaded.manifest, before, moving)
+    if after != before or not lock_file.lock_path(loaded.path).exists():
+        lock_file.write_lock(loaded.path, after)
+    _show(call, outcomes(before, after))
+    return DONE
+
+
+def _check(call: CommandContext, manifest: Manifest, before: lock_file.Lock) -> int:
+    lacking, surplus = lock_file.missing(manifest, before), lock_file.superfluous(manifest, before)
+    stale = bool(lacking or surplus)
+    if call.options.json:
+        call.terminal.json({"stale": stale, "missing": list(lacking), "superfluous": list(surplus)})
+    else:
+        lines = [Line(f"+ {s}  is not locked", "add") for s in lacking]
+        lines += [Line(f"- {s}  is locked and no model names it", "remove") for s in surplus]
+        call.terminal.toned(lines)
+        call.terminal.line(f"{LOCK_NAME} is stale; mullama lock mends it" if stale else f"{LOCK_NAME} is fresh")
+    return DIFFERS if stale else DONE
+
+
+def _resolved(
+    call: CommandContext, manifest: Manifest, before: lock_file.Lock, moving: frozenset[str]
+) -> dict[str, LockEntry]:
+    files = Files.here(call.env)
+    library, settings = files.library(manifest), files.settings(manifest)
+    after: dict[str, LockEntry] = {}
+    for source in lock_file.lockable(manifest):
+        if source in before and source not in moving:
+            after[source] = before[source]
+            continue
+        with Ticker(call.terminal, quiet=call.options.json) as report:
+            after[source], warnings = lock_file.resolve(
+                library, settings, source, offline=files.offline(call.options.offline),
+                refresh=source in moving, report=report,
+            )  # fmt: skip
+        for text in warnings:
+            call.terminal.note(f"warning: {text}")
+    return after
+
+
+def outcomes(before: lock_file.Lock, after: lock_file.Lock) -> tuple[Outcome, ...]:
+    """What became of every source, in order of text."""
+    return tuple(_outcome(source, before.get(source), after.get(source)) for source in sorted(before.keys() | after))
+
+
+def _outcome(source: str, old: LockEntry | None, new: LockEntry | None) -> Outcome:
+    if old is None:
+        state = "added"
+    elif new is None:
+        state = "removed"
+    else:
+        state = "kept" if old == new else "updated" if old.files == new.files else "moved"
+    return Outcome(source=source, state=state, before=old, after=new)
+
+
+_TONES: dict[str, tuple[str, Tone]] = {
+    "added": ("+", "add"),
+    "removed": ("-", "remove"),
+    "moved": ("~", "update"),
+    "updated": ("~", "plain"),
+    "kept": ("=", "plain"),
+}
+
+
+def _show(call: CommandContext, found: tuple[Outcome, ...]) -> None:
+    if call.options.json:
+        call.terminal.json({"sources": [_tree(item) for item in found]})
+        return
+    call.terminal.toned(Line(_line(item), _TONES[item.state][1]) for item in found)
+    changed = sum(item.state != "kept" for item in found)
+    call.terminal.line(f"{LOCK_NAME}: {len(found)} sources, {changed} changed" if found else "nothing needs a lock")
+
+
+def _line(item: Outcome) -> str:
+    sign = _TONES[item.state][0]
+    entry = item.after or item.before
+    if entry is None:
+        return f"{sign} {item.source}"
+    total = size(sum(file.size for file in entry.files))
+    moved = f"{_short(item.before)} -> " if item.state == "moved" else ""
+    return f"{sign} {item.source}  {moved}{_short(entry)}  {total}  {item.state}"
+
+
+def _short(entry: LockEntry | None) -> str:
+    if entry is None:
+        return "-"
+    return (entry.revision or entry.digest).removeprefix("sha256:")[:12]
+
+
+def _tree(item: Outcome) -> dict[str, Any]:
+    entry = item.after or item.before
+    return {
+        "source": item.source,
+        "state": item.state,
+        "revision": entry.revision if entry else None,
+        "digest": entry.digest if entry else None,
+        "size": sum(file.size for file in entry.files) if entry else 0,
+    }

@@ -1,0 +1,119 @@
+"""Commands about the manifest alone: init, validate, config, schema. None of them asks a server."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from mullama.cli.api_client.discover import NAMES, load_manifest
+from mullama.cli.app.context import CommandContext, Parser, json_option, manifest_options
+from mullama.cli.app.exit_codes import DONE, INVALID
+from mullama.errors import ManifestError, Problem, Refused
+from mullama.manifest.dump import to_yaml
+from mullama.units import counted
+
+SCHEMA_NAME = "mullama.v1.schema.json"
+
+
+def validate_options(parser: Parser) -> None:
+    manifest_options(parser)
+    json_option(parser)
+
+
+def validate(call: CommandContext) -> int:
+    """Exit 0 for a manifest that could be applied, 4 with every mistake otherwise."""
+    try:
+        loaded = load_manifest(call)
+    except ManifestError as error:
+        if not call.options.json:
+            raise
+        call.terminal.json({"valid": False, "problems": [_problem(p) for p in error.problems]})
+        return INVALID
+    manifest = loaded.manifest
+    if call.options.json:
+        call.terminal.json({"valid": True, "problems": [], "models": sorted(manifest.models)})
+    else:
+        call.terminal.line(
+            f"{call.options.file or NAMES[0]} is valid: "
+            f"{counted(len(manifest.models), 'model')}, {counted(len(manifest.routes), 'route')}"
+        )
+    return DONE
+
+
+def config_options(parser: Parser) -> None:
+    manifest_options(parser)
+    parser.add_argument("--format", choices=("yaml", "json"), default="yaml", help="how to print it (default: yaml)")
+
+
+def config(call: CommandContext) -> int:
+    """The resolved manifest. It holds references to secrets and never a secret, so it is safe to show."""
+    from mullama.manifest.tree import manifest_to_tree
+
+    tree = manifest_to_tree(load_manifest(call).manifest)
+    if call.options.format == "json":
+        call.terminal.json(tree)
+    else:
+        call.terminal.raw(to_yaml(tree))
+    return DONE
+
+
+def schema_options(parser: Parser) -> None:
+    del parser  # takes nothing
+
+
+def schema(call: CommandContext) -> int:
+    call.terminal.raw(schema_text())
+    return DONE
+
+
+def schema_text() -> str:
+    """The JSON Schema as the file that is committed holds it."""
+    from mullama.manifest.schema import json_schema
+    from mullama.plan.changes import COSTS
+
+    costs = {path: cost.value for path, cost in COSTS.items()}
+    return json.dumps(json_schema(costs), ensure_ascii=False, indent=2) + "\n"
+
+
+def init_options(parser: Parser) -> None:
+    parser.add_argument("-f", "--file", default=NAMES[0], help=f"what to write (default: {NAMES[0]})")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        default="builtin:tiny",
+        metavar="SPEC",
+        help="the first model's weights, such as hf:org/repo:Q4_K_M (default: builtin:tiny)",
+    )
+    parser.add_argument("--name", default="chat", help="the first model's name (default: chat)")
+
+
+def init(call: CommandContext) -> int:
+    """Write a starter; an existing file is never overwritten."""
+    from mullama.manifest.starter_manifest import starter
+    from mullama.names import ModelName, parse_source
+
+    source = str(parse_source(call.options.source))
+    name = str(ModelName.parse(call.options.name))
+    text = starter(name=name, source=source, schema=f"./{SCHEMA_NAME}")
+    path = call.folder / call.options.file
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError as error:
+        raise Refused(f"{path} exists already", hint="-f FILE writes another") from error
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    call.terminal.line(f"wrote {call.options.file}; next: mullama diff, then mullama apply")
+    call.terminal.line(f"for checks while you type: mullama schema > {SCHEMA_NAME}")
+    return DONE
+
+
+def _problem(problem: Problem) -> dict[str, object]:
+    place = problem.place
+    return {
+        "path": problem.path,
+        "file": place.file if place else None,
+        "line": place.line if place else None,
+        "column": place.column if place else None,
+        "message": problem.message,
+        "hint": problem.hint,
+    }

@@ -1,0 +1,76 @@
+"""The plan for a manifest: asked of the server that runs, or worked out here from what is on the disk."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mullama.cli.api_client.discover import FoundServer, records_of
+from mullama.cli.app.context import CommandContext
+from mullama.errors import MullamaError
+from mullama.names import BuiltinRef, PathRef, parse_source
+from mullama.plan.report import located
+from mullama.plan.steps import Cause, Plan, from_tree
+
+if TYPE_CHECKING:
+    from mullama.manifest.load import LoadedManifest
+    from mullama.plan.observed import KnownFiles
+
+
+def plan_for(call: CommandContext, loaded: LoadedManifest, server: FoundServer | None) -> Plan:
+    """What apply would do now, each step with its place in the manifest."""
+    if server is None:
+        return _plan_here(call, loaded)
+    from mullama.manifest.tree import manifest_to_tree
+
+    return located(plan_by_server(server, manifest_to_tree(loaded.manifest)), loaded.places)
+
+
+def plan_by_server(server: FoundServer, tree: dict[str, Any]) -> Plan:
+    answer = server.client.post("/api/v1/plan", {"manifest": tree, "options": {}})
+    try:
+        return from_tree(answer)
+    except (KeyError, TypeError, ValueError) as error:
+        raise MullamaError(
+            f"{server.client.address} sent a plan that this version cannot read: {error}",
+            hint="the server may be of another version: mullama down, then mullama apply",
+        ) from error
+
+
+def _plan_here(call: CommandContext, loaded: LoadedManifest) -> Plan:
+    from mullama.plan.make import make_plan
+    from mullama.reconcile.files import Files, read_lock
+    from mullama.reconcile.observe import observe
+    from mullama.reconcile.overlay import combine
+
+    records = records_of(call, loaded)
+    desired = combine(loaded.manifest, records.overlay())
+    files = Files.here(call.env)
+    files.lock = read_lock(loaded.path)
+    return make_plan(desired, observe(desired, records, files), loaded.places)
+
+
+def plan_between(base: LoadedManifest, desired: LoadedManifest) -> Plan:
+    """What differs between two revisions of the manifest; needs no machine and no network.
+
+    Nothing was observed, so what a plan would call drift is no part of it; sizes and memory are the lock file's.
+    """
+    from mullama.manifest.tree import revision
+    from mullama.plan.make import make_plan
+    from mullama.plan.observed import Applied, Observed
+
+    applied = Applied(generation=0, revision=revision(base.manifest), manifest=base.manifest)
+    observed = Observed(applied=applied, files=_pinned_files(base, desired))
+    plan = make_plan(desired.manifest, observed, desired.places)
+    return replace(plan, steps=tuple(step for step in plan.steps if step.cause is Cause.DESIRED))
+
+
+def _pinned_files(base: LoadedManifest, desired: LoadedManifest) -> dict[str, KnownFiles]:
+    """What can be known without looking: the lock file's entries, and that built-in and plain files need no fetch."""
+    from mullama.plan.observed import KnownFiles
+    from mullama.reconcile.files import pinned, read_lock
+
+    sources = {model.from_ for loaded in (base, desired) for model in loaded.manifest.models.values()}
+    lock = read_lock(desired.path)
+    here = {s: KnownFiles(source=s, stored=True) for s in sources if isinstance(parse_source(s), (BuiltinRef, PathRef))}
+    return here | {source: pinned(lock[source]) for source in sources & lock.keys()}

@@ -1,0 +1,164 @@
+"""Commands that ask a hub and fetch nothing: search, info, login."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option
+from mullama.cli.app.exit_codes import DONE
+from mullama.errors import MullamaError, Unsupported
+from mullama.names import AliasRef, HubRef, parse_source
+from mullama.units import counted, size
+from mullama.weights.choose import choose, quant_of
+
+if TYPE_CHECKING:
+    from mullama.sources.hubquery import Repository
+    from mullama.sources.settings import Settings
+
+
+def search_options(parser: Parser) -> None:
+    parser.add_argument("query", nargs="+", metavar="QUERY", help="words of the repository's name")
+    parser.add_argument("-n", "--limit", type=int, default=10, metavar="N", help="at most so many (default: 10)")
+    parser.add_argument("--all", action="store_true", help="repositories without GGUF files too")
+    parser.add_argument("-f", "--files", action="store_true", help="list the GGUF files of each")
+    json_option(parser)
+
+
+def search(call: CommandContext) -> int:
+    """The most fetched first."""
+    from mullama.sources import hubquery
+
+    options = call.options
+    settings = _settings(call)
+    if not 1 <= options.limit <= 100:
+        raise UsageError("--limit is between 1 and 100")
+    found: Iterable[Repository] = hubquery.search(
+        " ".join(options.query), settings, limit=options.limit, every=options.all
+    )
+    if options.files:
+        found = [hubquery.repository(item.name, settings) for item in found]
+    found = tuple(found)
+    if options.json:
+        call.terminal.json({"results": [_tree(item) for item in found]})
+        return DONE
+    if options.files:
+        for item in found:
+            call.terminal.line(f"hf:{item.name}")
+            _files(call, item)
+    else:
+        rows = ((f"hf:{item.name}", f"{item.downloads:,}", item.updated[:10] or "-") for item in found)
+        call.terminal.table(("REPOSITORY", "DOWNLOADS", "UPDATED"), rows)
+    call.terminal.line(counted(len(found), "result"))
+    return DONE
+
+
+def info_options(parser: Parser) -> None:
+    parser.add_argument("source", metavar="REPO", help="org/repo, hf:org/repo, or a short name")
+    json_option(parser)
+
+
+def info(call: CommandContext) -> int:
+    """What a repository holds, and which file would be taken."""
+    from mullama.sources import hubquery
+
+    ref = _ref(call.options.source)
+    found = hubquery.repository(ref.repo, _settings(call), ref.revision)
+    if call.options.json:
+        call.terminal.json(_tree(found))
+        return DONE
+    call.terminal.line(f"hf:{found.name}")
+    facts = (("Task", found.task), ("License", found.license), ("Downloads", f"{found.downloads:,}"),
+             ("Likes", f"{found.likes:,}"), ("Updated", found.updated[:10]),
+             ("Access", "gated: its owner grants it" if found.gated else ""))  # fmt: skip
+    for label, value in facts:
+        if value:
+            call.terminal.line(f"{label:<10}{value}")
+    _files(call, found)
+    return DONE
+
+
+def _ref(text: str) -> HubRef:
+    from mullama.sources.aliases import aliases, expand
+
+    source = text if ":" in text or text.count("/") != 1 else f"hf:{text}"
+    ref = parse_source(source)
+    if isinstance(ref, AliasRef):
+        ref = expand(ref, aliases()).ref
+    if not isinstance(ref, HubRef):
+        raise Unsupported(f"{text} is no repository of a hub", hint="org/repo")
+    return ref
+
+
+def _files(call: CommandContext, found: Repository) -> None:
+    """The GGUF files with their sizes; what a reference without a file takes is marked."""
+    taken: tuple[str, ...] = ()
+    try:
+        taken = choose([name for name, _ in found.files], repo=found.name).files
+    except MullamaError:
+        call.terminal.line("  no GGUF file that can be run")
+    for name, count in found.files:
+        mark = "  [default]" if name in taken else ""
+        call.terminal.line(f"  {name}  {size(count) if count else '?'}{mark}")
+
+
+def _tree(found: Repository) -> dict[str, Any]:
+    return {
+        "repository": found.name,
+        "downloads": found.downloads,
+        "likes": found.likes,
+        "updated": found.updated,
+        "gated": found.gated,
+        "license": found.license,
+        "task": found.task,
+        "files": [{"name": name, "size": count, "quantization": quant_of(name)} for name, count in found.files],
+    }
+
+
+def _settings(call: CommandContext) -> Settings:
+    from mullama.manifest.spec import Manifest
+    from mullama.reconcile.files import Files
+
+    return Files.here(call.env).settings(Manifest(mullama="v1"))
+
+
+def login_options(parser: Parser) -> None:
+    parser.add_argument("--token-file", metavar="FILE", help="read the token here, not from the terminal")
+    parser.add_argument("--remove", action="store_true", help="delete the saved token")
+
+
+def login(call: CommandContext) -> int:
+    """Keep a token for gated models where the hub's own tools keep it; it is asked for, never an option."""
+    from mullama.sources.hubquery import user
+    from mullama.sources.huggingface import token_path
+
+    path = Path(token_path())
+    if call.options.remove:
+        path.unlink(missing_ok=True)
+        call.terminal.line("no token is saved any more")
+        return DONE
+    token = _token(call)
+    name = user(replace(_settings(call).hub, token=token, token_from="what was typed"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(token)
+    path.chmod(0o600)
+    call.terminal.line(f"logged in as {name}; the token is in {path}")
+    return DONE
+
+
+def _token(call: CommandContext) -> str:
+    if call.options.token_file:
+        text = (call.folder / Path(call.options.token_file).expanduser()).read_text(encoding="utf-8")
+    elif call.terminal.interactive:
+        text = getpass.getpass("token (it is not shown): ")
+    else:
+        text = call.terminal.source.readline()
+    token = text.strip()
+    if not token or not token.isascii() or any(c.isspace() for c in token):
+        raise UsageError("that is no token", hint="https://huggingface.co/settings/tokens makes one")
+    return token

@@ -1,0 +1,116 @@
+"""`mullama list`: the models that there are, with the size of their files and what is here of them."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping
+from typing import Any
+
+from mullama.cli.api_client.discover import is_remote, require
+from mullama.cli.app.context import CommandContext, Parser, json_option
+from mullama.cli.app.exit_codes import DONE
+from mullama.cli.models.declared import Declared, ago, declared, known_files, modified
+from mullama.cli.server.ensure import place_options
+from mullama.units import counted, size
+
+Rows = builtins.list[dict[str, Any]]
+
+
+def list_options(parser: Parser) -> None:
+    place_options(parser)
+    json_option(parser)
+    parser.add_argument("-v", "--verbose", action="store_true", help="show paths and sources too")
+    parser.add_argument("--all", action="store_true", help="list stored sources that no model names too")
+
+
+def list(call: CommandContext) -> int:
+    """Needs no server; of a server elsewhere it shows what that one tells."""
+    rows = _remote(call) if is_remote(call) else _local(call)
+    total = sum(row["size_bytes"] or 0 for row in rows)
+    if call.options.json:
+        call.terminal.json({"models": rows, "total_count": len(rows), "total_size_bytes": total})
+        return DONE
+    heads: tuple[str, ...] = ("NAME", "ID", "SIZE", "QUANTIZATION", "MODIFIED")
+    if call.options.verbose:
+        heads = (*heads, "SOURCE", "PATH")
+    call.terminal.table(heads, (_cells(row, verbose=call.options.verbose) for row in rows))
+    call.terminal.line(f"{counted(len(rows), 'model')}, {size(total)} total")
+    return DONE
+
+
+def _local(call: CommandContext) -> Rows:
+    found = declared(call)
+    rows = _rows(call, found)
+    return [*rows, *_unnamed(call, {row["source"] for row in rows})] if call.options.all else rows
+
+
+def _rows(call: CommandContext, found: Declared) -> Rows:
+    files = known_files(call, found)
+    rows = []
+    for name, model in found.manifest.models.items():
+        known = files[model.from_]
+        rows.append(
+            {
+                "name": name,
+                "digest": known.digest,
+                "size_bytes": known.size,
+                "quantization": known.facts.quantization if known.facts else None,
+                "modified": modified(known),
+                "path": known.paths[0] if known.paths else None,
+                "repo": known.weights.resolved if known.weights else None,
+                "source": model.from_,
+                "stored": known.stored,
+            }
+        )
+    return rows
+
+
+def _unnamed(call: CommandContext, named: set[str]) -> Rows:
+    """What was fetched and belongs to no model."""
+    from mullama.reconcile.files import Files
+
+    index = Files.here(call.env).index
+    return [
+        {
+            "name": entry.source,
+            "digest": entry.files[0].digest if entry.files else None,
+            "size_bytes": entry.size,
+            "quantization": entry.quantization or None,
+            "modified": entry.fetched,
+            "path": index.blobs.path(entry.files[0].digest) if entry.files else None,
+            "repo": entry.resolved,
+            "source": entry.source,
+            "stored": True,
+        }
+        for entry in index.all_fetched()
+        if entry.source not in named
+    ]
+
+
+def _remote(call: CommandContext) -> Rows:
+    models = require(call).client.get("/api/models")["models"]
+    return [
+        {
+            "name": model["name"],
+            "digest": model["digest"] or None,
+            "size_bytes": model["size"],
+            "quantization": model["quantization"] or None,
+            "modified": model["modified"] or None,
+            "path": None,
+            "repo": None,
+            "source": model["source"],
+            "stored": bool(model["size"]),
+        }
+        for model in models
+    ]
+
+
+def _cells(row: Mapping[str, Any], *, verbose: bool) -> tuple[str, ...]:
+    cells = (
+        row["name"],
+        (row["digest"] or "-").removeprefix("sha256:")[:12],
+        size(row["size_bytes"]) if row["size_bytes"] else "-",
+        row["quantization"] or "-",
+        ago(row["modified"]) if row["stored"] else "not here",
+    )
+    return (*cells, row["source"], row["path"] or "-") if verbose else cells

@@ -1,0 +1,176 @@
+"""`mullama show`: one model with everything that is known of it, or one part of it as it can be used again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mullama.cli.api_client.discover import is_remote, require
+from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option
+from mullama.cli.app.exit_codes import DONE
+from mullama.cli.models.declared import ago, declared, known_files, model_of, modified
+from mullama.cli.server.ensure import model_path, place_options
+from mullama.units import size
+
+PARTS = ("modelfile", "parameters", "template", "system", "license")
+
+
+def show_options(parser: Parser) -> None:
+    place_options(parser)
+    json_option(parser)
+    parser.add_argument("name", metavar="NAME", help="a model or a route")
+    parser.add_argument("--modelfile", action="store_true", help="print a Modelfile that create reads again")
+    parser.add_argument("--parameters", action="store_true", help="print the parameters")
+    parser.add_argument("--template", action="store_true", help="print the chat template")
+    parser.add_argument("--system", action="store_true", help="print the system prompt")
+    parser.add_argument("--license", action="store_true", help="print the license")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print the file's metadata too")
+
+
+def show(call: CommandContext) -> int:
+    parts = [part for part in PARTS if getattr(call.options, part)]
+    if len(parts) > 1:
+        raise UsageError(f"only one of {', '.join('--' + part for part in parts)} can be shown")
+    found = _remote(call) if is_remote(call) else _local(call)
+    if call.options.json:
+        call.terminal.json({part: found[part] for part in parts} if parts else found)
+    elif parts:
+        _part(call, parts[0], found[parts[0]])
+    else:
+        _whole(call, found)
+    return DONE
+
+
+def _part(call: CommandContext, part: str, value: Any) -> None:
+    if part == "parameters":
+        call.terminal.raw(aligned(value))
+    elif value:
+        call.terminal.raw(value if value.endswith("\n") else value + "\n")
+
+
+def aligned(parameters: Mapping[str, Any]) -> str:
+    """One line for each value, the names in one column."""
+    pairs = [(n, v) for n, value in parameters.items() for v in (value if isinstance(value, list) else [value])]
+    width = max((len(name) for name, _ in pairs), default=0)
+    return "".join(f"{name.ljust(width)}  {_plain(value)}\n" for name, value in pairs)
+
+
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value) if isinstance(value, str) else str(value)
+
+
+def _local(call: CommandContext) -> dict[str, Any]:
+    from mullama.manifest.modelfile import from_tree, render_modelfile
+    from mullama.manifest.tree import unusual
+    from mullama.plan.fit import context_size
+    from mullama.runtime.serving.prompt_settings import chosen_template, in_force
+
+    declaration = declared(call)
+    name, model = model_of(declaration.manifest, call.options.name)
+    files = known_files(call, declaration)[model.from_]
+    facts = files.facts
+    _, _, template_source = chosen_template(model, files)
+    holds = in_force(model, files)
+    spec, left = from_tree(unusual(model))
+    return {
+        "name": name,
+        "source": model.from_,
+        "repository": files.weights.resolved if files.weights else None,
+        "family": facts.architecture if facts else None,
+        "architecture": facts.architecture if facts else None,
+        "parameter_size": facts.parameter_size if facts else None,
+        "quantization": facts.quantization if facts else None,
+        "size_bytes": files.size,
+        "digest": files.digest,
+        "context": context_size(model, facts),
+        "context_max": facts.train_context if facts else None,
+        "embedding_length": facts.embedding_length if facts else None,
+        "vocab_size": facts.vocabulary if facts else None,
+        "paths": list(files.paths),
+        "modified": modified(files),
+        "stored": files.stored,
+        "parameters": {**holds.parameters, "num_ctx": context_size(model, facts)},
+        "system": holds.system,
+        "template": holds.template,
+        "template_source": template_source,
+        "license": "\n\n".join(holds.license),
+        "modelfile": render_modelfile(spec, left),
+        "metadata": _metadata(files.paths) if call.options.verbose and files.stored else {},
+    }
+
+
+def _metadata(paths: Iterable[str]) -> dict[str, Any]:
+    """The header's own keys; long arrays are told by their length."""
+    from mullama.sources.local_files import look_into
+
+    said = look_into(tuple(paths)).metadata
+    return {key: _short(value) for key, value in said.items()}
+
+
+def _short(value: Any) -> Any:
+    """An array that was left in the file, or is long, by its length."""
+    if isinstance(value, Mapping) and "length" in value:
+        return f"[{value['length']} items]"
+    return f"[{len(value)} items]" if isinstance(value, (list, tuple)) and len(value) > 8 else value
+
+
+def _remote(call: CommandContext) -> dict[str, Any]:
+    verbose = "?verbose=1" if call.options.verbose else ""
+    tree = require(call).client.get(model_path(call.options.name) + verbose)
+    return {
+        "name": tree["name"],
+        "source": tree["source"],
+        "repository": None,
+        "family": tree["family"],
+        "architecture": tree["family"],
+        "parameter_size": tree["parameter_size"],
+        "quantization": tree["quantization"],
+        "size_bytes": tree["size"],
+        "digest": tree["digest"],
+        "context": tree["context_size"],
+        "context_max": tree["train_context"],
+        "embedding_length": tree["embedding_length"],
+        "vocab_size": tree["vocab_size"],
+        "paths": [],
+        "modified": tree["modified"],
+        "stored": bool(tree["size"]),
+        "parameters": tree["settings"],
+        "system": tree["system"],
+        "template": tree["template"],
+        "template_source": tree["template_source"],
+        "license": tree["license"],
+        "modelfile": tree["modelfile"],
+        "metadata": tree["metadata"] if call.options.verbose else {},
+    }
+
+
+def _whole(call: CommandContext, found: Mapping[str, Any]) -> None:
+    rows = (
+        ("Name", found["name"]),
+        ("Family", found["family"]),
+        ("Parameters", found["parameter_size"]),
+        ("Quantization", found["quantization"]),
+        ("Size", size(found["size_bytes"]) if found["size_bytes"] else None),
+        ("Context", f"{found['context']} (max {found['context_max']})" if found["context_max"] else found["context"]),
+        ("Embedding", found["embedding_length"]),
+        ("Vocabulary", found["vocab_size"]),
+        ("Source", found["source"]),
+        ("Repository", found["repository"]),
+        ("Digest", found["digest"]),
+        ("Path", ", ".join(found["paths"]) or "not here; mullama pull or apply fetches it"),
+        ("Modified", ago(found["modified"]) if found["modified"] else None),
+        ("Template", f"from the {found['template_source']}" if found["template"] else "none"),
+        ("System", found["system"]),
+        ("License", (found["license"] or "").splitlines()[0][:80] if found["license"] else None),
+    )
+    width = max(len(label) for label, _ in rows)
+    for label, value in rows:
+        if value not in (None, ""):
+            call.terminal.line(f"{label.ljust(width)}  {value}")
+    if found["parameters"]:
+        call.terminal.line()
+        call.terminal.line("Set:")
+        for text in aligned(found["parameters"]).splitlines():
+            call.terminal.line(f"  {text}")
+    for key, value in found["metadata"].items():
+        call.terminal.line(f"  {key}  {value}")

@@ -1,0 +1,163 @@
+"""`mullama tune`: which quantisation of a repository suits this machine, and a manifest that says so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mullama.cli.app.context import CommandContext, Parser, json_option
+from mullama.cli.app.exit_codes import DONE
+from mullama.errors import MullamaError, Refused, Unsupported
+from mullama.names import AliasRef, HubRef, parse_source
+from mullama.plan.quant_advice import Offer, QuantRating, Room, judge
+from mullama.plan.report import Line
+from mullama.units import size
+
+if TYPE_CHECKING:
+    from mullama.plan.observed import Machine
+    from mullama.weights.facts import WeightFacts
+
+_QUALITY = ((8.0, "nearly lossless"), (6.0, "very high"), (5.0, "high"), (4.2, "good"), (3.4, "reduced"), (0.0, "low"))
+
+
+def tune_options(parser: Parser) -> None:
+    parser.add_argument("source", metavar="SPEC", help="hf:org/repo, or a short name")
+    parser.add_argument(
+        "--profile",
+        choices=("quality", "balanced", "fast"),
+        default="balanced",
+        help="what matters (balanced)",
+    )
+    parser.add_argument("-c", "--context-size", type=int, default=8192, metavar="N", help="tokens per request (8192)")
+    parser.add_argument("--emit", metavar="PATH", help="write a manifest with what is recommended; - prints it")
+    parser.add_argument("--name", default="chat", help="the model's name in it (default: chat)")
+    json_option(parser)
+
+
+def tune(call: CommandContext) -> int:
+    """Nothing is fetched but the list of files and one header."""
+    options = call.options
+    ref = _repository_of(options.source)
+    offers, facts = _offers(call, ref)
+    most = facts.train_context or options.context_size
+    context = min(options.context_size, most)
+    if context < options.context_size:
+        call.terminal.note(f"the model was trained on {context} tokens, so no more are counted")
+    fixed, per_token = _costs(facts, context)
+    judged = judge(offers, fixed=fixed, per_token=per_token, context=context, room=_room(), profile=options.profile)
+    found = tuple(replace(verdict, room=min(verdict.room, most)) for verdict in judged)
+    best = next((v for v in found if v.status == "recommended"), None)
+    spec = f"hf:{ref.repo}:{best.offer.quant}" if best else None
+    if options.emit:
+        _emit(call, spec, context)
+    if options.json:
+        call.terminal.json({"profile": options.profile, "recommended": spec, "quants": [_tree(v) for v in found]})
+    elif options.emit != "-":
+        _show(call, found, spec)
+    return DONE
+
+
+def _repository_of(source: str) -> HubRef:
+    from mullama.sources.aliases import aliases, expand
+
+    ref = parse_source(source)
+    if isinstance(ref, AliasRef):
+        ref = expand(ref, aliases()).ref
+    if not isinstance(ref, HubRef):
+        raise Unsupported(f"{source} is no repository of a hub: there is nothing to choose from", hint="hf:org/repo")
+    return ref
+
+
+def _offers(call: CommandContext, ref: HubRef) -> tuple[tuple[Offer, ...], WeightFacts]:
+    """What the repository offers, with sizes; and the facts of one of them."""
+    from mullama.manifest.spec import Manifest
+    from mullama.reconcile.files import Files
+    from mullama.sources.headers import remote_facts
+    from mullama.sources.hubquery import repository
+    from mullama.weights.choose import choose, quant_of
+
+    files = Files.here(call.env)
+    settings = files.settings(Manifest(mullama="v1"))
+    sizes = dict(repository(ref.repo, settings, ref.revision).files)
+    offers = []
+    for quant in sorted({quant_of(name) for name in sizes} - {""}):
+        try:
+            chosen = choose(sizes, repo=f"hf:{ref.repo}", quants=(quant,)).files
+        except MullamaError:
+            continue  # a set with a part missing is no offer
+        if all(sizes[name] for name in chosen):
+            offers.append(Offer(quant=quant, file=chosen[0], size=sum(sizes[name] or 0 for name in chosen)))
+    if not offers:
+        raise Unsupported(f"{ref.repo} offers no quantisation with a known size")
+    smallest = min(offers, key=lambda offer: offer.size)
+    found = files.library(Manifest(mullama="v1")).locate(f"hf:{ref.repo}:{smallest.quant}", refresh=True)
+    weights = [file for file in found.files if file.role == "weights"]
+    return tuple(offers), remote_facts(weights, settings, lambda: False)
+
+
+def _costs(facts: WeightFacts, context: int) -> tuple[int, float]:
+    """Bytes of buffers, and of the cache for each token."""
+    from mullama.manifest.spec import Model
+    from mullama.plan.fit import need
+
+    def bytes_at(tokens: int) -> int:
+        found = need(Model.model_validate({"from": "x.gguf", "context": {"size": tokens}}), facts, None)
+        return found.context if found else 0
+
+    small, large = bytes_at(context), bytes_at(2 * context)
+    per_token = max(0.0, (large - small) / context)
+    return max(0, int(small - per_token * context)), per_token
+
+
+def _room() -> Room:
+    from mullama.reconcile.machine import observe_machine
+
+    machine: Machine = observe_machine()
+    return Room(gpu=sum(free for _, _, free in machine.gpus), ram=machine.ram_available)
+
+
+def _emit(call: CommandContext, spec: str | None, context: int) -> None:
+    from mullama.manifest.dump import to_yaml
+
+    if spec is None:
+        raise Refused("nothing fits this machine", hint="a smaller model, or a smaller --context-size")
+    options = call.options
+    model = {"from": spec, "context": {"size": context}}
+    text = to_yaml({"mullama": "v1", "models": {options.name: model}, "routes": {"default": options.name}})
+    if options.emit == "-":
+        call.terminal.raw(text)
+        return
+    path = call.folder / Path(options.emit).expanduser()
+    if path.exists():
+        raise Refused(f"{path} exists already", hint="--emit - prints it")
+    path.write_text(text, encoding="utf-8")
+    call.terminal.note(f"wrote {path}")
+
+
+def _show(call: CommandContext, found: tuple[QuantRating, ...], spec: str | None) -> None:
+    heads = ("QUANT", "SIZE", "MEMORY", "SHARE", "CONTEXT ROOM", "QUALITY", "STATUS")
+    rows = (
+        (v.offer.quant, size(v.offer.size), size(v.memory), f"{v.share:.0%}", str(v.room), _quality(v.bits), v.status)
+        for v in found
+    )
+    call.terminal.table(heads, rows)
+    text = f"mullama pull {spec}" if spec else "nothing fits: a smaller model, or a smaller --context-size"
+    call.terminal.toned([Line(text, "add" if spec else "remove")])
+
+
+def _quality(bits: float) -> str:
+    return next(word for least, word in _QUALITY if bits >= least) if bits else "unknown"
+
+
+def _tree(verdict: QuantRating) -> dict[str, Any]:
+    return {
+        "quant": verdict.offer.quant,
+        "file": verdict.offer.file,
+        "size_bytes": verdict.offer.size,
+        "memory_bytes": verdict.memory,
+        "share": round(verdict.share, 4),
+        "context_room": verdict.room,
+        "quality": _quality(verdict.bits),
+        "status": verdict.status,
+    }

@@ -1,0 +1,72 @@
+"""Sends a model's files to a server elsewhere, which cannot read this machine's."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mullama.cli.api_client.discover import FoundServer, is_remote
+from mullama.cli.app.context import CommandContext
+from mullama.cli.console.download_progress import Ticker
+from mullama.errors import Invalid, NotFound, Unsupported
+from mullama.names import PathRef, parse_source
+from mullama.sources.base import DownloadProgress, Phase
+from mullama.weights.split import split_name
+
+_CHUNK = 1024 * 1024
+
+
+def sent(call: CommandContext, server: FoundServer, tree: Mapping[str, Any], *, quiet: bool = False) -> dict[str, Any]:
+    """The model with `blob:DIGEST` for each path of this machine, once the server has those files.
+
+    Paths are absolute. A server of this machine reads them where they are: then nothing is changed or sent.
+    """
+    if not is_remote(call):
+        return dict(tree)
+    with Ticker(call.terminal, quiet=quiet) as report:
+
+        def place(source: Any) -> Any:
+            return _sent(server, Path(source), report) if _is_path(source) else source
+
+        made = {key: place(value) if key in ("from", "mmproj", "draft") else value for key, value in tree.items()}
+        if "adapters" in made:
+            made["adapters"] = [{**adapter, "from": place(adapter["from"])} for adapter in made["adapters"]]
+    return made
+
+
+def _is_path(source: Any) -> bool:
+    return isinstance(source, str) and isinstance(parse_source(source), PathRef)
+
+
+def _sent(server: FoundServer, path: Path, report: Ticker) -> str:
+    if not path.is_file():
+        raise NotFound(f"{path} does not exist", name=str(path))
+    if _is_part(path):
+        hint = "join them, or name a source that the server can fetch"
+        raise Unsupported(f"{path.name} is one part of several, and one file is sent", hint=hint)
+    hashed = hashlib.sha256()
+    for piece in _pieces(path, "verifying", report):
+        hashed.update(piece)
+    digest = f"sha256:{hashed.hexdigest()}"
+    address = f"/api/models/blobs/{digest}"
+    if not server.client.has(address):
+        server.client.send(address, _pieces(path, "sending", report), path.stat().st_size)
+    return f"blob:{digest}"
+
+
+def _is_part(path: Path) -> bool:
+    try:
+        return len(split_name(path.name)) > 1
+    except Invalid:
+        return True
+
+
+def _pieces(path: Path, phase: Phase, report: Ticker) -> Iterator[bytes]:
+    total, done = path.stat().st_size, 0
+    with path.open("rb") as file:
+        while piece := file.read(_CHUNK):
+            done += len(piece)
+            report(DownloadProgress(file=path.name, phase=phase, completed=done, total=total))
+            yield piece

@@ -1,0 +1,1 @@
+"""Commands that run or inspect a server: serve, daemon, status, logs, doctor."""

@@ -1,0 +1,142 @@
+"""`mullama daemon` and `mullama ping`: the server in the background, and whether it answers."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import mullama
+from mullama.cli.api_client.discover import FoundServer, find, load_manifest, require
+from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option, timeout_option
+from mullama.cli.app.exit_codes import DONE, NO_CONNECTION
+from mullama.cli.server import background, logs
+from mullama.cli.server.ensure import begin, place_options
+from mullama.cli.server.serve import implicit_options, said
+
+ACTIONS = ("start", "stop", "restart", "status", "logs")
+
+
+def daemon_options(parser: Parser) -> None:
+    parser.add_argument("action", choices=ACTIONS, help="what to do")
+    place_options(parser)
+    implicit_options(parser)
+    parser.add_argument("--force", action="store_true", help="for stop: end a server that does not stop in time")
+    parser.add_argument("-n", "--lines", type=int, default=50, metavar="N", help="for logs: the last N lines (50)")
+    parser.add_argument("-f", "--follow", action="store_true", help="for logs: go on as lines come")
+    json_option(parser)
+    timeout_option(parser, "2m")
+
+
+def daemon(call: CommandContext) -> int:
+    match call.options.action:
+        case "start":
+            return _start(call)
+        case "stop":
+            return _stop(call)
+        case "restart":
+            return _restart(call)
+        case "status":
+            return _status(call)
+        case _:
+            return logs.logs(call)
+
+
+def _find(call: CommandContext) -> FoundServer | None:
+    return find(call, lambda: load_manifest(call))
+
+
+def _start(call: CommandContext) -> int:
+    if server := _find(call):
+        pid = server.record.pid if server.record else "?"
+        call.terminal.line(f"it runs already (pid {pid})")
+        return DONE
+    server = begin(call, said(call))
+    _told(call, server)
+    return DONE
+
+
+def _told(call: CommandContext, server: FoundServer) -> None:
+    record, records = server.record, server.records
+    if record and records:
+        listens = server.client.get("/api/v1/status").get("listen") or ("nothing",)
+        call.terminal.line(f"pid {record.pid}, listens on {', '.join(listens)}")
+        call.terminal.line(f"log {records.log_path}")
+
+
+def _stop(call: CommandContext) -> int:
+    server = _find(call)
+    if server is None:
+        call.terminal.line("no server runs; nothing to stop")
+        return DONE
+    background.stop(server, within=call.options.timeout, force=call.options.force)
+    call.terminal.line("the server is stopped")
+    return DONE
+
+
+def _restart(call: CommandContext) -> int:
+    """Start again what ran: the same manifest, the same addresses; what verbs added is kept."""
+    server = _find(call)
+    given = said(call)
+    if server is not None:
+        if server.record is None:
+            raise UsageError("a server elsewhere is not restarted from here")
+        if server.record.manifest is not None:
+            call.options.file = server.record.manifest
+        elif not given:
+            given = _same(server)
+        background.stop(server, within=call.options.timeout, force=call.options.force)
+    _told(call, begin(call, given))
+    return DONE
+
+
+def _same(server: FoundServer) -> dict[str, object]:
+    """What the implicit manifest of a server said: its address and models; the overlay keeps what verbs added."""
+    manifest = server.client.get("/api/v1/stack")["manifest"]
+    host, _, port = manifest["server"]["listen"][0].rpartition(":")
+    added = server.records.overlay() if server.records else {}
+    models = [f"{name}={tree['from']}" for name, tree in manifest["models"].items() if name not in added]
+    return {"http_addr": host, "http_port": int(port), **({"model": models} if models else {})}
+
+
+def _status(call: CommandContext) -> int:
+    server = _find(call)
+    tree = server.client.get("/api/system/status") if server else {}
+    log = str(server.records.log_path) if server and server.records else None
+    told: dict[str, Any] = {
+        "running": server is not None,
+        "version": tree.get("version", mullama.__version__),
+        "pid": server.record.pid if server and server.record else None,
+        "uptime_secs": tree.get("uptime_secs"),
+        "models_loaded": tree.get("models_loaded"),
+        "socket": f"unix:{server.record.control}" if server and server.record else None,
+        "http_endpoint": tree.get("http_endpoint"),
+        "logs": log,
+    }
+    if call.options.json:
+        call.terminal.json(told)
+    else:
+        for name, value in told.items():
+            if value is not None:
+                shown = ("yes" if value else "no") if isinstance(value, bool) else value
+                call.terminal.line(f"{name:<15}{shown}")
+    return DONE if server else NO_CONNECTION
+
+
+def ping_options(parser: Parser) -> None:
+    place_options(parser)
+    json_option(parser)
+
+
+def ping(call: CommandContext) -> int:
+    """Version, uptime and how long the answer took."""
+    server = require(call)
+    begun = time.perf_counter()
+    server.client.get("/livez")
+    took = time.perf_counter() - begun
+    tree = server.client.get("/api/system/status")
+    if call.options.json:
+        told = {"version": tree["version"], "uptime_secs": tree["uptime_secs"], "milliseconds": round(took * 1000, 3)}
+        call.terminal.json(told)
+    else:
+        call.terminal.line(f"mullama {tree['version']}, up {tree['uptime_secs']} s, answered in {took * 1000:.1f} ms")
+    return DONE

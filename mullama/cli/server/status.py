@@ -1,0 +1,232 @@
+"""Commands that look at a running server: status, ps, wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from mullama.cli.api_client.discover import find, load_manifest, require
+from mullama.cli.app.context import (
+    CommandContext,
+    Parser,
+    UsageError,
+    json_option,
+    manifest_options,
+    server_options,
+    timeout_option,
+)
+from mullama.cli.app.exit_codes import DONE, PARTLY
+from mullama.errors import MullamaError, TimedOut, Unavailable
+from mullama.units import counted, size
+
+_POLL_SECONDS = 0.1
+
+# Conditions that are told when they are true; every other is told when it is false.
+TRUE_IS_NEWS = ("Reconciling", "Degraded", "Drifted")
+
+
+def status_options(parser: Parser) -> None:
+    manifest_options(parser)
+    server_options(parser)
+    json_option(parser)
+
+
+def status(call: CommandContext) -> int:
+    """Exit 0 for a server in order, 8 for a degraded one, 11 for none."""
+    tree = require(call).client.get("/api/v1/status")
+    if call.options.json:
+        call.terminal.json(tree)
+    else:
+        _show(call, tree)
+    return PARTLY if tree.get("state") == "degraded" else DONE
+
+
+def _show(call: CommandContext, tree: Mapping[str, Any]) -> None:
+    terminal = call.terminal
+    terminal.line(
+        f"mullama {tree['version']}, pid {tree['pid']}, up {_duration(tree['uptime'])}, "
+        f"generation {tree['generation']}: {tree['state']}"
+    )
+    origin = tree.get("origin") or {}
+    profiles = "".join(f" --profile {name}" for name in origin.get("profiles") or ())
+    terminal.line(f"manifest  {origin.get('path') or 'none'}{profiles}")
+    terminal.line(f"listens   {', '.join(tree.get('listen') or ('nowhere',))}")
+    for text in _conditions(tree.get("conditions") or ()):
+        terminal.line(text)
+    if models := tree.get("models"):
+        terminal.line()
+        _models_table(call, models)
+        for model in models:
+            for text in _conditions(model.get("conditions") or (), model["name"]):
+                terminal.line(text)
+    if routes := tree.get("routes"):
+        terminal.line()
+        terminal.line("routes    " + ", ".join(f"{name} -> {_target(to)}" for name, to in routes.items()))
+
+
+def _conditions(conditions: Any, subject: str = "") -> list[str]:
+    """The conditions that a person must know of: what should be true and is not, what should not be and is."""
+    return [_condition(c, subject) for c in conditions if _is_news(c)]
+
+
+def _condition(condition: Mapping[str, Any], subject: str) -> str:
+    head = f"{subject} " if subject else ""
+    state = f"{condition['type']}={_truth(condition['status'])} {condition.get('reason') or ''}".rstrip()
+    message = condition.get("message")
+    return f"! {head}{state}: {message}" if message else f"! {head}{state}"
+
+
+def _is_news(condition: Mapping[str, Any]) -> bool:
+    return _truth(condition["status"]) == (condition["type"] in TRUE_IS_NEWS)
+
+
+def _truth(status: object) -> bool:
+    return status is True or str(status).casefold() == "true"
+
+
+def _target(to: Any) -> str:
+    return to if isinstance(to, str) else ", ".join(str(t.get("model", t)) for t in to.get("to", ()))
+
+
+def _models_table(call: CommandContext, models: list[Mapping[str, Any]]) -> None:
+    heads = ("MODEL", "STATE", "MEMORY", "CONTEXT", "ACTIVE", "WAITING", "FROM")
+    rows = (
+        (
+            model["name"],
+            model["state"],
+            size(model["memory"]) if model.get("memory") else "-",
+            str(model.get("context_size") or "-"),
+            str(model.get("active") or 0),
+            str(model.get("waiting") or 0),
+            str(model.get("source") or "-"),
+        )
+        for model in models
+    )
+    call.terminal.table(heads, rows)
+
+
+def ps_options(parser: Parser) -> None:
+    status_options(parser)
+    parser.add_argument("-a", "--all", action="store_true", help="list models that are not loaded too")
+
+
+def ps(call: CommandContext) -> int:
+    """The models that hold memory now."""
+    tree = require(call).client.get("/api/v1/status")
+    models = [m for m in tree.get("models") or () if call.options.all or m.get("memory")]
+    if call.options.json:
+        call.terminal.json({"models": models})
+        return DONE
+    heads = ("NAME", "STATE", "SIZE", "PROCESSOR", "CONTEXT", "ACTIVE", "UNTIL")
+    call.terminal.table(heads, map(_loaded, models))
+    total = sum(model.get("memory") or 0 for model in models)
+    legend = "; * answers where no model is named" if any(model.get("is_default") for model in models) else ""
+    call.terminal.line(f"{counted(len(models), 'model')}, {size(total)} total{legend}")
+    return DONE
+
+
+def _loaded(model: Mapping[str, Any]) -> tuple[str, ...]:
+    memory, layers, active = model.get("memory"), model.get("gpu_layers"), model.get("active")
+    return (
+        f"{model['name']} *" if model.get("is_default") else model["name"],
+        model["state"],
+        size(memory) if memory else "-",
+        (f"GPU, {counted(layers, 'layer')}" if layers else "CPU") if memory else "-",
+        str(model.get("context_size") or "-"),
+        counted(active, "request") if active else "-",
+        _until(model),
+    )
+
+
+def _until(model: Mapping[str, Any]) -> str:
+    """When an idle model goes: `in 4 m`, or `-` for one that stays."""
+    expires = model.get("expires")
+    if not isinstance(expires, (int, float)):
+        return str(expires) if expires else "-"
+    return f"in {_duration(max(0.0, expires - time.time()))}"
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def wait_options(parser: Parser) -> None:
+    manifest_options(parser)
+    server_options(parser)
+    timeout_option(parser, "5m")
+    parser.add_argument(
+        "--for",
+        dest="goal",
+        default="ready",
+        metavar="WHAT",
+        help="ready, condition=TYPE, or model/NAME=STATE such as model/chat=ready (default: ready)",
+    )
+
+
+def wait(call: CommandContext) -> int:
+    """Look until the goal is reached; 6 when the time is up, 11 when no server ever answered."""
+    goal = WaitCondition(call.options.goal)
+    deadline = time.monotonic() + call.options.timeout
+    while True:
+        missing: MullamaError | str
+        try:
+            server = find(call, lambda: load_manifest(call))
+            missing = goal.missing(server.client) if server else Unavailable("no server runs")
+        except Unavailable as error:
+            missing = error
+        if not missing:
+            call.terminal.line(f"{goal.text} holds")
+            return DONE
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(_POLL_SECONDS)
+    if isinstance(missing, MullamaError):
+        raise missing
+    raise TimedOut(f"{goal.text} does not hold: {missing}", hint="mullama status shows why")
+
+
+class WaitCondition:
+    """What to wait for, read from `--for`."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        subject, _, wanted = text.partition("=")
+        self._wanted = wanted.casefold()
+        self._condition = subject == "condition"
+        self._model = subject.removeprefix("model/") if subject.startswith("model/") else None
+        known = text == "ready" or (bool(wanted) and (self._condition or bool(self._model)))
+        if not known:
+            raise UsageError(f"--for does not know {text!r}", hint="ready, condition=TYPE or model/NAME=STATE")
+
+    def missing(self, client: Any) -> str:
+        """What is not so yet, empty when the goal is reached."""
+        if self._model is None and not self._condition:
+            code, tree = client.probe("/readyz")
+            waiting = ", ".join(tree.get("missing") or ()) if isinstance(tree, dict) else ""
+            return "" if code == 200 else f"not loaded: {waiting or 'unknown'}"
+        tree = client.get("/api/v1/status")
+        return self._condition_missing(tree) if self._condition else self._model_missing(tree)
+
+    def _condition_missing(self, tree: Mapping[str, Any]) -> str:
+        for condition in tree.get("conditions") or ():
+            if condition["type"].casefold() == self._wanted:
+                return "" if _truth(condition["status"]) else str(condition.get("message") or "false")
+        return "the server tells no such condition"
+
+    def _model_missing(self, tree: Mapping[str, Any]) -> str:
+        for model in tree.get("models") or ():
+            if model["name"].casefold() == str(self._model).casefold():
+                return "" if self._reached(model) else f"it is {model['state']}"
+        return "there is no such model"
+
+    def _reached(self, model: Mapping[str, Any]) -> bool:
+        """By the model's state, by one of its conditions, or `loaded` for one that holds memory."""
+        if model["state"].casefold() == self._wanted:
+            return True
+        if self._wanted == "loaded" and model["state"] == "ready":
+            return True
+        return any(c["type"].casefold() == self._wanted and _truth(c["status"]) for c in model.get("conditions") or ())

@@ -1,0 +1,1 @@
+"""Keeps the runtime at the manifest: reconciler, effects, watch, history, status and events."""

@@ -1,0 +1,52 @@
+"""The system's file events of a few folders."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+
+import watchfiles
+
+# Milliseconds between two looks at what the system has told. Each look takes a core from the models for a moment, and a
+# change that has settled is seen within two of them.
+_STEP = 100
+
+
+class FileEvents:
+    """Calls `changed` whenever something happens in the watched folders; a help, for not every file system tells."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._known: tuple[tuple[str, int], ...] = ()
+        self._task: asyncio.Task[None] | None = None
+
+    def watch(self, folders: Sequence[str]) -> None:
+        """From now on these. What is watched already goes on, unless the folder was made anew or its events ended."""
+        known = tuple((folder, _inode(folder)) for folder in folders)
+        if self._task is not None:
+            if known == self._known and not self._task.done():
+                return
+            self._task.cancel()
+        self._known = known
+        self._task = asyncio.create_task(self._listen(folders)) if folders else None
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _listen(self, folders: Sequence[str]) -> None:
+        # No inotify instances left, or a folder vanished: whoever asks to watch again begins anew.
+        with contextlib.suppress(OSError, RuntimeError):
+            async for _ in watchfiles.awatch(*folders, debounce=50, step=_STEP, rust_timeout=0, recursive=False):
+                self._changed()
+
+
+def _inode(folder: str) -> int:
+    try:
+        return os.stat(folder).st_ino
+    except OSError:
+        return 0

@@ -1,0 +1,358 @@
+"""mullama's own endpoints for models, `/api/models…`: what a client can do with models beside talking to them.
+
+They decode to the operations that the other dialects know, are there whatever dialects the manifest serves, and
+see every model. Errors are the operator's: `{"error": {"kind", "message", "hint"}}`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from mullama.chat.inventory import (
+    CopyModel,
+    CreateModel,
+    DeleteModel,
+    Done,
+    Inventory,
+    ListModels,
+    Loaded,
+    LoadModel,
+    ModelCard,
+    PullModel,
+    SetDefault,
+    ShowModel,
+    TaskStatus,
+)
+from mullama.dialects import native_inference, schema
+from mullama.dialects.base import Dialect, Endpoint, Frame, Reply, ReplyContext, StaticReply, StreamEvent, WireRequest
+from mullama.dialects.fields import MODEL, STREAM, Body, body_of, flag, integer, number, record, request_schema, text
+from mullama.dialects.http_status import status_of
+from mullama.errors import Invalid, ManifestError, MullamaError, NotFound, Unsupported
+from mullama.names import JSONValue
+
+_NAME = MODEL.named("name")
+_ALIAS = MODEL.named("alias")
+_FROM = text("from", 2048)
+_MODEL = record("model")
+_KEEP = number("keep_alive", -1, 10**9)
+_FORCE = flag("force")
+
+# How a body names a model.
+_NAMES = ("name", "model", "alias")
+
+# What loading does not take: it belongs to the model's declaration.
+_DECLARED = ("gpu_layers", "context_size", "mmproj")
+
+# What a newcomer may want, by the short names of the alias table: name, what it is, tags.
+SUGGESTED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("llama3.2:1b", "small general chat", ("chat", "small", "tools")),
+    ("llama3.2:3b", "general chat", ("chat", "tools")),
+    ("qwen2.5:7b", "general chat in many languages, with tools", ("chat", "tools")),
+    ("deepseek-r1:7b", "thinks before it answers", ("chat", "thinking")),
+    ("mistral:7b", "general chat", ("chat",)),
+    ("phi3:mini", "small general chat", ("chat", "small")),
+    ("gemma2:9b", "general chat", ("chat",)),
+    ("nomic-embed", "vectors of texts", ("embedding",)),
+)
+
+
+def _body(call: WireRequest, *known: str) -> Body:
+    """The body, where it holds nothing that would be passed over."""
+    body = body_of({} if call.body is None else call.body)
+    for name in body.names():
+        if name not in known:
+            raise Invalid(f"unknown field '{name[:64]}'", field=name[:64], hint=f"known: {', '.join(known) or 'none'}")
+    return body
+
+
+def _named(body: Body) -> str:
+    name = body.first(_NAME, MODEL, _ALIAS)
+    if not name:
+        raise Invalid("name is required", field="name")
+    return name
+
+
+def _path_name(call: WireRequest) -> str:
+    return call.path.get("name", "")
+
+
+def entry(card: ModelCard) -> dict[str, JSONValue]:
+    """One model as lists have it: sizes in bytes, moments in unix seconds, expires null for never."""
+    stays = card.expires is None or card.expires == float("inf")
+    return {
+        "name": card.name,
+        "source": card.source,
+        "digest": card.digest,
+        "size": card.size,
+        "modified": card.modified,
+        "family": card.family,
+        "parameters": card.parameter_count,
+        "parameter_size": card.parameter_size,
+        "quantization": card.quantization,
+        "description": card.description,
+        "capabilities": list(card.capabilities),
+        "context_size": card.context_size,
+        "gpu_layers": card.gpu_layers,
+        "loaded": card.loaded,
+        "state": card.state,
+        "memory": card.memory,
+        "memory_gpu": card.memory_gpu,
+        "active_requests": card.active,
+        "expires": None if stays else card.expires,
+        "is_default": card.is_default,
+    }
+
+
+def _details(card: ModelCard) -> dict[str, JSONValue]:
+    """One model with everything that is known of it."""
+    return {
+        **entry(card),
+        "train_context": card.train_context,
+        "embedding_length": card.embedding_length,
+        "vocab_size": card.vocabulary,
+        "license": card.license,
+        "system": card.system,
+        "template": card.template,
+        "template_source": card.template_source,
+        "settings": {name: list(v) if isinstance(v, tuple) else v for name, v in card.parameters},
+        "messages": [{"role": m.role, "content": m.text} for m in card.messages],
+        "modelfile": card.modelfile,
+        "aliases": list(card.aliases),
+        "metadata": {k: _finite(v) for k, v in card.metadata.items()},
+    }
+
+
+def _finite(value: JSONValue) -> JSONValue:
+    """JSON has no infinities; a file may."""
+    if isinstance(value, float) and value - value != 0:
+        return None
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def decode_list(call: WireRequest) -> ListModels:
+    return ListModels()
+
+
+def encode_list(operation: ListModels, inventory: Inventory, stamp: ReplyContext) -> Reply:
+    return Reply(body={"models": [entry(card) for card in inventory.models]})
+
+
+def decode_show(call: WireRequest) -> ShowModel:
+    return ShowModel(model=_path_name(call), verbose=call.query.get("verbose") in ("1", "true"))
+
+
+def encode_show(operation: ShowModel, card: ModelCard, stamp: ReplyContext) -> Reply:
+    return Reply(body=_details(card))
+
+
+def decode_delete(call: WireRequest) -> DeleteModel:
+    return DeleteModel(model=_path_name(call), only_check=call.query.get("check") in ("1", "true"))
+
+
+def encode_delete(operation: DeleteModel, result: Done, stamp: ReplyContext) -> Reply:
+    return Reply(body={"status": "checked" if operation.only_check else "deleted", "name": operation.model})
+
+
+def decode_pull(call: WireRequest) -> PullModel:
+    """`name` alone is a source text; with `from` it is what the model will be called."""
+    body = _body(call, *_NAMES, "from", "force", "stream")
+    name, source = _named(body), body.get(_FROM)
+    return PullModel(
+        source=source or name,
+        name=name if source else None,
+        again=body.get(_FORCE) or False,
+        stream=body.get(STREAM) or False,
+    )
+
+
+def decode_create(call: WireRequest) -> CreateModel:
+    """A model in the manifest's words; `from` may be a model that is here.
+
+    A text `blob:DIGEST` in it is a file that was sent to `/api/models/blobs/DIGEST`.
+    """
+    body = _body(call, "from", "model", "stream")
+    said = dict(body.get(_MODEL) or {})
+    base = body.get(_FROM) or said.pop("from", None)
+    if not isinstance(base, str) or not base:
+        raise Invalid("from is required", field="from")
+    return CreateModel(name=_path_name(call), base=base, said={**said, "from": base}, stream=body.get(STREAM) or False)
+
+
+def decode_copy(call: WireRequest) -> CopyModel:
+    body = _body(call, "source", "destination")
+    return CopyModel(source=body.need(MODEL.named("source")), destination=body.need(MODEL.named("destination")))
+
+
+def encode_copy(operation: CopyModel, result: Done, stamp: ReplyContext) -> Reply:
+    return Reply(body={"status": "copied", "source": operation.source, "name": operation.destination})
+
+
+def decode_load(call: WireRequest) -> LoadModel:
+    """Load a model that is here, as it is declared."""
+    body = _body(call, *_NAMES, "keep_alive", *_DECLARED)
+    for name in _DECLARED:
+        if body.has(name):
+            raise Unsupported(
+                f"{name} is declared with the model, not given when it is loaded", field=name,
+                hint="change it in the manifest, or create a model of your own with it",
+            )  # fmt: skip
+    return LoadModel(model=_named(body), keep_alive=body.get(_KEEP))
+
+
+def decode_unload(call: WireRequest) -> LoadModel:
+    """Once its requests have ended, or now, with their ends."""
+    return LoadModel(model=_path_name(call), keep_alive=0.0, forced=_body(call, "force").get(_FORCE) or False)
+
+
+def encode_load(operation: LoadModel, result: Loaded, stamp: ReplyContext) -> Reply:
+    return Reply(body={"status": "unloading" if result.unloaded else "loaded", "name": operation.model})
+
+
+def decode_default(call: WireRequest) -> SetDefault:
+    return SetDefault(model=_named(_body(call, *_NAMES)))
+
+
+def encode_default(operation: SetDefault, result: Done, stamp: ReplyContext) -> Reply:
+    return Reply(body={"status": "default", "name": operation.model})
+
+
+def decode_suggested(call: WireRequest) -> StaticReply:
+    models: list[JSONValue] = [
+        {"name": name, "description": what, "from": name, "tags": list(tags)} for name, what, tags in SUGGESTED
+    ]
+    return StaticReply(reply=Reply(body={"models": models}))
+
+
+def encode_fixed(operation: StaticReply, result: None, stamp: ReplyContext) -> Reply:
+    return operation.reply
+
+
+def decode_use(call: WireRequest) -> PullModel:
+    """Fetch one of the suggested models under its own name."""
+    name = _path_name(call)
+    if name not in {suggested for suggested, _, _ in SUGGESTED}:
+        raise NotFound(f"{name!r} is not among the suggested models", name=name, hint="GET /api/defaults lists them")
+    return PullModel(source=name, stream=_body(call, "stream").get(STREAM) or False)
+
+
+def task(status: TaskStatus) -> dict[str, JSONValue]:
+    """One line of a task's progress, bytes where there are any."""
+    known: dict[str, JSONValue] = {
+        "digest": status.digest,
+        "file": status.file or None,
+        "phase": status.phase or None,
+        "total": status.total,
+        "completed": status.completed,
+        "resumed": status.resumed or None,
+        "message": status.message or None,
+    }
+    return {"status": status.status, **{name: value for name, value in known.items() if value is not None}}
+
+
+def encode_task(operation: PullModel | CreateModel, result: TaskStatus, stamp: ReplyContext) -> Reply:
+    return Reply(body=task(result))
+
+
+class NativeTaskStream:
+    """NDJSON: a line for each status, of which `success` is the last; an error has its kind and hint."""
+
+    media: Literal["text/event-stream", "application/x-ndjson"] = "application/x-ndjson"
+
+    def __init__(self, operation: PullModel | CreateModel, stamp: ReplyContext) -> None:
+        self._ended = False
+
+    def feed(self, event: StreamEvent) -> Iterable[Frame]:
+        if not isinstance(event, TaskStatus) or self._ended:
+            return ()
+        self._ended = event.status == "success"
+        return (Frame(data=task(event)),)
+
+    def fail(self, error: MullamaError) -> Iterable[Frame]:
+        if self._ended:
+            return ()
+        self._ended = True
+        return (Frame(data={"error": error_tree(error)}),)
+
+    def ping(self) -> Iterable[Frame]:
+        return ()
+
+
+def error_tree(error: MullamaError) -> dict[str, JSONValue]:
+    message = "; ".join(map(str, error.problems)) if isinstance(error, ManifestError) else error.message
+    return {"kind": error.kind.value, "message": message, "hint": error.hint}
+
+
+def error_reply(error: MullamaError, request_id: str) -> Reply:
+    body: dict[str, JSONValue] = {**error_tree(error), "request_id": request_id}
+    return Reply(body={"error": body}, status=status_of(error, overloaded=503))
+
+
+_ENTRY = schema.record("name size loaded", name=schema.STRING, size=schema.COUNT, loaded=schema.BOOLEAN)
+_TASK = schema.record("status", status=schema.STRING, total=schema.COUNT, completed=schema.COUNT)
+_ANSWER = schema.record("status", status=schema.STRING, name=schema.STRING)
+_NAMED = request_schema(_NAME, MODEL, _ALIAS)
+
+MANAGEMENT = Dialect(
+    name="mullama",
+    endpoints=(
+        *native_inference.ENDPOINTS,
+        Endpoint(
+            method="GET", path="/api/models", decode=decode_list, encode=encode_list, summary="All models",
+            response_schema=schema.exact(models=schema.listed(_ENTRY)),
+        ),
+        Endpoint(
+            method="POST", path="/api/models/pull", decode=decode_pull, encode=encode_task, stream=NativeTaskStream,
+            access="admin", summary="Fetch a model", response_schema=_TASK,
+            request_schema=request_schema(_NAME, MODEL, _FROM, _FORCE, STREAM),
+        ),
+        Endpoint(
+            method="POST", path="/api/models/load", decode=decode_load, encode=encode_load, access="admin",
+            summary="Have a model in memory", response_schema=_ANSWER,
+            request_schema=request_schema(
+                _NAME, MODEL, _ALIAS, _KEEP, integer("gpu_layers"), integer("context_size"), text("mmproj"),
+            ),
+        ),
+        Endpoint(
+            method="POST", path="/api/models/copy", decode=decode_copy, encode=encode_copy, access="admin",
+            summary="Give a model a second name", response_schema=_ANSWER,
+            request_schema=request_schema(
+                MODEL.named("source"), MODEL.named("destination"), required="source destination"
+            ),
+        ),
+        Endpoint(
+            method="POST", path="/api/models/default", decode=decode_default, encode=encode_default, access="admin",
+            summary="Answer with this model where a request names none", response_schema=_ANSWER,
+            request_schema=_NAMED,
+        ),
+        Endpoint(
+            method="POST", path="/api/models/{name:path}/unload", decode=decode_unload, encode=encode_load,
+            access="admin", summary="Let a model go once its requests have ended, or with `force` now",
+            request_schema=request_schema(_FORCE), response_schema=_ANSWER,
+        ),
+        Endpoint(
+            method="GET", path="/api/models/{name:path}", decode=decode_show, encode=encode_show,
+            summary="One model with everything known of it", response_schema=_ENTRY,
+        ),
+        Endpoint(
+            method="PUT", path="/api/models/{name:path}", decode=decode_create, encode=encode_task,
+            stream=NativeTaskStream, access="admin", summary="Make a model, said in the manifest's words",
+            request_schema=request_schema(_FROM, _MODEL, STREAM), response_schema=_TASK,
+        ),
+        Endpoint(
+            method="DELETE", path="/api/models/{name:path}", decode=decode_delete, encode=encode_delete,
+            access="admin", summary="Remove a model", response_schema=_ANSWER,
+        ),
+        Endpoint(
+            method="GET", path="/api/defaults", decode=decode_suggested, encode=encode_fixed,
+            summary="Models that one may begin with", response_schema=schema.exact(models=schema.listed(schema.RECORD)),
+        ),
+        Endpoint(
+            method="POST", path="/api/defaults/{name:path}/use", decode=decode_use, encode=encode_task,
+            stream=NativeTaskStream, access="admin", summary="Fetch one of the suggested models",
+            request_schema=request_schema(STREAM), response_schema=_TASK,
+        ),
+    ),
+    error=error_reply,
+    prefixes=("/api/models", "/api/defaults"),
+)  # fmt: skip

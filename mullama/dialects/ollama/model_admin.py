@@ -1,0 +1,263 @@
+"""Ollama's endpoints that change the inventory: create, pull, copy, delete, blobs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from mullama.chat.inventory import (
+    CopyModel,
+    CreateModel,
+    DeleteModel,
+    Done,
+    FindBlob,
+    PullModel,
+    StoreBlob,
+    TaskStatus,
+)
+from mullama.dialects import schema
+from mullama.dialects.base import Endpoint, Frame, Reply, ReplyContext, StreamEvent, WireRequest
+from mullama.dialects.fields import (
+    MODEL,
+    STREAM,
+    Body,
+    Field,
+    body_of,
+    choice,
+    flag,
+    many,
+    record,
+    request_schema,
+    text,
+    to_list,
+    to_text,
+)
+from mullama.dialects.ollama.chat import MESSAGE_SCHEMA, message
+from mullama.dialects.ollama.ndjson import LineStream
+from mullama.errors import Invalid, Unsupported
+from mullama.names import Digest, JSONValue
+
+_NAME = MODEL.named("name")
+_FROM = text("from", 2048)
+_TEMPLATE = text("template")
+_SYSTEM = text("system")
+_PARAMETERS = record("parameters")
+_MESSAGES = many("messages", message, MESSAGE_SCHEMA, 4096)
+_QUANTIZE = choice("quantize", ("q4_K_M", "q4_K_S", "q8_0", "Q4_K_M", "Q4_K_S", "Q8_0"))
+_MOST_FILES = 1024
+_MOST_LICENSES = 64
+
+# What a model made here cannot carry, each with what to do instead.
+_REFUSED = {
+    "modelfile": "send its parts as fields: from, template, system, parameters",
+    "renderer": "the template in the file says how prompts are written",
+    "parser": "the output format is recognised from the template",
+    "draft_files": "declare draft in the manifest",
+    "draft_quantize": "declare draft in the manifest",
+}
+
+
+def _model(body: Body) -> str:
+    model = body.first(MODEL, _NAME)
+    if not model:
+        raise Invalid("model is required", field="model")
+    return model
+
+
+def _streams(body: Body) -> bool:
+    stream = body.get(STREAM)
+    return True if stream is None else stream
+
+
+def digest_of(value: JSONValue, path: str) -> str:
+    """A digest in either of Ollama's spellings, as `sha256:` and lower-case hex."""
+    said = to_text(value, path)
+    if not re.fullmatch(r"sha256[:-][0-9a-fA-F]{64}", said):
+        raise Invalid(f"{path} is not a digest: {said[:80]!r}", field=path, hint="sha256: and 64 hex digits")
+    return str(Digest.parse(said.lower().replace("-", ":", 1)))
+
+
+def _files(value: JSONValue, path: str) -> dict[str, str]:
+    body = Body(value, path)
+    names = list(body.names())
+    if len(names) > _MOST_FILES:
+        raise Invalid(f"{path} has more than {_MOST_FILES} files", field=path)
+    return {name: digest_of(body.raw(name), f"{path}.{name}") for name in names}
+
+
+def _license(value: JSONValue, path: str) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    return to_list(value, path, to_text, _MOST_LICENSES)
+
+
+_FILES: Field[dict[str, str]] = Field("files", _files, schema.mapped(schema.STRING))
+_ADAPTERS: Field[dict[str, str]] = _FILES.named("adapters")
+_LICENSE: Field[tuple[str, ...]] = Field(
+    "license", _license, schema.either(schema.STRING, schema.listed(schema.STRING))
+)
+
+
+def decode_create(call: WireRequest) -> CreateModel:
+    """A model made from another one or from uploaded files."""
+    body = body_of(call.body)
+    name = _model(body)
+    for field, instead in _REFUSED.items():
+        if body.has(field):
+            raise Unsupported(f"{field} is not supported by create", hint=instead, field=field)
+    base, files = body.get(_FROM), body.get(_FILES) or {}
+    if not base and not files:
+        raise Invalid("neither 'from' or 'files' was specified", field="from")
+    return CreateModel(
+        name=name,
+        base=base or None,
+        files=files,
+        adapters=body.get(_ADAPTERS) or {},
+        template=body.get(_TEMPLATE),
+        system=body.get(_SYSTEM),
+        license=body.get(_LICENSE) or (),
+        parameters=body.get(_PARAMETERS) or {},
+        messages=body.get(_MESSAGES) or (),
+        quantize=body.first(_QUANTIZE, _QUANTIZE.named("quantization")),
+        stream=_streams(body),
+    )
+
+
+def decode_pull(call: WireRequest) -> PullModel:
+    body = body_of(call.body)
+    return PullModel(source=_model(body), stream=_streams(body))
+
+
+def decode_copy(call: WireRequest) -> CopyModel:
+    body = body_of(call.body)
+    return CopyModel(source=body.need(MODEL.named("source")), destination=body.need(MODEL.named("destination")))
+
+
+def decode_delete(call: WireRequest) -> DeleteModel:
+    return DeleteModel(model=_model(body_of(call.body)))
+
+
+def decode_find(call: WireRequest) -> FindBlob:
+    return FindBlob(digest=digest_of(call.path.get("digest"), "digest"))
+
+
+def decode_store(call: WireRequest) -> StoreBlob:
+    return StoreBlob(digest=digest_of(call.path.get("digest"), "digest"))
+
+
+def _status(status: TaskStatus) -> dict[str, JSONValue]:
+    members = {"digest": status.digest, "total": status.total, "completed": status.completed}
+    return {"status": status.status, **{k: v for k, v in members.items() if v is not None}}
+
+
+def encode_task(operation: PullModel | CreateModel, result: TaskStatus, stamp: ReplyContext) -> Reply:
+    """The last status alone."""
+    return Reply(body=_status(result))
+
+
+def encode_done(operation: CopyModel | DeleteModel, result: Done, stamp: ReplyContext) -> Reply:
+    return Reply(status=200 if result.found else 404)
+
+
+def encode_found(operation: FindBlob, result: Done, stamp: ReplyContext) -> Reply:
+    return Reply(status=200 if result.found else 404)
+
+
+def encode_stored(operation: StoreBlob, result: Done, stamp: ReplyContext) -> Reply:
+    """201 for a new blob, 200 for one that was there."""
+    return Reply(status=200 if result.found else 201)
+
+
+class TaskStream(LineStream):
+    """One NDJSON line per status; the line `success` is the last."""
+
+    def __init__(self, operation: PullModel | CreateModel, stamp: ReplyContext) -> None:
+        self._ended = False
+
+    def feed(self, event: StreamEvent) -> Iterable[Frame]:
+        if not isinstance(event, TaskStatus) or self._ended:
+            return ()
+        self._ended = event.status == "success"
+        return (Frame(data=_status(event)),)
+
+
+_STATUS_SCHEMA = schema.record(
+    "status",
+    status=schema.STRING,
+    digest=schema.STRING,
+    total=schema.COUNT,
+    completed=schema.COUNT,
+)
+
+ENDPOINTS = (
+    Endpoint(
+        method="POST",
+        path="/api/create",
+        decode=decode_create,
+        encode=encode_task,
+        stream=TaskStream,
+        access="admin",
+        summary="Make a model from another one or from uploaded files",
+        request_schema=request_schema(
+            MODEL,
+            _NAME,
+            _FROM,
+            _FILES,
+            _ADAPTERS,
+            _TEMPLATE,
+            _SYSTEM,
+            _LICENSE,
+            _PARAMETERS,
+            _MESSAGES,
+            _QUANTIZE,
+            STREAM,
+        ),
+        response_schema=_STATUS_SCHEMA,
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/pull",
+        decode=decode_pull,
+        encode=encode_task,
+        stream=TaskStream,
+        access="admin",
+        summary="Fetch a model",
+        request_schema=request_schema(MODEL, _NAME, STREAM, flag("insecure")),
+        response_schema=_STATUS_SCHEMA,
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/copy",
+        decode=decode_copy,
+        encode=encode_done,
+        access="admin",
+        summary="Give a model a second name",
+        request_schema=request_schema(MODEL.named("source"), MODEL.named("destination"), required="source destination"),
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/api/delete",
+        decode=decode_delete,
+        encode=encode_done,
+        access="admin",
+        summary="Remove a model",
+        request_schema=request_schema(MODEL, _NAME),
+    ),
+    Endpoint(
+        method="HEAD",
+        path="/api/blobs/{digest}",
+        decode=decode_find,
+        encode=encode_found,
+        access="admin",
+        summary="Whether a file was uploaded already",
+    ),
+    Endpoint(
+        method="POST",
+        path="/api/blobs/{digest}",
+        decode=decode_store,
+        encode=encode_stored,
+        access="admin",
+        summary="Upload a file for create",
+        raw=True,
+    ),
+)

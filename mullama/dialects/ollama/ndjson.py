@@ -1,0 +1,92 @@
+"""What every line of an Ollama answer has in common: the head, the metrics, the reason for the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, assert_never
+
+from mullama.chat.types import DetokenizedText, ImagePart, RenderRequest, StopReason, Timings, ToolCall, Usage
+from mullama.dialects import logprobs, schema
+from mullama.dialects.base import Frame, Reply, ReplyContext
+from mullama.dialects.ollama.errors import message_of
+from mullama.dialects.timestamps import nanoseconds, rfc3339
+from mullama.errors import MullamaError
+from mullama.names import JSONValue
+
+
+def head(model: str, stamp: ReplyContext) -> dict[str, JSONValue]:
+    """The first members of every line; the model's name is the one that the client sent."""
+    return {"model": model, "created_at": rfc3339(stamp.created)}
+
+
+def rendered(request: RenderRequest, result: DetokenizedText, stamp: ReplyContext) -> Reply:
+    """What a prompt would be, instead of an answer to it."""
+    parts = [part for message in request.chat.messages for part in message.content]
+    shown: JSONValue = {
+        "rendered_template": result.text,
+        "image_count": sum(isinstance(part, ImagePart) for part in parts),
+    }
+    return Reply(body={**head(request.chat.model, stamp), "_debug_info": shown})
+
+
+def done_reason(reason: StopReason) -> str:
+    """This dialect has no word for tool calls; a cut answer is one that reached a limit."""
+    match reason:
+        case StopReason.STOP | StopReason.STOP_SEQUENCE | StopReason.TOOL_CALLS:
+            return "stop"
+        case StopReason.LENGTH | StopReason.CANCELLED:
+            return "length"
+        case _:
+            assert_never(reason)
+
+
+def metrics(usage: Usage, timings: Timings) -> dict[str, JSONValue]:
+    """Counts of tokens and durations in nanoseconds, all of them, also the zeros."""
+    return {
+        "total_duration": nanoseconds(timings.total),
+        "load_duration": nanoseconds(timings.load),
+        "prompt_eval_count": usage.prompt_tokens,
+        "prompt_eval_cached_count": usage.cached_tokens,
+        "prompt_eval_duration": nanoseconds(timings.prompt),
+        "eval_count": usage.completion_tokens,
+        "eval_duration": nanoseconds(timings.decode),
+    }
+
+
+def tool_call(index: int, call: ToolCall) -> dict[str, JSONValue]:
+    return {
+        "id": call.id,
+        "function": {"index": index, "name": call.name, "arguments": dict(call.arguments)},
+    }
+
+
+class LineStream:
+    """What every stream of lines has in common; `_ended` is set with the last line."""
+
+    media: Literal["text/event-stream", "application/x-ndjson"] = "application/x-ndjson"
+    _ended = False
+
+    def fail(self, error: MullamaError) -> Iterable[Frame]:
+        """The error as a line of its own, unless the stream has ended."""
+        if self._ended:
+            return ()
+        self._ended = True
+        return (Frame(data={"error": message_of(error)}),)
+
+    def ping(self) -> Iterable[Frame]:
+        """NDJSON has no comments, and clients parse every line."""
+        return ()
+
+
+HEAD_SCHEMA = {"model": schema.STRING, "created_at": schema.TIME, "done": schema.BOOLEAN}
+METRICS_SCHEMA = {
+    "done_reason": schema.one_of("stop", "length", "load", "unload"),
+    "total_duration": schema.COUNT,
+    "load_duration": schema.COUNT,
+    "prompt_eval_count": schema.COUNT,
+    "prompt_eval_cached_count": schema.COUNT,
+    "prompt_eval_duration": schema.COUNT,
+    "eval_count": schema.COUNT,
+    "eval_duration": schema.COUNT,
+    "logprobs": schema.listed(logprobs.SCHEMA),
+}

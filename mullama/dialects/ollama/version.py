@@ -1,0 +1,93 @@
+"""Ollama's endpoints that need no model: the greeting, the version, and the cloud that is not here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from mullama.dialects import schema
+from mullama.dialects.base import Endpoint, Reply, ReplyContext, StaticReply, WireRequest
+from mullama.dialects.ollama.errors import ERROR_SCHEMA
+
+# Clients switch features on by this number: it is the surface of Ollama that is spoken here.
+VERSION = "0.33.3"
+
+
+def fixed(reply: Reply) -> Callable[[WireRequest], StaticReply]:
+    """A decoder for a reply that never changes."""
+    operation = StaticReply(reply=reply)
+    return lambda call: operation
+
+
+def as_is(operation: StaticReply, result: None, stamp: ReplyContext) -> Reply:
+    return operation.reply
+
+
+def encode_version(operation: StaticReply, result: None, stamp: ReplyContext) -> Reply:
+    """Ollama's version, by which clients decide, and beside it mullama's own."""
+    return Reply(body={"version": VERSION, "mullama": stamp.version})
+
+
+def _none(text: str, status: int) -> Reply:
+    return Reply(body={"error": text}, status=status)
+
+
+_NO_ACCOUNT = _none("unauthorized: mullama has no cloud account; every model runs here", 401)
+_NO_CLOUD = _none("mullama has no cloud: every model runs here", 404)
+_NO_PUSH = _none("mullama does not push models to a registry; share the manifest, which names its sources", 501)
+_STATUS = Reply(body={"cloud": {"disabled": True, "source": "config"}})
+_GREETING = Reply(body="Ollama is running", headers={"content-type": "text/plain; charset=utf-8"})
+
+_CLOUD: tuple[tuple[str, str, Reply], ...] = (
+    ("POST", "/api/push", _NO_PUSH),
+    ("POST", "/api/me", _NO_ACCOUNT),
+    ("POST", "/api/signout", _NO_ACCOUNT),
+    ("DELETE", "/api/user/keys/{key}", _NO_ACCOUNT),
+    ("POST", "/api/experimental/web_search", _NO_CLOUD),
+    ("POST", "/api/experimental/web_fetch", _NO_CLOUD),
+    ("GET", "/api/experimental/model-recommendations", _NO_CLOUD),
+)
+
+
+def _public(method: Literal["GET", "HEAD"], path: str, reply: Reply, summary: str) -> Endpoint:
+    return Endpoint(
+        method=method,
+        path=path,
+        decode=fixed(reply),
+        encode=as_is,
+        access="public",
+        summary=summary,
+        response_schema=schema.STRING if isinstance(reply.body, str) else schema.RECORD,
+    )
+
+
+def _version(method: Literal["GET", "HEAD"]) -> Endpoint:
+    return Endpoint(
+        method=method,
+        path="/api/version",
+        decode=fixed(Reply()),
+        encode=encode_version,
+        access="public",
+        summary="The version of Ollama whose surface this is, and mullama's own",
+        response_schema=schema.exact(version=schema.STRING, mullama=schema.STRING),
+    )
+
+
+ENDPOINTS = (
+    _public("GET", "/", _GREETING, "A greeting, by which clients see that a server is here"),
+    _public("HEAD", "/", _GREETING, "Whether a server is here"),
+    _version("GET"),
+    _version("HEAD"),
+    _public("GET", "/api/status", _STATUS, "That there is no cloud"),
+    *(
+        Endpoint(
+            method=method,
+            path=path,
+            decode=fixed(reply),
+            encode=as_is,
+            summary="Not offered here; answers why",
+            response_schema=ERROR_SCHEMA,
+        )
+        for method, path, reply in _CLOUD
+    ),
+)

@@ -1,0 +1,307 @@
+"""Which sequence holds which tokens in memory: finds beginnings to share, and what to forget when room is short.
+
+A tree mirrors the cells of a unified cache. A node is a run of cells; a sequence is the path from the root to the
+node where it ends; cells that several sequences see are the nodes that their paths have in common. Two sequences
+that computed the same text apart from each other are two branches, because they hold two sets of cells.
+
+Decisions are returned as operations (`Copy`, `Cut`), which the caller carries out on the real memory at once.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+SHORTEST_SHARE = 8  # tokens; sharing less is not worth a copy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """Let `target`, which is empty, see the first `length` cells of `source`."""
+
+    source: int
+    target: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trim:
+    """Forget what a sequence holds after its first `length` tokens."""
+
+    sequence: int
+    length: int
+
+
+Operation = Copy | Trim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequencePlacement:
+    """A sequence for a new prompt, of which the first `cached` tokens are in memory already."""
+
+    sequence: int
+    cached: int
+    operations: tuple[Operation, ...]
+
+
+@dataclass(slots=True, eq=False)
+class _Node:
+    tokens: list[int]
+    parent: _Node | None
+    children: dict[int, list[_Node]] = field(default_factory=dict)
+    sequences: set[int] = field(default_factory=set)
+
+
+def common_length(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many tokens two lists have in common at their beginning."""
+    limit = min(len(left), len(right))
+    low = 0
+    step = 64
+    while low < limit:
+        high = min(low + step, limit)
+        if left[low:high] == right[low:high]:
+            low, step = high, step * 2
+        elif step == 1 or high - low == 1:
+            return low
+        else:
+            step = max(1, (high - low) // 2)
+    return low
+
+
+class PrefixCache:
+    """The cells of one context.
+
+    Running requests have the sequence numbers below `running`, because llama.cpp decodes only so many; what is kept
+    of ended ones, and declared beginnings, lie in the `kept` numbers above. `cuttable` is False where memory can
+    only be copied and dropped whole. `idle_cells`: how many cells may be held only by ended requests; every decode
+    passes over all cells in use, so what is not needed costs time as well as room.
+    """
+
+    def __init__(
+        self, *, cells: int, running: int, kept: int, cuttable: bool = True, idle_cells: int | None = None
+    ) -> None:
+        self.cells = cells
+        self.kept = kept
+        self.worth_waiting = 4 * SHORTEST_SHARE  # tokens that another request computes just now
+        self._idle_cells = cells if idle_cells is None else idle_cells
+        self.used = 0
+        self.cuttable = cuttable
+        self._root = _Node([], None)
+        self._ends: dict[int, _Node] = {}
+        self._lengths: dict[int, int] = {}
+        self._running = running
+        self._free = list(range(running - 1, -1, -1))
+        self._shelf = list(range(running + kept - 1, running - 1, -1))
+        self._idle: OrderedDict[int, None] = OrderedDict()  # least recently used first
+        self._pinned: dict[int, None] = {}
+
+    @property
+    def busy(self) -> int:
+        """Sequences that belong to a running request."""
+        return self._running - len(self._free)
+
+    @property
+    def pinned(self) -> tuple[int, ...]:
+        """Sequences that hold declared beginnings."""
+        return tuple(self._pinned)
+
+    def place(self, tokens: list[int], *, share: bool = True) -> SequencePlacement | None:
+        """A sequence for this prompt, None when all are taken.
+
+        The prompt's last token is never taken from memory, as its logits are needed.
+        """
+        if not self._free:
+            return None
+        source, cached = self.match(tokens[:-1]) if share else (-1, 0)
+        sequence = self._free.pop()
+        self._ends[sequence] = self._root
+        self._lengths[sequence] = 0
+        if cached < SHORTEST_SHARE:
+            return SequencePlacement(sequence=sequence, cached=0, operations=())
+        operations: list[Operation] = [self._copy(source, sequence, cached)]
+        if source in self._idle:
+            self._idle.move_to_end(source)
+            if self.cuttable and cached == self._lengths[source]:  # the copy holds all of it
+                operations.append(self._drop(source))
+        return SequencePlacement(sequence=sequence, cached=cached, operations=tuple(operations))
+
+    def match(self, tokens: list[int]) -> tuple[int, int]:
+        """A sequence that holds the longest beginning of these tokens, and how much of it can be shared."""
+        best = (-1, 0)
+        for node, length, whole in self._walk(self._root, tokens, 0):
+            if length <= best[1]:
+                continue
+            if self.cuttable:
+                best = (min(node.sequences), length)
+            elif whole:
+                ends = [s for s in node.sequences if self._ends[s] is node]
+                best = (min(ends), length) if ends else best
+        return best
+
+    def extend(self, sequence: int, tokens: Sequence[int]) -> None:
+        """More tokens of a sequence were computed."""
+        if not tokens:
+            return
+        end = self._ends[sequence]
+        self.used += len(tokens)
+        self._lengths[sequence] += len(tokens)
+        if end is not self._root and len(end.sequences) == 1 and not end.children:
+            end.tokens.extend(tokens)
+            return
+        node = _Node(list(tokens), end, sequences={sequence})
+        end.children.setdefault(tokens[0], []).append(node)
+        self._ends[sequence] = node
+
+    def cut(self, sequence: int, length: int) -> None:
+        """A running sequence forgot everything after its first `length` tokens."""
+        while self._lengths[sequence] > length:
+            end = self._ends[sequence]
+            begin = self._lengths[sequence] - len(end.tokens)
+            if begin < length:
+                self._split(end, length - begin)
+                begin = length
+            self._leave(end, sequence)
+            assert end.parent is not None
+            self._ends[sequence] = end.parent
+            self._lengths[sequence] = begin
+
+    def release(self, sequence: int, *, keep: bool) -> tuple[Operation, ...]:
+        """A request ended: keep what it computed for a later one, or forget it."""
+        if not keep or self._lengths[sequence] < SHORTEST_SHARE:
+            return (self._drop(sequence),)
+        operations: list[Operation] = []
+        kept = self._keep(sequence, operations)
+        if kept is not None:
+            self._idle[kept] = None
+            while len(self._idle) > 1 and self._held_idle() > self._idle_cells:
+                operations.append(self._drop(next(iter(self._idle))))
+        return tuple(operations)
+
+    def pin(self, sequence: int) -> tuple[Operation, ...]:
+        """Keep a declared beginning, which goes last; the sequence is free again."""
+        operations: list[Operation] = []
+        kept = self._keep(sequence, operations)
+        if kept is not None:
+            self._pinned[kept] = None
+        return tuple(operations)
+
+    def unpin(self, sequence: int) -> None:
+        """A beginning is no longer declared: it goes like any other."""
+        del self._pinned[sequence]
+        self._idle[sequence] = None
+
+    def make_room(self, count: int) -> tuple[Operation, ...]:
+        """Forget idle sequences, least recently used first, until `count` cells are free or nothing is left."""
+        operations: list[Operation] = []
+        while self.used + count > self.cells:
+            victim = next(iter(self._idle), None)
+            if victim is None:
+                victim = next(iter(self._pinned), None)
+            if victim is None:
+                break
+            operations.append(self._drop(victim))
+        return tuple(operations)
+
+    def length(self, sequence: int) -> int:
+        return self._lengths[sequence]
+
+    def tokens(self, sequence: int) -> list[int]:
+        """Everything that a sequence holds, in order."""
+        runs: list[list[int]] = []
+        node: _Node | None = self._ends[sequence]
+        while node is not None:
+            runs.append(node.tokens)
+            node = node.parent
+        return [token for run in reversed(runs) for token in run]
+
+    def _walk(self, node: _Node, tokens: list[int], depth: int) -> Iterator[tuple[_Node, int, bool]]:
+        if depth == len(tokens):
+            return
+        for child in node.children.get(tokens[depth], ()):
+            run = len(child.tokens)
+            if child.tokens == tokens[depth : depth + run]:
+                yield child, depth + run, True
+                yield from self._walk(child, tokens, depth + run)
+            else:
+                yield child, depth + common_length(child.tokens, tokens[depth : depth + run]), False
+
+    def _keep(self, sequence: int, operations: list[Operation]) -> int | None:
+        """Move a sequence to a kept number, in place of the least recently used one if need be."""
+        if not self._shelf and self._idle:
+            operations.append(self._drop(next(iter(self._idle))))
+        kept = self._shelf.pop() if self._shelf else None
+        if kept is not None:
+            self._ends[kept] = self._root
+            self._lengths[kept] = 0
+            operations.append(self._copy(sequence, kept, self._lengths[sequence]))
+        operations.append(self._drop(sequence))
+        return kept
+
+    def _held_idle(self) -> int:
+        """Cells that only ended requests hold."""
+        needed: set[int] = set()
+        cells = 0
+        for sequence, end in self._ends.items():
+            node: _Node | None = end
+            while sequence not in self._idle and node is not None and id(node) not in needed:
+                needed.add(id(node))
+                cells += len(node.tokens)
+                node = node.parent
+        return self.used - cells
+
+    def _copy(self, source: int, target: int, length: int) -> Copy:
+        self._share(source, target, length)
+        return Copy(source=source, target=target, length=length)
+
+    def _share(self, source: int, target: int, length: int) -> None:
+        node, depth = self._ends[source], self._lengths[source]
+        while depth - len(node.tokens) >= length:
+            depth -= len(node.tokens)
+            assert node.parent is not None
+            node = node.parent
+        if depth > length:
+            node = self._split(node, len(node.tokens) - (depth - length))
+        self._ends[target] = node
+        self._lengths[target] = length
+        above: _Node | None = node
+        while above is not None and above is not self._root:
+            above.sequences.add(target)
+            above = above.parent
+
+    def _split(self, node: _Node, offset: int) -> _Node:
+        """Part a run in two; the node keeps its second part, the first part is returned."""
+        parent = node.parent
+        assert parent is not None
+        upper = _Node(node.tokens[:offset], parent, sequences=set(node.sequences))
+        siblings = parent.children[node.tokens[0]]
+        siblings[siblings.index(node)] = upper
+        node.tokens = node.tokens[offset:]
+        node.parent = upper
+        upper.children = {node.tokens[0]: [node]}
+        return upper
+
+    def _drop(self, sequence: int) -> Trim:
+        node = self._ends.pop(sequence)
+        del self._lengths[sequence]
+        self._idle.pop(sequence, None)
+        self._pinned.pop(sequence, None)
+        while node is not self._root:
+            parent = node.parent
+            assert parent is not None
+            self._leave(node, sequence)
+            node = parent
+        (self._free if sequence < self._running else self._shelf).append(sequence)
+        return Trim(sequence=sequence, length=0)
+
+    def _leave(self, node: _Node, sequence: int) -> None:
+        node.sequences.discard(sequence)
+        if node.sequences:
+            return
+        self.used -= len(node.tokens)
+        parent = node.parent
+        assert parent is not None
+        siblings = parent.children[node.tokens[0]]
+        siblings.remove(node)
+        if not siblings:
+            del parent.children[node.tokens[0]]

@@ -1,0 +1,251 @@
+"""One running answer: its tokens, what of them is in memory, and how the next one is found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from mullama.chat.types import TokenLogprob
+from mullama.engines.base import Begun, Ended, Generate, Output, Piece
+from mullama.engines.llamacpp.batcher import PendingTokens
+from mullama.engines.llamacpp.binding.context import Floats
+from mullama.engines.llamacpp.sampling.candidates import log_probabilities
+from mullama.engines.llamacpp.sampling.constraint import ConstraintState
+from mullama.engines.llamacpp.sampling.sampler import Sampler
+from mullama.engines.llamacpp.text_stream import DecodedText, Detokenizer
+from mullama.engines.llamacpp.vocabulary import Vocabulary
+
+Reason = Literal["stop", "stop_sequence", "length", "cancelled"]
+_TRIES = 64  # tokens that may be refused at one place before the answer ends
+
+
+class RunningCompletion:
+    """A job from its prompt to its end.
+
+    tokens holds prompt and answer; the first `computed` of them are in memory; `draft` are guesses that follow.
+    """
+
+    def __init__(
+        self,
+        job: Generate,
+        prompt: list[int],
+        vocabulary: Vocabulary,
+        sampler: Sampler,
+        constraint: ConstraintState | None,
+        *,
+        room: int,
+    ) -> None:
+        self.job = job
+        self.id = job.id
+        self.prompt = prompt
+        self.tokens = list(prompt)
+        self.computed = 0
+        self.draft: list[int] = []
+        self.sequence = -1
+        self.cached = 0
+        self.cancelled = False
+        self.keep = job.cache  # whether later requests may share what this one computed
+        self.reason: Reason | None = None
+        self.draft_tokens = 0
+        self.draft_accepted = 0
+        self._vocabulary = vocabulary
+        self._sampler = sampler
+        self._constraint = constraint
+        self._text = Detokenizer(job.stop)
+        self._echo = Detokenizer(()) if job.echo else None
+        wanted = room if job.max_tokens is None or job.max_tokens < 0 else job.max_tokens
+        self._limit = min(wanted, room)
+        self.submitted = self._begun = self.first = 0.0
+        self._echoed = 0  # tokens of the prompt that were said
+        self._last_row: Floats | None = None
+        sampler.accept_prompt(prompt)
+
+    @property
+    def running(self) -> bool:
+        """Whether the prompt is in memory, so that every decode gives a token."""
+        return self.computed >= len(self.prompt)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to compute; a prompt that is to be echoed is computed to its end."""
+        return self.reason is not None and (self._echo is None or self.running)
+
+    @property
+    def each(self) -> bool:
+        """Whether every token of the prompt needs logits, because its logprobs were asked for."""
+        return self.job.echo and self.job.logprobs is not None and not self.running
+
+    @property
+    def left_to_decode(self) -> int:
+        """Tokens that are not in memory yet."""
+        return len(self.tokens) - self.computed
+
+    def waiting(self, begun: float) -> PendingTokens:
+        """What this job wants decoded; `begun` is when the first of those that run gave its first token."""
+        guesses = len(self.draft)
+        return PendingTokens(
+            key=self.id,
+            tokens=self.left_to_decode + guesses,
+            running=self.running,
+            rows=1 + guesses,
+            each=self.each,
+            late=self.submitted > begun,
+        )
+
+    def pending(self, count: int) -> list[int]:
+        """The next `count` tokens to decode."""
+        start = self.computed
+        if not self.draft:
+            return self.tokens[start : start + count]
+        return (self.tokens[start:] + self.draft)[:count]
+
+    def begin(self, sequence: int, cached: int, now: float) -> Begun:
+        """The job has a sequence, in which the first `cached` tokens are in memory."""
+        self.sequence, self.cached, self.computed = sequence, cached, cached
+        self._begun = now
+        self._take_forced()
+        return Begun(id=self.id, prompt_tokens=len(self.prompt), cached_tokens=cached)
+
+    def decoded(self, count: int, rows: Floats, now: float) -> None:
+        """The next `count` tokens are in memory; the last of them have these rows of logits."""
+        start, end = self.computed, self.computed + count
+        first = end - len(rows)  # the position of the first row
+        self.computed = min(end, len(self.tokens))  # guesses count once they are accepted
+        if self._echo is not None and start < len(self.prompt):
+            self._say_prompt(start, first, rows)
+        if start < len(self.prompt) <= self.computed:
+            self.first = now
+        if self._limit <= 0 and self.running:
+            self.reason = "length"
+        if self.reason is not None or not len(rows) or self.computed < len(self.tokens):
+            return
+        self._answer(rows, len(self.tokens) - 1 - first)
+
+    def _answer(self, rows: Floats, index: int) -> None:
+        """Choose a token from the row at `index`; while it is what was guessed, go on with the next row."""
+        guesses, self.draft = self.draft, []
+        self.draft_tokens += len(guesses)
+        for step in range(len(guesses) + 1):
+            row = rows[index + step]
+            token = self._choose(row)
+            if token is None or not self._take(token, row):
+                return
+            if step == len(guesses) or token != guesses[step]:
+                break
+            self.draft_accepted += 1
+            self.computed += 1
+        self._take_forced()
+
+    def _choose(self, row: Floats) -> int | None:
+        constraint = self._constraint
+        if constraint is None:
+            token = self._sampler.choose(row)
+            self._sampler.accept(token)
+            return token
+        for _ in range(_TRIES):
+            token = self._sampler.choose(row, constraint.mask())
+            if constraint.accept(token, self._vocabulary.piece(token)):
+                self._sampler.accept(token)
+                return token
+            row = row.copy()
+            row[token] = -np.inf
+        self.reason = "stop"
+        return None
+
+    def _take(self, token: int, row: Floats | None) -> bool:
+        """Add a chosen token to the answer; False when the answer ends with it."""
+        if self._vocabulary.is_end(token) and not self.job.ignore_eos:
+            self.reason = "stop"
+            return False
+        logprob = None
+        if self.job.logprobs is not None and row is not None:
+            logprob = self._logprob(token, row)
+        self.tokens.append(token)
+        if self._text.add(self._vocabulary.piece(token), logprob):
+            self.reason = "stop_sequence"
+        elif len(self.tokens) - len(self.prompt) >= self._limit:
+            self.reason = "length"
+        return self.reason is None
+
+    def _take_forced(self) -> None:
+        """What the grammar leaves no choice about needs no logits: it goes into the next decode as it is."""
+        if self._constraint is None or self._limit <= 0:
+            return
+        forced = self._constraint.forced() if self.job.logprobs is None else ()
+        for token in forced:
+            self._sampler.accept(token)
+            if not self._take(token, None):
+                return
+        if self._constraint.done:
+            self.reason = "stop"
+
+    def _logprob(self, token: int, row: Floats) -> TokenLogprob:
+        logprob, best = log_probabilities(row, token, self.job.logprobs or 0)
+        return self._named(token, logprob, tuple(self._named(t, p) for t, p in best))
+
+    def _named(self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+        piece = self._vocabulary.piece(token)
+        text = piece.decode("utf-8", "replace")
+        return TokenLogprob(id=token, text=text, bytes=piece, logprob=logprob, top=top)
+
+    def _say_prompt(self, start: int, first: int, rows: Floats) -> None:
+        """Echo prompt tokens; the logprob of one comes from the row of the token before it, the first has none."""
+        assert self._echo is not None
+        for position in range(max(start, self._echoed), min(self.computed, len(self.prompt))):
+            token = self.prompt[position]
+            logprob = None
+            if self.job.logprobs is not None:
+                before = self._last_row if position == start else rows[position - 1 - first]
+                logprob = self._named(token, math.nan) if before is None else self._logprob(token, before)
+            self._echo.add(self._vocabulary.piece(token), logprob)
+        self._echoed = min(self.computed, len(self.prompt))
+        self._last_row = rows[-1].copy() if len(rows) else None
+
+    def outputs(self, now: float) -> list[Output]:
+        """What can be said since the last step, and the end when it was reached."""
+        said: list[Output] = []
+        if self._echo is not None:
+            end = self.computed >= len(self.prompt)
+            echoed = self._echo.finish() if end else self._echo.take()
+            said += self._piece(echoed, echo=True)
+            if end:
+                self._echo = None
+        if self.reason is None:
+            return [*said, *self._piece(self._text.take())]
+        return [*said, *self._piece(self._text.finish()), self.ended(now)]
+
+    def _piece(self, said: DecodedText | None, *, echo: bool = False) -> Sequence[Output]:
+        if said is None:
+            return ()
+        return (Piece(id=self.id, text=said.text, count=said.count, logprobs=said.logprobs, echo=echo),)
+
+    def ended(self, now: float) -> Ended:
+        assert self.reason is not None
+        return Ended(
+            id=self.id,
+            reason=self.reason,
+            stop=self._text.stop,
+            prompt_tokens=len(self.prompt),
+            cached_tokens=self.cached,
+            completion_tokens=self.completion,
+            prompt_seconds=self.first - self._begun if self.running else 0.0,
+            decode_seconds=now - self.first if self.running else 0.0,
+            draft_tokens=self.draft_tokens,
+            draft_accepted=self.draft_accepted,
+            tokens=tuple(self.tokens) if self.job.want_tokens else (),
+        )
+
+    @property
+    def completion(self) -> int:
+        return len(self.tokens) - len(self.prompt)
+
+    @property
+    def left(self) -> int:
+        """How many more tokens the answer may have."""
+        return self._limit - self.completion
+
+    def close(self) -> None:
+        self._sampler.close()

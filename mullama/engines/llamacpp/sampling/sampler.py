@@ -1,0 +1,347 @@
+"""How the next token is chosen: numpy picks the few candidates that can win, llama.cpp's samplers decide.
+
+Running a sampler chain over a whole vocabulary costs about half a millisecond; finding the best `k` logits with
+numpy costs some twenty microseconds. So wherever the first sampler that cuts is top-k (or the choice is greedy), the
+chain sees only the candidates that could survive it; top-p and min-p, when they come first, are done here, and the
+draw with them where nothing else comes between.
+
+A request's random numbers are its own, so its seed gives the same answer whatever else is in the batch, as far as
+the logits are the same: llama.cpp's matrix kernels may round differently for batches of different shapes.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+
+import numpy as np
+
+from mullama.chat.types import Sampling
+from mullama.engines.llamacpp.binding.context import Floats, Ids
+from mullama.engines.llamacpp.binding.model import NativeModel
+from mullama.engines.llamacpp.binding.sampler import Candidates, SamplerChain
+from mullama.engines.llamacpp.sampling.candidates import (
+    allowed_ids,
+    largest,
+    largest_allowed,
+    likely,
+    nucleus,
+    set_bits,
+)
+from mullama.engines.llamacpp.sampling.rejection import COLDEST, RejectionSampler
+
+DEFAULT_ORDER = (
+    "penalties",
+    "dry",
+    "top_n_sigma",
+    "top_k",
+    "typical_p",
+    "top_p",
+    "min_p",
+    "xtc",
+    "temperature",
+)
+_OTHER_NAMES = {"typ_p": "typical_p", "typical": "typical_p", "temp": "temperature"}
+_KNOWN = frozenset((*DEFAULT_ORDER, "infill"))
+_LOOK_BACK = ("penalties", "dry")  # the samplers that know the past tokens
+_LAST_SEED = 0xFFFFFFFE  # one more means "random" to llama.cpp
+
+# What lies outside can hang or crash native code, or means nothing: (lowest, highest) of each number.
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "temperature": (-math.inf, 1e6),
+    "top_k": (-(2**31), 2**31 - 1),
+    "top_p": (-1e6, 1e6),
+    "min_p": (-1e6, 1e6),
+    "typical_p": (-1e6, 1e6),
+    "top_n_sigma": (-1e6, 1e6),
+    "xtc_probability": (0, 1e6),
+    "xtc_threshold": (0, 1e6),
+    "dynatemp_range": (0, 1e6),
+    "dynatemp_exponent": (-1e3, 1e3),
+    "repeat_last_n": (-1, 2**31 - 1),
+    "repeat_penalty": (1e-6, 1e6),
+    "presence_penalty": (-1e6, 1e6),
+    "frequency_penalty": (-1e6, 1e6),
+    "dry_multiplier": (0, 1e6),
+    "dry_base": (0, 1e6),
+    "dry_allowed_length": (0, 2**31 - 1),
+    "dry_penalty_last_n": (-1, 2**31 - 1),
+    "mirostat": (0, 2),
+    "mirostat_tau": (0, 1e6),
+    "mirostat_eta": (0, 1e3),
+    "seed": (-(2**63), 2**63),
+    "min_keep": (0, 2**31 - 1),
+}
+
+
+def problem(sampling: Sampling, vocabulary: int) -> str | None:
+    """What is wrong with these settings, or None; nothing that is wrong may reach native code."""
+    for name, (low, high) in _RANGES.items():
+        value = getattr(sampling, name)
+        if value is None:
+            return f"{name} is not set"
+        if math.isnan(value) or not low <= value <= high:
+            return f"{name} is {value}, which is not between {low:g} and {high:g}"
+    for token, bias in sampling.logit_bias or ():
+        if not 0 <= token < vocabulary:
+            return f"logit_bias names token {token}, the vocabulary has {vocabulary}"
+        if math.isnan(bias) or bias == math.inf:
+            return f"logit_bias of token {token} is {bias}"
+    unknown = [n for n in sampling.samplers or () if _OTHER_NAMES.get(n, n) not in _KNOWN]
+    if unknown:
+        return f"samplers names {unknown[0]!r}; there are {', '.join(sorted(_KNOWN))}"
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Settings:
+    """`Sampling` with every field set, as the engine is promised."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    typical_p: float
+    top_n_sigma: float
+    xtc_probability: float
+    xtc_threshold: float
+    dynatemp_range: float
+    dynatemp_exponent: float
+    repeat_last_n: int
+    repeat_penalty: float
+    presence_penalty: float
+    frequency_penalty: float
+    dry_multiplier: float
+    dry_base: float
+    dry_allowed_length: int
+    dry_penalty_last_n: int
+    dry_sequence_breakers: tuple[str, ...]
+    mirostat: int
+    mirostat_tau: float
+    mirostat_eta: float
+    seed: int
+    min_keep: int
+    samplers: tuple[str, ...]
+    logit_bias: tuple[tuple[int, float], ...]
+
+
+class Sampler:
+    """One request's choice of tokens. `seed` is not negative; `forbidden` tokens are never chosen."""
+
+    def __init__(
+        self,
+        model: NativeModel,
+        candidates: Candidates,
+        sampling: Sampling,
+        *,
+        context_size: int,
+        seed: int,
+        forbidden: Sequence[int] = (),
+    ) -> None:
+        plan = _Plan(sampling, context_size, min(seed, _LAST_SEED), forbidden)
+        self._candidates = candidates
+        self._memory = plan.memory
+        self._enough = plan.enough
+        self._cut = plan.cut
+        self._draw = plan.draw
+        self._random = random.Random(seed).random
+        self._biased = np.array([token for token, _ in plan.biases], np.int32)
+        self._biases = np.array([bias for _, bias in plan.biases], np.float32)
+        self._raised = self._biased[self._biases > 0]
+        self._lowered = frozenset(self._biased.tolist()) if plan.likeliest else None
+        self._chain: SamplerChain | None = None
+        if plan.steps:
+            self._chain = SamplerChain(model)
+            for _, add in plan.steps:
+                add(self._chain)
+
+    def choose(self, row: Floats, allowed: bytes | None = None) -> int:
+        """The token to go on with; `allowed` has a bit per token, lowest first, None for all."""
+        if self._lowered is not None and allowed is None:
+            likeliest = int(row.argmax())
+            if likeliest not in self._lowered:
+                return likeliest
+        if self._chain is None:
+            assert allowed is not None
+            return int(largest_allowed(row, allowed, 1)[-1])
+        if self._cut is not None:
+            return self._choose_cut(self._cut, row, allowed)
+        ids = self._pick(row, allowed)
+        return self._chain.choose(self._candidates, ids, row if ids is None else row[ids])
+
+    def _choose_cut(self, cut: _Cut, row: Floats, allowed: bytes | None) -> int:
+        """The first sampler that cuts is done here, exactly, and the chain does the rest."""
+        assert self._chain is not None
+        if len(self._biased):
+            row = row.copy()
+            row[self._biased] += self._biases
+        some = None if allowed is None else allowed_ids(allowed, len(row))
+        seen = row if some is None else row[some]
+        if self._draw is not None and (index := self._draw(seen, self._random)) is not None:
+            return index if some is None else int(some[index])
+        ids = cut(seen) if some is None else some[cut(seen)]
+        return self._chain.choose(self._candidates, ids, row[ids])
+
+    def _pick(self, row: Floats, allowed: bytes | None) -> Ids | None:
+        if allowed is None:
+            ids = None if self._enough is None else largest(row, self._enough)
+        elif self._enough is None:
+            ids = allowed_ids(allowed, len(row))
+        else:
+            ids = largest_allowed(row, allowed, self._enough)
+        if ids is None or not len(self._raised):
+            return ids
+        raised = self._raised if allowed is None else self._raised[set_bits(allowed, self._raised)]
+        return np.union1d(ids, raised).astype(np.int32)
+
+    def accept(self, token: int) -> None:
+        """Take note of a token that now belongs to the text."""
+        if self._chain is not None:
+            self._chain.accept(token)
+
+    def accept_prompt(self, tokens: Sequence[int]) -> None:
+        """Penalties count the prompt too, as far back as they look."""
+        if self._memory and self._chain is not None:
+            for token in tokens[-self._memory :]:
+                self._chain.accept(token)
+
+    def close(self) -> None:
+        if self._chain is not None:
+            self._chain.close()
+
+
+_Add = Callable[[SamplerChain], None]
+_Cut = Callable[[Floats], Ids]
+
+
+class _Plan:
+    """Which samplers a request needs, in which order, and how many candidates they need to see.
+
+    steps: none for the plain likeliest token. enough: how many of the largest logits are sure to hold every
+    token that the chain could choose, None for all. cut: does the work of the first sampler instead, on all logits
+    (biases included). draw: may do the work of all samplers instead. likeliest: the token with the largest logit is
+    chosen, unless it is one whose bias lowers it. memory: how many past tokens the chain looks at.
+    """
+
+    def __init__(self, sampling: Sampling, context_size: int, seed: int, forbidden: Sequence[int]) -> None:
+        s = _Settings(**{f.name: getattr(sampling, f.name) for f in fields(sampling)})
+        self._s, self._seed = s, seed
+        self._penalty_last = _window(s.repeat_last_n, context_size)
+        self._dry_last = _window(s.dry_penalty_last_n, context_size)
+        self.biases = (*s.logit_bias, *((token, -math.inf) for token in forbidden))
+        order = tuple(_OTHER_NAMES.get(name, name) for name in s.samplers or DEFAULT_ORDER)
+        active = self._active()
+        cuts = [(name, active[name]) for name in order if name in active]
+        looks_back = [step for step in cuts if step[0] in _LOOK_BACK]
+        greedy = s.temperature <= 0 and "xtc" not in dict(cuts)
+        if greedy:
+            chosen = [*looks_back, ("greedy", SamplerChain.greedy)]
+        elif s.mirostat:
+            chosen = [*looks_back, *self._mirostat()]
+        else:
+            chosen = [*cuts, ("draw", lambda chain: chain.draw(seed))]
+        self.memory = self._reach({name for name, _ in looks_back})
+        self.enough = self._count(chosen)
+        self.cut = self._first_cut(chosen[0][0])
+        self.draw = self._drawing([name for name, _ in chosen])
+        self.likeliest = greedy and not looks_back and all(bias <= 0 for _, bias in self.biases)
+        plain = self.likeliest and not self.biases
+        self.steps = [] if plain else chosen[1:] if self.cut else self._with_bias(chosen)
+
+    def _first_cut(self, name: str) -> _Cut | None:
+        s = self._s
+        if name == "top_p":
+            return partial(nucleus, p=s.top_p, keep=s.min_keep)
+        if name == "min_p":
+            return partial(likely, ratio=s.min_p, keep=s.min_keep)
+        return None
+
+    def _drawing(self, names: Sequence[str]) -> RejectionSampler | None:
+        s = self._s
+        in_one = [name for name in ("top_p", "min_p", "temperature", "draw") if name in names]
+        if self.cut is None or names != in_one or s.dynatemp_range > 0 or s.min_keep > 1:
+            return None
+        temperature = s.temperature if "temperature" in names else 1.0
+        if temperature < COLDEST or s.top_p <= 0:
+            return None
+        return RejectionSampler(
+            temperature=temperature,
+            p=s.top_p if "top_p" in names else 1.0,
+            ratio=s.min_p if "min_p" in names else 0.0,
+        )
+
+    def _with_bias(self, steps: list[tuple[str, _Add]]) -> list[tuple[str, _Add]]:
+        biases = self.biases
+        return [("bias", lambda chain: chain.bias(biases)), *steps] if biases else steps
+
+    def _reach(self, names: set[str]) -> int:
+        return max(
+            self._penalty_last if "penalties" in names else 0,
+            self._dry_last if "dry" in names else 0,
+        )
+
+    def _count(self, steps: Sequence[tuple[str, _Add]]) -> int | None:
+        s = self._s
+        names = [name for name, _ in steps]
+        raises = s.repeat_penalty < 1 or s.presence_penalty < 0 or s.frequency_penalty < 0
+        if "dry" in names or ("penalties" in names and raises):
+            return None
+        first = next(name for name in names if name != "penalties")
+        if first not in ("greedy", "top_k"):
+            return None
+        lowered = sum(1 for _, bias in self.biases if bias < 0)
+        lowered += self._penalty_last if "penalties" in names else 0
+        return lowered + (1 if first == "greedy" else s.top_k)
+
+    def _active(self) -> dict[str, _Add]:
+        """The samplers that would change anything, by name."""
+        s, keep = self._s, self._s.min_keep
+        flat = s.repeat_penalty == 1 and s.presence_penalty == 0 and s.frequency_penalty == 0
+        dry = s.dry_multiplier > 0 and s.dry_base >= 1 and self._dry_last > 0
+        every: dict[str, tuple[bool, _Add]] = {
+            "penalties": (self._penalty_last > 0 and not flat, self._add_penalties),
+            "dry": (dry, self._add_dry),
+            "top_n_sigma": (s.top_n_sigma > 0, lambda chain: chain.top_n_sigma(s.top_n_sigma)),
+            "top_k": (s.top_k > 0, lambda chain: chain.top_k(s.top_k)),
+            "typical_p": (s.typical_p < 1, lambda chain: chain.typical(s.typical_p, keep)),
+            "top_p": (s.top_p < 1, lambda chain: chain.top_p(s.top_p, keep)),
+            "min_p": (s.min_p > 0, lambda chain: chain.min_p(s.min_p, keep)),
+            "xtc": (s.xtc_probability > 0 and s.xtc_threshold <= 0.5, self._add_xtc),
+            "temperature": (s.temperature != 1 or s.dynatemp_range > 0, self._add_temperature),
+            "infill": (True, SamplerChain.infill),
+        }
+        return {name: add for name, (wanted, add) in every.items() if wanted}
+
+    def _mirostat(self) -> list[tuple[str, _Add]]:
+        s, seed = self._s, self._seed
+        return [
+            ("temperature", lambda chain: chain.temperature(s.temperature, 0, 1)),
+            ("mirostat", lambda c: c.mirostat(s.mirostat, seed, s.mirostat_tau, s.mirostat_eta)),
+        ]
+
+    def _add_penalties(self, chain: SamplerChain) -> None:
+        s = self._s
+        last = self._penalty_last
+        chain.penalties(last, s.repeat_penalty, s.frequency_penalty, s.presence_penalty)
+
+    def _add_dry(self, chain: SamplerChain) -> None:
+        s = self._s
+        breakers = [text.encode() for text in s.dry_sequence_breakers]
+        last = self._dry_last
+        chain.dry(s.dry_multiplier, s.dry_base, s.dry_allowed_length, last, breakers)
+
+    def _add_xtc(self, chain: SamplerChain) -> None:
+        s = self._s
+        chain.xtc(s.xtc_probability, s.xtc_threshold, s.min_keep, self._seed)
+
+    def _add_temperature(self, chain: SamplerChain) -> None:
+        s = self._s
+        chain.temperature(s.temperature, s.dynatemp_range, s.dynatemp_exponent)
+
+
+def _window(last: int, context_size: int) -> int:
+    """How many tokens a sampler looks back: -1 means the whole context."""
+    return context_size if last < 0 else min(last, context_size)

@@ -1,0 +1,68 @@
+"""Every field of the manifest with its path and description: what the schema and the reference page are made from."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import get_origin
+
+from mullama.manifest.key_tree import shape_of
+from mullama.manifest.spec import Block, Manifest
+from mullama.manifest.unsupported import REFUSALS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescribedField:
+    """A field by its dotted path, `*` for any key; lists add nothing to a path.
+
+    key: as it is written. name: the attribute. refused: why it cannot be used yet, "" when it can.
+    """
+
+    path: str
+    block: type[Block]
+    key: str
+    name: str
+    description: str
+    refused: str = ""
+
+
+@cache
+def described() -> tuple[DescribedField, ...]:
+    """Every field of every block, each block once: models first, then in the order of the manifest."""
+    found: dict[tuple[type[Block], str], DescribedField] = {}
+    inside_models = (field for field in _below(Manifest, "", only="models") if field.block is not Manifest)
+    for field in (*inside_models, *_below(Manifest, "")):
+        found.setdefault((field.block, field.key), field)
+    return tuple(found.values())
+
+
+def _below(block: type[Block], path: str, only: str = "") -> Iterator[DescribedField]:
+    docs = attribute_docs(block)
+    for name, info in block.model_fields.items():
+        key = info.alias or name
+        if only and key != only:
+            continue
+        here = f"{path}.{key}" if path else key
+        yield DescribedField(
+            path=here, block=block, key=key, name=name, description=docs[name], refused=REFUSALS.get(here, "")
+        )
+        shape = shape_of(info.annotation)
+        if (inner := (shape.each or shape).block) is not None:
+            yield from _below(inner, f"{here}.*" if get_origin(info.annotation) is dict else here)
+
+
+def attribute_docs(block: type[Block]) -> dict[str, str]:
+    """The text under each attribute of a class, as it stands in the source."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(block))).body
+    assert isinstance(definition, ast.ClassDef)
+    docs: dict[str, str] = {}
+    for statement, following in zip(definition.body, definition.body[1:], strict=False):
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            value = following.value if isinstance(following, ast.Expr) else None
+            if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                docs[statement.target.id] = value.value
+    return docs

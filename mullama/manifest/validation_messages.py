@@ -1,0 +1,175 @@
+"""What the types object to, in the words of somebody who writes a manifest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from mullama.errors import Location, Problem
+from mullama.manifest.interpolate import SECRETS
+from mullama.manifest.nodes import join
+from mullama.names import JSONValue, suggest
+
+Where = Callable[[str], Location | None]
+
+_SAID = re.compile(r"'([^']*)'|([0-9]+)")
+_NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
+
+# By the type of pydantic's error: a message, in which {name} stands for a value of its context.
+_MESSAGES = {
+    "missing": "is required",
+    "extra_forbidden": "no such field",
+    "int_type": "expected a whole number, got {got}",
+    "int_from_float": "expected a whole number, got {got}",
+    "float_type": "expected a number, got {got}",
+    "finite_number": "expected a finite number",
+    "bool_type": "expected true or false, got {got}",
+    "string_type": "expected text, got {got}",
+    "literal_error": "expected {expected}, got {got}",
+    "dict_type": "expected a map, got {got}",
+    "model_type": "expected a map, got {got}",
+    "tuple_type": "expected a list, got {got}",
+    "greater_than": "must be more than {gt}, not {got}",
+    "greater_than_equal": "must be at least {ge}, not {got}",
+    "less_than": "must be less than {lt}, not {got}",
+    "less_than_equal": "must be at most {le}, not {got}",
+    "too_short": "must have at least {min_length} entries",
+    "too_long": "must have at most {max_length} entries",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
+    "string_pattern_mismatch": "{got} does not have the right form",
+    "value_error": "{error}",
+}
+
+_FORMS = {
+    "digest": "sha256: and 64 lower-case hex digits",
+    "from_env": "the name of an environment variable: letters, digits and _",
+    "endpoint": "an address that begins with https://",
+    "gpu": 'a GPU by its number, such as "0"',
+}
+
+_SECRET_HINT = "{from_env: NAME} or {from_file: PATH}"
+
+
+def explain(error: ValidationError, tree: JSONValue, at: tuple[str, ...], where: Where) -> Iterator[Problem]:
+    """A problem for each objection; `tree` is what was judged, `at` the keys to it, `where` finds places."""
+    for objection in error.errors(include_url=False):
+        if _follows(objection):
+            continue
+        loc = objection["loc"]
+        path = _path(loc, tree, ".".join(at))
+        message, hint = _words(objection, path, secret=_is_secret((*at, *loc)))
+        yield Problem(path, nearest(path, where), message, hint)
+
+
+def _follows(objection: Any) -> bool:
+    """A list whose wrong entries were left out is called too short after that: only the entries are wrong."""
+    if objection["type"] != "too_short":
+        return False
+    return len(objection["input"]) >= int(objection["ctx"]["min_length"])
+
+
+def nearest(path: str, where: Where) -> Location | None:
+    """The place of a path, or of the closest thing around it that has one."""
+    while path:
+        if (place := where(path)) is not None:
+            return place
+        path = path[: path.rindex("[")] if path.endswith("]") else path.rpartition(".")[0]
+    return None
+
+
+def _path(loc: Sequence[str | int], tree: JSONValue, path: str) -> str:
+    """The dotted path; names of union arms, which pydantic adds, are left out."""
+    value: Any = tree
+    for index, part in enumerate(loc):
+        if isinstance(part, int) and isinstance(value, list) and part < len(value):
+            value, path = value[part], join(path, part)
+        elif isinstance(value, Mapping) and part in value:
+            value, path = value[str(part)], join(path, part)
+        elif isinstance(value, Mapping) and index == len(loc) - 1 and part != "[key]":
+            path = join(path, part)
+    return path
+
+
+def _words(objection: Any, path: str, *, secret: bool) -> tuple[str, str]:
+    kind, given = objection["type"], objection["input"]
+    if secret:
+        return _secret_words(kind, path)
+    context = {key: _short(value) for key, value in objection.get("ctx", {}).items()} | {"got": describe(given)}
+    if kind == "literal_error":
+        options = [a or b for a, b in _SAID.findall(str(context["expected"]))]
+        context["expected"] = options[0] if len(options) == 1 else f"one of {', '.join(options)}"
+        return _MESSAGES[kind].format(**context), _near(given, options)
+    if kind == "missing":
+        return _MESSAGES[kind], "for example builtin:tiny" if path.endswith(".from") else ""
+    template = _MESSAGES.get(kind)
+    if template is None:
+        return str(objection["msg"]).replace("Input should be", "must be"), ""
+    hint = getattr(context.get("error"), "hint", "") or _hint(kind, given, path)
+    return template.format(**context), hint
+
+
+def _hint(kind: str, given: object, path: str) -> str:
+    if kind == "string_pattern_mismatch":
+        return next((_FORMS[part] for part in reversed(path.split(".")) if part in _FORMS), "")
+    if kind == "string_type" and isinstance(given, (bool, int, float)):
+        return "put quotes around it"
+    if kind in ("int_type", "float_type") and isinstance(given, str) and _NUMBER.fullmatch(given):
+        return "remove the quotes"
+    if kind == "bool_type" and str(given).lower() in ("yes", "on", "true", "1"):
+        return "write true"
+    if kind == "bool_type" and str(given).lower() in ("no", "off", "false", "0"):
+        return "write false"
+    if kind == "tuple_type" and isinstance(given, str):
+        return "put brackets around it"
+    return ""
+
+
+def _short(value: object) -> object:
+    """Bounds of numbers come as floats; nobody writes 1.0 for 1."""
+    return f"{value:g}" if isinstance(value, float) else value
+
+
+def _near(given: object, options: Sequence[str]) -> str:
+    close = suggest(given[:80], options) if isinstance(given, str) else ()
+    return f"did you mean {' or '.join(close)}?" if close else ""
+
+
+def _is_secret(loc: Sequence[str | int]) -> bool:
+    return any(
+        len(loc) >= len(pattern) and all(w in ("*", p) for w, p in zip(pattern, loc, strict=False))
+        for pattern in SECRETS
+    )
+
+
+def _secret_words(kind: str, path: str) -> tuple[str, str]:
+    """Nothing of the value: whoever writes a secret here must not find it in a log."""
+    if kind == "model_type":
+        return "a secret is named here, never written", _SECRET_HINT
+    if kind == "missing":
+        return _MESSAGES[kind], _SECRET_HINT
+    if kind == "bool_type":
+        return "expected true or false", ""
+    return "does not have the right form", _FORMS.get(path.rpartition(".")[2], _SECRET_HINT)
+
+
+def describe(value: object) -> str:
+    """A value as an error shows it, cut to a line."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return repr(value if len(value) <= 60 else value[:57] + "...")
+        case int() | float():
+            return str(value)
+        case Mapping():
+            return "a map"
+        case list() | tuple():
+            return "a list"
+        case _:
+            return "something else"

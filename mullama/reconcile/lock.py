@@ -1,0 +1,104 @@
+"""The lock file of a manifest: which sources it must hold, what each stands for now, and writing it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from mullama.errors import MullamaError, NotFound, Refused
+from mullama.manifest.spec import Manifest
+from mullama.names import BuiltinRef, PathRef, parse_source
+from mullama.reconcile.files import LOCK_NAME
+from mullama.reconcile.scripted_models import is_script
+from mullama.sources.base import Report
+from mullama.sources.headers import remote_facts
+from mullama.sources.library import Library
+from mullama.sources.settings import Settings
+from mullama.store import lockfile
+from mullama.store.records import write_atomic
+from mullama.weights import record
+from mullama.weights.facts import WeightFacts
+from mullama.weights.located import Located
+from mullama.weights.stored import LockEntry, PinnedFile
+
+Lock = Mapping[str, LockEntry]
+
+
+def lockable(manifest: Manifest) -> tuple[str, ...]:
+    """The sources that come from elsewhere, each once, in order of text. Files of this machine are what they are."""
+    sources = {model.from_ for model in manifest.models.values() if not is_script(model.from_)}
+    return tuple(sorted(s for s in sources if not isinstance(parse_source(s), (BuiltinRef, PathRef))))
+
+
+def missing(manifest: Manifest, lock: Lock) -> tuple[str, ...]:
+    """Sources that the lock should hold and does not."""
+    return tuple(source for source in lockable(manifest) if source not in lock)
+
+
+def superfluous(manifest: Manifest, lock: Lock) -> tuple[str, ...]:
+    """Sources that the lock holds and no model names."""
+    return tuple(sorted(lock.keys() - set(lockable(manifest))))
+
+
+def require_locked(manifest: Manifest, lock: Lock) -> None:
+    """`Refused` when a source would have to be resolved anew."""
+    if absent := missing(manifest, lock):
+        raise Refused(
+            f"--locked: {LOCK_NAME} does not hold {', '.join(absent[:5])}{' and more' if len(absent) > 5 else ''}",
+            hint="mullama lock adds them",
+        )
+
+
+def sources_of(manifest: Manifest, names: tuple[str, ...]) -> frozenset[str]:
+    """The lockable sources of the named models; no names mean all. `NotFound` for a name that is no model."""
+    unknown = [name for name in names if name not in manifest.models]
+    if unknown:
+        raise NotFound(f"the manifest has no model {unknown[0]!r}", name=unknown[0])
+    every = frozenset(lockable(manifest))
+    return every & {manifest.models[name].from_ for name in names} if names else every
+
+
+def resolve(
+    library: Library, settings: Settings, source: str, *, offline: bool, refresh: bool, report: Report
+) -> tuple[LockEntry, tuple[str, ...]]:
+    """What a source stands for now, and warnings. Fetches only where nobody tells a digest but the bytes."""
+    located = library.locate(source, None, offline, refresh=refresh)
+    if any(file.path or not file.digest or not file.size for file in located.files):
+        stored = library.ensure(located, report, lambda: False)
+        return stored.lock_entry(record.for_lock(stored.facts)), stored.warnings
+    return _entry(library, settings, located, report), located.warnings
+
+
+def _entry(library: Library, settings: Settings, located: Located, report: Report) -> LockEntry:
+    pins = tuple(PinnedFile(name=f.name, size=f.size or 0, digest=f.digest or "", role=f.role) for f in located.files)
+    entry = LockEntry(
+        source=located.source, resolved=located.resolved, revision=located.revision, files=pins,
+        license=located.license,
+    )  # fmt: skip
+    facts = _stored_facts(library, entry)
+    if facts is None:
+        weights = [file for file in located.files if file.role == "weights"]
+        facts = remote_facts(weights, settings, lambda: False)
+    return LockEntry(
+        source=entry.source, resolved=entry.resolved, revision=entry.revision, files=pins,
+        facts=record.for_lock(facts), license=entry.license,
+    )  # fmt: skip
+
+
+def _stored_facts(library: Library, entry: LockEntry) -> WeightFacts | None:
+    """What the header says of files that are here already."""
+    with suppress(MullamaError):  # files that are here and wrong are looked at where they come from
+        if here := library.here(entry.source, entry):
+            return library.stored(here, entry.source).facts
+    return None
+
+
+def lock_path(manifest_path: str) -> Path:
+    return Path(manifest_path).with_name(LOCK_NAME)
+
+
+def write_lock(manifest_path: str, lock: Lock) -> None:
+    """Beside the manifest, whole or not at all."""
+    write_atomic(lock_path(manifest_path), lockfile.render(lock).encode())
+    lock_path(manifest_path).chmod(0o644)

@@ -1,0 +1,142 @@
+"""Counters and histograms of this server, and their Prometheus text."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Seconds, in fixed buckets."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(_BUCKETS) + 1))
+    total: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.total += seconds
+        place = next((i for i, bound in enumerate(_BUCKETS) if seconds <= bound), len(_BUCKETS))
+        self.counts[place] += 1
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """(upper bound, count of everything up to it), the last of them everything."""
+        bounds = (*(str(bound) for bound in _BUCKETS), "+Inf")
+        return list(zip(bounds, accumulate(self.counts), strict=True))
+
+
+@dataclass(slots=True)
+class ModelMetrics:
+    """One model's counters since the server started."""
+
+    requests: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    decode_seconds: float = 0.0
+    duration: Histogram = field(default_factory=Histogram)
+    first_token: Histogram = field(default_factory=Histogram)
+
+
+@dataclass(slots=True)
+class Metrics:
+    """All models, and the reloads."""
+
+    models: dict[str, ModelMetrics] = field(default_factory=dict)
+    reloads: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    last_reload_ok: bool = True
+    last_reload_at: float = 0.0
+    reconcile_seconds: Histogram = field(default_factory=Histogram)
+    pulled_bytes: int = 0
+
+    def of(self, model: str) -> ModelMetrics:
+        return self.models.setdefault(model, ModelMetrics())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauge:
+    """One value shown beside the counters."""
+
+    name: str
+    help: str
+    value: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def render(stats: Metrics, gauges: tuple[Gauge, ...]) -> str:
+    """Prometheus text format 0.0.4."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(stats, gauges))
+    return generate_latest(registry).decode()
+
+
+class _Collector(Collector):
+    """The counters of this server as the client library wants them, made at each scrape."""
+
+    def __init__(self, stats: Metrics, gauges: tuple[Gauge, ...]) -> None:
+        self._stats, self._shown = stats, gauges
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._gauges()
+        yield from self._counters()
+        yield from self._histograms()
+
+    def _gauges(self) -> Iterator[Metric]:
+        families: dict[str, GaugeMetricFamily] = {}
+        for gauge in self._shown:
+            new = GaugeMetricFamily(gauge.name, gauge.help, labels=list(gauge.labels))
+            families.setdefault(gauge.name, new).add_metric(list(gauge.labels.values()), gauge.value)
+        yield from families.values()
+        stats = self._stats
+        yield GaugeMetricFamily(
+            "mullama_config_last_reload_successful", "Whether the last reload was accepted.", stats.last_reload_ok
+        )
+        yield GaugeMetricFamily(
+            "mullama_config_last_reload_success_timestamp_seconds", "When one was accepted last.", stats.last_reload_at
+        )
+
+    def _counters(self) -> Iterator[Metric]:
+        stats = self._stats
+        ended = CounterMetricFamily("mullama_requests", "Requests that ended, by how.", labels=["model", "result"])
+        for name, model in stats.models.items():
+            for result, count in model.requests.items():
+                ended.add_metric([name, result], count)
+        yield ended
+        for metric, text, pick in (
+            ("mullama_prompt_tokens", "Prompt tokens of all requests.", "prompt_tokens"),
+            ("mullama_prompt_tokens_cached", "Prompt tokens that were not computed again.", "cached_tokens"),
+            ("mullama_tokens_generated", "Tokens generated.", "completion_tokens"),
+            ("mullama_decode_seconds", "Seconds spent generating, summed over requests.", "decode_seconds"),
+        ):
+            family = CounterMetricFamily(metric, text, labels=["model"])
+            for name, model in stats.models.items():
+                family.add_metric([name], getattr(model, pick))
+            yield family
+        yield CounterMetricFamily("mullama_pull_bytes", "Bytes fetched.", stats.pulled_bytes)
+        reloads = CounterMetricFamily("mullama_reloads", "Reloads by result.", labels=["result"])
+        for result, count in stats.reloads.items():
+            reloads.add_metric([result], count)
+        yield reloads
+
+    def _histograms(self) -> Iterator[Metric]:
+        for metric, text, pick in (
+            ("mullama_request_duration_seconds", "From arrival to the last byte.", "duration"),
+            ("mullama_first_token_seconds", "From arrival to the first token.", "first_token"),
+        ):
+            family = HistogramMetricFamily(metric, text, labels=["model"])
+            for name, model in self._stats.models.items():
+                histogram: Histogram = getattr(model, pick)
+                family.add_metric([name], histogram.buckets(), histogram.total)
+            yield family
+        runs = self._stats.reconcile_seconds
+        yield HistogramMetricFamily(
+            "mullama_reconcile_duration_seconds", "One run of the reconciler.", runs.buckets(), runs.total
+        )

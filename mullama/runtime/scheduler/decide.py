@@ -1,0 +1,251 @@
+"""Apply one event to the live state, then run the six passes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mullama.errors import Busy, MullamaError, Unavailable
+from mullama.runtime.scheduler.events import (
+    FOREVER,
+    Command,
+    Event,
+    Leave,
+    Pause,
+    Pin,
+    Refuse,
+    Request,
+    Resume,
+    Retry,
+    Serve,
+    Settled,
+    SetTtl,
+    Stop,
+    Swap,
+    Tick,
+    UnitClosed,
+    UnitFailed,
+    UnitKey,
+    UnitOpened,
+    Unpin,
+    WorkerLost,
+    WorkerReady,
+    WorkerStopped,
+)
+from mullama.runtime.scheduler.passes import close, evict, expire, grant, open_wanted, wake
+from mullama.runtime.scheduler.state import Phase, QueuedRequest, State, Unit, WorkerState, refuse_waiting, unit_failed
+
+FIRST_DELAY, LAST_DELAY = 0.5, 30.0
+CRASH_WINDOW, CRASH_LIMIT = 600.0, 5
+
+
+def decide(state: State, event: Event, now: float) -> tuple[Command, ...]:
+    """Apply one event and bring everything else in line; the commands are in the order to perform them."""
+    commands = [*_apply(state, event, now)]
+    for step in (expire, close, open_wanted, evict, grant, wake):
+        commands.extend(step(state, now))
+    return tuple(commands)
+
+
+def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa: C901, PLR0912 - one line per event
+    match event:
+        case Swap():
+            _swap(state, event, now)
+        case Pin(serve=serve):
+            unit = _unit(state, serve)
+            unit.held, unit.settled, unit.keep = True, False, None
+            _forgive(state, serve.unit)
+            if unit.phase is Phase.READY or state.stopping:
+                unit.settled, unit.held = True, not state.stopping
+                yield Settled(unit=serve.unit, error=_stopping() if state.stopping else None)
+        case Unpin(unit=key):
+            if key in state.units:
+                state.units[key].held = False
+        case Pause(model=name):
+            state.paused.add(name)
+            if name in state.models:
+                _start_drain(state, state.models[name].unit, now)
+        case Resume(model=name):
+            state.paused.discard(name)
+            if name in state.models:
+                state.units[state.models[name].unit].drain_until = FOREVER
+        case Request():
+            yield from _request(state, event, now)
+        case Leave(id=id):
+            _leave(state, id, now)
+        case SetTtl():
+            yield from _keep(state, event, now)
+        case WorkerReady(weights=key):
+            if (worker := state.workers.get(key)) and worker.phase is Phase.OPENING:
+                worker.phase, worker.error = Phase.READY, None
+        case WorkerLost():
+            yield from _lost(state, event, now)
+        case WorkerStopped(weights=key):
+            if (worker := state.workers.get(key)) and worker.phase in (Phase.CLOSING, Phase.OPENING):
+                worker.phase = Phase.COLD
+        case UnitOpened(unit=key):
+            yield from _opened(state, key, now)
+        case UnitFailed(unit=key, error=error):
+            if _in(state, key, Phase.OPENING):
+                yield from unit_failed(state, key, error)
+        case UnitClosed(unit=key):
+            if _in(state, key, Phase.CLOSING):
+                state.units[key].phase = Phase.COLD
+        case Retry(model=name):
+            if name in state.models:
+                _forgive(state, state.models[name].unit)
+        case Stop():
+            yield from _stop(state, now)
+        case Tick():
+            pass
+
+
+# What single events do
+
+
+def _stopping() -> MullamaError:
+    return Unavailable("the server is stopping", retry_after=5)
+
+
+def _stop(state: State, now: float) -> Iterator[Command]:
+    """What runs has its drain time; what waits, requests and the reconciler alike, is told at once."""
+    state.stopping = True
+    for key, unit in state.units.items():
+        _start_drain(state, key, now)
+        if unit.held and not unit.settled:
+            unit.settled, unit.held = True, False
+            yield Settled(unit=key, error=_stopping())
+    for waiting in state.waiting:
+        yield Refuse(id=waiting.id, error=_stopping())
+    state.waiting.clear()
+
+
+def _in(state: State, key: UnitKey, phase: Phase) -> bool:
+    return key in state.units and state.units[key].phase is phase
+
+
+def _opened(state: State, key: UnitKey, now: float) -> Iterator[Command]:
+    unit = state.units.get(key)
+    # Its worker may have died after it answered: then that was told already, and the unit is gone.
+    if unit is None or unit.phase is not Phase.OPENING:
+        return
+    unit.phase, unit.error, unit.crowded, unit.last_used, unit.keep = Phase.READY, None, False, now, None
+    if unit.held and not unit.settled:
+        unit.settled = True
+        yield Settled(unit=key, error=None)
+
+
+def _keep(state: State, event: SetTtl, now: float) -> Iterator[Command]:
+    if event.model not in state.models:
+        return
+    unit = state.units[state.models[event.model].unit]
+    unit.keep, unit.last_used = event.seconds, now
+    if event.forced:
+        unit.drain_until = now  # which cuts what runs
+        gone = [w for w in state.waiting if w.model == event.model]
+        state.waiting = [w for w in state.waiting if w.model != event.model]
+        for waiting in gone:
+            yield Refuse(id=waiting.id, error=Unavailable(f"{event.model} was unloaded", retry_after=1))
+
+
+def _swap(state: State, event: Swap, now: float) -> None:
+    old = {serve.unit for serve in state.models.values()}
+    state.models, state.rules, state.moved = dict(event.models), event.rules, dict(event.moved)
+    for waiting in state.waiting:
+        waiting.model = _now_called(state, waiting.model)
+    state.paused.clear()
+    for serve in state.models.values():
+        unit = _unit(state, serve)
+        unit.held, unit.drain_until = False, FOREVER
+    for key in old - {serve.unit for serve in state.models.values()}:
+        _start_drain(state, key, now)
+
+
+def _unit(state: State, serve: Serve) -> Unit:
+    """The unit's entry, and its worker's, made when they are new."""
+    worker = state.workers.setdefault(serve.unit.weights, WorkerState())
+    unit = state.units.setdefault(serve.unit, Unit())
+    worker.bytes, unit.bytes = serve.weights_bytes, serve.context_bytes
+    unit.drain_timeout = serve.drain_timeout
+    return unit
+
+
+def _forgive(state: State, key: UnitKey) -> None:
+    if worker := state.workers.get(key.weights):
+        worker.failures.clear()
+        worker.retry_at, worker.hopeless, worker.error = 0.0, False, None
+    if unit := state.units.get(key):
+        unit.error, unit.crowded = None, False
+
+
+def _now_called(state: State, name: str) -> str:
+    """A request that was sent to a model before its rename goes to the same model after it."""
+    return name if name in state.models else state.moved.get(name, name)
+
+
+def _start_drain(state: State, key: UnitKey, now: float) -> None:
+    if (unit := state.units.get(key)) and unit.drain_until == FOREVER:
+        unit.drain_until = now + unit.drain_timeout
+
+
+def _request(state: State, event: Request, now: float) -> Iterator[Command]:
+    """1. stopping  2. gone  3. it will not load  4. its own queue is full  5. the common queue is full  6. wait."""
+    model = _now_called(state, event.model)
+    serve = state.models.get(model)
+    if state.stopping:
+        yield Refuse(id=event.id, error=_stopping())
+        return
+    if serve is None:
+        # The request looked at the snapshot before the one in which the model is not.
+        yield Refuse(id=event.id, error=Unavailable(f"{model} was removed from the manifest"))
+        return
+    room = state.taken(serve) < serve.parallel and not state.queued(model)
+    if (error := _hopeless(state, serve.unit)) is not None:
+        yield Refuse(id=event.id, error=error)
+    elif not room and state.queued(model) >= serve.queue:
+        yield Refuse(id=event.id, error=_full(model, serve.queue, state.queued(model)))
+    elif len(state.waiting) >= state.rules.queue:
+        yield Refuse(id=event.id, error=_full("the server", state.rules.queue, len(state.waiting)))
+    else:
+        state.waiting.append(QueuedRequest(id=event.id, model=model, priority=event.priority, since=now))
+
+
+def _full(what: str, bound: int, waiting: int) -> Busy:
+    return Busy(
+        f"{what} is busy: {waiting} requests wait, {bound} may",
+        hint="try again later, or raise limits.queue",
+        retry_after=max(1.0, min(30.0, waiting * 0.5)),
+    )
+
+
+def _hopeless(state: State, key: UnitKey) -> MullamaError | None:
+    worker, unit = state.workers.get(key.weights), state.units.get(key)
+    if worker and worker.hopeless:
+        return worker.error
+    return unit.error if unit and not unit.crowded else None
+
+
+def _leave(state: State, id: int, now: float) -> None:
+    state.waiting = [w for w in state.waiting if w.id != id]
+    if (found := state.running.pop(id, None)) and (unit := state.units.get(found[1])):
+        unit.leases.discard(id)
+        unit.last_used = now
+
+
+def _lost(state: State, event: WorkerLost, now: float) -> Iterator[Command]:
+    """Its units are gone; it is tried again with growing delay, but not for ever."""
+    worker = state.workers.get(event.weights)
+    if worker is None:
+        return
+    worker.failures = [t for t in worker.failures if now - t < CRASH_WINDOW] + [now]
+    count = len(worker.failures)
+    worker.phase, worker.error = Phase.COLD, event.error
+    worker.hopeless = event.permanent or count >= CRASH_LIMIT
+    worker.retry_at = now + min(LAST_DELAY, FIRST_DELAY * 2 ** (count - 1))
+    for key, unit in state.units.items():
+        if key.weights == event.weights:
+            unit.phase = Phase.COLD
+            if unit.held and not unit.settled:
+                unit.settled, unit.held = True, False
+                yield Settled(unit=key, error=event.error)
+    if worker.hopeless:
+        yield from refuse_waiting(state, event.weights, event.error)

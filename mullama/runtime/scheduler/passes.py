@@ -1,0 +1,242 @@
+"""The six passes that follow every event; see the head of the package for their order and meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mullama.errors import MullamaError, Refused, TimedOut, Unavailable
+from mullama.runtime.scheduler.events import (
+    FOREVER,
+    Cancel,
+    CloseUnit,
+    Command,
+    Grant,
+    OpenUnit,
+    Refuse,
+    StartWorker,
+    StopWorker,
+    UnitKey,
+    WakeAt,
+)
+from mullama.runtime.scheduler.state import Phase, QueuedRequest, State, unit_failed
+
+_ROUNDING = 0.01  # seconds: sums and differences of the same moments need not agree exactly
+
+
+def expire(state: State, now: float) -> Iterator[Command]:
+    gone = [w for w in state.waiting if w.model not in state.models]
+    late = [w for w in state.waiting if w not in gone and _deadline(state, w) <= now]
+    state.waiting = [w for w in state.waiting if w not in gone and w not in late]
+    for w in gone:
+        yield Refuse(id=w.id, error=Unavailable(f"{w.model} was removed from the manifest"))
+    for w in late:
+        yield Refuse(id=w.id, error=_too_late(state, w))
+    for unit in state.units.values():
+        if unit.drain_until <= now:
+            unit.drain_until = FOREVER
+            for id in sorted(unit.leases):
+                yield Cancel(id=id)
+
+
+def _deadline(state: State, waiting: QueuedRequest) -> float:
+    """When a queued request is refused: never while its model is being loaded or replaced, which has its own end."""
+    if waiting.model in state.paused:
+        return FOREVER
+    serve = state.models[waiting.model]
+    worker, unit = state.workers[serve.unit.weights], state.units[serve.unit]
+    if Phase.OPENING in (worker.phase, unit.phase):
+        return FOREVER
+    return waiting.since + serve.queue_timeout
+
+
+def _too_late(state: State, waiting: QueuedRequest) -> MullamaError:
+    worker = state.workers.get(state.models[waiting.model].unit.weights)
+    if worker and worker.error:
+        return worker.error
+    seconds = state.models[waiting.model].queue_timeout
+    return TimedOut(
+        f"no place for the request to {waiting.model} within {seconds:g} s",
+        hint="try again later, or raise server.limits.queue_timeout",
+    )
+
+
+def _wanted(state: State, key: UnitKey, now: float) -> bool:
+    """See the head of this file for what makes a unit wanted."""
+    unit = state.units[key]
+    if state.stopping:
+        return False
+    if unit.held:
+        return True
+    users = [s for s in state.models.values() if s.unit == key and s.name not in state.paused]
+    if any(w.model == s.name for w in state.waiting for s in users):
+        return True
+    if (unit.error is not None and not unit.crowded) or not users:
+        return False
+    if unit.keep is not None:
+        return unit.phase is not Phase.COLD and now - unit.last_used < unit.keep
+    return any(
+        (s.at_start and (s.ttl == FOREVER or unit.last_used == 0.0))
+        or (unit.phase is not Phase.COLD and now - unit.last_used < s.ttl)
+        for s in users
+    )
+
+
+def close(state: State, now: float) -> Iterator[Command]:
+    for key, unit in list(state.units.items()):
+        idle = not unit.leases and unit.phase is Phase.READY
+        if idle and not _wanted(state, key, now):
+            unit.phase = Phase.CLOSING
+            yield CloseUnit(unit=key)
+        if unit.phase is Phase.COLD and not unit.leases and _forgotten(state, key):
+            del state.units[key]
+    for weights, worker in list(state.workers.items()):
+        units = [u for k, u in state.units.items() if k.weights == weights]
+        needed = any(
+            u.phase is not Phase.COLD or _wanted(state, k, now) for k, u in state.units.items() if k.weights == weights
+        )
+        if worker.phase is Phase.READY and not needed:
+            worker.phase = Phase.CLOSING
+            yield StopWorker(weights=weights)
+        if worker.phase is Phase.COLD and not units:
+            del state.workers[weights]
+
+
+def _forgotten(state: State, key: UnitKey) -> bool:
+    return not state.units[key].held and all(s.unit != key for s in state.models.values())
+
+
+def open_wanted(state: State, now: float) -> Iterator[Command]:
+    for key in _wanted_cold(state, now):
+        worker = state.workers[key.weights]
+        if worker.phase is Phase.COLD and not worker.hopeless and worker.retry_at <= now:
+            if _fits(state, key):
+                worker.phase = Phase.OPENING
+                yield StartWorker(weights=key.weights)
+        elif worker.phase is Phase.READY and _fits(state, key):
+            state.units[key].phase = Phase.OPENING
+            yield OpenUnit(unit=key)
+
+
+def _wanted_cold(state: State, now: float) -> list[UnitKey]:
+    """Wanted units that are not open, dearest rank first: priority, then size (less fragmentation)."""
+    cold = [k for k, u in state.units.items() if u.phase is Phase.COLD and _wanted(state, k, now)]
+    return sorted(cold, key=lambda k: (-_rank(state, k), -state.workers[k.weights].bytes))
+
+
+def _rank(state: State, key: UnitKey) -> int:
+    return max((s.priority for s in state.models.values() if s.unit == key), default=0)
+
+
+def _need(state: State, key: UnitKey) -> int:
+    """Bytes still to be taken to have the unit open."""
+    worker, unit = state.workers[key.weights], state.units[key]
+    return unit.bytes + (worker.bytes if worker.phase is Phase.COLD else 0)
+
+
+def _used(state: State) -> int:
+    workers = sum(w.bytes for w in state.workers.values() if w.phase is not Phase.COLD)
+    return workers + sum(u.bytes for u in state.units.values() if u.phase is not Phase.COLD)
+
+
+def _fits(state: State, key: UnitKey) -> bool:
+    budget = state.rules.budget
+    return budget is None or _used(state) + _need(state, key) <= budget
+
+
+def evict(state: State, now: float) -> Iterator[Command]:
+    """1. fits: nothing  2. idle units of lesser rank make room  3. busy ones will  4. never: refuse."""
+    for key in _wanted_cold(state, now):
+        worker = state.workers[key.weights]
+        if _fits(state, key) or worker.hopeless or worker.retry_at > now:
+            continue
+        victims = list(_victims(state, key))
+        if victims and _enough(state, key, victims):
+            victim = victims[0]
+            # Keeping it for no time lets it stay away, also when it loads at start, until somebody asks for it.
+            state.units[victim].phase, state.units[victim].keep = Phase.CLOSING, 0.0
+            yield CloseUnit(unit=victim)
+        elif not _may_free(state, key):
+            state.units[key].crowded = True
+            yield from unit_failed(state, key, _does_not_fit(state, key))
+
+
+def _enough(state: State, key: UnitKey, victims: list[UnitKey]) -> bool:
+    """Whether the unit would fit if all of them went: else they would go for nothing."""
+    weights = {k.weights for k in victims}
+    freed = sum(state.units[k].bytes for k in victims) + sum(state.workers[w].bytes for w in weights)
+    return _used(state) - freed + _need(state, key) <= (state.rules.budget or 0)
+
+
+def _victims(state: State, key: UnitKey) -> list[UnitKey]:
+    """Idle units that may go for this one: lower rank first, then least recently used."""
+    rank = _rank(state, key)
+    found = [
+        k
+        for k, u in state.units.items()
+        if u.phase is Phase.READY
+        and not u.leases
+        and not u.held
+        and k != key
+        and not _awaited(state, k)
+        and (_rank(state, k) < rank or (_rank(state, k) == rank and not _pinned(state, k)))
+    ]
+    return sorted(found, key=lambda k: (_rank(state, k), state.units[k].last_used))
+
+
+def _awaited(state: State, key: UnitKey) -> bool:
+    """Whether a request waits for it, which will have it in a moment."""
+    return any(state.models[w.model].unit == key for w in state.waiting)
+
+
+def _pinned(state: State, key: UnitKey) -> bool:
+    return any(s.unit == key and s.at_start and s.ttl == FOREVER for s in state.models.values())
+
+
+def _may_free(state: State, key: UnitKey) -> bool:
+    """Whether waiting can help: something is closing, or a unit that could go is only busy."""
+    busy = (
+        k
+        for k, u in state.units.items()
+        if k != key and not _pinned(state, k) and (u.leases or (u.phase is Phase.READY and _awaited(state, k)))
+    )
+    closing = any(u.phase is Phase.CLOSING for u in state.units.values())
+    stopping = any(w.phase is Phase.CLOSING for w in state.workers.values())
+    return closing or stopping or any(True for _ in busy)
+
+
+def _does_not_fit(state: State, key: UnitKey) -> MullamaError:
+    gib = 1024**3
+    return Refused(
+        f"not enough memory: {_need(state, key) / gib:.2f} GiB needed, "
+        f"{_used(state) / gib:.2f} of {(state.rules.budget or 0) / gib:.2f} GiB in use",
+        hint="a smaller context.size, a smaller file, or a larger hardware.budget.ram",
+    )
+
+
+def grant(state: State, now: float) -> Iterator[Command]:
+    for waiting in sorted(state.waiting, key=lambda w: -w.priority):
+        if len(state.running) >= state.rules.concurrency:
+            return
+        serve = state.models[waiting.model]
+        unit = state.units[serve.unit]
+        ready = unit.phase is Phase.READY and waiting.model not in state.paused
+        if ready and state.taken(serve) < serve.parallel:
+            state.waiting.remove(waiting)
+            state.running[waiting.id] = (waiting.model, serve.unit)
+            unit.leases.add(waiting.id)
+            unit.last_used = now
+            yield Grant(id=waiting.id, unit=serve.unit)
+
+
+def wake(state: State, now: float) -> Iterator[Command]:
+    moments = [_deadline(state, w) for w in state.waiting]
+    moments += [w.retry_at for w in state.workers.values() if w.phase is Phase.COLD and w.retry_at > now]
+    moments += [u.drain_until for u in state.units.values() if u.leases]
+    for key, unit in state.units.items():
+        if unit.phase is Phase.READY and not unit.leases:
+            ttls = [s.ttl for s in state.models.values() if s.unit == key]
+            ttl = unit.keep if unit.keep is not None else max(ttls, default=FOREVER)
+            moments.append(unit.last_used + ttl)
+    # What is long over and still there is wanted for another reason, so time alone changes nothing about it.
+    if (soonest := min((m for m in moments if m > now - _ROUNDING), default=FOREVER)) < FOREVER:
+        yield WakeAt(when=max(soonest, now + 0.001))

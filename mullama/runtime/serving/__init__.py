@@ -1,0 +1,1 @@
+"""Requests on loaded models: routing, completion, aggregation and stored responses."""

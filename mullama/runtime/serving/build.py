@@ -1,0 +1,164 @@
+"""From a model's wish and its files to a deployment, and from deployments to a snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+from mullama.chat.model_settings import ModelSettings
+from mullama.engines.base import Adapter, ContextOptions, EngineChoice, Prefix, WeightsOptions
+from mullama.manifest.spec import Manifest, Model, Route
+from mullama.manifest.tree import revision
+from mullama.names import ModelName
+from mullama.plan.fit import context_size, memory_bound, need, placement, stays
+from mullama.plan.observed import KnownFiles, Machine
+from mullama.reconcile.scripted_models import is_script
+from mullama.runtime.base import Access
+from mullama.runtime.deployment import Deployment, Snapshot, unit_key
+from mullama.runtime.scheduler.events import FOREVER, Rules, Serve
+from mullama.runtime.serving.prompt_settings import model_settings, probe_prompt, warm_prefix
+
+ON_DEMAND_TTL = 300.0
+
+
+class DeploymentBuilder:
+    """Builds deployments for one machine; `prefixes` is where computed prefixes are kept."""
+
+    def __init__(self, *, machine: Machine | None, prefixes: Path | None) -> None:
+        self.machine = machine
+        self._prefixes = prefixes
+
+    def build(self, name: str, model: Model, files: KnownFiles, generation: int) -> Deployment:
+        """Everything that serving the model takes. Raises for a template that does not compile."""
+        settings = model_settings(name, model, files)
+        choice = EngineChoice(name=_engine(files), files=files.paths, options=self._weights(model, files))
+        options = self._context(model, files, settings)
+        unit = unit_key(choice, files.digest or "", options, name if options.adapters else "")
+        wanted = need(model, files.facts, self.machine)
+        return Deployment(
+            name=name,
+            model=model,
+            revision=revision(model),
+            generation=generation,
+            files=files,
+            choice=choice,
+            options=replace(options, state_key=unit.weights + unit.context),
+            settings=settings,
+            serve=Serve(
+                name=name,
+                unit=unit,
+                parallel=model.limits.parallel,
+                queue=model.limits.queue,
+                ttl=time_to_live(model),
+                priority=model.residency.priority,
+                at_start=model.residency.load == "at_start",
+                drain_timeout=model.rollout.drain_timeout,
+                weights_bytes=wanted.weights if wanted else 0,
+                context_bytes=wanted.context if wanted else 0,
+            ),
+            modified=_modified(files),
+        )
+
+    def _weights(self, model: Model, files: KnownFiles) -> WeightsOptions:
+        place = placement(model, files.facts, self.machine)
+        return WeightsOptions(
+            gpu_layers=place.layers,
+            split=model.gpu.split,
+            main_gpu=model.gpu.main,
+            tensor_split=place.tensor_split,
+            mmap=model.memory.mmap,
+            mlock=model.memory.mlock,
+            extra_buffers=model.memory.extra_buffers,
+        )
+
+    def _context(self, model: Model, files: KnownFiles, settings: ModelSettings) -> ContextOptions:
+        context, rope = model.context, model.context.rope
+        prefix = warm_prefix(settings) if model.task == "chat" else ""
+        return ContextOptions(
+            size=context_size(model, files.facts),
+            parallel=model.limits.parallel,
+            batch=context.batch,
+            ubatch=context.ubatch or context.batch,
+            kv_k=context.kv.k,
+            kv_v=context.kv.v,
+            flash=context.flash_attention,
+            threads=context.threads or 0,
+            threads_batch=context.threads or 0,
+            embedding=model.task != "chat",
+            pooling=context.pooling or ("rank" if model.task == "rerank" else ""),
+            rope_scaling=(rope.scaling or "") if rope else "",
+            rope_freq_base=(rope.base or 0.0) if rope else 0.0,
+            rope_freq_scale=(rope.scale or 0.0) if rope else 0.0,
+            adapters=tuple(Adapter(path=adapter.from_, scale=adapter.scale) for adapter in model.adapters),
+            prefixes=(Prefix(text=prefix),) if prefix else (),
+            state_dir=str(self._prefixes) if self._prefixes else None,
+        )
+
+    def joined(self, owner: Deployment, all: Iterable[Deployment]) -> Deployment:
+        """The owner with the prefixes of every model that shares its unit, and the most threads that one asks for."""
+        sharing = [d.options for d in all if d.unit == owner.unit]
+        prefixes = tuple(dict.fromkeys(prefix for options in sharing for prefix in options.prefixes))
+        asked = [options.threads for options in sharing]
+        threads = 0 if 0 in asked else max(asked)  # 0 is every core
+        options = replace(owner.options, prefixes=prefixes, threads=threads, threads_batch=threads)
+        return replace(owner, options=options)
+
+    def snapshot(
+        self,
+        manifest: Manifest,
+        deployments: Mapping[str, Deployment],
+        generation: int,
+        machine: Machine | None,
+        access: Access,
+    ) -> Snapshot:
+        limits = manifest.server.limits
+        deployments = MappingProxyType(
+            {
+                name: replace(d, serve=replace(d.serve, queue_timeout=limits.queue_timeout))
+                for name, d in deployments.items()
+            }
+        )
+        budget = memory_bound(manifest.hardware.budget, machine)
+        return Snapshot(
+            generation=generation,
+            revision=revision(manifest),
+            manifest=manifest,
+            access=replace(access, generation=generation),
+            deployments=deployments,
+            names=_names(manifest, deployments),
+            rules=Rules(concurrency=limits.concurrency, queue=limits.queue, budget=budget),
+        )
+
+    def probe_prompt(self, deployment: Deployment, prompt: str) -> str:
+        return probe_prompt(deployment.settings, prompt)
+
+
+def time_to_live(model: Model) -> float:
+    """Seconds a model stays loaded after its last use: as declared, else for ever when it loads at start."""
+    if model.residency.ttl is not None:
+        return model.residency.ttl
+    return FOREVER if stays(model) else ON_DEMAND_TTL
+
+
+def _engine(files: KnownFiles) -> str:
+    """A script instead of weights runs on the scripted engine."""
+    return "scripted" if is_script(files.source) else "llamacpp"
+
+
+def _modified(files: KnownFiles) -> float:
+    try:
+        return Path(files.paths[0]).stat().st_mtime
+    except (IndexError, OSError):
+        return 0.0
+
+
+def _names(manifest: Manifest, deployments: Mapping[str, Deployment]) -> dict[str, str]:
+    """Every name that clients may use → a model. A model's own name beats a route of the same name."""
+    names = {ModelName.parse(name).key: _target(route) for name, route in manifest.routes.items()}
+    return names | {ModelName.parse(name).key: name for name in deployments}
+
+
+def _target(route: str | Route) -> str:
+    return route if isinstance(route, str) else route.to[0].model

@@ -1,0 +1,148 @@
+"""Model cards: what `list`, `ps` and `show` tell of a model, from its deployment and the live state."""
+
+from __future__ import annotations
+
+import fnmatch
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+from mullama.chat.inventory import ModelCard
+from mullama.manifest.modelfile import from_tree, render_modelfile
+from mullama.manifest.tree import unusual
+from mullama.names import JSONValue
+from mullama.runtime.base import Caller
+from mullama.runtime.deployment import Deployment, Snapshot
+from mullama.runtime.pool import Pool
+from mullama.runtime.scheduler.events import FOREVER
+from mullama.runtime.scheduler.state import Phase
+from mullama.runtime.serving.build import time_to_live
+from mullama.runtime.serving.prompt_settings import (
+    capabilities,
+    chosen_template,
+    in_force,
+    special_text,
+    thinking_levels,
+)
+
+_SHORT_ARRAY = 5
+# Ollama's words for where a template came from.
+_TEMPLATE_SOURCES = {"manifest": "renderer", "source": "go_template", "gguf": "gguf_chat_template", "none": "none"}
+
+
+def cards(snapshot: Snapshot, pool: Pool, caller: Caller) -> tuple[ModelCard, ...]:
+    """Every model that the caller may use in its dialect, then the routes, newest first."""
+    own = {
+        name: card(d, pool)
+        for name, d in snapshot.deployments.items()
+        if snapshot.speaks(d, caller.dialect) and _may(caller, name)
+    }
+    routes = [
+        replace(own[target], name=route, is_default=False, aliases=())
+        for route, target in snapshot.manifest.routes.items()
+        if isinstance(target, str) and target in own and route not in own and route != "default"
+    ]
+    default = snapshot.names.get("default")
+    listed = [replace(c, is_default=c.name == default) for c in own.values()]
+    return tuple(sorted([*listed, *routes], key=lambda c: -c.modified))
+
+
+def running_cards(snapshot: Snapshot, pool: Pool, caller: Caller) -> tuple[ModelCard, ...]:
+    """The models in memory, those that stay longest first."""
+    loaded = [c for c in cards(snapshot, pool, caller) if c.loaded and c.name in snapshot.deployments]
+    return tuple(sorted(loaded, key=lambda c: -(c.expires or 0.0)))
+
+
+def show_card(snapshot: Snapshot, pool: Pool, deployment: Deployment, verbose: bool) -> ModelCard:
+    """Everything known of one model. Arrays longer than five are left empty unless `verbose`."""
+    facts = deployment.files.facts
+    aliases = tuple(n for n, t in snapshot.names.items() if t == deployment.name and n != t.casefold())
+    levels = thinking_levels(deployment.settings.template)
+    shown = replace(card(deployment, pool), aliases=aliases, thinking_levels=levels, modelfile=_modelfile(deployment))
+    if facts is None:
+        return shown
+    tensors = tuple((t.name, t.type, tuple(t.shape)) for t in facts.tensors) if verbose else ()
+    return replace(shown, metadata=_metadata(facts.metadata, verbose), tensors=tensors)
+
+
+def _modelfile(deployment: Deployment) -> str:
+    """The model as a Modelfile would say it."""
+    return render_modelfile(*from_tree(unusual(deployment.model)))
+
+
+def card(deployment: Deployment, pool: Pool) -> ModelCard:
+    """What every listing has."""
+    model, facts, files = deployment.model, deployment.files.facts, deployment.files
+    unit = pool.state.units.get(deployment.unit)
+    loaded = unit is not None and unit.phase is Phase.READY
+    context = pool.context_facts(deployment.unit)
+    worker = pool.worker(deployment.unit)
+    memory = deployment.serve.weights_bytes + deployment.serve.context_bytes
+    layers = worker.facts.gpu_layers if worker else 0
+    _, _, source = chosen_template(model, files)
+    holds = in_force(model, files)
+    return ModelCard(
+        name=deployment.name,
+        digest=files.digest or "",
+        size=files.size or 0,
+        modified=deployment.modified,
+        family=facts.architecture if facts else "",
+        families=(facts.architecture,) if facts else (),
+        parameter_count=facts.parameter_count if facts else 0,
+        parameter_size=facts.parameter_size if facts else "",
+        quantization=facts.quantization if facts else "",
+        context_size=context.size if context else deployment.options.size,
+        train_context=facts.train_context if facts else 0,
+        embedding_length=facts.embedding_length if facts else 0,
+        vocabulary=facts.vocabulary if facts else 0,
+        capabilities=capabilities(deployment.settings, facts),
+        thinking_levels=deployment.settings.template.traits.levels,
+        bos_text=special_text(facts, "bos"),
+        eos_text=special_text(facts, "eos"),
+        description=model.description or "",
+        license="\n\n".join(holds.license),
+        system=holds.system,
+        template=holds.template,
+        template_source=_TEMPLATE_SOURCES[source],
+        parameters=_parameters(deployment, holds.parameters),
+        messages=deployment.settings.messages,
+        source=model.from_,
+        loaded=loaded,
+        state=unit.phase.value if unit else Phase.COLD.value,
+        active=pool.state.active(deployment.name),
+        parallel=deployment.options.parallel,
+        memory=memory if loaded else 0,
+        memory_gpu=_on_gpu(memory, layers, worker.facts.layers if worker else 0) if loaded else 0,
+        gpu_layers=layers,
+        expires=_expires(deployment, pool) if loaded else None,
+    )
+
+
+def _on_gpu(memory: int, layers: int, all_layers: int) -> int:
+    return memory * min(layers, all_layers + 1) // (all_layers + 1) if layers > 0 else 0
+
+
+def _expires(deployment: Deployment, pool: Pool) -> float:
+    """Unix seconds; infinity for a model that stays."""
+    unit = pool.state.units[deployment.unit]
+    ttl = unit.keep if unit.keep is not None else time_to_live(deployment.model)
+    return FOREVER if ttl == FOREVER else time.time() + max(0.0, unit.last_used + ttl - time.monotonic())
+
+
+def _parameters(deployment: Deployment, holds: Mapping[str, JSONValue]) -> tuple[tuple[str, JSONValue], ...]:
+    """The parameters that hold where a request says nothing."""
+    return (
+        *((name, value) for name, value in holds.items() if name != "num_ctx"),
+        ("num_ctx", deployment.options.size),
+    )
+
+
+def _metadata(metadata: Mapping[str, JSONValue], verbose: bool) -> dict[str, JSONValue]:
+    return {
+        key: [] if isinstance(value, list | tuple) and len(value) > _SHORT_ARRAY and not verbose else value
+        for key, value in metadata.items()
+    }
+
+
+def _may(caller: Caller, name: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in caller.models)

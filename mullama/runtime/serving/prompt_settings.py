@@ -1,0 +1,147 @@
+"""A model's settings for prompts: the manifest's word first, then what came with the weights, then the header."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Literal
+
+from mullama.chat.model_settings import ModelSettings, opening, settings_for
+from mullama.chat.template import ChatInput, ChatTemplate, SpecialTexts, declared_prefix
+from mullama.chat.types import Message, Sampling, say
+from mullama.errors import Invalid, MullamaError
+from mullama.manifest.spec import Model
+from mullama.manifest.tree import block_to_tree
+from mullama.names import JSONValue
+from mullama.plan.observed import KnownFiles
+from mullama.weights.facts import WeightFacts
+from mullama.weights.stored import Defaults
+
+Source = Literal["manifest", "source", "gguf", "none"]
+_NO_DEFAULTS = Defaults()
+_SAMPLING = {f.name for f in fields(Sampling)}
+
+
+def model_settings(name: str, model: Model, files: KnownFiles) -> ModelSettings:
+    """Everything that requests to the model begin from. Raises `Invalid` for a template that cannot be used."""
+    defaults = files.weights.defaults if files.weights else _NO_DEFAULTS
+    text, syntax, _ = chosen_template(model, files)
+    special = SpecialTexts(bos=special_text(files.facts, "bos"), eos=special_text(files.facts, "eos"))
+    parameters = {**defaults.parameters, **_said(model)}
+    try:
+        return settings_for(
+            name,
+            text,
+            syntax=syntax,
+            special=special,
+            system=model.system if model.system is not None else (defaults.system or None),
+            messages=_messages(model, defaults),
+            sampling=_sampling(parameters),
+            stop=_stops(parameters),
+            max_tokens=_whole(parameters.get("num_predict")),
+            images=bool(files.weights and files.weights.projector),
+            fim=bool(files.facts and files.facts.token("fim_pre")),
+        )
+    except MullamaError as error:
+        raise Invalid(f"{name}: the chat template cannot be used: {error.message}", hint=error.hint) from error
+
+
+def chosen_template(model: Model, files: KnownFiles) -> tuple[str, str, Source]:
+    """(text, syntax, where from): the manifest's; the file's own Jinja; a registry's Go template; none."""
+    if model.template is not None:
+        return model.template.text or "", model.template.syntax, "manifest"
+    if files.facts is not None and files.facts.template:
+        return files.facts.template, "jinja", "gguf"
+    if files.weights is not None and files.weights.defaults.template:
+        return files.weights.defaults.template, "go", "source"
+    return "", "jinja", "none"
+
+
+def in_force(model: Model, files: KnownFiles) -> Defaults:
+    """What holds where a request says nothing: the manifest's word, else what came with the weights."""
+    came = files.weights.defaults if files.weights else _NO_DEFAULTS
+    found = (files.weights.license if files.weights else "") or (files.facts.license if files.facts else "")
+    return Defaults(
+        template=chosen_template(model, files)[0],
+        system=model.system if model.system is not None else came.system,
+        parameters={**came.parameters, **_said(model)},
+        messages=tuple((m.role, m.content) for m in model.messages) or came.messages,
+        license=(model.license,) if model.license else came.license or ((found,) if found else ()),
+    )
+
+
+def warm_prefix(settings: ModelSettings) -> str:
+    """The text that every conversation begins with, worth computing before the first request; "" for none."""
+    if not settings.system and not settings.messages:
+        return ""
+    return declared_prefix(settings.template, opening(settings))
+
+
+def probe_prompt(settings: ModelSettings, prompt: str) -> str:
+    """A prompt to see whether the model generates at all."""
+    messages = (*opening(settings), say("user", prompt or "Say ok."))
+    return settings.template.render(ChatInput(messages=messages)).text
+
+
+def capabilities(settings: ModelSettings, facts: WeightFacts | None) -> tuple[str, ...]:
+    """What clients are told: what template and vocabulary can do, and whether it makes vectors."""
+    own = facts.capabilities if facts else ()
+    if "embedding" in own and "completion" not in own:
+        return ("embedding",)
+    extra = tuple(c for c in own if c in ("embedding", "rerank"))
+    return (*settings.capabilities, *extra)
+
+
+def thinking_levels(template: ChatTemplate) -> tuple[bool | str, ...]:
+    """What `think` may be, the default first: named efforts, yes or no, or nothing but no."""
+    if template.traits.levels:
+        return tuple(sorted(template.traits.levels, key=lambda level: level != "medium"))
+    if template.traits.think == "none":
+        return (False,)
+    if template.traits.think == "always":
+        return (True, False)
+    unsaid = ChatInput(messages=(say("user", "Hello"),))
+    same = template.render(unsaid) == template.render(replace(unsaid, think=False))
+    return (False, True) if same else (True, False)
+
+
+def special_text(facts: WeightFacts | None, role: str) -> str:
+    """The text of one of the vocabulary's own tokens; "" where it has none."""
+    token = facts.token(role) if facts else None
+    return token.text if token else ""
+
+
+def _messages(model: Model, defaults: Defaults) -> tuple[Message, ...]:
+    if model.messages:
+        return tuple(say(m.role, m.content) for m in model.messages)
+    return tuple(say(_role(role), text) for role, text in defaults.messages)
+
+
+def _role(role: str) -> Literal["system", "user", "assistant"]:
+    match role:
+        case "system" | "user" | "assistant":
+            return role
+        case _:
+            raise Invalid(f"{role!r} is not a role of a message", hint="system, user or assistant")
+
+
+def _said(model: Model) -> dict[str, JSONValue]:
+    """The parameters that the manifest sets."""
+    tree = block_to_tree(model.parameters)
+    return {name: value for name, value in tree.items() if value not in (None, [])}
+
+
+def _sampling(parameters: Mapping[str, JSONValue]) -> Sampling:
+    known = {name: value for name, value in parameters.items() if name in _SAMPLING}
+    return Sampling(**known)  # type: ignore[arg-type]
+
+
+def _stops(parameters: Mapping[str, JSONValue]) -> tuple[str, ...]:
+    stop = parameters.get("stop")
+    if isinstance(stop, str):
+        return (stop,)
+    return tuple(str(item) for item in stop) if isinstance(stop, list | tuple) else ()
+
+
+def _whole(value: JSONValue) -> int | None:
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,0 +1,283 @@
+"""What a request may do: find its model, wait for a place, generate, read the text, tell the events.
+
+A request looks at the snapshot once, when it arrives, so it is answered by exactly one generation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import hashlib
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from typing import Any, Protocol, assert_never
+
+from mullama.chat import inventory as inv
+from mullama.chat import types as chat
+from mullama.chat.answer import fold
+from mullama.chat.prompt import shortened
+from mullama.dialects import base as dialect
+from mullama.engines.base import Embed
+from mullama.errors import ContextOverflow, Denied, EngineFailed, Invalid, NotFound, TimedOut, Unsupported
+from mullama.runtime.base import Access, Caller
+from mullama.runtime.deployment import Deployment, Snapshot
+from mullama.runtime.metrics import Metrics
+from mullama.runtime.pool import Pool
+from mullama.runtime.serving.completion import Completion, Request, prepared_for
+from mullama.runtime.serving.model_info import cards, running_cards, show_card
+from mullama.runtime.serving.quarantine import Quarantine
+from mullama.runtime.serving.response_store import ResponseStore
+
+_Inventory = (
+    inv.ListModels
+    | inv.ListRunning
+    | inv.ShowModel
+    | inv.LoadModel
+    | inv.PullModel
+    | inv.CreateModel
+    | inv.CopyModel
+    | inv.DeleteModel
+    | inv.SetDefault
+    | inv.FindBlob
+    | inv.StoreBlob
+)
+
+
+class ModelCommands(Protocol):
+    """Changes of the inventory, made beside the manifest (`controller.model_commands`)."""
+
+    def pull(self, request: inv.PullModel) -> AsyncIterator[inv.TaskStatus]: ...
+    def create(self, request: inv.CreateModel) -> AsyncIterator[inv.TaskStatus]: ...
+    async def copy(self, request: inv.CopyModel) -> None: ...
+    async def delete(self, request: inv.DeleteModel) -> None: ...
+    async def set_default(self, request: inv.SetDefault) -> None: ...
+    def has_blob(self, digest: str) -> bool: ...
+    async def receive_blob(self, digest: str, chunks: AsyncIterator[bytes]) -> bool: ...
+
+
+class ModelService:
+    """Implements `runtime.base.Service`."""
+
+    def __init__(self, snapshot: Callable[[], Snapshot], pool: Pool, commands: ModelCommands, metrics: Metrics) -> None:
+        self._snapshot, self._pool, self._commands, self._metrics = snapshot, pool, commands, metrics
+        self._quarantine = Quarantine()
+        self._shelf = ResponseStore()
+
+    def access(self) -> Access:
+        return self._snapshot().access
+
+    def context_size(self, model: str) -> int:
+        try:
+            return self._snapshot().find(model, "mullama").options.size
+        except NotFound:
+            return 0
+
+    def find(self, name: str, caller: Caller) -> Deployment:
+        """The model that this caller means and may use."""
+        deployment = self._snapshot().find(name, caller.dialect)
+        allowed = any(
+            fnmatch.fnmatchcase(candidate, pattern)
+            for pattern in caller.models
+            for candidate in (deployment.name, name)
+        )
+        if not allowed:
+            raise Denied(
+                f"the key {caller.key!r} may not use the model '{name}'",
+                hint="auth.keys.*.models lists what a key may use",
+                authenticated=True,
+            )
+        return deployment
+
+    # Generation
+
+    async def events(self, request: Request, caller: Caller) -> AsyncGenerator[Sequence[chat.Event], None]:
+        """See `runtime.base.Service`. A request that a dying worker took before its first word is sent once more."""
+        self.find(request.model, caller)
+        fingerprint = _fingerprint(request)
+        self._quarantine.check(fingerprint)
+        for attempt in (1, 2):
+            run = Completion(self._pool, self._metrics, lambda: self.find(request.model, caller), request, caller)
+            try:
+                async with aclosing(run.events()) as stream:
+                    async for events in stream:
+                        yield events
+                return
+            except EngineFailed:
+                if run.was_running:
+                    self._quarantine.note(fingerprint)
+                if run.started or attempt == 2:
+                    raise
+            except ContextOverflow:
+                shorter = shortened(request) if isinstance(request, chat.ChatRequest) and request.truncate else None
+                if run.started or shorter is None:
+                    raise
+                async with aclosing(self.events(shorter, caller)) as stream:
+                    async for events in stream:
+                        yield events
+                return
+
+    async def answer(self, operation: dialect.Operation, caller: Caller) -> dialect.Result:
+        match operation:
+            case chat.ChatRequest() | chat.CompletionRequest():
+                async with aclosing(self.events(operation, caller)) as stream:
+                    return fold([event async for events in stream for event in events])
+            case chat.EmbedRequest():
+                return await self._embed(operation, caller)
+            case chat.RerankRequest():
+                return await self._rerank(operation, caller)
+            case chat.CountRequest():
+                return chat.TokenCount(tokens=len(await self._prompt_tokens(operation.chat, caller)))
+            case chat.RenderRequest():
+                prepared = await prepared_for(operation.chat, self.find(operation.chat.model, caller))
+                return chat.DetokenizedText(text=prepared.prompt if isinstance(prepared.prompt, str) else "")
+            case chat.TokenizeRequest():
+                return await self._tokenize(operation, caller)
+            case chat.DetokenizeRequest():
+                return await self._detokenize(operation, caller)
+            case dialect.FetchResponse(id=id) | dialect.ListResponseItems(id=id) | dialect.CancelResponse(id=id):
+                return self._shelf.get(id, caller)
+            case dialect.DeleteResponse(id=id):
+                self._shelf.drop(id, caller)
+                return inv.Done()
+            case dialect.StaticReply():
+                raise Invalid("this operation needs no model")
+            case _:
+                return await self._inventory(operation, caller)
+
+    async def _inventory(self, operation: _Inventory, caller: Caller) -> dialect.Result:
+        """What is asked about models, and changed in them."""
+        match operation:
+            case inv.ListModels():
+                return inv.Inventory(models=cards(self._snapshot(), self._pool, caller))
+            case inv.ListRunning():
+                return inv.Inventory(models=running_cards(self._snapshot(), self._pool, caller))
+            case inv.ShowModel():
+                return show_card(self._snapshot(), self._pool, self.find(operation.model, caller), operation.verbose)
+            case inv.LoadModel():
+                return await self._load(operation, caller)
+            case inv.PullModel() | inv.CreateModel():
+                return [status async for status in self.tasks(operation, caller)][-1]
+            case inv.CopyModel():
+                await self._commands.copy(operation)
+                return inv.Done()
+            case inv.DeleteModel():
+                await self._commands.delete(operation)
+                return inv.Done()
+            case inv.SetDefault():
+                await self._commands.set_default(operation)
+                return inv.Done()
+            case inv.FindBlob(digest=digest):
+                return inv.Done(found=self._commands.has_blob(digest))
+            case inv.StoreBlob():
+                raise Invalid("a blob comes as the body of its own request")
+            case _:
+                assert_never(operation)
+
+    def tasks(self, operation: inv.PullModel | inv.CreateModel, caller: Caller) -> AsyncIterator[inv.TaskStatus]:
+        return (
+            self._commands.pull(operation) if isinstance(operation, inv.PullModel) else self._commands.create(operation)
+        )
+
+    def keep(self, response: dialect.StoredResponse, caller: Caller) -> None:
+        self._shelf.put(response, caller)
+
+    async def receive_blob(self, digest: str, chunks: AsyncIterator[bytes], caller: Caller) -> bool:
+        return await self._commands.receive_blob(digest, chunks)
+
+    # Other operations
+
+    async def _load(self, operation: inv.LoadModel, caller: Caller) -> inv.Loaded:
+        """Without a generation: keep_alive 0 lets the model go, anything else has it loaded."""
+        deployment = self.find(operation.model, caller)
+        if operation.keep_alive == 0:
+            self._pool.keep(deployment.name, 0.0, forced=operation.forced)
+            return inv.Loaded(model=operation.model, unloaded=True)
+        self._pool.retry(deployment.name)
+        async with self._pool.lease(deployment.name, caller.priority):
+            pass
+        self._keep(deployment, operation.keep_alive)
+        return inv.Loaded(model=operation.model)
+
+    def _keep(self, deployment: Deployment, seconds: float | None) -> None:
+        if seconds is not None:
+            self._pool.keep(deployment.name, float("inf") if seconds < 0 else seconds)
+
+    async def _embed(self, request: chat.EmbedRequest, caller: Caller) -> chat.Vectors:
+        deployment = self.find(request.model, caller)
+        begun = time.monotonic()
+        async with self._pool.lease(deployment.name, caller.priority) as lease:
+            if not lease.worker.facts.can_embed:
+                raise Unsupported(f'"{request.model}" does not support embedding')
+            job = Embed(
+                id=lease.worker.next_id(),
+                context=lease.context,
+                inputs=request.inputs,
+                truncate=request.truncate,
+                normalize=request.normalize,
+            )
+            found = await _within(lease.worker.embed(job), deployment)
+            load = lease.load_seconds
+        self._keep(deployment, request.keep_alive)
+        vectors = tuple(_cut(vector, request.dimensions, request.normalize) for vector in found.vectors)
+        return chat.Vectors(
+            vectors=vectors,
+            usage=chat.Usage(prompt_tokens=found.tokens),
+            timings=chat.Timings(total=time.monotonic() - begun, load=load),
+        )
+
+    async def _rerank(self, request: chat.RerankRequest, caller: Caller) -> chat.Ranking:
+        deployment = self.find(request.model, caller)
+        async with self._pool.lease(deployment.name, caller.priority) as lease:
+            if not lease.worker.facts.can_rank:
+                raise Unsupported(f'"{request.model}" does not support reranking', hint="it has no rank head")
+            pairs = tuple((request.query, document) for document in request.documents)
+            job = Embed(id=lease.worker.next_id(), context=lease.context, pairs=pairs)
+            found = await _within(lease.worker.embed(job), deployment)
+        scores = sorted(enumerate(v[0] for v in found.vectors), key=lambda item: -item[1])
+        return chat.Ranking(results=tuple(scores[: request.top_n]), usage=chat.Usage(prompt_tokens=found.tokens))
+
+    async def _prompt_tokens(self, request: chat.ChatRequest, caller: Caller) -> tuple[int, ...]:
+        deployment = self.find(request.model, caller)
+        prepared = await prepared_for(request, deployment)
+        if not isinstance(prepared.prompt, str):
+            return prepared.prompt
+        async with self._pool.lease(deployment.name, caller.priority) as lease:
+            return await lease.worker.tokenize(prepared.prompt, add_special=True, parse_special=True)
+
+    async def _tokenize(self, request: chat.TokenizeRequest, caller: Caller) -> chat.Tokens:
+        deployment = self.find(request.model, caller)
+        async with self._pool.lease(deployment.name, caller.priority) as lease:
+            ids = await lease.worker.tokenize(
+                request.text, add_special=request.add_special, parse_special=request.parse_special
+            )
+            pieces = await lease.worker.pieces(ids) if request.with_pieces else ()
+        return chat.Tokens(ids=ids, pieces=pieces)
+
+    async def _detokenize(self, request: chat.DetokenizeRequest, caller: Caller) -> chat.DetokenizedText:
+        deployment = self.find(request.model, caller)
+        async with self._pool.lease(deployment.name, caller.priority) as lease:
+            text = await lease.worker.detokenize(request.tokens)
+        return chat.DetokenizedText(text=text.decode("utf-8", "replace"))
+
+
+async def _within(work: Any, deployment: Deployment) -> Any:
+    timeout = deployment.model.limits.timeout
+    try:
+        async with asyncio.timeout(timeout if timeout < float("inf") else None):
+            return await work
+    except TimeoutError:
+        raise TimedOut(f"the request took longer than {timeout:g} s") from None
+
+
+def _cut(vector: tuple[float, ...], dimensions: int | None, normalize: bool) -> tuple[float, ...]:
+    """The first dimensions, of length 1 again."""
+    if dimensions is None or dimensions >= len(vector):
+        return vector
+    head = vector[:dimensions]
+    length = sum(x * x for x in head) ** 0.5
+    return tuple(x / length for x in head) if normalize and length else head
+
+
+def _fingerprint(request: Request) -> bytes:
+    return hashlib.sha256(repr(request).encode("utf-8", "replace")).digest()

@@ -1,0 +1,1 @@
+"""Worker processes: the parent side, the child, and the protocol between them."""

@@ -1,0 +1,1 @@
+"""HTTP on a socket: listeners, protocol, bodies, framing and limits."""

@@ -1,0 +1,84 @@
+"""Undoes a Content-Encoding piece by piece, never to more bytes than a body may have."""
+
+from __future__ import annotations
+
+import sys
+import zlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from mullama.errors import Invalid, TooLarge
+from mullama.server.http.exchange import Rejection
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+# A frame may ask for a window to look back into; what needs more than 8 MiB of one is no request.
+_WINDOW = {int(zstd.DecompressionParameter.window_log_max): 23}
+
+
+class Inflater(Protocol):
+    def feed(self, piece: bytes) -> bytes: ...
+
+    def end(self) -> bytes:
+        """What is left; raises `Invalid` when the data stopped in the middle."""
+        ...
+
+
+def inflater(encoding: str, limit: int) -> Inflater:
+    """What undoes this Content-Encoding, giving at most `limit` bytes in all (413 beyond)."""
+    match encoding.strip().lower():
+        case "" | "identity":
+            return _Plain()
+        case "gzip" | "x-gzip":
+            return _Packed("gzip", lambda: zlib.decompressobj(wbits=31), zlib.error, limit)
+        case "zstd":
+            return _Packed("zstd", lambda: zstd.ZstdDecompressor(options=_WINDOW), zstd.ZstdError, limit)
+        case other:
+            error = Invalid(f"the body has Content-Encoding {other[:40]!r}", hint="send it plain, or as gzip or zstd")
+            raise Rejection(415, error, close=True)
+
+
+class _Plain:
+    def feed(self, piece: bytes) -> bytes:
+        return piece
+
+    def end(self) -> bytes:
+        return b""
+
+
+class _Packed:
+    """One compressed stream; `make` gives an object of the shape of zlib's decompressors."""
+
+    def __init__(self, name: str, make: Callable[[], Any], failure: type[Exception], limit: int) -> None:
+        self._name, self._failure = name, failure
+        self._decompressor = make()
+        self._left = limit
+        self._limit = limit
+        self._fed = False
+
+    def feed(self, piece: bytes) -> bytes:
+        self._fed = True
+        if self._decompressor.eof:
+            raise Invalid(f"the body goes on after the end of its {self._name} data")
+        try:
+            plain: bytes = self._decompressor.decompress(piece, self._left + 1)
+        except self._failure as error:
+            raise Invalid(f"the body is not valid {self._name}: {error}") from error
+        self._left -= len(plain)
+        if self._left < 0:
+            large = TooLarge(
+                f"the body unpacks to more than {self._limit} bytes",
+                hint="send less, or raise server.limits.body in the manifest",
+            )
+            raise Rejection(413, large, close=True)
+        if self._decompressor.unused_data:
+            raise Invalid(f"the body goes on after the end of its {self._name} data")
+        return plain
+
+    def end(self) -> bytes:
+        if self._fed and not self._decompressor.eof:
+            raise Invalid(f"the {self._name} data of the body stops in the middle")
+        return b""

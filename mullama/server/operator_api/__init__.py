@@ -1,0 +1,1 @@
+"""The operator API: health, metrics, plan, apply, history and events."""

@@ -1,0 +1,99 @@
+"""Reads files that lie on this machine: their headers, and the small texts of a registry."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Final
+
+from mullama.errors import BadWeights, NotFound, TransferFailed, Unavailable
+from mullama.sources.base import Cancelled, DownloadProgress, Report
+from mullama.weights.facts import WeightFacts
+from mullama.weights.gguf import Read
+from mullama.weights.inspect import inspect
+from mullama.weights.layers import MAX_TEXT
+
+_READ: Final = 4 * 1024**2
+
+
+def look_into(paths: Sequence[str]) -> WeightFacts:
+    """The facts of a set of files in order, with metadata and tensors; `BadWeights` names the file."""
+    with ExitStack() as files:
+        parts = []
+        for path in paths:
+            descriptor, size = open_regular(path)
+            files.callback(os.close, descriptor)
+            parts.append((_reader(descriptor), size))
+        try:
+            return inspect(parts)
+        except BadWeights as error:
+            raise BadWeights(f"{paths[0]}: {error.message}", hint=error.hint) from error
+
+
+def check_adapter(path: str, base: WeightFacts | None) -> None:
+    """Raise what keeps this file from being an adapter over these weights; None for weights without a header."""
+    if not os.path.exists(path):
+        raise NotFound(f"the adapter {path} does not exist", name=path)
+    facts = look_into((path,))
+    if facts.role != "adapter":
+        raise BadWeights(f"{path} is no adapter: it holds a {facts.role}")
+    if base is not None and facts.architecture != base.architecture:
+        raise BadWeights(f"the adapter {path} is for {facts.architecture}, the weights are {base.architecture}")
+
+
+def open_regular(path: str) -> tuple[int, int]:
+    """A descriptor and the size of a regular file; never waits for a pipe or a device."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise Unavailable(
+            f"{path}: {error.strerror}", hint="it was there a moment ago; has another tool moved it?"
+        ) from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise BadWeights(f"{path} is not a regular file")
+    return descriptor, found.st_size
+
+
+def read_text(path: str) -> bytes:
+    """A small file, at most `MAX_TEXT` bytes of it."""
+    descriptor, size = open_regular(path)
+    with os.fdopen(descriptor, "rb") as file:
+        if size > MAX_TEXT:
+            raise BadWeights(f"{path} has {size} bytes, a text may have {MAX_TEXT}")
+        return file.read(MAX_TEXT)
+
+
+def hashed(path: str, name: str, report: Report, cancelled: Cancelled) -> str:
+    """Read a whole file once for its digest."""
+    descriptor, size = open_regular(path)
+    digest, done, told = hashlib.sha256(), 0, 0.0
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        while piece := file.read(_READ):
+            if cancelled():
+                raise TransferFailed(f"reading {path} was cancelled")
+            digest.update(piece)
+            done += len(piece)
+            if time.monotonic() - told > 0.1:
+                told = time.monotonic()
+                report(DownloadProgress(file=name, phase="verifying", completed=done, total=size))
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _reader(descriptor: int) -> Read:
+    def read(offset: int, length: int) -> bytes:
+        pieces = []
+        while length:
+            piece = os.pread(descriptor, length, offset)
+            if not piece:
+                break
+            pieces.append(piece)
+            offset, length = offset + len(piece), length - len(piece)
+        return b"".join(pieces)
+
+    return read

@@ -1,0 +1,96 @@
+"""Which module answers for which kind of reference: one line per scheme."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, assert_never
+
+from mullama.errors import Internal, Invalid
+from mullama.names import AliasRef, BuiltinRef, HubRef, PathRef, RegistryRef, SourceRef, UrlRef
+from mullama.sources.base import Cancelled
+from mullama.sources.builtin import Builtin
+from mullama.sources.file import PathSource
+from mullama.sources.http import UrlSource
+from mullama.sources.settings import Settings
+from mullama.weights.located import Located, LocatedFile
+from mullama.weights.stored import LockEntry
+
+if TYPE_CHECKING:
+    from mullama.sources.huggingface import FoundModel
+
+Wanted = Literal["weights", "projector", "adapter"]
+
+
+def locate(
+    ref: SourceRef, settings: Settings, cancelled: Cancelled, quants: tuple[str, ...], wanted: Wanted
+) -> Located:
+    """Ask the source of `ref` now. What speaks to a network is imported only when it is needed."""
+    match ref:
+        case BuiltinRef():
+            return Builtin().locate(ref, cancelled)
+        case PathRef():
+            return PathSource().locate(ref, cancelled)
+        case UrlRef():
+            return UrlSource().locate(ref, cancelled)
+        case HubRef():
+            return _hub(ref, settings, cancelled, quants, wanted)
+        case RegistryRef():
+            return _registry(ref, settings, cancelled)
+        case AliasRef():
+            raise Internal(f"the short name {ref} was not expanded")
+        case _:
+            assert_never(ref)
+
+
+def addresses(ref: SourceRef, entry: LockEntry, settings: Settings, cancelled: Cancelled) -> tuple[LocatedFile, ...]:
+    """Where each file of a lock entry is fetched from: the revision says it, no hub is asked what it has now."""
+    match ref:
+        case HubRef():
+            from mullama.sources.huggingface import pinned_files
+
+            return pinned_files(ref, entry.revision or "", [file.name for file in entry.files], settings.hub)
+        case RegistryRef():
+            from mullama.sources.ollama import Ollama
+            from mullama.sources.web import Web
+
+            with Web(waits=settings.waits, public_only=settings.public_only, cancelled=cancelled) as web:
+                return Ollama(web).pinned_files(ref, [file.digest for file in entry.files])
+        case UrlRef():
+            return UrlSource().locate(ref, cancelled).files
+        case BuiltinRef() | PathRef() | AliasRef():
+            raise Invalid(f"the lock entry of {entry.source} names {ref}, which is not fetched")
+        case _:
+            assert_never(ref)
+
+
+def search(words: str, settings: Settings, limit: int = 20) -> tuple[FoundModel, ...]:
+    """Ask the hub for repositories with GGUF files."""
+    from mullama.sources.huggingface import HuggingFace
+    from mullama.sources.web import Web
+
+    with Web(waits=settings.waits) as web:
+        return HuggingFace(web, settings.hub).search(words, limit)
+
+
+def files_of(repo: str, settings: Settings) -> tuple[tuple[str, int | None], ...]:
+    """Name and size of every GGUF file of a repository of the hub."""
+    from mullama.sources.huggingface import HuggingFace
+    from mullama.sources.web import Web
+
+    with Web(waits=settings.waits) as web:
+        return HuggingFace(web, settings.hub).files(repo)
+
+
+def _hub(ref: HubRef, settings: Settings, cancelled: Cancelled, quants: tuple[str, ...], wanted: Wanted) -> Located:
+    from mullama.sources.huggingface import HuggingFace
+    from mullama.sources.web import Web
+
+    with Web(waits=settings.waits, public_only=settings.public_only, cancelled=cancelled) as web:
+        return HuggingFace(web, settings.hub, quants=quants, projector=wanted == "projector").locate(ref, cancelled)
+
+
+def _registry(ref: RegistryRef, settings: Settings, cancelled: Cancelled) -> Located:
+    from mullama.sources.ollama import Ollama
+    from mullama.sources.web import Web
+
+    with Web(waits=settings.waits, public_only=settings.public_only, cancelled=cancelled) as web:
+        return Ollama(web).locate(ref, cancelled)

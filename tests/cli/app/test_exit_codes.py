@@ -1,0 +1,63 @@
+"""Every kind of error has an exit code and lines that explain it."""
+
+from __future__ import annotations
+
+import pytest
+
+from mullama.cli.api_client.errors import CLASSES
+from mullama.cli.app.exit_codes import MEANINGS, exit_code, explain
+from mullama.errors import EngineFailed, Invalid, Kind, Location, ManifestError, NotFound, Problem, Unavailable
+
+CODES = {
+    Kind.INVALID: 4,
+    Kind.NOT_FOUND: 3,
+    Kind.DENIED: 7,
+    Kind.CONFLICT: 10,
+    Kind.REFUSED: 9,
+    Kind.BUSY: 1,
+    Kind.TOO_LARGE: 4,
+    Kind.TRANSFER: 5,
+    Kind.TIMEOUT: 6,
+    Kind.UNAVAILABLE: 11,
+    Kind.INTERNAL: 1,
+}
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_each_kind_leads_to_its_documented_code(kind: Kind) -> None:
+    assert exit_code(CLASSES[kind]("x")) == CODES[kind]
+    assert CODES[kind] in MEANINGS
+
+
+def test_an_engine_that_failed_is_not_a_missing_connection() -> None:
+    assert exit_code(Unavailable("no answer")) == 11
+    assert exit_code(EngineFailed("died")) == 1
+
+
+def test_a_manifest_error_shows_every_problem_with_its_place() -> None:
+    error = ManifestError(
+        (
+            Problem("models.a.contxt", Location("m.yaml", 3, 5), "unknown key", "did you mean context?"),
+            Problem("models", None, "is missing"),
+        )
+    )
+    assert explain(error) == (
+        "m.yaml:3:5: models.a.contxt: unknown key (did you mean context?)",
+        "models: is missing",
+        "error: 2 problems in the manifest",
+    )
+
+
+def test_an_error_shows_its_message_and_its_hint() -> None:
+    assert explain(NotFound("no model 'x'", near=("y",))) == ("error: no model 'x'", "hint: did you mean y?")
+
+
+def test_the_last_lines_of_a_failed_engine_are_shown() -> None:
+    report = "\n".join(f"line {i}" for i in range(20))
+    lines = explain(EngineFailed("the worker died", report=report))
+    assert lines[0] == "error: the worker died"
+    assert lines[1:] == tuple(f"  | line {i}" for i in range(10, 20))
+
+
+def test_no_error_can_move_the_cursor() -> None:
+    assert explain(Invalid("bad \x1b[2J name\r\nrest")) == ("error: bad \\x1b[2J name", "  rest")

@@ -1,0 +1,154 @@
+"""The door: commands, exit codes of usage errors, and what a bare call imports."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from mullama import __version__
+from mullama.cli.app.commands import COMMANDS, Command
+from mullama.cli.app.context import seconds
+from mullama.cli.app.main import load, main
+from tests.cli.conftest import Ran
+from tests.cli.tinyserver import TinyServer
+
+Run = Callable[..., Ran]
+
+
+HEAVY = {"pydantic", "rich", "yaml", "http.client", "starlette", "jinja2", "llama_cpp", "asyncio"}
+
+
+def modules_of(program: str) -> tuple[str, set[str]]:
+    """What a program prints, and the modules that it has imported at its end."""
+    report = "\nimport sys\nprint(' '.join(sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program + report], capture_output=True, text=True, check=True)
+    return done.stdout, set(done.stderr.split())
+
+
+def test_the_version_is_told_before_anything_is_imported() -> None:
+    program = "import sys\nfrom mullama.__main__ import main\nsys.argv = ['mullama', '--version']\nmain()"
+    out, modules = modules_of(program)
+    assert out == f"mullama {__version__}\n"
+    assert {name for name in modules if name.startswith("mullama")} == {"mullama", "mullama.__main__"}
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = "from mullama.cli.app.main import main\nassert main([]) == 0"
+    out, modules = modules_of(program)
+    assert "commands:" in out
+    assert not HEAVY & modules
+
+
+def test_a_version_among_other_options_is_told_too(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["--host", "x", "--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out == f"mullama {__version__}\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_every_command_of_the_table_can_be_loaded_and_explains_itself(command: Command) -> None:
+    function, parser = load(command)
+    assert callable(function)
+    assert all(action.help for action in parser._actions), "every option has a help text"
+    assert command.name in parser.format_help()
+
+
+def test_the_modules_of_the_table_hold_no_command_that_is_not_in_it() -> None:
+    names = {command.name for command in COMMANDS}
+    for module in {command.module for command in COMMANDS}:
+        held = vars(importlib.import_module(f"mullama.cli.{module}"))
+        declared = {name.removesuffix("_options") for name in held if name.endswith("_options")}
+        assert {name for name in declared if name in held} <= names
+
+
+def test_help_lists_every_command(run: Run) -> None:
+    shown = run()
+    assert shown.code == 0
+    assert all(f"\n  {command.name} " in shown.out for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("aply",), 4, "error: no command 'aply'\nhint: did you mean apply?\n"),
+        (("apply", "--no"), 4, "error: unrecognized arguments: --no\n"),
+        (("status", "--format", "x"), 4, "error: unrecognized arguments"),
+        (("diff", "--no"), 1, "error: unrecognized arguments: --no\n"),
+        (("diff", "--format", "xml"), 1, "error: argument --format"),
+        (("diff", "--fail-on", "wish,luck"), 1, "error: --fail-on does not know 'luck'"),
+        (("diff",), 1, "error: no manifest here"),
+        (("apply",), 3, "error: no manifest here"),
+        (("wait", "--for", "luck"), 4, "error: --for does not know 'luck'"),
+        (("wait", "--timeout", "soon"), 4, "error: argument --timeout: 'soon' is not a time"),
+        (("--host", "x", "schema"), 4, "error: --host means nothing to this command"),
+        (("status", "--host", "ftp://x"), 4, "error: 'ftp://x' is not the address of a server"),
+        (("status",), 11, "error: no server runs\n"),
+        (("run", "m", "hi"), 3, "error: model 'm' not found\n"),
+        (("undo", "--yes"), 11, "error: no server runs\n"),
+        (("reload",), 11, "error: no server runs\n"),
+    ],
+)
+def test_mistakes_have_a_line_and_a_code(run: Run, arguments: tuple[str, ...], code: int, said: str) -> None:
+    ran = run(*arguments)
+    assert (ran.code, ran.out) == (code, "")
+    assert ran.err.startswith(said)
+    assert "Traceback" not in ran.err
+
+
+def test_nothing_running_is_a_success_for_down(run: Run) -> None:
+    ran = run("down")
+    assert (ran.code, ran.out, ran.err) == (0, "no server runs; nothing to stop\n", "")
+
+
+def test_a_fault_of_ours_is_one_line_unless_it_is_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(call: object) -> int:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("mullama.cli.server.status.status", fail)
+    ran = run("status")
+    assert (ran.code, ran.err) == (
+        1,
+        "error: a fault in mullama: ZeroDivisionError: oops\nhint: MULLAMA_DEBUG=1 shows where\n",
+    )
+    monkeypatch.setenv("MULLAMA_DEBUG", "1")
+    assert "Traceback" in run("status").err
+
+
+@pytest.mark.parametrize(("raised", "code"), [(KeyboardInterrupt, 130), (BrokenPipeError, 141)])
+def test_an_interruption_is_quiet(
+    run: Run, monkeypatch: pytest.MonkeyPatch, raised: type[BaseException], code: int
+) -> None:
+    def stop(call: object) -> int:
+        raise raised
+
+    monkeypatch.setattr("mullama.cli.server.status.status", stop)
+    ran = run("status")
+    assert ran.code == code
+    assert "Traceback" not in ran.err
+
+
+def test_permission_denied_has_its_own_code(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(call: object) -> int:
+        raise PermissionError(13, "Permission denied", "/root/x")
+
+    monkeypatch.setattr("mullama.cli.server.status.status", refuse)
+    ran = run("status")
+    assert (ran.code, ran.err) == (7, "error: /root/x: Permission denied\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("90", 90.0), ("30s", 30.0), ("1.5m", 90.0), ("2h", 7200.0), ("never", float("inf"))]
+)
+def test_times_have_units(text: str, value: float) -> None:
+    assert seconds(text) == value
+
+
+def test_options_may_stand_between_words_and_near_ones_are_named(run: Run, tiny: TinyServer) -> None:
+    assert run("rm", "a", "-f", "b", "--host", tiny.url).code == 3, "both names were read"
+    assert [asked.path for asked in tiny.asked] == ["/api/models/a"]
+    assert "hint: did you mean --temperature" in run("run", "m", "hi", "--temprature", "1").err

@@ -1,0 +1,135 @@
+"""`mullama bench`: what it sends, what it counts, and what it says of a server that does not answer well."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mullama.cli.inference.load_test import Load, quantile, words
+from mullama.cli.inference.load_test import run as put
+from tests.cli.conftest import Ran
+from tests.cli.tinyserver import Answer, TinyServer
+from tests.e2e.stack import stack_in
+
+Run = Callable[..., Ran]
+CHAT = "POST /v1/chat/completions"
+USAGE = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 3}}
+
+
+def stream(*events: object, end: bool = True) -> Answer:
+    lines = [b"data: " + json.dumps(event).encode() + b"\n\n" for event in events]
+    return Answer(pieces=(*lines, b"data: [DONE]\n\n") if end else tuple(lines))
+
+
+def said(text: str) -> dict[str, object]:
+    return {"choices": [{"delta": {"content": text}}]}
+
+
+def test_each_request_has_words_of_its_own_and_the_same_ones_in_every_run() -> None:
+    load = Load(model="m", prompt_len=20, shared_len=5, gen_len=7)
+    bodies = [load.body(number) for number in range(3)]
+    systems = {body["messages"][0]["content"] for body in bodies}
+    users = {body["messages"][1]["content"] for body in bodies}
+    assert (len(systems), len(users)) == (1, 3)
+    assert [len(text.split()) for text in (*systems, *users)] == [5, 20, 20, 20]
+    assert load.body(1) == bodies[1]
+    assert bodies[0]["max_tokens"] == 7
+    assert bodies[0]["ignore_eos"] is True
+
+
+def test_a_completion_begins_with_the_shared_words() -> None:
+    body = Load(model="m", api="completions", prompt_len=3, shared_len=2, until_end=True).body(0)
+    assert body["prompt"].startswith(words(2, -1) + " ")
+    assert "ignore_eos" not in body
+
+
+@pytest.mark.parametrize(
+    ("values", "share", "expected"),
+    [([], 0.5, 0.0), ([3.0], 0.99, 3.0), ([4.0, 1.0, 3.0, 2.0], 0.5, 3.0), (list(map(float, range(100))), 0.99, 99.0)],
+)
+def test_a_quantile_is_one_of_the_values(values: list[float], share: float, expected: float) -> None:
+    assert quantile(values, share) == expected
+
+
+def test_clients_send_all_their_requests_and_the_server_counts_the_tokens(run: Run, tiny: TinyServer) -> None:
+    tiny.answers[CHAT] = stream(said("a"), said("bc"), USAGE)
+    ran = run("bench", "--url", tiny.url, "--model", "m", "--clients", "2", "--iterations", "3", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    tree = json.loads(ran.out)
+    assert (tree["requests"], tree["tokens"], tree["prompt_tokens"], tree["clients"]) == (6, 18, 54, 2)
+    assert tree["tokens_per_second"] == pytest.approx(18 / tree["seconds"])
+    assert len(tiny.asked) == 7, "one to warm up"
+    assert len({asked.body["messages"][0]["content"] for asked in tiny.asked}) == 7
+
+
+def test_a_schema_is_sent_as_the_format_of_the_answer(run: Run, tiny: TinyServer, tmp_path: Path) -> None:
+    tiny.answers[CHAT] = stream(said("{}"), USAGE)
+    (tmp_path / "s.json").write_text('{"type": "object"}')
+    assert run("bench", "--url", tiny.url, "--model", "m", "--schema", "s.json", "--warmup", "0").code == 0
+    assert tiny.asked[0].body["response_format"]["json_schema"]["schema"] == {"type": "object"}
+    assert "ignore_eos" not in tiny.asked[0].body
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (Answer({"error": {"message": "no such model"}}, 404), "no such model"),
+        (stream(said("a"), {"error": {"message": "boom"}}, end=False), "boom"),
+        (stream(said("a"), end=False), "in the middle"),
+        (stream(said("a")), "how many tokens"),
+        (Answer(pieces=(b"data: {broken\n\n",)), "ended the connection"),
+    ],
+)
+def test_an_answer_that_is_none_is_an_error(run: Run, tiny: TinyServer, answer: Answer, message: str) -> None:
+    tiny.answers[CHAT] = answer
+    ran = run("bench", "--url", tiny.url, "--model", "m", "--warmup", "0")
+    assert ran.code != 0
+    assert message in ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "either MODEL or a server"),
+        (("a.gguf", "--url", "http://127.0.0.1:1"), "either MODEL or a server"),
+        (("--url", "http://127.0.0.1:1"), "--model NAME"),
+        (("a.gguf", "--clients", "4"), "--clients means nothing without --url"),
+        (("--url", "http://127.0.0.1:1", "--model", "m", "--threads", "2"), "--threads means nothing with --url"),
+        (("a.gguf", "--gen-len", "0"), "whole number from 1"),
+        (("nowhere.gguf",), "nowhere.gguf"),
+        (("builtin:tiny", "--prompt-len", "5000"), "was trained on"),
+        (("--url", "http://127.0.0.1:1", "--model", "m"), "no server answers"),
+    ],
+)
+def test_a_call_that_cannot_be_measured_says_why(run: Run, arguments: tuple[str, ...], message: str) -> None:
+    ran = run("bench", *arguments)
+    assert ran.code != 0
+    assert message in ran.err
+
+
+def test_a_model_is_measured_on_this_machine(run: Run) -> None:
+    ran = run("bench", "builtin:tiny", "--prompt-len", "32", "--gen-len", "8", "--iterations", "2", "--json")
+    tree = json.loads(ran.out)
+    assert tree["prefill"]["mean"] > 0
+    assert tree["decode"]["mean"] > 0
+    assert tree["time_to_first_token"]["mean"] > 0
+    table = run("bench", "builtin:tiny", "--prompt-len", "8", "--gen-len", "4", "--iterations", "1")
+    assert [line.split()[0] for line in table.out.splitlines()] == ["measure", "prefill", "decode", "time"]
+
+
+def test_a_load_on_a_mullama_server_counts_what_was_made(tmp_path: Path) -> None:
+    from mullama.cli.api_client.address import ServerAddress
+
+    with stack_in(tmp_path) as stack:
+        (tmp_path / "s.script.json").write_text('{"default": "count to 9"}')
+        stack.write({"m": {"from": str(tmp_path / "s.script.json"), "limits": {"parallel": 4}}})
+        stack.serve()
+        address = ServerAddress.parse(stack.ready())
+        load = Load(model="m", clients=4, requests=2, prompt_len=4, gen_len=6)
+        measured = asyncio.run(put(address, load))
+    assert len(measured.samples) == 8
+    assert all(0 < sample.tokens <= 6 and sample.first > 0 and sample.text for sample in measured.samples)

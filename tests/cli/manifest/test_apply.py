@@ -1,0 +1,218 @@
+"""apply and down against a server that answers from a table: what is asked, sent, shown and returned."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mullama.errors import TimedOut
+from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step, to_tree
+from mullama.store.records import Records, instance_name
+from tests.cli.conftest import Ran
+from tests.cli.tinyserver import Answer, TinyServer
+
+Run = Callable[..., Ran]
+
+CHANGED = Step(
+    subject="chat",
+    kind="model",
+    action=Action.UPDATE,
+    cause=Cause.DESIRED,
+    cost=Cost.LIVE,
+    changes=(FieldChange(path="system", before=None, after="Hi.", cost=Cost.LIVE),),
+    detail="next request",
+)
+REMOVED = Step(
+    subject="old", kind="model", action=Action.REMOVE, cause=Cause.DESIRED, cost=Cost.WEIGHTS, destructive=True
+)
+
+
+def plan(*steps: Step, base: str = "rev-1") -> Plan:
+    return Plan(base=base, desired="rev-2", generation=2, steps=steps)
+
+
+def lines(*events: dict[str, Any]) -> Answer:
+    return Answer(pieces=tuple(json.dumps(event).encode() + b"\n" for event in events))
+
+
+DONE = {"event": "result", "exit": 0, "generation": 2, "message": "generation 2 is applied", "models": {}}
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    path = tmp_path / "mullama.yaml"
+    path.write_text("mullama: v1\nmodels:\n  chat: builtin:tiny\n")
+    return path
+
+
+@pytest.fixture
+def server(tiny: TinyServer, manifest: Path) -> TinyServer:
+    tiny.answers["POST /api/v1/plan"] = Answer(to_tree(plan(CHANGED)))
+    tiny.answers["PUT /api/v1/stack"] = lines({"event": "phase", "phase": "swap"}, DONE)
+    tiny.answers["GET /api/v1/status"] = Answer(
+        {"state": "ready", "origin": {"path": str(manifest), "profiles": []}, "models": [], "listen": []}
+    )
+    return tiny
+
+
+def test_the_plan_is_shown_sent_and_its_result_returned(run: Run, server: TinyServer, manifest: Path) -> None:
+    ran = run("apply", "--host", server.url)
+    assert ran.code == 0
+    assert ran.out.splitlines()[:4] == [
+        "~ chat  live  system - -> Hi.  next request",
+        "1 in place.",
+        "switching to the new generation",
+        "generation 2 is applied",
+    ]
+    sent = server.asked[-1].body
+    assert sent["manifest"]["models"]["chat"]["from"] == "builtin:tiny"
+    assert sent["origin"]["path"] == str(manifest)
+    assert sent["options"]["expect"] == "rev-1"
+    assert sent["options"]["trigger"] == "apply"
+
+
+@pytest.mark.parametrize("code", [5, 6, 8, 9, 10])
+def test_the_exit_code_is_that_of_the_result(run: Run, server: TinyServer, code: int) -> None:
+    failed = DONE | {"exit": code, "message": "it went wrong", "models": {"chat": {"ok": False, "message": "why"}}}
+    server.answers["PUT /api/v1/stack"] = lines(failed)
+    ran = run("apply", "--host", server.url)
+    assert (ran.code, ran.err) == (code, "chat: why\nerror: it went wrong\n")
+
+
+def test_the_second_apply_sends_nothing(run: Run, server: TinyServer) -> None:
+    server.answers["POST /api/v1/plan"] = Answer(to_tree(plan()))
+    ran = run("apply", "--host", server.url)
+    assert (ran.code, ran.out) == (0, "Nothing to do.\n")
+    assert [a.method for a in server.asked] == ["POST", "GET"]
+
+
+@pytest.mark.parametrize("differs", [{"state": "degraded"}, {"origin": {"path": "/elsewhere", "profiles": []}}])
+def test_an_empty_plan_is_sent_when_the_server_is_not_settled(
+    run: Run, server: TinyServer, differs: dict[str, Any]
+) -> None:
+    server.answers["POST /api/v1/plan"] = Answer(to_tree(plan()))
+    settled = server.answers["GET /api/v1/status"]
+    assert isinstance(settled, Answer)
+    server.answers["GET /api/v1/status"] = Answer(settled.body | differs)
+    assert run("apply", "--host", server.url).code == 0
+    assert server.asked[-1].method == "PUT"
+
+
+def test_a_removal_needs_yes_where_nobody_can_be_asked(run: Run, server: TinyServer) -> None:
+    server.answers["POST /api/v1/plan"] = Answer(to_tree(plan(CHANGED, REMOVED)))
+    ran = run("apply", "--host", server.url)
+    assert ran.code == 9
+    assert "--yes applies it" in ran.err
+    assert all(a.method != "PUT" for a in server.asked)
+    assert run("apply", "--yes", "--host", server.url).code == 0
+
+
+@pytest.mark.parametrize(("typed", "code", "sent"), [("y\n", 0, True), ("n\n", 9, False), ("", 9, False)])
+def test_a_person_is_asked(run: Run, server: TinyServer, typed: str, code: int, sent: bool) -> None:
+    ran = run("apply", "--host", server.url, stdin=typed, tty=True)
+    assert ran.code == code
+    assert "Apply this? [y/N]" in ran.out
+    assert (server.asked[-1].method == "PUT") is sent
+
+
+def test_a_manifest_without_models_is_refused_unless_that_is_meant(
+    run: Run, server: TinyServer, manifest: Path
+) -> None:
+    manifest.write_text("mullama: v1\n")
+    ran = run("apply", "--yes", "--host", server.url)
+    assert (ran.code, server.asked) == (9, [])
+    assert run("apply", "--yes", "--allow-empty", "--host", server.url).code == 0
+    assert server.asked[-1].body["options"]["allow_empty"] is True
+
+
+def test_a_mistake_in_the_manifest_reaches_no_server(run: Run, server: TinyServer, manifest: Path) -> None:
+    manifest.write_text("mullama: v1\nmodels: {chat: {form: x}}\n")
+    assert (run("apply", "--host", server.url).code, server.asked) == (4, [])
+
+
+def test_json_is_the_events_and_nothing_else(run: Run, server: TinyServer) -> None:
+    ran = run("apply", "--json", "--host", server.url)
+    assert [json.loads(line)["event"] for line in ran.out.splitlines()] == ["phase", "result"]
+
+
+def test_a_time_limit_says_that_it_was_one(run: Run, server: TinyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(*_: object, **__: object) -> None:
+        raise TimedOut("unix:/run/x.sock did not answer in time")
+
+    monkeypatch.setattr("mullama.cli.manifest.apply_progress.Following.run", late)
+
+    ran = run("apply", "--host", server.url, "--timeout", "2s")
+
+    assert ran.code == 6
+    assert "the apply did not end within 2 s" in ran.err
+    assert "mullama status" in ran.err
+
+
+def test_an_interrupt_says_that_the_server_goes_on(
+    run: Run, server: TinyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mullama.cli.manifest.apply_progress.Following.run", interrupted)
+
+    ran = run("apply", "--host", server.url)
+
+    assert ran.code == 130
+    assert "the server goes on with it; mullama status" in ran.err
+
+
+def test_a_saved_plan_is_carried_out_while_it_is_fresh(run: Run, server: TinyServer, manifest: Path) -> None:
+    assert run("diff", "--out", "p.json", "--host", server.url).code == 2
+    assert run("apply", "--plan", "p.json", "--host", server.url).code == 0
+    assert server.asked[-1].body["manifest"]["models"]["chat"]["from"] == "builtin:tiny"
+
+
+@pytest.mark.parametrize("now", [plan(CHANGED, base="rev-9"), plan(CHANGED, REMOVED), plan()])
+def test_a_stale_plan_is_refused(run: Run, server: TinyServer, now: Plan) -> None:
+    run("diff", "--out", "p.json", "--host", server.url)
+    server.answers["POST /api/v1/plan"] = Answer(to_tree(now))
+    ran = run("apply", "--yes", "--plan", "p.json", "--host", server.url)
+    assert ran.code == 10
+    assert ran.err.startswith("error: the plan is stale")
+    assert all(a.method != "PUT" for a in server.asked)
+
+
+def test_a_file_that_is_no_plan_is_invalid(run: Run, server: TinyServer, tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text('{"format": "other/1"}')
+    assert run("apply", "--plan", "p.json", "--host", server.url).code == 4
+    assert run("apply", "--plan", "none.json", "--host", server.url).code == 3
+
+
+def test_a_generation_that_moved_between_plan_and_apply_is_a_conflict(run: Run, server: TinyServer) -> None:
+    server.answers["PUT /api/v1/stack"] = Answer({"error": {"kind": "conflict", "message": "stale plan"}}, 409)
+    assert run("apply", "--host", server.url).code == 10
+
+
+def test_two_applies_at_once_are_refused_and_the_holder_named(run: Run, manifest: Path, tmp_path: Path) -> None:
+    records = Records(tmp_path / "state", instance_name(("127.0.0.1:11434",), str(manifest)))
+    with records.lock("apply", name="apply.lock"):
+        ran = run("apply", "--yes")
+    assert ran.code == 10
+    assert "(apply, since" in ran.err
+
+
+def test_down_shows_what_goes_and_stops_the_server(run: Run, server: TinyServer) -> None:
+    status = server.answers["GET /api/v1/status"]
+    assert isinstance(status, Answer)
+    models = [{"name": "chat", "state": "ready", "memory": 2**30}, {"name": "old", "state": "idle", "memory": 0}]
+    server.answers["GET /api/v1/status"] = Answer(status.body | {"models": models})
+    server.answers["POST /api/v1/shutdown"] = Answer({"stopping": True}, 202)
+    assert run("down", "--host", server.url).code == 9
+    assert server.asked[-1].method == "GET"
+    ran = run("down", "--yes", "--host", server.url)
+    assert ran.code == 0
+    assert ran.out.splitlines()[:2] == [
+        "- chat  ready: unload, frees 1 GiB; files kept",
+        "- old  idle: unload; files kept",
+    ]
+    assert server.asked[-1].path == "/api/v1/shutdown"

@@ -1,0 +1,191 @@
+"""diff: formats, exit codes, a server's answer, and two revisions of a repository."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mullama.cli.manifest.diff import exit_code_of
+from mullama.errors import Location
+from mullama.plan.steps import FORMAT, Action, Cause, Cost, Plan, Step, to_tree
+from mullama.store import lockfile
+from mullama.weights.stored import LockEntry, PinnedFile
+from tests.cli.conftest import Ran
+from tests.cli.tinyserver import Answer, TinyServer
+
+Run = Callable[..., Ran]
+
+MANIFEST = "mullama: v1\nmodels:\n  chat: {from: builtin:tiny, system: Be brief.}\n"
+
+
+def step(subject: str = "chat", action: Action = Action.UPDATE, **rest: object) -> Step:
+    base: dict[str, object] = {"kind": "model", "cause": Cause.DESIRED, "cost": Cost.LIVE, "detail": "next request"}
+    return Step(subject=subject, action=action, **(base | rest))  # type: ignore[arg-type]
+
+
+def plan(*steps: Step) -> Plan:
+    return Plan(base="a", desired="b", generation=2, steps=steps)
+
+
+DESIRED, DRIFT = step(), step(cause=Cause.DRIFT, action=Action.REPAIR)
+PAUSE, REMOVE = step(pause=True), step(action=Action.REMOVE)
+EVERY = ("desired", "drift", "pause", "remove")
+
+
+@pytest.mark.parametrize(
+    ("steps", "fail_on", "code"),
+    [
+        ((), EVERY, 0),
+        ((DESIRED,), EVERY, 2),
+        ((DRIFT,), EVERY, 2),
+        ((DRIFT,), ("desired",), 0),
+        ((DESIRED,), ("drift",), 0),
+        ((DESIRED,), ("pause", "remove"), 0),
+        ((DESIRED, PAUSE), ("pause",), 2),
+        ((REMOVE,), ("remove",), 2),
+        ((REMOVE,), ("pause",), 0),
+    ],
+)
+def test_the_exit_code_counts_only_what_is_asked_for(
+    steps: tuple[Step, ...], fail_on: tuple[str, ...], code: int
+) -> None:
+    assert exit_code_of(plan(*steps), fail_on) == code
+    assert exit_code_of(plan(*steps), fail_on, exit_zero=True) == 0
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    path = tmp_path / "mullama.yaml"
+    path.write_text(MANIFEST)
+    return path
+
+
+def test_a_server_is_asked_and_its_plan_shown(run: Run, manifest: Path, tiny: TinyServer) -> None:
+    tiny.answers["POST /api/v1/plan"] = Answer(to_tree(plan(DESIRED)))
+    ran = run("diff", "--host", tiny.url)
+    assert (ran.code, ran.out) == (2, "~ chat  live  next request\n1 in place.\n")
+    assert tiny.asked[0].body["manifest"]["models"]["chat"]["system"] == "Be brief."
+
+
+def test_the_json_form_is_the_published_one(run: Run, manifest: Path, tiny: TinyServer) -> None:
+    tiny.answers["POST /api/v1/plan"] = Answer(to_tree(plan(DESIRED)))
+    tree = json.loads(run("diff", "--format", "json", "--host", tiny.url).out)
+    assert tree["format"] == FORMAT
+    assert tree["steps"][0]["line"] == 3, "the place is added from the manifest at hand"
+
+
+def test_annotations_name_the_file_relative_to_the_build(run: Run, manifest: Path, tiny: TinyServer) -> None:
+    place = Location(str(manifest), 3, 3)
+    tiny.answers["POST /api/v1/plan"] = Answer(to_tree(plan(step(place=place))))
+    ran = run("diff", "--format", "github", "--host", tiny.url)
+    assert ran.out.startswith("::notice file=mullama.yaml,line=3,col=3,title=")
+
+
+def test_nothing_to_do_exits_with_0(run: Run, manifest: Path, tiny: TinyServer) -> None:
+    tiny.answers["POST /api/v1/plan"] = Answer(to_tree(plan()))
+    ran = run("diff", "--host", tiny.url)
+    assert (ran.code, ran.out) == (0, "Nothing to do.\n")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer({"error": {"kind": "denied", "message": "no key"}}, 401),
+        Answer({"format": "mullama.plan/1"}),
+        Answer(pieces=(b"<html>",)),
+    ],
+)
+def test_any_error_exits_with_1(run: Run, manifest: Path, tiny: TinyServer, answer: Answer) -> None:
+    tiny.answers["POST /api/v1/plan"] = answer
+    ran = run("diff", "--host", tiny.url)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("error: ")
+
+
+def test_an_unreachable_server_and_a_broken_manifest_exit_with_1(run: Run, manifest: Path) -> None:
+    assert run("diff", "--host", "unix:/nonexistent").code == 1
+    manifest.write_text("models: [")
+    assert run("diff").code == 1
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", *identity, "-C", str(folder), *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Two commits: nothing but a note, then the manifest with an include and a template file."""
+    (tmp_path / "README").write_text("x")
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "README")
+    git(tmp_path, "commit", "-q", "-m", "first")
+    models = tmp_path / "deploy" / "models"
+    models.mkdir(parents=True)
+    (tmp_path / "deploy" / "mullama.yaml").write_text(
+        "mullama: v1\ninclude: [models/*.yaml]\nmodels:\n  a: {from: builtin:tiny, template: {file: t.jinja}}\n"
+    )
+    (tmp_path / "deploy" / "t.jinja").write_text("{{ messages[0].content }}")
+    (models / "b.yaml").write_text("models: {b: {from: ./b.gguf, context: {size: 1024}}}\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "second")
+    return tmp_path / "deploy"
+
+
+def test_an_unchanged_tree_differs_in_nothing_from_its_commit(run: Run, repository: Path) -> None:
+    ran = run("diff", "-f", "deploy/mullama.yaml", "--base", "HEAD")
+    assert (ran.code, ran.out, ran.err) == (0, "Nothing to do.\n", "")
+
+
+def test_edits_in_includes_and_templates_are_compared_with_the_commit(run: Run, repository: Path) -> None:
+    (repository / "models" / "b.yaml").write_text("models: {b: {from: ./b.gguf, context: {size: 2048}}}\n")
+    (repository / "t.jinja").write_text("{{ messages[-1].content }}")
+    ran = run("diff", "-f", "deploy/mullama.yaml", "--base", "HEAD", "--format", "json")
+    steps = {s["subject"]: s for s in json.loads(ran.out)["steps"]}
+    assert ran.code == 2
+    assert [c["path"] for c in steps["b"]["changes"]] == ["context.size"]
+    assert steps["b"]["file"].endswith("models/b.yaml")
+    assert steps["a"]["cost"] == "live"
+
+
+def test_sizes_and_memory_come_from_the_lock_file(run: Run, repository: Path) -> None:
+    source = "hf:org/repo:Q8_0"
+    pin = PinnedFile(name="w.gguf", size=5 * 2**20, digest="sha256:" + "0" * 64, role="weights")
+    entry = LockEntry(source=source, resolved=source, revision="0" * 40, files=(pin,))
+    (repository / "mullama.lock").write_text(lockfile.render({source: entry}))
+    (repository / "mullama.yaml").write_text(
+        f"mullama: v1\nmodels: {{a: builtin:tiny, new: '{source}', other: 'hf:org/other:Q8_0'}}\n"
+    )
+    ran = run("diff", "-f", "deploy/mullama.yaml", "--base", "HEAD", "--format", "json")
+    steps = {s["subject"]: s for s in json.loads(ran.out)["steps"]}
+    assert steps["new"]["bytes_download"] == 5 * 2**20
+    assert steps["other"]["bytes_download"] is None
+
+
+def test_what_is_never_fetched_is_no_download(run: Run, repository: Path) -> None:
+    ran = run("diff", "-f", "deploy/mullama.yaml", "--base", "HEAD~1")
+    assert ran.out.endswith("2 new.\n")
+
+
+def test_where_there_was_no_manifest_everything_is_new(run: Run, repository: Path) -> None:
+    ran = run("diff", "-f", "deploy/mullama.yaml", "--base", "HEAD~1", "--format", "json")
+    assert ran.code == 2
+    assert {s["action"] for s in json.loads(ran.out)["steps"] if s["kind"] == "model"} == {"add"}
+
+
+@pytest.mark.parametrize("reference", ["nowhere", "--help", "-x", "HEAD~99", ""])
+def test_an_unknown_revision_is_an_error(run: Run, repository: Path, reference: str) -> None:
+    ran = run("diff", "-f", "deploy/mullama.yaml", f"--base={reference}")
+    assert (ran.code, ran.out) == (1, "")
+    assert f"git knows no revision {reference!r}" in ran.err
+
+
+def test_a_base_outside_of_a_repository_is_an_error(run: Run, manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(manifest.parent.parent))
+    ran = run("diff", "--base", "HEAD")
+    assert ran.code == 1
+    assert "is not in a git repository" in ran.err

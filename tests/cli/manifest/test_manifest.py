@@ -1,0 +1,100 @@
+"""validate and config: what they say of a manifest, and that they need nothing but it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Ran
+
+Run = Callable[..., Ran]
+
+GOOD = """mullama: v1
+models:
+  chat: builtin:tiny
+  small: {from: ./s.gguf, system: "on\\nthe way"}
+routes: {default: chat}
+auth: {keys: {ci: {secret: {from_env: CI_KEY}}}}
+"""
+BAD = """mullama: v1
+models:
+  chat: {form: builtin:tiny}
+  small: {from: ./s.gguf, context: {size: many}}
+"""
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    path = tmp_path / "mullama.yaml"
+    path.write_text(GOOD)
+    return path
+
+
+def test_a_valid_manifest_is_counted(run: Run, manifest: Path) -> None:
+    ran = run("validate")
+    assert (ran.code, ran.out, ran.err) == (0, "mullama.yaml is valid: 2 models, 1 route\n", "")
+
+
+def test_every_mistake_is_shown_with_file_line_and_column(run: Run, manifest: Path) -> None:
+    manifest.write_text(BAD)
+    ran = run("validate")
+    assert (ran.code, ran.out) == (4, "")
+    assert "mullama.yaml:3:10: models.chat" in ran.err
+    assert "mullama.yaml:4:" in ran.err
+    assert "did you mean" in ran.err
+
+
+def test_mistakes_in_json_keep_their_places(run: Run, manifest: Path) -> None:
+    manifest.write_text(BAD)
+    ran = run("validate", "--json")
+    tree = json.loads(ran.out)
+    assert (ran.code, tree["valid"]) == (4, False)
+    assert {problem["line"] for problem in tree["problems"]} >= {3, 4}
+
+
+def test_a_manifest_may_come_from_standard_input(run: Run) -> None:
+    assert run("validate", "-f", "-", stdin=GOOD).code == 0
+    assert "<stdin>:3:" in run("validate", "-f", "-", stdin=BAD).err
+
+
+def test_the_resolved_manifest_reads_back_as_the_same(run: Run, manifest: Path) -> None:
+    as_json = json.loads(run("config", "--format", "json").out)
+    printed = run("config").out
+    assert json.loads(run("config", "-f", "-", "--format", "json", stdin=printed).out) == as_json
+    assert as_json["models"]["chat"]["from"] == "builtin:tiny"
+
+
+def test_config_shows_where_a_secret_is_and_never_the_secret(
+    run: Run, manifest: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI_KEY", "canary-4711")
+    ran = run("config")
+    assert "from_env: CI_KEY" in ran.out
+    assert "canary" not in ran.out + ran.err
+
+
+def test_a_missing_manifest_is_not_found(run: Run) -> None:
+    assert run("validate", "-f", "none.yaml").code == 3
+
+
+def test_init_writes_a_manifest_that_is_valid_and_never_overwrites_one(run: Run, tmp_path: Path) -> None:
+    assert run("init", "--name", "small", "--from", "hf:org/repo:Q4_K_M").code == 0
+    assert run("validate").out == "mullama.yaml is valid: 1 model, 1 route\n"
+    before = (tmp_path / "mullama.yaml").read_text()
+    again = run("init")
+    assert (again.code, (tmp_path / "mullama.yaml").read_text()) == (9, before)
+    assert "exists already" in again.err
+
+
+@pytest.mark.parametrize("option", [("--name", "a b"), ("--from", "builtin:")])
+def test_init_refuses_what_no_manifest_may_say(run: Run, tmp_path: Path, option: tuple[str, str]) -> None:
+    assert run("init", *option).code == 4
+    assert not (tmp_path / "mullama.yaml").exists()
+
+
+def test_schema_prints_the_committed_file(run: Run) -> None:
+    committed = Path(__file__).parents[3] / "schemas" / "mullama.v1.schema.json"
+    assert run("schema").out == committed.read_text(encoding="utf-8")

@@ -1,0 +1,110 @@
+"""A server in the background: started, found, stopped; and what is said when that fails."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mullama.cli.api_client.discover import FoundServer
+from mullama.cli.app.exit_codes import exit_code
+from mullama.cli.server.background import start, stop
+from mullama.errors import MullamaError, NotFound, TimedOut
+from mullama.store.process import alive
+from mullama.store.records import Records, instance_name
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, value in {
+        "MULLAMA_STATE_DIR": tmp_path / "state",
+        "XDG_RUNTIME_DIR": tmp_path,
+        "PYTHONPATH": Path(__file__).parents[3],
+    }.items():
+        monkeypatch.setenv(name, str(value))
+    return tmp_path
+
+
+@pytest.fixture
+def server(home: Path) -> Iterator[FoundServer]:
+    """A real server that holds for its first manifest; its instance is that of the manifest's path."""
+    manifest = home / "mullama.yaml"
+    manifest.write_text("mullama: v1\nserver: {listen: ['127.0.0.1:0']}\nmodels: {chat: builtin:tiny}\n")
+    records = Records(home / "state", instance_name(("127.0.0.1:0",), str(manifest)))
+    started = start(records, ["--held", "-f", str(manifest)])
+    assert started.record is not None
+    yield started
+    # It is this process's child, so a pid that is there is still its own.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(started.record.pid, signal.SIGKILL)
+    os.waitpid(started.record.pid, 0)
+
+
+def pid_of(server: FoundServer) -> int:
+    assert server.record is not None
+    return server.record.pid
+
+
+def test_a_started_server_answers_in_a_session_of_its_own_and_logs_to_a_file(server: FoundServer) -> None:
+    assert server.client.get("/livez") == {"status": "ok"}
+    assert os.getsid(pid_of(server)) == pid_of(server) != os.getsid(0)
+    assert server.records is not None
+    assert server.records.log_path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_stopped_server_is_gone_and_forgotten(server: FoundServer) -> None:
+    stop(server, within=30.0, force=False)
+    assert not alive(pid_of(server))
+    assert server.records is not None
+    assert server.records.server() is None
+
+
+def test_a_server_that_hangs_is_only_ended_by_force(server: FoundServer) -> None:
+    os.kill(pid_of(server), signal.SIGSTOP)
+    with pytest.raises(TimedOut):
+        stop(server, within=0.2, force=False)
+    assert alive(pid_of(server))
+    stop(server, within=0.2, force=True)
+    assert not alive(pid_of(server))
+
+
+def test_a_server_that_is_gone_already_is_stopped(server: FoundServer) -> None:
+    os.kill(pid_of(server), signal.SIGKILL)
+    stop(server, within=10.0, force=True)
+    assert not alive(pid_of(server))
+
+
+def test_a_failed_start_tells_what_the_server_said_with_its_exit_code(home: Path) -> None:
+    records = Records(home / "state", "file-test")
+    with pytest.raises(NotFound, match="there is no manifest") as caught:
+        start(records, ["-f", str(home / "none.yaml")])
+    assert str(records.log_path) in caught.value.hint
+
+    (home / "bad.yaml").write_text("mullama: v1\nmodels: {chat: {form: x}}\n")
+    with pytest.raises(MullamaError, match=r"bad.yaml:2:\d+") as caught_too:
+        start(records, ["-f", str(home / "bad.yaml")])
+    assert exit_code(caught_too.value) == 4
+
+
+def test_a_start_that_takes_too_long_leaves_nothing_behind(home: Path) -> None:
+    manifest = home / "mullama.yaml"
+    manifest.write_text("mullama: v1\nserver: {listen: ['127.0.0.1:0']}\nmodels: {chat: builtin:tiny}\n")
+    records = Records(home / "state", instance_name(("127.0.0.1:0",), str(manifest)))
+    with pytest.raises(TimedOut, match="did not answer within 0 s"):
+        start(records, ["--held", "-f", str(manifest)], within=0.0)
+    assert records.server() is None
+
+
+def test_a_log_that_has_grown_long_is_set_aside(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = Records(home / "state", "file-test")
+    records.create()
+    records.log_path.write_text("an old line\n" * 100)
+    monkeypatch.setattr("mullama.cli.server.background.LOG_BYTES", 1000)
+    with pytest.raises(NotFound):
+        start(records, ["-f", str(home / "none.yaml")])
+    assert "an old line" not in records.log_path.read_text()
+    assert "an old line" in (records.folder / "server.log.1").read_text()

@@ -1,0 +1,39 @@
+"""The reference names every condition, every reason and every endpoint of the operator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mullama.controller.conditions import Condition, Conditions, Reason
+from mullama.server.operator_api.schema import SHAPES
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_every_condition_and_reason_has_a_line_in_the_reference_and_none_is_invented() -> None:
+    page = (DOCS / "reference/conditions.md").read_text()
+    rows = {line.split("`")[1] for line in page.splitlines() if line.startswith("| `")}
+
+    assert rows == {*map(str, Condition), *map(str, Reason)}
+
+
+def test_every_reason_is_given_somewhere() -> None:
+    sources = "".join(path.read_text() for path in (DOCS.parent / "mullama/runtime").glob("*.py"))
+
+    assert [reason.name for reason in Reason if f"Reason.{reason.name}" not in sources] == []
+
+
+def test_every_endpoint_of_the_operator_is_in_the_reference() -> None:
+    page = (DOCS / "reference/http.md").read_text()
+
+    assert [f"{method} {path}" for method, path in SHAPES if f"`{method} {path}`" not in page] == []
+
+
+def test_a_condition_keeps_its_moment_while_only_its_message_changes() -> None:
+    conditions = Conditions()
+    assert conditions.set(Condition.SYNCED, False, Reason.HELD, "one")
+    since = conditions.items[Condition.SYNCED]["since"]
+
+    assert conditions.set(Condition.SYNCED, False, Reason.HELD, "two")
+    assert not conditions.set(Condition.SYNCED, False, Reason.HELD, "two")
+    assert conditions.items[Condition.SYNCED]["since"] == since

@@ -1,0 +1,120 @@
+"""mullama's own endpoints, by values: what they decode to, and how they say progress and errors."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from mullama.chat.inventory import CreateModel, LoadModel, PullModel, SetDefault, TaskStatus
+from mullama.chat.types import EmbedRequest
+from mullama.dialects.base import Endpoint, ReplyContext, WireRequest
+from mullama.dialects.native import (
+    MANAGEMENT,
+    SUGGESTED,
+    NativeTaskStream,
+    decode_create,
+    decode_default,
+    decode_load,
+    decode_pull,
+    decode_unload,
+    decode_use,
+)
+from mullama.errors import Invalid, NotFound, TransferFailed, Unsupported
+from mullama.sources.aliases import aliases
+
+STAMP = ReplyContext(id="1", created=0.0)
+
+
+@pytest.mark.parametrize("one", MANAGEMENT.endpoints, ids=lambda e: f"{e.method} {e.path}")
+def test_every_endpoint_has_a_summary_and_schemas_that_are_schemas(one: Endpoint) -> None:
+    assert one.summary
+    for schema in (one.request_schema, one.response_schema):
+        if schema is not None:
+            Draft202012Validator.check_schema(json.loads(json.dumps(schema)))
+
+
+def test_bodies_become_operations() -> None:
+    assert decode_pull(WireRequest(body={"name": "hf:a/b"})) == PullModel(source="hf:a/b", stream=False)
+    named = decode_pull(WireRequest(body={"name": "n", "from": "hf:a/b", "stream": True}))
+    assert named == PullModel(source="hf:a/b", name="n", stream=True)
+    made = decode_create(WireRequest(path={"name": "n"}, body={"model": {"from": "m", "system": "S"}}))
+    assert made == CreateModel(name="n", base="m", said={"from": "m", "system": "S"}, stream=False)
+    assert decode_load(WireRequest(body={"alias": "m", "keep_alive": 5})) == LoadModel(model="m", keep_alive=5.0)
+    assert decode_unload(WireRequest(path={"name": "a/b"})) == LoadModel(model="a/b", keep_alive=0.0)
+    assert decode_default(WireRequest(body={"model": "m"})) == SetDefault(model="m")
+
+
+@pytest.mark.parametrize(
+    ("decode", "body", "error"),
+    [
+        (decode_pull, {}, Invalid),
+        (decode_create, {"model": {}}, Invalid),
+        (decode_load, {"name": "m", "context_size": 1}, Unsupported),
+        (decode_use, {}, NotFound),
+    ],
+)
+def test_what_does_not_fit_is_refused(decode, body, error) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(error):
+        decode(WireRequest(path={"name": "n"}, body=body))
+
+
+def test_a_stream_ends_with_success_or_an_error_that_has_its_kind() -> None:
+    stream = NativeTaskStream(PullModel(source="s"), STAMP)
+    assert [f.data for f in stream.feed(TaskStatus(status="pulling x", file="x", total=2, completed=1))] == [
+        {"status": "pulling x", "file": "x", "total": 2, "completed": 1}
+    ]
+    assert [f.data for f in stream.fail(TransferFailed("broken", hint="again"))] == [
+        {"error": {"kind": "transfer", "message": "broken", "hint": "again"}}
+    ]
+    assert not list(stream.feed(TaskStatus(status="success")))
+
+
+def test_every_suggested_model_is_a_short_name() -> None:
+    assert {name for name, _, _ in SUGGESTED} <= set(aliases({"HOME": "/nowhere"}))
+
+
+def test_every_endpoint_is_on_the_page_of_the_api() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/http.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:[A-Z]+ |)/api/(?:models|defaults)[^`]*)`", page)
+    paths = {name.partition(" ")[2] or name for name in named}
+    for endpoint in MANAGEMENT.endpoints:
+        assert endpoint.path.replace(":path", "") in paths
+
+
+def test_the_terminal_has_endpoints_of_its_own_for_what_it_asks() -> None:
+    found = {(e.method, e.path): e for e in MANAGEMENT.endpoints}
+    assert ("POST", "/api/models/chat") in found
+    assert ("HEAD", "/api/models/blobs/{digest}") in found
+    decode = found["POST", "/api/models/embed"].decode
+    asked = decode(WireRequest(body={"model": "m", "input": "x", "normalize": False}))
+    assert isinstance(asked, EmbedRequest)
+    assert not asked.normalize
+    assert decode(WireRequest(body={"model": "m", "input": "x"})).normalize  # type: ignore[union-attr]
+
+
+def test_what_is_forced_is_said_in_the_body() -> None:
+    assert decode_unload(WireRequest(path={"name": "m"}, body={"force": True})) == LoadModel(
+        model="m", keep_alive=0.0, forced=True
+    )
+    assert decode_unload(WireRequest(path={"name": "m"})) == LoadModel(model="m", keep_alive=0.0)
+    assert decode_pull(WireRequest(body={"name": "m", "force": True})).again
+
+
+@pytest.mark.parametrize(
+    ("decode", "body"),
+    [
+        (decode_pull, {"name": "m", "insecure": True}),
+        (decode_load, {"name": "m", "set_default": True}),
+        (decode_unload, {"forced": True}),
+        (decode_default, {"name": "m", "scope": "all"}),
+        (decode_create, {"from": "m", "system": "said beside the model"}),
+    ],
+)
+def test_a_field_that_nothing_honours_is_refused(decode, body) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(Invalid, match="unknown field") as raised:
+        decode(WireRequest(path={"name": "m"}, body=body))
+    assert "known: " in raised.value.hint

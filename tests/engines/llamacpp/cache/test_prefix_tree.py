@@ -1,0 +1,256 @@
+"""The tree of cells against a plain model of it: who holds what, what is shared, what goes first."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from mullama.engines.llamacpp.cache.prefix_tree import SHORTEST_SHARE, Copy, PrefixCache, Trim, common_length
+
+LONG = list(range(100, 140))
+
+
+class Memory:
+    """What llama.cpp would hold: for each sequence its cells; a cell is a mutable mark, shared by being the same."""
+
+    def __init__(self) -> None:
+        self.held: dict[int, list[object]] = {}
+
+    def apply(self, operations: tuple[Copy | Trim, ...]) -> None:
+        for operation in operations:
+            match operation:
+                case Copy(source=source, target=target, length=length):
+                    assert not self.held.get(target), "a copy into a sequence that is not empty"
+                    assert len(self.held[source]) >= length
+                    self.held[target] = self.held[source][:length]
+                case Trim(sequence=sequence, length=length):
+                    self.held[sequence] = self.held.get(sequence, [])[:length]
+
+    def compute(self, sequence: int, count: int) -> None:
+        self.held.setdefault(sequence, []).extend(object() for _ in range(count))
+
+    @property
+    def used(self) -> int:
+        return len({id(cell) for cells in self.held.values() for cell in cells})
+
+
+def cache(cells: int = 1000, running: int = 4, kept: int = 8, *, cuttable: bool = True) -> PrefixCache:
+    return PrefixCache(cells=cells, running=running, kept=kept, cuttable=cuttable)
+
+
+def ended(prefixes: PrefixCache, tokens: list[int]) -> None:
+    """A request with this prompt came and went."""
+    placement = prefixes.place(tokens)
+    assert placement is not None
+    prefixes.extend(placement.sequence, tokens[placement.cached :])
+    prefixes.release(placement.sequence, keep=True)
+
+
+def test_a_prompt_is_computed_once() -> None:
+    prefixes = cache()
+    ended(prefixes, LONG)
+    placement = prefixes.place([*LONG, 1, 2])
+    assert placement is not None
+    assert placement.cached == len(LONG)
+    assert prefixes.used == len(LONG)
+
+
+def test_the_last_token_of_a_prompt_is_always_computed() -> None:
+    prefixes = cache()
+    ended(prefixes, LONG)
+    placement = prefixes.place(LONG)
+    assert placement is not None
+    assert placement.cached == len(LONG) - 1
+
+
+def test_a_beginning_is_shared_with_a_running_request() -> None:
+    prefixes = cache()
+    first = prefixes.place([*LONG, 1])
+    assert first is not None
+    prefixes.extend(first.sequence, LONG[:30])
+    second = prefixes.place([*LONG, 2])
+    assert second is not None
+    assert second.cached == 30
+    assert second.operations == (Copy(source=first.sequence, target=second.sequence, length=30),)
+    prefixes.extend(second.sequence, LONG[30:])
+    assert prefixes.used == 30 + len(LONG) - 30
+    assert prefixes.tokens(second.sequence) == LONG
+
+
+def test_a_few_tokens_are_not_worth_a_copy() -> None:
+    prefixes = cache()
+    ended(prefixes, [*LONG[: SHORTEST_SHARE - 1], 1, 2, 3])
+    placement = prefixes.place([*LONG])
+    assert placement is not None
+    assert placement.cached == 0
+
+
+def test_sharing_can_be_declined() -> None:
+    prefixes = cache()
+    ended(prefixes, LONG)
+    placement = prefixes.place(LONG, share=False)
+    assert placement is not None
+    assert (placement.cached, placement.operations) == (0, ())
+
+
+def test_the_least_recently_used_goes_first_and_declared_beginnings_last() -> None:
+    prefixes = cache(cells=100)
+    declared = prefixes.place([*LONG, -1])
+    assert declared is not None
+    prefixes.extend(declared.sequence, LONG)
+    prefixes.pin(declared.sequence)
+    ended(prefixes, list(range(20)))
+    ended(prefixes, list(range(200, 230)))
+    assert prefixes.used == 90
+    prefixes.make_room(20)
+    assert prefixes.match(list(range(20)))[1] == 0
+    assert prefixes.match(list(range(200, 230)))[1] == 30
+    prefixes.make_room(60)
+    assert prefixes.match(LONG)[1] == len(LONG)
+    prefixes.make_room(100)
+    assert prefixes.used == 0
+
+
+def test_using_an_ended_conversation_makes_it_the_last_to_go() -> None:
+    prefixes = cache(cells=100)
+    ended(prefixes, list(range(30)))
+    ended(prefixes, list(range(200, 230)))
+    again = prefixes.place([*range(20), 7, 8])
+    assert again is not None
+    prefixes.release(again.sequence, keep=False)
+    prefixes.make_room(50)
+    assert prefixes.match(list(range(30)))[1] == 30
+    assert prefixes.match(list(range(200, 230)))[1] == 0
+
+
+def test_running_requests_are_never_forgotten() -> None:
+    prefixes = cache(cells=50)
+    placement = prefixes.place(LONG)
+    assert placement is not None
+    prefixes.extend(placement.sequence, LONG)
+    assert prefixes.make_room(50) == ()
+    assert prefixes.used == len(LONG)
+
+
+def test_a_conversation_that_went_on_is_kept_once() -> None:
+    prefixes = cache()
+    for turn in range(1, 6):
+        ended(prefixes, list(range(turn * 20)))
+    assert prefixes.used == 100
+    assert prefixes.busy == 0
+
+
+def test_only_so_many_cells_are_kept_for_ended_requests() -> None:
+    """The last one is kept whatever it holds, and what others hold too does not count."""
+    prefixes = PrefixCache(cells=1000, running=4, kept=8, idle_cells=50)
+    running = prefixes.place([*LONG, 1])
+    assert running is not None
+    prefixes.extend(running.sequence, LONG)
+    ended(prefixes, [*LONG, *range(20)])
+    ended(prefixes, list(range(200, 225)))
+    assert prefixes.used == 40 + 20 + 25
+    ended(prefixes, list(range(300, 330)))
+    assert prefixes.match([*LONG, *range(20)]) == (running.sequence, 40)
+    assert prefixes.used == 40 + 30
+    ended(prefixes, list(range(400, 500)))
+    assert prefixes.match(list(range(400, 500)))[1] == 100
+    assert prefixes.used == 40 + 100
+
+
+def test_memory_that_cannot_be_cut_is_shared_only_whole() -> None:
+    prefixes = cache(cuttable=False)
+    ended(prefixes, LONG)
+    assert prefixes.match([*LONG[:20], 1, 2]) == (-1, 0)
+    sequence, length = prefixes.match([*LONG, 1, 2])
+    assert length == len(LONG)
+    assert prefixes.length(sequence) == length
+
+
+def test_there_is_no_sequence_when_all_are_running() -> None:
+    prefixes = cache(running=2)
+    assert prefixes.place([1, 2]) is not None
+    assert prefixes.place([3, 4]) is not None
+    assert prefixes.place([5, 6]) is None
+
+
+@given(st.lists(st.integers(0, 2), max_size=300), st.lists(st.integers(0, 2), max_size=300), st.integers(0, 200))
+def test_the_common_length_is_that_of_the_definition(left: list[int], right: list[int], same: int) -> None:
+    left, right = [7] * same + left, [7] * same + right
+    expected = next(
+        (i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right))
+    )
+    assert common_length(left, right) == expected
+
+
+prompts = st.lists(st.integers(0, 1), min_size=1, max_size=40)
+
+
+class Story(RuleBasedStateMachine):
+    """Requests come, grow, shrink and go; the cache and a plain memory that carries out its operations agree."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = Memory()
+        self.running: dict[int, list[int]] = {}
+
+    @initialize(cuttable=st.booleans(), kept=st.integers(0, 4), idle=st.integers(0, 120))
+    def open(self, cuttable: bool, kept: int, idle: int) -> None:
+        self.cache = PrefixCache(cells=120, running=3, kept=kept, cuttable=cuttable, idle_cells=idle)
+
+    @rule(tokens=prompts, share=st.booleans())
+    def begin(self, tokens: list[int], share: bool) -> None:
+        placement = self.cache.place(tokens, share=share)
+        if placement is None:
+            assert len(self.running) == 3
+            return
+        self.memory.apply(placement.operations)
+        assert placement.sequence not in self.running
+        assert placement.cached < len(tokens)
+        self.running[placement.sequence] = tokens[: placement.cached]
+        self.grow(placement.sequence, tokens[placement.cached :])
+
+    def grow(self, sequence: int, tokens: list[int]) -> None:
+        self.memory.apply(self.cache.make_room(len(tokens)))
+        self.cache.extend(sequence, tokens)
+        self.memory.compute(sequence, len(tokens))
+        self.running[sequence] += tokens
+
+    @rule(tokens=prompts, pick=st.integers(0, 2))
+    def go_on(self, tokens: list[int], pick: int) -> None:
+        if self.running:
+            self.grow(sorted(self.running)[pick % len(self.running)], tokens[:5])
+
+    @rule(pick=st.integers(0, 2), length=st.integers(0, 50))
+    def shrink(self, pick: int, length: int) -> None:
+        if self.running and self.cache.cuttable:
+            sequence = sorted(self.running)[pick % len(self.running)]
+            self.cache.cut(sequence, length)
+            self.memory.apply((Trim(sequence=sequence, length=length),))
+            self.running[sequence] = self.running[sequence][:length]
+
+    @rule(pick=st.integers(0, 2), keep=st.booleans(), pin=st.booleans())
+    def end(self, pick: int, keep: bool, pin: bool) -> None:
+        if self.running:
+            sequence = sorted(self.running)[pick % len(self.running)]
+            del self.running[sequence]
+            operations = self.cache.pin(sequence) if pin else self.cache.release(sequence, keep=keep)
+            self.memory.apply(operations)
+
+    @rule()
+    def undeclare(self) -> None:
+        for sequence in self.cache.pinned:
+            self.cache.unpin(sequence)
+
+    @invariant()
+    def the_account_is_right(self) -> None:
+        if hasattr(self, "cache"):
+            assert self.cache.used == self.memory.used
+            assert self.cache.busy == len(self.running)
+            for sequence, tokens in self.running.items():
+                assert self.cache.tokens(sequence) == tokens
+                assert len(self.memory.held.get(sequence, [])) == len(tokens)
+
+
+TestStory = Story.TestCase
+TestStory.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -1,0 +1,81 @@
+"""What is refused with its reason, and what its default says, which is not."""
+
+from __future__ import annotations
+
+import pytest
+
+from mullama.errors import ManifestError
+from mullama.manifest.tree import manifest_to_tree, parse_resolved
+from mullama.manifest.unsupported import INSTEAD, REFUSALS
+from tests.manifest.builders import problems, read
+
+A = "models: {a: {from: builtin:tiny, %s}}"
+
+# One manifest for each line of the table, with the start of what is said.
+REFUSED = {
+    "groups": ("models: {a: builtin:tiny}\ngroups: {g: {models: [a]}}", "m.yaml:3:1: groups: groups are not"),
+    "routes.*.to": (
+        "models: {a: builtin:tiny, b: builtin:tiny}\nroutes: {r: {to: [{model: a}, {model: b}]}}",
+        "m.yaml:3:14: routes.r.to: a route to several models, or by weight, is not supported yet",
+    ),
+    "routes.*.fallback": (
+        "models: {a: builtin:tiny}\nroutes: {r: {to: [{model: a}], fallback: [a]}}",
+        "m.yaml:3:32: routes.r.fallback: a fallback is not supported yet",
+    ),
+    "routes.*.on_error": (
+        "models: {a: builtin:tiny}\nroutes: {r: {to: [{model: a}], on_error: [timeout]}}",
+        "m.yaml:3:32: routes.r.on_error: a fallback is not supported yet",
+    ),
+    "auth.keys.*.rate": (
+        "auth: {keys: {k: {secret: {from_env: K}, rate: {requests: 60/m}}}}",
+        "m.yaml:2:42: auth.keys.k.rate: rates are not supported yet",
+    ),
+    "models.*.limits.rate": (A % "limits: {rate: {tokens: 1M/h}}", "m.yaml:2:43: models.a.limits.rate: rates are not"),
+    "models.*.mmproj": (A % "mmproj: hf:a/b", "m.yaml:2:42: models.a.mmproj: images and sound are not supported yet"),
+    "models.*.draft": (A % "draft: auto", "m.yaml:2:41: models.a.draft: draft models are not supported yet"),
+    "models.*.rollout.strategy": (
+        A % "rollout: {strategy: surge}",
+        "m.yaml:2:54: models.a.rollout.strategy: a strategy other than auto is not supported yet (auto starts",
+    ),
+    "server.tls": ("server: {tls: {cert: c, key: k}}", "m.yaml:2:10: server.tls: TLS is not supported yet (let a"),
+    "sync.git": ("sync: {git: {url: 'https://git.example.org/x'}}", "m.yaml:2:8: sync.git: taking the manifest from"),
+}
+
+
+def test_every_line_of_the_table_is_tried() -> None:
+    assert set(REFUSED) == set(REFUSALS)
+    assert set(INSTEAD) <= set(REFUSALS)
+
+
+@pytest.mark.parametrize("pattern", REFUSED)
+def test_what_is_not_supported_is_refused_with_its_place_and_reason(pattern: str) -> None:
+    text, expected = REFUSED[pattern]
+    said = problems(text)
+    assert [line for line in said if line.startswith(expected)], said
+    assert any("(" in line for line in said)
+
+
+HARMLESS = [
+    "groups: {}",
+    "server: {tls: null}",
+    "sync: {git: null}",
+    "prune: {files: false}",
+    A % "rollout: {strategy: auto}",
+    A % "limits: {rate: null}",
+    A % "draft: null, mmproj: null",
+    "models: {a: builtin:tiny}\nroutes: {r: {to: [{model: a}], fallback: [], on_error: []}}",
+]
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_what_says_nothing_is_not_refused(text: str) -> None:
+    assert not problems(text)
+
+
+def test_a_resolved_manifest_is_refused_the_same_things() -> None:
+    tree = manifest_to_tree(read("models: {a: builtin:tiny}").manifest)
+    tree["models"]["a"]["draft"] = "builtin:tiny"
+    tree["models"]["a"]["mmproj"] = "builtin:tiny"
+    with pytest.raises(ManifestError) as caught:
+        parse_resolved(tree)
+    assert [problem.path for problem in caught.value.problems] == ["models.a.mmproj", "models.a.draft"]

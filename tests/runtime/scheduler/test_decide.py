@@ -1,0 +1,500 @@
+"""The policy with values alone: who is admitted, what is loaded, what goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mullama.errors import Busy, EngineFailed, Refused, TimedOut, Unavailable
+from mullama.runtime.scheduler import events as ev
+from mullama.runtime.scheduler.decide import CRASH_LIMIT, decide
+from mullama.runtime.scheduler.events import FOREVER, Rules, Serve, UnitKey
+from mullama.runtime.scheduler.state import Phase, State
+
+A, B = UnitKey("wa", "c1"), UnitKey("wb", "c1")
+
+
+def serve(name: str, unit: UnitKey = A, **more: object) -> Serve:
+    return replace(Serve(name=name, unit=unit), **more)  # type: ignore[arg-type]
+
+
+NO_RULES = Rules()
+
+
+class World:
+    """A pool that performs every command at once and remembers them."""
+
+    def __init__(self, *models: Serve, rules: Rules = NO_RULES, obey: bool = True) -> None:
+        self.state, self.now, self.obey = State(), 100.0, obey
+        self.log: list[ev.Command] = []
+        self.swap(*models, rules=rules)
+
+    def swap(self, *models: Serve, rules: Rules = NO_RULES) -> None:
+        self.feed(ev.Swap(models={m.name: m for m in models}, rules=rules))
+
+    def feed(self, *events: ev.Event) -> list[ev.Command]:
+        begun = len(self.log)
+        for event in events:
+            todo = [event]
+            while todo:
+                commands = decide(self.state, todo.pop(0), self.now)
+                self.log += commands
+                if self.obey:
+                    todo += [answer for command in commands for answer in _answers(command)]
+        return self.log[begun:]
+
+    def of(self, kind: type) -> list[ev.Command]:
+        return [command for command in self.log if isinstance(command, kind)]
+
+    def phase(self, unit: UnitKey) -> Phase:
+        return self.state.units[unit].phase if unit in self.state.units else Phase.COLD
+
+
+def _answers(command: ev.Command) -> Iterable[ev.Event]:
+    match command:
+        case ev.StartWorker(weights=weights):
+            yield ev.WorkerReady(weights=weights)
+        case ev.OpenUnit(unit=unit):
+            yield ev.UnitOpened(unit=unit)
+        case ev.CloseUnit(unit=unit):
+            yield ev.UnitClosed(unit=unit)
+        case ev.StopWorker(weights=weights):
+            yield ev.WorkerStopped(weights=weights)
+
+
+def test_a_model_that_loads_at_start_is_opened_by_the_swap() -> None:
+    world = World(serve("a"))
+
+    assert world.phase(A) is Phase.READY
+
+
+def test_a_model_on_demand_is_opened_by_its_first_request_and_closed_after_its_time() -> None:
+    world = World(serve("a", at_start=False, ttl=60.0))
+    assert world.phase(A) is Phase.COLD
+
+    commands = world.feed(ev.Request(id=1, model="a"))
+    assert ev.Grant(id=1, unit=A) in commands
+    world.feed(ev.Leave(id=1))
+
+    world.now += 59
+    world.feed(ev.Tick())
+    assert world.phase(A) is Phase.READY
+    world.now += 2
+    world.feed(ev.Tick())
+    assert world.phase(A) is Phase.COLD
+    assert world.of(ev.StopWorker) == [ev.StopWorker(weights="wa")]
+
+
+def test_two_models_over_the_same_unit_load_it_once() -> None:
+    world = World(serve("a"), serve("b"))
+
+    assert len(world.of(ev.StartWorker)) == 1
+    assert len(world.of(ev.OpenUnit)) == 1
+
+
+def test_two_contexts_over_the_same_weights_share_one_worker() -> None:
+    world = World(serve("a"), serve("long", UnitKey("wa", "c2")))
+
+    assert len(world.of(ev.StartWorker)) == 1
+    assert len(world.of(ev.OpenUnit)) == 2
+
+
+def test_requests_beyond_parallel_wait_in_order_and_priority_goes_first() -> None:
+    world = World(serve("a", parallel=1))
+    world.feed(ev.Request(id=1, model="a"), ev.Request(id=2, model="a"), ev.Request(id=3, model="a", priority=5))
+
+    world.feed(ev.Leave(id=1))
+    world.feed(ev.Leave(id=3))
+
+    assert [c.id for c in world.of(ev.Grant)] == [1, 3, 2]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("queue", "waiting", "refused"), [(0, 1, True), (1, 1, False), (1, 2, True)])
+def test_a_full_queue_refuses_with_a_time_to_come_back(queue: int, waiting: int, refused: bool) -> None:
+    world = World(serve("a", parallel=1, queue=queue))
+    world.feed(ev.Request(id=1, model="a"))
+    for number in range(waiting):
+        world.feed(ev.Request(id=10 + number, model="a"))
+
+    errors = [c.error for c in world.of(ev.Refuse)]  # type: ignore[union-attr]
+
+    assert bool(errors) is refused
+    assert all(isinstance(error, Busy) and error.retry_after >= 1 for error in errors)
+
+
+def test_a_queued_request_is_refused_when_its_time_is_over() -> None:
+    world = World(serve("a", parallel=1, queue_timeout=30.0))
+    world.feed(ev.Request(id=1, model="a"), ev.Request(id=2, model="a"))
+    wake = world.of(ev.WakeAt)[-1]
+    assert wake == ev.WakeAt(when=130.0)
+
+    world.now = 130.0
+    (refusal, *_) = [c for c in world.feed(ev.Tick()) if isinstance(c, ev.Refuse)]
+
+    assert refusal.id == 2
+    assert isinstance(refusal.error, TimedOut)
+
+
+def test_a_request_does_not_time_out_while_its_model_is_loading() -> None:
+    world = World(serve("a", at_start=False, queue_timeout=30.0), obey=False)
+    world.feed(ev.Request(id=1, model="a"))
+
+    world.now += 300
+    assert not [c for c in world.feed(ev.Tick()) if isinstance(c, ev.Refuse)]
+
+
+def test_the_old_unit_serves_its_requests_to_the_end_after_a_swap() -> None:
+    world = World(serve("a"))
+    world.feed(ev.Request(id=1, model="a"))
+
+    world.swap(serve("a", B))
+    commands = world.feed(ev.Request(id=2, model="a"))
+
+    assert ev.Grant(id=2, unit=B) in commands
+    assert world.phase(A) is Phase.READY
+    world.feed(ev.Leave(id=1))
+    assert world.phase(A) is Phase.COLD
+    assert A not in world.state.units
+    assert "wa" not in world.state.workers
+
+
+def test_a_drain_deadline_cuts_what_still_runs() -> None:
+    world = World(serve("a", drain_timeout=120.0))
+    world.feed(ev.Request(id=1, model="a"))
+    world.swap(serve("a", B))
+
+    world.now += 121
+    assert ev.Cancel(id=1) in world.feed(ev.Tick())
+
+
+def test_a_held_unit_is_opened_before_the_swap_and_says_so() -> None:
+    world = World(serve("a"))
+
+    commands = world.feed(ev.Pin(serve=serve("a", B)))
+
+    assert ev.Settled(unit=B, error=None) in commands
+    assert world.phase(A) is world.phase(B) is Phase.READY
+
+
+def test_a_held_unit_whose_worker_dies_is_settled_with_the_reason_and_the_old_one_serves_on() -> None:
+    world = World(serve("a"), obey=True)
+    world.obey = False
+    world.feed(ev.Pin(serve=serve("a", B)))
+
+    error = EngineFailed("died")
+    commands = world.feed(ev.WorkerLost(weights="wb", error=error))
+
+    assert ev.Settled(unit=B, error=error) in commands
+    world.obey = True
+    assert ev.Grant(id=1, unit=A) in world.feed(ev.Request(id=1, model="a"))
+    assert not [c for c in world.feed(ev.Tick()) if isinstance(c, ev.StartWorker)]
+
+
+def test_releasing_a_held_unit_lets_it_go() -> None:
+    world = World(serve("a"))
+    world.feed(ev.Pin(serve=serve("a", B)))
+
+    world.feed(ev.Unpin(unit=B))
+
+    assert B not in world.state.units
+
+
+def test_a_paused_model_closes_its_unit_and_keeps_its_requests_waiting() -> None:
+    world = World(serve("a"))
+
+    world.feed(ev.Pause(model="a"))
+    commands = world.feed(ev.Request(id=1, model="a"))
+
+    assert world.phase(A) is Phase.COLD
+    assert not [c for c in commands if isinstance(c, ev.Grant | ev.Refuse)]
+    assert ev.Grant(id=1, unit=A) in world.feed(ev.Resume(model="a"))
+
+
+def test_a_dead_worker_is_restarted_with_growing_delay_and_then_given_up() -> None:
+    world = World(serve("a"))
+    starts, delays = len(world.of(ev.StartWorker)), []
+    for _ in range(CRASH_LIMIT - 1):
+        world.obey = False
+        world.feed(ev.WorkerLost(weights="wa", error=EngineFailed("SIGSEGV")))
+        delays.append(world.state.workers["wa"].retry_at - world.now)
+        world.now = world.state.workers["wa"].retry_at
+        world.obey = True
+        world.feed(ev.Tick())
+        starts += 1
+        assert len(world.of(ev.StartWorker)) == starts
+
+    assert delays == [0.5, 1.0, 2.0, 4.0]
+    world.feed(ev.WorkerLost(weights="wa", error=EngineFailed("SIGSEGV")))
+    world.now += 3600
+    world.feed(ev.Tick())
+    assert len(world.of(ev.StartWorker)) == starts
+    (refusal,) = [c for c in world.feed(ev.Request(id=1, model="a")) if isinstance(c, ev.Refuse)]
+    assert isinstance(refusal.error, EngineFailed)
+
+
+def test_asking_again_forgives_a_model_that_was_given_up() -> None:
+    world = World(serve("a"), obey=False)
+    world.feed(ev.WorkerLost(weights="wa", error=EngineFailed("no"), permanent=True))
+
+    world.obey = True
+    world.feed(ev.Retry(model="a"))
+
+    assert world.phase(A) is Phase.READY
+
+
+def test_a_context_that_cannot_be_made_refuses_its_requests_only() -> None:
+    world = World(serve("a"), serve("b", UnitKey("wa", "c2"), at_start=False))
+    world.obey = False
+    world.feed(ev.Request(id=1, model="b"))
+    error = Refused("too large")
+
+    commands = world.feed(ev.UnitFailed(unit=UnitKey("wa", "c2"), error=error))
+
+    assert ev.Refuse(id=1, error=error) in commands
+    assert ev.Grant(id=2, unit=A) in world.feed(ev.Request(id=2, model="a"))
+
+
+def test_an_idle_unit_of_equal_rank_on_demand_makes_room() -> None:
+    both = (serve("a", at_start=False, weights_bytes=60), serve("b", B, at_start=False, weights_bytes=60))
+    world = World(*both, rules=Rules(budget=100))
+    world.feed(ev.Request(id=1, model="a"), ev.Leave(id=1))
+
+    commands = world.feed(ev.Request(id=2, model="b"))
+
+    assert ev.CloseUnit(unit=A) in commands
+    assert ev.Grant(id=2, unit=B) in commands
+
+
+def test_a_busy_unit_is_waited_for_and_never_taken() -> None:
+    both = (serve("a", at_start=False, weights_bytes=60), serve("b", B, at_start=False, weights_bytes=60))
+    world = World(*both, rules=Rules(budget=100))
+    world.feed(ev.Request(id=1, model="a"))
+
+    commands = world.feed(ev.Request(id=2, model="b"))
+    assert not [c for c in commands if isinstance(c, ev.CloseUnit | ev.Refuse | ev.Grant)]
+
+    assert ev.Grant(id=2, unit=B) in world.feed(ev.Leave(id=1))
+
+
+def test_what_can_never_fit_is_refused_with_numbers() -> None:
+    world = World(serve("a", at_start=False, weights_bytes=200 << 30), rules=Rules(budget=100 << 30))
+
+    (refusal,) = [c for c in world.feed(ev.Request(id=1, model="a")) if isinstance(c, ev.Refuse)]
+
+    assert isinstance(refusal.error, Refused)
+    assert "200.00 GiB needed" in refusal.error.message
+    assert "100.00 GiB" in refusal.error.message
+
+
+def test_a_higher_priority_takes_the_place_of_a_pinned_idle_model() -> None:
+    low = serve("low", A, weights_bytes=60)
+    high = serve("high", B, weights_bytes=60, at_start=False, priority=10)
+    world = World(low, high, rules=Rules(budget=100))
+
+    assert ev.Grant(id=1, unit=B) in world.feed(ev.Request(id=1, model="high"))
+
+
+def test_unloading_by_a_client_holds_until_the_next_request() -> None:
+    world = World(serve("a"))
+
+    world.feed(ev.SetTtl(model="a", seconds=0.0))
+    assert world.phase(A) is Phase.COLD
+    world.feed(ev.Tick())
+    assert world.phase(A) is Phase.COLD
+
+    assert ev.Grant(id=1, unit=A) in world.feed(ev.Request(id=1, model="a"))
+
+
+def test_unloading_by_force_ends_what_runs_and_refuses_what_waits() -> None:
+    world = World(serve("a", parallel=1), serve("b", B))
+    world.feed(ev.Request(id=1, model="a"), ev.Request(id=2, model="a"), ev.Request(id=3, model="b"))
+
+    done = world.feed(ev.SetTtl(model="a", seconds=0.0, forced=True))
+
+    assert ev.Cancel(id=1) in done
+    assert [command.id for command in done if isinstance(command, ev.Refuse)] == [2]
+    world.feed(ev.Leave(id=1))
+    assert world.phase(A) is Phase.COLD
+    assert world.phase(B) is Phase.READY
+
+
+def test_a_client_may_keep_a_model_longer_than_declared() -> None:
+    world = World(serve("a", at_start=False, ttl=10.0))
+    world.feed(ev.Request(id=1, model="a"), ev.Leave(id=1), ev.SetTtl(model="a", seconds=FOREVER))
+
+    world.now += 10_000
+    world.feed(ev.Tick())
+
+    assert world.phase(A) is Phase.READY
+
+
+def test_stopping_refuses_the_new_and_closes_when_the_last_request_is_done() -> None:
+    world = World(serve("a"))
+    world.feed(ev.Request(id=1, model="a"))
+
+    world.feed(ev.Stop())
+    (refusal,) = [c for c in world.feed(ev.Request(id=2, model="a")) if isinstance(c, ev.Refuse)]
+
+    assert isinstance(refusal.error, Unavailable)
+    assert world.phase(A) is Phase.READY
+    world.feed(ev.Leave(id=1))
+    assert all(worker.phase is Phase.COLD for worker in world.state.workers.values())
+
+
+def test_a_model_that_leaves_the_manifest_refuses_its_queue() -> None:
+    world = World(serve("a", parallel=1))
+    world.feed(ev.Request(id=1, model="a"), ev.Request(id=2, model="a"))
+
+    world.swap()
+
+    assert [c.id for c in world.of(ev.Refuse)] == [2]  # type: ignore[union-attr]
+
+
+_UNITS = st.sampled_from([A, B, UnitKey("wa", "c2")])
+_NAMES = st.sampled_from(["m1", "m2", "m3"])
+_SERVES = st.builds(
+    Serve,
+    name=_NAMES,
+    unit=_UNITS,
+    parallel=st.integers(1, 3),
+    queue=st.integers(0, 3),
+    ttl=st.sampled_from([0.0, 5.0, FOREVER]),
+    at_start=st.booleans(),
+    priority=st.integers(0, 2),
+    weights_bytes=st.integers(0, 60),
+    context_bytes=st.integers(0, 60),
+)
+_EVENTS = st.one_of(
+    st.builds(ev.Swap, models=st.lists(_SERVES, max_size=3).map(lambda s: {m.name: m for m in s}),
+              rules=st.builds(Rules, budget=st.sampled_from([None, 100]), concurrency=st.integers(1, 3))),
+    st.builds(ev.Request, id=st.integers(1, 10**9), model=_NAMES, priority=st.integers(0, 1)),
+    st.builds(ev.Leave, id=st.integers(0, 3)),
+    st.builds(ev.Pin, serve=_SERVES),
+    st.builds(ev.Unpin, unit=_UNITS),
+    st.builds(ev.Pause, model=_NAMES),
+    st.builds(ev.Resume, model=_NAMES),
+    st.builds(ev.SetTtl, model=_NAMES, seconds=st.sampled_from([None, 0.0, 5.0, FOREVER])),
+    st.builds(ev.WorkerLost, weights=st.sampled_from(["wa", "wb"]), error=st.just(EngineFailed("died")),
+              permanent=st.booleans()),
+    st.just(ev.Tick()),
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(events=st.lists(st.tuples(_EVENTS, st.floats(0, 40)), max_size=40))
+def test_whatever_happens_every_request_ends_once_and_bounds_hold(events: list[tuple[ev.Event, float]]) -> None:
+    """Each request gets at most one grant and one refusal; parallel and concurrency are never passed."""
+    world = World()
+    asked: list[int] = []
+    for event, pause in events:
+        world.now += pause
+        if isinstance(event, ev.Request):
+            if event.model not in world.state.models or event.id in asked:
+                continue
+            asked.append(event.id)
+        if isinstance(event, ev.Leave):
+            running = list(world.state.running)
+            if not running:
+                continue
+            event = ev.Leave(id=running[event.id % len(running)])
+        lost = event.weights if isinstance(event, ev.WorkerLost) else None
+        cut = [id for id, (_, unit) in world.state.running.items() if unit.weights == lost]
+        world.feed(event, *(ev.Leave(id=id) for id in cut))  # what a dead worker was at ends with it
+
+        assert len(world.state.running) <= 3
+        for unit in world.state.units.values():
+            assert not (unit.leases and unit.phase is Phase.COLD)
+    ended = [c.id for c in world.log if isinstance(c, ev.Grant | ev.Refuse)]
+    assert len(ended) == len(set(ended))
+    world.now += 1e6
+    world.feed(ev.Stop())
+    assert not world.state.waiting
+
+
+def test_what_can_never_fit_takes_no_room_from_others() -> None:
+    world = World(
+        serve("a", A, ttl=60.0, weights_bytes=50),
+        serve("b", B, at_start=False, priority=1, weights_bytes=500),
+        rules=Rules(budget=100),
+    )
+
+    commands = world.feed(ev.Request(id=1, model="b"))
+
+    assert [type(c.error) for c in commands if isinstance(c, ev.Refuse)] == [Refused]
+    assert world.phase(A) is Phase.READY
+
+
+def test_a_model_refused_for_memory_is_tried_when_there_is_room_again() -> None:
+    a, b = serve("a", A, weights_bytes=80), serve("b", B, at_start=False, weights_bytes=80)
+    world = World(a, b, rules=Rules(budget=100))
+    world.feed(ev.Request(id=1, model="b"))
+    assert world.phase(B) is Phase.COLD
+
+    world.feed(ev.SetTtl(model="a", seconds=0.0))
+
+    assert ev.Grant(id=2, unit=B) in world.feed(ev.Request(id=2, model="b"))
+
+
+def test_a_resumed_model_is_not_cut_by_the_drain_it_was_spared() -> None:
+    world = World(serve("a", drain_timeout=10.0))
+    world.feed(ev.Request(id=1, model="a"), ev.Pause(model="a"), ev.Resume(model="a"))
+
+    world.now += 11
+    world.feed(ev.Tick())
+
+    assert world.of(ev.Cancel) == []
+
+
+def test_requests_of_a_paused_model_wait_as_long_as_its_replacement_takes() -> None:
+    world = World(serve("a", queue_timeout=30.0))
+    world.feed(ev.Pause(model="a"), ev.Request(id=1, model="a"))
+
+    world.now += 300
+    world.feed(ev.Tick())
+
+    assert world.of(ev.Refuse) == []
+
+
+def test_a_request_to_a_model_that_just_went_is_refused_and_one_to_a_renamed_model_follows_it() -> None:
+    world = World(serve("old"), serve("gone", B))
+    world.feed(ev.Swap(models={"new": serve("new")}, rules=NO_RULES, moved={"old": "new"}))
+
+    assert ev.Grant(id=1, unit=A) in world.feed(ev.Request(id=1, model="old"))
+    (refusal,) = [c for c in world.feed(ev.Request(id=2, model="gone")) if isinstance(c, ev.Refuse)]
+    assert "removed" in str(refusal.error)
+
+
+@pytest.mark.parametrize("late", [ev.UnitOpened(unit=A), ev.WorkerReady(weights="wa")])
+def test_news_from_before_a_death_brings_nothing_back(late: ev.Event) -> None:
+    world = World(serve("a"))
+    world.feed(ev.WorkerLost(weights="wa", error=EngineFailed("died")))
+
+    world.feed(late)
+
+    assert world.phase(A) is Phase.COLD
+
+
+def test_a_wish_of_the_reconciler_ends_when_the_server_stops() -> None:
+    world = World(obey=False)
+    world.feed(ev.Pin(serve=serve("a")))
+
+    stopped = world.feed(ev.Stop())
+    late = world.feed(ev.Pin(serve=serve("b", B)))
+
+    for commands, unit in ((stopped, A), (late, B)):
+        (settled,) = [c for c in commands if isinstance(c, ev.Settled)]
+        assert settled.unit == unit
+        assert isinstance(settled.error, Unavailable)
+
+
+def test_time_that_changes_nothing_wakes_nobody() -> None:
+    """A held unit past its time to live must not make the loop spin."""
+    world = World()
+    world.feed(ev.Pin(serve=serve("a", ttl=1.0)))
+    world.now += 100
+
+    assert not [c for c in world.feed(ev.Tick()) if isinstance(c, ev.WakeAt)]

@@ -1,0 +1,326 @@
+"""Bytes on a socket: requests that are late, too large, ambiguous or broken, and what is left of them."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from statistics import median
+
+import pytest
+
+from tests.server.server_fixture import CHAT, PATIENT, SAYS_HELLO, Runtime, Stage, read_all, read_until, request, staged
+
+QUICK = replace(PATIENT, header_time=0.2, keep_alive=0.2)
+HOST = b"Host: localhost\r\n"
+GET = b"GET /livez HTTP/1.1\r\n" + HOST
+
+
+@pytest.fixture(scope="module")
+def stage() -> Iterator[Stage]:
+    with staged() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def quick() -> Iterator[Stage]:
+    """A server that soon has enough of headers that do not come."""
+    with staged(bounds=QUICK) as running:
+        yield running
+
+
+def status(answer: bytes) -> int:
+    assert answer.startswith(b"HTTP/1.1 "), answer[:100]
+    return int(answer[9:12])
+
+
+BODY = b'{"model":"tiny","messages":[{"role":"user","content":"x"}]}'
+POST = b"POST /v1/chat/completions HTTP/1.1\r\n" + HOST
+
+
+@pytest.mark.parametrize(
+    ("raw", "wanted"),
+    [
+        (GET + b"Connection: close\r\n\r\n", 200),
+        (b"GET /livez HTTP/1.0\r\n" + HOST + b"\r\n", 200),
+        (b"\r\n\r\n" + GET + b"Connection: close\r\n\r\n", 200),
+        (b"GET http://localhost/livez HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n", 200),
+        (b"GET /livez HTTP/1.1\r\n\r\n", 400),
+        (b"GET /livez HTTP/1.0\r\n\r\n", 400),
+        (GET + HOST + b"\r\n", 400),
+        (GET + b"Host: evil.example\r\n\r\n", 400),
+        (b"GET /livez HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403),
+        (b"GET /livez HTTP/2.0\r\n" + HOST + b"\r\n", 505),
+        (b"GET /livez HTTP/9.9\r\n" + HOST + b"\r\n", 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        (b"OPTIONS * HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n", 404),
+        (b"CONNECT localhost:1 HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"GET ?x HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"GET livez HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"GET /li vez HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"GET /liv\xc3\xa9 HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"GET /liv\x01z HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"GET /livez\rX HTTP/1.1\r\n" + HOST + b"\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+        (b"SSH-2.0-OpenSSH_9.0\r\n", 400),
+        (b"GET /livez HTTP/1.1\n" + HOST + b"\r\n", 400),
+        (b"GET /livez HTTP/1.1\r\nHost: localhost\n\r\n", 400),
+        (GET + b"X: a\rb\r\n\r\n", 400),
+        (GET + b"X: a\r b\r\n\r\n", 400),
+        (GET + b"X: a\x00b\r\n\r\n", 400),
+        (GET + b"X : a\r\n\r\n", 400),
+        (GET + b" folded: a\r\n\r\n", 400),
+        (GET + b"no colon\r\n\r\n", 400),
+        (GET + b": empty\r\n\r\n", 400),
+        (POST + b"Content-Length: 59\r\nTransfer-Encoding: chunked\r\n\r\n" + BODY, 400),
+        (POST + b"Transfer-Encoding: chunked\r\nContent-Length: 59\r\n\r\n0\r\n\r\n", 400),
+        (POST + b"Content-Length: 59\r\nContent-Length: 59\r\n\r\n" + BODY, 400),
+        (POST + b"Content-Length: 59, 59\r\n\r\n" + BODY, 400),
+        (POST + b"Content-Length: +59\r\n\r\n" + BODY, 400),
+        (POST + b"Content-Length: -1\r\n\r\n" + BODY, 400),
+        (POST + b"Content-Length: 0x3b\r\n\r\n" + BODY, 400),
+        (POST + b"Content-Length: 99999999999999999999999\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: identity\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nabcdefgh\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n-5\r\nabcde\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n5\nabcde\n0\n\n", 400),
+    ],
+    ids=lambda value: (
+        value[:70].decode("latin-1").encode("unicode_escape").decode() if isinstance(value, bytes) else ""
+    ),
+)
+def test_a_doubtful_request_is_refused_and_the_connection_ends(stage: Stage, raw: bytes, wanted: int) -> None:
+    answer = stage.raw(raw)
+    assert status(answer) == wanted
+    assert answer.count(b"HTTP/1.1 %d " % wanted) == 1
+    if wanted != 200:
+        check_refusal(answer)
+
+
+def check_refusal(answer: bytes) -> None:
+    assert b"connection: close\r\n" in answer
+    assert b'"error"' in answer
+    assert b"x-request-id: req_" in answer
+
+
+def test_a_body_in_chunks_is_read(stage: Stage) -> None:
+    chunks = b"".join(b"%x;ext=1\r\n%b\r\n" % (len(p), p) for p in (BODY[:10], BODY[10:]))
+    raw = POST + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\nTrailer: x\r\n\r\n"
+    assert b"Hello" in stage.raw(raw)
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/api/chat", "/v1/chat/completions"])
+def test_a_refusal_has_the_shape_of_the_api(stage: Stage, path: str) -> None:
+    answer = stage.raw(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nX: a\x00\r\n\r\n".encode())
+    error = json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+    assert isinstance(error, str) == (path == "/api/chat")
+
+
+def test_headers_may_be_64_and_32_kib_and_no_more(stage: Stage) -> None:
+    def with_headers(count: int, size: int) -> bytes:
+        lines = b"".join(b"x-%03d: %b\r\n" % (n, b"v" * size) for n in range(count))
+        return stage.raw(GET + b"Connection: close\r\n" + lines + b"\r\n")
+
+    assert status(with_headers(62, 10)) == 200
+    assert status(with_headers(63, 10)) == 431
+    assert status(with_headers(1, 30_000)) == 200
+    assert status(with_headers(1, 33_000)) == 431
+    assert status(with_headers(40, 1_000)) == 431
+    assert status(with_headers(10_000, 10)) == 431
+    assert status(with_headers(1, 1_000_000)) == 431
+
+
+def test_an_address_may_be_8_kib_and_no_more(stage: Stage) -> None:
+    def of(size: int) -> int:
+        return status(stage.raw(b"GET /" + b"a" * (size - 1) + b" HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"))
+
+    assert of(8 * 1024) == 404
+    assert of(8 * 1024 + 1) == 414
+    assert of(1_000_000) == 414
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        GET + b"X: ",
+        b"GET /",
+        POST + b"Transfer-Encoding: chunked\r\n\r\n1;",
+        POST + b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: ",
+    ],
+    ids=["header", "address", "chunk extension", "trailer"],
+)
+def test_a_part_that_never_ends_is_cut_off(endless: bytes) -> None:
+    def go_on(connection: socket.socket) -> None:
+        began = time.monotonic()
+        while time.monotonic() - began < 60:
+            connection.send(b"a" * 65536)
+
+    with staged(bounds=replace(PATIENT, linger=1.0)) as stage, stage.connect() as connection:
+        connection.sendall(endless)
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            go_on(connection)
+
+
+@pytest.mark.parametrize("first", [45_000, 400_000])
+def test_a_client_that_sends_on_after_the_refusal_sees_it(stage: Stage, first: int) -> None:
+    with stage.connect() as connection:
+        connection.sendall(GET + b"X: " + b"v" * first)
+        head = connection.recv(65536)
+        for _ in range(10):
+            connection.sendall(b"v" * 100_000)
+        assert status(head) == 431
+
+
+def told_too_late(stage: Stage, half: bytes, drip: bytes = b"") -> bytes:
+    """What a client hears that sends half a request and then nothing, or some more every moment.
+
+    The time runs from the connect on: who was held up until it was over has sent nothing, is closed without a word
+    as every silent connection is, and tries again.
+    """
+    for _ in range(20):
+        with suppress(ConnectionError), stage.connect() as connection:
+            connection.sendall(half)
+            began = time.monotonic()
+            while drip and time.monotonic() - began < 60:
+                connection.settimeout(0.05)
+                with suppress(TimeoutError):
+                    connection.send(drip)
+                    if connection.recv(1, socket.MSG_PEEK):
+                        break
+            connection.settimeout(60)
+            if answer := read_all(connection):
+                return answer
+    return b""
+
+
+@pytest.mark.parametrize("half", [b"G", b"GET /livez\r\n", b"GET /livez HTTP", GET, GET + b"X: a"])
+def test_half_a_request_is_answered_with_408_in_time(quick: Stage, half: bytes) -> None:
+    answer = told_too_late(quick, half)
+    assert status(answer) == 408
+    assert answer.count(b"HTTP/1.1 408 ") == 1
+    check_refusal(answer)
+
+
+def test_headers_that_drip_do_not_keep_a_connection(quick: Stage) -> None:
+    assert status(told_too_late(quick, GET, drip=b"x")) == 408
+
+
+def test_a_silent_connection_is_closed(quick: Stage) -> None:
+    assert quick.raw(b"") == b""
+    with staged(bounds=replace(PATIENT, keep_alive=0.2)) as stage, stage.connect() as connection:
+        connection.sendall(GET + b"\r\n")
+        read_until(connection, b'{"status":"ok"}')
+        assert connection.recv(10) == b""
+
+
+def test_empty_lines_do_not_keep_a_connection() -> None:
+    closed = False
+    with staged(bounds=replace(PATIENT, keep_alive=0.2)) as stage, stage.connect() as connection:
+        connection.sendall(GET + b"\r\n")
+        read_until(connection, b'{"status":"ok"}')
+        connection.settimeout(0.05)
+        began = time.monotonic()
+        while not closed and time.monotonic() - began < 30:
+            try:
+                connection.send(b"\r\n")
+                closed = connection.recv(10) == b""
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                closed = True
+    assert closed
+
+
+def test_many_half_open_connections_leave_the_server_quick(stage: Stage) -> None:
+    """They stay open all the while: if the server waited for one of them, no answer would come."""
+    idle = [stage.connect() for _ in range(150)]
+    for n, connection in enumerate(idle):
+        connection.sendall((b"", b"GET /", GET, POST + b"Content-Length: 9\r\n\r\n{")[n % 4])
+    seconds = []
+    for _ in range(20):
+        began = time.monotonic()
+        assert stage.ask("GET", "/healthz").status == 200
+        seconds.append(time.monotonic() - began)
+    assert median(seconds) < 0.25
+    for connection in idle:
+        connection.close()
+
+
+def test_a_second_request_before_the_first_answer_is_refused() -> None:
+    runtime = Runtime(script=("gate", *SAYS_HELLO))
+    chat = request("/v1/chat/completions", CHAT)
+    with staged(runtime) as stage, stage.connect() as connection:
+        connection.sendall(chat + request("/api/v1/shutdown", {}))
+        assert runtime.reached.acquire(timeout=60)
+        stage.open_gate("gate")
+        answers = read_all(connection)
+        assert b"Hello" in answers
+        assert answers.count(b"HTTP/1.1 ") == 2
+        assert b"HTTP/1.1 400 " in answers
+        assert not runtime.stopped.is_set()
+
+
+def test_a_hidden_second_request_is_never_served(stage: Stage) -> None:
+    """The body of a request that is refused by its headers cannot pass for a request."""
+    hidden = request("/api/v1/shutdown", {})
+    head = f"POST /v1/nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(hidden)}\r\n\r\n"
+    answer = stage.raw(head.encode() + hidden)
+    assert (status(answer), answer.count(b"HTTP/1.1 ")) == (404, 1)
+    both = b"POST /v1/nothing HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert status(stage.raw(both + b"0\r\n\r\n" + hidden)) == 400
+    assert not stage.runtime.stopped.is_set()
+
+
+def test_an_offer_to_upgrade_is_declined_and_the_request_served(stage: Stage) -> None:
+    """Java's client offers HTTP/2 in every first request, also with a body."""
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    said = b"Content-Length: %d\r\n\r\n" % len(BODY)
+    with stage.connect() as connection:
+        for _ in range(2):
+            connection.sendall(POST + offer + said + BODY)
+            head, _, body = read_until(connection, b"Hello").partition(b"\r\n\r\n")
+            assert status(head) == 200
+            length = int(re.search(rb"content-length: (\d+)", head)[1])
+            while len(body) < length:
+                body += connection.recv(length - len(body))
+        connection.sendall(GET + offer + b"\r\n")
+        assert b'{"status":"ok"}' in read_until(connection, b'"ok"}')
+    websocket = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n"
+    with stage.connect() as connection:
+        connection.sendall(GET + websocket)
+        assert b'{"status":"ok"}' in read_until(connection, b'"ok"}')
+
+
+def test_connections_beyond_the_cap_are_told_503_at_once() -> None:
+    with staged(bounds=replace(PATIENT, connections=3)) as stage:
+        held = [stage.connect() for _ in range(3)]
+        for connection in held:
+            connection.sendall(GET + b"\r\n")
+            read_until(connection, b"ok")
+        answer = stage.raw(GET + b"\r\n")
+        assert status(answer) == 503
+        assert b"retry-after: 1" in answer
+        held[0].close()
+        while status(stage.raw(GET + b"Connection: close\r\n\r\n")) == 503:
+            pass
+        for connection in held:
+            connection.close()
+
+
+def test_a_reader_that_takes_nothing_is_let_go_and_its_request_ended() -> None:
+    flood = (SAYS_HELLO[0], *(SAYS_HELLO[1],) * 400_000)
+    runtime = Runtime(script=flood)
+    with staged(runtime, replace(PATIENT, stall=0.3)) as stage, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(stage.address)
+        connection.sendall(request("/v1/chat/completions", {**CHAT, "stream": True}))
+        assert runtime.closed.acquire(timeout=60)
+        assert stage.nothing_runs()
