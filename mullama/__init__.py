@@ -31,7 +31,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """The Python face is imported when it is first used: `mullama --version` must not wait for it."""
+    """Import the Python API on first use, so that `mullama --version` does not wait for it."""
     if name not in __all__:
         raise AttributeError(f"module 'mullama' has no attribute {name!r}")
     import mullama.api

@@ -1,4 +1,4 @@
-"""The Python face: weights and contexts as objects, without a server. See docs/python.md.
+"""The Python API: weights and contexts as objects, without a server. See docs/python.md.
 
 with Model.load("builtin:tiny") as model, Context(model) as context:
     print(context.generate("Once upon a time", max_tokens=32))
@@ -44,30 +44,33 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelParams:
-    """How weights are loaded.
-
-    n_gpu_layers: how many layers leave main memory, -1 for all. split_mode: none, layer or row.
-    tensor_split: each GPU's share, empty for equal ones. use_extra_bufts: repacked weights, faster where the CPU
-    can run them.
-    """
+    """How weights are loaded. Raises `Invalid` for a value outside its range."""
 
     n_gpu_layers: int = 0
+    """Layers to put on the GPU; -1 puts all of them there."""
     use_mmap: bool = True
+    """Map the file into memory instead of reading it."""
     use_mlock: bool = False
+    """Lock the weights in main memory, so that they are never swapped out."""
     split_mode: Literal["none", "layer", "row"] = "layer"
+    """How several GPUs share a model: by layers, by rows of each matrix, or not at all."""
     main_gpu: int = 0
+    """Index of the GPU that holds everything that is not split."""
     tensor_split: tuple[float, ...] = ()
+    """Relative share of each GPU, 0 or more; empty for equal shares."""
     use_extra_bufts: bool = True
+    """Repack the weights into a layout that the CPU computes faster, where it has one."""
 
     def __post_init__(self) -> None:
-        _whole("n_gpu_layers", self.n_gpu_layers, -1)
-        _whole("main_gpu", self.main_gpu, 0)
-        _one_of("split_mode", self.split_mode, ("none", "layer", "row"))
+        _require_integer("n_gpu_layers", self.n_gpu_layers, -1)
+        _require_integer("main_gpu", self.main_gpu, 0)
+        _require_choice("split_mode", self.split_mode, ("none", "layer", "row"))
         if not all(math.isfinite(share) and share >= 0 for share in self.tensor_split):
-            raise Invalid("tensor_split holds shares from 0 up", field="tensor_split")
+            raise Invalid("tensor_split must hold finite shares of 0 or more", field="tensor_split")
 
     @property
     def options(self) -> WeightsOptions:
+        """The parameters as the engine takes them."""
         return WeightsOptions(
             gpu_layers=self.n_gpu_layers,
             split=self.split_mode,
@@ -81,33 +84,37 @@ class ModelParams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextParams:
-    """The shape of a context.
-
-    n_ctx: tokens that one request may use, 0 for as many as the model was trained on. n_seq_max: requests that
-    run together, each with n_ctx tokens. n_batch, n_ubatch: tokens per decode, logical and physical. n_threads: 0 for
-    every core. kv_cache_type: of keys and values, one of f32 f16 bf16 q8_0 q5_1 q5_0 q4_1 q4_0.
-    embeddings: the context gives vectors instead of text; pooling_type then says how, "" as the model does.
-    """
+    """The size and the settings of a context. Raises `Invalid` for a value outside its range."""
 
     n_ctx: int = 0
+    """Tokens that one request may use, prompt and answer together; 0 for the length the model was trained with."""
     n_batch: int = 512
+    """Most tokens that one decode call takes."""
     n_ubatch: int = 512
+    """Most tokens that are computed at once; a batch is cut into parts of this size."""
     n_seq_max: int = 1
+    """Requests that run at the same time, each with `n_ctx` tokens."""
     n_threads: int = 0
+    """CPU threads; 0 for every core that the process may use."""
     kv_cache_type: str = "f16"
+    """Type of the cached keys and values: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0."""
     flash_attn: Literal["auto", "on", "off"] = "auto"
+    """Flash attention; `auto` uses it where the backend supports it."""
     embeddings: bool = False
+    """Compute embeddings instead of text."""
     pooling_type: Literal["", "none", "mean", "cls", "last", "rank"] = ""
+    """How the embeddings of tokens become one vector; empty for the method that the model declares."""
 
     def __post_init__(self) -> None:
         for name, least in (("n_ctx", 0), ("n_threads", 0), ("n_batch", 1), ("n_ubatch", 1), ("n_seq_max", 1)):
-            _whole(name, getattr(self, name), least)
-        _one_of("kv_cache_type", self.kv_cache_type, CACHE_TYPES)
-        _one_of("flash_attn", self.flash_attn, ("auto", "on", "off"))
-        _one_of("pooling_type", self.pooling_type, ("", "none", "mean", "cls", "last", "rank"))
+            _require_integer(name, getattr(self, name), least)
+        _require_choice("kv_cache_type", self.kv_cache_type, CACHE_TYPES)
+        _require_choice("flash_attn", self.flash_attn, ("auto", "on", "off"))
+        _require_choice("pooling_type", self.pooling_type, ("", "none", "mean", "cls", "last", "rank"))
 
     @property
     def options(self) -> ContextOptions:
+        """The parameters as the engine takes them."""
         return ContextOptions(
             size=self.n_ctx,
             parallel=self.n_seq_max,
@@ -124,6 +131,7 @@ class ContextParams:
 
     @property
     def shape(self) -> ContextShape:
+        """The parameters as the memory estimate takes them."""
         return ContextShape(
             size=self.n_ctx,
             parallel=self.n_seq_max,
@@ -137,114 +145,147 @@ class ContextParams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryInfo:
-    """What a context and its weights hold; bytes, except the two counts of tokens.
-
-    model_size: the weights, which contexts share. kv_cache_size: the cache, allocated at once. token_count: tokens
-    whose state the cache holds now. total_allocated: weights, cache and compute buffers together.
-    """
+    """The memory of a context and its weights, as llama.cpp allocated it."""
 
     model_size: int
+    """Bytes of the weights, which all contexts of the model share."""
     kv_cache_size: int
+    """Bytes of the key-value cache, which is allocated when the context opens."""
     compute_size: int
+    """Bytes of the compute buffers."""
     token_count: int
+    """Tokens whose state is in the cache now."""
     context_size: int
+    """Tokens that one request may use."""
     total_allocated: int
+    """Bytes of the weights, the cache and the compute buffers together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """How a generation ended. reason: stop, stop_sequence (then `stop` is the text met) or length."""
+    """How a completion ended, with its counts and times."""
 
     reason: str
+    """`stop` at the model's end token, `stop_sequence` at one of the `stop` texts, `length` at `max_tokens`."""
     stop: str | None
+    """The stop text that was generated, when `reason` is `stop_sequence`."""
     prompt_tokens: int
+    """Tokens of the prompt, including cached ones."""
     cached_tokens: int
+    """Tokens of the prompt whose state was in the cache."""
     completion_tokens: int
+    """Tokens that were generated."""
     prompt_seconds: float
+    """Seconds spent on the prompt."""
     decode_seconds: float
+    """Seconds spent on the answer."""
 
 
 class Model:
-    """Weights in memory, in a process of their own. Contexts share them; closing twice does nothing."""
+    """Loads weights into a child process and keeps them there until `close`. Contexts share the weights.
+
+    Methods may be called from any thread. After `close`, and after the child process died, they raise `Invalid` and
+    `EngineFailed`.
+    """
 
     def __init__(self, source: str | os.PathLike[str], params: ModelParams | None = None) -> None:
-        """See `load_with_params`."""
+        """Load weights and return when they are in memory.
+
+        source: path of a GGUF file (any part of a split set), `builtin:NAME`, or any source of a manifest that is on
+        this machine already; nothing is downloaded.
+
+        Raises `NotFound` for a source that is not here, `BadWeights` for a file that must not reach llama.cpp,
+        `Refused` when memory is short, and `EngineFailed` when loading crashed. All of them are `MullamaError`.
+        """
         self.params = params or ModelParams()
         self._files = files_here(os.fspath(source), os.environ)
         refuse_too_big(self._files.facts, self.params.options, (), observe_machine())
-        self._solo = BlockingWorker(choice_of(self._files, self.params.options))
-        self._names = count(1)
+        self._engine = BlockingWorker(choice_of(self._files, self.params.options))
+        self._context_numbers = count(1)
 
     @classmethod
     def load(cls, source: str | os.PathLike[str]) -> Self:
-        """Load with default parameters; see `load_with_params`."""
+        """Load weights with the default parameters. `Model(source)` describes `source` and the errors."""
         return cls(source)
 
     @classmethod
     def load_with_params(cls, source: str | os.PathLike[str], params: ModelParams) -> Self:
-        """Load a GGUF file (any part of a split set), `builtin:NAME`, or any source that is on this machine.
-
-        Raises `NotFound`, `BadWeights` before native code sees a bad file, `Refused` where memory is short, and
-        `EngineFailed` when loading crashed: all of them `MullamaError`.
-        """
+        """Load weights with these parameters. `Model(source, params)` describes `source` and the errors."""
         return cls(source, params)
 
     @property
     def n_vocab(self) -> int:
-        return self._solo.facts.vocabulary
+        """Tokens in the vocabulary."""
+        return self._engine.facts.vocabulary
 
     @property
     def n_ctx_train(self) -> int:
-        return self._solo.facts.train_context
+        """Context length that the model was trained with, in tokens."""
+        return self._engine.facts.train_context
 
     @property
     def n_embd(self) -> int:
-        return self._solo.facts.embedding_length
+        """Numbers in one embedding."""
+        return self._engine.facts.embedding_length
 
     @property
     def n_layer(self) -> int:
-        return self._solo.facts.layers
+        """Layers of the model."""
+        return self._engine.facts.layers
 
     @property
     def n_params(self) -> int:
-        return self._solo.facts.parameters
+        """Parameters of the model."""
+        return self._engine.facts.parameters
 
     @property
     def size(self) -> int:
         """Bytes of the weights in memory."""
-        return self._solo.facts.weights_bytes
+        return self._engine.facts.weights_bytes
 
     @property
     def end_tokens(self) -> tuple[int, ...]:
-        return self._solo.facts.end_tokens
+        """Ids of the tokens that end an answer."""
+        return self._engine.facts.end_tokens
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> list[int]:
-        """Text → tokens; add_special: with the model's own beginning, parse_special: control tokens are seen."""
-        work = self._solo.worker.tokenize(text, add_special=add_special, parse_special=parse_special)
-        return list(self._solo.call(work))
+        """Return the token ids of a text.
+
+        add_special: add the tokens that the model expects at the beginning or end of a text, such as BOS.
+        parse_special: read control tokens in the text, such as `<|im_end|>`, as tokens and not as characters.
+        """
+        work = self._engine.worker.tokenize(text, add_special=add_special, parse_special=parse_special)
+        return list(self._engine.call(work))
 
     def detokenize(self, tokens: Sequence[int]) -> str:
-        """Tokens → text; bytes that are no UTF-8 become U+FFFD."""
-        return self._solo.call(self._solo.worker.detokenize(tuple(tokens))).decode("utf-8", "replace")
+        """Return the text of token ids; bytes that are not valid UTF-8 become U+FFFD."""
+        return self._engine.call(self._engine.worker.detokenize(tuple(tokens))).decode("utf-8", "replace")
 
     def apply_chat_template(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = True) -> str:
-        """The prompt of a conversation, by the template in the file; messages have `role` and `content`."""
-        facts = self._solo.facts
+        """Return the prompt of a conversation, made with the chat template of the GGUF file.
+
+        messages: mappings with exactly `role` (system, user, assistant or tool) and `content`, both strings.
+        add_generation_prompt: end the prompt where the assistant's answer begins.
+
+        Raises `Invalid` for a message of another form.
+        """
+        facts = self._engine.facts
         special = SpecialTexts(bos=facts.bos_text, eos=facts.eos_text)
         settings = settings_for("model", facts.template, special=special)
-        said = tuple(_message(message, place) for place, message in enumerate(messages))
-        chat = ChatInput(messages=said, generate=add_generation_prompt, now=time.time())
+        conversation = tuple(_message(message, index) for index, message in enumerate(messages))
+        chat = ChatInput(messages=conversation, generate=add_generation_prompt, now=time.time())
         return settings.template.render(chat).text
 
     def close(self) -> None:
-        """End the worker and return its memory; every context over it is closed with it."""
-        self._solo.close()
+        """End the child process and return its memory; every context of the model closes. May be called twice."""
+        self._engine.close()
 
     dispose = close
 
     @property
     def closed(self) -> bool:
-        return self._solo.closed
+        """True after `close`."""
+        return self._engine.closed
 
     def __enter__(self) -> Self:
         return self
@@ -256,11 +297,17 @@ class Model:
 
 
 class TextStream(Iterator[str]):
-    """The pieces of an answer as they are made. After the last, `answer` tells how it ended; `close` cancels."""
+    """Iterates over the pieces of an answer as the model generates them. `close` cancels the request.
+
+    The iterator raises `EngineFailed` when the child process dies or the model is closed.
+    """
+
+    answer: Answer | None
+    """How the completion ended, once the last piece has been read; None before, and after `close`."""
 
     def __init__(self, outputs: Iterator[Output]) -> None:
         self._outputs = outputs
-        self.answer: Answer | None = None
+        self.answer = None
 
     def __next__(self) -> str:
         for output in self._outputs:
@@ -271,7 +318,7 @@ class TextStream(Iterator[str]):
         raise StopIteration
 
     def close(self) -> None:
-        """Stop generating; the pieces so far were all."""
+        """Stop generating and end the iteration. May be called twice."""
         close: Callable[[], None] | None = getattr(self._outputs, "close", None)
         if close is not None:
             close()
@@ -286,25 +333,31 @@ class TextStream(Iterator[str]):
 
 
 class Context:
-    """One llama.cpp context over a model's weights. Safe to use from several threads; closing twice does nothing.
+    """Opens one llama.cpp context over the weights of a model.
 
-    Each `generate` is a request of its own: what a prompt shares with earlier ones is not computed again.
+    Methods may be called from several threads; `n_seq_max` requests run at the same time, further ones wait. Each
+    `generate` and `embed` is a request of its own. The beginning that a prompt shares with an earlier one is not
+    computed again.
     """
 
     def __init__(self, model: Model, params: ContextParams | None = None) -> None:
-        """Raises `Refused` where the context does not fit into memory."""
+        """Open the context and allocate its memory.
+
+        Raises `Refused` when it does not fit into free memory and `Invalid` when the model is closed.
+        """
         self.model, self.params = model, params or ContextParams()
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held while the context is opened or closed
         self._open = False
         if not model.closed and (header := model._files.facts):
-            made = as_made(self.params.shape, header, vectors=self.params.embeddings)
-            refuse_too_big(header, model.params.options, (made,), observe_machine())
-        self._facts = self._begin()
+            shape = as_made(self.params.shape, header, vectors=self.params.embeddings)
+            refuse_too_big(header, model.params.options, (shape,), observe_machine())
+        self._facts = self._open_new()
 
-    def _begin(self) -> ContextFacts:
-        self._name = f"context-{next(self.model._names)}"
-        solo = self.model._solo
-        facts = solo.call(solo.worker.open_context(self._name, self.params.options))
+    def _open_new(self) -> ContextFacts:
+        """Open a llama.cpp context under a name that the child process has not used yet."""
+        self._name = f"context-{next(self.model._context_numbers)}"
+        engine = self.model._engine
+        facts = engine.call(engine.worker.open_context(self._name, self.params.options))
         self._open = True
         return facts
 
@@ -317,7 +370,7 @@ class Context:
         stop: Sequence[str] = (),
         format: Literal["json"] | Mapping[str, Any] | None = None,
     ) -> str:
-        """The whole answer; see `generate_stream`."""
+        """Return the complete answer as text. `generate_stream` describes the arguments and errors."""
         return "".join(self.generate_stream(prompt, max_tokens, params=params, stop=stop, format=format))
 
     def generate_stream(
@@ -329,16 +382,21 @@ class Context:
         stop: Sequence[str] = (),
         format: Literal["json"] | Mapping[str, Any] | None = None,
     ) -> TextStream:
-        """The answer piece by piece, from the first token on.
+        """Return an iterator over the pieces of the answer; generation begins at once.
 
-        prompt: text, in which control tokens count, or token ids. params: sampling where it differs from the
-        defaults. format: `"json"` or a JSON schema that the answer must follow. Raises `ContextOverflow` for a prompt
-        longer than n_ctx.
+        prompt: text, or token ids. In text, control tokens such as `<|im_end|>` are read as tokens.
+        max_tokens: most tokens to generate, 1 or more.
+        params: sampling; a field that is None has its default.
+        stop: texts that end the answer; the answer does not contain them.
+        format: `"json"` for any JSON value, or a JSON schema (a mapping) that the answer must satisfy.
+
+        Raises `ContextOverflow` for a prompt longer than `n_ctx`, `Invalid` for an argument outside its range, and
+        `Unsupported` in a context for embeddings. Errors of the prompt are raised when the first piece is read.
         """
-        _whole("max_tokens", max_tokens, 1)
-        worker = self._solo().worker
+        _require_integer("max_tokens", max_tokens, 1)
+        engine = self._require_open()
         job = Generate(
-            id=worker.next_id(),
+            id=engine.worker.next_id(),
             context=self._name,
             prompt=prompt if isinstance(prompt, str) else tuple(prompt),
             sampling=(params or Sampling()).over(DEFAULT_SAMPLING),
@@ -346,7 +404,7 @@ class Context:
             stop=tuple(stop),
             constraint=build(RAW, format=_format(format)).constraint,
         )
-        return TextStream(self._solo().outputs(job))
+        return TextStream(engine.outputs(job))
 
     @overload
     def embed(self, text: str, *, normalize: bool = True) -> list[float]: ...  # type: ignore[overload-overlap]
@@ -355,27 +413,35 @@ class Context:
     def embed(self, text: Sequence[str], *, normalize: bool = True) -> list[list[float]]: ...
 
     def embed(self, text: str | Sequence[str], *, normalize: bool = True) -> list[float] | list[list[float]]:
-        """One vector of n_embd numbers for a text, a list of them for several; too long a text is an error."""
-        worker = self._solo().worker
+        """Return the embedding of a text, or one embedding for each text of a sequence.
+
+        An embedding is a list of `Model.n_embd` numbers; `normalize` scales it to length 1.
+
+        In a context that was opened without `embeddings`, the first call opens a second llama.cpp context for them.
+
+        Raises `ContextOverflow` for a text longer than `n_ctx`.
+        """
+        engine = self._require_open()
         inputs = (text,) if isinstance(text, str) else tuple(text)
         if not inputs:
             return []
-        job = Embed(id=worker.next_id(), context=self._name, inputs=inputs, truncate=False, normalize=normalize)
-        vectors = [list(vector) for vector in self._solo().call(worker.embed(job)).vectors]
+        job = Embed(id=engine.worker.next_id(), context=self._name, inputs=inputs, truncate=False, normalize=normalize)
+        vectors = [list(vector) for vector in engine.call(engine.worker.embed(job)).vectors]
         return vectors[0] if isinstance(text, str) else vectors
 
     def clear(self) -> None:
-        """Forget everything that was computed, by opening the context anew; what still runs in it is cancelled."""
+        """Drop all cached state by opening the context again; running requests are cancelled."""
         with self._lock:
-            solo = self._solo()
+            engine = self._require_open()
             self._open = False
-            solo.call(solo.worker.close_context(self._name))
-            self._facts = self._begin()
+            engine.call(engine.worker.close_context(self._name))
+            self._facts = self._open_new()
 
     def memory_info(self) -> MemoryInfo:
-        solo, facts = self._solo(), self._facts
-        held = dict(solo.call(solo.worker.stats()).held)
-        weights = solo.facts.weights_bytes
+        """Return the memory of the context and its weights, as llama.cpp allocated it."""
+        engine, facts = self._require_open(), self._facts
+        held = dict(engine.call(engine.worker.stats()).held)
+        weights = engine.facts.weights_bytes
         return MemoryInfo(
             model_size=weights,
             kv_cache_size=facts.kv_bytes,
@@ -386,20 +452,21 @@ class Context:
         )
 
     def close(self) -> None:
-        """Cancel what runs and free the context; the model stays."""
+        """Cancel running requests and free the context; the model stays loaded. May be called twice."""
         with self._lock:
             if self._open and not self.model.closed:
                 self._open = False
-                solo = self.model._solo
-                with suppress(EngineFailed):  # a worker that died holds nothing any more
-                    solo.call(solo.worker.close_context(self._name))
+                engine = self.model._engine
+                with suppress(EngineFailed):  # a child process that died has freed the context already
+                    engine.call(engine.worker.close_context(self._name))
 
     dispose = close
 
-    def _solo(self) -> BlockingWorker:
+    def _require_open(self) -> BlockingWorker:
+        """Return the worker of the model; raise `Invalid` when the context or the model is closed."""
         if not self._open or self.model.closed:
             raise Invalid("the context is closed")
-        return self.model._solo
+        return self.model._engine
 
     def __enter__(self) -> Self:
         return self
@@ -422,11 +489,12 @@ def _answer(ended: Ended) -> Answer:
     )
 
 
-def _message(message: Mapping[str, str], place: int) -> Any:
+def _message(message: Mapping[str, str], index: int) -> Any:
+    name = f"messages[{index}]"
     if set(message) != {"role", "content"} or not isinstance(message["content"], str):
-        raise Invalid(f"messages[{place}] needs role and content, both text", field=f"messages[{place}]")
+        raise Invalid(f"{name} must have exactly role and content, both strings", field=name)
     role = message["role"]
-    _one_of(f"messages[{place}].role", role, get_args(Role))
+    _require_choice(f"{name}.role", role, get_args(Role))
     return say(role, message["content"])  # type: ignore[arg-type]
 
 
@@ -436,15 +504,16 @@ def _format(format: Literal["json"] | Mapping[str, Any] | None) -> ResponseForma
     if isinstance(format, Mapping):
         return ResponseFormat(kind="json_schema", schema=dict(format))
     if format != "json":
-        raise Invalid(f"format {format!r} is not known", hint='"json" or a JSON schema', field="format")
+        raise Invalid(f"unknown format {format!r}", hint='use "json" or a JSON schema', field="format")
     return ResponseFormat(kind="json")
 
 
-def _whole(name: str, value: object, least: int) -> None:
+def _require_integer(name: str, value: object, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**31:
-        raise Invalid(f"{name} is {value!r}, it is a whole number from {least} up", field=name)
+        raise Invalid(f"{name} must be an integer of at least {least}, not {value!r}", field=name)
 
 
-def _one_of(name: str, value: object, choices: Sequence[str]) -> None:
+def _require_choice(name: str, value: object, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise Invalid(f"{name} is {value!r}", hint=f"one of {', '.join(repr(c) for c in choices)}", field=name)
+        hint = f"use one of {', '.join(repr(choice) for choice in choices)}"
+        raise Invalid(f"unknown {name} {value!r}", hint=hint, field=name)

@@ -1,4 +1,4 @@
-"""The Python face: what docs/python.md shows, errors that can be caught, and memory that comes back."""
+"""The Python API: the examples of docs/python.md, errors that can be caught, and memory that is returned."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_each_example_of_the_guide_runs(example: str) -> None:
     exec(compile(example, "docs/python.md", "exec"), {})
 
 
-def test_the_face_is_not_imported_before_it_is_used() -> None:
+def test_the_api_is_not_imported_before_it_is_used() -> None:
     code = "import sys, mullama; mullama.__version__; print('asyncio' in sys.modules); mullama.Model; import llama_cpp"
     heavy = "import sys, mullama; mullama.Model; print('llama_cpp' in sys.modules)"
     for script in (code.rsplit(";", 2)[0], heavy):
@@ -53,7 +53,7 @@ def test_the_face_is_not_imported_before_it_is_used() -> None:
         _ = mullama.Modell
 
 
-def test_a_stream_gives_pieces_as_they_are_made_and_tells_how_it_ended(tiny: Model) -> None:
+def test_a_stream_yields_pieces_as_they_are_made_and_then_has_its_answer(tiny: Model) -> None:
     prompt = tiny.apply_chat_template([{"role": "user", "content": "What is the capital of France?"}])
     with Context(tiny) as context:
         stream = context.generate_stream(prompt, 64, params=GREEDY)
@@ -93,16 +93,16 @@ def test_several_contexts_over_one_model_are_independent(tiny: Model) -> None:
 def test_threads_share_one_context(tiny: Model) -> None:
     with Context(tiny, ContextParams(n_ctx=256, n_seq_max=4)) as context:
         alone = context.generate("Once upon a time", 12, params=GREEDY)
-        found: list[str] = []
+        answers: list[str] = []
         threads = [
-            threading.Thread(target=lambda: found.append(context.generate("Once upon a time", 12, params=GREEDY)))
+            threading.Thread(target=lambda: answers.append(context.generate("Once upon a time", 12, params=GREEDY)))
             for _ in range(4)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert found == [alone] * 4
+        assert answers == [alone] * 4
 
 
 def test_answers_follow_a_schema(tiny: Model) -> None:
@@ -121,7 +121,7 @@ def test_tokens_and_vectors(tiny: Model) -> None:
         assert context.embed([]) == []
 
 
-def test_too_little_memory_is_refused_before_it_is_taken_and_a_smaller_wish_then_works(tiny: Model) -> None:
+def test_a_context_that_does_not_fit_is_refused_before_it_is_allocated_and_a_smaller_one_opens(tiny: Model) -> None:
     with pytest.raises(Refused, match="bytes of main memory are needed"):
         Context(tiny, ContextParams(n_ctx=2**30, n_seq_max=8))
     with Context(tiny, ContextParams(n_ctx=128, n_seq_max=8)) as context:
@@ -140,12 +140,12 @@ def test_a_worker_that_is_killed_ends_the_stream_with_an_error(scripted: Model) 
     with Context(scripted) as context:
         stream = context.generate_stream("slow 20ms count to 500", 400)
         next(stream)
-        os.kill(scripted._solo.worker.pid, signal.SIGKILL)
+        os.kill(scripted._engine.worker.pid, signal.SIGKILL)
         with pytest.raises(EngineFailed, match="killed"):
             list(stream)
 
 
-def test_what_is_wrong_is_said_with_its_name(tiny: Model, tmp_path: Path) -> None:
+def test_errors_name_the_wrong_argument(tiny: Model, tmp_path: Path) -> None:
     bad = tmp_path / "bad.gguf"
     bad.write_bytes(b"GGUF" + b"\xff" * 64)
     with pytest.raises(NotFound, match="nowhere"):
@@ -170,12 +170,12 @@ def test_what_is_wrong_is_said_with_its_name(tiny: Model, tmp_path: Path) -> Non
             tiny.apply_chat_template([{"role": "king", "content": "Hello"}])
 
 
-def test_closing_twice_does_nothing_and_what_is_closed_says_so(tmp_path: Path) -> None:
+def test_closing_twice_does_nothing_and_using_a_closed_object_raises_invalid(tmp_path: Path) -> None:
     path = tmp_path / "a.script.json"
     path.write_text("{}")
     model = Model.load(path)
     context = Context(model)
-    child = psutil.Process(model._solo.worker.pid)
+    child = psutil.Process(model._engine.worker.pid)
     context.close()
     context.close()
     with pytest.raises(Invalid, match="closed"):
@@ -189,11 +189,11 @@ def test_closing_twice_does_nothing_and_what_is_closed_says_so(tmp_path: Path) -
     context.close()
 
 
-def test_a_model_that_nobody_holds_gives_its_memory_back(tmp_path: Path) -> None:
+def test_a_model_without_references_ends_its_child_process(tmp_path: Path) -> None:
     path = tmp_path / "a.script.json"
     path.write_text("{}")
     model = Model.load(path)
-    child = psutil.Process(model._solo.worker.pid)
+    child = psutil.Process(model._engine.worker.pid)
     del model
     gc.collect()
     assert not child.is_running()
