@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mullama.errors import MullamaError, NotFound
+from mullama.folders import data_root
 from mullama.manifest.spec import Manifest, Model, SecretRef
 from mullama.plan.observed import KnownFiles
 from mullama.reconcile.scripted_models import is_script, script_files
@@ -25,14 +26,6 @@ if TYPE_CHECKING:
 
 Report = Callable[[dict[str, Any]], None]
 LOCK_NAME = "mullama.lock"
-
-
-def data_root(env: Mapping[str, str]) -> Path:
-    """The store's folder: MULLAMA_CACHE_DIR, else the platform's folder for data."""
-    if said := env.get("MULLAMA_CACHE_DIR"):
-        return Path(said).expanduser()
-    base = env.get("XDG_DATA_HOME") or Path(env.get("HOME") or Path.home()) / ".local" / "share"
-    return Path(base) / "mullama"
 
 
 def read_lock(manifest_path: str | None) -> Mapping[str, LockEntry]:

@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
 from mullama.errors import Invalid, NotFound
+from mullama.folders import config_root
 from mullama.names import AliasRef, HubRef, SourceRef, parse_source, repo_file, suggest
 from mullama.weights.choose import SUFFIXES
 
@@ -43,15 +43,9 @@ class Expanded:
     projector: HubRef | None = None
 
 
-def user_table(env: Mapping[str, str]) -> Path:
-    """Where a user's own table is looked for."""
-    base = env.get("XDG_CONFIG_HOME") or Path(env.get("HOME") or Path.home()) / ".config"
-    return Path(base) / "mullama" / "aliases.toml"
-
-
 def aliases(env: Mapping[str, str] | None = None) -> Mapping[str, Alias]:
     """All names, folded to lower case; the user's entries replace the package's."""
-    path = user_table(os.environ if env is None else env)
+    path = config_root(os.environ if env is None else env) / "aliases.toml"
     try:
         own = path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -26,16 +26,6 @@ KEEP_GENERATIONS = 20
 _FORMAT = "mullama.generation/1"
 
 
-def state_root(env: Mapping[str, str]) -> Path:
-    """MULLAMA_STATE_DIR, else the platform's folder for state."""
-    if said := env.get("MULLAMA_STATE_DIR"):
-        return Path(said).expanduser()
-    if sys.platform == "win32" and (local := env.get("LOCALAPPDATA")):
-        return Path(local) / "mullama" / "state"
-    base = env.get("XDG_STATE_HOME") or Path(env.get("HOME") or Path.home()) / ".local" / "state"
-    return Path(base) / "mullama"
-
-
 def instance_name(listen: tuple[str, ...], path: str | None) -> str:
     """The folder of the server that this manifest describes: its first address, as a file name.
 

@@ -21,7 +21,6 @@ from mullama.store.records import (
     ServerRecord,
     instance_name,
     instances,
-    state_root,
     write_atomic,
 )
 
@@ -178,12 +177,6 @@ def test_a_port_that_is_chosen_later_leaves_the_name_to_the_file() -> None:
 
     assert one != two
     assert one.startswith("file-")
-
-
-def test_the_state_folder_follows_the_environment(tmp_path: Path) -> None:
-    assert state_root({"MULLAMA_STATE_DIR": str(tmp_path)}) == tmp_path
-    assert state_root({"XDG_STATE_HOME": "/x"}) == Path("/x/mullama")
-    assert state_root({"HOME": "/h"}) == Path("/h/.local/state/mullama")
 
 
 def test_instances_are_the_folders_that_exist(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from mullama.cli.api_client.address import ServerAddress
 from mullama.cli.app.context import CommandContext
 from mullama.errors import Conflict, Invalid, NotFound, Unavailable
-from mullama.store.records import Records, ServerRecord, instance_name, instances, state_root
+from mullama.folders import state_root
+from mullama.store.records import Records, ServerRecord, instance_name, instances
 
 if TYPE_CHECKING:
     from mullama.cli.api_client.client import Client

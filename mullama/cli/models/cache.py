@@ -9,8 +9,8 @@ from mullama.cli.app.context import CommandContext, Parser, UsageError, json_opt
 from mullama.cli.app.exit_codes import DONE, REFUSED
 from mullama.cli.models.declared import ago
 from mullama.errors import NotFound, Refused
+from mullama.folders import state_root
 from mullama.reconcile.gc import referenced
-from mullama.store.records import state_root
 from mullama.units import counted, size
 
 if TYPE_CHECKING:

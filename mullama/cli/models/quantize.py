@@ -108,7 +108,7 @@ def into_store(call: CommandContext, source: str, kind: str, *, quiet: bool) -> 
 
 def _room(call: CommandContext) -> str:
     """The store's own disk: a file may not fit anywhere else."""
-    from mullama.reconcile.files import data_root
+    from mullama.folders import data_root
 
     root = data_root(call.env)
     root.mkdir(parents=True, exist_ok=True)

@@ -17,9 +17,11 @@ from mullama.cli.app.context import CommandContext, Parser, json_option, manifes
 from mullama.cli.app.environment import OLLAMA, UNREAD
 from mullama.cli.app.exit_codes import DONE, ERROR
 from mullama.errors import MullamaError
+from mullama.folders import data_root, state_root
+from mullama.machine import usable_cores
 from mullama.plan.report import Line, Tone
-from mullama.reconcile.files import Files, data_root
-from mullama.store.records import instances, state_root
+from mullama.reconcile.files import Files
+from mullama.store.records import instances
 from mullama.units import counted, size
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ def _cpu(call: CommandContext) -> Iterator[Finding]:
     wanted = ("avx", "avx2", "avx512f", "f16c", "fma", "amx_tile", "neon", "asimd", "sve")
     seen = [flag for flag in wanted if flag in flags]
     yield Finding(
-        name="cpu", state="ok", message=f"{os.cpu_count() or 1} cores, {platform.machine()} {' '.join(seen)}".rstrip()
+        name="cpu", state="ok", message=f"{usable_cores()} cores, {platform.machine()} {' '.join(seen)}".rstrip()
     )
 
 

@@ -28,13 +28,20 @@ from mullama.engines.llamacpp.binding.sampler import Candidates
 from mullama.engines.llamacpp.completion import RunningCompletion
 from mullama.engines.llamacpp.context import Counters, Queued, TextContext, failed
 from mullama.engines.llamacpp.embeddings import VectorContext
-from mullama.engines.llamacpp.open_context import declared, open_text_context, open_vector_context, prefix_files
+from mullama.engines.llamacpp.open_context import (
+    Threads,
+    declared,
+    open_text_context,
+    open_vector_context,
+    part_of,
+    prefix_files,
+)
 from mullama.engines.llamacpp.prompt_tokens import embed_inputs, prompt_tokens
 from mullama.engines.llamacpp.sampling.constraint import Grammars
 from mullama.engines.llamacpp.sampling.sampler import Sampler, problem
-from mullama.engines.llamacpp.threads import Threads, part_of, usable_threads
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.errors import BadWeights, Conflict, EngineFailed, Invalid, MullamaError, NotFound, Unsupported
+from mullama.machine import usable_cores
 
 _MOST_STOPS, _LONGEST_STOP = 64, 4096  # strings, characters
 _LONGEST_WARMING = 20.0  # seconds that opening a context may take for its declared beginnings
@@ -154,7 +161,7 @@ class LlamaEngine:
 
     def _threads(self, options: ContextOptions) -> Threads:
         """As many as were asked for or may be used, and only a part of the cores while others compute too."""
-        usable = usable_threads()
+        usable = usable_cores()
         threads = options.threads or usable
         wanted = (threads, options.threads_batch or threads)
         if self._rank[1] == 1:

@@ -16,7 +16,6 @@ from mullama.engines.llamacpp.cache.slots import Cells, SlotCache
 from mullama.engines.llamacpp.context import Counters, TextContext, rows_wanted
 from mullama.engines.llamacpp.embeddings import VectorContext
 from mullama.engines.llamacpp.prompt_tokens import prefix_tokens
-from mullama.engines.llamacpp.threads import Threads
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.errors import Refused, Unsupported
 
@@ -28,6 +27,13 @@ _VECTOR_SEQUENCES = 64  # inputs in one decode
 _TRAINED_POOLING = {1: "mean", 2: "cls", 3: "last", 4: "rank"}
 
 Adapters = Sequence[tuple[NativeAdapter, float]]
+Threads = tuple[int, int]
+"""Threads that decode single tokens, and threads that decode batches."""
+
+
+def part_of(cores: int, rank: int, of: int) -> int:
+    """Return the number of cores for the engine at `rank` of the `of` engines that compute now, at least 1."""
+    return max(1, cores // of + (rank < cores % of))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -441,7 +441,7 @@ def test_threads_follow_the_part_of_the_cores_that_is_left(
     engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two threads of four cores stay two while another computes, and are one beside three others; then two again."""
-    monkeypatch.setattr("mullama.engines.llamacpp.engine.usable_threads", lambda: 4)
+    monkeypatch.setattr("mullama.engines.llamacpp.engine.usable_cores", lambda: 4)
     engine.open_context("wide", ContextOptions(size=512, threads=2))
     native = engine._contexts["wide"].native
     seen = []

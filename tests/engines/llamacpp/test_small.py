@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from mullama.chat.types import TokenLogprob
 from mullama.engines.llamacpp.cache import prefix_file
 from mullama.engines.llamacpp.cache.prefix_file import PrefixFiles
+from mullama.engines.llamacpp.open_context import part_of
 from mullama.engines.llamacpp.sampling.prompt_lookup import LONGEST_GUESS, PromptLookup
 from mullama.engines.llamacpp.text_stream import Detokenizer
-from mullama.engines.llamacpp.threads import _physical_cores, cgroup_quota, part_of, usable_threads
 
 
 def test_a_guess_is_what_followed_the_same_tokens_last_time() -> None:
@@ -91,49 +91,6 @@ def test_after_a_stop_string_nothing_is_said() -> None:
     assert said.count == 2
 
 
-def write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("membership", "files", "expected"),
-    [
-        ("0::/a/b\n", {"a/b/cpu.max": "150000 100000", "a/cpu.max": "max 100000"}, 1.5),
-        ("0::/a/b\n", {"a/b/cpu.max": "max 100000", "a/cpu.max": "200000 100000"}, 2.0),
-        ("0::/a/b\n", {"a/b/cpu.max": "max 100000"}, None),
-        ("0::/\n", {"cpu.max": "50000 100000"}, 0.5),
-        ("4:cpu,cpuacct:/x\n", {"cpu/x/cpu.cfs_quota_us": "300000", "cpu/x/cpu.cfs_period_us": "100000"}, 3.0),
-        ("4:cpu,cpuacct:/x\n", {"cpu/x/cpu.cfs_quota_us": "-1", "cpu/x/cpu.cfs_period_us": "100000"}, None),
-        ("4:memory:/x\n", {"cpu/x/cpu.cfs_quota_us": "300000", "cpu/x/cpu.cfs_period_us": "100000"}, None),
-        ("0::/a\n", {"a/cpu.max": "nonsense"}, None),
-    ],
-)
-def test_the_quota_is_the_smallest_of_the_control_groups(
-    membership: str, files: dict[str, str], expected: float | None, tmp_path: Path
-) -> None:
-    for name, text in files.items():
-        write(tmp_path / "root" / name, text)
-    assert cgroup_quota(write(tmp_path / "cgroup", membership), tmp_path / "root") == expected
-
-
-def test_without_control_groups_there_is_no_quota(tmp_path: Path) -> None:
-    assert cgroup_quota(tmp_path / "nothing", tmp_path) is None
-
-
-def test_two_threads_of_a_core_count_once(tmp_path: Path) -> None:
-    for cpu, siblings in enumerate(("0,2", "1,3", "0,2", "1,3")):
-        write(tmp_path / f"cpu{cpu}" / "topology" / "thread_siblings_list", siblings)
-    assert _physical_cores({0, 1, 2, 3}, tmp_path) == 2
-    assert _physical_cores({0, 2}, tmp_path) == 1
-    assert _physical_cores({7, 8}, tmp_path) == 2
-
-
-def test_this_process_may_use_at_least_one_thread() -> None:
-    assert usable_threads() >= 1
-
-
 @pytest.mark.parametrize(
     ("cores", "of", "parts"),
     [(2, 1, [2]), (2, 2, [1, 1]), (2, 3, [1, 1, 1]), (8, 3, [3, 3, 2]), (8, 2, [4, 4]), (1, 2, [1, 1])],
@@ -143,7 +100,8 @@ def test_cores_are_parted_without_a_rest(cores: int, of: int, parts: list[int]) 
 
 
 def test_a_full_disk_costs_only_the_next_start(tmp_path: Path) -> None:
-    blocked = write(tmp_path / "file", "")
+    blocked = tmp_path / "file"
+    blocked.touch()
     files = PrefixFiles(str(blocked / "below"), "key")
     files.save([1, 2], b"state")
     files.discard([1, 2])
