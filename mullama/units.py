@@ -1,24 +1,106 @@
-"""Bytes, durations and counts as text, and durations and bytes from text: each form is read and written here once."""
+"""Bytes, durations and counts as text, and text as bytes and durations. No other module reads or writes these forms."""
 
 from __future__ import annotations
 
+import math
+import re
 
-def size(count: int) -> str:
-    """Bytes as people read them: `139 MiB`, `4.1 GiB`."""
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([kKMGT]i?B?|B)?")
+_DURATION = re.compile(r"(?:[0-9]{1,12}(?:\.[0-9]{1,9})?(?:ms|s|m|h|d))+")
+_DURATION_PART = re.compile(r"([0-9.]+)(ms|s|m|h|d)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+_GO_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_GO_DURATION = re.compile(f"(?:{_GO_PART.pattern})+")
+_GO_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_GO_MAX_LENGTH = 64  # the regular expression is matched against text of clients
+
+_AGES = (
+    ("year", 31_536_000),
+    ("month", 2_592_000),
+    ("week", 604_800),
+    ("day", 86_400),
+    ("hour", 3600),
+    ("minute", 60),
+)
+
+
+def size(count: int, *, digits: int | None = None) -> str:
+    """Return bytes for display: `139 MiB`, `4.1 GiB`; with `digits` behind the point, `4.10 GiB`."""
     number, unit = float(count), "B"
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if abs(number) < 1024 or unit == "TiB":
             break
         number /= 1024
+    if digits is not None and unit != "B":
+        return f"{number:.{digits}f} {unit}"
     digits = 0 if unit == "B" or abs(number) >= 100 else 1
     return f"{number:.{digits}f}".removesuffix(".0") + f" {unit}"
 
 
+def parse_size(text: str) -> int:
+    """Return the bytes of `8MiB`, `200MB` or `1024`; raise ValueError for other text."""
+    if not (m := _SIZE.fullmatch(text.strip())):
+        raise ValueError("expected a size, such as 512MiB, 8GiB or a number of bytes")
+    unit = (m[2] or "").removesuffix("B").upper()
+    base = 1024 if unit.endswith("I") else 1000
+    exponent: int = " KMGT".index(unit[:1] or " ")
+    return round(float(m[1]) * float(base) ** exponent)
+
+
+def size_literal(count: int) -> str:
+    """Return bytes as a manifest spells them: `8MiB`, `2GiB`; the number where no unit divides it."""
+    for unit, length in (("GiB", 2**30), ("MiB", 2**20)):
+        if count and count % length == 0:
+            return f"{count // length}{unit}"
+    return str(count)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds for display: `12 s`, `4 min`, `2 h`, `3 d`."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of `30s`, `1h30m` or `never` (infinity); raise ValueError for other text."""
+    if text == "never":
+        return math.inf
+    if not _DURATION.fullmatch(text.strip()):
+        raise ValueError("expected a duration, such as 30s, 10m, 1h30m or never")
+    return math.fsum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+
+
+def parse_go_duration(text: str) -> float:
+    """Return the seconds of Go's notation without a sign: `5m`, `1h30m`, `.5s`; raise ValueError for other text."""
+    if len(text) > _GO_MAX_LENGTH or not _GO_DURATION.fullmatch(text):
+        raise ValueError("expected a duration, such as 5m or 1h30m")
+    return sum(float(number) * _GO_SECONDS[unit] for number, unit in _GO_PART.findall(text))
+
+
+def duration_literal(seconds: float) -> str:
+    """Return seconds as a manifest spells them: `30s`, `10m`, `1h`."""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds and seconds % length == 0:
+            return f"{seconds // length:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
+def ago(seconds: float) -> str:
+    """Return an age for display: `3 hours ago`, `just now`."""
+    for word, length in _AGES:
+        if (number := int(seconds // length)) > 0:
+            return f"{counted(number, word)} ago"
+    return "just now"
+
+
 def counted(number: int, word: str) -> str:
-    """`1 model`, `2 models`."""
+    """Return `1 model`, `2 models`."""
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def printable(text: str) -> str:
-    """The text with every character that is not printed as itself written as its escape."""
+    """Return the text with every unprintable character replaced by its escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

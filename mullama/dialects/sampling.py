@@ -22,6 +22,7 @@ from mullama.dialects.fields import (
 )
 from mullama.errors import Invalid
 from mullama.names import JSONValue
+from mullama.units import parse_go_duration
 
 MOST_STOPS = 16
 MOST_STOP_BYTES = 256
@@ -155,8 +156,6 @@ def read_sampling(body: Body) -> Sampling:
 
 # Durations, as keep_alive says them.
 
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
 _MOST_SECONDS = 1e11
 
 
@@ -168,10 +167,10 @@ def _duration(value: JSONValue, path: str) -> float:
     text = value.removeprefix("-").removeprefix("+")
     if re.fullmatch(r"\d{1,12}(\.\d{0,9})?", text):
         return sign * min(float(text), _MOST_SECONDS)
-    if len(text) > 64 or not re.fullmatch(f"(?:{_PART.pattern})+", text):
-        raise unfit(path, f"seconds or a duration such as 5m or 1h30m, not {value[:40]!r}")
-    seconds = sum(float(amount) * _UNITS[unit] for amount, unit in _PART.findall(text))
-    return sign * min(seconds, _MOST_SECONDS)
+    try:
+        return sign * min(parse_go_duration(text), _MOST_SECONDS)
+    except ValueError as error:
+        raise unfit(path, f"seconds or a duration such as 5m or 1h30m, not {value[:40]!r}") from error
 
 
 KEEP_ALIVE: Field[float] = Field("keep_alive", _duration, schema.either(schema.NUMBER, schema.STRING))

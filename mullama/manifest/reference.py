@@ -8,6 +8,7 @@ from typing import Any
 
 from mullama.manifest.field_docs import described
 from mullama.manifest.schema import JSON, json_schema
+from mullama.units import duration_literal, size_literal
 
 _OPENING = """\
 # The manifest, field by field
@@ -99,13 +100,10 @@ def _unit(schema: Any) -> str:
 
 
 def _shown(value: Any, unit: str) -> str:
-    if unit == "bytes" and value and value % 2**20 == 0:
-        return f"{value // 2**30}GiB" if value % 2**30 == 0 else f"{value // 2**20}MiB"
+    if unit == "bytes" and isinstance(value, int):
+        return size_literal(value)
     if unit == "seconds":
-        for suffix, seconds in (("d", 86400), ("h", 3600), ("m", 60)):
-            if value and value % seconds == 0:
-                return f"{value // seconds:.0f}{suffix}"
-        return f"{value:g}s"
+        return duration_literal(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from mullama.errors import Invalid
 from mullama.manifest.spec import Budget, Gpu, Manifest, Model, share_of
 from mullama.plan.observed import KnownFiles, Machine
+from mullama.units import size
 from mullama.weights.facts import WeightFacts
 from mullama.weights.memory import ContextShape, WeightsPlacement, largest_context
 from mullama.weights.memory import need as memory_need
@@ -21,7 +22,6 @@ from mullama.weights.memory import need as memory_need
 DEFAULT_CONTEXT = 8192
 """Tokens per request where the manifest says nothing and the model was trained on at least as many."""
 
-_GIB = 1024**3
 _NAMED = 8  # models in one message
 _GPU_HEADROOM = 512 * 1024**2
 
@@ -196,7 +196,7 @@ def too_large(name: str, model: Model, facts: WeightFacts, budget: Budget, machi
         return None
     fitting = largest_context(facts, WeightsPlacement(), context_shape(model, facts), bound)
     instead = f"a context.size of {fitting} would fit" if fitting else "no context of any size would fit"
-    return f"{name} needs {wanted.total / _GIB:.2f} GiB and may use {bound / _GIB:.2f} GiB: {instead}"
+    return f"{name} needs {size(wanted.total, digits=2)} and may use {size(bound, digits=2)}: {instead}"
 
 
 def crowded(desired: Manifest, files: Mapping[str, KnownFiles], machine: Machine | None) -> str | None:
@@ -232,7 +232,7 @@ def crowded(desired: Manifest, files: Mapping[str, KnownFiles], machine: Machine
         return None
     names = ", ".join(counted[:_NAMED]) + (f" and {len(counted) - _NAMED} more" if len(counted) > _NAMED else "")
     return (
-        f"what is to stay in memory ({names}) needs {total / _GIB:.2f} GiB and may use"
-        f" {bound / _GIB:.2f} GiB: requests will unload one for another; residency.load: on_demand, a residency.ttl"
+        f"what is to stay in memory ({names}) needs {size(total, digits=2)} and may use"
+        f" {size(bound, digits=2)}: requests will unload one for another; residency.load: on_demand, a residency.ttl"
         " or a smaller context would help"
     )

@@ -25,8 +25,9 @@ from typing import Final
 
 from mullama.errors import Denied, Refused
 from mullama.names import Digest
-from mullama.store.disk import FOLDER, NOFOLLOW, NONBLOCK, folder, in_bytes, share_lock, told, try_lock
+from mullama.store.disk import FOLDER, NOFOLLOW, NONBLOCK, folder, share_lock, told, try_lock
 from mullama.store.partial import Partial
+from mullama.units import size
 
 _YOUNG: Final = 60.0
 """Seconds for which a file that was looked at need not be marked again."""
@@ -82,7 +83,7 @@ class Blobs:
         free = self.free()
         if wanted > free:
             raise Refused(
-                f"{in_bytes(wanted)} are needed and {in_bytes(free)} are free in {self.root}",
+                f"{size(wanted)} are needed and {size(free)} are free in {self.root}",
                 hint="free some space, or set MULLAMA_CACHE_DIR to a larger disk",
             )
 

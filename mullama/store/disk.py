@@ -81,8 +81,3 @@ def sync_folder(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def in_bytes(count: int) -> str:
-    """A count of bytes as people read it."""
-    return f"{count / 1000**3:.1f} GB" if count >= 10**8 else f"{count / 1000**2:.1f} MB"

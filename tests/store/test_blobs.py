@@ -178,9 +178,9 @@ def test_a_damaged_blob_is_found_and_set_aside(blobs: Blobs) -> None:
 
 def test_room_is_told_with_both_numbers(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
     blobs.check_room(1)
-    monkeypatch.setattr(blobs, "free", lambda: 2 * 10**9)
-    with pytest.raises(Refused, match=r"4\.1 GB are needed and 2\.0 GB are free"):
-        blobs.check_room(4_100_000_000)
+    monkeypatch.setattr(blobs, "free", lambda: 2 * 2**30)
+    with pytest.raises(Refused, match=r"4 GiB are needed and 2 GiB are free"):
+        blobs.check_room(4 * 2**30)
 
 
 class TestSweep:

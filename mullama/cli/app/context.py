@@ -11,6 +11,7 @@ from typing import NoReturn
 from mullama.cli.console.terminal import Terminal
 from mullama.errors import Invalid
 from mullama.names import suggest
+from mullama.units import parse_duration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,15 +92,8 @@ def timeout_option(parser: Parser, default: str) -> None:
 
 
 def seconds(text: str) -> float:
-    """`90`, `90s`, `1.5m`, `1h` or `never` → seconds."""
-    if text == "never":
-        return float("inf")
-    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
-    number = text[:-1] if unit else text
+    """Return the seconds of `90`, `90s`, `1h30m` or `never`."""
     try:
-        value = float(number)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 30s, 5m or never")
-    return value * (unit or 1.0)
+        return parse_duration(f"{text}s" if text[-1:].isdigit() else text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 30s, 5m or never") from error

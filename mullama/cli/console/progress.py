@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mullama.units import size
+from mullama.units import duration, size
 
 PHASES = {
     "wait": "waiting for the change that runs now",
@@ -27,18 +27,10 @@ def amounts(done: int, total: int | None, *, resumed: int = 0, speed: float = 0.
     if speed > 0 and done != total:
         parts.append(f"{size(int(speed))}/s")
         if total:
-            parts.append(f"{remaining((total - done) / speed)} left")
+            parts.append(f"{duration((total - done) / speed)} left")
     if message:
         parts.append(message)
     return ", ".join(parts)
-
-
-def remaining(seconds: float) -> str:
-    """Seconds as people say them: `12 s`, `3 min`, `2 h`."""
-    for unit, length in (("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(0.0, seconds):.0f} s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

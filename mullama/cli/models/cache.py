@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option, yes_option
 from mullama.cli.app.exit_codes import DONE, REFUSED
-from mullama.cli.models.declared import ago
 from mullama.errors import NotFound, Refused
 from mullama.folders import state_root
 from mullama.reconcile.gc import referenced
-from mullama.units import counted, size
+from mullama.units import ago, counted, size
 
 if TYPE_CHECKING:
     from mullama.store.index import Fetched, Index
@@ -74,7 +74,7 @@ def _list(call: CommandContext, *, verbose: bool) -> int:
     heads: tuple[str, ...] = ("SOURCE", "FILE", "SIZE")
     rows = []
     for entry in entries:
-        more = (ago(entry.fetched),) if verbose else ()
+        more = (ago(time.time() - entry.fetched),) if verbose else ()
         for file in entry.files:
             path = (_path(index, file.digest),) if verbose else ()
             rows.append((entry.source, file.name, size(file.size), *more, *path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,16 +74,3 @@ def modified(files: KnownFiles) -> float | None:
         return Path(files.paths[0]).stat().st_mtime
     except (IndexError, OSError):
         return None
-
-
-def ago(moment: float | None, now: float | None = None) -> str:
-    """`3 hours ago`, `-` for what is not here."""
-    if moment is None:
-        return "-"
-    seconds = max(0.0, (time.time() if now is None else now) - moment)
-    for unit, length in (("year", 31_536_000), ("month", 2_592_000), ("week", 604_800), ("day", 86_400),
-                         ("hour", 3600), ("minute", 60)):  # fmt: skip
-        count = int(seconds // length)
-        if count:
-            return f"{count} {unit}{'s' if count > 1 else ''} ago"
-    return "just now"

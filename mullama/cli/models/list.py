@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import builtins
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from mullama.cli.api_client.discover import is_remote, require
 from mullama.cli.app.context import CommandContext, Parser, json_option
 from mullama.cli.app.exit_codes import DONE
-from mullama.cli.models.declared import Declared, ago, declared, known_files, modified
+from mullama.cli.models.declared import Declared, declared, known_files, modified
 from mullama.cli.server.ensure import place_options
-from mullama.units import counted, size
+from mullama.units import ago, counted, size
 
 Rows = builtins.list[dict[str, Any]]
 
@@ -111,6 +112,12 @@ def _cells(row: Mapping[str, Any], *, verbose: bool) -> tuple[str, ...]:
         (row["digest"] or "-").removeprefix("sha256:")[:12],
         size(row["size_bytes"]) if row["size_bytes"] else "-",
         row["quantization"] or "-",
-        ago(row["modified"]) if row["stored"] else "not here",
+        _age(row),
     )
     return (*cells, row["source"], row["path"] or "-") if verbose else cells
+
+
+def _age(row: Mapping[str, Any]) -> str:
+    if not row["stored"]:
+        return "not here"
+    return ago(time.time() - row["modified"]) if row["modified"] is not None else "-"

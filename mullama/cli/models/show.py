@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mullama.cli.api_client.discover import is_remote, require
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option
 from mullama.cli.app.exit_codes import DONE
-from mullama.cli.models.declared import ago, declared, known_files, model_of, modified
+from mullama.cli.models.declared import declared, known_files, model_of, modified
 from mullama.cli.server.ensure import model_path, place_options
-from mullama.units import size
+from mullama.units import ago, size
 
 PARTS = ("modelfile", "parameters", "template", "system", "license")
 
@@ -158,7 +159,7 @@ def _whole(call: CommandContext, found: Mapping[str, Any]) -> None:
         ("Repository", found["repository"]),
         ("Digest", found["digest"]),
         ("Path", ", ".join(found["paths"]) or "not here; mullama pull or apply fetches it"),
-        ("Modified", ago(found["modified"]) if found["modified"] else None),
+        ("Modified", ago(time.time() - found["modified"]) if found["modified"] else None),
         ("Template", f"from the {found['template_source']}" if found["template"] else "none"),
         ("System", found["system"]),
         ("License", (found["license"] or "").splitlines()[0][:80] if found["license"] else None),

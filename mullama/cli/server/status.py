@@ -18,7 +18,7 @@ from mullama.cli.app.context import (
 )
 from mullama.cli.app.exit_codes import DONE, PARTLY
 from mullama.errors import MullamaError, TimedOut, Unavailable
-from mullama.units import counted, size
+from mullama.units import counted, duration, size
 
 _POLL_SECONDS = 0.1
 
@@ -45,7 +45,7 @@ def status(call: CommandContext) -> int:
 def _show(call: CommandContext, tree: Mapping[str, Any]) -> None:
     terminal = call.terminal
     terminal.line(
-        f"mullama {tree['version']}, pid {tree['pid']}, up {_duration(tree['uptime'])}, "
+        f"mullama {tree['version']}, pid {tree['pid']}, up {duration(tree['uptime'])}, "
         f"generation {tree['generation']}: {tree['state']}"
     )
     origin = tree.get("origin") or {}
@@ -140,18 +140,11 @@ def _loaded(model: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _until(model: Mapping[str, Any]) -> str:
-    """When an idle model goes: `in 4 m`, or `-` for one that stays."""
+    """When an idle model goes: `in 4 min`, or `-` for one that stays."""
     expires = model.get("expires")
     if not isinstance(expires, (int, float)):
         return str(expires) if expires else "-"
-    return f"in {_duration(max(0.0, expires - time.time()))}"
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    return f"in {duration(max(0.0, expires - time.time()))}"
 
 
 def wait_options(parser: Parser) -> None:

@@ -20,6 +20,7 @@ from pydantic import (
 
 from mullama.errors import Invalid
 from mullama.names import parse_source
+from mullama.units import parse_duration, parse_size
 
 DialectName = Literal["ollama", "openai", "anthropic"]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
@@ -28,10 +29,6 @@ NEVER = math.inf
 LARGEST = 2**53 - 1
 """The largest integer that every JSON reader keeps exactly."""
 
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([kKMGT]i?B?|B)?")
-_DURATION = re.compile(r"(?:[0-9]{1,12}(?:\.[0-9]{1,9})?(?:ms|s|m|h|d))+")
-_STEP = re.compile(r"([0-9.]+)(ms|s|m|h|d)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PERCENT = re.compile(r"(?:100|[1-9]?[0-9])%")
 _DEVICE = re.compile(r"[0-9]{1,2}")
 _MOST_LAYERS = 10_000
@@ -64,31 +61,19 @@ def checked(parse: Callable[[str], object]) -> Callable[[str], str]:
     return check
 
 
-def parse_size(value: object) -> object:
-    """`8MiB`, `200MB`, `1024` to bytes; what is not text is left for the type to judge."""
-    if not isinstance(value, str):
-        return value
-    if not (m := _SIZE.fullmatch(value.strip())):
-        raise ValueError("expected a size, such as 512MiB, 8GiB or a number of bytes")
-    unit = (m[2] or "").removesuffix("B").upper()
-    base = 1024 if unit.endswith("I") else 1000
-    return round(float(m[1]) * base ** " KMGT".index(unit[:1] or " "))
+def read_size(value: object) -> object:
+    """Text as bytes; other values unchanged, for the type to judge."""
+    return parse_size(value) if isinstance(value, str) else value
 
 
-def parse_duration(value: object) -> object:
-    """`30s`, `1h30m`, `5` (seconds), `never` to seconds, infinity for never."""
-    if value == "never":
-        return NEVER
-    if not isinstance(value, str):
-        return value
-    if not _DURATION.fullmatch(value.strip()):
-        raise ValueError("expected a duration, such as 30s, 10m, 1h30m or never")
-    return math.fsum(float(n) * _SECONDS[unit] for n, unit in _STEP.findall(value))
+def read_duration(value: object) -> object:
+    """Text as seconds; other values unchanged, for the type to judge."""
+    return parse_duration(value) if isinstance(value, str) else value
 
 
 def parse_share(value: object) -> object:
     """`80%` stays as it is, anything else is read as a size."""
-    return value if isinstance(value, str) and _PERCENT.fullmatch(value) else parse_size(value)
+    return value if isinstance(value, str) and _PERCENT.fullmatch(value) else read_size(value)
 
 
 def share_of(share: str | int | None, total: int) -> int | None:
@@ -155,7 +140,7 @@ Size = Annotated[
     int,
     Strict(),
     Field(le=LARGEST),
-    BeforeValidator(parse_size),
+    BeforeValidator(read_size),
     WithJsonSchema(
         {"type": ["integer", "string"], "x-mullama-unit": "bytes", "minimum": 0, "pattern": f"^{_SIZE_TEXT}$"}
     ),
@@ -164,7 +149,7 @@ Duration = Annotated[
     float,
     Strict(),
     Field(ge=0),
-    BeforeValidator(parse_duration),
+    BeforeValidator(read_duration),
     PlainSerializer(_show_duration, return_type=float | str, when_used="json"),
     WithJsonSchema(
         {

@@ -19,6 +19,7 @@ from mullama.runtime.scheduler.events import (
     WakeAt,
 )
 from mullama.runtime.scheduler.state import Phase, QueuedRequest, State, unit_failed
+from mullama.units import size
 
 _ROUNDING = 0.01  # seconds: sums and differences of the same moments need not agree exactly
 
@@ -205,10 +206,9 @@ def _may_free(state: State, key: UnitKey) -> bool:
 
 
 def _does_not_fit(state: State, key: UnitKey) -> MullamaError:
-    gib = 1024**3
+    need, used, budget = (size(count, digits=2) for count in (_need(state, key), _used(state), state.rules.budget or 0))
     return Refused(
-        f"not enough memory: {_need(state, key) / gib:.2f} GiB needed, "
-        f"{_used(state) / gib:.2f} of {(state.rules.budget or 0) / gib:.2f} GiB in use",
+        f"not enough memory: {need} needed, {used} of {budget} in use",
         hint="a smaller context.size, a smaller file, or a larger hardware.budget.ram",
     )
 

@@ -9,7 +9,6 @@ import pytest
 from mullama.cli.api_client.tasks import follow_task, progress_of
 from mullama.cli.app.context import CommandContext
 from mullama.cli.console.download_progress import Speed, Ticker, describe, together
-from mullama.cli.console.progress import remaining
 from mullama.cli.console.terminal import Terminal
 from mullama.errors import NotFound, Unavailable
 from mullama.sources.base import DownloadProgress
@@ -26,11 +25,6 @@ def test_a_line_has_bytes_speed_rest_and_what_was_resumed() -> None:
     told = describe(progress, MIB)
     assert told == "downloading a.gguf: 1 MiB of 4 MiB, 1 MiB resumed, 1 MiB/s, 3 s left"
     assert describe(DownloadProgress(file="a", phase="retrying", message="cut"), 0.0) == "retrying a: 0 B, cut"
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (119, "119 s"), (120, "2 min"), (7200, "2 h")])
-def test_times_are_said_as_people_do(seconds: float, text: str) -> None:
-    assert remaining(seconds) == text
 
 
 def test_speed_is_taken_over_the_last_looks() -> None:
