@@ -24,9 +24,10 @@ No error knows HTTP or exit codes: tables in `dialects` and `cli` translate the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class Kind(StrEnum):
@@ -71,6 +72,24 @@ class Problem:
         path = f"{self.path}: " if self.path else ""
         hint = f" ({self.hint})" if self.hint else ""
         return f"{where}{path}{self.message}{hint}"
+
+    def tree(self) -> dict[str, str | int | None]:
+        """Return the problem in its JSON form; `from_tree` reads it."""
+        place = self.place
+        return {
+            "path": self.path,
+            "file": place.file if place else None,
+            "line": place.line if place else None,
+            "column": place.column if place else None,
+            "message": self.message,
+            "hint": self.hint,
+        }
+
+    @classmethod
+    def from_tree(cls, tree: Mapping[str, Any]) -> Problem:
+        """Return the problem of a JSON form."""
+        place = Location(tree["file"], tree["line"], tree["column"]) if tree.get("file") else None
+        return cls(str(tree.get("path") or ""), place, str(tree["message"]), str(tree.get("hint") or ""))
 
 
 class MullamaError(Exception):

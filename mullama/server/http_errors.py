@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mullama.dialects.base import Reply
-from mullama.errors import Denied, Kind, ManifestError, MullamaError, Problem
+from mullama.errors import Denied, Kind, ManifestError, MullamaError
 from mullama.server.http.exchange import ErrorFormat
 
 _STATUS = {
@@ -44,17 +44,5 @@ def error_tree(error: MullamaError, request_id: str) -> dict[str, Any]:
         "request_id": request_id,
     }
     if isinstance(error, ManifestError):
-        tree["problems"] = [_problem_tree(problem) for problem in error.problems]
+        tree["problems"] = [problem.tree() for problem in error.problems]
     return tree
-
-
-def _problem_tree(problem: Problem) -> dict[str, Any]:
-    place = problem.place
-    return {
-        "path": problem.path,
-        "file": place.file if place else None,
-        "line": place.line if place else None,
-        "column": place.column if place else None,
-        "message": problem.message,
-        "hint": problem.hint,
-    }

@@ -13,7 +13,6 @@ from mullama.errors import (
     Internal,
     Invalid,
     Kind,
-    Location,
     ManifestError,
     MullamaError,
     NotFound,
@@ -70,12 +69,7 @@ def error_of(status: int, body: bytes, server: str) -> MullamaError:
 def error_from_tree(tree: Mapping[str, Any], otherwise: Kind = Kind.INTERNAL) -> MullamaError:
     """`{"kind", "message", "hint", "problems"}` → the error; an unknown kind is taken as `otherwise`."""
     if problems := tree.get("problems"):
-        return ManifestError(tuple(_problem(problem) for problem in problems))
+        return ManifestError(tuple(Problem.from_tree(problem) for problem in problems))
     said = tree.get("kind")
     kind = Kind(said) if said in set(Kind) else otherwise
     return CLASSES[kind](str(tree["message"]), hint=str(tree.get("hint") or ""))
-
-
-def _problem(tree: Mapping[str, Any]) -> Problem:
-    place = Location(tree["file"], tree["line"], tree["column"]) if tree.get("file") else None
-    return Problem(str(tree.get("path") or ""), place, str(tree["message"]), str(tree.get("hint") or ""))

@@ -8,7 +8,7 @@ import os
 from mullama.cli.api_client.discover import NAMES, load_manifest
 from mullama.cli.app.context import CommandContext, Parser, json_option, manifest_options
 from mullama.cli.app.exit_codes import DONE, INVALID
-from mullama.errors import ManifestError, Problem, Refused
+from mullama.errors import ManifestError, Refused
 from mullama.manifest.dump import to_yaml
 from mullama.units import counted
 
@@ -27,7 +27,7 @@ def validate(call: CommandContext) -> int:
     except ManifestError as error:
         if not call.options.json:
             raise
-        call.terminal.json({"valid": False, "problems": [_problem(p) for p in error.problems]})
+        call.terminal.json({"valid": False, "problems": [problem.tree() for problem in error.problems]})
         return INVALID
     manifest = loaded.manifest
     if call.options.json:
@@ -105,15 +105,3 @@ def init(call: CommandContext) -> int:
     call.terminal.line(f"wrote {call.options.file}; next: mullama diff, then mullama apply")
     call.terminal.line(f"for checks while you type: mullama schema > {SCHEMA_NAME}")
     return DONE
-
-
-def _problem(problem: Problem) -> dict[str, object]:
-    place = problem.place
-    return {
-        "path": problem.path,
-        "file": place.file if place else None,
-        "line": place.line if place else None,
-        "column": place.column if place else None,
-        "message": problem.message,
-        "hint": problem.hint,
-    }
