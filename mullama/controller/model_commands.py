@@ -20,7 +20,7 @@ from mullama.manifest.load import load
 from mullama.manifest.spec import Model
 from mullama.manifest.tree import block_to_tree
 from mullama.names import Digest, ModelName, model_name_of, suggest
-from mullama.reconcile.files import Files
+from mullama.reconcile.files import Files, read_lock
 from mullama.reconcile.overlay import Overlay
 
 Report = Callable[[Line], None]
@@ -57,7 +57,8 @@ class ModelCommands:
     async def _fetched_again(self, name: str, tree: Mapping[str, Any], report: Report) -> None:
         """Ask the source anew; the run that follows finds what came of it."""
         model, manifest = Model.model_validate(tree), self._reconciler.snapshot.manifest
-        pin = self._files.lock.get(model.from_)
+        lock = await asyncio.to_thread(read_lock, self._reconciler.origin.path)
+        pin = lock.get(model.from_)
         await self._files.ensure(
             model, manifest, name, report, pin=pin, offline=False, counted=self._reconciler.count_bytes, again=True
         )

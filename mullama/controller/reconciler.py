@@ -43,6 +43,7 @@ from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Pool
 from mullama.runtime.serving.build import DeploymentBuilder
 from mullama.store.records import Records
+from mullama.weights.stored import LockEntry
 
 Line = dict[str, Any]
 
@@ -97,14 +98,14 @@ class Reconciler:
 
     # Observing and planning
 
-    async def observe(self, desired: Manifest, *, pruning: bool) -> Observed:
+    async def observe(self, desired: Manifest, lock: Mapping[str, LockEntry], *, pruning: bool) -> Observed:
         """Facts about now, for a plan. pruning: look for files that may go, too."""
         self.machine = await asyncio.to_thread(observe_machine)
         applied = self.applied()
         manifests = [desired, *([applied.manifest] if applied else [])]
-        files = await asyncio.to_thread(self._files.known, manifests)
+        files = await asyncio.to_thread(self._files.known, manifests, lock)
         root = self._records.folder.parent
-        unneeded = await asyncio.to_thread(prunable, desired, root, self._files) if pruning else ()
+        unneeded = await asyncio.to_thread(prunable, desired, root, self._files, lock) if pruning else ()
         return Observed(applied=applied, live=self.live(), files=files, machine=self.machine, unneeded=unneeded)
 
     def applied(self) -> Applied | None:
@@ -121,7 +122,8 @@ class Reconciler:
 
     async def plan(self, tree: Mapping[str, Any], options: ApplyOptions) -> Line:
         desired = combine(parse_resolved(tree), self.overlay)
-        return to_tree(make_plan(desired, await self.observe(desired, pruning=True)))
+        lock = await asyncio.to_thread(read_lock, self.origin.path)
+        return to_tree(make_plan(desired, await self.observe(desired, lock, pruning=True)))
 
     # Applying
 
@@ -267,12 +269,12 @@ class Reconciler:
         manifest = self.desired if change.wanted is None else change.wanted
         origin = self.origin if change.wanted is None else change.origin
         overlay = change.edit(self.overlay)
-        lock = self._files.lock = await asyncio.to_thread(read_lock, origin.path)
+        lock = await asyncio.to_thread(read_lock, origin.path)
         if options.locked:
             require_locked(manifest, lock)
         desired = combine(manifest, overlay)
         # Files go only when somebody asked to apply: never because a file was saved, or a server began.
-        observed = await self.observe(desired, pruning=options.trigger == "apply")
+        observed = await self.observe(desired, lock, pruning=options.trigger == "apply")
         plan = make_plan(desired, observed)
         if not change.fetched:
             change.tell({"event": "plan", "plan": to_tree(plan)})
@@ -409,7 +411,8 @@ class Reconciler:
             return await self._fetching.have(change, draft, model, report, name)
 
         async def pruning() -> None:
-            gone = await asyncio.to_thread(prune, draft.desired, self._records.folder.parent, self._files, change.shown)
+            root = self._records.folder.parent
+            gone = await asyncio.to_thread(prune, draft.desired, root, self._files, draft.lock, change.shown)
             self.journal.add("pruned", "", f"{len(gone)} of {len(change.shown)} files")
 
         return LiveEffects(

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mullama.errors import MullamaError, NotFound
+from mullama.errors import MullamaError
 from mullama.folders import data_root
-from mullama.manifest.spec import Manifest, Model, SecretRef
+from mullama.manifest.spec import Manifest, Model
 from mullama.plan.observed import KnownFiles
 from mullama.reconcile.scripted_models import is_script, script_files
+from mullama.reconcile.secrets import place_of, read_secret
 from mullama.sources.base import DownloadProgress
 from mullama.sources.library import Library, find_stored
 from mullama.sources.settings import HubSettings, Settings
@@ -52,24 +53,22 @@ class Files:
     def __init__(self, root: Path, env: Mapping[str, str]) -> None:
         self.index = Index(root)
         self._env = env
-        self.lock: Mapping[str, LockEntry] = {}
 
     @classmethod
     def here(cls, env: Mapping[str, str]) -> Files:
         return cls(data_root(env), env)
 
-    def known(self, manifests: Iterable[Manifest]) -> dict[str, KnownFiles]:
-        """What is here, or pinned, of every source text in these manifests; no network."""
+    def known(self, manifests: Iterable[Manifest], lock: Mapping[str, LockEntry]) -> dict[str, KnownFiles]:
+        """Return what is stored, or pinned by the lock file, for every source in these manifests. Uses no network."""
         found: dict[str, KnownFiles] = {}
         for manifest in manifests:
             foreign = self._foreign(manifest)
             for model in manifest.models.values():
                 if model.from_ not in found:
-                    found[model.from_] = self._known(model.from_, foreign)
+                    found[model.from_] = self._known(model.from_, lock.get(model.from_), foreign)
         return found
 
-    def _known(self, source: str, foreign: Foreign) -> KnownFiles:
-        entry = self.lock.get(source)
+    def _known(self, source: str, entry: LockEntry | None, foreign: Foreign) -> KnownFiles:
         if is_script(source):
             return _known_script(source)
         try:
@@ -156,22 +155,13 @@ class Files:
     def settings(self, manifest: Manifest) -> Settings:
         """What the manifest sets about sources."""
         hub = manifest.sources.hf
-        token, looked = self._token(hub.token) if hub.token else ("", "")
+        token = read_secret(hub.token, "sources.hf.token", self._env) if hub.token else None
         return Settings(
-            hub=HubSettings(endpoint=hub.endpoint or "", token=token, token_from=looked),
+            hub=HubSettings(
+                endpoint=hub.endpoint or "", token=token or "", token_from=place_of(hub.token) if hub.token else ""
+            ),
             parallel=manifest.sources.parallel,
         )
-
-    def _token(self, ref: SecretRef) -> tuple[str, str]:
-        """(token, where it was looked for)."""
-        if ref.from_env is not None:
-            value, where = self._env.get(ref.from_env, ""), f"the environment variable {ref.from_env}"
-        else:
-            path = Path(ref.from_file or "")
-            value, where = (path.read_text().strip() if path.is_file() else ""), f"the file {path}"
-        if not value and not ref.optional:
-            raise NotFound(f"sources.hf.token: {where} is missing or empty", hint="or say `optional: true`")
-        return value, where
 
 
 def _known_script(source: str) -> KnownFiles:

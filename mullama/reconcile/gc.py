@@ -14,6 +14,7 @@ from mullama.reconcile import references
 from mullama.reconcile.files import Files, read_lock
 from mullama.store.index import Index
 from mullama.store.records import Records, Revision, instances
+from mullama.weights.stored import LockEntry
 
 LEAST_GRACE = 600.0  # seconds
 
@@ -50,20 +51,22 @@ def own(root: Path, index: Index, *, history: bool) -> frozenset[str]:
     return frozenset(digests)
 
 
-def prunable(desired: Manifest, root: Path, files: Files) -> tuple[tuple[str, int], ...]:
+def prunable(desired: Manifest, root: Path, files: Files, lock: Mapping[str, LockEntry]) -> tuple[tuple[str, int], ...]:
     """What a prune deletes, by digest with its bytes: files of our store that were not used for `prune.keep`.
 
     root: the folder of all instances. Nothing where the wish does not ask for it.
     """
     if not desired.prune.files:
         return ()
-    return files.index.blobs.swept(_needed(desired, root, files), grace=_grace(desired))
+    return files.index.blobs.swept(_needed(desired, root, files, lock), grace=_grace(desired))
 
 
-def prune(desired: Manifest, root: Path, files: Files, shown: frozenset[str]) -> tuple[str, ...]:
+def prune(
+    desired: Manifest, root: Path, files: Files, lock: Mapping[str, LockEntry], shown: frozenset[str]
+) -> tuple[str, ...]:
     """Delete those of the files that were shown which are still unneeded; their digests."""
     every = frozenset(digest for digest, _, _ in files.index.blobs.listed())
-    kept = _needed(desired, root, files) | (every - shown)
+    kept = _needed(desired, root, files, lock) | (every - shown)
     gone = files.index.blobs.sweep(kept, grace=_grace(desired))
     for entry in files.index.all_fetched():
         if any(file.digest in gone for file in entry.files):
@@ -71,13 +74,13 @@ def prune(desired: Manifest, root: Path, files: Files, shown: frozenset[str]) ->
     return gone
 
 
-def _needed(desired: Manifest, root: Path, files: Files) -> frozenset[str]:
+def _needed(desired: Manifest, root: Path, files: Files, lock: Mapping[str, LockEntry]) -> frozenset[str]:
     """What was applied, and what is about to be."""
     index = files.index
     sources = {model.from_ for model in desired.models.values()}
     ahead = {file.digest for source in sources for file in _files(index, source)}
     ahead |= {digest for source in sources if (digest := in_store(index, source))}
-    ahead |= {file.digest for entry in files.lock.values() for file in entry.files}
+    ahead |= {file.digest for entry in lock.values() for file in entry.files}
     return referenced(root, index, history=True) | ahead
 
 

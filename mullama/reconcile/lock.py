@@ -16,7 +16,7 @@ from mullama.sources.headers import remote_facts
 from mullama.sources.library import Library
 from mullama.sources.settings import Settings
 from mullama.store import lockfile
-from mullama.store.records import write_atomic
+from mullama.store.disk import write_atomic
 from mullama.weights import record
 from mullama.weights.facts import WeightFacts
 from mullama.weights.located import Located

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mullama.errors import MullamaError
 from mullama.manifest.spec import Manifest
 from mullama.manifest.tree import parse_resolved
@@ -10,15 +12,16 @@ from mullama.reconcile.files import Files
 from mullama.reconcile.gc import prunable
 from mullama.reconcile.machine import observe_machine
 from mullama.store.records import Records
+from mullama.weights.stored import LockEntry
 
 
-def observe(desired: Manifest, records: Records, files: Files) -> Observed:
+def observe(desired: Manifest, records: Records, files: Files, lock: Mapping[str, LockEntry]) -> Observed:
     """Where no server runs: the records and the store alone. `wish` has the overlay in it."""
     applied = last_applied(records)
     manifests = [desired, *([applied.manifest] if applied else [])]
     return Observed(
-        applied=applied, live=None, files=files.known(manifests), machine=observe_machine(),
-        unneeded=prunable(desired, records.folder.parent, files),
+        applied=applied, live=None, files=files.known(manifests, lock), machine=observe_machine(),
+        unneeded=prunable(desired, records.folder.parent, files, lock),
     )  # fmt: skip
 
 

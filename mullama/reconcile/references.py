@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mullama.errors import Invalid, Unavailable
 from mullama.names import Digest
-from mullama.store.records import write_atomic
+from mullama.store.disk import write_atomic
 
 _NUMBER = "cache-references"
 

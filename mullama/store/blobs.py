@@ -25,7 +25,7 @@ from typing import Final
 
 from mullama.errors import Denied, Refused
 from mullama.names import Digest
-from mullama.store.disk import FOLDER, NOFOLLOW, NONBLOCK, folder, share_lock, told, try_lock
+from mullama.store.disk import FOLDER, NOFOLLOW, NONBLOCK, open_folder, share_lock, translate_os_errors, try_lock
 from mullama.store.partial import Partial
 from mullama.units import size
 
@@ -67,9 +67,9 @@ class Blobs:
 
     def open(self, digest: str) -> int:
         """A descriptor for reading; refuses whatever is not a regular file."""
-        blobs = folder(self.root / "blobs")
+        blobs = open_folder(self.root / "blobs")
         try:
-            with told(self.path(digest)):
+            with translate_os_errors(self.path(digest)):
                 descriptor = os.open(_name(digest), os.O_RDONLY | NONBLOCK | NOFOLLOW, dir_fd=blobs)
         finally:
             os.close(blobs)
@@ -92,7 +92,7 @@ class Blobs:
         there = self.root
         while not there.exists() and there != there.parent:
             there = there.parent
-        with told(there):
+        with translate_os_errors(there):
             return shutil.disk_usage(there).free
 
     def fetched(self, identity: str) -> int:
@@ -104,7 +104,7 @@ class Blobs:
         """A private partial file for the source `identity` (address and validator, or a digest), continued where
         an earlier process left one. It stays for the next try unless it was promoted or discarded."""
         for name in ("blobs", "partial", "locks"):
-            os.close(folder(self.root / name))
+            os.close(open_folder(self.root / name))
         partial = Partial.claim(self.root, _key(identity))
         try:
             yield partial
@@ -169,7 +169,7 @@ class Blobs:
             corrupt = [name for name, _, used in self._files(_CORRUPT) if moment - used > grace]
             for name in (*map(_name, gone), *corrupt):
                 path = self.root / "blobs" / name
-                with told(path):
+                with translate_os_errors(path):
                     path.unlink(missing_ok=True)
             Partial.sweep(self.root / "partial", before=moment - grace)
         return gone
@@ -200,9 +200,9 @@ class Blobs:
             os.close(descriptor)
 
     def _lock_file(self, name: str) -> int:
-        locks = folder(self.root / "locks")
+        locks = open_folder(self.root / "locks")
         try:
-            with told(self.root / "locks" / name):
+            with translate_os_errors(self.root / "locks" / name):
                 return os.open(name, os.O_RDWR | os.O_CREAT | NOFOLLOW, 0o600, dir_fd=locks)
         finally:
             os.close(locks)

@@ -1,9 +1,10 @@
-"""The few things the store does to a disk, and what the disk's own errors mean to a user."""
+"""Operations on files and folders: locks, durable and atomic writes, and errors of the operating system as ours."""
 
 from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -11,24 +12,32 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from mullama.errors import Denied, MullamaError, TransferFailed, Unavailable
+from mullama.errors import Conflict, Denied, MullamaError, TransferFailed, Unavailable
 
-fcntl: ModuleType | None
-try:
-    fcntl = import_module("fcntl")
-except ImportError:  # Windows has no such locks: there, as on some network disks, work may be done twice
-    fcntl = None
+
+def _optional(name: str) -> ModuleType | None:
+    try:
+        return import_module(name)
+    except ImportError:
+        return None
+
+
+fcntl: ModuleType | None = _optional("fcntl")
+"""Locks of POSIX systems; None on Windows."""
+msvcrt: ModuleType | None = _optional("msvcrt")
+"""Locks of Windows; None elsewhere."""
 
 NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-"""Open what the name says, never what a link at its end points to."""
+"""Flags that refuse a symbolic link as the last part of a path."""
 FOLDER: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | NOFOLLOW
+"""Flags that open a folder, not a link to one."""
 NONBLOCK: Final = getattr(os, "O_NONBLOCK", 0)
-"""Never wait for the other end of a pipe."""
+"""Flag that opens a pipe without a wait for its other end."""
 
 
 @contextmanager
-def told(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn an error of the disk into one of ours that names the path."""
+def translate_os_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Raise an `OSError` of the block as one of our errors that names the path."""
     try:
         yield
     except OSError as error:
@@ -36,31 +45,37 @@ def told(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def storage_error(error: OSError, path: str) -> MullamaError:
-    """What an error of the disk means, with the path and the system's own words."""
-    said = error.strerror or str(error)
+    """Return the error of ours for an error of the operating system, with the path and the system's own words."""
+    reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return TransferFailed(
-            f"no space is left: {path}: {said}", hint="free some space and try again: what was fetched is kept"
+            f"no space is left: {path}: {reason}", hint="free some space and try again: what was fetched is kept"
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return Denied(f"{path}: {said}", hint="the store must be writable: see MULLAMA_CACHE_DIR")
-    return Unavailable(f"{path}: {said}", hint="check the folder of the store")
+        return Denied(f"{path}: {reason}", hint="the store must be writable: see MULLAMA_CACHE_DIR")
+    return Unavailable(f"{path}: {reason}", hint="check the folder of the store")
 
 
-def folder(path: Path) -> int:
-    """A descriptor of a folder of the store, created where it is missing; a link is refused."""
-    with told(path):
+def open_folder(path: Path) -> int:
+    """Return a descriptor of a folder, which is created where it is missing; a link is refused."""
+    with translate_os_errors(path):
         path.mkdir(parents=True, exist_ok=True, mode=0o755)
         return os.open(path, FOLDER)
 
 
 def try_lock(descriptor: int) -> bool:
-    """False when another holds the lock; True when it is ours, and also where locks do not work."""
-    if fcntl is None:
-        return True
+    """Take the exclusive lock of an open file. Return False when another process holds it.
+
+    Return True also where the file system has no locks, as some network disks: there, two processes may do the same
+    work, and atomic writes keep the files valid. The kernel frees the lock when the descriptor is closed or the
+    process ends.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        elif msvcrt is not None:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    except (BlockingIOError, PermissionError):  # the second is what Windows raises for a lock that is held
         return False
     except OSError:
         return True
@@ -68,16 +83,55 @@ def try_lock(descriptor: int) -> bool:
 
 
 def share_lock(descriptor: int) -> None:
-    """Wait until nobody holds the lock alone, then hold it with others, where locks work."""
+    """Wait for the shared lock of an open file; return at once where there are no such locks."""
     if fcntl is not None:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
+@contextmanager
+def hold_lock(path: Path, command: str) -> Iterator[None]:
+    """Hold the exclusive lock of a file for the block, with the pid and the command written into the file.
+
+    Raises `Conflict` with this text when another process holds the lock.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    try:
+        if not try_lock(descriptor):
+            holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip() if hasattr(os, "pread") else ""
+            raise Conflict(f"locked by {holder or 'another mullama'}", hint="wait for it to end, then try again")
+        since = time.strftime("%H:%M:%S")
+        os.ftruncate(descriptor, 0)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.write(descriptor, f"pid {os.getpid()} ({command}, since {since})".encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def sync_folder(path: Path) -> None:
-    """Make renames in a folder durable."""
-    descriptor = os.open(path, FOLDER)
+    """Make renames in a folder durable. Windows cannot open a folder, and needs no such call."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Replace a file, durably: after a crash the path has the old bytes or the new ones."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    private = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
+    descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        private.replace(path)
+    except BaseException:
+        private.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)

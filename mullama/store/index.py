@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 from mullama.errors import Invalid, Unavailable
 from mullama.names import JSONValue
 from mullama.store.blobs import Blobs
-from mullama.store.disk import told
+from mullama.store.disk import translate_os_errors
 from mullama.weights import record
 from mullama.weights.facts import WeightFacts
 from mullama.weights.stored import PinnedFile, StoredWeights
@@ -149,7 +149,7 @@ class Index:
 
     def _run(self, query: str, values: Sequence[object], result: Callable[[sqlite3.Cursor], Got]) -> Got:
         """One statement; a damaged index is set aside and the statement run on a new one."""
-        with self._lock, told(self._path):
+        with self._lock, translate_os_errors(self._path):
             try:
                 return self._once(query, values, result)
             except sqlite3.OperationalError as error:

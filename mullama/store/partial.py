@@ -16,9 +16,11 @@ from typing import Final
 from mullama.errors import MullamaError
 from mullama.names import Digest
 from mullama.store import process
-from mullama.store.disk import NOFOLLOW, NONBLOCK, storage_error, sync_folder, told, try_lock
+from mullama.store.disk import NOFOLLOW, NONBLOCK, storage_error, sync_folder, translate_os_errors, try_lock
 from mullama.store.hashing import RunningHash
 
+_EARLIER_NAMES: Final = {"boot": "boot_id", "born": "start_time"}
+"""Fields of a note as earlier versions wrote them."""
 _FILE: Final = re.compile(r"(?P<key>[0-9a-f]{32})\.[0-9a-f]{16}")
 
 
@@ -29,9 +31,9 @@ class PartialRecord:
 
     host: str = ""
     released: bool = False
-    boot: str = ""
+    boot_id: str = ""
     pid: int = 0
-    born: str = ""
+    start_time: str = ""
     validator: str = ""
     total: int = -1
     synced: int = 0
@@ -57,7 +59,7 @@ class Partial:
             if taken is not None:
                 return taken
         name = f"{key}.{secrets.token_hex(8)}"
-        with told(folder / name):
+        with translate_os_errors(folder / name):
             descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | NOFOLLOW, 0o644)
         try_lock(descriptor)
         partial = cls(root, name, descriptor, _mine(PartialRecord()))
@@ -83,8 +85,8 @@ class Partial:
             os.close(descriptor)
             return None
         _note_of(path).unlink(missing_ok=True)
-        with told(path):
-            partial._continue(note.synced if note.boot != process.boot() else None)
+        with translate_os_errors(path):
+            partial._continue(note.synced if note.boot_id != process.boot_id() else None)
         return partial
 
     @property
@@ -115,7 +117,7 @@ class Partial:
     def restart(self) -> None:
         """Throw the bytes away and begin from zero."""
         self._hash.close()
-        with told(self._path):
+        with translate_os_errors(self._path):
             os.ftruncate(self._descriptor, 0)
         self._hash, self.offset = RunningHash(self._descriptor), 0
         self._note = _mine(PartialRecord())
@@ -132,13 +134,13 @@ class Partial:
 
     def digest(self) -> str:
         """Of what was written so far."""
-        with told(self._path):
+        with translate_os_errors(self._path):
             return f"sha256:{self._hash.hexdigest()}"
 
     def promote(self) -> str:
         """Give the file its final name, its digest, durably; the digest. Raises when it is no longer ours."""
         digest = Digest.parse(self.digest())
-        with told(self._path):
+        with translate_os_errors(self._path):
             os.ftruncate(self._descriptor, self.offset)
             os.fchmod(self._descriptor, 0o644)
             os.fsync(self._descriptor)
@@ -211,7 +213,7 @@ class Partial:
         """Atomically: a note is whole or not there."""
         path = self._note_path()
         fresh = path.with_name(f"{path.name}.new")
-        with told(path):
+        with translate_os_errors(path):
             fresh.write_text(json.dumps(asdict(self._note)))
             os.replace(fresh, path)
 
@@ -243,8 +245,8 @@ def _read_note(path: Path) -> PartialRecord:
     """The note, or an empty one: then the file is used by its bytes alone."""
     try:
         fields = json.loads(_note_of(path).read_text())
-        note = PartialRecord(**fields)
-    except (OSError, ValueError, TypeError):
+        note = PartialRecord(**{_EARLIER_NAMES.get(name, name): value for name, value in fields.items()})
+    except (OSError, ValueError, TypeError, AttributeError):
         return PartialRecord()
     right = all(type(getattr(note, name)) is type(usual) for name, usual in asdict(PartialRecord()).items())
     return note if right else PartialRecord()
@@ -259,9 +261,16 @@ def _writer_gone(note: PartialRecord) -> bool:
         return False
     if note.host != process.host():
         return False
-    return note.boot != process.boot() or note.born != process.born(note.pid)
+    return note.boot_id != process.boot_id() or note.start_time != process.start_time(note.pid)
 
 
 def _mine(note: PartialRecord) -> PartialRecord:
     pid = os.getpid()
-    return replace(note, host=process.host(), boot=process.boot(), pid=pid, born=process.born(pid), released=False)
+    return replace(
+        note,
+        host=process.host(),
+        boot_id=process.boot_id(),
+        pid=pid,
+        start_time=process.start_time(pid),
+        released=False,
+    )

@@ -1,4 +1,4 @@
-"""Which process wrote something, and whether it still runs. A number alone does not tell: it is used again."""
+"""Identifies processes by pid and start time, because pids are reused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def host() -> str:
-    """This machine and, in a container, this space of process ids."""
+    """Return the name of this machine and, in a container, of its namespace of pids."""
     machine = platform.node()
     try:
         return f"{machine} {os.readlink('/proc/self/ns/pid')}"
@@ -16,35 +16,38 @@ def host() -> str:
         return machine
 
 
-def boot() -> str:
-    """What tells this start of the machine from the others, "" where the system does not say."""
+def boot_id() -> str:
+    """Return the id of the current boot of this machine; "" where the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
 
 
-def born(pid: int) -> str:
-    """When a process started, in ticks since the boot; "" when there is none, `?` where the system does not say."""
+def start_time(pid: int) -> str:
+    """Return the start time of a process in ticks since the boot.
+
+    "" when no such process runs, "?" where the system does not report it. A zombie does not run.
+    """
     try:
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return "?" if _answers(pid) else ""
+        return "?" if _exists(pid) else ""
     return "" if state in "ZX" else rest[18]
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; a zombie, which nobody reaped yet, does not."""
-    return born(pid) != ""
+    """Return True if the process runs; a zombie does not."""
+    return start_time(pid) != ""
 
 
-def birth(pid: int) -> str:
-    """This boot and the moment in it when the process began; "" where the system does not say."""
-    when, since = boot(), born(pid)
-    return f"{when}:{since}" if when and since not in ("", "?") else ""
+def process_identity(pid: int) -> str:
+    """Return the boot and the start time of a process, which no later process has; "" where they are unknown."""
+    boot, start = boot_id(), start_time(pid)
+    return f"{boot}:{start}" if boot and start not in ("", "?") else ""
 
 
-def _answers(pid: int) -> bool:
+def _exists(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

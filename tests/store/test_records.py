@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mullama.errors import Conflict, Invalid, NotFound
-from mullama.store.process import alive
+from mullama.store.process import alive, process_identity
 from mullama.store.records import (
     KEEP_GENERATIONS,
     Records,
@@ -21,7 +22,6 @@ from mullama.store.records import (
     ServerRecord,
     instance_name,
     instances,
-    write_atomic,
 )
 
 
@@ -108,6 +108,16 @@ def test_the_record_of_a_server_whose_process_is_gone_counts_as_none(tmp_path: P
     assert not (records.folder / "server.json").exists()
 
 
+def test_a_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    records = Records(tmp_path, "x")
+    here = replace(server(os.getpid()), process_identity=process_identity(os.getpid()))
+    records.announce(here)
+    path = records.folder / "server.json"
+    path.write_text(path.read_text().replace('"process_identity"', '"birth"'))
+
+    assert records.server() == here
+
+
 def test_a_zombie_is_not_alive() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
@@ -185,12 +195,3 @@ def test_instances_are_the_folders_that_exist(tmp_path: Path) -> None:
     Records(tmp_path, "a").create()
 
     assert [records.instance for records in instances(tmp_path)] == ["a", "b"]
-
-
-def test_an_atomic_write_leaves_no_private_file_behind(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "file"
-    write_atomic(path, b"one")
-    write_atomic(path, b"two")
-
-    assert path.read_bytes() == b"two"
-    assert [p.name for p in path.parent.iterdir()] == ["file"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from mullama.errors import Conflict, Invalid
 from mullama.plan.steps import FORMAT, Plan, from_tree, to_tree
-from mullama.store.records import write_atomic
+from mullama.store.disk import write_atomic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,9 +45,8 @@ def _plan_here(call: CommandContext, loaded: LoadedManifest) -> Plan:
 
     records = records_of(call, loaded)
     desired = combine(loaded.manifest, records.overlay())
-    files = Files.here(call.env)
-    files.lock = read_lock(loaded.path)
-    return make_plan(desired, observe(desired, records, files), loaded.places)
+    observed = observe(desired, records, Files.here(call.env), read_lock(loaded.path))
+    return make_plan(desired, observed, loaded.places)
 
 
 def plan_between(base: LoadedManifest, desired: LoadedManifest) -> Plan:

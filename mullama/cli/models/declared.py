@@ -46,9 +46,7 @@ def known_files(call: CommandContext, found: Declared) -> dict[str, KnownFiles]:
     """What is here of every source, without a network."""
     from mullama.reconcile.files import Files, read_lock
 
-    files = Files.here(call.env)
-    files.lock = read_lock(found.path)
-    return files.known([found.manifest])
+    return Files.here(call.env).known([found.manifest], read_lock(found.path))
 
 
 def model_of(manifest: Manifest, name: str) -> tuple[str, Model]:

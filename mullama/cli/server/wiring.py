@@ -34,7 +34,7 @@ from mullama.runtime.serving.service import ModelService
 from mullama.server import log
 from mullama.server.app import create_app
 from mullama.server.http.listen import HttpServer
-from mullama.store.process import birth
+from mullama.store.process import process_identity
 from mullama.store.records import Records, ServerRecord
 
 DRAIN_SECONDS = 30.0
@@ -160,7 +160,7 @@ class _Process:
                 control=control,
                 manifest=origin.path,
                 version=mullama.__version__,
-                birth=birth(os.getpid()),
+                process_identity=process_identity(os.getpid()),
             )
         )
 

@@ -1,0 +1,49 @@
+"""Reads the secrets behind the references of a manifest. No message contains a secret."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from mullama.errors import Denied, NotFound
+from mullama.manifest.spec import SecretRef
+
+
+def read_secret(ref: SecretRef, field: str, env: Mapping[str, str]) -> str | None:
+    """Return the secret behind a reference without surrounding space; None for an optional one that is absent.
+
+    field: the field of the manifest that has the reference, for messages.
+
+    Raises `NotFound` for a secret that is absent or empty, `Denied` for a file that other users can read.
+    """
+    if ref.from_env is not None:
+        secret = env.get(ref.from_env, "").strip()
+    else:
+        secret = _read_file(Path(ref.from_file or ""), field)
+    if secret:
+        return secret
+    if ref.optional:
+        return None
+    raise NotFound(
+        f"{field}: {place_of(ref)} is missing or empty",
+        hint="set it where the server starts, or declare it with optional: true",
+    )
+
+
+def place_of(ref: SecretRef) -> str:
+    """Return the place of a secret in words: `the file /run/secrets/key`."""
+    return f"the environment variable {ref.from_env}" if ref.from_env is not None else f"the file {ref.from_file}"
+
+
+def _read_file(path: Path, field: str) -> str:
+    try:
+        mode = path.stat().st_mode
+        if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
+            raise Denied(f"{field}: {path} can be read by others", hint=f"chmod 600 {path}", authenticated=True)
+        return path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise Denied(f"{field}: {path} cannot be read: {error.strerror}", authenticated=True) from error
