@@ -1,4 +1,4 @@
-"""The generations of one server: what each committed, how it ended, and which one to go back to."""
+"""The revisions of one server: what each committed, how it ended, and which one to go back to."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class History:
         self._records, self._warn = records, warn
 
     def commit(self, change: Change, draft: PlannedChange) -> None:
-        """Write the generation that this draft makes, and the overlay beside it."""
+        """Write the revision that this draft makes, and the overlay beside it."""
         plan, origin = draft.plan, draft.origin
         overlay = beside(draft.manifest, draft.overlay)
         self._records.save_overlay(overlay)
@@ -45,25 +45,25 @@ class History:
         )
 
     def ended(self, result: Result) -> None:
-        """Say in the generation how it ended."""
+        """Say in the revision how it ended."""
         try:
             last = self._records.last()
             if last is not None and last.generation == result.generation:
                 self._records.commit(replace(last, result=result.message))
         except OSError as error:
-            self._warn(f"how generation {result.generation} ended could not be recorded: {error}")
+            self._warn(f"how revision {result.generation} ended could not be recorded: {error}")
 
     def listed(self) -> list[dict[str, Any]]:
         """The kept ones, newest first, in their published form."""
         return [{key: getattr(g, key) for key in _TOLD} for g in self._records.history()]
 
     def back_to(self, number: int | None) -> tuple[Manifest, Overlay]:
-        """(manifest, overlay) of a generation, None for the one before the last; `NotFound` for one not kept."""
+        """(manifest, overlay) of a revision, None for the one before the last; `NotFound` for one not kept."""
         found = self._records.find(number if number is not None else self._before_last())
         return split(parse_resolved(found.manifest), found.overlay)
 
     def _before_last(self) -> int:
         kept = self._records.history()
         if len(kept) < 2:
-            raise NotFound("there is no earlier generation to go back to")
+            raise NotFound("there is no earlier revision to go back to")
         return kept[1].generation

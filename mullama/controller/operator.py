@@ -199,7 +199,7 @@ class LocalOperator:
         gauges = [
             Gauge(name="mullama_info", help="Version.", value=1, labels={"version": __version__}),
             Gauge(name="mullama_uptime_seconds", help="Since the start.", value=time.time() - self._started),
-            Gauge(name="mullama_generation", help="Applied generation.", value=snapshot.generation),
+            Gauge(name="mullama_generation", help="Number of the applied revision.", value=snapshot.generation),
             Gauge(name="mullama_requests_active", help="Running requests.", value=len(state.running)),
             Gauge(name="mullama_requests_waiting", help="Queued requests.", value=len(state.waiting)),
             Gauge(name="mullama_worker_crashes", help="Workers that died.", value=self._pool.crashes),

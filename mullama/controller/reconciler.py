@@ -333,7 +333,7 @@ class Reconciler:
             part = replace(draft, manifest=now, desired=desired, origin=origin, plan=plan, access=access)
             await self._make_it_so(change, part)
         message = (
-            f"generation {self.snapshot.generation} serves until the files of {', '.join(sorted(draft.lacks))} are here"
+            f"revision {self.snapshot.generation} serves until the files of {', '.join(sorted(draft.lacks))} are here"
         )
         self.standing.waits(message)
         change.tell({"event": "waiting", "models": sorted(draft.lacks), "message": message})
@@ -456,7 +456,7 @@ class Reconciler:
         return self._generations.listed()
 
     async def undo(self, to: int | None) -> AsyncIterator[Line]:
-        """The generation before the last, or the one named, applied as a new one."""
+        """The revision before the last, or the one named, applied as a new one."""
         desired, overlay = self._generations.back_to(to)
         options = ApplyOptions(trigger="undo", allow_empty=True)
         async for line in self.apply(block_to_tree(desired), self.origin, options, lambda now: overlay):

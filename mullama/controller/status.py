@@ -60,7 +60,7 @@ class StatusTracker:
         self.conditions.set(Condition.SYNCED, result.exit == DONE, Reason.APPLIED, result.message)
         why = Reason.OLD_KEPT if self.failures else Reason.APPLIED
         self.conditions.set(Condition.DEGRADED, bool(self.failures), why, ", ".join(self.failures))
-        self._journal.add("applied", f"generation {result.generation}", result.message)
+        self._journal.add("applied", f"revision {result.generation}", result.message)
 
     def not_applied(self, error: BaseException) -> None:
         self._stats.last_reload_ok = False
@@ -77,9 +77,7 @@ class StatusTracker:
         reason = Reason.MISSING if isinstance(error, NotFound) else Reason.INVALID
         text = str(error.problems[0]) if isinstance(error, ManifestError) and error.problems else str(error)
         more = len(error.problems) - 1 if isinstance(error, ManifestError) else 0
-        message = (
-            f"serving generation {generation}; the file on disk: {text}{f' (and {more} more)' if more > 0 else ''}"
-        )
+        message = f"serving revision {generation}; the file on disk: {text}{f' (and {more} more)' if more > 0 else ''}"
         self._stats.last_reload_ok = False
         if self.conditions.set(Condition.CONFIG_VALID, False, reason, message):
             self._stats.reloads["invalid"] += 1

@@ -1,4 +1,4 @@
-"""The resolved manifest as plain JSON values, and back: what is sent to a server, kept as a generation, compared.
+"""The resolved manifest as plain JSON values, and back: what is sent to a server, kept as a revision, compared.
 
 Defaults are written out, so that a version of mullama with another default shows as a change.
 """

@@ -36,7 +36,7 @@ class Effects(Protocol):
         ...
 
     async def commit(self, plan: Plan) -> None:
-        """Write the generation; raises when it is not written, and then nothing has changed."""
+        """Write the revision; raises when it is not written, and then nothing has changed."""
         ...
 
     def wants(self, name: str) -> bool:
@@ -56,7 +56,7 @@ class Effects(Protocol):
         ...
 
     def record(self, result: Result) -> None:
-        """Note how it ended, in the generation."""
+        """Note how it ended, in the revision."""
         ...
 
 
@@ -158,7 +158,7 @@ def _result(plan: Plan, touched: tuple[str, ...], failures: Mapping[str, Mullama
         names = ", ".join(failures)
         message, exit = f"applied, but not these: {names}", PARTLY
     else:
-        message, exit = f"generation {plan.generation} is applied", DONE
+        message, exit = f"revision {plan.generation} is applied", DONE
     return Result(
         exit=exit,
         message=message,

@@ -140,11 +140,11 @@ class Operator(Protocol):
         ...
 
     def history(self) -> list[dict[str, Any]]:
-        """The last generations, newest first."""
+        """The last revisions, newest first."""
         ...
 
     def undo(self, to: int | None) -> AsyncIterator[dict[str, Any]]:
-        """Apply an old generation's manifest as a new generation; lines as `apply`."""
+        """Apply the manifest of an old revision as a new revision; lines as `apply`."""
         ...
 
     def follow(self, after: int) -> AsyncIterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Final
 
+from mullama import units
 from mullama.errors import BadWeights, NotFound, TransferFailed, Unavailable
 from mullama.sources.base import Cancelled, DownloadProgress, Report
 from mullama.weights.facts import WeightFacts
@@ -65,7 +66,7 @@ def read_text(path: str) -> bytes:
     descriptor, size = open_regular(path)
     with os.fdopen(descriptor, "rb") as file:
         if size > MAX_TEXT:
-            raise BadWeights(f"{path} has {size} bytes, a text may have {MAX_TEXT}")
+            raise BadWeights(f"{path} is larger than {units.size(MAX_TEXT)}")
         return file.read(MAX_TEXT)
 
 

@@ -18,6 +18,7 @@ from mullama.sources.base import BlobStore, DownloadProgress, Phase, Receiver, R
 from mullama.sources.network import Cancellation
 from mullama.sources.settings import RetryPolicy
 from mullama.sources.web import HttpResponse, TransientError, Web
+from mullama.units import size
 from mullama.weights.located import LocatedFile
 
 _RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
@@ -136,7 +137,7 @@ class _Transfer:
                 self._rest(error, failures, receiver.offset)
 
     def _gave_up(self, error: Exception, offset: int) -> MullamaError:
-        kept = f"{offset} bytes are kept for the next try" if offset else "nothing was fetched"
+        kept = f"{size(offset)} are kept for the next try" if offset else "nothing was fetched"
         message = f"{self._file.name} could not be fetched after {self._patience.tries} tries: {error}"
         if offset == 0 and isinstance(error, TransientError):
             return Unavailable(message, hint=kept)

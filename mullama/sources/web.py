@@ -25,6 +25,7 @@ from mullama.errors import Invalid, TooLarge, TransferFailed
 from mullama.sources.base import Cancelled
 from mullama.sources.network import Deadline, Network, Stream
 from mullama.sources.settings import Timeouts
+from mullama.units import size
 from mullama.weights.located import Credential
 
 MAX_REDIRECTS: Final = 5
@@ -108,7 +109,7 @@ class HttpResponse:
         for chunk in self.chunks():
             found += chunk
             if len(found) > limit:
-                raise TooLarge(f"the answer of {self.host} is larger than {limit} bytes", hint=self.url[:200])
+                raise TooLarge(f"the answer of {self.host} is larger than {size(limit)}", hint=self.url[:200])
         return bytes(found)
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final, get_args
 
 from mullama.errors import Invalid
 from mullama.names import Digest, parse_source
+from mullama.units import size
 from mullama.weights import record
 from mullama.weights.stored import FileRole, LockEntry, PinnedFile
 
@@ -33,7 +34,7 @@ def render(lock: Lock) -> str:
 def parse(text: str, name: str = "mullama.lock") -> dict[str, LockEntry]:
     """The reverse; every mistake is an `Invalid` that names the entry and the field."""
     if len(text) > MAX_BYTES:
-        raise Invalid(f"{name} is larger than {MAX_BYTES} bytes")
+        raise Invalid(f"{name} is larger than {size(MAX_BYTES)}")
     try:
         tree = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:

@@ -19,7 +19,7 @@ EVENTS = (
 )
 DONE = (
     {"event": "step", "model": "chat", "state": "ready", "message": ""},
-    {"event": "result", "exit": 0, "generation": 2, "message": "generation 2 is applied"},
+    {"event": "result", "exit": 0, "generation": 2, "message": "revision 2 is applied"},
 )
 
 
@@ -51,7 +51,7 @@ def test_apply_asks_shows_progress_live_and_leaves_a_clean_screen(tree: None, fo
     assert code == 0
     assert someone.seen.index("\x1b[?25l") < someone.seen.rindex("\x1b[?25h"), "the cursor comes back"
     assert "chat ready" in someone.seen
-    assert "generation 2 is applied" in someone.seen.rsplit("\x1b[?25h", 1)[1]
+    assert "revision 2 is applied" in someone.seen.rsplit("\x1b[?25h", 1)[1]
 
 
 def test_an_interrupted_apply_gives_the_terminal_back(tree: None, folder: Path, tiny: TinyServer) -> None:
@@ -73,4 +73,4 @@ def test_no_color_is_obeyed_on_a_terminal_too(tree: None, folder: Path, tiny: Ti
     with person(["apply", "--yes", "--host", tiny.url], folder, NO_COLOR="1") as someone:
         assert someone.finish() == 0
     assert "\x1b" not in someone.seen
-    assert "generation 2 is applied" in someone.seen
+    assert "revision 2 is applied" in someone.seen

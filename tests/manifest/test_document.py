@@ -146,7 +146,7 @@ def test_what_is_not_allowed_is_refused_in_plain_words_with_its_place(text: str,
     [
         (b"a: 1\nb: \xff\n", "m.yaml:2:4: the file is not UTF-8 (save it as UTF-8)"),
         ("a: 1\n".encode("utf-16"), "m.yaml:1:1: the file is not UTF-8 (save it as UTF-8)"),
-        (b"a: " + b"x" * 1024 * 1024, "m.yaml:1:1: the file has 1048579 bytes (at most 1048576 (1 MiB))"),
+        (b"a: " + b"x" * 1024 * 1024, "m.yaml:1:1: the file is larger than 1 MiB (split it with include)"),
     ],
 )
 def test_bytes_that_are_no_small_utf8_text_are_refused(data: bytes, expected: str) -> None:

@@ -72,7 +72,7 @@ def test_a_cut_download_is_continued_where_it_stopped(place: Place, hub: StubHub
 
 def test_after_five_failures_in_a_row_it_gives_up_and_keeps_what_came(place: Place, hub: StubHub) -> None:
     hub.script(FILE, Cut(1000), *[Cut(0)] * 10)
-    with pytest.raises(TransferFailed, match=r"after 4 tries.*1000 bytes are kept"):
+    with pytest.raises(TransferFailed, match=r"after 4 tries.*1000 B are kept"):
         place.pull(SOURCE)
     assert place.left == 1000
     hub.script(FILE)

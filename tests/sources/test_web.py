@@ -71,7 +71,7 @@ def test_a_sixth_redirect_is_one_too_many(hub: StubHub, web: Web) -> None:
 
 def test_a_body_over_its_bound_is_not_read_to_its_end(hub: StubHub, web: Web) -> None:
     hub.files["/big"] = bytes(64 * 2**20)
-    with web.get(f"{hub.url}/big") as answer, pytest.raises(TooLarge, match="larger than 4194304 bytes"):
+    with web.get(f"{hub.url}/big") as answer, pytest.raises(TooLarge, match="larger than 4 MiB"):
         answer.body()
     assert hub.sent < 48 * 2**20, "what the system holds on its way is counted, too"
 

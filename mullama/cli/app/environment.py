@@ -6,7 +6,7 @@ from __future__ import annotations
 ENVIRONMENT = {
     "MULLAMA_HOST": "the server to ask, as `--host` says it",
     "MULLAMA_API_KEY": "the API key to send, unless `--key-file` names one; `--require-api-key` asks for it",
-    "MULLAMA_STATE_DIR": "where generations, locks and logs are kept",
+    "MULLAMA_STATE_DIR": "where revisions, locks and logs are kept",
     "MULLAMA_CACHE_DIR": "where the weights are kept that mullama fetched",
     "MULLAMA_DEBUG": "when set, errors also show where in the code they come from",
     "NO_COLOR": "when set, no colour on a terminal either",

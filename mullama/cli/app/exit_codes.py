@@ -25,7 +25,7 @@ INTERRUPTED = 130
 MEANINGS = {
     DONE: "done, or nothing to do",
     ERROR: "an error that has no code of its own",
-    NOT_FOUND: "no such model, file, route or generation",
+    NOT_FOUND: "no such model, file, route or revision",
     INVALID: "invalid manifest, or a mistake in the command line",
     TRANSFER: "a download failed or did not match its digest",
     TIMEOUT: "a deadline passed",

@@ -11,9 +11,9 @@ from mullama.units import duration, size
 PHASES = {
     "wait": "waiting for the change that runs now",
     "fetch": "fetching files",
-    "commit": "committing the generation",
+    "commit": "committing the revision",
     "load": "loading models",
-    "swap": "switching to the new generation",
+    "swap": "switching to the new revision",
     "drain": "letting running requests end",
     "prune": "removing unused files",
 }
@@ -132,9 +132,9 @@ def verdict(result: Mapping[str, Any]) -> tuple[str, ...]:
 def _default_message(result: Mapping[str, Any]) -> str:
     match result["exit"]:
         case 0:
-            return f"generation {result.get('generation')} is applied"
+            return f"revision {result.get('generation')} is applied"
         case 8:
-            return f"generation {result.get('generation')} is applied in part"
+            return f"revision {result.get('generation')} is applied in part"
         case code:
             return f"not applied (exit {code})"
 

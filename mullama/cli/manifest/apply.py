@@ -46,7 +46,7 @@ def apply_options(parser: Parser) -> None:
     parser.add_argument("--offline", action="store_true", help="use only files that are here already")
     parser.add_argument("--locked", action="store_true", help="refuse to resolve what the lock file does not hold")
     parser.add_argument(
-        "--no-wait", action="store_true", help="return once the generation is committed, not once models answer"
+        "--no-wait", action="store_true", help="return once the revision is committed, not once models answer"
     )
 
 

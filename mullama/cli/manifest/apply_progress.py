@@ -27,7 +27,7 @@ class ApplyView:
         self._speeds: dict[tuple[str, str], Speed] = {}
 
     def run(self, events: Iterable[Mapping[str, Any]], *, until_committed: bool = False) -> ApplyProgress:
-        """Follow to the `result`, or only until the generation is committed: the server goes on by itself."""
+        """Follow to the `result`, or only until the revision is committed: the server goes on by itself."""
         with self._telling() as tell:
             for event in events:
                 if event.get("event") == "error":
@@ -57,7 +57,7 @@ class ApplyView:
             return
         result = self.progress.result
         if result is None:
-            self._terminal.line("the generation is committed; mullama wait follows the loading")
+            self._terminal.line("the revision is committed; mullama wait follows the loading")
             return
         *failed, last = verdict(result)
         for text in failed:

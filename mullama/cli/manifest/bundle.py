@@ -160,7 +160,7 @@ def blob_digest(name: str) -> str | None:
 
 def _text(member: tarfile.TarInfo, stream: IO[bytes]) -> str:
     if member.size > _MOST_TEXT:
-        raise Invalid(f"{member.name} of the bundle is larger than {_MOST_TEXT} bytes")
+        raise Invalid(f"{member.name} of the bundle is larger than {size(_MOST_TEXT)}")
     return stream.read().decode("utf-8")
 
 

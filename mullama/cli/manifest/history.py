@@ -68,14 +68,14 @@ def undo_options(parser: Parser) -> None:
     yes_option(parser)
     json_option(parser)
     timeout_option(parser, "never")
-    parser.add_argument("--to", type=int, metavar="N", help="the generation to go back to (default: the one before)")
+    parser.add_argument("--to", type=int, metavar="N", help="the revision to go back to (default: the one before)")
 
 
 def undo(call: CommandContext) -> int:
-    """Apply the manifest of an older generation as a new one; the file on the disk is not touched."""
+    """Apply the manifest of an older revision as a new one; the file on the disk is not touched."""
     options = call.options
     server = require(call)
-    where = f"generation {options.to}" if options.to is not None else "the generation before"
+    where = f"revision {options.to}" if options.to is not None else "the revision before"
     if not options.yes:
         if not call.terminal.interactive:
             raise Refused("undo may unload models, and nobody can be asked here", hint="--yes does it")

@@ -42,7 +42,7 @@ def require_fresh(saved: Plan, now: Plan) -> None:
     """`Conflict` unless the plan made now is the one that was saved."""
     if saved.base != now.base:
         raise Conflict(
-            "the plan is stale: another generation was applied since it was saved",
+            "the plan is stale: another revision was applied since it was saved",
             hint="run mullama diff --out again and look at what changed",
         )
     before, after = to_tree(saved), to_tree(now)

@@ -137,7 +137,7 @@ def _named(call: CommandContext, index: Index) -> Fetched:
 
 
 def _clear(call: CommandContext) -> int:
-    """Delete every file of the store that no generation, lock, manifest or overlay refers to."""
+    """Delete every file of the store that no revision, lock, manifest or overlay refers to."""
     index = _index(call)
     kept = _kept(call, index, without={entry.source for entry in index.all_fetched()})
     free = index.blobs.swept(kept, grace=-1.0)

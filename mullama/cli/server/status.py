@@ -46,7 +46,7 @@ def _show(call: CommandContext, tree: Mapping[str, Any]) -> None:
     terminal = call.terminal
     terminal.line(
         f"mullama {tree['version']}, pid {tree['pid']}, up {duration(tree['uptime'])}, "
-        f"generation {tree['generation']}: {tree['state']}"
+        f"revision {tree['generation']}: {tree['state']}"
     )
     origin = tree.get("origin") or {}
     profiles = "".join(f" --profile {name}" for name in origin.get("profiles") or ())

@@ -30,6 +30,7 @@ from yaml.tokens import ScalarToken
 from mullama.errors import Location, ManifestError, Problem
 from mullama.manifest.nodes import Fields, Items, Leaf, Node
 from mullama.manifest.scalars import read_plain
+from mullama.units import size
 
 MOST_BYTES = 1024 * 1024
 MOST_DEPTH = 20
@@ -60,7 +61,7 @@ def read_document(data: bytes, name: str, allowance: DocumentBudget) -> Document
 
 def _decode(data: bytes, name: str) -> str:
     if len(data) > MOST_BYTES:
-        raise _failure(name, None, f"the file has {len(data)} bytes", f"at most {MOST_BYTES} (1 MiB)")
+        raise _failure(name, None, f"the file is larger than {size(MOST_BYTES)}", "split it with include")
     try:
         return data.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from mullama.errors import Denied, Invalid, MullamaError, NotFound
 from mullama.manifest.load.document import MOST_BYTES
+from mullama.units import size
 
 MOST_FRAGMENTS = 256
 MOST_NAMES = 10_000
@@ -46,7 +47,7 @@ class Disk:
                 raise Invalid(f"{path} is not a regular file")
             data = file.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
-            raise Invalid(f"{path} is larger than 1 MiB", hint="split it with include")
+            raise Invalid(f"{path} is larger than {size(MOST_BYTES)}", hint="split it with include")
         return data
 
     def names(self, folder: str) -> Sequence[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mullama.errors import Invalid
+from mullama.units import size
 
 MAX_SIZE = 4 * 1024**2  # bytes; licenses are long
 
@@ -23,7 +24,7 @@ class Directive:
 def decode(data: bytes) -> str:
     """The text of a Modelfile: UTF-8, or UTF-16 with its mark at the beginning; control characters are dropped."""
     if len(data) > MAX_SIZE:
-        raise Invalid(f"a Modelfile has at most {MAX_SIZE} bytes, this one has {len(data)}")
+        raise Invalid(f"the Modelfile has {size(len(data))}, more than {size(MAX_SIZE)}")
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         text = data.decode(encoding)

@@ -23,6 +23,7 @@ from mullama.reconcile.scripted_models import is_script, script_files
 from mullama.runtime.worker.parent import Death, WorkerProcess
 from mullama.sources.library import find_stored
 from mullama.store.foreign import Foreign, usual_roots
+from mullama.units import size
 from mullama.weights.facts import WeightFacts
 from mullama.weights.memory import ContextShape, MemoryNeed, WeightsPlacement, need
 
@@ -73,7 +74,8 @@ def refuse_too_big(
     for number, ((name, _, free), gpu) in enumerate(zip(machine.gpus, wanted.gpus, strict=False)):
         if gpu.total > free:
             raise Refused(
-                f"GPU {number} ({name}) has {free} bytes free, {gpu.total} are needed", hint="fewer layers need less"
+                f"GPU {number} ({name}) has {size(free, digits=2)} free, {size(gpu.total, digits=2)} are needed",
+                hint="fewer layers need less",
             )
 
 
@@ -81,7 +83,7 @@ def _refuse_main_memory(wanted: MemoryNeed, *, mapped: bool, free: int) -> None:
     ram = wanted.kv_ram + wanted.compute_ram + (0 if mapped else wanted.weights_ram)
     if ram + _HEADROOM > free:
         raise Refused(
-            f"{ram} bytes of main memory are needed, {free} are free",
+            f"{size(ram, digits=2)} of main memory are needed, {size(free, digits=2)} are free",
             hint="a smaller context, a smaller cache type or fewer layers here need less",
         )
 

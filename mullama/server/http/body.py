@@ -14,6 +14,7 @@ from mullama.server.http.exchange import Exchange, Rejection
 from mullama.server.http.inflate import inflater
 from mullama.server.http.limits import Bounds
 from mullama.server.http.strict_json import parse
+from mullama.units import size
 
 _LARGE = 256 * 1024
 
@@ -118,7 +119,7 @@ async def pieces(
 
 def _too_large(limit: int) -> Rejection:
     error = TooLarge(
-        f"the body is larger than {limit} bytes",
+        f"the body is larger than {size(limit)}",
         hint="send less, or raise server.limits.body in the manifest",
     )
     return Rejection(413, error, close=True)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from mullama.errors import Invalid, TooLarge
 from mullama.server.http.exchange import Rejection
+from mullama.units import size
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -70,7 +71,7 @@ class _Packed:
         self._left -= len(plain)
         if self._left < 0:
             large = TooLarge(
-                f"the body unpacks to more than {self._limit} bytes",
+                f"the body unpacks to more than {size(self._limit)}",
                 hint="send less, or raise server.limits.body in the manifest",
             )
             raise Rejection(413, large, close=True)

@@ -63,10 +63,10 @@ def origin(tree: Any) -> Origin:
 
 
 def generation(body: Mapping[str, Any]) -> int | None:
-    """`to` of an undo: the number of a generation, or nothing for the one before."""
+    """`to` of an undo: the number of a revision, or nothing for the one before."""
     to = body.get("to")
     if to is not None and (not isinstance(to, int) or isinstance(to, bool)):
-        raise Invalid("to must be the number of a generation or null", field="to")
+        raise Invalid("to must be the number of a revision or null", field="to")
     return to
 
 

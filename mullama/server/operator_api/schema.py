@@ -65,7 +65,7 @@ SHAPES: Mapping[tuple[str, str], RouteSchema] = {
         response=_object({"generation": _COUNT, "revision": _TEXT, "manifest": _TREE, "origin": _TREE}),
     ),
     ("GET", "/api/v1/history"): RouteSchema(
-        summary="The last generations, newest first",
+        summary="The last revisions, newest first",
         response=_object({"generations": {"type": "array", "items": _TREE}}),
     ),
     ("GET", "/api/v1/events"): RouteSchema(
@@ -88,7 +88,7 @@ SHAPES: Mapping[tuple[str, str], RouteSchema] = {
         response=_object({"changed": _FLAG, "message": _TEXT}),
     ),
     ("POST", "/api/v1/undo"): RouteSchema(
-        summary="Apply the manifest of an earlier generation",
+        summary="Apply the manifest of an earlier revision",
         request=_object({}, closed=True, to={"type": ["integer", "null"]}),
         stream=_NDJSON,
     ),

@@ -39,13 +39,13 @@ def test_an_apply_is_told_once_each_and_downloads_in_tenths() -> None:
         "  a: a.gguf: 0 B of 100 MiB",
         "  a: a.gguf: 50 MiB of 100 MiB, 1 MiB/s, 50 s left",
         "  a: a.gguf: 100 MiB of 100 MiB",
-        "committing the generation",
+        "committing the revision",
         "loading models",
         "  a: loading",
         "warning: slow disk",
         "  a: ready: in 2 s",
     ]
-    assert verdict(progress.result or {}) == ("generation 3 is applied",)
+    assert verdict(progress.result or {}) == ("revision 3 is applied",)
 
 
 @pytest.mark.parametrize(("count", "committed"), [(0, False), (6, False), (7, True), (12, True)])
@@ -61,7 +61,7 @@ def test_a_result_says_whether_anything_was_committed(code: int, committed: bool
 def test_the_verdict_names_each_model_that_failed() -> None:
     models = {"a": {"ok": False, "message": "probe failed"}, "b": {"ok": True, "message": ""}}
     assert verdict({"exit": 8, "generation": 4, "message": "1 of 2", "models": models}) == ("a: probe failed", "1 of 2")
-    assert verdict({"exit": 8, "generation": 4}) == ("generation 4 is applied in part",)
+    assert verdict({"exit": 8, "generation": 4}) == ("revision 4 is applied in part",)
     assert verdict({"exit": 9}) == ("not applied (exit 9)",)
 
 

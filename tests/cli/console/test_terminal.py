@@ -85,7 +85,7 @@ def test_an_apply_is_told_in_lines_to_a_pipe() -> None:
         "  a\\x1b[2J: loading",
         "warning: slow",
         "  a\\x1b[2J: ready",
-        "generation 1 is applied",
+        "revision 1 is applied",
     ]
 
 
@@ -100,7 +100,7 @@ def test_an_apply_is_shown_live_on_a_terminal() -> None:
     assert "a.gguf: 10 B of 10 B" in shown
     assert "warning: slow" in shown
     assert "\x1b[2J" not in shown
-    assert shown.endswith("generation 1 is applied\n")
+    assert shown.endswith("revision 1 is applied\n")
 
 
 def test_a_telling_that_breaks_off_is_an_error_and_keeps_what_was_told() -> None:

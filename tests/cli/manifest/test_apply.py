@@ -39,7 +39,7 @@ def lines(*events: dict[str, Any]) -> Answer:
     return Answer(pieces=tuple(json.dumps(event).encode() + b"\n" for event in events))
 
 
-DONE = {"event": "result", "exit": 0, "generation": 2, "message": "generation 2 is applied", "models": {}}
+DONE = {"event": "result", "exit": 0, "generation": 2, "message": "revision 2 is applied", "models": {}}
 
 
 @pytest.fixture
@@ -65,8 +65,8 @@ def test_the_plan_is_shown_sent_and_its_result_returned(run: Run, server: TinySe
     assert ran.out.splitlines()[:4] == [
         "~ chat  live  system - -> Hi.  next request",
         "1 in place.",
-        "switching to the new generation",
-        "generation 2 is applied",
+        "switching to the new revision",
+        "revision 2 is applied",
     ]
     sent = server.asked[-1].body
     assert sent["manifest"]["models"]["chat"]["from"] == "builtin:tiny"

@@ -63,7 +63,7 @@ def test_status_shows_server_manifest_models_and_routes(run: Run, tiny: TinyServ
     ran = run("status", "--host", tiny.url)
     assert ran.code == 0
     assert ran.out.splitlines() == [
-        "mullama 0.1.0, pid 7, up 2 min, generation 12: ready",
+        "mullama 0.1.0, pid 7, up 2 min, revision 12: ready",
         "manifest  /srv/mullama.yaml --profile cpu",
         "listens   127.0.0.1:11434",
         "",

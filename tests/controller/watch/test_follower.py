@@ -173,7 +173,7 @@ def test_what_is_no_manifest_leaves_the_last_good_one_serving(
             await until(lambda: s.condition("ConfigValid")["status"] is False)
 
             assert says in s.condition("ConfigValid")["message"]
-            assert s.condition("ConfigValid")["message"].startswith("serving generation 1; ")
+            assert s.condition("ConfigValid")["message"].startswith("serving revision 1; ")
             assert s.condition("ConfigValid")["reason"] == (
                 "ManifestMissing" if says == "there is no manifest" else "InvalidManifest"
             )
@@ -244,7 +244,7 @@ def test_a_file_that_is_not_to_be_watched_is_read_when_somebody_asks(tmp_path: P
             (tmp_path / "mullama.yaml").write_text(text("two", "sync: {watch: false}\n"))
 
             assert system(s) == "one"
-            assert "generation 2" in await follower.reload("SIGHUP")
+            assert "revision 2" in await follower.reload("SIGHUP")
             assert system(s) == "two"
 
     run(test)

@@ -60,7 +60,7 @@ def test_a_larger_body_is_413_in_the_shape_of_its_api(stage: Stage, path: str) -
     answer = stage.ask("POST", path, chat_of(3 * LIMIT))
     assert answer.status == 413
     assert answer.headers["connection"] == "close"
-    assert "larger than 65536 bytes" in str(answer.json["error"])
+    assert "larger than 64 KiB" in str(answer.json["error"])
 
 
 def test_an_announced_giant_is_refused_before_it_is_sent(stage: Stage) -> None:
