@@ -1,22 +1,25 @@
-"""The dialect seam: an endpoint decodes a body into an operation and encodes what came of it.
+"""The seam of the dialects: an endpoint decodes a request into an operation and encodes the operation's result.
 
-Pure: time and ids come in as a `Stamp`, and one generic HTTP handler serves every endpoint of every dialect.
+Pure: time and ids are values of the `ReplyContext`. One generic HTTP handler serves every endpoint of every dialect.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from mullama.chat import inventory, types
 from mullama.errors import MullamaError
 from mullama.names import JSONValue
 
+Op_co = TypeVar("Op_co", covariant=True)
+Res_co = TypeVar("Res_co", covariant=True)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WireRequest:
-    """A request as decoders see it. headers have lower-case names; path and query hold decoded strings."""
+    """A request as decoders see it. Header names are in lower case; path and query values are decoded strings."""
 
     body: JSONValue = None
     path: Mapping[str, str] = field(default_factory=dict)
@@ -25,18 +28,24 @@ class WireRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyContext:
-    """Identity and time of one request: `id` has at least 96 random bits in hex, `created` is unix seconds.
+class ReplyContext(Generic[Op_co, Res_co]):
+    """The one argument of an encoder: the operation, its result, and the identity and time of the request.
 
-    `version` is mullama's own. `context_size` is what one request to the model may use.
-    Ids of everything in an answer are made of `id` with a prefix and, where there are many, a counter;
-    the request id is `req_` + `id`.
+    Each id in an answer is a prefix, `id`, and a counter where there are several; the request id is `req_` + `id`.
     """
 
+    operation: Op_co
+    """The operation as the endpoint decoded it. Its `model` is the name that the client sent; the answer repeats it."""
+    result: Res_co
+    """The result of the operation; None for a stream and for a `StaticReply`."""
     id: str
+    """At least 96 random bits in hex."""
     created: float
+    """Unix time in seconds."""
     version: str = ""
+    """The version of mullama."""
     context_size: int = 0
+    """The number of tokens that one request to the model may use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,10 +97,7 @@ class StoredResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StaticReply:
-    """An operation that needs no model: the reply is known already, but for what `encode` adds of the stamp.
-
-    The server calls `encode(operation, None, stamp)` and sends what comes of it.
-    """
+    """An operation that needs no model: `reply` is the answer, unless the endpoint's own `encode` changes it."""
 
     reply: Reply
 
@@ -176,14 +182,22 @@ class StreamEncoder(Protocol):
         ...
 
 
+def encode_static(context: ReplyContext[StaticReply, None]) -> Reply:
+    """Return the reply that the operation holds."""
+    return context.operation.reply
+
+
+def fixed(operation: Operation) -> Callable[[WireRequest], Operation]:
+    """Return a decoder that returns this operation for every request."""
+    return lambda _: operation
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """One method and path (Starlette syntax). `stream` exists where the operation can stream.
 
-    decode, encode and `stream` may raise any `MullamaError`. `encode` and `stream` get the operation
-    as it was decoded: its `model` is what the client sent, and the answer says the same name. An
-    answer is streamed when `stream` exists and the operation's own `stream` is True; operations
-    without that field never stream. A model of "" means the default model.
+    decode, encode and `stream` may raise any `MullamaError`. An answer is streamed when `stream` exists and the
+    operation's own `stream` is True; operations without that field never stream. A model of "" means the default model.
 
     access: infer needs a key that may use the model, admin one with that role, public none.
     when: for a path that dialects share, whether these request headers mean this one. Among the
@@ -191,15 +205,15 @@ class Endpoint:
     `when`, then the first.
     resume: completes a ResponseRequest from the stored responses that it needs, by their ids.
     remember: what to keep of an answer, None for nothing, given the operation and the body of its
-    reply, or the data of its stream's last frame. The id of a stored response is `resp_` + `Stamp.id`.
+    reply, or the data of its stream's last frame. The id of a stored response is `resp_` + `ReplyContext.id`.
     raw: the body is bytes for the blob store, not JSON; the operation is a StoreBlob.
     """
 
     method: str
     path: str
     decode: Callable[[WireRequest], Operation]
-    encode: Callable[[Any, Any, ReplyContext], Reply]
-    stream: Callable[[Any, ReplyContext], StreamEncoder] | None = None
+    encode: Callable[[ReplyContext[Any, Any]], Reply] = encode_static
+    stream: Callable[[ReplyContext[Any, None]], StreamEncoder] | None = None
     access: Literal["infer", "admin", "public"] = "infer"
     when: Callable[[Mapping[str, str]], bool] | None = None
     resume: Callable[[Any, Mapping[str, StoredResponse]], Operation] | None = None

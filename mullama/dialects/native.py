@@ -25,7 +25,17 @@ from mullama.chat.inventory import (
     TaskStatus,
 )
 from mullama.dialects import native_inference, schema
-from mullama.dialects.base import Dialect, Endpoint, Frame, Reply, ReplyContext, StaticReply, StreamEvent, WireRequest
+from mullama.dialects.base import (
+    Dialect,
+    Endpoint,
+    Frame,
+    Reply,
+    ReplyContext,
+    StaticReply,
+    StreamEvent,
+    WireRequest,
+    fixed,
+)
 from mullama.dialects.fields import MODEL, STREAM, Body, body_of, flag, integer, number, record, request_schema, text
 from mullama.dialects.http_status import status_of
 from mullama.errors import Invalid, ManifestError, MullamaError, NotFound, Unsupported
@@ -57,9 +67,9 @@ SUGGESTED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 
 
-def _body(call: WireRequest, *known: str) -> Body:
+def _body(request: WireRequest, *known: str) -> Body:
     """The body, where it holds nothing that would be passed over."""
-    body = body_of({} if call.body is None else call.body)
+    body = body_of({} if request.body is None else request.body)
     for name in body.names():
         if name not in known:
             raise Invalid(f"unknown field '{name[:64]}'", field=name[:64], hint=f"known: {', '.join(known) or 'none'}")
@@ -73,8 +83,8 @@ def _named(body: Body) -> str:
     return name
 
 
-def _path_name(call: WireRequest) -> str:
-    return call.path.get("name", "")
+def _path_name(request: WireRequest) -> str:
+    return request.path.get("name", "")
 
 
 def entry(card: ModelCard) -> dict[str, JSONValue]:
@@ -130,33 +140,31 @@ def _finite(value: JSONValue) -> JSONValue:
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def decode_list(call: WireRequest) -> ListModels:
-    return ListModels()
+def encode_list(context: ReplyContext[ListModels, Inventory]) -> Reply:
+    return Reply(body={"models": [entry(card) for card in context.result.models]})
 
 
-def encode_list(operation: ListModels, inventory: Inventory, stamp: ReplyContext) -> Reply:
-    return Reply(body={"models": [entry(card) for card in inventory.models]})
+def decode_show(request: WireRequest) -> ShowModel:
+    return ShowModel(model=_path_name(request), verbose=request.query.get("verbose") in ("1", "true"))
 
 
-def decode_show(call: WireRequest) -> ShowModel:
-    return ShowModel(model=_path_name(call), verbose=call.query.get("verbose") in ("1", "true"))
+def encode_show(context: ReplyContext[ShowModel, ModelCard]) -> Reply:
+    return Reply(body=_details(context.result))
 
 
-def encode_show(operation: ShowModel, card: ModelCard, stamp: ReplyContext) -> Reply:
-    return Reply(body=_details(card))
+def decode_delete(request: WireRequest) -> DeleteModel:
+    return DeleteModel(model=_path_name(request), only_check=request.query.get("check") in ("1", "true"))
 
 
-def decode_delete(call: WireRequest) -> DeleteModel:
-    return DeleteModel(model=_path_name(call), only_check=call.query.get("check") in ("1", "true"))
+def encode_delete(context: ReplyContext[DeleteModel, Done]) -> Reply:
+    return Reply(
+        body={"status": "checked" if context.operation.only_check else "deleted", "name": context.operation.model}
+    )
 
 
-def encode_delete(operation: DeleteModel, result: Done, stamp: ReplyContext) -> Reply:
-    return Reply(body={"status": "checked" if operation.only_check else "deleted", "name": operation.model})
-
-
-def decode_pull(call: WireRequest) -> PullModel:
+def decode_pull(request: WireRequest) -> PullModel:
     """`name` alone is a source text; with `from` it is what the model will be called."""
-    body = _body(call, *_NAMES, "from", "force", "stream")
+    body = _body(request, *_NAMES, "from", "force", "stream")
     name, source = _named(body), body.get(_FROM)
     return PullModel(
         source=source or name,
@@ -166,31 +174,33 @@ def decode_pull(call: WireRequest) -> PullModel:
     )
 
 
-def decode_create(call: WireRequest) -> CreateModel:
+def decode_create(request: WireRequest) -> CreateModel:
     """A model in the manifest's words; `from` may be a model that is here.
 
     A text `blob:DIGEST` in it is a file that was sent to `/api/models/blobs/DIGEST`.
     """
-    body = _body(call, "from", "model", "stream")
+    body = _body(request, "from", "model", "stream")
     said = dict(body.get(_MODEL) or {})
     base = body.get(_FROM) or said.pop("from", None)
     if not isinstance(base, str) or not base:
         raise Invalid("from is required", field="from")
-    return CreateModel(name=_path_name(call), base=base, said={**said, "from": base}, stream=body.get(STREAM) or False)
+    return CreateModel(
+        name=_path_name(request), base=base, said={**said, "from": base}, stream=body.get(STREAM) or False
+    )
 
 
-def decode_copy(call: WireRequest) -> CopyModel:
-    body = _body(call, "source", "destination")
+def decode_copy(request: WireRequest) -> CopyModel:
+    body = _body(request, "source", "destination")
     return CopyModel(source=body.need(MODEL.named("source")), destination=body.need(MODEL.named("destination")))
 
 
-def encode_copy(operation: CopyModel, result: Done, stamp: ReplyContext) -> Reply:
-    return Reply(body={"status": "copied", "source": operation.source, "name": operation.destination})
+def encode_copy(context: ReplyContext[CopyModel, Done]) -> Reply:
+    return Reply(body={"status": "copied", "source": context.operation.source, "name": context.operation.destination})
 
 
-def decode_load(call: WireRequest) -> LoadModel:
+def decode_load(request: WireRequest) -> LoadModel:
     """Load a model that is here, as it is declared."""
-    body = _body(call, *_NAMES, "keep_alive", *_DECLARED)
+    body = _body(request, *_NAMES, "keep_alive", *_DECLARED)
     for name in _DECLARED:
         if body.has(name):
             raise Unsupported(
@@ -200,40 +210,40 @@ def decode_load(call: WireRequest) -> LoadModel:
     return LoadModel(model=_named(body), keep_alive=body.get(_KEEP))
 
 
-def decode_unload(call: WireRequest) -> LoadModel:
+def decode_unload(request: WireRequest) -> LoadModel:
     """Once its requests have ended, or now, with their ends."""
-    return LoadModel(model=_path_name(call), keep_alive=0.0, forced=_body(call, "force").get(_FORCE) or False)
+    return LoadModel(model=_path_name(request), keep_alive=0.0, forced=_body(request, "force").get(_FORCE) or False)
 
 
-def encode_load(operation: LoadModel, result: Loaded, stamp: ReplyContext) -> Reply:
-    return Reply(body={"status": "unloading" if result.unloaded else "loaded", "name": operation.model})
+def encode_load(context: ReplyContext[LoadModel, Loaded]) -> Reply:
+    return Reply(body={"status": "unloading" if context.result.unloaded else "loaded", "name": context.operation.model})
 
 
-def decode_default(call: WireRequest) -> SetDefault:
-    return SetDefault(model=_named(_body(call, *_NAMES)))
+def decode_default(request: WireRequest) -> SetDefault:
+    return SetDefault(model=_named(_body(request, *_NAMES)))
 
 
-def encode_default(operation: SetDefault, result: Done, stamp: ReplyContext) -> Reply:
-    return Reply(body={"status": "default", "name": operation.model})
+def encode_default(context: ReplyContext[SetDefault, Done]) -> Reply:
+    return Reply(body={"status": "default", "name": context.operation.model})
 
 
-def decode_suggested(call: WireRequest) -> StaticReply:
-    models: list[JSONValue] = [
-        {"name": name, "description": what, "from": name, "tags": list(tags)} for name, what, tags in SUGGESTED
-    ]
-    return StaticReply(reply=Reply(body={"models": models}))
+_SUGGESTIONS = StaticReply(
+    reply=Reply(
+        body={
+            "models": [
+                {"name": name, "description": what, "from": name, "tags": list(tags)} for name, what, tags in SUGGESTED
+            ]
+        }
+    )
+)
 
 
-def encode_fixed(operation: StaticReply, result: None, stamp: ReplyContext) -> Reply:
-    return operation.reply
-
-
-def decode_use(call: WireRequest) -> PullModel:
+def decode_use(request: WireRequest) -> PullModel:
     """Fetch one of the suggested models under its own name."""
-    name = _path_name(call)
+    name = _path_name(request)
     if name not in {suggested for suggested, _, _ in SUGGESTED}:
         raise NotFound(f"{name!r} is not among the suggested models", name=name, hint="GET /api/defaults lists them")
-    return PullModel(source=name, stream=_body(call, "stream").get(STREAM) or False)
+    return PullModel(source=name, stream=_body(request, "stream").get(STREAM) or False)
 
 
 def task(status: TaskStatus) -> dict[str, JSONValue]:
@@ -250,8 +260,8 @@ def task(status: TaskStatus) -> dict[str, JSONValue]:
     return {"status": status.status, **{name: value for name, value in known.items() if value is not None}}
 
 
-def encode_task(operation: PullModel | CreateModel, result: TaskStatus, stamp: ReplyContext) -> Reply:
-    return Reply(body=task(result))
+def encode_task(context: ReplyContext[PullModel | CreateModel, TaskStatus]) -> Reply:
+    return Reply(body=task(context.result))
 
 
 class NativeTaskStream:
@@ -259,7 +269,7 @@ class NativeTaskStream:
 
     media: Literal["text/event-stream", "application/x-ndjson"] = "application/x-ndjson"
 
-    def __init__(self, operation: PullModel | CreateModel, stamp: ReplyContext) -> None:
+    def __init__(self, _: ReplyContext[PullModel | CreateModel, None]) -> None:
         self._ended = False
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
@@ -298,7 +308,7 @@ MANAGEMENT = Dialect(
     endpoints=(
         *native_inference.ENDPOINTS,
         Endpoint(
-            method="GET", path="/api/models", decode=decode_list, encode=encode_list, summary="All models",
+            method="GET", path="/api/models", decode=fixed(ListModels()), encode=encode_list, summary="All models",
             response_schema=schema.exact(models=schema.listed(_ENTRY)),
         ),
         Endpoint(
@@ -344,7 +354,7 @@ MANAGEMENT = Dialect(
             access="admin", summary="Remove a model", response_schema=_ANSWER,
         ),
         Endpoint(
-            method="GET", path="/api/defaults", decode=decode_suggested, encode=encode_fixed,
+            method="GET", path="/api/defaults", decode=fixed(_SUGGESTIONS),
             summary="Models that one may begin with", response_schema=schema.exact(models=schema.listed(schema.RECORD)),
         ),
         Endpoint(

@@ -19,11 +19,11 @@ from mullama.dialects.openai.llamaserver import tokens
 _NORMALIZE = flag("normalize")
 
 
-def decode_embed(call: WireRequest) -> EmbedRequest | LoadModel:
+def decode_embed(request: WireRequest) -> EmbedRequest | LoadModel:
     """As Ollama's, and `normalize`: whether the vectors have length 1 (default: true)."""
-    request = embed.decode(call)
-    said = body_of(call.body).get(_NORMALIZE)
-    return replace(request, normalize=said) if isinstance(request, EmbedRequest) and said is not None else request
+    operation = embed.decode(request)
+    said = body_of(request.body).get(_NORMALIZE)
+    return replace(operation, normalize=said) if isinstance(operation, EmbedRequest) and said is not None else operation
 
 
 def _of(endpoints: tuple[Endpoint, ...], path: str) -> Endpoint:

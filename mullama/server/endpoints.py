@@ -68,27 +68,28 @@ class Endpoints:
         )
 
     async def _serve(self, endpoint: Endpoint, exchange: Exchange, params: Mapping[str, str], share: BodyShare) -> None:
-        call = WireRequest(path=params, query=exchange.query, headers=exchange.headers)
+        request = WireRequest(path=params, query=exchange.query, headers=exchange.headers)
         if endpoint.raw:
-            await self._upload(endpoint, exchange, call)
+            await self._upload(endpoint, exchange, request)
             return
         limit = self.service.access().manifest.server.limits.body
         if exchange.method in ("GET", "HEAD"):
             body, raw = None, b""
         else:
             body, raw = await read_json(exchange, share, limit=limit, bounds=self.bounds)
-        operation = endpoint.decode(replace(call, body=body))
+        operation = endpoint.decode(replace(request, body=body))
         self._note(exchange, operation, raw)
         await self._perform(endpoint, exchange, operation)
 
     async def _perform(self, endpoint: Endpoint, exchange: Exchange, operation: Operation) -> None:
-        stamp = self._stamp(exchange)
+        context = self._context(exchange, operation)
         if isinstance(operation, StaticReply):
-            await exchange.reply(endpoint.encode(operation, None, stamp))
+            await exchange.reply(endpoint.encode(context))
             return
         operation = await self._resumed(endpoint, exchange, operation)
+        context = replace(context, operation=operation)
         if endpoint.stream is not None and getattr(operation, "stream", False):
-            encoder = endpoint.stream(operation, stamp)
+            encoder = endpoint.stream(context)
             stream = self._stream(operation, exchange.caller)
             remember = partial(self._remember, endpoint, exchange, operation)
             await relay(exchange, stream, encoder, self.inflight, self.bounds, remember)
@@ -97,7 +98,7 @@ class Endpoints:
             result = await self._result(operation, exchange.caller)
         _count(exchange, result)
         exchange.warn(getattr(result, "warnings", ()))
-        reply = endpoint.encode(operation, result, stamp)
+        reply = endpoint.encode(replace(context, result=result))
         self._remember(endpoint, exchange, operation, reply.body)
         await exchange.reply(reply)
 
@@ -140,19 +141,21 @@ class Endpoints:
             raise Internal("a task ended without a status")
         return last
 
-    async def _upload(self, endpoint: Endpoint, exchange: Exchange, call: WireRequest) -> None:
-        operation = endpoint.decode(call)
+    async def _upload(self, endpoint: Endpoint, exchange: Exchange, request: WireRequest) -> None:
+        operation = endpoint.decode(request)
         if not isinstance(operation, inventory.StoreBlob):
             raise Internal(f"{endpoint.path} takes a blob but decodes no digest")
         chunks = pieces(exchange, limit=self.bounds.upload, bounds=self.bounds)
         async with aclosing(chunks):
             new = await self.service.receive_blob(operation.digest, chunks, exchange.caller)
         done = inventory.Done(found=not new)
-        await exchange.reply(endpoint.encode(operation, done, self._stamp(exchange)))
+        await exchange.reply(endpoint.encode(replace(self._context(exchange, operation), result=done)))
 
-    def _stamp(self, exchange: Exchange) -> ReplyContext:
+    def _context(self, exchange: Exchange, operation: Operation) -> ReplyContext[Operation, Any]:
         model = exchange.notes.model
         return ReplyContext(
+            operation=operation,
+            result=None,
             id=exchange.id,
             created=time.time(),
             version=self.version,

@@ -12,7 +12,7 @@ from typing import Any
 from mullama.chat.answer import fold
 from mullama.dialects.base import StaticReply, WireRequest
 from mullama.errors import MullamaError
-from tests.dialects.wire import STAMP, event_of, route, shown, shown_frame, shown_reply
+from tests.dialects.wire import CONTEXT, encode, event_of, route, shown, shown_frame, shown_reply, stream
 
 FOLDER = Path(__file__).parent / "golden"
 FILES = sorted(FOLDER.glob("*/*.json"))
@@ -25,30 +25,30 @@ def replay(said: dict[str, Any]) -> dict[str, Any]:
     found = route(request.get("method", "POST"), request["path"], headers)
     assert found is not None, f"no endpoint for {request['path']}"
     dialect, endpoint, params = found
-    call = WireRequest(body=request.get("body"), path=params, query=request.get("query", {}), headers=headers)
+    wire = WireRequest(body=request.get("body"), path=params, query=request.get("query", {}), headers=headers)
     try:
-        operation = endpoint.decode(call)
+        operation = endpoint.decode(wire)
     except MullamaError as error:
-        return {"error": shown_reply(dialect.error(error, f"req_{STAMP.id}"))}
+        return {"error": shown_reply(dialect.error(error, f"req_{CONTEXT.id}"))}
     if said.get("stored"):
         assert endpoint.resume is not None
         operation = endpoint.resume(operation, {k: event_of(v) for k, v in said["stored"].items()})
     made: dict[str, Any] = {"operation": shown(operation)}
     if isinstance(operation, StaticReply):
-        made["reply"] = shown_reply(endpoint.encode(operation, None, STAMP))
+        made["reply"] = shown_reply(encode(endpoint, operation, None))
         return made
     if "result" in said:
-        made["reply"] = shown_reply(endpoint.encode(operation, event_of(said["result"]), STAMP))
+        made["reply"] = shown_reply(encode(endpoint, operation, event_of(said["result"])))
         return made
     events = [event_of(value) for value in said.get("events", ())]
     if endpoint.stream is not None and getattr(operation, "stream", False):
-        encoder = endpoint.stream(operation, STAMP)
+        encoder = stream(endpoint, operation)
         frames = []
         for event in events:
             frames += encoder.fail(event) if isinstance(event, MullamaError) else encoder.feed(event)
         made["frames"] = [shown_frame(frame) for frame in frames]
     elif events:
-        made["reply"] = shown_reply(endpoint.encode(operation, fold(events), STAMP))
+        made["reply"] = shown_reply(encode(endpoint, operation, fold(events)))
     return made
 
 

@@ -10,7 +10,7 @@ from mullama.chat.inventory import Inventory, ModelCard
 from mullama.chat.types import Finished, StopReason, TextDelta, ThinkingDelta
 from mullama.dialects.base import WireRequest
 from mullama.errors import Invalid, Unsupported
-from tests.dialects.wire import HELLO, STAMP, data, decode, endpoint, reply, route, told
+from tests.dialects.wire import HELLO, data, decode, encode, endpoint, reply, route, told
 
 PATH = "/v1/messages"
 ASK = {**HELLO, "max_tokens": 9}
@@ -165,7 +165,7 @@ def test_thinking_is_signed_and_the_signature_comes_last() -> None:
 def page(**query: str) -> Any:
     cards = tuple(ModelCard(name=n, modified=1.0, context_size=2048) for n in "abcde")
     one = endpoint("/v1/models", "GET", "anthropic")
-    return one.encode(one.decode(WireRequest(query=query)), Inventory(models=cards), STAMP).body
+    return encode(one, one.decode(WireRequest(query=query)), Inventory(models=cards)).body
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from base64 import b64decode
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -34,17 +35,19 @@ from tests.dialects.wire import (
     CALL,
     CALL_EVENTS,
     CALLED,
+    CONTEXT,
     DONE,
     HELLO,
-    STAMP,
     STARTED,
     STOPPED,
     WEATHER,
     data,
     decode,
+    encode,
     endpoint,
     frames,
     reply,
+    stream,
     strict_json,
     told,
 )
@@ -170,7 +173,7 @@ def test_bug_11_a_vector_that_is_not_finite_is_an_error_that_names_its_input() -
         ("/embedding", {"content": ["a", "b"]}),
     ):
         with pytest.raises(Invalid, match=r"input\[1\]"):
-            endpoint(path).encode(decode(path, body), result, STAMP)
+            encode(endpoint(path), decode(path, body), result)
 
 
 @pytest.mark.parametrize(
@@ -195,19 +198,19 @@ def test_bug_13_keep_alive_can_be_said_everywhere_and_is_not_said_by_default(pat
 
 
 @pytest.mark.parametrize("path", [*CHATS, "/v1/completions"])
-def test_bug_14_ids_are_made_of_the_random_stamp(path: str) -> None:
+def test_bug_14_ids_are_made_of_the_random_id(path: str) -> None:
     body = {"model": "m", "prompt": "x"} if path == "/v1/completions" else chat_body(path)
-    first, second = (ids_of(path, body, stamp) for stamp in (STAMP, ReplyContext(id="f" * 24, created=0.0)))
+    first, second = (ids_of(path, body, context) for context in (CONTEXT, replace(CONTEXT, id="f" * 24, created=0.0)))
 
     assert first.isdisjoint(second)
     assert bool(first) == (path != "/api/chat")  # Ollama's answers have no id
 
 
-def ids_of(path: str, body: Any, stamp: ReplyContext) -> set[str]:
+def ids_of(path: str, body: Any, context: ReplyContext[Any, Any]) -> set[str]:
     """Everything in a stream that looks like an id of ours."""
     one = endpoint(path)
     assert one.stream is not None
-    encoder = one.stream(one.decode(WireRequest(body={**body, "stream": True})), stamp)
+    encoder = stream(one, one.decode(WireRequest(body={**body, "stream": True})), context)
     text = strict_json([f.data for e in told(TextDelta(text="a")) for f in encoder.feed(e)])
     return {word for word in text.replace('"', " ").split() if "_0123" in word or "-0123" in word or "ffff" in word}
 
@@ -374,7 +377,7 @@ def test_unknown_fields_never_fail(path: str) -> None:
 def test_base64_vectors_are_little_endian_floats() -> None:
     one = endpoint("/v1/embeddings")
     operation = decode("/v1/embeddings", {"model": "m", "input": "a", "encoding_format": "base64"})
-    said: Any = one.encode(operation, Vectors(vectors=((0.5, -2.0),), usage=Usage()), STAMP).body
+    said: Any = encode(one, operation, Vectors(vectors=((0.5, -2.0),), usage=Usage())).body
 
     assert struct.unpack("<2f", b64decode(said["data"][0]["embedding"])) == (0.5, -2.0)
 

@@ -48,7 +48,7 @@ from mullama.chat.types import (
 from mullama.dialects.base import FetchResponse, Reply, ResponseRequest, StaticReply, StoredResponse, WireRequest
 from mullama.errors import Busy, ContextOverflow, EngineFailed, MullamaError, NotFound
 from mullama.server.http.framing import to_bytes, to_json
-from tests.dialects.wire import CALL, CALL_EVENTS, CALLED, STAMP, WEATHER, route, told
+from tests.dialects.wire import CALL, CALL_EVENTS, CALLED, CONTEXT, WEATHER, encode, route, stream, told
 
 CARD = ModelCard(
     name="tiny",
@@ -78,7 +78,7 @@ class Model:
         self.kit = kit
         self.script = script
         self.stored: dict[str, StoredResponse] = {}
-        self.stamps = (replace(STAMP, id=f"{i:024x}") for i in count(1))
+        self.contexts = (replace(CONTEXT, id=f"{i:024x}") for i in count(1))
         self.seen: list[Any] = []
 
     def client(self) -> Any:
@@ -90,9 +90,9 @@ class Model:
         assert found is not None, request.url
         dialect, endpoint, params = found
         body = json.loads(request.content) if request.content else None
-        call = WireRequest(body=body, path=params, query=dict(request.url.params), headers=headers)
+        wire = WireRequest(body=body, path=params, query=dict(request.url.params), headers=headers)
         try:
-            return self._answer(endpoint, endpoint.decode(call))
+            return self._answer(endpoint, endpoint.decode(wire))
         except MullamaError as error:
             return self._whole(dialect.error(error, "req_1"))
 
@@ -100,16 +100,16 @@ class Model:
         if isinstance(operation, ResponseRequest) and operation.needs:
             operation = endpoint.resume(operation, {i: self.stored[i] for i in operation.needs})
         self.seen.append(operation)
-        stamp = next(self.stamps)
+        context = next(self.contexts)
         if isinstance(self.script[0], MullamaError):
             raise self.script[0]
         if getattr(operation, "stream", False):
-            encoder = endpoint.stream(operation, stamp)
+            encoder = stream(endpoint, operation, context)
             frames = [f for e in self._events(operation) for f in feed(encoder, e)]
             self._remember(endpoint, operation, frames[-1].data)
             content = to_bytes([*encoder.ping(), *frames], encoder.media)
             return self.kit.Response(200, content=content, headers={"content-type": encoder.media})
-        reply = endpoint.encode(operation, self._result(operation), stamp)
+        reply = encode(endpoint, operation, self._result(operation), context)
         self._remember(endpoint, operation, reply.body)
         return self._whole(reply)
 

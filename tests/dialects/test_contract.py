@@ -30,13 +30,14 @@ from tests.dialects.wire import (
     CALL_EVENTS,
     CALLED,
     HELLO,
-    STAMP,
     STARTED,
     data,
+    encode,
     endpoint,
     frames,
     reply,
     route,
+    stream,
     strict_json,
     told,
 )
@@ -244,7 +245,7 @@ def test_a_stream_ends_exactly_once_and_all_of_it_is_json(path: str, events: Seq
 def test_an_error_ends_a_stream_wherever_it_strikes(path: str, after: int) -> None:
     one = endpoint(path)
     assert one.stream is not None
-    encoder = one.stream(one.decode(WireRequest(body={**BODIES[path], "stream": True})), STAMP)
+    encoder = stream(one, one.decode(WireRequest(body={**BODIES[path], "stream": True})))
     script = SCRIPTS["text"] if path in PLAIN else SCRIPTS["all"]
 
     sent = [frame for event in script[:after] for frame in encoder.feed(event)]
@@ -262,7 +263,7 @@ def test_an_error_ends_a_stream_wherever_it_strikes(path: str, after: int) -> No
 def test_a_ping_is_never_a_terminal_nor_data_that_clients_could_take_for_text(path: str) -> None:
     one = endpoint(path)
     assert one.stream is not None
-    encoder = one.stream(one.decode(WireRequest(body={**BODIES[path], "stream": True})), STAMP)
+    encoder = stream(one, one.decode(WireRequest(body={**BODIES[path], "stream": True})))
 
     for frame in encoder.ping():
         assert frame.comment or frame.data == {"type": "ping"}
@@ -271,14 +272,14 @@ def test_a_ping_is_never_a_terminal_nor_data_that_clients_could_take_for_text(pa
 def test_a_task_ends_with_success_or_with_an_error() -> None:
     one = endpoint("/api/pull")
     assert one.stream is not None
-    encoder = one.stream(one.decode(WireRequest(body={"model": "m"})), STAMP)
+    encoder = stream(one, one.decode(WireRequest(body={"model": "m"})))
     statuses = [TaskStatus(status="pulling manifest"), TaskStatus(status="success")]
 
     sent = [frame for status in statuses for frame in encoder.feed(status)]
     sent += encoder.fail(EngineFailed("too late"))
 
     assert [frame.data for frame in sent] == [{"status": "pulling manifest"}, {"status": "success"}]
-    assert one.encode(one.decode(WireRequest(body={"model": "m"})), statuses[-1], STAMP).body == {"status": "success"}
+    assert encode(one, one.decode(WireRequest(body={"model": "m"})), statuses[-1]).body == {"status": "success"}
 
 
 ALL = [

@@ -17,7 +17,7 @@ from mullama.chat.types import Event, TextDelta, ThinkingDelta, TokenLogprob, To
 from mullama.dialects.base import WireRequest
 from mullama.server.http.framing import to_bytes
 from mullama.server.http.strict_json import parse
-from tests.dialects.wire import STAMP, STARTED, WEATHER, endpoint, frames
+from tests.dialects.wire import STARTED, WEATHER, endpoint, frames, stream
 
 pytestmark = pytest.mark.bench
 
@@ -80,7 +80,7 @@ def encoding(path: str, before: Iterable[Event], event: Event) -> float:
 
     def work() -> None:
         assert one.stream is not None
-        encoder = one.stream(operation, STAMP)
+        encoder = stream(one, operation)
         for earlier in (STARTED, *before):
             tuple(encoder.feed(earlier))
         for _ in range(TOKENS):

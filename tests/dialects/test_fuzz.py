@@ -15,7 +15,7 @@ from mullama.dialects.base import Endpoint, ResponseRequest, StoredResponse, Wir
 from mullama.errors import MullamaError
 from tests.dialects import golden
 from tests.dialects.wire import DONE as COMPLETED
-from tests.dialects.wire import STAMP, route, strict_json, told
+from tests.dialects.wire import route, stream, strict_json, told
 
 ENDPOINTS = [
     pytest.param(dialect.name, one, id=f"{dialect.name} {one.method} {one.path}")
@@ -55,7 +55,7 @@ def try_all(one: Endpoint, body: Any) -> None:
             operation = one.resume(operation, empty)
         if one.stream is None or not hasattr(operation, "stream") or not hasattr(operation, "sampling"):
             return
-        encoder = one.stream(replace(operation, stream=True), STAMP)
+        encoder = stream(one, replace(operation, stream=True))
         for event in told():
             for frame in encoder.feed(event):
                 strict_json(frame.data)

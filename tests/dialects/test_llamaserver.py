@@ -22,12 +22,12 @@ from mullama.chat.types import (
 )
 from mullama.dialects.base import WireRequest
 from mullama.errors import Busy, Invalid, Unsupported
-from tests.dialects.wire import HELLO, STAMP, TIMINGS, USAGE, data, decode, endpoint, reply, told
+from tests.dialects.wire import HELLO, TIMINGS, USAGE, data, decode, encode, endpoint, reply, told
 
 
 def said(path: str, body: Any, result: Any) -> Any:
     one = endpoint(path)
-    return one.encode(decode(path, body), result, STAMP).body
+    return encode(one, decode(path, body), result).body
 
 
 def test_the_model_may_be_left_out() -> None:
@@ -168,15 +168,15 @@ def test_slots_can_be_asked_to_have_one_free() -> None:
     asked = one.decode(WireRequest(query={"fail_on_no_slot": "1", "model": "m"}))
 
     with pytest.raises(Busy, match="no slot available"):
-        one.encode(asked, busy, STAMP)
-    slots: Any = one.encode(one.decode(WireRequest()), busy, STAMP).body
+        encode(one, asked, busy)
+    slots: Any = encode(one, one.decode(WireRequest()), busy).body
     assert [slot["is_processing"] for slot in slots] == [True, True]
 
 
 @pytest.mark.parametrize("path", ["/props", "/slots/{slot}"])
 def test_what_is_declared_elsewhere_answers_why(path: str) -> None:
     one = endpoint(path)
-    refused = one.encode(one.decode(WireRequest(path={"slot": "0"})), None, STAMP)
+    refused = encode(one, one.decode(WireRequest(path={"slot": "0"})), None)
     body: Any = refused.body
 
     assert refused.status == 501

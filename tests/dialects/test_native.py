@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from mullama.chat.inventory import CreateModel, LoadModel, PullModel, SetDefault, TaskStatus
 from mullama.chat.types import EmbedRequest
-from mullama.dialects.base import Endpoint, ReplyContext, WireRequest
+from mullama.dialects.base import Endpoint, WireRequest
 from mullama.dialects.native import (
     MANAGEMENT,
     SUGGESTED,
@@ -25,8 +26,7 @@ from mullama.dialects.native import (
 )
 from mullama.errors import Invalid, NotFound, TransferFailed, Unsupported
 from mullama.sources.aliases import aliases
-
-STAMP = ReplyContext(id="1", created=0.0)
+from tests.dialects.wire import CONTEXT
 
 
 @pytest.mark.parametrize("one", MANAGEMENT.endpoints, ids=lambda e: f"{e.method} {e.path}")
@@ -63,7 +63,7 @@ def test_what_does_not_fit_is_refused(decode, body, error) -> None:  # type: ign
 
 
 def test_a_stream_ends_with_success_or_an_error_that_has_its_kind() -> None:
-    stream = NativeTaskStream(PullModel(source="s"), STAMP)
+    stream = NativeTaskStream(replace(CONTEXT, operation=PullModel(source="s")))
     assert [f.data for f in stream.feed(TaskStatus(status="pulling x", file="x", total=2, completed=1))] == [
         {"status": "pulling x", "file": "x", "total": 2, "completed": 1}
     ]

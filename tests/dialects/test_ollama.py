@@ -10,7 +10,7 @@ from mullama.chat.inventory import Done, Inventory, LoadModel, ModelCard, StoreB
 from mullama.chat.types import DetokenizedText, RenderRequest, ResponseFormat, Sampling
 from mullama.dialects.base import StaticReply, WireRequest
 from mullama.errors import Invalid, Unsupported
-from tests.dialects.wire import HELLO, STAMP, decode, endpoint, strict_json
+from tests.dialects.wire import HELLO, decode, encode, endpoint, strict_json
 
 GENERATE = {"model": "m", "prompt": "p"}
 
@@ -124,7 +124,7 @@ def test_the_rendered_prompt_can_be_asked_for() -> None:
     for path, body in (("/api/chat", HELLO), ("/api/generate", {**GENERATE, "system": "s"})):
         operation = decode(path, {**body, "_debug_render_only": True})
         assert isinstance(operation, RenderRequest)
-        said: Any = endpoint(path).encode(operation, DetokenizedText(text="<|user|>"), STAMP).body
+        said: Any = encode(endpoint(path), operation, DetokenizedText(text="<|user|>")).body
         assert said["_debug_info"] == {"rendered_template": "<|user|>", "image_count": 0}
     with pytest.raises(Unsupported, match="suffix"):
         decode("/api/generate", {**GENERATE, "suffix": "x", "_debug_render_only": True})
@@ -155,7 +155,7 @@ def test_the_last_assistant_turn_is_continued() -> None:
 def test_running_models_are_listed_with_the_longest_staying_first() -> None:
     cards = tuple(ModelCard(name=n, expires=e) for n, e in (("a", 5.0), ("b", float("inf")), ("c", 9.0)))
     one = endpoint("/api/ps", "GET")
-    said: Any = one.encode(one.decode(WireRequest()), Inventory(models=cards), STAMP).body
+    said: Any = encode(one, one.decode(WireRequest()), Inventory(models=cards)).body
 
     assert [model["name"] for model in said["models"]] == ["b", "c", "a"]
     assert said["models"][0]["expires_at"] > "2300"
@@ -164,13 +164,13 @@ def test_running_models_are_listed_with_the_longest_staying_first() -> None:
 def test_no_models_are_an_empty_list() -> None:
     for path in ("/api/tags", "/api/ps"):
         one = endpoint(path, "GET")
-        assert one.encode(one.decode(WireRequest()), Inventory(models=()), STAMP).body == {"models": []}
+        assert encode(one, one.decode(WireRequest()), Inventory(models=())).body == {"models": []}
 
 
 def test_a_card_with_the_oddest_metadata_is_still_json() -> None:
     card = ModelCard(name="m", metadata={"a": float("nan"), "b": [float("inf")] * 3, "c": list(range(9)), "d": None})
     one = endpoint("/api/show")
-    said: Any = one.encode(decode("/api/show", {"name": "m", "verbose": True}), card, STAMP).body
+    said: Any = encode(one, decode("/api/show", {"name": "m", "verbose": True}), card).body
 
     strict_json(said)
     assert said["model_info"]["a"] is None
@@ -182,13 +182,11 @@ def test_a_model_can_be_shown_as_it_would_be_with_other_settings() -> None:
     card = ModelCard(name="m", system="Be kind.", parameters=(("top_k", 3), ("seed", 1)))
     one = endpoint("/api/show")
 
-    said: Any = one.encode(
-        decode("/api/show", {"model": "m", "system": "Be brief.", "options": {"seed": 7}}), card, STAMP
-    )
+    said: Any = encode(one, decode("/api/show", {"model": "m", "system": "Be brief.", "options": {"seed": 7}}), card)
 
     assert said.body["system"] == "Be brief."
     assert [line.split() for line in said.body["parameters"].splitlines()] == [["top_k", "3"], ["seed", "7"]]
-    plain: Any = one.encode(decode("/api/show", {"model": "m"}), card, STAMP)
+    plain: Any = encode(one, decode("/api/show", {"model": "m"}), card)
     assert plain.body["system"] == "Be kind."
 
 
@@ -225,10 +223,10 @@ def test_blobs_are_named_by_digests_alone() -> None:
 
     assert operation == StoreBlob(digest=digest)
     assert one.raw is True
-    assert one.encode(operation, Done(found=False), STAMP).status == 201
-    assert one.encode(operation, Done(found=True), STAMP).status == 200
+    assert encode(one, operation, Done(found=False)).status == 201
+    assert encode(one, operation, Done(found=True)).status == 200
     head = endpoint("/api/blobs/{digest}", "HEAD")
-    assert head.encode(head.decode(WireRequest(path={"digest": digest})), Done(found=False), STAMP).status == 404
+    assert encode(head, head.decode(WireRequest(path={"digest": digest})), Done(found=False)).status == 404
     for bad in ("../x", "sha256:12", "md5:" + "0" * 64, ""):
         with pytest.raises(Invalid, match="digest"):
             one.decode(WireRequest(path={"digest": bad}))
@@ -255,7 +253,7 @@ def test_what_needs_no_model_answers_clearly(method: str, path: str, status: int
     one = endpoint(path, method)
     operation = one.decode(WireRequest(body=None))
     result = None if isinstance(operation, StaticReply) else Inventory(models=())
-    said = one.encode(operation, result, STAMP)
+    said = encode(one, operation, result)
 
     assert said.status == status
     if status >= 400:
@@ -265,7 +263,7 @@ def test_what_needs_no_model_answers_clearly(method: str, path: str, status: int
 
 def test_the_version_is_one_that_clients_can_compare() -> None:
     one = endpoint("/api/version", "GET")
-    said: Any = one.encode(one.decode(WireRequest()), None, STAMP).body
+    said: Any = encode(one, one.decode(WireRequest()), None).body
 
     assert [int(part) for part in said["version"].split(".")] >= [0, 33, 0]
     assert said["mullama"] == "0.1.0"

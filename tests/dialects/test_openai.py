@@ -25,13 +25,13 @@ from tests.dialects.wire import (
     CALL_EVENTS,
     CALLED,
     HELLO,
-    STAMP,
     STOPPED,
     TIMINGS,
     USAGE,
     WEATHER,
     data,
     decode,
+    encode,
     endpoint,
     reply,
     route,
@@ -334,13 +334,13 @@ def test_a_model_is_found_by_a_name_with_slashes(path: str, id: str) -> None:
 def test_the_list_of_models_is_never_null() -> None:
     one = endpoint("/v1/models", "GET", "openai")
 
-    assert one.encode(one.decode(WireRequest()), Inventory(models=()), STAMP).body == {"object": "list", "data": []}
+    assert encode(one, one.decode(WireRequest()), Inventory(models=())).body == {"object": "list", "data": []}
 
 
 def test_models_tell_their_context_under_every_name() -> None:
     one = endpoint("/v1/models", "GET", "openai")
     card = ModelCard(name="m", context_size=2048, train_context=8192, capabilities=("vision",))
-    said: Any = one.encode(one.decode(WireRequest()), Inventory(models=(card,)), STAMP).body
+    said: Any = encode(one, one.decode(WireRequest()), Inventory(models=(card,))).body
     model = said["data"][0]
 
     assert {model[n] for n in ("context_length", "context_window", "max_model_len", "max_context_length")} == {2048}
@@ -360,8 +360,8 @@ def test_models_tell_their_context_under_every_name() -> None:
 )
 def test_where_a_model_is_is_said_in_llama_servers_words(state: str, loaded: bool, word: str) -> None:
     one = endpoint("/v1/models", "GET", "openai")
-    said: Any = one.encode(
-        one.decode(WireRequest()), Inventory(models=(ModelCard(name="m", state=state, loaded=loaded),)), STAMP
+    said: Any = encode(
+        one, one.decode(WireRequest()), Inventory(models=(ModelCard(name="m", state=state, loaded=loaded),))
     )
 
     assert said.body["data"][0]["status"] == {"value": word}

@@ -12,7 +12,7 @@ from mullama.chat.types import TextDelta, ThinkingDelta, ToolCall, ToolCallFinis
 from mullama.dialects.base import StoredResponse, WireRequest
 from mullama.dialects.openai.responses.items import conversation, opaque
 from mullama.errors import Invalid, NotFound, Unsupported
-from tests.dialects.wire import CALL_EVENTS, CALLED, STAMP, data, decode, endpoint, reply, told
+from tests.dialects.wire import CALL_EVENTS, CALLED, CONTEXT, data, decode, encode, endpoint, reply, told
 
 PATH = "/v1/responses"
 ASK = {"model": "tiny", "input": "Hello"}
@@ -130,7 +130,7 @@ def test_a_response_is_remembered_whole_or_streamed_unless_it_must_not_be() -> N
 
     assert whole == streamed
     assert whole is not None
-    assert whole.id == f"resp_{STAMP.id}"
+    assert whole.id == f"resp_{CONTEXT.id}"
     assert stored(store=False) is None
     assert (
         one.remember(operation, {"type": "response.failed", "response": {"id": "resp_1", "status": "failed"}}) is None
@@ -155,7 +155,7 @@ def test_a_response_is_taken_up_again_without_its_instructions() -> None:
 
 
 def reply_of(operation: Any) -> Any:
-    return endpoint(PATH).encode(operation, fold(told(TextDelta(text="x"))), STAMP).body
+    return encode(endpoint(PATH), operation, fold(told(TextDelta(text="x")))).body
 
 
 def test_a_chain_of_three_keeps_everything_even_when_the_first_is_forgotten() -> None:
@@ -182,7 +182,7 @@ def test_a_reference_to_an_item_that_is_not_there_is_refused() -> None:
     assert one.resume is not None
     before = stored()
     assert before is not None
-    item = {"type": "item_reference", "id": f"msg_{STAMP.id}_f"}
+    item = {"type": "item_reference", "id": f"msg_{CONTEXT.id}_f"}
     operation: Any = decode(PATH, {"model": "tiny", "input": [item, {"role": "user", "content": "a"}]})
 
     assert operation.needs == (before.id,)
@@ -201,18 +201,18 @@ def test_stored_responses_are_fetched_listed_and_forgotten() -> None:
     assert before is not None
     fetch = endpoint("/v1/responses/{id}", "GET")
     call = WireRequest(path={"id": before.id})
-    assert fetch.encode(fetch.decode(call), before, STAMP).body == before.body
+    assert encode(fetch, fetch.decode(call), before).body == before.body
     with pytest.raises(Unsupported, match="streamed again"):
         fetch.decode(WireRequest(path={"id": before.id}, query={"stream": "true"}))
 
     delete = endpoint("/v1/responses/{id}", "DELETE")
-    said: Any = delete.encode(delete.decode(call), Done(), STAMP).body
+    said: Any = encode(delete, delete.decode(call), Done()).body
     assert said["deleted"] is True
     with pytest.raises(NotFound):
-        delete.encode(delete.decode(call), Done(found=False), STAMP)
+        encode(delete, delete.decode(call), Done(found=False))
 
     cancel = endpoint("/v1/responses/{id}/cancel")
-    assert cancel.encode(cancel.decode(call), before, STAMP).body == before.body
+    assert encode(cancel, cancel.decode(call), before).body == before.body
 
 
 def page(items: int, **query: str) -> Any:
@@ -220,7 +220,7 @@ def page(items: int, **query: str) -> Any:
         id="resp_a", body={}, items=tuple({"role": "user", "content": str(i)} for i in range(items))
     )
     one = endpoint("/v1/responses/{id}/input_items", "GET")
-    return one.encode(one.decode(WireRequest(path={"id": "resp_a"}, query=query)), response, STAMP).body
+    return encode(one, one.decode(WireRequest(path={"id": "resp_a"}, query=query)), response).body
 
 
 def test_input_items_are_listed_page_by_page_in_both_orders() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -13,9 +13,16 @@ from mullama import errors
 from mullama.chat import inventory, types
 from mullama.chat.answer import fold
 from mullama.dialects import DIALECTS, base
-from mullama.dialects.base import Dialect, Endpoint, Frame, Reply, ReplyContext, WireRequest
+from mullama.dialects.base import Dialect, Endpoint, Frame, Reply, ReplyContext, StreamEncoder, WireRequest
 
-STAMP = ReplyContext(id="0123456789abcdef01234567", created=1763600000.25, version="0.1.0", context_size=4096)
+CONTEXT: ReplyContext[Any, Any] = ReplyContext(
+    operation=None,
+    result=None,
+    id="0123456789abcdef01234567",
+    created=1763600000.25,
+    version="0.1.0",
+    context_size=4096,
+)
 TIMINGS = types.Timings(total=2.0, load=0.5, prompt=0.25, decode=1.0)
 USAGE = types.Usage(prompt_tokens=12, cached_tokens=4, completion_tokens=6, reasoning_tokens=2)
 DONE = types.Completed(usage=USAGE, timings=TIMINGS)
@@ -47,9 +54,20 @@ def endpoint(path: str, method: str = "POST", dialect: str | None = None) -> End
     return found[0]
 
 
-def decode(path: str, body: Any, method: str = "POST", **call: Any) -> Any:
-    """What the endpoint makes of a body."""
-    return endpoint(path, method).decode(WireRequest(body=body, **call))
+def decode(path: str, body: Any, method: str = "POST", **parts: Any) -> Any:
+    """Return the operation that the endpoint decodes from a body."""
+    return endpoint(path, method).decode(WireRequest(body=body, **parts))
+
+
+def encode(one: Endpoint, operation: Any, result: Any = None, context: ReplyContext[Any, Any] = CONTEXT) -> Reply:
+    """Return the reply of an endpoint to the result of an operation."""
+    return one.encode(replace(context, operation=operation, result=result))
+
+
+def stream(one: Endpoint, operation: Any, context: ReplyContext[Any, Any] = CONTEXT) -> StreamEncoder:
+    """Return the stream encoder of an endpoint for an operation."""
+    assert one.stream is not None
+    return one.stream(replace(context, operation=operation))
 
 
 def told(*middle: types.Event, end: types.Finished = STOPPED) -> tuple[types.Event, ...]:
@@ -61,7 +79,7 @@ def frames(path: str, body: Any, events: Iterable[Any]) -> list[Frame]:
     """The frames of a stream."""
     one = endpoint(path)
     assert one.stream is not None
-    encoder = one.stream(one.decode(WireRequest(body={**body, "stream": True})), STAMP)
+    encoder = stream(one, one.decode(WireRequest(body={**body, "stream": True})))
     return [frame for event in events for frame in encoder.feed(event)]
 
 
@@ -74,7 +92,7 @@ def reply(path: str, body: Any, events: Iterable[Any]) -> Any:
     """The body of the whole answer to the same request."""
     one = endpoint(path)
     operation = one.decode(WireRequest(body={**body, "stream": False}))
-    return one.encode(operation, fold(events), STAMP).body
+    return encode(one, operation, fold(events)).body
 
 
 # JSON forms of values, for the golden conversations.

@@ -6,24 +6,12 @@ from dataclasses import replace
 
 from mullama.dialects.anthropic import models, reply, request
 from mullama.dialects.anthropic.errors import ERROR_SCHEMA, error_reply
-from mullama.dialects.base import Dialect, Endpoint, Reply, ReplyContext, StaticReply, WireRequest
-
-_HERE = StaticReply(reply=Reply(body="mullama is running"))
-
-
-def _decode_probe(call: WireRequest) -> StaticReply:
-    return _HERE
-
-
-def _encode_probe(operation: StaticReply, result: None, stamp: ReplyContext) -> Reply:
-    return operation.reply
-
+from mullama.dialects.base import Dialect, Endpoint, Reply, StaticReply, fixed
 
 _PROBE = Endpoint(
     method="HEAD",
     path="/",
-    decode=_decode_probe,
-    encode=_encode_probe,
+    decode=fixed(StaticReply(reply=Reply(body="mullama is running"))),
     access="public",
     summary="Whether a server is here",
 )

@@ -76,28 +76,28 @@ def _model(card: ModelCard) -> dict[str, JSONValue]:
     }
 
 
-def decode_list(call: WireRequest) -> ListPage:
-    said = call.query.get("limit", "20")
+def decode_list(request: WireRequest) -> ListPage:
+    said = request.query.get("limit", "20")
     if not said.isascii() or not said.isdigit() or not 1 <= int(said[:5]) <= _MOST:
         raise Invalid(f"limit must be between 1 and {_MOST}", field="limit")
-    return ListPage(limit=int(said), after=call.query.get("after_id"), before=call.query.get("before_id"))
+    return ListPage(limit=int(said), after=request.query.get("after_id"), before=request.query.get("before_id"))
 
 
-def decode_one(call: WireRequest) -> ShowModel:
-    return ShowModel(model=call.path.get("id", ""))
+def decode_one(request: WireRequest) -> ShowModel:
+    return ShowModel(model=request.path.get("id", ""))
 
 
-def encode_list(operation: ListPage, inventory: Inventory, stamp: ReplyContext) -> Reply:
+def encode_list(context: ReplyContext[ListPage, Inventory]) -> Reply:
     """One page; an unknown id to go on from is an error, not the first page again."""
-    ids = [card.name for card in inventory.models]
+    ids = [card.name for card in context.result.models]
     first, last = 0, len(ids)
-    if operation.after is not None:
-        first = _place(operation.after, ids, "after_id") + 1
-    if operation.before is not None:
-        last = _place(operation.before, ids, "before_id")
-        first = max(first, last - operation.limit)
-    page = inventory.models[first : min(last, first + operation.limit)]
-    more = first > 0 if operation.before is not None else first + len(page) < last
+    if context.operation.after is not None:
+        first = _place(context.operation.after, ids, "after_id") + 1
+    if context.operation.before is not None:
+        last = _place(context.operation.before, ids, "before_id")
+        first = max(first, last - context.operation.limit)
+    page = context.result.models[first : min(last, first + context.operation.limit)]
+    more = first > 0 if context.operation.before is not None else first + len(page) < last
     return Reply(
         body={
             "data": [_model(card) for card in page],
@@ -114,9 +114,9 @@ def _place(id: str, ids: list[str], field: str) -> int:
     return ids.index(id)
 
 
-def encode_one(operation: ShowModel, card: ModelCard, stamp: ReplyContext) -> Reply:
+def encode_one(context: ReplyContext[ShowModel, ModelCard]) -> Reply:
     """The model under the name that was asked for, which may be a route to it."""
-    return Reply(body={**_model(card), "id": operation.model})
+    return Reply(body={**_model(context.result), "id": context.operation.model})
 
 
 MODEL_SCHEMA = schema.record(

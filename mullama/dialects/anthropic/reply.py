@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 from mullama.chat.types import (
     Answer,
@@ -62,26 +62,26 @@ def stop_reason(reason: StopReason) -> str:
             assert_never(reason)
 
 
-def _signature(stamp: ReplyContext) -> str:
+def _signature(context: ReplyContext[ChatRequest, Any]) -> str:
     """Thinking must be signed; it comes back with the history and is not verified."""
-    return f"mullama-{stamp.id}"
+    return f"mullama-{context.id}"
 
 
-def _message(operation: ChatRequest, stamp: ReplyContext) -> dict[str, JSONValue]:
+def _message(context: ReplyContext[ChatRequest, Any]) -> dict[str, JSONValue]:
     return {
-        "id": f"msg_{stamp.id}",
+        "id": f"msg_{context.id}",
         "type": "message",
         "role": "assistant",
-        "model": operation.model,
+        "model": context.operation.model,
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
     }
 
 
-def _blocks(choice: Choice, stamp: ReplyContext) -> Iterator[JSONValue]:
+def _blocks(choice: Choice, context: ReplyContext[ChatRequest, Any]) -> Iterator[JSONValue]:
     if choice.thinking:
-        yield {"type": "thinking", "thinking": choice.thinking, "signature": _signature(stamp)}
+        yield {"type": "thinking", "thinking": choice.thinking, "signature": _signature(context)}
     if choice.text:
         # Without `citations`: null is as good to Anthropic's own clients, and others refuse it.
         yield {"type": "text", "text": choice.text}
@@ -94,22 +94,22 @@ def _blocks(choice: Choice, stamp: ReplyContext) -> Iterator[JSONValue]:
         }
 
 
-def encode(operation: ChatRequest, result: Answer, stamp: ReplyContext) -> Reply:
+def encode(context: ReplyContext[ChatRequest, Answer]) -> Reply:
     """The whole answer as one object."""
-    choice = result.choices[0]
+    choice = context.result.choices[0]
     return Reply(
         body={
-            **_message(operation, stamp),
-            "content": list(_blocks(choice, stamp)),
+            **_message(context),
+            "content": list(_blocks(choice, context)),
             "stop_reason": stop_reason(choice.reason),
             "stop_sequence": choice.stop_sequence,
-            "usage": _used(result.usage),
+            "usage": _used(context.result.usage),
         }
     )
 
 
-def encode_count(operation: CountRequest, result: TokenCount, stamp: ReplyContext) -> Reply:
-    return Reply(body={"input_tokens": result.tokens})
+def encode_count(context: ReplyContext[CountRequest, TokenCount]) -> Reply:
+    return Reply(body={"input_tokens": context.result.tokens})
 
 
 class MessageStream:
@@ -117,9 +117,9 @@ class MessageStream:
 
     media: Literal["text/event-stream", "application/x-ndjson"] = "text/event-stream"
 
-    def __init__(self, operation: ChatRequest, stamp: ReplyContext) -> None:
-        self._stamp = stamp
-        self._message = _message(operation, stamp)
+    def __init__(self, context: ReplyContext[ChatRequest, None]) -> None:
+        self._context = context
+        self._message = _message(context)
         self._index = -1
         self._block = ""  # the type of the open block
         self._written = False  # whether the open tool_use has had any input
@@ -189,7 +189,7 @@ class MessageStream:
 
     def _close(self) -> Iterator[Frame]:
         if self._block == "thinking":
-            yield self._delta(type="signature_delta", signature=_signature(self._stamp))
+            yield self._delta(type="signature_delta", signature=_signature(self._context))
         if self._block:
             self._block = ""
             yield _event("content_block_stop", index=self._index)
@@ -214,7 +214,7 @@ class MessageStream:
         if self._ended:
             return ()
         self._ended = True
-        return (Frame(event="error", data=envelope(error, f"req_{self._stamp.id}")),)
+        return (Frame(event="error", data=envelope(error, f"req_{self._context.id}")),)
 
     def ping(self) -> Iterable[Frame]:
         return (_PING,)

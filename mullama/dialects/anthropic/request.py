@@ -66,9 +66,9 @@ def _stops(value: JSONValue, path: str) -> tuple[str, ...]:
 STOP_SEQUENCES: Field[tuple[str, ...]] = Field("stop_sequences", _stops, schema.listed(schema.STRING, most=MOST_STOPS))
 
 
-def decode(call: WireRequest) -> ChatRequest:
+def decode(request: WireRequest) -> ChatRequest:
     """A conversation to continue."""
-    body = body_of(call.body)
+    body = body_of(request.body)
     model = model_named(body)
     limit = body.get(MAX_TOKENS)
     if not limit:
@@ -76,9 +76,9 @@ def decode(call: WireRequest) -> ChatRequest:
     return _chat(body, model, limit)
 
 
-def decode_count(call: WireRequest) -> CountRequest:
+def decode_count(request: WireRequest) -> CountRequest:
     """The same body without a limit; nothing is generated."""
-    body = body_of(call.body)
+    body = body_of(request.body)
     return CountRequest(chat=_chat(body, model_named(body), None))
 
 

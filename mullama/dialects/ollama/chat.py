@@ -151,9 +151,9 @@ MESSAGES = many("messages", message, MESSAGE_SCHEMA, MOST_MESSAGES)
 _TOOLS = many("tools", _tool, TOOL_SCHEMA, MOST_TOOLS)
 
 
-def decode(call: WireRequest) -> ChatRequest | LoadModel | RenderRequest:
+def decode(request: WireRequest) -> ChatRequest | LoadModel | RenderRequest:
     """A conversation to continue; without messages, the request to load or unload the model."""
-    body = body_of(call.body)
+    body = body_of(request.body)
     model = model_named(body)
     messages = linked(body.get(MESSAGES) or ())
     if not messages:
@@ -162,7 +162,7 @@ def decode(call: WireRequest) -> ChatRequest | LoadModel | RenderRequest:
     tools = unique(body.get(_TOOLS) or (), "tools")
     stream = body.get(STREAM)
     truncate = body.get(TRUNCATE)
-    request = ChatRequest(
+    chat = ChatRequest(
         model=model,
         messages=messages,
         stream=True if stream is None else stream,
@@ -180,7 +180,7 @@ def decode(call: WireRequest) -> ChatRequest | LoadModel | RenderRequest:
         truncate=True if truncate is None else truncate,
         warnings=options.warnings + shift_warning(body),
     )
-    return RenderRequest(chat=request) if body.get(RENDER_ONLY) else request
+    return RenderRequest(chat=chat) if body.get(RENDER_ONLY) else chat
 
 
 def _message(choice: Choice) -> dict[str, JSONValue]:
@@ -193,22 +193,20 @@ def _message(choice: Choice) -> dict[str, JSONValue]:
     }
 
 
-def encode(
-    operation: ChatRequest | LoadModel | RenderRequest, result: Answer | Loaded | DetokenizedText, stamp: ReplyContext
-) -> Reply:
+def encode(context: ReplyContext[ChatRequest | LoadModel | RenderRequest, Answer | Loaded | DetokenizedText]) -> Reply:
     """The whole answer as one object."""
-    if isinstance(operation, RenderRequest):
-        assert isinstance(result, DetokenizedText)
-        return rendered(operation, result, stamp)
-    assert not isinstance(result, DetokenizedText)
-    first = head(operation.model, stamp)
-    match result:
+    if isinstance(context.operation, RenderRequest):
+        assert isinstance(context.result, DetokenizedText)
+        return rendered(context.operation, context.result.text, context.created)
+    assert not isinstance(context.result, DetokenizedText)
+    first = head(context.operation.model, context.created)
+    match context.result:
         case Loaded():
             empty: JSONValue = {"role": "assistant", "content": ""}
-            reason = "unload" if result.unloaded else "load"
+            reason = "unload" if context.result.unloaded else "load"
             return Reply(body={**first, "message": empty, "done": True, "done_reason": reason})
         case Answer():
-            choice = result.choices[0]
+            choice = context.result.choices[0]
             tokens = logprobs.entries(choice.logprobs)
             return Reply(
                 body={
@@ -217,7 +215,7 @@ def encode(
                     **({"logprobs": tokens} if tokens else {}),
                     "done": True,
                     "done_reason": done_reason(choice.reason),
-                    **metrics(result.usage, result.timings),
+                    **metrics(context.result.usage, context.result.timings),
                 }
             )
 
@@ -225,8 +223,8 @@ def encode(
 class OllamaChatStream(LineStream):
     """One NDJSON line per piece; a tool call comes whole; the last line has the metrics."""
 
-    def __init__(self, operation: ChatRequest, stamp: ReplyContext) -> None:
-        self._head = head(operation.model, stamp)
+    def __init__(self, context: ReplyContext[ChatRequest, None]) -> None:
+        self._head = head(context.operation.model, context.created)
         self._reason = StopReason.STOP
 
     def _line(self, message: dict[str, JSONValue], **more: JSONValue) -> Frame:

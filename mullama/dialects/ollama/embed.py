@@ -18,9 +18,9 @@ _TRUNCATE = flag("truncate")
 DIMENSIONS = integer("dimensions", 0, 2**20)
 
 
-def decode(call: WireRequest) -> EmbedRequest | LoadModel:
+def decode(request: WireRequest) -> EmbedRequest | LoadModel:
     """Inputs to turn into vectors; without any, the request to load the model."""
-    body = body_of(call.body)
+    body = body_of(request.body)
     model = model_named(body)
     read_options(body)
     try:
@@ -39,23 +39,23 @@ def decode(call: WireRequest) -> EmbedRequest | LoadModel:
     )
 
 
-def encode(operation: EmbedRequest | LoadModel, result: Vectors | Loaded, stamp: ReplyContext) -> Reply:
-    if isinstance(result, Loaded):
-        return Reply(body={"model": operation.model, "embeddings": []})
+def encode(context: ReplyContext[EmbedRequest | LoadModel, Vectors | Loaded]) -> Reply:
+    if isinstance(context.result, Loaded):
+        return Reply(body={"model": context.operation.model, "embeddings": []})
     return Reply(
         body={
-            "model": operation.model,
-            "embeddings": finite_vectors(result),
-            "total_duration": nanoseconds(result.timings.total),
-            "load_duration": nanoseconds(result.timings.load),
-            "prompt_eval_count": result.usage.prompt_tokens,
+            "model": context.operation.model,
+            "embeddings": finite_vectors(context.result),
+            "total_duration": nanoseconds(context.result.timings.total),
+            "load_duration": nanoseconds(context.result.timings.load),
+            "prompt_eval_count": context.result.usage.prompt_tokens,
         }
     )
 
 
-def decode_old(call: WireRequest) -> EmbedRequest | LoadModel:
+def decode_old(request: WireRequest) -> EmbedRequest | LoadModel:
     """One prompt; its vector is not normalised."""
-    body = body_of(call.body)
+    body = body_of(request.body)
     model = model_named(body)
     read_options(body)
     prompt = body.get(PROMPT)
@@ -64,8 +64,8 @@ def decode_old(call: WireRequest) -> EmbedRequest | LoadModel:
     return EmbedRequest(model=model, inputs=(prompt,), normalize=False, keep_alive=body.get(KEEP_ALIVE))
 
 
-def encode_old(operation: EmbedRequest | LoadModel, result: Vectors | Loaded, stamp: ReplyContext) -> Reply:
-    vectors = [] if isinstance(result, Loaded) else finite_vectors(result)
+def encode_old(context: ReplyContext[EmbedRequest | LoadModel, Vectors | Loaded]) -> Reply:
+    vectors = [] if isinstance(context.result, Loaded) else finite_vectors(context.result)
     return Reply(body={"embedding": vectors[0] if vectors else []})
 
 

@@ -77,16 +77,16 @@ _CONTEXT: Field[tuple[int, ...]] = many(
 )
 
 
-def decode(call: WireRequest) -> CompletionRequest | LoadModel | RenderRequest:
+def decode(request: WireRequest) -> CompletionRequest | LoadModel | RenderRequest:
     """A prompt to go on from; without prompt and images, the request to load or unload the model."""
-    body = body_of(call.body)
+    body = body_of(request.body)
     model = model_named(body)
-    request = _request(body, model)
-    if not request.prompts[0] and not request.images and not request.suffix:
-        return LoadModel(model=model, keep_alive=request.keep_alive)
-    if request.raw and (request.template or request.system or request.context):
+    completion = _request(body, model)
+    if not completion.prompts[0] and not completion.images and not completion.suffix:
+        return LoadModel(model=model, keep_alive=completion.keep_alive)
+    if completion.raw and (completion.template or completion.system or completion.context):
         raise Invalid("raw mode does not support template, system, or context", field="raw")
-    return _rendered(request, body) if body.get(RENDER_ONLY) else request
+    return _rendered(completion, body) if body.get(RENDER_ONLY) else completion
 
 
 def _request(body: Body, model: str) -> CompletionRequest:
@@ -140,31 +140,29 @@ def _answer(choice: Choice) -> dict[str, JSONValue]:
 
 
 def encode(
-    operation: CompletionRequest | LoadModel | RenderRequest,
-    result: Answer | Loaded | DetokenizedText,
-    stamp: ReplyContext,
+    context: ReplyContext[CompletionRequest | LoadModel | RenderRequest, Answer | Loaded | DetokenizedText],
 ) -> Reply:
     """The whole answer as one object."""
-    if isinstance(operation, RenderRequest):
-        assert isinstance(result, DetokenizedText)
-        return rendered(operation, result, stamp)
-    assert not isinstance(result, DetokenizedText)
-    first = head(operation.model, stamp)
-    match result:
+    if isinstance(context.operation, RenderRequest):
+        assert isinstance(context.result, DetokenizedText)
+        return rendered(context.operation, context.result.text, context.created)
+    assert not isinstance(context.result, DetokenizedText)
+    first = head(context.operation.model, context.created)
+    match context.result:
         case Loaded():
-            reason = "unload" if result.unloaded else "load"
+            reason = "unload" if context.result.unloaded else "load"
             return Reply(body={**first, "response": "", "done": True, "done_reason": reason})
         case Answer():
-            choice = result.choices[0]
-            context: dict[str, JSONValue] = {"context": list(result.context)} if result.context else {}
+            choice = context.result.choices[0]
+            tokens: dict[str, JSONValue] = {"context": list(context.result.context)} if context.result.context else {}
             return Reply(
                 body={
                     **first,
                     **_answer(choice),
                     "done": True,
                     "done_reason": done_reason(choice.reason),
-                    **context,
-                    **metrics(result.usage, result.timings),
+                    **tokens,
+                    **metrics(context.result.usage, context.result.timings),
                 }
             )
 
@@ -172,8 +170,8 @@ def encode(
 class GenerateStream(LineStream):
     """One NDJSON line per piece; the last line has the metrics and the conversation as tokens."""
 
-    def __init__(self, operation: CompletionRequest, stamp: ReplyContext) -> None:
-        self._head = {**head(operation.model, stamp), "response": "", "done": False}
+    def __init__(self, context: ReplyContext[CompletionRequest, None]) -> None:
+        self._head = {**head(context.operation.model, context.created), "response": "", "done": False}
         self._reason = StopReason.STOP
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:

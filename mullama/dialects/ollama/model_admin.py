@@ -98,9 +98,9 @@ _LICENSE: Field[tuple[str, ...]] = Field(
 )
 
 
-def decode_create(call: WireRequest) -> CreateModel:
+def decode_create(request: WireRequest) -> CreateModel:
     """A model made from another one or from uploaded files."""
-    body = body_of(call.body)
+    body = body_of(request.body)
     name = _model(body)
     for field, instead in _REFUSED.items():
         if body.has(field):
@@ -123,26 +123,26 @@ def decode_create(call: WireRequest) -> CreateModel:
     )
 
 
-def decode_pull(call: WireRequest) -> PullModel:
-    body = body_of(call.body)
+def decode_pull(request: WireRequest) -> PullModel:
+    body = body_of(request.body)
     return PullModel(source=_model(body), stream=_streams(body))
 
 
-def decode_copy(call: WireRequest) -> CopyModel:
-    body = body_of(call.body)
+def decode_copy(request: WireRequest) -> CopyModel:
+    body = body_of(request.body)
     return CopyModel(source=body.need(MODEL.named("source")), destination=body.need(MODEL.named("destination")))
 
 
-def decode_delete(call: WireRequest) -> DeleteModel:
-    return DeleteModel(model=_model(body_of(call.body)))
+def decode_delete(request: WireRequest) -> DeleteModel:
+    return DeleteModel(model=_model(body_of(request.body)))
 
 
-def decode_find(call: WireRequest) -> FindBlob:
-    return FindBlob(digest=digest_of(call.path.get("digest"), "digest"))
+def decode_find(request: WireRequest) -> FindBlob:
+    return FindBlob(digest=digest_of(request.path.get("digest"), "digest"))
 
 
-def decode_store(call: WireRequest) -> StoreBlob:
-    return StoreBlob(digest=digest_of(call.path.get("digest"), "digest"))
+def decode_store(request: WireRequest) -> StoreBlob:
+    return StoreBlob(digest=digest_of(request.path.get("digest"), "digest"))
 
 
 def _status(status: TaskStatus) -> dict[str, JSONValue]:
@@ -150,28 +150,28 @@ def _status(status: TaskStatus) -> dict[str, JSONValue]:
     return {"status": status.status, **{k: v for k, v in members.items() if v is not None}}
 
 
-def encode_task(operation: PullModel | CreateModel, result: TaskStatus, stamp: ReplyContext) -> Reply:
+def encode_task(context: ReplyContext[PullModel | CreateModel, TaskStatus]) -> Reply:
     """The last status alone."""
-    return Reply(body=_status(result))
+    return Reply(body=_status(context.result))
 
 
-def encode_done(operation: CopyModel | DeleteModel, result: Done, stamp: ReplyContext) -> Reply:
-    return Reply(status=200 if result.found else 404)
+def encode_done(context: ReplyContext[CopyModel | DeleteModel, Done]) -> Reply:
+    return Reply(status=200 if context.result.found else 404)
 
 
-def encode_found(operation: FindBlob, result: Done, stamp: ReplyContext) -> Reply:
-    return Reply(status=200 if result.found else 404)
+def encode_found(context: ReplyContext[FindBlob, Done]) -> Reply:
+    return Reply(status=200 if context.result.found else 404)
 
 
-def encode_stored(operation: StoreBlob, result: Done, stamp: ReplyContext) -> Reply:
+def encode_stored(context: ReplyContext[StoreBlob, Done]) -> Reply:
     """201 for a new blob, 200 for one that was there."""
-    return Reply(status=200 if result.found else 201)
+    return Reply(status=200 if context.result.found else 201)
 
 
 class TaskStream(LineStream):
     """One NDJSON line per status; the line `success` is the last."""
 
-    def __init__(self, operation: PullModel | CreateModel, stamp: ReplyContext) -> None:
+    def __init__(self, context: ReplyContext[PullModel | CreateModel, None]) -> None:
         self._ended = False
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from mullama.chat.inventory import Inventory, ListModels, ListRunning, ModelCard, ShowModel
 from mullama.dialects import schema
-from mullama.dialects.base import Endpoint, Reply, ReplyContext, WireRequest
+from mullama.dialects.base import Endpoint, Reply, ReplyContext, WireRequest, fixed
 from mullama.dialects.fields import MODEL, body_of, flag, record, request_schema, text
 from mullama.dialects.timestamps import rfc3339
 from mullama.dialects.tools import compact
@@ -126,8 +126,8 @@ class ShowCall(ShowModel):
     options: Mapping[str, JSONValue] = field(default_factory=dict)
 
 
-def decode_show(call: WireRequest) -> ShowCall:
-    body = body_of(call.body)
+def decode_show(request: WireRequest) -> ShowCall:
+    body = body_of(request.body)
     model = body.first(MODEL, _NAME)
     if not model:
         raise Invalid("model is required", field="model")
@@ -139,28 +139,20 @@ def decode_show(call: WireRequest) -> ShowCall:
     )
 
 
-def encode_show(operation: ShowCall, card: ModelCard, stamp: ReplyContext) -> Reply:
-    parameters = tuple({**dict(card.parameters), **operation.options}.items())
-    system = card.system if operation.system is None else operation.system
-    return Reply(body=_show(replace(card, system=system, parameters=parameters), operation.verbose))
+def encode_show(context: ReplyContext[ShowCall, ModelCard]) -> Reply:
+    parameters = tuple({**dict(context.result.parameters), **context.operation.options}.items())
+    system = context.result.system if context.operation.system is None else context.operation.system
+    return Reply(body=_show(replace(context.result, system=system, parameters=parameters), context.operation.verbose))
 
 
-def encode_tags(operation: ListModels, inventory: Inventory, stamp: ReplyContext) -> Reply:
-    return Reply(body={"models": [_tag(card) for card in inventory.models]})
+def encode_tags(context: ReplyContext[ListModels, Inventory]) -> Reply:
+    return Reply(body={"models": [_tag(card) for card in context.result.models]})
 
 
-def encode_running(operation: ListRunning, inventory: Inventory, stamp: ReplyContext) -> Reply:
+def encode_running(context: ReplyContext[ListRunning, Inventory]) -> Reply:
     """Those that stay the longest come first."""
-    stay = sorted(inventory.models, key=lambda c: math.inf if c.expires is None else c.expires, reverse=True)
+    stay = sorted(context.result.models, key=lambda c: math.inf if c.expires is None else c.expires, reverse=True)
     return Reply(body={"models": [_running(card) for card in stay]})
-
-
-def decode_tags(call: WireRequest) -> ListModels:
-    return ListModels()
-
-
-def decode_running(call: WireRequest) -> ListRunning:
-    return ListRunning()
 
 
 _DETAILS_SCHEMA = schema.exact(
@@ -212,7 +204,7 @@ ENDPOINTS = (
         Endpoint(
             method=method,
             path="/api/tags",
-            decode=decode_tags,
+            decode=fixed(ListModels()),
             encode=encode_tags,
             summary="The models that can be used",
             response_schema=_TAGS_SCHEMA,
@@ -222,7 +214,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/api/ps",
-        decode=decode_running,
+        decode=fixed(ListRunning()),
         encode=encode_running,
         summary="The models in memory",
         response_schema=_PS_SCHEMA,

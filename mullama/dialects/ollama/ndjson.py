@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, assert_never
 
-from mullama.chat.types import DetokenizedText, ImagePart, RenderRequest, StopReason, Timings, ToolCall, Usage
+from mullama.chat.types import ImagePart, RenderRequest, StopReason, Timings, ToolCall, Usage
 from mullama.dialects import logprobs, schema
-from mullama.dialects.base import Frame, Reply, ReplyContext
+from mullama.dialects.base import Frame, Reply
 from mullama.dialects.ollama.errors import message_of
 from mullama.dialects.timestamps import nanoseconds, rfc3339
 from mullama.errors import MullamaError
 from mullama.names import JSONValue
 
 
-def head(model: str, stamp: ReplyContext) -> dict[str, JSONValue]:
+def head(model: str, created: float) -> dict[str, JSONValue]:
     """The first members of every line; the model's name is the one that the client sent."""
-    return {"model": model, "created_at": rfc3339(stamp.created)}
+    return {"model": model, "created_at": rfc3339(created)}
 
 
-def rendered(request: RenderRequest, result: DetokenizedText, stamp: ReplyContext) -> Reply:
+def rendered(request: RenderRequest, text: str, created: float) -> Reply:
     """What a prompt would be, instead of an answer to it."""
     parts = [part for message in request.chat.messages for part in message.content]
     shown: JSONValue = {
-        "rendered_template": result.text,
+        "rendered_template": text,
         "image_count": sum(isinstance(part, ImagePart) for part in parts),
     }
-    return Reply(body={**head(request.chat.model, stamp), "_debug_info": shown})
+    return Reply(body={**head(request.chat.model, created), "_debug_info": shown})
 
 
 def done_reason(reason: StopReason) -> str:

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 from mullama.dialects import schema
-from mullama.dialects.base import Endpoint, Reply, ReplyContext, StaticReply, WireRequest
+from mullama.dialects.base import Endpoint, Reply, ReplyContext, StaticReply, fixed
 from mullama.dialects.ollama.errors import ERROR_SCHEMA
 
 # Clients switch features on by this number: it is the surface of Ollama that is spoken here.
 VERSION = "0.33.3"
 
 
-def fixed(reply: Reply) -> Callable[[WireRequest], StaticReply]:
-    """A decoder for a reply that never changes."""
-    operation = StaticReply(reply=reply)
-    return lambda call: operation
-
-
-def as_is(operation: StaticReply, result: None, stamp: ReplyContext) -> Reply:
-    return operation.reply
-
-
-def encode_version(operation: StaticReply, result: None, stamp: ReplyContext) -> Reply:
+def encode_version(context: ReplyContext[StaticReply, None]) -> Reply:
     """Ollama's version, by which clients decide, and beside it mullama's own."""
-    return Reply(body={"version": VERSION, "mullama": stamp.version})
+    return Reply(body={"version": VERSION, "mullama": context.version})
 
 
 def _none(text: str, status: int) -> Reply:
@@ -53,8 +42,7 @@ def _public(method: Literal["GET", "HEAD"], path: str, reply: Reply, summary: st
     return Endpoint(
         method=method,
         path=path,
-        decode=fixed(reply),
-        encode=as_is,
+        decode=fixed(StaticReply(reply=reply)),
         access="public",
         summary=summary,
         response_schema=schema.STRING if isinstance(reply.body, str) else schema.RECORD,
@@ -65,7 +53,7 @@ def _version(method: Literal["GET", "HEAD"]) -> Endpoint:
     return Endpoint(
         method=method,
         path="/api/version",
-        decode=fixed(Reply()),
+        decode=fixed(StaticReply(reply=Reply())),
         encode=encode_version,
         access="public",
         summary="The version of Ollama whose surface this is, and mullama's own",
@@ -83,8 +71,7 @@ ENDPOINTS = (
         Endpoint(
             method=method,
             path=path,
-            decode=fixed(reply),
-            encode=as_is,
+            decode=fixed(StaticReply(reply=reply)),
             summary="Not offered here; answers why",
             response_schema=ERROR_SCHEMA,
         )

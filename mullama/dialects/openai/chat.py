@@ -84,25 +84,25 @@ REQUEST_SCHEMA = request_schema(*CHAT_FIELDS, required="model messages")
 RENDER_SCHEMA = request_schema(*CHAT_FIELDS, required="messages")
 
 
-def decode(call: WireRequest) -> ChatCall:
+def decode(request: WireRequest) -> ChatCall:
     """A conversation to continue."""
-    return read_chat(body_of(call.body), need_model=True)
+    return read_chat(body_of(request.body), need_model=True)
 
 
-def decode_count(call: WireRequest) -> CountRequest:
-    return CountRequest(chat=read_chat(body_of(call.body), need_model=True))
+def decode_count(request: WireRequest) -> CountRequest:
+    return CountRequest(chat=read_chat(body_of(request.body), need_model=True))
 
 
-def decode_render(call: WireRequest) -> RenderRequest:
-    return RenderRequest(chat=read_chat(body_of(call.body), need_model=False))
+def decode_render(request: WireRequest) -> RenderRequest:
+    return RenderRequest(chat=read_chat(body_of(request.body), need_model=False))
 
 
-def encode_count(operation: CountRequest, result: TokenCount, stamp: ReplyContext) -> Reply:
-    return Reply(body={"object": "response.input_tokens", "input_tokens": result.tokens})
+def encode_count(context: ReplyContext[CountRequest, TokenCount]) -> Reply:
+    return Reply(body={"object": "response.input_tokens", "input_tokens": context.result.tokens})
 
 
-def encode_render(operation: RenderRequest, result: DetokenizedText, stamp: ReplyContext) -> Reply:
-    return Reply(body={"prompt": result.text})
+def encode_render(context: ReplyContext[RenderRequest, DetokenizedText]) -> Reply:
+    return Reply(body={"prompt": context.result.text})
 
 
 def read_chat(body: Body, *, need_model: bool) -> ChatCall:

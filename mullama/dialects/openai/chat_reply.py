@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from mullama.chat.types import (
     Answer,
@@ -37,13 +38,13 @@ from mullama.names import JSONValue
 _OPEN, _CLOSE = "<think>", "</think>"
 
 
-def _head(operation: ChatCall, stamp: ReplyContext, kind: str) -> dict[str, JSONValue]:
+def _head(context: ReplyContext[ChatCall, Any], kind: str) -> dict[str, JSONValue]:
     return {
-        "id": f"chatcmpl-{stamp.id}",
+        "id": f"chatcmpl-{context.id}",
         "object": kind,
-        "created": int(stamp.created),
-        "model": operation.model,
-        "system_fingerprint": fingerprint(stamp.version),
+        "created": int(context.created),
+        "model": context.operation.model,
+        "system_fingerprint": fingerprint(context.version),
     }
 
 
@@ -89,23 +90,23 @@ def _word(operation: ChatCall) -> str:
     return "function_call" if operation.old_functions else "tool_calls"
 
 
-def encode(operation: ChatCall, result: Answer, stamp: ReplyContext) -> Reply:
+def encode(context: ReplyContext[ChatCall, Answer]) -> Reply:
     """The whole answer as one object."""
     choices: list[JSONValue] = [
         {
             "index": choice.index,
-            "message": _message(operation, choice),
+            "message": _message(context.operation, choice),
             "logprobs": _probabilities(choice.logprobs),
-            "finish_reason": finish_reason(choice.reason, _word(operation)),
+            "finish_reason": finish_reason(choice.reason, _word(context.operation)),
         }
-        for choice in result.choices
+        for choice in context.result.choices
     ]
     return Reply(
         body={
-            **_head(operation, stamp, "chat.completion"),
+            **_head(context, "chat.completion"),
             "choices": choices,
-            "usage": usage_of(result.usage),
-            "timings": timings_of(result.usage, result.timings),
+            "usage": usage_of(context.result.usage),
+            "timings": timings_of(context.result.usage, context.result.timings),
         }
     )
 
@@ -113,13 +114,13 @@ def encode(operation: ChatCall, result: Answer, stamp: ReplyContext) -> Reply:
 class ChatChunkStream(EventStream):
     """Chunks: the role, the deltas, the reason of the end, the counts when asked for, `[DONE]`."""
 
-    def __init__(self, operation: ChatCall, stamp: ReplyContext) -> None:
-        self._operation = operation
-        usage: dict[str, JSONValue] = {"usage": None} if operation.include_usage else {}
-        self._head = {**_head(operation, stamp, "chat.completion.chunk"), **usage}
+    def __init__(self, context: ReplyContext[ChatCall, None]) -> None:
+        self._operation = context.operation
+        usage: dict[str, JSONValue] = {"usage": None} if context.operation.include_usage else {}
+        self._head = {**_head(context, "chat.completion.chunk"), **usage}
         self._inside: set[int] = set()  # choices whose thinking stands open in the text
         self._written: set[tuple[int, int]] = set()  # calls whose arguments were streamed
-        self._open = operation.n
+        self._open = context.operation.n
         self._last: Finished | None = None
         self._cached = 0
 

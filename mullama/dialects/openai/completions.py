@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from mullama.chat.types import (
     Answer,
@@ -65,9 +66,9 @@ _BEST_OF = integer("best_of", 0, 2 * MOST_CHOICES)
 _TRUNCATE = flag("truncate")
 
 
-def decode(call: WireRequest) -> CompletionCall:
+def decode(request: WireRequest) -> CompletionCall:
     """One request for every prompt; `choices[prompt * n + choice]` answers it."""
-    body = body_of(call.body)
+    body = body_of(request.body)
     model = model_named(body)
     common = read_common(body)
     if (body.get(_BEST_OF) or 1) > common["n"]:
@@ -85,13 +86,13 @@ def decode(call: WireRequest) -> CompletionCall:
     )
 
 
-def _head(operation: CompletionCall, stamp: ReplyContext) -> dict[str, JSONValue]:
+def _head(context: ReplyContext[CompletionCall, Any]) -> dict[str, JSONValue]:
     return {
-        "id": f"cmpl-{stamp.id}",
+        "id": f"cmpl-{context.id}",
         "object": "text_completion",
-        "created": int(stamp.created),
-        "model": operation.model,
-        "system_fingerprint": fingerprint(stamp.version),
+        "created": int(context.created),
+        "model": context.operation.model,
+        "system_fingerprint": fingerprint(context.version),
     }
 
 
@@ -117,7 +118,7 @@ def _probabilities(tokens: tuple[TokenLogprob, ...], offset: int) -> JSONValue:
     }
 
 
-def encode(operation: CompletionCall, result: Answer, stamp: ReplyContext) -> Reply:
+def encode(context: ReplyContext[CompletionCall, Answer]) -> Reply:
     """The whole answer as one object."""
     choices: list[JSONValue] = [
         {
@@ -126,14 +127,14 @@ def encode(operation: CompletionCall, result: Answer, stamp: ReplyContext) -> Re
             "logprobs": _probabilities(choice.logprobs, 0),
             "finish_reason": finish_reason(choice.reason, "stop"),
         }
-        for choice in result.choices
+        for choice in context.result.choices
     ]
     return Reply(
         body={
-            **_head(operation, stamp),
+            **_head(context),
             "choices": choices,
-            "usage": usage_of(result.usage),
-            "timings": timings_of(result.usage, result.timings),
+            "usage": usage_of(context.result.usage),
+            "timings": timings_of(context.result.usage, context.result.timings),
         }
     )
 
@@ -141,10 +142,10 @@ def encode(operation: CompletionCall, result: Answer, stamp: ReplyContext) -> Re
 class CompletionStream(EventStream):
     """Chunks of text by choice, the reason of each end, the counts when asked for, `[DONE]`."""
 
-    def __init__(self, operation: CompletionCall, stamp: ReplyContext) -> None:
-        self._include_usage = operation.include_usage
-        usage: dict[str, JSONValue] = {"usage": None} if operation.include_usage else {}
-        self._head = {**_head(operation, stamp), **usage}
+    def __init__(self, context: ReplyContext[CompletionCall, None]) -> None:
+        self._include_usage = context.operation.include_usage
+        usage: dict[str, JSONValue] = {"usage": None} if context.operation.include_usage else {}
+        self._head = {**_head(context), **usage}
         self._offsets: dict[int, int] = {}
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:

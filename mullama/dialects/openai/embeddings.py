@@ -38,9 +38,9 @@ _DIMENSIONS = integer("dimensions", 1, 2**20)
 _TRUNCATE = flag("truncate")
 
 
-def decode(call: WireRequest) -> EmbedCall:
+def decode(request: WireRequest) -> EmbedCall:
     """A long input is an error, as it is everywhere here, unless `truncate` allows to cut it."""
-    body = body_of(call.body)
+    body = body_of(request.body)
     inputs = inputs_of(body.raw("input"), "input")
     check_filled(inputs, "input")
     return EmbedCall(
@@ -60,19 +60,19 @@ def _packed(vector: list[float]) -> str:
     return base64.b64encode(floats.tobytes()).decode("ascii")
 
 
-def encode(operation: EmbedCall, result: Vectors, stamp: ReplyContext) -> Reply:
+def encode(context: ReplyContext[EmbedCall, Vectors]) -> Reply:
     """One entry per input, in the order of the inputs."""
     data: list[JSONValue] = [
         {
             "object": "embedding",
             "index": i,
-            "embedding": _packed(vector) if operation.base64 else vector,
+            "embedding": _packed(vector) if context.operation.base64 else vector,
         }
-        for i, vector in enumerate(finite_vectors(result))
+        for i, vector in enumerate(finite_vectors(context.result))
     ]
-    tokens = result.usage.prompt_tokens
+    tokens = context.result.usage.prompt_tokens
     usage: JSONValue = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return Reply(body={"object": "list", "data": data, "model": operation.model, "usage": usage})
+    return Reply(body={"object": "list", "data": data, "model": context.operation.model, "usage": usage})
 
 
 _FIELDS: tuple[Field[object], ...] = (

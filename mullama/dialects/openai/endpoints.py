@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mullama.chat.inventory import ListModels
 from mullama.dialects import schema
-from mullama.dialects.base import Endpoint
+from mullama.dialects.base import Endpoint, fixed
 from mullama.dialects.openai import chat, chat_reply, completions, embeddings, llamaserver, models
 from mullama.dialects.openai.responses import stored
 
@@ -50,7 +51,7 @@ EMBEDDINGS = Endpoint(
 MODELS = Endpoint(
     method="GET",
     path="/v1/models",
-    decode=models.decode_list,
+    decode=fixed(ListModels()),
     encode=models.encode_list,
     summary="The models that can be used",
     response_schema=models.LIST_SCHEMA,

@@ -46,22 +46,18 @@ def model(card: ModelCard) -> dict[str, JSONValue]:
     }
 
 
-def decode_list(call: WireRequest) -> ListModels:
-    return ListModels()
-
-
-def decode_one(call: WireRequest) -> ShowModel:
+def decode_one(request: WireRequest) -> ShowModel:
     """The id may hold slashes and colons, as it stands or percent-encoded."""
-    return ShowModel(model=call.path.get("id", ""))
+    return ShowModel(model=request.path.get("id", ""))
 
 
-def encode_list(operation: ListModels, inventory: Inventory, stamp: ReplyContext) -> Reply:
-    return Reply(body={"object": "list", "data": [model(card) for card in inventory.models]})
+def encode_list(context: ReplyContext[ListModels, Inventory]) -> Reply:
+    return Reply(body={"object": "list", "data": [model(card) for card in context.result.models]})
 
 
-def encode_one(operation: ShowModel, card: ModelCard, stamp: ReplyContext) -> Reply:
+def encode_one(context: ReplyContext[ShowModel, ModelCard]) -> Reply:
     """The model under the name that was asked for, which may be a route to it."""
-    return Reply(body={**model(card), "id": operation.model})
+    return Reply(body={**model(context.result), "id": context.operation.model})
 
 
 MODEL_SCHEMA = schema.record(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import assert_never
+from typing import Any, assert_never
 
 from mullama.chat.types import (
     Answer,
@@ -57,16 +57,16 @@ class NativeCall(CompletionRequest):
     """A prompt to go on from, in llama-server's form."""
 
 
-def decode(call: WireRequest) -> NativeCall:
+def decode(request: WireRequest) -> NativeCall:
     """One prompt or several; a stream has one."""
-    body = body_of(call.body)
+    body = body_of(request.body)
     n = body.get(N) or 1
     return _request(body, prompts_of(body.raw("prompt"), "prompt", n), None)
 
 
-def decode_infill(call: WireRequest) -> NativeCall:
+def decode_infill(request: WireRequest) -> NativeCall:
     """What stands before the gap, and what behind it; other files stand in front of everything."""
-    body = body_of(call.body)
+    body = body_of(request.body)
     extra = (Body(one, f"input_extra[{i}]") for i, one in enumerate(body.get(_EXTRA) or ()))
     files = "".join(f"--- snippet ---\n{one.get(text('text')) or ''}\n" for one in extra)
     before = files + (body.get(_PREFIX) or "") + (body.get(_PROMPT) or "")
@@ -95,21 +95,21 @@ def _request(body: Body, prompts: tuple[Input, ...], suffix: str | None) -> Nati
     )
 
 
-def _settings(operation: NativeCall, stamp: ReplyContext) -> dict[str, JSONValue]:
+def _settings(context: ReplyContext[NativeCall, Any]) -> dict[str, JSONValue]:
     """What was asked for; what was not said is not made up."""
     sampling: dict[str, JSONValue] = {}
-    for one in fields(operation.sampling):
-        value = getattr(operation.sampling, one.name)
+    for one in fields(context.operation.sampling):
+        value = getattr(context.operation.sampling, one.name)
         if value is not None:
             sampling[one.name] = _plain(value)
     return {
         **sampling,
-        "n_ctx": stamp.context_size,
-        "n_predict": -1 if operation.max_tokens is None else operation.max_tokens,
-        "stop": list(operation.stop),
-        "stream": operation.stream,
-        "n_probs": operation.logprobs or 0,
-        "ignore_eos": operation.ignore_eos,
+        "n_ctx": context.context_size,
+        "n_predict": -1 if context.operation.max_tokens is None else context.operation.max_tokens,
+        "stop": list(context.operation.stop),
+        "stream": context.operation.stream,
+        "n_probs": context.operation.logprobs or 0,
+        "ignore_eos": context.operation.ignore_eos,
     }
 
 
@@ -152,19 +152,19 @@ def _probabilities(tokens: tuple[TokenLogprob, ...]) -> dict[str, JSONValue]:
 
 
 def _end(
-    operation: NativeCall, stamp: ReplyContext, finished: Finished, usage: Usage, timings: Timings
+    context: ReplyContext[NativeCall, Any], finished: Finished, usage: Usage, timings: Timings
 ) -> dict[str, JSONValue]:
     """What is known when an answer has ended."""
-    prompt = operation.prompts[finished.choice // operation.n]
+    prompt = context.operation.prompts[finished.choice // context.operation.n]
     return {
         "index": finished.choice,
         "id_slot": -1,
         "stop": True,
-        "model": operation.model,
+        "model": context.operation.model,
         "tokens_predicted": usage.completion_tokens,
         "tokens_evaluated": usage.prompt_tokens,
         "tokens_cached": usage.cached_tokens,
-        "generation_settings": _settings(operation, stamp),
+        "generation_settings": _settings(context),
         "prompt": prompt if isinstance(prompt, str) else list(prompt),
         "truncated": False,
         "stop_type": _stop_type(finished.reason),
@@ -173,18 +173,18 @@ def _end(
     }
 
 
-def encode(operation: NativeCall, result: Answer, stamp: ReplyContext) -> Reply:
+def encode(context: ReplyContext[NativeCall, Answer]) -> Reply:
     """An object for one answer, a list for several."""
     answers: list[JSONValue] = []
-    for choice in result.choices:
+    for choice in context.result.choices:
         finished = Finished(reason=choice.reason, stop_sequence=choice.stop_sequence, choice=choice.index)
-        made = result.context[result.usage.prompt_tokens :]
+        made = context.result.context[context.result.usage.prompt_tokens :]
         answers.append(
             {
                 "content": choice.text,
-                "tokens": list(made) if operation.want_context else [],
+                "tokens": list(made) if context.operation.want_context else [],
                 "has_new_line": "\n" in choice.text,
-                **_end(operation, stamp, finished, result.usage, result.timings),
+                **_end(context, finished, context.result.usage, context.result.timings),
                 **_probabilities(choice.logprobs),
             }
         )
@@ -194,9 +194,8 @@ def encode(operation: NativeCall, result: Answer, stamp: ReplyContext) -> Reply:
 class NativeStream(EventStream):
     """One event per piece; the last has `stop: true` and everything that is known at the end."""
 
-    def __init__(self, operation: NativeCall, stamp: ReplyContext) -> None:
-        self._operation = operation
-        self._stamp = stamp
+    def __init__(self, context: ReplyContext[NativeCall, None]) -> None:
+        self._context = context
         self._prompt_tokens = 0
         self._new_line = False
         self._last = Finished(reason=StopReason.STOP)
@@ -235,9 +234,9 @@ class NativeStream(EventStream):
         return Frame(
             data={
                 "content": "",
-                "tokens": list(made) if self._operation.want_context else [],
+                "tokens": list(made) if self._context.operation.want_context else [],
                 "has_new_line": self._new_line,
-                **_end(self._operation, self._stamp, self._last, event.usage, event.timings),
+                **_end(self._context, self._last, event.usage, event.timings),
             }
         )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mullama.chat.inventory import ModelCard, ShowModel
 from mullama.dialects import schema
-from mullama.dialects.base import Endpoint, Reply, ReplyContext, StaticReply, WireRequest
+from mullama.dialects.base import Endpoint, Operation, Reply, ReplyContext, StaticReply, WireRequest, fixed
 from mullama.errors import Busy
 from mullama.names import JSONValue
 
@@ -19,16 +19,17 @@ class ShowSlots(ShowModel):
     must_be_free: bool = False
 
 
-def decode_props(call: WireRequest) -> ShowModel:
-    return ShowModel(model=call.query.get("model", ""))
+def decode_props(request: WireRequest) -> ShowModel:
+    return ShowModel(model=request.query.get("model", ""))
 
 
-def decode_slots(call: WireRequest) -> ShowSlots:
-    free = call.query.get("fail_on_no_slot", "0") not in ("", "0", "false")
-    return ShowSlots(model=call.query.get("model", ""), must_be_free=free)
+def decode_slots(request: WireRequest) -> ShowSlots:
+    free = request.query.get("fail_on_no_slot", "0") not in ("", "0", "false")
+    return ShowSlots(model=request.query.get("model", ""), must_be_free=free)
 
 
-def encode_props(operation: ShowModel, card: ModelCard, stamp: ReplyContext) -> Reply:
+def encode_props(context: ReplyContext[ShowModel, ModelCard]) -> Reply:
+    card = context.result
     params: dict[str, JSONValue] = dict(card.parameters)
     return Reply(
         body={
@@ -49,7 +50,7 @@ def encode_props(operation: ShowModel, card: ModelCard, stamp: ReplyContext) -> 
             },
             "bos_token": card.bos_text,
             "eos_token": card.eos_text,
-            "build_info": f"mullama {stamp.version}".strip(),
+            "build_info": f"mullama {context.version}".strip(),
             "is_sleeping": not card.loaded,
             "endpoint_slots": True,
             "endpoint_props": False,
@@ -58,27 +59,23 @@ def encode_props(operation: ShowModel, card: ModelCard, stamp: ReplyContext) -> 
     )
 
 
-def encode_slots(operation: ShowSlots, card: ModelCard, stamp: ReplyContext) -> Reply:
+def encode_slots(context: ReplyContext[ShowSlots, ModelCard]) -> Reply:
     """One entry per request that can decode at once; the first of them are those that are busy."""
+    card = context.result
     slots = max(1, card.parallel)
-    if operation.must_be_free and card.active >= slots:
+    if context.operation.must_be_free and card.active >= slots:
         raise Busy("no slot available", retry_after=1.0)
     return Reply(body=[{"id": i, "n_ctx": card.context_size, "is_processing": i < card.active} for i in range(slots)])
 
 
-def _not_offered(message: str) -> Callable[[WireRequest], StaticReply]:
+def _not_offered(message: str) -> Callable[[WireRequest], Operation]:
     error: JSONValue = {
         "message": message,
         "type": "not_supported_error",
         "param": None,
         "code": "not_supported",
     }
-    operation = StaticReply(reply=Reply(body={"error": error}, status=501))
-    return lambda call: operation
-
-
-def _as_is(operation: StaticReply, result: None, stamp: ReplyContext) -> Reply:
-    return operation.reply
+    return fixed(StaticReply(reply=Reply(body={"error": error}, status=501)))
 
 
 ENDPOINTS = (
@@ -100,7 +97,6 @@ ENDPOINTS = (
         method="POST",
         path="/props",
         decode=_not_offered("settings are declared in the manifest: edit it and apply"),
-        encode=_as_is,
         access="admin",
         summary="Not offered here; answers why",
     ),
@@ -116,7 +112,6 @@ ENDPOINTS = (
         method="POST",
         path="/slots/{slot}",
         decode=_not_offered("slots are not saved by hand: common beginnings of prompts are kept"),
-        encode=_as_is,
         summary="Not offered here; answers why",
     ),
 )

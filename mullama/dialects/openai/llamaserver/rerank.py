@@ -49,8 +49,8 @@ _WITH_DOCUMENTS = flag("return_documents")
 _WITH_TEXT = flag("return_text")
 
 
-def decode(call: WireRequest) -> RerankCall:
-    body = body_of(call.body)
+def decode(request: WireRequest) -> RerankCall:
+    body = body_of(request.body)
     query = body.need(_QUERY)
     documents = body.first(_DOCUMENTS, _TEXTS)
     if not documents:
@@ -66,18 +66,18 @@ def decode(call: WireRequest) -> RerankCall:
     )
 
 
-def encode(operation: RerankCall, result: Ranking, stamp: ReplyContext) -> Reply:
+def encode(context: ReplyContext[RerankCall, Ranking]) -> Reply:
     """The best first, at most `top_n` of them."""
-    best = result.results[: operation.top_n]
-    if operation.flat:
-        return Reply(body=[_flat(operation, index, score) for index, score in best])
-    tokens = result.usage.prompt_tokens
+    best = context.result.results[: context.operation.top_n]
+    if context.operation.flat:
+        return Reply(body=[_flat(context.operation, index, score) for index, score in best])
+    tokens = context.result.usage.prompt_tokens
     return Reply(
         body={
-            "model": operation.model,
+            "model": context.operation.model,
             "object": "list",
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-            "results": [_nested(operation, index, score) for index, score in best],
+            "results": [_nested(context.operation, index, score) for index, score in best],
         }
     )
 

@@ -42,8 +42,8 @@ _NORMALIZE = integer("embd_normalize", -1, 8)
 _EUCLIDEAN = 2
 
 
-def decode_tokenize(call: WireRequest) -> TokenizeRequest:
-    body = body_of(call.body)
+def decode_tokenize(request: WireRequest) -> TokenizeRequest:
+    body = body_of(request.body)
     parse = body.get(_PARSE_SPECIAL)
     return TokenizeRequest(
         model=body.get(MODEL) or "",
@@ -62,25 +62,25 @@ def _piece(piece: bytes) -> JSONValue:
         return list(piece)
 
 
-def encode_tokens(operation: TokenizeRequest, result: Tokens, stamp: ReplyContext) -> Reply:
-    if not operation.with_pieces:
-        return Reply(body={"tokens": list(result.ids)})
-    pairs = zip(result.ids, result.pieces, strict=True)
+def encode_tokens(context: ReplyContext[TokenizeRequest, Tokens]) -> Reply:
+    if not context.operation.with_pieces:
+        return Reply(body={"tokens": list(context.result.ids)})
+    pairs = zip(context.result.ids, context.result.pieces, strict=True)
     return Reply(body={"tokens": [{"id": id, "piece": _piece(piece)} for id, piece in pairs]})
 
 
-def decode_detokenize(call: WireRequest) -> DetokenizeRequest:
-    body = body_of(call.body)
+def decode_detokenize(request: WireRequest) -> DetokenizeRequest:
+    body = body_of(request.body)
     return DetokenizeRequest(model=body.get(MODEL) or "", tokens=body.get(_TOKENS) or ())
 
 
-def encode_text(operation: DetokenizeRequest, result: DetokenizedText, stamp: ReplyContext) -> Reply:
-    return Reply(body={"content": result.text})
+def encode_text(context: ReplyContext[DetokenizeRequest, DetokenizedText]) -> Reply:
+    return Reply(body={"content": context.result.text})
 
 
-def decode_embedding(call: WireRequest) -> EmbedRequest:
+def decode_embedding(request: WireRequest) -> EmbedRequest:
     """The native form; a vector is normalised unless `embd_normalize` is -1."""
-    body = body_of(call.body)
+    body = body_of(request.body)
     name = "input" if body.has("input") else "content"
     inputs = inputs_of(body.raw(name), name)
     check_filled(inputs, name)
@@ -90,8 +90,8 @@ def decode_embedding(call: WireRequest) -> EmbedRequest:
     return EmbedRequest(model=body.get(MODEL) or "", inputs=inputs, truncate=False, normalize=norm != -1)
 
 
-def encode_embedding(operation: EmbedRequest, result: Vectors, stamp: ReplyContext) -> Reply:
-    vectors = enumerate(finite_vectors(result))
+def encode_embedding(context: ReplyContext[EmbedRequest, Vectors]) -> Reply:
+    vectors = enumerate(finite_vectors(context.result))
     return Reply(body=[{"index": i, "embedding": [vector]} for i, vector in vectors])
 
 

@@ -60,13 +60,13 @@ def _settings(echo: Mapping[str, JSONValue], operation: ResponseRequest) -> dict
 class ResponseObject:
     """The response object of one request at any moment of its life."""
 
-    def __init__(self, operation: ResponseRequest, stamp: ReplyContext) -> None:
+    def __init__(self, context: ReplyContext[ResponseRequest, None]) -> None:
         self._head: dict[str, JSONValue] = {
-            "id": f"resp_{stamp.id}",
+            "id": f"resp_{context.id}",
             "object": "response",
-            "created_at": int(stamp.created),
-            "model": operation.model,
-            **_settings(operation.echo, operation),
+            "created_at": int(context.created),
+            "model": context.operation.model,
+            **_settings(context.operation.echo, context.operation),
         }
 
     def at(

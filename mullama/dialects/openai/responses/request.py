@@ -63,21 +63,21 @@ _ECHOED = (
 )  # fmt: skip
 
 
-def decode(call: WireRequest) -> ResponseRequest:
+def decode(request: WireRequest) -> ResponseRequest:
     """A conversation to continue, on its own or after stored responses."""
-    return _request(body_of(call.body))
+    return _request(body_of(request.body))
 
 
-def decode_count(call: WireRequest) -> CountRequest:
+def decode_count(request: WireRequest) -> CountRequest:
     """The same body; nothing is generated. What is stored is not looked up."""
-    request = _request(body_of(call.body))
-    if request.needs:
+    chat = _request(body_of(request.body))
+    if chat.needs:
         raise Unsupported(
             "the tokens of stored responses cannot be counted",
             hint="send the whole input",
             field="previous_response_id",
         )
-    return CountRequest(chat=request)
+    return CountRequest(chat=chat)
 
 
 def _request(body: Body) -> ResponseRequest:

@@ -19,8 +19,9 @@ from mullama.dialects.base import (
     StoredResponse,
     WireRequest,
 )
-from mullama.dialects.openai.responses import reply, request, stream
+from mullama.dialects.openai.responses import reply, stream
 from mullama.dialects.openai.responses.items import Item
+from mullama.dialects.openai.responses.request import REQUEST_SCHEMA, decode, decode_count, remember, resume
 from mullama.errors import Invalid, NotFound, Unsupported
 from mullama.names import JSONValue
 
@@ -37,46 +38,46 @@ class ItemsPage(ListResponseItems):
     newest_first: bool = True
 
 
-def _id(call: WireRequest) -> str:
-    return call.path.get("id", "")
+def _id(request: WireRequest) -> str:
+    return request.path.get("id", "")
 
 
-def decode_fetch(call: WireRequest) -> FetchResponse:
-    if call.query.get("stream", "false").lower() == "true":
+def decode_fetch(request: WireRequest) -> FetchResponse:
+    if request.query.get("stream", "false").lower() == "true":
         raise Unsupported("a stored response cannot be streamed again", hint="fetch it whole", field="stream")
-    return FetchResponse(id=_id(call))
+    return FetchResponse(id=_id(request))
 
 
-def decode_delete(call: WireRequest) -> DeleteResponse:
-    return DeleteResponse(id=_id(call))
+def decode_delete(request: WireRequest) -> DeleteResponse:
+    return DeleteResponse(id=_id(request))
 
 
-def decode_cancel(call: WireRequest) -> CancelResponse:
-    return CancelResponse(id=_id(call))
+def decode_cancel(request: WireRequest) -> CancelResponse:
+    return CancelResponse(id=_id(request))
 
 
-def decode_items(call: WireRequest) -> ItemsPage:
-    limit, order = call.query.get("limit", "20"), call.query.get("order", "desc")
+def decode_items(request: WireRequest) -> ItemsPage:
+    limit, order = request.query.get("limit", "20"), request.query.get("order", "desc")
     if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:5]) <= _MOST:
         raise Invalid(f"limit must be between 1 and {_MOST}", field="limit")
     if order not in ("asc", "desc"):
         raise Invalid("order must be asc or desc", field="order")
     return ItemsPage(
-        id=_id(call),
+        id=_id(request),
         limit=int(limit),
-        after=call.query.get("after"),
+        after=request.query.get("after"),
         newest_first=order == "desc",
     )
 
 
-def encode_stored(operation: FetchResponse | CancelResponse, result: StoredResponse, stamp: ReplyContext) -> Reply:
-    return Reply(body=result.body)
+def encode_stored(context: ReplyContext[FetchResponse | CancelResponse, StoredResponse]) -> Reply:
+    return Reply(body=context.result.body)
 
 
-def encode_deleted(operation: DeleteResponse, result: Done, stamp: ReplyContext) -> Reply:
-    if not result.found:
-        raise NotFound(f"there is no stored response {operation.id[:80]!r}", name=operation.id)
-    return Reply(body={"id": operation.id, "object": "response", "deleted": True})
+def encode_deleted(context: ReplyContext[DeleteResponse, Done]) -> Reply:
+    if not context.result.found:
+        raise NotFound(f"there is no stored response {context.operation.id[:80]!r}", name=context.operation.id)
+    return Reply(body={"id": context.operation.id, "object": "response", "deleted": True})
 
 
 def _listed(item: Item, index: int, response: str) -> dict[str, JSONValue]:
@@ -96,16 +97,16 @@ def _listed(item: Item, index: int, response: str) -> dict[str, JSONValue]:
     return said
 
 
-def encode_items(operation: ItemsPage, result: StoredResponse, stamp: ReplyContext) -> Reply:
+def encode_items(context: ReplyContext[ItemsPage, StoredResponse]) -> Reply:
     """One page of everything that the response was an answer to."""
-    items = [_listed(item, i, result.id) for i, item in enumerate(result.items)]
-    if operation.newest_first:
+    items = [_listed(item, i, context.result.id) for i, item in enumerate(context.result.items)]
+    if context.operation.newest_first:
         items.reverse()
     ids = [item["id"] for item in items]
-    if operation.after is not None and operation.after not in ids:
-        raise Invalid(f"after: there is no item {operation.after[:80]!r}", field="after")
-    first = ids.index(operation.after) + 1 if operation.after is not None else 0
-    page = items[first : first + operation.limit]
+    if context.operation.after is not None and context.operation.after not in ids:
+        raise Invalid(f"after: there is no item {context.operation.after[:80]!r}", field="after")
+    first = ids.index(context.operation.after) + 1 if context.operation.after is not None else 0
+    page = items[first : first + context.operation.limit]
     return Reply(
         body={
             "object": "list",
@@ -117,8 +118,8 @@ def encode_items(operation: ItemsPage, result: StoredResponse, stamp: ReplyConte
     )
 
 
-def encode_count(operation: CountRequest, result: TokenCount, stamp: ReplyContext) -> Reply:
-    return Reply(body={"object": "response.input_tokens", "input_tokens": result.tokens})
+def encode_count(context: ReplyContext[CountRequest, TokenCount]) -> Reply:
+    return Reply(body={"object": "response.input_tokens", "input_tokens": context.result.tokens})
 
 
 _ITEMS_SCHEMA = schema.exact(
@@ -134,22 +135,22 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path="/v1/responses",
-        decode=request.decode,
+        decode=decode,
         encode=stream.encode,
         stream=stream.ResponseStream,
-        resume=request.resume,
-        remember=request.remember,
+        resume=resume,
+        remember=remember,
         summary="Answer to items, alone or after an earlier response",
-        request_schema=request.REQUEST_SCHEMA,
+        request_schema=REQUEST_SCHEMA,
         response_schema=reply.RESPONSE_SCHEMA,
     ),
     Endpoint(
         method="POST",
         path="/v1/responses/input_tokens",
-        decode=request.decode_count,
+        decode=decode_count,
         encode=encode_count,
         summary="Count the tokens of the input",
-        request_schema=request.REQUEST_SCHEMA,
+        request_schema=REQUEST_SCHEMA,
         response_schema=schema.exact(object=schema.STRING, input_tokens=schema.COUNT),
     ),
     Endpoint(

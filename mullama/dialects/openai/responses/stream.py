@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from mullama.chat.types import (
     Answer,
@@ -59,12 +60,12 @@ class _Open:
 class ResponseStream(EventStream):
     """created, in_progress, the items one after the other, then completed, incomplete or failed."""
 
-    def __init__(self, operation: ResponseRequest, stamp: ReplyContext) -> None:
-        reasoning = Body(operation.echo).child("reasoning")
-        included = operation.echo.get("include")
-        self._object = ResponseObject(operation, stamp)
-        self._stamp = stamp
-        self._tools: dict[str, Known] = {one.tool.name: one for one in known_tools(Body(operation.echo))}
+    def __init__(self, context: ReplyContext[ResponseRequest, Any]) -> None:
+        reasoning = Body(context.operation.echo).child("reasoning")
+        included = context.operation.echo.get("include")
+        self._object = ResponseObject(context)
+        self._context = context
+        self._tools: dict[str, Known] = {one.tool.name: one for one in known_tools(Body(context.operation.echo))}
         self._summary = bool(reasoning and reasoning.raw("summary") not in (None, "none"))
         self._hidden = isinstance(included, list | tuple) and "reasoning.encrypted_content" in included
         self._number = 0
@@ -109,7 +110,7 @@ class ResponseStream(EventStream):
     def _open(self, kind: str, **base: JSONValue) -> Iterator[Frame]:
         yield from self._close()
         index = len(self._output)
-        id = f"{_PREFIX[kind]}_{self._stamp.id}_{index:x}"
+        id = f"{_PREFIX[kind]}_{self._context.id}_{index:x}"
         self._item = _Open(kind, index, {"id": id, "type": kind, **base})
         empty = self._finished_item(self._item, "in_progress")
         yield self._event("response.output_item.added", output_index=index, item=empty)
@@ -259,7 +260,7 @@ class ResponseStream(EventStream):
         whole = self._object.at(
             status,
             list(self._output),
-            completed_at=None if cut else int(self._stamp.created + event.timings.total),
+            completed_at=None if cut else int(self._context.created + event.timings.total),
             usage=usage_of(event.usage),
             incomplete={"reason": "max_output_tokens"} if cut else None,
         )
@@ -293,11 +294,11 @@ def _is_cut(reason: StopReason) -> bool:
     return reason in (StopReason.LENGTH, StopReason.CANCELLED)
 
 
-def encode(operation: ResponseRequest, result: Answer, stamp: ReplyContext) -> Reply:
+def encode(context: ReplyContext[ResponseRequest, Answer]) -> Reply:
     """The whole answer: what the stream of the same events would have ended with."""
-    stream = ResponseStream(operation, stamp)
+    stream = ResponseStream(context)
     last: Frame | None = None
-    for event in _events(result):
+    for event in _events(context.result):
         for frame in stream.feed(event):
             last = frame
     data = last.data if last is not None else None
