@@ -9,22 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from mullama.chat.inventory import (
-    CopyModel,
-    CreateModel,
-    DeleteModel,
-    Done,
-    Inventory,
-    ListModels,
-    Loaded,
-    LoadModel,
-    ModelCard,
-    PullModel,
-    SetDefault,
-    ShowModel,
-    TaskStatus,
-)
-from mullama.dialects import native_inference, schema
+from mullama.chat import inventory
+from mullama.dialects import fields, native_inference, schema
 from mullama.dialects.base import (
     Dialect,
     Endpoint,
@@ -36,17 +22,16 @@ from mullama.dialects.base import (
     WireRequest,
     fixed,
 )
-from mullama.dialects.fields import MODEL, STREAM, Body, body_of, flag, integer, number, record, request_schema, text
 from mullama.dialects.http_status import status_of
 from mullama.errors import Invalid, ManifestError, MullamaError, NotFound, Unsupported
 from mullama.names import JSONValue
 
-_NAME = MODEL.named("name")
-_ALIAS = MODEL.named("alias")
-_FROM = text("from", 2048)
-_MODEL = record("model")
-_KEEP = number("keep_alive", -1, 10**9)
-_FORCE = flag("force")
+_NAME = fields.MODEL.named("name")
+_ALIAS = fields.MODEL.named("alias")
+_FROM = fields.text("from", 2048)
+_MODEL = fields.record("model")
+_KEEP = fields.number("keep_alive", -1, 10**9)
+_FORCE = fields.flag("force")
 
 # How a body names a model.
 _NAMES = ("name", "model", "alias")
@@ -67,17 +52,17 @@ SUGGESTED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 
 
-def _body(request: WireRequest, *known: str) -> Body:
+def _body(request: WireRequest, *known: str) -> fields.Body:
     """The body, where it holds nothing that would be passed over."""
-    body = body_of({} if request.body is None else request.body)
+    body = fields.body_of({} if request.body is None else request.body)
     for name in body.names():
         if name not in known:
             raise Invalid(f"unknown field '{name[:64]}'", field=name[:64], hint=f"known: {', '.join(known) or 'none'}")
     return body
 
 
-def _named(body: Body) -> str:
-    name = body.first(_NAME, MODEL, _ALIAS)
+def _named(body: fields.Body) -> str:
+    name = body.first(_NAME, fields.MODEL, _ALIAS)
     if not name:
         raise Invalid("name is required", field="name")
     return name
@@ -87,7 +72,7 @@ def _path_name(request: WireRequest) -> str:
     return request.path.get("name", "")
 
 
-def entry(card: ModelCard) -> dict[str, JSONValue]:
+def entry(card: inventory.ModelCard) -> dict[str, JSONValue]:
     """One model as lists have it: sizes in bytes, moments in unix seconds, expires null for never."""
     stays = card.expires is None or card.expires == float("inf")
     return {
@@ -114,7 +99,7 @@ def entry(card: ModelCard) -> dict[str, JSONValue]:
     }
 
 
-def _details(card: ModelCard) -> dict[str, JSONValue]:
+def _details(card: inventory.ModelCard) -> dict[str, JSONValue]:
     """One model with everything that is known of it."""
     return {
         **entry(card),
@@ -140,41 +125,41 @@ def _finite(value: JSONValue) -> JSONValue:
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def encode_list(context: ReplyContext[ListModels, Inventory]) -> Reply:
+def encode_list(context: ReplyContext[inventory.ListModels, inventory.Inventory]) -> Reply:
     return Reply(body={"models": [entry(card) for card in context.result.models]})
 
 
-def decode_show(request: WireRequest) -> ShowModel:
-    return ShowModel(model=_path_name(request), verbose=request.query.get("verbose") in ("1", "true"))
+def decode_show(request: WireRequest) -> inventory.ShowModel:
+    return inventory.ShowModel(model=_path_name(request), verbose=request.query.get("verbose") in ("1", "true"))
 
 
-def encode_show(context: ReplyContext[ShowModel, ModelCard]) -> Reply:
+def encode_show(context: ReplyContext[inventory.ShowModel, inventory.ModelCard]) -> Reply:
     return Reply(body=_details(context.result))
 
 
-def decode_delete(request: WireRequest) -> DeleteModel:
-    return DeleteModel(model=_path_name(request), only_check=request.query.get("check") in ("1", "true"))
+def decode_delete(request: WireRequest) -> inventory.DeleteModel:
+    return inventory.DeleteModel(model=_path_name(request), only_check=request.query.get("check") in ("1", "true"))
 
 
-def encode_delete(context: ReplyContext[DeleteModel, Done]) -> Reply:
+def encode_delete(context: ReplyContext[inventory.DeleteModel, inventory.Done]) -> Reply:
     return Reply(
         body={"status": "checked" if context.operation.only_check else "deleted", "name": context.operation.model}
     )
 
 
-def decode_pull(request: WireRequest) -> PullModel:
+def decode_pull(request: WireRequest) -> inventory.PullModel:
     """`name` alone is a source text; with `from` it is what the model will be called."""
     body = _body(request, *_NAMES, "from", "force", "stream")
     name, source = _named(body), body.get(_FROM)
-    return PullModel(
+    return inventory.PullModel(
         source=source or name,
         name=name if source else None,
         again=body.get(_FORCE) or False,
-        stream=body.get(STREAM) or False,
+        stream=body.get(fields.STREAM) or False,
     )
 
 
-def decode_create(request: WireRequest) -> CreateModel:
+def decode_create(request: WireRequest) -> inventory.CreateModel:
     """A model in the manifest's words; `from` may be a model that is here.
 
     A text `blob:DIGEST` in it is a file that was sent to `/api/models/blobs/DIGEST`.
@@ -184,21 +169,23 @@ def decode_create(request: WireRequest) -> CreateModel:
     base = body.get(_FROM) or said.pop("from", None)
     if not isinstance(base, str) or not base:
         raise Invalid("from is required", field="from")
-    return CreateModel(
-        name=_path_name(request), base=base, said={**said, "from": base}, stream=body.get(STREAM) or False
+    return inventory.CreateModel(
+        name=_path_name(request), base=base, said={**said, "from": base}, stream=body.get(fields.STREAM) or False
     )
 
 
-def decode_copy(request: WireRequest) -> CopyModel:
+def decode_copy(request: WireRequest) -> inventory.CopyModel:
     body = _body(request, "source", "destination")
-    return CopyModel(source=body.need(MODEL.named("source")), destination=body.need(MODEL.named("destination")))
+    return inventory.CopyModel(
+        source=body.need(fields.MODEL.named("source")), destination=body.need(fields.MODEL.named("destination"))
+    )
 
 
-def encode_copy(context: ReplyContext[CopyModel, Done]) -> Reply:
+def encode_copy(context: ReplyContext[inventory.CopyModel, inventory.Done]) -> Reply:
     return Reply(body={"status": "copied", "source": context.operation.source, "name": context.operation.destination})
 
 
-def decode_load(request: WireRequest) -> LoadModel:
+def decode_load(request: WireRequest) -> inventory.LoadModel:
     """Load a model that is here, as it is declared."""
     body = _body(request, *_NAMES, "keep_alive", *_DECLARED)
     for name in _DECLARED:
@@ -207,23 +194,25 @@ def decode_load(request: WireRequest) -> LoadModel:
                 f"{name} is declared with the model, not given when it is loaded", field=name,
                 hint="change it in the manifest, or create a model of your own with it",
             )  # fmt: skip
-    return LoadModel(model=_named(body), keep_alive=body.get(_KEEP))
+    return inventory.LoadModel(model=_named(body), keep_alive=body.get(_KEEP))
 
 
-def decode_unload(request: WireRequest) -> LoadModel:
+def decode_unload(request: WireRequest) -> inventory.LoadModel:
     """Once its requests have ended, or now, with their ends."""
-    return LoadModel(model=_path_name(request), keep_alive=0.0, forced=_body(request, "force").get(_FORCE) or False)
+    return inventory.LoadModel(
+        model=_path_name(request), keep_alive=0.0, forced=_body(request, "force").get(_FORCE) or False
+    )
 
 
-def encode_load(context: ReplyContext[LoadModel, Loaded]) -> Reply:
+def encode_load(context: ReplyContext[inventory.LoadModel, inventory.Loaded]) -> Reply:
     return Reply(body={"status": "unloading" if context.result.unloaded else "loaded", "name": context.operation.model})
 
 
-def decode_default(request: WireRequest) -> SetDefault:
-    return SetDefault(model=_named(_body(request, *_NAMES)))
+def decode_default(request: WireRequest) -> inventory.SetDefault:
+    return inventory.SetDefault(model=_named(_body(request, *_NAMES)))
 
 
-def encode_default(context: ReplyContext[SetDefault, Done]) -> Reply:
+def encode_default(context: ReplyContext[inventory.SetDefault, inventory.Done]) -> Reply:
     return Reply(body={"status": "default", "name": context.operation.model})
 
 
@@ -238,15 +227,15 @@ _SUGGESTIONS = StaticReply(
 )
 
 
-def decode_use(request: WireRequest) -> PullModel:
+def decode_use(request: WireRequest) -> inventory.PullModel:
     """Fetch one of the suggested models under its own name."""
     name = _path_name(request)
     if name not in {suggested for suggested, _, _ in SUGGESTED}:
         raise NotFound(f"{name!r} is not among the suggested models", name=name, hint="GET /api/defaults lists them")
-    return PullModel(source=name, stream=_body(request, "stream").get(STREAM) or False)
+    return inventory.PullModel(source=name, stream=_body(request, "stream").get(fields.STREAM) or False)
 
 
-def task(status: TaskStatus) -> dict[str, JSONValue]:
+def task(status: inventory.TaskStatus) -> dict[str, JSONValue]:
     """One line of a task's progress, bytes where there are any."""
     known: dict[str, JSONValue] = {
         "digest": status.digest,
@@ -260,7 +249,7 @@ def task(status: TaskStatus) -> dict[str, JSONValue]:
     return {"status": status.status, **{name: value for name, value in known.items() if value is not None}}
 
 
-def encode_task(context: ReplyContext[PullModel | CreateModel, TaskStatus]) -> Reply:
+def encode_task(context: ReplyContext[inventory.PullModel | inventory.CreateModel, inventory.TaskStatus]) -> Reply:
     return Reply(body=task(context.result))
 
 
@@ -269,11 +258,11 @@ class NativeTaskStream:
 
     media: Literal["text/event-stream", "application/x-ndjson"] = "application/x-ndjson"
 
-    def __init__(self, _: ReplyContext[PullModel | CreateModel, None]) -> None:
+    def __init__(self, _: ReplyContext[inventory.PullModel | inventory.CreateModel, None]) -> None:
         self._ended = False
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
-        if not isinstance(event, TaskStatus) or self._ended:
+        if not isinstance(event, inventory.TaskStatus) or self._ended:
             return ()
         self._ended = event.status == "success"
         return (Frame(data=task(event)),)
@@ -301,33 +290,34 @@ def error_reply(error: MullamaError, request_id: str) -> Reply:
 _ENTRY = schema.record("name size loaded", name=schema.STRING, size=schema.COUNT, loaded=schema.BOOLEAN)
 _TASK = schema.record("status", status=schema.STRING, total=schema.COUNT, completed=schema.COUNT)
 _ANSWER = schema.record("status", status=schema.STRING, name=schema.STRING)
-_NAMED = request_schema(_NAME, MODEL, _ALIAS)
+_NAMED = fields.request_schema(_NAME, fields.MODEL, _ALIAS)
 
 MANAGEMENT = Dialect(
     name="mullama",
     endpoints=(
         *native_inference.ENDPOINTS,
         Endpoint(
-            method="GET", path="/api/models", decode=fixed(ListModels()), encode=encode_list, summary="All models",
-            response_schema=schema.exact(models=schema.listed(_ENTRY)),
+            method="GET", path="/api/models", decode=fixed(inventory.ListModels()), encode=encode_list,
+            summary="All models", response_schema=schema.exact(models=schema.listed(_ENTRY)),
         ),
         Endpoint(
             method="POST", path="/api/models/pull", decode=decode_pull, encode=encode_task, stream=NativeTaskStream,
             access="admin", summary="Fetch a model", response_schema=_TASK,
-            request_schema=request_schema(_NAME, MODEL, _FROM, _FORCE, STREAM),
+            request_schema=fields.request_schema(_NAME, fields.MODEL, _FROM, _FORCE, fields.STREAM),
         ),
         Endpoint(
             method="POST", path="/api/models/load", decode=decode_load, encode=encode_load, access="admin",
             summary="Have a model in memory", response_schema=_ANSWER,
-            request_schema=request_schema(
-                _NAME, MODEL, _ALIAS, _KEEP, integer("gpu_layers"), integer("context_size"), text("mmproj"),
+            request_schema=fields.request_schema(
+                _NAME, fields.MODEL, _ALIAS, _KEEP,
+                fields.integer("gpu_layers"), fields.integer("context_size"), fields.text("mmproj"),
             ),
         ),
         Endpoint(
             method="POST", path="/api/models/copy", decode=decode_copy, encode=encode_copy, access="admin",
             summary="Give a model a second name", response_schema=_ANSWER,
-            request_schema=request_schema(
-                MODEL.named("source"), MODEL.named("destination"), required="source destination"
+            request_schema=fields.request_schema(
+                fields.MODEL.named("source"), fields.MODEL.named("destination"), required="source destination"
             ),
         ),
         Endpoint(
@@ -338,7 +328,7 @@ MANAGEMENT = Dialect(
         Endpoint(
             method="POST", path="/api/models/{name:path}/unload", decode=decode_unload, encode=encode_load,
             access="admin", summary="Let a model go once its requests have ended, or with `force` now",
-            request_schema=request_schema(_FORCE), response_schema=_ANSWER,
+            request_schema=fields.request_schema(_FORCE), response_schema=_ANSWER,
         ),
         Endpoint(
             method="GET", path="/api/models/{name:path}", decode=decode_show, encode=encode_show,
@@ -347,7 +337,7 @@ MANAGEMENT = Dialect(
         Endpoint(
             method="PUT", path="/api/models/{name:path}", decode=decode_create, encode=encode_task,
             stream=NativeTaskStream, access="admin", summary="Make a model, said in the manifest's words",
-            request_schema=request_schema(_FROM, _MODEL, STREAM), response_schema=_TASK,
+            request_schema=fields.request_schema(_FROM, _MODEL, fields.STREAM), response_schema=_TASK,
         ),
         Endpoint(
             method="DELETE", path="/api/models/{name:path}", decode=decode_delete, encode=encode_delete,
@@ -360,7 +350,7 @@ MANAGEMENT = Dialect(
         Endpoint(
             method="POST", path="/api/defaults/{name:path}/use", decode=decode_use, encode=encode_task,
             stream=NativeTaskStream, access="admin", summary="Fetch one of the suggested models",
-            request_schema=request_schema(STREAM), response_schema=_TASK,
+            request_schema=fields.request_schema(fields.STREAM), response_schema=_TASK,
         ),
     ),
     error=error_reply,

@@ -7,18 +7,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from mullama.chat.types import Message, Tool, ToolCall, ToolChoice
-from mullama.dialects import schema
-from mullama.dialects.fields import Body, Field, flag, record, text, to_text, unfit
+from mullama.dialects import fields, schema
 from mullama.errors import Invalid
 from mullama.names import JSONValue
 
 MOST_TOOLS = 256
 MOST_MESSAGES = 4096
 
-NAME = text("name", 256)
-DESCRIPTION = text("description")
-PARAMETERS = record("parameters")
-STRICT = flag("strict")
+NAME = fields.text("name", 256)
+DESCRIPTION = fields.text("description")
+PARAMETERS = fields.record("parameters")
+STRICT = fields.flag("strict")
 
 FUNCTION_SCHEMA = schema.record(
     "name",
@@ -46,7 +45,7 @@ def arguments_of(value: JSONValue, path: str) -> Mapping[str, JSONValue]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise unfit(path, "an object, or the JSON text of one")
+        raise fields.unfit(path, "an object, or the JSON text of one")
     return value
 
 
@@ -62,7 +61,7 @@ def _no_constant(name: str) -> JSONValue:
     raise ValueError(f"{name} is not JSON")
 
 
-def function_tool(body: Body) -> Tool:
+def function_tool(body: fields.Body) -> Tool:
     """A tool from `{name, description, parameters, strict}`; its schema is kept word for word."""
     return Tool(
         name=body.need(NAME),
@@ -74,12 +73,12 @@ def function_tool(body: Body) -> Tool:
 
 def function_call(value: JSONValue, path: str) -> ToolCall:
     """An earlier call from `{id, function: {name, arguments}}`; a missing id is filled in by `linked`."""
-    body = Body(value, path)
+    body = fields.Body(value, path)
     function = body.child("function")
     if function is None:
         raise Invalid(f"{path}.function is required", field=f"{path}.function")
     return ToolCall(
-        id=body.get(text("id", 256)) or "",
+        id=body.get(fields.text("id", 256)) or "",
         name=function.need(NAME),
         arguments=arguments_of(function.raw("arguments"), function.at("arguments")),
     )
@@ -96,10 +95,10 @@ def _choice(value: JSONValue, path: str) -> ToolChoice:
     """OpenAI's forms of a choice: a word, a function, or a list of those allowed."""
     if isinstance(value, str):
         if value not in _MODES:
-            raise unfit(path, f"one of {', '.join(_MODES)} or an object, not {value[:40]!r}")
+            raise fields.unfit(path, f"one of {', '.join(_MODES)} or an object, not {value[:40]!r}")
         return _MODES[value]
-    body = Body(value, path)
-    kind = to_text(body.raw("type"), body.at("type"))
+    body = fields.Body(value, path)
+    kind = fields.to_text(body.raw("type"), body.at("type"))
     match kind:
         case "function" | "custom":
             return ToolChoice(mode="required", names=(_named(body),))
@@ -108,25 +107,25 @@ def _choice(value: JSONValue, path: str) -> ToolChoice:
         case "auto" | "none" | "required":
             return _MODES[kind]
         case _:
-            raise unfit(body.at("type"), f"function or allowed_tools, not {kind[:40]!r}")
+            raise fields.unfit(body.at("type"), f"function or allowed_tools, not {kind[:40]!r}")
 
 
-def _named(body: Body) -> str:
+def _named(body: fields.Body) -> str:
     return (body.child("function") or body).need(NAME)
 
 
-def _allowed(body: Body) -> ToolChoice:
-    mode = to_text(body.raw("mode") or "auto", body.at("mode"))
+def _allowed(body: fields.Body) -> ToolChoice:
+    mode = fields.to_text(body.raw("mode") or "auto", body.at("mode"))
     if mode not in ("auto", "required"):
-        raise unfit(body.at("mode"), "auto or required")
+        raise fields.unfit(body.at("mode"), "auto or required")
     tools = body.raw("tools")
     if not isinstance(tools, list | tuple) or not tools:
-        raise unfit(body.at("tools"), "a list of at least one tool")
-    names = tuple(_named(Body(tool, f"{body.at('tools')}[{i}]")) for i, tool in enumerate(tools))
+        raise fields.unfit(body.at("tools"), "a list of at least one tool")
+    names = tuple(_named(fields.Body(tool, f"{body.at('tools')}[{i}]")) for i, tool in enumerate(tools))
     return replace(_MODES[mode], names=names)
 
 
-TOOL_CHOICE: Field[ToolChoice] = Field(
+TOOL_CHOICE: fields.Field[ToolChoice] = fields.Field(
     "tool_choice",
     _choice,
     schema.either(schema.one_of(*_MODES), schema.record("type", type=schema.STRING)),

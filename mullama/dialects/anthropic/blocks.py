@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from mullama.chat.types import ImagePart, Message, Part, Role, TextPart, ToolCall
-from mullama.dialects import schema
-from mullama.dialects.fields import Body, Field, flag, many, record, text, unfit
+from mullama.chat import types
+from mullama.dialects import fields, schema
 from mullama.dialects.images import decoded, from_url
 from mullama.dialects.tools import MOST_MESSAGES, NAME
 from mullama.errors import Invalid, Unsupported
 from mullama.names import JSONValue
 
 _MOST_BLOCKS = 4096
-_ID = text("id", 256)
-_TEXT = text("text")
-_ROLES: dict[str, Role] = {"user": "user", "assistant": "assistant", "system": "system"}
+_ID = fields.text("id", 256)
+_TEXT = fields.text("text")
+_ROLES: dict[str, types.Role] = {"user": "user", "assistant": "assistant", "system": "system"}
 
 # Calls that ran on the servers of Anthropic; only their results say something to another model.
 _ELSEWHERE = ("server_tool_use", "redacted_thinking", "mcp_tool_use", "container_upload", "compaction")
@@ -26,32 +25,32 @@ _ELSEWHERE = ("server_tool_use", "redacted_thinking", "mcp_tool_use", "container
 class _Turn:
     """A turn while its blocks are read; results of tools become turns of their own before it."""
 
-    parts: list[Part] = field(default_factory=list)
+    parts: list[types.Part] = field(default_factory=list)
     thinking: list[str] = field(default_factory=list)
-    calls: list[ToolCall] = field(default_factory=list)
-    results: list[Message] = field(default_factory=list)
+    calls: list[types.ToolCall] = field(default_factory=list)
+    results: list[types.Message] = field(default_factory=list)
 
 
-def to_message(value: JSONValue, path: str) -> tuple[Message, ...]:
+def to_message(value: JSONValue, path: str) -> tuple[types.Message, ...]:
     """The turns of one message: the results of tools that it holds, then what was said."""
-    body = Body(value, path)
+    body = fields.Body(value, path)
     role = body.raw("role")
     if not isinstance(role, str) or role not in _ROLES:
-        raise unfit(body.at("role"), f"user, assistant or system, not {str(role)[:40]!r}")
+        raise fields.unfit(body.at("role"), f"user, assistant or system, not {str(role)[:40]!r}")
     content = body.raw("content")
     turn = _Turn()
     if isinstance(content, str):
-        turn.parts += [TextPart(text=content)] if content else []
+        turn.parts += [types.TextPart(text=content)] if content else []
     else:
         for block in _blocks(content, body.at("content")):
             _read(block, turn)
     return tuple(_turns(_ROLES[role], turn))
 
 
-def _turns(role: Role, turn: _Turn) -> Iterator[Message]:
+def _turns(role: types.Role, turn: _Turn) -> Iterator[types.Message]:
     yield from turn.results
     if turn.parts or turn.calls or turn.thinking or not turn.results:
-        yield Message(
+        yield types.Message(
             role=role,
             content=tuple(turn.parts),
             thinking="\n".join(turn.thinking) or None,
@@ -59,18 +58,18 @@ def _turns(role: Role, turn: _Turn) -> Iterator[Message]:
         )
 
 
-def _blocks(value: JSONValue, path: str) -> Iterator[Body]:
+def _blocks(value: JSONValue, path: str) -> Iterator[fields.Body]:
     if not isinstance(value, list | tuple):
-        raise unfit(path, "a string or a list of content blocks")
+        raise fields.unfit(path, "a string or a list of content blocks")
     if len(value) > _MOST_BLOCKS:
-        raise unfit(path, f"a list of at most {_MOST_BLOCKS} blocks")
-    return (Body(block, f"{path}[{i}]") for i, block in enumerate(value))
+        raise fields.unfit(path, f"a list of at most {_MOST_BLOCKS} blocks")
+    return (fields.Body(block, f"{path}[{i}]") for i, block in enumerate(value))
 
 
-def _read(block: Body, turn: _Turn) -> None:
+def _read(block: fields.Body, turn: _Turn) -> None:
     match block.raw("type"):
         case "thinking":
-            turn.thinking.append(block.need(text("thinking")))
+            turn.thinking.append(block.need(fields.text("thinking")))
         case "tool_use":
             turn.calls.append(_call(block))
         case "tool_result":
@@ -81,65 +80,65 @@ def _read(block: Body, turn: _Turn) -> None:
             turn.parts += _said(block)
 
 
-def _call(block: Body) -> ToolCall:
-    return ToolCall(id=block.need(_ID), name=block.need(NAME), arguments=block.get(record("input")) or {})
+def _call(block: fields.Body) -> types.ToolCall:
+    return types.ToolCall(id=block.need(_ID), name=block.need(NAME), arguments=block.get(fields.record("input")) or {})
 
 
-def _result(block: Body) -> Message:
+def _result(block: fields.Body) -> types.Message:
     """A tool's result; that it is an error is said in words, for templates have no other place."""
     parts = list(_content(block))
-    if block.get(flag("is_error")):
-        parts.insert(0, TextPart(text="Error: "))
-    return Message(role="tool", content=tuple(parts), tool_call_id=block.need(_ID.named("tool_use_id")))
+    if block.get(fields.flag("is_error")):
+        parts.insert(0, types.TextPart(text="Error: "))
+    return types.Message(role="tool", content=tuple(parts), tool_call_id=block.need(_ID.named("tool_use_id")))
 
 
-def _content(block: Body) -> Iterator[Part]:
+def _content(block: fields.Body) -> Iterator[types.Part]:
     """What stands in a block that holds others, or a string."""
     content = block.raw("content")
     if content is None:
         return
     if isinstance(content, str):
-        yield TextPart(text=content)
+        yield types.TextPart(text=content)
         return
     for inner in _blocks(content, block.at("content")):
         yield from _said(inner)
 
 
-def _said(block: Body) -> list[Part]:
+def _said(block: fields.Body) -> list[types.Part]:
     """Blocks that are something to read or to look at."""
     kind = block.raw("type")
     match kind:
         case "text":
-            return [TextPart(text=block.need(_TEXT))]
+            return [types.TextPart(text=block.need(_TEXT))]
         case "image":
             return [_image(block)]
         case "document":
             return _document(block)
         case "search_result":
-            head = f"{block.get(text('title')) or ''} ({block.get(text('source')) or ''})\n"
-            return [TextPart(text=head), *_content(block)]
+            head = f"{block.get(fields.text('title')) or ''} ({block.get(fields.text('source')) or ''})\n"
+            return [types.TextPart(text=head), *_content(block)]
         case "web_search_tool_result":
             return _found(block)
         case "tool_reference":
-            return [TextPart(text=block.get(text("tool_name")) or "")]
+            return [types.TextPart(text=block.get(fields.text("tool_name")) or "")]
         case _:
-            raise unfit(block.at("type"), f"a known type of content block, not {str(kind)[:40]!r}")
+            raise fields.unfit(block.at("type"), f"a known type of content block, not {str(kind)[:40]!r}")
 
 
-def _source(block: Body) -> Body:
+def _source(block: fields.Body) -> fields.Body:
     source = block.child("source")
     if source is None:
         raise Invalid(f"{block.at('source')} is required", field=block.at("source"))
     return source
 
 
-def _image(block: Body) -> ImagePart:
+def _image(block: fields.Body) -> types.ImagePart:
     source = _source(block)
     match source.raw("type"):
         case "base64":
-            data = source.need(text("data"))
-            media = source.get(text("media_type", 128))
-            return ImagePart(data=decoded(data, source.at("data")), media_type=media)
+            data = source.need(fields.text("data"))
+            media = source.get(fields.text("media_type", 128))
+            return types.ImagePart(data=decoded(data, source.at("data")), media_type=media)
         case "url":
             return from_url(source.raw("url"), source.at("url"))
         case kind:
@@ -150,13 +149,13 @@ def _image(block: Body) -> ImagePart:
             )
 
 
-def _document(block: Body) -> list[Part]:
+def _document(block: fields.Body) -> list[types.Part]:
     source = _source(block)
-    title = block.get(text("title"))
-    head: list[Part] = [TextPart(text=f"{title}\n")] if title else []
+    title = block.get(fields.text("title"))
+    head: list[types.Part] = [types.TextPart(text=f"{title}\n")] if title else []
     match source.raw("type"):
         case "text":
-            return [*head, TextPart(text=source.need(text("data")))]
+            return [*head, types.TextPart(text=source.need(fields.text("data")))]
         case "content":
             return [*head, *_content(source)]
         case kind:
@@ -167,27 +166,29 @@ def _document(block: Body) -> list[Part]:
             )
 
 
-def _found(block: Body) -> list[Part]:
+def _found(block: fields.Body) -> list[types.Part]:
     """Titles and addresses of an earlier search that another server made."""
     content = block.raw("content")
     if not isinstance(content, list | tuple):
         return []
-    hits = [Body(hit, f"{block.at('content')}[{i}]") for i, hit in enumerate(content)]
-    lines = [f"{h.get(text('title')) or ''} ({h.get(text('url')) or ''})" for h in hits]
-    return [TextPart(text="\n".join(lines))] if lines else []
+    hits = [fields.Body(hit, f"{block.at('content')}[{i}]") for i, hit in enumerate(content)]
+    lines = [f"{h.get(fields.text('title')) or ''} ({h.get(fields.text('url')) or ''})" for h in hits]
+    return [types.TextPart(text="\n".join(lines))] if lines else []
 
 
-def _system(value: JSONValue, path: str) -> tuple[Part, ...]:
+def _system(value: JSONValue, path: str) -> tuple[types.Part, ...]:
     """The system prompt: a string, or text blocks, each of which stays a part of its own."""
     if isinstance(value, str):
-        return (TextPart(text=value),) if value else ()
+        return (types.TextPart(text=value),) if value else ()
     return tuple(part for block in _blocks(value, path) for part in _said(block))
 
 
-SYSTEM: Field[tuple[Part, ...]] = Field("system", _system, schema.either(schema.STRING, schema.listed(schema.RECORD)))
+SYSTEM: fields.Field[tuple[types.Part, ...]] = fields.Field(
+    "system", _system, schema.either(schema.STRING, schema.listed(schema.RECORD))
+)
 MESSAGE_SCHEMA = schema.record(
     "role content",
     role=schema.one_of(*_ROLES),
     content=schema.either(schema.STRING, schema.listed(schema.record("type", type=schema.STRING), most=_MOST_BLOCKS)),
 )
-MESSAGES = many("messages", to_message, MESSAGE_SCHEMA, MOST_MESSAGES)
+MESSAGES = fields.many("messages", to_message, MESSAGE_SCHEMA, MOST_MESSAGES)

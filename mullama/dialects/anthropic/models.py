@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mullama.chat.inventory import Inventory, ListModels, ModelCard, ShowModel
 from mullama.dialects import schema
 from mullama.dialects.base import Reply, ReplyContext, WireRequest
-from mullama.dialects.timestamps import rfc3339
+from mullama.dialects.reply_values import rfc3339
 from mullama.errors import Invalid
 from mullama.names import JSONValue
 

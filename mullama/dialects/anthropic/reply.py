@@ -5,27 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, assert_never
 
-from mullama.chat.types import (
-    Answer,
-    ChatRequest,
-    Choice,
-    Completed,
-    CountRequest,
-    Finished,
-    Started,
-    StopReason,
-    TextDelta,
-    ThinkingDelta,
-    TokenCount,
-    ToolCallDelta,
-    ToolCallFinished,
-    ToolCallStarted,
-    Usage,
-)
+from mullama.chat import types
 from mullama.dialects import schema
 from mullama.dialects.anthropic.errors import envelope
 from mullama.dialects.base import Frame, Reply, ReplyContext, StreamEvent
-from mullama.dialects.timestamps import prefixed
+from mullama.dialects.reply_values import prefixed
 from mullama.dialects.tools import compact
 from mullama.errors import MullamaError
 from mullama.names import JSONValue
@@ -43,31 +27,31 @@ def _usage(prompt: int, cached: int, output: int) -> dict[str, JSONValue]:
     }
 
 
-def _used(usage: Usage) -> dict[str, JSONValue]:
+def _used(usage: types.Usage) -> dict[str, JSONValue]:
     return _usage(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
 
 
-def stop_reason(reason: StopReason) -> str:
+def stop_reason(reason: types.StopReason) -> str:
     """A cut answer is one that reached a limit."""
     match reason:
-        case StopReason.STOP:
+        case types.StopReason.STOP:
             return "end_turn"
-        case StopReason.STOP_SEQUENCE:
+        case types.StopReason.STOP_SEQUENCE:
             return "stop_sequence"
-        case StopReason.LENGTH | StopReason.CANCELLED:
+        case types.StopReason.LENGTH | types.StopReason.CANCELLED:
             return "max_tokens"
-        case StopReason.TOOL_CALLS:
+        case types.StopReason.TOOL_CALLS:
             return "tool_use"
         case _:
             assert_never(reason)
 
 
-def _signature(context: ReplyContext[ChatRequest, Any]) -> str:
+def _signature(context: ReplyContext[types.ChatRequest, Any]) -> str:
     """Thinking must be signed; it comes back with the history and is not verified."""
     return f"mullama-{context.id}"
 
 
-def _message(context: ReplyContext[ChatRequest, Any]) -> dict[str, JSONValue]:
+def _message(context: ReplyContext[types.ChatRequest, Any]) -> dict[str, JSONValue]:
     return {
         "id": f"msg_{context.id}",
         "type": "message",
@@ -79,7 +63,7 @@ def _message(context: ReplyContext[ChatRequest, Any]) -> dict[str, JSONValue]:
     }
 
 
-def _blocks(choice: Choice, context: ReplyContext[ChatRequest, Any]) -> Iterator[JSONValue]:
+def _blocks(choice: types.Choice, context: ReplyContext[types.ChatRequest, Any]) -> Iterator[JSONValue]:
     if choice.thinking:
         yield {"type": "thinking", "thinking": choice.thinking, "signature": _signature(context)}
     if choice.text:
@@ -94,7 +78,7 @@ def _blocks(choice: Choice, context: ReplyContext[ChatRequest, Any]) -> Iterator
         }
 
 
-def encode(context: ReplyContext[ChatRequest, Answer]) -> Reply:
+def encode(context: ReplyContext[types.ChatRequest, types.Answer]) -> Reply:
     """The whole answer as one object."""
     choice = context.result.choices[0]
     return Reply(
@@ -108,7 +92,7 @@ def encode(context: ReplyContext[ChatRequest, Answer]) -> Reply:
     )
 
 
-def encode_count(context: ReplyContext[CountRequest, TokenCount]) -> Reply:
+def encode_count(context: ReplyContext[types.CountRequest, types.TokenCount]) -> Reply:
     return Reply(body={"input_tokens": context.result.tokens})
 
 
@@ -117,35 +101,35 @@ class MessageStream:
 
     media: Literal["text/event-stream", "application/x-ndjson"] = "text/event-stream"
 
-    def __init__(self, context: ReplyContext[ChatRequest, None]) -> None:
+    def __init__(self, context: ReplyContext[types.ChatRequest, None]) -> None:
         self._context = context
         self._message = _message(context)
         self._index = -1
         self._block = ""  # the type of the open block
         self._written = False  # whether the open tool_use has had any input
-        self._last = Finished(reason=StopReason.STOP)
+        self._last = types.Finished(reason=types.StopReason.STOP)
         self._ended = False
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
         match event:
-            case TextDelta():
+            case types.TextDelta():
                 return self._text(event.text)
-            case ThinkingDelta():
+            case types.ThinkingDelta():
                 return self._thinking(event.text)
-            case ToolCallStarted() | ToolCallDelta() | ToolCallFinished():
+            case types.ToolCallStarted() | types.ToolCallDelta() | types.ToolCallFinished():
                 return tuple(self._tool(event))
-            case Started():
+            case types.Started():
                 return (self._start(event), _PING)
-            case Finished():
+            case types.Finished():
                 self._last = event
                 return tuple(self._close())
-            case Completed() if not self._ended:
+            case types.Completed() if not self._ended:
                 self._ended = True
                 return self._completed(event)
             case _:
                 return ()
 
-    def _start(self, event: Started) -> Frame:
+    def _start(self, event: types.Started) -> Frame:
         usage = _usage(event.prompt_tokens, event.cached_tokens, 1)
         message: JSONValue = {**self._message, "usage": usage}
         return _event("message_start", message=message)
@@ -164,17 +148,17 @@ class MessageStream:
         opening = self._open({"type": "thinking", "thinking": "", "signature": ""})
         return (*opening, self._delta(type="thinking_delta", thinking=text))
 
-    def _tool(self, event: ToolCallStarted | ToolCallDelta | ToolCallFinished) -> Iterator[Frame]:
+    def _tool(self, event: types.ToolCallStarted | types.ToolCallDelta | types.ToolCallFinished) -> Iterator[Frame]:
         """The name opens a block, the arguments follow in pieces or, when none came, in one."""
         match event:
-            case ToolCallStarted():
+            case types.ToolCallStarted():
                 id = prefixed(event.id, "toolu_")
                 yield from self._open({"type": "tool_use", "id": id, "name": event.name, "input": {}})
                 self._written = False
-            case ToolCallDelta():
+            case types.ToolCallDelta():
                 self._written = True
                 yield self._delta(type="input_json_delta", partial_json=event.text)
-            case ToolCallFinished():
+            case types.ToolCallFinished():
                 if not self._written:
                     arguments = compact(event.call.arguments)
                     yield self._delta(type="input_json_delta", partial_json=arguments)
@@ -200,7 +184,7 @@ class MessageStream:
             data={"type": "content_block_delta", "index": self._index, "delta": delta},
         )
 
-    def _completed(self, event: Completed) -> tuple[Frame, ...]:
+    def _completed(self, event: types.Completed) -> tuple[Frame, ...]:
         delta: JSONValue = {
             "stop_reason": stop_reason(self._last.reason),
             "stop_sequence": self._last.stop_sequence,

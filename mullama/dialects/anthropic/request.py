@@ -2,36 +2,10 @@
 
 from __future__ import annotations
 
-from mullama.chat.types import (
-    ChatRequest,
-    CountRequest,
-    Message,
-    ResponseFormat,
-    Sampling,
-    Tool,
-    ToolChoice,
-)
-from mullama.dialects import schema
+from mullama.chat import types
+from mullama.dialects import fields, schema
 from mullama.dialects.anthropic.blocks import MESSAGES, SYSTEM
 from mullama.dialects.base import WireRequest
-from mullama.dialects.fields import (
-    MODEL,
-    STREAM,
-    Body,
-    Field,
-    body_of,
-    flag,
-    integer,
-    many,
-    model_named,
-    number,
-    record,
-    request_schema,
-    text,
-    to_record,
-    to_text,
-    unfit,
-)
 from mullama.dialects.formats import effort, json_schema
 from mullama.dialects.sampling import KEEP_ALIVE, MOST_STOPS, MOST_TOKEN, STOP
 from mullama.dialects.tools import (
@@ -46,52 +20,54 @@ from mullama.dialects.tools import (
 from mullama.errors import Invalid
 from mullama.names import JSONValue
 
-MAX_TOKENS = integer("max_tokens", 0, MOST_TOKEN)
-_TEMPERATURE = number("temperature", 0, 2)
-_TOP_P = number("top_p", 0, 1)
-_TOP_K = integer("top_k", -1, MOST_TOKEN)
+MAX_TOKENS = fields.integer("max_tokens", 0, MOST_TOKEN)
+_TEMPERATURE = fields.number("temperature", 0, 2)
+_TOP_P = fields.number("top_p", 0, 1)
+_TOP_K = fields.integer("top_k", -1, MOST_TOKEN)
 _EFFORT = effort("effort")
-_PARALLEL = flag("disable_parallel_tool_use")
-_INPUT_SCHEMA = record("input_schema")
+_PARALLEL = fields.flag("disable_parallel_tool_use")
+_INPUT_SCHEMA = fields.record("input_schema")
 _TOOL_SCHEMA = schema.record("name", name=schema.STRING, input_schema=schema.RECORD)
-_TOOLS = many("tools", to_record, _TOOL_SCHEMA, MOST_TOOLS)
+_TOOLS = fields.many("tools", fields.to_record, _TOOL_SCHEMA, MOST_TOOLS)
 
 
 def _stops(value: JSONValue, path: str) -> tuple[str, ...]:
     if not isinstance(value, list | tuple) or not all(value):
-        raise unfit(path, "a list of strings that are not empty")
+        raise fields.unfit(path, "a list of strings that are not empty")
     return STOP.convert(value, path)
 
 
-STOP_SEQUENCES: Field[tuple[str, ...]] = Field("stop_sequences", _stops, schema.listed(schema.STRING, most=MOST_STOPS))
+STOP_SEQUENCES: fields.Field[tuple[str, ...]] = fields.Field(
+    "stop_sequences", _stops, schema.listed(schema.STRING, most=MOST_STOPS)
+)
 
 
-def decode(request: WireRequest) -> ChatRequest:
+def decode(request: WireRequest) -> types.ChatRequest:
     """A conversation to continue."""
-    body = body_of(request.body)
-    model = model_named(body)
+    body = fields.body_of(request.body)
+    model = fields.model_named(body)
     limit = body.get(MAX_TOKENS)
     if not limit:
         raise Invalid("max_tokens is required and must be positive", field="max_tokens")
     return _chat(body, model, limit)
 
 
-def decode_count(request: WireRequest) -> CountRequest:
+def decode_count(request: WireRequest) -> types.CountRequest:
     """The same body without a limit; nothing is generated."""
-    body = body_of(request.body)
-    return CountRequest(chat=_chat(body, model_named(body), None))
+    body = fields.body_of(request.body)
+    return types.CountRequest(chat=_chat(body, fields.model_named(body), None))
 
 
-def _chat(body: Body, model: str, limit: int | None) -> ChatRequest:
+def _chat(body: fields.Body, model: str, limit: int | None) -> types.ChatRequest:
     messages = _messages(body)
     tools, dropped = _tools(body)
     choice, parallel = _tool_choice(body, tools)
     think, remarks = _think(body)
-    return ChatRequest(
+    return types.ChatRequest(
         model=model,
         messages=messages,
-        stream=body.get(STREAM) or False,
-        sampling=Sampling(temperature=body.get(_TEMPERATURE), top_p=body.get(_TOP_P), top_k=body.get(_TOP_K)),
+        stream=body.get(fields.STREAM) or False,
+        sampling=types.Sampling(temperature=body.get(_TEMPERATURE), top_p=body.get(_TOP_P), top_k=body.get(_TOP_K)),
         max_tokens=limit,
         stop=body.get(STOP_SEQUENCES) or (),
         format=_format(body),
@@ -107,21 +83,21 @@ def _chat(body: Body, model: str, limit: int | None) -> ChatRequest:
     )
 
 
-def _messages(body: Body) -> tuple[Message, ...]:
+def _messages(body: fields.Body) -> tuple[types.Message, ...]:
     said = body.get(MESSAGES)
     if not said:
         raise Invalid("messages is required", field="messages")
     system = body.get(SYSTEM)
-    first = (Message(role="system", content=system),) if system else ()
+    first = (types.Message(role="system", content=system),) if system else ()
     return linked((*first, *(turn for turns in said for turn in turns)))
 
 
-def _tools(body: Body) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
+def _tools(body: fields.Body) -> tuple[tuple[types.Tool, ...], tuple[str, ...]]:
     """The tools with a schema of their own; the typed ones are known to Anthropic's models alone."""
-    tools: list[Tool] = []
+    tools: list[types.Tool] = []
     dropped: list[str] = []
     for i, value in enumerate(body.get(_TOOLS) or ()):
-        one = Body(value, f"tools[{i}]")
+        one = fields.Body(value, f"tools[{i}]")
         kind = one.raw("type")
         if kind not in (None, "custom"):
             dropped.append(f"tools[{i}] of type {str(kind)[:40]} was left out: it has no schema")
@@ -130,8 +106,8 @@ def _tools(body: Body) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
     return unique(tools, "tools"), tuple(dropped)
 
 
-def _tool(one: Body) -> Tool:
-    return Tool(
+def _tool(one: fields.Body) -> types.Tool:
+    return types.Tool(
         name=one.need(NAME),
         description=one.get(DESCRIPTION) or "",
         parameters=one.get(_INPUT_SCHEMA),
@@ -139,27 +115,27 @@ def _tool(one: Body) -> Tool:
     )
 
 
-def _tool_choice(body: Body, tools: tuple[Tool, ...]) -> tuple[ToolChoice, bool]:
+def _tool_choice(body: fields.Body, tools: tuple[types.Tool, ...]) -> tuple[types.ToolChoice, bool]:
     """The choice, and whether several calls at once are welcome."""
     choice = body.child("tool_choice")
     if choice is None:
-        return ToolChoice(), True
-    kind = to_text(choice.raw("type"), choice.at("type"))
+        return types.ToolChoice(), True
+    kind = fields.to_text(choice.raw("type"), choice.at("type"))
     match kind:
         case "auto":
-            said = ToolChoice()
+            said = types.ToolChoice()
         case "none":
-            said = ToolChoice(mode="none")
+            said = types.ToolChoice(mode="none")
         case "any":
-            said = ToolChoice(mode="required")
+            said = types.ToolChoice(mode="required")
         case "tool":
-            said = ToolChoice(mode="required", names=(choice.need(NAME),))
+            said = types.ToolChoice(mode="required", names=(choice.need(NAME),))
         case _:
-            raise unfit(choice.at("type"), f"auto, any, tool or none, not {kind[:40]!r}")
+            raise fields.unfit(choice.at("type"), f"auto, any, tool or none, not {kind[:40]!r}")
     return checked_choice(said, tools, "tool_choice"), not choice.get(_PARALLEL)
 
 
-def _think(body: Body) -> tuple[bool | str | None, tuple[str, ...]]:
+def _think(body: fields.Body) -> tuple[bool | str | None, tuple[str, ...]]:
     """Whether and how hard to think, and what of it could not be honoured."""
     output = body.child("output_config")
     level = output.get(_EFFORT) if output else None
@@ -173,40 +149,42 @@ def _think(body: Body) -> tuple[bool | str | None, tuple[str, ...]]:
         case "adaptive":
             return level, ()
         case "enabled":
-            thinking.get(integer("budget_tokens", 0, MOST_TOKEN))
+            thinking.get(fields.integer("budget_tokens", 0, MOST_TOKEN))
             bound = ("thinking.budget_tokens: the length of thinking is not bounded",)
             return True if level is None else level, bound if thinking.has("budget_tokens") else ()
         case _:
             wanted = f"enabled, disabled or adaptive, not {str(kind)[:40]!r}"
-            raise unfit(thinking.at("type"), wanted)
+            raise fields.unfit(thinking.at("type"), wanted)
 
 
-def _format(body: Body) -> ResponseFormat | None:
+def _format(body: fields.Body) -> types.ResponseFormat | None:
     """The schema that the answer must have, in the place where it stands now or where it stood."""
     output = body.child("output_config")
     form = (output.child("format") if output else None) or body.child("output_format")
     if form is None:
         return None
     if form.raw("type") != "json_schema":
-        raise unfit(form.at("type"), "json_schema")
+        raise fields.unfit(form.at("type"), "json_schema")
     return json_schema(form.raw("schema"), form.at("schema"))
 
 
-def _idle(body: Body) -> tuple[str, ...]:
+def _idle(body: fields.Body) -> tuple[str, ...]:
     """What runs on Anthropic's servers alone, and would be missed."""
     names = ("mcp_servers", "container", "context_management")
     return tuple(f"{name} has no effect here" for name in names if body.has(name))
 
 
-def _user(body: Body) -> str | None:
+def _user(body: fields.Body) -> str | None:
     metadata = body.child("metadata")
-    return metadata.get(text("user_id", 4096)) if metadata else None
+    return metadata.get(fields.text("user_id", 4096)) if metadata else None
 
 
-_FIELDS: tuple[Field[object], ...] = (
-    MODEL, MESSAGES, SYSTEM, STREAM, _TEMPERATURE, _TOP_P, _TOP_K, STOP_SEQUENCES, _TOOLS,
-    KEEP_ALIVE, record("tool_choice"), record("thinking"), record("output_config"),
-    record("metadata"),
+_FIELDS: tuple[fields.Field[object], ...] = (
+    fields.MODEL, MESSAGES, SYSTEM, fields.STREAM, _TEMPERATURE, _TOP_P, _TOP_K, STOP_SEQUENCES, _TOOLS,
+    KEEP_ALIVE, fields.record("tool_choice"), fields.record("thinking"), fields.record("output_config"),
+    fields.record("metadata"),
 )  # fmt: skip
-COUNT_SCHEMA = request_schema(*_FIELDS, required="model messages")
-REQUEST_SCHEMA = request_schema(*_FIELDS, integer("max_tokens", 1, MOST_TOKEN), required="model messages max_tokens")
+COUNT_SCHEMA = fields.request_schema(*_FIELDS, required="model messages")
+REQUEST_SCHEMA = fields.request_schema(
+    *_FIELDS, fields.integer("max_tokens", 1, MOST_TOKEN), required="model messages max_tokens"
+)

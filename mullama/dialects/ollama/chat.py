@@ -4,40 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mullama.chat import types
 from mullama.chat.inventory import Loaded, LoadModel
-from mullama.chat.types import (
-    Answer,
-    ChatRequest,
-    Choice,
-    Completed,
-    DetokenizedText,
-    Finished,
-    Message,
-    Part,
-    RenderRequest,
-    Role,
-    StopReason,
-    TextDelta,
-    TextPart,
-    ThinkingDelta,
-    Tool,
-    ToolCallFinished,
-)
-from mullama.dialects import logprobs, schema
+from mullama.dialects import fields, schema
 from mullama.dialects.base import Endpoint, Frame, Reply, ReplyContext, StreamEvent, WireRequest
-from mullama.dialects.fields import (
-    MODEL,
-    STREAM,
-    Body,
-    Field,
-    body_of,
-    many,
-    model_named,
-    request_schema,
-    text,
-    to_text,
-    unfit,
-)
 from mullama.dialects.formats import THINK
 from mullama.dialects.images import MOST_IMAGES, from_base64, from_url
 from mullama.dialects.ollama.ndjson import (
@@ -59,6 +29,7 @@ from mullama.dialects.ollama.options import (
     read_options,
     shift_warning,
 )
+from mullama.dialects.reply_values import logprob_entries
 from mullama.dialects.sampling import KEEP_ALIVE
 from mullama.dialects.tools import (
     CALL_SCHEMA,
@@ -74,7 +45,7 @@ from mullama.dialects.tools import (
 )
 from mullama.names import JSONValue
 
-_ROLES: dict[str, Role] = {
+_ROLES: dict[str, types.Role] = {
     "system": "system",
     "developer": "system",
     "user": "user",
@@ -82,58 +53,58 @@ _ROLES: dict[str, Role] = {
     "tool": "tool",
     "function": "tool",
 }
-IMAGES = many("images", from_base64, schema.STRING, MOST_IMAGES)
-_TOOL_CALLS = many("tool_calls", function_call, CALL_SCHEMA, MOST_TOOLS)
+IMAGES = fields.many("images", from_base64, schema.STRING, MOST_IMAGES)
+_TOOL_CALLS = fields.many("tool_calls", function_call, CALL_SCHEMA, MOST_TOOLS)
 
 
-def _part(value: JSONValue, path: str) -> Part:
+def _part(value: JSONValue, path: str) -> types.Part:
     """A content part in OpenAI's form, which clients send here too."""
-    body = Body(value, path)
+    body = fields.Body(value, path)
     match body.raw("type"):
         case "text":
-            return TextPart(text=body.need(text("text")))
+            return types.TextPart(text=body.need(fields.text("text")))
         case "image_url":
             holder = body.raw("image_url")
             if isinstance(holder, dict):
                 return from_url(holder.get("url"), body.at("image_url.url"))
             return from_url(holder, body.at("image_url"))
         case kind:
-            raise unfit(body.at("type"), f"text or image_url, not {str(kind)[:40]!r}")
+            raise fields.unfit(body.at("type"), f"text or image_url, not {str(kind)[:40]!r}")
 
 
-def _content(value: JSONValue, path: str) -> tuple[Part, ...]:
+def _content(value: JSONValue, path: str) -> tuple[types.Part, ...]:
     if isinstance(value, str):
-        return (TextPart(text=value),) if value else ()
+        return (types.TextPart(text=value),) if value else ()
     if not isinstance(value, list | tuple):
-        raise unfit(path, "a string or a list of parts")
+        raise fields.unfit(path, "a string or a list of parts")
     return tuple(_part(part, f"{path}[{i}]") for i, part in enumerate(value))
 
 
-CONTENT: Field[tuple[Part, ...]] = Field(
+CONTENT: fields.Field[tuple[types.Part, ...]] = fields.Field(
     "content", _content, schema.either(schema.STRING, schema.listed(schema.RECORD))
 )
 
 
-def message(value: JSONValue, path: str) -> Message:
+def message(value: JSONValue, path: str) -> types.Message:
     """One turn of the conversation as this dialect writes it."""
-    body = Body(value, path)
-    said = to_text(body.raw("role"), body.at("role")).lower()
+    body = fields.Body(value, path)
+    said = fields.to_text(body.raw("role"), body.at("role")).lower()
     role = _ROLES.get(said)
     if role is None:
-        raise unfit(body.at("role"), f"one of {', '.join(_ROLES)}, not {said[:40]!r}")
+        raise fields.unfit(body.at("role"), f"one of {', '.join(_ROLES)}, not {said[:40]!r}")
     result = role == "tool"
-    return Message(
+    return types.Message(
         role=role,
         content=(body.get(CONTENT) or ()) + (body.get(IMAGES) or ()),
-        thinking=body.get(text("thinking")) or None,
+        thinking=body.get(fields.text("thinking")) or None,
         tool_calls=(body.get(_TOOL_CALLS) or ()) if role == "assistant" else (),
-        tool_call_id=body.get(text("tool_call_id")) if result else None,
-        tool_name=body.first(text("tool_name"), text("name")) if result else None,
+        tool_call_id=body.get(fields.text("tool_call_id")) if result else None,
+        tool_name=body.first(fields.text("tool_name"), fields.text("name")) if result else None,
     )
 
 
-def _tool(value: JSONValue, path: str) -> Tool:
-    body = Body(value, path)
+def _tool(value: JSONValue, path: str) -> types.Tool:
+    body = fields.Body(value, path)
     return function_tool(body.child("function") or body)
 
 
@@ -147,22 +118,22 @@ MESSAGE_SCHEMA = schema.record(
     tool_name=schema.nullable(schema.STRING),
     tool_call_id=schema.nullable(schema.STRING),
 )
-MESSAGES = many("messages", message, MESSAGE_SCHEMA, MOST_MESSAGES)
-_TOOLS = many("tools", _tool, TOOL_SCHEMA, MOST_TOOLS)
+MESSAGES = fields.many("messages", message, MESSAGE_SCHEMA, MOST_MESSAGES)
+_TOOLS = fields.many("tools", _tool, TOOL_SCHEMA, MOST_TOOLS)
 
 
-def decode(request: WireRequest) -> ChatRequest | LoadModel | RenderRequest:
+def decode(request: WireRequest) -> types.ChatRequest | LoadModel | types.RenderRequest:
     """A conversation to continue; without messages, the request to load or unload the model."""
-    body = body_of(request.body)
-    model = model_named(body)
+    body = fields.body_of(request.body)
+    model = fields.model_named(body)
     messages = linked(body.get(MESSAGES) or ())
     if not messages:
         return LoadModel(model=model, keep_alive=body.get(KEEP_ALIVE))
     options = read_options(body)
     tools = unique(body.get(_TOOLS) or (), "tools")
-    stream = body.get(STREAM)
+    stream = body.get(fields.STREAM)
     truncate = body.get(TRUNCATE)
-    chat = ChatRequest(
+    chat = types.ChatRequest(
         model=model,
         messages=messages,
         stream=True if stream is None else stream,
@@ -180,10 +151,10 @@ def decode(request: WireRequest) -> ChatRequest | LoadModel | RenderRequest:
         truncate=True if truncate is None else truncate,
         warnings=options.warnings + shift_warning(body),
     )
-    return RenderRequest(chat=chat) if body.get(RENDER_ONLY) else chat
+    return types.RenderRequest(chat=chat) if body.get(RENDER_ONLY) else chat
 
 
-def _message(choice: Choice) -> dict[str, JSONValue]:
+def _message(choice: types.Choice) -> dict[str, JSONValue]:
     calls: list[JSONValue] = [tool_call(i, call) for i, call in enumerate(choice.tool_calls)]
     return {
         "role": "assistant",
@@ -193,21 +164,25 @@ def _message(choice: Choice) -> dict[str, JSONValue]:
     }
 
 
-def encode(context: ReplyContext[ChatRequest | LoadModel | RenderRequest, Answer | Loaded | DetokenizedText]) -> Reply:
+def encode(
+    context: ReplyContext[
+        types.ChatRequest | LoadModel | types.RenderRequest, types.Answer | Loaded | types.DetokenizedText
+    ],
+) -> Reply:
     """The whole answer as one object."""
-    if isinstance(context.operation, RenderRequest):
-        assert isinstance(context.result, DetokenizedText)
+    if isinstance(context.operation, types.RenderRequest):
+        assert isinstance(context.result, types.DetokenizedText)
         return rendered(context.operation, context.result.text, context.created)
-    assert not isinstance(context.result, DetokenizedText)
+    assert not isinstance(context.result, types.DetokenizedText)
     first = head(context.operation.model, context.created)
     match context.result:
         case Loaded():
             empty: JSONValue = {"role": "assistant", "content": ""}
             reason = "unload" if context.result.unloaded else "load"
             return Reply(body={**first, "message": empty, "done": True, "done_reason": reason})
-        case Answer():
+        case types.Answer():
             choice = context.result.choices[0]
-            tokens = logprobs.entries(choice.logprobs)
+            tokens = logprob_entries(choice.logprobs)
             return Reply(
                 body={
                     **first,
@@ -223,9 +198,9 @@ def encode(context: ReplyContext[ChatRequest | LoadModel | RenderRequest, Answer
 class OllamaChatStream(LineStream):
     """One NDJSON line per piece; a tool call comes whole; the last line has the metrics."""
 
-    def __init__(self, context: ReplyContext[ChatRequest, None]) -> None:
+    def __init__(self, context: ReplyContext[types.ChatRequest, None]) -> None:
         self._head = head(context.operation.model, context.created)
-        self._reason = StopReason.STOP
+        self._reason = types.StopReason.STOP
 
     def _line(self, message: dict[str, JSONValue], **more: JSONValue) -> Frame:
         said: JSONValue = {"role": "assistant", "content": "", **message}
@@ -233,25 +208,25 @@ class OllamaChatStream(LineStream):
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
         match event:
-            case TextDelta():
+            case types.TextDelta():
                 if event.logprobs:
-                    tokens = logprobs.entries(event.logprobs)
+                    tokens = logprob_entries(event.logprobs)
                     return (self._line({"content": event.text}, logprobs=tokens),)
                 return (self._line({"content": event.text}),)
-            case ThinkingDelta():
+            case types.ThinkingDelta():
                 return (self._line({"thinking": event.text}),)
-            case ToolCallFinished():
+            case types.ToolCallFinished():
                 return (self._line({"tool_calls": [tool_call(event.index, event.call)]}),)
-            case Finished():
+            case types.Finished():
                 self._reason = event.reason
-            case Completed() if not self._ended:
+            case types.Completed() if not self._ended:
                 self._ended = True
                 return (self._last(event),)
             case _:
                 pass
         return ()
 
-    def _last(self, event: Completed) -> Frame:
+    def _last(self, event: types.Completed) -> Frame:
         return Frame(
             data={
                 **self._head,
@@ -263,8 +238,8 @@ class OllamaChatStream(LineStream):
         )
 
 
-CHAT_FIELDS: tuple[Field[object], ...] = (
-    MODEL, MESSAGES, STREAM, _TOOLS, TOOL_CHOICE, *GENERATION,
+CHAT_FIELDS: tuple[fields.Field[object], ...] = (
+    fields.MODEL, MESSAGES, fields.STREAM, _TOOLS, TOOL_CHOICE, *GENERATION,
 )  # fmt: skip
 
 ENDPOINTS = (
@@ -275,7 +250,7 @@ ENDPOINTS = (
         encode=encode,
         stream=OllamaChatStream,
         summary="Continue a conversation; without messages, load or unload the model",
-        request_schema=request_schema(*CHAT_FIELDS, required="model"),
+        request_schema=fields.request_schema(*CHAT_FIELDS, required="model"),
         response_schema=schema.record(
             "model created_at",
             **HEAD_SCHEMA,

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from mullama.chat.inventory import Loaded, LoadModel
 from mullama.chat.types import EmbedRequest, Vectors
-from mullama.dialects import schema
+from mullama.dialects import fields, schema
 from mullama.dialects.base import Endpoint, Reply, ReplyContext, WireRequest
-from mullama.dialects.fields import MODEL, body_of, flag, integer, model_named, request_schema
 from mullama.dialects.inputs import INPUT_SCHEMA, finite_vectors, inputs_of
 from mullama.dialects.ollama.generate import PROMPT
 from mullama.dialects.ollama.options import OPTIONS, read_options
+from mullama.dialects.reply_values import nanoseconds
 from mullama.dialects.sampling import KEEP_ALIVE
-from mullama.dialects.timestamps import nanoseconds
 from mullama.errors import Invalid
 
-_TRUNCATE = flag("truncate")
-DIMENSIONS = integer("dimensions", 0, 2**20)
+_TRUNCATE = fields.flag("truncate")
+DIMENSIONS = fields.integer("dimensions", 0, 2**20)
 
 
 def decode(request: WireRequest) -> EmbedRequest | LoadModel:
     """Inputs to turn into vectors; without any, the request to load the model."""
-    body = body_of(request.body)
-    model = model_named(body)
+    body = fields.body_of(request.body)
+    model = fields.model_named(body)
     read_options(body)
     try:
         inputs = inputs_of(body.raw("input"), "input")
@@ -55,8 +54,8 @@ def encode(context: ReplyContext[EmbedRequest | LoadModel, Vectors | Loaded]) ->
 
 def decode_old(request: WireRequest) -> EmbedRequest | LoadModel:
     """One prompt; its vector is not normalised."""
-    body = body_of(request.body)
-    model = model_named(body)
+    body = fields.body_of(request.body)
+    model = fields.model_named(body)
     read_options(body)
     prompt = body.get(PROMPT)
     if not prompt:
@@ -71,7 +70,7 @@ def encode_old(context: ReplyContext[EmbedRequest | LoadModel, Vectors | Loaded]
 
 _VECTOR = schema.listed(schema.NUMBER)
 REQUEST_SCHEMA = schema.joined(
-    request_schema(MODEL, _TRUNCATE, DIMENSIONS, KEEP_ALIVE, OPTIONS, required="model"),
+    fields.request_schema(fields.MODEL, _TRUNCATE, DIMENSIONS, KEEP_ALIVE, OPTIONS, required="model"),
     schema.record(input=schema.nullable(INPUT_SCHEMA)),
 )
 
@@ -98,7 +97,7 @@ ENDPOINTS = (
         decode=decode_old,
         encode=encode_old,
         summary="Turn one prompt into a vector (the older form)",
-        request_schema=request_schema(MODEL, PROMPT, KEEP_ALIVE, OPTIONS, required="model"),
+        request_schema=fields.request_schema(fields.MODEL, PROMPT, KEEP_ALIVE, OPTIONS, required="model"),
         response_schema=schema.exact(embedding=_VECTOR),
     ),
 )

@@ -4,39 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mullama.chat import types
 from mullama.chat.inventory import Loaded, LoadModel
-from mullama.chat.types import (
-    Answer,
-    ChatRequest,
-    Choice,
-    Completed,
-    CompletionRequest,
-    DetokenizedText,
-    Finished,
-    Message,
-    RenderRequest,
-    StopReason,
-    TextDelta,
-    TextPart,
-    ThinkingDelta,
-    ToolCallFinished,
-    say,
-)
-from mullama.dialects import logprobs, schema
+from mullama.dialects import fields, schema
 from mullama.dialects.base import Endpoint, Frame, Reply, ReplyContext, StreamEvent, WireRequest
-from mullama.dialects.fields import (
-    MODEL,
-    STREAM,
-    Body,
-    Field,
-    body_of,
-    flag,
-    many,
-    model_named,
-    request_schema,
-    text,
-    to_integer,
-)
 from mullama.dialects.formats import THINK
 from mullama.dialects.ollama.chat import IMAGES
 from mullama.dialects.ollama.ndjson import (
@@ -58,29 +29,30 @@ from mullama.dialects.ollama.options import (
     read_options,
     shift_warning,
 )
+from mullama.dialects.reply_values import logprob_entries
 from mullama.dialects.sampling import KEEP_ALIVE, MOST_TOKEN
 from mullama.errors import Invalid, Unsupported
 from mullama.names import JSONValue
 
 _MOST_CONTEXT = 2**21
 
-PROMPT = text("prompt")
-_SUFFIX = text("suffix")
-_SYSTEM = text("system")
-_TEMPLATE = text("template")
-_RAW = flag("raw")
-_CONTEXT: Field[tuple[int, ...]] = many(
+PROMPT = fields.text("prompt")
+_SUFFIX = fields.text("suffix")
+_SYSTEM = fields.text("system")
+_TEMPLATE = fields.text("template")
+_RAW = fields.flag("raw")
+_CONTEXT: fields.Field[tuple[int, ...]] = fields.many(
     "context",
-    lambda value, path: to_integer(value, path, 0, MOST_TOKEN),
+    lambda value, path: fields.to_integer(value, path, 0, MOST_TOKEN),
     schema.COUNT,
     _MOST_CONTEXT,
 )
 
 
-def decode(request: WireRequest) -> CompletionRequest | LoadModel | RenderRequest:
+def decode(request: WireRequest) -> types.CompletionRequest | LoadModel | types.RenderRequest:
     """A prompt to go on from; without prompt and images, the request to load or unload the model."""
-    body = body_of(request.body)
-    model = model_named(body)
+    body = fields.body_of(request.body)
+    model = fields.model_named(body)
     completion = _request(body, model)
     if not completion.prompts[0] and not completion.images and not completion.suffix:
         return LoadModel(model=model, keep_alive=completion.keep_alive)
@@ -89,12 +61,12 @@ def decode(request: WireRequest) -> CompletionRequest | LoadModel | RenderReques
     return _rendered(completion, body) if body.get(RENDER_ONLY) else completion
 
 
-def _request(body: Body, model: str) -> CompletionRequest:
+def _request(body: fields.Body, model: str) -> types.CompletionRequest:
     options = read_options(body)
     raw = body.get(_RAW) or False
-    stream = body.get(STREAM)
+    stream = body.get(fields.STREAM)
     truncate = body.get(TRUNCATE)
-    return CompletionRequest(
+    return types.CompletionRequest(
         model=model,
         prompts=(body.get(PROMPT) or "",),
         suffix=body.get(_SUFFIX) or None,
@@ -118,19 +90,21 @@ def _request(body: Body, model: str) -> CompletionRequest:
     )
 
 
-def _rendered(request: CompletionRequest, body: Body) -> RenderRequest:
+def _rendered(request: types.CompletionRequest, body: fields.Body) -> types.RenderRequest:
     """The same prompt as the conversation that it stands for."""
     for name in ("raw", "suffix", "template", "context"):
         if body.raw(name):
             raise Unsupported(f"a prompt with {name} cannot be shown", hint="leave it out", field=RENDER_ONLY.name)
-    system = (say("system", request.system),) if request.system else ()
-    user = Message(role="user", content=(TextPart(text=str(request.prompts[0])), *request.images))
-    return RenderRequest(chat=ChatRequest(model=request.model, messages=(*system, user), think=request.think))
+    system = (types.say("system", request.system),) if request.system else ()
+    user = types.Message(role="user", content=(types.TextPart(text=str(request.prompts[0])), *request.images))
+    return types.RenderRequest(
+        chat=types.ChatRequest(model=request.model, messages=(*system, user), think=request.think)
+    )
 
 
-def _answer(choice: Choice) -> dict[str, JSONValue]:
+def _answer(choice: types.Choice) -> dict[str, JSONValue]:
     calls: list[JSONValue] = [tool_call(i, call) for i, call in enumerate(choice.tool_calls)]
-    tokens = logprobs.entries(choice.logprobs)
+    tokens = logprob_entries(choice.logprobs)
     return {
         "response": choice.text,
         **({"thinking": choice.thinking} if choice.thinking else {}),
@@ -140,19 +114,21 @@ def _answer(choice: Choice) -> dict[str, JSONValue]:
 
 
 def encode(
-    context: ReplyContext[CompletionRequest | LoadModel | RenderRequest, Answer | Loaded | DetokenizedText],
+    context: ReplyContext[
+        types.CompletionRequest | LoadModel | types.RenderRequest, types.Answer | Loaded | types.DetokenizedText
+    ],
 ) -> Reply:
     """The whole answer as one object."""
-    if isinstance(context.operation, RenderRequest):
-        assert isinstance(context.result, DetokenizedText)
+    if isinstance(context.operation, types.RenderRequest):
+        assert isinstance(context.result, types.DetokenizedText)
         return rendered(context.operation, context.result.text, context.created)
-    assert not isinstance(context.result, DetokenizedText)
+    assert not isinstance(context.result, types.DetokenizedText)
     first = head(context.operation.model, context.created)
     match context.result:
         case Loaded():
             reason = "unload" if context.result.unloaded else "load"
             return Reply(body={**first, "response": "", "done": True, "done_reason": reason})
-        case Answer():
+        case types.Answer():
             choice = context.result.choices[0]
             tokens: dict[str, JSONValue] = {"context": list(context.result.context)} if context.result.context else {}
             return Reply(
@@ -170,35 +146,35 @@ def encode(
 class GenerateStream(LineStream):
     """One NDJSON line per piece; the last line has the metrics and the conversation as tokens."""
 
-    def __init__(self, context: ReplyContext[CompletionRequest, None]) -> None:
+    def __init__(self, context: ReplyContext[types.CompletionRequest, None]) -> None:
         self._head = {**head(context.operation.model, context.created), "response": "", "done": False}
-        self._reason = StopReason.STOP
+        self._reason = types.StopReason.STOP
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
         match event:
-            case TextDelta():
+            case types.TextDelta():
                 return (self._text(event),)
-            case ThinkingDelta():
+            case types.ThinkingDelta():
                 return (Frame(data={**self._head, "thinking": event.text}),)
-            case ToolCallFinished():
+            case types.ToolCallFinished():
                 calls: JSONValue = [tool_call(event.index, event.call)]
                 return (Frame(data={**self._head, "tool_calls": calls}),)
-            case Finished():
+            case types.Finished():
                 self._reason = event.reason
-            case Completed() if not self._ended:
+            case types.Completed() if not self._ended:
                 self._ended = True
                 return (self._last(event),)
             case _:
                 pass
         return ()
 
-    def _text(self, event: TextDelta) -> Frame:
+    def _text(self, event: types.TextDelta) -> Frame:
         data: dict[str, JSONValue] = {**self._head, "response": event.text}
         if event.logprobs:
-            data["logprobs"] = logprobs.entries(event.logprobs)
+            data["logprobs"] = logprob_entries(event.logprobs)
         return Frame(data=data)
 
-    def _last(self, event: Completed) -> Frame:
+    def _last(self, event: types.Completed) -> Frame:
         context: dict[str, JSONValue] = {"context": list(event.context)} if event.context else {}
         return Frame(
             data={
@@ -211,8 +187,8 @@ class GenerateStream(LineStream):
         )
 
 
-_FIELDS: tuple[Field[object], ...] = (
-    MODEL, PROMPT, _SUFFIX, _SYSTEM, _TEMPLATE, _CONTEXT, STREAM, _RAW, IMAGES, *GENERATION,
+_FIELDS: tuple[fields.Field[object], ...] = (
+    fields.MODEL, PROMPT, _SUFFIX, _SYSTEM, _TEMPLATE, _CONTEXT, fields.STREAM, _RAW, IMAGES, *GENERATION,
 )  # fmt: skip
 
 ENDPOINTS = (
@@ -223,7 +199,7 @@ ENDPOINTS = (
         encode=encode,
         stream=GenerateStream,
         summary="Go on from a prompt; without one, load or unload the model",
-        request_schema=request_schema(*_FIELDS, required="model"),
+        request_schema=fields.request_schema(*_FIELDS, required="model"),
         response_schema=schema.record(
             "model created_at",
             **HEAD_SCHEMA,

@@ -5,45 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from mullama.chat.inventory import (
-    CopyModel,
-    CreateModel,
-    DeleteModel,
-    Done,
-    FindBlob,
-    PullModel,
-    StoreBlob,
-    TaskStatus,
-)
-from mullama.dialects import schema
+from mullama.chat import inventory
+from mullama.dialects import fields, schema
 from mullama.dialects.base import Endpoint, Frame, Reply, ReplyContext, StreamEvent, WireRequest
-from mullama.dialects.fields import (
-    MODEL,
-    STREAM,
-    Body,
-    Field,
-    body_of,
-    choice,
-    flag,
-    many,
-    record,
-    request_schema,
-    text,
-    to_list,
-    to_text,
-)
 from mullama.dialects.ollama.chat import MESSAGE_SCHEMA, message
 from mullama.dialects.ollama.ndjson import LineStream
 from mullama.errors import Invalid, Unsupported
 from mullama.names import Digest, JSONValue
 
-_NAME = MODEL.named("name")
-_FROM = text("from", 2048)
-_TEMPLATE = text("template")
-_SYSTEM = text("system")
-_PARAMETERS = record("parameters")
-_MESSAGES = many("messages", message, MESSAGE_SCHEMA, 4096)
-_QUANTIZE = choice("quantize", ("q4_K_M", "q4_K_S", "q8_0", "Q4_K_M", "Q4_K_S", "Q8_0"))
+_NAME = fields.MODEL.named("name")
+_FROM = fields.text("from", 2048)
+_TEMPLATE = fields.text("template")
+_SYSTEM = fields.text("system")
+_PARAMETERS = fields.record("parameters")
+_MESSAGES = fields.many("messages", message, MESSAGE_SCHEMA, 4096)
+_QUANTIZE = fields.choice("quantize", ("q4_K_M", "q4_K_S", "q8_0", "Q4_K_M", "Q4_K_S", "Q8_0"))
 _MOST_FILES = 1024
 _MOST_LICENSES = 64
 
@@ -57,28 +33,28 @@ _REFUSED = {
 }
 
 
-def _model(body: Body) -> str:
-    model = body.first(MODEL, _NAME)
+def _model(body: fields.Body) -> str:
+    model = body.first(fields.MODEL, _NAME)
     if not model:
         raise Invalid("model is required", field="model")
     return model
 
 
-def _streams(body: Body) -> bool:
-    stream = body.get(STREAM)
+def _streams(body: fields.Body) -> bool:
+    stream = body.get(fields.STREAM)
     return True if stream is None else stream
 
 
 def digest_of(value: JSONValue, path: str) -> str:
     """A digest in either of Ollama's spellings, as `sha256:` and lower-case hex."""
-    said = to_text(value, path)
+    said = fields.to_text(value, path)
     if not re.fullmatch(r"sha256[:-][0-9a-fA-F]{64}", said):
         raise Invalid(f"{path} is not a digest: {said[:80]!r}", field=path, hint="sha256: and 64 hex digits")
     return str(Digest.parse(said.lower().replace("-", ":", 1)))
 
 
 def _files(value: JSONValue, path: str) -> dict[str, str]:
-    body = Body(value, path)
+    body = fields.Body(value, path)
     names = list(body.names())
     if len(names) > _MOST_FILES:
         raise Invalid(f"{path} has more than {_MOST_FILES} files", field=path)
@@ -88,19 +64,19 @@ def _files(value: JSONValue, path: str) -> dict[str, str]:
 def _license(value: JSONValue, path: str) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,)
-    return to_list(value, path, to_text, _MOST_LICENSES)
+    return fields.to_list(value, path, fields.to_text, _MOST_LICENSES)
 
 
-_FILES: Field[dict[str, str]] = Field("files", _files, schema.mapped(schema.STRING))
-_ADAPTERS: Field[dict[str, str]] = _FILES.named("adapters")
-_LICENSE: Field[tuple[str, ...]] = Field(
+_FILES: fields.Field[dict[str, str]] = fields.Field("files", _files, schema.mapped(schema.STRING))
+_ADAPTERS: fields.Field[dict[str, str]] = _FILES.named("adapters")
+_LICENSE: fields.Field[tuple[str, ...]] = fields.Field(
     "license", _license, schema.either(schema.STRING, schema.listed(schema.STRING))
 )
 
 
-def decode_create(request: WireRequest) -> CreateModel:
+def decode_create(request: WireRequest) -> inventory.CreateModel:
     """A model made from another one or from uploaded files."""
-    body = body_of(request.body)
+    body = fields.body_of(request.body)
     name = _model(body)
     for field, instead in _REFUSED.items():
         if body.has(field):
@@ -108,7 +84,7 @@ def decode_create(request: WireRequest) -> CreateModel:
     base, files = body.get(_FROM), body.get(_FILES) or {}
     if not base and not files:
         raise Invalid("neither 'from' or 'files' was specified", field="from")
-    return CreateModel(
+    return inventory.CreateModel(
         name=name,
         base=base or None,
         files=files,
@@ -123,47 +99,49 @@ def decode_create(request: WireRequest) -> CreateModel:
     )
 
 
-def decode_pull(request: WireRequest) -> PullModel:
-    body = body_of(request.body)
-    return PullModel(source=_model(body), stream=_streams(body))
+def decode_pull(request: WireRequest) -> inventory.PullModel:
+    body = fields.body_of(request.body)
+    return inventory.PullModel(source=_model(body), stream=_streams(body))
 
 
-def decode_copy(request: WireRequest) -> CopyModel:
-    body = body_of(request.body)
-    return CopyModel(source=body.need(MODEL.named("source")), destination=body.need(MODEL.named("destination")))
+def decode_copy(request: WireRequest) -> inventory.CopyModel:
+    body = fields.body_of(request.body)
+    return inventory.CopyModel(
+        source=body.need(fields.MODEL.named("source")), destination=body.need(fields.MODEL.named("destination"))
+    )
 
 
-def decode_delete(request: WireRequest) -> DeleteModel:
-    return DeleteModel(model=_model(body_of(request.body)))
+def decode_delete(request: WireRequest) -> inventory.DeleteModel:
+    return inventory.DeleteModel(model=_model(fields.body_of(request.body)))
 
 
-def decode_find(request: WireRequest) -> FindBlob:
-    return FindBlob(digest=digest_of(request.path.get("digest"), "digest"))
+def decode_find(request: WireRequest) -> inventory.FindBlob:
+    return inventory.FindBlob(digest=digest_of(request.path.get("digest"), "digest"))
 
 
-def decode_store(request: WireRequest) -> StoreBlob:
-    return StoreBlob(digest=digest_of(request.path.get("digest"), "digest"))
+def decode_store(request: WireRequest) -> inventory.StoreBlob:
+    return inventory.StoreBlob(digest=digest_of(request.path.get("digest"), "digest"))
 
 
-def _status(status: TaskStatus) -> dict[str, JSONValue]:
+def _status(status: inventory.TaskStatus) -> dict[str, JSONValue]:
     members = {"digest": status.digest, "total": status.total, "completed": status.completed}
     return {"status": status.status, **{k: v for k, v in members.items() if v is not None}}
 
 
-def encode_task(context: ReplyContext[PullModel | CreateModel, TaskStatus]) -> Reply:
+def encode_task(context: ReplyContext[inventory.PullModel | inventory.CreateModel, inventory.TaskStatus]) -> Reply:
     """The last status alone."""
     return Reply(body=_status(context.result))
 
 
-def encode_done(context: ReplyContext[CopyModel | DeleteModel, Done]) -> Reply:
+def encode_done(context: ReplyContext[inventory.CopyModel | inventory.DeleteModel, inventory.Done]) -> Reply:
     return Reply(status=200 if context.result.found else 404)
 
 
-def encode_found(context: ReplyContext[FindBlob, Done]) -> Reply:
+def encode_found(context: ReplyContext[inventory.FindBlob, inventory.Done]) -> Reply:
     return Reply(status=200 if context.result.found else 404)
 
 
-def encode_stored(context: ReplyContext[StoreBlob, Done]) -> Reply:
+def encode_stored(context: ReplyContext[inventory.StoreBlob, inventory.Done]) -> Reply:
     """201 for a new blob, 200 for one that was there."""
     return Reply(status=200 if context.result.found else 201)
 
@@ -171,11 +149,11 @@ def encode_stored(context: ReplyContext[StoreBlob, Done]) -> Reply:
 class TaskStream(LineStream):
     """One NDJSON line per status; the line `success` is the last."""
 
-    def __init__(self, context: ReplyContext[PullModel | CreateModel, None]) -> None:
+    def __init__(self, context: ReplyContext[inventory.PullModel | inventory.CreateModel, None]) -> None:
         self._ended = False
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
-        if not isinstance(event, TaskStatus) or self._ended:
+        if not isinstance(event, inventory.TaskStatus) or self._ended:
             return ()
         self._ended = event.status == "success"
         return (Frame(data=_status(event)),)
@@ -198,8 +176,8 @@ ENDPOINTS = (
         stream=TaskStream,
         access="admin",
         summary="Make a model from another one or from uploaded files",
-        request_schema=request_schema(
-            MODEL,
+        request_schema=fields.request_schema(
+            fields.MODEL,
             _NAME,
             _FROM,
             _FILES,
@@ -210,7 +188,7 @@ ENDPOINTS = (
             _PARAMETERS,
             _MESSAGES,
             _QUANTIZE,
-            STREAM,
+            fields.STREAM,
         ),
         response_schema=_STATUS_SCHEMA,
     ),
@@ -222,7 +200,7 @@ ENDPOINTS = (
         stream=TaskStream,
         access="admin",
         summary="Fetch a model",
-        request_schema=request_schema(MODEL, _NAME, STREAM, flag("insecure")),
+        request_schema=fields.request_schema(fields.MODEL, _NAME, fields.STREAM, fields.flag("insecure")),
         response_schema=_STATUS_SCHEMA,
     ),
     Endpoint(
@@ -232,7 +210,9 @@ ENDPOINTS = (
         encode=encode_done,
         access="admin",
         summary="Give a model a second name",
-        request_schema=request_schema(MODEL.named("source"), MODEL.named("destination"), required="source destination"),
+        request_schema=fields.request_schema(
+            fields.MODEL.named("source"), fields.MODEL.named("destination"), required="source destination"
+        ),
     ),
     Endpoint(
         method="DELETE",
@@ -241,7 +221,7 @@ ENDPOINTS = (
         encode=encode_done,
         access="admin",
         summary="Remove a model",
-        request_schema=request_schema(MODEL, _NAME),
+        request_schema=fields.request_schema(fields.MODEL, _NAME),
     ),
     Endpoint(
         method="HEAD",

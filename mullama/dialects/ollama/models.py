@@ -6,24 +6,23 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from mullama.chat.inventory import Inventory, ListModels, ListRunning, ModelCard, ShowModel
-from mullama.dialects import schema
+from mullama.chat import inventory
+from mullama.dialects import fields, schema
 from mullama.dialects.base import Endpoint, Reply, ReplyContext, WireRequest, fixed
-from mullama.dialects.fields import MODEL, body_of, flag, record, request_schema, text
-from mullama.dialects.timestamps import rfc3339
+from mullama.dialects.reply_values import rfc3339
 from mullama.dialects.tools import compact
 from mullama.errors import Invalid
 from mullama.names import JSONValue
 
-_NAME = MODEL.named("name")
-_VERBOSE = flag("verbose")
-_SYSTEM = text("system")
-_OPTIONS = record("options")
+_NAME = fields.MODEL.named("name")
+_VERBOSE = fields.flag("verbose")
+_SYSTEM = fields.text("system")
+_OPTIONS = fields.record("options")
 _LONGEST_ARRAY = 5
 _HIDDEN = ("general.name", "tokenizer.chat_template")
 
 
-def _details(card: ModelCard) -> dict[str, JSONValue]:
+def _details(card: inventory.ModelCard) -> dict[str, JSONValue]:
     return {
         "parent_model": card.parent,
         "format": "gguf",
@@ -36,7 +35,7 @@ def _details(card: ModelCard) -> dict[str, JSONValue]:
     }
 
 
-def _tag(card: ModelCard) -> dict[str, JSONValue]:
+def _tag(card: inventory.ModelCard) -> dict[str, JSONValue]:
     return {
         "name": card.name,
         "model": card.name,
@@ -48,7 +47,7 @@ def _tag(card: ModelCard) -> dict[str, JSONValue]:
     }
 
 
-def _running(card: ModelCard) -> dict[str, JSONValue]:
+def _running(card: inventory.ModelCard) -> dict[str, JSONValue]:
     return {
         "name": card.name,
         "model": card.name,
@@ -70,7 +69,7 @@ def _plain(value: JSONValue, whole: bool) -> JSONValue:
     return value
 
 
-def _metadata(card: ModelCard, verbose: bool) -> dict[str, JSONValue]:
+def _metadata(card: inventory.ModelCard, verbose: bool) -> dict[str, JSONValue]:
     """The file's own keys; those that every client reads are there even when the file lacks them."""
     said: dict[str, JSONValue] = {
         "general.architecture": card.family,
@@ -91,12 +90,12 @@ def _parameter_lines(parameters: tuple[tuple[str, JSONValue], ...]) -> str:
     return "\n".join(lines)
 
 
-def _thinking(card: ModelCard) -> dict[str, JSONValue]:
+def _thinking(card: inventory.ModelCard) -> dict[str, JSONValue]:
     levels = list(card.thinking_levels)
     return {"thinking": {"values": levels, "default": levels[0]}} if levels else {}
 
 
-def _show(card: ModelCard, verbose: bool) -> dict[str, JSONValue]:
+def _show(card: inventory.ModelCard, verbose: bool) -> dict[str, JSONValue]:
     tensors: list[JSONValue] = [
         {"name": name, "type": kind, "shape": list(shape)} for name, kind, shape in card.tensors
     ]
@@ -119,7 +118,7 @@ def _show(card: ModelCard, verbose: bool) -> dict[str, JSONValue]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShowCall(ShowModel):
+class ShowCall(inventory.ShowModel):
     """A model to show as it would be with this system prompt and these parameters."""
 
     system: str | None = None
@@ -127,8 +126,8 @@ class ShowCall(ShowModel):
 
 
 def decode_show(request: WireRequest) -> ShowCall:
-    body = body_of(request.body)
-    model = body.first(MODEL, _NAME)
+    body = fields.body_of(request.body)
+    model = body.first(fields.MODEL, _NAME)
     if not model:
         raise Invalid("model is required", field="model")
     return ShowCall(
@@ -139,17 +138,17 @@ def decode_show(request: WireRequest) -> ShowCall:
     )
 
 
-def encode_show(context: ReplyContext[ShowCall, ModelCard]) -> Reply:
+def encode_show(context: ReplyContext[ShowCall, inventory.ModelCard]) -> Reply:
     parameters = tuple({**dict(context.result.parameters), **context.operation.options}.items())
     system = context.result.system if context.operation.system is None else context.operation.system
     return Reply(body=_show(replace(context.result, system=system, parameters=parameters), context.operation.verbose))
 
 
-def encode_tags(context: ReplyContext[ListModels, Inventory]) -> Reply:
+def encode_tags(context: ReplyContext[inventory.ListModels, inventory.Inventory]) -> Reply:
     return Reply(body={"models": [_tag(card) for card in context.result.models]})
 
 
-def encode_running(context: ReplyContext[ListRunning, Inventory]) -> Reply:
+def encode_running(context: ReplyContext[inventory.ListRunning, inventory.Inventory]) -> Reply:
     """Those that stay the longest come first."""
     stay = sorted(context.result.models, key=lambda c: math.inf if c.expires is None else c.expires, reverse=True)
     return Reply(body={"models": [_running(card) for card in stay]})
@@ -204,7 +203,7 @@ ENDPOINTS = (
         Endpoint(
             method=method,
             path="/api/tags",
-            decode=fixed(ListModels()),
+            decode=fixed(inventory.ListModels()),
             encode=encode_tags,
             summary="The models that can be used",
             response_schema=_TAGS_SCHEMA,
@@ -214,7 +213,7 @@ ENDPOINTS = (
     Endpoint(
         method="GET",
         path="/api/ps",
-        decode=fixed(ListRunning()),
+        decode=fixed(inventory.ListRunning()),
         encode=encode_running,
         summary="The models in memory",
         response_schema=_PS_SCHEMA,
@@ -225,7 +224,7 @@ ENDPOINTS = (
         decode=decode_show,
         encode=encode_show,
         summary="Everything known of one model",
-        request_schema=request_schema(MODEL, _NAME, _VERBOSE, _SYSTEM, _OPTIONS),
+        request_schema=fields.request_schema(fields.MODEL, _NAME, _VERBOSE, _SYSTEM, _OPTIONS),
         response_schema=_SHOW_SCHEMA,
     ),
 )

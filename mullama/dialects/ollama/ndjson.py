@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, assert_never
 
-from mullama.chat.types import ImagePart, RenderRequest, StopReason, Timings, ToolCall, Usage
-from mullama.dialects import logprobs, schema
+from mullama.chat import types
+from mullama.dialects import schema
 from mullama.dialects.base import Frame, Reply
 from mullama.dialects.ollama.errors import message_of
-from mullama.dialects.timestamps import nanoseconds, rfc3339
+from mullama.dialects.reply_values import LOGPROB_SCHEMA, nanoseconds, rfc3339
 from mullama.errors import MullamaError
 from mullama.names import JSONValue
 
@@ -19,28 +19,28 @@ def head(model: str, created: float) -> dict[str, JSONValue]:
     return {"model": model, "created_at": rfc3339(created)}
 
 
-def rendered(request: RenderRequest, text: str, created: float) -> Reply:
+def rendered(request: types.RenderRequest, text: str, created: float) -> Reply:
     """What a prompt would be, instead of an answer to it."""
     parts = [part for message in request.chat.messages for part in message.content]
     shown: JSONValue = {
         "rendered_template": text,
-        "image_count": sum(isinstance(part, ImagePart) for part in parts),
+        "image_count": sum(isinstance(part, types.ImagePart) for part in parts),
     }
     return Reply(body={**head(request.chat.model, created), "_debug_info": shown})
 
 
-def done_reason(reason: StopReason) -> str:
+def done_reason(reason: types.StopReason) -> str:
     """This dialect has no word for tool calls; a cut answer is one that reached a limit."""
     match reason:
-        case StopReason.STOP | StopReason.STOP_SEQUENCE | StopReason.TOOL_CALLS:
+        case types.StopReason.STOP | types.StopReason.STOP_SEQUENCE | types.StopReason.TOOL_CALLS:
             return "stop"
-        case StopReason.LENGTH | StopReason.CANCELLED:
+        case types.StopReason.LENGTH | types.StopReason.CANCELLED:
             return "length"
         case _:
             assert_never(reason)
 
 
-def metrics(usage: Usage, timings: Timings) -> dict[str, JSONValue]:
+def metrics(usage: types.Usage, timings: types.Timings) -> dict[str, JSONValue]:
     """Counts of tokens and durations in nanoseconds, all of them, also the zeros."""
     return {
         "total_duration": nanoseconds(timings.total),
@@ -53,7 +53,7 @@ def metrics(usage: Usage, timings: Timings) -> dict[str, JSONValue]:
     }
 
 
-def tool_call(index: int, call: ToolCall) -> dict[str, JSONValue]:
+def tool_call(index: int, call: types.ToolCall) -> dict[str, JSONValue]:
     return {
         "id": call.id,
         "function": {"index": index, "name": call.name, "arguments": dict(call.arguments)},
@@ -88,5 +88,5 @@ METRICS_SCHEMA = {
     "prompt_eval_duration": schema.COUNT,
     "eval_count": schema.COUNT,
     "eval_duration": schema.COUNT,
-    "logprobs": schema.listed(logprobs.SCHEMA),
+    "logprobs": schema.listed(LOGPROB_SCHEMA),
 }

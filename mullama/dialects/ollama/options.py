@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mullama.chat.types import ResponseFormat, Sampling
-from mullama.dialects import schema
-from mullama.dialects.fields import Body, Field, flag, integer, number, record, request_schema, unfit
+from mullama.dialects import fields, schema
 from mullama.dialects.formats import THINK
 from mullama.dialects.sampling import (
     KEEP_ALIVE,
@@ -19,34 +18,34 @@ from mullama.dialects.sampling import (
 from mullama.errors import Invalid
 from mullama.names import JSONValue
 
-NUM_PREDICT = integer("num_predict", -2, MOST_TOKEN)
-NUM_CTX = integer("num_ctx", 0, MOST_TOKEN)
+NUM_PREDICT = fields.integer("num_predict", -2, MOST_TOKEN)
+NUM_CTX = fields.integer("num_ctx", 0, MOST_TOKEN)
 
 # The manifest declares these; a request cannot change how a model is loaded.
-_DECLARED: tuple[Field[object], ...] = (
-    integer("num_batch", 0, MOST_TOKEN),
-    integer("num_gpu", -1, MOST_TOKEN),
-    integer("main_gpu", 0, 1024),
-    integer("num_thread", 0, 4096),
-    flag("use_mmap"),
-    flag("use_mlock"),
-    flag("numa"),
-    flag("low_vram"),
-    flag("f16_kv"),
-    flag("logits_all"),
-    flag("vocab_only"),
-    integer("draft_num_predict", 0, 1024),
+_DECLARED: tuple[fields.Field[object], ...] = (
+    fields.integer("num_batch", 0, MOST_TOKEN),
+    fields.integer("num_gpu", -1, MOST_TOKEN),
+    fields.integer("main_gpu", 0, 1024),
+    fields.integer("num_thread", 0, 4096),
+    fields.flag("use_mmap"),
+    fields.flag("use_mlock"),
+    fields.flag("numa"),
+    fields.flag("low_vram"),
+    fields.flag("f16_kv"),
+    fields.flag("logits_all"),
+    fields.flag("vocab_only"),
+    fields.integer("draft_num_predict", 0, 1024),
 )
 # These had a meaning once, in Ollama itself.
-_WITHOUT_EFFECT: tuple[Field[object], ...] = (
-    integer("num_keep", -1, MOST_TOKEN),
-    flag("penalize_newline"),
-    number("tfs_z", 0, 100),
+_WITHOUT_EFFECT: tuple[fields.Field[object], ...] = (
+    fields.integer("num_keep", -1, MOST_TOKEN),
+    fields.flag("penalize_newline"),
+    fields.number("tfs_z", 0, 100),
 )
 _KNOWN = {f.name for f in (*SAMPLING, *_DECLARED, *_WITHOUT_EFFECT, NUM_PREDICT, NUM_CTX, STOP)}
 
-OPTIONS_SCHEMA = request_schema(*SAMPLING, *_DECLARED, *_WITHOUT_EFFECT, NUM_PREDICT, NUM_CTX, STOP)
-OPTIONS = record("options", OPTIONS_SCHEMA)
+OPTIONS_SCHEMA = fields.request_schema(*SAMPLING, *_DECLARED, *_WITHOUT_EFFECT, NUM_PREDICT, NUM_CTX, STOP)
+OPTIONS = fields.record("options", OPTIONS_SCHEMA)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +59,9 @@ class Options:
     warnings: tuple[str, ...] = ()
 
 
-def read_options(body: Body) -> Options:
+def read_options(body: fields.Body) -> Options:
     """The options of a request; known ones are checked even where they have no effect."""
-    options = body.child("options") or Body({}, body.at("options"))
+    options = body.child("options") or fields.Body({}, body.at("options"))
     for field in (*_DECLARED, *_WITHOUT_EFFECT):
         options.get(field)
     predict = options.get(NUM_PREDICT)
@@ -75,7 +74,7 @@ def read_options(body: Body) -> Options:
     )
 
 
-def _warnings(options: Body) -> list[str]:
+def _warnings(options: fields.Body) -> list[str]:
     declared = {f.name for f in _DECLARED}
     idle = {f.name for f in _WITHOUT_EFFECT}
     said: list[str] = []
@@ -96,23 +95,25 @@ def _format(value: JSONValue, path: str) -> ResponseFormat | None:
     if value == "json":
         return ResponseFormat(kind="json")
     if not isinstance(value, dict):
-        raise unfit(path, '"json" or a JSON schema')
+        raise fields.unfit(path, '"json" or a JSON schema')
     return ResponseFormat(kind="json_schema", schema=value)
 
 
-FORMAT: Field[ResponseFormat | None] = Field("format", _format, schema.either(schema.one_of("", "json"), schema.RECORD))
+FORMAT: fields.Field[ResponseFormat | None] = fields.Field(
+    "format", _format, schema.either(schema.one_of("", "json"), schema.RECORD)
+)
 
-LOGPROBS = flag("logprobs")
-TRUNCATE = flag("truncate")
-SHIFT = flag("shift")
-RENDER_ONLY = flag("_debug_render_only")
+LOGPROBS = fields.flag("logprobs")
+TRUNCATE = fields.flag("truncate")
+SHIFT = fields.flag("shift")
+RENDER_ONLY = fields.flag("_debug_render_only")
 
-GENERATION: tuple[Field[object], ...] = (
+GENERATION: tuple[fields.Field[object], ...] = (
     FORMAT, KEEP_ALIVE, OPTIONS, THINK, TRUNCATE, SHIFT, LOGPROBS, TOP_LOGPROBS, RENDER_ONLY,
 )  # fmt: skip
 
 
-def read_logprobs(body: Body) -> int | None:
+def read_logprobs(body: fields.Body) -> int | None:
     """How many alternatives per token, None when no probabilities are wanted."""
     try:
         top = body.get(TOP_LOGPROBS)
@@ -122,7 +123,7 @@ def read_logprobs(body: Body) -> int | None:
     return (top or 0) if body.get(LOGPROBS) else None
 
 
-def shift_warning(body: Body) -> tuple[str, ...]:
+def shift_warning(body: fields.Body) -> tuple[str, ...]:
     """Shifting on was asked for by name: an answer that reaches the end of the context ends there."""
     if body.get(SHIFT):
         return ("shift has no effect: the answer ends where the context does",)

@@ -4,31 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mullama.chat.types import (
-    ChatRequest,
-    CountRequest,
-    DetokenizedText,
-    RenderRequest,
-    TokenCount,
-    Tool,
-    ToolChoice,
-)
-from mullama.dialects import schema
+from mullama.chat import types
+from mullama.dialects import fields, schema
 from mullama.dialects.base import Reply, ReplyContext, WireRequest
-from mullama.dialects.fields import (
-    MODEL,
-    STREAM,
-    Body,
-    Field,
-    body_of,
-    choice,
-    flag,
-    many,
-    model_named,
-    record,
-    request_schema,
-    to_record,
-)
 from mullama.dialects.formats import THINK, effort
 from mullama.dialects.openai.messages import MESSAGES
 from mullama.dialects.openai.request_fields import COMMON, include_usage, read_common
@@ -47,7 +25,7 @@ from mullama.errors import Invalid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChatCall(ChatRequest):
+class ChatCall(types.ChatRequest):
     """A conversation to continue, and what the form of the reply depends on.
 
     include_usage: a stream tells its counts. inline_thinking: thinking stands in the text, in tags;
@@ -62,52 +40,52 @@ class ChatCall(ChatRequest):
     progress: bool = False
 
 
-_LOGPROBS = flag("logprobs")
-_PARALLEL = flag("parallel_tool_calls")
-_CONTINUE = flag("continue_final_message")
-_PROGRESS = flag("return_progress")
-_GENERATION_PROMPT = flag("add_generation_prompt")
-_KWARGS = record("chat_template_kwargs")
-_ENABLE_THINKING = flag("enable_thinking")
+_LOGPROBS = fields.flag("logprobs")
+_PARALLEL = fields.flag("parallel_tool_calls")
+_CONTINUE = fields.flag("continue_final_message")
+_PROGRESS = fields.flag("return_progress")
+_GENERATION_PROMPT = fields.flag("add_generation_prompt")
+_KWARGS = fields.record("chat_template_kwargs")
+_ENABLE_THINKING = fields.flag("enable_thinking")
 _EFFORT = effort("reasoning_effort")
-_REASONING_FORMAT = choice("reasoning_format", ("none", "deepseek", "deepseek-legacy", "auto"))
-_TRUNCATE = flag("truncate")
-_TOOLS = many("tools", to_record, TOOL_SCHEMA, MOST_TOOLS)
-_FUNCTIONS = many("functions", to_record, schema.record("name", name=schema.STRING), MOST_TOOLS)
+_REASONING_FORMAT = fields.choice("reasoning_format", ("none", "deepseek", "deepseek-legacy", "auto"))
+_TRUNCATE = fields.flag("truncate")
+_TOOLS = fields.many("tools", fields.to_record, TOOL_SCHEMA, MOST_TOOLS)
+_FUNCTIONS = fields.many("functions", fields.to_record, schema.record("name", name=schema.STRING), MOST_TOOLS)
 
-CHAT_FIELDS: tuple[Field[object], ...] = (
-    MODEL, MESSAGES, STREAM, *COMMON, _TOOLS, TOOL_CHOICE, _FUNCTIONS, _PARALLEL, _LOGPROBS,
+CHAT_FIELDS: tuple[fields.Field[object], ...] = (
+    fields.MODEL, MESSAGES, fields.STREAM, *COMMON, _TOOLS, TOOL_CHOICE, _FUNCTIONS, _PARALLEL, _LOGPROBS,
     TOP_LOGPROBS, THINK, _EFFORT, _KWARGS, _REASONING_FORMAT, _CONTINUE, _PROGRESS, _GENERATION_PROMPT,
-    record("stream_options"), record("reasoning"),
+    fields.record("stream_options"), fields.record("reasoning"),
 )  # fmt: skip
-REQUEST_SCHEMA = request_schema(*CHAT_FIELDS, required="model messages")
-RENDER_SCHEMA = request_schema(*CHAT_FIELDS, required="messages")
+REQUEST_SCHEMA = fields.request_schema(*CHAT_FIELDS, required="model messages")
+RENDER_SCHEMA = fields.request_schema(*CHAT_FIELDS, required="messages")
 
 
 def decode(request: WireRequest) -> ChatCall:
     """A conversation to continue."""
-    return read_chat(body_of(request.body), need_model=True)
+    return read_chat(fields.body_of(request.body), need_model=True)
 
 
-def decode_count(request: WireRequest) -> CountRequest:
-    return CountRequest(chat=read_chat(body_of(request.body), need_model=True))
+def decode_count(request: WireRequest) -> types.CountRequest:
+    return types.CountRequest(chat=read_chat(fields.body_of(request.body), need_model=True))
 
 
-def decode_render(request: WireRequest) -> RenderRequest:
-    return RenderRequest(chat=read_chat(body_of(request.body), need_model=False))
+def decode_render(request: WireRequest) -> types.RenderRequest:
+    return types.RenderRequest(chat=read_chat(fields.body_of(request.body), need_model=False))
 
 
-def encode_count(context: ReplyContext[CountRequest, TokenCount]) -> Reply:
+def encode_count(context: ReplyContext[types.CountRequest, types.TokenCount]) -> Reply:
     return Reply(body={"object": "response.input_tokens", "input_tokens": context.result.tokens})
 
 
-def encode_render(context: ReplyContext[RenderRequest, DetokenizedText]) -> Reply:
+def encode_render(context: ReplyContext[types.RenderRequest, types.DetokenizedText]) -> Reply:
     return Reply(body={"prompt": context.result.text})
 
 
-def read_chat(body: Body, *, need_model: bool) -> ChatCall:
+def read_chat(body: fields.Body, *, need_model: bool) -> ChatCall:
     """A chat body; llama-server's own endpoints may leave the model out and mean the default one."""
-    model = model_named(body) if need_model else body.get(MODEL) or ""
+    model = fields.model_named(body) if need_model else body.get(fields.MODEL) or ""
     messages = linked(body.get(MESSAGES) or ())
     if not messages:
         raise Invalid("[] is too short - 'messages'", field="messages")
@@ -124,7 +102,7 @@ def read_chat(body: Body, *, need_model: bool) -> ChatCall:
     return ChatCall(
         model=model,
         messages=messages,
-        stream=body.get(STREAM) or False,
+        stream=body.get(fields.STREAM) or False,
         **common,
         logprobs=(body.get(TOP_LOGPROBS) or 0) if body.get(_LOGPROBS) else None,
         think=_think(body),
@@ -143,12 +121,12 @@ def read_chat(body: Body, *, need_model: bool) -> ChatCall:
     )
 
 
-def read_tools(body: Body) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
+def read_tools(body: fields.Body) -> tuple[tuple[types.Tool, ...], tuple[str, ...]]:
     """The functions among the tools, and a warning for each tool of a kind that runs elsewhere."""
-    tools: list[Tool] = []
+    tools: list[types.Tool] = []
     dropped: list[str] = []
     for i, value in enumerate(body.get(_TOOLS) or ()):
-        one = Body(value, f"tools[{i}]")
+        one = fields.Body(value, f"tools[{i}]")
         kind = one.raw("type")
         function = one.child("function")
         if function is None and kind != "function" and kind is not None:
@@ -157,28 +135,28 @@ def read_tools(body: Body) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
             tools.append(function_tool(function or one))
     if not tools:
         found = enumerate(body.get(_FUNCTIONS) or ())
-        tools = [function_tool(Body(value, f"functions[{i}]")) for i, value in found]
+        tools = [function_tool(fields.Body(value, f"functions[{i}]")) for i, value in found]
     return unique(tools, "tools"), tuple(dropped)
 
 
-def _tool_choice(body: Body, tools: tuple[Tool, ...]) -> ToolChoice:
+def _tool_choice(body: fields.Body, tools: tuple[types.Tool, ...]) -> types.ToolChoice:
     old = body.raw("function_call")
     if old is None or body.has("tool_choice"):
         return checked_choice(body.get(TOOL_CHOICE), tools, "tool_choice")
     if isinstance(old, dict):
-        name = Body(old, "function_call").need(NAME)
-        named = ToolChoice(mode="required", names=(name,))
+        name = fields.Body(old, "function_call").need(NAME)
+        named = types.ToolChoice(mode="required", names=(name,))
         return checked_choice(named, tools, "function_call")
     return checked_choice(TOOL_CHOICE.convert(old, "function_call"), tools, "function_call")
 
 
-def _think(body: Body) -> bool | str | None:
+def _think(body: fields.Body) -> bool | str | None:
     """Whether and how hard to think, in the first of the places where it is said."""
     reasoning = body.child("reasoning")
     kwargs = body.child("chat_template_kwargs")
     places = (
         body.get(_EFFORT),
-        reasoning.first(effort("effort"), flag("enabled")) if reasoning else None,
+        reasoning.first(effort("effort"), fields.flag("enabled")) if reasoning else None,
         body.get(THINK),
         kwargs.first(effort("reasoning_effort"), _ENABLE_THINKING) if kwargs else None,
     )

@@ -5,22 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from mullama.chat.types import (
-    Answer,
-    Choice,
-    Completed,
-    Finished,
-    PromptProgress,
-    Started,
-    TextDelta,
-    ThinkingDelta,
-    TokenLogprob,
-    ToolCall,
-    ToolCallDelta,
-    ToolCallFinished,
-    ToolCallStarted,
-)
-from mullama.dialects import logprobs, schema
+from mullama.chat import types
+from mullama.dialects import schema
 from mullama.dialects.base import Frame, Reply, ReplyContext, StreamEvent
 from mullama.dialects.openai.chat import ChatCall
 from mullama.dialects.openai.streams import DONE, EventStream
@@ -31,7 +17,7 @@ from mullama.dialects.openai.usage import (
     timings_of,
     usage_of,
 )
-from mullama.dialects.timestamps import prefixed
+from mullama.dialects.reply_values import logprob_entries, prefixed
 from mullama.dialects.tools import compact
 from mullama.names import JSONValue
 
@@ -48,11 +34,11 @@ def _head(context: ReplyContext[ChatCall, Any], kind: str) -> dict[str, JSONValu
     }
 
 
-def _probabilities(tokens: tuple[TokenLogprob, ...]) -> JSONValue:
-    return {"content": logprobs.entries(tokens), "refusal": None} if tokens else None
+def _probabilities(tokens: tuple[types.TokenLogprob, ...]) -> JSONValue:
+    return {"content": logprob_entries(tokens), "refusal": None} if tokens else None
 
 
-def _call(call: ToolCall) -> dict[str, JSONValue]:
+def _call(call: types.ToolCall) -> dict[str, JSONValue]:
     return {
         "id": prefixed(call.id, "call_"),
         "type": "function",
@@ -65,7 +51,7 @@ def _reasoning(text: str) -> dict[str, JSONValue]:
     return {"reasoning_content": text, "reasoning": text} if text else {}
 
 
-def _calls(operation: ChatCall, choice: Choice) -> dict[str, JSONValue]:
+def _calls(operation: ChatCall, choice: types.Choice) -> dict[str, JSONValue]:
     if not choice.tool_calls:
         return {}
     if operation.old_functions:
@@ -73,7 +59,7 @@ def _calls(operation: ChatCall, choice: Choice) -> dict[str, JSONValue]:
     return {"tool_calls": [_call(call) for call in choice.tool_calls]}
 
 
-def _message(operation: ChatCall, choice: Choice) -> dict[str, JSONValue]:
+def _message(operation: ChatCall, choice: types.Choice) -> dict[str, JSONValue]:
     inline = operation.inline_thinking and choice.thinking
     text = f"{_OPEN}{choice.thinking}{_CLOSE}{choice.text}" if inline else choice.text
     return {
@@ -90,7 +76,7 @@ def _word(operation: ChatCall) -> str:
     return "function_call" if operation.old_functions else "tool_calls"
 
 
-def encode(context: ReplyContext[ChatCall, Answer]) -> Reply:
+def encode(context: ReplyContext[ChatCall, types.Answer]) -> Reply:
     """The whole answer as one object."""
     choices: list[JSONValue] = [
         {
@@ -121,26 +107,26 @@ class ChatChunkStream(EventStream):
         self._inside: set[int] = set()  # choices whose thinking stands open in the text
         self._written: set[tuple[int, int]] = set()  # calls whose arguments were streamed
         self._open = context.operation.n
-        self._last: Finished | None = None
+        self._last: types.Finished | None = None
         self._cached = 0
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
         match event:
-            case TextDelta():
+            case types.TextDelta():
                 return (self._text(event.choice, event.text, event.logprobs),)
-            case ThinkingDelta():
+            case types.ThinkingDelta():
                 return (self._thinking(event),)
-            case ToolCallStarted() | ToolCallDelta() | ToolCallFinished():
+            case types.ToolCallStarted() | types.ToolCallDelta() | types.ToolCallFinished():
                 return self._tool(event)
-            case Started():
+            case types.Started():
                 self._cached = event.cached_tokens
                 role: dict[str, JSONValue] = {"role": "assistant", "content": ""}
                 return tuple(self._chunk(i, role) for i in range(self._operation.n))
-            case PromptProgress() if self._operation.progress:
+            case types.PromptProgress() if self._operation.progress:
                 return (self._progress(event),)
-            case Finished():
+            case types.Finished():
                 return self._finished(event)
-            case Completed() if not self._ended:
+            case types.Completed() if not self._ended:
                 self._ended = True
                 return self._completed(event)
             case _:
@@ -151,7 +137,7 @@ class ChatChunkStream(EventStream):
         choice: int,
         delta: dict[str, JSONValue],
         reason: str | None = None,
-        tokens: tuple[TokenLogprob, ...] = (),
+        tokens: tuple[types.TokenLogprob, ...] = (),
     ) -> Frame:
         one: JSONValue = {
             "index": choice,
@@ -161,13 +147,13 @@ class ChatChunkStream(EventStream):
         }
         return Frame(data={**self._head, "choices": [one]})
 
-    def _text(self, choice: int, text: str, tokens: tuple[TokenLogprob, ...]) -> Frame:
+    def _text(self, choice: int, text: str, tokens: tuple[types.TokenLogprob, ...]) -> Frame:
         if choice in self._inside:
             self._inside.discard(choice)
             text = _CLOSE + text
         return self._chunk(choice, {"content": text}, tokens=tokens)
 
-    def _thinking(self, event: ThinkingDelta) -> Frame:
+    def _thinking(self, event: types.ThinkingDelta) -> Frame:
         apart = _reasoning(event.text) if self._operation.apart_thinking else {}
         if not self._operation.inline_thinking:
             return self._chunk(event.choice, apart)
@@ -175,17 +161,17 @@ class ChatChunkStream(EventStream):
         self._inside.add(event.choice)
         return self._chunk(event.choice, {"content": opening + event.text, **apart})
 
-    def _tool(self, event: ToolCallStarted | ToolCallDelta | ToolCallFinished) -> tuple[Frame, ...]:
+    def _tool(self, event: types.ToolCallStarted | types.ToolCallDelta | types.ToolCallFinished) -> tuple[Frame, ...]:
         """The name first, then the arguments in pieces, or in one piece when none came before."""
         match event:
-            case ToolCallStarted():
+            case types.ToolCallStarted():
                 function: JSONValue = {"name": event.name, "arguments": ""}
                 first = {"id": prefixed(event.id, "call_"), "type": "function"}
                 return (self._call(event.choice, event.index, first, function),)
-            case ToolCallDelta():
+            case types.ToolCallDelta():
                 self._written.add((event.choice, event.index))
                 return (self._call(event.choice, event.index, {}, {"arguments": event.text}),)
-            case ToolCallFinished():
+            case types.ToolCallFinished():
                 if (event.choice, event.index) in self._written:
                     return ()
                 arguments: JSONValue = {"arguments": compact(event.call.arguments)}
@@ -196,11 +182,11 @@ class ChatChunkStream(EventStream):
             return self._chunk(choice, {"function_call": function})
         return self._chunk(choice, {"tool_calls": [{"index": index, **first, "function": function}]})
 
-    def _progress(self, event: PromptProgress) -> Frame:
+    def _progress(self, event: types.PromptProgress) -> Frame:
         seen: JSONValue = {"total": event.total, "cache": self._cached, "processed": event.done}
         return Frame(data={**self._head, "choices": [], "prompt_progress": seen})
 
-    def _finished(self, event: Finished) -> tuple[Frame, ...]:
+    def _finished(self, event: types.Finished) -> tuple[Frame, ...]:
         """The last choice's end waits for the timings, which stand on the same chunk."""
         self._open -= 1
         if self._open > 0:
@@ -208,14 +194,14 @@ class ChatChunkStream(EventStream):
         self._last = event
         return tuple(self._closing(event))
 
-    def _closing(self, event: Finished) -> Iterator[Frame]:
+    def _closing(self, event: types.Finished) -> Iterator[Frame]:
         if event.choice in self._inside:
             yield self._text(event.choice, "", ())
 
-    def _end(self, event: Finished) -> Frame:
+    def _end(self, event: types.Finished) -> Frame:
         return self._chunk(event.choice, {}, finish_reason(event.reason, _word(self._operation)))
 
-    def _completed(self, event: Completed) -> tuple[Frame, ...]:
+    def _completed(self, event: types.Completed) -> tuple[Frame, ...]:
         timings: dict[str, JSONValue] = {"timings": timings_of(event.usage, event.timings)}
         frames: list[Frame] = []
         if self._last is not None:

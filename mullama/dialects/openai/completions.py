@@ -6,31 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from mullama.chat.types import (
-    Answer,
-    Completed,
-    CompletionRequest,
-    Finished,
-    TextDelta,
-    TokenLogprob,
-)
-from mullama.dialects import schema
+from mullama.chat import types
+from mullama.dialects import fields, schema
 from mullama.dialects.base import Frame, Reply, ReplyContext, StreamEvent, WireRequest
-from mullama.dialects.fields import (
-    MODEL,
-    STREAM,
-    Field,
-    body_of,
-    flag,
-    integer,
-    model_named,
-    record,
-    request_schema,
-    text,
-    to_integer,
-)
 from mullama.dialects.inputs import INPUT_SCHEMA, inputs_of, prompts_of
-from mullama.dialects.logprobs import finite
 from mullama.dialects.openai.request_fields import COMMON, include_usage, read_common
 from mullama.dialects.openai.streams import DONE, EventStream
 from mullama.dialects.openai.usage import (
@@ -40,13 +19,14 @@ from mullama.dialects.openai.usage import (
     timings_of,
     usage_of,
 )
+from mullama.dialects.reply_values import finite
 from mullama.dialects.sampling import MOST_CHOICES, MOST_LOGPROBS
 from mullama.errors import Unsupported
 from mullama.names import JSONValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompletionCall(CompletionRequest):
+class CompletionCall(types.CompletionRequest):
     """Prompts to go on from, and whether a stream tells its counts."""
 
     include_usage: bool = False
@@ -56,20 +36,20 @@ def _logprobs(value: JSONValue, path: str) -> int | None:
     """How many alternatives; some clients send a boolean, as chat does."""
     if isinstance(value, bool):
         return 0 if value else None
-    return to_integer(value, path, 0, MOST_LOGPROBS)
+    return fields.to_integer(value, path, 0, MOST_LOGPROBS)
 
 
-_LOGPROBS: Field[int | None] = Field("logprobs", _logprobs, schema.either(schema.INTEGER, schema.BOOLEAN))
-_SUFFIX = text("suffix")
-_ECHO = flag("echo")
-_BEST_OF = integer("best_of", 0, 2 * MOST_CHOICES)
-_TRUNCATE = flag("truncate")
+_LOGPROBS: fields.Field[int | None] = fields.Field("logprobs", _logprobs, schema.either(schema.INTEGER, schema.BOOLEAN))
+_SUFFIX = fields.text("suffix")
+_ECHO = fields.flag("echo")
+_BEST_OF = fields.integer("best_of", 0, 2 * MOST_CHOICES)
+_TRUNCATE = fields.flag("truncate")
 
 
 def decode(request: WireRequest) -> CompletionCall:
     """One request for every prompt; `choices[prompt * n + choice]` answers it."""
-    body = body_of(request.body)
-    model = model_named(body)
+    body = fields.body_of(request.body)
+    model = fields.model_named(body)
     common = read_common(body)
     if (body.get(_BEST_OF) or 1) > common["n"]:
         raise Unsupported("best_of above n is not supported", hint="ask for n answers and choose", field="best_of")
@@ -77,7 +57,7 @@ def decode(request: WireRequest) -> CompletionCall:
         model=model,
         prompts=prompts_of(body.raw("prompt"), "prompt", common["n"]),
         suffix=body.get(_SUFFIX) or None,
-        stream=body.get(STREAM) or False,
+        stream=body.get(fields.STREAM) or False,
         **common,
         logprobs=body.get(_LOGPROBS),
         echo=body.get(_ECHO) or False,
@@ -96,7 +76,7 @@ def _head(context: ReplyContext[CompletionCall, Any]) -> dict[str, JSONValue]:
     }
 
 
-def _probabilities(tokens: tuple[TokenLogprob, ...], offset: int) -> JSONValue:
+def _probabilities(tokens: tuple[types.TokenLogprob, ...], offset: int) -> JSONValue:
     """Parallel lists, one entry per token; a first token that follows nothing has no probability."""
     if not tokens:
         return None
@@ -118,7 +98,7 @@ def _probabilities(tokens: tuple[TokenLogprob, ...], offset: int) -> JSONValue:
     }
 
 
-def encode(context: ReplyContext[CompletionCall, Answer]) -> Reply:
+def encode(context: ReplyContext[CompletionCall, types.Answer]) -> Reply:
     """The whole answer as one object."""
     choices: list[JSONValue] = [
         {
@@ -150,11 +130,11 @@ class CompletionStream(EventStream):
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
         match event:
-            case TextDelta():
+            case types.TextDelta():
                 return (self._text(event),)
-            case Finished():
+            case types.Finished():
                 return (self._chunk(event.choice, "", None, finish_reason(event.reason, "stop")),)
-            case Completed() if not self._ended:
+            case types.Completed() if not self._ended:
                 self._ended = True
                 if not self._include_usage:
                     return (DONE,)
@@ -164,7 +144,7 @@ class CompletionStream(EventStream):
             case _:
                 return ()
 
-    def _text(self, event: TextDelta) -> Frame:
+    def _text(self, event: types.TextDelta) -> Frame:
         offset = self._offsets.get(event.choice, 0)
         self._offsets[event.choice] = offset + sum(len(token.text) for token in event.logprobs)
         return self._chunk(event.choice, event.text, _probabilities(event.logprobs, offset), None)
@@ -179,12 +159,12 @@ class CompletionStream(EventStream):
         return Frame(data={**self._head, "choices": [one]})
 
 
-_FIELDS: tuple[Field[object], ...] = (
-    MODEL,
-    Field("prompt", inputs_of, INPUT_SCHEMA),
-    *COMMON, STREAM, _SUFFIX, _ECHO, _BEST_OF, _LOGPROBS, record("stream_options"),
+_FIELDS: tuple[fields.Field[object], ...] = (
+    fields.MODEL,
+    fields.Field("prompt", inputs_of, INPUT_SCHEMA),
+    *COMMON, fields.STREAM, _SUFFIX, _ECHO, _BEST_OF, _LOGPROBS, fields.record("stream_options"),
 )  # fmt: skip
-REQUEST_SCHEMA = request_schema(*_FIELDS, required="model")
+REQUEST_SCHEMA = fields.request_schema(*_FIELDS, required="model")
 RESPONSE_SCHEMA = schema.record(
     "id object created model choices usage",
     id=schema.STRING,

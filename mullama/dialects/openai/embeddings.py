@@ -8,19 +8,8 @@ from dataclasses import dataclass
 from sys import byteorder
 
 from mullama.chat.types import EmbedRequest, Vectors
-from mullama.dialects import schema
+from mullama.dialects import fields, schema
 from mullama.dialects.base import Reply, ReplyContext, WireRequest
-from mullama.dialects.fields import (
-    MODEL,
-    Field,
-    body_of,
-    choice,
-    flag,
-    integer,
-    model_named,
-    request_schema,
-    text,
-)
 from mullama.dialects.inputs import INPUT_SCHEMA, check_filled, finite_vectors, inputs_of
 from mullama.dialects.sampling import KEEP_ALIVE
 from mullama.names import JSONValue
@@ -33,18 +22,18 @@ class EmbedCall(EmbedRequest):
     base64: bool = False
 
 
-_FORMAT = choice("encoding_format", ("float", "base64"))
-_DIMENSIONS = integer("dimensions", 1, 2**20)
-_TRUNCATE = flag("truncate")
+_FORMAT = fields.choice("encoding_format", ("float", "base64"))
+_DIMENSIONS = fields.integer("dimensions", 1, 2**20)
+_TRUNCATE = fields.flag("truncate")
 
 
 def decode(request: WireRequest) -> EmbedCall:
     """A long input is an error, as it is everywhere here, unless `truncate` allows to cut it."""
-    body = body_of(request.body)
+    body = fields.body_of(request.body)
     inputs = inputs_of(body.raw("input"), "input")
     check_filled(inputs, "input")
     return EmbedCall(
-        model=model_named(body),
+        model=fields.model_named(body),
         inputs=inputs,
         dimensions=body.get(_DIMENSIONS),
         truncate=body.get(_TRUNCATE) or False,
@@ -75,12 +64,12 @@ def encode(context: ReplyContext[EmbedCall, Vectors]) -> Reply:
     return Reply(body={"object": "list", "data": data, "model": context.operation.model, "usage": usage})
 
 
-_FIELDS: tuple[Field[object], ...] = (
-    MODEL,
-    Field("input", inputs_of, INPUT_SCHEMA),
-    _FORMAT, _DIMENSIONS, _TRUNCATE, KEEP_ALIVE, text("user"),
+_FIELDS: tuple[fields.Field[object], ...] = (
+    fields.MODEL,
+    fields.Field("input", inputs_of, INPUT_SCHEMA),
+    _FORMAT, _DIMENSIONS, _TRUNCATE, KEEP_ALIVE, fields.text("user"),
 )  # fmt: skip
-REQUEST_SCHEMA = request_schema(*_FIELDS, required="model input")
+REQUEST_SCHEMA = fields.request_schema(*_FIELDS, required="model input")
 RESPONSE_SCHEMA = schema.exact(
     object=schema.constant("list"),
     data=schema.listed(

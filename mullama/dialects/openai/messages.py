@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from mullama.chat.types import Message, Part, Role, TextPart, ToolCall
-from mullama.dialects import schema
-from mullama.dialects.fields import Body, Field, many, text, to_text, unfit
+from mullama.dialects import fields, schema
 from mullama.dialects.images import from_url
 from mullama.dialects.tools import (
     CALL_SCHEMA,
@@ -25,27 +24,27 @@ ROLES: dict[str, Role] = {
     "tool": "tool",
     "function": "tool",
 }
-_TEXT = text("text")
+_TEXT = fields.text("text")
 
 
 def to_part(value: JSONValue, path: str) -> Part:
     """One content part: text, a refusal, or an image."""
-    body = Body(value, path)
+    body = fields.Body(value, path)
     kind = body.raw("type")
     match kind:
         case "text" | "input_text" | "output_text":
             return TextPart(text=body.need(_TEXT))
         case "refusal":
-            return TextPart(text=body.need(text("refusal")))
+            return TextPart(text=body.need(fields.text("refusal")))
         case "image_url" | "input_image":
             return _image(body)
         case "input_audio" | "file" | "input_file" | "audio":
             raise Unsupported(f"{path}: content of type {kind} is not supported", field=path)
         case _:
-            raise unfit(body.at("type"), f"text or image_url, not {str(kind)[:40]!r}")
+            raise fields.unfit(body.at("type"), f"text or image_url, not {str(kind)[:40]!r}")
 
 
-def _image(body: Body) -> Part:
+def _image(body: fields.Body) -> Part:
     holder = body.raw("image_url")
     if isinstance(holder, dict):
         return from_url(holder.get("url"), body.at("image_url.url"))
@@ -59,38 +58,38 @@ def to_content(value: JSONValue, path: str) -> tuple[Part, ...]:
     if isinstance(value, str):
         return (TextPart(text=value),) if value else ()
     if not isinstance(value, list | tuple):
-        raise unfit(path, "a string or a list of parts")
+        raise fields.unfit(path, "a string or a list of parts")
     return tuple(to_part(part, f"{path}[{i}]") for i, part in enumerate(value))
 
 
-CONTENT: Field[tuple[Part, ...]] = Field(
+CONTENT: fields.Field[tuple[Part, ...]] = fields.Field(
     "content", to_content, schema.either(schema.STRING, schema.listed(schema.RECORD))
 )
 
 
-def to_role(body: Body) -> Role:
-    said = to_text(body.raw("role"), body.at("role"))
+def to_role(body: fields.Body) -> Role:
+    said = fields.to_text(body.raw("role"), body.at("role"))
     if said not in ROLES:
-        raise unfit(body.at("role"), f"one of {', '.join(ROLES)}, not {said[:40]!r}")
+        raise fields.unfit(body.at("role"), f"one of {', '.join(ROLES)}, not {said[:40]!r}")
     return ROLES[said]
 
 
 def _call(value: JSONValue, path: str) -> ToolCall:
-    body = Body(value, path)
+    body = fields.Body(value, path)
     custom = body.child("custom")
     if custom is None:
         return function_call(value, path)
     return ToolCall(
-        id=body.get(text("id", 256)) or "",
+        id=body.get(fields.text("id", 256)) or "",
         name=custom.need(NAME),
-        arguments={"input": custom.get(text("input")) or ""},
+        arguments={"input": custom.get(fields.text("input")) or ""},
     )
 
 
-_CALLS = many("tool_calls", _call, CALL_SCHEMA, MOST_TOOLS)
+_CALLS = fields.many("tool_calls", _call, CALL_SCHEMA, MOST_TOOLS)
 
 
-def _calls(body: Body) -> tuple[ToolCall, ...]:
+def _calls(body: fields.Body) -> tuple[ToolCall, ...]:
     """The calls of an assistant's turn; the older `function_call` is one call without an id."""
     calls = body.get(_CALLS)
     old = body.child("function_call")
@@ -102,16 +101,16 @@ def _calls(body: Body) -> tuple[ToolCall, ...]:
 
 def to_message(value: JSONValue, path: str) -> Message:
     """One turn; reasoning comes back under any of the names that servers give it."""
-    body = Body(value, path)
+    body = fields.Body(value, path)
     role = to_role(body)
-    thinking = body.first(text("reasoning_content"), text("reasoning"), text("thinking"))
-    name = body.get(text("name", 256))
+    thinking = body.first(fields.text("reasoning_content"), fields.text("reasoning"), fields.text("thinking"))
+    name = body.get(fields.text("name", 256))
     return Message(
         role=role,
         content=body.get(CONTENT) or (),
         thinking=(thinking or None) if role == "assistant" else None,
         tool_calls=_calls(body) if role == "assistant" else (),
-        tool_call_id=body.get(text("tool_call_id", 256)) if role == "tool" else None,
+        tool_call_id=body.get(fields.text("tool_call_id", 256)) if role == "tool" else None,
         tool_name=name if role == "tool" else None,
         name=name if role != "tool" else None,
     )
@@ -127,4 +126,4 @@ MESSAGE_SCHEMA = schema.record(
     reasoning_content=schema.nullable(schema.STRING),
     reasoning=schema.nullable(schema.STRING),
 )
-MESSAGES = many("messages", to_message, MESSAGE_SCHEMA, MOST_MESSAGES)
+MESSAGES = fields.many("messages", to_message, MESSAGE_SCHEMA, MOST_MESSAGES)

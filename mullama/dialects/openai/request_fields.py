@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import TypedDict
 
 from mullama.chat.types import ResponseFormat, Sampling
-from mullama.dialects import schema
-from mullama.dialects.fields import Body, Field, flag, integer, many, text, to_record
+from mullama.dialects import fields, schema
 from mullama.dialects.formats import FORMAT_SCHEMA, json_schema, named_format
 from mullama.dialects.sampling import (
     KEEP_ALIVE,
@@ -20,24 +19,26 @@ from mullama.dialects.sampling import (
 from mullama.errors import Invalid, Unsupported
 from mullama.names import JSONValue
 
-N = integer("n", 1, MOST_CHOICES)
-MAX_TOKENS = integer("max_tokens", -1, MOST_TOKEN)
+N = fields.integer("n", 1, MOST_CHOICES)
+MAX_TOKENS = fields.integer("max_tokens", -1, MOST_TOKEN)
 MAX_COMPLETION_TOKENS = MAX_TOKENS.named("max_completion_tokens")
 N_PREDICT = MAX_TOKENS.named("n_predict")
-IGNORE_EOS = flag("ignore_eos")
-CACHE_PROMPT = flag("cache_prompt")
-NUM_CTX = integer("num_ctx", 0, MOST_TOKEN)
-NUM_PREDICT = integer("num_predict", -2, MOST_TOKEN)
-GRAMMAR = text("grammar", 65536)
-USER = text("user", 4096)
-INCLUDE_USAGE = flag("include_usage")
+IGNORE_EOS = fields.flag("ignore_eos")
+CACHE_PROMPT = fields.flag("cache_prompt")
+NUM_CTX = fields.integer("num_ctx", 0, MOST_TOKEN)
+NUM_PREDICT = fields.integer("num_predict", -2, MOST_TOKEN)
+GRAMMAR = fields.text("grammar", 65536)
+USER = fields.text("user", 4096)
+INCLUDE_USAGE = fields.flag("include_usage")
 
-RESPONSE_FORMAT: Field[ResponseFormat | None] = Field("response_format", named_format, FORMAT_SCHEMA)
-JSON_SCHEMA: Field[ResponseFormat] = Field("json_schema", json_schema, schema.either(schema.RECORD, schema.BOOLEAN))
-OPTIONS: Field[Mapping[str, JSONValue]] = Field("options", to_record, schema.RECORD)
-LORA = many("lora", to_record, schema.RECORD, 64)
+RESPONSE_FORMAT: fields.Field[ResponseFormat | None] = fields.Field("response_format", named_format, FORMAT_SCHEMA)
+JSON_SCHEMA: fields.Field[ResponseFormat] = fields.Field(
+    "json_schema", json_schema, schema.either(schema.RECORD, schema.BOOLEAN)
+)
+OPTIONS: fields.Field[Mapping[str, JSONValue]] = fields.Field("options", fields.to_record, schema.RECORD)
+LORA = fields.many("lora", fields.to_record, schema.RECORD, 64)
 
-COMMON: tuple[Field[object], ...] = (
+COMMON: tuple[fields.Field[object], ...] = (
     *SAMPLING,
     STOP, N, MAX_TOKENS, MAX_COMPLETION_TOKENS, N_PREDICT, IGNORE_EOS, CACHE_PROMPT, NUM_CTX,
     GRAMMAR, RESPONSE_FORMAT, JSON_SCHEMA, KEEP_ALIVE, OPTIONS, USER,
@@ -78,9 +79,9 @@ class Common(TypedDict):
     warnings: tuple[str, ...]
 
 
-def read_common(body: Body) -> Common:
+def read_common(body: fields.Body) -> Common:
     """Everything that is read alike; a limit that is said twice is taken from the newer spelling."""
-    options = body.child("options") or Body({}, body.at("options"))
+    options = body.child("options") or fields.Body({}, body.at("options"))
     if body.get(LORA):
         raise Unsupported("lora cannot be chosen by a request", hint="declare adapters in the manifest", field="lora")
     cache = body.get(CACHE_PROMPT)
@@ -101,7 +102,7 @@ def read_common(body: Body) -> Common:
     )
 
 
-def read_format(body: Body) -> ResponseFormat | None:
+def read_format(body: fields.Body) -> ResponseFormat | None:
     """The one shape that the answer must have, in whichever field it is said."""
     grammar = body.get(GRAMMAR)
     said = [
@@ -118,7 +119,7 @@ def read_format(body: Body) -> ResponseFormat | None:
     return said[0] if said else None
 
 
-def include_usage(body: Body) -> bool:
+def include_usage(body: fields.Body) -> bool:
     """Whether a stream is to tell its token counts before it ends."""
     options = body.child("stream_options")
     return bool(options and options.get(INCLUDE_USAGE))

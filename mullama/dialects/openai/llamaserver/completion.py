@@ -2,80 +2,57 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, assert_never
 
-from mullama.chat.types import (
-    Answer,
-    Completed,
-    CompletionRequest,
-    Finished,
-    Started,
-    StopReason,
-    TextDelta,
-    Timings,
-    TokenLogprob,
-    Usage,
-)
-from mullama.dialects import schema
+from mullama.chat import types
+from mullama.dialects import fields, schema
 from mullama.dialects.base import Endpoint, Frame, Reply, ReplyContext, StreamEvent, WireRequest
-from mullama.dialects.fields import (
-    MODEL,
-    STREAM,
-    Body,
-    Field,
-    body_of,
-    flag,
-    integer,
-    many,
-    request_schema,
-    text,
-    to_record,
-)
 from mullama.dialects.inputs import INPUT_SCHEMA, Input, inputs_of, prompts_of
-from mullama.dialects.logprobs import finite
 from mullama.dialects.openai.request_fields import COMMON, N, read_common
 from mullama.dialects.openai.streams import EventStream
 from mullama.dialects.openai.usage import timings_of
+from mullama.dialects.reply_values import finite
 from mullama.dialects.sampling import MOST_LOGPROBS
 from mullama.errors import Unsupported
 from mullama.names import JSONValue
 
-_N_PROBS = integer("n_probs", 0, MOST_LOGPROBS)
-_RETURN_TOKENS = flag("return_tokens")
-_POST_SAMPLING = flag("post_sampling_probs")
-_PREFIX = text("input_prefix")
-_SUFFIX = text("input_suffix")
-_PROMPT = text("prompt")
-_EXTRA = many("input_extra", to_record, schema.RECORD, 256)
+_N_PROBS = fields.integer("n_probs", 0, MOST_LOGPROBS)
+_RETURN_TOKENS = fields.flag("return_tokens")
+_POST_SAMPLING = fields.flag("post_sampling_probs")
+_PREFIX = fields.text("input_prefix")
+_SUFFIX = fields.text("input_suffix")
+_PROMPT = fields.text("prompt")
+_EXTRA = fields.many("input_extra", fields.to_record, schema.RECORD, 256)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NativeCall(CompletionRequest):
+class NativeCall(types.CompletionRequest):
     """A prompt to go on from, in llama-server's form."""
 
 
 def decode(request: WireRequest) -> NativeCall:
     """One prompt or several; a stream has one."""
-    body = body_of(request.body)
+    body = fields.body_of(request.body)
     n = body.get(N) or 1
     return _request(body, prompts_of(body.raw("prompt"), "prompt", n), None)
 
 
 def decode_infill(request: WireRequest) -> NativeCall:
     """What stands before the gap, and what behind it; other files stand in front of everything."""
-    body = body_of(request.body)
-    extra = (Body(one, f"input_extra[{i}]") for i, one in enumerate(body.get(_EXTRA) or ()))
-    files = "".join(f"--- snippet ---\n{one.get(text('text')) or ''}\n" for one in extra)
+    body = fields.body_of(request.body)
+    extra = (fields.Body(one, f"input_extra[{i}]") for i, one in enumerate(body.get(_EXTRA) or ()))
+    files = "".join(f"--- snippet ---\n{one.get(fields.text('text')) or ''}\n" for one in extra)
     before = files + (body.get(_PREFIX) or "") + (body.get(_PROMPT) or "")
     return _request(body, (before,), body.get(_SUFFIX) or "")
 
 
-def _request(body: Body, prompts: tuple[Input, ...], suffix: str | None) -> NativeCall:
+def _request(body: fields.Body, prompts: tuple[Input, ...], suffix: str | None) -> NativeCall:
     common = read_common(body)
-    stream = body.get(STREAM) or False
+    stream = body.get(fields.STREAM) or False
     if stream and (len(prompts) > 1 or common["n"] > 1):
         raise Unsupported(
             "a stream has one prompt and one answer",
@@ -85,7 +62,7 @@ def _request(body: Body, prompts: tuple[Input, ...], suffix: str | None) -> Nati
     if body.get(_POST_SAMPLING):
         raise Unsupported("probabilities are those before sampling", field="post_sampling_probs")
     return NativeCall(
-        model=body.get(MODEL) or "",
+        model=body.get(fields.MODEL) or "",
         prompts=prompts,
         suffix=suffix,
         stream=stream,
@@ -98,7 +75,7 @@ def _request(body: Body, prompts: tuple[Input, ...], suffix: str | None) -> Nati
 def _settings(context: ReplyContext[NativeCall, Any]) -> dict[str, JSONValue]:
     """What was asked for; what was not said is not made up."""
     sampling: dict[str, JSONValue] = {}
-    for one in fields(context.operation.sampling):
+    for one in dataclasses.fields(context.operation.sampling):
         value = getattr(context.operation.sampling, one.name)
         if value is not None:
             sampling[one.name] = _plain(value)
@@ -119,21 +96,21 @@ def _plain(value: JSONValue) -> JSONValue:
     return False if isinstance(value, float) and math.isinf(value) else value
 
 
-def _stop_type(reason: StopReason) -> str:
+def _stop_type(reason: types.StopReason) -> str:
     match reason:
-        case StopReason.STOP | StopReason.TOOL_CALLS:
+        case types.StopReason.STOP | types.StopReason.TOOL_CALLS:
             return "eos"
-        case StopReason.STOP_SEQUENCE:
+        case types.StopReason.STOP_SEQUENCE:
             return "word"
-        case StopReason.LENGTH:
+        case types.StopReason.LENGTH:
             return "limit"
-        case StopReason.CANCELLED:
+        case types.StopReason.CANCELLED:
             return "none"
         case _:
             assert_never(reason)
 
 
-def _probability(token: TokenLogprob) -> dict[str, JSONValue]:
+def _probability(token: types.TokenLogprob) -> dict[str, JSONValue]:
     return {
         "id": token.id,
         "token": token.text,
@@ -142,7 +119,7 @@ def _probability(token: TokenLogprob) -> dict[str, JSONValue]:
     }
 
 
-def _probabilities(tokens: tuple[TokenLogprob, ...]) -> dict[str, JSONValue]:
+def _probabilities(tokens: tuple[types.TokenLogprob, ...]) -> dict[str, JSONValue]:
     if not tokens:
         return {}
     each: list[JSONValue] = [
@@ -152,7 +129,7 @@ def _probabilities(tokens: tuple[TokenLogprob, ...]) -> dict[str, JSONValue]:
 
 
 def _end(
-    context: ReplyContext[NativeCall, Any], finished: Finished, usage: Usage, timings: Timings
+    context: ReplyContext[NativeCall, Any], finished: types.Finished, usage: types.Usage, timings: types.Timings
 ) -> dict[str, JSONValue]:
     """What is known when an answer has ended."""
     prompt = context.operation.prompts[finished.choice // context.operation.n]
@@ -173,11 +150,11 @@ def _end(
     }
 
 
-def encode(context: ReplyContext[NativeCall, Answer]) -> Reply:
+def encode(context: ReplyContext[NativeCall, types.Answer]) -> Reply:
     """An object for one answer, a list for several."""
     answers: list[JSONValue] = []
     for choice in context.result.choices:
-        finished = Finished(reason=choice.reason, stop_sequence=choice.stop_sequence, choice=choice.index)
+        finished = types.Finished(reason=choice.reason, stop_sequence=choice.stop_sequence, choice=choice.index)
         made = context.result.context[context.result.usage.prompt_tokens :]
         answers.append(
             {
@@ -198,24 +175,24 @@ class NativeStream(EventStream):
         self._context = context
         self._prompt_tokens = 0
         self._new_line = False
-        self._last = Finished(reason=StopReason.STOP)
+        self._last = types.Finished(reason=types.StopReason.STOP)
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
         match event:
-            case TextDelta():
+            case types.TextDelta():
                 return (self._text(event),)
-            case Started():
+            case types.Started():
                 self._prompt_tokens = event.prompt_tokens
-            case Finished():
+            case types.Finished():
                 self._last = event
-            case Completed() if not self._ended:
+            case types.Completed() if not self._ended:
                 self._ended = True
                 return (self._end(event),)
             case _:
                 pass
         return ()
 
-    def _text(self, event: TextDelta) -> Frame:
+    def _text(self, event: types.TextDelta) -> Frame:
         self._new_line = self._new_line or "\n" in event.text
         return Frame(
             data={
@@ -229,7 +206,7 @@ class NativeStream(EventStream):
             }
         )
 
-    def _end(self, event: Completed) -> Frame:
+    def _end(self, event: types.Completed) -> Frame:
         made = event.context[event.usage.prompt_tokens :]
         return Frame(
             data={
@@ -241,8 +218,8 @@ class NativeStream(EventStream):
         )
 
 
-_COMMON: tuple[Field[object], ...] = (
-    MODEL, STREAM, *COMMON, _N_PROBS, _RETURN_TOKENS, _POST_SAMPLING,
+_COMMON: tuple[fields.Field[object], ...] = (
+    fields.MODEL, fields.STREAM, *COMMON, _N_PROBS, _RETURN_TOKENS, _POST_SAMPLING,
 )  # fmt: skip
 _ANSWER = schema.record(
     "content stop tokens_predicted tokens_evaluated",
@@ -265,7 +242,7 @@ ENDPOINTS = (
             encode=encode,
             stream=NativeStream,
             summary="Go on from a prompt (llama-server's form)",
-            request_schema=request_schema(*_COMMON, Field("prompt", inputs_of, INPUT_SCHEMA)),
+            request_schema=fields.request_schema(*_COMMON, fields.Field("prompt", inputs_of, INPUT_SCHEMA)),
             response_schema=_RESPONSE_SCHEMA,
         )
         for path in ("/completion", "/completions")
@@ -277,7 +254,7 @@ ENDPOINTS = (
         encode=encode,
         stream=NativeStream,
         summary="Fill the gap between two texts",
-        request_schema=request_schema(*_COMMON, _PREFIX, _SUFFIX, _PROMPT, _EXTRA),
+        request_schema=fields.request_schema(*_COMMON, _PREFIX, _SUFFIX, _PROMPT, _EXTRA),
         response_schema=_RESPONSE_SCHEMA,
     ),
 )

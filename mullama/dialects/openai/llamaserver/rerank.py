@@ -5,21 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mullama.chat.types import Ranking, RerankRequest
-from mullama.dialects import schema
+from mullama.dialects import fields, schema
 from mullama.dialects.base import Endpoint, Reply, ReplyContext, WireRequest
-from mullama.dialects.fields import (
-    MODEL,
-    Body,
-    Field,
-    body_of,
-    flag,
-    integer,
-    many,
-    request_schema,
-    text,
-)
 from mullama.dialects.inputs import MOST_INPUTS
-from mullama.dialects.logprobs import finite
+from mullama.dialects.reply_values import finite
 from mullama.errors import Invalid
 from mullama.names import JSONValue
 
@@ -36,28 +25,28 @@ def _document(value: JSONValue, path: str) -> str:
     """A document: its text, or an object that holds it."""
     if isinstance(value, str):
         return value
-    return Body(value, path).need(text("text"))
+    return fields.Body(value, path).need(fields.text("text"))
 
 
-_QUERY = text("query")
-_DOCUMENTS: Field[tuple[str, ...]] = many(
+_QUERY = fields.text("query")
+_DOCUMENTS: fields.Field[tuple[str, ...]] = fields.many(
     "documents", _document, schema.either(schema.STRING, schema.RECORD), MOST_INPUTS
 )
 _TEXTS = _DOCUMENTS.named("texts")
-_TOP_N = integer("top_n", 1, MOST_INPUTS)
-_WITH_DOCUMENTS = flag("return_documents")
-_WITH_TEXT = flag("return_text")
+_TOP_N = fields.integer("top_n", 1, MOST_INPUTS)
+_WITH_DOCUMENTS = fields.flag("return_documents")
+_WITH_TEXT = fields.flag("return_text")
 
 
 def decode(request: WireRequest) -> RerankCall:
-    body = body_of(request.body)
+    body = fields.body_of(request.body)
     query = body.need(_QUERY)
     documents = body.first(_DOCUMENTS, _TEXTS)
     if not documents:
         raise Invalid("documents must be a list of at least one text", field="documents")
     flat = body.has("texts") and not body.has("documents")
     return RerankCall(
-        model=body.get(MODEL) or "",
+        model=body.get(fields.MODEL) or "",
         query=query,
         documents=documents,
         top_n=body.get(_TOP_N),
@@ -98,8 +87,8 @@ _RERANK = Endpoint(
     decode=decode,
     encode=encode,
     summary="Order documents by how well they answer a query",
-    request_schema=request_schema(
-        MODEL, _QUERY, _DOCUMENTS, _TEXTS, _TOP_N, _WITH_DOCUMENTS, _WITH_TEXT, required="query"
+    request_schema=fields.request_schema(
+        fields.MODEL, _QUERY, _DOCUMENTS, _TEXTS, _TOP_N, _WITH_DOCUMENTS, _WITH_TEXT, required="query"
     ),
     response_schema=schema.either(
         schema.record(

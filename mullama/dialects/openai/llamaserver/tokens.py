@@ -2,51 +2,33 @@
 
 from __future__ import annotations
 
-from mullama.chat.types import (
-    DetokenizedText,
-    DetokenizeRequest,
-    EmbedRequest,
-    TokenizeRequest,
-    Tokens,
-    Vectors,
-)
-from mullama.dialects import schema
+from mullama.chat import types
+from mullama.dialects import fields, schema
 from mullama.dialects.base import Endpoint, Reply, ReplyContext, WireRequest
-from mullama.dialects.fields import (
-    MODEL,
-    Field,
-    body_of,
-    flag,
-    integer,
-    many,
-    request_schema,
-    text,
-    to_integer,
-)
 from mullama.dialects.inputs import INPUT_SCHEMA, MOST_TOKENS, check_filled, finite_vectors, inputs_of
 from mullama.dialects.sampling import MOST_TOKEN
 from mullama.errors import Unsupported
 from mullama.names import JSONValue
 
-_CONTENT = text("content")
-_ADD_SPECIAL = flag("add_special")
-_PARSE_SPECIAL = flag("parse_special")
-_WITH_PIECES = flag("with_pieces")
-_TOKENS = many(
+_CONTENT = fields.text("content")
+_ADD_SPECIAL = fields.flag("add_special")
+_PARSE_SPECIAL = fields.flag("parse_special")
+_WITH_PIECES = fields.flag("with_pieces")
+_TOKENS = fields.many(
     "tokens",
-    lambda value, path: to_integer(value, path, 0, MOST_TOKEN),
+    lambda value, path: fields.to_integer(value, path, 0, MOST_TOKEN),
     schema.COUNT,
     MOST_TOKENS,
 )
-_NORMALIZE = integer("embd_normalize", -1, 8)
+_NORMALIZE = fields.integer("embd_normalize", -1, 8)
 _EUCLIDEAN = 2
 
 
-def decode_tokenize(request: WireRequest) -> TokenizeRequest:
-    body = body_of(request.body)
+def decode_tokenize(request: WireRequest) -> types.TokenizeRequest:
+    body = fields.body_of(request.body)
     parse = body.get(_PARSE_SPECIAL)
-    return TokenizeRequest(
-        model=body.get(MODEL) or "",
+    return types.TokenizeRequest(
+        model=body.get(fields.MODEL) or "",
         text=body.get(_CONTENT) or "",
         add_special=body.get(_ADD_SPECIAL) or False,
         parse_special=True if parse is None else parse,
@@ -62,35 +44,35 @@ def _piece(piece: bytes) -> JSONValue:
         return list(piece)
 
 
-def encode_tokens(context: ReplyContext[TokenizeRequest, Tokens]) -> Reply:
+def encode_tokens(context: ReplyContext[types.TokenizeRequest, types.Tokens]) -> Reply:
     if not context.operation.with_pieces:
         return Reply(body={"tokens": list(context.result.ids)})
     pairs = zip(context.result.ids, context.result.pieces, strict=True)
     return Reply(body={"tokens": [{"id": id, "piece": _piece(piece)} for id, piece in pairs]})
 
 
-def decode_detokenize(request: WireRequest) -> DetokenizeRequest:
-    body = body_of(request.body)
-    return DetokenizeRequest(model=body.get(MODEL) or "", tokens=body.get(_TOKENS) or ())
+def decode_detokenize(request: WireRequest) -> types.DetokenizeRequest:
+    body = fields.body_of(request.body)
+    return types.DetokenizeRequest(model=body.get(fields.MODEL) or "", tokens=body.get(_TOKENS) or ())
 
 
-def encode_text(context: ReplyContext[DetokenizeRequest, DetokenizedText]) -> Reply:
+def encode_text(context: ReplyContext[types.DetokenizeRequest, types.DetokenizedText]) -> Reply:
     return Reply(body={"content": context.result.text})
 
 
-def decode_embedding(request: WireRequest) -> EmbedRequest:
+def decode_embedding(request: WireRequest) -> types.EmbedRequest:
     """The native form; a vector is normalised unless `embd_normalize` is -1."""
-    body = body_of(request.body)
+    body = fields.body_of(request.body)
     name = "input" if body.has("input") else "content"
     inputs = inputs_of(body.raw(name), name)
     check_filled(inputs, name)
     norm = body.get(_NORMALIZE)
     if norm not in (None, -1, _EUCLIDEAN):
         raise Unsupported("embd_normalize must be 2 (Euclidean) or -1 (none)", field="embd_normalize")
-    return EmbedRequest(model=body.get(MODEL) or "", inputs=inputs, truncate=False, normalize=norm != -1)
+    return types.EmbedRequest(model=body.get(fields.MODEL) or "", inputs=inputs, truncate=False, normalize=norm != -1)
 
 
-def encode_embedding(context: ReplyContext[EmbedRequest, Vectors]) -> Reply:
+def encode_embedding(context: ReplyContext[types.EmbedRequest, types.Vectors]) -> Reply:
     vectors = enumerate(finite_vectors(context.result))
     return Reply(body=[{"index": i, "embedding": [vector]} for i, vector in vectors])
 
@@ -102,7 +84,7 @@ ENDPOINTS = (
         decode=decode_tokenize,
         encode=encode_tokens,
         summary="The token ids of a text",
-        request_schema=request_schema(MODEL, _CONTENT, _ADD_SPECIAL, _PARSE_SPECIAL, _WITH_PIECES),
+        request_schema=fields.request_schema(fields.MODEL, _CONTENT, _ADD_SPECIAL, _PARSE_SPECIAL, _WITH_PIECES),
         response_schema=schema.exact(tokens=schema.listed(schema.either(schema.COUNT, schema.RECORD))),
     ),
     Endpoint(
@@ -111,7 +93,7 @@ ENDPOINTS = (
         decode=decode_detokenize,
         encode=encode_text,
         summary="The text of token ids",
-        request_schema=request_schema(MODEL, _TOKENS),
+        request_schema=fields.request_schema(fields.MODEL, _TOKENS),
         response_schema=schema.exact(content=schema.STRING),
     ),
     Endpoint(
@@ -120,10 +102,10 @@ ENDPOINTS = (
         decode=decode_embedding,
         encode=encode_embedding,
         summary="Turn inputs into vectors (llama-server's form)",
-        request_schema=request_schema(
-            MODEL,
-            Field("content", inputs_of, INPUT_SCHEMA),
-            Field("input", inputs_of, INPUT_SCHEMA),
+        request_schema=fields.request_schema(
+            fields.MODEL,
+            fields.Field("content", inputs_of, INPUT_SCHEMA),
+            fields.Field("input", inputs_of, INPUT_SCHEMA),
             _NORMALIZE,
         ),
         response_schema=schema.listed(

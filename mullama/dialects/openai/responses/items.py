@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mullama.chat.types import Message, Part, ToolCall, say
-from mullama.dialects import schema
-from mullama.dialects.fields import Body, many, text, to_record, unfit
+from mullama.dialects import fields, schema
 from mullama.dialects.openai.messages import CONTENT, to_role
 from mullama.dialects.openai.responses.tools import flat
 from mullama.dialects.tools import MOST_MESSAGES, NAME, arguments_of, linked
@@ -21,8 +20,8 @@ Item = Mapping[str, JSONValue]
 
 # Reasoning travels as opaque text when a client keeps no thinking in the clear.
 _OPAQUE = "mullama1."
-_CALL_ID = text("call_id", 256)
-_NAMESPACE = text("namespace", 256)
+_CALL_ID = fields.text("call_id", 256)
+_NAMESPACE = fields.text("namespace", 256)
 _OURS = re.compile(r"(?:msg|rs|fc|ctc)_([0-9a-f]{8,64})_[0-9a-f]{1,8}")
 
 # What ran, or was decided, on another server; a conversation goes on without it.
@@ -53,11 +52,11 @@ _ELSEWHERE = frozenset(
     }
 )
 
-ITEMS = many("input", to_record, schema.RECORD, MOST_MESSAGES)
+ITEMS = fields.many("input", fields.to_record, schema.RECORD, MOST_MESSAGES)
 INPUT_SCHEMA = schema.either(schema.STRING, ITEMS.schema)
 
 
-def items_of(body: Body) -> tuple[Item, ...]:
+def items_of(body: fields.Body) -> tuple[Item, ...]:
     """The input as items; a string is a user's message."""
     value = body.raw("input")
     if isinstance(value, str):
@@ -72,7 +71,7 @@ def referenced(items: Iterable[Item]) -> tuple[str, ...]:
     for i, item in enumerate(items):
         if item.get("type") != "item_reference":
             continue
-        id = Body(item, f"input[{i}]").need(text("id", 256))
+        id = fields.Body(item, f"input[{i}]").need(fields.text("id", 256))
         ours = _OURS.fullmatch(id)
         if ours is None:
             raise Invalid(
@@ -142,12 +141,12 @@ def conversation(items: Iterable[Item], instructions: str | None) -> tuple[Messa
     if instructions:
         turns.add(say("system", instructions))
     for i, item in enumerate(items):
-        _read(Body(item, f"input[{i}]"), turns)
+        _read(fields.Body(item, f"input[{i}]"), turns)
     turns.close()
     return linked(turns.done)
 
 
-def _read(item: Body, turns: _Turns) -> None:
+def _read(item: fields.Body, turns: _Turns) -> None:
     kind = item.raw("type")
     match kind:
         case None | "message":
@@ -161,10 +160,10 @@ def _read(item: Body, turns: _Turns) -> None:
         case str() if kind in _ELSEWHERE:
             pass
         case _:
-            raise unfit(item.at("type"), f"a known type of item, not {str(kind)[:40]!r}")
+            raise fields.unfit(item.at("type"), f"a known type of item, not {str(kind)[:40]!r}")
 
 
-def _message(item: Body, turns: _Turns) -> None:
+def _message(item: fields.Body, turns: _Turns) -> None:
     role = to_role(item)
     content = item.get(CONTENT) or ()
     if role == "assistant":
@@ -173,27 +172,27 @@ def _message(item: Body, turns: _Turns) -> None:
         turns.add(Message(role=role, content=content))
 
 
-def _call(item: Body) -> ToolCall:
+def _call(item: fields.Body) -> ToolCall:
     name = flat(item.get(_NAMESPACE), item.need(NAME))
     if item.raw("type") == "custom_tool_call":
-        arguments: Item = {"input": item.get(text("input")) or ""}
+        arguments: Item = {"input": item.get(fields.text("input")) or ""}
     else:
         arguments = arguments_of(item.raw("arguments"), item.at("arguments"))
     return ToolCall(id=item.need(_CALL_ID), name=name, arguments=arguments)
 
 
-def _result(item: Body) -> Message:
+def _result(item: fields.Body) -> Message:
     content = item.get(CONTENT.named("output"))
     return Message(role="tool", content=content or (), tool_call_id=item.need(_CALL_ID))
 
 
-def _texts(item: Body, name: str) -> str:
-    parts = item.get(many(name, to_record, schema.RECORD, 1024)) or ()
+def _texts(item: fields.Body, name: str) -> str:
+    parts = item.get(fields.many(name, fields.to_record, schema.RECORD, 1024)) or ()
     path = item.at(name)
-    return "\n".join(Body(p, f"{path}[{i}]").need(text("text")) for i, p in enumerate(parts))
+    return "\n".join(fields.Body(p, f"{path}[{i}]").need(fields.text("text")) for i, p in enumerate(parts))
 
 
-def _thinking(item: Body) -> str:
+def _thinking(item: fields.Body) -> str:
     """Reasoning from the fullest form in which the item has it."""
-    hidden = item.get(text("encrypted_content"))
+    hidden = item.get(fields.text("encrypted_content"))
     return _texts(item, "content") or (_clear(hidden) if hidden else "") or _texts(item, "summary")

@@ -6,25 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mullama.chat.types import CountRequest, Message, Sampling, ToolChoice
-from mullama.dialects import schema
+from mullama.dialects import fields, schema
 from mullama.dialects.base import ResponseRequest, StoredResponse, WireRequest
-from mullama.dialects.fields import (
-    MODEL,
-    STREAM,
-    Body,
-    Field,
-    body_of,
-    choice,
-    flag,
-    integer,
-    many,
-    model_named,
-    number,
-    record,
-    request_schema,
-    text,
-    to_text,
-)
 from mullama.dialects.formats import FORMAT_SCHEMA, effort, named_format
 from mullama.dialects.openai.responses.items import (
     INPUT_SCHEMA,
@@ -39,20 +22,20 @@ from mullama.dialects.tools import NAME, TOOL_CHOICE, checked_choice
 from mullama.errors import Invalid, Unsupported
 from mullama.names import JSONValue
 
-_INSTRUCTIONS = text("instructions")
-_MAX_OUTPUT = integer("max_output_tokens", 1, MOST_TOKEN)
-_TEMPERATURE = number("temperature", 0, 100)
-_TOP_P = number("top_p", 0, 1)
-_PRESENCE = number("presence_penalty", -2, 2)
-_FREQUENCY = number("frequency_penalty", -2, 2)
-_PARALLEL = flag("parallel_tool_calls")
-_STORE = flag("store")
-_PREVIOUS = text("previous_response_id", 256)
-_TRUNCATION = choice("truncation", ("auto", "disabled"))
-_INCLUDE = many("include", to_text, schema.STRING, 64)
-_SUMMARY = choice("summary", ("auto", "concise", "detailed", "none"))
-_FORMAT = Field("format", named_format, FORMAT_SCHEMA)
-_METADATA = record("metadata", schema.mapped(schema.STRING))
+_INSTRUCTIONS = fields.text("instructions")
+_MAX_OUTPUT = fields.integer("max_output_tokens", 1, MOST_TOKEN)
+_TEMPERATURE = fields.number("temperature", 0, 100)
+_TOP_P = fields.number("top_p", 0, 1)
+_PRESENCE = fields.number("presence_penalty", -2, 2)
+_FREQUENCY = fields.number("frequency_penalty", -2, 2)
+_PARALLEL = fields.flag("parallel_tool_calls")
+_STORE = fields.flag("store")
+_PREVIOUS = fields.text("previous_response_id", 256)
+_TRUNCATION = fields.choice("truncation", ("auto", "disabled"))
+_INCLUDE = fields.many("include", fields.to_text, schema.STRING, 64)
+_SUMMARY = fields.choice("summary", ("auto", "concise", "detailed", "none"))
+_FORMAT = fields.Field("format", named_format, FORMAT_SCHEMA)
+_METADATA = fields.record("metadata", schema.mapped(schema.STRING))
 
 # Request fields that the response object repeats as they came.
 _ECHOED = (
@@ -65,12 +48,12 @@ _ECHOED = (
 
 def decode(request: WireRequest) -> ResponseRequest:
     """A conversation to continue, on its own or after stored responses."""
-    return _request(body_of(request.body))
+    return _request(fields.body_of(request.body))
 
 
 def decode_count(request: WireRequest) -> CountRequest:
     """The same body; nothing is generated. What is stored is not looked up."""
-    chat = _request(body_of(request.body))
+    chat = _request(fields.body_of(request.body))
     if chat.needs:
         raise Unsupported(
             "the tokens of stored responses cannot be counted",
@@ -80,7 +63,7 @@ def decode_count(request: WireRequest) -> CountRequest:
     return CountRequest(chat=chat)
 
 
-def _request(body: Body) -> ResponseRequest:
+def _request(body: fields.Body) -> ResponseRequest:
     _refuse(body)
     items = items_of(body)
     previous = body.get(_PREVIOUS)
@@ -92,9 +75,9 @@ def _request(body: Body) -> ResponseRequest:
     store, parallel = body.get(_STORE), body.get(_PARALLEL)
     needs = (*((previous,) if previous else ()), *referenced(items))
     request = ResponseRequest(
-        model=model_named(body),
+        model=fields.model_named(body),
         messages=(),
-        stream=body.get(STREAM) or False,
+        stream=body.get(fields.STREAM) or False,
         sampling=_sampling(body),
         max_tokens=body.get(_MAX_OUTPUT),
         logprobs=_logprobs(body),
@@ -102,7 +85,7 @@ def _request(body: Body) -> ResponseRequest:
         think=_effort(body),
         think_optional=True,
         keep_alive=body.get(KEEP_ALIVE),
-        user=body.get(text("user", 4096)),
+        user=body.get(fields.text("user", 4096)),
         tools=tools,
         tool_choice=checked_choice(_choice(body), tools, "tool_choice"),
         parallel_tool_calls=True if parallel is None else parallel,
@@ -118,7 +101,7 @@ def _request(body: Body) -> ResponseRequest:
     return request if needs else replace(request, messages=_messages(request))
 
 
-def _refuse(body: Body) -> None:
+def _refuse(body: fields.Body) -> None:
     """What would change the conversation and is not kept here must not be passed over in silence."""
     for name in ("conversation", "prompt"):
         if body.has(name):
@@ -137,7 +120,7 @@ def _messages(request: ResponseRequest) -> tuple[Message, ...]:
     return said
 
 
-def _sampling(body: Body) -> Sampling:
+def _sampling(body: fields.Body) -> Sampling:
     return Sampling(
         temperature=body.get(_TEMPERATURE),
         top_p=body.get(_TOP_P),
@@ -146,13 +129,13 @@ def _sampling(body: Body) -> Sampling:
     )
 
 
-def _logprobs(body: Body) -> int | None:
+def _logprobs(body: fields.Body) -> int | None:
     included = "message.output_text.logprobs" in (body.get(_INCLUDE) or ())
     top = body.get(TOP_LOGPROBS)
     return (top or 0) if included or top else None
 
 
-def _effort(body: Body) -> bool | str | None:
+def _effort(body: fields.Body) -> bool | str | None:
     body.get(_INSTRUCTIONS)
     reasoning = body.child("reasoning")
     if reasoning is None:
@@ -161,11 +144,11 @@ def _effort(body: Body) -> bool | str | None:
     return reasoning.get(effort("effort"))
 
 
-def _choice(body: Body) -> ToolChoice | None:
+def _choice(body: fields.Body) -> ToolChoice | None:
     value = body.raw("tool_choice")
     if isinstance(value, dict) and value.get("namespace") is not None:
-        named = Body(value, "tool_choice")
-        name = flat(named.get(text("namespace", 256)), named.need(NAME))
+        named = fields.Body(value, "tool_choice")
+        name = flat(named.get(fields.text("namespace", 256)), named.need(NAME))
         return ToolChoice(mode="required", names=(name,))
     return body.get(TOOL_CHOICE)
 
@@ -210,11 +193,11 @@ def remember(request: ResponseRequest, data: JSONValue) -> StoredResponse | None
     return StoredResponse(id=id, body=body, items=request.items)
 
 
-_FIELDS: tuple[Field[object], ...] = (
-    MODEL,
-    Field("input", lambda value, path: value, INPUT_SCHEMA),
-    _INSTRUCTIONS, _PREVIOUS, STREAM, _STORE, TOOLS, TOOL_CHOICE, _PARALLEL, _MAX_OUTPUT,
+_FIELDS: tuple[fields.Field[object], ...] = (
+    fields.MODEL,
+    fields.Field("input", lambda value, path: value, INPUT_SCHEMA),
+    _INSTRUCTIONS, _PREVIOUS, fields.STREAM, _STORE, TOOLS, TOOL_CHOICE, _PARALLEL, _MAX_OUTPUT,
     _TEMPERATURE, _TOP_P, _PRESENCE, _FREQUENCY, TOP_LOGPROBS, _TRUNCATION, _INCLUDE, _METADATA,
-    KEEP_ALIVE, record("text"), record("reasoning"),
+    KEEP_ALIVE, fields.record("text"), fields.record("reasoning"),
 )  # fmt: skip
-REQUEST_SCHEMA = request_schema(*_FIELDS, required="model")
+REQUEST_SCHEMA = fields.request_schema(*_FIELDS, required="model")

@@ -9,20 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from mullama.chat.types import (
-    Answer,
-    Completed,
-    Event,
-    Finished,
-    Started,
-    StopReason,
-    TextDelta,
-    ThinkingDelta,
-    ToolCallDelta,
-    ToolCallFinished,
-    ToolCallStarted,
-)
-from mullama.dialects import logprobs
+from mullama.chat import types
 from mullama.dialects.base import Frame, Reply, ReplyContext, ResponseRequest, StreamEvent
 from mullama.dialects.fields import Body
 from mullama.dialects.openai.errors import code_of, envelope
@@ -30,7 +17,7 @@ from mullama.dialects.openai.responses.items import opaque
 from mullama.dialects.openai.responses.reply import ResponseObject, usage_of
 from mullama.dialects.openai.responses.tools import Known, known_tools
 from mullama.dialects.openai.streams import EventStream
-from mullama.dialects.timestamps import prefixed
+from mullama.dialects.reply_values import logprob_entries, prefixed
 from mullama.dialects.tools import compact
 from mullama.errors import MullamaError
 from mullama.names import JSONValue
@@ -71,23 +58,23 @@ class ResponseStream(EventStream):
         self._number = 0
         self._output: list[JSONValue] = []
         self._item: _Open | None = None
-        self._reason = StopReason.STOP
+        self._reason = types.StopReason.STOP
         self._begun = False
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
         match event:
-            case TextDelta():
+            case types.TextDelta():
                 return tuple(self._text(event))
-            case ThinkingDelta():
+            case types.ThinkingDelta():
                 return tuple(self._thinking(event.text))
-            case ToolCallStarted() | ToolCallDelta() | ToolCallFinished():
+            case types.ToolCallStarted() | types.ToolCallDelta() | types.ToolCallFinished():
                 return tuple(self._tool(event))
-            case Started():
+            case types.Started():
                 return tuple(self._begin())
-            case Finished():
+            case types.Finished():
                 self._reason = event.reason
                 return tuple(self._close(cut=_is_cut(event.reason)))
-            case Completed() if not self._ended:
+            case types.Completed() if not self._ended:
                 return tuple(self._complete(event))
             case _:
                 return ()
@@ -180,14 +167,14 @@ class ResponseStream(EventStream):
 
     # Deltas.
 
-    def _text(self, event: TextDelta) -> Iterator[Frame]:
+    def _text(self, event: types.TextDelta) -> Iterator[Frame]:
         if self._item is None or self._item.kind != "message":
             if not event.text:
                 return
             yield from self._open("message")
             yield from self._part("response.content_part.added", "content_index", _EMPTY_TEXT)
         item = self._current()
-        tokens = logprobs.entries(event.logprobs)
+        tokens = logprob_entries(event.logprobs)
         item.text.append(event.text)
         item.logprobs += tokens
         yield self._event(
@@ -220,14 +207,14 @@ class ResponseStream(EventStream):
         assert self._item is not None  # every caller has just opened it
         return self._item
 
-    def _tool(self, event: ToolCallStarted | ToolCallDelta | ToolCallFinished) -> Iterator[Frame]:
+    def _tool(self, event: types.ToolCallStarted | types.ToolCallDelta | types.ToolCallFinished) -> Iterator[Frame]:
         match event:
-            case ToolCallStarted():
+            case types.ToolCallStarted():
                 yield from self._open_call(event)
-            case ToolCallDelta():
+            case types.ToolCallDelta():
                 if self._current().kind == "function_call":
                     yield self._arguments("function_call_arguments", event.text)
-            case ToolCallFinished():
+            case types.ToolCallFinished():
                 item = self._current()
                 if item.kind == "custom_tool_call":
                     free = event.call.arguments.get("input")
@@ -237,7 +224,7 @@ class ResponseStream(EventStream):
                     yield self._arguments("function_call_arguments", whole)
                 yield from self._close()
 
-    def _open_call(self, event: ToolCallStarted) -> Iterator[Frame]:
+    def _open_call(self, event: types.ToolCallStarted) -> Iterator[Frame]:
         known = self._tools.get(event.name)
         kind = "custom_tool_call" if known and known.custom else "function_call"
         space: dict[str, JSONValue] = {"namespace": known.namespace} if known and known.namespace else {}
@@ -251,7 +238,7 @@ class ResponseStream(EventStream):
 
     # The end.
 
-    def _complete(self, event: Completed) -> Iterator[Frame]:
+    def _complete(self, event: types.Completed) -> Iterator[Frame]:
         self._ended = True
         yield from self._begin()
         yield from self._close()
@@ -290,11 +277,11 @@ def _output_text(item: _Open) -> JSONValue:
     }
 
 
-def _is_cut(reason: StopReason) -> bool:
-    return reason in (StopReason.LENGTH, StopReason.CANCELLED)
+def _is_cut(reason: types.StopReason) -> bool:
+    return reason in (types.StopReason.LENGTH, types.StopReason.CANCELLED)
 
 
-def encode(context: ReplyContext[ResponseRequest, Answer]) -> Reply:
+def encode(context: ReplyContext[ResponseRequest, types.Answer]) -> Reply:
     """The whole answer: what the stream of the same events would have ended with."""
     stream = ResponseStream(context)
     last: Frame | None = None
@@ -305,15 +292,15 @@ def encode(context: ReplyContext[ResponseRequest, Answer]) -> Reply:
     return Reply(body=data["response"] if isinstance(data, dict) else None)
 
 
-def _events(answer: Answer) -> Iterator[Event]:
+def _events(answer: types.Answer) -> Iterator[types.Event]:
     choice = answer.choices[0]
-    yield Started(prompt_tokens=answer.usage.prompt_tokens)
+    yield types.Started(prompt_tokens=answer.usage.prompt_tokens)
     if choice.thinking:
-        yield ThinkingDelta(text=choice.thinking)
+        yield types.ThinkingDelta(text=choice.thinking)
     if choice.text:
-        yield TextDelta(text=choice.text, logprobs=choice.logprobs)
+        yield types.TextDelta(text=choice.text, logprobs=choice.logprobs)
     for i, call in enumerate(choice.tool_calls):
-        yield ToolCallStarted(index=i, id=call.id, name=call.name)
-        yield ToolCallFinished(index=i, call=call)
-    yield Finished(reason=choice.reason, stop_sequence=choice.stop_sequence)
-    yield Completed(usage=answer.usage, timings=answer.timings)
+        yield types.ToolCallStarted(index=i, id=call.id, name=call.name)
+        yield types.ToolCallFinished(index=i, call=call)
+    yield types.Finished(reason=choice.reason, stop_sequence=choice.stop_sequence)
+    yield types.Completed(usage=answer.usage, timings=answer.timings)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mullama.dialects.timestamps import nanoseconds, prefixed, rfc3339
+from mullama.dialects.reply_values import nanoseconds, prefixed, rfc3339
 
 
 @pytest.mark.parametrize(
