@@ -1,47 +1,63 @@
-# The verbs of the project. `make` alone prints them.
+# The tasks of the project. `make` alone lists them.
 SHELL := /bin/bash
 BIN := .venv/bin
 BENCH = $${XDG_CACHE_HOME:-$$HOME/.cache}/mullama-bench
 .DEFAULT_GOAL := help
-.PHONY: help up test clients check fmt docs bench soak pins
+.PHONY: help up test coverage clients check fmt docs site dist bench soak pins
 
 help:
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
 
-up: ## set everything up, serve the built-in model, and ask it something
+up: ## install, serve the built-in model, and show a first answer
 	@.ci/install
 	@$(BIN)/mullama apply -f mullama.yaml --yes
 	@echo && echo '$$ mullama run tiny "What is the capital of France?"'
 	@$(BIN)/mullama run tiny "What is the capital of France?" -t 0 </dev/null
-	@echo && echo "It goes on serving; $(BIN)/mullama status shows it, $(BIN)/mullama down stops it."
+	@echo && echo "The server keeps running: $(BIN)/mullama status shows it, $(BIN)/mullama down stops it."
 
-test: ## run the tests
+test: ## run the tests in parallel, and repeat the failed ones
 	@.ci/install test
-	@$(BIN)/python -m compileall -q mullama  # the tests start many processes, where nothing may write these files
-	$(BIN)/python -m pytest -q
+	@$(BIN)/python -m compileall -q mullama  # the tests start many processes, and none of them may write these files
+	$(BIN)/python .ci/test
 
-clients: ## let the clients of other projects judge the served APIs (langchain, litellm, npm packages and more)
+coverage: ## run the tests with branch coverage, in this process and in those that it starts
+	@.ci/install test
+	@rm -f .coverage .coverage.*
+	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(BIN)/python -m coverage run -m pytest -q || true
+	$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage report --skip-covered | tail -n 40
+
+clients: ## test the served APIs with clients of other projects (langchain, litellm, npm packages and more)
 	@.ci/install test
 	@.ci/clients
 	MULLAMA_PYTHON=$(CURDIR)/$(BIN)/python .venv-clients/bin/python -m pytest -q -W default --disable-warnings \
 	  -o asyncio_mode=auto --timeout=240 tests/clients/foreign
 
-check: ## lint, types, import contracts, and whether generated files are fresh
+check: ## check style, types, import contracts, language and generated files
 	@.ci/install test check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python .ci/language
 	$(BIN)/python .ci/generate --check
 
-fmt: ## format the code and mend what the linter can
+fmt: ## format the code and apply the fixes of the linter
 	@.ci/install test check
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: ## write the files that are generated: schema and reference pages
+docs: ## write the generated files: schema and reference pages
 	@.ci/install
 	$(BIN)/python .ci/generate
+
+site: ## build the documentation site into site/
+	@.ci/install site
+	$(BIN)/zensical build --clean
+
+dist: ## build wheel and source archive, and try both in empty environments
+	@.ci/install check
+	@.ci/dist
 
 bench: ## measure speed and size, and compare with llama-server, which is built the first time
 	@.ci/install test
@@ -57,7 +73,7 @@ soak: ## run under load for a long time
 	@.ci/install test
 	$(BIN)/python -m pytest -q -s -m soak --timeout=0
 
-pins: ## write the versions that are installed now as those to install everywhere
-	@.ci/install test check
+pins: ## write the installed versions as the ones to install everywhere
+	@.ci/install test check site
 	@{ echo "# Versions that were tested together, written by make pins."; \
 	  $(BIN)/python -m pip freeze --exclude-editable | grep -v '@ file:'; } > .ci/constraints.txt

@@ -1,6 +1,9 @@
-"""What holds for every test: hypothesis does not judge by the clock, which says nothing on a busy machine."""
+"""Rules for every test: time limits, no deadlines of hypothesis, asyncio, and a record of failures for `.ci/test`."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -9,8 +12,28 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
+# Folders whose tests only compute: no process, no socket, no model. Each of their tests ends within seconds.
+UNIT = ("chat", "dialects", "manifest", "plan", "weights", "runtime/scheduler")
+UNIT_SECONDS = 5
+
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Async tests run on asyncio, as the product does."""
     return "asyncio"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give unit tests their short time limit; `pytest.mark.timeout` on a test overrides it."""
+    folders = tuple(str(config.rootpath / "tests" / folder) + os.sep for folder in UNIT)
+    for item in items:
+        if str(item.path).startswith(folders) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(UNIT_SECONDS))
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Append the id of each failed test to MULLAMA_TEST_FAILURES, once per test, in the process that collects."""
+    path = os.environ.get("MULLAMA_TEST_FAILURES")
+    if path and report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(report.nodeid + "\n")
