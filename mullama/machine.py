@@ -19,7 +19,7 @@ _MEMINFO: Final = Path("/proc/meminfo")
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class MachineMemory:
     """Main memory in bytes; 0 where the system does not report it."""
 
     total: int
@@ -52,13 +52,13 @@ def cpu_quota(membership: Path = _MEMBERSHIP, root: Path = _CGROUP_ROOT) -> floa
     return min((quota for group in _groups("cpu", membership, root) for quota in _quota(group)), default=None)
 
 
-def usable_memory(membership: Path = _MEMBERSHIP, root: Path = _CGROUP_ROOT, meminfo: Path = _MEMINFO) -> Memory:
+def usable_memory(membership: Path = _MEMBERSHIP, root: Path = _CGROUP_ROOT, meminfo: Path = _MEMINFO) -> MachineMemory:
     """Return the memory of the machine, bounded by the limits of the control groups of this process."""
     machine = _machine_memory(meminfo)
     granted = [memory for group in _groups("memory", membership, root) if (memory := _group_memory(group))]
     # Version 1 reports a number beyond all memory for "no limit", and 0 is no limit to run under.
     levels = [machine, *(memory for memory in granted if 0 < memory.total < machine.total)]
-    return Memory(min(level.total for level in levels), min(level.available for level in levels))
+    return MachineMemory(min(level.total for level in levels), min(level.available for level in levels))
 
 
 def _allowed_cpus() -> set[int]:
@@ -97,7 +97,7 @@ def _quota(group: Path) -> list[float]:
         return []
 
 
-def _group_memory(group: Path) -> Memory | None:
+def _group_memory(group: Path) -> MachineMemory | None:
     """Return the limit of a control group and what is left of it; None without a limit.
 
     The kernel drops the inactive file cache before it refuses memory, so that cache counts as available.
@@ -111,18 +111,18 @@ def _group_memory(group: Path) -> Memory | None:
     except (OSError, ValueError):
         return None
     cache = _numbers(group / "memory.stat", " ").get(names[2], 0)
-    return Memory(limit, max(0, limit - max(0, used - cache)))
+    return MachineMemory(limit, max(0, limit - max(0, used - cache)))
 
 
-def _machine_memory(meminfo: Path) -> Memory:
+def _machine_memory(meminfo: Path) -> MachineMemory:
     values = _numbers(meminfo, ":")
     if total := values.get("MemTotal", 0) * 1024:
-        return Memory(total, values.get("MemAvailable", values["MemTotal"]) * 1024)
+        return MachineMemory(total, values.get("MemAvailable", values["MemTotal"]) * 1024)
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
-        return Memory(0, 0)
-    return Memory(total, total)
+        return MachineMemory(0, 0)
+    return MachineMemory(total, total)
 
 
 def _numbers(path: Path, separator: str) -> dict[str, int]:

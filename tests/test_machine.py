@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mullama.machine import Memory, cpu_quota, physical_cores, usable_cores, usable_memory
+from mullama.machine import MachineMemory, cpu_quota, physical_cores, usable_cores, usable_memory
 
 GIB = 1024**3
 
@@ -63,13 +63,13 @@ def meminfo(folder: Path, total: int, available: int) -> Path:
 @pytest.mark.parametrize(
     ("membership", "files", "expected"),
     [
-        ("0::/a/b\n", {}, Memory(16 * GIB, 12 * GIB)),
-        ("0::/a/b\n", {"a/b/memory.max": "max", "a/b/memory.current": "7"}, Memory(16 * GIB, 12 * GIB)),
-        ("0::/a/b\n", {"a/memory.max": 8 * GIB, "a/memory.current": 3 * GIB}, Memory(8 * GIB, 5 * GIB)),
+        ("0::/a/b\n", {}, MachineMemory(16 * GIB, 12 * GIB)),
+        ("0::/a/b\n", {"a/b/memory.max": "max", "a/b/memory.current": "7"}, MachineMemory(16 * GIB, 12 * GIB)),
+        ("0::/a/b\n", {"a/memory.max": 8 * GIB, "a/memory.current": 3 * GIB}, MachineMemory(8 * GIB, 5 * GIB)),
         (
             "0::/a\n",
             {"a/memory.max": 8 * GIB, "a/memory.current": 7 * GIB, "a/memory.stat": f"inactive_file {4 * GIB}\n"},
-            Memory(8 * GIB, 5 * GIB),
+            MachineMemory(8 * GIB, 5 * GIB),
         ),
         (
             "0::/a/b\n",  # the group's own limit is the smaller one, and its parent has less left
@@ -77,10 +77,10 @@ def meminfo(folder: Path, total: int, available: int) -> Path:
                 "a/b/memory.max": 2 * GIB, "a/b/memory.current": 0,
                 "a/memory.max": 4 * GIB, "a/memory.current": 3 * GIB,
             },
-            Memory(2 * GIB, 1 * GIB),
+            MachineMemory(2 * GIB, 1 * GIB),
         ),
-        ("0::/\n", {"memory.max": 8 * GIB, "memory.current": 9 * GIB}, Memory(8 * GIB, 0)),
-        ("0::/\n", {"memory.max": 64 * GIB, "memory.current": 60 * GIB}, Memory(16 * GIB, 12 * GIB)),
+        ("0::/\n", {"memory.max": 8 * GIB, "memory.current": 9 * GIB}, MachineMemory(8 * GIB, 0)),
+        ("0::/\n", {"memory.max": 64 * GIB, "memory.current": 60 * GIB}, MachineMemory(16 * GIB, 12 * GIB)),
         (
             "9:memory:/x\n",
             {
@@ -88,13 +88,13 @@ def meminfo(folder: Path, total: int, available: int) -> Path:
                 "memory/x/memory.stat": f"inactive_file 1\ntotal_inactive_file {GIB}\n",
                 "memory/memory.limit_in_bytes": 9223372036854771712, "memory/memory.usage_in_bytes": 15 * GIB,
             },
-            Memory(8 * GIB, 3 * GIB),
+            MachineMemory(8 * GIB, 3 * GIB),
         ),
-        ("9:cpu:/x\n", {"memory/x/memory.limit_in_bytes": GIB}, Memory(16 * GIB, 12 * GIB)),
+        ("9:cpu:/x\n", {"memory/x/memory.limit_in_bytes": GIB}, MachineMemory(16 * GIB, 12 * GIB)),
     ],
 )  # fmt: skip
 def test_memory_is_bounded_by_every_control_group_on_the_way_up(
-    membership: str, files: dict[str, object], expected: Memory, tmp_path: Path
+    membership: str, files: dict[str, object], expected: MachineMemory, tmp_path: Path
 ) -> None:
     for name, value in files.items():
         write(tmp_path / "root" / name, str(value))

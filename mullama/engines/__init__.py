@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from typing import cast
 
 from mullama.engines.base import LoadEngine
-from mullama.errors import NotFound
+from mullama.errors import NotFound, Unsupported
 
 # Only a worker calls `find_engine`: importing an engine loads its native library.
 ENGINES = {
@@ -14,11 +15,29 @@ ENGINES = {
     "scripted": "mullama.engines.scripted.engine:load",
 }
 
+# The extra that installs an engine, and the packages that it needs.
+EXTRAS = {"llamacpp": ("engine", ("llama_cpp", "numpy", "llguidance"))}
+
+
+def require_installed(name: str) -> None:
+    """Raise `Unsupported` for an engine of the table whose packages are not installed; imports none of them."""
+    extra, packages = EXTRAS.get(name, ("", ()))
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        raise Unsupported(
+            f"the engine {name} is not installed: no package {', '.join(missing)}",
+            hint=f"pip install 'mullama[{extra}]', which compiles llama.cpp where no wheel fits",
+        )
+
 
 def find_engine(name: str) -> LoadEngine:
-    """The load function of an engine, imported now; `NotFound` for a name that is not in the table."""
+    """Import an engine and return its load function.
+
+    Raises `NotFound` for a name that is not in the table, `Unsupported` for an engine that is not installed.
+    """
     place = ENGINES.get(name)
     if place is None:
         raise NotFound(f"there is no engine {name!r}", name=name, near=tuple(ENGINES))
+    require_installed(name)
     module, function = place.split(":")
     return cast(LoadEngine, getattr(import_module(module), function))

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from mullama.engines import ENGINES, find_engine
+from mullama.engines import ENGINES, EXTRAS, find_engine
 from mullama.engines.base import ContextOptions, Embed, Engine, WeightsOptions
-from mullama.errors import BadWeights, Conflict, EngineFailed, Invalid, Kind, MullamaError, NotFound
+from mullama.errors import BadWeights, Conflict, EngineFailed, Invalid, Kind, MullamaError, NotFound, Unsupported
 from tests.engines.engine_driver import Driver, answer, answers, ask, sampling
 
 OPTIONS = ContextOptions(size=512, parallel=4, threads=1)
@@ -36,6 +36,13 @@ def test_every_engine_of_the_table_has_its_place_in_this_contract() -> None:
 def test_an_unknown_engine_is_not_found() -> None:
     with pytest.raises(NotFound, match="nothing"):
         find_engine("nothing")
+
+
+def test_an_engine_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EXTRAS, "scripted", ("engine", ("json", "no_such_package")))
+    with pytest.raises(Unsupported, match=r"scripted is not installed: no package no_such_package ") as raised:
+        find_engine("scripted")
+    assert "pip install 'mullama[engine]'" in raised.value.hint
 
 
 def test_an_answer_begins_says_and_ends(engine: Engine, name: str) -> None:

@@ -44,7 +44,7 @@ _Inventory = (
 )
 
 
-class ModelCommands(Protocol):
+class InventoryCommands(Protocol):
     """Changes of the inventory, made beside the manifest (`controller.model_commands`)."""
 
     def pull(self, request: inv.PullModel) -> AsyncIterator[inv.TaskStatus]: ...
@@ -59,7 +59,9 @@ class ModelCommands(Protocol):
 class ModelService:
     """Implements `runtime.base.Service`."""
 
-    def __init__(self, snapshot: Callable[[], Snapshot], pool: Pool, commands: ModelCommands, metrics: Metrics) -> None:
+    def __init__(
+        self, snapshot: Callable[[], Snapshot], pool: Pool, commands: InventoryCommands, metrics: Metrics
+    ) -> None:
         self._snapshot, self._pool, self._commands, self._metrics = snapshot, pool, commands, metrics
         self._quarantine = Quarantine()
         self._shelf = ResponseStore()

@@ -1,0 +1,43 @@
+"""The shape of the tree: width of folders, and names that mean one thing."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "mullama"
+WIDEST = 20
+
+# Names of the Python API, which users know from other bindings; the manifest's block of that name is not exported.
+API_NAMES = {"Answer", "Context", "Model", "TextStream"}
+
+
+def modules(folder: Path) -> list[Path]:
+    return [path for path in folder.glob("*.py") if path.name != "__init__.py"]
+
+
+def test_no_folder_has_more_modules_than_a_reader_takes_in() -> None:
+    folders = [PACKAGE, *(path for path in PACKAGE.rglob("*") if path.is_dir())]
+    wide = {str(folder.relative_to(ROOT)): count for folder in folders if (count := len(modules(folder))) > WIDEST}
+    assert wide == {}
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = defaultdict(list)
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(str(path.relative_to(PACKAGE)))
+    shared = {name: paths for name, paths in places.items() if len(paths) > 1}
+    assert {name: paths for name, paths in shared.items() if name not in API_NAMES or "api.py" not in paths} == {}
+
+
+def test_every_module_states_its_purpose() -> None:
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in PACKAGE.rglob("*.py")
+        if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert silent == []
