@@ -1,4 +1,4 @@
-"""API keys from their references: secrets are read, hashed and forgotten."""
+"""API keys from their references: the secrets are read and hashed, not kept."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from mullama.runtime.base import Access, KeyRecord
 
 
 def resolve_access(manifest: Manifest, generation: int, env: Mapping[str, str]) -> Access:
-    """What the guard needs; raises when a declared key has no secret behind it, or when no key is left."""
+    """Return what the guard needs. Raises `NotFound` for a declared key without a secret, and when no key is left."""
     keys = [record for name, key in manifest.auth.keys.items() if (record := _record(name, key, env))]
     if manifest.auth.keys and not keys:
-        # Without any key everybody may do everything: never by a secret that happens to be missing.
+        # A server without keys accepts every request. A missing secret must not have that effect.
         raise NotFound(
-            "auth.keys: none of the optional secrets is there, so the server would be open to everybody",
+            "auth.keys: none of the optional secrets is set, so the server would be open to everybody",
             hint="set one of them where the server starts, or remove auth.keys",
         )
     return Access(manifest=manifest, keys=tuple(keys), generation=generation)

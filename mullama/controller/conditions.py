@@ -1,4 +1,4 @@
-"""Conditions: what is true of the stack and of each model, in words from a closed list."""
+"""Conditions of the server and of each model, with reasons from a closed list."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Condition(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a condition is as it is. Each has a line in the reference."""
+    """The reason for a condition. Each has a line in the reference."""
 
     LOADED = "Loaded"
     ON_DEMAND = "OnDemand"
@@ -41,17 +41,22 @@ class Reason(StrEnum):
 
 @dataclass(slots=True)
 class Conditions:
-    """The stack's conditions, each with the moment of its last change (unix seconds)."""
+    """The server's conditions, each with the time of its last change (unix seconds)."""
 
     items: dict[Condition, dict[str, Any]] = field(default_factory=dict)
 
     def set(self, kind: Condition, status: bool, reason: Reason, message: str = "") -> bool:
-        """Whether this is news."""
+        """Set a condition; return True if its status, reason or message changed."""
         known = self.items.get(kind)
         changed = known is None or known["status"] != status or known["reason"] != reason
         since = time.time() if changed or known is None else known["since"]
         self.items[kind] = condition(kind, status, reason, message, since)
         return changed or known is None or known["message"] != message
+
+    def status(self, kind: Condition) -> bool | None:
+        """Return the status of a condition; None if it was never set."""
+        known = self.items.get(kind)
+        return None if known is None else known["status"]
 
     def tree(self) -> list[dict[str, Any]]:
         return list(self.items.values())
@@ -60,5 +65,5 @@ class Conditions:
 def condition(
     kind: Condition, status: bool, reason: Reason, message: str = "", since: float | None = None
 ) -> dict[str, Any]:
-    """One condition in its published form."""
+    """Return one condition in its published form."""
     return {"type": kind.value, "status": status, "reason": reason.value, "message": message, "since": since}

@@ -1,4 +1,4 @@
-"""Fetches under way: whoever needs the same files waits for the same fetch, and one that nobody wants any more ends."""
+"""Downloads the files of models. Runs that need the same file share one download; it ends when no run needs it."""
 
 from __future__ import annotations
 
@@ -9,70 +9,128 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from mullama.controller.change import PlannedChange
+from mullama.controller.current import Current
+from mullama.controller.run_queue import PendingRuns, Run
+from mullama.manifest.spec import Model
+from mullama.manifest.tree import revision
 from mullama.plan.observed import KnownFiles
+from mullama.reconcile.execute import Effects, Report, fetch
+from mullama.reconcile.files import Files, read_lock
+from mullama.runtime.metrics import Metrics
 
-Tell = Callable[[dict[str, Any]], None]
-Begin = Callable[[Tell], Coroutine[Any, Any, KnownFiles]]
+Begin = Callable[[Report], Coroutine[Any, Any, KnownFiles]]
 
 
 @dataclass(eq=False, slots=True)
-class _Flight:
-    """One fetch, and those who are told how far it is."""
+class SharedDownload:
+    """One download and the receivers of its progress."""
 
-    readers: list[Tell] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
     task: asyncio.Task[KnownFiles] | None = None
 
-    def tell(self, line: dict[str, Any]) -> None:
-        for reader in tuple(self.readers):
-            reader(line)
+    def report(self, line: dict[str, Any]) -> None:
+        for report in tuple(self.reports):
+            report(line)
 
 
 class SharedDownloads:
-    """By a key that says everything a fetch depends on. All methods belong to the event loop."""
+    """The running downloads, by a key of everything that a download depends on. Belongs to the event loop."""
 
     def __init__(self) -> None:
-        self._flights: dict[Hashable, _Flight] = {}
-        self._wanted: Counter[Hashable] = Counter()
+        self._downloads: dict[Hashable, SharedDownload] = {}
+        self._users: Counter[Hashable] = Counter()
+
+    @property
+    def count(self) -> int:
+        return len(self._downloads)
 
     @contextmanager
-    def wanting(self, keys: Iterable[Hashable]) -> Iterator[None]:
-        """While this is held, fetches with these keys go on, whoever else leaves them."""
-        held = tuple(keys)
-        self._wanted.update(held)
+    def needed(self, keys: Iterable[Hashable]) -> Iterator[None]:
+        """Keep downloads with these keys alive inside the block, also when their other users leave."""
+        kept = tuple(keys)
+        self._users.update(kept)
         try:
             yield
         finally:
-            self._wanted.subtract(held)
-            for key in held:
-                if self._wanted[key] <= 0:
-                    del self._wanted[key]
-                    self._end(key)
+            self._users.subtract(kept)
+            for key in kept:
+                if self._users[key] <= 0:
+                    del self._users[key]
+                    self._cancel(key)
 
-    async def have(self, key: Hashable, begin: Begin, tell: Tell) -> KnownFiles:
-        """What the fetch with this key brings; it is begun where nobody has done so."""
-        with self.wanting((key,)):
-            flight = self._flights.get(key) or self._begin(key, begin)
-            flight.readers.append(tell)
+    async def get(self, key: Hashable, begin: Begin, report: Report) -> KnownFiles:
+        """Return the files of the download with this key; begin one if none runs."""
+        with self.needed((key,)):
+            download = self._downloads.get(key) or self._begin(key, begin)
+            download.reports.append(report)
             try:
-                assert flight.task is not None
-                return await asyncio.shield(flight.task)
+                assert download.task is not None
+                return await asyncio.shield(download.task)
             finally:
-                flight.readers.remove(tell)
+                download.reports.remove(report)
 
-    def _begin(self, key: Hashable, begin: Begin) -> _Flight:
-        flight = self._flights[key] = _Flight()
-        flight.task = task = asyncio.create_task(begin(flight.tell))
-        task.add_done_callback(lambda done: self._landed(key, flight, done))
-        return flight
+    def _begin(self, key: Hashable, begin: Begin) -> SharedDownload:
+        download = self._downloads[key] = SharedDownload()
+        download.task = task = asyncio.create_task(begin(download.report))
+        task.add_done_callback(lambda done: self._finished(key, download, done))
+        return download
 
-    def _landed(self, key: Hashable, flight: _Flight, done: asyncio.Task[KnownFiles]) -> None:
-        if self._flights.get(key) is flight:
-            del self._flights[key]
+    def _finished(self, key: Hashable, download: SharedDownload, done: asyncio.Task[KnownFiles]) -> None:
+        if self._downloads.get(key) is download:
+            del self._downloads[key]
         if not done.cancelled():
-            done.exception()  # whoever waited has it; who left does not care
+            done.exception()  # marks it as retrieved: its users have raised it, or have left
 
-    def _end(self, key: Hashable) -> None:
-        """Nobody wants it: what came so far stays for the next one."""
-        flight = self._flights.pop(key, None)
-        if flight is not None and flight.task is not None:
-            flight.task.cancel()
+    def _cancel(self, key: Hashable) -> None:
+        """End a download without users. The received part stays in the store for the next one."""
+        download = self._downloads.pop(key, None)
+        if download is not None and download.task is not None:
+            download.task.cancel()
+
+
+class ModelDownloads:
+    """Downloads the files that a run needs."""
+
+    def __init__(self, files: Files, pending: PendingRuns, metrics: Metrics) -> None:
+        self._files, self._pending, self._metrics = files, pending, metrics
+        self.running = SharedDownloads()
+
+    async def fetch_missing(self, run: Run, planned: PlannedChange, effects: Effects) -> None:
+        """Download the missing files of a plan. Raise `Conflict` when a newer manifest replaces the run."""
+        run.report({"event": "phase", "phase": "fetch"})
+        work = fetch(planned.desired, planned.missing, effects, run.report)
+        keys = [self._key(run, planned, planned.desired.models[name]) for name in planned.missing]
+        with self.running.needed(keys):
+            # Accepted only now, when the keys are registered: a download that an older run began and this one needs,
+            # too, must survive the end of the older run.
+            self._pending.accept(run)
+            await self._pending.wait(run, asyncio.create_task(work))
+        run.fetched |= {planned.desired.models[name].from_ for name in planned.missing}
+
+    async def get(self, run: Run, planned: PlannedChange, model: Model, report: Report, name: str) -> KnownFiles:
+        """Return the complete and verified files of one model."""
+
+        def begin(report: Report) -> Coroutine[Any, Any, KnownFiles]:
+            return self._files.ensure(
+                model, planned.desired, name, report,
+                pin=planned.lock.get(model.from_), offline=run.change.options.offline, counted=self._count,
+            )  # fmt: skip
+
+        return await self.running.get(self._key(run, planned, model), begin, report)
+
+    async def refresh(self, model: Model, current: Current, name: str, report: Report) -> None:
+        """Ask the source of a model again, download what changed, and verify the stored files."""
+        lock = await asyncio.to_thread(read_lock, current.origin.path)
+        await self._files.ensure(
+            model, current.snapshot.manifest, name, report,
+            pin=lock.get(model.from_), offline=False, counted=self._count, again=True,
+        )  # fmt: skip
+
+    def _count(self, received: int) -> None:
+        self._metrics.pulled_bytes += received
+
+    def _key(self, run: Run, planned: PlannedChange, model: Model) -> Hashable:
+        pin = planned.lock.get(model.from_)
+        sources = revision(planned.desired.sources)
+        return (model.from_, model.digest, pin and pin.files, sources, run.change.options.offline)

@@ -1,70 +1,73 @@
-"""The effects of applying, in a running server: fetch, check, commit, load, swap.
+"""The effects of an apply in a running server: download, check, commit, load, swap.
 
-Loading beside the old is the rule (surge). Where both do not fit, requests to the model wait while the old one
-drains and closes (recreate); when the new one then fails, the old one is loaded again.
+A new revision of a model loads while the old one serves (surge). If memory is short for both, requests to the model
+wait while the old one drains and closes (recreate); if the new one then fails, the old one is loaded again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import replace
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from mullama.chat.types import DEFAULT_SAMPLING, Sampling
+from mullama.controller.change import PlannedChange
+from mullama.controller.current import CurrentState
+from mullama.controller.downloads import ModelDownloads
+from mullama.controller.event_log import EventLog
+from mullama.controller.history import History
+from mullama.controller.listeners import Listeners
+from mullama.controller.run_queue import Run
 from mullama.engines.base import Ended, Generate, Piece
 from mullama.errors import EngineFailed, MullamaError, ProbeFailed, Refused
-from mullama.manifest.spec import Manifest, Model, Probe
+from mullama.manifest.spec import Model, Probe
 from mullama.plan.fit import too_large
-from mullama.plan.observed import KnownFiles, Machine
+from mullama.plan.observed import KnownFiles
 from mullama.plan.steps import Plan, Step
 from mullama.reconcile.execute import Report, Result
-from mullama.runtime.base import Access
-from mullama.runtime.deployment import Deployment, Snapshot
+from mullama.reconcile.files import Files
+from mullama.reconcile.gc import prune
+from mullama.reconcile.overlay import beside
+from mullama.runtime.deployment import Deployment
 from mullama.runtime.pool import Pool
 from mullama.runtime.scheduler.events import UnitKey
 from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.serving.build import DeploymentBuilder
 from mullama.sources.local_files import check_adapter
+from mullama.store.records import Records
 
 
-class Fetch(Protocol):
-    async def __call__(self, model: Model, report: Callable[[dict[str, Any]], None], name: str) -> KnownFiles: ...
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """The parts of one server that its runs share."""
+
+    records: Records
+    files: Files
+    pool: Pool
+    state: CurrentState
+    listeners: Listeners
+    downloads: ModelDownloads
+    history: History
+    event_log: EventLog
 
 
 class LiveEffects:
-    """One run's effects. `publish` makes a snapshot the one that requests see."""
+    """The effects of one planned change. Implements `reconcile.execute.Effects`."""
 
-    def __init__(
-        self,
-        *,
-        desired: Manifest,
-        old: Snapshot,
-        pool: Pool,
-        workshop: DeploymentBuilder,
-        fetch: Fetch,
-        machine: Machine | None,
-        access: Access,
-        on_commit: Callable[[Plan], Awaitable[None]],
-        on_prune: Callable[[], Awaitable[None]],
-        on_record: Callable[[Result], None],
-        publish: Callable[[Snapshot], None],
-        warn: Callable[[str, str], None],
-    ) -> None:
-        self._desired, self._old, self._pool, self._workshop = desired, old, pool, workshop
-        self._fetch, self._machine, self._access = fetch, machine, access
-        self._on_commit, self._on_record, self._publish = on_commit, on_record, publish
-        self._on_prune = on_prune
-        self._warn = warn
+    def __init__(self, services: Services, run: Run, planned: PlannedChange) -> None:
+        self._services, self._run, self._planned = services, run, planned
+        self._pool, self._desired = services.pool, planned.desired
+        self._machine = planned.observed.machine
+        self._builder = DeploymentBuilder(machine=self._machine, prefixes=services.records.prefix_folder)
+        self._old = services.state.value.snapshot
         self._new: dict[str, Deployment] = {}
-        self._held: set[UnitKey] = set()
+        self._pinned: set[UnitKey] = set()
         self._paused: set[str] = set()
-        self._predecessors: dict[str, str] = {}
-        self._generation = 0
+        self._predecessors = {s.subject: s.renamed_from for s in planned.plan.steps if s.renamed_from}
 
     async def fetch(self, model: Model, report: Report, name: str) -> KnownFiles:
-        return await self._fetch(model, report, name)
+        return await self._services.downloads.get(self._run, self._planned, model, report, name)
 
     async def check(self, name: str, model: Model, files: KnownFiles) -> None:
         facts = files.facts
@@ -79,15 +82,15 @@ class LiveEffects:
                 raise Refused(too_much, hint="a smaller context.size, a smaller quant, or a larger hardware.budget")
         for adapter in model.adapters:
             await asyncio.to_thread(check_adapter, adapter.from_, facts)
-        self._new[name] = await asyncio.to_thread(self._workshop.build, name, model, files, 0)
+        self._new[name] = await asyncio.to_thread(self._builder.build, name, model, files, 0)
 
     async def commit(self, plan: Plan) -> None:
-        self._generation = plan.generation
-        self._predecessors = {s.subject: s.renamed_from for s in plan.steps if s.renamed_from}
-        await self._on_commit(plan)
+        # Listeners first: an address that cannot be opened ends the run with nothing committed.
+        await self._services.listeners.open(self._desired, self._planned.access)
+        self._services.history.commit(self._run.change, self._planned)
 
     def wants(self, name: str) -> bool:
-        """What loads at start, and what is loaded now, so that a change is known to work before the swap."""
+        """True for a model that loads at start, and for one that is loaded: its change is tested before the swap."""
         old = self._predecessor(name)
         return self._new[name].model.residency.load == "at_start" or (old is not None and self._is_open(old))
 
@@ -105,23 +108,26 @@ class LiveEffects:
         return self._pool.phase(deployment.unit) is not Phase.COLD
 
     async def _surge(self, new: Deployment) -> None:
-        """A unit that another model of this run holds already stays held, whatever becomes of this one."""
-        ours = new.unit not in self._held
-        self._held.add(new.unit)
+        """Load and probe the new unit; unpin it on failure, unless another model of this run pinned it first."""
+        first = new.unit not in self._pinned
+        self._pinned.add(new.unit)
         try:
             await self._pool.prepare(new)
             await self._probe(new)
         except BaseException:
-            if ours:
-                self._let_go(new.unit)
+            if first:
+                self._unpin(new.unit)
             raise
 
-    def _let_go(self, unit: UnitKey) -> None:
-        self._held.discard(unit)
+    def _unpin(self, unit: UnitKey) -> None:
+        self._pinned.discard(unit)
         self._pool.release(unit)
 
     async def _recreate(self, new: Deployment, old: Deployment) -> None:
-        """Every model on the old unit waits. One that this run does not change keeps it open, so then none does."""
+        """Close the old unit, then load the new one. Requests to all models on the old unit wait.
+
+        If another model keeps using the old unit, the unit cannot close: then the new one is loaded next to it.
+        """
         sharing = {name for name, d in self._old.deployments.items() if d.unit == old.unit}
         if any(self._stays(name, old.unit) for name in sharing):
             await self._surge(new)
@@ -136,7 +142,7 @@ class LiveEffects:
             raise
 
     def _stays(self, name: str, unit: UnitKey) -> bool:
-        """Whether the model of this old name will lead to the same unit after the run."""
+        """True when the model of this old name still uses the unit after the run."""
         after = {self._predecessors.get(n, n): d for n, d in self._new.items()}
         if name in after:
             return after[name].unit == unit
@@ -153,35 +159,35 @@ class LiveEffects:
             self._pool.resume(name)
 
     def abandon(self) -> None:
-        """The run ended before its swap: whatever it held or paused is as it was."""
-        for unit in tuple(self._held):
-            self._let_go(unit)
+        """Undo pins and pauses of a run that ended before its swap."""
+        for unit in tuple(self._pinned):
+            self._unpin(unit)
         self._resume(self._paused)
 
     async def _probe(self, new: Deployment) -> None:
-        """One token must come; with `probe` in the manifest, its answer must match."""
+        """Require one token; with `probe.expect` in the manifest, require a matching answer."""
         if new.model.task != "chat":
             return
         probe = new.model.probe or Probe()
         try:
             async with asyncio.timeout(probe.timeout):
-                text = await self._ask(new, probe.prompt or "", probe.expect is not None)
+                text = await self._probe_text(new, probe.prompt or "", full=probe.expect is not None)
         except TimeoutError:
-            raise ProbeFailed(f"the probe had no answer within {probe.timeout:g} s") from None
+            raise ProbeFailed(f"the probe got no answer within {probe.timeout:g} s") from None
         if probe.expect and not re.search(probe.expect, text):
             raise ProbeFailed(f"the probe answered {text[:200]!r}, which does not match {probe.expect!r}")
 
-    async def _ask(self, new: Deployment, prompt: str, whole: bool) -> str:
+    async def _probe_text(self, new: Deployment, prompt: str, *, full: bool) -> str:
         worker = self._pool.worker(new.unit)
         if worker is None:
             raise EngineFailed("the worker ended before the probe")
         job = Generate(
             id=worker.next_id(),
             context=new.unit.context,
-            prompt=self._workshop.probe_prompt(new, prompt),
+            prompt=self._builder.probe_prompt(new, prompt),
             sampling=Sampling(temperature=0.0).over(DEFAULT_SAMPLING),
-            max_tokens=64 if whole else 1,
-            ignore_eos=not whole,
+            max_tokens=64 if full else 1,
+            ignore_eos=not full,
             cache=False,
         )
         text = ""
@@ -192,44 +198,52 @@ class LiveEffects:
         return text
 
     async def swap(self, failed: Mapping[str, MullamaError]) -> None:
-        deployments: dict[str, Deployment] = {}
-        for name, model in self._desired.models.items():
-            deployments[name] = await self._choose(name, model, failed)
+        planned, generation = self._planned, self._planned.plan.generation
+        deployments = {name: self._choose(name, failed) for name in self._desired.models}
         if not self._desired.prune.running:
             gone = {*deployments, *self._predecessors.values()}
             deployments = {**{n: d for n, d in self._old.deployments.items() if n not in gone}, **deployments}
-        snapshot = self._workshop.snapshot(self._desired, deployments, self._generation, self._machine, self._access)
+        snapshot = self._builder.snapshot(self._desired, deployments, generation, self._machine, planned.access)
         for deployment in deployments.values():
             self._pool.adopt(deployment)
-        self._publish(snapshot)
+        self._services.state.update(
+            manifest=planned.manifest,
+            overlay=beside(planned.manifest, planned.overlay),
+            origin=planned.origin,
+            snapshot=snapshot,
+        )
         moved = {old: new for new, old in self._predecessors.items()}
+        # No await between the new snapshot and this: a request sees both from the same revision.
         self._pool.swap({name: d.serve for name, d in snapshot.deployments.items()}, snapshot.rules, moved)
-        self._held.clear()
+        self._pinned.clear()
         self._paused.clear()
         for name in self._new.keys() - failed.keys():
             self._pool.retry(name)
         await self._retune(deployments.values())
 
     async def _retune(self, deployments: Iterable[Deployment]) -> None:
-        """The live parts of open units. A worker that dies over it is loaded again, with the new ones."""
+        """Apply the live parts to open units. A worker that dies from this is loaded again, with the new ones."""
         for owner in {d.unit: d for d in deployments}.values():
             try:
-                await self._pool.retune(self._workshop.joined(owner, deployments))
+                await self._pool.retune(self._builder.joined(owner, deployments))
             except MullamaError as error:
-                self._warn(owner.name, str(error))
+                self._services.event_log.note("warning", owner.name, str(error))
 
-    async def _choose(self, name: str, model: Model, failed: Mapping[str, MullamaError]) -> Deployment:
-        """The new deployment, or the old one where the new one failed, or the old one untouched."""
+    def _choose(self, name: str, failed: Mapping[str, MullamaError]) -> Deployment:
+        """Return the new deployment; the old one where the new one failed or nothing changed."""
         old, new = self._predecessor(name), self._new.get(name)
         if name in failed and old is not None:
             return replace(old, name=name, serve=replace(old.serve, name=name))
         if new is not None:
-            return replace(new, generation=self._generation)
+            return replace(new, generation=self._planned.plan.generation)
         assert old is not None, f"{name} has no step and was not served"
         return old
 
     async def prune(self) -> None:
-        await self._on_prune()
+        shown, services = self._run.prunable, self._services
+        root = services.records.folder.parent
+        gone = await asyncio.to_thread(prune, self._desired, root, services.files, self._planned.lock, shown)
+        services.event_log.add("pruned", "", f"{len(gone)} of {len(shown)} files")
 
     def record(self, result: Result) -> None:
-        self._on_record(result)
+        self._services.history.record_result(result)

@@ -1,4 +1,4 @@
-"""What happened to the stack: a bounded list of events with increasing ids, to be followed."""
+"""The events of the server: a bounded list with increasing ids, for followers and the log."""
 
 from __future__ import annotations
 
@@ -13,31 +13,35 @@ _KEPT = 1000
 
 
 class EventLog:
-    """Append from the event loop; any number of followers. Each event is a line of the log, too."""
+    """Keeps the last events and writes each to the log. Append from the event loop; any number of followers."""
 
     def __init__(self) -> None:
         self._events: deque[dict[str, Any]] = deque(maxlen=_KEPT)
         self._last = 0
-        self._more = asyncio.Event()
+        self._added = asyncio.Event()
 
     def add(self, kind: str, subject: str = "", message: str = "", **facts: Any) -> dict[str, Any]:
         self._last += 1
         event = {"id": self._last, "when": time.time(), "kind": kind, "subject": subject, "message": message, **facts}
         self._events.append(event)
         logging.getLogger("mullama").info("%s", " ".join(part for part in (kind, subject, message) if part))
-        self._more.set()
-        self._more = asyncio.Event()
+        self._added.set()
+        self._added = asyncio.Event()
         return event
 
     def note(self, kind: str, subject: str, message: str) -> None:
-        """The same, for those who give no facts and want nothing back."""
+        """Add an event, as a callback without a result."""
         self.add(kind, subject, message)
 
+    def kept(self) -> tuple[dict[str, Any], ...]:
+        """Return the kept events, oldest first."""
+        return tuple(self._events)
+
     async def follow(self, after: int) -> AsyncIterator[dict[str, Any]]:
-        """Every event after that id, then each new one; never ends by itself."""
+        """Yield every kept event after that id, then each new one; endless."""
         while True:
-            more = self._more
+            added = self._added
             for event in [e for e in self._events if e["id"] > after]:
                 after = event["id"]
                 yield event
-            await more.wait()
+            await added.wait()

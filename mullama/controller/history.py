@@ -1,4 +1,4 @@
-"""The revisions of one server: what each committed, how it ended, and which one to go back to."""
+"""The committed revisions of one server: writing, listing and restoring them."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from mullama.reconcile.execute import Result
 from mullama.reconcile.overlay import Overlay, beside, split
 from mullama.store.records import Records, Revision
 
-_TOLD = ("generation", "revision", "when", "trigger", "by", "origin", "summary", "result")
+_PUBLISHED = ("generation", "revision", "when", "trigger", "by", "origin", "summary", "result")
 
 
 class History:
-    """Over the records on the disk. warn: told what could not be written down."""
+    """Writes revisions to the records on disk. warn: receives failures to record a result."""
 
     def __init__(self, records: Records, warn: Callable[[str], None]) -> None:
         self._records, self._warn = records, warn
 
-    def commit(self, change: Change, draft: PlannedChange) -> None:
-        """Write the revision that this draft makes, and the overlay beside it."""
-        plan, origin = draft.plan, draft.origin
-        overlay = beside(draft.manifest, draft.overlay)
+    def commit(self, change: Change, planned: PlannedChange) -> None:
+        """Write the revision that this plan makes, and its overlay."""
+        plan, origin = planned.plan, planned.origin
+        overlay = beside(planned.manifest, planned.overlay)
         self._records.save_overlay(overlay)
         self._records.commit(
             Revision(
                 generation=plan.generation,
                 revision=plan.desired,
-                manifest=block_to_tree(draft.desired),
+                manifest=block_to_tree(planned.desired),
                 when=time.time(),
                 trigger=change.options.trigger,
                 by=change.options.by,
@@ -44,21 +44,24 @@ class History:
             )
         )
 
-    def ended(self, result: Result) -> None:
-        """Say in the revision how it ended."""
+    def record_result(self, result: Result) -> None:
+        """Write the result of an apply into its revision."""
         try:
             last = self._records.last()
             if last is not None and last.generation == result.generation:
                 self._records.commit(replace(last, result=result.message))
         except OSError as error:
-            self._warn(f"how revision {result.generation} ended could not be recorded: {error}")
+            self._warn(f"the result of revision {result.generation} could not be recorded: {error}")
 
     def listed(self) -> list[dict[str, Any]]:
-        """The kept ones, newest first, in their published form."""
-        return [{key: getattr(g, key) for key in _TOLD} for g in self._records.history()]
+        """Return the kept revisions in their published form, newest first."""
+        return [{key: getattr(kept, key) for key in _PUBLISHED} for kept in self._records.history()]
 
-    def back_to(self, number: int | None) -> tuple[Manifest, Overlay]:
-        """(manifest, overlay) of a revision, None for the one before the last; `NotFound` for one not kept."""
+    def restore(self, number: int | None) -> tuple[Manifest, Overlay]:
+        """Return the manifest and the overlay of a revision; None means the one before the last.
+
+        Raises `NotFound` for a revision that is not kept.
+        """
         found = self._records.find(number if number is not None else self._before_last())
         return split(parse_resolved(found.manifest), found.overlay)
 

@@ -1,129 +1,120 @@
-"""Imperative verbs: each edits the overlay and takes the one road, so there is one planner and one executor.
+"""Imperative commands on models: each edits the overlay, as a change like any other.
 
-A name that the manifest owns cannot be changed that way; the error names the manifest and the line.
+A name that the manifest owns cannot be changed this way; the error names the manifest and the line.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from mullama.chat.inventory import CopyModel, CreateModel, DeleteModel, PullModel, SetDefault, TaskStatus
-from mullama.controller.overlay_trees import merged, override, same_source
-from mullama.controller.reconciler import Line, Reconciler
+from mullama.controller.change import Change, Edit, Line, Progress
+from mullama.controller.current import Current
+from mullama.controller.reconciler import Reconciler
 from mullama.errors import Conflict, Invalid, MullamaError, NotFound, Unsupported
 from mullama.manifest.load import load
 from mullama.manifest.spec import Model
 from mullama.manifest.tree import block_to_tree
-from mullama.names import Digest, ModelName, model_name_of, suggest
-from mullama.reconcile.files import Files, read_lock
+from mullama.names import Digest, ModelName, model_name_of, parse_source, suggest
+from mullama.reconcile.files import Files
 from mullama.reconcile.overlay import Overlay
+from mullama.runtime.base import ApplyOptions
 
-Report = Callable[[Line], None]
+_ON_DEMAND = {"residency": {"load": "on_demand"}}
 
 
 class ModelCommands:
-    """What clients may change without the manifest."""
+    """The changes that clients make without a manifest. Implements `runtime.serving.service.ModelCommands`."""
 
     def __init__(self, reconciler: Reconciler, files: Files, env: Mapping[str, str]) -> None:
-        self._reconciler, self._files, self._env = reconciler, files, env
+        self._reconciler, self._blobs, self._env = reconciler, files.index.blobs, env
 
     # Models
 
     async def pull(self, request: PullModel) -> AsyncIterator[TaskStatus]:
-        """Have the files of a source here, and a model of that name on demand."""
+        """Download the files of a source and add a model that loads on demand."""
         name = request.name or model_name_of(request.source)
         yield TaskStatus(status="pulling manifest")
-        known = self._known(name)
-        tree = {"from": request.source, "residency": {"load": "on_demand"}}
+        current = self._reconciler.current
+        known = _find(current, name)
+        tree: dict[str, Any] = {"from": request.source, **_ON_DEMAND}
         if known is not None:
-            tree = self._pulled_again(known, request.source)
+            tree = _pulled_again(current, known, request.source)
         if request.again:
-            async for status in self._told(partial(self._fetched_again, name, tree), name):
+            progress = Progress()
+            work = self._reconciler.downloads.refresh(Model.model_validate(tree), current, name, progress.report)
+            task = asyncio.create_task(work)
+            async for status in _statuses(progress, task, name):
                 yield status
-        async for status in self._run(lambda overlay: self._put(overlay, name, tree, known), name):
+            await task
+        async for status in self._run(lambda overlay: self._add(overlay, name, tree, known), name):
             yield status
 
-    def _pulled_again(self, known: str, source: str) -> dict[str, Any]:
-        """The tree of a model that is here: as it is, or from the other source that is named now."""
-        tree = block_to_tree(self._reconciler.snapshot.deployments[known].model)
-        itself = self._known(source) == known or same_source(source, tree["from"])
-        return tree if itself else {**tree, "from": source}
-
-    async def _fetched_again(self, name: str, tree: Mapping[str, Any], report: Report) -> None:
-        """Ask the source anew; the run that follows finds what came of it."""
-        model, manifest = Model.model_validate(tree), self._reconciler.snapshot.manifest
-        lock = await asyncio.to_thread(read_lock, self._reconciler.origin.path)
-        pin = lock.get(model.from_)
-        await self._files.ensure(
-            model, manifest, name, report, pin=pin, offline=False, counted=self._reconciler.count_bytes, again=True
-        )
-
     async def create(self, request: CreateModel) -> AsyncIterator[TaskStatus]:
-        """A model from another one, or from uploaded files."""
-        self._own(request.name)
+        """Add a model based on another one, or on uploaded files."""
+        self._require_free(request.name)
         if request.quantize:
-            raise Unsupported(
-                "quantizing while creating is not done by the server", hint="mullama quantize makes the file"
-            )
-        request = replace(request, base=self._path(request.base), said=self._placed(request.said))
-        tree = self._based(request)
+            raise Unsupported("the server does not quantize while creating", hint="mullama quantize makes the file")
+        request = replace(request, base=self._resolved(request.base), said=self._resolved_fields(request.said))
+        tree = self._base_tree(request)
         tree = merged(tree, {name: value for name, value in request.said.items() if name != "from"})
         override(tree, request)
         yield TaskStatus(status="parsing GGUF" if request.files else "creating model")
         async for status in self._run(lambda overlay: {**overlay, request.name: tree}, request.name):
             yield status
 
-    def _based(self, request: CreateModel) -> dict[str, Any]:
-        """The tree that the new model begins from."""
+    def _base_tree(self, request: CreateModel) -> dict[str, Any]:
+        """Return the tree on which the new model is based."""
         if request.files:
-            return {"from": self._uploaded(request.files), "residency": {"load": "on_demand"}}
+            return {"from": self._uploaded_model(request.files), **_ON_DEMAND}
         if request.base is None:
             raise Invalid("neither 'from' or 'files' was specified", field="from")
-        known = self._known(request.base)
+        current = self._reconciler.current
+        known = _find(current, request.base)
         if known is None:
-            return {"from": request.base, "residency": {"load": "on_demand"}}
-        tree = block_to_tree(self._reconciler.snapshot.deployments[known].model)
-        tree["residency"] = {"load": "on_demand"}
-        return tree
+            return {"from": request.base, **_ON_DEMAND}
+        return {**block_to_tree(current.snapshot.deployments[known].model), **_ON_DEMAND}
 
-    def _placed(self, said: Mapping[str, Any]) -> dict[str, Any]:
-        """With the path of an uploaded file where a file is named as `blob:DIGEST`."""
-        made = {key: self._path(value) if key in ("from", "mmproj", "draft") else value for key, value in said.items()}
-        if isinstance(adapters := said.get("adapters"), (list, tuple)):
-            made["adapters"] = [self._placed(item) if isinstance(item, Mapping) else item for item in adapters]
+    def _resolved_fields(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace `blob:DIGEST` by the path of the uploaded file, in each field that names a file."""
+        files = ("from", "mmproj", "draft")
+        made = {key: self._resolved(value) if key in files else value for key, value in fields.items()}
+        if isinstance(adapters := fields.get("adapters"), (list, tuple)):
+            made["adapters"] = [self._resolved_fields(a) if isinstance(a, Mapping) else a for a in adapters]
         return made
 
-    def _path(self, source: Any) -> Any:
+    def _resolved(self, source: Any) -> Any:
         uploaded = isinstance(source, str) and source.startswith("blob:")
-        return self._blob(Digest.parse(source.removeprefix("blob:")).text) if uploaded else source
+        return self._blob_path(Digest.parse(source.removeprefix("blob:")).text) if uploaded else source
 
-    def _blob(self, digest: str) -> str:
-        if not self._files.index.blobs.has(digest):
+    def _blob_path(self, digest: str) -> str:
+        if not self._blobs.has(digest):
             raise NotFound(f"blob {digest} was not uploaded", name=digest)
-        return self._files.index.blobs.path(digest)
+        return self._blobs.path(digest)
 
-    def _uploaded(self, files: Mapping[str, str]) -> str:
-        """The path of the blob that is the model; several files are not joined here."""
+    def _uploaded_model(self, files: Mapping[str, str]) -> str:
+        """Return the path of the one uploaded file that is the model."""
         digests = {name: Digest.parse(digest.replace("sha256-", "sha256:")).text for name, digest in files.items()}
         models = [digest for name, digest in digests.items() if not name.startswith("mmproj")]
         if len(models) != 1:
             raise Unsupported("a model is created from one uploaded file", hint="merge a split file first")
-        return self._blob(models[0])
+        return self._blob_path(models[0])
 
     async def copy(self, request: CopyModel) -> None:
-        known = self._there(request.source)
-        self._own(request.destination)
-        tree = block_to_tree(self._reconciler.snapshot.deployments[known].model)
+        current = self._reconciler.current
+        known = _require(current, request.source)
+        self._require_free(request.destination)
+        tree = block_to_tree(current.snapshot.deployments[known].model)
         await self._finish(lambda overlay: {**overlay, request.destination: tree})
 
     async def delete(self, request: DeleteModel) -> None:
-        known = self._there(request.model)
-        self._own(known)
+        known = _require(self._reconciler.current, request.model)
+        self._require_free(known)
         if request.only_check:
             return
         await self._finish(
@@ -131,49 +122,33 @@ class ModelCommands:
         )
 
     async def set_default(self, request: SetDefault) -> None:
-        """A route of the overlay; the manifest's own route `default` cannot be changed that way."""
-        known = self._there(request.model)
-        self._own("default")
+        """Set the route `default` in the overlay, unless the manifest declares one."""
+        known = _require(self._reconciler.current, request.model)
+        self._require_free("default")
         await self._finish(lambda overlay: {**overlay, "default": {"route": known}})
 
-    def _known(self, name: str) -> str | None:
-        """The model behind a name, with its own spelling."""
-        try:
-            target = self._reconciler.snapshot.names.get(ModelName.parse(name).key)
-        except Invalid:
-            return None
-        return target if target in self._reconciler.snapshot.deployments else None
-
-    def _there(self, name: str) -> str:
-        """As `_known`; raises `NotFound` with near names where there is none."""
-        known = self._known(name)
-        if known is None:
-            close = suggest(name, self._reconciler.snapshot.deployments)
-            raise NotFound(f"model '{name}' not found", name=name, near=close)
-        return known
-
-    def _put(self, overlay: Overlay, name: str, tree: dict[str, Any], known: str | None) -> Overlay:
-        """Pulling what is known already changes nothing but the files; what the manifest owns keeps its source."""
-        if known is not None and tree["from"] == self._reconciler.snapshot.deployments[known].model.from_:
+    def _add(self, overlay: Overlay, name: str, tree: dict[str, Any], known: str | None) -> Overlay:
+        """Add a pulled model. A known model with the same source needs no change, also when the manifest owns it."""
+        current = self._reconciler.current
+        if known is not None and tree["from"] == current.snapshot.deployments[known].model.from_:
             return overlay
-        self._own(name)
+        self._require_free(name)
         return {**overlay, known or name: tree}
 
-    def _own(self, name: str) -> None:
-        """Raise when the manifest owns the name."""
+    def _require_free(self, name: str) -> None:
+        """Raise `Conflict` for a name that the manifest declares."""
+        current = self._reconciler.current
         key = ModelName.parse(name).key
-        owned = {
-            ModelName.parse(n).key: n for n in (*self._reconciler.desired.models, *self._reconciler.desired.routes)
-        }
-        if key in owned:
+        declared = {ModelName.parse(n).key: n for n in (*current.manifest.models, *current.manifest.routes)}
+        if key in declared:
             raise Conflict(
-                f"{name} is declared in {self._place(owned[key])}",
+                f"{name} is declared in {self._location(current, declared[key])}",
                 hint="change the manifest and apply it, or choose another name",
             )
 
-    def _place(self, name: str) -> str:
-        """Where the manifest names the model, as exactly as the file tells now."""
-        origin = self._reconciler.origin
+    def _location(self, current: Current, name: str) -> str:
+        """Return where the manifest declares a name: the line if the file can be read, else the file."""
+        origin = current.origin
         if origin.path is None:
             return "the manifest"
         try:
@@ -182,46 +157,35 @@ class ModelCommands:
             return origin.path
         return str(places.get(f"models.{name}") or places.get(f"routes.{name}") or origin.path)
 
-    # The road
+    async def _run(self, edit: Edit, name: str = "") -> AsyncIterator[TaskStatus]:
+        """Apply an edit of the overlay and report its progress. A client that leaves does not stop it.
 
-    async def _run(self, change: Callable[[Overlay], Overlay], name: str = "") -> AsyncIterator[TaskStatus]:
-        """Edit the overlay and tell the progress in Ollama's words; of models but `name` only what is fetched."""
-
-        async def edited(report: Report) -> None:
-            failures = (await self._reconciler.edit(change, report)).failures
-            if failures:
-                raise next(iter(failures.values()))
-
-        async for status in self._told(edited, name):
+        name: the model that the client asked for; files of other models are reported only while they download.
+        """
+        change = Change(desired=None, options=ApplyOptions(trigger="api", by="overlay"), edit=edit)
+        task = self._reconciler.start(change)
+        async for status in _statuses(change.progress, task, name):
             yield status
+        failures = (await asyncio.shield(task)).failures
+        if failures:
+            raise next(iter(failures.values()))
         yield TaskStatus(status="success")
 
-    async def _told(self, work: Callable[[Report], Coroutine[Any, Any, None]], name: str) -> AsyncIterator[TaskStatus]:
-        """Do it, and say what it reports."""
-        lines: asyncio.Queue[Line | None] = asyncio.Queue()
-        task = asyncio.create_task(work(lines.put_nowait))
-        task.add_done_callback(lambda done: lines.put_nowait(None))
-        while (line := await lines.get()) is not None:
-            passing = line["event"] == "fetch" and line["phase"] == "found" and line["model"] != name
-            if not passing and (status := _status(line)) is not None:
-                yield status
-        await task
-
-    async def _finish(self, change: Callable[[Overlay], Overlay]) -> None:
-        async for _ in self._run(change):
+    async def _finish(self, edit: Edit) -> None:
+        async for _ in self._run(edit):
             pass
 
     # Blobs
 
     def has_blob(self, digest: str) -> bool:
-        return self._files.index.blobs.has(digest)
+        return self._blobs.has(digest)
 
     async def receive_blob(self, digest: str, chunks: AsyncIterator[bytes]) -> bool:
-        """Store an upload under its digest; False when it was there. `Invalid` when the bytes have another one."""
+        """Store an upload; return False if it was stored before. Raises `Invalid` if its digest is another one."""
         if self.has_blob(digest):
             return False
-        blobs, hashed = self._files.index.blobs, hashlib.sha256()
-        with blobs.receive(digest) as partial:
+        hashed = hashlib.sha256()
+        with self._blobs.receive(digest) as partial:
             await asyncio.to_thread(partial.restart)
             async for chunk in chunks:
                 hashed.update(chunk)
@@ -229,13 +193,47 @@ class ModelCommands:
             actual = f"sha256:{hashed.hexdigest()}"
             if actual != digest:
                 await asyncio.to_thread(partial.discard)
-                raise Invalid(f"the body has the digest {actual}, the address says {digest}", field="digest")
+                raise Invalid(f"the body has the digest {actual}, the address has {digest}", field="digest")
             await asyncio.to_thread(partial.promote)
         return True
 
 
+def _find(current: Current, name: str) -> str | None:
+    """Return the model behind a name or route, in its own spelling."""
+    try:
+        target = current.snapshot.names.get(ModelName.parse(name).key)
+    except Invalid:
+        return None
+    return target if target in current.snapshot.deployments else None
+
+
+def _require(current: Current, name: str) -> str:
+    """Return the model behind a name; raise `NotFound` with similar names if there is none."""
+    known = _find(current, name)
+    if known is None:
+        close = suggest(name, current.snapshot.deployments)
+        raise NotFound(f"model '{name}' not found", name=name, near=close)
+    return known
+
+
+def _pulled_again(current: Current, known: str, source: str) -> dict[str, Any]:
+    """Return the tree of a known model, with another source if the request names one."""
+    tree = block_to_tree(current.snapshot.deployments[known].model)
+    unchanged = _find(current, source) == known or parse_source(source) == parse_source(tree["from"])
+    return tree if unchanged else {**tree, "from": source}
+
+
+async def _statuses(progress: Progress, task: asyncio.Task[Any], name: str) -> AsyncGenerator[TaskStatus, None]:
+    """Yield the progress of a task in Ollama's words. Files of other models that are stored already are left out."""
+    async with aclosing(progress.follow(task)) as lines:
+        async for line in lines:
+            found = line["event"] == "fetch" and line["phase"] == "found" and line["model"] != name
+            if not found and (status := _status(line)) is not None:
+                yield status
+
+
 def _status(line: Line) -> TaskStatus | None:
-    """A line of progress in the words that Ollama's clients know."""
+    """Return a line of progress in the words that Ollama's clients know."""
     match line["event"]:
         case "fetch":
             digest = line["digest"]
@@ -254,3 +252,47 @@ def _status(line: Line) -> TaskStatus | None:
             return TaskStatus(status="writing manifest")
         case _:
             return None
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` overridden by `over`: maps merge, other values replace."""
+    made = dict(base)
+    for name, value in over.items():
+        under = made.get(name)
+        made[name] = merged(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+    return made
+
+
+def override(tree: dict[str, Any], request: CreateModel) -> None:
+    """Write the fields of a create request into a model's tree: parameters merge, the rest replaces."""
+    if request.template is not None:
+        # Ollama's clients send Go templates; Jinja's marks do not occur in those.
+        tree["template"] = {"text": request.template, "syntax": "jinja" if "{%" in request.template else "go"}
+    if request.system is not None:
+        tree["system"] = request.system
+    if request.license:
+        tree["license"] = "\n\n".join(request.license)
+    if request.messages:
+        tree["messages"] = [{"role": m.role, "content": m.text} for m in request.messages]
+    if request.adapters:
+        raise Unsupported("adapters of an upload are not served yet", hint="declare them in the manifest")
+    for name, value in request.parameters.items():
+        _set_parameter(tree, name, value)
+
+
+_BLOCKS = {
+    "num_ctx": ("context", "size"), "num_batch": ("context", "batch"), "num_thread": ("context", "threads"),
+    "num_gpu": ("gpu", "layers"), "main_gpu": ("gpu", "main"), "use_mmap": ("memory", "mmap"),
+    "use_mlock": ("memory", "mlock"),
+}  # fmt: skip
+
+
+def _set_parameter(tree: dict[str, Any], name: str, value: Any) -> None:
+    """Write one Modelfile parameter into the block where the manifest has it."""
+    if name in _BLOCKS:
+        block, field = _BLOCKS[name]
+        tree.setdefault(block, {})[field] = value
+        return
+    if name not in Model.model_fields["parameters"].annotation.model_fields:  # type: ignore[union-attr]
+        raise Invalid(f"unknown parameter '{name}'", field=f"parameters.{name}")
+    tree.setdefault("parameters", {})[name] = [value] if name == "stop" and isinstance(value, str) else value

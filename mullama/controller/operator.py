@@ -1,22 +1,27 @@
-"""The operator's view of a running server: status, plan, apply, history, metrics, built from immutable values."""
+"""The operator's view of a running server: status, plan, apply, history and metrics."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Any
 
 from mullama import __version__
+from mullama.controller.change import Change
 from mullama.controller.conditions import Condition, Reason, condition
+from mullama.controller.current import Current
+from mullama.controller.event_log import EventLog
 from mullama.controller.reconciler import Reconciler
-from mullama.controller.status import why_failed
-from mullama.manifest.tree import block_to_tree, revision
+from mullama.controller.status import failure_reason, live_models
+from mullama.manifest.tree import block_to_tree, parse_resolved, revision
 from mullama.plan.observed import LiveModel
+from mullama.plan.steps import to_tree
 from mullama.runtime.base import ApplyOptions, Origin
 from mullama.runtime.deployment import Deployment
-from mullama.runtime.metrics import Gauge, render
+from mullama.runtime.metrics import Gauge, Metrics, render
 from mullama.runtime.pool import Pool
 from mullama.runtime.scheduler.events import FOREVER
 from mullama.runtime.scheduler.state import Phase
@@ -24,23 +29,34 @@ from mullama.runtime.serving.build import time_to_live
 
 
 class LocalOperator:
-    """Implements `runtime.base.Operator`."""
+    """Implements `runtime.base.Operator`. Builds the changes of requests and reads the current state as one value.
+
+    reload: reads the watched file again and returns a sentence about the outcome. stop: begins an orderly end.
+    """
 
     def __init__(
         self,
+        *,
         reconciler: Reconciler,
         pool: Pool,
-        reload: Callable[[str], Any],
+        event_log: EventLog,
+        metrics: Metrics,
+        reload: Callable[[str], Awaitable[str]],
         stop: Callable[[], None],
     ) -> None:
         self._reconciler, self._pool = reconciler, pool
+        self._event_log, self._metrics = event_log, metrics
+        self._status = reconciler.status
         self._reload, self._stop = reload, stop
         self._started = time.time()
         self._stopping = False
 
+    # Status
+
     def status(self) -> dict[str, Any]:
-        snapshot, origin = self._reconciler.snapshot, self._reconciler.origin
-        machine, live = self._reconciler.machine, self._reconciler.live()
+        current = self._reconciler.current
+        snapshot, machine = current.snapshot, current.machine
+        live = self._live(current)
         return {
             "format": "mullama.status/1",
             "version": __version__,
@@ -48,11 +64,11 @@ class LocalOperator:
             "uptime": round(time.time() - self._started, 3),
             "generation": snapshot.generation,
             "revision": snapshot.revision,
-            "state": self._state(),
-            "origin": {"path": origin.path, "profiles": list(origin.profiles), "digest": origin.digest},
-            "listen": list(self._reconciler.listening),
-            "conditions": self._reconciler.standing.conditions.tree(),
-            "models": [self._model(d, live[d.name]) for d in snapshot.deployments.values()],
+            "state": self._state(current, live),
+            "origin": _origin(current.origin),
+            "listen": list(current.listening),
+            "conditions": self._status.conditions.tree(),
+            "models": [self._model(d, live[d.name], current) for d in snapshot.deployments.values()],
             "routes": {name: target for name, target in snapshot.names.items() if name != target.casefold()},
             "machine": {
                 "ram_total": machine.ram_total if machine else 0,
@@ -63,22 +79,23 @@ class LocalOperator:
             "workers": list(self._pool.pids()),
         }
 
-    def _state(self) -> str:
-        """One word for the whole."""
-        conditions = self._reconciler.standing.conditions.items
+    def _live(self, current: Current) -> dict[str, LiveModel]:
+        return live_models(current.snapshot, self._pool, self._status.failures)
+
+    def _state(self, current: Current, live: Mapping[str, LiveModel]) -> str:
+        """Summarise the server in one word."""
+        conditions = self._status.conditions
         if self._stopping:
             return "stopping"
-        if self._reconciler.snapshot.generation == 0:
+        if not current.started:
             return "starting"
-        if conditions.get(Condition.RECONCILING, {}).get("status"):
+        if conditions.status(Condition.RECONCILING):
             return "reconciling"
-        unwell = any(
-            conditions.get(kind, {}).get("status") is False for kind in (Condition.CONFIG_VALID, Condition.SYNCED)
-        )
-        failed = any(live.state in ("failed", "degraded") for live in self._reconciler.live().values())
+        unwell = any(conditions.status(kind) is False for kind in (Condition.CONFIG_VALID, Condition.SYNCED))
+        failed = any(model.state in ("failed", "degraded") for model in live.values())
         return "degraded" if unwell or failed else "ready"
 
-    def _model(self, deployment: Deployment, live: LiveModel) -> dict[str, Any]:
+    def _model(self, deployment: Deployment, live: LiveModel, current: Current) -> dict[str, Any]:
         facts = self._pool.context_facts(deployment.unit)
         worker = self._pool.worker(deployment.unit)
         ttl = time_to_live(deployment.model)
@@ -88,7 +105,7 @@ class LocalOperator:
             "state": live.state,
             "revision": deployment.revision,
             "generation": deployment.generation,
-            "is_default": self._reconciler.snapshot.names.get("default") == deployment.name,
+            "is_default": current.snapshot.names.get("default") == deployment.name,
             "source": deployment.model.from_,
             "digest": deployment.files.digest,
             "size": deployment.files.size,
@@ -105,11 +122,11 @@ class LocalOperator:
             "progress": self._pool.loading.get(deployment.unit.weights),
             "worker": worker.pid if worker else None,
             "warnings": list(worker.facts.warnings) if worker else [],
-            "conditions": self._model_conditions(deployment, live.state, live.message),
+            "conditions": self._model_conditions(deployment, live, current),
         }
 
     def expires(self, deployment: Deployment) -> float | None:
-        """When an idle model will be unloaded (unix seconds), None for never or when it is not loaded."""
+        """Return when an idle model will be unloaded (unix seconds); None for never, and when it is not loaded."""
         unit = self._pool.state.units.get(deployment.unit)
         if unit is None or unit.phase is not Phase.READY:
             return None
@@ -118,106 +135,127 @@ class LocalOperator:
             return None
         return time.time() + unit.last_used + ttl - asyncio.get_running_loop().time()
 
-    def _model_conditions(self, deployment: Deployment, state: str, message: str) -> list[dict[str, Any]]:
-        degraded = self._reconciler.standing.failures.get(deployment.name)
+    def _model_conditions(self, deployment: Deployment, live: LiveModel, current: Current) -> list[dict[str, Any]]:
+        degraded = self._status.failures.get(deployment.name)
         failure = degraded or self._pool.failure(deployment.name)
-        why = why_failed(failure) if failure else Reason.LOAD_FAILED
-        if degraded is not None and self._is_old(deployment):
+        why = failure_reason(failure) if failure else Reason.LOAD_FAILED
+        if degraded is not None and _is_old(deployment, current):
             why = Reason.OLD_KEPT
         ready, reason = {
             "ready": (True, Reason.LOADED),
             "idle": (True, Reason.ON_DEMAND),
             "degraded": (True, why),
             "loading": (False, Reason.LOADING),
-        }.get(state, (False, why))
-        found = [condition(Condition.READY, ready, reason, "" if ready and degraded is None else message)]
+        }.get(live.state, (False, why))
+        message = "" if ready and degraded is None else live.message
+        found = [condition(Condition.READY, ready, reason, message)]
         stays = deployment.model.residency.load == "at_start" and time_to_live(deployment.model) == FOREVER
-        if state == "idle" and stays:
-            away = "let go by a client, or to make room; mullama apply loads it"
-            found.append(condition(Condition.DRIFTED, True, Reason.UNLOADED, away))
+        if live.state == "idle" and stays:
+            unloaded = "unloaded by a client, or to make room; mullama apply loads it"
+            found.append(condition(Condition.DRIFTED, True, Reason.UNLOADED, unloaded))
         if degraded is not None:
-            found.append(condition(Condition.DEGRADED, True, why, message))
+            found.append(condition(Condition.DEGRADED, True, why, live.message))
         return found
 
-    def _is_old(self, deployment: Deployment) -> bool:
-        """Whether the model serves what was applied before, because its new revision failed."""
-        desired = self._reconciler.snapshot.manifest.models.get(deployment.name)
-        return desired is None or revision(desired) != deployment.revision
-
     def stack(self) -> dict[str, Any]:
-        snapshot, origin = self._reconciler.snapshot, self._reconciler.origin
+        current = self._reconciler.current
         return {
-            "generation": snapshot.generation,
-            "revision": snapshot.revision,
-            "manifest": block_to_tree(snapshot.manifest),
-            "origin": {"path": origin.path, "profiles": list(origin.profiles), "digest": origin.digest},
+            "generation": current.snapshot.generation,
+            "revision": current.snapshot.revision,
+            "manifest": block_to_tree(current.snapshot.manifest),
+            "origin": _origin(current.origin),
         }
 
     def missing(self) -> tuple[str, ...]:
-        """A server that never applied anything is not ready either."""
-        snapshot = self._reconciler.snapshot
-        if snapshot.generation == 0:
+        """Return the models that load at start and never served; a placeholder before the first apply."""
+        current = self._reconciler.current
+        if not current.started:
             return ("(nothing is applied yet)",)
         return tuple(
             name
-            for name, d in snapshot.deployments.items()
+            for name, d in current.snapshot.deployments.items()
             if d.model.residency.load == "at_start" and not self._has_served(d)
         )
 
     def _has_served(self, deployment: Deployment) -> bool:
-        """Loaded now, or loaded before and let go since: both can serve the next request."""
+        """Return True for a model that is loaded, or was loaded and then unloaded: it can serve the next request."""
         unit = self._pool.state.units.get(deployment.unit)
         return unit is not None and (unit.phase is Phase.READY or (unit.last_used > 0 and unit.error is None))
 
-    async def plan(self, manifest: Mapping[str, Any], options: ApplyOptions) -> dict[str, Any]:
-        return await self._reconciler.plan(manifest, options)
+    # Changes
 
-    def apply(
+    async def plan(self, manifest: Mapping[str, Any], origin: Origin, options: ApplyOptions) -> dict[str, Any]:
+        known = origin if origin.path else self._reconciler.current.origin
+        change = Change(desired=parse_resolved(manifest), origin=known, options=options)
+        return to_tree(await self._reconciler.plan(change))
+
+    async def apply(
         self, manifest: Mapping[str, Any], origin: Origin, options: ApplyOptions
-    ) -> AsyncIterator[dict[str, Any]]:
-        return self._reconciler.apply(manifest, origin, options)
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        change = Change(desired=parse_resolved(manifest), origin=origin, options=options)
+        async with aclosing(self._reconciler.apply(change)) as lines:
+            async for line in lines:
+                yield line
+
+    async def undo(self, to: int | None) -> AsyncGenerator[dict[str, Any], None]:
+        desired, overlay = self._reconciler.history.restore(to)
+        change = Change(
+            desired=desired,
+            origin=self._reconciler.current.origin,
+            options=ApplyOptions(trigger="undo", allow_empty=True),
+            edit=lambda _: overlay,
+        )
+        async with aclosing(self._reconciler.apply(change)) as lines:
+            async for line in lines:
+                yield line
 
     async def reload(self, reason: str) -> dict[str, Any]:
-        before = self._reconciler.snapshot.generation
+        before = self._reconciler.current.snapshot.generation
         message = await self._reload(reason)
-        return {"changed": self._reconciler.snapshot.generation != before, "message": message}
-
-    def history(self) -> list[dict[str, Any]]:
-        return self._reconciler.history()
-
-    def undo(self, to: int | None) -> AsyncIterator[dict[str, Any]]:
-        return self._reconciler.undo(to)
-
-    def follow(self, after: int) -> AsyncIterator[dict[str, Any]]:
-        return self._reconciler.journal.follow(after)
-
-    def metrics(self) -> str:
-        return render(self._reconciler.stats, tuple(self._gauges()))
-
-    def _gauges(self) -> list[Gauge]:
-        snapshot, state = self._reconciler.snapshot, self._pool.state
-        gauges = [
-            Gauge(name="mullama_info", help="Version.", value=1, labels={"version": __version__}),
-            Gauge(name="mullama_uptime_seconds", help="Since the start.", value=time.time() - self._started),
-            Gauge(name="mullama_generation", help="Number of the applied revision.", value=snapshot.generation),
-            Gauge(name="mullama_requests_active", help="Running requests.", value=len(state.running)),
-            Gauge(name="mullama_requests_waiting", help="Queued requests.", value=len(state.waiting)),
-            Gauge(name="mullama_worker_crashes", help="Workers that died.", value=self._pool.crashes),
-        ]
-        live = self._reconciler.live()
-        loaded = sum(model.state in ("ready", "degraded") for model in live.values())
-        gauges.append(Gauge(name="mullama_models_loaded", help="Models in memory.", value=loaded))
-        for name, model in live.items():
-            labels = {"model": name}
-            gauges.append(
-                Gauge(name="mullama_model_ready", help="1 when it can serve.", labels=labels,
-                      value=model.state != "failed")
-            )  # fmt: skip
-            gauges.append(
-                Gauge(name="mullama_model_memory_bytes", help="Estimated memory.", labels=labels, value=model.memory)
-            )
-        return gauges
+        return {"changed": self._reconciler.current.snapshot.generation != before, "message": message}
 
     def stop(self) -> None:
         self._stopping = True
         self._stop()
+
+    # Records
+
+    def history(self) -> list[dict[str, Any]]:
+        return self._reconciler.history.listed()
+
+    def follow(self, after: int) -> AsyncIterator[dict[str, Any]]:
+        return self._event_log.follow(after)
+
+    def metrics(self) -> str:
+        return render(self._metrics, tuple(self._gauges()))
+
+    def _gauges(self) -> list[Gauge]:
+        current, state = self._reconciler.current, self._pool.state
+        live = self._live(current)
+        loaded = sum(model.state in ("ready", "degraded") for model in live.values())
+        gauges = [
+            Gauge(name="mullama_info", help="Version.", value=1, labels={"version": __version__}),
+            Gauge(name="mullama_uptime_seconds", help="Since the start.", value=time.time() - self._started),
+            Gauge(name="mullama_generation", help="Number of the applied revision.", value=current.snapshot.generation),
+            Gauge(name="mullama_requests_active", help="Running requests.", value=len(state.running)),
+            Gauge(name="mullama_requests_waiting", help="Queued requests.", value=len(state.waiting)),
+            Gauge(name="mullama_worker_crashes", help="Workers that died.", value=self._pool.crashes),
+            Gauge(name="mullama_models_loaded", help="Models in memory.", value=loaded),
+        ]
+        for name, model in live.items():
+            labels, ready = {"model": name}, model.state != "failed"
+            gauges += [
+                Gauge(name="mullama_model_ready", help="1 when it can serve.", labels=labels, value=ready),
+                Gauge(name="mullama_model_memory_bytes", help="Estimated memory.", labels=labels, value=model.memory),
+            ]
+        return gauges
+
+
+def _origin(origin: Origin) -> dict[str, Any]:
+    return {"path": origin.path, "profiles": list(origin.profiles), "digest": origin.digest}
+
+
+def _is_old(deployment: Deployment, current: Current) -> bool:
+    """Return True when the model serves an earlier revision, because its new one failed."""
+    desired = current.snapshot.manifest.models.get(deployment.name)
+    return desired is None or revision(desired) != deployment.revision

@@ -1,63 +1,55 @@
-"""The one road of every change: start, a saved file, a signal, a POST and `apply` all end in `_run`.
+"""The reconciler: executes every change, whether from a start, a saved file, a signal, a request or `apply`.
 
-A trigger carries no information: the wish is read, the world observed and the plan made again each time, so a
-lost or doubled trigger does no harm. One change runs at a time, and those that fetch let others pass. If anything
-fails before the swap, the old snapshot goes on serving and the reason is a condition.
+A trigger carries no information: each run reads the current state, observes the machine and the store, and plans
+again, so a lost or doubled trigger does no harm. One run executes at a time; a run that downloads gives up its turn.
+A failure before the swap leaves the old snapshot serving, with the reason in the conditions.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-import traceback
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Protocol
 
 from mullama.controller.api_keys import resolve_access
-from mullama.controller.change import Change, PendingChanges, PlannedChange, failure_line, guard
-from mullama.controller.effects import LiveEffects
+from mullama.controller.change import Change, Line, PlannedChange, check_options, check_protected, failure_line
+from mullama.controller.current import Current, CurrentState
+from mullama.controller.downloads import ModelDownloads
+from mullama.controller.effects import LiveEffects, Services
 from mullama.controller.event_log import EventLog
-from mullama.controller.fetching import ModelDownloads
 from mullama.controller.history import History
-from mullama.controller.present import live_models, removals
-from mullama.controller.status import StatusTracker
-from mullama.errors import Internal, MullamaError, Unavailable
-from mullama.manifest.spec import Manifest, Model
-from mullama.manifest.tree import block_to_tree, parse_resolved, revision
+from mullama.controller.listeners import HttpListeners, Listeners
+from mullama.controller.run_queue import PendingRuns, Run, RunQueue
+from mullama.controller.status import StatusTracker, live_models
+from mullama.errors import MullamaError, Unavailable
+from mullama.manifest.spec import Manifest
+from mullama.manifest.tree import revision
 from mullama.plan.make import make_plan
-from mullama.plan.observed import Applied, KnownFiles, LiveModel, Machine, Observed
+from mullama.plan.observed import Applied, Machine, Observed
 from mullama.plan.steps import Plan, to_tree
 from mullama.reconcile.execute import DONE, Result, execute
 from mullama.reconcile.files import Files, read_lock
-from mullama.reconcile.gc import declare, prunable, prune
+from mullama.reconcile.gc import declare, prunable
 from mullama.reconcile.lock import require_locked
 from mullama.reconcile.machine import observe_machine
 from mullama.reconcile.observe import last_applied
-from mullama.reconcile.overlay import Overlay, beside, combine
+from mullama.reconcile.overlay import beside, combine
 from mullama.reconcile.partial_apply import lacking, meanwhile, without
-from mullama.runtime.base import Access, ApplyOptions, Origin
-from mullama.runtime.deployment import Snapshot
+from mullama.runtime.base import Access
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Pool
 from mullama.runtime.serving.build import DeploymentBuilder
 from mullama.store.records import Records
 from mullama.weights.stored import LockEntry
 
-Line = dict[str, Any]
-
-
-class Listeners(Protocol):
-    """The part of the HTTP server that a manifest can change."""
-
-    async def change(self, addresses: tuple[str, ...]) -> tuple[str, ...]:
-        """Open what is new, then close what is gone; raises, with the old ones in place, when one cannot open."""
-        ...
+STOP_SECONDS = 300.0
+"""The longest drain of a stop. It exceeds any reasonable `drain_timeout`; then the workers are killed."""
 
 
 class Reconciler:
-    """Owns the snapshot. All methods belong to the event loop."""
+    """Plans and executes changes. All methods belong to the event loop."""
 
     def __init__(
         self,
@@ -65,424 +57,275 @@ class Reconciler:
         records: Records,
         pool: Pool,
         files: Files,
-        listeners: Listeners,
+        http: HttpListeners,
         env: Mapping[str, str],
-        journal: EventLog,
-        stats: Metrics,
+        event_log: EventLog,
+        metrics: Metrics,
+        observe_machine: Callable[[], Machine] = observe_machine,
     ) -> None:
-        self._records, self._pool, self._files, self._listeners = records, pool, files, listeners
-        self._env, self.journal, self.stats = env, journal, stats
-        self._busy = asyncio.Lock()
-        self._runs: set[asyncio.Task[Any]] = set()
-        self._generations = History(records, lambda message: journal.note("warning", "", message))
-        self._waiting = PendingChanges()
-        self._fetching = ModelDownloads(files, self._waiting, self.count_bytes)
-        self._numbers = 0
+        self._records, self._pool, self._files, self._env = records, pool, files, env
+        self._event_log, self._observe_machine = event_log, observe_machine
+        self.status = StatusTracker(event_log, metrics)
+        self.state = CurrentState(_nothing_applied(records, env))
+        self.history = History(records, lambda message: event_log.note("warning", "", message))
+        self._pending = PendingRuns()
+        self.downloads = ModelDownloads(files, self._pending, metrics)
+        self._listeners = Listeners(http, self.state, event_log)
+        self._services = Services(
+            records=records, files=files, pool=pool, state=self.state, listeners=self._listeners,
+            downloads=self.downloads, history=self.history, event_log=event_log,
+        )  # fmt: skip
+        self._queue = RunQueue(self._reconcile, self.status)
+        self._lock = asyncio.Lock()
         self._declared: object = None
-        self.machine: Machine | None = None
-        self.standing = StatusTracker(journal, stats)
-        self.origin = Origin()
-        self.listening: tuple[str, ...] = ()
-        self._listening_desired: tuple[str, ...] = ()
-        self.snapshot = self._empty()
-        self.desired = self.snapshot.manifest
-        self.overlay: Overlay = records.overlay()
-        self.after: list[Callable[[Origin], None]] = []
 
-    def _empty(self) -> Snapshot:
-        manifest = Manifest.model_validate({"mullama": "v1"})
-        return self._workshop(None).snapshot(manifest, {}, 0, None, resolve_access(manifest, 0, self._env))
+    @property
+    def current(self) -> Current:
+        return self.state.value
 
-    def _workshop(self, machine: Machine | None) -> DeploymentBuilder:
-        return DeploymentBuilder(machine=machine, prefixes=self._records.prefix_folder)
+    # Entry points
 
-    # Observing and planning
+    def start(self, change: Change) -> asyncio.Task[Result]:
+        """Begin a run of this change after the one that runs now. It continues when its reader leaves."""
+        return self._queue.start(change)
 
-    async def observe(self, desired: Manifest, lock: Mapping[str, LockEntry], *, pruning: bool) -> Observed:
-        """Facts about now, for a plan. pruning: look for files that may go, too."""
-        self.machine = await asyncio.to_thread(observe_machine)
-        applied = self.applied()
-        manifests = [desired, *([applied.manifest] if applied else [])]
-        files = await asyncio.to_thread(self._files.known, manifests, lock)
-        root = self._records.folder.parent
-        unneeded = await asyncio.to_thread(prunable, desired, root, self._files, lock) if pruning else ()
-        return Observed(applied=applied, live=self.live(), files=files, machine=self.machine, unneeded=unneeded)
-
-    def applied(self) -> Applied | None:
-        """What is served, or, before anything is, what the last process of this instance had applied."""
-        if self.snapshot.generation == 0:
-            return last_applied(self._records)
-        return Applied(
-            generation=self.snapshot.generation, revision=self.snapshot.revision, manifest=self.snapshot.manifest
-        )
-
-    def live(self) -> dict[str, LiveModel]:
-        """Each model as it is now."""
-        return live_models(self.snapshot, self._pool, self.standing.failures)
-
-    async def plan(self, tree: Mapping[str, Any], options: ApplyOptions) -> Line:
-        desired = combine(parse_resolved(tree), self.overlay)
-        lock = await asyncio.to_thread(read_lock, self.origin.path)
-        return to_tree(make_plan(desired, await self.observe(desired, lock, pruning=True)))
-
-    # Applying
-
-    async def apply(
-        self,
-        tree: Mapping[str, Any],
-        origin: Origin,
-        options: ApplyOptions,
-        change: Callable[[Overlay], Overlay] = lambda overlay: overlay,
-    ) -> AsyncGenerator[Line, None]:
-        """Run a change, after the one that runs now if any, and tell its progress.
-
-        A reader that leaves does not stop it.
-        """
-        desired = parse_resolved(tree)
-        # A change that runs now is waited for: it may be the watch of the very file that is applied, or one whose
-        # command was killed. What it changed is seen by the plan, and `expect` refuses what has become stale.
-        lines: asyncio.Queue[Line | MullamaError] = asyncio.Queue()
-        task = asyncio.create_task(self._guarded(desired, origin, options, lines, change))
-        self._runs.add(task)
-        task.add_done_callback(self._runs.discard)
-        while True:
-            line = await lines.get()
-            if isinstance(line, MullamaError):
-                yield failure_line(line, self.snapshot)
-                return
-            yield line
-            if line["event"] == "result":
-                return
-
-    async def _guarded(
-        self,
-        desired: Manifest,
-        origin: Origin,
-        options: ApplyOptions,
-        lines: asyncio.Queue[Line | MullamaError],
-        change: Callable[[Overlay], Overlay],
-    ) -> None:
-        try:
-            result = await self.run(desired, origin, options, lines.put_nowait, change)
-        except MullamaError as error:
-            lines.put_nowait(error)
-        except asyncio.CancelledError:
-            lines.put_nowait(Unavailable("the server is stopping", hint="apply again: the next run continues"))
-            raise
-        except Exception as error:  # noqa: BLE001 - the reader must hear of a bug of ours, too
-            traceback.print_exc()
-            lines.put_nowait(Internal(f"{type(error).__name__}: {error}", hint="this is a bug; the log has more"))
+    async def apply(self, change: Change) -> AsyncGenerator[Line, None]:
+        """Run a change and yield its progress; the last line is the result. A reader that leaves does not stop it."""
+        # A run in progress is not refused: it may come from the watch of the very file that is applied, or from a
+        # command that was killed. This run plans after it, and `expect` refuses a plan that became stale.
+        task = self.start(change)
+        async with aclosing(change.progress.follow(task)) as lines:
+            async for line in lines:
+                yield line
+        snapshot = self.current.snapshot
+        if task.cancelled():
+            stopping = Unavailable("the server is stopping", hint="apply again: the next run continues")
+            yield failure_line(stopping, snapshot)
+        elif isinstance(error := task.exception(), MullamaError):
+            yield failure_line(error, snapshot)
         else:
-            lines.put_nowait(result.tree())
+            yield task.result().tree()
 
-    async def edit(self, change: Callable[[Overlay], Overlay], report: Callable[[Line], None]) -> Result:
-        """Change the overlay, on the same road, after a change that runs now; a caller that leaves does not stop it."""
-        options = ApplyOptions(trigger="api", by="overlay")
-        task = asyncio.create_task(self.run(None, self.origin, options, report, change))
-        self._runs.add(task)
-        task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
+    async def plan(self, change: Change) -> Plan:
+        """Return the plan that an apply of this change would carry out now.
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        """Its failure is told by `_not_applied`, whether or not somebody still waits for it."""
-        self._runs.discard(task)
-        if not task.cancelled():
-            task.exception()
-
-    async def run(
-        self,
-        wanted: Manifest | None,
-        origin: Origin,
-        options: ApplyOptions,
-        report: Callable[[Line], None],
-        change: Callable[[Overlay], Overlay] = lambda overlay: overlay,
-    ) -> Result:
-        """Lock, observe, plan, guard, execute. Raises when it ended before its wish was applied.
-
-        wanted: None for the manifest that is in force when its turn comes, whoever applied it meanwhile. Missing files
-        are fetched without the lock, and then all of it is done again: see `_carry`.
+        Raises what the options of the change forbid, as an apply would: a stale plan, an empty manifest, a source
+        that is not locked, and, offline, a source that is not stored. A plan for protected models is returned.
         """
-        made = self._change(wanted, origin, options, report, change)
-        begun = time.monotonic()
-        self.standing.begun(made.doing)
-        try:
-            return await self._carry(made)
-        except OSError as error:
-            failed = Unavailable(f"the state of this server cannot be written: {error}", hint="is the disk full?")
-            self.standing.not_applied(failed)
-            raise failed from error
-        except BaseException as error:
-            if not made.superseded:
-                self.standing.not_applied(error)
-            raise
-        finally:
-            self.standing.ended(made.doing, time.monotonic() - begun)
+        planned = await self._plan(change)
+        self._check_options(change, planned)
+        if change.options.offline:
+            await asyncio.to_thread(self._require_stored, planned)
+        return planned.plan
 
-    def _change(
-        self,
-        wanted: Manifest | None,
-        origin: Origin,
-        options: ApplyOptions,
-        report: Callable[[Line], None],
-        edit: Callable[[Overlay], Overlay],
-    ) -> Change:
-        by = f" by {options.by}" if options.by else ""
-        doing = f"{options.trigger}{by}, since {time.strftime('%H:%M:%S')}"
+    async def refresh_keys(self) -> str:
+        """Read the secrets of the API keys again and return a sentence about the outcome.
 
-        def told(line: Line) -> None:
-            self.standing.progressed(line, doing)
-            report(line)
-
-        self._numbers += 1
-        return Change(
-            number=self._numbers, wanted=wanted, origin=origin, options=options, tell=told, edit=edit, doing=doing
-        )
-
-    async def _carry(self, change: Change) -> Result:
-        """One change at a time, except while files are fetched: a live edit must not wait for a download.
-
-        A hot reload applies at once what needs no fetch. Any other change is applied as a whole or not at all.
+        Keys are references, so their secrets can change while the manifest does not.
         """
+        async with self._lock:
+            now = self.current.snapshot
+            return self._renew_keys(await asyncio.to_thread(resolve_access, now.manifest, now.generation, self._env))
+
+    async def stop(self) -> None:
+        """Cancel all runs, then drain and unload."""
+        self._queue.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._pool.stop()
+        await self._pool.abort()
+
+    # Questions of the manifest watcher
+
+    @property
+    def downloading(self) -> bool:
+        """True while a manifest waits for its files."""
+        return bool(self._pending.manifests)
+
+    def applied_in_part(self, manifest: Manifest) -> bool:
+        """True when this manifest is applied except for models that wait for their files."""
+        return self._pending.applied_in_part(revision(manifest))
+
+    # A run
+
+    async def _reconcile(self, run: Run) -> Result:
+        """Lock, plan, check and execute; download without the lock and plan again. Raises if nothing was applied."""
         while True:
-            if self._busy.locked():
-                change.tell({"event": "phase", "phase": "wait"})
-            async with self._busy:
-                self._waiting.require_newest(change)
-                with self._records.lock(change.options.trigger):
-                    draft = await self._draft(change)
-                    if not draft.lacks:
-                        result = await self._make_it_so(change, draft)
-                        self._waiting.accept(change)
+            if self._lock.locked():
+                run.report({"event": "phase", "phase": "wait"})
+            # Lock order: first the asyncio lock, which lets the runs of this process wait for each other, then the
+            # file lock, which does not wait: it raises `Conflict` if another process writes to this instance. Taken
+            # the other way round, two runs of this process would refuse each other.
+            async with self._lock:
+                self._pending.require_current(run)
+                with self._records.lock(run.change.options.trigger):
+                    planned = await self._plan_run(run)
+                    if not planned.missing:
+                        result = await self._apply_planned(run, planned)
+                        self._pending.accept(run)
                         return result
-                    if change.hot and self.snapshot.generation:
-                        await self._meanwhile(change, draft)
-                    elif not self.snapshot.generation:
-                        await self._listen(draft.desired, draft.access)  # a server that fetches can be asked how it is
+                    if run.change.applies_in_part and self.current.started:
+                        await self._apply_in_part(run, planned)
+                    elif not self.current.started:
+                        # A first run may download for hours; the status of the server must be reachable by then.
+                        await self._listeners.open(planned.desired, planned.access)
+            # Both locks are free during the download, so a live edit does not wait for it. The state may have changed
+            # after it, so the loop plans anew; a newer manifest cancels the download or is found above.
             try:
-                await self._fetching.lacking(change, draft, self._effects(change, draft))
+                await self.downloads.fetch_missing(run, planned, LiveEffects(self._services, run, planned))
             except BaseException:
-                await self._close_again()
+                await self._close_unstarted()
                 raise
 
-    async def _draft(self, change: Change) -> PlannedChange:
-        options = change.options
-        manifest = self.desired if change.wanted is None else change.wanted
-        origin = self.origin if change.wanted is None else change.origin
-        overlay = change.edit(self.overlay)
+    async def _plan_run(self, run: Run) -> PlannedChange:
+        """Plan a run, report the plan once, and raise if it must not be applied."""
+        planned = await self._plan(run.change)
+        plan, desired = planned.plan, planned.desired
+        if not run.fetched:
+            run.report({"event": "plan", "plan": to_tree(plan)})
+            run.prunable = frozenset(digest for digest, _ in planned.observed.unneeded)
+        access = await asyncio.to_thread(resolve_access, desired, plan.generation, self._env)
+        self._check_options(run.change, planned, moved=bool(run.fetched) or self._pending.accepted(run))
+        check_protected(plan, {name: d.model for name, d in self.current.snapshot.deployments.items()})
+        missing = frozenset(name for name in planned.missing if desired.models[name].from_ not in run.fetched)
+        return replace(planned, access=access, missing=missing)
+
+    def _check_options(self, change: Change, planned: PlannedChange, *, moved: bool = False) -> None:
+        applied = self.current.manifest
+        check_options(planned.plan, planned.manifest, change.options, applied=applied, moved_by_same_change=moved)
+
+    async def _plan(self, change: Change) -> PlannedChange:
+        """Observe and plan, with the API keys as they are now."""
+        current, options = self.current, change.options
+        manifest = current.manifest if change.desired is None else change.desired
+        origin = current.origin if change.desired is None else change.origin
         lock = await asyncio.to_thread(read_lock, origin.path)
         if options.locked:
             require_locked(manifest, lock)
+        overlay = change.edit(current.overlay)
         desired = combine(manifest, overlay)
-        # Files go only when somebody asked to apply: never because a file was saved, or a server began.
-        observed = await self.observe(desired, lock, pruning=options.trigger == "apply")
+        # Only an explicit apply deletes files: never a saved file or a start.
+        observed = await self._observe(desired, lock, pruning=options.trigger == "apply")
         plan = make_plan(desired, observed)
-        if not change.fetched:
-            change.tell({"event": "plan", "plan": to_tree(plan)})
-            change.shown = frozenset(digest for digest, _ in observed.unneeded)
-        access = await asyncio.to_thread(resolve_access, desired, plan.generation, self._env)
-        lacks = {
-            name for name in lacking(plan, desired, observed.files) if desired.models[name].from_ not in change.fetched
-        }
-        draft = PlannedChange(
+        return PlannedChange(
             manifest=manifest,
             overlay=overlay,
             desired=desired,
             origin=origin,
             observed=observed,
             plan=plan,
-            access=access,
+            access=current.snapshot.access,
             lock=lock,
-            lacks=frozenset(lacks),
+            missing=lacking(plan, desired, observed.files),
         )
-        served = {name: deployment.model for name, deployment in self.snapshot.deployments.items()}
-        ours = bool(change.fetched) or self._waiting.accepted(change)
-        guard(draft, options, before=self.desired, served=served, ours=ours)
-        return draft
 
-    async def _make_it_so(self, change: Change, draft: PlannedChange) -> Result:
-        plan = draft.plan
-        if plan.empty and self.snapshot.generation:
-            message = self._renew_keys(draft.access)
+    async def _observe(self, desired: Manifest, lock: Mapping[str, LockEntry], *, pruning: bool) -> Observed:
+        """Gather the facts for a plan. pruning: list the files that may be deleted, too."""
+        machine = await asyncio.to_thread(self._observe_machine)
+        self.state.update(machine=machine)
+        applied = self._applied()
+        manifests = [desired, *([applied.manifest] if applied else [])]
+        files = await asyncio.to_thread(self._files.known, manifests, lock)
+        root = self._records.folder.parent
+        unneeded = await asyncio.to_thread(prunable, desired, root, self._files, lock) if pruning else ()
+        live = live_models(self.current.snapshot, self._pool, self.status.failures)
+        return Observed(applied=applied, live=live, files=files, machine=machine, unneeded=unneeded)
+
+    def _applied(self) -> Applied | None:
+        """Return the served revision, or before the first one, the last revision of the previous process."""
+        snapshot = self.current.snapshot
+        if snapshot.generation == 0:
+            return last_applied(self._records)
+        return Applied(generation=snapshot.generation, revision=snapshot.revision, manifest=snapshot.manifest)
+
+    def _require_stored(self, planned: PlannedChange) -> None:
+        """Raise `Unavailable` for the first missing source, as an offline apply would."""
+        library = self._files.library(planned.desired)
+        for name, model in planned.desired.models.items():
+            if name in planned.missing:
+                library.locate(model.from_, planned.lock.get(model.from_), offline=True)
+
+    async def _apply_planned(self, run: Run, planned: PlannedChange) -> Result:
+        plan = planned.plan
+        if plan.empty and self.current.started:
+            message = self._renew_keys(planned.access)
             result = Result(exit=DONE, message=message, generation=plan.generation - 1, revision=plan.desired)
+            # Not swapped by the effects, but the manifest may differ in ways that need no step.
+            overlay = beside(planned.manifest, planned.overlay)
+            self.state.update(manifest=planned.manifest, overlay=overlay, origin=planned.origin)
         else:
-            if change.options.trigger not in ("start", "watch"):
+            if run.change.options.trigger not in ("start", "watch"):
                 self._pool.forgive()
-            effects = self._effects(change, draft)
-            result = await self._execute(plan, draft.desired, draft.access, effects, change.tell)
-        self.desired, self.overlay = draft.manifest, beside(draft.manifest, draft.overlay)
-        self._applied_now(result, draft.origin)
-        await self._declare(draft)
+            result = await self._execute(run, planned)
+        self.status.applied(result, self.current.snapshot.deployments)
+        for callback in self.state.subscribers:
+            try:
+                callback(planned.origin)
+            except OSError as error:
+                self._event_log.add("warning", "", f"the running server could not be recorded: {error}")
+        await self._declare_references(planned)
         return result
 
-    async def _declare(self, draft: PlannedChange) -> None:
-        """Say in the cache what is needed of it; before `LEAST_GRACE` is over, no other server deletes it."""
-        needed = frozenset(f.digest for f in draft.observed.files.values() if f.digest), frozenset(draft.lock)
-        if needed != self._declared:
-            await asyncio.to_thread(declare, self._records.folder.parent, self._files.index)
-            self._declared = needed
-
-    async def _meanwhile(self, change: Change, draft: PlannedChange) -> None:
-        """Apply what can be served without the files that are still to come."""
-        now = meanwhile(draft.manifest, self.desired, draft.lacks)
-        desired = combine(now, draft.overlay) if now is not None else self.snapshot.manifest
-        plan = without(make_plan(desired, draft.observed), draft.lacks)
-        if now is not None and not plan.empty:
-            access = await asyncio.to_thread(resolve_access, desired, plan.generation, self._env)
-            # The digest of a file that is not applied yet would make the one who follows it believe that it is.
-            origin = replace(draft.origin, digest="")
-            part = replace(draft, manifest=now, desired=desired, origin=origin, plan=plan, access=access)
-            await self._make_it_so(change, part)
-        message = (
-            f"revision {self.snapshot.generation} serves until the files of {', '.join(sorted(draft.lacks))} are here"
-        )
-        self.standing.waits(message)
-        change.tell({"event": "waiting", "models": sorted(draft.lacks), "message": message})
-
-    async def _close_again(self) -> None:
-        """A server that could not fetch what it was to begin with answers nobody."""
-        async with self._busy:
-            if not self.snapshot.generation and not self._waiting.any():
-                await self._listen_again(self._empty())
-
-    @property
-    def fetching(self) -> bool:
-        """Whether a manifest waits for its files."""
-        return bool(self._waiting.manifests())
-
-    def under_way(self, desired: Manifest) -> bool:
-        """Whether this very manifest is applied already but for models that wait for their files."""
-        return self._waiting.in_part(revision(desired))
-
-    async def _execute(
-        self, plan: Plan, desired: Manifest, access: Access, effects: LiveEffects, report: Callable[[Line], None]
-    ) -> Result:
-        """What was opened, held or paused for a run that ends before its swap is taken back."""
-        before = self.snapshot
+    async def _execute(self, run: Run, planned: PlannedChange) -> Result:
+        """Execute the plan. On a failure before the swap, undo pins, pauses, listeners and keys."""
+        before = self.current.snapshot
+        effects = LiveEffects(self._services, run, planned)
         try:
-            if before.generation == 0:  # so that a server that still loads can be asked how it is
-                await self._listen(desired, access)
-            return await execute(plan, desired, effects, report)
+            if before.generation == 0:  # the status must be reachable while the first models load
+                await self._listeners.open(planned.desired, planned.access)
+            return await execute(planned.plan, planned.desired, effects, run.report)
         except BaseException:
             effects.abandon()
-            if self.snapshot.generation == before.generation:
-                await self._listen_again(before)
+            if self.current.snapshot.generation == before.generation:
+                await self._listeners.restore(before)
             raise
 
-    async def _listen(self, desired: Manifest, access: Access) -> None:
-        """Open the wished listeners. The keys come first: no address is open for a moment without those it needs."""
-        if desired.server.listen == self._listening_desired:
-            return
-        before = self.snapshot
-        self.snapshot = replace(before, access=replace(access, generation=before.generation))
-        try:
-            self.listening = await self._listeners.change(desired.server.listen)
-        except BaseException:
-            self.snapshot = before
-            raise
-        self._listening_desired = desired.server.listen
+    async def _apply_in_part(self, run: Run, planned: PlannedChange) -> None:
+        """Apply what can be served without the missing files."""
+        current, missing = self.current, planned.missing
+        partial = meanwhile(planned.manifest, current.manifest, missing)
+        desired = combine(partial, planned.overlay) if partial is not None else current.snapshot.manifest
+        plan = without(make_plan(desired, planned.observed), missing)
+        if partial is not None and not plan.empty:
+            access = await asyncio.to_thread(resolve_access, desired, plan.generation, self._env)
+            # Without its digest: the watcher compares digests, and would take the file for applied completely.
+            origin = replace(planned.origin, digest="")
+            part = replace(planned, manifest=partial, desired=desired, origin=origin, plan=plan, access=access)
+            await self._apply_planned(run, part)
+        names = ", ".join(sorted(missing))
+        message = f"revision {self.current.snapshot.generation} serves until the files of {names} are here"
+        self.status.waiting(message)
+        run.report({"event": "waiting", "models": sorted(missing), "message": message})
 
-    async def _listen_again(self, before: Snapshot) -> None:
-        """Back to the listeners and keys of the snapshot that goes on serving."""
-        listen = before.manifest.server.listen if before.generation else ()
-        if self._listening_desired != listen:
-            try:
-                self.listening = await self._listeners.change(listen)
-            except MullamaError as error:
-                self.journal.add("not-listening", "", str(error))
-                return
-            self._listening_desired = listen
-        self.snapshot = before
-
-    async def reread_keys(self) -> str:
-        """Secrets are references, so they can change while the manifest does not; what came of looking again."""
-        async with self._busy:
-            now = self.snapshot
-            return self._renew_keys(await asyncio.to_thread(resolve_access, now.manifest, now.generation, self._env))
+    async def _close_unstarted(self) -> None:
+        """Close the listeners of a server whose first download failed, unless another run still waits."""
+        async with self._lock:
+            if not self.current.started and self._pending.empty:
+                await self._listeners.restore(_nothing_applied(self._records, self._env).snapshot)
 
     def _renew_keys(self, access: Access) -> str:
-        if access.keys == self.snapshot.access.keys:
+        snapshot = self.current.snapshot
+        if access.keys == snapshot.access.keys:
             return "nothing to do"
-        self.snapshot = replace(self.snapshot, access=replace(self.snapshot.access, keys=access.keys))
-        self.journal.add("keys", "", "the secrets of the API keys were read again")
+        self.state.update(snapshot=replace(snapshot, access=replace(snapshot.access, keys=access.keys)))
+        self._event_log.add("keys", "", "the secrets of the API keys were read again")
         return "nothing to do but new secrets of the API keys"
 
-    def _effects(self, change: Change, draft: PlannedChange) -> LiveEffects:
-        async def fetched(model: Model, report: Callable[[Line], None], name: str) -> KnownFiles:
-            return await self._fetching.have(change, draft, model, report, name)
+    async def _declare_references(self, planned: PlannedChange) -> None:
+        """Record the referenced files in the store, before another server's prune could delete them.
 
-        async def pruning() -> None:
-            root = self._records.folder.parent
-            gone = await asyncio.to_thread(prune, draft.desired, root, self._files, draft.lock, change.shown)
-            self.journal.add("pruned", "", f"{len(gone)} of {len(change.shown)} files")
+        A prune spares files younger than `gc.LEAST_GRACE`, which exceeds the time from a download to this call.
+        """
+        digests = frozenset(files.digest for files in planned.observed.files.values() if files.digest)
+        referenced = digests, frozenset(planned.lock)
+        if referenced != self._declared:
+            await asyncio.to_thread(declare, self._records.folder.parent, self._files.index)
+            self._declared = referenced
 
-        return LiveEffects(
-            desired=draft.desired,
-            old=self.snapshot,
-            pool=self._pool,
-            workshop=self._workshop(self.machine),
-            fetch=fetched,
-            machine=self.machine,
-            access=draft.access,
-            on_commit=lambda plan: self._commit(change, draft),
-            on_prune=pruning,
-            on_record=self._generations.ended,
-            publish=self._publish,
-            warn=lambda name, message: self.journal.note("warning", name, message),
-        )
 
-    def count_bytes(self, count: int) -> None:
-        self.stats.pulled_bytes += count
-
-    async def _commit(self, change: Change, draft: PlannedChange) -> None:
-        """Listeners first: an address that is taken ends the run with nothing committed."""
-        await self._listen(draft.desired, draft.access)
-        self._generations.commit(change, draft)
-
-    def _publish(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
-
-    def _applied_now(self, result: Result, origin: Origin) -> None:
-        self.origin = origin
-        self.standing.applied(result, self.snapshot.deployments)
-        for told in self.after:
-            try:
-                told(origin)
-            except OSError as error:
-                self.journal.add("warning", "", f"what runs could not be recorded: {error}")
-
-    # History
-
-    def history(self) -> list[Line]:
-        return self._generations.listed()
-
-    async def undo(self, to: int | None) -> AsyncIterator[Line]:
-        """The revision before the last, or the one named, applied as a new one."""
-        desired, overlay = self._generations.back_to(to)
-        options = ApplyOptions(trigger="undo", allow_empty=True)
-        async for line in self.apply(block_to_tree(desired), self.origin, options, lambda now: overlay):
-            yield line
-
-    async def stop(self) -> None:
-        """Let a running change end or be cut, then drain and unload."""
-        for run in list(self._runs):
-            run.cancel()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(300):
-                await self._pool.stop()
-        await self._pool.abort()
-
-    # What a watched file did
-
-    def invalid(self, error: MullamaError) -> None:
-        """See `Standing.invalid`."""
-        self.standing.invalid(error, self.origin, self.snapshot.generation)
-
-    def held(self, removes: int, loaded: int) -> None:
-        self.standing.held(removes, loaded, self.origin)
-
-    def removals(self, desired: Manifest) -> tuple[int, int]:
-        """(loaded models that this wish would unload, loaded models)."""
-        return removals(desired, self.overlay, self.snapshot, self._pool)
-
-    def is_applied(self, desired: Manifest) -> bool:
-        return self.snapshot.generation > 0 and revision(combine(desired, self.overlay)) == self.snapshot.revision
+def _nothing_applied(records: Records, env: Mapping[str, str]) -> Current:
+    """Return the state before the first apply: an empty manifest, the stored overlay, no listeners."""
+    manifest = Manifest.model_validate({"mullama": "v1"})
+    builder = DeploymentBuilder(machine=None, prefixes=records.prefix_folder)
+    snapshot = builder.snapshot(manifest, {}, 0, None, resolve_access(manifest, 0, env))
+    return Current(manifest=manifest, overlay=records.overlay(), snapshot=snapshot)

@@ -1,87 +1,96 @@
-"""How the stack stands: its conditions, the models whose last change failed, and what is told of both."""
+"""The status of the server: its conditions, the models whose last change failed, and each model's live state."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Mapping
 from typing import Any
 
 from mullama.controller.conditions import Condition, Conditions, Reason
 from mullama.controller.event_log import EventLog
 from mullama.errors import EngineFailed, Kind, ManifestError, MullamaError, NotFound, ProbeFailed
+from mullama.manifest.spec import Manifest
+from mullama.plan.observed import LiveModel, LiveState
 from mullama.reconcile.execute import DONE, Result
 from mullama.runtime.base import Origin
+from mullama.runtime.deployment import Snapshot
 from mullama.runtime.metrics import Metrics
+from mullama.runtime.pool import Pool
+from mullama.runtime.scheduler.state import Phase
+
+_STATES: Mapping[Phase, LiveState] = {Phase.READY: "ready", Phase.OPENING: "loading"}
 
 
 class StatusTracker:
-    """Told what happened, it says what is true since. failures: why a model is not what the manifest says."""
+    """Tracks the server's conditions. Call its methods as events happen; read `conditions` and `failures`."""
 
-    def __init__(self, journal: EventLog, stats: Metrics) -> None:
-        self._journal, self._stats = journal, stats
+    def __init__(self, event_log: EventLog, metrics: Metrics) -> None:
+        self._event_log, self._metrics = event_log, metrics
         self.conditions = Conditions()
         self.failures: dict[str, MullamaError] = {}
-        self._running: list[str] = []
-        self._told = ""
+        """Models that do not serve what the manifest declares, with the reason."""
+        self._running: list[str] = []  # labels of the runs, oldest first
+        self._last_error = ""
 
     # A run of the reconciler
 
-    def begun(self, doing: str) -> None:
-        self._running.append(doing)
-        self.conditions.set(Condition.RECONCILING, True, Reason.APPLYING, doing)
+    def begun(self, label: str) -> None:
+        self._running.append(label)
+        self.conditions.set(Condition.RECONCILING, True, Reason.APPLYING, label)
 
-    def progressed(self, line: Mapping[str, Any], doing: str) -> None:
-        """A line of progress; fetching is a reason of its own, since it takes the longest."""
+    def progressed(self, line: Mapping[str, Any], label: str) -> None:
+        """Show a download as a reason of its own, since it takes the longest."""
         if line["event"] == "phase":
             reason = Reason.FETCHING if line["phase"] == "fetch" else Reason.APPLYING
-            self.conditions.set(Condition.RECONCILING, True, reason, doing)
+            self.conditions.set(Condition.RECONCILING, True, reason, label)
 
-    def waits(self, message: str) -> None:
-        """A part of the wish is applied, the rest waits for files."""
+    def waiting(self, message: str) -> None:
+        """A part of the manifest is applied, the rest waits for files."""
         self.conditions.set(Condition.SYNCED, False, Reason.FETCHING, message)
 
-    def ended(self, doing: str, seconds: float) -> None:
-        """Whatever else still runs waits for its files."""
-        self._running.remove(doing)
-        if self._running:
+    def ended(self, label: str, seconds: float) -> None:
+        self._running.remove(label)
+        if self._running:  # one run executes at a time, so the others download
             self.conditions.set(Condition.RECONCILING, True, Reason.FETCHING, self._running[-1])
         else:
             self.conditions.set(Condition.RECONCILING, False, Reason.IDLE)
-        self._stats.reconcile_seconds.add(seconds)
+        self._metrics.reconcile_seconds.add(seconds)
 
     def applied(self, result: Result, served: Collection[str]) -> None:
-        """served: the models of the snapshot; what became of the others matters no more."""
-        self._told = ""
+        """A run succeeded, at least for some models. served: the models of the snapshot."""
+        self._last_error = ""
         kept = {name: error for name, error in self.failures.items() if name not in result.touched}
         self.failures = {name: error for name, error in {**kept, **result.failures}.items() if name in served}
-        self._stats.last_reload_ok, self._stats.last_reload_at = True, time.time()
-        self._stats.reloads["ok" if result.exit == DONE else "partly"] += 1
+        self._metrics.last_reload_ok, self._metrics.last_reload_at = True, time.time()
+        self._metrics.reloads["ok" if result.exit == DONE else "partly"] += 1
         self.conditions.set(Condition.CONFIG_VALID, True, Reason.APPLIED)
         self.conditions.set(Condition.SYNCED, result.exit == DONE, Reason.APPLIED, result.message)
-        why = Reason.OLD_KEPT if self.failures else Reason.APPLIED
-        self.conditions.set(Condition.DEGRADED, bool(self.failures), why, ", ".join(self.failures))
-        self._journal.add("applied", f"revision {result.generation}", result.message)
+        reason = Reason.OLD_KEPT if self.failures else Reason.APPLIED
+        self.conditions.set(Condition.DEGRADED, bool(self.failures), reason, ", ".join(self.failures))
+        self._event_log.add("applied", f"revision {result.generation}", result.message)
 
     def not_applied(self, error: BaseException) -> None:
-        self._stats.last_reload_ok = False
-        self._stats.reloads["failed"] += 1
-        self.conditions.set(Condition.SYNCED, False, _why_not(error), str(error))
-        if str(error) != self._told:  # a watched file is tried again and again, which is told once
-            self._told = str(error)
-            self._journal.add("not-applied", "", str(error))
+        """A run failed before anything was changed."""
+        self._metrics.last_reload_ok = False
+        self._metrics.reloads["failed"] += 1
+        self.conditions.set(Condition.SYNCED, False, _reason_not_applied(error), str(error))
+        if str(error) != self._last_error:  # the watcher retries; the log gets the same failure once
+            self._last_error = str(error)
+            self._event_log.add("not-applied", "", str(error))
 
-    # What a watched file did
+    # The watched file
 
     def invalid(self, error: MullamaError, origin: Origin, generation: int) -> None:
-        """The file cannot be used: the last good one goes on serving, and status says so with the line."""
+        """The file cannot be used, and the last good revision keeps serving."""
         reason = Reason.MISSING if isinstance(error, NotFound) else Reason.INVALID
         text = str(error.problems[0]) if isinstance(error, ManifestError) and error.problems else str(error)
         more = len(error.problems) - 1 if isinstance(error, ManifestError) else 0
-        message = f"serving revision {generation}; the file on disk: {text}{f' (and {more} more)' if more > 0 else ''}"
-        self._stats.last_reload_ok = False
+        rest = f" (and {more} more)" if more > 0 else ""
+        message = f"serving revision {generation}; the file on disk: {text}{rest}"
+        self._metrics.last_reload_ok = False
         if self.conditions.set(Condition.CONFIG_VALID, False, reason, message):
-            self._stats.reloads["invalid"] += 1
-            self._journal.add("invalid-manifest", origin.path or "", message)
+            self._metrics.reloads["invalid"] += 1
+            self._event_log.add("invalid-manifest", origin.path or "", message)
 
     def valid_again(self) -> None:
         """The file on disk is what is applied."""
@@ -90,13 +99,14 @@ class StatusTracker:
             self.conditions.set(Condition.SYNCED, True, Reason.APPLIED)
 
     def held(self, removes: int, loaded: int, origin: Origin) -> None:
+        """The file would unload too many models to be applied without a confirmation."""
         message = f"would unload {removes} of {loaded}; run `mullama apply` to confirm"
         if self.conditions.set(Condition.SYNCED, False, Reason.HELD, f"Held: {message}"):
-            self._journal.add("held", origin.path or "", message)
+            self._event_log.add("held", origin.path or "", message)
 
 
-def why_failed(error: MullamaError) -> Reason:
-    """Why a model does not serve, or not as the manifest says."""
+def failure_reason(error: MullamaError) -> Reason:
+    """Return why a model does not serve, or not as the manifest declares."""
     match error:
         case ProbeFailed():
             return Reason.PROBE_FAILED
@@ -106,8 +116,7 @@ def why_failed(error: MullamaError) -> Reason:
             return Reason.REFUSED if error.kind is Kind.REFUSED else Reason.LOAD_FAILED
 
 
-def _why_not(error: BaseException) -> Reason:
-    """Why nothing was applied, by the kind of what ended it."""
+def _reason_not_applied(error: BaseException) -> Reason:
     match error.kind if isinstance(error, MullamaError) else Kind.INTERNAL:
         case Kind.TRANSFER | Kind.TIMEOUT:
             return Reason.FETCH_FAILED
@@ -115,3 +124,36 @@ def _why_not(error: BaseException) -> Reason:
             return Reason.INVALID
         case _:
             return Reason.REFUSED
+
+
+def live_models(snapshot: Snapshot, pool: Pool, failures: Mapping[str, MullamaError]) -> dict[str, LiveModel]:
+    """Return the live state of each served model. failures: see `StatusTracker.failures`."""
+    return {name: _live_model(name, snapshot, pool, failures.get(name)) for name in snapshot.deployments}
+
+
+def _live_model(name: str, snapshot: Snapshot, pool: Pool, degraded: MullamaError | None) -> LiveModel:
+    deployment = snapshot.deployments[name]
+    phase, failure, serve = pool.phase(deployment.unit), pool.failure(name), deployment.serve
+    state = _STATES.get(phase, "idle")
+    if failure is not None and phase is not Phase.READY:
+        state = "failed"
+    elif degraded is not None:
+        state = "degraded"
+    error = degraded or failure
+    return LiveModel(
+        name=name,
+        revision=deployment.revision,
+        state=state,
+        digest=deployment.files.digest or "",
+        memory=(serve.weights_bytes + serve.context_bytes) if phase is Phase.READY else 0,
+        reason=type(error).__name__ if error else "",
+        message=error.message if error else "",
+    )
+
+
+def removals(desired: Manifest, kept: Container[str], snapshot: Snapshot, pool: Pool) -> tuple[int, int]:
+    """Count (loaded models that this manifest would unload, loaded models). kept: names of the overlay."""
+    loaded = [n for n, d in snapshot.deployments.items() if pool.phase(d.unit) is not Phase.COLD]
+    renamed = {m.from_ for m in desired.moved if m.to in desired.models}
+    gone = [n for n in loaded if n not in desired.models and n not in renamed and n not in kept]
+    return len(gone) if desired.prune.running else 0, len(loaded)

@@ -125,8 +125,13 @@ class Operator(Protocol):
         """at_start models that are not loaded yet: empty means ready."""
         ...
 
-    async def plan(self, manifest: Mapping[str, Any], options: ApplyOptions) -> dict[str, Any]:
-        """The plan for this resolved manifest against this server, in its JSON form."""
+    async def plan(self, manifest: Mapping[str, Any], origin: Origin, options: ApplyOptions) -> dict[str, Any]:
+        """Return the plan for this resolved manifest against this server, in its JSON form.
+
+        origin: an empty one means the origin of the applied manifest, whose lock file is used then.
+
+        Raises what the options forbid, as `apply` would.
+        """
         ...
 
     def apply(

@@ -1,31 +1,32 @@
-"""Fetches are shared by whoever needs the same files, and end when nobody does."""
+"""Downloads are shared by all that need the same files, and end when none does."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from mullama.controller.downloads import SharedDownloads, Tell
+from mullama.controller.downloads import SharedDownloads
 from mullama.errors import NotFound
 from mullama.plan.observed import KnownFiles
-from tests.runtime.runtime_fixture import run
+from mullama.reconcile.execute import Report
+
+pytestmark = pytest.mark.anyio
 
 FILES = KnownFiles(source="x", stored=True)
 
 
 class Source:
-    """A fetch that ends when it is told to, and remembers how often it was begun and cancelled."""
+    """A download that ends when `end` is set, and counts how often it was begun and cancelled."""
 
     def __init__(self, fails: bool = False) -> None:
         self.end, self.fails = asyncio.Event(), fails
         self.begun = self.cancelled = 0
 
-    async def fetch(self, tell: Tell) -> KnownFiles:
+    async def fetch(self, report: Report) -> KnownFiles:
         self.begun += 1
-        tell({"n": self.begun})
+        report({"n": self.begun})
         try:
             await self.end.wait()
         except asyncio.CancelledError:
@@ -36,16 +37,11 @@ class Source:
         return FILES
 
 
-def told(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-    return lambda: run(test)
-
-
-@told
-async def test_two_who_need_the_same_wait_for_one_fetch_and_both_are_told() -> None:
-    fetches, source = SharedDownloads(), Source()
+async def test_two_users_share_one_download_and_both_get_its_progress() -> None:
+    downloads, source = SharedDownloads(), Source()
     heard: list[tuple[str, Any]] = []
     waiting = [
-        asyncio.create_task(fetches.have("k", source.fetch, lambda line, who=who: heard.append((who, line))))  # type: ignore[misc]
+        asyncio.create_task(downloads.get("k", source.fetch, lambda line, who=who: heard.append((who, line))))  # type: ignore[misc]
         for who in "ab"
     ]
     await asyncio.sleep(0)
@@ -56,10 +52,9 @@ async def test_two_who_need_the_same_wait_for_one_fetch_and_both_are_told() -> N
     assert {who for who, _ in heard} == {"a", "b"}
 
 
-@told
-async def test_it_ends_when_the_last_one_leaves() -> None:
-    fetches, source = SharedDownloads(), Source()
-    first, second = (asyncio.create_task(fetches.have("k", source.fetch, lambda line: None)) for _ in range(2))
+async def test_a_download_ends_when_its_last_user_leaves() -> None:
+    downloads, source = SharedDownloads(), Source()
+    first, second = (asyncio.create_task(downloads.get("k", source.fetch, lambda line: None)) for _ in range(2))
     await asyncio.sleep(0)
 
     first.cancel()
@@ -72,26 +67,24 @@ async def test_it_ends_when_the_last_one_leaves() -> None:
     assert source.cancelled == 1
 
 
-@told
-async def test_who_wants_it_keeps_it_going_before_he_waits_for_it() -> None:
-    fetches, source = SharedDownloads(), Source()
-    first = asyncio.create_task(fetches.have("k", source.fetch, lambda line: None))
+async def test_a_registered_need_keeps_a_download_alive() -> None:
+    downloads, source = SharedDownloads(), Source()
+    first = asyncio.create_task(downloads.get("k", source.fetch, lambda line: None))
     await asyncio.sleep(0)
 
-    with fetches.wanting(["k"]):
+    with downloads.needed(["k"]):
         first.cancel()
         await asyncio.wait({first})
         source.end.set()
-        assert await fetches.have("k", source.fetch, lambda line: None) is FILES
+        assert await downloads.get("k", source.fetch, lambda line: None) is FILES
 
     assert (source.begun, source.cancelled) == (1, 0)
 
 
-@told
-async def test_a_failure_reaches_all_and_the_next_one_begins_anew() -> None:
-    fetches, source = SharedDownloads(), Source(fails=True)
+async def test_after_a_failure_the_next_user_begins_anew() -> None:
+    downloads, source = SharedDownloads(), Source(fails=True)
     source.end.set()
     for _ in range(2):
         with pytest.raises(NotFound):
-            await fetches.have("k", source.fetch, lambda line: None)
+            await downloads.get("k", source.fetch, lambda line: None)
     assert source.begun == 2

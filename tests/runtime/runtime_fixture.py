@@ -1,4 +1,4 @@
-"""A server without its HTTP: the real reconciler, pool, service, records and workers, over scripted models."""
+"""A server without HTTP in this process: the real reconciler, pool, service, records and workers, scripted models."""
 
 from __future__ import annotations
 
@@ -6,24 +6,29 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from mullama.chat import types as chat
+from mullama.controller.change import Change, Line
 from mullama.controller.event_log import EventLog
 from mullama.controller.model_commands import ModelCommands
 from mullama.controller.operator import LocalOperator
 from mullama.controller.reconciler import Reconciler
 from mullama.errors import Conflict
 from mullama.manifest.load import load_text
-from mullama.manifest.tree import block_to_tree
+from mullama.manifest.tree import block_to_tree, parse_resolved
+from mullama.plan.observed import Machine
 from mullama.reconcile.files import Files
+from mullama.reconcile.machine import observe_machine
 from mullama.runtime.base import ApplyOptions, Caller, Origin
+from mullama.runtime.deployment import Snapshot
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Attempts, Pool
 from mullama.runtime.serving.service import ModelService
@@ -34,63 +39,81 @@ CALLER = Caller(dialect="openai", request_id="test")
 
 @dataclass
 class Addresses:
-    """The part of the HTTP server that a manifest changes: remembers, and can be told that an address is taken."""
+    """The addresses of an HTTP server, without sockets. taken: addresses that cannot be opened."""
 
     taken: set[str] = field(default_factory=set)
     open: tuple[str, ...] = ()
     keys_when_opened: list[int] = field(default_factory=list)
-    keys_now: Callable[[], int] = lambda: 0
+    count_keys: Callable[[], int] = lambda: 0
 
-    async def change(self, addresses: tuple[str, ...]) -> tuple[str, ...]:
+    async def listen_on(self, addresses: tuple[str, ...]) -> tuple[str, ...]:
         if self.taken & set(addresses):
             raise Conflict("the address is in use")
         if set(addresses) - set(self.open):
-            self.keys_when_opened.append(self.keys_now())
+            self.keys_when_opened.append(self.count_keys())
         self.open = tuple(addresses)
         return self.open
 
 
-class Stand:
-    """What one server process is made of, in this one."""
+class LocalServer:
+    """The parts of one server process, in this process."""
 
-    def __init__(self, home: Path, env: dict[str, str] | None = None) -> None:
-        self.home, self.env = home, {"HOME": str(home), **(env or {})}
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.env = {"HOME": str(home)}
+        self.machine: Machine | None = None
         self.records = Records(home / "state", "test")
         self.records.create()
-        self.addresses, self.journal, self.stats = Addresses(), EventLog(), Metrics()
-        attempts = Attempts(counts=self.records.attempts(), save=self.records.note_attempts)
-        self.pool = Pool(self.journal.note, attempts)
+        self.addresses, self.event_log, self.metrics = Addresses(), EventLog(), Metrics()
+        self.attempts = Attempts(counts=self.records.attempts(), save=self.records.note_attempts)
+        self.pool = Pool(self.event_log.note, self.attempts)
         files = Files.here(self.env)
         self.reconciler = Reconciler(
-            records=self.records, pool=self.pool, files=files, listeners=self.addresses, env=self.env,
-            journal=self.journal, stats=self.stats,
+            records=self.records, pool=self.pool, files=files, http=self.addresses, env=self.env,
+            event_log=self.event_log, metrics=self.metrics, observe_machine=lambda: self.machine or observe_machine(),
         )  # fmt: skip
-        self.addresses.keys_now = lambda: len(self.service.access().keys)
-        self.verbs = ModelCommands(self.reconciler, files, self.env)
-        self.service = ModelService(lambda: self.reconciler.snapshot, self.pool, self.verbs, self.stats)
-        self.operator = LocalOperator(self.reconciler, self.pool, self._no_file, lambda: None)
+        self.addresses.count_keys = lambda: len(self.service.access().keys)
+        self.commands = ModelCommands(self.reconciler, files, self.env)
+        self.service = ModelService(lambda: self.snapshot, self.pool, self.commands, self.metrics)
+        self.operator = LocalOperator(
+            reconciler=self.reconciler, pool=self.pool, event_log=self.event_log, metrics=self.metrics,
+            reload=self._no_file, stop=lambda: None,
+        )  # fmt: skip
 
     async def _no_file(self, reason: str) -> str:
         return "nothing to do"
 
+    @property
+    def snapshot(self) -> Snapshot:
+        return self.reconciler.current.snapshot
+
     def script(self, name: str = "a", **more: Any) -> str:
-        """A script beside the manifest; its `from`."""
+        """Write a script next to the manifest; return its `from`."""
         (self.home / f"{name}.script.json").write_text(json.dumps({"name": name, "faults": True, **more}))
         return f"./{name}.script.json"
 
     def tree(self, models: dict[str, Any], **blocks: Any) -> dict[str, Any]:
-        """A resolved manifest's tree."""
-        whole = {"mullama": "v1", "server": {"listen": ["127.0.0.1:0"]}, "models": models, **blocks}
-        loaded = load_text(json.dumps(whole), name="m.yaml", base_dir=str(self.home), profiles=(), env=self.env)
+        """Return the tree of a resolved manifest."""
+        tree = {"mullama": "v1", "server": {"listen": ["127.0.0.1:0"]}, "models": models, **blocks}
+        loaded = load_text(json.dumps(tree), name="m.yaml", base_dir=str(self.home), profiles=(), env=self.env)
         return block_to_tree(loaded.manifest)
 
-    async def apply(self, models: dict[str, Any], options: ApplyOptions | None = None, **blocks: Any) -> dict[str, Any]:
-        """The last line of an apply."""
-        last: dict[str, Any] = {}
-        lines = self.reconciler.apply(self.tree(models, **blocks), Origin(), options or ApplyOptions())
-        async for line in lines:
-            last = line
-        return last
+    def change(
+        self, models: dict[str, Any], options: ApplyOptions | None = None, origin: Origin | None = None, **blocks: Any
+    ) -> Change:
+        return Change(
+            desired=parse_resolved(self.tree(models, **blocks)),
+            origin=origin or Origin(),
+            options=options or ApplyOptions(),
+        )
+
+    async def apply_lines(self, *arguments: Any, **blocks: Any) -> list[Line]:
+        """Apply a manifest, as `change` takes it, and return all lines of progress."""
+        return [line async for line in self.reconciler.apply(self.change(*arguments, **blocks))]
+
+    async def apply(self, *arguments: Any, **blocks: Any) -> Line:
+        """Apply a manifest and return the result."""
+        return (await self.apply_lines(*arguments, **blocks))[-1]
 
     async def events(self, model: str, text: str, **more: Any) -> AsyncGenerator[chat.Event, None]:
         request = chat.ChatRequest(model=model, messages=(chat.say("user", text),), **more)
@@ -100,13 +123,13 @@ class Stand:
                     yield event
 
     async def ask(self, model: str, text: str, **more: Any) -> str:
-        said = [e.text async for e in self.events(model, text, **more) if isinstance(e, chat.TextDelta)]
-        return "".join(said)
+        deltas = [e.text async for e in self.events(model, text, **more) if isinstance(e, chat.TextDelta)]
+        return "".join(deltas)
 
     @contextmanager
-    def still(self, model: str) -> Iterator[None]:
-        """The model's worker stands still: what runs cannot end meanwhile, however long this process is held up."""
-        worker = self.pool.worker(self.reconciler.snapshot.deployments[model].unit)
+    def suspended(self, model: str) -> Iterator[None]:
+        """Suspend the model's worker: running requests cannot end inside the block."""
+        worker = self.pool.worker(self.snapshot.deployments[model].unit)
         assert worker is not None
         os.kill(worker.pid, signal.SIGSTOP)
         try:
@@ -122,25 +145,24 @@ class Stand:
 
 
 @asynccontextmanager
-async def stand(home: Path, env: dict[str, str] | None = None) -> AsyncIterator[Stand]:
-    made = Stand(home, env)
+async def local_server(home: Path) -> AsyncIterator[LocalServer]:
+    """Run a server, then kill its workers and require that they are gone."""
+    server = LocalServer(home)
     try:
-        yield made
+        yield server
     finally:
-        pids = made.pool.pids()
-        await made.pool.abort()
+        pids = server.pool.pids()
+        await server.pool.abort()
         assert not [pid for pid in pids if psutil.pid_exists(pid)]
 
 
-def run(test: Callable[[], Awaitable[None]], seconds: float = 110) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(seconds):
-            await test()
-
-    asyncio.run(bounded())
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[LocalServer]:
+    async with local_server(tmp_path) as running:
+        yield running
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    """Let others run until it holds; `run` bounds how long."""
-    while not holds():  # noqa: ASYNC110 - what is waited for is another process
+    """Let other tasks run until the condition holds; the test's timeout bounds it."""
+    while not holds():  # noqa: ASYNC110 - another process makes it true
         await asyncio.sleep(0.005)

@@ -1,128 +1,104 @@
-"""The pool with real workers: leases, room for two, cutting, and the end."""
+"""The pool with real workers: leases, queues, memory and stops."""
 
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
 from mullama.errors import Busy, MullamaError, Refused, TimedOut
 from mullama.runtime.pool import Attempts
 from mullama.runtime.scheduler.state import Phase
-from tests.runtime.runtime_fixture import run, stand, until
+from tests.runtime.runtime_fixture import LocalServer, until
+
+pytestmark = pytest.mark.anyio
 
 
-def test_an_idle_model_goes_after_its_time_and_comes_back_when_asked(tmp_path: Path) -> None:
-    async def test() -> None:
-        async with stand(tmp_path) as s:
-            await s.apply({"a": {"from": s.script(), "residency": {"load": "on_demand", "ttl": "100ms"}}})
-            assert await s.ask("a", "say one") == "one"
+async def test_an_idle_model_unloads_after_its_ttl_and_loads_with_a_request(server: LocalServer) -> None:
+    await server.apply({"a": {"from": server.script(), "residency": {"load": "on_demand", "ttl": "100ms"}}})
+    assert await server.ask("a", "say one") == "one"
 
-            await until(lambda: s.pool.pids() == ())
+    await until(lambda: server.pool.pids() == ())
 
-            assert s.status("a")["state"] == "idle"
-            assert await s.ask("a", "say two") == "two"
-
-    run(test)
+    assert server.status("a")["state"] == "idle"
+    assert await server.ask("a", "say two") == "two"
 
 
-def test_a_full_queue_and_a_request_that_takes_too_long_are_told(tmp_path: Path) -> None:
-    async def test() -> None:
-        async with stand(tmp_path) as s:
-            model = {"from": s.script(), "limits": {"parallel": 1, "queue": 1, "timeout": "3s"}}
-            await s.apply({"a": model})
-            first = asyncio.create_task(s.ask("a", "slow 50ms count to 1000"))
-            await until(lambda: s.pool.state.active("a") == 1 or first.done())
-            # Only the first is to be short of time, whatever this machine does meanwhile.
-            await s.apply({"a": {**model, "limits": {**model["limits"], "timeout": "1h"}}})
-            second = asyncio.create_task(s.ask("a", "say second"))
-            with pytest.raises(TimedOut):
-                await first
-            assert await second == "second"
+async def test_a_full_queue_and_a_request_over_its_time_are_refused(server: LocalServer) -> None:
+    model = {"from": server.script(), "limits": {"parallel": 1, "queue": 1, "timeout": "3s"}}
+    await server.apply({"a": model})
+    first = asyncio.create_task(server.ask("a", "slow 50ms count to 1000"))
+    await until(lambda: server.pool.state.active("a") == 1 or first.done())
+    # Only the first request has the short limit, however slow this machine is.
+    await server.apply({"a": {**model, "limits": {**model["limits"], "timeout": "1h"}}})
+    second = asyncio.create_task(server.ask("a", "say second"))
+    with pytest.raises(TimedOut):
+        await first
+    assert await second == "second"
 
-            third = asyncio.create_task(s.ask("a", "slow 50ms count to 1000"))
-            await until(lambda: s.pool.state.active("a") == 1)
-            fourth = asyncio.create_task(s.ask("a", "say fourth"))
-            await until(lambda: s.pool.state.queued("a") == 1)
-            with pytest.raises(Busy):
-                await s.ask("a", "say fifth")
-            third.cancel()
-            assert await fourth == "fourth"
-
-    run(test)
+    third = asyncio.create_task(server.ask("a", "slow 50ms count to 1000"))
+    await until(lambda: server.pool.state.active("a") == 1)
+    fourth = asyncio.create_task(server.ask("a", "say fourth"))
+    await until(lambda: server.pool.state.queued("a") == 1)
+    with pytest.raises(Busy):
+        await server.ask("a", "say fifth")
+    third.cancel()
+    assert await fourth == "fourth"
 
 
-def test_a_client_that_leaves_gives_its_place_back(tmp_path: Path) -> None:
-    async def test() -> None:
-        async with stand(tmp_path) as s:
-            await s.apply({"a": {"from": s.script(), "limits": {"parallel": 1}}})
-            first = asyncio.create_task(s.ask("a", "slow 50ms count to 1000"))
-            await until(lambda: s.pool.state.active("a") == 1)
-            waiting = asyncio.create_task(s.ask("a", "say never"))
-            await until(lambda: s.pool.state.queued("a") == 1)
+async def test_a_client_that_leaves_gives_its_place_back(server: LocalServer) -> None:
+    await server.apply({"a": {"from": server.script(), "limits": {"parallel": 1}}})
+    first = asyncio.create_task(server.ask("a", "slow 50ms count to 1000"))
+    await until(lambda: server.pool.state.active("a") == 1)
+    waiting = asyncio.create_task(server.ask("a", "say never"))
+    await until(lambda: server.pool.state.queued("a") == 1)
 
-            waiting.cancel()
-            first.cancel()
-            await asyncio.gather(waiting, first, return_exceptions=True)
+    waiting.cancel()
+    first.cancel()
+    await asyncio.gather(waiting, first, return_exceptions=True)
 
-            assert await s.ask("a", "say free") == "free"
-            assert s.pool.state.running == {}
-            assert s.pool.state.waiting == []
-
-    run(test)
+    assert await server.ask("a", "say free") == "free"
+    assert server.pool.state.running == {}
+    assert server.pool.state.waiting == []
 
 
-def test_a_model_without_room_is_served_once_there_is(tmp_path: Path) -> None:
-    """Being refused for memory is no failure of the model: it must not outlast the lack."""
+async def test_a_model_without_room_is_served_once_there_is(server: LocalServer) -> None:
+    """A refusal for memory is no failure of the model: it ends when memory is free."""
+    on_demand = {"residency": {"load": "on_demand"}}
+    await server.apply({"a": server.script("a"), "b": {"from": server.script("b"), **on_demand}})
+    unit = server.snapshot.deployments["b"].unit
+    server.pool.state.units[unit].error = Refused("not enough memory")
+    server.pool.state.units[unit].crowded = True
 
-    async def test() -> None:
-        async with stand(tmp_path) as s:
-            on_demand = {"residency": {"load": "on_demand"}}
-            await s.apply({"a": s.script("a"), "b": {"from": s.script("b"), **on_demand}})
-            unit = s.reconciler.snapshot.deployments["b"].unit
-            s.pool.state.units[unit].error = Refused("not enough memory")
-            s.pool.state.units[unit].crowded = True
-
-            assert await s.ask("b", "say room") == "room"
-            assert s.pool.phase(unit) is Phase.READY
-
-    run(test)
+    assert await server.ask("b", "say room") == "room"
+    assert server.pool.phase(unit) is Phase.READY
 
 
-def test_a_request_that_ended_two_workers_is_refused_and_others_are_not(tmp_path: Path) -> None:
-    async def test() -> None:
-        async with stand(tmp_path) as s:
-            await s.apply({"a": s.script()})
+async def test_a_request_that_ended_two_workers_is_refused_and_others_are_not(server: LocalServer) -> None:
+    await server.apply({"a": server.script()})
 
-            for _ in range(2):
-                with pytest.raises(MullamaError, match="exit code 1"):
-                    await s.ask("a", "crash exit")
+    for _ in range(2):
+        with pytest.raises(MullamaError, match="exit code 1"):
+            await server.ask("a", "crash exit")
 
-            with pytest.raises(MullamaError, match="crashed the engine twice"):
-                await s.ask("a", "crash exit")
-            assert await s.ask("a", "say well") == "well"
-
-    run(test)
+    with pytest.raises(MullamaError, match="crashed the engine twice"):
+        await server.ask("a", "crash exit")
+    assert await server.ask("a", "say well") == "well"
 
 
-def test_stopping_lets_what_runs_end(tmp_path: Path) -> None:
-    async def test() -> None:
-        async with stand(tmp_path) as s:
-            await s.apply({"a": s.script()})
-            with s.still("a"):
-                running = asyncio.create_task(s.ask("a", "slow 10ms count to 30"))
-                await until(lambda: s.pool.state.active("a") == 1)
+async def test_a_stop_waits_for_running_requests(server: LocalServer) -> None:
+    await server.apply({"a": server.script()})
+    with server.suspended("a"):
+        running = asyncio.create_task(server.ask("a", "slow 10ms count to 30"))
+        await until(lambda: server.pool.state.active("a") == 1)
 
-            await s.reconciler.stop()
+    await server.reconciler.stop()
 
-            assert (await running).strip().endswith("30")
-            assert s.pool.pids() == ()
-
-    run(test)
+    assert (await running).strip().endswith("30")
+    assert server.pool.pids() == ()
 
 
-def test_attempts_are_written_before_they_are_made_and_struck_when_they_end() -> None:
+def test_attempts_are_written_before_they_are_made_and_removed_when_they_end() -> None:
     written: list[dict[str, int]] = []
     attempts = Attempts(save=lambda counts: written.append(dict(counts)))
 
@@ -136,3 +112,12 @@ def test_attempts_are_written_before_they_are_made_and_struck_when_they_end() ->
         attempts.begin("w")
     attempts.forgive()
     attempts.begin("w")
+
+
+async def test_old_contexts_are_removed(server: LocalServer) -> None:
+    source = server.script()
+    for number in range(12):
+        await server.apply({"a": {"from": source, "context": {"size": 512 + number}}})
+
+    await until(lambda: len(server.pool.state.units) == 1)
+    assert len(server.pool._units) <= 2

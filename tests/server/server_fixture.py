@@ -183,8 +183,8 @@ class Runtime:
     def missing(self) -> tuple[str, ...]:
         return self.not_ready
 
-    async def plan(self, manifest: Mapping[str, Any], options: ApplyOptions) -> dict[str, Any]:
-        self.seen.append((manifest, options))
+    async def plan(self, manifest: Mapping[str, Any], origin: Origin, options: ApplyOptions) -> dict[str, Any]:
+        self.seen.append((manifest, origin, options))
         return {"format": "mullama.plan/1", "steps": []}
 
     async def apply(

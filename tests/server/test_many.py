@@ -113,8 +113,8 @@ def test_a_server_changes_its_listeners_under_load_and_loses_nothing() -> None:
         for worker in workers:
             worker.start()
         for _ in range(200):
-            stage.wait(stage.server.change(["127.0.0.1:0", "127.0.0.2:0"]))
-            stage.wait(stage.server.change(["127.0.0.1:0"]))
+            stage.wait(stage.server.listen_on(["127.0.0.1:0", "127.0.0.2:0"]))
+            stage.wait(stage.server.listen_on(["127.0.0.1:0"]))
         done.set()
         for worker in workers:
             worker.join()

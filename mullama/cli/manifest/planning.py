@@ -27,7 +27,8 @@ def plan_for(call: CommandContext, loaded: LoadedManifest, server: FoundServer |
 
 
 def plan_by_server(server: FoundServer, tree: dict[str, Any]) -> Plan:
-    answer = server.client.post("/api/v1/plan", {"manifest": tree, "options": {}})
+    options = {"trigger": "apply", "allow_empty": True}
+    answer = server.client.post("/api/v1/plan", {"manifest": tree, "options": options})
     try:
         return from_tree(answer)
     except (KeyError, TypeError, ValueError) as error:

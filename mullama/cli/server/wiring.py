@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import mullama
+from mullama.controller.change import Change
 from mullama.controller.event_log import EventLog
 from mullama.controller.model_commands import ModelCommands
 from mullama.controller.operator import LocalOperator
@@ -25,7 +26,6 @@ from mullama.dialects import DIALECTS
 from mullama.errors import Conflict, MullamaError
 from mullama.manifest.load import LoadedManifest
 from mullama.manifest.spec import Manifest
-from mullama.manifest.tree import block_to_tree
 from mullama.reconcile.files import Files
 from mullama.runtime.base import ApplyOptions, Origin
 from mullama.runtime.metrics import Metrics
@@ -76,15 +76,16 @@ async def _serve(
     try:
         await process.http.start(create_app(process.service, process.operator, DIALECTS), (), control)
         process.announce(control, origin)
-        process.reconciler.after.append(lambda applied: process.announce(control, applied))
-        process.reconciler.after.append(lambda _: log.follow(process.service.access().manifest.observability.logs))
+        applied = process.reconciler.state.subscribers
+        applied.append(lambda origin: process.announce(control, origin))
+        applied.append(lambda _: log.follow(process.service.access().manifest.observability.logs))
         process.watcher.start()
         code = 0
         if not held:
-            tree = block_to_tree(loaded.manifest)
-            async for line in process.reconciler.apply(tree, origin, ApplyOptions(trigger="start")):
+            change = Change(desired=loaded.manifest, origin=origin, options=ApplyOptions(trigger="start"))
+            async for line in process.reconciler.apply(change):
                 code = _log_progress(line, code)
-        serves = held or process.reconciler.snapshot.generation > 0
+        serves = held or process.reconciler.current.started
         if serves:
             await process.stopping.wait()
         return 0 if serves else code
@@ -130,22 +131,31 @@ class _Process:
     @classmethod
     def make(cls, records: Records, env: Mapping[str, str]) -> _Process:
         http = HttpServer()
-        journal, stats = EventLog(), Metrics()
+        event_log, metrics = EventLog(), Metrics()
         attempts = Attempts(counts=records.attempts(), save=records.note_attempts)
-        pool = Pool(journal.note, attempts)
+        pool = Pool(event_log.note, attempts)
         files = Files.here(env)
         reconciler = Reconciler(
-            records=records, pool=pool, files=files, listeners=http, env=env, journal=journal, stats=stats
+            records=records, pool=pool, files=files, http=http, env=env, event_log=event_log, metrics=metrics
         )
-        watcher = ManifestWatcher(reconciler, env)
+        watcher = ManifestWatcher(reconciler=reconciler, pool=pool, event_log=event_log, env=env)
         stopping = asyncio.Event()
         return cls(
             records=records,
             http=http,
             reconciler=reconciler,
             watcher=watcher,
-            service=ModelService(lambda: reconciler.snapshot, pool, ModelCommands(reconciler, files, env), stats),
-            operator=LocalOperator(reconciler, pool, watcher.reload, stopping.set),
+            service=ModelService(
+                lambda: reconciler.current.snapshot, pool, ModelCommands(reconciler, files, env), metrics
+            ),
+            operator=LocalOperator(
+                reconciler=reconciler,
+                pool=pool,
+                event_log=event_log,
+                metrics=metrics,
+                reload=watcher.reload,
+                stop=stopping.set,
+            ),
             pool=pool,
             stopping=stopping,
         )

@@ -1,4 +1,4 @@
-"""What became of a set of watched files, as values: settle, hold back what shrinks, never act on a half."""
+"""When to act on watched files: after the content has settled, later if models would go, never on a half file. Pure."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 SETTLE = 0.3
+"""Seconds for which content must stay the same before it is applied."""
+
 STABLE = 5.0
+"""Seconds for which content that removes models must stay the same."""
 
 
 class WatchDecision(StrEnum):
-    """What to do with the content that was read."""
+    """The action for the content that was read."""
 
     WAIT = "wait"
     SAME = "same"
@@ -20,22 +23,28 @@ class WatchDecision(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """The content seen last, and since when (monotonic seconds). applied: the content that is in force."""
+    """The digests of the watched files."""
 
     applied: str
+    """The content in force."""
+
     seen: str = ""
+    """The content that was read last."""
+
     since: float = 0.0
+    """When `seen` was first read, in monotonic seconds."""
 
     def saw(self, digest: str, now: float) -> Watched:
-        """The content was read again."""
+        """Return the state after the content was read again."""
         return self if digest == self.seen else replace(self, seen=digest, since=now)
 
 
-def judge(watched: Watched, now: float, *, removes: int, loaded: int) -> WatchDecision:
-    """1. unchanged  2. too fresh to trust  3. removals wait longer  4. more than half would go: only `apply` may.
+def decide(watched: Watched, now: float, *, removes: int, loaded: int) -> WatchDecision:
+    """1. unchanged  2. not settled  3. removals settle longer  4. more than half of the models need an `apply`.
 
-    removes: models that the new content no longer names; loaded: models in memory now. A half-saved file is
-    often valid and merely shorter, so what shrinks must prove itself by staying as it is.
+    A half-saved file is often valid and merely shorter, so content that removes models must stay the same for longer.
+
+    removes: loaded models that the new content does not name. loaded: models in memory now.
     """
     if watched.seen == watched.applied:
         return WatchDecision.SAME
@@ -50,6 +59,6 @@ def judge(watched: Watched, now: float, *, removes: int, loaded: int) -> WatchDe
 
 
 def next_look(watched: Watched, now: float, *, removes: int) -> float:
-    """Seconds until the content will be old enough to judge again."""
+    """Return the seconds until the decision can change."""
     wanted = STABLE if removes else SETTLE
     return max(0.01, watched.since + wanted - now)

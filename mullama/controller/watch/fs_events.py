@@ -1,4 +1,4 @@
-"""The system's file events of a few folders."""
+"""The file events of a few folders, from the operating system."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from collections.abc import Callable, Sequence
 
 import watchfiles
 
-# Milliseconds between two looks at what the system has told. Each look takes a core from the models for a moment, and a
-# change that has settled is seen within two of them.
+# Milliseconds between two polls of watchfiles' event buffer. Each poll takes a core from the models for a moment, and
+# a change that has settled is seen within two of them.
 _STEP = 100
 
 
 class FileEvents:
-    """Calls `changed` whenever something happens in the watched folders; a help, for not every file system tells."""
+    """Calls `changed` on each event in the watched folders. Some file systems send no events."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
         self._changed = changed
-        self._known: tuple[tuple[str, int], ...] = ()
+        self._watched: tuple[tuple[str, int], ...] = ()
         self._task: asyncio.Task[None] | None = None
 
     def watch(self, folders: Sequence[str]) -> None:
-        """From now on these. What is watched already goes on, unless the folder was made anew or its events ended."""
-        known = tuple((folder, _inode(folder)) for folder in folders)
+        """Watch exactly these folders. A folder that was recreated, or whose events ended, is watched anew."""
+        watched = tuple((folder, _inode(folder)) for folder in folders)
         if self._task is not None:
-            if known == self._known and not self._task.done():
+            if watched == self._watched and not self._task.done():
                 return
             self._task.cancel()
-        self._known = known
+        self._watched = watched
         self._task = asyncio.create_task(self._listen(folders)) if folders else None
 
     async def close(self) -> None:
@@ -39,7 +39,7 @@ class FileEvents:
                 await self._task
 
     async def _listen(self, folders: Sequence[str]) -> None:
-        # No inotify instances left, or a folder vanished: whoever asks to watch again begins anew.
+        # No inotify instances left, or a folder vanished: the next call of `watch` tries again.
         with contextlib.suppress(OSError, RuntimeError):
             async for _ in watchfiles.awatch(*folders, debounce=50, step=_STEP, rust_timeout=0, recursive=False):
                 self._changed()

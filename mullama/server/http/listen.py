@@ -85,7 +85,7 @@ class HttpServer:
             raise
         return self.listening
 
-    async def change(self, addresses: Sequence[str]) -> tuple[str, ...]:
+    async def listen_on(self, addresses: Sequence[str]) -> tuple[str, ...]:
         """Listen on exactly these addresses: new ones first, then the others are closed and drained.
 
         If a new one cannot be bound everything stays as it was, and the error is raised.

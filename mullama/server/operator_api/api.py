@@ -143,10 +143,11 @@ class Ops:
         await exchange.reply(Reply(body={"generations": self.operator.history()}))
 
     async def _plan(self, exchange: Exchange, _: Params) -> None:
-        body = await self._body(exchange, {"manifest", "options"})
-        manifest, options = requests.manifest(body), requests.options(body.get("options"))
+        body = await self._body(exchange, {"manifest", "origin", "options"})
+        manifest, origin = requests.manifest(body), requests.origin(body.get("origin"))
+        options = requests.options(body.get("options"))
         async with self.inflight.lifeline(exchange):
-            plan = await self.operator.plan(manifest, options)
+            plan = await self.operator.plan(manifest, origin, options)
         await exchange.reply(Reply(body=plan))
 
     async def _apply(self, exchange: Exchange, _: Params) -> None:

@@ -73,8 +73,8 @@ SHAPES: Mapping[tuple[str, str], RouteSchema] = {
         stream="text/event-stream",
     ),
     ("POST", "/api/v1/plan"): RouteSchema(
-        summary="What an apply of this manifest would do",
-        request=_object({"manifest": _TREE}, closed=True, options=_OPTIONS),
+        summary="The plan that an apply with these options would carry out",
+        request=_object({"manifest": _TREE}, closed=True, origin=_ORIGIN, options=_OPTIONS),
         response=_object({"format": {"const": "mullama.plan/1"}}),
     ),
     ("PUT", "/api/v1/stack"): RouteSchema(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mullama.controller.watch.debounce import WatchDecision, Watched, judge, next_look
+from mullama.controller.watch.debounce import WatchDecision, Watched, decide, next_look
 
 
 @pytest.mark.parametrize(
@@ -26,11 +26,11 @@ from mullama.controller.watch.debounce import WatchDecision, Watched, judge, nex
 def test_content_is_acted_on_once_it_has_settled(age: float, removes: int, loaded: int, verdict: WatchDecision) -> None:
     watched = Watched(applied="old").saw("new", 0.0)
 
-    assert judge(watched, age, removes=removes, loaded=loaded) is verdict
+    assert decide(watched, age, removes=removes, loaded=loaded) is verdict
 
 
 def test_content_that_is_in_force_already_needs_nothing() -> None:
-    assert judge(Watched(applied="a").saw("a", 1.0), 1.0, removes=9, loaded=9) is WatchDecision.SAME
+    assert decide(Watched(applied="a").saw("a", 1.0), 1.0, removes=9, loaded=9) is WatchDecision.SAME
 
 
 def test_every_other_content_starts_the_clock_again() -> None:

@@ -1,4 +1,4 @@
-"""Following a file, with a real reconciler over scripted models: what people, editors and platforms do to it."""
+"""Watching a file that people, editors and platforms change, with a real reconciler over scripted models."""
 
 from __future__ import annotations
 
@@ -12,52 +12,59 @@ from typing import Any
 
 import pytest
 
-from mullama.controller.watch import follower
+from mullama.controller.change import Change
 from mullama.controller.watch.follower import ManifestWatcher
 from mullama.manifest.load import LoadedManifest, load
-from mullama.manifest.tree import block_to_tree
 from mullama.runtime.base import ApplyOptions, Origin
-from tests.runtime.runtime_fixture import Stand, run, stand, until
+from tests.runtime.runtime_fixture import LocalServer, until
+
+pytestmark = pytest.mark.anyio
 
 
 def text(system: str, more: str = "") -> str:
-    said = json.dumps(system)
-    return f"mullama: v1\nmodels:\n  a: {{from: ./a.script.json, system: {said}}}\n{more}"
+    quoted = json.dumps(system)
+    return f"mullama: v1\nmodels:\n  a: {{from: ./a.script.json, system: {quoted}}}\n{more}"
 
 
 @asynccontextmanager
-async def followed(home: Path, content: str = "", env: dict[str, str] | None = None) -> AsyncIterator[Stand]:
-    """A server that applied `mullama.yaml` of its home and follows it."""
-    manifest = home / "mullama.yaml"
+async def watched(server: LocalServer, content: str = "", **seams: Any) -> AsyncIterator[LocalServer]:
+    """Apply `mullama.yaml` of the server's home and watch it. seams: see `ManifestWatcher`."""
+    manifest = server.home / "mullama.yaml"
     if not manifest.is_symlink():
         manifest.write_text(content or text("one"))
-    async with stand(home, env) as s:
-        s.script("a")
-        follower = ManifestWatcher(s.reconciler, s.env)
-        follower.start()
-        loaded = load(str(manifest), env=s.env)
-        origin = Origin(path=loaded.path, digest=loaded.digest)
-        try:
-            async for _ in s.reconciler.apply(block_to_tree(loaded.manifest), origin, ApplyOptions()):
-                pass
-            yield s
-        finally:
-            await follower.close()
+    server.script("a")
+    watcher = watcher_of(server, **seams)
+    watcher.start()
+    loaded = load(str(manifest), env=server.env)
+    origin = Origin(path=loaded.path, digest=loaded.digest)
+    change = Change(desired=loaded.manifest, origin=origin, options=ApplyOptions())
+    try:
+        async for _ in server.reconciler.apply(change):
+            pass
+        yield server
+    finally:
+        await watcher.close()
 
 
-def system(s: Stand) -> str | None:
-    return s.reconciler.snapshot.manifest.models["a"].system
+def watcher_of(server: LocalServer, **seams: Any) -> ManifestWatcher:
+    return ManifestWatcher(
+        reconciler=server.reconciler, pool=server.pool, event_log=server.event_log, env=server.env, **seams
+    )
 
 
-def generation(s: Stand) -> int:
-    return s.reconciler.snapshot.generation
+def system(server: LocalServer) -> str | None:
+    return server.snapshot.manifest.models["a"].system
+
+
+def generation(server: LocalServer) -> int:
+    return server.snapshot.generation
 
 
 def renamed(path: Path, content: str) -> None:
-    """sed -i, and editors that write beside."""
-    beside = path.with_name(".saved")
-    beside.write_text(content)
-    beside.replace(path)
+    """sed -i, and editors that write another file first."""
+    saved = path.with_name(".saved")
+    saved.write_text(content)
+    saved.replace(path)
 
 
 def with_backup(path: Path, content: str) -> None:
@@ -86,59 +93,46 @@ def copied(path: Path, content: str) -> None:
 
 
 @pytest.mark.parametrize("save", [renamed, with_backup, truncated, copied])
-def test_whichever_way_it_is_saved_it_is_one_reload(save: Callable[[Path, str], None], tmp_path: Path) -> None:
-    async def test() -> None:
-        async with followed(tmp_path) as s:
-            save(tmp_path / "mullama.yaml", text("two"))
-            await until(lambda: system(s) == "two")
-            assert generation(s) == 2
-            save(tmp_path / "mullama.yaml", text("two", "# a remark\n"))
-            save(tmp_path / "mullama.yaml", text("three"))
-            await until(lambda: system(s) == "three")
-            assert generation(s) == 3
-            assert s.stats.reloads["failed"] == 0
-
-    run(test)
+async def test_each_way_of_saving_is_one_reload(save: Callable[[Path, str], None], server: LocalServer) -> None:
+    manifest = server.home / "mullama.yaml"
+    async with watched(server):
+        save(manifest, text("two"))
+        await until(lambda: system(server) == "two")
+        assert generation(server) == 2
+        save(manifest, text("two", "# a remark\n"))
+        save(manifest, text("three"))
+        await until(lambda: system(server) == "three")
+        assert generation(server) == 3
+        assert server.metrics.reloads["failed"] == 0
 
 
-def test_swapped_links_of_mounted_configuration_are_followed(tmp_path: Path) -> None:
-    def swap(said: str) -> None:
-        version = tmp_path / f"..{said}"
+async def test_swapped_links_of_mounted_configuration_are_followed(server: LocalServer, tmp_path: Path) -> None:
+    def swap(content: str) -> None:
+        version = tmp_path / f"..{content}"
         version.mkdir()
-        (version / "mullama.yaml").write_text(text(said))
-        beside = tmp_path / "..new"
-        beside.symlink_to(version.name)
-        beside.replace(tmp_path / "..data")
+        (version / "mullama.yaml").write_text(text(content))
+        link = tmp_path / "..new"
+        link.symlink_to(version.name)
+        link.replace(tmp_path / "..data")
 
-    async def test() -> None:
-        swap("one")
-        (tmp_path / "..one" / "a.script.json").write_text(json.dumps({"name": "a"}))
-        (tmp_path / "mullama.yaml").symlink_to("..data/mullama.yaml")
-        async with followed(tmp_path) as s:
-            for said in ("two", "three", "four"):
-                swap(said)
-                await until(lambda said=said: system(s) == said)  # type: ignore[misc]
-            assert generation(s) == 4
-
-    run(test)
+    swap("one")
+    (tmp_path / "..one" / "a.script.json").write_text(json.dumps({"name": "a"}))
+    (tmp_path / "mullama.yaml").symlink_to("..data/mullama.yaml")
+    async with watched(server):
+        for content in ("two", "three", "four"):
+            swap(content)
+            await until(lambda content=content: system(server) == content)  # type: ignore[misc]
+        assert generation(server) == 4
 
 
-def test_new_content_of_the_same_size_and_time_is_seen_by_reading_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(follower, "READ_EVERY", 0.0)
-    monkeypatch.setattr(follower, "_look", lambda path: (path, 0, 0, 0, ""))  # a file system that tells nothing
-
-    async def test() -> None:
-        async with followed(tmp_path) as s:
-            (tmp_path / "mullama.yaml").write_text(text("two"))
-            await until(lambda: system(s) == "two")
-
-    run(test)
+async def test_new_content_with_the_same_metadata_is_found_by_reading(server: LocalServer) -> None:
+    async with watched(server, read_every=0.0, file_state=lambda path: (path, 0, 0, 0, "")):
+        (server.home / "mullama.yaml").write_text(text("two"))
+        await until(lambda: system(server) == "two")
 
 
 def instead(make: Callable[[Path], None]) -> Callable[[Path], None]:
-    """Something else at the manifest's path."""
+    """Put something else at the manifest's path."""
 
     def spoil(path: Path) -> None:
         path.unlink()
@@ -148,7 +142,7 @@ def instead(make: Callable[[Path], None]) -> Callable[[Path], None]:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "says"),
+    ("spoil", "message"),
     [
         (lambda path: path.write_text(""), "the file is empty"),
         (lambda path: path.write_text("mullama: v1\nmodels: [\n"), "mullama.yaml:"),
@@ -163,88 +157,67 @@ def instead(make: Callable[[Path], None]) -> Callable[[Path], None]:
     ],
     ids=["empty", "cut", "latin-1", "unknown key", "unset variable", "folder", "pipe", "device", "10 GB", "deleted"],
 )
-def test_what_is_no_manifest_leaves_the_last_good_one_serving(
-    spoil: Callable[[Path], object], says: str, tmp_path: Path
+async def test_an_invalid_manifest_leaves_the_last_good_one_serving(
+    spoil: Callable[[Path], object], message: str, server: LocalServer
 ) -> None:
-    async def test() -> None:
-        async with followed(tmp_path) as s:
-            spoil(tmp_path / "mullama.yaml")
+    manifest = server.home / "mullama.yaml"
+    async with watched(server):
+        spoil(manifest)
 
-            await until(lambda: s.condition("ConfigValid")["status"] is False)
+        await until(lambda: server.condition("ConfigValid")["status"] is False)
 
-            assert says in s.condition("ConfigValid")["message"]
-            assert s.condition("ConfigValid")["message"].startswith("serving revision 1; ")
-            assert s.condition("ConfigValid")["reason"] == (
-                "ManifestMissing" if says == "there is no manifest" else "InvalidManifest"
-            )
-            assert s.operator.status()["state"] == "degraded"
-            assert s.operator.missing() == ()
-            assert await s.ask("a", "say yes") == "yes"
-            manifest = tmp_path / "mullama.yaml"
-            shutil.rmtree(manifest) if manifest.is_dir() else manifest.unlink(missing_ok=True)
-            manifest.write_text(text("good again"))
-            await until(lambda: system(s) == "good again")
-            await until(lambda: s.condition("ConfigValid")["status"] is True)
-
-    run(test)
+        condition = server.condition("ConfigValid")
+        assert message in condition["message"]
+        assert condition["message"].startswith("serving revision 1; ")
+        assert condition["reason"] == ("ManifestMissing" if message == "there is no manifest" else "InvalidManifest")
+        assert server.operator.status()["state"] == "degraded"
+        assert server.operator.missing() == ()
+        assert await server.ask("a", "say yes") == "yes"
+        shutil.rmtree(manifest) if manifest.is_dir() else manifest.unlink(missing_ok=True)
+        manifest.write_text(text("good again"))
+        await until(lambda: system(server) == "good again")
+        await until(lambda: server.condition("ConfigValid")["status"] is True)
 
 
-def test_a_file_that_was_half_saved_when_it_was_read_is_not_told_as_invalid(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    manifest, usual = tmp_path / "mullama.yaml", follower.load
+async def test_a_file_that_was_half_saved_when_it_was_read_is_not_reported_as_invalid(server: LocalServer) -> None:
+    manifest = server.home / "mullama.yaml"
 
-    def meanwhile(path: str, **more: Any) -> LoadedManifest:
-        """The editor writes the rest after the file was read."""
+    def load_half(path: str, **more: Any) -> LoadedManifest:
+        """Read the file, after which the editor writes the rest."""
         try:
-            return usual(path, **more)
+            return load(path, **more)
         finally:
             if manifest.read_text() == "half: [":
                 manifest.write_text(text("two"))
 
-    async def test() -> None:
-        async with followed(tmp_path) as s:
-            monkeypatch.setattr(follower, "load", meanwhile)
-            manifest.write_text("half: [")
-            await until(lambda: system(s) == "two")
-            assert s.stats.reloads["invalid"] == 0
-
-    run(test)
+    async with watched(server, load=load_half):
+        manifest.write_text("half: [")
+        await until(lambda: system(server) == "two")
+        assert server.metrics.reloads["invalid"] == 0
 
 
-def test_a_change_that_cannot_be_carried_out_is_told_and_tried_again_at_a_slow_pace(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The disk may be mounted later, the hub may come back: but nobody is flooded meanwhile."""
-    monkeypatch.setattr(follower, "READ_EVERY", 1.0)
+async def test_a_failed_change_is_reported_once_and_retried_slowly(server: LocalServer) -> None:
+    """The disk may be mounted later, the hub may be reachable again."""
+    async with watched(server, read_every=1.0):
+        (server.home / "mullama.yaml").write_text(text("two").replace("a.script", "later.script"))
+        await until(lambda: "later.script.json: No such file" in server.condition("Synced")["message"])
 
-    async def test() -> None:
-        async with followed(tmp_path) as s:
-            content = text("two").replace("a.script", "later.script")
-            (tmp_path / "mullama.yaml").write_text(content)
-            await until(lambda: "later.script.json: No such file" in s.condition("Synced")["message"])
-
-            assert s.condition("Synced")["status"] is False
-            assert generation(s) == 1
-            await until(lambda: s.stats.reloads["failed"] > 1)
-            s.script("later")
-            await until(lambda: system(s) == "two")
-            await until(lambda: s.condition("Synced")["status"] is True)
-            assert s.stats.reloads["failed"] <= 4
-            assert [e["kind"] for e in s.journal._events].count("not-applied") == 1
-
-    run(test)
+        assert server.condition("Synced")["status"] is False
+        assert generation(server) == 1
+        await until(lambda: server.metrics.reloads["failed"] > 1)
+        server.script("later")
+        await until(lambda: system(server) == "two")
+        await until(lambda: server.condition("Synced")["status"] is True)
+        assert server.metrics.reloads["failed"] <= 4
+        assert [event["kind"] for event in server.event_log.kept()].count("not-applied") == 1
 
 
-def test_a_file_that_is_not_to_be_watched_is_read_when_somebody_asks(tmp_path: Path) -> None:
-    async def test() -> None:
-        async with followed(tmp_path, text("one", "sync: {watch: false}\n")) as s:
-            follower = ManifestWatcher(s.reconciler, s.env)
-            follower._follow(s.reconciler.origin)
-            (tmp_path / "mullama.yaml").write_text(text("two", "sync: {watch: false}\n"))
+async def test_an_unwatched_file_is_read_by_an_explicit_reload(server: LocalServer) -> None:
+    unwatched = "sync: {watch: false}\n"
+    watcher = watcher_of(server)
+    async with watched(server, text("one", unwatched)):
+        (server.home / "mullama.yaml").write_text(text("two", unwatched))
 
-            assert system(s) == "one"
-            assert "revision 2" in await follower.reload("SIGHUP")
-            assert system(s) == "two"
-
-    run(test)
+        assert system(server) == "one"
+        assert "revision 2 is applied" in await watcher.reload("SIGHUP")
+        assert system(server) == "two"

@@ -13,55 +13,50 @@ import pytest
 import watchfiles
 
 from mullama.controller.watch.fs_events import FileEvents
-from tests.runtime.runtime_fixture import run, until
+from tests.runtime.runtime_fixture import until
+
+pytestmark = pytest.mark.anyio
 
 
-async def touched(folder: Path, told: asyncio.Event) -> None:
-    """Write until it is noticed: when a watch begins is the system's own affair."""
-    told.clear()
+async def touched(folder: Path, changed: asyncio.Event) -> None:
+    """Write until an event arrives: the system does not report when a watch is active."""
+    changed.clear()
     number = 0
-    while not told.is_set():
+    while not changed.is_set():
         number += 1
         (folder / f"{number}.yaml").write_text("x")
         try:
             async with asyncio.timeout(0.5):
-                await told.wait()
+                await changed.wait()
         except TimeoutError:
             continue
 
 
-def test_what_happens_in_a_folder_is_told_again_and_again(tmp_path: Path) -> None:
-    async def test() -> None:
-        told = asyncio.Event()
-        notices = FileEvents(told.set)
-        notices.watch([str(tmp_path)])
-        for _ in range(3):
-            await touched(tmp_path, told)
-        await notices.close()
-
-    run(test)
+async def test_each_change_in_a_folder_is_reported(tmp_path: Path) -> None:
+    changed = asyncio.Event()
+    events = FileEvents(changed.set)
+    events.watch([str(tmp_path)])
+    for _ in range(3):
+        await touched(tmp_path, changed)
+    await events.close()
 
 
-def test_a_folder_that_was_made_anew_is_watched_anew(tmp_path: Path) -> None:
+async def test_a_recreated_folder_is_watched_anew(tmp_path: Path) -> None:
     folder, beside = tmp_path / "a", tmp_path / "b"
     folder.mkdir()
     beside.mkdir()
-
-    async def test() -> None:
-        told = asyncio.Event()
-        notices = FileEvents(told.set)
-        notices.watch([str(folder)])
-        await touched(folder, told)
-        shutil.move(folder, tmp_path / "old")  # what was watched is still there, under another name
-        beside.rename(folder)
-        notices.watch([str(folder)])
-        await touched(folder, told)
-        await notices.close()
-
-    run(test)
+    changed = asyncio.Event()
+    events = FileEvents(changed.set)
+    events.watch([str(folder)])
+    await touched(folder, changed)
+    shutil.move(folder, tmp_path / "old")  # what was watched is still there, under another name
+    beside.rename(folder)
+    events.watch([str(folder)])
+    await touched(folder, changed)
+    await events.close()
 
 
-def test_watching_the_same_folders_goes_on_and_one_that_ended_begins_again(
+async def test_a_watch_continues_and_one_that_ended_is_restarted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun: list[tuple[str, ...]] = []
@@ -76,19 +71,15 @@ def test_watching_the_same_folders_goes_on_and_one_that_ended_begins_again(
                 yield change
 
     monkeypatch.setattr(watchfiles, "awatch", awatch)
-
-    async def test() -> None:
-        told = asyncio.Event()
-        notices = FileEvents(told.set)
-        notices.watch([str(tmp_path)])
-        await until(lambda: bool(begun))
-        notices.watch([str(tmp_path)])
-        await touched(tmp_path, told)
-        notices.watch([str(tmp_path)])
-        notices.watch([str(tmp_path)])
-        await touched(tmp_path, told)
-        assert begun == [(str(tmp_path),)] * 2
-        notices.watch([])
-        await notices.close()
-
-    run(test)
+    changed = asyncio.Event()
+    events = FileEvents(changed.set)
+    events.watch([str(tmp_path)])
+    await until(lambda: bool(begun))
+    events.watch([str(tmp_path)])
+    await touched(tmp_path, changed)
+    events.watch([str(tmp_path)])
+    events.watch([str(tmp_path)])
+    await touched(tmp_path, changed)
+    assert begun == [(str(tmp_path),)] * 2
+    events.watch([])
+    await events.close()

@@ -9,71 +9,57 @@ import pytest
 from mullama.engines.base import Piece
 from mullama.errors import EngineFailed, Unavailable
 from mullama.runtime.worker.inbox import Inbox
-from tests.runtime.runtime_fixture import run
+
+pytestmark = pytest.mark.anyio
 
 ONE, TWO, THREE = (Piece(id=1, text=text, count=1) for text in ("one", "two", "three"))
 
 
-def test_what_came_since_the_last_look_is_taken_together_and_once() -> None:
-    async def test() -> None:
-        inbox = Inbox()
-        inbox.put(ONE)
-        inbox.put(TWO)
-        assert await inbox.take() == [ONE, TWO]
-        inbox.put(THREE)
-        assert await inbox.take() == [THREE]
-
-    run(test)
+async def test_what_came_since_the_last_look_is_taken_together_and_once() -> None:
+    inbox = Inbox()
+    inbox.put(ONE)
+    inbox.put(TWO)
+    assert await inbox.take() == [ONE, TWO]
+    inbox.put(THREE)
+    assert await inbox.take() == [THREE]
 
 
-def test_a_reader_waits_for_the_first_and_gets_what_came_with_it() -> None:
-    async def test() -> None:
-        inbox = Inbox()
-        reader = asyncio.create_task(inbox.take())
-        await asyncio.sleep(0)
-        inbox.put(ONE)
-        inbox.put(TWO)
-        assert await reader == [ONE, TWO]
-
-    run(test)
+async def test_a_reader_waits_for_the_first_and_gets_what_came_with_it() -> None:
+    inbox = Inbox()
+    reader = asyncio.create_task(inbox.take())
+    await asyncio.sleep(0)
+    inbox.put(ONE)
+    inbox.put(TWO)
+    assert await reader == [ONE, TWO]
 
 
-def test_a_failure_is_raised_after_what_came_before_it_and_the_first_counts() -> None:
-    async def test() -> None:
-        inbox = Inbox()
-        inbox.put(ONE)
-        inbox.fail(EngineFailed("died"))
-        inbox.fail(Unavailable("cut"))
-        inbox.put(TWO)
-        assert await inbox.take() == [ONE]
-        for _ in range(2):
-            with pytest.raises(EngineFailed, match="died"):
-                await inbox.take()
-
-    run(test)
+async def test_a_failure_is_raised_after_what_came_before_it_and_the_first_counts() -> None:
+    inbox = Inbox()
+    inbox.put(ONE)
+    inbox.fail(EngineFailed("died"))
+    inbox.fail(Unavailable("cut"))
+    inbox.put(TWO)
+    assert await inbox.take() == [ONE]
+    for _ in range(2):
+        with pytest.raises(EngineFailed, match="died"):
+            await inbox.take()
 
 
-def test_a_failure_wakes_a_reader_that_waits() -> None:
-    async def test() -> None:
-        inbox = Inbox()
-        reader = asyncio.create_task(inbox.take())
-        await asyncio.sleep(0)
-        inbox.fail(Unavailable("cut"))
-        with pytest.raises(Unavailable):
-            await reader
-
-    run(test)
+async def test_a_failure_wakes_a_reader_that_waits() -> None:
+    inbox = Inbox()
+    reader = asyncio.create_task(inbox.take())
+    await asyncio.sleep(0)
+    inbox.fail(Unavailable("cut"))
+    with pytest.raises(Unavailable):
+        await reader
 
 
-def test_nothing_is_lost_with_a_reader_that_left() -> None:
-    async def test() -> None:
-        inbox = Inbox()
-        reader = asyncio.create_task(inbox.take())
-        await asyncio.sleep(0)
-        reader.cancel()
-        inbox.put(ONE)
-        with pytest.raises(asyncio.CancelledError):
-            await reader
-        assert await inbox.take() == [ONE]
-
-    run(test)
+async def test_nothing_is_lost_with_a_reader_that_left() -> None:
+    inbox = Inbox()
+    reader = asyncio.create_task(inbox.take())
+    await asyncio.sleep(0)
+    reader.cancel()
+    inbox.put(ONE)
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    assert await inbox.take() == [ONE]

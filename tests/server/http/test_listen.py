@@ -155,7 +155,7 @@ def _ask_unix(path: Path, target: str, host: str = "localhost") -> tuple[int, ob
 
 
 def change(stage: Stage, *addresses: str) -> tuple[str, ...]:
-    return stage.wait(stage.server.change(addresses))
+    return stage.wait(stage.server.listen_on(addresses))
 
 
 def answers(address: str) -> bool:
@@ -225,7 +225,7 @@ def test_if_a_new_listener_cannot_be_had_everything_stays() -> None:
 def test_a_wider_bind_of_the_same_port_takes_the_place_of_the_narrow_one() -> None:
     with staged() as stage:
         port = stage.port
-        stage.wait(stage.server.change([f"127.0.0.1:{port}"]))
+        stage.wait(stage.server.listen_on([f"127.0.0.1:{port}"]))
         assert change(stage, f"0.0.0.0:{port}") == (f"0.0.0.0:{port}",)
         assert answers(f"127.0.0.1:{port}")
         assert change(stage, f"127.0.0.1:{port}") == (f"127.0.0.1:{port}",)

@@ -97,12 +97,12 @@ def test_status_stack_and_history_are_the_operators(stage: Stage) -> None:
     assert stage.ask("GET", "/api/v1/history").json == {"generations": [{"generation": 7}]}
 
 
-def test_a_plan_passes_the_manifest_and_the_options_on(stage: Stage) -> None:
-    body = {"manifest": {"mullama": "v1"}, "options": {"allow_empty": True, "expect": "r", "by": "me"}}
+def test_a_plan_passes_the_manifest_its_origin_and_the_options_on(stage: Stage) -> None:
+    options = {"allow_empty": True, "expect": "r", "by": "me"}
+    body = {"manifest": {"mullama": "v1"}, "origin": {"path": "/m.yaml"}, "options": options}
     assert stage.ask("POST", "/api/v1/plan", body).json["format"] == "mullama.plan/1"
-    tree, options = stage.runtime.seen[-1]
-    assert tree == {"mullama": "v1"}
-    assert options == ApplyOptions(allow_empty=True, expect="r", by="me", trigger="api")
+    assert stage.runtime.seen[-1][:2] == ({"mullama": "v1"}, Origin(path="/m.yaml"))
+    assert stage.runtime.seen[-1][2] == ApplyOptions(allow_empty=True, expect="r", by="me", trigger="api")
 
 
 def test_an_apply_streams_its_progress(stage: Stage) -> None:

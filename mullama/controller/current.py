@@ -1,0 +1,59 @@
+"""The current state of a server: one immutable value, replaced at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mullama.manifest.spec import Manifest
+from mullama.manifest.tree import revision
+from mullama.plan.observed import Machine
+from mullama.reconcile.overlay import Overlay, combine
+from mullama.runtime.base import Origin
+from mullama.runtime.deployment import Snapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Current:
+    """The state of a server at one moment."""
+
+    manifest: Manifest
+    """The applied manifest without the overlay."""
+
+    overlay: Overlay
+    """The models and routes that clients added."""
+
+    snapshot: Snapshot
+    """The part that requests see: `manifest` and `overlay` combined, with their deployments."""
+
+    origin: Origin = field(default_factory=Origin)
+    """The source of `manifest`."""
+
+    listening: tuple[str, ...] = ()
+    """The open addresses, with the ports that the system chose."""
+
+    machine: Machine | None = None
+    """The machine as it was observed last."""
+
+    @property
+    def started(self) -> bool:
+        """True once a revision is served."""
+        return self.snapshot.generation > 0
+
+    def serves(self, manifest: Manifest) -> bool:
+        """True when this manifest with the overlay is the served revision."""
+        return self.started and revision(combine(manifest, self.overlay)) == self.snapshot.revision
+
+
+class CurrentState:
+    """Holds the `Current` value of one server. Readers take `value` once; only the reconciler replaces it."""
+
+    def __init__(self, value: Current) -> None:
+        self.value = value
+        self.subscribers: list[Callable[[Origin], None]] = []
+        """Called in this order, with the new origin, after each applied change."""
+
+    def update(self, **parts: Any) -> None:
+        """Replace the value by one with these parts."""
+        self.value = replace(self.value, **parts)

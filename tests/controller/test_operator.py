@@ -1,0 +1,107 @@
+"""The operator's view: plans and undo, over a real reconciler."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mullama.errors import Conflict, MullamaError, NotFound, Refused, Unavailable
+from mullama.reconcile.files import Files
+from mullama.runtime.base import ApplyOptions, Origin
+from tests.runtime.runtime_fixture import LocalServer
+
+pytestmark = pytest.mark.anyio
+
+FAR = {"from": "hf:org/m", "residency": {"load": "on_demand"}}
+
+
+async def plan(
+    server: LocalServer, models: dict[str, Any], options: ApplyOptions, origin: Origin | None = None, **blocks: Any
+) -> list[str]:
+    """Return the subjects of the steps."""
+    tree = await server.operator.plan(server.tree(models, **blocks), origin or Origin(), options)
+    return [step["subject"] for step in tree["steps"]]
+
+
+async def collect(lines: AsyncIterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line async for line in lines]
+
+
+async def test_undo_applies_the_revision_before_as_a_new_one(server: LocalServer) -> None:
+    await server.apply({"a": {"from": server.script(), "description": "one"}})
+    await server.apply({"a": {"from": server.script(), "description": "two"}})
+
+    lines = await collect(server.operator.undo(None))
+
+    assert lines[-1]["exit"] == 0
+    assert server.snapshot.manifest.models["a"].description == "one"
+    assert [kept["trigger"] for kept in server.operator.history()] == ["undo", "apply", "apply"]
+    with pytest.raises(NotFound, match="not kept"):
+        await collect(server.operator.undo(99))
+
+
+@pytest.mark.parametrize(
+    ("models", "options", "error"),
+    [
+        ({"b": FAR}, ApplyOptions(locked=True), Refused),
+        ({"b": FAR}, ApplyOptions(offline=True), Unavailable),
+        ({"b": FAR}, ApplyOptions(expect="another"), Conflict),
+        ({}, ApplyOptions(), Refused),
+    ],
+    ids=["locked", "offline", "stale", "empty"],
+)
+async def test_a_plan_raises_what_an_apply_with_its_options_raises(
+    models: dict[str, Any], options: ApplyOptions, error: type[MullamaError], server: LocalServer
+) -> None:
+    await server.apply({"a": server.script()})
+
+    with pytest.raises(error) as raised:
+        await plan(server, models, options)
+
+    applied = await server.apply(models, options)
+    assert applied["kind"] == raised.value.kind.value
+    assert applied["message"] == str(raised.value)
+    assert server.snapshot.generation == 1
+
+
+async def test_a_plan_shows_what_its_options_allow(server: LocalServer) -> None:
+    await server.apply({"a": {"from": server.script(), "protect": True}})
+    revision = server.snapshot.revision
+    b = {"a": {"from": server.script(), "protect": True}, "b": FAR}
+
+    assert await plan(server, b, ApplyOptions()) == ["b"]
+    assert await plan(server, b, ApplyOptions(expect=revision)) == ["b"]
+    assert await plan(server, {"a": server.script("b")}, ApplyOptions(locked=True, offline=True)) == ["a"]
+    assert await plan(server, {}, ApplyOptions(allow_empty=True)) == ["a"], "a plan shows the removal that is refused"
+    assert server.snapshot.revision == revision
+
+
+async def test_a_locked_plan_reads_the_lock_file_next_to_its_origin(server: LocalServer, tmp_path: Path) -> None:
+    origin = Origin(path=str(tmp_path / "m.yaml"))
+    (tmp_path / "mullama.lock").write_text("not a lock file")
+
+    with pytest.raises(MullamaError, match=r"mullama\.lock"):
+        await plan(server, {"a": server.script()}, ApplyOptions(locked=True), origin)
+    assert await plan(server, {"a": server.script()}, ApplyOptions(locked=True)) == ["a"]
+
+
+async def test_only_the_plan_of_an_apply_prunes_files(server: LocalServer) -> None:
+    blobs = Files.here(server.env).index.blobs
+    digest = f"sha256:{hashlib.sha256(b'unused').hexdigest()}"
+    path = Path(blobs.path(digest))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"unused")
+    os.utime(path, (0, 0))
+    models, prune = {"a": server.script()}, {"files": True, "keep": "1s"}
+    await server.apply(models, ApplyOptions(trigger="watch"), prune=prune)
+
+    assert await plan(server, models, ApplyOptions(trigger="watch"), prune=prune) == []
+    assert len(await plan(server, models, ApplyOptions(trigger="apply"), prune=prune)) == 1
+    assert path.exists()
+    assert (await server.apply(models, ApplyOptions(trigger="apply"), prune=prune))["exit"] == 0
+    assert not path.exists()
