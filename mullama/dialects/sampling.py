@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 
+from mullama.chat.sampling_fields import SAMPLING_FIELDS, SamplingField, fold_seed
 from mullama.chat.types import Sampling
 from mullama.dialects import fields, schema
 from mullama.errors import Invalid
@@ -34,9 +35,10 @@ SAMPLERS = (
 
 
 def _seed(value: JSONValue, path: str) -> int:
-    """Seeds are 32 bits wide in the engine; -1 asks for a random one."""
-    seed = fields.to_integer(value, path, -(2**53), 2**53)
-    return seed if seed == -1 else seed % (2**32 - 1)
+    """Return a seed of 32 bits; -1 asks for a random one."""
+    field = SAMPLING_FIELDS["seed"]
+    folded = fold_seed(fields.to_integer(value, path, int(field.low), int(field.high)))
+    return -1 if folded is None else folded
 
 
 def _sampler(value: JSONValue, path: str) -> str:
@@ -103,39 +105,25 @@ LOGIT_BIAS: fields.Field[tuple[tuple[int, float], ...]] = fields.Field(
     _logit_bias,
     {"type": "object", "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100}},
 )
-SEED: fields.Field[int] = fields.Field("seed", _seed, schema.INTEGER)
+SEED: fields.Field[int] = fields.Field("seed", _seed, fields.integer("seed").schema)
 TOP_LOGPROBS = fields.integer("top_logprobs", 0, MOST_LOGPROBS)
 
-# The names are the attributes of Sampling. Bounds are wider than anything useful and narrower than
-# what makes the arithmetic of the engine overflow or hang.
+
+def _numeric(field: SamplingField) -> fields.Field[object]:
+    if field.name == "seed":
+        return SEED
+    if field.type is int:
+        return fields.integer(field.name, int(field.low), int(field.high))
+    return fields.number(field.name, field.low, field.high)
+
+
 SAMPLING: tuple[fields.Field[object], ...] = (
-    fields.number("temperature", 0, 100),
-    fields.integer("top_k", -1, MOST_TOKEN),
-    fields.number("top_p", 0, 1),
-    fields.number("min_p", 0, 1),
-    fields.number("typical_p", 0, 1),
-    fields.number("top_n_sigma", -1, 1000),
-    fields.number("xtc_probability", 0, 1),
-    fields.number("xtc_threshold", 0, 1),
-    fields.number("dynatemp_range", 0, 100),
-    fields.number("dynatemp_exponent", 0, 100),
-    fields.integer("repeat_last_n", -1, MOST_TOKEN),
-    fields.number("repeat_penalty", 0.01, 100),
-    fields.number("presence_penalty", -2, 2),
-    fields.number("frequency_penalty", -2, 2),
-    fields.number("dry_multiplier", 0, 100),
-    fields.number("dry_base", 0, 100),
-    fields.integer("dry_allowed_length", 0, MOST_TOKEN),
-    fields.integer("dry_penalty_last_n", -1, MOST_TOKEN),
+    *map(_numeric, SAMPLING_FIELDS.values()),
     fields.many("dry_sequence_breakers", _short_text, _SHORT, MOST_STOPS),
-    fields.integer("mirostat", 0, 2),
-    fields.number("mirostat_tau", 0, 100),
-    fields.number("mirostat_eta", 0, 100),
-    SEED,
-    fields.integer("min_keep", 0, MOST_TOKEN),
     fields.many("samplers", _sampler, schema.one_of(*SAMPLERS), 32),
     LOGIT_BIAS,
 )
+"""The fields of a request that set an attribute of `Sampling`, under its name."""
 
 
 def read_sampling(body: fields.Body) -> Sampling:

@@ -47,9 +47,9 @@ def _below(block: type[Block], path: str, only: str = "") -> Iterator[DescribedF
         if only and key != only:
             continue
         here = f"{path}.{key}" if path else key
-        yield DescribedField(
-            path=here, block=block, key=key, name=name, description=docs[name], refused=REFUSALS.get(here, "")
-        )
+        description = docs.get(name) or info.description or ""
+        refused = REFUSALS.get(here, "")
+        yield DescribedField(path=here, block=block, key=key, name=name, description=description, refused=refused)
         shape = shape_of(info.annotation)
         if (inner := (shape.each or shape).block) is not None:
             yield from _below(inner, f"{here}.*" if get_origin(info.annotation) is dict else here)

@@ -32,7 +32,7 @@ def test_what_is_not_said_stays_unsaid() -> None:
         ("top_p", 1.5),
         ("top_k", -2),
         ("repeat_penalty", 0),
-        ("frequency_penalty", -2.1),
+        ("frequency_penalty", -1000.1),
         ("mirostat", 3),
         ("samplers", ["coin"]),
         ("dry_sequence_breakers", ["x" * 257]),

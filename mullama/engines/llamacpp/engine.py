@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+from mullama.chat.sampling_fields import fold_seed
 from mullama.engines.base import (
     Adapter,
     ContextFacts,
@@ -289,13 +290,13 @@ class LlamaEngine:
         context.submit(queued)
 
     def _generation(self, job: Generate, prompt: list[int], size: int) -> RunningCompletion:
-        seed = job.sampling.seed
+        seed = fold_seed(-1 if job.sampling.seed is None else job.sampling.seed)
         sampler = Sampler(
             self._model,
             self._candidates,
             job.sampling,
             context_size=size,
-            seed=secrets.randbits(32) if seed is None or seed < 0 else seed & 0xFFFFFFFF,
+            seed=secrets.randbits(32) if seed is None else seed,
             forbidden=self._vocabulary.ends if job.ignore_eos else (),
         )
         state = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mullama.chat.sampling_fields import SAMPLING_FIELDS
 from mullama.errors import Problem
 from mullama.names import JSONValue
 
@@ -13,25 +14,14 @@ NAMES = ("Mullamafile", "Modelfile", "mullamafile", "modelfile", ".mullamafile",
 
 Kind = Literal["whole", "number", "truth", "text"]
 
-# Every PARAMETER that a model obeys, and what its value is.
 PARAMETERS: dict[str, Kind] = {
-    **dict.fromkeys(
-        (
-            "temperature", "top_p", "min_p", "typical_p", "repeat_penalty", "presence_penalty",
-            "frequency_penalty", "mirostat_tau", "mirostat_eta", "top_n_sigma", "xtc_probability",
-            "xtc_threshold", "dynatemp_range", "dynatemp_exponent", "dry_multiplier", "dry_base",
-        ), "number",
-    ),
-    **dict.fromkeys(
-        (
-            "top_k", "repeat_last_n", "seed", "num_ctx", "num_predict", "num_keep", "num_batch", "num_thread",
-            "num_gpu", "main_gpu", "mirostat", "dry_allowed_length", "dry_penalty_last_n",
-        ), "whole",
-    ),
+    **{field.name: "whole" if field.type is int else "number" for field in SAMPLING_FIELDS.values()},
+    **dict.fromkeys(("num_ctx", "num_predict", "num_keep", "num_batch", "num_thread", "num_gpu", "main_gpu"), "whole"),
     "use_mmap": "truth",
     "use_mlock": "truth",
     "stop": "text",
-}  # fmt: skip
+}
+"""The names of PARAMETER that have an effect, with the kind of their values."""
 
 # Parameters of the past: read, checked, and remarked upon, because nothing answers to them any more.
 WITHOUT_EFFECT: dict[str, Kind] = {

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from mullama.chat.sampling_fields import SAMPLING_FIELDS
 from mullama.manifest.spec.hardware import Context, Gpu, Memory
 from mullama.manifest.spec.values import (
     Block,
@@ -20,8 +21,6 @@ from mullama.manifest.spec.values import (
     check_not_boolean,
 )
 
-Chance = Annotated[Number, Field(ge=0, le=1)]
-Weight = Annotated[Number, Field(ge=-1000, le=1000)]
 Mirostat = Annotated[Literal[0, 1, 2], BeforeValidator(check_not_boolean)]
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 
@@ -50,59 +49,50 @@ class ManifestMessage(Block):
     """What is said."""
 
 
-class Parameters(Block):
-    """How the next token is chosen, in a Modelfile's words; a request may say otherwise."""
+def _sampling(name: str, examples: list[Any] | None = None) -> Any:
+    """A field of `Parameters` with the range and description of the sampling parameter of this name."""
+    field = SAMPLING_FIELDS[name]
+    return Field(
+        default=None,
+        ge=field.low,
+        le=field.high,
+        description=f"{field.description} Default: {field.default:g}.",
+        examples=examples,
+    )
 
-    temperature: Number | None = Field(default=None, ge=0, le=100, examples=[0.3])
-    """How daring the choice is; 0 always takes the likeliest token."""
-    top_k: Whole | None = Field(default=None, ge=0, le=1_000_000, examples=[40])
-    """Choose among this many likeliest tokens; 0 for all."""
-    top_p: Chance | None = Field(default=None, examples=[0.9])
-    """Choose among the likeliest tokens that together have this probability."""
-    min_p: Chance | None = Field(default=None, examples=[0.05])
-    """Leave out tokens below this share of the likeliest one's probability."""
-    typical_p: Chance | None = None
-    """Choose among tokens of typical surprise; 1 for all."""
-    top_n_sigma: Number | None = Field(default=None, ge=-1, le=1000)
-    """Leave out tokens this many standard deviations below the likeliest; -1 for none."""
-    xtc_probability: Chance | None = None
-    """How often the likeliest tokens are left out for variety."""
-    xtc_threshold: Chance | None = None
-    """The probability above which they may be left out."""
-    dynatemp_range: Number | None = Field(default=None, ge=0, le=100)
-    """How far the temperature may move with the model's uncertainty."""
-    dynatemp_exponent: Number | None = Field(default=None, ge=0, le=100)
-    """How the uncertainty moves it."""
-    repeat_last_n: Whole | None = Field(default=None, ge=-1, le=2**31 - 1)
-    """Tokens looked back on for repetitions; 0 for none, -1 for the whole context."""
-    repeat_penalty: Number | None = Field(default=None, gt=0, le=100, examples=[1.1])
-    """How much less likely a repeated token becomes; 1 for not at all."""
-    presence_penalty: Weight | None = None
-    """Taken from tokens that occurred at all."""
-    frequency_penalty: Weight | None = None
-    """Taken from tokens for each time they occurred."""
-    dry_multiplier: Number | None = Field(default=None, ge=0, le=1000)
-    """How strongly repeated sequences are avoided; 0 for not at all."""
-    dry_base: Number | None = Field(default=None, ge=0, le=1000)
-    """How fast that grows with the length of the repetition."""
-    dry_allowed_length: Whole | None = Field(default=None, ge=0, le=2**31 - 1)
-    """Repetitions up to this length are free."""
-    dry_penalty_last_n: Whole | None = Field(default=None, ge=-1, le=2**31 - 1)
-    """Tokens looked back on for them; -1 for the whole context."""
-    mirostat: Mirostat | None = None
-    """Steady surprise instead of top_k and top_p: version 1 or 2, 0 for off."""
-    mirostat_tau: Number | None = Field(default=None, ge=0, le=1000)
-    """The surprise that mirostat aims at."""
-    mirostat_eta: Number | None = Field(default=None, ge=0, le=1000)
-    """How fast mirostat learns."""
-    seed: Whole | None = Field(default=None, ge=-1, le=2**32 - 1, examples=[7])
-    """Where chance starts; -1 for elsewhere each time."""
+
+class Parameters(Block):
+    """Sampling and length of answers, under the names of a Modelfile; a request may override each."""
+
+    temperature: Number | None = _sampling("temperature", [0.3])
+    top_k: Whole | None = _sampling("top_k", [40])
+    top_p: Number | None = _sampling("top_p", [0.9])
+    min_p: Number | None = _sampling("min_p", [0.05])
+    typical_p: Number | None = _sampling("typical_p")
+    top_n_sigma: Number | None = _sampling("top_n_sigma")
+    xtc_probability: Number | None = _sampling("xtc_probability")
+    xtc_threshold: Number | None = _sampling("xtc_threshold")
+    dynatemp_range: Number | None = _sampling("dynatemp_range")
+    dynatemp_exponent: Number | None = _sampling("dynatemp_exponent")
+    repeat_last_n: Whole | None = _sampling("repeat_last_n")
+    repeat_penalty: Number | None = _sampling("repeat_penalty", [1.1])
+    presence_penalty: Number | None = _sampling("presence_penalty")
+    frequency_penalty: Number | None = _sampling("frequency_penalty")
+    dry_multiplier: Number | None = _sampling("dry_multiplier")
+    dry_base: Number | None = _sampling("dry_base")
+    dry_allowed_length: Whole | None = _sampling("dry_allowed_length")
+    dry_penalty_last_n: Whole | None = _sampling("dry_penalty_last_n")
+    mirostat: Mirostat | None = _sampling("mirostat")
+    mirostat_tau: Number | None = _sampling("mirostat_tau")
+    mirostat_eta: Number | None = _sampling("mirostat_eta")
+    seed: Whole | None = _sampling("seed", [7])
+    min_keep: Whole | None = _sampling("min_keep")
     stop: tuple[Stop, ...] = Field(default=(), max_length=MOST_STOPS, examples=[["<|im_end|>"]])
-    """Texts that end an answer."""
+    """Stop sequences: an answer ends before the first of them."""
     num_predict: Whole | None = Field(default=None, ge=-2, le=2**31 - 1, examples=[512])
-    """The most tokens of an answer; -1 for no bound, -2 until the context is full."""
+    """Maximum number of tokens of an answer; -1 for no limit, -2 to fill the context."""
     num_keep: Whole | None = Field(default=None, ge=-1, le=2**31 - 1)
-    """Without effect, and warned of: a prompt that is too long loses whole messages, never a part of one."""
+    """Accepted with a warning and without effect: a prompt that is too long loses complete messages only."""
 
 
 class Residency(Block):

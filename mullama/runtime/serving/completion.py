@@ -160,7 +160,7 @@ def _call_id() -> str:
 
 def _seeded(sampling: chat.Sampling, choice: int) -> chat.Sampling:
     """Choices of one request differ by their seed, reproducibly when the client gave one."""
-    if choice == 0 or sampling.seed is None or sampling.seed < 0:
+    if choice == 0 or sampling.seed is None or sampling.seed == -1:
         return sampling
     return replace(sampling, seed=(sampling.seed + choice) % 2**32)
 

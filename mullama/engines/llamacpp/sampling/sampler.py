@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 
 import numpy as np
 
+from mullama.chat.sampling_fields import SAMPLING_FIELDS
 from mullama.chat.types import Sampling
 from mullama.engines.llamacpp.binding.context import Floats, Ids
 from mullama.engines.llamacpp.binding.model import NativeModel
@@ -49,42 +50,15 @@ _KNOWN = frozenset((*DEFAULT_ORDER, "infill"))
 _LOOK_BACK = ("penalties", "dry")  # the samplers that know the past tokens
 _LAST_SEED = 0xFFFFFFFE  # one more means "random" to llama.cpp
 
-# What lies outside can hang or crash native code, or means nothing: (lowest, highest) of each number.
-_RANGES: Mapping[str, tuple[float, float]] = {
-    "temperature": (-math.inf, 1e6),
-    "top_k": (-(2**31), 2**31 - 1),
-    "top_p": (-1e6, 1e6),
-    "min_p": (-1e6, 1e6),
-    "typical_p": (-1e6, 1e6),
-    "top_n_sigma": (-1e6, 1e6),
-    "xtc_probability": (0, 1e6),
-    "xtc_threshold": (0, 1e6),
-    "dynatemp_range": (0, 1e6),
-    "dynatemp_exponent": (-1e3, 1e3),
-    "repeat_last_n": (-1, 2**31 - 1),
-    "repeat_penalty": (1e-6, 1e6),
-    "presence_penalty": (-1e6, 1e6),
-    "frequency_penalty": (-1e6, 1e6),
-    "dry_multiplier": (0, 1e6),
-    "dry_base": (0, 1e6),
-    "dry_allowed_length": (0, 2**31 - 1),
-    "dry_penalty_last_n": (-1, 2**31 - 1),
-    "mirostat": (0, 2),
-    "mirostat_tau": (0, 1e6),
-    "mirostat_eta": (0, 1e3),
-    "seed": (-(2**63), 2**63),
-    "min_keep": (0, 2**31 - 1),
-}
-
 
 def problem(sampling: Sampling, vocabulary: int) -> str | None:
     """What is wrong with these settings, or None; nothing that is wrong may reach native code."""
-    for name, (low, high) in _RANGES.items():
+    for name, field in SAMPLING_FIELDS.items():
         value = getattr(sampling, name)
         if value is None:
             return f"{name} is not set"
-        if math.isnan(value) or not low <= value <= high:
-            return f"{name} is {value}, which is not between {low:g} and {high:g}"
+        if not field.low <= value <= field.high:  # also true of not-a-number
+            return f"{name} is {value}, which is not between {field.low:g} and {field.high:g}"
     for token, bias in sampling.logit_bias or ():
         if not 0 <= token < vocabulary:
             return f"logit_bias names token {token}, the vocabulary has {vocabulary}"
