@@ -1,7 +1,6 @@
 """mullama: the declarative way to run local LLMs."""
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as type checkers read it: `typing` takes longer to import than all that `--version` needs
 if TYPE_CHECKING:
     from mullama.api import (
         Answer,

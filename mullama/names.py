@@ -5,7 +5,6 @@ Text from outside becomes one of these or an `Invalid` error; nothing else may b
 
 from __future__ import annotations
 
-import difflib
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -189,6 +188,8 @@ def model_name_of(source: str) -> str:
 
 def suggest(wanted: str, names: Iterable[str]) -> tuple[str, ...]:
     """At most three of `names` that look like `wanted`, best first: for hints."""
+    import difflib
+
     return tuple(difflib.get_close_matches(wanted, sorted(names), n=3, cutoff=0.6))
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 
-_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([kKMGT]i?B?|B)?")
-_DURATION = re.compile(r"(?:[0-9]{1,12}(?:\.[0-9]{1,9})?(?:ms|s|m|h|d))+")
-_DURATION_PART = re.compile(r"([0-9.]+)(ms|s|m|h|d)")
+# Patterns are text, which `re` compiles once at the first use: `mullama --help` imports this module and uses none.
+_SIZE = r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([kKMGT]i?B?|B)?"
+_DURATION = r"(?:[0-9]{1,12}(?:\.[0-9]{1,9})?(?:ms|s|m|h|d))+"
+_DURATION_PART = r"([0-9.]+)(ms|s|m|h|d)"
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
-_GO_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
-_GO_DURATION = re.compile(f"(?:{_GO_PART.pattern})+")
+_GO_PART = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)"
+_GO_DURATION = f"(?:{_GO_PART})+"
 _GO_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _GO_MAX_LENGTH = 64  # the regular expression is matched against text of clients
 
@@ -40,7 +41,7 @@ def size(count: int, *, digits: int | None = None) -> str:
 
 def parse_size(text: str) -> int:
     """Return the bytes of `8MiB`, `200MB` or `1024`; raise ValueError for other text."""
-    if not (m := _SIZE.fullmatch(text.strip())):
+    if not (m := re.fullmatch(_SIZE, text.strip())):
         raise ValueError("expected a size, such as 512MiB, 8GiB or a number of bytes")
     unit = (m[2] or "").removesuffix("B").upper()
     base = 1024 if unit.endswith("I") else 1000
@@ -68,16 +69,16 @@ def parse_duration(text: str) -> float:
     """Return the seconds of `30s`, `1h30m` or `never` (infinity); raise ValueError for other text."""
     if text == "never":
         return math.inf
-    if not _DURATION.fullmatch(text.strip()):
+    if not re.fullmatch(_DURATION, text.strip()):
         raise ValueError("expected a duration, such as 30s, 10m, 1h30m or never")
-    return math.fsum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
+    return math.fsum(float(number) * _SECONDS[unit] for number, unit in re.findall(_DURATION_PART, text))
 
 
 def parse_go_duration(text: str) -> float:
     """Return the seconds of Go's notation without a sign: `5m`, `1h30m`, `.5s`; raise ValueError for other text."""
-    if len(text) > _GO_MAX_LENGTH or not _GO_DURATION.fullmatch(text):
+    if len(text) > _GO_MAX_LENGTH or not re.fullmatch(_GO_DURATION, text):
         raise ValueError("expected a duration, such as 5m or 1h30m")
-    return sum(float(number) * _GO_SECONDS[unit] for number, unit in _GO_PART.findall(text))
+    return sum(float(number) * _GO_SECONDS[unit] for number, unit in re.findall(_GO_PART, text))
 
 
 def duration_literal(seconds: float) -> str:

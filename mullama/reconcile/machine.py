@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import platform
+import os
 import shutil
-import subprocess
+import sys
 
 from mullama.machine import usable_cores, usable_memory
 from mullama.plan.observed import Machine
@@ -18,12 +18,14 @@ def observe_machine() -> Machine:
 
 def _gpus() -> tuple[tuple[str, int, int], ...]:
     """Return (name, total bytes, free bytes) of each GPU that the driver lists. Apple's GPU shares the main memory."""
-    if platform.system() == "Darwin" and platform.machine() == "arm64":
+    if sys.platform == "darwin" and os.uname().machine == "arm64":
         memory = usable_memory()
         return (("Apple GPU", memory.total, memory.available),)
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
+    import subprocess
+
     query = [tool, "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]
     try:
         output = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +10,7 @@ from mullama.names import BuiltinRef, suggest
 from mullama.sources.base import Cancelled
 from mullama.weights.located import Located, LocatedFile
 
-_FOLDER: Final = "builtin_models"
+_FOLDER: Final = Path(__file__).parent / "builtin_models"
 
 
 class Builtin:
@@ -30,6 +29,4 @@ class Builtin:
 
 def builtin_models() -> dict[str, Path]:
     """Name to file of every model in the package."""
-    folder = resources.files("mullama.sources") / _FOLDER
-    found = (Path(str(entry)) for entry in folder.iterdir() if entry.name.endswith(".gguf"))
-    return {path.stem: path for path in sorted(found)}
+    return {path.stem: path for path in sorted(_FOLDER.glob("*.gguf"))}

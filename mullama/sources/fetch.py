@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 
@@ -37,6 +36,8 @@ class FileFetcher:
 
         def stop() -> bool:
             return failed or cancelled()
+
+        from concurrent.futures import ThreadPoolExecutor  # imports logging, which a plan does not need
 
         with ThreadPoolExecutor(max(1, self._settings.parallel), thread_name_prefix="fetch") as pool:
             work = [pool.submit(self._have, file, report, stop) for file in files]

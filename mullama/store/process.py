@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-import platform
+import sys
 from pathlib import Path
 
 
 def host() -> str:
     """Return the name of this machine and, in a container, of its namespace of pids."""
-    machine = platform.node()
+    if sys.platform == "win32":
+        import platform
+
+        machine = platform.node()
+    else:
+        machine = os.uname().nodename  # as platform.node() has it, without the regular expressions of its module
     try:
         return f"{machine} {os.readlink('/proc/self/ns/pid')}"
     except OSError:

@@ -10,7 +10,6 @@ from typing import NoReturn
 
 from mullama.cli.console.terminal import Terminal
 from mullama.errors import Invalid
-from mullama.names import suggest
 from mullama.units import parse_duration
 
 
@@ -39,6 +38,8 @@ class Parser(argparse.ArgumentParser):
         unknown = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
         if not message.startswith("unrecognized") or not unknown:
             return ""
+        from mullama.names import suggest
+
         known = [name for action in self._actions if action.help != argparse.SUPPRESS for name in action.option_strings]
         close = suggest(unknown[0], known)
         return f"did you mean {' or '.join(close)}?" if close else ""

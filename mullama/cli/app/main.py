@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import keyword
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -82,6 +80,8 @@ def _find(name: str) -> Command:
     for command in COMMANDS:
         if name in (command.name, *command.aliases):
             return command
+    import difflib
+
     known = [known for command in COMMANDS for known in (command.name, *command.aliases)]
     near = difflib.get_close_matches(name, known, n=2)
     hint = f"did you mean {' or '.join(near)}?" if near else "mullama --help lists the commands"
@@ -118,6 +118,8 @@ def _call(parser: Parser, top: argparse.Namespace, terminal: Terminal) -> Comman
 def _report(raised: Exception, terminal: Terminal, *, is_diff: bool) -> int:
     """Explain on stderr. For diff every error is 1, so that none looks like `DIFFERS`."""
     if os.environ.get("MULLAMA_DEBUG"):
+        import traceback
+
         traceback.print_exception(raised, file=terminal.err)
     error = as_ours(raised)
     for line in explain(error):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
-from mullama.plan.report import Line
 from mullama.units import printable
 
 if TYPE_CHECKING:
     from mullama.cli.console.view import View
+    from mullama.plan.report import Line
 
 
 class Terminal:
@@ -58,6 +57,8 @@ class Terminal:
         print(_safe(text), file=self.err, flush=True)
 
     def json(self, tree: Any) -> None:
+        import json
+
         print(json.dumps(tree, ensure_ascii=False, indent=2), file=self.out)
 
     def toned(self, lines: Iterable[Line]) -> None:

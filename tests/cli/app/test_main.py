@@ -6,6 +6,7 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -39,8 +40,20 @@ def test_the_version_is_told_before_anything_is_imported() -> None:
 def test_help_imports_nothing_heavy() -> None:
     program = "from mullama.cli.app.main import main\nassert main([]) == 0"
     out, modules = modules_of(program)
-    assert "commands:" in out
+    assert "Manifest:" in out
     assert not HEAVY & modules
+
+
+def test_a_diff_looks_for_no_plugins_of_pydantic(tmp_path: Path) -> None:
+    """Pydantic would import `importlib.metadata` and `email` for it; a new version may do so from another module."""
+    (tmp_path / "mullama.yaml").write_text("mullama: v1\nmodels: {a: builtin:tiny}\n")
+    program = f"import os, sys\nfrom mullama.__main__ import main\nos.chdir({str(tmp_path)!r})\n"
+    program += (
+        f"os.environ['MULLAMA_STATE_DIR'] = {str(tmp_path)!r}\nsys.argv = ['mullama', 'diff']\nassert main() == 2"
+    )
+    out, modules = modules_of(program)
+    assert "1 new" in out
+    assert not {"importlib.metadata", "email", "concurrent.futures", "asyncio", "rich"} & modules
 
 
 def test_a_version_among_other_options_is_told_too(capsys: pytest.CaptureFixture[str]) -> None:
