@@ -6,24 +6,12 @@ see every model. Errors are the operator's: `{"error": {"kind", "message", "hint
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal
-
 from mullama.chat import inventory
 from mullama.dialects import fields, native_inference, schema
-from mullama.dialects.base import (
-    Dialect,
-    Endpoint,
-    Frame,
-    Reply,
-    ReplyContext,
-    StaticReply,
-    StreamEvent,
-    WireRequest,
-    fixed,
-)
-from mullama.dialects.http_status import status_of
-from mullama.errors import Invalid, ManifestError, MullamaError, NotFound, Unsupported
+from mullama.dialects.base import Dialect, Endpoint, Reply, ReplyContext, StaticReply, WireRequest, fixed
+from mullama.dialects.ollama import model_admin
+from mullama.dialects.operator_errors import ERROR_SCHEMA, error_reply, error_tree
+from mullama.errors import Invalid, MullamaError, NotFound, Unsupported
 from mullama.names import JSONValue
 
 _NAME = fields.MODEL.named("name")
@@ -175,10 +163,8 @@ def decode_create(request: WireRequest) -> inventory.CreateModel:
 
 
 def decode_copy(request: WireRequest) -> inventory.CopyModel:
-    body = _body(request, "source", "destination")
-    return inventory.CopyModel(
-        source=body.need(fields.MODEL.named("source")), destination=body.need(fields.MODEL.named("destination"))
-    )
+    _body(request, "source", "destination")
+    return model_admin.decode_copy(request)
 
 
 def encode_copy(context: ReplyContext[inventory.CopyModel, inventory.Done]) -> Reply:
@@ -235,56 +221,30 @@ def decode_use(request: WireRequest) -> inventory.PullModel:
     return inventory.PullModel(source=name, stream=_body(request, "stream").get(fields.STREAM) or False)
 
 
-def task(status: inventory.TaskStatus) -> dict[str, JSONValue]:
-    """One line of a task's progress, bytes where there are any."""
-    known: dict[str, JSONValue] = {
-        "digest": status.digest,
-        "file": status.file or None,
-        "phase": status.phase or None,
-        "total": status.total,
-        "completed": status.completed,
-        "resumed": status.resumed or None,
-        "message": status.message or None,
+def task_line(status: inventory.TaskStatus) -> dict[str, JSONValue]:
+    """Return one line of a task's progress, with bytes where there are any."""
+    more: dict[str, JSONValue] = {
+        "file": status.file,
+        "phase": status.phase,
+        "resumed": status.resumed,
+        "message": status.message,
     }
-    return {"status": status.status, **{name: value for name, value in known.items() if value is not None}}
+    return {**model_admin.task_line(status), **{name: value for name, value in more.items() if value}}
 
 
 def encode_task(context: ReplyContext[inventory.PullModel | inventory.CreateModel, inventory.TaskStatus]) -> Reply:
-    return Reply(body=task(context.result))
+    """Return the last status alone."""
+    return Reply(body=task_line(context.result))
 
 
-class NativeTaskStream:
-    """NDJSON: a line for each status, of which `success` is the last; an error has its kind and hint."""
+class NativeTaskStream(model_admin.TaskStream):
+    """Writes a line of JSON for each status; the last is `success` or an error with its kind and hint."""
 
-    media: Literal["text/event-stream", "application/x-ndjson"] = "application/x-ndjson"
+    def _line(self, status: inventory.TaskStatus) -> dict[str, JSONValue]:
+        return task_line(status)
 
-    def __init__(self, _: ReplyContext[inventory.PullModel | inventory.CreateModel, None]) -> None:
-        self._ended = False
-
-    def feed(self, event: StreamEvent) -> Iterable[Frame]:
-        if not isinstance(event, inventory.TaskStatus) or self._ended:
-            return ()
-        self._ended = event.status == "success"
-        return (Frame(data=task(event)),)
-
-    def fail(self, error: MullamaError) -> Iterable[Frame]:
-        if self._ended:
-            return ()
-        self._ended = True
-        return (Frame(data={"error": error_tree(error)}),)
-
-    def ping(self) -> Iterable[Frame]:
-        return ()
-
-
-def error_tree(error: MullamaError) -> dict[str, JSONValue]:
-    message = "; ".join(map(str, error.problems)) if isinstance(error, ManifestError) else error.message
-    return {"kind": error.kind.value, "message": message, "hint": error.hint}
-
-
-def error_reply(error: MullamaError, request_id: str) -> Reply:
-    body: dict[str, JSONValue] = {**error_tree(error), "request_id": request_id}
-    return Reply(body={"error": body}, status=status_of(error, overloaded=503))
+    def _error(self, error: MullamaError) -> JSONValue:
+        return error_tree(error, f"req_{self._context.id}")
 
 
 _ENTRY = schema.record("name size loaded", name=schema.STRING, size=schema.COUNT, loaded=schema.BOOLEAN)
@@ -354,5 +314,6 @@ MANAGEMENT = Dialect(
         ),
     ),
     error=error_reply,
+    error_schema=ERROR_SCHEMA,
     prefixes=("/api/models", "/api/defaults"),
 )  # fmt: skip

@@ -16,9 +16,8 @@ from mullama.server import guard, log
 from mullama.server.endpoints import Endpoints
 from mullama.server.http.asgi import Receive, Scope, Send
 from mullama.server.http.body import BodyBudget
-from mullama.server.http.exchange import ClientDisconnected, ErrorFormat, Exchange, Rejection
+from mullama.server.http.exchange import OPERATOR, ClientDisconnected, ErrorFormat, Exchange, Rejection
 from mullama.server.http.limits import DEFAULT, Bounds
-from mullama.server.http_errors import OPERATOR
 from mullama.server.inflight import Inflight
 from mullama.server.keys import Failures, find_key, may
 from mullama.server.openapi import document

@@ -12,12 +12,12 @@ from typing import Any, Self, cast
 from mullama.chat.inventory import TaskStatus
 from mullama.chat.types import Completed, Started
 from mullama.dialects.base import StreamEncoder, StreamEvent
+from mullama.dialects.operator_errors import error_tree
 from mullama.errors import Internal, MullamaError
 from mullama.names import JSONValue
 from mullama.server.http.exchange import ClientDisconnected, Exchange
 from mullama.server.http.framing import to_bytes, to_json
 from mullama.server.http.limits import Bounds
-from mullama.server.http_errors import error_tree
 from mullama.server.inflight import Inflight
 
 _log = logging.getLogger(__name__)

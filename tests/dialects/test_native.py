@@ -68,7 +68,7 @@ def test_a_stream_ends_with_success_or_an_error_that_has_its_kind() -> None:
         {"status": "pulling x", "file": "x", "total": 2, "completed": 1}
     ]
     assert [f.data for f in stream.fail(TransferFailed("broken", hint="again"))] == [
-        {"error": {"kind": "transfer", "message": "broken", "hint": "again"}}
+        {"error": {"kind": "transfer", "message": "broken", "hint": "again", "request_id": f"req_{CONTEXT.id}"}}
     ]
     assert not list(stream.feed(TaskStatus(status="success")))
 

@@ -6,7 +6,7 @@ from typing import assert_never
 
 from mullama.dialects import schema
 from mullama.dialects.base import Reply
-from mullama.dialects.http_status import retry_headers, status_of
+from mullama.dialects.http_status import status_of
 from mullama.errors import Busy, ContextOverflow, Denied, Invalid, Kind, MullamaError
 from mullama.names import JSONValue
 
@@ -60,8 +60,8 @@ def error_reply(error: MullamaError, request_id: str) -> Reply:
     """The reply for an error before the first byte."""
     return Reply(
         body=envelope(error, request_id),
-        status=status_of(error, overloaded=529),
-        headers={"request-id": request_id, **retry_headers(error)},
+        status=status_of(error, refused=403, overloaded=529),
+        headers={"request-id": request_id},
     )
 
 

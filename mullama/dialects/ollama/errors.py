@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mullama.dialects import schema
 from mullama.dialects.base import Reply
-from mullama.dialects.http_status import retry_headers, status_of
+from mullama.dialects.http_status import status_of
 from mullama.errors import Busy, ContextOverflow, Denied, MullamaError, NotFound
 
 
@@ -33,8 +33,8 @@ def error_reply(error: MullamaError, request_id: str) -> Reply:
     """The reply for an error before the first byte."""
     return Reply(
         body={"error": message_of(error)},
-        status=status_of(error, overloaded=503),
-        headers={"x-request-id": request_id, **retry_headers(error)},
+        status=status_of(error, refused=403, overloaded=503),
+        headers={"x-request-id": request_id},
     )
 
 

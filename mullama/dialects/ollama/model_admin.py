@@ -123,14 +123,14 @@ def decode_store(request: WireRequest) -> inventory.StoreBlob:
     return inventory.StoreBlob(digest=digest_of(request.path.get("digest"), "digest"))
 
 
-def _status(status: inventory.TaskStatus) -> dict[str, JSONValue]:
+def task_line(status: inventory.TaskStatus) -> dict[str, JSONValue]:
     members = {"digest": status.digest, "total": status.total, "completed": status.completed}
     return {"status": status.status, **{k: v for k, v in members.items() if v is not None}}
 
 
 def encode_task(context: ReplyContext[inventory.PullModel | inventory.CreateModel, inventory.TaskStatus]) -> Reply:
     """The last status alone."""
-    return Reply(body=_status(context.result))
+    return Reply(body=task_line(context.result))
 
 
 def encode_done(context: ReplyContext[inventory.CopyModel | inventory.DeleteModel, inventory.Done]) -> Reply:
@@ -150,13 +150,16 @@ class TaskStream(LineStream):
     """One NDJSON line per status; the line `success` is the last."""
 
     def __init__(self, context: ReplyContext[inventory.PullModel | inventory.CreateModel, None]) -> None:
-        self._ended = False
+        self._context = context
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
         if not isinstance(event, inventory.TaskStatus) or self._ended:
             return ()
         self._ended = event.status == "success"
-        return (Frame(data=_status(event)),)
+        return (Frame(data=self._line(event)),)
+
+    def _line(self, status: inventory.TaskStatus) -> dict[str, JSONValue]:
+        return task_line(status)
 
 
 _STATUS_SCHEMA = schema.record(

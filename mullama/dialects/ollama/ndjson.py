@@ -71,7 +71,10 @@ class LineStream:
         if self._ended:
             return ()
         self._ended = True
-        return (Frame(data={"error": message_of(error)}),)
+        return (Frame(data={"error": self._error(error)}),)
+
+    def _error(self, error: MullamaError) -> JSONValue:
+        return message_of(error)
 
     def ping(self) -> Iterable[Frame]:
         """NDJSON has no comments, and clients parse every line."""

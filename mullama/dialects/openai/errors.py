@@ -6,7 +6,7 @@ from typing import assert_never
 
 from mullama.dialects import schema
 from mullama.dialects.base import Reply
-from mullama.dialects.http_status import retry_headers, status_of
+from mullama.dialects.http_status import status_of
 from mullama.errors import (
     Busy,
     ContextOverflow,
@@ -101,8 +101,8 @@ def error_reply(error: MullamaError, request_id: str) -> Reply:
     """The reply for an error before the first byte."""
     return Reply(
         body={"error": envelope(error)},
-        status=status_of(error, overloaded=429),
-        headers={"x-request-id": request_id, **retry_headers(error)},
+        status=status_of(error, refused=403, overloaded=429),
+        headers={"x-request-id": request_id},
     )
 
 

@@ -10,7 +10,9 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 from mullama.dialects.base import Reply
-from mullama.errors import Busy, Conflict, Internal, MullamaError, Unavailable
+from mullama.dialects.http_status import retry_headers
+from mullama.dialects.operator_errors import ERROR_SCHEMA, error_reply
+from mullama.errors import MullamaError
 from mullama.names import JSONValue
 from mullama.runtime.base import Caller
 from mullama.server.http.asgi import Message, Receive, Scope, Send
@@ -24,6 +26,9 @@ class ErrorFormat:
     error: Callable[[MullamaError, str], Reply]
     id_header: str = "x-request-id"
     schema: JSONValue = None
+
+
+OPERATOR = ErrorFormat(error=error_reply, schema=ERROR_SCHEMA)
 
 
 class ClientDisconnected(Exception):
@@ -178,7 +183,7 @@ class Exchange:
         """The error in the words of the API that was called."""
         self.notes.error = error
         reply = self.voice.error(error, self.request_id)
-        headers = {**advice(error, reply.status), **reply.headers}
+        headers = {**retry_headers(error), **reply.headers}
         await self.reply(Reply(body=reply.body, status=reply.status, headers=headers))
 
     async def reject(self, rejection: Rejection) -> None:
@@ -224,24 +229,6 @@ class Exchange:
             whole["connection"] = "close"
         raw = [(name.encode("latin-1"), _header_value(value)) for name, value in whole.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
-
-
-def advice(error: MullamaError, status: int) -> dict[str, str]:
-    """Headers that tell official clients whether, and when, to try again."""
-    match error:
-        case Busy(retry_after=after):
-            return {"retry-after": _seconds(after), "x-should-retry": "true"}
-        case Unavailable(retry_after=after):
-            wait = {} if after is None else {"retry-after": _seconds(after)}
-            return {**wait, "x-should-retry": "true"}
-        case Internal() | Conflict():
-            return {"x-should-retry": "false"}
-        case _:
-            return {"x-should-retry": "false"} if status >= 500 else {}
-
-
-def _seconds(after: float) -> str:
-    return str(max(1, math.ceil(after)))
 
 
 def _body(reply: Reply) -> tuple[bytes, str]:

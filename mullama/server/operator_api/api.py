@@ -11,9 +11,8 @@ from mullama.dialects.base import Reply
 from mullama.errors import Conflict, Invalid, NotFound
 from mullama.runtime.base import ApplyOptions, Operator, Service
 from mullama.server.http.body import BodyBudget, read_json
-from mullama.server.http.exchange import Exchange, Rejection
+from mullama.server.http.exchange import OPERATOR, Exchange, Rejection
 from mullama.server.http.limits import Bounds
-from mullama.server.http_errors import OPERATOR
 from mullama.server.inflight import Inflight
 from mullama.server.operator_api import requests
 from mullama.server.operator_api.schema import SHAPES
