@@ -1,4 +1,4 @@
-"""Addresses that a server listens on: `host:port`, `[ipv6]:port`, `unix:PATH`."""
+"""Addresses to listen on: `host:port`, `[ipv6]:port`, `unix:PATH`."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from mullama.errors import Invalid
 
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9-]{1,63})*")
 _TCP = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
-_LONGEST_UNIX_PATH = 107
+_LONGEST_UNIX_PATH = 107  # bytes of sun_path on Linux, without the final zero
 _HINT = "127.0.0.1:11434, [::1]:11434 or unix:./mullama.sock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpAddress:
-    """A host name or address without brackets, and a port; 0 takes a free one."""
+    """A host name or IP address without brackets, and a port; port 0 takes a free one."""
 
     host: str
     port: int
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can reach it. A name other than localhost may resolve to anything."""
+        """True if only this machine can reach the address. A name other than localhost may resolve to any address."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -35,9 +35,16 @@ class TcpAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnixAddress:
-    """A socket in the file system, reachable by whoever may open it."""
+    """A socket in the file system, for the processes that may open its file. Raises `Invalid` for a long path."""
 
     path: str
+
+    def __post_init__(self) -> None:
+        if (length := len(self.path.encode("utf-8", "surrogateescape"))) > _LONGEST_UNIX_PATH:
+            raise Invalid(
+                f"the path of the unix socket has {length} bytes, the limit is {_LONGEST_UNIX_PATH} bytes",
+                hint="choose a shorter folder, for example under /run",
+            )
 
     @property
     def loopback(self) -> bool:
@@ -51,9 +58,11 @@ Address = TcpAddress | UnixAddress
 
 
 def parse_address(text: str) -> Address:
-    """The address; `Invalid` for anything that a server could not bind to as written."""
+    """Return the address; raise `Invalid` for text that a server could not bind to."""
     if text.startswith("unix:"):
-        return _unix(text.removeprefix("unix:"))
+        if not (path := text.removeprefix("unix:")):
+            raise Invalid("'unix:' is not an address to listen on: it has no path", hint=_HINT)
+        return UnixAddress(path=path)
     if not (m := _TCP.fullmatch(text)):
         raise Invalid(f"{text[:80]!r} is not an address to listen on", hint=_HINT)
     host, port = m["v6"] or m["host"], int(m["port"])
@@ -67,14 +76,3 @@ def parse_address(text: str) -> Address:
     elif not _HOST.fullmatch(host):
         raise Invalid(f"{host[:80]!r} is not a host name", hint=_HINT)
     return TcpAddress(host=host, port=port)
-
-
-def _unix(path: str) -> UnixAddress:
-    if not path:
-        raise Invalid("unix: without a path", hint=_HINT)
-    if len(path.encode()) > _LONGEST_UNIX_PATH:
-        raise Invalid(
-            f"the socket's path has {len(path.encode())} bytes, the system takes {_LONGEST_UNIX_PATH}",
-            hint="a shorter folder, for example under /run",
-        )
-    return UnixAddress(path=path)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from mullama.errors import Location
 
+T = TypeVar("T")
 Plain = str | int | float | bool | None
 
 
@@ -94,13 +96,37 @@ def walk(node: Node, path: str = "", at: Location | None = None) -> Iterator[tup
             pass
 
 
+def nearest(path: str, where: Callable[[str], Location | None]) -> Location | None:
+    """Return the place of a dotted path, or of the closest map or list around it that has one."""
+    while path:
+        if (place := where(path)) is not None:
+            return place
+        path = path[: path.rindex("[")] if path.endswith("]") else path.rpartition(".")[0]
+    return None
+
+
 Patterns = tuple[tuple[str, ...], ...]
-"""Places in a tree, each the keys on the way to it, `*` for any key or item."""
+"""Places in a tree, each given by the keys on the way to it; `*` is any key or item."""
 
 
 def below(patterns: Patterns, key: str) -> Patterns:
-    """What the patterns say one level down, under `key`."""
+    """Return the rest of each pattern that begins with `key`."""
     return tuple(pattern[1:] for pattern in patterns if pattern and pattern[0] in ("*", key))
+
+
+def matches(path: Sequence[str | int], patterns: Patterns) -> bool:
+    """True if a path of keys is at or below one of the patterns."""
+    return any(
+        len(path) >= len(pattern) and all(want in ("*", key) for want, key in zip(pattern, path, strict=False))
+        for pattern in patterns
+    )
+
+
+def longest_prefix(path: str, table: Mapping[str, T]) -> T | None:
+    """Return the entry of the longest dotted prefix of the path; None if the table has none."""
+    parts = path.split(".")
+    prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((table[prefix] for prefix in prefixes if prefix in table), None)
 
 
 def count(node: Node) -> int:

@@ -20,12 +20,12 @@ from mullama.manifest.interpolate import fill, interpolate
 from mullama.manifest.key_tree import KeyTree, to_plain, trim
 from mullama.manifest.layers import effective_models
 from mullama.manifest.merge import LAYERS, WHOLE, add_fragment, merge, refuse_nothing
-from mullama.manifest.nodes import Fields, Items, Leaf, Node, empty, is_null, join, text_of, walk
+from mullama.manifest.nodes import Fields, Items, Leaf, Node, empty, is_null, join, nearest, text_of, walk
 from mullama.manifest.resolve import Environment, resolve_model, resolve_settings
 from mullama.manifest.shorthand import expand
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.unsupported import refused
-from mullama.manifest.validation_messages import explain, nearest
+from mullama.manifest.validation_messages import explain
 from mullama.names import JSONValue
 
 VERSION = "v1"

@@ -8,6 +8,7 @@ from typing import Any
 from mullama.manifest.field_docs import DescribedField, described
 from mullama.manifest.key_tree import AUTOMATIC, SPELLINGS
 from mullama.manifest.layers import NOT_IN_DEFAULTS
+from mullama.manifest.nodes import longest_prefix
 from mullama.manifest.spec import Block, Manifest, Model, Parameters, SecretRef, Template
 
 JSON = dict[str, Any]
@@ -45,13 +46,6 @@ def json_schema(costs: Mapping[str, str]) -> JSON:
     }
 
 
-def cost_of(path: str, costs: Mapping[str, str]) -> str | None:
-    """What the longest prefix of the path costs; None for a block whose fields differ."""
-    parts = path.split(".")
-    prefixes = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
-    return next((str(costs[prefix]) for prefix in prefixes if prefix in costs), None)
-
-
 def _by_block() -> Mapping[type[Block], list[DescribedField]]:
     blocks: dict[type[Block], list[DescribedField]] = {}
     for field in described():
@@ -68,7 +62,7 @@ def _property(field: DescribedField, raw: JSON, costs: Mapping[str, str], secret
     value = _without_null(value)
     fixed = secret or field.path == "mullama"
     text = f"{field.description} Refused: {field.refused}." if field.refused else field.description
-    cost = cost_of(field.path, costs)
+    cost = longest_prefix(field.path, costs)
     arms = _arms(value if fixed else _loosened(value))
     required = field.block.model_fields[field.name].is_required()
     return {

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from mullama.errors import Location, Problem
 from mullama.manifest.interpolate import SECRETS
-from mullama.manifest.nodes import join
+from mullama.manifest.nodes import join, matches, nearest
 from mullama.names import JSONValue, suggest
 
 Where = Callable[[str], Location | None]
@@ -61,7 +61,7 @@ def explain(error: ValidationError, tree: JSONValue, at: tuple[str, ...], where:
             continue
         loc = objection["loc"]
         path = _path(loc, tree, ".".join(at))
-        message, hint = _words(objection, path, secret=_is_secret((*at, *loc)))
+        message, hint = _words(objection, path, secret=matches((*at, *loc), SECRETS))
         yield Problem(path, nearest(path, where), message, hint)
 
 
@@ -70,15 +70,6 @@ def _follows(objection: Any) -> bool:
     if objection["type"] != "too_short":
         return False
     return len(objection["input"]) >= int(objection["ctx"]["min_length"])
-
-
-def nearest(path: str, where: Where) -> Location | None:
-    """The place of a path, or of the closest thing around it that has one."""
-    while path:
-        if (place := where(path)) is not None:
-            return place
-        path = path[: path.rindex("[")] if path.endswith("]") else path.rpartition(".")[0]
-    return None
 
 
 def _path(loc: Sequence[str | int], tree: JSONValue, path: str) -> str:
@@ -136,13 +127,6 @@ def _short(value: object) -> object:
 def _near(given: object, options: Sequence[str]) -> str:
     close = suggest(given[:80], options) if isinstance(given, str) else ()
     return f"did you mean {' or '.join(close)}?" if close else ""
-
-
-def _is_secret(loc: Sequence[str | int]) -> bool:
-    return any(
-        len(loc) >= len(pattern) and all(w in ("*", p) for w, p in zip(pattern, loc, strict=False))
-        for pattern in SECRETS
-    )
 
 
 def _secret_words(kind: str, path: str) -> tuple[str, str]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mullama.manifest.interpolate import SECRETS
+from mullama.manifest.nodes import longest_prefix, matches
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.tree import block_to_tree
 from mullama.names import JSONValue
@@ -62,16 +64,12 @@ COSTS: Mapping[str, Cost] = {
     "models.*.protect": Cost.NONE,
 }
 
-SENSITIVE = ("auth.keys.*.secret", "sources.hf.token")
-
 
 def cost_of(path: str) -> Cost:
-    """The cost of a field by its dotted path, model names written as `*`; KeyError for an unlisted field."""
-    parts = path.split(".")
-    for length in range(len(parts), 0, -1):
-        if (cost := COSTS.get(".".join(parts[:length]))) is not None:
-            return cost
-    raise KeyError(path)
+    """Return the cost of a field by its dotted path, with `*` for model names; raise KeyError for an unlisted field."""
+    if (cost := longest_prefix(path, COSTS)) is None:
+        raise KeyError(path)
+    return cost
 
 
 def compare_models(old: Model, new: Model) -> tuple[FieldChange, ...]:
@@ -103,7 +101,7 @@ def dearest(changes: Sequence[FieldChange]) -> Cost:
 def _changes(before: Mapping[str, JSONValue], after: Mapping[str, JSONValue], prefix: str) -> Iterator[FieldChange]:
     for path in sorted({*before, *after}):
         if before.get(path) != after.get(path):
-            sensitive = any(_matches(prefix + path, pattern) for pattern in SENSITIVE)
+            sensitive = matches((prefix + path).split("."), SECRETS)
             yield FieldChange(
                 path=path,
                 before=None if sensitive else before.get(path),
@@ -111,11 +109,6 @@ def _changes(before: Mapping[str, JSONValue], after: Mapping[str, JSONValue], pr
                 cost=cost_of(prefix + path),
                 sensitive=sensitive,
             )
-
-
-def _matches(path: str, pattern: str) -> bool:
-    parts, wanted = path.split("."), pattern.split(".")
-    return len(parts) >= len(wanted) and all(w in ("*", p) for p, w in zip(parts, wanted, strict=False))
 
 
 def _model_leaves(model: Model) -> dict[str, JSONValue]:

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from mullama.errors import Location
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.tree import revision
 from mullama.plan.changes import compare_models, compare_rest, dearest
@@ -29,13 +28,13 @@ EMPTY = Manifest(mullama="v1")
 _NOTHING = KnownFiles(source="")
 
 
-def make_plan(desired: Manifest, observed: Observed, places: Mapping[str, Location] | None = None) -> Plan:
-    """The steps from what is to what is wished; `places` says where in a file each dotted path stands."""
+def make_plan(desired: Manifest, observed: Observed) -> Plan:
+    """Return the steps from the observed state to the desired one, without their places in the manifest."""
     applied = observed.applied
     old = applied.manifest if applied else EMPTY
     steps = [
-        *_model_steps(old, desired, observed, places or {}),
-        *_rest_steps(old, desired, observed, places or {}),
+        *_model_steps(old, desired, observed),
+        *_rest_steps(old, desired, observed),
         *_server_drift(observed),
         *_pruned(observed),
     ]
@@ -51,9 +50,7 @@ def make_plan(desired: Manifest, observed: Observed, places: Mapping[str, Locati
     )
 
 
-def _model_steps(
-    old: Manifest, desired: Manifest, observed: Observed, places: Mapping[str, Location]
-) -> Iterator[Step]:
+def _model_steps(old: Manifest, desired: Manifest, observed: Observed) -> Iterator[Step]:
     renamed = {m.to: m.from_ for m in desired.moved if m.from_ in old.models and m.from_ not in desired.models}
     for name, model in desired.models.items():
         before = old.models.get(name) or old.models.get(renamed.get(name, ""))
@@ -66,23 +63,13 @@ def _model_steps(
         if name in renamed and name not in old.models:
             step = _renamed(name, renamed[name], step)
         if step is not None:
-            yield replace(step, place=_place(places, f"models.{name}", step))
+            yield step
     gone = {*desired.models, *renamed.values()}
     for name in dict.fromkeys((*old.models, *(observed.live or ()))):  # a model that was left to serve is only live
         if name not in gone and desired.prune.running:
             yield _removed(name, old.models.get(name), observed)
         elif name not in gone and name in old.models:
             yield _left(name)
-
-
-def _place(places: Mapping[str, Location], path: str, step: Step) -> Location | None:
-    """Where the first changed field stands, else the model itself."""
-    for change in step.changes:
-        parts = change.path.split(".")
-        for length in range(len(parts), 0, -1):
-            if found := places.get(".".join((path, *parts[:length]))):
-                return found
-    return places.get(path)
 
 
 def _effective(
@@ -231,17 +218,16 @@ def _left(name: str) -> Step:
     )  # fmt: skip
 
 
-def _rest_steps(old: Manifest, desired: Manifest, observed: Observed, places: Mapping[str, Location]) -> Iterator[Step]:
+def _rest_steps(old: Manifest, desired: Manifest, observed: Observed) -> Iterator[Step]:
     if observed.applied is None:
         return
     for block, changes in compare_rest(old, desired).items():
         cost = dearest(changes)
-        step = Step(
+        yield Step(
             subject=block, kind="block", action=Action.UPDATE, cause=Cause.DESIRED, cost=cost, changes=changes,
             detail="new listeners; those that stay are not closed" if cost is Cost.PROCESS else _how(
                 cost, pause=False, stored=True),
         )  # fmt: skip
-        yield replace(step, place=places.get(changes[0].path) or places.get(block))
 
 
 def _pruned(observed: Observed) -> Iterator[Step]:

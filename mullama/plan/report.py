@@ -7,11 +7,9 @@ is written as JSON and each character that a terminal could act on is escaped.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, assert_never
 
-from mullama.errors import Location
 from mullama.plan.steps import Action, Cause, FieldChange, Plan, Step
 from mullama.units import printable, size
 
@@ -149,31 +147,6 @@ def counts(plan: Plan) -> str:
         amount = size(known) if known else "An unknown amount"
         text += f" {amount}{' or more' if known and unknown else ''} to download."
     return text
-
-
-# Places
-
-
-def located(plan: Plan, places: Mapping[str, Location]) -> Plan:
-    """The plan with the line of the manifest beside each step that has none, as far as `places` knows it."""
-    steps = tuple(step if step.place else replace(step, place=_place(step, places)) for step in plan.steps)
-    return replace(plan, steps=steps)
-
-
-def _place(step: Step, places: Mapping[str, Location]) -> Location | None:
-    root = f"models.{step.subject}" if step.kind == "model" else ""
-    paths = [f"{root}.{item.path}".strip(".") for item in step.changes]
-    paths.append(root or step.subject)
-    return next((found for path in paths if (found := _nearest(path, places))), None)
-
-
-def _nearest(path: str, places: Mapping[str, Location]) -> Location | None:
-    """The place of the field or of the closest block around it, but never of all models."""
-    while path and path not in ("models", "mullama"):
-        if path in places:
-            return places[path]
-        path = path.rpartition(".")[0]
-    return None
 
 
 # Markdown

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from mullama import codec
 from mullama.errors import Location
-from mullama.names import JSONValue
+from mullama.manifest.nodes import nearest
 
 
 class Cost(StrEnum):
@@ -63,10 +65,10 @@ class FieldChange:
     """One field by its dotted path. A sensitive one shows neither side."""
 
     path: str
-    before: JSONValue
-    after: JSONValue
     cost: Cost
     sensitive: bool = False
+    before: Any = None
+    after: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +127,22 @@ class Plan:
         return tuple(s.subject for s in self.steps if s.kind == "model" and s.action is Action.REMOVE)
 
 
+def located(plan: Plan, places: Mapping[str, Location]) -> Plan:
+    """Return the plan with a place for each step that has none: that of the first changed field that has one.
+
+    places: the place of each dotted path of the manifest.
+    """
+    steps = tuple(step if step.place else replace(step, place=_place(step, places)) for step in plan.steps)
+    return replace(plan, steps=steps)
+
+
+def _place(step: Step, places: Mapping[str, Location]) -> Location | None:
+    root = f"models.{step.subject}" if step.kind == "model" else ""
+    paths = [f"{root}.{change.path}".strip(".") for change in step.changes] or [root or step.subject]
+    found = (nearest(path, lambda part: None if part == "models" else places.get(part)) for path in paths)
+    return next(filter(None, found), None)
+
+
 FORMAT = "mullama.plan/1"
 
 
@@ -154,77 +172,43 @@ def summary(plan: Plan) -> dict[str, int]:
 
 
 def _step_tree(step: Step) -> dict[str, Any]:
-    return {
-        "id": step.id,
-        "kind": step.kind,
-        "model": step.subject if step.kind == "model" else None,
-        "subject": step.subject,
-        "action": step.action.value,
-        "cause": step.cause.value,
-        "cost": step.cost.value,
-        "changes": [_change_tree(change) for change in step.changes],
-        "detail": step.detail,
-        "bytes_download": step.bytes_download,
-        "memory_before": step.memory_before,
-        "memory_after": step.memory_after,
-        "pause": step.pause,
-        "destructive": step.destructive,
-        "renamed_from": step.renamed_from,
-        "file": step.place.file if step.place else None,
-        "line": step.place.line if step.place else None,
-        "column": step.place.column if step.place else None,
-    }
+    """The step under its JSON keys; a place is the flat keys file, line and column."""
+    tree = codec.to_tree(step)
+    place = tree.pop("place") or dict.fromkeys(("file", "line", "column"))
+    tree["changes"] = [_change_tree(change) for change in tree["changes"]]
+    model = step.subject if step.kind == "model" else None
+    return {"id": step.id, "kind": step.kind, "model": model, **tree, **place}
 
 
-def _change_tree(change: FieldChange) -> dict[str, Any]:
-    tree: dict[str, Any] = {
-        "path": change.path,
-        "cost": change.cost.value,
-        "sensitive": change.sensitive,
-    }
-    if not change.sensitive:
-        tree |= {"before": change.before, "after": change.after}
-    return tree
+def _change_tree(tree: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in tree.items() if not (tree["sensitive"] and key in ("before", "after"))}
 
 
-def from_tree(tree: dict[str, Any]) -> Plan:
-    """The inverse of `to_tree`, for a plan that a server computed; unknown keys are passed over."""
-    steps = [*tree["steps"], *tree["drift"]]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PlanTree:
+    base: str
+    generation: int
+    steps: tuple[dict[str, Any], ...]
+    drift: tuple[dict[str, Any], ...]
+    warnings: tuple[str, ...]
+    complete: bool
+    desired: str = ""
+    wish: str = ""  # the name of `desired` before 0.2
+
+
+def from_tree(tree: object) -> Plan:
+    """Return the plan of a tree that `to_tree` made; unknown keys are ignored. Raise `Invalid` for another tree."""
+    read = codec.from_tree(_PlanTree, tree, "plan")
     return Plan(
-        base=tree["base"],
-        desired=tree.get("desired") or tree["wish"],
-        generation=tree["generation"],
-        steps=tuple(_tree_step(s) for s in steps),
-        warnings=tuple(tree["warnings"]),
-        complete=tree["complete"],
+        base=read.base,
+        desired=read.desired or read.wish,
+        generation=read.generation,
+        steps=tuple(map(_tree_step, (*read.steps, *read.drift))),
+        warnings=read.warnings,
+        complete=read.complete,
     )
 
 
 def _tree_step(tree: dict[str, Any]) -> Step:
-    place = Location(tree["file"], tree["line"], tree["column"]) if tree["file"] else None
-    return Step(
-        subject=tree["subject"],
-        kind=tree["kind"],
-        action=Action(tree["action"]),
-        cause=Cause(tree["cause"]),
-        cost=Cost(tree["cost"]),
-        changes=tuple(_tree_change(c) for c in tree["changes"]),
-        detail=tree["detail"],
-        bytes_download=tree["bytes_download"],
-        memory_before=tree["memory_before"],
-        memory_after=tree["memory_after"],
-        pause=tree["pause"],
-        destructive=tree["destructive"],
-        place=place,
-        renamed_from=tree["renamed_from"],
-    )
-
-
-def _tree_change(tree: dict[str, Any]) -> FieldChange:
-    return FieldChange(
-        path=tree["path"],
-        before=tree.get("before"),
-        after=tree.get("after"),
-        cost=Cost(tree["cost"]),
-        sensitive=tree["sensitive"],
-    )
+    place = {key: tree.get(key) for key in ("file", "line", "column")} if tree.get("file") else None
+    return codec.from_tree(Step, {**tree, "place": place}, "plan.steps")

@@ -2,50 +2,18 @@
 
 from __future__ import annotations
 
-import typing
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
-from mullama.manifest.spec import Block, Manifest, Prune
-from mullama.manifest.tree import parse_resolved, revision
-from mullama.plan.changes import COSTS, compare_models, cost_of
+from mullama.manifest.spec import Manifest, Prune
+from mullama.manifest.tree import parse_resolved
 from mullama.plan.make import make_plan
-from mullama.plan.observed import Applied, KnownFiles, LiveModel, Machine, Observed
-from mullama.plan.steps import Action, Cause, Cost, Plan, Step, from_tree, to_tree
-from mullama.weights.facts import LayerFacts, WeightFacts
-
-FACTS = WeightFacts(
-    architecture="llama", parameter_count=10**9, size_bytes=10**9, layers=4, embedding_length=256, heads=(4,),
-    kv_heads=(2,), train_context=4096, vocabulary=1000, capabilities=("completion",),
-    per_layer=(LayerFacts(weights=2 * 10**8, key=128, value=128),) * 4,
-)  # fmt: skip
-STORED = KnownFiles(source="/m/a.gguf", digest="sha256:" + "a" * 64, size=10**9, facts=FACTS, stored=True)
-BIG = Machine(ram_total=64 << 30, ram_available=32 << 30, cores=8)
-SMALL = Machine(ram_total=2 << 30, ram_available=100 << 20, cores=2)
-
-
-def manifest(**models: dict[str, Any]) -> Manifest:
-    return parse_resolved({"mullama": "v1", "models": {n.replace("_", "-"): m for n, m in models.items()}})
-
-
-def model(**fields: Any) -> dict[str, Any]:
-    return {"from": "/m/a.gguf", **fields}
-
-
-def observed(applied: Manifest | None = None, live: str | None = "ready", machine: Machine = BIG) -> Observed:
-    """A world where what was applied is loaded, or no server runs (live None)."""
-    desired = applied or Manifest(mullama="v1")
-    states = {n: LiveModel(name=n, revision=revision(m), state=live or "idle") for n, m in desired.models.items()}  # type: ignore[arg-type]
-    return Observed(
-        applied=Applied(generation=3, revision=revision(desired), manifest=desired) if applied else None,
-        live=states if live else None,
-        files={"/m/a.gguf": STORED},
-        machine=machine,
-    )
+from mullama.plan.observed import LiveModel
+from mullama.plan.steps import Action, Cause, Cost, Plan, Step, to_tree
+from tests.plan.builders import BIG, MANIFESTS, SMALL, STORED, manifest, model, observed
 
 
 def only(plan: Plan) -> Step:
@@ -226,75 +194,7 @@ def test_a_secret_reference_shows_neither_side() -> None:
     assert "after" not in change
 
 
-def test_a_plan_survives_its_json_form() -> None:
-    plan = make_plan(manifest(a=model(gpu={"layers": 2}), c=model()), observed(manifest(a=model(), b=model())))
-
-    again = from_tree(to_tree(plan))
-
-    assert set(again.steps) == set(plan.steps)
-    assert (again.base, again.desired, again.generation) == (plan.base, plan.desired, plan.generation)
-
-
-def _fields(block: type[Block], path: str) -> list[str]:
-    """Every leaf by its dotted path, `*` for the keys of a map; a list of blocks is one leaf."""
-    found = []
-    for name, info in block.model_fields.items():
-        where = f"{path}.{info.alias or name}".lstrip(".")
-        inner = [kind for kind in _kinds(info.annotation) if isinstance(kind, type) and issubclass(kind, Block)]
-        if typing.get_origin(info.annotation) is tuple or not inner:
-            found.append(where)
-        else:
-            star = ".*" if typing.get_origin(info.annotation) is dict else ""
-            found += [leaf for kind in inner for leaf in _fields(kind, where + star)]
-    return found
-
-
-def _kinds(annotation: Any) -> list[Any]:
-    arguments = typing.get_args(annotation)
-    return [annotation] if not arguments else [kind for a in arguments for kind in _kinds(a)]
-
-
-def test_every_field_of_the_manifest_has_a_cost() -> None:
-    """A field that is not listed fails here; nothing is live by default."""
-    paths = _fields(Manifest, "")
-
-    assert not [path for path in paths if not _has_cost(path)]
-    assert {"models.*.gpu.layers", "models.*.context.kv.k", "server.limits.queue", "auth.keys.*.models"} <= set(paths)
-    assert len(paths) > 100
-
-
-def _has_cost(path: str) -> bool:
-    try:
-        cost_of(path)
-    except KeyError:
-        return False
-    return True
-
-
-def test_every_line_of_the_cost_table_is_a_field() -> None:
-    from mullama.manifest.spec import Model
-
-    for path in COSTS:
-        first, _, rest = path.partition(".")
-        assert first in Manifest.model_fields
-        if first == "models":
-            field = rest.removeprefix("*.").split(".")[0]
-            assert field in {info.alias or name for name, info in Model.model_fields.items()}
-
-
-_MODELS = st.fixed_dictionaries(
-    {"from": st.sampled_from(["/m/a.gguf", "/m/b.gguf"])},
-    optional={
-        "system": st.sampled_from(["x", "y"]),
-        "gpu": st.builds(lambda n: {"layers": n}, st.integers(0, 3)),
-        "context": st.builds(lambda n: {"size": n}, st.sampled_from([512, 1024])),
-        "parameters": st.builds(lambda t: {"temperature": t}, st.sampled_from([0.0, 0.5])),
-    },
-)
-_MANIFESTS = st.dictionaries(st.sampled_from(["a", "b", "c"]), _MODELS, max_size=3).map(lambda m: manifest(**m))
-
-
-@given(before=_MANIFESTS, after=_MANIFESTS)
+@given(before=MANIFESTS, after=MANIFESTS)
 def test_a_plan_is_empty_exactly_when_nothing_differs(before: Manifest, after: Manifest) -> None:
     world = observed(before)
     world = replace(world, files={"/m/a.gguf": STORED, "/m/b.gguf": replace(STORED, digest="sha256:" + "b" * 64)})
@@ -305,10 +205,3 @@ def test_a_plan_is_empty_exactly_when_nothing_differs(before: Manifest, after: M
     named = {step.subject for step in plan.steps if step.kind == "model"}
     changed = {name for name in {*before.models, *after.models} if before.models.get(name) != after.models.get(name)}
     assert named == changed
-
-
-@given(before=_MODELS, after=_MODELS)
-def test_comparing_is_symmetric_in_what_it_finds(before: dict[str, Any], after: dict[str, Any]) -> None:
-    one, two = manifest(a=before).models["a"], manifest(a=after).models["a"]
-
-    assert {c.path for c in compare_models(one, two)} == {c.path for c in compare_models(two, one)}

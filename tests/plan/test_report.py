@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama import units
 from mullama.errors import Location
 from mullama.plan import report
 from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step
@@ -100,21 +99,6 @@ def test_an_empty_plan_is_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1 KiB"),
-        (139 * 1024**2, "139 MiB"),
-        (int(4.1 * GIB), "4.1 GiB"),
-        (3 * 1024**5, "3072 TiB"),
-    ],
-)
-def test_sizes_are_read_in_binary_units(count: int, text: str) -> None:
-    assert units.size(count) == text
-
-
-@pytest.mark.parametrize(
     ("tree", "text"),
     [
         (None, "-"),
@@ -135,7 +119,6 @@ def test_values_take_one_short_line(tree: object, text: str) -> None:
 @given(st.text())
 def test_no_value_reaches_the_screen_with_a_control_character(text: str) -> None:
     assert report.value(text).isprintable()
-    assert units.printable(text).isprintable()
 
 
 def test_a_secret_field_shows_neither_side() -> None:
@@ -187,17 +170,6 @@ def test_annotations_name_file_line_and_column() -> None:
 def test_annotations_warn_where_requests_wait_or_a_model_goes() -> None:
     levels = [line.split()[0] for line in report.github(MIXED)]
     assert levels == ["::notice", "::notice", "::warning", "::notice", "::warning", "::notice"]
-
-
-def test_steps_find_the_line_of_the_field_that_changes() -> None:
-    places = {
-        "models": Location("m.yaml", 1, 1),
-        "models.qwen3:8b": Location("m.yaml", 2, 3),
-        "models.qwen3:8b.context": Location("m.yaml", 4, 5),
-    }
-    found = report.located(MIXED, places).steps
-    assert found[0].place == Location("m.yaml", 4, 5)
-    assert found[1].place is None
 
 
 @given(st.lists(st.text(), max_size=3))

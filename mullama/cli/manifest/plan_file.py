@@ -31,11 +31,13 @@ def read(path: Path) -> SavedPlan:
     """The saved plan, or `Invalid` for a file that is none."""
     try:
         tree = json.loads(path.read_bytes())
-        if tree["format"] != FORMAT:
-            raise Invalid(f"{path} is of the format {tree['format']}", hint=f"this mullama reads {FORMAT}")
-        return SavedPlan(plan=from_tree(tree), manifest=tree["manifest"], origin=tree["origin"])
-    except (ValueError, KeyError, TypeError) as error:
+        found = tree["format"]
+        saved = SavedPlan(plan=from_tree(tree), manifest=tree["manifest"], origin=tree["origin"])
+    except (ValueError, KeyError, TypeError, Invalid) as error:
         raise Invalid(f"{path} is not a saved plan", hint="mullama diff --out writes one") from error
+    if found != FORMAT:
+        raise Invalid(f"{path} has the format {found}", hint=f"this version reads {FORMAT}")
+    return saved
 
 
 def require_fresh(saved: Plan, now: Plan) -> None:

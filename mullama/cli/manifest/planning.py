@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from mullama.cli.api_client.discover import FoundServer, records_of
 from mullama.cli.app.context import CommandContext
-from mullama.errors import MullamaError
+from mullama.errors import Invalid, MullamaError
 from mullama.names import BuiltinRef, PathRef, parse_source
-from mullama.plan.report import located
-from mullama.plan.steps import Cause, Plan, from_tree
+from mullama.plan.steps import Cause, Plan, from_tree, located
 
 if TYPE_CHECKING:
     from mullama.manifest.load import LoadedManifest
@@ -31,7 +30,7 @@ def plan_by_server(server: FoundServer, tree: dict[str, Any]) -> Plan:
     answer = server.client.post("/api/v1/plan", {"manifest": tree, "options": options})
     try:
         return from_tree(answer)
-    except (KeyError, TypeError, ValueError) as error:
+    except Invalid as error:
         raise MullamaError(
             f"{server.client.address} sent a plan that this version cannot read: {error}",
             hint="the server may be of another version: mullama down, then mullama apply",
@@ -47,7 +46,7 @@ def _plan_here(call: CommandContext, loaded: LoadedManifest) -> Plan:
     records = records_of(call, loaded)
     desired = combine(loaded.manifest, records.overlay())
     observed = observe(desired, records, Files.here(call.env), read_lock(loaded.path))
-    return make_plan(desired, observed, loaded.places)
+    return located(make_plan(desired, observed), loaded.places)
 
 
 def plan_between(base: LoadedManifest, desired: LoadedManifest) -> Plan:
@@ -61,7 +60,7 @@ def plan_between(base: LoadedManifest, desired: LoadedManifest) -> Plan:
 
     applied = Applied(generation=0, revision=revision(base.manifest), manifest=base.manifest)
     observed = Observed(applied=applied, files=_pinned_files(base, desired))
-    plan = make_plan(desired.manifest, observed, desired.places)
+    plan = located(make_plan(desired.manifest, observed), desired.places)
     return replace(plan, steps=tuple(step for step in plan.steps if step.cause is Cause.DESIRED))
 
 

@@ -1,63 +1,26 @@
-"""Where to listen: the manifest's strings as addresses, and sockets bound to them."""
+"""Listening sockets: bind an address, and remove the files of unix sockets."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
-import re
 import socket
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mullama.errors import Conflict, Invalid, Refused
+from mullama.errors import Conflict, Refused
+from mullama.manifest.addresses import Address, TcpAddress, UnixAddress
 from mullama.server.http.port_owner import holder_of_port
 
 BACKLOG = 2048
 """Connections that may wait for the server to take them, if the system allows as many; others try again later."""
-_UNIX_PATH = 107  # bytes that the kernel has room for
-_TCP = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[^:\[\]/\s]+)):(?P<port>\d{1,5})")
 
 
 class PortInUse(Conflict):
     """Somebody else listens there."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TcpAddress:
-    """port 0 lets the system choose."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnixAddress:
-    path: str
-
-    def __str__(self) -> str:
-        return f"unix:{self.path}"
-
-
-Address = TcpAddress | UnixAddress
-
-
-def parse_address(text: str) -> Address:
-    """`127.0.0.1:11434`, `[::1]:80`, `name:0`, `unix:/path`; `Invalid` for anything else."""
-    if text.startswith("unix:") and len(text) > len("unix:"):
-        return UnixAddress(path=text.removeprefix("unix:"))
-    match = _TCP.fullmatch(text)
-    if match is None or int(match["port"]) > 65535:
-        raise Invalid(
-            f"{text!r} is not an address to listen on",
-            hint="write host:port, [ipv6]:port or unix:/path",
-        )
-    return TcpAddress(host=match["v6"] or match["name"], port=int(match["port"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +48,7 @@ class Bound:
 
 
 def bind(address: Address) -> Bound:
-    """Listen there, on all addresses that a name stands for, or raise `PortInUse`, `Refused`, `Invalid`."""
+    """Listen on all IP addresses of the host. Raise `PortInUse` or `Refused`."""
     if isinstance(address, UnixAddress):
         made = _bind_unix(address)
         return Bound(address=address, sockets=(made,), inode=os.stat(address.path).st_ino)
@@ -144,11 +107,6 @@ def _bind_tcp(family: int, address: TcpAddress) -> socket.socket:
 
 def _bind_unix(address: UnixAddress) -> socket.socket:
     path = address.path
-    if len(os.fsencode(path)) > _UNIX_PATH:
-        raise Invalid(
-            f"the path of a unix socket can have {_UNIX_PATH} bytes, {path!r} has more",
-            hint="choose a shorter one",
-        )
     _clear_stale(path)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)  # for the socket's file to be born private

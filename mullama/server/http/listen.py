@@ -13,16 +13,8 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from mullama.errors import MullamaError, Unavailable
-from mullama.server.http.addresses import (
-    BACKLOG,
-    Address,
-    Bound,
-    PortInUse,
-    TcpAddress,
-    UnixAddress,
-    bind,
-    parse_address,
-)
+from mullama.manifest.addresses import Address, TcpAddress, UnixAddress, parse_address
+from mullama.server.http.addresses import BACKLOG, Bound, PortInUse, bind
 from mullama.server.http.asgi import Receive, Scope, Send
 from mullama.server.http.descriptors import allow_descriptors
 from mullama.server.http.exchange import Listener

@@ -15,29 +15,10 @@ from pathlib import Path
 import pytest
 
 from mullama.errors import Invalid, Refused
-from mullama.server.http.addresses import PortInUse, TcpAddress, UnixAddress, bind, parse_address
+from mullama.manifest.addresses import TcpAddress, UnixAddress, parse_address
+from mullama.server.http.addresses import PortInUse, bind
 from mullama.server.http.port_owner import holder_of_port
 from tests.server.server_fixture import CHAT, SAYS_HELLO, Runtime, Stage, key, read_until, request, staged
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("127.0.0.1:11434", TcpAddress(host="127.0.0.1", port=11434)),
-        ("[::1]:0", TcpAddress(host="::1", port=0)),
-        ("box.lan:80", TcpAddress(host="box.lan", port=80)),
-        ("unix:./mullama.sock", UnixAddress(path="./mullama.sock")),
-    ],
-)
-def test_an_address_is_read_and_written_the_same(text: str, address: object) -> None:
-    assert parse_address(text) == address
-    assert str(address) == text
-
-
-@pytest.mark.parametrize("text", ["", "localhost", ":80", "::1:80", "1.2.3.4:65536", "a:b", "unix:", "http://x:1"])
-def test_other_text_is_no_address(text: str) -> None:
-    with pytest.raises(Invalid, match="not an address to listen on"):
-        parse_address(text)
 
 
 def test_a_name_is_listened_on_at_all_its_addresses_with_one_port() -> None:
