@@ -15,7 +15,7 @@ from tests.cli.tinyserver import Answer, TinyServer
 
 EVENTS = (
     {"event": "phase", "phase": "fetch"},
-    {"event": "fetch", "model": "chat", "file": "chat.gguf", "done": 2**20, "total": 2**21, "speed": 2**20},
+    {"event": "fetch", "model": "chat", "file": "chat.gguf", "done": 2**20, "total": 2**21},
 )
 DONE = (
     {"event": "step", "model": "chat", "state": "ready", "message": ""},

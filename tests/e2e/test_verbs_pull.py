@@ -40,7 +40,7 @@ def home(hub: StubHub, tmp_path: Path) -> Iterator[Online]:
 def test_a_person_sees_bytes_speed_and_the_time_left(home: Online, hub: StubHub) -> None:
     hub.script("tiny-Q8_0.gguf", Drip(0.1, 2**16))
     with person(["pull", SOURCE, "--name", "t"], home.home, **home.env) as someone:
-        someone.read_until("downloading tiny-Q8_0.gguf: ")
+        someone.read_until("downloading tiny-Q8_0.gguf")
         someone.read_until(" of 5.8 MiB, ")
         someone.read_until("/s, ")
         someone.read_until(" s left")

@@ -40,7 +40,7 @@ def there(server: Stack) -> tuple[str, ...]:
 def test_a_model_of_local_weights_is_made_elsewhere(server: Stack, here: Stack) -> None:
     (here.home / "Modelfile").write_text("FROM ./mine.gguf\nSYSTEM You are far away.\nPARAMETER num_ctx 512\n")
     told = here.run("create", "far", *there(server))
-    assert "sending mine.gguf: 5.8 MiB of 5.8 MiB" in told.stderr
+    assert "sending mine.gguf: 5.8 MiB" in told.stderr
     shown = here.json("show", "far", "--json", *there(server))
     assert shown["source"].startswith(str(server.home))
     assert shown["system"] == "You are far away."

@@ -1,51 +1,39 @@
-"""Follows a task of the server (a pull, a create) to its end: a line that moves, one for each tenth, or NDJSON."""
+"""Follows a task of the server, such as a pull or a create, to its end."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, get_args
+from typing import Any
 
 from mullama.cli.api_client.errors import error_from_tree
 from mullama.cli.app.context import CommandContext
-from mullama.cli.console.download_progress import Ticker
+from mullama.cli.console.download_progress import DownloadDisplay
+from mullama.cli.console.progress import read_progress
 from mullama.errors import Unavailable
-from mullama.sources.base import DownloadProgress, Phase
 
 
 def follow_task(
     call: CommandContext, lines: Iterable[Mapping[str, Any]], *, quiet: bool = False, as_json: bool = False
 ) -> None:
-    """Show the progress; raises the error that ended the task, `Unavailable` for a task that did not end."""
+    """Show the progress of a task, or its lines as NDJSON.
+
+    Raises the error that ended the task, and `Unavailable` if the connection ends first.
+    """
     done = False
-    with Ticker(call.terminal, quiet=quiet or as_json) as ticker:
+    with DownloadDisplay(call.terminal, quiet=quiet or as_json) as display:
         for line in lines:
             if error := line.get("error"):
                 raise error_from_tree(error if isinstance(error, Mapping) else {"message": str(error)})
             if as_json:
                 call.terminal.raw(json.dumps(line, ensure_ascii=False) + "\n")
-            elif progress := progress_of(line):
-                ticker(progress)
+            elif progress := read_progress(line):
+                display(progress)
             elif not quiet and line["status"] != "success":
-                call.terminal.note(str(line["status"]))
+                display.note(str(line["status"]))
             done = line.get("status") == "success"
     if not done:
         raise Unavailable(
-            "the server ended the connection in the middle", hint="what was fetched is kept: try again to go on"
+            "the server closed the connection before the task ended",
+            hint="fetched bytes are kept: run the command again to resume",
         )
-
-
-def progress_of(line: Mapping[str, Any]) -> DownloadProgress | None:
-    """The bytes that a line tells of, None for a line about something else."""
-    file, total = line.get("file"), line.get("total")
-    phase: Any = line.get("phase")
-    if not file or phase not in get_args(Phase):
-        return None
-    return DownloadProgress(
-        file=str(file),
-        phase=phase,
-        completed=int(line.get("completed") or 0),
-        total=int(total) if total else None,
-        resumed=int(line.get("resumed") or 0),
-        message=str(line.get("message") or ""),
-    )

@@ -1,95 +1,109 @@
-"""What an apply has told so far, folded from the server's events; pure, so that every view shows the same facts."""
+"""Progress as values and as lines of text: files in transfer, and an apply folded from the server's events. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
+from mullama.sources.base import DownloadProgress, Phase
 from mullama.units import duration, size
 
 PHASES = {
-    "wait": "waiting for the change that runs now",
+    "wait": "waiting for the running change",
     "fetch": "fetching files",
     "commit": "committing the revision",
     "load": "loading models",
     "swap": "switching to the new revision",
-    "drain": "letting running requests end",
+    "drain": "waiting for running requests",
     "prune": "removing unused files",
 }
+"""Phases of an apply, as the server names them and as a terminal shows them."""
+
+_COMMITTED = ("load", "swap", "drain", "prune")
+_REPORTED = ("downloading", "verifying", "sending", "retrying", "waiting")
 
 
-def amounts(done: int, total: int | None, *, resumed: int = 0, speed: float = 0.0, message: str = "") -> str:
-    """`1 MiB of 4 MiB, 512 KiB resumed, 2 MiB/s, 2 s left`; speed is bytes per second, 0 for unknown."""
-    parts = [f"{size(done)} of {size(total)}" if total else size(done)]
-    if resumed:
-        parts.append(f"{size(resumed)} resumed")
-    if speed > 0 and done != total:
+def read_progress(tree: Mapping[str, Any]) -> DownloadProgress | None:
+    """Return the file progress of an apply event or a task line; None if the object describes something else."""
+    phase: Any = tree.get("phase", "downloading")
+    file, total = tree.get("file"), tree.get("total")
+    if not file or phase not in get_args(Phase):
+        return None
+    return DownloadProgress(
+        file=str(file),
+        phase=phase,
+        completed=int(tree.get("completed", tree.get("done")) or 0),  # apply events call it `done`
+        total=int(total) if total else None,
+        resumed=int(tree.get("resumed") or 0),
+        message=str(tree.get("message") or ""),
+    )
+
+
+def is_complete(progress: DownloadProgress) -> bool:
+    """Return True if all bytes of the file are transferred."""
+    return progress.phase == "done" or (progress.total is not None and progress.completed >= progress.total)
+
+
+def amounts(progress: DownloadProgress, speed: float | None = None) -> str:
+    """Return `25 %, 1 MiB of 4 MiB, 512 KiB resumed, 1 MiB/s, 3 s left`. speed: bytes per second, None if unknown."""
+    done, total = progress.completed, progress.total
+    parts = [f"{100 * done // total} %, {size(done)} of {size(total)}" if total else size(done)]
+    if progress.resumed:
+        parts.append(f"{size(progress.resumed)} resumed")
+    if speed and not is_complete(progress):
         parts.append(f"{size(int(speed))}/s")
         if total:
             parts.append(f"{duration((total - done) / speed)} left")
-    if message:
-        parts.append(message)
+    if progress.message:
+        parts.append(progress.message)
     return ", ".join(parts)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Download:
-    """One file on its way: bytes done, in all (None when the source does not say) and resumed, bytes per second."""
-
-    model: str
-    file: str
-    done: int
-    total: int | None
-    speed: float
-    resumed: int = 0
-    phase: str = "downloading"
-    message: str = ""
-
-    @property
-    def tenth(self) -> int:
-        """How many tenths are done, 10 for the whole file; what a quiet view reports by."""
-        return self.done * 10 // self.total if self.total else 0
-
-    @property
-    def whole(self) -> bool:
-        return self.total is not None and self.done >= self.total
-
-    def __str__(self) -> str:
-        """`verifying 1 MiB of 2 MiB`; only where nothing else is said it is downloading."""
-        speed = self.speed if self.phase == "downloading" else 0.0
-        told = amounts(self.done, self.total, resumed=self.resumed, speed=speed, message=self.message)
-        return f"{self.phase} {told}" if self.phase in ("verifying", "waiting", "retrying") else told
+def phase_line(before: DownloadProgress | None, progress: DownloadProgress) -> str | None:
+    """Return the line of a log for a new phase of a file, such as `downloading a.gguf: 4 GiB`; None without one."""
+    if progress.phase not in _REPORTED or (before is not None and before.phase == progress.phase):
+        return None
+    facts = [size(progress.total)] if progress.total else []
+    facts += [f"{size(progress.resumed)} resumed"] if progress.resumed else []
+    facts += [progress.message] if progress.message else []
+    return f"{progress.phase} {progress.file}" + (f": {', '.join(facts)}" if facts else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelState:
+    """State of one model during an apply: `loading`, `ready`, `failed` or `idle`."""
+
     state: str
     message: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyProgress:
-    """Everything told until now. `result` is the last event, None while the apply runs."""
+    """State of an apply after the events received so far."""
 
     phase: str = ""
+    """Key of `PHASES`."""
     committed: bool = False
     models: Mapping[str, ModelState] = field(default_factory=dict)
-    downloads: Mapping[tuple[str, str], Download] = field(default_factory=dict)
+    downloads: Mapping[tuple[str, str], DownloadProgress] = field(default_factory=dict)
+    """Latest progress by model and file."""
     warnings: tuple[str, ...] = ()
     result: Mapping[str, Any] | None = None
+    """The last event; None while the apply runs."""
 
 
 def fold(progress: ApplyProgress, event: Mapping[str, Any]) -> ApplyProgress:
-    """The progress after one more event; events of kinds that are not known change nothing."""
+    """Return the progress after one more event. Unknown events change nothing."""
     match event.get("event"):
         case "phase":
             phase = str(event["phase"])
-            committed = progress.committed or phase in ("load", "swap", "drain", "prune")
-            return replace(progress, phase=phase, committed=committed)
+            return replace(progress, phase=phase, committed=progress.committed or phase in _COMMITTED)
         case "fetch":
-            download = _download(event)
-            key = (download.model, download.file)
+            download = read_progress(event)
+            if download is None:
+                return progress
+            key = (str(event.get("model") or ""), download.file)
             return replace(progress, downloads={**progress.downloads, key: download})
         case "step":
             state = ModelState(state=str(event["state"]), message=str(event.get("message") or ""))
@@ -97,21 +111,19 @@ def fold(progress: ApplyProgress, event: Mapping[str, Any]) -> ApplyProgress:
         case "warning":
             return replace(progress, warnings=(*progress.warnings, str(event["message"])))
         case "result":
-            committed = progress.committed or event.get("exit") in (0, 8)
-            return replace(progress, result=event, committed=committed)
+            return replace(progress, result=event, committed=progress.committed or event.get("exit") in (0, 8))
         case _:
             return progress
 
 
-def news(before: ApplyProgress, after: ApplyProgress) -> tuple[str, ...]:
-    """The lines that a log should hold for this event: each change once, downloads in tenths."""
+def log_lines(before: ApplyProgress, after: ApplyProgress) -> tuple[str, ...]:
+    """Return the lines of a log for one event: each phase, file, model state and warning once."""
     lines: list[str] = []
     if after.phase != before.phase:
         lines.append(PHASES.get(after.phase, after.phase))
     for key, download in after.downloads.items():
-        known = before.downloads.get(key)
-        if known is None or download.tenth > known.tenth:
-            lines.append(f"  {download.model}: {download.file}: {download}")
+        if line := phase_line(before.downloads.get(key), download):
+            lines.append(f"  {key[0]}: {line}")
     for name, state in after.models.items():
         if before.models.get(name) != state:
             lines.append(f"  {name}: {state.state}" + (f": {state.message}" if state.message else ""))
@@ -119,12 +131,12 @@ def news(before: ApplyProgress, after: ApplyProgress) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def verdict(result: Mapping[str, Any]) -> tuple[str, ...]:
-    """The last lines: what came of each model that failed, then of the whole."""
+def outcome_lines(result: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return one line for each model that failed, then the message of the result."""
     failed = [
-        f"{name}: {answer.get('message') or 'failed'}"
-        for name, answer in (result.get("models") or {}).items()
-        if not answer.get("ok", True)
+        f"{name}: {model.get('message') or 'failed'}"
+        for name, model in (result.get("models") or {}).items()
+        if not model.get("ok", True)
     ]
     return (*failed, str(result.get("message") or _default_message(result)))
 
@@ -137,17 +149,3 @@ def _default_message(result: Mapping[str, Any]) -> str:
             return f"revision {result.get('generation')} is applied in part"
         case code:
             return f"not applied (exit {code})"
-
-
-def _download(event: Mapping[str, Any]) -> Download:
-    total = event.get("total")
-    return Download(
-        model=str(event.get("model") or ""),
-        file=str(event.get("file") or ""),
-        done=int(event.get("done") or 0),
-        total=int(total) if total else None,
-        speed=float(event.get("speed") or 0.0),
-        resumed=int(event.get("resumed") or 0),
-        phase=str(event.get("phase") or "downloading"),
-        message=str(event.get("message") or ""),
-    )

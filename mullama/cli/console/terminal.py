@@ -1,10 +1,11 @@
-"""The two streams a command writes to and the one it reads: plain text, safe to show, coloured only for eyes."""
+"""The streams of a command: text that is safe to show, with colour only on a terminal."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mullama.units import printable
@@ -15,10 +16,16 @@ if TYPE_CHECKING:
 
 
 class Terminal:
-    """Text streams and what is known of them.
+    """Input, output and error stream of one command."""
 
-    interactive: a person can be asked. coloured: stdout may hold ANSI codes. Neither is true of a pipe or a file.
-    """
+    interactive: bool
+    """A person can answer a question: input and output are a terminal."""
+    live: bool
+    """Output is a terminal that understands control codes."""
+    coloured: bool
+    """Output may hold control codes: it is live and NO_COLOR is not set."""
+    err_animated: bool
+    """The error stream may hold control codes."""
 
     def __init__(self, source: TextIO, out: TextIO, err: TextIO, env: Mapping[str, str]) -> None:
         self.source = source
@@ -27,42 +34,48 @@ class Terminal:
         self.interactive = source.isatty() and out.isatty()
         self.live = out.isatty() and env.get("TERM") != "dumb"
         self.coloured = self.live and not env.get("NO_COLOR")
-        self._view: View | None = None
+        self.err_animated = err.isatty() and env.get("TERM") != "dumb" and not env.get("NO_COLOR")
 
     @classmethod
     def standard(cls) -> Terminal:
         return cls(sys.stdin, sys.stdout, sys.stderr, os.environ)
 
-    @property
+    @cached_property
     def view(self) -> View:
-        """The rich view of stdout, made on first use because it takes a while to import."""
-        if self._view is None:
-            from mullama.cli.console.view import View
+        """The rich view of the output; made at the first use, because rich is slow to import."""
+        from mullama.cli.console.view import View
 
-            self._view = View(self.out, coloured=self.coloured)
-        return self._view
+        return View(self.out, coloured=self.coloured)
+
+    @cached_property
+    def err_view(self) -> View:
+        """The rich view of the error stream."""
+        from mullama.cli.console.view import View
+
+        return View(self.err, coloured=self.err_animated)
 
     def line(self, text: str = "") -> None:
-        """One line on stdout; characters that a terminal would act on are escaped."""
+        """Write one line to the output. Control characters are escaped."""
         print(_safe(text), file=self.out, flush=self.live)
 
     def raw(self, text: str) -> None:
-        """Text that is the command's product, such as a file or an answer; escaped only where eyes read it."""
+        """Write the product of a command, such as a file or an answer. Control characters are escaped if live."""
         shown = "".join(c if c in "\n\t" else printable(c) for c in text) if self.live else text
         self.out.write(shown)
         self.out.flush()
 
     def note(self, text: str) -> None:
-        """One line on stderr, for people: never part of what a script reads."""
+        """Write one line for people to the error stream."""
         print(_safe(text), file=self.err, flush=True)
 
     def json(self, tree: Any) -> None:
+        """Write a JSON document to the output."""
         import json
 
         print(json.dumps(tree, ensure_ascii=False, indent=2), file=self.out)
 
     def toned(self, lines: Iterable[Line]) -> None:
-        """Lines whose tone colours them on a terminal."""
+        """Write lines, in the colours of their tones if coloured."""
         if self.coloured:
             self.view.toned(lines)
         else:
@@ -70,7 +83,7 @@ class Terminal:
                 self.line(line.text)
 
     def table(self, heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
-        """Columns with a head: drawn by rich on a terminal, padded with spaces elsewhere."""
+        """Write columns under their heads: drawn by rich if coloured, else padded with spaces."""
         cells = [tuple(_safe(cell) for cell in row) for row in rows]
         if self.coloured:
             self.view.table(heads, cells)
@@ -80,13 +93,13 @@ class Terminal:
             self.line("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
 
     def confirm(self, question: str) -> bool:
-        """Ask a person; anything but yes, and the end of the input too, is no."""
+        """Ask a yes-or-no question. Any answer but yes is no, and so is the end of the input."""
         self.out.write(f"{_safe(question)} [y/N] ")
         self.out.flush()
         return self.source.readline().strip().casefold() in ("y", "yes")
 
 
 def _safe(text: str) -> str:
-    if text.isprintable():  # as nearly all is; a table of a thousand rows shows it
+    if text.isprintable():  # true of nearly every cell; a table of a thousand rows takes half the time
         return text
     return "".join(c if c == "\t" else printable(c) for c in text)

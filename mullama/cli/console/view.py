@@ -1,20 +1,21 @@
-"""The only importer of rich: coloured lines, tables, and the live view of an apply on a terminal."""
+"""The only importer of rich: coloured lines, tables, and live displays of downloads and of an apply."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.spinner import Spinner
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
-from mullama.cli.console.progress import PHASES, ApplyProgress, Download, ModelState
+from mullama.cli.console.progress import PHASES, ApplyProgress, ModelState, amounts, is_complete
 from mullama.plan.report import Line, Tone
+from mullama.sources.base import DownloadProgress
 from mullama.units import printable
 
 _TONES: Mapping[Tone, str] = {
@@ -31,10 +32,17 @@ _STATES = {
     "idle": ("○", "dim"),
     "degraded": ("●", "yellow"),
 }
+"""Sign and style of the states that a model stays in."""
+
+_REFRESHES_PER_SECOND = 8
+_BAR_WIDTH = 20  # leaves room for a file name and the amounts on 100 columns
+
+ApplyObserver = Callable[[Mapping[str, Any], ApplyProgress, ApplyProgress], None]
+"""Called for each event of an apply with the event, the progress before it and the progress after it."""
 
 
 class View:
-    """Writes to one stream. Text is never read as rich markup, so a model's name cannot colour the screen."""
+    """Writes to one stream. Text is not read as rich markup, so the name of a model cannot style the screen."""
 
     def __init__(self, out: TextIO, *, coloured: bool) -> None:
         self._console = Console(
@@ -53,59 +61,109 @@ class View:
             table.add_row(*(Text(cell, style=_STATES.get(cell, ("", ""))[1]) for cell in row))
         self._console.print(table, soft_wrap=False)
 
-    @contextmanager
-    def following(self) -> Iterator[Callable[[Mapping[str, Any], ApplyProgress, ApplyProgress], None]]:
-        """A region at the foot of the screen that redraws itself; what is yielded tells it of each event."""
-        region = _Region()
-        live = Live(get_renderable=region.draw, console=self._console, refresh_per_second=8, transient=True)
+    def note(self, text: str) -> None:
+        """Print one line; while a display is live, above it."""
+        self._console.print(Text(printable(text)))
 
-        def tell(event: Mapping[str, Any], before: ApplyProgress, after: ApplyProgress) -> None:
+    @contextmanager
+    def downloads(self) -> Iterator[Callable[[DownloadProgress], None]]:
+        """Show bars of files until the block ends. Call the yielded function with each progress."""
+        bars = _Bars()
+        with self._live(lambda: bars.progress):
+            yield lambda progress: bars.update(progress.file, progress)
+
+    @contextmanager
+    def apply(self) -> Iterator[ApplyObserver]:
+        """Show an apply until the block ends. Call the yielded function for each event."""
+        region = _ApplyRegion()
+
+        def observe(event: Mapping[str, Any], before: ApplyProgress, after: ApplyProgress) -> None:
             del event
-            region.progress = after
+            region.update(after)
             for text in after.warnings[len(before.warnings) :]:
                 self._console.print(Text(f"warning: {printable(text)}", style="yellow"))
-            for line in _finished(before, after):
+            for line in _final_lines(before, after):
                 self._console.print(line)
 
-        with live:
-            yield tell
+        with self._live(region.draw):
+            yield observe
+
+    def _live(self, draw: Callable[[], RenderableType]) -> Live:
+        return Live(
+            get_renderable=draw, console=self._console, refresh_per_second=_REFRESHES_PER_SECOND, transient=True
+        )
 
 
-def _finished(before: ApplyProgress, after: ApplyProgress) -> Iterator[Text]:
-    """What stays on the screen above the region: files that are whole, models that came to rest."""
+class _AmountsColumn(ProgressColumn):
+    """Percent, bytes, speed and time left."""
+
+    def render(self, task: Task) -> Text:
+        return Text(printable(amounts(task.fields["progress"], task.speed)))
+
+
+class _Bars:
+    """One bar for each file in transfer. rich measures the speed."""
+
+    def __init__(self) -> None:
+        name = TextColumn(
+            "{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis", max_width=44)
+        )
+        self.progress = Progress(name, BarColumn(_BAR_WIDTH), _AmountsColumn())
+        self._tasks: dict[Hashable, tuple[str, Any]] = {}
+
+    def update(self, key: Hashable, progress: DownloadProgress, prefix: str = "") -> None:
+        phase, task = self._tasks.get(key, ("", None))
+        if phase != progress.phase:
+            # A new phase counts from the start. A task of its own keeps the bytes of the last one out of the speed.
+            if task is not None:
+                self.progress.remove_task(task)
+            task = self.progress.add_task("", completed=progress.completed, progress=progress)
+            self._tasks[key] = (progress.phase, task)
+        self.progress.update(
+            task,
+            description=printable(f"{prefix}{progress.phase} {progress.file}"),
+            completed=progress.completed,
+            total=progress.total,
+            progress=progress,
+            visible=not is_complete(progress) and progress.phase != "found",
+        )
+
+
+class _ApplyRegion:
+    """The lines that change during an apply: files in transfer, models that load, and the phase."""
+
+    def __init__(self) -> None:
+        self._spinner = Spinner("dots")
+        self._bars = _Bars()
+        self._progress = ApplyProgress()
+
+    def update(self, progress: ApplyProgress) -> None:
+        for key, download in progress.downloads.items():
+            if self._progress.downloads.get(key) != download:
+                self._bars.update(key, download, prefix=f"{key[0]}: ")
+        self._progress = progress
+
+    def draw(self) -> RenderableType:
+        parts: list[RenderableType] = []
+        if any(task.visible for task in self._bars.progress.tasks):
+            parts.append(self._bars.progress)
+        if loading := {n: s for n, s in self._progress.models.items() if s.state not in _STATES}:
+            parts.append(_models(loading))
+        self._spinner.update(text=Text(PHASES.get(self._progress.phase, "working")))
+        return Group(*parts, self._spinner)
+
+
+def _final_lines(before: ApplyProgress, after: ApplyProgress) -> Iterator[Text]:
+    """The lines that stay above the region: complete files, and models in a final state."""
     for key, download in after.downloads.items():
-        if download.whole and not ((old := before.downloads.get(key)) and old.whole):
-            yield Text(f"● {printable(download.file)}: {download}", style="green")
+        known = before.downloads.get(key)
+        if is_complete(download) and download.phase != "found" and not (known and is_complete(known)):
+            yield Text(f"● {printable(download.file)}: {amounts(download)}", style="green")
     for name, state in after.models.items():
         sign, style = _STATES.get(state.state, ("", ""))
         if sign and before.models.get(name) != state:
             message = f": {printable(state.message)}" if state.message else ""
             yield Text(f"{sign} {printable(name)} {state.state}{message}", style=style)
-
-
-class _Region:
-    """What moves: files under way, models that are not at rest yet, and the phase."""
-
-    def __init__(self) -> None:
-        self._spinner = Spinner("dots")
-        self.progress = ApplyProgress()
-
-    def draw(self) -> RenderableType:
-        parts: list[RenderableType] = []
-        if running := [d for d in self.progress.downloads.values() if not d.whole]:
-            parts.append(_downloads(running))
-        if moving := {n: s for n, s in self.progress.models.items() if s.state not in _STATES}:
-            parts.append(_models(moving))
-        self._spinner.update(text=Text(PHASES.get(self.progress.phase, "working")))
-        return Group(*parts, self._spinner)
-
-
-def _downloads(downloads: Sequence[Download]) -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    for item in downloads:
-        bar = ProgressBar(total=item.total, completed=item.done, width=30, pulse=item.total is None)
-        table.add_row(Text(printable(item.model)), Text(printable(item.file), overflow="ellipsis"), bar, str(item))
-    return table
 
 
 def _models(models: Mapping[str, ModelState]) -> Table:

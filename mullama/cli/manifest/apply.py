@@ -27,6 +27,7 @@ from mullama.cli.server.background import start, stop
 from mullama.errors import MullamaError, Refused, TimedOut, Unsupported
 from mullama.plan import report
 from mullama.plan.steps import Plan
+from mullama.units import duration_literal
 
 if TYPE_CHECKING:
     from mullama.manifest.load import LoadedManifest
@@ -137,7 +138,7 @@ def _carry_out(call: CommandContext, loaded: LoadedManifest, server: FoundServer
         try:
             return _send(call, server, desired, following)
         except KeyboardInterrupt:
-            call.terminal.note("the server goes on with it; mullama status shows what comes of it")
+            call.terminal.note("the server continues the apply; mullama status shows it")
             raise
     started = start(records_of(call, loaded), ["--held", *_serve_arguments(desired)])
     if not call.options.json:
@@ -191,9 +192,10 @@ def _send(call: CommandContext, server: FoundServer, desired: ApplyRequest, foll
         result = following.run(events, until_committed=options.no_wait).result
     except TimedOut as error:
         raise TimedOut(
-            f"the apply did not end within {options.timeout:g} s", hint="mullama status shows how far it is"
+            f"the apply did not end within {duration_literal(options.timeout)}",
+            hint="mullama status shows how far it is",
         ) from error
-    following.verdict()
+    following.show_outcome()
     if result is None:
         return DONE
     if result["exit"] == DONE and not options.json:

@@ -1,65 +1,58 @@
-"""Shows the events of an apply until its result: live on a terminal, as lines elsewhere, as NDJSON when asked."""
+"""Shows the events of an apply until its result: live on a terminal, lines on a pipe, NDJSON with --json."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from mullama.cli.api_client.errors import error_from_tree
-from mullama.cli.console.download_progress import Speed
-from mullama.cli.console.progress import ApplyProgress, fold, news, verdict
+from mullama.cli.console.progress import ApplyProgress, fold, log_lines, outcome_lines
 from mullama.cli.console.terminal import Terminal
 from mullama.errors import Unavailable
 
-# Told once for each event: the event, the progress before it, and after it.
-Teller = Callable[[Mapping[str, Any], ApplyProgress, ApplyProgress], None]
+if TYPE_CHECKING:
+    from mullama.cli.console.view import ApplyObserver
 
 
 class ApplyView:
-    """One apply as it is told. `progress` is true at any moment, also after an error ended the telling."""
+    """Output of one apply. `progress` is current at any time, also after an error."""
 
     def __init__(self, terminal: Terminal, *, as_json: bool = False) -> None:
         self.progress = ApplyProgress()
         self._terminal = terminal
         self._as_json = as_json
-        self._speeds: dict[tuple[str, str], Speed] = {}
 
     def run(self, events: Iterable[Mapping[str, Any]], *, until_committed: bool = False) -> ApplyProgress:
-        """Follow to the `result`, or only until the revision is committed: the server goes on by itself."""
-        with self._telling() as tell:
+        """Show the events up to the result, or with `until_committed` up to the commit.
+
+        Raises the error of an error event, and `Unavailable` if the events end early.
+        """
+        with self._observer() as observe:
             for event in events:
                 if event.get("event") == "error":
                     raise error_from_tree(event["error"])
-                event = self._timed(event)
                 before, self.progress = self.progress, fold(self.progress, event)
-                tell(event, before, self.progress)
+                observe(event, before, self.progress)
                 if until_committed and self.progress.committed:
                     break
         if self.progress.result is None and not (until_committed and self.progress.committed):
             raise Unavailable(
-                "the server ended the connection before it told the result",
-                hint="mullama status shows what came of it; apply again goes on from there",
+                "the server closed the connection before the result",
+                hint="mullama status shows the state; apply again to continue",
             )
         return self.progress
 
-    def _timed(self, event: Mapping[str, Any]) -> Mapping[str, Any]:
-        """A file's bytes with the speed at which they come here."""
-        if event.get("event") != "fetch":
-            return event
-        speed = self._speeds.setdefault((str(event.get("model")), str(event.get("file"))), Speed())
-        return {"speed": round(speed.of(int(event.get("done") or 0))), **event}
-
-    def verdict(self) -> None:
-        """The outcome in lines: on stdout when all went well, on stderr otherwise."""
+    def show_outcome(self) -> None:
+        """Write the outcome as lines: to the output if the apply succeeded, else to the error stream."""
         if self._as_json:
             return
         result = self.progress.result
         if result is None:
             self._terminal.line("the revision is committed; mullama wait follows the loading")
             return
-        *failed, last = verdict(result)
+        *failed, last = outcome_lines(result)
         for text in failed:
             self._terminal.note(text)
         if result["exit"] == 0:
@@ -67,24 +60,19 @@ class ApplyView:
         else:
             self._terminal.note(f"error: {last}")
 
-    def _telling(self) -> AbstractContextManager[Teller]:
+    def _observer(self) -> AbstractContextManager[ApplyObserver]:
         if self._as_json:
-            return _told(self._tell_json)
+            return nullcontext(self._write_json)
         if self._terminal.coloured:
-            return self._terminal.view.following()
-        return _told(self._tell_lines)
+            return self._terminal.view.apply()
+        return nullcontext(self._write_lines)
 
-    def _tell_lines(self, event: Mapping[str, Any], before: ApplyProgress, after: ApplyProgress) -> None:
+    def _write_lines(self, event: Mapping[str, Any], before: ApplyProgress, after: ApplyProgress) -> None:
         del event
-        for text in news(before, after):
+        for text in log_lines(before, after):
             self._terminal.line(text)
 
-    def _tell_json(self, event: Mapping[str, Any], before: ApplyProgress, after: ApplyProgress) -> None:
+    def _write_json(self, event: Mapping[str, Any], before: ApplyProgress, after: ApplyProgress) -> None:
         del before, after
         self._terminal.out.write(json.dumps(event, ensure_ascii=False) + "\n")
         self._terminal.out.flush()
-
-
-@contextmanager
-def _told(tell: Teller) -> Iterator[Teller]:
-    yield tell

@@ -85,7 +85,7 @@ def undo(call: CommandContext) -> int:
     following = ApplyView(call.terminal, as_json=options.json)
     events = server.client.lines("POST", "/api/v1/undo", {"to": options.to}, within=options.timeout)
     result = following.run(events).result
-    following.verdict()
+    following.show_outcome()
     return int(result["exit"]) if result else DONE
 
 

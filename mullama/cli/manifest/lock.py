@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from mullama.cli.api_client.discover import load_manifest
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option, manifest_options
 from mullama.cli.app.exit_codes import DIFFERS, DONE
-from mullama.cli.console.download_progress import Ticker
+from mullama.cli.console.download_progress import DownloadDisplay
 from mullama.plan.report import Line, Tone
 from mullama.reconcile import lock as lock_file
 from mullama.reconcile.files import LOCK_NAME, Files, read_lock
@@ -83,7 +83,7 @@ def _resolved(
         if source in before and source not in moving:
             after[source] = before[source]
             continue
-        with Ticker(call.terminal, quiet=call.options.json) as report:
+        with DownloadDisplay(call.terminal, quiet=call.options.json) as report:
             after[source], warnings = lock_file.resolve(
                 library, settings, source, offline=files.offline(call.options.offline),
                 refresh=source in moving, report=report,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mullama.cli.app.context import CommandContext, Parser, UsageError
 from mullama.cli.app.exit_codes import DONE
-from mullama.cli.console.download_progress import Ticker
+from mullama.cli.console.download_progress import DownloadDisplay
 from mullama.cli.models.pull import located
 from mullama.errors import Refused, Unsupported
 from mullama.units import size
@@ -65,7 +65,7 @@ def _stored(call: CommandContext, source: str, *, quiet: bool = False) -> Stored
 
     files: Files = Files.here(call.env)
     library = files.library(Manifest(mullama="v1"))
-    with Ticker(call.terminal, quiet=quiet) as report:
+    with DownloadDisplay(call.terminal, quiet=quiet) as report:
         found = library.locate(located(call, source), None, files.offline(False))
         stored = library.ensure(found, report, lambda: False)
     if len(stored.files) > 1:

@@ -9,7 +9,7 @@ from typing import Any
 
 from mullama.cli.api_client.discover import FoundServer, is_remote
 from mullama.cli.app.context import CommandContext
-from mullama.cli.console.download_progress import Ticker
+from mullama.cli.console.download_progress import DownloadDisplay
 from mullama.errors import Invalid, NotFound, Unsupported
 from mullama.names import PathRef, parse_source
 from mullama.sources.base import DownloadProgress, Phase
@@ -25,7 +25,7 @@ def sent(call: CommandContext, server: FoundServer, tree: Mapping[str, Any], *, 
     """
     if not is_remote(call):
         return dict(tree)
-    with Ticker(call.terminal, quiet=quiet) as report:
+    with DownloadDisplay(call.terminal, quiet=quiet) as report:
 
         def place(source: Any) -> Any:
             return _sent(server, Path(source), report) if _is_path(source) else source
@@ -40,7 +40,7 @@ def _is_path(source: Any) -> bool:
     return isinstance(source, str) and isinstance(parse_source(source), PathRef)
 
 
-def _sent(server: FoundServer, path: Path, report: Ticker) -> str:
+def _sent(server: FoundServer, path: Path, report: DownloadDisplay) -> str:
     if not path.is_file():
         raise NotFound(f"{path} does not exist", name=str(path))
     if _is_part(path):
@@ -63,7 +63,7 @@ def _is_part(path: Path) -> bool:
         return True
 
 
-def _pieces(path: Path, phase: Phase, report: Ticker) -> Iterator[bytes]:
+def _pieces(path: Path, phase: Phase, report: DownloadDisplay) -> Iterator[bytes]:
     total, done = path.stat().st_size, 0
     with path.open("rb") as file:
         while piece := file.read(_CHUNK):

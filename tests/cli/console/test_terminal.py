@@ -1,7 +1,8 @@
-"""Output is plain where no eyes read it, and never lets text act on a terminal."""
+"""Output is plain on a pipe, and text never acts on a terminal."""
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -21,7 +22,7 @@ def terminal(*, tty: bool, text: str = "", **env: str) -> tuple[Terminal, Screen
     return Terminal(Screen(text, tty=tty), out, Screen(tty=tty), env), out
 
 
-def say_everything(screen: Terminal) -> None:
+def write_everything(screen: Terminal) -> None:
     screen.line("a \x1b[31mred\x1b[0m line")
     screen.toned((Line("+ new", "add"), Line("plain")))
     screen.table(("NAME", "STATE"), [("a\x1b[2J", "ready"), ("longer", "failed")])
@@ -29,7 +30,7 @@ def say_everything(screen: Terminal) -> None:
 
 def test_no_ansi_code_is_written_to_a_pipe() -> None:
     plain, out = terminal(tty=False)
-    say_everything(plain)
+    write_everything(plain)
     assert not ANSI.search(out.getvalue())
     assert out.getvalue() == (
         "a \\x1b[31mred\\x1b[0m line\n+ new\nplain\nNAME      STATE\na\\x1b[2J  ready\nlonger    failed\n"
@@ -39,13 +40,13 @@ def test_no_ansi_code_is_written_to_a_pipe() -> None:
 @pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_no_ansi_code_is_written_where_colour_is_not_wanted(env: dict[str, str]) -> None:
     plain, out = terminal(tty=True, **env)
-    say_everything(plain)
+    write_everything(plain)
     assert not ANSI.search(out.getvalue())
 
 
 def test_a_terminal_gets_colour_but_no_code_from_the_text() -> None:
     screen, out = terminal(tty=True, TERM="xterm-256color")
-    say_everything(screen)
+    write_everything(screen)
     assert "\x1b[32m+ new" in out.getvalue()
     assert "\x1b[31mred" not in out.getvalue()
     assert "\x1b[2J" not in out.getvalue()
@@ -62,8 +63,8 @@ def test_only_yes_is_yes(typed: str, meant: bool) -> None:
 
 EVENTS: list[dict[str, Any]] = [
     {"event": "phase", "phase": "fetch"},
-    {"event": "fetch", "model": "a", "file": "a.gguf", "done": 5, "total": 10, "speed": 1.0},
-    {"event": "fetch", "model": "a", "file": "a.gguf", "done": 10, "total": 10, "speed": 1.0},
+    {"event": "fetch", "model": "a", "file": "a.gguf", "done": 5, "total": 10},
+    {"event": "fetch", "model": "a", "file": "a.gguf", "done": 10, "total": 10},
     {"event": "phase", "phase": "load"},
     {"event": "step", "model": "a\x1b[2J", "state": "loading", "message": ""},
     {"event": "warning", "message": "slow"},
@@ -72,15 +73,14 @@ EVENTS: list[dict[str, Any]] = [
 ]
 
 
-def test_an_apply_is_told_in_lines_to_a_pipe() -> None:
+def test_an_apply_is_shown_as_lines_on_a_pipe() -> None:
     plain, out = terminal(tty=False)
-    following = ApplyView(plain)
-    following.run(EVENTS)
-    following.verdict()
+    view = ApplyView(plain)
+    view.run(EVENTS)
+    view.show_outcome()
     assert out.getvalue().splitlines() == [
         "fetching files",
-        "  a: a.gguf: 5 B of 10 B, 1 B/s, 5 s left",
-        "  a: a.gguf: 10 B of 10 B",
+        "  a: downloading a.gguf: 10 B",
         "loading models",
         "  a\\x1b[2J: loading",
         "warning: slow",
@@ -91,41 +91,41 @@ def test_an_apply_is_told_in_lines_to_a_pipe() -> None:
 
 def test_an_apply_is_shown_live_on_a_terminal() -> None:
     screen, out = terminal(tty=True, TERM="xterm-256color")
-    following = ApplyView(screen)
-    following.run(EVENTS)
-    following.verdict()
+    view = ApplyView(screen)
+    view.run(EVENTS)
+    view.show_outcome()
     shown = out.getvalue()
     assert "\x1b[?25l" in shown, "the cursor is hidden while the region moves"
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "and shown again at the end"
-    assert "a.gguf: 10 B of 10 B" in shown
+    assert "a.gguf: 100 %, 10 B of 10 B" in shown
     assert "warning: slow" in shown
     assert "\x1b[2J" not in shown
     assert shown.endswith("revision 1 is applied\n")
 
 
-def test_a_telling_that_breaks_off_is_an_error_and_keeps_what_was_told() -> None:
-    following = ApplyView(terminal(tty=False)[0])
-    with pytest.raises(Unavailable, match="before it told the result"):
-        following.run(EVENTS[:5])
-    assert following.progress.committed
+def test_events_that_end_early_are_an_error_and_keep_the_progress() -> None:
+    view = ApplyView(terminal(tty=False)[0])
+    with pytest.raises(Unavailable, match="before the result"):
+        view.run(EVENTS[:5])
+    assert view.progress.committed
 
 
 def test_an_error_line_is_raised_as_the_error_it_is() -> None:
-    following = ApplyView(terminal(tty=False)[0])
+    view = ApplyView(terminal(tty=False)[0])
     line = {"event": "error", "error": {"kind": "conflict", "message": "stale", "hint": ""}}
     with pytest.raises(Conflict, match="stale"):
-        following.run([*EVENTS[:2], line])
+        view.run([*EVENTS[:2], line])
 
 
-def test_nobody_has_to_wait_for_the_loading() -> None:
+def test_the_loading_need_not_be_awaited() -> None:
     rest = iter(EVENTS)
     progress = ApplyView(terminal(tty=False)[0]).run(rest, until_committed=True)
     assert progress.result is None
     assert next(rest)["event"] == "step"
 
 
-def test_json_lines_hold_the_events_as_they_came() -> None:
+def test_json_lines_are_the_events_unchanged() -> None:
     plain, out = terminal(tty=False)
     ApplyView(plain, as_json=True).run(EVENTS)
-    assert len(out.getvalue().splitlines()) == len(EVENTS)
+    assert [json.loads(line) for line in out.getvalue().splitlines()] == EVENTS
     assert not ANSI.search(out.getvalue())
