@@ -6,6 +6,7 @@ Dialects decode a body into one of the requests and encode the events; nothing i
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
@@ -311,7 +312,7 @@ class TokenLogprob:
 
     id: int
     text: str
-    bytes: bytes
+    bytes: builtins.bytes  # in this class the bare name is the field
     logprob: float
     top: tuple[TokenLogprob, ...] = ()
 

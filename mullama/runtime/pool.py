@@ -16,7 +16,8 @@ from mullama.runtime.scheduler.decide import decide
 from mullama.runtime.scheduler.events import UnitKey
 from mullama.runtime.scheduler.state import Phase, State, failure
 from mullama.runtime.worker.cores import CoreAllocator
-from mullama.runtime.worker.parent import Death, WorkerProcess
+from mullama.runtime.worker.parent import WorkerClient
+from mullama.runtime.worker.process import Death
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -24,7 +25,7 @@ class Lease:
     """The right of one request to use a loaded model, until the `async with` that gave it ends."""
 
     id: int
-    worker: WorkerProcess
+    worker: WorkerClient
     unit: UnitKey
     load_seconds: float
     _cut: Callable[[], None] | None = None
@@ -96,7 +97,7 @@ class Pool:
         self._note = note
         self._attempts = attempts or Attempts()
         self._units: dict[UnitKey, _Unit] = {}
-        self._workers: dict[str, WorkerProcess] = {}
+        self._workers: dict[str, WorkerClient] = {}
         self._cores = CoreAllocator()
         self._grants: dict[int, asyncio.Future[UnitKey]] = {}
         self._leases: dict[int, Lease] = {}
@@ -133,7 +134,7 @@ class Pool:
             self._cut_early.discard(number)
             self._feed(ev.Leave(id=number))
 
-    def _worker(self, unit: UnitKey) -> WorkerProcess:
+    def _worker(self, unit: UnitKey) -> WorkerClient:
         worker = self._workers.get(unit.weights)
         if worker is None:
             raise EngineFailed("the worker ended before the request began", retry_after=1.0)
@@ -236,7 +237,7 @@ class Pool:
         known = self._units.get(unit)
         return known.facts if known and self.phase(unit) is Phase.READY else None
 
-    def worker(self, unit: UnitKey) -> WorkerProcess | None:
+    def worker(self, unit: UnitKey) -> WorkerClient | None:
         return self._workers.get(unit.weights)
 
     def pids(self) -> tuple[int, ...]:
@@ -316,7 +317,7 @@ class Pool:
             return
         self._note("worker", weights, "starting")
         try:
-            worker = await WorkerProcess.start(
+            worker = await WorkerClient.start(
                 choice, died, lambda share: self.loading.__setitem__(weights, share), self._cores
             )
         except MullamaError as error:

@@ -20,7 +20,8 @@ from mullama.errors import EngineFailed, Invalid, NotFound, Refused
 from mullama.plan.observed import KnownFiles, Machine
 from mullama.reconcile.files import Files, described
 from mullama.reconcile.scripted_models import is_script, script_files
-from mullama.runtime.worker.parent import Death, WorkerProcess
+from mullama.runtime.worker.parent import WorkerClient
+from mullama.runtime.worker.process import Death
 from mullama.sources.library import find_stored
 from mullama.store.foreign import Foreign, usual_roots
 from mullama.units import size
@@ -97,14 +98,14 @@ class BlockingWorker:
         self._thread = threading.Thread(target=_run, args=(self._loop,), name="mullama-model", daemon=True)
         self._thread.start()
         try:
-            self._worker = self._result(WorkerProcess.start(choice, _ignored))
+            self._worker = self._result(WorkerClient.start(choice, _ignored))
         except BaseException:
             _stop_loop(self._loop, self._thread)
             raise
         self._end = weakref.finalize(self, _end_worker, self._worker, self._loop, self._thread)
 
     @property
-    def worker(self) -> WorkerProcess:
+    def worker(self) -> WorkerClient:
         """For its coroutines, which `call` runs. Raises `Invalid` once closed."""
         if self.closed:
             raise Invalid("the model is closed")
@@ -150,9 +151,7 @@ class BlockingWorker:
         self._end()
 
 
-async def _pump(
-    worker: WorkerProcess, job: Generate, arrived: queue.SimpleQueue[Output | BaseException | None]
-) -> None:
+async def _pump(worker: WorkerClient, job: Generate, arrived: queue.SimpleQueue[Output | BaseException | None]) -> None:
     try:
         async with aclosing(worker.generate(job)) as stream:
             async for outputs in stream:
@@ -174,13 +173,13 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
         loop.close()
 
 
-def _end_worker(worker: WorkerProcess, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+def _end_worker(worker: WorkerClient, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
     if thread.is_alive():
         asyncio.run_coroutine_threadsafe(_let_go(worker), loop).result()
     _stop_loop(loop, thread)
 
 
-async def _let_go(worker: WorkerProcess) -> None:
+async def _let_go(worker: WorkerClient) -> None:
     await worker.stop()
     rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     for task in rest:

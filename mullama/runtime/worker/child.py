@@ -1,8 +1,7 @@
-"""The process that holds one set of weights: it reads commands, drives the engine, writes what came of it.
+"""The process that holds one set of weights: it reads commands, drives the engine and writes its outputs.
 
-Started by `worker` with one end of a socket pair as its only way to the world. A control thread reads the
-socket, so that a ping is answered and a cancellation noted while the main thread is inside a decode. When
-the parent is gone the socket ends, and so does this process.
+It has one end of a socket pair as its only connection. A control thread reads the socket, because the main thread
+cannot answer a ping or notice a cancellation during a decode. The process ends when the parent closes the socket.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from mullama.engines import ENGINES, find_engine
-from mullama.engines.base import ContextOptions, Embed, Engine, EngineChoice, Generate, Prefix
+from mullama.engines.base import Engine, EngineChoice
 from mullama.errors import EngineFailed, MullamaError
 from mullama.runtime.worker import protocol
 from mullama.runtime.worker.outbox import Outbox
@@ -29,14 +28,14 @@ _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
 
 def main() -> None:
-    """Serve one parent over the descriptor named in the last argument until it goes."""
+    """Serve the parent over the descriptor in the last argument until it closes the connection."""
     connection = socket.socket(fileno=int(sys.argv[-1]))
     _tie_to_parent()
     Child(connection).run()
 
 
 def _tie_to_parent() -> None:
-    """Die with the parent, never gain rights, leave no core file, and be the first to go when memory ends."""
+    """Die with the parent, gain no rights, leave no core file, and be killed first when memory is short."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "win32":
         return
@@ -54,10 +53,10 @@ def _tie_to_parent() -> None:
             sys.stderr.write(f"oom_score_adj: {error}\n")
 
 
-def arrived(commands: queue.SimpleQueue[T], patience: Callable[[], float]) -> Iterator[T]:
-    """Every command that is there, or comes within the seconds that `patience` allows before each."""
+def arrived(commands: queue.SimpleQueue[T], delay: Callable[[], float]) -> Iterator[T]:
+    """Yield every command that waits, or arrives within the seconds that `delay` returns before each."""
     while True:
-        seconds = max(patience(), 0.0)
+        seconds = max(delay(), 0.0)
         try:
             command = commands.get(block=seconds > 0, timeout=seconds)
         except queue.Empty:
@@ -68,20 +67,19 @@ def arrived(commands: queue.SimpleQueue[T], patience: Callable[[], float]) -> It
 class Child:
     """The loop around one engine."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, engine: Engine | None = None) -> None:
         self._connection = connection
-        self._commands: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[protocol.Task] = queue.SimpleQueue()
         self._writing = threading.Lock()
-        self._engine: Engine | None = None
+        self._engine = engine
         self._steps = 0
-        self._outbox = Outbox(lambda said: self._write(protocol.pack_outputs(said)), time.monotonic)
+        self._outbox = Outbox(lambda outputs: self._write(protocol.pack_outputs(outputs)), time.monotonic)
 
     def run(self) -> None:
         threading.Thread(target=self._listen, name="control", daemon=True).start()
-        self._send({"t": "hello", "protocol": protocol.PROTOCOL, "pid": os.getpid()})
+        self._send(protocol.Hello(protocol=protocol.PROTOCOL, pid=os.getpid()))
         while True:
-            busy = self._engine is not None and self._engine.busy
-            self._drain(wait=not busy)
+            self._perform_arrived(wait=self._engine is None or not self._engine.busy)
             if self._engine is not None and self._engine.busy:
                 if not self._engine.brisk:
                     self._outbox.flush()
@@ -90,11 +88,16 @@ class Child:
                 self._outbox.add(outputs, brisk=self._engine.brisk)
 
     def _listen(self) -> None:
-        """The control thread: reads until the parent is gone."""
-        unpacker = protocol.Unpacker()
-        while data := self._receive():
-            for message in unpacker.feed(data):
-                self._control(message)
+        """Read commands until the parent is gone. Runs in the control thread."""
+        unpacker = protocol.Unpacker(protocol.read_command)
+        try:
+            while data := self._receive():
+                for command in unpacker.feed(data):
+                    assert not isinstance(command, list), "a parent sends no outputs"
+                    self.receive(command)
+        except EngineFailed as error:  # the parent is of another version; it reports this line
+            sys.stderr.write(f"{error.message}\n")
+            os._exit(1)
         os._exit(0)
 
     def _receive(self) -> bytes:
@@ -103,93 +106,87 @@ class Child:
         except ConnectionError:
             return b""
 
-    def _control(self, message: dict[str, Any]) -> None:
-        match message["t"]:
-            case "ping":
-                self._send({"t": "pong", "n": message["n"], "steps": self._steps})
-            case "exit":
+    def receive(self, command: protocol.Command) -> None:
+        """Answer a ping at once, queue any other command, and end a decode that the command makes pointless."""
+        match command:
+            case protocol.Ping(number=number):
+                self._send(protocol.Pong(number=number, steps=self._steps))
+            case protocol.Exit():
                 os._exit(0)
-            case kind:
-                self._commands.put(message)
+            case _:
+                self._commands.put(command)
                 if self._engine is not None:
-                    self._hurry(self._engine, kind, message)
+                    _notify(self._engine, command)
 
-    def _hurry(self, engine: Engine, kind: str, message: dict[str, Any]) -> None:
-        """Do not let a command wait for a decode that it makes pointless."""
-        if kind in ("cancel", "close"):
-            engine.interrupt()
-        elif kind == "submit" and message["job"][0] == "Generate":
-            engine.expect(message["job"][1]["context"])
+    def pending(self) -> protocol.Task:
+        """Remove and return the command that was queued first; raise `queue.Empty` for none."""
+        return self._commands.get_nowait()
 
-    def _drain(self, *, wait: bool) -> None:
-        """Perform every command that is there, or comes while the engine waits for more; block for one when there is
-        nothing else to do."""
+    def _perform_arrived(self, *, wait: bool) -> None:
+        """Perform every command that arrived, or arrives while the engine delays its step. wait: for the first one."""
         if wait:
             self._perform(self._commands.get())
         for command in arrived(self._commands, lambda: self._engine.gathering if self._engine else 0.0):
             self._perform(command)
 
-    def _perform(self, message: dict[str, Any]) -> None:
-        number = message.get("n")
+    def _perform(self, command: protocol.Task) -> None:
+        number = getattr(command, "number", None)
         try:
-            answer = self._answer(message)
+            value = self._result(command)
         except MullamaError as error:
-            self._send({"t": "error", "n": number, "kind": error.kind.value, "message": error.message,
-                        "hint": error.hint})  # fmt: skip
+            if number is None:
+                raise
+            failure = protocol.Error(number=number, kind=error.kind, message=error.message, hint=error.hint)
+            self._send(failure)
         else:
             if number is not None:
-                self._send({"t": "answer", "n": number, "value": protocol.dump(answer)})
+                self._send(protocol.answer(number, value))
 
-    def _answer(self, message: dict[str, Any]) -> Any:
-        if message["t"] == "load":
-            return self._load(protocol.load(EngineChoice, message["choice"]))
+    def _result(self, command: protocol.Task) -> object:
+        if isinstance(command, protocol.Load):
+            return self._load(command.choice)
         engine = self._engine
         if engine is None:
             raise EngineFailed("no weights are loaded")
-        match message["t"]:
-            case "submit":
-                cls = Generate if message["job"][0] == "Generate" else Embed
-                engine.submit(protocol.load(cls, message["job"]))
-            case "cancel":
-                engine.cancel(message["id"])
-            case "open":
-                return engine.open_context(message["name"], protocol.load(ContextOptions, message["options"]))
-            case "close":
-                engine.close_context(message["name"])
-            case "retune":
-                engine.retune_context(message["name"], threads=message["threads"], scales=tuple(message["scales"]))
-            case "share":
-                engine.share_cores(message["rank"], message["of"])
-            case "declare":
-                prefixes = tuple(protocol.load(Prefix, tree) for tree in message["prefixes"])
-                engine.declare_prefixes(message["name"], prefixes)
-            case "tokenize":
-                return engine.tokenize(
-                    message["text"], add_special=message["add_special"], parse_special=message["parse_special"]
-                )
-            case "detokenize":
-                return engine.detokenize(message["tokens"])
-            case "pieces":
-                return engine.pieces(message["tokens"])
-            case "stats":
+        match command:
+            case protocol.SubmitGenerate(job=job) | protocol.SubmitEmbed(job=job):
+                engine.submit(job)
+            case protocol.Cancel(id=id):
+                engine.cancel(id)
+            case protocol.OpenContext(name=name, options=options):
+                return engine.open_context(name, options)
+            case protocol.CloseContext(name=name):
+                engine.close_context(name)
+            case protocol.RetuneContext(name=name, threads=threads, scales=scales):
+                engine.retune_context(name, threads=threads, scales=scales)
+            case protocol.ShareCores(rank=rank, of=of):
+                engine.share_cores(rank, of)
+            case protocol.DeclarePrefixes(name=name, prefixes=prefixes):
+                engine.declare_prefixes(name, prefixes)
+            case protocol.Tokenize(text=text, add_special=add, parse_special=parse):
+                return engine.tokenize(text, add_special=add, parse_special=parse)
+            case protocol.Detokenize(tokens=tokens):
+                return engine.detokenize(tokens)
+            case protocol.GetPieces(tokens=tokens):
+                return engine.pieces(tokens)
+            case protocol.GetStats():
                 return engine.stats()
-            case kind:
-                raise EngineFailed(f"a worker does not know {kind!r}")
         return None
 
-    def _load(self, choice: EngineChoice) -> Any:
-        last = [-1]
+    def _load(self, choice: EngineChoice) -> object:
+        percent = -1
 
         def progress(share: float) -> bool:
-            if int(share * 100) > last[0]:
-                last[0] = int(share * 100)
-                self._send({"t": "progress", "share": share})
+            nonlocal percent
+            if int(share * 100) > percent:
+                percent = int(share * 100)
+                self._send(protocol.Progress(share=share))
             return True
 
         self._engine = find_engine(choice.name)(choice.files, choice.options, progress)
         return self._engine.facts
 
-    def _send(self, message: dict[str, Any]) -> None:
+    def _send(self, message: protocol.Message) -> None:
         self._write(protocol.pack(message))
 
     def _write(self, frames: bytes) -> None:
@@ -198,6 +195,17 @@ class Child:
                 self._connection.sendall(frames)
         except OSError:
             os._exit(0)
+
+
+def _notify(engine: Engine, command: protocol.Task) -> None:
+    """Let a running decode return early when a command makes it pointless, or include the prompt that arrives."""
+    match command:
+        case protocol.Cancel() | protocol.CloseContext():
+            engine.interrupt()
+        case protocol.SubmitGenerate(job=job):
+            engine.expect(job.context)
+        case _:
+            pass
 
 
 if __name__ == "__main__":

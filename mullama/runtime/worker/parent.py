@@ -1,19 +1,14 @@
-"""The parent's side of a worker: starts the child process, speaks to it, watches it, and reports its end.
+"""The parent's side of a worker: sends commands, passes outputs to their requests, and notices a hang or an end.
 
-The only bridge between async code and the process that runs a model. A worker is used from one event loop.
+The only bridge between async code and the process that runs a model. A client is used from one event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import socket
-import sys
-from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import Any, TypeVar
 
 from mullama.engines.base import (
     ContextFacts,
@@ -34,54 +29,28 @@ from mullama.errors import ContextOverflow, EngineFailed, Invalid, Kind, Mullama
 from mullama.runtime.worker import protocol
 from mullama.runtime.worker.cores import CoreAllocator
 from mullama.runtime.worker.inbox import Inbox
+from mullama.runtime.worker.process import Death, WorkerProcess
 
-# What a child may see of the environment: enough to find libraries and devices, no keys and no tokens.
-_ENVIRONMENT = (
-    "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TEMP", "SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH",
-    "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HSA_OVERRIDE_GFX_VERSION",
-    "GGML_VK_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT",
-    "KMP_BLOCKTIME",
-)  # fmt: skip
-# OpenMP threads that spin without bound at barriers ruin everything else on the same cores; threads that sleep
-# between two decodes are late for the next one. These counts outlast the half millisecond between two decodes.
-_BOUNDED_SPIN = {"GOMP_SPINCOUNT": "60000", "KMP_BLOCKTIME": "2", "GGML_NO_BACKTRACE": "1"}
+T = TypeVar("T")
 
-_LAST = (Ended, Embedded, Failed)  # what comes last of a job
-_RING = 64 * 1024
-_PING_EVERY = 5.0
-_STALL = 60.0
+_LAST = (Ended, Embedded, Failed)  # the last output of a job
+_PING_EVERY = 5.0  # seconds
+_HANG_SECONDS = 60.0  # without an answer or a step; the longest decode that was seen took a few seconds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Death:
-    """How a worker ended: a sentence, and the last of what it printed."""
+class WorkerClient:
+    """The connection to one worker, made by `start`. `died` is called once for an end that nobody asked for."""
 
-    message: str
-    report: str
-
-
-def environment(env: Mapping[str, str]) -> dict[str, str]:
-    """The child's environment, from the parent's."""
-    return {**_BOUNDED_SPIN, **{name: env[name] for name in _ENVIRONMENT if name in env}}
-
-
-class WorkerProcess:
-    """One child process. Made by `start`; `died` is told once, however it ends."""
-
-    def __init__(
-        self, process: asyncio.subprocess.Process, died: Callable[[Death], None], cores: CoreAllocator
-    ) -> None:
+    def __init__(self, process: WorkerProcess, died: Callable[[Death], None], cores: CoreAllocator) -> None:
         self._process = process
         self._died = died
         self._cores = cores
-        self._rank = (0, 1)  # among the workers that compute, and how many these are
-        self._unpacker = protocol.Unpacker()
-        self._answers: dict[int, asyncio.Future[Any]] = {}
+        self._rank = (0, 1)  # among the workers that compute, and their number
+        self._unpacker = protocol.Unpacker(protocol.read_reply)
+        self._answers: dict[int, asyncio.Future[protocol.Value]] = {}
         self._running: dict[int, Inbox] = {}  # by the job's id
         self._number = 0
-        self._ring: deque[bytes] = deque()
-        self._ring_bytes = 0
-        self._ended: Death | None = None
+        self._death: Death | None = None
         self._stopping = False
         self._steps = -1
         self._transport: asyncio.Transport | None = None
@@ -100,78 +69,72 @@ class WorkerProcess:
         died: Callable[[Death], None],
         progress: Callable[[float], None] = lambda share: None,
         cores: CoreAllocator | None = None,
-    ) -> WorkerProcess:
-        """A child with the weights loaded; workers with the same `cores` share them.
+    ) -> WorkerClient:
+        """Start a worker and load the weights; workers with the same `cores` share them.
 
-        Raises `EngineFailed` (or what the engine said) when that fails.
+        Raises `EngineFailed`, or the engine's own error.
         """
         ours, theirs = socket.socketpair()
         try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-m", "mullama.runtime.worker.child", str(theirs.fileno()),
-                pass_fds=(theirs.fileno(),), start_new_session=True, env=environment(os.environ),
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            )  # fmt: skip
-        except OSError as error:
-            ours.close()
-            raise EngineFailed(f"the worker process could not be started: {error}") from error
+            process = await WorkerProcess.start(theirs.fileno())
         except BaseException:
             ours.close()
             raise
         finally:
             theirs.close()
-        worker = cls(process, died, cores or CoreAllocator())
-        await worker._connect(ours)
-        worker._progress = progress
+        client = cls(process, died, cores or CoreAllocator())
+        await client._connect(ours)
+        client._progress = progress
         try:
-            answer = await worker._call({"t": "load", "choice": protocol.dump(choice)})
-            worker.facts = protocol.load(EngineFacts, answer)
+            client.facts = await client._ask(protocol.Load(number=client.next_id(), choice=choice), EngineFacts)
         except BaseException:
-            await worker.kill()
+            await client.kill()
             raise
-        worker._tasks.append(asyncio.create_task(worker._watch()))
-        return worker
+        client._tasks.append(asyncio.create_task(client._watch()))
+        return client
 
     async def _connect(self, ours: socket.socket) -> None:
         ours.setblocking(False)
         loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_connection(lambda: _Link(self._received, self._lost), sock=ours)
-        self._transport = transport
-        self._tasks = [asyncio.create_task(self._drain_output()), asyncio.create_task(self._wait())]
+        self._transport, _ = await loop.create_connection(lambda: _Connection(self._received), sock=ours)
+        self._tasks = [asyncio.create_task(self._wait())]
 
     # Contexts
 
     async def open_context(self, name: str, options: ContextOptions) -> ContextFacts:
-        answer = await self._call({"t": "open", "name": name, "options": protocol.dump(options)})
-        return protocol.load(ContextFacts, answer)  # type: ignore[no-any-return]
+        return await self._ask(
+            protocol.OpenContext(number=self.next_id(), name=name, options=options), ContextFacts
+        )  # fmt: skip
 
     async def close_context(self, name: str) -> None:
-        await self._call({"t": "close", "name": name})
+        await self._ask(protocol.CloseContext(number=self.next_id(), name=name), type(None))
 
     async def retune_context(self, name: str, *, threads: int, scales: tuple[float, ...]) -> None:
-        await self._call({"t": "retune", "name": name, "threads": threads, "scales": scales})
-
-    def share_cores(self, rank: int, of: int) -> None:
-        """See `runtime.cores`; takes effect with the next step."""
-        if (rank, of) != self._rank:
-            self._rank = (rank, of)
-            self._send({"t": "share", "rank": rank, "of": of})
+        question = protocol.RetuneContext(number=self.next_id(), name=name, threads=threads, scales=scales)
+        await self._ask(question, type(None))
 
     async def declare_prefixes(self, name: str, prefixes: tuple[Prefix, ...]) -> None:
-        await self._call({"t": "declare", "name": name, "prefixes": protocol.dump(prefixes)})
+        question = protocol.DeclarePrefixes(number=self.next_id(), name=name, prefixes=prefixes)
+        await self._ask(question, type(None))
 
-    # Work
+    def share_cores(self, rank: int, of: int) -> None:
+        """Send the worker its share of the cores, which it uses from the next step on. See `CoreAllocator`."""
+        if (rank, of) != self._rank:
+            self._rank = (rank, of)
+            self._send(protocol.ShareCores(rank=rank, of=of))
+
+    # Jobs
 
     def next_id(self) -> int:
-        """A number for a job that no other job of this worker has."""
+        """Return a number that no other job or question of this worker has."""
         self._number += 1
         return self._number
 
     async def generate(self, *jobs: Generate, inbox: Inbox | None = None) -> AsyncGenerator[list[Output], None]:
-        """The outputs of the jobs, those together that came together, until each job has `Ended`.
+        """Yield the outputs of the jobs, in lists of those that arrived together, until each job has `Ended`.
 
-        Closing the iterator cancels what still runs at once. Raises what the first `Failed` says, `EngineFailed`
-        when the process dies, and whatever `inbox` is failed with.
+        Closing the iterator cancels the jobs at once. Raises the error of the first `Failed`, `EngineFailed` when the
+        process dies, and any error with which `inbox` is failed.
         """
         inbox = inbox or Inbox()
         left = len(jobs)
@@ -197,236 +160,208 @@ class WorkerProcess:
         return output
 
     def _submit(self, job: Job, inbox: Inbox) -> None:
-        if self._ended is not None:
-            raise self._failure(self._ended)
+        if self._death is not None:
+            raise _failure(self._death)
         if not self._running and self.facts.gpu_layers < self.facts.layers:
             self._cores.begin(self)
         self._running[job.id] = inbox
-        self._send({"t": "submit", "job": protocol.dump(job)})
+        self._send(
+            protocol.SubmitGenerate(job=job) if isinstance(job, Generate) else protocol.SubmitEmbed(job=job)
+        )  # fmt: skip
 
     def _cancel(self, jobs: Iterable[Job]) -> None:
-        """Those that still run."""
+        """Cancel those of the jobs that still run."""
         for job in jobs:
-            if self._finished(job.id):
-                self._send({"t": "cancel", "id": job.id})
+            if self._finish(job.id):
+                self._send(protocol.Cancel(id=job.id))
 
-    def _finished(self, id: int) -> Inbox | None:
-        """Nothing more is to come of a job; whom it was for, None when that was known."""
+    def _finish(self, id: int) -> Inbox | None:
+        """Forget a job and return its inbox; None for a job that has finished before."""
         inbox = self._running.pop(id, None)
         if inbox is not None and not self._running:
             self._cores.end(self)
         return inbox
 
+    # Questions
+
     async def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> tuple[int, ...]:
-        message = {"t": "tokenize", "text": text, "add_special": add_special, "parse_special": parse_special}
-        return tuple(await self._call(message))
+        question = protocol.Tokenize(
+            number=self.next_id(), text=text, add_special=add_special, parse_special=parse_special
+        )
+        return await self._ask(question, tuple[int, ...])
 
     async def detokenize(self, tokens: tuple[int, ...]) -> bytes:
-        return bytes.fromhex(await self._call({"t": "detokenize", "tokens": tokens}))
+        return await self._ask(protocol.Detokenize(number=self.next_id(), tokens=tokens), bytes)
 
     async def pieces(self, tokens: tuple[int, ...]) -> tuple[bytes, ...]:
-        return tuple(bytes.fromhex(piece) for piece in await self._call({"t": "pieces", "tokens": tokens}))
+        return await self._ask(protocol.GetPieces(number=self.next_id(), tokens=tokens), tuple[bytes, ...])
 
     async def stats(self) -> EngineStats:
-        return protocol.load(EngineStats, await self._call({"t": "stats"}))  # type: ignore[no-any-return]
+        return await self._ask(protocol.GetStats(number=self.next_id()), EngineStats)
+
+    async def _ask(self, question: protocol.Question, kind: type[T]) -> T:
+        """Send a question and return its answer, a value of this type."""
+        return protocol.read_value(kind, await self._answer_to(question))
+
+    async def _answer_to(self, question: protocol.Question | protocol.Ping) -> protocol.Value:
+        if self._death is not None:
+            raise _failure(self._death)
+        future: asyncio.Future[protocol.Value] = asyncio.get_running_loop().create_future()
+        self._answers[question.number] = future
+        self._send(question)
+        try:
+            return await future
+        finally:
+            self._answers.pop(question.number, None)
 
     # End
 
     async def stop(self, patience: float = 5.0) -> None:
-        """Ask the child to leave; end it when it has not gone after `patience` seconds."""
+        """Ask the child to exit; kill it after `patience` seconds."""
         self._stopping = True
-        self._send({"t": "exit"})
+        self._send(protocol.Exit())
         try:
             async with asyncio.timeout(patience):
                 await self._process.wait()
         except TimeoutError:
-            self._kill_group()
-        except asyncio.CancelledError:  # nobody waits for it to leave any more, and it must not be left behind
+            self._process.kill()
+        except asyncio.CancelledError:  # a stop in a hurry: the child must not be left behind
             await self.kill()
             raise
-        await self._finish()
+        await self._close()
 
     async def kill(self) -> None:
-        """End the child now, whatever it does."""
+        """Kill the child now."""
         self._stopping = True
-        self._kill_group()
-        await self._finish()
+        self._process.kill()
+        await self._close()
 
-    def _kill_group(self) -> None:
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            if self._process.returncode is None:
-                self._process.kill()
-
-    async def _finish(self) -> None:
+    async def _close(self) -> None:
         await self._process.wait()
         if self._transport is not None:
             self._transport.close()
-        current = asyncio.current_task()
-        for task in self._tasks:
-            if task is not current:
-                task.cancel()
-        await asyncio.gather(*(t for t in self._tasks if t is not current), return_exceptions=True)
+        others = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._process.close()
+
+    def report(self) -> str:
+        """Return the end of the child's output."""
+        return self._process.report()
+
+    async def _wait(self) -> None:
+        self._ended(await self._process.wait_death())
+
+    async def _watch(self) -> None:
+        """Kill a child that hangs: it answers no ping, or makes no step while it has work."""
+        loop = asyncio.get_running_loop()
+        moved, last = loop.time(), self._steps
+        while True:
+            await asyncio.sleep(_PING_EVERY)
+            try:
+                async with asyncio.timeout(_HANG_SECONDS):
+                    await self._answer_to(protocol.Ping(number=self.next_id()))
+            except TimeoutError:
+                return self._kill_hung("it did not answer")
+            except EngineFailed:
+                return None
+            if self._steps != last or not self._running:
+                moved, last = loop.time(), self._steps
+            elif loop.time() - moved > _HANG_SECONDS:
+                return self._kill_hung("it made no progress")
+
+    def _kill_hung(self, reason: str) -> None:
+        self._ended(self._process.death(f"the worker hung: {reason} for {_HANG_SECONDS:g} s"))
+        self._process.kill()
+
+    def _ended(self, death: Death) -> None:
+        """Fail every question and job with the first cause of the end."""
+        if self._death is not None:
+            return
+        self._death = death
+        failure = _failure(death)
+        for future in self._answers.values():
+            if not future.done():
+                future.set_exception(failure)
+        for id in tuple(self._running):
+            if (inbox := self._finish(id)) is not None:
+                inbox.fail(failure)
+        if not self._stopping:
+            self._died(death)
 
     # The connection
+
+    def _send(self, message: protocol.Message) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(protocol.pack(message))
 
     def _received(self, data: bytes) -> None:
         try:
             for message in self._unpacker.feed(data):
-                self._dispatch(message)
+                if isinstance(message, list):
+                    for output in message:
+                        self._deliver(output)
+                else:
+                    self._handle(message)
         except EngineFailed as error:
-            self._end(Death(message=error.message, report=self.report()))
-            self._kill_group()
+            self._ended(self._process.death(error.message))
+            self._process.kill()
 
-    def _dispatch(self, message: dict[str, Any]) -> None:
-        match message["t"]:
-            case "out":
-                for output in message["o"]:
-                    self._deliver(output)
-            case "answer":
-                if (future := self._answers.pop(message["n"], None)) and not future.done():
-                    future.set_result(message["value"])
-            case "error":
-                if (future := self._answers.pop(message["n"], None)) and not future.done():
-                    future.set_exception(_error(message["kind"], message["message"], message["hint"], {}))
-            case "pong":
-                self._steps = message["steps"]
-                if (future := self._answers.pop(message["n"], None)) and not future.done():
-                    future.set_result(None)
-            case "progress":
-                self._progress(message["share"])
-            case "hello":
-                if message["protocol"] != protocol.PROTOCOL:
-                    raise EngineFailed(f"the worker speaks protocol {message['protocol']}")
-            case kind:
-                raise EngineFailed(f"the worker sent an unknown message {kind!r}")
+    def _handle(self, reply: protocol.Reply) -> None:
+        match reply:
+            case protocol.Answer(number=number, value=value):
+                if (future := self._answers.pop(number, None)) and not future.done():
+                    future.set_result(value)
+            case protocol.Error(number=number):
+                if (future := self._answers.pop(number, None)) and not future.done():
+                    future.set_exception(_error(reply.kind, reply.message, reply.hint, {}))
+            case protocol.Pong(number=number, steps=steps):
+                self._steps = steps
+                if (future := self._answers.pop(number, None)) and not future.done():
+                    future.set_result(protocol.Value())
+            case protocol.Progress(share=share):
+                self._progress(share)
+            case protocol.Hello(protocol=version):
+                if version != protocol.PROTOCOL:
+                    raise EngineFailed(f"the worker speaks protocol {version}")
 
     def _deliver(self, output: Output) -> None:
-        inbox = self._finished(output.id) if isinstance(output, _LAST) else self._running.get(output.id)
-        if inbox is None:  # of a job that was cancelled
+        inbox = self._finish(output.id) if isinstance(output, _LAST) else self._running.get(output.id)
+        if inbox is None:  # the job was cancelled
             return
         if isinstance(output, Failed):
             inbox.fail(error_of(output))
         else:
             inbox.put(output)
 
-    def _send(self, message: dict[str, Any]) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(protocol.pack(message))
 
-    async def _call(self, message: dict[str, Any]) -> Any:
-        """One question, one answer."""
-        if self._ended is not None:
-            raise self._failure(self._ended)
-        number = self.next_id()
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._answers[number] = future
-        self._send({**message, "n": number})
-        try:
-            return await future
-        finally:
-            self._answers.pop(number, None)
+class _Connection(asyncio.Protocol):
+    """Passes on received bytes. The end of the connection needs no handling: the process ends, too."""
 
-    # Watching
-
-    async def _watch(self) -> None:
-        """A child that answers no ping, or makes no step while it has work, is hung: it is ended."""
-        loop = asyncio.get_running_loop()
-        moved, last = loop.time(), self._steps
-        while True:
-            await asyncio.sleep(_PING_EVERY)
-            try:
-                async with asyncio.timeout(_STALL):
-                    await self._call({"t": "ping"})
-            except TimeoutError:
-                return self._hang("it did not answer")
-            except EngineFailed:
-                return None
-            if self._steps != last or not self._running:
-                moved, last = loop.time(), self._steps
-            elif loop.time() - moved > _STALL:
-                return self._hang("it made no progress")
-
-    def _hang(self, why: str) -> None:
-        self._end(Death(message=f"the worker hung: {why} for {_STALL:g} s", report=self.report()))
-        self._kill_group()
-
-    async def _drain_output(self) -> None:
-        """Keep the last of what the child prints, so that a full pipe never stops it."""
-        assert self._process.stdout is not None
-        while data := await self._process.stdout.read(1 << 16):
-            self._ring.append(data)
-            self._ring_bytes += len(data)
-            while self._ring_bytes > _RING and len(self._ring) > 1:
-                self._ring_bytes -= len(self._ring.popleft())
-
-    async def _wait(self) -> None:
-        code = await self._process.wait()
-        # The pipe may still hold the last words of the dead.
-        await asyncio.wait({self._tasks[0]}, timeout=1.0)
-        self._end(Death(message=_how(code), report=self.report()))
-
-    def _lost(self) -> None:
-        """The connection is gone; `_wait` will say why."""
-
-    def _end(self, death: Death) -> None:
-        if self._ended is not None:
-            return
-        self._ended = death
-        failure = self._failure(death)
-        for future in self._answers.values():
-            if not future.done():
-                future.set_exception(failure)
-        for id in tuple(self._running):
-            if (inbox := self._finished(id)) is not None:
-                inbox.fail(failure)
-        if not self._stopping:
-            self._died(death)
-
-    def _failure(self, death: Death) -> EngineFailed:
-        last = death.report.strip().splitlines()[-1:] or [""]
-        words = f": {last[0][:300]}" if last[0] else ""
-        return EngineFailed(f"{death.message}{words}", report=death.report, retry_after=2.0)
-
-    def report(self) -> str:
-        """The last of what the child printed, control characters made harmless."""
-        text = b"".join(self._ring)[-_RING:].decode("utf-8", "replace")
-        return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
-
-
-class _Link(asyncio.Protocol):
-    def __init__(self, received: Callable[[bytes], None], lost: Callable[[], None]) -> None:
-        self._received, self._lost_connection = received, lost
+    def __init__(self, received: Callable[[bytes], None]) -> None:
+        self._received = received
 
     def data_received(self, data: bytes) -> None:
         self._received(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._lost_connection()
 
-
-def _how(code: int) -> str:
-    if code >= 0:
-        return f"the worker ended with exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    if name == "SIGKILL":
-        return "the worker was killed (SIGKILL: often out of memory)"
-    return f"the worker died of {name}"
+def _failure(death: Death) -> EngineFailed:
+    """Return the error for a request to a dead worker, with the last line of its output."""
+    last = death.report.strip().splitlines()[-1:] or [""]
+    suffix = f": {last[0][:300]}" if last[0] else ""
+    return EngineFailed(f"{death.message}{suffix}", report=death.report, retry_after=2.0)
 
 
 def error_of(failed: Failed) -> MullamaError:
-    """The error that a job's failure stands for."""
-    return _error(failed.kind.value, failed.message, failed.hint, dict(failed.numbers))
+    """Return the error that a failed job stands for."""
+    return _error(failed.kind, failed.message, failed.hint, dict(failed.numbers))
 
 
-def _error(kind: str, message: str, hint: str, numbers: dict[str, int]) -> MullamaError:
+def _error(kind: Kind, message: str, hint: str, numbers: dict[str, Any]) -> MullamaError:
     if "context_size" in numbers and "prompt_tokens" in numbers:
         return ContextOverflow(numbers["prompt_tokens"], numbers["context_size"])
-    match Kind(kind):
+    match kind:
         case Kind.INVALID:
             return Invalid(message, hint=hint)
         case Kind.REFUSED:

@@ -1,65 +1,225 @@
-"""The messages between the server and a worker: frames of JSON, and the engine's values as JSON.
+"""The messages between the server and a worker.
 
-A frame is a 4-byte little-endian length and UTF-8 JSON. A message is an object with a `t` (its kind). The
-engine's dataclasses travel as `[class name, {field: value}]`. Pieces of text, which are most of the traffic, have a
-frame of their own kind: a zero byte, then for each piece its id, count and length in bytes (4 bytes each) and its
-text. Lengths are bounded, and a message that does not decode is an error of the other side.
+A frame is a 4-byte little-endian length and a body of that many bytes. A body is one MessagePack message: a command
+to the worker or a reply to the server, each a tagged struct around the values of the engine seam. MessagePack rather
+than JSON, because it carries bytes, infinities and NaN.
+
+Pieces of text are most of the traffic and have a body of their own: a zero byte, which begins no message, then for
+each piece its id, token count and length in bytes (4 bytes each) and its UTF-8 text.
 """
 
 from __future__ import annotations
 
-import json
 import struct
-import sys
-import types
-import typing
-from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass
-from enum import StrEnum
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
 from itertools import groupby
-from typing import Any
+from operator import or_
+from typing import Any, Final, Generic, TypeVar
 
-from mullama.chat.types import Constraint, Sampling, TokenLogprob
+import msgspec
+
 from mullama.engines import base
-from mullama.errors import EngineFailed
+from mullama.errors import EngineFailed, Kind
 
-PROTOCOL = 2
-MAX_FRAME = 64 * 1024 * 1024
+T = TypeVar("T")
+M = TypeVar("M")
 
-_CLASSES: dict[str, type] = {
-    cls.__name__: cls
-    for cls in (
-        base.Adapter, base.WeightsOptions, base.Prefix, base.ContextOptions, base.EngineFacts, base.ContextFacts,
-        base.Generate, base.Embed, base.Begun, base.Prefilled, base.Piece, base.Ended, base.Embedded, base.Failed,
-        base.EngineStats, base.EngineChoice, Sampling, Constraint, TokenLogprob,
-    )
-}  # fmt: skip
-
+PROTOCOL: Final = 3
+MAX_FRAME: Final = 64 * 1024 * 1024
 
 _LENGTH = struct.Struct("<I")
 _PIECE = struct.Struct("<III")  # id, count, bytes
-_PIECES = b"\x00"  # begins a frame of pieces; no JSON does
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_PIECES = b"\x00"  # the first byte of a body of pieces; a message begins with the mark of an array
 
 
-def pack(message: dict[str, Any]) -> bytes:
-    """One frame."""
-    return _frame(_encode(message).encode("utf-8", "replace"))
+class Message(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A command or a reply."""
+
+
+# Commands. Those with a `number` are answered by an `Answer` or an `Error` of that number.
+
+
+class Load(Message, frozen=True, tag=True):
+    number: int
+    choice: base.EngineChoice
+
+
+class OpenContext(Message, frozen=True, tag=True):
+    number: int
+    name: str
+    options: base.ContextOptions
+
+
+class CloseContext(Message, frozen=True, tag=True):
+    number: int
+    name: str
+
+
+class RetuneContext(Message, frozen=True, tag=True):
+    number: int
+    name: str
+    threads: int
+    scales: tuple[float, ...]
+
+
+class DeclarePrefixes(Message, frozen=True, tag=True):
+    number: int
+    name: str
+    prefixes: tuple[base.Prefix, ...]
+
+
+class Tokenize(Message, frozen=True, tag=True):
+    number: int
+    text: str
+    add_special: bool
+    parse_special: bool
+
+
+class Detokenize(Message, frozen=True, tag=True):
+    number: int
+    tokens: tuple[int, ...]
+
+
+class GetPieces(Message, frozen=True, tag=True):
+    number: int
+    tokens: tuple[int, ...]
+
+
+class GetStats(Message, frozen=True, tag=True):
+    number: int
+
+
+class Ping(Message, frozen=True, tag=True):
+    number: int
+
+
+class SubmitGenerate(Message, frozen=True, tag=True):
+    job: base.Generate
+
+
+class SubmitEmbed(Message, frozen=True, tag=True):
+    job: base.Embed
+
+
+class Cancel(Message, frozen=True, tag=True):
+    id: int
+
+
+class ShareCores(Message, frozen=True, tag=True):
+    rank: int
+    of: int
+
+
+class Exit(Message, frozen=True, tag=True):
+    pass
+
+
+Question = (
+    Load | OpenContext | CloseContext | RetuneContext | DeclarePrefixes | Tokenize | Detokenize | GetPieces | GetStats
+)
+Task = Question | SubmitGenerate | SubmitEmbed | Cancel | ShareCores
+"""Performed between two decodes, in order of arrival."""
+
+Command = Task | Ping | Exit
+
+
+# Replies
+
+
+class Hello(Message, frozen=True, tag=True):
+    """The first message of a worker."""
+
+    protocol: int
+    pid: int
+
+
+class Progress(Message, frozen=True, tag=True):
+    """Progress of a load, 0 to 1."""
+
+    share: float
+
+
+Value = msgspec.Raw
+"""An encoded value whose type its reader knows."""
+
+
+class Answer(Message, frozen=True, tag=True):
+    """The answer to a question. The type of the value depends on the question; see `read_value`."""
+
+    number: int
+    value: Value
+
+
+class Error(Message, frozen=True, tag=True):
+    """The failure of a question."""
+
+    number: int
+    kind: Kind
+    message: str
+    hint: str
+
+
+class Pong(Message, frozen=True, tag=True):
+    """The answer to a ping. steps: decodes since the start."""
+
+    number: int
+    steps: int
+
+
+def _tagged(kind: type) -> Any:
+    """Return a struct around a dataclass: msgspec needs tagged members in a union, and only structs have tags."""
+    return msgspec.defstruct(kind.__name__, [("value", kind)], tag=True, array_like=True, frozen=True)
+
+
+_TAGGED = {
+    kind: _tagged(kind)
+    for kind in (base.Begun, base.Prefilled, base.Piece, base.Ended, base.Embedded, base.Failed)
+}  # fmt: skip
+
+
+class Outputs(Message, frozen=True, tag=True):
+    """Outputs of the engine that are not mere text, each in its tagged struct."""
+
+    outputs: list[reduce(or_, _TAGGED.values())]  # type: ignore[valid-type]
+
+
+Reply = Hello | Progress | Answer | Error | Pong
+
+_encoder = msgspec.msgpack.Encoder()
+read_command = msgspec.msgpack.Decoder(Command).decode
+read_reply = msgspec.msgpack.Decoder(Reply | Outputs).decode
+
+
+def pack(message: Message) -> bytes:
+    """Return the frame of one message."""
+    return _frame(_encode(message))
 
 
 def pack_outputs(outputs: Sequence[base.Output]) -> bytes:
-    """What the engine produced, in its order, as one frame or several."""
+    """Return the engine's outputs, in their order, as one frame or several."""
     frames = []
-    for is_plain, group in groupby(outputs, _is_plain):
-        if is_plain:
+    for is_text, group in groupby(outputs, _is_text):
+        if is_text:
             frames.append(_frame(_PIECES + b"".join(map(_pack_piece, group))))
         else:
-            frames.append(pack({"t": "out", "o": dump(tuple(group))}))
+            frames.append(pack(Outputs(outputs=[_TAGGED[type(output)](output) for output in group])))
     return b"".join(frames)
 
 
-def _is_plain(output: base.Output) -> bool:
+def answer(number: int, value: object) -> Answer:
+    return Answer(number=number, value=Value(_encode(value)))
+
+
+def read_value(kind: type[T], value: Value) -> T:
+    """Return the value of an answer. Raises `EngineFailed` when it is of another type."""
+    try:
+        return msgspec.msgpack.decode(value, type=kind)
+    except msgspec.DecodeError as error:
+        raise EngineFailed(f"the worker sent an answer that does not decode: {error}") from error
+
+
+def _is_text(output: base.Output) -> bool:
     return isinstance(output, base.Piece) and not output.logprobs and not output.echo
 
 
@@ -72,16 +232,35 @@ def _frame(body: bytes) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
-class Unpacker:
-    """Bytes in any cuts → whole messages."""
+def _encode(value: object) -> bytes:
+    try:
+        return _encoder.encode(value)
+    except UnicodeEncodeError:
+        # A lone surrogate, as in the name of a file that is not UTF-8: the message matters more than the character.
+        return _encoder.encode(_without_surrogates(msgspec.to_builtins(value, builtin_types=(bytes,))))
 
-    def __init__(self) -> None:
+
+def _without_surrogates(tree: Any) -> Any:
+    if isinstance(tree, str):
+        return tree.encode("utf-8", "replace").decode()
+    if isinstance(tree, list | tuple):
+        return [_without_surrogates(item) for item in tree]
+    if isinstance(tree, dict):
+        return {name: _without_surrogates(item) for name, item in tree.items()}
+    return tree
+
+
+class Unpacker(Generic[M]):
+    """Splits a byte stream, received in any parts, into messages. read: decodes the body of one message."""
+
+    def __init__(self, read: Callable[[bytearray], M]) -> None:
+        self._read = read
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
-        """The messages that are complete now, those of kind `out` with their outputs as values.
+    def feed(self, data: bytes) -> Iterator[M | list[base.Output]]:
+        """Yield each message that is complete now; outputs of the engine as a list.
 
-        Raises `EngineFailed` on a frame that cannot be one.
+        Raises `EngineFailed` for bytes that are no message.
         """
         self._buffer += data
         start = 0
@@ -93,25 +272,17 @@ class Unpacker:
                 break
             body = self._buffer[start + 4 : start + 4 + size]
             start += 4 + size
-            yield _message(body)
+            yield self._message(body)
         del self._buffer[:start]
 
-
-def _message(body: bytearray) -> dict[str, Any]:
-    if body.startswith(_PIECES):
-        return {"t": "out", "o": list(_pieces(body))}
-    try:
-        message = json.loads(body.decode())
-    except ValueError as error:
-        raise EngineFailed("the worker sent a message that is not JSON") from error
-    if not isinstance(message, dict) or "t" not in message:
-        raise EngineFailed("the worker sent a message without a kind")
-    if message["t"] == "out":
+    def _message(self, body: bytearray) -> M | list[base.Output]:
+        if body.startswith(_PIECES):
+            return list(_pieces(body))
         try:
-            message["o"] = [_output(tree) for tree in message["o"]]
-        except (KeyError, TypeError, IndexError) as error:
-            raise EngineFailed("the worker sent outputs that are none") from error
-    return message
+            message = self._read(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise EngineFailed(f"the worker sent a message that does not decode: {error}") from error
+        return [output.value for output in message.outputs] if isinstance(message, Outputs) else message
 
 
 def _pieces(body: bytearray) -> Iterator[base.Piece]:
@@ -126,81 +297,3 @@ def _pieces(body: bytearray) -> Iterator[base.Piece]:
             start += size
     except (struct.error, ValueError) as error:
         raise EngineFailed(f"the worker sent pieces that do not decode: {error}") from error
-
-
-def dump(value: Any) -> Any:
-    """A value of the engine seam as JSON."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return [type(value).__name__, {f.name: dump(getattr(value, f.name)) for f in _fields(type(value))}]
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, tuple | list):
-        return [dump(item) for item in value]
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return {"float": repr(value)}
-    return value
-
-
-def load(cls: type, tree: Any) -> Any:
-    """The inverse of `dump` for a dataclass of the seam; raises `EngineFailed` when the tree is not one."""
-    try:
-        return _build(cls, tree)
-    except (KeyError, TypeError, ValueError) as error:
-        raise EngineFailed(f"the worker sent a {cls.__name__} that does not decode: {error}") from error
-
-
-def _output(tree: list[Any]) -> base.Output:
-    cls = _CLASSES.get(tree[0])
-    if cls is None:
-        raise EngineFailed(f"the worker sent an unknown {tree[0]!r}")
-    return typing.cast(base.Output, load(cls, tree))
-
-
-def _build(cls: type, tree: Any) -> Any:
-    name, values = tree
-    if name != cls.__name__:
-        raise ValueError(f"a {name} where a {cls.__name__} was due")
-    hints = _hints(cls)
-    return cls(**{key: _convert(hints[key], value) for key, value in values.items()})
-
-
-def _convert(hint: Any, value: Any) -> Any:
-    """A JSON value as the annotation wants it: tuples, nested classes, bytes, enums, infinities."""
-    if isinstance(value, dict) and set(value) == {"float"}:
-        return float(value["float"])
-    origin = typing.get_origin(hint)
-    if origin in (types.UnionType, typing.Union):
-        return _convert_union(typing.get_args(hint), value)
-    if origin is tuple:
-        inner = typing.get_args(hint)
-        if len(inner) == 2 and inner[1] is Ellipsis:
-            return tuple(_convert(inner[0], item) for item in value)
-        return tuple(_convert(kind, item) for kind, item in zip(inner, value, strict=True))
-    if isinstance(hint, type):
-        if is_dataclass(hint):
-            return _build(hint, value)
-        if issubclass(hint, StrEnum):
-            return hint(value)
-        if hint is bytes:
-            return bytes.fromhex(value)
-    return value
-
-
-def _convert_union(options: tuple[Any, ...], value: Any) -> Any:
-    if value is None or isinstance(value, str):
-        return value
-    for option in options:
-        if isinstance(value, list) and (typing.get_origin(option) is tuple or is_dataclass(option)):
-            return _convert(option, value)
-    return value
-
-
-@cache
-def _fields(cls: type) -> tuple[Any, ...]:
-    return fields(cls)
-
-
-@cache
-def _hints(cls: type) -> dict[str, Any]:
-    # Without explicit namespaces a field that is named like its type (`bytes`) would be resolved to itself.
-    return typing.get_type_hints(cls, vars(sys.modules[cls.__module__]), {})

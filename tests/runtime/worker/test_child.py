@@ -1,11 +1,10 @@
-"""Which commands the process that holds the weights performs before its next step."""
+"""The commands that a worker performs before its next step."""
 
 from __future__ import annotations
 
 import queue
 import socket
 import threading
-from typing import Any
 
 import pytest
 
@@ -24,31 +23,31 @@ def commands(*some: str) -> queue.SimpleQueue[str]:
     return waiting
 
 
-def test_without_patience_only_what_is_there_is_performed() -> None:
+def test_without_delay_only_waiting_commands_are_performed() -> None:
     waiting = commands("a", "b")
     assert list(arrived(waiting, lambda: 0.0)) == ["a", "b"]
     assert list(arrived(waiting, lambda: -1.0)) == []
 
 
-def test_a_burst_is_awaited_until_patience_ends() -> None:
+def test_a_burst_is_awaited_until_the_delay_ends() -> None:
     waiting, performed = commands("a"), list[str]()
 
-    def patience() -> float:
+    def delay() -> float:
         if performed == ["a"]:
             threading.Thread(target=waiting.put, args=("b",)).start()
         return 0.0 if len(performed) == 2 else FOREVER
 
-    for command in arrived(waiting, patience):
+    for command in arrived(waiting, delay):
         performed.append(command)
     assert performed == ["a", "b"]
 
 
-def test_patience_that_nobody_rewards_ends() -> None:
+def test_a_delay_without_a_command_ends() -> None:
     assert list(arrived(commands(), lambda: 0.001)) == []
 
 
-class Hurried:
-    """An engine that remembers who hurried it."""
+class NotifiedEngine:
+    """Records the notifications that an engine gets during a decode."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -64,20 +63,23 @@ PROMPT = Generate(id=1, context="main", prompt="x", sampling=DEFAULT_SAMPLING)
 
 
 @pytest.mark.parametrize(
-    ("message", "calls"),
+    ("command", "calls"),
     [
-        ({"t": "submit", "job": protocol.dump(PROMPT)}, ["expect main"]),
-        ({"t": "submit", "job": protocol.dump(Embed(id=1, context="main", inputs=("x",)))}, []),
-        ({"t": "cancel", "id": 1}, ["interrupt"]),
-        ({"t": "close", "n": 1, "name": "main"}, ["interrupt"]),
-        ({"t": "tokenize", "n": 1}, []),
+        (protocol.SubmitGenerate(job=PROMPT), ["expect main"]),
+        (protocol.SubmitEmbed(job=Embed(id=1, context="main", inputs=("x",))), []),
+        (protocol.Cancel(id=1), ["interrupt"]),
+        (protocol.CloseContext(number=1, name="main"), ["interrupt"]),
+        (protocol.GetStats(number=1), []),
     ],
 )
-def test_a_command_hurries_a_decode_that_it_makes_pointless(message: dict[str, Any], calls: list[str]) -> None:
+def test_a_command_that_makes_a_decode_pointless_notifies_the_engine(
+    command: protocol.Command, calls: list[str]
+) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        child, engine = Child(theirs), Hurried()
-        child._engine = engine  # type: ignore[assignment]
-        child._control(message)
+        engine = NotifiedEngine()
+        child = Child(theirs, engine)  # type: ignore[arg-type]
+        child.receive(command)
+
         assert engine.calls == calls
-        assert child._commands.get_nowait() == message, "and is performed in its turn"
+        assert child.pending() is command, "and it is performed in its turn"

@@ -1,4 +1,4 @@
-"""A real child process: what it answers, and how its end is told."""
+"""A real child process: its answers, its outputs and its end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from mullama.engines.base import (
     WeightsOptions,
 )
 from mullama.errors import BadWeights, ContextOverflow, EngineFailed, Invalid, MullamaError
-from mullama.runtime.worker.parent import Death, WorkerProcess, environment
+from mullama.runtime.worker.parent import WorkerClient
+from mullama.runtime.worker.process import Death
 
 pytestmark = pytest.mark.anyio
 
@@ -38,9 +39,9 @@ def script(tmp_path: Path) -> str:
 
 
 @asynccontextmanager
-async def worker(script: str, deaths: list[Death] | None = None) -> AsyncIterator[WorkerProcess]:
+async def worker(script: str, deaths: list[Death] | None = None) -> AsyncIterator[WorkerClient]:
     choice = EngineChoice(name="scripted", files=(script,), options=WeightsOptions())
-    started = await WorkerProcess.start(choice, (deaths if deaths is not None else []).append)
+    started = await WorkerClient.start(choice, (deaths if deaths is not None else []).append)
     try:
         await started.open_context("c", ContextOptions(size=512, parallel=4))
         yield started
@@ -49,15 +50,15 @@ async def worker(script: str, deaths: list[Death] | None = None) -> AsyncIterato
         assert not psutil.pid_exists(started.pid)
 
 
-def job(w: WorkerProcess, prompt: str, **more: int) -> Generate:
+def job(w: WorkerClient, prompt: str, **more: int) -> Generate:
     return Generate(id=w.next_id(), context="c", prompt=prompt, sampling=DEFAULT_SAMPLING, **more)  # type: ignore[arg-type]
 
 
-async def text_of(w: WorkerProcess, prompt: str) -> str:
+async def text_of(w: WorkerClient, prompt: str) -> str:
     return "".join([o.text for o in await outputs_of(w, job(w, prompt)) if isinstance(o, Piece)])
 
 
-async def outputs_of(w: WorkerProcess, *jobs: Generate) -> list[Output]:
+async def outputs_of(w: WorkerClient, *jobs: Generate) -> list[Output]:
     return [output async for outputs in w.generate(*jobs) for output in outputs]
 
 
@@ -81,7 +82,7 @@ async def test_jobs_of_one_request_end_one_by_one_and_the_first_failure_ends_the
             pass
 
 
-async def test_questions_beside_generation_are_answered(script: str) -> None:
+async def test_questions_are_answered(script: str) -> None:
     async with worker(script) as w:
         tokens = await w.tokenize("hello", add_special=False, parse_special=False)
         back = await w.detokenize(tokens)
@@ -114,9 +115,9 @@ async def test_a_prompt_that_is_too_long_is_an_overflow_with_both_numbers(script
 
 
 @pytest.mark.parametrize(
-    ("prompt", "says"), [("crash segv", "SIGSEGV"), ("crash abort", "SIGABRT"), ("crash exit", "exit code")]
+    ("prompt", "reason"), [("crash segv", "SIGSEGV"), ("crash abort", "SIGABRT"), ("crash exit", "exit code")]
 )
-async def test_a_native_crash_ends_its_streams_with_the_reason(script: str, prompt: str, says: str) -> None:
+async def test_a_native_crash_ends_its_streams_with_the_reason(script: str, prompt: str, reason: str) -> None:
     deaths: list[Death] = []
     async with worker(script, deaths) as w:
         with pytest.raises(EngineFailed) as caught:
@@ -124,8 +125,8 @@ async def test_a_native_crash_ends_its_streams_with_the_reason(script: str, prom
         with pytest.raises(EngineFailed):
             await w.tokenize("after", add_special=False, parse_special=False)
 
-    assert says in caught.value.message
-    assert says in deaths[0].message
+    assert reason in caught.value.message
+    assert reason in deaths[0].message
 
 
 async def test_garbage_on_the_socket_ends_the_worker(script: str) -> None:
@@ -149,11 +150,11 @@ async def test_a_file_that_is_no_script_is_refused_and_leaves_no_process(tmp_pat
     before = {p.pid for p in psutil.Process().children()}
     choice = EngineChoice(name="scripted", files=(str(path),), options=WeightsOptions())
     with pytest.raises((BadWeights, Invalid, EngineFailed)):
-        await WorkerProcess.start(choice, lambda death: None)
+        await WorkerClient.start(choice, lambda death: None)
     assert {p.pid for p in psutil.Process().children()} <= before
 
 
-async def test_a_worker_killed_from_outside_says_so(script: str) -> None:
+async def test_a_worker_killed_from_outside_is_reported(script: str) -> None:
     deaths: list[Death] = []
     async with worker(script, deaths) as w:
         stream = w.generate(job(w, "10000 tokens slow 5ms"))
@@ -162,7 +163,7 @@ async def test_a_worker_killed_from_outside_says_so(script: str) -> None:
     assert len(deaths) == 1
 
 
-async def _kill_at_first_piece(w: WorkerProcess, stream: AsyncIterator[list[Output]]) -> None:
+async def _kill_at_first_piece(w: WorkerClient, stream: AsyncIterator[list[Output]]) -> None:
     async for outputs in stream:
         if any(isinstance(output, Piece) for output in outputs):
             os.kill(w.pid, signal.SIGKILL)
@@ -171,7 +172,7 @@ async def _kill_at_first_piece(w: WorkerProcess, stream: AsyncIterator[list[Outp
 async def test_the_real_engine_speaks_the_same_protocol() -> None:
     path = Path(__file__).parents[3] / "mullama/sources/builtin_models/tiny.gguf"
     choice = EngineChoice(name="llamacpp", files=(str(path),), options=WeightsOptions())
-    w = await WorkerProcess.start(choice, lambda death: None)
+    w = await WorkerClient.start(choice, lambda death: None)
     try:
         await w.open_context("c", ContextOptions(size=256, parallel=2))
         outputs = await outputs_of(w, job(w, "Hello", max_tokens=3))
@@ -182,23 +183,15 @@ async def test_the_real_engine_speaks_the_same_protocol() -> None:
 
 
 async def test_a_stop_that_is_cancelled_ends_the_worker_before_it_returns(script: str) -> None:
-    """As when a second signal comes while a server that ends waits for its worker to leave."""
+    """A second signal cancels the stop of a server that waits for its worker."""
     async with worker(script) as w:
-        os.kill(w.pid, signal.SIGSTOP)  # it will not leave by itself
+        os.kill(w.pid, signal.SIGSTOP)  # it cannot exit
         stopping = asyncio.create_task(w.stop(patience=600))
         await asyncio.sleep(0)
         stopping.cancel()
         with pytest.raises(asyncio.CancelledError):
             await stopping
         assert not psutil.pid_exists(w.pid)
-
-
-def test_the_environment_of_a_child_holds_no_secret() -> None:
-    found = environment({"PATH": "/bin", "HF_TOKEN": "secret", "MULLAMA_API_KEY": "secret", "HOME": "/root"})
-
-    assert found["PATH"] == "/bin"
-    assert "secret" not in found.values()
-    assert "GOMP_SPINCOUNT" in found
 
 
 async def test_an_unknown_context_is_an_error_and_not_a_crash(script: str) -> None:

@@ -1,11 +1,12 @@
-"""What goes between the server and a worker comes out as it went in, in whatever cuts."""
+"""Messages between the server and a worker are received as they were sent, in any parts."""
 
 from __future__ import annotations
 
-import json
 import struct
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,16 +20,29 @@ LOGPROB = TokenLogprob(
     id=3, text="é", bytes="é".encode()[:1], logprob=float("-inf"),
     top=(TokenLogprob(id=4, text="x", bytes=b"x", logprob=-0.5),),
 )  # fmt: skip
-VALUES: list[Any] = [
-    base.Generate(id=1, context="c", prompt="héllo \x00", sampling=DEFAULT_SAMPLING, stop=("a", "b"), logprobs=2,
-                  constraint=Constraint(grammar="start: /x/", triggers=("<t>",), after="</think>")),
-    base.Generate(id=2, context="c", prompt=(1, 2, 3), sampling=DEFAULT_SAMPLING),
-    base.Embed(id=3, context="c", inputs=("a", (1, 2)), pairs=(("q", "d"),)),
-    base.WeightsOptions(gpu_layers=-1, tensor_split=(3.0, 1.0)),
-    base.ContextOptions(size=5, adapters=(base.Adapter(path="/a", scale=0.5),), prefixes=(base.Prefix(text="x"),)),
-    base.EngineChoice(name="scripted", files=("/f",), options=base.WeightsOptions(mlock=True)),
-    base.EngineStats(steps=3, contexts=("a",), held=(("a", 7),)),
+COMMANDS: list[protocol.Message] = [
+    protocol.SubmitGenerate(
+        job=base.Generate(id=1, context="c", prompt="héllo \x00", sampling=DEFAULT_SAMPLING, stop=("a",), logprobs=2,
+                          constraint=Constraint(grammar="start: /x/", triggers=("<t>",), after="</think>")),
+    ),
+    protocol.SubmitGenerate(
+        job=base.Generate(id=2, context="c", prompt=(1, 2, 3),
+                          sampling=replace(DEFAULT_SAMPLING, logit_bias=((1, float("-inf")),))),
+    ),
+    protocol.SubmitEmbed(job=base.Embed(id=3, context="c", inputs=("a", (1, 2)), pairs=(("q", "d"),))),
+    protocol.Load(number=1, choice=base.EngineChoice(
+        name="scripted", files=("/f",), options=base.WeightsOptions(gpu_layers=-1, tensor_split=(3.0, 1.0), mlock=True),
+    )),
+    protocol.OpenContext(number=2, name="c", options=base.ContextOptions(
+        size=5, adapters=(base.Adapter(path="/a", scale=0.5),), prefixes=(base.Prefix(text="x"),),
+    )),
+    protocol.RetuneContext(number=3, name="c", threads=2, scales=(0.5,)),
+    protocol.DeclarePrefixes(number=4, name="c", prefixes=(base.Prefix(text="x"),)),
+    protocol.Tokenize(number=5, text="é", add_special=True, parse_special=False),
+    protocol.Cancel(id=1),
+    protocol.Exit(),
 ]  # fmt: skip
+ANSWERS: list[Any] = [base.EngineStats(steps=3, contexts=("a",), held=(("a", 7),)), b"\xff\x00", None]
 OUTPUTS: list[base.Output] = [
     base.Begun(id=1, prompt_tokens=3, cached_tokens=1),
     base.Prefilled(id=1, done=2, total=3),
@@ -41,11 +55,20 @@ OUTPUTS: list[base.Output] = [
 ]
 
 
-@pytest.mark.parametrize("value", VALUES, ids=lambda v: type(v).__name__)
-def test_a_value_of_the_seam_survives_the_wire(value: Any) -> None:
-    tree = json.loads(protocol.pack({"t": "x", "v": protocol.dump(value)})[4:])["v"]
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda v: type(v).__name__)
+def test_a_command_survives_the_wire(command: protocol.Message) -> None:
+    assert list(protocol.Unpacker(protocol.read_command).feed(protocol.pack(command))) == [command]
 
-    assert protocol.load(type(value), tree) == value
+
+@pytest.mark.parametrize("value", ANSWERS, ids=lambda v: type(v).__name__)
+def test_an_answer_survives_the_wire(value: Any) -> None:
+    (reply,) = protocol.Unpacker(protocol.read_reply).feed(protocol.pack(protocol.answer(3, value)))
+
+    assert isinstance(reply, protocol.Answer)
+    assert reply.number == 3
+    assert protocol.read_value(type(value), reply.value) == value
+    with pytest.raises(EngineFailed):
+        protocol.read_value(base.EngineFacts, reply.value)
 
 
 @pytest.mark.parametrize("output", OUTPUTS, ids=lambda v: type(v).__name__)
@@ -54,32 +77,44 @@ def test_an_output_survives_the_wire(output: base.Output) -> None:
 
 
 def received(data: bytes) -> list[base.Output]:
-    """As a server reads it."""
-    return [output for message in protocol.Unpacker().feed(data) for output in message["o"]]
+    """Return the outputs as a server reads them."""
+    messages = protocol.Unpacker(protocol.read_reply).feed(data)
+    return [output for outputs in messages if isinstance(outputs, list) for output in outputs]
 
 
 def test_outputs_keep_their_order_whatever_they_are() -> None:
     assert repr(received(protocol.pack_outputs([*OUTPUTS, *OUTPUTS[::-1]]))) == repr([*OUTPUTS, *OUTPUTS[::-1]])
 
 
+def test_a_lone_surrogate_is_replaced() -> None:
+    failed = base.Failed(id=1, kind=Kind.NOT_FOUND, message="no \udc80", numbers=(("n", 1),))
+
+    assert received(protocol.pack_outputs([failed])) == [replace(failed, message="no ?")]
+
+
 @given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.text(), st.integers(0, 2**32 - 1)), max_size=5))
-def test_pieces_of_text_survive_the_wire(said: list[tuple[int, str, int]]) -> None:
-    pieces = [base.Piece(id=id, text=text, count=count) for id, text, count in said]
+def test_pieces_of_text_survive_the_wire(values: list[tuple[int, str, int]]) -> None:
+    pieces = [base.Piece(id=id, text=text, count=count) for id, text, count in values]
     there = [(piece.id, piece.text, piece.count) for piece in received(protocol.pack_outputs(pieces))]  # type: ignore[union-attr]
 
-    assert there == [(id, text.encode("utf-8", "replace").decode(), count) for id, text, count in said]
+    assert there == [(id, text.encode("utf-8", "replace").decode(), count) for id, text, count in values]
 
 
 @given(texts=st.lists(st.text(), max_size=6), data=st.data())
-def test_frames_come_out_whole_however_they_are_cut(texts: list[str], data: st.DataObject) -> None:
-    stream = b"".join(protocol.pack({"t": "x", "text": text}) for text in texts)
-    unpacker, found = protocol.Unpacker(), []
+def test_frames_are_complete_however_they_are_cut(texts: list[str], data: st.DataObject) -> None:
+    stream = b"".join(protocol.pack(protocol.CloseContext(number=1, name=text)) for text in texts)
+    unpacker, found = protocol.Unpacker(protocol.read_command), []
     while stream:
         size = data.draw(st.integers(1, len(stream)))
-        found += [message["text"] for message in unpacker.feed(stream[:size])]
+        found += [message.name for message in unpacker.feed(stream[:size])]  # type: ignore[union-attr]
         stream = stream[size:]
 
-    assert found == [text.encode("utf-8", "replace").decode() for text in texts]
+    assert found == texts
+
+
+def frame(tree: Any) -> bytes:
+    body = msgspec.msgpack.encode(tree)
+    return struct.pack("<I", len(body)) + body
 
 
 @pytest.mark.parametrize(
@@ -87,31 +122,27 @@ def test_frames_come_out_whole_however_they_are_cut(texts: list[str], data: st.D
     [
         struct.pack("<I", protocol.MAX_FRAME + 1),
         struct.pack("<I", 3) + b"nop",
-        struct.pack("<I", 2) + b"[]",
-        struct.pack("<I", 2) + b"{}",
         struct.pack("<I", 1) + b"\xff",
         struct.pack("<I", 0),
         struct.pack("<I", 4) + b"\x00abc",
         struct.pack("<IxIII", 14, 1, 1, 2) + b"a",
         struct.pack("<IxIII", 15, 1, 1, 2) + b"\xff\xff",
+        frame([]),
+        frame({}),
+        frame(["Nothing"]),
+        frame(["Pong", 1]),
+        frame(["Pong", 1, "x"]),
+        frame(["Outputs"]),
+        frame(["Outputs", 3]),
+        frame(["Outputs", [3]]),
+        frame(["Outputs", [[]]]),
+        frame(["Outputs", [["Nothing", {}]]]),
+        frame(["Outputs", [["Ended", {"id": 1}]]]),
+        frame(["Outputs", [["Ended", {"id": 1, "reason": "odd"}]]]),
+        frame(["Outputs", [["Ended", {"id": "1", "reason": "stop"}]]]),
+        frame(["Outputs", [["Begun"]]]),
     ],
 )
 def test_garbage_is_an_error_of_the_worker(data: bytes) -> None:
     with pytest.raises(EngineFailed):
-        list(protocol.Unpacker().feed(data))
-
-
-@pytest.mark.parametrize(
-    "tree", [["Nothing", {}], ["Ended", {"id": 1}], ["Ended", {"id": 1, "reason": "stop", "odd": 1}], ["Begun"]]
-)
-def test_an_output_that_is_none_is_an_error_of_the_worker(tree: list[Any]) -> None:
-    with pytest.raises(EngineFailed):
-        received(protocol.pack({"t": "out", "o": [tree]}))
-
-
-@pytest.mark.parametrize(
-    "message", [{"t": "out"}, {"t": "out", "o": 3}, {"t": "out", "o": [3]}, {"t": "out", "o": [[]]}]
-)
-def test_outputs_that_are_no_list_of_them_are_an_error_of_the_worker(message: dict[str, Any]) -> None:
-    with pytest.raises(EngineFailed):
-        received(protocol.pack(message))
+        list(protocol.Unpacker(protocol.read_reply).feed(data))
