@@ -1,4 +1,4 @@
-"""The reference page of the manifest, from the same fields as the JSON Schema."""
+"""The reference page of the manifest, generated from the JSON Schema."""
 
 from __future__ import annotations
 
@@ -15,36 +15,44 @@ _OPENING = """\
 
 <!-- Written by `make docs` from the code; edit the code instead. -->
 
-What each field means, what it may hold, what it is when it is left out, and what a change of it costs a running
-server: *none* is only recorded, *live* is seen by the next request, *context* makes a new context over the loaded
-weights, *weights* loads them again, *files* fetches first, *process* opens a new listener.
+The tables give each field's type, default, meaning, and the cost of a change while the server runs:
 
-Sizes are written `8MiB`, `200MB` or as a number of bytes; durations `30s`, `1h30m`, `never` or as seconds. `NAME` in a
-path stands for a name of your choice. Keys that begin with `x-` are free in every block; among names they are names.
+| cost | effect of a change |
+|---|---|
+| none | The change is recorded only. |
+| live | The next request uses the new value. |
+| context | A new context is made; the weights stay loaded. |
+| weights | The weights are loaded again. |
+| files | Files are downloaded, then the weights are loaded. |
+| process | The server opens new listeners. |
 
-## How it is read
+A size is `8MiB`, `200MB` or a number of bytes. A duration is `30s`, `1h30m`, `never` or a number of seconds. `NAME` in
+a path is a name of your choice. Keys that begin with `x-` are ignored in blocks; in a map of names, such as `models`,
+they are names.
 
-1. The file is YAML 1.2 (JSON is YAML) in UTF-8, at most 1 MiB, one document. A key that stands twice is a mistake, and
-   so are tags. Only `true` and `false` are booleans; dates, octal numbers and words such as `on` are text. Anchors and
-   `<<` work within bounds.
-2. `include` adds the models, routes, groups, moves, `auth.keys` and `hardware.profiles` of other files, which include
-   nothing themselves. The same name twice is a mistake. Paths in a file are relative to that file.
-3. Profiles (`--profile NAME`, in the order of choice) are laid over it: maps merge, lists replace, null removes. A
-   template and a secret are replaced whole.
-4. References are replaced, once, in values only: `${NAME}`, `${NAME:-default}` and `${NAME:?message}` (these two also
-   when the variable is empty), `$${` for a literal `${`. A variable that is not set and has no default is a mistake.
-   A value that is one reference and nothing else takes the type of its field. Secrets take no references: they are
-   named by `from_env` or `from_file` and never read here.
-5. Each model is made of layers, lowest first: `defaults`, the model that it is `like`, itself. In the highest layer
-   that says `hardware: NAME`, that profile lies under what the layer says. Null removes what lower layers say.
-6. Every mistake is shown at once, with file, line and column; what is not supported yet is refused, never ignored.
+## Loading
+
+1. The file is one YAML 1.2 document (JSON is YAML) in UTF-8 of at most 1 MiB. Duplicate keys and tags are errors. Only
+   `true` and `false` are booleans; dates, octal numbers and words such as `on` are text. Anchors and `<<` are limited
+   in number.
+2. `include` adds the models, routes, groups, moves, `auth.keys` and `hardware.profiles` of other files, which cannot
+   include further files. Duplicate names are errors. Paths in a file are relative to that file.
+3. Profiles (`--profile NAME`, in the given order) are merged over the manifest: maps merge, lists replace, null
+   removes. A template or secret is replaced as one value.
+4. References to environment variables in values are replaced once: `${NAME}`, `${NAME:-default}` and
+   `${NAME:?message}`, the last two also for an empty variable; `$${` is a literal `${`. An unset variable without a
+   default is an error. A value that consists of one reference has the type of its field. Secrets are named by
+   `from_env` or `from_file`; they cannot contain references.
+5. A model is merged from layers, lowest first: `defaults`, the model named by `like`, the model itself. The profile of
+   `hardware: NAME` is merged below the highest layer that names it. Null removes the value of a lower layer.
+6. All errors are reported together, with file, line and column. Unsupported settings are refused, not ignored.
 """
 
 _UNITS = {"bytes": "size", "share": "size, or share such as `80%`", "seconds": "duration"}
 
 
 def reference_page(costs: Mapping[str, str]) -> str:
-    """Markdown with one table for each block."""
+    """Return Markdown with one table for each block."""
     schema = json_schema(costs)
     lines = [_OPENING]
     for title, definition in _sections(schema):
@@ -53,14 +61,14 @@ def reference_page(costs: Mapping[str, str]) -> str:
 
 
 def _sections(schema: JSON) -> Iterator[tuple[str, JSON]]:
-    """Each block once, with the path it is at: the manifest itself, then as its fields come, models first."""
-    yield "The document", {**schema, "description": "Everything but the first line may be left out."}
+    """Yield (path, definition) of each block once: the manifest itself, then its blocks, models first."""
+    yield "The document", {**schema, "description": "All fields except `mullama` are optional."}
     for name, path in _PATHS.items():
         yield path, schema["definitions"][name]
 
 
 def _paths() -> Mapping[str, str]:
-    """Where each block of the schema stands."""
+    """Return the path of each block of the schema."""
     found: dict[str, str] = {}
     for field in described():
         if (path := field.path.rpartition(".")[0]) or field.block.__name__ != "Manifest":
@@ -69,7 +77,7 @@ def _paths() -> Mapping[str, str]:
 
 
 def _table(definition: JSON) -> Iterator[str]:
-    yield "| field | what it holds | default | cost | meaning |"
+    yield "| field | type | default | cost | meaning |"
     yield "|---|---|---|---|---|"
     for key, field in definition["properties"].items():
         default = _needed(key, definition) or _default(field)
@@ -78,7 +86,7 @@ def _table(definition: JSON) -> Iterator[str]:
 
 
 def _needed(key: str, definition: JSON) -> str:
-    """Whether a field must be there: by itself, or as one of several."""
+    """Return `required`, or the fields of which one is required, or nothing."""
     if key in definition.get("required", ()):
         return "required"
     arms: list[JSON] = definition.get("oneOf") or definition.get("anyOf") or []
@@ -108,7 +116,7 @@ def _shown(value: Any, unit: str) -> str:
 
 
 def _kind(schema: JSON) -> str:
-    """What a field may hold, in a few words; null and references to the environment go without saying."""
+    """Return the type of a field in a few words, without null and references to the environment."""
     if "anyOf" in schema:
         arms = [_kind(arm) for arm in schema["anyOf"] if arm != {"type": "string", "pattern": r"\$\{"}]
         return " or ".join(dict.fromkeys(arm for arm in arms if arm))
@@ -117,7 +125,7 @@ def _kind(schema: JSON) -> str:
     if "enum" in schema:
         return ", ".join(f"`{_shown(option, '')}`" for option in schema["enum"])
     if schema.get("const") in (0, -1):
-        return ""  # a Modelfile's word for automatic
+        return ""  # the Modelfile spelling of an automatic value
     if "const" in schema:
         return f"`{schema['const']}`"
     if "x-mullama-unit" in schema:
@@ -153,7 +161,7 @@ def _bounds(schema: JSON) -> str:
 
 
 def _link(name: str) -> str:
-    """A word that leads to the section of a block."""
+    """Return a link to the section of a block."""
     if "/properties/" in name:
         return "as that field"
     path = {"Defaults": "models.NAME", "PatchManifest": "The document"}.get(name) or _PATHS[name]

@@ -1,8 +1,7 @@
-"""The typed manifest, after include, profile, interpolation, defaults and `like` have been worked in.
+"""The typed manifest.
 
-Each block of a model says what a change in it costs: files, weights, context, or live (see `plan.changes`).
-Sizes are bytes, durations seconds, as numbers, once parsed; the manifest's spellings (`8MiB`, `10m`) are input only.
-Paths are absolute and templates are text once loaded.
+Sizes are bytes and durations seconds, as numbers; spellings such as `8MiB` and `10m` are input only. Paths are absolute
+and templates are text. `plan.changes` has the cost of a change of each field.
 """
 
 from __future__ import annotations
@@ -68,31 +67,31 @@ __all__ = [
 
 
 class Manifest(Block):
-    """The resolved manifest."""
+    """The manifest after includes, profiles, interpolation, defaults and `like`."""
 
     mullama: Literal["v1"]
-    """The version of this format."""
+    """Version of the format."""
     metadata: Metadata = Metadata()
-    """What the manifest is called; nothing depends on it."""
+    """Name and labels of the manifest, for people."""
     server: Server = Server()
-    """Where and how the server listens."""
+    """The HTTP server."""
     auth: Auth = Auth()
-    """Who may use the server; needed when a listener is not loopback."""
+    """Authentication; required if the server listens on another address than loopback."""
     sources: Sources = Sources()
-    """Where weights come from."""
+    """Sources of weights."""
     hardware: Hardware = Hardware()
-    """What the machine offers to models."""
+    """Memory budget and hardware profiles."""
     models: dict[str, Model] = Field(default={})
-    """The models, by the names that clients call them."""
+    """Models by the name that clients call."""
     groups: dict[str, Group] = Field(default={})
-    """Models of which only some may be loaded at the same time."""
+    """Models of which only a limited number is loaded at the same time."""
     routes: dict[str, AnyRoute] = Field(default={})
-    """Further names that clients may use; `default` answers when a request names no model."""
+    """Further names of models; `default` is the model of requests that name none."""
     moved: tuple[Moved, ...] = Field(default=(), max_length=1000)
-    """Models that have a new name."""
+    """Renamed models."""
     prune: Prune = Prune()
-    """What goes when the manifest no longer names it."""
+    """Removal of what the manifest no longer names."""
     sync: Sync = Sync()
-    """How the server follows the manifest."""
+    """Tracking of the manifest by the server."""
     observability: Observability = Observability()
-    """What can be seen from outside."""
+    """Metrics and logs."""

@@ -1,4 +1,4 @@
-"""The blocks about the machine: layers, memory, contexts, named sets of them, and what may be used at all."""
+"""The blocks of the hardware: memory budget, GPU offload, memory, context and profiles of these."""
 
 from __future__ import annotations
 
@@ -20,98 +20,98 @@ from mullama.manifest.spec.values import (
 
 
 class Budget(Block):
-    """How much memory all models together may use."""
+    """Memory that all models together may use."""
 
     ram: Share | None = Field(default=None, examples=["80%", "24GiB"])
-    """Main memory: a share of what there is, or a size."""
+    """Main memory: a share of the total, or a size. Default: no limit."""
     gpu: dict[Annotated[str, Field(pattern=r"^[0-9]{1,2}$")], Share] = Field(default={}, examples=[{"0": "22GiB"}])
-    """Memory of each GPU, by its number."""
+    """Memory of each GPU by its number: a share of the total, or a size."""
     reserve: Size = Field(default=0, ge=0, examples=["1GiB"])
-    """Main memory that is left free whatever happens."""
+    """Main memory that always stays free."""
 
 
 class Gpu(Block):
-    """Which layers leave the CPU; a change loads the weights again."""
+    """Offload of layers to GPUs. A change reloads the weights."""
 
     layers: Layers = Field(default="auto", examples=["auto", "all", 33, {"0": 30, "1": 18}])
-    """`auto` for as many as fit, `all`, a number, or a number for each device."""
+    """Number of layers on GPUs: `auto` for as many as fit, `all`, a number, or a number for each device."""
     split: Literal["none", "layer", "row"] = "layer"
-    """How the weights are split between devices."""
+    """Split of the weights between devices: none, by layer, or by row."""
     main: Whole = Field(default=0, ge=0, le=99)
-    """The device for everything that is not split."""
+    """Device for the tensors that are not split."""
     tensor_split: tuple[Annotated[Number, Field(ge=0)], ...] = Field(default=(), max_length=16, examples=[[3, 1]])
-    """The share of each device; not beside a map of layers, which says it already."""
+    """Share of each device; not allowed with a map in `layers`, which contains the shares."""
 
 
 class Memory(Block):
-    """How the weights are held in memory; a change loads them again."""
+    """Loading of the weights into memory. A change reloads the weights."""
 
     mmap: Flag = True
-    """Map the file instead of reading it."""
+    """Map the file into memory instead of reading it."""
     mlock: Flag = False
-    """Keep the weights from being swapped out."""
+    """Lock the weights in main memory, so the system does not swap them out."""
     extra_buffers: Flag = True
-    """Let the CPU keep repacked weights: faster where it works, a crash on some virtual machines."""
+    """Repack weights for the CPU: faster, but crashes on some virtual machines."""
 
 
 class Kv(Block):
-    """How precise the cache of a context is."""
+    """Data types of the KV cache."""
 
     k: CacheType = "f16"
-    """The type of the keys."""
+    """Data type of the keys."""
     v: CacheType = "f16"
-    """The type of the values; a quantised one needs flash attention."""
+    """Data type of the values; a quantized type needs flash attention."""
 
 
 class Rope(Block):
-    """How positions are stretched beyond what the model was trained on."""
+    """RoPE scaling, for contexts longer than the trained one."""
 
     scaling: Literal["none", "linear", "yarn"] | None = None
-    """The method; absent: as the file says."""
+    """Scaling method; without it, that of the weights file."""
     base: Number | None = Field(default=None, gt=0)
-    """The base frequency; absent: as the file says."""
+    """Base frequency; without it, that of the weights file."""
     scale: Number | None = Field(default=None, gt=0)
-    """The factor on the frequency; absent: as the file says."""
+    """Frequency scaling factor; without it, that of the weights file."""
 
 
 class Context(Block):
-    """The memory of conversations; a change makes a new context over the loaded weights."""
+    """Context: the memory of conversations. A change makes a new context and keeps the weights loaded."""
 
     size: Whole | None = Field(default=None, ge=1, le=2**31 - 1, examples=[16384])
-    """Tokens that one request may use, whatever `limits.parallel` is; absent: as the file says."""
+    """Context size of one request in tokens, for any `limits.parallel`. Default: the trained size, at most 8192."""
     batch: Whole = Field(default=512, ge=1, le=65_536)
-    """Tokens of one decode step."""
+    """Maximum number of tokens of one decode step (logical batch)."""
     ubatch: Whole | None = Field(default=None, ge=1, le=65_536)
-    """Tokens that are computed at once; absent: the engine's choice."""
+    """Number of tokens that are computed at once (physical batch). Default: `batch`."""
     kv: Kv = Kv()
-    """How precise the cache is."""
+    """Data types of the KV cache."""
     flash_attention: Flash = "auto"
-    """on, off, or auto for where it works."""
+    """Flash attention: on, off, or auto where it is supported."""
     threads: Whole | None = Field(default=None, ge=1, le=1024, examples=[8])
-    """CPU threads; absent: as many as the process may use. Models that share a context have the most one asks for."""
+    """Number of CPU threads; models that share a context use the highest value. Default: all available cores."""
     pooling: Literal["none", "mean", "cls", "last", "rank"] | None = Field(default=None, examples=["mean"])
-    """How token embeddings become one; absent: as the file says."""
+    """Pooling of token embeddings; without it, that of the weights file."""
     rope: Rope | None = None
-    """How positions are stretched beyond what the model was trained on."""
+    """RoPE scaling, for contexts longer than the trained one."""
 
 
 class HardwareProfile(Block):
-    """A named set of blocks that models take over with `hardware: NAME`."""
+    """A named set of blocks for models with `hardware: NAME`."""
 
     gpu: Gpu | None = None
-    """Which layers leave the CPU."""
+    """Offload of layers to GPUs."""
     memory: Memory | None = None
-    """How the weights are held in memory."""
+    """Loading of the weights into memory."""
     context: Context | None = None
-    """The memory of conversations."""
+    """Context: the memory of conversations."""
 
 
 class Hardware(Block):
-    """What the machine offers to models."""
+    """Memory budget and hardware profiles."""
 
     budget: Budget = Budget()
-    """How much memory all models together may use."""
+    """Memory that all models together may use."""
     profiles: dict[str, HardwareProfile] = Field(
         default={}, examples=[{"cpu": {"gpu": {"layers": 0}, "context": {"threads": 8}}}]
     )
-    """Named sets of blocks that models take over with `hardware: NAME`."""
+    """Named sets of blocks for models with `hardware: NAME`."""

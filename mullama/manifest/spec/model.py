@@ -1,4 +1,4 @@
-"""The blocks of one model, in the order of what a change costs: files, weights, context, live."""
+"""The blocks of one model."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ MOST_STOPS = 16
 
 
 class Template(Block):
-    """How messages become a prompt: one of `text`, `file` and `go`. Replaced whole, never merged."""
+    """The chat template: exactly one of `text`, `file` and `go`. A layer replaces the complete block."""
 
     text: Text | None = Field(default=None, examples=["{% for m in messages %}{{ m.content }}{% endfor %}"])
-    """The template itself; what `file` or `go` held is put here when the manifest is read."""
+    """The template. Loading a manifest puts the content of `file` or `go` here."""
     file: Text | None = Field(default=None, examples=["./templates/qwen3.jinja"])
-    """A file with the template, relative to the manifest."""
+    """File with the template, relative to the manifest."""
     go: Text | None = Field(default=None, examples=["{{ .System }} {{ .Prompt }}"])
-    """A Modelfile's template, in Go syntax."""
+    """Template of a Modelfile, in Go syntax."""
     syntax: Literal["jinja", "go"] = "jinja"
-    """The language of `text` or `file`."""
+    """Template language of `text` or `file`."""
 
 
 class ManifestMessage(Block):
-    """One message that stands before every conversation."""
+    """One message at the start of every conversation."""
 
     role: Literal["system", "user", "assistant"]
-    """Who speaks."""
+    """Role of the message."""
     content: str
-    """What is said."""
+    """Text of the message."""
 
 
 def _sampling(name: str, examples: list[Any] | None = None) -> Any:
@@ -96,118 +96,118 @@ class Parameters(Block):
 
 
 class Residency(Block):
-    """When the model is in memory."""
+    """Residency of the model in memory."""
 
     load: Literal["at_start", "on_demand"] = "at_start"
-    """With the server, or when the first request comes."""
+    """Load the model when the server starts, or on the first request."""
     ttl: Duration | None = Field(default=None, examples=["15m"])
-    """How long it stays without a request; `never` keeps it."""
+    """Time without a request after which the model is unloaded. Default: `never`, or `5m` with on_demand."""
     priority: Whole = Field(default=0, ge=-1000, le=1000)
-    """When memory is short, the lowest number goes first."""
+    """Priority when memory is short: models with a lower number are unloaded first."""
 
 
 class ModelRate(Block):
-    """How much all clients of the model may use together."""
+    """Rate limits of all clients of the model together."""
 
     requests: str | None = Field(default=None, examples=["60/m"])
-    """Requests per time."""
+    """Requests per unit of time."""
     tokens: str | None = Field(default=None, examples=["1M/h"])
-    """Tokens per time."""
+    """Tokens per unit of time."""
 
 
 class Limits(Block):
-    """What requests to this model may ask for."""
+    """Limits on requests to this model."""
 
     parallel: Whole = Field(default=4, ge=1, le=256)
-    """Requests that are answered at the same time; each has its own `context.size`."""
+    """Number of requests that run at the same time; each has its own `context.size`."""
     queue: Whole = Field(default=64, ge=0, le=1_000_000)
-    """Requests that may wait; one more is told to try later."""
+    """Number of requests that may wait; further requests fail with a retry hint."""
     timeout: Duration = Field(default=600.0, gt=0, examples=["10m"])
-    """How long one request may take."""
+    """Maximum time of one request."""
     max_tokens: Whole | None = Field(default=None, ge=1, le=2**31 - 1, examples=[4096])
-    """The most tokens of an answer, whatever a request asks for."""
+    """Maximum number of tokens of an answer; a request cannot raise it."""
     rate: ModelRate | None = None
-    """How much all clients of the model may use together."""
+    """Rate limits of all clients of the model together."""
 
 
 class Probe(Block):
-    """What a model must answer before it serves."""
+    """A request that the model must answer before it serves."""
 
     prompt: str = Field(default="", examples=["Say ok."])
-    """What it is asked; empty: one token is generated."""
+    """Prompt of the request; an empty prompt generates one token."""
     expect: Expression | None = Field(default=None, examples=["(?i)ok"])
-    """A regular expression that the answer must contain."""
+    """Regular expression that must match a part of the answer."""
     timeout: Duration = Field(default=60.0, gt=0, examples=["60s"])
-    """How long it may take."""
+    """Maximum time of the request."""
 
 
 class Rollout(Block):
-    """How a new revision takes over."""
+    """Replacement of the running revision of the model by a new one."""
 
     strategy: Literal["auto", "surge", "recreate"] = "auto"
-    """auto: beside the old one when both fit, else one after the other."""
+    """auto: load the new revision next to the old one if both fit in memory, else unload the old one first."""
     drain_timeout: Duration = Field(default=120.0, examples=["2m"])
-    """How long running requests may finish on the old revision."""
+    """Maximum time for running requests to end on the old revision."""
 
 
 class AdapterRef(Block):
-    """A LoRA adapter over the weights."""
+    """A LoRA adapter."""
 
     from_: Source = Field(alias="from", examples=["./adapters/house-style.gguf"])
-    """The adapter's file."""
+    """GGUF file of the adapter."""
     scale: Number = Field(default=1.0, ge=-100, le=100, examples=[0.8])
-    """How strongly it applies; a change is live."""
+    """Scale of the adapter; a change applies to the next request."""
 
 
 class Model(Block):
-    """One name that clients can call."""
+    """One model: a name that clients call, its weights and its settings."""
 
     description: str | None = Field(default=None, examples=["general chat"])
-    """What it is for, in a few words for people."""
+    """Short description for people."""
     from_: Source = Field(
         alias="from",
         examples=["builtin:tiny", "hf:Qwen/Qwen3-8B-GGUF:Q4_K_M@main", "./gguf/llama-3.2-1b.Q8_0.gguf"],
     )
-    """The weights: builtin:NAME, an alias, hf:org/repo[:file|:QUANT][@rev], ollama:name[:tag], https://…, or a path."""
+    """Source of weights: builtin:NAME, alias, hf:org/repo[:file|:QUANT][@rev], ollama:name[:tag], https://…, path."""
     adapters: tuple[AdapterRef, ...] = Field(default=(), max_length=16)
-    """LoRA adapters over the weights."""
+    """LoRA adapters."""
     mmproj: Text | None = None
-    """The projector for images and sound."""
+    """Multimodal projector for images and sound."""
     draft: Text | None = None
-    """A smaller model that guesses ahead."""
+    """Draft model for speculative decoding."""
     digest: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$", examples=["sha256:" + "0" * 64])
-    """The SHA-256 that the file must have."""
+    """Required SHA-256 of the weights file."""
     gpu: Gpu = Gpu()
-    """Which layers leave the CPU."""
+    """Offload of layers to GPUs."""
     memory: Memory = Memory()
-    """How the weights are held in memory."""
+    """Loading of the weights into memory."""
     context: Context = Context()
-    """The memory of conversations."""
+    """Context: the memory of conversations."""
     system: str | None = Field(default=None, examples=["You answer briefly."])
-    """The system prompt, unless a request brings its own."""
+    """System prompt; a system message of a request replaces it."""
     template: Template | None = None
-    """How messages become a prompt; absent: the template in the file."""
+    """Chat template; without it, the template in the weights file."""
     messages: tuple[ManifestMessage, ...] = Field(default=(), max_length=4096)
-    """Messages that stand before every conversation."""
+    """Messages at the start of every conversation."""
     parameters: Parameters = Parameters()
-    """How the next token is chosen."""
+    """Sampling and length of answers."""
     license: str | None = Field(default=None, examples=["apache-2.0"])
-    """The license, for people."""
+    """License, for people."""
     dialects: tuple[DialectName, ...] | None = Field(default=None, min_length=1)
-    """The wire formats that this model is served in; absent: all of the server's."""
+    """API dialects that serve this model; without it, all dialects of the server."""
     residency: Residency = Residency()
-    """When the model is in memory."""
+    """Residency of the model in memory."""
     limits: Limits = Limits()
-    """What requests to this model may ask for."""
+    """Limits on requests to this model."""
     probe: Probe | None = None
     """What the model must answer before it serves."""
     rollout: Rollout = Rollout()
-    """How a new revision takes over."""
+    """Replacement of the running revision of the model by a new one."""
     requires: tuple[Literal["completion", "tools", "thinking", "vision", "embedding", "insert"], ...] = Field(
         default=(), examples=[["tools"]]
     )
-    """Abilities that the file must have, checked before it serves."""
+    """Capabilities that the weights must have; they are checked before the model serves."""
     protect: Flag = False
-    """Refuse to remove or pause the model."""
+    """Refuse changes that remove or pause the model."""
     task: Literal["chat", "embedding", "rerank"] = "chat"
-    """What the model is used for."""
+    """Use of the model."""

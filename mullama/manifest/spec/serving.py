@@ -1,4 +1,4 @@
-"""The blocks about the server itself: addresses, keys, where weights come from, routes, upkeep."""
+"""The blocks of the server: addresses, keys, sources, routes, pruning, sync, observability."""
 
 from __future__ import annotations
 
@@ -11,146 +11,146 @@ from mullama.manifest.spec.values import Block, DialectName, Duration, Flag, Siz
 
 
 class SecretRef(Block):
-    """Where a secret is, never the secret itself: exactly one of `from_env` and `from_file`."""
+    """Reference to a secret: exactly one of `from_env` and `from_file`."""
 
     from_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", examples=["HF_TOKEN"])
-    """The environment variable that holds it."""
+    """Environment variable with the secret."""
     from_file: Text | None = Field(default=None, examples=["./secrets/admin"])
-    """The file that holds it, relative to the manifest; read again when it changes."""
+    """File with the secret, relative to the manifest; a changed file is read again."""
     optional: Flag = False
-    """Whether it may be missing."""
+    """Accept a missing secret."""
 
 
 class Metadata(Block):
-    """What the manifest is called; nothing depends on it."""
+    """Name and labels of the manifest, for people."""
 
     name: str | None = Field(default=None, examples=["workstation"])
-    """A name for people and dashboards."""
+    """Name for people and dashboards."""
     labels: dict[str, str] = Field(default={}, examples=[{"team": "search"}])
-    """Free pairs of text."""
+    """Labels: pairs of key and value."""
 
 
 class Tls(Block):
-    """Certificate and key of an encrypted listener."""
+    """Certificate and key of the TCP listeners."""
 
     cert: Text
-    """The certificate chain, a PEM file."""
+    """PEM file with the certificate chain."""
     key: Text
-    """The private key, a PEM file."""
+    """PEM file with the private key."""
 
 
 class ServerLimits(Block):
-    """Bounds over all models together."""
+    """Limits on requests to all models together."""
 
     body: Size = Field(default=8 * 1024**2, ge=1024, examples=["8MiB"])
-    """The largest request body."""
+    """Maximum size of a request body."""
     concurrency: Whole = Field(default=64, ge=1, le=65_536)
-    """Requests that may run at the same time."""
+    """Number of requests that may run at the same time."""
     queue: Whole = Field(default=256, ge=0, le=1_000_000)
-    """Requests that may wait; one more is told to try later."""
+    """Number of requests that may wait; further requests fail with a retry hint."""
     queue_timeout: Duration = Field(default=30.0, examples=["30s"])
-    """How long a request waits before it is told to try later."""
+    """Maximum time in the queue; a request that waits longer fails with a retry hint."""
 
 
 class Server(Block):
-    """Where and how the server listens."""
+    """The HTTP server."""
 
     listen: tuple[Annotated[str, AfterValidator(checked(parse_address))], ...] = Field(
         default=("127.0.0.1:11434",), min_length=1, max_length=16, examples=[["127.0.0.1:11434", "unix:./mullama.sock"]]
     )
-    """Addresses: `host:port`, `[ipv6]:port` or `unix:PATH`; port 0 is any free one. Beyond loopback, keys are due."""
+    """`host:port`, `[ipv6]:port` or `unix:PATH`; port 0 takes a free one. Others than loopback need auth.keys."""
     dialects: tuple[DialectName, ...] = Field(default=("ollama", "openai", "anthropic"), min_length=1)
-    """The wire formats that are served; a model may narrow this."""
+    """API dialects that the server speaks; a model may restrict them."""
     cors: tuple[Text, ...] = Field(default=(), max_length=64, examples=[["https://chat.example.org"]])
-    """Origins of web pages that may call the server."""
+    """Origins of web pages that may call the server (CORS)."""
     allowed_hosts: tuple[Text, ...] = Field(default=(), max_length=64, examples=[["llm.example.org"]])
-    """Further names that clients may address the server by."""
+    """Further host names that clients may use for the server."""
     tls: Tls | None = None
-    """Encrypt every TCP listener with this certificate."""
+    """TLS of the TCP listeners."""
     limits: ServerLimits = ServerLimits()
-    """Bounds over all models together."""
+    """Limits on requests to all models together."""
 
 
 class KeyRate(Block):
-    """How much a key may use."""
+    """Rate limits of one key."""
 
     requests: str | None = Field(default=None, examples=["60/m"])
-    """Requests per time."""
+    """Requests per unit of time."""
     tokens: str | None = Field(default=None, examples=["200k/h"])
-    """Tokens per time."""
+    """Tokens per unit of time."""
 
 
 class Key(Block):
-    """One API key and its rights."""
+    """One API key and its permissions."""
 
     secret: SecretRef
-    """Where the key itself is."""
+    """Reference to the key."""
     models: tuple[Text, ...] = Field(default=("*",), min_length=1, examples=[["small", "qwen3:*"]])
-    """Names or patterns of the models and routes that it may use."""
+    """Names or patterns of the models and routes that the key may use."""
     roles: tuple[Literal["infer", "admin", "read"], ...] = Field(default=("infer",), min_length=1)
-    """infer: use models. read: see plans and status. admin: change things."""
+    """Permissions. infer: use models; read: see plans and status; admin: make changes."""
     rate: KeyRate | None = None
-    """How much it may use."""
+    """Rate limits of the key."""
     priority: Whole = Field(default=0, ge=-1000, le=1000)
-    """Requests with a higher number are served first."""
+    """Priority: requests with a higher number are served first."""
 
 
 class Auth(Block):
-    """Who may use the server; without keys, everybody who reaches it may."""
+    """Authentication; without keys, every client that reaches the server may use it."""
 
     keys: dict[str, Key] = Field(default={})
     """API keys by name."""
 
 
 class HubSource(Block):
-    """The Hugging Face hub, or a mirror of it."""
+    """The Hugging Face Hub or a mirror."""
 
     endpoint: str | None = Field(default=None, pattern=r"^https?://", examples=["https://huggingface.co"])
-    """Its address; absent: HF_ENDPOINT, else the hub itself."""
+    """URL of the hub; without it, HF_ENDPOINT or https://huggingface.co."""
     token: SecretRef | None = Field(default=None, examples=[{"from_env": "HF_TOKEN", "optional": True}])
-    """A token for gated and private repositories."""
+    """Token for gated and private repositories."""
 
 
 class Stores(Block):
-    """Folders of other tools that are looked in before any download; read, never written."""
+    """Stores of other tools. Files in them are used instead of a download; they are never written."""
 
     huggingface: Text = Field(default="auto", examples=["auto"])
-    """`auto` for the usual place, `never`, or a folder."""
+    """`auto` for the default folder, `never`, or a folder."""
     ollama: Text = Field(default="auto", examples=["auto"])
-    """`auto` for the usual place, `never`, or a folder."""
+    """`auto` for the default folder, `never`, or a folder."""
     gguf: tuple[Text, ...] = Field(default=(), max_length=64, examples=[["/srv/gguf"]])
-    """Folders with plain GGUF files."""
+    """Folders with GGUF files."""
 
 
 class Sources(Block):
-    """Where weights come from."""
+    """Sources of weights."""
 
     hf: HubSource = HubSource()
-    """The Hugging Face hub, or a mirror of it."""
+    """The Hugging Face Hub or a mirror."""
     parallel: Whole = Field(default=3, ge=1, le=16)
-    """Files that are fetched at the same time."""
+    """Number of simultaneous downloads."""
     stores: Stores = Stores()
-    """Folders of other tools that are looked in before any download."""
+    """Stores of other tools, whose files are used instead of a download."""
 
 
 class RouteTarget(Block):
-    """One model that a route leads to."""
+    """One target of a route."""
 
     model: Text
-    """The model's name."""
+    """Name of the model."""
     weight: Whole = Field(default=1, ge=1, le=1_000_000)
-    """Its share of the requests, against the weights of the other targets."""
+    """Share of the requests, relative to the weights of the other targets."""
 
 
 class Route(Block):
-    """A name that leads to models by weight, with a way out when they fail."""
+    """A name for one or more models, with fallbacks."""
 
     to: tuple[RouteTarget, ...] = Field(min_length=1, max_length=64)
-    """The models that share the requests."""
+    """Models that share the requests."""
     fallback: tuple[Text, ...] = ()
-    """Models to try in turn when a target fails."""
+    """Models to try in order when a target fails."""
     on_error: tuple[Literal["unavailable", "overloaded", "timeout"], ...] = ()
-    """Which failures lead to the fallback."""
+    """Errors that lead to the fallback."""
 
 
 def _route_form(value: object) -> str:
@@ -164,71 +164,71 @@ AnyRoute = Annotated[
 
 
 class Moved(Block):
-    """A model that has a new name: its weights stay loaded."""
+    """A renamed model, whose weights stay loaded."""
 
     from_: str = Field(alias="from", min_length=1, examples=["qwen:8b"])
-    """The old name."""
+    """Old name of the model."""
     to: Text = Field(examples=["qwen3:8b"])
-    """The new name."""
+    """New name of the model."""
 
 
 class Group(Block):
-    """Models of which only some may be loaded at the same time."""
+    """Models of which only a limited number is loaded at the same time."""
 
     models: tuple[Text, ...]
-    """Their names."""
+    """Names of the models."""
     max: Whole = Field(default=1, ge=1)
-    """How many may be loaded."""
+    """Maximum number of loaded models."""
 
 
 class Prune(Block):
-    """What goes when the manifest no longer names it."""
+    """Removal of what the manifest no longer names."""
 
     running: Flag = True
-    """Unload models that are no longer declared; false lets them serve until the server ends."""
+    """Unload models that are no longer in the manifest; with false they serve until the server ends."""
     files: Flag = False
-    """Delete files that mullama fetched and nothing needs any more."""
+    """Delete downloaded files that nothing refers to."""
     keep: Duration = Field(default=7 * 86400.0, examples=["7d"])
-    """How long such files stay before they go."""
+    """Minimum time that such files stay unused before they are deleted."""
 
 
 class GitSync(Block):
-    """Take the manifest from a git repository."""
+    """Source of the manifest in a git repository."""
 
     url: Text
-    """The repository."""
+    """URL of the repository."""
     ref: Text = "main"
-    """The branch, tag or commit."""
+    """Branch, tag or commit."""
     path: Text = "mullama.yaml"
-    """The manifest inside the repository."""
+    """Path of the manifest in the repository."""
     interval: Duration = 60.0
-    """How often to look."""
+    """Time between two checks."""
 
 
 class Sync(Block):
-    """How the server follows the manifest."""
+    """Tracking of the manifest by the server."""
 
     watch: Flag = True
-    """Apply the file whenever it is saved."""
+    """Apply the manifest when its file changes."""
     git: GitSync | None = None
-    """Take the manifest from a git repository."""
+    """Source of the manifest in a git repository."""
 
 
 class Logs(Block):
-    """What the server writes down."""
+    """Log of the server."""
 
     format: Literal["text", "json"] = "text"
-    """Lines for people or for programs."""
+    """Format of the lines: text for people, json for programs."""
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least important line that is written."""
+    """Minimum level of the lines."""
     prompts: Flag = False
-    """Whether prompts and answers may be written to the log."""
+    """Log prompts and answers."""
 
 
 class Observability(Block):
-    """What can be seen from outside."""
+    """Metrics and logs."""
 
     metrics: Flag = True
-    """Serve /metrics."""
+    """Serve Prometheus metrics at /metrics."""
     logs: Logs = Logs()
-    """What the server writes down."""
+    """Log of the server."""
