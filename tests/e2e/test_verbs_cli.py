@@ -142,7 +142,7 @@ def test_ping_daemon_and_logs(verbs: Stack) -> None:
     assert "answered in" in verbs.run("ping").stdout
     told = verbs.json("daemon", "status", "--json")
     assert told["running"] is True
-    assert "it runs already" in verbs.run("daemon", "start").stdout
+    assert "the server already runs" in verbs.run("daemon", "start").stdout
     assert "generation" in verbs.run("daemon", "logs", "-n", "200").stdout
 
 
@@ -220,4 +220,4 @@ def test_without_a_manifest_the_command_line_stands_in(tmp_path: Path) -> None:
         stack.run("daemon", "stop")
         stack.write({"demo": {"from": "builtin:tiny"}})
         refused = stack.run("serve", "-m", "builtin:tiny", code=4)
-        assert refused.stderr.startswith("error: --model and a manifest cannot both be")
+        assert refused.stderr.startswith("error: --model cannot be used with a manifest")

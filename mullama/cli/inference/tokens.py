@@ -11,13 +11,13 @@ from mullama.cli.api_client.discover import FoundServer
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.models.load import default_model, present
-from mullama.cli.server.ensure import ensure_server, place_options
+from mullama.cli.server.ensure import ensure_server, instance_options
 
 _SHOWN = 8
 
 
 def tokenize_options(parser: Parser) -> None:
-    place_options(parser)
+    instance_options(parser)
     json_option(parser)
     parser.add_argument("text", nargs="*", metavar="TEXT", help="the text; - or nothing: standard input")
     parser.add_argument("-m", "--model", metavar="NAME", help="the model (default: the default model)")
@@ -44,7 +44,7 @@ def _text(call: CommandContext) -> str:
 
 
 def embed_options(parser: Parser) -> None:
-    place_options(parser)
+    instance_options(parser)
     json_option(parser)
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts, a vector each; nothing: standard input")
     parser.add_argument("-m", "--model", metavar="NAME", help="the model (default: the default model)")

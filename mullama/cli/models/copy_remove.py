@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from mullama.cli.app.context import CommandContext, Parser, json_option
 from mullama.cli.app.exit_codes import DONE, REFUSED
-from mullama.cli.server.ensure import ensure_server, model_path, place_options
+from mullama.cli.server.ensure import ensure_server, instance_options, model_path
 from mullama.errors import Refused
 from mullama.units import size
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def cp_options(parser: Parser) -> None:
-    place_options(parser)
+    instance_options(parser)
     parser.add_argument("source", metavar="SOURCE", help="a model")
     parser.add_argument("destination", metavar="NAME", help="what the copy is called")
 
@@ -30,7 +30,7 @@ def cp(call: CommandContext) -> int:
 
 
 def rm_options(parser: Parser) -> None:
-    place_options(parser)
+    instance_options(parser)
     parser.add_argument("names", nargs="+", metavar="NAME", help="models that pull, create or cp added")
     parser.add_argument("-f", "--force", "-y", "--yes", dest="force", action="store_true", help="do not ask")
     parser.add_argument("--keep-files", action="store_true", help="let the fetched files stay in the store")

@@ -12,7 +12,7 @@ from mullama.cli.api_client.tasks import follow_task
 from mullama.cli.app.context import CommandContext, Parser, UsageError
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.models.upload import sent
-from mullama.cli.server.ensure import ensure_server, model_path, place_options
+from mullama.cli.server.ensure import ensure_server, instance_options, model_path
 from mullama.errors import NotFound, Refused
 from mullama.names import ModelName, PathRef, parse_source
 
@@ -24,7 +24,7 @@ FILES = ("Mullamafile", "Modelfile", "mullamafile", "modelfile", ".mullamafile",
 
 
 def create_options(parser: Parser) -> None:
-    place_options(parser)
+    instance_options(parser)
     parser.add_argument("name", metavar="NAME", help="what the model is called")
     parser.add_argument(
         "-f", "--modelfile", metavar="PATH", help=f"what to make it of (default: the first of {', '.join(FILES)} here)"

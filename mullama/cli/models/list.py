@@ -11,14 +11,14 @@ from mullama.cli.api_client.discover import is_remote, require
 from mullama.cli.app.context import CommandContext, Parser, json_option
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.models.declared import Declared, declared, known_files, modified
-from mullama.cli.server.ensure import place_options
+from mullama.cli.server.ensure import instance_options
 from mullama.units import ago, counted, size
 
 Rows = builtins.list[dict[str, Any]]
 
 
 def list_options(parser: Parser) -> None:
-    place_options(parser)
+    instance_options(parser)
     json_option(parser)
     parser.add_argument("-v", "--verbose", action="store_true", help="show paths and sources too")
     parser.add_argument("--all", action="store_true", help="list stored sources that no model names too")

@@ -13,7 +13,7 @@ from mullama.cli.app.context import CommandContext, Parser, UsageError, timeout_
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.models.pull import located
 from mullama.cli.server.background import stop as stop_server
-from mullama.cli.server.ensure import ensure_server, model_path, place_options
+from mullama.cli.server.ensure import ensure_server, instance_options, model_path
 from mullama.errors import NotFound, TimedOut
 from mullama.units import size
 
@@ -23,7 +23,7 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def load_options(parser: Parser) -> None:
-    place_options(parser)
+    instance_options(parser)
     parser.add_argument("model", metavar="NAME", help="a model, a route, or a source that is fetched first")
     declaring_options(parser)
     parser.add_argument("--keepalive", type=keep_alive, metavar="TIME", help="how long it stays without a request")
@@ -130,7 +130,7 @@ def default_model(server: FoundServer) -> str:
 
 
 def unload_options(parser: Parser) -> None:
-    place_options(parser)
+    instance_options(parser)
     parser.add_argument("model", metavar="NAME", help="a model or a route")
     parser.add_argument("--force", action="store_true", help="end its requests instead of waiting for them")
     timeout_option(parser, "2m")
@@ -153,7 +153,7 @@ def _unload(call: CommandContext, server: FoundServer, name: str) -> int:
 
 
 def stop_options(parser: Parser) -> None:
-    place_options(parser)
+    instance_options(parser)
     parser.add_argument("model", nargs="?", metavar="NAME", help="unload this model; none: stop the server")
     parser.add_argument(
         "-f", "--force", action="store_true", help="end requests, or a server that does not stop in time"
@@ -175,7 +175,7 @@ def stop(call: CommandContext) -> int:
 
 
 def default_options(parser: Parser) -> None:
-    place_options(parser)
+    instance_options(parser)
     parser.add_argument("model", nargs="?", metavar="NAME", help="the model; none: tell which it is")
 
 

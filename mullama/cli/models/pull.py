@@ -8,12 +8,12 @@ from mullama.cli.api_client.tasks import follow_task
 from mullama.cli.app.context import CommandContext, Parser, json_option
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.models.upload import sent
-from mullama.cli.server.ensure import ensure_server, model_path, place_options
+from mullama.cli.server.ensure import ensure_server, instance_options, model_path
 from mullama.names import PathRef, model_name_of, parse_source
 
 
 def pull_options(parser: Parser) -> None:
-    place_options(parser)
+    instance_options(parser)
     parser.add_argument(
         "source", metavar="SPEC", help="a short name, hf:org/repo[:QUANT], ollama:NAME, https://…, a path"
     )

@@ -10,14 +10,14 @@ from mullama.cli.api_client.discover import is_remote, require
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.models.declared import declared, known_files, model_of, modified
-from mullama.cli.server.ensure import model_path, place_options
+from mullama.cli.server.ensure import instance_options, model_path
 from mullama.units import ago, size
 
 PARTS = ("modelfile", "parameters", "template", "system", "license")
 
 
 def show_options(parser: Parser) -> None:
-    place_options(parser)
+    instance_options(parser)
     json_option(parser)
     parser.add_argument("name", metavar="NAME", help="a model or a route")
     parser.add_argument("--modelfile", action="store_true", help="print a Modelfile that create reads again")

@@ -1,4 +1,4 @@
-"""Starts the server in the background and waits until it answers; stops one and waits until it is gone."""
+"""Starts a server in the background and waits until it answers; stops a server and waits until it has ended."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ START_SECONDS = 60.0
 KILL_SECONDS = 10.0
 LOG_BYTES = 16 * 1024 * 1024
 _TAIL_BYTES = 8192
-_CONFLICT = 10
+_CONFLICT = 10  # exit code of a server that finds another one at its address
 
 
 def start(records: Records, arguments: Sequence[str], *, within: float = START_SECONDS) -> FoundServer:
-    """Run `mullama serve ARGUMENTS` in a session of its own, its output in the log; return once it answers.
+    """Run `mullama serve ARGUMENTS` in a session of its own, with its output in the log; return once it answers.
 
-    Whatever ends the waiting early, Ctrl-C too, ends the server: it has served nobody yet.
+    An error or Ctrl-C before that kills the new server: it has no clients yet.
     """
     records.create()
-    begun = _begin_log(records)
+    offset = _rotate_log(records)
     with open(os.open(records.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
         child = subprocess.Popen(
             [sys.executable, "-P", "-m", "mullama", "serve", *arguments],
@@ -43,31 +43,31 @@ def start(records: Records, arguments: Sequence[str], *, within: float = START_S
             start_new_session=True,
         )
     try:
-        return _once_it_answers(child, records, begun, within)
+        return _wait_until_up(child, records, offset, within)
     except BaseException:
         child.kill()
         child.wait()
         raise
 
 
-def _once_it_answers(child: subprocess.Popen[bytes], records: Records, begun: int, within: float) -> FoundServer:
-    """The server, once it answers: ours, or the one that somebody else started in the same moment."""
+def _wait_until_up(child: subprocess.Popen[bytes], records: Records, offset: int, within: float) -> FoundServer:
+    """Return the server once it answers: the child, or one that another process started at the same moment."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
-        late = child.poll() == _CONFLICT
-        if child.returncode is not None and not late:
-            raise _failed_start(records, child.returncode, begun)
+        lost_race = child.poll() == _CONFLICT
+        if child.returncode is not None and not lost_race:
+            raise _start_failure(records, child.returncode, offset)
         record = records.server()
-        if record is not None and (late or record.pid == child.pid) and _answers(record):
-            child.returncode = 0  # it is left running: nobody is to wait for it or to warn of it
+        if record is not None and (lost_race or record.pid == child.pid) and _responds(record):
+            child.returncode = 0  # the server outlives this process: Popen must neither wait for it nor warn of it
             return FoundServer(client=local_client(record), records=records, record=record)
         time.sleep(0.02)
-    message = "\n".join([f"the server did not answer within {within:g} s", *_said(records, begun)])
+    message = "\n".join([f"the server did not answer within {within:g} s", *_log_tail(records, offset)])
     raise TimedOut(message, hint=f"its log is {records.log_path}")
 
 
 def stop(server: FoundServer, *, within: float, force: bool) -> None:
-    """Ask the server to end and wait until its process is gone; `force` kills one that does not."""
+    """Ask the server to stop and wait until its process has ended; `force` kills one that does not stop in time."""
     record = server.record
     if record is None:
         server.client.post("/api/v1/shutdown", {}, within=within)
@@ -76,23 +76,23 @@ def stop(server: FoundServer, *, within: float, force: bool) -> None:
     try:
         server.client.post("/api/v1/shutdown", {}, within=within)
     except (Unavailable, TimedOut):
-        # It may be on its way out already; one that hangs is what `force` is for.
+        # The server may be stopping already; one that hangs is killed below.
         if alive(record.pid) and not force:
             raise
-    if _gone(record.pid, deadline):
+    if _wait_for_exit(record.pid, deadline):
         return
     if not force:
         raise TimedOut(
             f"the server (pid {record.pid}) still runs after {within:g} s",
-            hint="requests may still be draining; --force ends it now",
+            hint="requests may still be draining; --force kills it",
         )
     with contextlib.suppress(ProcessLookupError):
         os.kill(record.pid, signal.SIGKILL)
-    if not _gone(record.pid, time.monotonic() + KILL_SECONDS):
-        raise TimedOut(f"the server (pid {record.pid}) cannot be ended", hint="it may be waiting for a disk")
+    if not _wait_for_exit(record.pid, time.monotonic() + KILL_SECONDS):
+        raise TimedOut(f"the server (pid {record.pid}) cannot be killed", hint="it may be waiting for a disk")
 
 
-def _answers(record: ServerRecord) -> bool:
+def _responds(record: ServerRecord) -> bool:
     try:
         local_client(record).get("/livez")
     except MullamaError:
@@ -100,7 +100,8 @@ def _answers(record: ServerRecord) -> bool:
     return True
 
 
-def _gone(pid: int, deadline: float) -> bool:
+def _wait_for_exit(pid: int, deadline: float) -> bool:
+    """Return True once the process has ended, False at the deadline."""
     while alive(pid):
         if time.monotonic() > deadline:
             return False
@@ -109,9 +110,10 @@ def _gone(pid: int, deadline: float) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment; when mullama runs from a source tree, the child must find that tree too.
+    """Return this process's environment, with the source tree on PYTHONPATH when mullama runs from one.
 
-    The child is started with -P, so that a file in the working directory can never stand in for a module.
+    The child runs with -P, which keeps files of the working directory from replacing modules. -P also removes the
+    source tree from the path, so it must be named.
     """
     environment = dict(os.environ)
     tree = Path(mullama.__file__).resolve().parents[1]
@@ -121,8 +123,8 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-def _begin_log(records: Records) -> int:
-    """Where in the log this server's lines begin; a log that has grown long is set aside as `.1` first."""
+def _rotate_log(records: Records) -> int:
+    """Rename a long log to `.1`; return the offset at which the lines of the new server begin."""
     if _log_length(records) > LOG_BYTES:
         records.log_path.replace(records.log_path.with_suffix(".log.1"))
     return _log_length(records)
@@ -132,9 +134,9 @@ def _log_length(records: Records) -> int:
     return records.log_path.stat().st_size if records.log_path.exists() else 0
 
 
-def _failed_start(records: Records, code: int, begun: int) -> MullamaError:
-    """What the server said before it ended, as an error that leads to the same exit code."""
-    message = "\n".join([f"the server did not start (exit {code})", *_said(records, begun)])
+def _start_failure(records: Records, code: int, offset: int) -> MullamaError:
+    """Return an error with the last lines of the log that leads to the exit code of the server."""
+    message = "\n".join([f"the server did not start (exit {code})", *_log_tail(records, offset)])
     hint = f"its log is {records.log_path}"
     for kind in CLASSES.values():
         error = kind(message, hint=hint)
@@ -143,8 +145,8 @@ def _failed_start(records: Records, code: int, begun: int) -> MullamaError:
     return Internal(message, hint=hint)
 
 
-def _said(records: Records, begun: int) -> list[str]:
-    """The last lines that the server wrote to its log since it was started."""
+def _log_tail(records: Records, offset: int) -> list[str]:
+    """Return the last lines of the log behind `offset`."""
     with records.log_path.open("rb") as log:
-        log.seek(max(begun, _log_length(records) - _TAIL_BYTES))
+        log.seek(max(offset, _log_length(records) - _TAIL_BYTES))
         return log.read().decode("utf-8", "replace").strip().splitlines()[-10:]

@@ -1,4 +1,4 @@
-"""`mullama daemon` and `mullama ping`: the server in the background, and whether it answers."""
+"""`mullama daemon` and `mullama ping`: control a server in the background and check that it answers."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from mullama.cli.api_client.discover import FoundServer, find, load_manifest, re
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option, timeout_option
 from mullama.cli.app.exit_codes import DONE, NO_CONNECTION
 from mullama.cli.server import background, logs
-from mullama.cli.server.ensure import begin, place_options
-from mullama.cli.server.serve import implicit_options, said
+from mullama.cli.server.ensure import instance_options, start_server
+from mullama.cli.server.serve import implicit_options, implicit_settings
 
 ACTIONS = ("start", "stop", "restart", "status", "logs")
 
 
 def daemon_options(parser: Parser) -> None:
     parser.add_argument("action", choices=ACTIONS, help="what to do")
-    place_options(parser)
+    instance_options(parser)
     implicit_options(parser)
-    parser.add_argument("--force", action="store_true", help="for stop: end a server that does not stop in time")
-    parser.add_argument("-n", "--lines", type=int, default=50, metavar="N", help="for logs: the last N lines (50)")
-    parser.add_argument("-f", "--follow", action="store_true", help="for logs: go on as lines come")
+    parser.add_argument("--force", action="store_true", help="for stop and restart: kill a server that hangs")
+    parser.add_argument(
+        "-n", "--lines", type=int, default=50, metavar="N", help="for logs: number of lines (default: 50)"
+    )
+    parser.add_argument("-f", "--follow", action="store_true", help="for logs: keep printing new lines")
     json_option(parser)
     timeout_option(parser, "2m")
 
@@ -48,14 +50,13 @@ def _find(call: CommandContext) -> FoundServer | None:
 def _start(call: CommandContext) -> int:
     if server := _find(call):
         pid = server.record.pid if server.record else "?"
-        call.terminal.line(f"it runs already (pid {pid})")
+        call.terminal.line(f"the server already runs (pid {pid})")
         return DONE
-    server = begin(call, said(call))
-    _told(call, server)
+    _print_addresses(call, start_server(call, implicit_settings(call)))
     return DONE
 
 
-def _told(call: CommandContext, server: FoundServer) -> None:
+def _print_addresses(call: CommandContext, server: FoundServer) -> None:
     record, records = server.record, server.records
     if record and records:
         listens = server.client.get("/api/v1/status").get("listen") or ("nothing",)
@@ -74,23 +75,23 @@ def _stop(call: CommandContext) -> int:
 
 
 def _restart(call: CommandContext) -> int:
-    """Start again what ran: the same manifest, the same addresses; what verbs added is kept."""
+    """Stop the server and start one with the same manifest and addresses; the overlay is kept."""
     server = _find(call)
-    given = said(call)
+    settings = implicit_settings(call)
     if server is not None:
         if server.record is None:
-            raise UsageError("a server elsewhere is not restarted from here")
+            raise UsageError("restart works on this machine only, and the server is remote")
         if server.record.manifest is not None:
             call.options.file = server.record.manifest
-        elif not given:
-            given = _same(server)
+        elif not settings:
+            settings = _settings_of(server)
         background.stop(server, within=call.options.timeout, force=call.options.force)
-    _told(call, begin(call, given))
+    _print_addresses(call, start_server(call, settings))
     return DONE
 
 
-def _same(server: FoundServer) -> dict[str, object]:
-    """What the implicit manifest of a server said: its address and models; the overlay keeps what verbs added."""
+def _settings_of(server: FoundServer) -> dict[str, object]:
+    """Return the implicit settings of a running server: its address and its models without those of the overlay."""
     manifest = server.client.get("/api/v1/stack")["manifest"]
     host, _, port = manifest["server"]["listen"][0].rpartition(":")
     added = server.records.overlay() if server.records else {}
@@ -102,7 +103,7 @@ def _status(call: CommandContext) -> int:
     server = _find(call)
     tree = server.client.get("/api/system/status") if server else {}
     log = str(server.records.log_path) if server and server.records else None
-    told: dict[str, Any] = {
+    state: dict[str, Any] = {
         "running": server is not None,
         "version": tree.get("version", mullama.__version__),
         "pid": server.record.pid if server and server.record else None,
@@ -113,9 +114,9 @@ def _status(call: CommandContext) -> int:
         "logs": log,
     }
     if call.options.json:
-        call.terminal.json(told)
+        call.terminal.json(state)
     else:
-        for name, value in told.items():
+        for name, value in state.items():
             if value is not None:
                 shown = ("yes" if value else "no") if isinstance(value, bool) else value
                 call.terminal.line(f"{name:<15}{shown}")
@@ -123,20 +124,20 @@ def _status(call: CommandContext) -> int:
 
 
 def ping_options(parser: Parser) -> None:
-    place_options(parser)
+    instance_options(parser)
     json_option(parser)
 
 
 def ping(call: CommandContext) -> int:
-    """Version, uptime and how long the answer took."""
+    """Print the server's version, its uptime and the response time."""
     server = require(call)
     begun = time.perf_counter()
     server.client.get("/livez")
     took = time.perf_counter() - begun
     tree = server.client.get("/api/system/status")
     if call.options.json:
-        told = {"version": tree["version"], "uptime_secs": tree["uptime_secs"], "milliseconds": round(took * 1000, 3)}
-        call.terminal.json(told)
+        uptime = tree["uptime_secs"]
+        call.terminal.json({"version": tree["version"], "uptime_secs": uptime, "milliseconds": round(took * 1000, 3)})
     else:
         call.terminal.line(f"mullama {tree['version']}, up {tree['uptime_secs']} s, answered in {took * 1000:.1f} ms")
     return DONE

@@ -1,4 +1,4 @@
-"""`mullama doctor`: whether this machine can serve, looked at piece by piece; changes nothing."""
+"""`mullama doctor`: check that this machine can serve models. It changes nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import mullama
 from mullama.cli.api_client.discover import has_manifest, load_manifest
@@ -24,9 +24,6 @@ from mullama.reconcile.files import Files
 from mullama.store.records import instances
 from mullama.units import counted, size
 
-if TYPE_CHECKING:
-    from mullama.manifest.spec import Manifest
-
 State = Literal["ok", "note", "warning", "failure"]
 _LOW_DISK = 5 * 1024**3
 _DEFAULT_LISTEN = ("127.0.0.1:11434",)
@@ -35,9 +32,9 @@ _HUB = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN_PA
 _MASKS = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at: its name, how it is, what was seen, and what to do."""
+    """The result of one check."""
 
     name: str
     state: State
@@ -48,14 +45,14 @@ class Finding:
 def doctor_options(parser: Parser) -> None:
     manifest_options(parser)
     json_option(parser)
-    parser.add_argument("--offline", action="store_true", help="do not ask the hub")
+    parser.add_argument("--offline", action="store_true", help="do not connect to the hub")
 
 
 def doctor(call: CommandContext) -> int:
-    """Exit 0 when nothing failed; warnings are no failure."""
+    """Print all findings; exit with 0 when no check failed. Warnings are not failures."""
     found: list[Finding] = []
     for check in CHECKS:
-        found += _looked(check, call)
+        found += _run(check, call)
     failed = any(item.state == "failure" for item in found)
     if call.options.json:
         call.terminal.json({"healthy": not failed, "findings": [asdict(item) for item in found]})
@@ -64,13 +61,13 @@ def doctor(call: CommandContext) -> int:
     return ERROR if failed else DONE
 
 
-def _looked(check: Callable[[CommandContext], Iterator[Finding]], call: CommandContext) -> list[Finding]:
-    """What a check found; one that cannot be made says why."""
+def _run(check: Callable[[CommandContext], Iterator[Finding]], call: CommandContext) -> list[Finding]:
+    """Return the findings of a check; an error of the check is a finding too."""
     try:
         return list(check(call))
     except (MullamaError, OSError) as error:
         hint = error.hint if isinstance(error, MullamaError) else ""
-        return [Finding(name=check.__name__.strip("_"), state="failure", message=str(error), hint=hint)]
+        return [Finding(check.__name__.strip("_"), "failure", str(error), hint)]
 
 
 _SIGNS: dict[State, tuple[str, Tone]] = {
@@ -87,27 +84,22 @@ def _lines(item: Finding) -> Iterator[Line]:
 
 def _version(call: CommandContext) -> Iterator[Finding]:
     text = f"mullama {mullama.__version__}, Python {platform.python_version()}, {platform.platform()}"
-    yield Finding(name="version", state="ok", message=text)
+    yield Finding("version", "ok", text)
 
 
 def _cpu(call: CommandContext) -> Iterator[Finding]:
-    flags: set[str] = set()
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith(("flags", "Features")):
-                flags = set(line.partition(":")[2].split())
-                break
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        flags = set()
-    wanted = ("avx", "avx2", "avx512f", "f16c", "fma", "amx_tile", "neon", "asimd", "sve")
-    seen = [flag for flag in wanted if flag in flags]
-    yield Finding(
-        name="cpu", state="ok", message=f"{usable_cores()} cores, {platform.machine()} {' '.join(seen)}".rstrip()
-    )
+        lines = []
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    known = ("avx", "avx2", "avx512f", "f16c", "fma", "amx_tile", "neon", "asimd", "sve")
+    text = f"{usable_cores()} cores, {platform.machine()} {' '.join(flag for flag in known if flag in flags)}"
+    yield Finding("cpu", "ok", text.rstrip())
 
 
 def _engine(call: CommandContext) -> Iterator[Finding]:
-    """A decode in a child process, because a library that does not suit the CPU ends the process it runs in."""
+    """Decode in a child process, because a library built for another CPU kills the process that it runs in."""
     from mullama.engines.selftest import selftest
     from mullama.manifest.spec import Manifest
 
@@ -115,26 +107,22 @@ def _engine(call: CommandContext) -> Iterator[Finding]:
     tiny = next(file.path for file in library.locate("builtin:tiny").files if file.path)
     result = selftest(tiny, state_root(call.env) / "selftest", call.env)
     if not result.works:
-        yield Finding(
-            name="engine", state="failure", message=f"llama.cpp cannot compute here: {result.report}",
-            hint="install a build for this CPU, such as one without native instructions",
-        )  # fmt: skip
+        hint = "install a build for this CPU, such as one without native instructions"
+        yield Finding("engine", "failure", f"llama.cpp cannot compute here: {result.report}", hint)
     elif not result.extra_buffers:
-        yield Finding(
-            name="engine", state="warning", message=f"llama.cpp computes, but {result.report}",
-            hint="memory.extra_buffers: false keeps them off",
-        )  # fmt: skip
+        hint = "memory.extra_buffers: false disables them"
+        yield Finding("engine", "warning", f"llama.cpp computes, but {result.report}", hint)
     else:
-        yield Finding(name="engine", state="ok", message="llama.cpp loads the built-in model and computes")
+        yield Finding("engine", "ok", "llama.cpp loads the built-in model and computes")
 
 
 def _memory(call: CommandContext) -> Iterator[Finding]:
     from mullama.reconcile.machine import observe_machine
 
     machine = observe_machine()
-    text = f"{size(machine.ram_available)} of {size(machine.ram_total)} are available"
     low = machine.ram_total and machine.ram_available < machine.ram_total // 20
-    yield Finding(name="memory", state="warning" if low else "ok", message=text)
+    text = f"{size(machine.ram_available)} of {size(machine.ram_total)} are available"
+    yield Finding("memory", "warning" if low else "ok", text)
 
 
 def _gpus(call: CommandContext) -> Iterator[Finding]:
@@ -142,53 +130,46 @@ def _gpus(call: CommandContext) -> Iterator[Finding]:
 
     gpus = observe_machine().gpus
     for name, total, free in gpus:
-        yield Finding(name="gpu", state="ok", message=f"{name}: {size(free)} of {size(total)} are free")
+        yield Finding("gpu", "ok", f"{name}: {size(free)} of {size(total)} are free")
     if not gpus:
-        yield Finding(name="gpu", state="note", message="none is seen: models run on the CPU")
+        yield Finding("gpu", "note", "no GPU found: models run on the CPU")
     for mask in _MASKS:
         if mask in call.env:
-            yield Finding(name="gpu", state="note", message=f"{mask}={call.env[mask]} limits which are seen")
+            yield Finding("gpu", "note", f"{mask}={call.env[mask]} limits the visible GPUs")
 
 
 def _disk(call: CommandContext) -> Iterator[Finding]:
     root = data_root(call.env)
-    there = root
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    free = shutil.disk_usage(there).free
-    if not os.access(there, os.W_OK):
-        yield Finding(
-            name="store", state="failure", message=f"{there} cannot be written", hint="MULLAMA_CACHE_DIR names another"
-        )
+    existing = next(folder for folder in (root, *root.parents) if folder.exists())
+    if not os.access(existing, os.W_OK):
+        yield Finding("store", "failure", f"{existing} is not writable", "set MULLAMA_CACHE_DIR to another folder")
+    free = shutil.disk_usage(existing).free
     low = free < _LOW_DISK
-    hint = "MULLAMA_CACHE_DIR moves the store to a larger disk" if low else ""
-    yield Finding(name="store", state="warning" if low else "ok", message=f"{root}: {size(free)} free", hint=hint)
+    hint = "set MULLAMA_CACHE_DIR to a folder on a larger disk" if low else ""
+    yield Finding("store", "warning" if low else "ok", f"{root}: {size(free)} free", hint)
 
 
 def _state(call: CommandContext) -> Iterator[Finding]:
-    root = state_root(call.env)
-    running = [records for records in instances(root) if records.server()]
-    for records in running:
-        record = records.server()
-        if record:
-            text = f"pid {record.pid} serves {record.manifest or 'no manifest'} on {', '.join(record.listen)}"
-            old = record.version != mullama.__version__
-            hint = f"it is version {record.version}: mullama down, then apply" if old else ""
-            yield Finding(name="server", state="warning" if old else "ok", message=text, hint=hint)
+    running = [record for records in instances(state_root(call.env)) if (record := records.server())]
+    for record in running:
+        text = f"pid {record.pid} serves {record.manifest or 'no manifest'} on {', '.join(record.listen)}"
+        old = record.version != mullama.__version__
+        hint = f"it is version {record.version}: run mullama down, then apply" if old else ""
+        yield Finding("server", "warning" if old else "ok", text, hint)
     if not running:
-        yield Finding(name="server", state="note", message="none runs")
+        yield Finding("server", "note", "no server runs")
 
 
 def _manifest(call: CommandContext) -> Iterator[Finding]:
     if not has_manifest(call):
-        yield Finding(name="manifest", state="note", message="none here", hint="mullama init writes one")
+        yield Finding("manifest", "note", "no manifest in this folder", "mullama init writes one")
         return
     manifest = load_manifest(call).manifest
-    yield Finding(name="manifest", state="ok", message=f"valid, {counted(len(manifest.models), 'model')}")
+    yield Finding("manifest", "ok", f"valid, {counted(len(manifest.models), 'model')}")
 
 
 def _ports(call: CommandContext) -> Iterator[Finding]:
-    """Whether the addresses of the manifest are free, or are ours already."""
+    """Check that the addresses of the manifest are free or belong to a server of mullama."""
     listen = load_manifest(call).manifest.server.listen if has_manifest(call) else _DEFAULT_LISTEN
     ours = {address for records in instances(state_root(call.env)) if (r := records.server()) for address in r.listen}
     for address in listen:
@@ -196,19 +177,15 @@ def _ports(call: CommandContext) -> Iterator[Finding]:
         if address.startswith("unix:") or not port.isdigit() or port == "0":
             continue
         if address in ours:
-            yield Finding(name="port", state="ok", message=f"{address} is ours")
-        elif why := _taken(host.strip("[]"), int(port)):
-            yield Finding(
-                name="port",
-                state="failure",
-                message=f"{address}: {why}",
-                hint="is it Ollama? server.listen names another",
-            )
+            yield Finding("port", "ok", f"{address} is used by mullama")
+        elif reason := _taken(host.strip("[]"), int(port)):
+            yield Finding("port", "failure", f"{address}: {reason}", "is it Ollama? server.listen sets another address")
         else:
-            yield Finding(name="port", state="ok", message=f"{address} is free")
+            yield Finding("port", "ok", f"{address} is free")
 
 
 def _taken(host: str, port: int) -> str:
+    """Return the reason why the address cannot be bound, empty when it can."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -227,40 +204,34 @@ def _stores(call: CommandContext) -> Iterator[Finding]:
         for folder in folders:
             if Path(folder).is_dir():
                 readable = os.access(folder, os.R_OK | os.X_OK)
-                text = f"{kind}: {folder}" + ("" if readable else " cannot be read")
-                yield Finding(name="reuse", state="ok" if readable else "warning", message=text)
+                text = f"{kind}: {folder}" + ("" if readable else " is not readable")
+                yield Finding("reuse", "ok" if readable else "warning", text)
     models = Foreign(roots).registry_models()
     if models:
-        yield Finding(
-            name="reuse", state="note", message=f"{counted(len(models), 'model')} of Ollama can be used in place"
-        )
+        yield Finding("reuse", "note", f"{counted(len(models), 'model')} of Ollama can be used in place")
 
 
 def _hub(call: CommandContext) -> Iterator[Finding]:
     for name in _HUB:
         if name in call.env:
-            yield Finding(name="hub", state="note", message=f"{name}={call.env[name]}")
+            yield Finding("hub", "note", f"{name}={call.env[name]}")
     files = Files.here(call.env)
     if files.offline(call.options.offline):
-        yield Finding(name="hub", state="note", message="not asked: offline")
+        yield Finding("hub", "note", "not checked: offline")
         return
+    from mullama.manifest.spec import Manifest
     from mullama.sources.hubquery import user
     from mullama.sources.huggingface import hub_credential
 
-    manifest: Manifest | None = load_manifest(call).manifest if has_manifest(call) else None
-    from mullama.manifest.spec import Manifest as Block
-
-    settings = files.settings(manifest or Block(mullama="v1"))
-    credential = hub_credential(settings.hub)
-    if not credential.headers:
-        yield Finding(
-            name="hub", state="note", message="no token: gated models cannot be fetched", hint="mullama login"
-        )
+    manifest = load_manifest(call).manifest if has_manifest(call) else Manifest(mullama="v1")
+    settings = files.settings(manifest)
+    if not hub_credential(settings.hub).headers:
+        yield Finding("hub", "note", "no token: gated models cannot be downloaded", "mullama login saves one")
         return
     try:
-        yield Finding(name="hub", state="ok", message=f"the token is {user(settings.hub)}'s")
+        yield Finding("hub", "ok", f"the token belongs to {user(settings.hub)}")
     except MullamaError as error:
-        yield Finding(name="hub", state="warning", message=error.message, hint=error.hint)
+        yield Finding("hub", "warning", error.message, error.hint)
 
 
 def _environment(call: CommandContext) -> Iterator[Finding]:
@@ -268,16 +239,15 @@ def _environment(call: CommandContext) -> Iterator[Finding]:
 
 
 def unread_findings(env: Mapping[str, str]) -> Iterator[Finding]:
-    """Variables of Ollama and of other releases that are set: what says the same here."""
+    """Report variables of Ollama and of other programs that mullama does not read, with what replaces them."""
     instead = {**OLLAMA, **UNREAD}
     for name in sorted(name for name in env if name.startswith("OLLAMA_") or name in UNREAD):
         if name == "OLLAMA_MODELS":
-            yield Finding(name="environment", state="note", message=f"{name} is set", hint=f"here: {instead[name]}")
+            yield Finding("environment", "note", f"{name} is set", f"here: {instead[name]}")
         elif name in instead:
-            text = f"{name} is set and not read"
-            yield Finding(name="environment", state="warning", message=text, hint=f"here: {instead[name]}")
+            yield Finding("environment", "warning", f"{name} is set and not read", f"here: {instead[name]}")
         else:
-            yield Finding(name="environment", state="note", message=f"{name} is set and not read")
+            yield Finding("environment", "note", f"{name} is set and not read")
 
 
 CHECKS = (_version, _cpu, _engine, _memory, _gpus, _disk, _state, _manifest, _ports, _stores, _hub, _environment)

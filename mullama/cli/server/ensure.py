@@ -1,10 +1,9 @@
-"""The server that a verb changes something in: the one that runs, else one that is started in the background."""
+"""Finds the server that a command changes, or starts one in the background."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 from urllib.parse import quote
 
 from mullama.cli.api_client.discover import (
@@ -19,76 +18,70 @@ from mullama.cli.api_client.discover import (
 )
 from mullama.cli.app.context import CommandContext, Parser, server_options
 from mullama.cli.server.background import start
+from mullama.cli.server.serve import implicit_arguments, implicit_manifest
 from mullama.errors import TimedOut, Unavailable
 
-if TYPE_CHECKING:
-    from mullama.manifest.load import LoadedManifest
-
-_SETTLE_SECONDS = 600.0
+_APPLY_SECONDS = 600.0
 
 
-def place_options(parser: Parser) -> None:
-    """Which server and manifest are meant, for commands whose -f means something else."""
-    parser.add_argument("--manifest", dest="file", metavar="FILE", help="the manifest (default: mullama.yaml here)")
+def instance_options(parser: Parser) -> None:
+    """Add the options that select the manifest and the server, for commands whose -f has another meaning."""
     parser.add_argument(
-        "--profile", action="append", default=[], metavar="NAME", help="work in a profile of the manifest"
+        "--manifest", dest="file", metavar="FILE", help="manifest (default: mullama.yaml in this folder)"
     )
+    parser.add_argument("--profile", action="append", default=[], metavar="NAME", help="a profile of the manifest")
     server_options(parser)
 
 
 def ensure_server(call: CommandContext) -> FoundServer:
-    """The running server, its start-up over; starts one for the manifest at hand, or for none."""
+    """Return the running server; start one for the manifest of the call, or without a manifest, when none runs."""
     if is_remote(call):
         return require(call)
     server = find(call, lambda: load_manifest(call))
-    return server if server is not None else begin(call)
+    return server if server is not None else start_server(call)
 
 
-def begin(call: CommandContext, said: Mapping[str, object] | None = None) -> FoundServer:
-    """Start a server for the manifest at hand; `said` is an implicit one for where no file is (see `serve`)."""
+def start_server(call: CommandContext, settings: Mapping[str, object] | None = None) -> FoundServer:
+    """Start a server in the background and return it once it has applied its manifest.
+
+    settings: implicit settings (see `serve`) for a call without a manifest.
+    """
     if has_manifest(call):
         loaded = load_manifest(call)
         profiles = [part for name in call.options.profile for part in ("--profile", name)]
         server = start(records_of(call, loaded), ["-f", str(manifest_path(call)), *profiles])
     else:
-        loaded, arguments = without_file(call, said or {})
-        server = start(records_of(call, loaded), arguments)
+        loaded = implicit_manifest(call, settings or {})
+        server = start(records_of(call, loaded), implicit_arguments(settings or {}))
     call.terminal.note(f"server started (pid {server.record.pid if server.record else '?'})")
-    settled(server)
+    _wait_until_applied(server)
     return server
 
 
-def without_file(call: CommandContext, said: Mapping[str, object]) -> tuple[LoadedManifest, Sequence[str]]:
-    """The implicit manifest, and what tells `serve` the same."""
-    from mullama.cli.server.serve import implicit_arguments, implicit_manifest
-
-    return implicit_manifest(call, said), implicit_arguments(said)
-
-
-def settled(server: FoundServer) -> None:
-    """Wait until the server has applied what it was started with; `Unavailable` when it ended instead."""
-    deadline = time.monotonic() + _SETTLE_SECONDS
+def _wait_until_applied(server: FoundServer) -> None:
+    """Wait until the server has applied its first manifest; raise `Unavailable` when it ended instead."""
+    deadline = time.monotonic() + _APPLY_SECONDS
     while time.monotonic() < deadline:
         try:
             state = server.client.get("/api/v1/status").get("state")
         except Unavailable as error:
-            raise _ended(server) from error
+            raise _server_ended(server) from error
         if state not in ("starting", "reconciling"):
             return
         time.sleep(0.03)
-    raise TimedOut(f"the server is still not ready after {_SETTLE_SECONDS:g} s", hint="mullama status shows why")
+    raise TimedOut(f"the server is still not ready after {_APPLY_SECONDS:g} s", hint="mullama status shows why")
 
 
-def _ended(server: FoundServer) -> Unavailable:
-    """What the server wrote last before it ended."""
+def _server_ended(server: FoundServer) -> Unavailable:
+    """Return an error with the last lines of the server's log, without those of requests."""
     if server.records is None:
-        return Unavailable("the server that was started ended")
+        return Unavailable("the new server ended")
     path = server.records.log_path
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     lines = [line for line in lines if " info request " not in line][-5:]
-    return Unavailable("\n".join(["the server that was started ended", *lines]), hint=f"its log is {path}")
+    return Unavailable("\n".join(["the new server ended", *lines]), hint=f"its log is {path}")
 
 
 def model_path(name: str, *rest: str) -> str:
-    """The address of a model, whatever its name holds."""
+    """Return the URL path of a model, with its name quoted."""
     return "/".join(("/api/models", quote(name, safe=":"), *rest))

@@ -1,4 +1,4 @@
-"""Commands that print what the server tells: its log, and its events as they happen."""
+"""`mullama logs` and `mullama events`: print the server's log and its events."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from mullama.store.records import Records
 
 _CHUNK = 64 * 1024
 _POLL_SECONDS = 0.2
-_QUIET_SECONDS = 0.5  # a server that is silent so long has told all that it kept
+_IDLE_SECONDS = 0.5  # a server that is silent for this long has sent all events that it kept
 
 
 def logs_options(parser: Parser) -> None:
-    parser.add_argument("--file", metavar="FILE", help="the manifest (default: mullama.yaml here)")
-    parser.add_argument("-n", "--lines", type=int, default=50, help="how many lines (default: 50)")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on with what is written")
+    parser.add_argument("--file", metavar="FILE", help="manifest (default: mullama.yaml in this folder)")
+    parser.add_argument("-n", "--lines", type=int, default=50, help="number of lines (default: 50)")
+    parser.add_argument("-f", "--follow", action="store_true", help="keep printing new lines")
     parser.set_defaults(host=None, key_file=None, profile=[])
 
 
 def logs(call: CommandContext) -> int:
-    """The end of the log of the server in the background; one in the foreground writes to its terminal."""
+    """Print the end of the log of a server in the background; one in the foreground logs to its terminal."""
     if is_remote(call):
-        raise UsageError("logs are read on the machine that serves", hint="there: mullama logs")
+        raise UsageError("logs works on this machine only, and the server is remote", hint="run mullama logs there")
     if call.options.lines < 0:
-        raise UsageError("--lines takes a number from 0 up")
+        raise UsageError("--lines must be 0 or more")
     records = _records(call)
     path = records.log_path
     if not path.exists():
-        raise NotFound(f"there is no log at {path}", hint="only a server that apply started keeps one")
+        raise NotFound(f"there is no log at {path}", hint="only a server in the background writes one")
     with path.open("rb") as file:
         for line in _tail(path, call.options.lines):
             call.terminal.raw(line.decode("utf-8", "replace"))
@@ -46,7 +46,7 @@ def logs(call: CommandContext) -> int:
                 call.terminal.raw(data.decode("utf-8", "replace"))
             else:
                 if path.stat().st_size < file.tell():
-                    file.seek(0)  # the log was begun anew
+                    file.seek(0)  # the log was rotated
                 time.sleep(_POLL_SECONDS)
     return DONE
 
@@ -59,7 +59,7 @@ def _records(call: CommandContext) -> Records:
 
 
 def _tail(path: Path, count: int) -> list[bytes]:
-    """The last lines, read from the end, so that a long log costs nothing."""
+    """Return the last lines; only the end of the file is read."""
     with path.open("rb") as file:
         file.seek(0, 2)
         at, data = file.tell(), b""
@@ -76,15 +76,19 @@ def events_options(parser: Parser) -> None:
     manifest_options(parser)
     server_options(parser)
     json_option(parser)
-    parser.add_argument("--follow", action="store_true", help="go on until interrupted")
+    parser.add_argument("--follow", action="store_true", help="keep printing new events")
     parser.add_argument(
-        "--after", type=int, default=0, metavar="ID", help="begin after this event (default: the first kept)"
+        "--after",
+        type=int,
+        default=0,
+        metavar="ID",
+        help="start after this event (default: print all kept events)",
     )
 
 
 def events(call: CommandContext) -> int:
-    """One line for each event of the stack, from the first that the server keeps."""
-    idle = None if call.options.follow else _QUIET_SECONDS
+    """Print one line for each event, from the first that the server kept."""
+    idle = None if call.options.follow else _IDLE_SECONDS
     for event in require(call).client.events(f"/api/v1/events?after={call.options.after}", idle=idle):
         if call.options.json:
             call.terminal.raw(json.dumps(event, ensure_ascii=False) + "\n")
@@ -94,7 +98,7 @@ def events(call: CommandContext) -> int:
 
 
 def _line(event: Mapping[str, Any]) -> str:
-    """`12:03:04 model chat: ready`: the time, the kind, its subject and what was said."""
+    """Format an event as `12:03:04 model chat: ready`: time, kind, subject and message."""
     when = event.get("when")
     clock = time.strftime("%H:%M:%S", time.localtime(when)) if isinstance(when, (int, float)) else ""
     head = " ".join(str(part) for part in (clock, event.get("kind"), event.get("subject")) if part)

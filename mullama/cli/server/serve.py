@@ -1,6 +1,6 @@
-"""`mullama serve`: the server in the foreground, which applies the manifest and follows its file.
+"""`mullama serve`: run the server in the foreground, apply the manifest and watch its file.
 
-Without a manifest it serves what the command line says, and what pull and create add: an implicit manifest.
+Without a manifest, the options of the command line make an implicit one; `pull` and `create` add models to it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 DEFAULT_ADDRESS = "127.0.0.1"
 DEFAULT_PORT = 11434
 
-# What an implicit manifest can say: the attribute of the options, and the option that says it.
-_SAID = {
+# Options that make an implicit manifest, by their attribute in the parsed arguments.
+_IMPLICIT_OPTIONS = {
     "model": "--model",
     "http_port": "--http-port",
     "http_addr": "--http-addr",
@@ -33,35 +33,35 @@ _SAID = {
 def serve_options(parser: Parser) -> None:
     manifest_options(parser)
     implicit_options(parser)
-    # Used by apply: answer on the control socket, and wait there for the first manifest.
+    # Used by apply: listen on the control socket only and wait there for the first manifest.
     parser.add_argument("--held", action="store_true", help=argparse.SUPPRESS)
-    # Used by verbs that find no manifest: serve the implicit one.
+    # Used by commands that find no manifest: serve the implicit one.
     parser.add_argument("--implicit", action="store_true", help=argparse.SUPPRESS)
 
 
 def implicit_options(parser: Parser) -> None:
-    """What stands in for a manifest where there is none."""
+    """Add the options that make an implicit manifest."""
     parser.add_argument(
         "-m", "--model", action="append", metavar="SPEC",
-        help="without a manifest: serve this; SPEC or NAME=SPEC, may be given several times",
+        help="without a manifest: a model to serve, SPEC or NAME=SPEC; may be repeated",
     )  # fmt: skip
-    parser.add_argument("-p", "--http-port", type=int, metavar="PORT", help="without a manifest: the port")
-    parser.add_argument("--http-addr", metavar="ADDR", help="without a manifest: the address to listen on")
+    parser.add_argument("-p", "--http-port", type=int, metavar="PORT", help="without a manifest: port to listen on")
+    parser.add_argument("--http-addr", metavar="ADDR", help="without a manifest: address to listen on")
     parser.add_argument("-g", "--gpu-layers", type=int, metavar="N", help="without a manifest: layers on the GPU")
     parser.add_argument("-c", "--context-size", type=int, metavar="N", help="without a manifest: tokens per request")
     parser.add_argument("-t", "--threads", type=int, metavar="N", help="without a manifest: CPU threads")
     parser.add_argument(
         "--require-api-key", action="store_true", default=None,
-        help="without a manifest: ask clients for the key in MULLAMA_API_KEY",
+        help="without a manifest: require the API key in MULLAMA_API_KEY",
     )  # fmt: skip
 
 
 def serve(call: CommandContext) -> int:
-    """Run until stopped; what the process is made of is put together in `wiring`."""
+    """Run the server until it is stopped; `wiring` builds it."""
     from mullama.cli.server.wiring import run_server
 
     if call.options.file == "-":
-        raise UsageError("serve follows a file, not standard input", hint="-f FILE names it")
+        raise UsageError("serve watches a file and cannot read standard input", hint="name it with -f FILE")
     loaded = _loaded(call)
     return run_server(
         loaded,
@@ -73,59 +73,59 @@ def serve(call: CommandContext) -> int:
 
 
 def _loaded(call: CommandContext) -> LoadedManifest:
-    given = said(call)
-    if not given and not call.options.implicit:
+    settings = implicit_settings(call)
+    if not settings and not call.options.implicit:
         return load_manifest(call)
-    if call.options.file is not None or (given and has_manifest(call) and not call.options.implicit):
-        named = ", ".join(_SAID[name] for name in given)
-        raise UsageError(f"{named} and a manifest cannot both be", hint="say it in the manifest")
-    return implicit_manifest(call, given)
+    if call.options.file is not None or (settings and has_manifest(call) and not call.options.implicit):
+        named = ", ".join(_IMPLICIT_OPTIONS[name] for name in settings)
+        raise UsageError(f"{named} cannot be used with a manifest", hint="set it in the manifest")
+    return implicit_manifest(call, settings)
 
 
-def said(call: CommandContext) -> dict[str, object]:
-    """The options of the call that stand in for a manifest."""
-    return {name: value for name in _SAID if (value := getattr(call.options, name, None)) is not None}
+def implicit_settings(call: CommandContext) -> dict[str, object]:
+    """Return the given options that make an implicit manifest, by attribute."""
+    return {name: value for name in _IMPLICIT_OPTIONS if (value := getattr(call.options, name, None)) is not None}
 
 
-def implicit_arguments(given: Mapping[str, object]) -> list[str]:
-    """The same for the command line of another process."""
+def implicit_arguments(settings: Mapping[str, object]) -> list[str]:
+    """Return the arguments of `serve` for these settings."""
     arguments = ["--implicit"]
-    for name, value in given.items():
+    for name, value in settings.items():
         if value is True:
-            arguments.append(_SAID[name])
+            arguments.append(_IMPLICIT_OPTIONS[name])
             continue
         for item in value if isinstance(value, list) else [value]:
-            arguments += [_SAID[name], str(item)]
+            arguments += [_IMPLICIT_OPTIONS[name], str(item)]
     return arguments
 
 
-def implicit_manifest(call: CommandContext, given: Mapping[str, object]) -> LoadedManifest:
-    """The manifest that the options stand for; an empty one for none."""
+def implicit_manifest(call: CommandContext, settings: Mapping[str, object]) -> LoadedManifest:
+    """Return the manifest of these settings; without settings it has no models."""
     from mullama.manifest.dump import to_yaml
     from mullama.manifest.load import load_text
 
-    text = to_yaml(implicit_tree(given))
+    text = to_yaml(_implicit_tree(settings))
     return load_text(text, name="<the command line>", base_dir=str(call.folder), profiles=(), env=call.env)
 
 
-def implicit_tree(given: Mapping[str, object]) -> dict[str, object]:
-    """The implicit manifest as a tree in the manifest's words."""
+def _implicit_tree(settings: Mapping[str, object]) -> dict[str, object]:
     from mullama.names import model_name_of
 
-    listen = f"{given.get('http_addr') or DEFAULT_ADDRESS}:{given.get('http_port', DEFAULT_PORT)}"
+    listen = f"{settings.get('http_addr') or DEFAULT_ADDRESS}:{settings.get('http_port', DEFAULT_PORT)}"
     tree: dict[str, object] = {"mullama": "v1", "server": {"listen": [listen]}}
-    if given.get("require_api_key"):
+    if settings.get("require_api_key"):
         key = {"secret": {"from_env": "MULLAMA_API_KEY"}, "roles": ["infer", "admin", "read"]}
         tree["auth"] = {"keys": {"cli": key}}
-    context = {key: given[name] for name, key in (("context_size", "size"), ("threads", "threads")) if name in given}
+    fields = {"context_size": "size", "threads": "threads"}
+    context = {key: settings[name] for name, key in fields.items() if name in settings}
     defaults = {
         **({"context": context} if context else {}),
-        **({"gpu": {"layers": given["gpu_layers"]}} if "gpu_layers" in given else {}),
+        **({"gpu": {"layers": settings["gpu_layers"]}} if "gpu_layers" in settings else {}),
     }
     if defaults:
         tree["defaults"] = defaults
     models = {}
-    specs = given.get("model")
+    specs = settings.get("model")
     for spec in specs if isinstance(specs, list) else []:
         name, separator, source = spec.partition("=")
         models[name if separator else model_name_of(spec)] = {"from": source if separator else spec}

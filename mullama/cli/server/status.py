@@ -1,4 +1,4 @@
-"""Commands that look at a running server: status, ps, wait."""
+"""`mullama status`, `ps` and `wait`: show the state of a running server or wait for one."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from mullama.units import counted, duration, size
 
 _POLL_SECONDS = 0.1
 
-# Conditions that are told when they are true; every other is told when it is false.
-TRUE_IS_NEWS = ("Reconciling", "Degraded", "Drifted")
+# Conditions that are shown when they are true. All others are shown when they are false.
+SHOWN_WHEN_TRUE = ("Reconciling", "Degraded", "Drifted")
 
 
 def status_options(parser: Parser) -> None:
@@ -33,7 +33,7 @@ def status_options(parser: Parser) -> None:
 
 
 def status(call: CommandContext) -> int:
-    """Exit 0 for a server in order, 8 for a degraded one, 11 for none."""
+    """Exit with 0 for a ready server, 8 for a degraded one, 11 when none runs."""
     tree = require(call).client.get("/api/v1/status")
     if call.options.json:
         call.terminal.json(tree)
@@ -66,8 +66,8 @@ def _show(call: CommandContext, tree: Mapping[str, Any]) -> None:
 
 
 def _conditions(conditions: Any, subject: str = "") -> list[str]:
-    """The conditions that a person must know of: what should be true and is not, what should not be and is."""
-    return [_condition(c, subject) for c in conditions if _is_news(c)]
+    """Format the conditions that are not as they should be."""
+    return [_condition(c, subject) for c in conditions if _is_abnormal(c)]
 
 
 def _condition(condition: Mapping[str, Any], subject: str) -> str:
@@ -77,8 +77,8 @@ def _condition(condition: Mapping[str, Any], subject: str) -> str:
     return f"! {head}{state}: {message}" if message else f"! {head}{state}"
 
 
-def _is_news(condition: Mapping[str, Any]) -> bool:
-    return _truth(condition["status"]) == (condition["type"] in TRUE_IS_NEWS)
+def _is_abnormal(condition: Mapping[str, Any]) -> bool:
+    return _truth(condition["status"]) == (condition["type"] in SHOWN_WHEN_TRUE)
 
 
 def _truth(status: object) -> bool:
@@ -108,11 +108,11 @@ def _models_table(call: CommandContext, models: list[Mapping[str, Any]]) -> None
 
 def ps_options(parser: Parser) -> None:
     status_options(parser)
-    parser.add_argument("-a", "--all", action="store_true", help="list models that are not loaded too")
+    parser.add_argument("-a", "--all", action="store_true", help="also list models that are not loaded")
 
 
 def ps(call: CommandContext) -> int:
-    """The models that hold memory now."""
+    """List the models that are in memory now."""
     tree = require(call).client.get("/api/v1/status")
     models = [m for m in tree.get("models") or () if call.options.all or m.get("memory")]
     if call.options.json:
@@ -121,7 +121,7 @@ def ps(call: CommandContext) -> int:
     heads = ("NAME", "STATE", "SIZE", "PROCESSOR", "CONTEXT", "ACTIVE", "UNTIL")
     call.terminal.table(heads, map(_loaded, models))
     total = sum(model.get("memory") or 0 for model in models)
-    legend = "; * answers where no model is named" if any(model.get("is_default") for model in models) else ""
+    legend = "; * is the default model" if any(model.get("is_default") for model in models) else ""
     call.terminal.line(f"{counted(len(models), 'model')}, {size(total)} total{legend}")
     return DONE
 
@@ -140,7 +140,7 @@ def _loaded(model: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _until(model: Mapping[str, Any]) -> str:
-    """When an idle model goes: `in 4 min`, or `-` for one that stays."""
+    """Format the time until an idle model is unloaded: `in 4 min`, or `-` when it stays loaded."""
     expires = model.get("expires")
     if not isinstance(expires, (int, float)):
         return str(expires) if expires else "-"
@@ -153,37 +153,37 @@ def wait_options(parser: Parser) -> None:
     timeout_option(parser, "5m")
     parser.add_argument(
         "--for",
-        dest="goal",
+        dest="condition",
         default="ready",
-        metavar="WHAT",
+        metavar="CONDITION",
         help="ready, condition=TYPE, or model/NAME=STATE such as model/chat=ready (default: ready)",
     )
 
 
 def wait(call: CommandContext) -> int:
-    """Look until the goal is reached; 6 when the time is up, 11 when no server ever answered."""
-    goal = WaitCondition(call.options.goal)
+    """Poll until the condition holds; exit with 6 at the timeout, 11 when no server answered."""
+    condition = WaitCondition(call.options.condition)
     deadline = time.monotonic() + call.options.timeout
     while True:
         missing: MullamaError | str
         try:
             server = find(call, lambda: load_manifest(call))
-            missing = goal.missing(server.client) if server else Unavailable("no server runs")
+            missing = condition.missing(server.client) if server else Unavailable("no server runs")
         except Unavailable as error:
             missing = error
         if not missing:
-            call.terminal.line(f"{goal.text} holds")
+            call.terminal.line(f"{condition.text} holds")
             return DONE
         if time.monotonic() >= deadline:
             break
         time.sleep(_POLL_SECONDS)
     if isinstance(missing, MullamaError):
         raise missing
-    raise TimedOut(f"{goal.text} does not hold: {missing}", hint="mullama status shows why")
+    raise TimedOut(f"{condition.text} does not hold: {missing}", hint="mullama status shows why")
 
 
 class WaitCondition:
-    """What to wait for, read from `--for`."""
+    """A condition to wait for, parsed from `--for`."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -193,10 +193,10 @@ class WaitCondition:
         self._model = subject.removeprefix("model/") if subject.startswith("model/") else None
         known = text == "ready" or (bool(wanted) and (self._condition or bool(self._model)))
         if not known:
-            raise UsageError(f"--for does not know {text!r}", hint="ready, condition=TYPE or model/NAME=STATE")
+            raise UsageError(f"--for: unknown condition {text!r}", hint="use ready, condition=TYPE or model/NAME=STATE")
 
     def missing(self, client: Any) -> str:
-        """What is not so yet, empty when the goal is reached."""
+        """Return the reason why the condition does not hold yet, empty when it holds."""
         if self._model is None and not self._condition:
             code, tree = client.probe("/readyz")
             waiting = ", ".join(tree.get("missing") or ()) if isinstance(tree, dict) else ""
@@ -208,7 +208,7 @@ class WaitCondition:
         for condition in tree.get("conditions") or ():
             if condition["type"].casefold() == self._wanted:
                 return "" if _truth(condition["status"]) else str(condition.get("message") or "false")
-        return "the server tells no such condition"
+        return "the server has no such condition"
 
     def _model_missing(self, tree: Mapping[str, Any]) -> str:
         for model in tree.get("models") or ():
@@ -217,7 +217,7 @@ class WaitCondition:
         return "there is no such model"
 
     def _reached(self, model: Mapping[str, Any]) -> bool:
-        """By the model's state, by one of its conditions, or `loaded` for one that holds memory."""
+        """True when the model has this state or condition; a ready model counts as `loaded`."""
         if model["state"].casefold() == self._wanted:
             return True
         if self._wanted == "loaded" and model["state"] == "ready":

@@ -96,7 +96,7 @@ def test_help_lists_every_command(run: Run) -> None:
         (("diff", "--fail-on", "wish,luck"), 1, "error: --fail-on does not know 'luck'"),
         (("diff",), 1, "error: no manifest here"),
         (("apply",), 3, "error: no manifest here"),
-        (("wait", "--for", "luck"), 4, "error: --for does not know 'luck'"),
+        (("wait", "--for", "luck"), 4, "error: --for: unknown condition 'luck'"),
         (("wait", "--timeout", "soon"), 4, "error: argument --timeout: 'soon' is not a time"),
         (("--host", "x", "schema"), 4, "error: --host means nothing to this command"),
         (("status", "--host", "ftp://x"), 4, "error: 'ftp://x' is not the address of a server"),
