@@ -123,7 +123,7 @@ def test_a_conversation_line_by_line(verbs: Stack) -> None:
     said += "/save kept\n/nope\n/bye\nnever\n"
     done = verbs.run("chat", "demo", input=said)
     assert "saved as kept" in done.stdout
-    assert "/nope is no command" in done.stderr
+    assert "unknown command /nope" in done.stderr
     kept = verbs.run("show", "kept", "--modelfile").stdout
     assert "SYSTEM Be kind." in kept
     assert "MESSAGE user hello" in kept

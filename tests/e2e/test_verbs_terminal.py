@@ -43,7 +43,7 @@ def test_ctrl_c_ends_the_answer_and_not_the_conversation(stack: Stack) -> None:
         someone.read_until(">>> ")
         someone.type("half a line")
         someone.read_until("half a line")
-        someone.insist("\x03", "Ctrl-D ends")
+        someone.insist("\x03", "Ctrl-D to end")
         someone.read_until(">>> ")
         someone.type("say on we go\n")
         someone.read_until("\non we go")
@@ -100,7 +100,7 @@ def test_what_other_tools_have_is_refused_with_what_to_do_instead(stack: Stack) 
     assert (
         "no command 'session'\nhint: a conversation is kept as a model" in stack.run("session", "list", code=4).stderr
     )
-    assert "dimensions is for models that make" in stack.run("run", "chat", "hi", "--dimensions", "3", code=4).stderr
+    assert "dimensions is for embedding models" in stack.run("run", "chat", "hi", "--dimensions", "3", code=4).stderr
     assert "context.pooling" in stack.run("embed", "hi", "--pooling", "mean", code=4).stderr
 
 
@@ -121,13 +121,13 @@ def test_a_conversation_is_kept_and_taken_up_again(stack: Stack) -> None:
         someone.read_until("\nfirst line")
         someone.read_until(">>> ")
         someone.type("/set parameter num_ctx 512\n")
-        someone.read_until("holds for the model that /save makes")
+        someone.read_until("applies to models that /save creates")
         someone.read_until(">>> ")
         someone.type("/save kept\n")
         someone.read_until("saved as kept")
         someone.read_until(">>> ")
         someone.type("/load kept\n")
-        someone.read_until("now kept")
+        someone.read_until("switched to kept")
         someone.read_until(">>> ")
         someone.type("/show modelfile\n")
         someone.read_until("FROM kept")

@@ -1,10 +1,9 @@
-"""`mullama bench`: how fast a model computes here, or how a server bears a load."""
+"""`mullama bench`: measure a model on this machine, or a server under load."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from mullama.cli.api_client.address import ServerAddress
 from mullama.cli.api_client.discover import api_key
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option
 from mullama.cli.app.exit_codes import DONE
+from mullama.cli.inference.conversation import response_format
 from mullama.cli.inference.load_test import Load, Measured, quantile, run, words
 from mullama.errors import Invalid
 
@@ -28,34 +28,44 @@ _LOCAL_ONLY = {"threads": 0, "gpu_layers": 0}
 
 
 def bench_options(parser: Parser) -> None:
-    count = _whole(1)
+    count = _integer_from(1)
     parser.add_argument(
-        "model", nargs="?", help="weights to measure: a GGUF file, builtin:NAME, any source that is here"
+        "model", nargs="?", help="model to measure: a GGUF file, builtin:NAME or a source that is on this machine"
     )
-    parser.add_argument("--prompt-len", type=count, default=512, metavar="N", help="tokens of a prompt (default: 512)")
-    parser.add_argument("--gen-len", type=count, default=128, metavar="N", help="tokens of an answer (default: 128)")
+    parser.add_argument("--prompt-len", type=count, default=512, metavar="N", help="tokens per prompt (default: 512)")
+    parser.add_argument("--gen-len", type=count, default=128, metavar="N", help="tokens per answer (default: 128)")
+    parser.add_argument("--iterations", type=count, default=3, metavar="N", help="requests per client (default: 3)")
     parser.add_argument(
-        "--iterations", type=count, default=3, metavar="N", help="requests, of each client (default: 3)"
-    )
-    parser.add_argument(
-        "--warmup", type=_whole(0), default=1, metavar="N", help="requests before it counts (default: 1)"
-    )
-    parser.add_argument("--threads", type=_whole(0), default=0, metavar="N", help="threads, 0 for every core")
-    parser.add_argument("--gpu-layers", type=_whole(-1), default=0, metavar="N", help="layers on the GPU, -1 for all")
-    parser.add_argument("--url", metavar="URL", help="put load on this OpenAI-compatible server instead")
-    parser.add_argument("--model", dest="model_name", metavar="NAME", help="with --url: the model to ask")
-    parser.add_argument(
-        "--clients", type=count, default=1, metavar="N", help="with --url: clients at once (default: 1)"
+        "--warmup", type=_integer_from(0), default=1, metavar="N", help="requests that are not measured (default: 1)"
     )
     parser.add_argument(
-        "--shared-prefix", type=_whole(0), default=0, metavar="N", help="with --url: words that all prompts begin with"
+        "--threads", type=_integer_from(0), default=0, metavar="N", help="CPU threads, 0 for every core"
     )
-    parser.add_argument("--api", choices=("chat", "completions"), default="chat", help="with --url: which endpoint")
     parser.add_argument(
-        "--until-end", action="store_true", help="with --url: let answers end early instead of sending ignore_eos"
+        "--gpu-layers", type=_integer_from(-1), default=0, metavar="N", help="layers on the GPU, -1 for all"
     )
-    parser.add_argument("--schema", metavar="FILE", help="with --url: a JSON schema that answers must follow")
-    parser.add_argument("--key-file", metavar="FILE", help="a file with the API key (default: MULLAMA_API_KEY)")
+    parser.add_argument("--url", metavar="URL", help="measure this OpenAI-compatible server instead")
+    parser.add_argument("--model", dest="model_name", metavar="NAME", help="with --url: model to request")
+    parser.add_argument(
+        "--clients", type=count, default=1, metavar="N", help="with --url: concurrent clients (default: 1)"
+    )
+    parser.add_argument(
+        "--shared-prefix",
+        type=_integer_from(0),
+        default=0,
+        metavar="N",
+        help="with --url: words at the beginning of every prompt",
+    )
+    parser.add_argument(
+        "--api", choices=("chat", "completions"), default="chat", help="with --url: endpoint to use (default: chat)"
+    )
+    parser.add_argument(
+        "--until-end",
+        action="store_true",
+        help="with --url: let the model end its answers; without it, ignore_eos is sent",
+    )
+    parser.add_argument("--schema", metavar="FILE", help="with --url: JSON schema for the answers")
+    parser.add_argument("--key-file", metavar="FILE", help="file with the API key (default: MULLAMA_API_KEY)")
     json_option(parser)
 
 
@@ -63,12 +73,12 @@ def bench(call: CommandContext) -> int:
     options = call.options
     if (options.url is None) == (options.model is None):
         raise UsageError(
-            "bench measures either MODEL or a server", hint="mullama bench MODEL, or --url URL --model NAME"
+            "bench takes either MODEL or --url", hint="mullama bench MODEL, or mullama bench --url URL --model NAME"
         )
     for name, default in (_LOCAL_ONLY if options.url else _LOAD_ONLY).items():
         if getattr(options, name) != default:
             option = "--model" if name == "model_name" else f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} means nothing {'with' if options.url else 'without'} --url")
+            raise UsageError(f"{option} has no effect {'with' if options.url else 'without'} --url")
     return _load(call) if options.url else _local(call)
 
 
@@ -98,14 +108,14 @@ def _load(call: CommandContext) -> int:
         return DONE
     call.terminal.table(("measure", "median", "p99", "unit"), _load_rows(tree))
     call.terminal.line(
-        f"{tree['requests']} requests of {load.clients} clients, {tree['prompt_tokens']} prompt tokens, "
+        f"{tree['requests']} requests by {load.clients} clients, {tree['prompt_tokens']} prompt tokens, "
         f"{tree['tokens']} tokens in {tree['seconds']:.2f} s"
     )
     return DONE
 
 
 def load_tree(load: Load, measured: Measured) -> dict[str, Any]:
-    """A load and what came of it as JSON; times in seconds."""
+    """Return a load and its measurements as JSON; times are in seconds."""
     return {
         "model": load.model,
         "clients": load.clients,
@@ -135,11 +145,7 @@ def _load_rows(tree: dict[str, Any]) -> list[tuple[str, ...]]:
 def _schema(call: CommandContext) -> Any:
     if call.options.schema is None:
         return None
-    path = call.folder / Path(call.options.schema).expanduser()
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise Invalid(f"{path} is no JSON: {error}") from error
+    return response_format((call.folder / Path(call.options.schema).expanduser()).read_text(encoding="utf-8"))
 
 
 # A model on this machine
@@ -147,11 +153,14 @@ def _schema(call: CommandContext) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speeds:
-    """One run: tokens per second in the prompt and in the answer, and seconds to the first token."""
+    """The speed of one request."""
 
     prefill: float
+    """Prompt tokens per second."""
     decode: float
+    """Answer tokens per second, behind the first piece."""
     first: float
+    """Seconds to the first piece of the answer."""
 
 
 def _local(call: CommandContext) -> int:
@@ -160,38 +169,38 @@ def _local(call: CommandContext) -> int:
 
     options = call.options
     files = files_here(_source(call), call.env)
-    solo = BlockingWorker(choice_of(files, WeightsOptions(gpu_layers=options.gpu_layers)))
+    engine = BlockingWorker(choice_of(files, WeightsOptions(gpu_layers=options.gpu_layers)))
     try:
         size = options.prompt_len + options.gen_len
-        if solo.facts.train_context and size > solo.facts.train_context:
+        if engine.facts.train_context and size > engine.facts.train_context:
             raise Invalid(
-                f"{size} tokens are asked for, {options.model} was trained on {solo.facts.train_context}",
-                hint="smaller --prompt-len or --gen-len",
+                f"{size} tokens exceed the {engine.facts.train_context} that {options.model} was trained on",
+                hint="reduce --prompt-len or --gen-len",
             )
         context = ContextOptions(size=size, threads=options.threads, threads_batch=options.threads)
-        solo.call(solo.worker.open_context("bench", context))
-        rounds = [_round(solo, options, number) for number in range(options.warmup + options.iterations)]
+        engine.call(engine.worker.open_context("bench", context))
+        rounds = [_measure(engine, options, number) for number in range(options.warmup + options.iterations)]
     finally:
-        solo.close()
-    _tell(call, rounds[options.warmup :])
+        engine.close()
+    _print_speeds(call, rounds[options.warmup :])
     return DONE
 
 
 def _source(call: CommandContext) -> str:
-    """What the line names: a path from the folder that the call was made in, else the text itself."""
+    """Return MODEL as a path when there is such a file, else as the source it names."""
     path = call.folder / Path(call.options.model).expanduser()
     return str(path) if path.exists() else str(call.options.model)
 
 
-def _round(solo: BlockingWorker, options: argparse.Namespace, number: int) -> Speeds:
-    """One request of fresh words, nothing of which is in the cache."""
+def _measure(engine: BlockingWorker, options: argparse.Namespace, number: int) -> Speeds:
+    """Run one request with a new prompt, so that nothing of it is cached."""
     from mullama.chat.types import DEFAULT_SAMPLING, Sampling
     from mullama.engines.base import Ended, Generate, Piece
 
     text = words(options.prompt_len, number)
-    tokens = solo.call(solo.worker.tokenize(text, add_special=True, parse_special=False))
+    tokens = engine.call(engine.worker.tokenize(text, add_special=True, parse_special=False))
     job = Generate(
-        id=solo.worker.next_id(),
+        id=engine.worker.next_id(),
         context="bench",
         prompt=tokens[: options.prompt_len],
         sampling=Sampling(temperature=0.0).over(DEFAULT_SAMPLING),
@@ -201,24 +210,24 @@ def _round(solo: BlockingWorker, options: argparse.Namespace, number: int) -> Sp
     )
     begun = time.perf_counter()
     first = last = 0.0
-    prompt = said = early = 0
-    for output in solo.outputs(job):
+    prompt = generated = first_tokens = 0
+    for output in engine.outputs(job):
         last = time.perf_counter()
         if isinstance(output, Piece):
-            said += output.count
+            generated += output.count
             if not first:
-                first, early = last, output.count
+                first, first_tokens = last, output.count
         elif isinstance(output, Ended):
-            prompt, said = output.prompt_tokens, output.completion_tokens
+            prompt, generated = output.prompt_tokens, output.completion_tokens
     decoding = last - first
     return Speeds(
         prefill=prompt / (first - begun),
-        decode=(said - early) / decoding if said > early and decoding > 0 else 0.0,
+        decode=(generated - first_tokens) / decoding if generated > first_tokens and decoding > 0 else 0.0,
         first=first - begun,
     )
 
 
-def _tell(call: CommandContext, rounds: list[Speeds]) -> None:
+def _print_speeds(call: CommandContext, rounds: list[Speeds]) -> None:
     tree = {
         "model": call.options.model,
         "prompt_len": call.options.prompt_len,
@@ -246,14 +255,14 @@ def _cells(value: dict[str, float], scale: float = 1) -> tuple[str, str]:
     return f"{value['mean'] * scale:.1f}", f"{value['sd'] * scale:.1f}"
 
 
-def _whole(least: int) -> Callable[[str], int]:
-    def whole(text: str) -> int:
+def _integer_from(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = least - 1
         if not least <= value < 2**31:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} up")
+            raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {least}")
         return value
 
-    return whole
+    return parse

@@ -1,4 +1,4 @@
-"""`mullama chat`: a conversation on the terminal, line by line, with commands that begin with a slash."""
+"""`mullama chat`: a conversation with a model on the terminal, with commands that begin with a slash."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from mullama.cli.api_client.discover import FoundServer
 from mullama.cli.api_client.tasks import follow_task
 from mullama.cli.app.context import CommandContext, Parser, UsageError, manifest_options
 from mullama.cli.app.exit_codes import DONE, as_ours, explain
-from mullama.cli.inference.conversation import Conversation, think_level
-from mullama.cli.inference.line_editor import keys_kept, read_line, unechoed
+from mullama.cli.inference.conversation import Conversation, response_format, think_level
+from mullama.cli.inference.line_editor import no_echo, read_line, unbuffered_keys
 from mullama.cli.inference.options import conversation_of, conversation_options
-from mullama.cli.inference.stream import StreamedAnswer, ask, counts, pictures, show
+from mullama.cli.inference.stream import StreamedAnswer, ask, counts, images, show
 from mullama.cli.models.load import declared_by, default_model, present
 from mullama.cli.server.ensure import ensure_server, model_path
 from mullama.errors import MullamaError
 
 HELP = """\
   /set parameter NAME VALUE   temperature, top_k, top_p, min_p, seed, num_predict, num_ctx, stop …
-  /set system TEXT            another system prompt
-  /set history | nohistory    send along what was said, or not
+  /set system TEXT            change the system prompt
+  /set history | nohistory    send earlier messages, or not
   /set format json | SCHEMA   /set noformat
   /set think [LEVEL]          /set nothink
-  /set verbose | quiet        tell tokens and speed, or not
+  /set verbose | quiet        print token counts and speed, or not
   /show info | license | modelfile | parameters | system | template
-  /load MODEL                 talk to another model
-  /save MODEL                 keep this conversation as a model
-  /clear                      forget what was said
-  /bye                        end; /exit and /quit too
-  /? [set | show]             this help
-  \"\"\"                         begins a text of several lines, and ends it
+  /load MODEL                 switch to another model
+  /save MODEL                 save the conversation as a model
+  /clear                      clear the conversation
+  /bye                        end; also /exit and /quit
+  /? [set | show]             print this help
+  \"\"\"                         begin and end a text of several lines
 """
 _INFO = ("name", "family", "parameter_size", "quantization", "context_size", "capabilities", "source")
 _ENDS = ("/bye", "/exit", "/quit", "\\exit")
-# Commands of other terminals, in the words of this one.
+# Commands of other programs and the `/set` that each stands for.
 _SHORT = {
     "/system": "system", "/temperature": "parameter temperature", "/topk": "parameter top_k",
     "/topp": "parameter top_p",
@@ -45,7 +45,7 @@ _BACKSLASHED = {f"\\{name[1:]}": name for name in (*_SHORT, "/help", "/clear")}
 def chat_options(parser: Parser) -> None:
     manifest_options(parser)
     conversation_options(parser)
-    parser.add_argument("-m", "--model", dest="named", metavar="NAME", help="the same as MODEL")
+    parser.add_argument("-m", "--model", dest="named", metavar="NAME", help="same as MODEL")
     parser.add_argument("model", nargs="?", metavar="MODEL", help="a model or a route (default: the default model)")
 
 
@@ -55,16 +55,16 @@ def chat(call: CommandContext) -> int:
 
 
 def talk(call: CommandContext, server: FoundServer, conversation: Conversation) -> int:
-    """Read, answer, until the end of the input or /bye."""
+    """Run the REPL until the end of the input or /bye; return the exit code."""
     conversation.model = present(call, server, conversation.model, declared_by(call.options))["name"]
     repl = Repl(call, server, conversation)
     if call.terminal.interactive:
-        call.terminal.line(f"{conversation.model}: /? shows the commands, /bye ends")
-    with keys_kept(call.terminal):
+        call.terminal.line(f"{conversation.model}: /? prints the commands, /bye ends")
+    with unbuffered_keys(call.terminal):
         while (text := repl.read()) is not None and text.strip() not in _ENDS:
             try:
-                with unechoed(call.terminal):
-                    repl.take(text)
+                with no_echo(call.terminal):
+                    repl.execute(text)
             except KeyboardInterrupt:
                 call.terminal.note("interrupted")
             except (MullamaError, OSError) as error:
@@ -74,14 +74,14 @@ def talk(call: CommandContext, server: FoundServer, conversation: Conversation) 
 
 
 class Repl:
-    """One conversation at one terminal."""
+    """Reads lines from a terminal and executes them: commands, or questions to the model."""
 
     def __init__(self, call: CommandContext, server: FoundServer, conversation: Conversation) -> None:
         self._call, self._server, self._conversation = call, server, conversation
         self._terminal = call.terminal
 
     def read(self) -> str | None:
-        '''One line, or the lines between two `"""`; None at the end of the input.'''
+        '''Return one line, or the lines between two `"""`; None at the end of the input.'''
         line = read_line(self._terminal, ">>> ")
         if line is None or not line.lstrip().startswith('"""'):
             return line
@@ -93,8 +93,8 @@ class Repl:
             text += "\n" + more
         return text.rstrip()[:-3].strip("\n")
 
-    def take(self, text: str) -> None:
-        """Carry out a command, or ask the model."""
+    def execute(self, text: str) -> None:
+        """Execute a command, or ask the model."""
         word, _, rest = text.strip().partition(" ")
         word = _BACKSLASHED.get(word, word)
         commands = {
@@ -106,14 +106,14 @@ class Repl:
         elif word in _SHORT:
             self._set(f"{_SHORT[word]} {rest.strip()}")
         elif word.startswith("/") and "/" not in word[1:] and "." not in word:
-            raise UsageError(f"{word} is no command", hint="/? shows them")
+            raise UsageError(f"unknown command {word}", hint="/? prints the commands")
         elif text.strip():
             self._ask(text)
 
     def _ask(self, prompt: str) -> None:
-        """Ctrl-C ends the answer; what came of it is remembered."""
+        """Print the answer. Ctrl-C ends it; the part so far is added to the conversation."""
         conversation, answer = self._conversation, StreamedAnswer()
-        body = conversation.body(prompt, pictures(self._call, prompt))
+        body = conversation.body(prompt, images(self._call, prompt))
         try:
             with closing(ask(self._server, body, answer)) as pieces:  # type: ignore[type-var]
                 show(self._terminal, pieces, thinking=conversation.show_thinking)
@@ -125,31 +125,29 @@ class Repl:
             self._terminal.note(counts(answer.last))
 
     def _set(self, rest: str) -> None:
-        what, _, value = rest.partition(" ")
+        setting, _, value = rest.partition(" ")
         conversation = self._conversation
-        match what:
+        match setting:
             case "parameter":
-                name, *values = _words(value) or [""]
+                name, *values = _split(value) or [""]
                 conversation.set_parameter(name, *values)
                 if name in ("num_ctx", "num_gpu"):
-                    self._terminal.note(f"{name} holds for the model that /save makes; the one in memory keeps its own")
+                    self._terminal.note(f"{name} applies to models that /save creates; the loaded one keeps its own")
             case "system":
                 conversation.system = value.strip().removeprefix('"""').removesuffix('"""')
             case "history" | "nohistory":
-                conversation.remember = what == "history"
+                conversation.remember = setting == "history"
             case "wordwrap" | "nowordwrap":
                 self._terminal.line("lines are never wrapped here")
                 return
             case "format" | "noformat":
-                from mullama.cli.inference.conversation import response_format
-
-                conversation.format = response_format(value.strip() or "json") if what == "format" else None
+                conversation.format = response_format(value.strip() or "json") if setting == "format" else None
             case "verbose" | "quiet":
-                conversation.verbose = what == "verbose"
+                conversation.verbose = setting == "verbose"
             case "think" | "nothink":
-                conversation.think = think_level(value.strip() or "true") if what == "think" else False
+                conversation.think = think_level(value.strip() or "true") if setting == "think" else False
             case _:
-                raise UsageError(f"/set does not know {what!r}", hint="/? shows what it knows")
+                raise UsageError(f"/set: unknown setting {setting!r}", hint="/? prints the settings")
         self._terminal.line(f"set {rest}")
 
     def _show(self, rest: str) -> None:
@@ -173,15 +171,15 @@ class Repl:
                 spec, left = from_tree(self._conversation.declaration())
                 self._terminal.raw(render_modelfile(spec, left))
             case _:
-                raise UsageError(f"/show does not know {rest!r}", hint="/? shows what it knows")
+                raise UsageError(f"/show: unknown part {rest!r}", hint="/? prints the parts")
 
     def _load(self, name: str) -> None:
         if not name:
             raise UsageError("/load needs a model")
-        made = present(self._call, self._server, name)["name"]
-        self._server.client.post("/api/models/load", {"name": made}, within=3600.0)
-        self._conversation.model, self._conversation.messages = made, []
-        self._terminal.line(f"now {made}")
+        model = present(self._call, self._server, name)["name"]
+        self._server.client.post("/api/models/load", {"name": model}, within=3600.0)
+        self._conversation.model, self._conversation.messages = model, []
+        self._terminal.line(f"switched to {model}")
 
     def _save(self, name: str) -> None:
         if not name:
@@ -192,14 +190,14 @@ class Repl:
 
     def _clear(self, _: str) -> None:
         self._conversation.messages = []
-        self._terminal.line("forgotten what was said")
+        self._terminal.line("conversation cleared")
 
     def _help(self, _: str) -> None:
         self._terminal.raw(HELP)
 
 
-def _words(text: str) -> list[str]:
+def _split(text: str) -> list[str]:
     try:
         return shlex.split(text)
     except ValueError as error:
-        raise UsageError(f"the quotes do not match: {error}") from error
+        raise UsageError(f"unbalanced quotes: {error}") from error

@@ -1,4 +1,4 @@
-"""A conversation as a person builds it up: model, system prompt, settings and what was said; gives request bodies."""
+"""The state of a conversation on the terminal: model, system prompt, settings and messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from mullama.cli.app.context import UsageError
 
-# What `/set parameter` and the options of run know: the type of each.
+# Parameters of `/set parameter` and of the options of `run`, with their types.
 PARAMETERS: Mapping[str, type] = {
     "seed": int, "num_predict": int, "top_k": int, "top_p": float, "min_p": float, "typical_p": float, "num_ctx": int,
     "temperature": float, "repeat_penalty": float, "repeat_last_n": int, "presence_penalty": float,
@@ -22,27 +22,34 @@ _IMAGE = re.compile(r"(?:\.{0,2}/|~/|\b)[^\s'\"]+\.(?:png|jpe?g|gif|bmp|webp)\b"
 
 @dataclass(slots=True, kw_only=True)
 class Conversation:
-    """messages: as the server takes them. remember: whether what was said is sent along with the next question."""
+    """Collects messages and settings; `body` returns the request for the next question."""
 
     model: str
     system: str | None = None
+    """System prompt, None for the model's own."""
     parameters: dict[str, Any] = field(default_factory=dict)
     messages: list[dict[str, Any]] = field(default_factory=list)
+    """Earlier messages in the format of `/api/models/chat`."""
     format: Any = None
+    """`json`, a JSON Schema, or None for text."""
     think: bool | str | None = None
+    """Thinking on or off, or its level; None for the model's default."""
     keep_alive: float | None = None
+    """Seconds the model stays loaded after the answer; None for the model's default."""
     remember: bool = True
+    """Send earlier messages along with the next question."""
     verbose: bool = False
+    """Print token counts and speed after each answer."""
     show_thinking: bool = True
 
     def body(self, prompt: str, images: tuple[str, ...] = ()) -> dict[str, Any]:
-        """The request for one more question; images are base64."""
+        """Return the request for the next question; images are base64."""
         system = [{"role": "system", "content": self.system}] if self.system is not None else []
-        said = self.messages if self.remember else []
+        earlier = self.messages if self.remember else []
         question: dict[str, Any] = {"role": "user", "content": prompt}
         if images:
             question["images"] = list(images)
-        body: dict[str, Any] = {"model": self.model, "messages": [*system, *said, question], "stream": True}
+        body: dict[str, Any] = {"model": self.model, "messages": [*system, *earlier, question], "stream": True}
         body["options"] = dict(self.parameters)
         if self.format is not None:
             body["format"] = self.format
@@ -53,14 +60,14 @@ class Conversation:
         return body
 
     def add(self, prompt: str, answer: str) -> None:
-        """Remember a question with its answer, cut off or whole."""
+        """Append a question and its answer, which may be incomplete."""
         self.messages += [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
 
     def set_parameter(self, name: str, *texts: str) -> None:
-        """`UsageError` for a name that is none, or a value of another kind."""
+        """Set a parameter from text; raise `UsageError` for an unknown name or a value of the wrong type."""
         kind = PARAMETERS.get(name)
         if kind is None:
-            raise UsageError(f"unknown parameter {name!r}", hint=f"one of {', '.join(PARAMETERS)}")
+            raise UsageError(f"unknown parameter {name!r}", hint=f"use one of {', '.join(PARAMETERS)}")
         if not texts:
             raise UsageError(f"{name} needs a value")
         if name == "stop":
@@ -70,11 +77,11 @@ class Conversation:
             self.parameters[name] = kind(texts[0])
         except ValueError as error:
             raise UsageError(
-                f"{name} is {'a whole number' if kind is int else 'a number'}, not {texts[0]!r}"
+                f"{name} must be {'an integer' if kind is int else 'a number'}, not {texts[0]!r}"
             ) from error
 
     def declaration(self) -> dict[str, Any]:
-        """The conversation as a model in the manifest's words, for `/save`."""
+        """Return the conversation as a model of the manifest, for `/save`."""
         plain = {n: v for n, v in self.parameters.items() if n not in ("num_ctx", "num_gpu")}
         tree: dict[str, Any] = {"from": self.model}
         if self.system is not None:
@@ -91,14 +98,14 @@ class Conversation:
 
 
 def think_level(text: str) -> bool | str:
-    """`true`, `false` or a level."""
+    """Parse `true`, `false` or a level."""
     if text not in LEVELS:
-        raise UsageError(f"--think does not know {text!r}", hint=f"one of {', '.join(LEVELS)}")
+        raise UsageError(f"unknown thinking level {text!r}", hint=f"use one of {', '.join(LEVELS)}")
     return text == "true" if text in ("true", "false") else text
 
 
 def response_format(text: str) -> Any:
-    """`json`, or a JSON Schema as its text."""
+    """Parse `json` or the text of a JSON Schema."""
     if text == "json":
         return text
     try:
@@ -106,10 +113,10 @@ def response_format(text: str) -> Any:
     except ValueError as error:
         raise UsageError(f"the format is neither json nor a JSON Schema: {error}") from error
     if not isinstance(tree, dict):
-        raise UsageError("a JSON Schema is an object")
+        raise UsageError("a JSON Schema must be an object")
     return tree
 
 
 def image_paths(prompt: str) -> tuple[str, ...]:
-    """What looks like the path of a picture in a prompt."""
+    """Return the parts of a prompt that look like paths of images."""
     return tuple(dict.fromkeys(_IMAGE.findall(prompt)))

@@ -1,4 +1,4 @@
-"""The lines that a person types: edited and remembered where there is readline, and no key is lost between two."""
+"""Reads lines from the terminal, with editing and history where readline is available."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mullama.cli.console.terminal import Terminal
 
 
 def read_line(terminal: Terminal, prompt: str) -> str | None:
-    """One line without its end, None at the end of the input. Ctrl-C gives up the line and gives ""."""
+    """Return one line without its newline, None at the end of the input, "" when Ctrl-C discards the line."""
     try:
-        if _is_edited(terminal):
+        if _has_readline(terminal):
             return input(prompt)
         if terminal.interactive:
             terminal.raw(prompt)
@@ -22,33 +22,33 @@ def read_line(terminal: Terminal, prompt: str) -> str | None:
         return None
     except KeyboardInterrupt:
         terminal.line()
-        terminal.note("/bye or Ctrl-D ends")
+        terminal.note("type /bye or Ctrl-D to end")
         return ""
     return line.removesuffix("\n") if line else None
 
 
 @contextmanager
-def keys_kept(terminal: Terminal) -> Iterator[None]:
-    """Keep what is typed while nobody reads for the next `read_line`, every key as it is.
+def unbuffered_keys(terminal: Terminal) -> Iterator[None]:
+    """Keep keys that are typed while an answer is printed for the next `read_line`.
 
-    A terminal that gathers lines takes a Ctrl-D that is typed while an answer is written for an end of its own:
-    it is gone by the time that a line is read. So the gathering is off until the block ends; Ctrl-C goes on working.
+    In line mode the terminal consumes a Ctrl-D that is typed at that time. Line mode is off inside the block; Ctrl-C
+    still interrupts.
     """
-    with _without(terminal, "ICANON"):
+    with _mode_off(terminal, "ICANON"):
         yield
 
 
 @contextmanager
-def unechoed(terminal: Terminal) -> Iterator[None]:
-    """Do not show what is typed in the middle of what is written here; `read_line` shows it where it belongs."""
-    with _without(terminal, "ECHO"):
+def no_echo(terminal: Terminal) -> Iterator[None]:
+    """Do not echo keys into the printed answer; the next `read_line` shows them at its prompt."""
+    with _mode_off(terminal, "ECHO"):
         yield
 
 
 @contextmanager
-def _without(terminal: Terminal, flag: str) -> Iterator[None]:
-    """Switch off one of the terminal's local modes, where there is a person at one."""
-    if not _is_edited(terminal):
+def _mode_off(terminal: Terminal, flag: str) -> Iterator[None]:
+    """Switch off one of the local modes of an interactive terminal inside the block."""
+    if not _has_readline(terminal):
         yield
         return
     import termios
@@ -56,7 +56,7 @@ def _without(terminal: Terminal, flag: str) -> Iterator[None]:
     before = termios.tcgetattr(terminal.source)
     changed = termios.tcgetattr(terminal.source)
     changed[3] &= ~getattr(termios, flag)
-    changed[6][termios.VMIN], changed[6][termios.VTIME] = 1, 0  # without lines, a read waits for one key
+    changed[6][termios.VMIN], changed[6][termios.VTIME] = 1, 0  # outside line mode, a read waits for one key
     termios.tcsetattr(terminal.source, termios.TCSADRAIN, changed)
     try:
         yield
@@ -64,8 +64,8 @@ def _without(terminal: Terminal, flag: str) -> Iterator[None]:
         termios.tcsetattr(terminal.source, termios.TCSADRAIN, before)
 
 
-def _is_edited(terminal: Terminal) -> bool:
-    """Whether a person types here and `input` edits what is typed, which it does once readline is imported."""
+def _has_readline(terminal: Terminal) -> bool:
+    """True for an interactive terminal with readline; importing readline makes `input` use it."""
     if terminal.source is not sys.stdin or not terminal.interactive:
         return False
     try:

@@ -1,7 +1,7 @@
-"""A closed-loop load on any OpenAI-compatible server: each client sends its next request when its last is answered.
+"""Puts a closed-loop load on an OpenAI-compatible server: each client sends a request when its last one is answered.
 
-Streams over HTTP/1.1 are read here with asyncio alone, so that the measuring takes as little as it can from the
-machine that is measured.
+The client parses HTTP/1.1 itself. httpcore takes three times the processor time for each event of a stream, and client
+and server usually share the machine that is measured.
 """
 
 from __future__ import annotations
@@ -20,35 +20,38 @@ from mullama.cli.api_client.address import ServerAddress
 from mullama.cli.api_client.errors import error_of
 from mullama.errors import MullamaError, Unavailable
 
-_TEXT = (
+_WORDS = (
     "time way year work people place case day part house money night water book school state family story month right "
     "study life room mother area"
 )
-WORDS = tuple(_TEXT.split())  # one token each in the vocabularies of most models
+WORDS = tuple(_WORDS.split())  # one token each in the vocabularies of most models
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What is sent. prompt_len and shared_len count words, gen_len and the answers tokens.
-
-    requests: per client. shared_len: how many words all prompts begin with, as the system message in `chat`.
-    until_end: let answers end where the model ends them. schema: a JSON schema that answers must follow.
-    """
+    """The requests to send."""
 
     model: str
     clients: int = 1
     requests: int = 1
+    """Requests of each client."""
     warmup: int = 0
+    """Requests before the measurement."""
     prompt_len: int = 512
+    """Words of each prompt; most vocabularies have one token for each."""
     gen_len: int = 128
+    """Most tokens of each answer."""
     shared_len: int = 0
+    """Words at the beginning of every prompt; the system message of the chat API."""
     api: Literal["chat", "completions"] = "chat"
     until_end: bool = False
+    """Let the model end its answers instead of sending `ignore_eos`."""
     schema: Any = None
+    """JSON schema of the answers, None for free text."""
     seed: int = 0
 
     def body(self, number: int) -> dict[str, Any]:
-        """The request with this number: the same words for the same seed, other words for any other number."""
+        """Return the request with this number. Seed and number determine the words of its prompt."""
         own = words(self.prompt_len, self.seed * 1_000_003 + number)
         shared = words(self.shared_len, -1)
         body: dict[str, Any] = {"model": self.model, "max_tokens": self.gen_len, "temperature": 0, "stream": True}
@@ -68,21 +71,26 @@ class Load:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One answer: seconds to its first text, seconds between the pieces after it, and what the server counted."""
+    """The measurements of one answer."""
 
     first: float
+    """Seconds from the request to the first piece of text."""
     gaps: tuple[float, ...]
+    """Seconds between consecutive pieces."""
     prompt_tokens: int
+    """As the server counts them."""
     tokens: int
+    """Tokens of the answer, as the server counts them."""
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """All answers of a load, and the seconds from the first request to the last answer."""
+    """The measurements of a load."""
 
     samples: tuple[Sample, ...]
     seconds: float
+    """From the first request to the end of the last answer."""
 
     @property
     def tokens(self) -> int:
@@ -102,18 +110,19 @@ class Measured:
 
 
 def words(count: int, seed: int) -> str:
-    choose = random.Random(str(seed))  # as text, because numbers count without their sign
+    """Return random words, separated by spaces."""
+    choose = random.Random(str(seed))  # a string, because Random ignores the sign of a number
     return " ".join(choose.choices(WORDS, k=count))
 
 
 def quantile(values: list[float], share: float) -> float:
-    """The value below which `share` of all values lie; 0 for none."""
+    """Return the value below which `share` of all values lie; 0 for no values."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
 
 
 async def run(address: ServerAddress, load: Load, key: str | None = None) -> Measured:
-    """Send the whole load. The first request that fails ends it with that error."""
+    """Send all requests. The first request that fails ends the run with its error."""
     for number in range(load.warmup):
         await ask(address, load.body(-1 - number), key)
     begun = time.perf_counter()
@@ -131,7 +140,7 @@ async def _client(address: ServerAddress, load: Load, client: int, key: str | No
 
 
 async def ask(address: ServerAddress, body: Mapping[str, Any], key: str | None = None) -> Sample:
-    """One streamed request; raises what the server answers instead of a stream."""
+    """Send one streamed request. Raises the error that the server answers, or `Unavailable` for a broken stream."""
     path = "/v1/chat/completions" if "messages" in body else "/v1/completions"
     begun = last = time.perf_counter()
     first = 0.0
@@ -141,16 +150,16 @@ async def ask(address: ServerAddress, body: Mapping[str, Any], key: str | None =
     async with aclosing(_events(address, path, body, key)) as events:
         async for event in events:
             usage = event.get("usage") or usage
-            if said := _text(event):
+            if piece := _text(event):
                 now = time.perf_counter()
                 if text:
                     gaps.append(now - last)
                 else:
                     first = now - begun
                 last = now
-                text.append(said)
+                text.append(piece)
     if not usage:
-        raise Unavailable(f"{address} did not say how many tokens it made", hint="stream_options.include_usage")
+        raise Unavailable(f"{address} sent no token counts", hint="it must support stream_options.include_usage")
     return Sample(
         first=first or time.perf_counter() - begun,
         gaps=tuple(gaps),
@@ -163,16 +172,15 @@ async def ask(address: ServerAddress, body: Mapping[str, Any], key: str | None =
 def _text(event: Mapping[str, Any]) -> str:
     for choice in event.get("choices") or ():
         delta = choice.get("delta") or {}
-        said = choice.get("text") or delta.get("content") or delta.get("reasoning_content")
-        if said:
-            return str(said)
+        if text := choice.get("text") or delta.get("content") or delta.get("reasoning_content"):
+            return str(text)
     return ""
 
 
 async def _events(
     address: ServerAddress, path: str, body: Mapping[str, Any], key: str | None
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """The JSON of each server-sent event, to the one that says that it was the last."""
+    """Yield the JSON of each server-sent event up to `[DONE]`."""
     reader, writer = await _connect(address)
     try:
         writer.write(_request(address, path, body, key))
@@ -188,9 +196,9 @@ async def _events(
                 return
             event = json.loads(data)
             if "error" in event:
-                raise Unavailable(f"{address} broke off its answer: {event['error']}")
+                raise Unavailable(f"{address} failed during the answer: {event['error']}")
             yield event
-        raise Unavailable(f"{address} ended its answer in the middle")
+        raise Unavailable(f"{address} ended the answer early")
     except (OSError, EOFError, ValueError) as error:
         raise Unavailable(f"{address} ended the connection: {error}") from error
     finally:
@@ -216,7 +224,7 @@ def _request(address: ServerAddress, path: str, body: Mapping[str, Any], key: st
 
 
 async def _head(reader: asyncio.StreamReader, address: ServerAddress) -> tuple[int, str]:
-    """Status, and how the body is cut (`chunked` or nothing)."""
+    """Return the status and the transfer encoding (`chunked` or empty)."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     first, *lines = head.split("\r\n")
     parts = first.split(" ", 2)
@@ -229,22 +237,22 @@ async def _head(reader: asyncio.StreamReader, address: ServerAddress) -> tuple[i
 
 
 async def _lines(reader: asyncio.StreamReader, *, chunked: bool) -> AsyncIterator[bytes]:
-    """The lines of a body, each as soon as it is whole."""
+    """Yield each line of a body as soon as it is complete."""
     rest = b""
     while data := await (_chunk(reader) if chunked else reader.read(65536)):
-        *whole, rest = (rest + data).split(b"\n")
-        for line in whole:
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
             yield line
 
 
 async def _chunk(reader: asyncio.StreamReader) -> bytes:
-    """The next chunk, empty at the end of the body."""
+    """Read the next chunk; it is empty at the end of the body."""
     size = int((await reader.readline()).split(b";")[0], 16)
     data = await reader.readexactly(size + 2)
     return data[:-2]
 
 
 def _unchunked(data: bytes) -> bytes:
-    """The first chunk of a body that was read whole: an error fits in one."""
+    """Return the first chunk of a body; an error fits into one."""
     size, _, rest = data.partition(b"\r\n")
     return rest[: int(size, 16)]

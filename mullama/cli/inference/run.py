@@ -1,4 +1,4 @@
-"""`mullama run`: one question to one model, answered as it is made; without a question, a conversation."""
+"""`mullama run`: ask a model one question and stream the answer; without a question, start a conversation."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from mullama.cli.app.context import CommandContext, Parser, UsageError, manifest
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.inference.chat import talk
 from mullama.cli.inference.options import conversation_of, conversation_options
-from mullama.cli.inference.stream import StreamedAnswer, ask, counts, pictures, require_possible, show
-from mullama.cli.inference.tokens import vectors_of
+from mullama.cli.inference.stream import StreamedAnswer, ask, counts, images, require_known, show
+from mullama.cli.inference.tokens import embeddings_of
 from mullama.cli.models.load import declared_by, default_model, present
 from mullama.cli.server.ensure import ensure_server
 
@@ -23,48 +23,57 @@ def run_options(parser: Parser) -> None:
     conversation_options(parser)
     parser.add_argument(
         "model", nargs="?", metavar="MODEL",
-        help="a model or a route; or a source, which is fetched first (default: the default model)",
+        help="a model, a route, or a source to download (default: the default model)",
     )  # fmt: skip
-    parser.add_argument("prompt", nargs="*", help="what to ask, after what is piped in; neither: a conversation")
     parser.add_argument(
-        "-m", "--model", dest="named", metavar="NAME", help="the model, and MODEL is a word of the prompt"
+        "prompt", nargs="*", help="the question, after piped input; without either, start a conversation"
     )
-    parser.add_argument("-i", "--image", action="append", default=[], metavar="PATH", help="a picture to look at")
-    parser.add_argument("--no-stream", action="store_true", help="print the answer once it is whole")
-    parser.add_argument("--dimensions", type=int, metavar="N", help="of a model that makes vectors: only N numbers")
     parser.add_argument(
-        "--truncate", nargs="?", type=_truth, const=True, metavar="true|false",
-        help="of a model that makes vectors: cut a text that is too long (default: true)",
+        "-m", "--model", dest="named", metavar="NAME", help="the model; MODEL is then the first word of the prompt"
+    )
+    parser.add_argument(
+        "-i",
+        "--image",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="add an image to the question; may be repeated",
+    )
+    parser.add_argument("--no-stream", action="store_true", help="print the answer when it is complete")
+    parser.add_argument("--dimensions", type=int, metavar="N", help="for an embedding model: numbers in the embedding")
+    parser.add_argument(
+        "--truncate", nargs="?", type=_boolean, const=True, metavar="true|false",
+        help="for an embedding model: cut a text that is too long (default: true)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
 def run(call: CommandContext) -> int:
-    """Ask once; a model that makes vectors gives the prompt's. Without a prompt, talk."""
-    name, prompt = _asked(call)
+    """Ask one question; an embedding model returns the embedding of the prompt. Without a prompt, start the REPL."""
+    name, prompt = _model_and_prompt(call)
     if name is not None:
-        require_possible(call, name)
+        require_known(call, name)
     server = ensure_server(call)
     conversation = conversation_of(call, name or default_model(server))
     if prompt is None:
         return talk(call, server, conversation)
     model = present(call, server, conversation.model, declared_by(call.options))
     conversation.model = model["name"]
-    if _makes_vectors(call, model):
-        return _vector(call, server, conversation.model, prompt)
+    if _is_embedding_model(call, model):
+        return _print_embedding(call, server, conversation.model, prompt)
     answer = StreamedAnswer()
-    pieces = ask(server, conversation.body(prompt, pictures(call, prompt, tuple(call.options.image))), answer)
+    pieces = ask(server, conversation.body(prompt, images(call, prompt, tuple(call.options.image))), answer)
     if call.options.json or call.options.no_stream:
         for _ in pieces:
             pass
     else:
-        show(call.terminal, pieces, thinking=_shows_thinking(call))
-    _finish(call, answer)
+        show(call.terminal, pieces, thinking=_show_thinking(call))
+    _print_end(call, answer)
     return DONE
 
 
-def _asked(call: CommandContext) -> tuple[str | None, str | None]:
-    """The model that is named, if one is, and the prompt; None where a person sits at the terminal and has none yet."""
+def _model_and_prompt(call: CommandContext) -> tuple[str | None, str | None]:
+    """Return the name of the model and the prompt, each None when it is not given."""
     options = call.options
     if options.named is None:
         return options.model, _prompt(call, options.prompt)
@@ -73,47 +82,47 @@ def _asked(call: CommandContext) -> tuple[str | None, str | None]:
 
 
 def _prompt(call: CommandContext, words: list[str]) -> str | None:
-    """What is piped in, then the words; None where a person sits at the terminal and has said nothing."""
+    """Return the piped input followed by the words; None on a terminal without words."""
     source = call.terminal.source
     if source.isatty() and not words and not call.options.json:
         return None
     piped = "" if source.isatty() and words != ["-"] else source.read()
     prompt = "\n\n".join(part for part in (piped, " ".join(words) if words != ["-"] else "") if part.strip())
     if not prompt:
-        raise UsageError("there is no prompt", hint='mullama run MODEL "a question", or pipe one in')
+        raise UsageError("the prompt is empty", hint='mullama run MODEL "a question", or pipe one in')
     return prompt
 
 
-def _truth(text: str) -> bool:
+def _boolean(text: str) -> bool:
     if text not in ("true", "false"):
         raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
     return text == "true"
 
 
-def _makes_vectors(call: CommandContext, model: Mapping[str, Any]) -> bool:
-    """Whether the model answers with vectors; what is said of vectors is refused for one that does not."""
+def _is_embedding_model(call: CommandContext, model: Mapping[str, Any]) -> bool:
+    """True for an embedding model; raise `UsageError` for options of embeddings with another model."""
     if "completion" not in model["capabilities"] and "embedding" in model["capabilities"]:
         return True
-    said = [name for name in ("dimensions", "truncate") if getattr(call.options, name) is not None]
-    if said:
-        raise UsageError(f"--{said[0]} is for models that make vectors, and {model['name']} answers with text")
+    for name in ("dimensions", "truncate"):
+        if getattr(call.options, name) is not None:
+            raise UsageError(f"--{name} is for embedding models, and {model['name']} generates text")
     return False
 
 
-def _vector(call: CommandContext, server: FoundServer, model: str, text: str) -> int:
-    """The vector as a JSON array, which is how Ollama's run prints it."""
+def _print_embedding(call: CommandContext, server: FoundServer, model: str, text: str) -> int:
+    """Print the embedding as a JSON array, as Ollama's run does."""
     options = call.options
-    answer = vectors_of(server, model, [text], dimensions=options.dimensions, truncate=options.truncate)
+    answer = embeddings_of(server, model, [text], dimensions=options.dimensions, truncate=options.truncate)
     call.terminal.raw(json.dumps(answer["embeddings"][0]) + "\n")
     return DONE
 
 
-def _shows_thinking(call: CommandContext) -> bool:
-    """Thoughts are for eyes, or for who asked for them."""
+def _show_thinking(call: CommandContext) -> bool:
+    """True on a terminal, and elsewhere when --think asks for it."""
     return not call.options.hidethinking and (call.terminal.live or call.options.think not in (None, "false"))
 
 
-def _finish(call: CommandContext, answer: StreamedAnswer) -> None:
+def _print_end(call: CommandContext, answer: StreamedAnswer) -> None:
     last, terminal = answer.last, call.terminal
     if call.options.json:
         tree = {

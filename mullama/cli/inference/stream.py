@@ -1,4 +1,4 @@
-"""Asks a model and prints its answer as it is made."""
+"""Streams the answer of a model to the terminal."""
 
 from __future__ import annotations
 
@@ -19,19 +19,23 @@ from mullama.errors import EngineFailed, Unavailable
 
 @dataclass(slots=True)
 class StreamedAnswer:
-    """What came so far; `last` is the line with the counts."""
+    """The answer so far."""
 
     text: str = ""
     thinking: str = ""
     last: Mapping[str, Any] = field(default_factory=dict)
+    """The newest line of the stream; the last one has the counts."""
 
 
 def ask(server: FoundServer, body: Mapping[str, Any], answer: StreamedAnswer) -> Iterator[tuple[str, str]]:
-    """("thinking" | "content", text) as they come; an end without `done` is an error. Fills `answer`."""
+    """Yield ("thinking" or "content", text) as they arrive and collect them in `answer`.
+
+    Raises `EngineFailed` for an error in the stream, `Unavailable` for a stream without an end.
+    """
     done = False
     for line in server.client.lines("POST", "/api/models/chat", body):
         if "error" in line:
-            raise EngineFailed(f"the answer broke off: {line['error']}")
+            raise EngineFailed(f"the answer failed: {line['error']}")
         message = line.get("message") or {}
         if thought := message.get("thinking"):
             answer.thinking += thought
@@ -42,40 +46,40 @@ def ask(server: FoundServer, body: Mapping[str, Any], answer: StreamedAnswer) ->
         answer.last = line
         done = bool(line.get("done"))
     if not done:
-        raise Unavailable("the server ended the answer in the middle")
+        raise Unavailable("the server ended the answer early")
 
 
-def require_possible(call: CommandContext, name: str) -> None:
-    """Raise `NotFound` before a server is started for a model that neither it nor any source can know."""
+def require_known(call: CommandContext, name: str) -> None:
+    """Raise `NotFound` for a name that is neither a model nor a source, before a server is started for it."""
     if is_remote(call) or find(call, lambda: load_manifest(call)) is not None or not no_source(name):
         return
     model_of(declared(call).manifest, name)
 
 
 def show(terminal: Terminal, pieces: Iterator[tuple[str, str]], *, thinking: bool) -> None:
-    """Print the pieces; thoughts stand between two marks, where they are wanted."""
-    within = False
+    """Print the pieces; `thinking` prints the thinking too, between two markers."""
+    in_thinking = False
     for kind, text in pieces:
         if kind == "thinking":
             if thinking:
-                terminal.raw(text if within else f"Thinking...\n{text}")
-                within = True
+                terminal.raw(text if in_thinking else f"Thinking...\n{text}")
+                in_thinking = True
             continue
-        if within and text:
+        if in_thinking and text:
             terminal.raw("\n...done thinking.\n\n")
-            within = False
+            in_thinking = False
         terminal.raw(text)
 
 
-def pictures(call: CommandContext, prompt: str, named: tuple[str, ...] = ()) -> tuple[str, ...]:
-    """The pictures that are named, and those whose paths stand in the prompt and are files; base64."""
-    inside = tuple(p for p in image_paths(prompt) if (call.folder / Path(p).expanduser()).is_file())
-    paths = [call.folder / Path(path).expanduser() for path in (*named, *inside)]
+def images(call: CommandContext, prompt: str, named: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Return the images that are named, and those whose paths are in the prompt and exist, as base64."""
+    in_prompt = tuple(p for p in image_paths(prompt) if (call.folder / Path(p).expanduser()).is_file())
+    paths = [call.folder / Path(path).expanduser() for path in (*named, *in_prompt)]
     return tuple(base64.b64encode(path.read_bytes()).decode() for path in paths)
 
 
 def counts(last: Mapping[str, Any]) -> str:
-    """`5 prompt tokens, 4 tokens in 0.50 s, 8.0 tokens/s (stop)`."""
+    """Format the counts: `5 prompt tokens, 4 tokens in 0.50 s, 8.0 tokens/s (stop)`."""
     tokens, spent = int(last.get("eval_count") or 0), float(last.get("eval_duration") or 0) / 1e9
     speed = f", {tokens / spent:.1f} tokens/s" if spent else ""
     prompt = int(last.get("prompt_eval_count") or 0)

@@ -1,4 +1,4 @@
-"""Commands that look at texts through a model: tokenize and embed."""
+"""`mullama tokenize` and `mullama embed`: tokens and embeddings of texts."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _SHOWN = 8
 def tokenize_options(parser: Parser) -> None:
     instance_options(parser)
     json_option(parser)
-    parser.add_argument("text", nargs="*", metavar="TEXT", help="the text; - or nothing: standard input")
+    parser.add_argument("text", nargs="*", metavar="TEXT", help="the text; without it or with -, standard input")
     parser.add_argument("-m", "--model", metavar="NAME", help="the model (default: the default model)")
 
 
 def tokenize(call: CommandContext) -> int:
-    """How many tokens a text has for a model, and which."""
+    """Print the number of tokens of a text and their ids."""
     text, server = _text(call), ensure_server(call)
     model = present(call, server, call.options.model or default_model(server))["name"]
     body = {"model": model, "content": text, "with_pieces": True}
@@ -46,25 +46,25 @@ def _text(call: CommandContext) -> str:
 def embed_options(parser: Parser) -> None:
     instance_options(parser)
     json_option(parser)
-    parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts, a vector each; nothing: standard input")
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts to embed; without any, standard input")
     parser.add_argument("-m", "--model", metavar="NAME", help="the model (default: the default model)")
-    parser.add_argument("--dimensions", type=int, metavar="N", help="only the first N numbers, of length 1 again")
+    parser.add_argument("--dimensions", type=int, metavar="N", help="keep the first N numbers, scaled to length 1")
     parser.add_argument(
         "--normalize", action=argparse.BooleanOptionalAction, default=True,
-        help="vectors of length 1 (default); --no-normalize: as the model makes them",
+        help="scale embeddings to length 1 (default)",
     )  # fmt: skip
-    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="how alike two texts are, from -1 to 1")
+    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="print the cosine similarity of two texts")
 
 
 def embed(call: CommandContext) -> int:
-    """Vectors of texts."""
+    """Print the embeddings of texts, or the similarity of two."""
     options = call.options
     if options.compare and options.texts:
-        raise UsageError("--compare takes its two texts and no others")
+        raise UsageError("--compare takes exactly two texts")
     texts = list(options.compare or options.texts) or [call.terminal.source.read()]
     server = ensure_server(call)
     model = present(call, server, options.model or default_model(server))["name"]
-    answer = vectors_of(server, model, texts, dimensions=options.dimensions, normalize=options.normalize)
+    answer = embeddings_of(server, model, texts, dimensions=options.dimensions, normalize=options.normalize)
     if options.compare:
         _compare(call, texts, answer["embeddings"])
     elif options.json:
@@ -74,14 +74,17 @@ def embed(call: CommandContext) -> int:
     return DONE
 
 
-def vectors_of(server: FoundServer, model: str, texts: list[str], **said: Any) -> dict[str, Any]:
-    """`embeddings`, one for each text, and `prompt_eval_count`; said: fields of the request, None for the default."""
-    body = {"model": model, "input": texts, **{name: value for name, value in said.items() if value is not None}}
+def embeddings_of(server: FoundServer, model: str, texts: list[str], **fields: Any) -> dict[str, Any]:
+    """Return `embeddings`, one for each text, and `prompt_eval_count`.
+
+    fields: further fields of the request; one that is None is left out.
+    """
+    body = {"model": model, "input": texts, **{name: value for name, value in fields.items() if value is not None}}
     return dict(server.client.post("/api/models/embed", body, within=3600.0))
 
 
 def _print(call: CommandContext, answer: Mapping[str, Any]) -> None:
-    """The first numbers of each vector."""
+    """Print the first numbers of each embedding."""
     vectors = answer["embeddings"]
     call.terminal.line(f"{answer['model']}: dimension {len(vectors[0])}, {answer.get('prompt_eval_count') or 0} tokens")
     for vector in vectors:
@@ -90,21 +93,21 @@ def _print(call: CommandContext, answer: Mapping[str, Any]) -> None:
 
 
 def _compare(call: CommandContext, texts: list[str], vectors: list[list[float]]) -> None:
-    alike = cosine(*vectors)
+    similarity = cosine(*vectors)
     if call.options.json:
-        call.terminal.json({"texts": texts, "similarity": alike})
+        call.terminal.json({"texts": texts, "similarity": similarity})
     else:
-        call.terminal.line(f"{alike:.4f}")
+        call.terminal.line(f"{similarity:.4f}")
 
 
 def cosine(a: list[float], b: list[float]) -> float:
-    """The cosine of the angle between two vectors, 0 where one has no length."""
+    """Return the cosine of the angle between two vectors, 0 when one has no length."""
     length = math.hypot(*a) * math.hypot(*b)
     return sum(x * y for x, y in zip(a, b, strict=True)) / length if length else 0.0
 
 
 def _tree(answer: dict[str, Any], vectors: list[list[float]]) -> dict[str, Any]:
-    """One text: its vector; several: a list."""
+    """Return the JSON form: `embedding` for one text, `embeddings` for several."""
     shared = {
         "model": answer["model"],
         "dimension": len(vectors[0]),

@@ -1,4 +1,4 @@
-"""`mullama bench`: what it sends, what it counts, and what it says of a server that does not answer well."""
+"""`mullama bench` with a server: requests, counts, and errors of the server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def stream(*events: object, end: bool = True) -> Answer:
     return Answer(pieces=(*lines, b"data: [DONE]\n\n") if end else tuple(lines))
 
 
-def said(text: str) -> dict[str, object]:
+def piece(text: str) -> dict[str, object]:
     return {"choices": [{"delta": {"content": text}}]}
 
 
@@ -56,7 +56,7 @@ def test_a_quantile_is_one_of_the_values(values: list[float], share: float, expe
 
 
 def test_clients_send_all_their_requests_and_the_server_counts_the_tokens(run: Run, tiny: TinyServer) -> None:
-    tiny.answers[CHAT] = stream(said("a"), said("bc"), USAGE)
+    tiny.answers[CHAT] = stream(piece("a"), piece("bc"), USAGE)
     ran = run("bench", "--url", tiny.url, "--model", "m", "--clients", "2", "--iterations", "3", "--json")
     assert (ran.code, ran.err) == (0, "")
     tree = json.loads(ran.out)
@@ -67,7 +67,7 @@ def test_clients_send_all_their_requests_and_the_server_counts_the_tokens(run: R
 
 
 def test_a_schema_is_sent_as_the_format_of_the_answer(run: Run, tiny: TinyServer, tmp_path: Path) -> None:
-    tiny.answers[CHAT] = stream(said("{}"), USAGE)
+    tiny.answers[CHAT] = stream(piece("{}"), USAGE)
     (tmp_path / "s.json").write_text('{"type": "object"}')
     assert run("bench", "--url", tiny.url, "--model", "m", "--schema", "s.json", "--warmup", "0").code == 0
     assert tiny.asked[0].body["response_format"]["json_schema"]["schema"] == {"type": "object"}
@@ -78,13 +78,13 @@ def test_a_schema_is_sent_as_the_format_of_the_answer(run: Run, tiny: TinyServer
     ("answer", "message"),
     [
         (Answer({"error": {"message": "no such model"}}, 404), "no such model"),
-        (stream(said("a"), {"error": {"message": "boom"}}, end=False), "boom"),
-        (stream(said("a"), end=False), "in the middle"),
-        (stream(said("a")), "how many tokens"),
+        (stream(piece("a"), {"error": {"message": "boom"}}, end=False), "boom"),
+        (stream(piece("a"), end=False), "ended the answer early"),
+        (stream(piece("a")), "token counts"),
         (Answer(pieces=(b"data: {broken\n\n",)), "ended the connection"),
     ],
 )
-def test_an_answer_that_is_none_is_an_error(run: Run, tiny: TinyServer, answer: Answer, message: str) -> None:
+def test_a_broken_answer_is_an_error(run: Run, tiny: TinyServer, answer: Answer, message: str) -> None:
     tiny.answers[CHAT] = answer
     ran = run("bench", "--url", tiny.url, "--model", "m", "--warmup", "0")
     assert ran.code != 0
@@ -94,18 +94,18 @@ def test_an_answer_that_is_none_is_an_error(run: Run, tiny: TinyServer, answer: 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "either MODEL or a server"),
-        (("a.gguf", "--url", "http://127.0.0.1:1"), "either MODEL or a server"),
+        ((), "either MODEL or --url"),
+        (("a.gguf", "--url", "http://127.0.0.1:1"), "either MODEL or --url"),
         (("--url", "http://127.0.0.1:1"), "--model NAME"),
-        (("a.gguf", "--clients", "4"), "--clients means nothing without --url"),
-        (("--url", "http://127.0.0.1:1", "--model", "m", "--threads", "2"), "--threads means nothing with --url"),
-        (("a.gguf", "--gen-len", "0"), "whole number from 1"),
+        (("a.gguf", "--clients", "4"), "--clients has no effect without --url"),
+        (("--url", "http://127.0.0.1:1", "--model", "m", "--threads", "2"), "--threads has no effect with --url"),
+        (("a.gguf", "--gen-len", "0"), "integer of at least 1"),
         (("nowhere.gguf",), "nowhere.gguf"),
         (("builtin:tiny", "--prompt-len", "5000"), "was trained on"),
         (("--url", "http://127.0.0.1:1", "--model", "m"), "no server answers"),
     ],
 )
-def test_a_call_that_cannot_be_measured_says_why(run: Run, arguments: tuple[str, ...], message: str) -> None:
+def test_a_wrong_command_line_is_an_error(run: Run, arguments: tuple[str, ...], message: str) -> None:
     ran = run("bench", *arguments)
     assert ran.code != 0
     assert message in ran.err

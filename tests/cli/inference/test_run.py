@@ -83,7 +83,7 @@ def test_an_answer_that_breaks_off_is_an_error(run: Run, tiny: TinyServer) -> No
     assert run("run", "m", "q", "--host", tiny.url).code == 11
     tiny.answers["POST /api/models/chat"] = pieces(part("Par"), {"error": "the worker died"})
     ran = run("run", "m", "q", "--host", tiny.url)
-    assert (ran.code, ran.out, ran.err) == (1, "Par", "error: the answer broke off: the worker died\n")
+    assert (ran.code, ran.out, ran.err) == (1, "Par", "error: the answer failed: the worker died\n")
 
 
 def test_a_model_that_is_not_there_is_not_found(run: Run, tiny: TinyServer) -> None:
