@@ -13,7 +13,7 @@ from mullama.cli.inference.conversation import Conversation, response_format, th
 from mullama.cli.inference.line_editor import no_echo, read_line, unbuffered_keys
 from mullama.cli.inference.options import conversation_of, conversation_options
 from mullama.cli.inference.stream import StreamedAnswer, ask, counts, images, show
-from mullama.cli.models.load import declared_by, default_model, present
+from mullama.cli.models.load import declared_fields, default_model, resolve_model
 from mullama.cli.server.ensure import ensure_server, model_path
 from mullama.errors import MullamaError
 
@@ -56,7 +56,7 @@ def chat(call: CommandContext) -> int:
 
 def talk(call: CommandContext, server: FoundServer, conversation: Conversation) -> int:
     """Run the REPL until the end of the input or /bye; return the exit code."""
-    conversation.model = present(call, server, conversation.model, declared_by(call.options))["name"]
+    conversation.model = resolve_model(call, server, conversation.model, declared_fields(call.options))["name"]
     repl = Repl(call, server, conversation)
     if call.terminal.interactive:
         call.terminal.line(f"{conversation.model}: /? prints the commands, /bye ends")
@@ -176,7 +176,7 @@ class Repl:
     def _load(self, name: str) -> None:
         if not name:
             raise UsageError("/load needs a model")
-        model = present(self._call, self._server, name)["name"]
+        model = resolve_model(self._call, self._server, name)["name"]
         self._server.client.post("/api/models/load", {"name": model}, within=3600.0)
         self._conversation.model, self._conversation.messages = model, []
         self._terminal.line(f"switched to {model}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from mullama.cli.app.context import CommandContext, Parser, server_options
 from mullama.cli.inference.conversation import LEVELS, Conversation, response_format, think_level
-from mullama.cli.models.load import declaring_options, keep_alive
+from mullama.cli.models.load import declaration_options, keep_alive
 
 # Parameters of a request, by the option that sets them.
 _PARAMETERS = {
@@ -18,7 +18,7 @@ _PARAMETERS = {
 
 def conversation_options(parser: Parser) -> None:
     server_options(parser)
-    declaring_options(parser)
+    declaration_options(parser)
     parser.add_argument("--system", metavar="TEXT", help="system prompt, instead of the manifest's")
     parser.add_argument("-n", "--max-tokens", type=int, metavar="N", help="most tokens to generate")
     parser.add_argument(

@@ -14,7 +14,7 @@ from mullama.cli.inference.chat import talk
 from mullama.cli.inference.options import conversation_of, conversation_options
 from mullama.cli.inference.stream import StreamedAnswer, ask, counts, images, require_known, show
 from mullama.cli.inference.tokens import embeddings_of
-from mullama.cli.models.load import declared_by, default_model, present
+from mullama.cli.models.load import declared_fields, default_model, resolve_model
 from mullama.cli.server.ensure import ensure_server
 
 
@@ -57,7 +57,7 @@ def run(call: CommandContext) -> int:
     conversation = conversation_of(call, name or default_model(server))
     if prompt is None:
         return talk(call, server, conversation)
-    model = present(call, server, conversation.model, declared_by(call.options))
+    model = resolve_model(call, server, conversation.model, declared_fields(call.options))
     conversation.model = model["name"]
     if _is_embedding_model(call, model):
         return _print_embedding(call, server, conversation.model, prompt)

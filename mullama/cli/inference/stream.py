@@ -12,8 +12,8 @@ from mullama.cli.api_client.discover import FoundServer, find, is_remote, load_m
 from mullama.cli.app.context import CommandContext
 from mullama.cli.console.terminal import Terminal
 from mullama.cli.inference.conversation import image_paths
-from mullama.cli.models.declared import declared, model_of
-from mullama.cli.models.load import no_source
+from mullama.cli.models.declared import model_of, read_declared
+from mullama.cli.models.load import source_problem
 from mullama.errors import EngineFailed, Unavailable
 
 
@@ -51,9 +51,9 @@ def ask(server: FoundServer, body: Mapping[str, Any], answer: StreamedAnswer) ->
 
 def require_known(call: CommandContext, name: str) -> None:
     """Raise `NotFound` for a name that is neither a model nor a source, before a server is started for it."""
-    if is_remote(call) or find(call, lambda: load_manifest(call)) is not None or not no_source(name):
+    if is_remote(call) or find(call, lambda: load_manifest(call)) is not None or not source_problem(name):
         return
-    model_of(declared(call).manifest, name)
+    model_of(read_declared(call).manifest, name)
 
 
 def show(terminal: Terminal, pieces: Iterator[tuple[str, str]], *, thinking: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from mullama.cli.api_client.discover import FoundServer
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option
 from mullama.cli.app.exit_codes import DONE
-from mullama.cli.models.load import default_model, present
+from mullama.cli.models.load import default_model, resolve_model
 from mullama.cli.server.ensure import ensure_server, instance_options
 
 _SHOWN = 8
@@ -26,7 +26,7 @@ def tokenize_options(parser: Parser) -> None:
 def tokenize(call: CommandContext) -> int:
     """Print the number of tokens of a text and their ids."""
     text, server = _text(call), ensure_server(call)
-    model = present(call, server, call.options.model or default_model(server))["name"]
+    model = resolve_model(call, server, call.options.model or default_model(server))["name"]
     body = {"model": model, "content": text, "with_pieces": True}
     tokens = server.client.post("/api/models/tokenize", body, within=3600.0)["tokens"]
     ids = [token["id"] for token in tokens]
@@ -63,7 +63,7 @@ def embed(call: CommandContext) -> int:
         raise UsageError("--compare takes exactly two texts")
     texts = list(options.compare or options.texts) or [call.terminal.source.read()]
     server = ensure_server(call)
-    model = present(call, server, options.model or default_model(server))["name"]
+    model = resolve_model(call, server, options.model or default_model(server))["name"]
     answer = embeddings_of(server, model, texts, dimensions=options.dimensions, normalize=options.normalize)
     if options.compare:
         _compare(call, texts, answer["embeddings"])

@@ -1,13 +1,16 @@
-"""`mullama cache`: the fetched files, and deleting those that nothing refers to. Only what mullama put there goes."""
+"""`mullama cache`: list the downloaded files and delete those that nothing refers to.
+
+Only files that mullama stored are deleted, never those of other tools.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option, yes_option
-from mullama.cli.app.exit_codes import DONE, REFUSED
+from mullama.cli.app.exit_codes import DONE, REFUSED, TRANSFER
 from mullama.errors import NotFound, Refused
 from mullama.folders import state_root
 from mullama.reconcile.gc import referenced
@@ -20,11 +23,11 @@ ACTIONS = ("path", "size", "list", "show", "remove", "delete", "clear", "verify"
 
 
 def cache_options(parser: Parser) -> None:
-    parser.add_argument("action", choices=ACTIONS, help="what to do; show is list -v, delete is remove")
-    parser.add_argument("source", nargs="?", metavar="SOURCE", help="for remove: a source as list shows it")
-    parser.add_argument("-f", "--filename", metavar="FILE", help="for remove: the source that has this file")
+    parser.add_argument("action", choices=ACTIONS, help="what to do; show is the same as list -v, delete as remove")
+    parser.add_argument("source", nargs="?", metavar="SOURCE", help="for remove: a source as list prints it")
+    parser.add_argument("-f", "--filename", metavar="FILE", help="for remove: the source with this file")
     parser.add_argument("--force", action="store_true", help="for clear: do not ask")
-    parser.add_argument("-v", "--verbose", action="store_true", help="for list: paths and dates too")
+    parser.add_argument("-v", "--verbose", action="store_true", help="for list: also print paths and dates")
     yes_option(parser)
     json_option(parser)
 
@@ -100,89 +103,91 @@ def _tree(index: Index, entry: Fetched) -> Mapping[str, Any]:
 
 
 def _verify(call: CommandContext) -> int:
-    """Read every stored file and compare; one that does not match is set aside, and fetched again when needed."""
+    """Check the digest of every stored file. A damaged file is moved away and downloaded again when it is needed."""
     blobs = _index(call).blobs
-    wrong = [digest for digest, _, _ in blobs.listed() if not blobs.verify(digest)]
-    for digest in wrong:
-        call.terminal.note(f"error: {digest} did not match and is set aside")
-    call.terminal.line(f"whole: {counted(len(blobs.listed()), 'file')}" + (f", {len(wrong)} were not" if wrong else ""))
-    return 5 if wrong else DONE
+    damaged = [digest for digest, _, _ in blobs.listed() if not blobs.verify(digest)]
+    for digest in damaged:
+        call.terminal.note(f"error: {digest} is damaged and was moved away")
+    call.terminal.line(
+        f"intact: {counted(len(blobs.listed()), 'file')}" + (f", damaged: {len(damaged)}" if damaged else "")
+    )
+    return TRANSFER if damaged else DONE
 
 
 def _remove(call: CommandContext) -> int:
-    """Forget a source, and delete its files unless something else refers to them."""
+    """Remove a source from the index and delete its files, unless something else refers to them."""
     index = _index(call)
-    entry = _named(call, index)
-    kept = _kept(call, index, without={entry.source})
-    free = {f.digest: f.size for f in entry.files if f.digest not in kept and index.blobs.has(f.digest)}
-    used = [f for f in entry.files if f.digest in kept]
+    entry = _selected(call, index)
+    deleted, needed = _delete_unused(call, index, [entry])
     index.forget(entry.source)
-    gone = _sweep(index, kept, only=frozenset(free))
     for file in entry.files:
-        state = "deleted" if file.digest in gone else "kept, it is still referred to" if file in used else "kept"
+        state = "deleted" if file.digest in deleted else "kept, it is still in use" if file.digest in needed else "kept"
         call.terminal.line(f"{file.name}  {size(file.size)}  {state}")
     return DONE
 
 
-def _named(call: CommandContext, index: Index) -> Fetched:
+def _selected(call: CommandContext, index: Index) -> Fetched:
     source, file = call.options.source, call.options.filename
     if not source and not file:
-        raise UsageError("cache remove needs a source", hint="mullama cache list shows them")
+        raise UsageError("cache remove needs a source", hint="mullama cache list prints them")
     for entry in index.all_fetched():
         names = {f.name for f in entry.files}
         matches = source in (None, entry.source, entry.source.removeprefix("hf:"))
         if matches and (file is None or file in names):
             return entry
-    raise NotFound(f"the store holds no {source or file}", name=source or file, hint="mullama cache list shows them")
+    raise NotFound(f"the store has no {source or file}", name=source or file, hint="mullama cache list prints them")
 
 
 def _clear(call: CommandContext) -> int:
-    """Delete every file of the store that no revision, lock, manifest or overlay refers to."""
+    """Delete every file of the store that no revision, lock file, manifest or overlay refers to."""
     index = _index(call)
-    kept = _kept(call, index, without={entry.source for entry in index.all_fetched()})
-    free = index.blobs.swept(kept, grace=-1.0)
+    needed = _needed(call, index, without={entry.source for entry in index.all_fetched()})
+    free = index.blobs.swept(needed, grace=-1.0)
     total = sum(bytes_ for _, bytes_ in free)
     if not free:
-        call.terminal.line("nothing to delete: every file is referred to" if index.blobs.listed() else "it is empty")
+        call.terminal.line("nothing to delete: every file is in use" if index.blobs.listed() else "the store is empty")
         return DONE
     if not (call.options.force or call.options.yes):
-        call.terminal.line(f"{counted(len(free), 'file')}, {size(total)}: referred to by nothing")
+        call.terminal.line(f"{counted(len(free), 'file')}, {size(total)}: not in use")
         if not call.terminal.interactive:
-            raise Refused("cache clear deletes files, and nobody can be asked here", hint="--force does it")
+            raise Refused("cache clear deletes files, and this terminal cannot confirm it", hint="use --force")
         if not call.terminal.confirm("Delete them?"):
             call.terminal.note("nothing was changed")
             return REFUSED
-    gone = index.blobs.sweep(kept, grace=-1.0)
-    _forget_gone(index, frozenset(gone))
+    gone = index.blobs.sweep(needed, grace=-1.0)
+    _forget_entries(index, frozenset(gone))
     freed = sum(bytes_ for digest, bytes_ in free if digest in gone)
-    call.terminal.line(f"{size(freed)} freed" if gone else "nothing was deleted: the store is in use, try again")
+    call.terminal.line(f"{size(freed)} freed" if gone else "nothing was deleted: the store is locked, try again")
     return DONE
 
 
-def _forget_gone(index: Index, gone: frozenset[str]) -> None:
+def _forget_entries(index: Index, deleted: frozenset[str]) -> None:
+    """Remove the sources of deleted files from the index."""
     for entry in index.all_fetched():
-        if any(file.digest in gone for file in entry.files):
+        if any(file.digest in deleted for file in entry.files):
             index.forget(entry.source)
 
 
-def _kept(call: CommandContext, index: Index, *, without: set[str]) -> frozenset[str]:
-    """What must stay: what is referred to by what was applied, and by sources in the index other than these."""
+def _needed(call: CommandContext, index: Index, *, without: set[str]) -> frozenset[str]:
+    """Return the digests that an applied manifest, or a source of the index other than these, refers to."""
     others = frozenset(f.digest for e in index.all_fetched() if e.source not in without for f in e.files)
     return others | referenced(state_root(call.env), index, history=False)
 
 
-def _sweep(index: Index, kept: frozenset[str], *, only: frozenset[str]) -> frozenset[str]:
-    """Sweep nothing but `only`: everything else that is stored counts as referred to."""
-    every = frozenset(digest for digest, _, _ in index.blobs.listed())
-    return frozenset(index.blobs.sweep(kept | (every - only), grace=-1.0))
+def _delete_unused(
+    call: CommandContext, index: Index, entries: Sequence[Fetched]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Delete the files of these sources that nothing else refers to; return the deleted and the needed digests."""
+    needed = _needed(call, index, without={entry.source for entry in entries})
+    unused = frozenset(file.digest for entry in entries for file in entry.files) - needed
+    others = frozenset(digest for digest, _, _ in index.blobs.listed()) - unused
+    return frozenset(index.blobs.sweep(needed | others, grace=-1.0)), needed
 
 
-def forget_unused(call: CommandContext, source: str) -> int:
-    """After a model of this source was removed: delete its files if nothing refers to them; bytes freed."""
+def delete_unused(call: CommandContext, source: str) -> int:
+    """Delete the files of a removed model's source that nothing else refers to; return the freed bytes."""
     index = _index(call)
     entries = [entry for entry in index.all_fetched() if entry.source == source]
-    kept = _kept(call, index, without={source})
-    free = {f.digest: f.size for e in entries for f in e.files if f.digest not in kept and index.blobs.has(f.digest)}
-    gone = _sweep(index, kept, only=frozenset(free)) if free else frozenset()
-    _forget_gone(index, gone)
-    return sum(free[digest] for digest in gone)
+    deleted, _ = _delete_unused(call, index, entries)
+    _forget_entries(index, deleted)
+    return sum({f.digest: f.size for entry in entries for f in entry.files if f.digest in deleted}.values())

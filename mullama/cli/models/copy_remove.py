@@ -1,4 +1,4 @@
-"""`mullama cp` and `mullama rm`: further names for models, and models that go. What the manifest owns stays."""
+"""`mullama cp` and `mullama rm`: copy and remove models. Models of the manifest cannot be removed here."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 def cp_options(parser: Parser) -> None:
     instance_options(parser)
-    parser.add_argument("source", metavar="SOURCE", help="a model")
-    parser.add_argument("destination", metavar="NAME", help="what the copy is called")
+    parser.add_argument("source", metavar="SOURCE", help="a model or a route")
+    parser.add_argument("destination", metavar="NAME", help="name of the copy")
 
 
 def cp(call: CommandContext) -> int:
-    """A copy is independent: a change in the one does not touch the other. The files are shared."""
+    """Copy the declaration of a model; later changes to one do not affect the other. Both share the files."""
     options = call.options
     body = {"source": options.source, "destination": options.destination}
     ensure_server(call).client.post("/api/models/copy", body, within=600.0)
@@ -33,23 +33,23 @@ def rm_options(parser: Parser) -> None:
     instance_options(parser)
     parser.add_argument("names", nargs="+", metavar="NAME", help="models that pull, create or cp added")
     parser.add_argument("-f", "--force", "-y", "--yes", dest="force", action="store_true", help="do not ask")
-    parser.add_argument("--keep-files", action="store_true", help="let the fetched files stay in the store")
+    parser.add_argument("--keep-files", action="store_true", help="keep the downloaded files in the store")
     json_option(parser)
 
 
 def rm(call: CommandContext) -> int:
-    """Unload and remove; then the files that nothing refers to any more, if mullama fetched them."""
+    """Unload and remove models, then delete their files that nothing else refers to."""
     server = ensure_server(call)
     models = [server.client.get(model_path(name)) for name in call.options.names]
-    for model in models:  # all of them, so that nothing is asked or removed when one cannot go
+    for model in models:  # check all first: either all are removed or none
         server.client.delete(model_path(model["name"]) + "?check=1")
-    if not _agreed(call, models):
+    if not _confirmed(call, models):
         call.terminal.note("nothing was changed")
         return REFUSED
     freed = 0
     for model in models:
         server.client.delete(model_path(model["name"]))
-        freed += 0 if call.options.keep_files else _freed(call, server, str(model["source"]))
+        freed += 0 if call.options.keep_files else _delete_files(call, server, str(model["source"]))
     if call.options.json:
         call.terminal.json({"removed": [model["name"] for model in models], "freed_bytes": freed})
     else:
@@ -58,20 +58,20 @@ def rm(call: CommandContext) -> int:
     return DONE
 
 
-def _agreed(call: CommandContext, models: list[dict[str, Any]]) -> bool:
+def _confirmed(call: CommandContext, models: list[dict[str, Any]]) -> bool:
     if call.options.force:
         return True
     for model in models:
         call.terminal.line(f"{model['name']}  {model['source']}  {size(model['size'])}")
     if not call.terminal.interactive:
-        raise Refused("rm removes models, and nobody can be asked here", hint="--force does it")
+        raise Refused("rm removes models, and this terminal cannot confirm it", hint="use --force")
     return call.terminal.confirm("Remove?")
 
 
-def _freed(call: CommandContext, server: FoundServer, source: str) -> int:
-    """Bytes of the files of `source` that were deleted: only ours, only what nobody else refers to."""
+def _delete_files(call: CommandContext, server: FoundServer, source: str) -> int:
+    """Delete the unused files of a source; return the freed bytes. A remote server keeps its files."""
     if server.record is None:
         return 0
-    from mullama.cli.models.cache import forget_unused
+    from mullama.cli.models.cache import delete_unused
 
-    return forget_unused(call, source)
+    return delete_unused(call, source)

@@ -1,4 +1,4 @@
-"""`mullama create`: a model of one's own from a Modelfile or Mullamafile, kept beside the manifest."""
+"""`mullama create`: create a model from a Modelfile or Mullamafile and keep it in the overlay."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mullama.cli.api_client.discover import FoundServer, is_remote
 from mullama.cli.api_client.tasks import follow_task
 from mullama.cli.app.context import CommandContext, Parser, UsageError
 from mullama.cli.app.exit_codes import DONE
-from mullama.cli.models.upload import sent
+from mullama.cli.models.upload import upload_files
 from mullama.cli.server.ensure import ensure_server, instance_options, model_path
 from mullama.errors import NotFound, Refused
 from mullama.names import ModelName, PathRef, parse_source
@@ -19,41 +19,41 @@ from mullama.names import ModelName, PathRef, parse_source
 if TYPE_CHECKING:
     from mullama.manifest.modelfile import ReadModelfile
 
-# Where a model file is looked for when none is named, in this order.
+# Files that are tried in this order when -f is missing.
 FILES = ("Mullamafile", "Modelfile", "mullamafile", "modelfile", ".mullamafile", ".modelfile")
 
 
 def create_options(parser: Parser) -> None:
     instance_options(parser)
-    parser.add_argument("name", metavar="NAME", help="what the model is called")
+    parser.add_argument("name", metavar="NAME", help="name of the model")
     parser.add_argument(
-        "-f", "--modelfile", metavar="PATH", help=f"what to make it of (default: the first of {', '.join(FILES)} here)"
+        "-f", "--modelfile", metavar="PATH", help=f"file to read (default: the first of {', '.join(FILES)} here)"
     )
-    parser.add_argument("-q", "--quantize", metavar="TYPE", help="quantise the weights first, such as q4_K_M")
-    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    parser.add_argument("-q", "--quantize", metavar="TYPE", help="quantise the weights first, for example to q4_K_M")
+    parser.add_argument("--quiet", action="store_true", help="print no progress")
     parser.add_argument(
         "--download", action=argparse.BooleanOptionalAction, default=True,
-        help="fetch what FROM names when it is not here (default); --no-download refuses instead",
+        help="download the source of FROM when it is not on this machine (default)",
     )  # fmt: skip
 
 
 def create(call: CommandContext) -> int:
-    """Every directive is honoured or refused with its line."""
+    """Create the model. A directive that cannot be honoured is an error with its line."""
     options = call.options
     path = _path(call)
     read = _read(call, path)
     name = ModelName.parse(options.name).text
     for remark in read.remarks:
         call.terminal.note(f"warning: {remark}")
-    said = said_model(name, read, path.parent, call.env)
+    declaration = declaration_of(name, read, path.parent, call.env)
     server = ensure_server(call)
-    _check_base(call, server, str(said["from"]), download=options.download)
+    _require_base(call, server, str(declaration["from"]), download=options.download)
     if options.quantize:
-        said = {**said, "from": _quantized(call, server, str(said["from"]))}
-    body = {"model": sent(call, server, said, quiet=options.quiet), "stream": True}
+        declaration = {**declaration, "from": _quantized(call, server, str(declaration["from"]))}
+    body = {"model": upload_files(call, server, declaration, quiet=options.quiet), "stream": True}
     follow_task(call, server.client.lines("PUT", model_path(name), body), quiet=options.quiet)
     if not options.quiet:
-        _summary(call, name, said, path)
+        _print_summary(call, name, declaration, path)
     return DONE
 
 
@@ -63,7 +63,7 @@ def _path(call: CommandContext) -> Path:
     for name in FILES:
         if (call.folder / name).is_file():
             return call.folder / name
-    raise NotFound(f"none of {', '.join(FILES)} is in {call.folder}", hint="-f PATH names one")
+    raise NotFound(f"{call.folder} has none of {', '.join(FILES)}", hint="name a file with -f PATH")
 
 
 def _read(call: CommandContext, path: Path) -> ReadModelfile:
@@ -73,29 +73,30 @@ def _read(call: CommandContext, path: Path) -> ReadModelfile:
     return parse_modelfile(decode(path.read_bytes()), str(shown))
 
 
-def said_model(name: str, read: ReadModelfile, folder: Path, env: Mapping[str, str]) -> dict[str, Any]:
-    """What the file says, in the manifest's resolved words: paths absolute, spellings settled, checked."""
+def declaration_of(name: str, read: ReadModelfile, folder: Path, env: Mapping[str, str]) -> dict[str, Any]:
+    """Return the file as a validated model of the manifest, with absolute paths."""
     from mullama.manifest.dump import to_yaml
     from mullama.manifest.load import load_text
     from mullama.manifest.modelfile import to_tree
 
-    tree = {"mullama": "v1", "models": {name: _literal(to_tree(read.spec))}}
+    tree = {"mullama": "v1", "models": {name: _escaped(to_tree(read.spec))}}
     loaded = load_text(to_yaml(tree), name="the Modelfile", base_dir=str(folder.absolute()), profiles=(), env=env)
     model = loaded.manifest.models[name]
-    said = model.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
-    return {**said, "from": model.from_}
+    fields = model.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
+    return {**fields, "from": model.from_}
 
 
-def _literal(value: Any) -> Any:
-    """The tree with nothing left that a manifest would interpolate: a Modelfile knows no variables."""
+def _escaped(value: Any) -> Any:
+    """Escape `${`, which a manifest would interpolate; a Modelfile has no variables."""
     if isinstance(value, str):
         return value.replace("${", "$${")
     if isinstance(value, Mapping):
-        return {key: _literal(item) for key, item in value.items()}
-    return [_literal(item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {key: _escaped(item) for key, item in value.items()}
+    return [_escaped(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _check_base(call: CommandContext, server: FoundServer, base: str, *, download: bool) -> None:
+def _require_base(call: CommandContext, server: FoundServer, base: str, *, download: bool) -> None:
+    """Raise `Refused` for a source that would have to be downloaded when `download` is false."""
     if download or isinstance(parse_source(base), PathRef) or base.startswith("builtin:") or _is_model(server, base):
         return
     from mullama.manifest.spec import Manifest
@@ -103,7 +104,9 @@ def _check_base(call: CommandContext, server: FoundServer, base: str, *, downloa
 
     files = Files.here(call.env)
     if files.library(Manifest(mullama="v1")).here(base) is None:
-        raise Refused(f"{base} is not on this machine, and --no-download fetches nothing", hint=f"mullama pull {base}")
+        raise Refused(
+            f"{base} is not on this machine, and --no-download forbids the download", hint=f"mullama pull {base}"
+        )
 
 
 def _is_model(server: FoundServer, name: str) -> bool:
@@ -115,16 +118,16 @@ def _is_model(server: FoundServer, name: str) -> bool:
 
 
 def _quantized(call: CommandContext, server: FoundServer, base: str) -> str:
-    """The path of the base's weights in another quantisation, kept in the store."""
+    """Quantise the weights of the base into the store and return the path of the file."""
     from mullama.cli.models.quantize import into_store
 
     if is_remote(call):
-        raise UsageError("--quantize works on this machine, and the server is elsewhere")
+        raise UsageError("--quantize works on this machine only, and the server is remote")
     source = str(server.client.get(model_path(base))["source"]) if _is_model(server, base) else base
     return into_store(call, source, call.options.quantize, quiet=call.options.quiet)
 
 
-def _summary(call: CommandContext, name: str, said: Mapping[str, Any], path: Path) -> None:
-    fields = ", ".join(key for key in said if key != "from")
-    call.terminal.line(f"created {name} from {said['from']}" + (f" with {fields}" if fields else ""))
-    call.terminal.line(f"of {path}; mullama run {name} asks it, mullama show --modelfile {name} prints it")
+def _print_summary(call: CommandContext, name: str, declaration: Mapping[str, Any], path: Path) -> None:
+    fields = ", ".join(key for key in declaration if key != "from")
+    call.terminal.line(f"created {name} from {declaration['from']}" + (f" with {fields}" if fields else ""))
+    call.terminal.line(f"read {path}; try: mullama run {name}, mullama show --modelfile {name}")

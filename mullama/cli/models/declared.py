@@ -1,4 +1,4 @@
-"""What is declared and what of it is here: the wish of a server, or of the manifest at hand, with its files."""
+"""The declared models, from the running server or the manifest of the call, and their files on this machine."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """The manifest with the overlay, the path that its lock file lies beside, and the server it came from."""
+    """The desired state and its origin."""
 
     manifest: Manifest
+    """With the overlay."""
     path: str | None
+    """File of the manifest; its lock file is in the same folder."""
     server: FoundServer | None
+    """The running server, if the state is its."""
 
 
-def declared(call: CommandContext) -> Declared:
-    """Asks the server that runs; else reads the manifest here; else there is only what verbs added."""
+def read_declared(call: CommandContext) -> Declared:
+    """Ask the running server, or read the manifest of the call and its overlay when no server runs."""
     from mullama.cli.server.serve import implicit_manifest
     from mullama.manifest.tree import parse_resolved
     from mullama.reconcile.overlay import combine
@@ -42,15 +45,15 @@ def declared(call: CommandContext) -> Declared:
     return Declared(manifest=desired, path=loaded.path, server=None)
 
 
-def known_files(call: CommandContext, found: Declared) -> dict[str, KnownFiles]:
-    """What is here of every source, without a network."""
+def known_files(call: CommandContext, declared: Declared) -> dict[str, KnownFiles]:
+    """Return the files of every source that are on this machine; uses no network."""
     from mullama.reconcile.files import Files, read_lock
 
-    return Files.here(call.env).known([found.manifest], read_lock(found.path))
+    return Files.here(call.env).known([declared.manifest], read_lock(declared.path))
 
 
 def model_of(manifest: Manifest, name: str) -> tuple[str, Model]:
-    """The model behind a name or route, with its own spelling; `NotFound` with near names."""
+    """Return the model that a name or route leads to, with its declared name; raise `NotFound` with similar names."""
     key = ModelName.parse(name).key
     for route, target in manifest.routes.items():
         if ModelName.parse(route).key == key:
@@ -62,12 +65,12 @@ def model_of(manifest: Manifest, name: str) -> tuple[str, Model]:
     close = suggest(name, manifest.models)
     raise NotFound(
         f"model '{name}' not found", name=name, near=close,
-        hint=f"did you mean {' or '.join(close)}?" if close else "mullama list shows the models",
+        hint=f"did you mean {' or '.join(close)}?" if close else "mullama list prints the models",
     )  # fmt: skip
 
 
 def modified(files: KnownFiles) -> float | None:
-    """When the first file was last written (unix seconds)."""
+    """Return the modification time of the first file as Unix time, None when it is not here."""
     try:
         return Path(files.paths[0]).stat().st_mtime
     except (IndexError, OSError):

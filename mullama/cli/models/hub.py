@@ -1,4 +1,4 @@
-"""Commands that ask a hub and fetch nothing: search, info, login."""
+"""`mullama search`, `info` and `login`: query a hub. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 
 def search_options(parser: Parser) -> None:
-    parser.add_argument("query", nargs="+", metavar="QUERY", help="words of the repository's name")
-    parser.add_argument("-n", "--limit", type=int, default=10, metavar="N", help="at most so many (default: 10)")
-    parser.add_argument("--all", action="store_true", help="repositories without GGUF files too")
-    parser.add_argument("-f", "--files", action="store_true", help="list the GGUF files of each")
+    parser.add_argument("query", nargs="+", metavar="QUERY", help="words to search for")
+    parser.add_argument("-n", "--limit", type=int, default=10, metavar="N", help="most results (default: 10)")
+    parser.add_argument("--all", action="store_true", help="also list repositories without GGUF files")
+    parser.add_argument("-f", "--files", action="store_true", help="list the GGUF files of each repository")
     json_option(parser)
 
 
 def search(call: CommandContext) -> int:
-    """The most fetched first."""
+    """List repositories, the most downloaded first."""
     from mullama.sources import hubquery
 
     options = call.options
     settings = _settings(call)
     if not 1 <= options.limit <= 100:
-        raise UsageError("--limit is between 1 and 100")
+        raise UsageError("--limit must be between 1 and 100")
     found: Iterable[Repository] = hubquery.search(
         " ".join(options.query), settings, limit=options.limit, every=options.all
     )
@@ -49,7 +49,7 @@ def search(call: CommandContext) -> int:
     if options.files:
         for item in found:
             call.terminal.line(f"hf:{item.name}")
-            _files(call, item)
+            _print_files(call, item)
     else:
         rows = ((f"hf:{item.name}", f"{item.downloads:,}", item.updated[:10] or "-") for item in found)
         call.terminal.table(("REPOSITORY", "DOWNLOADS", "UPDATED"), rows)
@@ -63,10 +63,10 @@ def info_options(parser: Parser) -> None:
 
 
 def info(call: CommandContext) -> int:
-    """What a repository holds, and which file would be taken."""
+    """Print the facts and files of a repository, with the file that a source without a name selects."""
     from mullama.sources import hubquery
 
-    ref = _ref(call.options.source)
+    ref = hub_repository(call.options.source)
     found = hubquery.repository(ref.repo, _settings(call), ref.revision)
     if call.options.json:
         call.terminal.json(_tree(found))
@@ -74,15 +74,16 @@ def info(call: CommandContext) -> int:
     call.terminal.line(f"hf:{found.name}")
     facts = (("Task", found.task), ("License", found.license), ("Downloads", f"{found.downloads:,}"),
              ("Likes", f"{found.likes:,}"), ("Updated", found.updated[:10]),
-             ("Access", "gated: its owner grants it" if found.gated else ""))  # fmt: skip
+             ("Access", "gated: the owner must grant it" if found.gated else ""))  # fmt: skip
     for label, value in facts:
         if value:
             call.terminal.line(f"{label:<10}{value}")
-    _files(call, found)
+    _print_files(call, found)
     return DONE
 
 
-def _ref(text: str) -> HubRef:
+def hub_repository(text: str) -> HubRef:
+    """Parse `org/repo`, `hf:org/repo` or a short name; raise `Unsupported` for another source."""
     from mullama.sources.aliases import aliases, expand
 
     source = text if ":" in text or text.count("/") != 1 else f"hf:{text}"
@@ -90,19 +91,19 @@ def _ref(text: str) -> HubRef:
     if isinstance(ref, AliasRef):
         ref = expand(ref, aliases()).ref
     if not isinstance(ref, HubRef):
-        raise Unsupported(f"{text} is no repository of a hub", hint="org/repo")
+        raise Unsupported(f"{text} is not a repository of a hub", hint="for example hf:org/repo")
     return ref
 
 
-def _files(call: CommandContext, found: Repository) -> None:
-    """The GGUF files with their sizes; what a reference without a file takes is marked."""
-    taken: tuple[str, ...] = ()
+def _print_files(call: CommandContext, found: Repository) -> None:
+    """Print the GGUF files with their sizes and mark the default ones."""
+    default: tuple[str, ...] = ()
     try:
-        taken = choose([name for name, _ in found.files], repo=found.name).files
+        default = choose([name for name, _ in found.files], repo=found.name).files
     except MullamaError:
-        call.terminal.line("  no GGUF file that can be run")
+        call.terminal.line("  no GGUF file that mullama can run")
     for name, count in found.files:
-        mark = "  [default]" if name in taken else ""
+        mark = "  [default]" if name in default else ""
         call.terminal.line(f"  {name}  {size(count) if count else '?'}{mark}")
 
 
@@ -127,22 +128,25 @@ def _settings(call: CommandContext) -> Settings:
 
 
 def login_options(parser: Parser) -> None:
-    parser.add_argument("--token-file", metavar="FILE", help="read the token here, not from the terminal")
+    parser.add_argument("--token-file", metavar="FILE", help="read the token from this file instead of the terminal")
     parser.add_argument("--remove", action="store_true", help="delete the saved token")
 
 
 def login(call: CommandContext) -> int:
-    """Keep a token for gated models where the hub's own tools keep it; it is asked for, never an option."""
+    """Save a token for gated models where the hub's own tools look for it.
+
+    The token is read from a prompt or a file, because other users can see the arguments of a process.
+    """
     from mullama.sources.hubquery import user
     from mullama.sources.huggingface import token_path
 
     path = Path(token_path())
     if call.options.remove:
         path.unlink(missing_ok=True)
-        call.terminal.line("no token is saved any more")
+        call.terminal.line("the saved token is deleted")
         return DONE
     token = _token(call)
-    name = user(replace(_settings(call).hub, token=token, token_from="what was typed"))
+    name = user(replace(_settings(call).hub, token=token, token_from="the input"))
     path.parent.mkdir(parents=True, exist_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.write(token)
@@ -155,10 +159,10 @@ def _token(call: CommandContext) -> str:
     if call.options.token_file:
         text = (call.folder / Path(call.options.token_file).expanduser()).read_text(encoding="utf-8")
     elif call.terminal.interactive:
-        text = getpass.getpass("token (it is not shown): ")
+        text = getpass.getpass("token (not shown): ")
     else:
         text = call.terminal.source.readline()
     token = text.strip()
     if not token or not token.isascii() or any(c.isspace() for c in token):
-        raise UsageError("that is no token", hint="https://huggingface.co/settings/tokens makes one")
+        raise UsageError("this is not a token", hint="create one at https://huggingface.co/settings/tokens")
     return token

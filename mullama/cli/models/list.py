@@ -1,4 +1,4 @@
-"""`mullama list`: the models that there are, with the size of their files and what is here of them."""
+"""`mullama list`: list the models and their files on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from mullama.cli.api_client.discover import is_remote, require
 from mullama.cli.app.context import CommandContext, Parser, json_option
 from mullama.cli.app.exit_codes import DONE
-from mullama.cli.models.declared import Declared, declared, known_files, modified
+from mullama.cli.models.declared import Declared, known_files, modified, read_declared
 from mullama.cli.server.ensure import instance_options
 from mullama.units import ago, counted, size
 
@@ -20,12 +20,12 @@ Rows = builtins.list[dict[str, Any]]
 def list_options(parser: Parser) -> None:
     instance_options(parser)
     json_option(parser)
-    parser.add_argument("-v", "--verbose", action="store_true", help="show paths and sources too")
-    parser.add_argument("--all", action="store_true", help="list stored sources that no model names too")
+    parser.add_argument("-v", "--verbose", action="store_true", help="also print paths and sources")
+    parser.add_argument("--all", action="store_true", help="also list stored sources that no model uses")
 
 
 def list(call: CommandContext) -> int:
-    """Needs no server; of a server elsewhere it shows what that one tells."""
+    """List models. Needs no server; a remote server is asked for its models."""
     rows = _remote(call) if is_remote(call) else _local(call)
     total = sum(row["size_bytes"] or 0 for row in rows)
     if call.options.json:
@@ -40,15 +40,14 @@ def list(call: CommandContext) -> int:
 
 
 def _local(call: CommandContext) -> Rows:
-    found = declared(call)
-    rows = _rows(call, found)
-    return [*rows, *_unnamed(call, {row["source"] for row in rows})] if call.options.all else rows
+    rows = _rows(call, read_declared(call))
+    return [*rows, *_unused(call, {row["source"] for row in rows})] if call.options.all else rows
 
 
-def _rows(call: CommandContext, found: Declared) -> Rows:
-    files = known_files(call, found)
+def _rows(call: CommandContext, declared: Declared) -> Rows:
+    files = known_files(call, declared)
     rows = []
-    for name, model in found.manifest.models.items():
+    for name, model in declared.manifest.models.items():
         known = files[model.from_]
         rows.append(
             {
@@ -66,8 +65,8 @@ def _rows(call: CommandContext, found: Declared) -> Rows:
     return rows
 
 
-def _unnamed(call: CommandContext, named: set[str]) -> Rows:
-    """What was fetched and belongs to no model."""
+def _unused(call: CommandContext, used: set[str]) -> Rows:
+    """Return the stored sources that no model uses."""
     from mullama.reconcile.files import Files
 
     index = Files.here(call.env).index
@@ -84,7 +83,7 @@ def _unnamed(call: CommandContext, named: set[str]) -> Rows:
             "stored": True,
         }
         for entry in index.all_fetched()
-        if entry.source not in named
+        if entry.source not in used
     ]
 
 

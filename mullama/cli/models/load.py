@@ -1,4 +1,4 @@
-"""Commands that bring models into memory and let them go: load, unload, stop, default."""
+"""`mullama load`, `unload`, `stop` and `default`: load and unload models, and set the default one."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from typing import Any
 from mullama.cli.api_client.discover import FoundServer, find, load_manifest, require
 from mullama.cli.app.context import CommandContext, Parser, UsageError, timeout_option
 from mullama.cli.app.exit_codes import DONE
-from mullama.cli.models.pull import located
+from mullama.cli.models.pull import absolute_source
 from mullama.cli.server.background import stop as stop_server
 from mullama.cli.server.ensure import ensure_server, instance_options, model_path
 from mullama.errors import NotFound, TimedOut
 from mullama.units import size
 
-_LOOK_SECONDS = 0.05
-_DECLARING = {"--gpu-layers": "gpu", "--context-size": "context"}
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_POLL_SECONDS = 0.05
+_DECLARATION_OPTIONS = {"--gpu-layers": "gpu", "--context-size": "context"}
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 def load_options(parser: Parser) -> None:
     instance_options(parser)
-    parser.add_argument("model", metavar="NAME", help="a model, a route, or a source that is fetched first")
-    declaring_options(parser)
-    parser.add_argument("--keepalive", type=keep_alive, metavar="TIME", help="how long it stays without a request")
-    parser.add_argument("--default", action="store_true", help="let it answer requests that name no model")
+    parser.add_argument("model", metavar="NAME", help="a model, a route, or a source to download")
+    declaration_options(parser)
+    parser.add_argument("--keepalive", type=keep_alive, metavar="TIME", help="time it stays loaded without requests")
+    parser.add_argument("--default", action="store_true", help="make it the default model")
 
 
 def keep_alive(text: str) -> float:
-    """`5m`, `90` (seconds), or a negative number for ever → seconds."""
+    """Parse `5m` or `90` as seconds; `never` and negative values keep the model loaded and return -1."""
     from mullama.cli.app.context import seconds
 
     return -1.0 if text.startswith("-") or text == "never" else seconds(text)
 
 
 def load(call: CommandContext) -> int:
-    """Have a model in memory. One that is not known yet is made from its source, with what is said."""
+    """Load a model. An unknown name is taken as a source, and a model is created from it."""
     options = call.options
     server = ensure_server(call)
-    name = present(call, server, options.model, declared_by(options))["name"]
+    name = resolve_model(call, server, options.model, declared_fields(options))["name"]
     body: dict[str, Any] = {"name": name}
     if options.keepalive is not None:
         body["keep_alive"] = options.keepalive
@@ -56,43 +56,44 @@ def load(call: CommandContext) -> int:
     return DONE
 
 
-def declaring_options(parser: Parser) -> None:
-    """What is said of a model that is made of a source."""
-    parser.add_argument("-g", "--gpu-layers", type=int, metavar="N", help="for a source: layers on the GPU")
+def declaration_options(parser: Parser) -> None:
+    """Add the options that declare a model created from a source."""
+    parser.add_argument("-g", "--gpu-layers", type=int, metavar="N", help="for a source: layers on the GPU, -1 for all")
     parser.add_argument("-c", "--context-size", type=int, metavar="N", help="for a source: tokens per request")
 
 
-def declared_by(options: argparse.Namespace) -> dict[str, Any]:
-    """What `declaring_options` say, in the manifest's words; -1 layers are all."""
-    said: dict[str, Any] = {}
+def declared_fields(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the values of `declaration_options` as fields of the manifest."""
+    fields: dict[str, Any] = {}
     if options.gpu_layers is not None:
-        said["gpu"] = {"layers": options.gpu_layers if options.gpu_layers >= 0 else "all"}
+        fields["gpu"] = {"layers": options.gpu_layers if options.gpu_layers >= 0 else "all"}
     if options.context_size is not None:
-        said["context"] = {"size": options.context_size}
-    return said
+        fields["context"] = {"size": options.context_size}
+    return fields
 
 
-def present(
-    call: CommandContext, server: FoundServer, name: str, declared: Mapping[str, Any] = _NOTHING
+def resolve_model(
+    call: CommandContext, server: FoundServer, name: str, fields: Mapping[str, Any] = _EMPTY
 ) -> dict[str, Any]:
-    """The model as the server knows it, its `name` as it was said; of an unknown name as a source one is made.
+    """Return the server's description of a model; create the model when the name is a source.
 
-    Raises `NotFound` for what is neither, `Usage` for a known model that is to be declared otherwise.
+    fields: declaration of a new model. Raises `NotFound` for a name that is neither a model nor a source,
+    `UsageError` for fields with a model that exists.
     """
     try:
         model = server.client.get(model_path(name))
     except NotFound as unknown:
-        if problem := no_source(name):
+        if problem := source_problem(name):
             raise NotFound(unknown.message, name=name, hint=unknown.hint or problem.hint) from unknown
-        return _made(call, server, name, declared)
-    if declared:
-        said = ", ".join(option for option, block in _DECLARING.items() if block in declared)
-        raise UsageError(f"{said}: {name} is declared already", hint="change its declaration, or name a source")
+        return _create_from_source(call, server, name, fields)
+    if fields:
+        given = ", ".join(option for option, field in _DECLARATION_OPTIONS.items() if field in fields)
+        raise UsageError(f"{given}: {name} is declared already", hint="change its declaration, or name a source")
     return {**model, "name": name}
 
 
-def no_source(name: str) -> NotFound | None:
-    """Why `pull` would not take the name; None for a short name, and for a text with a scheme or a path."""
+def source_problem(name: str) -> NotFound | None:
+    """Return the error that `pull` would raise for this name; None for a known short name, a URL or a path."""
     from mullama.names import AliasRef, parse_source
     from mullama.sources.aliases import aliases, expand
 
@@ -105,39 +106,43 @@ def no_source(name: str) -> NotFound | None:
     return None
 
 
-def _made(call: CommandContext, server: FoundServer, source: str, declared: Mapping[str, Any]) -> dict[str, Any]:
+def _create_from_source(
+    call: CommandContext, server: FoundServer, source: str, fields: Mapping[str, Any]
+) -> dict[str, Any]:
     from mullama.cli.api_client.tasks import follow_task
-    from mullama.cli.models.upload import sent
+    from mullama.cli.models.upload import upload_files
     from mullama.names import model_name_of
 
-    place = located(call, source)
-    path = model_path(model_name_of(place))
-    model = sent(call, server, {"from": place, **declared})
+    source = absolute_source(call, source)
+    path = model_path(model_name_of(source))
+    model = upload_files(call, server, {"from": source, **fields})
     follow_task(call, server.client.lines("PUT", path, {"model": model, "stream": True}))
     return dict(server.client.get(path))
 
 
 def default_model(server: FoundServer) -> str:
-    """The model that answers where none is named: the default route's, else the only one."""
+    """Return the default route, else the only model; raise `NotFound` when there is neither."""
     status = server.client.get("/api/v1/status")
     if default := (status.get("routes") or {}).get("default"):
         return str(default)
     models = [str(model["name"]) for model in status.get("models") or ()]
     if len(models) != 1:
         known = ", ".join(models[:8])
-        raise NotFound("no model was named, and none is the default", hint=f"one of {known}" if known else "pull one")
+        raise NotFound(
+            "no model is named and there is no default", hint=f"name one of {known}" if known else "pull one"
+        )
     return models[0]
 
 
 def unload_options(parser: Parser) -> None:
     instance_options(parser)
     parser.add_argument("model", metavar="NAME", help="a model or a route")
-    parser.add_argument("--force", action="store_true", help="end its requests instead of waiting for them")
+    parser.add_argument("--force", action="store_true", help="cancel its requests instead of waiting for them")
     timeout_option(parser, "2m")
 
 
 def unload(call: CommandContext) -> int:
-    """Wait for its requests to end, then let it go. It stays declared: the next request loads it again."""
+    """Unload a model after its requests have ended. The next request loads it again."""
     return _unload(call, require(call), call.options.model)
 
 
@@ -146,23 +151,25 @@ def _unload(call: CommandContext, server: FoundServer, name: str) -> int:
     deadline = time.monotonic() + call.options.timeout
     while server.client.get(model_path(name))["loaded"]:
         if time.monotonic() > deadline:
-            raise TimedOut(f"{name} is still in use; it goes once its requests have ended", hint="--force ends them")
-        time.sleep(_LOOK_SECONDS)
+            raise TimedOut(
+                f"{name} is still in use; it is unloaded when its requests have ended", hint="--force cancels them"
+            )
+        time.sleep(_POLL_SECONDS)
     call.terminal.line(f"{name} is unloaded")
     return DONE
 
 
 def stop_options(parser: Parser) -> None:
     instance_options(parser)
-    parser.add_argument("model", nargs="?", metavar="NAME", help="unload this model; none: stop the server")
+    parser.add_argument("model", nargs="?", metavar="NAME", help="unload this model; without it, stop the server")
     parser.add_argument(
-        "-f", "--force", action="store_true", help="end requests, or a server that does not stop in time"
+        "-f", "--force", action="store_true", help="cancel requests; kill a server that does not stop in time"
     )
     timeout_option(parser, "2m")
 
 
 def stop(call: CommandContext) -> int:
-    """With a name, as `unload`; without, the server ends once its requests have ended."""
+    """Unload a model like `unload`, or without a name stop the server after its requests have ended."""
     if call.options.model is not None:
         return _unload(call, require(call), call.options.model)
     server = find(call, lambda: load_manifest(call))
@@ -176,18 +183,18 @@ def stop(call: CommandContext) -> int:
 
 def default_options(parser: Parser) -> None:
     instance_options(parser)
-    parser.add_argument("model", nargs="?", metavar="NAME", help="the model; none: tell which it is")
+    parser.add_argument("model", nargs="?", metavar="NAME", help="the model; without it, print the default")
 
 
 def default(call: CommandContext) -> int:
-    """Which model answers a request that names none."""
+    """Print or set the model that answers requests without a model name."""
     if call.options.model is None:
         routes = require(call).client.get("/api/v1/status").get("routes") or {}
         if "default" not in routes:
-            raise NotFound("no model is the default", hint="mullama default NAME sets one")
+            raise NotFound("there is no default model", hint="mullama default NAME sets one")
         call.terminal.line(str(routes["default"]))
         return DONE
     server = ensure_server(call)
     server.client.post("/api/models/default", {"name": call.options.model}, within=600.0)
-    call.terminal.line(f"{call.options.model} is the default")
+    call.terminal.line(f"{call.options.model} is the default model")
     return DONE

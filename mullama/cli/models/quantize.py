@@ -1,4 +1,4 @@
-"""`mullama quantize`: write weights in another quantisation, by llama.cpp in a child process."""
+"""`mullama quantize`: quantise weights with llama.cpp in a child process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mullama.cli.app.context import CommandContext, Parser, UsageError
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.console.download_progress import DownloadDisplay
-from mullama.cli.models.pull import located
+from mullama.cli.models.pull import absolute_source
 from mullama.errors import Refused, Unsupported
 from mullama.units import size
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from mullama.weights.stored import StoredWeights
 
 _CHUNK = 4 * 1024**2
-_QUANTISED = ("F32", "F16", "BF16")
+_UNQUANTISED = ("F32", "F16", "BF16")
 
 
 def quantize_options(parser: Parser) -> None:
     parser.add_argument("source", metavar="SPEC", help="a path, hf:org/repo:F16, or any other source")
-    parser.add_argument("types", metavar="TYPE", help="such as Q4_K_M; several with commas")
-    parser.add_argument("-o", "--output", metavar="PATH", help="the file, or for several types the folder")
-    parser.add_argument("--requantize", action="store_true", help="allow weights that are quantised already")
+    parser.add_argument("types", metavar="TYPE", help="for example Q4_K_M; separate several by commas")
+    parser.add_argument("-o", "--output", metavar="PATH", help="output file; for several types, the folder")
+    parser.add_argument("--requantize", action="store_true", help="allow weights that are already quantised")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: all)")
-    parser.add_argument("--force", action="store_true", help="write over a file that is there")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
 
 
 def quantize(call: CommandContext) -> int:
-    """The file is written beside and renamed when it is whole."""
+    """Write one file for each type."""
     options = call.options
     kinds = tuple(kind.strip().upper() for kind in options.types.split(",") if kind.strip())
     if not kinds:
@@ -42,72 +42,72 @@ def quantize(call: CommandContext) -> int:
     for kind in kinds:
         target = _target(call, stored, kind, several=len(kinds) > 1)
         if target.exists() and not options.force:
-            raise Refused(f"{target} exists already", hint="--force writes over it, -o names another")
+            raise Refused(f"{target} exists already", hint="overwrite it with --force, or name another with -o")
         _write(call, stored, target, kind)
         call.terminal.line(f"wrote {target}  {size(stored.size)} -> {size(target.stat().st_size)}")
     return DONE
 
 
 def _target(call: CommandContext, stored: StoredWeights, kind: str, *, several: bool) -> Path:
-    said = call.options.output
+    output = call.options.output
     base = (stored.pinned[0].name if stored.pinned else Path(stored.files[0]).name).rsplit("/", 1)[-1]
-    usual = f"{base.removesuffix('.gguf')}-{kind}.gguf"
-    if said is None:
-        return call.folder / usual
-    path = call.folder / Path(said).expanduser()
-    return path / usual if several or path.is_dir() else path
+    name = f"{base.removesuffix('.gguf')}-{kind}.gguf"
+    if output is None:
+        return call.folder / name
+    path = call.folder / Path(output).expanduser()
+    return path / name if several or path.is_dir() else path
 
 
 def _stored(call: CommandContext, source: str, *, quiet: bool = False) -> StoredWeights:
-    """The weights of a source, fetched when they are not here; `Unsupported` for a split set."""
+    """Return the weights of a source, downloading them if needed; raise `Unsupported` for a split set."""
     from mullama.manifest.spec import Manifest
     from mullama.reconcile.files import Files
 
     files: Files = Files.here(call.env)
     library = files.library(Manifest(mullama="v1"))
     with DownloadDisplay(call.terminal, quiet=quiet) as report:
-        found = library.locate(located(call, source), None, files.offline(False))
+        found = library.locate(absolute_source(call, source), None, files.offline(False))
         stored = library.ensure(found, report, lambda: False)
     if len(stored.files) > 1:
-        raise Unsupported(f"{source} is split in {len(stored.files)} files", hint="join them first")
+        raise Unsupported(f"{source} is split into {len(stored.files)} files", hint="join them first")
     return stored
 
 
 def _write(call: CommandContext, stored: StoredWeights, target: Path, kind: str) -> None:
-    """Quantise into a private file in the target's folder, then rename."""
+    """Quantise into a temporary file in the target's folder and rename it when it is complete."""
     from mullama.engines.llamacpp.quantize import quantize as run
 
     again = bool(getattr(call.options, "requantize", False))
-    if stored.facts.quantization not in _QUANTISED and not again:
+    if stored.facts.quantization not in _UNQUANTISED and not again:
         raise Refused(
-            f"{stored.source} is quantised already ({stored.facts.quantization}): quality is lost twice",
-            hint="--requantize does it all the same; F16 or BF16 weights are better",
+            f"{stored.source} is already quantised ({stored.facts.quantization}): quality would be lost twice",
+            hint="use F16 or BF16 weights, or --requantize",
         )
     target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, private = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
     os.close(descriptor)
     try:
         threads = int(getattr(call.options, "threads", 0) or 0)
-        run(stored.files[0], private, kind, again=again, threads=threads, env=call.env)
-        os.chmod(private, 0o644)
-        os.replace(private, target)
+        run(stored.files[0], temporary, kind, again=again, threads=threads, env=call.env)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
     finally:
-        Path(private).unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
 
 
 def into_store(call: CommandContext, source: str, kind: str, *, quiet: bool) -> str:
-    """The path in the store of `source` in another quantisation."""
+    """Quantise a source into the store and return the path of the file."""
     from mullama.reconcile.files import Files
 
     stored = _stored(call, source, quiet=quiet)
-    with tempfile.TemporaryDirectory(prefix="mullama-quantize-", dir=_room(call)) as folder:
-        made = Path(folder) / "model.gguf"
-        _write(call, stored, made, kind.upper())
-        return keep(Files.here(call.env), made)
+    with tempfile.TemporaryDirectory(prefix="mullama-quantize-", dir=_store_folder(call)) as folder:
+        path = Path(folder) / "model.gguf"
+        _write(call, stored, path, kind.upper())
+        return _copy_into_store(Files.here(call.env), path)
 
 
-def _room(call: CommandContext) -> str:
-    """The store's own disk: a file may not fit anywhere else."""
+def _store_folder(call: CommandContext) -> str:
+    """Return the folder of the store, created if needed: the temporary folder may be too small for a model."""
     from mullama.folders import data_root
 
     root = data_root(call.env)
@@ -115,8 +115,8 @@ def _room(call: CommandContext) -> str:
     return str(root)
 
 
-def keep(files: Files, path: Path) -> str:
-    """Copy a file into the store, hashed while it is written; its path there."""
+def _copy_into_store(files: Files, path: Path) -> str:
+    """Copy a file into the store and return its path there."""
     blobs = files.index.blobs
     with path.open("rb") as file:
         digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"

@@ -1,4 +1,4 @@
-"""`mullama show`: one model with everything that is known of it, or one part of it as it can be used again."""
+"""`mullama show`: print the facts of a model, or one part of it in reusable form."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from mullama.cli.api_client.discover import is_remote, require
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option
 from mullama.cli.app.exit_codes import DONE
-from mullama.cli.models.declared import declared, known_files, model_of, modified
+from mullama.cli.models.declared import known_files, model_of, modified, read_declared
 from mullama.cli.server.ensure import instance_options, model_path
 from mullama.units import ago, size
 
@@ -20,37 +20,37 @@ def show_options(parser: Parser) -> None:
     instance_options(parser)
     json_option(parser)
     parser.add_argument("name", metavar="NAME", help="a model or a route")
-    parser.add_argument("--modelfile", action="store_true", help="print a Modelfile that create reads again")
+    parser.add_argument("--modelfile", action="store_true", help="print a Modelfile for `mullama create`")
     parser.add_argument("--parameters", action="store_true", help="print the parameters")
     parser.add_argument("--template", action="store_true", help="print the chat template")
     parser.add_argument("--system", action="store_true", help="print the system prompt")
     parser.add_argument("--license", action="store_true", help="print the license")
-    parser.add_argument("-v", "--verbose", action="store_true", help="print the file's metadata too")
+    parser.add_argument("-v", "--verbose", action="store_true", help="also print the metadata of the file")
 
 
 def show(call: CommandContext) -> int:
     parts = [part for part in PARTS if getattr(call.options, part)]
     if len(parts) > 1:
-        raise UsageError(f"only one of {', '.join('--' + part for part in parts)} can be shown")
-    found = _remote(call) if is_remote(call) else _local(call)
+        raise UsageError(f"use only one of {', '.join('--' + part for part in parts)}")
+    model = _remote(call) if is_remote(call) else _local(call)
     if call.options.json:
-        call.terminal.json({part: found[part] for part in parts} if parts else found)
+        call.terminal.json({part: model[part] for part in parts} if parts else model)
     elif parts:
-        _part(call, parts[0], found[parts[0]])
+        _print_part(call, parts[0], model[parts[0]])
     else:
-        _whole(call, found)
+        _print_all(call, model)
     return DONE
 
 
-def _part(call: CommandContext, part: str, value: Any) -> None:
+def _print_part(call: CommandContext, part: str, value: Any) -> None:
     if part == "parameters":
-        call.terminal.raw(aligned(value))
+        call.terminal.raw(format_parameters(value))
     elif value:
         call.terminal.raw(value if value.endswith("\n") else value + "\n")
 
 
-def aligned(parameters: Mapping[str, Any]) -> str:
-    """One line for each value, the names in one column."""
+def format_parameters(parameters: Mapping[str, Any]) -> str:
+    """Format one line for each value, with aligned columns."""
     pairs = [(n, v) for n, value in parameters.items() for v in (value if isinstance(value, list) else [value])]
     width = max((len(name) for name, _ in pairs), default=0)
     return "".join(f"{name.ljust(width)}  {_plain(value)}\n" for name, value in pairs)
@@ -66,12 +66,12 @@ def _local(call: CommandContext) -> dict[str, Any]:
     from mullama.plan.fit import context_size
     from mullama.runtime.serving.prompt_settings import chosen_template, in_force
 
-    declaration = declared(call)
-    name, model = model_of(declaration.manifest, call.options.name)
-    files = known_files(call, declaration)[model.from_]
+    declared = read_declared(call)
+    name, model = model_of(declared.manifest, call.options.name)
+    files = known_files(call, declared)[model.from_]
     facts = files.facts
     _, _, template_source = chosen_template(model, files)
-    holds = in_force(model, files)
+    effective = in_force(model, files)
     spec, left = from_tree(unusual(model))
     return {
         "name": name,
@@ -90,26 +90,25 @@ def _local(call: CommandContext) -> dict[str, Any]:
         "paths": list(files.paths),
         "modified": modified(files),
         "stored": files.stored,
-        "parameters": {**holds.parameters, "num_ctx": context_size(model, facts)},
-        "system": holds.system,
-        "template": holds.template,
+        "parameters": {**effective.parameters, "num_ctx": context_size(model, facts)},
+        "system": effective.system,
+        "template": effective.template,
         "template_source": template_source,
-        "license": "\n\n".join(holds.license),
+        "license": "\n\n".join(effective.license),
         "modelfile": render_modelfile(spec, left),
         "metadata": _metadata(files.paths) if call.options.verbose and files.stored else {},
     }
 
 
 def _metadata(paths: Iterable[str]) -> dict[str, Any]:
-    """The header's own keys; long arrays are told by their length."""
+    """Return the metadata of the GGUF header, with long arrays abbreviated."""
     from mullama.sources.local_files import look_into
 
-    said = look_into(tuple(paths)).metadata
-    return {key: _short(value) for key, value in said.items()}
+    return {key: _abbreviated(value) for key, value in look_into(tuple(paths)).metadata.items()}
 
 
-def _short(value: Any) -> Any:
-    """An array that was left in the file, or is long, by its length."""
+def _abbreviated(value: Any) -> Any:
+    """Replace an array that was not read, or is long, by its length."""
     if isinstance(value, Mapping) and "length" in value:
         return f"[{value['length']} items]"
     return f"[{len(value)} items]" if isinstance(value, (list, tuple)) and len(value) > 8 else value
@@ -145,33 +144,33 @@ def _remote(call: CommandContext) -> dict[str, Any]:
     }
 
 
-def _whole(call: CommandContext, found: Mapping[str, Any]) -> None:
+def _print_all(call: CommandContext, model: Mapping[str, Any]) -> None:
     rows = (
-        ("Name", found["name"]),
-        ("Family", found["family"]),
-        ("Parameters", found["parameter_size"]),
-        ("Quantization", found["quantization"]),
-        ("Size", size(found["size_bytes"]) if found["size_bytes"] else None),
-        ("Context", f"{found['context']} (max {found['context_max']})" if found["context_max"] else found["context"]),
-        ("Embedding", found["embedding_length"]),
-        ("Vocabulary", found["vocab_size"]),
-        ("Source", found["source"]),
-        ("Repository", found["repository"]),
-        ("Digest", found["digest"]),
-        ("Path", ", ".join(found["paths"]) or "not here; mullama pull or apply fetches it"),
-        ("Modified", ago(time.time() - found["modified"]) if found["modified"] else None),
-        ("Template", f"from the {found['template_source']}" if found["template"] else "none"),
-        ("System", found["system"]),
-        ("License", (found["license"] or "").splitlines()[0][:80] if found["license"] else None),
+        ("Name", model["name"]),
+        ("Family", model["family"]),
+        ("Parameters", model["parameter_size"]),
+        ("Quantization", model["quantization"]),
+        ("Size", size(model["size_bytes"]) if model["size_bytes"] else None),
+        ("Context", f"{model['context']} (max {model['context_max']})" if model["context_max"] else model["context"]),
+        ("Embedding", model["embedding_length"]),
+        ("Vocabulary", model["vocab_size"]),
+        ("Source", model["source"]),
+        ("Repository", model["repository"]),
+        ("Digest", model["digest"]),
+        ("Path", ", ".join(model["paths"]) or "not on this machine; mullama pull or apply downloads it"),
+        ("Modified", ago(time.time() - model["modified"]) if model["modified"] else None),
+        ("Template", f"from the {model['template_source']}" if model["template"] else "none"),
+        ("System", model["system"]),
+        ("License", (model["license"] or "").splitlines()[0][:80] if model["license"] else None),
     )
     width = max(len(label) for label, _ in rows)
     for label, value in rows:
         if value not in (None, ""):
             call.terminal.line(f"{label.ljust(width)}  {value}")
-    if found["parameters"]:
+    if model["parameters"]:
         call.terminal.line()
-        call.terminal.line("Set:")
-        for text in aligned(found["parameters"]).splitlines():
+        call.terminal.line("Settings:")
+        for text in format_parameters(model["parameters"]).splitlines():
             call.terminal.line(f"  {text}")
-    for key, value in found["metadata"].items():
+    for key, value in model["metadata"].items():
         call.terminal.line(f"  {key}  {value}")

@@ -1,4 +1,4 @@
-"""`mullama tune`: which quantisation of a repository suits this machine, and a manifest that says so."""
+"""`mullama tune`: recommend a quantisation for this machine and write a manifest with it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from mullama.cli.app.context import CommandContext, Parser, json_option
 from mullama.cli.app.exit_codes import DONE
+from mullama.cli.models.hub import hub_repository
 from mullama.errors import MullamaError, Refused, Unsupported
-from mullama.names import AliasRef, HubRef, parse_source
+from mullama.names import HubRef
 from mullama.plan.quant_advice import Offer, QuantRating, Room, judge
 from mullama.plan.report import Line
 from mullama.units import size
@@ -27,50 +28,41 @@ def tune_options(parser: Parser) -> None:
         "--profile",
         choices=("quality", "balanced", "fast"),
         default="balanced",
-        help="what matters (balanced)",
+        help="what to optimise for (default: balanced)",
     )
-    parser.add_argument("-c", "--context-size", type=int, default=8192, metavar="N", help="tokens per request (8192)")
-    parser.add_argument("--emit", metavar="PATH", help="write a manifest with what is recommended; - prints it")
-    parser.add_argument("--name", default="chat", help="the model's name in it (default: chat)")
+    parser.add_argument(
+        "-c", "--context-size", type=int, default=8192, metavar="N", help="tokens per request (default: 8192)"
+    )
+    parser.add_argument("--emit", metavar="PATH", help="write a manifest with the recommendation; - prints it")
+    parser.add_argument("--name", default="chat", help="name of the model in the manifest (default: chat)")
     json_option(parser)
 
 
 def tune(call: CommandContext) -> int:
-    """Nothing is fetched but the list of files and one header."""
+    """Rate all quantisations of a repository. Only the list of files and one GGUF header are downloaded."""
     options = call.options
-    ref = _repository_of(options.source)
+    ref = hub_repository(options.source)
     offers, facts = _offers(call, ref)
     most = facts.train_context or options.context_size
     context = min(options.context_size, most)
     if context < options.context_size:
-        call.terminal.note(f"the model was trained on {context} tokens, so no more are counted")
+        call.terminal.note(f"the context is limited to {context} tokens, the length that the model was trained with")
     fixed, per_token = _costs(facts, context)
     judged = judge(offers, fixed=fixed, per_token=per_token, context=context, room=_room(), profile=options.profile)
     found = tuple(replace(verdict, room=min(verdict.room, most)) for verdict in judged)
     best = next((v for v in found if v.status == "recommended"), None)
     spec = f"hf:{ref.repo}:{best.offer.quant}" if best else None
     if options.emit:
-        _emit(call, spec, context)
+        _write_manifest(call, spec, context)
     if options.json:
         call.terminal.json({"profile": options.profile, "recommended": spec, "quants": [_tree(v) for v in found]})
     elif options.emit != "-":
-        _show(call, found, spec)
+        _print_ratings(call, found, spec)
     return DONE
 
 
-def _repository_of(source: str) -> HubRef:
-    from mullama.sources.aliases import aliases, expand
-
-    ref = parse_source(source)
-    if isinstance(ref, AliasRef):
-        ref = expand(ref, aliases()).ref
-    if not isinstance(ref, HubRef):
-        raise Unsupported(f"{source} is no repository of a hub: there is nothing to choose from", hint="hf:org/repo")
-    return ref
-
-
 def _offers(call: CommandContext, ref: HubRef) -> tuple[tuple[Offer, ...], WeightFacts]:
-    """What the repository offers, with sizes; and the facts of one of them."""
+    """Return the quantisations of a repository with their sizes, and the facts of the smallest one."""
     from mullama.manifest.spec import Manifest
     from mullama.reconcile.files import Files
     from mullama.sources.headers import remote_facts
@@ -85,11 +77,11 @@ def _offers(call: CommandContext, ref: HubRef) -> tuple[tuple[Offer, ...], Weigh
         try:
             chosen = choose(sizes, repo=f"hf:{ref.repo}", quants=(quant,)).files
         except MullamaError:
-            continue  # a set with a part missing is no offer
+            continue  # a split set with a missing part
         if all(sizes[name] for name in chosen):
             offers.append(Offer(quant=quant, file=chosen[0], size=sum(sizes[name] or 0 for name in chosen)))
     if not offers:
-        raise Unsupported(f"{ref.repo} offers no quantisation with a known size")
+        raise Unsupported(f"{ref.repo} has no quantisation with a known size")
     smallest = min(offers, key=lambda offer: offer.size)
     found = files.library(Manifest(mullama="v1")).locate(f"hf:{ref.repo}:{smallest.quant}", refresh=True)
     weights = [file for file in found.files if file.role == "weights"]
@@ -97,7 +89,7 @@ def _offers(call: CommandContext, ref: HubRef) -> tuple[tuple[Offer, ...], Weigh
 
 
 def _costs(facts: WeightFacts, context: int) -> tuple[int, float]:
-    """Bytes of buffers, and of the cache for each token."""
+    """Return the bytes of buffers, and the bytes of cache for each token."""
     from mullama.manifest.spec import Model
     from mullama.plan.fit import need
 
@@ -117,11 +109,11 @@ def _room() -> Room:
     return Room(gpu=sum(free for _, _, free in machine.gpus), ram=machine.ram_available)
 
 
-def _emit(call: CommandContext, spec: str | None, context: int) -> None:
+def _write_manifest(call: CommandContext, spec: str | None, context: int) -> None:
     from mullama.manifest.dump import to_yaml
 
     if spec is None:
-        raise Refused("nothing fits this machine", hint="a smaller model, or a smaller --context-size")
+        raise Refused("nothing fits this machine", hint="try a smaller model or a smaller --context-size")
     options = call.options
     model = {"from": spec, "context": {"size": context}}
     text = to_yaml({"mullama": "v1", "models": {options.name: model}, "routes": {"default": options.name}})
@@ -130,19 +122,19 @@ def _emit(call: CommandContext, spec: str | None, context: int) -> None:
         return
     path = call.folder / Path(options.emit).expanduser()
     if path.exists():
-        raise Refused(f"{path} exists already", hint="--emit - prints it")
+        raise Refused(f"{path} exists already", hint="--emit - prints the manifest")
     path.write_text(text, encoding="utf-8")
     call.terminal.note(f"wrote {path}")
 
 
-def _show(call: CommandContext, found: tuple[QuantRating, ...], spec: str | None) -> None:
+def _print_ratings(call: CommandContext, found: tuple[QuantRating, ...], spec: str | None) -> None:
     heads = ("QUANT", "SIZE", "MEMORY", "SHARE", "CONTEXT ROOM", "QUALITY", "STATUS")
     rows = (
         (v.offer.quant, size(v.offer.size), size(v.memory), f"{v.share:.0%}", str(v.room), _quality(v.bits), v.status)
         for v in found
     )
     call.terminal.table(heads, rows)
-    text = f"mullama pull {spec}" if spec else "nothing fits: a smaller model, or a smaller --context-size"
+    text = f"mullama pull {spec}" if spec else "nothing fits: try a smaller model or a smaller --context-size"
     call.terminal.toned([Line(text, "add" if spec else "remove")])
 
 

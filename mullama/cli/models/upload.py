@@ -1,4 +1,4 @@
-"""Sends a model's files to a server elsewhere, which cannot read this machine's."""
+"""Uploads the files of a model to a remote server, which cannot read the files of this machine."""
 
 from __future__ import annotations
 
@@ -18,34 +18,36 @@ from mullama.weights.split import split_name
 _CHUNK = 1024 * 1024
 
 
-def sent(call: CommandContext, server: FoundServer, tree: Mapping[str, Any], *, quiet: bool = False) -> dict[str, Any]:
-    """The model with `blob:DIGEST` for each path of this machine, once the server has those files.
+def upload_files(
+    call: CommandContext, server: FoundServer, tree: Mapping[str, Any], *, quiet: bool = False
+) -> dict[str, Any]:
+    """Upload the files of a model and return the model with `blob:DIGEST` in place of each path.
 
-    Paths are absolute. A server of this machine reads them where they are: then nothing is changed or sent.
+    Paths must be absolute. A server on this machine reads them itself; the model is then returned unchanged.
     """
     if not is_remote(call):
         return dict(tree)
     with DownloadDisplay(call.terminal, quiet=quiet) as report:
 
-        def place(source: Any) -> Any:
-            return _sent(server, Path(source), report) if _is_path(source) else source
+        def uploaded(source: Any) -> Any:
+            return _upload(server, Path(source), report) if _is_path(source) else source
 
-        made = {key: place(value) if key in ("from", "mmproj", "draft") else value for key, value in tree.items()}
-        if "adapters" in made:
-            made["adapters"] = [{**adapter, "from": place(adapter["from"])} for adapter in made["adapters"]]
-    return made
+        model = {key: uploaded(value) if key in ("from", "mmproj", "draft") else value for key, value in tree.items()}
+        if "adapters" in model:
+            model["adapters"] = [{**adapter, "from": uploaded(adapter["from"])} for adapter in model["adapters"]]
+    return model
 
 
 def _is_path(source: Any) -> bool:
     return isinstance(source, str) and isinstance(parse_source(source), PathRef)
 
 
-def _sent(server: FoundServer, path: Path, report: DownloadDisplay) -> str:
+def _upload(server: FoundServer, path: Path, report: DownloadDisplay) -> str:
     if not path.is_file():
         raise NotFound(f"{path} does not exist", name=str(path))
     if _is_part(path):
-        hint = "join them, or name a source that the server can fetch"
-        raise Unsupported(f"{path.name} is one part of several, and one file is sent", hint=hint)
+        hint = "join the parts, or name a source that the server can download"
+        raise Unsupported(f"{path.name} is one part of several, and only single files can be uploaded", hint=hint)
     hashed = hashlib.sha256()
     for piece in _pieces(path, "verifying", report):
         hashed.update(piece)
