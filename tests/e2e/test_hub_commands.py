@@ -73,7 +73,7 @@ def test_login_keeps_a_token_that_the_hub_knows_and_no_other(home: Home) -> None
 
 def test_a_token_that_is_typed_is_not_shown(home: Home) -> None:
     with person(["login"], home.home, **home.env) as someone:
-        someone.read_until("token (it is not shown): ")
+        someone.read_until("token (not shown): ")
         someone.type("hf_right\n")
         assert someone.finish() == 0
     assert "hf_right" not in someone.seen

@@ -212,12 +212,12 @@ def test_the_cache_tells_verifies_and_forgets(home: Online) -> None:
     alone(home)
     home.run("pull", SOURCE, "--name", "one")
     assert home.run("cache", "path").stdout == f"{home.home}/data/mullama\n"
-    assert home.run("cache", "verify").stdout == "whole: 1 file\n"
-    assert "kept, it is still referred to" in home.run("cache", "remove", SOURCE).stdout
-    assert home.run("cache", "remove", "hf:a/b", code=3).stderr.startswith("error: the store holds no hf:a/b")
+    assert home.run("cache", "verify").stdout == "intact: 1 file\n"
+    assert "kept, it is still in use" in home.run("cache", "remove", SOURCE).stdout
+    assert home.run("cache", "remove", "hf:a/b", code=3).stderr.startswith("error: the store has no hf:a/b")
     (blob,) = (home.home / "data/mullama/blobs").glob("sha256-*")
     blob.write_bytes(b"damaged")
-    assert "did not match" in home.run("cache", "verify", code=5).stderr
+    assert "is damaged" in home.run("cache", "verify", code=5).stderr
 
 
 def test_a_prune_is_shown_with_its_bytes_and_deletes_only_what_was_shown(home: Online) -> None:

@@ -101,7 +101,7 @@ def test_models_load_and_go(verbs: Stack) -> None:
 
 
 def test_the_default_model_answers_where_none_is_named(verbs: Stack) -> None:
-    assert verbs.run("default", code=3).stderr.startswith("error: no model is the default")
+    assert verbs.run("default", code=3).stderr.startswith("error: there is no default model")
     verbs.run("default", "demo")
     assert verbs.run("default").stdout == "demo\n"
     assert verbs.run("run", "default", "Hello", "-n", "3").stdout.strip()
@@ -173,11 +173,11 @@ def test_the_overlays_default_goes_with_its_model(verbs: Stack) -> None:
     verbs.run("cp", "demo", "passing")
     verbs.run("default", "passing")
     verbs.run("rm", "passing", "-f")
-    assert verbs.run("default", code=3).stderr.startswith("error: no model is the default")
+    assert verbs.run("default", code=3).stderr.startswith("error: there is no default model")
 
 
 def test_quantised_weights_can_be_loaded(verbs: Stack) -> None:
-    assert "is quantised already" in verbs.run("quantize", "builtin:tiny", "Q4_0", code=9).stderr
+    assert "is already quantised" in verbs.run("quantize", "builtin:tiny", "Q4_0", code=9).stderr
     verbs.run("quantize", "builtin:tiny", "Q4_0", "--requantize", "-o", "small.gguf")
     assert verbs.run("quantize", "builtin:tiny", "Q9_9", "--requantize", "-o", "n.gguf", code=4).stderr
     assert not (verbs.home / "n.gguf").exists()

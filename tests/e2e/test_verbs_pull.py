@@ -46,7 +46,7 @@ def test_a_person_sees_bytes_speed_and_the_time_left(home: Online, hub: StubHub)
         someone.read_until(" s left")
         hub.release()
         assert someone.finish() == 0
-    assert "t is here; mullama run t asks it" in someone.seen
+    assert "pulled t; try: mullama run t" in someone.seen
 
 
 def test_a_script_reads_json_and_a_quiet_pull_says_nothing(home: Online, hub: StubHub) -> None:

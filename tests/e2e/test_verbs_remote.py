@@ -67,7 +67,7 @@ def test_a_file_is_pulled_and_loaded_elsewhere(server: Stack, here: Stack) -> No
         (("pull", "./m-00001-of-00002.gguf"), 4, "one part of several"),
         (("run", "nobody", "hi"), 3, "hint: "),
         (("rm", "own"), 10, "own is declared in"),
-        (("create", "x"), 3, "none of Mullamafile"),
+        (("create", "x"), 3, "has none of Mullamafile"),
     ],
 )
 def test_what_cannot_be_done_elsewhere_says_why(

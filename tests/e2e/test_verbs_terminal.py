@@ -85,7 +85,7 @@ def test_whatever_dialect_is_served_the_terminal_can_ask(stack: Stack) -> None:
 def test_unloading_waits_for_requests_unless_it_is_forced(stack: Stack) -> None:
     with person(["run", "chat", "count to 100000 slow 20ms"], stack.home, **stack.env) as someone:
         someone.read_until("1 2")
-        assert "--force ends them" in stack.run("unload", "chat", "--timeout", "0.1", code=6).stderr
+        assert "--force cancels them" in stack.run("unload", "chat", "--timeout", "0.1", code=6).stderr
         assert stack.run("unload", "chat", "--force").stdout == "chat is unloaded\n"
         someone.read_until("the model was replaced or unloaded")
         assert someone.finish() == 1

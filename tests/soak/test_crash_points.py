@@ -23,11 +23,11 @@ CALLS = ("openat", "write", "fsync", "rename", "ftruncate")
 COMMIT = """
 import sys, json
 from pathlib import Path
-from mullama.store.records import Records, Generation
+from mullama.store.records import Records, Revision
 records = Records(Path(sys.argv[1]), "test")
 with records.lock("test"):
     records.save_overlay({"new": {"from": "x" * 20000}})
-    records.commit(Generation(generation=2, revision="new", manifest={"x": "n" * 20000}, when=2.0, trigger="apply",
+    records.commit(Revision(generation=2, revision="new", manifest={"x": "n" * 20000}, when=2.0, trigger="apply",
         by="", origin={}, summary={}))
 """
 BLOB = """

@@ -76,9 +76,12 @@ async def _serve(
     try:
         await process.http.start(create_app(process.service, process.operator, DIALECTS), (), control)
         process.announce(control, origin)
-        applied = process.reconciler.state.subscribers
-        applied.append(lambda origin: process.announce(control, origin))
-        applied.append(lambda _: log.follow(process.service.access().manifest.observability.logs))
+        # The watcher is first: a reader of server.json may save the new file at once.
+        process.reconciler.state.subscribers += (
+            process.watcher.follow,
+            lambda origin: process.announce(control, origin),
+            lambda _: log.follow(process.service.access().manifest.observability.logs),
+        )
         process.watcher.start()
         code = 0
         if not held:

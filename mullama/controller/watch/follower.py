@@ -70,9 +70,8 @@ class ManifestWatcher:
         self._watched = Watched(applied="")
         self._last_read: Fingerprint = ()
         self._task: asyncio.Task[None] | None = None
-        reconciler.state.subscribers.append(self._applied)
 
-    def _applied(self, origin: Origin) -> None:
+    def follow(self, origin: Origin) -> None:
         """Watch the file of the manifest that was applied."""
         self._watched = Watched(applied=origin.digest, seen=origin.digest)
         if origin != self._origin:

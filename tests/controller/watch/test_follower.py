@@ -47,9 +47,11 @@ async def watched(server: LocalServer, content: str = "", **seams: Any) -> Async
 
 
 def watcher_of(server: LocalServer, **seams: Any) -> ManifestWatcher:
-    return ManifestWatcher(
+    watcher = ManifestWatcher(
         reconciler=server.reconciler, pool=server.pool, event_log=server.event_log, env=server.env, **seams
     )
+    server.reconciler.state.subscribers.append(watcher.follow)
+    return watcher
 
 
 def system(server: LocalServer) -> str | None:
