@@ -13,7 +13,7 @@ import ollama
 import openai
 import pytest
 
-from tests.e2e.stack import Stack, stack_in
+from tests.e2e.stack import Stack, serving
 
 # What the scripted model says is in the request itself; constraints are promised to be kept by the tests.
 SCRIPT = {"constraints": True, "rules": [{"when": "capital of France", "say": "Paris."}]}
@@ -28,10 +28,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A server of both models, for every test of this folder."""
     home: Path = tmp_path_factory.mktemp("clients")
     (home / "words.script.json").write_text(json.dumps(SCRIPT))
-    with stack_in(home) as found:
-        found.write(MODELS, routes={"default": "tiny", "gpt-4o-mini": "script"})
-        found.serve()
-        found.ready()
+    with serving(home, MODELS, routes={"default": "tiny", "gpt-4o-mini": "script"}) as found:
         yield found
 
 

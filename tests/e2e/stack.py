@@ -1,4 +1,4 @@
-"""A private home, a manifest in it, and the real commands: what a person has at a terminal."""
+"""A private home with a manifest, and the real commands and servers of mullama run in it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,26 @@ import httpx
 import psutil
 import yaml
 
-COMMAND = (sys.executable, "-m", "mullama")
+# Tests that run in another environment name the interpreter of mullama's.
+COMMAND = (os.environ.get("MULLAMA_PYTHON", sys.executable), "-m", "mullama")
 SECONDS = 60.0
+TINY = Path(__file__).parents[2] / "mullama/sources/builtin_models/tiny.gguf"
+
+
+def tiny_variant(number: int) -> bytes:
+    """The built-in model with another last byte: it runs and has a digest of its own."""
+    data = TINY.read_bytes()
+    return data[:-1] + bytes([data[-1] ^ number])
 
 
 @dataclass
 class Stack:
-    """One manifest and the servers that were started for it."""
+    """One manifest and the servers that were started for it; `close` ends all of them."""
 
     home: Path
     name: str = "mullama.yaml"
+    variables: dict[str, str] = field(default_factory=dict)
+    """Further variables of the environment."""
     servers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
@@ -38,10 +48,10 @@ class Stack:
     def env(self) -> dict[str, str]:
         keep = {key: os.environ[key] for key in ("PATH", "LANG", "TMPDIR") if key in os.environ}
         folders = {f"XDG_{kind}_HOME": str(self.home / kind.lower()) for kind in ("STATE", "DATA", "CACHE", "CONFIG")}
-        return {**keep, "HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.home), **folders}
+        return {**keep, "HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.home), **folders, **self.variables}
 
     def write(self, models: dict[str, Any] | None = None, **blocks: Any) -> None:
-        """Save the manifest as an editor does that writes beside and renames."""
+        """Save the manifest like an editor that writes another file and renames it."""
         tree = {
             "mullama": "v1",
             "server": {"listen": ["127.0.0.1:0"]},
@@ -51,20 +61,18 @@ class Stack:
         self.write_text(yaml.safe_dump(tree, sort_keys=False))
 
     def write_text(self, text: str) -> None:
-        beside = self.manifest.with_suffix(".new")
-        beside.write_text(text)
-        beside.replace(self.manifest)
+        replace_file(self.manifest, text)
 
     def run(self, *arguments: str, code: int | None = 0, **more: Any) -> subprocess.CompletedProcess[str]:
-        """A command to its end; `code` is what it must exit with, None for anything."""
+        """Run a command to its end and check its exit code; None allows every code."""
         source = {} if "input" in more else {"stdin": subprocess.DEVNULL}
         done = subprocess.run(
             [*COMMAND, *arguments], env=self.env, cwd=self.home, capture_output=True, text=True,
             timeout=SECONDS, check=False, **source, **more,
         )  # fmt: skip
         if code is not None:
-            told = f"{arguments} exit {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.log()}"
-            assert done.returncode == code, told
+            report = f"{arguments} exit {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.log()}"
+            assert done.returncode == code, report
         return done
 
     def json(self, *arguments: str, code: int | None = 0) -> Any:
@@ -81,7 +89,7 @@ class Stack:
         return tree
 
     def serve(self) -> subprocess.Popen[bytes]:
-        """The server in the foreground of nobody's terminal; ended by `close`."""
+        """Start a server in the foreground, without a terminal; `close` ends it."""
         log = (self.home / "serve.log").open("ab")
         with log:
             process = subprocess.Popen(
@@ -93,7 +101,7 @@ class Stack:
 
     @property
     def record(self) -> dict[str, Any]:
-        """server.json of the one instance."""
+        """The server.json of the only instance."""
         (path,) = self.home.glob("state/mullama/*/server.json")
         tree: dict[str, Any] = json.loads(path.read_text())
         return tree
@@ -104,14 +112,14 @@ class Stack:
         return f"http://{address}"
 
     def ready(self) -> str:
-        """Wait until every model that loads at start answers; the server's address."""
+        """Wait until every model that loads at start is loaded; return the URL of the server."""
 
         def is_ready() -> bool:
             with contextlib.suppress(httpx.HTTPError, ValueError, StopIteration, FileNotFoundError):
                 return httpx.get(f"{self.url}/readyz", timeout=5).status_code == 200
             return False
 
-        eventually(is_ready, lambda: self.log())
+        eventually(is_ready, self.log)
         return self.url
 
     def log(self) -> str:
@@ -119,7 +127,7 @@ class Stack:
         return "\n".join(path.read_text(errors="replace")[-4000:] for path in logs)
 
     def processes(self) -> list[psutil.Process]:
-        """Every process that belongs to this home: servers and workers."""
+        """Return all processes of this home: servers and workers."""
         found = []
         for process in psutil.process_iter(["cmdline", "environ", "status"]):
             environment = process.info["environ"] or {}
@@ -132,7 +140,7 @@ class Stack:
         return found
 
     def close(self) -> None:
-        """End everything that was started, whatever a test left behind."""
+        """End every process of this home."""
         with contextlib.suppress(Exception):
             self.down()
         for process in self.servers:
@@ -146,7 +154,7 @@ class Stack:
 
 
 def eventually(holds: Callable[[], bool], explain: Callable[[], str] = lambda: "", within: float = SECONDS) -> None:
-    """Wait for a condition that another process brings about."""
+    """Wait until a condition holds that depends on another process."""
     deadline = time.monotonic() + within
     while not holds():
         if time.monotonic() > deadline:
@@ -154,10 +162,28 @@ def eventually(holds: Callable[[], bool], explain: Callable[[], str] = lambda: "
         time.sleep(0.02)
 
 
+def replace_file(path: Path, text: str) -> None:
+    """Write a file so that a reader finds the old text or the new one."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.replace(path)
+
+
 @contextlib.contextmanager
 def stack_in(home: Path) -> Iterator[Stack]:
+    """A stack in this folder, closed at the end."""
     stack = Stack(home)
     try:
         yield stack
     finally:
         stack.close()
+
+
+@contextlib.contextmanager
+def serving(home: Path, models: dict[str, Any], **blocks: Any) -> Iterator[Stack]:
+    """A stack in this folder whose server has loaded these models."""
+    with stack_in(home) as stack:
+        stack.write(models, **blocks)
+        stack.serve()
+        stack.ready()
+        yield stack

@@ -1,10 +1,9 @@
-"""Reloads under load: nothing fails, nothing is cut, and every request is answered by exactly one generation."""
+"""Reloads under load: nothing fails, nothing is cut, and every request is answered by exactly one revision."""
 
 from __future__ import annotations
 
 import json
 import random
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -12,78 +11,17 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.stack import Stack, eventually
+from tests.e2e.stack import Stack, eventually, replace_file
+from tests.e2e.stream_load import Load, reload
 
 EDITS = 200
 CLIENTS = 4
 LETTERS = "ABCDEFGH"
 
 
-class Load:
-    """Clients that stream one answer after the other until they are told to stop."""
-
-    def __init__(self, url: str, model: str, clients: int) -> None:
-        self._url, self._model = url, model
-        self._stop = threading.Event()
-        self.texts: list[str] = []
-        self.failures: list[str] = []
-        self._threads = [threading.Thread(target=self._client, daemon=True) for _ in range(clients)]
-        for thread in self._threads:
-            thread.start()
-
-    def _client(self) -> None:
-        with httpx.Client(timeout=60) as client:
-            while not self._stop.is_set():
-                try:
-                    self.texts.append(self._stream(client))
-                except Exception as error:  # noqa: BLE001 - whatever it is, it is a lost request
-                    self.failures.append(f"{type(error).__name__}: {error}")
-
-    def _stream(self, client: httpx.Client) -> str:
-        body = {
-            "model": self._model,
-            "messages": [{"role": "user", "content": "go"}],
-            "stream": True,
-            "max_tokens": 24,
-            "temperature": 0,
-        }
-        text, finished, done = "", 0, False
-        with client.stream("POST", f"{self._url}/v1/chat/completions", json=body) as answer:
-            if answer.status_code != 200:
-                raise RuntimeError(f"{answer.status_code} {answer.read()!r}")
-            for line in answer.iter_lines():
-                if not line.startswith("data: "):
-                    continue
-                if line == "data: [DONE]":
-                    done = True
-                    continue
-                event = json.loads(line[6:])
-                if "error" in event:
-                    raise RuntimeError(str(event["error"]))
-                for choice in event["choices"]:
-                    text += choice["delta"].get("content") or ""
-                    finished += choice["finish_reason"] is not None
-        if not done or finished != 1:
-            raise RuntimeError(f"cut after {text!r}")
-        return text
-
-    def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(60)
-            assert not thread.is_alive()
-
-
-def reload(url: str) -> dict[str, Any]:
-    tree: dict[str, Any] = httpx.post(f"{url}/api/v1/reload", json={}, timeout=60).json()
-    return tree
-
-
 def script(path: Path, letter: str) -> None:
     """A script that answers with one letter, many times."""
-    beside = path.with_suffix(".new")
-    beside.write_text(json.dumps({"rules": [{"when": "go", "say": letter * 60}]}))
-    beside.replace(path)
+    replace_file(path, json.dumps({"rules": [{"when": "go", "say": letter * 60}]}))
 
 
 @pytest.mark.timeout(900)  # half a minute on an idle machine
@@ -197,12 +135,12 @@ def test_a_deleted_manifest_leaves_everything_serving(stack: Stack) -> None:
 
     stack.manifest.unlink()
 
-    def told() -> bool:
+    def missing() -> bool:
         return any(
             c["reason"] == "ManifestMissing" for c in httpx.get(f"{url}/api/v1/status", timeout=60).json()["conditions"]
         )
 
-    eventually(told, stack.log)
+    eventually(missing, stack.log)
     assert [m["id"] for m in httpx.get(f"{url}/v1/models", timeout=60).json()["data"]] == ["demo"]
     stack.write()
     eventually(lambda: httpx.get(f"{url}/api/v1/status", timeout=60).json()["state"] == "ready", stack.log)

@@ -1,4 +1,4 @@
-"""search and login against a small hub on loopback."""
+"""`mullama search` and `login` with a small hub on loopback."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import stat
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
@@ -31,36 +30,28 @@ class Hub(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-class Home(Stack):
-    port = 0
-
-    @property
-    def env(self) -> dict[str, str]:
-        return {**super().env, "HF_ENDPOINT": f"http://127.0.0.1:{self.port}", "HF_HOME": str(self.home / "hf")}
-
-
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
+def home(empty_stack: Stack) -> Iterator[Stack]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    stack = Home(tmp_path)
-    stack.port = server.server_address[1]
+    url = f"http://127.0.0.1:{server.server_port}"
+    empty_stack.variables |= {"HF_ENDPOINT": url, "HF_HOME": str(empty_stack.home / "hf")}
     try:
-        yield stack
+        yield empty_stack
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
 
 
-def test_search_lists_the_most_fetched(home: Home) -> None:
+def test_search_lists_repositories(home: Stack) -> None:
     assert home.json("search", "r", "--json")["results"][0]["repository"] == "o/r-GGUF"
     assert home.run("search", "r").stdout.splitlines()[1].split() == ["hf:o/r-GGUF", "1,234", "2025-01-02"]
     assert home.run("search", "r", "-n", "0", code=4).stderr.startswith("error: --limit")
 
 
-def test_login_keeps_a_token_that_the_hub_knows_and_no_other(home: Home) -> None:
+def test_login_saves_only_a_token_that_the_hub_accepts(home: Stack) -> None:
     token = home.home / "hf" / "token"
     assert "hf_wrong" not in home.run("login", input="hf_wrong\n", code=7).stderr
     assert not token.exists()
@@ -71,7 +62,7 @@ def test_login_keeps_a_token_that_the_hub_knows_and_no_other(home: Home) -> None
     assert not token.exists()
 
 
-def test_a_token_that_is_typed_is_not_shown(home: Home) -> None:
+def test_a_token_that_is_typed_is_not_shown(home: Stack) -> None:
     with person(["login"], home.home, **home.env) as someone:
         someone.read_until("token (not shown): ")
         someone.type("hf_right\n")

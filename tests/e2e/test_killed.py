@@ -1,4 +1,4 @@
-"""kill -9 at many moments: the next run converges, and nothing is left behind."""
+"""SIGKILL at many moments: the next apply converges and no process is left."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def lives(process: psutil.Process) -> bool:
 
 
 def interrupted_apply(stack: Stack, after: float) -> None:
-    """Run apply and kill it, and only it, after so many seconds."""
+    """Run apply and kill its process alone after `after` seconds."""
     process = subprocess.Popen(
         [*COMMAND, "apply", "-f", stack.name, "--yes"], env=stack.env, cwd=stack.home,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -52,7 +52,7 @@ def test_an_apply_that_is_killed_is_continued_by_the_next(stack: Stack, after: f
 
 
 @pytest.mark.parametrize("after", [0.0, 0.05, 0.1, 0.2, 0.4])
-def test_a_server_that_is_killed_in_the_middle_of_a_change_comes_back_with_what_was_committed(
+def test_a_server_that_is_killed_during_a_change_restarts_with_the_committed_revision(
     stack: Stack, after: float
 ) -> None:
     stack.apply()
@@ -63,7 +63,7 @@ def test_a_server_that_is_killed_in_the_middle_of_a_change_comes_back_with_what_
         [*COMMAND, "apply", "-f", stack.name, "--yes"], env=stack.env, cwd=stack.home,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    time.sleep(0.6 + after)  # the moment of the kill is the parameter, nothing waits on it
+    time.sleep(0.6 + after)  # the moment of the kill is the parameter of the test
     workers += [child for child in server.children(recursive=True) if child not in workers]
     server.kill()
     change.wait(60)
@@ -98,7 +98,7 @@ def test_a_stream_whose_worker_dies_ends_with_an_error_event(stack: Stack) -> No
         "ignore_eos": True,
         "max_tokens": 900,
     }
-    (worker,) = stack.status()["workers"]  # asked before: to ask takes as long as some hundred tokens
+    (worker,) = stack.status()["workers"]  # asked first, because the command takes as long as some hundred tokens
     lines: list[str] = []
     with httpx.stream("POST", f"{stack.url}/v1/chat/completions", json=body, timeout=60) as answer:
         for line in answer.iter_lines():

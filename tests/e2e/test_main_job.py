@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
-from pathlib import Path
 
 import anthropic
 import httpx
@@ -11,10 +11,9 @@ import ollama
 import openai
 import pytest
 
-from tests.e2e.stack import Stack, eventually
+from tests.e2e.stack import TINY, Stack, eventually
 from tests.engines.llamacpp import builders
 
-TINY = Path(__file__).parents[2] / "mullama/sources/builtin_models/tiny.gguf"
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
@@ -98,7 +97,7 @@ def test_a_context_edit_keeps_the_worker_and_a_weights_edit_replaces_it(stack: S
     assert "Paris" in ask(stack.url)
 
 
-def test_a_broken_file_leaves_the_last_good_one_serving_and_status_says_the_line(stack: Stack) -> None:
+def test_a_broken_file_leaves_the_last_good_one_serving_and_status_names_the_line(stack: Stack) -> None:
     stack.apply()
 
     stack.write_text(stack.manifest.read_text() + "\n  nonsense: [\n")
@@ -128,7 +127,7 @@ def test_two_models_over_the_same_file_share_one_worker(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("models: {demo: {from: builtin:tiny, systen: x}}", "system"),
         ("models: {demo: {from: builtin:nope}}", "nope"),
@@ -137,14 +136,14 @@ def test_two_models_over_the_same_file_share_one_worker(stack: Stack) -> None:
         ("models: {demo: builtin:tiny}\nserver: {listen: ['0.0.0.0:0']}", "auth.keys"),
     ],
 )
-def test_a_bad_manifest_is_refused_and_leaves_nothing_behind(stack: Stack, text: str, says: str) -> None:
+def test_a_bad_manifest_is_refused_and_leaves_nothing_behind(stack: Stack, text: str, message: str) -> None:
     listen = "" if "server:" in text else "\nserver: {listen: ['127.0.0.1:0']}"
     stack.write_text(f"mullama: v1\n{text}{listen}\n")
 
     done = stack.apply(code=None)
 
     assert done.returncode in (3, 4)
-    assert says in done.stderr + done.stdout
+    assert message in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
     assert stack.processes() == []
 
@@ -236,3 +235,16 @@ def test_an_adapter_is_looked_into_before_it_is_used_and_its_scale_is_live(stack
     assert [step["cost"] for step in plan["steps"]] in (["live"], [])
     assert ask(stack.url) != plain
     assert stack.status()["workers"] == before["workers"]
+
+
+def test_another_digest_than_declared_is_refused_with_both(stack: Stack) -> None:
+    (stack.home / "a.gguf").write_bytes(TINY.read_bytes())
+    actual = hashlib.sha256(TINY.read_bytes()).hexdigest()
+    stack.write({"demo": {"from": "./a.gguf", "digest": f"sha256:{'0' * 64}"}})
+
+    done = stack.apply(code=5)
+
+    assert actual in done.stderr + done.stdout
+    assert "0" * 64 in done.stderr + done.stdout
+    stack.write({"demo": {"from": "./a.gguf", "digest": f"sha256:{actual}"}})
+    stack.apply()

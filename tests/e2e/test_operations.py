@@ -1,4 +1,4 @@
-"""What an operator does with a running server: look, go back, follow, wait, guard, move listeners, come back."""
+"""Operating a running server: history, status, events, keys, listeners, signals and crashes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCRIPT = {"name": "demo", "faults": True}
 
 @pytest.fixture
 def scripted(stack: Stack) -> Stack:
-    """The same home with a scripted model, which loads in no time."""
+    """The stack with a scripted model, which loads at once."""
     (stack.home / "demo.script.json").write_text(json.dumps(SCRIPT))
     stack.write({"demo": "./demo.script.json"})
     return stack
@@ -48,7 +48,7 @@ def test_history_lists_what_was_applied_and_undo_goes_back(scripted: Stack) -> N
     scripted.run("diff", "-f", scripted.name, code=2)
 
 
-def test_status_wait_events_and_metrics_tell_the_same_story(scripted: Stack) -> None:
+def test_status_wait_events_and_metrics_agree(scripted: Stack) -> None:
     scripted.apply()
 
     scripted.run("wait", "-f", scripted.name, "--for", "model/demo=ready", "--timeout", "20s")
@@ -94,7 +94,7 @@ def test_each_role_may_do_what_it_is_for(scripted: Stack) -> None:
 
 
 def test_listeners_come_and_go_without_dropping_a_stream(scripted: Stack) -> None:
-    """The watched file adds a socket and takes it away again while an answer streams over the first address."""
+    """The watched file adds a socket and removes it again while an answer streams over the first address."""
     scripted.apply()
     url = scripted.url
     words: list[str] = []
@@ -120,18 +120,18 @@ def test_listeners_come_and_go_without_dropping_a_stream(scripted: Stack) -> Non
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("mullama: v1\nmodels: {demo: {from: builtin:tiny, contxt: {}}}", "did you mean"),
         ("mullama: v1\nserver: {listen: ['0.0.0.0:0']}\nmodels: {demo: builtin:tiny}", "auth.keys"),
     ],
 )
-def test_serve_ends_with_4_on_a_manifest_that_is_not_one(stack: Stack, text: str, says: str) -> None:
+def test_serve_exits_with_4_for_an_invalid_manifest(stack: Stack, text: str, message: str) -> None:
     stack.write_text(text)
 
     done = stack.run("serve", "-f", stack.name, code=4)
 
-    assert says in done.stderr
+    assert message in done.stderr
     assert "mullama.yaml:" in done.stderr
 
 
@@ -174,8 +174,8 @@ def test_a_killed_server_is_drift_and_apply_brings_it_back(scripted: Stack) -> N
     scripted.run("diff", "-f", scripted.name, code=0)
 
 
-def test_a_record_of_another_process_with_the_same_number_is_no_server(scripted: Stack) -> None:
-    """In a container the first process has the same number every time."""
+def test_a_record_with_a_reused_pid_is_not_a_server(scripted: Stack) -> None:
+    """In a container the first process has the same pid every time."""
     scripted.apply()
     record = scripted.record
     (path,) = scripted.home.glob("state/mullama/*/server.json")
@@ -216,10 +216,10 @@ def test_a_storm_of_hups_ends_in_the_last_manifest(scripted: Stack) -> None:
 
 
 def test_an_edit_during_a_slow_load_is_seen_when_the_load_is_over(scripted: Stack) -> None:
-    """The watch must not take the file as it is after an apply for the file that was applied."""
+    """A file saved during an apply differs from the applied one and must be applied too."""
     scripted.apply()
     url = scripted.url
-    slow = {"prompt": "slow 200ms count to 30", "expect": "30"}  # long enough to be seen by a test that is held up
+    slow = {"prompt": "slow 200ms count to 30", "expect": "30"}  # long enough for a slow test to see it
     (scripted.home / "b.script.json").write_text(json.dumps({**SCRIPT, "name": "b"}))
     scripted.write({"demo": {"from": "./b.script.json", "probe": slow}})
 
@@ -237,7 +237,7 @@ def test_an_edit_during_a_slow_load_is_seen_when_the_load_is_over(scripted: Stac
     eventually(seen, scripted.log)
 
 
-def test_a_put_whose_manifest_cannot_be_parsed_says_every_mistake(scripted: Stack) -> None:
+def test_a_put_of_an_invalid_manifest_lists_every_mistake(scripted: Stack) -> None:
     scripted.apply()
     tree = {"mullama": "v1", "models": {"demo": {"from": "x", "nonsense": 1, "context": {"size": "many"}}}}
 
@@ -254,7 +254,7 @@ def test_a_second_signal_ends_a_server_that_drains(scripted: Stack) -> None:
     url = scripted.ready()
     body = {"model": "demo", "messages": [{"role": "user", "content": "slow 1000ms count to 90"}], "stream": True}
     with httpx.stream("POST", f"{url}/v1/chat/completions", json=body, timeout=60) as answer:
-        lines = answer.iter_lines()  # held: a client that leaves would end the drain by itself
+        lines = answer.iter_lines()  # kept open: the drain would end when the client disconnects
         next(lines)
         process.send_signal(signal.SIGTERM)
         eventually(lambda: "gone" in _livez(url), scripted.log)
@@ -269,7 +269,7 @@ def test_a_storm_of_signals_is_an_orderly_end(scripted: Stack) -> None:
     scripted.ready()
     while process.poll() is None:
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.002)  # as fast as a person with a script
+        time.sleep(0.002)  # as fast as a script can
 
     assert process.returncode == 0
     assert scripted.processes() == []
@@ -285,12 +285,12 @@ def _livez(url: str) -> str:
 
 
 def _listens(path: Path) -> bool:
-    """Whether somebody takes connections there: the file of a socket is there a moment earlier."""
+    """True when the socket accepts connections; its file exists a moment earlier."""
     with socket.socket(socket.AF_UNIX) as probe:
         return probe.connect_ex(str(path)) == 0
 
 
-def test_a_worker_that_crashes_five_times_is_left_alone_until_a_person_asks(scripted: Stack) -> None:
+def test_a_worker_that_crashes_five_times_is_not_restarted_until_apply(scripted: Stack) -> None:
     scripted.write({"demo": {"from": "./demo.script.json", "residency": {"load": "on_demand"}}})
     scripted.apply()
     url = scripted.url
@@ -304,8 +304,8 @@ def test_a_worker_that_crashes_five_times_is_left_alone_until_a_person_asks(scri
     assert ask(url).status_code == 200
 
 
-def test_commands_of_the_operator_page_exist(stack: Stack) -> None:
-    """Every `mullama COMMAND` of the documents is one."""
+def test_commands_of_the_documents_exist(stack: Stack) -> None:
+    """Every `mullama COMMAND` of the operations page and the how-tos exists."""
     listed = stack.run("--help").stdout
     commands = {line.split()[0] for line in listed.splitlines() if line.startswith("  ") and line.split()}
     docs = Path(__file__).parents[2] / "docs"

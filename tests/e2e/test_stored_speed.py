@@ -1,12 +1,10 @@
-"""What commands take over models that are stored already: nothing is hashed again, and nobody waits."""
+"""Time of commands with models that are stored already: nothing is hashed again."""
 
 from __future__ import annotations
 
 import sqlite3
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -15,7 +13,7 @@ import pytest
 from mullama.store.index import Fetched, Index
 from mullama.weights.stored import PinnedFile
 from tests import ggufs
-from tests.e2e.stack import Stack, stack_in
+from tests.e2e.stack import Stack
 from tests.stub_hub import StubHub
 
 pytestmark = pytest.mark.bench
@@ -24,18 +22,6 @@ LIMIT = 0.3
 ROUNDS = 7
 FILLER = ggufs.Stored((32, 2**17), 8, bytes(34 * 2**17))
 """Some 4.5 MB, so that hashing them would show."""
-
-
-@pytest.fixture
-def hub() -> Iterator[StubHub]:
-    with StubHub() as found:
-        yield found
-
-
-@pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
-    with stack_in(tmp_path) as made:
-        yield made
 
 
 def fastest(stack: Stack, *arguments: str) -> float:
@@ -48,8 +34,8 @@ def fastest(stack: Stack, *arguments: str) -> float:
     return min(times)
 
 
-def tell(what: str, seconds: float) -> None:
-    sys.stdout.write(f"\n{what}: {seconds * 1000:.0f} ms (limit {LIMIT * 1000:.0f} ms)\n")
+def report(name: str, seconds: float) -> None:
+    sys.stdout.write(f"\n{name}: {seconds * 1000:.0f} ms (limit {LIMIT * 1000:.0f} ms)\n")
 
 
 def read_by(pid: int) -> int:
@@ -70,7 +56,7 @@ def test_a_second_apply_of_twenty_stored_models_hashes_nothing(stack: Stack, hub
     seconds = fastest(stack, "apply", "-f", stack.name, "--yes")
 
     read = (read_by(stack.record["pid"]) - before) / ROUNDS
-    tell(f"a second apply of 20 stored models, {sum(map(len, files.values())) >> 20} MiB", seconds)
+    report(f"a second apply of 20 stored models, {sum(map(len, files.values())) >> 20} MiB", seconds)
     assert hub.sent == sent
     assert read < min(map(len, files.values()))
     assert seconds < LIMIT
@@ -104,7 +90,7 @@ def test_a_thousand_stored_models_are_listed_at_once(stack: Stack, thousand: dic
 
     seconds = fastest(stack, "list", "--all")
 
-    tell(f"list of {listed['total_count']} stored models", seconds)
-    tell("cache list of as many", fastest(stack, "cache", "list"))
+    report(f"list of {listed['total_count']} stored models", seconds)
+    report("cache list of as many", fastest(stack, "cache", "list"))
     assert listed["total_count"] == len(thousand)
     assert seconds < LIMIT

@@ -1,4 +1,4 @@
-"""kill -9 at the n-th system call of every write that counts: the next read finds the old or the new, never a mix."""
+"""SIGKILL at every system call of a commit: the next read finds the old state or the new one, never a mix."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ with blobs.receive(digest) as partial:
 
 
 def moments(call: str, code: str, folder: Path) -> list[int]:
-    """Which calls of this kind, counted from the start of the process, are about files in the folder."""
+    """Return the numbers of the calls of this kind that touch files in the folder, counted from the process start."""
     log = folder.with_suffix(".strace")
     command = ["strace", "-qq", "-y", "-o", str(log), "-e", f"trace={call}"]
     subprocess.run([*command, sys.executable, "-c", code, str(folder)], check=True, timeout=60)

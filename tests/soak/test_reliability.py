@@ -1,4 +1,4 @@
-"""Long runs under load: nothing is lost, nothing grows, nothing is left behind."""
+"""Long runs under load: no request is lost, no memory or descriptor leaks, no process is left."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from tests.e2e.stack import COMMAND, Stack, eventually, stack_in
-from tests.e2e.test_hot_reload import Load, reload
+from tests.e2e.stream_load import Load, reload
 
 pytestmark = pytest.mark.soak
 
@@ -33,8 +33,8 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
         yield found
 
 
-def held(process: psutil.Process) -> tuple[int, int, int]:
-    """(memory in bytes, open descriptors, children)."""
+def resources(process: psutil.Process) -> tuple[int, int, int]:
+    """Return (memory in bytes, open descriptors, children)."""
     return process.memory_info().rss, process.num_fds(), len(process.children(recursive=True))
 
 
@@ -50,10 +50,10 @@ def test_a_thousand_reloads_under_load_lose_nothing_and_grow_nothing(stack: Stac
         stack.write({"demo": model})
         reload(url)
         if number == 200:
-            before = held(server)
+            before = resources(server)
     load.stop()
     eventually(lambda: len(stack.status()["workers"]) == 1, stack.log)
-    after = held(server)
+    after = resources(server)
 
     assert load.failures == []
     assert after[0] - before[0] < 32 * 1024**2, (before, after)
@@ -62,7 +62,7 @@ def test_a_thousand_reloads_under_load_lose_nothing_and_grow_nothing(stack: Stac
 
 
 def test_a_hundred_killed_workers_under_load_are_replaced(stack: Stack) -> None:
-    """Requests may fail with an error of their dialect; the server stays, and nothing is left behind."""
+    """Requests may fail with an error of their dialect; the server stays, and no process is left."""
     stack.serve()
     url = stack.ready()
     server = psutil.Process(stack.record["pid"])
@@ -72,7 +72,7 @@ def test_a_hundred_killed_workers_under_load_are_replaced(stack: Stack) -> None:
         for child in server.children():
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
-        # A model that dies often is left alone until somebody asks.
+        # A model whose worker crashed often is restarted only on request.
         httpx.post(f"{url}/api/generate", json={"model": "demo"}, timeout=60)
     load.stop()
 
@@ -93,8 +93,8 @@ def test_two_hundred_loads_and_unloads_leave_nothing(stack: Stack) -> None:
         eventually(lambda: not server.children(), stack.log)
         assert httpx.post(f"{url}/api/generate", json={"model": "demo"}, timeout=60).status_code == 200
         if number == 40:
-            before = held(server)
-    after = held(server)
+            before = resources(server)
+    after = resources(server)
 
     assert after[0] - before[0] < 16 * 1024**2, (before, after)
     assert after[1] - before[1] <= 4, (before, after)
@@ -134,7 +134,7 @@ def test_forty_kills_at_random_moments_always_converge(stack: Stack) -> None:
             [*COMMAND, "apply", "-f", stack.name, "--yes"], env=stack.env, cwd=stack.home,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        time.sleep(chosen.uniform(0.1, 1.5))  # the moment of the kill is what is tried
+        time.sleep(chosen.uniform(0.1, 1.5))  # a random moment for the kill
         victim = chosen.choice(["server", "apply"])
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
             os.kill(stack.record["pid"] if victim == "server" else change.pid, signal.SIGKILL)

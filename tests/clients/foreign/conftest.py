@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from tests.e2e import stack as e2e
-from tests.e2e.stack import Stack, stack_in
+from tests.e2e.stack import Stack, serving
 
 collect_ignore_glob = [] if find_spec("langchain_tests") else ["test_*.py"]
 
-# The server runs in the project's own environment, whatever the clients need in theirs.
-SERVER = os.environ.get("MULLAMA_PYTHON", sys.executable)
 MODELS = {
     "script": {"from": "./words.script.json"},
     "tiny": {"from": "builtin:tiny", "parameters": {"temperature": 0}},
@@ -29,11 +24,7 @@ SCRIPT = Path(__file__).with_name("words.script.json")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     home: Path = tmp_path_factory.mktemp("foreign")
     (home / "words.script.json").write_text(SCRIPT.read_text())
-    e2e.COMMAND = (SERVER, "-m", "mullama")
-    with stack_in(home) as found:
-        found.write(MODELS)
-        found.serve()
-        found.ready()
+    with serving(home, MODELS) as found:
         yield found
 
 

@@ -1,15 +1,12 @@
-"""The verbs against a server elsewhere: another folder, another home, and nothing in common but an address."""
+"""Commands with a remote server: another folder and home, with nothing in common but an address and a key."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.stack import Stack, stack_in
-
-TINY = (Path(__file__).parents[2] / "mullama/sources/builtin_models/tiny.gguf").read_bytes()
+from tests.e2e.stack import Stack, stack_in, tiny_variant
 
 
 @pytest.fixture(scope="module")
@@ -25,22 +22,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def here(server: Stack, tmp_path: Path) -> Iterator[Stack]:
-    """A folder with weights and the key, on a machine of its own."""
-    with stack_in(tmp_path) as found:
-        (tmp_path / "mine.gguf").write_bytes(TINY[:-1] + bytes([TINY[-1] ^ 3]))
-        (tmp_path / "key").write_text("a-long-enough-key-for-a-test\n")
-        yield found
+def here(empty_stack: Stack) -> Stack:
+    """A folder with weights and the key, on another machine."""
+    (empty_stack.home / "mine.gguf").write_bytes(tiny_variant(3))
+    (empty_stack.home / "key").write_text("a-long-enough-key-for-a-test\n")
+    return empty_stack
 
 
 def there(server: Stack) -> tuple[str, ...]:
     return ("--host", server.url, "--key-file", "key")
 
 
-def test_a_model_of_local_weights_is_made_elsewhere(server: Stack, here: Stack) -> None:
+def test_create_uploads_local_weights(server: Stack, here: Stack) -> None:
     (here.home / "Modelfile").write_text("FROM ./mine.gguf\nSYSTEM You are far away.\nPARAMETER num_ctx 512\n")
-    told = here.run("create", "far", *there(server))
-    assert "sending mine.gguf: 5.8 MiB" in told.stderr
+    created = here.run("create", "far", *there(server))
+    assert "sending mine.gguf: 5.8 MiB" in created.stderr
     shown = here.json("show", "far", "--json", *there(server))
     assert shown["source"].startswith(str(server.home))
     assert shown["system"] == "You are far away."
@@ -51,7 +47,7 @@ def test_a_model_of_local_weights_is_made_elsewhere(server: Stack, here: Stack) 
     assert "SYSTEM You are far away." in here.run("show", "far2", "--modelfile", *there(server)).stdout
 
 
-def test_a_file_is_pulled_and_loaded_elsewhere(server: Stack, here: Stack) -> None:
+def test_pull_uploads_a_file(server: Stack, here: Stack) -> None:
     here.run("pull", "./mine.gguf", "--name", "pulled", *there(server))
     here.run("load", "pulled", *there(server))
     assert {"pulled", "own"} <= {m["name"] for m in here.json("list", "--json", *there(server))["models"]}
@@ -61,23 +57,23 @@ def test_a_file_is_pulled_and_loaded_elsewhere(server: Stack, here: Stack) -> No
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (("pull", "./absent.gguf"), 3, "absent.gguf does not exist"),
         (("pull", "./m-00001-of-00002.gguf"), 4, "one part of several"),
-        (("run", "nobody", "hi"), 3, "hint: "),
+        (("run", "none", "hi"), 3, "hint: "),
         (("rm", "own"), 10, "own is declared in"),
         (("create", "x"), 3, "has none of Mullamafile"),
     ],
 )
-def test_what_cannot_be_done_elsewhere_says_why(
-    server: Stack, here: Stack, arguments: tuple[str, ...], code: int, said: str
+def test_an_error_names_its_reason(
+    server: Stack, here: Stack, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
     (here.home / "m-00001-of-00002.gguf").write_bytes(b"GGUF")
-    assert said in here.run(*arguments, *there(server), code=code).stderr
+    assert message in here.run(*arguments, *there(server), code=code).stderr
 
 
-def test_without_the_key_nothing_is_told(server: Stack, here: Stack) -> None:
+def test_without_the_key_nothing_is_printed(server: Stack, here: Stack) -> None:
     refused = here.run("list", "--host", server.url, code=7)
     assert refused.stderr.startswith("error: ")
     assert "own" not in refused.stdout

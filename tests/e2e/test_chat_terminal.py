@@ -1,8 +1,9 @@
-"""A person talks to a model on a real terminal, served by a script that answers at a known pace."""
+"""`mullama chat` on a real terminal with a scripted model that answers at a known pace."""
 
 from __future__ import annotations
 
 import json
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.e2e.stack import Stack, stack_in
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A scripted model behind a dialect that the terminal does not speak."""
+    """A server of a scripted model that offers no dialect of the commands."""
     with stack_in(tmp_path_factory.mktemp("terminal")) as found:
         (found.home / "echo.script.json").write_text(json.dumps({"name": "echo"}))
         server = {"listen": ["127.0.0.1:0"], "dialects": ["anthropic"]}
@@ -23,7 +24,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield found
 
 
-def test_keys_typed_while_an_answer_is_written_are_kept(stack: Stack) -> None:
+def test_keys_typed_during_an_answer_are_kept(stack: Stack) -> None:
     with person(["chat", "chat"], stack.home, **stack.env) as someone:
         someone.read_until(">>> ")
         someone.type("count to 20 slow 20ms\n")
@@ -54,8 +55,6 @@ def test_ctrl_c_ends_the_answer_and_not_the_conversation(stack: Stack) -> None:
 
 
 def test_the_terminal_is_left_as_it_was(stack: Stack) -> None:
-    import termios
-
     with person(["chat", "chat"], stack.home, **stack.env) as someone:
         someone.read_until(">>> ")
         someone.type("say something\n")
@@ -67,16 +66,16 @@ def test_the_terminal_is_left_as_it_was(stack: Stack) -> None:
         assert termios.tcgetattr(someone.terminal)[3] == someone.modes
 
 
-def test_commands_of_other_terminals_are_understood(stack: Stack) -> None:
-    said = "\\temperature 0.5\n/topk 3\n\\system Be brief.\n/set parameter temprature 1\n"
-    said += "\\clear\n/show parameters\n\\exit\n"
-    done = stack.run("chat", "chat", input=said)
+def test_commands_of_other_programs_are_understood(stack: Stack) -> None:
+    text = "\\temperature 0.5\n/topk 3\n\\system Be brief.\n/set parameter temprature 1\n"
+    text += "\\clear\n/show parameters\n\\exit\n"
+    done = stack.run("chat", "chat", input=text)
     assert "set parameter temperature 0.5" in done.stdout
     assert "top_k               3" in done.stdout
     assert "unknown parameter 'temprature'" in done.stderr
 
 
-def test_whatever_dialect_is_served_the_terminal_can_ask(stack: Stack) -> None:
+def test_the_commands_need_no_dialect(stack: Stack) -> None:
     assert stack.run("run", "chat", "say hello there").stdout == "hello there\n"
     assert stack.json("tokenize", "hello", "-m", "chat", "--json")["count"] > 0
     assert stack.json("embed", "hello", "-m", "chat", "--json")["dimension"] == 64
@@ -91,7 +90,7 @@ def test_unloading_waits_for_requests_unless_it_is_forced(stack: Stack) -> None:
         assert someone.finish() == 1
 
 
-def test_what_other_tools_have_is_refused_with_what_to_do_instead(stack: Stack) -> None:
+def test_options_of_other_tools_are_refused_with_a_replacement(stack: Stack) -> None:
     refused = stack.run("run", "chat", "--kv-cache-type", "q8_0", "hi", code=4).stderr
     assert refused == (
         "error: --kv-cache-type is no option of mullama run\n"
@@ -104,7 +103,7 @@ def test_what_other_tools_have_is_refused_with_what_to_do_instead(stack: Stack) 
     assert "context.pooling" in stack.run("embed", "hi", "--pooling", "mean", code=4).stderr
 
 
-def test_a_person_is_asked_before_a_model_goes(stack: Stack) -> None:
+def test_a_removal_is_confirmed(stack: Stack) -> None:
     stack.run("cp", "chat", "twin")
     for answer, code, left in (("n", 9, True), ("y", 0, False)):
         with person(["rm", "twin"], stack.home, **stack.env) as someone:
@@ -114,7 +113,7 @@ def test_a_person_is_asked_before_a_model_goes(stack: Stack) -> None:
         assert ("twin" in {m["name"] for m in stack.json("list", "--json")["models"]}) is left
 
 
-def test_a_conversation_is_kept_and_taken_up_again(stack: Stack) -> None:
+def test_a_conversation_is_saved_and_continued(stack: Stack) -> None:
     with person(["chat", "chat"], stack.home, **stack.env) as someone:
         someone.read_until(">>> ")
         someone.type('"""say first line\nsecond line"""\n')

@@ -1,25 +1,23 @@
-"""import: what other tools have here is served where it lies, and what cannot be carried is said."""
+"""`mullama import`: models of other tools are served from where they are, and what is left out is reported."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.stack import Stack, stack_in
+from tests.e2e.stack import Stack, tiny_variant
 
-TINY = (Path(__file__).parents[2] / "mullama/sources/builtin_models/tiny.gguf").read_bytes()
-MINE = TINY[:-1] + bytes([TINY[-1] ^ 9])
+MINE = tiny_variant(9)
 GO = b"{{ if .System }}<|im_start|>system\n{{ .System }}<|im_end|>\n{{ end }}{{ .Prompt }}"
 GGUF = {"model_format": "gguf", "model_family": "llama", "model_type": "5.6M", "file_type": "Q8_0"}
 
 
 class OllamaStore:
-    """A store as Ollama lays it out: blobs by digest, and a manifest for each name."""
+    """Writes a store in the layout of Ollama: blobs by digest, and a manifest for each name."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -31,11 +29,11 @@ class OllamaStore:
         return {"digest": f"sha256:{digest}", "size": len(data)}
 
     def model(self, place: str, *layers: tuple[str, bytes], config: dict[str, Any] | None = None) -> None:
-        told = json.dumps(GGUF if config is None else config).encode()
+        settings = json.dumps(GGUF if config is None else config).encode()
         tree = {
             "schemaVersion": 2,
             "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
-            "config": {"mediaType": "application/vnd.docker.container.image.v1+json", **self.blob(told)},
+            "config": {"mediaType": "application/vnd.docker.container.image.v1+json", **self.blob(settings)},
             "layers": [{"mediaType": f"application/vnd.ollama.image.{k}", **self.blob(data)} for k, data in layers],
         }
         path = self.root / "manifests" / place
@@ -44,12 +42,6 @@ class OllamaStore:
 
     def bytes_by_name(self) -> dict[str, bytes]:
         return {str(p.relative_to(self.root)): p.read_bytes() for p in self.root.rglob("*") if p.is_file()}
-
-
-@pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
-    with stack_in(tmp_path) as found:
-        yield found
 
 
 @pytest.fixture
@@ -72,79 +64,79 @@ def store(tmp_path: Path) -> OllamaStore:
     return made
 
 
-def test_models_of_ollama_are_served_where_they_lie_as_their_layers_say(stack: Stack, store: OllamaStore) -> None:
+def test_models_of_ollama_are_served_in_place_with_their_settings(empty_stack: Stack, store: OllamaStore) -> None:
     before = store.bytes_by_name()
-    told = stack.run("import", "ollama", "elsewhere", "-o", "mullama.yaml", code=8)
-    left = [line for line in told.stderr.splitlines() if line.startswith("left out: ")]
+    imported = empty_stack.run("import", "ollama", "elsewhere", "-o", "mullama.yaml", code=8)
+    left = [line for line in imported.stderr.splitlines() if line.startswith("left out: ")]
     assert sorted(line.split(": ")[1] for line in left) == ["broken", "hello", "me/own:1b", "tensors"]
-    assert "its renderer qwen3-coder" in told.stderr
-    assert "not in GGUF form" in told.stderr
+    assert "its renderer qwen3-coder" in imported.stderr
+    assert "not in GGUF form" in imported.stderr
 
-    stack.run("validate")
-    stack.manifest.write_text('server: {listen: ["127.0.0.1:0"]}\n' + stack.manifest.read_text())
-    stack.apply()
+    empty_stack.run("validate")
+    empty_stack.manifest.write_text('server: {listen: ["127.0.0.1:0"]}\n' + empty_stack.manifest.read_text())
+    empty_stack.apply()
 
-    shown = stack.json("show", "hello", "--json")
+    shown = empty_stack.json("show", "hello", "--json")
     assert shown["paths"][0].startswith(str(store.root))
     assert (shown["system"], shown["license"]) == ("You are brief.", "MIT\n\nand more")
     assert shown["parameters"] == {"temperature": 0, "num_predict": 3, "num_ctx": 512, "stop": ["END"]}
-    answered = stack.json("run", "hello", "Say hello", "--json")
-    plain = stack.json("run", "me/own:1b", "Say hello", "--json", "-n", "3")
+    answered = empty_stack.json("run", "hello", "Say hello", "--json")
+    plain = empty_stack.json("run", "me/own:1b", "Say hello", "--json", "-n", "3")
     assert answered["tokens"] <= 3
-    assert answered["prompt_tokens"] > plain["prompt_tokens"], "system prompt and messages came along"
-    assert stack.run("run", "user/some-gguf:q8_0", "hi", "-n", "2").stdout.strip()
-    assert store.bytes_by_name() == before, "nothing of theirs was touched"
-    assert stack.run("cache", "size").stdout.startswith("0 B"), "and nothing was copied"
+    assert answered["prompt_tokens"] > plain["prompt_tokens"], "system prompt and messages are in the prompt"
+    assert empty_stack.run("run", "user/some-gguf:q8_0", "hi", "-n", "2").stdout.strip()
+    assert store.bytes_by_name() == before, "the store was not changed"
+    assert empty_stack.run("cache", "size").stdout.startswith("0 B"), "and nothing was copied"
 
 
-def test_a_folder_is_served_where_it_lies(stack: Stack) -> None:
-    folder = stack.home / "weights" / "sub"
+def test_a_folder_is_served_in_place(empty_stack: Stack) -> None:
+    folder = empty_stack.home / "weights" / "sub"
     folder.mkdir(parents=True)
     (folder.parent / "Tiny Model.Q8_0.gguf").write_bytes(MINE)
     (folder / "broken.gguf").write_bytes(b"GG")
     (folder / "part-00001-of-00002.gguf").write_bytes(MINE)
     (folder / "mmproj-x-f16.gguf").write_bytes(MINE)
-    told = stack.run("import", "dir", "weights", "-o", "mullama.yaml", code=8)
-    assert "broken.gguf: " in told.stderr
-    assert "its part part-00002-of-00002.gguf is not there" in told.stderr
-    assert "it is a projector" in told.stderr
-    stack.manifest.write_text('server: {listen: ["127.0.0.1:0"]}\n' + stack.manifest.read_text())
-    stack.apply()
-    assert stack.run("run", "tiny-model:q8_0", "Hello", "-n", "2").stdout.strip()
+    imported = empty_stack.run("import", "dir", "weights", "-o", "mullama.yaml", code=8)
+    assert "broken.gguf: " in imported.stderr
+    assert "its part part-00002-of-00002.gguf is not there" in imported.stderr
+    assert "it is a projector" in imported.stderr
+    empty_stack.manifest.write_text('server: {listen: ["127.0.0.1:0"]}\n' + empty_stack.manifest.read_text())
+    empty_stack.apply()
+    assert empty_stack.run("run", "tiny-model:q8_0", "Hello", "-n", "2").stdout.strip()
 
 
-def test_a_configuration_of_llama_swap_is_served(stack: Stack) -> None:
-    (stack.home / "m.gguf").write_bytes(MINE)
-    (stack.home / "swap.yaml").write_text(
+def test_a_configuration_of_llama_swap_is_served(empty_stack: Stack) -> None:
+    (empty_stack.home / "m.gguf").write_bytes(MINE)
+    (empty_stack.home / "swap.yaml").write_text(
         "macros:\n  srv: llama-server --port ${PORT}\n"
         "models:\n  q:\n    cmd: |\n      # a comment\n      ${srv}\n      -m m.gguf -c 512 --temp 0 \\\n      -n 2\n"
         "    aliases: [gpt]\n    ttl: 60\n    filters: {strip_params: top_p}\n"
         "hooks: {on_startup: {preload: [q]}}\n"
     )
-    told = stack.run("import", "llama-swap", "swap.yaml", "-o", "mullama.yaml", code=8)
-    assert told.stderr == "left out: q: filters\n"
-    stack.manifest.write_text('server: {listen: ["127.0.0.1:0"]}\n' + stack.manifest.read_text())
-    stack.apply()
-    assert stack.json("run", "gpt", "Hello", "--json")["tokens"] <= 2
-    assert stack.json("show", "q", "--json")["context"] == 512
+    imported = empty_stack.run("import", "llama-swap", "swap.yaml", "-o", "mullama.yaml", code=8)
+    assert imported.stderr == "left out: q: filters\n"
+    empty_stack.manifest.write_text('server: {listen: ["127.0.0.1:0"]}\n' + empty_stack.manifest.read_text())
+    empty_stack.apply()
+    assert empty_stack.json("run", "gpt", "Hello", "--json")["tokens"] <= 2
+    assert empty_stack.json("show", "q", "--json")["context"] == 512
 
 
-def test_a_compose_file_becomes_a_manifest(stack: Stack) -> None:
-    (stack.home / "weights").mkdir()
-    (stack.home / "weights/m.gguf").write_bytes(MINE)
-    (stack.home / "compose.yaml").write_text(
+def test_a_compose_file_becomes_a_manifest(empty_stack: Stack) -> None:
+    (empty_stack.home / "weights").mkdir()
+    (empty_stack.home / "weights/m.gguf").write_bytes(MINE)
+    (empty_stack.home / "compose.yaml").write_text(
         "services:\n  llm:\n    image: ghcr.io/ggml-org/llama.cpp:server\n    volumes: [./weights:/models]\n"
         "    environment: [LLAMA_ARG_MODEL=/models/m.gguf, LLAMA_ARG_CTX_SIZE=512]\n"
         "  db: {image: postgres}\n"
     )
-    stack.run("import", "compose", "compose.yaml", "-o", "mullama.yaml")
-    stack.manifest.write_text('server: {listen: ["127.0.0.1:0"]}\n' + stack.manifest.read_text())
-    stack.apply()
-    assert stack.run("run", "llm", "Hello", "-n", "2").stdout.strip()
+    empty_stack.run("import", "compose", "compose.yaml", "-o", "mullama.yaml")
+    empty_stack.manifest.write_text('server: {listen: ["127.0.0.1:0"]}\n' + empty_stack.manifest.read_text())
+    empty_stack.apply()
+    assert empty_stack.run("run", "llm", "Hello", "-n", "2").stdout.strip()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (("ollama", "nowhere"), 3, "no model of Ollama is in"),
         (("dir", "nowhere"), 3, "is no folder"),
@@ -153,6 +145,8 @@ def test_a_compose_file_becomes_a_manifest(stack: Stack) -> None:
         (("llama-swap", "broken.yaml"), 4, "broken.yaml:2"),
     ],
 )
-def test_what_is_not_there_is_said(stack: Stack, arguments: tuple[str, ...], code: int, said: str) -> None:
-    (stack.home / "broken.yaml").write_text("models: [unclosed\n")
-    assert said in stack.run("import", *arguments, code=code).stderr
+def test_a_missing_or_broken_input_is_an_error(
+    empty_stack: Stack, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    (empty_stack.home / "broken.yaml").write_text("models: [unclosed\n")
+    assert message in empty_stack.run("import", *arguments, code=code).stderr

@@ -1,4 +1,4 @@
-"""A saved file that needs a download: the rest of it serves at once, later saves do not wait, the newest one wins."""
+"""A saved manifest that needs a download: the other models reload at once, and the newest save wins."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests import ggufs
-from tests.e2e.stack import COMMAND, Stack, eventually, stack_in
+from tests.e2e.stack import COMMAND, Stack, eventually, serving
 from tests.stub_hub import Hold, StubHub
 
 DATA = ggufs.model().bytes()
@@ -20,20 +20,16 @@ BIG: dict[str, Any] = {"from": "hf:org/m", "residency": {"load": "on_demand"}}
 
 
 @pytest.fixture
-def hub() -> Iterator[StubHub]:
-    with StubHub() as found:
-        found.repo("org/m", {"m-Q8_0.gguf": DATA})
-        found.script("m-Q8_0.gguf", Hold(1000))
-        yield found
+def hub(hub: StubHub) -> StubHub:
+    hub.repo("org/m", {"m-Q8_0.gguf": DATA})
+    hub.script("m-Q8_0.gguf", Hold(1000))
+    return hub
 
 
 @pytest.fixture
-def served(tmp_path: Path, hub: StubHub) -> Iterator[Stack]:
-    with stack_in(tmp_path) as stack:
-        (tmp_path / "a.script.json").write_text(json.dumps({"default": "echo"}))
-        stack.write({"a": small(9)})
-        stack.serve()
-        stack.ready()
+def served(tmp_path: Path) -> Iterator[Stack]:
+    (tmp_path / "a.script.json").write_text(json.dumps({"default": "echo"}))
+    with serving(tmp_path, {"a": small(9)}) as stack:
         yield stack
 
 
@@ -100,7 +96,7 @@ def test_a_save_during_an_apply_ends_the_apply_and_wins(served: Stack, hub: Stub
     eventually(lambda: length(served) == 2, served.log)
     hub.release()
 
-    said, _ = applying.communicate(timeout=60)
-    assert applying.returncode in (0, 10), said
+    output, _ = applying.communicate(timeout=60)
+    assert applying.returncode in (0, 10), output
     eventually(lambda: models(served) == ["a", "big"], served.log)
     assert length(served) == 2

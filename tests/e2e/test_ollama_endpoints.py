@@ -1,21 +1,19 @@
-"""Imperative verbs over Ollama's endpoints: they edit the overlay and take the one road."""
+"""Imperative commands over Ollama's endpoints, which edit the overlay."""
 
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+from collections.abc import Iterator
 
 import httpx
 import ollama
 import pytest
 
-from tests.e2e.stack import Stack
-
-TINY = Path(__file__).parents[2] / "mullama/sources/builtin_models/tiny.gguf"
+from tests.e2e.stack import TINY, Stack
 
 
 @pytest.fixture
-def client(stack: Stack):  # type: ignore[no-untyped-def]
+def client(stack: Stack) -> Iterator[ollama.Client]:
     stack.apply()
     with ollama.Client(host=stack.url) as found:
         yield found
@@ -46,7 +44,7 @@ def test_a_name_of_the_manifest_is_protected_with_its_line(client: ollama.Client
     assert "demo" in names(client)
 
 
-def test_a_model_made_from_another_keeps_what_was_said_and_adds_to_it(client: ollama.Client) -> None:
+def test_a_model_created_from_another_keeps_its_settings_and_adds_some(client: ollama.Client) -> None:
     parameters = {"temperature": 0.1, "num_ctx": 512}
     lines = client.create("pirate", from_="demo", system="You are a pirate.", parameters=parameters, stream=True)
     statuses = [line.status for line in lines]
@@ -72,7 +70,7 @@ def test_an_uploaded_file_becomes_a_model(stack: Stack, client: ollama.Client) -
     assert client.generate("mine", "2+2=", options={"num_predict": 2}).done
 
 
-def test_pulling_names_a_model_and_says_success(client: ollama.Client) -> None:
+def test_pull_adds_a_model_and_ends_with_success(client: ollama.Client) -> None:
     statuses = [s.status for s in client.pull("builtin:tiny", stream=True)]
 
     assert statuses[0] == "pulling manifest"
