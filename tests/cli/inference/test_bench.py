@@ -1,4 +1,4 @@
-"""How long the commands take, on this machine's clock; run by `make bench`."""
+"""Times of the commands on this machine; run by `make bench`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ pytestmark = pytest.mark.bench
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled() -> None:
-    """As after the first run anywhere: modules that were edited since are not compiled anew in each run."""
+    """Compile all modules, so that no run has to."""
     compileall.compile_dir(Path(__file__).parents[3] / "mullama", quiet=1)
 
 
 def fastest(arguments: tuple[str, ...], stack: Stack | None = None, *, runs: int = 7) -> float:
-    """Seconds of the fastest of some runs: what the program takes when nothing else has the machine."""
+    """Return the seconds of the fastest run, which other processes disturbed least."""
     times = []
     for _ in range(runs):
         begun = time.perf_counter()
@@ -41,9 +41,9 @@ def fastest(arguments: tuple[str, ...], stack: Stack | None = None, *, runs: int
     return min(times)
 
 
-def tell(what: str, seconds: float, limit: float) -> None:
-    print(  # noqa: T201 - what a measurement is for
-        f"{what}: {seconds * 1000:.0f} ms (limit {limit * 1000:.0f} ms, {platform.processor() or platform.machine()})"
+def report(name: str, seconds: float, limit: float) -> None:
+    print(  # noqa: T201 - the result of the measurement
+        f"{name}: {seconds * 1000:.0f} ms (limit {limit * 1000:.0f} ms, {platform.processor() or platform.machine()})"
     )
 
 
@@ -61,14 +61,14 @@ def many(count: int) -> dict[str, object]:
 def test_the_version_costs_little_more_than_an_interpreter() -> None:
     bare = fastest((sys.executable, "-c", "pass"), runs=20)
     version = fastest((*COMMAND, "--version"), runs=20)
-    tell("--version beyond a bare interpreter", version - bare, 0.06)
+    report("--version beyond a bare interpreter", version - bare, 0.06)
     assert version - bare < 0.06
 
 
 def test_a_diff_of_the_root_manifest_is_quick(stack: Stack) -> None:
     root = Path(__file__).parents[3] / "mullama.yaml"
     took = fastest((*COMMAND, "diff", "-f", str(root)), stack)
-    tell("diff of the root manifest", took, 0.3)
+    report("diff of the root manifest", took, 0.3)
     assert took < 0.3
 
 
@@ -77,7 +77,7 @@ def test_a_thousand_models_are_planned_within_two_seconds_and_linearly(stack: St
     for count in (250, 1000):
         stack.write(many(count))
         times[count] = fastest((*COMMAND, "diff", "-f", stack.name), stack, runs=3)
-        tell(f"diff of {count} models", times[count], 2.0)
+        report(f"diff of {count} models", times[count], 2.0)
     assert times[1000] < 2.0
     assert times[1000] < 5 * times[250], "four times the models take about four times as long"
 
@@ -86,7 +86,7 @@ def test_applying_a_thousand_models_again_is_quick(stack: Stack) -> None:
     stack.write(many(1000))
     stack.apply()
     took = fastest((*COMMAND, "apply", "-f", stack.name, "--yes"), stack, runs=3)
-    tell("apply of 1000 models with nothing to do", took, 2.0)
+    report("apply of 1000 models with nothing to do", took, 2.0)
     assert took < 2.0
 
 
@@ -102,7 +102,7 @@ def test_a_live_edit_is_visible_within_a_second(stack: Stack) -> None:
             assert time.perf_counter() - begun < 30
             time.sleep(0.01)
         times.append(time.perf_counter() - begun)
-    tell("a live edit is seen", min(times), 1.0)
+    report("a live edit is seen", min(times), 1.0)
     assert min(times) < 1.0
 
 
@@ -111,7 +111,7 @@ def test_an_idle_server_is_small(stack: Stack) -> None:
     server = stack.serve()
     stack.ready()
     held = psutil.Process(server.pid).memory_info().rss / 1e6
-    print(f"idle server without a model: {held:.0f} MB (limit 120 MB)")  # noqa: T201 - what a measurement is for
+    print(f"idle server without a model: {held:.0f} MB (limit 120 MB)")  # noqa: T201 - the result of the measurement
     assert held < 120
 
 
@@ -120,5 +120,5 @@ def test_the_wheel_is_small(tmp_path: Path) -> None:
     subprocess.run((*pip, str(Path(__file__).parents[3])), check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     size = wheel.stat().st_size / 1e6
-    print(f"wheel: {size:.1f} MB (limit 15 MB)")  # noqa: T201 - what a measurement is for
+    print(f"wheel: {size:.1f} MB (limit 15 MB)")  # noqa: T201 - the result of the measurement
     assert size < 15

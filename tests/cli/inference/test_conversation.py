@@ -1,4 +1,4 @@
-"""What a conversation sends, and what it can be told."""
+"""Request bodies and settings of a conversation."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from mullama.cli.app.context import UsageError
 from mullama.cli.inference.conversation import Conversation, image_paths, response_format, think_level
 
 
-def test_a_question_goes_with_what_was_said_and_the_settings() -> None:
-    talk = Conversation(model="m", system="Be kind.", think="low", keep_alive=5.0, format="json")
-    talk.add("a", "b")
-    talk.set_parameter("temperature", "0.5")
-    talk.set_parameter("stop", "x", "y")
-    assert talk.body("c", ("pic",)) == {
+def test_a_request_has_the_earlier_messages_and_the_settings() -> None:
+    conversation = Conversation(model="m", system="Be kind.", think="low", keep_alive=5.0, format="json")
+    conversation.add("a", "b")
+    conversation.set_parameter("temperature", "0.5")
+    conversation.set_parameter("stop", "x", "y")
+    assert conversation.body("c", ("pic",)) == {
         "model": "m",
         "messages": [
             {"role": "system", "content": "Be kind."},
@@ -30,21 +30,21 @@ def test_a_question_goes_with_what_was_said_and_the_settings() -> None:
 
 
 def test_without_history_each_question_stands_alone() -> None:
-    talk = Conversation(model="m", remember=False)
-    talk.add("a", "b")
-    assert talk.body("c")["messages"] == [{"role": "user", "content": "c"}]
+    conversation = Conversation(model="m", remember=False)
+    conversation.add("a", "b")
+    assert conversation.body("c")["messages"] == [{"role": "user", "content": "c"}]
 
 
 @pytest.mark.parametrize(("name", "texts"), [("luck", ("1",)), ("seed", ("x",)), ("seed", ("1.5",)), ("top_p", ())])
-def test_a_parameter_that_is_none_is_refused(name: str, texts: tuple[str, ...]) -> None:
+def test_an_unknown_parameter_or_a_wrong_value_is_refused(name: str, texts: tuple[str, ...]) -> None:
     with pytest.raises(UsageError):
         Conversation(model="m").set_parameter(name, *texts)
 
 
-def test_what_is_saved_puts_each_setting_in_its_block() -> None:
-    talk = Conversation(model="m", system="S", parameters={"num_ctx": 512, "num_gpu": 3, "seed": 1})
-    talk.add("a", "b")
-    assert talk.declaration() == {
+def test_a_saved_model_has_each_setting_in_its_block() -> None:
+    conversation = Conversation(model="m", system="S", parameters={"num_ctx": 512, "num_gpu": 3, "seed": 1})
+    conversation.add("a", "b")
+    assert conversation.declaration() == {
         "from": "m",
         "system": "S",
         "parameters": {"seed": 1},
@@ -73,5 +73,5 @@ def test_levels_and_formats() -> None:
         ("no picture here. png", ()),
     ],
 )
-def test_pictures_are_found_in_a_prompt(prompt: str, paths: tuple[str, ...]) -> None:
+def test_images_are_found_in_a_prompt(prompt: str, paths: tuple[str, ...]) -> None:
     assert image_paths(prompt) == paths

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from mullama.cli.api_client.address import ServerAddress
 from mullama.cli.inference.load_test import Load, quantile, words
-from mullama.cli.inference.load_test import run as put
+from mullama.cli.inference.load_test import run as run_load
 from tests.cli.conftest import Ran
 from tests.cli.tinyserver import Answer, TinyServer
-from tests.e2e.stack import stack_in
+from tests.e2e.stack import serving
 
 Run = Callable[..., Ran]
 CHAT = "POST /v1/chat/completions"
@@ -121,15 +121,12 @@ def test_a_model_is_measured_on_this_machine(run: Run) -> None:
     assert [line.split()[0] for line in table.out.splitlines()] == ["measure", "prefill", "decode", "time"]
 
 
-def test_a_load_on_a_mullama_server_counts_what_was_made(tmp_path: Path) -> None:
-    from mullama.cli.api_client.address import ServerAddress
-
-    with stack_in(tmp_path) as stack:
-        (tmp_path / "s.script.json").write_text('{"default": "count to 9"}')
-        stack.write({"m": {"from": str(tmp_path / "s.script.json"), "limits": {"parallel": 4}}})
-        stack.serve()
-        address = ServerAddress.parse(stack.ready())
+@pytest.mark.anyio
+async def test_a_load_on_a_mullama_server_counts_the_tokens(tmp_path: Path) -> None:
+    (tmp_path / "s.script.json").write_text('{"default": "count to 9"}')
+    models = {"m": {"from": str(tmp_path / "s.script.json"), "limits": {"parallel": 4}}}
+    with serving(tmp_path, models) as stack:
         load = Load(model="m", clients=4, requests=2, prompt_len=4, gen_len=6)
-        measured = asyncio.run(put(address, load))
+        measured = await run_load(ServerAddress.parse(stack.url), load)
     assert len(measured.samples) == 8
     assert all(0 < sample.tokens <= 6 and sample.first > 0 and sample.text for sample in measured.samples)

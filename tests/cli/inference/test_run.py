@@ -1,4 +1,4 @@
-"""`mullama run` against a server that answers from a table."""
+"""`mullama run` with a server that answers from a table."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def model(tiny: TinyServer) -> None:
     tiny.answers["GET /api/models/m"] = Answer({"name": "m", "capabilities": ["completion"]})
 
 
-def test_the_answer_is_printed_as_it_comes(run: Run, tiny: TinyServer) -> None:
+def test_the_answer_is_printed_as_it_arrives(run: Run, tiny: TinyServer) -> None:
     tiny.answers["POST /api/models/chat"] = pieces(part("Par"), part("is"), LAST)
     ran = run("run", "m", "What", "is", "it?", "--host", tiny.url, "-t", "0", "-n", "7", "--system", "Short.")
     assert (ran.code, ran.out, ran.err) == (0, "Paris\n", "")
@@ -78,7 +78,7 @@ def test_json_is_one_object(run: Run, tiny: TinyServer) -> None:
     assert tree["tokens"] == 4
 
 
-def test_an_answer_that_breaks_off_is_an_error(run: Run, tiny: TinyServer) -> None:
+def test_an_answer_that_fails_is_an_error(run: Run, tiny: TinyServer) -> None:
     tiny.answers["POST /api/models/chat"] = pieces(part("Par"))
     assert run("run", "m", "q", "--host", tiny.url).code == 11
     tiny.answers["POST /api/models/chat"] = pieces(part("Par"), {"error": "the worker died"})
@@ -94,7 +94,7 @@ def test_a_model_that_is_not_there_is_not_found(run: Run, tiny: TinyServer) -> N
     assert ran.err.startswith("error: model 'x' not found\nhint: ")
 
 
-def test_a_model_of_vectors_prints_one(run: Run, tiny: TinyServer) -> None:
+def test_an_embedding_model_prints_an_embedding(run: Run, tiny: TinyServer) -> None:
     tiny.answers["GET /api/models/e"] = Answer({"name": "e", "capabilities": ["embedding"]})
     tiny.answers["POST /api/models/embed"] = Answer({"model": "e", "embeddings": [[0.5, 1.0]]})
     ran = run("run", "e", "a", "text", "--dimensions", "2", "--truncate=false", "--host", tiny.url)
@@ -113,7 +113,7 @@ def test_an_empty_prompt_is_a_mistake(run: Run, tiny: TinyServer) -> None:
     assert run("run", "m", "--host", tiny.url, stdin="\n").code == 4
 
 
-def test_an_answer_cannot_act_on_a_terminal_but_stays_whole_in_a_pipe(run: Run, tiny: TinyServer) -> None:
+def test_control_characters_are_escaped_on_a_terminal_and_kept_in_a_pipe(run: Run, tiny: TinyServer) -> None:
     tiny.answers["POST /api/models/chat"] = pieces(part("\x1b]0;x\x07\tok\n"), LAST)
     assert run("run", "m", "q", "--host", tiny.url, tty=True).out == "\\x1b]0;x\\x07\tok\n\n"
     assert run("run", "m", "q", "--host", tiny.url).out == "\x1b]0;x\x07\tok\n\n"

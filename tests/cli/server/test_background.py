@@ -1,4 +1,4 @@
-"""A server in the background: started, found, stopped; and what is said when that fails."""
+"""A server in the background: start, stop, and the errors of both."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def server(home: Path) -> Iterator[FoundServer]:
-    """A real server that holds for its first manifest; its instance is that of the manifest's path."""
+    """A real server that waits for its first manifest; its instance is that of the manifest's path."""
     manifest = home / "mullama.yaml"
     manifest.write_text("mullama: v1\nserver: {listen: ['127.0.0.1:0']}\nmodels: {chat: builtin:tiny}\n")
     records = Records(home / "state", instance_name(("127.0.0.1:0",), str(manifest)))
     started = start(records, ["--held", "-f", str(manifest)])
     assert started.record is not None
     yield started
-    # It is this process's child, so a pid that is there is still its own.
+    # A child of this process keeps its pid until waitpid.
     with contextlib.suppress(ProcessLookupError):
         os.kill(started.record.pid, signal.SIGKILL)
     os.waitpid(started.record.pid, 0)
@@ -56,14 +56,14 @@ def test_a_started_server_answers_in_a_session_of_its_own_and_logs_to_a_file(ser
     assert server.records.log_path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_stopped_server_is_gone_and_forgotten(server: FoundServer) -> None:
+def test_a_stopped_server_has_no_process_and_no_record(server: FoundServer) -> None:
     stop(server, within=30.0, force=False)
     assert not alive(pid_of(server))
     assert server.records is not None
     assert server.records.server() is None
 
 
-def test_a_server_that_hangs_is_only_ended_by_force(server: FoundServer) -> None:
+def test_a_server_that_hangs_is_killed_only_by_force(server: FoundServer) -> None:
     os.kill(pid_of(server), signal.SIGSTOP)
     with pytest.raises(TimedOut):
         stop(server, within=0.2, force=False)
@@ -72,13 +72,13 @@ def test_a_server_that_hangs_is_only_ended_by_force(server: FoundServer) -> None
     assert not alive(pid_of(server))
 
 
-def test_a_server_that_is_gone_already_is_stopped(server: FoundServer) -> None:
+def test_stopping_a_server_that_has_ended_does_nothing(server: FoundServer) -> None:
     os.kill(pid_of(server), signal.SIGKILL)
     stop(server, within=10.0, force=True)
     assert not alive(pid_of(server))
 
 
-def test_a_failed_start_tells_what_the_server_said_with_its_exit_code(home: Path) -> None:
+def test_a_failed_start_has_the_log_and_the_exit_code_of_the_server(home: Path) -> None:
     records = Records(home / "state", "file-test")
     with pytest.raises(NotFound, match="there is no manifest") as caught:
         start(records, ["-f", str(home / "none.yaml")])
@@ -90,7 +90,7 @@ def test_a_failed_start_tells_what_the_server_said_with_its_exit_code(home: Path
     assert exit_code(caught_too.value) == 4
 
 
-def test_a_start_that_takes_too_long_leaves_nothing_behind(home: Path) -> None:
+def test_a_start_that_takes_too_long_leaves_no_server(home: Path) -> None:
     manifest = home / "mullama.yaml"
     manifest.write_text("mullama: v1\nserver: {listen: ['127.0.0.1:0']}\nmodels: {chat: builtin:tiny}\n")
     records = Records(home / "state", instance_name(("127.0.0.1:0",), str(manifest)))
@@ -99,7 +99,7 @@ def test_a_start_that_takes_too_long_leaves_nothing_behind(home: Path) -> None:
     assert records.server() is None
 
 
-def test_a_log_that_has_grown_long_is_set_aside(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_log_is_rotated(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records = Records(home / "state", "file-test")
     records.create()
     records.log_path.write_text("an old line\n" * 100)

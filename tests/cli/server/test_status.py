@@ -1,4 +1,4 @@
-"""status, ps and wait against a server that answers from a table."""
+"""`mullama status`, `ps` and `wait` with a server that answers from a table."""
 
 from __future__ import annotations
 
@@ -82,12 +82,12 @@ def test_status_names_the_line_of_a_broken_edit_and_exits_with_8(run: Run, tiny:
     assert "! ConfigValid=False ParseError: /srv/mullama.yaml:7:3: a list is not closed" in ran.out
 
 
-def test_status_in_json_is_what_the_server_told(run: Run, tiny: TinyServer) -> None:
+def test_status_in_json_is_the_answer_of_the_server(run: Run, tiny: TinyServer) -> None:
     tiny.answers["GET /api/v1/status"] = Answer(STATUS)
     assert json.loads(run("--host", tiny.url, "status", "--json").out) == STATUS
 
 
-def test_ps_lists_what_holds_memory(run: Run, tiny: TinyServer) -> None:
+def test_ps_lists_models_in_memory(run: Run, tiny: TinyServer) -> None:
     tiny.answers["GET /api/v1/status"] = Answer(STATUS)
     head, chat, foot = run("ps", "--host", tiny.url).out.splitlines()
     assert (head.split()[0], chat.split()[0]) == ("NAME", "chat")
@@ -128,7 +128,7 @@ def test_wait_returns_when_every_model_is_loaded(run: Run, tiny: TinyServer) -> 
 
 
 @pytest.mark.parametrize(
-    ("goal", "code"),
+    ("condition", "code"),
     [
         ("model/chat=ready", 0),
         ("model/chat=Loaded", 0),
@@ -138,12 +138,12 @@ def test_wait_returns_when_every_model_is_loaded(run: Run, tiny: TinyServer) -> 
         ("condition=Synced", 6),
     ],
 )
-def test_wait_knows_models_and_conditions(run: Run, tiny: TinyServer, goal: str, code: int) -> None:
+def test_wait_supports_models_and_conditions(run: Run, tiny: TinyServer, condition: str, code: int) -> None:
     tiny.answers["GET /api/v1/status"] = Answer(STATUS)
-    assert run("wait", "--for", goal, "--timeout", "0", "--host", tiny.url).code == code
+    assert run("wait", "--for", condition, "--timeout", "0", "--host", tiny.url).code == code
 
 
-def test_wait_says_what_is_missing_when_the_time_is_up(run: Run, tiny: TinyServer) -> None:
+def test_wait_names_the_missing_models_at_the_timeout(run: Run, tiny: TinyServer) -> None:
     tiny.answers["GET /readyz"] = Answer({"ready": False, "missing": ["chat", "big"]}, 503)
     ran = run("wait", "--timeout", "0", "--host", tiny.url)
     assert ran.code == 6
