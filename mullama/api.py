@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from types import TracebackType
 from typing import Any, Literal, Self, get_args, overload
@@ -115,14 +115,8 @@ class ContextParams:
     @property
     def options(self) -> ContextOptions:
         """The parameters as the engine takes them."""
-        return ContextOptions(
-            size=self.n_ctx,
-            parallel=self.n_seq_max,
-            batch=self.n_batch,
-            ubatch=min(self.n_ubatch, self.n_batch),
-            kv_k=self.kv_cache_type,
-            kv_v=self.kv_cache_type,
-            flash=self.flash_attn,
+        return replace(
+            ContextOptions.of(self.shape),
             threads=self.n_threads,
             threads_batch=self.n_threads,
             embedding=self.embeddings,
@@ -139,7 +133,7 @@ class ContextParams:
             ubatch=min(self.n_ubatch, self.n_batch),
             kv_k=self.kv_cache_type,
             kv_v=self.kv_cache_type,
-            flash=self.flash_attn != "off",
+            flash=self.flash_attn,
         )
 
 

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 
 from mullama.chat.types import Constraint, Sampling, TokenLogprob
 from mullama.errors import Kind
+from mullama.weights.memory import ContextShape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,19 @@ class ContextOptions:
     draft: Literal["", "prompt_lookup"] = ""
     state_dir: str | None = None
     state_key: str = ""
+
+    @classmethod
+    def of(cls, shape: ContextShape) -> ContextOptions:
+        """Return the options of a context of this shape, all others at their defaults."""
+        return cls(
+            size=shape.size,
+            parallel=shape.parallel,
+            batch=shape.batch,
+            ubatch=shape.ubatch,
+            kv_k=shape.kv_k,
+            kv_v=shape.kv_v,
+            flash=shape.flash,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,18 +59,23 @@ def context_size(model: Model, facts: WeightFacts | None) -> int:
     return min(trained, DEFAULT_CONTEXT)
 
 
-def context_shape(model: Model, facts: WeightFacts | None) -> ContextShape:
-    """The context as the engine will make it, as far as the header is known."""
+def requested_shape(model: Model, facts: WeightFacts | None) -> ContextShape:
+    """Return the context that the manifest asks for."""
     context = model.context
-    asked = ContextShape(
+    return ContextShape(
         size=context_size(model, facts),
         parallel=model.limits.parallel,
         batch=context.batch,
         ubatch=context.ubatch or context.batch,
         kv_k=context.kv.k,
         kv_v=context.kv.v,
-        flash=context.flash_attention != "off",
+        flash=context.flash_attention,
     )
+
+
+def context_shape(model: Model, facts: WeightFacts | None) -> ContextShape:
+    """Return the context as the engine makes it, as far as the header is known."""
+    asked = requested_shape(model, facts)
     if facts is None:
         return asked
     declared = bool(model.system or model.messages)

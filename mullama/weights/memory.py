@@ -50,7 +50,7 @@ class ContextShape:
     ubatch: int = 512
     kv_k: str = "f16"
     kv_v: str = "f16"
-    flash: bool = True
+    flash: Literal["auto", "on", "off"] = "auto"
     sequences: int = 0
     outputs: int = 0
 
@@ -224,11 +224,11 @@ def compute_bytes(facts: WeightFacts, context: ContextShape) -> int:
     seen = _cells_seen(facts, context, tokens)
     width, heads = facts.embedding_length, max(facts.heads, default=0)
     forward = max(*facts.feed_forward, facts.experts.feed_forward * facts.experts.used, 0)
-    mask = tokens * sum(seen) * (2 if context.flash else 4)
+    mask = tokens * sum(seen) * (4 if context.flash == "off" else 2)
     output = 4 * (outputs * facts.vocabulary + 2 * tokens * width)
     recurrent = 10 * width if facts.recurrent else 0
     block = 4 * tokens * (4 * width + max(3 * forward, recurrent)) + mask
-    scores = 0 if context.flash else 4 * tokens * (max(seen, default=0) * heads + 6 * width) + mask
+    scores = 0 if context.flash != "off" else 4 * tokens * (max(seen, default=0) * heads + 6 * width) + mask
     kept = 4 * facts.vocabulary * context.states
     return max(output, block, scores) + kept
 

@@ -134,7 +134,13 @@ def test_compute_buffers_are_estimated_within_six_percent_of_measured_ones(
         vocabulary=vocabulary,
     )  # fmt: skip
     asked = ContextShape(
-        size=cells // sequences, parallel=sequences, batch=batch, ubatch=ubatch, flash=flash, kv_k=kind, kv_v=kind
+        size=cells // sequences,
+        parallel=sequences,
+        batch=batch,
+        ubatch=ubatch,
+        flash="on" if flash else "off",
+        kv_k=kind,
+        kv_v=kind,
     )
     assert measured * 0.995 <= compute_bytes(facts, asked) / MIB <= measured * 1.06
 

@@ -12,7 +12,7 @@ from mullama.engines.base import Adapter, ContextOptions, EngineChoice, Prefix, 
 from mullama.manifest.spec import Manifest, Model, Route
 from mullama.manifest.tree import revision
 from mullama.names import ModelName
-from mullama.plan.fit import context_size, memory_bound, need, placement, stays
+from mullama.plan.fit import memory_bound, need, placement, requested_shape, stays
 from mullama.plan.observed import KnownFiles, Machine
 from mullama.reconcile.scripted_models import is_script
 from mullama.runtime.base import Access
@@ -76,14 +76,8 @@ class DeploymentBuilder:
     def _context(self, model: Model, files: KnownFiles, settings: ModelSettings) -> ContextOptions:
         context, rope = model.context, model.context.rope
         prefix = warm_prefix(settings) if model.task == "chat" else ""
-        return ContextOptions(
-            size=context_size(model, files.facts),
-            parallel=model.limits.parallel,
-            batch=context.batch,
-            ubatch=context.ubatch or context.batch,
-            kv_k=context.kv.k,
-            kv_v=context.kv.v,
-            flash=context.flash_attention,
+        return replace(
+            ContextOptions.of(requested_shape(model, files.facts)),
             threads=context.threads or 0,
             threads_batch=context.threads or 0,
             embedding=model.task != "chat",
