@@ -22,7 +22,7 @@ from mullama.chat.model_settings import settings_for
 from mullama.chat.prompt import RAW
 from mullama.chat.template import ChatInput, SpecialTexts
 from mullama.chat.types import DEFAULT_SAMPLING, ResponseFormat, Role, Sampling, say
-from mullama.engines.base import ContextFacts, ContextOptions, Embed, Ended, Generate, Output, Piece, WeightsOptions
+from mullama.engines import base
 from mullama.errors import EngineFailed, Invalid, MullamaError
 from mullama.plan.fit import as_made
 from mullama.reconcile.machine import observe_machine
@@ -69,9 +69,9 @@ class ModelParams:
             raise Invalid("tensor_split must hold finite shares of 0 or more", field="tensor_split")
 
     @property
-    def options(self) -> WeightsOptions:
+    def options(self) -> base.WeightsOptions:
         """The parameters as the engine takes them."""
-        return WeightsOptions(
+        return base.WeightsOptions(
             gpu_layers=self.n_gpu_layers,
             split=self.split_mode,
             main_gpu=self.main_gpu,
@@ -113,10 +113,10 @@ class ContextParams:
         _require_choice("pooling_type", self.pooling_type, ("", "none", "mean", "cls", "last", "rank"))
 
     @property
-    def options(self) -> ContextOptions:
+    def options(self) -> base.ContextOptions:
         """The parameters as the engine takes them."""
         return replace(
-            ContextOptions.of(self.shape),
+            base.ContextOptions.of(self.shape),
             threads=self.n_threads,
             threads_batch=self.n_threads,
             embedding=self.embeddings,
@@ -299,15 +299,15 @@ class TextStream(Iterator[str]):
     answer: Answer | None
     """How the completion ended, once the last piece has been read; None before, and after `close`."""
 
-    def __init__(self, outputs: Iterator[Output]) -> None:
+    def __init__(self, outputs: Iterator[base.Output]) -> None:
         self._outputs = outputs
         self.answer = None
 
     def __next__(self) -> str:
         for output in self._outputs:
-            if isinstance(output, Piece) and output.text:
+            if isinstance(output, base.Piece) and output.text:
                 return output.text
-            if isinstance(output, Ended):
+            if isinstance(output, base.Ended):
                 self.answer = _answer(output)
         raise StopIteration
 
@@ -347,7 +347,7 @@ class Context:
             refuse_too_big(header, model.params.options, (shape,), observe_machine())
         self._facts = self._open_new()
 
-    def _open_new(self) -> ContextFacts:
+    def _open_new(self) -> base.ContextFacts:
         """Open a llama.cpp context under a name that the child process has not used yet."""
         self._name = f"context-{next(self.model._context_numbers)}"
         engine = self.model._engine
@@ -389,7 +389,7 @@ class Context:
         """
         _require_integer("max_tokens", max_tokens, 1)
         engine = self._require_open()
-        job = Generate(
+        job = base.Generate(
             id=engine.worker.next_id(),
             context=self._name,
             prompt=prompt if isinstance(prompt, str) else tuple(prompt),
@@ -419,7 +419,9 @@ class Context:
         inputs = (text,) if isinstance(text, str) else tuple(text)
         if not inputs:
             return []
-        job = Embed(id=engine.worker.next_id(), context=self._name, inputs=inputs, truncate=False, normalize=normalize)
+        job = base.Embed(
+            id=engine.worker.next_id(), context=self._name, inputs=inputs, truncate=False, normalize=normalize
+        )
         vectors = [list(vector) for vector in engine.call(engine.worker.embed(job)).vectors]
         return vectors[0] if isinstance(text, str) else vectors
 
@@ -471,7 +473,7 @@ class Context:
         self.close()
 
 
-def _answer(ended: Ended) -> Answer:
+def _answer(ended: base.Ended) -> Answer:
     return Answer(
         reason=ended.reason,
         stop=ended.stop,

@@ -40,7 +40,7 @@ def conversation_options(parser: Parser) -> None:
     )
     parser.add_argument("--seed", type=int, metavar="N", help="random seed, for reproducible answers")
     parser.add_argument("--stop", action="append", metavar="TEXT", help="stop at this text; may be repeated")
-    parser.add_argument("--format", metavar="json|FILE", help="answer in JSON, or by a JSON Schema")
+    parser.add_argument("--format", metavar="json|FILE", help="answer in JSON, or by the JSON Schema in a file")
     parser.add_argument(
         "--think",
         nargs="?",

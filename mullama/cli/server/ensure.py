@@ -6,16 +6,8 @@ import time
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from mullama.cli.api_client.discover import (
-    FoundServer,
-    find,
-    has_manifest,
-    is_remote,
-    load_manifest,
-    manifest_path,
-    records_of,
-    require,
-)
+from mullama.cli.api_client import discover
+from mullama.cli.api_client.discover import FoundServer
 from mullama.cli.app.context import CommandContext, Parser, server_options
 from mullama.cli.server.background import start
 from mullama.cli.server.serve import implicit_arguments, implicit_manifest
@@ -35,9 +27,9 @@ def instance_options(parser: Parser) -> None:
 
 def ensure_server(call: CommandContext) -> FoundServer:
     """Return the running server; start one for the manifest of the call, or without a manifest, when none runs."""
-    if is_remote(call):
-        return require(call)
-    server = find(call, lambda: load_manifest(call))
+    if discover.is_remote(call):
+        return discover.require(call)
+    server = discover.find(call, lambda: discover.load_manifest(call))
     return server if server is not None else start_server(call)
 
 
@@ -46,13 +38,13 @@ def start_server(call: CommandContext, settings: Mapping[str, object] | None = N
 
     settings: implicit settings (see `serve`) for a call without a manifest.
     """
-    if has_manifest(call):
-        loaded = load_manifest(call)
+    if discover.has_manifest(call):
+        loaded = discover.load_manifest(call)
         profiles = [part for name in call.options.profile for part in ("--profile", name)]
-        server = start(records_of(call, loaded), ["-f", str(manifest_path(call)), *profiles])
+        server = start(discover.records_of(call, loaded), ["-f", str(discover.manifest_path(call)), *profiles])
     else:
         loaded = implicit_manifest(call, settings or {})
-        server = start(records_of(call, loaded), implicit_arguments(settings or {}))
+        server = start(discover.records_of(call, loaded), implicit_arguments(settings or {}))
     call.terminal.note(f"server started (pid {server.record.pid if server.record else '?'})")
     _wait_until_applied(server)
     return server

@@ -7,15 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mullama.cli.api_client.discover import find, load_manifest, require
-from mullama.cli.app.context import (
-    CommandContext,
-    Parser,
-    UsageError,
-    json_option,
-    manifest_options,
-    server_options,
-    timeout_option,
-)
+from mullama.cli.app import context
+from mullama.cli.app.context import CommandContext, Parser, UsageError
 from mullama.cli.app.exit_codes import DONE, PARTLY
 from mullama.errors import MullamaError, TimedOut, Unavailable
 from mullama.units import counted, duration, size
@@ -27,9 +20,9 @@ SHOWN_WHEN_TRUE = ("Reconciling", "Degraded", "Drifted")
 
 
 def status_options(parser: Parser) -> None:
-    manifest_options(parser)
-    server_options(parser)
-    json_option(parser)
+    context.manifest_options(parser)
+    context.server_options(parser)
+    context.json_option(parser)
 
 
 def status(call: CommandContext) -> int:
@@ -148,9 +141,9 @@ def _until(model: Mapping[str, Any]) -> str:
 
 
 def wait_options(parser: Parser) -> None:
-    manifest_options(parser)
-    server_options(parser)
-    timeout_option(parser, "5m")
+    context.manifest_options(parser)
+    context.server_options(parser)
+    context.timeout_option(parser, "5m")
     parser.add_argument(
         "--for",
         dest="condition",
