@@ -85,7 +85,7 @@ def records_of(call: CommandContext, loaded: LoadedManifest) -> Records:
     return Records(state_root(call.env), instance_name(loaded.manifest.server.listen, loaded.path))
 
 
-def find(call: CommandContext, load: Callable[[], LoadedManifest]) -> FoundServer | None:
+def find(call: CommandContext, load: Callable[[], LoadedManifest] | None = None) -> FoundServer | None:
     """The server that the call means, None when none runs.
 
     1. --host or MULLAMA_HOST. 2. the one that runs for this manifest's path, which needs no valid manifest.
@@ -102,14 +102,14 @@ def find(call: CommandContext, load: Callable[[], LoadedManifest]) -> FoundServe
             return _local(records, record)
     if not running:
         return None
-    records = records_of(call, load())
+    records = records_of(call, load() if load else load_manifest(call))
     record_there = records.server()
     return _local(records, record_there) if record_there else None
 
 
 def require(call: CommandContext) -> FoundServer:
     """The server that the call means, or `Unavailable`."""
-    server = find(call, lambda: load_manifest(call))
+    server = find(call)
     if server is None:
         raise Unavailable(
             "no server runs for this manifest" if _named_path(call) else "no server runs",

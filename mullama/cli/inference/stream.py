@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mullama.cli.api_client.discover import FoundServer, find, is_remote, load_manifest
+from mullama.cli.api_client.discover import FoundServer, find, is_remote
 from mullama.cli.app.context import CommandContext
 from mullama.cli.console.terminal import Terminal
 from mullama.cli.inference.conversation import image_paths
@@ -51,7 +51,7 @@ def ask(server: FoundServer, body: Mapping[str, Any], answer: StreamedAnswer) ->
 
 def require_known(call: CommandContext, name: str) -> None:
     """Raise `NotFound` for a name that is neither a model nor a source, before a server is started for it."""
-    if is_remote(call) or find(call, lambda: load_manifest(call)) is not None or not source_problem(name):
+    if is_remote(call) or find(call) is not None or not source_problem(name):
         return
     model_of(read_declared(call).manifest, name)
 

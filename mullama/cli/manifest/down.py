@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mullama.cli.api_client.discover import FoundServer, find, load_manifest
+from mullama.cli.api_client.discover import FoundServer, find
 from mullama.cli.app.context import CommandContext, Parser, manifest_options, server_options, timeout_option, yes_option
 from mullama.cli.app.exit_codes import DONE, REFUSED
 from mullama.cli.server.background import stop
@@ -23,7 +23,7 @@ def down_options(parser: Parser) -> None:
 
 def down(call: CommandContext) -> int:
     """Show what will be unloaded, ask, stop, and wait until the process is gone and its ports are free."""
-    server = find(call, lambda: load_manifest(call))
+    server = find(call)
     if server is None:
         call.terminal.line("no server runs; nothing to stop")
         return DONE

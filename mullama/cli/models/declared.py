@@ -34,7 +34,7 @@ def read_declared(call: CommandContext) -> Declared:
     from mullama.manifest.tree import parse_resolved
     from mullama.reconcile.overlay import combine
 
-    server = find(call, lambda: load_manifest(call))
+    server = find(call)
     if server is not None:
         stack = server.client.get("/api/v1/stack")
         return Declared(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from mullama.cli.api_client.discover import FoundServer, find, load_manifest, require
+from mullama.cli.api_client.discover import FoundServer, find, require
 from mullama.cli.app.context import CommandContext, Parser, UsageError, timeout_option
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.models.pull import absolute_source
@@ -172,7 +172,7 @@ def stop(call: CommandContext) -> int:
     """Unload a model like `unload`, or without a name stop the server after its requests have ended."""
     if call.options.model is not None:
         return _unload(call, require(call), call.options.model)
-    server = find(call, lambda: load_manifest(call))
+    server = find(call)
     if server is None:
         call.terminal.line("no server runs; nothing to stop")
         return DONE

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import mullama
-from mullama.cli.api_client.discover import FoundServer, find, load_manifest, require
+from mullama.cli.api_client.discover import FoundServer, find, require
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option, timeout_option
 from mullama.cli.app.exit_codes import DONE, NO_CONNECTION
 from mullama.cli.server import background, logs
@@ -43,12 +43,8 @@ def daemon(call: CommandContext) -> int:
             return logs.logs(call)
 
 
-def _find(call: CommandContext) -> FoundServer | None:
-    return find(call, lambda: load_manifest(call))
-
-
 def _start(call: CommandContext) -> int:
-    if server := _find(call):
+    if server := find(call):
         pid = server.record.pid if server.record else "?"
         call.terminal.line(f"the server already runs (pid {pid})")
         return DONE
@@ -65,7 +61,7 @@ def _print_addresses(call: CommandContext, server: FoundServer) -> None:
 
 
 def _stop(call: CommandContext) -> int:
-    server = _find(call)
+    server = find(call)
     if server is None:
         call.terminal.line("no server runs; nothing to stop")
         return DONE
@@ -76,7 +72,7 @@ def _stop(call: CommandContext) -> int:
 
 def _restart(call: CommandContext) -> int:
     """Stop the server and start one with the same manifest and addresses; the overlay is kept."""
-    server = _find(call)
+    server = find(call)
     settings = implicit_settings(call)
     if server is not None:
         if server.record is None:
@@ -100,7 +96,7 @@ def _settings_of(server: FoundServer) -> dict[str, object]:
 
 
 def _status(call: CommandContext) -> int:
-    server = _find(call)
+    server = find(call)
     tree = server.client.get("/api/system/status") if server else {}
     log = str(server.records.log_path) if server and server.records else None
     state: dict[str, Any] = {

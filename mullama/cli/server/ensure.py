@@ -29,7 +29,7 @@ def ensure_server(call: CommandContext) -> FoundServer:
     """Return the running server; start one for the manifest of the call, or without a manifest, when none runs."""
     if discover.is_remote(call):
         return discover.require(call)
-    server = discover.find(call, lambda: discover.load_manifest(call))
+    server = discover.find(call)
     return server if server is not None else start_server(call)
 
 

@@ -52,7 +52,7 @@ def logs(call: CommandContext) -> int:
 
 
 def _records(call: CommandContext) -> Records:
-    server = find(call, lambda: load_manifest(call))
+    server = find(call)
     if server is not None and server.records is not None:
         return server.records
     return records_of(call, load_manifest(call))

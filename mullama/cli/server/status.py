@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from mullama.cli.api_client.discover import find, load_manifest, require
+from mullama.cli.api_client.discover import find, require
 from mullama.cli.app import context
 from mullama.cli.app.context import CommandContext, Parser, UsageError
 from mullama.cli.app.exit_codes import DONE, PARTLY
@@ -160,7 +160,7 @@ def wait(call: CommandContext) -> int:
     while True:
         missing: MullamaError | str
         try:
-            server = find(call, lambda: load_manifest(call))
+            server = find(call)
             missing = condition.missing(server.client) if server else Unavailable("no server runs")
         except Unavailable as error:
             missing = error
