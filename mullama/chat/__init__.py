@@ -1,1 +1,1 @@
-"""One vocabulary for a conversation: pure values, templates, readers and constraints."""
+"""The vocabulary of a conversation: pure values, templates, readers and constraints."""

@@ -1,4 +1,4 @@
-"""Folds the events of a request into one answer, for clients that do not stream."""
+"""Aggregates the events of a request into one answer, for clients that do not stream."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mullama.chat.types import (
 
 @dataclass(slots=True)
 class _Parts:
-    """One choice while its events arrive."""
+    """The parts of one choice as its events arrive."""
 
     text: list[str] = field(default_factory=list)
     thinking: list[str] = field(default_factory=list)
@@ -47,7 +47,7 @@ class _Parts:
 
 
 class Fold:
-    """Takes events one by one; `answer` may be asked at any time. A call that never finished is no call."""
+    """Aggregates events; `answer` may be called at any time. A call without its end event is omitted."""
 
     def __init__(self) -> None:
         self._parts: dict[int, _Parts] = {}
@@ -55,7 +55,7 @@ class Fold:
         self._completed = Completed(usage=Usage(), timings=Timings())
 
     def feed(self, event: Event) -> None:
-        """Work in one event."""
+        """Add one event."""
         match event:
             case Started():
                 self._warnings = event.warnings
@@ -76,7 +76,7 @@ class Fold:
 
     @property
     def answer(self) -> Answer:
-        """All choices so far, in order."""
+        """Return all choices so far, in order."""
         return Answer(
             choices=tuple(self._parts[index].choice(index) for index in sorted(self._parts)),
             usage=self._completed.usage,
@@ -90,7 +90,7 @@ class Fold:
 
 
 def fold(events: Iterable[Event]) -> Answer:
-    """The answer that these events make up."""
+    """Return the answer that these events form."""
     folding = Fold()
     for event in events:
         folding.feed(event)

@@ -1,6 +1,6 @@
-"""The table of families: by what their templates write, how a model's calls and reasoning are to be read.
+"""The table of model families: how the tool calls and the reasoning of a model are read, by its template.
 
-To add one, add a line; the first whose evidence is found in the call that the template itself wrote wins.
+A new family is one line. The first family whose evidence is in the call that the template itself renders is used.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mullama.names import suggest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """What a reader and a constraint need to know of a model's output."""
+    """The output format of a model, for its reader and its constraint."""
 
     name: str
     calls: CallSyntax
@@ -33,12 +33,14 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """evidence: a pattern searched in the trial call; without a trial call, `mark` is searched in the source."""
+    """One line of the table."""
 
     name: str
     evidence: str
+    """Pattern in the trial call."""
     calls: CallSyntax
     mark: str = ""
+    """Text in the source of a template that renders no trial call."""
 
 
 _PROBE = "probe_weather"
@@ -76,7 +78,7 @@ _GLM = TaggedCalls(
 
 
 def _invoking(prefix: str, section: str, *, typed: bool = False) -> TaggedCalls:
-    """The <invoke name=…> form that several families share under different prefixes."""
+    """Return the syntax of the `<invoke name=…>` form, which several families share under different prefixes."""
     return TaggedCalls(
         open=f"<{prefix}{section}>\n",
         begin=f'<{prefix}invoke name="',
@@ -214,7 +216,7 @@ _LINES = (
 
 
 def family_of(template: ChatTemplate) -> Family:
-    """The first family whose evidence the template gives; `generic` when there is none."""
+    """Return the first family whose evidence the template gives; `generic` when none does."""
     traits, source = template.traits, template.source
     for line in _LINES:
         found = re.search(line.evidence, traits.call, re.DOTALL) if traits.call else line.mark and line.mark in source
@@ -232,7 +234,7 @@ _MARKED = re.compile(
 
 
 def _by_mark(call: str, thinking: Thinking | None) -> Family | None:
-    """A family of its own for JSON calls behind a mark that the table does not know."""
+    """Return a family for JSON calls after a mark that is not in the table."""
     found = _MARKED.search(call)
     if found is None or not re.search("tool|call|func|action", found["open"], re.IGNORECASE):
         return None
@@ -247,12 +249,12 @@ def _by_mark(call: str, thinking: Thinking | None) -> Family | None:
 
 
 def family_names() -> tuple[str, ...]:
-    """All names of the table, for documentation and completeness tests."""
+    """Return all names of the table, for documentation and completeness tests."""
     return (*(line.name for line in _LINES), "generic")
 
 
 def family_with(name: str, thinking: Thinking | None = None) -> Family:
-    """A family by its name; `NotFound` names those that come close."""
+    """Return a family by its name. Raises `NotFound` with the closest names."""
     calls = {line.name: line.calls for line in _LINES} | {"generic": GENERIC}
     if name not in calls:
         raise NotFound(f"no family of templates is called {name!r}", name=name, near=suggest(name, calls))

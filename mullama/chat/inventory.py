@@ -1,6 +1,6 @@
-"""The values of the model inventory: what a client may ask about models, change in them, and gets told.
+"""The values of the model inventory: requests about models, and their answers.
 
-Requests that change something go through the overlay, the plan and the executor, like everything else.
+Requests that change something go through the overlay, the plan and the executor, as every other change does.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from mullama.names import JSONValue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListModels:
-    """All models and routes that the caller may use."""
+    """List the models and routes that the caller may use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListRunning:
-    """The models in memory."""
+    """List the loaded models."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShowModel:
-    """One model with everything known of it; `verbose` includes long arrays and tensors."""
+    """Return the facts of one model; `verbose` includes long arrays and tensors."""
 
     model: str
     verbose: bool = False
@@ -32,34 +32,36 @@ class ShowModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadModel:
-    """Load, or unload when keep_alive is 0, without generating. forced: unload now, and end its requests."""
+    """Load a model, or unload it when `keep_alive` is 0, without generating."""
 
     model: str
     keep_alive: float | None = None
+    """Seconds to keep it loaded; None uses the manifest."""
     forced: bool = False
+    """Unload at once and end its requests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullModel:
-    """again: ask the source anew, and read what is stored through; what does not match its digest is fetched again."""
+    """Download a model and declare it next to the manifest."""
 
     source: str
     name: str | None = None
     again: bool = False
+    """Resolve the source again and verify stored files; one that does not match its digest is downloaded again."""
     stream: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateModel:
-    """A model from another one or from uploaded files (name in the request -> digest).
-
-    said: fields of a model in the manifest's words, resolved, that hold beside the other fields.
-    """
+    """Create a model from another one or from uploaded files."""
 
     name: str
     base: str | None = None
-    said: Mapping[str, JSONValue] = field(default_factory=dict)
+    declared: Mapping[str, JSONValue] = field(default_factory=dict)
+    """Resolved fields of the manifest, which apply in addition to the other fields."""
     files: Mapping[str, str] = field(default_factory=dict)
+    """File names of the request by digest."""
     adapters: Mapping[str, str] = field(default_factory=dict)
     template: str | None = None
     system: str | None = None
@@ -78,15 +80,16 @@ class CopyModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteModel:
-    """only_check: change nothing, and say whether it could be deleted."""
+    """Delete a model that the manifest does not declare."""
 
     model: str
     only_check: bool = False
+    """Only check that the model can be deleted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetDefault:
-    """Answer with this model where a request names none."""
+    """Set the model that answers requests without a model."""
 
     model: str
 
@@ -98,38 +101,39 @@ class FindBlob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreBlob:
-    """The request's body is a file to keep under this digest; answered by Done, found when it was there already."""
+    """Store the body of the request under this digest. The answer is `Done`, with `found` for a file that exists."""
 
     digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """What is known of one model.
-
-    size: bytes of its files. digest: of the weights, `sha256:…`, or "" when not fetched. modified: unix seconds.
-    parameter_size and quantization as people write them ("8.0B", "Q4_K_M"). context_size: what one request
-    may use; train_context: what the file declares. capabilities: completion, tools, thinking, insert,
-    embedding, vision. thinking_levels: what `think` may be, the default first, empty when unknown.
-    parallel: requests that decode together. expires: unix seconds, None while not loaded, infinity for ever.
-    metadata: the file's own keys.
-    """
+    """The facts of one model that clients may see."""
 
     name: str
     digest: str = ""
+    """`sha256:…` of the weights; empty for files that are not downloaded."""
     size: int = 0
+    """Bytes of its files."""
     modified: float = 0.0
+    """Unix seconds."""
     family: str = ""
     families: tuple[str, ...] = ()
     parameter_count: int = 0
     parameter_size: str = ""
+    """As text: "8.0B"."""
     quantization: str = ""
+    """As text: "Q4_K_M"."""
     context_size: int = 0
+    """Tokens that one request may use."""
     train_context: int = 0
+    """Tokens that the file declares."""
     embedding_length: int = 0
     vocabulary: int = 0
     capabilities: tuple[str, ...] = ()
+    """Of completion, tools, thinking, insert, embedding, vision."""
     thinking_levels: tuple[bool | str, ...] = ()
+    """Values of `think`, the default first; empty when unknown."""
     bos_text: str = ""
     eos_text: str = ""
     description: str = ""
@@ -141,6 +145,7 @@ class ModelCard:
     parameters: tuple[tuple[str, JSONValue], ...] = ()
     messages: tuple[Message, ...] = ()
     metadata: Mapping[str, JSONValue] = field(default_factory=dict)
+    """Keys of the file."""
     tensors: tuple[tuple[str, str, tuple[int, ...]], ...] = ()
     source: str = ""
     parent: str = ""
@@ -148,11 +153,16 @@ class ModelCard:
     loaded: bool = False
     state: str = ""
     active: int = 0
+    """Requests in progress."""
     parallel: int = 0
+    """Requests that decode together."""
     memory: int = 0
+    """Bytes."""
     memory_gpu: int = 0
+    """Bytes, of `memory`."""
     gpu_layers: int = 0
     expires: float | None = None
+    """Unix seconds; None while not loaded, infinity for never."""
     is_default: bool = False
 
 
@@ -165,32 +175,36 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """The answer to LoadModel; `unloaded` tells which way it went."""
+    """The answer to `LoadModel`."""
 
     model: str
     unloaded: bool = False
+    """The model was unloaded, not loaded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskStatus:
-    """One line of progress of a pull or a create; the last one has status `success`. file: as its source calls it.
-
-    phase: what is done with the file (downloading, verifying, retrying …). total, completed, resumed: bytes.
-    message: why something takes longer.
-    """
+    """One progress line of a pull or a create. The last one has the status `success`."""
 
     status: str
     file: str = ""
+    """Name of the file at its source."""
     phase: str = ""
+    """State of the file: downloading, verifying, retrying …"""
     digest: str | None = None
     total: int | None = None
+    """Bytes."""
     completed: int | None = None
+    """Bytes."""
     resumed: int | None = None
+    """Bytes."""
     message: str = ""
+    """Reason for a delay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
-    """A change that has nothing to tell; `found` is False where a blob is absent."""
+    """A change without a result."""
 
     found: bool = True
+    """False for a blob that does not exist."""

@@ -1,4 +1,4 @@
-"""What a manifest and a file say about a model's requests, made ready once."""
+"""Settings of one model for prompts: template, system prompt and defaults, prepared once for all requests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from mullama.chat.families import Family, family_of
 from mullama.chat.template import ChatTemplate, SpecialTexts, compile_template
-from mullama.chat.types import Message, Sampling, say
+from mullama.chat.types import Message, Sampling, text_message
 
 # Where a file carries no template at all, the texts are all there is to go by.
 BARE_TEMPLATE = "{% for m in messages %}{{ m.content }}{% if not loop.last %}\n\n{% endif %}{% endfor %}"
@@ -14,27 +14,30 @@ BARE_TEMPLATE = "{% for m in messages %}{{ m.content }}{% if not loop.last %}\n\
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSettings:
-    """What a manifest and a file say about a model's requests.
-
-    name: as clients know it, for messages. template: compiled once. family: how its output is read.
-    system, messages: what conversations begin with. sampling, stop, max_tokens: where a request says nothing.
-    images: it has a projector. fim: its vocabulary can fill in the middle.
-    """
+    """The settings of a model that its manifest and its file give to all requests."""
 
     name: str
+    """For messages."""
     template: ChatTemplate
     family: Family
     system: str | None = None
+    """Default system prompt."""
     messages: tuple[Message, ...] = ()
+    """Messages before every conversation."""
     sampling: Sampling = field(default_factory=Sampling)
+    """Defaults for fields that a request leaves out."""
     stop: tuple[str, ...] = ()
+    """Defaults, likewise."""
     max_tokens: int | None = None
+    """Default, likewise."""
     images: bool = False
+    """The model has a projector."""
     fim: bool = True
+    """The vocabulary has fill-in-the-middle tokens."""
 
     @property
     def capabilities(self) -> tuple[str, ...]:
-        """What a client may be told that the model can do in a conversation."""
+        """Return the abilities of the model in a conversation, by the names that clients know."""
         traits = self.template.traits
         found = {
             "completion": True,
@@ -55,9 +58,11 @@ def settings_for(
     family: Family | None = None,
     **more: object,
 ) -> ModelSettings:
-    """Settings with the template compiled; an empty source means that the file has none.
+    """Return settings with a compiled template; an empty source means that the file has no template.
 
-    Raises what compiling raises. `more` are the other fields of `ModelSettings`.
+    more: the other fields of `ModelSettings`.
+
+    Raises the errors of `compile_template`.
     """
     template = compile_template(source or BARE_TEMPLATE, syntax, special or SpecialTexts())
     return ModelSettings(
@@ -69,6 +74,6 @@ def settings_for(
 
 
 def opening(settings: ModelSettings) -> tuple[Message, ...]:
-    """What every conversation with this model begins with, as far as the manifest says it."""
-    system = (say("system", settings.system),) if settings.system else ()
+    """Return the messages that the manifest puts before every conversation."""
+    system = (text_message("system", settings.system),) if settings.system else ()
     return (*system, *settings.messages)

@@ -1,6 +1,6 @@
-"""The one place where a model's settings and a request become what the engine is asked for.
+"""Turns the settings of a model and a request into the prompt and the options of the engine.
 
-Pure, and cheap per request: templates were compiled when the settings were made.
+Pure, and cheap for each request: templates are compiled with the settings.
 """
 
 from __future__ import annotations
@@ -30,46 +30,48 @@ from mullama.chat.types import (
     TextPart,
     TextRequest,
     Tool,
-    say,
+    text_message,
 )
 from mullama.errors import Invalid, Unsupported
 
-# A client sends a different number in this line each time, which would spoil every cached prefix.
+# A client sends a different number in this line with each request, which would invalidate every cached prefix.
 _BILLING = re.compile(r"\Ax-anthropic-billing-header:[^\n]*\n*")
 RAW = Family(name="raw", calls=GENERIC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What the engine is asked for, and how its answer is read.
-
-    prompts: one per answer that is wanted apart from `n`. suffix: what must follow (fill in the middle).
-    context: tokens that come before the prompt (Ollama's continuation). Every field of `sampling` is set.
-    want_tokens: the engine should report prompt and answer as tokens.
-    """
+    """The prompt and the options of the engine, and the settings of the reader."""
 
     prompts: tuple[str | tuple[int, ...], ...]
+    """One for each prompt of the request; `n` answers share one."""
     sampling: Sampling
+    """Every field is set."""
     new_id: Callable[[], str]
     family: Family = RAW
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     constraint: Constraint | None = None
     suffix: str | None = None
+    """Text after the completion (fill in the middle)."""
     context: tuple[int, ...] = ()
+    """Tokens before the prompt (Ollama)."""
     want_tokens: bool = False
+    """Return prompt and answer as tokens."""
     warnings: tuple[str, ...] = ()
     tools: tuple[Tool, ...] = ()
     open_think: bool = False
+    """The prompt ends inside the reasoning."""
     primed: str = ""
+    """Text of the answer that the prompt already contains."""
 
     @property
     def prompt(self) -> str | tuple[int, ...]:
-        """The first prompt."""
+        """Return the first prompt."""
         return self.prompts[0]
 
     def reader(self, choice: int = 0) -> Reader:
-        """A fresh reader for one choice."""
+        """Return a new reader for one choice."""
         return read(
             self.family,
             self.new_id,
@@ -87,10 +89,12 @@ def prepare(
     new_id: Callable[[], str],
     defaults: Sampling = DEFAULT_SAMPLING,
 ) -> Prepared:
-    """What to ask the engine for this request.
+    """Return the prompt, the sampling options and the reader of a request.
 
-    now: unix seconds, for templates that write a date. new_id: a fresh id for each tool call.
-    defaults: sampling where neither request nor manifest says; complete. Raises `Invalid` and its kinds.
+    now: unix seconds, for templates that write a date. new_id: returns a unique id for a tool call. defaults: complete
+    sampling settings, for fields that neither the request nor the manifest sets.
+
+    Raises `Invalid` and its subclasses.
     """
     if isinstance(request, ChatRequest):
         made = _chat(request, settings, now, new_id)
@@ -106,9 +110,9 @@ def prepare(
 
 
 def shortened(request: ChatRequest) -> ChatRequest | None:
-    """The same conversation without its oldest turn, for clients that asked for that; None when it is down to one.
+    """Return the conversation without its oldest turn, or None when one turn is left.
 
-    System messages stay. A turn goes with everything up to the next user message, so no result loses its call.
+    System messages stay. A turn ends before the next user message, so that no tool result loses its call.
     """
     messages = request.messages
     users = [index for index, message in enumerate(messages) if message.role == "user"]
@@ -146,11 +150,11 @@ def _chat(request: ChatRequest, settings: ModelSettings, now: float, new_id: Cal
 
 
 def _conversation(messages: Sequence[Message], settings: ModelSettings) -> tuple[Message, ...]:
-    """The manifest's beginning and the client's messages; a system message of the client's replaces the manifest's."""
+    """Return the manifest's messages and the client's; a system message of the client replaces the manifest's."""
     count = next((i for i, m in enumerate(messages) if m.role != "system"), len(messages))
     lead = tuple(messages[:count])
     if not lead and settings.system:
-        lead = (say("system", settings.system),)
+        lead = (text_message("system", settings.system),)
     return (*lead, *settings.messages, *messages[count:])
 
 
@@ -164,13 +168,13 @@ def _finished(
     think: bool | str | None = None,
     warnings: Sequence[str] = (),
 ) -> Prepared:
-    """The rendered prompt with its reasoning opened or closed as asked, and the grammar that goes with it."""
+    """Return the rendered prompt with its reasoning opened or closed as requested, and its grammar."""
     family = settings.family
     text, inside, primed = _without_reasoning(rendered, settings, think), rendered.open_think, ""
     inside = inside and text is rendered.text
     built = _built(request, family, tools, inside)
     if built.from_start and not inside and (marks := _reasons_first(text, settings, think)):
-        # The grammar binds after the reasoning, so the reasoning has to begin here and not at the model's leave.
+        # The grammar becomes active after the reasoning, so the prompt must open the reasoning; the model might not.
         primed = marks.open if family.name == "harmony" else ""
         text, inside = text + marks.open + ("" if primed else "\n"), True
         built = _built(request, family, tools, inside)
@@ -200,7 +204,7 @@ def _built(request: ChatRequest | CompletionRequest, family: Family, tools: tupl
 
 
 def _without_reasoning(rendered: Rendered, settings: ModelSettings, think: bool | str | None) -> str:
-    """The prompt; with its reasoning closed before it begins, where the template cannot be told to leave it out."""
+    """Return the prompt, with the reasoning closed at its start where the template has no switch for it."""
     marks = settings.family.thinking
     told = think is not False or settings.template.traits.think != "always"
     if marks is None or told or settings.family.name == "harmony":
@@ -210,7 +214,7 @@ def _without_reasoning(rendered: Rendered, settings: ModelSettings, think: bool 
 
 
 def _reasons_first(text: str, settings: ModelSettings, think: bool | str | None) -> Thinking | None:
-    """The marks of the reasoning that the model is going to begin by itself; None when it is not."""
+    """Return the marks of the reasoning that the model starts by itself, or None."""
     marks = settings.family.thinking
     if marks is None or (think is False and settings.family.name != "harmony"):
         return None
@@ -218,8 +222,10 @@ def _reasons_first(text: str, settings: ModelSettings, think: bool | str | None)
 
 
 def _think(request: TextRequest, settings: ModelSettings, warnings: list[str]) -> bool | str | None:
-    """What the template is told. A wish that the model cannot have is refused, or dropped with a remark where the
-    dialect's clients send it to every model.
+    """Return the reasoning switch of the template.
+
+    A value that the model does not support is an error, or a warning where the clients of the dialect send it to every
+    model.
     """
     traits = settings.template.traits
     if request.think is None or (request.think is False and traits.think == "none"):
@@ -253,11 +259,11 @@ def _completion(request: CompletionRequest, settings: ModelSettings, now: float,
         raise Invalid("only one text can be put into a template", hint="or send it raw", field="prompt")
     warnings: list[str] = []
     system = settings.system if request.system is None else request.system
-    lead = (say("system", system),) if system else ()
+    lead = (text_message("system", system),) if system else ()
     think = _think(request, settings, warnings)
     rendered = settings.template.render(
         ChatInput(
-            messages=(*lead, *settings.messages, say("user", prompt)),
+            messages=(*lead, *settings.messages, text_message("user", prompt)),
             think=think,
             suffix=request.suffix or "",
             now=now,
@@ -268,7 +274,7 @@ def _completion(request: CompletionRequest, settings: ModelSettings, now: float,
 
 
 def _raw(request: CompletionRequest, settings: ModelSettings, new_id: Callable[[], str]) -> Prepared:
-    """The prompt as it is; what comes back is text alone."""
+    """Return the prompt unchanged; the answer is read as text alone."""
     if request.suffix is not None and not settings.fim:
         raise Unsupported(f'"{settings.name}" does not support insert', hint="its vocabulary cannot fill in the middle")
     built = build(RAW, format=request.format)

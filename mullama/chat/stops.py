@@ -1,6 +1,6 @@
-"""Finds stop strings in text that arrives in pieces, and holds back only what may still become one.
+"""Finds stop strings in text that arrives in pieces, and holds back only a possible beginning of one.
 
-The search is an Aho-Corasick automaton: every character is looked at once, however many strings there are.
+The search is an Aho-Corasick automaton: each character is read once, for any number of strings.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 
 class StopMatcher:
-    """Splits a stream of text at the first stop string; empty strings are no stop strings."""
+    """Splits a stream of text at the first stop string. Empty strings are ignored."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._next: list[dict[str, int]] = [{}]
@@ -25,7 +25,7 @@ class StopMatcher:
         self.rest = ""  # what followed the stop string in the text that ended with it
 
     def feed(self, text: str) -> tuple[str, str | None]:
-        """The text that is certain by now, and the stop string that was met, after which nothing follows."""
+        """Return the text that no stop string can contain any more, and the stop string that was found, if any."""
         if not self._next[0]:
             return text, None
         state = self._state
@@ -45,7 +45,7 @@ class StopMatcher:
         return held[:keep], None
 
     def flush(self) -> str:
-        """What was held back, once no more text will come."""
+        """Return the held-back text at the end of the stream."""
         held, self._held, self._state = self._held, "", 0
         return held
 
@@ -69,7 +69,7 @@ class StopMatcher:
         self._found[state] = stop
 
     def _link(self) -> None:
-        """Where to go on when a character does not fit: the longest suffix that begins a stop string."""
+        """Return the state after a mismatch: the longest suffix that begins a stop string."""
         queue = list(self._next[0].values())
         for state in queue:
             for char, following in self._next[state].items():

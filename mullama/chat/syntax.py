@@ -1,7 +1,7 @@
-"""How families of models write a call of a tool: plain values, read by `chat.reader` and by `chat.constraint`.
+"""The syntaxes of tool calls of model families, as plain values that `chat.reader` and `chat.constraint` share.
 
-One description serves both sides, so what a grammar lets a model write is what the reader understands.
-White space between the parts is never significant to the reader; the grammar writes it as given here.
+A grammar therefore allows exactly the text that the reader accepts. White space between the parts is not significant
+to the reader; the grammar writes it as given here.
 """
 
 from __future__ import annotations
@@ -12,32 +12,29 @@ from typing import assert_never
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonCalls:
-    """`open` {"name": …, "arguments": {…}} `close`, or a list of such objects.
-
-    open "" means that a call begins the answer, with nothing to announce it. gap stands inside the marks.
-    between: what stands between two calls. one_list: all calls in one JSON list. name_is_key: {"the name": {…}}.
-    aliases: further openings that the reader accepts.
-    """
+    """`open` {"name": …, "arguments": {…}} `close`, or a list of such objects."""
 
     open: str
+    """Empty for a call that begins the answer without a mark."""
     close: str = ""
     gap: str = ""
+    """Text inside the marks."""
     between: str = "\n"
+    """Text between two calls."""
     one_list: bool = False
+    """All calls are in one JSON list."""
     name_key: str = "name"
     arguments_key: str = "arguments"
     id_key: str = ""
     name_is_key: bool = False
+    """The form {"the name": {…}}."""
     aliases: tuple[str, ...] = ()
+    """Further openings that the reader accepts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedCalls:
-    """`open` then per call `begin` NAME `middle` {…} `end`, then `close`.
-
-    ordinal: `:0` counts the calls after the name. id_mark: an optional call id follows the name, after this mark.
-    lists: the reader also accepts a JSON list of calls after `open` (Mistral's older form).
-    """
+    """`open`, then for each call `begin` NAME `middle` {…} `end`, then `close`."""
 
     open: str
     begin: str = ""
@@ -45,17 +42,19 @@ class NamedCalls:
     end: str = ""
     close: str = ""
     ordinal: bool = False
+    """`:0` after the name counts the calls."""
     id_mark: str = ""
+    """Mark before an optional call id after the name."""
     lists: bool = False
+    """The reader accepts a JSON list of calls after `open` (Mistral's older form)."""
     aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaggedCalls:
-    """`open` then per call `begin` NAME `named`, per argument `key` KEY `keyed` VALUE `valued`, then `end`, `close`.
+    """`open`; for each call `begin` NAME `named`, for each argument `key` KEY `keyed` VALUE `valued`, `end`; `close`.
 
-    A value of type string stands there as it is, any other as JSON. typed: the tag of an argument says
-    string="true" or "false". aliases: further openings, each equal to `open` followed by `begin` or to `begin`.
+    A string value is written without quotes, any other value as JSON.
     """
 
     open: str
@@ -67,7 +66,9 @@ class TaggedCalls:
     end: str
     close: str
     typed: bool = False
+    """The tag of an argument has string="true" or "false"."""
     aliases: tuple[str, ...] = ()
+    """Further openings, each equal to `open` followed by `begin`, or to `begin`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +82,7 @@ class BraceCalls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PythonCalls:
-    """`open` [name(key="value", …), …] `close`: calls as Python writes them."""
+    """`open` [name(key="value", …), …] `close`: calls in Python notation."""
 
     open: str
     close: str
@@ -90,14 +91,14 @@ class PythonCalls:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelCalls:
-    """The harmony format: every message names its channel, a call names its recipient."""
+    """The harmony format: each message names its channel, and a call names its recipient."""
 
 
 CallSyntax = JsonCalls | NamedCalls | TaggedCalls | BraceCalls | PythonCalls | ChannelCalls
 
 
 def openings(syntax: CallSyntax) -> tuple[str, ...]:
-    """The texts that announce a call; empty when only its place at the beginning does."""
+    """Return the texts that announce a call; empty for a call that only the beginning of an answer announces."""
     texts: tuple[str, ...]
     match syntax:
         case JsonCalls() | NamedCalls() | TaggedCalls() | PythonCalls():

@@ -1,4 +1,4 @@
-"""Describes tools in words, for models whose chat template has no place for them."""
+"""Describes tools in the prompt of models whose chat template has no place for them."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from mullama.chat.syntax import (
     TaggedCalls,
 )
 from mullama.chat.template.shape import plain, plain_tools
-from mullama.chat.types import Message, TextPart, Tool, say
+from mullama.chat.types import Message, TextPart, Tool, text_message
 
 
 def with_tools_described(messages: Sequence[Message], tools: Sequence[Tool], syntax: CallSyntax) -> tuple[Message, ...]:
-    """The conversation with the tools and the way to call them at the end of its system message."""
+    """Return the conversation with the tools and the call syntax at the end of its system message."""
     listed = "\n".join(json.dumps(tool["function"], ensure_ascii=False) for tool in plain_tools(tools))
     text = f"You may call these functions:\n{listed}\nTo call a function, write:\n{example(syntax)}"
     if messages and messages[0].role == "system":
-        first = say("system", f"{messages[0].text}\n\n{text}")
+        first = text_message("system", f"{messages[0].text}\n\n{text}")
         return (first, *messages[1:])
-    return (say("system", text), *messages)
+    return (text_message("system", text), *messages)
 
 
 def with_calls_written(message: Message, syntax: CallSyntax) -> Message:
-    """The message with its calls in its text, as its model would write them, for templates that leave them out."""
+    """Return the message with its calls in its text, in the syntax of the model, for templates that omit calls."""
     if not message.tool_calls:
         return message
     calls = [
@@ -42,7 +42,7 @@ def with_calls_written(message: Message, syntax: CallSyntax) -> Message:
 
 
 def example(syntax: CallSyntax, name: str = "<function-name>", arguments: str = "<arguments-json-object>") -> str:
-    """How a call looks, with words in angle brackets for what is not given."""
+    """Return a sample call, with words in angle brackets as placeholders."""
     match syntax:
         case JsonCalls(name_is_key=True):
             body = f'{{"{name}": {arguments}}}'

@@ -1,7 +1,7 @@
-"""The values of a conversation: what a client may ask for, and the events that answer it.
+"""The values of a conversation: requests, and the events that answer them.
 
-Dialects decode a body into one of the requests and encode the events; nothing in here knows a wire format.
-`None` in a request always means "not said": the model's own setting, then the default, applies.
+Dialects decode a body to one of the requests and encode the events; nothing here depends on a wire format. `None` in a
+request means "not set": the setting of the model applies, then the default.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ class TextPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagePart:
-    """An image as bytes already decoded from base64, or an address that has not been fetched."""
+    """An image: its bytes, or the address of an image that is not fetched yet."""
 
     data: bytes | None = None
+    """The decoded bytes (not base64)."""
     url: str | None = None
     media_type: str | None = None
 
@@ -36,28 +37,32 @@ Part = TextPart | ImagePart
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """A call that an assistant made; `arguments` is an object, in the order the model wrote it."""
+    """A tool call that an assistant made."""
 
     id: str
     name: str
     arguments: Mapping[str, JSONValue]
+    """The JSON object of arguments, keys in the order of the model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One turn. `thinking` is the assistant's earlier reasoning; `tool_call_id`/`tool_name` belong to role tool."""
+    """One turn of a conversation."""
 
     role: Role
     content: tuple[Part, ...] = ()
     thinking: str | None = None
+    """Reasoning of an earlier assistant turn."""
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
+    """Id of the call that this tool message answers."""
     tool_name: str | None = None
+    """Name of the tool that this tool message comes from."""
     name: str | None = None
 
     @property
     def text(self) -> str:
-        """The text parts, joined; two that do not meet at white space stand on lines of their own."""
+        """The text parts, joined; a line break separates two parts without white space between them."""
         joined = ""
         for part in self.content:
             if isinstance(part, TextPart):
@@ -66,36 +71,40 @@ class Message:
         return joined
 
 
-def say(role: Role, text: str) -> Message:
-    """A message of text alone."""
+def text_message(role: Role, text: str) -> Message:
+    """Return a message of text alone."""
     return Message(role=role, content=(TextPart(text=text),))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tool:
-    """A function that the model may call; `parameters` is the client's JSON schema, kept verbatim."""
+    """A function that the model may call."""
 
     name: str
     description: str = ""
     parameters: Mapping[str, JSONValue] | None = None
+    """The client's JSON Schema, unchanged."""
     strict: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolChoice:
-    """`required` means at least one call; `names` narrows which tools may be called (empty: all)."""
+    """Constraint on tool calls: `required` demands at least one."""
 
     mode: Literal["auto", "none", "required"] = "auto"
     names: tuple[str, ...] = ()
+    """Tools that may be called; empty allows all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseFormat:
-    """The shape that the answer must have. `schema` is a JSON schema; `grammar` a regex or GBNF text."""
+    """The format that an answer must have."""
 
     kind: Literal["json", "json_schema", "regex", "gbnf"]
     schema: JSONValue = None
+    """JSON Schema, for kind `json_schema`."""
     grammar: str = ""
+    """Regular expression or GBNF text, for the kinds `regex` and `gbnf`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,12 +143,12 @@ class Sampling:
     logit_bias: tuple[tuple[int, float], ...] | None = None
 
     def over(self, base: Sampling) -> Sampling:
-        """These settings where they are said, those of `base` elsewhere."""
-        said = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
-        return replace(base, **said)
+        """Return `base` with the fields that are set here."""
+        given = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
+        return replace(base, **given)
 
 
-# The engine's defaults for whatever neither the client, the dialect nor the manifest says (Ollama's values).
+# The defaults of fields that neither the client, the dialect nor the manifest sets (Ollama's values).
 DEFAULT_SAMPLING = Sampling(
     temperature=0.8,
     top_k=40,
@@ -172,108 +181,111 @@ DEFAULT_SAMPLING = Sampling(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextRequest:
-    """What every request for text has in common.
-
-    max_tokens: the most tokens to generate, None for as many as the limits allow, -1 likewise.
-    logprobs: None for none, else how many alternatives per token (0 to 20).
-    think: None as the model does by default; a level is one of low, medium, high, max.
-    think_optional: a model that cannot think (or cannot stop) goes on as it can instead of an error.
-    keep_alive: seconds to stay loaded after the answer; 0 unload at once; negative for ever; None as declared.
-    context_size: what the client asked for as num_ctx; a hint, never a reason to load again.
-    ignore_eos goes on after an end token. cache False computes the whole prompt anew.
-    warnings: remarks of the decoder that the server sends as headers.
-    """
+    """Fields of every request that generates text."""
 
     model: str
     stream: bool = False
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int | None = None
+    """Most tokens to generate; None and -1 mean as many as the limits allow."""
     stop: tuple[str, ...] = ()
     n: int = 1
+    """Number of answers."""
     logprobs: int | None = None
+    """Number of alternatives reported per token, 0 to 20; None reports no probabilities."""
     format: ResponseFormat | None = None
     think: bool | str | None = None
+    """Reasoning on, off, or a level (low, medium, high, max); None is the default of the model."""
     think_optional: bool = False
+    """Ignore `think` for a model that does not support it, instead of raising an error."""
     keep_alive: float | None = None
+    """Seconds to keep the model loaded after the answer: 0 unloads at once, -1 never; None uses the manifest."""
     context_size: int | None = None
+    """The client's `num_ctx`, a hint: it never reloads a model."""
     ignore_eos: bool = False
+    """Continue after an end token."""
     cache: bool = True
+    """Reuse the state of a shared prompt prefix; False computes the complete prompt."""
     user: str | None = None
     warnings: tuple[str, ...] = ()
+    """Remarks of the decoder, which the server sends as headers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest(TextRequest):
-    """A conversation to continue.
-
-    template_arguments: extra names for the template (allow-listed by `chat.template`).
-    continue_final: the last message is an assistant's and is to be continued.
-    truncate: drop the oldest turns when the prompt does not fit, instead of an error.
-    """
+    """A conversation to answer."""
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = field(default_factory=ToolChoice)
     parallel_tool_calls: bool = True
     template_arguments: tuple[tuple[str, JSONValue], ...] = ()
+    """Additional names for the template; `chat.template` has the list of allowed ones."""
     continue_final: bool = False
+    """Continue the last message, which is from the assistant."""
     truncate: bool = False
+    """Drop the oldest turns of a prompt that does not fit, instead of raising an error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionRequest(TextRequest):
-    """Text to go on from: one prompt, as text or as token ids.
-
-    suffix: what must follow (fill in the middle). raw: no template is applied.
-    system, template, images: only with Ollama's generate, where the prompt is a user's turn.
-    echo: the prompt is part of the answer, with its logprobs when asked.
-    want_context: `Completed.context` is asked for.
-    """
+    """A prompt to complete, as text or as token ids."""
 
     prompts: tuple[str | tuple[int, ...], ...]
     suffix: str | None = None
+    """Text after the completion (fill in the middle)."""
     raw: bool = True
+    """Send the prompt without a template."""
     system: str | None = None
+    """System prompt (Ollama's generate, where the prompt is a user turn)."""
     template: str | None = None
+    """Template (Ollama's generate)."""
     images: tuple[ImagePart, ...] = ()
+    """Images (Ollama's generate)."""
     context: tuple[int, ...] = ()
+    """Tokens of the conversation so far (Ollama)."""
     echo: bool = False
+    """Include the prompt in the answer, with its logprobs if they are requested."""
     truncate: bool = False
     want_context: bool = False
+    """Return the conversation as tokens in `Completed.context`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedRequest:
-    """Inputs to turn into vectors. dimensions cuts and normalises again; truncate False makes a long input an error."""
+    """Inputs to embed."""
 
     model: str
     inputs: tuple[str | tuple[int, ...], ...]
     dimensions: int | None = None
+    """Length to cut each vector to; the result is normalised again."""
     truncate: bool = True
+    """Cut inputs that are longer than the context; False raises an error."""
     normalize: bool = True
     keep_alive: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RerankRequest:
-    """Documents to order by how well they answer the query."""
+    """Documents to rank by relevance to a query."""
 
     model: str
     query: str
     documents: tuple[str, ...]
     top_n: int | None = None
+    """Number of best documents to return; None returns all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountRequest:
-    """How many tokens this conversation's prompt has; nothing is generated."""
+    """Count the tokens of the prompt of a conversation, without generating."""
 
     chat: ChatRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenderRequest:
-    """The prompt text that the template makes of this conversation."""
+    """Render the prompt of a conversation, without generating."""
 
     chat: ChatRequest
 
@@ -294,7 +306,7 @@ class DetokenizeRequest:
 
 
 class StopReason(StrEnum):
-    """Why generation of one choice ended."""
+    """The reason for the end of one choice."""
 
     STOP = "stop"  # the model ended its turn
     STOP_SEQUENCE = "stop_sequence"  # a string of the client's was met
@@ -305,48 +317,51 @@ class StopReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenLogprob:
-    """A token's text and bytes, its natural-log probability, and its likeliest alternatives.
-
-    logprob: nan where there is none (the first token of an echoed prompt).
-    """
+    """A token with its log probability and its most likely alternatives."""
 
     id: int
     text: str
     bytes: builtins.bytes  # in this class the bare name is the field
     logprob: float
+    """Natural logarithm of the probability; nan for the first token of an echoed prompt."""
     top: tuple[TokenLogprob, ...] = ()
+    """Alternatives, most likely first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Token counts of a whole request. prompt_tokens includes cached_tokens; completion includes reasoning."""
+    """Token counts of one request."""
 
     prompt_tokens: int = 0
+    """Includes the cached tokens."""
     cached_tokens: int = 0
     completion_tokens: int = 0
+    """Includes the reasoning tokens."""
     reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
-    """Wall-clock seconds: total from arrival, load of the model, prompt, generation."""
+    """Wall-clock times of one request, in seconds."""
 
     total: float = 0.0
+    """From arrival to the end."""
     load: float = 0.0
+    """Load of the model."""
     prompt: float = 0.0
+    """Prompt processing."""
     decode: float = 0.0
+    """Generation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """First event: the prompt is known and admitted. Before it, a failure is an HTTP status.
-
-    warnings: what of the request could not be had as it was asked for, a sentence each.
-    """
+    """First event: the prompt is rendered and admitted. A failure before it has an HTTP status of its own."""
 
     prompt_tokens: int
     cached_tokens: int = 0
     warnings: tuple[str, ...] = ()
+    """Parts of the request that are not honoured, one sentence each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -364,17 +379,19 @@ class ThinkingDelta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCallStarted:
-    """`index` counts the calls of one choice from 0; `id` is unique in the world."""
+    """A tool call begins."""
 
     index: int
+    """Position among the calls of one choice, from 0."""
     id: str
+    """Globally unique."""
     name: str
     choice: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCallDelta:
-    """A further piece of the arguments' JSON text."""
+    """A piece of the JSON text of the arguments."""
 
     index: int
     text: str
@@ -390,7 +407,7 @@ class ToolCallFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptProgress:
-    """How far a long prompt is, in tokens; dialects may turn it into a ping."""
+    """Progress of a long prompt, in tokens. Dialects may send it as a ping."""
 
     done: int
     total: int
@@ -407,11 +424,12 @@ class Finished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completed:
-    """Last event of a request that did not fail. `context` is the conversation as tokens (Ollama's generate)."""
+    """Last event of a successful request."""
 
     usage: Usage
     timings: Timings
     context: tuple[int, ...] = ()
+    """The conversation as tokens (Ollama's generate)."""
 
 
 Event = (
@@ -429,7 +447,7 @@ Event = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """One whole answer, folded from its events (see `chat.answer`)."""
+    """One complete answer, aggregated from its events (see `chat.answer`)."""
 
     index: int
     text: str
@@ -442,13 +460,14 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """All choices of a request that was not streamed; `warnings` as `Started` told them."""
+    """All choices of a request that is not streamed."""
 
     choices: tuple[Choice, ...]
     usage: Usage
     timings: Timings
     context: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
+    """The warnings of `Started`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -462,9 +481,10 @@ class Vectors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """(document index, score) pairs, best first."""
+    """Documents ordered by relevance, best first."""
 
     results: tuple[tuple[int, float], ...]
+    """Pairs of document index and score."""
     usage: Usage
 
 
@@ -486,19 +506,23 @@ class TokenCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraint:
-    """A grammar that the engine enforces on tokens: llguidance's Lark text, with a rule `start`.
-
-    after: nothing is enforced, no trigger counts, and no end token may be chosen before this text was
-    generated (the end of thinking); None binds from the first token.
-    triggers: when set, the grammar binds only once one of these strings was generated, from the character
-    after it on (it may end inside a token). Once matched, it rests until the next trigger if `repeat`,
-    else the turn ends. Without triggers the grammar covers the whole answer to its end.
-    markers: (rule, text) pairs that the grammar uses but leaves to the engine, which alone knows the
-    vocabulary: `rule: <[id]>` where the text is one special token, else `rule: "text"`.
-    """
+    """A grammar that the engine enforces on tokens, in llguidance's Lark syntax with the rule `start`."""
 
     grammar: str
     triggers: tuple[str, ...] = ()
+    """Strings that activate the grammar, from the character after them, which may be inside a token.
+
+    Without triggers, the grammar covers the complete answer.
+    """
     after: str | None = None
+    """Text before which nothing is enforced, no trigger counts and no end token may be selected: the end of reasoning.
+
+    None enforces from the first token.
+    """
     markers: tuple[tuple[str, str], ...] = ()
+    """Pairs of rule and text that the engine adds to the grammar, because it knows the vocabulary.
+
+    The rule is `<[id]>` for a text that is one special token, else the quoted text.
+    """
     repeat: bool = True
+    """After a match, wait for the next trigger; False ends the turn."""

@@ -60,9 +60,9 @@ class ModelCommands:
         self._require_free(request.name)
         if request.quantize:
             raise Unsupported("the server does not quantize while creating", hint="mullama quantize makes the file")
-        request = replace(request, base=self._resolved(request.base), said=self._resolved_fields(request.said))
+        request = replace(request, base=self._resolved(request.base), declared=self._resolved_fields(request.declared))
         tree = self._base_tree(request)
-        tree = merged(tree, {name: value for name, value in request.said.items() if name != "from"})
+        tree = merged(tree, {name: value for name, value in request.declared.items() if name != "from"})
         override(tree, request)
         yield TaskStatus(status="parsing GGUF" if request.files else "creating model")
         async for status in self._run(lambda overlay: {**overlay, request.name: tree}, request.name):

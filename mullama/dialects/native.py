@@ -158,7 +158,7 @@ def decode_create(request: WireRequest) -> inventory.CreateModel:
     if not isinstance(base, str) or not base:
         raise Invalid("from is required", field="from")
     return inventory.CreateModel(
-        name=_path_name(request), base=base, said={**said, "from": base}, stream=body.get(fields.STREAM) or False
+        name=_path_name(request), base=base, declared={**said, "from": base}, stream=body.get(fields.STREAM) or False
     )
 
 

@@ -20,7 +20,7 @@ from mullama.chat.template.fuel import Fuel
 from mullama.chat.template.gotemplate.evaluate import execute
 from mullama.chat.template.gotemplate.parser import parse
 from mullama.chat.template.gotemplate.values import JsonMap, StructValue
-from mullama.chat.types import Message, Tool, ToolCall, say
+from mullama.chat.types import Message, Tool, ToolCall, text_message
 from mullama.errors import Invalid, MullamaError, TooLarge
 
 DATA: dict[str, Any] = {
@@ -134,8 +134,8 @@ def text_of(source: str, *messages: Message, **more: Any) -> str:
     return text
 
 
-FRIENDS = (say("user", "Hello friend!"), say("assistant", "Hello human!"), say("user", "Your name?"))
-SYSTEM = say("system", "Be kind.")
+FRIENDS = (text_message("user", "Hello friend!"), text_message("assistant", "Hello human!"), text_message("user", "Your name?"))
+SYSTEM = text_message("system", "Be kind.")
 
 CONVERSATIONS = [
     # Old templates know one turn; they run once per turn, and the last is cut after the response.
@@ -154,7 +154,7 @@ CONVERSATIONS = [
     ("{{ range .Messages }}<{{ .Role }}>{{ .Content }}{{ end }}<assistant>", (SYSTEM, *FRIENDS),
      "<system>Be kind.<user>Hello friend!<assistant>Hello human!<user>Your name?<assistant>"),
     ("{{ .System }}:{{ range $i, $_ := .Messages }}{{ .Content }}{{ if eq (len (slice $.Messages $i)) 1 }}!{{ end }}{{ end }}",
-     (SYSTEM, say("system", "Be brief."), say("user", "a"), say("user", "b")),
+     (SYSTEM, text_message("system", "Be brief."), text_message("user", "a"), text_message("user", "b")),
      "Be kind.\n\nBe brief.:Be kind.\n\nBe brief.a\n\nb!"),
     ('{{- $s := "" }}{{- range .Messages }}{{- if eq .Role "system" }}{{ $s = printf "%s|%s" $s .Content }}{{ continue }}{{ end }}'
      '{{ $s }}>{{ .Content }};{{ $s = "" }}{{ end }}A:', (SYSTEM, *FRIENDS), "|Be kind.>Hello friend!;>Hello human!;>Your name?;A:"),
@@ -182,9 +182,9 @@ def test_tools_calls_and_results_reach_the_template() -> None:
     call = Message(
         role="assistant", thinking="hm", tool_calls=(ToolCall(id="1", name="f", arguments={"b": 1, "a": "é<"}),)
     )
-    result = Message(role="tool", content=say("tool", "42").content, tool_name="f", tool_call_id="1")
+    result = Message(role="tool", content=text_message("tool", "42").content, tool_name="f", tool_call_id="1")
     tool = Tool(name="f", description="d", parameters={"type": "object", "properties": {"z": {"type": "string"}}})
-    assert text_of(TOOLS, say("user", "Hi"), call, result, tools=(tool,), think=False) == (
+    assert text_of(TOOLS, text_message("user", "Hi"), call, result, tools=(tool,), think=False) == (
         '<tools>{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object","properties":'
         '{"z":{"type":"string"}}}}}</tools><user>Hi<assistant><reason>hm</reason><tool_call>{"name": "f", "arguments": '
         '{"b":1,"a":"é\\u003c"}}</tool_call><tool f>42<reason></reason>'
@@ -244,20 +244,20 @@ def test_a_schema_can_be_shown_field_by_field() -> None:
         "properties": {"b": {"type": ["string", "null"]}, "a": {"type": "array", "description": "A"}},
         "required": ["a", "b"],
     }
-    text = text_of(source, say("user", "!"), tools=(Tool(name="f", parameters=parameters),))
+    text = text_of(source, text_message("user", "!"), tools=(Tool(name="f", parameters=parameters),))
     assert text == "f(a: any[] // A;b: string | null // ;) [a b]!"
 
 
 def test_a_suffix_fills_in_the_middle() -> None:
     source = "{{ if .Suffix }}<PRE> {{ .Prompt }} <SUF>{{ .Suffix }} <MID>{{ else }}{{ .Prompt }}{{ end }}"
-    assert text_of(source, say("user", "def add("), suffix="return x") == "<PRE> def add( <SUF>return x <MID>"
-    assert text_of(source, say("user", "hello")) == "hello"
+    assert text_of(source, text_message("user", "def add("), suffix="return x") == "<PRE> def add( <SUF>return x <MID>"
+    assert text_of(source, text_message("user", "hello")) == "hello"
     assert template(source).traits.suffix
 
 
 def test_the_last_assistant_message_can_be_continued() -> None:
     source = "{{ range .Messages }}<{{ .Role }}>{{ .Content }}<end>{{ end }}"
-    assert text_of(source, say("user", "a"), say("assistant", "b "), continue_final=True) == "<user>a<end><assistant>b "
+    assert text_of(source, text_message("user", "a"), text_message("assistant", "b "), continue_final=True) == "<user>a<end><assistant>b "
 
 
 def test_a_template_that_shows_nothing_is_refused_when_it_is_compiled() -> None:

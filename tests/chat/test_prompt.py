@@ -25,7 +25,7 @@ from mullama.chat.types import (
     Tool,
     ToolCall,
     ToolChoice,
-    say,
+    text_message,
 )
 from mullama.errors import Invalid, Unsupported
 
@@ -55,7 +55,7 @@ def model(source: str = CHATML, **more: Any) -> ModelSettings:
 
 
 def chat(*messages: Message, **more: Any) -> ChatRequest:
-    return ChatRequest(model="m", messages=messages or (say("user", "Hi"),), **more)
+    return ChatRequest(model="m", messages=messages or (text_message("user", "Hi"),), **more)
 
 
 def prompt(request: Any, settings: ModelSettings | None = None) -> str:
@@ -70,19 +70,19 @@ def test_the_prompt_is_what_the_template_makes_of_the_conversation() -> None:
 
 
 def test_the_manifest_says_how_conversations_begin() -> None:
-    settings = model(PLAIN, system="Be brief.", messages=(say("user", "A"), say("assistant", "B")))
+    settings = model(PLAIN, system="Be brief.", messages=(text_message("user", "A"), text_message("assistant", "B")))
     assert prompt(chat(), settings) == "[system]Be brief.\n[user]A\n[assistant]B\n[user]Hi\n"
 
 
 def test_a_system_message_of_the_client_replaces_the_manifests() -> None:
-    settings = model(PLAIN, system="Be brief.", messages=(say("user", "A"), say("assistant", "B")))
-    request = chat(say("system", "Be long."), say("user", "Hi"))
+    settings = model(PLAIN, system="Be brief.", messages=(text_message("user", "A"), text_message("assistant", "B")))
+    request = chat(text_message("system", "Be long."), text_message("user", "Hi"))
     assert prompt(request, settings) == "[system]Be long.\n[user]A\n[assistant]B\n[user]Hi\n"
 
 
 def test_late_system_messages_stay_in_their_place() -> None:
     """Compatibility bug 19: moving them would spoil the cached prefix of every turn."""
-    request = chat(say("system", "S"), say("user", "a"), say("assistant", "b"), say("system", "T"), say("user", "c"))
+    request = chat(text_message("system", "S"), text_message("user", "a"), text_message("assistant", "b"), text_message("system", "T"), text_message("user", "c"))
     assert prompt(request, model(PLAIN)) == "[system]S\n[user]a\n[assistant]b\n[system]T\n[user]c\n"
 
 
@@ -98,7 +98,7 @@ def test_a_changing_billing_line_does_not_reach_the_prompt() -> None:
                         TextPart(text="You code."),
                     ),
                 ),
-                say("user", "Hi"),
+                text_message("user", "Hi"),
             )
         )
         for nonce in ("a1", "b2")
@@ -191,13 +191,13 @@ def test_a_template_that_always_reasons_gets_its_reasoning_closed_when_asked() -
 
 
 def test_the_last_assistant_message_can_be_continued() -> None:
-    request = chat(say("user", "Hi"), say("assistant", "Once upon "), continue_final=True)
+    request = chat(text_message("user", "Hi"), text_message("assistant", "Once upon "), continue_final=True)
     assert prompt(request).endswith("<|im_start|>assistant\nOnce upon ")
 
 
 @pytest.mark.parametrize(("begun", "inside"), [("<think>\nLet me", True), ("<think>a</think>So", False), ("So", False)])
 def test_a_continued_answer_may_stop_inside_the_reasoning(begun: str, inside: bool) -> None:
-    made = prepare(chat(say("user", "Hi"), say("assistant", begun), continue_final=True), model(), 0.0, str)
+    made = prepare(chat(text_message("user", "Hi"), text_message("assistant", begun), continue_final=True), model(), 0.0, str)
     assert made.open_think is inside
 
 
@@ -238,12 +238,12 @@ def test_what_cannot_be_done_is_refused_by_name() -> None:
 
 def test_the_oldest_turn_goes_first_and_takes_its_results_along() -> None:
     request = chat(
-        say("system", "S"),
-        say("user", "1"),
-        say("assistant", "a"),
-        say("tool", "r"),
-        say("user", "2"),
-        say("user", "3"),
+        text_message("system", "S"),
+        text_message("user", "1"),
+        text_message("assistant", "a"),
+        text_message("tool", "r"),
+        text_message("user", "2"),
+        text_message("user", "3"),
     )
     first = shortened(request)
     assert first is not None
@@ -259,7 +259,7 @@ def test_the_declared_beginning_is_a_prefix_of_every_prompt() -> None:
     prefix = declared_prefix(settings.template, opening(settings))
     assert "You answer briefly." in prefix
     for text in ("Hi", "0", "\n", "<x>"):
-        assert prompt(chat(say("user", text)), settings).startswith(prefix)
+        assert prompt(chat(text_message("user", text)), settings).startswith(prefix)
 
 
 def test_capabilities_are_what_trials_found() -> None:

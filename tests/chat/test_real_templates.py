@@ -14,7 +14,7 @@ from mullama.chat.answer import fold
 from mullama.chat.families import family_names, family_of
 from mullama.chat.reader import read
 from mullama.chat.template import ChatInput, ChatTemplate, SpecialTexts, compile_template, declared_prefix
-from mullama.chat.types import Message, Tool, ToolCall, say
+from mullama.chat.types import Message, Tool, ToolCall, text_message
 
 FOLDER = Path(__file__).parent / "templates"
 BUILTIN = Path(__file__).parents[2] / "mullama" / "sources" / "builtin_models" / "tiny.gguf"
@@ -119,10 +119,10 @@ TOOL = Tool(
         "required": ["city"],
     },
 )
-RESULT = Message(role="tool", content=say("tool", "rainy-result").content, tool_call_id=CALL.id, tool_name=CALL.name)
+RESULT = Message(role="tool", content=text_message("tool", "rainy-result").content, tool_call_id=CALL.id, tool_name=CALL.name)
 TURNS = (
-    say("system", "system-words"),
-    say("user", "user-words"),
+    text_message("system", "system-words"),
+    text_message("user", "user-words"),
     Message(role="assistant", tool_calls=(CALL,)),
     RESULT,
 )
@@ -151,7 +151,7 @@ def test_the_calls_that_a_template_writes_are_read_back(name: str) -> None:
 
 @pytest.mark.parametrize("name", FOUND)
 def test_nothing_that_was_said_is_lost(name: str) -> None:
-    text = render(name, *TURNS, say("assistant", "answer-words"), say("user", "more-words"), tools=(TOOL,))
+    text = render(name, *TURNS, text_message("assistant", "answer-words"), text_message("user", "more-words"), tools=(TOOL,))
     places = [
         text.find(words)
         for words in ("system-words", "user-words", "get_weather", "rainy-result", "answer-words", "more-words")
@@ -164,9 +164,9 @@ def test_nothing_that_was_said_is_lost(name: str) -> None:
 @pytest.mark.parametrize(
     "messages",
     [
-        (say("system", "one"), say("system", "two"), say("user", "three")),
-        (say("user", "one"), say("user", "two"), say("assistant", "three"), say("system", "four"), say("user", "five")),
-        (say("user", "one"), say("assistant", "two"), say("assistant", "three"), say("user", "four")),
+        (text_message("system", "one"), text_message("system", "two"), text_message("user", "three")),
+        (text_message("user", "one"), text_message("user", "two"), text_message("assistant", "three"), text_message("system", "four"), text_message("user", "five")),
+        (text_message("user", "one"), text_message("assistant", "two"), text_message("assistant", "three"), text_message("user", "four")),
     ],
 )
 def test_odd_orders_of_roles_are_accepted(name: str, messages: tuple[Message, ...]) -> None:
@@ -179,7 +179,7 @@ def test_odd_orders_of_roles_are_accepted(name: str, messages: tuple[Message, ..
 def test_parallel_calls_and_their_results_are_shown(name: str) -> None:
     other = ToolCall(id="call_other56789", name="get_weather", arguments={"city": "Rome"})
     result = Message(
-        role="tool", content=say("tool", "sunny-result").content, tool_call_id=other.id, tool_name="get_weather"
+        role="tool", content=text_message("tool", "sunny-result").content, tool_call_id=other.id, tool_name="get_weather"
     )
     both = Message(role="assistant", tool_calls=(CALL, other))
     text = render(name, *TURNS[:2], both, result, RESULT, tools=(TOOL,))
@@ -188,27 +188,27 @@ def test_parallel_calls_and_their_results_are_shown(name: str) -> None:
 
 @pytest.mark.parametrize("name", FOUND)
 def test_the_last_message_can_be_left_open(name: str) -> None:
-    text = render(name, say("user", "user-words"), say("assistant", "begun "), continue_final=True)
+    text = render(name, text_message("user", "user-words"), text_message("assistant", "begun "), continue_final=True)
     assert text.rstrip().endswith("begun")
 
 
 @pytest.mark.parametrize("name", FOUND)
 def test_the_declared_beginning_begins_every_prompt(name: str) -> None:
-    begins = (say("system", "system-words"),)
+    begins = (text_message("system", "system-words"),)
     prefix = declared_prefix(template(name), begins)
-    assert render(name, *begins, say("user", "Anything at all?")).startswith(prefix)
+    assert render(name, *begins, text_message("user", "Anything at all?")).startswith(prefix)
     if template(name).traits.system and not name.startswith("mistralai-Mistral-Nemo"):
         assert "system-words" in prefix
 
 
 def test_reasoning_is_switched_and_read_as_the_built_in_model_does_it() -> None:
-    asked = (say("user", "Hi"),)
+    asked = (text_message("user", "Hi"),)
     assert render("tiny.gguf", *asked, think=True).endswith("<|im_start|>assistant\n")
     assert render("tiny.gguf", *asked, think=False).endswith("<think>\n\n</think>\n\n")
     assert render("tiny.gguf", *asked) == render("tiny.gguf", *asked, think=False)
 
 
 def test_harmony_efforts_reach_the_system_message() -> None:
-    asked = (say("user", "Hi"),)
+    asked = (text_message("user", "Hi"),)
     for effort, wanted in (("low", "low"), ("high", "high"), ("max", "high")):
         assert f"Reasoning: {wanted}" in render("openai-gpt-oss-120b", *asked, think=effort)

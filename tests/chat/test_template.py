@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from mullama.chat.template import ChatInput, SpecialTexts, Traits, compile_template, declared_prefix
 from mullama.chat.template.fuel import MAX_TICKS, OutOfFuel, budget, weigh
-from mullama.chat.types import Message, Tool, ToolCall, say
+from mullama.chat.types import Message, Tool, ToolCall, text_message
 from mullama.errors import Invalid, MullamaError, TooLarge
 
 SHOW = "{% for m in messages %}{{ m.content }}{% endfor %}"
-HI = (say("user", "Hi"),)
+HI = (text_message("user", "Hi"),)
 
 
 def template(source: str) -> Any:
@@ -137,7 +137,7 @@ def test_nests_of_any_kind_end(body: str) -> None:
 
 
 def test_a_long_plain_conversation_costs_little_of_its_budget() -> None:
-    messages = tuple(say("user" if i % 2 else "assistant", "x" * 200) for i in range(4096))
+    messages = tuple(text_message("user" if i % 2 else "assistant", "x" * 200) for i in range(4096))
     begun = time.process_time()
     assert len(render(SHOW, messages)) == 4096 * 200
     assert time.process_time() - begun < 2.0
@@ -145,7 +145,7 @@ def test_a_long_plain_conversation_costs_little_of_its_budget() -> None:
 
 def test_looking_back_at_every_message_is_affordable_in_long_conversations() -> None:
     back = "{% for m in messages %}{% for j in range(loop.index0) %}{% endfor %}{{ m.content }}{% endfor %}"
-    assert render(back, (say("user", "x"),) * 500) == "x" * 500
+    assert render(back, (text_message("user", "x"),) * 500) == "x" * 500
 
 
 def test_the_budget_is_deterministic_and_bounded() -> None:
@@ -163,7 +163,7 @@ def test_a_templates_own_refusal_is_told_with_its_words_and_line() -> None:
     """Compatibility bug 17."""
     source = SHOW + "\n{% if messages | length > 1 %}\n{{ raise_exception('Only one message, please.') }}\n{% endif %}"
     with pytest.raises(Invalid, match=r"Only one message, please\.") as caught:
-        render(source, (say("user", "a"), say("assistant", "b"), say("user", "c")))
+        render(source, (text_message("user", "a"), text_message("assistant", "b"), text_message("user", "c")))
     assert "line 3" in str(caught.value)
 
 
@@ -190,21 +190,21 @@ def test_arguments_are_an_allow_list() -> None:
 
 
 CALL = Message(role="assistant", tool_calls=(ToolCall(id="call_1234567890", name="f", arguments={"b": 1, "a": "é"}),))
-RESULT = Message(role="tool", content=say("tool", "42").content, tool_call_id="call_1234567890", tool_name="f")
+RESULT = Message(role="tool", content=text_message("tool", "42").content, tool_call_id="call_1234567890", tool_name="f")
 TURN = (*HI, CALL, RESULT)
 
 SHAPES: list[tuple[str, str, dict[str, Any], tuple[Message, ...], str]] = [
     ("content as parts", "{% for m in messages %}{% for p in m.content %}{{ p.text }}{% endfor %}{% endfor %}",
      {"typed_content": True}, HI, "Hi"),
     ("no system role", "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no') }}{% endif %}"
-     "[{{ m.content }}]{% endfor %}", {"system": False}, (say("system", "S"), *HI), "[S\n\nHi]"),
+     "[{{ m.content }}]{% endfor %}", {"system": False}, (text_message("system", "S"), *HI), "[S\n\nHi]"),
     ("one system message, first", "{% for m in messages %}{% if m.role == 'system' and not loop.first %}"
      "{{ raise_exception('first') }}{% endif %}[{{ m.role }}:{{ m.content }}]{% endfor %}",
      {"several_system": False, "late_system": False},
-     (say("system", "S"), say("system", "T"), *HI, say("system", "U")), "[system:S\n\nT][user:Hi][user:U]"),
+     (text_message("system", "S"), text_message("system", "T"), *HI, text_message("system", "U")), "[system:S\n\nT][user:Hi][user:U]"),
     ("roles alternate", "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
      "{{ raise_exception('alternate') }}{% endif %}[{{ m.content }}]{% endfor %}", {"alternate": True},
-     (say("user", "a"), say("user", "b"), say("assistant", "c")), "[a\n\nb][c]"),
+     (text_message("user", "a"), text_message("user", "b"), text_message("assistant", "c")), "[a\n\nb][c]"),
     ("arguments as an object", "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls %}"
      "{{ c.function.name }}{{ c.function.arguments | tojson }}{% endfor %}{% endfor %}",
      {"string_arguments": False}, TURN, 'Hif{"b": 1, "a": "é"}42'),
@@ -221,8 +221,8 @@ SHAPES: list[tuple[str, str, dict[str, Any], tuple[Message, ...], str]] = [
      "{{ raise_exception('one') }}{% endif %}<{{ m.tool_calls[0].function.name }}{{ m.tool_calls[0].function.arguments"
      " | tojson }}>{% else %}[{{ m.content }}]{% endif %}{% endfor %}", {"single_call": True},
      (*HI, Message(role="assistant", tool_calls=(ToolCall(id="1", name="f", arguments={}),
-      ToolCall(id="2", name="g", arguments={}))), Message(role="tool", content=say("tool", "B").content, tool_call_id="2"),
-      Message(role="tool", content=say("tool", "A").content, tool_call_id="1")), "[Hi]<f{}>[A]<g{}>[B]"),
+      ToolCall(id="2", name="g", arguments={}))), Message(role="tool", content=text_message("tool", "B").content, tool_call_id="2"),
+      Message(role="tool", content=text_message("tool", "A").content, tool_call_id="1")), "[Hi]<f{}>[A]<g{}>[B]"),
     ("tools as a list", "{% for t in tools %}{{ t.function.name }}{% endfor %}" + SHOW, {"tools_as_list": True}, HI, "Hi"),
 ]  # fmt: skip
 
@@ -245,7 +245,7 @@ def test_thinking_beside_text_in_a_call_is_joined_for_templates_that_refuse_both
     )
     made = template(source)
     assert made.traits.thinking_or_content
-    both = Message(role="assistant", content=say("assistant", "B").content, thinking="A", tool_calls=CALL.tool_calls)
+    both = Message(role="assistant", content=text_message("assistant", "B").content, thinking="A", tool_calls=CALL.tool_calls)
     assert made.render(ChatInput(messages=(*HI, both))).text == 'HiA\n\nBf{"b": 1, "a": "é"}'
 
 
@@ -291,7 +291,7 @@ def test_an_open_reasoning_at_the_end_of_the_prompt_is_seen() -> None:
 
 def test_the_declared_prefix_is_common_to_all_questions() -> None:
     made = template("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}")
-    assert declared_prefix(made, (say("system", "S"), say("user", "a"))) == "<system>S<user>a<user>"
+    assert declared_prefix(made, (text_message("system", "S"), text_message("user", "a"))) == "<system>S<user>a<user>"
 
 
 def test_an_unknown_syntax_is_refused() -> None:

@@ -42,7 +42,7 @@ def test_bodies_become_operations() -> None:
     named = decode_pull(WireRequest(body={"name": "n", "from": "hf:a/b", "stream": True}))
     assert named == PullModel(source="hf:a/b", name="n", stream=True)
     made = decode_create(WireRequest(path={"name": "n"}, body={"model": {"from": "m", "system": "S"}}))
-    assert made == CreateModel(name="n", base="m", said={"from": "m", "system": "S"}, stream=False)
+    assert made == CreateModel(name="n", base="m", declared={"from": "m", "system": "S"}, stream=False)
     assert decode_load(WireRequest(body={"alias": "m", "keep_alive": 5})) == LoadModel(model="m", keep_alive=5.0)
     assert decode_unload(WireRequest(path={"name": "a/b"})) == LoadModel(model="a/b", keep_alive=0.0)
     assert decode_default(WireRequest(body={"model": "m"})) == SetDefault(model="m")

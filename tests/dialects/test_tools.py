@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mullama.chat.types import Message, Tool, ToolCall, ToolChoice, say
+from mullama.chat.types import Message, Tool, ToolCall, ToolChoice, text_message
 from mullama.dialects.fields import Body
 from mullama.dialects.tools import (
     TOOL_CHOICE,
@@ -100,7 +100,7 @@ def test_two_tools_of_one_name_are_refused() -> None:
 def test_results_find_their_calls_by_id_by_name_and_by_order() -> None:
     calls = tuple(ToolCall(id=i, name=n, arguments={}) for i, n in (("x", "weather"), ("", "clock"), ("", "add")))
     told = (
-        say("user", "go"),
+        text_message("user", "go"),
         Message(role="assistant", tool_calls=calls),
         Message(role="tool", tool_name="clock"),
         Message(role="tool", tool_call_id="x"),

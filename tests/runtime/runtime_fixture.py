@@ -116,7 +116,7 @@ class LocalServer:
         return (await self.apply_lines(*arguments, **blocks))[-1]
 
     async def events(self, model: str, text: str, **more: Any) -> AsyncGenerator[chat.Event, None]:
-        request = chat.ChatRequest(model=model, messages=(chat.say("user", text),), **more)
+        request = chat.ChatRequest(model=model, messages=(chat.text_message("user", text),), **more)
         async with aclosing(self.service.events(request, CALLER)) as stream:
             async for events in stream:
                 for event in events:

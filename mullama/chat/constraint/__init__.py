@@ -1,6 +1,6 @@
-"""From a response format and tools to the one grammar that the engine enforces.
+"""Builds the one grammar that the engine enforces from a response format and tools.
 
-Pure: grammars are text in llguidance's Lark syntax; nothing of a client's reaches llama.cpp's own parser.
+Pure: grammars are text in llguidance's Lark syntax. No client text reaches the grammar parser of llama.cpp.
 """
 
 from mullama.chat.constraint.build import Built, build

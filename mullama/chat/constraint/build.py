@@ -1,4 +1,4 @@
-"""Decides what an answer must look like, and when the grammar for it begins to bind."""
+"""Decides the grammar of an answer, and the text at which it becomes active."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ _FINAL = "<|channel|>final"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """The constraint, None for a free answer, and remarks about what is not enforced.
+    """The constraint of an answer.
 
-    from_start: it binds as soon as the reasoning is over, so a model that reasons has to be put to it first.
+    constraint: None for a free answer. warnings: parts of the request that are not enforced. from_start: the grammar is
+    active from the end of the reasoning, so a model that reasons must begin its reasoning first.
     """
 
     constraint: Constraint | None = None
@@ -47,7 +48,10 @@ def build(
     parallel: bool = True,
     thinking: bool = False,
 ) -> Built:
-    """What enforces this format and this choice of tools; thinking: the answer begins inside the reasoning."""
+    """Return the constraint for this format and this choice of tools.
+
+    thinking: the answer begins inside the reasoning.
+    """
     chosen = choice or ToolChoice()
     after = family.thinking.close.strip() if thinking and family.thinking else None
     functions, warnings = _functions(tools, chosen)
@@ -97,7 +101,7 @@ def _format_only(family: Family, format: ResponseFormat | None, after: str | Non
 
 
 def _expression(lark: Lark, format: ResponseFormat) -> str:
-    """An expression for an answer of this format."""
+    """Return the grammar expression of an answer in this format."""
     match format.kind:
         case "json":
             return lark.json({"type": "object"})
@@ -115,7 +119,7 @@ def _expression(lark: Lark, format: ResponseFormat) -> str:
 
 
 def _functions(tools: Sequence[Tool], chosen: ToolChoice) -> tuple[tuple[FunctionSchema, ...], tuple[str, ...]]:
-    """The tools that may be called, with schemas that can be enforced, and remarks."""
+    """Return the tools that may be called, with schemas that can be enforced, and warnings."""
     if chosen.mode == "none":
         return (), ()
     known = {tool.name for tool in tools}
@@ -134,7 +138,7 @@ def _functions(tools: Sequence[Tool], chosen: ToolChoice) -> tuple[tuple[Functio
 
 @lru_cache(maxsize=16)
 def _checked(tools: str) -> tuple[tuple[FunctionSchema, ...], tuple[str, ...]]:
-    """The same tools come with every turn of a conversation, so what was found out about them is kept."""
+    """Return the checked tools. The result is cached, because each turn of a conversation sends the same tools."""
     warnings: list[str] = []
     functions = [_function(name, parameters, warnings) for name, parameters in json.loads(tools)]
     if sum(len(str(function.schema)) for function in functions) > MAX_TOOLS:
@@ -144,7 +148,7 @@ def _checked(tools: str) -> tuple[tuple[FunctionSchema, ...], tuple[str, ...]]:
 
 
 def _function(name: str, parameters: Mapping[str, JSONValue], warnings: list[str]) -> FunctionSchema:
-    """A tool whose schema cannot be read at all takes any object."""
+    """Return a tool; one whose schema cannot be read takes any object."""
     what = f"the tool {name!r}"
     wanted: dict[str, JSONValue] = {"type": "object", "properties": {}, **parameters}
     if wanted["type"] != "object":

@@ -1,4 +1,4 @@
-"""Grammar rules for tool calls, one per call syntax: what a model may write is what `chat.reader` reads."""
+"""Grammar rules for tool calls, one for each call syntax. They allow exactly the text that `chat.reader` accepts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mullama.names import JSONValue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionSchema:
-    """A tool as the grammar sees it: its name and the schema of its arguments, already checked."""
+    """A tool in the grammar: its name and the checked schema of its arguments."""
 
     name: str
     schema: Mapping[str, JSONValue]
@@ -29,9 +29,10 @@ class FunctionSchema:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallForm:
-    """Expressions for calls. rest: what follows `trigger`; whole: everything, with its opening.
+    """Grammar expressions for calls.
 
-    trigger "" means that nothing announces a call: only `whole`, at the beginning of the answer.
+    trigger: text that announces a call; empty when only the beginning of the answer does. rest: the text after
+    `trigger`. whole: the complete text, with its opening.
     """
 
     trigger: str
@@ -40,7 +41,7 @@ class CallForm:
 
 
 def call_form(lark: Lark, syntax: CallSyntax, tools: Sequence[FunctionSchema], *, parallel: bool) -> CallForm:
-    """The form of calls to these tools; several in one answer when `parallel`."""
+    """Return the form of calls to these tools; `parallel` allows several in one answer."""
     match syntax:
         case JsonCalls():
             return _json(lark, syntax, tools, parallel=parallel)
@@ -59,7 +60,7 @@ def call_form(lark: Lark, syntax: CallSyntax, tools: Sequence[FunctionSchema], *
 
 
 def repeated(one: str, between: str, *, parallel: bool) -> str:
-    """One, or several with `between` in the middle."""
+    """Return an expression for one or more, separated by `between`."""
     return f"{one} ({sequence(between, one)})*" if parallel else one
 
 
@@ -166,7 +167,9 @@ def _tagged_value(lark: Lark, syntax: TaggedCalls, schema: JSONValue) -> str:
 
 
 def _free_text(lark: Lark, syntax: TaggedCalls) -> str:
-    """Any text up to the closing tag; the reader looks for the tag alone, so the line break before it is free."""
+    """Return a rule for any text up to the closing tag. The reader looks for the tag alone, so the line break before it
+    is optional.
+    """
     tag = syntax.valued.strip()
     return sequence(lark.text_until(tag), lark.literal(syntax.valued.partition(tag)[2]))
 
@@ -191,7 +194,7 @@ def _braces(lark: Lark, syntax: BraceCalls, tools: Sequence[FunctionSchema], *, 
 
 
 def _braces_members(lark: Lark, quote: str, schema: JSONValue) -> str:
-    """Keys in alphabetical order, as the templates write them."""
+    """Return the members with keys in alphabetical order, as the templates write them."""
     properties = schema.get("properties") if isinstance(schema, Mapping) else None
     if not isinstance(properties, Mapping):
         free = sequence(_KEY, '":"', _braces_any(lark, quote))
@@ -252,7 +255,7 @@ def _python_members(lark: Lark, schema: Mapping[str, JSONValue]) -> str:
 
 
 def listed(lark: Lark, members: Sequence[tuple[str, bool]], comma: str) -> str:
-    """Members in this order with `comma` between them; each is an expression and whether it must be there."""
+    """Return the members in this order, separated by `comma`; each is an expression and True if it is required."""
     following = [""]
     for expression, needed in reversed(members):
         item = f"({comma} {expression})" + ("" if needed else "?")
@@ -266,7 +269,7 @@ def listed(lark: Lark, members: Sequence[tuple[str, bool]], comma: str) -> str:
 
 
 def _channels(lark: Lark, tools: Sequence[FunctionSchema]) -> CallForm:
-    """What follows `to=functions.`: one call, its message closed by the end of the turn."""
+    """Return the text after `to=functions.`: one call, whose message the end of the turn closes."""
     header = choice([
         sequence(lark.literal("<|channel|>commentary"), '" "?', f"({lark.literal('<|constrain|>')})?", '"json"?'),
         sequence('" "', f"({lark.literal('<|constrain|>')})?", '"json"'),

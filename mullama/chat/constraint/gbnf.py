@@ -1,6 +1,6 @@
-"""Turns a GBNF grammar, as llama.cpp's users write them, into Lark text for llguidance.
+"""Translates a GBNF grammar, the notation of llama.cpp, to Lark text for llguidance.
 
-Rules that are regular become one terminal each, which is what makes a mask quick; the rest stay rules.
+A regular rule becomes one terminal, for which llguidance computes masks quickly; all others stay rules.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _Token:
 
 @dataclass(frozen=True, slots=True)
 class _Leaf:
-    """A literal, a character set, or any character: Lark text that a terminal may hold."""
+    """A literal, a character set or any character, as Lark text that a terminal may contain."""
 
     lark: str
 
@@ -60,7 +60,7 @@ _Node = _Leaf | _Call | _Sequence | _Choice | _Repeat
 
 
 def gbnf_to_lark(text: str) -> str:
-    """Lark text with the rule `start`; `Invalid` names the line of a mistake."""
+    """Return Lark text with the rule `start`. Raises `Invalid` with the line of a mistake."""
     if len(text) > MAX_TEXT:
         raise Invalid(f"the grammar has more than {MAX_TEXT} characters", field="grammar")
     rules = _Parser(text).rules()
@@ -81,14 +81,14 @@ def _wrong(message: str, line: int) -> Invalid:
 
 
 class _Parser:
-    """GBNF's grammar, by recursive descent."""
+    """A recursive-descent parser of GBNF."""
 
     def __init__(self, text: str) -> None:
         self._tokens = list(_tokens(text))
         self._at = 0
 
     def rules(self) -> dict[str, _Node]:
-        """All rules by name, in order."""
+        """Return all rules by name, in order."""
         made: dict[str, _Node] = {}
         while (token := self._peek(lines=True)).kind != "end":
             self._at += 1
@@ -116,7 +116,7 @@ class _Parser:
         return options[0] if len(options) == 1 else _Choice(tuple(options))
 
     def _next_is(self, mark: str, depth: int) -> bool:
-        """Whether `mark` comes next; a line break before it counts for nothing, as in llama.cpp."""
+        """Return True if `mark` is next. A line break before it is ignored, as llama.cpp does."""
         saved = self._at
         found = self._peek(lines=True)
         if found.kind == "mark" and found.text == mark:
@@ -182,7 +182,7 @@ def _leaf(token: _Token) -> _Leaf:
 
 
 def _set_part(part: str, line: int) -> str:
-    """One character of a set, escaped for a Rust regular expression; `-` keeps its meaning."""
+    """Return one character of a set, escaped for a Rust regular expression; `-` keeps its meaning."""
     if part == "-":
         return part
     chars = _unescaped(part, line)
@@ -232,7 +232,7 @@ def _calls(node: _Node) -> Iterator[_Call]:
 
 
 def _regular(rules: dict[str, _Node]) -> frozenset[str]:
-    """The rules that refer to regular rules alone, and never to themselves; empty ones stay rules."""
+    """Return the rules that refer only to regular rules and never to themselves; empty ones stay rules."""
     found: set[str] = set()
     grown = True
     while grown:
@@ -245,7 +245,7 @@ def _regular(rules: dict[str, _Node]) -> frozenset[str]:
 
 
 def _empty(node: _Node) -> bool:
-    """Whether Lark would refuse this node as a terminal because it has an empty alternative."""
+    """Return True if Lark refuses this node as a terminal because it has an empty alternative."""
     match node:
         case _Sequence(parts):
             return not parts or any(_empty(part) for part in parts)

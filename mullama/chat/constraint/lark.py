@@ -1,4 +1,4 @@
-"""Writes llguidance's Lark text: rules, JSON schemas inside them, and marks left to the vocabulary."""
+"""Writes Lark text for llguidance: rules, JSON schemas inside them, and marks that the vocabulary resolves."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import re
 
 from mullama.names import JSONValue
 
-# One space may follow a comma or a colon, as models have learnt to write; nothing else is loose.
+# One space may follow a comma or a colon, because models write one; all other white space is fixed.
 SEPARATORS = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
-# What may be one token of its own in a vocabulary, such as <|call|>, [ARGS] or </tool_call>.
+# Text that may be one token of its own in a vocabulary, such as <|call|>, [ARGS] or </tool_call>.
 _MARK = re.compile(r"(<[^<>\s=\"]+>|\[[A-Z_]{2,}\])")
 
 
 class Lark:
-    """A grammar in the making; expressions are Lark text, rules are made as they are asked for."""
+    """A grammar under construction. Expressions are Lark text, and rules are added when they are first used."""
 
     def __init__(self) -> None:
         self._rules: list[str] = []
@@ -22,22 +22,22 @@ class Lark:
         self._made: dict[str, str] = {}
 
     def literal(self, text: str) -> str:
-        """An expression for exactly this text; parts that may be special tokens are left to the engine."""
+        """Return an expression for exactly this text. The engine resolves parts that may be special tokens."""
         parts = [part for part in _MARK.split(text) if part]
         return " ".join(self._mark(part) if _MARK.fullmatch(part) else quoted(part) for part in parts)
 
     def json(self, schema: JSONValue) -> str:
-        """A rule for a JSON value of this schema."""
+        """Return a rule for a JSON value of this schema."""
         options = {"x-guidance": SEPARATORS}
         whole = {**schema, **options} if isinstance(schema, dict) else {"allOf": [schema], **options}
         return self.rule("value", "%json " + _whole(json.dumps(whole, ensure_ascii=False)))
 
     def nested(self, grammar: str) -> str:
-        """A rule for a whole grammar of its own, with its own `start`."""
+        """Return a rule for a complete grammar with its own `start`."""
         return self.rule("nested", "%lark {\n" + grammar + "}")
 
     def rule(self, stem: str, body: str) -> str:
-        """The name of a rule with this body; equal bodies share one."""
+        """Return the name of a rule with this body; equal bodies share one."""
         name = self._made.get(body)
         if name is None:
             name = self._made[body] = f"{stem}_{len(self._made)}"
@@ -45,7 +45,7 @@ class Lark:
         return name
 
     def text_until(self, mark: str) -> str:
-        """A rule for any text up to and including `mark`."""
+        """Return a rule for any text up to and including `mark`."""
         key = f"until {mark}"
         if key not in self._made:
             self._made[key] = f"until_{len(self._made)}"
@@ -53,7 +53,7 @@ class Lark:
         return self._made[key]
 
     def done(self, start: str) -> tuple[str, tuple[tuple[str, str], ...]]:
-        """The grammar that begins with `start`, and its marks as (rule, text)."""
+        """Return the grammar that begins with `start`, and its marks as (rule, text)."""
         text = "\n".join((f"start: {start}", *self._rules)) + "\n"
         return text, tuple((name, mark) for mark, name in self._marks.items())
 
@@ -62,17 +62,17 @@ class Lark:
 
 
 def quoted(text: str) -> str:
-    """A Lark string literal; an empty one is an empty group."""
+    """Return a Lark string literal; an empty one is an empty group."""
     return json.dumps(_whole(text)) if text else "()"
 
 
 def _whole(text: str) -> str:
-    """The text without lone surrogates, which no grammar can hold."""
+    """Return the text without lone surrogates, which no grammar can contain."""
     return text.encode("utf-8", "replace").decode()
 
 
 def regex(pattern: str) -> str:
-    """A Lark regular expression; only the delimiter needs care."""
+    """Return a Lark regular expression; only the delimiter is escaped."""
     made, escaped = [], False
     for char in pattern:
         if char == "\n":
@@ -86,10 +86,10 @@ def regex(pattern: str) -> str:
 
 
 def choice(options: list[str]) -> str:
-    """One of these expressions."""
+    """Return an expression for one of these expressions."""
     return options[0] if len(options) == 1 else "(" + " | ".join(options) + ")"
 
 
 def sequence(*parts: str) -> str:
-    """These expressions one after the other, empty ones left out."""
+    """Return an expression for these expressions in order, without the empty ones."""
     return " ".join(part for part in parts if part)

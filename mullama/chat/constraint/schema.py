@@ -1,6 +1,6 @@
-"""Checks a client's JSON schema against what can be enforced, and brings it into the form that is enforced.
+"""Checks a client's JSON schema against the supported keywords and rewrites it to the form that is enforced.
 
-What cannot be enforced is refused by name for a response format, and left out with a remark for a tool.
+An unsupported keyword is an error for a response format, and a warning for a tool.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ Schema = dict[str, JSONValue]
 
 
 def enforceable(schema: JSONValue, *, what: str, strict: bool, field: str) -> tuple[JSONValue, tuple[str, ...]]:
-    """The schema to enforce, and remarks about what of it is not; `Invalid` instead of remarks when `strict`.
+    """Return the schema to enforce, and warnings for the parts that are not enforced.
 
-    what: how messages name it, such as "response_format" or "the tool 'f'". field: the request's field.
+    strict: raise `Invalid` instead of a warning. what: the name of the schema in messages, such as "response_format" or
+    "the tool 'f'". field: the field of the request.
     """
     check = _Check(what=what, strict=strict, field=field, root=schema)
     check.bounds(schema)
@@ -64,7 +65,7 @@ class _Check:
         self._root = root
 
     def bounds(self, schema: JSONValue) -> None:
-        """Refuse a schema that is too large to look at."""
+        """Refuse a schema that is too large to walk."""
         if not isinstance(schema, Mapping | bool):
             raise self._invalid("a JSON schema is an object", "#")
         if len(json.dumps(schema, ensure_ascii=False, default=str)) > MAX_TEXT:
@@ -76,7 +77,10 @@ class _Check:
                 raise self._invalid(f"the schema is nested deeper than {MAX_DEPTH}", "#")
 
     def schema(self, schema: JSONValue, path: str, depth: int, *, closed: bool) -> JSONValue:
-        """One schema; closed: objects that list properties get no others, unless the schema says so."""
+        """Return one schema.
+
+        closed: objects that list properties allow no others, unless the schema allows them.
+        """
         if isinstance(schema, bool):
             return schema
         if not isinstance(schema, Mapping):
@@ -98,7 +102,7 @@ class _Check:
         return made
 
     def _modern(self, schema: Mapping[str, JSONValue], path: str) -> Schema:
-        """Spellings of older drafts and of OpenAPI in today's."""
+        """Rewrite the spellings of older drafts and of OpenAPI to the current draft."""
         made = dict(schema)
         if isinstance(made.get("items"), list | tuple):
             made["prefixItems"] = made.pop("items")
@@ -180,7 +184,7 @@ class _Check:
         made[key] = checked
 
     def _reference(self, value: JSONValue, here: str) -> str:
-        """A reference into this schema that leads to something after at most a few steps."""
+        """Return a reference into this schema that reaches a schema after a bounded number of steps."""
         target, seen = value, set[str]()
         while True:
             if not isinstance(target, str) or not target.startswith("#"):
@@ -228,7 +232,7 @@ class _Check:
         return value if isinstance(value, str) else kinds
 
     def _settle(self, made: Schema, path: str, *, closed: bool) -> None:
-        """What depends on several keywords at once."""
+        """Handle keywords that depend on each other."""
         properties = made.get("properties")
         listed = list(properties) if isinstance(properties, Mapping) else []
         required = made.get("required")
@@ -260,7 +264,7 @@ class _Check:
 
 
 def irregular(pattern: str) -> str:
-    """Why a regular expression cannot be enforced; "" when it can."""
+    """Return the reason why a regular expression cannot be enforced; "" when it can."""
     if len(pattern) > 1024:
         return "longer than 1024 characters"
     if _BEYOND_REGULAR.search(pattern.replace("\\\\", "")):
@@ -287,7 +291,7 @@ def _walk(schema: JSONValue) -> Iterator[tuple[int, JSONValue]]:
 
 
 def _disjoint(branches: Sequence[JSONValue]) -> bool:
-    """Whether no value can match two branches: by type, or by a required property with different constants."""
+    """Return True if no value can match two branches: by type, or by a required property with different constants."""
     marks = [_marks(branch) for branch in branches]
     for index, first in enumerate(marks):
         for second in marks[index + 1 :]:
@@ -298,7 +302,7 @@ def _disjoint(branches: Sequence[JSONValue]) -> bool:
 
 
 def _marks(branch: JSONValue) -> dict[str, frozenset[str]]:
-    """What tells a branch apart: its types under "", the constants of required properties under their names."""
+    """Return the marks of a branch: its types under "", and the constants of required properties under their names."""
     if not isinstance(branch, Mapping):
         return {}
     made: dict[str, frozenset[str]] = {}

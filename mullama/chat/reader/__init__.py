@@ -1,6 +1,6 @@
-"""Splits what a model writes into text, reasoning and tool calls, as it arrives.
+"""Splits the output of a model into text, reasoning and tool calls, as it arrives.
 
-Any cutting of the text gives the same answer: a reader holds back only what may still become a mark.
+The result does not depend on how the text is cut into pieces: a reader holds back only a possible beginning of a mark.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,14 +16,14 @@ __all__ = ["Reader", "read"]
 
 
 class Reader(Protocol):
-    """One choice's text in, its events out."""
+    """Turns the text of one choice into events."""
 
     def feed(self, text: str, logprobs: tuple[TokenLogprob, ...] = ()) -> tuple[Event, ...]:
-        """The events that are certain with this further piece."""
+        """Return the events that are certain with this further piece."""
         ...
 
     def finish(self) -> tuple[Event, ...]:
-        """What was held back; a call that never became whole comes back as text."""
+        """Return the events of the held-back text; an incomplete call is returned as text."""
         ...
 
 
@@ -36,9 +36,9 @@ def read(
     choice: int = 0,
     primed: str = "",
 ) -> Reader:
-    """A reader for one choice; without tools, marks of calls are text.
+    """Return a reader for one choice. Without tools, marks of calls are text.
 
-    open_think: the prompt ended inside the reasoning. primed: text that the prompt already holds of the answer.
+    open_think: the prompt ends inside the reasoning. primed: text of the answer that the prompt already contains.
     """
     named = {tool.name: tool for tool in tools}
     reader: Reader

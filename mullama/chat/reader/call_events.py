@@ -11,7 +11,7 @@ from mullama.names import JSONValue
 
 
 class CallEvents:
-    """Events so far, with one call open at most; fragments are joined until they are taken."""
+    """The events so far, with one open call at most. Fragments are joined until they are taken."""
 
     def __init__(self, new_id: Callable[[], str], tools: Mapping[str, Tool], choice: int) -> None:
         self.tools = tools
@@ -25,7 +25,7 @@ class CallEvents:
         self._events: list[Event] = []
 
     def start(self, name: str) -> None:
-        """A call of this tool begins; Malformed for what cannot be a name."""
+        """Begin a call of this tool; raise `Malformed` for a text that cannot be a name."""
         if not name or len(name) > 256 or self._call is not None:
             raise Malformed
         self._index += 1
@@ -34,13 +34,13 @@ class CallEvents:
         self._events.append(ToolCallStarted(index=self._index, id=self._call[0], name=name, choice=self._choice))
 
     def write(self, text: str) -> None:
-        """A further piece of the arguments' JSON text."""
+        """Add a piece of the JSON text of the arguments."""
         if text:
             self._arguments.append(text)
             self._fresh.append(text)
 
     def finish(self) -> None:
-        """The arguments are complete; Malformed when they are no object."""
+        """End the arguments; raise `Malformed` for JSON that is not an object."""
         if self._call is None:
             raise Malformed
         arguments = loads("".join(self._arguments))
@@ -53,7 +53,7 @@ class CallEvents:
         self.on_finish()
 
     def whole(self, name: str, arguments: JSONValue) -> None:
-        """A call that is known all at once."""
+        """Add a complete call."""
         if not isinstance(arguments, Mapping):
             raise Malformed
         self.start(name)
@@ -61,19 +61,19 @@ class CallEvents:
         self.finish()
 
     def abandon(self) -> None:
-        """The call that was begun turned out to be none."""
+        """Discard the open call."""
         self._flush()
         self._call = None
 
     def take(self) -> list[Event]:
-        """The events since the last time."""
+        """Return the events since the last call of `take`."""
         self._flush()
         events = list(self._events)
         self._events.clear()
         return events
 
     def schema_of(self, tool: str, key: str) -> JSONValue:
-        """The schema of one argument of a tool, None when the client did not give it."""
+        """Return the schema of one argument of a tool, or None."""
         declared = self.tools.get(tool)
         properties = (declared.parameters or {}).get("properties") if declared else None
         return properties.get(key) if isinstance(properties, Mapping) else None

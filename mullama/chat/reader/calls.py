@@ -1,4 +1,4 @@
-"""One parser per call syntax: each reads from just after the opening mark to the end of the last call."""
+"""One parser for each call syntax. It reads from the end of the opening mark to the end of the last call."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OTHER_KEYS = ("id", "type", "index", "tool_call_id", "call_id")
 
 
 def read_bare(tape: CharStream, sink: CallEvents, syntax: CallSyntax, *, fenced: bool) -> Reading[None]:
-    """Calls that begin an answer without any mark, but for a fence; only the client's tools count."""
+    """Read calls that begin an answer without a mark, except a code fence. Only the client's tools count."""
     form = syntax if isinstance(syntax, JsonCalls) else JsonCalls(open="")
     yield from read_json(tape, sink, form, known_only=True)
     if fenced:
@@ -34,7 +34,7 @@ def read_bare(tape: CharStream, sink: CallEvents, syntax: CallSyntax, *, fenced:
 
 
 def read_calls(tape: CharStream, sink: CallEvents, syntax: CallSyntax, opening: str) -> Reading[None]:
-    """All calls that follow `opening`, one of `syntax`'s openings or "" for a bare beginning."""
+    """Read all calls after `opening`: one of the openings of `syntax`, or "" for a call without a mark."""
     match syntax:
         case JsonCalls():
             yield from read_json(tape, sink, syntax, known_only=not opening)
@@ -53,7 +53,10 @@ def read_calls(tape: CharStream, sink: CallEvents, syntax: CallSyntax, opening: 
 
 
 def read_json(tape: CharStream, sink: CallEvents, syntax: JsonCalls, *, known_only: bool) -> Reading[None]:
-    """Objects or a list of objects; known_only: without a mark, only the client's tools count as calls."""
+    """Read objects or a list of objects.
+
+    known_only: without a mark, only the client's tools count as calls.
+    """
     reader = _ObjectReader(tape, sink, syntax, known_only=known_only)
     yield from tape.choose("```json")
     yield from tape.spaces()
@@ -76,13 +79,13 @@ def read_json(tape: CharStream, sink: CallEvents, syntax: JsonCalls, *, known_on
 
 
 def _close(tape: CharStream, mark: str) -> Reading[None]:
-    """Pass the closing mark if it comes; its absence is forgiven, the calls are complete."""
+    """Read the closing mark. A missing mark is accepted, because the calls are complete."""
     if mark:
         yield from tape.choose(mark)
 
 
 class _ObjectReader:
-    """Reads {"name": …, "arguments": …}; arguments stream once the name is known."""
+    """Reads {"name": …, "arguments": …}. Arguments stream once the name is known."""
 
     def __init__(self, tape: CharStream, sink: CallEvents, syntax: JsonCalls, *, known_only: bool) -> None:
         self._tape = tape
@@ -94,7 +97,7 @@ class _ObjectReader:
         self._ended = False
 
     def read(self) -> Reading[None]:
-        """One call."""
+        """Read one call."""
         self._name, self._held, self._ended = "", "", False
         yield from self._fields()
         if not self._ended:
@@ -156,7 +159,7 @@ class _ObjectReader:
 
 
 def _as_object(text: str) -> str:
-    """Arguments that came as null or as an object inside a string, as an object's text."""
+    """Return the JSON text of an object for arguments that are null, or an object inside a string."""
     value = loads(text)
     if isinstance(value, str):
         value = loads(value) if value.strip() else {}

@@ -1,4 +1,4 @@
-"""Characters one at a time for coroutines that parse: written like a plain parser, fed in any pieces."""
+"""Single characters for parsers that are coroutines: a parser reads as from a string, and is fed in pieces."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SPACES = frozenset(" \t\r\n")
 
 
 class Malformed(Exception):
-    """The text is not what this parser reads; what it took is text after all."""
+    """The text does not match the syntax of the parser; its characters are ordinary text."""
 
 
 class CharStream:
-    """The next character, waited for by whoever peeks first."""
+    """The character source of a parser; `peek` suspends the parser until the next piece."""
 
     __slots__ = ("_ahead",)
 
@@ -26,17 +26,17 @@ class CharStream:
 
     @property
     def untaken(self) -> str:
-        """The last character that was sent, as long as nobody took it."""
+        """The last character that was sent and not taken yet."""
         return self._ahead or ""
 
     def peek(self) -> Reading[str]:
-        """The next character without taking it; "" at the end of the text."""
+        """Return the next character without taking it; "" at the end of the text."""
         if self._ahead is None:
             self._ahead = yield
         return self._ahead
 
     def take(self) -> Reading[str]:
-        """The next character; "" at the end, again and again."""
+        """Return and take the next character; "" at the end."""
         if self._ahead is None:
             self._ahead = yield
         char = self._ahead
@@ -45,12 +45,12 @@ class CharStream:
         return char
 
     def spaces(self) -> Reading[None]:
-        """Pass over white space."""
+        """Skip white space."""
         while (yield from self.peek()) in SPACES:
             yield from self.take()
 
     def expect(self, text: str) -> Reading[None]:
-        """Take `text`; white space before it, and where it has some, may be any amount, none included."""
+        """Take `text`. White space before it and inside it may have any length, including none."""
         yield from self.spaces()
         for char in text.strip():
             if char in SPACES:
@@ -61,7 +61,7 @@ class CharStream:
                 raise Malformed
 
     def choose(self, *marks: str) -> Reading[int]:
-        """Take one of `marks` and give its place among them; -1, and nothing taken, when none begins here."""
+        """Take one of `marks` and return its index; return -1 and take nothing when none begins here."""
         yield from self.spaces()
         alive = {place: mark.strip() for place, mark in enumerate(marks)}
         begun = False
@@ -78,7 +78,7 @@ class CharStream:
         return done[0] if begun else -1
 
     def until(self, stops: str, limit: int = 256) -> Reading[str]:
-        """What stands before the first character of `stops`, which is left; bounded."""
+        """Return the text before the first character of `stops`, which is not taken; bounded."""
         taken: list[str] = []
         while (char := (yield from self.peek())) and char not in stops:
             taken.append((yield from self.take()))
@@ -87,7 +87,7 @@ class CharStream:
         return "".join(taken)
 
     def past(self, mark: str, out: Callable[[str], None]) -> Reading[bool]:
-        """Hand on what stands before `mark` and pass the mark; False when the text ends first."""
+        """Write the text before `mark` to the output and take the mark; return False when the text ends first."""
         held = ""
         while char := (yield from self.take()):
             held += char
@@ -102,7 +102,7 @@ class CharStream:
 
 
 def overlap(text: str, mark: str) -> int:
-    """How many characters at the end of `text` may be the beginning of `mark`."""
+    """Return how many characters at the end of `text` may begin `mark`."""
     for size in range(min(len(text), len(mark) - 1), 0, -1):
         if text.endswith(mark[:size]):
             return size
@@ -110,7 +110,7 @@ def overlap(text: str, mark: str) -> int:
 
 
 class ParserRun:
-    """Drives one parse over text that arrives in pieces, and knows what it has consumed."""
+    """Runs one parser over text that arrives in pieces, and records the characters that it consumed."""
 
     def __init__(self, tape: CharStream, reading: Reading[None], raw: str) -> None:
         self._tape = tape
@@ -123,16 +123,16 @@ class ParserRun:
 
     @property
     def raw(self) -> str:
-        """Everything consumed since the last `forget`, to be given back as text."""
+        """The characters consumed since the last `forget`."""
         return "".join(self._raw)
 
     def forget(self) -> None:
-        """What was consumed so far has become an event."""
+        """Drop the record: the consumed characters are in events."""
         self.fruitful = True
         self._raw = [self._tape.untaken]
 
     def feed(self, text: str) -> str:
-        """Consume from `text` and return what is left once the parse is over."""
+        """Consume `text`; return the rest after the end of the parser."""
         for position, char in enumerate(text):
             self._raw.append(char)
             if not self._send(char):
@@ -143,7 +143,7 @@ class ParserRun:
         return ""
 
     def end(self) -> None:
-        """The text is over."""
+        """End the text."""
         while not (self.done or self.failed):
             self._send("")
 

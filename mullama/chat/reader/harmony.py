@@ -1,4 +1,4 @@
-"""The reader of the harmony format, in which every message names its channel and a call its recipient."""
+"""The reader of the harmony format, where each message names its channel and a call its recipient."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_HEADER = 512
 
 
 class ChannelReader:
-    """Header, body, end, again and again: what a header says decides what its body is."""
+    """Reads header, body and end of each message; the header determines the meaning of the body."""
 
     def __init__(self, new_id: Callable[[], str], tools: Mapping[str, Tool], choice: int) -> None:
         self._sink = CallEvents(new_id, tools, choice)
@@ -135,7 +135,7 @@ class ChannelReader:
 
 
 def _may_be_header(text: str) -> bool:
-    """Whether the text is a header, or may still become one."""
+    """Return True if the text is a header or a possible beginning of one."""
     return _HEADER.fullmatch(text) is not None or any(mark.startswith(text) for mark in ("assistant", "to="))
 
 

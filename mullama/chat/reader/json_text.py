@@ -1,4 +1,4 @@
-"""Reads JSON one character at a time: copies a value as it arrives, valid and without outer white space."""
+"""Reads JSON one character at a time and copies a value as it arrives, without outer white space."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def copy_value(tape: CharStream, out: Out, depth: int = 0) -> Reading[None]:
-    """Copy one value to `out`; raises Malformed where it stops being JSON."""
+    """Copy one value to `out`; raise `Malformed` at the first character that is not JSON."""
     if depth > MAX_DEPTH:
         raise Malformed
     yield from tape.spaces()
@@ -37,7 +37,7 @@ def copy_value(tape: CharStream, out: Out, depth: int = 0) -> Reading[None]:
 
 
 def copy_string(tape: CharStream, out: Out) -> Reading[None]:
-    """Copy a string literal; a bare line break or tab inside it is escaped, as models write those."""
+    """Copy a string literal. A bare line break or tab inside it is escaped, because models write those."""
     yield from tape.expect('"')
     out('"')
     while char := (yield from tape.take()):
@@ -52,14 +52,14 @@ def copy_string(tape: CharStream, out: Out) -> Reading[None]:
 
 
 def read_string(tape: CharStream) -> Reading[str]:
-    """A string literal's value."""
+    """Return the value of a string literal."""
     parts: list[str] = []
     yield from copy_string(tape, parts.append)
     return str(loads("".join(parts)))
 
 
 def loads(text: str) -> JSONValue:
-    """A JSON value that every encoder can write again: no infinity, no lone surrogate."""
+    """Return a JSON value that every encoder can write again: no infinity, no lone surrogate."""
     try:
         value: JSONValue = json.loads(text, parse_float=_finite, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
@@ -68,7 +68,7 @@ def loads(text: str) -> JSONValue:
 
 
 def dumps(value: JSONValue) -> str:
-    """Compact JSON text."""
+    """Return compact JSON text."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -1,4 +1,4 @@
-"""The reader of every family whose calls and reasoning stand between marks in one run of text."""
+"""The reader of families whose calls and reasoning are between marks in one stream of text."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mullama.chat.reader.char_stream import SPACES, CharStream, ParserRun, overl
 from mullama.chat.syntax import openings
 from mullama.chat.types import Event, TextDelta, ThinkingDelta, TokenLogprob, Tool
 
-# What may stand before a call that nothing else announces.
+# Text that may precede a call without a mark.
 _FENCES = ("```json", "```tool_call", "```")
 
 
 class PlainReader:
-    """Text until a mark, then reasoning or calls, then text again."""
+    """Reads text until a mark, then reasoning or calls, then text again."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class PlainReader:
         return self._take()
 
     def _step(self, *, last: bool) -> bool:
-        """Handle what is certain of the pending text; False when nothing more is."""
+        """Handle the certain part of the pending text; return False when nothing is certain."""
         if self._machine is not None:
             rest = self._machine.feed(self._text)
             self._text = ""
@@ -100,7 +100,7 @@ class PlainReader:
         return self._pass(keep, self._emit_text, last=last)
 
     def _at_beginning(self, *, last: bool) -> bool | None:
-        """Reasoning, or a call without a mark, may only begin an answer; None when neither does."""
+        """Handle reasoning, or a call without a mark, at the beginning of an answer; return None for neither."""
         text = self._text.lstrip()
         opening = self._thinking.open.strip() if self._thinking and self._fresh else ""
         if not text:
@@ -121,7 +121,7 @@ class PlainReader:
         return None
 
     def _bare_call(self, text: str, *, last: bool) -> bool | None:
-        """A call that begins the answer with a brace, or with a fence and a brace."""
+        """Handle a call that begins the answer with a brace, or with a code fence and a brace."""
         if any(text.startswith(mark) or mark.startswith(text) for mark in self._openings):
             return None if last or any(text.startswith(m) for m in self._openings) else False
         for fence in _FENCES:
@@ -141,14 +141,14 @@ class PlainReader:
         return True
 
     def _drop_or_say(self) -> bool:
-        """The text ends in nothing but white space."""
+        """Handle text that ends in nothing but white space."""
         if not self._trim:
             self._emit_text(self._text)
         self._text = ""
         return False
 
     def _pass(self, keep: int, emit: Callable[[str], None], *, last: bool) -> bool:
-        """Hand on all but the last `keep` characters."""
+        """Emit all but the last `keep` characters."""
         cut = len(self._text) - keep
         text, self._text = self._text[:cut], self._text[cut:]
         if self._inside and last:
@@ -166,7 +166,7 @@ class PlainReader:
         self._fresh = False
 
     def _settle(self, rest: str) -> None:
-        """Take the events of the machine, and leave it when it is over."""
+        """Take the events of the parser, and drop it at its end."""
         machine = self._machine
         assert machine is not None
         self._events.extend(self._sink.take())
@@ -205,7 +205,7 @@ class PlainReader:
 
 
 def _first(text: str, marks: tuple[str, ...]) -> tuple[int, str]:
-    """The earliest of `marks` in the text, the longest where several begin there; (-1, "") for none."""
+    """Return the earliest of `marks` in the text, the longest of several at one place; (-1, "") for none."""
     hits = [(text.find(mark), -len(mark), mark) for mark in marks if mark in text] if marks else ()
     if not hits:
         return -1, ""
@@ -214,7 +214,7 @@ def _first(text: str, marks: tuple[str, ...]) -> tuple[int, str]:
 
 
 def _held(text: str, marks: tuple[str, ...]) -> int:
-    """How many characters at the end may still begin a mark, with the white space before them."""
+    """Return how many characters at the end may begin a mark, with the white space before them."""
     if not marks:
         return 0
     cut = len(text) - max(overlap(text, mark) for mark in marks)

@@ -1,4 +1,4 @@
-"""Reads calls that have to be whole before they can be understood: Python's notation and Gemma's."""
+"""Reads calls that are parsed only when they are complete: Python notation, and Gemma's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_CALL = 65_536  # characters
 
 
 def _collect(tape: CharStream, close: str) -> Reading[str]:
-    """Everything up to the closing mark, or to the end of the text."""
+    """Return the text up to the closing mark, or to the end."""
     parts: list[str] = []
     size = 0
 
@@ -31,7 +31,7 @@ def _collect(tape: CharStream, close: str) -> Reading[str]:
 
 
 def read_python(tape: CharStream, sink: CallEvents, syntax: PythonCalls) -> Reading[None]:
-    """Calls such as [name(key="value")]."""
+    """Read calls such as [name(key="value")]."""
     text = yield from _collect(tape, syntax.close)
     try:
         tree = ast.parse(text, mode="eval").body
@@ -58,7 +58,7 @@ def _python_call(node: ast.expr) -> tuple[str, JSONValue]:
 
 
 def _python_value(node: ast.expr) -> object:
-    """A literal; JSON's true, false and null are understood too."""
+    """Return the value of a literal; JSON's true, false and null are accepted too."""
     match node:
         case ast.Name(id="true"):
             return True
@@ -78,7 +78,7 @@ def _python_value(node: ast.expr) -> object:
 
 
 def read_braces(tape: CharStream, sink: CallEvents, syntax: BraceCalls) -> Reading[None]:
-    """A call such as call:name{key:value}."""
+    """Read a call such as call:name{key:value}."""
     text = yield from _collect(tape, syntax.close)
     name, brace, rest = text.removeprefix("call:").partition("{")
     if not text.startswith("call:") or not brace:
@@ -91,14 +91,14 @@ def read_braces(tape: CharStream, sink: CallEvents, syntax: BraceCalls) -> Readi
 
 
 class _Braces:
-    """Gemma's notation of values: bare keys, strings between marks, the rest as in JSON."""
+    """Parses Gemma's notation of values: bare keys, strings between marks, otherwise JSON."""
 
     def __init__(self, text: str, quote: str) -> None:
         self.rest = text
         self._quote = quote
 
     def value(self, depth: int) -> JSONValue:
-        """The value that the rest begins with."""
+        """Return the next value."""
         if depth > 32:
             raise Malformed
         self.rest = self.rest.lstrip()

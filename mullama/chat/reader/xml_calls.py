@@ -1,4 +1,4 @@
-"""Reads calls whose arguments stand between tags, and turns them into the JSON text of an object."""
+"""Reads calls whose arguments are between tags, and writes them as the JSON text of an object."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mullama.names import JSONValue
 
 
 def read_tagged(tape: CharStream, sink: CallEvents, syntax: TaggedCalls, opening: str) -> Reading[None]:
-    """Calls after `opening`, which may have held the beginning of the first one."""
+    """Read calls after `opening`, which may contain the beginning of the first one."""
     begun = bool(syntax.begin) and opening.endswith(syntax.begin)
     marks = [mark for mark in (syntax.begin, syntax.close) if mark]
     if not begun:
@@ -61,7 +61,7 @@ def _argument(tape: CharStream, sink: CallEvents, syntax: TaggedCalls, tool: str
 
 
 def _json_ahead(tape: CharStream, out: Out) -> Reading[None]:
-    """Hand on a list or object up to its last bracket: a closing tag inside its strings closes nothing."""
+    """Copy a list or object up to its last bracket, because a closing tag inside its strings closes nothing."""
     yield from tape.spaces()
     depth, quoted, escaped = 0, False, False
     while (char := (yield from tape.peek())) and (depth or char in "[{"):
@@ -77,7 +77,7 @@ def _json_ahead(tape: CharStream, out: Out) -> Reading[None]:
 
 
 class _Value:
-    """One argument between tags: a string is handed on as it comes, anything else when it is whole."""
+    """One argument between tags: a string is streamed, any other value is written when it is complete."""
 
     def __init__(self, sink: CallEvents, *, stream: bool, lines: bool) -> None:
         self._sink = sink
@@ -89,7 +89,7 @@ class _Value:
             sink.write('"')
 
     def write(self, text: str) -> None:
-        """A further piece; one line break at each end belongs to the tags, so the last one is held."""
+        """Add a piece. One line break at each end belongs to the tags, so the last one is held back."""
         text = self._held + text
         if self._lines and not self._begun and text:
             text = text.removeprefix("\n")
@@ -104,7 +104,7 @@ class _Value:
             self._sink.write(dumps(text)[1:-1])
 
     def end(self, kinds: tuple[str, ...]) -> None:
-        """The value is complete."""
+        """End the value."""
         if self._stream:
             self._sink.write('"')
             return
@@ -117,7 +117,7 @@ class _Value:
 
 
 def _kinds(schema: JSONValue) -> tuple[str, ...]:
-    """The JSON types that a schema names outright."""
+    """Return the JSON types that a schema names."""
     if not isinstance(schema, Mapping):
         return ()
     kind = schema.get("type")

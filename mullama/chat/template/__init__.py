@@ -1,4 +1,4 @@
-"""Chat templates: from a conversation to the prompt that a model was trained on, in Jinja or in Go's syntax."""
+"""Chat templates: render a conversation to the prompt format that a model was trained on, in Jinja or Go syntax."""
 
 from functools import lru_cache
 
@@ -29,9 +29,9 @@ __all__ = [
 
 @lru_cache(maxsize=64)
 def compile_template(source: str, syntax: str, special: SpecialTexts) -> ChatTemplate:
-    """A template by its syntax, `jinja` or `go`; tried once, and kept, as many models share one.
+    """Compile a template of the syntax `jinja` or `go`, and try it once. Models that share a template share the result.
 
-    Raises `Invalid` or `TooLarge` for a template that cannot be used, with its line.
+    Raises `Invalid` or `TooLarge` with the line for a template that cannot be used.
     """
     match syntax:
         case "jinja":

@@ -1,4 +1,4 @@
-"""The seam of templates: what a template gets, what it gives, and what is known of it."""
+"""The seam of templates: the input, the output and the traits of a template."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mullama.names import JSONValue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpecialTexts:
-    """The texts of the vocabulary's own tokens that templates write."""
+    """The texts of the special tokens that templates write."""
 
     bos: str = ""
     eos: str = ""
@@ -19,25 +19,26 @@ class SpecialTexts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatInput:
-    """A conversation to render. `now` is unix seconds, the only clock a template sees.
-
-    think: None as the template does by default. generate: end with the opening of the assistant's turn.
-    continue_final: the last message is the assistant's and is left open. prompt, suffix: only Go templates.
-    """
+    """A conversation to render."""
 
     messages: tuple[Message, ...]
     tools: tuple[Tool, ...] = ()
     think: bool | str | None = None
+    """None is the default of the template."""
     generate: bool = True
+    """End with the opening of the assistant's turn."""
     continue_final: bool = False
+    """Leave the last message, which is the assistant's, open."""
     arguments: tuple[tuple[str, JSONValue], ...] = ()
     suffix: str = ""
+    """Only Go templates read it."""
     now: float = 0.0
+    """Unix seconds; the only clock of a template."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thinking:
-    """The texts around a model's reasoning."""
+    """The texts around the reasoning of a model."""
 
     open: str
     close: str
@@ -48,19 +49,20 @@ ThinkSwitch = Literal["none", "always", "switch"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
-    """What trial renderings found out about a template: its abilities, and the shapes it needs.
+    """The abilities and needs of a template, found by trial renderings.
 
-    call: how the template writes a call of the tool `PROBE_TOOL` in history, "" when it does not.
-    think: none (no reasoning), always, or switch (the template obeys yes and no); levels: the named efforts
-    that it tells apart. thinking: the texts around the reasoning.
-    The remaining flags say which normalisation a conversation needs before this template.
+    The flags without a description select the normalisation that a conversation needs (see `shape`).
     """
 
     tools: bool = False
     call: str = ""
+    """Text of a call of the tool `PROBE_TOOL` in the history; empty for a template that omits calls."""
     thinking: Thinking | None = None
+    """Texts around the reasoning."""
     think: ThinkSwitch = "none"
+    """`none`: no reasoning; `always`; `switch`: the template obeys yes and no."""
     levels: tuple[str, ...] = ()
+    """Reasoning efforts that render differently."""
     suffix: bool = False
     system: bool = True
     several_system: bool = True
@@ -78,14 +80,17 @@ class Traits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
-    """The prompt text; open_think: it ends inside the model's reasoning."""
+    """The text of a prompt.
+
+    open_think: it ends inside the reasoning of the model.
+    """
 
     text: str
     open_think: bool = False
 
 
 class ChatTemplate(Protocol):
-    """A compiled template; immutable, to be shared between threads."""
+    """A compiled template. Immutable, so threads can share it."""
 
     @property
     def source(self) -> str: ...
@@ -97,8 +102,8 @@ class ChatTemplate(Protocol):
     def traits(self) -> Traits: ...
 
     def render(self, chat: ChatInput) -> Rendered:
-        """The prompt of a conversation.
+        """Render the prompt of a conversation.
 
-        Raises `Invalid` with the template's own text when it refuses, `TooLarge` beyond its bounds.
+        Raises `Invalid` with the text of the template when the template refuses, `TooLarge` beyond the bounds.
         """
         ...

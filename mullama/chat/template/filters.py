@@ -1,6 +1,6 @@
-"""The filters and tests of chat templates: Jinja's own where they are harmless, bounded ones elsewhere.
+"""The filters and tests of chat templates: Jinja's own where they are bounded, replacements elsewhere.
 
-Every filter is charged for the weight of what it gets before it runs, and gives lists, never generators.
+Every filter is charged for the weight of its input before it runs, and returns lists, never generators.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HARMLESS = (
     "reject", "rejectattr", "reverse", "safe", "select", "selectattr", "sort", "string", "title", "trim",
     "truncate", "unique", "upper", "urlencode", "wordcount",
 )  # fmt: skip
-# What these cost does not depend on how deep the value goes: nothing, or one step for each element.
+# The cost of these does not depend on the depth of the value: nothing, or one step for each element.
 AT_ONCE = frozenset(("length", "count", "first", "last", "default", "d", "attr"))
 BY_ELEMENT = frozenset((
     "list", "reverse", "map", "select", "reject", "selectattr", "rejectattr", "items", "dictsort", "batch", "slice",
@@ -40,7 +40,7 @@ COMPARING = ("eq", "==", "equalto", "ne", "!=", "lt", "<", "lessthan", "le", "<=
 
 
 def fuel_of(context: Context) -> Fuel:
-    """The budget of the rendering that `context` belongs to; a template cannot replace it."""
+    """Return the budget of the rendering that `context` belongs to; a template cannot replace it."""
     fuel = context.parent[FUEL]
     if not isinstance(fuel, Fuel):
         raise TypeError(f"{FUEL} is not a template's to set")
@@ -48,12 +48,12 @@ def fuel_of(context: Context) -> Fuel:
 
 
 def charge(fuel: Fuel, *values: object) -> None:
-    """Burn one tick, and more for values that are long to walk."""
+    """Burn one tick, and more for values that take long to walk."""
     fuel.burn(1 + sum(weigh(value) >> 4 for value in values))
 
 
 def concrete(value: object) -> object:
-    """A bounded list in place of a generator, anything else as it is."""
+    """Return a bounded list for a generator, and any other value unchanged."""
     if isinstance(value, Iterator):
         listed = list(islice(value, MAX_ITEMS + 1))
         bound_items(len(listed))
@@ -68,7 +68,7 @@ def to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """JSON text with the key order kept and nothing escaped for HTML."""
+    """Return JSON text that keeps the order of keys and escapes nothing for HTML."""
     width = indent if isinstance(indent, int) else len(indent or "")
     if width > 16:
         raise ValueError("tojson: indent is at most 16")
@@ -76,7 +76,7 @@ def to_json(
 
 
 def replace(value: object, old: str, new: str, count: int | None = None) -> str:
-    """`old` by `new`; the length of the result is known before it is made."""
+    """Replace `old` by `new`; the length of the result is checked before it is built."""
     text, old, new = str(value), str(old), str(new)
     hits = text.count(old)
     hits = hits if count is None or count < 0 else min(hits, count)
@@ -85,7 +85,7 @@ def replace(value: object, old: str, new: str, count: int | None = None) -> str:
 
 
 def join(value: Iterable[object], d: str = "", attribute: str | None = None) -> str:
-    """The elements (or one attribute of each) with `d` between them."""
+    """Join the elements (or one attribute of each) with `d`."""
     if attribute is not None:
         value = [item.get(attribute, "") if isinstance(item, Mapping) else "" for item in value]
     parts = [str(item) for item in islice(value, MAX_ITEMS)]
@@ -94,7 +94,7 @@ def join(value: Iterable[object], d: str = "", attribute: str | None = None) -> 
 
 
 def indent(value: object, width: int | str = 4, first: bool = False, blank: bool = False) -> str:
-    """Lines after the first (or all) moved to the right."""
+    """Indent the lines after the first, or all lines."""
     pad = " " * _width(width) if isinstance(width, int) else width[:PADDING]
     lines = str(value).split("\n")
     bound_text(sum(map(len, lines)) + len(lines) * (len(pad) + 1))
@@ -107,12 +107,12 @@ def center(value: object, width: int = 80) -> str:
 
 
 def format_(value: object, *args: object, **kwargs: object) -> str:
-    """printf-style formatting with bounded widths."""
+    """Format in printf style with bounded widths."""
     return percent(str(value), kwargs or args)
 
 
 def percent(text: str, values: object) -> str:
-    """`text % values`, refused when a width is dynamic or over the bound."""
+    """Return `text % values`; raise for a dynamic width or one over the bound."""
     digits = 0
     for char in text:
         digits = digits + 1 if char.isdigit() else 0
@@ -129,7 +129,7 @@ def round_(value: float, precision: int = 0, method: str = "common") -> float:
 
 
 def sum_(value: Iterable[float], attribute: str | None = None, start: float = 0) -> float:
-    """The sum of numbers; lists are refused, for adding them up one by one is quadratic."""
+    """Return the sum of numbers. Lists are refused, because adding them one by one is quadratic."""
     items: list[Any] = [item[attribute] if attribute else item for item in value]  # type: ignore[index]
     total: float = start + sum(item + 0 for item in items)
     return total
@@ -146,7 +146,7 @@ def slice_(value: Iterable[object], slices: int, fill_with: object = None) -> li
 
 
 def wordwrap(value: object, width: int = 79, *_: object, **__: object) -> str:
-    """Lines of at most `width` characters, cut at spaces."""
+    """Wrap text to lines of at most `width` characters, at spaces."""
     lines: list[str] = []
     for line in str(value).split("\n"):
         current = ""
@@ -171,7 +171,7 @@ def _width(width: int) -> int:
 
 
 def _charged(name: str, function: Filter) -> Filter:
-    """The filter with its work paid for; the context is passed on when the filter wants it."""
+    """Wrap a filter so that it pays for its work; it gets the context if it wants it."""
     wants = getattr(function, "jinja_pass_arg", None)
     kind = wants.name if wants is not None else ""
 
@@ -198,7 +198,7 @@ def _charged(name: str, function: Filter) -> Filter:
 
 
 def _pay(fuel: Fuel, name: str, value: object, arguments: tuple[object, ...]) -> None:
-    """Burn what a filter is going to cost, before it does."""
+    """Burn the cost of a filter before it runs."""
     if name in AT_ONCE:
         fuel.burn(1)
     elif name in BY_ELEMENT and isinstance(value, Sized):
@@ -210,7 +210,7 @@ def _pay(fuel: Fuel, name: str, value: object, arguments: tuple[object, ...]) ->
 
 
 def table() -> dict[str, Filter]:
-    """All filters by name, charged."""
+    """Return all filters by name, each charged."""
     bounded: dict[str, Filter] = {
         "tojson": to_json, "replace": replace, "join": join, "indent": indent, "center": center,
         "format": format_, "round": round_, "batch": batch, "slice": slice_, "wordwrap": wordwrap,
@@ -230,6 +230,6 @@ def _charged_test(function: Filter) -> Filter:
 
 
 def tests() -> dict[str, Filter]:
-    """All tests by name; those that compare are charged."""
+    """Return all tests by name; those that compare are charged."""
     chosen: dict[str, Any] = {name: TESTS[name] for name in TEST_NAMES}
     return {name: _charged_test(function) if name in COMPARING else function for name, function in chosen.items()}

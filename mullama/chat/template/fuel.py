@@ -1,6 +1,6 @@
-"""The bounds of one rendering: a budget of ticks, a budget of written text, and what values weigh.
+"""The bounds of one rendering: a budget of ticks, a budget of output, and the weight of values.
 
-Fuel is deterministic and needs no clock: the same template over the same conversation burns the same amount.
+Fuel is deterministic and needs no clock: the same template and conversation always burn the same amount.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ TICKS_PER_NODE = 50
 
 
 class OutOfFuel(Exception):
-    """The rendering asked for more than its bounds; the message says which bound."""
+    """The rendering exceeded a bound; the message names it."""
 
 
 class Fuel:
-    """What is left of one rendering's budget. Templates can see it, but only spend it."""
+    """The remaining budget of one rendering. Templates can see it, but only spend it."""
 
     __slots__ = ("_left", "_room")
 
@@ -44,14 +44,17 @@ class Fuel:
 
 
 def budget(nodes: int, messages: int) -> int:
-    """Ticks for a conversation of so many JSON nodes; templates that look back at every message need a square."""
+    """Return the ticks for a conversation of this size.
+
+    nodes: number of its JSON nodes. messages: counted squared, for templates that search all earlier messages.
+    """
     return min(MAX_TICKS, BASE_TICKS + TICKS_PER_NODE * nodes + messages * messages)
 
 
 def weigh(value: object, cap: int = MAX_ITEMS) -> int:
-    """About how much work it is to walk `value`: 1 per node and per 64 characters; raises beyond `cap`.
+    """Return the approximate work of walking `value`: 1 for each node and each 64 characters; raise beyond `cap`.
 
-    A structure that shares its parts is counted as often as a walk would meet them.
+    A shared part of a structure counts as often as a walk meets it.
     """
     if isinstance(value, str):
         return 1 + (len(value) >> 6)
@@ -78,7 +81,7 @@ def weigh(value: object, cap: int = MAX_ITEMS) -> int:
 
 
 def _weigh_odd(item: object, stack: list[object]) -> int:
-    """Values that are neither JSON nor text; a namespace may hold itself, so printing one could take for ever."""
+    """Weigh values that are neither JSON nor text. A namespace may contain itself, so printing it could never end."""
     if isinstance(item, range):
         return len(item)
     if isinstance(item, Mapping):
@@ -92,12 +95,12 @@ def _weigh_odd(item: object, stack: list[object]) -> int:
 
 
 def bound_text(length: int) -> None:
-    """Refuse to make a string of this many characters."""
+    """Raise if a string of this many characters is too long."""
     if length > MAX_OUTPUT:
         raise OutOfFuel(f"it builds a text of more than {MAX_OUTPUT} characters")
 
 
 def bound_items(count: int) -> None:
-    """Refuse to make a list of this many elements."""
+    """Raise if a list of this many elements is too long."""
     if count > MAX_ITEMS:
         raise OutOfFuel(f"it builds a list of more than {MAX_ITEMS} elements")

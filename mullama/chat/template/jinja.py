@@ -1,4 +1,4 @@
-"""Jinja chat templates: compiled once, tried once, then rendered for every request within their bounds."""
+"""Jinja chat templates: compiled once, tried once, then rendered for each request within their bounds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mullama.chat.template.thinking import effort, ends_open, left_open, nearest
 from mullama.errors import Invalid, TooLarge
 from mullama.names import JSONValue
 
-# What clients may set besides what they say by fields of their own: booleans, numbers and short texts.
+# Names that clients may set in addition to the fields of a request: booleans, numbers and short texts.
 ARGUMENTS = frozenset((
     "add_vision_id", "available_tools", "builtin_tools", "controls", "custom_tools", "date_string",
     "documents", "enable_thinking", "force_nonempty_content", "keep_all_reasoning", "language", "length",
@@ -46,7 +46,7 @@ class JinjaTemplate:
     syntax: Literal["jinja"] = "jinja"
 
     def render(self, chat: ChatInput) -> Rendered:
-        """The prompt of a conversation; see the protocol for what it raises."""
+        """Render the prompt of a conversation; raises as the protocol states."""
         messages = plain_messages(shape(chat.messages, self.traits), self.traits)
         tools = plain_tools(chat.tools, described=self.traits.described)
         arguments = {name: plain(value) for name, value in _allowed(chat)}
@@ -71,7 +71,7 @@ class JinjaTemplate:
 
 
 def compile_jinja(source: str, special: SpecialTexts) -> JinjaTemplate:
-    """Parse, make safe, compile and try a template; `Invalid` or `TooLarge` when it cannot be used."""
+    """Parse, sandbox, compile and try a template. Raises `Invalid` or `TooLarge` when it cannot be used."""
     try:
         compiled = compile_source(_SANDBOX, source)
         asks = frozenset(meta.find_undeclared_variables(_SANDBOX.parse(source)) & {"functions", "datetime"})
@@ -104,7 +104,7 @@ def run(
     variables: Mapping[str, object] | None = None,
     now: float = 0.0,
 ) -> str:
-    """One rendering within its fuel, its errors turned into ours."""
+    """Run one rendering within its fuel, and translate its errors."""
     nodes = weigh(messages) // 16 + len(messages) + weigh(tools or [])
     names: dict[str, object] = {
         "messages": messages,
@@ -145,7 +145,7 @@ def _date(now: float, form: str) -> str:
 
 
 def _old_names(asks: frozenset[str], tools: list[Plain], now: float) -> dict[str, object]:
-    """Variables that some older templates read in place of `tools` and `strftime_now`."""
+    """Return variables that some older templates read instead of `tools` and `strftime_now`."""
     known = {
         "functions": to_json(tools, indent=4) if "functions" in asks and tools else "",
         "datetime": _date(now, "%b %d %Y %H:%M:%S GMT"),
@@ -160,7 +160,7 @@ def _reason(error: Exception) -> str:
 
 
 def _place(error: Exception) -> str:
-    """` in line N`, the innermost line of the template that the error passed."""
+    """Return ` in line N`, the innermost line of the template in the traceback."""
     line, trace = None, error.__traceback__
     while isinstance(trace, TracebackType):
         if trace.tb_frame.f_code.co_filename == FILE:
@@ -181,7 +181,7 @@ def _allowed(chat: ChatInput) -> list[tuple[str, JSONValue]]:
 
 
 def _think_variables(think: bool | str | None, traits: Traits) -> dict[str, object]:
-    """The names by which templates ask whether to reason, and how much."""
+    """Return the names by which templates read the reasoning switch and effort."""
     if think is None:
         return {}
     if isinstance(think, bool):

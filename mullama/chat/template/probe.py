@@ -1,6 +1,6 @@
-"""Finds out by trial what a template can do and which shapes it needs; nothing is guessed from its words.
+"""Finds the abilities and needs of a template by trial renderings, never by the words in its source.
 
-Every trial is one rendering of a tiny conversation whose texts are unmistakable.
+Each trial renders one small conversation with unmistakable texts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from mullama.chat.template.base import Traits
 from mullama.chat.template.shape import Plain, plain_messages, plain_tools
 from mullama.chat.template.thinking import effort, find_marks, think_flag
-from mullama.chat.types import Message, Tool, ToolCall, say
+from mullama.chat.types import Message, Tool, ToolCall, text_message
 from mullama.errors import Invalid
 
 TOOL = "probe_weather"
@@ -70,7 +70,7 @@ class _Trial:
 
 
 def probe(attempt: Attempt, source: str) -> Traits:
-    """The traits of a template; raises what the template raises when it cannot render a plain question."""
+    """Return the traits of a template; raise the error of a template that cannot render a plain question."""
     trial = _Trial(attempt)
     _learn_content(trial)
     _learn_roles(trial)
@@ -80,7 +80,7 @@ def probe(attempt: Attempt, source: str) -> Traits:
 
 
 def _learn_content(trial: _Trial) -> None:
-    user = say("user", _USER)
+    user = text_message("user", _USER)
     for typed, listed in ((False, False), (True, False), (False, True), (True, True)):
         trial.learn(typed_content=typed, tools_as_list=listed)
         if trial.shows(_USER, user):
@@ -91,8 +91,8 @@ def _learn_content(trial: _Trial) -> None:
 
 
 def _learn_roles(trial: _Trial) -> None:
-    user, again, answer = say("user", _USER), say("user", _AGAIN), say("assistant", _ANSWER)
-    system, late = say("system", _SYSTEM), say("system", _LATE)
+    user, again, answer = text_message("user", _USER), text_message("user", _AGAIN), text_message("assistant", _ANSWER)
+    system, late = text_message("system", _SYSTEM), text_message("system", _LATE)
     trial.learn(
         system=trial.shows(_SYSTEM, system, user),
         alternate=not trial.shows(_AGAIN, user, again),
@@ -105,24 +105,24 @@ def _learn_roles(trial: _Trial) -> None:
 
 
 def _learn_tools(trial: _Trial) -> None:
-    user = say("user", _USER)
+    user = text_message("user", _USER)
     listed = trial.shows("probe_listed", user, tools=_TOOLS)
     bare = plain_tools((_BARE_TOOL,))
     trial.learn(tools=listed, described=listed and not trial.shows("probe_listed", user, tools=bare))
     if not _learn_call_form(trial):
-        trial.learn(tool_role=trial.shows(_RESULT, user, say("assistant", _ANSWER), _result("")))
+        trial.learn(tool_role=trial.shows(_RESULT, user, text_message("assistant", _ANSWER), _result("")))
         return
     first, second = _call(IDS[0]), _call(IDS[0], name="probe_second")
     both = replace(first, tool_calls=first.tool_calls + second.tool_calls)
     results = (_result(IDS[0]), _result(IDS[0]))
     trial.learn(single_call=not trial.shows("probe_second", user, both, *results, tools=_TOOLS))
-    thoughtful = replace(first, thinking=_THOUGHT, content=say("assistant", _ANSWER).content)
+    thoughtful = replace(first, thinking=_THOUGHT, content=text_message("assistant", _ANSWER).content)
     refused = trial.text(user, thoughtful, results[0], tools=_TOOLS) is None
     trial.learn(thinking_or_content=refused)
 
 
 def _learn_call_form(trial: _Trial) -> bool:
-    """Which ids and arguments a call in history needs, and how it is written then."""
+    """Find the ids and arguments that a call in the history needs, and its text then."""
     for short, string in ((False, False), (True, False), (False, True), (True, True)):
         form = replace(trial.traits, short_ids=short, string_arguments=string)
         with_form = _Trial(trial._attempt)
@@ -136,11 +136,11 @@ def _learn_call_form(trial: _Trial) -> bool:
 
 
 def _history() -> tuple[Message, ...]:
-    return (say("user", _USER), _call(IDS[0]), _result(IDS[0]))
+    return (text_message("user", _USER), _call(IDS[0]), _result(IDS[0]))
 
 
 def _call_text(trial: _Trial) -> str:
-    """What stands between the user's words and the tool's result."""
+    """Return the text between the words of the user and the result of the tool."""
     text = trial.text(*_history(), tools=_TOOLS)
     if text is None or TOOL not in text:
         text = trial.text(*_history()[:2], tools=_TOOLS, generate=False)
@@ -152,7 +152,7 @@ def _call_text(trial: _Trial) -> str:
 
 
 def _is_json_like(text: str) -> bool:
-    """Neither Python's spelling of an object nor a text that was encoded twice."""
+    """Return True for text that is neither an object in Python notation nor encoded twice."""
     return f"'{KEY}': " not in text and f'\\"{KEY}' not in text
 
 
@@ -160,7 +160,7 @@ def _learn_thinking(trial: _Trial, source: str) -> None:
     marks = find_marks(source)
     if marks is None:
         return
-    user = say("user", _USER)
+    user = text_message("user", _USER)
     on, off = (trial.text(user, variables=think_flag(flag)) for flag in (True, False))
     trial.learn(
         thinking=marks,
@@ -170,7 +170,7 @@ def _learn_thinking(trial: _Trial, source: str) -> None:
 
 
 def _levels(trial: _Trial, user: Message) -> tuple[str, ...]:
-    """The efforts that are told apart; a template that prints any word knows the three usual ones."""
+    """Return the efforts that render differently; a template that prints any word knows the three usual ones."""
     texts = {level: trial.text(user, variables=think_flag(True) | effort(level)) for level in (*LEVELS, _WORD)}
     echoed = texts.pop(_WORD)
     if len({text for text in texts.values() if text is not None}) < 2:
@@ -185,4 +185,4 @@ def _call(call_id: str, name: str = TOOL) -> Message:
 
 
 def _result(call_id: str) -> Message:
-    return replace(say("tool", _RESULT), tool_call_id=call_id, tool_name=TOOL)
+    return replace(text_message("tool", _RESULT), tool_call_id=call_id, tool_name=TOOL)

@@ -1,7 +1,7 @@
-"""Jinja's immutable sandbox with every way to loop, grow or print for ever closed.
+"""Jinja's immutable sandbox, with every way to loop, grow or print without bound closed.
 
-A parsed template is rewritten before it is compiled: ticks at the head of loops and macros, and charged
-operations in place of those that Jinja would do unseen (concatenation, slices, comparison, literals).
+A parsed template is rewritten before it is compiled: ticks at the head of loops and macros, and charged operations for
+those that Jinja performs implicitly (concatenation, slices, comparison, literals).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ TICK, CHECK, WEIGH, CONCAT, CUT = "tick!", "check!", "weigh!", "concat!", "cut!"
 
 
 class _BoundedFormatter(SandboxedFormatter):
-    """str.format with bounded widths and a bounded result."""
+    """`str.format` with bounded widths and a bounded result."""
 
     _made = 0
 
@@ -60,7 +60,7 @@ class _BoundedFormatter(SandboxedFormatter):
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """One environment for all templates; what differs between renderings travels in the context."""
+    """One environment for all templates; the state of a rendering is in its context."""
 
     intercepted_binops = frozenset(("+", "*", "**", "%"))
 
@@ -101,7 +101,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return lambda *args, **kwargs: formatter.vformat(owner, args, kwargs)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
-        """Call a function, a macro or a method, paid for by what it works on."""
+        """Call a function, a macro or a method, charged by its arguments."""
         owner = getattr(__obj, "__self__", None)
         fuel = fuel_of(__context)
         fuel.burn(1)
@@ -118,7 +118,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return result
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """The operators that can make large things of small ones."""
+        """Evaluate an operator that can build large values from small ones."""
         fuel = fuel_of(context)
         fuel.burn(1)
         match operator:
@@ -141,7 +141,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 
 class GenerationTag(Extension):
-    """`{% generation %}…{% endgeneration %}` marks what was generated, for training: only its body counts."""
+    """`{% generation %}…{% endgeneration %}` marks generated text for training; only its body is rendered."""
 
     tags = {"generation"}  # noqa: RUF012 - the shape that Jinja asks for
 
@@ -159,7 +159,7 @@ def raise_exception(message: object = "") -> None:
 
 
 def compile_source(sandbox: Sandbox, source: str) -> Template:
-    """The template, parsed, made safe and compiled; raises TemplateSyntaxError or `OutOfFuel`."""
+    """Parse, rewrite and compile a template. Raises `TemplateSyntaxError` or `OutOfFuel`."""
     if len(source) > MAX_SOURCE:
         raise OutOfFuel(f"it is longer than {MAX_SOURCE} characters")
     tree = sandbox.parse(source, filename=FILE)
@@ -176,10 +176,10 @@ def _size(node: nodes.Node) -> int:
 
 
 class _Rewriter(NodeTransformer):
-    """Puts ticks into bodies and charged operations in place of free ones."""
+    """Inserts ticks into bodies, and charged operations for free ones."""
 
     def get_visitor(self, node: nodes.Node) -> Callable[[Any], nodes.Node] | None:
-        """The rewriting of this kind of node; None leaves it and goes on with its parts."""
+        """Return the rewriting of this kind of node; None keeps the node and visits its children."""
         kinds: dict[type[nodes.Node], Callable[[Any], nodes.Node]] = {
             nodes.For: self.loop,
             nodes.Macro: self.body,
@@ -259,7 +259,7 @@ def _filter(node: nodes.Node, name: str, args: Sequence[nodes.Expr] = ()) -> nod
 
 
 def _tick_node(node: nodes.For | nodes.Macro | nodes.CallBlock | nodes.Block) -> nodes.ExprStmt:
-    """One tick, more for a body of many parts, and the literal text that the body writes."""
+    """Return one tick, more for a body of many parts, and the literal text that the body writes."""
     parts = sum(_size(child) for child in node.body)
     data = sum(len(text.data) for child in node.body for text in child.find_all(nodes.TemplateData))
     data += sum(len(c.data) for out in node.body if isinstance(out, nodes.Output)
@@ -307,7 +307,7 @@ def _cut(context: Context, value: Any, start: Any, stop: Any, step: Any) -> Any:
 
 @pass_context
 def _written(context: Context, value: object) -> object:
-    """What an expression in the output becomes; None and lists print as in Python."""
+    """Return the text of an expression in the output; None and lists print as in Python."""
     if not isinstance(value, str):
         weigh(value)
         value = str(value)
@@ -336,7 +336,7 @@ def _bound_number(operator: str, left: Any, right: Any) -> None:
 
 
 def _bound_method(name: str, text: str, args: Sequence[Any]) -> None:
-    """Refuse the calls of string methods whose result would be too large."""
+    """Refuse calls of string methods whose result would be too large."""
     match name:
         case "replace" if len(args) >= 2:
             old, new = str(args[0]), str(args[1])

@@ -1,4 +1,4 @@
-"""Brings a conversation into the shape that one template accepts, as its traits say, and no further."""
+"""Changes a conversation to the shape that one template accepts, as its traits require, and no further."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import replace
 from itertools import groupby
 
 from mullama.chat.template.base import Traits
-from mullama.chat.types import Message, Role, TextPart, Tool, ToolCall, say
+from mullama.chat.types import Message, Role, TextPart, Tool, ToolCall, text_message
 from mullama.names import JSONValue
 
 Plain = dict[str, object]
 
 
 def shape(messages: Sequence[Message], traits: Traits) -> tuple[Message, ...]:
-    """The same conversation, changed only where this template would refuse it or lose something."""
+    """Return the conversation, changed only where this template would refuse it or lose something."""
     shaped = tuple(messages)
     if not traits.call:
         shaped = tuple(_calls_as_text(m) for m in shaped)
@@ -38,15 +38,15 @@ def shape(messages: Sequence[Message], traits: Traits) -> tuple[Message, ...]:
 
 
 def plain_messages(messages: Sequence[Message], traits: Traits) -> list[Plain]:
-    """Messages as the JSON values that templates read."""
+    """Return the messages as the JSON values that templates read."""
     names = {call.id: call.name for message in messages for call in message.tool_calls}
     return [_plain_message(message, traits, names) for message in messages]
 
 
 def plain_tools(tools: Sequence[Tool], *, described: bool = False) -> list[Plain]:
-    """Tools in the function form, with the schema's keys in the client's order.
+    """Return the tools in the function form, with the keys of the schema in the client's order.
 
-    described: templates that cannot do without get a description for every argument that has none.
+    described: add a description to each argument without one, for templates that require it.
     """
     if described:
         tools = [replace(tool, parameters=_described(tool.parameters or {})) for tool in tools]
@@ -75,7 +75,7 @@ def _described(schema: Mapping[str, JSONValue]) -> Mapping[str, JSONValue]:
 
 
 def plain(value: JSONValue) -> object:
-    """A JSON value of dicts and lists alone."""
+    """Return a JSON value of dicts and lists alone."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
@@ -114,14 +114,14 @@ def _plain_call(call: ToolCall, traits: Traits) -> Plain:
 
 
 def _short(call_id: str) -> str:
-    """Nine letters and digits, as some templates insist on; the same for the same id."""
+    """Return nine letters and digits, which some templates require; equal ids give equal results."""
     if len(call_id) == 9 and call_id.isascii() and call_id.isalnum():
         return call_id
     return hashlib.sha256(call_id.encode("utf-8", "replace")).hexdigest()[:9]
 
 
 def _joined(first: Message, second: Message, role: Role | None = None) -> Message:
-    """Two messages as one, their texts a blank line apart."""
+    """Join two messages to one, with a blank line between their texts."""
     gap = (TextPart(text="\n\n"),) if first.content and second.content else ()
     thoughts = [thought for thought in (first.thinking, second.thinking) if thought]
     return replace(
@@ -138,11 +138,11 @@ def _leading_systems_joined(messages: tuple[Message, ...]) -> tuple[Message, ...
     if count < 2:
         return messages
     text = "\n\n".join(m.text for m in messages[:count])
-    return (say("system", text), *messages[count:])
+    return (text_message("system", text), *messages[count:])
 
 
 def _late_systems_as_user(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Later system messages stay where they are, said by the user: moving them would spoil cached prefixes."""
+    """Turn later system messages into user messages in place, because moving them would change cached prefixes."""
     return tuple(replace(m, role="user") if m.role == "system" and i > 0 else m for i, m in enumerate(messages))
 
 
@@ -155,7 +155,7 @@ def _system_into_user(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 
 def _neighbours_joined(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """User messages in a row, and assistant messages in a row, as one each."""
+    """Join consecutive user messages, and consecutive assistant messages, to one each."""
     made: list[Message] = []
     for message in messages:
         mergeable = message.role in ("user", "assistant") and made and made[-1].role == message.role
@@ -167,7 +167,7 @@ def _neighbours_joined(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 
 def _one_call_each(messages: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Parallel calls as one call, its result, the next call, its result."""
+    """Split parallel calls: one call, its result, the next call, its result."""
     made: list[Message] = []
     pending: list[Message] = []
     for is_tool, run in groupby(messages, key=lambda m: m.role == "tool"):
@@ -202,7 +202,7 @@ def _interleaved(calls: list[Message], results: list[Message]) -> list[Message]:
 
 
 def _one_of_thinking_and_content(message: Message) -> Message:
-    """For templates that refuse reasoning beside text in a message with calls: the text joins the reasoning."""
+    """Move the text into the reasoning, for templates that refuse both in a message with calls."""
     if not (message.tool_calls and message.thinking and message.text):
         return message
     return replace(message, content=(), thinking=f"{message.thinking}\n\n{message.text}")
@@ -223,4 +223,4 @@ def _result_as_user(message: Message) -> Message:
     if message.role != "tool":
         return message
     label = f"Result of {message.tool_name}:\n" if message.tool_name else "Result:\n"
-    return say("user", label + message.text)
+    return text_message("user", label + message.text)

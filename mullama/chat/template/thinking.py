@@ -1,4 +1,4 @@
-"""Where a model's reasoning begins and ends: the marks that templates use, and whether a prompt is inside."""
+"""Finds where the reasoning of a model begins and ends: the marks of templates, and the state of a prompt."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MARKS = (
 
 
 def find_marks(source: str) -> Thinking | None:
-    """The marks that a template's source mentions; the closing one is enough."""
+    """Return the marks that the source of a template contains; the closing one is enough."""
     found = None
     for marks in MARKS:
         if marks.close in source and (marks.close not in ("<|end|>", "<channel|>") or _opens(marks, source)):
@@ -28,12 +28,12 @@ def find_marks(source: str) -> Thinking | None:
 
 
 def ends_open(text: str, marks: Thinking | None) -> bool:
-    """Whether a prompt ends inside the reasoning, with nothing but white space after its opening."""
+    """Return True if a prompt ends inside the reasoning, with only white space after its opening."""
     return marks is not None and text.rstrip().endswith(marks.open.rstrip())
 
 
 def left_open(content: str, marks: Thinking | None) -> bool:
-    """Whether an answer that is to be continued stops inside the reasoning."""
+    """Return True if an answer to continue stops inside the reasoning."""
     return marks is not None and content.rfind(marks.open.rstrip()) > content.rfind(marks.close.strip())
 
 
@@ -42,17 +42,17 @@ def _opens(marks: Thinking, source: str) -> bool:
 
 
 def think_flag(on: bool) -> dict[str, object]:
-    """The two names that templates use for reasoning on or off."""
+    """Return the two names by which templates read the reasoning switch."""
     return {"enable_thinking": on, "thinking": on}
 
 
 def effort(level: str) -> dict[str, object]:
-    """The two names that templates use for how much to reason."""
+    """Return the two names by which templates read the reasoning effort."""
     return {"reasoning_effort": level, "thinking_effort": level}
 
 
 def nearest_level(level: str, known: tuple[str, ...]) -> str:
-    """The level itself where the template knows it, else the next lower one that it knows."""
+    """Return the level if the template knows it, else the next lower one that it knows."""
     order = ("low", "medium", "high", "max")
     if not known or level in known or level not in order:
         return level

@@ -95,7 +95,7 @@ def _rendered(request: types.CompletionRequest, body: fields.Body) -> types.Rend
     for name in ("raw", "suffix", "template", "context"):
         if body.raw(name):
             raise Unsupported(f"a prompt with {name} cannot be shown", hint="leave it out", field=RENDER_ONLY.name)
-    system = (types.say("system", request.system),) if request.system else ()
+    system = (types.text_message("system", request.system),) if request.system else ()
     user = types.Message(role="user", content=(types.TextPart(text=str(request.prompts[0])), *request.images))
     return types.RenderRequest(
         chat=types.ChatRequest(model=request.model, messages=(*system, user), think=request.think)

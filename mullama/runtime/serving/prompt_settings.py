@@ -8,7 +8,7 @@ from typing import Literal
 
 from mullama.chat.model_settings import ModelSettings, opening, settings_for
 from mullama.chat.template import ChatInput, ChatTemplate, SpecialTexts, declared_prefix
-from mullama.chat.types import Message, Sampling, say
+from mullama.chat.types import Message, Sampling, text_message
 from mullama.errors import Invalid, MullamaError
 from mullama.manifest.spec import Model
 from mullama.manifest.tree import block_to_tree
@@ -79,7 +79,7 @@ def warm_prefix(settings: ModelSettings) -> str:
 
 def probe_prompt(settings: ModelSettings, prompt: str) -> str:
     """A prompt to see whether the model generates at all."""
-    messages = (*opening(settings), say("user", prompt or "Say ok."))
+    messages = (*opening(settings), text_message("user", prompt or "Say ok."))
     return settings.template.render(ChatInput(messages=messages)).text
 
 
@@ -100,7 +100,7 @@ def thinking_levels(template: ChatTemplate) -> tuple[bool | str, ...]:
         return (False,)
     if template.traits.think == "always":
         return (True, False)
-    unsaid = ChatInput(messages=(say("user", "Hello"),))
+    unsaid = ChatInput(messages=(text_message("user", "Hello"),))
     same = template.render(unsaid) == template.render(replace(unsaid, think=False))
     return (False, True) if same else (True, False)
 
@@ -113,8 +113,8 @@ def special_text(facts: WeightFacts | None, role: str) -> str:
 
 def _messages(model: Model, defaults: Defaults) -> tuple[Message, ...]:
     if model.messages:
-        return tuple(say(m.role, m.content) for m in model.messages)
-    return tuple(say(_role(role), text) for role, text in defaults.messages)
+        return tuple(text_message(m.role, m.content) for m in model.messages)
+    return tuple(text_message(_role(role), text) for role, text in defaults.messages)
 
 
 def _role(role: str) -> Literal["system", "user", "assistant"]:

@@ -1,4 +1,4 @@
-"""Templates in Go's text/template syntax, as Modelfiles carry them, with Ollama's rules for conversations."""
+"""Templates in the syntax of Go's text/template, as Modelfiles contain them, with Ollama's rules for conversations."""
 
 from mullama.chat.template.gotemplate.render import GoTemplate, compile_go
 

@@ -1,4 +1,4 @@
-"""Runs the tree of a Go template over its data, within the same fuel as Jinja templates."""
+"""Evaluates a parsed Go template over its data, within the same fuel as Jinja templates."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _Left(Exception):
 
 
 def execute(tree: Tree, data: Mapping[str, object], fuel: Fuel, now: float) -> str:
-    """The text that the template makes; `Invalid` with the line of what fails, `TooLarge` beyond the bounds."""
+    """Return the output of the template. Raises `Invalid` with the line of a failure, `TooLarge` beyond the bounds."""
     run = _Run(dict(tree.defined), fuel, functions(now))
     try:
         run.body(tree.body, data, [{"": data}], 0)
@@ -56,7 +56,7 @@ Scopes = list[dict[str, object]]
 
 
 class _Run:
-    """One execution: what was written, and what may still be spent."""
+    """One evaluation: the output so far and the remaining budget."""
 
     def __init__(self, defined: Mapping[str, Nodes], fuel: Fuel, known: Mapping[str, Callable[..., object]]) -> None:
         self.pieces: list[str] = []
@@ -66,7 +66,7 @@ class _Run:
         self._known = known
 
     def body(self, nodes: Nodes, dot: object, scopes: Scopes, depth: int) -> None:
-        """Run nodes in a scope of their own."""
+        """Evaluate nodes in a scope of their own."""
         inner = [*scopes, {}]
         for node in nodes:
             self._fuel.burn(1)

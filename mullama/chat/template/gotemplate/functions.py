@@ -1,4 +1,4 @@
-"""The functions that Go templates may call: Go's own, and those that Ollama adds."""
+"""The functions of Go templates: Go's own, and those that Ollama adds."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mullama.chat.template.gotemplate.values import Missing, StructValue, is_tru
 
 
 class Failure(Exception):
-    """A function was given what it cannot take; the message says what."""
+    """A function got an argument that it cannot take; the message names it."""
 
 
 _VERB = re.compile(r"%(?P<flags>[-+# 0]*)(?P<width>\d*)(?:\.(?P<precision>\d*))?(?P<verb>[A-Za-z%])")
 
 
 def equal(first: object, *others: object) -> bool:
-    """Whether the first equals any of the others; values of different kinds cannot be compared."""
+    """Return True if the first equals any of the others; raise for values of different kinds."""
     if not others:
         raise Failure("eq needs two values at least")
     return any(_same(first, other) for other in others)
@@ -51,7 +51,7 @@ def _kind(value: object) -> str:
 
 
 def less(first: object, second: object) -> bool:
-    """Order of two numbers or of two texts."""
+    """Compare two numbers or two texts."""
     first, second = ("" if isinstance(v, Missing) else v for v in (first, second))
     if isinstance(first, str) and isinstance(second, str):
         return first < second
@@ -61,7 +61,7 @@ def less(first: object, second: object) -> bool:
 
 
 def length(value: object) -> int:
-    """Elements of a list or map, octets of a text."""
+    """Return the number of elements of a list or map, or of bytes of a text."""
     if isinstance(value, str):
         return len(value.encode("utf-8", "replace"))
     if isinstance(value, Mapping | list | tuple):
@@ -72,7 +72,7 @@ def length(value: object) -> int:
 
 
 def index(value: object, *keys: object) -> object:
-    """An element of a list by its number, of a map by its key, and on into what is found."""
+    """Return an element of a list by number or of a map by key; further keys apply to the result."""
     for key in keys:
         if isinstance(value, Mapping):
             value = value.get(key, Missing()) if isinstance(key, str) else Missing()
@@ -93,7 +93,7 @@ def index(value: object, *keys: object) -> object:
 
 
 def cut(value: object, *bounds: object) -> object:
-    """A part of a list or text, from the first bound to the second."""
+    """Return a part of a list or text, from the first bound to the second."""
     whole = [b for b in bounds if isinstance(b, int) and not isinstance(b, bool)]
     if len(whole) != len(bounds) or len(whole) > 2:
         raise Failure("slice needs whole numbers")
@@ -110,7 +110,7 @@ def cut(value: object, *bounds: object) -> object:
 
 
 def printf(form: object, *values: object) -> str:
-    """Go's verbs v s q d f g e x X t c with flags, width and precision."""
+    """Format with Go's verbs v s q d f g e x X t c, with flags, width and precision."""
     if not isinstance(form, str):
         raise Failure("printf needs a format")
     left = list(values)
@@ -157,13 +157,13 @@ def _formatted(found: re.Match[str], value: object) -> str:
 
 
 def quoted(text: str) -> str:
-    """A text as Go source code quotes it."""
+    """Return a text as Go source code quotes it."""
     names = {"\n": "\\n", "\t": "\\t", "\r": "\\r", '"': '\\"', "\\": "\\\\"}
     return '"' + "".join(names.get(c, c if c.isprintable() else f"\\u{ord(c):04x}") for c in text) + '"'
 
 
 def print_(*values: object) -> str:
-    """The values, with a space between two that are both no text."""
+    """Join the values, with a space between two that are both not text."""
     made = ""
     for position, value in enumerate(values):
         if position and not isinstance(value, str) and not isinstance(values[position - 1], str):
@@ -178,7 +178,7 @@ def println(*values: object) -> str:
 
 
 def typescript(value: object) -> str:
-    """A JSON schema's type in TypeScript's words."""
+    """Return the TypeScript type of a JSON schema."""
     schema = value.json if isinstance(value, StructValue) else value
     if isinstance(schema, Mapping):
         if isinstance(options := schema.get("anyOf"), list | tuple):
@@ -195,7 +195,7 @@ def typescript(value: object) -> str:
 
 
 def functions(now: float) -> Mapping[str, Callable[..., object]]:
-    """All functions by name; `and` and `or` are the evaluator's, because they stop early."""
+    """Return all functions by name; the evaluator handles `and` and `or`, because they stop early."""
     today = datetime.fromtimestamp(now, tz=UTC)
     return {
         "eq": equal,

@@ -1,4 +1,4 @@
-"""Cuts a Go template into literal text and the tokens of its actions, with line numbers."""
+"""Splits a Go template into literal text and the tokens of its actions, with line numbers."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ _TOKEN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """kind: text, char, number, field, variable, word, mark, or literal for what stands outside actions.
+    """One token.
 
-    spaced: white space stands before it, which parts operands.
+    kind: text, char, number, field, variable, word, mark, or literal for text outside of actions. spaced: white space
+    precedes it, which separates operands.
     """
 
     kind: str
@@ -47,14 +48,14 @@ class Literal:
 
 @dataclass(frozen=True, slots=True)
 class ActionToken:
-    """What stands between {{ and }}."""
+    """The text between {{ and }}."""
 
     tokens: tuple[Token, ...]
     line: int
 
 
 def lex(source: str) -> Iterator[Literal | ActionToken]:
-    """Literals and actions in order; comments are dropped. `Invalid` names the line of what is no action."""
+    """Return literals and actions in order, without comments. Raises `Invalid` with the line of a malformed action."""
     at, line, trim = 0, 1, False
     while at < len(source):
         start = source.find("{{", at)
@@ -75,7 +76,7 @@ def lex(source: str) -> Iterator[Literal | ActionToken]:
 
 
 def _action(source: str, start: int) -> re.Match[str] | None:
-    """The action that begins here; closing braces inside its strings do not end it."""
+    """Return the action that begins here; closing braces inside its strings do not end it."""
     for found in _QUOTED_OR_END.finditer(source, start + 2):
         if found.group() == "}}":
             return _ACTION.fullmatch(source, start, found.end())
@@ -98,5 +99,5 @@ def _tokens(body: str, line: int) -> Iterator[Token]:
 
 
 def wrong(message: str, line: int) -> Invalid:
-    """A mistake in a template."""
+    """Return the error for a mistake in a template."""
     return Invalid(f"the template is wrong in line {line}: {message}", field="template")

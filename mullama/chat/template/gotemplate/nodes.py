@@ -1,4 +1,4 @@
-"""The parts that a parsed Go template consists of."""
+"""The nodes of a parsed Go template."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """`.` and what follows it: `.Messages`, `.Function.Name`."""
+    """`.` and its fields: `.Messages`, `.Function.Name`."""
 
     names: tuple[str, ...] = ()
 
@@ -28,7 +28,7 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Fields of something in parentheses."""
+    """Fields of an expression in parentheses."""
 
     base: Pipeline
     names: tuple[str, ...] = ()
@@ -53,9 +53,9 @@ class CommandNode:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Commands of which each gets the value of the one before as its last argument.
+    """Commands, each of which gets the value of the one before as its last argument.
 
-    names: variables that take the value; declare tells := from =.
+    names: variables that take the value. declare: True for :=, False for =.
     """
 
     commands: tuple[CommandNode, ...]
@@ -124,7 +124,7 @@ class Tree:
 
 
 def pipelines(nodes: Nodes) -> Iterator[Pipeline]:
-    """All pipelines of these nodes, those inside parentheses too, in order."""
+    """Yield all pipelines of these nodes, including those in parentheses, in order."""
     for node in nodes:
         match node:
             case Output(pipeline):
@@ -140,7 +140,7 @@ def pipelines(nodes: Nodes) -> Iterator[Pipeline]:
 
 
 def fields(pipeline: Pipeline) -> Iterator[str]:
-    """All names of fields in one pipeline."""
+    """Yield all field names of one pipeline."""
     for command in pipeline.commands:
         for operand in command.operands:
             if isinstance(operand, Dot | Variable | Chain):

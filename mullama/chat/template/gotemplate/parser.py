@@ -1,4 +1,4 @@
-"""Builds the tree of a Go template; mistakes are named with their line."""
+"""Parses a Go template to its tree; errors name the line."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _END = ActionToken((), 0)
 
 
 def parse(source: str) -> Tree:
-    """The tree; `Invalid` with the line of a mistake, `TooLarge` beyond the bounds."""
+    """Return the tree. Raises `Invalid` with the line of a mistake, `TooLarge` beyond the bounds."""
     if len(source) > MAX_SOURCE:
         raise TooLarge(f"the template is longer than {MAX_SOURCE} characters")
     return _Parser(source).tree()
 
 
 class _Parser:
-    """Statements, by recursive descent over literals and actions."""
+    """A recursive-descent parser of statements, over literals and actions."""
 
     def __init__(self, source: str) -> None:
         self._items = [*lex(source), _END]
@@ -57,7 +57,7 @@ class _Parser:
         return Tree(body, tuple(self._defined.items()))
 
     def _nodes(self, depth: int) -> tuple[Nodes, ActionToken]:
-        """Nodes up to an `end`, an `else` or the end of the source, and that action."""
+        """Return the nodes up to an `end`, an `else` or the end of the source, and that action."""
         if depth > MAX_DEPTH:
             raise wrong(f"actions are nested deeper than {MAX_DEPTH}", self._line())
         made: list[Node] = []
@@ -148,7 +148,7 @@ def _name(action: ActionToken) -> str:
 
 
 class _Expressions:
-    """Pipelines, by recursive descent over the tokens of one action."""
+    """A recursive-descent parser of pipelines, over the tokens of one action."""
 
     def __init__(self, tokens: tuple[Token, ...], line: int) -> None:
         self._tokens = tokens
@@ -156,7 +156,7 @@ class _Expressions:
         self._line = line
 
     def whole(self) -> Pipeline:
-        """One pipeline and nothing after it."""
+        """Return one pipeline; raise for any text after it."""
         made = self._pipeline(0)
         if self._at < len(self._tokens):
             raise wrong(f"unexpected {self._tokens[self._at].text!r}", self._line)
@@ -180,7 +180,7 @@ class _Expressions:
         return Pipeline(tuple(commands), names, declare, self._line)
 
     def _declaration(self) -> tuple[tuple[str, ...], bool]:
-        """`$i, $v :=` or `$v =` at the beginning, if it is there."""
+        """Return `$i, $v :=` or `$v =` at the beginning, if present."""
         names: list[str] = []
         at = self._at
         while at < len(self._tokens) and self._tokens[at].kind == "variable":
@@ -228,7 +228,7 @@ class _Expressions:
                 raise wrong(f"unexpected {token.text!r}", token.line)
 
     def _fields(self) -> tuple[str, ...]:
-        """Fields that follow without a space."""
+        """Return the fields that follow without a space."""
         names: list[str] = []
         while (token := self._peek()) is not None and token.kind == "field" and not token.spaced:
             names.append(token.text[1:])
@@ -256,7 +256,7 @@ _ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|U([0-9a-fA-F]{8})|([0-7]{3})|([av'
 
 
 def _as_json(body: str) -> str:
-    """Go's escapes in JSON's spelling; those that both know stay."""
+    """Rewrite Go's escapes to JSON's; common ones stay."""
 
     def one(found: re.Match[str]) -> str:
         hexadecimal, letter = found[1] or found[2], found[4]
@@ -269,7 +269,7 @@ def _as_json(body: str) -> str:
 
 
 def _units(point: int) -> list[int]:
-    """A code point as UTF-16 units."""
+    """Return a code point as UTF-16 units."""
     if point < 0x10000:
         return [point]
     point -= 0x10000

@@ -1,4 +1,4 @@
-"""Ollama's rules around a Go template: which data it sees, and how templates of old are run turn by turn."""
+"""Ollama's rules for Go templates: the data of a template, and the rendering of older templates turn by turn."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from mullama.chat.template.gotemplate.parser import parse
 from mullama.chat.template.gotemplate.values import JsonList, JsonMap, StructValue
 from mullama.chat.template.shape import plain, plain_tools
 from mullama.chat.template.thinking import ends_open, find_marks, left_open, nearest_level
-from mullama.chat.types import Message, TextPart, Tool, ToolCall, say
+from mullama.chat.types import Message, TextPart, Tool, ToolCall, text_message
 from mullama.errors import Invalid
 
 PROBE = ToolCall(id="call_0", name="probe_weather", arguments={"probe_place": "Xanadu"})
@@ -40,7 +40,10 @@ _END = "\ue0ff\ue0fe\ue0ff"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoTemplate:
-    """A Modelfile's TEMPLATE. `names` are all fields that it reads, in lower case."""
+    """The TEMPLATE of a Modelfile.
+
+    names: all fields that it reads, in lower case.
+    """
 
     source: str
     tree: Tree
@@ -49,7 +52,7 @@ class GoTemplate:
     syntax: Literal["go"] = "go"
 
     def render(self, chat: ChatInput) -> Rendered:
-        """The prompt of a conversation; see the protocol for what it raises."""
+        """Render the prompt of a conversation; raises as the protocol states."""
         fuel = Fuel(budget(sum(len(m.text) >> 6 for m in chat.messages) + 64 * len(chat.tools), len(chat.messages)))
         think = _think(chat, self.traits)
         if chat.suffix and "suffix" in self.names:
@@ -80,7 +83,7 @@ class GoTemplate:
         return (text.rpartition(_END)[0] or text) if open_end else text
 
     def _turns(self, messages: Sequence[Message], fuel: Fuel, now: float, think: Mapping[str, object]) -> str:
-        """Templates that know no messages: once per turn, the last one cut after the response."""
+        """Render a template without messages once for each turn; the last turn is cut after the response."""
         made: list[str] = []
         turn = dict.fromkeys(("System", "Prompt", "Response"), "")
 
@@ -109,7 +112,7 @@ class GoTemplate:
 
 
 def compile_go(source: str) -> GoTemplate:
-    """Parse and try a template; `Invalid` names the line of a mistake."""
+    """Parse and try a template. Raises `Invalid` with the line of a mistake."""
     tree = parse(source)
     bodies: tuple[Nodes, ...] = (tree.body, *(body for _, body in tree.defined))
     names = frozenset(name.lower() for body in bodies for pipeline in pipelines(body) for name in fields(pipeline))
@@ -122,7 +125,7 @@ def compile_go(source: str) -> GoTemplate:
 
 
 def collate(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """Neighbours of the same role as one message, a blank line between their texts; results of tools stay apart."""
+    """Join neighbouring messages of one role with a blank line between their texts; tool results stay separate."""
     made: list[Message] = []
     for message in messages:
         if made and message.role != "tool" and made[-1].role == message.role:
@@ -135,10 +138,10 @@ def collate(messages: Sequence[Message]) -> tuple[Message, ...]:
 
 
 def _probe(template: GoTemplate) -> Traits:
-    """What identifiers and one trial tell; the trial also finds mistakes that only show when it runs."""
+    """Return the traits that names and one trial show; the trial also finds mistakes that only show at run time."""
     names = template.names
     question = "Kubla?"
-    shown = template.render(ChatInput(messages=(say("user", question),))).text
+    shown = template.render(ChatInput(messages=(text_message("user", question),))).text
     if question not in shown:
         raise Invalid("the template does not show what the user says", field="template")
     tools, thinks = "tools" in names, bool(names & {"think", "thinking", "thinklevel"})
@@ -155,8 +158,8 @@ def _probe(template: GoTemplate) -> Traits:
 
 
 def _call(template: GoTemplate) -> str:
-    """How the template writes a call, between the user's words and the end."""
-    history = (say("user", "Kubla?"), Message(role="assistant", tool_calls=(PROBE,)), say("tool", "Pleasure-dome"))
+    """Return the text of a call: between the words of the user and the end."""
+    history = (text_message("user", "Kubla?"), Message(role="assistant", tool_calls=(PROBE,)), text_message("tool", "Pleasure-dome"))
     tool = Tool(name="probe_listed", parameters={"type": "object", "properties": {}})
     text = template.render(ChatInput(messages=history, tools=(tool,))).text
     _, _, call = text.rpartition("Kubla?")
@@ -168,7 +171,7 @@ _BEHIND = re.compile(r"^\s*(<[^<>]+>|\[[^\[\]]+\])", re.DOTALL)
 
 
 def _marks(template: GoTemplate) -> Thinking:
-    """The literal texts around `.Thinking`; where there are none, the usual ones."""
+    """Return the literal texts around `.Thinking`; the usual ones where there are none."""
     for before, after in _neighbours(template.tree.body):
         opening, closing = _AROUND.match(before), _BEHIND.match(after)
         if opening and closing:
@@ -177,7 +180,7 @@ def _marks(template: GoTemplate) -> Thinking:
 
 
 def _neighbours(nodes: Nodes) -> list[tuple[str, str]]:
-    """The texts right before and behind every place that prints `.Thinking`."""
+    """Yield the texts right before and after each place that prints `.Thinking`."""
     found: list[tuple[str, str]] = []
     for position, node in enumerate(nodes):
         if isinstance(node, Output) and "Thinking" in fields(node.pipeline):
@@ -190,7 +193,7 @@ def _neighbours(nodes: Nodes) -> list[tuple[str, str]]:
 
 
 def _cut(nodes: Nodes) -> tuple[Nodes, bool]:
-    """The nodes up to and including the first that prints `.Response`, in each branch, and whether there was one."""
+    """Return the nodes through the first that prints `.Response` in each branch, and True if there is one."""
     kept: list[Node] = []
     for node in nodes:
         if isinstance(node, Output) and "Response" in fields(node.pipeline):

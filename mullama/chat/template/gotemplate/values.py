@@ -1,4 +1,4 @@
-"""The values that Go templates see, how Go prints them, and when it takes them for true."""
+"""The values of Go templates: how Go prints them, and their truth."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mullama.names import JSONValue
 
 @dataclass(frozen=True, slots=True)
 class StructValue:
-    """A struct: its fields by name, and the JSON that it prints as."""
+    """A struct: its fields by name, and its JSON form for printing."""
 
     fields: Mapping[str, object]
     json: JSONValue = None
@@ -29,20 +29,20 @@ class JsonList(list[object]):
 
 @dataclass(slots=True)
 class Missing:
-    """A field that is not there: it prints as nothing and is false."""
+    """A missing field: it prints as nothing and is false."""
 
     name: str = field(default="")
 
 
 def is_true(value: object) -> bool:
-    """Go's truth: not false, zero, nil or empty; a struct always is."""
+    """Return Go's truth: not false, zero, nil or empty; a struct is always true."""
     if isinstance(value, StructValue):
         return True
     return bool(value) and not isinstance(value, Missing)
 
 
 def plain_json(value: object) -> object:
-    """The JSON value behind a value."""
+    """Return the JSON value of a value."""
     if isinstance(value, StructValue):
         return value.json
     if isinstance(value, Missing):
@@ -59,13 +59,13 @@ _HTML = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026", 0x2028: 
 
 
 def to_json(value: object) -> str:
-    """Compact JSON as Go's encoder writes it, with its escapes for HTML."""
+    """Return compact JSON as Go's encoder writes it, with its HTML escapes."""
     text = json.dumps(plain_json(value), ensure_ascii=False, separators=(",", ":"))
     return text.translate(_HTML)
 
 
 def to_text(value: object, depth: int = 0) -> str:
-    """How Go prints a value by default."""
+    """Return a value as Go prints it by default."""
     if depth > 32:
         raise OutOfFuel("it prints a value that is nested too deeply")
     match value:
@@ -91,7 +91,7 @@ def to_text(value: object, depth: int = 0) -> str:
 
 
 def number_text(value: float) -> str:
-    """A float as %v prints it: shortest, with an exponent from 21 digits on."""
+    """Return a float as %v prints it: shortest form, with an exponent from 21 digits on."""
     if not math.isfinite(value):
         return {math.inf: "+Inf", -math.inf: "-Inf"}.get(value, "NaN")
     if value == int(value) and abs(value) < 1e21:

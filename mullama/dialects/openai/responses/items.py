@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from mullama.chat.types import Message, Part, ToolCall, say
+from mullama.chat.types import Message, Part, ToolCall, text_message
 from mullama.dialects import fields, schema
 from mullama.dialects.openai.messages import CONTENT, to_role
 from mullama.dialects.openai.responses.tools import flat
@@ -139,7 +139,7 @@ def conversation(items: Iterable[Item], instructions: str | None) -> tuple[Messa
     """The turns that the items stand for, after the instructions. References must be resolved before."""
     turns = _Turns()
     if instructions:
-        turns.add(say("system", instructions))
+        turns.add(text_message("system", instructions))
     for i, item in enumerate(items):
         _read(fields.Body(item, f"input[{i}]"), turns)
     turns.close()
