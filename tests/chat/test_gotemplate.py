@@ -134,7 +134,11 @@ def text_of(source: str, *messages: Message, **more: Any) -> str:
     return text
 
 
-FRIENDS = (text_message("user", "Hello friend!"), text_message("assistant", "Hello human!"), text_message("user", "Your name?"))
+FRIENDS = (
+    text_message("user", "Hello friend!"),
+    text_message("assistant", "Hello human!"),
+    text_message("user", "Your name?"),
+)
 SYSTEM = text_message("system", "Be kind.")
 
 CONVERSATIONS = [
@@ -257,7 +261,10 @@ def test_a_suffix_fills_in_the_middle() -> None:
 
 def test_the_last_assistant_message_can_be_continued() -> None:
     source = "{{ range .Messages }}<{{ .Role }}>{{ .Content }}<end>{{ end }}"
-    assert text_of(source, text_message("user", "a"), text_message("assistant", "b "), continue_final=True) == "<user>a<end><assistant>b "
+    assert (
+        text_of(source, text_message("user", "a"), text_message("assistant", "b "), continue_final=True)
+        == "<user>a<end><assistant>b "
+    )
 
 
 def test_a_template_that_shows_nothing_is_refused_when_it_is_compiled() -> None:

@@ -82,7 +82,13 @@ def test_a_system_message_of_the_client_replaces_the_manifests() -> None:
 
 def test_late_system_messages_stay_in_their_place() -> None:
     """Compatibility bug 19: moving them would spoil the cached prefix of every turn."""
-    request = chat(text_message("system", "S"), text_message("user", "a"), text_message("assistant", "b"), text_message("system", "T"), text_message("user", "c"))
+    request = chat(
+        text_message("system", "S"),
+        text_message("user", "a"),
+        text_message("assistant", "b"),
+        text_message("system", "T"),
+        text_message("user", "c"),
+    )
     assert prompt(request, model(PLAIN)) == "[system]S\n[user]a\n[assistant]b\n[system]T\n[user]c\n"
 
 
@@ -197,7 +203,9 @@ def test_the_last_assistant_message_can_be_continued() -> None:
 
 @pytest.mark.parametrize(("begun", "inside"), [("<think>\nLet me", True), ("<think>a</think>So", False), ("So", False)])
 def test_a_continued_answer_may_stop_inside_the_reasoning(begun: str, inside: bool) -> None:
-    made = prepare(chat(text_message("user", "Hi"), text_message("assistant", begun), continue_final=True), model(), 0.0, str)
+    made = prepare(
+        chat(text_message("user", "Hi"), text_message("assistant", begun), continue_final=True), model(), 0.0, str
+    )
     assert made.open_think is inside
 
 

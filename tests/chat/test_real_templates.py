@@ -119,7 +119,9 @@ TOOL = Tool(
         "required": ["city"],
     },
 )
-RESULT = Message(role="tool", content=text_message("tool", "rainy-result").content, tool_call_id=CALL.id, tool_name=CALL.name)
+RESULT = Message(
+    role="tool", content=text_message("tool", "rainy-result").content, tool_call_id=CALL.id, tool_name=CALL.name
+)
 TURNS = (
     text_message("system", "system-words"),
     text_message("user", "user-words"),
@@ -151,7 +153,9 @@ def test_the_calls_that_a_template_writes_are_read_back(name: str) -> None:
 
 @pytest.mark.parametrize("name", FOUND)
 def test_nothing_that_was_said_is_lost(name: str) -> None:
-    text = render(name, *TURNS, text_message("assistant", "answer-words"), text_message("user", "more-words"), tools=(TOOL,))
+    text = render(
+        name, *TURNS, text_message("assistant", "answer-words"), text_message("user", "more-words"), tools=(TOOL,)
+    )
     places = [
         text.find(words)
         for words in ("system-words", "user-words", "get_weather", "rainy-result", "answer-words", "more-words")
@@ -165,8 +169,19 @@ def test_nothing_that_was_said_is_lost(name: str) -> None:
     "messages",
     [
         (text_message("system", "one"), text_message("system", "two"), text_message("user", "three")),
-        (text_message("user", "one"), text_message("user", "two"), text_message("assistant", "three"), text_message("system", "four"), text_message("user", "five")),
-        (text_message("user", "one"), text_message("assistant", "two"), text_message("assistant", "three"), text_message("user", "four")),
+        (
+            text_message("user", "one"),
+            text_message("user", "two"),
+            text_message("assistant", "three"),
+            text_message("system", "four"),
+            text_message("user", "five"),
+        ),
+        (
+            text_message("user", "one"),
+            text_message("assistant", "two"),
+            text_message("assistant", "three"),
+            text_message("user", "four"),
+        ),
     ],
 )
 def test_odd_orders_of_roles_are_accepted(name: str, messages: tuple[Message, ...]) -> None:
@@ -179,7 +194,10 @@ def test_odd_orders_of_roles_are_accepted(name: str, messages: tuple[Message, ..
 def test_parallel_calls_and_their_results_are_shown(name: str) -> None:
     other = ToolCall(id="call_other56789", name="get_weather", arguments={"city": "Rome"})
     result = Message(
-        role="tool", content=text_message("tool", "sunny-result").content, tool_call_id=other.id, tool_name="get_weather"
+        role="tool",
+        content=text_message("tool", "sunny-result").content,
+        tool_call_id=other.id,
+        tool_name="get_weather",
     )
     both = Message(role="assistant", tool_calls=(CALL, other))
     text = render(name, *TURNS[:2], both, result, RESULT, tools=(TOOL,))

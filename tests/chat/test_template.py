@@ -245,7 +245,9 @@ def test_thinking_beside_text_in_a_call_is_joined_for_templates_that_refuse_both
     )
     made = template(source)
     assert made.traits.thinking_or_content
-    both = Message(role="assistant", content=text_message("assistant", "B").content, thinking="A", tool_calls=CALL.tool_calls)
+    both = Message(
+        role="assistant", content=text_message("assistant", "B").content, thinking="A", tool_calls=CALL.tool_calls
+    )
     assert made.render(ChatInput(messages=(*HI, both))).text == 'HiA\n\nBf{"b": 1, "a": "é"}'
 
 

@@ -30,7 +30,9 @@ def test_a_call_written_as_text_is_one_that_the_family_reads(name: str) -> None:
 @pytest.mark.parametrize("name", family_names())
 def test_tools_are_described_at_the_end_of_the_system_message(name: str) -> None:
     syntax = family_with(name).calls
-    with_system = with_tools_described((text_message("system", "Be kind."), text_message("user", "Hi")), (TOOL,), syntax)
+    with_system = with_tools_described(
+        (text_message("system", "Be kind."), text_message("user", "Hi")), (TOOL,), syntax
+    )
     alone = with_tools_described((text_message("user", "Hi"),), (TOOL,), syntax)
     assert with_system[0].text == f"Be kind.\n\n{alone[0].text}"
     assert json.dumps(TOOL.parameters) in alone[0].text

@@ -16,7 +16,9 @@ def declared_prefix(
 ) -> str:
     """Return the longest common prefix of all prompts of conversations that begin with `messages`."""
     first, second = (
-        template.render(ChatInput(messages=(*messages, text_message("user", question)), tools=tuple(tools), now=now)).text
+        template.render(
+            ChatInput(messages=(*messages, text_message("user", question)), tools=tuple(tools), now=now)
+        ).text
         for question in _QUESTIONS
     )
     return common_prefix(first, second)

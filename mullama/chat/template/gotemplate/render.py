@@ -159,7 +159,11 @@ def _probe(template: GoTemplate) -> Traits:
 
 def _call(template: GoTemplate) -> str:
     """Return the text of a call: between the words of the user and the end."""
-    history = (text_message("user", "Kubla?"), Message(role="assistant", tool_calls=(PROBE,)), text_message("tool", "Pleasure-dome"))
+    history = (
+        text_message("user", "Kubla?"),
+        Message(role="assistant", tool_calls=(PROBE,)),
+        text_message("tool", "Pleasure-dome"),
+    )
     tool = Tool(name="probe_listed", parameters={"type": "object", "properties": {}})
     text = template.render(ChatInput(messages=history, tools=(tool,))).text
     _, _, call = text.rpartition("Kubla?")
