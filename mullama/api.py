@@ -21,7 +21,7 @@ from mullama.chat.constraint import build
 from mullama.chat.model_settings import settings_for
 from mullama.chat.prompt import RAW
 from mullama.chat.template import ChatInput, SpecialTexts
-from mullama.chat.types import DEFAULT_SAMPLING, ResponseFormat, Role, Sampling, say
+from mullama.chat.types import DEFAULT_SAMPLING, ResponseFormat, Role, Sampling, text_message
 from mullama.engines import base
 from mullama.errors import EngineFailed, Invalid, MullamaError
 from mullama.plan.fit import as_made
@@ -491,7 +491,7 @@ def _message(message: Mapping[str, str], index: int) -> Any:
         raise Invalid(f"{name} must have exactly role and content, both strings", field=name)
     role = message["role"]
     _require_choice(f"{name}.role", role, get_args(Role))
-    return say(role, message["content"])  # type: ignore[arg-type]
+    return text_message(role, message["content"])  # type: ignore[arg-type]
 
 
 def _format(format: Literal["json"] | Mapping[str, Any] | None) -> ResponseFormat | None:
