@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 # A machine that stops for a moment makes any example late and any drawing of values slow.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -24,10 +24,11 @@ def anyio_backend() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give unit tests their short time limit; `pytest.mark.timeout` on a test overrides it."""
+    """Give unit tests their short time limit; a mark on the test overrides it, and a law runs many examples."""
     folders = tuple(str(config.rootpath / "tests" / folder) + os.sep for folder in UNIT)
     for item in items:
-        if str(item.path).startswith(folders) and item.get_closest_marker("timeout") is None:
+        limited = item.get_closest_marker("timeout") or is_hypothesis_test(getattr(item, "function", None))
+        if str(item.path).startswith(folders) and not limited:
             item.add_marker(pytest.mark.timeout(UNIT_SECONDS))
 
 
