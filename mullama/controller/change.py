@@ -11,7 +11,6 @@ from mullama.errors import Conflict, ManifestError, MullamaError, Refused
 from mullama.manifest.spec import Manifest, Model
 from mullama.plan.observed import Observed
 from mullama.plan.steps import Action, Plan
-from mullama.reconcile.execute import exit_code
 from mullama.reconcile.overlay import Overlay
 from mullama.runtime.base import Access, ApplyOptions, Origin
 from mullama.runtime.deployment import Snapshot
@@ -122,9 +121,8 @@ def failure_line(error: MullamaError, snapshot: Snapshot) -> Line:
     problems = [str(p) for p in error.problems] if isinstance(error, ManifestError) else []
     return {
         "event": "result",
-        "exit": exit_code(error.kind),
+        "outcome": error.kind.value,
         "message": str(error),
-        "kind": error.kind.value,
         "hint": error.hint,
         "problems": problems,
         "generation": snapshot.generation,

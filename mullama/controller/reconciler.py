@@ -29,7 +29,7 @@ from mullama.manifest.tree import revision
 from mullama.plan.make import make_plan
 from mullama.plan.observed import Applied, Machine, Observed
 from mullama.plan.steps import Plan, to_tree
-from mullama.reconcile.execute import DONE, Result, execute
+from mullama.reconcile.execute import Outcome, Result, execute
 from mullama.reconcile.files import Files, read_lock
 from mullama.reconcile.gc import declare, prunable
 from mullama.reconcile.lock import require_locked
@@ -249,7 +249,9 @@ class Reconciler:
         plan = planned.plan
         if plan.empty and self.current.started:
             message = self._renew_keys(planned.access)
-            result = Result(exit=DONE, message=message, generation=plan.generation - 1, revision=plan.desired)
+            result = Result(
+                outcome=Outcome.APPLIED, message=message, generation=plan.generation - 1, revision=plan.desired
+            )
             # Not swapped by the effects, but the manifest may differ in ways that need no step.
             overlay = beside(planned.manifest, planned.overlay)
             self.state.update(manifest=planned.manifest, overlay=overlay, origin=planned.origin)

@@ -11,7 +11,7 @@ from mullama.controller.event_log import EventLog
 from mullama.errors import EngineFailed, Kind, ManifestError, MullamaError, NotFound, ProbeFailed
 from mullama.manifest.spec import Manifest
 from mullama.plan.observed import LiveModel, LiveState
-from mullama.reconcile.execute import DONE, Result
+from mullama.reconcile.execute import Outcome, Result
 from mullama.runtime.base import Origin
 from mullama.runtime.deployment import Snapshot
 from mullama.runtime.metrics import Metrics
@@ -62,9 +62,9 @@ class StatusTracker:
         kept = {name: error for name, error in self.failures.items() if name not in result.touched}
         self.failures = {name: error for name, error in {**kept, **result.failures}.items() if name in served}
         self._metrics.last_reload_ok, self._metrics.last_reload_at = True, time.time()
-        self._metrics.reloads["ok" if result.exit == DONE else "partly"] += 1
+        self._metrics.reloads["ok" if result.outcome is Outcome.APPLIED else "partly"] += 1
         self.conditions.set(Condition.CONFIG_VALID, True, Reason.APPLIED)
-        self.conditions.set(Condition.SYNCED, result.exit == DONE, Reason.APPLIED, result.message)
+        self.conditions.set(Condition.SYNCED, result.outcome is Outcome.APPLIED, Reason.APPLIED, result.message)
         reason = Reason.OLD_KEPT if self.failures else Reason.APPLIED
         self.conditions.set(Condition.DEGRADED, bool(self.failures), reason, ", ".join(self.failures))
         self._event_log.add("applied", f"revision {result.generation}", result.message)

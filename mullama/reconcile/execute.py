@@ -13,9 +13,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol
 
-from mullama.errors import Kind, MullamaError
+from mullama.errors import MullamaError
 from mullama.manifest.spec import Manifest, Model
 from mullama.plan.observed import KnownFiles
 from mullama.plan.steps import Action, Cost, Plan, Step
@@ -60,11 +61,18 @@ class Effects(Protocol):
         ...
 
 
+class Outcome(StrEnum):
+    """How an apply ended after the commit. One that failed before the commit has the kind of its error instead."""
+
+    APPLIED = "applied"
+    PARTLY_APPLIED = "partly_applied"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """How an apply ended: the exit code of the command, and what became of each model that was touched."""
+    """How an apply ended after the commit, and the outcome of each changed model."""
 
-    exit: int
+    outcome: Outcome
     message: str
     generation: int
     revision: str
@@ -76,15 +84,12 @@ class Result:
         models |= {name: {"ok": False, "message": str(error)} for name, error in self.failures.items()}
         return {
             "event": "result",
-            "exit": self.exit,
+            "outcome": self.outcome.value,
             "message": self.message,
             "generation": self.generation,
             "revision": self.revision,
             "models": models,
         }
-
-
-DONE, DOWNLOAD, PARTLY = 0, 5, 8
 
 
 async def execute(plan: Plan, desired: Manifest, effects: Effects, report: Report) -> Result:
@@ -156,37 +161,14 @@ async def _load(
 def _result(plan: Plan, touched: tuple[str, ...], failures: Mapping[str, MullamaError]) -> Result:
     if failures:
         names = ", ".join(failures)
-        message, exit = f"applied, but not these: {names}", PARTLY
+        message, outcome = f"applied, but not these: {names}", Outcome.PARTLY_APPLIED
     else:
-        message, exit = f"revision {plan.generation} is applied", DONE
+        message, outcome = f"revision {plan.generation} is applied", Outcome.APPLIED
     return Result(
-        exit=exit,
+        outcome=outcome,
         message=message,
         generation=plan.generation,
         revision=plan.desired,
         failures=failures,
         touched=touched,
     )
-
-
-def exit_code(kind: Kind) -> int:
-    """The exit code of `apply` for an error of this kind that ended it before anything was changed."""
-    match kind:
-        case Kind.NOT_FOUND:
-            return 3
-        case Kind.INVALID | Kind.TOO_LARGE:
-            return 4
-        case Kind.TRANSFER:
-            return DOWNLOAD
-        case Kind.TIMEOUT:
-            return 6
-        case Kind.DENIED:
-            return 7
-        case Kind.REFUSED:
-            return 9
-        case Kind.CONFLICT:
-            return 10
-        case Kind.UNAVAILABLE:
-            return 11
-        case Kind.BUSY | Kind.INTERNAL:
-            return 1

@@ -137,7 +137,7 @@ class Operator(Protocol):
     def apply(
         self, manifest: Mapping[str, Any], origin: Origin, options: ApplyOptions
     ) -> AsyncIterator[dict[str, Any]]:
-        """Make it so; yields progress lines, the last of which is `{"event": "result", "exit": int, …}`."""
+        """Make it so; yields progress lines, the last of which is `{"event": "result", "outcome": str, …}`."""
         ...
 
     async def reload(self, reason: str) -> dict[str, Any]:

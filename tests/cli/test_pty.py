@@ -19,7 +19,7 @@ EVENTS = (
 )
 DONE = (
     {"event": "step", "model": "chat", "state": "ready", "message": ""},
-    {"event": "result", "exit": 0, "generation": 2, "message": "revision 2 is applied"},
+    {"event": "result", "outcome": "applied", "generation": 2, "message": "revision 2 is applied"},
 )
 
 

@@ -75,5 +75,5 @@ def test_a_failure_line_holds_what_a_command_exits_with_and_shows() -> None:
 
     line = failure_line(Conflict("taken", hint="wait"), Snapshot())  # type: ignore[arg-type]
 
-    assert (line["exit"], line["kind"], line["message"], line["hint"]) == (10, "conflict", "taken (wait)", "wait")
+    assert (line["outcome"], line["message"], line["hint"]) == ("conflict", "taken (wait)", "wait")
     assert (line["generation"], line["models"], line["problems"]) == (7, {}, [])

@@ -79,10 +79,10 @@ async def test_a_live_edit_does_not_wait_for_a_fetch_and_the_newest_manifest_win
     await until(lambda: scenario.server.condition("Synced")["reason"] == "Pulling")  # told after the swap
     assert scenario.server.condition("Reconciling")["status"] is True
     lines = await first
-    assert (lines[-1]["exit"], "newer manifest" in lines[-1]["message"]) == (10, True)
+    assert (lines[-1]["outcome"], "newer manifest" in lines[-1]["message"]) == ("conflict", True)
 
     scenario.hub.release()
-    assert (await second)[-1]["exit"] == 0
+    assert (await second)[-1]["outcome"] == "applied"
     assert scenario.server.snapshot.manifest.models["big"].system == "Newest."
     assert scenario.server.condition("Synced")["status"] is True
     assert scenario.server.condition("Reconciling")["status"] is False
@@ -97,7 +97,7 @@ async def test_an_apply_that_fetches_is_overtaken_by_an_edit_of_the_overlay_and_
     assert await scenario.length() == 9, "an apply is all or nothing"
 
     scenario.hub.release()
-    assert (await applying)["exit"] == 0
+    assert (await applying)["outcome"] == "applied"
     assert sorted(scenario.server.snapshot.deployments) == ["a", "b", "big"]
     assert await scenario.length() == 3
 
@@ -108,8 +108,8 @@ async def test_a_manifest_without_the_model_ends_its_fetch(scenario: Scenario) -
 
     done = (await scenario.reload({"a": scenario.small(4)}))[-1]
 
-    assert done["exit"] == 0
-    assert (await applying)["exit"] == 10
+    assert done["outcome"] == "applied"
+    assert (await applying)["outcome"] == "conflict"
     await until(lambda: not scenario.server.reconciler.downloads.running.count)
     assert scenario.hub.sent == 1000
     assert await scenario.length() == 4
@@ -119,9 +119,9 @@ async def test_going_back_to_what_is_applied_ends_the_fetch(scenario: Scenario) 
     waiting = asyncio.create_task(scenario.reload({"a": scenario.small(9), "big": BIG}))
     await scenario.fetching()
 
-    assert (await scenario.reload({"a": scenario.small(9)}))[-1]["exit"] == 0
+    assert (await scenario.reload({"a": scenario.small(9)}))[-1]["outcome"] == "applied"
 
-    assert (await waiting)[-1]["exit"] == 10
+    assert (await waiting)[-1]["outcome"] == "conflict"
     assert not scenario.server.reconciler.downloading
 
 
@@ -135,8 +135,8 @@ async def test_the_same_manifest_from_two_sides_is_no_conflict(scenario: Scenari
     await scenario.fetching()
     scenario.hub.release()
 
-    assert (await watched)[-1]["exit"] == 0
-    assert (await applied)["exit"] == 0
+    assert (await watched)[-1]["outcome"] == "applied"
+    assert (await applied)["outcome"] == "applied"
     assert scenario.server.snapshot.generation == 3
 
 
@@ -154,7 +154,7 @@ async def test_a_file_that_is_applied_and_followed_is_seen_before_the_apply_has_
     await until(lambda: scenario.server.reconciler.applied_in_part(desired))
 
     scenario.hub.release()
-    assert ((await watched)[-1]["exit"], (await applied)["exit"]) == (0, 0)
+    assert ((await watched)[-1]["outcome"], (await applied)["outcome"]) == ("applied", "applied")
     assert scenario.hub.sent == len(DATA)
 
 
@@ -180,7 +180,7 @@ async def test_a_fetch_that_fails_leaves_the_part_that_was_applied_and_says_why(
 
     done = (await scenario.reload({"a": scenario.small(2), "big": BIG}))[-1]
 
-    assert done["exit"] == 3
+    assert done["outcome"] == "not_found"
     assert await scenario.length() == 2
     assert scenario.server.condition("Synced")["status"] is False
     assert not scenario.server.reconciler.downloading
@@ -191,7 +191,7 @@ async def test_a_pull_does_not_hold_up_a_reload_and_stays(scenario: Scenario) ->
     pulling = asyncio.create_task(_all(scenario.server.service.tasks(PullModel(source="hf:org/m", name="p"), CALLER)))
     await scenario.fetching()
 
-    assert (await scenario.reload({"a": scenario.small(2)}))[-1]["exit"] == 0
+    assert (await scenario.reload({"a": scenario.small(2)}))[-1]["outcome"] == "applied"
     assert await scenario.length() == 2
 
     scenario.hub.release()
@@ -218,10 +218,10 @@ async def test_a_name_server_that_is_slow_holds_nobody_up(scenario: Scenario, mo
     await until(asked.is_set)
 
     assert await scenario.length() == 2
-    assert (await scenario.reload({"a": scenario.small(3)}))[-1]["exit"] == 0
+    assert (await scenario.reload({"a": scenario.small(3)}))[-1]["outcome"] == "applied"
     assert await scenario.length() == 3
     answer.set()
-    assert (await waiting)[-1]["exit"] == 10
+    assert (await waiting)[-1]["outcome"] == "conflict"
 
 
 async def _all(items: AsyncIterator[Any]) -> list[Any]:

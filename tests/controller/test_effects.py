@@ -28,7 +28,7 @@ async def test_a_new_revision_that_does_not_load_leaves_the_old_one_serving(serv
 
     done = await server.apply({"a": server.script("bad", faults=True, on_load="crash segv")})
 
-    assert done["exit"] == 8
+    assert done["outcome"] == "partly_applied"
     assert await server.ask("a", "say yes") == "yes"
     model = server.status("a")
     assert model["state"] == "degraded"
@@ -45,7 +45,7 @@ async def test_a_failing_probe_keeps_the_old_revision_and_a_new_model_says_why(s
         {"a": {"from": server.script("other"), "probe": probe}, "n": {"from": server.script("n"), "probe": probe}}
     )
 
-    assert done["exit"] == 8
+    assert done["outcome"] == "partly_applied"
     assert done["models"]["a"]["ok"] is False
     assert server.snapshot.deployments["a"].model.from_.endswith("good.script.json")
     assert {c["reason"] for c in server.status("n")["conditions"]} == {"ProbeFailed"}
@@ -69,7 +69,7 @@ async def test_a_crash_while_loading_counts_once(server: LocalServer) -> None:
 async def test_a_context_that_kills_its_worker_while_it_opens_ends_the_run(server: LocalServer) -> None:
     done = await server.apply({"a": server.script("bad", faults=True, on_open="crash abort"), "b": server.script("ok")})
 
-    assert done["exit"] == 8
+    assert done["outcome"] == "partly_applied"
     assert "a" in done["message"]
     assert await server.ask("b", "say yes") == "yes"
 
@@ -88,7 +88,7 @@ async def test_a_rename_keeps_worker_context_and_waiting_requests(server: LocalS
         {"new": {"from": source, "limits": {"parallel": 1}}}, moved=[{"from": "old", "to": "new"}]
     )
 
-    assert done["exit"] == 0
+    assert done["outcome"] == "applied"
     assert server.pool.pids() == pids
     assert (await running).strip().endswith("20")
     assert await waiting == "second"
@@ -103,7 +103,7 @@ async def test_a_rename_whose_other_change_fails_serves_the_old_weights_under_th
         {"new": server.script("bad", faults=True, on_load="crash exit")}, moved=[{"from": "old", "to": "new"}]
     )
 
-    assert done["exit"] == 8
+    assert done["outcome"] == "partly_applied"
     assert await server.ask("new", "say still here") == "still here"
 
 
@@ -158,7 +158,7 @@ async def test_a_model_that_is_not_pruned_serves_until_pruning_is_on(server: Loc
 
     kept = await server.apply({"b": server.script("b")}, prune={"running": False})
 
-    assert kept["exit"] == 0
+    assert kept["outcome"] == "applied"
     assert await server.ask("a", "say still") == "still"
     await server.apply({"b": server.script("b")}, prune={"running": True})
     with pytest.raises(NotFound):
@@ -203,7 +203,7 @@ async def test_two_models_on_one_context_that_do_not_fit_twice_are_both_replaced
     changed = {"from": source, "memory": {"mmap": False}}
     done = await server.apply({"a": changed, "b": changed})
 
-    assert done["exit"] == 0
+    assert done["outcome"] == "applied"
     assert before not in server.pool.pids()
     assert await server.ask("a", "say a") + await server.ask("b", "say b") == "ab"
 
@@ -215,7 +215,7 @@ async def test_a_pause_that_another_model_would_not_survive_becomes_a_load_besid
 
     done = await server.apply({"a": {"from": source, "memory": {"mmap": False}}, "b": source})
 
-    assert done["exit"] == 0
+    assert done["outcome"] == "applied"
     assert await server.ask("b", "say b") == "b"
 
 
@@ -225,7 +225,7 @@ async def test_a_replacement_that_fails_after_a_pause_loads_the_old_one_again(se
 
     done = await server.apply({"a": server.script("bad", faults=True, on_load="crash exit")})
 
-    assert done["exit"] == 8
+    assert done["outcome"] == "partly_applied"
     assert await server.ask("a", "say back") == "back"
     unit = server.snapshot.deployments["a"].unit
     assert server.pool.state.units[unit].drain_until == float("inf")
@@ -246,7 +246,7 @@ async def test_a_worker_that_dies_in_the_swap_does_not_make_the_apply_fail(
     done = await server.apply({"a": {"from": source, "system": "New."}})
     monkeypatch.setattr(server.pool, "retune", retune)
 
-    assert done["exit"] == 0
+    assert done["outcome"] == "applied"
     assert server.snapshot.generation == 2
     assert await server.ask("a", "say back") == "back"
 
@@ -260,6 +260,6 @@ async def test_a_model_that_is_not_pruned_stays_protected(server: LocalServer) -
     current, empty = server.reconciler.current, parse_resolved(server.tree({}, prune={"running": False}))
     assert removals(empty, current.overlay, current.snapshot, server.pool) == (0, 2)
     refused = await server.apply({"a": server.script()})
-    assert refused["exit"] == 9
+    assert refused["outcome"] == "refused"
     assert "b is protected" in refused["message"]
     assert await server.ask("b", "say here") == "here"

@@ -17,7 +17,7 @@ async def test_a_missing_secret_fails_before_anything_is_committed(server: Local
 
     done = await server.apply({"a": server.script("b")}, auth={"keys": keys})
 
-    assert done["exit"] == 3
+    assert done["outcome"] == "not_found"
     assert "NOT_SET" in done["message"]
     last = server.records.last()
     assert last is not None
@@ -41,7 +41,7 @@ async def test_keys_without_any_secret_do_not_open_the_server_to_everybody(
 
     done = await server.apply({"a": server.script()}, auth={"keys": {"k": key}})
 
-    assert done["exit"] == 3
+    assert done["outcome"] == "not_found"
     assert "open to everybody" in done["message"]
     assert server.addresses.open == ()
 
@@ -55,7 +55,7 @@ async def test_a_new_secret_behind_the_same_reference_is_taken_by_the_next_apply
     server.env["KEY"] = "new"
     done = await server.apply({"a": server.script()}, **blocks)
 
-    assert done["exit"] == 0
+    assert done["outcome"] == "applied"
     assert server.service.access().keys[0].sha256 != before
     assert server.snapshot.generation == 1
 
@@ -66,7 +66,7 @@ async def test_an_address_that_is_taken_ends_the_run_with_nothing_committed(serv
 
     done = await server.apply({"a": server.script("b")}, server={"listen": ["127.0.0.1:9"]})
 
-    assert done["exit"] == 10
+    assert done["outcome"] == "conflict"
     assert server.snapshot.generation == 1
     assert server.addresses.open == ("127.0.0.1:0",)
     assert await server.ask("a", "say yes") == "yes"
@@ -88,7 +88,7 @@ async def test_listeners_and_keys_are_restored_when_the_revision_cannot_be_writt
         auth={"keys": {"k": {"secret": {"from_env": "KEY"}}}},
     )
 
-    assert done["exit"] == 11
+    assert done["outcome"] == "unavailable"
     assert "No space left" in done["message"]
     assert server.addresses.open == ("127.0.0.1:0",)
     assert server.service.access().keys == ()

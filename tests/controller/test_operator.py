@@ -38,7 +38,7 @@ async def test_undo_applies_the_revision_before_as_a_new_one(server: LocalServer
 
     lines = await collect(server.operator.undo(None))
 
-    assert lines[-1]["exit"] == 0
+    assert lines[-1]["outcome"] == "applied"
     assert server.snapshot.manifest.models["a"].description == "one"
     assert [kept["trigger"] for kept in server.operator.history()] == ["undo", "apply", "apply"]
     with pytest.raises(NotFound, match="not kept"):
@@ -64,7 +64,7 @@ async def test_a_plan_raises_what_an_apply_with_its_options_raises(
         await plan(server, models, options)
 
     applied = await server.apply(models, options)
-    assert applied["kind"] == raised.value.kind.value
+    assert applied["outcome"] == raised.value.kind.value
     assert applied["message"] == str(raised.value)
     assert server.snapshot.generation == 1
 
@@ -103,5 +103,5 @@ async def test_only_the_plan_of_an_apply_prunes_files(server: LocalServer) -> No
     assert await plan(server, models, ApplyOptions(trigger="watch"), prune=prune) == []
     assert len(await plan(server, models, ApplyOptions(trigger="apply"), prune=prune)) == 1
     assert path.exists()
-    assert (await server.apply(models, ApplyOptions(trigger="apply"), prune=prune))["exit"] == 0
+    assert (await server.apply(models, ApplyOptions(trigger="apply"), prune=prune))["outcome"] == "applied"
     assert not path.exists()

@@ -21,13 +21,13 @@ async def test_a_protected_model_is_not_removed_and_an_empty_manifest_is_refused
     protected = await server.apply({"b": server.script("b")})
     empty = await server.apply({})
 
-    assert (protected["exit"], empty["exit"]) == (9, 9)
+    assert (protected["outcome"], empty["outcome"]) == ("refused", "refused")
     assert "protect: false" in protected["hint"]
     assert "--allow-empty" in empty["hint"]
     assert server.condition("Synced")["reason"] == "Refused"
     await server.apply({"a": {"from": server.script(), "protect": False}, "b": server.script("b")})
     gone = await server.apply({}, ApplyOptions(allow_empty=True))
-    assert gone["exit"] == 0
+    assert gone["outcome"] == "applied"
     await until(lambda: server.pool.pids() == ())
 
 
@@ -36,7 +36,7 @@ async def test_a_stale_plan_is_a_conflict(server: LocalServer) -> None:
 
     done = await server.apply({"a": server.script("b")}, ApplyOptions(expect="another"))
 
-    assert done["exit"] == 10
+    assert done["outcome"] == "conflict"
 
 
 async def test_a_restarted_server_serves_models_that_load_on_demand(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ async def test_a_restarted_server_serves_models_that_load_on_demand(tmp_path: Pa
     async with local_server(tmp_path) as server:
         done = await server.apply(models, ApplyOptions(trigger="start"))
 
-        assert done["exit"] == 0
+        assert done["outcome"] == "applied"
         assert await server.ask("a", "say back") == "back"
 
 
@@ -58,12 +58,12 @@ async def test_weights_that_ended_the_server_three_times_wait_for_an_explicit_ap
     async with local_server(tmp_path) as server:
         server.attempts.counts[weights] = 3
         refused = await server.apply({"a": server.script()}, ApplyOptions(trigger="start"))
-        assert refused["exit"] == 8
+        assert refused["outcome"] == "partly_applied"
         assert "ended 3 times" in server.status("a")["conditions"][0]["message"]
 
         asked = await server.apply({"a": server.script()})
 
-        assert asked["exit"] == 0
+        assert asked["outcome"] == "applied"
         assert await server.ask("a", "say back") == "back"
 
 
@@ -95,6 +95,6 @@ async def test_a_change_that_waits_for_another_reports_it(server: LocalServer) -
 
     lines = await server.apply_lines({"a": server.script("c")})
 
-    assert (await first)["exit"] == 0
+    assert (await first)["outcome"] == "applied"
     assert lines[0] == {"event": "phase", "phase": "wait"}
-    assert lines[-1]["exit"] == 0
+    assert lines[-1]["outcome"] == "applied"

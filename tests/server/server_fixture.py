@@ -57,7 +57,7 @@ class Runtime:
     script: tuple[Step, ...] = SAYS_HELLO
     manifest: Manifest = field(default_factory=manifest)
     keys: tuple[KeyRecord, ...] = ()
-    lines: tuple[Any, ...] = ({"event": "result", "exit": 0},)
+    lines: tuple[Any, ...] = ({"event": "result", "outcome": "applied"},)
     not_ready: tuple[str, ...] = ()
     seen: list[Any] = field(default_factory=list)
     callers: list[Caller] = field(default_factory=list)
@@ -202,7 +202,7 @@ class Runtime:
 
     async def undo(self, to: int | None) -> AsyncIterator[dict[str, Any]]:
         self.seen.append(to)
-        yield {"event": "result", "exit": 0}
+        yield {"event": "result", "outcome": "applied"}
 
     async def follow(self, after: int) -> AsyncIterator[dict[str, Any]]:
         async for event in self._play(({"id": after + 1, "kind": "first"}, "more", {"id": 9})):

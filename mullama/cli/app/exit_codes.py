@@ -45,9 +45,23 @@ DIFF_MEANINGS = {
 
 def exit_code(error: MullamaError) -> int:
     """The code of the error's kind. An engine that failed did answer, so it is not `NO_CONNECTION`."""
-    if isinstance(error, EngineFailed):
-        return ERROR
-    match error.kind:
+    return ERROR if isinstance(error, EngineFailed) else kind_code(error.kind)
+
+
+def outcome_code(outcome: str) -> int:
+    """Return the code for the outcome of an apply: `applied`, `partly_applied`, or the kind of its error."""
+    match outcome:
+        case "applied":
+            return DONE
+        case "partly_applied":
+            return PARTLY
+        case _:
+            return kind_code(Kind(outcome)) if outcome in set(Kind) else ERROR
+
+
+def kind_code(kind: Kind) -> int:
+    """Return the code for a kind of error."""
+    match kind:
         case Kind.INVALID | Kind.TOO_LARGE:
             return INVALID
         case Kind.NOT_FOUND:

@@ -20,6 +20,7 @@ PHASES = {
 }
 """Phases of an apply, as the server names them and as a terminal shows them."""
 
+_OUTCOMES = ("applied", "partly_applied")  # of an apply that committed a revision
 _COMMITTED = ("load", "swap", "drain", "prune")
 _REPORTED = ("downloading", "verifying", "sending", "retrying", "waiting")
 
@@ -111,7 +112,7 @@ def fold(progress: ApplyProgress, event: Mapping[str, Any]) -> ApplyProgress:
         case "warning":
             return replace(progress, warnings=(*progress.warnings, str(event["message"])))
         case "result":
-            return replace(progress, result=event, committed=progress.committed or event.get("exit") in (0, 8))
+            return replace(progress, result=event, committed=progress.committed or event.get("outcome") in _OUTCOMES)
         case _:
             return progress
 
@@ -142,10 +143,10 @@ def outcome_lines(result: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _default_message(result: Mapping[str, Any]) -> str:
-    match result["exit"]:
-        case 0:
+    match result["outcome"]:
+        case "applied":
             return f"revision {result.get('generation')} is applied"
-        case 8:
+        case "partly_applied":
             return f"revision {result.get('generation')} is applied in part"
-        case code:
-            return f"not applied (exit {code})"
+        case kind:
+            return f"not applied ({kind})"

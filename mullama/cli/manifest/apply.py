@@ -19,7 +19,7 @@ from mullama.cli.app.context import (
     timeout_option,
     yes_option,
 )
-from mullama.cli.app.exit_codes import DONE, REFUSED
+from mullama.cli.app.exit_codes import DONE, REFUSED, outcome_code
 from mullama.cli.manifest import plan_file
 from mullama.cli.manifest.apply_progress import ApplyView
 from mullama.cli.manifest.planning import plan_for
@@ -198,6 +198,7 @@ def _send(call: CommandContext, server: FoundServer, desired: ApplyRequest, foll
     following.show_outcome()
     if result is None:
         return DONE
-    if result["exit"] == DONE and not options.json:
+    code = outcome_code(result["outcome"])
+    if code == DONE and not options.json:
         call.terminal.line(f"done in {time.monotonic() - begun:.1f} s")
-    return int(result["exit"])
+    return code

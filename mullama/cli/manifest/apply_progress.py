@@ -55,7 +55,7 @@ class ApplyView:
         *failed, last = outcome_lines(result)
         for text in failed:
             self._terminal.note(text)
-        if result["exit"] == 0:
+        if result["outcome"] == "applied":
             self._terminal.line(last)
         else:
             self._terminal.note(f"error: {last}")

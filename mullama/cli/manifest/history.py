@@ -15,7 +15,7 @@ from mullama.cli.app.context import (
     timeout_option,
     yes_option,
 )
-from mullama.cli.app.exit_codes import DONE, REFUSED
+from mullama.cli.app.exit_codes import DONE, REFUSED, outcome_code
 from mullama.cli.manifest.apply_progress import ApplyView
 from mullama.errors import Refused
 
@@ -86,7 +86,7 @@ def undo(call: CommandContext) -> int:
     events = server.client.lines("POST", "/api/v1/undo", {"to": options.to}, within=options.timeout)
     result = following.run(events).result
     following.show_outcome()
-    return int(result["exit"]) if result else DONE
+    return outcome_code(result["outcome"]) if result else DONE
 
 
 def reload_options(parser: Parser) -> None:

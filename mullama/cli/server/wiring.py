@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import mullama
+from mullama.cli.app.exit_codes import outcome_code
 from mullama.controller.change import Change
 from mullama.controller.event_log import EventLog
 from mullama.controller.model_commands import ModelCommands
@@ -108,7 +109,7 @@ def _log_progress(line: Mapping[str, Any], code: int) -> int:
         _log.warning("%s", line["message"])
     elif line["event"] == "result":
         _log.info("%s", line["message"])
-        return int(line["exit"])
+        return outcome_code(line["outcome"])
     return code
 
 

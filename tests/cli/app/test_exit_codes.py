@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mullama.cli.api_client.errors import CLASSES
-from mullama.cli.app.exit_codes import MEANINGS, exit_code, explain
+from mullama.cli.app.exit_codes import MEANINGS, exit_code, explain, outcome_code
 from mullama.errors import EngineFailed, Invalid, Kind, Location, ManifestError, NotFound, Problem, Unavailable
 
 CODES = {
@@ -26,7 +26,13 @@ CODES = {
 @pytest.mark.parametrize("kind", Kind)
 def test_each_kind_leads_to_its_documented_code(kind: Kind) -> None:
     assert exit_code(CLASSES[kind]("x")) == CODES[kind]
+    assert outcome_code(kind.value) == CODES[kind]
     assert CODES[kind] in MEANINGS
+
+
+@pytest.mark.parametrize(("outcome", "code"), [("applied", 0), ("partly_applied", 8), ("of a newer server", 1)])
+def test_each_outcome_of_an_apply_leads_to_its_documented_code(outcome: str, code: int) -> None:
+    assert outcome_code(outcome) == code
 
 
 def test_an_engine_that_failed_is_not_a_missing_connection() -> None:

@@ -32,7 +32,7 @@ EVENTS: tuple[dict[str, Any], ...] = (
     {"event": "warning", "message": "slow disk"},
     {"event": "step", "model": "a", "state": "ready", "message": "in 2 s"},
     {"event": "unheard-of"},
-    {"event": "result", "exit": 0, "generation": 3, "message": "", "models": {"a": {"ok": True}}},
+    {"event": "result", "outcome": "applied", "generation": 3, "message": "", "models": {"a": {"ok": True}}},
 )
 
 
@@ -63,17 +63,19 @@ def test_a_revision_counts_as_committed_once_loading_begins(count: int, committe
     assert shown(EVENTS[:count])[1].committed is committed
 
 
-@pytest.mark.parametrize(("code", "committed"), [(0, True), (8, True), (5, False), (9, False)])
-def test_a_result_shows_whether_anything_was_committed(code: int, committed: bool) -> None:
-    assert shown(({"event": "result", "exit": code},))[1].committed is committed
+@pytest.mark.parametrize(
+    ("outcome", "committed"), [("applied", True), ("partly_applied", True), ("transfer", False), ("refused", False)]
+)
+def test_a_result_shows_whether_anything_was_committed(outcome: str, committed: bool) -> None:
+    assert shown(({"event": "result", "outcome": outcome},))[1].committed is committed
 
 
 def test_the_outcome_names_each_model_that_failed() -> None:
     models = {"a": {"ok": False, "message": "probe failed"}, "b": {"ok": True, "message": ""}}
-    result = {"exit": 8, "generation": 4, "message": "1 of 2", "models": models}
+    result = {"outcome": "partly_applied", "generation": 4, "message": "1 of 2", "models": models}
     assert outcome_lines(result) == ("a: probe failed", "1 of 2")
-    assert outcome_lines({"exit": 8, "generation": 4}) == ("revision 4 is applied in part",)
-    assert outcome_lines({"exit": 9}) == ("not applied (exit 9)",)
+    assert outcome_lines({"outcome": "partly_applied", "generation": 4}) == ("revision 4 is applied in part",)
+    assert outcome_lines({"outcome": "refused"}) == ("not applied (refused)",)
 
 
 HALF = DownloadProgress(file="a.gguf", phase="downloading", completed=MIB, total=4 * MIB)

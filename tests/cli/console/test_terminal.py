@@ -69,7 +69,7 @@ EVENTS: list[dict[str, Any]] = [
     {"event": "step", "model": "a\x1b[2J", "state": "loading", "message": ""},
     {"event": "warning", "message": "slow"},
     {"event": "step", "model": "a\x1b[2J", "state": "ready", "message": ""},
-    {"event": "result", "exit": 0, "generation": 1},
+    {"event": "result", "outcome": "applied", "generation": 1},
 ]
 
 

@@ -39,7 +39,7 @@ def lines(*events: dict[str, Any]) -> Answer:
     return Answer(pieces=tuple(json.dumps(event).encode() + b"\n" for event in events))
 
 
-DONE = {"event": "result", "exit": 0, "generation": 2, "message": "revision 2 is applied", "models": {}}
+DONE = {"event": "result", "outcome": "applied", "generation": 2, "message": "revision 2 is applied", "models": {}}
 
 
 @pytest.fixture
@@ -75,9 +75,15 @@ def test_the_plan_is_shown_sent_and_its_result_returned(run: Run, server: TinySe
     assert sent["options"]["trigger"] == "apply"
 
 
-@pytest.mark.parametrize("code", [5, 6, 8, 9, 10])
-def test_the_exit_code_is_that_of_the_result(run: Run, server: TinyServer, code: int) -> None:
-    failed = DONE | {"exit": code, "message": "it went wrong", "models": {"chat": {"ok": False, "message": "why"}}}
+@pytest.mark.parametrize(
+    ("outcome", "code"), [("transfer", 5), ("timeout", 6), ("partly_applied", 8), ("refused", 9), ("conflict", 10)]
+)
+def test_the_exit_code_is_that_of_the_outcome(run: Run, server: TinyServer, outcome: str, code: int) -> None:
+    failed = DONE | {
+        "outcome": outcome,
+        "message": "it went wrong",
+        "models": {"chat": {"ok": False, "message": "why"}},
+    }
     server.answers["PUT /api/v1/stack"] = lines(failed)
     ran = run("apply", "--host", server.url)
     assert (ran.code, ran.err) == (code, "chat: why\nerror: it went wrong\n")

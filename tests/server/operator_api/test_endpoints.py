@@ -101,7 +101,7 @@ def test_a_plan_passes_the_manifest_its_origin_and_the_options_on(stage: Stage) 
 
 
 def test_an_apply_streams_its_progress(stage: Stage) -> None:
-    stage.runtime.lines = ({"event": "phase", "phase": "load"}, {"event": "result", "exit": 0})
+    stage.runtime.lines = ({"event": "phase", "phase": "load"}, {"event": "result", "outcome": "applied"})
     origin = {"path": "/m.yaml", "profiles": ["gpu"], "digest": "d"}
     body = {"manifest": {}, "origin": origin, "options": {"trigger": "apply"}}
     answer = stage.ask("PUT", "/api/v1/stack", body)
@@ -114,12 +114,12 @@ def test_an_apply_streams_its_progress(stage: Stage) -> None:
 
 
 def test_a_line_is_sent_when_it_happens() -> None:
-    runtime = Runtime(lines=({"event": "phase", "phase": "load"}, "gate", {"event": "result", "exit": 0}))
+    runtime = Runtime(lines=({"event": "phase", "phase": "load"}, "gate", {"event": "result", "outcome": "applied"}))
     with staged(runtime) as stage, stage.connect() as connection:
         connection.sendall(request("/api/v1/stack", {"manifest": {}}, "PUT"))
         read_until(connection, b'"load"}\n')
         stage.open_gate("gate")
-        read_until(connection, b'"exit":0}\n')
+        read_until(connection, b'"outcome":"applied"}\n')
 
 
 def test_if_match_must_be_the_applied_revision(stage: Stage) -> None:
@@ -160,7 +160,7 @@ def test_an_apply_without_a_result_is_an_error(stage: Stage) -> None:
 
 
 def test_an_undo_names_its_generation_or_none(stage: Stage) -> None:
-    assert stage.ask("POST", "/api/v1/undo", {"to": 3}).lines == [{"event": "result", "exit": 0}]
+    assert stage.ask("POST", "/api/v1/undo", {"to": 3}).lines == [{"event": "result", "outcome": "applied"}]
     stage.ask("POST", "/api/v1/undo", {})
     assert stage.runtime.seen == [3, None]
 
