@@ -1,25 +1,25 @@
-"""Every error mullama can raise, as one tree; each has a kind, a message that names the thing, and a hint.
+"""The errors of mullama, as one tree. Each has a kind, a message that names the thing, and a hint.
 
-No error knows HTTP or exit codes: tables in `dialects` and `cli` translate the kind.
+Errors have no HTTP status and no exit code: tables in `dialects` and `cli` map the kind to these.
 
     MullamaError
-    ├── Invalid              the input itself is wrong; sending it again will not help
+    ├── Invalid              the input is wrong; a retry does not help
     │   ├── ManifestError    one or more problems in a manifest, each with its place
     │   ├── BadWeights       a file that must not reach native code
     │   ├── ContextOverflow  the prompt is longer than the context
-    │   └── Unsupported      a thing that mullama, or this model, cannot do
+    │   └── Unsupported      a feature that mullama, or this model, does not have
     ├── NotFound             no such model, file, route or revision
     ├── Denied               a key or permission is missing
-    ├── Conflict             somebody else holds or changed the thing (lock, stale plan, owned name)
-    ├── Refused              a guard, a protection or a preflight said no; nothing was changed
-    ├── Busy                 a queue is full or a rate is used up; trying later helps
-    ├── TooLarge             over a stated bound
+    ├── Conflict             another process holds or changed the thing (lock, stale plan, owned name)
+    ├── Refused              a guard, a protection or a preflight check failed; nothing was changed
+    ├── Busy                 a queue is full or a rate limit is reached; a later retry helps
+    ├── TooLarge             larger than a limit
     ├── TransferFailed       a download failed or did not match its digest
     ├── TimedOut             a deadline passed
     ├── Unavailable          the server, hub or model cannot be reached now
-    │   └── EngineFailed     the process that runs a model died, hung or refused
-    │       └── ProbeFailed  it runs, and does not answer as it should
-    └── Internal             a bug of ours
+    │   └── EngineFailed     the process of a model died, hung or could not load it
+    │       └── ProbeFailed  the model gave no answer to its probe, or a wrong one
+    └── Internal             a bug in mullama
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any, ClassVar
 
 
 class Kind(StrEnum):
-    """The closed set that every table of statuses and exit codes covers."""
+    """The kinds of errors. Every table of HTTP statuses and exit codes has all of them."""
 
     INVALID = "invalid"
     NOT_FOUND = "not_found"
@@ -48,7 +48,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where in a file something stands; line and column count from 1."""
+    """A place in a file; line and column count from 1."""
 
     file: str
     line: int
@@ -60,7 +60,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake in a manifest: the dotted path of the field, where it stands, what is wrong, what to do."""
+    """One mistake in a manifest: dotted path of the field, place, message, hint."""
 
     path: str
     place: Location | None
@@ -93,7 +93,7 @@ class Problem:
 
 
 class MullamaError(Exception):
-    """The root: catch this to catch everything that mullama raises on purpose."""
+    """The base class of all errors that mullama raises on purpose."""
 
     kind: ClassVar[Kind] = Kind.INTERNAL
 
@@ -107,7 +107,7 @@ class MullamaError(Exception):
 
 
 class Invalid(MullamaError):
-    """The input is wrong. `field` names the offending part where there is one."""
+    """The input is wrong. `field` is the dotted path of the wrong part, if known."""
 
     kind = Kind.INVALID
 
@@ -117,7 +117,7 @@ class Invalid(MullamaError):
 
 
 class ManifestError(Invalid):
-    """All the problems of one manifest at once."""
+    """All problems of one manifest."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__("\n".join(str(p) for p in problems))
@@ -141,11 +141,11 @@ class ContextOverflow(Invalid):
 
 
 class Unsupported(Invalid):
-    """Asked of a model, or of mullama, that cannot do it; the message says why."""
+    """The model, or mullama, does not have a requested feature; the message gives the reason."""
 
 
 class NotFound(MullamaError):
-    """`name` is what was asked for, `near` the names that come closest."""
+    """`name` was not found; `near` lists similar names."""
 
     kind = Kind.NOT_FOUND
 
@@ -156,7 +156,7 @@ class NotFound(MullamaError):
 
 
 class Denied(MullamaError):
-    """`authenticated` tells a wrong or missing key (False) from a key without the right (True)."""
+    """`authenticated` is False for a wrong or missing key, True for a key without the permission."""
 
     kind = Kind.DENIED
 
@@ -174,7 +174,7 @@ class Refused(MullamaError):
 
 
 class Busy(MullamaError):
-    """`retry_after` is in seconds; `limited` is True when a rate, not a queue, was the reason."""
+    """`retry_after` is in seconds; `limited` is True for a rate limit, False for a full queue."""
 
     kind = Kind.BUSY
 
@@ -205,7 +205,7 @@ class Unavailable(MullamaError):
 
 
 class EngineFailed(Unavailable):
-    """The worker process died, hung or could not load; `report` holds its last lines."""
+    """The worker process died, hung or could not load a model; `report` is the end of its output."""
 
     def __init__(self, message: str, *, hint: str = "", retry_after: float | None = None, report: str = "") -> None:
         super().__init__(message, hint=hint, retry_after=retry_after)
@@ -213,7 +213,7 @@ class EngineFailed(Unavailable):
 
 
 class ProbeFailed(EngineFailed):
-    """A model that was loaded gave no answer, or another one than `probe.expect` wants."""
+    """A loaded model gave no answer to its probe, or one that `probe.expect` does not match."""
 
 
 class Internal(MullamaError):

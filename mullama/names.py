@@ -1,6 +1,6 @@
-"""Small frozen values that name things: models, digests, and where weights come from.
+"""Names as frozen values: model names, digests and sources of weights.
 
-Text from outside becomes one of these or an `Invalid` error; nothing else may be joined into a path.
+Their `parse` functions validate text from outside. Only validated names may become part of a path or URL.
 """
 
 from __future__ import annotations
@@ -31,19 +31,20 @@ class ModelName:
 
     @classmethod
     def parse(cls, text: str) -> ModelName:
-        """The name, or `Invalid` for anything that could mean something else on a disk or in a URL."""
+        """Return the name; raise `Invalid` for text with another meaning in a path or URL."""
         if unicodedata.normalize("NFC", text) != text or not _MODEL.fullmatch(text):
             raise Invalid(
                 f"{text[:80]!r} is not a model name",
-                hint="letters, digits, '.', '_' and '-', begun by a letter or digit; "
+                hint="letters, digits, '.', '_' and '-', first a letter or digit; "
                 "at most four parts joined by '/', then ':tag'",
             )
         return cls(text)
 
     @property
     def key(self) -> str:
-        """What two names are compared by. As Ollama's clients expect, `name:latest` is `name`, and so is the name
-        in full, with Ollama's own registry and namespace in front.
+        """The form by which names are compared, in lower case.
+
+        As in Ollama, `name:latest` and `registry.ollama.ai/library/name` are the same as `name`.
         """
         short = self.text.casefold().removesuffix(":latest").removeprefix("registry.ollama.ai/")
         bare = short.removeprefix("library/")
@@ -75,7 +76,7 @@ class Digest:
 
 @dataclass(frozen=True, slots=True)
 class BuiltinRef:
-    """Weights that ship inside the package: `builtin:tiny`."""
+    """Weights in the package: `builtin:tiny`."""
 
     name: str
 
@@ -146,9 +147,9 @@ REGISTRY_HOST = "registry.ollama.ai"
 
 
 def parse_source(text: str) -> SourceRef:
-    """What `from:` says, by its form alone: nothing is looked up.
+    """Return the source that a `from:` value names; raise `Invalid` for other text. Nothing is looked up.
 
-    A path is anything that begins with `/`, `./`, `../` or `~`, has a drive letter, or ends in `.gguf`.
+    A path begins with `/`, `./`, `../` or `~`, has a drive letter, or ends in `.gguf`.
     """
     if not text or any(ord(c) < 32 for c in text):
         raise Invalid("a source must be one line of text", hint="for example builtin:tiny or hf:org/repo")
@@ -172,7 +173,7 @@ def parse_source(text: str) -> SourceRef:
 
 
 def model_name_of(source: str) -> str:
-    """The name of a model that is pulled without one."""
+    """Return the model name for a source that is pulled without a name."""
     match parse_source(source):
         case HubRef(repo=repo, quant=quant, file=file):
             pick = quant or (file.rsplit("/", 1)[-1].removesuffix(".gguf") if file else None)
@@ -187,7 +188,7 @@ def model_name_of(source: str) -> str:
 
 
 def suggest(wanted: str, names: Iterable[str]) -> tuple[str, ...]:
-    """At most three of `names` that look like `wanted`, best first: for hints."""
+    """Return at most three names that are similar to `wanted`, most similar first."""
     import difflib
 
     return tuple(difflib.get_close_matches(wanted, sorted(names), n=3, cutoff=0.6))
@@ -216,7 +217,7 @@ def _hub(rest: str, whole: str) -> HubRef:
 
 
 def repo_file(path: str) -> str:
-    """A file's path inside a repository, checked by the rules of POSIX and Windows alike."""
+    """Return the path of a file in a repository; raise `Invalid` if POSIX or Windows does not allow it."""
     parts = path.split("/")
     bad = any(
         part in ("", ".", "..") or len(part) > 255 or re.search(r'[\\:*?"<>|\x00-\x1f\ud800-\udfff]', part)
@@ -251,7 +252,7 @@ def _registry(rest: str, whole: str) -> RegistryRef:
 def _url(text: str) -> UrlRef:
     if not re.fullmatch(r"https?://[^\s/@]+/\S+", text):
         raise Invalid(
-            f"{text[:120]!r} is not an address that mullama fetches from",
-            hint="https://host/file.gguf; no user name in it, and never s3: or file:",
+            f"{text[:120]!r} is not a URL that mullama downloads from",
+            hint="https://host/file.gguf, without a user name; s3: and file: are not supported",
         )
     return UrlRef(text)

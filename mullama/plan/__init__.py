@@ -1,1 +1,1 @@
-"""What would change: pure comparison of wish, applied and observed."""
+"""The plan: the difference between the desired, applied and observed state. Pure functions and values."""

@@ -1,7 +1,6 @@
-"""The cost table: what a change of each manifest field costs, and the comparison that reads it.
+"""The cost of a change of each manifest field, and the comparison of two manifests.
 
-The table is the one place that says so: `diff` prints it, the reference page and the JSON Schema are generated
-from it, and a completeness test fails for a field without a line. Nothing is live by default.
+`diff`, the reference page and the JSON Schema use this table; a test fails for a field without a cost.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from mullama.manifest.tree import block_to_tree
 from mullama.names import JSONValue
 from mullama.plan.steps import Cost, FieldChange
 
-# The longest matching prefix decides. `*` stands for one key of a map; a list is compared as a whole.
+# The longest matching prefix decides. `*` is any key of a map; a list is compared as one value.
 COSTS: Mapping[str, Cost] = {
     "mullama": Cost.NONE,
     "metadata": Cost.NONE,
@@ -49,7 +48,7 @@ COSTS: Mapping[str, Cost] = {
     "models.*.adapters.scale": Cost.LIVE,
     "models.*.task": Cost.CONTEXT,
     "models.*.limits": Cost.LIVE,
-    # A context has cells for as many requests as it was made for: docs/decisions/0011.
+    # The KV cache has cells for a fixed number of requests: docs/decisions/0011.
     "models.*.limits.parallel": Cost.CONTEXT,
     "models.*.system": Cost.LIVE,
     "models.*.template": Cost.LIVE,
@@ -73,15 +72,15 @@ def cost_of(path: str) -> Cost:
 
 
 def compare_models(old: Model, new: Model) -> tuple[FieldChange, ...]:
-    """Every field that differs, with what it costs; empty exactly when the two are equal."""
-    if old == new:  # what most models of most plans are
+    """Return each field that differs, with its cost; empty exactly if the models are equal."""
+    if old == new:  # true of most models of most plans
         return ()
     before, after = _model_leaves(old), _model_leaves(new)
     return tuple(_changes(before, after, "models.*."))
 
 
 def compare_rest(old: Manifest, new: Manifest) -> dict[str, tuple[FieldChange, ...]]:
-    """What differs outside the models, by top-level block (`server`, `auth`, `routes`, …)."""
+    """Return the changed fields outside of the models, by top-level block (`server`, `auth`, `routes`, …)."""
     before, after = block_to_tree(old), block_to_tree(new)
     found: dict[str, tuple[FieldChange, ...]] = {}
     for block in before:
@@ -93,8 +92,8 @@ def compare_rest(old: Manifest, new: Manifest) -> dict[str, tuple[FieldChange, .
     return found
 
 
-def dearest(changes: Sequence[FieldChange]) -> Cost:
-    """The cost of a set of changes: its dearest, NONE for the empty set."""
+def highest_cost(changes: Sequence[FieldChange]) -> Cost:
+    """Return the highest cost of the changes; NONE for no changes."""
     return max((change.cost for change in changes), key=lambda cost: cost.rank, default=Cost.NONE)
 
 
@@ -121,7 +120,7 @@ def _model_leaves(model: Model) -> dict[str, JSONValue]:
 
 
 def _leaves(tree: Any, path: str) -> Iterator[tuple[str, JSONValue]]:
-    """(dotted path, value) of everything that is not a map; an empty map is a leaf without a value."""
+    """Yield (dotted path, value) of each value that is not a map."""
     if isinstance(tree, Mapping):
         for key, value in tree.items():
             yield from _leaves(value, f"{path}.{key}" if path else str(key))

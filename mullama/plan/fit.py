@@ -1,7 +1,7 @@
-"""What a model needs of this machine, and whether it fits: arithmetic over the manifest and the header facts.
+"""Memory that models need on a machine, computed from the manifest and the GGUF headers.
 
-Where the manifest leaves a choice open (`gpu.layers: auto`, no `context.size`), the choice is made here, so that
-the plan, the preflight and the load all see the same numbers.
+This module makes the choices that the manifest leaves open (`gpu.layers: auto`, no `context.size`), so the plan, the
+preflight check and the load use the same numbers.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from mullama.weights.memory import ContextShape, WeightsPlacement, largest_conte
 from mullama.weights.memory import need as memory_need
 
 DEFAULT_CONTEXT = 8192
-"""Tokens per request where the manifest says nothing and the model was trained on at least as many."""
+"""Context size in tokens of a model without `context.size` that was trained on at least as many."""
 
 _NAMED = 8  # models in one message
 _GPU_HEADROOM = 512 * 1024**2
 
-# What the engine adds to what is asked for, held to the engine's own numbers by tests/engines/llamacpp/test_memory.py.
-_ROWS = 32  # of logits that one decode may ask for, and more where more requests run
-_IDLE_STATES = 1  # ended conversations that are kept where every sequence has memory of its own
-_VECTOR_SEQUENCES = 64  # inputs of one decode for vectors
+# Additions of the engine to the requested sizes; tests/engines/llamacpp/test_memory.py compares them.
+_ROWS = 32  # rows of logits of one decode; at least one for each sequence
+_IDLE_STATES = 1  # ended conversations that a recurrent model keeps
+_VECTOR_SEQUENCES = 64  # inputs of one decode of embeddings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """Bytes over all devices: the weights, which models may share, and one context."""
+    """Bytes on all devices together: the weights, which models may share, and one context."""
 
     weights: int
     context: int
@@ -45,14 +45,14 @@ class Need:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where layers go: how many leave main memory (-1 all), and each GPU's share (empty: equal)."""
+    """Number of layers on GPUs (-1 for all), and the share of each GPU (empty for equal shares)."""
 
     layers: int = 0
     tensor_split: tuple[float, ...] = ()
 
 
 def context_size(model: Model, facts: WeightFacts | None) -> int:
-    """Tokens that one request may use."""
+    """Return the context size of one request in tokens."""
     if model.context.size is not None:
         return model.context.size
     trained = facts.train_context if facts and facts.train_context else DEFAULT_CONTEXT
@@ -83,10 +83,11 @@ def context_shape(model: Model, facts: WeightFacts | None) -> ContextShape:
 
 
 def as_made(asked: ContextShape, facts: WeightFacts, *, vectors: bool = False, beginnings: int = 0) -> ContextShape:
-    """What the engine makes of a wish: the sequences and the rows of logits that it needs beside it.
+    """Return the shape with the sequences and rows of logits that the engine adds.
 
-    vectors: a context for vectors has the cells of one input, of which it takes many at once; an encoder sees each
-    whole. beginnings: declared ones, whose state is kept where states cannot be shared.
+    vectors: the context computes embeddings. It has cells for one input of full size, and decodes many short inputs
+        at once; an encoder needs each input in one batch.
+    beginnings: number of declared prefixes, whose states a recurrent or sliding-window model keeps.
     """
     size = asked.size or facts.train_context
     if vectors:
@@ -102,7 +103,7 @@ def as_made(asked: ContextShape, facts: WeightFacts, *, vectors: bool = False, b
 
 
 def placement(model: Model, facts: WeightFacts | None, machine: Machine | None) -> Placement:
-    """`gpu.layers` as numbers: a map gives each GPU's layers, `all` every one, `auto` as many as fit."""
+    """Return `gpu.layers` as numbers: the layers of a map, all for `all`, as many as fit for `auto`."""
     gpu, gpus = model.gpu, machine.gpus if machine else ()
     match gpu.layers:
         case "all":
@@ -116,7 +117,7 @@ def placement(model: Model, facts: WeightFacts | None, machine: Machine | None) 
 
 
 def _by_device(layers: dict[str, int], devices: int) -> Placement:
-    """{"0": 30, "1": 18} is 48 layers in shares of 30 and 18."""
+    """Return the placement of a map: {"0": 30, "1": 18} is 48 layers in shares of 30 and 18."""
     if devices and (beyond := [d for d in layers if int(d) >= devices]):
         raise Invalid(f"gpu.layers names GPU {beyond[0]}, this machine has {devices}", hint="GPUs are numbered from 0")
     count = max((int(device) for device in layers), default=-1) + 1
@@ -125,7 +126,7 @@ def _by_device(layers: dict[str, int], devices: int) -> Placement:
 
 
 def _automatic(model: Model, facts: WeightFacts | None, machine: Machine | None) -> int:
-    """The most layers whose weights, cache and buffers fit the free memory of every GPU."""
+    """Return the highest number of layers whose weights, cache and buffers fit into the free memory of each GPU."""
     if facts is None or machine is None:
         return -1
     free = [free for _, _, free in machine.gpus]
@@ -149,7 +150,7 @@ def _shape(gpu: Gpu, place: Placement, devices: int) -> WeightsPlacement:
 
 
 def need(model: Model, facts: WeightFacts | None, machine: Machine | None) -> Need | None:
-    """The need over all devices, None when the header is not known yet."""
+    """Return the memory on all devices together; None if the header is not known."""
     if facts is None:
         return None
     place = placement(model, facts, machine)
@@ -158,29 +159,29 @@ def need(model: Model, facts: WeightFacts | None, machine: Machine | None) -> Ne
 
 @lru_cache(maxsize=256)
 def _need(facts: WeightFacts, shape: WeightsPlacement, context: ContextShape) -> Need:
-    """Cached, because many models of one manifest often share weights and shape."""
+    """Compute the memory; cached, because models of one manifest often share weights and shape."""
     found = memory_need(facts, shape, [context])
     weights = found.weights_ram + sum(gpu.weights for gpu in found.gpus)
     return Need(weights=weights, context=sum(found.contexts))
 
 
 def stays(model: Model) -> bool:
-    """Whether the model is in memory from the start on, and never goes for want of requests."""
+    """True if the model is loaded at the start and has no idle time after which it is unloaded."""
     ttl = model.residency.ttl
     return model.residency.load == "at_start" and (ttl is None or ttl == math.inf)
 
 
 def room_for_both(new: Need, *, heavy: bool, machine: Machine) -> bool:
-    """Whether the new fits beside what runs now: weights too when they are loaded again."""
+    """True if the new context, with `heavy` also the new weights, fits into the free memory."""
     wanted = new.total if heavy else new.context
     free = machine.ram_available + sum(free for _, _, free in machine.gpus)
     return machine.ram_total == 0 or wanted <= free
 
 
 def memory_bound(budget: Budget, machine: Machine | None) -> int | None:
-    """Bytes that all models together may take, over all devices; None where the machine's memory is not known.
+    """Return the bytes that all models together may use, on all devices; None for a machine of unknown memory.
 
-    The manifest's budget where it sets one, what the machine has otherwise; the reserve stays free in any case.
+    This is the budget of the manifest, or the total memory without one; the reserve is subtracted.
     """
     if machine is None or machine.ram_total == 0:
         return None
@@ -195,7 +196,7 @@ def _gpu_share(budget: Budget, index: int, total: int) -> int:
 
 
 def too_large(name: str, model: Model, facts: WeightFacts, budget: Budget, machine: Machine | None) -> str | None:
-    """Why a model cannot be loaded on this machine at all, with the numbers and what would fit; None when it can."""
+    """Return the reason why the machine can never load a model, with a context size that fits; None if it can."""
     wanted, bound = need(model, facts, machine), memory_bound(budget, machine)
     if wanted is None or bound is None or wanted.total <= bound:
         return None
@@ -204,11 +205,11 @@ def too_large(name: str, model: Model, facts: WeightFacts, budget: Budget, machi
     return f"{name} needs {size(wanted.total, digits=2)} and may use {size(bound, digits=2)}: {instead}"
 
 
-def crowded(desired: Manifest, files: Mapping[str, KnownFiles], machine: Machine | None) -> str | None:
-    """Why models that are to stay in memory cannot all be there at once, None when they can or nobody knows.
+def oversubscribed(desired: Manifest, files: Mapping[str, KnownFiles], machine: Machine | None) -> str | None:
+    """Return the reason why the models that stay loaded do not fit into memory together; None if they fit.
 
-    Weights and contexts that models share count once. The sum is over all devices, so a pass here is no promise that
-    each device has room for its part.
+    Shared weights and contexts count once; models of unknown size are left out. The sum is over all devices, so each
+    single device may still lack room.
     """
     bound = memory_bound(desired.hardware.budget, machine)
     if bound is None:
@@ -222,9 +223,7 @@ def crowded(desired: Manifest, files: Mapping[str, KnownFiles], machine: Machine
             continue
         try:
             wanted = need(model, known.facts, machine)
-        except (
-            Invalid
-        ):  # a GPU that is not here any more: told where the model is loaded, and no reason to plan nothing
+        except Invalid:  # a GPU that is missing: loading the model reports it, and other models have a plan
             continue
         if wanted is None:
             continue
@@ -237,7 +236,7 @@ def crowded(desired: Manifest, files: Mapping[str, KnownFiles], machine: Machine
         return None
     names = ", ".join(counted[:_NAMED]) + (f" and {len(counted) - _NAMED} more" if len(counted) > _NAMED else "")
     return (
-        f"what is to stay in memory ({names}) needs {size(total, digits=2)} and may use"
-        f" {size(bound, digits=2)}: requests will unload one for another; residency.load: on_demand, a residency.ttl"
-        " or a smaller context would help"
+        f"the models that stay loaded ({names}) need {size(total, digits=2)} and may use"
+        f" {size(bound, digits=2)}: requests will unload one for another; set residency.load: on_demand,"
+        " a residency.ttl or a smaller context"
     )

@@ -1,14 +1,14 @@
-"""Wish against what was applied and what is observed: the one place that decides what would change.
+"""The plan: compares the desired, applied and observed state and decides on the steps.
 
-For each model, in the manifest's order:
+For each model, in the order of the manifest:
 
-1. not applied before                     add        (cause wish)
-2. applied under another name (`moved`)   rename, with whatever else changed
-3. applied, and its fields differ         update, or replace when weights or files must be loaded again
-4. applied, and equal                     nothing, unless the world differs: repair (cause drift)
-5. no longer in the manifest              remove, or with `prune.running: false` left to serve
+1. not applied before                     add        (cause desired)
+2. applied under another name (`moved`)   rename, together with its other changes
+3. applied, with other fields             update, or replace if weights or files must be loaded again
+4. applied, with equal fields             no step, or repair if the observed state differs (cause drift)
+5. not in the manifest                    remove; with `prune.running: false` it serves on
 
-Then what differs outside the models, block by block. Equal wishes and a world in order make the empty plan.
+Then one step for each changed block outside the models. The plan is empty if all three states agree.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from dataclasses import replace
 
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.tree import revision
-from mullama.plan.changes import compare_models, compare_rest, dearest
-from mullama.plan.fit import Need, crowded, need, room_for_both
+from mullama.plan.changes import compare_models, compare_rest, highest_cost
+from mullama.plan.fit import Need, need, oversubscribed, room_for_both
 from mullama.plan.observed import KnownFiles, LiveModel, Observed
 from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step
 from mullama.units import size
@@ -38,8 +38,8 @@ def make_plan(desired: Manifest, observed: Observed) -> Plan:
         *_server_drift(observed),
         *_pruned(observed),
     ]
-    # Only a server knows the machine that the models will live on: a plan made elsewhere must not judge by its own.
-    crowd = crowded(desired, observed.files, observed.machine) if observed.live is not None else None
+    # Only a server knows the machine of the models: a plan that is made elsewhere does not compare with its own memory.
+    crowd = oversubscribed(desired, observed.files, observed.machine) if observed.live is not None else None
     return Plan(
         base=applied.revision if applied else "",
         desired=revision(desired),
@@ -65,7 +65,8 @@ def _model_steps(old: Manifest, desired: Manifest, observed: Observed) -> Iterat
         if step is not None:
             yield step
     gone = {*desired.models, *renamed.values()}
-    for name in dict.fromkeys((*old.models, *(observed.live or ()))):  # a model that was left to serve is only live
+    # A model that `prune.running: false` left serving is live and not applied.
+    for name in dict.fromkeys((*old.models, *(observed.live or ()))):
         if name not in gone and desired.prune.running:
             yield _removed(name, old.models.get(name), observed)
         elif name not in gone and name in old.models:
@@ -75,7 +76,7 @@ def _model_steps(old: Manifest, desired: Manifest, observed: Observed) -> Iterat
 def _effective(
     changes: tuple[FieldChange, ...], before: Model, after: Model, observed: Observed
 ) -> tuple[FieldChange, ...]:
-    """The same bytes by another address cost nothing."""
+    """Return the changes; another source of the same file costs nothing."""
     old, new = _files(before, observed), _files(after, observed)
     same = old.digest is not None and old.digest == new.digest
     return tuple(
@@ -110,7 +111,7 @@ def _added(name: str, model: Model, observed: Observed) -> Step:
 
 
 def _changed(name: str, before: Model, after: Model, changes: tuple[FieldChange, ...], observed: Observed) -> Step:
-    cost = dearest(changes)
+    cost = highest_cost(changes)
     files = _files(after, observed)
     old_need = need(before, _files(before, observed).facts, observed.machine)
     new_need = need(after, files.facts, observed.machine)
@@ -150,14 +151,14 @@ def _is_loaded(live: Mapping[str, LiveModel] | None, name: str) -> bool:
 
 
 def _both_fit(old: Need | None, new: Need | None, heavy: bool, observed: Observed) -> bool:
-    """Whether the new can stand beside the old; unknown sizes are tried, and the load itself will say."""
+    """True if old and new fit into memory together, or if sizes are unknown: then the load itself decides."""
     if old is None or new is None or observed.machine is None:
         return True
     return room_for_both(new, heavy=heavy, machine=observed.machine)
 
 
 def _drifted(name: str, model: Model, observed: Observed) -> Step | None:
-    """What the world has done to a model whose wish did not change."""
+    """Return the repair of a model whose observed state differs from the applied one, or None."""
     files = _files(model, observed)
     live = observed.live.get(name) if observed.live is not None else None
     if not files.stored and observed.applied is not None:
@@ -186,7 +187,7 @@ def _should_be_loaded(model: Model) -> bool:
 
 
 def _renamed(name: str, old_name: str, step: Step | None) -> Step:
-    """A rename keeps the weights loaded; when more than the name changed, that step tells it."""
+    """Return the step with the old name; without other changes, a rename that keeps the weights loaded."""
     if step is not None and step.cause is Cause.DESIRED:
         return replace(step, renamed_from=old_name)
     return Step(
@@ -211,7 +212,7 @@ def _removed(name: str, model: Model | None, observed: Observed) -> Step:
 
 
 def _left(name: str) -> Step:
-    """`prune.running: false`: the manifest lets go of the model, and the server keeps it until it ends."""
+    """With `prune.running: false`, the server keeps the model until it stops."""
     return Step(
         subject=name, kind="model", action=Action.UPDATE, cause=Cause.DESIRED, cost=Cost.NONE,
         detail="not in the manifest: serves on, as prune.running is false",
@@ -222,7 +223,7 @@ def _rest_steps(old: Manifest, desired: Manifest, observed: Observed) -> Iterato
     if observed.applied is None:
         return
     for block, changes in compare_rest(old, desired).items():
-        cost = dearest(changes)
+        cost = highest_cost(changes)
         yield Step(
             subject=block, kind="block", action=Action.UPDATE, cause=Cause.DESIRED, cost=cost, changes=changes,
             detail="new listeners; those that stay are not closed" if cost is Cost.PROCESS else _how(
@@ -231,7 +232,7 @@ def _rest_steps(old: Manifest, desired: Manifest, observed: Observed) -> Iterato
 
 
 def _pruned(observed: Observed) -> Iterator[Step]:
-    """Files that nothing refers to any more, where the wish lets them go."""
+    """Yield the deletion of unused files, if `prune.files` asks for it."""
     if count := len(observed.unneeded):
         total = size(sum(length for _, length in observed.unneeded))
         yield Step(
@@ -241,7 +242,7 @@ def _pruned(observed: Observed) -> Iterator[Step]:
 
 
 def _server_drift(observed: Observed) -> Iterator[Step]:
-    """Something was applied, but nobody serves it."""
+    """Yield the start of the server, if models are applied and no server runs."""
     if observed.live is None and observed.applied is not None and observed.applied.manifest.models:
         yield Step(
             subject="server", kind="server", action=Action.REPAIR, cause=Cause.DRIFT, cost=Cost.PROCESS,

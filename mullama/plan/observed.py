@@ -1,4 +1,4 @@
-"""Facts about now, as values: what was applied, what is on disk, what is in memory, what the machine has."""
+"""The observed state as values: the applied revision, files on disk, loaded models, the machine."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from mullama.weights.stored import StoredWeights
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownFiles:
-    """What is known of the files behind one source text, without a network.
-
-    digest and size (bytes) are None where neither the store nor the lock file tells. `stored` files can be loaded now,
-    and then `weights` has everything that came with them.
-    """
+    """The files of one source, as far as they are known without network access."""
 
     source: str
     digest: str | None = None
+    """Digest of the first file; None if neither the store nor the lock file has it."""
     size: int | None = None
+    """Bytes of all files; None if neither the store nor the lock file has it."""
     facts: WeightFacts | None = None
     stored: bool = False
+    """True if the files are on this machine and can be loaded."""
     paths: tuple[str, ...] = ()
     weights: StoredWeights | None = None
+    """The stored files with their companions (projector, template); None unless `stored`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """The last committed generation: a counter, the revision of the whole, and the wish it recorded."""
+    """The last committed revision: its number (`generation`) and its manifest with its digest (`revision`)."""
 
     generation: int
     revision: str
@@ -43,23 +43,23 @@ LiveState = Literal["absent", "loading", "ready", "idle", "degraded", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveModel:
-    """One model in a running server. `revision` is the one that serves, which may be older than the wish's.
-
-    idle: served on demand and not in memory now. memory: bytes of its weights and context.
-    """
+    """One model in a running server."""
 
     name: str
     revision: str
+    """Digest of the settings that serve, which may be older than the desired ones."""
     state: LiveState
+    """idle: loaded on demand and not in memory now."""
     digest: str = ""
     memory: int = 0
+    """Bytes of its weights and context."""
     reason: str = ""
     message: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Memory in bytes, as this process may use it (cgroup limits counted), and GPUs by index."""
+    """Memory in bytes within the limits of the cgroup, and GPUs by index: (name, total, free)."""
 
     ram_total: int = 0
     ram_available: int = 0
@@ -69,14 +69,13 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """Everything a plan may depend on. `live` is None when no server runs (or none was asked).
-
-    unneeded: files of our own store, by digest with their bytes, that a prune would delete; none unless the wish
-    asks for it.
-    """
+    """The observed state, as input of a plan."""
 
     applied: Applied | None = None
     live: Mapping[str, LiveModel] | None = None
+    """Models of the running server by name; None if no server runs or none was asked."""
     files: Mapping[str, KnownFiles] = field(default_factory=dict)
+    """Files by source text."""
     machine: Machine | None = None
     unneeded: tuple[tuple[str, int], ...] = ()
+    """(digest, bytes) of the files that `prune.files` deletes; empty without `prune.files`."""

@@ -1,4 +1,4 @@
-"""Which quantisation of a model suits a machine: arithmetic over file sizes and the header of one of them."""
+"""Advice on the quantization for a machine, computed from file sizes and one GGUF header."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 Profile = Literal["quality", "balanced", "fast"]
 Status = Literal["recommended", "fits", "hybrid", "too large"]
 
-# Bits by which a quantisation is told to be like the original, and nothing finer: more bits, less loss.
+# Bits per weight: the measure of quality. More bits lose less.
 _BITS = (
     ("F32", 32.0), ("BF16", 16.0), ("F16", 16.0), ("Q8_0", 8.5), ("Q6_K", 6.6), ("Q5_K_M", 5.7), ("Q5_K_S", 5.5),
     ("Q5_1", 6.0), ("Q5_0", 5.5), ("Q4_K_M", 4.85), ("Q4_K_S", 4.6), ("Q4_1", 4.9), ("IQ4_NL", 4.5), ("Q4_0", 4.5),
@@ -19,13 +19,13 @@ _BITS = (
 )  # fmt: skip
 BITS = dict(_BITS)
 
-# What a profile takes at most and at least, in bits, where there is a choice.
+# (lowest, highest) bits per weight that a profile prefers.
 _WINDOWS: dict[Profile, tuple[float, float]] = {"quality": (0.0, 99.0), "balanced": (4.4, 6.0), "fast": (4.0, 4.7)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """One quantisation that there is: its name, its file or first part, and the bytes of all parts."""
+    """One available quantization: its name, its file or first part, and the bytes of all parts."""
 
     quant: str
     file: str
@@ -34,7 +34,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """Bytes that a model may take: on all GPUs together, and in main memory."""
+    """Bytes that a model may use: on all GPUs together, and in main memory."""
 
     gpu: int
     ram: int
@@ -42,7 +42,7 @@ class Room:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantRating:
-    """How an offer fits. memory: bytes of weights and context. room: tokens of context that fit beside the weights."""
+    """The rating of an offer. memory: bytes of weights and context. room: tokens of context that fit in the rest."""
 
     offer: Offer
     memory: int
@@ -55,9 +55,9 @@ class QuantRating:
 def judge(
     offers: Sequence[Offer], *, fixed: int, per_token: float, context: int, room: Room, profile: Profile
 ) -> tuple[QuantRating, ...]:
-    """All offers, the best quality first, with at most one recommended.
+    """Return the ratings of all offers, best quality first; at most one is recommended.
 
-    fixed: bytes of buffers beside the weights. per_token: bytes of cache for each token of context.
+    fixed: bytes of buffers in addition to the weights. per_token: bytes of KV cache for each token of context.
     """
     found = [_verdict(o, fixed=fixed, per_token=per_token, context=context, room=room) for o in offers]
     found.sort(key=lambda v: (-v.bits, -v.offer.size))
@@ -83,7 +83,7 @@ def _verdict(offer: Offer, *, fixed: int, per_token: float, context: int, room: 
 
 
 def choice(found: Sequence[QuantRating], profile: Profile) -> QuantRating | None:
-    """The best of what fits whole, else of what fits in part; within the profile's window where something is."""
+    """Return the best offer that fits, else the best that fits in part; offers in the profile's range first."""
     for wanted in ("fits", "hybrid"):
         fitting = [v for v in found if v.status == wanted and v.bits]
         if not fitting:

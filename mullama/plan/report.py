@@ -1,7 +1,6 @@
-"""A plan as people and their tools read it: lines of text, Markdown for a pull request, annotations for a build.
+"""Output of a plan: lines of text, Markdown for a pull request, annotations for a CI build.
 
-Nothing here decides anything: every fact is in the plan. Text of a manifest may hold any character, so each value
-is written as JSON and each character that a terminal could act on is escaped.
+Text of a manifest may contain any character: values are written as JSON, and control characters are escaped.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Tone = Literal["add", "update", "replace", "remove", "repair", "plain"]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of text, and the tone that a view may colour it by."""
+    """One line of text, with the tone that selects its colour."""
 
     text: str
     tone: Tone = "plain"
@@ -35,7 +34,7 @@ class Line:
 
 
 def value(tree: object) -> str:
-    """A value of the manifest on one line, cut when it is long; `-` where there is none."""
+    """Return a value of the manifest on one line, shortened if it is long; `-` for None."""
     if tree is None:
         return "-"
     bare = isinstance(tree, str) and bool(tree) and not any(c.isspace() or c in "\"'" for c in tree)
@@ -44,7 +43,7 @@ def value(tree: object) -> str:
 
 
 def change(item: FieldChange) -> str:
-    """`context.size 8192 -> 16384`, or only the name of a field whose sides are secret."""
+    """Return `context.size 8192 -> 16384`; only the path of a sensitive field."""
     path = printable(item.path)
     return f"{path} changed" if item.sensitive else f"{path} {value(item.before)} -> {value(item.after)}"
 
@@ -58,8 +57,8 @@ def _cost(step: Step) -> str:
     return "" if step.action is Action.REMOVE else step.cost.value
 
 
-def _whats(step: Step) -> tuple[str, ...]:
-    """The lines of the third column: the source of what is new, each field that changes, or the step in words."""
+def _details(step: Step) -> tuple[str, ...]:
+    """Return the lines of the third column: the source of a new model, the changed fields, or the detail."""
     if step.action is Action.ADD and step.changes:
         return (_source(step),)
     renamed = (f"was {printable(step.renamed_from)}",) if step.renamed_from else ()
@@ -75,7 +74,7 @@ def _source(step: Step) -> str:
 
 
 def _effect(step: Step) -> str:
-    """The last column: memory, what there is to fetch, and how the step goes about it."""
+    """Return the last column: memory, download and method."""
     facts: list[str] = []
     if step.memory_before is not None and step.memory_after is not None:
         delta = step.memory_after - step.memory_before
@@ -107,7 +106,7 @@ def _rows(plan: Plan) -> list[tuple[Tone, tuple[str, str, str, str]]]:
     rows: list[tuple[Tone, tuple[str, str, str, str]]] = []
     for step in plan.steps:
         sign = "!" if step.cause is Cause.DRIFT else step.action.sign
-        first, *more = _whats(step)
+        first, *more = _details(step)
         head = f"{sign} {printable(step.subject)}"
         rows.append((_tone(step), (head, _cost(step), first, _effect(step))))
         rows += [(_tone(step), ("", "", what, "")) for what in more]
@@ -115,7 +114,7 @@ def _rows(plan: Plan) -> list[tuple[Tone, tuple[str, str, str, str]]]:
 
 
 def lines(plan: Plan) -> tuple[Line, ...]:
-    """The plan in columns, then its warnings, then one line that counts."""
+    """Return the steps in columns, then the warnings, then a summary."""
     rows = _rows(plan)
     widths = [max((len(cells[i]) for _, cells in rows), default=0) for i in range(3)]
     table = [
@@ -127,7 +126,7 @@ def lines(plan: Plan) -> tuple[Line, ...]:
 
 
 def counts(plan: Plan) -> str:
-    """`2 in place, 1 with a pause, 1 new, 1 removed, 1 drift. 139 MiB to download.`"""
+    """Return `2 in place, 1 with a pause, 1 new, 1 removed, 1 drift. 139 MiB to download.`"""
     if plan.empty:
         return "Nothing to do."
     desired = [step for step in plan.steps if step.cause is Cause.DESIRED]
@@ -153,12 +152,12 @@ def counts(plan: Plan) -> str:
 
 
 def marker(stack: str) -> str:
-    """A comment that is not shown, by which a bot finds its own comment to replace it."""
+    """Return an HTML comment, by which a bot finds its own pull request comment to replace it."""
     return f"<!-- mullama:{stack.replace('--', '- -')} -->"
 
 
 def markdown(plan: Plan, stack: str) -> str:
-    """A comment for a pull request: counts first, a table, the fields folded; under 60,000 characters."""
+    """Return a pull request comment of at most 60,000 characters: summary, table, and folded fields."""
     head = [f"**mullama** `{_code(stack)}`: {counts(plan)}", marker(stack), ""]
     if plan.empty:
         return "\n".join(head)
@@ -173,7 +172,7 @@ def markdown(plan: Plan, stack: str) -> str:
 
 def _markdown_row(step: Step) -> str:
     sign = "!" if step.cause is Cause.DRIFT else step.action.sign
-    first, *more = _whats(step)
+    first, *more = _details(step)
     what = _cell(first) + (f" and {len(more)} more" if more else "")
     cells = (f"`{sign}`", f"`{_code(step.subject)}`", _cost(step), what, _cell(_effect(step)))
     return "| " + " | ".join(cells) + " |"
@@ -184,7 +183,7 @@ def _markdown_fields(step: Step) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    """Text that cannot leave its cell, mention a person or become HTML."""
+    """Escape text so that it cannot end its table cell, mention a person or become HTML."""
     return printable(text).translate(_MARKDOWN)
 
 
@@ -193,7 +192,7 @@ def _code(text: str) -> str:
 
 
 def _cut(rows: list[str], *, folded: bool) -> str:
-    """All rows, or as many as fit with a note that says how many were left out."""
+    """Return all rows, or as many as fit and the number of the rest."""
     if sum(len(row) + 1 for row in rows) <= MARKDOWN_LIMIT:
         return "\n".join(rows)
     kept, length = 0, 0
@@ -209,7 +208,7 @@ def _cut(rows: list[str], *, folded: bool) -> str:
 
 
 def github(plan: Plan) -> tuple[str, ...]:
-    """One workflow command for each step: a notice, or a warning where requests wait or a model goes."""
+    """Return a GitHub workflow command for each step: a warning if requests pause or a model goes, else a notice."""
     return tuple(_annotation(step) for step in plan.steps)
 
 
@@ -219,7 +218,7 @@ def _annotation(step: Step) -> str:
     where = {"file": place.file, "line": str(place.line), "col": str(place.column)} if place else {}
     fields = where | {"title": f"mullama: {step.action.value} {step.subject}"}
     properties = ",".join(f"{key}={_property(text)}" for key, text in fields.items())
-    message = "; ".join(part for part in (*_whats(step), _effect(step)) if part)
+    message = "; ".join(part for part in (*_details(step), _effect(step)) if part)
     return f"::{level} {properties}::{_message(message)}"
 
 

@@ -1,4 +1,4 @@
-"""A plan is a value: an ordered tuple of steps that can be printed, stored, sent and compared."""
+"""Plans and steps: values that can be printed, stored, sent and compared."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mullama.manifest.nodes import nearest
 
 
 class Cost(StrEnum):
-    """What a change costs, cheapest first."""
+    """The cost of a change, lowest first."""
 
     NONE = "none"
     LIVE = "live"
@@ -28,7 +28,7 @@ class Cost(StrEnum):
 
 
 class Cause(StrEnum):
-    """Why a step is needed: the desired state changed, or the observed state drifted from the applied one."""
+    """The cause of a step: the desired state changed, or the observed state drifted from the applied one."""
 
     DESIRED = "desired"
     DRIFT = "drift"
@@ -39,7 +39,7 @@ class Cause(StrEnum):
 
 
 class Action(StrEnum):
-    """What a step does to its subject, with the sign it is printed by."""
+    """The action of a step; `sign` marks it in output."""
 
     ADD = "add"
     UPDATE = "update"
@@ -62,34 +62,39 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldChange:
-    """One field by its dotted path. A sensitive one shows neither side."""
+    """A change of one field."""
 
     path: str
+    """Dotted path, of a model's field without `models.NAME`."""
     cost: Cost
     sensitive: bool = False
+    """True for a field of a secret; before and after are None."""
     before: Any = None
     after: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One thing that will happen to one subject: a model's name, or `server`, `routes`, `auth`.
-
-    bytes_download: None when unknown. memory_before/after: bytes of RAM and GPU together, None when unknown.
-    pause: requests to this model wait while the step runs. detail: the sentence a person reads.
-    """
+    """One step of a plan."""
 
     subject: str
+    """The model's name, or a block such as `server`, `routes`, `auth`."""
     kind: str
+    """model, block, files or server."""
     action: Action
     cause: Cause
     cost: Cost
     changes: tuple[FieldChange, ...] = ()
     detail: str = ""
+    """Description for people."""
     bytes_download: int | None = 0
+    """None if unknown."""
     memory_before: int | None = None
+    """Bytes on all devices together; None if unknown."""
     memory_after: int | None = None
+    """Bytes on all devices together; None if unknown."""
     pause: bool = False
+    """True if requests to the model wait while the step runs."""
     destructive: bool = False
     place: Location | None = None
     renamed_from: str | None = None
@@ -101,18 +106,18 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Steps in the order they are shown; execution has its own fixed phases (see `reconcile.execute`).
-
-    base: revision that was applied, "" for nothing. wish: revision that will be. complete: False when sizes or
-    memory of some step are not known.
-    """
+    """Steps in display order. Execution has its own phases (see `reconcile.execute`)."""
 
     base: str
+    """Digest of the applied manifest, "" for none."""
     desired: str
+    """Digest of the desired manifest."""
     generation: int
+    """Number of the revision that an apply commits."""
     steps: tuple[Step, ...] = ()
     warnings: tuple[str, ...] = ()
     complete: bool = True
+    """False if the download size of a step is not known."""
 
     @property
     def empty(self) -> bool:
@@ -128,7 +133,7 @@ class Plan:
 
 
 def located(plan: Plan, places: Mapping[str, Location]) -> Plan:
-    """Return the plan with a place for each step that has none: that of the first changed field that has one.
+    """Return the plan with places: a step without one gets that of its first changed field that has a place.
 
     places: the place of each dotted path of the manifest.
     """
@@ -147,7 +152,7 @@ FORMAT = "mullama.plan/1"
 
 
 def to_tree(plan: Plan) -> dict[str, Any]:
-    """The plan in its published JSON form: new keys may appear, the major number stands for the rest."""
+    """Return the plan in its published JSON form. New keys may appear within one number of the format."""
     steps = [_step_tree(step) for step in plan.steps]
     return {
         "format": FORMAT,
@@ -164,7 +169,7 @@ def to_tree(plan: Plan) -> dict[str, Any]:
 
 
 def summary(plan: Plan) -> dict[str, int]:
-    """How many steps of each action, how many pause, and the bytes to download as far as they are known."""
+    """Return the number of steps of each action and of steps that pause, and the known bytes to download."""
     counts = {action.value: sum(s.action is action for s in plan.steps) for action in Action}
     counts["pauses"] = sum(s.pause for s in plan.steps)
     counts["bytes_download"] = sum(s.bytes_download or 0 for s in plan.steps)
@@ -172,7 +177,7 @@ def summary(plan: Plan) -> dict[str, int]:
 
 
 def _step_tree(step: Step) -> dict[str, Any]:
-    """The step under its JSON keys; a place is the flat keys file, line and column."""
+    """Return the JSON form of a step; its place has the keys file, line and column."""
     tree = codec.to_tree(step)
     place = tree.pop("place") or dict.fromkeys(("file", "line", "column"))
     tree["changes"] = [_change_tree(change) for change in tree["changes"]]

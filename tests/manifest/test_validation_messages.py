@@ -91,7 +91,7 @@ GOLDEN = [
     ("models: {a: [x]}", "m.yaml:2:10: models.a: expected a map, got a list"),
     ("models: {a: ''}", "m.yaml:2:13: models.a.from: a source must be one line of text (for example builtin:tiny"),
     ("models: {a: 'hf:x'}", "models.a.from: 'hf:x' does not name a repository (hf:org/repo[:file|:QUANT][@revision])"),
-    ("models: {a: 's3://x/y.gguf'}", "models.a.from: 's3://x/y.gguf' is not an address that mullama fetches from"),
+    ("models: {a: 's3://x/y.gguf'}", "models.a.from: 's3://x/y.gguf' is not a URL that mullama downloads from"),
     (
         "models: {a: {from: builtin:tiny, adapters: [{from: 'hf:x'}]}}",
         "models.a.adapters[0].from: 'hf:x' does not name",

@@ -16,9 +16,9 @@ from mullama.plan.fit import (
     as_made,
     context_shape,
     context_size,
-    crowded,
     memory_bound,
     need,
+    oversubscribed,
     placement,
     room_for_both,
     too_large,
@@ -200,7 +200,7 @@ def test_models_that_stay_must_fit_together(
     desired = parse_resolved({"mullama": "v1", "models": tree, "hardware": {"budget": budget}})
     digests = {"/m/a.gguf": "sha256:" + "a" * 64, "/m/b.gguf": "sha256:" + "b" * 64}
     files = {source: KnownFiles(source=source, digest=digest, facts=FACTS) for source, digest in digests.items()}
-    told = crowded(desired, files, machine)
+    told = oversubscribed(desired, files, machine)
     assert (told is not None) == crowds
     if told is not None:
         assert "GiB" in told
@@ -210,7 +210,7 @@ def test_models_that_stay_must_fit_together(
 def test_a_crowd_is_told_by_the_names_that_are_counted_and_not_by_all_of_many() -> None:
     tree = {f"m{i}": {"from": f"/m/{i}.gguf"} for i in range(20)} | {"unknown": {"from": "hf:x/y"}}
     files = {f"/m/{i}.gguf": KnownFiles(source="", digest=f"sha256:{i:064}", facts=FACTS) for i in range(20)}
-    told = crowded(parse_resolved({"mullama": "v1", "models": tree}), files, CPU)
+    told = oversubscribed(parse_resolved({"mullama": "v1", "models": tree}), files, CPU)
     assert told is not None
     assert "m0, m1," in told
     assert "and 12 more" in told
@@ -220,4 +220,4 @@ def test_a_crowd_is_told_by_the_names_that_are_counted_and_not_by_all_of_many() 
 def test_a_gpu_that_is_not_here_any_more_does_not_end_the_plan() -> None:
     tree = {"a": {"from": "/m/a.gguf", "gpu": {"layers": {"0": 4, "1": 4}}}}
     files = {"/m/a.gguf": KnownFiles(source="/m/a.gguf", digest="sha256:" + "a" * 64, facts=FACTS)}
-    assert crowded(parse_resolved({"mullama": "v1", "models": tree}), files, GPU) is None
+    assert oversubscribed(parse_resolved({"mullama": "v1", "models": tree}), files, GPU) is None
