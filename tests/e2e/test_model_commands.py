@@ -77,7 +77,7 @@ def test_create_names_the_line_of_a_mistake(server: Stack) -> None:
 def test_copies_are_removed_and_models_of_the_manifest_are_not(server: Stack) -> None:
     server.run("cp", "demo", "twin")
     assert "twin" in names(server)
-    assert server.run("rm", "twin", code=9).stderr.startswith("error: rm removes models")
+    assert server.run("rm", "twin", code=9).stderr.startswith("error: rm needs a confirmation")
     server.run("rm", "twin", "--force")
     assert "twin" not in names(server)
 

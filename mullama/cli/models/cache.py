@@ -150,7 +150,7 @@ def _clear(call: CommandContext) -> int:
     if not (call.options.force or call.options.yes):
         call.terminal.line(f"{counted(len(free), 'file')}, {size(total)}: not in use")
         if not call.terminal.interactive:
-            raise Refused("cache clear deletes files, and this terminal cannot confirm it", hint="use --force")
+            raise Refused("cache clear needs a confirmation, and this is not a terminal", hint="use --force")
         if not call.terminal.confirm("Delete them?"):
             call.terminal.note("nothing was changed")
             return REFUSED

@@ -64,7 +64,7 @@ def _confirmed(call: CommandContext, models: list[dict[str, Any]]) -> bool:
     for model in models:
         call.terminal.line(f"{model['name']}  {model['source']}  {size(model['size'])}")
     if not call.terminal.interactive:
-        raise Refused("rm removes models, and this terminal cannot confirm it", hint="use --force")
+        raise Refused("rm needs a confirmation, and this is not a terminal", hint="use --force")
     return call.terminal.confirm("Remove?")
 
 
