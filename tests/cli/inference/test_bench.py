@@ -1,124 +1,91 @@
-"""Times of the commands on this machine; run by `make bench`."""
+"""`mullama bench`: loads on a server, errors of the server, and a model on this machine."""
 
 from __future__ import annotations
 
-import compileall
-import platform
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
+import json
+from collections.abc import Callable
 from pathlib import Path
 
-import httpx
-import psutil
 import pytest
 
-from tests.e2e.stack import COMMAND, Stack, stack_in
+from tests.cli.conftest import Ran
+from tests.cli.tinyserver import Answer, TinyServer
 
-pytestmark = pytest.mark.bench
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled() -> None:
-    """Compile all modules, so that no run has to."""
-    compileall.compile_dir(Path(__file__).parents[3] / "mullama", quiet=1)
+Run = Callable[..., Ran]
+CHAT = "POST /v1/chat/completions"
+USAGE = {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 3}}
 
 
-def fastest(arguments: tuple[str, ...], stack: Stack | None = None, *, runs: int = 7) -> float:
-    """Return the seconds of the fastest run, which other processes disturbed least."""
-    times = []
-    for _ in range(runs):
-        begun = time.perf_counter()
-        subprocess.run(
-            arguments,
-            capture_output=True,
-            check=False,
-            cwd=stack.home if stack else None,
-            env=stack.env if stack else None,
-        )
-        times.append(time.perf_counter() - begun)
-    return min(times)
+def stream(*events: object, end: bool = True) -> Answer:
+    lines = [b"data: " + json.dumps(event).encode() + b"\n\n" for event in events]
+    return Answer(pieces=(*lines, b"data: [DONE]\n\n") if end else tuple(lines))
 
 
-def report(name: str, seconds: float, limit: float) -> None:
-    print(  # noqa: T201 - the result of the measurement
-        f"{name}: {seconds * 1000:.0f} ms (limit {limit * 1000:.0f} ms, {platform.processor() or platform.machine()})"
-    )
+def piece(text: str) -> dict[str, object]:
+    return {"choices": [{"delta": {"content": text}}]}
 
 
-@pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Stack]:
-    with stack_in(tmp_path) as found:
-        found.write()
-        yield found
+def test_clients_send_all_their_requests_and_the_server_counts_the_tokens(run: Run, tiny: TinyServer) -> None:
+    tiny.answers[CHAT] = stream(piece("a"), piece("bc"), USAGE)
+    ran = run("bench", "--url", tiny.url, "--model", "m", "--clients", "2", "--iterations", "3", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    tree = json.loads(ran.out)
+    assert (tree["requests"], tree["tokens"], tree["prompt_tokens"], tree["clients"]) == (6, 18, 54, 2)
+    assert tree["tokens_per_second"] == pytest.approx(18 / tree["seconds"])
+    assert len(tiny.asked) == 7, "one to warm up"
+    assert len({asked.body["messages"][0]["content"] for asked in tiny.asked}) == 7
 
 
-def many(count: int) -> dict[str, object]:
-    return {f"model-{i}": {"from": "builtin:tiny", "residency": {"load": "on_demand"}} for i in range(count)}
+def test_a_schema_is_sent_as_the_format_of_the_answer(run: Run, tiny: TinyServer, tmp_path: Path) -> None:
+    tiny.answers[CHAT] = stream(piece("{}"), USAGE)
+    (tmp_path / "s.json").write_text('{"type": "object"}')
+    assert run("bench", "--url", tiny.url, "--model", "m", "--schema", "s.json", "--warmup", "0").code == 0
+    assert tiny.asked[0].body["response_format"]["json_schema"]["schema"] == {"type": "object"}
+    assert "ignore_eos" not in tiny.asked[0].body
 
 
-def test_the_version_costs_little_more_than_an_interpreter() -> None:
-    bare = fastest((sys.executable, "-c", "pass"), runs=20)
-    version = fastest((*COMMAND, "--version"), runs=20)
-    report("--version beyond a bare interpreter", version - bare, 0.06)
-    assert version - bare < 0.06
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (Answer({"error": {"message": "no such model"}}, 404), "no such model"),
+        (stream(piece("a"), {"error": {"message": "boom"}}, end=False), "boom"),
+        (stream(piece("a"), end=False), "ended the answer early"),
+        (stream(piece("a")), "token counts"),
+        (Answer(pieces=(b"data: {broken\n\n",)), "ended the connection"),
+    ],
+)
+def test_a_broken_answer_is_an_error(run: Run, tiny: TinyServer, answer: Answer, message: str) -> None:
+    tiny.answers[CHAT] = answer
+    ran = run("bench", "--url", tiny.url, "--model", "m", "--warmup", "0")
+    assert ran.code != 0
+    assert message in ran.err
 
 
-def test_a_diff_of_the_root_manifest_is_quick(stack: Stack) -> None:
-    root = Path(__file__).parents[3] / "mullama.yaml"
-    took = fastest((*COMMAND, "diff", "-f", str(root)), stack)
-    report("diff of the root manifest", took, 0.3)
-    assert took < 0.3
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "either MODEL or --url"),
+        (("a.gguf", "--url", "http://127.0.0.1:1"), "either MODEL or --url"),
+        (("--url", "http://127.0.0.1:1"), "--model NAME"),
+        (("a.gguf", "--clients", "4"), "--clients has no effect without --url"),
+        (("--url", "http://127.0.0.1:1", "--model", "m", "--threads", "2"), "--threads has no effect with --url"),
+        (("a.gguf", "--gen-len", "0"), "integer of at least 1"),
+        (("nowhere.gguf",), "nowhere.gguf"),
+        (("builtin:tiny", "--prompt-len", "5000"), "was trained on"),
+        (("--url", "http://127.0.0.1:1", "--model", "m"), "no server answers"),
+    ],
+)
+def test_a_wrong_command_line_is_an_error(run: Run, arguments: tuple[str, ...], message: str) -> None:
+    ran = run("bench", *arguments)
+    assert ran.code != 0
+    assert message in ran.err
 
 
-def test_a_thousand_models_are_planned_within_two_seconds_and_linearly(stack: Stack) -> None:
-    times = {}
-    for count in (250, 1000):
-        stack.write(many(count))
-        times[count] = fastest((*COMMAND, "diff", "-f", stack.name), stack, runs=3)
-        report(f"diff of {count} models", times[count], 2.0)
-    assert times[1000] < 2.0
-    assert times[1000] < 5 * times[250], "four times the models take about four times as long"
-
-
-def test_applying_a_thousand_models_again_is_quick(stack: Stack) -> None:
-    stack.write(many(1000))
-    stack.apply()
-    took = fastest((*COMMAND, "apply", "-f", stack.name, "--yes"), stack, runs=3)
-    report("apply of 1000 models with nothing to do", took, 2.0)
-    assert took < 2.0
-
-
-def test_a_live_edit_is_visible_within_a_second(stack: Stack) -> None:
-    stack.write({"demo": {"from": "builtin:tiny", "system": "old"}})
-    stack.serve()
-    url = stack.ready()
-    times = []
-    for number in range(3):
-        stack.write({"demo": {"from": "builtin:tiny", "system": f"new {number}"}})
-        begun = time.perf_counter()
-        while httpx.post(f"{url}/api/show", json={"model": "demo"}, timeout=5).json().get("system") != f"new {number}":
-            assert time.perf_counter() - begun < 30
-            time.sleep(0.01)
-        times.append(time.perf_counter() - begun)
-    report("a live edit is seen", min(times), 1.0)
-    assert min(times) < 1.0
-
-
-def test_an_idle_server_is_small(stack: Stack) -> None:
-    stack.write(many(1))
-    server = stack.serve()
-    stack.ready()
-    held = psutil.Process(server.pid).memory_info().rss / 1e6
-    print(f"idle server without a model: {held:.0f} MB (limit 120 MB)")  # noqa: T201 - the result of the measurement
-    assert held < 120
-
-
-def test_the_wheel_is_small(tmp_path: Path) -> None:
-    pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path))
-    subprocess.run((*pip, str(Path(__file__).parents[3])), check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    size = wheel.stat().st_size / 1e6
-    print(f"wheel: {size:.1f} MB (limit 15 MB)")  # noqa: T201 - the result of the measurement
-    assert size < 15
+def test_a_model_is_measured_on_this_machine(run: Run) -> None:
+    ran = run("bench", "builtin:tiny", "--prompt-len", "32", "--gen-len", "8", "--iterations", "2", "--json")
+    tree = json.loads(ran.out)
+    assert tree["prefill"]["mean"] > 0
+    assert tree["decode"]["mean"] > 0
+    assert tree["time_to_first_token"]["mean"] > 0
+    table = run("bench", "builtin:tiny", "--prompt-len", "8", "--gen-len", "4", "--iterations", "1")
+    assert [line.split()[0] for line in table.out.splitlines()] == ["measure", "prefill", "decode", "time"]
