@@ -6,6 +6,7 @@ field. A class with a `parse` class method and a `str` form travels as that text
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,17 +21,20 @@ def to_tree(value: object) -> Any:
     return msgspec.to_builtins(value, enc_hook=str)
 
 
-def from_tree(kind: type[T], tree: object, name: str) -> T:
+def from_tree(kind: type[T], tree: object, name: str, *, only_known: bool = False) -> T:
     """Convert dicts, lists and scalars to a value of the type.
 
-    name: the thing that is read, for messages.
+    name: the thing that is read, for messages. only_known: refuse fields that a dataclass does not have.
 
     Raises `Invalid` for a missing field, a wrong type or a value out of range.
     """
     try:
-        return msgspec.convert(tree, kind, dec_hook=_parse)
+        value = msgspec.convert(tree, kind, dec_hook=_parse)
     except (msgspec.ValidationError, RecursionError) as error:
         raise Invalid(_message(name, error)) from error
+    if only_known and (field := _unknown_field(tree, to_tree(value))):
+        raise Invalid(f"{name} has the unknown field {field!r}", hint="it was written by another version")
+    return value
 
 
 def encode(value: object) -> bytes:
@@ -54,6 +58,20 @@ def _parse(kind: type, text: Any) -> Any:
         return parse(text)
     except Invalid as error:
         raise msgspec.ValidationError(str(error)) from error
+
+
+def _unknown_field(tree: object, known: object) -> str | None:
+    """Return the first field of a tree that the tree of the value read from it lacks."""
+    if isinstance(tree, dict) and isinstance(known, dict):
+        unknown = (str(key) for key in tree if key not in known)
+        return next(unknown, None) or _first(_unknown_field(item, known[key]) for key, item in tree.items())
+    if isinstance(tree, list) and isinstance(known, (list, tuple)):
+        return _first(map(_unknown_field, tree, known))
+    return None
+
+
+def _first(found: Iterable[str | None]) -> str | None:
+    return next((field for field in found if field), None)
 
 
 def _message(name: str, error: Exception) -> str:

@@ -84,11 +84,10 @@ class FileFetcher:
 
     def _fetch(self, file: LocatedFile, report: Report, cancelled: Cancelled) -> str:
         from mullama.sources.transfer import fetch
-        from mullama.sources.web import Web
+        from mullama.sources.web import open_web
 
-        settings = self._settings
-        with Web(waits=settings.waits, public_only=settings.public_only, cancelled=cancelled) as web:
-            return fetch(file, self._index.blobs, web, report, settings.patience)
+        with open_web(self._settings, cancelled) as web:
+            return fetch(file, self._index.blobs, web, report, self._settings.patience)
 
     def _in_place(self, file: LocatedFile, path: str, report: Report, cancelled: Cancelled) -> LocatedFile:
         """A file that is somebody else's: there, and hashed once."""

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 
 from mullama.errors import TransferFailed, Unavailable
 from mullama.sources.base import Cancelled
-from mullama.sources.metadata_request import QUESTIONS
 from mullama.sources.settings import Settings
-from mullama.sources.transfer import WAIT_STATUS, backoff
-from mullama.sources.web import TransientError, Web
+from mullama.sources.web import METADATA_RETRIES, RETRY_STATUS, TransientError, Web, backoff, open_web
 from mullama.weights.facts import WeightFacts
 from mullama.weights.gguf import Read
 from mullama.weights.inspect import inspect
@@ -21,19 +19,19 @@ def remote_facts(files: Sequence[LocatedFile], settings: Settings, cancelled: Ca
 
     Raises `BadWeights`, `TransferFailed` for a host that serves no ranges, `Unavailable` for none that answers.
     """
-    with Web(waits=settings.waits, public_only=settings.public_only, cancelled=cancelled) as web:
+    with open_web(settings, cancelled) as web:
         return inspect([(_reader(web, file), file.size or 0) for file in files])
 
 
 def _reader(web: Web, file: LocatedFile) -> Read:
     def read(offset: int, length: int) -> bytes:
-        for attempt in range(1, QUESTIONS.tries + 1):
+        for attempt in range(1, METADATA_RETRIES.tries + 1):
             try:
                 return _read(web, file, offset, length)
             except TransientError as error:
-                if attempt == QUESTIONS.tries:
+                if attempt == METADATA_RETRIES.tries:
                     raise Unavailable(f"the header of {file.name} could not be read: {error}") from error
-                web.pause(backoff(QUESTIONS, attempt))
+                web.pause(backoff(METADATA_RETRIES, attempt))
         raise AssertionError("the last try returns or raises")
 
     return read
@@ -45,7 +43,7 @@ def _read(web: Web, file: LocatedFile, offset: int, length: int) -> bytes:
     with web.get(file.url or "", wanted, file.credential) as answer:
         if answer.status == 206:
             return answer.body(limit=length)
-        if answer.status in WAIT_STATUS:
+        if answer.status in RETRY_STATUS:
             raise TransientError(f"{answer.host} answered {answer.status}")
         if answer.status != 200:
             raise TransferFailed(f"{answer.host} answered {answer.status} to a range of {file.name}")

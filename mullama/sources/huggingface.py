@@ -1,24 +1,27 @@
-"""`hf:org/repo…`: what a repository of the Hugging Face hub, or of a mirror, holds; and which of it is meant.
+"""`hf:org/repo…`: the files of a repository of the Hugging Face hub, or of a mirror; and searches of the hub.
 
-The library names endpoints, tokens and errors and reads the answers; the requests themselves are ours, with our
-deadlines and bounds, and files are fetched and hashed by us: the library checks sizes only.
+The hub's library knows its endpoints, tokens, answers and errors. Its requests go through `Web`, with our deadlines,
+bounds and rules for redirects. Files are downloaded and hashed by us, because the library checks their sizes only.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import islice
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+
+import httpx2
 
 from mullama.errors import Denied, Invalid, MullamaError, NotFound, TransferFailed, Unavailable, Unsupported
 from mullama.names import HubRef, repo_file
 from mullama.sources.base import Cancelled
-from mullama.sources.metadata_request import ask
-from mullama.sources.settings import HubSettings
-from mullama.sources.web import HttpResponse, TransientError, Web
+from mullama.sources.settings import HubSettings, Settings
+from mullama.sources.web import RETRY_STATUS, HttpResponse, TransientError, Web, open_web
 from mullama.weights.choose import FileChoice, choose, choose_projector
 from mullama.weights.located import Credential, Located, LocatedFile
 
@@ -29,189 +32,111 @@ MAX_FILES: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
-    name: str
-    size: int | None
-    digest: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Repository:
-    name: str
-    commit: str
-    license: str
-    entries: Mapping[str, _Entry]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundModel:
-    """A repository that a search found; counts as the hub gives them, `updated` as ISO 8601 text."""
+class Repository:
+    """The description of a repository by the hub."""
 
     name: str
     downloads: int = 0
     likes: int = 0
     updated: str = ""
+    """The time of the last commit, or of the creation, in ISO 8601."""
     gated: bool = False
+    license: str = ""
+    task: str = ""
+    files: tuple[tuple[str, int | None], ...] = ()
+    """Name and bytes of each GGUF file; None where the hub gives no size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _File:
+    size: int | None
+    digest: str | None
 
 
 class HuggingFace:
-    """Asks one hub. quants: wishes, best first, where the reference has none. `projector` picks the mmproj file
-    of the repository instead of its weights."""
+    """Finds the files of references to one hub."""
 
     def __init__(
         self, web: Web, settings: HubSettings, *, quants: tuple[str, ...] = (), projector: bool = False
     ) -> None:
+        """quants: the preferred quantisations, best first, for a reference without one.
+
+        projector: find the projector of the repository instead of its weights.
+        """
         self._web, self._settings, self._quants, self._projector = web, settings, quants, projector
 
     def locate(self, ref: HubRef, cancelled: Cancelled) -> Located:
-        endpoint, credential = hub_endpoint(self._settings), hub_credential(self._settings)
-        repository = self._repository(ref, endpoint, credential)
-        files = self._chosen(ref, repository)
+        info = _model_info(self._web, self._settings, ref)
+        commit, files = str(info.sha or ""), _files(info)
+        if not _COMMIT.fullmatch(commit):
+            raise TransferFailed(f"{hub_endpoint(self._settings)} gives the commit {commit[:60]!r} for {ref.repo}")
+        names = self._choose(ref, files)
         located = tuple(
-            LocatedFile(
-                name=name, size=repository.entries[name].size, digest=repository.entries[name].digest,
-                url=_url(endpoint, ref.repo, repository.commit, name), credential=credential,
-            )
-            for name in files
-        )  # fmt: skip
-        # an '@' in a name would be read as the beginning of a revision
-        resolved = HubRef(ref.repo, None if "@" in files[0] else files[0], None, repository.commit)
-        return Located(
-            source=str(ref), resolved=str(resolved), files=located, revision=repository.commit,
-            license=repository.license,
-        )  # fmt: skip
+            replace(file, size=files[file.name].size, digest=files[file.name].digest)
+            for file in pinned_files(ref, commit, list(names), self._settings)
+        )
+        # An "@" in a name would be read as the beginning of a revision.
+        resolved = HubRef(ref.repo, None if "@" in names[0] else names[0], None, commit)
+        return Located(source=str(ref), resolved=str(resolved), files=located, revision=commit, license=_license(info))
 
-    def files(self, repo: str) -> tuple[tuple[str, int | None], ...]:
-        """Name and size of every GGUF file of a repository."""
-        ref = HubRef(repo)
-        repository = self._repository(ref, hub_endpoint(self._settings), hub_credential(self._settings))
-        found = ((entry.name, entry.size) for entry in repository.entries.values())
-        return tuple(sorted((name, size) for name, size in found if name.lower().endswith(".gguf")))
-
-    def search(self, words: str, limit: int) -> tuple[FoundModel, ...]:
-        """Repositories with GGUF files that fit the words, the most fetched first."""
-        endpoint, credential = hub_endpoint(self._settings), hub_credential(self._settings)
-        query = urlencode({"search": words, "filter": "gguf", "sort": "downloads", "limit": limit})
-        try:
-            answer, raw = ask(self._web, f"{endpoint}/api/models?{query}", {}, credential)
-            found = json.loads(raw) if answer.status == 200 else None
-        except TransientError as error:
-            raise Unavailable(f"the hub could not be asked: {error}", hint="is there a network?") from error
-        except (ValueError, RecursionError) as error:
-            raise TransferFailed(f"{endpoint} answered something that is not JSON") from error
-        if not isinstance(found, list):
-            raise Unavailable(f"{answer.host} answered {answer.status} to a search")
-        return tuple(model for model in map(_found, found[:limit]) if model is not None)
-
-    def _chosen(self, ref: HubRef, repository: _Repository) -> tuple[str, ...]:
-        names = repository.entries
+    def _choose(self, ref: HubRef, files: Mapping[str, _File]) -> tuple[str, ...]:
         try:
             if self._projector:
-                return (choose_projector(names, repo=str(ref), file=ref.file),)
+                return (choose_projector(files, repo=str(ref), file=ref.file),)
             quants = (ref.quant,) if ref.quant else self._quants
-            choice: FileChoice = choose(names, repo=f"hf:{ref.repo}", file=ref.file, quants=quants)
+            choice: FileChoice = choose(files, repo=f"hf:{ref.repo}", file=ref.file, quants=quants)
         except Unsupported as error:
-            twins = self._twins(ref)
-            if not twins:
+            conversions = self._conversions(ref)
+            if not conversions:
                 raise
-            raise Unsupported(error.message, hint=f"GGUF conversions of it: {', '.join(twins)}") from None
+            raise Unsupported(error.message, hint=f"GGUF conversions of it: {', '.join(conversions)}") from None
         return choice.files
 
-    def _repository(self, ref: HubRef, endpoint: str, credential: Credential) -> _Repository:
-        path = f"{endpoint}/api/models/{ref.repo}"
-        if ref.revision:
-            path += f"/revision/{quote(ref.revision, safe='')}"
-        tree = self._ask(f"{path}?blobs=True", ref, credential)
-        from huggingface_hub import ModelInfo  # slow to import, and not needed without a network
-
+    def _conversions(self, ref: HubRef) -> tuple[str, ...]:
+        """Return repositories with a GGUF conversion of this one; none when the hub does not answer."""
         try:
-            info = ModelInfo(**tree)
-            commit, siblings = info.sha or "", info.siblings or []
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise TransferFailed(f"{endpoint} describes {ref.repo} in a way that cannot be read: {error!r}") from error
-        if not _COMMIT.fullmatch(commit):
-            raise TransferFailed(f"{endpoint} gives the commit {commit[:60]!r} for {ref.repo}")
-        if len(siblings) > MAX_FILES:
-            raise TransferFailed(f"{ref.repo} has {len(siblings)} files, more than {MAX_FILES}")
-        entries = {entry.name: entry for entry in map(_entry, siblings) if entry is not None}
-        return _Repository(name=ref.repo, commit=commit, license=_license(info), entries=entries)
-
-    def _ask(self, url: str, ref: HubRef, credential: Credential) -> dict[str, Any]:
-        """The JSON object behind `url`; a hub that cannot be reached is `Unavailable`."""
-        try:
-            answer, raw = ask(self._web, url, {"Accept": "application/json"}, credential)
-        except TransientError as error:
-            raise Unavailable(f"{ref}: {error}", hint="is there a network?") from error
-        if answer.status != 200:
-            raise _refusal(answer, raw, ref, credential)
-        try:
-            tree = json.loads(raw)
-        except (ValueError, RecursionError) as error:
-            raise TransferFailed(f"{answer.host} answered something that is not JSON for {ref.repo}") from error
-        if not isinstance(tree, dict):
-            raise TransferFailed(f"{answer.host} answered no object for {ref.repo}")
-        return tree
-
-    def _twins(self, ref: HubRef) -> tuple[str, ...]:
-        """Repositories that say they hold a GGUF conversion of this one; none when the hub does not tell."""
-        endpoint, credential = hub_endpoint(self._settings), hub_credential(self._settings)
-        query = f"filter=gguf&filter={quote(f'base_model:quantized:{ref.repo}', safe='')}&sort=downloads&limit=3"
-        try:
-            with self._web.get(f"{endpoint}/api/models?{query}", None, credential) as answer:
-                found = json.loads(answer.body()) if answer.status == 200 else []
-        except (TransientError, MullamaError, ValueError):
-            return ()  # a hint is not worth an error of its own
-        models = map(_found, found if isinstance(found, list) else ())
-        return tuple(f"hf:{model.name}" for model in models if model is not None)[:3]
+            with _hub(self._web, self._settings, ref.repo) as api:
+                tags = ["gguf", f"base_model:quantized:{ref.repo}"]
+                found = list(islice(api.list_models(filter=tags, sort="downloads", limit=3), 3))
+        except MullamaError:
+            return ()  # they are a hint only
+        return tuple(f"hf:{model.id}" for model in found if _REPO.fullmatch(str(model.id)))
 
 
 def pinned_files(ref: HubRef, commit: str, names: list[str], settings: HubSettings) -> tuple[LocatedFile, ...]:
-    """Where the named files of a commit are, without asking the hub."""
+    """Return the addresses of named files of a commit. Sends no request."""
+    from huggingface_hub import hf_hub_url
+
     endpoint, credential = hub_endpoint(settings), hub_credential(settings)
     return tuple(
-        LocatedFile(name=name, url=_url(endpoint, ref.repo, commit, repo_file(name)), credential=credential)
+        LocatedFile(
+            name=name, url=str(hf_hub_url(ref.repo, repo_file(name), revision=commit, endpoint=endpoint)),
+            credential=credential,
+        )
         for name in names
-    )
-
-
-def _entry(sibling: Any) -> _Entry | None:
-    """One file of the list. A model whose name could mean something else on a disk is refused; pictures and
-    the like with such names are passed by."""
-    name = str(sibling.rfilename)
-    try:
-        repo_file(name)
-    except Invalid:
-        if name.lower().endswith(".gguf"):
-            raise
-        return None
-    sha = getattr(sibling.lfs, "sha256", None) if sibling.lfs else None
-    size = sibling.size
-    return _Entry(
-        name=name,
-        size=size if isinstance(size, int) and 0 <= size < 2**50 else None,
-        digest=f"sha256:{sha}" if isinstance(sha, str) and _SHA256.fullmatch(sha) else None,
-    )
-
-
-def _found(item: Any) -> FoundModel | None:
-    """One result of a search; what is no model name is left out."""
-    name = item.get("id") if isinstance(item, dict) else None
-    if not isinstance(name, str) or not _REPO.fullmatch(name):
-        return None
-
-    def count(key: str) -> int:
-        value = item.get(key)
-        return value if isinstance(value, int) else 0
-
-    return FoundModel(
-        name=name, downloads=count("downloads"), likes=count("likes"),
-        updated=str(item.get("lastModified") or item.get("createdAt") or "")[:32], gated=bool(item.get("gated")),
     )  # fmt: skip
 
 
-def _license(info: Any) -> str:
-    tags = info.tags or []
-    return next((tag.removeprefix("license:") for tag in tags if str(tag).startswith("license:")), "")
+def search(query: str, settings: Settings, *, limit: int, every: bool) -> tuple[Repository, ...]:
+    """Return the repositories that match, most downloaded first; with GGUF files only, unless `every`."""
+    wanted = {"search": query, "filter": None if every else "gguf", "sort": "downloads", "limit": limit}
+    with open_web(settings) as web, _hub(web, settings.hub, repr(query)) as api:
+        found = islice(api.list_models(**wanted, full=True), limit)
+        return tuple(_repository(info) for info in found if _REPO.fullmatch(str(info.id)))
+
+
+def repository(ref: HubRef, settings: Settings) -> Repository:
+    """Return one repository with its GGUF files and their sizes; raise `NotFound` where there is none."""
+    with open_web(settings) as web:
+        return _repository(_model_info(web, settings.hub, ref))
+
+
+def user(settings: HubSettings) -> str:
+    """Return the name of the user whose token is sent; raise `Denied` for a token that the hub does not know."""
+    with open_web(Settings(hub=settings)) as web, _hub(web, settings, "the token") as api:
+        if not api.token:
+            raise Denied(f"{api.endpoint} needs a token", hint=f"looked in {_token(settings)[1]}")
+        return str(api.whoami()["name"])
 
 
 def hub_endpoint(settings: HubSettings) -> str:
@@ -222,70 +147,173 @@ def hub_endpoint(settings: HubSettings) -> str:
     return str(constants.ENDPOINT).rstrip("/")
 
 
-def _url(endpoint: str, repo: str, commit: str, name: str) -> str:
-    from huggingface_hub import hf_hub_url
-
-    return str(hf_hub_url(repo, name, revision=commit, endpoint=endpoint))
-
-
 def hub_credential(settings: HubSettings) -> Credential:
-    """The token that the manifest names, else the one the library finds."""
+    """Return the headers with the token that the manifest names, else with the one that the library finds."""
+    token, looked = _token(settings)
+    return Credential({"Authorization": f"Bearer {token}"} if token else {}, looked)
+
+
+def token_path() -> str:
+    """Return the path of the file in which the library keeps the token of `login`."""
+    from huggingface_hub import constants
+
+    return str(constants.HF_TOKEN_PATH)
+
+
+def _token(settings: HubSettings) -> tuple[str | None, str]:
+    """Return the token and the places where it was looked for."""
     if settings.token:
-        return Credential({"Authorization": f"Bearer {settings.token}"}, settings.token_from or "the manifest")
+        return settings.token, settings.token_from or "the manifest"
     from huggingface_hub import constants, get_token
 
     looked = f"HF_TOKEN and {constants.HF_TOKEN_PATH}"
     if settings.token_from:
         looked = f"{settings.token_from}, {looked}"
-    token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
-    return Credential({"Authorization": f"Bearer {token}"} if token else {}, looked)
+    return None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token(), looked
 
 
-def _refusal(answer: HttpResponse, raw: bytes, ref: HubRef, credential: Credential) -> MullamaError:
-    """What the hub's refusal means, by the library's own reading of it."""
-    from huggingface_hub import errors
+# The library's client
 
-    error = _library_error(answer, raw)
-    had = "a token was sent" if credential.headers else "no token was found"
-    looked = f"{had}; looked in {credential.looked}"
-    if isinstance(error, errors.GatedRepoError):
-        return Denied(f"{ref.repo} is gated: its owner must grant access", hint=f"{looked}; ask on the model's page")
-    if isinstance(error, errors.DisabledRepoError):
-        return Denied(f"{ref.repo} is disabled on {answer.host}")
-    if isinstance(error, errors.RevisionNotFoundError):
-        return NotFound(f"{ref.repo} has no revision {ref.revision!r}", name=str(ref.revision))
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return NotFound(f"{answer.host} has no model {ref.repo}, or it is private", name=ref.repo, hint=looked)
-    if answer.status in (401, 403):
-        return Denied(f"{answer.host} answered {answer.status} for {ref.repo}", hint=looked)
-    if answer.status == 404:
-        return NotFound(f"{answer.host} has no model {ref.repo}", name=ref.repo)
-    if answer.status == 429 or answer.status >= 500:
-        return Unavailable(
-            f"{answer.host} answered {answer.status} for {ref.repo}", hint="try again later",
-            retry_after=answer.retry_after,
-        )  # fmt: skip
-    return TransferFailed(f"{answer.host} answered {answer.status} for {ref.repo}")
+_ASKED: Final = ("/api/models", "/api/whoami-v2")
+_current: ContextVar[Web | None] = ContextVar("web", default=None)
 
 
-def _library_error(answer: HttpResponse, raw: bytes) -> Exception | None:
-    import httpx2
-    from huggingface_hub import errors
-    from huggingface_hub.utils import hf_raise_for_status
+class _Busy(Exception):
+    """The hub failed after all tries with a status that may pass.
 
-    response = httpx2.Response(
-        answer.status, headers=dict(answer.headers), content=raw, request=httpx2.Request("GET", answer.url)
-    )
+    Raised through the library, because some of its calls repeat such a request with waits of their own.
+    """
+
+    def __init__(self, response: HttpResponse) -> None:
+        self.response = response
+
+
+class _Transport(httpx2.BaseTransport):
+    """Sends the library's requests through the `Web` of the current call.
+
+    The library has one client for the process. Requests of other code, which has no current `Web`, are sent as usual.
+    """
+
+    def __init__(self) -> None:
+        self._plain = httpx2.HTTPTransport()
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        web = _current.get()
+        if web is None:
+            return self._plain.handle_request(request)
+        # To fill a header, which is not sent, the library asks for a list of programs that may have started it.
+        if not any(part in request.url.path for part in _ASKED):  # a mirror may have a path of its own
+            return httpx2.Response(404)
+        secret = request.headers.get("Authorization")
+        credential = Credential({"Authorization": secret}) if secret else None
+        response, body = web.ask(str(request.url), {"Accept": "application/json"}, credential)
+        if response.status in RETRY_STATUS:
+            raise _Busy(response)
+        return httpx2.Response(response.status, headers=dict(response.headers), content=body)
+
+
+@cache
+def _install_client() -> None:
+    from huggingface_hub import set_client_factory
+
+    set_client_factory(lambda: httpx2.Client(transport=_Transport(), follow_redirects=True, timeout=None))
+
+
+@contextmanager
+def _hub(web: Web, settings: HubSettings, subject: str, revision: str | None = None) -> Iterator[Any]:
+    """Yield the library's `HfApi` for a hub, and raise its errors as ours.
+
+    subject: the repository, or what else is asked for, for messages.
+    """
+    from huggingface_hub import HfApi, errors
+
+    _install_client()
+    endpoint, (token, looked) = hub_endpoint(settings), _token(settings)
+    tried = f"{'a token was sent' if token else 'no token was found'}; looked in {looked}"
+    previous = _current.set(web)
     try:
-        hf_raise_for_status(response)
+        yield HfApi(endpoint=endpoint, token=token or False)
     except errors.HfHubHTTPError as error:
-        found: Exception = error
-        return found
-    return None
+        raise _refusal(error, subject, revision, tried) from error
+    except _Busy as error:
+        raise Unavailable(
+            f"{error.response.host} answered {error.response.status} for {subject}", hint="try again later",
+            retry_after=error.response.retry_after,
+        ) from error  # fmt: skip
+    except TransientError as error:
+        raise Unavailable(f"{subject}: {error}", hint="is there a network?") from error
+    except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        raise TransferFailed(f"{endpoint} describes {subject} in a way that cannot be read: {error!r}"[:400]) from error
+    finally:
+        _current.reset(previous)
 
 
-def token_path() -> str:
-    """Where the library keeps a token that `login` saves."""
-    from huggingface_hub import constants
+def _refusal(error: Any, subject: str, revision: str | None, tried: str) -> MullamaError:
+    """Return the error of ours for a refusal, by the library's class for it."""
+    from huggingface_hub import errors
 
-    return str(constants.HF_TOKEN_PATH)
+    host, status = error.response.url.netloc.decode("ascii"), error.response.status_code
+    if isinstance(error, errors.GatedRepoError):
+        return Denied(f"{subject} is gated: its owner must grant access", hint=f"{tried}; ask on the model's page")
+    if isinstance(error, errors.DisabledRepoError):
+        return Denied(f"{subject} is disabled on {host}")
+    if isinstance(error, errors.RevisionNotFoundError):
+        return NotFound(f"{subject} has no revision {revision!r}", name=str(revision))
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return NotFound(f"{host} has no model {subject}, or it is private", name=subject, hint=tried)
+    if status in (401, 403):
+        return Denied(f"{host} answered {status} for {subject}", hint=tried)
+    if status == 404:
+        return NotFound(f"{host} has no model {subject}", name=subject)
+    return TransferFailed(f"{host} answered {status} for {subject}")
+
+
+def _model_info(web: Web, settings: HubSettings, ref: HubRef) -> Any:
+    """Return the library's `ModelInfo` with the sizes and digests of the files."""
+    with _hub(web, settings, ref.repo, ref.revision) as api:
+        return api.model_info(ref.repo, revision=ref.revision, files_metadata=True)
+
+
+def _repository(info: Any) -> Repository:
+    updated = info.last_modified or info.created_at
+    gguf = {name: file for name, file in _files(info).items() if name.lower().endswith(".gguf")}
+    return Repository(
+        name=str(info.id), downloads=_count(info.downloads), likes=_count(info.likes), gated=bool(info.gated),
+        updated=updated.isoformat(timespec="milliseconds").replace("+00:00", "Z") if updated else "",
+        license=_license(info), task=str(info.pipeline_tag or ""),
+        files=tuple((name, file.size) for name, file in gguf.items()),
+    )  # fmt: skip
+
+
+def _files(info: Any) -> dict[str, _File]:
+    """Return the files of a repository by name; raise `Invalid` for a GGUF file with a dangerous name.
+
+    Other files with such names, as pictures may have, are left out.
+    """
+    siblings = info.siblings or []
+    if len(siblings) > MAX_FILES:
+        raise TransferFailed(f"{info.id} has {len(siblings)} files, more than {MAX_FILES}")
+    files = {}
+    for sibling in siblings:
+        name = str(sibling.rfilename)
+        try:
+            repo_file(name)
+        except Invalid:
+            if name.lower().endswith(".gguf"):
+                raise
+            continue
+        sha = sibling.lfs.sha256 if sibling.lfs else None
+        files[name] = _File(
+            size=sibling.size if isinstance(sibling.size, int) and 0 <= sibling.size < 2**50 else None,
+            digest=f"sha256:{sha}" if isinstance(sha, str) and _SHA256.fullmatch(sha) else None,
+        )
+    return files
+
+
+def _license(info: Any) -> str:
+    tags = [str(tag) for tag in info.tags or []]
+    return next((tag.removeprefix("license:") for tag in tags if tag.startswith("license:")), "")
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) else 0

@@ -14,7 +14,6 @@ from urllib.parse import urlencode, urlsplit
 from mullama.errors import Denied, NotFound, TransferFailed, Unavailable
 from mullama.names import Digest, RegistryRef
 from mullama.sources.base import Cancelled
-from mullama.sources.metadata_request import ask
 from mullama.sources.web import HttpResponse, TransientError, Web
 from mullama.weights.layers import MEDIA, Layer, read_manifest
 from mullama.weights.located import Credential, Located, LocatedFile
@@ -51,10 +50,10 @@ class Ollama:
 
     def _manifest(self, ref: RegistryRef, url: str) -> tuple[bytes, Credential]:
         credential = Credential(looked="nowhere: registries are read anonymously")
-        answer, raw = ask(self._web, url, {"Accept": MEDIA}, credential)
+        answer, raw = self._web.ask(url, {"Accept": MEDIA}, credential)
         if answer.status == 401:
             credential = Credential({"Authorization": f"Bearer {self._token(ref, answer)}"}, credential.looked)
-            answer, raw = ask(self._web, url, {"Accept": MEDIA}, credential)
+            answer, raw = self._web.ask(url, {"Accept": MEDIA}, credential)
         if answer.status != 200:
             raise _refusal(ref, answer)
         return raw, credential
@@ -69,7 +68,7 @@ class Ollama:
                 hint="a token is only asked for at the registry itself",
             )
         query = urlencode({key: challenge[key] for key in ("service", "scope") if key in challenge})
-        reply, raw = ask(self._web, f"{realm.scheme}://{realm.netloc}{realm.path}?{query}", {}, limit=64 * 1024)
+        reply, raw = self._web.ask(f"{realm.scheme}://{realm.netloc}{realm.path}?{query}", {}, limit=64 * 1024)
         try:
             token = json.loads(raw)["token"] if reply.status == 200 else None
         except (ValueError, KeyError, TypeError, RecursionError):

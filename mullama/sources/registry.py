@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, assert_never
+from typing import Literal, assert_never
 
 from mullama.errors import Internal, Invalid
 from mullama.names import AliasRef, BuiltinRef, HubRef, PathRef, RegistryRef, SourceRef, UrlRef
@@ -13,9 +13,6 @@ from mullama.sources.http import UrlSource
 from mullama.sources.settings import Settings
 from mullama.weights.located import Located, LocatedFile
 from mullama.weights.stored import LockEntry
-
-if TYPE_CHECKING:
-    from mullama.sources.huggingface import FoundModel
 
 Wanted = Literal["weights", "projector", "adapter"]
 
@@ -50,9 +47,9 @@ def addresses(ref: SourceRef, entry: LockEntry, settings: Settings, cancelled: C
             return pinned_files(ref, entry.revision or "", [file.name for file in entry.files], settings.hub)
         case RegistryRef():
             from mullama.sources.ollama import Ollama
-            from mullama.sources.web import Web
+            from mullama.sources.web import open_web
 
-            with Web(waits=settings.waits, public_only=settings.public_only, cancelled=cancelled) as web:
+            with open_web(settings, cancelled) as web:
                 return Ollama(web).pinned_files(ref, [file.digest for file in entry.files])
         case UrlRef():
             return UrlSource().locate(ref, cancelled).files
@@ -62,35 +59,17 @@ def addresses(ref: SourceRef, entry: LockEntry, settings: Settings, cancelled: C
             assert_never(ref)
 
 
-def search(words: str, settings: Settings, limit: int = 20) -> tuple[FoundModel, ...]:
-    """Ask the hub for repositories with GGUF files."""
-    from mullama.sources.huggingface import HuggingFace
-    from mullama.sources.web import Web
-
-    with Web(waits=settings.waits) as web:
-        return HuggingFace(web, settings.hub).search(words, limit)
-
-
-def files_of(repo: str, settings: Settings) -> tuple[tuple[str, int | None], ...]:
-    """Name and size of every GGUF file of a repository of the hub."""
-    from mullama.sources.huggingface import HuggingFace
-    from mullama.sources.web import Web
-
-    with Web(waits=settings.waits) as web:
-        return HuggingFace(web, settings.hub).files(repo)
-
-
 def _hub(ref: HubRef, settings: Settings, cancelled: Cancelled, quants: tuple[str, ...], wanted: Wanted) -> Located:
     from mullama.sources.huggingface import HuggingFace
-    from mullama.sources.web import Web
+    from mullama.sources.web import open_web
 
-    with Web(waits=settings.waits, public_only=settings.public_only, cancelled=cancelled) as web:
+    with open_web(settings, cancelled) as web:
         return HuggingFace(web, settings.hub, quants=quants, projector=wanted == "projector").locate(ref, cancelled)
 
 
 def _registry(ref: RegistryRef, settings: Settings, cancelled: Cancelled) -> Located:
     from mullama.sources.ollama import Ollama
-    from mullama.sources.web import Web
+    from mullama.sources.web import open_web
 
-    with Web(waits=settings.waits, public_only=settings.public_only, cancelled=cancelled) as web:
+    with open_web(settings, cancelled) as web:
         return Ollama(web).locate(ref, cancelled)

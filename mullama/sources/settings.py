@@ -1,4 +1,4 @@
-"""What a user may set about sources: the hub, how many files at once, how long to wait."""
+"""The user's settings of sources: the hub, parallel downloads, time limits and retries. Times are in seconds."""
 
 from __future__ import annotations
 
@@ -7,47 +7,55 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubSettings:
-    """Where the hub is and who asks. Empty values mean the library's own: HF_ENDPOINT, HF_TOKEN, the token file.
-
-    token_from says where the token came from, or was looked for in vain; it is shown, the token never.
-    """
+    """A hub and its token. Empty values mean the hub library's own: HF_ENDPOINT, HF_TOKEN, the token file."""
 
     endpoint: str = ""
     token: str = field(default="", repr=False)
     token_from: str = ""
+    """The place where the token was looked for, for messages. They never contain the token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often a transfer is tried again, and how long it waits between (seconds)."""
+    """The number of tries of a transfer and the waits between them."""
 
     tries: int = 5
+    """Tries without progress before the transfer fails."""
     first: float = 1.0
+    """The wait after the first failure; it doubles with each further one."""
     longest: float = 30.0
+    """The longest wait between two tries."""
     longest_asked: float = 300.0
+    """The longest wait that a server may ask for."""
     mismatches: int = 2
+    """Downloads of a file that are repeated because the digest is wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """Seconds: to connect and to finish TLS, until all headers are there, and without a byte of a body.
-
-    A body that delivers less than slow_bytes in slow_seconds has stalled.
-    """
+    """The time limits of a request."""
 
     connect: float = 10.0
+    """To connect, with TLS."""
     headers: float = 30.0
+    """Until all headers are received."""
     idle: float = 60.0
+    """Without a byte of the body."""
     slow_bytes: int = 60_000
+    """A body stalls when it delivers less than this in `slow_seconds`."""
     slow_seconds: float = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """public_only: refuse addresses inside a network, for fetches that a client of the API caused."""
+    """All settings of sources."""
 
     hub: HubSettings = field(default_factory=HubSettings)
     parallel: int = 3
+    """Files that are downloaded at the same time."""
     public_only: bool = False
+    """Refuse hosts inside a private network: for downloads that a client of the API caused."""
     waits: Timeouts = field(default_factory=Timeouts)
     patience: RetryPolicy = field(default_factory=RetryPolicy)
+    direct_read: int = 1024**2
+    """The size in bytes from which a body is read directly from the connection; see `web.HttpResponse`."""

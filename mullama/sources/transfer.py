@@ -7,7 +7,6 @@ but with another digest is thrown away and fetched anew, twice; then both digest
 
 from __future__ import annotations
 
-import random
 import re
 import time
 from typing import Final
@@ -17,19 +16,13 @@ from mullama.errors import Denied, MullamaError, NotFound, TransferFailed, Unava
 from mullama.sources.base import BlobStore, DownloadProgress, Phase, Receiver, Report
 from mullama.sources.network import Cancellation
 from mullama.sources.settings import RetryPolicy
-from mullama.sources.web import HttpResponse, TransientError, Web
+from mullama.sources.web import RETRY_STATUS, HttpResponse, TransientError, Web, backoff
 from mullama.units import size
 from mullama.weights.located import LocatedFile
 
 _RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
-WAIT_STATUS: Final = (408, 425, 429, 500, 502, 503, 504)
 _PROGRESS_EVERY: Final = 0.1
 _ENOUGH_PROGRESS: Final = 1024**2
-
-
-def backoff(patience: RetryPolicy, failures: int) -> float:
-    """Seconds to wait after so many failures: doubling, with the jitter that keeps many clients apart."""
-    return float(min(patience.longest, patience.first * 2 ** (failures - 1)) * random.uniform(0.75, 1.25))
 
 
 class _Later(Exception):
@@ -223,7 +216,7 @@ class _Transfer:
         if status == 416:
             self._plain = True
             raise TransientError(f"{host} has no bytes where {name} was to be continued")
-        if status in WAIT_STATUS:
+        if status in RETRY_STATUS:
             raise _Later(f"{host} answered {status}", answer.retry_after)
         if status in (401, 403):
             raise Denied(

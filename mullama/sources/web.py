@@ -1,12 +1,13 @@
-"""The one way to the network: deadlines of its own, redirects by its own rules, bodies with a bound.
+"""HTTP for sources: one place with its own deadlines, its own rules for redirects, and bounds for every body.
 
-Redirects: at most 5, never from https to http, and what proves who asks is dropped as soon as scheme, host or
-port change. Bodies are asked for as they are and refused when they come encoded. A request can be cancelled
-while it waits. With `public_only` the resolved address must be a public one, and that very address is used.
+Redirects: at most 5, never from https to http; the credential is dropped as soon as scheme, host or port change.
+Bodies are requested without a content encoding and refused with one. A request can be cancelled while it waits. With
+`public_only` the address of the host must be a public one, and the connection is made to the address that was checked.
 """
 
 from __future__ import annotations
 
+import random
 import re
 import ssl
 import time
@@ -23,30 +24,35 @@ import httpx2
 from mullama import __version__
 from mullama.errors import Invalid, TooLarge, TransferFailed
 from mullama.sources.base import Cancelled
-from mullama.sources.network import Deadline, Network, Stream
-from mullama.sources.settings import Timeouts
+from mullama.sources.network import Cancellation, Deadline, Network, Stream
+from mullama.sources.settings import RetryPolicy, Settings, Timeouts
 from mullama.units import size
 from mullama.weights.located import Credential
 
 MAX_REDIRECTS: Final = 5
 MAX_METADATA: Final = 4 * 1024**2
-_LARGE: Final = 1024**2
+METADATA_RETRIES: Final = RetryPolicy(tries=3, first=0.5, longest=5.0, longest_asked=30.0)
+RETRY_STATUS: Final = (408, 425, 429, 500, 502, 503, 504)
+"""Statuses of failures that another try may cure."""
 _REDIRECTS: Final = (301, 302, 303, 307, 308)
+_KEEPALIVE: Final = 5.0
 
 
 class TransientError(Exception):
-    """The connection failed in a way that another try may cure."""
+    """A failure that another try may cure."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """A response whose body has not been read. url: where it finally came from."""
+    """A response whose body has not been read."""
 
     status: int
     url: str
+    """The address after all redirects."""
     headers: Mapping[str, str]
-    _response: httpx2.Response = field(repr=False)
+    _response: httpcore2.Response = field(repr=False)
     _waits: Timeouts = field(repr=False)
+    _direct_read: int = field(repr=False)
 
     @property
     def host(self) -> str:
@@ -59,7 +65,7 @@ class HttpResponse:
 
     @property
     def validator(self) -> str:
-        """The ETag, if it is one that promises equal bytes."""
+        """The ETag if it is a strong one, which promises equal bytes; else ""."""
         tag = self.headers.get("etag", "")
         return tag if re.fullmatch(r'"[\x21\x23-\x7e]*"', tag) else ""
 
@@ -69,12 +75,12 @@ class HttpResponse:
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds that the server asks to wait, if it says so in seconds."""
+        """The wait that the server asks for in seconds; None where it names none, or a date."""
         text = self.headers.get("retry-after", "")
         return float(text) if text.isdecimal() and len(text) < 9 else None
 
     def chunks(self) -> Iterator[bytes]:
-        """The body as it comes; `TransientError` when it breaks off, stalls or crawls."""
+        """Yield the body as it arrives; raise `TransientError` when it ends early, stalls or is too slow."""
         begun, since = time.monotonic(), 0
         with _failures(self.host):
             for chunk in self._pieces():
@@ -87,22 +93,25 @@ class HttpResponse:
                     begun, since = now, 0
 
     def _pieces(self) -> Iterator[bytes]:
-        """Large ones past the parser, where the head says all that there is to know of them; then the connection is
-        not used again."""
+        """Yield the body: a large one of known length directly from the connection, any other from the HTTP parser.
+
+        The parser copies each byte several times. It does not see a body that is read directly, so it cannot use the
+        connection again and closes it.
+        """
         stream, length = self._response.extensions.get("network_stream"), self.length or 0
-        large = length >= _LARGE and "transfer-encoding" not in self.headers
+        large = length >= self._direct_read and "transfer-encoding" not in self.headers
         if not large or not isinstance(stream, Stream) or not stream.at_body:
-            yield from self._response.iter_raw()
+            yield from self._response.iter_stream()
             return
-        got = 0
+        received = 0
         for piece in stream.body(length, self._waits.idle):
-            got += len(piece)
+            received += len(piece)
             yield piece
-        if got < length:
-            raise TransientError(f"{self.host} closed the connection at {got} of {length} bytes")
+        if received < length:
+            raise TransientError(f"{self.host} closed the connection at {received} of {length} bytes")
 
     def body(self, limit: int = MAX_METADATA) -> bytes:
-        """The whole body, at most `limit` bytes."""
+        """Return the complete body, at most `limit` bytes; raise `TooLarge` beyond."""
         if self.encoded:
             raise TransientError(f"{self.host} sent an encoded body that was not asked for")
         found = bytearray()
@@ -112,124 +121,191 @@ class HttpResponse:
                 raise TooLarge(f"the answer of {self.host} is larger than {size(limit)}", hint=self.url[:200])
         return bytes(found)
 
+    def close(self) -> None:
+        """Close the body; a connection whose body was not read to its end is closed, too."""
+        self._response.close()
+
 
 class Web:
-    """A set of connections, for one thread at a time."""
+    """Sends requests over a pool of connections. Use it from one thread at a time."""
 
     def __init__(
         self,
         *,
         waits: Timeouts | None = None,
         public_only: bool = False,
+        direct_read: int = 1024**2,
         cancelled: Cancelled = lambda: False,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self.waits = waits or Timeouts()
         self.pause = pause
         self.cancelled = cancelled
-        self._patience = Deadline(cancelled=cancelled)
-        self._public_only = public_only
-        self._transports: dict[str, httpx2.HTTPTransport] = {}
-        self._context: ssl.SSLContext | None = None
+        self._deadline = Deadline(cancelled=cancelled)
+        self._network = Network(self._deadline, public_only=public_only)
+        self._direct_read = direct_read
+        self._pools: dict[str, httpcore2.ConnectionPool] = {}
+        self._tls: ssl.SSLContext | None = None
 
     def __enter__(self) -> Web:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for transport in self._transports.values():
-            transport.close()
-        self._transports.clear()
+        for pool in self._pools.values():
+            pool.close()
+        self._pools.clear()
 
     @contextmanager
     def get(
         self, url: str, headers: Mapping[str, str] | None = None, credential: Credential | None = None,
         *, method: str = "GET",
     ) -> Iterator[HttpResponse]:  # fmt: skip
-        """Ask, follow redirects, and hand out the answer with its body unread. Any status is an answer."""
-        origin, proof = _origin(url), dict(credential.headers) if credential else {}
+        """Send a request, follow redirects, and yield the response with its body unread, whatever its status."""
+        origin, secret = _origin(url), dict(credential.headers) if credential else {}
         for _ in range(MAX_REDIRECTS + 1):
-            answer = self._ask(method, url, {**(headers or {}), **proof})
-            if answer.status not in _REDIRECTS or "location" not in answer.headers:
+            response = self._send(method, url, {**(headers or {}), **secret})
+            if response.status not in _REDIRECTS or "location" not in response.headers:
                 break
-            with _failures(answer.host):
-                answer._response.close()
-            url = self._next(answer)
+            with _failures(response.host):
+                response.close()
+            url = _redirect(response)
             if _origin(url) != origin:
-                proof = {}
+                secret = {}
         else:
             raise TransferFailed(f"more than {MAX_REDIRECTS} redirects, the last one to {urlsplit(url).netloc}")
         try:
-            yield answer
+            yield response
         finally:
-            answer._response.close()
+            response.close()
 
-    def _next(self, answer: HttpResponse) -> str:
-        location = answer.headers["location"]
-        try:
-            target = urljoin(answer.url, location)
-            before, after = urlsplit(answer.url).scheme, _origin(target)[0]
-        except (ValueError, Invalid) as error:
-            raise TransferFailed(f"{answer.host} redirects to {location[:120]!r}, which is no address") from error
-        if after not in ("http", "https") or (before == "https" and after != "https"):
-            raise TransferFailed(f"{answer.host} redirects from {before} to {after or 'nowhere'}: {target[:120]}")
-        return target
+    def ask(
+        self, url: str, headers: Mapping[str, str], credential: Credential | None = None, *,
+        limit: int = MAX_METADATA, retries: RetryPolicy = METADATA_RETRIES,
+    ) -> tuple[HttpResponse, bytes]:  # fmt: skip
+        """Return the response to a small request with its body, after further tries where the failure may pass.
 
-    def _ask(self, method: str, url: str, headers: Mapping[str, str]) -> HttpResponse:
+        The response is the last one, whatever its status. Raises `TransientError` when no try got a response.
+        """
+        for attempt in range(1, retries.tries + 1):
+            wait = backoff(retries, attempt)
+            try:
+                with self.get(url, headers, credential) as response:
+                    body = response.body(limit)
+            except TransientError:
+                if attempt == retries.tries:
+                    raise
+            else:
+                asked = response.retry_after
+                if response.status not in RETRY_STATUS or attempt == retries.tries:
+                    return response, body
+                if asked is not None:
+                    if asked > retries.longest_asked:
+                        return response, body
+                    wait = asked
+            self.rest(wait)
+        raise TransientError("no try was allowed")
+
+    def rest(self, seconds: float) -> None:
+        """Pause between two tries; raise `Cancellation` when the caller cancels."""
+        while seconds > 0:
+            if self.cancelled():
+                raise Cancellation
+            part = min(0.25, seconds)
+            self.pause(part)
+            seconds -= part
+
+    def _send(self, method: str, url: str, headers: Mapping[str, str]) -> HttpResponse:
         waits = self.waits
-        host = urlsplit(url).netloc
-        timeouts = {"connect": waits.connect, "pool": waits.connect, "read": waits.idle, "write": waits.idle}
         try:
+            # httpx2 encodes the address and the headers; the connection is httpcore2's.
             request = httpx2.Request(
-                method, url, extensions={"timeout": timeouts},
-                headers={"User-Agent": f"mullama/{__version__}", "Accept-Encoding": "identity", **headers},
-            )  # fmt: skip
+                method, url, headers={"User-Agent": f"mullama/{__version__}", "Accept-Encoding": "identity", **headers}
+            )
         except (httpx2.InvalidURL, ValueError) as error:
             raise Invalid(f"{url[:120]!r} is not an address: {error}") from error
-        self._patience.until = time.monotonic() + waits.connect + waits.headers
+        timeouts = {"connect": waits.connect, "pool": waits.connect, "read": waits.idle, "write": waits.idle}
+        self._deadline.until = time.monotonic() + waits.connect + waits.headers
         try:
-            with _failures(host):
-                response = self._transport(url).handle_request(request)
+            with _failures(urlsplit(url).netloc):
+                response = self._pool(url).handle_request(
+                    httpcore2.Request(
+                        method, _core_url(request.url), headers=request.headers.raw, extensions={"timeout": timeouts}
+                    )
+                )
         finally:
-            self._patience.until = float("inf")
-        response.request = request
-        return HttpResponse(response.status_code, url, response.headers, response, waits)
+            self._deadline.until = float("inf")
+        return HttpResponse(response.status, url, httpx2.Headers(response.headers), response, waits, self._direct_read)
 
-    def _transport(self, url: str) -> httpx2.HTTPTransport:
-        proxy = _proxy(url)
-        if proxy not in self._transports:
-            self._context = self._context or httpx2.create_ssl_context()
-            transport = httpx2.HTTPTransport(verify=self._context, proxy=proxy or None)
-            # the one place where a connection is made; the library has no public way to hand it over
-            transport._pool._network_backend = Network(self._patience, public_only=self._public_only)
-            self._transports[proxy] = transport
-        return self._transports[proxy]
+    def _pool(self, url: str) -> httpcore2.ConnectionPool:
+        address = proxy_of(url)
+        if address not in self._pools:
+            self._tls = self._tls or httpx2.create_ssl_context()
+            proxy = httpx2.Proxy(address) if address else None
+            self._pools[address] = httpcore2.ConnectionPool(
+                ssl_context=self._tls,
+                proxy=httpcore2.Proxy(_core_url(proxy.url), auth=proxy.raw_auth) if proxy else None,
+                keepalive_expiry=_KEEPALIVE,
+                network_backend=self._network,
+            )
+        return self._pools[address]
+
+
+def open_web(settings: Settings, cancelled: Cancelled = lambda: False) -> Web:
+    """Return a `Web` with the user's settings."""
+    return Web(
+        waits=settings.waits, public_only=settings.public_only, direct_read=settings.direct_read, cancelled=cancelled
+    )
+
+
+def backoff(retries: RetryPolicy, failures: int) -> float:
+    """Return the seconds to wait after so many failures: exponential, with jitter that spreads many clients."""
+    return float(min(retries.longest, retries.first * 2 ** (failures - 1)) * random.uniform(0.75, 1.25))
+
+
+def proxy_of(url: str) -> str:
+    """Return the proxy that the environment names for an address, "" for none."""
+    parts = urlsplit(url)
+    if not parts.hostname or urllib.request.proxy_bypass(parts.netloc):
+        return ""
+    proxies = urllib.request.getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all", "")
+
+
+def _redirect(response: HttpResponse) -> str:
+    """Return the target of a redirect; raise `TransferFailed` for one that must not be followed."""
+    location = response.headers["location"]
+    try:
+        target = urljoin(response.url, location)
+        before, after = urlsplit(response.url).scheme, _origin(target)[0]
+    except (ValueError, Invalid) as error:
+        raise TransferFailed(f"{response.host} redirects to {location[:120]!r}, which is no address") from error
+    if after not in ("http", "https") or (before == "https" and after != "https"):
+        raise TransferFailed(f"{response.host} redirects from {before} to {after or 'nowhere'}: {target[:120]}")
+    return target
 
 
 @contextmanager
 def _failures(host: str) -> Iterator[None]:
-    """Name the host in whatever goes wrong on the way to it."""
+    """Raise failures of the connection as `TransientError` with the name of the host."""
     try:
         yield
-    except (httpx2.TimeoutException, httpcore2.TimeoutException) as error:
+    except httpcore2.TimeoutException as error:
         raise TransientError(f"{host} did not answer in time ({type(error).__name__})") from error
-    except (httpx2.TransportError, httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
+    except (
+        httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.ProxyError, httpcore2.UnsupportedProtocol, OSError,
+    ) as error:  # fmt: skip
         raise TransientError(f"{host}: {str(error) or type(error).__name__}") from error
 
 
+def _core_url(url: httpx2.URL) -> httpcore2.URL:
+    return httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+
+
 def _origin(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port; `Invalid` for what is no address."""
+    """Return scheme, host and port; raise `Invalid` for text that is no address."""
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     except ValueError as error:
         raise Invalid(f"{url[:120]!r} is not an address: {error}") from error
     return parts.scheme, (parts.hostname or "").lower(), port
-
-
-def _proxy(url: str) -> str:
-    """The proxy that the environment names for this address, "" for none."""
-    parts = urlsplit(url)
-    if not parts.hostname or urllib.request.proxy_bypass(parts.netloc):
-        return ""
-    proxies = urllib.request.getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all", "")

@@ -1,11 +1,11 @@
-"""Content-addressed files: nothing stands under a final name unless its SHA-256 is that name.
+"""Content-addressed files: each file has its SHA-256 as its name.
 
-A download goes to a private partial file, is hashed while it is written, and is promoted by fsync, rename and
-fsync of the folder, in this order. Locks save work (two processes do not fetch the same file twice); they are
-not what keeps a wrong file out. Everything is opened relative to folder descriptors, never through a link.
+A download is written to a private partial file, hashed while it is written, and promoted by fsync, rename and fsync of
+the folder, in this order. The hash alone keeps a wrong file out; locks only save work, because they keep two processes
+from a download of the same file. Files are opened relative to descriptors of folders, never through a link.
 
-    blobs/sha256-<hex>     checked files
-    partial/<key>.<token>  what is being fetched, by the identity of its source, with <key>.<token>.json
+    blobs/sha256-<hex>     verified files
+    partial/<key>.<token>  downloads, by the identity of their source, each with a note <key>.<token>.json
     locks/<key>            empty files for flock
 """
 
@@ -29,24 +29,24 @@ from mullama.store.disk import FOLDER, NOFOLLOW, NONBLOCK, open_folder, share_lo
 from mullama.store.partial import Partial
 from mullama.units import size
 
-_YOUNG: Final = 60.0
-"""Seconds for which a file that was looked at need not be marked again."""
+_TOUCH_EVERY: Final = 60.0
+"""The least seconds between two updates of the time of last use of a file."""
 _FINAL: Final = re.compile(r"sha256-[0-9a-f]{64}")
 _CORRUPT: Final = re.compile(r"sha256-[0-9a-f]{64}\.corrupt")
 
 
 class Blobs:
-    """The store under one folder, which is created when first written to."""
+    """Reads and writes the store in one folder, which the first write creates."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
 
     def path(self, digest: str) -> str:
-        """Where the file with this digest is, or will be; `Invalid` for anything but a digest."""
+        """Return the path of the file with this digest, stored or not; raise `Invalid` for text that is no digest."""
         return str(self.root / "blobs" / _name(digest))
 
     def has(self, digest: str) -> bool:
-        """Whether the file is there as a regular file. Makes it young again, so that no sweep takes it now."""
+        """Return True if the file is stored, and update its time of last use, which protects it from a sweep."""
         name = _name(digest)
         try:
             blobs = os.open(self.root / "blobs", FOLDER)
@@ -54,10 +54,10 @@ class Blobs:
             return False
         try:
             found = os.stat(name, dir_fd=blobs, follow_symlinks=False)
-            if time.time() - found.st_atime > _YOUNG:
-                # The time of the last change stays, by which the index knows the file again.
+            if time.time() - found.st_atime > _TOUCH_EVERY:
+                # The modification time stays, because the index identifies the file by it.
                 now = (time.time_ns(), found.st_mtime_ns)
-                with contextlib.suppress(OSError):  # a read-only store is still a store
+                with contextlib.suppress(OSError):  # a store may be read-only
                     os.utime(name, ns=now, dir_fd=blobs, follow_symlinks=False)
             return stat.S_ISREG(found.st_mode)
         except FileNotFoundError:
@@ -66,7 +66,7 @@ class Blobs:
             os.close(blobs)
 
     def open(self, digest: str) -> int:
-        """A descriptor for reading; refuses whatever is not a regular file."""
+        """Return a descriptor for reading; raise `Refused` for anything but a regular file."""
         blobs = open_folder(self.root / "blobs")
         try:
             with translate_os_errors(self.path(digest)):
@@ -79,7 +79,7 @@ class Blobs:
         return descriptor
 
     def check_room(self, wanted: int) -> None:
-        """Raise `Refused` when `wanted` more bytes do not fit on the disk of the store."""
+        """Raise `Refused` when this many more bytes do not fit on the disk of the store."""
         free = self.free()
         if wanted > free:
             raise Refused(
@@ -88,21 +88,24 @@ class Blobs:
             )
 
     def free(self) -> int:
-        """Bytes that may still be written."""
-        there = self.root
-        while not there.exists() and there != there.parent:
-            there = there.parent
-        with translate_os_errors(there):
-            return shutil.disk_usage(there).free
+        """Return the free bytes on the disk of the store."""
+        folder = self.root
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        with translate_os_errors(folder):
+            return shutil.disk_usage(folder).free
 
     def fetched(self, identity: str) -> int:
-        """Bytes of this source that an earlier try left and a next one can use."""
+        """Return the bytes of this source that an earlier try downloaded and the next one can use."""
         return Partial.left_behind(self.root / "partial", _key(identity))
 
     @contextmanager
     def receive(self, identity: str) -> Iterator[Partial]:
-        """A private partial file for the source `identity` (address and validator, or a digest), continued where
-        an earlier process left one. It stays for the next try unless it was promoted or discarded."""
+        """Yield a private partial file for a source, which continues the file of an earlier process if there is one.
+
+        identity: the digest of the file, or its address. The partial file stays for the next try unless it is promoted
+        or discarded.
+        """
         for name in ("blobs", "partial", "locks"):
             os.close(open_folder(self.root / name))
         partial = Partial.claim(self.root, _key(identity))
@@ -113,7 +116,7 @@ class Blobs:
 
     @contextmanager
     def only_one(self, identity: str, cancelled: Callable[[], bool], waiting: Callable[[], None]) -> Iterator[None]:
-        """Wait until no other process fetches `identity`. Where locks do not work, nobody waits."""
+        """Wait until no other process downloads `identity`, then keep others from it. Does nothing without locks."""
         descriptor = self._lock_file(_key(identity))
         try:
             _wait(descriptor, cancelled, waiting)
@@ -123,9 +126,9 @@ class Blobs:
 
     @contextmanager
     def using(self) -> Iterator[None]:
-        """While this is held, no sweep runs: hold it from finding a file until it is recorded somewhere.
+        """Keep sweeps out. Hold it from the moment a file is found until a record refers to the file.
 
-        Where the store cannot be written to, there is nothing to hold: nothing can be swept from it either.
+        Does nothing where the store cannot be written, because nothing can be swept from it.
         """
         try:
             descriptor = self._lock_file("sweep")
@@ -139,11 +142,11 @@ class Blobs:
             os.close(descriptor)
 
     def listed(self) -> tuple[tuple[str, int, float], ...]:
-        """Every checked file: digest, bytes, and when it was last used (unix seconds)."""
+        """Return the digest, the bytes and the time of last use (unix seconds) of every file."""
         return tuple((name.replace("-", ":", 1), size, used) for name, size, used in self._files(_FINAL))
 
     def _files(self, shape: re.Pattern[str]) -> list[tuple[str, int, float]]:
-        """Name, bytes and time of the regular files whose names have this shape."""
+        """Return the name, the bytes and the time of last use of the regular files whose names match."""
         try:
             entries = list(os.scandir(self.root / "blobs"))
         except FileNotFoundError:
@@ -157,32 +160,32 @@ class Blobs:
         return sorted(found)
 
     def sweep(self, referenced: frozenset[str], *, grace: float, now: float | None = None) -> tuple[str, ...]:
-        """Delete what nobody refers to, that is older than `grace` seconds; the digests that went.
+        """Delete unreferenced files that were not used for `grace` seconds, and return their digests.
 
-        Does nothing while a process holds `using`. Half-fetched files go by the same age.
+        Partial files are deleted at the same age. Does nothing while a process holds `using`. now: unix seconds.
         """
         moment = time.time() if now is None else now
-        with self._alone() as alone:
-            if not alone:
+        with self._exclusive() as exclusive:
+            if not exclusive:
                 return ()
-            gone = tuple(digest for digest, _ in self.swept(referenced, grace=grace, now=moment))
+            deleted = tuple(digest for digest, _ in self.swept(referenced, grace=grace, now=moment))
             corrupt = [name for name, _, used in self._files(_CORRUPT) if moment - used > grace]
-            for name in (*map(_name, gone), *corrupt):
+            for name in (*map(_name, deleted), *corrupt):
                 path = self.root / "blobs" / name
                 with translate_os_errors(path):
                     path.unlink(missing_ok=True)
             Partial.sweep(self.root / "partial", before=moment - grace)
-        return gone
+        return deleted
 
     def swept(
         self, referenced: frozenset[str], *, grace: float, now: float | None = None
     ) -> tuple[tuple[str, int], ...]:
-        """What `sweep` would delete, with its bytes."""
+        """Return the digests and bytes of the files that `sweep` would delete."""
         moment = time.time() if now is None else now
         return tuple((d, size) for d, size, used in self.listed() if d not in referenced and moment - used > grace)
 
     def verify(self, digest: str) -> bool:
-        """Read the whole file and compare; a file that does not match is set aside."""
+        """Read a file and return True if its digest is right; else rename it to `.corrupt`."""
         descriptor = self.open(digest)
         with os.fdopen(descriptor, "rb") as file:
             right = hashlib.file_digest(file, "sha256").hexdigest() == Digest.parse(digest).hex
@@ -191,8 +194,8 @@ class Blobs:
         return right
 
     @contextmanager
-    def _alone(self) -> Iterator[bool]:
-        """Whether no process uses the store now, and none begins to."""
+    def _exclusive(self) -> Iterator[bool]:
+        """Yield True when no process uses the store, and keep others out; False when one does."""
         descriptor = self._lock_file("sweep")
         try:
             yield try_lock(descriptor)
@@ -221,5 +224,5 @@ def _name(digest: str) -> str:
 
 
 def _key(identity: str) -> str:
-    """A file name for any text."""
+    """Return a file name for any text."""
     return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -1,4 +1,4 @@
-"""A running SHA-256 of a file that grows, by a thread of its own: neither the network nor the disk waits for it."""
+"""The SHA-256 of a growing file, computed by a thread of its own so that the download does not wait for it."""
 
 from __future__ import annotations
 
@@ -7,31 +7,35 @@ import os
 import threading
 from typing import Final
 
-_PIECE: Final = 1024**2
-_SYNC_EVERY: Final = 256 * 1024**2
+PIECE: Final = 1024**2
+SYNC_EVERY: Final = 256 * 1024**2
 
 
 class RunningHash:
-    """Follows the file behind a descriptor as far as it is told that there are bytes, and makes them durable.
+    """Hashes the file behind a descriptor up to the end that `reaches` reports, and syncs it to the disk.
 
-    It reads what was written, from the page cache as a rule, so nothing is kept in memory however far it is behind.
-    hashed: how far it is. synced: so many bytes are safe even if the power fails.
+    The thread reads the written bytes back, as a rule from the page cache, so a slow hash needs no memory.
     """
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
+    def __init__(self, descriptor: int, *, piece: int = PIECE, sync_every: int = SYNC_EVERY) -> None:
+        """piece: bytes of one read. sync_every: bytes between two syncs."""
+        self._descriptor, self._piece, self._sync_every = descriptor, piece, sync_every
         self._hash = hashlib.sha256()
-        self._there = self.hashed = self.synced = 0
-        self._closed = self._asked = False
+        self._end = 0
+        self.hashed = 0
+        """Bytes that are hashed."""
+        self.synced = 0
+        """Bytes that a power failure does not lose."""
+        self._closed = self._waiting = False
         self._error: OSError | None = None
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
     def reaches(self, end: int) -> None:
-        """The file has so many bytes now, and they will not change. Raises `OSError` when it could not be read."""
+        """Report that the file has this many bytes, which no longer change. Raises `OSError` when a read failed."""
         with self._changed:
-            self._there = end
-            if end - self.hashed >= _PIECE:
+            self._end = end
+            if end - self.hashed >= self._piece:
                 self._changed.notify_all()
             if self._error is not None:
                 raise self._error
@@ -40,16 +44,16 @@ class RunningHash:
             self._thread.start()
 
     def settled(self, seconds: float | None = None) -> bool:
-        """Wait so long until everything so far is hashed; whether it is, or never will be."""
+        """Wait at most this long for the hash. Return True when it is at the end, or has failed."""
         with self._changed:
-            self._asked = True
+            self._waiting = True
             self._changed.notify_all()
-            done = self._changed.wait_for(lambda: self.hashed == self._there or self._error is not None, seconds)
-            self._asked = False
+            done = self._changed.wait_for(lambda: self.hashed == self._end or self._error is not None, seconds)
+            self._waiting = False
             return done
 
     def hexdigest(self) -> str:
-        """Of everything so far, once the thread has come there. Raises `OSError` when it could not."""
+        """Wait for the hash of all bytes so far and return it. Raises `OSError` when a read failed."""
         self.settled()
         with self._changed:
             if self._error is not None:
@@ -57,7 +61,7 @@ class RunningHash:
             return self._hash.hexdigest()
 
     def close(self) -> None:
-        """End the thread wherever it is."""
+        """End the thread, also before the end of the file."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -66,15 +70,15 @@ class RunningHash:
             self._thread = None
 
     def _follow(self) -> None:
-        buffer = memoryview(bytearray(_PIECE))
+        buffer = memoryview(bytearray(self._piece))
         try:
-            while count := self._more():
+            while count := self._next_count():
                 read = os.preadv(self._descriptor, [buffer[:count]], self.hashed)
                 if not read:
-                    raise OSError(f"the file ends at {self.hashed} bytes, {self._there} were written")
+                    raise OSError(f"the file ends at {self.hashed} bytes, {self._end} were written")
                 self._hash.update(buffer[:read])
                 self._step(read)
-                if self.hashed - self.synced >= _SYNC_EVERY:
+                if self.hashed - self.synced >= self._sync_every:
                     end = self.hashed
                     os.fdatasync(self._descriptor)
                     self.synced = end
@@ -83,18 +87,21 @@ class RunningHash:
                 self._error = error
                 self._changed.notify_all()
 
-    def _more(self) -> int:
-        """How many bytes to read next, once there is a whole piece or somebody waits; 0 at the end."""
+    def _next_count(self) -> int:
+        """Wait for the next bytes and return their number; 0 after `close`.
+
+        Less than a piece is read only while `settled` waits.
+        """
         with self._changed:
             self._changed.wait_for(self._is_enough)
-            return 0 if self._closed else min(_PIECE, self._there - self.hashed)
+            return 0 if self._closed else min(self._piece, self._end - self.hashed)
 
     def _is_enough(self) -> bool:
-        left = self._there - self.hashed
-        return self._closed or left >= _PIECE or (self._asked and left > 0)
+        left = self._end - self.hashed
+        return self._closed or left >= self._piece or (self._waiting and left > 0)
 
     def _step(self, count: int) -> None:
         with self._changed:
             self.hashed += count
-            if self.hashed == self._there:
+            if self.hashed == self._end:
                 self._changed.notify_all()

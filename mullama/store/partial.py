@@ -1,4 +1,9 @@
-"""A file on its way into the store: private to one process, hashed while written, continued after a kill."""
+"""A file that is downloaded into the store: private to one process, hashed while it is written, resumed after a kill.
+
+Each partial file has a note next to it (`PartialRecord`). A process takes over a partial file when it gets the lock of
+the file and the note names no process that runs. Both are needed: a lock may do nothing on a network disk, and a note
+cannot name a process of another host.
+"""
 
 from __future__ import annotations
 
@@ -26,21 +31,24 @@ _FILE: Final = re.compile(r"(?P<key>[0-9a-f]{32})\.[0-9a-f]{16}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartialRecord:
-    """What is remembered beside a partial file: who writes it (`released` when nobody does), how the source
-    knows this content, and up to which byte it is safe even if the power failed."""
+    """The note of a partial file: its writer, its source's validator, and the bytes that are on the disk."""
 
     host: str = ""
     released: bool = False
+    """True when the writer has closed the file."""
     boot_id: str = ""
     pid: int = 0
     start_time: str = ""
     validator: str = ""
+    """The ETag that a resumed request must send, "" for none."""
     total: int = -1
+    """The size of the complete file in bytes, -1 if unknown."""
     synced: int = 0
+    """Bytes that a power failure does not lose."""
 
 
 class Partial:
-    """One partial file, open for writing. `offset` bytes are on disk; their hash follows them."""
+    """Writes one partial file. `offset` is the number of bytes written so far; their hash follows them."""
 
     def __init__(self, root: Path, name: str, descriptor: int, note: PartialRecord) -> None:
         self._root, self._path, self._descriptor = root, root / "partial" / name, descriptor
@@ -51,10 +59,10 @@ class Partial:
 
     @classmethod
     def claim(cls, root: Path, key: str) -> Partial:
-        """Take over the largest partial file of `key` whose writer is gone, else begin a new one."""
+        """Take over the largest partial file of `key` whose writer has ended, else begin a new one."""
         folder = root / "partial"
-        left = sorted(_files(folder, key), key=lambda path: -path.stat().st_size if path.exists() else 0)
-        for path in left:
+        files = sorted(_files(folder, key), key=lambda path: -path.stat().st_size if path.exists() else 0)
+        for path in files:
             taken = cls._take(root, key, path)
             if taken is not None:
                 return taken
@@ -62,7 +70,7 @@ class Partial:
         with translate_os_errors(folder / name):
             descriptor = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_EXCL | NOFOLLOW, 0o644)
         try_lock(descriptor)
-        partial = cls(root, name, descriptor, _mine(PartialRecord()))
+        partial = cls(root, name, descriptor, _owned(PartialRecord()))
         partial._write_note()
         return partial
 
@@ -73,30 +81,30 @@ class Partial:
         except OSError:
             return None
         note, name = _read_note(path), f"{key}.{secrets.token_hex(8)}"
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode) or not try_lock(descriptor) or not _writer_gone(note):
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode) or not try_lock(descriptor) or not _writer_has_ended(note):
             os.close(descriptor)
             return None
-        partial = cls(root, name, descriptor, _mine(note))
-        partial._write_note()  # first, so that a kill here leaves the old pair whole
+        partial = cls(root, name, descriptor, _owned(note))
+        partial._write_note()  # before the rename: a kill in between leaves the old file with its old note
         try:
-            os.rename(path, path.with_name(name))  # of two that try, one succeeds
+            os.rename(path, path.with_name(name))  # where locks do nothing, one of two processes succeeds
         except OSError:
             partial._note_path().unlink(missing_ok=True)
             os.close(descriptor)
             return None
         _note_of(path).unlink(missing_ok=True)
         with translate_os_errors(path):
-            partial._continue(note.synced if note.boot_id != process.boot_id() else None)
+            partial._resume(note.synced if note.boot_id != process.boot_id() else None)
         return partial
 
     @property
     def validator(self) -> str:
-        """The strong validator that the source gave with these bytes, "" for none."""
+        """The strong validator of these bytes by the source, "" for none."""
         return self._note.validator
 
     def remember(self, validator: str, total: int) -> None:
-        """Keep what a resumed request must quote; `total` is the size of the whole, -1 if unknown."""
-        self._note = _mine(PartialRecord(validator=validator, total=total, synced=self._note.synced))
+        """Keep the validator for a resumed request. total: the size of the complete file, -1 if unknown."""
+        self._note = _owned(PartialRecord(validator=validator, total=total, synced=self._note.synced))
         self._write_note()
 
     def write(self, data: bytes) -> None:
@@ -115,30 +123,33 @@ class Partial:
             self._write_note()
 
     def restart(self) -> None:
-        """Throw the bytes away and begin from zero."""
+        """Discard all bytes and begin from zero."""
         self._hash.close()
         with translate_os_errors(self._path):
             os.ftruncate(self._descriptor, 0)
         self._hash, self.offset = RunningHash(self._descriptor), 0
-        self._note = _mine(PartialRecord())
+        self._note = _owned(PartialRecord())
         self._write_note()
 
     @property
     def hashed(self) -> int:
-        """How far the hash has come."""
+        """The number of bytes that are hashed."""
         return self._hash.hashed
 
     def settled(self, seconds: float) -> bool:
-        """Whether the hash has come to the end, or failed, within this time."""
+        """Wait at most this long for the hash. Return True when it is at the end, or has failed."""
         return self._hash.settled(seconds)
 
     def digest(self) -> str:
-        """Of what was written so far."""
+        """Return the digest of the bytes so far."""
         with translate_os_errors(self._path):
             return f"sha256:{self._hash.hexdigest()}"
 
     def promote(self) -> str:
-        """Give the file its final name, its digest, durably; the digest. Raises when it is no longer ours."""
+        """Give the file its digest as its final name, durably, and return the digest.
+
+        Raises `Unavailable` when another file has taken the place of this one.
+        """
         digest = Digest.parse(self.digest())
         with translate_os_errors(self._path):
             os.ftruncate(self._descriptor, self.offset)
@@ -154,13 +165,13 @@ class Partial:
         return digest.text
 
     def discard(self) -> None:
-        """Remove the file: nothing of it can be used."""
+        """Remove the file and its note."""
         if not self._promoted:
             self._path.unlink(missing_ok=True)
             self._note_path().unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Release the file for whoever continues; an empty one leaves no trace. Closing twice does nothing."""
+        """Release the file for the next try; remove an empty one. Closing twice does nothing."""
         if self._descriptor < 0:
             return
         self._hash.close()
@@ -175,7 +186,7 @@ class Partial:
 
     @staticmethod
     def left_behind(folder: Path, key: str) -> int:
-        """Bytes of the largest partial file of `key`."""
+        """Return the bytes of the largest partial file of `key`."""
         sizes = []
         for path in _files(folder, key):
             with contextlib.suppress(OSError):
@@ -184,7 +195,7 @@ class Partial:
 
     @staticmethod
     def sweep(folder: Path, *, before: float) -> None:
-        """Remove what was left before this moment (unix seconds) by writers that are gone."""
+        """Remove the files and notes of ended writers that are older than a moment (unix seconds)."""
         for path in _files(folder, None):
             with contextlib.suppress(OSError):
                 descriptor = os.open(path, os.O_RDWR | NONBLOCK | NOFOLLOW)
@@ -199,8 +210,11 @@ class Partial:
                 if note.stat(follow_symlinks=False).st_mtime < before:
                     note.unlink(missing_ok=True)
 
-    def _continue(self, safe: int | None) -> None:
-        """Go on after what is on disk; after a restart of the machine only what was synced counts."""
+    def _resume(self, safe: int | None) -> None:
+        """Continue after the bytes on the disk.
+
+        safe: the bytes that count after a restart of the machine; None when it did not restart.
+        """
         size = os.fstat(self._descriptor).st_size
         self.offset = size if safe is None else min(size, safe)
         os.ftruncate(self._descriptor, self.offset)
@@ -210,7 +224,7 @@ class Partial:
         return _note_of(self._path)
 
     def _write_note(self) -> None:
-        """Atomically: a note is whole or not there."""
+        """Write the note atomically."""
         path = self._note_path()
         fresh = path.with_name(f"{path.name}.new")
         with translate_os_errors(path):
@@ -234,7 +248,7 @@ def _files(folder: Path, key: str | None) -> Iterator[Path]:
 
 
 def _orphans(folder: Path) -> list[Path]:
-    """Notes, half-written ones too, whose file is gone: a writer was killed between two steps."""
+    """Return the notes without a file, complete or not: their writer was killed between two steps."""
     if not folder.is_dir():
         return []
     notes = [path for path in folder.iterdir() if path.name.endswith((".json", ".json.new"))]
@@ -242,7 +256,7 @@ def _orphans(folder: Path) -> list[Path]:
 
 
 def _read_note(path: Path) -> PartialRecord:
-    """The note, or an empty one: then the file is used by its bytes alone."""
+    """Return the note of a file; an empty one for a note that cannot be read."""
     try:
         fields = json.loads(_note_of(path).read_text())
         note = PartialRecord(**{_EARLIER_NAMES.get(name, name): value for name, value in fields.items()})
@@ -252,9 +266,8 @@ def _read_note(path: Path) -> PartialRecord:
     return note if right else PartialRecord()
 
 
-def _writer_gone(note: PartialRecord) -> bool:
-    """Whether the process that wrote the file has certainly ended. The lock alone is not believed, since
-    locks of network disks may do nothing: a file of another host is left alone."""
+def _writer_has_ended(note: PartialRecord) -> bool:
+    """Return True if the writer has certainly ended; False for a writer on another host."""
     if note.released:
         return True
     if note.pid == 0:
@@ -264,7 +277,8 @@ def _writer_gone(note: PartialRecord) -> bool:
     return note.boot_id != process.boot_id() or note.start_time != process.start_time(note.pid)
 
 
-def _mine(note: PartialRecord) -> PartialRecord:
+def _owned(note: PartialRecord) -> PartialRecord:
+    """Return the note with this process as the writer."""
     pid = os.getpid()
     return replace(
         note,

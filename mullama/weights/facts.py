@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from mullama.names import JSONValue
 from mullama.weights.tensors import Tensor
 
 Role = Literal["model", "projector", "adapter"]
@@ -108,7 +107,7 @@ class WeightFacts:
     input_bytes: int = 0
     output_bytes: int = 0
     tied: bool = False
-    metadata: Mapping[str, JSONValue] = field(default_factory=dict, compare=False, repr=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     tensors: tuple[Tensor, ...] = field(default=(), compare=False, repr=False)
 
     def token(self, role: str) -> SpecialToken | None:

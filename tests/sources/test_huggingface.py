@@ -6,13 +6,16 @@ import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mullama.errors import Denied, Invalid, MullamaError, NotFound, TransferFailed, Unavailable
-from mullama.sources import registry
+from mullama.names import HubRef
+from mullama.sources import huggingface
+from mullama.sources.settings import HubSettings
 from tests.sources.source_fixture import DATA, Place, place_of
 from tests.stub_hub import COMMIT, Status, StubHub
 
@@ -100,9 +103,9 @@ def test_questions_are_asked_again_and_then_the_status_is_told(place: Place, hub
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (b"<html>", "not JSON"),
-        (b"[]", "no object"),
-        (b"[" * 200_000, "not JSON"),
+        (b"<html>", "cannot be read.*JSONDecodeError"),
+        (b"[]", "cannot be read.*TypeError"),
+        (b"[" * 200_000, "cannot be read.*RecursionError"),
         (b"{}", "cannot be read|commit ''"),
         (json.dumps({"id": "x", "sha": "../../etc"}).encode(), "commit '../../etc'"),
         (json.dumps({"id": "x", "sha": COMMIT, "siblings": "abc"}).encode(), "cannot be read"),
@@ -133,20 +136,59 @@ def test_pictures_with_odd_names_do_not_spoil_a_repository(place: Place, hub: St
 
 def test_a_search_gives_names_and_counts_and_leaves_out_what_is_no_name(place: Place, hub: StubHub) -> None:
     answer = [
-        {"id": "a/b", "downloads": 5, "likes": 2, "gated": "manual", "lastModified": "2025-01-01T00:00:00Z"},
-        {"id": "../../x"}, {"id": 5}, "x", {"id": "c/d", "downloads": "many"},
+        {"id": "a/b", "downloads": 5, "likes": 2, "gated": "manual", "lastModified": "2025-01-01T00:00:00Z",
+         "tags": ["gguf", "license:mit"], "pipeline_tag": "text-generation"},
+        {"id": "../../x"}, {"id": 5}, {"id": "c/d", "downloads": "many"}, {"id": "e/f"},
     ]  # fmt: skip
     hub.script("/api/models", Status(200, {}, json.dumps(answer).encode()))
-    found = registry.search("b", place.settings, 10)
+    found = huggingface.search("b", place.settings, limit=4, every=False)
     assert [(model.name, model.downloads, model.gated) for model in found] == [("a/b", 5, True), ("c/d", 0, False)]
-    assert "search=b&filter=gguf" in hub.requests[0].path
+    assert (found[0].updated, found[0].license, found[0].task) == ("2025-01-01T00:00:00.000Z", "mit", "text-generation")
+    asked = parse_qs(urlsplit(hub.requests[0].path).query)
+    assert {"search": ["b"], "filter": ["gguf"], "sort": ["downloads"], "limit": ["4"]}.items() <= asked.items()
+    huggingface.search("b", place.settings, limit=1, every=True)
+    assert "filter" not in parse_qs(urlsplit(hub.requests[1].path).query)
+
+
+def test_a_search_that_is_refused_or_no_list_is_an_error(place: Place, hub: StubHub) -> None:
+    hub.script("/api/models", Status(400))
+    with pytest.raises(TransferFailed, match="answered 400 for 'b'"):
+        huggingface.search("b", place.settings, limit=1, every=False)
+    hub.script("/api/models", Status(200, {}, b'["x"]'))
+    with pytest.raises(TransferFailed, match="'b' in a way that cannot be read"):
+        huggingface.search("b", place.settings, limit=1, every=False)
+    hub.script("/api/models", *[Status(503, {"Retry-After": "0"})] * 5)
+    with pytest.raises(Unavailable, match="answered 503 for 'b'"):
+        huggingface.search("b", place.settings, limit=1, every=False)
+    assert len(hub.requests) == 1 + 1 + 3, "the library repeats no request that was repeated already"
+
+
+def test_a_repository_lists_its_gguf_files_with_their_sizes(place: Place, hub: StubHub) -> None:
     hub.repo("org/u", UPPER)
-    assert registry.files_of("org/u", place.settings) == tuple(
-        (name, len(DATA)) for name in ("M-Q4_K_M.gguf", "M-Q8_0.gguf", "mmproj-M-F16.gguf")
-    )
-    hub.script("/api/models", *[Status(400)] * 3)
-    with pytest.raises(Unavailable, match="answered 400"):
-        registry.search("b", place.settings)
+    found = huggingface.repository(HubRef("org/u"), place.settings)
+    assert found.files == tuple((name, len(DATA)) for name in UPPER if name.endswith(".gguf"))
+    assert (found.name, found.license) == ("org/u", "mit")
+    with pytest.raises(NotFound, match="no model org/none"):
+        huggingface.repository(HubRef("org/none"), place.settings)
+
+
+def test_a_token_has_the_name_of_its_user(hub: StubHub) -> None:
+    hub.script("/api/whoami-v2", Status(200, {}, b'{"name": "me"}'), Status(401))
+    settings = HubSettings(endpoint=hub.url, token="hf_abc", token_from="a test")
+    assert huggingface.user(settings) == "me"
+    assert hub.requests[0].headers["Authorization"] == "Bearer hf_abc"
+    with pytest.raises(Denied, match=r"answered 401 for the token.*looked in a test"):
+        huggingface.user(settings)
+    with pytest.raises(Denied, match="needs a token"):
+        huggingface.user(replace(settings, token=""))
+
+
+def test_the_librarys_own_requests_keep_working(place: Place, hub: StubHub) -> None:
+    """Other code of the process may use the library; its requests have no bounds of ours."""
+    from huggingface_hub import HfApi
+
+    place.library.locate("hf:org/m")
+    assert HfApi(endpoint=hub.url, token=False).model_info("org/m").sha == COMMIT
 
 
 names = st.text(alphabet=st.sampled_from("ab./\\%2f:\0 ~\u202e\ud800C"), min_size=1, max_size=12).map(

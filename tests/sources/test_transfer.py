@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mullama.errors import Denied, NotFound, Refused, TransferFailed, Unavailable
-from mullama.sources import transfer, web
+from mullama.sources import transfer
+from mullama.sources.base import DownloadProgress
 from mullama.sources.settings import RetryPolicy, Timeouts
+from mullama.sources.web import open_web
 from tests.sources.source_fixture import DATA, QUICK, Place, place_of
 from tests.stub_hub import (
     Announce,
@@ -41,9 +43,11 @@ OTHER = bytes(len(DATA))
 
 
 @pytest.fixture(autouse=True, params=["parsed", "straight"])
-def _how_bodies_are_read(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Large bodies go past the parser of HTTP; whatever goes wrong must end the same way."""
-    monkeypatch.setattr(web, "_LARGE", 1 if request.param == "straight" else 2**40)
+def direct_read(request: pytest.FixtureRequest, place: Place) -> int:
+    """Large bodies are read past the HTTP parser; every failure must end the same way."""
+    size = 1 if request.param == "straight" else 2**40
+    place.settings = replace(place.settings, direct_read=size)
+    return size
 
 
 def ranges(hub: StubHub) -> list[str | None]:
@@ -81,15 +85,12 @@ def test_after_five_failures_in_a_row_it_gives_up_and_keeps_what_came(place: Pla
     assert "resuming" in place.phases
 
 
-def test_failures_with_progress_between_them_do_not_add_up(tmp_path: Path, hub: StubHub) -> None:
+def test_failures_with_progress_between_them_do_not_add_up(place: Place, hub: StubHub) -> None:
     data = DATA + bytes(12 * 2**20)
     hub.repo("org/big", {"b-Q8_0.gguf": data})
     hub.script("b-Q8_0.gguf", *[Cut(2**20 + 1)] * 10)
-    place = place_of(tmp_path, hub)
     file = place.library.locate("hf:org/big").files[0]
-    from mullama.sources.web import Web
-
-    with Web(waits=place.settings.waits) as web:
+    with open_web(place.settings) as web:
         assert transfer.fetch(file, place.blobs, web, place.seen.append, RetryPolicy(tries=2, first=0.001)) == (
             f"sha256:{sha256(data)}"
         )
@@ -171,20 +172,18 @@ def test_other_answers_end_the_pull(place: Place, hub: StubHub) -> None:
 
 
 @pytest.mark.parametrize("step", [Silent(), Stall(0), Stall(5000), Drip()])
-def test_a_hub_that_hangs_or_crawls_is_left_and_asked_again(
-    place: Place, hub: StubHub, monkeypatch: pytest.MonkeyPatch, step: Step
-) -> None:
+def test_a_hub_that_hangs_or_crawls_is_left_and_asked_again(place: Place, hub: StubHub, step: Step) -> None:
     """Only the answer that hangs has short limits: a busy machine may hold up the one after it."""
-    located = place.library.locate(SOURCE)
-    waits, ask = iter([Timeouts(connect=5, headers=0.4, idle=0.4, slow_bytes=10_000, slow_seconds=0.3)]), web.Web._ask
-
-    def first_in_a_hurry(self: web.Web, *arguments: Any) -> web.HttpResponse:
-        self.waits = next(waits, QUICK.waits)
-        return ask(self, *arguments)
-
-    monkeypatch.setattr(web.Web, "_ask", first_in_a_hurry)
+    file = place.library.locate(SOURCE).files[0]
     hub.script(FILE, step)
-    assert place.library.ensure(located, place.seen.append, lambda: False).digest == DIGEST
+    with open_web(place.settings) as web:
+        web.waits = Timeouts(connect=5, headers=0.4, idle=0.4, slow_bytes=10_000, slow_seconds=0.3)
+
+        def patient_from_now_on(progress: DownloadProgress) -> None:
+            if progress.phase == "retrying":
+                web.waits = QUICK.waits
+
+        assert transfer.fetch(file, place.blobs, web, patient_from_now_on, place.settings.patience) == DIGEST
     assert len(hub.asked(FILE)) == 2
 
 
@@ -206,9 +205,7 @@ def test_a_name_that_nobody_knows_is_tried_again_and_told(
 def test_a_hub_that_is_not_there_is_unavailable(place: Place, hub: StubHub) -> None:
     file = place.library.locate(SOURCE).files[0]
     nobody = replace(file, url="http://127.0.0.1:1/m.gguf")
-    from mullama.sources.web import Web
-
-    with Web(waits=place.settings.waits) as web, pytest.raises(Unavailable, match="nothing was fetched"):
+    with open_web(place.settings) as web, pytest.raises(Unavailable, match="nothing was fetched"):
         transfer.fetch(nobody, place.blobs, web, place.seen.append, place.settings.patience)
 
 
@@ -368,11 +365,14 @@ steps = st.one_of(
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(steps, max_size=6))
-def test_whatever_the_hub_does_no_wrong_file_is_ever_visible(tmp_path: Path, script: list[Step]) -> None:
+def test_whatever_the_hub_does_no_wrong_file_is_ever_visible(
+    tmp_path: Path, direct_read: int, script: list[Step]
+) -> None:
     with StubHub() as hub:
         hub.repo("org/m", {FILE: DATA})
         hub.script(FILE, *script)
         place = place_of(tmp_path, hub)
+        place.settings = replace(place.settings, direct_read=direct_read)
         for _ in range(3):
             try:
                 stored = place.pull(SOURCE)

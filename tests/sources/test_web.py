@@ -13,10 +13,9 @@ import pytest
 
 from mullama.errors import Invalid, Refused, TooLarge, TransferFailed
 from mullama.sources import network
-from mullama.sources import web as module
 from mullama.sources.network import Cancellation
 from mullama.sources.settings import Timeouts
-from mullama.sources.web import TransientError, Web
+from mullama.sources.web import TransientError, Web, proxy_of
 from mullama.weights.located import Credential
 from tests.stub_hub import Redirect, Silent, Status, StubHub
 
@@ -186,8 +185,8 @@ def test_a_proxy_of_the_environment_is_used_and_its_exceptions_hold(
     with web.get("http://somewhere.example/x") as answer:
         assert answer.body() == b"from the proxy"
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    assert module._proxy(f"{hub.url}/x") == ""
-    assert module._proxy("http://other.example/x") == hub.url
+    assert proxy_of(f"{hub.url}/x") == ""
+    assert proxy_of("http://other.example/x") == hub.url
 
 
 @pytest.fixture

@@ -11,15 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama.store import hashing
 from mullama.store.hashing import RunningHash
 
 
 @given(st.lists(st.binary(max_size=5000), max_size=50), st.integers(0, 50), st.sampled_from([1, 700, 2**20]))
 def test_it_is_the_hash_of_all_pieces_and_may_be_asked_in_between(pieces: list[bytes], ask: int, size: int) -> None:
-    with tempfile.TemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hashing, "_PIECE", size)
-        running, expected, end = RunningHash(file.fileno()), hashlib.sha256(), 0
+    with tempfile.TemporaryFile() as file:
+        running, expected, end = RunningHash(file.fileno(), piece=size), hashlib.sha256(), 0
         for number, piece in enumerate(pieces):
             end += os.pwrite(file.fileno(), piece, end)
             running.reaches(end)
@@ -32,11 +30,9 @@ def test_it_is_the_hash_of_all_pieces_and_may_be_asked_in_between(pieces: list[b
 
 def test_what_was_hashed_is_made_durable_every_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
-    monkeypatch.setattr(hashing, "_PIECE", 10)
-    monkeypatch.setattr(hashing, "_SYNC_EVERY", 100)
     monkeypatch.setattr(os, "fdatasync", synced.append)
     with tempfile.TemporaryFile() as file:
-        running = RunningHash(file.fileno())
+        running = RunningHash(file.fileno(), piece=10, sync_every=100)
         os.pwrite(file.fileno(), bytes(250), 0)
         running.reaches(250)
         running.hexdigest()
@@ -58,7 +54,7 @@ def test_a_file_that_is_shorter_than_what_was_written_is_an_error() -> None:
 
 
 def test_no_thread_is_left_behind() -> None:
-    before = set(threading.enumerate())  # which may end meanwhile: other tests leave some behind
+    before = set(threading.enumerate())  # which may end during the test
     with tempfile.TemporaryFile() as file:
         running = RunningHash(file.fileno())
         running.close()

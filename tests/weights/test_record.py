@@ -41,17 +41,19 @@ def test_a_lock_keeps_what_memory_arithmetic_needs_in_a_kilobyte() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("layers", "6", "layers is '6'"),
-        ("layers", True, "layers is True"),
-        ("role", "boss", "role is 'boss'"),
-        ("heads", [1, "x"], r"heads\[1\] is 'x'"),
-        ("heads", 4, "heads is not a list"),
+        ("layers", "6", "layers: Expected `int`, got `str`"),
+        ("layers", True, "layers: Expected `int`, got `bool`"),
+        ("role", "boss", r"role: Invalid enum value 'boss'"),
+        ("heads", [1, "x"], r"heads\[1\]: Expected `int`, got `str`"),
+        ("heads", 4, "heads: Expected `array`, got `int`"),
         ("per_layer", [{"times": 10**9, "weights": 1}], "per_layer holds"),
-        ("per_layer", [{"key": 1}], r"per_layer\[0\] lacks the field 'weights'"),
-        ("rope", [], "rope is not a mapping"),
-        ("templates", [["a"]], "1 elements, not 2"),
+        ("per_layer", [{"key": 1}], r"per_layer\[0\]: Object missing required field `weights`"),
+        ("rope", [], "rope: Expected `object`, got `array`"),
+        ("templates", [["a"]], r"templates\[0\]: Expected `array` of length 2, got 1"),
         ("nonsense", 1, "unknown field 'nonsense'"),
-        ("add_bos", 3, "add_bos is 3"),
+        ("rope", {"nonsense": 1}, "unknown field 'nonsense'"),
+        ("per_layer", [{"weights": 1}, {"weights": 1, "nonsense": 1}], "unknown field 'nonsense'"),
+        ("add_bos", 3, r"add_bos: Expected `bool \| null`, got `int`"),
     ],
 )
 def test_a_wrong_record_is_refused_with_the_field(field: str, value: Any, words: str) -> None:
@@ -61,7 +63,7 @@ def test_a_wrong_record_is_refused_with_the_field(field: str, value: Any, words:
 
 
 def test_a_record_that_lacks_a_field_is_refused() -> None:
-    with pytest.raises(Invalid, match="lacks the field 'architecture'"):
+    with pytest.raises(Invalid, match="the facts: Object missing required field `architecture`"):
         record.from_json({"layers": 1})
     with pytest.raises(Invalid, match="not a mapping"):
         record.from_json([])

@@ -17,7 +17,7 @@ from mullama.units import counted, size
 from mullama.weights.choose import choose, quant_of
 
 if TYPE_CHECKING:
-    from mullama.sources.hubquery import Repository
+    from mullama.sources.huggingface import Repository
     from mullama.sources.settings import Settings
 
 
@@ -31,17 +31,17 @@ def search_options(parser: Parser) -> None:
 
 def search(call: CommandContext) -> int:
     """List repositories, the most downloaded first."""
-    from mullama.sources import hubquery
+    from mullama.sources import huggingface
 
     options = call.options
     settings = _settings(call)
     if not 1 <= options.limit <= 100:
         raise UsageError("--limit must be between 1 and 100")
-    found: Iterable[Repository] = hubquery.search(
+    found: Iterable[Repository] = huggingface.search(
         " ".join(options.query), settings, limit=options.limit, every=options.all
     )
     if options.files:
-        found = [hubquery.repository(item.name, settings) for item in found]
+        found = [huggingface.repository(HubRef(item.name), settings) for item in found]
     found = tuple(found)
     if options.json:
         call.terminal.json({"results": [_tree(item) for item in found]})
@@ -64,10 +64,10 @@ def info_options(parser: Parser) -> None:
 
 def info(call: CommandContext) -> int:
     """Print the facts and files of a repository, with the file that a source without a name selects."""
-    from mullama.sources import hubquery
+    from mullama.sources import huggingface
 
     ref = hub_repository(call.options.source)
-    found = hubquery.repository(ref.repo, _settings(call), ref.revision)
+    found = huggingface.repository(ref, _settings(call))
     if call.options.json:
         call.terminal.json(_tree(found))
         return DONE
@@ -137,8 +137,7 @@ def login(call: CommandContext) -> int:
 
     The token is read from a prompt or a file, because other users can see the arguments of a process.
     """
-    from mullama.sources.hubquery import user
-    from mullama.sources.huggingface import token_path
+    from mullama.sources.huggingface import token_path, user
 
     path = Path(token_path())
     if call.options.remove:

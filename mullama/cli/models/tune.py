@@ -66,12 +66,12 @@ def _offers(call: CommandContext, ref: HubRef) -> tuple[tuple[Offer, ...], Weigh
     from mullama.manifest.spec import Manifest
     from mullama.reconcile.files import Files
     from mullama.sources.headers import remote_facts
-    from mullama.sources.hubquery import repository
+    from mullama.sources.huggingface import repository
     from mullama.weights.choose import choose, quant_of
 
     files = Files.here(call.env)
     settings = files.settings(Manifest(mullama="v1"))
-    sizes = dict(repository(ref.repo, settings, ref.revision).files)
+    sizes = dict(repository(ref, settings).files)
     offers = []
     for quant in sorted({quant_of(name) for name in sizes} - {""}):
         try:

@@ -220,8 +220,7 @@ def _hub(call: CommandContext) -> Iterator[Finding]:
         yield Finding("hub", "note", "not checked: offline")
         return
     from mullama.manifest.spec import Manifest
-    from mullama.sources.hubquery import user
-    from mullama.sources.huggingface import hub_credential
+    from mullama.sources.huggingface import hub_credential, user
 
     manifest = load_manifest(call).manifest if has_manifest(call) else Manifest(mullama="v1")
     settings = files.settings(manifest)
