@@ -1,4 +1,7 @@
-"""`mullama completions`: what shells need to complete commands and options, made from the parsers themselves."""
+"""`mullama completions`: scripts that complete commands and options, generated from the parsers.
+
+shtab is not used, because it does not support elvish.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from mullama.cli.app.exit_codes import DONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Word:
-    """A command or an option: how it is written, and what it is in a few words."""
+class OptionWord:
+    """An option as it is typed, with a short description."""
 
     text: str
     about: str
@@ -20,30 +23,31 @@ class Word:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionEntry:
-    """One command: its names, its options, and the words that may follow it."""
+    """One command: its name and aliases, summary, options, and the choices of its arguments."""
 
     names: tuple[str, ...]
     about: str
-    options: tuple[Word, ...]
+    options: tuple[OptionWord, ...]
     choices: tuple[str, ...]
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Whatever may follow the command."""
+        """Everything that may follow the command."""
         return (*(option.text for option in self.options), *self.choices)
 
 
 def completions_options(parser: Parser) -> None:
-    parser.add_argument("shell", choices=tuple(SHELLS), help="for which shell")
+    parser.add_argument("shell", choices=tuple(SHELLS), help="the shell")
 
 
 def completions(call: CommandContext) -> int:
-    """The script on standard output; each shell's manual says where it goes."""
+    """Print the script. Where it belongs is in the manual of each shell."""
     call.terminal.raw(SHELLS[call.options.shell](table()))
     return DONE
 
 
 def table() -> tuple[CompletionEntry, ...]:
+    """Return the entries of all commands; imports their modules."""
     from mullama.cli.app.commands import COMMANDS
     from mullama.cli.app.main import load
 
@@ -61,9 +65,9 @@ def table() -> tuple[CompletionEntry, ...]:
     )
 
 
-def _options(parser: argparse.ArgumentParser) -> tuple[Word, ...]:
+def _options(parser: argparse.ArgumentParser) -> tuple[OptionWord, ...]:
     return tuple(
-        Word(text=name, about=(action.help or "").split(";")[0].split("(")[0].strip())
+        OptionWord(text=name, about=(action.help or "").split(";")[0].split("(")[0].strip())
         for action in parser._actions
         if action.help != argparse.SUPPRESS
         for name in action.option_strings
@@ -93,7 +97,7 @@ def zsh(commands: tuple[CompletionEntry, ...]) -> str:
         "  if (( CURRENT == 2 )); then _describe command commands; return; fi\n"
         f'  case "$words[2]" in\n{cases}  esac\n'
         "  compadd -- $offered; _files\n}\n"
-        # Read by `source`, or from a folder of fpath at the first use, which is a use already.
+        # Either sourced, or autoloaded from fpath at the first completion, which it must then answer itself.
         'if [[ "${funcstack[1]}" == _mullama ]]; then _mullama "$@"; else compdef _mullama mullama; fi\n'
     )
 
@@ -123,26 +127,29 @@ def elvish(commands: tuple[CompletionEntry, ...]) -> str:
 
 def powershell(commands: tuple[CompletionEntry, ...]) -> str:
     cases = "".join(
-        f"    {_doubled(name)} = @({', '.join(_doubled(w) for w in c.words)})\n" for c in commands for name in c.names
+        f"    {_in_powershell(name)} = @({', '.join(_in_powershell(w) for w in c.words)})\n"
+        for c in commands
+        for name in c.names
     )
-    names = ", ".join(_doubled(c.names[0]) for c in commands)
+    names = ", ".join(_in_powershell(c.names[0]) for c in commands)
     return (
         "Register-ArgumentCompleter -Native -CommandName mullama -ScriptBlock {\n"
         "  param($word, $ast, $position)\n"
         f"  $options = @{{\n{cases}  }}\n"
-        "  $said = @($ast.CommandElements | ForEach-Object { $_.ToString() })\n"
-        f"  $words = if ($said.Count -le 1 -or ($said.Count -eq 2 -and $word)) {{ @({names}) }} "
-        "else { $options[$said[1]] }\n"
+        "  $typed = @($ast.CommandElements | ForEach-Object { $_.ToString() })\n"
+        f"  $words = if ($typed.Count -le 1 -or ($typed.Count -eq 2 -and $word)) {{ @({names}) }} "
+        "else { $options[$typed[1]] }\n"
         '  $words | Where-Object { $_ -like "$word*" }\n}\n'
     )
 
 
 def _quoted(text: str) -> str:
-    """In single quotes, for the shells that end them by a backslash between two quotes."""
+    """Quote for POSIX shells and fish."""
     return "'" + text.replace("'", "'\\''") + "'"
 
 
-def _doubled(text: str) -> str:
+def _in_powershell(text: str) -> str:
+    """Quote for PowerShell."""
     return "'" + text.replace("'", "''") + "'"
 
 

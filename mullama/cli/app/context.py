@@ -1,4 +1,4 @@
-"""One call of one command: its options, the terminal, and the environment it was made in."""
+"""The context of one command call, the argument parser, and options that several commands share."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from mullama.units import parse_duration
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandContext:
-    """What a command is given. `folder` is the working directory that relative paths on the line mean."""
+    """Everything that a command receives."""
 
     options: argparse.Namespace
     terminal: Terminal
     env: Mapping[str, str]
     folder: Path
+    """Working directory; relative paths of the command line start here."""
 
 
 class UsageError(Invalid):
-    """A mistake in the command line itself."""
+    """The command line is invalid."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises `UsageError` where argparse would print and leave."""
+    """Raises `UsageError` where argparse would print and exit."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message, hint=self._meant(message) or f"{self.prog} --help shows what it takes")
+        raise UsageError(message, hint=self._suggestion(message) or f"{self.prog} --help lists the options")
 
-    def _meant(self, message: str) -> str:
-        """`did you mean …?` for the first option that a message about unknown ones names."""
+    def _suggestion(self, message: str) -> str:
+        """Return `did you mean …?` for the first unknown option in a message of argparse, "" without one."""
         unknown = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
         if not message.startswith("unrecognized") or not unknown:
             return ""
@@ -45,22 +46,19 @@ class Parser(argparse.ArgumentParser):
         return f"did you mean {' or '.join(close)}?" if close else ""
 
 
-# Options that several commands share, said once so that they read the same everywhere.
-
-
 def manifest_options(parser: Parser) -> None:
     parser.add_argument(
         "-f",
         "--file",
         metavar="FILE",
-        help="the manifest, or - for standard input (default: mullama.yaml here)",
+        help="manifest file, or - for standard input (default: mullama.yaml in this folder)",
     )
     parser.add_argument(
         "--profile",
         action="append",
         default=[],
         metavar="NAME",
-        help="work in a profile of the manifest; may be given several times, in order",
+        help="profile of the manifest to merge; repeat to merge several in order",
     )
 
 
@@ -68,10 +66,10 @@ def server_options(parser: Parser) -> None:
     parser.add_argument(
         "--host",
         metavar="URL",
-        help="the server to ask: http://HOST:PORT, https://HOST or unix:PATH "
-        "(default: MULLAMA_HOST, else the one that runs for the manifest)",
+        help="address of the server: http://HOST:PORT, https://HOST or unix:PATH "
+        "(default: MULLAMA_HOST, else the server of the manifest)",
     )
-    parser.add_argument("--key-file", metavar="FILE", help="a file with the API key (default: MULLAMA_API_KEY)")
+    parser.add_argument("--key-file", metavar="FILE", help="file that holds the API key (default: MULLAMA_API_KEY)")
 
 
 def json_option(parser: Parser) -> None:
@@ -79,7 +77,7 @@ def json_option(parser: Parser) -> None:
 
 
 def yes_option(parser: Parser) -> None:
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask for confirmation")
 
 
 def timeout_option(parser: Parser, default: str) -> None:
@@ -88,7 +86,7 @@ def timeout_option(parser: Parser, default: str) -> None:
         type=seconds,
         default=seconds(default),
         metavar="TIME",
-        help=f"give up after this time, such as 30s or 5m (default: {default})",
+        help=f"time limit, such as 30s, 5m or never (default: {default})",
     )
 
 

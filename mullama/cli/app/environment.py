@@ -1,46 +1,44 @@
-"""The environment that mullama reads, and what of other tools' it reports: one table, for the reference page."""
+"""The environment variables that mullama reads, and those of other programs that `mullama doctor` reports."""
 
 from __future__ import annotations
 
-# What the process reads from its environment, beside the variables that a manifest names.
 ENVIRONMENT = {
-    "MULLAMA_HOST": "the server to ask, as `--host` says it",
-    "MULLAMA_API_KEY": "the API key to send, unless `--key-file` names one; `--require-api-key` asks for it",
-    "MULLAMA_STATE_DIR": "where revisions, locks and logs are kept",
-    "MULLAMA_CACHE_DIR": "where the weights are kept that mullama fetched",
-    "MULLAMA_DEBUG": "when set, errors also show where in the code they come from",
-    "NO_COLOR": "when set, no colour on a terminal either",
+    "MULLAMA_HOST": "address of the server, as for `--host`",
+    "MULLAMA_API_KEY": "API key to send unless `--key-file` is given; the key of a server with `--require-api-key`",
+    "MULLAMA_STATE_DIR": "folder of revisions, locks and logs",
+    "MULLAMA_CACHE_DIR": "folder of downloaded weights",
+    "MULLAMA_DEBUG": "when set, errors show a traceback",
+    "NO_COLOR": "when set, output has no colours and no moving displays",
 }
+"""Variables of mullama. A manifest may name others."""
 
-# Of the hub's own library and tools, with the same meaning as there.
 HUB = {
-    "HF_ENDPOINT": "another hub or a mirror; `sources.hf.endpoint` of the manifest comes first",
-    "HF_TOKEN": "the token for gated models; `sources.hf.token` of the manifest comes first",
-    "HF_TOKEN_PATH": "where `mullama login` saves a token and where it is looked for",
-    "HF_HOME": "where the hub's tools keep their files, which are used in place",
-    "HF_HUB_CACHE": "the cache of the hub's tools, which is looked into and never written",
-    "HF_HUB_OFFLINE": "when 1, no network is asked for weights, as with `--offline`",
+    "HF_ENDPOINT": "address of another hub or a mirror; `sources.hf.endpoint` of the manifest takes precedence",
+    "HF_TOKEN": "token for gated models; `sources.hf.token` of the manifest takes precedence",
+    "HF_TOKEN_PATH": "file of the token that `mullama login` saves",
+    "HF_HOME": "folder of the hub tools; mullama uses their files in place",
+    "HF_HUB_CACHE": "cache of the hub tools; mullama reads it and never writes it",
+    "HF_HUB_OFFLINE": "when 1, weights are never fetched from a network, as with `--offline`",
     "HF_HUB_DISABLE_IMPLICIT_TOKEN": "when set, only a token that the manifest names is sent",
 }
+"""Variables of the hub's library and tools, with the same meaning."""
 
-# Of the system and of the libraries below.
 SYSTEM = {
-    "HOME": "the base of all folders that no other variable names",
-    "XDG_STATE_HOME": "the base of the state folder",
-    "XDG_DATA_HOME": "the base of the store",
-    "XDG_CACHE_HOME": "the base of the hub tools' cache",
-    "XDG_CONFIG_HOME": "where `mullama/aliases.toml` with short names of one's own is looked for",
-    "XDG_RUNTIME_DIR": "where control sockets are",
-    "TERM": "`dumb` switches everything off that moves",
-    "HTTPS_PROXY": "the proxy for downloads; `HTTP_PROXY` and `NO_PROXY` too",
-    "CUDA_VISIBLE_DEVICES": "which GPUs are seen; `HIP_`, `ROCR_` and `GGML_VK_VISIBLE_DEVICES` too",
+    "HOME": "base of all folders that no other variable sets",
+    "XDG_STATE_HOME": "base of the state folder",
+    "XDG_DATA_HOME": "base of the store",
+    "XDG_CACHE_HOME": "base of the cache of the hub tools",
+    "XDG_CONFIG_HOME": "base of `mullama/aliases.toml`, which defines short names of sources",
+    "XDG_RUNTIME_DIR": "folder of control sockets",
+    "TERM": "`dumb` switches colours and moving displays off",
+    "HTTPS_PROXY": "proxy for downloads; also `HTTP_PROXY` and `NO_PROXY`",
+    "CUDA_VISIBLE_DEVICES": "GPUs that mullama may use; also `HIP_`, `ROCR_` and `GGML_VK_VISIBLE_DEVICES`",
 }
+"""Variables of the operating system and of libraries."""
 
-
-# What another server reads and this one does not, with what says the same here.
 OLLAMA = {
     "OLLAMA_HOST": "server.listen",
-    "OLLAMA_MODELS": "read as a store to look into; sources.stores.ollama names another",
+    "OLLAMA_MODELS": "read: a store to use files from; sources.stores.ollama names another",
     "OLLAMA_KEEP_ALIVE": "defaults.residency.ttl",
     "OLLAMA_CONTEXT_LENGTH": "defaults.context.size",
     "OLLAMA_NUM_PARALLEL": "defaults.limits.parallel",
@@ -56,8 +54,8 @@ OLLAMA = {
     "OLLAMA_NOHISTORY": "/set nohistory",
     "OLLAMA_DEBUG": "observability.logs.level",
 }
+"""Variables of Ollama that mullama does not read, and its own setting for each."""
 
-# What is documented for other programs of this name; here the manifest or an option says it.
 UNREAD = {
     "MULLAMA_PORT": "server.listen, or `--http-port`",
     "MULLAMA_SOCKET": "server.listen, such as `unix:/run/mullama.sock`",
@@ -65,23 +63,25 @@ UNREAD = {
     "MULLAMA_CONTEXT_SIZE": "defaults.context.size, or `--context-size`",
     "MULLAMA_LOG_LEVEL": "observability.logs.level",
     "MULLAMA_CONFIG": "the manifest: `-f FILE`",
-    "MULLAMA_MODELS_DIR": "models of one's own are in the state folder: MULLAMA_STATE_DIR",
+    "MULLAMA_MODELS_DIR": "MULLAMA_STATE_DIR, whose folder holds models outside of a manifest",
     "MULLAMA_MODEL_PATH": "models.*.from",
-    "MULLAMA_BIN": "the server is started by the same interpreter",
+    "MULLAMA_BIN": "none: the server runs in the interpreter of the command line",
 }
+"""Variables that guides to other programs of this name set, and the setting for each."""
 
 
 def environment_page(note: str) -> str:
-    """The reference page of the environment."""
+    """Return the reference page of the environment."""
     lines = ["# The environment", "", note, ""]
-    lines += ["What a command line says comes first, then the environment, then what is built in. What models are", ""]
-    lines[-1:] = ["served, and how, is said by the manifest alone; it may name variables with `${NAME}`.", ""]
-    lines += _table("mullama's own", ENVIRONMENT)
-    lines += _table("The hub's", HUB)
-    lines += _table("The system's", SYSTEM)
-    told = "`mullama doctor` reports those that are set."
-    lines += _table("Ollama's", OLLAMA, f"They are not read, for the manifest says what they say; {told}", "here")
-    lines += _table("Not read", UNREAD, f"Guides to other programs of this name set them; {told}", "here")
+    lines += ["Options of the command line take precedence over the environment, and the environment over defaults."]
+    lines += ["The models and their settings are in the manifest alone; it may name variables with `${NAME}`.", ""]
+    lines += _table("mullama", ENVIRONMENT)
+    lines += _table("The hub", HUB)
+    lines += _table("The system", SYSTEM)
+    reported = "`mullama doctor` reports those that are set."
+    setting = "setting of mullama"
+    lines += _table("Ollama", OLLAMA, f"mullama reads its manifest instead. {reported}", setting)
+    lines += _table("Not read", UNREAD, f"Guides to other programs of this name set them. {reported}", setting)
     return "\n".join(lines).rstrip("\n") + "\n"
 
 

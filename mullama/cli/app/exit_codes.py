@@ -1,4 +1,4 @@
-"""What the terminal says of an error: the exit code of its kind, and the lines on stderr."""
+"""Exit codes of the command line, and errors as lines on stderr. No other module has exit numbers."""
 
 from __future__ import annotations
 
@@ -21,30 +21,31 @@ CONFLICT = 10
 NO_CONNECTION = 11
 INTERRUPTED = 130
 
-# What each code means, for `--help` and the reference page.
 MEANINGS = {
     DONE: "done, or nothing to do",
-    ERROR: "an error that has no code of its own",
+    ERROR: "any other error",
     NOT_FOUND: "no such model, file, route or revision",
-    INVALID: "invalid manifest, or a mistake in the command line",
-    TRANSFER: "a download failed or did not match its digest",
-    TIMEOUT: "a deadline passed",
-    DENIED: "a key or a permission is missing",
-    PARTLY: "partly applied, or an old revision was kept",
-    REFUSED: "refused by a guard, a protection or a preflight; nothing was changed",
-    CONFLICT: "somebody else holds the lock, or the plan is stale",
+    INVALID: "invalid manifest or command line",
+    TRANSFER: "a download failed or does not match its digest",
+    TIMEOUT: "a time limit passed",
+    DENIED: "a key or permission is missing",
+    PARTLY: "partly applied, or a model kept its old revision",
+    REFUSED: "refused: a protected model, a missing confirmation or a failed check; nothing was changed",
+    CONFLICT: "another process holds the lock, or the plan is stale",
     NO_CONNECTION: "no server answers, or a source of weights cannot be reached",
     INTERRUPTED: "interrupted from the keyboard",
 }
+"""For the reference page."""
+
 DIFF_MEANINGS = {
-    DONE: "nothing to do",
-    DIFFERS: "something to do",
-    ERROR: "could not tell: any error, a mistake in the command line too",
+    DONE: "no changes",
+    DIFFERS: "there are changes",
+    ERROR: "any error, an invalid command line too",
 }
 
 
 def exit_code(error: MullamaError) -> int:
-    """The code of the error's kind. An engine that failed did answer, so it is not `NO_CONNECTION`."""
+    """Return the code of an error: that of its kind, except that a failed engine is not `NO_CONNECTION`."""
     return ERROR if isinstance(error, EngineFailed) else kind_code(error.kind)
 
 
@@ -85,7 +86,7 @@ def kind_code(kind: Kind) -> int:
 
 
 def explain(error: MullamaError) -> tuple[str, ...]:
-    """The error in lines: every problem of a manifest with its place, or the message and its hint."""
+    """Return the lines of an error: each problem of a manifest with its location, or message and hint."""
     match error:
         case ManifestError(problems=problems):
             count = f"{len(problems)} problems" if len(problems) != 1 else "1 problem"
@@ -97,8 +98,8 @@ def explain(error: MullamaError) -> tuple[str, ...]:
             return _message(error)
 
 
-def as_ours(raised: Exception) -> MullamaError:
-    """What was raised as one of our errors; what nobody foresaw is a fault of mullama."""
+def as_mullama_error(raised: Exception) -> MullamaError:
+    """Translate an exception. An unexpected one becomes `Internal`."""
     match raised:
         case MullamaError():
             return raised
@@ -110,14 +111,14 @@ def as_ours(raised: Exception) -> MullamaError:
             return Internal(f"{path}: {why}" if path else why)
         case _:
             text = f"{type(raised).__name__}: {raised}"
-            return Internal(f"a fault in mullama: {text}", hint="MULLAMA_DEBUG=1 shows where")
+            return Internal(f"a bug in mullama: {text}", hint="MULLAMA_DEBUG=1 shows the traceback")
 
 
 def _message(error: MullamaError) -> tuple[str, ...]:
     first, *more = error.message.splitlines() or [error.kind.value]
     unknown = error.kind is Kind.NOT_FOUND and first.startswith("model '")
-    told = error.hint or ("mullama list shows the models" if unknown else "")
-    hint = (f"hint: {_safe(told)}",) if told else ()
+    text = error.hint or ("mullama list shows the models" if unknown else "")
+    hint = (f"hint: {_safe(text)}",) if text else ()
     return (f"error: {_safe(first)}", *(f"  {_safe(line)}" for line in more), *hint)
 
 

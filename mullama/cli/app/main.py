@@ -1,4 +1,4 @@
-"""The door of the terminal: finds the command, runs it, and turns what went wrong into lines and an exit code."""
+"""Entry point: finds the command, runs it, and translates errors into messages and an exit code."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import mullama
 from mullama.cli.app import unsupported
 from mullama.cli.app.commands import COMMANDS, GROUPS, Command
 from mullama.cli.app.context import CommandContext, Parser, UsageError
-from mullama.cli.app.exit_codes import ERROR, INTERRUPTED, as_ours, exit_code, explain
+from mullama.cli.app.exit_codes import ERROR, INTERRUPTED, as_mullama_error, exit_code, explain
 from mullama.cli.console.terminal import Terminal
 
 _BROKEN_PIPE = 141
 
 
 def main(arguments: Sequence[str] | None = None, terminal: Terminal | None = None) -> int:
-    """Run one command line and return its exit code; nothing is raised but what `--help` needs."""
+    """Run one command line and return its exit code. Raises only `SystemExit`, for --help and --version."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     terminal = terminal or Terminal.standard()
     try:
         code = _run(given, terminal)
         terminal.out.flush()
     except BrokenPipeError:
-        _silence(terminal)
+        _discard_output(terminal)
         return _BROKEN_PIPE
     except KeyboardInterrupt:
         terminal.note("interrupted")
@@ -45,10 +45,10 @@ def _run(given: list[str], terminal: Terminal) -> int:
             return 0
         command = _find(top.command)
         function, parser = load(command)
-        return function(_call(parser, top, terminal))
+        return function(_context(parser, top, terminal))
     except BrokenPipeError:
         raise
-    except Exception as raised:  # noqa: BLE001 - the outermost layer: a person never sees a traceback
+    except Exception as raised:  # noqa: BLE001 - the outermost layer: users see no traceback
         return _report(raised, terminal, is_diff=command is not None and command.name == "diff")
 
 
@@ -62,16 +62,18 @@ def _top_parser() -> Parser:
         usage="mullama [--host URL] [--key-file FILE] COMMAND …",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"mullama {mullama.__version__}")
-    parser.add_argument("--host", help="the server that the command asks")
-    parser.add_argument("--key-file", help="a file with the API key")
+    parser.add_argument(
+        "--version", action="version", version=f"mullama {mullama.__version__}", help="print the version"
+    )
+    parser.add_argument("--host", help="address of the server")
+    parser.add_argument("--key-file", help="file that holds the API key")
     parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser
 
 
 def _group(name: str) -> str:
-    """The commands of one group under its heading."""
+    """Return the commands of one group under its heading."""
     rows = (f"  {command.name:<12}{command.summary}" for command in COMMANDS if command.group == name)
     return "\n".join([f"{GROUPS[name]}:", *rows])
 
@@ -89,7 +91,7 @@ def _find(name: str) -> Command:
 
 
 def load(command: Command) -> tuple[Callable[[CommandContext], int], Parser]:
-    """Import the command's module; its function, and the parser of its options."""
+    """Import the module of a command; return its function and the parser of its options."""
     module = importlib.import_module(f"mullama.cli.{command.module}")
     parser = Parser(
         prog=f"mullama {command.name}",
@@ -98,36 +100,36 @@ def load(command: Command) -> tuple[Callable[[CommandContext], int], Parser]:
     )
     getattr(module, f"{command.name}_options")(parser)
     unsupported.refuse(parser, command.name)
-    # A command named like a word of Python has a function with an underscore.
+    # The function of a command whose name is a Python keyword has a trailing underscore.
     function: Callable[[CommandContext], int] = getattr(module, command.name + "_" * keyword.iskeyword(command.name))
     return function, parser
 
 
-def _call(parser: Parser, top: argparse.Namespace, terminal: Terminal) -> CommandContext:
-    """The command's options; a --host or --key-file before the command counts as one after it."""
+def _context(parser: Parser, top: argparse.Namespace, terminal: Terminal) -> CommandContext:
+    """Parse the options of the command. A --host or --key-file before the command counts as one after it."""
     given = {key: getattr(top, key) for key in ("host", "key_file") if getattr(top, key) is not None}
     options = parser.parse_intermixed_args(top.rest)
     for key, text in given.items():
         if not hasattr(options, key):
-            parser.error(f"--{key.replace('_', '-')} means nothing to this command")
+            parser.error(f"--{key.replace('_', '-')} is no option of this command")
         if getattr(options, key) is None:
             setattr(options, key, text)
     return CommandContext(options=options, terminal=terminal, env=os.environ, folder=Path.cwd())
 
 
 def _report(raised: Exception, terminal: Terminal, *, is_diff: bool) -> int:
-    """Explain on stderr. For diff every error is 1, so that none looks like `DIFFERS`."""
+    """Write the error to stderr and return its exit code: always 1 for diff, where 2 means `DIFFERS`."""
     if os.environ.get("MULLAMA_DEBUG"):
         import traceback
 
         traceback.print_exception(raised, file=terminal.err)
-    error = as_ours(raised)
+    error = as_mullama_error(raised)
     for line in explain(error):
         terminal.note(line)
     return ERROR if is_diff else exit_code(error)
 
 
-def _silence(terminal: Terminal) -> None:
-    """Whoever read stdout is gone; give the interpreter somewhere to flush what is left."""
+def _discard_output(terminal: Terminal) -> None:
+    """Point stdout at the null device, because its reader closed it and the interpreter flushes it at exit."""
     if terminal.out is sys.stdout:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,6 @@
-"""What other tools have as a command or an option and mullama has elsewhere or not at all: refused by name.
+"""Commands and options of other tools that mullama does not have. Each is refused with a hint.
 
-Each entry is a hint: what does the same here, or what to do instead. Nothing of it is listed by `--help`.
+A hint names the equivalent of mullama, or the reason that there is none. `--help` does not list them.
 """
 
 from __future__ import annotations
@@ -12,44 +12,45 @@ from typing import Any, NoReturn
 from mullama.cli.app.context import Parser, UsageError
 
 COMMANDS: Mapping[str, str] = {
-    "push": "weights are shared by naming their source in a manifest, or with mullama bundle export",
-    "signin": "there is no account; mullama login saves the token of a hub",
-    "signout": "there is no account; mullama login --remove deletes the token of a hub",
-    "session": "a conversation is kept as a model: /save NAME in a chat, then mullama run, list, rm NAME",
-    "grammar": "answers are held to JSON Schemas: mullama run --format FILE",
-    "convert": "pictures and sounds go to a model as they are: mullama run -i PATH",
-    "from-config": "a manifest is carried out by mullama apply -f FILE",
+    "push": "share a manifest that names the source of the weights, or use mullama bundle export",
+    "signin": "mullama has no accounts; mullama login saves a hub token",
+    "signout": "mullama has no accounts; mullama login --remove deletes the hub token",
+    "session": "a conversation is saved as a model: /save NAME in a chat, then mullama run, list, rm NAME",
+    "grammar": "use a JSON Schema: mullama run --format FILE",
+    "convert": "images and audio need no conversion: mullama run -i PATH",
+    "from-config": "use mullama apply -f FILE",
 }
+"""Hints by command."""
 
-_PLACED: Mapping[str, str] = {
+_MANIFEST_FIELDS: Mapping[str, str] = {
     "--kv-cache-type": "context.kv", "--batch-size": "context.batch", "--flash-attention": "context.flash_attention",
     "--tensor-split": "gpu.tensor_split", "--mmap": "memory.mmap", "--no-mmap": "memory.mmap",
     "--mlock": "memory.mlock", "--lora": "adapters", "--lora-scale": "adapters", "--mmproj": "mmproj",
 }  # fmt: skip
-_IN_MODEL = {option: f"the manifest declares it with the model: {field}" for option, field in _PLACED.items()}
-_TALKING = {
+_IN_MODEL = {option: f"set it in the manifest, in the model: {field}" for option, field in _MANIFEST_FIELDS.items()}
+_CHAT = {
     **_IN_MODEL,
-    "--interactive": "without a prompt, run begins a conversation",
+    "--interactive": "run starts a chat when it has no prompt",
     "--grammar": COMMANDS["grammar"],
-    "--schema-file": "--format FILE",
-    "--logit-bias": "requests of the OpenAI API take logit_bias",
-    "--tfs-z": "llama.cpp has no such sampler any more; --typical-p and --min-p are near",
-    "--model-path": "a path is a model: mullama run ./FILE.gguf",
+    "--schema-file": "use --format FILE",
+    "--logit-bias": "the OpenAI API has logit_bias",
+    "--tfs-z": "llama.cpp removed this sampler; use --typical-p or --min-p",
+    "--model-path": "use the path as the model: mullama run ./FILE.gguf",
     "--save-session": COMMANDS["session"],
     "--load-session": COMMANDS["session"],
     "--checkpoint-dir": COMMANDS["session"],
     "--checkpoint-interval": COMMANDS["session"],
-    "--audio": "sounds are not taken",
-    "--audio-device": "sounds are not taken",
-    "--duration": "sounds are not taken",
-    "--timeout": "Ctrl-C ends an answer, and --max-tokens bounds it",
-    "--http-port": "--host HOST:PORT names a server",
-    "--insecure": "connections are always verified",
-    "--theme": "there is no theme; NO_COLOR switches colours off",
+    "--audio": "audio input is not supported",
+    "--audio-device": "audio input is not supported",
+    "--duration": "audio input is not supported",
+    "--timeout": "Ctrl-C stops an answer, and --max-tokens limits it",
+    "--http-port": "use --host HOST:PORT",
+    "--insecure": "certificates are always verified",
+    "--theme": "there are no themes; NO_COLOR switches colours off",
 }
-_SERVING = {
+_SERVE = {
     **_IN_MODEL,
-    "--api-key": "other users of the machine could read it; MULLAMA_API_KEY with --require-api-key",
+    "--api-key": "other users could read it in the process list; use MULLAMA_API_KEY with --require-api-key",
     "--max-tokens-limit": "limits.max_tokens of a model, in the manifest",
     "--max-request-body-mb": "server.limits.body, in the manifest",
     "--max-concurrent-requests": "server.limits.concurrency, in the manifest",
@@ -58,29 +59,29 @@ _SERVING = {
     "--rate-limit": "limits.rate of a model, or auth.keys.*.rate, in the manifest",
     "--context-pool-size": "limits.parallel of a model, in the manifest",
     "--parallel": "limits.parallel of a model, in the manifest",
-    "--metrics": "/metrics is always there; observability.metrics of the manifest sets it",
-    "--websocket": "answers stream over HTTP",
-    "--ws-port": "answers stream over HTTP",
-    "--port": "--http-port PORT",
-    "--ctx-size": "--context-size N",
+    "--metrics": "/metrics is always served; observability.metrics in the manifest configures it",
+    "--websocket": "answers are streamed over HTTP",
+    "--ws-port": "answers are streamed over HTTP",
+    "--port": "use --http-port PORT",
+    "--ctx-size": "use --context-size N",
     "--verbose": "observability.logs.level, in the manifest",
 }
 
-# By command: option -> hint.
 OPTIONS: Mapping[str, Mapping[str, str]] = {
-    "run": _TALKING,
-    "chat": _TALKING,
-    "serve": _SERVING,
-    "daemon": _SERVING,
+    "run": _CHAT,
+    "chat": _CHAT,
+    "serve": _SERVE,
+    "daemon": _SERVE,
     "load": _IN_MODEL,
-    "pull": {"--insecure": "connections are always verified; an http:// address needs a digest"},
-    "embed": {"--pooling": "the manifest declares it with the model: context.pooling", "--format": "--json"},
-    "info": {"--simd": "mullama doctor tells what the CPU has"},
+    "pull": {"--insecure": "certificates are always verified; an http:// address needs a digest"},
+    "embed": {"--pooling": "set it in the manifest, in the model: context.pooling", "--format": "use --json"},
+    "info": {"--simd": "mullama doctor lists the features of the CPU"},
 }
+"""Hints by command and option."""
 
 
 class _Refuse(argparse.Action):
-    """Raises `UsageError` as soon as the option is met; `const` is the hint."""
+    """Raises `UsageError` for its option; `const` is the hint."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None
@@ -89,6 +90,6 @@ class _Refuse(argparse.Action):
 
 
 def refuse(parser: Parser, command: str) -> None:
-    """Know the options that other tools have for this command, so that they are refused with what to do instead."""
+    """Add the options that other tools have for this command, each refused with its hint."""
     for option, hint in OPTIONS.get(command, {}).items():
         parser.add_argument(option, action=_Refuse, nargs="?", const=hint, help=argparse.SUPPRESS)

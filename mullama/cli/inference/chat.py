@@ -8,7 +8,7 @@ from contextlib import closing
 from mullama.cli.api_client.discover import FoundServer
 from mullama.cli.api_client.tasks import follow_task
 from mullama.cli.app.context import CommandContext, Parser, UsageError, manifest_options
-from mullama.cli.app.exit_codes import DONE, as_ours, explain
+from mullama.cli.app.exit_codes import DONE, as_mullama_error, explain
 from mullama.cli.inference.conversation import Conversation, response_format, think_level
 from mullama.cli.inference.line_editor import no_echo, read_line, unbuffered_keys
 from mullama.cli.inference.options import conversation_of, conversation_options
@@ -68,7 +68,7 @@ def talk(call: CommandContext, server: FoundServer, conversation: Conversation) 
             except KeyboardInterrupt:
                 call.terminal.note("interrupted")
             except (MullamaError, OSError) as error:
-                for line in explain(as_ours(error)):
+                for line in explain(as_mullama_error(error)):
                     call.terminal.note(line)
     return DONE
 

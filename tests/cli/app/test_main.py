@@ -1,4 +1,4 @@
-"""The door: commands, exit codes of usage errors, and what a bare call imports."""
+"""The entry point: commands, exit codes of usage errors, and imports of --help and diff."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEAVY = {"pydantic", "rich", "yaml", "http.client", "starlette", "jinja2", "llam
 
 
 def modules_of(program: str) -> tuple[str, set[str]]:
-    """What a program prints, and the modules that it has imported at its end."""
+    """Return the output of a program and the modules that it imported."""
     report = "\nimport sys\nprint(' '.join(sys.modules), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", program + report], capture_output=True, text=True, check=True)
     return done.stdout, set(done.stderr.split())
@@ -98,7 +98,7 @@ def test_help_lists_every_command(run: Run) -> None:
         (("apply",), 3, "error: no manifest here"),
         (("wait", "--for", "luck"), 4, "error: --for: unknown condition 'luck'"),
         (("wait", "--timeout", "soon"), 4, "error: argument --timeout: 'soon' is not a time"),
-        (("--host", "x", "schema"), 4, "error: --host means nothing to this command"),
+        (("--host", "x", "schema"), 4, "error: --host is no option of this command"),
         (("status", "--host", "ftp://x"), 4, "error: 'ftp://x' is not the address of a server"),
         (("status",), 11, "error: no server runs\n"),
         (("run", "m", "hi"), 3, "error: model 'm' not found\n"),
@@ -126,7 +126,7 @@ def test_a_fault_of_ours_is_one_line_unless_it_is_asked_for(run: Run, monkeypatc
     ran = run("status")
     assert (ran.code, ran.err) == (
         1,
-        "error: a fault in mullama: ZeroDivisionError: oops\nhint: MULLAMA_DEBUG=1 shows where\n",
+        "error: a bug in mullama: ZeroDivisionError: oops\nhint: MULLAMA_DEBUG=1 shows the traceback\n",
     )
     monkeypatch.setenv("MULLAMA_DEBUG", "1")
     assert "Traceback" in run("status").err
