@@ -130,7 +130,7 @@ class LocalOperator:
         unit = self._pool.state.units.get(deployment.unit)
         if unit is None or unit.phase is not Phase.READY:
             return None
-        ttl = unit.keep if unit.keep is not None else time_to_live(deployment.model)
+        ttl = unit.ttl_override if unit.ttl_override is not None else time_to_live(deployment.model)
         if ttl == FOREVER:
             return None
         return time.time() + unit.last_used + ttl - asyncio.get_running_loop().time()

@@ -257,7 +257,7 @@ class Reconciler:
             self.state.update(manifest=planned.manifest, overlay=overlay, origin=planned.origin)
         else:
             if run.change.options.trigger not in ("start", "watch"):
-                self._pool.forgive()
+                self._pool.clear_attempts()
             result = await self._execute(run, planned)
         self.status.applied(result, self.current.snapshot.deployments)
         for callback in self.state.subscribers:

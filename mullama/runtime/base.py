@@ -1,6 +1,6 @@
-"""What the runtime promises to the HTTP server: callers, the service, and the operator's view of it.
+"""The interface between the runtime and the HTTP server: callers, access, the service and the operator.
 
-The server knows these names and nothing else of the runtime; tests of the server use a small real implementation.
+The server imports nothing else of the runtime.
 """
 
 from __future__ import annotations
@@ -19,22 +19,23 @@ Role = Literal["infer", "admin", "read"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks: the dialect's name, the name of the API key (None when none is declared), and its rights.
-
-    models: globs of model names. priority: higher is served first. request_id: for logs and errors.
-    """
+    """The client of one request and its rights."""
 
     dialect: str
     request_id: str
+    """For logs and errors."""
     key: str | None = None
+    """The name of the API key; None when no key is declared."""
     models: tuple[str, ...] = ("*",)
+    """Globs of model names."""
     roles: tuple[Role, ...] = ("infer", "admin", "read")
     priority: int = 0
+    """Higher is served first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRecord:
-    """An API key as the guard compares it: SHA-256 of the secret, never the secret."""
+    """An API key with the SHA-256 of its secret, never the secret."""
 
     name: str
     sha256: bytes
@@ -45,7 +46,7 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """What the guard needs of the live snapshot; swapped as one value on a reload."""
+    """The part of the live snapshot that the HTTP server needs; swapped as one value."""
 
     manifest: Manifest
     keys: tuple[KeyRecord, ...]
@@ -54,75 +55,81 @@ class Access:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyOptions:
-    """What a person may allow beyond the ordinary. `expect`: the revision that must be applied now (stale plan)."""
+    """The options of one change."""
 
     allow_empty: bool = False
+    """Allow a manifest without models."""
     expect: str | None = None
+    """The revision that must be applied now; another one makes the plan stale."""
     offline: bool = False
+    """Use no network."""
     locked: bool = False
+    """Require every remote source in the lock file."""
     trigger: Literal["apply", "watch", "signal", "start", "api", "undo"] = "apply"
     by: str = ""
+    """The author, for history."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where a manifest came from: the file to watch, the profiles it was read with, the digest of what was read."""
+    """The source of a manifest."""
 
     path: str | None = None
+    """The file to watch; None for a manifest without one."""
     profiles: tuple[str, ...] = ()
     digest: str = ""
+    """Of the content that was read."""
 
 
 class Service(Protocol):
-    """What a request may do. Every failure is a `MullamaError`."""
+    """The operations of requests. Every failure is a `MullamaError`."""
 
     def access(self) -> Access:
-        """The live snapshot's server settings, keys and limits; cheap, call it per request."""
+        """Return the live server settings and keys. Cheap: call it for each request."""
         ...
 
     def context_size(self, model: str) -> int:
-        """What one request to the model may use, 0 when unknown."""
+        """Return the tokens that one request to the model may use; 0 when unknown."""
         ...
 
     def events(self, request: ChatRequest | CompletionRequest, caller: Caller) -> AsyncIterator[Sequence[Event]]:
-        """Events of one generation, `Started` first, `Completed` last; those that came together are one value.
+        """Yield the events of one completion, in lists of those that arrived together.
 
-        Closing the iterator cancels the request at once.
-
-        Raises before `Started` for everything that deserves an HTTP status (unknown model, overflow, queue full).
+        `Started` is the first event, `Completed` the last. Closing the iterator cancels the request at once. Errors
+        with an HTTP status of their own (unknown model, overflow, full queue) are raised before `Started`.
         """
         ...
 
     async def answer(self, operation: Operation, caller: Caller) -> Result:
-        """Any other operation, or a generation that is not streamed, folded into its result."""
+        """Return the result of any other operation, or of a completion that is not streamed."""
         ...
 
     def tasks(self, operation: PullModel | CreateModel, caller: Caller) -> AsyncIterator[TaskStatus]:
-        """Progress of a pull or create; the last status is `success`."""
+        """Yield the progress of a pull or create; the last status is `success`."""
         ...
 
-    def keep(self, response: StoredResponse, caller: Caller) -> None:
-        """Remember a response (Responses API) for later requests of the same caller; bounded, oldest go first."""
+    def store_response(self, response: StoredResponse, caller: Caller) -> None:
+        """Store a response (Responses API) for later requests of the same caller. The oldest are dropped."""
         ...
 
     async def receive_blob(self, digest: str, chunks: AsyncIterator[bytes], caller: Caller) -> bool:
-        """Store an uploaded blob; False when it was there already. Raises Invalid on a mismatch."""
+        """Store an uploaded blob; return False if it was stored before. Raises `Invalid` for another digest."""
         ...
 
 
 class Operator(Protocol):
-    """What an administrator may do and see: the stack as a whole. Trees are the published JSON forms."""
+    """The operations of an administrator on the complete stack. Trees are the published JSON forms."""
 
     def status(self) -> dict[str, Any]:
-        """`{"format": "mullama.status/1", …}`: built from immutable values, never blocks."""
+        """Return `{"format": "mullama.status/1", …}`. Never blocks."""
         ...
 
     def stack(self) -> dict[str, Any]:
-        """Generation, revision (the ETag), the resolved manifest and its origin."""
+        """Return the revision's number and digest (the ETag), the resolved manifest and its origin."""
         ...
 
     def missing(self) -> tuple[str, ...]:
-        """at_start models that are not loaded yet: empty means ready."""
+        """Return the models that load at start and are not loaded yet; empty means ready."""
         ...
 
     async def plan(self, manifest: Mapping[str, Any], origin: Origin, options: ApplyOptions) -> dict[str, Any]:
@@ -137,11 +144,11 @@ class Operator(Protocol):
     def apply(
         self, manifest: Mapping[str, Any], origin: Origin, options: ApplyOptions
     ) -> AsyncIterator[dict[str, Any]]:
-        """Make it so; yields progress lines, the last of which is `{"event": "result", "outcome": str, …}`."""
+        """Apply this resolved manifest; yield lines of progress, `{"event": "result", "outcome": str, …}` last."""
         ...
 
     async def reload(self, reason: str) -> dict[str, Any]:
-        """Read the watched file again now; what came of it."""
+        """Read the watched file now; return `{"changed": bool, "message": str}`."""
         ...
 
     def history(self) -> list[dict[str, Any]]:
@@ -153,13 +160,13 @@ class Operator(Protocol):
         ...
 
     def follow(self, after: int) -> AsyncIterator[dict[str, Any]]:
-        """Events of the stack with increasing `id`, beginning after that id; never ends by itself."""
+        """Yield events of the stack after that `id`; endless."""
         ...
 
     def metrics(self) -> str:
-        """Prometheus text format 0.0.4."""
+        """Return the metrics in the Prometheus text format 0.0.4."""
         ...
 
     def stop(self) -> None:
-        """Begin an orderly end: no new requests, drain, unload, exit."""
+        """Begin an orderly end: refuse new requests, drain, unload, exit."""
         ...

@@ -1,4 +1,4 @@
-"""One model as the runtime serves it: the manifest's wish joined with the files that answer it."""
+"""Models as the runtime serves them: the manifest joined with files, options and settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mullama.runtime.scheduler.events import Rules, Serve, UnitKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """A model at one revision. `choice` and `options` are what its unit is opened with; modified: unix seconds."""
+    """A model at one revision, with everything that opening and serving it needs."""
 
     name: str
     model: Model
@@ -28,10 +28,15 @@ class Deployment:
     generation: int
     files: KnownFiles
     choice: EngineChoice
+    """The engine, files and options of its worker."""
     options: ContextOptions
+    """The options of its context."""
     settings: ModelSettings
+    """The settings of its prompts."""
     serve: Serve
+    """The model as the scheduler sees it."""
     modified: float = 0.0
+    """Modification time of the weights, in unix seconds."""
 
     @property
     def unit(self) -> UnitKey:
@@ -39,10 +44,10 @@ class Deployment:
 
 
 def unit_key(choice: EngineChoice, digest: str, options: ContextOptions, owner: str = "") -> UnitKey:
-    """The identity of a unit: equal keys mean that weights or context may be shared.
+    """Return the key of a unit. Models with equal keys share the context, those with equal weights the worker.
 
-    What can change on a live context (threads, adapter scales, prefixes) is left out. owner: the one model that
-    may use it; one with adapters has its context to itself, since its scales hold for the whole context.
+    Options that can change on a live context (threads, adapter scales, prefixes) are left out. owner: the only model
+    that may use the unit. A model with adapters owns its context, because its scales apply to all of it.
     """
     weights = [choice.name, digest, asdict(choice.options)]
     context = asdict(options)
@@ -59,10 +64,7 @@ def _digest(value: object) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Everything that requests look at, swapped as one value: a request sees one generation and no mixture.
-
-    `names` maps the key of every name and route that clients may use to a model's name.
-    """
+    """Everything that requests see, swapped as one value: a request sees one revision and no mixture."""
 
     generation: int
     revision: str
@@ -70,10 +72,14 @@ class Snapshot:
     access: Access
     deployments: Mapping[str, Deployment] = field(default_factory=lambda: MappingProxyType({}))
     names: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """The key of every name and route that clients may use → a model's name."""
     rules: Rules = field(default_factory=Rules)
 
     def find(self, name: str, dialect: str) -> Deployment:
-        """The deployment behind a name or route, if this dialect may see it; "" means the default route."""
+        """Return the deployment behind a name or route; "" means the default route.
+
+        Raises `NotFound` for an unknown name, and for a model that is not served in this dialect.
+        """
         key = _key(name) if name else "default"
         target = self.names.get(key)
         deployment = self.deployments.get(target) if target is not None else None
@@ -82,7 +88,7 @@ class Snapshot:
         return deployment
 
     def speaks(self, deployment: Deployment, dialect: str) -> bool:
-        """Whether the model is served in this dialect; mullama's own endpoints see every model."""
+        """Return True if the model is served in this dialect; mullama's own endpoints serve every model."""
         allowed = deployment.model.dialects
         return allowed is None or dialect in allowed or dialect == "mullama"
 

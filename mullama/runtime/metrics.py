@@ -17,7 +17,7 @@ _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
 @dataclass(slots=True)
 class Histogram:
-    """Seconds, in fixed buckets."""
+    """A histogram of seconds in fixed buckets."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(_BUCKETS) + 1))
     total: float = 0.0
@@ -28,7 +28,7 @@ class Histogram:
         self.counts[place] += 1
 
     def buckets(self) -> list[tuple[str, float]]:
-        """(upper bound, count of everything up to it), the last of them everything."""
+        """Return (upper bound, count of values up to it) for each bucket; the last bound is infinite."""
         bounds = (*(str(bound) for bound in _BUCKETS), "+Inf")
         return list(zip(bounds, accumulate(self.counts), strict=True))
 
@@ -48,7 +48,7 @@ class ModelMetrics:
 
 @dataclass(slots=True)
 class Metrics:
-    """All models, and the reloads."""
+    """The counters of one server."""
 
     models: dict[str, ModelMetrics] = field(default_factory=dict)
     reloads: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -63,7 +63,7 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gauge:
-    """One value shown beside the counters."""
+    """One value that is computed at each scrape."""
 
     name: str
     help: str
@@ -71,18 +71,18 @@ class Gauge:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
-def render(stats: Metrics, gauges: tuple[Gauge, ...]) -> str:
-    """Prometheus text format 0.0.4."""
+def render(metrics: Metrics, gauges: tuple[Gauge, ...]) -> str:
+    """Return the Prometheus text format 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(stats, gauges))
+    registry.register(_Collector(metrics, gauges))
     return generate_latest(registry).decode()
 
 
 class _Collector(Collector):
-    """The counters of this server as the client library wants them, made at each scrape."""
+    """Converts the counters to the metric families of prometheus_client."""
 
-    def __init__(self, stats: Metrics, gauges: tuple[Gauge, ...]) -> None:
-        self._stats, self._shown = stats, gauges
+    def __init__(self, metrics: Metrics, gauges: tuple[Gauge, ...]) -> None:
+        self._metrics, self._values = metrics, gauges
 
     def collect(self) -> Iterator[Metric]:
         yield from self._gauges()
@@ -91,38 +91,40 @@ class _Collector(Collector):
 
     def _gauges(self) -> Iterator[Metric]:
         families: dict[str, GaugeMetricFamily] = {}
-        for gauge in self._shown:
+        for gauge in self._values:
             new = GaugeMetricFamily(gauge.name, gauge.help, labels=list(gauge.labels))
             families.setdefault(gauge.name, new).add_metric(list(gauge.labels.values()), gauge.value)
         yield from families.values()
-        stats = self._stats
+        metrics = self._metrics
         yield GaugeMetricFamily(
-            "mullama_config_last_reload_successful", "Whether the last reload was accepted.", stats.last_reload_ok
+            "mullama_config_last_reload_successful", "1 if the last reload was accepted.", metrics.last_reload_ok
         )
         yield GaugeMetricFamily(
-            "mullama_config_last_reload_success_timestamp_seconds", "When one was accepted last.", stats.last_reload_at
+            "mullama_config_last_reload_success_timestamp_seconds",
+            "Time of the last accepted reload.",
+            metrics.last_reload_at,
         )
 
     def _counters(self) -> Iterator[Metric]:
-        stats = self._stats
-        ended = CounterMetricFamily("mullama_requests", "Requests that ended, by how.", labels=["model", "result"])
-        for name, model in stats.models.items():
+        metrics = self._metrics
+        ended = CounterMetricFamily("mullama_requests", "Requests by result.", labels=["model", "result"])
+        for name, model in metrics.models.items():
             for result, count in model.requests.items():
                 ended.add_metric([name, result], count)
         yield ended
         for metric, text, pick in (
             ("mullama_prompt_tokens", "Prompt tokens of all requests.", "prompt_tokens"),
-            ("mullama_prompt_tokens_cached", "Prompt tokens that were not computed again.", "cached_tokens"),
+            ("mullama_prompt_tokens_cached", "Prompt tokens that were in memory.", "cached_tokens"),
             ("mullama_tokens_generated", "Tokens generated.", "completion_tokens"),
             ("mullama_decode_seconds", "Seconds spent generating, summed over requests.", "decode_seconds"),
         ):
             family = CounterMetricFamily(metric, text, labels=["model"])
-            for name, model in stats.models.items():
+            for name, model in metrics.models.items():
                 family.add_metric([name], getattr(model, pick))
             yield family
-        yield CounterMetricFamily("mullama_pull_bytes", "Bytes fetched.", stats.pulled_bytes)
+        yield CounterMetricFamily("mullama_pull_bytes", "Downloaded bytes.", metrics.pulled_bytes)
         reloads = CounterMetricFamily("mullama_reloads", "Reloads by result.", labels=["result"])
-        for result, count in stats.reloads.items():
+        for result, count in metrics.reloads.items():
             reloads.add_metric([result], count)
         yield reloads
 
@@ -132,11 +134,11 @@ class _Collector(Collector):
             ("mullama_first_token_seconds", "From arrival to the first token.", "first_token"),
         ):
             family = HistogramMetricFamily(metric, text, labels=["model"])
-            for name, model in self._stats.models.items():
+            for name, model in self._metrics.models.items():
                 histogram: Histogram = getattr(model, pick)
                 family.add_metric([name], histogram.buckets(), histogram.total)
             yield family
-        runs = self._stats.reconcile_seconds
+        runs = self._metrics.reconcile_seconds
         yield HistogramMetricFamily(
             "mullama_reconcile_duration_seconds", "One run of the reconciler.", runs.buckets(), runs.total
         )

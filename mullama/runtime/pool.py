@@ -1,4 +1,4 @@
-"""The one owner of live state: feeds events to the policy, performs its commands, and hands out leases."""
+"""The pool of workers and contexts: feeds events to the scheduler, performs its commands and hands out leases."""
 
 from __future__ import annotations
 
@@ -22,53 +22,61 @@ from mullama.runtime.worker.process import Death
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Lease:
-    """The right of one request to use a loaded model, until the `async with` that gave it ends."""
+    """The right of one request to use a loaded model, until the `async with` block of `Pool.lease` ends."""
 
     id: int
     worker: WorkerClient
     unit: UnitKey
     load_seconds: float
-    _cut: Callable[[], None] | None = None
-    was_cut: bool = False
+    """Seconds that the request waited for its place, with the load of the model."""
+    cancelled: bool = False
+    _on_cancel: Callable[[], None] | None = None
 
     @property
     def context(self) -> str:
         return self.unit.context
 
-    def on_cut(self, action: Callable[[], None]) -> None:
-        """What to do when a drain deadline ends the request; at once when it has passed already."""
-        self._cut = action
-        if self.was_cut:
+    def on_cancel(self, action: Callable[[], None]) -> None:
+        """Call `action` when a drain deadline ends the request; at once if it has passed."""
+        self._on_cancel = action
+        if self.cancelled:
             action()
 
-    def cut(self) -> None:
-        self.was_cut = True
-        if self._cut is not None:
-            self._cut()
+    def cancel(self) -> None:
+        self.cancelled = True
+        if self._on_cancel is not None:
+            self._on_cancel()
 
 
 @dataclass(slots=True, kw_only=True)
 class _Unit:
+    """The options with which a unit is opened, and the facts of the open context."""
+
     choice: EngineChoice
     options: ContextOptions
     facts: ContextFacts | None = None
 
 
 Note = Callable[[str, str, str], None]
-"""Told what happened: (kind, subject, message), for the event stream and the log."""
+"""Receives (kind, subject, message) for the event log."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Attempts:
-    """Loads that were begun and not finished, by weights; kept on disk so that a crash of all leaves a trace."""
+    """Counts the loads that were begun and not finished, also across restarts of the server.
+
+    A load that ends the server with it leaves no other trace.
+    """
 
     counts: dict[str, int] = field(default_factory=dict)
+    """By weights."""
     save: Callable[[Mapping[str, int]], None] = lambda counts: None
+    """Writes the counts to disk."""
 
     LIMIT = 3
 
     def begin(self, weights: str) -> None:
-        """Raises `Refused` for weights whose loads were never finished, not even by a failure: they end the server."""
+        """Count a load before it begins. Raises `Refused` for weights whose last `LIMIT` loads ended the server."""
         count = self.counts.get(weights, 0)
         if count >= self.LIMIT:
             raise Refused(
@@ -78,8 +86,8 @@ class Attempts:
         self.counts[weights] = count + 1
         self.save(self.counts)
 
-    def forgive(self) -> None:
-        """Somebody asks for them again."""
+    def clear(self) -> None:
+        """Allow all weights again, after an explicit apply."""
         if self.counts:
             self.counts.clear()
             self.save(self.counts)
@@ -101,21 +109,22 @@ class Pool:
         self._cores = CoreAllocator()
         self._grants: dict[int, asyncio.Future[UnitKey]] = {}
         self._leases: dict[int, Lease] = {}
-        self._cut_early: set[int] = set()
+        self._cancelled_early: set[int] = set()  # see `_perform`
         self._starts: dict[str, asyncio.Task[None]] = {}
-        self._settled: dict[UnitKey, list[asyncio.Future[None]]] = {}
+        self._pins: dict[UnitKey, list[asyncio.Future[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._number = 0
         self._changed = asyncio.Event()
         self.loading: dict[str, float] = {}
+        """Progress of the loads that run, 0 to 1, by weights."""
         self.crashes = 0
 
-    # What requests use
+    # For requests
 
     @contextlib.asynccontextmanager
     async def lease(self, model: str, priority: int) -> AsyncIterator[Lease]:
-        """Wait for a place and hold it; leaving the queue or the block gives it back. Raises what the policy says."""
+        """Wait for a place and keep it inside the block. Raises the scheduler's refusal."""
         loop = asyncio.get_running_loop()
         self._number += 1
         number, arrived = self._number, loop.time()
@@ -125,13 +134,13 @@ class Pool:
             self._feed(ev.Request(id=number, model=model, priority=priority))
             unit = await grant
             lease = Lease(id=number, worker=self._worker(unit), unit=unit, load_seconds=loop.time() - arrived)
-            lease.was_cut = number in self._cut_early
+            lease.cancelled = number in self._cancelled_early
             self._leases[number] = lease
             yield lease
         finally:
             self._grants.pop(number, None)
             self._leases.pop(number, None)
-            self._cut_early.discard(number)
+            self._cancelled_early.discard(number)
             self._feed(ev.Leave(id=number))
 
     def _worker(self, unit: UnitKey) -> WorkerClient:
@@ -140,37 +149,39 @@ class Pool:
             raise EngineFailed("the worker ended before the request began", retry_after=1.0)
         return worker
 
-    def keep(self, model: str, seconds: float | None, *, forced: bool = False) -> None:
+    def set_ttl(self, model: str, seconds: float | None, *, forced: bool = False) -> None:
+        """See `scheduler.events.SetTtl`."""
         self._feed(ev.SetTtl(model=model, seconds=seconds, forced=forced))
 
-    # What the reconciler uses
+    # For the reconciler
 
     async def prepare(self, deployment: Deployment) -> ContextFacts | None:
-        """Have the deployment's unit open, beside whatever runs; raises when it cannot be."""
+        """Open and pin the deployment's unit while others run. Raises when it fails to open."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.adopt(deployment)
-        self._settled.setdefault(deployment.unit, []).append(future)
+        self._pins.setdefault(deployment.unit, []).append(future)
         self._feed(ev.Pin(serve=deployment.serve))
         await future
         return self._units[deployment.unit].facts
 
     def adopt(self, deployment: Deployment) -> None:
-        """Remember what the unit is opened with, without opening it."""
+        """Set the options with which the unit will be opened."""
         known = self._units.get(deployment.unit)
         self._units[deployment.unit] = _Unit(
             choice=deployment.choice, options=deployment.options, facts=known.facts if known else None
         )
 
     def release(self, unit: UnitKey) -> None:
+        """Unpin a prepared unit."""
         self._feed(ev.Unpin(unit=unit))
 
     def swap(self, models: Mapping[str, ev.Serve], rules: ev.Rules, moved: Mapping[str, str] | None = None) -> None:
-        """From now on names lead to these units. What is not named any more drains and closes."""
+        """Make names lead to these units from now on. Units without a name drain and close."""
         self._feed(ev.Swap(models=models, rules=rules, moved=moved or {}))
         self._units = {key: unit for key, unit in self._units.items() if key in self.state.units}
 
     async def retune(self, deployment: Deployment) -> None:
-        """Bring the live parts of an open unit up to date: threads, adapter scales, declared prefixes."""
+        """Apply the live options to an open unit: threads, adapter scales, declared prefixes."""
         self.adopt(deployment)
         unit = self.state.units.get(deployment.unit)
         worker = self._workers.get(deployment.unit.weights)
@@ -188,32 +199,32 @@ class Pool:
         self._feed(ev.Resume(model=model))
 
     def retry(self, model: str) -> None:
-        """Forget the failures of a model: a person asks for it."""
+        """Forget the failures of a model."""
         self._feed(ev.Retry(model=model))
 
-    def forgive(self) -> None:
-        """Try again what ended the server before: a person asks for it."""
-        self._attempts.forgive()
+    def clear_attempts(self) -> None:
+        """Allow weights that ended the server before."""
+        self._attempts.clear()
 
     async def closed(self, unit: UnitKey) -> None:
-        """Wait until the unit is closed and, when nothing else needs it, its worker gone."""
+        """Wait until the unit is closed and its worker, unless other units need it, has stopped."""
         while (found := self.state.units.get(unit)) and found.phase is not Phase.COLD:
-            await self._next_change()
+            await self._changed.wait()
         while (worker := self.state.workers.get(unit.weights)) and worker.phase is Phase.CLOSING:
-            await self._next_change()
+            await self._changed.wait()
 
     async def stop(self) -> None:
-        """Orderly end: returns when every request is done (or its drain time over) and every worker gone."""
+        """Admit nothing new, let requests finish within their drain time, and stop every worker."""
         self._feed(ev.Stop())
         for start in self._starts.values():
             start.cancel()
         while any(w.phase is not Phase.COLD for w in self.state.workers.values()):
-            await self._next_change()
+            await self._changed.wait()
         await self.abort()
 
     async def abort(self) -> None:
-        """End every worker now."""
-        self._feed(ev.Stop())  # so that what ends now is not begun again
+        """Kill every worker."""
+        self._feed(ev.Stop())  # else the scheduler would start the killed workers again
         if self._timer is not None:
             self._timer.cancel()
         await asyncio.gather(*(worker.kill() for worker in self._workers.values()), return_exceptions=True)
@@ -221,10 +232,7 @@ class Pool:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _next_change(self) -> None:
-        await self._changed.wait()
-
-    # What status shows
+    # For status
 
     def phase(self, unit: UnitKey) -> Phase:
         found = self.state.units.get(unit)
@@ -243,9 +251,10 @@ class Pool:
     def pids(self) -> tuple[int, ...]:
         return tuple(worker.pid for worker in self._workers.values())
 
-    # Performing commands
+    # Commands
 
     def _feed(self, event: ev.Event) -> None:
+        """Let the scheduler decide on an event, perform its commands and wake the waiters for a change."""
         loop = asyncio.get_running_loop()
         for command in decide(self.state, event, loop.time()):
             self._perform(command)
@@ -255,7 +264,7 @@ class Pool:
     def _perform(self, command: ev.Command) -> None:
         match command:
             case ev.StartWorker(weights=weights):
-                self._starts[weights] = self._spawned(self._start(weights))
+                self._starts[weights] = self._create_task(self._start(weights))
             case ev.StopWorker(weights=weights):
                 self._spawn(self._stop_worker(weights))
             case ev.OpenUnit(unit=unit):
@@ -268,11 +277,13 @@ class Pool:
                 self._resolve(id, None, error)
             case ev.Cancel(id=id):
                 if id in self._leases:
-                    self._leases[id].cut()
-                else:  # granted, and its request has not had its turn since
-                    self._cut_early.add(id)
+                    self._leases[id].cancel()
+                else:
+                    # Granted, but the event loop has not yet resumed the request, so there is no lease to cancel.
+                    # `lease` looks here when it makes one.
+                    self._cancelled_early.add(id)
             case ev.Settled(unit=unit, error=error):
-                for future in self._settled.pop(unit, []):
+                for future in self._pins.pop(unit, []):
                     if not future.done():
                         future.set_exception(error) if error else future.set_result(None)
             case ev.WakeAt(when=when):
@@ -290,9 +301,9 @@ class Pool:
             grant.set_exception(error)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.add(self._spawned(work))
+        self._tasks.add(self._create_task(work))
 
-    def _spawned(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _create_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -306,7 +317,9 @@ class Pool:
             self.crashes += 1
             if weights in self._workers:
                 self._died(weights, death)
-            else:  # before it was ready: the start itself fails, and tells
+            else:
+                # Before the worker is registered: usually its start fails and reports the same end. If it died just
+                # after a successful start, the end is handled below.
                 early.append(death)
 
         try:
@@ -354,7 +367,7 @@ class Pool:
         try:
             known.facts = await self._worker(unit).open_context(unit.context, known.options)
         except EngineFailed as error:
-            # The death of a worker has its own event; anything else is the context's own fault.
+            # The death of a worker has an event of its own; any other failure is the context's.
             if unit.weights in self._workers:
                 self._feed(ev.UnitFailed(unit=unit, error=error))
         except MullamaError as error:

@@ -119,7 +119,7 @@ class Endpoints:
             return
         stored = endpoint.remember(operation, body)
         if stored is not None:
-            self.service.keep(stored, exchange.caller)
+            self.service.store_response(stored, exchange.caller)
 
     def _stream(self, operation: Operation, caller: Caller) -> AsyncIterator[Sequence[StreamEvent]]:
         match operation:

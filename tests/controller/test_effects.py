@@ -33,7 +33,7 @@ async def test_a_new_revision_that_does_not_load_leaves_the_old_one_serving(serv
     model = server.status("a")
     assert model["state"] == "degraded"
     assert {c["reason"] for c in model["conditions"]} == {"OldRevisionKept"}
-    assert not server.pool.state.units[server.snapshot.deployments["a"].unit].held
+    assert not server.pool.state.units[server.snapshot.deployments["a"].unit].pinned
     await until(lambda: len(server.pool.pids()) == 1)
 
 

@@ -68,7 +68,7 @@ async def test_a_model_without_room_is_served_once_there_is(server: LocalServer)
     await server.apply({"a": server.script("a"), "b": {"from": server.script("b"), **on_demand}})
     unit = server.snapshot.deployments["b"].unit
     server.pool.state.units[unit].error = Refused("not enough memory")
-    server.pool.state.units[unit].crowded = True
+    server.pool.state.units[unit].no_room = True
 
     assert await server.ask("b", "say room") == "room"
     assert server.pool.phase(unit) is Phase.READY
@@ -110,7 +110,7 @@ def test_attempts_are_written_before_they_are_made_and_removed_when_they_end() -
     assert written[:2] == [{"w": 1}, {}]
     with pytest.raises(Refused, match="ended 3 times"):
         attempts.begin("w")
-    attempts.forgive()
+    attempts.clear()
     attempts.begin("w")
 
 

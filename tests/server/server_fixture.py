@@ -159,7 +159,7 @@ class Runtime:
         yield inventory.TaskStatus(status="pulling manifest")
         yield inventory.TaskStatus(status="success")
 
-    def keep(self, response: StoredResponse, caller: Caller) -> None:
+    def store_response(self, response: StoredResponse, caller: Caller) -> None:
         self.kept[response.id] = response
 
     async def receive_blob(self, digest: str, chunks: AsyncIterator[bytes], caller: Caller) -> bool:

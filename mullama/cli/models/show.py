@@ -64,14 +64,14 @@ def _local(call: CommandContext) -> dict[str, Any]:
     from mullama.manifest.modelfile import from_tree, render_modelfile
     from mullama.manifest.tree import unusual
     from mullama.plan.fit import context_size
-    from mullama.runtime.serving.prompt_settings import chosen_template, in_force
+    from mullama.runtime.serving.prompt_settings import chosen_template, effective_defaults
 
     declared = read_declared(call)
     name, model = model_of(declared.manifest, call.options.name)
     files = known_files(call, declared)[model.from_]
     facts = files.facts
     _, _, template_source = chosen_template(model, files)
-    effective = in_force(model, files)
+    effective = effective_defaults(model, files)
     spec, left = from_tree(unusual(model))
     return {
         "name": name,

@@ -1,21 +1,20 @@
-"""Who may run, what is loaded, what goes: the only code that changes live state, and it touches nothing else.
+"""The scheduler decides which requests run, which models are loaded and which are closed. Pure.
 
-Theory of operation. A *worker* is a child process that holds one set of weights; a *unit* is one context in
-it; a *model* is a name that leads to one unit. Several models may share a unit, several units a worker.
-`decide(state, event)` changes the state and returns commands for the pool, which performs them and reports
-back with further events. It is synchronous and runs on the event loop, so there are no locks, and a test needs
-nothing but values. Times are monotonic seconds that come in with the events.
+Theory of operation. A *worker* is a child process that holds one set of weights; a *unit* is one context in it; a
+*model* is a name that leads to one unit. Several models may share a unit, several units a worker.
+`decide(state, event)` changes the state and returns commands for the pool, which performs them and reports back with
+further events. It is synchronous and runs on the event loop, so there are no locks, and a test needs only values.
+Times are monotonic seconds that arrive with the events.
 
-After every event the same six passes run, in this order; each is idempotent, so a lost or doubled event does
-no harm:
+After every event the same six passes run, in this order; each is idempotent, so a lost or doubled event does no harm:
 
-1. expire    queued requests whose time is over are refused, drains past their deadline are cut
-2. close     units that nobody wants and no request uses are closed; workers without units are stopped
-3. open      wanted units are opened; their workers are started first, if memory allows
-4. evict     for a wanted unit that does not fit, idle units of lesser rank are closed
-5. grant     waiting requests get a place, higher priority first, then first come first served
-6. wake      the next moment at which time alone changes something
+1. expire    refuse queued requests past their deadline; cancel running ones past the drain deadline of their unit
+2. close     close units that are not wanted and that no request uses; stop workers without units
+3. open      open wanted units; start their workers first, if memory allows
+4. evict     close idle units of lower rank for a wanted unit that does not fit
+5. grant     give places to waiting requests: higher priority first, then first come, first served
+6. wake      ask for a tick at the next moment at which time alone changes something
 
-A unit is wanted while a model that loads at start leads to it, a request waits for it, its time to live has
-not passed since its last use, or the reconciler holds it (it prepares a new one before the swap).
+A unit is wanted while a model that loads at start leads to it, a request waits for it, its time to live has not passed
+since its last use, or the reconciler pins it (to prepare a new unit before the swap).
 """

@@ -1,4 +1,4 @@
-"""Apply one event to the live state, then run the six passes."""
+"""Applies one event to the live state, then runs the six passes."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from mullama.runtime.scheduler.events import (
 from mullama.runtime.scheduler.passes import close, evict, expire, grant, open_wanted, wake
 from mullama.runtime.scheduler.state import Phase, QueuedRequest, State, Unit, WorkerState, refuse_waiting, unit_failed
 
-FIRST_DELAY, LAST_DELAY = 0.5, 30.0
-CRASH_WINDOW, CRASH_LIMIT = 600.0, 5
+FIRST_DELAY, LAST_DELAY = 0.5, 30.0  # seconds before a failed worker is started again, doubled each time
+CRASH_WINDOW, CRASH_LIMIT = 600.0, 5  # this many failures within so many seconds are permanent
 
 
 def decide(state: State, event: Event, now: float) -> tuple[Command, ...]:
-    """Apply one event and bring everything else in line; the commands are in the order to perform them."""
+    """Apply one event and run the passes; return the commands in the order to perform them."""
     commands = [*_apply(state, event, now)]
     for step in (expire, close, open_wanted, evict, grant, wake):
         commands.extend(step(state, now))
@@ -52,14 +52,14 @@ def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa
             _swap(state, event, now)
         case Pin(serve=serve):
             unit = _unit(state, serve)
-            unit.held, unit.settled, unit.keep = True, False, None
-            _forgive(state, serve.unit)
+            unit.pinned, unit.settled, unit.ttl_override = True, False, None
+            _clear_failures(state, serve.unit)
             if unit.phase is Phase.READY or state.stopping:
-                unit.settled, unit.held = True, not state.stopping
+                unit.settled, unit.pinned = True, not state.stopping
                 yield Settled(unit=serve.unit, error=_stopping() if state.stopping else None)
         case Unpin(unit=key):
             if key in state.units:
-                state.units[key].held = False
+                state.units[key].pinned = False
         case Pause(model=name):
             state.paused.add(name)
             if name in state.models:
@@ -73,7 +73,7 @@ def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa
         case Leave(id=id):
             _leave(state, id, now)
         case SetTtl():
-            yield from _keep(state, event, now)
+            yield from _set_ttl(state, event, now)
         case WorkerReady(weights=key):
             if (worker := state.workers.get(key)) and worker.phase is Phase.OPENING:
                 worker.phase, worker.error = Phase.READY, None
@@ -92,14 +92,14 @@ def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa
                 state.units[key].phase = Phase.COLD
         case Retry(model=name):
             if name in state.models:
-                _forgive(state, state.models[name].unit)
+                _clear_failures(state, state.models[name].unit)
         case Stop():
             yield from _stop(state, now)
         case Tick():
             pass
 
 
-# What single events do
+# Events
 
 
 def _stopping() -> MullamaError:
@@ -107,12 +107,12 @@ def _stopping() -> MullamaError:
 
 
 def _stop(state: State, now: float) -> Iterator[Command]:
-    """What runs has its drain time; what waits, requests and the reconciler alike, is told at once."""
+    """Let running requests drain; refuse waiting ones, and fail pins, at once."""
     state.stopping = True
     for key, unit in state.units.items():
         _start_drain(state, key, now)
-        if unit.held and not unit.settled:
-            unit.settled, unit.held = True, False
+        if unit.pinned and not unit.settled:
+            unit.settled, unit.pinned = True, False
             yield Settled(unit=key, error=_stopping())
     for waiting in state.waiting:
         yield Refuse(id=waiting.id, error=_stopping())
@@ -125,22 +125,22 @@ def _in(state: State, key: UnitKey, phase: Phase) -> bool:
 
 def _opened(state: State, key: UnitKey, now: float) -> Iterator[Command]:
     unit = state.units.get(key)
-    # Its worker may have died after it answered: then that was told already, and the unit is gone.
+    # The worker may have died after its answer: `WorkerLost` arrived first, and the unit is no longer opening.
     if unit is None or unit.phase is not Phase.OPENING:
         return
-    unit.phase, unit.error, unit.crowded, unit.last_used, unit.keep = Phase.READY, None, False, now, None
-    if unit.held and not unit.settled:
+    unit.phase, unit.error, unit.no_room, unit.last_used, unit.ttl_override = Phase.READY, None, False, now, None
+    if unit.pinned and not unit.settled:
         unit.settled = True
         yield Settled(unit=key, error=None)
 
 
-def _keep(state: State, event: SetTtl, now: float) -> Iterator[Command]:
+def _set_ttl(state: State, event: SetTtl, now: float) -> Iterator[Command]:
     if event.model not in state.models:
         return
     unit = state.units[state.models[event.model].unit]
-    unit.keep, unit.last_used = event.seconds, now
+    unit.ttl_override, unit.last_used = event.seconds, now
     if event.forced:
-        unit.drain_until = now  # which cuts what runs
+        unit.drain_until = now  # `expire` cancels its running requests
         gone = [w for w in state.waiting if w.model == event.model]
         state.waiting = [w for w in state.waiting if w.model != event.model]
         for waiting in gone:
@@ -151,17 +151,17 @@ def _swap(state: State, event: Swap, now: float) -> None:
     old = {serve.unit for serve in state.models.values()}
     state.models, state.rules, state.moved = dict(event.models), event.rules, dict(event.moved)
     for waiting in state.waiting:
-        waiting.model = _now_called(state, waiting.model)
+        waiting.model = _current_name(state, waiting.model)
     state.paused.clear()
     for serve in state.models.values():
         unit = _unit(state, serve)
-        unit.held, unit.drain_until = False, FOREVER
+        unit.pinned, unit.drain_until = False, FOREVER
     for key in old - {serve.unit for serve in state.models.values()}:
         _start_drain(state, key, now)
 
 
 def _unit(state: State, serve: Serve) -> Unit:
-    """The unit's entry, and its worker's, made when they are new."""
+    """Return the unit's entry, created with its worker's if need be, with the sizes of this model."""
     worker = state.workers.setdefault(serve.unit.weights, WorkerState())
     unit = state.units.setdefault(serve.unit, Unit())
     worker.bytes, unit.bytes = serve.weights_bytes, serve.context_bytes
@@ -169,16 +169,16 @@ def _unit(state: State, serve: Serve) -> Unit:
     return unit
 
 
-def _forgive(state: State, key: UnitKey) -> None:
+def _clear_failures(state: State, key: UnitKey) -> None:
     if worker := state.workers.get(key.weights):
         worker.failures.clear()
-        worker.retry_at, worker.hopeless, worker.error = 0.0, False, None
+        worker.retry_at, worker.permanently_failed, worker.error = 0.0, False, None
     if unit := state.units.get(key):
-        unit.error, unit.crowded = None, False
+        unit.error, unit.no_room = None, False
 
 
-def _now_called(state: State, name: str) -> str:
-    """A request that was sent to a model before its rename goes to the same model after it."""
+def _current_name(state: State, name: str) -> str:
+    """Return the present name of a model, so that a request from before a rename finds it."""
     return name if name in state.models else state.moved.get(name, name)
 
 
@@ -188,18 +188,18 @@ def _start_drain(state: State, key: UnitKey, now: float) -> None:
 
 
 def _request(state: State, event: Request, now: float) -> Iterator[Command]:
-    """1. stopping  2. gone  3. it will not load  4. its own queue is full  5. the common queue is full  6. wait."""
-    model = _now_called(state, event.model)
+    """1. stopping  2. removed  3. failed to load  4. its own queue is full  5. the common queue is full  6. wait."""
+    model = _current_name(state, event.model)
     serve = state.models.get(model)
     if state.stopping:
         yield Refuse(id=event.id, error=_stopping())
         return
     if serve is None:
-        # The request looked at the snapshot before the one in which the model is not.
+        # The request found the model in the snapshot before the swap that removed it.
         yield Refuse(id=event.id, error=Unavailable(f"{model} was removed from the manifest"))
         return
     room = state.taken(serve) < serve.parallel and not state.queued(model)
-    if (error := _hopeless(state, serve.unit)) is not None:
+    if (error := _load_error(state, serve.unit)) is not None:
         yield Refuse(id=event.id, error=error)
     elif not room and state.queued(model) >= serve.queue:
         yield Refuse(id=event.id, error=_full(model, serve.queue, state.queued(model)))
@@ -209,19 +209,20 @@ def _request(state: State, event: Request, now: float) -> Iterator[Command]:
         state.waiting.append(QueuedRequest(id=event.id, model=model, priority=event.priority, since=now))
 
 
-def _full(what: str, bound: int, waiting: int) -> Busy:
+def _full(queue: str, bound: int, waiting: int) -> Busy:
     return Busy(
-        f"{what} is busy: {waiting} requests wait, {bound} may",
+        f"{queue} is busy: {waiting} requests wait, {bound} may",
         hint="try again later, or raise limits.queue",
         retry_after=max(1.0, min(30.0, waiting * 0.5)),
     )
 
 
-def _hopeless(state: State, key: UnitKey) -> MullamaError | None:
+def _load_error(state: State, key: UnitKey) -> MullamaError | None:
+    """Return the error of a unit that will not open without a retry."""
     worker, unit = state.workers.get(key.weights), state.units.get(key)
-    if worker and worker.hopeless:
+    if worker and worker.permanently_failed:
         return worker.error
-    return unit.error if unit and not unit.crowded else None
+    return unit.error if unit and not unit.no_room else None
 
 
 def _leave(state: State, id: int, now: float) -> None:
@@ -232,20 +233,20 @@ def _leave(state: State, id: int, now: float) -> None:
 
 
 def _lost(state: State, event: WorkerLost, now: float) -> Iterator[Command]:
-    """Its units are gone; it is tried again with growing delay, but not for ever."""
+    """Close its units and plan another start, with growing delay and a bound on the number of failures."""
     worker = state.workers.get(event.weights)
     if worker is None:
         return
     worker.failures = [t for t in worker.failures if now - t < CRASH_WINDOW] + [now]
     count = len(worker.failures)
     worker.phase, worker.error = Phase.COLD, event.error
-    worker.hopeless = event.permanent or count >= CRASH_LIMIT
+    worker.permanently_failed = event.permanent or count >= CRASH_LIMIT
     worker.retry_at = now + min(LAST_DELAY, FIRST_DELAY * 2 ** (count - 1))
     for key, unit in state.units.items():
         if key.weights == event.weights:
             unit.phase = Phase.COLD
-            if unit.held and not unit.settled:
-                unit.settled, unit.held = True, False
+            if unit.pinned and not unit.settled:
+                unit.settled, unit.pinned = True, False
                 yield Settled(unit=key, error=event.error)
-    if worker.hopeless:
+    if worker.permanently_failed:
         yield from refuse_waiting(state, event.weights, event.error)

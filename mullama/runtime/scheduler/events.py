@@ -1,4 +1,4 @@
-"""What the policy is told and what it commands, as values; times are monotonic seconds, sizes bytes."""
+"""The events that the scheduler receives and the commands that it returns. Times: monotonic seconds; sizes: bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FOREVER = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class UnitKey:
-    """One context over one set of weights; both parts are digests of everything that makes them what they are."""
+    """One context over one set of weights; each part is a digest of everything that defines it."""
 
     weights: str
     context: str
@@ -20,28 +20,36 @@ class UnitKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serve:
-    """What the policy must know of a model. ttl, timeouts: seconds; bytes: memory it will need."""
+    """A model as the scheduler sees it."""
 
     name: str
     unit: UnitKey
     parallel: int = 1
     queue: int = 64
     queue_timeout: float = 30.0
+    """Seconds that a request may wait for a place."""
     ttl: float = FOREVER
+    """Seconds that the unit stays open after its last use."""
     priority: int = 0
     at_start: bool = True
     drain_timeout: float = 120.0
+    """Seconds that running requests get to finish when the unit is replaced."""
     weights_bytes: int = 0
+    """Estimated memory of the weights."""
     context_bytes: int = 0
+    """Estimated memory of the context."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """Bounds over all models; budget in bytes, None for no bound."""
+    """Bounds over all models."""
 
     concurrency: int = 64
+    """Running requests."""
     queue: int = 256
+    """Waiting requests."""
     budget: int | None = None
+    """Bytes; None for no bound."""
 
 
 # Events
@@ -49,7 +57,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swap:
-    """From now on names lead to these units: the new snapshot. moved: old name → new name of renamed models."""
+    """Names lead to these units from now on: the new snapshot. moved: old name → new name of renamed models."""
 
     models: Mapping[str, Serve]
     rules: Rules
@@ -58,7 +66,7 @@ class Swap:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pin:
-    """The reconciler wants this unit open before the swap; `Settled` tells when it is, or why not."""
+    """The reconciler needs this unit open before the swap; `Settled` reports that it is open, or the error."""
 
     serve: Serve
 
@@ -70,7 +78,7 @@ class Unpin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """No request of this model is admitted and its unit may close: there is no room for two."""
+    """Admit no request of this model and let its unit close, because old and new do not fit in memory together."""
 
     model: str
 
@@ -89,16 +97,16 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leave:
-    """The request ended, in whatever way, or its client left the queue."""
+    """The request ended, or its client left the queue."""
 
     id: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetTtl:
-    """Keep the model for so many seconds after its last use: 0 lets it go now, infinity never, None as declared.
+    """Set the time to live of a model's unit: 0 unloads it when idle, infinity keeps it, None means the declared one.
 
-    forced: end its requests, too, and refuse those that wait for it.
+    forced: cancel its running requests and refuse its waiting ones.
     """
 
     model: str
@@ -113,7 +121,7 @@ class WorkerReady:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerLost:
-    """It could not start (`permanent`: the file itself is at fault) or it died."""
+    """The worker could not start, or died. permanent: the file itself is at fault, so it is not tried again."""
 
     weights: str
     error: MullamaError
@@ -143,14 +151,14 @@ class UnitClosed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """Forget the failures of a model: a person asked, or the manifest changed."""
+    """Forget the failures of a model, after an explicit request or a change of the manifest."""
 
     model: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """Orderly end: nothing new is admitted, everything closes when its last request is done."""
+    """Admit nothing new; close each unit when its last request is done."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +197,7 @@ class CloseUnit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """This request may use the unit until it leaves."""
+    """Let this request use the unit until it leaves."""
 
     id: int
     unit: UnitKey
@@ -203,14 +211,14 @@ class Refuse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cancel:
-    """End this running request: its drain deadline passed."""
+    """End this running request, because the drain deadline of its unit passed."""
 
     id: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """A held unit is open (error None) or will not open."""
+    """A pinned unit is open (error None) or failed to open."""
 
     unit: UnitKey
     error: MullamaError | None

@@ -1,4 +1,4 @@
-"""The six passes that follow every event; see the head of the package for their order and meaning."""
+"""The six passes that follow every event; the package's docstring has their order and meaning."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from mullama.runtime.scheduler.events import (
 from mullama.runtime.scheduler.state import Phase, QueuedRequest, State, unit_failed
 from mullama.units import size
 
-_ROUNDING = 0.01  # seconds: sums and differences of the same moments need not agree exactly
+_ROUNDING = 0.01  # seconds; sums and differences of the same times differ by rounding
 
 
 def expire(state: State, now: float) -> Iterator[Command]:
+    """Refuse requests that wait too long or for a removed model; cancel those past their unit's drain deadline."""
     gone = [w for w in state.waiting if w.model not in state.models]
     late = [w for w in state.waiting if w not in gone and _deadline(state, w) <= now]
     state.waiting = [w for w in state.waiting if w not in gone and w not in late]
@@ -40,7 +41,7 @@ def expire(state: State, now: float) -> Iterator[Command]:
 
 
 def _deadline(state: State, waiting: QueuedRequest) -> float:
-    """When a queued request is refused: never while its model is being loaded or replaced, which has its own end."""
+    """Return when a queued request is refused; never while its model loads or is replaced, which is bounded itself."""
     if waiting.model in state.paused:
         return FOREVER
     serve = state.models[waiting.model]
@@ -62,19 +63,19 @@ def _too_late(state: State, waiting: QueuedRequest) -> MullamaError:
 
 
 def _wanted(state: State, key: UnitKey, now: float) -> bool:
-    """See the head of this file for what makes a unit wanted."""
+    """Return True if the unit should be open; the package's docstring has the reasons."""
     unit = state.units[key]
     if state.stopping:
         return False
-    if unit.held:
+    if unit.pinned:
         return True
     users = [s for s in state.models.values() if s.unit == key and s.name not in state.paused]
     if any(w.model == s.name for w in state.waiting for s in users):
         return True
-    if (unit.error is not None and not unit.crowded) or not users:
+    if (unit.error is not None and not unit.no_room) or not users:
         return False
-    if unit.keep is not None:
-        return unit.phase is not Phase.COLD and now - unit.last_used < unit.keep
+    if unit.ttl_override is not None:
+        return unit.phase is not Phase.COLD and now - unit.last_used < unit.ttl_override
     return any(
         (s.at_start and (s.ttl == FOREVER or unit.last_used == 0.0))
         or (unit.phase is not Phase.COLD and now - unit.last_used < s.ttl)
@@ -83,12 +84,13 @@ def _wanted(state: State, key: UnitKey, now: float) -> bool:
 
 
 def close(state: State, now: float) -> Iterator[Command]:
+    """Close idle units that are not wanted, stop workers without units, and drop the entries of unused ones."""
     for key, unit in list(state.units.items()):
         idle = not unit.leases and unit.phase is Phase.READY
         if idle and not _wanted(state, key, now):
             unit.phase = Phase.CLOSING
             yield CloseUnit(unit=key)
-        if unit.phase is Phase.COLD and not unit.leases and _forgotten(state, key):
+        if unit.phase is Phase.COLD and not unit.leases and _unused(state, key):
             del state.units[key]
     for weights, worker in list(state.workers.items()):
         units = [u for k, u in state.units.items() if k.weights == weights]
@@ -102,14 +104,15 @@ def close(state: State, now: float) -> Iterator[Command]:
             del state.workers[weights]
 
 
-def _forgotten(state: State, key: UnitKey) -> bool:
-    return not state.units[key].held and all(s.unit != key for s in state.models.values())
+def _unused(state: State, key: UnitKey) -> bool:
+    return not state.units[key].pinned and all(s.unit != key for s in state.models.values())
 
 
 def open_wanted(state: State, now: float) -> Iterator[Command]:
+    """Open wanted units that fit in memory, or start their workers."""
     for key in _wanted_cold(state, now):
         worker = state.workers[key.weights]
-        if worker.phase is Phase.COLD and not worker.hopeless and worker.retry_at <= now:
+        if worker.phase is Phase.COLD and not worker.permanently_failed and worker.retry_at <= now:
             if _fits(state, key):
                 worker.phase = Phase.OPENING
                 yield StartWorker(weights=key.weights)
@@ -119,7 +122,7 @@ def open_wanted(state: State, now: float) -> Iterator[Command]:
 
 
 def _wanted_cold(state: State, now: float) -> list[UnitKey]:
-    """Wanted units that are not open, dearest rank first: priority, then size (less fragmentation)."""
+    """Return wanted units that are closed, highest rank first, then largest first, which fragments memory less."""
     cold = [k for k, u in state.units.items() if u.phase is Phase.COLD and _wanted(state, k, now)]
     return sorted(cold, key=lambda k: (-_rank(state, k), -state.workers[k.weights].bytes))
 
@@ -129,7 +132,7 @@ def _rank(state: State, key: UnitKey) -> int:
 
 
 def _need(state: State, key: UnitKey) -> int:
-    """Bytes still to be taken to have the unit open."""
+    """Return the bytes that opening the unit takes."""
     worker, unit = state.workers[key.weights], state.units[key]
     return unit.bytes + (worker.bytes if worker.phase is Phase.COLD else 0)
 
@@ -145,60 +148,62 @@ def _fits(state: State, key: UnitKey) -> bool:
 
 
 def evict(state: State, now: float) -> Iterator[Command]:
-    """1. fits: nothing  2. idle units of lesser rank make room  3. busy ones will  4. never: refuse."""
+    """1. fits: nothing  2. close an idle unit of lower rank  3. wait for busy units  4. otherwise refuse."""
     for key in _wanted_cold(state, now):
         worker = state.workers[key.weights]
-        if _fits(state, key) or worker.hopeless or worker.retry_at > now:
+        if _fits(state, key) or worker.permanently_failed or worker.retry_at > now:
             continue
         victims = list(_victims(state, key))
         if victims and _enough(state, key, victims):
             victim = victims[0]
-            # Keeping it for no time lets it stay away, also when it loads at start, until somebody asks for it.
-            state.units[victim].phase, state.units[victim].keep = Phase.CLOSING, 0.0
+            # With a time to live of 0 it stays closed until a request, even if it loads at start. Otherwise the two
+            # units would evict each other for ever.
+            state.units[victim].phase, state.units[victim].ttl_override = Phase.CLOSING, 0.0
             yield CloseUnit(unit=victim)
         elif not _may_free(state, key):
-            state.units[key].crowded = True
+            state.units[key].no_room = True
             yield from unit_failed(state, key, _does_not_fit(state, key))
 
 
 def _enough(state: State, key: UnitKey, victims: list[UnitKey]) -> bool:
-    """Whether the unit would fit if all of them went: else they would go for nothing."""
+    """Return True if the unit fits once all of them are closed; otherwise closing them is no use."""
     weights = {k.weights for k in victims}
     freed = sum(state.units[k].bytes for k in victims) + sum(state.workers[w].bytes for w in weights)
     return _used(state) - freed + _need(state, key) <= (state.rules.budget or 0)
 
 
 def _victims(state: State, key: UnitKey) -> list[UnitKey]:
-    """Idle units that may go for this one: lower rank first, then least recently used."""
+    """Return idle units that may be closed for this one: lowest rank first, then least recently used."""
     rank = _rank(state, key)
     found = [
         k
         for k, u in state.units.items()
         if u.phase is Phase.READY
         and not u.leases
-        and not u.held
+        and not u.pinned
         and k != key
         and not _awaited(state, k)
-        and (_rank(state, k) < rank or (_rank(state, k) == rank and not _pinned(state, k)))
+        and (_rank(state, k) < rank or (_rank(state, k) == rank and not _stays_loaded(state, k)))
     ]
     return sorted(found, key=lambda k: (_rank(state, k), state.units[k].last_used))
 
 
 def _awaited(state: State, key: UnitKey) -> bool:
-    """Whether a request waits for it, which will have it in a moment."""
+    """Return True if a request waits for the unit."""
     return any(state.models[w.model].unit == key for w in state.waiting)
 
 
-def _pinned(state: State, key: UnitKey) -> bool:
+def _stays_loaded(state: State, key: UnitKey) -> bool:
+    """Return True for a unit that loads at start and has no time to live."""
     return any(s.unit == key and s.at_start and s.ttl == FOREVER for s in state.models.values())
 
 
 def _may_free(state: State, key: UnitKey) -> bool:
-    """Whether waiting can help: something is closing, or a unit that could go is only busy."""
+    """Return True if memory may become free: a unit is closing, or one that may be closed is only busy."""
     busy = (
         k
         for k, u in state.units.items()
-        if k != key and not _pinned(state, k) and (u.leases or (u.phase is Phase.READY and _awaited(state, k)))
+        if k != key and not _stays_loaded(state, k) and (u.leases or (u.phase is Phase.READY and _awaited(state, k)))
     )
     closing = any(u.phase is Phase.CLOSING for u in state.units.values())
     stopping = any(w.phase is Phase.CLOSING for w in state.workers.values())
@@ -214,6 +219,7 @@ def _does_not_fit(state: State, key: UnitKey) -> MullamaError:
 
 
 def grant(state: State, now: float) -> Iterator[Command]:
+    """Give places to waiting requests. `sorted` is stable, so equal priorities keep their order of arrival."""
     for waiting in sorted(state.waiting, key=lambda w: -w.priority):
         if len(state.running) >= state.rules.concurrency:
             return
@@ -229,14 +235,15 @@ def grant(state: State, now: float) -> Iterator[Command]:
 
 
 def wake(state: State, now: float) -> Iterator[Command]:
+    """Ask for a tick at the next deadline."""
     moments = [_deadline(state, w) for w in state.waiting]
     moments += [w.retry_at for w in state.workers.values() if w.phase is Phase.COLD and w.retry_at > now]
     moments += [u.drain_until for u in state.units.values() if u.leases]
     for key, unit in state.units.items():
         if unit.phase is Phase.READY and not unit.leases:
             ttls = [s.ttl for s in state.models.values() if s.unit == key]
-            ttl = unit.keep if unit.keep is not None else max(ttls, default=FOREVER)
+            ttl = unit.ttl_override if unit.ttl_override is not None else max(ttls, default=FOREVER)
             moments.append(unit.last_used + ttl)
-    # What is long over and still there is wanted for another reason, so time alone changes nothing about it.
+    # A unit that is open past its deadline is wanted for another reason, so time alone does not close it.
     if (soonest := min((m for m in moments if m > now - _ROUNDING), default=FOREVER)) < FOREVER:
         yield WakeAt(when=max(soonest, now + 0.001))

@@ -1,4 +1,4 @@
-"""The live state that `decide` owns, and questions that only read it."""
+"""The live state that `decide` owns, with functions that read it or fail parts of it."""
 
 from __future__ import annotations
 
@@ -22,25 +22,35 @@ class WorkerState:
     phase: Phase = Phase.COLD
     bytes: int = 0
     failures: list[float] = field(default_factory=list)
+    """Times of recent failures."""
     retry_at: float = 0.0
     error: MullamaError | None = None
-    hopeless: bool = False
+    """The last failure, until the worker is ready again."""
+    permanently_failed: bool = False
+    """Not started again before an explicit retry."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Unit:
-    """crowded: the error is only that there was no room, so it is tried again as soon as there is."""
+    """One context."""
 
     phase: Phase = Phase.COLD
     bytes: int = 0
     leases: set[int] = field(default_factory=set)
-    held: bool = False
+    """Ids of the requests that use it."""
+    pinned: bool = False
+    """Opened and kept open for the reconciler, whatever its models need."""
     settled: bool = False
+    """The pin has its `Settled`."""
     last_used: float = 0.0
-    keep: float | None = None
+    """0 for never."""
+    ttl_override: float | None = None
+    """Replaces the declared time to live until the unit is opened again."""
     error: MullamaError | None = None
-    crowded: bool = False
+    no_room: bool = False
+    """The error is a lack of memory: the unit is tried again as soon as there is room."""
     drain_until: float = FOREVER
+    """When requests that still run are cancelled."""
     drain_timeout: float = 120.0
 
 
@@ -54,27 +64,27 @@ class QueuedRequest:
 
 @dataclass(slots=True, kw_only=True)
 class State:
-    """All of it. `waiting` is in order of arrival; `running` maps a request to its model and unit.
-
-    moved: what models of the last swap were called before it.
-    """
+    """The complete live state."""
 
     models: dict[str, Serve] = field(default_factory=dict)
     rules: Rules = field(default_factory=Rules)
     units: dict[UnitKey, Unit] = field(default_factory=dict)
     workers: dict[str, WorkerState] = field(default_factory=dict)
     waiting: list[QueuedRequest] = field(default_factory=list)
+    """In order of arrival."""
     running: dict[int, tuple[str, UnitKey]] = field(default_factory=dict)
+    """Request → its model and unit."""
     paused: set[str] = field(default_factory=set)
     moved: dict[str, str] = field(default_factory=dict)
+    """Old name → new name of the models that the last swap renamed."""
     stopping: bool = False
 
     def active(self, model: str) -> int:
-        """Running requests of the model, on old units that drain as well."""
+        """Count the running requests of the model, with those on old units that drain."""
         return sum(name == model for name, _ in self.running.values())
 
     def taken(self, serve: Serve) -> int:
-        """Places taken on the model's present unit; what drains on an old one takes none."""
+        """Count the places taken on the model's present unit, without those on old units that drain."""
         return sum(found == (serve.name, serve.unit) for found in self.running.values())
 
     def queued(self, model: str) -> int:
@@ -82,7 +92,7 @@ class State:
 
 
 def failure(state: State, model: str) -> MullamaError | None:
-    """Why the model cannot serve now, if it cannot: for `status`."""
+    """Return why the model cannot serve now; None if it can."""
     serve = state.models.get(model)
     if serve is None:
         return None
@@ -93,18 +103,19 @@ def failure(state: State, model: str) -> MullamaError | None:
 
 
 def unit_failed(state: State, key: UnitKey, error: MullamaError) -> Iterator[Command]:
-    """A context that cannot be made on good weights will not be made by trying again."""
+    """Record that a unit failed to open. The error is final: on good weights, a second try fails as well."""
     unit = state.units.get(key)
     if unit is None:
         return
     unit.phase, unit.error = Phase.COLD, error
-    if unit.held and not unit.settled:
-        unit.settled, unit.held = True, False
+    if unit.pinned and not unit.settled:
+        unit.settled, unit.pinned = True, False
         yield Settled(unit=key, error=error)
     yield from refuse_waiting(state, key.weights, error, key)
 
 
 def refuse_waiting(state: State, weights: str, error: MullamaError, only: UnitKey | None = None) -> Iterator[Command]:
+    """Refuse the requests that wait for these weights, or for one unit of them."""
     hit = [w for w in state.waiting if (unit := state.models[w.model].unit).weights == weights and only in (None, unit)]
     state.waiting = [w for w in state.waiting if w not in hit]
     for waiting in hit:

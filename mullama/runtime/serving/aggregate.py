@@ -1,4 +1,4 @@
-"""What the outputs of an engine come to: events in their order, and counts over the choices of one request; pure."""
+"""Converts engine outputs to events and counts over the choices of one request. Pure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mullama.errors import EngineFailed
 
 
 class Aggregate:
-    """Counts over the choices of one request, and the conversion of engine outputs to events.
+    """The conversion of one request's outputs to events, with its counts.
 
-    readers: those of the choices, in their order, by the job that makes each. per_prompt: choices of one prompt.
+    readers: the reader of each choice by the id of its job, in order of the choices. per_prompt: choices of one prompt.
     """
 
     def __init__(self, readers: Mapping[int, Reader], per_prompt: int, warnings: tuple[str, ...]) -> None:
@@ -28,11 +28,11 @@ class Aggregate:
 
     @property
     def complete(self) -> bool:
-        """Whether every choice has ended."""
+        """True once every choice has ended."""
         return len(self._ended) == len(self._readers)
 
     def take(self, outputs: Iterable[Output]) -> list[chat.Event]:
-        """The events that are certain with these further outputs."""
+        """Return the events that follow from these outputs."""
         events: list[chat.Event] = []
         for output in outputs:
             events += self._events(output)
@@ -50,7 +50,7 @@ class Aggregate:
             case Ended():
                 return self._end(output)
             case _:
-                raise EngineFailed(f"a generation produced a {type(output).__name__}")
+                raise EngineFailed(f"a completion produced a {type(output).__name__}")
 
     def _read(self, piece: Piece) -> Sequence[chat.Event]:
         events = self._readers[piece.id].feed(piece.text, piece.logprobs)
@@ -82,7 +82,7 @@ class Aggregate:
                 self._called.add(job)
 
     def usage(self) -> chat.Usage:
-        """Each prompt counts once, however many choices were made of it: the first of them computed it."""
+        """Return the usage. Each prompt counts once: its first choice computed it for the others."""
         ends = self._ended.values()
         firsts = [ended for ended in ends if self._choices[ended.id] % self._per_prompt == 0]
         return chat.Usage(

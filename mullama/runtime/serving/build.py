@@ -1,4 +1,4 @@
-"""From a model's wish and its files to a deployment, and from deployments to a snapshot."""
+"""Builds a deployment from a model and its files, and a snapshot from deployments."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ ON_DEMAND_TTL = 300.0
 
 
 class DeploymentBuilder:
-    """Builds deployments for one machine; `prefixes` is where computed prefixes are kept."""
+    """Builds deployments for one machine. prefixes: the folder of computed prefixes."""
 
     def __init__(self, *, machine: Machine | None, prefixes: Path | None) -> None:
         self.machine = machine
         self._prefixes = prefixes
 
     def build(self, name: str, model: Model, files: KnownFiles, generation: int) -> Deployment:
-        """Everything that serving the model takes. Raises for a template that does not compile."""
+        """Return the deployment of a model. Raises `Invalid` for a template that does not compile."""
         settings = model_settings(name, model, files)
         choice = EngineChoice(name=_engine(files), files=files.paths, options=self._weights(model, files))
         options = self._context(model, files, settings)
@@ -91,7 +91,7 @@ class DeploymentBuilder:
         )
 
     def joined(self, owner: Deployment, all: Iterable[Deployment]) -> Deployment:
-        """The owner with the prefixes of every model that shares its unit, and the most threads that one asks for."""
+        """Return the owner with the prefixes of all models that share its unit, and their largest thread count."""
         sharing = [d.options for d in all if d.unit == owner.unit]
         prefixes = tuple(dict.fromkeys(prefix for options in sharing for prefix in options.prefixes))
         asked = [options.threads for options in sharing]
@@ -130,14 +130,14 @@ class DeploymentBuilder:
 
 
 def time_to_live(model: Model) -> float:
-    """Seconds a model stays loaded after its last use: as declared, else for ever when it loads at start."""
+    """Return the seconds that a model stays loaded after its last use: as declared, else infinity at start."""
     if model.residency.ttl is not None:
         return model.residency.ttl
     return FOREVER if stays(model) else ON_DEMAND_TTL
 
 
 def _engine(files: KnownFiles) -> str:
-    """A script instead of weights runs on the scripted engine."""
+    """Return the engine for these files: a script runs on the scripted engine."""
     return "scripted" if is_script(files.source) else "llamacpp"
 
 
@@ -149,7 +149,7 @@ def _modified(files: KnownFiles) -> float:
 
 
 def _names(manifest: Manifest, deployments: Mapping[str, Deployment]) -> dict[str, str]:
-    """Every name that clients may use → a model. A model's own name beats a route of the same name."""
+    """Return every name that clients may use → its model. A model's own name wins over a route."""
     names = {ModelName.parse(name).key: _target(route) for name, route in manifest.routes.items()}
     return names | {ModelName.parse(name).key: name for name in deployments}
 

@@ -1,4 +1,4 @@
-"""One generation of one request on one lease: jobs for the worker, events for the client."""
+"""One completion of one request on one lease: jobs for the worker, events for the client."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ Request = chat.ChatRequest | chat.CompletionRequest
 
 
 class Completion:
-    """One generation of one request on one lease."""
+    """One try to answer a request: all its choices on one lease."""
 
     def __init__(
-        self, pool: Pool, stats: Metrics, find: Callable[[], Deployment], request: Request, caller: Caller
+        self, pool: Pool, metrics: Metrics, find: Callable[[], Deployment], request: Request, caller: Caller
     ) -> None:
         self._pool, self._find, self._request, self._caller = pool, find, request, caller
         self._deployment = find()
-        self._stats = stats.of(self._deployment.name)
+        self._metrics = metrics.of(self._deployment.name)
         self._arrived = time.monotonic()
-        self.started = self.was_running = False
-        self._wordless = True
+        self.started = False  # events were passed on, so the request cannot be repeated
+        self.was_running = False  # jobs were submitted, so the request may be the cause of a crash
+        self._has_text = False
 
     async def events(self) -> AsyncGenerator[Sequence[chat.Event], None]:
         """See `runtime.base.Service.events`."""
@@ -43,7 +44,8 @@ class Completion:
         try:
             async with self._pool.lease(self._deployment.name, self._caller.priority) as lease:
                 if lease.unit != self._deployment.unit:
-                    # The model was replaced while the request waited: what answers it is what it is prepared for.
+                    # The model was replaced while the request waited. A prompt of the old template must not reach
+                    # the new weights.
                     self._deployment = self._find()
                     prepared = await prepared_for(self._request, self._deployment)
                 async with aclosing(self._generate(lease, prepared)) as stream:
@@ -57,27 +59,27 @@ class Completion:
             result = "cancelled"
             raise
         finally:
-            self._stats.requests[result] += 1
-            self._stats.duration.add(time.monotonic() - self._arrived)
+            self._metrics.requests[result] += 1
+            self._metrics.duration.add(time.monotonic() - self._arrived)
             if (seconds := self._request.keep_alive) is not None:
-                self._pool.keep(self._deployment.name, float("inf") if seconds < 0 else seconds)
+                self._pool.set_ttl(self._deployment.name, float("inf") if seconds < 0 else seconds)
 
     async def _generate(self, lease: Lease, prepared: Prepared) -> AsyncGenerator[Sequence[chat.Event], None]:
-        """All choices at once, their events in the order they happen; one deadline over all."""
+        """Generate all choices at once, with one deadline; yield their events in order of arrival."""
         jobs = self._jobs(lease, prepared, await self._prompts(lease, prepared))
         readers = {job.id: prepared.reader(choice) for choice, job in enumerate(jobs)}
-        tally = Aggregate(readers, self._request.n, prepared.warnings)
+        aggregate = Aggregate(readers, self._request.n, prepared.warnings)
         inbox = Inbox()
-        lease.on_cut(lambda: inbox.fail(_cut()))
+        lease.on_cancel(lambda: inbox.fail(_drained()))
         timeout = self._deployment.model.limits.timeout
-        deadline = asyncio.get_running_loop().call_later(timeout, lambda: inbox.fail(_late(timeout)))
+        deadline = asyncio.get_running_loop().call_later(timeout, lambda: inbox.fail(_timed_out(timeout)))
         self.was_running = True
         try:
             async with aclosing(lease.worker.generate(*jobs, inbox=inbox)) as stream:
                 async for outputs in stream:
-                    events = tally.take(outputs)
-                    if tally.complete:
-                        events.append(self._completed(tally, lease))
+                    events = aggregate.take(outputs)
+                    if aggregate.complete:
+                        events.append(self._completed(aggregate, lease))
                     if events:
                         self._note(events)
                         yield events
@@ -86,12 +88,12 @@ class Completion:
 
     def _note(self, events: Iterable[chat.Event]) -> None:
         self.started = True
-        if self._wordless and any(isinstance(event, chat.TextDelta | chat.ThinkingDelta) for event in events):
-            self._stats.first_token.add(time.monotonic() - self._arrived)
-            self._wordless = False
+        if not self._has_text and any(isinstance(event, chat.TextDelta | chat.ThinkingDelta) for event in events):
+            self._metrics.first_token.add(time.monotonic() - self._arrived)
+            self._has_text = True
 
     async def _prompts(self, lease: Lease, prepared: Prepared) -> tuple[str | tuple[int, ...], ...]:
-        """The prompts, after the tokens of an earlier answer where the client sends those along."""
+        """Return the prompts, after the tokens of an earlier answer if the client sent them."""
         if not prepared.context or not isinstance(prepared.prompt, str):
             return prepared.prompts
         tokens = await lease.worker.tokenize(prepared.prompt, add_special=False, parse_special=True)
@@ -120,34 +122,35 @@ class Completion:
             for choice in range(request.n)
         ]
 
-    def _completed(self, tally: Aggregate, lease: Lease) -> chat.Completed:
-        stats, usage = self._stats, tally.usage()
-        stats.prompt_tokens += usage.prompt_tokens
-        stats.cached_tokens += usage.cached_tokens
-        stats.completion_tokens += usage.completion_tokens
-        stats.decode_seconds += tally.decode_seconds
+    def _completed(self, aggregate: Aggregate, lease: Lease) -> chat.Completed:
+        metrics, usage = self._metrics, aggregate.usage()
+        metrics.prompt_tokens += usage.prompt_tokens
+        metrics.cached_tokens += usage.cached_tokens
+        metrics.completion_tokens += usage.completion_tokens
+        metrics.decode_seconds += aggregate.decode_seconds
         timings = chat.Timings(
             total=time.monotonic() - self._arrived,
             load=lease.load_seconds,
-            prompt=tally.prompt_seconds,
-            decode=tally.decode_seconds,
+            prompt=aggregate.prompt_seconds,
+            decode=aggregate.decode_seconds,
         )
-        return chat.Completed(usage=usage, timings=timings, context=tally.context)
+        return chat.Completed(usage=usage, timings=timings, context=aggregate.context)
 
 
-def _cut() -> Unavailable:
+def _drained() -> Unavailable:
     message = "the model was replaced or unloaded, and the time to finish is over"
     return Unavailable(message, hint="send the request again")
 
 
-def _late(timeout: float) -> TimedOut:
+def _timed_out(timeout: float) -> TimedOut:
     return TimedOut(f"the request took longer than {timeout:g} s", hint="limits.timeout of the model bounds it")
 
 
 async def prepared_for(request: Request, deployment: Deployment) -> Prepared:
-    """Templates render beside the loop: their fuel bounds them, but a long conversation takes its time.
+    """Prepare a request for a model, with its template rendered in a thread.
 
-    A prompt that is sent as it is takes none, and a thread that has to be waited for would be most of it.
+    Fuel bounds a template, but a long conversation would still block the event loop for some milliseconds. A raw
+    prompt needs no rendering, so the switch to a thread would only delay it.
     """
     if isinstance(request, chat.CompletionRequest) and request.raw and request.format is None:
         return prepare(request, deployment.settings, time.time(), _call_id)
@@ -159,14 +162,14 @@ def _call_id() -> str:
 
 
 def _seeded(sampling: chat.Sampling, choice: int) -> chat.Sampling:
-    """Choices of one request differ by their seed, reproducibly when the client gave one."""
+    """Give each choice of a request its own seed, derived from the client's if there is one."""
     if choice == 0 or sampling.seed is None or sampling.seed == -1:
         return sampling
     return replace(sampling, seed=(sampling.seed + choice) % 2**32)
 
 
 def _bounded(asked: int | None, ceiling: int | None) -> int | None:
-    """The client's limit under the manifest's ceiling; None and negative mean no limit of the client's."""
+    """Return the client's limit, at most the manifest's. None and negative numbers mean no limit of the client."""
     wanted = None if asked is None or asked < 0 else asked
     if ceiling is None:
         return wanted

@@ -1,4 +1,4 @@
-"""Model cards: what `list`, `ps` and `show` tell of a model, from its deployment and the live state."""
+"""Model cards for `list`, `ps` and `show`, made from deployments and the live state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mullama.runtime.serving.build import time_to_live
 from mullama.runtime.serving.prompt_settings import (
     capabilities,
     chosen_template,
-    in_force,
+    effective_defaults,
     special_text,
     thinking_levels,
 )
@@ -31,11 +31,11 @@ _TEMPLATE_SOURCES = {"manifest": "renderer", "source": "go_template", "gguf": "g
 
 
 def cards(snapshot: Snapshot, pool: Pool, caller: Caller) -> tuple[ModelCard, ...]:
-    """Every model that the caller may use in its dialect, then the routes, newest first."""
+    """Return the models and routes that the caller may use in its dialect, newest first."""
     own = {
         name: card(d, pool)
         for name, d in snapshot.deployments.items()
-        if snapshot.speaks(d, caller.dialect) and _may(caller, name)
+        if snapshot.speaks(d, caller.dialect) and _may_use(caller, name)
     }
     routes = [
         replace(own[target], name=route, is_default=False, aliases=())
@@ -48,13 +48,13 @@ def cards(snapshot: Snapshot, pool: Pool, caller: Caller) -> tuple[ModelCard, ..
 
 
 def running_cards(snapshot: Snapshot, pool: Pool, caller: Caller) -> tuple[ModelCard, ...]:
-    """The models in memory, those that stay longest first."""
+    """Return the models in memory, those that stay longest first."""
     loaded = [c for c in cards(snapshot, pool, caller) if c.loaded and c.name in snapshot.deployments]
     return tuple(sorted(loaded, key=lambda c: -(c.expires or 0.0)))
 
 
 def show_card(snapshot: Snapshot, pool: Pool, deployment: Deployment, verbose: bool) -> ModelCard:
-    """Everything known of one model. Arrays longer than five are left empty unless `verbose`."""
+    """Return the complete card of one model. Arrays longer than five are empty unless `verbose`."""
     facts = deployment.files.facts
     aliases = tuple(n for n, t in snapshot.names.items() if t == deployment.name and n != t.casefold())
     levels = thinking_levels(deployment.settings.template)
@@ -66,12 +66,12 @@ def show_card(snapshot: Snapshot, pool: Pool, deployment: Deployment, verbose: b
 
 
 def _modelfile(deployment: Deployment) -> str:
-    """The model as a Modelfile would say it."""
+    """Return the model as a Modelfile."""
     return render_modelfile(*from_tree(unusual(deployment.model)))
 
 
 def card(deployment: Deployment, pool: Pool) -> ModelCard:
-    """What every listing has."""
+    """Return the card of a model in a listing."""
     model, facts, files = deployment.model, deployment.files.facts, deployment.files
     unit = pool.state.units.get(deployment.unit)
     loaded = unit is not None and unit.phase is Phase.READY
@@ -80,7 +80,7 @@ def card(deployment: Deployment, pool: Pool) -> ModelCard:
     memory = deployment.serve.weights_bytes + deployment.serve.context_bytes
     layers = worker.facts.gpu_layers if worker else 0
     _, _, source = chosen_template(model, files)
-    holds = in_force(model, files)
+    effective = effective_defaults(model, files)
     return ModelCard(
         name=deployment.name,
         digest=files.digest or "",
@@ -100,11 +100,11 @@ def card(deployment: Deployment, pool: Pool) -> ModelCard:
         bos_text=special_text(facts, "bos"),
         eos_text=special_text(facts, "eos"),
         description=model.description or "",
-        license="\n\n".join(holds.license),
-        system=holds.system,
-        template=holds.template,
+        license="\n\n".join(effective.license),
+        system=effective.system,
+        template=effective.template,
         template_source=_TEMPLATE_SOURCES[source],
-        parameters=_parameters(deployment, holds.parameters),
+        parameters=_parameters(deployment, effective.parameters),
         messages=deployment.settings.messages,
         source=model.from_,
         loaded=loaded,
@@ -123,16 +123,16 @@ def _on_gpu(memory: int, layers: int, all_layers: int) -> int:
 
 
 def _expires(deployment: Deployment, pool: Pool) -> float:
-    """Unix seconds; infinity for a model that stays."""
+    """Return when the model unloads (unix seconds), infinity for never."""
     unit = pool.state.units[deployment.unit]
-    ttl = unit.keep if unit.keep is not None else time_to_live(deployment.model)
+    ttl = unit.ttl_override if unit.ttl_override is not None else time_to_live(deployment.model)
     return FOREVER if ttl == FOREVER else time.time() + max(0.0, unit.last_used + ttl - time.monotonic())
 
 
-def _parameters(deployment: Deployment, holds: Mapping[str, JSONValue]) -> tuple[tuple[str, JSONValue], ...]:
-    """The parameters that hold where a request says nothing."""
+def _parameters(deployment: Deployment, effective: Mapping[str, JSONValue]) -> tuple[tuple[str, JSONValue], ...]:
+    """Return the parameters for requests that set none."""
     return (
-        *((name, value) for name, value in holds.items() if name != "num_ctx"),
+        *((name, value) for name, value in effective.items() if name != "num_ctx"),
         ("num_ctx", deployment.options.size),
     )
 
@@ -144,5 +144,5 @@ def _metadata(metadata: Mapping[str, JSONValue], verbose: bool) -> dict[str, JSO
     }
 
 
-def _may(caller: Caller, name: str) -> bool:
+def _may_use(caller: Caller, name: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in caller.models)

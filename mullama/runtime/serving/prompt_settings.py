@@ -1,4 +1,4 @@
-"""A model's settings for prompts: the manifest's word first, then what came with the weights, then the header."""
+"""A model's settings for prompts, from the manifest, the defaults of the weights and the GGUF header, in this order."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _SAMPLING = {f.name for f in fields(Sampling)}
 
 
 def model_settings(name: str, model: Model, files: KnownFiles) -> ModelSettings:
-    """Everything that requests to the model begin from. Raises `Invalid` for a template that cannot be used."""
+    """Return the settings on which requests to the model are based. Raises `Invalid` for an unusable template."""
     defaults = files.weights.defaults if files.weights else _NO_DEFAULTS
     text, syntax, _ = chosen_template(model, files)
     special = SpecialTexts(bos=special_text(files.facts, "bos"), eos=special_text(files.facts, "eos"))
-    parameters = {**defaults.parameters, **_said(model)}
+    parameters = {**defaults.parameters, **_declared_parameters(model)}
     try:
         return settings_for(
             name,
@@ -38,7 +38,7 @@ def model_settings(name: str, model: Model, files: KnownFiles) -> ModelSettings:
             messages=_messages(model, defaults),
             sampling=_sampling(parameters),
             stop=_stops(parameters),
-            max_tokens=_whole(parameters.get("num_predict")),
+            max_tokens=_integer(parameters.get("num_predict")),
             images=bool(files.weights and files.weights.projector),
             fim=bool(files.facts and files.facts.token("fim_pre")),
         )
@@ -47,7 +47,7 @@ def model_settings(name: str, model: Model, files: KnownFiles) -> ModelSettings:
 
 
 def chosen_template(model: Model, files: KnownFiles) -> tuple[str, str, Source]:
-    """(text, syntax, where from): the manifest's; the file's own Jinja; a registry's Go template; none."""
+    """Return (text, syntax, source): of the manifest, the GGUF header (Jinja), the registry (Go), or none."""
     if model.template is not None:
         return model.template.text or "", model.template.syntax, "manifest"
     if files.facts is not None and files.facts.template:
@@ -57,34 +57,34 @@ def chosen_template(model: Model, files: KnownFiles) -> tuple[str, str, Source]:
     return "", "jinja", "none"
 
 
-def in_force(model: Model, files: KnownFiles) -> Defaults:
-    """What holds where a request says nothing: the manifest's word, else what came with the weights."""
-    came = files.weights.defaults if files.weights else _NO_DEFAULTS
+def effective_defaults(model: Model, files: KnownFiles) -> Defaults:
+    """Return the values for requests that set none: of the manifest, else of the weights."""
+    stored = files.weights.defaults if files.weights else _NO_DEFAULTS
     found = (files.weights.license if files.weights else "") or (files.facts.license if files.facts else "")
     return Defaults(
         template=chosen_template(model, files)[0],
-        system=model.system if model.system is not None else came.system,
-        parameters={**came.parameters, **_said(model)},
-        messages=tuple((m.role, m.content) for m in model.messages) or came.messages,
-        license=(model.license,) if model.license else came.license or ((found,) if found else ()),
+        system=model.system if model.system is not None else stored.system,
+        parameters={**stored.parameters, **_declared_parameters(model)},
+        messages=tuple((m.role, m.content) for m in model.messages) or stored.messages,
+        license=(model.license,) if model.license else stored.license or ((found,) if found else ()),
     )
 
 
 def warm_prefix(settings: ModelSettings) -> str:
-    """The text that every conversation begins with, worth computing before the first request; "" for none."""
+    """Return the text with which every conversation begins, to compute it before the first request; "" for none."""
     if not settings.system and not settings.messages:
         return ""
     return declared_prefix(settings.template, opening(settings))
 
 
 def probe_prompt(settings: ModelSettings, prompt: str) -> str:
-    """A prompt to see whether the model generates at all."""
+    """Return a prompt that tests whether the model generates."""
     messages = (*opening(settings), text_message("user", prompt or "Say ok."))
     return settings.template.render(ChatInput(messages=messages)).text
 
 
 def capabilities(settings: ModelSettings, facts: WeightFacts | None) -> tuple[str, ...]:
-    """What clients are told: what template and vocabulary can do, and whether it makes vectors."""
+    """Return the published capabilities, of the template, the vocabulary and the weights."""
     own = facts.capabilities if facts else ()
     if "embedding" in own and "completion" not in own:
         return ("embedding",)
@@ -93,20 +93,20 @@ def capabilities(settings: ModelSettings, facts: WeightFacts | None) -> tuple[st
 
 
 def thinking_levels(template: ChatTemplate) -> tuple[bool | str, ...]:
-    """What `think` may be, the default first: named efforts, yes or no, or nothing but no."""
+    """Return the values of `think`, the default first: named efforts, true and false, or only false."""
     if template.traits.levels:
         return tuple(sorted(template.traits.levels, key=lambda level: level != "medium"))
     if template.traits.think == "none":
         return (False,)
     if template.traits.think == "always":
         return (True, False)
-    unsaid = ChatInput(messages=(text_message("user", "Hello"),))
-    same = template.render(unsaid) == template.render(replace(unsaid, think=False))
+    default = ChatInput(messages=(text_message("user", "Hello"),))
+    same = template.render(default) == template.render(replace(default, think=False))
     return (False, True) if same else (True, False)
 
 
 def special_text(facts: WeightFacts | None, role: str) -> str:
-    """The text of one of the vocabulary's own tokens; "" where it has none."""
+    """Return the text of a special token; "" for none."""
     token = facts.token(role) if facts else None
     return token.text if token else ""
 
@@ -122,11 +122,11 @@ def _role(role: str) -> Literal["system", "user", "assistant"]:
         case "system" | "user" | "assistant":
             return role
         case _:
-            raise Invalid(f"{role!r} is not a role of a message", hint="system, user or assistant")
+            raise Invalid(f"{role!r} is not a role", hint="system, user or assistant")
 
 
-def _said(model: Model) -> dict[str, JSONValue]:
-    """The parameters that the manifest sets."""
+def _declared_parameters(model: Model) -> dict[str, JSONValue]:
+    """Return the parameters that the manifest sets."""
     tree = block_to_tree(model.parameters)
     return {name: value for name, value in tree.items() if value not in (None, [])}
 
@@ -143,5 +143,5 @@ def _stops(parameters: Mapping[str, JSONValue]) -> tuple[str, ...]:
     return tuple(str(item) for item in stop) if isinstance(stop, list | tuple) else ()
 
 
-def _whole(value: JSONValue) -> int | None:
+def _integer(value: JSONValue) -> int | None:
     return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -1,4 +1,4 @@
-"""Requests that ended a worker: after the second time they are refused for a while."""
+"""The quarantine of requests that ended a worker twice: they are refused for some minutes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KEPT = 1000
 
 
 class Quarantine:
-    """Fingerprints of requests that ran when a worker died, with how often and when last."""
+    """Counts, by fingerprint, how often a request ran when a worker died, and when last."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -27,7 +27,7 @@ class Quarantine:
             self._strikes.popitem(last=False)
 
     def check(self, fingerprint: bytes) -> None:
-        """Raises for a request that did it too often."""
+        """Raise `Invalid` for a request in quarantine."""
         count, when = self._strikes.get(fingerprint, (0, 0.0))
         if count >= STRIKES and self._clock() - when < SECONDS:
             raise Invalid("this request crashed the engine twice", hint=f"it is refused for {SECONDS / 60:g} minutes")

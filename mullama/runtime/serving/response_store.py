@@ -1,4 +1,4 @@
-"""Stored responses: a bounded shelf in memory, each response for the key that made it."""
+"""Stored responses of the Responses API, in memory and bounded, each for the API key that made it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _KEPT = 1000
 
 
 class ResponseStore:
-    """Least recently used go first."""
+    """Keeps the responses that were used last."""
 
     def __init__(self, kept: int = _KEPT) -> None:
         self._kept = kept
@@ -26,7 +26,7 @@ class ResponseStore:
     def get(self, id: str, caller: Caller) -> StoredResponse:
         found = self._items.get((caller.key, id))
         if found is None:
-            raise NotFound(f"response '{id}' not found", hint="responses are kept in memory, oldest go first", name=id)
+            raise NotFound(f"response '{id}' not found", hint="the oldest responses are dropped", name=id)
         self._items.move_to_end((caller.key, id))
         return found
 

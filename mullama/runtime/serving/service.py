@@ -1,6 +1,6 @@
-"""What a request may do: find its model, wait for a place, generate, read the text, tell the events.
+"""The service behind the HTTP endpoints: completions, embeddings, tokens and the inventory of models.
 
-A request looks at the snapshot once, when it arrives, so it is answered by exactly one generation.
+A request takes the snapshot once, when it arrives, so exactly one revision answers it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _Inventory = (
 
 
 class InventoryCommands(Protocol):
-    """Changes of the inventory, made beside the manifest (`controller.model_commands`)."""
+    """Changes of the inventory without the manifest; see `controller.model_commands`."""
 
     def pull(self, request: inv.PullModel) -> AsyncIterator[inv.TaskStatus]: ...
     def create(self, request: inv.CreateModel) -> AsyncIterator[inv.TaskStatus]: ...
@@ -64,7 +64,7 @@ class ModelService:
     ) -> None:
         self._snapshot, self._pool, self._commands, self._metrics = snapshot, pool, commands, metrics
         self._quarantine = Quarantine()
-        self._shelf = ResponseStore()
+        self._responses = ResponseStore()
 
     def access(self) -> Access:
         return self._snapshot().access
@@ -76,7 +76,7 @@ class ModelService:
             return 0
 
     def find(self, name: str, caller: Caller) -> Deployment:
-        """The model that this caller means and may use."""
+        """Return the model behind a name. Raises `NotFound`, and `Denied` for a model that the key may not use."""
         deployment = self._snapshot().find(name, caller.dialect)
         allowed = any(
             fnmatch.fnmatchcase(candidate, pattern)
@@ -91,10 +91,10 @@ class ModelService:
             )
         return deployment
 
-    # Generation
+    # Completions
 
     async def events(self, request: Request, caller: Caller) -> AsyncGenerator[Sequence[chat.Event], None]:
-        """See `runtime.base.Service`. A request that a dying worker took before its first word is sent once more."""
+        """See `runtime.base.Service`. A request whose worker dies before the first event is repeated once."""
         self.find(request.model, caller)
         fingerprint = _fingerprint(request)
         self._quarantine.check(fingerprint)
@@ -138,9 +138,9 @@ class ModelService:
             case chat.DetokenizeRequest():
                 return await self._detokenize(operation, caller)
             case dialect.FetchResponse(id=id) | dialect.ListResponseItems(id=id) | dialect.CancelResponse(id=id):
-                return self._shelf.get(id, caller)
+                return self._responses.get(id, caller)
             case dialect.DeleteResponse(id=id):
-                self._shelf.drop(id, caller)
+                self._responses.drop(id, caller)
                 return inv.Done()
             case dialect.StaticReply():
                 raise Invalid("this operation needs no model")
@@ -148,7 +148,7 @@ class ModelService:
                 return await self._inventory(operation, caller)
 
     async def _inventory(self, operation: _Inventory, caller: Caller) -> dialect.Result:
-        """What is asked about models, and changed in them."""
+        """Answer questions about models, and change the inventory."""
         match operation:
             case inv.ListModels():
                 return inv.Inventory(models=cards(self._snapshot(), self._pool, caller))
@@ -172,7 +172,7 @@ class ModelService:
             case inv.FindBlob(digest=digest):
                 return inv.Done(found=self._commands.has_blob(digest))
             case inv.StoreBlob():
-                raise Invalid("a blob comes as the body of its own request")
+                raise Invalid("a blob is the body of a request of its own")
             case _:
                 assert_never(operation)
 
@@ -181,8 +181,8 @@ class ModelService:
             self._commands.pull(operation) if isinstance(operation, inv.PullModel) else self._commands.create(operation)
         )
 
-    def keep(self, response: dialect.StoredResponse, caller: Caller) -> None:
-        self._shelf.put(response, caller)
+    def store_response(self, response: dialect.StoredResponse, caller: Caller) -> None:
+        self._responses.put(response, caller)
 
     async def receive_blob(self, digest: str, chunks: AsyncIterator[bytes], caller: Caller) -> bool:
         return await self._commands.receive_blob(digest, chunks)
@@ -190,20 +190,20 @@ class ModelService:
     # Other operations
 
     async def _load(self, operation: inv.LoadModel, caller: Caller) -> inv.Loaded:
-        """Without a generation: keep_alive 0 lets the model go, anything else has it loaded."""
+        """Load a model without a completion; `keep_alive` 0 unloads it instead."""
         deployment = self.find(operation.model, caller)
         if operation.keep_alive == 0:
-            self._pool.keep(deployment.name, 0.0, forced=operation.forced)
+            self._pool.set_ttl(deployment.name, 0.0, forced=operation.forced)
             return inv.Loaded(model=operation.model, unloaded=True)
         self._pool.retry(deployment.name)
         async with self._pool.lease(deployment.name, caller.priority):
             pass
-        self._keep(deployment, operation.keep_alive)
+        self._set_ttl(deployment, operation.keep_alive)
         return inv.Loaded(model=operation.model)
 
-    def _keep(self, deployment: Deployment, seconds: float | None) -> None:
+    def _set_ttl(self, deployment: Deployment, seconds: float | None) -> None:
         if seconds is not None:
-            self._pool.keep(deployment.name, float("inf") if seconds < 0 else seconds)
+            self._pool.set_ttl(deployment.name, float("inf") if seconds < 0 else seconds)
 
     async def _embed(self, request: chat.EmbedRequest, caller: Caller) -> chat.Vectors:
         deployment = self.find(request.model, caller)
@@ -220,8 +220,8 @@ class ModelService:
             )
             found = await _within(lease.worker.embed(job), deployment)
             load = lease.load_seconds
-        self._keep(deployment, request.keep_alive)
-        vectors = tuple(_cut(vector, request.dimensions, request.normalize) for vector in found.vectors)
+        self._set_ttl(deployment, request.keep_alive)
+        vectors = tuple(_shortened(vector, request.dimensions, request.normalize) for vector in found.vectors)
         return chat.Vectors(
             vectors=vectors,
             usage=chat.Usage(prompt_tokens=found.tokens),
@@ -272,8 +272,8 @@ async def _within(work: Any, deployment: Deployment) -> Any:
         raise TimedOut(f"the request took longer than {timeout:g} s") from None
 
 
-def _cut(vector: tuple[float, ...], dimensions: int | None, normalize: bool) -> tuple[float, ...]:
-    """The first dimensions, of length 1 again."""
+def _shortened(vector: tuple[float, ...], dimensions: int | None, normalize: bool) -> tuple[float, ...]:
+    """Return the first `dimensions` components, normalised again if the vector was."""
     if dimensions is None or dimensions >= len(vector):
         return vector
     head = vector[:dimensions]

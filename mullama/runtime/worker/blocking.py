@@ -1,7 +1,7 @@
-"""One set of weights in a worker of its own, for callers that are not async: a thread with an event loop speaks to it.
+"""A worker for synchronous callers, through a thread with an event loop.
 
-Every call blocks until its answer is there and may be made from any thread. The worker is a child process, so a
-crash of native code is an `EngineFailed` here, and closing really returns the memory.
+Every call blocks until its answer and may be made from any thread. The worker is a child process, so a crash of native
+code is an `EngineFailed` here, and closing returns the memory.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _HEADROOM = 256 * 1024**2
 
 
 def files_here(source: str, env: Mapping[str, str]) -> KnownFiles:
-    """The weights behind a path or source text, all on this machine; headers are read, nothing is fetched.
+    """Return the stored weights behind a path or source. Reads headers and uses no network.
 
-    Raises `NotFound` for what is not here, `BadWeights` for files that must not reach native code.
+    Raises `NotFound` for weights that are not stored, `BadWeights` for files that must not reach native code.
     """
     path = Path(source).expanduser()
     text = str(path.absolute()) if path.exists() else source
@@ -50,16 +50,16 @@ def files_here(source: str, env: Mapping[str, str]) -> KnownFiles:
 
 
 def choice_of(files: KnownFiles, options: WeightsOptions) -> EngineChoice:
-    """The engine for these files."""
+    """Return the engine, files and options with which these files are loaded."""
     return EngineChoice(name="scripted" if is_script(files.source) else "llamacpp", files=files.paths, options=options)
 
 
 def refuse_too_big(
     facts: WeightFacts | None, options: WeightsOptions, contexts: tuple[ContextShape, ...], machine: Machine
 ) -> None:
-    """`Refused` where what is asked for cannot fit into free memory, before anything is loaded.
+    """Raise `Refused` for a load that does not fit into free memory.
 
-    Mapped weights may be larger than main memory (they are then read again and again); nothing else may.
+    Mapped weights may exceed main memory, because the system reads them again as needed.
     """
     if facts is None or facts.layers == 0 or machine.ram_total == 0:
         return
@@ -90,11 +90,11 @@ def _refuse_main_memory(wanted: MemoryNeed, *, mapped: bool, free: int) -> None:
 
 
 class BlockingWorker:
-    """Weights that were loaded for one program; made ready by its constructor, ended by `close`."""
+    """A worker of one program. The constructor loads the weights; `close` ends the worker."""
 
     def __init__(self, choice: EngineChoice) -> None:
         self._loop = asyncio.new_event_loop()
-        # The child is tied to the thread that starts it, so this thread lives as long as the child.
+        # PR_SET_PDEATHSIG kills the child when the thread that started it ends, so this thread lives as long.
         self._thread = threading.Thread(target=_run, args=(self._loop,), name="mullama-model", daemon=True)
         self._thread.start()
         try:
@@ -106,7 +106,7 @@ class BlockingWorker:
 
     @property
     def worker(self) -> WorkerClient:
-        """For its coroutines, which `call` runs. Raises `Invalid` once closed."""
+        """The client whose coroutines `call` runs. Raises `Invalid` once closed."""
         if self.closed:
             raise Invalid("the model is closed")
         return self._worker
@@ -120,7 +120,7 @@ class BlockingWorker:
         return not self._end.alive
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run one of the worker's coroutines to its end; an interrupt cancels it."""
+        """Run a coroutine of the worker and return its result. An interrupt cancels it."""
         if self.closed:
             work.close()
             raise Invalid("the model is closed")
@@ -135,7 +135,7 @@ class BlockingWorker:
             raise
 
     def outputs(self, job: Generate) -> Iterator[Output]:
-        """The outputs of a job as they come, up to and including `Ended`; closing the iterator cancels the job."""
+        """Yield the outputs of a job up to `Ended`. Closing the iterator cancels the job."""
         arrived: queue.SimpleQueue[Output | BaseException | None] = queue.SimpleQueue()
         pump = asyncio.run_coroutine_threadsafe(_pump(self.worker, job, arrived), self._loop)
         try:
@@ -147,7 +147,7 @@ class BlockingWorker:
             pump.cancel()
 
     def close(self) -> None:
-        """End the worker and return its memory; closing twice does nothing."""
+        """End the worker. Closing twice does nothing."""
         self._end()
 
 
@@ -175,11 +175,11 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 def _end_worker(worker: WorkerClient, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
     if thread.is_alive():
-        asyncio.run_coroutine_threadsafe(_let_go(worker), loop).result()
+        asyncio.run_coroutine_threadsafe(_stop_worker(worker), loop).result()
     _stop_loop(loop, thread)
 
 
-async def _let_go(worker: WorkerClient) -> None:
+async def _stop_worker(worker: WorkerClient) -> None:
     await worker.stop()
     rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     for task in rest:
@@ -194,4 +194,4 @@ def _stop_loop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> Non
 
 
 def _ignored(death: Death) -> None:
-    """Nobody is told: the next call raises what happened."""
+    """Ignore the end of a worker: the next call raises it."""

@@ -1,7 +1,7 @@
-"""The processor cores of this machine, parted among the workers that compute at the moment.
+"""Shares the processor cores among the workers that compute.
 
-Two processes that each compute with all cores wait for each other at every barrier; with a part of the cores each,
-they do not. So a worker is told its part whenever another one begins or ends to compute.
+Two processes that each compute with all cores wait for each other at every barrier; with a share of the cores each,
+they do not. So every worker gets its share whenever another one begins or ends to compute.
 """
 
 from __future__ import annotations
@@ -10,27 +10,27 @@ from typing import Protocol
 
 
 class CoreUser(Protocol):
-    """A worker, as seen from here."""
+    """A worker that takes a share of the cores."""
 
     def share_cores(self, rank: int, of: int) -> None: ...
 
 
 class CoreAllocator:
-    """Who computes, in the order in which they began; each of them knows its rank and how many there are."""
+    """Tracks the workers that compute, in the order in which they began, and sends each its rank and their number."""
 
     def __init__(self) -> None:
         self._busy: dict[CoreUser, None] = {}
 
     def begin(self, worker: CoreUser) -> None:
-        """This worker has work from now on."""
+        """Register a worker that begins to compute."""
         self._busy[worker] = None
-        self._tell()
+        self._share()
 
     def end(self, worker: CoreUser) -> None:
-        """This worker has no work any more, or is gone."""
+        """Remove a worker that has no more work, or that ended."""
         self._busy.pop(worker, None)
-        self._tell()
+        self._share()
 
-    def _tell(self) -> None:
+    def _share(self) -> None:
         for rank, worker in enumerate(self._busy):
             worker.share_cores(rank, len(self._busy))

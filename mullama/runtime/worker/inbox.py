@@ -1,4 +1,4 @@
-"""What workers say to one request, on its way: all that came since the last look is taken together."""
+"""The outputs of a worker for one request. All that arrived since the last read are taken together."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from mullama.errors import MullamaError
 
 
 class Inbox:
-    """Outputs in the order in which they came, and then perhaps the failure that ends them. For one reader."""
+    """A queue of outputs in order of arrival, perhaps ended by a failure. For one reader."""
 
     def __init__(self) -> None:
         self._outputs: list[Output] = []
         self._failure: MullamaError | None = None
-        self._news: asyncio.Future[None] | None = None
+        self._arrival: asyncio.Future[None] | None = None
 
     def put(self, output: Output) -> None:
-        """Never waits: who reads slowly is bounded by what one request may ask for. Nothing follows a failure."""
+        """Add an output; ignored after a failure. The queue is bounded by the length of one completion."""
         if self._failure is None:
             self._outputs.append(output)
             self._wake()
 
     def fail(self, error: MullamaError) -> None:
-        """What came so far is still to be taken; the first failure counts."""
+        """End the queue with an error, raised after the outputs before it. The first failure counts."""
         if self._failure is None:
             self._failure = error
             self._wake()
 
     async def take(self) -> list[Output]:
-        """What is there, at least one; waits for it. Raises the failure once all that came before it was taken."""
+        """Wait for an output, then return all that arrived. Raises the failure when no output is left before it."""
         while not self._outputs:
             if self._failure is not None:
                 raise self._failure
-            self._news = asyncio.get_running_loop().create_future()
-            await self._news
+            self._arrival = asyncio.get_running_loop().create_future()
+            await self._arrival
         outputs, self._outputs = self._outputs, []
         return outputs
 
     def _wake(self) -> None:
-        news, self._news = self._news, None
-        if news is not None and not news.done():  # a reader that was cancelled has left its future behind
-            news.set_result(None)
+        arrival, self._arrival = self._arrival, None
+        if arrival is not None and not arrival.done():  # done: its reader was cancelled
+            arrival.set_result(None)

@@ -1,4 +1,4 @@
-"""What a worker has to say: at once, or together with what follows in a moment."""
+"""The outputs of a worker, sent at once or together with those of the next step."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from mullama.engines.base import MOMENT, Output, Piece
 
 
 class Outbox:
-    """Pieces of text that follow each other faster than anybody can read leave together.
+    """Combines pieces of text that follow each other faster than a person sees.
 
     Every message wakes the server on a core that the next decode would use, and finds its caches cold: with a model
-    of 8 ms a token, half as many messages make an answer 3 % faster. `clock` gives seconds.
+    of 8 ms a token, half as many messages make an answer 3 % faster. clock: returns monotonic seconds.
     """
 
     def __init__(self, send: Callable[[Sequence[Output]], None], clock: Callable[[], float]) -> None:
@@ -28,8 +28,8 @@ class Outbox:
             self.flush()
 
     def flush(self) -> None:
-        """Say all that waits."""
+        """Send all waiting outputs."""
         if self._waiting:
-            said, self._waiting = self._waiting, []
+            outputs, self._waiting = self._waiting, []
             self._sent = self._clock()
-            self._send(said)
+            self._send(outputs)

@@ -39,7 +39,7 @@ _HANG_SECONDS = 60.0  # without an answer or a step; the longest decode that was
 
 
 class WorkerClient:
-    """The connection to one worker, made by `start`. `died` is called once for an end that nobody asked for."""
+    """The connection to one worker, made by `start`. died: called once when the worker ends without a stop."""
 
     def __init__(self, process: WorkerProcess, died: Callable[[Death], None], cores: CoreAllocator) -> None:
         self._process = process

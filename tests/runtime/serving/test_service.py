@@ -115,7 +115,7 @@ async def test_choices_share_one_prompt_and_are_counted_together(server: LocalSe
 async def test_an_explicit_load_retries_a_failed_model(server: LocalServer) -> None:
     await server.apply({"a": {"from": server.script(), "residency": {"load": "on_demand"}}})
     unit = server.snapshot.deployments["a"].unit
-    server.pool.state.workers[unit.weights].hopeless = True
+    server.pool.state.workers[unit.weights].permanently_failed = True
     server.pool.state.workers[unit.weights].error = Refused("it failed before")
     with pytest.raises(Refused):
         await server.ask("a", "say no")
