@@ -92,10 +92,11 @@ def test_several_contexts_over_one_model_are_independent(tiny: Model) -> None:
 
 def test_threads_share_one_context(tiny: Model) -> None:
     with Context(tiny, ContextParams(n_ctx=256, n_seq_max=4)) as context:
-        alone = context.generate("Once upon a time", 12, params=GREEDY)
+        prompt = tiny.apply_chat_template([{"role": "user", "content": "Who are you?"}])
+        alone = context.generate(prompt, 12, params=GREEDY)
         answers: list[str] = []
         threads = [
-            threading.Thread(target=lambda: answers.append(context.generate("Once upon a time", 12, params=GREEDY)))
+            threading.Thread(target=lambda: answers.append(context.generate(prompt, 12, params=GREEDY)))
             for _ in range(4)
         ]
         for thread in threads:

@@ -10,10 +10,10 @@ import pytest
 from mullama.engines import ENGINES, EXTRAS, find_engine
 from mullama.engines.base import ContextOptions, Embed, Engine, WeightsOptions
 from mullama.errors import BadWeights, Conflict, EngineFailed, Invalid, Kind, MullamaError, NotFound, Unsupported
-from tests.engines.engine_driver import Driver, answer, answers, ask, sampling
+from tests.engines.engine_driver import Driver, answer, answers, ask, sampling, user
 
 OPTIONS = ContextOptions(size=512, parallel=4, threads=1)
-SAYING = {"llamacpp": "<|im_start|>user\nHow are you?<|im_end|>\n<|im_start|>assistant\n", "scripted": "count to 40"}
+SAYING = {"llamacpp": user("How are you?"), "scripted": "count to 40"}  # both answers are clear, see near_tie.py
 FILES = {"llamacpp": 1, "scripted": 0}
 
 

@@ -6,13 +6,15 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mullama.engines.base import ContextOptions, Engine, Prefix
+from mullama.engines.base import ContextOptions, Engine, Generate, Prefix
 from mullama.engines.llamacpp.engine import LlamaEngine
-from tests.engines.engine_driver import Driver, answer, answers, ask, sampling, user
+from tests.engines.engine_driver import Driver, Result, answer, answers, ask, sampling, user
 from tests.engines.llamacpp.builders import MAKERS
+from tests.engines.near_tie import ALTERNATIVES, assert_same_answers
 
 QUESTIONS = ["How are you?", "What is 3 plus 4?", "How many minutes are in 2 hours?", "Who are you?", "Say something."]
 SYSTEM = (
@@ -28,14 +30,23 @@ def path(request: pytest.FixtureRequest, tiny_path: str, made: Callable[[str], s
     return tiny_path if request.param == "tiny" else made(request.param)
 
 
-def alone(engine: Engine, prompts: list[str], options: ContextOptions = OPTIONS) -> list[str]:
-    """Each prompt in a context of its own, so that nothing can be shared."""
-    texts = []
+def job(id: int, prompt: str, **changes: Any) -> Generate:
+    """A greedy job that can be compared."""
+    return ask(id, prompt, logprobs=ALTERNATIVES, **changes)
+
+
+def one(engine: Engine, prompt: str, **changes: Any) -> Result:
+    return answers(engine, job(1, prompt, **changes))[0]
+
+
+def alone(engine: Engine, prompts: list[str], options: ContextOptions = OPTIONS, **changes: Any) -> list[Result]:
+    """The answer to each prompt in a context of its own, where nothing can be shared."""
+    results = []
     for prompt in prompts:
         engine.open_context("alone", options)
-        texts.append(answer(engine, prompt, context="alone").text)
+        results.append(one(engine, prompt, context="alone", **changes))
         engine.close_context("alone")
-    return texts
+    return results
 
 
 @pytest.fixture
@@ -47,8 +58,8 @@ def test_batched_answers_are_those_of_each_alone(engine: LlamaEngine) -> None:
     prompts = [user(question) for question in QUESTIONS]
     expected = alone(engine, prompts)
     engine.open_context("main", OPTIONS)
-    together = answers(engine, *(ask(i, prompt) for i, prompt in enumerate(prompts)))
-    assert [result.text for result in together] == expected
+    together = answers(engine, *(job(i, prompt) for i, prompt in enumerate(prompts)))
+    assert_same_answers(engine.facts, together, expected)
 
 
 @pytest.mark.usefixtures("pooled")
@@ -58,8 +69,8 @@ def test_answers_over_a_declared_beginning_are_those_without(path: str, load: Ca
     expected = alone(engine, prompts)
     facts = engine.open_context("main", replace(OPTIONS, prefixes=(Prefix(text=SYSTEM),)))
     assert facts.prefix_tokens > 30
-    results = answers(engine, *(ask(i, prompt) for i, prompt in enumerate(prompts)))
-    assert [result.text for result in results] == expected
+    results = answers(engine, *(job(i, prompt) for i, prompt in enumerate(prompts)))
+    assert_same_answers(engine.facts, results, expected)
     for result in results:
         assert result.begun is not None
         assert result.begun.cached_tokens >= facts.prefix_tokens - 1
@@ -80,8 +91,8 @@ def test_later_turns_share_the_earlier_ones_and_answer_the_same(engine: LlamaEng
     prompt = user(QUESTIONS[0])
     cached = []
     for question in QUESTIONS[1:4]:
-        result = answer(engine, prompt, max_tokens=8)
-        assert [result.text] == [text[: len(result.text)] for text in alone(engine, [prompt])]
+        result = one(engine, prompt, max_tokens=8)
+        assert_same_answers(engine.facts, [result], alone(engine, [prompt], max_tokens=8))
         assert result.begun is not None
         cached.append(result.begun.cached_tokens)
         prompt += result.text + "<|im_end|>\n" + user(question)
@@ -98,8 +109,8 @@ def test_two_prompts_with_the_same_beginning_compute_it_once(tiny_path: str, loa
     prompts = [beginning + user(question) for question in QUESTIONS[:3]]
     expected = alone(engine, prompts)
     engine.open_context("main", OPTIONS)
-    results = answers(engine, *(ask(i, prompt) for i, prompt in enumerate(prompts)))
-    assert [result.text for result in results] == expected
+    results = answers(engine, *(job(i, prompt) for i, prompt in enumerate(prompts)))
+    assert_same_answers(engine.facts, results, expected)
     cached = [result.begun.cached_tokens for result in results if result.begun]
     assert cached[0] == 0
     assert min(cached[1:]) > 80
@@ -108,11 +119,11 @@ def test_two_prompts_with_the_same_beginning_compute_it_once(tiny_path: str, loa
 def test_a_job_may_decline_what_is_in_memory(engine: LlamaEngine) -> None:
     engine.open_context("main", OPTIONS)
     prompt = SYSTEM + user(QUESTIONS[0])
-    first = answer(engine, prompt)
-    second = answer(engine, prompt, cache=False)
+    first = one(engine, prompt)
+    second = one(engine, prompt, cache=False)
     assert second.begun is not None
     assert second.begun.cached_tokens == 0
-    assert second.text == first.text
+    assert_same_answers(engine.facts, [second], [first])
 
 
 @pytest.mark.usefixtures("pooled")
@@ -123,12 +134,12 @@ def test_a_beginning_comes_back_from_disk_and_answers_the_same(
     prompt = SYSTEM + user(QUESTIONS[1])
     first = load("llamacpp", path)
     assert not first.open_context("main", options).prefix_restored
-    expected = answer(first, prompt).text
+    expected = one(first, prompt)
     second = load("llamacpp", path)
     facts = second.open_context("main", options)
     assert facts.prefix_restored
-    result = answer(second, prompt)
-    assert result.text == expected
+    result = one(second, prompt)
+    assert_same_answers(second.facts, [result], [expected])
     assert result.begun is not None
     assert result.begun.cached_tokens >= facts.prefix_tokens - 1
     other = load("llamacpp", path)
@@ -144,7 +155,7 @@ def test_a_damaged_file_costs_time_and_nothing_else(
     options = replace(OPTIONS, prefixes=(Prefix(text=SYSTEM),), state_dir=str(tmp_path), state_key="k1")
     engine = load("llamacpp", tiny_path)
     engine.open_context("main", options)
-    expected = answer(engine, SYSTEM + user("Who are you?")).text
+    expected = one(engine, SYSTEM + user("How are you?"))
     (file,) = tmp_path.glob("*.prefix")
     whole = file.read_bytes()
     bad = {
@@ -157,7 +168,7 @@ def test_a_damaged_file_costs_time_and_nothing_else(
     file.write_bytes(bad)
     fresh = load("llamacpp", tiny_path)
     assert not fresh.open_context("main", options).prefix_restored
-    assert answer(fresh, SYSTEM + user("Who are you?")).text == expected
+    assert_same_answers(fresh.facts, [one(fresh, SYSTEM + user("How are you?"))], [expected])
     assert file.read_bytes() == whole
 
 
@@ -186,12 +197,12 @@ def test_an_interrupted_prompt_is_computed_again_to_the_same_answer(engine: Llam
     prompts = [SYSTEM + user(question) for question in QUESTIONS]
     expected = alone(engine, prompts)
     engine.open_context("main", OPTIONS)
-    driver = Driver(engine).submit(*(ask(i, prompt) for i, prompt in enumerate(prompts)))
+    driver = Driver(engine).submit(*(job(i, prompt) for i, prompt in enumerate(prompts)))
     native = engine._contexts["main"].native
     for _ in range(30):
         native.stop_decode()
         driver.step()
-    assert [result.text for result in driver.run().values()] == expected
+    assert_same_answers(engine.facts, list(driver.run().values()), expected)
 
 
 def test_running_out_of_cells_forgets_what_is_idle_and_never_what_runs(engine: LlamaEngine) -> None:
@@ -199,21 +210,27 @@ def test_running_out_of_cells_forgets_what_is_idle_and_never_what_runs(engine: L
     prompts = [f"{i} " * 60 + user(QUESTIONS[i % 5]) for i in range(8)]
     expected = alone(engine, prompts, options)
     engine.open_context("main", options)
-    for turn in range(3):
-        results = answers(engine, *(ask(i, prompt) for i, prompt in enumerate(prompts)))
-        assert [result.text for result in results] == expected, turn
+    for _ in range(3):
+        results = answers(engine, *(job(i, prompt) for i, prompt in enumerate(prompts)))
+        assert_same_answers(engine.facts, results, expected)
     assert engine.stats().cells_used <= engine.stats().cells_total
 
 
 @pytest.mark.usefixtures("memory")
 def test_a_seed_gives_the_same_text_beside_others(tiny_path: str, load: Callable[..., LlamaEngine]) -> None:
+    """Another rounding may change a draw here and there; random numbers that others share would change all of them."""
     engine = load("llamacpp", tiny_path)
     engine.open_context("main", OPTIONS)
-    warm = sampling(temperature=1.2, seed=42)
-    first = answer(engine, user("Say something."), sampling=warm)
     others = [ask(i, user(q), sampling=sampling(temperature=1.5, seed=i)) for i, q in enumerate(QUESTIONS[:3])]
-    again = answers(engine, *others, ask(9, user("Say something."), sampling=warm))[-1]
-    assert again.text == first.text
+    texts, equal = set(), 0
+    for seed in range(8):
+        settings = {"sampling": sampling(temperature=1.2, seed=seed), "max_tokens": 12}
+        first = answer(engine, user("Tell me a story."), **settings)
+        again = answers(engine, *others, ask(9, user("Tell me a story."), **settings))[-1]
+        texts.add(first.text)
+        equal += first.text == again.text
+    assert len(texts) > 5
+    assert equal > 4
 
 
 @pytest.mark.usefixtures("memory")
@@ -221,7 +238,7 @@ def test_guesses_from_the_text_change_no_answer(tiny_path: str, load: Callable[.
     engine = load("llamacpp", tiny_path)
     drafting = replace(OPTIONS, draft="prompt_lookup")
     prompts = ["one two three four five six one two three four five six one two three", *map(user, QUESTIONS)]
-    assert alone(engine, prompts, drafting) == alone(engine, prompts)
+    assert_same_answers(engine.facts, alone(engine, prompts, drafting), alone(engine, prompts))
     engine.open_context("main", drafting)
     ended = answer(engine, prompts[0]).ended
     assert ended is not None
