@@ -1,4 +1,4 @@
-"""What runs a model: the seam, the table of engines, and one module or package per engine."""
+"""Engines run models: the seam (`base`), the table of engines, and one package for each engine."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def require_installed(name: str) -> None:
 def find_engine(name: str) -> LoadEngine:
     """Import an engine and return its load function.
 
-    Raises `NotFound` for a name that is not in the table, `Unsupported` for an engine that is not installed.
+    Raise `NotFound` for a name that is not in the table, `Unsupported` for an engine that is not installed.
     """
-    place = ENGINES.get(name)
-    if place is None:
+    target = ENGINES.get(name)
+    if target is None:
         raise NotFound(f"there is no engine {name!r}", name=name, near=tuple(ENGINES))
     require_installed(name)
-    module, function = place.split(":")
+    module, function = target.split(":")
     return cast(LoadEngine, getattr(import_module(module), function))

@@ -1,8 +1,8 @@
-"""The engine seam: plain values only, below the chat template; tokens or text in, pieces of text out.
+"""The engine seam: plain values only, below the chat template. Tokens or text in, pieces of text out.
 
 An engine lives in a child process that holds one set of weights. It never sees a message, a tool or a dialect.
-One thread drives it: `submit` and `cancel` only take note, all the work happens in `step`, which runs one
-decode for every running request and returns what came of it. So batching is the engine's own business.
+One thread drives it: `submit` and `cancel` only record their argument, and `step` does all the work. A step runs one
+decode for every running request and returns the outputs of it, so batching is internal to the engine.
 """
 
 from __future__ import annotations
@@ -18,68 +18,78 @@ from mullama.weights.memory import ContextShape
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapter:
-    """A LoRA adapter file and how strongly it applies."""
+    """A LoRA adapter file."""
 
     path: str
     scale: float = 1.0
+    """Factor for the adapter's effect; 0 has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsOptions:
-    """How weights are loaded; a change of any of these loads again.
-
-    gpu_layers: how many layers leave the CPU, -1 for all. split: none, layer or row.
-    tensor_split: share of each device, empty for the engine's choice. extra_buffers False avoids
-    repacked weight buffers, which crash on some virtual machines.
-    """
+    """How weights are loaded. A change of any of these loads them again."""
 
     gpu_layers: int = 0
+    """Layers on the GPU, -1 for all."""
     split: Literal["none", "layer", "row"] = "layer"
+    """How several GPUs share the layers."""
     main_gpu: int = 0
     tensor_split: tuple[float, ...] = ()
+    """Share of each GPU, in any unit; empty for the engine's choice."""
     mmap: bool = True
     mlock: bool = False
     extra_buffers: bool = True
+    """Use repacked weight buffers. They are faster, but crash on some virtual machines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prefix:
-    """A prompt beginning that is worth computing before the first request; `text` may hold control tokens."""
+    """A declared prompt prefix: the engine computes it before the first request."""
 
     text: str
+    """The prefix as the template renders it, control tokens included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextOptions:
-    """One context over loaded weights.
-
-    size: tokens that one request may use, 0 for the model's own. parallel: requests that decode together;
-    memory is for parallel x size. batch/ubatch: tokens per decode call, logical and physical.
-    kv_k, kv_v: cache types f32, f16, bf16, q8_0, q5_1, q5_0, q4_1, q4_0. flash: auto, on or off.
-    threads: 0 for as many as the process may use. pooling: "" as the model says.
-    state_dir: where computed prefixes are kept between runs, None for nowhere; `state_key` names the
-    weights, template and shape that they belong to.
-    """
+    """One context over loaded weights."""
 
     size: int = 0
+    """Tokens that one request may use, 0 for the model's training context."""
     parallel: int = 1
+    """Requests that decode together. The cache has cells for `parallel` x `size` tokens."""
     batch: int = 512
+    """Tokens in one decode call."""
     ubatch: int = 512
+    """Tokens that are computed at once; larger batches are split."""
     kv_k: str = "f16"
+    """Type of the cached keys: f32, f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0."""
     kv_v: str = "f16"
+    """Type of the cached values, as `kv_k`."""
     flash: Literal["auto", "on", "off"] = "auto"
+    """Flash attention."""
     threads: int = 0
+    """Threads for decodes of single tokens, 0 for as many as the process may use."""
     threads_batch: int = 0
+    """Threads for decodes of prompts, 0 for `threads`."""
     embedding: bool = False
+    """The context computes vectors instead of text."""
     pooling: Literal["", "none", "mean", "cls", "last", "rank"] = ""
+    """How token vectors become one vector; "" for the model's own way."""
     rope_scaling: Literal["", "none", "linear", "yarn"] = ""
+    """Position scaling; "" for the model's own."""
     rope_freq_base: float = 0.0
+    """0 for the model's own."""
     rope_freq_scale: float = 0.0
+    """0 for the model's own."""
     adapters: tuple[Adapter, ...] = ()
     prefixes: tuple[Prefix, ...] = ()
     draft: Literal["", "prompt_lookup"] = ""
+    """How tokens are guessed ahead, for the model to verify in one decode."""
     state_dir: str | None = None
+    """Folder that keeps computed prefixes between runs, None to keep none."""
     state_key: str = ""
+    """Identifies weights, template and shape; a kept prefix with another key is not used."""
 
     @classmethod
     def of(cls, shape: ContextShape) -> ContextOptions:
@@ -97,80 +107,106 @@ class ContextOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineFacts:
-    """What the engine learnt when it loaded the weights. Memory is in bytes; tokens by id."""
+    """Properties of the loaded weights, as the engine reports them."""
 
     name: str
+    """The engine's name in `engines.ENGINES`."""
     version: str
+    """The engine's own version."""
     vocabulary: int
+    """Number of tokens in the vocabulary."""
     train_context: int
+    """Tokens."""
     embedding_length: int
     layers: int
     parameters: int
     weights_bytes: int
+    """Memory of the weights, in bytes."""
     template: str
+    """The chat template in the file, "" without one."""
     bos_text: str
     eos_text: str
     add_bos: bool
+    """Prompts begin with the BOS token."""
     end_tokens: tuple[int, ...] = ()
+    """Ids of the tokens that end an answer."""
     fim: bool = False
+    """The vocabulary has the tokens to fill in the middle."""
     can_embed: bool = True
     can_rank: bool = False
     can_share: bool = True
+    """Sequences can share any prefix, because memory can be cut at any token."""
     devices: tuple[str, ...] = ()
+    """Names of compute devices other than the CPU."""
     gpu_layers: int = 0
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextFacts:
-    """A context as it came to be; sizes in bytes."""
+    """Properties of an open context."""
 
     name: str
     size: int
+    """Tokens that one request may use."""
     parallel: int
     kv_bytes: int
+    """Memory of the cache, in bytes."""
     compute_bytes: int
+    """Memory of compute and output buffers, in bytes."""
     seconds: float
+    """Time that opening took."""
     prefix_tokens: int = 0
+    """Tokens of declared prefixes that requests can share."""
     prefix_restored: bool = False
+    """All declared prefixes came from `state_dir`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generate:
-    """One choice of one request.
-
-    prompt: text (control tokens in it are recognised) or token ids. suffix asks to fill in the middle.
-    max_tokens: None for as many as the context allows. logprobs: None or the number of alternatives.
-    every field of `sampling` is set. echo: report the prompt's own tokens and logprobs too.
-    cache False computes the whole prompt anew and keeps nothing of it. Jobs with the same prompt (the choices of
-    one request) compute it once.
-    """
+    """A job: one answer (one choice of one request). Jobs with the same prompt compute it once."""
 
     id: int
     context: str
+    """Name of the context."""
     prompt: str | tuple[int, ...]
+    """Text, in which control tokens are recognised, or token ids."""
     sampling: Sampling
+    """Every field is set."""
     suffix: str | None = None
+    """Text after the answer, for models that fill in the middle."""
     max_tokens: int | None = None
+    """Most tokens of the answer, None for as many as the context holds."""
     stop: tuple[str, ...] = ()
+    """Strings that end the answer and are not part of it."""
     constraint: Constraint | None = None
     logprobs: int | None = None
+    """Number of alternatives for each token, None for no logprobs."""
     ignore_eos: bool = False
+    """End tokens are never chosen."""
     echo: bool = False
+    """Report the prompt's own tokens, with logprobs if asked for."""
     cache: bool = True
+    """Share prefixes with other jobs; False computes the complete prompt and keeps nothing."""
     want_tokens: bool = False
+    """Report the ids of prompt and answer at the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embed:
-    """Vectors for inputs; with `pairs` (query, document) scores of the rank head instead."""
+    """A job: vectors of inputs, or scores of pairs."""
 
     id: int
     context: str
+    """Name of the context."""
     inputs: tuple[str | tuple[int, ...], ...] = ()
+    """Texts or token ids."""
     pairs: tuple[tuple[str, str], ...] = ()
+    """(query, document) pairs to score with the rank head, in place of inputs."""
     truncate: bool = True
+    """Cut inputs that are too long; False fails the job."""
     normalize: bool = True
+    """Scale vectors to length 1."""
 
 
 Job = Generate | Embed
@@ -178,75 +214,83 @@ Job = Generate | Embed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begun:
-    """The prompt was tokenised and has a sequence; nothing of it has to be computed yet."""
+    """The prompt is tokenised and has a sequence. None of it needs to be computed yet."""
 
     id: int
     prompt_tokens: int
     cached_tokens: int
+    """Tokens of the prompt that were in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prefilled:
-    """How many prompt tokens have been computed so far."""
+    """Progress of a prompt."""
 
     id: int
     done: int
+    """Tokens computed so far."""
     total: int
+    """Tokens of the prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """Text that is certain by now: whole characters, and no beginning of a stop string at its end.
-
-    count: tokens behind it. logprobs: one entry per token when asked. echo True: a piece of the prompt.
-    """
+    """Final text: complete characters that are not the beginning of a stop string."""
 
     id: int
     text: str
     count: int
+    """Tokens of this piece."""
     logprobs: tuple[TokenLogprob, ...] = ()
+    """One entry for each token, if the job asks for them."""
     echo: bool = False
+    """The piece belongs to the prompt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """The end of a generation. stop is the string that was met, when reason is stop_sequence.
-
-    tokens: prompt and answer as ids, only when the job asked for them. Seconds of wall clock.
-    """
+    """The end of an answer."""
 
     id: int
     reason: Literal["stop", "stop_sequence", "length", "cancelled"]
     stop: str | None = None
+    """The stop string that was found, for the reason `stop_sequence`."""
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
     prompt_seconds: float = 0.0
+    """Wall-clock time from the job's begin to its first token."""
     decode_seconds: float = 0.0
+    """Wall-clock time from the first token to the end."""
     draft_tokens: int = 0
+    """Guessed tokens."""
     draft_accepted: int = 0
+    """Guessed tokens that the model would have chosen."""
     tokens: tuple[int, ...] = ()
+    """Ids of prompt and answer, if the job asks for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedded:
-    """One vector per input, or one score per pair as a vector of length 1."""
+    """The result of an `Embed` job."""
 
     id: int
     vectors: tuple[tuple[float, ...], ...]
+    """One vector for each input, or one score for each pair as a vector of length 1."""
     tokens: int
+    """Tokens of all inputs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """This job ended in an error; the others go on. numbers: facts that the error's type needs, such as
-    prompt_tokens and context_size of an overflow."""
+    """An error ended this job. Other jobs continue."""
 
     id: int
     kind: Kind
     message: str
     hint: str = ""
     numbers: tuple[tuple[str, int], ...] = ()
+    """Named numbers of the error's type, such as `prompt_tokens` and `context_size` of an overflow."""
 
 
 Output = Begun | Prefilled | Piece | Ended | Embedded | Failed
@@ -254,117 +298,137 @@ Output = Begun | Prefilled | Piece | Ended | Embedded | Failed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStats:
-    """Counters since load, and what is held now; held: cells in use by the name of the context."""
+    """Counters since load, and what is in use now."""
 
     steps: int = 0
+    """Decodes."""
     decode_seconds: float = 0.0
     prompt_tokens: int = 0
+    """Computed tokens of prompts."""
     cached_tokens: int = 0
+    """Tokens of prompts that were in memory."""
     completion_tokens: int = 0
     running: int = 0
     waiting: int = 0
     cells_used: int = 0
+    """Cells (tokens) of all caches that are in use."""
     cells_total: int = 0
     sequences_busy: int = 0
     contexts: tuple[str, ...] = ()
     held: tuple[tuple[str, int], ...] = ()
+    """Cells in use by context name."""
 
 
-MOMENT = 0.014
-"""Seconds that text may wait for more: a frame of a screen, and less than anybody sees."""
+COALESCE_SECONDS = 0.014
+"""Longest delay to combine work or text: less than a frame of a 60 Hz screen (17 ms), so it cannot be seen."""
 
 
 class Engine(Protocol):
-    """One loaded set of weights with any number of contexts. Single-threaded, except `interrupt` and `expect`."""
+    """One loaded set of weights with any number of contexts.
+
+    Not thread-safe, except `interrupt` and `announce_prompt`.
+    """
 
     @property
     def facts(self) -> EngineFacts: ...
 
     def open_context(self, name: str, options: ContextOptions) -> ContextFacts:
-        """A new context beside those that run; raises `Refused` when it does not fit."""
+        """Open another context; raise `Refused` when it does not fit."""
         ...
 
     def retune_context(self, name: str, *, threads: int, scales: tuple[float, ...]) -> None:
-        """What can change on a live context: thread count and adapter scales."""
+        """Change the thread count and the adapter scales of an open context.
+
+        Results that were computed with other scales are discarded.
+        """
         ...
 
     def share_cores(self, rank: int, of: int) -> None:
-        """How many engines of this machine compute at the moment, and which of them, from 0 up, this one is."""
+        """Limit threads to a share of the cores: this engine is number `rank`, from 0, of `of` that compute now."""
         ...
 
     def declare_prefixes(self, name: str, prefixes: tuple[Prefix, ...]) -> None:
-        """Replace the declared prefixes of a live context; `step` computes the new ones when idle.
+        """Replace the declared prefixes of an open context; `step` computes the new ones when idle.
 
         A changed system prompt is live: it must not need a new context.
         """
         ...
 
     def close_context(self, name: str) -> None:
-        """Cancel what still runs in it and free it; closing twice does nothing."""
+        """Cancel its jobs and free it. Closing twice does nothing."""
         ...
 
     def submit(self, job: Job) -> None:
-        """Take note of a job; every failure is reported by `step` as `Failed`."""
+        """Queue a job. `step` reports every failure as `Failed`."""
         ...
 
     def cancel(self, id: int) -> None:
-        """End a job at the next step, with `Ended(reason="cancelled")`; unknown ids are ignored."""
+        """End a job at the next step with `Ended(reason="cancelled")`. Unknown ids are ignored."""
         ...
 
     def interrupt(self) -> None:
-        """From any thread: make a `step` that is busy with prompts return early (see `cancel`)."""
+        """Make a `step` that computes prompts return early, so that a `cancel` takes effect. Thread-safe."""
         ...
 
-    def expect(self, context: str) -> None:
-        """From any thread: a prompt for this context is coming, which a `step` that has just begun may take along."""
+    def announce_prompt(self, context: str) -> None:
+        """Announce a prompt for this context; a `step` that has just begun may restart to include it. Thread-safe."""
         ...
 
     def step(self) -> Sequence[Output]:
-        """One decode for every running job of one context; empty when there is nothing to do."""
+        """Run one decode for every running job of one context; return nothing when there is nothing to do."""
         ...
 
     @property
     def busy(self) -> bool:
-        """Whether `step` has anything to do."""
+        """True while `step` has anything to do."""
         ...
 
     @property
-    def brisk(self) -> bool:
-        """Whether the next step goes on with answers and is expected to take less than a `MOMENT`."""
+    def next_step_is_fast(self) -> bool:
+        """True if the next step only continues answers and should take less than `COALESCE_SECONDS`."""
         ...
 
     @property
-    def gathering(self) -> float:
-        """Seconds that the next step may still wait for other jobs to take part in it: little of what it will take."""
+    def batch_delay(self) -> float:
+        """Seconds that the next step may be delayed to include more jobs; a small part of its duration."""
         ...
 
-    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> tuple[int, ...]: ...
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> tuple[int, ...]:
+        """Return token ids. `add_special` adds BOS and EOS as the model wants, `parse_special` recognises control
+        tokens in the text. Raise `Invalid` for text with lone surrogates."""
+        ...
 
-    def detokenize(self, tokens: Sequence[int]) -> bytes: ...
+    def detokenize(self, tokens: Sequence[int]) -> bytes:
+        """Return the bytes of tokens, which need not be complete characters; raise `Invalid` for unknown ids."""
+        ...
 
-    def pieces(self, tokens: Sequence[int]) -> tuple[bytes, ...]: ...
+    def pieces(self, tokens: Sequence[int]) -> tuple[bytes, ...]:
+        """Return the bytes of each token; raise `Invalid` for unknown ids."""
+        ...
 
     def stats(self) -> EngineStats: ...
 
     def close(self) -> None:
-        """Free everything; closing twice does nothing."""
+        """Free everything. Closing twice does nothing."""
         ...
 
 
 LoadProgress = Callable[[float], bool]
-"""Told the share done, 0 to 1; returning False stops the load."""
+"""Called with the share that is loaded, 0 to 1; a result of False stops the load."""
 
 
 class LoadEngine(Protocol):
     def __call__(self, files: tuple[str, ...], options: WeightsOptions, progress: LoadProgress) -> Engine:
-        """Load weights (all parts of a split set, in order); raises `EngineFailed` or `BadWeights`."""
+        """Load weights (all parts of a split set, in order); raise `EngineFailed` or `BadWeights`."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineChoice:
-    """Which engine runs a file: the name in the table `engines.ENGINES`."""
+    """The engine that runs a file."""
 
     name: str
+    """A name in `engines.ENGINES`."""
     files: tuple[str, ...]
+    """Paths of all parts, in order."""
     options: WeightsOptions = field(default_factory=WeightsOptions)

@@ -1,8 +1,8 @@
-"""Whether the native library of this machine can decode at all: tried in a child process, and remembered.
+"""Tests in a child process that the native library can decode on this machine, and caches the result.
 
-A library built for this very CPU may use instructions that a virtual machine announces and does not have; the
-process then dies at its first decode. Without repacked weight buffers such a build often works. The result belongs
-to the library's files and the CPU, so it is kept in a folder until either changes.
+A library built for this CPU may use instructions that a virtual machine advertises but does not support. The process
+then dies at its first decode. Without repacked weight buffers such a build often works. The result depends on the
+library's files and the CPU; it is kept in a folder until either changes.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ from importlib.util import find_spec
 from pathlib import Path
 
 _PROMPT = "One two three four five six seven eight nine ten. " * 8
-_LONGEST = 120.0  # seconds for one try
+_LONGEST = 120.0  # seconds for one decode in a child
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfTest:
-    """works: whether a decode ends well. extra_buffers: whether it may use repacked weight buffers.
-
-    report: what went wrong, a sentence; "" when nothing did.
-    """
+    """The result of a self-test."""
 
     works: bool
+    """A decode succeeds."""
     extra_buffers: bool
+    """It succeeds with repacked weight buffers."""
     report: str = ""
+    """The failure as a sentence, "" without one."""
 
 
 def selftest(model: str, folder: Path, env: Mapping[str, str]) -> SelfTest:
-    """The remembered result, else that of a try with `model`, a small GGUF file; blocks for seconds.
+    """Return the cached result, else decode with `model`, a small GGUF file, in child processes with `env`.
 
-    `env` is the environment of the tries.
+    It blocks for seconds.
     """
     path = folder / f"selftest-{_identity()}.json"
-    known = _read(path)
-    if known is None:
-        known = _tried(model, env)
-        _write(path, known)
-    return known
+    result = _read(path)
+    if result is None:
+        result = _test(model, env)
+        _write(path, result)
+    return result
 
 
-def _tried(model: str, env: Mapping[str, str]) -> SelfTest:
-    first = _try(model, env, extra_buffers=True)
+def _test(model: str, env: Mapping[str, str]) -> SelfTest:
+    first = _decode_in_child(model, env, extra_buffers=True)
     if not first:
         return SelfTest(works=True, extra_buffers=True)
-    second = _try(model, env, extra_buffers=False)
+    second = _decode_in_child(model, env, extra_buffers=False)
     if not second:
         return SelfTest(
             works=True,
@@ -62,8 +62,8 @@ def _tried(model: str, env: Mapping[str, str]) -> SelfTest:
     return SelfTest(works=False, extra_buffers=False, report=f"decoding {second}")
 
 
-def _try(model: str, env: Mapping[str, str], *, extra_buffers: bool) -> str:
-    """What went wrong with one decode in a child, "" when nothing did."""
+def _decode_in_child(model: str, env: Mapping[str, str], *, extra_buffers: bool) -> str:
+    """Return the failure of one decode in a child, "" if it succeeds."""
     mode = "extra" if extra_buffers else "plain"
     command = [sys.executable, "-I", "-m", "mullama.engines.selftest", model, mode]
     try:
@@ -79,7 +79,7 @@ def _try(model: str, env: Mapping[str, str], *, extra_buffers: bool) -> str:
 
 
 def _identity() -> str:
-    """A digest of the native library's files and the CPU's features; the library is not loaded for it."""
+    """Return a digest of the native library's files and the CPU's features, without loading the library."""
     digest = hashlib.sha256()
     spec = find_spec("llama_cpp")
     folder = Path(spec.origin).parent / "lib" if spec and spec.origin else Path()
@@ -106,14 +106,14 @@ def _read(path: Path) -> SelfTest | None:
 
 def _write(path: Path, result: SelfTest) -> None:
     partial = path.with_suffix(".partial")
-    with suppress(OSError):  # the next start tries again, that is all
+    with suppress(OSError):  # the next start tests again
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_text(json.dumps(asdict(result)), encoding="utf-8")
         partial.replace(path)
 
 
 def decode_once(model: str, *, extra_buffers: bool) -> None:
-    """Load, compute a prompt and a few tokens: every kind of matrix product that serving needs."""
+    """Load the model, decode a prompt and a few tokens. This runs every kind of matrix product that serving needs."""
     from mullama.chat.types import DEFAULT_SAMPLING
     from mullama.engines import find_engine
     from mullama.engines.base import ContextOptions, Generate, WeightsOptions

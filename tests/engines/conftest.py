@@ -1,10 +1,11 @@
-"""What every test of an engine shares: the built-in model, loaded once, and the environment that a worker gets."""
+"""Fixtures of all engine tests: the built-in model's path, and a loader that closes engines."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,15 +21,22 @@ def tiny_path() -> str:
 
 
 @pytest.fixture
-def load() -> Iterator[Callable[..., object]]:
+def load_settings() -> dict[str, Any]:
+    """Keyword arguments for the load function of the engine; other fixtures add theirs."""
+    return {}
+
+
+@pytest.fixture
+def load(load_settings: dict[str, Any]) -> Iterator[Callable[..., object]]:
     """Loads engines by name and closes them after the test."""
     from mullama.engines import find_engine
     from mullama.engines.base import Engine, WeightsOptions
 
     loaded: list[Engine] = []
 
-    def one(name: str, *files: str) -> Engine:
-        engine = find_engine(name)(files, WeightsOptions(), lambda _share: True)
+    def one(name: str, *files: str, **settings: Any) -> Engine:
+        function: Any = find_engine(name)
+        engine: Engine = function(files, WeightsOptions(), lambda _share: True, **load_settings, **settings)
         loaded.append(engine)
         return engine
 

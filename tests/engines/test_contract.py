@@ -290,8 +290,8 @@ def test_prompts_that_come_while_others_are_computed_lose_nothing(engine: Engine
     driver = Driver(engine)
     for id in range(4):
         driver.submit(ask(id, SAYING[name]))
-        engine.expect("main")
-        engine.expect("nowhere")
+        engine.announce_prompt("main")
+        engine.announce_prompt("nowhere")
         driver.step()
     assert len({result.text for result in driver.run().values()}) == 1
 

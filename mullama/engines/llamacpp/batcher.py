@@ -1,10 +1,12 @@
-"""Which tokens go into the next decode: one turn of every running request, and a bounded slice of waiting prompts.
+"""Chooses the tokens of the next decode: one step of every running request, and a bounded slice of waiting prompts.
 
-Running requests come first. A prompt that came after they had begun goes in slices, so that it never stalls their
-streams; one that came before, with the same burst, has all the room that is left, because the sooner all of a burst
-run together the cheaper each of their tokens is. Of the room for prompts the oldest gets half, so that it is sure to
-end; the other half goes to the shortest, so that a short question does not wait behind a long document. Where none
-is shorter the oldest gets all: two halves of a prompt are of no use to anybody.
+Running requests come first. A prompt that arrived after they began is late: it is computed in slices, so that it
+never stalls their streams. A prompt that arrived before, in the same burst, gets all the remaining room: the sooner
+all requests of a burst run together, the cheaper each of their tokens is.
+
+Of the room for prompts the oldest gets half, so that it is sure to complete. The other half goes to the shortest, so
+that a short question does not wait behind a long document. Where none is shorter the oldest gets all, because two
+half-computed prompts help no request.
 """
 
 from __future__ import annotations
@@ -12,49 +14,56 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mullama.engines.base import MOMENT
+from mullama.engines.base import COALESCE_SECONDS
 
 LONGEST_STALL = 0.25  # seconds that prompts may add to a step of running requests
 SMALLEST_SLICE = 64  # tokens; smaller matrices waste more than they save
-FIRST_SLICE = 64  # tokens, while nothing was measured yet
-FEW = 4  # requests; of more, one decode for all is always cheaper
-_MEASURABLE = 32  # tokens; fewer say little about what a token of a long prompt takes
-_WAIT = 0.04  # of what the prompts of a burst take, for more of it to be computed with them
-_FIRST_WAIT = 0.003  # seconds, while nothing was measured yet
-_YOUNG = 0.125  # of what prompts take, while their decode may be given up for one with more of them
-_GAIN = 0.95  # what decoding one by one must save to be chosen
+FIRST_SLICE = 64  # tokens, before the first measurement
+FEW = 4  # requests; for more, one decode for all is always cheaper
+WAIT_SHARE = 0.04  # of a prompt's duration: the wait costs less than decoding a late prompt in slices
+RESTART_SHARE = 0.125  # of a prompt's duration: a restart wastes less than it saves
+_MEASURABLE = 32  # tokens; fewer do not predict the time per token of a long prompt
+_FIRST_WAIT = 0.003  # seconds, before the first measurement
+_GAIN = 0.95  # decoding one by one must take less than this share of the time to be chosen
 _MEASURE_AGAIN = 128  # steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingTokens:
-    """Tokens that a request wants decoded: its prompt, or what was chosen and not yet decoded.
-
-    rows: how many of the last tokens need logits. each: every token needs them. late: a prompt that came after a
-    running request had begun to answer.
-    """
+    """Tokens that a request needs decoded: its prompt, or chosen tokens that are not in memory yet."""
 
     key: int
+    """The request."""
     tokens: int
     running: bool
+    """The prompt is in memory."""
     rows: int = 1
-    each: bool = False
+    """Number of last tokens that need logits."""
+    all_logits: bool = False
+    """Every token needs logits."""
     late: bool = False
+    """The prompt arrived after a running request had begun to answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """The next `count` tokens of a request; the last `rows` of them get logits; `last` when none remain."""
+    """The next tokens of a request."""
 
     key: int
+    """The request."""
     count: int
+    """Tokens."""
     rows: int
+    """Number of last tokens that get logits."""
     last: bool
+    """No tokens remain after these."""
 
 
 def plan(requests: Iterable[PendingTokens], *, room: int, rows: int, prompt_room: int) -> tuple[Slice, ...]:
-    """Slices for one decode, running requests first, oldest first; at most `room` tokens and `rows` logits, and at
-    most `prompt_room` tokens of late prompts."""
+    """Return slices for one decode, running requests first, each group oldest first.
+
+    They have at most `room` tokens, `rows` rows of logits, and `prompt_room` tokens of late prompts.
+    """
     waiting = [r for r in requests if r.tokens]
     chosen: list[Slice] = []
     for request in (r for r in waiting if r.running):
@@ -73,7 +82,7 @@ def plan(requests: Iterable[PendingTokens], *, room: int, rows: int, prompt_room
 
 
 def _shares(prompts: Sequence[PendingTokens], room: int) -> list[tuple[PendingTokens, int]]:
-    """How many tokens of each prompt are wanted now, oldest first."""
+    """Divide `room` tokens among the prompts; return (prompt, tokens), oldest first."""
     if not prompts or room <= 0:
         return []
     oldest, others = prompts[0], sorted(prompts[1:], key=lambda r: r.tokens)
@@ -89,7 +98,7 @@ def _shares(prompts: Sequence[PendingTokens], room: int) -> list[tuple[PendingTo
 
 def _slice(request: PendingTokens, room: int, rows: int) -> Slice | None:
     count = min(request.tokens, room)
-    if request.each:
+    if request.all_logits:
         count = min(count, rows)
         wanted = count
     else:
@@ -102,23 +111,36 @@ def _slice(request: PendingTokens, room: int, rows: int) -> Slice | None:
 
 
 class Pace:
-    """What decodes took so far, and what follows from it for the next one."""
+    """Measures decodes and predicts the next one.
 
-    def __init__(self) -> None:
-        self._token: float | None = None
-        self._rows: dict[int, float] = {}
+    `wait_share` and `restart_share` are shares of a prompt's duration, see `batch_delay` and `restart_window`;
+    `longest` bounds both, in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        wait_share: float = WAIT_SHARE,
+        restart_share: float = RESTART_SHARE,
+        longest: float = COALESCE_SECONDS,
+    ) -> None:
+        self.longest = longest
+        self._wait_share = wait_share
+        self._restart_share = restart_share
+        self._token: float | None = None  # seconds per token of a prompt
+        self._rows: dict[int, float] = {}  # seconds of a decode by its number of answers
         self._steps_singly = 0
 
     def observe(self, *, running: int, prompt: int, seconds: float) -> None:
-        """A decode of so many tokens took so long."""
+        """Record the duration of a decode of `running` tokens of answers and `prompt` tokens of prompts."""
         if prompt == 0:
             self._rows[running] = _average(self._rows.get(running), seconds)
         elif prompt >= _MEASURABLE:
-            beside = self._rows.get(running, 0.0)
-            self._token = _average(self._token, max(seconds - beside, 1e-6) / prompt)
+            answers = self._rows.get(running, 0.0)
+            self._token = _average(self._token, max(seconds - answers, 1e-6) / prompt)
 
-    def singly(self, rows: int) -> bool:
-        """Whether to decode so many requests one after the other.
+    def faster_singly(self, rows: int) -> bool:
+        """Return True to decode this number of requests one after the other.
 
         Matrix products with two or three rows can cost more than as many vector products: on a CPU, with some
         quantisations, two requests together take a third longer than one after the other.
@@ -134,25 +156,25 @@ class Pace:
         return self._steps_singly % _MEASURE_AGAIN != 0
 
     def prompt_room(self, room: int) -> int:
-        """Tokens of prompts that must not stall what runs, for the next decode."""
+        """Return the tokens of late prompts for the next decode, which must not stall running requests."""
         if self._token is None:
             return min(FIRST_SLICE, room)
         tokens = int(LONGEST_STALL / self._token) // SMALLEST_SLICE * SMALLEST_SLICE
         return min(max(tokens, SMALLEST_SLICE), room)
 
-    def worth_waiting(self, tokens: int) -> float:
-        """Seconds that prompts of so many tokens, of a burst that has begun, may wait for more; at most a `MOMENT`.
+    def batch_delay(self, tokens: int) -> float:
+        """Return the seconds that a burst of prompts of this many tokens may wait for more prompts.
 
-        Requests of one burst arrive within milliseconds. When the first is computed alone, the others wait for all of
-        it, come late, and are computed in slices.
+        Requests of one burst arrive within milliseconds. If the first is computed alone, the others wait for all of
+        it, are late, and are computed in slices.
         """
         if self._token is None:
             return _FIRST_WAIT if tokens >= _MEASURABLE else 0.0
-        return min(tokens * self._token * _WAIT, MOMENT)
+        return min(tokens * self._token * self._wait_share, self.longest)
 
-    def worth_repeating(self, tokens: int) -> float:
-        """Seconds for which a decode of prompts alone, of so many tokens, is given up for one that takes more along."""
-        return 0.0 if self._token is None else min(tokens * self._token * _YOUNG, MOMENT)
+    def restart_window(self, tokens: int) -> float:
+        """Return the seconds for which a decode of this many prompt tokens is restarted to include another prompt."""
+        return 0.0 if self._token is None else min(tokens * self._token * self._restart_share, self.longest)
 
 
 def _average(old: float | None, new: float) -> float:

@@ -1,4 +1,4 @@
-"""One running answer: its tokens, what of them is in memory, and how the next one is found."""
+"""One running completion: its tokens, how many of them are in memory, and the choice of the next one."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from mullama.engines.llamacpp.text_stream import DecodedText, Detokenizer
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 
 Reason = Literal["stop", "stop_sequence", "length", "cancelled"]
-_TRIES = 64  # tokens that may be refused at one place before the answer ends
+_TRIES = 64  # tokens that the constraint may refuse at one position before the answer ends
 
 
 class RunningCompletion:
-    """A job from its prompt to its end.
+    """Tracks a job from its prompt to its end.
 
-    tokens holds prompt and answer; the first `computed` of them are in memory; `draft` are guesses that follow.
+    `tokens` are prompt and answer, the first `computed` of them are in memory, and `draft` tokens follow them.
     """
 
     def __init__(
@@ -59,23 +59,23 @@ class RunningCompletion:
         wanted = room if job.max_tokens is None or job.max_tokens < 0 else job.max_tokens
         self._limit = min(wanted, room)
         self.submitted = self._begun = self.first = 0.0
-        self._echoed = 0  # tokens of the prompt that were said
+        self._echoed = 0  # tokens of the prompt that were reported
         self._last_row: Floats | None = None
         sampler.accept_prompt(prompt)
 
     @property
     def running(self) -> bool:
-        """Whether the prompt is in memory, so that every decode gives a token."""
+        """True when the prompt is in memory, and every decode results in a token."""
         return self.computed >= len(self.prompt)
 
     @property
-    def over(self) -> bool:
-        """Whether nothing is left to compute; a prompt that is to be echoed is computed to its end."""
+    def finished(self) -> bool:
+        """True when nothing is left to compute. A prompt that is echoed is computed to its end."""
         return self.reason is not None and (self._echo is None or self.running)
 
     @property
-    def each(self) -> bool:
-        """Whether every token of the prompt needs logits, because its logprobs were asked for."""
+    def all_logits(self) -> bool:
+        """True while every token needs logits, because the prompt's logprobs are reported."""
         return self.job.echo and self.job.logprobs is not None and not self.running
 
     @property
@@ -83,39 +83,39 @@ class RunningCompletion:
         """Tokens that are not in memory yet."""
         return len(self.tokens) - self.computed
 
-    def waiting(self, begun: float) -> PendingTokens:
-        """What this job wants decoded; `begun` is when the first of those that run gave its first token."""
-        guesses = len(self.draft)
+    def pending_tokens(self, first: float) -> PendingTokens:
+        """Return the tokens to decode. `first` is the time of the earliest first token among running answers."""
+        drafted = len(self.draft)
         return PendingTokens(
             key=self.id,
-            tokens=self.left_to_decode + guesses,
+            tokens=self.left_to_decode + drafted,
             running=self.running,
-            rows=1 + guesses,
-            each=self.each,
-            late=self.submitted > begun,
+            rows=1 + drafted,
+            all_logits=self.all_logits,
+            late=self.submitted > first,
         )
 
     def pending(self, count: int) -> list[int]:
-        """The next `count` tokens to decode."""
+        """Return the next `count` tokens to decode."""
         start = self.computed
         if not self.draft:
             return self.tokens[start : start + count]
         return (self.tokens[start:] + self.draft)[:count]
 
     def begin(self, sequence: int, cached: int, now: float) -> Begun:
-        """The job has a sequence, in which the first `cached` tokens are in memory."""
+        """Start in this sequence, which holds the first `cached` tokens."""
         self.sequence, self.cached, self.computed = sequence, cached, cached
         self._begun = now
-        self._take_forced()
+        self._append_forced()
         return Begun(id=self.id, prompt_tokens=len(self.prompt), cached_tokens=cached)
 
     def decoded(self, count: int, rows: Floats, now: float) -> None:
-        """The next `count` tokens are in memory; the last of them have these rows of logits."""
+        """Record that the next `count` tokens are in memory; `rows` are the logits of the last of them."""
         start, end = self.computed, self.computed + count
         first = end - len(rows)  # the position of the first row
-        self.computed = min(end, len(self.tokens))  # guesses count once they are accepted
+        self.computed = min(end, len(self.tokens))  # draft tokens count once they are accepted
         if self._echo is not None and start < len(self.prompt):
-            self._say_prompt(start, first, rows)
+            self._echo_prompt(start, first, rows)
         if start < len(self.prompt) <= self.computed:
             self.first = now
         if self._limit <= 0 and self.running:
@@ -125,19 +125,19 @@ class RunningCompletion:
         self._answer(rows, len(self.tokens) - 1 - first)
 
     def _answer(self, rows: Floats, index: int) -> None:
-        """Choose a token from the row at `index`; while it is what was guessed, go on with the next row."""
-        guesses, self.draft = self.draft, []
-        self.draft_tokens += len(guesses)
-        for step in range(len(guesses) + 1):
+        """Choose a token from the row at `index`; while it equals the draft, choose the next from the next row."""
+        draft, self.draft = self.draft, []
+        self.draft_tokens += len(draft)
+        for step in range(len(draft) + 1):
             row = rows[index + step]
             token = self._choose(row)
-            if token is None or not self._take(token, row):
+            if token is None or not self._append(token, row):
                 return
-            if step == len(guesses) or token != guesses[step]:
+            if step == len(draft) or token != draft[step]:
                 break
             self.draft_accepted += 1
             self.computed += 1
-        self._take_forced()
+        self._append_forced()
 
     def _choose(self, row: Floats) -> int | None:
         constraint = self._constraint
@@ -155,8 +155,8 @@ class RunningCompletion:
         self.reason = "stop"
         return None
 
-    def _take(self, token: int, row: Floats | None) -> bool:
-        """Add a chosen token to the answer; False when the answer ends with it."""
+    def _append(self, token: int, row: Floats | None) -> bool:
+        """Add a chosen token to the answer; return False when the answer ends."""
         if self._vocabulary.is_end(token) and not self.job.ignore_eos:
             self.reason = "stop"
             return False
@@ -170,59 +170,59 @@ class RunningCompletion:
             self.reason = "length"
         return self.reason is None
 
-    def _take_forced(self) -> None:
-        """What the grammar leaves no choice about needs no logits: it goes into the next decode as it is."""
+    def _append_forced(self) -> None:
+        """Append the tokens that the grammar determines; they need no logits, and the next decode computes them all."""
         if self._constraint is None or self._limit <= 0:
             return
         forced = self._constraint.forced() if self.job.logprobs is None else ()
         for token in forced:
             self._sampler.accept(token)
-            if not self._take(token, None):
+            if not self._append(token, None):
                 return
         if self._constraint.done:
             self.reason = "stop"
 
     def _logprob(self, token: int, row: Floats) -> TokenLogprob:
         logprob, best = log_probabilities(row, token, self.job.logprobs or 0)
-        return self._named(token, logprob, tuple(self._named(t, p) for t, p in best))
+        return self._entry(token, logprob, tuple(self._entry(t, p) for t, p in best))
 
-    def _named(self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+    def _entry(self, token: int, logprob: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
         piece = self._vocabulary.piece(token)
         text = piece.decode("utf-8", "replace")
         return TokenLogprob(id=token, text=text, bytes=piece, logprob=logprob, top=top)
 
-    def _say_prompt(self, start: int, first: int, rows: Floats) -> None:
-        """Echo prompt tokens; the logprob of one comes from the row of the token before it, the first has none."""
+    def _echo_prompt(self, start: int, first: int, rows: Floats) -> None:
+        """Report prompt tokens. The logits of a token are in the row of the token before; the first one has none."""
         assert self._echo is not None
         for position in range(max(start, self._echoed), min(self.computed, len(self.prompt))):
             token = self.prompt[position]
             logprob = None
             if self.job.logprobs is not None:
                 before = self._last_row if position == start else rows[position - 1 - first]
-                logprob = self._named(token, math.nan) if before is None else self._logprob(token, before)
+                logprob = self._entry(token, math.nan) if before is None else self._logprob(token, before)
             self._echo.add(self._vocabulary.piece(token), logprob)
         self._echoed = min(self.computed, len(self.prompt))
         self._last_row = rows[-1].copy() if len(rows) else None
 
     def outputs(self, now: float) -> list[Output]:
-        """What can be said since the last step, and the end when it was reached."""
-        said: list[Output] = []
+        """Return the text since the last step, and the end if the answer has ended."""
+        outputs: list[Output] = []
         if self._echo is not None:
             end = self.computed >= len(self.prompt)
             echoed = self._echo.finish() if end else self._echo.take()
-            said += self._piece(echoed, echo=True)
+            outputs += self._piece(echoed, echo=True)
             if end:
                 self._echo = None
         if self.reason is None:
-            return [*said, *self._piece(self._text.take())]
-        return [*said, *self._piece(self._text.finish()), self.ended(now)]
+            return [*outputs, *self._piece(self._text.take())]
+        return [*outputs, *self._piece(self._text.finish()), self._ended(now)]
 
-    def _piece(self, said: DecodedText | None, *, echo: bool = False) -> Sequence[Output]:
-        if said is None:
+    def _piece(self, part: DecodedText | None, *, echo: bool = False) -> Sequence[Output]:
+        if part is None:
             return ()
-        return (Piece(id=self.id, text=said.text, count=said.count, logprobs=said.logprobs, echo=echo),)
+        return (Piece(id=self.id, text=part.text, count=part.count, logprobs=part.logprobs, echo=echo),)
 
-    def ended(self, now: float) -> Ended:
+    def _ended(self, now: float) -> Ended:
         assert self.reason is not None
         return Ended(
             id=self.id,
@@ -230,7 +230,7 @@ class RunningCompletion:
             stop=self._text.stop,
             prompt_tokens=len(self.prompt),
             cached_tokens=self.cached,
-            completion_tokens=self.completion,
+            completion_tokens=self.completion_tokens,
             prompt_seconds=self.first - self._begun if self.running else 0.0,
             decode_seconds=now - self.first if self.running else 0.0,
             draft_tokens=self.draft_tokens,
@@ -239,13 +239,13 @@ class RunningCompletion:
         )
 
     @property
-    def completion(self) -> int:
+    def completion_tokens(self) -> int:
         return len(self.tokens) - len(self.prompt)
 
     @property
     def left(self) -> int:
-        """How many more tokens the answer may have."""
-        return self._limit - self.completion
+        """Tokens that the answer may still have."""
+        return self._limit - self.completion_tokens
 
     def close(self) -> None:
         self._sampler.close()

@@ -1,4 +1,8 @@
-"""One context over loaded weights: its requests, its cells, and one decode at a time for all of them."""
+"""One context over loaded weights: its requests, its cells, and one decode at a time for all of them.
+
+A step admits waiting jobs, plans the tokens of one decode, decodes them, and lets every request choose its next
+token. The cache (`self.cache`) is an account of llama.cpp's memory: every change of one is made to the other at once.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,18 @@ from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 from typing import Any
 
-from mullama.engines.base import MOMENT, ContextOptions, Ended, Failed, Output, Prefilled
+from mullama.engines.base import ContextOptions, Ended, Failed, Output, Prefilled
 from mullama.engines.llamacpp.batcher import Pace, Slice, plan
 from mullama.engines.llamacpp.binding.context import ABORTED, NO_CELLS, NativeBatch, NativeContext
 from mullama.engines.llamacpp.cache.prefix_file import PrefixFiles
 from mullama.engines.llamacpp.cache.prefix_tree import Copy, common_length
 from mullama.engines.llamacpp.cache.slots import Cells
-from mullama.engines.llamacpp.cache.warmup import KEY, PrefixWork, Warmth
+from mullama.engines.llamacpp.cache.warmup import KEY, DeclaredPrefixes, PrefixWork
 from mullama.engines.llamacpp.completion import RunningCompletion
 from mullama.engines.llamacpp.sampling.prompt_lookup import PromptLookup
 from mullama.errors import EngineFailed, Kind, MullamaError
 
-_PATIENCE = 0.02  # seconds to wait for a grammar when there is nothing else to do
+_GRAMMAR_WAIT = 0.02  # seconds to wait for a grammar when there is nothing to decode
 _DRAFT_ROWS = 9  # logits per request and step with guesses
 
 
@@ -37,26 +41,30 @@ class Counters:
 
 @dataclass(slots=True, eq=False)
 class Queued:
-    """A job that has no sequence yet; `ready` makes the generation once its grammar is compiled."""
+    """A job that has no sequence yet."""
 
     id: int
     prompt: list[int]
     cache: bool
-    ready: Callable[[], RunningCompletion]
+    start: Callable[[], RunningCompletion]  # called once the grammar is compiled
     submitted: float = 0.0
-    new: int = 0  # tokens of the prompt that were not in memory when it came
+    uncached: int = 0  # tokens of the prompt that were not in memory when it was submitted
     grammar: Future[Any] | None = None
     cancelled: bool = False
 
 
 def rows_wanted(options: ContextOptions) -> int:
-    """Rows of logits that one decode may ask for."""
+    """Return the most rows of logits of one decode."""
     each = _DRAFT_ROWS if options.draft else 1
     return max(options.parallel * each, 32)
 
 
 class TextContext:
-    """Continuous batching over one llama.cpp context."""
+    """Continuous batching over one llama.cpp context.
+
+    One thread calls it. `interrupt` and `announce_prompt` may be called from other threads: they read single
+    attributes and set the byte that llama.cpp polls during a decode, so they need no lock.
+    """
 
     def __init__(
         self,
@@ -66,6 +74,7 @@ class TextContext:
         options: ContextOptions,
         counters: Counters,
         clock: Callable[[], float],
+        pace: Pace,
     ) -> None:
         self.native = native
         self.cache = cache
@@ -74,41 +83,41 @@ class TextContext:
         self._clock = clock
         self._rows = rows_wanted(options)
         self._batch = NativeBatch(native.batch_size)
-        self._pace = Pace()
+        self._pace = pace
         self._queue: list[Queued] = []
         self._running: dict[int, RunningCompletion] = {}
         self._lookups: dict[int, PromptLookup] = {}
-        self.warmth = Warmth(native, cache, files, self._apply)
+        self.prefixes = DeclaredPrefixes(native, cache, files, self._apply)
         self._interruptible = False
-        self._young = 0.0  # when the decode that runs will be too old to be given up for another prompt
-        self._aborted = False
-        self._steady = math.inf  # seconds of the last decode, if it was of answers alone
+        self._restart_until = 0.0  # clock time until which an announced prompt restarts the running decode
+        self._aborted = False  # the last decode was; the next one is not, so that there is progress
+        self._answer_seconds = math.inf  # duration of the last decode, if it was of answers alone
 
     @property
     def busy(self) -> bool:
-        return bool(self._queue or self._running) or not self.warmth.complete
+        return bool(self._queue or self._running) or not self.prefixes.complete
 
     @property
-    def brisk(self) -> bool:
-        """Whether the next step goes on with answers as the last one did, in less than a `MOMENT`."""
-        answering = bool(self._running) and all(g.running for g in self._running.values())
-        return answering and not self._queue and self._steady < MOMENT
+    def next_step_is_fast(self) -> bool:
+        """True if the next step continues answers only, as the last one did in less than `COALESCE_SECONDS`."""
+        answering = bool(self._running) and all(c.running for c in self._running.values())
+        return answering and not self._queue and self._answer_seconds < self._pace.longest
 
     @property
-    def gathering(self) -> float:
-        """Seconds for which prompts that have just come may still wait for others of the same burst.
+    def batch_delay(self) -> float:
+        """Seconds that the prompts of a burst may still wait for others of it.
 
-        A prompt alone does not wait: what it begins is given up when another comes soon, see `expect`.
+        A single prompt does not wait: its decode is restarted if another is announced soon, see `announce_prompt`.
         """
         begun = self._running.values()
-        if not self._queue or not self._has_place or len(self._queue) + len(begun) < 2 or any(g.running for g in begun):
+        if not self._queue or not self._has_room or len(self._queue) + len(begun) < 2 or any(c.running for c in begun):
             return 0.0
-        left = sum(queued.new for queued in self._queue) + sum(g.left_to_decode for g in begun)
-        last, longest = self._queue[-1].submitted, self._queue[0].submitted + MOMENT
-        return min(last + self._pace.worth_waiting(left), longest) - self._clock()
+        left = sum(queued.uncached for queued in self._queue) + sum(c.left_to_decode for c in begun)
+        last, longest = self._queue[-1].submitted, self._queue[0].submitted + self._pace.longest
+        return min(last + self._pace.batch_delay(left), longest) - self._clock()
 
     @property
-    def _has_place(self) -> bool:
+    def _has_room(self) -> bool:
         return len(self._running) + len(self._queue) < self.options.parallel
 
     @property
@@ -122,7 +131,7 @@ class TextContext:
     def submit(self, queued: Queued) -> None:
         queued.submitted = self._clock()
         held = self.cache.match(queued.prompt[:-1])[1] if queued.cache else 0
-        queued.new = len(queued.prompt) - held
+        queued.uncached = len(queued.prompt) - held
         self._queue.append(queued)
 
     def cancel(self, id: int) -> None:
@@ -131,32 +140,32 @@ class TextContext:
                 item.cancelled = True
 
     def interrupt(self) -> None:
-        """From any thread: end a decode that computes prompts; never two in a row, so that work goes on."""
+        """Abort a decode that computes prompts; never two in a row, so that there is progress. Thread-safe."""
         if self._interruptible:
             self.native.stop_decode()
 
-    def expect(self) -> None:
-        """From any thread: another prompt is coming. A decode of prompts that has just begun is given up for it."""
-        if self._interruptible and self._clock() < self._young and self._has_place:
+    def announce_prompt(self) -> None:
+        """Abort a decode of prompts that has just begun, so that the next one includes this prompt. Thread-safe."""
+        if self._interruptible and self._clock() < self._restart_until and self._has_room:
             self.native.stop_decode()
 
     def step(self) -> list[Output]:
-        """Admit what can be admitted, decode once, and say what came of it."""
-        said = self._drop_cancelled()
-        said += self._admit()
+        """Admit waiting jobs, decode once, and return the outputs."""
+        outputs = self._drop_cancelled()
+        outputs += self._admit()
         if not self._running:
-            self.warmth.start()
+            self.prefixes.start()
         slices = self._plan()
-        return said + self._decode(slices) if slices else said
+        return outputs + self._decode(slices) if slices else outputs
 
     def wait(self) -> None:
-        """Nothing can be decoded: wait a moment for a grammar that is being compiled."""
+        """Wait briefly for a grammar that is being compiled. Call it when nothing can be decoded."""
         grammars = [q.grammar for q in self._queue if q.grammar and not q.grammar.done()]
         if grammars:
-            wait_for(grammars, timeout=_PATIENCE, return_when="FIRST_COMPLETED")
+            wait_for(grammars, timeout=_GRAMMAR_WAIT, return_when="FIRST_COMPLETED")
 
     def abandon(self) -> list[Output]:
-        """End everything that runs or waits."""
+        """Cancel all jobs."""
         for item in self._jobs():
             item.cancelled = True
         return self._drop_cancelled()
@@ -164,43 +173,43 @@ class TextContext:
     def _jobs(self) -> list[Queued | RunningCompletion]:
         return [*self._queue, *self._running.values()]
 
-    def forget(self, files: PrefixFiles | None) -> None:
-        """What is in memory must not be shared any more; declared beginnings are computed again."""
-        self.warmth.restart(files)
-        for generation in self._running.values():
-            generation.keep = False
+    def discard_cache(self, files: PrefixFiles | None) -> None:
+        """Share nothing that is in memory with later requests, and compute declared prefixes again."""
+        self.prefixes.restart(files)
+        for completion in self._running.values():
+            completion.keep = False
         self._apply(self.cache.make_room(self.cache.cells))
 
     def close(self) -> None:
-        for generation in self._running.values():
-            generation.close()
+        for completion in self._running.values():
+            completion.close()
         self._running.clear()
         self._queue.clear()
         self.native.close()
 
     def _drop_cancelled(self) -> list[Output]:
-        said: list[Output] = []
+        outputs: list[Output] = []
         for queued in [q for q in self._queue if q.cancelled]:
             self._queue.remove(queued)
-            said.append(Ended(id=queued.id, reason="cancelled", prompt_tokens=len(queued.prompt)))
-        for generation in [g for g in self._running.values() if g.cancelled]:
-            generation.reason = "cancelled"
-            said += self._finish(generation)
-        return said
+            outputs.append(Ended(id=queued.id, reason="cancelled", prompt_tokens=len(queued.prompt)))
+        for completion in [c for c in self._running.values() if c.cancelled]:
+            completion.reason = "cancelled"
+            outputs += self._finish(completion)
+        return outputs
 
     def _admit(self) -> list[Output]:
-        """Give sequences to waiting jobs, in the order of their arrival."""
-        said: list[Output] = []
+        """Give sequences to waiting jobs, oldest first."""
+        outputs: list[Output] = []
         for queued in list(self._queue):
             if len(self._running) >= self.options.parallel:
                 break
             if not self._may_begin(queued):
                 continue
-            said += self._begin(queued)
-        return said
+            outputs += self._begin(queued)
+        return outputs
 
     def _may_begin(self, queued: Queued) -> bool:
-        """Not before its grammar is compiled, nor while another job computes the same beginning."""
+        """Return False while its grammar is compiled, or another job computes a prefix that it can share."""
         if queued.grammar is not None and not queued.grammar.done():
             return False
         if not (queued.cache and self.cache.cuttable):
@@ -213,75 +222,76 @@ class TextContext:
         )
 
     def _computing(self) -> list[RunningCompletion | PrefixWork]:
-        """Whose prompts are being computed now."""
+        """Return the completions and the declared prefix whose prompts are being computed."""
         prompts: list[RunningCompletion | PrefixWork] = [
-            g for g in self._running.values() if not g.running and not g.cancelled
+            c for c in self._running.values() if not c.running and not c.cancelled
         ]
-        return [self.warmth.work, *prompts] if self.warmth.work else prompts
+        return [self.prefixes.work, *prompts] if self.prefixes.work else prompts
 
     def _begin(self, queued: Queued) -> list[Output]:
         try:
-            generation = queued.ready()
+            completion = queued.start()
         except MullamaError as error:
             self._queue.remove(queued)
             return [failed(queued.id, error)]
-        share = queued.cache and not generation.each
+        share = queued.cache and not completion.all_logits
         placement = self.cache.place(queued.prompt, share=share)
         if placement is None:
-            generation.close()
+            completion.close()
             return []
         self._queue.remove(queued)
         self._apply(placement.operations)
-        self._running[queued.id] = generation
+        self._running[queued.id] = completion
         if self.options.draft == "prompt_lookup":
             self._lookups[queued.id] = PromptLookup()
         self._counters.cached_tokens += placement.cached
-        generation.submitted = queued.submitted
-        return [generation.begin(placement.sequence, placement.cached, self._clock())]
+        completion.submitted = queued.submitted
+        return [completion.begin(placement.sequence, placement.cached, self._clock())]
 
     def _plan(self) -> tuple[Slice, ...]:
         room = self._batch.room
-        self._guess(room)
-        begun = min((g.first for g in self._running.values() if g.running), default=math.inf)
-        wanted = [g.waiting(begun) for g in self._running.values()]
-        if self.warmth.work:
-            wanted.append(self.warmth.work.waiting(late=begun < math.inf))
+        self._draft(room)
+        first = min((c.first for c in self._running.values() if c.running), default=math.inf)
+        wanted = [c.pending_tokens(first) for c in self._running.values()]
+        if self.prefixes.work:
+            wanted.append(self.prefixes.work.pending_tokens(late=first < math.inf))
         return plan(wanted, room=room, rows=self._rows, prompt_room=self._pace.prompt_room(room))
 
-    def _guess(self, room: int) -> None:
-        """Add guesses where all of them are sure to fit into this step."""
+    def _draft(self, room: int) -> None:
+        """Add draft tokens where all of them are sure to fit into this step."""
         if not self._lookups:
             return
         rows = self._rows - len(self._running)
-        pending = sum(g.left_to_decode for g in self._running.values() if g.running)
+        pending = sum(c.left_to_decode for c in self._running.values() if c.running)
         for id, lookup in self._lookups.items():
-            generation = self._running[id]
-            most = min(rows, room - pending, _DRAFT_ROWS - 1, generation.left - 1)
-            if generation.running and most > 0:
-                generation.draft = lookup.guess(generation.tokens, most)
-                rows -= len(generation.draft)
-                pending += len(generation.draft)
+            completion = self._running[id]
+            most = min(rows, room - pending, _DRAFT_ROWS - 1, completion.left - 1)
+            if completion.running and most > 0:
+                completion.draft = lookup.guess(completion.tokens, most)
+                rows -= len(completion.draft)
+                pending += len(completion.draft)
 
     def _decode(self, slices: Sequence[Slice]) -> list[Output]:
         parts = [(self._running[s.key], s) for s in slices if s.key != KEY]
-        parts.sort(key=lambda part: part[0].sequence)  # llama.cpp computes slots together only in this order
+        # llama.cpp's llama_batch_allocr::split_equal puts slots into one micro-batch only in this order.
+        parts.sort(key=lambda part: part[0].sequence)
         warming = next((s.count for s in slices if s.key == KEY), 0)
-        answering = not warming and all(g.running and s.count == 1 for g, s in parts)
-        if answering and self._pace.singly(len(parts)):
+        answering = not warming and all(c.running and s.count == 1 for c, s in parts)
+        if answering and self._pace.faster_singly(len(parts)):
             return [output for part in parts for output in self._decode_together([part], 0)]
         return self._decode_together(parts, warming)
 
     def _decode_together(self, parts: Sequence[tuple[RunningCompletion, Slice]], warming: int) -> list[Output]:
         self._fill(parts, warming)
         started = self._clock()
-        computing = warming or any(not g.running for g, _ in parts)
-        alone = self.cache.cuttable and not warming and not any(g.running for g, _ in parts)
-        self._young = started + self._pace.worth_repeating(self._batch.count) if alone else 0.0
+        computing = warming or any(not c.running for c, _ in parts)
+        alone = self.cache.cuttable and not warming and not any(c.running for c, _ in parts)
+        self._restart_until = started + self._pace.restart_window(self._batch.count) if alone else 0.0
         self._interruptible = bool(computing and not self._aborted)
         try:
             status = self.native.decode(self._batch)
         except EngineFailed as error:
-            return self._give_up(parts, error)
+            return self._fail_all(parts, error)
         finally:
             self._interruptible = False
         self._aborted = status == ABORTED
@@ -292,109 +302,112 @@ class TextContext:
             self._undo(parts)
             return []
         if status == NO_CELLS:
-            return self._shed(parts)
-        answering = sum(s.count for g, s in parts if g.running)
+            return self._free_cells(parts)
+        answering = sum(s.count for c, s in parts if c.running)
         self._pace.observe(running=answering, prompt=self._batch.count - answering, seconds=now - started)
-        self._steady = now - started if answering == self._batch.count else math.inf
+        self._answer_seconds = now - started if answering == self._batch.count else math.inf
         if warming:
-            self.warmth.advance(warming)
+            self.prefixes.advance(warming)
         return self._advance(parts, now)
 
     def _fill(self, parts: Iterable[tuple[RunningCompletion, Slice]], warming: int) -> None:
         self._batch.clear()
         self._apply(self.cache.make_room(warming + sum(s.count for _, s in parts)))
-        if work := self.warmth.work:
+        if work := self.prefixes.work:
             self._batch.add(work.sequence, work.computed, work.pending(warming), 0)
-        for generation, part in parts:
-            tokens = generation.pending(part.count)
-            self._batch.add(generation.sequence, generation.computed, tokens, part.rows)
+        for completion, part in parts:
+            tokens = completion.pending(part.count)
+            self._batch.add(completion.sequence, completion.computed, tokens, part.rows)
 
     def _advance(self, parts: Iterable[tuple[RunningCompletion, Slice]], now: float) -> list[Output]:
-        """Record what was computed, and let every request choose its next token."""
-        said: list[Output] = []
+        """Record the computed tokens, and let every request choose its next token."""
+        outputs: list[Output] = []
         rows = sum(part.rows for _, part in parts)
         logits = self.native.logits(rows) if rows else None
         row = 0
-        for generation, part in parts:
-            tokens = generation.pending(part.count)
-            self.cache.extend(generation.sequence, tokens)
+        for completion, part in parts:
+            tokens = completion.pending(part.count)
+            self.cache.extend(completion.sequence, tokens)
             mine = logits[row : row + part.rows] if logits is not None else ()
             row += part.rows
             try:
-                said += self._answer(generation, part, mine, now)
+                outputs += self._choose_tokens(completion, part, mine, now)
             except MullamaError as error:
-                said += self._fail(generation, error)
-        return said
+                outputs += self._fail(completion, error)
+        return outputs
 
-    def _answer(self, generation: RunningCompletion, part: Slice, rows: Any, now: float) -> list[Output]:
-        before = generation.computed
-        answered = generation.completion
-        was_running = generation.running
-        generation.decoded(part.count, rows, now)
-        if generation.computed < before + part.count:
-            self._forget(generation)
-        self._counters.completion_tokens += generation.completion - answered
+    def _choose_tokens(self, completion: RunningCompletion, part: Slice, rows: Any, now: float) -> list[Output]:
+        before = completion.computed
+        answered = completion.completion_tokens
+        was_running = completion.running
+        completion.decoded(part.count, rows, now)
+        if completion.computed < before + part.count:
+            self._cut_rejected(completion)
+        self._counters.completion_tokens += completion.completion_tokens - answered
         if not was_running:
-            self._counters.prompt_tokens += min(before + part.count, len(generation.prompt)) - before
-            self.warmth.seen(generation.prompt, generation.computed)
-        if generation.over:
-            return self._finish(generation)
-        said = generation.outputs(now)
+            self._counters.prompt_tokens += min(before + part.count, len(completion.prompt)) - before
+            self.prefixes.adopt_computed(completion.prompt, completion.computed)
+        if completion.finished:
+            return self._finish(completion)
+        outputs = completion.outputs(now)
         if not was_running and not part.last:
-            total = len(generation.prompt)
-            said.append(Prefilled(id=generation.id, done=generation.computed, total=total))
-        return said
+            total = len(completion.prompt)
+            outputs.append(Prefilled(id=completion.id, done=completion.computed, total=total))
+        return outputs
 
-    def _finish(self, generation: RunningCompletion) -> list[Output]:
-        said = generation.outputs(self._clock())
-        self._leave(generation, keep=generation.keep)
-        return said
+    def _finish(self, completion: RunningCompletion) -> list[Output]:
+        outputs = completion.outputs(self._clock())
+        self._release(completion, keep=completion.keep)
+        return outputs
 
-    def _fail(self, generation: RunningCompletion, error: MullamaError) -> list[Output]:
-        self._leave(generation, keep=False)
-        return [failed(generation.id, error)]
+    def _fail(self, completion: RunningCompletion, error: MullamaError) -> list[Output]:
+        self._release(completion, keep=False)
+        return [failed(completion.id, error)]
 
-    def _leave(self, generation: RunningCompletion, *, keep: bool) -> None:
-        del self._running[generation.id]
-        self._lookups.pop(generation.id, None)
-        self._apply(self.cache.release(generation.sequence, keep=keep))
-        generation.close()
+    def _release(self, completion: RunningCompletion, *, keep: bool) -> None:
+        del self._running[completion.id]
+        self._lookups.pop(completion.id, None)
+        self._apply(self.cache.release(completion.sequence, keep=keep))
+        completion.close()
 
-    def _forget(self, generation: RunningCompletion) -> None:
-        """Take back what was decoded of wrong guesses."""
-        self.cache.cut(generation.sequence, generation.computed)
-        self.native.cut(generation.sequence, generation.computed)
+    def _cut_rejected(self, completion: RunningCompletion) -> None:
+        """Remove rejected draft tokens from memory."""
+        self.cache.cut(completion.sequence, completion.computed)
+        self.native.cut(completion.sequence, completion.computed)
 
     def _undo(self, parts: Iterable[tuple[RunningCompletion, Slice]]) -> None:
-        """After an abort: whatever of this batch reached the cells is taken back, to be decoded again."""
+        """Remove the tokens of an aborted batch from memory; a later decode computes them again.
+
+        llama_decode keeps the cells of the micro-batches that it completed before the abort.
+        """
         self.native.allow_decode()
-        if (work := self.warmth.work) and not self.native.cut(work.sequence, work.computed):
+        if (work := self.prefixes.work) and not self.native.cut(work.sequence, work.computed):
             self._restart(work)
-        for generation, _ in parts:
-            generation.draft = []
-            if not self.native.cut(generation.sequence, generation.computed):
-                self._restart(generation)
+        for completion, _ in parts:
+            completion.draft = []
+            if not self.native.cut(completion.sequence, completion.computed):
+                self._restart(completion)
 
-    def _restart(self, generation: RunningCompletion | PrefixWork) -> None:
-        """Where memory cannot be cut, the whole sequence is computed again."""
-        self.cache.cut(generation.sequence, 0)
-        self.native.cut(generation.sequence, 0)
-        generation.computed = 0
+    def _restart(self, completion: RunningCompletion | PrefixWork) -> None:
+        """Compute a sequence again from its first token, where memory cannot be cut."""
+        self.cache.cut(completion.sequence, 0)
+        self.native.cut(completion.sequence, 0)
+        completion.computed = 0
 
-    def _shed(self, parts: Sequence[tuple[RunningCompletion, Slice]]) -> list[Output]:
-        """No cells although the account said there were: forget what is idle, else end the youngest."""
+    def _free_cells(self, parts: Sequence[tuple[RunningCompletion, Slice]]) -> list[Output]:
+        """Free the idle cells, else fail the youngest request. Memory is full although the account has room."""
         freed = self.cache.make_room(self.cache.cells)
         if freed:
             self._apply(freed)
             return []
         error = EngineFailed("the context has no cell left", retry_after=1.0)
-        return self._give_up(parts[-1:], error)
+        return self._fail_all(parts[-1:], error)
 
-    def _give_up(self, parts: Sequence[tuple[RunningCompletion, Slice]], error: EngineFailed) -> list[Output]:
-        """The decode of these requests, or of a declared beginning alone, cannot be done."""
+    def _fail_all(self, parts: Sequence[tuple[RunningCompletion, Slice]], error: EngineFailed) -> list[Output]:
+        """Fail these requests; without any, stop to compute declared prefixes."""
         if not parts:
-            self.warmth.give_up()
-        return [output for generation, _ in parts for output in self._fail(generation, error)]
+            self.prefixes.give_up()
+        return [output for completion, _ in parts for output in self._fail(completion, error)]
 
     def _apply(self, operations: Iterable[Any]) -> None:
         for operation in operations:
@@ -405,7 +418,7 @@ class TextContext:
 
 
 def failed(id: int, error: MullamaError) -> Failed:
-    """An error as an engine reports it."""
+    """Return the `Failed` output for an error."""
     names = ("prompt_tokens", "context_size")
     numbers = tuple((n, v) for n in names if (v := getattr(error, n, None)) is not None)
     kind: Kind = error.kind

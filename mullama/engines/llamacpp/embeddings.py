@@ -1,4 +1,4 @@
-"""Vectors and rank scores: many inputs per decode, pooled as the model was trained."""
+"""Vectors and rank scores: many inputs per decode, with the pooling that the model was trained for."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from mullama.errors import EngineFailed, MullamaError
 
 @dataclass(slots=True, eq=False)
 class _Work:
-    """A job with its inputs as tokens and the vectors that are known so far."""
+    """A job with its inputs as tokens, and the vectors computed so far."""
 
     job: Embed
     inputs: list[list[int]]
     vectors: list[Floats | None] = field(default_factory=list)
-    begun: int = 0
+    done: int = 0  # inputs
     cancelled: bool = False
 
     def __post_init__(self) -> None:
@@ -29,10 +29,10 @@ class _Work:
 
 
 class VectorContext:
-    """A context that gives vectors. `pooling` is what the caller gets: mean, cls, last, rank or none.
+    """A context that computes vectors with the pooling mean, cls, last, rank or none.
 
-    Where the model is causal and the mean is wanted, tokens come back one by one and the mean is taken here,
-    because llama.cpp pools only within one physical batch.
+    The mean of a causal model is computed here from the vectors of its tokens, because llama.cpp pools only within
+    one physical batch.
     """
 
     def __init__(self, native: NativeContext, *, pooling: str, sequences: int, batch: int) -> None:
@@ -55,7 +55,7 @@ class VectorContext:
 
     @property
     def longest(self) -> int:
-        """Tokens that fit into one input."""
+        """Most tokens of one input."""
         return self.native.batch_size
 
     def submit(self, job: Embed, inputs: list[list[int]]) -> None:
@@ -67,21 +67,21 @@ class VectorContext:
                 work.cancelled = True
 
     def interrupt(self) -> None:
-        """From any thread: end the decode that runs now; never two in a row, so that work goes on."""
+        """Abort the running decode; never two in a row, so that there is progress. Thread-safe."""
         if self._interruptible:
             self.native.stop_decode()
 
     def step(self) -> list[Output]:
         """One decode over as many inputs as fit, of one or more jobs."""
-        said = self._drop_cancelled()
+        outputs = self._drop_cancelled()
         parts = self._pack()
         if not parts:
-            return said
+            return outputs
         try:
             self._decode(parts)
         except MullamaError as error:
-            return said + [self._fail(work, error) for work in {id(w): w for w, _ in parts}.values()]
-        return said + self._finished()
+            return outputs + [self._fail(work, error) for work in {id(w): w for w, _ in parts}.values()]
+        return outputs + self._finished()
 
     def wait(self) -> None:
         """There is always something to decode here."""
@@ -106,11 +106,11 @@ class VectorContext:
         return failed(work.job.id, error)
 
     def _pack(self) -> list[tuple[_Work, int]]:
-        """Inputs for the next decode, in order; an input longer than the preferred batch goes alone."""
+        """Return (job, input index) for the next decode, in order; an input longer than the batch is decoded alone."""
         parts: list[tuple[_Work, int]] = []
         tokens = 0
         for work in self._jobs:
-            for index in range(work.begun, len(work.inputs)):
+            for index in range(work.done, len(work.inputs)):
                 size = len(work.inputs[index])
                 full = tokens + size > max(self._preferred, size)
                 if parts and (full or len(parts) == self._sequences):
@@ -138,7 +138,7 @@ class VectorContext:
         for sequence, (work, index) in enumerate(parts):
             end = start + len(work.inputs[index])
             work.vectors[index] = self._vector(sequence, start, end, work.job.normalize)
-            work.begun = index + 1
+            work.done = index + 1
             start = end
         self.native.clear()
 
@@ -156,10 +156,10 @@ class VectorContext:
         return result
 
     def _finished(self) -> list[Output]:
-        said: list[Output] = []
-        for work in [w for w in self._jobs if w.begun == len(w.inputs)]:
+        outputs: list[Output] = []
+        for work in [w for w in self._jobs if w.done == len(w.inputs)]:
             self._jobs.remove(work)
             vectors = tuple(tuple(v.tolist()) for v in work.vectors if v is not None)
             tokens = sum(len(i) for i in work.inputs)
-            said.append(Embedded(id=work.job.id, vectors=vectors, tokens=tokens))
-        return said
+            outputs.append(Embedded(id=work.job.id, vectors=vectors, tokens=tokens))
+        return outputs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -23,6 +23,7 @@ from mullama.engines.base import (
     Prefix,
     WeightsOptions,
 )
+from mullama.engines.llamacpp.batcher import Pace
 from mullama.engines.llamacpp.binding.library import device_names, version
 from mullama.engines.llamacpp.binding.model import NativeAdapter, NativeModel
 from mullama.engines.llamacpp.binding.sampler import Candidates
@@ -30,26 +31,38 @@ from mullama.engines.llamacpp.completion import RunningCompletion
 from mullama.engines.llamacpp.context import Counters, Queued, TextContext, failed
 from mullama.engines.llamacpp.embeddings import VectorContext
 from mullama.engines.llamacpp.open_context import (
+    POOL_THRESHOLD,
     Threads,
     declared,
     open_text_context,
     open_vector_context,
-    part_of,
     prefix_files,
+    share_of,
 )
 from mullama.engines.llamacpp.prompt_tokens import embed_inputs, prompt_tokens
 from mullama.engines.llamacpp.sampling.constraint import Grammars
-from mullama.engines.llamacpp.sampling.sampler import Sampler, problem
+from mullama.engines.llamacpp.sampling.sampler import Sampler, invalid_setting
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.errors import BadWeights, Conflict, EngineFailed, Invalid, MullamaError, NotFound, Unsupported
 from mullama.machine import usable_cores
 
 _MOST_STOPS, _LONGEST_STOP = 64, 4096  # strings, characters
-_LONGEST_WARMING = 20.0  # seconds that opening a context may take for its declared beginnings
+_LONGEST_WARMING = 20.0  # seconds that opening a context may take for its declared prefixes
 
 
-def load(files: tuple[str, ...], options: WeightsOptions, progress: LoadProgress) -> LlamaEngine:
-    """Load weights (all parts of a split set, in order); `BadWeights` or `EngineFailed` when that fails."""
+def load(
+    files: tuple[str, ...],
+    options: WeightsOptions,
+    progress: LoadProgress,
+    *,
+    pace: Callable[[], Pace] = Pace,
+    pool_threshold: int = POOL_THRESHOLD,
+) -> LlamaEngine:
+    """Load weights; also raise `BadWeights` for models that are neither a decoder nor an encoder.
+
+    `pace` makes the pace of each context. Contexts whose declared prefixes have `pool_threshold` tokens or more
+    share one pool of cells.
+    """
     stopped = False
 
     def report(share: float) -> bool:
@@ -67,14 +80,16 @@ def load(files: tuple[str, ...], options: WeightsOptions, progress: LoadProgress
         kind = "diffusion" if model.diffusion else "encoder-decoder"
         model.close()
         raise BadWeights(f"{files[0]} is a {kind} model", hint="only decoders and encoders are served")
-    return LlamaEngine(model)
+    return LlamaEngine(model, pace=pace, pool_threshold=pool_threshold)
 
 
 class LlamaEngine:
-    """One loaded set of weights with any number of contexts."""
+    """Implements `Engine`: the contexts over one loaded set of weights take turns, one decode each."""
 
-    def __init__(self, model: NativeModel) -> None:
+    def __init__(self, model: NativeModel, *, pace: Callable[[], Pace], pool_threshold: int) -> None:
         self._model = model
+        self._pace = pace
+        self._pool_threshold = pool_threshold
         self._vocabulary = Vocabulary(model)
         self._grammars = Grammars(self._vocabulary)
         self._candidates = Candidates(model.vocabulary)
@@ -85,7 +100,7 @@ class LlamaEngine:
         self._outbox: list[Output] = []
         self._counters = Counters()
         self._turn = 0
-        self._rank = (0, 1)  # among the engines of this machine that compute, and how many these are
+        self._rank = (0, 1)  # this engine's number and the count of engines that compute, see `share_cores`
         self._closed = False
         self._facts = _facts(model, self._vocabulary)
 
@@ -94,7 +109,6 @@ class LlamaEngine:
         return self._facts
 
     def open_context(self, name: str, options: ContextOptions) -> ContextFacts:
-        """A new context beside those that run; raises `Refused` when it does not fit."""
         if name in self._options:
             raise Conflict(f"the context {name!r} is open already")
         started = time.monotonic()
@@ -105,7 +119,16 @@ class LlamaEngine:
             self._vectors[name] = vectors
             native, prefix, restored, size = vectors.native, 0, False, vectors.longest
         else:
-            opened = open_text_context(self._model, self._vocabulary, options, threads, adapters, self._counters)
+            opened = open_text_context(
+                self._model,
+                self._vocabulary,
+                options,
+                threads,
+                adapters,
+                self._counters,
+                pace=self._pace(),
+                pool_threshold=self._pool_threshold,
+            )
             idle = not self.busy
             self._contexts[name] = opened.context
             if idle:
@@ -125,22 +148,20 @@ class LlamaEngine:
         )
 
     def _warm(self, context: TextContext, started: float) -> None:
-        """Nobody waits for other work: have the declared beginnings in memory before the first request."""
+        """Compute the declared prefixes at once. Only while idle: nothing else is decoded in this time."""
         while context.busy and time.monotonic() - started < _LONGEST_WARMING:
             context.step()
 
     def declare_prefixes(self, name: str, prefixes: tuple[Prefix, ...]) -> None:
-        """The prompt beginnings worth having in memory, from now on; they are computed in later steps."""
         options = self._known(name)
         self._options[name] = replace(options, prefixes=prefixes)
         context = self._contexts.get(name)
         if context is not None:
             size = options.size or self._model.train_context
             cuttable = context.cache.cuttable
-            context.warmth.declare(declared(prefixes, self._vocabulary, size, cuttable=cuttable))
+            context.prefixes.declare(declared(prefixes, self._vocabulary, size, cuttable=cuttable))
 
     def retune_context(self, name: str, *, threads: int, scales: tuple[float, ...]) -> None:
-        """Change thread count and adapter scales of a live context; what was computed with others is forgotten."""
         options = self._known(name)
         if len(scales) != len(options.adapters):
             raise Invalid(f"{len(scales)} scales for {len(options.adapters)} adapters")
@@ -151,27 +172,25 @@ class LlamaEngine:
             if adapters != options.adapters:
                 unit.native.set_adapters([(self._adapter(a.path), a.scale) for a in adapters])
         if adapters != options.adapters and name in self._contexts:
-            self._contexts[name].forget(prefix_files(self._options[name]))
+            self._contexts[name].discard_cache(prefix_files(self._options[name]))
 
     def share_cores(self, rank: int, of: int) -> None:
-        """How many engines of this machine compute at the moment, and which of them, from 0 up, this one is."""
         self._rank = rank, of
         for name, options in self._options.items():
             for unit in self._units(name):
                 unit.native.set_threads(self._threads(options))
 
     def _threads(self, options: ContextOptions) -> Threads:
-        """As many as were asked for or may be used, and only a part of the cores while others compute too."""
+        """Return the threads of a context: its own setting, limited to this engine's share of the cores."""
         usable = usable_cores()
         threads = options.threads or usable
         wanted = (threads, options.threads_batch or threads)
         if self._rank[1] == 1:
             return wanted
-        part = part_of(usable, *self._rank)
+        part = share_of(usable, *self._rank)
         return min(wanted[0], part), min(wanted[1], part)
 
     def close_context(self, name: str) -> None:
-        """Cancel what still runs in it and free it; closing twice does nothing."""
         for unit in self._units(name):
             self._outbox += unit.abandon()
             unit.close()
@@ -180,7 +199,6 @@ class LlamaEngine:
         self._options.pop(name, None)
 
     def submit(self, job: Job) -> None:
-        """Take note of a job; every failure is reported by `step` as `Failed`."""
         try:
             if isinstance(job, Generate):
                 self._submit_text(job)
@@ -190,47 +208,40 @@ class LlamaEngine:
             self._outbox.append(failed(job.id, error))
 
     def cancel(self, id: int) -> None:
-        """End a job at the next step, with `Ended(reason="cancelled")`; unknown ids are ignored."""
         for unit in self._all_units():
             unit.cancel(id)
 
     def interrupt(self) -> None:
-        """From any thread: make a `step` that is busy with prompts return early (see `cancel`)."""
         for unit in self._all_units():
             unit.interrupt()
 
-    def expect(self, context: str) -> None:
-        """From any thread: a prompt for this context is coming, which a `step` that has just begun may take along."""
+    def announce_prompt(self, context: str) -> None:
         if unit := self._contexts.get(context):
-            unit.expect()
+            unit.announce_prompt()
 
     def step(self) -> Sequence[Output]:
-        """One decode for every running job of one context; empty when there is nothing to do."""
-        said, self._outbox = self._outbox, []
+        outputs, self._outbox = self._outbox, []
         busy = [unit for unit in self._all_units() if unit.busy]
         if busy:
             self._turn += 1
-            said = said + busy[self._turn % len(busy)].step()
-        if busy and not said and len(busy) == 1:
+            outputs = outputs + busy[self._turn % len(busy)].step()
+        if busy and not outputs and len(busy) == 1:
             busy[0].wait()
-        return said
+        return outputs
 
     @property
     def busy(self) -> bool:
-        """Whether `step` has anything to do."""
         return bool(self._outbox) or any(unit.busy for unit in self._all_units())
 
     @property
-    def brisk(self) -> bool:
-        """Whether the next step goes on with answers and is expected to take less than a `MOMENT`."""
+    def next_step_is_fast(self) -> bool:
         context = self._alone()
-        return context is not None and context.brisk
+        return context is not None and context.next_step_is_fast
 
     @property
-    def gathering(self) -> float:
-        """Seconds that the next step may still wait for other jobs to take part in it: little of what it will take."""
+    def batch_delay(self) -> float:
         context = self._alone()
-        return context.gathering if context else 0.0
+        return context.batch_delay if context else 0.0
 
     def _alone(self) -> TextContext | None:
         """The context that writes text while no other has anything to do."""
@@ -266,7 +277,6 @@ class LlamaEngine:
         )
 
     def close(self) -> None:
-        """Free everything; closing twice does nothing."""
         if self._closed:
             return
         self._closed = True
@@ -280,16 +290,16 @@ class LlamaEngine:
         context = self._contexts.get(job.context)
         if context is None:
             raise Unsupported(f"the context {job.context!r} gives vectors, not text")
-        if reason := problem(job.sampling, self._vocabulary.size) or _bad_stop(job.stop):
+        if reason := invalid_setting(job.sampling, self._vocabulary.size) or _bad_stop(job.stop):
             raise Invalid(reason)
         size = options.size or self._model.train_context
         prompt = prompt_tokens(job, self._vocabulary, size)
         grammar = self._grammars.request(job.constraint) if job.constraint else None
-        queued = Queued(job.id, prompt, job.cache, partial(self._generation, job, prompt, size))
+        queued = Queued(job.id, prompt, job.cache, partial(self._completion, job, prompt, size))
         queued.grammar = grammar
         context.submit(queued)
 
-    def _generation(self, job: Generate, prompt: list[int], size: int) -> RunningCompletion:
+    def _completion(self, job: Generate, prompt: list[int], size: int) -> RunningCompletion:
         seed = fold_seed(-1 if job.sampling.seed is None else job.sampling.seed)
         sampler = Sampler(
             self._model,
@@ -313,7 +323,7 @@ class LlamaEngine:
         context.submit(job, embed_inputs(job, self._vocabulary, context.longest))
 
     def _companion(self, name: str) -> VectorContext:
-        """A text context does not give vectors: one that does is made beside it when first asked for."""
+        """Open the vector context for a text context, which cannot compute vectors itself, at the first request."""
         options = self._options[name]
         threads = self._threads(options)
         adapters = [(self._adapter(a.path), a.scale) for a in options.adapters]

@@ -1,4 +1,4 @@
-"""How a context comes to be: its shape from the options, its adapters, its declared prefixes."""
+"""Opens contexts: shape from the options, adapters, declared prefixes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mullama.engines.base import ContextOptions, Prefix
+from mullama.engines.llamacpp.batcher import Pace
 from mullama.engines.llamacpp.binding.context import MAX_SEQUENCES, NativeContext
 from mullama.engines.llamacpp.binding.library import version
 from mullama.engines.llamacpp.binding.model import NativeAdapter, NativeModel
@@ -19,10 +20,10 @@ from mullama.engines.llamacpp.prompt_tokens import prefix_tokens
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.errors import Refused, Unsupported
 
-_IDLE_SEQUENCES = 64  # ended conversations whose cells may be kept, where that needs no memory of its own
-_WORTH_A_POOL = 256  # tokens of declared beginnings: see `slots` for the other way
-_IDLE_CELLS = 4096  # of ended conversations, or as many as one request may use
-_IDLE_STATES = 1  # the same, where every sequence needs memory of its own
+_IDLE_SEQUENCES = 64  # ended conversations whose cells may be kept, where a sequence needs no memory of its own
+POOL_THRESHOLD = 256  # tokens of declared prefixes from which a pool is faster than slots, see `cache/slots.py`
+_IDLE_CELLS = 4096  # of ended conversations, or the size of one request if that is larger
+_IDLE_STATES = 1  # ended conversations, where every sequence needs memory of its own
 _VECTOR_SEQUENCES = 64  # inputs in one decode
 _TRAINED_POOLING = {1: "mean", 2: "cls", 3: "last", 4: "rank"}
 
@@ -31,17 +32,22 @@ Threads = tuple[int, int]
 """Threads that decode single tokens, and threads that decode batches."""
 
 
-def part_of(cores: int, rank: int, of: int) -> int:
+def share_of(cores: int, rank: int, of: int) -> int:
     """Return the number of cores for the engine at `rank` of the `of` engines that compute now, at least 1."""
     return max(1, cores // of + (rank < cores % of))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
+class OpenedContext:
+    """A text context, with the facts that are known once it is open."""
+
     context: TextContext
     size: int
+    """Tokens that one request may use."""
     prefix_tokens: int
+    """Tokens of declared prefixes."""
     restored: bool
+    """All declared prefixes came from disk."""
 
 
 def open_text_context(
@@ -51,18 +57,21 @@ def open_text_context(
     threads: Threads,
     adapters: Adapters,
     counters: Counters,
-) -> Opened:
-    """A context for answers; its declared beginnings are in memory where they were on disk."""
+    *,
+    pace: Pace,
+    pool_threshold: int,
+) -> OpenedContext:
+    """Open a context for answers; restore its declared prefixes from disk. Raise `Refused` or `Unsupported`."""
     if not model.causal:
         raise Unsupported("this model gives vectors, not text", hint="task: embedding")
     size = options.size or model.train_context
     if len(options.prefixes) + options.parallel + 2 > MAX_SEQUENCES:
         raise Refused(f"parallel is {options.parallel}", hint=f"at most {MAX_SEQUENCES - 8}")
     cuttable = not model.recurrent and model.window == 0
-    beginnings = declared(options.prefixes, vocabulary, size, cuttable=cuttable)
-    pool = not cuttable or options.parallel == 1 or sum(map(len, beginnings)) >= _WORTH_A_POOL
-    slots = options.parallel + 1 if pool else options.parallel  # one for a beginning that is being computed
-    kept = min(len(beginnings) + (_IDLE_SEQUENCES if cuttable else _IDLE_STATES), MAX_SEQUENCES - slots)
+    prefixes = declared(options.prefixes, vocabulary, size, cuttable=cuttable)
+    pool = not cuttable or options.parallel == 1 or sum(map(len, prefixes)) >= pool_threshold
+    slots = options.parallel + 1 if pool else options.parallel  # one for a prefix that is being computed
+    kept = min(len(prefixes) + (_IDLE_SEQUENCES if cuttable else _IDLE_STATES), MAX_SEQUENCES - slots)
     states = slots if cuttable else slots + kept
     cells = size * options.parallel if pool else _padded(size) * options.parallel
     batch = max(options.batch, options.parallel)
@@ -82,38 +91,38 @@ def open_text_context(
     if pool:
         idle = max(size, _IDLE_CELLS)
         cache = PrefixCache(cells=native.cells, running=slots, kept=kept, cuttable=cuttable, idle_cells=idle)
-    context = TextContext(native, cache, prefix_files(options), options, counters, time.monotonic)
+    context = TextContext(native, cache, prefix_files(options), options, counters, time.monotonic, pace)
     try:
-        restored = context.warmth.declare(beginnings)
+        restored = context.prefixes.declare(prefixes)
     except BaseException:
         context.close()
         raise
-    known = sum(map(len, beginnings)) if pool else 0
-    return Opened(context=context, size=size, prefix_tokens=known, restored=restored and known > 0)
+    known = sum(map(len, prefixes)) if pool else 0
+    return OpenedContext(context=context, size=size, prefix_tokens=known, restored=restored and known > 0)
 
 
 def _padded(size: int) -> int:
-    """Cells as llama.cpp rounds them."""
+    """Round up as llama.cpp does: llama_context pads n_ctx_seq to 256."""
     return -(-size // 256) * 256
 
 
 def declared(prefixes: Sequence[Prefix], vocabulary: Vocabulary, size: int, *, cuttable: bool) -> list[list[int]]:
-    """Declared beginnings as tokens, each once, none longer than a prompt may be."""
+    """Return declared prefixes as tokens, each once, none longer than a prompt may be."""
     found: list[list[int]] = []
     for prefix in prefixes:
-        tokens = prefix_tokens(prefix.text, vocabulary, whole=not cuttable)[: size - 2]
+        tokens = prefix_tokens(prefix.text, vocabulary, fixed=not cuttable)[: size - 2]
         if len(tokens) >= SHORTEST_SHARE and tokens not in found:
             found.append(tokens)
     return found
 
 
 def prefix_files(options: ContextOptions) -> PrefixFiles | None:
-    """Where computed beginnings of such a context are kept between runs."""
+    """Return the files that keep computed prefixes of such a context between runs, None without a folder."""
     return PrefixFiles(options.state_dir, _shape(options)) if options.state_dir else None
 
 
 def _shape(options: ContextOptions) -> str:
-    """Everything besides the tokens that a computed prefix depends on."""
+    """Return everything, besides the tokens, that a computed prefix depends on."""
     parts = (
         options.state_key,
         version(),
@@ -131,10 +140,10 @@ def _shape(options: ContextOptions) -> str:
 def open_vector_context(
     model: NativeModel, options: ContextOptions, threads: Threads, adapters: Adapters
 ) -> VectorContext:
-    """A context for vectors, or for scores where the pooling is `rank`.
+    """Open a context for vectors, or for scores if the pooling is `rank`.
 
-    An encoder must see a whole input in one physical batch; a decoder may see it in parts, except that llama.cpp
-    takes a mean only within one, so that mean is taken by us.
+    An encoder needs a complete input in one physical batch. A decoder can read it in parts, but llama.cpp pools the
+    mean only within one physical batch, so `VectorContext` computes that mean itself.
     """
     pooling = options.pooling or _TRAINED_POOLING.get(model.pooling, "")
     pooling = pooling if pooling not in ("", "none") else ("last" if model.causal else "mean")

@@ -1,4 +1,4 @@
-"""What a job asks for as tokens: text or ids, filling in the middle, pairs to rank; checked before native code."""
+"""Prompts and inputs of jobs as tokens: text or ids, filling in the middle, pairs to rank. They are validated here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mullama.errors import ContextOverflow, Invalid, Unsupported
 
 
 def prompt_tokens(job: Generate, vocabulary: Vocabulary, context_size: int) -> list[int]:
-    """The prompt of a job: never empty, and with room for at least one token of an answer."""
+    """Return the prompt of a job, never empty. Raise `ContextOverflow` unless at least one token of an answer fits."""
     tokens = _main_tokens(job.prompt, vocabulary)
     if job.suffix is not None:
         tokens = _filled_in(tokens, job.suffix, vocabulary)
@@ -22,23 +22,26 @@ def prompt_tokens(job: Generate, vocabulary: Vocabulary, context_size: int) -> l
 
 
 def text_tokens(text: str, vocabulary: Vocabulary) -> list[int]:
-    """Text as a model reads a prompt: control tokens recognised, and begun by one BOS where the model wants it."""
+    """Return a prompt's tokens: control tokens are recognised, and one BOS comes first if the model wants it."""
     tokens = vocabulary.encode(text, add_special=False, parse_special=True)
     wants_bos = vocabulary.model.add_bos and vocabulary.bos >= 0
     return [vocabulary.bos, *tokens] if wants_bos and tokens[:1] != [vocabulary.bos] else tokens
 
 
-def prefix_tokens(text: str, vocabulary: Vocabulary, *, whole: bool) -> list[int]:
-    """A declared beginning as tokens. `whole`: it can only be shared entire, so it ends with a control token,
-    after which the tokens of the rest cannot change how it is tokenised."""
+def prefix_tokens(text: str, vocabulary: Vocabulary, *, fixed: bool) -> list[int]:
+    """Return a declared prefix as tokens.
+
+    A prefix that can only be shared as a unit (`fixed`) is cut after its last control token: text that follows it
+    may merge with the tokens after that, but never with a control token.
+    """
     tokens = text_tokens(text, vocabulary)
-    while whole and tokens and not vocabulary.is_special(tokens[-1]):
+    while fixed and tokens and not vocabulary.is_special(tokens[-1]):
         tokens.pop()
     return tokens
 
 
 def embed_inputs(job: Embed, vocabulary: Vocabulary, longest: int) -> list[list[int]]:
-    """Every input or pair of a job as tokens, cut where that was allowed."""
+    """Return every input or pair of a job as tokens, truncated if the job allows it."""
     if job.pairs:
         inputs = [_pair(query, document, vocabulary) for query, document in job.pairs]
     else:
@@ -77,7 +80,10 @@ def _embed_tokens(item: str | tuple[int, ...], vocabulary: Vocabulary) -> list[i
 
 
 def _pair(query: str, document: str, vocabulary: Vocabulary) -> list[int]:
-    """Query and document as rank heads were trained: BOS query EOS SEP document EOS, with what the model has."""
+    """Return BOS query EOS SEP document EOS, the format of rank heads, without the tokens that the model lacks.
+
+    As format_prompt_rerank of llama.cpp's server does it.
+    """
     model = vocabulary.model
     template = model.template_named("rerank")
     if template:
@@ -92,7 +98,7 @@ def _pair(query: str, document: str, vocabulary: Vocabulary) -> list[int]:
 
 
 def _cut(tokens: list[int], longest: int, *, truncate: bool) -> list[int]:
-    """The tokens, or their beginning where that was allowed; the last one (an end mark) stays."""
+    """Return at most `longest` tokens; a cut keeps the last one, which is an end token."""
     if len(tokens) <= longest:
         return tokens
     if not truncate:

@@ -1,4 +1,4 @@
-"""Quantises in a child process, because a bad file can end the process that llama.cpp runs in."""
+"""Quantises in a child process, because a bad file can crash llama.cpp."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from mullama.errors import EngineFailed, Invalid, MullamaError
 
 
 def quantize(source: str, target: str, kind: str, *, again: bool, threads: int, env: Mapping[str, str]) -> None:
-    """Write `target`; raises `Invalid` for a kind that is none, `EngineFailed` with what the library said."""
-    desired = json.dumps({"source": source, "target": target, "kind": kind, "again": again, "threads": threads})
+    """Write `target`; raise `Invalid` for an unknown kind, `EngineFailed` with the library's messages."""
+    job = json.dumps({"source": source, "target": target, "kind": kind, "again": again, "threads": threads})
     command = [sys.executable, "-I", "-m", "mullama.engines.llamacpp.quantize"]
-    done = subprocess.run(command, input=desired.encode(), env=dict(env), capture_output=True, check=False)
+    done = subprocess.run(command, input=job.encode(), env=dict(env), capture_output=True, check=False)
     if done.returncode == 0:
         return
-    said = done.stderr.decode("utf-8", "replace").strip()
+    errors = done.stderr.decode("utf-8", "replace").strip()
     if done.returncode == 2:
-        message, _, hint = said.splitlines()[-1].partition("\t")
+        message, _, hint = errors.splitlines()[-1].partition("\t")
         raise Invalid(message, hint=hint)
     why = f"died of {signal.Signals(-done.returncode).name}" if done.returncode < 0 else "failed"
-    raise EngineFailed(f"quantising {source} to {kind} {why}", report=said)
+    raise EngineFailed(f"quantising {source} to {kind} {why}", report=errors)
 
 
 def main() -> int:
-    """The child's side: the wish as JSON on standard input."""
+    """Run in the child: read the job as JSON from standard input."""
     from mullama.engines.llamacpp.binding.quantize import quantize as write
 
-    desired = json.load(sys.stdin)
+    job = json.load(sys.stdin)
     try:
-        write(desired["source"], desired["target"], desired["kind"], again=desired["again"], threads=desired["threads"])
+        write(job["source"], job["target"], job["kind"], again=job["again"], threads=job["threads"])
     except Invalid as error:
         sys.stderr.write(f"{error.message}\t{error.hint}\n")
         return 2

@@ -1,4 +1,4 @@
-"""What tokens say: bytes to whole characters, up to a stop string, each looked at once."""
+"""Decodes tokens to text: complete characters, up to a stop string, in linear time."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from mullama.chat.types import TokenLogprob
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodedText:
-    """Text that is certain by now, how many tokens led to it, and their logprobs."""
+    """A final part of the text."""
 
     text: str
     count: int
+    """Tokens of this part."""
     logprobs: tuple[TokenLogprob, ...]
+    """One for each token, if they were added."""
 
 
 class Detokenizer:
-    """The text of one answer as it grows; bytes that are no UTF-8 become U+FFFD."""
+    """Decodes the text of one answer; bytes that are no UTF-8 become U+FFFD."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -31,7 +33,7 @@ class Detokenizer:
         self.stop: str | None = None
 
     def add(self, piece: bytes, logprob: TokenLogprob | None = None) -> bool:
-        """Take a token's bytes; True when a stop string was met, which ends the text."""
+        """Add a token's bytes; return True when a stop string ends the text."""
         self._count += 1
         if logprob is not None:
             self._logprobs.append(logprob)
@@ -45,17 +47,17 @@ class Detokenizer:
                 self._parts.append(certain)
 
     def take(self) -> DecodedText | None:
-        """What can be said since the last time, None when there is nothing."""
-        return self._said() if self._parts else None
+        """Return the final text since the last call, None if there is none."""
+        return self._flush() if self._parts else None
 
     def finish(self) -> DecodedText | None:
-        """All that is left, once no more tokens will come."""
+        """Return the rest of the text. Call it once, after the last token."""
         self._feed(self._decoder.decode(b"", True))
         if self.stop is None:
             self._parts.append(self._stops.flush())
-        return self._said() if self._count or any(self._parts) else None
+        return self._flush() if self._count or any(self._parts) else None
 
-    def _said(self) -> DecodedText:
-        said = DecodedText(text="".join(self._parts), count=self._count, logprobs=tuple(self._logprobs))
+    def _flush(self) -> DecodedText:
+        part = DecodedText(text="".join(self._parts), count=self._count, logprobs=tuple(self._logprobs))
         self._parts, self._count, self._logprobs = [], 0, []
-        return said
+        return part

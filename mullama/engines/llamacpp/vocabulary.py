@@ -1,4 +1,4 @@
-"""Text to tokens and back: the pieces of tokens are asked for once, and text grows in linear time."""
+"""Text to tokens and back. The bytes of each token are cached."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class Vocabulary:
 
     @property
     def fim(self) -> bool:
-        """Whether the model was made to fill in the middle."""
+        """True if the vocabulary has the tokens to fill in the middle."""
         return min(self.fim_prefix, self.fim_suffix, self.fim_middle) >= 0
 
     def is_end(self, token: int) -> bool:
         return token in self._end_set
 
     def is_special(self, token: int) -> bool:
-        """Control tokens, and user-defined ones written like them."""
+        """Return True for control tokens, and for user-defined tokens in angle brackets."""
         attributes = self.model.attributes(token)
         piece = self.piece(token)
         tagged = piece.startswith(b"<") and piece.endswith(b">")
         return bool(attributes & _CONTROL or (attributes & _USER_DEFINED and tagged))
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
-        """Tokens of a text; `Invalid` for text that is no Unicode."""
+        """Return the tokens of a text; raise `Invalid` for lone surrogates."""
         try:
             data = text.encode()
         except UnicodeEncodeError as error:
@@ -51,7 +51,7 @@ class Vocabulary:
         return self.model.tokenize(data, add_special=add_special, parse_special=parse_special)
 
     def piece(self, token: int) -> bytes:
-        """The bytes of one token, control tokens as they are written."""
+        """Return the bytes of one token, for control tokens their text."""
         piece = self._pieces.get(token)
         if piece is None:
             piece = self._pieces[token] = self.model.piece(token)
@@ -61,7 +61,7 @@ class Vocabulary:
         return b"".join(self.piece(token) for token in tokens)
 
     def check(self, tokens: Sequence[int]) -> None:
-        """`Invalid` for an id that is no token: native code must not see it."""
+        """Raise `Invalid` for an id outside the vocabulary, which native code must not get."""
         for index, token in enumerate(tokens):
             if not 0 <= token < self.size:
                 raise Invalid(

@@ -1,1 +1,1 @@
-"""A deterministic engine that answers from a script: for tests, examples and measurements without a model."""
+"""A deterministic engine that answers from a script, for tests, examples and measurements without a model."""

@@ -1,4 +1,4 @@
-"""The scripted engine: the seam of `engines.base` without any arithmetic, as fast as Python allows."""
+"""The scripted engine: implements `engines.base.Engine` without arithmetic, as fast as Python allows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from mullama.engines.base import (
 from mullama.engines.scripted import script as words
 from mullama.engines.scripted.faults import misbehave
 from mullama.engines.scripted.script import Script, ScriptedReply
-from mullama.engines.scripted.vectors import likeness, vector
+from mullama.engines.scripted.vectors import similarity, vector
 from mullama.errors import (
     BadWeights,
     Conflict,
@@ -50,11 +50,11 @@ Reason = Literal["stop", "stop_sequence", "length", "cancelled"]
 
 _END_TOKEN = words.token_of(b"") + 1  # an id that no text has
 _VOCABULARY = 2**33
-_PATIENCE = 0.05  # seconds that one step may wait for a slow answer
+_LONGEST_WAIT = 0.05  # seconds that one step may wait for a slow answer
 
 
 def load(files: tuple[str, ...], options: WeightsOptions, progress: LoadProgress) -> ScriptedEngine:
-    """Read the script in `files[0]`; no file at all is the script that echoes."""
+    """Read the script in `files[0]`; without a file, use the script that echoes."""
     script = Script()
     if files:
         try:
@@ -70,19 +70,19 @@ def load(files: tuple[str, ...], options: WeightsOptions, progress: LoadProgress
 
 @dataclass(slots=True, eq=False)
 class _Answer:
-    """A job that is being answered: `chunks` are its tokens, `said` how many of them are out."""
+    """A job that waits or runs."""
 
     job: Generate
     reply: ScriptedReply
-    chunks: tuple[bytes, ...]
+    chunks: tuple[bytes, ...]  # tokens of the reply
     text: str
     prompt: int
     cached: int
     limit: int
     stops: StopMatcher | None
     computed: int = 0
-    said: int = 0
-    held: int = 0
+    sent: int = 0  # tokens of the reply
+    held: int = 0  # tokens whose text may begin a stop string
     due: float = 0.0
     begun: float = 0.0
     first: float = 0.0
@@ -99,7 +99,7 @@ class _Context:
 
 
 class ScriptedEngine:
-    """Answers from a script; the same prompt always gives the same answer."""
+    """Answers from a script; the same prompt always has the same answer."""
 
     def __init__(self, script: Script) -> None:
         self._script = script
@@ -153,7 +153,7 @@ class ScriptedEngine:
             raise Invalid(f"{len(scales)} scales for {wanted} adapters")
 
     def share_cores(self, rank: int, of: int) -> None:
-        """Nothing is computed here."""
+        """Do nothing: there is no computation to share cores for."""
 
     def close_context(self, name: str) -> None:
         context = self._contexts.pop(name, None)
@@ -181,34 +181,34 @@ class ScriptedEngine:
             self._outbox.append(Ended(id=id, reason="cancelled"))
 
     def interrupt(self) -> None:
-        """A step never takes long here."""
+        """Do nothing: a step never takes long."""
 
-    def expect(self, context: str) -> None:
-        """Nor is it cheaper for many."""
+    def announce_prompt(self, context: str) -> None:
+        """Do nothing: a step is not cheaper for several prompts."""
 
     @property
     def busy(self) -> bool:
         return bool(self._outbox or self._embeds or any(c.running or c.waiting for c in self._contexts.values()))
 
     @property
-    def brisk(self) -> bool:
-        return False  # a script may wait at any place
+    def next_step_is_fast(self) -> bool:
+        return False  # a script may pause before any token
 
     @property
-    def gathering(self) -> float:
-        return 0.0  # a step never takes long here
+    def batch_delay(self) -> float:
+        return 0.0  # a step is not cheaper for several prompts
 
     def step(self) -> Sequence[Output]:
-        said, self._outbox = self._outbox, []
+        outputs, self._outbox = self._outbox, []
         self._steps += 1
         while self._embeds:
-            said.append(self._embedded(self._embeds.popleft()))
+            outputs.append(self._embedded(self._embeds.popleft()))
         now = time.monotonic()
         for context in self._contexts.values():
-            self._advance(context, now, said)
-        if not said:
+            self._advance(context, now, outputs)
+        if not outputs:
             self._wait(now)
-        return said
+        return outputs
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> tuple[int, ...]:
         _well_formed(text)
@@ -223,7 +223,7 @@ class ScriptedEngine:
 
     def stats(self) -> EngineStats:
         contexts = self._contexts.values()
-        held = {name: sum(a.computed + a.said for a in c.running) for name, c in self._contexts.items()}
+        held = {name: sum(a.computed + a.sent for a in c.running) for name, c in self._contexts.items()}
         return EngineStats(
             steps=self._steps,
             prompt_tokens=self._prompt,
@@ -273,76 +273,76 @@ class ScriptedEngine:
             stops=StopMatcher(job.stop) if job.stop else None,
         )
 
-    def _advance(self, context: _Context, now: float, said: list[Output]) -> None:
+    def _advance(self, context: _Context, now: float, outputs: list[Output]) -> None:
         while context.waiting and len(context.running) < context.options.parallel:
             answer = context.waiting.popleft()
             answer.begun = answer.first = now
             answer.computed = answer.cached
             context.running.append(answer)
             self._cached += answer.cached
-            said.append(Begun(id=answer.job.id, prompt_tokens=answer.prompt, cached_tokens=answer.cached))
-        ended = [answer for answer in context.running if self._step_of(answer, context, now, said)]
+            outputs.append(Begun(id=answer.job.id, prompt_tokens=answer.prompt, cached_tokens=answer.cached))
+        ended = [answer for answer in context.running if self._step_of(answer, context, now, outputs)]
         for answer in ended:
             context.running.remove(answer)
         for answer in [a for a in context.waiting if a.cancelled]:
             context.waiting.remove(answer)
-            said.append(_ended(answer, "cancelled", None))
+            outputs.append(_ended(answer, "cancelled", None))
 
-    def _step_of(self, answer: _Answer, context: _Context, now: float, said: list[Output]) -> bool:
-        """The next token of an answer; True when that was the end."""
+    def _step_of(self, answer: _Answer, context: _Context, now: float, outputs: list[Output]) -> bool:
+        """Output the next tokens of an answer; return True at its end."""
         if answer.cancelled:
-            said.append(_ended(answer, "cancelled", None))
+            outputs.append(_ended(answer, "cancelled", None))
             return True
         if answer.computed < answer.prompt:
-            return self._prefill(answer, context, now, said)
+            return self._prefill(answer, context, now, outputs)
         if answer.due > now:
             return False
-        if answer.reply.fault and answer.said == 1:
+        if answer.reply.fault and answer.sent == 1:
             misbehave(answer.reply.fault)
-        end = min(answer.said + self._script.burst, len(answer.chunks), answer.limit)
-        if end == answer.said:
-            return self._end(answer, now, said, None)
-        part = answer.chunks[answer.said : end]
+        end = min(answer.sent + self._script.burst, len(answer.chunks), answer.limit)
+        if end == answer.sent:
+            return self._end(answer, now, outputs, None)
+        part = answer.chunks[answer.sent : end]
         text, stop = b"".join(part).decode("utf-8", "surrogatepass"), None
         if answer.stops is not None:
             text, stop = answer.stops.feed(text)
-        count = end - answer.said + answer.held
-        answer.said = end
+        count = end - answer.sent + answer.held
+        answer.sent = end
         self._completion += len(part)
         answer.due = now + answer.reply.pause
         if text:
             logprobs = _logprobs(part, answer.job.logprobs)
-            said.append(Piece(id=answer.job.id, text=text, count=count, logprobs=logprobs))
+            outputs.append(Piece(id=answer.job.id, text=text, count=count, logprobs=logprobs))
         answer.held = 0 if text else count
-        return stop is not None and self._end(answer, now, said, stop)
+        return stop is not None and self._end(answer, now, outputs, stop)
 
-    def _prefill(self, answer: _Answer, context: _Context, now: float, said: list[Output]) -> bool:
+    def _prefill(self, answer: _Answer, context: _Context, now: float, outputs: list[Output]) -> bool:
         computed = min(answer.computed + context.options.batch, answer.prompt)
         self._prompt += computed - answer.computed
         answer.computed = computed
         answer.first = now
         id = answer.job.id
         if computed < answer.prompt:
-            said.append(Prefilled(id=id, done=computed, total=answer.prompt))
+            outputs.append(Prefilled(id=id, done=computed, total=answer.prompt))
         elif answer.job.echo:
             logprobs = _echoed(_logprobs(words.chunks(answer.text), answer.job.logprobs))
-            said.append(Piece(id=id, text=answer.text, count=answer.prompt, logprobs=logprobs, echo=True))
+            outputs.append(Piece(id=id, text=answer.text, count=answer.prompt, logprobs=logprobs, echo=True))
         return False
 
-    def _end(self, answer: _Answer, now: float, said: list[Output], stop: str | None) -> bool:
+    def _end(self, answer: _Answer, now: float, outputs: list[Output], stop: str | None) -> bool:
         rest = answer.stops.flush() if answer.stops is not None and stop is None else ""
         if rest:
-            said.append(Piece(id=answer.job.id, text=rest, count=answer.held))
-        complete = answer.said == len(answer.chunks)
+            outputs.append(Piece(id=answer.job.id, text=rest, count=answer.held))
+        complete = answer.sent == len(answer.chunks)
         reason: Reason = "stop_sequence" if stop is not None else "stop" if complete else "length"
-        said.append(_ended(answer, reason, stop, now))
+        outputs.append(_ended(answer, reason, stop, now))
         return True
 
     def _embedded(self, job: Embed) -> Output:
         texts = [self._text_of(item) for item in job.inputs]
         length = self._script.embedding_length
         if job.pairs:
-            scores = [(likeness(vector(q, length), vector(d, length)),) for q, d in job.pairs]
+            scores = [(similarity(vector(q, length), vector(d, length)),) for q, d in job.pairs]
             tokens = sum(len(words.chunks(q + d)) for q, d in job.pairs)
             return Embedded(id=job.id, vectors=tuple(scores), tokens=tokens)
         size = self._contexts[job.context].size if job.context in self._contexts else 0
@@ -356,10 +356,10 @@ class ScriptedEngine:
         return item if isinstance(item, str) else self.detokenize(item).decode("utf-8", "replace")
 
     def _wait(self, now: float) -> None:
-        """Nothing is due: sleep until something is, but not for long, as commands may come."""
+        """Sleep until a token is due, but only briefly, because commands may arrive."""
         due = [a.due for c in self._contexts.values() for a in c.running]
         if due:
-            time.sleep(min(max(min(due) - now, 0.0), _PATIENCE))
+            time.sleep(min(max(min(due) - now, 0.0), _LONGEST_WAIT))
 
     def _known(self, name: str) -> _Context:
         context = self._contexts.get(name)
@@ -376,7 +376,7 @@ def _ended(
 ) -> Ended:
     tokens: tuple[int, ...] = ()
     if answer.job.want_tokens:
-        chunks = (*words.chunks(answer.text), *answer.chunks[: answer.said])
+        chunks = (*words.chunks(answer.text), *answer.chunks[: answer.sent])
         tokens = tuple(words.token_of(chunk) for chunk in chunks)
     return Ended(
         id=answer.job.id,
@@ -384,7 +384,7 @@ def _ended(
         stop=stop,
         prompt_tokens=answer.prompt,
         cached_tokens=answer.cached,
-        completion_tokens=answer.said,
+        completion_tokens=answer.sent,
         prompt_seconds=answer.first - answer.begun,
         decode_seconds=(now or answer.first) - answer.first,
         tokens=tokens,
@@ -398,7 +398,7 @@ def _failed(id: int, error: MullamaError) -> Failed:
 
 
 def _logprobs(part: Sequence[bytes], alternatives: int | None) -> tuple[TokenLogprob, ...]:
-    """Every token is as good as certain, and its alternatives are its neighbours."""
+    """Return a logprob near 0 for every token, and the same token with lower ones as its alternatives."""
     if alternatives is None:
         return ()
     return tuple(
@@ -407,7 +407,7 @@ def _logprobs(part: Sequence[bytes], alternatives: int | None) -> tuple[TokenLog
 
 
 def _echoed(logprobs: tuple[TokenLogprob, ...]) -> tuple[TokenLogprob, ...]:
-    """Those of a prompt: its first token follows nothing, so it has none."""
+    """Return the logprobs of a prompt: its first token follows no other, so its logprob is NaN."""
     return (*(replace(first, logprob=math.nan, top=()) for first in logprobs[:1]), *logprobs[1:])
 
 

@@ -1,4 +1,4 @@
-"""Misbehaviour on request, so that what surrounds an engine can be tested against a bad one."""
+"""Faults on request, to test the code around an engine against a faulty one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 
 def misbehave(how: str) -> None:
-    """Do what no engine should; reached only in scripts that ask for it."""
+    """Cause a fault; do nothing for "". Only scripts that ask for a fault call it with one."""
     if how == "crash segv":
         os.kill(os.getpid(), signal.SIGSEGV)
     elif how == "crash abort":
@@ -24,7 +24,7 @@ def misbehave(how: str) -> None:
 
 
 def _write_garbage() -> None:
-    """Octets that are no message, on every socket that this process has."""
+    """Write bytes that are no message to every socket of this process."""
     for name in os.listdir("/proc/self/fd"):
         try:
             if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):

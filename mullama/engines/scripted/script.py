@@ -1,18 +1,18 @@
-"""A script: what to answer to which prompt, as a value read from JSON; and what the words of a prompt ask for.
+"""Scripts: answers to prompts, as values read from JSON, and the commands in the words of a prompt.
 
-A script is a JSON object; every key may be missing:
+A script is a JSON object. Every key is optional:
 
     {"name": "greeter", "context": 8192, "template": "…Jinja…", "embedding_length": 64, "burst": 1,
      "constraints": false, "faults": false, "on_load": "", "on_open": "",
      "rules": [{"when": "weather", "say": "It rains.", "think": "", "call": {"name": "f", "arguments": {}}}],
      "default": "echo"}
 
-The first rule whose `when` (a regular expression, case ignored) is found in the user's last message answers. Else
-these words in it do: `say TEXT`, `think TEXT` (up to the end of the line), `call NAME {JSON}`, `count to N`,
-`N tokens`; else `default` is said, where `echo` repeats the message. `slow 50ms` makes every token take that long.
-`crash segv|abort|exit`, `hang`, `flood stderr` and `garbage` misbehave, but only where the script says `faults`.
-A script cannot be made to follow a grammar: constrained requests are refused unless it says `constraints`, by
-which its author promises that the answers follow whatever is asked.
+The first rule whose `when` (a regular expression, case ignored) matches in the user's last message answers. Without
+one, commands in the message answer: `say TEXT`, `think TEXT` (up to the end of the line), `call NAME {JSON}`,
+`count to N`, `N tokens`. Without a command the answer is `default`, where `echo` repeats the message. `slow 50ms`
+delays every token. `crash segv|abort|exit`, `hang`, `flood stderr` and `garbage` misbehave if `faults` is true.
+A scripted answer cannot be made to follow a grammar: constrained requests are refused unless `constraints` is true,
+which promises that the answers follow every constraint.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ _LONGEST_ANSWER = 1_000_000  # tokens
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
+    """An answer to messages in which `when`, a regular expression, matches."""
+
     when: str
     say: str = ""
     think: str = ""
@@ -57,32 +59,40 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """burst: tokens that one step gives to each answer."""
+    """A script with its settings."""
 
     name: str = "scripted"
     context: int = 8192
+    """Tokens."""
     template: str = TEMPLATE
     embedding_length: int = 64
     burst: int = 1
+    """Tokens of each answer in one step."""
     constraints: bool = False
+    """The answers follow every constraint."""
     faults: bool = False
+    """Faults are allowed."""
     on_load: str = ""
+    """Fault when the script is loaded."""
     on_open: str = ""
+    """Fault when a context is opened."""
     rules: tuple[Rule, ...] = ()
     default: str = "echo"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptedReply:
-    """text: the whole answer. pause: seconds per token. fault: what to do instead of ending well."""
+    """The answer to one prompt."""
 
     text: str
     pause: float = 0.0
+    """Seconds per token."""
     fault: str = ""
+    """Fault after the first token."""
 
 
 def parse(text: str, source: str) -> Script:
-    """The script in a JSON text; `BadWeights` names what is wrong and where."""
+    """Return the script in a JSON text; raise `BadWeights` with the mistake and its source."""
     try:
         tree = json.loads(text)
     except ValueError as error:
@@ -94,7 +104,7 @@ def parse(text: str, source: str) -> Script:
 
 
 def reply(script: Script, prompt: str) -> ScriptedReply:
-    """What the script answers to a prompt."""
+    """Return the script's answer to a prompt."""
     message = last_message(prompt)
     pause = re.search(r"\bslow (\d+)ms\b", message)
     found = _FAULTS.search(message) if script.faults else None
@@ -106,7 +116,7 @@ def reply(script: Script, prompt: str) -> ScriptedReply:
 
 
 def last_message(prompt: str) -> str:
-    """The user's last turn of a prompt that `TEMPLATE` made; the whole of any other prompt."""
+    """Return the user's last turn of a prompt from `TEMPLATE`; any other prompt as it is."""
     start = prompt.rfind("<|im_start|>user\n")
     if start < 0:
         return prompt.strip()
@@ -116,40 +126,40 @@ def last_message(prompt: str) -> str:
 
 @lru_cache(maxsize=1024)
 def chunks(text: str) -> tuple[bytes, ...]:
-    """A text as tokens: whole characters, up to three octets together."""
+    """Return a text as tokens: complete characters, up to three bytes together."""
     parts: list[bytes] = []
     part = b""
     for char in text:
-        octets = char.encode("utf-8", "surrogatepass")
-        if part and len(part) + len(octets) > 3:
+        data = char.encode("utf-8", "surrogatepass")
+        if part and len(part) + len(data) > 3:
             parts.append(part)
             part = b""
-        part += octets
+        part += data
     return (*parts, part) if part else tuple(parts)
 
 
 def token_of(chunk: bytes) -> int:
-    """The id of a token: its octets read as a number, after a one that keeps their count."""
+    """Return the id of a token: its bytes as a number, after a leading 1 that preserves their count."""
     return int.from_bytes(b"\x01" + chunk)
 
 
 def chunk_of(token: int) -> bytes:
-    """The octets of a token; none for an id that is no token."""
-    octets = token.to_bytes((token.bit_length() + 7) // 8)
-    return octets[1:] if octets[:1] == b"\x01" else b""
+    """Return the bytes of a token; b"" for an id that is no token."""
+    data = token.to_bytes((token.bit_length() + 7) // 8)
+    return data[1:] if data[:1] == b"\x01" else b""
 
 
 def _text(script: Script, message: str) -> str:
     for rule in script.rules:
         if re.search(rule.when, message, re.IGNORECASE):
-            return _spoken(rule.say, rule.think, rule.call)
+            return _answer_text(rule.say, rule.think, rule.call)
     think = re.search(r"\bthink (.+)", message)
     call = re.search(r"\bcall ([\w.-]+) (\{.*\})", message, re.DOTALL)
     if call:
         arguments = json.loads(call[2])
-        return _spoken("", think[1] if think else "", {"name": call[1], "arguments": arguments})
+        return _answer_text("", think[1] if think else "", {"name": call[1], "arguments": arguments})
     say = re.search(r"\bsay (.+)", message, re.DOTALL)
-    return _spoken(say[1] if say else _counted(script, message), think[1] if think else "", None)
+    return _answer_text(say[1] if say else _counted(script, message), think[1] if think else "", None)
 
 
 def _counted(script: Script, message: str) -> str:
@@ -162,7 +172,7 @@ def _counted(script: Script, message: str) -> str:
     return message if script.default == "echo" else script.default
 
 
-def _spoken(say: str, think: str, call: Mapping[str, Any] | None) -> str:
+def _answer_text(say: str, think: str, call: Mapping[str, Any] | None) -> str:
     thought = f"<think>\n{think}\n</think>\n\n" if think else ""
     called = f"<tool_call>\n{json.dumps(call)}\n</tool_call>" if call else ""
     return thought + say + called

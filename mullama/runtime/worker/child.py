@@ -81,11 +81,11 @@ class Child:
         while True:
             self._perform_arrived(wait=self._engine is None or not self._engine.busy)
             if self._engine is not None and self._engine.busy:
-                if not self._engine.brisk:
+                if not self._engine.next_step_is_fast:
                     self._outbox.flush()
                 outputs = self._engine.step()
                 self._steps += 1
-                self._outbox.add(outputs, brisk=self._engine.brisk)
+                self._outbox.add(outputs, fast=self._engine.next_step_is_fast)
 
     def _listen(self) -> None:
         """Read commands until the parent is gone. Runs in the control thread."""
@@ -126,7 +126,7 @@ class Child:
         """Perform every command that arrived, or arrives while the engine delays its step. wait: for the first one."""
         if wait:
             self._perform(self._commands.get())
-        for command in arrived(self._commands, lambda: self._engine.gathering if self._engine else 0.0):
+        for command in arrived(self._commands, lambda: self._engine.batch_delay if self._engine else 0.0):
             self._perform(command)
 
     def _perform(self, command: protocol.Task) -> None:
@@ -203,7 +203,7 @@ def _notify(engine: Engine, command: protocol.Task) -> None:
         case protocol.Cancel() | protocol.CloseContext():
             engine.interrupt()
         case protocol.SubmitGenerate(job=job):
-            engine.expect(job.context)
+            engine.announce_prompt(job.context)
         case _:
             pass
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from mullama.engines.base import MOMENT, Output, Piece
+from mullama.engines.base import COALESCE_SECONDS, Output, Piece
 
 
 class Outbox:
@@ -18,13 +18,13 @@ class Outbox:
         self._send = send
         self._clock = clock
         self._waiting: list[Output] = []
-        self._sent = -MOMENT
+        self._sent = -COALESCE_SECONDS
 
-    def add(self, outputs: Sequence[Output], *, brisk: bool) -> None:
-        """Say these; mere text may wait for the next step if that is `brisk`, but not twice."""
+    def add(self, outputs: Sequence[Output], *, fast: bool) -> None:
+        """Say these; mere text may wait for the next step if that is `fast`, but not twice."""
         self._waiting += outputs
         text = all(isinstance(output, Piece) for output in outputs)
-        if not (brisk and text and self._clock() - self._sent < MOMENT):
+        if not (fast and text and self._clock() - self._sent < COALESCE_SECONDS):
             self.flush()
 
     def flush(self) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mullama.engines.llamacpp import open_context
 from tests.engines.llamacpp import builders
 
 KINDS: dict[str, Callable[[Path], None]] = {
@@ -34,13 +34,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
 
 
 @pytest.fixture
-def pooled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every context has one pool of cells, however short its declared beginnings are."""
-    monkeypatch.setattr(open_context, "_WORTH_A_POOL", 0)
+def pooled(load_settings: dict[str, Any]) -> None:
+    """Every context has one pool of cells, however short its declared prefixes are."""
+    load_settings["pool_threshold"] = 0
 
 
 @pytest.fixture(params=["pool", "slots"])
-def memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Both ways to part the cells of a context."""
-    monkeypatch.setattr(open_context, "_WORTH_A_POOL", 0 if request.param == "pool" else 1 << 30)
+def memory(request: pytest.FixtureRequest, load_settings: dict[str, Any]) -> str:
+    """Both ways to divide the cells of a context."""
+    load_settings["pool_threshold"] = 0 if request.param == "pool" else 1 << 30
     return str(request.param)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mullama.engines.base import Adapter, ContextOptions, Embed, Ended, Piece, Prefix
-from mullama.engines.llamacpp import batcher, context
+from mullama.engines.llamacpp.batcher import Pace
 from mullama.engines.llamacpp.binding.context import DECODED, NativeBatch
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.engines.llamacpp.prompt_tokens import prompt_tokens
@@ -24,6 +24,18 @@ from tests.engines.llamacpp import builders
 from tests.engines.near_tie import ALTERNATIVES, QUANTISED, assert_same_answers
 
 OPTIONS = ContextOptions(size=512, parallel=4, threads=1)
+
+
+@pytest.fixture
+def paced(tiny_path: str, load: Callable[..., LlamaEngine]) -> Callable[..., LlamaEngine]:
+    """An engine whose contexts have a pace with these settings."""
+
+    def make(**settings: float) -> LlamaEngine:
+        engine = load("llamacpp", tiny_path, pace=lambda: Pace(**settings))
+        engine.open_context("main", OPTIONS)
+        return engine
+
+    return make
 
 
 def one(engine: LlamaEngine, prompt: str, **changes: Any) -> Result:
@@ -52,71 +64,64 @@ def test_the_logprobs_of_an_echoed_prompt_are_those_of_generating_it(engine: Lla
         assert entry.logprob == pytest.approx(other.logprob, abs=QUANTISED)
 
 
-def test_a_step_is_brisk_only_while_all_answer(engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context, "MOMENT", math.inf)  # whatever this machine takes for a step
-    assert not engine.brisk
+def test_the_next_step_is_fast_only_while_all_answer(paced: Callable[..., LlamaEngine]) -> None:
+    engine = paced(longest=math.inf)  # the result depends on no speed
+    assert not engine.next_step_is_fast
     engine.submit(ask(1, user("Count from 1 to 20."), max_tokens=60))
-    assert not engine.brisk, "a prompt is to be computed"
+    assert not engine.next_step_is_fast, "a prompt is to be computed"
     while not any(isinstance(output, Piece) for output in engine.step()):
         pass
     engine.step()
-    assert engine.brisk
+    assert engine.next_step_is_fast
     engine.submit(ask(2, user("Who are you?"), max_tokens=4))
-    assert not engine.brisk, "another prompt is to be computed"
+    assert not engine.next_step_is_fast, "another prompt is to be computed"
     while any(not isinstance(output, Ended) for output in engine.step()) or engine.busy:
         pass
-    assert not engine.brisk
+    assert not engine.next_step_is_fast
 
 
-def test_a_burst_is_awaited_until_it_may_be_complete(engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_burst_is_awaited_until_it_may_be_complete(paced: Callable[..., LlamaEngine]) -> None:
     """Prompts that have just come wait a moment for others, as long as there is room for them; one alone does not."""
-    monkeypatch.setattr(batcher, "_WAIT", math.inf)
-    for module in (batcher, context):
-        monkeypatch.setattr(module, "MOMENT", 3600.0)  # whatever this machine takes
-    assert engine.gathering == 0.0
+    engine = paced(wait_share=math.inf, longest=3600.0)
+    assert engine.batch_delay == 0.0
     answer(engine, user("Count from 1 to 20, and then from 20 to 1, and then once more."), max_tokens=2)
     for id in range(OPTIONS.parallel):
-        assert engine.gathering == 0.0 if id < 2 else engine.gathering > 3000.0
+        assert engine.batch_delay == 0.0 if id < 2 else engine.batch_delay > 3000.0
         engine.submit(ask(id, user("Who are you?"), max_tokens=4))
-    assert engine.gathering == 0.0, "no other could take part"
+    assert engine.batch_delay == 0.0, "no other could take part"
     engine.step()
-    assert engine.gathering == 0.0, "all have begun"
+    assert engine.batch_delay == 0.0, "all have begun"
 
 
-def test_nothing_that_answers_is_held_for_prompts_to_come(engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batcher, "_WAIT", math.inf)
-    for module in (batcher, context):
-        monkeypatch.setattr(module, "MOMENT", 3600.0)
+def test_nothing_that_answers_is_held_for_prompts_to_come(paced: Callable[..., LlamaEngine]) -> None:
+    engine = paced(wait_share=math.inf, longest=3600.0)
     driver = Driver(engine).submit(ask(1, user("Who are you?"), max_tokens=9))
     while not driver.results[1].text:
         driver.step()
     driver.submit(ask(2, user("How are you?"), max_tokens=2), ask(3, user("Where are you?"), max_tokens=2))
-    assert engine.gathering == 0.0
+    assert engine.batch_delay == 0.0
     driver.run()
 
 
-def test_what_is_in_memory_does_not_count_for_the_wait(engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (batcher, context):
-        monkeypatch.setattr(module, "MOMENT", math.inf)
-    monkeypatch.setattr(batcher, "_WAIT", 1e6)
+def test_what_is_in_memory_does_not_count_for_the_wait(paced: Callable[..., LlamaEngine]) -> None:
+    engine = paced(wait_share=1e6, longest=math.inf)
     said = user("Count from 1 to 20, and then from 20 to 1, and then once more.")
     answer(engine, said, max_tokens=2)
     waits = []
     for id, prompt in enumerate((said, user("What can you tell me about the capital of France and its mayor?"))):
         engine.submit(ask(2 * id, prompt, max_tokens=1))
         engine.submit(ask(2 * id + 1, prompt, max_tokens=1))
-        waits.append(engine.gathering)
+        waits.append(engine.batch_delay)
         while engine.busy:
             engine.step()
     assert 0 < waits[0] < waits[1] / 3
 
 
 def test_a_decode_that_has_just_begun_is_given_up_for_another_prompt(
-    engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
+    paced: Callable[..., LlamaEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The two are computed together then, and say what they say alone."""
-    monkeypatch.setattr(batcher, "_YOUNG", math.inf)
-    monkeypatch.setattr(batcher, "MOMENT", 3600.0)
+    engine = paced(restart_share=math.inf, longest=3600.0)
     prompts = [user("Who are you?"), user("Count from 1 to 20, and then from 20 to 1, and then once more.")]
     alone = [one(engine, prompt, max_tokens=6, cache=False) for prompt in prompts]
     native, sizes, driver = engine._contexts["main"].native, [], Driver(engine)
@@ -125,8 +130,8 @@ def test_a_decode_that_has_just_begun_is_given_up_for_another_prompt(
     def decode_while_another_comes(batch: NativeBatch) -> int:
         sizes.append(batch.count)
         if len(sizes) == 1:
-            engine.expect("main")
-            engine.expect("another context")
+            engine.announce_prompt("main")
+            engine.announce_prompt("another context")
             driver.submit(ask(2, prompts[1], max_tokens=6, cache=False, logprobs=ALTERNATIVES))
         return decode(batch)
 
@@ -140,12 +145,11 @@ def test_a_decode_that_has_just_begun_is_given_up_for_another_prompt(
 
 @pytest.mark.parametrize("why", ["old", "answering", "full"])
 def test_no_other_decode_is_given_up_for_a_prompt(
-    engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch, why: str
+    paced: Callable[..., LlamaEngine], monkeypatch: pytest.MonkeyPatch, why: str
 ) -> None:
-    monkeypatch.setattr(batcher, "_YOUNG", 0.0 if why == "old" else math.inf)
-    monkeypatch.setattr(batcher, "MOMENT", 3600.0)
+    engine = paced(restart_share=0.0 if why == "old" else math.inf, longest=3600.0)
     answer(engine, user("Count from 1 to 20, and then from 20 to 1, and then once more."), max_tokens=2)
-    assert engine._contexts["main"]._pace.worth_repeating(16) > 0 or why == "old"
+    assert engine._contexts["main"]._pace.restart_window(16) > 0 or why == "old"
     driver = Driver(engine)
     if why == "answering":
         driver.submit(ask(9, user("Who are you?"), max_tokens=40))
@@ -155,7 +159,7 @@ def test_no_other_decode_is_given_up_for_a_prompt(
     decode = native.decode
 
     def decode_while_another_comes(batch: NativeBatch) -> int:
-        engine.expect("main")
+        engine.announce_prompt("main")
         statuses.append(decode(batch))
         return statuses[-1]
 

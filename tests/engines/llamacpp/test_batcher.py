@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama.engines.base import MOMENT
+from mullama.engines.base import COALESCE_SECONDS
 from mullama.engines.llamacpp.batcher import LONGEST_STALL, SMALLEST_SLICE, Pace, PendingTokens, Slice, plan
 
 
@@ -17,7 +17,7 @@ def running(key: int, tokens: int = 1, rows: int = 1) -> PendingTokens:
 
 
 def prompt(key: int, tokens: int, *, each: bool = False, late: bool = True) -> PendingTokens:
-    return PendingTokens(key=key, tokens=tokens, running=False, each=each, late=late)
+    return PendingTokens(key=key, tokens=tokens, running=False, all_logits=each, late=late)
 
 
 def part(key: int, count: int, rows: int, *, last: bool) -> Slice:
@@ -65,7 +65,7 @@ waiting = st.builds(
     tokens=st.integers(0, 300),
     running=st.booleans(),
     rows=st.integers(1, 4),
-    each=st.booleans(),
+    all_logits=st.booleans(),
     late=st.booleans(),
 ).filter(lambda r: r.rows <= r.tokens or r.tokens == 0)
 requests_of = st.lists(waiting, max_size=12, unique_by=lambda r: r.key)
@@ -131,19 +131,19 @@ def test_a_slice_never_exceeds_the_room() -> None:
 
 def test_prompts_wait_for_others_in_proportion_to_what_they_take() -> None:
     pace = Pace()
-    assert 0 < pace.worth_waiting(10**6) == pace.worth_waiting(64) < MOMENT, "nothing was measured yet"
-    assert pace.worth_waiting(8) == 0.0
+    assert 0 < pace.batch_delay(10**6) == pace.batch_delay(64) < COALESCE_SECONDS, "nothing was measured yet"
+    assert pace.batch_delay(8) == 0.0
     pace.observe(running=0, prompt=64, seconds=0.32)
-    assert pace.worth_waiting(64) == pytest.approx(0.0128)
-    assert pace.worth_waiting(10**6) == MOMENT
+    assert pace.batch_delay(64) == pytest.approx(0.0128)
+    assert pace.batch_delay(10**6) == COALESCE_SECONDS
 
 
 def test_a_decode_is_repeated_while_little_of_it_is_done() -> None:
     pace = Pace()
-    assert pace.worth_repeating(64) == 0.0, "nothing was measured yet"
+    assert pace.restart_window(64) == 0.0, "nothing was measured yet"
     pace.observe(running=0, prompt=64, seconds=0.032)
-    assert pace.worth_repeating(64) == pytest.approx(0.004)
-    assert pace.worth_repeating(10**6) == MOMENT
+    assert pace.restart_window(64) == pytest.approx(0.004)
+    assert pace.restart_window(10**6) == COALESCE_SECONDS
 
 
 def measured(**seconds: float) -> Pace:
@@ -169,21 +169,21 @@ def measured(**seconds: float) -> Pace:
 def test_few_requests_are_decoded_one_by_one_where_that_is_faster(
     times: dict[str, float], rows: int, expected: bool
 ) -> None:
-    assert measured(**times).singly(rows) is expected
+    assert measured(**times).faster_singly(rows) is expected
 
 
 def test_what_was_never_measured_is_tried() -> None:
     pace = Pace()
-    assert pace.singly(2)
+    assert pace.faster_singly(2)
     pace.observe(running=1, prompt=0, seconds=0.01)
-    assert not pace.singly(2)
+    assert not pace.faster_singly(2)
     pace.observe(running=2, prompt=0, seconds=0.03)
-    assert pace.singly(2)
+    assert pace.faster_singly(2)
 
 
 def test_a_choice_is_measured_again_from_time_to_time() -> None:
     pace = measured(one=0.016, two=0.044)
-    assert {pace.singly(2) for _ in range(300)} == {True, False}
+    assert {pace.faster_singly(2) for _ in range(300)} == {True, False}
     for _ in range(50):
         pace.observe(running=2, prompt=0, seconds=0.020)
-    assert not any(pace.singly(2) for _ in range(300))
+    assert not any(pace.faster_singly(2) for _ in range(300))

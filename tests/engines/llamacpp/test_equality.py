@@ -182,15 +182,15 @@ def test_a_state_of_another_shape_is_not_taken(
     tokens = list(range(100, 160))
     engine = load("llamacpp", tiny_path)
     engine.open_context("main", OPTIONS)
-    warmth = engine._contexts["main"].warmth
-    warmth._files = PrefixFiles(str(tmp_path), "k")
+    prefixes = engine._contexts["main"].prefixes
+    prefixes._files = PrefixFiles(str(tmp_path), "k")
     for state in (b"", b"\x00" * 64, random.Random(2).randbytes(100_000)):
-        warmth._files.save(tokens, state)
-        assert not warmth.declare([tokens])
+        prefixes._files.save(tokens, state)
+        assert not prefixes.declare([tokens])
         Driver(engine).run()
-        assert warmth.complete
+        assert prefixes.complete
         assert answer(engine, user("Who are you?")).text
-        warmth.declare([])
+        prefixes.declare([])
 
 
 def test_an_interrupted_prompt_is_computed_again_to_the_same_answer(engine: LlamaEngine) -> None:

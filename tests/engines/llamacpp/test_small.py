@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mullama.chat.types import TokenLogprob
-from mullama.engines.llamacpp.cache import prefix_file
 from mullama.engines.llamacpp.cache.prefix_file import PrefixFiles
-from mullama.engines.llamacpp.open_context import part_of
+from mullama.engines.llamacpp.open_context import share_of
 from mullama.engines.llamacpp.sampling.prompt_lookup import LONGEST_GUESS, PromptLookup
 from mullama.engines.llamacpp.text_stream import Detokenizer
 
@@ -96,7 +95,7 @@ def test_after_a_stop_string_nothing_is_said() -> None:
     [(2, 1, [2]), (2, 2, [1, 1]), (2, 3, [1, 1, 1]), (8, 3, [3, 3, 2]), (8, 2, [4, 4]), (1, 2, [1, 1])],
 )
 def test_cores_are_parted_without_a_rest(cores: int, of: int, parts: list[int]) -> None:
-    assert [part_of(cores, rank, of) for rank in range(of)] == parts
+    assert [share_of(cores, rank, of) for rank in range(of)] == parts
 
 
 def test_a_full_disk_costs_only_the_next_start(tmp_path: Path) -> None:
@@ -117,12 +116,11 @@ def test_a_prefix_is_found_only_by_its_key_and_tokens(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_prefixes_unused_for_longest_make_room_for_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prefixes_unused_for_longest_make_room_for_new_ones(tmp_path: Path) -> None:
     files = PrefixFiles(str(tmp_path), "key")
     for number in range(3):
         files.save([number], bytes(1000))
         os.utime(files._path([number]), ns=(number, number))
     assert files.load([0]) is not None, "used just now"
-    monkeypatch.setattr(prefix_file, "MOST_BYTES", 2500)
-    files.save([3], bytes(1000))
+    PrefixFiles(str(tmp_path), "key", most_bytes=2500).save([3], bytes(1000))
     assert [files.load([number]) is not None for number in range(4)] == [True, False, False, True]

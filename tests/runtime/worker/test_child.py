@@ -55,8 +55,8 @@ class NotifiedEngine:
     def interrupt(self) -> None:
         self.calls.append("interrupt")
 
-    def expect(self, context: str) -> None:
-        self.calls.append(f"expect {context}")
+    def announce_prompt(self, context: str) -> None:
+        self.calls.append(f"announce_prompt {context}")
 
 
 PROMPT = Generate(id=1, context="main", prompt="x", sampling=DEFAULT_SAMPLING)
@@ -65,7 +65,7 @@ PROMPT = Generate(id=1, context="main", prompt="x", sampling=DEFAULT_SAMPLING)
 @pytest.mark.parametrize(
     ("command", "calls"),
     [
-        (protocol.SubmitGenerate(job=PROMPT), ["expect main"]),
+        (protocol.SubmitGenerate(job=PROMPT), ["announce_prompt main"]),
         (protocol.SubmitEmbed(job=Embed(id=1, context="main", inputs=("x",))), []),
         (protocol.Cancel(id=1), ["interrupt"]),
         (protocol.CloseContext(number=1, name="main"), ["interrupt"]),

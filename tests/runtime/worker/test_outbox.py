@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mullama.engines.base import MOMENT, Begun, Ended, Output, Piece
+from mullama.engines.base import COALESCE_SECONDS, Begun, Ended, Output, Piece
 from mullama.runtime.worker.outbox import Outbox
 
 
@@ -19,11 +19,11 @@ class Told:
     def _keep(self, said: Sequence[Output]) -> None:
         self.sent.append(list(said))
 
-    def step(self, seconds: float, *outputs: Output, brisk: bool = True) -> int:
+    def step(self, seconds: float, *outputs: Output, fast: bool = True) -> int:
         """How many messages the step of so many seconds sent."""
         self.now += seconds
         before = len(self.sent)
-        self.outbox.add(outputs, brisk=brisk)
+        self.outbox.add(outputs, fast=fast)
         return len(self.sent) - before
 
 
@@ -33,7 +33,7 @@ def piece(text: str, id: int = 1) -> Piece:
 
 def test_text_of_fast_steps_leaves_once_in_a_moment_and_in_order() -> None:
     told = Told()
-    step = MOMENT * 0.4
+    step = COALESCE_SECONDS * 0.4
     counts = [told.step(step, piece(text)) for text in "abcdefg"]
     assert counts == [1, 0, 0, 1, 0, 0, 1]
     assert [[p.text for p in some if isinstance(p, Piece)] for some in told.sent] == [["a"], [*"bcd"], [*"efg"]]
@@ -41,13 +41,13 @@ def test_text_of_fast_steps_leaves_once_in_a_moment_and_in_order() -> None:
 
 def test_text_of_slow_steps_leaves_at_once() -> None:
     told = Told()
-    assert [told.step(MOMENT * 1.1, piece(text)) for text in "abc"] == [1, 1, 1]
+    assert [told.step(COALESCE_SECONDS * 1.1, piece(text)) for text in "abc"] == [1, 1, 1]
 
 
 def test_nothing_waits_for_a_step_that_may_be_long() -> None:
     told = Told()
     told.step(1.0, piece("a"))
-    assert told.step(0.001, piece("b"), brisk=False) == 1
+    assert told.step(0.001, piece("b"), fast=False) == 1
 
 
 def test_what_is_not_text_takes_along_the_text_before_it() -> None:

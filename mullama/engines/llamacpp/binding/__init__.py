@@ -1,4 +1,4 @@
-"""The only door to llama.cpp: typed calls, its log as lines, handles freed once; nothing here decides.
+"""The only importer of llama_cpp: typed calls, its log as lines, handles that are freed once. It makes no decisions.
 
-No client's text can reach llama.cpp's grammar parser: it is not bound.
+llama.cpp's grammar parser is not bound, so that no client's text can reach it.
 """

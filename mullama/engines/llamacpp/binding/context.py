@@ -21,7 +21,7 @@ Floats = NDArray[np.float32]
 Ids = NDArray[np.int32]
 
 MAX_SEQUENCES = 256  # llama.cpp's LLAMA_MAX_SEQ
-DECODED, NO_CELLS, ABORTED = 0, 1, 2  # what `NativeContext.decode` returns
+DECODED, NO_CELLS, ABORTED = 0, 1, 2  # results of `NativeContext.decode`
 
 _CACHE_TYPES = {
     "f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q5_0": 6, "q5_1": 7, "q8_0": 8, "bf16": 30,
@@ -60,7 +60,7 @@ class NativeBatch:
         self.count = 0
 
     def add(self, sequence: int, position: int, tokens: Sequence[int], outputs: int) -> None:
-        """Append tokens of one sequence; the last `outputs` of them get logits."""
+        """Append tokens of one sequence; the last `outputs` of them get logits. Raise `EngineFailed` when full."""
         start, end = self.count, self.count + len(tokens)
         if end > self.room:
             raise EngineFailed(f"a batch of {end} tokens, where {self.room} fit")
@@ -83,7 +83,7 @@ class NativeBatch:
 class NativeContext:
     """One llama.cpp context: its cells, its logits, and the byte that stops a decode.
 
-    pool: all sequences share the cells; else each has its part of them.
+    With `pool` all sequences share the cells, else each has an equal part of them.
     """
 
     def __init__(
@@ -143,14 +143,17 @@ class NativeContext:
         return self._handle
 
     def decode(self, batch: NativeBatch) -> int:
-        """DECODED, NO_CELLS (nothing was changed) or ABORTED (tokens of the batch may have cells)."""
+        """Return DECODED, NO_CELLS (nothing was changed) or ABORTED (tokens of the batch may have cells).
+
+        Raise `EngineFailed` for every other status.
+        """
         status = int(c.llama_decode(self.handle, batch.struct()))
         if status in (DECODED, NO_CELLS, ABORTED):
             return status
         raise EngineFailed(f"llama_decode failed with {status}", report=log.report())
 
     def stop_decode(self) -> None:
-        """From any thread: the decode that runs now, or the next one, returns ABORTED."""
+        """Let the running decode, or the next one, return ABORTED. Thread-safe."""
         self._stop[0] = b"\x01"
 
     def allow_decode(self) -> None:
@@ -161,11 +164,11 @@ class NativeContext:
         return bool(self._stop[0] != b"\x00")
 
     def logits(self, rows: int) -> Floats:
-        """The last decode's logits, one row per output in batch order; valid until the next decode."""
+        """Return the logits of the last decode: (rows, vocabulary), in batch order; valid until the next decode."""
         return self._view(c.llama_get_logits(self.handle), rows, self.model.vocabulary)
 
     def token_embeddings(self, rows: int) -> Floats:
-        """One vector per output of the last decode, in batch order, when nothing is pooled."""
+        """Return the vectors of the last decode: (rows, embedding length), in batch order, without pooling."""
         return self._view(c.llama_get_embeddings(self.handle), rows, self.model.embedding_length)
 
     def _view(self, pointer: Any, rows: int, columns: int) -> Floats:
@@ -181,16 +184,16 @@ class NativeContext:
         return view
 
     def sequence_embedding(self, sequence: int, length: int) -> Floats:
-        """The pooled vector (or rank scores) of one sequence, copied."""
+        """Return a copy of the pooled vector, or the rank scores, of one sequence."""
         pointer = c.llama_get_embeddings_seq(self.handle, sequence)
         if not pointer:
             raise EngineFailed("llama.cpp has no vector for the sequence", report=log.report())
         return np.ctypeslib.as_array(pointer, shape=(length,)).copy()
 
     def copy(self, source: int, target: int, end: int) -> None:
-        """Let `target`, which is empty, have what `source` has at positions below `end`.
+        """Copy the tokens of `source` at positions below `end` to `target`, which is empty.
 
-        In a pool of cells both see the same ones; else the memory of the whole sequence is copied.
+        In a pool both share the same cells, else llama_memory_seq_cp copies the memory of the complete sequence.
         """
         if self._pool:
             c.llama_memory_seq_cp(self._memory, source, target, -1, end)
@@ -199,7 +202,7 @@ class NativeContext:
             self.cut(target, end)
 
     def cut(self, sequence: int, start: int) -> bool:
-        """Forget a sequence from a position on; False where this kind of memory cannot."""
+        """Remove a sequence from a position on; return False for memory that cannot be cut there."""
         return bool(c.llama_memory_seq_rm(self._memory, sequence, start, -1))
 
     def clear(self) -> None:
@@ -207,17 +210,18 @@ class NativeContext:
             c.llama_memory_clear(self._memory, True)
 
     def last_position(self, sequence: int) -> int:
-        """The highest position with a cell, -1 when the sequence is empty."""
+        """Return the highest position with a cell, -1 when the sequence is empty."""
         return int(c.llama_memory_seq_pos_max(self._memory, sequence))
 
     def save(self, sequence: int) -> bytes:
+        """Return the state of one sequence."""
         size = c.llama_state_seq_get_size(self.handle, sequence)
         buffer = (ctypes.c_uint8 * size)()
         written = c.llama_state_seq_get_data(self.handle, buffer, size, sequence)
         return bytes(memoryview(buffer)[:written])
 
     def restore(self, sequence: int, state: bytes) -> bool:
-        """Whether llama.cpp took the state; when not, the sequence is empty."""
+        """Restore a saved sequence; return False, with an empty sequence, if llama.cpp refuses the state."""
         buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
         taken = c.llama_state_seq_set_data(self.handle, buffer, len(state), sequence)
         if not taken:
@@ -226,7 +230,7 @@ class NativeContext:
 
     @property
     def threads(self) -> tuple[int, int]:
-        """For decodes of one token, and for those of several."""
+        """Threads for decodes of one token, and for decodes of several."""
         return int(c.llama_n_threads(self.handle)), int(c.llama_n_threads_batch(self.handle))
 
     def set_threads(self, threads: tuple[int, int]) -> None:
@@ -247,9 +251,9 @@ class NativeContext:
 
 @cache
 def _stop_reader() -> Any:
-    """A native function that tells whether a byte is set: the C library's `strlen`.
+    """Return a native function that is true while a byte is set: the C library's `strlen`.
 
-    llama.cpp calls it after every node of its graph; a Python callback there would wait for the interpreter lock.
+    llama.cpp calls it after every node of its graph; a Python callback would wait for the interpreter lock there.
     """
     library = ctypes.cdll.msvcrt if sys.platform == "win32" else ctypes.CDLL(None)
     return ctypes.cast(library.strlen, c.ggml_abort_callback)

@@ -1,4 +1,4 @@
-"""The library itself: started once, its log kept, its version, files and devices told."""
+"""The library: start once per process, log, version and devices."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 
 import llama_cpp
 import llama_cpp.llama_cpp as c
 
 
 class _Log:
-    """What llama.cpp says: the last lines, and whole recordings while a file or context is opened."""
+    """Keeps the last errors of llama.cpp's log, and records all lines while a file or context is opened."""
 
     def __init__(self) -> None:
         self.errors: deque[str] = deque(maxlen=40)
@@ -51,31 +50,21 @@ log = _Log()
 
 @cache
 def start() -> None:
-    """Prepare the library, once per process. An abort must not fork a debugger in a worker."""
+    """Initialise the library, once per process. An abort must not fork a debugger in a worker."""
     os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     c.llama_log_set(log.callback, ctypes.c_void_p(0))
     c.llama_backend_init()
 
 
 def version() -> str:
-    """The binding and the llama.cpp inside it."""
+    """Return the versions of the binding and of llama.cpp."""
     native = c._lib.llama_version
     native.restype = ctypes.c_char_p
     return f"llama-cpp-python {llama_cpp.__version__}, llama.cpp {native().decode()}"
 
 
-def libraries() -> tuple[Path, ...]:
-    """The native libraries of this installation, by name: what a self-test is about."""
-    return tuple(sorted({p.resolve() for p in Path(c._base_path).iterdir() if p.is_file()}))
-
-
-def system_info() -> str:
-    """The CPU features that the library was built with and found."""
-    return str(c.llama_print_system_info().decode())
-
-
 def device_names() -> tuple[str, ...]:
-    """Compute devices other than the CPU, in llama.cpp's order."""
+    """Return the names of compute devices other than the CPU, in llama.cpp's order."""
     lib = c._lib
     lib.ggml_backend_dev_get.restype = ctypes.c_void_p
     lib.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
@@ -89,7 +78,7 @@ def device_names() -> tuple[str, ...]:
 
 
 def sum_sizes(lines: Sequence[str], what: str) -> int:
-    """The bytes that llama.cpp reported as `<device> <what> = <n> MiB`."""
+    """Return the sum of sizes that llama.cpp logged as `<device> <what> = <n> MiB`, in bytes."""
     pattern = re.compile(rf"{what} =\s*([0-9.]+) MiB")
     return int(sum(float(m[1]) for line in lines if (m := pattern.search(line))) * 2**20)
 
@@ -102,6 +91,6 @@ def offloaded_layers(lines: Sequence[str]) -> int:
 
 
 def first_reason(lines: Sequence[str]) -> str:
-    """The line of a failed call that says most: the first about an error, as the later ones only repeat it."""
-    telling = [line for line in lines if re.search(r"error|fail|unsupported|missing", line, re.IGNORECASE)]
-    return (telling[:1] or list(lines[-1:]) or ["no reason was given"])[0].strip()[:300]
+    """Return the first line about an error, because later ones only repeat it; else the last line."""
+    errors = [line for line in lines if re.search(r"error|fail|unsupported|missing", line, re.IGNORECASE)]
+    return (errors[:1] or list(lines[-1:]) or ["no reason was given"])[0].strip()[:300]

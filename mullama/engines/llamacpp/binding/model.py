@@ -1,4 +1,4 @@
-"""Loaded weights: their facts, their vocabulary, and the adapters read for them."""
+"""Loaded weights: metadata, vocabulary, and LoRA adapters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SPLITS = {"none": 0, "layer": 1, "row": 2}
 
 
 class NativeModel:
-    """Loaded weights with their vocabulary."""
+    """Loaded weights with their vocabulary. Raise `BadWeights` for files that cannot be loaded."""
 
     def __init__(self, files: Sequence[str], options: WeightsOptions, progress: Callable[[float], bool]) -> None:
         start()
@@ -77,18 +77,18 @@ class NativeModel:
         return self._handle
 
     def template_named(self, name: str | None) -> str:
-        """A chat template of the file by its name, None for the main one; "" when absent."""
+        """Return a chat template of the file by its name, None for the main one; "" when absent."""
         template = c.llama_model_chat_template(self.handle, name.encode() if name else None)
         return template.decode("utf-8", "replace") if template else ""
 
     def metadata(self, key: str) -> str:
-        """One value of the file's metadata as text, "" when absent."""
+        """Return one value of the file's metadata as text, "" when absent."""
         buffer = ctypes.create_string_buffer(4096)
         size = c.llama_model_meta_val_str(self.handle, key.encode(), buffer, len(buffer))
         return buffer.value.decode("utf-8", "replace") if size >= 0 else ""
 
     def special(self, which: str) -> int:
-        """A special token by llama.cpp's name (bos, eos, eot, sep, nl, fim_pre, ...), -1 when absent."""
+        """Return a special token by llama.cpp's name (bos, eos, eot, sep, nl, fim_pre, ...), -1 when absent."""
         return int(getattr(c, f"llama_vocab_{which}")(self.vocab))
 
     def ends_generation(self, token: int) -> bool:
@@ -109,7 +109,7 @@ class NativeModel:
             room = -count
 
     def piece(self, token: int) -> bytes:
-        """The bytes of one token; control tokens as they are written."""
+        """Return the bytes of one token, for control tokens their text."""
         room = 64
         while True:
             buffer = ctypes.create_string_buffer(room)
@@ -119,7 +119,7 @@ class NativeModel:
             room = -size
 
     def tokenize_address(self) -> int:
-        """Where the native tokeniser lies, for `constrain`."""
+        """Return the address of llama_tokenize, which llguidance calls."""
         address = ctypes.cast(c._lib.llama_tokenize, ctypes.c_void_p).value
         assert address is not None
         return address
@@ -131,7 +131,7 @@ class NativeModel:
 
 
 class NativeAdapter:
-    """A LoRA adapter read for one model; freed with the model."""
+    """A LoRA adapter, loaded for one model and freed with it."""
 
     def __init__(self, model: NativeModel, path: str) -> None:
         log.errors.clear()

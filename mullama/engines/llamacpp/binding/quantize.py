@@ -14,7 +14,7 @@ _PREFIX = "LLAMA_FTYPE_"
 
 
 def file_types() -> dict[str, int]:
-    """The names of all quantisations that the library writes, such as Q4_K_M, and their numbers."""
+    """Return the quantisations that the library writes: names such as Q4_K_M, and their numbers."""
     found = {}
     for constant in dir(c):
         name = constant.removeprefix(_PREFIX).removeprefix("MOSTLY_").removeprefix("ALL_")
@@ -24,7 +24,7 @@ def file_types() -> dict[str, int]:
 
 
 def quantize(source: str, target: str, kind: str, *, again: bool, threads: int) -> None:
-    """Write `target` from `source`. again: allow weights that are quantised already; threads: 0 for all cores."""
+    """Write `target` from `source`. `again` allows weights that are quantised already; 0 threads mean all cores."""
     start()
     types = file_types()
     if kind.upper() not in types:
@@ -33,7 +33,7 @@ def quantize(source: str, target: str, kind: str, *, again: bool, threads: int) 
     parameters.ftype = types[kind.upper()]
     parameters.allow_requantize = again
     parameters.nthread = threads
-    with log.recording() as said:
+    with log.recording() as lines:
         code = c.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(parameters))
     if code != 0:
-        raise EngineFailed(f"llama.cpp could not quantise {source} to {kind}", report="\n".join(said[-10:]))
+        raise EngineFailed(f"llama.cpp could not quantise {source} to {kind}", report="\n".join(lines[-10:]))

@@ -1,4 +1,4 @@
-"""A chain of llama.cpp's own samplers, applied to candidates that numpy has picked before."""
+"""Chains of llama.cpp's samplers over candidate tokens that numpy has selected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32
 
 
 class Candidates:
-    """Room for every token of a vocabulary, in the layout that samplers work on; shared by all chains."""
+    """A reusable llama_token_data_array with room for a complete vocabulary; all chains of an engine share it."""
 
     def __init__(self, vocabulary: int) -> None:
         self._rows = np.zeros(vocabulary, _CANDIDATE)
@@ -28,25 +28,25 @@ class Candidates:
         self._reference = ctypes.byref(self._array)
 
     def fill(self, ids: Ids | None, logits: Floats) -> Any:
-        """These tokens (None: all of them) with their logits, ready for `SamplerChain.choose`."""
+        """Fill in these tokens (None for all) with their logits; return a pointer for llama_sampler_apply."""
         count = len(logits)
         self._ids[:count] = self._all if ids is None else ids
         self._logits[:count] = logits
-        self._array.data = self._first  # a sampler may have moved it on
+        self._array.data = self._first  # a sampler may have moved the pointer
         self._array.size = count
         self._array.selected = -1
         self._array.sorted = False
         return self._reference
 
     def chosen(self) -> int:
-        """The token that the last chain selected."""
+        """Return the token that the last chain selected."""
         if self._array.selected < 0:
             raise EngineFailed("the samplers left no token to choose")
         return int(self._array.data[self._array.selected].id)
 
 
 class SamplerChain:
-    """Samplers in the order in which they were added; freed once."""
+    """Applies samplers in the order in which they were added."""
 
     def __init__(self, model: NativeModel) -> None:
         self._model = model
@@ -99,11 +99,11 @@ class SamplerChain:
             self._add(c.llama_sampler_init_mirostat_v2(seed, tau, eta))
 
     def draw(self, seed: int) -> None:
-        """The last sampler: picks by probability."""
+        """Add the last sampler: choose by probability."""
         self._add(c.llama_sampler_init_dist(seed))
 
     def greedy(self) -> None:
-        """The last sampler: picks the likeliest."""
+        """Add the last sampler: choose the likeliest token."""
         self._add(c.llama_sampler_init_greedy())
 
     def choose(self, candidates: Candidates, ids: Ids | None, logits: Floats) -> int:

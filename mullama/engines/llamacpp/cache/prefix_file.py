@@ -1,7 +1,7 @@
-"""Computed prefixes on disk: written beside what they depend on, read only when all of it agrees.
+"""Computed prefixes on disk. A file is used only if key, tokens and digest agree.
 
-A file holds a magic line, one JSON line (key, tokens, length, digest), and the state that llama.cpp gave. Anything
-that does not fit makes the file worthless, never an error: the prefix is computed again.
+A file holds a magic line, one JSON line (key, tokens, length, digest), and the state from llama_state_seq_get_data.
+A file that does not agree is removed and the prefix is computed again; it is never an error.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from pathlib import Path
 
 _MAGIC = b"mullama prefix 1\n"
 _LONGEST_HEADER = 16 * 2**20
-MOST_BYTES = 4 * 2**30  # of all files in a folder; the ones unused for longest go first
+MOST_BYTES = 4 * 2**30  # of all files in a folder; the least recently used are removed first
 
 
 class PrefixFiles:
-    """The prefixes of one context in one folder; `key` names weights, shape and library."""
+    """The prefixes of one context in one folder; `key` identifies weights, shape and library."""
 
-    def __init__(self, folder: str, key: str) -> None:
+    def __init__(self, folder: str, key: str, *, most_bytes: int = MOST_BYTES) -> None:
+        self._most_bytes = most_bytes
         self._folder = Path(folder)
         self._key = key
 
     def load(self, tokens: Sequence[int]) -> bytes | None:
-        """The state of these tokens, or None; a file that fails the check is removed."""
+        """Return the state of these tokens, or None; remove a file that fails the check."""
         path = self._path(tokens)
         try:
             with path.open("rb") as file:
@@ -36,13 +37,13 @@ class PrefixFiles:
             return None
         if state and len(data) == state[0] and hashlib.sha256(data).hexdigest() == state[1]:
             with suppress(OSError):
-                os.utime(path)  # it was used: see `_prune`
+                os.utime(path)  # mark it as used, see `_prune`
             return data
         self.discard(tokens)
         return None
 
     def save(self, tokens: Sequence[int], state: bytes) -> None:
-        """Keep a state; a full or read-only disk costs only the next start's time."""
+        """Write a state. A full or read-only disk is no error: the next start computes the prefix again."""
         digest = hashlib.sha256(state).hexdigest()
         header = {"key": self._key, "tokens": list(tokens), "length": len(state), "sha256": digest}
         path = self._path(tokens)
@@ -65,9 +66,9 @@ class PrefixFiles:
             self._path(tokens).unlink(missing_ok=True)
 
     def _prune(self, newest: Path) -> None:
-        """Prompts change and nobody asks for the old ones again: bound what is kept."""
+        """Bound the size of the folder: prefixes of changed prompts are never used again."""
         found = [(path.stat(), path) for path in self._folder.glob("*.prefix") if path != newest]
-        room = MOST_BYTES - newest.stat().st_size
+        room = self._most_bytes - newest.stat().st_size
         for status, path in sorted(found, key=lambda entry: entry[0].st_mtime_ns, reverse=True):
             room -= status.st_size
             if room < 0:

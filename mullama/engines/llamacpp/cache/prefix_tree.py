@@ -1,10 +1,11 @@
-"""Which sequence holds which tokens in memory: finds beginnings to share, and what to forget when room is short.
+"""Tracks the tokens of each sequence in memory, finds prefixes to share, and chooses what to evict.
 
-A tree mirrors the cells of a unified cache. A node is a run of cells; a sequence is the path from the root to the
-node where it ends; cells that several sequences see are the nodes that their paths have in common. Two sequences
-that computed the same text apart from each other are two branches, because they hold two sets of cells.
+A tree mirrors the cells of a unified llama.cpp cache. A node is a run of cells. A sequence is the path from the root
+to the node where it ends. Cells of several sequences are the nodes that their paths have in common. Two sequences
+that computed the same text independently are two branches, because they hold two sets of cells.
 
-Decisions are returned as operations (`Copy`, `Cut`), which the caller carries out on the real memory at once.
+Decisions are returned as operations (`Copy`, `Trim`), which the caller must apply to the real memory at once and in
+order: `Copy` is llama_memory_seq_cp, which adds a sequence to existing cells, and `Trim` is llama_memory_seq_rm.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ SHORTEST_SHARE = 8  # tokens; sharing less is not worth a copy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """Let `target`, which is empty, see the first `length` cells of `source`."""
+    """Share the first `length` cells of `source` with `target`, which is empty."""
 
     source: int
     target: int
@@ -27,7 +28,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trim:
-    """Forget what a sequence holds after its first `length` tokens."""
+    """Remove the tokens of a sequence after its first `length`."""
 
     sequence: int
     length: int
@@ -38,23 +39,30 @@ Operation = Copy | Trim
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SequencePlacement:
-    """A sequence for a new prompt, of which the first `cached` tokens are in memory already."""
+    """A sequence for a new prompt."""
 
     sequence: int
     cached: int
+    """Tokens of the prompt that are in memory once the operations are applied."""
     operations: tuple[Operation, ...]
 
 
 @dataclass(slots=True, eq=False)
 class _Node:
+    """A run of cells."""
+
     tokens: list[int]
     parent: _Node | None
-    children: dict[int, list[_Node]] = field(default_factory=dict)
-    sequences: set[int] = field(default_factory=set)
+    children: dict[int, list[_Node]] = field(default_factory=dict)  # by their first token
+    sequences: set[int] = field(default_factory=set)  # those that hold these cells
 
 
 def common_length(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many tokens two lists have in common at their beginning."""
+    """Return the length of the common prefix of two lists.
+
+    It compares slices of growing length and halves them at a difference: C compares slices many times faster than
+    Python compares tokens one by one.
+    """
     limit = min(len(left), len(right))
     low = 0
     step = 64
@@ -70,12 +78,12 @@ def common_length(left: Sequence[int], right: Sequence[int]) -> int:
 
 
 class PrefixCache:
-    """The cells of one context.
+    """The cells of one context: a pool of `cells` that all sequences share.
 
-    Running requests have the sequence numbers below `running`, because llama.cpp decodes only so many; what is kept
-    of ended ones, and declared beginnings, lie in the `kept` numbers above. `cuttable` is False where memory can
-    only be copied and dropped whole. `idle_cells`: how many cells may be held only by ended requests; every decode
-    passes over all cells in use, so what is not needed costs time as well as room.
+    Running requests have the sequence numbers below `running`, because llama.cpp reserves compute buffers for each
+    sequence that it decodes. Ended requests and declared prefixes have the `kept` numbers above. `cuttable` is False
+    for memory that can only be copied and dropped as a unit (recurrent states, sliding windows). `idle_cells` bounds
+    the cells that only ended requests hold: every decode reads all cells in use, so they cost time as well as room.
     """
 
     def __init__(
@@ -83,16 +91,16 @@ class PrefixCache:
     ) -> None:
         self.cells = cells
         self.kept = kept
-        self.worth_waiting = 4 * SHORTEST_SHARE  # tokens that another request computes just now
+        self.worth_waiting = 4 * SHORTEST_SHARE  # tokens that another request is computing
         self._idle_cells = cells if idle_cells is None else idle_cells
         self.used = 0
         self.cuttable = cuttable
         self._root = _Node([], None)
-        self._ends: dict[int, _Node] = {}
+        self._ends: dict[int, _Node] = {}  # where each sequence in use ends
         self._lengths: dict[int, int] = {}
         self._running = running
-        self._free = list(range(running - 1, -1, -1))
-        self._shelf = list(range(running + kept - 1, running - 1, -1))
+        self._free = list(range(running - 1, -1, -1))  # numbers for running requests, the lowest last
+        self._free_kept = list(range(running + kept - 1, running - 1, -1))
         self._idle: OrderedDict[int, None] = OrderedDict()  # least recently used first
         self._pinned: dict[int, None] = {}
 
@@ -103,13 +111,13 @@ class PrefixCache:
 
     @property
     def pinned(self) -> tuple[int, ...]:
-        """Sequences that hold declared beginnings."""
+        """Sequences that hold declared prefixes."""
         return tuple(self._pinned)
 
     def place(self, tokens: list[int], *, share: bool = True) -> SequencePlacement | None:
-        """A sequence for this prompt, None when all are taken.
+        """Return a sequence for this prompt, None when all are busy.
 
-        The prompt's last token is never taken from memory, as its logits are needed.
+        The prompt's last token is never shared, because its logits are needed.
         """
         if not self._free:
             return None
@@ -122,12 +130,12 @@ class PrefixCache:
         operations: list[Operation] = [self._copy(source, sequence, cached)]
         if source in self._idle:
             self._idle.move_to_end(source)
-            if self.cuttable and cached == self._lengths[source]:  # the copy holds all of it
+            if self.cuttable and cached == self._lengths[source]:  # the copy holds all of its cells
                 operations.append(self._drop(source))
         return SequencePlacement(sequence=sequence, cached=cached, operations=tuple(operations))
 
     def match(self, tokens: list[int]) -> tuple[int, int]:
-        """A sequence that holds the longest beginning of these tokens, and how much of it can be shared."""
+        """Return a sequence with the longest shareable prefix of these tokens, and its length; (-1, 0) for none."""
         best = (-1, 0)
         for node, length, whole in self._walk(self._root, tokens, 0):
             if length <= best[1]:
@@ -140,7 +148,7 @@ class PrefixCache:
         return best
 
     def extend(self, sequence: int, tokens: Sequence[int]) -> None:
-        """More tokens of a sequence were computed."""
+        """Record computed tokens."""
         if not tokens:
             return
         end = self._ends[sequence]
@@ -154,7 +162,7 @@ class PrefixCache:
         self._ends[sequence] = node
 
     def cut(self, sequence: int, length: int) -> None:
-        """A running sequence forgot everything after its first `length` tokens."""
+        """Record that a running sequence keeps only its first `length` tokens."""
         while self._lengths[sequence] > length:
             end = self._ends[sequence]
             begin = self._lengths[sequence] - len(end.tokens)
@@ -167,7 +175,7 @@ class PrefixCache:
             self._lengths[sequence] = begin
 
     def release(self, sequence: int, *, keep: bool) -> tuple[Operation, ...]:
-        """A request ended: keep what it computed for a later one, or forget it."""
+        """End a request; `keep` its tokens for later requests, or free them."""
         if not keep or self._lengths[sequence] < SHORTEST_SHARE:
             return (self._drop(sequence),)
         operations: list[Operation] = []
@@ -179,7 +187,7 @@ class PrefixCache:
         return tuple(operations)
 
     def pin(self, sequence: int) -> tuple[Operation, ...]:
-        """Keep a declared beginning, which goes last; the sequence is free again."""
+        """Keep a declared prefix, which is evicted last, and free the sequence for another request."""
         operations: list[Operation] = []
         kept = self._keep(sequence, operations)
         if kept is not None:
@@ -187,12 +195,12 @@ class PrefixCache:
         return tuple(operations)
 
     def unpin(self, sequence: int) -> None:
-        """A beginning is no longer declared: it goes like any other."""
+        """Make a prefix that is no longer declared evictable like any other."""
         del self._pinned[sequence]
         self._idle[sequence] = None
 
     def make_room(self, count: int) -> tuple[Operation, ...]:
-        """Forget idle sequences, least recently used first, until `count` cells are free or nothing is left."""
+        """Free idle sequences, least recently used first and declared prefixes last, until `count` cells are free."""
         operations: list[Operation] = []
         while self.used + count > self.cells:
             victim = next(iter(self._idle), None)
@@ -227,10 +235,10 @@ class PrefixCache:
                 yield child, depth + common_length(child.tokens, tokens[depth : depth + run]), False
 
     def _keep(self, sequence: int, operations: list[Operation]) -> int | None:
-        """Move a sequence to a kept number, in place of the least recently used one if need be."""
-        if not self._shelf and self._idle:
+        """Move a sequence to a kept number, evicting the least recently used one if necessary; return the number."""
+        if not self._free_kept and self._idle:
             operations.append(self._drop(next(iter(self._idle))))
-        kept = self._shelf.pop() if self._shelf else None
+        kept = self._free_kept.pop() if self._free_kept else None
         if kept is not None:
             self._ends[kept] = self._root
             self._lengths[kept] = 0
@@ -239,8 +247,8 @@ class PrefixCache:
         return kept
 
     def _held_idle(self) -> int:
-        """Cells that only ended requests hold."""
-        needed: set[int] = set()
+        """Return the number of cells that only ended requests hold."""
+        needed: set[int] = set()  # ids of nodes
         cells = 0
         for sequence, end in self._ends.items():
             node: _Node | None = end
@@ -270,7 +278,7 @@ class PrefixCache:
             above = above.parent
 
     def _split(self, node: _Node, offset: int) -> _Node:
-        """Part a run in two; the node keeps its second part, the first part is returned."""
+        """Split a run in two; the node keeps its second part. Return the node of the first part."""
         parent = node.parent
         assert parent is not None
         upper = _Node(node.tokens[:offset], parent, sequences=set(node.sequences))
@@ -291,7 +299,7 @@ class PrefixCache:
             assert parent is not None
             self._leave(node, sequence)
             node = parent
-        (self._free if sequence < self._running else self._shelf).append(sequence)
+        (self._free if sequence < self._running else self._free_kept).append(sequence)
         return Trim(sequence=sequence, length=0)
 
     def _leave(self, node: _Node, sequence: int) -> None:

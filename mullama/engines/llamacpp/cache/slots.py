@@ -1,9 +1,9 @@
-"""Which slot a new prompt goes into, where every running request has cells of its own.
+"""Assigns prompts to slots, where every running request has its own cells.
 
-The other way to part a cache is `prefixes`: one pool that all sequences see. A pool shares beginnings for free, but
-every decode passes over all of its cells; slots cost nothing for what other requests hold. So slots are used where
-no declared beginning is long enough to be worth sharing. What a slot held last stays until the slot is needed, and a
-beginning of it is used again, in place or, when it lies in a busy slot, as a copy.
+The other way to divide a cache is `prefix_tree`: one pool for all sequences. A pool shares prefixes for free, but
+every decode reads all of its cells; in slots, the cells of other requests cost nothing. So slots are used where no
+declared prefix is long enough to be worth sharing. A slot keeps its tokens until it is needed. A new prompt with the
+same prefix uses them in place or, when the slot is busy, as a copy.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from mullama.engines.llamacpp.cache.prefix_tree import (
 )
 
 WORTH_A_COPY = 64  # tokens; a copy moves the memory of a whole slot
-WORTH_KEEPING = 64  # tokens of another conversation that are not overwritten while there is an older slot
+WORTH_KEEPING = 64  # tokens; a slot with more tokens to lose is not overwritten while there is an older one
 
 
 class SlotCache:
-    """The slots of one context; `size` is how many cells each has. Does what `PrefixCache` does."""
+    """The slots of one context, of `size` cells each. It has the methods of `PrefixCache`."""
 
-    kept = 0  # no declared beginnings
+    kept = 0  # no declared prefixes
     pinned: tuple[int, ...] = ()
     cuttable = True
     worth_waiting = WORTH_A_COPY
@@ -48,7 +48,7 @@ class SlotCache:
         return len(self._tokens) - len(self._free)
 
     def place(self, tokens: list[int], *, share: bool = True) -> SequencePlacement | None:
-        """A slot for this prompt, None when all are taken."""
+        """Return a slot for this prompt, None when all are busy."""
         if not self._free:
             return None
         source, cached = self.match(tokens[:-1]) if share else (-1, 0)
@@ -65,7 +65,7 @@ class SlotCache:
         return self._take(target, cached, operations)
 
     def match(self, tokens: list[int]) -> tuple[int, int]:
-        """The slot with the longest beginning of these tokens, a free one before a busy one, and its length."""
+        """Return the slot with the longest prefix of these tokens, a free one before a busy one, and its length."""
         best = (-1, 0)
         for slot in (*self._free, *range(len(self._tokens))):
             length = common_length(self._tokens[slot], tokens)
@@ -74,15 +74,15 @@ class SlotCache:
         return best
 
     def extend(self, sequence: int, tokens: Sequence[int]) -> None:
-        """More tokens of a slot were computed."""
+        """Record computed tokens."""
         self._tokens[sequence].extend(tokens)
 
     def cut(self, sequence: int, length: int) -> None:
-        """A running request forgot everything after its first `length` tokens."""
+        """Record that a running request keeps only its first `length` tokens."""
         del self._tokens[sequence][length:]
 
     def release(self, sequence: int, *, keep: bool) -> tuple[Operation, ...]:
-        """A request ended: its slot is free, and holds what it computed until it is needed."""
+        """Free the slot of a request that ended; `keep` its tokens for later requests."""
         self._free[sequence] = None
         if keep:
             return ()
@@ -91,14 +91,14 @@ class SlotCache:
         return (Trim(sequence=sequence, length=0),)
 
     def pin(self, sequence: int) -> tuple[Operation, ...]:
-        """There are no declared beginnings here: the tokens stay as those of any request."""
+        """Release the slot. Slots have no declared prefixes."""
         return self.release(sequence, keep=True)
 
     def unpin(self, sequence: int) -> None:
-        """There is nothing to unpin."""
+        """Do nothing: no slot is pinned."""
 
     def make_room(self, count: int) -> tuple[Operation, ...]:
-        """Every slot has its own room, so this forgets only when all of it is asked for."""
+        """Free all idle slots if `count` is all cells; every slot has its own room otherwise."""
         if count < self.cells:
             return ()
         held = [slot for slot in self._free if self._tokens[slot]]
@@ -113,7 +113,7 @@ class SlotCache:
         return list(self._tokens[sequence])
 
     def _may_overwrite(self, slot: int, cached: int) -> bool:
-        """Little would be lost, or there is no older slot to take instead."""
+        """Return True if few tokens are lost, or there is no older slot."""
         lost = len(self._tokens[slot]) - cached
         return lost < WORTH_KEEPING or slot == next(iter(self._free))
 

@@ -1,4 +1,4 @@
-"""Declared prompt beginnings: restored from disk or computed while nothing else runs, then kept for all requests."""
+"""Declared prompt prefixes: restored from disk or computed while nothing else runs, then kept for all requests."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from mullama.engines.llamacpp.cache.prefix_file import PrefixFiles
 from mullama.engines.llamacpp.cache.prefix_tree import Operation
 from mullama.engines.llamacpp.cache.slots import Cells
 
-_NO_TOKEN = -1  # stands after a beginning, so that all of it may be shared
-KEY = -1  # of the work in a plan; jobs have keys of 0 and more
+_NO_TOKEN = -1  # follows a prefix where `place` wants a prompt: the last token of a prompt is never shared
+KEY = -1  # of the prefix in a plan; keys of jobs are not negative
 
 Apply = Callable[[Iterable[Operation]], None]
 
 
 class PrefixWork:
-    """A beginning that is being computed; goes into decodes like the prompt of a request."""
+    """A prefix that is being computed. It takes part in decodes like the prompt of a request."""
 
     def __init__(self, prompt: list[int], sequence: int, computed: int) -> None:
         self.prompt = prompt
         self.sequence = sequence
         self.computed = computed
 
-    def waiting(self, *, late: bool) -> PendingTokens:
+    def pending_tokens(self, *, late: bool) -> PendingTokens:
         tokens = len(self.prompt) - self.computed
         return PendingTokens(key=KEY, tokens=tokens, running=False, rows=0, late=late)
 
@@ -32,8 +32,8 @@ class PrefixWork:
         return self.prompt[self.computed : self.computed + count]
 
 
-class Warmth:
-    """The declared beginnings of one context."""
+class DeclaredPrefixes:
+    """Keeps the declared prefixes of one context in memory."""
 
     def __init__(self, native: NativeContext, cache: Cells, files: PrefixFiles | None, apply: Apply) -> None:
         self._native = native
@@ -45,35 +45,35 @@ class Warmth:
 
     @property
     def complete(self) -> bool:
-        """Whether every declared beginning is in memory."""
+        """True when every declared prefix is in memory."""
         return len(self._cache.pinned) >= len(self._declared)
 
-    def declare(self, beginnings: list[list[int]]) -> bool:
-        """These are the beginnings from now on; True when all of them are in memory or came from disk.
+    def declare(self, prefixes: list[list[int]]) -> bool:
+        """Replace the declared prefixes; return True when all of them are in memory or came from disk.
 
-        What would not fit beside the others is left out: it is worth nothing if it drives them away.
+        A prefix that does not fit next to the others is left out, because it would evict them.
         """
         self._declared = []
-        for tokens in beginnings[: self._cache.kept]:
+        for tokens in prefixes[: self._cache.kept]:
             if sum(map(len, self._declared)) + len(tokens) <= self._cache.cells:
                 self._declared.append(tokens)
         self._stop(keep=True)
         for sequence in self._cache.pinned:
-            if self._cache.tokens(sequence) not in beginnings:
+            if self._cache.tokens(sequence) not in prefixes:
                 self._cache.unpin(sequence)
         for tokens in self._missing():
             state = self._files.load(tokens) if self._files else None
-            if state is not None and not self._adopt(tokens, state) and self._files:
+            if state is not None and not self._restore(tokens, state) and self._files:
                 self._files.discard(tokens)
         return self.complete
 
     def restart(self, files: PrefixFiles | None) -> None:
-        """Nothing that was computed is right any more; `files` is where new results are kept."""
+        """Discard the prefix that is being computed; `files` keeps the results from now on."""
         self._files = files
         self._stop(keep=False)
 
     def start(self) -> None:
-        """Begin to compute a beginning that is not in memory."""
+        """Begin to compute a prefix that is not in memory."""
         missing = self._missing() if self.work is None and not self.complete else []
         placement = self._cache.place([*missing[0], _NO_TOKEN]) if missing else None
         if placement is not None:
@@ -82,12 +82,12 @@ class Warmth:
             self.advance(0)
 
     def give_up(self) -> None:
-        """What is not in memory cannot be computed: it is no longer wanted."""
+        """Remove the prefixes that are not in memory from the declared ones, because they cannot be computed."""
         self._stop(keep=False)
         self._declared = [self._cache.tokens(sequence) for sequence in self._cache.pinned]
 
     def advance(self, count: int) -> None:
-        """The next `count` tokens of the work are in memory."""
+        """Record that the next `count` tokens of the work are in memory."""
         work = self.work
         assert work is not None
         self._cache.extend(work.sequence, work.pending(count))
@@ -98,8 +98,8 @@ class Warmth:
             self._apply(self._cache.pin(work.sequence))
             self.work = None
 
-    def seen(self, prompt: list[int], computed: int) -> None:
-        """A request computed its prompt so far: a missing beginning of it is kept from now on."""
+    def adopt_computed(self, prompt: list[int], computed: int) -> None:
+        """Keep the missing prefixes of a prompt, of which a request has computed this many tokens."""
         if self.complete or not self._cache.cuttable:
             return
         for tokens in self._missing():
@@ -119,8 +119,8 @@ class Warmth:
             self._apply(self._cache.release(self.work.sequence, keep=keep))
             self.work = None
 
-    def _adopt(self, tokens: list[int], state: bytes) -> bool:
-        """Take a beginning from its saved state; False when llama.cpp does not accept it."""
+    def _restore(self, tokens: list[int], state: bytes) -> bool:
+        """Restore a prefix from its saved state; return False when llama.cpp does not accept it."""
         placement = self._cache.place(tokens, share=False)
         if placement is None:
             return False

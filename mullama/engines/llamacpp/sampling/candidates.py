@@ -1,4 +1,4 @@
-"""Which tokens can win at all: numpy over a row of logits, at memory speed."""
+"""Selects the tokens that a sampler chain could choose, with numpy over a row of logits, at memory speed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from mullama.engines.llamacpp.binding.context import Floats, Ids
 _BLOCKS = 64  # rows of the folded logits, see `largest`
 _OFFSETS = np.arange(_BLOCKS)[:, None]
 _FIRST_NUCLEUS = 256  # tokens looked at first for a nucleus
-_MANY = 4096  # tokens of a nucleus beyond which their order is not worth its time
+_MANY = 4096  # tokens; a larger nucleus is not sorted
 
 
 def largest(row: Floats, count: int) -> Ids | None:
-    """Ids of the `count` largest values, in no order; None when that is not worth the search.
+    """Return ids of the `count` largest values, unordered; None when they are half of all or more.
 
-    The row is folded into `_BLOCKS` rows, so that numpy finds the largest of each column at memory speed. Every
-    value among the `count` largest lies in one of the `count` columns with the largest maxima.
+    The row is folded into `_BLOCKS` rows, and numpy finds the largest of each column at memory speed. Every value
+    among the `count` largest lies in one of the `count` columns with the largest maxima.
     """
     size = len(row)
     columns = size // _BLOCKS
@@ -35,7 +35,7 @@ def largest(row: Floats, count: int) -> Ids | None:
 
 
 def largest_allowed(row: Floats, allowed: bytes, count: int) -> Ids:
-    """Ids of at least the `count` largest values among the allowed tokens (all when fewer), ascending by value."""
+    """Return ids of at least the `count` largest allowed values (all when fewer), ascending by value."""
     ids = largest(row, 4 * count)
     if ids is not None:
         ids = ids[set_bits(allowed, ids)]
@@ -47,10 +47,11 @@ def largest_allowed(row: Floats, allowed: bytes, count: int) -> Ids:
 
 
 def nucleus(row: Floats, p: float, keep: int) -> Ids:
-    """The likeliest tokens that together have a probability of at least `p`; at least `keep`, best first if not many.
+    """Return the likeliest tokens with a total probability of at least `p`, and at least `keep` tokens.
 
-    A peaked distribution has its nucleus among the few largest values. Of a flat one only the values are sorted,
-    which is five times as fast as to sort the tokens by them, and tells where the nucleus ends.
+    The cut of llama_sampler_top_p. Up to `_MANY` tokens are sorted, best first. A peaked distribution has its
+    nucleus among the few largest values. For a flat one only the values are sorted to find where the nucleus ends,
+    which is five times as fast as to sort the tokens by them.
     """
     peak = row.max()
     ids = largest(row, max(_FIRST_NUCLEUS, keep))
@@ -72,7 +73,10 @@ def nucleus(row: Floats, p: float, keep: int) -> Ids:
 
 
 def likely(row: Floats, ratio: float, keep: int) -> Ids:
-    """The tokens at least `ratio` times as likely as the likeliest, or the `keep` likeliest, best first."""
+    """Return the tokens at least `ratio` times as likely as the likeliest, or the `keep` likeliest, best first.
+
+    The cut of llama_sampler_min_p.
+    """
     ids = np.flatnonzero(row >= row.max() + math.log(min(ratio, 1.0)))
     if len(ids) < keep:
         best = largest(row, keep)
@@ -82,22 +86,22 @@ def likely(row: Floats, ratio: float, keep: int) -> Ids:
 
 
 def allowed_ids(allowed: bytes, size: int) -> Ids:
-    """The tokens whose bit is set, ascending."""
+    """Return the tokens whose bit is set, ascending."""
     flags = np.unpackbits(np.frombuffer(allowed, np.uint8), count=size, bitorder="little")
     return np.flatnonzero(flags).astype(np.int32)
 
 
 def set_bits(allowed: bytes, ids: Ids) -> NDArray[np.bool_]:
-    """For each id, whether its bit is set."""
+    """Return a boolean for each id: its bit is set."""
     octets = np.frombuffer(allowed, np.uint8)[ids >> 3]
     flags: NDArray[np.bool_] = (octets >> (ids & 7).astype(np.uint8)) & 1 == 1
     return flags
 
 
 def log_probabilities(row: Floats, chosen: int, alternatives: int) -> tuple[float, list[tuple[int, float]]]:
-    """The natural log of the chosen token's probability, and the likeliest tokens with theirs, best first.
+    """Return the natural logarithm of the chosen token's probability, and the likeliest tokens with theirs, best first.
 
-    Of the model's own distribution, before any sampler or grammar.
+    They belong to the model's own distribution (softmax of the logits), before any sampler or grammar.
     """
     peak = row.max()
     total = float(peak) + math.log(float(np.exp(row - peak).sum(dtype=np.float64)))

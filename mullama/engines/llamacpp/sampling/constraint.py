@@ -1,9 +1,9 @@
-"""Grammars as masks over tokens, by llguidance: the only door to it, with its limits set.
+"""Grammars as masks over tokens. The only importer of llguidance, with limits on its work.
 
-`Constraint.grammar` is handed to llguidance as it is: Lark text with a rule `start`, or the JSON text that
-`LLMatcher.grammar_from_json_schema` and its siblings write, which begins with `{"grammars":`. Lark grammars may
-use rules that `Constraint.markers` names: they are added here, because only the vocabulary knows which texts are
-single tokens. Grammars are compiled in a thread, so that a large one does not stall running answers.
+llguidance gets `Constraint.grammar` unchanged: Lark text with a rule `start`, or JSON text that begins with
+`{"grammars":`, as `LLMatcher.grammar_from_json_schema` writes it. Lark grammars may use the rules in
+`Constraint.markers`, which are added here because only the vocabulary knows the texts that are single tokens.
+Grammars are compiled in a thread, so that a large one does not stall running answers.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _LIMITS = {
 
 
 class Grammars:
-    """Compiles the grammars of one model and keeps the last ones."""
+    """Compiles the grammars of one model and caches the most recent ones."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
@@ -47,7 +47,7 @@ class Grammars:
         self._thread: ThreadPoolExecutor | None = None
 
     def request(self, constraint: Constraint) -> Future[Any]:
-        """Begin to compile; the result goes into `ConstraintState`, `Invalid` for a bad grammar."""
+        """Start to compile a grammar. The result is for `state`; it raises `Invalid` for a bad grammar."""
         text = self._text(constraint)
         future = self._compiled.get(text)
         if future is None:
@@ -110,20 +110,20 @@ class Grammars:
 
 
 def _bytes(vocabulary: Vocabulary, token: int) -> bytes:
-    """A token as llguidance wants it: special ones begin with an octet that no text has."""
+    """Return a token in llguidance's form: special tokens begin with a byte that no text has."""
     piece = vocabulary.piece(token)
     return b"\xff" + piece if vocabulary.is_special(token) else piece
 
 
 class _Phase(Enum):
-    BEFORE = auto()  # the text that comes first was not yet generated
+    BEFORE = auto()  # the answer has not reached `Constraint.after` yet
     FREE = auto()  # waiting for a trigger
     BOUND = auto()
     DONE = auto()
 
 
 class ConstraintState:
-    """Where one answer stands in its constraint."""
+    """Tracks the position of one answer in its constraint."""
 
     def __init__(self, constraint: Constraint, compiled: Any, tokenizer: Any, vocabulary: Vocabulary) -> None:
         self._constraint = constraint
@@ -138,11 +138,11 @@ class ConstraintState:
 
     @property
     def done(self) -> bool:
-        """Whether the answer is complete, with nothing left to choose."""
+        """True when the answer is complete."""
         return self._phase is _Phase.DONE
 
     def mask(self) -> bytes | None:
-        """The tokens that may come next, a bit each, lowest first; None for all."""
+        """Return the allowed next tokens, one bit each, lowest first; None for all."""
         if self._phase is _Phase.BOUND:
             mask: bytes = self._matcher.compute_bitmask()
             self._check()
@@ -150,25 +150,25 @@ class ConstraintState:
         return self._no_ends if self._phase is _Phase.BEFORE else None
 
     def accept(self, token: int, piece: bytes) -> bool:
-        """Take a chosen token; False when it ends a trigger and goes on against the grammar."""
+        """Advance by a chosen token; return False if it ends a trigger and continues against the grammar."""
         if self._phase is _Phase.BOUND:
             self._matcher.consume_token(token)
             self._check()
-            self._rest_when_matched()
+            self._leave_when_matched()
             return True
         if token in self._ends:
             return True
         return self._watched(piece.decode("latin-1"))
 
     def forced(self) -> Sequence[int]:
-        """Tokens that the grammar leaves no choice about; they count as accepted."""
+        """Return the tokens that the grammar determines, and advance by them."""
         if self._phase is not _Phase.BOUND:
             return ()
         tokens: list[int] = self._matcher.compute_ff_tokens()
         if tokens:
             self._matcher.consume_tokens(tokens)
             self._check()
-            self._rest_when_matched()
+            self._leave_when_matched()
         return tokens
 
     def _enter(self, phase: _Phase) -> None:
@@ -184,7 +184,7 @@ class ConstraintState:
         self._phase = phase
 
     def _watched(self, text: str) -> bool:
-        """Look for what ends this phase; what follows it in the same token belongs to the next phase."""
+        """Search for the text that ends this phase. The rest of the same token belongs to the next phase."""
         watch, phase = copy(self._watch), self._phase
         while text:
             _, hit = self._watch.feed(text)
@@ -206,10 +206,10 @@ class ConstraintState:
         if self._matcher.try_consume_tokens(tokens) < len(tokens):
             return False
         self._check()
-        self._rest_when_matched()
+        self._leave_when_matched()
         return True
 
-    def _rest_when_matched(self) -> None:
+    def _leave_when_matched(self) -> None:
         if self._matcher.is_stopped():
             again = self._constraint.triggers and self._constraint.repeat
             self._enter(_Phase.FREE if again else _Phase.DONE)
@@ -218,14 +218,14 @@ class ConstraintState:
         if self._matcher.is_error():
             reason = str(self._matcher.get_error()).splitlines()[0][:300]
             raise Invalid(
-                f"the grammar allows nothing here, or takes too much work: {reason}",
+                f"the grammar allows no token here, or takes too much work: {reason}",
                 hint="make it smaller or less ambiguous",
                 field="format",
             )
 
 
 def _octets(text: str) -> str:
-    """UTF-8 as one character per octet, because tokens may end inside a character."""
+    """Return UTF-8 as one character per byte, because tokens may end inside a character."""
     return text.encode().decode("latin-1")
 
 

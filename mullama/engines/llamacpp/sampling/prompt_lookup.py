@@ -1,22 +1,22 @@
-"""Guesses the next tokens from what the text said before: what followed the same few tokens last time."""
+"""Prompt lookup decoding: drafts the tokens that followed the last occurrence of the same few tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-NGRAM = 3  # tokens that must agree
+NGRAM = 3  # tokens that must match
 LONGEST_GUESS = 8
 
 
 class PromptLookup:
-    """An index of where each run of `NGRAM` tokens ended last; grows with the text, in linear time."""
+    """Indexes where each run of `NGRAM` tokens last ended; the total time is linear in the text."""
 
     def __init__(self) -> None:
         self._after: dict[tuple[int, ...], int] = {}
         self._indexed = NGRAM
 
     def guess(self, tokens: Sequence[int], most: int = LONGEST_GUESS) -> list[int]:
-        """At most `most` tokens that may follow; none where the last ones never occurred before."""
+        """Return at most `most` tokens that may follow; none if the last tokens never occurred before."""
         if len(tokens) < NGRAM:
             return []
         for end in range(self._indexed, len(tokens)):

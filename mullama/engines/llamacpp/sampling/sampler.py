@@ -1,11 +1,11 @@
-"""How the next token is chosen: numpy picks the few candidates that can win, llama.cpp's samplers decide.
+"""Chooses the next token: numpy selects the candidates that could be chosen, llama.cpp's samplers choose.
 
-Running a sampler chain over a whole vocabulary costs about half a millisecond; finding the best `k` logits with
-numpy costs some twenty microseconds. So wherever the first sampler that cuts is top-k (or the choice is greedy), the
-chain sees only the candidates that could survive it; top-p and min-p, when they come first, are done here, and the
-draw with them where nothing else comes between.
+A sampler chain over a complete vocabulary takes about half a millisecond; numpy finds the best `k` logits in some
+twenty microseconds. So where the first sampler that cuts is top-k, or the choice is greedy, the chain gets only the
+candidates that could survive it. Top-p and min-p, where they come first, are computed here, together with the draw
+where no other sampler comes between.
 
-A request's random numbers are its own, so its seed gives the same answer whatever else is in the batch, as far as
+Each request has its own random numbers, so a seed gives the same answer independent of other requests, provided that
 the logits are the same: llama.cpp's matrix kernels may round differently for batches of different shapes.
 """
 
@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
@@ -45,14 +46,16 @@ DEFAULT_ORDER = (
     "xtc",
     "temperature",
 )
-_OTHER_NAMES = {"typ_p": "typical_p", "typical": "typical_p", "temp": "temperature"}
+_ALIASES = {"typ_p": "typical_p", "typical": "typical_p", "temp": "temperature"}
 _KNOWN = frozenset((*DEFAULT_ORDER, "infill"))
-_LOOK_BACK = ("penalties", "dry")  # the samplers that know the past tokens
-_LAST_SEED = 0xFFFFFFFE  # one more means "random" to llama.cpp
+Shortcut = Literal["candidates", "cut", "draw"]
+SHORTCUTS: tuple[Shortcut, ...] = ("candidates", "cut", "draw")
+_LOOK_BACK = ("penalties", "dry")  # samplers that read past tokens
+_LAST_SEED = 0xFFFFFFFE  # the next number is LLAMA_DEFAULT_SEED: a random seed
 
 
-def problem(sampling: Sampling, vocabulary: int) -> str | None:
-    """What is wrong with these settings, or None; nothing that is wrong may reach native code."""
+def invalid_setting(sampling: Sampling, vocabulary: int) -> str | None:
+    """Return a sentence about the first invalid setting, or None. Invalid settings must not reach native code."""
     for name, field in SAMPLING_FIELDS.items():
         value = getattr(sampling, name)
         if value is None:
@@ -64,7 +67,7 @@ def problem(sampling: Sampling, vocabulary: int) -> str | None:
             return f"logit_bias names token {token}, the vocabulary has {vocabulary}"
         if math.isnan(bias) or bias == math.inf:
             return f"logit_bias of token {token} is {bias}"
-    unknown = [n for n in sampling.samplers or () if _OTHER_NAMES.get(n, n) not in _KNOWN]
+    unknown = [n for n in sampling.samplers or () if _ALIASES.get(n, n) not in _KNOWN]
     if unknown:
         return f"samplers names {unknown[0]!r}; there are {', '.join(sorted(_KNOWN))}"
     return None
@@ -72,7 +75,7 @@ def problem(sampling: Sampling, vocabulary: int) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Settings:
-    """`Sampling` with every field set, as the engine is promised."""
+    """`Sampling` with every field set."""
 
     temperature: float
     top_k: int
@@ -103,7 +106,11 @@ class _Settings:
 
 
 class Sampler:
-    """One request's choice of tokens. `seed` is not negative; `forbidden` tokens are never chosen."""
+    """Chooses the tokens of one request.
+
+    `seed` is not negative. `forbidden` tokens are never chosen. Without `shortcuts` the chain gets every token: a
+    reference for tests, with the same choices except for the random numbers of the draw.
+    """
 
     def __init__(
         self,
@@ -114,8 +121,9 @@ class Sampler:
         context_size: int,
         seed: int,
         forbidden: Sequence[int] = (),
+        shortcuts: Collection[Shortcut] = SHORTCUTS,
     ) -> None:
-        plan = _Plan(sampling, context_size, min(seed, _LAST_SEED), forbidden)
+        plan = SamplerPlan(sampling, context_size, min(seed, _LAST_SEED), forbidden, shortcuts)
         self._candidates = candidates
         self._memory = plan.memory
         self._enough = plan.enough
@@ -133,7 +141,7 @@ class Sampler:
                 add(self._chain)
 
     def choose(self, row: Floats, allowed: bytes | None = None) -> int:
-        """The token to go on with; `allowed` has a bit per token, lowest first, None for all."""
+        """Return the next token. `row`: all logits. `allowed`: one bit per token, lowest first; None for all."""
         if self._lowered is not None and allowed is None:
             likeliest = int(row.argmax())
             if likeliest not in self._lowered:
@@ -142,12 +150,12 @@ class Sampler:
             assert allowed is not None
             return int(largest_allowed(row, allowed, 1)[-1])
         if self._cut is not None:
-            return self._choose_cut(self._cut, row, allowed)
-        ids = self._pick(row, allowed)
+            return self._choose_after_cut(self._cut, row, allowed)
+        ids = self._select(row, allowed)
         return self._chain.choose(self._candidates, ids, row if ids is None else row[ids])
 
-    def _choose_cut(self, cut: _Cut, row: Floats, allowed: bytes | None) -> int:
-        """The first sampler that cuts is done here, exactly, and the chain does the rest."""
+    def _choose_after_cut(self, cut: _Cut, row: Floats, allowed: bytes | None) -> int:
+        """Apply the first sampler that cuts here, and the rest of the chain to what it keeps."""
         assert self._chain is not None
         if len(self._biased):
             row = row.copy()
@@ -159,7 +167,7 @@ class Sampler:
         ids = cut(seen) if some is None else some[cut(seen)]
         return self._chain.choose(self._candidates, ids, row[ids])
 
-    def _pick(self, row: Floats, allowed: bytes | None) -> Ids | None:
+    def _select(self, row: Floats, allowed: bytes | None) -> Ids | None:
         if allowed is None:
             ids = None if self._enough is None else largest(row, self._enough)
         elif self._enough is None:
@@ -172,12 +180,12 @@ class Sampler:
         return np.union1d(ids, raised).astype(np.int32)
 
     def accept(self, token: int) -> None:
-        """Take note of a token that now belongs to the text."""
+        """Record a token of the answer."""
         if self._chain is not None:
             self._chain.accept(token)
 
     def accept_prompt(self, tokens: Sequence[int]) -> None:
-        """Penalties count the prompt too, as far back as they look."""
+        """Record the prompt's last tokens, which penalties count too."""
         if self._memory and self._chain is not None:
             for token in tokens[-self._memory :]:
                 self._chain.accept(token)
@@ -191,22 +199,31 @@ _Add = Callable[[SamplerChain], None]
 _Cut = Callable[[Floats], Ids]
 
 
-class _Plan:
-    """Which samplers a request needs, in which order, and how many candidates they need to see.
+class SamplerPlan:
+    """The samplers of a request, in order, and the candidates that they need.
 
-    steps: none for the plain likeliest token. enough: how many of the largest logits are sure to hold every
-    token that the chain could choose, None for all. cut: does the work of the first sampler instead, on all logits
-    (biases included). draw: may do the work of all samplers instead. likeliest: the token with the largest logit is
-    chosen, unless it is one whose bias lowers it. memory: how many past tokens the chain looks at.
+    - `steps`: samplers of the chain, none for the plain likeliest token.
+    - `enough`: this many of the largest logits hold every token that the chain could choose; None for all.
+    - `cut`: replaces the first sampler, on all logits with biases.
+    - `draw`: may replace all samplers.
+    - `likeliest`: the token with the largest logit is chosen, unless its bias lowers it.
+    - `memory`: number of past tokens that the chain reads.
     """
 
-    def __init__(self, sampling: Sampling, context_size: int, seed: int, forbidden: Sequence[int]) -> None:
+    def __init__(
+        self,
+        sampling: Sampling,
+        context_size: int,
+        seed: int,
+        forbidden: Sequence[int],
+        shortcuts: Collection[Shortcut] = SHORTCUTS,
+    ) -> None:
         s = _Settings(**{f.name: getattr(sampling, f.name) for f in fields(sampling)})
         self._s, self._seed = s, seed
         self._penalty_last = _window(s.repeat_last_n, context_size)
         self._dry_last = _window(s.dry_penalty_last_n, context_size)
         self.biases = (*s.logit_bias, *((token, -math.inf) for token in forbidden))
-        order = tuple(_OTHER_NAMES.get(name, name) for name in s.samplers or DEFAULT_ORDER)
+        order = tuple(_ALIASES.get(name, name) for name in s.samplers or DEFAULT_ORDER)
         active = self._active()
         cuts = [(name, active[name]) for name in order if name in active]
         looks_back = [step for step in cuts if step[0] in _LOOK_BACK]
@@ -218,9 +235,9 @@ class _Plan:
         else:
             chosen = [*cuts, ("draw", lambda chain: chain.draw(seed))]
         self.memory = self._reach({name for name, _ in looks_back})
-        self.enough = self._count(chosen)
-        self.cut = self._first_cut(chosen[0][0])
-        self.draw = self._drawing([name for name, _ in chosen])
+        self.enough = self._count(chosen) if "candidates" in shortcuts else None
+        self.cut = self._first_cut(chosen[0][0]) if "cut" in shortcuts else None
+        self.draw = self._rejection_sampler([name for name, _ in chosen]) if "draw" in shortcuts else None
         self.likeliest = greedy and not looks_back and all(bias <= 0 for _, bias in self.biases)
         plain = self.likeliest and not self.biases
         self.steps = [] if plain else chosen[1:] if self.cut else self._with_bias(chosen)
@@ -233,10 +250,10 @@ class _Plan:
             return partial(likely, ratio=s.min_p, keep=s.min_keep)
         return None
 
-    def _drawing(self, names: Sequence[str]) -> RejectionSampler | None:
+    def _rejection_sampler(self, names: Sequence[str]) -> RejectionSampler | None:
         s = self._s
-        in_one = [name for name in ("top_p", "min_p", "temperature", "draw") if name in names]
-        if self.cut is None or names != in_one or s.dynatemp_range > 0 or s.min_keep > 1:
+        supported = [name for name in ("top_p", "min_p", "temperature", "draw") if name in names]
+        if self.cut is None or names != supported or s.dynatemp_range > 0 or s.min_keep > 1:
             return None
         temperature = s.temperature if "temperature" in names else 1.0
         if temperature < COLDEST or s.top_p <= 0:
@@ -271,7 +288,7 @@ class _Plan:
         return lowered + (1 if first == "greedy" else s.top_k)
 
     def _active(self) -> dict[str, _Add]:
-        """The samplers that would change anything, by name."""
+        """Return the samplers that have an effect, by name."""
         s, keep = self._s, self._s.min_keep
         flat = s.repeat_penalty == 1 and s.presence_penalty == 0 and s.frequency_penalty == 0
         dry = s.dry_multiplier > 0 and s.dry_base >= 1 and self._dry_last > 0
@@ -317,5 +334,5 @@ class _Plan:
 
 
 def _window(last: int, context_size: int) -> int:
-    """How many tokens a sampler looks back: -1 means the whole context."""
+    """Return how many tokens a sampler reads back; -1 means the complete context."""
     return context_size if last < 0 else min(last, context_size)
