@@ -1,1 +1,1 @@
-"""What `make bench` measures: mullama beside llama-server of the same llama.cpp, and beside its own limits."""
+"""The measurements of `make bench`: mullama against llama-server of the same llama.cpp, and its own overheads."""

@@ -1,10 +1,10 @@
-"""`python -m benches`: the table of ratios against llama-server, with the machine named.
+"""Prints a table of ratios against llama-server, with the name of the machine.
 
     benches/build_peer.sh ~/.cache/mullama-bench           # once
     python -m benches [--rows plain,formats] [--rounds 3] [--json FILE]
 
-The model is made once, with random weights over a real vocabulary, and quantised to Q4_K_M. The machine should have
-nothing else to do; what the load average says is printed with the table.
+The model is made once, with random weights over a real vocabulary, and quantised to Q4_K_M. The machine should be
+idle; the table is printed with the load average.
 """
 
 from __future__ import annotations
@@ -25,54 +25,56 @@ from benches.rows import ROWS, Row, Setup
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mullama-bench"
-    parser.add_argument("--folder", type=Path, default=cache, help="where the peer was built and the model is kept")
+    parser.add_argument("--folder", type=Path, default=cache, help="folder of the peer's build and of the model")
     parser.add_argument("--peer", type=Path, help="llama-server (default: the one in the folder)")
     parser.add_argument("--model", type=Path, help="the GGUF to measure with (default: made in the folder)")
-    parser.add_argument("--rows", default=",".join(ROWS), help="which rows, by name")
+    parser.add_argument("--rows", default=",".join(ROWS), help="names of the rows to measure")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
-    peer = asked.peer or asked.folder / "build" / "bin" / "llama-server"
+    options = parser.parse_args()
+    peer = options.peer or options.folder / "build" / "bin" / "llama-server"
     if not peer.exists():
-        print(f"{peer} is missing: benches/build_peer.sh {asked.folder} builds it", file=sys.stderr)
+        print(f"{peer} is missing: benches/build_peer.sh {options.folder} builds it", file=sys.stderr)
         return 1
-    model = asked.model or made(asked.folder)
-    setup = Setup(peer=peer, model=model, threads=asked.threads, rounds=asked.rounds)
-    print(f"{machine()}, load {os.getloadavg()[0]:.1f}, {model.name}, {asked.rounds} rounds\n")
+    model = options.model or quantised_model(options.folder)
+    setup = Setup(peer=peer, model=model, threads=options.threads, rounds=options.rounds)
+    print(f"{machine()}, load {os.getloadavg()[0]:.1f}, {model.name}, {options.rounds} rounds\n")
     columns = ("work", "goal", "ratio", "mullama", "llama-server", "unit", "each round", "CPU")
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     rows: list[Row] = []
-    for name in asked.rows.split(","):
+    for name in options.rows.split(","):
         for row in ROWS[name](setup):
             rows.append(row)
             each = " ".join(f"{ratio:.2f}" for ratio in row.ratios)
             print(
-                f"| {row.what} | {row.goal:g} | {row.ratio:.2f} | {row.ours:.3g} | {row.theirs:.3g} | {row.unit} "
+                f"| {row.work} | {row.goal:g} | {row.ratio:.2f} | {row.ours:.3g} | {row.theirs:.3g} | {row.unit} "
                 f"| {each} | {'' if row.cpu is None else f'{row.cpu:.2f}'} |",
                 flush=True,
             )
-    if asked.json:
-        asked.json.write_text(json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}, indent=2))
+    if options.json:
+        options.json.write_text(json.dumps({"machine": machine(), "rows": [asdict(row) for row in rows]}, indent=2))
     return 0
 
 
-def made(folder: Path) -> Path:
-    """The model of half a billion parameters, made and quantised when it is not there yet."""
-    wanted = folder / "half-q4_k_m.gguf"
-    if not wanted.exists():
+def quantised_model(folder: Path) -> Path:
+    """Return a model of half a billion parameters; make and quantise it if it does not exist."""
+    target = folder / "half-q4_k_m.gguf"
+    if not target.exists():
         (vocabulary,) = folder.glob("source-*/vendor/llama.cpp/models/ggml-vocab-qwen2.gguf")
-        whole = folder / "half-f16.gguf"
-        write(vocabulary, whole, SHAPES["half"])
-        beside = wanted.with_suffix(".part")
-        subprocess.run([folder / "build/bin/llama-quantize", whole, beside, "Q4_K_M"], check=True, capture_output=True)
-        beside.rename(wanted)
-        whole.unlink()
-    return wanted
+        unquantised = folder / "half-f16.gguf"
+        write(vocabulary, unquantised, SHAPES["half"])
+        partial = target.with_suffix(".part")
+        subprocess.run(
+            [folder / "build/bin/llama-quantize", unquantised, partial, "Q4_K_M"], check=True, capture_output=True
+        )
+        partial.rename(target)
+        unquantised.unlink()
+    return target
 
 
 def machine() -> str:
-    """Processor, cores, system."""
+    """Return processor, cores and system."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds llama-server and llama-quantize from the llama.cpp tree inside the sdist of the llama-cpp-python that is
-# installed, with the flags that .ci/install builds the binding with: what is compared is then only what is around
-# the library. Takes some ten minutes on two cores; a second run continues. Usage: build_peer.sh FOLDER
+# Builds llama-server and llama-quantize from the llama.cpp tree inside the sdist of the installed llama-cpp-python, with
+# the flags of .ci/install, so that only the code around the library is compared. It takes some ten minutes on two
+# cores; a second run continues. Usage: build_peer.sh FOLDER
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 python=$here/.venv/bin/python

@@ -1,9 +1,9 @@
-"""How long a model is under change when only its context is another one: the weights stay where they are.
+"""Measures the duration of an apply that changes only a model's context, while the weights stay loaded.
 
     python -m benches.context_change [MODEL.gguf] [--rounds 9]
 
-A running server is given manifests whose context sizes take turns. Timed is the whole apply, from the request to its
-result: plan, new context, first probe, swap, and the end of the old context. Prints milliseconds.
+A running server gets manifests with alternating context sizes. The time is that of the complete apply, from the
+request to its result: plan, new context, first probe, swap, and the end of the old context. Prints milliseconds.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ def main() -> None:
         for n in range(1, arguments.rounds + 1):
             tree = {"mullama": "v1", "server": {"listen": [listen]}, "models": models(SIZES[n % 2])}
             before = time.perf_counter()
-            costs = _applied(server.url, tree)
+            costs = _apply(server.url, tree)
             took.append((time.perf_counter() - before) * 1e3)
             assert costs == ["context"], costs
     low, middle, high = statistics.quantiles(took, n=4)
     print(f"{arguments.model}: {middle:.0f} ms, half of {len(took)} from {low:.0f} to {high:.0f}")
 
 
-def _applied(url: str, tree: dict[str, Any]) -> list[str]:
-    """Apply, and tell what it cost the model."""
+def _apply(url: str, tree: dict[str, Any]) -> list[str]:
+    """Apply a manifest; return the costs of the plan's steps."""
     body = json.dumps({"manifest": tree}).encode()
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{url}/api/v1/stack", body, headers, method="PUT")

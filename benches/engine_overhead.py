@@ -1,9 +1,9 @@
-"""How much of an engine's time is spent outside `llama_decode`: the price of doing the rest in Python.
+"""Measures the share of an engine's time outside `llama_decode`: the overhead of Python.
 
     python -m benches.engine_overhead MODEL.gguf [--clients 8] [--tokens 64] [--threads N]
 
-Prints, for several kinds of requests, tokens per second and the share of the driving thread's CPU time that is not
-inside the native decode. CPU time, so that other work on the machine does not count.
+Prints, for several kinds of requests, tokens per second and the share of the engine thread's CPU time outside the
+native decode. CPU time does not depend on other processes of the machine.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> None:
     engine.open_context("main", options)
     inside = _clock_decodes(engine)
     for name, kind in KINDS.items():
-        _run(engine, kind, 2, arguments.tokens)  # grammars, caches
+        _run(engine, kind, 2, arguments.tokens)  # compile grammars, fill caches
         inside[0] = 0.0
         wall, cpu = time.perf_counter(), time.thread_time()
         tokens = _run(engine, kind, arguments.clients, arguments.tokens)
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _clock_decodes(engine: LlamaEngine) -> list[float]:
-    """Sums the CPU time of the native decodes."""
+    """Return a list with one number: the CPU time of all native decodes from now on."""
     inside = [0.0]
     native = engine._contexts["main"].native
     decode: Callable[..., int] = native.decode
@@ -75,10 +75,10 @@ def _run(engine: LlamaEngine, kind: dict[str, object], clients: int, tokens: int
         engine.submit(
             Generate(id=client, context="main", prompt=prompt, max_tokens=tokens, ignore_eos=True, cache=False, **kind)  # type: ignore[arg-type]
         )
-    said = 0
+    count = 0
     while engine.busy:
-        said += sum(output.count for output in engine.step() if isinstance(output, Piece))
-    return said
+        count += sum(output.count for output in engine.step() if isinstance(output, Piece))
+    return count
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How many tokens a second the whole HTTP path carries when the model costs nothing: the scripted engine.
+"""Measures the throughput of the complete HTTP path with the scripted engine, which takes almost no time.
 
     python -m benches.http_path [--streams 32] [--tokens 512]
 
-Tells tokens per second over the wire and the CPU time that server and worker spend on each.
+Prints tokens per second over the wire, and the CPU time of server and worker per token.
 """
 
 from __future__ import annotations
@@ -24,18 +24,23 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=512)
     parser.add_argument("--api", choices=("chat", "completions"), default="chat")
     parser.add_argument("--rounds", type=int, default=3)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder, "words.script.json")
-        rule = {"when": ".", "say": " word" * asked.tokens}
+        rule = {"when": ".", "say": " word" * options.tokens}
         script.write_text(json.dumps({"rules": [rule], "context": 4096}))
-        models = {"bench": {"from": str(script), "limits": {"parallel": asked.streams}}}
+        models = {"bench": {"from": str(script), "limits": {"parallel": options.streams}}}
         with mullama(models) as server:
             processes = [psutil.Process(server.process.pid), *psutil.Process(server.process.pid).children()]
-            for number in range(asked.rounds):
+            for number in range(options.rounds):
                 before = [_cpu(process) for process in processes]
                 found = server.load(
-                    clients=asked.streams, prompt_len=16, gen_len=asked.tokens, api=asked.api, seed=number, warmup=1
+                    clients=options.streams,
+                    prompt_len=16,
+                    gen_len=options.tokens,
+                    api=options.api,
+                    seed=number,
+                    warmup=1,
                 )
                 spent = [_cpu(process) - was for process, was in zip(processes, before, strict=True)]
                 each = ", ".join(
@@ -43,7 +48,7 @@ def main() -> None:
                     for name, seconds in zip(("server", "worker"), spent, strict=False)
                 )
                 print(
-                    f"{asked.streams} streams of {found.tokens // asked.streams} tokens: "
+                    f"{options.streams} streams of {found.tokens // options.streams} tokens: "
                     f"{found.tokens_per_second:,.0f} tokens/s; CPU per token: {each} (load {os.getloadavg()[0]:.1f})"
                 )
 

@@ -1,10 +1,10 @@
-"""Whether a token costs more the longer its answer is: CPU time outside `llama_decode` at its beginning and end.
+"""Measures the CPU time outside `llama_decode` early and late in a long answer: does a late token cost more?
 
     python -m benches.long_answer MODEL.gguf [--threads N]
 
-Each kind of request is measured twice: as it is, and with the native decode left out after the first token, whose
-logits then stay. A late decode reads more memory than an early one, and the code that runs after it finds less of
-its own in the caches; without decodes what is left is whether there is more to do.
+Each kind of request is measured twice: with decodes, and without them after the first token, whose logits are used
+again. A late decode reads more memory than an early one, so the code after it finds less of its own data in the CPU
+caches. Without decodes the difference shows only additional work.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--threads", type=int, default=0)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     for name, sampling in (("greedy", Sampling(temperature=0.0)), ("penalties", Sampling(repeat_penalty=1.1))):
         for how, decoding in (("", True), (" without decodes", False)):
-            early, late = outside(asked.model, sampling.over(DEFAULT_SAMPLING), asked.threads, decoding=decoding)
+            early, late = outside(options.model, sampling.over(DEFAULT_SAMPLING), options.threads, decoding=decoding)
             spent = f"{early * 1e6:.1f} us per token early, {late * 1e6:.1f} us late"
             print(f"{name}{how}: {spent}, ratio {late / early:.2f}", flush=True)
 
 
 def outside(model: str, sampling: Sampling, threads: int, *, decoding: bool) -> tuple[float, float]:
-    """CPU seconds per token outside the decode, early and late in one answer."""
+    """Return CPU seconds per token outside the decode, early and late in one answer."""
     engine = find_engine("llamacpp")((model,), WeightsOptions(), lambda _share: True)
     assert isinstance(engine, LlamaEngine)
     engine.open_context("main", ContextOptions(size=_LATE.stop + 64, threads=threads))
@@ -45,15 +45,15 @@ def outside(model: str, sampling: Sampling, threads: int, *, decoding: bool) -> 
             id=1, context="main", prompt=(100, 101, 102), sampling=sampling, max_tokens=_LATE.stop, ignore_eos=True
         )
     )
-    spent, said = {_EARLY: 0.0, _LATE: 0.0}, 0
+    spent, count = {_EARLY: 0.0, _LATE: 0.0}, 0
     while engine.busy:
         before, decoded = time.thread_time(), inside[0]
         made = sum(output.count for output in engine.step() if isinstance(output, Piece))
         for part in spent:
-            if said in part:
+            if count in part:
                 spent[part] += time.thread_time() - before - (inside[0] - decoded)
-        said += made
-        if said and not decoding:
+        count += made
+        if count and not decoding:
             engine._contexts["main"].native.decode = lambda _batch: DECODED  # type: ignore[method-assign]
     engine.close()
     return spent[_EARLY] / len(_EARLY), spent[_LATE] / len(_LATE)

@@ -1,9 +1,9 @@
-"""Makes a GGUF with random weights over a real vocabulary: noise to read, but the sizes and speed of a real model.
+"""Makes a GGUF with random weights over a real vocabulary: its text is noise, its sizes and speed are real.
 
     python -m benches.model VOCABULARY.gguf OUT.gguf [--shape half]
 
 The vocabulary is copied from a file that holds only one, such as `models/ggml-vocab-qwen2.gguf` of llama.cpp's tree.
-Weights are written as F16; `llama-quantize OUT.gguf QUANTISED.gguf Q4_K_M` makes what people run.
+Weights are written as F16; `llama-quantize OUT.gguf QUANTISED.gguf Q4_K_M` makes the file that most people run.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ TEMPLATE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Geometry:
-    """width: of the residual stream; heads share `kv_heads` keys and values."""
+    """The sizes of a model."""
 
     width: int
+    """Length of the residual stream."""
     layers: int
     heads: int
     kv_heads: int
+    """Keys and values; several heads share one."""
     hidden: int
+    """Length of the feed-forward layer."""
     context: int = 32768
 
 
@@ -40,7 +43,7 @@ SHAPES = {
 
 
 def write(vocabulary: Path, out: Path, shape: Geometry, seed: int = 0) -> None:
-    """One file of the llama architecture with tied embeddings."""
+    """Write a file of the llama architecture with tied embeddings."""
     source, writer = gguf.GGUFReader(vocabulary), gguf.GGUFWriter(out, "llama")
     head = shape.width // shape.heads
     writer.add_name("random weights")
@@ -83,7 +86,7 @@ def write(vocabulary: Path, out: Path, shape: Geometry, seed: int = 0) -> None:
 
 
 def _copy_vocabulary(source: gguf.GGUFReader, writer: gguf.GGUFWriter) -> int:
-    """Every tokenizer key but a template; the number of tokens."""
+    """Copy every tokenizer key except the template; return the number of tokens."""
     count = 0
     for name, field in source.fields.items():
         if not name.startswith("tokenizer.") or name == "tokenizer.chat_template":
@@ -103,6 +106,6 @@ if __name__ == "__main__":
     parser.add_argument("vocabulary", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--shape", choices=SHAPES, default="half")
-    asked = parser.parse_args()
-    write(asked.vocabulary, asked.out, SHAPES[asked.shape])
-    print(f"{asked.out}: {asked.out.stat().st_size / 1e6:.0f} MB")
+    options = parser.parse_args()
+    write(options.vocabulary, options.out, SHAPES[options.shape])
+    print(f"{options.out}: {options.out.stat().st_size / 1e6:.0f} MB")

@@ -1,4 +1,4 @@
-"""The rows of the table: each measures both sides in turn, several times, and tells the median of the paired ratios."""
+"""The rows of the table. Each measures both sides in turn, several times, and yields the median of the ratios."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from benches.servers import Server, llama_server, mullama
 from mullama.cli.inference.load_test import Measured, quantile, words
 
-# What a tool call looks like: most of its text is settled by the schema.
+# A tool call: the schema determines most of its text.
 RECORD = {
     "type": "object",
     "properties": {
@@ -47,29 +47,31 @@ class Setup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of the table. ratio: ours over theirs, or the reverse where less is better: above 1 we are ahead.
+    """One line of the table."""
 
-    cpu: the same ratio of the processor time per unit of work, which other work on the machine hardly touches.
-    """
-
-    what: str
+    work: str
     goal: float
+    """The ratio to reach."""
     ratio: float
+    """Ours to theirs, or the inverse if less is better: above 1, mullama is ahead."""
     ours: float
     theirs: float
     unit: str
+    """Unit of `ours` and `theirs`."""
     ratios: tuple[float, ...] = ()
+    """The ratio of each round."""
     cpu: float | None = None
+    """The ratio of CPU time per unit of work; other processes on the machine hardly change it."""
 
 
 Pairs = list[tuple[float, float]]
 
 
-def paired(what: str, goal: float, unit: str, rounds: Pairs, cpu: Pairs | None = None, *, less: bool = False) -> Row:
-    """A row from pairs (ours, theirs); cpu: seconds of processor time, for the same work on both sides."""
+def paired(work: str, goal: float, unit: str, rounds: Pairs, cpu: Pairs | None = None, *, less: bool = False) -> Row:
+    """Return a row from (ours, theirs) of each round; `cpu` are seconds of CPU time for the same work."""
     ratios = tuple(theirs / ours if less else ours / theirs for ours, theirs in rounds)
     return Row(
-        what=what,
+        work=work,
         goal=goal,
         unit=unit,
         ratio=statistics.median(ratios),
@@ -80,7 +82,7 @@ def paired(what: str, goal: float, unit: str, rounds: Pairs, cpu: Pairs | None =
     )
 
 
-def _desired(setup: Setup, size: int = 2048, parallel: int = 8, **more: Any) -> dict[str, Any]:
+def _model(setup: Setup, size: int = 2048, parallel: int = 8, **more: Any) -> dict[str, Any]:
     context = {"size": size, "threads": setup.threads}
     return {"from": str(setup.model), "context": context, "limits": {"parallel": parallel}, **more}
 
@@ -88,7 +90,7 @@ def _desired(setup: Setup, size: int = 2048, parallel: int = 8, **more: Any) -> 
 @contextmanager
 def _both(setup: Setup, size: int = 2048, parallel: int = 8, **more: Any) -> Iterator[tuple[Server, Server]]:
     with (
-        mullama({"bench": _desired(setup, size, parallel, **more)}) as ours,
+        mullama({"bench": _model(setup, size, parallel, **more)}) as ours,
         llama_server(setup.peer, setup.model, threads=setup.threads, size=size, parallel=parallel) as theirs,
     ):
         yield ours, theirs
@@ -97,9 +99,9 @@ def _both(setup: Setup, size: int = 2048, parallel: int = 8, **more: Any) -> Ite
 def _alternating(
     setup: Setup, sides: tuple[Server, Server], measure: Callable[[Server, int], float]
 ) -> tuple[Pairs, Pairs]:
-    """Measures ours and theirs in turn, the first to go changing from round to round; the other one idles.
+    """Measure ours and theirs in turn while the other one idles; each round begins with the other side.
 
-    The pairs that were measured, and pairs of the processor time that each took.
+    Return (ours, theirs) of each round, and the same of CPU time.
     """
     pairs, spent = [], []
     for number in range(setup.rounds):
@@ -129,17 +131,17 @@ def plain(setup: Setup) -> Iterator[Row]:
 
 
 def declared(setup: Setup) -> Iterator[Row]:
-    """A declared system prompt of 1,000 tokens, at once after the start and later."""
+    """A declared system prompt of 1,000 tokens, directly after the start and later."""
     firsts: Pairs = []
     speeds: Pairs = []
     waits: Pairs = []
     spent: Pairs = []
     for number in range(setup.rounds):
         with _both(setup, system=words(1000, -1)) as sides:
-            firsts.append((_first(_greeted(sides, 0, number)), _first(_greeted(sides, 1, number))))
+            firsts.append((_first(_short_chats(sides, 0, number)), _first(_short_chats(sides, 1, number))))
             for again in range(1, 4):
                 before = sides[0].cpu(), sides[1].cpu()
-                ours, theirs = (_greeted(sides, side, number + 100 * again) for side in (0, 1))
+                ours, theirs = (_short_chats(sides, side, number + 100 * again) for side in (0, 1))
                 spent.append((sides[0].cpu() - before[0], sides[1].cpu() - before[1]))
                 speeds.append((ours.tokens_per_second, theirs.tokens_per_second))
                 waits.append((_first(ours), _first(theirs)))
@@ -149,8 +151,8 @@ def declared(setup: Setup) -> Iterator[Row]:
     yield paired(f"{begin}, later: time to first token", 1.0, "s", waits, less=True)
 
 
-def _greeted(sides: tuple[Server, Server], side: int, seed: int) -> Measured:
-    """Eight short conversations; only the peer must be sent what our manifest declares."""
+def _short_chats(sides: tuple[Server, Server], side: int, seed: int) -> Measured:
+    """Run eight short conversations; only the peer needs the system prompt in each request."""
     return sides[side].load(clients=8, prompt_len=32, gen_len=16, seed=seed, shared_len=1000 if side else 0)
 
 
@@ -159,14 +161,14 @@ def _first(measured: Measured) -> float:
 
 
 def neighbours(setup: Setup) -> Iterator[Row]:
-    """Two models with four clients each, at once; each model of ours is a process of its own, as theirs are."""
-    what = {"clients": 4, "api": "completions", "prompt_len": 64, "gen_len": 48, "warmup": 0}
+    """Two models with four clients each, at the same time. Each model has its own process on both sides."""
+    load = {"clients": 4, "api": "completions", "prompt_len": 64, "gen_len": 48, "warmup": 0}
     pairs, alone = [], []
     for number in range(setup.rounds):
-        # mlock False and mmap False differ in placement, so that the second is loaded apart.
-        second = _desired(setup, parallel=4, memory={"mmap": False})
-        with mullama({"a": _desired(setup, parallel=4), "b": second}) as server:
-            ours = asyncio.run(_summed((server, "a"), (server, "b"), number, what))
+        # The models differ in `mmap`, so they do not share one process.
+        second = _model(setup, parallel=4, memory={"mmap": False})
+        with mullama({"a": _model(setup, parallel=4), "b": second}) as server:
+            ours = asyncio.run(_total_speed((server, "a"), (server, "b"), number, load))
         with ExitStack() as stack:
             theirs_at = [
                 stack.enter_context(
@@ -174,22 +176,24 @@ def neighbours(setup: Setup) -> Iterator[Row]:
                 )
                 for name in ("a", "b")
             ]
-            theirs = asyncio.run(_summed((theirs_at[0], "a"), (theirs_at[1], "b"), number, what))
-        with mullama({"bench": _desired(setup)}) as server:
-            one = server.load(**{**what, "clients": 8, "seed": number}).tokens_per_second
+            theirs = asyncio.run(_total_speed((theirs_at[0], "a"), (theirs_at[1], "b"), number, load))
+        with mullama({"bench": _model(setup)}) as server:
+            one = server.load(**{**load, "clients": 8, "seed": number}).tokens_per_second
         pairs.append((ours, theirs))
         alone.append((ours, one))
     yield paired("2 models, 4 clients each, against 2 llama-servers", 1.5, "tokens/s", pairs)
     yield paired("the same, against one model of ours with 8 clients", 0.9, "tokens/s", alone)
 
 
-async def _summed(a: tuple[Server, str], b: tuple[Server, str], seed: int, what: dict[str, Any]) -> float:
-    loads = [server.bear(**{**what, "model": name, "seed": seed * 10 + n}) for n, (server, name) in enumerate((a, b))]
+async def _total_speed(a: tuple[Server, str], b: tuple[Server, str], seed: int, load: dict[str, Any]) -> float:
+    loads = [
+        server.load_async(**{**load, "model": name, "seed": seed * 10 + n}) for n, (server, name) in enumerate((a, b))
+    ]
     return sum(measured.tokens_per_second for measured in await asyncio.gather(*loads))
 
 
 def formats(setup: Setup) -> Iterator[Row]:
-    """A record under a schema, counted in finished characters, because the sides may count tokens differently."""
+    """A record under a schema, counted in characters, because the sides may count tokens differently."""
 
     def speed(clients: int) -> Callable[[Server, int], float]:
         def measure(server: Server, number: int) -> float:
@@ -203,17 +207,19 @@ def formats(setup: Setup) -> Iterator[Row]:
 
     with _both(setup) as sides:
         for clients in (1, 4):
-            what = f"record under a schema, {clients} client{'s' if clients > 1 else ''}"
-            yield paired(what, 2.0, "characters/s", *_alternating(setup, sides, speed(clients)))
+            work = f"record under a schema, {clients} client{'s' if clients > 1 else ''}"
+            yield paired(work, 2.0, "characters/s", *_alternating(setup, sides, speed(clients)))
 
 
 def interrupted(setup: Setup) -> Iterator[Row]:
-    """A stream that runs while a prompt of 4,000 tokens arrives: how long its longest silences are."""
+    """The longest gaps of a stream while a prompt of 4,000 tokens arrives."""
 
     async def gap(server: Server, number: int) -> float:
-        stream = asyncio.create_task(server.bear(api="completions", prompt_len=32, gen_len=160, seed=number, clients=1))
-        await asyncio.sleep(0.3)  # early in the stream, which must not end before the long prompt has come
-        await server.bear(api="completions", prompt_len=4000, gen_len=1, seed=number + 20)
+        stream = asyncio.create_task(
+            server.load_async(api="completions", prompt_len=32, gen_len=160, seed=number, clients=1)
+        )
+        await asyncio.sleep(0.3)  # early in the stream, which must not end before the long prompt arrives
+        await server.load_async(api="completions", prompt_len=4000, gen_len=1, seed=number + 20)
         return quantile((await stream).gaps, 0.99)
 
     with _both(setup, size=8192, parallel=2) as sides:

@@ -1,4 +1,4 @@
-"""The two servers that are compared, each in a folder and on a port of its own, ended when its block ends."""
+"""Starts the two servers that are compared, each with its own folder and port, and ends them."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ _SECONDS = 300.0
 
 
 class Server:
-    """A server that answers: where, and the process."""
+    """A running server."""
 
     def __init__(self, url: str, process: subprocess.Popen[bytes]) -> None:
         self.url = url
         self.process = process
 
     def cpu(self) -> float:
-        """Seconds of processor time that the server and its workers took so far."""
+        """Return the seconds of CPU time of the server and its workers so far."""
         server = psutil.Process(self.process.pid)
         times = [process.cpu_times() for process in (server, *server.children(recursive=True))]
         return float(sum(time.user + time.system for time in times))
 
-    def load(self, **what: Any) -> Measured:
-        return asyncio.run(self.bear(**what))
+    def load(self, **options: Any) -> Measured:
+        return asyncio.run(self.load_async(**options))
 
-    async def bear(self, **what: Any) -> Measured:
-        return await run(ServerAddress.parse(self.url), Load(**{"model": "bench", **what}))
+    async def load_async(self, **options: Any) -> Measured:
+        return await run(ServerAddress.parse(self.url), Load(**{"model": "bench", **options}))
 
 
 @contextmanager
 def mullama(models: Mapping[str, Mapping[str, Any]]) -> Iterator[Server]:
-    """`mullama serve` of these models, ready."""
+    """Run `mullama serve` with these models until the block ends."""
     with tempfile.TemporaryDirectory(prefix="mullama-bench-") as folder:
         port = _free_port()
         tree = {"mullama": "v1", "server": {"listen": [f"127.0.0.1:{port}"]}, "models": models}
@@ -62,7 +62,7 @@ def mullama(models: Mapping[str, Mapping[str, Any]]) -> Iterator[Server]:
 def llama_server(
     binary: Path, model: Path, *, threads: int, size: int, parallel: int, name: str = "bench"
 ) -> Iterator[Server]:
-    """llama-server with room for `parallel` requests of `size` tokens each."""
+    """Run llama-server with room for `parallel` requests of `size` tokens each until the block ends."""
     with tempfile.TemporaryDirectory(prefix="peer-bench-") as folder:
         port = _free_port()
         command = [str(binary), "-m", str(model), "-a", name, "-t", str(threads), "--port", str(port)]
@@ -98,7 +98,7 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             pass
         time.sleep(0.05)
-    raise SystemExit(f"{url} did not come up:\n{log.read_text(errors='replace')[-2000:]}")
+    raise SystemExit(f"{url} did not start:\n{log.read_text(errors='replace')[-2000:]}")
 
 
 def _free_port() -> int:

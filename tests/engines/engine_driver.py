@@ -1,4 +1,4 @@
-"""Drives an engine as a worker does: submits jobs, steps until nothing is left, folds what came of each job."""
+"""Drives an engine as a worker does: submits jobs, steps until it is idle, and collects the outputs of each job."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def sampling(**changes: Any) -> Sampling:
 
 
 def ask(id: int, prompt: str | tuple[int, ...], **changes: Any) -> Generate:
-    """A greedy job in the context `main`, unless said otherwise."""
+    """Return a greedy job in the context `main`; `changes` replace its fields."""
     settings: dict[str, Any] = {"context": "main", "sampling": GREEDY, "max_tokens": 24}
     return Generate(id=id, prompt=prompt, **{**settings, **changes})
 
 
 def user(text: str) -> str:
-    """A prompt in the built-in model's format, thinking closed."""
+    """Return a prompt in the built-in model's format, without thinking."""
     return f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 
 
 @dataclass
 class Result:
-    """What came of one job, in order; `events` are the class names."""
+    """The outputs of one job. `events` are their class names in order."""
 
     text: str = ""
     echo: str = ""
@@ -55,12 +55,12 @@ class Result:
     echo_logprobs: list[TokenLogprob] = field(default_factory=list)
 
     @property
-    def over(self) -> bool:
+    def done(self) -> bool:
         return bool(self.ended or self.failed or self.embedded)
 
 
 class Driver:
-    """Collects the outputs of an engine by job."""
+    """Steps an engine and collects its outputs by job."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -89,7 +89,7 @@ class Driver:
 
     def _take(self, output: Output) -> None:
         result = self.results[output.id]
-        assert not result.over, f"{output} after the end"
+        assert not result.done, f"{output} after the end"
         result.events.append(type(output).__name__)
         match output:
             case Begun():
@@ -112,7 +112,7 @@ class Driver:
 
 
 def answers(engine: Engine, *jobs: Generate | Embed) -> list[Result]:
-    """What came of these jobs, submitted together."""
+    """Submit these jobs together; return their results."""
     results = Driver(engine).submit(*jobs).run()
     return [results[job.id] for job in jobs]
 

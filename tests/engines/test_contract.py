@@ -139,7 +139,7 @@ def test_token_ids_out_of_range_fail(engine: Engine) -> None:
 
 
 def test_an_empty_prompt_of_ids_is_no_crash(engine: Engine) -> None:
-    assert answer(engine, ()).over
+    assert answer(engine, ()).done
 
 
 def test_text_with_a_lone_surrogate_fails(engine: Engine) -> None:

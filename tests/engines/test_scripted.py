@@ -112,8 +112,8 @@ def test_a_slow_answer_takes_its_time_and_can_be_cancelled(scripted: Callable[..
     engine = scripted()
     driver = Driver(engine).submit(ask(1, "slow 30ms 90 tokens", max_tokens=None), ask(2, "count to 3"))
     started = time.monotonic()
-    driver.run(until=lambda: driver.results[2].over)
-    assert not driver.results[1].over
+    driver.run(until=lambda: driver.results[2].done)
+    assert not driver.results[1].done
     driver.run(until=lambda: driver.results[1].count >= 3)
     assert time.monotonic() - started >= 0.06
     assert driver.results[2].ended is not None

@@ -1,4 +1,4 @@
-"""Small random models of other kinds than the built-in one, over its vocabulary: for tests of what they cannot do."""
+"""Writes small random models of other architectures, with the built-in model's vocabulary."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.engines.conftest import TINY
 EMBD, HEADS, FF = 64, 4, 96
 
 
-class Maker:
+class ModelWriter:
     """Writes one GGUF file of an architecture, with the built-in model's tokens."""
 
     def __init__(self, path: Path, architecture: str, *, layers: int = 2, seed: int = 0) -> None:
@@ -61,114 +61,114 @@ class Maker:
 
 
 def llama(path: Path, *, seed: int = 0, embedding: bool = False) -> None:
-    """A plain decoder; with `embedding` one that says it pools by the last token."""
-    make = Maker(path, "llama", seed=seed)
-    make.attention()
-    make.writer.add_layer_norm_rms_eps(1e-5)
-    make.writer.add_rope_dimension_count(EMBD // HEADS)
+    """Write a plain decoder; with `embedding`, its pooling is the last token."""
+    model = ModelWriter(path, "llama", seed=seed)
+    model.attention()
+    model.writer.add_layer_norm_rms_eps(1e-5)
+    model.writer.add_rope_dimension_count(EMBD // HEADS)
     if embedding:
-        make.writer.add_pooling_type(gguf.PoolingType.LAST)
-    make.random("token_embd.weight", make.vocabulary, EMBD)
-    for layer in range(make.layers):
-        _decoder_block(make, layer)
-    make.full("output_norm.weight", EMBD)
-    make.write()
+        model.writer.add_pooling_type(gguf.PoolingType.LAST)
+    model.random("token_embd.weight", model.vocabulary, EMBD)
+    for layer in range(model.layers):
+        _decoder_block(model, layer)
+    model.full("output_norm.weight", EMBD)
+    model.write()
 
 
-def _decoder_block(make: Maker, layer: int) -> None:
+def _decoder_block(model: ModelWriter, layer: int) -> None:
     head = EMBD // HEADS
     block = f"blk.{layer}."
-    make.full(block + "attn_norm.weight", EMBD)
-    make.full(block + "ffn_norm.weight", EMBD)
-    make.random(block + "attn_q.weight", EMBD, EMBD)
-    make.random(block + "attn_k.weight", 2 * head, EMBD)
-    make.random(block + "attn_v.weight", 2 * head, EMBD)
-    make.random(block + "attn_output.weight", EMBD, EMBD)
-    make.random(block + "ffn_gate.weight", FF, EMBD)
-    make.random(block + "ffn_up.weight", FF, EMBD)
-    make.random(block + "ffn_down.weight", EMBD, FF)
+    model.full(block + "attn_norm.weight", EMBD)
+    model.full(block + "ffn_norm.weight", EMBD)
+    model.random(block + "attn_q.weight", EMBD, EMBD)
+    model.random(block + "attn_k.weight", 2 * head, EMBD)
+    model.random(block + "attn_v.weight", 2 * head, EMBD)
+    model.random(block + "attn_output.weight", EMBD, EMBD)
+    model.random(block + "ffn_gate.weight", FF, EMBD)
+    model.random(block + "ffn_up.weight", FF, EMBD)
+    model.random(block + "ffn_down.weight", EMBD, FF)
 
 
 def window(path: Path) -> None:
-    """A decoder whose layers look at a sliding window of 32 tokens only."""
-    make = Maker(path, "gemma2")
-    make.attention()
-    make.writer.add_layer_norm_rms_eps(1e-5)
-    make.writer.add_key_length(EMBD // HEADS)
-    make.writer.add_value_length(EMBD // HEADS)
-    make.writer.add_sliding_window(32)
-    make.random("token_embd.weight", make.vocabulary, EMBD)
-    for layer in range(make.layers):
-        _decoder_block(make, layer)
-        make.full(f"blk.{layer}.post_attention_norm.weight", EMBD)
-        make.full(f"blk.{layer}.post_ffw_norm.weight", EMBD)
-    make.full("output_norm.weight", EMBD)
-    make.write()
+    """Write a decoder with a sliding window of 32 tokens."""
+    model = ModelWriter(path, "gemma2")
+    model.attention()
+    model.writer.add_layer_norm_rms_eps(1e-5)
+    model.writer.add_key_length(EMBD // HEADS)
+    model.writer.add_value_length(EMBD // HEADS)
+    model.writer.add_sliding_window(32)
+    model.random("token_embd.weight", model.vocabulary, EMBD)
+    for layer in range(model.layers):
+        _decoder_block(model, layer)
+        model.full(f"blk.{layer}.post_attention_norm.weight", EMBD)
+        model.full(f"blk.{layer}.post_ffw_norm.weight", EMBD)
+    model.full("output_norm.weight", EMBD)
+    model.write()
 
 
 def recurrent(path: Path) -> None:
-    """A state-space model: its memory is one state per sequence, which cannot be cut."""
-    make = Maker(path, "mamba")
+    """Write a state-space model: its memory is one state per sequence, which cannot be cut."""
+    model = ModelWriter(path, "mamba")
     inner, state, conv, rank = 2 * EMBD, 16, 4, 8
-    make.writer.add_ssm_conv_kernel(conv)
-    make.writer.add_ssm_inner_size(inner)
-    make.writer.add_ssm_state_size(state)
-    make.writer.add_ssm_time_step_rank(rank)
-    make.writer.add_layer_norm_rms_eps(1e-5)
-    make.writer.add_head_count(0)
-    make.writer.add_feed_forward_length(0)
-    make.random("token_embd.weight", make.vocabulary, EMBD)
-    for layer in range(make.layers):
+    model.writer.add_ssm_conv_kernel(conv)
+    model.writer.add_ssm_inner_size(inner)
+    model.writer.add_ssm_state_size(state)
+    model.writer.add_ssm_time_step_rank(rank)
+    model.writer.add_layer_norm_rms_eps(1e-5)
+    model.writer.add_head_count(0)
+    model.writer.add_feed_forward_length(0)
+    model.random("token_embd.weight", model.vocabulary, EMBD)
+    for layer in range(model.layers):
         block = f"blk.{layer}."
-        make.full(block + "attn_norm.weight", EMBD)
-        make.random(block + "ssm_in.weight", 2 * inner, EMBD)
-        make.random(block + "ssm_conv1d.weight", inner, conv)
-        make.full(block + "ssm_conv1d.bias", inner, value=0.0)
-        make.random(block + "ssm_x.weight", rank + 2 * state, inner)
-        make.random(block + "ssm_dt.weight", inner, rank)
-        make.full(block + "ssm_dt.bias", inner, value=0.1)
-        make.full(block + "ssm_a", inner, state, value=-1.0)
-        make.full(block + "ssm_d", inner)
-        make.random(block + "ssm_out.weight", EMBD, inner)
-    make.full("output_norm.weight", EMBD)
-    make.write()
+        model.full(block + "attn_norm.weight", EMBD)
+        model.random(block + "ssm_in.weight", 2 * inner, EMBD)
+        model.random(block + "ssm_conv1d.weight", inner, conv)
+        model.full(block + "ssm_conv1d.bias", inner, value=0.0)
+        model.random(block + "ssm_x.weight", rank + 2 * state, inner)
+        model.random(block + "ssm_dt.weight", inner, rank)
+        model.full(block + "ssm_dt.bias", inner, value=0.1)
+        model.full(block + "ssm_a", inner, state, value=-1.0)
+        model.full(block + "ssm_d", inner)
+        model.random(block + "ssm_out.weight", EMBD, inner)
+    model.full("output_norm.weight", EMBD)
+    model.write()
 
 
 def encoder(path: Path, *, rank: bool = False) -> None:
-    """A BERT: vectors by the mean, or scores of a rank head."""
-    make = Maker(path, "bert")
-    make.attention(heads_kv=HEADS)
-    make.writer.add_layer_norm_eps(1e-5)
-    make.writer.add_causal_attention(False)
-    make.writer.add_token_type_count(2)
-    make.writer.add_pooling_type(gguf.PoolingType.RANK if rank else gguf.PoolingType.MEAN)
-    make.random("token_embd.weight", make.vocabulary, EMBD)
-    make.random("position_embd.weight", 512, EMBD)
-    make.random("token_types.weight", 2, EMBD)
-    make.full("token_embd_norm.weight", EMBD)
-    make.full("token_embd_norm.bias", EMBD, value=0.0)
-    for layer in range(make.layers):
+    """Write a BERT: vectors by the mean, or scores of a rank head."""
+    model = ModelWriter(path, "bert")
+    model.attention(heads_kv=HEADS)
+    model.writer.add_layer_norm_eps(1e-5)
+    model.writer.add_causal_attention(False)
+    model.writer.add_token_type_count(2)
+    model.writer.add_pooling_type(gguf.PoolingType.RANK if rank else gguf.PoolingType.MEAN)
+    model.random("token_embd.weight", model.vocabulary, EMBD)
+    model.random("position_embd.weight", 512, EMBD)
+    model.random("token_types.weight", 2, EMBD)
+    model.full("token_embd_norm.weight", EMBD)
+    model.full("token_embd_norm.bias", EMBD, value=0.0)
+    for layer in range(model.layers):
         block = f"blk.{layer}."
         for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
-            make.random(block + name + ".weight", EMBD, EMBD)
-            make.full(block + name + ".bias", EMBD, value=0.0)
-        make.random(block + "ffn_up.weight", FF, EMBD)
-        make.full(block + "ffn_up.bias", FF, value=0.0)
-        make.random(block + "ffn_down.weight", EMBD, FF)
-        make.full(block + "ffn_down.bias", EMBD, value=0.0)
+            model.random(block + name + ".weight", EMBD, EMBD)
+            model.full(block + name + ".bias", EMBD, value=0.0)
+        model.random(block + "ffn_up.weight", FF, EMBD)
+        model.full(block + "ffn_up.bias", FF, value=0.0)
+        model.random(block + "ffn_down.weight", EMBD, FF)
+        model.full(block + "ffn_down.bias", EMBD, value=0.0)
         for name in ("attn_output_norm", "layer_output_norm"):
-            make.full(block + name + ".weight", EMBD)
-            make.full(block + name + ".bias", EMBD, value=0.0)
+            model.full(block + name + ".weight", EMBD)
+            model.full(block + name + ".bias", EMBD, value=0.0)
     if rank:
-        make.random("cls.weight", EMBD, EMBD)
-        make.full("cls.bias", EMBD, value=0.0)
-        make.random("cls.output.weight", 1, EMBD)
-        make.full("cls.output.bias", 1, value=0.0)
-    make.write()
+        model.random("cls.weight", EMBD, EMBD)
+        model.full("cls.bias", EMBD, value=0.0)
+        model.random("cls.output.weight", 1, EMBD)
+        model.full("cls.output.bias", 1, value=0.0)
+    model.write()
 
 
 def adapter(path: Path, *, seed: int = 3) -> None:
-    """A LoRA of rank 4 over the attention of the built-in model."""
+    """Write a LoRA of rank 4 over the attention of the built-in model."""
     writer = gguf.GGUFWriter(str(path), "llama")
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
@@ -187,11 +187,11 @@ def adapter(path: Path, *, seed: int = 3) -> None:
     writer.close()
 
 
-MAKERS: dict[str, Callable[[Path], None]] = {"llama": llama, "window": window, "recurrent": recurrent}
+BUILDERS: dict[str, Callable[[Path], None]] = {"llama": llama, "window": window, "recurrent": recurrent}
 
 
 def split(source: Path, parts: list[Path]) -> None:
-    """The same model in several files, as `gguf-split` would part it."""
+    """Write the same model to several files, as `gguf-split` does."""
     reader = gguf.GGUFReader(str(source))
     tensors = list(reader.tensors)
     size = -(-len(tensors) // len(parts))

@@ -11,7 +11,7 @@ import pytest
 from tests.engines.llamacpp import builders
 
 KINDS: dict[str, Callable[[Path], None]] = {
-    **builders.MAKERS,
+    **builders.BUILDERS,
     "encoder": builders.encoder,
     "rank": lambda path: builders.encoder(path, rank=True),
     "decoder": lambda path: builders.llama(path, embedding=True),

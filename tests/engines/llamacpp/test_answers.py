@@ -374,7 +374,7 @@ def test_a_long_prompt_never_stalls_a_running_answer(tiny_path: str, load: Calla
     driver.run(until=lambda: driver.results[1].count > 3)
     driver.submit(ask(2, "word " * 700, max_tokens=1))
     steps = 0
-    while not driver.results[2].over:
+    while not driver.results[2].done:
         before = driver.results[1].count
         driver.step()
         steps += 1
@@ -436,7 +436,7 @@ def test_an_interrupt_ends_a_decode_that_computes_a_prompt(tiny_path: str, load:
         while not aborted and tries < 200:  # the other thread may get no turn while a prompt is computed
             tries += 1
             driver.submit(ask(tries, prompt, max_tokens=5, cache=False))
-            while not aborted and not driver.results[tries].over:
+            while not aborted and not driver.results[tries].done:
                 driver.step()
                 if context._aborted:
                     aborted.append(True)

@@ -13,7 +13,7 @@ import pytest
 from mullama.engines.base import ContextOptions, Engine, Generate, Prefix
 from mullama.engines.llamacpp.engine import LlamaEngine
 from tests.engines.engine_driver import Driver, Result, answer, answers, ask, sampling, user
-from tests.engines.llamacpp.builders import MAKERS
+from tests.engines.llamacpp.builders import BUILDERS
 from tests.engines.near_tie import ALTERNATIVES, assert_same_answers
 
 QUESTIONS = ["How are you?", "What is 3 plus 4?", "How many minutes are in 2 hours?", "Who are you?", "Say something."]
@@ -24,7 +24,7 @@ SYSTEM = (
 OPTIONS = ContextOptions(size=384, parallel=4, threads=1)
 
 
-@pytest.fixture(params=["tiny", *MAKERS])
+@pytest.fixture(params=["tiny", *BUILDERS])
 def path(request: pytest.FixtureRequest, tiny_path: str, made: Callable[[str], str]) -> str:
     """The built-in model, and a random one of each kind of memory: plain, sliding window, recurrent."""
     return tiny_path if request.param == "tiny" else made(request.param)

@@ -83,7 +83,7 @@ def run(engine: LlamaEngine, seed: int, actions: int) -> Chaos:
 
 def check(chaos: Chaos) -> None:
     """Every job ended exactly once (the driver sees to `once`), and every sequence is free again."""
-    assert all(result.over for result in chaos.driver.results.values())
+    assert all(result.done for result in chaos.driver.results.values())
     for result in chaos.driver.results.values():
         if result.ended is not None:
             assert result.ended.completion_tokens >= result.count
