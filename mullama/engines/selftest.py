@@ -35,12 +35,14 @@ class SelfTest:
     """The failure as a sentence, "" without one."""
 
 
-def selftest(model: str, folder: Path, env: Mapping[str, str]) -> SelfTest:
+def selftest(model: str, folder: Path, env: Mapping[str, str], *, cpu: str | None = None) -> SelfTest:
     """Return the cached result, else decode with `model`, a small GGUF file, in child processes with `env`.
+
+    `cpu` identifies the processor and its features; the default is this machine's.
 
     It blocks for seconds.
     """
-    path = folder / f"selftest-{_identity()}.json"
+    path = folder / f"selftest-{_identity(cpu_features() if cpu is None else cpu)}.json"
     result = _read(path)
     if result is None:
         result = _test(model, env)
@@ -78,18 +80,19 @@ def _decode_in_child(model: str, env: Mapping[str, str], *, extra_buffers: bool)
     return f"failed: {lines[-1] if lines else f'exit code {done.returncode}'}"
 
 
-def _identity() -> str:
-    """Return a digest of the native library's files and the CPU's features, without loading the library."""
+def _identity(cpu: str) -> str:
+    """Return a digest of the native library's files and the CPU, without loading the library."""
     digest = hashlib.sha256()
     spec = find_spec("llama_cpp")
     folder = Path(spec.origin).parent / "lib" if spec and spec.origin else Path()
     for file in sorted({path.resolve() for path in folder.glob("*") if path.is_file()}):
         digest.update(file.name.encode() + file.read_bytes())
-    digest.update(_cpu().encode())
+    digest.update(cpu.encode())
     return digest.hexdigest()[:32]
 
 
-def _cpu() -> str:
+def cpu_features() -> str:
+    """Return the name and the features of this machine's CPU."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

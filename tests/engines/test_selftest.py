@@ -1,4 +1,4 @@
-"""The self-test: good on this machine, remembered, and honest about a library that dies."""
+"""The self-test: it succeeds on this machine, its result is cached, and it reports a library that crashes."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def test_a_decode_in_a_child_process_works_here(tiny_path: str, tmp_path: Path) 
 
 
 def test_the_parent_does_not_load_the_native_library() -> None:
-    code = "import mullama.engines.selftest as s, sys; s._identity(); assert 'llama_cpp' not in sys.modules"
+    code = "import mullama.engines.selftest as s, sys; s._identity('cpu'); assert 'llama_cpp' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
 
 
 def fake_runs(monkeypatch: pytest.MonkeyPatch, codes: dict[str, int | None]) -> list[str]:
-    """Tries that end with these exit codes (None: not in time), without starting anything."""
+    """Replace child processes by these exit codes (None for a timeout); return the modes they are started with."""
     modes: list[str] = []
 
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[bytes]:
@@ -69,7 +69,7 @@ def fake_runs(monkeypatch: pytest.MonkeyPatch, codes: dict[str, int | None]) -> 
         ),
     ],
 )
-def test_what_the_tries_mean(
+def test_the_result_follows_from_the_exit_codes(
     codes: dict[str, int | None], expected: SelfTest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     modes = fake_runs(monkeypatch, codes)
@@ -82,8 +82,7 @@ def test_what_the_tries_mean(
 def test_another_cpu_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     modes = fake_runs(monkeypatch, {"extra": 0})
     selftest("m.gguf", tmp_path, {})
-    monkeypatch.setattr(module, "_cpu", lambda: "another")
-    selftest("m.gguf", tmp_path, {})
+    selftest("m.gguf", tmp_path, {}, cpu="another")
     assert modes == ["extra", "extra"]
 
 

@@ -72,6 +72,7 @@ def open_text_context(
     pool = not cuttable or options.parallel == 1 or sum(map(len, prefixes)) >= pool_threshold
     slots = options.parallel + 1 if pool else options.parallel  # one for a prefix that is being computed
     kept = min(len(prefixes) + (_IDLE_SEQUENCES if cuttable else _IDLE_STATES), MAX_SEQUENCES - slots)
+    # llama.cpp shares cells between sequences without memory for them, but allocates a recurrent state for each.
     states = slots if cuttable else slots + kept
     cells = size * options.parallel if pool else _padded(size) * options.parallel
     batch = max(options.batch, options.parallel)

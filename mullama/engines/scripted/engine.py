@@ -31,10 +31,9 @@ from mullama.engines.base import (
     Prefix,
     WeightsOptions,
 )
-from mullama.engines.scripted import script as words
+from mullama.engines.scripted import script as scripts
 from mullama.engines.scripted.faults import misbehave
 from mullama.engines.scripted.script import Script, ScriptedReply
-from mullama.engines.scripted.vectors import similarity, vector
 from mullama.errors import (
     BadWeights,
     Conflict,
@@ -48,7 +47,7 @@ from mullama.errors import (
 
 Reason = Literal["stop", "stop_sequence", "length", "cancelled"]
 
-_END_TOKEN = words.token_of(b"") + 1  # an id that no text has
+_END_TOKEN = scripts.token_of(b"") + 1  # an id that no text has
 _VOCABULARY = 2**33
 _LONGEST_WAIT = 0.05  # seconds that one step may wait for a slow answer
 
@@ -61,7 +60,7 @@ def load(files: tuple[str, ...], options: WeightsOptions, progress: LoadProgress
             text = Path(files[0]).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise BadWeights(f"{files[0]} cannot be read: {error}") from error
-        script = words.parse(text, files[0])
+        script = scripts.parse(text, files[0])
     misbehave(script.on_load if script.faults else "")
     if not progress(1.0):
         raise EngineFailed("the load was stopped")
@@ -121,7 +120,7 @@ class ScriptedEngine:
             weights_bytes=0,
             template=self._script.template,
             bos_text="",
-            eos_text=words.END,
+            eos_text=scripts.END,
             add_bos=False,
             end_tokens=(_END_TOKEN,),
             can_rank=True,
@@ -133,7 +132,7 @@ class ScriptedEngine:
         misbehave(self._script.on_open if self._script.faults else "")
         size = options.size or self._script.context
         self._contexts[name] = _Context(options, size, [p.text for p in options.prefixes])
-        known = sum(len(words.chunks(p.text)) for p in options.prefixes)
+        known = sum(len(scripts.chunks(p.text)) for p in options.prefixes)
         return ContextFacts(
             name=name,
             size=size,
@@ -212,14 +211,14 @@ class ScriptedEngine:
 
     def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> tuple[int, ...]:
         _well_formed(text)
-        return tuple(words.token_of(chunk) for chunk in words.chunks(text))
+        return tuple(scripts.token_of(chunk) for chunk in scripts.chunks(text))
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
         return b"".join(self.pieces(tokens))
 
     def pieces(self, tokens: Sequence[int]) -> tuple[bytes, ...]:
         _in_range(tokens)
-        return tuple(words.chunk_of(token) for token in tokens)
+        return tuple(scripts.chunk_of(token) for token in tokens)
 
     def stats(self) -> EngineStats:
         contexts = self._contexts.values()
@@ -252,20 +251,20 @@ class ScriptedEngine:
             raise Unsupported("a script cannot fill in the middle", hint="send no suffix")
         prompt = self._text_of(job.prompt)
         _well_formed(prompt)
-        tokens = len(words.chunks(prompt))
+        tokens = len(scripts.chunks(prompt))
         if tokens == 0:
             raise Invalid("the prompt is empty", hint="send at least one character", field="prompt")
         if tokens >= context.size:
             raise ContextOverflow(tokens, context.size)
-        reply = words.reply(self._script, prompt)
+        reply = scripts.reply(self._script, prompt)
         room = context.size - tokens
         wanted = room if job.max_tokens is None or job.max_tokens < 0 else job.max_tokens
         declared = [p for p in context.prefixes if prompt.startswith(p)] if job.cache else []
-        cached = max((len(words.chunks(p)) for p in declared), default=0)
+        cached = max((len(scripts.chunks(p)) for p in declared), default=0)
         return _Answer(
             job=job,
             reply=reply,
-            chunks=words.chunks(reply.text),
+            chunks=scripts.chunks(reply.text),
             text=prompt,
             prompt=tokens,
             cached=min(cached, tokens - 1),
@@ -325,7 +324,7 @@ class ScriptedEngine:
         if computed < answer.prompt:
             outputs.append(Prefilled(id=id, done=computed, total=answer.prompt))
         elif answer.job.echo:
-            logprobs = _echoed(_logprobs(words.chunks(answer.text), answer.job.logprobs))
+            logprobs = _echoed(_logprobs(scripts.chunks(answer.text), answer.job.logprobs))
             outputs.append(Piece(id=id, text=answer.text, count=answer.prompt, logprobs=logprobs, echo=True))
         return False
 
@@ -342,15 +341,15 @@ class ScriptedEngine:
         texts = [self._text_of(item) for item in job.inputs]
         length = self._script.embedding_length
         if job.pairs:
-            scores = [(similarity(vector(q, length), vector(d, length)),) for q, d in job.pairs]
-            tokens = sum(len(words.chunks(q + d)) for q, d in job.pairs)
+            scores = [(scripts.similarity(scripts.vector(q, length), scripts.vector(d, length)),) for q, d in job.pairs]
+            tokens = sum(len(scripts.chunks(q + d)) for q, d in job.pairs)
             return Embedded(id=job.id, vectors=tuple(scores), tokens=tokens)
         size = self._contexts[job.context].size if job.context in self._contexts else 0
-        longest = max((len(words.chunks(t)) for t in texts), default=0)
+        longest = max((len(scripts.chunks(t)) for t in texts), default=0)
         if longest > size and not job.truncate:
             return _failed(job.id, ContextOverflow(longest, size))
-        tokens = sum(min(len(words.chunks(t)), size) for t in texts)
-        return Embedded(id=job.id, vectors=tuple(vector(t, length) for t in texts), tokens=tokens)
+        tokens = sum(min(len(scripts.chunks(t)), size) for t in texts)
+        return Embedded(id=job.id, vectors=tuple(scripts.vector(t, length) for t in texts), tokens=tokens)
 
     def _text_of(self, item: str | tuple[int, ...]) -> str:
         return item if isinstance(item, str) else self.detokenize(item).decode("utf-8", "replace")
@@ -376,8 +375,8 @@ def _ended(
 ) -> Ended:
     tokens: tuple[int, ...] = ()
     if answer.job.want_tokens:
-        chunks = (*words.chunks(answer.text), *answer.chunks[: answer.sent])
-        tokens = tuple(words.token_of(chunk) for chunk in chunks)
+        chunks = (*scripts.chunks(answer.text), *answer.chunks[: answer.sent])
+        tokens = tuple(scripts.token_of(chunk) for chunk in chunks)
     return Ended(
         id=answer.job.id,
         reason=reason,
@@ -413,7 +412,7 @@ def _echoed(logprobs: tuple[TokenLogprob, ...]) -> tuple[TokenLogprob, ...]:
 
 def _logprob(chunk: bytes, value: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
     text = chunk.decode("utf-8", "replace")
-    return TokenLogprob(id=words.token_of(chunk), text=text, bytes=chunk, logprob=value, top=top)
+    return TokenLogprob(id=scripts.token_of(chunk), text=text, bytes=chunk, logprob=value, top=top)
 
 
 def _well_formed(text: str) -> None:

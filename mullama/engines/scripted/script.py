@@ -1,4 +1,4 @@
-"""Scripts: answers to prompts, as values read from JSON, and the commands in the words of a prompt.
+"""Scripts: answers to prompts, as values read from JSON; commands in the words of a prompt; vectors of texts.
 
 A script is a JSON object. Every key is optional:
 
@@ -17,7 +17,9 @@ which promises that the answers follow every constraint.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -147,6 +149,23 @@ def chunk_of(token: int) -> bytes:
     """Return the bytes of a token; b"" for an id that is no token."""
     data = token.to_bytes((token.bit_length() + 7) // 8)
     return data[1:] if data[:1] == b"\x01" else b""
+
+
+def vector(text: str, length: int) -> tuple[float, ...]:
+    """Return a unit vector by hashing the words of a text; texts that share words have near vectors."""
+    sums = [0.0] * length
+    for word in re.findall(r"\w+", text.casefold()) or [text]:
+        seed = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=32).digest()
+        for index in range(length):
+            byte = seed[index % 32] ^ (index // 32 * 37 & 0xFF)
+            sums[index] += byte / 127.5 - 1.0
+    size = math.sqrt(sum(x * x for x in sums)) or 1.0
+    return tuple(x / size for x in sums)
+
+
+def similarity(left: tuple[float, ...], right: tuple[float, ...]) -> float:
+    """Return the cosine similarity of two unit vectors."""
+    return sum(x * y for x, y in zip(left, right, strict=True))
 
 
 def _text(script: Script, message: str) -> str:

@@ -182,6 +182,7 @@ class PrefixCache:
         kept = self._keep(sequence, operations)
         if kept is not None:
             self._idle[kept] = None
+            # The last conversation is kept even if it is larger: its next turn is the likeliest request.
             while len(self._idle) > 1 and self._held_idle() > self._idle_cells:
                 operations.append(self._drop(next(iter(self._idle))))
         return tuple(operations)
@@ -215,7 +216,7 @@ class PrefixCache:
         return self._lengths[sequence]
 
     def tokens(self, sequence: int) -> list[int]:
-        """Everything that a sequence holds, in order."""
+        """Return the tokens of a sequence in order."""
         runs: list[list[int]] = []
         node: _Node | None = self._ends[sequence]
         while node is not None:
@@ -224,6 +225,7 @@ class PrefixCache:
         return [token for run in reversed(runs) for token in run]
 
     def _walk(self, node: _Node, tokens: list[int], depth: int) -> Iterator[tuple[_Node, int, bool]]:
+        """Yield (node, matching tokens up to and in it, all of its tokens match) along these tokens."""
         if depth == len(tokens):
             return
         for child in node.children.get(tokens[depth], ()):
@@ -239,7 +241,7 @@ class PrefixCache:
         if not self._free_kept and self._idle:
             operations.append(self._drop(next(iter(self._idle))))
         kept = self._free_kept.pop() if self._free_kept else None
-        if kept is not None:
+        if kept is not None:  # otherwise all kept numbers hold declared prefixes, and the sequence is dropped
             self._ends[kept] = self._root
             self._lengths[kept] = 0
             operations.append(self._copy(sequence, kept, self._lengths[sequence]))
@@ -263,6 +265,7 @@ class PrefixCache:
         return Copy(source=source, target=target, length=length)
 
     def _share(self, source: int, target: int, length: int) -> None:
+        """Record that `target` holds the first `length` cells of `source`; split the node where they end."""
         node, depth = self._ends[source], self._lengths[source]
         while depth - len(node.tokens) >= length:
             depth -= len(node.tokens)
@@ -290,6 +293,7 @@ class PrefixCache:
         return upper
 
     def _drop(self, sequence: int) -> Trim:
+        """Free the number of a sequence and the cells that no other sequence holds."""
         node = self._ends.pop(sequence)
         del self._lengths[sequence]
         self._idle.pop(sequence, None)
@@ -303,6 +307,7 @@ class PrefixCache:
         return Trim(sequence=sequence, length=0)
 
     def _leave(self, node: _Node, sequence: int) -> None:
+        """Remove a sequence from a node, and the node from the tree with its last sequence."""
         node.sequences.discard(sequence)
         if node.sequences:
             return

@@ -238,11 +238,13 @@ class SamplerPlan:
         self.enough = self._count(chosen) if "candidates" in shortcuts else None
         self.cut = self._first_cut(chosen[0][0]) if "cut" in shortcuts else None
         self.draw = self._rejection_sampler([name for name, _ in chosen]) if "draw" in shortcuts else None
+        # A bias that only lowers leaves the largest logit the winner unless that very token is lowered.
         self.likeliest = greedy and not looks_back and all(bias <= 0 for _, bias in self.biases)
         plain = self.likeliest and not self.biases
         self.steps = [] if plain else chosen[1:] if self.cut else self._with_bias(chosen)
 
     def _first_cut(self, name: str) -> _Cut | None:
+        """Return the numpy form of the first sampler, None for one that has none."""
         s = self._s
         if name == "top_p":
             return partial(nucleus, p=s.top_p, keep=s.min_keep)
@@ -251,6 +253,7 @@ class SamplerPlan:
         return None
 
     def _rejection_sampler(self, names: Sequence[str]) -> RejectionSampler | None:
+        """Return a replacement of the chain, None unless the chain has only the supported samplers in their order."""
         s = self._s
         supported = [name for name in ("top_p", "min_p", "temperature", "draw") if name in names]
         if self.cut is None or names != supported or s.dynatemp_range > 0 or s.min_keep > 1:
@@ -269,12 +272,19 @@ class SamplerPlan:
         return [("bias", lambda chain: chain.bias(biases)), *steps] if biases else steps
 
     def _reach(self, names: set[str]) -> int:
+        """Return how many past tokens these samplers read."""
         return max(
             self._penalty_last if "penalties" in names else 0,
             self._dry_last if "dry" in names else 0,
         )
 
     def _count(self, steps: Sequence[tuple[str, _Add]]) -> int | None:
+        """Return how many of the largest logits hold every token that the chain could choose; None for all.
+
+        A lowered logit can push at most its own token out of the best `k`, so each of them needs one more candidate.
+        Penalties that raise logits could lift any token into the best `k`, so the chain needs all of them; raised
+        biases are added to the candidates by `Sampler._select`.
+        """
         s = self._s
         names = [name for name, _ in steps]
         raises = s.repeat_penalty < 1 or s.presence_penalty < 0 or s.frequency_penalty < 0

@@ -1,4 +1,4 @@
-"""The scripted engine: what its script says, what the words of a prompt ask for, and how it misbehaves on request."""
+"""The scripted engine: answers of its script, commands in a prompt, and faults on request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mullama.engines.scripted.script import Script, chunk_of, chunks, last_messa
 from mullama.errors import BadWeights
 from tests.engines.engine_driver import Driver, answer, answers, ask
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
