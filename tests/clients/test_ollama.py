@@ -92,8 +92,9 @@ def test_a_stop_string_and_a_limit_end_the_answer(llama: ollama.Client) -> None:
 def test_a_seed_repeats_an_answer(llama: ollama.Client) -> None:
     def ask(seed: int) -> str | None:
         options = {"seed": seed, "temperature": 1.5, "num_predict": 8}
-        return llama.chat("tiny", user("Tell me a story."), options=options).message.content
+        return llama.chat("single", user("Tell me a story."), options=options).message.content
 
+    ask(3)  # the prompt is cached from now on, so all batches have the same shapes
     assert ask(3) == ask(3)
     assert len({ask(seed) for seed in range(3)}) > 1
 

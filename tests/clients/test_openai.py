@@ -320,13 +320,13 @@ def test_logprobs_of_every_token_with_as_many_alternatives_as_asked(gpt: openai.
 def test_choices_differ_and_a_seed_repeats_them(gpt: openai.OpenAI) -> None:
     def ask(seed: int) -> list[str | None]:
         answer = gpt.chat.completions.create(
-            model="tiny",
+            model="single",
             messages=user("Tell me a story."),
             n=3,
             seed=seed,
             temperature=1.5,
             max_tokens=12,
-            extra_body={"cache_prompt": False},  # computed alike each time, to the last bit
+            extra_body={"cache_prompt": False},  # with a cached prompt its batch has another shape
         )
         assert [c.index for c in answer.choices] == [0, 1, 2]
         return [c.message.content for c in answer.choices]

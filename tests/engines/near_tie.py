@@ -18,10 +18,12 @@ from tests.engines.engine_driver import Result, answer
 
 ALTERNATIVES = 8
 
-# Bounds for the difference of one logprob (natural logarithm) between two correct computations. Largest values
-# measured between batches of 1 to 240 tokens, pools and slots, with builds for SSE4.2, AVX and AVX2:
-# 0.24 for the built-in model, whose weights and activations are quantised to 8 bits, with a cache in half precision;
-# 0.004 for random models with weights in single precision, where only the cache is rounded.
+# Bounds for the difference of one logprob (natural logarithm) between two correct computations on one processor.
+# Largest differences of the eight likeliest tokens, measured with prompts alone and in batches of four, whole and in
+# slices of 16 tokens, over a declared prefix and without, in a pool and in slots:
+#   built-in model (weights and activations of 8 bits, a cache of 16): 0.20 with AVX2, 0.23 with SSE4.2
+#   random models (weights of 32 bits, a cache of 16): 0.003 with both
+# Other prompts and processors may round a little worse.
 QUANTISED = 0.4
 EXACT = 0.02
 
