@@ -84,7 +84,7 @@ def test_a_plan_keeps_to_its_bounds(requests: list[PendingTokens], room: int, ro
         request = by_key[chosen.key]
         assert 0 < chosen.count <= request.tokens
         assert chosen.last == (chosen.count == request.tokens)
-        if request.each:
+        if request.all_logits:
             assert chosen.rows == chosen.count
         else:
             assert chosen.rows == (request.rows if chosen.last else 0)
