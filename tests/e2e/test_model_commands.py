@@ -110,9 +110,9 @@ def test_the_default_model_answers_where_none_is_named(server: Stack) -> None:
 
 
 def test_run_answers_with_counts_and_as_json(server: Stack) -> None:
-    answered = server.run("run", "demo", "Say hello", "-n", "4", "-t", "0", "--seed", "1", "--stats")
+    answered = server.run("run", "demo", "Hello", "-n", "4", "-t", "0", "--seed", "1", "--stats")
     assert " tokens in " in answered.stderr
-    tree = server.json("run", "demo", "Say hello", "-n", "4", "-t", "0", "--seed", "1", "--json")
+    tree = server.json("run", "demo", "Hello", "-n", "4", "-t", "0", "--seed", "1", "--json")
     assert tree["content"] == answered.stdout.removesuffix("\n")
     assert server.run("run", "demo", "-", input="Say hello", code=0).stdout.strip()
     listed = server.run("run", "demo", "A number", "--format", '{"type": "integer"}', "-n", "8", "-t", "0")
