@@ -263,7 +263,7 @@ MANAGEMENT = Dialect(
         Endpoint(
             method="POST", path="/api/models/pull", decode=decode_pull, encode=encode_task, stream=NativeTaskStream,
             access="admin", summary="Fetch a model", response_schema=_TASK,
-            request_schema=fields.request_schema(_NAME, fields.MODEL, _FROM, _FORCE, fields.STREAM),
+            request_schema=fields.request_schema(_NAME, fields.MODEL, _ALIAS, _FROM, _FORCE, fields.STREAM),
         ),
         Endpoint(
             method="POST", path="/api/models/load", decode=decode_load, encode=encode_load, access="admin",

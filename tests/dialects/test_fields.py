@@ -105,24 +105,11 @@ def test_a_missing_field_is_refused_in_the_words_of_the_dialect() -> None:
         (None, "missing request body"),
         ([], "must be a JSON object"),
         ("text", "must be a JSON object"),
-        ({"a": ["\ud800"]}, "surrogate"),
-        ({"\udfff": 1}, "surrogate"),
-        ({"a": {"b": math.nan}}, "not finite"),
-        ({"a": [-math.inf]}, "not finite"),
     ],
 )
-def test_a_body_that_no_layer_could_carry_is_refused(body: Any, words: str) -> None:
+def test_a_body_that_is_no_object_is_refused(body: Any, words: str) -> None:
     with pytest.raises(Invalid, match=words):
         body_of(body)
-
-
-def test_nesting_has_an_end() -> None:
-    deep: Any = 1
-    for _ in range(5_000):
-        deep = [deep]
-
-    with pytest.raises(Invalid, match="nested more than 128 deep"):
-        body_of({"a": deep})
 
 
 def test_the_schema_of_a_body_lets_optional_fields_be_null() -> None:
