@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from mullama.chat.answer import fold
 from mullama.chat.constraint import Built, build
 from mullama.chat.constraint.gbnf import gbnf_to_lark
+from mullama.chat.constraint.metaschema import malformed
 from mullama.chat.constraint.schema import ENFORCED, UNENFORCED, enforceable, irregular
 from mullama.chat.families import family_names, family_with
 from mullama.chat.reader import read
@@ -120,6 +121,41 @@ def test_a_tool_whose_schema_cannot_be_enforced_is_degraded_with_a_remark(schema
     assert len(built.warnings) >= 1
     assert all("'f'" in warning for warning in built.warnings)
     matcher(built.constraint)
+
+
+MALFORMED = [
+    ({"required": [1]}, r"required is malformed: 1 is not of type 'string' \(at #/required/0\)"),
+    ({"properties": {"a/b": {"type": "integer", "required": ["x", "x"]}}},
+     r"non-unique elements \(at #/properties/a~1b/required\)"),
+    ({"$defs": {"n": {"required": [2]}}, "$ref": "#/$defs/n"}, r"at #/\$defs/n/required/0"),
+    ({"$schema": "https://json-schema.org/draft/2020-12/schema", "required": [3]}, "at #/required/0"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("schema", "words"), MALFORMED, ids=range(len(MALFORMED)))
+def test_a_malformed_schema_is_refused_with_its_keyword_and_place(schema: Any, words: str) -> None:
+    with pytest.raises(Invalid, match=words) as caught:
+        of(schema_format(schema))
+    assert caught.value.field == "response_format"
+    with pytest.raises(Invalid, match=f"the tool 'f': .*{words}") as caught:
+        build(PLAIN, tools=(Tool(name="f", parameters=schema, strict=True),))
+    assert caught.value.field == "tools"
+    assert build(PLAIN, tools=(Tool(name="f", parameters=schema),), choice=ToolChoice(mode="required")).constraint
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "description": 3, "title": None, "examples": "x", "default": {}, "x-order": [1]},
+        {"type": "integer", "minimum": 3, "exclusiveMinimum": True, "nullable": True},
+        {"type": "object", "properties": {"description": {"type": "string", "description": None}}},
+        {"$schema": "http://json-schema.org/draft-07/schema#", "items": [{"type": "string"}], "type": "array"},
+        {"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": {"a": True}, "const": 1},
+        True,
+    ],
+)
+def test_unknown_keywords_annotations_and_older_drafts_are_no_mistakes(schema: Any) -> None:
+    assert malformed(schema) == ""
 
 
 def test_schemas_are_bounded() -> None:

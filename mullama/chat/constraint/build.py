@@ -11,6 +11,7 @@ from typing import assert_never
 from mullama.chat.constraint.calls import CallForm, FunctionSchema, call_form
 from mullama.chat.constraint.gbnf import gbnf_to_lark
 from mullama.chat.constraint.lark import Lark, regex, sequence
+from mullama.chat.constraint.metaschema import malformed
 from mullama.chat.constraint.schema import MAX_TEXT, enforceable, irregular
 from mullama.chat.families import Family
 from mullama.chat.syntax import ChannelCalls
@@ -107,6 +108,7 @@ def _expression(lark: Lark, format: ResponseFormat) -> str:
             return lark.json({"type": "object"})
         case "json_schema":
             schema, _ = enforceable(format.schema, what="response_format", strict=True, field="response_format")
+            _check_form(format.schema, what="response_format", field="response_format")
             return lark.json(schema)
         case "regex":
             if reason := irregular(format.grammar):
@@ -133,7 +135,18 @@ def _functions(tools: Sequence[Tool], chosen: ToolChoice) -> tuple[tuple[Functio
     allowed = [tool for tool in tools if not chosen.names or tool.name in chosen.names]
     if chosen.mode == "required" and not allowed:
         raise Invalid("tool_choice requires a call, but there are no tools", field="tool_choice")
+    for tool in allowed:
+        if tool.strict and tool.parameters is not None:
+            what = f"the tool {tool.name!r}"
+            enforceable(tool.parameters, what=what, strict=False, field="tools")
+            _check_form(tool.parameters, what=what, field="tools")
     return _checked(json.dumps([[tool.name, plain(tool.parameters or {})] for tool in allowed]))
+
+
+def _check_form(schema: JSONValue, *, what: str, field: str) -> None:
+    """Raise `Invalid` for a schema that is malformed by its metaschema; its size has been checked."""
+    if mistake := malformed(schema):
+        raise Invalid(f"{what}: {mistake}", hint="the schema must be valid by its JSON Schema draft", field=field)
 
 
 @lru_cache(maxsize=16)
