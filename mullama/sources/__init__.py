@@ -1,8 +1,8 @@
-"""Where weights come from: one module per scheme, and `library`, through which everything else asks.
+"""Sources of weights: one module for each scheme, and `library`, the entry point for all other packages.
 
-    library.find_stored(text, index, foreign) -> StoredWeights | None     what is here already, without a network
+    library.find_stored(text, index, foreign) -> StoredWeights | None     stored already; uses no network
     Library(index, foreign, settings).locate(text, lock_entry, offline) -> Located
     Library(…).ensure(located, report, cancelled) -> StoredWeights        fetched, hashed, header checked
 
-A scheme is added by its module and one line in `table`.
+A new scheme needs its module and one line in `registry`.
 """

@@ -1,4 +1,4 @@
-"""Short names such as `llama3.2:1b` and `llama3.2:1b-q8`: the package's table, and the user's own before it."""
+"""Short names such as `llama3.2:1b` and `llama3.2:1b-q8`, from the table of the package and the table of the user."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _QUANT: Final = re.compile(r"(?:IQ|Q|TQ)[1-8](?:_[0-9A-Z]+)+|Q8_0|F16|BF16|F32",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alias:
-    """One entry of a table. `source` is set where it stands for another source text than a hub repository."""
+    """One entry of a table. It has either `repo` or `source`."""
 
     name: str
     repo: str = ""
@@ -28,44 +28,47 @@ class Alias:
     file: str = ""
     mmproj: str = ""
     source: str = ""
+    """A source text, for a name of another source than a hub repository."""
     family: str = ""
     description: str = ""
     tags: tuple[str, ...] = ()
     origin: str = "mullama"
+    """The table: `mullama`, or the path of the user's file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expanded:
-    """What a name stands for. quants: wishes, best first, beyond what the reference says."""
+    """The reference that a name stands for."""
 
     ref: SourceRef
     quants: tuple[str, ...] = ()
+    """The quantisations that the suffix of the name allows, best first."""
     projector: HubRef | None = None
 
 
 def aliases(env: Mapping[str, str] | None = None) -> Mapping[str, Alias]:
-    """All names, folded to lower case; the user's entries replace the package's."""
+    """Return all entries by name in lower case; entries of the user replace those of the package."""
     path = config_root(os.environ if env is None else env) / "aliases.toml"
     try:
         own = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return _ours()
+        return _package_table()
     except (OSError, UnicodeDecodeError) as error:
         raise Invalid(f"{path} cannot be read: {error}") from error
-    return {**_ours(), **read_table(own, str(path))}
+    return {**_package_table(), **read_table(own, str(path))}
 
 
 def expand(ref: SourceRef, table: Mapping[str, Alias]) -> Expanded:
-    """What `ref` stands for; anything but an alias stands for itself. `NotFound` names what comes near."""
+    """Return what a reference stands for; any but an alias stands for itself. Raises `NotFound` with similar names."""
     if not isinstance(ref, AliasRef):
         return Expanded(ref=ref)
     name = ref.name.lower().removesuffix(":latest")
     if name in table:
-        return _expanded(table[name], ())
+        return _expand_alias(table[name], ())
     base, _, suffix = name.rpartition("-")
     quants = SUFFIXES.get(suffix, (suffix.upper(),) if _QUANT.fullmatch(suffix) else ())
     if base in table and quants:
-        return _expanded(table[base], quants)
+        return _expand_alias(table[base], quants)
     raise NotFound(
         f"{ref.name!r} is not a known short name",
         name=ref.name,
@@ -79,7 +82,7 @@ def _hint(name: str, close: tuple[str, ...]) -> str:
     return f"{like}ollama:{name} asks Ollama's registry, hf:org/repo the Hugging Face hub"
 
 
-def _expanded(alias: Alias, quants: tuple[str, ...]) -> Expanded:
+def _expand_alias(alias: Alias, quants: tuple[str, ...]) -> Expanded:
     if alias.source:
         if quants:
             raise Invalid(f"{alias.name} stands for {alias.source}: no other quantisation of it can be asked for")
@@ -91,7 +94,7 @@ def _expanded(alias: Alias, quants: tuple[str, ...]) -> Expanded:
 
 
 @cache
-def _ours() -> Mapping[str, Alias]:
+def _package_table() -> Mapping[str, Alias]:
     from importlib import resources
 
     text = resources.files("mullama.sources").joinpath("aliases.toml").read_text(encoding="utf-8")
@@ -99,7 +102,7 @@ def _ours() -> Mapping[str, Alias]:
 
 
 def read_table(text: str, origin: str) -> dict[str, Alias]:
-    """A table from TOML text; every mistake names the entry."""
+    """Return the table in a TOML text; raise `Invalid` that names the entry."""
     import tomllib  # most commands read no table, and should not wait for this
 
     try:

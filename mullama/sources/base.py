@@ -1,4 +1,4 @@
-"""The seam of sources: where the files behind a source text are, and the little that fetching needs to know."""
+"""The protocols of sources and of the stores that they use, and the progress of a download."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ Phase = Literal["found", "waiting", "resuming", "downloading", "verifying", "ret
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadProgress:
-    """One line about one file. completed, total, resumed: bytes; total is None where nobody said.
-
-    retrying: `message` says why and `wait` how many seconds remain.
-    """
+    """The progress of one file."""
 
     file: str
     phase: Phase
     completed: int = 0
+    """Bytes so far."""
     total: int | None = None
+    """The size in bytes; None while it is unknown."""
     resumed: int = 0
+    """Bytes of an earlier try."""
     digest: str | None = None
     message: str = ""
+    """The reason for another try."""
     wait: float = 0.0
+    """Seconds until the next try."""
 
 
 Report = Callable[[DownloadProgress], None]
@@ -40,16 +42,19 @@ Ref = TypeVar("Ref", bound=SourceRef, contravariant=True)
 
 
 class Source(Protocol[Ref]):
-    """One scheme: finds the files of a reference. Fetching them is the same for all (see `transfer`)."""
+    """Finds the files of the references of one scheme. `transfer` downloads them, whatever their scheme."""
 
     def locate(self, ref: Ref, cancelled: Cancelled) -> Located:
-        """Ask the source now. Raises `NotFound` with near names, `Denied` that says where a token was looked
-        for, `Unavailable` when it cannot be reached, `Unsupported` for files that cannot be run."""
+        """Return the files of a reference, as the source has them now.
+
+        Raises `NotFound` with similar names, `Denied` with the places where a token was looked for, `Unavailable` when
+        the source cannot be reached, `Unsupported` for files that cannot be run.
+        """
         ...
 
 
 class Receiver(Protocol):
-    """A partial file that a download is written to."""
+    """Receives a download into a partial file; see `store.partial`."""
 
     @property
     def offset(self) -> int: ...
@@ -67,7 +72,7 @@ class Receiver(Protocol):
 
 
 class BlobStore(Protocol):
-    """Where fetched files go: content-addressed, checked before they are visible."""
+    """Keeps downloaded files by their digest; see `store.blobs`."""
 
     def path(self, digest: str) -> str: ...
     def has(self, digest: str) -> bool: ...
@@ -81,7 +86,7 @@ class BlobStore(Protocol):
 
 
 class FetchRecord(Protocol):
-    """What a source text stood for when it was fetched."""
+    """The files of a source at the time of its last download."""
 
     @property
     def source(self) -> str: ...
@@ -96,7 +101,7 @@ class FetchRecord(Protocol):
 
 
 class FileIndex(Protocol):
-    """What was learnt before: about files, and about sources (the store's index)."""
+    """Keeps digests, facts and sources; see `store.index`."""
 
     @property
     def blobs(self) -> BlobStore: ...
@@ -111,16 +116,16 @@ class FileIndex(Protocol):
 
 
 class ForeignStores(Protocol):
-    """Stores of other tools: looked into, never written."""
+    """Reads the stores of other tools; see `store.foreign`."""
 
     def by_digest(self, digest: str, size: int | None) -> str | None:
-        """The path of a file that its owner keeps under this digest."""
+        """Return the path of the file that a store has under this digest."""
         ...
 
     def of_size(self, size: int) -> tuple[str, ...]:
-        """Files without a known digest that could be the one that is wanted."""
+        """Return the files of this size whose digest is unknown."""
         ...
 
     def by_ref(self, ref: SourceRef, quants: tuple[str, ...] = ()) -> Located | None:
-        """The files behind a reference, all of them in place, when another tool has fetched it."""
+        """Return the files of a reference that another tool has downloaded completely; None for none."""
         ...

@@ -1,4 +1,4 @@
-"""`builtin:NAME`: weights that ship inside the package, used where they lie."""
+"""`builtin:NAME`: weights in the package, which are used in place."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ _FOLDER: Final = Path(__file__).parent / "builtin_models"
 
 
 class Builtin:
+    """Finds the models of the package."""
+
     def locate(self, ref: BuiltinRef, cancelled: Cancelled) -> Located:
         models = builtin_models()
         path = models.get(ref.name)
@@ -28,5 +30,5 @@ class Builtin:
 
 
 def builtin_models() -> dict[str, Path]:
-    """Name to file of every model in the package."""
+    """Return the file of each model in the package by name."""
     return {path.stem: path for path in sorted(_FOLDER.glob("*.gguf"))}

@@ -1,4 +1,4 @@
-"""Having every file of a source here: found by its digest, recognised by its bytes, or fetched; hashed once."""
+"""Makes the files of a source present: found by digest, recognised by size and hash, or downloaded."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from mullama.weights.located import LocatedFile
 
 
 class FileFetcher:
-    """The store, other tools' stores and the network together. Safe to use from several threads."""
+    """Finds files in the store and in stores of other tools, and downloads the rest. Safe for several threads."""
 
     def __init__(self, index: FileIndex, foreign: ForeignStores, settings: Settings) -> None:
         self._index, self._foreign, self._settings = index, foreign, settings
 
     def path_of(self, digest: str, size: int | None) -> str | None:
-        """A file with this digest: ours, one that was hashed before, or one that another tool names so."""
+        """Return a file with this digest: of the store, of the index, or of another tool by its name; None for none."""
         if self._index.blobs.has(digest):
             return self._index.blobs.path(digest)
         before = self._index.paths_of(digest)
         return before[0] if before else self._foreign.by_digest(digest, size)
 
     def all(self, files: tuple[LocatedFile, ...], report: Report, cancelled: Cancelled) -> tuple[LocatedFile, ...]:
-        """Every file with its path and digest; several at a time."""
+        """Return every file with its path and digest; several are downloaded at a time."""
         if len(files) == 1:
-            return (self._have(files[0], report, cancelled),)
+            return (self._ensure(files[0], report, cancelled),)
         self._check_room(files)
         failed = False
 
@@ -40,15 +40,15 @@ class FileFetcher:
         from concurrent.futures import ThreadPoolExecutor  # imports logging, which a plan does not need
 
         with ThreadPoolExecutor(max(1, self._settings.parallel), thread_name_prefix="fetch") as pool:
-            work = [pool.submit(self._have, file, report, stop) for file in files]
+            work = [pool.submit(self._ensure, file, report, stop) for file in files]
             try:
                 return tuple(job.result() for job in work)
             except BaseException:
-                failed = True  # the others end at their next look
+                failed = True  # the other downloads end at their next check
                 raise
 
     def _check_room(self, files: tuple[LocatedFile, ...]) -> None:
-        """All of them must fit together, before the first byte of any is asked for."""
+        """Raise `Refused` when the missing files do not fit on the disk together, before the first download."""
         wanted = {
             file.identity: file.size - self._index.blobs.fetched(file.identity)
             for file in files
@@ -56,7 +56,7 @@ class FileFetcher:
         }
         self._index.blobs.check_room(sum(wanted.values()))
 
-    def _have(self, file: LocatedFile, report: Report, cancelled: Cancelled) -> LocatedFile:
+    def _ensure(self, file: LocatedFile, report: Report, cancelled: Cancelled) -> LocatedFile:
         if file.path is not None:
             return self._in_place(file, file.path, report, cancelled)
         path = self.path_of(file.digest, file.size) if file.digest else None
@@ -71,7 +71,7 @@ class FileFetcher:
         return replace(file, path=path, digest=digest, size=os.path.getsize(path))
 
     def _lookalike(self, digest: str, size: int, report: Report, cancelled: Cancelled) -> str | None:
-        """A file of a plain folder that has the wanted size and, once it is hashed, the wanted digest."""
+        """Return a file of a plain folder with this size whose hash is the digest; None for none."""
         for path in self._foreign.of_size(size):
             found = self._index.digest(path)
             if found is None:
@@ -90,7 +90,7 @@ class FileFetcher:
             return fetch(file, self._index.blobs, web, report, self._settings.patience)
 
     def _in_place(self, file: LocatedFile, path: str, report: Report, cancelled: Cancelled) -> LocatedFile:
-        """A file that is somebody else's: there, and hashed once."""
+        """Return a file that is used in place, with its size and digest. A large file is hashed once."""
         digest = file.digest or self._index.digest(path)
         if digest is None:
             digest = hashed(path, file.name, report, cancelled)
@@ -104,7 +104,7 @@ class FileFetcher:
 
 
 def best_effort() -> AbstractContextManager[None]:
-    """For what only saves time later: a store that cannot be written to must not stop the use of files in place."""
+    """Ignore errors of a block that only saves later work: files in place can be used with a read-only store."""
     return suppress(MullamaError)
 
 
@@ -112,7 +112,7 @@ def _regular_size(path: str) -> int:
     try:
         found = os.stat(path)
     except OSError as error:
-        raise Unavailable(f"{path}: {error.strerror}", hint="has another tool removed it?") from error
+        raise Unavailable(f"{path}: {error.strerror}", hint="another tool may have removed it") from error
     if not stat.S_ISREG(found.st_mode):
         raise BadWeights(f"{path} is not a regular file")
     return found.st_size

@@ -1,4 +1,4 @@
-"""A path: a GGUF file, any part of a split set, or a folder that holds one model. Used where it lies, never copied."""
+"""A path: a GGUF file, a part of a split set, or a folder with one model. The files are used in place."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from mullama.weights.split import split_name
 
 
 class PathSource:
+    """Finds the files of a path."""
+
     def locate(self, ref: PathRef, cancelled: Cancelled) -> Located:
         path = Path(ref.path).expanduser()
         paths = _in_folder(path) if path.is_dir() else _parts(path)
@@ -36,12 +38,12 @@ def _missing(path: Path, parts: int) -> NotFound:
     try:
         names = [entry.name for entry in os.scandir(path.parent) if role(entry.name) == "weights"]
     except OSError:
-        return NotFound(f"{path} does not exist", hint=f"nor can {path.parent} be read", name=str(path))
+        return NotFound(f"{path} does not exist", hint=f"{path.parent} cannot be read either", name=str(path))
     return NotFound(f"{path} does not exist", name=str(path), near=suggest(path.name, names))
 
 
 def _in_folder(folder: Path) -> tuple[Path, ...]:
-    """The one model of a folder."""
+    """Return the files of the one model in a folder; raise `Invalid` for more than one."""
     try:
         names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
     except OSError as error:
@@ -50,14 +52,14 @@ def _in_folder(folder: Path) -> tuple[Path, ...]:
     others = [name for name in names if role(name) == "weights" and name not in choice.files]
     if others:
         raise Invalid(
-            f"{folder} holds {len(others) + len(choice.files)} GGUF files",
+            f"{folder} has {len(others) + len(choice.files)} GGUF files",
             hint=f"name one, for example {choice.files[0]}",
         )
     return tuple(folder / name for name in choice.files)
 
 
 def _size(path: Path) -> int:
-    """The size of a regular file; a pipe or a device is refused before anything opens it."""
+    """Return the size of a readable regular file; raise for anything else, before it is opened."""
     try:
         found = path.stat()
     except OSError as error:
@@ -65,5 +67,5 @@ def _size(path: Path) -> int:
     if not stat.S_ISREG(found.st_mode):
         raise Invalid(f"{path} is not a regular file")
     if not os.access(path, os.R_OK):
-        raise Denied(f"{path} may not be read", hint="check who owns it")
+        raise Denied(f"{path} cannot be read", hint="check who owns it")
     return found.st_size

@@ -1,4 +1,4 @@
-"""Reads the headers of weights where they are, by ranges, so that nothing has to be fetched to know what they need."""
+"""Reads the headers of remote weights by ranges, so their memory is known before a download."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from mullama.weights.located import LocatedFile
 
 
 def remote_facts(files: Sequence[LocatedFile], settings: Settings, cancelled: Cancelled) -> WeightFacts:
-    """The facts of files that have an address and a known size; a few MiB of each are asked for.
+    """Return the facts of files with an address and a known size. Requests a few MiB of each.
 
-    Raises `BadWeights`, `TransferFailed` for a host that serves no ranges, `Unavailable` for none that answers.
+    Raises `BadWeights`, `TransferFailed` for an answer that cannot be used, `Unavailable` for a host that does not
+    answer.
     """
     with open_web(settings, cancelled) as web:
         return inspect([(_reader(web, file), file.size or 0) for file in files])
@@ -38,7 +39,7 @@ def _reader(web: Web, file: LocatedFile) -> Read:
 
 
 def _read(web: Web, file: LocatedFile, offset: int, length: int) -> bytes:
-    """A range; of a host that sends the whole file instead, as much as is needed and no more."""
+    """Return a range. From a host without ranges, read the file up to the end of the range."""
     wanted = {"Range": f"bytes={offset}-{offset + length - 1}"}
     with web.get(file.url or "", wanted, file.credential) as answer:
         if answer.status == 206:

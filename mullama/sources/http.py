@@ -1,4 +1,4 @@
-"""`https://…/model.gguf`: one file by its address. Its digest comes from the manifest, or is the first one seen."""
+"""`https://…/model.gguf`: a file by its address. The manifest has its digest, or the first download determines it."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from mullama.sources.base import Cancelled
 from mullama.weights.located import Located, LocatedFile
 from mullama.weights.split import split_name
 
-_OPEN: Final = ("http", "https")
+_SCHEMES: Final = ("http", "https")
 
 
 class UrlSource:
-    """Nothing is asked beforehand: size and digest come with the bytes."""
+    """Finds the files of an address. Sends no request: the download determines size and digest."""
 
     def locate(self, ref: UrlRef, cancelled: Cancelled) -> Located:
         parts = urlsplit(ref.url)
-        if parts.scheme not in _OPEN:
-            raise Invalid(f"{ref.url[:120]!r} is not an address that mullama fetches from", hint="use https:// or hf:")
+        if parts.scheme not in _SCHEMES:
+            raise Invalid(
+                f"{ref.url[:120]!r} has a scheme that mullama does not download from", hint="use https:// or hf:"
+            )
         if parts.scheme == "http" and not _loopback(parts.hostname or ""):
             raise Invalid(f"{ref.url[:120]!r} is not encrypted", hint="use https://; http:// only for this machine")
         name = unquote(parts.path.rsplit("/", 1)[-1])

@@ -1,13 +1,13 @@
-"""All sources together: where the files behind a text are, and having them here, whole and checked.
+"""All sources together: finds the files of a source text, and makes them present and verified.
 
-What is on this machine already is used before anything is asked: a lock entry names the files by digest, the index
-knows what a text stood for when it was fetched, other tools' stores may hold it. Only `refresh` asks again.
+Files on this machine are used first: those that a lock entry names by digest, those of an earlier download by the
+index, and those of other tools' stores. Only `refresh` asks the source again.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Final, get_args
@@ -26,18 +26,19 @@ from mullama.weights.layers import TEXTS, read_defaults
 from mullama.weights.located import Located, LocatedFile
 from mullama.weights.stored import LockEntry, PinnedFile, StoredWeights, set_digest
 
-_SMALL: Final = 64 * 1024**2
-_FEW: Final = 5
-_HERE: Final = (PathRef, BuiltinRef)
-_FIRST_SEEN: Final = "came without a digest; what was received is now held to: pin it with `digest: {}`"
+_HASHED_AT_ONCE: Final = 64 * 1024**2
+"""The largest file in bytes that a plan hashes; `ensure` hashes larger ones."""
+_MAX_LISTED: Final = 5
+_LOCAL: Final = (PathRef, BuiltinRef)
+_NO_DIGEST: Final = "has no digest at its source; the downloaded one is required from now on: pin it with `digest: {}`"
 
 
 def find_stored(
     source_text: str, index: FileIndex, foreign: ForeignStores, lock_entry: LockEntry | None = None
 ) -> StoredWeights | None:
-    """The weights behind a source text if all their files are on this machine; no network, nothing is hashed.
+    """Return the weights of a source text; None unless all their files are on this machine. Uses no network.
 
-    Raises `BadWeights` for files that are here and must not be loaded, `Invalid` for a text that is no source.
+    Raises `BadWeights` for files that must not be loaded, `Invalid` for text that is no source.
     """
     library = Library(index, foreign)
     found = library.here(source_text, lock_entry)
@@ -45,7 +46,7 @@ def find_stored(
 
 
 class Library:
-    """Sources with a store behind them. Safe to use from several threads."""
+    """Finds and downloads weights with all sources and one store. Safe for several threads."""
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class Library:
     ) -> None:
         self._index, self._foreign = index, foreign
         self._settings = settings or Settings()
-        self._presence = FileFetcher(index, foreign, self._settings)
+        self._fetcher = FileFetcher(index, foreign, self._settings)
         self._names = names
 
     def locate(
@@ -69,21 +70,21 @@ class Library:
         refresh: bool = False,
         cancelled: Cancelled = lambda: False,
     ) -> Located:
-        """Where the files are: pinned by the lock entry, else as fetched before, else as the source says now.
+        """Return the files: those of the lock entry, else those of the last download, else those of the source now.
 
-        refresh asks the source although the answer is known; if it cannot be reached, what is stored serves,
-        with a warning. Offline raises `Unavailable` for what is not here.
+        offline: raise `Unavailable` for files that are not on this machine. wanted: the kind of file. refresh: ask the
+        source in any case; if it cannot be reached, return the stored files with a warning.
         """
         expanded = self._expand(source_text)
         here = self.here(source_text, lock_entry, wanted=wanted)
         if here is not None and (offline or not refresh):
             return here
-        if isinstance(expanded.ref, _HERE):
-            return registry.locate(expanded.ref, self._settings, cancelled, (), "weights")  # says what is missing
+        if isinstance(expanded.ref, _LOCAL):
+            return registry.locate(expanded.ref, self._settings, cancelled, (), "weights")  # raises `NotFound`
         if offline:
             raise Unavailable(
-                f"{source_text} is not on this machine, and --offline asks no network",
-                hint=self._what_is_here(),
+                f"{source_text} is not on this machine, and --offline uses no network",
+                hint=self._stored_hint(),
             )
         if lock_entry is not None and not refresh:
             return self._locked(source_text, lock_entry, cancelled)
@@ -91,70 +92,76 @@ class Library:
             return self._ask(source_text, expanded, wanted, cancelled)
         except Unavailable as error:
             if here is None:
-                hint = f"{error.hint}; {self._what_is_here()}"
+                hint = f"{error.hint}; {self._stored_hint()}"
                 raise Unavailable(error.message, hint=hint, retry_after=error.retry_after) from error
-            warning = f"{source_text} could not be asked ({error.message}); what is stored is used"
+            warning = f"{source_text} could not be reached ({error.message}); the stored files are used"
             return replace(here, warnings=(*here.warnings, warning))
 
     def here(
         self, source_text: str, lock_entry: LockEntry | None = None, *, wanted: Wanted = "weights"
     ) -> Located | None:
-        """The files, if every one of them is on this machine."""
+        """Return the files of a source text; None unless all of them are on this machine."""
         expanded = self._expand(source_text)
-        if isinstance(expanded.ref, _HERE):
+        if isinstance(expanded.ref, _LOCAL):
             found = self._at_path(source_text, expanded.ref)
             return replace(found, expected=lock_entry.digest) if found and lock_entry else found
         if lock_entry is not None:
-            return self._all_here(source_text, lock_entry)
+            return self._stored_files(source_text, lock_entry)
         known = self._index.fetched(_key(expanded, wanted))
         if known is not None:
-            fetched = self._all_here(source_text, known)
+            fetched = self._stored_files(source_text, known)
             if fetched is not None:
                 return fetched
         if wanted != "weights" or expanded.projector is not None:
-            return None  # other tools' stores are asked for single models only
+            return None  # stores of other tools are read for weights without a projector only
         elsewhere = self._foreign.by_ref(expanded.ref, expanded.quants)
         return replace(elsewhere, source=source_text) if elsewhere else None
 
     def ensure(
         self, located: Located, report: Report, cancelled: Cancelled, *, wanted: Wanted = "weights"
     ) -> StoredWeights:
-        """Have every file here: fetched and verified, or in place and hashed once; then read the headers.
+        """Make every file present, downloaded and verified or hashed in place, and return the described weights.
 
-        Raises `TransferFailed`, `Denied`, `NotFound`, `Refused` (no room), `BadWeights`.
+        Raises `TransferFailed`, `Denied`, `NotFound`, `BadWeights`, and `Refused` where the disk is too small.
         """
         with self._index.blobs.using():
-            present = self._presence.all(located.files, report, cancelled)
-            complete = replace(located, files=present)
-            stored = self.stored(complete, located.source, wanted=wanted)
+            # `using` keeps a sweep from the files until the index refers to them.
+            present = self._fetcher.all(located.files, report, cancelled)
+            stored = self.stored(replace(located, files=present), located.source, wanted=wanted)
             if located.expected and stored.digest != located.expected:
                 raise TransferFailed(
                     f"{located.source} moved from {located.expected} to {stored.digest}",
                     hint="the digest is pinned: change it in the manifest if the new file is right",
                 )
             expanded = self._expand(located.source)
-            if not isinstance(expanded.ref, _HERE):
+            if not isinstance(expanded.ref, _LOCAL):
                 with best_effort() if stored.in_place else nullcontext():
                     self._index.remember(replace(stored, source=_key(expanded, wanted)), time.time())
-        first_seen = tuple(
-            f"{file.name} {_FIRST_SEEN.format(after.digest)}"
+        undigested = tuple(
+            f"{file.name} {_NO_DIGEST.format(after.digest)}"
             for file, after in zip(located.files, present, strict=True)
             if file.url and file.digest is None
         )
-        return replace(stored, warnings=(*stored.warnings, *first_seen))
+        return replace(stored, warnings=(*stored.warnings, *undigested))
 
     def stored(self, located: Located, source_text: str, *, wanted: Wanted = "weights") -> StoredWeights:
-        """What lies at the paths of `located`, described by its headers; checks that it is what was wanted."""
-        weights = tuple(file for file in located.files if file.role == "weights")
-        paths = tuple(file.path or "" for file in weights)
-        facts = self._facts(paths, wanted, source_text)
+        """Describe located files that all have a path, by their headers and texts.
+
+        Raises `BadWeights` for a file that must not be loaded, or that has another role than its place says.
+        """
+        of_role: dict[str, list[LocatedFile]] = {}
         for file in located.files:
-            if file.role in ("projector", "adapter", "draft"):
-                self._facts((file.path or "",), file.role, f"{file.name} of {source_text}")
-        texts = [(file.role, read_text(file.path or "")) for file in located.files if file.role in TEXTS and file.path]
+            of_role.setdefault(file.role, []).append(file)
+        weights = of_role.get("weights", [])
+        paths = _paths(weights)
+        facts = self._facts(paths, wanted, source_text)
+        # A file next to the weights is read as carefully: a broken projector ends the process that loads it.
+        for role in ("projector", "adapter", "draft"):
+            for file in of_role.get(role, []):
+                self._facts(_paths([file]), role, f"{file.name} of {source_text}")
+        texts = [(file.role, read_text(file.path)) for file in located.files if file.role in TEXTS and file.path]
         defaults = read_defaults(texts, source_text)
         digests = [file.digest or self._index.digest(path) or "" for file, path in zip(weights, paths, strict=True)]
-        blobs = self._index.blobs
         return StoredWeights(
             files=paths,
             digest=set_digest(digests),
@@ -163,14 +170,18 @@ class Library:
             source=source_text,
             resolved=located.resolved,
             revision=located.revision,
-            license=located.license or facts.license or (defaults.license[0] if defaults.license else ""),
+            license=located.license or facts.license or next(iter(defaults.license), ""),
             pinned=tuple(_pin(file) for file in located.files if file.digest),
-            projector=next((file.path for file in located.files if file.role == "projector"), None),
-            adapters=tuple(file.path for file in located.files if file.role == "adapter" and file.path),
+            projector=next(iter(_paths(of_role.get("projector", []))), None),
+            adapters=_paths(of_role.get("adapter", [])),
             defaults=defaults,
-            in_place=any(not d or blobs.path(d) != path for d, path in zip(digests, paths, strict=True)),
+            in_place=not all(map(self._is_blob, digests, paths)),
             warnings=located.warnings,
         )
+
+    def _is_blob(self, digest: str, path: str) -> bool:
+        """Return True for a file of our store, False for one that is used in place."""
+        return digest != "" and self._index.blobs.path(digest) == path
 
     def _expand(self, source_text: str) -> Expanded:
         ref = parse_source(source_text)
@@ -187,7 +198,7 @@ class Library:
         return replace(found, source=source_text, files=files)
 
     def _locked(self, source_text: str, entry: LockEntry, cancelled: Cancelled) -> Located:
-        """The files that a lock entry names; where they are fetched from follows from its revision."""
+        """Return the files of a lock entry with their addresses, which follow from its revision."""
         addresses = registry.addresses(parse_source(entry.resolved), entry, self._settings, cancelled)
         files = tuple(
             replace(address, name=file.name, size=file.size, digest=file.digest, role=file.role, pinned=True)
@@ -201,13 +212,13 @@ class Library:
             license=entry.license,
         )
 
-    def _what_is_here(self) -> str:
-        """What can be served without a network, the newest first."""
-        here = [entry.source for entry in self._index.all_fetched() if self._all_here(entry.source, entry)]
+    def _stored_hint(self) -> str:
+        """Return a hint with the models that can be served without a network, newest first."""
+        here = [entry.source for entry in self._index.all_fetched() if self._stored_files(entry.source, entry)]
         if not here:
-            return "nothing that was fetched is here; builtin:tiny and files by their path can be served"
-        more = f" and {len(here) - _FEW} more (mullama list --all)" if len(here) > _FEW else ""
-        return f"what is here can be served: {', '.join(here[:_FEW])}{more}"
+            return "no download is stored; builtin:tiny and files by their path can be served"
+        more = f" and {len(here) - _MAX_LISTED} more (mullama list --all)" if len(here) > _MAX_LISTED else ""
+        return f"stored models can be served: {', '.join(here[:_MAX_LISTED])}{more}"
 
     def _at_path(self, source_text: str, ref: SourceRef) -> Located | None:
         try:
@@ -218,18 +229,18 @@ class Library:
         return replace(found, source=source_text, files=files)
 
     def _digest_at(self, path: str, size: int) -> str | None:
-        """What is known of a file in place; a small one is read at once, a large one only by `ensure`."""
+        """Return the digest of a file in place; None for a large file that was not hashed yet."""
         known = self._index.digest(path)
-        if known is None and size <= _SMALL:
+        if known is None and size <= _HASHED_AT_ONCE:
             known = hashed(path, path, lambda progress: None, lambda: False)
             with best_effort():
                 self._index.remember_digest(path, known)
         return known
 
-    def _all_here(self, source_text: str, known: FetchRecord) -> Located | None:
+    def _stored_files(self, source_text: str, known: FetchRecord) -> Located | None:
         found = []
         for file in known.files:
-            path = self._presence.path_of(file.digest, file.size)
+            path = self._fetcher.path_of(file.digest, file.size)
             if path is None:
                 return None
             found.append(LocatedFile(name=file.name, role=file.role, size=file.size, digest=file.digest, path=path))
@@ -244,22 +255,26 @@ class Library:
         )
 
     def _facts(self, paths: tuple[str, ...], wanted: str, what: str) -> WeightFacts:
-        """What the headers say, if they say that this is what is wanted."""
+        """Return the facts of files; raise `BadWeights` when they are of another kind than wanted."""
         known = self._index.facts(paths)
         if known is None:
             known = replace(look_into(paths), metadata={}, tensors=())
             with best_effort():
                 self._index.remember_facts(paths, known)
         if known.role != ("model" if wanted in ("weights", "draft") else wanted):
-            raise BadWeights(f"{what} is a {known.role}, not {wanted} as is wanted here")
+            raise BadWeights(f"{what} is a {known.role}, not {wanted}")
         return known
 
 
 def _key(expanded: Expanded, wanted: Wanted) -> str:
-    """What the index knows a source by, however it was spelled."""
+    """Return the key of a source in the index, which is the same for every spelling of it."""
     wishes = f" as {' or '.join(expanded.quants)}" if expanded.quants else ""
     beside = f" with {expanded.projector}" if expanded.projector else ""
     return f"{expanded.ref}{wishes}{beside}" + ("" if wanted == "weights" else f" ({wanted})")
+
+
+def _paths(files: Iterable[LocatedFile]) -> tuple[str, ...]:
+    return tuple(file.path for file in files if file.path)
 
 
 def _pin(file: LocatedFile) -> PinnedFile:
@@ -267,7 +282,7 @@ def _pin(file: LocatedFile) -> PinnedFile:
 
 
 def spellings(source_text: str) -> tuple[str, ...]:
-    """What the index may know a source text by: as it stands, and after the alias table; for any kind of file."""
+    """Return the possible keys of a source text in the index: for itself and for every kind of file."""
     with suppress(MullamaError):
         ref = parse_source(source_text)
         expanded = expand(ref, aliases()) if isinstance(ref, AliasRef) else Expanded(ref=ref)

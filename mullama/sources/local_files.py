@@ -1,4 +1,4 @@
-"""Reads files that lie on this machine: their headers, and the small texts of a registry."""
+"""Reads files of this machine: headers, digests, and the small texts of a registry."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _READ: Final = 4 * 1024**2
 
 
 def look_into(paths: Sequence[str]) -> WeightFacts:
-    """The facts of a set of files in order, with metadata and tensors; `BadWeights` names the file."""
+    """Return the facts of an ordered set of files, with metadata and tensors; raise `BadWeights` with the file."""
     with ExitStack() as files:
         parts = []
         for path in paths:
@@ -36,7 +36,7 @@ def look_into(paths: Sequence[str]) -> WeightFacts:
 
 
 def check_adapter(path: str, base: WeightFacts | None) -> None:
-    """Raise what keeps this file from being an adapter over these weights; None for weights without a header."""
+    """Raise `BadWeights` for a file that is no adapter of these weights. base: None for weights without a header."""
     if not os.path.exists(path):
         raise NotFound(f"the adapter {path} does not exist", name=path)
     facts = look_into((path,))
@@ -47,12 +47,12 @@ def check_adapter(path: str, base: WeightFacts | None) -> None:
 
 
 def open_regular(path: str) -> tuple[int, int]:
-    """A descriptor and the size of a regular file; never waits for a pipe or a device."""
+    """Return a descriptor and the size of a regular file; raise for anything else, without a wait for a pipe."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise Unavailable(
-            f"{path}: {error.strerror}", hint="it was there a moment ago; has another tool moved it?"
+            f"{path}: {error.strerror}", hint="it existed a moment ago: another tool may have moved it"
         ) from error
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
@@ -62,7 +62,7 @@ def open_regular(path: str) -> tuple[int, int]:
 
 
 def read_text(path: str) -> bytes:
-    """A small file, at most `MAX_TEXT` bytes of it."""
+    """Return the content of a file of at most `MAX_TEXT` bytes; raise `BadWeights` for a larger one."""
     descriptor, size = open_regular(path)
     with os.fdopen(descriptor, "rb") as file:
         if size > MAX_TEXT:
@@ -71,17 +71,17 @@ def read_text(path: str) -> bytes:
 
 
 def hashed(path: str, name: str, report: Report, cancelled: Cancelled) -> str:
-    """Read a whole file once for its digest."""
+    """Read a file and return its digest."""
     descriptor, size = open_regular(path)
-    digest, done, told = hashlib.sha256(), 0, 0.0
+    digest, done, reported = hashlib.sha256(), 0, 0.0
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         while piece := file.read(_READ):
             if cancelled():
                 raise TransferFailed(f"reading {path} was cancelled")
             digest.update(piece)
             done += len(piece)
-            if time.monotonic() - told > 0.1:
-                told = time.monotonic()
+            if time.monotonic() - reported > 0.1:
+                reported = time.monotonic()
                 report(DownloadProgress(file=name, phase="verifying", completed=done, total=size))
     return f"sha256:{digest.hexdigest()}"
 

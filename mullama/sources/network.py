@@ -1,4 +1,4 @@
-"""Connections: to public addresses only if so told, given up when nobody wants the answer, read past the parser."""
+"""Connections that can be cancelled, are limited to public addresses on request, and give large bodies directly."""
 
 from __future__ import annotations
 
@@ -17,49 +17,52 @@ from mullama.errors import Refused
 from mullama.sources.base import Cancelled
 
 _SLICE: Final = 0.25
+"""Seconds between two checks of the deadline and of the cancellation."""
 _PIECE: Final = 256 * 1024
 _END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
 _LONGEST_END: Final = 3
 
 
 class Cancellation(Exception):
-    """The caller does not want the answer any more."""
+    """The caller has cancelled the request."""
 
 
 @dataclass(slots=True)
 class Deadline:
-    """Until when the current request may wait, and whether anybody still wants it."""
+    """The time limit of the current request, and its cancellation."""
 
     until: float = float("inf")
+    """The moment of `time.monotonic` at which the request ends."""
     cancelled: Cancelled = lambda: False
 
     def left(self) -> float:
+        """Return the seconds that are left; raise `Cancellation` for a cancelled request."""
         if self.cancelled():
             raise Cancellation
         return self.until - time.monotonic()
 
 
 class Stream(httpcore2.NetworkStream):
-    """A connection that looks up several times a second whether it should still wait.
+    """A connection that checks its deadline several times a second.
 
-    It gives the parser of HTTP the head of an answer and keeps what came after it, so that a body of known length can
-    be read by `body`, without being copied from one buffer to the next on its way.
+    It gives the HTTP parser the head of a response and keeps the bytes after it. A body of known length can then be
+    read by `body`, without the copies that the parser makes.
     """
 
-    def __init__(self, inner: httpcore2.NetworkStream, patience: Deadline) -> None:
-        self._inner, self._patience = inner, patience
+    def __init__(self, inner: httpcore2.NetworkStream, deadline: Deadline) -> None:
+        self._inner, self._deadline = inner, deadline
         self._in_head = True
-        self._tail = b""  # the last bytes of the head so far: its end may come in two pieces
-        self._kept = b""  # what came after the head
-        self._parsed = 0  # bytes after a head that went to the parser
+        self._tail = b""  # the last bytes of the head so far, because its end may be split between two reads
+        self._kept = b""  # bytes after the head
+        self._parsed = 0  # bytes after the head that the parser has read
 
     @property
     def at_body(self) -> bool:
-        """Whether the next byte is the first one after the head that was read last."""
+        """True if the next byte is the first one after the head."""
         return not self._in_head and not self._parsed
 
     def body(self, length: int, timeout: float | None) -> Iterator[bytes]:
-        """The next `length` bytes as they come; fewer when the connection ends."""
+        """Yield the next `length` bytes as they arrive; fewer when the connection ends."""
         while length > 0:
             piece, self._kept = self._kept[:length], self._kept[length:]
             piece = piece or self._read(min(length, _PIECE), timeout)
@@ -85,7 +88,7 @@ class Stream(httpcore2.NetworkStream):
     def _read(self, max_bytes: int, timeout: float | None) -> bytes:
         waited = 0.0
         while True:
-            left = min(self._patience.left(), (timeout or float("inf")) - waited)
+            left = min(self._deadline.left(), (timeout or float("inf")) - waited)
             if left <= 0:
                 raise httpcore2.ReadTimeout("no answer in time")
             part = min(_SLICE, left)
@@ -104,25 +107,25 @@ class Stream(httpcore2.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.NetworkStream:
-        return Stream(self._inner.start_tls(ssl_context, server_hostname, timeout), self._patience)
+        return Stream(self._inner.start_tls(ssl_context, server_hostname, timeout), self._deadline)
 
     def get_extra_info(self, info: str) -> Any:
         return self._inner.get_extra_info(info)
 
 
 class Network(httpcore2.SyncBackend):
-    """Connects, to public addresses only if so told."""
+    """Connects to hosts, with `public_only` to public addresses only."""
 
-    def __init__(self, patience: Deadline, *, public_only: bool) -> None:
-        self._patience, self._public_only = patience, public_only
+    def __init__(self, deadline: Deadline, *, public_only: bool) -> None:
+        self._deadline, self._public_only = deadline, public_only
 
     def connect_tcp(self, host: str, port: int, *args: Any, **kwargs: Any) -> httpcore2.NetworkStream:
         address = public_address(host, port) if self._public_only else host
-        return Stream(super().connect_tcp(address, port, *args, **kwargs), self._patience)
+        return Stream(super().connect_tcp(address, port, *args, **kwargs), self._deadline)
 
 
 def public_address(host: str, port: int) -> str:
-    """An address of `host` that the whole internet may reach; `Refused` when any of its addresses is not."""
+    """Return an address of the host; raise `Refused` when any of its addresses is not public."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
@@ -133,7 +136,7 @@ def public_address(host: str, port: int) -> str:
         mapped = getattr(address, "ipv4_mapped", None)
         if not (mapped or address).is_global:
             raise Refused(
-                f"{host} leads to {text}, which is not a public address",
+                f"{host} has the address {text}, which is not a public address",
                 hint="only the manifest may name hosts inside a network",
             )
     return addresses[0]

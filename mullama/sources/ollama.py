@@ -1,7 +1,7 @@
 """`ollama:[host/][namespace/]model[:tag]`: a model of a registry that speaks Ollama's protocol.
 
-One manifest lists blobs by digest; template, system text, parameters, messages and licence are blobs too and
-become the model's defaults. Public models are read with an anonymous token, asked for only at the registry itself.
+A manifest lists blobs by digest. Template, system text, parameters, messages and licence are blobs too, and become the
+defaults of the model. Public models are read with an anonymous token, which is requested at the registry itself only.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ _LOCAL: Final = re.compile(r"(localhost|127\.\d+\.\d+\.\d+)(:\d+)?")
 
 
 class Ollama:
+    """Finds the files of references to a registry."""
+
     def __init__(self, web: Web) -> None:
         self._web = web
 
@@ -37,12 +39,12 @@ class Ollama:
         return Located(source=str(ref), resolved=str(ref), files=files, revision=listing.digest)
 
     def pinned_files(self, ref: RegistryRef, digests: list[str]) -> tuple[LocatedFile, ...]:
-        """Where blobs with known digests are. The manifest is asked for only because it tells who may read."""
+        """Return the addresses of blobs. The manifest is requested for its token only."""
         base = f"{_scheme(ref.host)}://{ref.host}/v2/{ref.namespace}/{ref.model}"
         try:
             _, credential = self._manifest(ref, f"{base}/manifests/{ref.tag}")
         except (TransientError, NotFound):
-            credential = Credential()  # the tag may be gone while its blobs remain
+            credential = Credential()  # a registry may have the blobs of a tag that it has deleted
         return tuple(
             LocatedFile(name=digest, url=f"{base}/blobs/{Digest.parse(digest)}", credential=credential)
             for digest in digests
@@ -59,13 +61,13 @@ class Ollama:
         return raw, credential
 
     def _token(self, ref: RegistryRef, answer: HttpResponse) -> str:
-        """An anonymous token from the realm that the registry names, which must be the registry."""
+        """Return an anonymous token from the realm that the registry names, which must be the registry itself."""
         challenge = dict(_CHALLENGE.findall(answer.headers.get("www-authenticate", "")))
         realm = urlsplit(challenge.get("realm", ""))
         if (realm.scheme, realm.netloc) != (_scheme(ref.host), ref.host):
             raise Denied(
-                f"{ref.host} sends for a token to {realm.netloc or 'nowhere'}",
-                hint="a token is only asked for at the registry itself",
+                f"{ref.host} names {realm.netloc or 'nothing'} as the place of its tokens",
+                hint="a token is requested at the registry itself only",
             )
         query = urlencode({key: challenge[key] for key in ("service", "scope") if key in challenge})
         reply, raw = self._web.ask(f"{realm.scheme}://{realm.netloc}{realm.path}?{query}", {}, limit=64 * 1024)
@@ -98,5 +100,5 @@ def _refusal(ref: RegistryRef, answer: HttpResponse) -> Denied | NotFound | Unav
 
 
 def _scheme(host: str) -> str:
-    """A registry on this machine is spoken to in the open, any other encrypted."""
+    """Return http for a registry on this machine, https for any other."""
     return "http" if _LOCAL.fullmatch(host) else "https"

@@ -1,4 +1,4 @@
-"""Which module answers for which kind of reference: one line per scheme."""
+"""The table of sources: one line for each kind of reference."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Wanted = Literal["weights", "projector", "adapter"]
 def locate(
     ref: SourceRef, settings: Settings, cancelled: Cancelled, quants: tuple[str, ...], wanted: Wanted
 ) -> Located:
-    """Ask the source of `ref` now. What speaks to a network is imported only when it is needed."""
+    """Return the files of a reference, as its source has them now. Imports modules that use a network on demand."""
     match ref:
         case BuiltinRef():
             return Builtin().locate(ref, cancelled)
@@ -39,7 +39,7 @@ def locate(
 
 
 def addresses(ref: SourceRef, entry: LockEntry, settings: Settings, cancelled: Cancelled) -> tuple[LocatedFile, ...]:
-    """Where each file of a lock entry is fetched from: the revision says it, no hub is asked what it has now."""
+    """Return the address of each file of a lock entry, by its revision; a hub is sent no request."""
     match ref:
         case HubRef():
             from mullama.sources.huggingface import pinned_files
@@ -54,7 +54,7 @@ def addresses(ref: SourceRef, entry: LockEntry, settings: Settings, cancelled: C
         case UrlRef():
             return UrlSource().locate(ref, cancelled).files
         case BuiltinRef() | PathRef() | AliasRef():
-            raise Invalid(f"the lock entry of {entry.source} names {ref}, which is not fetched")
+            raise Invalid(f"the lock entry of {entry.source} names {ref}, which is not downloaded")
         case _:
             assert_never(ref)
 

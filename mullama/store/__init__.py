@@ -1,1 +1,1 @@
-"""What is on disk."""
+"""Files on disk: blobs, their index, stores of other tools, lock files and the state of server instances."""

@@ -1,7 +1,7 @@
-"""Stores that other tools own: the Hugging Face cache, an Ollama store, folders of GGUF files. Read, never written.
+"""Stores of other tools: the Hugging Face cache, an Ollama store, folders of GGUF files. They are read, never written.
 
-Nothing here can change a file: there is no method for it. Links are followed only to regular files inside the
-store they were found in. A store that may not be read is skipped, and says so in `problems`.
+Links are followed only to regular files inside the same store. A store that cannot be read is skipped and listed in
+`problems`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roots:
-    """The folders to look into, most trusted first."""
+    """The folders of the stores, most trusted first."""
 
     huggingface: tuple[str, ...] = ()
     ollama: tuple[str, ...] = ()
@@ -41,36 +41,36 @@ class Roots:
 def usual_roots(
     env: Mapping[str, str], *, huggingface: str = "auto", ollama: str = "auto", gguf: tuple[str, ...] = ()
 ) -> Roots:
-    """The folders that the tools themselves use; a path instead of `auto` names one, `never` none."""
+    """Return the folders of the stores: those of the tools for `auto`, none for `never`, else the path."""
     home = Path(env.get("HOME") or Path.home())
     cache = Path(env.get("XDG_CACHE_HOME") or home / ".cache")
     hub = env.get("HF_HUB_CACHE") or str(Path(env.get("HF_HOME") or cache / "huggingface") / "hub")
     models = [env["OLLAMA_MODELS"]] if env.get("OLLAMA_MODELS") else []
     usual = [*models, str(home / ".ollama" / "models"), "/usr/share/ollama/.ollama/models"]
     return Roots(
-        huggingface=_wanted(huggingface, [hub]),
-        ollama=_wanted(ollama, usual),
+        huggingface=_folders(huggingface, [hub]),
+        ollama=_folders(ollama, usual),
         gguf=tuple(str(Path(folder).expanduser()) for folder in gguf),
     )
 
 
-def _wanted(said: str, usual: list[str]) -> tuple[str, ...]:
-    if said == "never":
+def _folders(setting: str, usual: list[str]) -> tuple[str, ...]:
+    if setting == "never":
         return ()
-    return tuple(usual) if said == "auto" else (str(Path(said).expanduser()),)
+    return tuple(usual) if setting == "auto" else (str(Path(setting).expanduser()),)
 
 
 class Foreign:
-    """All foreign stores together."""
+    """Reads all stores of other tools."""
 
     def __init__(self, roots: Roots) -> None:
         self._roots = roots
         self.problems: dict[str, str] = {}
 
     def by_digest(self, digest: str, size: int | None) -> str | None:
-        """The path of a regular file that a store keeps under this digest, None if there is none.
+        """Return the path of the file that a store has under this digest; None for none.
 
-        The name is the owner's promise; the size is compared where it is known.
+        The digest is not computed: the name of the file is trusted, and its size is compared where it is known.
         """
         name = Digest.parse(digest).hex
         for candidate in self._candidates(name):
@@ -80,8 +80,10 @@ class Foreign:
         return None
 
     def by_ref(self, ref: SourceRef, quants: tuple[str, ...] = ()) -> Located | None:
-        """The files behind a hub or registry reference that another tool has fetched whole. quants: wishes,
-        best first, where the reference has none."""
+        """Return the files of a hub or registry reference that another tool has downloaded completely; None for none.
+
+        quants: the preferred quantisations, best first, for a reference without one.
+        """
         if isinstance(ref, HubRef):
             return self._hub(ref, (ref.quant,) if ref.quant else quants)
         if isinstance(ref, RegistryRef):
@@ -89,7 +91,7 @@ class Foreign:
         return None
 
     def ggufs(self) -> tuple[tuple[str, int], ...]:
-        """Every GGUF file of the plain folders, with its size."""
+        """Return the paths and sizes of the GGUF files of the plain folders."""
         found = {}
         for root in self._roots.gguf:
             for path in _walk(Path(root), self.problems):
@@ -99,11 +101,11 @@ class Foreign:
         return tuple(sorted(found.items()))
 
     def of_size(self, size: int) -> tuple[str, ...]:
-        """Files of the plain folders with exactly this size: worth hashing before the same bytes are fetched."""
+        """Return the files of the plain folders with exactly this size, which may be the file that is needed."""
         return tuple(path for path, found in self.ggufs() if found == size)
 
     def registry_models(self) -> tuple[RegistryRef, ...]:
-        """Every model that an Ollama store lists."""
+        """Return the models of the Ollama stores."""
         found = {}
         for root in self._roots.ollama:
             for path in sorted((Path(root) / "manifests").glob("*/*/*/*")):
@@ -113,7 +115,7 @@ class Foreign:
         return tuple(found.values())
 
     def registry_config(self, ref: RegistryRef) -> Mapping[str, JSONValue]:
-        """The config of an image in an Ollama store; empty where it cannot be read."""
+        """Return the config of a model in an Ollama store; empty where it cannot be read."""
         for root in map(Path, self._roots.ollama):
             raw = self._small(root / "manifests" / ref.host / ref.namespace / ref.model / ref.tag, root)
             config = read_manifest(raw, str(ref)).config if raw is not None else None
@@ -151,14 +153,14 @@ class Foreign:
             except MullamaError:
                 continue  # this cache lacks the wanted file
             files = tuple(self._cached(repository, snapshot, name) for name in choice.files)
-            whole = tuple(file for file in files if file is not None)
-            if len(whole) == len(files):
+            complete = tuple(file for file in files if file is not None)
+            if len(complete) == len(files):
                 resolved = HubRef(ref.repo, choice.files[0], None, commit)
-                return Located(source=str(ref), resolved=str(resolved), files=whole, revision=commit)
+                return Located(source=str(ref), resolved=str(resolved), files=complete, revision=commit)
         return None
 
     def _cached(self, repository: Path, snapshot: Path, name: str) -> LocatedFile | None:
-        """A file of a snapshot: a link to a blob of the same repository, named by its SHA-256 for large files."""
+        """Return a file of a snapshot: a link to a blob of the repository, named by its SHA-256 for large files."""
         found = self._usable(snapshot / name, inside=repository)
         if found is None:
             return None
@@ -200,7 +202,7 @@ class Foreign:
             return None
 
     def _usable(self, path: Path, inside: Path | None = None) -> str | None:
-        """The real path of a readable regular file, inside the store it belongs to."""
+        """Return the real path of a readable regular file inside a store; None for anything else."""
         try:
             real = path.resolve(strict=True)
             kind = os.stat(real).st_mode
@@ -220,7 +222,7 @@ class Foreign:
 
 
 def _commit(repository: Path, revision: str | None) -> str | None:
-    """The commit that a revision names in this cache."""
+    """Return the commit that a revision names in this cache."""
     if revision and _COMMIT.fullmatch(revision):
         return revision if (repository / "snapshots" / revision).is_dir() else None
     name = revision or "main"
@@ -236,7 +238,7 @@ def _commit(repository: Path, revision: str | None) -> str | None:
 
 
 def _walk(folder: Path, problems: dict[str, str]) -> Iterator[Path]:
-    """Every GGUF file under a folder, to a bounded depth and number."""
+    """Yield the GGUF files below a folder, to a bounded depth and number."""
     waiting, seen = [(folder, 0)], 0
     while waiting:
         here, depth = waiting.pop()
@@ -249,7 +251,7 @@ def _walk(folder: Path, problems: dict[str, str]) -> Iterator[Path]:
         for entry in entries:
             seen += 1
             if seen > MAX_ENTRIES:
-                problems[str(folder)] = f"more than {MAX_ENTRIES} entries: not all were looked at"
+                problems[str(folder)] = f"more than {MAX_ENTRIES} entries: the rest was not read"
                 return
             if entry.is_dir(follow_symlinks=False) and depth < MAX_DEPTH and not entry.name.startswith("."):
                 waiting.append((Path(entry.path), depth + 1))

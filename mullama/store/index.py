@@ -1,7 +1,8 @@
-"""What was fetched and what was read before, so that a second run hashes and parses nothing again.
+"""The index of the store: digests and headers of files, and the files of sources, so that each is read once.
 
-One SQLite file, a cache: it may be deleted at any time. A file is known by path, size, modification time and
-inode together; whatever changed is unknown again. A damaged index is set aside and begun anew.
+The index is one SQLite file. It is a cache, and may be deleted at any time. A file is identified by path, size,
+modification time and inode; an entry of a file that changed is not used. A damaged index is renamed to `.corrupt`, and
+a new one is created.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from mullama.weights import record
 from mullama.weights.facts import WeightFacts
 from mullama.weights.stored import PinnedFile, StoredWeights
 
-Got = TypeVar("Got")
+T = TypeVar("T")
 _FORMAT: Final = 1
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, stamp TEXT NOT NULL, digest TEXT NOT NULL);
@@ -37,16 +38,18 @@ CREATE TABLE IF NOT EXISTS fetched (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """What a source text stood for when it was last fetched. Moments in unix seconds, size in bytes."""
+    """The files of a source at the time of the last download."""
 
     source: str
     resolved: str
+    """The source after aliases, with the file and the revision that were chosen."""
     revision: str | None
     files: tuple[PinnedFile, ...]
     architecture: str = ""
     quantization: str = ""
     license: str = ""
     fetched: float = 0.0
+    """The time of the download in unix seconds."""
 
     @property
     def size(self) -> int:
@@ -54,7 +57,7 @@ class Fetched:
 
 
 class Index:
-    """The index under the store's folder. Safe for several threads and processes."""
+    """Reads and writes the index in the folder of the store. Safe for several threads and processes."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.blobs = Blobs(root)
@@ -63,44 +66,44 @@ class Index:
         self._connection: sqlite3.Connection | None = None
 
     def digest(self, path: str) -> str | None:
-        """The digest of a file that has not changed since it was hashed."""
+        """Return the digest of a file; None for a file that was not hashed, or has changed since."""
         row = self._one("SELECT stamp, digest FROM files WHERE path = ?", path)
         return str(row[1]) if row and row[0] == stamp(path) else None
 
     def remember_digest(self, path: str, digest: str) -> None:
-        seen = stamp(path)
-        if seen:
-            self._change("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", path, seen, digest)
+        current = stamp(path)
+        if current:
+            self._execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", path, current, digest)
 
     def paths_of(self, digest: str) -> tuple[str, ...]:
-        """Files, not ours perhaps, that had this digest and have not changed since."""
+        """Return the files with this digest that have not changed since they were hashed, also outside of the store."""
         rows = self._all("SELECT path, stamp FROM files WHERE digest = ?", digest)
-        return tuple(str(path) for path, seen in rows if seen == stamp(path))
+        return tuple(str(path) for path, current in rows if current == stamp(path))
 
     def facts(self, paths: Sequence[str]) -> WeightFacts | None:
-        """What the headers of this set said, when no file of it has changed."""
+        """Return the facts of a set of files; None for a set that was not read, or has changed since."""
         row = self._one("SELECT stamp, facts FROM sets WHERE paths = ?", "\n".join(paths))
         if not row or row[0] != _stamps(paths):
             return None
         try:
             return record.from_json(json.loads(row[1]))
         except (Invalid, ValueError):
-            return None  # written by another version: read the header again
+            return None  # an index of another version
 
     def remember_facts(self, paths: Sequence[str], facts: WeightFacts) -> None:
-        """Keep what was read, without tensors and metadata: those are read again for the rare wish to see them."""
-        seen = _stamps(paths)
-        if seen:
+        """Keep the facts of a set of files without tensors and metadata, which few requests need."""
+        current = _stamps(paths)
+        if current:
             facts = replace(facts, metadata={}, tensors=())
             text = json.dumps(record.to_json(facts), separators=(",", ":"))
-            self._change("INSERT OR REPLACE INTO sets VALUES (?, ?, ?)", "\n".join(paths), seen, text)
+            self._execute("INSERT OR REPLACE INTO sets VALUES (?, ?, ?)", "\n".join(paths), current, text)
 
     def fetched(self, source: str) -> Fetched | None:
         row = self._one(f"SELECT {_COLUMNS} FROM fetched WHERE source = ?", source)
         return _fetched(row) if row else None
 
     def remember(self, stored: StoredWeights, now: float) -> None:
-        """Keep what a source stood for, so that it is found again without a network. now: unix seconds."""
+        """Keep the files of a source, so that it is found without a network. now: unix seconds."""
         self.remember_fetched(
             Fetched(
                 source=stored.source, resolved=stored.resolved, revision=stored.revision, files=stored.pinned,
@@ -110,23 +113,23 @@ class Index:
         )  # fmt: skip
 
     def remember_fetched(self, entry: Fetched) -> None:
-        self._change(
+        self._execute(
             "INSERT OR REPLACE INTO fetched VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             entry.source, entry.resolved, entry.revision, json.dumps([asdict(file) for file in entry.files]),
             entry.size, entry.architecture, entry.quantization, entry.license, entry.fetched,
         )  # fmt: skip
 
     def forget(self, source: str) -> bool:
-        """Remove the record of a source; its files stay until they are swept."""
-        return self._change("DELETE FROM fetched WHERE source = ?", source) > 0
+        """Remove the entry of a source; its files stay until a sweep."""
+        return self._execute("DELETE FROM fetched WHERE source = ?", source) > 0
 
     def all_fetched(self) -> tuple[Fetched, ...]:
-        """Every source that was fetched, the newest first."""
+        """Return the entries of all sources, newest first."""
         rows = self._all(f"SELECT {_COLUMNS} FROM fetched ORDER BY fetched DESC, source")
         return tuple(entry for entry in map(_fetched, rows) if entry)
 
     def referenced(self) -> frozenset[str]:
-        """The digests of all files that a fetched source refers to."""
+        """Return the digests of the files of all sources."""
         return frozenset(file.digest for entry in self.all_fetched() for file in entry.files)
 
     def close(self) -> None:
@@ -141,14 +144,14 @@ class Index:
 
     def _all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         if self._connection is None and not self._path.exists():
-            return []  # nothing was ever stored: looking must not create the folder
+            return []  # a query must not create the folder
         return self._run(query, values, lambda cursor: cursor.fetchall())
 
-    def _change(self, query: str, *values: object) -> int:
+    def _execute(self, query: str, *values: object) -> int:
         return self._run(query, values, lambda cursor: cursor.rowcount)
 
-    def _run(self, query: str, values: Sequence[object], result: Callable[[sqlite3.Cursor], Got]) -> Got:
-        """One statement; a damaged index is set aside and the statement run on a new one."""
+    def _run(self, query: str, values: Sequence[object], result: Callable[[sqlite3.Cursor], T]) -> T:
+        """Run one statement; on a damaged index, replace the index and run it again."""
         with self._lock, translate_os_errors(self._path):
             try:
                 return self._once(query, values, result)
@@ -158,7 +161,7 @@ class Index:
                 self._set_aside()
                 return self._once(query, values, result)
 
-    def _once(self, query: str, values: Sequence[object], result: Callable[[sqlite3.Cursor], Got]) -> Got:
+    def _once(self, query: str, values: Sequence[object], result: Callable[[sqlite3.Cursor], T]) -> T:
         if self._connection is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = _connect(self._path)
@@ -178,17 +181,17 @@ _COLUMNS: Final = "source, resolved, revision, files, architecture, quantization
 
 
 def stamp(path: str) -> str:
-    """What identifies the state of a file, "" when it is not there."""
+    """Return the identity of the state of a file: size, modification time and inode; "" for a file that is missing."""
     try:
-        seen = os.stat(path)
+        current = os.stat(path)
     except OSError:
         return ""
-    return f"{seen.st_size} {seen.st_mtime_ns} {seen.st_ino}"
+    return f"{current.st_size} {current.st_mtime_ns} {current.st_ino}"
 
 
 def _stamps(paths: Sequence[str]) -> str:
-    seen = [stamp(path) for path in paths]
-    return "\n".join(seen) if all(seen) else ""
+    current = [stamp(path) for path in paths]
+    return "\n".join(current) if all(current) else ""
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -206,7 +206,7 @@ def test_a_folder_with_two_models_asks_which(place: Place) -> None:
     folder.mkdir()
     (folder / "a-Q8_0.gguf").write_bytes(DATA)
     (folder / "b-Q4_0.gguf").write_bytes(DATA)
-    with pytest.raises(MullamaError, match="holds 2 GGUF files"):
+    with pytest.raises(MullamaError, match="has 2 GGUF files"):
         place.pull(str(folder))
     (folder / "b-Q4_0.gguf").unlink()
     assert place.pull(str(folder)).digest == DIGEST
@@ -229,10 +229,10 @@ def test_a_hub_that_is_down_is_a_warning_when_the_files_are_here(place: Place, h
     place.pull("hf:org/m:Q8_0")
     hub.script("org/m", *[Status(503)] * 9)
     located = place.library.locate("hf:org/m:Q8_0", refresh=True)
-    assert "could not be asked" in located.warnings[0]
+    assert "could not be reached" in located.warnings[0]
     assert place.library.ensure(located, place.seen.append, lambda: False).digest == DIGEST
     hub.script("org/n", *[Status(503)] * 9)
-    with pytest.raises(Unavailable, match=r"answered 503.*try again later; what is here can be served: hf:org/m:Q8_0"):
+    with pytest.raises(Unavailable, match=r"answered 503.*try again later; stored models can be served: hf:org/m:Q8_0"):
         place.pull("hf:org/n")
 
 
@@ -263,7 +263,7 @@ def test_a_file_without_a_digest_is_held_to_the_first_one_seen(place: Place, hub
 
 
 def test_offline_says_what_is_missing(place: Place) -> None:
-    with pytest.raises(Unavailable, match=r"hf:org/m is not on this machine.*nothing that was fetched is here"):
+    with pytest.raises(Unavailable, match=r"hf:org/m is not on this machine.*no download is stored"):
         place.pull("hf:org/m", offline=True)
     place.pull("hf:org/m:Q8_0")
     with pytest.raises(Unavailable, match=r"hf:org/m is not on this machine.*can be served: hf:org/m:Q8_0"):
@@ -296,7 +296,7 @@ def test_a_file_of_another_tool_that_vanishes_is_told_and_fetched_the_next_time(
 
     blob.unlink()
 
-    with pytest.raises(Unavailable, match="has another tool removed it"):
+    with pytest.raises(Unavailable, match="another tool may have removed it"):
         owner.library.ensure(located, owner.seen.append, lambda: False)
     assert find_stored("hf:org/m:Q8_0", owner.index, owner.foreign) is None
     assert not owner.pull("hf:org/m:Q8_0").in_place

@@ -30,7 +30,7 @@ def test_a_realm_on_another_host_gets_no_question(place: Place, hub: StubHub) ->
     hub.model("library/m", "latest", [("model", DATA)])
     with StubHub("127.0.0.2") as other:
         hub.realm = f"{other.url}/token"
-        with pytest.raises(Denied, match=f"sends for a token to {other.host}"):
+        with pytest.raises(Denied, match=f"names {other.host} as the place of its tokens"):
             place.pull(f"ollama:{hub.host}/library/m")
         assert other.requests == []
 

@@ -205,7 +205,7 @@ def test_a_name_that_nobody_knows_is_tried_again_and_told(
 def test_a_hub_that_is_not_there_is_unavailable(place: Place, hub: StubHub) -> None:
     file = place.library.locate(SOURCE).files[0]
     nobody = replace(file, url="http://127.0.0.1:1/m.gguf")
-    with open_web(place.settings) as web, pytest.raises(Unavailable, match="nothing was fetched"):
+    with open_web(place.settings) as web, pytest.raises(Unavailable, match="nothing was downloaded"):
         transfer.fetch(nobody, place.blobs, web, place.seen.append, place.settings.patience)
 
 
