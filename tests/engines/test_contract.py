@@ -1,4 +1,4 @@
-"""What every engine keeps to: one test per promise of the seam, over every engine of the table."""
+"""The contract of the seam: one test for each promise, run with every engine of the table."""
 
 from __future__ import annotations
 

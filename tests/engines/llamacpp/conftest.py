@@ -1,4 +1,4 @@
-"""Random models of every kind, each made once."""
+"""Random models of every architecture, each written once, and both ways to divide the cells."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS: dict[str, Callable[[Path], None]] = {
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+def random_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     """The path of a random model of this kind."""
     folder = tmp_path_factory.mktemp("models")
 

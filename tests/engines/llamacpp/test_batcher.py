@@ -1,4 +1,4 @@
-"""Which tokens go into the next decode, as values."""
+"""Plans of decodes and the pace, as values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vectors and scores: many inputs at once are the same as each alone, pooled as asked."""
+"""Vectors and scores: inputs decoded together have the vectors of each alone, with the requested pooling."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ TEXTS = ["one", "two words", "three more words here", "a much longer text that g
 
 
 @pytest.fixture(params=["encoder", "decoder"])
-def engine(request: pytest.FixtureRequest, made: Callable[[str], str], load: Callable[..., LlamaEngine]) -> LlamaEngine:
-    return load("llamacpp", made(request.param))
+def engine(
+    request: pytest.FixtureRequest, random_model: Callable[[str], str], load: Callable[..., LlamaEngine]
+) -> LlamaEngine:
+    return load("llamacpp", random_model(request.param))
 
 
 def embed(engine: LlamaEngine, *inputs: str, **changes: Any) -> Result:
@@ -117,8 +119,10 @@ def test_an_interrupted_decode_is_done_again(engine: LlamaEngine) -> None:
     assert np.allclose(vectors(driver.run()[1]), expected, atol=1e-3)
 
 
-def test_pairs_get_scores_of_the_rank_head(made: Callable[[str], str], load: Callable[..., LlamaEngine]) -> None:
-    engine = load("llamacpp", made("rank"))
+def test_pairs_get_scores_of_the_rank_head(
+    random_model: Callable[[str], str], load: Callable[..., LlamaEngine]
+) -> None:
+    engine = load("llamacpp", random_model("rank"))
     assert engine.facts.can_rank
     engine.open_context("main", OPTIONS)
     pairs = (("what is it", "it is this"), ("what is it", "something else"), ("a", "b"))
@@ -140,7 +144,7 @@ def test_a_model_without_a_rank_head_refuses_pairs(engine: LlamaEngine) -> None:
     assert "rank head" in result.failed.message
 
 
-def test_an_encoder_refuses_to_write_text(made: Callable[[str], str], load: Callable[..., LlamaEngine]) -> None:
-    engine = load("llamacpp", made("encoder"))
+def test_an_encoder_refuses_to_write_text(random_model: Callable[[str], str], load: Callable[..., LlamaEngine]) -> None:
+    engine = load("llamacpp", random_model("encoder"))
     with pytest.raises(Unsupported, match="vectors"):
         engine.open_context("main", replace(OPTIONS, embedding=False))

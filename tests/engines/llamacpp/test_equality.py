@@ -1,4 +1,4 @@
-"""Greedy answers do not depend on what else the engine does: batched, shared, restarted, interrupted."""
+"""Greedy answers do not depend on other work of the engine: batches, sharing, restarts, interruptions."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ OPTIONS = ContextOptions(size=384, parallel=4, threads=1)
 
 
 @pytest.fixture(params=["tiny", *BUILDERS])
-def path(request: pytest.FixtureRequest, tiny_path: str, made: Callable[[str], str]) -> str:
+def path(request: pytest.FixtureRequest, tiny_path: str, random_model: Callable[[str], str]) -> str:
     """The built-in model, and a random one of each kind of memory: plain, sliding window, recurrent."""
-    return tiny_path if request.param == "tiny" else made(request.param)
+    return tiny_path if request.param == "tiny" else random_model(request.param)
 
 
 def job(id: int, prompt: str, **changes: Any) -> Generate:

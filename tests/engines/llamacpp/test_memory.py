@@ -1,4 +1,4 @@
-"""The arithmetic from the header against what llama.cpp then says it took."""
+"""The memory arithmetic from the header against the sizes that llama.cpp reports."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def test_the_built_in_model_takes_what_was_calculated(
 
 @pytest.mark.parametrize("kind", ["llama", "window", "recurrent"])
 def test_other_kinds_of_memory_take_what_was_calculated(
-    kind: str, made: Callable[[str], str], load: Callable[..., LlamaEngine]
+    kind: str, random_model: Callable[[str], str], load: Callable[..., LlamaEngine]
 ) -> None:
-    path = made(kind)
+    path = random_model(kind)
     engine = load("llamacpp", path)
     opened = engine.open_context("main", OPTIONS)
     calculated = calculated_for(path, OPTIONS)
@@ -71,11 +71,11 @@ def test_other_kinds_of_memory_take_what_was_calculated(
 
 @pytest.mark.parametrize("kind", ["decoder", "encoder"])
 def test_a_context_for_vectors_takes_what_was_calculated(
-    kind: str, made: Callable[[str], str], load: Callable[..., LlamaEngine]
+    kind: str, random_model: Callable[[str], str], load: Callable[..., LlamaEngine]
 ) -> None:
     """Whatever `limits.parallel` says: it has the cells of one input."""
     options = replace(OPTIONS, embedding=True)
-    opened = load("llamacpp", made(kind)).open_context("main", options)
-    calculated = calculated_for(made(kind), options)
+    opened = load("llamacpp", random_model(kind)).open_context("main", options)
+    calculated = calculated_for(random_model(kind), options)
     assert calculated.kv == pytest.approx(opened.kv_bytes, rel=0.02, abs=2**14)
     assert opened.compute_bytes <= calculated.compute * 1.1 + 2**20

@@ -1,4 +1,4 @@
-"""Random requests, cancellations, interruptions and context changes: every job ends once, and nothing is left over."""
+"""Random requests, cancellations, interruptions and context changes: every job ends once and frees everything."""
 
 from __future__ import annotations
 
@@ -101,9 +101,9 @@ def check(chaos: Chaos) -> None:
 
 @pytest.mark.parametrize("kind", ["tiny", "window", "recurrent"])
 def test_nothing_is_lost_or_left_over_in_a_short_storm(
-    kind: str, memory: str, tiny_path: str, made: Callable[[str], str], load: Callable[..., LlamaEngine]
+    kind: str, memory: str, tiny_path: str, random_model: Callable[[str], str], load: Callable[..., LlamaEngine]
 ) -> None:
-    engine = load("llamacpp", tiny_path if kind == "tiny" else made(kind))
+    engine = load("llamacpp", tiny_path if kind == "tiny" else random_model(kind))
     check(run(engine, seed=7, actions=900))
 
 
@@ -133,9 +133,9 @@ def test_loading_and_closing_leaves_no_descriptor_thread_or_memory(
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", ["tiny", "window", "recurrent"])
 def test_nothing_is_lost_or_left_over_in_a_long_storm(
-    kind: str, memory: str, tiny_path: str, made: Callable[[str], str], load: Callable[..., LlamaEngine]
+    kind: str, memory: str, tiny_path: str, random_model: Callable[[str], str], load: Callable[..., LlamaEngine]
 ) -> None:
     for seed in range(20):
-        engine = load("llamacpp", tiny_path if kind == "tiny" else made(kind))
+        engine = load("llamacpp", tiny_path if kind == "tiny" else random_model(kind))
         check(run(engine, seed, actions=10_000))
         engine.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,3 +62,20 @@ def test_after_a_stop_string_nothing_is_said() -> None:
     assert said is not None
     assert said.text == "a "
     assert said.count == 2
+
+
+def test_undecodable_octets_cost_linear_time() -> None:
+    """Tokens that never form a character are held back once each, and come out as replacement characters."""
+
+    def run(count: int) -> float:
+        stream = Detokenizer(("never",))
+        started = time.process_time()
+        for _ in range(count):
+            stream.add(b"\xf0\x9f")
+            stream.take()
+        stream.finish()
+        return time.process_time() - started
+
+    run(1000)
+    short, long = (min(run(count) for _ in range(5)) for count in (8_000, 80_000))  # the least disturbed of some
+    assert long < 40 * max(short, 0.001)

@@ -1,4 +1,4 @@
-"""The tree of cells against a plain model of it: who holds what, what is shared, what goes first."""
+"""The tree of cells against a plain model: holders of cells, sharing, order of eviction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Slots: where a prompt goes, what of it is there already, and what is overwritten."""
+"""Slots: the slot of a prompt, the tokens it keeps, and the tokens it loses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Grammars on tokens: answers keep to them, forced tokens are not sampled, bad grammars fail in bounded time."""
+"""Grammars on tokens: answers follow them, forced tokens are not sampled, bad grammars fail in bounded time."""
 
 from __future__ import annotations
 

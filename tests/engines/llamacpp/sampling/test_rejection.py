@@ -1,4 +1,4 @@
-"""Draws from a whole vocabulary: only what the cuts leave, as often as its probability says."""
+"""Rejection sampling: only tokens that the cuts keep, with their probabilities."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The choice of tokens: what numpy leaves out could never have won, and settings that are wrong go no further."""
+"""The choice of tokens: candidates that numpy leaves out could not be chosen, and invalid settings are refused."""
 
 from __future__ import annotations
 
