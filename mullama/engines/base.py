@@ -159,7 +159,7 @@ class ContextFacts:
     prefix_tokens: int = 0
     """Tokens of declared prefixes that requests can share."""
     prefix_restored: bool = False
-    """All declared prefixes came from `state_dir`."""
+    """All declared prefixes were restored from `state_dir`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

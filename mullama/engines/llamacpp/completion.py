@@ -47,7 +47,7 @@ class RunningCompletion:
         self.sequence = -1
         self.cached = 0
         self.cancelled = False
-        self.keep = job.cache  # whether later requests may share what this one computed
+        self.keep = job.cache  # later requests may share its tokens
         self.reason: Reason | None = None
         self.draft_tokens = 0
         self.draft_accepted = 0

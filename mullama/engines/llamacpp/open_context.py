@@ -47,7 +47,7 @@ class OpenedContext:
     prefix_tokens: int
     """Tokens of declared prefixes."""
     restored: bool
-    """All declared prefixes came from disk."""
+    """All declared prefixes were restored from disk."""
 
 
 def open_text_context(

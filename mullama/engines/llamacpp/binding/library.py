@@ -77,9 +77,9 @@ def device_names() -> tuple[str, ...]:
     return tuple(lib.ggml_backend_dev_name(d).decode() for d in devices if lib.ggml_backend_dev_type(d) in gpu_types)
 
 
-def sum_sizes(lines: Sequence[str], what: str) -> int:
-    """Return the sum of sizes that llama.cpp logged as `<device> <what> = <n> MiB`, in bytes."""
-    pattern = re.compile(rf"{what} =\s*([0-9.]+) MiB")
+def sum_sizes(lines: Sequence[str], label: str) -> int:
+    """Return the sum of sizes that llama.cpp logged as `<device> <label> = <n> MiB`, in bytes."""
+    pattern = re.compile(rf"{label} =\s*([0-9.]+) MiB")
     return int(sum(float(m[1]) for line in lines if (m := pattern.search(line))) * 2**20)
 
 

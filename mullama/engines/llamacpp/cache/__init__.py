@@ -1,1 +1,1 @@
-"""The cells of a context: which sequence holds which tokens, shared prefixes, slots and warm-up."""
+"""The cells of a context: tokens of each sequence, shared prefixes, slots, declared prefixes."""

@@ -137,12 +137,12 @@ class PrefixCache:
     def match(self, tokens: list[int]) -> tuple[int, int]:
         """Return a sequence with the longest shareable prefix of these tokens, and its length; (-1, 0) for none."""
         best = (-1, 0)
-        for node, length, whole in self._walk(self._root, tokens, 0):
+        for node, length, complete in self._walk(self._root, tokens, 0):
             if length <= best[1]:
                 continue
             if self.cuttable:
                 best = (min(node.sequences), length)
-            elif whole:
+            elif complete:
                 ends = [s for s in node.sequences if self._ends[s] is node]
                 best = (min(ends), length) if ends else best
         return best

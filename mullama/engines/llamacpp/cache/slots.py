@@ -21,7 +21,7 @@ from mullama.engines.llamacpp.cache.prefix_tree import (
     common_length,
 )
 
-WORTH_A_COPY = 64  # tokens; a copy moves the memory of a whole slot
+WORTH_A_COPY = 64  # tokens; a copy moves the memory of a complete slot
 WORTH_KEEPING = 64  # tokens; a slot with more tokens to lose is not overwritten while there is an older one
 
 

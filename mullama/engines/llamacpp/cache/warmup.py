@@ -49,7 +49,7 @@ class DeclaredPrefixes:
         return len(self._cache.pinned) >= len(self._declared)
 
     def declare(self, prefixes: list[list[int]]) -> bool:
-        """Replace the declared prefixes; return True when all of them are in memory or came from disk.
+        """Replace the declared prefixes; return True when all of them are in memory or restored from disk.
 
         A prefix that does not fit next to the others is left out, because it would evict them.
         """
