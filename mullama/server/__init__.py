@@ -1,1 +1,1 @@
-"""HTTP: one generic handler, guards, and the operator's endpoints."""
+"""The HTTP server: routes and handlers of all dialects, checks of each request, and the operator API."""

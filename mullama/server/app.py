@@ -1,4 +1,4 @@
-"""The HTTP application: every request passes host, origin, route and key before its handler."""
+"""The HTTP application: each request passes the checks of host, origin, path and key before its handler."""
 
 from __future__ import annotations
 
@@ -14,15 +14,23 @@ from mullama.errors import Denied, Internal, Invalid, MullamaError, NotFound
 from mullama.runtime.base import Access, Caller, Operator, Service
 from mullama.server import guard, log
 from mullama.server.endpoints import Endpoints
-from mullama.server.http.asgi import Receive, Scope, Send
 from mullama.server.http.body import BodyBudget
-from mullama.server.http.exchange import OPERATOR, ClientDisconnected, ErrorFormat, Exchange, Rejection
+from mullama.server.http.exchange import (
+    OPERATOR,
+    ClientDisconnected,
+    ErrorFormat,
+    Exchange,
+    Receive,
+    Rejection,
+    Scope,
+    Send,
+)
 from mullama.server.http.limits import DEFAULT, Bounds
 from mullama.server.inflight import Inflight
 from mullama.server.keys import Failures, find_key, may
 from mullama.server.openapi import document
 from mullama.server.operator_api import api as operator_api
-from mullama.server.routes import EXCHANGE, SERVE, HttpRoute, Path, router
+from mullama.server.routes import HttpRoute, Path, RouteTable
 
 _log = logging.getLogger(__name__)
 
@@ -34,12 +42,12 @@ def create_app(
     bounds: Bounds = DEFAULT,
     version: str = mullama.__version__,
 ) -> App:
-    """The application over one runtime. `dialects` are keyed by the manifest's names for them."""
+    """Return the application over one runtime. `dialects` are keyed by their names in the manifest."""
     return App(service, operator, dialects, bounds, version)
 
 
 class App:
-    """An ASGI application; `interrupt` ends what is still running when a drain is over."""
+    """The ASGI application: makes an `Exchange` of each request, finds its route, and answers every error."""
 
     def __init__(
         self,
@@ -50,12 +58,11 @@ class App:
         version: str,
     ) -> None:
         self._service = service
-        self._dialects = dialects
         self._failures = Failures(bounds.failed_keys, time.monotonic)
         self.inflight = Inflight()
         pool = BodyBudget(bounds.body_pool)
         endpoints = Endpoints(service=service, pool=pool, inflight=self.inflight, bounds=bounds, version=version)
-        own = operator_api.Ops(
+        own = operator_api.OperatorApi(
             service=service,
             operator=operator,
             pool=pool,
@@ -64,83 +71,72 @@ class App:
             document=self.document,
         )
         self.routes = (*endpoints.routes(dialects), *own.routes())
-        self._router = router(self.routes, self._nowhere)
+        self._table = RouteTable(self.routes)
         self._version = version
-        # Clients of OpenAI's API are pointed at any path; whoever gets one wrong is most likely one.
+        # A path that no dialect claims is answered in OpenAI's form: its clients are pointed at arbitrary base paths.
         self._speakers = sorted(dialects.values(), key=lambda d: d.name != "openai")
 
     def document(self) -> dict[str, object]:
-        """The OpenAPI document of what is served now."""
+        """Return the OpenAPI document of the routes that are enabled now."""
         access = self._service.access()
         dialects = access.manifest.server.dialects
-        served = [r for r in self.routes if r.dialect is None or r.dialect in dialects]
-        return document(served, bool(access.keys), self._version)
+        enabled = [r for r in self.routes if r.dialect is None or r.dialect in dialects]
+        return document(enabled, bool(access.keys), self._version)
 
     def interrupt(self, error: MullamaError) -> None:
-        """End every request in progress with this error, said in its own dialect."""
+        """End every request in progress with this error, in the format of its dialect."""
         self.inflight.interrupt(error)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"only HTTP is served, not {scope['type']}")
-        exchange = Exchange(scope, receive, send, id=secrets.token_hex(16), voice=OPERATOR)
-        exchange.voice = self._voice(exchange)
+        exchange = Exchange(scope, receive, send, id=secrets.token_hex(16), error_format=OPERATOR)
+        exchange.error_format = self._error_format(exchange)
         access = self._service.access()
         exchange.notes.generation = access.generation
         try:
-            await self._answer(exchange, access, receive, send)
-        finally:
-            log.request(exchange)
-
-    async def _answer(self, exchange: Exchange, access: Access, receive: Receive, send: Send) -> None:
-        """Every failure that is still sayable becomes an answer; nothing else leaves here."""
-        try:
-            await self._serve(exchange, access, receive, send)
+            await self._dispatch(exchange, access)
         except ClientDisconnected:
-            exchange.notes.gone = True
+            exchange.notes.disconnected = True
         except Rejection as rejection:
             await exchange.reject(rejection)
         except MullamaError as error:
             await exchange.fail(error)
         except Exception as error:
             _log.error("request %s failed", exchange.request_id, exc_info=error)
-            if exchange.begun:
+            if exchange.response_started:
                 raise
-            hint = f"the server's log tells more about request {exchange.request_id}"
+            hint = f"the server's log has the details of request {exchange.request_id}"
             await exchange.fail(Internal("an internal error", hint=hint))
+        finally:
+            log.request(exchange)
 
-    async def _serve(self, exchange: Exchange, access: Access, receive: Receive, send: Send) -> None:
-        self._admit(exchange, access)
+    async def _dispatch(self, exchange: Exchange, access: Access) -> None:
+        """Check the request, find its route, and run the route's handler."""
+        self._check(exchange, access)
         if guard.is_preflight(exchange):
-            headers = guard.preflight_headers(exchange.headers)
-            await exchange.reply(Reply(status=204, headers=headers))
+            await exchange.reply(Reply(status=204, headers=guard.preflight_headers(exchange.headers)))
             return
-        exchange.scope[EXCHANGE], exchange.scope[SERVE] = exchange, self._at
-        await self._router(exchange.scope, receive, send)
-
-    async def _nowhere(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raise _nothing_at(scope["path"])
-
-    async def _at(self, path: Path, exchange: Exchange, params: Mapping[str, str]) -> None:
-        """Serve a path that exists, if a dialect that is switched on has it."""
-        access = self._service.access()
-        found = path.narrowed(access.manifest.server.dialects)
-        if not found.routes:
-            raise _nothing_at(exchange.path)
+        found = self._table.find(exchange.method, exchange.path)
+        if found is None:
+            raise _no_such_path(exchange.path)
+        path, params = found[0].enabled(access.manifest.server.dialects), found[1]
+        if not path.routes:
+            raise _no_such_path(exchange.path)
         if exchange.method == "OPTIONS":
-            await exchange.reply(Reply(status=204, headers={"allow": ", ".join(found.methods)}))
+            await exchange.reply(Reply(status=204, headers={"allow": ", ".join(path.methods)}))
             return
-        route = found.pick(exchange.method, exchange.headers)
+        route = path.pick(exchange.method, exchange.headers)
         if route is None:
-            raise _not_allowed(exchange, found)
-        exchange.voice = route.voice
+            raise _method_not_allowed(exchange, path)
+        exchange.error_format = route.error_format
         exchange.notes.dialect = route.dialect or "mullama"
         exchange.notes.route = route.path
-        exchange.caller = self._identify(exchange, access, route)
-        await route.serve(exchange, params)
+        exchange.caller = self._authenticate(exchange, access, route)
+        await route.handler(exchange, params)
 
-    def _admit(self, exchange: Exchange, access: Access) -> None:
-        """What is checked of every request, before anything else is looked at."""
+    def _check(self, exchange: Exchange, access: Access) -> None:
+        """Raise for a request that the protocol refused, a foreign host or origin, or a malformed path."""
         refusal = (exchange.scope.get("state") or {}).get("refusal")
         if isinstance(refusal, Rejection):
             raise refusal
@@ -158,8 +154,8 @@ class App:
         if any(ord(c) < 32 or ord(c) == 127 for c in exchange.path):
             raise Rejection(400, Invalid("the path holds a control character"), close=True)
 
-    def _identify(self, exchange: Exchange, access: Access, route: HttpRoute) -> Caller:
-        """Who asks, once it is clear that they may; the control socket belongs to the operator."""
+    def _authenticate(self, exchange: Exchange, access: Access, route: HttpRoute) -> Caller:
+        """Return the caller, or raise `Denied`. The control socket has all rights."""
         dialect = route.dialect or "mullama"
         if not access.keys or exchange.listener.kind == "control":
             return Caller(dialect=dialect, request_id=exchange.request_id)
@@ -186,8 +182,8 @@ class App:
             priority=key.priority,
         )
 
-    def _voice(self, exchange: Exchange) -> ErrorFormat:
-        """How the API that this path belongs to says an error, also where nothing is served."""
+    def _error_format(self, exchange: Exchange) -> ErrorFormat:
+        """Return the error format of the API that this path belongs to, for paths without a route too."""
         path = exchange.path
         if path.startswith("/api/v1/") or path in operator_api.PUBLIC_PATHS or not self._speakers:
             return OPERATOR
@@ -195,14 +191,14 @@ class App:
         return ErrorFormat(error=dialect.error, id_header=dialect.id_header)
 
 
-def _nothing_at(path: str) -> NotFound:
-    return NotFound(f"there is nothing at {path[:200]!r}", hint="/openapi.json lists what is served")
+def _no_such_path(path: str) -> NotFound:
+    return NotFound(f"there is nothing at {path[:200]!r}", hint="/openapi.json lists the endpoints")
 
 
-def _not_allowed(exchange: Exchange, found: Path) -> Rejection:
-    exchange.voice = found.routes[0].voice
+def _method_not_allowed(exchange: Exchange, path: Path) -> Rejection:
+    exchange.error_format = path.routes[0].error_format
     error = Invalid(
         f"{exchange.method} is not served at {exchange.path[:200]!r}",
-        hint=f"use {' or '.join(m for m in found.methods if m != 'OPTIONS')}",
+        hint=f"use {' or '.join(m for m in path.methods if m != 'OPTIONS')}",
     )
-    return Rejection(405, error, headers={"allow": ", ".join(found.methods)})
+    return Rejection(405, error, headers={"allow": ", ".join(path.methods)})

@@ -1,4 +1,4 @@
-"""The one handler of every endpoint of every dialect: body, decode, service, encode, bytes."""
+"""The handler of every endpoint of every dialect: reads the body, decodes, calls the service, encodes, sends."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from mullama.server.streams import relay
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoints:
-    """What every endpoint needs: the runtime, the shared pool of body bytes, the list of running requests."""
+    """Handles the requests to the dialects' endpoints."""
 
     service: Service
     pool: BodyBudget
@@ -45,65 +45,69 @@ class Endpoints:
     version: str
 
     def routes(self, dialects: Mapping[str, Dialect]) -> list[HttpRoute]:
-        """Those of the dialects, and mullama's own, which are there whatever dialects are served."""
-        spoken = [
-            self._route(name, dialect, endpoint) for name, dialect in dialects.items() for endpoint in dialect.endpoints
+        """Return the routes of the dialects, and mullama's own, which every configuration of dialects keeps."""
+        return [
+            *(
+                self._route(name, dialect, endpoint)
+                for name, dialect in dialects.items()
+                for endpoint in dialect.endpoints
+            ),
+            *(self._route(None, MANAGEMENT, endpoint) for endpoint in MANAGEMENT.endpoints),
         ]
-        return [*spoken, *(self._route(None, MANAGEMENT, endpoint) for endpoint in MANAGEMENT.endpoints)]
 
     def _route(self, name: str | None, dialect: Dialect, endpoint: Endpoint) -> HttpRoute:
-        async def serve(exchange: Exchange, params: Mapping[str, str]) -> None:
-            with self.pool.share() as share:
-                await self._serve(endpoint, exchange, params, share)
-
         return HttpRoute(
             method=endpoint.method,
             path=endpoint.path,
             access=endpoint.access,
-            serve=serve,
-            voice=ErrorFormat(error=dialect.error, id_header=dialect.id_header, schema=dialect.error_schema),
+            handler=partial(self.handle, endpoint),
+            error_format=ErrorFormat(error=dialect.error, id_header=dialect.id_header, schema=dialect.error_schema),
             dialect=name,
             when=endpoint.when,
-            shape=_shape(endpoint),
+            schema=_schema(endpoint),
         )
 
-    async def _serve(self, endpoint: Endpoint, exchange: Exchange, params: Mapping[str, str], share: BodyShare) -> None:
+    async def handle(self, endpoint: Endpoint, exchange: Exchange, params: Mapping[str, str]) -> None:
+        """Serve one request to this endpoint."""
         request = WireRequest(path=params, query=exchange.query, headers=exchange.headers)
         if endpoint.raw:
             await self._upload(endpoint, exchange, request)
             return
-        limit = self.service.access().manifest.server.limits.body
-        if exchange.method in ("GET", "HEAD"):
-            body, raw = None, b""
-        else:
-            body, raw = await read_json(exchange, share, limit=limit, bounds=self.bounds)
-        operation = endpoint.decode(replace(request, body=body))
-        self._note(exchange, operation, raw)
-        await self._perform(endpoint, exchange, operation)
+        # The share is held to the end, because the decoded request refers to the body's text.
+        with self.pool.share() as share:
+            body, raw = await self._read_body(exchange, share)
+            operation = endpoint.decode(replace(request, body=body))
+            self._take_notes(exchange, operation, raw)
+            operation = await self._with_stored(endpoint, exchange, operation)
+            context = self._context(exchange, operation)
+            if isinstance(operation, StaticReply):
+                await exchange.reply(endpoint.encode(context))
+            elif endpoint.stream is not None and getattr(operation, "stream", False):
+                encoder = endpoint.stream(context)
+                events = self._events(operation, exchange.caller)
+                remember = partial(self._remember, endpoint, exchange, operation)
+                await relay(exchange, events, encoder, self.inflight, self.bounds, remember)
+            else:
+                await self._answer(endpoint, exchange, context)
 
-    async def _perform(self, endpoint: Endpoint, exchange: Exchange, operation: Operation) -> None:
-        context = self._context(exchange, operation)
-        if isinstance(operation, StaticReply):
-            await exchange.reply(endpoint.encode(context))
-            return
-        operation = await self._resumed(endpoint, exchange, operation)
-        context = replace(context, operation=operation)
-        if endpoint.stream is not None and getattr(operation, "stream", False):
-            encoder = endpoint.stream(context)
-            stream = self._stream(operation, exchange.caller)
-            remember = partial(self._remember, endpoint, exchange, operation)
-            await relay(exchange, stream, encoder, self.inflight, self.bounds, remember)
-            return
-        async with self.inflight.lifeline(exchange):
-            result = await self._result(operation, exchange.caller)
-        _count(exchange, result)
+    async def _read_body(self, exchange: Exchange, share: BodyShare) -> tuple[JSONValue, bytes]:
+        if exchange.method in ("GET", "HEAD"):
+            return None, b""
+        limit = self.service.access().manifest.server.limits.body
+        return await read_json(exchange, share, limit=limit, bounds=self.bounds)
+
+    async def _answer(self, endpoint: Endpoint, exchange: Exchange, context: ReplyContext[Operation, Any]) -> None:
+        """Reply with the complete result."""
+        async with self.inflight.track(exchange):
+            result = await self._result(context.operation, exchange.caller)
+        _note_usage(exchange, result)
         exchange.warn(getattr(result, "warnings", ()))
         reply = endpoint.encode(replace(context, result=result))
-        self._remember(endpoint, exchange, operation, reply.body)
+        self._remember(endpoint, exchange, context.operation, reply.body)
         await exchange.reply(reply)
 
-    async def _resumed(self, endpoint: Endpoint, exchange: Exchange, operation: Operation) -> Operation:
-        """The operation completed with the stored responses that it needs, where it names any."""
+    async def _with_stored(self, endpoint: Endpoint, exchange: Exchange, operation: Operation) -> Operation:
+        """Return the operation, completed with the stored responses that it refers to."""
         if endpoint.resume is None or not isinstance(operation, ResponseRequest) or not operation.needs:
             return operation
         stored: dict[str, StoredResponse] = {}
@@ -115,18 +119,19 @@ class Endpoints:
         return endpoint.resume(operation, stored)
 
     def _remember(self, endpoint: Endpoint, exchange: Exchange, operation: Operation, body: JSONValue) -> None:
+        """Store the reply where the endpoint keeps replies."""
         if endpoint.remember is None or body is None:
             return
         stored = endpoint.remember(operation, body)
         if stored is not None:
             self.service.store_response(stored, exchange.caller)
 
-    def _stream(self, operation: Operation, caller: Caller) -> AsyncIterator[Sequence[StreamEvent]]:
+    def _events(self, operation: Operation, caller: Caller) -> AsyncIterator[Sequence[StreamEvent]]:
         match operation:
             case types.ChatRequest() | types.CompletionRequest():
                 return self.service.events(operation, caller)
             case inventory.PullModel() | inventory.CreateModel():
-                return _each_alone(self.service.tasks(operation, caller))
+                return _single(self.service.tasks(operation, caller))
             case _:
                 raise Internal(f"{type(operation).__name__} cannot be streamed")
 
@@ -142,6 +147,7 @@ class Endpoints:
         return last
 
     async def _upload(self, endpoint: Endpoint, exchange: Exchange, request: WireRequest) -> None:
+        """Write the body to the blob store as it arrives."""
         operation = endpoint.decode(request)
         if not isinstance(operation, inventory.StoreBlob):
             raise Internal(f"{endpoint.path} takes a blob but decodes no digest")
@@ -162,8 +168,8 @@ class Endpoints:
             context_size=self.service.context_size(model) if model else 0,
         )
 
-    def _note(self, exchange: Exchange, operation: Operation, raw: bytes) -> None:
-        """What the log and the headers tell of an operation."""
+    def _take_notes(self, exchange: Exchange, operation: Operation, raw: bytes) -> None:
+        """Keep the parts of an operation that the log line and the headers show."""
         inner = getattr(operation, "chat", operation)
         exchange.notes.model = str(getattr(inner, "model", ""))
         exchange.warn(getattr(inner, "warnings", ()))
@@ -171,13 +177,13 @@ class Endpoints:
             exchange.notes.prompt = raw.decode()
 
 
-async def _each_alone(statuses: AsyncIterator[inventory.TaskStatus]) -> AsyncIterator[Sequence[StreamEvent]]:
+async def _single(statuses: AsyncIterator[inventory.TaskStatus]) -> AsyncIterator[Sequence[StreamEvent]]:
     async with aclosing(cast(Any, statuses)):
         async for status in statuses:
             yield (status,)
 
 
-def _shape(endpoint: Endpoint) -> RouteSchema:
+def _schema(endpoint: Endpoint) -> RouteSchema:
     return RouteSchema(
         summary=endpoint.summary,
         request=endpoint.request_schema,
@@ -187,7 +193,7 @@ def _shape(endpoint: Endpoint) -> RouteSchema:
     )
 
 
-def _count(exchange: Exchange, result: Any) -> None:
+def _note_usage(exchange: Exchange, result: Any) -> None:
     usage = getattr(result, "usage", None)
     if isinstance(usage, types.Usage):
         exchange.notes.prompt_tokens = usage.prompt_tokens

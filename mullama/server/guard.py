@@ -1,6 +1,6 @@
-"""Who may ask at all: Host against rebinding, Origin against web pages, with the CORS answers. Pure.
+"""Checks of Host against DNS rebinding and of Origin against web pages, with the CORS headers. Pure.
 
-Decisions read the listener and the headers only, never an address rebuilt from the request.
+The checks use the listener and the headers only, never a URL that is built from the request.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mullama.server.http.exchange import Exchange, Listener, Rejection
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?\.?)(?::[0-9]{1,5})?")
 _LOOPBACK_ORIGIN = re.compile(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::[0-9]{1,5})?")
-# Desktop programs that show their page under a scheme of their own; a web page cannot have one.
+# Schemes of desktop applications; a web page cannot have such an origin.
 _APP_ORIGIN = re.compile(r"(?:app|tauri|file|vscode-webview|vscode-file)://[A-Za-z0-9._-]*(?::[0-9]{1,5})?")
 _ALLOWED_HEADER = re.compile(
     r"authorization|content-type|content-encoding|user-agent|accept|x-requested-with|x-api-key|if-match|"
@@ -26,8 +26,10 @@ _EXPOSED = "x-request-id, request-id, retry-after, x-should-retry, mullama-warni
 
 
 def check_host(host: str | None, listener: Listener, local: str | None, allowed: tuple[str, ...]) -> None:
-    """Raises unless `host` names this server: loopback, what it is bound to, the address that the
-    connection really reached (`local`), or one of `server.allowed_hosts`. Not asked of unix sockets.
+    """Raise unless `host` names this server.
+
+    Its names are loopback, the hosts of the listener, the address that the connection reached (`local`), and
+    `server.allowed_hosts`. Requests over unix sockets are not checked.
     """
     if listener.kind != "tcp":
         return
@@ -40,7 +42,7 @@ def check_host(host: str | None, listener: Listener, local: str | None, allowed:
     raise Rejection(
         403,
         Denied(
-            f"this server does not answer to the host {host[:100]!r}",
+            f"{host[:100]!r} is not a host name of this server",
             hint="add the name to server.allowed_hosts in the manifest",
             authenticated=True,
         ),
@@ -61,7 +63,7 @@ def _covers(pattern: str, name: str) -> bool:
 
 
 def _plain(host: str) -> str:
-    """Lower case, no brackets, no last dot; IP addresses in their one short form."""
+    """Return the canonical form of a host: lower case, no brackets, no final dot, the short form of IP addresses."""
     text = host.strip("[]").rstrip(".").lower()
     try:
         address = ipaddress.ip_address(text)
@@ -79,7 +81,7 @@ def _is_loopback(name: str) -> bool:
 
 
 def check_origin(headers: Mapping[str, str], allowed: tuple[str, ...]) -> str | None:
-    """The origin to grant CORS to, None when no page asks; raises for a page that may not."""
+    """Return the origin to allow by CORS, None for a request that no page sent; raise for a foreign page."""
     origin = headers.get("origin")
     if origin is None:
         if headers.get("sec-fetch-site") == "cross-site":
@@ -90,11 +92,11 @@ def check_origin(headers: Mapping[str, str], allowed: tuple[str, ...]) -> str | 
     return origin
 
 
-def _denied(who: str) -> Rejection:
+def _denied(page: str) -> Rejection:
     return Rejection(
         403,
         Denied(
-            f"{who} may not use this server",
+            f"{page} may not use this server",
             hint="add its origin to server.cors in the manifest",
             authenticated=True,
         ),
@@ -103,7 +105,7 @@ def _denied(who: str) -> Rejection:
 
 
 def cors_headers(origin: str) -> dict[str, str]:
-    """What every answer to an allowed page carries."""
+    """Return the headers of every response to an allowed page."""
     return {
         "access-control-allow-origin": origin,
         "access-control-expose-headers": _EXPOSED,
@@ -112,17 +114,18 @@ def cors_headers(origin: str) -> dict[str, str]:
 
 
 def is_preflight(exchange: Exchange) -> bool:
+    """Return whether the request is a CORS preflight."""
     return exchange.method == "OPTIONS" and "access-control-request-method" in exchange.headers
 
 
 def preflight_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """The answer to a browser that asks before it sends; `cors_headers` come on top."""
-    wanted = [h.strip() for h in headers.get("access-control-request-headers", "").split(",")]
-    answer = {
+    """Return the headers of the response to a preflight, next to `cors_headers`."""
+    requested = [h.strip() for h in headers.get("access-control-request-headers", "").split(",")]
+    response = {
         "access-control-allow-methods": _METHODS,
-        "access-control-allow-headers": ", ".join(h for h in wanted if _ALLOWED_HEADER.fullmatch(h)),
+        "access-control-allow-headers": ", ".join(h for h in requested if _ALLOWED_HEADER.fullmatch(h)),
         "access-control-max-age": "600",
     }
     if headers.get("access-control-request-private-network") == "true":
-        answer["access-control-allow-private-network"] = "true"
-    return answer
+        response["access-control-allow-private-network"] = "true"
+    return response

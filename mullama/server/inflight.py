@@ -1,4 +1,4 @@
-"""The requests in progress: how many, and how each is ended from outside."""
+"""The requests in progress: counts them, and cancels each one when its client disconnects or the server stops."""
 
 from __future__ import annotations
 
@@ -11,63 +11,65 @@ from mullama.server.http.exchange import ClientDisconnected, Exchange
 
 
 class Inflight:
-    """Every running request of one app, so that a drain can count them and end those left over."""
+    """The requests in progress of one app, so that a drain can wait for them and end the rest."""
 
     def __init__(self) -> None:
-        self._lines: set[RequestScope] = set()
+        self._scopes: set[RequestScope] = set()
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._scopes)
 
-    def lifeline(self, exchange: Exchange) -> RequestScope:
-        return RequestScope(exchange, self._lines)
+    def track(self, exchange: Exchange) -> RequestScope:
+        """Return a context manager for the work of one request."""
+        return RequestScope(exchange, self._scopes)
 
     def interrupt(self, error: MullamaError) -> None:
-        """End all work in progress: each client sees `error` in its own dialect."""
-        for line in tuple(self._lines):
-            line.cut(error)
+        """End all requests in progress: each client receives `error` in its own dialect."""
+        for scope in tuple(self._scopes):
+            scope.cancel(error)
 
 
 class RequestScope:
-    """A block that ends at once when the client leaves, or when `cut` says so.
+    """A block that ends at once when the client disconnects or `cancel` is called.
 
-    Leaving raises `ClientGone` out of the block, `cut` its error, wherever the block was waiting.
-    The price is one task per request and nothing per token.
+    A disconnect raises `ClientDisconnected` from the block, `cancel` its error, at the current await.
+    The cost is one task per request and nothing per token.
     """
 
-    def __init__(self, exchange: Exchange, lines: set[RequestScope]) -> None:
+    def __init__(self, exchange: Exchange, scopes: set[RequestScope]) -> None:
         self._exchange = exchange
-        self._lines = lines
+        self._scopes = scopes
         self._reason: Exception | None = None
 
     async def __aenter__(self) -> Self:
         task = asyncio.current_task()
         if task is None:
-            raise RuntimeError("a lifeline needs a task to end")
+            raise RuntimeError("a request scope needs a task to cancel")
         self._task = task
         self._cancels_before = task.cancelling()
-        self._watch = asyncio.create_task(self._wait_for_leave())
-        self._lines.add(self)
+        self._watcher = asyncio.create_task(self._watch_connection())
+        self._scopes.add(self)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        self._lines.discard(self)
-        self._watch.cancel()
+        self._scopes.discard(self)
+        self._watcher.cancel()
         reason = self._reason
         if reason is None:
             return
+        # Another cancellation of the same task (the server's last resort) takes precedence over ours.
         ours = self._task.uncancel() <= self._cancels_before
         if ours and (kind is None or isinstance(error, asyncio.CancelledError)):
             raise reason from None
 
-    def cut(self, reason: Exception) -> None:
-        """End the block with this error; the first reason counts."""
+    def cancel(self, reason: Exception) -> None:
+        """End the block with this error, unless it ends already or the answer is complete."""
         if self._reason is None and not self._exchange.finished:
             self._reason = reason
             self._task.cancel()
 
-    async def _wait_for_leave(self) -> None:
+    async def _watch_connection(self) -> None:
         await self._exchange.wait_disconnected()
-        self.cut(ClientDisconnected())
+        self.cancel(ClientDisconnected())

@@ -1,4 +1,4 @@
-"""Which API key a request carries, what it may do, and how often an address may get it wrong."""
+"""API keys of requests: lookup, roles, and a limit on wrong keys from one address."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import assert_never
 
 from mullama.errors import Busy, Denied
 from mullama.runtime.base import KeyRecord, Role
-from mullama.server.routes import Class
+from mullama.server.routes import AccessClass
 
-_REMEMBERED = 10_000  # addresses with failures, at most
+_REMEMBERED = 10_000  # addresses with failures; beyond that the oldest are forgotten
 _MINUTE = 60.0
 
 
 def secret_of(headers: Mapping[str, str]) -> str | None:
-    """The secret that the request carries: a bearer token, or x-api-key."""
+    """Return the secret of a request: its bearer token, or the header x-api-key."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
         return token.strip()
@@ -26,7 +26,7 @@ def secret_of(headers: Mapping[str, str]) -> str | None:
 
 
 def match_key(secret: str, keys: Sequence[KeyRecord]) -> KeyRecord | None:
-    """The key with this secret; takes as long for a wrong one as for a right one."""
+    """Return the key with this secret. The time taken does not depend on the secret."""
     digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
     found: KeyRecord | None = None
     for key in keys:
@@ -35,8 +35,8 @@ def match_key(secret: str, keys: Sequence[KeyRecord]) -> KeyRecord | None:
     return found
 
 
-def may(roles: Sequence[Role], access: Class) -> bool:
-    """Whether these roles open this class of route; admin opens all."""
+def may(roles: Sequence[Role], access: AccessClass) -> bool:
+    """Return whether these roles allow this class of route; admin allows all."""
     match access:
         case "public":
             return True
@@ -47,15 +47,19 @@ def may(roles: Sequence[Role], access: Class) -> bool:
 
 
 class Failures:
-    """Wrong keys per address and minute; bounded, so that it cannot be filled up from outside."""
+    """Counts wrong keys per address and minute, for a bounded number of addresses."""
 
     def __init__(self, limit: int, clock: Callable[[], float]) -> None:
         self._limit = limit
         self._clock = clock
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
 
+    def __len__(self) -> int:
+        """The number of addresses with failures."""
+        return len(self._times)
+
     def check(self, address: str) -> None:
-        """Raises `Busy` while this address has used up its tries: then not even a right key is looked at."""
+        """Raise `Busy` while this address is over its limit. Then a right key is refused too."""
         times = self._times.get(_block(address))
         if times is None:
             return
@@ -69,6 +73,7 @@ class Failures:
             )
 
     def add(self, address: str) -> None:
+        """Count a wrong key from this address."""
         block = _block(address)
         times = self._times.setdefault(block, deque(maxlen=self._limit))
         times.append(self._clock())
@@ -82,7 +87,7 @@ class Failures:
 
 
 def _block(address: str) -> str:
-    """An IPv6 client owns a whole /64, so that is what is counted."""
+    """Return the unit that is counted: an IPv4 address, or an IPv6 /64, which belongs to one client."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
@@ -93,7 +98,7 @@ def _block(address: str) -> str:
 
 
 def find_key(headers: Mapping[str, str], keys: Sequence[KeyRecord], address: str, failures: Failures) -> KeyRecord:
-    """The key of a request to a server that has keys; raises `Denied` or `Busy`."""
+    """Return the key of a request to a server that has keys; raise `Denied` or `Busy`."""
     secret = secret_of(headers)
     if secret is None:
         raise Denied(

@@ -1,4 +1,4 @@
-"""One line per request, as text or JSON: who asked for what, what came of it, and never a secret."""
+"""Log lines as text or JSON, and the line of each request: client, key name, model, result, and no secret."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from mullama.server.http.exchange import Exchange
 
 _log = logging.getLogger("mullama.request")
 
-_PROMPT = 16 * 1024  # characters of a logged body
-_CLIENT_GONE = 499
+_PROMPT = 16 * 1024  # characters of a logged prompt
+_CLIENT_CLOSED_REQUEST = 499  # nginx's status; HTTP has none
 
 
 def request(exchange: Exchange) -> None:
-    """Log a request that has ended; probes of health at debug, failures of ours as errors."""
-    status = _CLIENT_GONE if exchange.notes.gone else exchange.status
+    """Log a request that has ended: health probes at debug level, internal errors at error level, others at info."""
+    status = _CLIENT_CLOSED_REQUEST if exchange.notes.disconnected else exchange.status
     level = logging.INFO
     if status == 500:
         level = logging.ERROR
@@ -29,14 +29,14 @@ def request(exchange: Exchange) -> None:
 
 def _fields(exchange: Exchange, status: int) -> dict[str, Any]:
     notes = exchange.notes
-    said: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "id": exchange.request_id,
         "client": exchange.client,
         "method": exchange.method,
         "path": exchange.path[:500],
         "status": status,
         "seconds": round(exchange.elapsed, 4),
-        "first_byte": None if notes.first is None else round(notes.first, 4),
+        "first_byte": None if notes.first_byte is None else round(notes.first_byte, 4),
         "dialect": notes.dialect,
         "model": notes.model[:200],
         "key": notes.key,
@@ -50,11 +50,11 @@ def _fields(exchange: Exchange, status: int) -> dict[str, Any]:
         "reason": notes.error.message[:500] if notes.error else None,
         "prompt": None if notes.prompt is None else notes.prompt[:_PROMPT],
     }
-    return {name: value for name, value in said.items() if value not in (None, "")}
+    return {name: value for name, value in fields.items() if value not in (None, "")}
 
 
-def follow(logs: Logs) -> None:
-    """Log from now on in this form and from this level on, wherever our lines go."""
+def configure(logs: Logs) -> None:
+    """Use this format and level from now on, on every handler with our formatter."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler.formatter, Lines):
             handler.formatter.form = logs.format
@@ -62,8 +62,10 @@ def follow(logs: Logs) -> None:
 
 
 class Lines(logging.Formatter):
-    """Makes each record one line. JSON escapes everything outside ASCII, so no text can fake a line,
-    move a cursor or turn the direction of reading; text form quotes values in the same way.
+    """Formats each record as one line.
+
+    Everything outside printable ASCII is escaped, so that logged text cannot add a line, move the cursor or change the
+    writing direction.
     """
 
     def __init__(self, form: Literal["text", "json"]) -> None:
@@ -79,8 +81,8 @@ class Lines(logging.Formatter):
         if self.form == "json":
             head = {"time": time, "level": level, "logger": record.name, "event": event}
             return json.dumps({**head, **fields}, default=str)
-        told = " ".join(f"{name}={_word(value)}" for name, value in fields.items())
-        return f"{time} {level} {_plain(event)} {told}".rstrip()
+        pairs = " ".join(f"{name}={_word(value)}" for name, value in fields.items())
+        return f"{time} {level} {_plain(event)} {pairs}".rstrip()
 
 
 def _word(value: Any) -> str:
@@ -90,5 +92,5 @@ def _word(value: Any) -> str:
 
 
 def _plain(text: str) -> str:
-    """The same text without the quotes when nothing in it needs escaping."""
+    """Return the text, quoted and escaped if it needs to be."""
     return text if text.isascii() and text.isprintable() else json.dumps(text)

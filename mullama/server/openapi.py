@@ -1,4 +1,4 @@
-"""The OpenAPI document of what is served, made from the routes themselves."""
+"""The OpenAPI document, generated from the routes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _SECURITY = {
     "api_key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
 }
 _TAGS = {
-    "ollama": "What clients of Ollama call",
-    "openai": "What clients of OpenAI call, and llama-server's own endpoints",
-    "anthropic": "What clients of Anthropic call",
-    "operator": "What mullama's own commands call",
+    "ollama": "Endpoints of Ollama's API",
+    "openai": "Endpoints of OpenAI's API, and llama-server's own",
+    "anthropic": "Endpoints of Anthropic's API",
+    "operator": "mullama's own API: models, status, plan and apply",
 }
 
 
 def document(routes: Iterable[HttpRoute], with_keys: bool, version: str) -> dict[str, Any]:
-    """OpenAPI 3.1. Routes of one method and path, which dialects share, become one operation."""
+    """Return the OpenAPI 3.1 document. Routes that share a method and path become one operation."""
     ordered = sorted(routes, key=lambda r: (r.path, r.method))
     paths: dict[str, Any] = {}
     for (path, method), shared in groupby(ordered, key=lambda r: (r.path, r.method)):
@@ -47,12 +47,12 @@ def _operation(routes: Sequence[HttpRoute], with_keys: bool) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "tags": [route.dialect or "operator" for route in routes],
         "operationId": f"{first.method.lower()}{re.sub(r'[^0-9A-Za-z]+', '_', first.path)}".rstrip("_"),
-        "summary": " / ".join(dict.fromkeys(route.shape.summary for route in routes)),
+        "summary": " / ".join(dict.fromkeys(route.schema.summary for route in routes)),
         "responses": {"2XX": _success(routes), "default": _failure(routes)},
     }
     if names := re.findall(r"\{(\w+)(?::\w+)?\}", first.path):
         operation["parameters"] = [_parameter(name) for name in names]
-    if body := _body([route.shape for route in routes]):
+    if body := _body([route.schema for route in routes]):
         operation["requestBody"] = body
     if with_keys and first.access != "public":
         operation["security"] = [{name: []} for name in _SECURITY]
@@ -74,26 +74,26 @@ def _body(shapes: Sequence[RouteSchema]) -> dict[str, Any] | None:
 
 def _success(routes: Sequence[HttpRoute]) -> dict[str, Any]:
     content: dict[str, Any] = {}
-    whole = [route.shape.response for route in routes if route.shape.response is not None]
-    if whole and routes[0].method != "HEAD":
-        texts = all(schema == {"type": "string"} for schema in whole)
-        content["text/plain" if texts else "application/json"] = {"schema": _any_of(whole)}
+    complete = [route.schema.response for route in routes if route.schema.response is not None]
+    if complete and routes[0].method != "HEAD":
+        texts = all(schema == {"type": "string"} for schema in complete)
+        content["text/plain" if texts else "application/json"] = {"schema": _any_of(complete)}
     for route in routes:
-        if route.shape.stream is not None:
-            content[route.shape.stream] = {}
-    return {"description": "The answer", **({"content": content} if content else {})}
+        if route.schema.stream is not None:
+            content[route.schema.stream] = {}
+    return {"description": "Success", **({"content": content} if content else {})}
 
 
 def _failure(routes: Sequence[HttpRoute]) -> dict[str, Any]:
-    """The error's form as the API gives it, and an error that it made itself."""
-    replies = [route.voice.error(Invalid("what is wrong"), "req_0") for route in routes]
+    """Describe the errors of each API, with an example in its format."""
+    replies = [route.error_format.error(Invalid("the reason"), "req_0") for route in routes]
     examples = {
         route.dialect or "operator": {"value": reply.body} for route, reply in zip(routes, replies, strict=True)
     }
-    known = [route.voice.schema or {"type": "object", "required": ["error"]} for route in routes]
+    known = [route.error_format.schema or {"type": "object", "required": ["error"]} for route in routes]
     media = {"schema": _any_of(known), "examples": examples}
     content = {} if routes[0].method == "HEAD" else {"content": {"application/json": media}}
-    return {"description": "An error, in the words of the API that was called", **content}
+    return {"description": "An error, in the format of the API", **content}
 
 
 def _any_of(schemas: Sequence[Any]) -> Any:

@@ -1,23 +1,23 @@
-"""Carries the events of one request to its client as a stream: first event, frames, pings, the end."""
+"""Streamed answers: relays the events of one request to its client as server-sent events or lines of JSON."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, cast
 
 from mullama.chat.inventory import TaskStatus
 from mullama.chat.types import Completed, Started
-from mullama.dialects.base import StreamEncoder, StreamEvent
+from mullama.dialects.base import Frame, StreamEncoder, StreamEvent
 from mullama.dialects.operator_errors import error_tree
 from mullama.errors import Internal, MullamaError
 from mullama.names import JSONValue
-from mullama.server.http.exchange import ClientDisconnected, Exchange
-from mullama.server.http.framing import to_bytes, to_json
+from mullama.server.http.exchange import ClientDisconnected, Exchange, Media
 from mullama.server.http.limits import Bounds
+from mullama.server.http.strict_json import to_json
 from mullama.server.inflight import Inflight
 
 _log = logging.getLogger(__name__)
@@ -31,24 +31,24 @@ async def relay(
     bounds: Bounds,
     remember: Callable[[JSONValue], None],
 ) -> None:
-    """Answer with the stream; `remember` gets the data of its last frame just before the client does.
+    """Answer with the stream. `remember` is called with the data of the last frame before that frame is sent.
 
-    What fails before the first event is raised, so that it becomes a real status; what fails later
-    becomes the dialect's own error event. A client that leaves closes `stream` at once.
+    An error before the first event is raised, so that the answer has its status; a later error becomes the
+    dialect's error event. A client that disconnects closes `stream` at once.
     """
     try:
-        async with inflight.lifeline(exchange), aclosing(cast(Any, stream)):
-            await _pump(exchange, stream, encoder, bounds, remember)
+        async with inflight.track(exchange), aclosing(cast(Any, stream)):
+            await _write_events(exchange, stream, encoder, bounds, remember)
     except ClientDisconnected:
         raise
     except Exception as error:
-        if not exchange.begun:
+        if not exchange.response_started:
             raise
-        await exchange.write(to_bytes(encoder.fail(_known(exchange, error)), encoder.media))
+        await exchange.write(to_bytes(encoder.fail(_public_error(exchange, error)), encoder.media))
     await exchange.end()
 
 
-async def _pump(
+async def _write_events(
     exchange: Exchange,
     stream: AsyncIterator[Sequence[StreamEvent]],
     encoder: StreamEncoder,
@@ -58,7 +58,7 @@ async def _pump(
     try:
         events = await anext(stream)
     except StopAsyncIteration:
-        raise Internal("the answer ended before it began") from None
+        raise Internal("the stream ended before its first event") from None
     media = encoder.media
     if isinstance(events[0], Started):
         exchange.warn(events[0].warnings)
@@ -68,7 +68,7 @@ async def _pump(
             frames = [frame for event in events for frame in encoder.feed(event)]
             last = events[-1]
             if isinstance(last, Completed):
-                _count(exchange, last)
+                _note_usage(exchange, last)
                 if frames:
                     remember(frames[-1].data)
             await pings.write(to_bytes(frames, media))
@@ -77,59 +77,78 @@ async def _pump(
             except StopAsyncIteration:
                 break
     if not isinstance(last, Completed | TaskStatus):
-        raise Internal("the answer stopped before its end")
+        raise Internal("the stream ended without its last event")
 
 
-def _count(exchange: Exchange, completed: Completed) -> None:
+def _note_usage(exchange: Exchange, completed: Completed) -> None:
     exchange.notes.prompt_tokens = completed.usage.prompt_tokens
     exchange.notes.completion_tokens = completed.usage.completion_tokens
 
 
-def _known(exchange: Exchange, error: Exception) -> MullamaError:
-    """An error that a dialect can say; whatever is not ours is a bug, told without its details."""
+def _public_error(exchange: Exchange, error: Exception) -> MullamaError:
+    """Return the error to send. One that is not a `MullamaError` is a bug: its details go to the log only."""
     if not isinstance(error, MullamaError):
         _log.error("request %s failed in its stream", exchange.request_id, exc_info=error)
-        error = Internal("an internal error ended the answer", hint=f"request {exchange.request_id}")
+        error = Internal("an internal error ended the stream", hint=f"request {exchange.request_id}")
     exchange.notes.error = error
     return error
 
 
+def to_bytes(frames: Iterable[Frame], media: Media) -> bytes:
+    """Return all frames as one piece for one write, so that no event is split between packets of the application."""
+    frame_bytes = _event if media == "text/event-stream" else _line
+    return b"".join(map(frame_bytes, frames))
+
+
+def _event(frame: Frame) -> bytes:
+    data = frame.data.encode().replace(b"\n", b"\ndata: ") if isinstance(frame.data, str) else to_json(frame.data)
+    if frame.comment:
+        return b": %b\n\n" % data
+    name = b"event: %b\n" % frame.event.encode() if frame.event else b""
+    return b"%bdata: %b\n\n" % (name, data)
+
+
+def _line(frame: Frame) -> bytes:
+    # NDJSON has no comments, and some readers fail on blank lines.
+    return b"" if frame.comment else to_json(frame.data) + b"\n"
+
+
 async def report(exchange: Exchange, lines: AsyncIterator[dict[str, Any]], inflight: Inflight) -> None:
-    """Progress as lines of JSON. A failure before the first line is a status, later it is the last line."""
+    """Answer with lines of JSON. An error before the first line gets a status; a later one is the last line."""
     try:
-        async with inflight.lifeline(exchange), aclosing(cast(Any, lines)):
+        async with inflight.track(exchange), aclosing(cast(Any, lines)):
             async for line in lines:
-                if not exchange.begun:
+                if not exchange.response_started:
                     await exchange.begin("application/x-ndjson")
                 await exchange.write(to_json(line) + b"\n")
     except ClientDisconnected:
         raise
     except Exception as error:
-        if not exchange.begun:
+        if not exchange.response_started:
             raise
-        tree = error_tree(_known(exchange, error), exchange.request_id)
+        tree = error_tree(_public_error(exchange, error), exchange.request_id)
         await exchange.write(to_json({"event": "error", "error": tree}) + b"\n")
-    if not exchange.begun:
+    if not exchange.response_started:
         raise Internal("the operation ended without a result")
     await exchange.end()
 
 
 async def follow(exchange: Exchange, events: AsyncIterator[dict[str, Any]], inflight: Inflight, bounds: Bounds) -> None:
-    """Events that carry their own `id`, until the client leaves or the server stops."""
+    """Answer with server-sent events, each with its own `id`, until the client disconnects or the server stops."""
     try:
-        async with inflight.lifeline(exchange), aclosing(cast(Any, events)):
+        async with inflight.track(exchange), aclosing(cast(Any, events)):
             await exchange.begin("text/event-stream")
             async with Pings(exchange, lambda: b":\n\n", bounds.ping) as pings:
-                await pings.write(b": follow\n\n")  # so that the client sees at once that it is heard
+                await pings.write(b": follow\n\n")  # the client sees at once that it is connected
                 async for event in events:
                     await pings.write(b"id: %d\ndata: %b\n\n" % (event["id"], to_json(event)))
-    except MullamaError as error:  # whoever follows asks again, from the last event on
+    except MullamaError as error:  # the client reconnects and continues after its last event
         exchange.notes.error = error
     await exchange.end()
 
 
 class Pings:
-    """Writes, and writes what `ping` gives whenever nothing was written for `every` seconds."""
+    """Writes to the client, and writes `ping()` whenever nothing was written for `every` seconds."""
 
     def __init__(self, exchange: Exchange, ping: Callable[[], bytes], every: float) -> None:
         self._exchange = exchange

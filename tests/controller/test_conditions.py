@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mullama.controller.conditions import Condition, Conditions, Reason
-from mullama.server.operator_api.schema import SHAPES
+from mullama.server.operator_api.schema import SCHEMAS
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -26,7 +26,7 @@ def test_every_reason_is_used() -> None:
 def test_every_endpoint_of_the_operator_is_in_the_reference() -> None:
     page = (DOCS / "reference/http.md").read_text()
 
-    assert [f"{method} {path}" for method, path in SHAPES if f"`{method} {path}`" not in page] == []
+    assert [f"{method} {path}" for method, path in SCHEMAS if f"`{method} {path}`" not in page] == []
 
 
 def test_a_condition_keeps_its_moment_while_only_its_message_changes() -> None:

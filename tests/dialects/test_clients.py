@@ -47,7 +47,8 @@ from mullama.chat.types import (
 )
 from mullama.dialects.base import FetchResponse, Reply, ResponseRequest, StaticReply, StoredResponse, WireRequest
 from mullama.errors import Busy, ContextOverflow, EngineFailed, MullamaError, NotFound
-from mullama.server.http.framing import to_bytes, to_json
+from mullama.server.http.strict_json import to_json
+from mullama.server.streams import to_bytes
 from tests.dialects.wire import CALL, CALL_EVENTS, CALLED, CONTEXT, WEATHER, encode, route, stream, told
 
 CARD = ModelCard(

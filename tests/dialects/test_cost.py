@@ -15,8 +15,8 @@ from mullama.chat.families import family_with
 from mullama.chat.reader import read
 from mullama.chat.types import Event, TextDelta, ThinkingDelta, TokenLogprob, ToolCallDelta, ToolCallStarted
 from mullama.dialects.base import WireRequest
-from mullama.server.http.framing import to_bytes
 from mullama.server.http.strict_json import parse
+from mullama.server.streams import to_bytes
 from tests.dialects.wire import STARTED, WEATHER, endpoint, frames, stream
 
 pytestmark = pytest.mark.bench

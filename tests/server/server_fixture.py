@@ -1,4 +1,4 @@
-"""A whole HTTP server on 127.0.0.1 over a small real runtime, for tests: scripted answers, seen calls."""
+"""The HTTP server on 127.0.0.1 over a stub runtime, for tests: its answers are scripted, its calls are recorded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import json
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -27,7 +28,7 @@ from mullama.server.http.listen import HttpServer
 T = TypeVar("T")
 USAGE = types.Usage(prompt_tokens=3, completion_tokens=2)
 # No deadline ends a test that is held up for some seconds: a test that waits for one makes that one short.
-PATIENT = Bounds(header_time=60, body_idle=60, keep_alive=60, linger=60, farewell=30)
+PATIENT = Bounds(header_time=60, body_idle=60, keep_alive=60, linger=60, flush=30)
 Step = types.Event | MullamaError | Exception | float | str  # an event, a failure, or a gate to wait at
 
 SAYS_HELLO: tuple[Step, ...] = (
@@ -48,10 +49,32 @@ def key(name: str, secret: str, *roles: Any) -> KeyRecord:
     return KeyRecord(name=name, sha256=digest, models=("*",), roles=roles, priority=0)
 
 
+ANSWERS: Mapping[type, Callable[[Any], Any]] = {
+    inventory.ListModels: lambda _: inventory.Inventory(models=(inventory.ModelCard(name="tiny"),)),
+    inventory.ListRunning: lambda _: inventory.Inventory(models=(inventory.ModelCard(name="tiny"),)),
+    inventory.ShowModel: lambda operation: inventory.ModelCard(name=operation.model),
+    inventory.LoadModel: lambda operation: inventory.Loaded(model=operation.model, unloaded=operation.keep_alive == 0),
+    types.CountRequest: lambda _: types.TokenCount(tokens=3),
+    types.RenderRequest: lambda _: types.DetokenizedText(text="text"),
+    types.DetokenizeRequest: lambda _: types.DetokenizedText(text="text"),
+    types.RerankRequest: lambda _: types.Ranking(results=((0, 0.5),), usage=USAGE),
+    types.EmbedRequest: lambda operation: types.Vectors(vectors=((0.5, 0.25),) * len(operation.inputs), usage=USAGE),
+    types.TokenizeRequest: lambda _: types.Tokens(ids=(1, 2), pieces=(b"a", b"\xff")),
+}
+STATUS = {
+    "format": "mullama.status/1",
+    "state": "ready",
+    "uptime": 1.0,
+    "models": [{"name": "tiny", "state": "ready"}],
+}
+
+
 @dataclass
-class Runtime:
-    """Service and operator in one. `script` is played for each generation; a string in it names a gate
-    that the generation waits at until `open_gate` is called; `closed` counts generations ended early.
+class StubRuntime:
+    """Service and operator in one, without models and processes.
+
+    `script` is played for each completion; a string in it names a gate at which the completion waits until
+    `open_gate` is called. `closed` counts completions that were ended early.
     """
 
     script: tuple[Step, ...] = SAYS_HELLO
@@ -65,7 +88,21 @@ class Runtime:
     reached: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     closed: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     stopped: threading.Event = field(default_factory=threading.Event)
-    _gates: dict[str, asyncio.Event] = field(default_factory=dict)
+    gates: dict[str, asyncio.Event] = field(default_factory=lambda: defaultdict(asyncio.Event))
+
+    async def play(self, script: tuple[Any, ...]) -> AsyncIterator[Any]:
+        try:
+            for step in script:
+                if isinstance(step, str):
+                    self.reached.release()
+                    await self.gates[step].wait()
+                elif isinstance(step, Exception):
+                    raise step
+                else:
+                    yield step
+        except (asyncio.CancelledError, GeneratorExit):
+            self.closed.release()
+            raise
 
     # Service
 
@@ -80,79 +117,21 @@ class Runtime:
         self.callers.append(caller)
         if request.model == "missing":
             raise NotFound("model 'missing' not found", name="missing")
-        async for event in self._play(self.script):
+        async for event in self.play(self.script):
             yield (event,)
 
     async def answer(self, operation: Any, caller: Caller) -> Any:
+        if isinstance(operation, types.ChatRequest | types.CompletionRequest):
+            events = [event async for batch in self.events(operation, caller) for event in batch]
+            return aggregate(events)
         self.seen.append(operation)
         self.callers.append(caller)
-        match operation:
-            case types.ChatRequest() | types.CompletionRequest():
-                return await self._fold(operation)
-            case inventory.ListModels() | inventory.ListRunning():
-                return inventory.Inventory(models=(inventory.ModelCard(name="tiny"),))
-            case FetchResponse(id=id) | CancelResponse(id=id) | ListResponseItems(id=id):
-                if id not in self.kept:
-                    raise NotFound(f"no response {id}")
-                return self.kept[id]
-            case inventory.ShowModel(model=model):
-                return inventory.ModelCard(name=model)
-            case inventory.LoadModel(model=model, keep_alive=keep_alive):
-                return inventory.Loaded(model=model, unloaded=keep_alive == 0)
-            case types.CountRequest():
-                return types.TokenCount(tokens=3)
-            case types.RenderRequest() | types.DetokenizeRequest():
-                return types.DetokenizedText(text="text")
-            case types.RerankRequest():
-                return types.Ranking(results=((0, 0.5),), usage=USAGE)
-            case _:
-                return self._short_answer(operation)
-
-    def _short_answer(self, operation: Any) -> Any:
-        match operation:
-            case types.EmbedRequest():
-                return types.Vectors(vectors=((0.5, 0.25),) * len(operation.inputs), usage=USAGE)
-            case types.TokenizeRequest():
-                return types.Tokens(ids=(1, 2), pieces=(b"a", b"\xff"))
-            case _:
-                return inventory.Done()
-
-    async def _fold(self, request: Any) -> types.Answer:
-        if request.model == "missing":
-            raise NotFound("model 'missing' not found", name="missing")
-        text = ""
-        warnings: tuple[str, ...] = ()
-        async for event in self._play(self.script):
-            warnings = event.warnings if isinstance(event, types.Started) else warnings
-            text += event.text if isinstance(event, types.TextDelta) else ""
-        choice = types.Choice(
-            index=0,
-            text=text,
-            thinking="",
-            tool_calls=(),
-            reason=types.StopReason.STOP,
-            stop_sequence=None,
-            logprobs=(),
-        )
-        return types.Answer(choices=(choice,), usage=USAGE, timings=types.Timings(), warnings=warnings)
-
-    async def _play(self, script: tuple[Any, ...]) -> AsyncIterator[Any]:
-        try:
-            for step in script:
-                if isinstance(step, str):
-                    self.reached.release()
-                    await self._gates.setdefault(step, asyncio.Event()).wait()
-                elif isinstance(step, Exception):
-                    raise step
-                else:
-                    yield step
-        except (asyncio.CancelledError, GeneratorExit):
-            self.closed.release()
-            raise
-
-    def open_gate(self, name: str) -> None:
-        """From the server's loop only."""
-        self._gates.setdefault(name, asyncio.Event()).set()
+        if isinstance(operation, FetchResponse | CancelResponse | ListResponseItems):
+            if operation.id not in self.kept:
+                raise NotFound(f"no response {operation.id}")
+            return self.kept[operation.id]
+        kinds = [kind for kind in type(operation).__mro__ if kind in ANSWERS]
+        return ANSWERS[kinds[0]](operation) if kinds else inventory.Done()
 
     async def tasks(self, operation: Any, caller: Caller) -> AsyncIterator[inventory.TaskStatus]:
         self.seen.append(operation)
@@ -163,19 +142,13 @@ class Runtime:
         self.kept[response.id] = response
 
     async def receive_blob(self, digest: str, chunks: AsyncIterator[bytes], caller: Caller) -> bool:
-        whole = b"".join([chunk async for chunk in chunks])
-        self.seen.append((digest, whole))
+        self.seen.append((digest, b"".join([chunk async for chunk in chunks])))
         return True
 
     # Operator
 
     def status(self) -> dict[str, Any]:
-        return {
-            "format": "mullama.status/1",
-            "state": "ready",
-            "uptime": 1.0,
-            "models": [{"name": "tiny", "state": "ready"}],
-        }
+        return STATUS
 
     def stack(self) -> dict[str, Any]:
         return {"generation": 7, "revision": "abc", "manifest": {}, "origin": {}}
@@ -187,12 +160,11 @@ class Runtime:
         self.seen.append((manifest, origin, options))
         return {"format": "mullama.plan/1", "steps": []}
 
-    async def apply(
+    def apply(
         self, manifest: Mapping[str, Any], origin: Origin, options: ApplyOptions
     ) -> AsyncIterator[dict[str, Any]]:
         self.seen.append((manifest, origin, options))
-        async for line in self._play(self.lines):
-            yield line
+        return self.play(self.lines)
 
     async def reload(self, reason: str) -> dict[str, Any]:
         return {"changed": False, "message": "nothing changed"}
@@ -200,19 +172,33 @@ class Runtime:
     def history(self) -> list[dict[str, Any]]:
         return [{"generation": 7}]
 
-    async def undo(self, to: int | None) -> AsyncIterator[dict[str, Any]]:
+    def undo(self, to: int | None) -> AsyncIterator[dict[str, Any]]:
         self.seen.append(to)
-        yield {"event": "result", "outcome": "applied"}
+        return self.play(self.lines)
 
-    async def follow(self, after: int) -> AsyncIterator[dict[str, Any]]:
-        async for event in self._play(({"id": after + 1, "kind": "first"}, "more", {"id": 9})):
-            yield event
+    def follow(self, after: int) -> AsyncIterator[dict[str, Any]]:
+        return self.play(({"id": after + 1, "kind": "first"}, "more", {"id": 9}))
 
     def metrics(self) -> str:
         return "mullama_up 1\n"
 
     def stop(self) -> None:
         self.stopped.set()
+
+
+def aggregate(events: Sequence[types.Event]) -> types.Answer:
+    """The complete answer of a script's events."""
+    warnings = next((event.warnings for event in events if isinstance(event, types.Started)), ())
+    choice = types.Choice(
+        index=0,
+        text="".join(event.text for event in events if isinstance(event, types.TextDelta)),
+        thinking="",
+        tool_calls=(),
+        reason=types.StopReason.STOP,
+        stop_sequence=None,
+        logprobs=(),
+    )
+    return types.Answer(choices=(choice,), usage=USAGE, timings=types.Timings(), warnings=warnings)
 
 
 @dataclass
@@ -230,13 +216,13 @@ class Answer:
         return [json.loads(line) for line in self.body.splitlines() if line]
 
 
-class Stage:
-    """The server while it runs in its own thread, and the ways to talk to it."""
+class RunningServer:
+    """A server that runs in its own thread, and the ways to talk to it."""
 
-    def __init__(self, runtime: Runtime, app: App, server: HttpServer, loop: Any) -> None:
+    def __init__(self, runtime: StubRuntime, app: App, server: HttpServer, loop: Any) -> None:
         self.runtime = runtime
         self.app = app
-        self.server = server
+        self.http = server
         self.loop = loop
         self.address = ("127.0.0.1", 0)
         self.control = ""
@@ -246,24 +232,24 @@ class Stage:
         return self.address[1]
 
     def wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Runs this on the server's loop."""
+        """Run a coroutine on the server's loop."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(90)
 
     def nothing_runs(self) -> bool:
-        """Waits for the loop to finish what a closed connection began."""
+        """Wait until no request is in progress."""
         deadline = time.monotonic() + 60
         while len(self.app.inflight) and time.monotonic() < deadline:
             self.wait(asyncio.sleep(0))
         return len(self.app.inflight) == 0
 
     def open_gate(self, name: str) -> None:
-        self.loop.call_soon_threadsafe(self.runtime.open_gate, name)
+        self.loop.call_soon_threadsafe(lambda: self.runtime.gates[name].set())
 
     def connect(self) -> socket.socket:
         return socket.create_connection(self.address, timeout=60)
 
     def raw(self, *pieces: bytes) -> bytes:
-        """Sends the bytes, and reads until the server closes."""
+        """Send the bytes, and read until the server closes."""
         with self.connect() as connection:
             for piece in pieces:
                 connection.sendall(piece)
@@ -289,13 +275,13 @@ class Stage:
 
 
 def read_all(connection: socket.socket) -> bytes:
-    whole = bytearray()
+    data = bytearray()
     try:
         while piece := connection.recv(65536):
-            whole += piece
+            data += piece
     except ConnectionResetError:
         pass
-    return bytes(whole)
+    return bytes(data)
 
 
 def read_until(connection: socket.socket, end: bytes) -> bytes:
@@ -308,31 +294,31 @@ def read_until(connection: socket.socket, end: bytes) -> bytes:
 
 
 @contextmanager
-def staged(
-    runtime: Runtime | None = None,
+def running_server(
+    runtime: StubRuntime | None = None,
     bounds: Bounds | None = None,
     dialects: Mapping[str, Dialect] = DIALECTS,
     control: str | None = None,
     listen: tuple[str, ...] = ("127.0.0.1:0",),
-) -> Iterator[Stage]:
-    """A running server; stopped without a drain at the end, whatever is still going on."""
-    runtime = runtime or Runtime()
+) -> Iterator[RunningServer]:
+    """A running server; at the end it is stopped without a drain."""
+    runtime = runtime or StubRuntime()
     bounds = bounds or PATIENT
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     app = create_app(runtime, runtime, dialects, bounds)
     server = HttpServer(bounds)
-    stage = Stage(runtime, app, server, loop)
+    running = RunningServer(runtime, app, server, loop)
     try:
-        found = stage.wait(server.start(app, listen, control))
+        found = running.wait(server.start(app, listen, control))
         tcp = [address for address in found if not address.startswith("unix:")]
         if tcp:
-            stage.address = ("127.0.0.1", int(tcp[0].rpartition(":")[2]))
-        stage.control = control or ""
-        yield stage
+            running.address = ("127.0.0.1", int(tcp[0].rpartition(":")[2]))
+        running.control = control or ""
+        yield running
     finally:
-        stage.wait(server.stop(0))
+        running.wait(server.stop(0))
         loop.call_soon_threadsafe(loop.stop)
         thread.join(60)
         loop.close()

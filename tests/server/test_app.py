@@ -12,12 +12,22 @@ import pytest
 
 from mullama.chat import types
 from mullama.errors import Busy, EngineFailed, Internal
-from tests.server.server_fixture import CHAT, PATIENT, SAYS_HELLO, Runtime, Stage, manifest, read_until, request, staged
+from tests.server.server_fixture import (
+    CHAT,
+    PATIENT,
+    SAYS_HELLO,
+    RunningServer,
+    StubRuntime,
+    manifest,
+    read_until,
+    request,
+    running_server,
+)
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with staged() as running:
+def server() -> Iterator[RunningServer]:
+    with running_server() as running:
         yield running
 
 
@@ -36,18 +46,18 @@ LAST = {
 }
 
 
-def test_each_dialect_answers_whole(stage: Stage) -> None:
-    ollama = stage.ask("POST", "/api/chat", {**CHAT, "stream": False})
+def test_each_dialect_answers_whole(server: RunningServer) -> None:
+    ollama = server.ask("POST", "/api/chat", {**CHAT, "stream": False})
     assert (ollama.status, ollama.json["message"]["content"]) == (200, "Hello")
-    openai = stage.ask("POST", "/v1/chat/completions", CHAT)
+    openai = server.ask("POST", "/v1/chat/completions", CHAT)
     assert openai.json["choices"][0]["message"]["content"] == "Hello"
-    anthropic = stage.ask("POST", "/v1/messages", CHATS["/v1/messages"])
+    anthropic = server.ask("POST", "/v1/messages", CHATS["/v1/messages"])
     assert anthropic.json["content"][0]["text"] == "Hello"
 
 
 @pytest.mark.parametrize("path", CHATS)
-def test_each_dialect_streams(stage: Stage, path: str) -> None:
-    answer = stage.ask("POST", path, {**CHATS[path], "stream": True})
+def test_each_dialect_streams(server: RunningServer, path: str) -> None:
+    answer = server.ask("POST", path, {**CHATS[path], "stream": True})
     assert answer.status == 200
     assert answer.headers["content-type"].startswith(MEDIA.get(path, "text/event-stream"))
     assert answer.headers["cache-control"] == "no-cache"
@@ -58,9 +68,9 @@ def test_each_dialect_streams(stage: Stage, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", CHATS)
-def test_one_event_is_one_write(stage: Stage, path: str) -> None:
+def test_one_event_is_one_write(server: RunningServer, path: str) -> None:
     """Every chunk of the response ends with a whole event, for parsers that do not join reads."""
-    with stage.connect() as connection:
+    with server.connect() as connection:
         connection.sendall(request(path, {**CHATS[path], "stream": True}, "POST", "Connection: close"))
         whole = read_until(connection, b"\r\n0\r\n\r\n")
     body = whole.partition(b"\r\n\r\n")[2]
@@ -77,8 +87,8 @@ def test_one_event_is_one_write(stage: Stage, path: str) -> None:
 
 @pytest.mark.parametrize("path", CHATS)
 def test_an_error_before_the_first_event_is_a_status(path: str) -> None:
-    with staged(Runtime(script=(Busy("the queue is full", retry_after=2.4),))) as stage:
-        answer = stage.ask("POST", path, {**CHATS[path], "stream": True})
+    with running_server(StubRuntime(script=(Busy("the queue is full", retry_after=2.4),))) as server:
+        answer = server.ask("POST", path, {**CHATS[path], "stream": True})
     assert answer.status in (429, 503, 529)
     assert "the queue is full" in answer.body.decode() or "busy" in answer.body.decode()
     assert answer.headers["retry-after"] == "3"
@@ -88,23 +98,23 @@ def test_an_error_before_the_first_event_is_a_status(path: str) -> None:
 @pytest.mark.parametrize("path", CHATS)
 def test_an_error_after_the_first_event_is_the_dialects_own_event(path: str) -> None:
     broken = (*SAYS_HELLO[:2], EngineFailed("the worker died"))
-    with staged(Runtime(script=broken)) as stage:
-        answer = stage.ask("POST", path, {**CHATS[path], "stream": True})
+    with running_server(StubRuntime(script=broken)) as server:
+        answer = server.ask("POST", path, {**CHATS[path], "stream": True})
     assert answer.status == 200
     assert b"the worker died" in answer.body
     assert LAST[path] not in answer.body or path == "/v1/chat/completions"
 
 
 def test_a_stream_without_an_end_is_an_error() -> None:
-    with staged(Runtime(script=SAYS_HELLO[:2])) as stage:
-        answer = stage.ask("POST", "/api/chat", {**CHAT, "stream": True})
-    assert "stopped before its end" in answer.lines[-1]["error"]
+    with running_server(StubRuntime(script=SAYS_HELLO[:2])) as server:
+        answer = server.ask("POST", "/api/chat", {**CHAT, "stream": True})
+    assert "without its last event" in answer.lines[-1]["error"]
 
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_bug_is_told_without_its_details(stream: bool, caplog: pytest.LogCaptureFixture) -> None:
-    with staged(Runtime(script=(ZeroDivisionError("secret path"),))) as stage:
-        answer = stage.ask("POST", "/v1/chat/completions", {**CHAT, "stream": stream})
+    with running_server(StubRuntime(script=(ZeroDivisionError("secret path"),))) as server:
+        answer = server.ask("POST", "/v1/chat/completions", {**CHAT, "stream": stream})
     assert answer.status == 500
     assert answer.headers["x-should-retry"] == "false"
     assert b"secret" not in answer.body
@@ -112,15 +122,15 @@ def test_a_bug_is_told_without_its_details(stream: bool, caplog: pytest.LogCaptu
 
 
 def test_a_bug_within_a_stream_ends_it_with_an_error() -> None:
-    with staged(Runtime(script=(*SAYS_HELLO[:2], ZeroDivisionError("secret")))) as stage:
-        answer = stage.ask("POST", "/v1/messages", {**CHATS["/v1/messages"], "stream": True})
+    with running_server(StubRuntime(script=(*SAYS_HELLO[:2], ZeroDivisionError("secret")))) as server:
+        answer = server.ask("POST", "/v1/messages", {**CHATS["/v1/messages"], "stream": True})
     assert b"event: error" in answer.body
     assert b"secret" not in answer.body
 
 
 @pytest.mark.parametrize("path", CHATS)
-def test_every_answer_carries_its_request_id(stage: Stage, path: str) -> None:
-    answers = [stage.ask("POST", path, body) for body in (CHATS[path], {**CHATS[path], "stream": True}, {})]
+def test_every_answer_carries_its_request_id(server: RunningServer, path: str) -> None:
+    answers = [server.ask("POST", path, body) for body in (CHATS[path], {**CHATS[path], "stream": True}, {})]
     ids = {answer.headers["x-request-id"] for answer in answers}
     assert len(ids) == 3
     assert all(i.startswith("req_") and len(i) >= 28 for i in ids)
@@ -128,8 +138,8 @@ def test_every_answer_carries_its_request_id(stage: Stage, path: str) -> None:
         assert answers[2].json["request_id"] == answers[2].headers["request-id"]
 
 
-def test_openai_is_told_the_processing_time(stage: Stage) -> None:
-    assert int(stage.ask("POST", "/v1/chat/completions", CHAT).headers["openai-processing-ms"]) >= 0
+def test_openai_is_told_the_processing_time(server: RunningServer) -> None:
+    assert int(server.ask("POST", "/v1/chat/completions", CHAT).headers["openai-processing-ms"]) >= 0
 
 
 @pytest.mark.parametrize(
@@ -142,8 +152,8 @@ def test_openai_is_told_the_processing_time(stage: Stage) -> None:
         ("/api/v1/nothing", "operator"),
     ],
 )
-def test_an_unknown_path_is_404_in_the_shape_of_its_api(stage: Stage, path: str, shape: str) -> None:
-    answer = stage.ask("GET", path)
+def test_an_unknown_path_is_404_in_the_shape_of_its_api(server: RunningServer, path: str, shape: str) -> None:
+    answer = server.ask("GET", path)
     assert answer.status == 404
     assert answer.headers["content-type"].startswith("application/json")
     _has_shape(answer.json, shape)
@@ -161,9 +171,9 @@ def test_an_unknown_path_is_404_in_the_shape_of_its_api(stage: Stage, path: str,
     ],
 )
 def test_a_wrong_method_is_405_in_the_shape_of_its_api(
-    stage: Stage, method: str, path: str, shape: str, allow: str | None
+    server: RunningServer, method: str, path: str, shape: str, allow: str | None
 ) -> None:
-    answer = stage.ask(method, path)
+    answer = server.ask(method, path)
     if allow is None:  # the parser knows no such method
         assert answer.status == 400
         return
@@ -185,45 +195,45 @@ def _has_shape(body: Any, shape: str) -> None:
             assert {"kind", "message", "hint"} <= set(body["error"])
 
 
-def test_head_has_the_headers_of_get_and_no_body(stage: Stage) -> None:
+def test_head_has_the_headers_of_get_and_no_body(server: RunningServer) -> None:
     for path in ("/", "/api/version", "/api/tags", "/v1/models", "/livez"):
-        head, get = stage.ask("HEAD", path), stage.ask("GET", path)
+        head, get = server.ask("HEAD", path), server.ask("GET", path)
         assert (head.status, head.body) == (200, b"")
         assert head.headers["content-length"] == str(len(get.body))
 
 
-def test_options_says_what_is_allowed(stage: Stage) -> None:
-    answer = stage.ask("OPTIONS", "/v1/chat/completions")
+def test_options_says_what_is_allowed(server: RunningServer) -> None:
+    answer = server.ask("OPTIONS", "/v1/chat/completions")
     assert (answer.status, answer.headers["allow"], answer.body) == (204, "OPTIONS, POST", b"")
-    assert stage.ask("OPTIONS", "/v1/nothing").status == 404
+    assert server.ask("OPTIONS", "/v1/nothing").status == 404
 
 
-def test_models_are_listed_in_the_shape_that_the_headers_ask_for(stage: Stage) -> None:
-    assert stage.ask("GET", "/v1/models").json["object"] == "list"
-    claude = stage.ask("GET", "/v1/models", headers={"anthropic-version": "2023-06-01"})
+def test_models_are_listed_in_the_shape_that_the_headers_ask_for(server: RunningServer) -> None:
+    assert server.ask("GET", "/v1/models").json["object"] == "list"
+    claude = server.ask("GET", "/v1/models", headers={"anthropic-version": "2023-06-01"})
     assert "has_more" in claude.json
 
 
-def test_a_model_name_may_have_slashes(stage: Stage) -> None:
+def test_a_model_name_may_have_slashes(server: RunningServer) -> None:
     for path in ("/v1/models/org/name:tag", "/v1/models/org%2Fname:tag"):
-        stage.ask("GET", path)
-        assert stage.runtime.seen[-1].model == "org/name:tag"
+        server.ask("GET", path)
+        assert server.runtime.seen[-1].model == "org/name:tag"
 
 
 def test_a_dialect_that_is_switched_off_is_not_there() -> None:
-    runtime = Runtime(manifest=manifest(server={"dialects": ["openai"]}))
-    with staged(runtime) as stage:
-        assert stage.ask("POST", "/api/chat", CHAT).status == 404
-        assert stage.ask("POST", "/v1/messages", CHATS["/v1/messages"]).status == 404
-        assert stage.ask("GET", "/").body == b"mullama is running"
+    runtime = StubRuntime(manifest=manifest(server={"dialects": ["openai"]}))
+    with running_server(runtime) as server:
+        assert server.ask("POST", "/api/chat", CHAT).status == 404
+        assert server.ask("POST", "/v1/messages", CHATS["/v1/messages"]).status == 404
+        assert server.ask("GET", "/").body == b"mullama is running"
         runtime.manifest = manifest(server={"dialects": ["ollama"]})
-        assert stage.ask("GET", "/").body == b"Ollama is running"
-        assert stage.ask("POST", "/v1/chat/completions", CHAT).status == 404
+        assert server.ask("GET", "/").body == b"Ollama is running"
+        assert server.ask("POST", "/v1/chat/completions", CHAT).status == 404
 
 
-def test_a_warning_of_the_decoder_becomes_a_header(stage: Stage) -> None:
+def test_a_warning_of_the_decoder_becomes_a_header(server: RunningServer) -> None:
     options = {"no_such_option": 1}
-    answer = stage.ask("POST", "/api/chat", {**CHAT, "stream": False, "options": options})
+    answer = server.ask("POST", "/api/chat", {**CHAT, "stream": False, "options": options})
     assert answer.status == 200
     assert "no_such_option" in answer.headers["mullama-warning"]
 
@@ -231,63 +241,63 @@ def test_a_warning_of_the_decoder_becomes_a_header(stage: Stage) -> None:
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_warning_of_the_model_becomes_a_header(stream: bool) -> None:
     script = (types.Started(prompt_tokens=3, warnings=("the tool cannot be enforced",)), *SAYS_HELLO[1:])
-    with staged(Runtime(script=script)) as stage:
-        answer = stage.ask("POST", "/v1/chat/completions", {**CHAT, "stream": stream})
+    with running_server(StubRuntime(script=script)) as server:
+        answer = server.ask("POST", "/v1/chat/completions", {**CHAT, "stream": stream})
     assert answer.status == 200
     assert answer.headers["mullama-warning"] == "the tool cannot be enforced"
 
 
-def test_a_warning_cannot_forge_a_header(stage: Stage) -> None:
+def test_a_warning_cannot_forge_a_header(server: RunningServer) -> None:
     options = {"x\r\nset-cookie: a=b": 1, "日本": 2}
-    answer = stage.ask("POST", "/api/chat", {**CHAT, "stream": False, "options": options})
+    answer = server.ask("POST", "/api/chat", {**CHAT, "stream": False, "options": options})
     assert answer.status == 200
     assert "set-cookie" not in answer.headers
 
 
 def test_silence_in_a_stream_is_filled_with_pings() -> None:
     script = (*SAYS_HELLO[:1], "gate", *SAYS_HELLO[1:])
-    with staged(Runtime(script=script), replace(PATIENT, ping=0.02)) as stage:
-        with stage.connect() as connection:
+    with running_server(StubRuntime(script=script), replace(PATIENT, ping=0.02)) as server:
+        with server.connect() as connection:
             connection.sendall(request("/v1/messages", {**CHATS["/v1/messages"], "stream": True}))
             seen = read_until(connection, b"event: ping")
             while seen.count(b"event: ping") < 3:
                 seen += connection.recv(4096)
-            stage.open_gate("gate")
+            server.open_gate("gate")
             read_until(connection, b"message_stop")
-        with stage.connect() as connection:
+        with server.connect() as connection:
             connection.sendall(request("/v1/chat/completions", {**CHAT, "stream": True}))
             read_until(connection, b"[DONE]")
 
 
-def test_a_pull_streams_its_progress_and_folds_to_its_end(stage: Stage) -> None:
-    streamed = stage.ask("POST", "/api/pull", {"model": "tiny"})
+def test_a_pull_streams_its_progress_and_folds_to_its_end(server: RunningServer) -> None:
+    streamed = server.ask("POST", "/api/pull", {"model": "tiny"})
     assert [line["status"] for line in streamed.lines] == ["pulling manifest", "success"]
-    assert stage.ask("POST", "/api/pull", {"model": "tiny", "stream": False}).json == {"status": "success"}
+    assert server.ask("POST", "/api/pull", {"model": "tiny", "stream": False}).json == {"status": "success"}
 
 
-def test_a_blob_is_passed_on_as_it_comes(stage: Stage) -> None:
+def test_a_blob_is_passed_on_as_it_comes(server: RunningServer) -> None:
     digest = "sha256:" + "0" * 64
-    assert stage.ask("POST", f"/api/blobs/{digest}", b"GGUF and more").status == 201
-    assert stage.runtime.seen[-1] == (digest, b"GGUF and more")
-    assert stage.ask("POST", "/api/blobs/sha256:short", b"x").status == 400
+    assert server.ask("POST", f"/api/blobs/{digest}", b"GGUF and more").status == 201
+    assert server.runtime.seen[-1] == (digest, b"GGUF and more")
+    assert server.ask("POST", "/api/blobs/sha256:short", b"x").status == 400
 
 
-def test_a_response_is_kept_and_continued(stage: Stage) -> None:
+def test_a_response_is_kept_and_continued(server: RunningServer) -> None:
     for stream in (False, True):
         body = {"model": "tiny", "input": "My name is Ada.", "stream": stream}
-        answer = stage.ask("POST", "/v1/responses", body)
-        id = next(reversed(stage.runtime.kept))
+        answer = server.ask("POST", "/v1/responses", body)
+        id = next(reversed(server.runtime.kept))
         assert id.encode() in answer.body
         after = {"model": "tiny", "input": "Who am I?", "previous_response_id": id, "store": False}
-        assert stage.ask("POST", "/v1/responses", after).status == 200
-        asked = stage.runtime.seen[-1]
+        assert server.ask("POST", "/v1/responses", after).status == 200
+        asked = server.runtime.seen[-1]
         assert [m.text for m in asked.messages] == ["My name is Ada.", "Hello", "Who am I?"]
-    gone = stage.ask("POST", "/v1/responses", {"model": "tiny", "input": "x", "previous_response_id": "resp_0"})
+    gone = server.ask("POST", "/v1/responses", {"model": "tiny", "input": "x", "previous_response_id": "resp_0"})
     assert gone.status in (400, 404)
 
 
-def test_a_connection_serves_one_request_after_another(stage: Stage) -> None:
-    connection = http.client.HTTPConnection(*stage.address, timeout=60)
+def test_a_connection_serves_one_request_after_another(server: RunningServer) -> None:
+    connection = http.client.HTTPConnection(*server.address, timeout=60)
     for _ in range(3):
         connection.request("POST", "/v1/chat/completions", json.dumps({**CHAT, "stream": True}))
         assert connection.getresponse().read().endswith(b"data: [DONE]\n\n")
@@ -296,13 +306,13 @@ def test_a_connection_serves_one_request_after_another(stage: Stage) -> None:
     connection.close()
 
 
-def test_json_is_read_whatever_type_a_program_claims(stage: Stage) -> None:
+def test_json_is_read_whatever_type_a_program_claims(server: RunningServer) -> None:
     headers = {"content-type": "application/x-www-form-urlencoded"}
-    assert stage.ask("POST", "/api/chat", {**CHAT, "stream": False}, headers).status == 200
+    assert server.ask("POST", "/api/chat", {**CHAT, "stream": False}, headers).status == 200
 
 
 def test_internal_errors_of_a_service_keep_their_words() -> None:
-    with staged(Runtime(script=(Internal("the pool lost its model"),))) as stage:
-        answer = stage.ask("POST", "/v1/chat/completions", CHAT)
+    with running_server(StubRuntime(script=(Internal("the pool lost its model"),))) as server:
+        answer = server.ask("POST", "/v1/chat/completions", CHAT)
     assert (answer.status, answer.headers["x-should-retry"]) == (500, "false")
     assert types.StopReason.STOP not in answer.body.decode()

@@ -11,31 +11,31 @@ import openai
 import pytest
 
 from mullama.errors import Busy, ContextOverflow, EngineFailed, Internal
-from tests.server.server_fixture import CHAT, SAYS_HELLO, Runtime, Stage, key, manifest, staged
+from tests.server.server_fixture import CHAT, SAYS_HELLO, RunningServer, StubRuntime, key, manifest, running_server
 
 MESSAGES: Any = CHAT["messages"]
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with staged() as running:
+def server() -> Iterator[RunningServer]:
+    with running_server() as running:
         yield running
 
 
-def gpt(stage: Stage, secret: str = "any") -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"http://127.0.0.1:{stage.port}/v1", api_key=secret, max_retries=0)
+def gpt(server: RunningServer, secret: str = "any") -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key=secret, max_retries=0)
 
 
-def claude(stage: Stage, secret: str = "any") -> anthropic.Anthropic:
-    return anthropic.Anthropic(base_url=f"http://127.0.0.1:{stage.port}", api_key=secret, max_retries=0)
+def claude(server: RunningServer, secret: str = "any") -> anthropic.Anthropic:
+    return anthropic.Anthropic(base_url=f"http://127.0.0.1:{server.port}", api_key=secret, max_retries=0)
 
 
-def llama(stage: Stage) -> ollama.Client:
-    return ollama.Client(host=f"http://127.0.0.1:{stage.port}")
+def llama(server: RunningServer) -> ollama.Client:
+    return ollama.Client(host=f"http://127.0.0.1:{server.port}")
 
 
-def test_openai_reads_answers_and_streams(stage: Stage) -> None:
-    with gpt(stage) as client:
+def test_openai_reads_answers_and_streams(server: RunningServer) -> None:
+    with gpt(server) as client:
         answer = client.chat.completions.create(model="tiny", messages=MESSAGES)
         assert answer.choices[0].message.content == "Hello"
         assert answer._request_id
@@ -45,8 +45,8 @@ def test_openai_reads_answers_and_streams(stage: Stage) -> None:
             assert events.get_final_response().output_text == "Hello"
 
 
-def test_anthropic_reads_answers_and_streams(stage: Stage) -> None:
-    with claude(stage) as client:
+def test_anthropic_reads_answers_and_streams(server: RunningServer) -> None:
+    with claude(server) as client:
         answer = client.messages.create(model="tiny", max_tokens=9, messages=MESSAGES)
         assert answer.content[0].text == "Hello"  # type: ignore[union-attr]
         assert answer._request_id
@@ -54,8 +54,8 @@ def test_anthropic_reads_answers_and_streams(stage: Stage) -> None:
             assert stream.get_final_text() == "Hello"
 
 
-def test_ollama_reads_answers_and_streams(stage: Stage) -> None:
-    client = llama(stage)
+def test_ollama_reads_answers_and_streams(server: RunningServer) -> None:
+    client = llama(server)
     assert client.chat(model="tiny", messages=MESSAGES).message.content == "Hello"
     parts = list(client.chat(model="tiny", messages=MESSAGES, stream=True))
     assert "".join(p.message.content or "" for p in parts) == "Hello"
@@ -77,42 +77,42 @@ def test_ollama_reads_answers_and_streams(stage: Stage) -> None:
 def test_an_error_before_the_first_byte_is_the_clients_own_exception(
     error: Exception, gpt_raises: Any, claude_raises: Any, stream: bool
 ) -> None:
-    with staged(Runtime(script=(error,))) as stage, gpt(stage) as one, claude(stage) as other:
+    with running_server(StubRuntime(script=(error,))) as server, gpt(server) as one, claude(server) as other:
         with pytest.raises(gpt_raises):
             one.chat.completions.create(model="tiny", messages=MESSAGES, stream=stream)
         with pytest.raises(claude_raises):
             other.messages.create(model="tiny", max_tokens=9, messages=MESSAGES, stream=stream)
-        client = llama(stage)
+        client = llama(server)
         with pytest.raises(ollama.ResponseError):
             list(client.chat(model="tiny", messages=MESSAGES, stream=True))
         client._client.close()
 
 
 def test_an_error_within_a_stream_is_raised_by_every_client() -> None:
-    with staged(Runtime(script=(*SAYS_HELLO[:2], EngineFailed("died")))) as stage:
-        with gpt(stage) as one, pytest.raises(openai.APIError, match="died"):
+    with running_server(StubRuntime(script=(*SAYS_HELLO[:2], EngineFailed("died")))) as server:
+        with gpt(server) as one, pytest.raises(openai.APIError, match="died"):
             list(one.chat.completions.create(model="tiny", messages=MESSAGES, stream=True))
-        with claude(stage) as other, pytest.raises(anthropic.APIStatusError, match="died"):
+        with claude(server) as other, pytest.raises(anthropic.APIStatusError, match="died"):
             list(other.messages.create(model="tiny", max_tokens=9, messages=MESSAGES, stream=True))
-        client = llama(stage)
+        client = llama(server)
         with pytest.raises(ollama.ResponseError, match="died"):
             list(client.chat(model="tiny", messages=MESSAGES, stream=True))
         client._client.close()
 
 
 def test_a_wrong_key_is_an_authentication_error() -> None:
-    with staged(Runtime(keys=(key("k", "right", "infer"),))) as stage:
-        with gpt(stage, "wrong") as one, pytest.raises(openai.AuthenticationError):
+    with running_server(StubRuntime(keys=(key("k", "right", "infer"),))) as server:
+        with gpt(server, "wrong") as one, pytest.raises(openai.AuthenticationError):
             one.models.list()
-        with claude(stage, "wrong") as other, pytest.raises(anthropic.AuthenticationError):
+        with claude(server, "wrong") as other, pytest.raises(anthropic.AuthenticationError):
             other.models.list()
-        with gpt(stage, "right") as one, claude(stage, "right") as other:
+        with gpt(server, "right") as one, claude(server, "right") as other:
             assert one.models.list().data[0].id == other.models.list().data[0].id == "tiny"
 
 
 def test_a_client_retries_what_is_said_to_be_worth_it() -> None:
-    runtime = Runtime(script=(Busy("full", retry_after=0.01),))
-    with staged(runtime) as stage, gpt(stage) as client:
+    runtime = StubRuntime(script=(Busy("full", retry_after=0.01),))
+    with running_server(runtime) as server, gpt(server) as client:
         with pytest.raises(openai.RateLimitError):
             client.with_options(max_retries=1).chat.completions.create(model="tiny", messages=MESSAGES)
         assert len(runtime.seen) == 2
@@ -123,9 +123,9 @@ def test_a_client_retries_what_is_said_to_be_worth_it() -> None:
 
 
 def test_a_body_too_large_is_said_and_not_a_broken_connection() -> None:
-    runtime = Runtime(manifest=manifest(server={"limits": {"body": 100_000}}))
+    runtime = StubRuntime(manifest=manifest(server={"limits": {"body": 100_000}}))
     huge: Any = [{"role": "user", "content": "x" * 3_000_000}]
-    with staged(runtime) as stage, gpt(stage) as one, claude(stage) as other:
+    with running_server(runtime) as server, gpt(server) as one, claude(server) as other:
         with pytest.raises(openai.APIStatusError) as gpt_told:
             one.chat.completions.create(model="tiny", messages=huge)
         with pytest.raises(anthropic.APIStatusError) as claude_told:

@@ -9,7 +9,7 @@ import pytest
 
 from mullama.server.guard import check_host, check_origin, preflight_headers
 from mullama.server.http.exchange import Listener, Rejection
-from tests.server.server_fixture import CHAT, Runtime, Stage, manifest, read_all, staged
+from tests.server.server_fixture import CHAT, RunningServer, StubRuntime, manifest, read_all, running_server
 
 LOOPBACK = Listener(hosts=("127.0.0.1",))
 EVERYWHERE = Listener(hosts=("0.0.0.0",))
@@ -177,16 +177,16 @@ def test_a_preflight_grants_only_known_headers() -> None:
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with staged(Runtime(manifest=manifest(server={"cors": list(CORS)}))) as running:
+def server() -> Iterator[RunningServer]:
+    with running_server(StubRuntime(manifest=manifest(server={"cors": list(CORS)}))) as running:
         yield running
 
 
-def ask(stage: Stage, method: str, path: str, host: str, origin: str | None) -> int:
+def ask(server: RunningServer, method: str, path: str, host: str, origin: str | None) -> int:
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Content-Length: 0", "Connection: close"]
     if origin is not None:
         lines.append(f"Origin: {origin}")
-    with stage.connect() as connection:
+    with server.connect() as connection:
         connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n")
         return int(read_all(connection).split(b" ", 2)[1])
 
@@ -195,52 +195,52 @@ METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 PATHS = ["/", "/api/tags", "/v1/models", "/v1/messages", "/livez", "/api/v1/stack", "/nothing"]
 
 
-def test_no_method_and_no_path_is_open_to_a_wrong_host_or_origin(stage: Stage) -> None:
+def test_no_method_and_no_path_is_open_to_a_wrong_host_or_origin(server: RunningServer) -> None:
     """Every cell of host × origin × method × path that is wrong in one of the first two is 400 or 403."""
     hosts = ["localhost", "evil.example", "localhost@evil.example"]
     origins = [None, "http://localhost:3000", "https://evil.example", "null"]
     for method, path in itertools.product(METHODS, PATHS):
         for host, origin in itertools.product(hosts, origins):
-            status = ask(stage, method, path, host, origin)
+            status = ask(server, method, path, host, origin)
             wrong = host != "localhost" or origin in ("https://evil.example", "null")
             assert (status == 403) == wrong, (method, path, host, origin, status)
 
 
-def test_a_page_that_may_gets_its_cors_headers_also_on_errors(stage: Stage) -> None:
+def test_a_page_that_may_gets_its_cors_headers_also_on_errors(server: RunningServer) -> None:
     headers = {"origin": CORS[0]}
     for answer in (
-        stage.ask("POST", "/v1/chat/completions", CHAT, {**headers, "content-type": "application/json"}),
-        stage.ask("GET", "/v1/nothing", headers=headers),
-        stage.ask("GET", "/v1/messages", headers=headers),
+        server.ask("POST", "/v1/chat/completions", CHAT, {**headers, "content-type": "application/json"}),
+        server.ask("GET", "/v1/nothing", headers=headers),
+        server.ask("GET", "/v1/messages", headers=headers),
     ):
         assert answer.headers["access-control-allow-origin"] == CORS[0]
         assert "Origin" in answer.headers["vary"]
-    assert "access-control-allow-origin" not in stage.ask("GET", "/v1/models").headers
+    assert "access-control-allow-origin" not in server.ask("GET", "/v1/models").headers
 
 
-def test_a_preflight_is_answered_before_keys_and_routes(stage: Stage) -> None:
+def test_a_preflight_is_answered_before_keys_and_routes(server: RunningServer) -> None:
     headers = {
         "origin": "http://localhost:3000",
         "access-control-request-method": "POST",
         "access-control-request-headers": "authorization",
         "access-control-request-private-network": "true",
     }
-    answer = stage.ask("OPTIONS", "/v1/chat/completions", headers=headers)
+    answer = server.ask("OPTIONS", "/v1/chat/completions", headers=headers)
     assert answer.status == 204
     assert answer.headers["access-control-allow-headers"] == "authorization"
     assert "POST" in answer.headers["access-control-allow-methods"]
     assert answer.headers["access-control-allow-private-network"] == "true"
 
 
-def test_the_refusal_says_why_in_the_shape_of_the_api(stage: Stage) -> None:
-    host = stage.ask("GET", "/v1/messages", headers={"host": "evil.example"})
+def test_the_refusal_says_why_in_the_shape_of_the_api(server: RunningServer) -> None:
+    host = server.ask("GET", "/v1/messages", headers={"host": "evil.example"})
     assert host.json["type"] == "error"
     assert "server.allowed_hosts" in host.json["error"]["message"]
-    origin = stage.ask("GET", "/api/tags", headers={"origin": "https://evil.example"})
+    origin = server.ask("GET", "/api/tags", headers={"origin": "https://evil.example"})
     assert "server.cors" in origin.json["error"]
 
 
 @pytest.mark.parametrize("path", ["/%00", "/v1/models/a%0ab", "/api/tags%7f"])
-def test_a_control_character_in_the_path_is_400(stage: Stage, path: str) -> None:
-    answer = stage.raw(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+def test_a_control_character_in_the_path_is_400(server: RunningServer, path: str) -> None:
+    answer = server.raw(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     assert answer.startswith(b"HTTP/1.1 400 ")

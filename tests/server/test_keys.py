@@ -13,7 +13,7 @@ from mullama.errors import Busy, Denied
 from mullama.server import keys
 from mullama.server.app import create_app
 from mullama.server.keys import Failures, find_key, match_key, may, secret_of
-from tests.server.server_fixture import CHAT, Runtime, Stage, key, staged
+from tests.server.server_fixture import CHAT, RunningServer, StubRuntime, key, running_server
 
 KEYS = (
     key("user", "u-secret", "infer"),
@@ -23,8 +23,8 @@ KEYS = (
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with staged(Runtime(keys=KEYS)) as running:
+def server() -> Iterator[RunningServer]:
+    with running_server(StubRuntime(keys=KEYS)) as running:
         yield running
 
 
@@ -79,21 +79,21 @@ def test_a_role_opens_its_class_and_admin_opens_all(roles: tuple[str, ...], open
     assert {c for c in ("public", "infer", "read", "admin") if may(roles, c)} == opens  # type: ignore[arg-type]
 
 
-def test_every_route_has_a_class_and_is_closed_to_strangers(stage: Stage) -> None:
+def test_every_route_has_a_class_and_is_closed_to_strangers(server: RunningServer) -> None:
     """Walks the whole table as anonymous, as a guesser, and with each key."""
     seen = 0
-    for route in stage.app.routes:
+    for route in server.app.routes:
         path = route.path.replace("{digest}", "sha256:0").replace(":path}", "}").replace("{", "").replace("}", "")
         if route.access == "public":
             continue
         seen += 1
-        anonymous = stage.ask(route.method, path)
+        anonymous = server.ask(route.method, path)
         assert anonymous.status == 401, (route.method, path)
         assert anonymous.headers["www-authenticate"].startswith("Bearer")
         if path in ("/api/v1/shutdown", "/api/v1/events"):
             continue  # the first would end the server, the second does not end by itself
         for holder in KEYS:
-            status = stage.ask(route.method, path, headers=bearer(f"{holder.name[0]}-secret")).status
+            status = server.ask(route.method, path, headers=bearer(f"{holder.name[0]}-secret")).status
             assert (status == 403) == (not may(holder.roles, route.access)), (route.method, path, holder.name)
     assert seen > 30
 
@@ -102,14 +102,14 @@ def test_a_route_without_a_class_fails_when_the_app_is_made() -> None:
     ollama = DIALECTS["ollama"]
     open_ended = replace(ollama.endpoints[0], access="whatever")  # type: ignore[arg-type]
     broken = {"ollama": replace(ollama, endpoints=(open_ended,))}
-    runtime = Runtime()
+    runtime = StubRuntime()
     with pytest.raises(ValueError, match="has no class of access"):
         create_app(runtime, runtime, broken)
 
 
-def test_public_routes_need_no_key(stage: Stage) -> None:
+def test_public_routes_need_no_key(server: RunningServer) -> None:
     for path in ("/livez", "/readyz", "/healthz", "/health", "/v1/health", "/openapi.json"):
-        assert stage.ask("GET", path).status == 200
+        assert server.ask("GET", path).status == 200
 
 
 def test_a_public_route_gives_a_stranger_no_rights() -> None:
@@ -117,40 +117,40 @@ def test_a_public_route_gives_a_stranger_no_rights() -> None:
     ollama = DIALECTS["ollama"]
     tags = next(e for e in ollama.endpoints if e.path == "/api/tags" and e.method == "GET")
     opened = {"ollama": replace(ollama, endpoints=(replace(tags, access="public"),))}
-    with staged(Runtime(keys=KEYS), dialects=opened) as stage:
-        assert stage.ask("GET", "/api/tags").status == 200
-        caller = stage.runtime.callers[-1]
+    with running_server(StubRuntime(keys=KEYS), dialects=opened) as server:
+        assert server.ask("GET", "/api/tags").status == 200
+        caller = server.runtime.callers[-1]
         assert (caller.roles, caller.models, caller.key) == ((), (), None)
 
 
-def test_an_error_of_a_key_has_the_shape_of_the_api(stage: Stage) -> None:
-    assert stage.ask("POST", "/v1/chat/completions", CHAT).json["error"]["code"] == "invalid_api_key"
-    claude = stage.ask("POST", "/v1/messages", CHAT, {"x-api-key": "u-secret-not"})
+def test_an_error_of_a_key_has_the_shape_of_the_api(server: RunningServer) -> None:
+    assert server.ask("POST", "/v1/chat/completions", CHAT).json["error"]["code"] == "invalid_api_key"
+    claude = server.ask("POST", "/v1/messages", CHAT, {"x-api-key": "u-secret-not"})
     assert claude.json["error"]["type"] == "authentication_error"
-    assert isinstance(stage.ask("POST", "/api/chat", CHAT).json["error"], str)
-    assert stage.ask("PUT", "/api/v1/stack", {}, bearer("u-secret")).json["error"]["kind"] == "denied"
+    assert isinstance(server.ask("POST", "/api/chat", CHAT).json["error"], str)
+    assert server.ask("PUT", "/api/v1/stack", {}, bearer("u-secret")).json["error"]["kind"] == "denied"
 
 
-def test_the_service_learns_who_asks(stage: Stage) -> None:
-    stage.ask("POST", "/v1/chat/completions", CHAT, bearer("u-secret"))
-    caller = stage.runtime.callers[-1]
+def test_the_service_learns_who_asks(server: RunningServer) -> None:
+    server.ask("POST", "/v1/chat/completions", CHAT, bearer("u-secret"))
+    caller = server.runtime.callers[-1]
     assert (caller.dialect, caller.key, caller.roles) == ("openai", "user", ("infer",))
 
 
 def test_without_declared_keys_any_key_is_ignored() -> None:
-    with staged() as open_stage:
-        answer = open_stage.ask("POST", "/v1/chat/completions", CHAT, bearer("whatever"))
+    with running_server() as server:
+        answer = server.ask("POST", "/v1/chat/completions", CHAT, bearer("whatever"))
         assert answer.status == 200
-        assert open_stage.runtime.callers[-1].roles == ("infer", "admin", "read")
+        assert server.runtime.callers[-1].roles == ("infer", "admin", "read")
 
 
-def test_new_keys_count_from_the_next_request_on(stage: Stage) -> None:
-    assert stage.ask("GET", "/v1/models", headers=bearer("late")).status == 401
-    stage.runtime.keys = (*KEYS, key("late", "late", "infer"))
+def test_new_keys_count_from_the_next_request_on(server: RunningServer) -> None:
+    assert server.ask("GET", "/v1/models", headers=bearer("late")).status == 401
+    server.runtime.keys = (*KEYS, key("late", "late", "infer"))
     try:
-        assert stage.ask("GET", "/v1/models", headers=bearer("late")).status == 200
+        assert server.ask("GET", "/v1/models", headers=bearer("late")).status == 200
     finally:
-        stage.runtime.keys = KEYS
+        server.runtime.keys = KEYS
 
 
 class Clock:
@@ -198,13 +198,13 @@ def test_the_limiter_cannot_be_filled_up() -> None:
     failures = Failures(2, Clock())
     for n in range(12_000):
         failures.add(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}")
-    assert len(failures._times) == 10_000
+    assert len(failures) == 10_000
 
 
 def test_guessing_over_http_ends_in_429() -> None:
-    with staged(Runtime(keys=KEYS)) as stage:
-        statuses = [stage.ask("GET", "/v1/models", headers=bearer(f"guess{n}")).status for n in range(22)]
+    with running_server(StubRuntime(keys=KEYS)) as server:
+        statuses = [server.ask("GET", "/v1/models", headers=bearer(f"guess{n}")).status for n in range(22)]
         assert statuses == [401] * 20 + [429] * 2
-        limited = stage.ask("GET", "/v1/models", headers=bearer("u-secret"))
+        limited = server.ask("GET", "/v1/models", headers=bearer("u-secret"))
         assert limited.status == 429
         assert 0 < int(limited.headers["retry-after"]) <= 60

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mullama.errors import Busy
-from mullama.server.log import Lines, follow
-from tests.server.server_fixture import CHAT, SAYS_HELLO, Runtime, Stage, key, manifest, staged
+from mullama.server.log import Lines, configure
+from tests.server.server_fixture import CHAT, SAYS_HELLO, RunningServer, StubRuntime, key, manifest, running_server
 
 
 class Kept(logging.Handler):
@@ -38,16 +38,16 @@ def log() -> Iterator[Kept]:
     logger.setLevel(logging.NOTSET)
 
 
-def settled(stage: Stage) -> None:
+def settled(server: RunningServer) -> None:
     """A line is written after the answer: one more request, and it is there."""
-    stage.ask("GET", "/livez")
+    server.ask("GET", "/livez")
 
 
 def test_a_request_is_one_line_that_tells_its_story(log: Kept) -> None:
-    with staged(Runtime(keys=(key("ci", "s3cret", "infer"),))) as stage:
+    with running_server(StubRuntime(keys=(key("ci", "s3cret", "infer"),))) as server:
         headers = {"authorization": "Bearer s3cret"}
-        answer = stage.ask("POST", "/v1/chat/completions", {**CHAT, "stream": True}, headers)
-        settled(stage)
+        answer = server.ask("POST", "/v1/chat/completions", {**CHAT, "stream": True}, headers)
+        settled(server)
     (line,) = map(json.loads, log.lines)
     told = {name: line[name] for name in ("event", "level", "method", "path", "status", "dialect", "model", "key")}
     assert told == {
@@ -68,28 +68,28 @@ def test_a_request_is_one_line_that_tells_its_story(log: Kept) -> None:
 
 
 def test_an_error_is_told_with_its_reason(log: Kept) -> None:
-    with staged(Runtime(script=(Busy("the queue is full"),))) as stage:
-        stage.ask("POST", "/api/chat", {**CHAT, "stream": False})
-        settled(stage)
+    with running_server(StubRuntime(script=(Busy("the queue is full"),))) as server:
+        server.ask("POST", "/api/chat", {**CHAT, "stream": False})
+        settled(server)
     line = json.loads(log.lines[0])
     assert (line["error"], line["reason"], line["status"]) == ("busy", "the queue is full", 503)
 
 
 def test_an_error_within_a_stream_is_told_though_the_status_was_200(log: Kept) -> None:
-    with staged(Runtime(script=(*SAYS_HELLO[:2], Busy("evicted")))) as stage:
-        stage.ask("POST", "/api/chat", CHAT)
-        settled(stage)
+    with running_server(StubRuntime(script=(*SAYS_HELLO[:2], Busy("evicted")))) as server:
+        server.ask("POST", "/api/chat", CHAT)
+        settled(server)
     line = json.loads(log.lines[0])
     assert (line["status"], line["error"], line["reason"]) == (200, "busy", "evicted")
 
 
 def test_neither_keys_nor_prompts_are_logged(log: Kept) -> None:
     chat = {**CHAT, "messages": [{"role": "user", "content": "canary-prompt"}]}
-    with staged(Runtime(keys=(key("ci", "canary-right", "infer"),))) as stage:
+    with running_server(StubRuntime(keys=(key("ci", "canary-right", "infer"),))) as server:
         for secret in ("canary-right", "canary-wrong"):
             for headers in ({"authorization": f"Bearer {secret}"}, {"x-api-key": secret}):
-                stage.ask("POST", "/v1/chat/completions?key=canary-query", chat, headers)
-        settled(stage)
+                server.ask("POST", "/v1/chat/completions?key=canary-query", chat, headers)
+        settled(server)
     assert len(log.lines) == 4
     assert "canary" not in "".join(log.lines)
 
@@ -97,9 +97,9 @@ def test_neither_keys_nor_prompts_are_logged(log: Kept) -> None:
 def test_prompts_are_logged_where_the_manifest_says_so(log: Kept) -> None:
     asked = manifest(observability={"logs": {"prompts": True}})
     chat = {**CHAT, "messages": [{"role": "user", "content": "canary-prompt"}]}
-    with staged(Runtime(manifest=asked)) as stage:
-        stage.ask("POST", "/api/chat", {**chat, "stream": False})
-        settled(stage)
+    with running_server(StubRuntime(manifest=asked)) as server:
+        server.ask("POST", "/api/chat", {**chat, "stream": False})
+        settled(server)
     assert "canary-prompt" in json.loads(log.lines[0])["prompt"]
 
 
@@ -109,10 +109,10 @@ HOSTILE = 'x\r\n{"event": "forged"}\x1b[2J\u202e\u2028\x00'
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_no_client_can_forge_a_line(log: Kept, form: Any) -> None:
     log.setFormatter(Lines(form))
-    with staged() as stage:
-        stage.ask("POST", "/v1/chat/completions", {**CHAT, "model": HOSTILE})
-        stage.ask("GET", "/v1/%0d%0aforged%1b[2J%e2%80%ae")
-        settled(stage)
+    with running_server() as server:
+        server.ask("POST", "/v1/chat/completions", {**CHAT, "model": HOSTILE})
+        server.ask("GET", "/v1/%0d%0aforged%1b[2J%e2%80%ae")
+        settled(server)
     assert len(log.lines) == 2
     for line in log.lines:
         assert line.isascii()
@@ -144,10 +144,10 @@ def test_a_traceback_stays_in_its_line() -> None:
 
 
 def test_probes_are_not_told_at_info(log: Kept) -> None:
-    with staged() as stage:
+    with running_server() as server:
         for path in ("/livez", "/readyz", "/healthz", "/metrics"):
-            stage.ask("GET", path)
-        settled(stage)
+            server.ask("GET", path)
+        settled(server)
     assert log.lines == []
 
 
@@ -157,11 +157,11 @@ def test_form_and_level_follow_the_manifest() -> None:
     before = ours.level
     root.addHandler(handler)
     try:
-        follow(manifest(observability={"logs": {"format": "json", "level": "error"}}).observability.logs)
+        configure(manifest(observability={"logs": {"format": "json", "level": "error"}}).observability.logs)
         logging.getLogger("mullama.x").info("unheard")
         logging.getLogger("mullama.x").error("heard")
         assert [json.loads(line)["event"] for line in handler.lines] == ["heard"]
-        follow(manifest(observability={"logs": {"format": "text", "level": "debug"}}).observability.logs)
+        configure(manifest(observability={"logs": {"format": "text", "level": "debug"}}).observability.logs)
         logging.getLogger("mullama.x").debug("again")
         assert handler.lines[1].endswith("debug again")
     finally:

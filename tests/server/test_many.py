@@ -10,13 +10,13 @@ import psutil
 import pytest
 
 from mullama.server.http.limits import Bounds
-from tests.server.server_fixture import CHAT, SAYS_HELLO, Runtime, read_all, read_until, request, staged
+from tests.server.server_fixture import CHAT, SAYS_HELLO, StubRuntime, read_all, read_until, request, running_server
 
 pytestmark = pytest.mark.soak
 
 STREAM = request("/v1/chat/completions", {**CHAT, "stream": True})
 HELD = (*SAYS_HELLO[:2], "gate", *SAYS_HELLO[2:])
-ROOMY = Bounds(connections=4096, farewell=0.5)
+ROOMY = Bounds(connections=4096, flush=0.5)
 
 
 def descriptors() -> int:
@@ -24,32 +24,32 @@ def descriptors() -> int:
 
 
 def test_a_thousand_streams_all_end_and_leave_no_descriptor() -> None:
-    with staged(Runtime(script=HELD), ROOMY) as stage:
-        stage.ask("GET", "/livez")
+    with running_server(StubRuntime(script=HELD), ROOMY) as server:
+        server.ask("GET", "/livez")
         before = descriptors()
-        connections = [stage.connect() for _ in range(1000)]
+        connections = [server.connect() for _ in range(1000)]
         for connection in connections:
             connection.sendall(STREAM)
         for connection in connections:
             read_until(connection, b"Hel")
-        stage.open_gate("gate")
+        server.open_gate("gate")
         for connection in connections:
             assert b"[DONE]" in read_until(connection, b"0\r\n\r\n")
             connection.close()
-        stage.ask("GET", "/livez")
+        server.ask("GET", "/livez")
         assert descriptors() <= before + 2
 
 
 def test_a_thousand_half_open_connections_are_all_closed_and_disturb_nobody() -> None:
     halves = (b"", b"GET /", b"GET / HTTP/1.1\r\nX: y", STREAM[:-3])
-    with staged(bounds=Bounds(connections=4096, header_time=3, body_idle=3, farewell=0.5)) as stage:
-        connections = [stage.connect() for _ in range(1000)]
+    with running_server(bounds=Bounds(connections=4096, header_time=3, body_idle=3, flush=0.5)) as server:
+        connections = [server.connect() for _ in range(1000)]
         for n, connection in enumerate(connections):
             connection.sendall(halves[n % 4])
         times = []
         for _ in range(100):
             began = time.monotonic()
-            assert stage.ask("GET", "/healthz").status == 200
+            assert server.ask("GET", "/healthz").status == 200
             times.append(time.monotonic() - began)
         assert sorted(times)[-2] < 0.25
         for connection in connections:
@@ -58,37 +58,37 @@ def test_a_thousand_half_open_connections_are_all_closed_and_disturb_nobody() ->
 
 
 def test_five_thousand_clients_that_leave_leave_nothing() -> None:
-    runtime = Runtime(script=HELD)
-    with staged(runtime, ROOMY) as stage:
+    runtime = StubRuntime(script=HELD)
+    with running_server(runtime, ROOMY) as server:
         before = descriptors()
         for _ in range(5000):
-            with stage.connect() as connection:
+            with server.connect() as connection:
                 connection.sendall(STREAM)
                 read_until(connection, b"Hel")
         for _ in range(5000):
             assert runtime.closed.acquire(timeout=10)
-        assert stage.ask("GET", "/livez").status == 200
-        assert len(stage.app.inflight) == 0
+        assert server.ask("GET", "/livez").status == 200
+        assert len(server.app.inflight) == 0
         assert descriptors() <= before + 3
 
 
 def test_slow_readers_cost_little_memory_and_no_others_time() -> None:
     flood = (SAYS_HELLO[0], *(SAYS_HELLO[1],) * 100_000, *SAYS_HELLO[3:])
-    runtime = Runtime(script=flood)
+    runtime = StubRuntime(script=flood)
     process = psutil.Process()
-    with staged(runtime, Bounds(connections=4096, stall=600, farewell=0.5)) as stage:
-        stage.ask("POST", "/v1/chat/completions", {**CHAT, "stream": True})
+    with running_server(runtime, Bounds(connections=4096, stall=600, flush=0.5)) as server:
+        server.ask("POST", "/v1/chat/completions", {**CHAT, "stream": True})
         before = process.memory_info().rss
         slow = []
         for _ in range(100):
             connection = socket.socket()
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            connection.connect(stage.address)
+            connection.connect(server.address)
             connection.sendall(STREAM)
             slow.append(connection)
         for _ in range(20):
             began = time.monotonic()
-            assert stage.ask("GET", "/healthz").status == 200
+            assert server.ask("GET", "/healthz").status == 200
             assert time.monotonic() - began < 1
         assert (process.memory_info().rss - before) / 100 < 1024**2
         for connection in slow:
@@ -99,13 +99,13 @@ def test_slow_readers_cost_little_memory_and_no_others_time() -> None:
 
 def test_a_server_changes_its_listeners_under_load_and_loses_nothing() -> None:
     """Clients that connect to the listener that stays never see the others come and go."""
-    with staged(bounds=ROOMY) as stage:
+    with running_server(bounds=ROOMY) as server:
         lost: list[str] = []
         done = threading.Event()
 
         def load() -> None:
             while not done.is_set():
-                answer = stage.ask("POST", "/v1/chat/completions", {**CHAT, "stream": True})
+                answer = server.ask("POST", "/v1/chat/completions", {**CHAT, "stream": True})
                 if not answer.body.endswith(b"data: [DONE]\n\n"):
                     lost.append(repr(answer))
 
@@ -113,8 +113,8 @@ def test_a_server_changes_its_listeners_under_load_and_loses_nothing() -> None:
         for worker in workers:
             worker.start()
         for _ in range(200):
-            stage.wait(stage.server.listen_on(["127.0.0.1:0", "127.0.0.2:0"]))
-            stage.wait(stage.server.listen_on(["127.0.0.1:0"]))
+            server.wait(server.http.listen_on(["127.0.0.1:0", "127.0.0.2:0"]))
+            server.wait(server.http.listen_on(["127.0.0.1:0"]))
         done.set()
         for worker in workers:
             worker.join()

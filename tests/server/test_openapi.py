@@ -11,18 +11,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from tests.server.server_fixture import CHAT, Runtime, Stage, key, manifest, staged
+from tests.server.server_fixture import CHAT, RunningServer, StubRuntime, key, manifest, running_server
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with staged() as running:
+def server() -> Iterator[RunningServer]:
+    with running_server() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def document(stage: Stage) -> Any:
-    answer = stage.ask("GET", "/openapi.json")
+def document(server: RunningServer) -> Any:
+    answer = server.ask("GET", "/openapi.json")
     assert answer.status == 200
     return answer.json
 
@@ -43,9 +43,9 @@ def schemas(node: Any) -> Iterator[Any]:
             yield from schemas(value)
 
 
-def test_every_route_is_told_and_nothing_else(stage: Stage, document: Any) -> None:
+def test_every_route_is_told_and_nothing_else(server: RunningServer, document: Any) -> None:
     told = {(path, method.upper()) for path, method, _ in operations(document)}
-    served = {(re.sub(r":\w+\}", "}", r.path), r.method) for r in stage.app.routes}
+    served = {(re.sub(r":\w+\}", "}", r.path), r.method) for r in server.app.routes}
     assert told == served
 
 
@@ -68,16 +68,16 @@ def test_path_parameters_are_told(document: Any) -> None:
 
 
 def test_only_enabled_dialects_are_told() -> None:
-    with staged(Runtime(manifest=manifest(server={"dialects": ["anthropic"]}))) as stage:
-        paths = stage.ask("GET", "/openapi.json").json["paths"]
+    with running_server(StubRuntime(manifest=manifest(server={"dialects": ["anthropic"]}))) as server:
+        paths = server.ask("GET", "/openapi.json").json["paths"]
     assert "/v1/messages" in paths
     assert "/v1/chat/completions" not in paths
     assert "/api/v1/status" in paths
 
 
 def test_keys_are_told_where_they_are_needed() -> None:
-    with staged(Runtime(keys=(key("k", "s", "infer"),))) as stage:
-        document = stage.ask("GET", "/openapi.json").json
+    with running_server(StubRuntime(keys=(key("k", "s", "infer"),))) as server:
+        document = server.ask("GET", "/openapi.json").json
     assert set(document["components"]["securitySchemes"]) == {"bearer", "api_key"}
     assert document["paths"]["/v1/chat/completions"]["post"]["security"]
     assert "security" not in document["paths"]["/livez"]["get"]
@@ -110,35 +110,37 @@ def test_keys_are_told_where_they_are_needed() -> None:
         ("POST", "/api/v1/shutdown", {}),
     ],
 )
-def test_an_answer_is_what_the_document_says(stage: Stage, document: Any, method: str, path: str, body: Any) -> None:
+def test_an_answer_is_what_the_document_says(
+    server: RunningServer, document: Any, method: str, path: str, body: Any
+) -> None:
     operation = document["paths"][path][method.lower()]
     if body is not None:
         asked = operation["requestBody"]["content"]["application/json"]["schema"]
         Draft202012Validator(asked).validate(body)
-    answer = stage.ask(method, path, body)
+    answer = server.ask(method, path, body)
     assert 200 <= answer.status < 300
     content = operation["responses"]["2XX"]["content"]
     Draft202012Validator(content["application/json"]["schema"]).validate(answer.json)
 
 
 @pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions", "/v1/messages", "/v1/responses", "/api/v1/plan"])
-def test_an_error_is_what_the_document_says(stage: Stage, document: Any, path: str) -> None:
+def test_an_error_is_what_the_document_says(server: RunningServer, document: Any, path: str) -> None:
     media = document["paths"][path]["post"]["responses"]["default"]["content"]["application/json"]
-    answer = stage.ask("POST", path, {"model": 5})
+    answer = server.ask("POST", path, {"model": 5})
     assert answer.status == 400
     Draft202012Validator(media["schema"]).validate(answer.json)
     for example in media["examples"].values():
         Draft202012Validator(media["schema"]).validate(example["value"])
 
 
-def test_a_stream_has_a_media_type_that_is_told(stage: Stage, document: Any) -> None:
+def test_a_stream_has_a_media_type_that_is_told(server: RunningServer, document: Any) -> None:
     for path, body in (
         ("/api/chat", CHAT),
         ("/v1/chat/completions", CHAT),
         ("/v1/responses", {"model": "m", "input": "x"}),
     ):
         told = document["paths"][path]["post"]["responses"]["2XX"]["content"]
-        answer = stage.ask("POST", path, {**body, "stream": True})
+        answer = server.ask("POST", path, {**body, "stream": True})
         assert answer.headers["content-type"].partition(";")[0] in told
 
 
@@ -175,12 +177,12 @@ GIVEN = {"model": "tiny"}
 
 @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_no_body_built_of_known_fields_is_answered_with_a_bug(stage: Stage, document: Any, data: Any) -> None:
+def test_no_body_built_of_known_fields_is_answered_with_a_bug(server: RunningServer, document: Any, data: Any) -> None:
     for path, method, op in operations(document):
         content = op.get("requestBody", {}).get("content", {})
         if "application/json" not in content or path.startswith("/api/v1/shutdown"):
             continue
         names = sorted(set(fields(content["application/json"]["schema"]))) or ["x"]
-        answer = stage.ask(method.upper(), path.replace("{slot}", "0"), data.draw(bodies(names), label=path))
+        answer = server.ask(method.upper(), path.replace("{slot}", "0"), data.draw(bodies(names), label=path))
         assert answer.status < 500 or answer.status in (501, 503), (path, answer)
         assert answer.headers["x-request-id"]

@@ -81,7 +81,7 @@ async def _serve(
         process.reconciler.state.subscribers += (
             process.watcher.follow,
             lambda origin: process.announce(control, origin),
-            lambda _: log.follow(process.service.access().manifest.observability.logs),
+            lambda _: log.configure(process.service.access().manifest.observability.logs),
         )
         process.watcher.start()
         code = 0

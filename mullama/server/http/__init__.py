@@ -1,1 +1,1 @@
-"""HTTP on a socket: listeners, protocol, bodies, framing and limits."""
+"""HTTP on a socket: listeners, protocol, bodies, JSON and limits."""

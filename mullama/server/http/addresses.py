@@ -16,23 +16,23 @@ from mullama.manifest.addresses import Address, TcpAddress, UnixAddress
 from mullama.server.http.port_owner import holder_of_port
 
 BACKLOG = 2048
-"""Connections that may wait for the server to take them, if the system allows as many; others try again later."""
+"""Connections that may wait to be accepted, if the system allows as many; further clients retry after a second."""
 
 
 class PortInUse(Conflict):
-    """Somebody else listens there."""
+    """Another process listens on the address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """Listening sockets; `address` says the port that they really got. `inode` is a unix socket's file."""
+    """Listening sockets. `address` has the port that the system chose; `inode` is that of a unix socket's file."""
 
     address: Address
     sockets: tuple[socket.socket, ...]
     inode: int | None = None
 
     def unlink(self) -> None:
-        """Remove the file of a unix socket, unless somebody has put another in its place."""
+        """Remove the file of a unix socket, unless another file has taken its place."""
         if isinstance(self.address, UnixAddress):
             with contextlib.suppress(OSError):
                 if os.stat(self.address.path).st_ino == self.inode:
@@ -40,7 +40,7 @@ class Bound:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """What a client may call this listener: the host as written, and the addresses behind it."""
+        """The names under which clients may address this listener: the host as written, and its IP addresses."""
         if isinstance(self.address, UnixAddress):
             return ()
         numbers = (str(each.getsockname()[0]) for each in self.sockets)
@@ -48,10 +48,10 @@ class Bound:
 
 
 def bind(address: Address) -> Bound:
-    """Listen on all IP addresses of the host. Raise `PortInUse` or `Refused`."""
+    """Listen on all IP addresses of the host, or raise `PortInUse` or `Refused`."""
     if isinstance(address, UnixAddress):
-        made = _bind_unix(address)
-        return Bound(address=address, sockets=(made,), inode=os.stat(address.path).st_ino)
+        opened = _bind_unix(address)
+        return Bound(address=address, sockets=(opened,), inode=os.stat(address.path).st_ino)
     with contextlib.ExitStack() as undo:
         bound: list[socket.socket] = []
         port = address.port
@@ -80,7 +80,7 @@ def _resolve(address: TcpAddress) -> Iterator[tuple[int, str]]:
 
 
 def _has_ipv6() -> bool:
-    """Whether ::1 can be bound here: containers often resolve it without having it."""
+    """Return whether ::1 can be bound. Containers often resolve it and do not have it."""
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
             probe.bind(("::1", 0))
@@ -90,40 +90,40 @@ def _has_ipv6() -> bool:
 
 
 def _bind_tcp(family: int, address: TcpAddress) -> socket.socket:
-    made = socket.socket(family, socket.SOCK_STREAM)
+    opened = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "posix":
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        made.bind((address.host, address.port))
-        made.listen(BACKLOG)
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        opened.bind((address.host, address.port))
+        opened.listen(BACKLOG)
     except OSError as error:
-        made.close()
+        opened.close()
         raise _cannot(address, error) from error
-    made.setblocking(False)
-    return made
+    opened.setblocking(False)
+    return opened
 
 
 def _bind_unix(address: UnixAddress) -> socket.socket:
     path = address.path
     _clear_stale(path)
-    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)  # for the socket's file to be born private
+    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)  # the socket's file must never be open to other users, not even until a chmod
     try:
-        made.bind(path)
-        made.listen(BACKLOG)
+        opened.bind(path)
+        opened.listen(BACKLOG)
     except OSError as error:
-        made.close()
+        opened.close()
         raise _cannot(address, error) from error
     finally:
         os.umask(before)
-    made.setblocking(False)
-    return made
+    opened.setblocking(False)
+    return opened
 
 
 def _clear_stale(path: str) -> None:
-    """Remove a socket that nobody listens on any more; never anything else."""
+    """Remove a socket file without a listener. Raise if it has one, or if the file is not a socket."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Reads the body of a request: bounded in size, in time, in expansion, and over all requests together."""
+"""Reading of request bodies: bounded in size, time, expansion, and in the sum over all requests."""
 
 from __future__ import annotations
 
@@ -16,23 +16,25 @@ from mullama.server.http.limits import Bounds
 from mullama.server.http.strict_json import parse
 from mullama.units import size
 
-_LARGE = 256 * 1024
+_LARGE = 256 * 1024  # bytes: parsing a larger body takes milliseconds, and is done in a thread
 
 
 class BodyBudget:
-    """The bytes of bodies that all requests in progress may hold together."""
+    """Limits the bytes of the bodies of all requests in progress."""
 
     def __init__(self, size: int) -> None:
         self._free = size
 
     def share(self) -> BodyShare:
+        """Return a context manager for the body of one request."""
         return BodyShare(self)
 
     def take(self, count: int) -> None:
+        """Reserve bytes, or raise `Unavailable`."""
         if count > self._free:
             raise Unavailable(
-                "the bodies of the requests in progress use all memory set aside for them",
-                hint="try again when others have ended",
+                "the bodies of the requests in progress use all memory reserved for bodies",
+                hint="try again when other requests have ended",
                 retry_after=1.0,
             )
         self._free -= count
@@ -42,13 +44,14 @@ class BodyBudget:
 
 
 class BodyShare:
-    """What one request took of the pool; given back at the end of the block."""
+    """The bytes that one request reserved; the end of the block releases them."""
 
     def __init__(self, pool: BodyBudget) -> None:
         self._pool = pool
         self._held = 0
 
     def take(self, count: int) -> None:
+        """Reserve more bytes, or raise `Unavailable`."""
         self._pool.take(count)
         self._held += count
 
@@ -61,25 +64,25 @@ class BodyShare:
 
 
 async def read_json(exchange: Exchange, share: BodyShare, *, limit: int, bounds: Bounds) -> tuple[JSONValue, bytes]:
-    """The parsed body and its bytes; (None, b"") when there is none."""
+    """Return the parsed body and its bytes; (None, b"") for an empty body."""
     check_type(exchange)
     unpack = inflater(exchange.headers.get("content-encoding", ""), limit)
-    whole = bytearray()
+    plain = bytearray()
     async for piece in pieces(exchange, limit=limit, bounds=bounds):
-        plain = unpack.feed(piece)
-        share.take(len(plain))
-        whole += plain
-    whole += unpack.end()
-    raw = bytes(whole)
+        unpacked = unpack.feed(piece)
+        share.take(len(unpacked))
+        plain += unpacked
+    plain += unpack.end()
+    raw = bytes(plain)
     if not raw.strip():
         return None, raw
-    if len(raw) > _LARGE:  # beside the loop, so that other streams go on meanwhile
+    if len(raw) > _LARGE:
         return await asyncio.to_thread(parse, raw, bounds.depth), raw
     return parse(raw, bounds.depth), raw
 
 
 def check_type(exchange: Exchange) -> None:
-    """A browser's page may only send what it could not send without asking first: JSON."""
+    """Raise for a browser's request that is not JSON. Browsers send JSON across origins only after a CORS preflight."""
     media = exchange.headers.get("content-type", "").partition(";")[0].strip().lower()
     if "origin" not in exchange.headers or not exchange.has_body:
         return
@@ -94,7 +97,7 @@ def check_type(exchange: Exchange) -> None:
 async def pieces(
     exchange: Exchange, *, limit: int, bounds: Bounds, clock: Callable[[], float] = time.monotonic
 ) -> AsyncGenerator[bytes, None]:
-    """The body as it comes in. Too long is a 413, too slow a 408; both end the connection."""
+    """Yield the body as it arrives. A long body is a 413, a slow one a 408; both close the connection."""
     if not exchange.has_body:
         return
     announced = exchange.headers.get("content-length", "0")
@@ -126,5 +129,5 @@ def _too_large(limit: int) -> Rejection:
 
 
 def _slow() -> Rejection:
-    error = TimedOut("the body came too slowly", hint="send it without pauses")
+    error = TimedOut("the body arrived too slowly", hint="send it without pauses")
     return Rejection(408, error, close=True)

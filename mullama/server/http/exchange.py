@@ -1,10 +1,10 @@
-"""One HTTP request and its answer, between ASGI and the rest of the server."""
+"""One HTTP request and its response, between ASGI and the rest of the server."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qsl
@@ -15,28 +15,38 @@ from mullama.dialects.operator_errors import ERROR_SCHEMA, error_reply
 from mullama.errors import MullamaError
 from mullama.names import JSONValue
 from mullama.runtime.base import Caller
-from mullama.server.http.asgi import Message, Receive, Scope, Send
-from mullama.server.http.framing import Media, to_json
+from mullama.server.http.strict_json import to_json
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+"""ASGI's types."""
+
+Media = Literal["text/event-stream", "application/x-ndjson"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorFormat:
-    """How an API says an error, the JSON schema of that, and the header that carries its request ids."""
+    """The form of an API's errors."""
 
     error: Callable[[MullamaError, str], Reply]
+    """Makes the reply of an error and a request id."""
     id_header: str = "x-request-id"
+    """The response header that carries the request id."""
     schema: JSONValue = None
+    """The JSON Schema of the reply's body."""
 
 
 OPERATOR = ErrorFormat(error=error_reply, schema=ERROR_SCHEMA)
 
 
 class ClientDisconnected(Exception):
-    """The client closed its connection; nobody is left to be told anything."""
+    """The client closed its connection, so no answer can be sent."""
 
 
 class Rejection(Exception):
-    """An error for which HTTP has a status of its own (405, 408, 415 …); `close` ends the connection."""
+    """An error with an HTTP status of its own (405, 408, 415 …). `close` ends the connection after the reply."""
 
     def __init__(
         self,
@@ -55,7 +65,7 @@ class Rejection(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """Where a request came in. `hosts` are the names and addresses that the listener was bound to."""
+    """The listener that accepted a connection. `hosts` are the names and addresses it is bound to."""
 
     kind: Literal["tcp", "unix", "control"] = "tcp"
     hosts: tuple[str, ...] = ()
@@ -63,7 +73,7 @@ class Listener:
 
 @dataclass(slots=True, kw_only=True)
 class Notes:
-    """What the log line of a request tells, gathered on the way."""
+    """The fields of a request's log line, collected while it is served. Times are seconds since its start."""
 
     dialect: str = ""
     route: str = ""
@@ -75,15 +85,15 @@ class Notes:
     completion_tokens: int | None = None
     prompt: str | None = None
     error: MullamaError | None = None
-    gone: bool = False
+    disconnected: bool = False
     bytes_in: int = 0
-    first: float | None = None
+    first_byte: float | None = None
 
 
 class Exchange:
-    """The request's parts as plain values, and the three moves of an answer: begin, write, end.
+    """One request as plain values, and its response: `reply`, or `begin`, `write` and `end` for a stream.
 
-    headers: lower-case names; a header given twice is joined with a comma.
+    `headers` has lower-case names; a header that is given twice is joined with a comma.
     """
 
     def __init__(
@@ -93,7 +103,7 @@ class Exchange:
         send: Send,
         *,
         id: str,
-        voice: ErrorFormat,
+        error_format: ErrorFormat,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.id = id
@@ -101,9 +111,11 @@ class Exchange:
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.scope = scope
-        self.voice = voice
+        self.error_format = error_format
         self.notes = Notes()
-        self.caller = Caller(dialect="", request_id=self.request_id, models=(), roles=())  # until the guard knows
+        self.caller = Caller(
+            dialect="", request_id=self.request_id, models=(), roles=()
+        )  # without rights until it is authenticated
         self.status = 0
         self.bytes_out = 0
         self.finished = False
@@ -112,7 +124,7 @@ class Exchange:
         self._receive = receive
         self._send = send
         self._clock = clock
-        self.started = clock()
+        self._started_at = clock()
         self.headers = _joined(scope["headers"])
         self._body_read = not self.has_body
 
@@ -128,27 +140,27 @@ class Exchange:
 
     @property
     def client(self) -> str:
-        """The address that asks, without its port; the listener's kind where there is no address."""
+        """The client's address without its port; for a unix socket, the listener's kind."""
         client = self.scope.get("client")
         return str(client[0]) if client else self.listener.kind
 
     @property
     def has_body(self) -> bool:
-        """Whether the headers announce a body."""
+        """True when the headers announce a body."""
         length = self.headers.get("content-length", "0")
         return "transfer-encoding" in self.headers or length.strip("0") != ""
 
     @property
-    def begun(self) -> bool:
-        """Whether a status has been sent, so that an error must be said in the body."""
+    def response_started(self) -> bool:
+        """True once a status is sent: from then on an error can only be reported in the body."""
         return self.status != 0
 
     @property
     def elapsed(self) -> float:
-        return self._clock() - self.started
+        return self._clock() - self._started_at
 
     async def receive(self) -> Message:
-        """The next piece of the body, or `ClientDisconnected`."""
+        """Return the next piece of the body, or raise `ClientDisconnected`."""
         message = await self._receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnected
@@ -157,22 +169,22 @@ class Exchange:
         return message
 
     def warn(self, warnings: Sequence[str]) -> None:
-        """What of the request could not be had, in a header of the answer; the last word counts."""
+        """Send these warnings in a response header. Later warnings replace earlier ones."""
         if warnings:
             self.extra["mullama-warning"] = "; ".join(warnings)
 
     async def wait_disconnected(self) -> None:
-        """Waits until the connection is gone; only once the body has been read."""
+        """Wait until the connection is closed. Call it only after the body is read."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
     async def reply(self, reply: Reply) -> None:
-        """The whole answer."""
+        """Send a complete response."""
         body, media = _body(reply)
         headers = {"content-type": media} if media else {}
         headers |= {name.lower(): value for name, value in reply.headers.items()}
         headers["content-length"] = str(len(body))
-        if reply.status == 501:  # official clients take every status from 500 up for a passing trouble
+        if reply.status == 501:  # the official clients retry every status from 500 up
             headers.setdefault("x-should-retry", "false")
         await self._start(reply.status, headers)
         self.finished = True
@@ -180,22 +192,22 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def fail(self, error: MullamaError) -> None:
-        """The error in the words of the API that was called."""
+        """Send the error in the format of the API that was called."""
         self.notes.error = error
-        reply = self.voice.error(error, self.request_id)
+        reply = self.error_format.error(error, self.request_id)
         headers = {**retry_headers(error), **reply.headers}
         await self.reply(Reply(body=reply.body, status=reply.status, headers=headers))
 
     async def reject(self, rejection: Rejection) -> None:
-        """The same, with the status that HTTP has for it."""
+        """Send the error with the status and headers of the rejection."""
         self.notes.error = rejection.error
         self.close = self.close or rejection.close
-        reply = self.voice.error(rejection.error, self.request_id)
+        reply = self.error_format.error(rejection.error, self.request_id)
         headers = {**reply.headers, **rejection.headers}
         await self.reply(Reply(body=reply.body, status=rejection.status, headers=headers))
 
     async def begin(self, media: Media, headers: Mapping[str, str] | None = None) -> None:
-        """Status and headers of a stream."""
+        """Send the status and headers of a stream."""
         charset = "; charset=utf-8" if media == "text/event-stream" else ""
         self.notes.stream = True
         await self._start(
@@ -209,25 +221,26 @@ class Exchange:
         )
 
     async def write(self, data: bytes) -> None:
-        """One piece of a stream, as one write; returns when the client can take more."""
+        """Send one piece of a stream in one write; returns when the send buffer has room again."""
         if data:
             self.bytes_out += len(data)
             await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self) -> None:
+        """End a stream."""
         self.finished = True
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _start(self, status: int, headers: Mapping[str, str]) -> None:
         self.status = status
-        self.notes.first = self.elapsed
-        ids = {"x-request-id": self.request_id, self.voice.id_header: self.request_id}
-        whole = {**headers, **self.extra, **ids}
+        self.notes.first_byte = self.elapsed
+        ids = {"x-request-id": self.request_id, self.error_format.id_header: self.request_id}
+        fields = {**headers, **self.extra, **ids}
         if self.notes.dialect == "openai":
-            whole["openai-processing-ms"] = str(math.ceil(self.notes.first * 1000))
-        if self.close or not self._body_read:  # what still comes of a body is not read as a request
-            whole["connection"] = "close"
-        raw = [(name.encode("latin-1"), _header_value(value)) for name, value in whole.items()]
+            fields["openai-processing-ms"] = str(math.ceil(self.notes.first_byte * 1000))
+        if self.close or not self._body_read:  # an unread rest of the body must not be parsed as a request
+            fields["connection"] = "close"
+        raw = [(name.encode("latin-1"), _header_value(value)) for name, value in fields.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
 
@@ -240,7 +253,7 @@ def _body(reply: Reply) -> tuple[bytes, str]:
 
 
 def _header_value(value: str) -> bytes:
-    """One line of ASCII: nothing that came from a client can end the header or begin another."""
+    """Return one line of ASCII, so that text from a client cannot end the header or begin another."""
     line = "".join(" " if ord(c) < 32 or ord(c) == 127 else c for c in value)
     return line.encode("ascii", "backslashreplace")
 

@@ -1,4 +1,4 @@
-"""Undoes a Content-Encoding piece by piece, never to more bytes than a body may have."""
+"""Decompression of request bodies, piece by piece and within the size limit of a body."""
 
 from __future__ import annotations
 
@@ -16,20 +16,24 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-# A frame may ask for a window to look back into; what needs more than 8 MiB of one is no request.
+# A zstd frame may require a window of any size: 8 MiB (2^23) is what every decoder must support.
 _WINDOW = {int(zstd.DecompressionParameter.window_log_max): 23}
 
 
 class Inflater(Protocol):
-    def feed(self, piece: bytes) -> bytes: ...
+    """Decodes one body."""
+
+    def feed(self, piece: bytes) -> bytes:
+        """Return the decoded bytes of a piece; raise `Invalid` for malformed data and `Rejection` beyond the limit."""
+        ...
 
     def end(self) -> bytes:
-        """What is left; raises `Invalid` when the data stopped in the middle."""
+        """Return the remaining bytes; raise `Invalid` for incomplete data."""
         ...
 
 
 def inflater(encoding: str, limit: int) -> Inflater:
-    """What undoes this Content-Encoding, giving at most `limit` bytes in all (413 beyond)."""
+    """Return the decoder of a Content-Encoding, for at most `limit` decoded bytes (a 413 beyond, 415 if unknown)."""
     match encoding.strip().lower():
         case "" | "identity":
             return _Plain()
@@ -51,7 +55,7 @@ class _Plain:
 
 
 class _Packed:
-    """One compressed stream; `make` gives an object of the shape of zlib's decompressors."""
+    """Decodes one compressed stream; `make` returns an object with the interface of zlib's decompressors."""
 
     def __init__(self, name: str, make: Callable[[], Any], failure: type[Exception], limit: int) -> None:
         self._name, self._failure = name, failure
@@ -63,7 +67,7 @@ class _Packed:
     def feed(self, piece: bytes) -> bytes:
         self._fed = True
         if self._decompressor.eof:
-            raise Invalid(f"the body goes on after the end of its {self._name} data")
+            raise Invalid(f"the body continues after the end of its {self._name} data")
         try:
             plain: bytes = self._decompressor.decompress(piece, self._left + 1)
         except self._failure as error:
@@ -76,10 +80,10 @@ class _Packed:
             )
             raise Rejection(413, large, close=True)
         if self._decompressor.unused_data:
-            raise Invalid(f"the body goes on after the end of its {self._name} data")
+            raise Invalid(f"the body continues after the end of its {self._name} data")
         return plain
 
     def end(self) -> bytes:
         if self._fed and not self._decompressor.eof:
-            raise Invalid(f"the {self._name} data of the body stops in the middle")
+            raise Invalid(f"the {self._name} data of the body is incomplete")
         return b""

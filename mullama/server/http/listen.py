@@ -1,9 +1,10 @@
-"""The HTTP server of one process: listeners that come and go over connections that stay."""
+"""The HTTP server of one process: its listeners can change while connections stay open."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -15,11 +16,11 @@ from uvicorn.server import ServerState
 from mullama.errors import MullamaError, Unavailable
 from mullama.manifest.addresses import Address, TcpAddress, UnixAddress, parse_address
 from mullama.server.http.addresses import BACKLOG, Bound, PortInUse, bind
-from mullama.server.http.asgi import Receive, Scope, Send
-from mullama.server.http.descriptors import allow_descriptors
-from mullama.server.http.exchange import Listener
+from mullama.server.http.exchange import Listener, Receive, Scope, Send
 from mullama.server.http.limits import DEFAULT, Bounds
 from mullama.server.http.protocol import BoundedProtocol
+
+_log = logging.getLogger(__name__)
 
 
 class Application(Protocol):
@@ -31,37 +32,38 @@ class Application(Protocol):
 
 
 @dataclass(slots=True, kw_only=True)
-class _Open:
-    """One address that is listened on. `text` is how it was asked for."""
+class _OpenListener:
+    """One open address."""
 
     text: str
+    """The address as the manifest has it."""
     bound: Bound
     listener: Listener
     servers: list[asyncio.Server] = field(default_factory=list)
 
 
 class HttpServer:
-    """Serves one application on any number of addresses; signals belong to whoever owns the process."""
+    """Serves one application on any number of addresses. It installs no signal handlers: the process owns those."""
 
     def __init__(self, bounds: Bounds = DEFAULT) -> None:
         self._bounds = bounds
         self._state = ServerState()
-        self._open: list[_Open] = []
-        self._control: _Open | None = None
+        self._open: list[_OpenListener] = []
+        self._control: _OpenListener | None = None
         self._clock: asyncio.Task[None] | None = None
-        self._lost = asyncio.Event()
+        self._all_closed = asyncio.Event()
 
     @property
     def listening(self) -> tuple[str, ...]:
-        """The addresses as they really are, ports included; without the control socket."""
+        """The open addresses with the ports that the system chose, without the control socket."""
         return tuple(str(opened.bound.address) for opened in self._open)
 
     async def start(
         self, app: Application, addresses: Sequence[str], control_path: str | None = None
     ) -> tuple[str, ...]:
-        """Listen on all addresses or none; gives what `listening` gives.
+        """Listen on all addresses, or on none and raise `PortInUse`, `Refused` or `Invalid`. Return `listening`.
 
-        Raises `PortInUse`, `Refused` or `Invalid`. Requests over the control socket have all rights.
+        Requests over the control socket have all rights.
         """
         allow_descriptors(2 * self._bounds.connections)
         self._app = app
@@ -78,14 +80,14 @@ class HttpServer:
         return self.listening
 
     async def listen_on(self, addresses: Sequence[str]) -> tuple[str, ...]:
-        """Listen on exactly these addresses: new ones first, then the others are closed and drained.
+        """Listen on exactly these addresses: open the new ones, then close and drain the others.
 
-        If a new one cannot be bound everything stays as it was, and the error is raised.
+        If a new address cannot be bound, the old listeners stay and the error is raised.
         """
         wanted = list(dict.fromkeys(addresses))
         leaving = [opened for opened in self._open if opened.text not in wanted]
         known = {opened.text for opened in self._open}
-        added: list[_Open] = []
+        added: list[_OpenListener] = []
         try:
             for text in (text for text in wanted if text not in known):
                 opened = await self._listen_over(text, leaving)
@@ -100,9 +102,9 @@ class HttpServer:
         return self.listening
 
     async def stop(self, drain_seconds: float) -> None:
-        """Close all listeners and idle connections, let the others end, cut them after the time is up.
+        """Close all listeners and idle connections, and wait for the requests in progress.
 
-        What is cut gets the error event of its dialect first.
+        After `drain_seconds` each request that still runs gets the error of its dialect and is ended.
         """
         listeners = [*self._open, *([self._control] if self._control else [])]
         self._open, self._control = [], None
@@ -112,54 +114,55 @@ class HttpServer:
         if not await self._all_done(drain_seconds):
             stopping = Unavailable("the server is stopping", hint="ask again later", retry_after=5.0)
             self._app.interrupt(stopping)
-            if not await self._all_done(self._bounds.farewell):
+            if not await self._all_done(self._bounds.flush):
                 for task in list(self._state.tasks):
                     task.cancel()
-                await self._all_done(self._bounds.farewell)
+                await self._all_done(self._bounds.flush)
         await self._all_flushed()
         for connection in list(self._state.connections):
             connection.transport.abort()
         if self._clock is not None:
             self._clock.cancel()
-        await asyncio.sleep(0)  # for the aborted connections to be told
+        await asyncio.sleep(0)  # the transports call connection_lost in the next turn
 
     async def _all_done(self, seconds: float) -> bool:
-        """Whether every request that is running now ends within the time."""
+        """Return whether every request that runs now ends within the time."""
         running = [task for task in self._state.tasks if not task.done()]
         if running:
             await asyncio.wait(running, timeout=seconds)
         return all(task.done() for task in running)
 
     async def _all_flushed(self) -> None:
-        """Answers that are written but not sent yet get a last moment to leave."""
+        """Wait a moment for responses in the send buffers, until all connections are closed."""
         if self._state.connections:
-            self._lost.clear()
+            self._all_closed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._lost.wait(), self._bounds.farewell)
+                await asyncio.wait_for(self._all_closed.wait(), self._bounds.flush)
 
     def _connection_lost(self) -> None:
         if not self._state.connections:
-            self._lost.set()
+            self._all_closed.set()
 
-    async def _listen(self, text: str, kind: Literal["tcp", "control"] = "tcp") -> _Open:
+    async def _listen(self, text: str, kind: Literal["tcp", "control"] = "tcp") -> _OpenListener:
         bound = bind(parse_address(text))
         unix = isinstance(bound.address, UnixAddress)
         listener = Listener(kind="unix" if unix and kind == "tcp" else kind, hosts=bound.hosts)
-        opened = _Open(text=text, bound=bound, listener=listener)
+        opened = _OpenListener(text=text, bound=bound, listener=listener)
         await self._accept(opened)
         return opened
 
-    async def _accept(self, opened: _Open) -> None:
+    async def _accept(self, opened: _OpenListener) -> None:
         def protocol() -> BoundedProtocol:
             state: dict[str, Any] = {"listener": opened.listener}
             return BoundedProtocol(self._config, self._state, state, self._bounds, self._connection_lost)
 
         loop = asyncio.get_running_loop()
-        for each in opened.bound.sockets:  # listens once more, with a backlog of 100 if it is not told
+        # create_server calls listen() again, and would lower the backlog to its default of 100.
+        for each in opened.bound.sockets:
             opened.servers.append(await loop.create_server(protocol, sock=each, backlog=BACKLOG))
 
-    async def _listen_over(self, text: str, leaving: list[_Open]) -> _Open:
-        """Listen there; if only a listener that is to go stands in the way, take its place."""
+    async def _listen_over(self, text: str, leaving: list[_OpenListener]) -> _OpenListener:
+        """Listen on an address; close a leaving listener first if it occupies the port."""
         try:
             return await self._listen(text)
         except PortInUse:
@@ -170,22 +173,22 @@ class HttpServer:
             self._stop_listening(rivals)
             return await self._listen(text)
 
-    async def _reopen(self, leaving: Iterable[_Open]) -> None:
-        """Put back the listeners that were closed for others that did not come."""
+    async def _reopen(self, leaving: Iterable[_OpenListener]) -> None:
+        """Open the leaving listeners that were closed for a new one which failed."""
         for opened in leaving:
             if not opened.servers:
                 opened.bound = bind(opened.bound.address)
                 await self._accept(opened)
 
-    def _stop_listening(self, listeners: Iterable[_Open]) -> None:
+    def _stop_listening(self, listeners: Iterable[_OpenListener]) -> None:
         for opened in listeners:
             opened.bound.unlink()
             for server in opened.servers:
                 server.close()
             opened.servers = []
 
-    def _close(self, listeners: Sequence[_Open]) -> None:
-        """Take no new connection; end idle ones now and the others with their answer."""
+    def _close(self, listeners: Sequence[_OpenListener]) -> None:
+        """Accept no new connections; close idle ones now and the others after their response."""
         self._stop_listening(listeners)
         gone = [opened.listener for opened in listeners]
         for connection in list(self._state.connections):
@@ -199,7 +202,7 @@ class HttpServer:
 
 
 def _overlap(one: Address, other: Address) -> bool:
-    """Whether two addresses cannot be listened on at the same time, or may not be."""
+    """Return whether the two addresses may exclude each other."""
     if isinstance(one, TcpAddress) and isinstance(other, TcpAddress):
         return one.port == other.port
     return one == other
@@ -221,3 +224,19 @@ def _uvicorn_config(app: Application, bounds: Bounds) -> Config:
     )
     config.load()
     return config
+
+
+def allow_descriptors(wanted: int) -> int:
+    """Raise the soft limit of open files and sockets to `wanted`, or to the hard limit with a warning; return it."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < enough:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
+        soft = enough
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        _log.warning("the limit of open files and sockets is %d, and %d are wanted: raise ulimit -n", soft, wanted)
+    return soft

@@ -1,15 +1,15 @@
-"""Which process listens on a port, as far as this system tells."""
+"""Finds the process that listens on a port, on systems with /proc."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-_LISTEN = "0A"
+_LISTEN = "0A"  # TCP_LISTEN of the kernel, in hexadecimal
 
 
 def holder_of_port(port: int) -> str | None:
-    """`pid 123 (name)`, or None where /proc does not tell."""
+    """Return `pid 123 (name)`, or None if it cannot be found."""
     inodes = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
     if not inodes:
         return None
@@ -36,7 +36,7 @@ def _listening_inodes(port: int) -> set[str]:
 def _holds(process: Path, inodes: set[str]) -> bool:
     try:
         return any(os.readlink(fd) in inodes for fd in (process / "fd").iterdir())
-    except OSError:  # another user's, or it has just ended
+    except OSError:  # another user's process, or one that has just ended
         return False
 
 

@@ -1,4 +1,16 @@
-"""HTTP/1.1 on one connection: uvicorn's protocol with deadlines, bounds, and no doubtful request let in."""
+"""HTTP/1.1 on one connection: uvicorn's protocol with deadlines and bounds; ambiguous requests are refused.
+
+uvicorn has no seam for this, so the subclass relies on how `HttpToolsProtocol` 0.54 works; tests/server/http holds it:
+
+- The parser calls on_message_begin, on_url, on_header, on_headers_complete, on_body and on_message_complete in this
+  order, and an exception from a callback reaches `data_received` as an `HttpParserError`.
+- `on_message_begin` makes a new `scope`, `headers` and `url`; `on_headers_complete` fills the scope and starts one task
+  for its `RequestResponseCycle`. Our overrides call them, except where a request has no valid headers (`_answer`).
+- The cycle reads the body from `cycle.body` and waits for `cycle.message_event`; `more_body` and `keep_alive` may be
+  changed from outside while it runs.
+- The cycle writes the status line and headers as one write of their own, and closes through `transport.close()`.
+- `connections` and `tasks` of the `ServerState` hold the protocols and the tasks of all requests.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +32,9 @@ _MALFORMED = Invalid("the request is not well-formed HTTP", hint="the connection
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """A request that breaks a rule is still answered by the application, with a `refusal` in its state,
-    so that the error has the shape of the API that was called; then the connection ends.
+    """One connection. A request that breaks a rule reaches the application with a `refusal` in its state.
+
+    The application can then send the error in the format of the API that was called. The connection is closed after it.
     """
 
     def __init__(
@@ -36,23 +49,23 @@ class BoundedProtocol(HttpToolsProtocol):
         self._bounds = bounds
         self._on_lost = on_lost
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._in_headers = False  # a request has begun, its headers have not ended
-        self._incomplete = False  # a request has begun, its body has not ended
-        self._deaf = False  # whatever still comes is thrown away
-        self._unread = 0  # bytes since the last thing that was made of them
-        self._piece = 0  # bytes that the parser is working on
+        self._in_headers = False  # between the first byte of a request and the end of its headers
+        self._incomplete = False  # between the first byte of a request and the end of its body
+        self._discarding = False  # input is read and ignored
+        self._unparsed = 0  # bytes received since the last callback of the parser
+        self._piece_size = 0  # bytes of the piece that is being parsed
         self._header_bytes = 0
         self._rejection: Rejection | None = None
         self._pipelined = False
-        self._body_behind_upgrade = False
+        self._body_after_upgrade = False
 
     # The connection
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(cast(asyncio.Transport, Lingering(transport, self)))
+        super().connection_made(cast(asyncio.Transport, LingeringTransport(transport, self)))
         if len(self.connections) > 2 * self._bounds.connections:
-            transport.abort()  # far beyond what is refused politely below
-        self._arm("headers", self._bounds.header_time, self._headers_late)
+            transport.abort()  # up to twice the bound a 503 is sent, see `_problem`; beyond it that costs too much
+        self._arm("headers", self._bounds.header_time, self._headers_timed_out)
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in self._timers.values():
@@ -60,20 +73,22 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._on_lost()
 
-    def hang_up(self, transport: asyncio.Transport) -> None:
-        """Close; but while the client still sends, read on a little, or it would never see the answer.
+    def close_gracefully(self, transport: asyncio.Transport) -> None:
+        """Close after an early answer without losing it.
 
-        An answer that comes early is closed behind twice, here and by uvicorn: the second time changes nothing.
+        The kernel answers data on a closed socket with a reset, and a reset discards what the client has not read. So
+        while the client still sends, only our side is closed and its data is read and ignored for `bounds.linger`.
+        uvicorn and `on_response_complete` both call this; the second call does nothing.
         """
         if "linger" in self._timers:
             return
         if not self._incomplete or not transport.can_write_eof():
             transport.close()
             return
-        self._deaf = True
+        self._discarding = True
         try:
             transport.write_eof()
-        except OSError:  # gone already
+        except OSError:  # the client closed first
             transport.abort()
             return
         self.flow.resume_reading()
@@ -95,7 +110,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if timer := self._timers.pop(name, None):
             timer.cancel()
 
-    def _headers_late(self) -> None:
+    def _headers_timed_out(self) -> None:
         if self._in_headers:
             late = TimedOut("the headers of the request did not come in time")
             self._refuse(Rejection(408, late, close=True))
@@ -105,62 +120,64 @@ class BoundedProtocol(HttpToolsProtocol):
     # Bytes
 
     def data_received(self, data: bytes) -> None:
-        while data and not self._deaf:
-            self._piece = len(data)
-            self._unread += self._piece
+        while data and not self._discarding:
+            self._piece_size = len(data)
+            self._unparsed += self._piece_size
             try:
                 self.parser.feed_data(data)
                 data = b""
             except httptools.HttpParserUpgrade as upgrade:
-                # There is no protocol to change to: the request is served as it is, go on behind it.
+                # The upgrade is declined: the request is served as HTTP/1.1, and parsing continues after its headers.
                 data = data[upgrade.args[0] :]
-                if self._body_behind_upgrade:
-                    self._read_body_after_all()
+                if self._body_after_upgrade:
+                    self._parse_body()
             except httptools.HttpParserError:
                 self._refuse(self._rejection or Rejection(400, _MALFORMED, close=True))
-            self._check_unread()
+            self._check_unparsed()
 
-    def _read_body_after_all(self) -> None:
-        """The parser takes no body of a request that offers to upgrade, as those of Java's client do:
-        a new one is put in front of the body and told what the headers said of it.
+    def _parse_body(self) -> None:
+        """Replace the parser to read the body of a request that offers an upgrade, as Java's HTTP client sends them.
+
+        llhttp stops after the headers of such a request. A new parser gets headers with the same framing, and its
+        callbacks for them are ignored.
         """
-        self._body_behind_upgrade = False
+        self._body_after_upgrade = False
         framing = [b"%b: %b\r\n" % h for h in self.headers if h[0] in (b"content-length", b"transfer-encoding")]
         self.parser = httptools.HttpRequestParser(self)
-        self._deaf = True
+        self._discarding = True
         self.parser.feed_data(b"POST / HTTP/1.1\r\n" + b"".join(framing) + b"\r\n")
-        self._deaf = False
+        self._discarding = False
 
-    def _check_unread(self) -> None:
-        """One endless header, trailer or chunk extension is never shown to the callbacks below."""
-        if self._deaf or self._unread <= self._bounds.header_bytes + self._bounds.url_bytes:
+    def _check_unparsed(self) -> None:
+        """Refuse an endless header, trailer or chunk extension: the parser calls back only when one is complete."""
+        if self._discarding or self._unparsed <= self._bounds.header_bytes + self._bounds.url_bytes:
             return
         if self._in_headers and not self.headers:
             self._refuse(_long_url())
         else:
             self._refuse(_large_headers())
 
-    # What the parser finds
+    # Callbacks of the parser
 
     def on_message_begin(self) -> None:
         self._unset_keepalive_if_required()
-        if self._deaf:
+        if self._discarding:
             return
         super().on_message_begin()
         self._in_headers = self._incomplete = True
-        self._unread, self._header_bytes = self._piece, 0
+        self._unparsed, self._header_bytes = self._piece_size, 0
         if "headers" not in self._timers:
-            self._arm("headers", self._bounds.header_time, self._headers_late)
+            self._arm("headers", self._bounds.header_time, self._headers_timed_out)
 
     def on_url(self, url: bytes) -> None:
-        if self._deaf:
+        if self._discarding:
             return
         super().on_url(url)
         if len(self.url) > self._bounds.url_bytes:
             self._stop(_long_url())
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._deaf or not self._in_headers:  # behind the body there are trailers: not for us
+        if self._discarding or not self._in_headers:  # trailers follow the body, and are ignored
             return
         super().on_header(name, value)
         self._header_bytes += len(name) + len(value)
@@ -168,85 +185,87 @@ class BoundedProtocol(HttpToolsProtocol):
             self._stop(_large_headers())
 
     def on_headers_complete(self) -> None:
-        if self._deaf:
+        if self._discarding:
             return
         self._disarm("headers")
         if self._answering():
-            self._deaf = self._pipelined = True
+            self._discarding = self._pipelined = True
             return
         if problem := self._problem():
             self.scope["state"]["refusal"] = problem
         super().on_headers_complete()
-        self._body_behind_upgrade = self.parser.should_upgrade() and _announces_body(self.headers)
+        self._body_after_upgrade = self.parser.should_upgrade() and _announces_body(self.headers)
         self._in_headers = False
-        self._unread = 0
+        self._unparsed = 0
 
     def on_body(self, body: bytes) -> None:
-        if not self._deaf:
-            self._unread = 0
+        if not self._discarding:
+            self._unparsed = 0
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if not self._deaf and not self._body_behind_upgrade:
+        if not self._discarding and not self._body_after_upgrade:
             self._incomplete = False
-            self._unread = 0
+            self._unparsed = 0
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
         if self._pipelined:
             self._pipelined = False
-            alone = Invalid("one request at a time", hint="wait for each answer before asking again")
+            alone = Invalid(
+                "pipelined requests are not supported", hint="wait for each response before the next request"
+            )
             self._answer(Rejection(400, alone, close=True))
             return
         if self._incomplete:
             self.transport.close()
         super().on_response_complete()
 
-    # Refusing
+    # Refusals
 
     def _answering(self) -> bool:
-        """Whether a request before this one has not been answered to its end yet."""
+        """Return whether the response to an earlier request is incomplete."""
         cycle = cast("RequestResponseCycle | None", self.cycle)
         return cycle is not None and not cycle.response_complete
 
     def _problem(self) -> Rejection | None:
-        """What is wrong with a request that could be parsed."""
+        """Return the refusal of a well-formed request that is ambiguous or one connection too many."""
         if len(self.connections) > self._bounds.connections:
             full = Unavailable("too many connections", hint="try again later", retry_after=1.0)
             return Rejection(503, full, headers={"retry-after": "1"}, close=True)
         if self.parser.get_http_version() not in ("1.0", "1.1"):
-            return Rejection(505, Invalid("only HTTP/1.1 is spoken here"), close=True)
+            return Rejection(505, Invalid("only HTTP/1.0 and HTTP/1.1 are supported"), close=True)
         names = [name for name, _ in self.headers]
         hosts, lengths = names.count(b"host"), names.count(b"content-length")
         codings = [v.strip().lower() for n, v in self.headers if n == b"transfer-encoding"]
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() != "1.0"):
-            return _bad("a request has exactly one Host header")
+            return _bad("a request must have exactly one Host header")
         if lengths > 1 or (lengths and codings):
-            return _bad("the length of the body is said twice")
+            return _bad("the length of the body is given twice")  # two readings of it allow request smuggling
         if codings and codings != [b"chunked"]:
-            return _bad("the only transfer encoding here is chunked")
+            return _bad("the only supported transfer encoding is chunked")
         return None
 
     def _stop(self, rejection: Rejection) -> None:
-        """End parsing from inside a callback; the parser turns this into its own error."""
+        """Stop the parser from inside a callback: it raises `HttpParserError` in place of this exception."""
         self._rejection = rejection
         raise rejection
 
     def _refuse(self, rejection: Rejection) -> None:
-        self._deaf = True
+        self._discarding = True
         self._disarm("headers")
         cycle = self.cycle
         if not self._answering():
             self._answer(rejection)
-        elif self._in_headers:  # rubbish behind a good request: that one is still answered
+        elif self._in_headers:  # the fault follows a complete request, which is still answered
             cycle.keep_alive = False
-        else:
+        else:  # the fault is in the body of the request that is being served: wake its reader with the end
             cycle.scope["state"]["refusal"] = rejection
             cycle.keep_alive = cycle.more_body = False
             cycle.message_event.set()
 
     def _answer(self, rejection: Rejection) -> None:
-        """Let the application say no to a request of which not everything is known."""
+        """Let the application answer with a refusal for a request whose headers are incomplete."""
         if not self._in_headers:
             super().on_message_begin()
         scope = self.scope
@@ -272,9 +291,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._start_asgi_task(self.cycle, self.app)
 
 
-class Lingering:
-    """The transport as uvicorn sees it: closing goes through `hang_up`, and the head of an answer, which uvicorn
-    writes alone, leaves together with what follows it in the same turn of the event loop: one call of the system.
+class LingeringTransport:
+    """The transport that uvicorn writes to.
+
+    `close` goes through `close_gracefully`. The head of a response, which uvicorn writes separately, is held until the
+    next write or the next turn of the event loop, so that head and body take one system call.
     """
 
     def __init__(self, transport: asyncio.Transport, protocol: BoundedProtocol) -> None:
@@ -286,7 +307,7 @@ class Lingering:
     def write(self, data: bytes) -> None:
         if self._head:
             data, self._head = self._head + data, b""
-        elif data.startswith(b"HTTP/"):  # a body that begins like this only waits in vain
+        elif data.startswith(b"HTTP/"):  # a piece of a body with this beginning is sent one turn later
             self._head = data
             self._protocol.loop.call_soon(self._flush)
             return
@@ -302,7 +323,7 @@ class Lingering:
     def close(self) -> None:
         self._flush()
         self._closing = True
-        self._protocol.hang_up(self._transport)
+        self._protocol.close_gracefully(self._transport)
 
     def is_closing(self) -> bool:
         return self._closing or self._transport.is_closing()

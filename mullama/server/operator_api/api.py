@@ -1,4 +1,4 @@
-"""The operator's API: health, metrics, and the stack as a whole."""
+"""The operator API: health, metrics, status, plan and apply, history, events."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from mullama.server.http.body import BodyBudget, read_json
 from mullama.server.http.exchange import OPERATOR, Exchange, Rejection
 from mullama.server.http.limits import Bounds
 from mullama.server.inflight import Inflight
-from mullama.server.operator_api import requests
-from mullama.server.operator_api.schema import SHAPES
-from mullama.server.routes import Class, HttpRoute
+from mullama.server.operator_api import schema
+from mullama.server.routes import AccessClass, Handler, HttpRoute
 from mullama.server.streams import follow, report
 
 Params = Mapping[str, str]
 
 PUBLIC_PATHS = ("/livez", "/readyz", "/healthz", "/health", "/v1/health", "/metrics", "/openapi.json")
-_STACK_LIMIT = 8 * 1024 * 1024
+_BODY_LIMIT = 8 * 1024 * 1024  # bytes: a manifest with its templates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ops:
-    """The handlers, each a few lines over `Operator`."""
+class OperatorApi:
+    """The handlers of the operator API, each a few lines over `Operator`."""
 
     service: Service
     operator: Operator
@@ -37,7 +36,8 @@ class Ops:
     document: Callable[[], dict[str, object]]
 
     def routes(self) -> list[HttpRoute]:
-        table: tuple[tuple[str, str, Class, Callable[[Exchange, Params], Any]], ...] = (
+        """Return the routes, each with its class of access."""
+        table: tuple[tuple[str, str, AccessClass, Handler], ...] = (
             ("GET", "/", "public", self._root),
             ("GET", "/livez", "public", self._livez),
             ("GET", "/readyz", "public", self._readyz),
@@ -63,11 +63,11 @@ class Ops:
                 method=method,
                 path=path,
                 access=access,
-                serve=serve,
-                voice=OPERATOR,
-                shape=SHAPES[method, path],
+                handler=handler,
+                error_format=OPERATOR,
+                schema=schema.SCHEMAS[method, path],
             )
-            for method, path, access, serve in table
+            for method, path, access, handler in table
         ]
 
     async def _root(self, exchange: Exchange, _: Params) -> None:
@@ -85,7 +85,7 @@ class Ops:
             await exchange.reply(Reply(body={"ready": True}))
 
     async def _healthz(self, exchange: Exchange, _: Params) -> None:
-        """For people and load balancers: nothing in it that a stranger should not read."""
+        """State for load balancers, without details, because it is public."""
         state = self.operator.status()
         models = state.get("models", [])
         loaded = sum(1 for m in models if m.get("state") in ("ready", "loaded"))
@@ -110,7 +110,7 @@ class Ops:
         await exchange.reply(Reply(body=self.operator.status()))
 
     async def _summary(self, exchange: Exchange, _: Params) -> None:
-        """The status in the short form that monitors look for."""
+        """The status in the short form that monitors of other servers read."""
         state = self.operator.status()
         models = state.get("models", [])
         default = state.get("routes", {}).get("default")
@@ -143,40 +143,40 @@ class Ops:
 
     async def _plan(self, exchange: Exchange, _: Params) -> None:
         body = await self._body(exchange, {"manifest", "origin", "options"})
-        manifest, origin = requests.manifest(body), requests.origin(body.get("origin"))
-        options = requests.options(body.get("options"))
-        async with self.inflight.lifeline(exchange):
+        manifest, origin = schema.read_manifest(body), schema.read_origin(body.get("origin"))
+        options = schema.read_options(body.get("options"))
+        async with self.inflight.track(exchange):
             plan = await self.operator.plan(manifest, origin, options)
         await exchange.reply(Reply(body=plan))
 
     async def _apply(self, exchange: Exchange, _: Params) -> None:
         body = await self._body(exchange, {"manifest", "origin", "options"})
-        options = self._expected(exchange, requests.options(body.get("options")))
-        lines = self.operator.apply(requests.manifest(body), requests.origin(body.get("origin")), options)
+        options = self._with_precondition(exchange, schema.read_options(body.get("options")))
+        lines = self.operator.apply(schema.read_manifest(body), schema.read_origin(body.get("origin")), options)
         await report(exchange, lines, self.inflight)
 
-    def _expected(self, exchange: Exchange, options: ApplyOptions) -> ApplyOptions:
-        """If-Match says which revision must be the applied one: checked now, and again by the operator."""
-        wanted = exchange.headers.get("if-match", "*").strip().removeprefix("W/").strip('"')
-        if wanted == "*":
+    def _with_precondition(self, exchange: Exchange, options: ApplyOptions) -> ApplyOptions:
+        """Add the revision of If-Match to the options; checked here for a 412, and by the operator under its lock."""
+        expected = exchange.headers.get("if-match", "*").strip().removeprefix("W/").strip('"')
+        if expected == "*":
             return options
         revision = self.operator.stack()["revision"]
-        if wanted != revision:
+        if expected != revision:
             error = Conflict(
-                f"the applied revision is {revision}, not {wanted[:80]}",
-                hint="plan again against the stack as it is now",
+                f"the applied revision is {revision}, not {expected[:80]}",
+                hint="plan again against the applied revision",
             )
             raise Rejection(412, error)
-        return replace(options, expect=wanted)
+        return replace(options, expect=expected)
 
     async def _reload(self, exchange: Exchange, _: Params) -> None:
         await self._body(exchange, set())
-        async with self.inflight.lifeline(exchange):
-            outcome = await self.operator.reload("asked for by request")
+        async with self.inflight.track(exchange):
+            outcome = await self.operator.reload("requested over HTTP")
         await exchange.reply(Reply(body=outcome))
 
     async def _undo(self, exchange: Exchange, _: Params) -> None:
-        to = requests.generation(await self._body(exchange, {"to"}))
+        to = schema.read_generation(await self._body(exchange, {"to"}))
         await report(exchange, self.operator.undo(to), self.inflight)
 
     async def _shutdown(self, exchange: Exchange, _: Params) -> None:
@@ -194,9 +194,9 @@ class Ops:
 
     async def _body(self, exchange: Exchange, allowed: set[str]) -> dict[str, Any]:
         with self.pool.share() as share:
-            body, _ = await read_json(exchange, share, limit=_STACK_LIMIT, bounds=self.bounds)
+            body, _ = await read_json(exchange, share, limit=_BODY_LIMIT, bounds=self.bounds)
         tree = {} if body is None else body
         if not isinstance(tree, dict):
             raise Invalid("the body must be a JSON object")
-        requests.only(tree, allowed, "the body")
+        schema.refuse_unknown(tree, allowed, "the body")
         return tree

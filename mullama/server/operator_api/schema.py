@@ -1,10 +1,14 @@
-"""What the operator's API takes and gives, for the API document."""
+"""Bodies of the operator API: their JSON schemas, and the reading of requests field by field."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import fields
+from typing import Any, get_args, get_type_hints
 
-from mullama.names import JSONValue
+from mullama.errors import Invalid
+from mullama.names import JSONValue, suggest
+from mullama.runtime.base import ApplyOptions, Origin
 from mullama.server.routes import RouteSchema
 
 _TEXT: JSONValue = {"type": "string"}
@@ -42,48 +46,48 @@ _NOTHING = _object({}, closed=True)
 _HEALTH = _object({"status": {"enum": ["ok", "degraded"]}})
 _SUMMARY = _object({"status": _TEXT, "version": _TEXT, "uptime_secs": _COUNT, "models_loaded": _COUNT})
 
-SHAPES: Mapping[tuple[str, str], RouteSchema] = {
-    ("GET", "/"): RouteSchema(summary="A greeting", response=_TEXT),
-    ("GET", "/livez"): RouteSchema(summary="Whether the process lives", response=_HEALTH),
+SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
+    ("GET", "/"): RouteSchema(summary="Greet", response=_TEXT),
+    ("GET", "/livez"): RouteSchema(summary="Report that the process runs", response=_HEALTH),
     ("GET", "/readyz"): RouteSchema(
-        summary="Whether every model that is loaded at start answers; 503 names those that do not",
+        summary="Report whether every model that loads at start is ready; a 503 lists the missing ones",
         response=_object({"ready": _FLAG}, missing={"type": "array", "items": _TEXT}),
     ),
-    ("GET", "/healthz"): RouteSchema(summary="How the server is, in short", response=_HEALTH),
-    ("GET", "/health"): RouteSchema(summary="How the server is, in short", response=_HEALTH),
-    ("GET", "/v1/health"): RouteSchema(summary="How the server is, in short", response=_HEALTH),
-    ("GET", "/openapi.json"): RouteSchema(summary="This document", response=_TREE),
-    ("GET", "/metrics"): RouteSchema(summary="Metrics in Prometheus' text format", response=_TEXT),
+    ("GET", "/healthz"): RouteSchema(summary="Report the state of the server in short", response=_HEALTH),
+    ("GET", "/health"): RouteSchema(summary="Report the state of the server in short", response=_HEALTH),
+    ("GET", "/v1/health"): RouteSchema(summary="Report the state of the server in short", response=_HEALTH),
+    ("GET", "/openapi.json"): RouteSchema(summary="Get this document", response=_TREE),
+    ("GET", "/metrics"): RouteSchema(summary="Get metrics in Prometheus' text format", response=_TEXT),
     ("GET", "/api/v1/status"): RouteSchema(
-        summary="Everything about the stack as it is now",
+        summary="Get the complete status",
         response=_object({"format": {"const": "mullama.status/1"}}),
     ),
-    ("GET", "/api/system/status"): RouteSchema(summary="The stack in short, for monitors", response=_SUMMARY),
-    ("GET", "/status"): RouteSchema(summary="The stack in short, for monitors", response=_SUMMARY),
+    ("GET", "/api/system/status"): RouteSchema(summary="Get the status in short, for monitors", response=_SUMMARY),
+    ("GET", "/status"): RouteSchema(summary="Get the status in short, for monitors", response=_SUMMARY),
     ("GET", "/api/v1/stack"): RouteSchema(
-        summary="The applied manifest; its revision is the ETag",
+        summary="Get the applied manifest; its revision is the ETag",
         response=_object({"generation": _COUNT, "revision": _TEXT, "manifest": _TREE, "origin": _TREE}),
     ),
     ("GET", "/api/v1/history"): RouteSchema(
-        summary="The last revisions, newest first",
+        summary="List the revisions, newest first",
         response=_object({"generations": {"type": "array", "items": _TREE}}),
     ),
     ("GET", "/api/v1/events"): RouteSchema(
-        summary="Events of the stack as they happen, after the number in ?after= or Last-Event-ID",
+        summary="Follow events, after the id in ?after= or Last-Event-ID",
         stream="text/event-stream",
     ),
     ("POST", "/api/v1/plan"): RouteSchema(
-        summary="The plan that an apply with these options would carry out",
+        summary="Return the plan of an apply of this manifest with these options",
         request=_object({"manifest": _TREE}, closed=True, origin=_ORIGIN, options=_OPTIONS),
         response=_object({"format": {"const": "mullama.plan/1"}}),
     ),
     ("PUT", "/api/v1/stack"): RouteSchema(
-        summary="Apply this manifest; If-Match names the revision that must be applied now",
+        summary="Apply this manifest; If-Match requires the applied revision",
         request=_object({"manifest": _TREE}, closed=True, origin=_ORIGIN, options=_OPTIONS),
         stream=_NDJSON,
     ),
     ("POST", "/api/v1/reload"): RouteSchema(
-        summary="Read the watched manifest again, now",
+        summary="Read the followed manifest now",
         request=_NOTHING,
         response=_object({"changed": _FLAG, "message": _TEXT}),
     ),
@@ -93,8 +97,75 @@ SHAPES: Mapping[tuple[str, str], RouteSchema] = {
         stream=_NDJSON,
     ),
     ("POST", "/api/v1/shutdown"): RouteSchema(
-        summary="Stop the server when what is running has ended",
+        summary="Stop the server after the requests in progress",
         request=_NOTHING,
         response=_object({"stopping": _FLAG, "pid": _COUNT}),
     ),
 }
+
+_TRIGGERS = get_args(get_type_hints(ApplyOptions)["trigger"])
+
+
+def refuse_unknown(tree: Mapping[str, Any], allowed: Collection[str], where: str) -> None:
+    """Raise for the first key that is not allowed: a misspelt option must not be ignored."""
+    for key in tree:
+        if key not in allowed:
+            close = suggest(key, allowed)
+            hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(allowed)}"
+            raise Invalid(f"{key[:80]!r} is not a field of {where}", hint=hint, field=key)
+
+
+def read_manifest(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the manifest of a body."""
+    return _mapping(body.get("manifest"), "manifest")
+
+
+def read_options(tree: Any) -> ApplyOptions:
+    """Return the `ApplyOptions` of their JSON form. The default of `trigger` is "api"."""
+    given = {} if tree is None else _mapping(tree, "options")
+    refuse_unknown(given, [f.name for f in fields(ApplyOptions)], "options")
+    for name, value in given.items():
+        _check_option(name, value)
+    return ApplyOptions(**{"trigger": "api", **given})
+
+
+def _check_option(name: str, value: Any) -> None:
+    match name:
+        case "expect":
+            fits = value is None or isinstance(value, str)
+        case "by":
+            fits = isinstance(value, str)
+        case "trigger":
+            fits = value in _TRIGGERS
+        case _:
+            fits = isinstance(value, bool)
+    if not fits:
+        raise Invalid(f"options.{name} cannot be {value!r:.80}", field=f"options.{name}")
+
+
+def read_origin(tree: Any) -> Origin:
+    """Return the `Origin` of its JSON form."""
+    given = {} if tree is None else _mapping(tree, "origin")
+    refuse_unknown(given, [f.name for f in fields(Origin)], "origin")
+    path, digest, profiles = given.get("path"), given.get("digest", ""), given.get("profiles", ())
+    if path is not None and not isinstance(path, str):
+        raise Invalid("origin.path must be a string or null", field="origin.path")
+    if not isinstance(digest, str):
+        raise Invalid("origin.digest must be a string", field="origin.digest")
+    if not isinstance(profiles, list | tuple) or not all(isinstance(p, str) for p in profiles):
+        raise Invalid("origin.profiles must be a list of strings", field="origin.profiles")
+    return Origin(path=path, profiles=tuple(profiles), digest=digest)
+
+
+def read_generation(body: Mapping[str, Any]) -> int | None:
+    """Return `to` of an undo: the number of a revision, or None for the one before the current."""
+    to = body.get("to")
+    if to is not None and (not isinstance(to, int) or isinstance(to, bool)):
+        raise Invalid("to must be the number of a revision or null", field="to")
+    return to
+
+
+def _mapping(value: Any, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise Invalid(f"{name} must be a JSON object", field=name)
+    return value

@@ -17,7 +17,17 @@ from mullama.errors import Invalid, Unavailable
 from mullama.server.http.body import BodyBudget
 from mullama.server.http.exchange import Rejection
 from mullama.server.http.inflate import inflater
-from tests.server.server_fixture import CHAT, PATIENT, SAYS_HELLO, Runtime, Stage, manifest, read_until, request, staged
+from tests.server.server_fixture import (
+    CHAT,
+    PATIENT,
+    SAYS_HELLO,
+    RunningServer,
+    StubRuntime,
+    manifest,
+    read_until,
+    request,
+    running_server,
+)
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -30,16 +40,16 @@ HASTY = replace(PATIENT, body_idle=0.15, body_rate=100_000)
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    runtime = Runtime(manifest=manifest(server={"limits": {"body": LIMIT}}))
-    with staged(runtime, SMALL) as running:
+def server() -> Iterator[RunningServer]:
+    runtime = StubRuntime(manifest=manifest(server={"limits": {"body": LIMIT}}))
+    with running_server(runtime, SMALL) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def hasty() -> Iterator[Stage]:
+def hasty() -> Iterator[RunningServer]:
     """A server that soon has enough of a slow body."""
-    with staged(bounds=HASTY) as running:
+    with running_server(bounds=HASTY) as running:
         yield running
 
 
@@ -50,52 +60,52 @@ def chat_of(size: int) -> dict[str, Any]:
     return {**empty, "messages": [{"role": "user", "content": "x" * (size - bare)}]}
 
 
-def test_a_body_may_have_exactly_the_limit(stage: Stage) -> None:
-    assert stage.ask("POST", "/api/chat", chat_of(LIMIT)).status == 200
-    assert stage.ask("POST", "/api/chat", chat_of(LIMIT + 1)).status == 413
+def test_a_body_may_have_exactly_the_limit(server: RunningServer) -> None:
+    assert server.ask("POST", "/api/chat", chat_of(LIMIT)).status == 200
+    assert server.ask("POST", "/api/chat", chat_of(LIMIT + 1)).status == 413
 
 
 @pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions", "/v1/messages"])
-def test_a_larger_body_is_413_in_the_shape_of_its_api(stage: Stage, path: str) -> None:
-    answer = stage.ask("POST", path, chat_of(3 * LIMIT))
+def test_a_larger_body_is_413_in_the_shape_of_its_api(server: RunningServer, path: str) -> None:
+    answer = server.ask("POST", path, chat_of(3 * LIMIT))
     assert answer.status == 413
     assert answer.headers["connection"] == "close"
     assert "larger than 64 KiB" in str(answer.json["error"])
 
 
-def test_an_announced_giant_is_refused_before_it_is_sent(stage: Stage) -> None:
+def test_an_announced_giant_is_refused_before_it_is_sent(server: RunningServer) -> None:
     head = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 300000000\r\n"
-    answer = stage.raw(head + b"Expect: 100-continue\r\n\r\n")
+    answer = server.raw(head + b"Expect: 100-continue\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"100 Continue" not in answer
 
 
-def test_a_giant_in_chunks_is_refused_at_the_limit(stage: Stage) -> None:
+def test_a_giant_in_chunks_is_refused_at_the_limit(server: RunningServer) -> None:
     head = b"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunk = b"4000\r\n" + b"x" * 0x4000 + b"\r\n"
-    with stage.connect() as connection:
+    with server.connect() as connection:
         connection.sendall(head + chunk * 6)
         answer = read_until(connection, b"larger than")
         assert answer.startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_client_that_waits_is_asked_to_go_on(stage: Stage) -> None:
+def test_a_client_that_waits_is_asked_to_go_on(server: RunningServer) -> None:
     body = json.dumps({**CHAT, "stream": False}).encode()
     head = f"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
-    with stage.connect() as connection:
+    with server.connect() as connection:
         connection.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n")
         assert read_until(connection, b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(body)
         assert b"HTTP/1.1 200" in read_until(connection, b"Hello")
 
 
-def test_a_body_that_stops_is_408(hasty: Stage) -> None:
+def test_a_body_that_stops_is_408(hasty: RunningServer) -> None:
     answer = hasty.raw(request("/v1/messages", {"model": "tiny"})[:-3])
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b'"type":"error"' in answer
 
 
-def test_a_body_that_drips_is_408(hasty: Stage) -> None:
+def test_a_body_that_drips_is_408(hasty: RunningServer) -> None:
     """Each byte comes in time, but all of them would take for ever."""
     head, _, body = request("/api/chat", chat_of(2000)).partition(b"\r\n\r\n")
     done = threading.Event()
@@ -118,38 +128,38 @@ def test_a_body_that_drips_is_408(hasty: Stage) -> None:
         thread.join()
 
 
-def test_a_missing_body_is_the_dialects_400(stage: Stage) -> None:
-    assert "missing request body" in stage.ask("POST", "/api/chat").json["error"]
-    assert stage.ask("POST", "/v1/chat/completions").status == 400
-    assert stage.ask("POST", "/v1/messages", b"  ").status == 400
+def test_a_missing_body_is_the_dialects_400(server: RunningServer) -> None:
+    assert "missing request body" in server.ask("POST", "/api/chat").json["error"]
+    assert server.ask("POST", "/v1/chat/completions").status == 400
+    assert server.ask("POST", "/v1/messages", b"  ").status == 400
 
 
-def test_bad_json_is_a_400_that_names_the_byte(stage: Stage) -> None:
+def test_bad_json_is_a_400_that_names_the_byte(server: RunningServer) -> None:
     for path in ("/api/chat", "/v1/chat/completions", "/v1/messages", "/api/v1/plan"):
-        answer = stage.ask("POST", path, b'{"model": "tiny", "model": "x"}')
+        answer = server.ask("POST", path, b'{"model": "tiny", "model": "x"}')
         assert answer.status == 400
         assert "'model' twice at byte 18" in str(answer.json["error"])
 
 
 @pytest.mark.parametrize("value", [[], "text", 7, None, True])
-def test_json_that_is_no_object_is_a_400(stage: Stage, value: Any) -> None:
+def test_json_that_is_no_object_is_a_400(server: RunningServer, value: Any) -> None:
     for path in ("/api/chat", "/v1/chat/completions", "/v1/messages", "/api/v1/plan"):
-        assert stage.ask("POST", path, json.dumps(value).encode()).status == 400
+        assert server.ask("POST", path, json.dumps(value).encode()).status == 400
 
 
-def test_the_pool_bounds_all_bodies_together(stage: Stage) -> None:
-    stage.runtime.script = ("hold", *SAYS_HELLO)
+def test_the_pool_bounds_all_bodies_together(server: RunningServer) -> None:
+    server.runtime.script = ("hold", *SAYS_HELLO)
     body = chat_of(60_000)
-    with stage.connect() as first:
+    with server.connect() as first:
         first.sendall(request("/api/chat", body))
-        assert stage.runtime.reached.acquire(timeout=60)
-        full = stage.ask("POST", "/api/chat", body)
+        assert server.runtime.reached.acquire(timeout=60)
+        full = server.ask("POST", "/api/chat", body)
         assert full.status == 503
         assert full.headers["retry-after"] == "1"
-        stage.open_gate("hold")
+        server.open_gate("hold")
         read_until(first, b"Hello")
-    stage.runtime.script = SAYS_HELLO
-    assert stage.ask("POST", "/api/chat", body).status == 200
+    server.runtime.script = SAYS_HELLO
+    assert server.ask("POST", "/api/chat", body).status == 200
 
 
 def test_the_pool_gets_back_what_was_taken() -> None:
@@ -163,9 +173,9 @@ def test_the_pool_gets_back_what_was_taken() -> None:
         all_of_it.take(10)
 
 
-def test_gzip_is_unpacked(stage: Stage) -> None:
+def test_gzip_is_unpacked(server: RunningServer) -> None:
     packed = gzip.compress(json.dumps({**CHAT, "stream": False}).encode())
-    answer = stage.ask("POST", "/api/chat", packed, {"content-encoding": "gzip"})
+    answer = server.ask("POST", "/api/chat", packed, {"content-encoding": "gzip"})
     assert answer.json["message"]["content"] == "Hello"
 
 
@@ -180,14 +190,14 @@ def test_gzip_is_unpacked(stage: Stage) -> None:
     ],
     ids=["bomb", "cut", "rest", "two members", "not gzip"],
 )
-def test_odd_gzip_is_refused(stage: Stage, packed: bytes, status: int) -> None:
-    answer = stage.ask("POST", "/v1/messages", packed, {"content-encoding": "gzip"})
+def test_odd_gzip_is_refused(server: RunningServer, packed: bytes, status: int) -> None:
+    answer = server.ask("POST", "/v1/messages", packed, {"content-encoding": "gzip"})
     assert answer.status == status
 
 
-def test_zstd_is_unpacked(stage: Stage) -> None:
+def test_zstd_is_unpacked(server: RunningServer) -> None:
     packed = zstd.compress(json.dumps({**CHAT, "stream": False}).encode())
-    answer = stage.ask("POST", "/api/chat", packed, {"content-encoding": "zstd"})
+    answer = server.ask("POST", "/api/chat", packed, {"content-encoding": "zstd"})
     assert answer.json["message"]["content"] == "Hello"
 
 
@@ -210,13 +220,13 @@ def wide() -> bytes:
     ],
     ids=["bomb", "cut", "rest", "window", "not zstd"],
 )
-def test_odd_zstd_is_refused(stage: Stage, packed: bytes, status: int) -> None:
-    answer = stage.ask("POST", "/v1/messages", packed, {"content-encoding": "zstd"})
+def test_odd_zstd_is_refused(server: RunningServer, packed: bytes, status: int) -> None:
+    answer = server.ask("POST", "/v1/messages", packed, {"content-encoding": "zstd"})
     assert answer.status == status
 
 
-def test_an_unknown_encoding_is_415_and_says_what_is_known(stage: Stage) -> None:
-    answer = stage.ask("POST", "/v1/messages", b"x", {"content-encoding": "br"})
+def test_an_unknown_encoding_is_415_and_says_what_is_known(server: RunningServer) -> None:
+    answer = server.ask("POST", "/v1/messages", b"x", {"content-encoding": "br"})
     assert answer.status == 415
     assert "gzip" in str(answer.json["error"])
 
@@ -251,6 +261,6 @@ def test_an_empty_body_needs_no_unpacking() -> None:
         ("", 415),
     ],
 )
-def test_a_page_may_only_send_json(stage: Stage, media: str, status: int) -> None:
+def test_a_page_may_only_send_json(server: RunningServer, media: str, status: int) -> None:
     headers = {"origin": "http://localhost:3000", **({"content-type": media} if media else {})}
-    assert stage.ask("POST", "/api/chat", {**CHAT, "stream": False}, headers).status == status
+    assert server.ask("POST", "/api/chat", {**CHAT, "stream": False}, headers).status == status

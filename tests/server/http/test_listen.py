@@ -9,6 +9,8 @@ import json
 import os
 import socket
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -18,7 +20,16 @@ from mullama.errors import Invalid, Refused
 from mullama.manifest.addresses import TcpAddress, UnixAddress, parse_address
 from mullama.server.http.addresses import PortInUse, bind
 from mullama.server.http.port_owner import holder_of_port
-from tests.server.server_fixture import CHAT, SAYS_HELLO, Runtime, Stage, key, read_until, request, staged
+from tests.server.server_fixture import (
+    CHAT,
+    SAYS_HELLO,
+    RunningServer,
+    StubRuntime,
+    key,
+    read_until,
+    request,
+    running_server,
+)
 
 
 def test_a_name_is_listened_on_at_all_its_addresses_with_one_port() -> None:
@@ -52,9 +63,9 @@ def test_an_address_of_another_machine_is_refused() -> None:
 
 def test_a_unix_socket_is_private_and_goes_with_its_listener(tmp_path: Path) -> None:
     path = tmp_path / "m.sock"
-    with staged(listen=(f"unix:{path}",)) as stage:
+    with running_server(listen=(f"unix:{path}",)) as server:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert stage.server.listening == (f"unix:{path}",)
+        assert server.http.listening == (f"unix:{path}",)
         assert _ask_unix(path, "/livez") == (200, {"status": "ok"})
     assert not path.exists()
 
@@ -63,11 +74,11 @@ def test_a_stale_socket_is_replaced_and_a_living_one_is_not(tmp_path: Path) -> N
     path = tmp_path / "m.sock"
     with socket.socket(socket.AF_UNIX) as left_over:
         left_over.bind(str(path))
-    with staged(listen=(f"unix:{path}",)) as stage:
+    with running_server(listen=(f"unix:{path}",)) as server:
         with pytest.raises(PortInUse, match="another process listens"):
             bind(UnixAddress(path=str(path)))
         assert _ask_unix(path, "/livez")[0] == 200
-        assert stage.server.listening
+        assert server.http.listening
 
 
 def test_a_file_is_never_taken_for_a_socket(tmp_path: Path) -> None:
@@ -101,18 +112,18 @@ def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
 
 def test_the_control_socket_needs_no_key_and_no_host(tmp_path: Path) -> None:
     path = tmp_path / "control.sock"
-    runtime = Runtime(keys=(key("boss", "secret", "admin"),))
-    with staged(runtime, control=str(path)) as stage:
-        assert stage.ask("GET", "/api/v1/status").status == 401
+    runtime = StubRuntime(keys=(key("boss", "secret", "admin"),))
+    with running_server(runtime, control=str(path)) as server:
+        assert server.ask("GET", "/api/v1/status").status == 401
         assert _ask_unix(path, "/api/v1/status", host="whatever")[0] == 200
-        assert str(path) not in "".join(stage.server.listening)
+        assert str(path) not in "".join(server.http.listening)
     assert not path.exists()
 
 
 def test_an_ordinary_unix_socket_asks_for_the_key(tmp_path: Path) -> None:
     path = tmp_path / "m.sock"
-    runtime = Runtime(keys=(key("boss", "secret", "admin"),))
-    with staged(runtime, listen=(f"unix:{path}",)):
+    runtime = StubRuntime(keys=(key("boss", "secret", "admin"),))
+    with running_server(runtime, listen=(f"unix:{path}",)):
         assert _ask_unix(path, "/api/v1/status", host="whatever")[0] == 401
 
 
@@ -135,8 +146,8 @@ def _ask_unix(path: Path, target: str, host: str = "localhost") -> tuple[int, ob
     return answer
 
 
-def change(stage: Stage, *addresses: str) -> tuple[str, ...]:
-    return stage.wait(stage.server.listen_on(addresses))
+def change(server: RunningServer, *addresses: str) -> tuple[str, ...]:
+    return server.wait(server.http.listen_on(addresses))
 
 
 def answers(address: str) -> bool:
@@ -152,19 +163,19 @@ def answers(address: str) -> bool:
 
 
 def test_listeners_come_and_go_while_a_stream_goes_on() -> None:
-    runtime = Runtime(script=(*SAYS_HELLO[:2], "gate", *SAYS_HELLO[2:]))
-    with staged(runtime) as stage, stage.connect() as busy, stage.connect() as idle:
-        old = stage.server.listening[0]
+    runtime = StubRuntime(script=(*SAYS_HELLO[:2], "gate", *SAYS_HELLO[2:]))
+    with running_server(runtime) as server, server.connect() as busy, server.connect() as idle:
+        old = server.http.listening[0]
         busy.sendall(request("/v1/chat/completions", {**CHAT, "stream": True}))
         read_until(busy, b"Hel")
-        both = change(stage, "127.0.0.1:0", "127.0.0.2:0")
+        both = change(server, "127.0.0.1:0", "127.0.0.2:0")
         assert both[0] == old  # asked for in the same words, so it stays as it is
         assert all(map(answers, both))
-        new = change(stage, "127.0.0.2:0")
+        new = change(server, "127.0.0.2:0")
         assert new == both[1:]
         assert idle.recv(1) == b""
         assert not answers(old)
-        stage.open_gate("gate")
+        server.open_gate("gate")
         assert b"[DONE]" in read_until(busy, b"0\r\n\r\n")
         assert busy.recv(1) == b""
         assert answers(new[0])
@@ -178,48 +189,48 @@ SYSTEM_LIMIT = Path("/proc/sys/net/core/somaxconn")
     not SYSTEM_LIMIT.exists() or int(SYSTEM_LIMIT.read_text()) < CROWD, reason="the system lets no such crowd wait"
 )
 def test_a_crowd_is_let_in_while_the_server_is_busy() -> None:
-    with staged(Runtime()) as stage, contextlib.ExitStack() as crowd:
+    with running_server(StubRuntime()) as server, contextlib.ExitStack() as crowd:
         let_go = threading.Event()
         crowd.callback(let_go.set)
 
         async def busy() -> None:
             let_go.wait(60)
 
-        asyncio.run_coroutine_threadsafe(busy(), stage.loop)
+        asyncio.run_coroutine_threadsafe(busy(), server.loop)
         for _ in range(CROWD):
-            crowd.enter_context(socket.create_connection(stage.address, timeout=30))
+            crowd.enter_context(socket.create_connection(server.address, timeout=30))
         let_go.set()
-        assert stage.ask("GET", "/healthz").status == 200
+        assert server.ask("GET", "/healthz").status == 200
 
 
 def test_if_a_new_listener_cannot_be_had_everything_stays() -> None:
-    with staged() as stage, socket.create_server(("127.0.0.1", 0)) as held:
-        before = stage.server.listening
+    with running_server() as server, socket.create_server(("127.0.0.1", 0)) as held:
+        before = server.http.listening
         taken = f"127.0.0.1:{held.getsockname()[1]}"
         for wanted in ([taken], ["127.0.0.2:0", taken], [*before, "192.0.2.1:1"], ["nonsense"]):
             with pytest.raises((PortInUse, Refused, Invalid)):
-                change(stage, *wanted)
-            assert stage.server.listening == before
+                change(server, *wanted)
+            assert server.http.listening == before
             assert answers(before[0])
 
 
 def test_a_wider_bind_of_the_same_port_takes_the_place_of_the_narrow_one() -> None:
-    with staged() as stage:
-        port = stage.port
-        stage.wait(stage.server.listen_on([f"127.0.0.1:{port}"]))
-        assert change(stage, f"0.0.0.0:{port}") == (f"0.0.0.0:{port}",)
+    with running_server() as server:
+        port = server.port
+        server.wait(server.http.listen_on([f"127.0.0.1:{port}"]))
+        assert change(server, f"0.0.0.0:{port}") == (f"0.0.0.0:{port}",)
         assert answers(f"127.0.0.1:{port}")
-        assert change(stage, f"127.0.0.1:{port}") == (f"127.0.0.1:{port}",)
+        assert change(server, f"127.0.0.1:{port}") == (f"127.0.0.1:{port}",)
         assert answers(f"127.0.0.1:{port}")
 
 
 def test_a_narrow_listener_comes_back_when_the_wider_one_fails() -> None:
-    with staged() as stage, socket.create_server(("127.0.0.2", 0)) as held:
+    with running_server() as server, socket.create_server(("127.0.0.2", 0)) as held:
         port = held.getsockname()[1]
-        first = change(stage, f"127.0.0.1:{port}")
+        first = change(server, f"127.0.0.1:{port}")
         with pytest.raises(PortInUse):
-            change(stage, f"0.0.0.0:{port}")
-        assert stage.server.listening == first
+            change(server, f"0.0.0.0:{port}")
+        assert server.http.listening == first
         assert answers(first[0])
 
 
@@ -227,12 +238,30 @@ def test_a_server_that_cannot_listen_everywhere_does_not_start(tmp_path: Path) -
     control = tmp_path / "control.sock"
     with socket.create_server(("127.0.0.1", 0)) as held:
         taken = f"127.0.0.1:{held.getsockname()[1]}"
-        with pytest.raises(PortInUse), staged(listen=("127.0.0.1:0", taken), control=str(control)):
+        with pytest.raises(PortInUse), running_server(listen=("127.0.0.1:0", taken), control=str(control)):
             pass
     assert not control.exists()
 
 
 def test_the_date_is_told() -> None:
-    with staged() as stage:
-        stage.wait(asyncio.sleep(0))
-        assert stage.ask("GET", "/livez").headers["date"].endswith("GMT")
+    with running_server() as server:
+        server.wait(asyncio.sleep(0))
+        assert server.ask("GET", "/livez").headers["date"].endswith("GMT")
+
+
+SET_LIMITS = """
+import logging, resource, sys
+from mullama.server.http.listen import allow_descriptors
+logging.basicConfig(format="%(message)s")
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, {hard}))
+print(allow_descriptors(2048), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+
+
+@pytest.mark.parametrize(("hard", "limit"), [(4096, 2048), (256, 256)])
+def test_the_limit_is_raised_as_far_as_it_goes(hard: int, limit: int) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", SET_LIMITS.format(hard=hard)], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ran.stdout.split() == [str(limit), str(limit)]
+    assert ("raise ulimit -n" in ran.stderr) == (hard < 2048)

@@ -13,7 +13,17 @@ from statistics import median
 
 import pytest
 
-from tests.server.server_fixture import CHAT, PATIENT, SAYS_HELLO, Runtime, Stage, read_all, read_until, request, staged
+from tests.server.server_fixture import (
+    CHAT,
+    PATIENT,
+    SAYS_HELLO,
+    RunningServer,
+    StubRuntime,
+    read_all,
+    read_until,
+    request,
+    running_server,
+)
 
 QUICK = replace(PATIENT, header_time=0.2, keep_alive=0.2)
 HOST = b"Host: localhost\r\n"
@@ -21,15 +31,15 @@ GET = b"GET /livez HTTP/1.1\r\n" + HOST
 
 
 @pytest.fixture(scope="module")
-def stage() -> Iterator[Stage]:
-    with staged() as running:
+def server() -> Iterator[RunningServer]:
+    with running_server() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def quick() -> Iterator[Stage]:
+def quick() -> Iterator[RunningServer]:
     """A server that soon has enough of headers that do not come."""
-    with staged(bounds=QUICK) as running:
+    with running_server(bounds=QUICK) as running:
         yield running
 
 
@@ -97,8 +107,8 @@ POST = b"POST /v1/chat/completions HTTP/1.1\r\n" + HOST
         value[:70].decode("latin-1").encode("unicode_escape").decode() if isinstance(value, bytes) else ""
     ),
 )
-def test_a_doubtful_request_is_refused_and_the_connection_ends(stage: Stage, raw: bytes, wanted: int) -> None:
-    answer = stage.raw(raw)
+def test_a_doubtful_request_is_refused_and_the_connection_ends(server: RunningServer, raw: bytes, wanted: int) -> None:
+    answer = server.raw(raw)
     assert status(answer) == wanted
     assert answer.count(b"HTTP/1.1 %d " % wanted) == 1
     if wanted != 200:
@@ -111,23 +121,23 @@ def check_refusal(answer: bytes) -> None:
     assert b"x-request-id: req_" in answer
 
 
-def test_a_body_in_chunks_is_read(stage: Stage) -> None:
+def test_a_body_in_chunks_is_read(server: RunningServer) -> None:
     chunks = b"".join(b"%x;ext=1\r\n%b\r\n" % (len(p), p) for p in (BODY[:10], BODY[10:]))
     raw = POST + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\nTrailer: x\r\n\r\n"
-    assert b"Hello" in stage.raw(raw)
+    assert b"Hello" in server.raw(raw)
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/api/chat", "/v1/chat/completions"])
-def test_a_refusal_has_the_shape_of_the_api(stage: Stage, path: str) -> None:
-    answer = stage.raw(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nX: a\x00\r\n\r\n".encode())
+def test_a_refusal_has_the_shape_of_the_api(server: RunningServer, path: str) -> None:
+    answer = server.raw(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nX: a\x00\r\n\r\n".encode())
     error = json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
     assert isinstance(error, str) == (path == "/api/chat")
 
 
-def test_headers_may_be_64_and_32_kib_and_no_more(stage: Stage) -> None:
+def test_headers_may_be_64_and_32_kib_and_no_more(server: RunningServer) -> None:
     def with_headers(count: int, size: int) -> bytes:
         lines = b"".join(b"x-%03d: %b\r\n" % (n, b"v" * size) for n in range(count))
-        return stage.raw(GET + b"Connection: close\r\n" + lines + b"\r\n")
+        return server.raw(GET + b"Connection: close\r\n" + lines + b"\r\n")
 
     assert status(with_headers(62, 10)) == 200
     assert status(with_headers(63, 10)) == 431
@@ -138,9 +148,9 @@ def test_headers_may_be_64_and_32_kib_and_no_more(stage: Stage) -> None:
     assert status(with_headers(1, 1_000_000)) == 431
 
 
-def test_an_address_may_be_8_kib_and_no_more(stage: Stage) -> None:
+def test_an_address_may_be_8_kib_and_no_more(server: RunningServer) -> None:
     def of(size: int) -> int:
-        return status(stage.raw(b"GET /" + b"a" * (size - 1) + b" HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"))
+        return status(server.raw(b"GET /" + b"a" * (size - 1) + b" HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"))
 
     assert of(8 * 1024) == 404
     assert of(8 * 1024 + 1) == 414
@@ -163,15 +173,15 @@ def test_a_part_that_never_ends_is_cut_off(endless: bytes) -> None:
         while time.monotonic() - began < 60:
             connection.send(b"a" * 65536)
 
-    with staged(bounds=replace(PATIENT, linger=1.0)) as stage, stage.connect() as connection:
+    with running_server(bounds=replace(PATIENT, linger=1.0)) as server, server.connect() as connection:
         connection.sendall(endless)
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
             go_on(connection)
 
 
 @pytest.mark.parametrize("first", [45_000, 400_000])
-def test_a_client_that_sends_on_after_the_refusal_sees_it(stage: Stage, first: int) -> None:
-    with stage.connect() as connection:
+def test_a_client_that_sends_on_after_the_refusal_sees_it(server: RunningServer, first: int) -> None:
+    with server.connect() as connection:
         connection.sendall(GET + b"X: " + b"v" * first)
         head = connection.recv(65536)
         for _ in range(10):
@@ -179,14 +189,14 @@ def test_a_client_that_sends_on_after_the_refusal_sees_it(stage: Stage, first: i
         assert status(head) == 431
 
 
-def told_too_late(stage: Stage, half: bytes, drip: bytes = b"") -> bytes:
+def told_too_late(server: RunningServer, half: bytes, drip: bytes = b"") -> bytes:
     """What a client hears that sends half a request and then nothing, or some more every moment.
 
     The time runs from the connect on: who was held up until it was over has sent nothing, is closed without a word
     as every silent connection is, and tries again.
     """
     for _ in range(20):
-        with suppress(ConnectionError), stage.connect() as connection:
+        with suppress(ConnectionError), server.connect() as connection:
             connection.sendall(half)
             began = time.monotonic()
             while drip and time.monotonic() - began < 60:
@@ -202,20 +212,20 @@ def told_too_late(stage: Stage, half: bytes, drip: bytes = b"") -> bytes:
 
 
 @pytest.mark.parametrize("half", [b"G", b"GET /livez\r\n", b"GET /livez HTTP", GET, GET + b"X: a"])
-def test_half_a_request_is_answered_with_408_in_time(quick: Stage, half: bytes) -> None:
+def test_half_a_request_is_answered_with_408_in_time(quick: RunningServer, half: bytes) -> None:
     answer = told_too_late(quick, half)
     assert status(answer) == 408
     assert answer.count(b"HTTP/1.1 408 ") == 1
     check_refusal(answer)
 
 
-def test_headers_that_drip_do_not_keep_a_connection(quick: Stage) -> None:
+def test_headers_that_drip_do_not_keep_a_connection(quick: RunningServer) -> None:
     assert status(told_too_late(quick, GET, drip=b"x")) == 408
 
 
-def test_a_silent_connection_is_closed(quick: Stage) -> None:
+def test_a_silent_connection_is_closed(quick: RunningServer) -> None:
     assert quick.raw(b"") == b""
-    with staged(bounds=replace(PATIENT, keep_alive=0.2)) as stage, stage.connect() as connection:
+    with running_server(bounds=replace(PATIENT, keep_alive=0.2)) as server, server.connect() as connection:
         connection.sendall(GET + b"\r\n")
         read_until(connection, b'{"status":"ok"}')
         assert connection.recv(10) == b""
@@ -223,7 +233,7 @@ def test_a_silent_connection_is_closed(quick: Stage) -> None:
 
 def test_empty_lines_do_not_keep_a_connection() -> None:
     closed = False
-    with staged(bounds=replace(PATIENT, keep_alive=0.2)) as stage, stage.connect() as connection:
+    with running_server(bounds=replace(PATIENT, keep_alive=0.2)) as server, server.connect() as connection:
         connection.sendall(GET + b"\r\n")
         read_until(connection, b'{"status":"ok"}')
         connection.settimeout(0.05)
@@ -239,15 +249,15 @@ def test_empty_lines_do_not_keep_a_connection() -> None:
     assert closed
 
 
-def test_many_half_open_connections_leave_the_server_quick(stage: Stage) -> None:
+def test_many_half_open_connections_leave_the_server_quick(server: RunningServer) -> None:
     """They stay open all the while: if the server waited for one of them, no answer would come."""
-    idle = [stage.connect() for _ in range(150)]
+    idle = [server.connect() for _ in range(150)]
     for n, connection in enumerate(idle):
         connection.sendall((b"", b"GET /", GET, POST + b"Content-Length: 9\r\n\r\n{")[n % 4])
     seconds = []
     for _ in range(20):
         began = time.monotonic()
-        assert stage.ask("GET", "/healthz").status == 200
+        assert server.ask("GET", "/healthz").status == 200
         seconds.append(time.monotonic() - began)
     assert median(seconds) < 0.25
     for connection in idle:
@@ -255,12 +265,12 @@ def test_many_half_open_connections_leave_the_server_quick(stage: Stage) -> None
 
 
 def test_a_second_request_before_the_first_answer_is_refused() -> None:
-    runtime = Runtime(script=("gate", *SAYS_HELLO))
+    runtime = StubRuntime(script=("gate", *SAYS_HELLO))
     chat = request("/v1/chat/completions", CHAT)
-    with staged(runtime) as stage, stage.connect() as connection:
+    with running_server(runtime) as server, server.connect() as connection:
         connection.sendall(chat + request("/api/v1/shutdown", {}))
         assert runtime.reached.acquire(timeout=60)
-        stage.open_gate("gate")
+        server.open_gate("gate")
         answers = read_all(connection)
         assert b"Hello" in answers
         assert answers.count(b"HTTP/1.1 ") == 2
@@ -268,22 +278,22 @@ def test_a_second_request_before_the_first_answer_is_refused() -> None:
         assert not runtime.stopped.is_set()
 
 
-def test_a_hidden_second_request_is_never_served(stage: Stage) -> None:
+def test_a_hidden_second_request_is_never_served(server: RunningServer) -> None:
     """The body of a request that is refused by its headers cannot pass for a request."""
     hidden = request("/api/v1/shutdown", {})
     head = f"POST /v1/nothing HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(hidden)}\r\n\r\n"
-    answer = stage.raw(head.encode() + hidden)
+    answer = server.raw(head.encode() + hidden)
     assert (status(answer), answer.count(b"HTTP/1.1 ")) == (404, 1)
     both = b"POST /v1/nothing HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
-    assert status(stage.raw(both + b"0\r\n\r\n" + hidden)) == 400
-    assert not stage.runtime.stopped.is_set()
+    assert status(server.raw(both + b"0\r\n\r\n" + hidden)) == 400
+    assert not server.runtime.stopped.is_set()
 
 
-def test_an_offer_to_upgrade_is_declined_and_the_request_served(stage: Stage) -> None:
+def test_an_offer_to_upgrade_is_declined_and_the_request_served(server: RunningServer) -> None:
     """Java's client offers HTTP/2 in every first request, also with a body."""
     offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
     said = b"Content-Length: %d\r\n\r\n" % len(BODY)
-    with stage.connect() as connection:
+    with server.connect() as connection:
         for _ in range(2):
             connection.sendall(POST + offer + said + BODY)
             head, _, body = read_until(connection, b"Hello").partition(b"\r\n\r\n")
@@ -294,22 +304,22 @@ def test_an_offer_to_upgrade_is_declined_and_the_request_served(stage: Stage) ->
         connection.sendall(GET + offer + b"\r\n")
         assert b'{"status":"ok"}' in read_until(connection, b'"ok"}')
     websocket = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n"
-    with stage.connect() as connection:
+    with server.connect() as connection:
         connection.sendall(GET + websocket)
         assert b'{"status":"ok"}' in read_until(connection, b'"ok"}')
 
 
 def test_connections_beyond_the_cap_are_told_503_at_once() -> None:
-    with staged(bounds=replace(PATIENT, connections=3)) as stage:
-        held = [stage.connect() for _ in range(3)]
+    with running_server(bounds=replace(PATIENT, connections=3)) as server:
+        held = [server.connect() for _ in range(3)]
         for connection in held:
             connection.sendall(GET + b"\r\n")
             read_until(connection, b"ok")
-        answer = stage.raw(GET + b"\r\n")
+        answer = server.raw(GET + b"\r\n")
         assert status(answer) == 503
         assert b"retry-after: 1" in answer
         held[0].close()
-        while status(stage.raw(GET + b"Connection: close\r\n\r\n")) == 503:
+        while status(server.raw(GET + b"Connection: close\r\n\r\n")) == 503:
             pass
         for connection in held:
             connection.close()
@@ -317,10 +327,10 @@ def test_connections_beyond_the_cap_are_told_503_at_once() -> None:
 
 def test_a_reader_that_takes_nothing_is_let_go_and_its_request_ended() -> None:
     flood = (SAYS_HELLO[0], *(SAYS_HELLO[1],) * 400_000)
-    runtime = Runtime(script=flood)
-    with staged(runtime, replace(PATIENT, stall=0.3)) as stage, socket.socket() as connection:
+    runtime = StubRuntime(script=flood)
+    with running_server(runtime, replace(PATIENT, stall=0.3)) as server, socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.connect(stage.address)
+        connection.connect(server.address)
         connection.sendall(request("/v1/chat/completions", {**CHAT, "stream": True}))
         assert runtime.closed.acquire(timeout=60)
-        assert stage.nothing_runs()
+        assert server.nothing_runs()

@@ -41,10 +41,10 @@ def test_strict_json_is_read(raw: bytes, value: object) -> None:
 @pytest.mark.parametrize(
     ("raw", "reason", "byte"),
     [
-        (b'{"a": 1', "delimiter", 7),
-        (b'{"a": 1,}', "property name", 8),
-        (b"{'a': 1}", "property name", 1),
-        (b"[1] 2", "extra data", 4),
+        (b'{"a": 1', "EOF while parsing an object", 7),
+        (b'{"a": 1,}', "trailing comma", 8),
+        (b"{'a': 1}", "key must be a string", 1),
+        (b"[1] 2", "trailing characters", 4),
         (b'"a\nb"', "control character", 2),
         (b'{"a": "\xff"}', "not UTF-8", 7),
         (b'{"a": "\xed\xa0\x80"}', "not UTF-8", 7),

@@ -18,12 +18,12 @@ from tests.server.server_fixture import (
     CHAT,
     PATIENT,
     SAYS_HELLO,
-    Runtime,
-    Stage,
+    RunningServer,
+    StubRuntime,
     read_all,
     read_until,
     request,
-    staged,
+    running_server,
 )
 
 HELD_BEFORE = ("gate", *SAYS_HELLO)
@@ -42,53 +42,53 @@ ALONE = replace(PATIENT, ping=3600, stall=3600)  # nothing but its end tells the
 @pytest.mark.parametrize("script", [HELD_BEFORE, HELD_WITHIN], ids=["queued", "streaming"])
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_ends_its_generation_at_once(script: Any, stream: bool, abruptly: bool) -> None:
-    runtime = Runtime(script=script)
-    with staged(runtime, ALONE) as stage:
-        connection = stage.connect()
+    runtime = StubRuntime(script=script)
+    with running_server(runtime, ALONE) as server:
+        connection = server.connect()
         connection.sendall(request("/v1/chat/completions", {**CHAT, "stream": stream}))
         assert runtime.reached.acquire(timeout=60)
         if abruptly:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.close()
         assert runtime.closed.acquire(timeout=60)
-        assert stage.nothing_runs()
+        assert server.nothing_runs()
 
 
 def test_a_client_that_leaves_is_logged_as_499(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "mullama.request")
-    runtime = Runtime(script=HELD_BEFORE)
-    with staged(runtime) as stage:
-        with stage.connect() as connection:
+    runtime = StubRuntime(script=HELD_BEFORE)
+    with running_server(runtime) as server:
+        with server.connect() as connection:
             connection.sendall(request("/api/chat", CHAT))
             assert runtime.reached.acquire(timeout=60)
         assert runtime.closed.acquire(timeout=60)
-        assert stage.nothing_runs()
-        stage.ask("GET", "/livez")
+        assert server.nothing_runs()
+        server.ask("GET", "/livez")
     assert [r.fields["status"] for r in caplog.records if r.name == "mullama.request"] == [499]  # type: ignore[attr-defined]
 
 
 def test_leaving_in_the_middle_of_a_body_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
-    with staged() as stage:
-        with stage.connect() as connection:
+    with running_server() as server:
+        with server.connect() as connection:
             connection.sendall(request("/api/chat", CHAT)[:-5])
-        assert stage.ask("GET", "/livez").status == 200
+        assert server.ask("GET", "/livez").status == 200
     assert not [r for r in caplog.records if r.levelname in ("ERROR", "WARNING")]
 
 
 def test_many_clients_that_leave_leave_nothing_behind() -> None:
-    runtime = Runtime(script=HELD_WITHIN)
-    with staged(runtime) as stage:
+    runtime = StubRuntime(script=HELD_WITHIN)
+    with running_server(runtime) as server:
         for _ in range(200):
-            with stage.connect() as connection:
+            with server.connect() as connection:
                 connection.sendall(request("/v1/chat/completions", {**CHAT, "stream": True}))
                 read_until(connection, b"Hel")
         for _ in range(200):
             assert runtime.closed.acquire(timeout=60)
-        assert stage.nothing_runs()
+        assert server.nothing_runs()
         deadline = time.monotonic() + 60
-        while stage.wait(_tasks()) >= 10 and time.monotonic() < deadline:
+        while server.wait(_tasks()) >= 10 and time.monotonic() < deadline:
             pass  # what is cancelled ends a turn later
-        assert stage.wait(_tasks()) < 10
+        assert server.wait(_tasks()) < 10
 
 
 async def _tasks() -> int:
@@ -96,9 +96,9 @@ async def _tasks() -> int:
 
 
 def test_a_client_that_leaves_an_apply_ends_it() -> None:
-    runtime = Runtime(lines=({"event": "phase", "phase": "fetch"}, "gate", {"event": "result"}))
-    with staged(runtime) as stage:
-        with stage.connect() as connection:
+    runtime = StubRuntime(lines=({"event": "phase", "phase": "fetch"}, "gate", {"event": "result"}))
+    with running_server(runtime) as server:
+        with server.connect() as connection:
             connection.sendall(request("/api/v1/stack", {"manifest": {}}, "PUT"))
             read_until(connection, b"fetch")
         assert runtime.closed.acquire(timeout=60)
@@ -107,27 +107,27 @@ def test_a_client_that_leaves_an_apply_ends_it() -> None:
 class Stop(threading.Thread):
     """`stop` of the server, called from beside."""
 
-    def __init__(self, stage: Stage, drain: float) -> None:
+    def __init__(self, server: RunningServer, drain: float) -> None:
         super().__init__()
-        self._stage, self._drain = stage, drain
+        self._server, self._drain = server, drain
         self.seconds = 0.0
         self.start()
 
     def run(self) -> None:
         began = time.monotonic()
-        self._stage.wait(self._stage.server.stop(self._drain))
+        self._server.wait(self._server.http.stop(self._drain))
         self.seconds = time.monotonic() - began
 
 
 @pytest.mark.parametrize("path", STREAMED)
 def test_a_drain_lets_streams_end(path: str) -> None:
-    runtime = Runtime(script=HELD_WITHIN)
-    with staged(runtime) as stage, stage.connect() as connection, stage.connect() as idle:
+    runtime = StubRuntime(script=HELD_WITHIN)
+    with running_server(runtime) as server, server.connect() as connection, server.connect() as idle:
         connection.sendall(request(path, STREAMED[path]))
         read_until(connection, b"Hel")
-        stop = Stop(stage, 80)
+        stop = Stop(server, 80)
         assert idle.recv(1) == b""
-        stage.open_gate("gate")
+        server.open_gate("gate")
         rest = read_all(connection)
         stop.join()
         assert b"lo" in rest
@@ -138,11 +138,11 @@ def test_a_drain_lets_streams_end(path: str) -> None:
 
 @pytest.mark.parametrize("path", STREAMED)
 def test_after_the_deadline_a_stream_ends_with_its_dialects_error(path: str) -> None:
-    runtime = Runtime(script=HELD_WITHIN)
-    with staged(runtime) as stage, stage.connect() as connection:
+    runtime = StubRuntime(script=HELD_WITHIN)
+    with running_server(runtime) as server, server.connect() as connection:
         connection.sendall(request(path, STREAMED[path]))
         read_until(connection, b"Hel")
-        stop = Stop(stage, 0.05)
+        stop = Stop(server, 0.05)
         rest = read_all(connection)
         stop.join()
     assert b"error" in rest
@@ -154,11 +154,11 @@ def test_after_the_deadline_a_stream_ends_with_its_dialects_error(path: str) -> 
 def test_an_answer_that_is_not_sent_yet_is_not_lost_by_a_stop() -> None:
     """The handler is done, the bytes wait for the client to take them."""
     long = types.TextDelta(text="x" * 20_000_000)
-    runtime = Runtime(script=(SAYS_HELLO[0], long, *SAYS_HELLO[3:]))
-    with staged(runtime, replace(PATIENT, farewell=60)) as stage, stage.connect() as connection:
+    runtime = StubRuntime(script=(SAYS_HELLO[0], long, *SAYS_HELLO[3:]))
+    with running_server(runtime, replace(PATIENT, flush=60)) as server, server.connect() as connection:
         connection.sendall(request("/api/chat", {**CHAT, "stream": False}))
         read_until(connection, b"xxx")
-        stop = Stop(stage, 5)
+        stop = Stop(server, 5)
         rest = read_all(connection)
         stop.join()
     assert len(rest) > 19_000_000
@@ -166,11 +166,11 @@ def test_an_answer_that_is_not_sent_yet_is_not_lost_by_a_stop() -> None:
 
 
 def test_after_the_deadline_a_request_that_waits_is_told_503() -> None:
-    runtime = Runtime(script=HELD_BEFORE)
-    with staged(runtime) as stage, stage.connect() as connection:
+    runtime = StubRuntime(script=HELD_BEFORE)
+    with running_server(runtime) as server, server.connect() as connection:
         connection.sendall(request("/v1/messages", STREAMED["/v1/messages"]))
         assert runtime.reached.acquire(timeout=60)
-        stop = Stop(stage, 0.05)
+        stop = Stop(server, 0.05)
         answer = read_all(connection)
         stop.join()
     assert answer.startswith((b"HTTP/1.1 503 ", b"HTTP/1.1 529 "))
@@ -179,17 +179,17 @@ def test_after_the_deadline_a_request_that_waits_is_told_503() -> None:
 
 
 def test_a_stopped_server_takes_no_connection() -> None:
-    with staged() as stage:
-        stage.wait(stage.server.stop(0))
+    with running_server() as server:
+        server.wait(server.http.stop(0))
         with pytest.raises(ConnectionRefusedError):
-            stage.connect()
-        stage.wait(stage.server.stop(0))
+            server.connect()
+        server.wait(server.http.stop(0))
 
 
 def test_a_handler_that_does_not_end_is_cancelled_in_the_end() -> None:
     """Even a service that ignores being closed cannot hold up a stop."""
 
-    class Stubborn(Runtime):
+    class Stubborn(StubRuntime):
         async def answer(self, operation: Any, caller: Any) -> Any:
             self.reached.release()
             for _ in range(2):
@@ -199,25 +199,25 @@ def test_a_handler_that_does_not_end_is_cancelled_in_the_end() -> None:
                     continue
 
     runtime = Stubborn()
-    with staged(runtime, replace(PATIENT, farewell=0.1)) as stage, stage.connect() as connection:
+    with running_server(runtime, replace(PATIENT, flush=0.1)) as server, server.connect() as connection:
         connection.sendall(request("/api/chat", {**CHAT, "stream": False}))
         assert runtime.reached.acquire(timeout=60)
-        stop = Stop(stage, 0.05)
+        stop = Stop(server, 0.05)
         stop.join()
         assert stop.seconds < 60
         read_all(connection)
 
 
 def test_many_streams_at_once_all_end() -> None:
-    runtime = Runtime(script=HELD_WITHIN)
-    with staged(runtime) as stage:
-        connections = [stage.connect() for _ in range(100)]
+    runtime = StubRuntime(script=HELD_WITHIN)
+    with running_server(runtime) as server:
+        connections = [server.connect() for _ in range(100)]
         for connection in connections:
             connection.sendall(request("/v1/chat/completions", {**CHAT, "stream": True}))
         for connection in connections:
             read_until(connection, b"Hel")
-        stage.open_gate("gate")
+        server.open_gate("gate")
         for connection in connections:
             assert b"[DONE]" in read_until(connection, b"0\r\n\r\n")
             connection.close()
-        assert json.loads(stage.ask("GET", "/livez").body) == {"status": "ok"}
+        assert json.loads(server.ask("GET", "/livez").body) == {"status": "ok"}

@@ -28,12 +28,12 @@ from mullama.errors import (
 )
 from mullama.runtime.base import ApplyOptions, Origin
 from mullama.server.http.exchange import OPERATOR
-from tests.server.server_fixture import Runtime, Stage, manifest, read_until, request, staged
+from tests.server.server_fixture import RunningServer, StubRuntime, manifest, read_until, request, running_server
 
 
 @pytest.fixture
-def stage() -> Iterator[Stage]:
-    with staged() as running:
+def server() -> Iterator[RunningServer]:
+    with running_server() as running:
         yield running
 
 
@@ -62,80 +62,83 @@ def test_every_kind_of_error_has_its_status(error: MullamaError, status: int) ->
     assert body["error"] == {"kind": error.kind.value, "message": "x", "hint": "", "request_id": "req_1"}
 
 
-def test_health_is_told_without_secrets(stage: Stage) -> None:
-    assert stage.ask("GET", "/livez").json == {"status": "ok"}
+def test_health_is_told_without_secrets(server: RunningServer) -> None:
+    assert server.ask("GET", "/livez").json == {"status": "ok"}
     for path in ("/healthz", "/health"):
-        answer = stage.ask("GET", path).json
+        answer = server.ask("GET", path).json
         assert answer["status"] == "ok"
         assert answer["models"] == {"declared": 1, "loaded": 1}
 
 
-def test_readiness_names_what_is_missing(stage: Stage) -> None:
-    assert stage.ask("GET", "/readyz").json == {"ready": True}
-    stage.runtime.not_ready = ("a", "b")
-    answer = stage.ask("GET", "/readyz")
+def test_readiness_names_what_is_missing(server: RunningServer) -> None:
+    assert server.ask("GET", "/readyz").json == {"ready": True}
+    server.runtime.not_ready = ("a", "b")
+    answer = server.ask("GET", "/readyz")
     assert (answer.status, answer.json) == (503, {"ready": False, "missing": ["a", "b"]})
 
 
-def test_metrics_have_their_format_and_their_switch(stage: Stage) -> None:
-    answer = stage.ask("GET", "/metrics")
+def test_metrics_have_their_format_and_their_switch(server: RunningServer) -> None:
+    answer = server.ask("GET", "/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert answer.body == b"mullama_up 1\n"
-    stage.runtime.manifest = manifest(observability={"metrics": False})
-    assert stage.ask("GET", "/metrics").status == 404
+    server.runtime.manifest = manifest(observability={"metrics": False})
+    assert server.ask("GET", "/metrics").status == 404
 
 
-def test_status_stack_and_history_are_the_operators(stage: Stage) -> None:
-    assert stage.ask("GET", "/api/v1/status").json["format"] == "mullama.status/1"
-    stack = stage.ask("GET", "/api/v1/stack")
+def test_status_stack_and_history_are_the_operators(server: RunningServer) -> None:
+    assert server.ask("GET", "/api/v1/status").json["format"] == "mullama.status/1"
+    stack = server.ask("GET", "/api/v1/stack")
     assert (stack.json["revision"], stack.headers["etag"]) == ("abc", '"abc"')
-    assert stage.ask("GET", "/api/v1/history").json == {"generations": [{"generation": 7}]}
+    assert server.ask("GET", "/api/v1/history").json == {"generations": [{"generation": 7}]}
 
 
-def test_a_plan_passes_the_manifest_its_origin_and_the_options_on(stage: Stage) -> None:
+def test_a_plan_passes_the_manifest_its_origin_and_the_options_on(server: RunningServer) -> None:
     options = {"allow_empty": True, "expect": "r", "by": "me"}
     body = {"manifest": {"mullama": "v1"}, "origin": {"path": "/m.yaml"}, "options": options}
-    assert stage.ask("POST", "/api/v1/plan", body).json["format"] == "mullama.plan/1"
-    assert stage.runtime.seen[-1][:2] == ({"mullama": "v1"}, Origin(path="/m.yaml"))
-    assert stage.runtime.seen[-1][2] == ApplyOptions(allow_empty=True, expect="r", by="me", trigger="api")
+    answer = server.ask("POST", "/api/v1/plan", body)
+    assert (answer.status, answer.json["format"]) == (200, "mullama.plan/1")
+    assert server.runtime.seen[-1][:2] == ({"mullama": "v1"}, Origin(path="/m.yaml"))
+    assert server.runtime.seen[-1][2] == ApplyOptions(allow_empty=True, expect="r", by="me", trigger="api")
 
 
-def test_an_apply_streams_its_progress(stage: Stage) -> None:
-    stage.runtime.lines = ({"event": "phase", "phase": "load"}, {"event": "result", "outcome": "applied"})
+def test_an_apply_streams_its_progress(server: RunningServer) -> None:
+    server.runtime.lines = ({"event": "phase", "phase": "load"}, {"event": "result", "outcome": "applied"})
     origin = {"path": "/m.yaml", "profiles": ["gpu"], "digest": "d"}
     body = {"manifest": {}, "origin": origin, "options": {"trigger": "apply"}}
-    answer = stage.ask("PUT", "/api/v1/stack", body)
+    answer = server.ask("PUT", "/api/v1/stack", body)
     assert answer.headers["content-type"] == "application/x-ndjson"
-    assert answer.lines == list(stage.runtime.lines)
-    assert stage.runtime.seen[-1][1:] == (
+    assert answer.lines == list(server.runtime.lines)
+    assert server.runtime.seen[-1][1:] == (
         Origin(path="/m.yaml", profiles=("gpu",), digest="d"),
         ApplyOptions(trigger="apply"),
     )
 
 
 def test_a_line_is_sent_when_it_happens() -> None:
-    runtime = Runtime(lines=({"event": "phase", "phase": "load"}, "gate", {"event": "result", "outcome": "applied"}))
-    with staged(runtime) as stage, stage.connect() as connection:
+    runtime = StubRuntime(
+        lines=({"event": "phase", "phase": "load"}, "gate", {"event": "result", "outcome": "applied"})
+    )
+    with running_server(runtime) as server, server.connect() as connection:
         connection.sendall(request("/api/v1/stack", {"manifest": {}}, "PUT"))
         read_until(connection, b'"load"}\n')
-        stage.open_gate("gate")
+        server.open_gate("gate")
         read_until(connection, b'"outcome":"applied"}\n')
 
 
-def test_if_match_must_be_the_applied_revision(stage: Stage) -> None:
-    stale = stage.ask("PUT", "/api/v1/stack", {"manifest": {}}, {"if-match": '"old"'})
+def test_if_match_must_be_the_applied_revision(server: RunningServer) -> None:
+    stale = server.ask("PUT", "/api/v1/stack", {"manifest": {}}, {"if-match": '"old"'})
     assert (stale.status, stale.json["error"]["kind"]) == (412, "conflict")
-    assert stage.runtime.seen == []
-    fresh = stage.ask("PUT", "/api/v1/stack", {"manifest": {}}, {"if-match": '"abc"'})
+    assert server.runtime.seen == []
+    fresh = server.ask("PUT", "/api/v1/stack", {"manifest": {}}, {"if-match": '"abc"'})
     assert fresh.status == 200
-    assert stage.runtime.seen[-1][2].expect == "abc"
+    assert server.runtime.seen[-1][2].expect == "abc"
 
 
-def test_an_error_before_the_first_line_is_a_status_with_all_its_problems(stage: Stage) -> None:
+def test_an_error_before_the_first_line_is_a_status_with_all_its_problems(server: RunningServer) -> None:
     place = Location(file="m.yaml", line=3, column=5)
     problem = Problem(path="models.x", place=place, message="no such source", hint="look")
-    stage.runtime.lines = (ManifestError((problem,)),)
-    answer = stage.ask("PUT", "/api/v1/stack", {"manifest": {}})
+    server.runtime.lines = (ManifestError((problem,)),)
+    answer = server.ask("PUT", "/api/v1/stack", {"manifest": {}})
     assert answer.status == 400
     assert answer.json["error"]["problems"] == [
         {"path": "models.x", "file": "m.yaml", "line": 3, "column": 5, "message": "no such source", "hint": "look"}
@@ -143,47 +146,49 @@ def test_an_error_before_the_first_line_is_a_status_with_all_its_problems(stage:
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "told"),
+    ("error", "kind", "shown"),
     [(TransferFailed("hub is down"), "transfer", True), (ZeroDivisionError("inner"), "internal", False)],
 )
-def test_an_error_after_the_first_line_is_the_last_line(stage: Stage, error: Exception, kind: str, told: bool) -> None:
-    stage.runtime.lines = ({"event": "phase", "phase": "fetch"}, error)
-    lines = stage.ask("PUT", "/api/v1/stack", {"manifest": {}}).lines
+def test_an_error_after_the_first_line_is_the_last_line(
+    server: RunningServer, error: Exception, kind: str, shown: bool
+) -> None:
+    server.runtime.lines = ({"event": "phase", "phase": "fetch"}, error)
+    lines = server.ask("PUT", "/api/v1/stack", {"manifest": {}}).lines
     assert lines[-1]["event"] == "error"
     assert lines[-1]["error"]["kind"] == kind
-    assert (str(error) in str(lines[-1])) == told
+    assert (str(error) in str(lines[-1])) == shown
 
 
-def test_an_apply_without_a_result_is_an_error(stage: Stage) -> None:
-    stage.runtime.lines = ()
-    assert stage.ask("PUT", "/api/v1/stack", {"manifest": {}}).status == 500
+def test_an_apply_without_a_result_is_an_error(server: RunningServer) -> None:
+    server.runtime.lines = ()
+    assert server.ask("PUT", "/api/v1/stack", {"manifest": {}}).status == 500
 
 
-def test_an_undo_names_its_generation_or_none(stage: Stage) -> None:
-    assert stage.ask("POST", "/api/v1/undo", {"to": 3}).lines == [{"event": "result", "outcome": "applied"}]
-    stage.ask("POST", "/api/v1/undo", {})
-    assert stage.runtime.seen == [3, None]
+def test_an_undo_names_its_generation_or_none(server: RunningServer) -> None:
+    assert server.ask("POST", "/api/v1/undo", {"to": 3}).lines == [{"event": "result", "outcome": "applied"}]
+    server.ask("POST", "/api/v1/undo", {})
+    assert server.runtime.seen == [3, None]
 
 
-def test_a_reload_says_what_came_of_it(stage: Stage) -> None:
-    assert stage.ask("POST", "/api/v1/reload", {}).json["changed"] is False
-    assert stage.ask("POST", "/api/v1/reload").status == 200
+def test_a_reload_says_what_came_of_it(server: RunningServer) -> None:
+    assert server.ask("POST", "/api/v1/reload", {}).json["changed"] is False
+    assert server.ask("POST", "/api/v1/reload").status == 200
 
 
-def test_a_shutdown_answers_before_it_begins(stage: Stage) -> None:
-    answer = stage.ask("POST", "/api/v1/shutdown", {})
+def test_a_shutdown_answers_before_it_begins(server: RunningServer) -> None:
+    answer = server.ask("POST", "/api/v1/shutdown", {})
     assert (answer.status, answer.json) == (202, {"stopping": True, "pid": os.getpid()})
-    assert stage.runtime.stopped.wait(60)
+    assert server.runtime.stopped.wait(60)
 
 
-def test_events_follow_from_a_number_on(stage: Stage) -> None:
+def test_events_follow_from_a_number_on(server: RunningServer) -> None:
     for extra, first in (("?after=4", 5), ("", 1)):
-        with stage.connect() as connection:
+        with server.connect() as connection:
             connection.sendall(request(f"/api/v1/events{extra}", None, "GET"))
             seen = read_until(connection, b'"first"}\n\n')
             assert f"id: {first}\n".encode() in seen
             assert b"content-type: text/event-stream" in seen
-    with stage.connect() as connection:
+    with server.connect() as connection:
         connection.sendall(request("/api/v1/events", None, "GET", "Last-Event-ID: 8"))
         read_until(connection, b"id: 9\n")
 
@@ -211,9 +216,9 @@ def test_events_follow_from_a_number_on(stage: Stage) -> None:
     ],
 )
 def test_a_body_that_is_wrong_is_a_400_that_names_the_field(
-    stage: Stage, method: str, path: str, body: Any, field: str
+    server: RunningServer, method: str, path: str, body: Any, field: str
 ) -> None:
-    answer = stage.ask(method, path, body)
+    answer = server.ask(method, path, body)
     assert (answer.status, answer.json["error"]["kind"]) == (400, "invalid")
     assert field in answer.json["error"]["message"]
-    assert not stage.runtime.stopped.is_set()
+    assert not server.runtime.stopped.is_set()
