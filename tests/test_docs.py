@@ -1,0 +1,50 @@
+"""The pages in docs: each complete manifest is valid, each relative link leads to a file."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mullama.manifest.load import load_text
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+SECRETS = {"APPS_KEY": "a", "OPS_KEY": "b", "TEAM_KEY": "c", "WATCH_KEY": "d"}
+
+
+def manifests() -> Iterator[tuple[str, str]]:
+    for page in PAGES:
+        blocks = re.findall(r"^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+        for number, block in enumerate(blocks, 1):
+            if block.startswith("mullama: v1"):
+                yield f"{page.relative_to(DOCS)} {number}", textwrap.dedent(block)
+
+
+@pytest.mark.parametrize("text", [pytest.param(text, id=name) for name, text in manifests()])
+def test_each_manifest_is_valid(text: str, tmp_path: Path) -> None:
+    loaded = load_text(text, name="page", base_dir=str(tmp_path), env=SECRETS)
+    assert loaded.manifest.models
+    assert not loaded.warnings
+
+
+def test_asked_elsewhere_has_its_manifests() -> None:
+    assert sum(name.startswith("asked-elsewhere.md") for name, _ in manifests()) >= 10
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_each_link_leads_to_a_file_below_docs(page: Path) -> None:
+    """A page of the site can only link to pages of the site."""
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
+        linked = (page.parent / target).resolve()
+        assert linked.exists(), target
+        assert linked.is_relative_to(DOCS), target
+
+
+def test_the_index_reaches_every_how_to_and_reference_page() -> None:
+    linked = set(re.findall(r"\]\(([^)#]+)\)", (DOCS / "index.md").read_text(encoding="utf-8")))
+    pages = {str(page.relative_to(DOCS)) for folder in ("how-to", "reference") for page in (DOCS / folder).glob("*.md")}
+    assert pages <= linked
