@@ -115,7 +115,7 @@ class Repl:
         conversation, answer = self._conversation, StreamedAnswer()
         body = conversation.body(prompt, images(self._call, prompt))
         try:
-            with closing(ask(self._server, body, answer)) as pieces:  # type: ignore[type-var]
+            with closing(ask(self._server, body, answer)) as pieces:
                 show(self._terminal, pieces, thinking=conversation.show_thinking)
         except KeyboardInterrupt:
             self._terminal.note("")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ class StreamedAnswer:
     """The newest line of the stream; the last one has the counts."""
 
 
-def ask(server: FoundServer, body: Mapping[str, Any], answer: StreamedAnswer) -> Iterator[tuple[str, str]]:
+def ask(server: FoundServer, body: Mapping[str, Any], answer: StreamedAnswer) -> Generator[tuple[str, str], None, None]:
     """Yield ("thinking" or "content", text) as they arrive and collect them in `answer`.
 
     Raises `EngineFailed` for an error in the stream, `Unavailable` for a stream without an end.
