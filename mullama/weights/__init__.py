@@ -1,4 +1,4 @@
-"""What a GGUF file tells: its header, the checks before native code sees it, choice of file, memory arithmetic.
+"""GGUF headers: reading, the checks before native code reads a file, the choice of a file, memory arithmetic.
 
 Pure: bytes come in through `read(offset, length)`, so a local file and a remote range are the same.
 

@@ -1,6 +1,6 @@
-"""Which architectures llama.cpp loads, and what their names alone say about memory. Data from llama.cpp b-2026-08.
+"""The architectures that llama.cpp loads, and their rules for memory. The data is of llama.cpp b-2026-08.
 
-The facts that a file does not carry (which layers slide, which archs keep no cache) are llama.cpp's own rules.
+A file does not say which layers have a sliding window or keep no cache; llama.cpp decides that by the architecture.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ NO_CACHE: Final = _words("""
     bert dream eurobert gemma-embedding jina-bert-v2 jina-bert-v3 llada llada-moe modern-bert neo-bert nomic-bert
     nomic-bert-moe rnd1 t5encoder wavtokenizer-dec
     """)
-"""Those that see their whole input at once and keep nothing between calls."""
+"""Architectures that process the complete input at once and keep no cache."""
 
 EMBEDDING: Final = _words("""
     bert eurobert gemma-embedding jina-bert-v2 jina-bert-v3 llama-embed modern-bert neo-bert nomic-bert
     nomic-bert-moe t5encoder
     """)
-"""Those that make vectors and no text."""
+"""Architectures that return vectors and no text."""
 
 RECURRENT: Final = _words("arwkv7 mamba mamba2 rwkv6 rwkv6qwen2 rwkv7")
-"""Those without attention: a state of fixed size per sequence."""
+"""Architectures without attention: each sequence has a state of fixed size."""
 
 HYBRID: Final = _words("""
     bailingmoe3 falcon-h1 glm5-next granitehybrid jamba kimi-k3 kimi-linear lfm2 lfm2moe minimax-01 nemotron_h
     nemotron_h_moe plamo2 qwen35 qwen35moe qwen3next qwen4exp
     """)
-"""Those with attention in some layers and a recurrent state in others."""
+"""Architectures with attention in some layers and a recurrent state in others."""
 
 EVERY_NTH_ATTENDS: Final = _words("minimax-01 qwen35 qwen35moe qwen3next qwen4exp")
 """Hybrids whose attention layers are every n-th, n from `full_attention_interval` (4 by default)."""
@@ -61,14 +61,14 @@ SLIDING: Final = {
     "gemma3": 6, "gemma3n": 5, "gpt-oss": 2, "laguna": -4, "llama4": 4, "mellum": 4, "modern-bert": -3,
     "muse-glimmer": 4, "olmo2": 4, "plamo3": 8, "smallthinker": -4,
 }  # fmt: skip
-"""Architectures with a sliding window and how often a layer sees everything: the last of each group of n,
-or the first where n is negative. A pattern in the file goes before it."""
+"""The size n of the groups of layers in architectures with a window. The last layer of each group has no window,
+or the first one where n is negative. A pattern in the file has precedence."""
 
 SLIDING_BY_FILE: Final = _words("deepseek4 dots3note gemma4 gemma4-assistant granite_swa maple mimo2 spark2_5 step35")
-"""Those that slide only where the file's own pattern says so."""
+"""Architectures with a sliding window only where the file has a pattern."""
 
 SLIDING_ASSUMED: Final = {"gemma2": 4096, "llama4": 8192}
-"""Windows that apply when the file names none."""
+"""Windows in tokens for files that name none."""
 
 SHARED_FROM: Final = {"gemma3n": 20}
-"""Layers from this one on use the cache of earlier layers."""
+"""The first layer that uses the cache of earlier layers."""

@@ -1,6 +1,6 @@
-"""Checks what the keys and tensors of a model mean: whatever is known to end native code is refused here.
+"""Checks the keys and tensors of a model, and refuses files that would end native code.
 
-Each check stands for a file that was seen to abort or crash llama.cpp while loading or at the first decode.
+Each check is for a file that aborted or crashed llama.cpp at loading or at the first decode.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ def check_architecture(architecture: str) -> None:
 
 
 def check_geometry(keys: Keys) -> Geometry:
-    """The shape of the model, with every number in its range and fitting the others."""
-    layers = keys.whole("{}.block_count", low=1, high=MAX_LAYERS)
-    drafting = keys.whole("{}.nextn_predict_layers", 0, high=layers)
-    width = keys.whole("{}.embedding_length", low=1, high=MAX_WIDTH)
-    keys.whole("{}.context_length", low=MIN_CONTEXT)
+    """Return the dimensions of the model; raise `BadWeights` for a number out of range or at odds with another."""
+    layers = keys.integer("{}.block_count", low=1, high=MAX_LAYERS)
+    drafting = keys.integer("{}.nextn_predict_layers", 0, high=layers)
+    width = keys.integer("{}.embedding_length", low=1, high=MAX_WIDTH)
+    keys.integer("{}.context_length", low=MIN_CONTEXT)
     heads = keys.per_layer("{}.attention.head_count", layers, 0, high=MAX_WIDTH)
     kv_heads = _kv_heads(keys, layers, heads)
     head = _head_length(keys, width, heads)
     shape = Geometry(
         layers=layers, trunk=layers - drafting, width=width, heads=heads, kv_heads=kv_heads,
         feed_forward=keys.per_layer("{}.feed_forward_length", layers, 0),
-        key_length=keys.whole("{}.attention.key_length", head, high=MAX_WIDTH),
-        value_length=keys.whole("{}.attention.value_length", head, high=MAX_WIDTH),
+        key_length=keys.integer("{}.attention.key_length", head, high=MAX_WIDTH),
+        value_length=keys.integer("{}.attention.value_length", head, high=MAX_WIDTH),
     )  # fmt: skip
     check_numbers(keys, shape)
     return shape
@@ -79,7 +79,7 @@ def _head_length(keys: Keys, width: int, heads: tuple[int, ...]) -> int:
 
 
 def check_numbers(keys: Keys, shape: Geometry) -> None:
-    """Epsilons, rotary positions, experts and pooling: each has an assertion of its own in llama.cpp."""
+    """Check epsilons, rotary positions, experts and pooling; llama.cpp has an assertion for each."""
     for name in _EPSILONS:
         value = keys.real("{}.attention." + name, 1e-5)
         if value <= 0:
@@ -87,13 +87,13 @@ def check_numbers(keys: Keys, shape: Geometry) -> None:
     _check_rope(keys, shape)
     _check_experts(keys, shape.layers)
     if keys.has("{}.pooling_type"):
-        keys.whole("{}.pooling_type", high=len(POOLING) - 1)
+        keys.integer("{}.pooling_type", high=len(POOLING) - 1)
     for name in ("conv_kernel", "inner_size", "state_size", "time_step_rank", "group_count"):
-        keys.whole("{}.ssm." + name, 0, high=MAX_WIDTH)
+        keys.integer("{}.ssm." + name, 0, high=MAX_WIDTH)
 
 
 def _check_rope(keys: Keys, shape: Geometry) -> None:
-    dimensions = keys.whole("{}.rope.dimension_count", shape.key_length, high=MAX_WIDTH)
+    dimensions = keys.integer("{}.rope.dimension_count", shape.key_length, high=MAX_WIDTH)
     if shape.key_length and (dimensions > shape.key_length or dimensions % 2):
         raise BadWeights(
             f"key {keys.name('{}.rope.dimension_count')} is {dimensions}: "
@@ -115,9 +115,9 @@ def _check_rope(keys: Keys, shape: Geometry) -> None:
 
 
 def _check_experts(keys: Keys, layers: int) -> None:
-    count = keys.whole("{}.expert_count", 0, high=MAX_EXPERTS)
+    count = keys.integer("{}.expert_count", 0, high=MAX_EXPERTS)
     used = max(keys.per_layer("{}.expert_used_count", layers, 0))
-    groups = keys.whole("{}.expert_group_count", 0)
+    groups = keys.integer("{}.expert_group_count", 0)
     if keys.architecture in ("hunyuan-dense", "hunyuan_vl") and count <= 1:
         return
     if used > count or (count > 0 and used == 0):
@@ -125,7 +125,7 @@ def _check_experts(keys: Keys, layers: int) -> None:
     if groups and groups >= max(count, 1):
         raise BadWeights(f"{groups} expert groups for {count} experts")
     if groups > 1:
-        group_used = keys.whole("{}.expert_group_used_count", 0)
+        group_used = keys.integer("{}.expert_group_used_count", 0)
         if count % groups or not 0 < group_used < groups:
             raise BadWeights(f"{group_used} of {groups} expert groups are used, of {count} experts")
 
@@ -137,7 +137,7 @@ def check_templates(keys: Keys, named: Iterable[tuple[str, str]]) -> None:
 
 
 def check_tensors(tensors: tuple[Tensor, ...], *, layers: int, vocabulary: int) -> None:
-    """Types that can be computed with, layers that exist, and an embedding row for every token."""
+    """Check that types have kernels, layers exist, and every token has an embedding row."""
     if not tensors:
         raise BadWeights("the file holds no tensors: a vocabulary only", hint="take the file with the weights")
     for tensor in tensors:
@@ -160,7 +160,7 @@ def check_tensors(tensors: tuple[Tensor, ...], *, layers: int, vocabulary: int) 
 
 
 def check_type(tensor: Tensor) -> None:
-    """A weight or bias must be of a type that can be computed with; a vector must be float32."""
+    """Check that a weight or bias has a type with kernels, and that a vector is float32."""
     if not tensor.name.endswith((".weight", ".bias")):
         return
     if not BY_NAME[tensor.type].computes:

@@ -1,4 +1,4 @@
-"""Which file, or which split set, of a repository is meant: by name, by quantisation, or by the order of preference."""
+"""Chooses a file or a split set of a repository: by name, by quantisation, or by the order of preference."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PREFERENCE: Final = (
     "IQ3_XS", "IQ3_XXS", "Q2_K", "Q2_K_L", "Q2_K_S", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "BF16", "F32",
     "TQ2_0", "TQ1_0", "IQ1_M", "IQ1_S",
 )  # fmt: skip
-"""Without a wish, the first of these that a repository has: a good balance first, then what it may have."""
+"""The order of preference for a source without a quantisation: balanced ones first, then the rest."""
 
 SUFFIXES: Final[Mapping[str, tuple[str, ...]]] = {
     "q2": ("Q2_K", "IQ2_M", "IQ2_S"),
@@ -30,7 +30,7 @@ SUFFIXES: Final[Mapping[str, tuple[str, ...]]] = {
     "bf16": ("BF16",),
     "f32": ("F32",),
 }
-"""The short wishes of aliases, `llama3.2:1b-q8`, and what satisfies them, best first."""
+"""The quantisations for the suffixes of short names such as `llama3.2:1b-q8`, best first."""
 
 _QUANT: Final = re.compile(
     r"(?<![0-9A-Za-z])(?:UD-)?((?:IQ|Q|TQ)[1-8](?:_[0-9A-Z]+)*|BF16|F16|FP16|F32|FP32|MXFP4(?:_MOE)?)(?![0-9A-Za-z])",
@@ -45,14 +45,16 @@ Role = Literal["weights", "projector", "other"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileChoice:
-    """The files of one set of weights, in order, and the quantisation their name tells ("" for none)."""
+    """The files of one set of weights."""
 
     files: tuple[str, ...]
+    """The names of all parts, in order."""
     quant: str
+    """The quantisation in the name, "" for none."""
 
 
 def role(name: str) -> Role:
-    """What a file of a repository is for, by its name."""
+    """Return the role of a file of a repository, by its name."""
     base = name.rsplit("/", 1)[-1].lower()
     if not base.endswith(".gguf"):
         return "other"
@@ -62,7 +64,7 @@ def role(name: str) -> Role:
 
 
 def quant_of(name: str) -> str:
-    """The quantisation that a file name tells, in upper case; of several the last; "" for none."""
+    """Return the last quantisation in a file name, in upper case; "" for none."""
     found = _QUANT.findall(stem(name.rsplit("/", 1)[-1]))
     if not found:
         found = _QUANT.findall(name.rsplit("/", 1)[0]) if "/" in name else []
@@ -70,10 +72,11 @@ def quant_of(name: str) -> str:
 
 
 def choose(files: Iterable[str], *, repo: str, file: str | None = None, quants: tuple[str, ...] = ()) -> FileChoice:
-    """The set that is wanted out of all `files` of `repo`. `file` is a name, `quants` wishes, best first.
+    """Return the set of weights to use out of the files of a repository.
 
-    Names are compared without regard to case; a part of a split set stands for the set. Raises `NotFound`
-    with what the repository offers, or `Unsupported` when it holds no GGUF file at all.
+    file: the name of a file, or of a part of the set, in any case. quants: the preferred quantisations, best first.
+
+    Raises `NotFound` with the files or quantisations that there are, `Unsupported` for a repository without GGUF files.
     """
     names = tuple(files)
     if file is not None:
@@ -95,7 +98,7 @@ def choose(files: Iterable[str], *, repo: str, file: str | None = None, quants: 
 
 
 def choose_projector(files: Iterable[str], *, repo: str, file: str | None = None) -> str:
-    """The vision or audio projector: the one named, else F16 before BF16 before the first."""
+    """Return the vision or audio projector: the named one, else F16, else BF16, else the first."""
     names = tuple(files)
     if file is not None:
         return _named(names, repo, file).files[0]
@@ -132,7 +135,7 @@ def _whole_set(name: str, by_key: Mapping[str, str], repo: str) -> tuple[str, ..
 
 
 def _offers(names: tuple[str, ...]) -> list[FileChoice]:
-    """Every complete set of weights, in the order of names; incomplete sets are not offered."""
+    """Return every complete set of weights in the order of names."""
     by_key = {name.casefold(): name for name in names}
     offers: dict[tuple[str, ...], FileChoice] = {}
     for name in sorted(names):
@@ -141,7 +144,7 @@ def _offers(names: tuple[str, ...]) -> list[FileChoice]:
         try:
             files = _whole_set(name, by_key, "")
         except (NotFound, Invalid):
-            continue  # a set with a hole, or a number beyond its count: never an offer, named it is an error
+            continue  # a part is missing, or its number is beyond the count; only a source that names it gets an error
         offers.setdefault(files, FileChoice(files=files, quant=quant_of(name)))
     return list(offers.values())
 
@@ -156,7 +159,7 @@ def _nothing(names: tuple[str, ...], repo: str) -> Unsupported | NotFound:
 
 
 def _other_formats(names: tuple[str, ...], repo: str) -> str:
-    """Which other formats a repository holds, "" for none."""
+    """Return the other formats of a repository in words, "" for none."""
     formats = sorted({kind for end, kind in _OTHER_FORMATS.items() for name in names if name.lower().endswith(end)})
     quantised = [word for word in ("awq", "gptq") if any(word in name.lower() for name in (*names, repo))]
     return " and ".join((*formats, *(word.upper() for word in quantised))) if formats else ""

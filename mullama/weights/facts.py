@@ -1,4 +1,4 @@
-"""What is known of a set of weights: one value, small enough for a lock file, plus what only `show` asks for."""
+"""Facts about a set of weights, from its header: small enough for a lock file, except for metadata and tensors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Capability = Literal["completion", "embedding", "tools", "thinking", "insert", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpecialToken:
-    """A token with a role of its own: bos, eos, eot, eom, unk, sep, pad, mask, fim_pre, fim_suf, fim_mid …"""
+    """A token with a role: bos, eos, eot, eom, unk, sep, pad, mask, fim_pre, fim_suf, fim_mid …"""
 
     role: str
     id: int
@@ -23,105 +23,117 @@ class SpecialToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RopeFacts:
-    """Rotary positions: `dimensions` of each head, base frequency, scaling kind and factor (1.0 for none)."""
+    """Rotary position embedding."""
 
     dimensions: int = 0
+    """Dimensions of each head that are rotated."""
     base: float = 0.0
+    """The base frequency."""
     scaling: str = ""
     factor: float = 1.0
+    """The factor of the scaling, 1.0 for none."""
     original_context: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experts:
-    """How many experts there are, how many each token uses, and the rows of one."""
+    """The experts of a mixture-of-experts model."""
 
     count: int = 0
     used: int = 0
+    """Experts for each token."""
     shared: int = 0
     feed_forward: int = 0
+    """Rows of one expert."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerFacts:
-    """What one block needs. weights: bytes of its tensors.
-
-    key, value: elements that one token adds to the cache, 0 where the layer keeps none (`value` 0 with a
-    `key` is multi-head latent attention). index: elements of a sparse-attention index per token.
-    slides: the cache holds the window only. state: elements of recurrent state per sequence.
-    """
+    """The memory of one layer."""
 
     weights: int
+    """Bytes of its tensors."""
     key: int = 0
+    """Elements of the cache per token, 0 for a layer without a cache."""
     value: int = 0
+    """Elements of the cache per token; 0 next to a `key` is multi-head latent attention."""
     index: int = 0
+    """Elements of a sparse-attention index per token."""
     slides: bool = False
+    """True if the cache has the sliding window only."""
     state: int = 0
+    """Elements of recurrent state per sequence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightFacts:
-    """A set of weights as its header tells it. Sizes in bytes, of all parts together.
-
-    quantization: "Q4_K_M", or the commonest tensor type where the file names none. heads, kv_heads: one
-    number, or one per layer. train_context: tokens. template: the chat template, "" for none; templates:
-    the named variants. window: the sliding window in tokens, 0 for none. pooling: none, mean, cls, last,
-    rank, or "" where unsaid. parts: number of files. metadata: the file's keys as plain JSON, long arrays
-    replaced by {"array": kind, "length": n}; empty, like `tensors`, in a value read from a lock file.
-    input_bytes: the token embeddings, which stay in main memory; output_bytes: output head and norms.
-    tied: the embeddings serve as output head too. cached: whether a context needs a cache per token.
-    """
+    """Facts about a set of weights. Sizes are in bytes, of all parts together."""
 
     role: Role = "model"
     architecture: str
     name: str = ""
     quantization: str = ""
+    """The name, such as Q4_K_M; the most frequent tensor type for a file without one."""
     parameter_count: int
     size_bytes: int
     layers: int
     embedding_length: int
     heads: tuple[int, ...] = ()
+    """One number for all layers, or one for each."""
     kv_heads: tuple[int, ...] = ()
+    """One number for all layers, or one for each."""
     key_length: int = 0
     value_length: int = 0
     feed_forward: tuple[int, ...] = ()
     train_context: int
+    """The longest context of the training in tokens."""
     vocabulary: int
     tokenizer: str = ""
     pre_tokenizer: str = ""
     add_bos: bool | None = None
     add_eos: bool | None = None
     template: str = ""
+    """The chat template, "" for none."""
     templates: tuple[tuple[str, str], ...] = ()
+    """Name and text of each named chat template."""
     special: tuple[SpecialToken, ...] = ()
     window: int = 0
+    """The sliding window in tokens, 0 for none."""
     cached: bool = True
+    """True if a context needs a cache for each token."""
     pooling: str = ""
+    """none, mean, cls, last or rank; "" for a file that names none."""
     causal: bool = True
     rope: RopeFacts = field(default_factory=RopeFacts)
     experts: Experts = field(default_factory=Experts)
     parts: int = 1
+    """The number of files."""
     license: str = ""
     capabilities: tuple[Capability, ...] = ()
     per_layer: tuple[LayerFacts, ...] = ()
     input_bytes: int = 0
+    """The token embeddings, which stay in main memory."""
     output_bytes: int = 0
+    """The output head and the norms."""
     tied: bool = False
+    """True if the token embeddings are the output head, too."""
     metadata: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """The keys of the file as JSON, with {"array": kind, "length": n} for long arrays; empty in a lock file."""
     tensors: tuple[Tensor, ...] = field(default=(), compare=False, repr=False)
+    """The tensors of all parts; empty in a lock file."""
 
     def token(self, role: str) -> SpecialToken | None:
-        """The special token with this role, None when the file names none."""
+        """Return the special token with this role; None for none."""
         return next((token for token in self.special if token.role == role), None)
 
     @property
     def recurrent(self) -> bool:
-        """Whether layers keep a state per sequence."""
+        """True if layers keep a state for each sequence."""
         return any(layer.state for layer in self.per_layer)
 
     @property
     def parameter_size(self) -> str:
-        """The parameter count as people write it: "8.0B", "5.5M"."""
+        """The parameter count as text: "8.0B", "5.5M"."""
         for unit, size in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("K", 10**3)):
             if self.parameter_count >= size:
                 return f"{self.parameter_count / size:.1f}{unit}"

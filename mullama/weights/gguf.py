@@ -1,6 +1,6 @@
-"""Reads the header of one GGUF file as a container: bounded, incremental, every length checked before it is used.
+"""Reads the header of a GGUF file incrementally and within bounds; each length is checked before it is used.
 
-Nothing here knows what a key means; `inspect` does. Format: magic, version, counts, key-value pairs, tensor
+The meaning of the keys is checked by `inspect`. Format: magic, version, counts, key-value pairs, tensor
 descriptions, padding, data (the GGUF specification, versions 2 and 3, little endian).
 """
 
@@ -15,7 +15,7 @@ from mullama.errors import BadWeights
 from mullama.weights.tensors import BY_NUMBER, REMOVED, Tensor, TensorType
 
 Read = Callable[[int, int], bytes]
-"""`read(offset, length)` gives exactly that range; the caller never asks beyond the size it was told."""
+"""`read(offset, length)` returns exactly this range, which is within the size of the file."""
 
 MAX_HEADER: Final = 128 * 1024**2
 MAX_KEYS: Final = 65_536
@@ -34,12 +34,12 @@ _STRING, _ARRAY = 8, 9
 _NAMES = {0: "uint8", 1: "int8", 2: "uint16", 3: "int16", 4: "uint32", 5: "int32", 6: "float32", 7: "bool",
           8: "string", 9: "array", 10: "uint64", 11: "int64", 12: "float64"}  # fmt: skip
 
-CUT_SHORT = "the file is cut short or damaged: fetch it again"
+CUT_SHORT = "the file is cut short or damaged: download it again"
 
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """An array of a header, kept as its bytes until somebody wants the elements. `kind` as in `_NAMES`."""
+    """An array of a header. Its bytes are decoded on demand."""
 
     kind: str
     count: int
@@ -50,7 +50,7 @@ class Array:
         return struct.unpack(f"<{self.count}{code}", self.raw)
 
     def strings(self) -> list[bytes]:
-        """The elements as they stand in the file: UTF-8 is not checked here."""
+        """Return the elements as bytes, which may be invalid UTF-8."""
         raw, unpack, position, found = self.raw, _U64.unpack_from, 0, []
         for _ in range(self.count):
             start = position + 8
@@ -64,7 +64,7 @@ Value = bool | int | float | str | Array
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """One file's header. data_offset: where tensor data begins. types: the stored type name of each key."""
+    """The header of one file. data_offset: the first byte of tensor data. types: the stored type of each key."""
 
     version: int
     size: int
@@ -76,7 +76,7 @@ class Header:
 
 
 def read_header(read: Read, size: int) -> Header:
-    """The header of a file of `size` bytes; raises `BadWeights` that names the key or tensor and the numbers."""
+    """Return the header of a file of `size` bytes; raise `BadWeights` that names the key or tensor and the numbers."""
     cursor = _Cursor(read, size)
     version = _opening(cursor)
     tensor_count, key_count = cursor.u64("the tensor count"), cursor.u64("the key count")
@@ -108,14 +108,14 @@ def _opening(cursor: _Cursor) -> int:
 
 
 class _Cursor:
-    """Walks a file front to back; reads ahead in growing chunks, never beyond the bound or the file's end."""
+    """Reads a file from its beginning in growing chunks, never beyond `MAX_HEADER` or the end of the file."""
 
     def __init__(self, read: Read, size: int) -> None:
         self._read, self.size, self.position = read, size, 0
         self.buffer = bytearray()
 
     def ensure(self, end: int, what: str) -> None:
-        """Have the bytes up to `end`, or say that `what` is not all there."""
+        """Read up to `end`; raise `BadWeights` that names `what` when the file ends before it."""
         if end <= len(self.buffer):
             return
         if end > self.size:
@@ -151,7 +151,7 @@ class _Cursor:
             raise BadWeights(f"{what} is not UTF-8 at its byte {error.start}") from error
 
     def strings(self, count: int, what: str) -> bytes:
-        """The bytes of `count` strings, each length checked."""
+        """Return the bytes of `count` strings, with each length checked."""
         _bounded(f"{what} has strings", count, MAX_STRINGS)
         start = position = self.position
         buffer, have, unpack = self.buffer, len(self.buffer), _U64.unpack_from
@@ -246,7 +246,7 @@ def _tensor_type(what: str, number: int, row: int) -> TensorType:
 
 
 def _placed(described: list[_Described], data: int, alignment: int, size: int) -> tuple[Tensor, ...]:
-    """The tensors with their place in the file; data must follow each other without gap or overlap."""
+    """Return the tensors with their offsets; raise `BadWeights` for data with a gap or an overlap."""
     placed, seen, expected = [], set(), 0
     for name, kind, shape, offset in described:
         if name in seen:

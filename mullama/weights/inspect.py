@@ -1,4 +1,4 @@
-"""From the headers of all parts of a set to `WeightFacts`: the one entry that runs every check of meaning."""
+"""Checks the headers of all parts of a set of weights, and returns their facts."""
 
 from __future__ import annotations
 
@@ -30,13 +30,15 @@ _INPUT: Final = ("token_embd.", "token_embd_norm.", "token_types.", "position_em
 
 
 def inspect(parts: Sequence[tuple[Read, int]]) -> WeightFacts:
-    """The facts of a set of files in order; each part is (read, size). Raises `BadWeights` for a file that
-    must not reach native code, naming the key or tensor and the numbers."""
+    """Return the facts of an ordered set of files; each part is (read, size).
+
+    Raises `BadWeights` for a file that native code must not read, with the key or tensor and the numbers.
+    """
     return describe([read_header(read, size) for read, size in parts])
 
 
 def describe(headers: Sequence[Header]) -> WeightFacts:
-    """The same, from headers that were read before."""
+    """Return the facts of a set of files by their headers, as `inspect` does."""
     first = headers[0]
     tensors = _joined(headers)
     architecture = first.metadata.get("general.architecture")
@@ -55,9 +57,9 @@ def describe(headers: Sequence[Header]) -> WeightFacts:
 
 
 def _joined(headers: Sequence[Header]) -> tuple[Tensor, ...]:
-    """The tensors of all parts; a set whose parts do not belong together is refused."""
+    """Return the tensors of all parts; raise `BadWeights` for parts of different sets."""
     first = Keys(headers[0].metadata, "")
-    count = first.whole("split.count", 0)
+    count = first.integer("split.count", 0)
     if max(count, 1) != len(headers):
         raise BadWeights(
             f"the first file says it is one of {max(count, 1)} parts, {len(headers)} were given",
@@ -66,20 +68,20 @@ def _joined(headers: Sequence[Header]) -> tuple[Tensor, ...]:
     names: set[str] = set()
     for number, header in enumerate(headers):
         keys = Keys(header.metadata, "")
-        if count and (keys.whole("split.no", 0), keys.whole("split.count", 0)) != (number, count):
+        if count and (keys.integer("split.no", 0), keys.integer("split.count", 0)) != (number, count):
             raise BadWeights(f"file {number + 1} of the set is not part {number + 1} of {count}")
         for tensor in header.tensors:
             if tensor.name in names:
                 raise BadWeights(f"tensor {tensor.name} is in two parts of the set")
             names.add(tensor.name)
-    wanted = first.whole("split.tensors.count", len(names))
+    wanted = first.integer("split.tensors.count", len(names))
     if wanted != len(names):
         raise BadWeights(f"the parts hold {len(names)} tensors, the first one announces {wanted}")
     return tuple(replace(tensor, part=number) for number, header in enumerate(headers) for tensor in header.tensors)
 
 
 def _companion(keys: Keys, role: Role, tensors: tuple[Tensor, ...], size: int) -> WeightFacts:
-    """A projector or an adapter: no vocabulary and no geometry of its own."""
+    """Return the facts of a projector or an adapter, which has no vocabulary and no dimensions of its own."""
     if not tensors:
         raise BadWeights("the file holds no tensors")
     for tensor in tensors:
@@ -102,7 +104,7 @@ def _model(keys: Keys, tensors: tuple[Tensor, ...], size: int, parts: int) -> We
     templates = _templates(keys)
     check.check_templates(keys, templates)
     check.check_tensors(tensors, layers=shape.layers, vocabulary=vocabulary)
-    pooling = check.POOLING[keys.whole("{}.pooling_type")] if keys.has("{}.pooling_type") else ""
+    pooling = check.POOLING[keys.integer("{}.pooling_type")] if keys.has("{}.pooling_type") else ""
     template = keys.text(_TEMPLATE)
     layers, input_bytes, output_bytes = _weighed(keys, shape, tensors)
     return WeightFacts(
@@ -110,14 +112,14 @@ def _model(keys: Keys, tensors: tuple[Tensor, ...], size: int, parts: int) -> We
         quantization=_quantization(keys, tensors), parameter_count=sum(t.elements for t in tensors),
         size_bytes=size, layers=shape.layers, embedding_length=shape.width, heads=_same(shape.heads),
         kv_heads=_same(shape.kv_heads), key_length=shape.key_length, value_length=shape.value_length,
-        feed_forward=_same(shape.feed_forward), train_context=keys.whole("{}.context_length"),
+        feed_forward=_same(shape.feed_forward), train_context=keys.integer("{}.context_length"),
         vocabulary=vocabulary, tokenizer=keys.text("tokenizer.ggml.model"),
         pre_tokenizer=keys.text("tokenizer.ggml.pre"), add_bos=keys.flag("tokenizer.ggml.add_bos_token"),
         add_eos=keys.flag("tokenizer.ggml.add_eos_token"), template=template, templates=templates,
         special=special, window=window(keys), cached=keys.architecture not in known.NO_CACHE, pooling=pooling,
         causal=keys.flag("{}.attention.causal") is not False, rope=_rope(keys, shape),
         experts=Experts(
-            count=keys.whole("{}.expert_count", 0), shared=keys.whole("{}.expert_shared_count", 0),
+            count=keys.integer("{}.expert_count", 0), shared=keys.integer("{}.expert_shared_count", 0),
             used=max(keys.per_layer("{}.expert_used_count", shape.layers, 0)),
             feed_forward=max(keys.per_layer("{}.expert_feed_forward_length", shape.layers, 0)),
         ),
@@ -130,7 +132,7 @@ def _model(keys: Keys, tensors: tuple[Tensor, ...], size: int, parts: int) -> We
 
 
 def _weighed(keys: Keys, shape: Geometry, tensors: tuple[Tensor, ...]) -> tuple[tuple[LayerFacts, ...], int, int]:
-    """Bytes per layer with what it caches; then those of the input and of the output tensors."""
+    """Return the facts of each layer, the bytes of the input tensors and those of the output tensors."""
     weights = [0] * shape.layers
     input_bytes = output_bytes = 0
     for tensor in tensors:
@@ -149,7 +151,7 @@ def _weighed(keys: Keys, shape: Geometry, tensors: tuple[Tensor, ...]) -> tuple[
 
 
 def _templates(keys: Keys) -> tuple[tuple[str, str], ...]:
-    """The named variants, `tokenizer.chat_template.NAME`."""
+    """Return the named chat templates, `tokenizer.chat_template.NAME`."""
     prefix = f"{_TEMPLATE}."
     return tuple(
         (key.removeprefix(prefix), keys.text(key.replace("{", "{{").replace("}", "}}")))
@@ -160,7 +162,7 @@ def _templates(keys: Keys) -> tuple[tuple[str, str], ...]:
 
 def _quantization(keys: Keys, tensors: tuple[Tensor, ...]) -> str:
     if keys.has("general.file_type"):
-        number = keys.whole("general.file_type") & ~1024
+        number = keys.integer("general.file_type") & ~1024
         if number in FILE_TYPES:
             return FILE_TYPES[number]
     bytes_by_type: Counter[str] = Counter()
@@ -171,11 +173,11 @@ def _quantization(keys: Keys, tensors: tuple[Tensor, ...]) -> str:
 
 def _rope(keys: Keys, shape: Geometry) -> RopeFacts:
     return RopeFacts(
-        dimensions=keys.whole("{}.rope.dimension_count", shape.key_length),
+        dimensions=keys.integer("{}.rope.dimension_count", shape.key_length),
         base=keys.real("{}.rope.freq_base", 10000.0),
         scaling=keys.text("{}.rope.scaling.type"),
         factor=keys.real("{}.rope.scaling.factor", keys.real("{}.rope.scale_linear", 1.0)),
-        original_context=keys.whole("{}.rope.scaling.original_context_length", 0),
+        original_context=keys.integer("{}.rope.scaling.original_context_length", 0),
     )
 
 
@@ -199,7 +201,7 @@ def _capabilities(
 
 
 def _same(numbers: tuple[int, ...]) -> tuple[int, ...]:
-    """One number where all layers agree."""
+    """Return one number for layers with the same number."""
     return numbers[:1] if len(set(numbers)) == 1 else numbers
 
 

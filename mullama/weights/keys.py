@@ -1,4 +1,4 @@
-"""Typed access to the metadata of a header: a key of the wrong type or out of range is an error that names it."""
+"""Typed access to the metadata of a header; a key of the wrong type or out of range is a `BadWeights` that names it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mullama.weights.gguf import Array, Value
 
 
 class Keys:
-    """The keys of one model; `{}` in a key stands for the architecture, as in `{}.block_count`."""
+    """Reads the keys of one model. `{}` in a key stands for the architecture, as in `{}.block_count`."""
 
     def __init__(self, metadata: Mapping[str, Value], architecture: str) -> None:
         self._metadata, self.architecture = metadata, architecture
@@ -41,8 +41,8 @@ class Keys:
             raise self.wrong(key, "true or false")
         return value
 
-    def whole(self, key: str, default: int | None = None, *, low: int = 0, high: int = 2**31 - 1) -> int:
-        """An integer between low and high; without a default the key must be there."""
+    def integer(self, key: str, default: int | None = None, *, low: int = 0, high: int = 2**31 - 1) -> int:
+        """Return an integer between low and high. Without a default the key is required."""
         value = self.get(key)
         if value is None:
             if default is None:
@@ -64,10 +64,10 @@ class Keys:
         return float(value)
 
     def per_layer(self, key: str, layers: int, default: int, *, high: int = 2**31 - 1) -> tuple[int, ...]:
-        """One number per layer from a number or an array of `layers` numbers."""
+        """Return one number for each layer, from one number or an array of `layers` numbers."""
         value = self.get(key)
         if not isinstance(value, Array):
-            return (self.whole(key, default, high=high),) * layers
+            return (self.integer(key, default, high=high),) * layers
         numbers = self.integers(key)
         if len(numbers) != layers:
             raise BadWeights(f"key {self.name(key)} has {len(numbers)} elements for {layers} layers")

@@ -1,5 +1,7 @@
-"""What a registry's manifest lists: layers of weights, projector, template and small texts. Pure, for the registry
-and for stores that keep such manifests on disk."""
+"""The manifest of a registry: layers of weights, projector, template and small texts.
+
+Registries send such manifests, and Ollama stores have them on disk.
+"""
 
 from __future__ import annotations
 
@@ -35,15 +37,17 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """A manifest that was understood. digest: of its own bytes. config: digest and size of the image's config."""
+    """The content of a manifest."""
 
     digest: str
+    """The digest of the manifest itself."""
     config: Layer | None
+    """Digest and size of the config of the model."""
     layers: tuple[Layer, ...]
 
 
 def read_manifest(raw: bytes, name: str) -> Listing:
-    """The manifest of the model `name`; every mistake is an error that names the field."""
+    """Return the content of the manifest of a model; raise `TransferFailed` that names the field."""
     try:
         tree = json.loads(raw)
     except (ValueError, RecursionError) as error:
@@ -66,7 +70,7 @@ def read_manifest(raw: bytes, name: str) -> Listing:
 
 
 def _unique(layers: tuple[Layer, ...], name: str) -> tuple[Layer, ...]:
-    """Every layer once; one digest announced with two sizes is refused."""
+    """Return every layer once; raise for a digest with two sizes."""
     sizes: dict[str, int] = {}
     for layer in layers:
         if sizes.setdefault(layer.digest, layer.size) != layer.size:
@@ -103,7 +107,7 @@ def _blob(value: Mapping[str, JSONValue], role: FileRole, what: str) -> Layer:
 
 
 def read_defaults(texts: Sequence[tuple[FileRole, bytes]], name: str) -> Defaults:
-    """The model's defaults out of the contents of its small layers."""
+    """Return the defaults of the model from the texts of its small layers."""
     template = system = ""
     parameters: dict[str, JSONValue] = {}
     messages: tuple[tuple[str, str], ...] = ()

@@ -1,4 +1,4 @@
-"""Files that were found but are perhaps not here yet: what sources answer and foreign stores too."""
+"""Files that a source or a store of another tool has found: on this machine, or at an address."""
 
 from __future__ import annotations
 
@@ -10,59 +10,61 @@ from mullama.weights.stored import FileRole
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """Headers that prove who asks, and where they were looked for; neither value is ever shown."""
+    """Headers of a request with a token."""
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Secret: no message contains them."""
     looked: str = "nowhere"
+    """The places where a token was looked for, for messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocatedFile:
-    """One file: either `path`, which is used in place, or `url`, which is fetched.
-
-    name: as the source calls it. size: bytes, None if the source does not say. digest: `sha256:…`, None where
-    only the bytes can tell. expected: whether the digest was pinned, so that another one means that it moved.
-    """
+    """One file, with a `path` where it is used in place, or a `url` from which it is downloaded."""
 
     name: str
+    """The name at the source."""
     role: FileRole = "weights"
     size: int | None = None
+    """Bytes; None if the source gives no size."""
     digest: str | None = None
+    """`sha256:…`; None if the source gives no digest."""
     path: str | None = None
     url: str | None = None
     credential: Credential = field(default_factory=Credential)
     pinned: bool = False
+    """True if the digest is from a lock file or the manifest. Another digest then means that the file moved."""
 
     @property
     def identity(self) -> str:
-        """What an interrupted download is found again by: the content where it is known, else the address."""
+        """The key by which a later try finds the partial download: the digest, or the address without one."""
         return self.digest or f"{self.url}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Located:
-    """All files behind one source text. resolved: the text after aliases, with what was chosen.
-
-    revision: commit or registry digest. warnings: what a person should know, such as a hub that was not
-    reached while the files are here already. expected: the digest that the whole set must have.
-    """
+    """All files of one source."""
 
     source: str
     resolved: str
+    """The source after aliases, with the file and the revision that were chosen."""
     files: tuple[LocatedFile, ...]
     revision: str | None = None
+    """A commit or the digest of a registry's manifest."""
     license: str = ""
     expected: str | None = None
+    """The digest that the set must have."""
     warnings: tuple[str, ...] = ()
+    """Messages for the user, such as a hub that cannot be reached while the files are stored."""
 
     @property
     def size(self) -> int:
-        """Bytes of all files whose size is known."""
+        """The bytes of all files with a known size."""
         return sum(file.size or 0 for file in self.files)
 
 
 def expecting(located: Located, digest: str | None) -> Located:
-    """`located`, to be refused when its weights turn out to have another digest than the manifest says."""
+    """Return located files that must have the digest of the manifest."""
     if digest is None:
         return located
     weights = [file for file in located.files if file.role == "weights"]

@@ -20,43 +20,47 @@ from mullama.weights.tensors import BY_NAME
 CACHE_TYPES: Final = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 _STEP: Final = 256
 _RUNTIME: Final = 40 * 1024**2
-"""What a worker process holds beside weights and contexts (interpreter, libraries): measured, 41 MB."""
+"""The memory of a worker process without weights and contexts: interpreter and libraries. Measured: 41 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsPlacement:
-    """Where weights are put. gpu_layers: how many of `layers + 1` leave main memory, the output first; -1
-    for all. devices: GPUs in use; tensor_split: each device's share, empty for equal ones."""
+    """The placement of weights on devices."""
 
     gpu_layers: int = 0
+    """The number of the `layers + 1` parts on GPUs, from the output down; -1 for all."""
     devices: int = 1
+    """GPUs in use."""
     split: Literal["none", "layer", "row"] = "layer"
     main_gpu: int = 0
     tensor_split: tuple[float, ...] = ()
+    """The share of each device; empty for equal ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextShape:
-    """One context. size: tokens of one request, 0 for the trained context; parallel: requests at once.
-
-    sequences: what the engine keeps apart (running requests, kept beginnings), 0 for `parallel`: each has a
-    window of its own in sliding layers and a state of its own in recurrent ones. outputs: rows of logits that
-    one decode may ask for, 0 for one of each token of a micro-batch.
-    """
+    """The dimensions of one context."""
 
     size: int = 0
+    """Tokens of one request, 0 for the trained context."""
     parallel: int = 1
+    """Requests at once."""
     batch: int = 512
     ubatch: int = 512
     kv_k: str = "f16"
     kv_v: str = "f16"
     flash: Literal["auto", "on", "off"] = "auto"
     sequences: int = 0
+    """Sequences of running requests and kept prefixes, 0 for `parallel`.
+
+    Each has a window of its own in sliding layers and a state of its own in recurrent ones.
+    """
     outputs: int = 0
+    """Rows of logits of one decode, 0 for one row for each token of a micro-batch."""
 
     @property
     def states(self) -> int:
-        """Sequences that the engine keeps apart."""
+        """The number of sequences of the engine."""
         return max(1, self.sequences or self.parallel)
 
 
@@ -75,13 +79,14 @@ class DeviceNeed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryNeed:
-    """Bytes in main memory and on each GPU. contexts: cache and compute bytes of each context, all devices."""
+    """Bytes in main memory and on each GPU."""
 
     weights_ram: int
     kv_ram: int
     compute_ram: int
     gpus: tuple[DeviceNeed, ...] = ()
     contexts: tuple[int, ...] = ()
+    """Bytes of cache and compute buffers of each context on all devices."""
 
     @property
     def weights(self) -> int:
@@ -101,7 +106,7 @@ class MemoryNeed:
 
     @property
     def ram(self) -> int:
-        """Main memory, with the worker process itself."""
+        """Main memory, with that of the worker process."""
         return self.weights_ram + self.kv_ram + self.compute_ram + _RUNTIME
 
     @property
@@ -114,8 +119,11 @@ class MemoryNeed:
 
 
 def need(facts: WeightFacts, shape: WeightsPlacement, contexts: Sequence[ContextShape]) -> MemoryNeed:
-    """What loading `facts` as `shape` says and opening `contexts` takes. A context's cache lies where its
-    layers lie; its compute buffer is counted once per device that holds a layer, and once in main memory."""
+    """Return the memory of loaded weights with open contexts.
+
+    The cache of a layer is on the device of the layer. The compute buffer of a context is counted once for each device
+    with a layer, and once in main memory.
+    """
     places = layer_devices(facts, shape)
     weights = _weights(facts, shape, places)
     ram = [weights[0], 0, 0]
@@ -140,7 +148,7 @@ def need(facts: WeightFacts, shape: WeightsPlacement, contexts: Sequence[Context
 
 
 def layer_devices(facts: WeightFacts, shape: WeightsPlacement) -> tuple[int | None, ...]:
-    """The GPU of each layer and, last, of the output; None is main memory."""
+    """Return the GPU of each layer and, last, of the output; None is main memory."""
     count = facts.layers + 1
     wanted = count if shape.gpu_layers < 0 else min(shape.gpu_layers, count)
     if wanted == 0 or shape.devices == 0:
@@ -151,7 +159,7 @@ def layer_devices(facts: WeightFacts, shape: WeightsPlacement) -> tuple[int | No
 
 
 def _borders(shape: WeightsPlacement) -> tuple[float, ...]:
-    """Cumulated shares of the devices, the last one 1."""
+    """Return the cumulated shares of the devices; the last one is 1."""
     shares = shape.tensor_split[: shape.devices] or (1.0,) * shape.devices
     total = sum(shares)
     if total <= 0 or min(shares) < 0:
@@ -170,7 +178,7 @@ def _device(shape: WeightsPlacement, borders: tuple[float, ...], position: float
 
 
 def _weights(facts: WeightFacts, shape: WeightsPlacement, places: tuple[int | None, ...]) -> list[int]:
-    """Bytes in main memory, then per device. Tied embeddings are stored twice when the output leaves."""
+    """Return the bytes in main memory, then those of each device. Tied embeddings count twice with a GPU output."""
     sizes = [0] * (1 + max(shape.devices, 1))
     sizes[0] += facts.input_bytes
     output = facts.output_bytes
@@ -182,18 +190,18 @@ def _weights(facts: WeightFacts, shape: WeightsPlacement, places: tuple[int | No
 
 
 def context_cells(context: ContextShape, train_context: int) -> int:
-    """Cells of a unified cache: one per token of every request that may run at once, in steps of 256."""
+    """Return the cells of a unified cache: one for each token of all parallel requests, in steps of 256."""
     return _padded((context.size or train_context) * max(1, context.parallel))
 
 
 def sliding_cells(facts: WeightFacts, context: ContextShape) -> int:
-    """Cells of the layers that see a window only: one window per sequence and room for a micro-batch."""
+    """Return the cells of layers with a window: one window for each sequence, and a micro-batch."""
     cells = context_cells(context, facts.train_context)
     return _padded(min(cells, facts.window * context.states + context.ubatch))
 
 
 def layer_bytes(facts: WeightFacts, context: ContextShape) -> tuple[int, ...]:
-    """Bytes of cache and state of each layer."""
+    """Return the bytes of cache and state of each layer."""
     cells, sliding = context_cells(context, facts.train_context), sliding_cells(facts, context)
     return tuple(
         _cache(layer.key + layer.index, context.kv_k, sliding if layer.slides else cells)
@@ -212,12 +220,12 @@ def _cache(elements: int, kind: str, cells: int) -> int:
 
 
 def compute_bytes(facts: WeightFacts, context: ContextShape) -> int:
-    """An estimate of one compute buffer, from what is alive at once in the graph of one micro-batch.
+    """Return an estimate of one compute buffer: the largest set of live tensors in the graph of one micro-batch.
 
-    The largest of three moments: the output (logits in float32 beside two hidden states); the feed-forward rows
-    (three of them beside four hidden states, ten widths for a recurrent layer) with the attention mask; and without
-    flash attention the scores of all heads over all cells, with a float32 mask and six hidden states. Beside it
-    one row of logits per sequence is kept. Compared with measured loads it is exact to a few percent (see the tests).
+    Three sets are compared: the output (float32 logits and two hidden states); the feed-forward rows (three, with four
+    hidden states, or ten widths for a recurrent layer) with the attention mask; and without flash attention the scores
+    of all heads over all cells, with a float32 mask and six hidden states. One row of logits is added for each
+    sequence. The estimate is within a few percent of measured loads (see the tests).
     """
     tokens = max(1, min(context.ubatch, context.batch))
     outputs = min(context.outputs or tokens, tokens)
@@ -234,7 +242,7 @@ def compute_bytes(facts: WeightFacts, context: ContextShape) -> int:
 
 
 def _cells_seen(facts: WeightFacts, context: ContextShape, tokens: int) -> list[int]:
-    """The lengths of the attention masks: one for layers that see everything, one for those that slide."""
+    """Return the lengths of the attention masks: one for global layers, one for layers with a window."""
     if not facts.cached:
         return [tokens]
     attending = [layer for layer in facts.per_layer if layer.key]
@@ -243,15 +251,17 @@ def _cells_seen(facts: WeightFacts, context: ContextShape, tokens: int) -> list[
 
 
 def _host_buffers(facts: WeightFacts, context: ContextShape) -> int:
-    """Main memory of a context whose layers are all elsewhere: inputs, mask and the kept logits."""
+    """Return the main memory of a context with all layers on GPUs: inputs, mask and the kept logits."""
     tokens = max(1, min(context.ubatch, context.batch))
     cells = context_cells(context, facts.train_context)
     return 4 * tokens * (facts.embedding_length + cells) + 4 * facts.vocabulary * context.states
 
 
 def largest_context(facts: WeightFacts, shape: WeightsPlacement, context: ContextShape, ram: int) -> int:
-    """The largest `size` with which this one context still needs at most `ram` bytes of main memory, in steps
-    of 256 up to the trained context; 0 when none does."""
+    """Return the largest context size that needs at most `ram` bytes of main memory.
+
+    The result is a multiple of 256, at most the trained context; 0 when no size fits.
+    """
     low, high = 0, max(1, facts.train_context // _STEP)
     while low < high:
         middle = (low + high + 1) // 2

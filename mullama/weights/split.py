@@ -14,7 +14,7 @@ MAX_PARTS: Final = 999
 
 
 def split_name(name: str) -> tuple[str, ...]:
-    """The names of all parts, in order, of the set that `name` is one part of; `(name,)` when it is whole."""
+    """Return the names of all parts of the set of a file, in order; `(name,)` for a file that is no part."""
     match = _PART.fullmatch(name)
     if match is None:
         return (name,)
@@ -25,6 +25,6 @@ def split_name(name: str) -> tuple[str, ...]:
 
 
 def stem(name: str) -> str:
-    """The name without `.gguf` and without the part number: what two parts of one set have in common."""
+    """Return the name without `.gguf` and the part number, which is the same for all parts of a set."""
     match = _PART.fullmatch(name)
     return match["stem"] if match else re.sub(r"\.gguf$", "", name, flags=re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""Weights that lie on this machine, and weights that a lock file pins: the values that store and sources share."""
+"""Weights on this machine, and weights that a lock file pins: values of both the store and the sources."""
 
 from __future__ import annotations
 
@@ -13,45 +13,47 @@ from mullama.weights.facts import Capability, WeightFacts
 FileRole = Literal[
     "weights", "projector", "adapter", "template", "system", "parameters", "messages", "license", "draft"
 ]
-"""What a file of a source is for. Beside GGUF files, registries keep small texts that become defaults."""
+"""The role of a file of a source. Registries have small texts next to GGUF files, which become defaults."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """What came along with the weights and holds unless the manifest says otherwise.
-
-    template: a Modelfile's Go template. parameters: Modelfile names. messages: (role, content). license: texts.
-    """
+    """The defaults of a registry's model, which the manifest overrides."""
 
     template: str = ""
+    """A Go template."""
     system: str = ""
     parameters: Mapping[str, JSONValue] = field(default_factory=dict)
+    """Values by the names of a Modelfile."""
     messages: tuple[tuple[str, str], ...] = ()
+    """(role, content) of each message."""
     license: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PinnedFile:
-    """One file as a lock file or an index knows it: size in bytes, digest `sha256:…`."""
+    """One file in a lock file or an index."""
 
     name: str
     size: int
+    """Bytes."""
     digest: str
+    """`sha256:…`."""
     role: FileRole = "weights"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockEntry:
-    """What a source text stood for when it was locked: revision is a commit, a registry digest, or None.
-
-    resolved: the source text after aliases, without a moving revision. facts: enough for memory arithmetic.
-    """
+    """The files of a source at the time of the lock."""
 
     source: str
     resolved: str
+    """The source after aliases, with a revision that does not move."""
     revision: str | None
+    """A commit, the digest of a registry's manifest, or None."""
     files: tuple[PinnedFile, ...]
     facts: WeightFacts | None = None
+    """The facts for memory arithmetic; see `record.for_lock`."""
     license: str = ""
 
     @property
@@ -61,36 +63,37 @@ class LockEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredWeights:
-    """Weights that can be loaded now.
-
-    files: paths of all parts, in order. digest: of the whole set (see `set_digest`), "" while files that are
-    used in place have not been read through yet. size: bytes of all parts. source: the text that asked for
-    them. revision: commit or registry digest where there is one. pinned: what a lock file would hold.
-    in_place: the files belong to the user or to another tool, and are never deleted by us.
-    """
+    """Weights that can be loaded now."""
 
     files: tuple[str, ...]
+    """The paths of all parts, in order."""
     digest: str
+    """The digest of the set (see `set_digest`); "" for files in place that were not hashed yet."""
     size: int
+    """The bytes of all parts."""
     facts: WeightFacts
     source: str
     resolved: str = ""
+    """The source after aliases, with the file and the revision that were chosen."""
     revision: str | None = None
+    """A commit or the digest of a registry's manifest."""
     license: str = ""
     pinned: tuple[PinnedFile, ...] = ()
+    """The files for a lock file."""
     projector: str | None = None
     adapters: tuple[str, ...] = ()
     defaults: Defaults = field(default_factory=Defaults)
     in_place: bool = False
+    """True for files of the user or of another tool, which are never deleted."""
     warnings: tuple[str, ...] = ()
 
     @property
     def capabilities(self) -> tuple[Capability, ...]:
-        """What the weights can do, with vision where a projector came along."""
+        """The capabilities of the weights, with vision for weights with a projector."""
         return (*self.facts.capabilities, "vision") if self.projector else self.facts.capabilities
 
     def lock_entry(self, facts: WeightFacts) -> LockEntry:
-        """What pins this; `facts` are those to keep (see `record.for_lock`)."""
+        """Return the entry for a lock file. facts: the facts to keep; see `record.for_lock`."""
         return LockEntry(
             source=self.source, resolved=self.resolved, revision=self.revision, files=self.pinned, facts=facts,
             license=self.license,
@@ -98,7 +101,7 @@ class StoredWeights:
 
 
 def set_digest(digests: Sequence[str]) -> str:
-    """The digest of a set: of a single file its own, of several the SHA-256 of their digests, one per line."""
+    """Return the digest of a set: that of a single file, or the SHA-256 of the digests of several, one a line."""
     if len(digests) == 1:
         return digests[0]
     if not all(digests):

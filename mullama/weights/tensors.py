@@ -1,4 +1,4 @@
-"""The types a tensor of a GGUF file can be stored in, and the description of one tensor."""
+"""The storage types of tensors in GGUF files, and the description of one tensor."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """A storage type: `block` elements take `bytes` bytes. `computes` is False for types without arithmetic.
+    """A storage type, in which `block` elements take `bytes` bytes.
 
-    Integers, doubles and the intermediate forms of dot products have no kernels as weights: a file that
-    stores a weight in one of them ends the process that loads it.
+    `computes` is False for types without kernels: integers, doubles and the intermediate forms of dot products. A
+    weight of such a type ends the process that loads it.
     """
 
     number: int
@@ -20,7 +20,7 @@ class TensorType:
     computes: bool = True
 
     def size(self, elements: int) -> int:
-        """Bytes of a row of `elements`, which must be a multiple of the block."""
+        """Return the bytes of a row. elements: a multiple of the block."""
         return elements // self.block * self.bytes
 
 
@@ -67,7 +67,7 @@ BY_NAME = {kind.name: kind for kind in _TYPES}
 
 REMOVED = {4: "Q4_2", 5: "Q4_3", 31: "Q4_0_4_4", 32: "Q4_0_4_8", 33: "Q4_0_8_8",
            36: "IQ4_NL_4_4", 37: "IQ4_NL_4_8", 38: "IQ4_NL_8_8"}  # fmt: skip
-"""Numbers that files of earlier years use, and that no llama.cpp reads any more."""
+"""Numbers in old files that llama.cpp no longer reads."""
 
 FILE_TYPES = {
     0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S",
@@ -76,12 +76,12 @@ FILE_TYPES = {
     26: "IQ3_S", 27: "IQ3_M", 28: "IQ2_S", 29: "IQ2_M", 30: "IQ4_XS", 31: "IQ1_M", 32: "BF16", 36: "TQ1_0",
     37: "TQ2_0", 38: "MXFP4_MOE", 39: "NVFP4", 40: "Q1_0", 41: "Q2_0",
 }  # fmt: skip
-"""`general.file_type` as people write it."""
+"""The names of the numbers of `general.file_type`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor: shape as stored (row length first), offset from the start of its file, size in bytes."""
+    """One tensor. shape: as stored, row length first. offset: from the start of its file. bytes: its size."""
 
     name: str
     type: str
@@ -99,7 +99,7 @@ class Tensor:
 
     @property
     def layer(self) -> int | None:
-        """The block this tensor belongs to, None for embeddings, output and the like."""
+        """The layer of the tensor; None for embeddings, output and other tensors outside of layers."""
         pieces = self.name.split(".", 2)
         if pieces[0] != "blk" or len(pieces) < 3 or not pieces[1].isdecimal():
             return None

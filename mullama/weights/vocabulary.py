@@ -1,4 +1,4 @@
-"""Checks the vocabulary of a header: what a damaged one does to a tokenizer in native code is refused here."""
+"""Checks the vocabulary of a header, and refuses one that would end the tokenizer in native code."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _BY_MERGES: Final = ("gpt2", "hybriddna", "whitespace", "gemma4")
 _BY_SCORES: Final = ("llama", "t5")
 _KNOWN: Final = (*_BY_MERGES, *_BY_SCORES, "bert", "rwkv", "plamo2")
 _WITHOUT_BYTES: Final = ("bert", "rwkv")
-"""Tokenizers that llama.cpp ends in an abort when one of their tokens is of byte type."""
+"""Tokenizers for which llama.cpp aborts at a token of byte type."""
 
-_USUAL: Final = {
+_DEFAULT_IDS: Final = {
     "llama": {"bos": 1, "eos": 2, "unk": 0}, "plamo2": {"bos": 1, "eos": 2, "unk": 0},
     "bert": {"bos": 101, "sep": 102, "unk": 100}, "t5": {"eos": 1, "unk": 2},
     "gpt2": {"bos": 11, "eos": 11}, "hybriddna": {"bos": 11, "eos": 11}, "whitespace": {"bos": 11, "eos": 11},
 }  # fmt: skip
-"""The ids that llama.cpp assumes where no key names one."""
+"""The ids of special tokens that llama.cpp uses for a file without the key."""
 
-_NEEDED: Final = {"llama": ("bos", "unk"), "bert": ("bos", "sep", "unk"), "gemma4": ("bos",), "t5": ("unk",)}
-"""Roles that these tokenizers use whatever the keys say; llama.cpp asserts that they are there."""
+_REQUIRED_ROLES: Final = {"llama": ("bos", "unk"), "bert": ("bos", "sep", "unk"), "gemma4": ("bos",), "t5": ("unk",)}
+"""Roles that llama.cpp requires for these tokenizers, by assertions."""
 
 _NEWLINES: Final = (b"\\n", b"\n")
 
@@ -57,11 +57,11 @@ _BY_TEXT: Final = {
     "fim_mid": (b"<|fim_middle|>", b"<fim-middle>", b"<fim_middle>", "<｜fim▁end｜>".encode(), b"<MID>",
                 "▁<MID>".encode(), b"<|code_middle|>", b"<|middle|>"),
 }  # fmt: skip
-"""Texts by which llama.cpp recognises a role that no key names."""
+"""Texts of tokens by which llama.cpp finds a role without a key."""
 
 
 def check_vocabulary(keys: Keys) -> tuple[int, tuple[SpecialToken, ...]]:
-    """The number of tokens and those with a role; raises `BadWeights` for what would break a tokenizer."""
+    """Return the number of tokens and the special tokens; raise `BadWeights` for a vocabulary that cannot be used."""
     model = keys.text("tokenizer.ggml.model")
     if model not in (*_KNOWN, *_WITHOUT):
         raise BadWeights(f"key tokenizer.ggml.model is {model!r}", hint=f"known are {', '.join(_KNOWN)}")
@@ -89,10 +89,10 @@ def _tokens(keys: Keys) -> list[bytes]:
     keys.within(TOKENS, value.count, 1, MAX_TOKENS)
     tokens = value.strings()
     try:
-        # a newline cannot be inside a character, so this checks every token by itself, in one call
+        # No UTF-8 character contains a newline, so this one call checks each token by itself.
         b"\n".join(tokens).decode()
     except UnicodeDecodeError as error:
-        raise BadWeights(_not_text(tokens), hint="the vocabulary is damaged: fetch the file again") from error
+        raise BadWeights(_not_text(tokens), hint="the vocabulary is damaged: download the file again") from error
     return tokens
 
 
@@ -131,7 +131,7 @@ def _types(keys: Keys, count: int) -> tuple[int, ...]:
 
 
 def _unique(tokens: list[bytes]) -> dict[bytes, int]:
-    """Token to id. Empty tokens may repeat: llama.cpp gives each a text of its own."""
+    """Return the id of each token. Empty tokens may repeat, because llama.cpp gives each a text of its own."""
     ids = dict(zip(tokens, range(len(tokens)), strict=True))
     if len(ids) + max(0, tokens.count(b"") - 1) == len(tokens):
         return ids
@@ -141,7 +141,7 @@ def _unique(tokens: list[bytes]) -> dict[bytes, int]:
             text = token.decode()[:40]
             raise BadWeights(
                 f"tokens {first[token]} and {number} of {TOKENS} are both {text!r}",
-                hint="the vocabulary is damaged: fetch the file again",
+                hint="the vocabulary is damaged: download the file again",
             )
     return ids
 
@@ -178,15 +178,15 @@ def _fits(keys: Keys, model: str, ids: dict[bytes, int]) -> None:
 
 
 def _check_needed(keys: Keys, model: str, count: int, named: set[str]) -> None:
-    """Tokens that every text gets must be there: llama.cpp asserts it at the first text."""
-    needed = set(_NEEDED.get(model, ()))
+    """Check the tokens that are added to every text, which llama.cpp asserts at the first text."""
+    needed = set(_REQUIRED_ROLES.get(model, ()))
     if keys.flag("tokenizer.ggml.add_bos_token"):
         needed.add("bos")
     if keys.flag("tokenizer.ggml.add_eos_token") or (
         model == "t5" and keys.flag("tokenizer.ggml.add_eos_token") is None
     ):
         needed.add("eos")
-    usual = {role for role, number in _USUAL.get(model, {}).items() if number < count}
+    usual = {role for role, number in _DEFAULT_IDS.get(model, {}).items() if number < count}
     for role in sorted(needed - named - usual):
         raise BadWeights(f"a {model!r} tokenizer needs tokenizer.ggml.{_ROLES[role]}, which the file does not name")
 
@@ -194,7 +194,7 @@ def _check_needed(keys: Keys, model: str, count: int, named: set[str]) -> None:
 def _special(keys: Keys, tokens: list[bytes], ids: dict[bytes, int]) -> tuple[SpecialToken, ...]:
     found: dict[str, int] = {}
     for role, key in (*_OLD_ROLES.items(), *_ROLES.items()):
-        number = keys.whole(f"tokenizer.ggml.{key}", _NONE, high=_NONE)
+        number = keys.integer(f"tokenizer.ggml.{key}", _NONE, high=_NONE)
         if number == _NONE:
             continue
         if number >= len(tokens):
