@@ -1,4 +1,4 @@
-"""The files that are made from the code: the reference pages and the schema, by their path in the repository."""
+"""Files that are generated from the code: the reference pages and the JSON Schema."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NOTE = "<!-- Written by `make docs` from the code; edit the code instead. -->"
 
 
 def pages() -> dict[str, str]:
-    """Path in the repository → text, for every generated file."""
+    """Return the text of every generated file by its path in the repository."""
     return {
         "schemas/mullama.v1.schema.json": schema_text(),
         "docs/reference/cli.md": cli_page(),
@@ -24,6 +24,7 @@ def pages() -> dict[str, str]:
 
 
 def manifest_page() -> str:
+    """Return the reference page of the manifest."""
     from mullama.manifest.reference import reference_page
     from mullama.plan.changes import COSTS
 
@@ -31,10 +32,10 @@ def manifest_page() -> str:
 
 
 def cli_page() -> str:
-    """Every command with its options, the exit codes, and the environment."""
+    """Return the reference page of the command line: commands with their options, exit codes and environment."""
     lines = ["# The command line", "", _NOTE, ""]
-    lines += ["`mullama COMMAND --help` shows the same on the terminal.", ""]
-    lines += ["| command | what it does |", "|---|---|"]
+    lines += ["`mullama COMMAND --help` prints the same text.", ""]
+    lines += ["| command | purpose |", "|---|---|"]
     lines += [f"| [`{c.name}`](#mullama-{c.name}) | {c.summary} |" for c in COMMANDS]
     for command in COMMANDS:
         _, parser = load(command)
@@ -49,7 +50,7 @@ def cli_page() -> str:
 
 
 def _command(parser: argparse.ArgumentParser) -> list[str]:
-    """One command: its sentence, the line it is called by, and a table of what it takes."""
+    """Return the section of one command: summary, usage and a table of its arguments."""
     actions = [a for a in parser._actions if a.help != argparse.SUPPRESS and a.dest != "help"]
     line = " ".join([f"mullama {parser.prog.split()[-1]}", *(_usage(a) for a in actions)])
     rows = [f"| {_names(action)} | {_cell(action)} |" for action in actions]
@@ -73,8 +74,8 @@ def _names(action: argparse.Action) -> str:
 def _value(action: argparse.Action) -> str:
     if action.choices is not None:
         return "|".join(str(choice) for choice in action.choices)
-    said = action.metavar or action.dest.upper()
-    return " ".join(said) if isinstance(said, tuple) else said
+    name = action.metavar or action.dest.upper()
+    return " ".join(name) if isinstance(name, tuple) else name
 
 
 def _cell(action: argparse.Action) -> str:

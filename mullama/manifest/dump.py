@@ -1,4 +1,4 @@
-"""Writes a tree of JSON values as YAML that reads back as the same tree, in YAML 1.1 and 1.2 alike."""
+"""Writes a JSON tree as YAML text that YAML 1.1 and 1.2 read as the same tree."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-# Text that no version of YAML takes for anything but text; all else is quoted as JSON, which YAML reads.
+# Text that every version of YAML reads as a string. Other text is quoted as JSON, which is valid YAML.
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*(?::[A-Za-z0-9_./-]+)*")
 _WORDS = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"))
 
 
 def to_yaml(tree: Mapping[str, Any]) -> str:
+    """Return the YAML text of a tree."""
     return "".join(f"{line}\n" for line in _map(tree, ""))
 
 
@@ -47,7 +48,7 @@ def _scalar(value: Any) -> str:
         return value
     text = json.dumps(value, ensure_ascii=False)
     if isinstance(value, float) and "e" in text and "." not in text:
-        return text.replace("e", ".0e")  # YAML 1.1 knows no number without a point that has an exponent
+        return text.replace("e", ".0e")  # YAML 1.1 reads 1e9 as a string
     return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in text)
 
 

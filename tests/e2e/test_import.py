@@ -98,7 +98,7 @@ def test_a_folder_is_served_in_place(empty_stack: Stack) -> None:
     (folder / "mmproj-x-f16.gguf").write_bytes(MINE)
     imported = empty_stack.run("import", "dir", "weights", "-o", "mullama.yaml", code=8)
     assert "broken.gguf: " in imported.stderr
-    assert "its part part-00002-of-00002.gguf is not there" in imported.stderr
+    assert "its part part-00002-of-00002.gguf is missing" in imported.stderr
     assert "it is a projector" in imported.stderr
     empty_stack.manifest.write_text('server: {listen: ["127.0.0.1:0"]}\n' + empty_stack.manifest.read_text())
     empty_stack.apply()
@@ -139,7 +139,7 @@ def test_a_compose_file_becomes_a_manifest(empty_stack: Stack) -> None:
     ("arguments", "code", "message"),
     [
         (("ollama", "nowhere"), 3, "no model of Ollama is in"),
-        (("dir", "nowhere"), 3, "is no folder"),
+        (("dir", "nowhere"), 3, "is not a folder"),
         (("dir",), 4, "import dir needs a path"),
         (("compose", "absent.yaml"), 3, "absent.yaml"),
         (("llama-swap", "broken.yaml"), 4, "broken.yaml:2"),

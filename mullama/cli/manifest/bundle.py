@@ -1,4 +1,4 @@
-"""`mullama bundle`: manifest, lock file and weights in one archive, for machines without a network."""
+"""`mullama bundle`: packs manifest, lock file and weights in one archive for a machine without a network."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ if TYPE_CHECKING:
 FORMAT = "mullama.bundle/1"
 _HEAD = "mullama.bundle.json"
 _CHUNK = 4 * 1024**2
-_MOST_TEXT = 16 * 1024**2
+_MAX_TEXT = 16 * 1024**2
 
 
 def bundle_options(parser: Parser) -> None:
-    parser.add_argument("action", choices=("export", "import"), help="what to do")
-    parser.add_argument("archive", metavar="ARCHIVE", help="the archive to write or to read")
-    parser.add_argument("--into", default=".", metavar="FOLDER", help="for import: where the manifest goes (here)")
-    parser.add_argument("--force", action="store_true", help="write over files that are there")
+    parser.add_argument("action", choices=("export", "import"), help="write an archive, or unpack one")
+    parser.add_argument("archive", metavar="ARCHIVE", help="path of the archive")
+    parser.add_argument(
+        "--into", default=".", metavar="FOLDER", help="import: folder of the manifest (default: this folder)"
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite existing files")
     manifest_options(parser)
 
 
@@ -44,21 +46,21 @@ def bundle(call: CommandContext) -> int:
 
 
 def _export(call: CommandContext) -> int:
-    """Everything must be locked and here: what goes out is what the lock file says, no more and no less."""
+    """Write the files that the lock file pins. All of them must be locked and stored."""
     loaded = load_manifest(call)
     if loaded.path is None:
-        raise UsageError("a bundle is made of a manifest file", hint="-f FILE names it")
+        raise UsageError("a bundle needs a manifest file", hint="-f FILE names it")
     target = call.folder / Path(call.options.archive).expanduser()
     if target.exists() and not call.options.force:
-        raise Refused(f"{target} exists already", hint="--force writes over it")
+        raise Refused(f"{target} exists already", hint="--force overwrites it")
     lock = read_lock(loaded.path)
     require_locked(loaded.manifest, lock)
     if not Path(loaded.path).with_name(LOCK_NAME).exists():
-        raise NotFound(f"there is no {LOCK_NAME} beside the manifest", hint="mullama lock writes it")
+        raise NotFound(f"there is no {LOCK_NAME} next to the manifest", hint="mullama lock writes it")
     wanted = {source: lock[source] for source in lockable(loaded.manifest)}
     for name, model in loaded.manifest.models.items():
         if model.from_ not in wanted and not model.from_.startswith("builtin:"):
-            raise Unsupported(f"{name}: {model.from_} is a file of this machine, which a bundle does not carry")
+            raise Unsupported(f"{name}: {model.from_} is a local file, and a bundle holds downloaded files only")
     paths = _paths(call, loaded.manifest, wanted)
     descriptor, private = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
@@ -67,7 +69,7 @@ def _export(call: CommandContext) -> int:
             tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
         ):
             _add_text(tar, _HEAD, json.dumps({"format": FORMAT, "files": sorted(paths)}))
-            _add_text(tar, "mullama.yaml", _one_file(call, loaded))
+            _add_text(tar, "mullama.yaml", _manifest_text(call, loaded))
             _add_text(tar, LOCK_NAME, Path(loaded.path).with_name(LOCK_NAME).read_text(encoding="utf-8"))
             for digest, path in sorted(paths.items()):
                 _add_file(tar, f"blobs/{digest.replace(':', '-')}", path)
@@ -78,25 +80,25 @@ def _export(call: CommandContext) -> int:
     return DONE
 
 
-def _one_file(call: CommandContext, loaded: LoadedManifest) -> str:
-    """The manifest's text; one that includes others, or is meant with a profile, as `mullama config` prints it."""
+def _manifest_text(call: CommandContext, loaded: LoadedManifest) -> str:
+    """Return the text of the manifest; with includes or profiles, the resolved text of `mullama config`."""
     if loaded.path is not None and not loaded.profiles and {file.path for file in loaded.files} == {loaded.path}:
         return Path(loaded.path).read_text(encoding="utf-8")
     from mullama.manifest.dump import to_yaml
     from mullama.manifest.tree import manifest_to_tree
 
-    call.terminal.note("the manifest and what it includes become one file")
+    call.terminal.note("the manifest and its includes are merged into one file")
     return to_yaml(manifest_to_tree(loaded.manifest))
 
 
 def _paths(call: CommandContext, manifest: Manifest, wanted: dict[str, LockEntry]) -> dict[str, str]:
-    """Where each locked file lies, by digest; `NotFound` for one that is not here."""
+    """Return the path of each locked file by digest; raise `NotFound` for a file that is not stored."""
     library = Files.here(call.env).library(manifest)
     found: dict[str, str] = {}
     for source, entry in wanted.items():
         here = library.here(source, entry)
         if here is None:
-            raise NotFound(f"{source} is not here as it is locked", name=source, hint="mullama apply fetches it")
+            raise NotFound(f"the locked files of {source} are not stored", name=source, hint="mullama apply fetches it")
         found |= {pin.digest: file.path for pin, file in zip(entry.files, here.files, strict=True) if file.path}
     return found
 
@@ -116,7 +118,7 @@ def _add_file(tar: tarfile.TarFile, name: str, path: str) -> None:
 
 
 def _import(call: CommandContext) -> int:
-    """Only the names that an export writes are read, whatever else the archive holds; every digest is checked."""
+    """Store the files of an archive. Members with other names are skipped; every digest is checked."""
     files = Files.here(call.env)
     folder = call.folder / Path(call.options.into).expanduser()
     texts: dict[str, str] = {}
@@ -129,17 +131,17 @@ def _import(call: CommandContext) -> int:
                 _store(files, digest, stream)
                 stored.add(digest)
             else:
-                call.terminal.note(f"warning: {member.name[:120]!r} is no part of a bundle and was passed over")
+                call.terminal.note(f"warning: {member.name[:120]!r} is not part of a bundle and is skipped")
     lock = _checked(texts, stored, files)
     _write_texts(call, folder, texts)
-    _remember(files, lock)
+    _index(files, lock)
     call.terminal.line(f"{len(stored)} files are in the store, mullama.yaml and {LOCK_NAME} in {folder}")
     call.terminal.line("mullama apply --offline --locked serves them")
     return DONE
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
-    """Regular members in order; links and devices are never followed or made."""
+    """Yield the regular members in order. Links and devices are skipped, so no path outside is written."""
     for member in tar:
         stream = tar.extractfile(member) if member.isreg() else None
         if stream is not None:
@@ -147,7 +149,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]
 
 
 def blob_digest(name: str) -> str | None:
-    """The digest that a member's name says, None for a name that an export does not write."""
+    """Return the digest in the name of a member; None for a name that an export does not write."""
     folder, _, rest = name.partition("/")
     kind, _, hex_ = rest.partition("-")
     if folder != "blobs" or kind != "sha256":
@@ -159,13 +161,13 @@ def blob_digest(name: str) -> str | None:
 
 
 def _text(member: tarfile.TarInfo, stream: IO[bytes]) -> str:
-    if member.size > _MOST_TEXT:
-        raise Invalid(f"{member.name} of the bundle is larger than {size(_MOST_TEXT)}")
+    if member.size > _MAX_TEXT:
+        raise Invalid(f"{member.name} of the bundle is larger than {size(_MAX_TEXT)}")
     return stream.read().decode("utf-8")
 
 
 def _store(files: Files, digest: str, stream: IO[bytes]) -> None:
-    """Keep one file; it gets its name only if its bytes have that digest."""
+    """Store one file; raise `TransferFailed` if its bytes have another digest."""
     blobs = files.index.blobs
     if blobs.has(digest):
         return
@@ -176,23 +178,23 @@ def _store(files: Files, digest: str, stream: IO[bytes]) -> None:
         if partial.digest() != digest:
             actual = partial.digest()
             partial.discard()
-            raise TransferFailed(f"a file of the bundle has the digest {actual}, its name says {digest}")
+            raise TransferFailed(f"a file of the bundle has the digest {actual}, but its name has {digest}")
         partial.promote()
 
 
 def _checked(texts: dict[str, str], stored: set[str], files: Files) -> dict[str, LockEntry]:
-    """The lock file of the bundle, if the bundle is whole."""
+    """Return the lock file of a complete bundle; raise `Invalid` for another archive."""
     from mullama.store import lockfile
 
     absent = [name for name in (_HEAD, "mullama.yaml", LOCK_NAME) if name not in texts]
     if absent:
-        raise Invalid(f"the archive lacks {absent[0]}", hint="is it one that mullama bundle export wrote?")
+        raise Invalid(f"the archive lacks {absent[0]}", hint="mullama bundle export writes a complete one")
     head = json.loads(texts[_HEAD])
     if not isinstance(head, dict) or head.get("format") != FORMAT:
-        raise Invalid("the bundle has another format", hint=f"this version reads {FORMAT}")
+        raise Invalid("the bundle has an unknown format", hint=f"this version reads {FORMAT}")
     missing = [digest for digest in head.get("files") or () if digest not in stored]
     if missing:
-        raise Invalid(f"the archive lacks {missing[0]}", hint="was it cut short?")
+        raise Invalid(f"the archive lacks {missing[0]}", hint="the archive may be truncated")
     return lockfile.parse(texts[LOCK_NAME])
 
 
@@ -200,20 +202,20 @@ def _write_texts(call: CommandContext, folder: Path, texts: dict[str, str]) -> N
     for name in ("mullama.yaml", LOCK_NAME):
         path = folder / name
         if path.exists() and not call.options.force and path.read_text(encoding="utf-8") != texts[name]:
-            raise Refused(f"{path} exists already", hint="--force writes over it, --into names another folder")
+            raise Refused(f"{path} exists already", hint="--force overwrites it, --into FOLDER writes elsewhere")
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("mullama.yaml", LOCK_NAME):
         (folder / name).write_text(texts[name], encoding="utf-8")
 
 
-def _remember(files: Files, lock: dict[str, LockEntry]) -> None:
-    """Let the index know what each source stands for, as after a fetch."""
+def _index(files: Files, lock: dict[str, LockEntry]) -> None:
+    """Record the files of each source in the index, as after a download."""
     import time
 
     from mullama.store.index import Fetched
 
     for source, entry in lock.items():
-        if all(_is_here(files, file) for file in entry.files):
+        if all(_is_stored(files, file) for file in entry.files):
             files.index.remember_fetched(
                 Fetched(
                     source=source, resolved=entry.resolved, revision=entry.revision, files=entry.files,
@@ -222,5 +224,5 @@ def _remember(files: Files, lock: dict[str, LockEntry]) -> None:
             )  # fmt: skip
 
 
-def _is_here(files: Files, file: PinnedFile) -> bool:
+def _is_stored(files: Files, file: PinnedFile) -> bool:
     return files.index.blobs.has(file.digest)

@@ -1,4 +1,4 @@
-"""`mullama diff`: what apply would change, in four formats, with exit codes that a build can trust."""
+"""`mullama diff`: shows what apply would change, in four formats, with exit codes for CI."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mullama.cli.api_client.discover import find, load_manifest, manifest_path, origin, shown
 from mullama.cli.app.context import CommandContext, Parser, UsageError, manifest_options, server_options
 from mullama.cli.app.exit_codes import DIFFERS, DONE
-from mullama.cli.manifest.plan_file import save
+from mullama.cli.manifest.plan_file import save_plan
 from mullama.cli.manifest.planning import plan_between, plan_for
 from mullama.errors import NotFound
 from mullama.plan import report
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 FORMATS = ("text", "json", "markdown", "github")
 
-# What --fail-on can name, and which steps it means.
 GROUNDS: dict[str, Callable[[Step], bool]] = {
     "desired": lambda step: step.cause is Cause.DESIRED,
     "drift": lambda step: step.cause is Cause.DRIFT,
     "pause": lambda step: step.pause,
     "remove": lambda step: step.action is Action.REMOVE,
 }
+"""Names of --fail-on, and the steps that each selects."""
 
 
 def diff_options(parser: Parser) -> None:
@@ -37,18 +37,18 @@ def diff_options(parser: Parser) -> None:
     parser.add_argument(
         "--base",
         metavar="GITREF",
-        help="compare with the manifest at a git revision; asks no server and no network",
+        help="compare with the manifest of a git revision; needs no server and no network",
     )
-    parser.add_argument("--format", choices=FORMATS, default="text", help="how to print the plan (default: text)")
+    parser.add_argument("--format", choices=FORMATS, default="text", help="output format (default: text)")
     parser.add_argument(
         "--fail-on",
         type=grounds,
         default=tuple(GROUNDS),
         metavar="LIST",
-        help=f"exit with 2 only for these, of {','.join(GROUNDS)} (default: any step)",
+        help=f"exit with 2 only for these changes, of {','.join(GROUNDS)} (default: all)",
     )
-    parser.add_argument("--exit-zero", action="store_true", help="exit with 0 also when there is something to do")
-    parser.add_argument("--out", metavar="FILE", help="save the plan, for `mullama apply --plan FILE`")
+    parser.add_argument("--exit-zero", action="store_true", help="exit with 0 if there are changes")
+    parser.add_argument("--out", metavar="FILE", help="save the plan for `mullama apply --plan FILE`")
 
 
 def grounds(text: str) -> tuple[str, ...]:
@@ -67,13 +67,13 @@ def diff(call: CommandContext) -> int:
     if call.options.out:
         from mullama.manifest.tree import manifest_to_tree
 
-        save(call.folder / call.options.out, plan, manifest_to_tree(loaded.manifest), origin(loaded))
+        save_plan(call.folder / call.options.out, plan, manifest_to_tree(loaded.manifest), origin(loaded))
     _show(call, plan, loaded)
     return exit_code_of(plan, call.options.fail_on, exit_zero=call.options.exit_zero)
 
 
 def exit_code_of(plan: Plan, fail_on: tuple[str, ...], *, exit_zero: bool = False) -> int:
-    """2 when any step is of a kind named by `fail_on`, else 0."""
+    """Return 2 if `fail_on` selects any step, else 0."""
     counts = any(GROUNDS[name](step) for name in fail_on for step in plan.steps)
     return DIFFERS if counts and not exit_zero else DONE
 
@@ -82,17 +82,17 @@ def _plan(call: CommandContext, loaded: LoadedManifest) -> Plan:
     if call.options.base is None:
         return plan_for(call, loaded, find(call, lambda: loaded))
     if call.options.out:
-        raise UsageError("--out saves a plan for a server", hint="leave --base or --out away")
+        raise UsageError("--out saves a plan for a server", hint="use either --base or --out")
     return plan_between(_load_base(call), loaded)
 
 
 def _load_base(call: CommandContext) -> LoadedManifest:
-    """The manifest as it was at the revision; the empty one where the file was not there yet."""
+    """Load the manifest of the git revision; an empty one if the file does not exist there."""
     from mullama.cli.manifest.git_tree import GitTree
     from mullama.manifest.load import load_text
 
     if call.options.file == "-":
-        raise UsageError("--base needs a file, not standard input", hint="-f FILE names it")
+        raise UsageError("--base needs a manifest file, not standard input", hint="-f FILE names it")
     path = manifest_path(call)
     tree = GitTree(path.parent, call.options.base)
     try:
@@ -116,7 +116,7 @@ def _show(call: CommandContext, plan: Plan, loaded: LoadedManifest) -> None:
         case "json":
             terminal.json(to_tree(plan))
         case "markdown":
-            terminal.raw(report.markdown(plan, _stack(call, loaded)) + "\n")
+            terminal.raw(report.markdown(plan, _title(call, loaded)) + "\n")
         case "github":
             for line in report.github(_relative(plan, call.folder)):
                 terminal.raw(line + "\n")
@@ -124,13 +124,13 @@ def _show(call: CommandContext, plan: Plan, loaded: LoadedManifest) -> None:
             terminal.toned(report.lines(plan))
 
 
-def _stack(call: CommandContext, loaded: LoadedManifest) -> str:
-    """The stack's name: what the manifest calls itself, else the file."""
+def _title(call: CommandContext, loaded: LoadedManifest) -> str:
+    """Return the name in the metadata of the manifest, else that of the file."""
     return loaded.manifest.metadata.name or os.path.basename(call.options.file or "mullama.yaml")
 
 
 def _relative(plan: Plan, folder: Path) -> Plan:
-    """Annotations name files relative to where the build runs."""
+    """Make file names relative to the working directory, as annotations of CI need them."""
     return replace(plan, steps=tuple(_relative_step(step, folder) for step in plan.steps))
 
 

@@ -1,4 +1,4 @@
-"""`mullama down`: unload everything and stop the server of a manifest."""
+"""`mullama down`: unloads all models and stops the server of a manifest."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def down_options(parser: Parser) -> None:
     server_options(parser)
     yes_option(parser)
     timeout_option(parser, "2m")
-    parser.add_argument("--force", action="store_true", help="end a server that does not stop within the time limit")
+    parser.add_argument("--force", action="store_true", help="kill a server that does not stop within the time limit")
 
 
 def down(call: CommandContext) -> int:
-    """Show what will be unloaded, ask, stop, and wait until the process is gone and its ports are free."""
+    """Show the models to unload, ask, and stop the server; return after its process ended."""
     server = find(call)
     if server is None:
         call.terminal.line("no server runs; nothing to stop")
         return DONE
     call.terminal.toned(_plan(server))
-    if not _agreed(call):
+    if not _confirmed(call):
         call.terminal.note("nothing was changed")
         return REFUSED
     stop(server, within=call.options.timeout, force=call.options.force)
@@ -37,7 +37,10 @@ def down(call: CommandContext) -> int:
 
 
 def _plan(server: FoundServer) -> tuple[Line, ...]:
-    """What goes: each model with the memory it frees, then the server. A hung server cannot tell its models."""
+    """Return a line for each model with the memory that it frees, then one for the server.
+
+    A server that does not answer has only its own line.
+    """
     where = f"pid {server.record.pid}" if server.record else str(server.client.address)
     try:
         status = server.client.get("/api/v1/status")
@@ -54,9 +57,9 @@ def _line(model: dict[str, Any]) -> Line:
     return Line(f"- {model['name']}  {model.get('state', '')}: unload{freed}; files kept", "remove")
 
 
-def _agreed(call: CommandContext) -> bool:
+def _confirmed(call: CommandContext) -> bool:
     if call.options.yes:
         return True
     if not call.terminal.interactive:
-        raise Refused("down unloads every model, and nobody can be asked here", hint="--yes does it")
+        raise Refused("down unloads all models and there is no terminal to confirm it", hint="--yes confirms it")
     return call.terminal.confirm("Stop the server?")

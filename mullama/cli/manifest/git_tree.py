@@ -1,4 +1,4 @@
-"""Reads files as they were at a git revision, without touching the working tree."""
+"""Reads files of a git revision without changing the working tree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SECONDS = 30
 
 
 class GitTree:
-    """The files of one commit of the repository that holds `folder`."""
+    """Files of one commit of the repository that contains `folder`."""
 
     def __init__(self, folder: Path, reference: str) -> None:
         top = _git(folder, "rev-parse", "--show-toplevel")
@@ -22,28 +22,30 @@ class GitTree:
         self.top = Path(os.path.realpath(os.fsdecode(top).rstrip("\n")))
         commit = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{reference}^{{commit}}")
         if commit is None:
-            raise NotFound(f"git knows no revision {reference!r}", hint="in CI, fetch it first")
+            raise NotFound(f"git has no revision {reference!r}", hint="in CI, fetch the revision first")
         self.commit = commit.decode().strip()
         self.reference = reference
 
     def read(self, path: str) -> bytes:
-        """The bytes of a file at that commit; `NotFound` where it was not there."""
-        inside = self._inside(path)
-        body = None if inside is None else _git(self.top, "cat-file", "blob", f"{self.commit}:{inside}")
+        """Return the bytes of a file in the commit; raise `NotFound` if it is not there."""
+        relative = self._relative(path)
+        body = None if relative is None else _git(self.top, "cat-file", "blob", f"{self.commit}:{relative}")
         if body is None:
             raise NotFound(f"{path} is not in the repository at {self.reference}", name=path)
         return body
 
     def names(self, folder: str) -> Sequence[str]:
-        """The names in a folder at that commit; `NotFound` when it was not there."""
-        inside = self._inside(folder)
-        listed = None if inside is None else _git(self.top, "ls-tree", "-z", "--name-only", f"{self.commit}:{inside}")
+        """Return the names in a folder of the commit; raise `NotFound` if it is not there."""
+        relative = self._relative(folder)
+        listed = (
+            None if relative is None else _git(self.top, "ls-tree", "-z", "--name-only", f"{self.commit}:{relative}")
+        )
         if listed is None:
             raise NotFound(f"{folder} is not in the repository at {self.reference}", name=folder)
         return [os.fsdecode(name) for name in listed.split(b"\0") if name]
 
-    def _inside(self, path: str) -> str | None:
-        """The path as git writes it, None for one outside of the repository. `""` is the top itself."""
+    def _relative(self, path: str) -> str | None:
+        """Return the path relative to the top of the repository, "" for the top, None for a path outside."""
         real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
         relative = os.path.relpath(real, self.top)
         if relative in (".", "..") or relative.startswith("../"):
@@ -52,7 +54,7 @@ class GitTree:
 
 
 def _git(folder: Path, *arguments: str) -> bytes | None:
-    """What git printed, None when it failed. Hooks and prompts stay out of it: these are reading commands."""
+    """Return the output of git, None if it failed. Only reading commands are used: they run no hooks."""
     try:
         done = subprocess.run(
             ["git", "-C", str(folder), *arguments],

@@ -1,4 +1,4 @@
-"""`mullama import`: a manifest of what other tools have on this machine; nothing of theirs is moved or changed."""
+"""`mullama import`: writes a manifest from the models of other tools. Their files stay in place."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ KINDS = ("ollama", "dir", "llama-swap", "compose")
 
 
 def import_options(parser: Parser) -> None:
-    parser.add_argument("kind", choices=KINDS, help="what to read")
-    parser.add_argument("path", nargs="?", metavar="PATH", help="the folder or file; for ollama its store")
-    parser.add_argument("-o", "--output", default="-", metavar="FILE", help="where to write (default: standard output)")
-    parser.add_argument("--force", action="store_true", help="write over a file that is there")
+    parser.add_argument("kind", choices=KINDS, help="kind of the source")
+    parser.add_argument("path", nargs="?", metavar="PATH", help="folder or file to read; for ollama, its store")
+    parser.add_argument("-o", "--output", default="-", metavar="FILE", help="file to write (default: standard output)")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     json_option(parser)
 
 
 def import_(call: CommandContext) -> int:
-    """Exit 8 when something could not be carried; each such thing is said on stderr."""
+    """Write the manifest. Settings without an equivalent are listed on stderr, and the exit code is then 8."""
     from mullama.manifest.dump import to_yaml
 
-    found = _found(call)
+    found = _read_models(call)
     tree = found.tree()
     if call.options.json:
         call.terminal.json({"manifest": tree, "left_out": found.left_out})
@@ -43,7 +43,7 @@ def import_(call: CommandContext) -> int:
     return PARTLY if found.left_out else DONE
 
 
-def _found(call: CommandContext) -> Imported:
+def _read_models(call: CommandContext) -> Imported:
     from mullama.manifest import importing
 
     kind, path = call.options.kind, call.options.path
@@ -62,22 +62,22 @@ def _ollama(call: CommandContext) -> Imported:
     from mullama.manifest.importing import registry_models
     from mullama.store.foreign import Foreign, usual_roots
 
-    said = call.options.path
-    folder = str((call.folder / Path(said).expanduser()).absolute()) if said else "auto"
+    path = call.options.path
+    folder = str((call.folder / Path(path).expanduser()).absolute()) if path else "auto"
     roots = usual_roots(call.env, ollama=folder)
     foreign = Foreign(roots)
     refs = foreign.registry_models()
     if not refs:
         raise NotFound(f"no model of Ollama is in {' or '.join(roots.ollama)}", hint="import ollama PATH names a store")
 
-    found = registry_models(_stored(foreign, ref) for ref in refs)
-    if said:
+    found = registry_models(_registry_model(foreign, ref) for ref in refs)
+    if path:
         found.stores["ollama"] = folder
     return found
 
 
-def _stored(foreign: Foreign, ref: RegistryRef) -> RegistryModel:
-    """What the store tells of one model: its layers, its config, and the header of its weights."""
+def _registry_model(foreign: Foreign, ref: RegistryRef) -> RegistryModel:
+    """Return one model of the store, from its layers, its config and the header of its weights."""
     from mullama.manifest.importing import RegistryModel
     from mullama.sources.local_files import look_into, read_text
     from mullama.weights.layers import TEXTS, read_defaults
@@ -85,7 +85,7 @@ def _stored(foreign: Foreign, ref: RegistryRef) -> RegistryModel:
     try:
         located = foreign.by_ref(ref)
         if located is None:
-            return RegistryModel(ref=ref, problem="it is not whole, or holds no GGUF weights")
+            return RegistryModel(ref=ref, problem="it is incomplete, or has no GGUF weights")
         texts = [(file.role, read_text(file.path or "")) for file in located.files if file.role in TEXTS]
         defaults = read_defaults(texts, str(ref))
         weights = tuple(file.path or "" for file in located.files if file.role == "weights")
@@ -102,15 +102,15 @@ def _folder(place: Path) -> Imported:
     from mullama.store.foreign import Foreign, Roots
 
     if not place.is_dir():
-        raise NotFound(f"{place} is no folder", name=str(place))
+        raise NotFound(f"{place} is not a folder", name=str(place))
     paths = [path for path, _ in Foreign(Roots(gguf=(str(place.absolute()),))).ggufs()]
     if not paths:
-        raise NotFound(f"{place} holds no GGUF file", name=str(place))
-    return folder_models(_described(path) for path in paths)
+        raise NotFound(f"{place} has no GGUF file", name=str(place))
+    return folder_models(_gguf_file(path) for path in paths)
 
 
-def _described(path: str) -> GgufFile:
-    """What a file's name and header tell."""
+def _gguf_file(path: str) -> GgufFile:
+    """Return the facts in the name and the header of a file."""
     from mullama.manifest.importing import GgufFile
     from mullama.weights.choose import quant_of, role
     from mullama.weights.split import split_name, stem
@@ -128,12 +128,12 @@ def _described(path: str) -> GgufFile:
 
 
 def _unusable(paths: list[str]) -> str:
-    """Why a set of files cannot be loaded, "" if it can."""
+    """Return the reason that a set of files cannot be loaded, "" if it can."""
     from mullama.sources.local_files import look_into
 
     missing = [path for path in paths if not Path(path).is_file()]
     if missing:
-        return f"its part {Path(missing[0]).name} is not there"
+        return f"its part {Path(missing[0]).name} is missing"
     try:
         look_into(paths)
     except MullamaError as error:
@@ -142,7 +142,7 @@ def _unusable(paths: list[str]) -> str:
 
 
 def read_yaml(place: Path) -> dict[str, Any]:
-    """A YAML file as plain values, read within the manifest's bounds."""
+    """Read a YAML file, under the limits of a manifest."""
     from mullama.errors import ManifestError
     from mullama.manifest.load.document import DocumentBudget, read_document
 
@@ -151,12 +151,12 @@ def read_yaml(place: Path) -> dict[str, Any]:
         raise ManifestError(tuple(document.problems))
     tree = plain(document.root)
     if not isinstance(tree, dict):
-        raise UsageError(f"{place} holds no map")
+        raise UsageError(f"{place} is not a map")
     return tree
 
 
 def plain(node: Node) -> Any:
-    """The values of a tree without their places."""
+    """Return the values of a tree without their locations."""
     from mullama.manifest.nodes import Fields, Items
 
     if isinstance(node, Fields):
@@ -167,7 +167,7 @@ def plain(node: Node) -> Any:
 def _write(call: CommandContext, text: str) -> None:
     path = call.folder / Path(call.options.output).expanduser()
     if path.exists() and not call.options.force:
-        raise Refused(f"{path} exists already", hint="--force writes over it")
+        raise Refused(f"{path} exists already", hint="--force overwrites it")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     call.terminal.line(f"wrote {call.options.output}; mullama validate -f {call.options.output} checks it")

@@ -1,4 +1,4 @@
-"""`mullama lock`: write down what every source of the manifest stands for, so that all machines get the same bytes."""
+"""`mullama lock`: pins the files of every source by digest, so all machines use the same bytes."""
 
 from __future__ import annotations
 
@@ -23,37 +23,41 @@ def lock_options(parser: Parser) -> None:
     manifest_options(parser)
     json_option(parser)
     parser.add_argument(
-        "--update", nargs="*", metavar="NAME", help="ask again what the sources of these models stand for; none: all"
+        "--update",
+        nargs="*",
+        metavar="NAME",
+        help="resolve these models again; without names, all models",
     )
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 2 when the lock file is stale")
-    parser.add_argument("--offline", action="store_true", help="use only files that are here already")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 2 if the lock file is stale")
+    parser.add_argument("--offline", action="store_true", help="download nothing")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """One source in the lock file: what was done with it, before and after."""
+    """Change of one source in the lock file."""
 
     source: str
     state: str
+    """Key of `_SIGNS`."""
     before: LockEntry | None
     after: LockEntry | None
 
 
 def lock(call: CommandContext) -> int:
-    """Entries that are there stay as they are, unless --update names their model; those of nobody go."""
+    """Keep the entries of models that --update does not name, add missing ones, and remove unused ones."""
     options = call.options
     if options.check and options.update is not None:
-        raise UsageError("--check changes nothing, so it cannot --update")
+        raise UsageError("--check writes nothing, so it excludes --update")
     loaded = load_manifest(call)
     if loaded.path is None:
-        raise UsageError("a lock file lies beside a manifest file, not beside standard input", hint="-f FILE names it")
+        raise UsageError("a manifest from standard input has no lock file", hint="-f FILE names it")
     before = read_lock(loaded.path)
     if options.check:
         return _check(call, loaded.manifest, before)
-    moving = (
+    updating = (
         frozenset[str]() if options.update is None else lock_file.sources_of(loaded.manifest, tuple(options.update))
     )
-    after = _resolved(call, loaded.manifest, before, moving)
+    after = _resolved(call, loaded.manifest, before, updating)
     if after != before or not lock_file.lock_path(loaded.path).exists():
         lock_file.write_lock(loaded.path, after)
     _show(call, outcomes(before, after))
@@ -61,32 +65,32 @@ def lock(call: CommandContext) -> int:
 
 
 def _check(call: CommandContext, manifest: Manifest, before: lock_file.Lock) -> int:
-    lacking, surplus = lock_file.missing(manifest, before), lock_file.superfluous(manifest, before)
-    stale = bool(lacking or surplus)
+    missing, unused = lock_file.missing(manifest, before), lock_file.superfluous(manifest, before)
+    stale = bool(missing or unused)
     if call.options.json:
-        call.terminal.json({"stale": stale, "missing": list(lacking), "superfluous": list(surplus)})
+        call.terminal.json({"stale": stale, "missing": list(missing), "superfluous": list(unused)})
     else:
-        lines = [Line(f"+ {s}  is not locked", "add") for s in lacking]
-        lines += [Line(f"- {s}  is locked and no model names it", "remove") for s in surplus]
+        lines = [Line(f"+ {s}  is not locked", "add") for s in missing]
+        lines += [Line(f"- {s}  is locked and no model uses it", "remove") for s in unused]
         call.terminal.toned(lines)
-        call.terminal.line(f"{LOCK_NAME} is stale; mullama lock mends it" if stale else f"{LOCK_NAME} is fresh")
+        call.terminal.line(f"{LOCK_NAME} is stale; mullama lock updates it" if stale else f"{LOCK_NAME} is up to date")
     return DIFFERS if stale else DONE
 
 
 def _resolved(
-    call: CommandContext, manifest: Manifest, before: lock_file.Lock, moving: frozenset[str]
+    call: CommandContext, manifest: Manifest, before: lock_file.Lock, updating: frozenset[str]
 ) -> dict[str, LockEntry]:
     files = Files.here(call.env)
     library, settings = files.library(manifest), files.settings(manifest)
     after: dict[str, LockEntry] = {}
     for source in lock_file.lockable(manifest):
-        if source in before and source not in moving:
+        if source in before and source not in updating:
             after[source] = before[source]
             continue
         with DownloadDisplay(call.terminal, quiet=call.options.json) as report:
             after[source], warnings = lock_file.resolve(
                 library, settings, source, offline=files.offline(call.options.offline),
-                refresh=source in moving, report=report,
+                refresh=source in updating, report=report,
             )  # fmt: skip
         for text in warnings:
             call.terminal.note(f"warning: {text}")
@@ -94,7 +98,7 @@ def _resolved(
 
 
 def outcomes(before: lock_file.Lock, after: lock_file.Lock) -> tuple[Outcome, ...]:
-    """What became of every source, in order of text."""
+    """Return the change of every source, sorted by source."""
     return tuple(_outcome(source, before.get(source), after.get(source)) for source in sorted(before.keys() | after))
 
 
@@ -108,7 +112,7 @@ def _outcome(source: str, old: LockEntry | None, new: LockEntry | None) -> Outco
     return Outcome(source=source, state=state, before=old, after=new)
 
 
-_TONES: dict[str, tuple[str, Tone]] = {
+_SIGNS: dict[str, tuple[str, Tone]] = {
     "added": ("+", "add"),
     "removed": ("-", "remove"),
     "moved": ("~", "update"),
@@ -121,13 +125,13 @@ def _show(call: CommandContext, found: tuple[Outcome, ...]) -> None:
     if call.options.json:
         call.terminal.json({"sources": [_tree(item) for item in found]})
         return
-    call.terminal.toned(Line(_line(item), _TONES[item.state][1]) for item in found)
+    call.terminal.toned(Line(_line(item), _SIGNS[item.state][1]) for item in found)
     changed = sum(item.state != "kept" for item in found)
-    call.terminal.line(f"{LOCK_NAME}: {len(found)} sources, {changed} changed" if found else "nothing needs a lock")
+    call.terminal.line(f"{LOCK_NAME}: {len(found)} sources, {changed} changed" if found else "no source needs a lock")
 
 
 def _line(item: Outcome) -> str:
-    sign = _TONES[item.state][0]
+    sign = _SIGNS[item.state][0]
     entry = item.after or item.before
     if entry is None:
         return f"{sign} {item.source}"

@@ -1,4 +1,4 @@
-"""Commands about the manifest alone: init, validate, config, schema. None of them asks a server."""
+"""Commands that read or write a manifest without a server: init, validate, config, schema."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def validate_options(parser: Parser) -> None:
 
 
 def validate(call: CommandContext) -> int:
-    """Exit 0 for a manifest that could be applied, 4 with every mistake otherwise."""
+    """Check the manifest. The exit code is 4 if it has errors; all of them are listed."""
     try:
         loaded = load_manifest(call)
     except ManifestError as error:
@@ -42,11 +42,11 @@ def validate(call: CommandContext) -> int:
 
 def config_options(parser: Parser) -> None:
     manifest_options(parser)
-    parser.add_argument("--format", choices=("yaml", "json"), default="yaml", help="how to print it (default: yaml)")
+    parser.add_argument("--format", choices=("yaml", "json"), default="yaml", help="output format (default: yaml)")
 
 
 def config(call: CommandContext) -> int:
-    """The resolved manifest. It holds references to secrets and never a secret, so it is safe to show."""
+    """Print the resolved manifest. It has references to secrets and no secret."""
     from mullama.manifest.tree import manifest_to_tree
 
     tree = manifest_to_tree(load_manifest(call).manifest)
@@ -58,7 +58,7 @@ def config(call: CommandContext) -> int:
 
 
 def schema_options(parser: Parser) -> None:
-    del parser  # takes nothing
+    del parser  # no options
 
 
 def schema(call: CommandContext) -> int:
@@ -67,7 +67,7 @@ def schema(call: CommandContext) -> int:
 
 
 def schema_text() -> str:
-    """The JSON Schema as the file that is committed holds it."""
+    """Return the text of the JSON Schema file."""
     from mullama.manifest.schema import json_schema
     from mullama.plan.changes import COSTS
 
@@ -76,19 +76,19 @@ def schema_text() -> str:
 
 
 def init_options(parser: Parser) -> None:
-    parser.add_argument("-f", "--file", default=NAMES[0], help=f"what to write (default: {NAMES[0]})")
+    parser.add_argument("-f", "--file", default=NAMES[0], help=f"file to write (default: {NAMES[0]})")
     parser.add_argument(
         "--from",
         dest="source",
         default="builtin:tiny",
         metavar="SPEC",
-        help="the first model's weights, such as hf:org/repo:Q4_K_M (default: builtin:tiny)",
+        help="source of the first model, such as hf:org/repo:Q4_K_M (default: builtin:tiny)",
     )
-    parser.add_argument("--name", default="chat", help="the first model's name (default: chat)")
+    parser.add_argument("--name", default="chat", help="name of the first model (default: chat)")
 
 
 def init(call: CommandContext) -> int:
-    """Write a starter; an existing file is never overwritten."""
+    """Write a manifest to start from. An existing file is never overwritten."""
     from mullama.manifest.starter_manifest import starter
     from mullama.names import ModelName, parse_source
 
@@ -103,5 +103,5 @@ def init(call: CommandContext) -> int:
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     call.terminal.line(f"wrote {call.options.file}; next: mullama diff, then mullama apply")
-    call.terminal.line(f"for checks while you type: mullama schema > {SCHEMA_NAME}")
+    call.terminal.line(f"for completion in an editor: mullama schema > {SCHEMA_NAME}")
     return DONE

@@ -1,4 +1,4 @@
-"""A plan saved to a file, with the manifest it is for: written by `diff --out`, carried out by `apply --plan`."""
+"""The file of a plan and its manifest: `diff --out` writes it, `apply --plan` applies it."""
 
 from __future__ import annotations
 
@@ -15,41 +15,44 @@ from mullama.store.disk import write_atomic
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedPlan:
-    """The plan that was shown, the resolved manifest as a tree, and where that came from. Holds no secret."""
+    """Content of a plan file. It has references to secrets and no secret."""
 
     plan: Plan
     manifest: Mapping[str, Any]
+    """The resolved manifest as JSON."""
     origin: Mapping[str, Any]
+    """File, profiles and digest of the manifest."""
 
 
-def save(path: Path, plan: Plan, manifest: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
+def save_plan(path: Path, plan: Plan, manifest: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
+    """Write a plan file."""
     tree = to_tree(plan) | {"manifest": manifest, "origin": origin}
     write_atomic(path, json.dumps(tree, ensure_ascii=False, indent=1).encode())
 
 
-def read(path: Path) -> SavedPlan:
-    """The saved plan, or `Invalid` for a file that is none."""
+def load_plan(path: Path) -> SavedPlan:
+    """Read a plan file; raise `Invalid` for another file."""
     try:
         tree = json.loads(path.read_bytes())
         found = tree["format"]
         saved = SavedPlan(plan=from_tree(tree), manifest=tree["manifest"], origin=tree["origin"])
     except (ValueError, KeyError, TypeError, Invalid) as error:
-        raise Invalid(f"{path} is not a saved plan", hint="mullama diff --out writes one") from error
+        raise Invalid(f"{path} is not a plan file", hint="mullama diff --out writes one") from error
     if found != FORMAT:
         raise Invalid(f"{path} has the format {found}", hint=f"this version reads {FORMAT}")
     return saved
 
 
-def require_fresh(saved: Plan, now: Plan) -> None:
-    """`Conflict` unless the plan made now is the one that was saved."""
-    if saved.base != now.base:
+def require_fresh(saved: Plan, current: Plan) -> None:
+    """Raise `Conflict` unless the current plan equals the saved one."""
+    if saved.base != current.base:
         raise Conflict(
             "the plan is stale: another revision was applied since it was saved",
-            hint="run mullama diff --out again and look at what changed",
+            hint="run mullama diff --out again and review the changes",
         )
-    before, after = to_tree(saved), to_tree(now)
+    before, after = to_tree(saved), to_tree(current)
     if any(before[key] != after[key] for key in ("desired", "steps", "drift")):
         raise Conflict(
-            "the plan is stale: the machine changed since it was saved",
-            hint="run mullama diff --out again and look at what changed",
+            "the plan is stale: this machine changed since it was saved",
+            hint="run mullama diff --out again and review the changes",
         )

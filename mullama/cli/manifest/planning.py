@@ -1,4 +1,4 @@
-"""The plan for a manifest: asked of the server that runs, or worked out here from what is on the disk."""
+"""The plan of a manifest: made by the running server, or here from the facts on disk."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 
 
 def plan_for(call: CommandContext, loaded: LoadedManifest, server: FoundServer | None) -> Plan:
-    """What apply would do now, each step with its place in the manifest."""
+    """Return the plan of an apply, each step with its location in the manifest."""
     if server is None:
-        return _plan_here(call, loaded)
+        return _plan_locally(call, loaded)
     from mullama.manifest.tree import manifest_to_tree
 
     return located(plan_by_server(server, manifest_to_tree(loaded.manifest)), loaded.places)
 
 
 def plan_by_server(server: FoundServer, tree: dict[str, Any]) -> Plan:
+    """Return the plan that the server makes for a resolved manifest."""
     options = {"trigger": "apply", "allow_empty": True}
     answer = server.client.post("/api/v1/plan", {"manifest": tree, "options": options})
     try:
@@ -33,11 +34,11 @@ def plan_by_server(server: FoundServer, tree: dict[str, Any]) -> Plan:
     except Invalid as error:
         raise MullamaError(
             f"{server.client.address} sent a plan that this version cannot read: {error}",
-            hint="the server may be of another version: mullama down, then mullama apply",
+            hint="the server may have another version: mullama down, then mullama apply",
         ) from error
 
 
-def _plan_here(call: CommandContext, loaded: LoadedManifest) -> Plan:
+def _plan_locally(call: CommandContext, loaded: LoadedManifest) -> Plan:
     from mullama.plan.make import make_plan
     from mullama.reconcile.files import Files, read_lock
     from mullama.reconcile.observe import observe
@@ -50,9 +51,9 @@ def _plan_here(call: CommandContext, loaded: LoadedManifest) -> Plan:
 
 
 def plan_between(base: LoadedManifest, desired: LoadedManifest) -> Plan:
-    """What differs between two revisions of the manifest; needs no machine and no network.
+    """Return the steps between two versions of the manifest, without this machine and without a network.
 
-    Nothing was observed, so what a plan would call drift is no part of it; sizes and memory are the lock file's.
+    Nothing is observed, so steps caused by drift are left out. Sizes and memory come from the lock file.
     """
     from mullama.manifest.tree import revision
     from mullama.plan.make import make_plan
@@ -65,11 +66,13 @@ def plan_between(base: LoadedManifest, desired: LoadedManifest) -> Plan:
 
 
 def _pinned_files(base: LoadedManifest, desired: LoadedManifest) -> dict[str, KnownFiles]:
-    """What can be known without looking: the lock file's entries, and that built-in and plain files need no fetch."""
+    """Return the files that the lock file pins. Built-in and local files count as stored."""
     from mullama.plan.observed import KnownFiles
     from mullama.reconcile.files import pinned, read_lock
 
     sources = {model.from_ for loaded in (base, desired) for model in loaded.manifest.models.values()}
     lock = read_lock(desired.path)
-    here = {s: KnownFiles(source=s, stored=True) for s in sources if isinstance(parse_source(s), (BuiltinRef, PathRef))}
-    return here | {source: pinned(lock[source]) for source in sources & lock.keys()}
+    stored = {
+        s: KnownFiles(source=s, stored=True) for s in sources if isinstance(parse_source(s), (BuiltinRef, PathRef))
+    }
+    return stored | {source: pinned(lock[source]) for source in sources & lock.keys()}
