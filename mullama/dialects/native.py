@@ -258,16 +258,16 @@ MANAGEMENT = Dialect(
         *native_inference.ENDPOINTS,
         Endpoint(
             method="GET", path="/api/models", decode=fixed(inventory.ListModels()), encode=encode_list,
-            summary="All models", response_schema=schema.exact(models=schema.listed(_ENTRY)),
+            summary="List all models", response_schema=schema.exact(models=schema.listed(_ENTRY)),
         ),
         Endpoint(
             method="POST", path="/api/models/pull", decode=decode_pull, encode=encode_task, stream=NativeTaskStream,
-            access="admin", summary="Fetch a model", response_schema=_TASK,
+            access="admin", summary="Download a model", response_schema=_TASK,
             request_schema=fields.request_schema(_NAME, fields.MODEL, _ALIAS, _FROM, _FORCE, fields.STREAM),
         ),
         Endpoint(
             method="POST", path="/api/models/load", decode=decode_load, encode=encode_load, access="admin",
-            summary="Have a model in memory", response_schema=_ANSWER,
+            summary="Load a model", response_schema=_ANSWER,
             request_schema=fields.request_schema(
                 _NAME, fields.MODEL, _ALIAS, _KEEP,
                 fields.integer("gpu_layers"), fields.integer("context_size"), fields.text("mmproj"),
@@ -275,28 +275,28 @@ MANAGEMENT = Dialect(
         ),
         Endpoint(
             method="POST", path="/api/models/copy", decode=decode_copy, encode=encode_copy, access="admin",
-            summary="Give a model a second name", response_schema=_ANSWER,
+            summary="Copy a model", response_schema=_ANSWER,
             request_schema=fields.request_schema(
                 fields.MODEL.named("source"), fields.MODEL.named("destination"), required="source destination"
             ),
         ),
         Endpoint(
             method="POST", path="/api/models/default", decode=decode_default, encode=encode_default, access="admin",
-            summary="Answer with this model where a request names none", response_schema=_ANSWER,
+            summary="Set the default model", response_schema=_ANSWER,
             request_schema=_NAMED,
         ),
         Endpoint(
             method="POST", path="/api/models/{name:path}/unload", decode=decode_unload, encode=encode_load,
-            access="admin", summary="Let a model go once its requests have ended, or with `force` now",
+            access="admin", summary="Unload a model after its requests, or with `force` at once",
             request_schema=fields.request_schema(_FORCE), response_schema=_ANSWER,
         ),
         Endpoint(
             method="GET", path="/api/models/{name:path}", decode=decode_show, encode=encode_show,
-            summary="One model with everything known of it", response_schema=_ENTRY,
+            summary="Show a model", response_schema=_ENTRY,
         ),
         Endpoint(
             method="PUT", path="/api/models/{name:path}", decode=decode_create, encode=encode_task,
-            stream=NativeTaskStream, access="admin", summary="Make a model, said in the manifest's words",
+            stream=NativeTaskStream, access="admin", summary="Create a model with the manifest's fields",
             request_schema=fields.request_schema(_FROM, _MODEL, fields.STREAM), response_schema=_TASK,
         ),
         Endpoint(
@@ -305,11 +305,11 @@ MANAGEMENT = Dialect(
         ),
         Endpoint(
             method="GET", path="/api/defaults", decode=fixed(_SUGGESTIONS),
-            summary="Models that one may begin with", response_schema=schema.exact(models=schema.listed(schema.RECORD)),
+            summary="List suggested models", response_schema=schema.exact(models=schema.listed(schema.RECORD)),
         ),
         Endpoint(
             method="POST", path="/api/defaults/{name:path}/use", decode=decode_use, encode=encode_task,
-            stream=NativeTaskStream, access="admin", summary="Fetch one of the suggested models",
+            stream=NativeTaskStream, access="admin", summary="Download a suggested model",
             request_schema=fields.request_schema(fields.STREAM), response_schema=_TASK,
         ),
     ),

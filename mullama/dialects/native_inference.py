@@ -31,15 +31,15 @@ def _of(endpoints: tuple[Endpoint, ...], path: str) -> Endpoint:
 
 
 ENDPOINTS = (
-    replace(_of(chat.ENDPOINTS, "/api/chat"), path="/api/models/chat", summary="Continue a conversation"),
+    replace(_of(chat.ENDPOINTS, "/api/chat"), path="/api/models/chat", summary="Generate a chat completion"),
     replace(
         _of(embed.ENDPOINTS, "/api/embed"),
         path="/api/models/embed",
         decode=decode_embed,
         request_schema=schema.joined(embed.REQUEST_SCHEMA, request_schema(_NORMALIZE)),
-        summary="Turn texts into vectors",
+        summary="Create embeddings",
     ),
-    replace(_of(tokens.ENDPOINTS, "/tokenize"), path="/api/models/tokenize", summary="The tokens of a text"),
+    replace(_of(tokens.ENDPOINTS, "/tokenize"), path="/api/models/tokenize", summary="Tokenize a text"),
     *(
         replace(endpoint, path="/api/models/blobs/{digest}")
         for endpoint in model_admin.ENDPOINTS

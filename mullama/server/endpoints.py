@@ -150,7 +150,7 @@ class Endpoints:
         """Write the body to the blob store as it arrives."""
         operation = endpoint.decode(request)
         if not isinstance(operation, inventory.StoreBlob):
-            raise Internal(f"{endpoint.path} takes a blob but decodes no digest")
+            raise Internal(f"{endpoint.path} accepts a blob and decodes no digest")
         chunks = pieces(exchange, limit=self.bounds.upload, bounds=self.bounds)
         async with aclosing(chunks):
             new = await self.service.receive_blob(operation.digest, chunks, exchange.caller)
@@ -170,9 +170,9 @@ class Endpoints:
 
     def _take_notes(self, exchange: Exchange, operation: Operation, raw: bytes) -> None:
         """Keep the parts of an operation that the log line and the headers show."""
-        inner = getattr(operation, "chat", operation)
-        exchange.notes.model = str(getattr(inner, "model", ""))
-        exchange.warn(getattr(inner, "warnings", ()))
+        named = operation.chat if isinstance(operation, types.CountRequest | types.RenderRequest) else operation
+        exchange.notes.model = str(getattr(named, "model", ""))
+        exchange.warn(getattr(named, "warnings", ()))
         if self.service.access().manifest.observability.logs.prompts:
             exchange.notes.prompt = raw.decode()
 

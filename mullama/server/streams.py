@@ -95,7 +95,7 @@ def _public_error(exchange: Exchange, error: Exception) -> MullamaError:
 
 
 def to_bytes(frames: Iterable[Frame], media: Media) -> bytes:
-    """Return all frames as one piece for one write, so that no event is split between packets of the application."""
+    """Return all frames as one piece for one write, so that no event is split between writes."""
     frame_bytes = _event if media == "text/event-stream" else _line
     return b"".join(map(frame_bytes, frames))
 

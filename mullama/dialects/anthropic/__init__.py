@@ -13,7 +13,7 @@ _PROBE = Endpoint(
     path="/",
     decode=fixed(StaticReply(reply=Reply(body="mullama is running"))),
     access="public",
-    summary="Whether a server is here",
+    summary="Check that the server runs",
 )
 _MESSAGES = Endpoint(
     method="POST",
@@ -21,7 +21,7 @@ _MESSAGES = Endpoint(
     decode=request.decode,
     encode=reply.encode,
     stream=reply.MessageStream,
-    summary="Continue a conversation",
+    summary="Generate a chat completion",
     request_schema=request.REQUEST_SCHEMA,
     response_schema=reply.RESPONSE_SCHEMA,
 )
@@ -40,7 +40,7 @@ _MODELS = Endpoint(
     decode=models.decode_list,
     encode=models.encode_list,
     when=models.is_ours,
-    summary="The models that can be used",
+    summary="List the models",
     response_schema=models.LIST_SCHEMA,
 )
 _MODEL = Endpoint(
@@ -49,7 +49,7 @@ _MODEL = Endpoint(
     decode=models.decode_one,
     encode=models.encode_one,
     when=models.is_ours,
-    summary="One model",
+    summary="Get a model",
     response_schema=models.MODEL_SCHEMA,
 )
 

@@ -249,7 +249,7 @@ ENDPOINTS = (
         decode=decode,
         encode=encode,
         stream=OllamaChatStream,
-        summary="Continue a conversation; without messages, load or unload the model",
+        summary="Generate a chat completion; without messages, load or unload the model",
         request_schema=fields.request_schema(*CHAT_FIELDS, required="model"),
         response_schema=schema.record(
             "model created_at",

@@ -80,7 +80,7 @@ ENDPOINTS = (
         path="/api/embed",
         decode=decode,
         encode=encode,
-        summary="Turn texts into normalised vectors",
+        summary="Create normalized embeddings",
         request_schema=REQUEST_SCHEMA,
         response_schema=schema.record(
             "model embeddings",
@@ -96,7 +96,7 @@ ENDPOINTS = (
         path="/api/embeddings",
         decode=decode_old,
         encode=encode_old,
-        summary="Turn one prompt into a vector (the older form)",
+        summary="Create an embedding of one prompt (older format)",
         request_schema=fields.request_schema(fields.MODEL, PROMPT, KEEP_ALIVE, OPTIONS, required="model"),
         response_schema=schema.exact(embedding=_VECTOR),
     ),

@@ -198,7 +198,7 @@ ENDPOINTS = (
         decode=decode,
         encode=encode,
         stream=GenerateStream,
-        summary="Go on from a prompt; without one, load or unload the model",
+        summary="Generate a completion; without a prompt, load or unload the model",
         request_schema=fields.request_schema(*_FIELDS, required="model"),
         response_schema=schema.record(
             "model created_at",

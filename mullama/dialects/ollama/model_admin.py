@@ -178,7 +178,7 @@ ENDPOINTS = (
         encode=encode_task,
         stream=TaskStream,
         access="admin",
-        summary="Make a model from another one or from uploaded files",
+        summary="Create a model from another one or from uploaded files",
         request_schema=fields.request_schema(
             fields.MODEL,
             _NAME,
@@ -202,7 +202,7 @@ ENDPOINTS = (
         encode=encode_task,
         stream=TaskStream,
         access="admin",
-        summary="Fetch a model",
+        summary="Download a model",
         request_schema=fields.request_schema(fields.MODEL, _NAME, fields.STREAM, fields.flag("insecure")),
         response_schema=_STATUS_SCHEMA,
     ),
@@ -212,7 +212,7 @@ ENDPOINTS = (
         decode=decode_copy,
         encode=encode_done,
         access="admin",
-        summary="Give a model a second name",
+        summary="Copy a model",
         request_schema=fields.request_schema(
             fields.MODEL.named("source"), fields.MODEL.named("destination"), required="source destination"
         ),
@@ -232,7 +232,7 @@ ENDPOINTS = (
         decode=decode_find,
         encode=encode_found,
         access="admin",
-        summary="Whether a file was uploaded already",
+        summary="Check whether a file is uploaded",
     ),
     Endpoint(
         method="POST",

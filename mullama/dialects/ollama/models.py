@@ -205,7 +205,7 @@ ENDPOINTS = (
             path="/api/tags",
             decode=fixed(inventory.ListModels()),
             encode=encode_tags,
-            summary="The models that can be used",
+            summary="List the models",
             response_schema=_TAGS_SCHEMA,
         )
         for method in ("GET", "HEAD")
@@ -215,7 +215,7 @@ ENDPOINTS = (
         path="/api/ps",
         decode=fixed(inventory.ListRunning()),
         encode=encode_running,
-        summary="The models in memory",
+        summary="List the loaded models",
         response_schema=_PS_SCHEMA,
     ),
     Endpoint(
@@ -223,7 +223,7 @@ ENDPOINTS = (
         path="/api/show",
         decode=decode_show,
         encode=encode_show,
-        summary="Everything known of one model",
+        summary="Show a model",
         request_schema=fields.request_schema(fields.MODEL, _NAME, _VERBOSE, _SYSTEM, _OPTIONS),
         response_schema=_SHOW_SCHEMA,
     ),

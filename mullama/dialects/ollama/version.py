@@ -56,14 +56,14 @@ def _version(method: Literal["GET", "HEAD"]) -> Endpoint:
         decode=fixed(StaticReply(reply=Reply())),
         encode=encode_version,
         access="public",
-        summary="The version of Ollama whose surface this is, and mullama's own",
+        summary="Get the version of Ollama's API, and mullama's own",
         response_schema=schema.exact(version=schema.STRING, mullama=schema.STRING),
     )
 
 
 ENDPOINTS = (
     _public("GET", "/", _GREETING, "A greeting, by which clients see that a server is here"),
-    _public("HEAD", "/", _GREETING, "Whether a server is here"),
+    _public("HEAD", "/", _GREETING, "Check that the server runs"),
     _version("GET"),
     _version("HEAD"),
     _public("GET", "/api/status", _STATUS, "That there is no cloud"),
@@ -72,7 +72,7 @@ ENDPOINTS = (
             method=method,
             path=path,
             decode=fixed(StaticReply(reply=reply)),
-            summary="Not offered here; answers why",
+            summary="Not supported; returns the reason",
             response_schema=ERROR_SCHEMA,
         )
         for method, path, reply in _CLOUD

@@ -16,7 +16,7 @@ CHAT = Endpoint(
     decode=chat.decode,
     encode=chat_reply.encode,
     stream=chat_reply.ChatChunkStream,
-    summary="Continue a conversation",
+    summary="Generate a chat completion",
     request_schema=chat.REQUEST_SCHEMA,
     response_schema=chat_reply.RESPONSE_SCHEMA,
 )
@@ -35,7 +35,7 @@ COMPLETIONS = Endpoint(
     decode=completions.decode,
     encode=completions.encode,
     stream=completions.CompletionStream,
-    summary="Go on from a prompt",
+    summary="Generate a completion",
     request_schema=completions.REQUEST_SCHEMA,
     response_schema=completions.RESPONSE_SCHEMA,
 )
@@ -44,7 +44,7 @@ EMBEDDINGS = Endpoint(
     path="/v1/embeddings",
     decode=embeddings.decode,
     encode=embeddings.encode,
-    summary="Turn inputs into vectors",
+    summary="Create embeddings",
     request_schema=embeddings.REQUEST_SCHEMA,
     response_schema=embeddings.RESPONSE_SCHEMA,
 )
@@ -53,7 +53,7 @@ MODELS = Endpoint(
     path="/v1/models",
     decode=fixed(ListModels()),
     encode=models.encode_list,
-    summary="The models that can be used",
+    summary="List the models",
     response_schema=models.LIST_SCHEMA,
 )
 MODEL = Endpoint(
@@ -61,7 +61,7 @@ MODEL = Endpoint(
     path="/v1/models/{id:path}",
     decode=models.decode_one,
     encode=models.encode_one,
-    summary="One model",
+    summary="Get a model",
     response_schema=models.MODEL_SCHEMA,
 )
 

@@ -101,7 +101,8 @@ def _syntax_error(body: bytes, message: str) -> Invalid:
     if _constant.match(body, byte):
         return _refusal("a number that JSON does not have", byte - (body[byte - 1 : byte] == b"-"))
     if "escape" in fault:
-        start = next(string.start() for string in _strings.finditer(body + b'"') if string.end() > byte)
+        # Two quotes end a string that the body leaves open, also after a backslash.
+        start = next((string.start() for string in _strings.finditer(body + b'""') if string.end() > byte), byte)
         if _surrogate.search(body, start, byte):
             return _refusal("a string with half a surrogate pair", start)
     return _refusal(fault, byte)

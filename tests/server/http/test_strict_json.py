@@ -63,6 +63,8 @@ def test_strict_json_is_read(raw: bytes, value: object) -> None:
         (rb'{"\ud83dx": 1}', "surrogate", 1),
         (rb'"\ud83d\\ude00"', "surrogate", 0),
         ('["é", "\\udc00"]'.encode(), "surrogate", 7),
+        (rb'["ok", "\ud83dx', "surrogate", 7),
+        (rb'["ok", "\ud83dx \\'[:-1], "surrogate", 7),
         (b"[" * 65 + b"]" * 65, "deeper than 64", None),
         (b'{"a":' * 65 + b"1" + b"}" * 65, "deeper than 64", None),
         (b"[" * 200_000, "deep", None),

@@ -12,7 +12,7 @@ _APPLY_TEMPLATE = Endpoint(
     path="/apply-template",
     decode=chat.decode_render,
     encode=chat.encode_render,
-    summary="The prompt that a conversation becomes",
+    summary="Render the prompt of a conversation",
     request_schema=chat.RENDER_SCHEMA,
     response_schema=schema.exact(prompt=schema.STRING),
 )

@@ -241,7 +241,7 @@ ENDPOINTS = (
             decode=decode,
             encode=encode,
             stream=NativeStream,
-            summary="Go on from a prompt (llama-server's form)",
+            summary="Generate a completion (llama-server's format)",
             request_schema=fields.request_schema(*_COMMON, fields.Field("prompt", inputs_of, INPUT_SCHEMA)),
             response_schema=_RESPONSE_SCHEMA,
         )
@@ -253,7 +253,7 @@ ENDPOINTS = (
         decode=decode_infill,
         encode=encode,
         stream=NativeStream,
-        summary="Fill the gap between two texts",
+        summary="Fill in the middle between two texts",
         request_schema=fields.request_schema(*_COMMON, _PREFIX, _SUFFIX, _PROMPT, _EXTRA),
         response_schema=_RESPONSE_SCHEMA,
     ),

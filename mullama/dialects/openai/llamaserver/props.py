@@ -84,7 +84,7 @@ ENDPOINTS = (
         path="/props",
         decode=decode_props,
         encode=encode_props,
-        summary="How a model is set up (`?model=`)",
+        summary="Get the properties of a model (`?model=`)",
         response_schema=schema.record(
             "default_generation_settings total_slots model_path chat_template",
             default_generation_settings=schema.exact(params=schema.RECORD, n_ctx=schema.COUNT),
@@ -98,20 +98,20 @@ ENDPOINTS = (
         path="/props",
         decode=_not_offered("settings are declared in the manifest: edit it and apply"),
         access="admin",
-        summary="Not offered here; answers why",
+        summary="Not supported; returns the reason",
     ),
     Endpoint(
         method="GET",
         path="/slots",
         decode=decode_slots,
         encode=encode_slots,
-        summary="What a model is doing (`?model=`)",
+        summary="Get the state of a model's slots (`?model=`)",
         response_schema=schema.listed(schema.exact(id=schema.COUNT, n_ctx=schema.COUNT, is_processing=schema.BOOLEAN)),
     ),
     Endpoint(
         method="POST",
         path="/slots/{slot}",
         decode=_not_offered("slots are not saved by hand: common beginnings of prompts are kept"),
-        summary="Not offered here; answers why",
+        summary="Not supported; returns the reason",
     ),
 )

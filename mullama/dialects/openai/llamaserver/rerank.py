@@ -86,7 +86,7 @@ _RERANK = Endpoint(
     path="/v1/rerank",
     decode=decode,
     encode=encode,
-    summary="Order documents by how well they answer a query",
+    summary="Rerank documents by their relevance to a query",
     request_schema=fields.request_schema(
         fields.MODEL, _QUERY, _DOCUMENTS, _TEXTS, _TOP_N, _WITH_DOCUMENTS, _WITH_TEXT, required="query"
     ),

@@ -140,7 +140,7 @@ ENDPOINTS = (
         stream=stream.ResponseStream,
         resume=resume,
         remember=remember,
-        summary="Answer to items, alone or after an earlier response",
+        summary="Generate a response",
         request_schema=REQUEST_SCHEMA,
         response_schema=reply.RESPONSE_SCHEMA,
     ),
@@ -158,7 +158,7 @@ ENDPOINTS = (
         path="/v1/responses/{id}",
         decode=decode_fetch,
         encode=encode_stored,
-        summary="A stored response",
+        summary="Get a stored response",
         response_schema=reply.RESPONSE_SCHEMA,
     ),
     Endpoint(
@@ -166,7 +166,7 @@ ENDPOINTS = (
         path="/v1/responses/{id}",
         decode=decode_delete,
         encode=encode_deleted,
-        summary="Forget a stored response",
+        summary="Delete a stored response",
         response_schema=_DELETED,
     ),
     Endpoint(
@@ -174,7 +174,7 @@ ENDPOINTS = (
         path="/v1/responses/{id}/cancel",
         decode=decode_cancel,
         encode=encode_stored,
-        summary="Stop a response that is being made",
+        summary="Cancel a response",
         response_schema=reply.RESPONSE_SCHEMA,
     ),
     Endpoint(
@@ -182,7 +182,7 @@ ENDPOINTS = (
         path="/v1/responses/{id}/input_items",
         decode=decode_items,
         encode=encode_items,
-        summary="What a stored response was an answer to",
+        summary="List the input items of a stored response",
         response_schema=_ITEMS_SCHEMA,
     ),
 )
