@@ -187,7 +187,7 @@ def test_too_little_memory_is_refused_with_numbers_and_nothing_is_started(stack:
 
     done = stack.apply(code=9)
 
-    assert "GiB" in done.stderr + done.stdout
+    assert "MiB and may use 8.00 MiB" in done.stderr
     assert "context.size" in done.stderr + done.stdout
     assert stack.processes() == []
 
