@@ -28,7 +28,7 @@ from mullama.plan.steps import Plan, Step
 from mullama.reconcile.execute import Report, Result
 from mullama.reconcile.files import Files
 from mullama.reconcile.gc import prune
-from mullama.reconcile.overlay import beside
+from mullama.reconcile.overlay import effective_entries
 from mullama.runtime.deployment import Deployment
 from mullama.runtime.pool import Pool
 from mullama.runtime.scheduler.events import UnitKey
@@ -208,7 +208,7 @@ class LiveEffects:
             self._pool.adopt(deployment)
         self._services.state.update(
             manifest=planned.manifest,
-            overlay=beside(planned.manifest, planned.overlay),
+            overlay=effective_entries(planned.manifest, planned.overlay),
             origin=planned.origin,
             snapshot=snapshot,
         )

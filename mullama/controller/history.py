@@ -13,7 +13,7 @@ from mullama.manifest.spec import Manifest
 from mullama.manifest.tree import block_to_tree, parse_resolved
 from mullama.plan.steps import summary
 from mullama.reconcile.execute import Result
-from mullama.reconcile.overlay import Overlay, beside, split
+from mullama.reconcile.overlay import Overlay, effective_entries, split
 from mullama.store.records import Records, Revision
 
 _PUBLISHED = ("generation", "revision", "when", "trigger", "by", "origin", "summary", "result")
@@ -28,7 +28,7 @@ class History:
     def commit(self, change: Change, planned: PlannedChange) -> None:
         """Write the revision that this plan makes, and its overlay."""
         plan, origin = planned.plan, planned.origin
-        overlay = beside(planned.manifest, planned.overlay)
+        overlay = effective_entries(planned.manifest, planned.overlay)
         self._records.save_overlay(overlay)
         self._records.commit(
             Revision(

@@ -35,8 +35,8 @@ from mullama.reconcile.gc import declare, prunable
 from mullama.reconcile.lock import require_locked
 from mullama.reconcile.machine import observe_machine
 from mullama.reconcile.observe import last_applied
-from mullama.reconcile.overlay import beside, combine
-from mullama.reconcile.partial_apply import lacking, meanwhile, without
+from mullama.reconcile.overlay import combine, effective_entries
+from mullama.reconcile.partial_apply import missing_models, servable_part, without
 from mullama.runtime.base import Access
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Pool
@@ -216,7 +216,7 @@ class Reconciler:
             plan=plan,
             access=current.snapshot.access,
             lock=lock,
-            missing=lacking(plan, desired, observed.files),
+            missing=missing_models(plan, desired, observed.files),
         )
 
     async def _observe(self, desired: Manifest, lock: Mapping[str, LockEntry], *, pruning: bool) -> Observed:
@@ -253,7 +253,7 @@ class Reconciler:
                 outcome=Outcome.APPLIED, message=message, generation=plan.generation - 1, revision=plan.desired
             )
             # Not swapped by the effects, but the manifest may differ in ways that need no step.
-            overlay = beside(planned.manifest, planned.overlay)
+            overlay = effective_entries(planned.manifest, planned.overlay)
             self.state.update(manifest=planned.manifest, overlay=overlay, origin=planned.origin)
         else:
             if run.change.options.trigger not in ("start", "watch"):
@@ -285,7 +285,7 @@ class Reconciler:
     async def _apply_in_part(self, run: Run, planned: PlannedChange) -> None:
         """Apply what can be served without the missing files."""
         current, missing = self.current, planned.missing
-        partial = meanwhile(planned.manifest, current.manifest, missing)
+        partial = servable_part(planned.manifest, current.manifest, missing)
         desired = combine(partial, planned.overlay) if partial is not None else current.snapshot.manifest
         plan = without(make_plan(desired, planned.observed), missing)
         if partial is not None and not plan.empty:

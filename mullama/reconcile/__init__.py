@@ -1,1 +1,1 @@
-"""Make it so: observe, plan, execute."""
+"""Execution of a plan: observe, execute, files, lock file, garbage collection."""

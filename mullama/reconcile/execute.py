@@ -1,11 +1,11 @@
-"""Make it so: three fixed phases over a short list of effects.
+"""Executes a plan in three fixed phases over a short list of effects.
 
-1. fetch everything; if one fails, nothing is committed and what was fetched stays for the next try
-2. commit the generation, once
-3. load the new beside the old, probe it, swap, let the old drain, unload
+1. Download all files. After a failure nothing is committed, and the downloads stay for the next try.
+2. Commit the revision, once.
+3. Load each new model next to the old one, probe it, swap, drain the old one and unload it.
 
-A model whose new revision does not load or probe keeps its old one serving; the others go on. Every step asks
-first whether its goal is reached already, so a run that was killed is continued by the next.
+A model that cannot be loaded or probed keeps its old unit; the other models are swapped. Each step first checks if its
+goal is reached, so the next run continues one that was killed.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ from mullama.plan.observed import KnownFiles
 from mullama.plan.steps import Action, Cost, Plan, Step
 
 Report = Callable[[dict[str, Any]], None]
-"""Told each event of the progress, in its published JSON form."""
+"""Receives each event of the progress in its published JSON form."""
 
 
 class Effects(Protocol):
-    """Everything that applying may cause."""
+    """The operations of an apply."""
 
     async def fetch(self, model: Model, report: Report, name: str) -> KnownFiles:
-        """Have the files of this model in the store, whole and checked."""
+        """Return the files of a model, complete and verified, after a download if needed."""
         ...
 
     async def check(self, name: str, model: Model, files: KnownFiles) -> None:
-        """Raise what would make this model unservable: bad header, missing capability, broken template."""
+        """Raise for a model that cannot be served: bad header, missing capability, broken template."""
         ...
 
     async def commit(self, plan: Plan) -> None:
-        """Write the revision; raises when it is not written, and then nothing has changed."""
+        """Write the revision. After an error nothing has changed."""
         ...
 
     def wants(self, name: str) -> bool:
-        """Whether this model is to be in memory before the swap; any other loads with its first request."""
+        """Return True for a model that is loaded before the swap. Any other is loaded by its first request."""
         ...
 
     async def load(self, name: str, step: Step | None) -> None:
-        """Have the model's new unit open and probed, beside the old one or in its place."""
+        """Open and probe the new unit of a model, next to the old one or in its place."""
         ...
 
     async def swap(self, failed: Mapping[str, MullamaError]) -> None:
-        """Let names lead to the new units; those that failed keep their old ones."""
+        """Route names to the new units. Failed models keep their old ones."""
         ...
 
     async def prune(self) -> None:
-        """Delete the files that the plan showed, as far as nothing refers to them still."""
+        """Delete the files that the plan listed, unless something refers to them now."""
         ...
 
     def record(self, result: Result) -> None:
-        """Note how it ended, in the revision."""
+        """Add the result to the revision."""
         ...
 
 
@@ -93,7 +93,7 @@ class Result:
 
 
 async def execute(plan: Plan, desired: Manifest, effects: Effects, report: Report) -> Result:
-    """Run the plan; raises only before the commit, when nothing was changed."""
+    """Execute a plan. Raises only before the commit, when nothing has changed."""
     steps = {step.subject: step for step in plan.steps if step.kind == "model"}
     report({"event": "phase", "phase": "fetch"})
     await fetch(desired, {name for name in desired.models if _touches_files(steps.get(name))}, effects, report)
@@ -112,7 +112,7 @@ async def execute(plan: Plan, desired: Manifest, effects: Effects, report: Repor
 
 
 async def fetch(desired: Manifest, names: Collection[str], effects: Effects, report: Report) -> None:
-    """Fetch for these models in parallel, then check each; the first failure ends the rest."""
+    """Download the files of models in parallel and check each model. The first failure cancels the rest."""
     slots = asyncio.Semaphore(max(1, desired.sources.parallel))
 
     async def one(name: str, model: Model) -> None:
@@ -130,14 +130,14 @@ async def fetch(desired: Manifest, names: Collection[str], effects: Effects, rep
 
 
 def _touches_files(step: Step | None) -> bool:
-    """Whatever differs in a model is checked again; its files are then found rather than fetched."""
+    """Return True for any change of a model, because each changed model is checked; stored files are found at once."""
     return step is not None and step.action is not Action.REMOVE
 
 
 async def _load(
     desired: Manifest, steps: Mapping[str, Step], effects: Effects, report: Report
 ) -> dict[str, MullamaError]:
-    """One after the other: by priority, then in the manifest's order."""
+    """Load changed models one after the other, by priority and then in the order of the manifest."""
     failures: dict[str, MullamaError] = {}
     order = sorted(desired.models.items(), key=lambda item: -item[1].residency.priority)
     for name, _ in order:

@@ -1,4 +1,4 @@
-"""The files behind models: what is known of them without a network, and having them here, checked."""
+"""The files of models: what is known about them without a network, and their download and verification."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LOCK_NAME = "mullama.lock"
 
 
 def read_lock(manifest_path: str | None) -> Mapping[str, LockEntry]:
-    """The lock file beside a manifest, by source text; empty where there is none."""
+    """Return the entries of the lock file next to a manifest, by source; none without a lock file."""
     if manifest_path is None:
         return {}
     path = Path(manifest_path).with_name(LOCK_NAME)
@@ -42,13 +42,13 @@ def read_lock(manifest_path: str | None) -> Mapping[str, LockEntry]:
 
 
 def pinned(entry: LockEntry) -> KnownFiles:
-    """What the lock file tells of files that are not here."""
+    """Return the files of a lock entry, which need not be stored."""
     size = sum(file.size for file in entry.files if file.role == "weights")
     return KnownFiles(source=entry.source, digest=entry.digest, size=size, facts=entry.facts)
 
 
 class Files:
-    """The store, other tools' stores and the sources together, as one server or command uses them."""
+    """Gives a server or a command the store, the stores of other tools, and the sources."""
 
     def __init__(self, root: Path, env: Mapping[str, str]) -> None:
         self.index = Index(root)
@@ -56,6 +56,7 @@ class Files:
 
     @classmethod
     def here(cls, env: Mapping[str, str]) -> Files:
+        """Return the files in the store of this user."""
         return cls(data_root(env), env)
 
     def known(self, manifests: Iterable[Manifest], lock: Mapping[str, LockEntry]) -> dict[str, KnownFiles]:
@@ -74,7 +75,7 @@ class Files:
         try:
             stored = find_stored(source, self.index, foreign, entry)
         except MullamaError:
-            # What is wrong with the files is told when they are checked; for a plan they are not usable.
+            # The check of the model reports the error; for a plan the files are not usable.
             stored = None
         if stored is not None:
             return described(stored)
@@ -92,14 +93,15 @@ class Files:
         counted: Callable[[int], None],
         again: bool = False,
     ) -> KnownFiles:
-        """The model's files on this machine, whole and checked; cancelling ends the fetch.
+        """Return the files of a model, complete and verified, after a download if needed. It can be cancelled.
 
-        pin: from the lock file. again: ask the source anew, and read what is stored through.
+        name: the model, for progress. pin: its entry in the lock file. counted: receives the number of new bytes.
+        again: ask the source again, and verify the stored files.
         """
-        import asyncio  # a plan needs none, and is a third of its own time faster without
+        import asyncio  # a plan does not need it, and takes a third less time without it
 
         cancelled = threading.Event()
-        progress = _Told(name, report, counted, asyncio.get_running_loop())
+        progress = _LoopProgress(name, report, counted, asyncio.get_running_loop())
         work = asyncio.get_running_loop().run_in_executor(
             None, self._ensure, model, manifest, pin, offline, progress, cancelled, again
         )
@@ -107,7 +109,7 @@ class Files:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
             cancelled.set()
-            work.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody asks how it ended
+            work.add_done_callback(lambda done: done.cancelled() or done.exception())  # marks its error as retrieved
             await asyncio.wait({work})
             raise
 
@@ -117,7 +119,7 @@ class Files:
         manifest: Manifest,
         pin: LockEntry | None,
         offline: bool,
-        report: _Told,
+        report: _LoopProgress,
         cancelled: threading.Event,
         again: bool,
     ) -> KnownFiles:
@@ -127,24 +129,24 @@ class Files:
         offline, anew = self.offline(offline), again and pin is None
         located = library.locate(model.from_, pin, offline, refresh=anew, cancelled=cancelled.is_set)
         if again:
-            self._read_through(located)
+            self._verify_stored(located)
         stored = library.ensure(expecting(located, model.digest), report, cancelled.is_set)
         for warning in stored.warnings:
             report.warn(warning)
         return described(stored)
 
-    def _read_through(self, located: Located) -> None:
-        """Set stored files aside that do not match their digests."""
+    def _verify_stored(self, located: Located) -> None:
+        """Verify the stored files, which sets wrong ones aside."""
         for digest in {file.digest for file in located.files if file.digest}:
             if self.index.blobs.has(digest):
                 self.index.blobs.verify(digest)
 
     def library(self, manifest: Manifest) -> Library:
-        """All sources, as this manifest sets them."""
+        """Return the sources with the settings of a manifest."""
         return Library(self.index, self._foreign(manifest), self.settings(manifest))
 
     def offline(self, asked: bool) -> bool:
-        """Whether no network may be asked: by option, or by the hub library's HF_HUB_OFFLINE."""
+        """Return True if no network may be used, by the option or by HF_HUB_OFFLINE."""
         return asked or self._env.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
     def _foreign(self, manifest: Manifest) -> Foreign:
@@ -153,7 +155,7 @@ class Files:
         return Foreign(roots)
 
     def settings(self, manifest: Manifest) -> Settings:
-        """What the manifest sets about sources."""
+        """Return the settings of sources in a manifest."""
         hub = manifest.sources.hf
         token = read_secret(hub.token, "sources.hf.token", self._env) if hub.token else None
         return Settings(
@@ -172,7 +174,7 @@ def _known_script(source: str) -> KnownFiles:
 
 
 def described(stored: StoredWeights) -> KnownFiles:
-    """Stored weights as the planner sees them."""
+    """Return stored weights in the form of the planner."""
     return KnownFiles(
         source=stored.source,
         digest=stored.digest or None,
@@ -184,8 +186,8 @@ def described(stored: StoredWeights) -> KnownFiles:
     )
 
 
-class _Told:
-    """Progress of a fetch, from its thread to the loop that shows it."""
+class _LoopProgress:
+    """Passes the progress of a download from its thread to the event loop."""
 
     def __init__(
         self, name: str, report: Report, counted: Callable[[int], None], loop: asyncio.AbstractEventLoop

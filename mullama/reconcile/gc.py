@@ -1,4 +1,4 @@
-"""Which stored files must stay: what a generation, overlay or lock file of any server that uses the store means."""
+"""The stored files that a prune keeps: those of a revision, overlay or lock file of any server that uses the store."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ LEAST_GRACE = 600.0  # seconds
 
 
 def referenced(root: Path, index: Index, *, history: bool) -> frozenset[str]:
-    """Digests of the files that the generation, the overlay and the lock file of every instance mean.
+    """Return the digests of the files of all instances: of their revisions, overlays and lock files.
 
-    Those under other state folders that use the same store count too: see `claims`. root: the folder of all instances
-    of this user. history: count older generations too, whose files `undo` wants to find.
+    The instances in other state folders that use the same store count, too: see `references`. root: the folder of all
+    instances of this user. history: include older revisions, whose files `undo` needs.
     """
-    found = own(root, index, history=history)
+    found = referenced_by(root, index, history=history)
     for claim in references.others(root, index.blobs.root):
-        found |= own(claim.state, index, history=True) if claim.here else claim.digests
+        found |= referenced_by(claim.state, index, history=True) if claim.here else claim.digests
     return found
 
 
 def declare(root: Path, index: Index) -> None:
-    """Let other state folders that use the same store know what this one refers to."""
-    with suppress(OSError):  # where the store cannot be written to, nothing can be deleted from it either
-        references.declare(root, index.blobs.root, own(root, index, history=True))
+    """Write the list of referenced files for other state folders that use the same store."""
+    with suppress(OSError):  # nothing can be deleted from a read-only store
+        references.declare(root, index.blobs.root, referenced_by(root, index, history=True))
 
 
-def own(root: Path, index: Index, *, history: bool) -> frozenset[str]:
-    """What the instances under this one folder mean. A file in the store may be named by its path."""
+def referenced_by(root: Path, index: Index, *, history: bool) -> frozenset[str]:
+    """Return the digests of the files of the instances in one folder. A source may be the path of a stored file."""
     sources: set[str] = set()
     digests: set[str] = set()
     for records in instances(root):
-        for generation in records.history()[: None if history else 1]:
-            sources |= set(_sources(generation.manifest.get("models") or {}))
+        for revision in records.history()[: None if history else 1]:
+            sources |= set(_sources(revision.manifest.get("models") or {}))
         sources |= set(_sources(records.overlay()))
         digests |= _locked(records)
     digests |= {file.digest for source in sources for file in _files(index, source)}
@@ -52,45 +52,48 @@ def own(root: Path, index: Index, *, history: bool) -> frozenset[str]:
 
 
 def prunable(desired: Manifest, root: Path, files: Files, lock: Mapping[str, LockEntry]) -> tuple[tuple[str, int], ...]:
-    """What a prune deletes, by digest with its bytes: files of our store that were not used for `prune.keep`.
+    """Return the digests and bytes of the files that a prune deletes: unreferenced for longer than `prune.keep`.
 
-    root: the folder of all instances. Nothing where the wish does not ask for it.
+    root: the folder of all instances. Returns none unless the manifest has `prune.files`.
     """
     if not desired.prune.files:
         return ()
-    return files.index.blobs.swept(_needed(desired, root, files, lock), grace=_grace(desired))
+    return files.index.blobs.swept(_referenced_files(desired, root, files, lock), grace=_grace(desired))
 
 
 def prune(
     desired: Manifest, root: Path, files: Files, lock: Mapping[str, LockEntry], shown: frozenset[str]
 ) -> tuple[str, ...]:
-    """Delete those of the files that were shown which are still unneeded; their digests."""
+    """Delete the listed files that are still unreferenced, and return their digests."""
     every = frozenset(digest for digest, _, _ in files.index.blobs.listed())
-    kept = _needed(desired, root, files, lock) | (every - shown)
-    gone = files.index.blobs.sweep(kept, grace=_grace(desired))
+    kept = _referenced_files(desired, root, files, lock) | (every - shown)
+    deleted = files.index.blobs.sweep(kept, grace=_grace(desired))
     for entry in files.index.all_fetched():
-        if any(file.digest in gone for file in entry.files):
+        if any(file.digest in deleted for file in entry.files):
             files.index.forget(entry.source)
-    return gone
+    return deleted
 
 
-def _needed(desired: Manifest, root: Path, files: Files, lock: Mapping[str, LockEntry]) -> frozenset[str]:
-    """What was applied, and what is about to be."""
+def _referenced_files(desired: Manifest, root: Path, files: Files, lock: Mapping[str, LockEntry]) -> frozenset[str]:
+    """Return the digests of the files of applied and of desired models."""
     index = files.index
     sources = {model.from_ for model in desired.models.values()}
-    ahead = {file.digest for source in sources for file in _files(index, source)}
-    ahead |= {digest for source in sources if (digest := in_store(index, source))}
-    ahead |= {file.digest for entry in lock.values() for file in entry.files}
-    return referenced(root, index, history=True) | ahead
+    desired_files = {file.digest for source in sources for file in _files(index, source)}
+    desired_files |= {digest for source in sources if (digest := in_store(index, source))}
+    desired_files |= {file.digest for entry in lock.values() for file in entry.files}
+    return referenced(root, index, history=True) | desired_files
 
 
 def _grace(desired: Manifest) -> float:
-    """Never less than what another server may take between a fetch and its commit."""
+    """Return the seconds without use after which a file may be deleted.
+
+    It is at least the time that another server may need between a download and its commit.
+    """
     return max(desired.prune.keep, LEAST_GRACE)
 
 
 def in_store(index: Index, source: str) -> str | None:
-    """The digest of a source that is a path into the store, as uploads and quantised models are."""
+    """Return the digest of a source that is a path in the store, as uploads and quantised models are; else None."""
     path = Path(source)
     if path.parent != index.blobs.root / "blobs" or not path.name.startswith("sha256-"):
         return None
@@ -100,7 +103,7 @@ def in_store(index: Index, source: str) -> str | None:
 
 
 def _files(index: Index, source: str) -> Iterator[Any]:
-    """The files of a source as they were fetched, however the index spells it."""
+    """Yield the files of a source at its last download, for every spelling of it."""
     from mullama.sources.library import spellings
 
     for spelling in spellings(source):
@@ -109,7 +112,7 @@ def _files(index: Index, source: str) -> Iterator[Any]:
 
 
 def _sources(models: Mapping[str, Any]) -> Iterable[str]:
-    """Every source text in the trees of models: weights, adapters, projectors, drafts."""
+    """Yield every source in the trees of models: weights, adapters, projectors, drafts."""
     for tree in models.values():
         texts = [tree.get("from"), tree.get("mmproj"), tree.get("draft")]
         texts += [adapter.get("from") for adapter in tree.get("adapters") or () if isinstance(adapter, Mapping)]
@@ -117,8 +120,8 @@ def _sources(models: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _locked(records: Records) -> set[str]:
-    """The digests of the lock files beside the manifests that this instance has applied."""
-    paths = {str(path) for generation in records.history() if (path := _path(generation))}
+    """Return the digests in the lock files next to the manifests that an instance has applied."""
+    paths = {str(path) for revision in records.history() if (path := _path(revision))}
     found: set[str] = set()
     for path in paths:
         with suppress(OSError):
@@ -126,6 +129,6 @@ def _locked(records: Records) -> set[str]:
     return found
 
 
-def _path(generation: Revision) -> str | None:
-    path = generation.origin.get("path")
+def _path(revision: Revision) -> str | None:
+    path = revision.origin.get("path")
     return path if isinstance(path, str) else None

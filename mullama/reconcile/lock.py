@@ -1,4 +1,4 @@
-"""The lock file of a manifest: which sources it must hold, what each stands for now, and writing it."""
+"""The lock file of a manifest: the sources it must have, their entries, and its writing."""
 
 from __future__ import annotations
 
@@ -26,32 +26,35 @@ Lock = Mapping[str, LockEntry]
 
 
 def lockable(manifest: Manifest) -> tuple[str, ...]:
-    """The sources that come from elsewhere, each once, in order of text. Files of this machine are what they are."""
+    """Return the sources of models that need an entry, sorted. Files of this machine need none."""
     sources = {model.from_ for model in manifest.models.values() if not is_script(model.from_)}
     return tuple(sorted(s for s in sources if not isinstance(parse_source(s), (BuiltinRef, PathRef))))
 
 
 def missing(manifest: Manifest, lock: Lock) -> tuple[str, ...]:
-    """Sources that the lock should hold and does not."""
+    """Return the sources without a lock entry."""
     return tuple(source for source in lockable(manifest) if source not in lock)
 
 
 def superfluous(manifest: Manifest, lock: Lock) -> tuple[str, ...]:
-    """Sources that the lock holds and no model names."""
+    """Return the sources of lock entries that no model uses."""
     return tuple(sorted(lock.keys() - set(lockable(manifest))))
 
 
 def require_locked(manifest: Manifest, lock: Lock) -> None:
-    """`Refused` when a source would have to be resolved anew."""
+    """Raise `Refused` for a source without a lock entry."""
     if absent := missing(manifest, lock):
         raise Refused(
-            f"--locked: {LOCK_NAME} does not hold {', '.join(absent[:5])}{' and more' if len(absent) > 5 else ''}",
+            f"--locked: {LOCK_NAME} lacks {', '.join(absent[:5])}{' and more' if len(absent) > 5 else ''}",
             hint="mullama lock adds them",
         )
 
 
 def sources_of(manifest: Manifest, names: tuple[str, ...]) -> frozenset[str]:
-    """The lockable sources of the named models; no names mean all. `NotFound` for a name that is no model."""
+    """Return the sources of named models that need a lock entry; all without names.
+
+    Raises `NotFound` for a name that is no model.
+    """
     unknown = [name for name in names if name not in manifest.models]
     if unknown:
         raise NotFound(f"the manifest has no model {unknown[0]!r}", name=unknown[0])
@@ -62,7 +65,7 @@ def sources_of(manifest: Manifest, names: tuple[str, ...]) -> frozenset[str]:
 def resolve(
     library: Library, settings: Settings, source: str, *, offline: bool, refresh: bool, report: Report
 ) -> tuple[LockEntry, tuple[str, ...]]:
-    """What a source stands for now, and warnings. Fetches only where nobody tells a digest but the bytes."""
+    """Return the entry of a source as it is now, with warnings. Downloads files whose source gives no digest."""
     located = library.locate(source, None, offline, refresh=refresh)
     if any(file.path or not file.digest or not file.size for file in located.files):
         stored = library.ensure(located, report, lambda: False)
@@ -87,8 +90,8 @@ def _entry(library: Library, settings: Settings, located: Located, report: Repor
 
 
 def _stored_facts(library: Library, entry: LockEntry) -> WeightFacts | None:
-    """What the header says of files that are here already."""
-    with suppress(MullamaError):  # files that are here and wrong are looked at where they come from
+    """Return the facts of stored files; None for files that are not stored or cannot be read."""
+    with suppress(MullamaError):  # the headers of damaged files are read at the source
         if here := library.here(entry.source, entry):
             return library.stored(here, entry.source).facts
     return None
@@ -99,6 +102,6 @@ def lock_path(manifest_path: str) -> Path:
 
 
 def write_lock(manifest_path: str, lock: Lock) -> None:
-    """Beside the manifest, whole or not at all."""
+    """Write the lock file next to the manifest, atomically."""
     write_atomic(lock_path(manifest_path), lockfile.render(lock).encode())
     lock_path(manifest_path).chmod(0o644)

@@ -1,4 +1,4 @@
-"""Facts about now, gathered without changing anything: what was applied, what is stored, what the machine has."""
+"""Observes what is applied, what is stored, and what the machine has. Changes nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mullama.weights.stored import LockEntry
 
 
 def observe(desired: Manifest, records: Records, files: Files, lock: Mapping[str, LockEntry]) -> Observed:
-    """Where no server runs: the records and the store alone. `wish` has the overlay in it."""
+    """Return what is known without a server: from the records and the store. desired: with the overlay."""
     applied = last_applied(records)
     manifests = [desired, *([applied.manifest] if applied else [])]
     return Observed(
@@ -26,7 +26,7 @@ def observe(desired: Manifest, records: Records, files: Files, lock: Mapping[str
 
 
 def last_applied(records: Records) -> Applied | None:
-    """The last committed generation; None for none, or for one that this version cannot read any more."""
+    """Return the last committed revision; None without one, or for one that this version cannot read."""
     last = records.last()
     if last is None:
         return None

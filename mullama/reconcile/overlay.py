@@ -1,6 +1,6 @@
-"""The overlay: models and routes that imperative verbs added beside the manifest. Desired = manifest + overlay.
+"""The overlay: models and routes that imperative verbs effective to the manifest. Desired = manifest + overlay.
 
-One namespace: a name that the manifest owns wins, and the overlay cannot change it.
+Names are shared: a name of the manifest has precedence, and the overlay cannot change it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from mullama.manifest.tree import block_to_tree, parse_resolved
 from mullama.names import ModelName
 
 Overlay = Mapping[str, Mapping[str, Any]]
-"""A model's name → its tree in the resolved manifest's form; a route's name → {"route": the model's name}."""
+"""The tree of each model by its name, in the form of a resolved manifest; for a route, {"route": name of a model}."""
 
 
 def combine(desired: Manifest, overlay: Overlay) -> Manifest:
-    """The wish with the overlay's models after its own. Raises `ManifestError` for an entry that is no model."""
-    added = beside(desired, overlay)
+    """Return the manifest with the models of the overlay after its own. Raises `ManifestError` for an invalid entry."""
+    added = effective_entries(desired, overlay)
     if not added:
         return desired
     tree = block_to_tree(desired)
@@ -29,8 +29,11 @@ def combine(desired: Manifest, overlay: Overlay) -> Manifest:
     )
 
 
-def beside(desired: Manifest, overlay: Overlay) -> dict[str, Mapping[str, Any]]:
-    """The overlay's entries whose names the manifest does not own, without routes to models that are gone."""
+def effective_entries(desired: Manifest, overlay: Overlay) -> dict[str, Mapping[str, Any]]:
+    """Return the entries of the overlay that take effect.
+
+    Entries with a name of the manifest, and routes to models that do not exist, are left out.
+    """
     owned = {ModelName.parse(name).key for name in (*desired.models, *desired.routes)}
     free = {name: tree for name, tree in overlay.items() if ModelName.parse(name).key not in owned}
     models = {*desired.models, *(name for name, tree in free.items() if "route" not in tree)}
@@ -38,7 +41,7 @@ def beside(desired: Manifest, overlay: Overlay) -> dict[str, Mapping[str, Any]]:
 
 
 def split(combined: Manifest, names: tuple[str, ...]) -> tuple[Manifest, Overlay]:
-    """The inverse of `combine`, given which names were the overlay's."""
+    """Return manifest and overlay of a combined manifest. names: the names of the overlay."""
     tree = block_to_tree(combined)
     overlay = {name: tree["models"].pop(name) for name in names if name in tree["models"]}
     routes = tree.get("routes", {})

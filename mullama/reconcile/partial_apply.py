@@ -1,4 +1,4 @@
-"""What can be applied before every file is here: a change that needs a download does not hold back the rest of it."""
+"""Applies the part of a change that needs no download, so a download does not delay the rest."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from mullama.plan.observed import KnownFiles
 from mullama.plan.steps import Action, Plan
 
 
-def lacking(plan: Plan, desired: Manifest, files: Mapping[str, KnownFiles]) -> frozenset[str]:
-    """The models that this plan touches and whose files are not here, or were never hashed."""
+def missing_models(plan: Plan, desired: Manifest, files: Mapping[str, KnownFiles]) -> frozenset[str]:
+    """Return the changed models whose files are not stored or not hashed."""
     touched = {s.subject for s in plan.steps if s.kind == "model" and s.action is not Action.REMOVE}
     return frozenset(
-        name for name in touched & desired.models.keys() if not _whole(files.get(desired.models[name].from_))
+        name for name in touched & desired.models.keys() if not _is_complete(files.get(desired.models[name].from_))
     )
 
 
-def _whole(files: KnownFiles | None) -> bool:
+def _is_complete(files: KnownFiles | None) -> bool:
     return files is not None and files.stored and files.digest is not None
 
 
 def without(plan: Plan, models: Collection[str]) -> Plan:
-    """The plan with no step for these models."""
+    """Return the plan without the steps of these models."""
     return replace(plan, steps=tuple(s for s in plan.steps if s.kind != "model" or s.subject not in models))
 
 
-def meanwhile(desired: Manifest, applied: Manifest, lacks: Collection[str]) -> Manifest | None:
-    """The wish as far as it can be served without the files of the models in `lacks`; None where that is no manifest.
+def servable_part(desired: Manifest, applied: Manifest, missing: Collection[str]) -> Manifest | None:
+    """Return the desired manifest as far as it can be served without some models; None if that is no valid manifest.
 
-    Such a model stays as it is applied, or out. Nothing that is applied goes yet, since what is to take its place may
-    be what is missing, and a route to a model that is not here leads where it did.
+    missing: the models without files. Such a model stays as it is applied, or is left out. No applied model is removed
+    yet, because its successor may be missing. A route to a missing model keeps its applied target.
     """
-    models = {name: model for name, model in desired.models.items() if name not in lacks}
+    models = {name: model for name, model in desired.models.items() if name not in missing}
     taken = {_key(name) for name in (*models, *desired.routes)} | {
         _key(m.from_) for m in desired.moved if m.to in models
     }

@@ -1,7 +1,7 @@
-"""What the state folders that share one cache refer to, so that a prune for one keeps what another needs.
+"""The files that state folders refer to. A prune for one folder keeps the files of all others that share the store.
 
-Each state folder has a number of its own and keeps its list in the cache, under `references/`, where whoever can
-delete a file can read it, also from a machine or a container that does not see that state folder.
+Each state folder has an id, and keeps its list in the store under `references/`. Any process that can delete a file can
+read the lists there, also on a machine or in a container without access to the state folder.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from mullama.errors import Invalid, Unavailable
 from mullama.names import Digest
 from mullama.store.disk import write_atomic
 
-_NUMBER = "cache-references"
+_ID_FILE = "cache-references"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """The digests that one state folder refers to. here: whether that folder can be read, and knows better."""
+    """The list of one state folder."""
 
     state: Path
     digests: frozenset[str]
     here: bool
+    """True if the state folder can be read. It is then used instead of its list."""
 
 
 def declare(state: Path, cache: Path, digests: Collection[str]) -> None:
-    """Write the list of this state folder, if it has changed."""
-    path = cache / "references" / f"{_number(state) or _begin(state)}.json"
+    """Write the list of a state folder, if it has changed."""
+    path = cache / "references" / f"{_id(state) or _create_id(state)}.json"
     text = json.dumps({"state": str(state.absolute()), "digests": sorted(digests)}, indent=1)
     if not path.is_file() or path.read_text() != text:
         write_atomic(path, text.encode())
@@ -38,8 +39,8 @@ def declare(state: Path, cache: Path, digests: Collection[str]) -> None:
 
 
 def others(state: Path, cache: Path) -> Iterator[Claim]:
-    """What every other state folder refers to; `Unavailable` for a list that cannot be read: it may name any file."""
-    mine = _number(state)
+    """Yield the lists of all other state folders. Raises `Unavailable` for one that cannot be read."""
+    mine = _id(state)
     for path in sorted((cache / "references").glob("*.json")):
         if path.stem != mine:
             yield _read(path)
@@ -52,20 +53,20 @@ def _read(path: Path) -> Claim:
     except (OSError, ValueError, KeyError, TypeError, Invalid) as error:
         raise Unavailable(
             f"{path} cannot be read: {error}",
-            hint="it says what another server needs of this cache; delete it if that server is gone",
+            hint="it lists the files that another server needs; delete it if that server no longer exists",
         ) from error
-    return Claim(state=state, digests=digests, here=_number(state) == path.stem)
+    return Claim(state=state, digests=digests, here=_id(state) == path.stem)
 
 
-def _number(state: Path) -> str:
-    """What tells this state folder from all others, "" for none yet."""
+def _id(state: Path) -> str:
+    """Return the id of a state folder, "" for none yet."""
     try:
-        return (state / _NUMBER).read_text().strip()
+        return (state / _ID_FILE).read_text().strip()
     except OSError:
         return ""
 
 
-def _begin(state: Path) -> str:
+def _create_id(state: Path) -> str:
     number = secrets.token_hex(16)
-    write_atomic(state / _NUMBER, number.encode())
+    write_atomic(state / _ID_FILE, number.encode())
     return number

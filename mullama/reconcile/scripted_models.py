@@ -1,4 +1,4 @@
-"""Scripts in the place of weights: a model whose `from` ends in `.script.json` is answered by the scripted engine."""
+"""Scripts instead of weights: a model whose `from` ends in `.script.json` is served by the scripted engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mullama.engines.scripted.script import Script
 
 SUFFIX = ".script.json"
-_MOST_BYTES = 4 * 1024 * 1024
+_MAX_BYTES = 4 * 1024 * 1024
 
 
 def is_script(source: str) -> bool:
@@ -22,13 +22,13 @@ def is_script(source: str) -> bool:
 
 
 def script_files(source: str) -> KnownFiles:
-    """A script as the planner sees weights. Raises `NotFound`, or `BadWeights` for one that cannot be used."""
-    from mullama.engines.scripted.script import parse  # only where a manifest names one
+    """Return a script in the form of weights. Raises `NotFound`, or `BadWeights` for an invalid one."""
+    from mullama.engines.scripted.script import parse  # few manifests have a script
 
     path = Path(source)
     try:
         with path.open("rb") as file:
-            data = file.read(_MOST_BYTES)
+            data = file.read(_MAX_BYTES)
     except OSError as error:
         raise NotFound(f"{source}: {error.strerror}", name=source) from error
     script = parse(data.decode("utf-8", "replace"), source)

@@ -10,7 +10,7 @@ from mullama.manifest.spec import Manifest
 from mullama.manifest.tree import parse_resolved
 from mullama.plan.make import make_plan
 from mullama.plan.observed import Applied, KnownFiles, Observed
-from mullama.reconcile.partial_apply import lacking, meanwhile, without
+from mullama.reconcile.partial_apply import missing_models, servable_part, without
 
 
 def manifest(models: str, **blocks: Any) -> Manifest:
@@ -45,7 +45,7 @@ MOVED = {"moved": [{"from": "a", "to": "b"}]}
 def test_a_model_without_files_stays_as_it_is_and_nothing_goes(
     applied: str, desired: str, blocks: dict[str, Any], lacks: str, now: str
 ) -> None:
-    assert sources(meanwhile(manifest(desired, **blocks), manifest(applied), lacks.split())) == now
+    assert sources(servable_part(manifest(desired, **blocks), manifest(applied), lacks.split())) == now
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_model_without_files_stays_as_it_is_and_nothing_goes(
 def test_a_route_to_a_model_that_is_not_here_leads_where_it_did(
     before: dict[str, str], after: dict[str, str], now: dict[str, str]
 ) -> None:
-    made = meanwhile(manifest("b c", routes=after), manifest("a c", routes=before), ["b"])
+    made = servable_part(manifest("b c", routes=after), manifest("a c", routes=before), ["b"])
 
     assert made is not None
     assert made.routes == now
@@ -73,8 +73,8 @@ def test_keys_for_a_model_that_is_not_here_leave_all_keys_as_they_are() -> None:
 
     applied = manifest("a", auth=keys("a"))
 
-    held = meanwhile(manifest("a b c", auth=keys("a", "b", "c")), applied, ["b"])
-    free = meanwhile(manifest("a b c", auth=keys("a", "c")), applied, ["b"])
+    held = servable_part(manifest("a b c", auth=keys("a", "b", "c")), applied, ["b"])
+    free = servable_part(manifest("a b c", auth=keys("a", "c")), applied, ["b"])
 
     assert held is not None
     assert list(held.auth.keys) == ["a"]
@@ -83,7 +83,7 @@ def test_keys_for_a_model_that_is_not_here_leave_all_keys_as_they_are() -> None:
 
 
 def test_the_rest_of_the_wish_is_the_new_one() -> None:
-    made = meanwhile(manifest("a b", server={"limits": {"queue": 7}}), manifest("a"), ["b"])
+    made = servable_part(manifest("a b", server={"limits": {"queue": 7}}), manifest("a"), ["b"])
 
     assert made is not None
     assert made.server.limits.queue == 7
@@ -94,7 +94,7 @@ def test_what_cannot_be_a_manifest_waits_as_a_whole() -> None:
         "b", server={"listen": ["0.0.0.0:1"]}, auth={"keys": {"b": {"secret": {"from_env": "K"}, "models": ["b"]}}}
     )
 
-    assert meanwhile(desired, manifest("a"), ["b"]) is None
+    assert servable_part(desired, manifest("a"), ["b"]) is None
 
 
 def test_models_lack_files_that_are_not_here_or_were_never_hashed() -> None:
@@ -106,7 +106,7 @@ def test_models_lack_files_that_are_not_here_or_were_never_hashed() -> None:
     }
     plan = make_plan(desired, Observed(applied=Applied(generation=1, revision="", manifest=applied), files=files))
 
-    lacks = lacking(plan, desired, files)
+    lacks = missing_models(plan, desired, files)
 
     assert lacks == {"b", "c", "d"}
     assert {step.subject for step in without(plan, lacks).steps if step.kind == "model"} == {"a", "gone"}
