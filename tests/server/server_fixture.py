@@ -285,12 +285,12 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 def read_until(connection: socket.socket, end: bytes) -> bytes:
-    whole = b""
-    while end not in whole:
+    data = b""
+    while end not in data:
         piece = connection.recv(65536)
-        assert piece, f"closed before {end!r}: {whole!r}"
-        whole += piece
-    return whole
+        assert piece, f"closed before {end!r}: {data!r}"
+        data += piece
+    return data
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Requests through a whole server: each dialect, streamed and not, with the errors before and within."""
+"""Requests through a complete server: each dialect, streamed and not, with errors before and within."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ LAST = {
 }
 
 
-def test_each_dialect_answers_whole(server: RunningServer) -> None:
+def test_each_dialect_answers_without_streaming(server: RunningServer) -> None:
     ollama = server.ask("POST", "/api/chat", {**CHAT, "stream": False})
     assert (ollama.status, ollama.json["message"]["content"]) == (200, "Hello")
     openai = server.ask("POST", "/v1/chat/completions", CHAT)
@@ -69,11 +69,11 @@ def test_each_dialect_streams(server: RunningServer, path: str) -> None:
 
 @pytest.mark.parametrize("path", CHATS)
 def test_one_event_is_one_write(server: RunningServer, path: str) -> None:
-    """Every chunk of the response ends with a whole event, for parsers that do not join reads."""
+    """Every chunk of the response ends with a complete event, for parsers that do not join reads."""
     with server.connect() as connection:
         connection.sendall(request(path, {**CHATS[path], "stream": True}, "POST", "Connection: close"))
-        whole = read_until(connection, b"\r\n0\r\n\r\n")
-    body = whole.partition(b"\r\n\r\n")[2]
+        response = read_until(connection, b"\r\n0\r\n\r\n")
+    body = response.partition(b"\r\n\r\n")[2]
     end = b"\n" if path == "/api/chat" else b"\n\n"
     chunks = 0
     while body:
@@ -112,7 +112,7 @@ def test_a_stream_without_an_end_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_bug_is_told_without_its_details(stream: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_internal_error_is_sent_without_its_details(stream: bool, caplog: pytest.LogCaptureFixture) -> None:
     with running_server(StubRuntime(script=(ZeroDivisionError("secret path"),))) as server:
         answer = server.ask("POST", "/v1/chat/completions", {**CHAT, "stream": stream})
     assert answer.status == 500
@@ -121,7 +121,7 @@ def test_a_bug_is_told_without_its_details(stream: bool, caplog: pytest.LogCaptu
     assert answer.headers["x-request-id"] in caplog.text
 
 
-def test_a_bug_within_a_stream_ends_it_with_an_error() -> None:
+def test_an_internal_error_within_a_stream_ends_it_with_an_error() -> None:
     with running_server(StubRuntime(script=(*SAYS_HELLO[:2], ZeroDivisionError("secret")))) as server:
         answer = server.ask("POST", "/v1/messages", {**CHATS["/v1/messages"], "stream": True})
     assert b"event: error" in answer.body
@@ -138,7 +138,7 @@ def test_every_answer_carries_its_request_id(server: RunningServer, path: str) -
         assert answers[2].json["request_id"] == answers[2].headers["request-id"]
 
 
-def test_openai_is_told_the_processing_time(server: RunningServer) -> None:
+def test_openai_responses_carry_the_processing_time(server: RunningServer) -> None:
     assert int(server.ask("POST", "/v1/chat/completions", CHAT).headers["openai-processing-ms"]) >= 0
 
 
@@ -202,7 +202,7 @@ def test_head_has_the_headers_of_get_and_no_body(server: RunningServer) -> None:
         assert head.headers["content-length"] == str(len(get.body))
 
 
-def test_options_says_what_is_allowed(server: RunningServer) -> None:
+def test_options_lists_the_methods(server: RunningServer) -> None:
     answer = server.ask("OPTIONS", "/v1/chat/completions")
     assert (answer.status, answer.headers["allow"], answer.body) == (204, "OPTIONS, POST", b"")
     assert server.ask("OPTIONS", "/v1/nothing").status == 404
@@ -269,13 +269,13 @@ def test_silence_in_a_stream_is_filled_with_pings() -> None:
             read_until(connection, b"[DONE]")
 
 
-def test_a_pull_streams_its_progress_and_folds_to_its_end(server: RunningServer) -> None:
+def test_a_pull_streams_its_progress_or_returns_the_last_status(server: RunningServer) -> None:
     streamed = server.ask("POST", "/api/pull", {"model": "tiny"})
     assert [line["status"] for line in streamed.lines] == ["pulling manifest", "success"]
     assert server.ask("POST", "/api/pull", {"model": "tiny", "stream": False}).json == {"status": "success"}
 
 
-def test_a_blob_is_passed_on_as_it_comes(server: RunningServer) -> None:
+def test_a_blob_is_passed_on_as_it_arrives(server: RunningServer) -> None:
     digest = "sha256:" + "0" * 64
     assert server.ask("POST", f"/api/blobs/{digest}", b"GGUF and more").status == 201
     assert server.runtime.seen[-1] == (digest, b"GGUF and more")
@@ -306,12 +306,12 @@ def test_a_connection_serves_one_request_after_another(server: RunningServer) ->
     connection.close()
 
 
-def test_json_is_read_whatever_type_a_program_claims(server: RunningServer) -> None:
+def test_json_is_read_with_any_content_type_of_a_program(server: RunningServer) -> None:
     headers = {"content-type": "application/x-www-form-urlencoded"}
     assert server.ask("POST", "/api/chat", {**CHAT, "stream": False}, headers).status == 200
 
 
-def test_internal_errors_of_a_service_keep_their_words() -> None:
+def test_internal_errors_of_a_service_keep_their_message() -> None:
     with running_server(StubRuntime(script=(Internal("the pool lost its model"),))) as server:
         answer = server.ask("POST", "/v1/chat/completions", CHAT)
     assert (answer.status, answer.headers["x-should-retry"]) == (500, "false")

@@ -110,7 +110,7 @@ def test_a_wrong_key_is_an_authentication_error() -> None:
             assert one.models.list().data[0].id == other.models.list().data[0].id == "tiny"
 
 
-def test_a_client_retries_what_is_said_to_be_worth_it() -> None:
+def test_a_client_retries_errors_marked_for_it() -> None:
     runtime = StubRuntime(script=(Busy("full", retry_after=0.01),))
     with running_server(runtime) as server, gpt(server) as client:
         with pytest.raises(openai.RateLimitError):
@@ -122,12 +122,12 @@ def test_a_client_retries_what_is_said_to_be_worth_it() -> None:
         assert len(runtime.seen) == 3
 
 
-def test_a_body_too_large_is_said_and_not_a_broken_connection() -> None:
+def test_a_body_too_large_is_an_error_and_not_a_broken_connection() -> None:
     runtime = StubRuntime(manifest=manifest(server={"limits": {"body": 100_000}}))
     huge: Any = [{"role": "user", "content": "x" * 3_000_000}]
     with running_server(runtime) as server, gpt(server) as one, claude(server) as other:
-        with pytest.raises(openai.APIStatusError) as gpt_told:
+        with pytest.raises(openai.APIStatusError) as gpt_error:
             one.chat.completions.create(model="tiny", messages=huge)
-        with pytest.raises(anthropic.APIStatusError) as claude_told:
+        with pytest.raises(anthropic.APIStatusError) as claude_error:
             other.messages.create(model="tiny", max_tokens=9, messages=huge)
-        assert gpt_told.value.status_code == claude_told.value.status_code == 413
+        assert gpt_error.value.status_code == claude_error.value.status_code == 413

@@ -1,4 +1,4 @@
-"""Who may ask: Host against rebinding, Origin against pages, over pure values and over a whole server."""
+"""Checks of Host and Origin, on values and through a server."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_allowed_hosts_are_ours() -> None:
     assert not any(admits(host, LOOPBACK) for host in ALLOWED_HOSTS)
 
 
-def test_what_a_listener_was_bound_to_is_ours() -> None:
+def test_the_hosts_of_a_listener_are_ours() -> None:
     assert admits("box.lan:80", NAMED, local="192.168.1.5")
     assert admits("192.168.1.5", NAMED, local="192.168.1.5")
     assert admits("0.0.0.0:11434", EVERYWHERE)
@@ -232,7 +232,7 @@ def test_a_preflight_is_answered_before_keys_and_routes(server: RunningServer) -
     assert answer.headers["access-control-allow-private-network"] == "true"
 
 
-def test_the_refusal_says_why_in_the_shape_of_the_api(server: RunningServer) -> None:
+def test_the_refusal_gives_the_reason_in_the_format_of_the_api(server: RunningServer) -> None:
     host = server.ask("GET", "/v1/messages", headers={"host": "evil.example"})
     assert host.json["type"] == "error"
     assert "server.allowed_hosts" in host.json["error"]["message"]

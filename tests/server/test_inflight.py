@@ -1,4 +1,4 @@
-"""Clients that leave and servers that stop: what is running ends at once, or as its dialect ends."""
+"""Disconnects and stops of the server: requests in progress end at once, or with their dialect's error."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ALONE = replace(PATIENT, ping=3600, stall=3600)  # nothing but its end tells the
 @pytest.mark.parametrize("abruptly", [False, True], ids=["closed", "reset"])
 @pytest.mark.parametrize("script", [HELD_BEFORE, HELD_WITHIN], ids=["queued", "streaming"])
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_leaves_ends_its_generation_at_once(script: Any, stream: bool, abruptly: bool) -> None:
+def test_a_disconnect_ends_the_completion_at_once(script: Any, stream: bool, abruptly: bool) -> None:
     runtime = StubRuntime(script=script)
     with running_server(runtime, ALONE) as server:
         connection = server.connect()
@@ -54,7 +54,7 @@ def test_a_client_that_leaves_ends_its_generation_at_once(script: Any, stream: b
         assert server.nothing_runs()
 
 
-def test_a_client_that_leaves_is_logged_as_499(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_disconnect_is_logged_as_499(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "mullama.request")
     runtime = StubRuntime(script=HELD_BEFORE)
     with running_server(runtime) as server:
@@ -67,7 +67,7 @@ def test_a_client_that_leaves_is_logged_as_499(caplog: pytest.LogCaptureFixture)
     assert [r.fields["status"] for r in caplog.records if r.name == "mullama.request"] == [499]  # type: ignore[attr-defined]
 
 
-def test_leaving_in_the_middle_of_a_body_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_disconnect_within_a_body_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
     with running_server() as server:
         with server.connect() as connection:
             connection.sendall(request("/api/chat", CHAT)[:-5])
@@ -75,7 +75,7 @@ def test_leaving_in_the_middle_of_a_body_is_no_error(caplog: pytest.LogCaptureFi
     assert not [r for r in caplog.records if r.levelname in ("ERROR", "WARNING")]
 
 
-def test_many_clients_that_leave_leave_nothing_behind() -> None:
+def test_many_disconnects_leave_no_request_behind() -> None:
     runtime = StubRuntime(script=HELD_WITHIN)
     with running_server(runtime) as server:
         for _ in range(200):
@@ -95,7 +95,7 @@ async def _tasks() -> int:
     return len(asyncio.all_tasks())
 
 
-def test_a_client_that_leaves_an_apply_ends_it() -> None:
+def test_a_disconnect_ends_the_stream_of_an_apply() -> None:
     runtime = StubRuntime(lines=({"event": "phase", "phase": "fetch"}, "gate", {"event": "result"}))
     with running_server(runtime) as server:
         with server.connect() as connection:
@@ -105,7 +105,7 @@ def test_a_client_that_leaves_an_apply_ends_it() -> None:
 
 
 class Stop(threading.Thread):
-    """`stop` of the server, called from beside."""
+    """Calls `stop` of the server in a thread."""
 
     def __init__(self, server: RunningServer, drain: float) -> None:
         super().__init__()
@@ -151,8 +151,8 @@ def test_after_the_deadline_a_stream_ends_with_its_dialects_error(path: str) -> 
     assert runtime.closed.acquire(timeout=60)
 
 
-def test_an_answer_that_is_not_sent_yet_is_not_lost_by_a_stop() -> None:
-    """The handler is done, the bytes wait for the client to take them."""
+def test_a_stop_does_not_lose_an_answer_in_the_send_buffer() -> None:
+    """The handler has ended, and its bytes wait until the client reads them."""
     long = types.TextDelta(text="x" * 20_000_000)
     runtime = StubRuntime(script=(SAYS_HELLO[0], long, *SAYS_HELLO[3:]))
     with running_server(runtime, replace(PATIENT, flush=60)) as server, server.connect() as connection:
@@ -165,7 +165,7 @@ def test_an_answer_that_is_not_sent_yet_is_not_lost_by_a_stop() -> None:
     assert rest.endswith(b"}")
 
 
-def test_after_the_deadline_a_request_that_waits_is_told_503() -> None:
+def test_after_the_deadline_a_waiting_request_gets_503() -> None:
     runtime = StubRuntime(script=HELD_BEFORE)
     with running_server(runtime) as server, server.connect() as connection:
         connection.sendall(request("/v1/messages", STREAMED["/v1/messages"]))
@@ -187,7 +187,7 @@ def test_a_stopped_server_takes_no_connection() -> None:
 
 
 def test_a_handler_that_does_not_end_is_cancelled_in_the_end() -> None:
-    """Even a service that ignores being closed cannot hold up a stop."""
+    """A service that ignores its cancellation cannot delay a stop for ever."""
 
     class Stubborn(StubRuntime):
         async def answer(self, operation: Any, caller: Any) -> Any:

@@ -1,4 +1,4 @@
-"""API keys: what opens which class of route, how secrets are compared, and what guessing costs."""
+"""API keys: roles and classes of routes, comparison of secrets, limits on guessing."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_role_opens_its_class_and_admin_opens_all(roles: tuple[str, ...], open
 
 
 def test_every_route_has_a_class_and_is_closed_to_strangers(server: RunningServer) -> None:
-    """Walks the whole table as anonymous, as a guesser, and with each key."""
+    """Request every route without a key, with a wrong key, and with each key."""
     seen = 0
     for route in server.app.routes:
         path = route.path.replace("{digest}", "sha256:0").replace(":path}", "}").replace("{", "").replace("}", "")
@@ -113,7 +113,7 @@ def test_public_routes_need_no_key(server: RunningServer) -> None:
 
 
 def test_a_public_route_gives_a_stranger_no_rights() -> None:
-    """What a dialect opens to everybody is served to a caller who may do nothing."""
+    """A public route of a dialect is served to a caller without rights."""
     ollama = DIALECTS["ollama"]
     tags = next(e for e in ollama.endpoints if e.path == "/api/tags" and e.method == "GET")
     opened = {"ollama": replace(ollama, endpoints=(replace(tags, access="public"),))}
@@ -131,7 +131,7 @@ def test_an_error_of_a_key_has_the_shape_of_the_api(server: RunningServer) -> No
     assert server.ask("PUT", "/api/v1/stack", {}, bearer("u-secret")).json["error"]["kind"] == "denied"
 
 
-def test_the_service_learns_who_asks(server: RunningServer) -> None:
+def test_the_service_gets_the_caller(server: RunningServer) -> None:
     server.ask("POST", "/v1/chat/completions", CHAT, bearer("u-secret"))
     caller = server.runtime.callers[-1]
     assert (caller.dialect, caller.key, caller.roles) == ("openai", "user", ("infer",))
@@ -194,7 +194,7 @@ def test_one_network_of_ipv6_counts_as_one_address() -> None:
     failures.check("2001:db8:0:1::1")
 
 
-def test_the_limiter_cannot_be_filled_up() -> None:
+def test_the_limiter_remembers_a_bounded_number_of_addresses() -> None:
     failures = Failures(2, Clock())
     for n in range(12_000):
         failures.add(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}")

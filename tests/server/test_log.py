@@ -1,4 +1,4 @@
-"""The log: one line per request, whatever a client writes into it, and never a secret."""
+"""The log: one line per request for any input of a client, and no secret."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def log() -> Iterator[Kept]:
 
 
 def settled(server: RunningServer) -> None:
-    """A line is written after the answer: one more request, and it is there."""
+    """The line is written after the response, so it exists when a second request is answered."""
     server.ask("GET", "/livez")
 
 
-def test_a_request_is_one_line_that_tells_its_story(log: Kept) -> None:
+def test_a_request_is_one_line_with_its_fields(log: Kept) -> None:
     with running_server(StubRuntime(keys=(key("ci", "s3cret", "infer"),))) as server:
         headers = {"authorization": "Bearer s3cret"}
         answer = server.ask("POST", "/v1/chat/completions", {**CHAT, "stream": True}, headers)
         settled(server)
     (line,) = map(json.loads, log.lines)
-    told = {name: line[name] for name in ("event", "level", "method", "path", "status", "dialect", "model", "key")}
-    assert told == {
+    fields = {name: line[name] for name in ("event", "level", "method", "path", "status", "dialect", "model", "key")}
+    assert fields == {
         "event": "request",
         "level": "info",
         "method": "POST",
@@ -67,7 +67,7 @@ def test_a_request_is_one_line_that_tells_its_story(log: Kept) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}", line["time"])
 
 
-def test_an_error_is_told_with_its_reason(log: Kept) -> None:
+def test_an_error_is_logged_with_its_reason(log: Kept) -> None:
     with running_server(StubRuntime(script=(Busy("the queue is full"),))) as server:
         server.ask("POST", "/api/chat", {**CHAT, "stream": False})
         settled(server)
@@ -75,7 +75,7 @@ def test_an_error_is_told_with_its_reason(log: Kept) -> None:
     assert (line["error"], line["reason"], line["status"]) == ("busy", "the queue is full", 503)
 
 
-def test_an_error_within_a_stream_is_told_though_the_status_was_200(log: Kept) -> None:
+def test_an_error_within_a_stream_is_logged_with_status_200(log: Kept) -> None:
     with running_server(StubRuntime(script=(*SAYS_HELLO[:2], Busy("evicted")))) as server:
         server.ask("POST", "/api/chat", CHAT)
         settled(server)
@@ -94,7 +94,7 @@ def test_neither_keys_nor_prompts_are_logged(log: Kept) -> None:
     assert "canary" not in "".join(log.lines)
 
 
-def test_prompts_are_logged_where_the_manifest_says_so(log: Kept) -> None:
+def test_prompts_are_logged_if_the_manifest_enables_it(log: Kept) -> None:
     asked = manifest(observability={"logs": {"prompts": True}})
     chat = {**CHAT, "messages": [{"role": "user", "content": "canary-prompt"}]}
     with running_server(StubRuntime(manifest=asked)) as server:
@@ -143,7 +143,7 @@ def test_a_traceback_stays_in_its_line() -> None:
     assert "ZeroDivisionError" in json.loads(Lines("json").format(record))["traceback"]
 
 
-def test_probes_are_not_told_at_info(log: Kept) -> None:
+def test_probes_are_logged_at_debug_level(log: Kept) -> None:
     with running_server() as server:
         for path in ("/livez", "/readyz", "/healthz", "/metrics"):
             server.ask("GET", path)

@@ -1,4 +1,4 @@
-"""Many clients at once and for long: streams, half-open connections, slow readers, clients that leave."""
+"""Many clients for a long time: streams, half-open connections, slow readers, disconnects."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_thousand_streams_all_end_and_leave_no_descriptor() -> None:
         assert descriptors() <= before + 2
 
 
-def test_a_thousand_half_open_connections_are_all_closed_and_disturb_nobody() -> None:
+def test_a_thousand_half_open_connections_are_closed_and_disturb_no_client() -> None:
     halves = (b"", b"GET /", b"GET / HTTP/1.1\r\nX: y", STREAM[:-3])
     with running_server(bounds=Bounds(connections=4096, header_time=3, body_idle=3, flush=0.5)) as server:
         connections = [server.connect() for _ in range(1000)]
@@ -57,7 +57,7 @@ def test_a_thousand_half_open_connections_are_all_closed_and_disturb_nobody() ->
             connection.close()
 
 
-def test_five_thousand_clients_that_leave_leave_nothing() -> None:
+def test_five_thousand_disconnects_leave_nothing_behind() -> None:
     runtime = StubRuntime(script=HELD)
     with running_server(runtime, ROOMY) as server:
         before = descriptors()
@@ -98,7 +98,7 @@ def test_slow_readers_cost_little_memory_and_no_others_time() -> None:
 
 
 def test_a_server_changes_its_listeners_under_load_and_loses_nothing() -> None:
-    """Clients that connect to the listener that stays never see the others come and go."""
+    """Clients of the listener that stays do not notice changes of the others."""
     with running_server(bounds=ROOMY) as server:
         lost: list[str] = []
         done = threading.Event()

@@ -1,4 +1,4 @@
-"""The API document is valid, says exactly what is served, and is believed by a client that reads it."""
+"""The OpenAPI document is valid and matches the routes and their responses."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def schemas(node: Any) -> Iterator[Any]:
             yield from schemas(value)
 
 
-def test_every_route_is_told_and_nothing_else(server: RunningServer, document: Any) -> None:
-    told = {(path, method.upper()) for path, method, _ in operations(document)}
+def test_the_document_has_exactly_the_routes(server: RunningServer, document: Any) -> None:
+    documented = {(path, method.upper()) for path, method, _ in operations(document)}
     served = {(re.sub(r":\w+\}", "}", r.path), r.method) for r in server.app.routes}
-    assert told == served
+    assert documented == served
 
 
 def test_operations_have_a_name_of_their_own_and_a_summary(document: Any) -> None:
@@ -62,12 +62,12 @@ def test_every_schema_is_a_json_schema(document: Any) -> None:
         Draft202012Validator.check_schema(schema)
 
 
-def test_path_parameters_are_told(document: Any) -> None:
+def test_the_document_has_path_parameters(document: Any) -> None:
     for path, _, op in operations(document):
         assert [p["name"] for p in op.get("parameters", [])] == re.findall(r"\{(\w+)\}", path)
 
 
-def test_only_enabled_dialects_are_told() -> None:
+def test_the_document_has_only_enabled_dialects() -> None:
     with running_server(StubRuntime(manifest=manifest(server={"dialects": ["anthropic"]}))) as server:
         paths = server.ask("GET", "/openapi.json").json["paths"]
     assert "/v1/messages" in paths
@@ -75,7 +75,7 @@ def test_only_enabled_dialects_are_told() -> None:
     assert "/api/v1/status" in paths
 
 
-def test_keys_are_told_where_they_are_needed() -> None:
+def test_the_document_requires_keys_where_they_are_needed() -> None:
     with running_server(StubRuntime(keys=(key("k", "s", "infer"),))) as server:
         document = server.ask("GET", "/openapi.json").json
     assert set(document["components"]["securitySchemes"]) == {"bearer", "api_key"}
@@ -110,9 +110,7 @@ def test_keys_are_told_where_they_are_needed() -> None:
         ("POST", "/api/v1/shutdown", {}),
     ],
 )
-def test_an_answer_is_what_the_document_says(
-    server: RunningServer, document: Any, method: str, path: str, body: Any
-) -> None:
+def test_an_answer_matches_its_schema(server: RunningServer, document: Any, method: str, path: str, body: Any) -> None:
     operation = document["paths"][path][method.lower()]
     if body is not None:
         asked = operation["requestBody"]["content"]["application/json"]["schema"]
@@ -124,7 +122,7 @@ def test_an_answer_is_what_the_document_says(
 
 
 @pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions", "/v1/messages", "/v1/responses", "/api/v1/plan"])
-def test_an_error_is_what_the_document_says(server: RunningServer, document: Any, path: str) -> None:
+def test_an_error_matches_its_schema(server: RunningServer, document: Any, path: str) -> None:
     media = document["paths"][path]["post"]["responses"]["default"]["content"]["application/json"]
     answer = server.ask("POST", path, {"model": 5})
     assert answer.status == 400
@@ -133,19 +131,19 @@ def test_an_error_is_what_the_document_says(server: RunningServer, document: Any
         Draft202012Validator(media["schema"]).validate(example["value"])
 
 
-def test_a_stream_has_a_media_type_that_is_told(server: RunningServer, document: Any) -> None:
+def test_the_document_has_the_media_type_of_a_stream(server: RunningServer, document: Any) -> None:
     for path, body in (
         ("/api/chat", CHAT),
         ("/v1/chat/completions", CHAT),
         ("/v1/responses", {"model": "m", "input": "x"}),
     ):
-        told = document["paths"][path]["post"]["responses"]["2XX"]["content"]
+        media_types = document["paths"][path]["post"]["responses"]["2XX"]["content"]
         answer = server.ask("POST", path, {**body, "stream": True})
-        assert answer.headers["content-type"].partition(";")[0] in told
+        assert answer.headers["content-type"].partition(";")[0] in media_types
 
 
 def fields(schema: Any) -> list[str]:
-    """Every property name that stands anywhere in a schema."""
+    """All property names of a schema."""
     if isinstance(schema, list):
         return [name for part in schema for name in fields(part)]
     if not isinstance(schema, dict):
@@ -177,7 +175,7 @@ GIVEN = {"model": "tiny"}
 
 @settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
-def test_no_body_built_of_known_fields_is_answered_with_a_bug(server: RunningServer, document: Any, data: Any) -> None:
+def test_no_body_of_known_fields_causes_an_internal_error(server: RunningServer, document: Any, data: Any) -> None:
     for path, method, op in operations(document):
         content = op.get("requestBody", {}).get("content", {})
         if "application/json" not in content or path.startswith("/api/v1/shutdown"):

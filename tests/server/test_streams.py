@@ -26,6 +26,6 @@ def test_a_frame_is_an_event_or_a_line(frame: Frame, event: str, line: str) -> N
     assert to_bytes([frame, frame], "text/event-stream") == event.encode() * 2
 
 
-def test_what_json_cannot_say_is_never_sent() -> None:
+def test_nan_and_infinity_are_written_as_null() -> None:
     for value in (float("nan"), float("inf"), -float("inf")):
         assert to_json({"x": [value, 1.5]}) == b'{"x":[null,1.5]}'

@@ -62,11 +62,11 @@ def _version(method: Literal["GET", "HEAD"]) -> Endpoint:
 
 
 ENDPOINTS = (
-    _public("GET", "/", _GREETING, "A greeting, by which clients see that a server is here"),
+    _public("GET", "/", _GREETING, "Get a greeting"),
     _public("HEAD", "/", _GREETING, "Check that the server runs"),
     _version("GET"),
     _version("HEAD"),
-    _public("GET", "/api/status", _STATUS, "That there is no cloud"),
+    _public("GET", "/api/status", _STATUS, "Report that no cloud is used"),
     *(
         Endpoint(
             method=method,

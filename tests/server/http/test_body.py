@@ -1,4 +1,4 @@
-"""Bodies over real sockets: how large, how slow, how packed and of which type one may be."""
+"""Bodies over real sockets: limits of size, time, compression and type."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def server() -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="module")
 def hasty() -> Iterator[RunningServer]:
-    """A server that soon has enough of a slow body."""
+    """A server with short time limits for bodies."""
     with running_server(bounds=HASTY) as running:
         yield running
 
@@ -89,7 +89,7 @@ def test_a_giant_in_chunks_is_refused_at_the_limit(server: RunningServer) -> Non
         assert answer.startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_client_that_waits_is_asked_to_go_on(server: RunningServer) -> None:
+def test_a_client_that_expects_100_continue_gets_it(server: RunningServer) -> None:
     body = json.dumps({**CHAT, "stream": False}).encode()
     head = f"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
     with server.connect() as connection:
@@ -106,7 +106,7 @@ def test_a_body_that_stops_is_408(hasty: RunningServer) -> None:
 
 
 def test_a_body_that_drips_is_408(hasty: RunningServer) -> None:
-    """Each byte comes in time, but all of them would take for ever."""
+    """Each byte arrives in time, and all of them would take too long."""
     head, _, body = request("/api/chat", chat_of(2000)).partition(b"\r\n\r\n")
     done = threading.Event()
     with hasty.connect() as connection:
@@ -162,7 +162,7 @@ def test_the_pool_bounds_all_bodies_together(server: RunningServer) -> None:
     assert server.ask("POST", "/api/chat", body).status == 200
 
 
-def test_the_pool_gets_back_what_was_taken() -> None:
+def test_the_pool_gets_reserved_bytes_back() -> None:
     pool = BodyBudget(10)
     with pool.share() as one, pool.share() as two:
         one.take(6)
@@ -202,7 +202,7 @@ def test_zstd_is_unpacked(server: RunningServer) -> None:
 
 
 def wide() -> bytes:
-    """A good body in a frame that wants a window of 128 MiB."""
+    """A valid body in a frame with a window of 128 MiB."""
     options = {int(zstd.CompressionParameter.window_log): 27, int(zstd.CompressionParameter.content_size_flag): 0}
     packer = zstd.ZstdCompressor(options=options)
     body = json.dumps({**CHAT, "stream": False, "max_tokens": 5}).encode()
@@ -225,7 +225,7 @@ def test_odd_zstd_is_refused(server: RunningServer, packed: bytes, status: int) 
     assert answer.status == status
 
 
-def test_an_unknown_encoding_is_415_and_says_what_is_known(server: RunningServer) -> None:
+def test_an_unknown_encoding_is_415_and_names_the_known_ones(server: RunningServer) -> None:
     answer = server.ask("POST", "/v1/messages", b"x", {"content-encoding": "br"})
     assert answer.status == 415
     assert "gzip" in str(answer.json["error"])

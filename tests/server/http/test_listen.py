@@ -1,4 +1,4 @@
-"""Listeners: what can be listened on, what stands in the way, and how they change while requests run."""
+"""Listeners: addresses, obstacles, and changes while requests run."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def answers(address: str) -> bool:
         connection.close()
 
 
-def test_listeners_come_and_go_while_a_stream_goes_on() -> None:
+def test_listeners_change_while_a_stream_continues() -> None:
     runtime = StubRuntime(script=(*SAYS_HELLO[:2], "gate", *SAYS_HELLO[2:]))
     with running_server(runtime) as server, server.connect() as busy, server.connect() as idle:
         old = server.http.listening[0]
@@ -188,7 +188,7 @@ SYSTEM_LIMIT = Path("/proc/sys/net/core/somaxconn")
 @pytest.mark.skipif(
     not SYSTEM_LIMIT.exists() or int(SYSTEM_LIMIT.read_text()) < CROWD, reason="the system lets no such crowd wait"
 )
-def test_a_crowd_is_let_in_while_the_server_is_busy() -> None:
+def test_many_clients_connect_while_the_server_is_busy() -> None:
     with running_server(StubRuntime()) as server, contextlib.ExitStack() as crowd:
         let_go = threading.Event()
         crowd.callback(let_go.set)
@@ -203,7 +203,7 @@ def test_a_crowd_is_let_in_while_the_server_is_busy() -> None:
         assert server.ask("GET", "/healthz").status == 200
 
 
-def test_if_a_new_listener_cannot_be_had_everything_stays() -> None:
+def test_a_new_listener_that_fails_changes_nothing() -> None:
     with running_server() as server, socket.create_server(("127.0.0.1", 0)) as held:
         before = server.http.listening
         taken = f"127.0.0.1:{held.getsockname()[1]}"
@@ -243,7 +243,7 @@ def test_a_server_that_cannot_listen_everywhere_does_not_start(tmp_path: Path) -
     assert not control.exists()
 
 
-def test_the_date_is_told() -> None:
+def test_responses_have_a_date() -> None:
     with running_server() as server:
         server.wait(asyncio.sleep(0))
         assert server.ask("GET", "/livez").headers["date"].endswith("GMT")

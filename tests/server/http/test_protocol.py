@@ -1,4 +1,4 @@
-"""Bytes on a socket: requests that are late, too large, ambiguous or broken, and what is left of them."""
+"""Bytes on a socket: requests that are late, too large, ambiguous or malformed, and the state after them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def server() -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="module")
 def quick() -> Iterator[RunningServer]:
-    """A server that soon has enough of headers that do not come."""
+    """A server with short time limits for headers."""
     with running_server(bounds=QUICK) as running:
         yield running
 
@@ -107,7 +107,9 @@ POST = b"POST /v1/chat/completions HTTP/1.1\r\n" + HOST
         value[:70].decode("latin-1").encode("unicode_escape").decode() if isinstance(value, bytes) else ""
     ),
 )
-def test_a_doubtful_request_is_refused_and_the_connection_ends(server: RunningServer, raw: bytes, wanted: int) -> None:
+def test_an_ambiguous_request_is_refused_and_the_connection_closed(
+    server: RunningServer, raw: bytes, wanted: int
+) -> None:
     answer = server.raw(raw)
     assert status(answer) == wanted
     assert answer.count(b"HTTP/1.1 %d " % wanted) == 1
@@ -189,11 +191,11 @@ def test_a_client_that_sends_on_after_the_refusal_sees_it(server: RunningServer,
         assert status(head) == 431
 
 
-def told_too_late(server: RunningServer, half: bytes, drip: bytes = b"") -> bytes:
-    """What a client hears that sends half a request and then nothing, or some more every moment.
+def response_to_half_a_request(server: RunningServer, half: bytes, drip: bytes = b"") -> bytes:
+    """The response to a client that sends half a request and then nothing, or `drip` again and again.
 
-    The time runs from the connect on: who was held up until it was over has sent nothing, is closed without a word
-    as every silent connection is, and tries again.
+    The time runs from the connect on. A client that is delayed beyond it has sent nothing, so its connection is closed
+    without a response, and it tries again.
     """
     for _ in range(20):
         with suppress(ConnectionError), server.connect() as connection:
@@ -213,14 +215,14 @@ def told_too_late(server: RunningServer, half: bytes, drip: bytes = b"") -> byte
 
 @pytest.mark.parametrize("half", [b"G", b"GET /livez\r\n", b"GET /livez HTTP", GET, GET + b"X: a"])
 def test_half_a_request_is_answered_with_408_in_time(quick: RunningServer, half: bytes) -> None:
-    answer = told_too_late(quick, half)
+    answer = response_to_half_a_request(quick, half)
     assert status(answer) == 408
     assert answer.count(b"HTTP/1.1 408 ") == 1
     check_refusal(answer)
 
 
 def test_headers_that_drip_do_not_keep_a_connection(quick: RunningServer) -> None:
-    assert status(told_too_late(quick, GET, drip=b"x")) == 408
+    assert status(response_to_half_a_request(quick, GET, drip=b"x")) == 408
 
 
 def test_a_silent_connection_is_closed(quick: RunningServer) -> None:
@@ -249,8 +251,8 @@ def test_empty_lines_do_not_keep_a_connection() -> None:
     assert closed
 
 
-def test_many_half_open_connections_leave_the_server_quick(server: RunningServer) -> None:
-    """They stay open all the while: if the server waited for one of them, no answer would come."""
+def test_many_half_open_connections_do_not_slow_the_server(server: RunningServer) -> None:
+    """They stay open: if the server waited for one of them, no request would be answered."""
     idle = [server.connect() for _ in range(150)]
     for n, connection in enumerate(idle):
         connection.sendall((b"", b"GET /", GET, POST + b"Content-Length: 9\r\n\r\n{")[n % 4])
@@ -292,10 +294,10 @@ def test_a_hidden_second_request_is_never_served(server: RunningServer) -> None:
 def test_an_offer_to_upgrade_is_declined_and_the_request_served(server: RunningServer) -> None:
     """Java's client offers HTTP/2 in every first request, also with a body."""
     offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
-    said = b"Content-Length: %d\r\n\r\n" % len(BODY)
+    length = b"Content-Length: %d\r\n\r\n" % len(BODY)
     with server.connect() as connection:
         for _ in range(2):
-            connection.sendall(POST + offer + said + BODY)
+            connection.sendall(POST + offer + length + BODY)
             head, _, body = read_until(connection, b"Hello").partition(b"\r\n\r\n")
             assert status(head) == 200
             length = int(re.search(rb"content-length: (\d+)", head)[1])
@@ -309,7 +311,7 @@ def test_an_offer_to_upgrade_is_declined_and_the_request_served(server: RunningS
         assert b'{"status":"ok"}' in read_until(connection, b'"ok"}')
 
 
-def test_connections_beyond_the_cap_are_told_503_at_once() -> None:
+def test_connections_beyond_the_limit_get_503_at_once() -> None:
     with running_server(bounds=replace(PATIENT, connections=3)) as server:
         held = [server.connect() for _ in range(3)]
         for connection in held:
@@ -325,7 +327,7 @@ def test_connections_beyond_the_cap_are_told_503_at_once() -> None:
             connection.close()
 
 
-def test_a_reader_that_takes_nothing_is_let_go_and_its_request_ended() -> None:
+def test_a_client_that_reads_nothing_is_disconnected_and_its_request_ended() -> None:
     flood = (SAYS_HELLO[0], *(SAYS_HELLO[1],) * 400_000)
     runtime = StubRuntime(script=flood)
     with running_server(runtime, replace(PATIENT, stall=0.3)) as server, socket.socket() as connection:

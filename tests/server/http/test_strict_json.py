@@ -1,4 +1,4 @@
-"""What counts as JSON from a stranger, and how fast a hostile text is refused."""
+"""Strict JSON: accepted and refused bodies, and the time to refuse a hostile one."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_anything_else_is_refused_with_its_byte(raw: bytes, reason: str, byte: i
         assert re.search(rf"byte {byte}\b", message), message
 
 
-def test_the_depth_is_a_bound_and_not_a_habit() -> None:
+def test_the_depth_is_an_argument() -> None:
     parse(b"[[[]]]", depth=3)
     with pytest.raises(Invalid, match="deeper than 2"):
         parse(b"[[[]]]", depth=2)
@@ -135,7 +135,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES, st.booleans())
-def test_whatever_json_can_say_comes_through_unchanged(value: object, escaped: bool) -> None:
+def test_every_json_value_is_read_unchanged(value: object, escaped: bool) -> None:
     assert parse(json.dumps(value, ensure_ascii=escaped).encode()) == value
 
 

@@ -1,4 +1,4 @@
-"""The operator's API over a real server: what it asks of the operator, and what it answers."""
+"""The operator API over a real server: its calls of the operator, and its responses."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_every_kind_of_error_has_its_status(error: MullamaError, status: int) ->
     assert body["error"] == {"kind": error.kind.value, "message": "x", "hint": "", "request_id": "req_1"}
 
 
-def test_health_is_told_without_secrets(server: RunningServer) -> None:
+def test_health_is_reported_without_secrets(server: RunningServer) -> None:
     assert server.ask("GET", "/livez").json == {"status": "ok"}
     for path in ("/healthz", "/health"):
         answer = server.ask("GET", path).json
@@ -70,7 +70,7 @@ def test_health_is_told_without_secrets(server: RunningServer) -> None:
         assert answer["models"] == {"declared": 1, "loaded": 1}
 
 
-def test_readiness_names_what_is_missing(server: RunningServer) -> None:
+def test_readiness_names_the_missing_models(server: RunningServer) -> None:
     assert server.ask("GET", "/readyz").json == {"ready": True}
     server.runtime.not_ready = ("a", "b")
     answer = server.ask("GET", "/readyz")
@@ -114,7 +114,7 @@ def test_an_apply_streams_its_progress(server: RunningServer) -> None:
     )
 
 
-def test_a_line_is_sent_when_it_happens() -> None:
+def test_progress_is_sent_line_by_line() -> None:
     runtime = StubRuntime(
         lines=({"event": "phase", "phase": "load"}, "gate", {"event": "result", "outcome": "applied"})
     )
@@ -164,13 +164,13 @@ def test_an_apply_without_a_result_is_an_error(server: RunningServer) -> None:
     assert server.ask("PUT", "/api/v1/stack", {"manifest": {}}).status == 500
 
 
-def test_an_undo_names_its_generation_or_none(server: RunningServer) -> None:
+def test_an_undo_takes_a_revision_or_none(server: RunningServer) -> None:
     assert server.ask("POST", "/api/v1/undo", {"to": 3}).lines == [{"event": "result", "outcome": "applied"}]
     server.ask("POST", "/api/v1/undo", {})
     assert server.runtime.seen == [3, None]
 
 
-def test_a_reload_says_what_came_of_it(server: RunningServer) -> None:
+def test_a_reload_returns_its_result(server: RunningServer) -> None:
     assert server.ask("POST", "/api/v1/reload", {}).json["changed"] is False
     assert server.ask("POST", "/api/v1/reload").status == 200
 
@@ -181,7 +181,7 @@ def test_a_shutdown_answers_before_it_begins(server: RunningServer) -> None:
     assert server.runtime.stopped.wait(60)
 
 
-def test_events_follow_from_a_number_on(server: RunningServer) -> None:
+def test_events_follow_after_an_id(server: RunningServer) -> None:
     for extra, first in (("?after=4", 5), ("", 1)):
         with server.connect() as connection:
             connection.sendall(request(f"/api/v1/events{extra}", None, "GET"))
