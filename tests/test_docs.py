@@ -44,7 +44,15 @@ def test_each_link_leads_to_a_file_below_docs(page: Path) -> None:
         assert linked.is_relative_to(DOCS), target
 
 
+def links(page: str) -> set[str]:
+    return set(re.findall(r"\]\(([^)#]+)\)", (DOCS / page).read_text(encoding="utf-8")))
+
+
+def test_the_list_of_decisions_is_complete() -> None:
+    assert links("decisions/README.md") == {page.name for page in (DOCS / "decisions").glob("0*.md")}
+
+
 def test_the_index_reaches_every_how_to_and_reference_page() -> None:
-    linked = set(re.findall(r"\]\(([^)#]+)\)", (DOCS / "index.md").read_text(encoding="utf-8")))
+    linked = links("index.md")
     pages = {str(page.relative_to(DOCS)) for folder in ("how-to", "reference") for page in (DOCS / folder).glob("*.md")}
     assert pages <= linked
