@@ -1,4 +1,4 @@
-"""Keys from their references: what is read, what is refused, and what is never said."""
+"""API keys from their references; no message contains a secret."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_a_protected_model_is_not_removed_or_paused(served: Manifest, plan: Plan
         check_protected(plan, served.models)
 
 
-def test_a_failure_line_holds_what_a_command_exits_with_and_shows() -> None:
+def test_a_failure_line_has_the_outcome_the_message_and_the_hint() -> None:
     class Snapshot:
         generation, revision = 7, "r"
 

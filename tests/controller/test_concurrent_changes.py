@@ -1,4 +1,4 @@
-"""A change that fetches lets others pass: live edits are seen at once, and the newest manifest wins in the end."""
+"""Changes during a download: live edits apply at once, and the newest manifest wins."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Scenario:
-    """A server that serves `a`, and a hub whose file comes in two halves."""
+    """A server that serves `a`, and a hub that sends half of a file and waits."""
 
     def __init__(self, server: LocalServer, hub: StubHub) -> None:
         self.server, self.hub, self.source = server, hub, server.script()
@@ -76,7 +76,7 @@ async def test_a_live_edit_does_not_wait_for_a_fetch_and_the_newest_manifest_win
 
     assert await scenario.length() == 2
     assert list(scenario.server.snapshot.deployments) == ["a"]
-    await until(lambda: scenario.server.condition("Synced")["reason"] == "Pulling")  # told after the swap
+    await until(lambda: scenario.server.condition("Synced")["reason"] == "Pulling")  # set after the swap
     assert scenario.server.condition("Reconciling")["status"] is True
     lines = await first
     assert (lines[-1]["outcome"], "newer manifest" in lines[-1]["message"]) == ("conflict", True)
@@ -115,7 +115,7 @@ async def test_a_manifest_without_the_model_ends_its_fetch(scenario: Scenario) -
     assert await scenario.length() == 4
 
 
-async def test_going_back_to_what_is_applied_ends_the_fetch(scenario: Scenario) -> None:
+async def test_reverting_to_the_applied_manifest_ends_the_fetch(scenario: Scenario) -> None:
     waiting = asyncio.create_task(scenario.reload({"a": scenario.small(9), "big": BIG}))
     await scenario.fetching()
 
@@ -141,7 +141,7 @@ async def test_the_same_manifest_from_two_sides_is_no_conflict(scenario: Scenari
 
 
 async def test_a_file_that_is_applied_and_followed_is_seen_before_the_apply_has_its_files(scenario: Scenario) -> None:
-    """Whichever of the two comes first."""
+    """The order of the two does not matter."""
     models = {"a": scenario.small(2), "big": BIG}
     applied = scenario.apply(models)
     await scenario.fetching()
@@ -158,7 +158,7 @@ async def test_a_file_that_is_applied_and_followed_is_seen_before_the_apply_has_
     assert scenario.hub.sent == len(DATA)
 
 
-async def test_what_a_missing_model_takes_the_place_of_serves_until_it_is_here(scenario: Scenario) -> None:
+async def test_a_replaced_model_serves_until_its_replacement_is_downloaded(scenario: Scenario) -> None:
     await scenario.apply({"a": scenario.small(9)}, routes={"default": "a"})
     waiting = asyncio.create_task(
         scenario.reload({"big": BIG, "c": scenario.small(5)}, routes={"default": "big", "other": "c"})
@@ -175,7 +175,7 @@ async def test_what_a_missing_model_takes_the_place_of_serves_until_it_is_here(s
     assert (names["default"], "a" in names) == ("big", False)
 
 
-async def test_a_fetch_that_fails_leaves_the_part_that_was_applied_and_says_why(scenario: Scenario) -> None:
+async def test_a_failed_fetch_leaves_the_applied_part_with_a_reason(scenario: Scenario) -> None:
     scenario.hub.script("m-Q8_0.gguf", Status(404))
 
     done = (await scenario.reload({"a": scenario.small(2), "big": BIG}))[-1]
@@ -200,7 +200,7 @@ async def test_a_pull_does_not_hold_up_a_reload_and_stays(scenario: Scenario) ->
     assert await scenario.length() == 2
 
 
-async def test_a_name_server_that_is_slow_holds_nobody_up(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_name_server_delays_no_other_change(scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, answer = threading.Event(), threading.Event()
     usual = socket.getaddrinfo
 

@@ -37,7 +37,7 @@ async def test_a_new_revision_that_does_not_load_leaves_the_old_one_serving(serv
     await until(lambda: len(server.pool.pids()) == 1)
 
 
-async def test_a_failing_probe_keeps_the_old_revision_and_a_new_model_says_why(server: LocalServer) -> None:
+async def test_a_failing_probe_keeps_the_old_revision_and_fails_a_new_model(server: LocalServer) -> None:
     await server.apply({"a": server.script("good")})
     probe = {"prompt": "say no", "expect": "yes"}
 
@@ -52,7 +52,7 @@ async def test_a_failing_probe_keeps_the_old_revision_and_a_new_model_says_why(s
 
 
 async def test_a_crash_while_loading_counts_once(server: LocalServer) -> None:
-    """The worker's death and the failure of its start are one thing: a restart must not come twice."""
+    """The death of a worker and the failure of its start count as one failure, so it is restarted once."""
     await server.apply(
         {"a": {"from": server.script("bad", faults=True, on_load="crash exit"), "residency": {"load": "on_demand"}}}
     )
@@ -208,7 +208,7 @@ async def test_two_models_on_one_context_that_do_not_fit_twice_are_both_replaced
     assert await server.ask("a", "say a") + await server.ask("b", "say b") == "ab"
 
 
-async def test_a_pause_that_another_model_would_not_survive_becomes_a_load_beside(server: LocalServer) -> None:
+async def test_a_unit_that_another_model_needs_stays_open_during_the_load(server: LocalServer) -> None:
     server.machine = FULL
     source = server.script()
     await server.apply({"a": source, "b": source})

@@ -1,4 +1,4 @@
-"""The policy with values alone: who is admitted, what is loaded, what goes."""
+"""The scheduler with values alone: admission, loading and eviction."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_RULES = Rules()
 
 
 class World:
-    """A pool that performs every command at once and remembers them."""
+    """A pool that performs every command at once and records it."""
 
     def __init__(self, *models: Serve, rules: Rules = NO_RULES, obey: bool = True) -> None:
         self.state, self.now, self.obey = State(), 100.0, obey
@@ -72,7 +72,7 @@ def test_a_model_that_loads_at_start_is_opened_by_the_swap() -> None:
     assert world.phase(A) is Phase.READY
 
 
-def test_a_model_on_demand_is_opened_by_its_first_request_and_closed_after_its_time() -> None:
+def test_a_model_on_demand_is_opened_by_its_first_request_and_closed_after_its_ttl() -> None:
     world = World(serve("a", at_start=False, ttl=60.0))
     assert world.phase(A) is Phase.COLD
 
@@ -114,7 +114,7 @@ def test_requests_beyond_parallel_wait_in_order_and_priority_goes_first() -> Non
 
 
 @pytest.mark.parametrize(("queue", "waiting", "refused"), [(0, 1, True), (1, 1, False), (1, 2, True)])
-def test_a_full_queue_refuses_with_a_time_to_come_back(queue: int, waiting: int, refused: bool) -> None:
+def test_a_full_queue_refuses_with_a_time_to_retry(queue: int, waiting: int, refused: bool) -> None:
     world = World(serve("a", parallel=1, queue=queue))
     world.feed(ev.Request(id=1, model="a"))
     for number in range(waiting):
@@ -126,7 +126,7 @@ def test_a_full_queue_refuses_with_a_time_to_come_back(queue: int, waiting: int,
     assert all(isinstance(error, Busy) and error.retry_after >= 1 for error in errors)
 
 
-def test_a_queued_request_is_refused_when_its_time_is_over() -> None:
+def test_a_queued_request_is_refused_at_its_deadline() -> None:
     world = World(serve("a", parallel=1, queue_timeout=30.0))
     world.feed(ev.Request(id=1, model="a"), ev.Request(id=2, model="a"))
     wake = world.of(ev.WakeAt)[-1]
@@ -162,7 +162,7 @@ def test_the_old_unit_serves_its_requests_to_the_end_after_a_swap() -> None:
     assert "wa" not in world.state.workers
 
 
-def test_a_drain_deadline_cuts_what_still_runs() -> None:
+def test_a_drain_deadline_cancels_running_requests() -> None:
     world = World(serve("a", drain_timeout=120.0))
     world.feed(ev.Request(id=1, model="a"))
     world.swap(serve("a", B))
@@ -171,7 +171,7 @@ def test_a_drain_deadline_cuts_what_still_runs() -> None:
     assert ev.Cancel(id=1) in world.feed(ev.Tick())
 
 
-def test_a_held_unit_is_opened_before_the_swap_and_says_so() -> None:
+def test_a_pinned_unit_is_opened_before_the_swap_and_settled() -> None:
     world = World(serve("a"))
 
     commands = world.feed(ev.Pin(serve=serve("a", B)))
@@ -180,7 +180,7 @@ def test_a_held_unit_is_opened_before_the_swap_and_says_so() -> None:
     assert world.phase(A) is world.phase(B) is Phase.READY
 
 
-def test_a_held_unit_whose_worker_dies_is_settled_with_the_reason_and_the_old_one_serves_on() -> None:
+def test_a_pinned_unit_whose_worker_dies_is_settled_with_the_error_and_the_old_one_serves() -> None:
     world = World(serve("a"), obey=True)
     world.obey = False
     world.feed(ev.Pin(serve=serve("a", B)))
@@ -194,7 +194,7 @@ def test_a_held_unit_whose_worker_dies_is_settled_with_the_reason_and_the_old_on
     assert not [c for c in world.feed(ev.Tick()) if isinstance(c, ev.StartWorker)]
 
 
-def test_releasing_a_held_unit_lets_it_go() -> None:
+def test_an_unpinned_unit_is_closed() -> None:
     world = World(serve("a"))
     world.feed(ev.Pin(serve=serve("a", B)))
 
@@ -214,7 +214,7 @@ def test_a_paused_model_closes_its_unit_and_keeps_its_requests_waiting() -> None
     assert ev.Grant(id=1, unit=A) in world.feed(ev.Resume(model="a"))
 
 
-def test_a_dead_worker_is_restarted_with_growing_delay_and_then_given_up() -> None:
+def test_a_dead_worker_is_restarted_with_growing_delay_a_limited_number_of_times() -> None:
     world = World(serve("a"))
     starts, delays = len(world.of(ev.StartWorker)), []
     for _ in range(CRASH_LIMIT - 1):
@@ -236,7 +236,7 @@ def test_a_dead_worker_is_restarted_with_growing_delay_and_then_given_up() -> No
     assert isinstance(refusal.error, EngineFailed)
 
 
-def test_asking_again_forgives_a_model_that_was_given_up() -> None:
+def test_a_retry_starts_a_permanently_failed_model_again() -> None:
     world = World(serve("a"), obey=False)
     world.feed(ev.WorkerLost(weights="wa", error=EngineFailed("no"), permanent=True))
 
@@ -246,7 +246,7 @@ def test_asking_again_forgives_a_model_that_was_given_up() -> None:
     assert world.phase(A) is Phase.READY
 
 
-def test_a_context_that_cannot_be_made_refuses_its_requests_only() -> None:
+def test_a_context_that_fails_to_open_refuses_its_requests_only() -> None:
     world = World(serve("a"), serve("b", UnitKey("wa", "c2"), at_start=False))
     world.obey = False
     world.feed(ev.Request(id=1, model="b"))
@@ -258,7 +258,7 @@ def test_a_context_that_cannot_be_made_refuses_its_requests_only() -> None:
     assert ev.Grant(id=2, unit=A) in world.feed(ev.Request(id=2, model="a"))
 
 
-def test_an_idle_unit_of_equal_rank_on_demand_makes_room() -> None:
+def test_an_idle_unit_on_demand_is_evicted_for_one_of_equal_rank() -> None:
     both = (serve("a", at_start=False, weights_bytes=60), serve("b", B, at_start=False, weights_bytes=60))
     world = World(*both, rules=Rules(budget=100))
     world.feed(ev.Request(id=1, model="a"), ev.Leave(id=1))
@@ -269,7 +269,7 @@ def test_an_idle_unit_of_equal_rank_on_demand_makes_room() -> None:
     assert ev.Grant(id=2, unit=B) in commands
 
 
-def test_a_busy_unit_is_waited_for_and_never_taken() -> None:
+def test_a_busy_unit_is_awaited_and_never_evicted() -> None:
     both = (serve("a", at_start=False, weights_bytes=60), serve("b", B, at_start=False, weights_bytes=60))
     world = World(*both, rules=Rules(budget=100))
     world.feed(ev.Request(id=1, model="a"))
@@ -280,7 +280,7 @@ def test_a_busy_unit_is_waited_for_and_never_taken() -> None:
     assert ev.Grant(id=2, unit=B) in world.feed(ev.Leave(id=1))
 
 
-def test_what_can_never_fit_is_refused_with_numbers() -> None:
+def test_a_unit_that_never_fits_is_refused_with_numbers() -> None:
     world = World(serve("a", at_start=False, weights_bytes=200 << 30), rules=Rules(budget=100 << 30))
 
     (refusal,) = [c for c in world.feed(ev.Request(id=1, model="a")) if isinstance(c, ev.Refuse)]
@@ -290,7 +290,7 @@ def test_what_can_never_fit_is_refused_with_numbers() -> None:
     assert "100.00 GiB" in refusal.error.message
 
 
-def test_a_higher_priority_takes_the_place_of_a_pinned_idle_model() -> None:
+def test_a_higher_priority_evicts_an_idle_model_that_stays_loaded() -> None:
     low = serve("low", A, weights_bytes=60)
     high = serve("high", B, weights_bytes=60, at_start=False, priority=10)
     world = World(low, high, rules=Rules(budget=100))
@@ -298,7 +298,7 @@ def test_a_higher_priority_takes_the_place_of_a_pinned_idle_model() -> None:
     assert ev.Grant(id=1, unit=B) in world.feed(ev.Request(id=1, model="high"))
 
 
-def test_unloading_by_a_client_holds_until_the_next_request() -> None:
+def test_a_model_unloaded_by_a_client_stays_unloaded_until_the_next_request() -> None:
     world = World(serve("a"))
 
     world.feed(ev.SetTtl(model="a", seconds=0.0))
@@ -309,7 +309,7 @@ def test_unloading_by_a_client_holds_until_the_next_request() -> None:
     assert ev.Grant(id=1, unit=A) in world.feed(ev.Request(id=1, model="a"))
 
 
-def test_unloading_by_force_ends_what_runs_and_refuses_what_waits() -> None:
+def test_a_forced_unload_cancels_running_requests_and_refuses_waiting_ones() -> None:
     world = World(serve("a", parallel=1), serve("b", B))
     world.feed(ev.Request(id=1, model="a"), ev.Request(id=2, model="a"), ev.Request(id=3, model="b"))
 
@@ -322,7 +322,7 @@ def test_unloading_by_force_ends_what_runs_and_refuses_what_waits() -> None:
     assert world.phase(B) is Phase.READY
 
 
-def test_a_client_may_keep_a_model_longer_than_declared() -> None:
+def test_a_client_may_extend_the_declared_ttl() -> None:
     world = World(serve("a", at_start=False, ttl=10.0))
     world.feed(ev.Request(id=1, model="a"), ev.Leave(id=1), ev.SetTtl(model="a", seconds=FOREVER))
 
@@ -332,7 +332,7 @@ def test_a_client_may_keep_a_model_longer_than_declared() -> None:
     assert world.phase(A) is Phase.READY
 
 
-def test_stopping_refuses_the_new_and_closes_when_the_last_request_is_done() -> None:
+def test_a_stop_refuses_new_requests_and_closes_after_the_last_one() -> None:
     world = World(serve("a"))
     world.feed(ev.Request(id=1, model="a"))
 
@@ -386,8 +386,8 @@ _EVENTS = st.one_of(
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(events=st.lists(st.tuples(_EVENTS, st.floats(0, 40)), max_size=40))
-def test_whatever_happens_every_request_ends_once_and_bounds_hold(events: list[tuple[ev.Event, float]]) -> None:
-    """Each request gets at most one grant and one refusal; parallel and concurrency are never passed."""
+def test_every_request_ends_once_and_bounds_hold(events: list[tuple[ev.Event, float]]) -> None:
+    """Each request gets at most one grant and one refusal; parallel and concurrency are never exceeded."""
     world = World()
     asked: list[int] = []
     for event, pause in events:
@@ -415,7 +415,7 @@ def test_whatever_happens_every_request_ends_once_and_bounds_hold(events: list[t
     assert not world.state.waiting
 
 
-def test_what_can_never_fit_takes_no_room_from_others() -> None:
+def test_a_unit_that_never_fits_evicts_no_other() -> None:
     world = World(
         serve("a", A, ttl=60.0, weights_bytes=50),
         serve("b", B, at_start=False, priority=1, weights_bytes=500),
@@ -439,7 +439,7 @@ def test_a_model_refused_for_memory_is_tried_when_there_is_room_again() -> None:
     assert ev.Grant(id=2, unit=B) in world.feed(ev.Request(id=2, model="b"))
 
 
-def test_a_resumed_model_is_not_cut_by_the_drain_it_was_spared() -> None:
+def test_a_resumed_model_has_no_drain_deadline() -> None:
     world = World(serve("a", drain_timeout=10.0))
     world.feed(ev.Request(id=1, model="a"), ev.Pause(model="a"), ev.Resume(model="a"))
 
@@ -449,7 +449,7 @@ def test_a_resumed_model_is_not_cut_by_the_drain_it_was_spared() -> None:
     assert world.of(ev.Cancel) == []
 
 
-def test_requests_of_a_paused_model_wait_as_long_as_its_replacement_takes() -> None:
+def test_requests_of_a_paused_model_wait_for_its_replacement() -> None:
     world = World(serve("a", queue_timeout=30.0))
     world.feed(ev.Pause(model="a"), ev.Request(id=1, model="a"))
 
@@ -459,7 +459,7 @@ def test_requests_of_a_paused_model_wait_as_long_as_its_replacement_takes() -> N
     assert world.of(ev.Refuse) == []
 
 
-def test_a_request_to_a_model_that_just_went_is_refused_and_one_to_a_renamed_model_follows_it() -> None:
+def test_a_request_to_a_removed_model_is_refused_and_one_to_a_renamed_model_follows() -> None:
     world = World(serve("old"), serve("gone", B))
     world.feed(ev.Swap(models={"new": serve("new")}, rules=NO_RULES, moved={"old": "new"}))
 
@@ -469,7 +469,7 @@ def test_a_request_to_a_model_that_just_went_is_refused_and_one_to_a_renamed_mod
 
 
 @pytest.mark.parametrize("late", [ev.UnitOpened(unit=A), ev.WorkerReady(weights="wa")])
-def test_news_from_before_a_death_brings_nothing_back(late: ev.Event) -> None:
+def test_an_event_from_before_a_death_reopens_nothing(late: ev.Event) -> None:
     world = World(serve("a"))
     world.feed(ev.WorkerLost(weights="wa", error=EngineFailed("died")))
 
@@ -478,7 +478,7 @@ def test_news_from_before_a_death_brings_nothing_back(late: ev.Event) -> None:
     assert world.phase(A) is Phase.COLD
 
 
-def test_a_wish_of_the_reconciler_ends_when_the_server_stops() -> None:
+def test_a_pin_is_settled_when_the_server_stops() -> None:
     world = World(obey=False)
     world.feed(ev.Pin(serve=serve("a")))
 
@@ -491,8 +491,8 @@ def test_a_wish_of_the_reconciler_ends_when_the_server_stops() -> None:
         assert isinstance(settled.error, Unavailable)
 
 
-def test_time_that_changes_nothing_wakes_nobody() -> None:
-    """A held unit past its time to live must not make the loop spin."""
+def test_a_deadline_without_effect_asks_for_no_tick() -> None:
+    """A pinned unit past its time to live must not make the event loop spin."""
     world = World()
     world.feed(ev.Pin(serve=serve("a", ttl=1.0)))
     world.now += 100

@@ -1,4 +1,4 @@
-"""What the outputs of an engine come to, with a reader that says what it is told to."""
+"""Events and counts from engine outputs, with a reader that returns given events."""
 
 from __future__ import annotations
 
@@ -52,9 +52,7 @@ def test_a_request_starts_once_however_many_choices_it_has() -> None:
         ("stop_sequence", (), "stop_sequence"),
     ],
 )
-def test_an_end_says_why_and_a_call_is_a_reason_of_its_own(
-    reason: str, last: tuple[chat.Event, ...], told: str
-) -> None:
+def test_an_end_has_its_reason_and_a_tool_call_another(reason: str, last: tuple[chat.Event, ...], told: str) -> None:
     events = made(1, *last).take([Ended(id=1, reason=reason, stop="!")])  # type: ignore[arg-type]
 
     assert events[:-1] == list(last)
@@ -71,7 +69,7 @@ def test_a_prompt_counts_once_and_every_answer_counts() -> None:
     assert tally.usage() == chat.Usage(prompt_tokens=17, cached_tokens=2, completion_tokens=12, reasoning_tokens=8)
 
 
-def test_the_slowest_choice_is_what_the_request_took() -> None:
+def test_the_slowest_choice_gives_the_time_of_the_request() -> None:
     tally = made(2, per_prompt=2)
     for id, seconds in ((1, 2.0), (2, 1.0)):
         tally.take([Ended(id=id, reason="stop", prompt_seconds=seconds, decode_seconds=2 * seconds)])
@@ -79,7 +77,7 @@ def test_the_slowest_choice_is_what_the_request_took() -> None:
     assert (tally.prompt_seconds, tally.decode_seconds) == (2.0, 4.0)
 
 
-def test_progress_is_passed_on_and_what_is_no_generation_is_refused() -> None:
+def test_progress_is_passed_on_and_an_embedding_is_refused() -> None:
     tally = made(1)
 
     assert tally.take([Prefilled(id=1, done=1, total=2)]) == [chat.PromptProgress(done=1, total=2)]
@@ -87,7 +85,7 @@ def test_progress_is_passed_on_and_what_is_no_generation_is_refused() -> None:
         tally.take([Embedded(id=1, vectors=(), tokens=0)])
 
 
-def test_events_come_in_the_order_of_the_outputs_and_know_their_choice() -> None:
+def test_events_keep_the_order_of_the_outputs_and_name_their_choice() -> None:
     tally = made(2, per_prompt=2)
 
     events = tally.take([Piece(id=2, text="so", count=1), Ended(id=2, reason="stop")])

@@ -1,4 +1,4 @@
-"""From a wish to what its unit is opened with, and which models share one."""
+"""The options with which a unit is opened, and the models that share one."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from mullama.runtime.worker.cores import CoreAllocator
 
 
 class Told:
-    """A worker that remembers what it was told last."""
+    """A worker that records its last share."""
 
     part: tuple[int, int] | None = None
 
@@ -12,20 +12,20 @@ class Told:
         self.part = (rank, of)
 
 
-def test_who_computes_alone_has_all_cores() -> None:
+def test_a_worker_that_computes_alone_has_all_cores() -> None:
     cores, a = CoreAllocator(), Told()
     cores.begin(a)
     assert a.part == (0, 1)
 
 
-def test_two_that_compute_are_told_so() -> None:
+def test_two_workers_that_compute_share_the_cores() -> None:
     cores, a, b = CoreAllocator(), Told(), Told()
     cores.begin(a)
     cores.begin(b)
     assert (a.part, b.part) == ((0, 2), (1, 2))
 
 
-def test_who_remains_has_all_cores_again() -> None:
+def test_the_remaining_worker_has_all_cores_again() -> None:
     cores, a, b, c = CoreAllocator(), Told(), Told(), Told()
     for worker in (a, b, c):
         cores.begin(worker)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 ONE, TWO, THREE = (Piece(id=1, text=text, count=1) for text in ("one", "two", "three"))
 
 
-async def test_what_came_since_the_last_look_is_taken_together_and_once() -> None:
+async def test_all_outputs_since_the_last_read_are_taken_together_and_once() -> None:
     inbox = Inbox()
     inbox.put(ONE)
     inbox.put(TWO)
@@ -24,7 +24,7 @@ async def test_what_came_since_the_last_look_is_taken_together_and_once() -> Non
     assert await inbox.take() == [THREE]
 
 
-async def test_a_reader_waits_for_the_first_and_gets_what_came_with_it() -> None:
+async def test_a_reader_waits_for_the_first_output_and_gets_those_with_it() -> None:
     inbox = Inbox()
     reader = asyncio.create_task(inbox.take())
     await asyncio.sleep(0)
@@ -33,7 +33,7 @@ async def test_a_reader_waits_for_the_first_and_gets_what_came_with_it() -> None
     assert await reader == [ONE, TWO]
 
 
-async def test_a_failure_is_raised_after_what_came_before_it_and_the_first_counts() -> None:
+async def test_a_failure_is_raised_after_the_outputs_before_it_and_the_first_counts() -> None:
     inbox = Inbox()
     inbox.put(ONE)
     inbox.fail(EngineFailed("died"))

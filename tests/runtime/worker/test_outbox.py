@@ -9,7 +9,7 @@ from mullama.runtime.worker.outbox import Outbox
 
 
 class Told:
-    """An outbox whose clock is turned by hand, and what it sent."""
+    """An outbox with a manual clock that records what it sent."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -50,7 +50,7 @@ def test_nothing_waits_for_a_step_that_may_be_long() -> None:
     assert told.step(0.001, piece("b"), fast=False) == 1
 
 
-def test_what_is_not_text_takes_along_the_text_before_it() -> None:
+def test_other_outputs_flush_the_text_before_them() -> None:
     told = Told()
     told.step(1.0, piece("a"))
     assert told.step(0.001, piece("b")) == 0
@@ -60,7 +60,7 @@ def test_what_is_not_text_takes_along_the_text_before_it() -> None:
     assert told.step(0.001, Begun(id=2, prompt_tokens=1, cached_tokens=0)) == 1
 
 
-def test_a_flush_says_what_waits_and_an_empty_one_nothing() -> None:
+def test_a_flush_sends_waiting_outputs_and_an_empty_one_nothing() -> None:
     told = Told()
     told.step(1.0, piece("a"))
     told.step(0.001, piece("b"))

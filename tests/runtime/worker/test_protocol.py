@@ -82,7 +82,7 @@ def received(data: bytes) -> list[base.Output]:
     return [output for outputs in messages if isinstance(outputs, list) for output in outputs]
 
 
-def test_outputs_keep_their_order_whatever_they_are() -> None:
+def test_outputs_of_all_kinds_keep_their_order() -> None:
     assert repr(received(protocol.pack_outputs([*OUTPUTS, *OUTPUTS[::-1]]))) == repr([*OUTPUTS, *OUTPUTS[::-1]])
 
 
