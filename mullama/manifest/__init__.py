@@ -1,1 +1,1 @@
-"""What the user wants: the manifest, as typed values."""
+"""The manifest: the desired state, as typed values."""

@@ -1,4 +1,4 @@
-"""What the parts of a manifest must agree on: names that exist, listeners with keys, blocks that fit together."""
+"""Checks across the parts of a manifest: names that exist, listeners with keys, compatible blocks."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartialManifest:
-    """A manifest in which some parts may be missing because they were wrong by themselves.
+    """A manifest without its invalid parts.
 
-    names: every model that is declared, also the broken ones. broken: top-level blocks left out.
-    suggest: gives hints with near names.
+    names: all models, including the invalid ones. broken: the invalid top-level blocks. suggest: returns hints with
+    similar names.
     """
 
     manifest: Manifest
@@ -41,7 +41,7 @@ class PartialManifest:
 
 
 def check(draft: PartialManifest, say: Say, warn: Say) -> None:
-    """Says everything that does not agree."""
+    """Report all contradictions."""
     _names(draft, say)
     _routes(draft, say)
     _moved(draft, say, warn)
@@ -57,7 +57,7 @@ def check(draft: PartialManifest, say: Say, warn: Say) -> None:
 
 
 def check_resolved(manifest: Manifest, say: Say) -> None:
-    """What holds of a manifest once it no longer depends on where its text stood."""
+    """Check that a resolved manifest has absolute paths and template texts."""
     for name, model in manifest.models.items():
         if model.template is not None and (model.template.text is None or model.template.file or model.template.go):
             say(f"models.{name}.template", "a template in a resolved manifest is text", "")
@@ -67,7 +67,7 @@ def check_resolved(manifest: Manifest, say: Say) -> None:
 
 
 def _names(draft: PartialManifest, say: Say) -> None:
-    """Models and routes share one namespace, in which case and `:latest` make no difference."""
+    """Check that names of models and routes are unique, without regard to case and `:latest`."""
     seen: dict[str, str] = {}
     for kind, names in (("model", draft.names), ("route", draft.manifest.routes)):
         for name in names:
@@ -78,16 +78,16 @@ def _names(draft: PartialManifest, say: Say) -> None:
                 say(path, error.message, error.hint)
                 continue
             if key in seen:
-                say(path, f"to clients this is the same name as the {seen[key]}", "rename one of the two")
+                say(path, f"this is the same name as that of the {seen[key]}", "rename one of them")
             seen.setdefault(key, f"{kind} {name}")
 
 
 def _routes(draft: PartialManifest, say: Say) -> None:
     for name, route in draft.manifest.routes.items():
         if isinstance(route, Route):
-            continue  # refused as a whole: see refusals
+            continue  # refused: see `unsupported`
         if route in draft.manifest.routes and route not in draft.names:
-            say(f"routes.{name}", f"{route} is itself a route", "name the model that it leads to")
+            say(f"routes.{name}", f"{route} is a route, not a model", "name its model")
         elif route not in draft.names:
             say(f"routes.{name}", f"there is no model {route[:80]!r}", draft.suggest(route, draft.names))
 
@@ -99,20 +99,20 @@ def _moved(draft: PartialManifest, say: Say, warn: Say) -> None:
         if move.from_ in draft.names:
             say(path, f"{move.from_} is still a model", "remove the entry, or rename the model")
         if move.from_ in moves:
-            say(path, f"{move.from_} is moved twice", "keep one of the two entries")
+            say(path, f"{move.from_} has two entries", "keep one of them")
         moves.setdefault(move.from_, move.to)
         for part, name in (("from", move.from_), ("to", move.to)):
             _name(name, f"{path}.{part}", say)
     for index, move in enumerate(draft.manifest.moved):
         end = _follow(move.from_, moves)
         if end is None:
-            say(f"moved[{index}]", f"the moves of {move.from_} go in a circle", "remove one of them")
+            say(f"moved[{index}]", f"the renames of {move.from_} form a circle", "remove one of them")
         elif end not in draft.names:
             warn(f"moved[{index}]", f"there is no model {end[:80]!r}", draft.suggest(end, draft.names))
 
 
 def _follow(name: str, moves: Mapping[str, str]) -> str | None:
-    """Where the moves lead, None when they lead back."""
+    """Return the last new name of a model; None for a circle."""
     seen = {name}
     while (name := moves.get(name, name)) in moves:
         if name in seen:
@@ -133,12 +133,12 @@ def _listeners(draft: PartialManifest, say: Say) -> None:
     for index, text in enumerate(draft.manifest.server.listen):
         path, address = f"server.listen[{index}]", parse_address(text)
         if str(address) in seen and not (isinstance(address, TcpAddress) and address.port == 0):
-            say(path, f"{address} stands twice", "keep one of the two")
+            say(path, f"{address} is listed twice", "keep one of them")
         seen.add(str(address))
         if not address.loopback and draft.has("auth") and not draft.manifest.auth.keys:
             say(
                 path,
-                f"{address} can be reached from other machines, and no key is declared",
+                f"{address} is reachable from other machines, and auth.keys is empty",
                 "add auth.keys, or listen on 127.0.0.1",
             )
 
@@ -149,7 +149,7 @@ def _keys(draft: PartialManifest, say: Say, warn: Say) -> None:
     for name, key in draft.manifest.auth.keys.items():
         path = f"auth.keys.{name}"
         if not _KEY_NAME.fullmatch(name):
-            say(path, f"{name[:80]!r} is not a name for a key", "letters, digits, '.', '_' and '-'")
+            say(path, f"{name[:80]!r} is not a valid key name", "letters, digits, '.', '_' and '-'")
         _secret(key.secret, f"{path}.secret", say)
         for index, scope in enumerate(key.models):
             if any(c in scope for c in "*?["):
@@ -162,7 +162,7 @@ def _keys(draft: PartialManifest, say: Say, warn: Say) -> None:
 
 
 def _matches_any(pattern: str, names: Sequence[str]) -> bool:
-    """Whether one of the sorted names matches, looked up by the pattern's beginning; in doubt yes."""
+    """True if one of the sorted names matches the pattern; also if that would need too long a search."""
     prefix = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
     first = bisect.bisect_left(names, prefix)
     nearby = names[first : first + _MOST_COMPARED]
@@ -172,7 +172,7 @@ def _matches_any(pattern: str, names: Sequence[str]) -> bool:
 
 def _secret(secret: SecretRef, path: str, say: Say) -> None:
     if (secret.from_env is None) == (secret.from_file is None):
-        say(path, "a secret is one of from_env and from_file", "{from_env: NAME} or {from_file: PATH}")
+        say(path, "expected one of from_env and from_file", "{from_env: NAME} or {from_file: PATH}")
 
 
 def _hardware(hardware: Hardware, say: Say) -> None:
@@ -184,7 +184,7 @@ def _hardware(hardware: Hardware, say: Say) -> None:
 def _blocks(part: object, path: str, say: Say) -> None:
     gpu, context = getattr(part, "gpu", None), getattr(part, "context", None)
     if gpu is not None and isinstance(gpu.layers, dict) and gpu.tensor_split:
-        say(f"{path}.gpu.tensor_split", "a map of layers says the split already", "keep one of the two")
+        say(f"{path}.gpu.tensor_split", "a map in gpu.layers contains the split", "keep one of them")
     if gpu is not None and gpu.tensor_split and not sum(gpu.tensor_split):
         say(f"{path}.gpu.tensor_split", "at least one share must be more than 0", "")
     if context is None:
@@ -192,11 +192,11 @@ def _blocks(part: object, path: str, say: Say) -> None:
     if context.flash_attention == "off" and context.kv.v not in ("f32", "f16", "bf16"):
         say(
             f"{path}.context.kv.v",
-            f"a {context.kv.v} cache of values needs flash attention",
+            f"{context.kv.v} values need flash attention",
             "set context.flash_attention to auto or on, or kv.v to f16",
         )
     if context.ubatch is not None and context.ubatch > context.batch:
-        say(f"{path}.context.ubatch", f"more than context.batch, which is {context.batch}", "")
+        say(f"{path}.context.ubatch", f"larger than context.batch, which is {context.batch}", "")
 
 
 def _model(model: Model, path: str, draft: PartialManifest, say: Say, warn: Say) -> None:
@@ -205,9 +205,17 @@ def _model(model: Model, path: str, draft: PartialManifest, say: Say, warn: Say)
         if draft.has("server") and dialect not in draft.manifest.server.dialects:
             say(f"{path}.dialects[{index}]", f"the server does not serve {dialect}", "see server.dialects")
     if isinstance(parse_source(model.from_), UrlRef) and model.digest is None:
-        warn(f"{path}.from", "a file by its address has no digest", "add digest: sha256:…")
+        warn(f"{path}.from", "the file of a URL has no digest", "add digest: sha256:…")
     if model.parameters.num_keep is not None:
-        warn(f"{path}.parameters.num_keep", "this has no effect: a prompt that is too long loses whole messages", "")
+        warn(
+            f"{path}.parameters.num_keep",
+            "no effect: a prompt that is too long loses complete messages",
+            "",
+        )
     for index, adapter in enumerate(model.adapters):
         if not isinstance(parse_source(adapter.from_), PathRef):
-            say(f"{path}.adapters[{index}].from", "fetching an adapter is not supported yet", "name a file: ./x.gguf")
+            say(
+                f"{path}.adapters[{index}].from",
+                "downloading adapters is not supported yet",
+                "use a path: ./x.gguf",
+            )

@@ -1,4 +1,4 @@
-"""The list of mistakes that reading a manifest collects, so that all of them are shown at once."""
+"""Collects the mistakes of a manifest, to report all of them at once."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ MOST_SUGGESTIONS = 20
 
 
 class Suggestions:
-    """Near names for hints. They cost more than all the rest of a check, so only the first mistakes get them."""
+    """Similar names for hints. The search is slow, so only the first mistakes get one."""
 
     def __init__(self) -> None:
         self._left = MOST_SUGGESTIONS
 
     def __call__(self, wanted: str, names: Iterable[str]) -> str:
-        """`did you mean …?`, or nothing."""
+        """Return `did you mean …?`, or an empty text."""
         if self._left <= 0:
             return ""
         self._left -= 1
@@ -27,7 +27,7 @@ class Suggestions:
 
 
 class Diagnostics:
-    """Collects problems, says each only once, and raises them together in the order of the text."""
+    """Collects problems without duplicates, and raises them together in the order of the text."""
 
     def __init__(self) -> None:
         self._problems: dict[tuple[Location | None, str], Problem] = {}
@@ -38,12 +38,12 @@ class Diagnostics:
         self.extend((Problem(path, place, message, hint),))
 
     def settle(self, path: str, place: Location, message: str, hint: str = "") -> None:
-        """A mistake that would draw others after it: what is said of this place later is left out."""
+        """Add a mistake that causes others; later problems at its place are dropped."""
         self.add(path, place, message, hint)
         self._settled.add(place)
 
     def extend(self, problems: Iterable[Problem]) -> None:
-        """What stands in `defaults` is wrong in every model, at one place: it is said once."""
+        """Add problems. A mistake in `defaults` occurs in each model at one place and is added once."""
         for problem in problems:
             if problem.place in self._settled:
                 continue
@@ -51,7 +51,7 @@ class Diagnostics:
             self._problems.setdefault(key, problem)
 
     def check(self) -> None:
-        """Raises `ManifestError` when there is anything to say."""
+        """Raise `ManifestError` if there are problems."""
         if not self._problems:
             return
         found = sorted(self._problems.values(), key=_order)

@@ -1,4 +1,4 @@
-"""Every field of the manifest with its path and description: what the schema and the reference page are made from."""
+"""The fields of the manifest with path and description, for the schema and the reference page."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from mullama.manifest.unsupported import REFUSALS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DescribedField:
-    """A field by its dotted path, `*` for any key; lists add nothing to a path.
-
-    key: as it is written. name: the attribute. refused: why it cannot be used yet, "" when it can.
-    """
+    """One field of a block."""
 
     path: str
+    """Dotted path, with `*` for any key; lists add nothing to it."""
     block: type[Block]
     key: str
+    """Key in a manifest."""
     name: str
+    """Attribute of the block."""
     description: str
     refused: str = ""
+    """Reason why the field is not supported, "" if it is."""
 
 
 @cache
 def described() -> tuple[DescribedField, ...]:
-    """Every field of every block, each block once: models first, then in the order of the manifest."""
+    """Return the fields of each block once: models first, then in the order of the manifest."""
     found: dict[tuple[type[Block], str], DescribedField] = {}
     inside_models = (field for field in _below(Manifest, "", only="models") if field.block is not Manifest)
     for field in (*inside_models, *_below(Manifest, "")):
@@ -56,7 +57,7 @@ def _below(block: type[Block], path: str, only: str = "") -> Iterator[DescribedF
 
 
 def attribute_docs(block: type[Block]) -> dict[str, str]:
-    """The text under each attribute of a class, as it stands in the source."""
+    """Return the string under each attribute in the source of a class."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(block))).body
     assert isinstance(definition, ast.ClassDef)
     docs: dict[str, str] = {}

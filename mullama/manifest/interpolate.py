@@ -1,6 +1,6 @@
-"""References to the environment: `${NAME}`, `${NAME:-default}`, `${NAME:?message}`, and `$${` for a literal.
+"""Environment references: `${NAME}`, `${NAME:-default}`, `${NAME:?message}`, and `$${` for a literal `${`.
 
-They are replaced once, in scalar values only, after the text has become a tree: no value can add structure.
+They are replaced once, in scalars of the parsed tree only, so a value cannot add structure.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ _REFERENCE = re.compile(
     r"|(?P<open>\$\{)"
 )
 
-# What never takes a value from the environment, with `*` for any key: the reference is there already.
+# Fields that cannot contain `${…}`, with `*` for any key: they are references themselves.
 SECRETS = (("auth", "keys", "*", "secret"), ("sources", "hf", "token"))
 
 
 def interpolate(root: Fields, env: Mapping[str, str], report: Diagnostics) -> Fields:
-    """The tree with every reference replaced; mistakes go to the report."""
+    """Return the tree with all references replaced; mistakes are added to the report."""
     done = _node(root, env, report, "", SECRETS)
     assert isinstance(done, Fields)
     return done
 
 
 def fill(leaf: Leaf, env: Mapping[str, str], report: Diagnostics, path: str) -> Leaf:
-    """One scalar with its references replaced; loose when it was nothing but one reference."""
+    """Return a scalar with its references replaced; `loose` if it consists of one reference."""
     if not isinstance(leaf.value, str) or "${" not in leaf.value:
         return leaf
     whole = _REFERENCE.fullmatch(leaf.value)
@@ -62,7 +62,12 @@ def _node(node: Node, env: Mapping[str, str], report: Diagnostics, path: str, se
 def _refuse(node: Node, report: Diagnostics, path: str) -> None:
     match node:
         case Leaf(str(value), place) if "${" in value:
-            report.settle(path, place, "a secret takes no ${…}", "write {from_env: NAME}: it is read when it is needed")
+            report.settle(
+                path,
+                place,
+                "a secret cannot contain ${…}",
+                "use {from_env: NAME}, which is read when the secret is needed",
+            )
         case Fields(entries):
             for key, child in entries.items():
                 _refuse(child, report, join(path, key))
@@ -72,7 +77,7 @@ def _refuse(node: Node, report: Diagnostics, path: str) -> None:
 
 def _value(match: re.Match[str], leaf: Leaf, env: Mapping[str, str], report: Diagnostics, path: str) -> str:
     if match["open"]:
-        report.settle(path, leaf.place, "a ${ that is no reference", "write ${NAME}, or $${ for a literal ${")
+        report.settle(path, leaf.place, "`${` does not begin a reference", "write ${NAME}, or $${ for a literal ${")
         return ""
     name, how, rest = match["name"], match["how"], match["rest"]
     if name is None:

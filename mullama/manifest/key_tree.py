@@ -1,6 +1,6 @@
-"""The manifest's types as a tree of keys: which keys a map may have, and which values are text.
+"""The keys of the manifest's types as a tree: the allowed keys of each map, and the values that must be text.
 
-Two walks use it: `trim` takes out the free `x-*` notes and names unknown keys, `to_plain` makes plain values.
+`trim` removes the `x-*` keys and reports unknown ones; `to_plain` converts nodes to plain values.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from mullama.names import JSONValue
 
 @dataclass(frozen=True, slots=True)
 class KeyTree:
-    """One of: a block with fixed keys, a map or list of `each`, or a scalar (`text`: only text will do)."""
+    """A block with fixed keys, a map or list of `each`, or a scalar (`text`: it must be text)."""
 
     block: type[Block] | None = None
     each: KeyTree | None = None
     text: bool = False
 
     def field(self, key: str) -> KeyTree | None:
-        """The shape of an entry; None for an unknown key."""
+        """Return the shape of an entry; None for an unknown key."""
         return self.each if self.block is None else block_fields(self.block).get(key)
 
 
 SCALAR = KeyTree()
 TEXT = KeyTree(text=True)
 
-# Other spellings of a Modelfile inside `parameters`, and the fields of the blocks that they mean.
+# Spellings of a Modelfile that `parameters` accepts, and the (block, field) of each.
 SPELLINGS: Mapping[str, tuple[str, str]] = {
     "num_ctx": ("context", "size"),
     "num_batch": ("context", "batch"),
@@ -44,13 +44,13 @@ SPELLINGS: Mapping[str, tuple[str, str]] = {
     "use_mmap": ("memory", "mmap"),
     "use_mlock": ("memory", "mlock"),
 }
-# What a Modelfile writes for "as the program likes", and what that is here.
+# Values of a Modelfile that mean "automatic", and the value of the field.
 AUTOMATIC: Mapping[tuple[str, int], str | None] = {("num_gpu", -1): "auto", ("num_thread", 0): None}
 
 
 @cache
 def block_fields(block: type[Block]) -> Mapping[str, KeyTree]:
-    """The keys of a block as they are written, with what only the written form has."""
+    """Return the keys that a block has in a manifest, with those that only the written form has."""
     fields = {info.alias or name: shape_of(info.annotation) for name, info in block.model_fields.items()}
     if block is Manifest:
         fields["include"] = KeyTree(each=TEXT)
@@ -64,7 +64,7 @@ def block_fields(block: type[Block]) -> Mapping[str, KeyTree]:
 
 
 def shape_of(annotation: Any) -> KeyTree:
-    """The shape of a field's type."""
+    """Return the shape of a field's type."""
     if get_origin(annotation) is Annotated:
         return shape_of(get_args(annotation)[0])
     if isinstance(annotation, type) and issubclass(annotation, Block):
@@ -80,13 +80,13 @@ def shape_of(annotation: Any) -> KeyTree:
 
 
 def _union(arms: list[KeyTree]) -> KeyTree:
-    """The block among them, else the only arm, else a scalar that may be several things."""
+    """Return the shape of a union: its block, else its only type, else a scalar."""
     blocks = [arm for arm in arms if arm.block]
     return blocks[0] if blocks else arms[0] if len(arms) == 1 else SCALAR
 
 
 def trim(node: Node, shape: KeyTree, report: Diagnostics, path: str = "") -> Node:
-    """The tree without its `x-*` notes; unknown keys go to the report."""
+    """Return the tree without `x-*` keys; unknown keys are added to the report."""
     match node:
         case Items(items) if shape.each is not None:
             each = shape.each
@@ -110,11 +110,11 @@ def trim(node: Node, shape: KeyTree, report: Diagnostics, path: str = "") -> Nod
 
 def _known(block: type[Block]) -> str:
     known = block_fields(block)
-    return f"known here: {', '.join(known)}" if len(known) <= 12 else "keys that begin with x- are free"
+    return f"known keys: {', '.join(known)}" if len(known) <= 12 else "keys that begin with x- are ignored"
 
 
 def to_plain(node: Node, shape: KeyTree | None, report: Diagnostics, path: str = "") -> JSONValue:
-    """Plain values for the types to judge; loose text becomes what its field can take."""
+    """Return plain values for validation; loose text gets the type of its field."""
     match node:
         case Leaf(value, place, loose):
             if not loose or (shape is not None and shape.text):

@@ -1,4 +1,4 @@
-"""From layers to models: defaults, hardware profiles and `like`, merged under what each model says itself."""
+"""Merges the layers of each model: defaults, hardware profiles, the model of `like`, the model itself."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from mullama.manifest.nodes import Fields, Leaf, Node, count, empty, is_null, te
 
 MOST_VALUES = 300_000
 NOT_IN_DEFAULTS = {
-    "from": "each model names its own weights",
-    "like": "each model names its own pattern",
+    "from": "each model has its own source",
+    "like": "each model has its own `like`",
     "digest": "each file has its own digest",
 }
 _NO_LIKE = Leaf(None, Location("", 0, 0))
 
 
 def effective_models(root: Fields, report: Diagnostics) -> dict[str, Node]:
-    """Every model with its layers merged, lowest first: defaults, the model it is like, itself.
+    """Return the models with their layers merged, lowest first: defaults, the model of `like`, the model itself.
 
-    In each layer, the profile that `hardware` names lies under what the layer says itself. A layer that names
-    one puts away the profiles named below it.
+    The hardware profile of a layer is merged below the layer. It replaces the profile of a lower layer.
     """
     defaults, profiles = _defaults(root, report), _profiles(root)
     models = root.get("models")
@@ -33,7 +32,7 @@ def effective_models(root: Fields, report: Diagnostics) -> dict[str, Node]:
     for name, node in models.entries.items():
         result[name] = _layered(name, models, defaults, profiles, report) if isinstance(node, Fields) else node
         if (left := left - count(result[name])) < 0:
-            hint = "say less in defaults, profiles and models that others are like"
+            hint = "shorten defaults, profiles and the models named by `like`"
             report.add("models", models.place, f"the models have more than {MOST_VALUES:,} values together", hint)
             return {}
     return result
@@ -49,11 +48,11 @@ def _defaults(root: Fields, report: Diagnostics) -> Fields:
     defaults = root.get("defaults")
     if not isinstance(defaults, Fields):
         if defaults is not None and not is_null(defaults):
-            report.add("defaults", defaults.place, "expected a map of fields of a model")
+            report.add("defaults", defaults.place, "expected a map of model fields")
         return empty(root.place)
     for key, why in NOT_IN_DEFAULTS.items():
         if key in defaults.entries:
-            report.add(f"defaults.{key}", defaults.keys[key], "this cannot be a default", why)
+            report.add(f"defaults.{key}", defaults.keys[key], "this key cannot be a default", why)
     return defaults.without(*NOT_IN_DEFAULTS)
 
 
@@ -73,7 +72,7 @@ def _layered(name: str, models: Fields, defaults: Fields, profiles: Mapping[str,
 
 
 def _pattern(name: str, own: Fields, models: Fields, report: Diagnostics) -> tuple[str, Fields] | None:
-    """The model that this one is `like`, with its path; one level only."""
+    """Return the model named by `like`, with its path; only one level is allowed."""
     like = own.get("like")
     if like is None or is_null(like):
         return None
@@ -82,13 +81,15 @@ def _pattern(name: str, own: Fields, models: Fields, report: Diagnostics) -> tup
     if isinstance(found, Fields) and wanted != name and is_null(found.get("like") or _NO_LIKE):
         return f"models.{wanted}", found
     if isinstance(found, Fields):
-        report.settle(path, like.place, f"{wanted} is itself like another model", "like has one level: name that one")
+        report.settle(
+            path, like.place, f"{wanted} itself has `like`", "`like` has one level: name the other model directly"
+        )
     elif wanted is None:
         report.settle(path, like.place, "expected the name of a model")
     else:
         hint = report.suggest(wanted, models.entries)
         report.settle(path, like.place, f"there is no model {wanted[:80]!r}", hint)
-    # The model has a source as far as other checks go: only its `like` is wrong.
+    # A stand-in, so that other checks do not report a missing source: only `like` is wrong.
     return path, Fields({"from": like}, {"from": like.place}, like.place)
 
 

@@ -1,11 +1,11 @@
-"""How two trees become one: profiles and defaults by JSON Merge Patch, fragments by adding new names."""
+"""Merges trees: profiles and defaults by JSON Merge Patch, included files by new names."""
 
 from __future__ import annotations
 
 from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.nodes import Fields, Items, Node, Patterns, below, empty, is_null, join
 
-# Objects that say one of several things are replaced whole: merged, they would say two of them.
+# Objects with exactly one of several keys are replaced: a merge could leave two of the keys.
 WHOLE = (
     ("models", "*", "template"),
     ("defaults", "template"),
@@ -14,18 +14,18 @@ WHOLE = (
 )
 WHOLE_IN_MODEL = (("template",),)
 
-# Layers of models: what they remove by null is removed from the layers below them too.
+# Layers of models: null also removes the value of the layers below.
 LAYERS = (("models", "*"), ("defaults",))
 
-# What a fragment may hold: maps of names, to which it adds, and lists, which it continues.
+# Keys of an included file: maps of names, to which it adds, and lists, which it extends.
 ADDED_MAPS = (("models",), ("routes",), ("groups",), ("auth", "keys"), ("hardware", "profiles"))
 ADDED_LISTS = ("moved",)
 
 
 def merge(base: Node | None, overlay: Node, whole: Patterns = WHOLE, keep: Patterns = ()) -> Node:
-    """`overlay` over `base` (RFC 7396): maps merge, anything else replaces, null removes.
+    """Return `overlay` merged over `base` (RFC 7396): maps merge, other values replace, null removes.
 
-    Under `keep`, null stays as what is said there, to remove what a later layer puts below.
+    Below `keep`, null is kept, because it also removes the value of a layer that is merged later.
     """
     if not isinstance(overlay, Fields):
         return overlay
@@ -43,7 +43,7 @@ def merge(base: Node | None, overlay: Node, whole: Patterns = WHOLE, keep: Patte
 
 
 def refuse_nothing(root: Fields, report: Diagnostics) -> None:
-    """A name with nothing behind it is half a sentence; only in a profile it has a meaning, to remove."""
+    """Report names without a value; null has a meaning only in a profile, where it removes."""
     for path in ADDED_MAPS:
         node: Node | None = root
         for key in path:
@@ -51,15 +51,15 @@ def refuse_nothing(root: Fields, report: Diagnostics) -> None:
         for name, entry in (node.entries if isinstance(node, Fields) else {}).items():
             if is_null(entry):
                 where = ".".join((*path, name))
-                report.settle(where, entry.place, "nothing stands behind this name", "write it out, or remove it")
+                report.settle(where, entry.place, "this name has no value", "add its fields, or remove it")
 
 
 def add_fragment(main: Fields, fragment: Fields, report: Diagnostics) -> Fields:
-    """The manifest with the names of a fragment added; a name that both have is a mistake."""
+    """Return the manifest with the names of an included file added; duplicate names are reported."""
     for key in fragment.entries:
         if key not in ("mullama", *ADDED_LISTS, *(path[0] for path in ADDED_MAPS)):
             allowed = "models, routes, groups, moved, auth.keys and hardware.profiles"
-            report.add(key, fragment.keys[key], "an included file cannot say this", f"it may hold {allowed}")
+            report.add(key, fragment.keys[key], "an included file cannot contain this key", f"it may contain {allowed}")
     for path in ADDED_MAPS:
         main = _add(main, fragment, path, "", report)
     for key in ADDED_LISTS:
@@ -81,14 +81,16 @@ def _add(main: Fields, fragment: Fields, path: tuple[str, ...], at: str, report:
         return main.put(key, _union(old, new, where, report), fragment.keys[key])
     for other in new.entries:
         if other != rest[0]:
-            report.add(join(where, other), new.keys[other], "an included file cannot say this", f"only {rest[0]} here")
+            report.add(
+                join(where, other), new.keys[other], "an included file cannot contain this key", f"only {rest[0]} here"
+            )
     return main.put(key, _add(old, new, rest, where, report), fragment.keys[key])
 
 
 def _union(old: Fields, new: Fields, at: str, report: Diagnostics) -> Fields:
     for key in new.entries:
         if key in old.entries:
-            report.add(join(at, key), new.keys[key], f"this name stands already at {old.keys[key]}")
+            report.add(join(at, key), new.keys[key], f"this name is already used at {old.keys[key]}")
     added = {key: node for key, node in new.entries.items() if key not in old.entries}
     return Fields({**old.entries, **added}, {**new.keys, **old.keys}, old.place)
 

@@ -1,4 +1,4 @@
-"""The tree that a manifest's text becomes: plain values, each of which knows where it stands."""
+"""The tree of a YAML document: values with their places."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Plain = str | int | float | bool | None
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """One scalar. `loose` text came whole from a reference and is read as its field wants: `33` may be a number."""
+    """One scalar. `loose` text is the value of one environment reference: it takes the type of its field."""
 
     value: Plain
     place: Location
@@ -31,7 +31,7 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """A map. `keys` tells where each key stands, `entries` what it holds."""
+    """A map: `entries` has the values and `keys` the places of the keys."""
 
     entries: Mapping[str, Node]
     keys: Mapping[str, Location]
@@ -41,7 +41,7 @@ class Fields:
         return self.entries.get(key)
 
     def put(self, key: str, node: Node, at: Location | None = None) -> Fields:
-        """The same with `key` set; a key that is new stands at `at`, or where its value does."""
+        """Return the map with `key` set. The place of a new key is `at`, or that of its value."""
         place = self.keys.get(key) or at or node.place
         return Fields({**self.entries, key: node}, {**self.keys, key: place}, self.place)
 
@@ -64,23 +64,23 @@ def is_null(node: Node | None) -> bool:
 
 
 def text_of(node: Node | None) -> str | None:
-    """The text of a leaf that holds text, None for anything else."""
+    """Return the text of a leaf; None for another node or value."""
     return node.value if isinstance(node, Leaf) and isinstance(node.value, str) else None
 
 
 def join(path: str, key: str | int) -> str:
-    """The dotted path of an entry, or `path[2]` for an item."""
+    """Return the dotted path of an entry, or `path[2]` for an item."""
     if isinstance(key, int):
         return f"{path}[{key}]"
     return f"{path}.{key}" if path else key
 
 
-# Deeper than any field is; what lies below is found by what is around it.
+# Longer than the path of any field. Deeper nodes get the place of the node around them.
 _LONGEST_PATH = 1000
 
 
 def walk(node: Node, path: str = "", at: Location | None = None) -> Iterator[tuple[str, Location]]:
-    """Every dotted path with its place: a scalar's own, a map's or list's that of its key."""
+    """Yield each dotted path with its place: of a scalar its own, of a map or list that of its key."""
     if len(path) > _LONGEST_PATH:
         return
     if path:
@@ -130,7 +130,7 @@ def longest_prefix(path: str, table: Mapping[str, T]) -> T | None:
 
 
 def count(node: Node) -> int:
-    """How many values and lists and maps there are."""
+    """Return the number of values, lists and maps."""
     match node:
         case Leaf():
             return 1
@@ -141,7 +141,7 @@ def count(node: Node) -> int:
 
 
 def rewrite(node: Node, pattern: tuple[str, ...], change: Callable[[Leaf, str], Node], path: str = "") -> Node:
-    """The tree with every leaf under `pattern` changed; `change` is given the leaf and its dotted path."""
+    """Return the tree with each leaf at `pattern` replaced by the result of `change(leaf, path)`."""
     if not pattern:
         return change(node, path) if isinstance(node, Leaf) else node
     step, rest = pattern[0], pattern[1:]

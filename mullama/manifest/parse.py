@@ -1,7 +1,7 @@
-"""From trees to the typed manifest, or to one error with every mistake and its place.
+"""Converts trees to the typed manifest, or raises one error with all mistakes and their places.
 
-The order: spellings written out, fragments added, profiles laid over, references to the environment replaced,
-layers merged under each model, paths and templates resolved, types judged, and the parts held against each other.
+The order: expand short forms, add included files, merge profiles, replace environment references, merge the layers of
+each model, resolve paths and templates, validate types, and check the parts against each other.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MODEL = KeyTree(block=Model)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
-    """The manifest, the place of every dotted path in it, and what is odd but no mistake."""
+    """The manifest, the place of each dotted path in it, and warnings."""
 
     manifest: Manifest
     places: Mapping[str, Location]
@@ -44,7 +44,7 @@ class Parsed:
 
 
 def included(root: Node, env: Mapping[str, str], report: Diagnostics) -> list[Leaf]:
-    """The patterns of `include`, with references to the environment replaced."""
+    """Return the patterns of `include` with their environment references replaced."""
     include = root.get("include") if isinstance(root, Fields) else None
     if include is None or is_null(include):
         return []
@@ -63,8 +63,8 @@ def parse(
     world: Environment,
     report: Diagnostics,
 ) -> Parsed:
-    """Raises `ManifestError` with everything in `report`, to which it adds."""
-    root = _whole(main, fragments, report)
+    """Return the manifest of a document and its included files; raise `ManifestError` for a report with problems."""
+    root = _merged(main, fragments, report)
     root = _with_profiles(root, profiles, report).without("include", "profiles")
     root = interpolate(root, world.env, report)
     models = effective_models(root, report)
@@ -86,24 +86,24 @@ def _resolved(model: Node, path: str, world: Environment, report: Diagnostics) -
 
 
 def _places(root: Fields, settings: Fields) -> Mapping[str, Location]:
-    """Where everything stands: as it is after all merging, and the defaults as they are written."""
+    """Return the place of each path of the merged manifest, and of `defaults` as written."""
     defaults = root.get("defaults")
     written = walk(defaults, "defaults", root.keys["defaults"]) if defaults else ()
     return dict(chain(written, walk(settings)))
 
 
-def _whole(main: Node, fragments: Sequence[Node], report: Diagnostics) -> Fields:
-    """One tree in long forms, of the manifest and its fragments."""
+def _merged(main: Node, fragments: Sequence[Node], report: Diagnostics) -> Fields:
+    """Return one tree in long forms, made of the manifest and its included files."""
     root = _document(main, report)
     if (version := root.get("mullama")) is None:
-        report.add("mullama", root.place, "the first line is missing", f"mullama: {VERSION}")
+        report.add("mullama", root.place, "the line `mullama: v1` is missing", f"mullama: {VERSION}")
     elif text_of(version) != VERSION:
-        report.add("mullama", version.place, f"this mullama reads {VERSION}", f"mullama: {VERSION}")
+        report.add("mullama", version.place, f"this version of mullama reads {VERSION}", f"mullama: {VERSION}")
     root = expand(root, report)
     for fragment in fragments:
         part = _document(fragment, report)
         if "mullama" in part.entries and text_of(part.entries["mullama"]) != VERSION:
-            report.add("mullama", part.entries["mullama"].place, f"this mullama reads {VERSION}")
+            report.add("mullama", part.entries["mullama"].place, f"this version of mullama reads {VERSION}")
         root = add_fragment(root, expand(part, report), report)
     return root
 
@@ -120,12 +120,12 @@ def _document(node: Node, report: Diagnostics) -> Fields:
 
 
 def _with_profiles(root: Fields, chosen: Sequence[str], report: Diagnostics) -> Fields:
-    """The tree with the chosen profiles laid over it, in the order of choice."""
+    """Return the tree with the chosen profiles merged over it, in the given order."""
     known = _profiles(root, report)
     whole: Node = root
     for name in chosen:
         if name not in known:
-            every = f"known are: {', '.join(sorted(known))}" if known else "the manifest has no profiles"
+            every = f"profiles: {', '.join(sorted(known))}" if known else "the manifest has no profiles"
             hint = report.suggest(name, known) or every
             place = root.keys.get("profiles", root.place)
             report.add("profiles", place, f"there is no profile {name!r}", hint)
@@ -137,20 +137,20 @@ def _with_profiles(root: Fields, chosen: Sequence[str], report: Diagnostics) -> 
 
 
 def _profiles(root: Fields, report: Diagnostics) -> Mapping[str, Fields]:
-    """Every profile that is a map, less what a profile cannot change."""
+    """Return the profiles that are maps, without the keys that a profile cannot change."""
     profiles, known = root.get("profiles"), {}
     if not isinstance(profiles, Fields):
         if profiles is not None and not is_null(profiles):
-            report.add("profiles", profiles.place, "expected a map of names to changes")
+            report.add("profiles", profiles.place, "expected a map of profile names to fields")
         return {}
     for name, overlay in profiles.entries.items():
         path = join("profiles", name)
         if not isinstance(overlay, Fields):
-            report.add(path, overlay.place, "expected a map of what the profile changes")
+            report.add(path, overlay.place, "expected a map of the fields that the profile changes")
             continue
         for key in _FIXED:
             if key in overlay.entries:
-                report.add(join(path, key), overlay.keys[key], "a profile cannot change this")
+                report.add(join(path, key), overlay.keys[key], "a profile cannot change this key")
         known[name] = overlay.without(*_FIXED)
     return known
 
@@ -158,8 +158,8 @@ def _profiles(root: Fields, report: Diagnostics) -> Mapping[str, Fields]:
 def _typed(defaults: Node | None, settings: Fields, places: Mapping[str, Location], report: Diagnostics) -> Parsed:
     plain = to_plain(settings, _SHAPE, report)
     assert isinstance(plain, dict)
-    _judge_defaults(defaults, places, report)
-    draft = judge(plain, places.get, report)
+    _check_defaults(defaults, places, report)
+    draft = validate(plain, places.get, report)
     warnings: list[Problem] = []
 
     def say(path: str, message: str, hint: str) -> None:
@@ -172,30 +172,30 @@ def _typed(defaults: Node | None, settings: Fields, places: Mapping[str, Locatio
     return Parsed(manifest=draft.manifest, places=places, warnings=tuple(warnings))
 
 
-def _judge_defaults(defaults: Node | None, places: Mapping[str, Location], report: Diagnostics) -> None:
-    """Mistakes in defaults are said of `defaults`, even when no model is declared yet."""
+def _check_defaults(defaults: Node | None, places: Mapping[str, Location], report: Diagnostics) -> None:
+    """Report mistakes in `defaults`, even if no model uses them."""
     if isinstance(defaults, Fields):
         plain = to_plain(defaults.without("from", "like", "hardware", "template"), _MODEL, report, "defaults")
         assert isinstance(plain, dict)
-        _judge(TypeAdapter(Model), {"from": "builtin:tiny", **plain}, ("defaults",), places.get, report)
+        _validate(TypeAdapter(Model), {"from": "builtin:tiny", **plain}, ("defaults",), places.get, report)
 
 
-def judge(plain: Mapping[str, Any], where: Any, report: Diagnostics) -> PartialManifest:
-    """Each top-level block and each model by itself, so that one mistake does not hide others."""
+def validate(plain: Mapping[str, Any], where: Any, report: Diagnostics) -> PartialManifest:
+    """Validate each top-level block and each model separately, so that one mistake does not hide others."""
     for path, reason, hint in refused(plain):
         report.add(path, nearest(path, where), reason, hint)
     parts: dict[str, Any] = {}
     for key, field in Manifest.model_fields.items():
         if key in plain and key not in ("models", "mullama"):
-            judge_field: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
-            parts[key] = _judge(judge_field, plain[key], (key,), where, report)
+            field_adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
+            parts[key] = _validate(field_adapter, plain[key], (key,), where, report)
     models = plain.get("models", {})
     if not isinstance(models, Mapping):
         report.add("models", nearest("models", where), "expected a map of names to models")
         models = {}
     adapter = TypeAdapter(Model)
-    judged = {name: _judge(adapter, tree, ("models", name), where, report) for name, tree in models.items()}
-    parts["models"] = {name: model for name, model in judged.items() if model is not None}
+    validated = {name: _validate(adapter, tree, ("models", name), where, report) for name, tree in models.items()}
+    parts["models"] = {name: model for name, model in validated.items() if model is not None}
     broken = [key for key, value in parts.items() if value is None]
     kept = {key: value for key, value in parts.items() if value is not None}
     return PartialManifest(
@@ -203,7 +203,7 @@ def judge(plain: Mapping[str, Any], where: Any, report: Diagnostics) -> PartialM
     )
 
 
-def _judge(adapter: TypeAdapter[Any], tree: JSONValue, at: tuple[str, ...], where: Any, report: Diagnostics) -> Any:
+def _validate(adapter: TypeAdapter[Any], tree: JSONValue, at: tuple[str, ...], where: Any, report: Diagnostics) -> Any:
     try:
         return adapter.validate_python(tree)
     except ValidationError as error:

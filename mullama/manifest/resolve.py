@@ -1,4 +1,4 @@
-"""What the text refers to, made independent of where it stands: paths become absolute, templates text."""
+"""Resolves references to files: paths become absolute, template files become text."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ _SOURCES = (("from",), ("adapters", "*", "from"))
 
 
 class Environment(Protocol):
-    """What reading a manifest needs of its surroundings."""
+    """The environment and files that a manifest refers to."""
 
     @property
     def env(self) -> Mapping[str, str]:
-        """The environment that references take their values from."""
+        """The environment variables."""
         ...
 
     def absolute(self, path: str, beside: str) -> str:
-        """The path, relative to the folder of the file called `beside` in places; `Invalid` if that has none."""
+        """Return a path relative to the folder of the document `beside`; raise `Invalid` if it has none."""
         ...
 
     def text(self, path: str) -> str:
-        """The content of the file at an absolute path; an error of `mullama.errors` where it cannot be read."""
+        """Return the content of a file; raise a `MullamaError` if it cannot be read."""
         ...
 
 
 def resolve_settings(root: Fields, world: Environment, report: Diagnostics) -> Fields:
-    """The manifest around its models, with absolute paths."""
+    """Return the manifest without its models, with absolute paths."""
 
     def absolute(leaf: Leaf, path: str) -> Node:
         return _absolute(leaf, path, world, report)
@@ -66,7 +66,7 @@ def resolve_settings(root: Fields, world: Environment, report: Diagnostics) -> F
 
 
 def resolve_model(model: Fields, path: str, world: Environment, report: Diagnostics) -> Fields:
-    """One model with absolute paths and its template as text."""
+    """Return a model with absolute paths and its template as text."""
 
     def source(leaf: Leaf, where: str) -> Node:
         return _source(leaf, where, world, report)
@@ -82,7 +82,7 @@ def resolve_model(model: Fields, path: str, world: Environment, report: Diagnost
 
 
 def _source(leaf: Leaf, path: str, world: Environment, report: Diagnostics) -> Leaf:
-    """A path made absolute; what is no source at all is for the types to say."""
+    """Return a source with an absolute path; the types report text that is not a source."""
     try:
         ref = parse_source(text_of(leaf) or "")
     except Invalid:
@@ -101,16 +101,21 @@ def _absolute(leaf: Leaf, path: str, world: Environment, report: Diagnostics) ->
 
 
 def _template(template: Fields, path: str, world: Environment, report: Diagnostics) -> Node:
-    """`text` and `syntax` alone, whichever way the template is said."""
+    """Return the template as `text` and `syntax`."""
     said = [key for key in ("text", "file", "go") if key in template.entries]
     if len(said) != 1:
-        report.add(path, template.place, "a template is one of text, file and go", f"said: {', '.join(said) or 'none'}")
+        report.add(
+            path,
+            template.place,
+            "a template has exactly one of text, file and go",
+            f"given: {', '.join(said) or 'none'}",
+        )
         return template
     leaf, syntax = template.entries[said[0]], text_of(template.get("syntax"))
     if not isinstance(leaf, Leaf) or not isinstance(leaf.value, str) or not leaf.value:
         return template
     if said == ["go"] and syntax == "jinja":
-        report.add(path, template.place, "go is in Go syntax", "remove syntax: jinja")
+        report.add(path, template.place, "`go` is a template in Go syntax", "remove syntax: jinja")
     if said == ["file"]:
         leaf = _content(leaf, f"{path}.file", world, report)
     whole = empty(template.place).put("text", leaf)
@@ -120,12 +125,12 @@ def _template(template: Fields, path: str, world: Environment, report: Diagnosti
 
 
 def _content(leaf: Leaf, path: str, world: Environment, report: Diagnostics) -> Leaf:
-    """What a template file holds."""
+    """Return the content of a template file."""
     try:
         text = world.text(str(_absolute(leaf, path, world, report).value))
     except MullamaError as error:
         report.add(path, leaf.place, error.message, error.hint)
         return leaf
     if not text.strip():
-        report.add(path, leaf.place, f"{leaf.value} is empty", "a template has something in it")
+        report.add(path, leaf.place, f"{leaf.value} is empty", "a template cannot be empty")
     return Leaf(text, leaf.place)

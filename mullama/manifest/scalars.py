@@ -1,7 +1,7 @@
-"""What an unquoted word of YAML means: the core rules of YAML 1.2, less what tools read differently.
+"""The value of an unquoted YAML word: the core schema of YAML 1.2, without the forms that tools read differently.
 
-Only `true` and `false` are booleans and only `null`, `~` and nothing are null. Octal, hexadecimal, grouped and
-base-60 numbers, dates and numbers with leading zeros are text, so that `0777`, `1:30` and `on` hold no surprise.
+Only `true` and `false` are booleans; only `null`, `~` and the empty value are null. Octal, hexadecimal, grouped and
+base-60 numbers, dates and numbers with leading zeros are text, such as `0777`, `1:30` and `on`.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ _MOST_DIGITS = 18
 
 
 def read_plain(text: str) -> Plain:
-    """The value of an unquoted word; `ValueError` for numbers that no field can take."""
+    """Return the value of an unquoted word; raise ValueError for a number that is out of range."""
     if text in _WORDS:
         return _WORDS[text]
     if text[0] not in "+-.0123456789":
         return text
     if _WHOLE.fullmatch(text):
         if len(text.lstrip("+-")) > _MOST_DIGITS:
-            raise ValueError("a number with so many digits is out of range")
+            raise ValueError("the number has too many digits and is out of range")
         return int(text)
     if _NOT_A_NUMBER.fullmatch(text):
-        raise ValueError("infinity and not-a-number are no values here")
+        raise ValueError("infinity and not-a-number are not allowed")
     if len(text) <= 64 and _NUMBER.fullmatch(text):
         number = float(text)
         if not math.isfinite(number):

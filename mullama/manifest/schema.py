@@ -1,4 +1,4 @@
-"""The JSON Schema (draft-07) of a manifest as it is written, for editors and other programs."""
+"""The JSON Schema (draft-07) of a manifest file, for editors and other programs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NOTES: JSON = {"^x-": {}}
 
 
 def json_schema(costs: Mapping[str, str]) -> JSON:
-    """The schema; `costs` says by dotted path prefix what a change costs, and stands there as x-mullama-cost."""
+    """Return the schema. `costs` has the cost of a change by dotted path prefix, for x-mullama-cost."""
     raw = Manifest.model_json_schema(by_alias=True, ref_template=_REFS + "{model}")
     definitions = raw.pop("$defs")
     definitions["Manifest"] = raw
@@ -41,7 +41,7 @@ def json_schema(costs: Mapping[str, str]) -> JSON:
         "$id": SCHEMA_ID,
         "title": "mullama manifest v1",
         **manifest,
-        "description": "What a machine should serve.",
+        "description": "The desired state of a model server.",
         "definitions": dict(sorted(definitions.items())),
     }
 
@@ -54,10 +54,10 @@ def _by_block() -> Mapping[type[Block], list[DescribedField]]:
 
 
 def _property(field: DescribedField, raw: JSON, costs: Mapping[str, str], secret: bool) -> JSON:
-    """A field with its description and cost; it may also be null, which removes it, or a reference."""
+    """Return the schema of a field with description and cost. It may also be null, or an environment reference."""
     kept = {key: raw[key] for key in ("default", "examples") if raw.get(key) not in (None, {}, [])}
     if isinstance(kept.get("default"), dict):
-        del kept["default"]  # a block's default is that of its fields
+        del kept["default"]  # the fields of a block have its defaults
     value = {key: item for key, item in raw.items() if key not in ("default", "examples", "title")}
     value = _without_null(value)
     fixed = secret or field.path == "mullama"
@@ -87,7 +87,7 @@ def _any_of(arms: list[JSON]) -> JSON:
 
 
 def _loosened(schema: JSON) -> JSON:
-    """The same, where every scalar that is not any text may also be a reference to the environment."""
+    """Return the schema with an environment reference as another form of each scalar that is not free text."""
     if "$ref" in schema:
         return schema
     for key in ("anyOf", "oneOf"):
@@ -116,13 +116,13 @@ def _loosened_map(schema: JSON) -> JSON:
 
 
 def _written_forms(definitions: JSON) -> None:
-    """What a manifest may say that the typed one no longer has: short forms, layers, other spellings."""
+    """Add the forms that only a manifest file has: short forms, layers, other spellings."""
     root, model = definitions["Manifest"], definitions[Model.__name__]
     parameters = definitions[Parameters.__name__]["properties"]
     for name, (block, key) in SPELLINGS.items():
         target = f"{_REFS}{block.capitalize()}/properties/{key}"
         automatic = [{"const": number} for spelling, number in AUTOMATIC if spelling == name]
-        text = f"A Modelfile's spelling of {block}.{key}."
+        text = f"Modelfile spelling of {block}.{key}."
         parameters[name] = {"description": text, "anyOf": [{"$ref": target}, *automatic]}
     template = model["properties"]["template"]
     template["anyOf"] = [_TEXT, *template["anyOf"]]
@@ -130,7 +130,11 @@ def _written_forms(definitions: JSON) -> None:
     definitions[SecretRef.__name__]["oneOf"] = [{"required": [key]} for key in ("from_env", "from_file")]
     model["properties"].update(_MODEL_ONLY)
     defaults = {k: v for k, v in model["properties"].items() if k not in NOT_IN_DEFAULTS}
-    definitions["Defaults"] = {**model, "properties": defaults, "description": "Fields merged under every model."}
+    definitions["Defaults"] = {
+        **model,
+        "properties": defaults,
+        "description": "Fields that are merged below every model.",
+    }
     definitions["Defaults"].pop("required")
     model["anyOf"] = [{"required": ["from"]}, {"required": ["like"]}]
     model.pop("required")
@@ -141,12 +145,12 @@ def _written_forms(definitions: JSON) -> None:
 
 _MODEL_ONLY: JSON = {
     "like": {
-        "description": "Another model, whose fields lie under this one's; not one that is like a third.",
+        "description": "Name of a model whose fields are merged below those of this one; it cannot have `like` itself.",
         "examples": ["qwen3:8b"],
         "anyOf": [_TEXT, _NULL],
     },
     "hardware": {
-        "description": "The name of one of hardware.profiles, whose blocks lie under this model's.",
+        "description": "Name of one of hardware.profiles, whose blocks are merged below those of this model.",
         "examples": ["cpu"],
         "anyOf": [_TEXT, _NULL],
     },
@@ -154,23 +158,23 @@ _MODEL_ONLY: JSON = {
 _MANIFEST_ONLY: JSON = {
     "include": {
         "description": "Further files with models, routes, groups, moved, auth.keys and hardware.profiles. "
-        "The same name twice is a mistake.",
+        "Duplicate names are errors.",
         "examples": [["models/*.yaml"]],
         "anyOf": [{"type": "array", "items": _TEXT}, _TEXT, _NULL],
     },
     "defaults": {
-        "description": "Merged under every model: maps merge, lists replace, null removes.",
+        "description": "Fields that are merged below every model: maps merge, lists replace, null removes.",
         "anyOf": [{"$ref": f"{_REFS}Defaults"}, _NULL],
     },
     "profiles": {
-        "description": "Named changes to the manifest, chosen with --profile: maps merge, lists replace, null removes.",
+        "description": "Changes of the manifest, selected with --profile: maps merge, lists replace, null removes.",
         "anyOf": [{"type": "object", "additionalProperties": {"$ref": f"{_REFS}PatchManifest"}}, _NULL],
     },
 }
 
 
 def _add_patches(definitions: JSON) -> None:
-    """For profiles: the same blocks with nothing required and every name removable by null."""
+    """Add definitions for profiles: the blocks without required fields, and with null for each name."""
     needed = {"Manifest"}
     while more := {
         name
@@ -202,7 +206,7 @@ def _reachable(definitions: JSON, needed: set[str]) -> set[str]:
 
 
 def _inner_refs(schema: Any) -> Iterator[str]:
-    """The definitions that a schema refers to outside of lists, which are replaced whole."""
+    """Yield the definitions that a schema refers to, except inside of lists, which profiles replace."""
     if isinstance(schema, dict):
         if "$ref" in schema:
             yield schema["$ref"].removeprefix(_REFS)

@@ -1,7 +1,7 @@
-"""Short forms to long ones: `chat: SPEC`, a template as text, a Modelfile's parameters, a route to one model.
+"""Expands short forms: `chat: SPEC`, a template as text, a Modelfile's parameters, a route to one model.
 
-Each layer (the manifest, a profile, defaults) is written out before layers are merged, so that a short form
-overrides exactly what its long form would.
+Each layer (the manifest, a profile, defaults) is expanded before layers are merged, so a short form overrides the same
+fields as its long form.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mullama.manifest.nodes import Fields, Items, Leaf, Node, empty, is_null, jo
 
 
 def expand(root: Fields, report: Diagnostics, path: str = "") -> Fields:
-    """The manifest, a fragment or a profile, in long forms."""
+    """Return the manifest, an included file or a profile in long forms."""
     models = root.get("models")
     if isinstance(models, Fields):
         root = root.put("models", _models(models, report, join(path, "models")))
@@ -60,7 +60,7 @@ def _automatic(name: str, said: Node) -> Node:
 def _say(
     model: Fields, field: tuple[str, str], said: Node, at: Location, report: Diagnostics, path: str, name: str
 ) -> Fields:
-    """Put what a Modelfile spelling says where it belongs, unless the field itself says something else."""
+    """Move the value of a Modelfile spelling to its field, unless the field has another value."""
     block, key = field
     inner = model.get(block)
     if inner is None or is_null(inner):
@@ -74,8 +74,8 @@ def _say(
         report.add(
             f"{path}.parameters.{name}",
             at,
-            f"{block}.{key} says something else at {inner.keys[key]}",
-            f"{name} is another spelling of {block}.{key}: keep one of the two",
+            f"{block}.{key} has another value at {inner.keys[key]}",
+            f"{name} is a spelling of {block}.{key}: keep one of them",
         )
     return model
 
@@ -85,7 +85,7 @@ def _equal(a: Node, b: Node) -> bool:
 
 
 def _route(node: Node) -> Node:
-    """A route to one model and nothing more is that model's name."""
+    """Return the model's name for a route to one model without options."""
     if not isinstance(node, Fields) or not isinstance(to := node.get("to"), Items) or len(to.items) != 1:
         return node
     target, others = to.items[0], node.without("to").entries.values()

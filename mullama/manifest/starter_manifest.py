@@ -1,4 +1,4 @@
-"""The manifest that `mullama init` writes: small, commented, and valid as it is."""
+"""The manifest that `mullama init` writes: small, valid and commented."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from mullama.manifest.scalars import read_plain
 
 _TEXT = """\
 # yaml-language-server: $schema={schema}
-# (`mullama schema > {file}` writes what editors complete and check this file with.)
+# (`mullama schema > {file}` writes the schema, with which editors complete and check this file.)
 #
-# What this machine serves. `mullama diff` shows what would change, `mullama apply` makes it so,
-# and a running server follows this file: save it, and the next request sees the change.
+# The models of this machine. `mullama diff` shows what would change and `mullama apply` applies it.
+# A running server watches this file: save it, and the next request uses the change.
 mullama: v1
 
 models:
@@ -17,21 +17,21 @@ models:
     # builtin:NAME, hf:org/repo:QUANT, https://…gguf, or a path such as ./gguf/model.gguf
     from: {source}
 
-    # How much one request may use. A change makes a new context over the loaded weights.
+    # Tokens of one request. A change makes a new context; the weights stay loaded.
     # context: {{size: 8192}}
 
-    # Seen by the next request, nothing is loaded again:
+    # The next request uses these; nothing is loaded again:
     # system: You answer briefly.
     # parameters: {{temperature: 0.3, stop: ["###"]}}
 
-    # In memory from the start, and until 15 minutes without a request:
+    # Load with the server, and unload after 15 minutes without a request:
     # residency: {{load: at_start, ttl: 15m}}
 
-# Further names for clients; `default` answers when a request names no model.
+# Further names of models; `default` is the model of requests that name none.
 routes:
   default: {name}
 
-# Beyond this machine, keys are needed; a secret is named here, never written:
+# Access from other machines needs keys. Secrets are references to a variable or file:
 # server: {{listen: ["0.0.0.0:11434"]}}
 # auth:
 #   keys:
@@ -42,12 +42,12 @@ SCHEMA = "./mullama.schema.json"
 
 
 def starter(*, name: str = "chat", source: str = "builtin:tiny", schema: str = SCHEMA) -> str:
-    """A manifest of one model. `schema` is what editors check it against."""
+    """Return a manifest of one model. `schema` is the path or URL of the JSON Schema."""
     return _TEXT.format(name=_quoted(name), source=_quoted(source), schema=schema, file=schema.removeprefix("./"))
 
 
 def _quoted(text: str) -> str:
-    """Plain where YAML reads it as text, else in single quotes."""
+    """Return text unquoted if YAML reads it as text, else in single quotes."""
     plain = text.startswith(("/", "./")) or (text[:1].isalpha() and read_plain(text) == text)
     if plain and not set(text) & set("#{}[],&*!|>'\"%@` \t") and ": " not in text and not text.endswith(":"):
         return text

@@ -1,6 +1,6 @@
-"""The resolved manifest as plain JSON values, and back: what is sent to a server, kept as a revision, compared.
+"""The resolved manifest as plain JSON values, for requests, stored revisions and comparison.
 
-Defaults are written out, so that a version of mullama with another default shows as a change.
+Defaults are included, so a version of mullama with another default shows a change.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from typing import Any
 from mullama.errors import Location
 from mullama.manifest.checks import check, check_resolved
 from mullama.manifest.diagnostics import Diagnostics
-from mullama.manifest.parse import judge
+from mullama.manifest.parse import validate
 from mullama.manifest.spec import Block, Manifest, Model
 
 
 def block_to_tree(block: Block) -> dict[str, Any]:
-    """The block with the manifest's own keys; fields that say nothing are left out, `never` stands for no end."""
+    """Return the block as JSON values under the manifest's keys, without fields that are None."""
     return block.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def unusual(model: Model) -> dict[str, Any]:
-    """The model's tree without what says no more than the default."""
+    """Return the model as a tree without the fields that have their default."""
     usual = block_to_tree(Model.model_validate({"from": model.from_}))
     return {"from": model.from_, **_different(block_to_tree(model), usual)}
 
 
 def _different(tree: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
-    """Of nested maps, what is not the same in both."""
+    """Return the entries of nested maps that differ from the usual ones."""
     kept: dict[str, Any] = {}
     for name, value in tree.items():
         before = usual.get(name)
@@ -42,19 +42,19 @@ def _different(tree: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, A
 
 
 def manifest_to_tree(manifest: Manifest) -> dict[str, Any]:
-    """What `parse_resolved` reads back as an equal manifest."""
+    """Return the tree that `parse_resolved` reads as an equal manifest."""
     return block_to_tree(manifest)
 
 
 def parse_resolved(tree: Mapping[str, Any]) -> Manifest:
-    """The manifest of such a tree; `ManifestError`, without places, for anything else."""
+    """Return the manifest of a resolved tree; raise `ManifestError`, without places, for another tree."""
     report = Diagnostics()
     if tree.get("mullama") != "v1":
-        report.add("mullama", None, "this is no resolved manifest of version v1")
+        report.add("mullama", None, "this is not a resolved manifest of version v1")
     unknown = [key for key in tree if key not in Manifest.model_fields]
     for key in unknown:
         report.add(str(key)[:80], None, "no such field in a resolved manifest")
-    draft = judge({key: value for key, value in tree.items() if key not in unknown}, _nowhere, report)
+    draft = validate({key: value for key, value in tree.items() if key not in unknown}, _nowhere, report)
 
     def say(path: str, message: str, hint: str) -> None:
         report.add(path, None, message, hint)
@@ -70,6 +70,6 @@ def _nowhere(path: str) -> Location | None:
 
 
 def revision(block: Block) -> str:
-    """64 hex digits that change exactly when the meaning of the block does."""
+    """Return the SHA-256 of the block in hex. It changes exactly if a value of the block changes."""
     text = json.dumps(block_to_tree(block), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,6 +1,6 @@
-"""What a manifest may say some day but not yet: refused with the reason, never ignored.
+"""Settings that are not supported yet. They are refused with the reason, not ignored.
 
-To honour one of these, delete its line.
+When a feature is added, its line here is deleted.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from mullama.manifest.nodes import join
 from mullama.names import JSONValue
 
-# Where, in dotted form with `*` for any key: why. What a field's default says is never refused.
+# Reasons by dotted path, with `*` for any key. The default of a field is not refused.
 REFUSALS: Mapping[str, str] = {
     "groups": "groups are not supported yet",
     "routes.*.to": "a route to several models, or by weight, is not supported yet",
@@ -22,28 +22,28 @@ REFUSALS: Mapping[str, str] = {
     "models.*.draft": "draft models are not supported yet",
     "models.*.rollout.strategy": "a strategy other than auto is not supported yet",
     "server.tls": "TLS is not supported yet",
-    "sync.git": "taking the manifest from git is not supported yet",
+    "sync.git": "a manifest from git is not supported yet",
 }
 
-# What to do instead, where there is something.
+# Hints by dotted path.
 INSTEAD: Mapping[str, str] = {
-    "groups": "models that do not fit together replace each other by residency.priority",
+    "groups": "models that do not fit into memory together replace each other by residency.priority",
     "routes.*.to": "name one model: chat: NAME",
-    "server.tls": "let a reverse proxy in front of the server speak TLS",
-    "sync.git": "fetch the repository by other means: the server follows the file",
-    "models.*.rollout.strategy": "auto starts the new revision beside the old one when both fit",
+    "server.tls": "use a reverse proxy with TLS",
+    "sync.git": "update the file with another tool: the server watches it",
+    "models.*.rollout.strategy": "auto loads the new revision next to the old one if both fit",
 }
 
-# What these say by default; elsewhere nothing at all is the default.
+# Defaults of these fields; other fields have none.
 _DEFAULTS: Mapping[str, JSONValue] = {"models.*.rollout.strategy": "auto"}
 
 
 def refused(tree: Mapping[str, JSONValue]) -> Iterator[tuple[str, str, str]]:
-    """(path, reason, hint) of everything in the plain manifest that is refused."""
+    """Yield (path, reason, hint) of each refused setting of the plain manifest."""
     for pattern, reason in REFUSALS.items():
         for path, value in _find(tree, pattern.split("."), ""):
             if value not in (None, _DEFAULTS.get(pattern)) and value not in ({}, [], ()):
-                yield path, reason, INSTEAD.get(pattern, "leave it out")
+                yield path, reason, INSTEAD.get(pattern, "remove it")
 
 
 def _find(value: JSONValue, pattern: Sequence[str], path: str) -> Iterator[tuple[str, JSONValue]]:

@@ -1,4 +1,4 @@
-"""What the types object to, in the words of somebody who writes a manifest."""
+"""Messages for validation errors, in the terms of a manifest."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mullama.names import JSONValue, suggest
 
 Where = Callable[[str], Location | None]
 
-_SAID = re.compile(r"'([^']*)'|([0-9]+)")
+_QUOTED = re.compile(r"'([^']*)'|([0-9]+)")
 _NUMBER = re.compile(r"[-+]?[0-9]+(\.[0-9]+)?")
 
-# By the type of pydantic's error: a message, in which {name} stands for a value of its context.
+# Messages by the type of pydantic's error, with values of its context as {name}.
 _MESSAGES = {
     "missing": "is required",
     "extra_forbidden": "no such field",
@@ -40,7 +40,7 @@ _MESSAGES = {
     "too_long": "must have at most {max_length} entries",
     "string_too_short": "must not be empty",
     "string_too_long": "must have at most {max_length} characters",
-    "string_pattern_mismatch": "{got} does not have the right form",
+    "string_pattern_mismatch": "{got} has the wrong form",
     "value_error": "{error}",
 }
 
@@ -55,25 +55,25 @@ _SECRET_HINT = "{from_env: NAME} or {from_file: PATH}"
 
 
 def explain(error: ValidationError, tree: JSONValue, at: tuple[str, ...], where: Where) -> Iterator[Problem]:
-    """A problem for each objection; `tree` is what was judged, `at` the keys to it, `where` finds places."""
-    for objection in error.errors(include_url=False):
-        if _follows(objection):
+    """Yield a problem for each error of the value `tree`. `at` has the keys to it, `where` finds places."""
+    for detail in error.errors(include_url=False):
+        if _is_consequence(detail):
             continue
-        loc = objection["loc"]
+        loc = detail["loc"]
         path = _path(loc, tree, ".".join(at))
-        message, hint = _words(objection, path, secret=matches((*at, *loc), SECRETS))
+        message, hint = _words(detail, path, secret=matches((*at, *loc), SECRETS))
         yield Problem(path, nearest(path, where), message, hint)
 
 
-def _follows(objection: Any) -> bool:
-    """A list whose wrong entries were left out is called too short after that: only the entries are wrong."""
-    if objection["type"] != "too_short":
+def _is_consequence(detail: Any) -> bool:
+    """True for the error that a list is too short, if only its wrong entries were left out."""
+    if detail["type"] != "too_short":
         return False
-    return len(objection["input"]) >= int(objection["ctx"]["min_length"])
+    return len(detail["input"]) >= int(detail["ctx"]["min_length"])
 
 
 def _path(loc: Sequence[str | int], tree: JSONValue, path: str) -> str:
-    """The dotted path; names of union arms, which pydantic adds, are left out."""
+    """Return the dotted path, without the names of union members that pydantic adds."""
     value: Any = tree
     for index, part in enumerate(loc):
         if isinstance(part, int) and isinstance(value, list) and part < len(value):
@@ -85,20 +85,20 @@ def _path(loc: Sequence[str | int], tree: JSONValue, path: str) -> str:
     return path
 
 
-def _words(objection: Any, path: str, *, secret: bool) -> tuple[str, str]:
-    kind, given = objection["type"], objection["input"]
+def _words(detail: Any, path: str, *, secret: bool) -> tuple[str, str]:
+    kind, given = detail["type"], detail["input"]
     if secret:
         return _secret_words(kind, path)
-    context = {key: _short(value) for key, value in objection.get("ctx", {}).items()} | {"got": describe(given)}
+    context = {key: _short(value) for key, value in detail.get("ctx", {}).items()} | {"got": describe(given)}
     if kind == "literal_error":
-        options = [a or b for a, b in _SAID.findall(str(context["expected"]))]
+        options = [a or b for a, b in _QUOTED.findall(str(context["expected"]))]
         context["expected"] = options[0] if len(options) == 1 else f"one of {', '.join(options)}"
         return _MESSAGES[kind].format(**context), _near(given, options)
     if kind == "missing":
         return _MESSAGES[kind], "for example builtin:tiny" if path.endswith(".from") else ""
     template = _MESSAGES.get(kind)
     if template is None:
-        return str(objection["msg"]).replace("Input should be", "must be"), ""
+        return str(detail["msg"]).replace("Input should be", "must be"), ""
     hint = getattr(context.get("error"), "hint", "") or _hint(kind, given, path)
     return template.format(**context), hint
 
@@ -120,7 +120,7 @@ def _hint(kind: str, given: object, path: str) -> str:
 
 
 def _short(value: object) -> object:
-    """Bounds of numbers come as floats; nobody writes 1.0 for 1."""
+    """Return a bound without a trailing .0: pydantic gives bounds as floats."""
     return f"{value:g}" if isinstance(value, float) else value
 
 
@@ -130,18 +130,18 @@ def _near(given: object, options: Sequence[str]) -> str:
 
 
 def _secret_words(kind: str, path: str) -> tuple[str, str]:
-    """Nothing of the value: whoever writes a secret here must not find it in a log."""
+    """Return a message and hint without the value, which may be a secret that must not reach a log."""
     if kind == "model_type":
-        return "a secret is named here, never written", _SECRET_HINT
+        return "expected a reference to a secret, not the secret itself", _SECRET_HINT
     if kind == "missing":
         return _MESSAGES[kind], _SECRET_HINT
     if kind == "bool_type":
         return "expected true or false", ""
-    return "does not have the right form", _FORMS.get(path.rpartition(".")[2], _SECRET_HINT)
+    return "has the wrong form", _FORMS.get(path.rpartition(".")[2], _SECRET_HINT)
 
 
 def describe(value: object) -> str:
-    """A value as an error shows it, cut to a line."""
+    """Return a value for a message, shortened to one line."""
     match value:
         case None:
             return "nothing"

@@ -11,42 +11,45 @@ M = "models: {a: builtin:tiny, b: builtin:tiny}\n"
 MISTAKES = [
     (
         "models: {Chat: builtin:tiny, chat: builtin:tiny}",
-        "m.yaml:2:30: models.chat: to clients this is the same name as the model Chat",
+        "m.yaml:2:30: models.chat: this is the same name as that of the model Chat",
     ),
     (
         "models: {chat: builtin:tiny, 'chat:latest': builtin:tiny}",
-        "the same name as the model chat (rename one of the two)",
+        "the same name as that of the model chat (rename one of them)",
     ),
-    (M + "routes: {A: b}", "m.yaml:3:13: routes.A: to clients this is the same name as the model a"),
+    (M + "routes: {A: b}", "m.yaml:3:13: routes.A: this is the same name as that of the model a"),
     ("models: {../x: builtin:tiny}", "m.yaml:2:10: models.../x: '../x' is not a model name"),
     (
         "models: {a: {from: builtin:tiny, adapters: [{from: ./x.gguf}, {from: 'hf:o/r'}]}}",
-        "m.yaml:2:70: models.a.adapters[1].from: fetching an adapter is not supported yet (name a file: ./x.gguf)",
+        "m.yaml:2:70: models.a.adapters[1].from: downloading adapters is not supported yet (use a path: ./x.gguf)",
     ),
     ("models: {'a b': builtin:tiny}", "'a b' is not a model name (letters, digits,"),
     ("models: {é: builtin:tiny}", "'é' is not a model name"),
     ("models: {'': builtin:tiny}", "'' is not a model name"),
     (M + "routes: {'a/../b': a}", "is not a model name"),
     (M + "routes: {r: c}", "m.yaml:3:13: routes.r: there is no model 'c'"),
-    (M + "routes: {r: q, q: a}", "m.yaml:3:13: routes.r: q is itself a route (name the model that it leads to)"),
-    (M + "routes: {r: r}", "r is itself a route"),
+    (M + "routes: {r: q, q: a}", "m.yaml:3:13: routes.r: q is a route, not a model (name its model)"),
+    (M + "routes: {r: r}", "r is a route, not a model"),
     (
         M + "moved: [{from: a, to: b}]",
         "m.yaml:3:9: moved[0]: a is still a model (remove the entry, or rename the model)",
     ),
-    (M + "moved: [{from: x, to: a}, {from: x, to: b}]", "m.yaml:3:27: moved[1]: x is moved twice"),
-    (M + "moved: [{from: x, to: x}]", "moved[0]: the moves of x go in a circle"),
-    (M + "moved: [{from: x, to: y}, {from: y, to: z}, {from: z, to: y}]", "moved[0]: the moves of x go in a circle"),
+    (M + "moved: [{from: x, to: a}, {from: x, to: b}]", "m.yaml:3:27: moved[1]: x has two entries"),
+    (M + "moved: [{from: x, to: x}]", "moved[0]: the renames of x form a circle"),
+    (M + "moved: [{from: x, to: y}, {from: y, to: z}, {from: z, to: y}]", "moved[0]: the renames of x form a circle"),
     (M + "moved: [{from: 'x y', to: a}]", "m.yaml:3:16: moved[0].from: 'x y' is not a model name"),
     (
         "server: {listen: ['0.0.0.0:80']}",
-        "m.yaml:2:19: server.listen[0]: 0.0.0.0:80 can be reached from other machines, "
-        "and no key is declared (add auth.keys, or listen on 127.0.0.1)",
+        "m.yaml:2:19: server.listen[0]: 0.0.0.0:80 is reachable from other machines, "
+        "and auth.keys is empty (add auth.keys, or listen on 127.0.0.1)",
     ),
-    ("server: {listen: ['[::]:80']}", "[::]:80 can be reached from other machines"),
-    ("server: {listen: ['host.example.org:80']}", "can be reached from other machines"),
-    ("server: {listen: ['127.0.0.1:80', '127.0.0.1:80']}", "m.yaml:2:35: server.listen[1]: 127.0.0.1:80 stands twice"),
-    ("server: {listen: ['unix:./a', 'unix:/srv/app/a']}", "unix:/srv/app/a stands twice"),
+    ("server: {listen: ['[::]:80']}", "[::]:80 is reachable from other machines"),
+    ("server: {listen: ['host.example.org:80']}", "is reachable from other machines"),
+    (
+        "server: {listen: ['127.0.0.1:80', '127.0.0.1:80']}",
+        "m.yaml:2:35: server.listen[1]: 127.0.0.1:80 is listed twice",
+    ),
+    ("server: {listen: ['unix:./a', 'unix:/srv/app/a']}", "unix:/srv/app/a is listed twice"),
     (
         "server: {listen: ['127.0.0.1']}",
         "m.yaml:2:19: server.listen[0]: '127.0.0.1' is not an address to listen on (127",
@@ -59,29 +62,38 @@ MISTAKES = [
         M + "auth: {keys: {k: {secret: {from_env: K}, models: [a, c]}}}",
         "m.yaml:3:54: auth.keys.k.models[1]: there is no model 'c'",
     ),
-    ("auth: {keys: {k: {secret: {}}}}", "m.yaml:2:19: auth.keys.k.secret: a secret is one of from_env and from_file"),
+    (
+        "auth: {keys: {k: {secret: {}}}}",
+        "m.yaml:2:19: auth.keys.k.secret: expected one of from_env and from_file",
+    ),
     (
         "auth: {keys: {k: {secret: {from_env: A, from_file: b}}}}",
-        "a secret is one of from_env and from_file ({from_env: NAME} or",
+        "expected one of from_env and from_file ({from_env: NAME} or",
     ),
-    ("sources: {hf: {token: {optional: true}}}", "sources.hf.token: a secret is one of from_env and from_file"),
-    ("auth: {keys: {'a b': {secret: {from_env: K}}}}", "m.yaml:2:15: auth.keys.a b: 'a b' is not a name for a key"),
+    (
+        "sources: {hf: {token: {optional: true}}}",
+        "sources.hf.token: expected one of from_env and from_file",
+    ),
+    (
+        "auth: {keys: {'a b': {secret: {from_env: K}}}}",
+        "m.yaml:2:15: auth.keys.a b: 'a b' is not a valid key name",
+    ),
     (
         "models: {a: {from: builtin:tiny, context: {flash_attention: off, kv: {v: q8_0}}}}",
-        "m.yaml:2:74: models.a.context.kv.v: a q8_0 cache of values needs flash attention "
+        "m.yaml:2:74: models.a.context.kv.v: q8_0 values need flash attention "
         "(set context.flash_attention to auto or on, or kv.v to f16)",
     ),
     (
         "hardware: {profiles: {p: {context: {flash_attention: off, kv: {v: q4_0}}}}}",
-        "hardware.profiles.p.context.kv.v: a q4_0 cache of values needs flash attention",
+        "hardware.profiles.p.context.kv.v: q4_0 values need flash attention",
     ),
     (
         "models: {a: {from: builtin:tiny, context: {batch: 8, ubatch: 16}}}",
-        "m.yaml:2:62: models.a.context.ubatch: more than context.batch, which is 8",
+        "m.yaml:2:62: models.a.context.ubatch: larger than context.batch, which is 8",
     ),
     (
         "models: {a: {from: builtin:tiny, gpu: {layers: {'0': 1}, tensor_split: [1, 2]}}}",
-        "models.a.gpu.tensor_split: a map of layers says the split already",
+        "models.a.gpu.tensor_split: a map in gpu.layers contains the split",
     ),
     (
         "models: {a: {from: builtin:tiny, gpu: {tensor_split: [0, 0]}}}",
@@ -89,12 +101,15 @@ MISTAKES = [
     ),
     (
         "models: {a: {from: builtin:tiny, template: {text: x, go: y}}}",
-        "m.yaml:2:44: models.a.template: a template is one of text, file and go (said: text, go)",
+        "m.yaml:2:44: models.a.template: a template has exactly one of text, file and go (given: text, go)",
     ),
-    ("models: {a: {from: builtin:tiny, template: {}}}", "a template is one of text, file and go (said: none)"),
+    (
+        "models: {a: {from: builtin:tiny, template: {}}}",
+        "a template has exactly one of text, file and go (given: none)",
+    ),
     (
         "models: {a: {from: builtin:tiny, template: {go: x, syntax: jinja}}}",
-        "go is in Go syntax (remove syntax: jinja)",
+        "`go` is a template in Go syntax (remove syntax: jinja)",
     ),
     (
         "models: {a: {from: builtin:tiny, template: {file: ./t}}}",
@@ -138,11 +153,11 @@ WARNINGS = [
     (M + "moved: [{from: x, to: y}]", "m.yaml:3:9: moved[0]: there is no model 'y'"),
     (
         "models: {a: 'https://example.org/a.gguf'}",
-        "m.yaml:2:13: models.a.from: a file by its address has no digest (add digest: sha256:…)",
+        "m.yaml:2:13: models.a.from: the file of a URL has no digest (add digest: sha256:…)",
     ),
     (
         "models: {a: {from: builtin:tiny, parameters: {num_keep: 4}}}",
-        "m.yaml:2:57: models.a.parameters.num_keep: this has no effect: a prompt that is too long loses whole messages",
+        "m.yaml:2:57: models.a.parameters.num_keep: no effect: a prompt that is too long loses complete messages",
     ),
 ]
 

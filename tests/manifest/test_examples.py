@@ -17,6 +17,9 @@ ROOT = Path(__file__).parents[2]
 MANIFESTS = [ROOT / "mullama.yaml", *sorted(ROOT.glob("examples/*.yaml")), ROOT / "examples/include/mullama.yaml"]
 
 
+pytestmark = pytest.mark.timeout(60)  # each example is loaded hundreds of times
+
+
 def profiles_of(path: Path) -> list[str]:
     """The names under `profiles:`, which is the last block but for notes."""
     lines = path.read_text().partition("\nprofiles:")[2].splitlines()

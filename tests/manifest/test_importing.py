@@ -156,7 +156,7 @@ def test_a_folder_becomes_a_model_for_each_set() -> None:
     ]
     found = folder_models(files)
     assert list(found.models) == ["a-7b:q4_k_m", "b"]
-    assert found.left_out == ["/g/mmproj.gguf: it is a projector, not a model of its own"]
+    assert found.left_out == ["/g/mmproj.gguf: it is a projector, not a model"]
 
 
 def test_a_registry_store_becomes_a_model_for_each_name() -> None:
@@ -175,7 +175,7 @@ def test_a_registry_store_becomes_a_model_for_each_name() -> None:
     }
     assert parse_source("ollama:llama3.2:1b") == usual
     assert [text.split(";")[0] for text in found.left_out] == [
-        "llama3.2:1b: the parameter unheard, which is not known",
+        "llama3.2:1b: the parameter unheard, which is unknown",
         "llama3.2:1b: its Go template",
         "me/x: its renderer qwen3",
         "bad: it is not whole",
@@ -194,7 +194,7 @@ def test_an_import_is_a_valid_manifest() -> None:
     found = from_llama_swap({"models": {"q w": {"cmd": "llama-server -m /m/q.gguf -ctk q8_0 -t 4", "aliases": ["y"]}}})
     loaded = load_text(to_yaml(found.tree()), name="x", base_dir="/", profiles=(), env={})
     assert list(loaded.manifest.models) == ["q-w"]
-    assert found.left_out == ["the name 'q w' became 'q-w'"]
+    assert found.left_out == ["the name 'q w' was changed to 'q-w'"]
 
 
 @given(st.text(max_size=200))

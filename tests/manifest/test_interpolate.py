@@ -62,13 +62,13 @@ MISTAKES = [
     ("system: '${NONE}'", "the environment variable NONE is not set (set it, or give a default: ${NONE:-…})"),
     ("system: '${NONE:?ask ops for it}'", "the environment variable NONE is not set (ask ops for it)"),
     ("system: '${EMPTY:?ask ops for it}'", "the environment variable EMPTY is empty (ask ops for it)"),
-    ("system: '${1X}'", "a ${ that is no reference (write ${NAME}, or $${ for a literal ${)"),
-    ("system: '${A B}'", "a ${ that is no reference"),
-    ("system: 'x ${'", "a ${ that is no reference"),
-    ("system: '${A:+b}'", "a ${ that is no reference"),
+    ("system: '${1X}'", "`${` does not begin a reference (write ${NAME}, or $${ for a literal ${)"),
+    ("system: '${A B}'", "`${` does not begin a reference"),
+    ("system: 'x ${'", "`${` does not begin a reference"),
+    ("system: '${A:+b}'", "`${` does not begin a reference"),
     ("gpu: {layers: '${NAME}'}", "expected auto, all, a number of layers"),
     ("memory: {mmap: '${N}'}", "expected true or false, got 33"),
-    ("parameters: {temperature: '${NONE:-.inf}'}", "infinity and not-a-number are no values here"),
+    ("parameters: {temperature: '${NONE:-.inf}'}", "infinity and not-a-number are not allowed"),
 ]
 
 
@@ -101,7 +101,7 @@ def test_an_unset_source_is_one_mistake_and_not_three() -> None:
 def test_a_secret_takes_no_reference_and_its_value_is_never_looked_up(text: str) -> None:
     said = problems(text, env={"CANARY": "sk-canary"})
     assert len(said) == 1
-    assert "a secret takes no ${…}" in said[0]
+    assert "a secret cannot contain ${…}" in said[0]
     assert "sk-canary" not in said[0]
 
 

@@ -57,9 +57,9 @@ models:
     [
         (
             "{a: builtin:tiny, b: {like: a}, c: {like: b}}",
-            "m.yaml:2:51: models.c.like: b is itself like another model (like has one level: name that one)",
+            "m.yaml:2:51: models.c.like: b itself has `like` (`like` has one level: name the other model directly)",
         ),
-        ("{a: {like: a}}", "m.yaml:2:20: models.a.like: a is itself like another model"),
+        ("{a: {like: a}}", "m.yaml:2:20: models.a.like: a itself has `like`"),
         ("{chat: builtin:tiny, b: {like: caht}}", "there is no model 'caht' (did you mean chat?)"),
         ("{b: {like: [a]}}", "models.b.like: expected the name of a model"),
     ],
@@ -106,7 +106,7 @@ def test_a_hardware_profile_that_does_not_exist_is_named() -> None:
 @pytest.mark.parametrize("key", ["from: builtin:tiny", "like: a", "digest: x"])
 def test_what_names_one_model_cannot_be_a_default(key: str) -> None:
     said = problems(f"defaults: {{{key}}}\nmodels: {{a: builtin:tiny}}")
-    assert "this cannot be a default" in said[0]
+    assert "this key cannot be a default" in said[0]
 
 
 def test_a_mistake_in_defaults_is_said_once_and_of_defaults() -> None:
@@ -157,7 +157,7 @@ def test_an_unknown_profile_names_the_known_ones() -> None:
         == ["m.yaml:8:1: profiles: there is no profile 'smal' (did you mean small?)"]
         or "did you mean" not in problems(PROFILES, profiles=["smal"])[0]
     )
-    assert "known are: loud, other, small" in problems(PROFILES, profiles=["zzz"])[0]
+    assert "profiles: loud, other, small" in problems(PROFILES, profiles=["zzz"])[0]
     assert "the manifest has no profiles" in problems("models: {}", profiles=["p"])[0]
 
 
@@ -165,7 +165,7 @@ def test_an_unknown_profile_names_the_known_ones() -> None:
 def test_a_profile_cannot_change_what_is_read_before_it(key: str) -> None:
     for chosen in ([], ["p"]):
         (said,) = problems(f"mullama: v1\nprofiles: {{p: {{{key}}}}}", profiles=chosen)
-        assert said.endswith("a profile cannot change this")
+        assert said.endswith("a profile cannot change this key")
 
 
 @pytest.mark.parametrize("text", ["profiles: 3", "profiles: [p]", "profiles: {p: 3}", "profiles: {p: }"])
@@ -228,10 +228,10 @@ INCLUDE_MISTAKES = [
     (
         "include: [x.yaml]",
         {"x.yaml": "models: {m: builtin:tiny}"},
-        "x.yaml:1:10: models.m: this name stands already at m.yaml:3:10",
+        "x.yaml:1:10: models.m: this name is already used at m.yaml:3:10",
     ),
     ("include: [nope.yaml]", {}, "m.yaml:2:11: include: /srv/app/nope.yaml does not exist"),
-    ("include: [nope/*.yaml]", {}, "m.yaml:2:11: include: no file matches nope/*.yaml (check the folder's name)"),
+    ("include: [nope/*.yaml]", {}, "m.yaml:2:11: include: no file matches nope/*.yaml (check the name of the folder)"),
     ("include: [x.yaml]", {"x.yaml": ""}, "x.yaml:1:1: the file is empty"),
     ("include: [x.yaml]", {"x.yaml": "[a]"}, "x.yaml:1:1: expected a map"),
     ("include: [x.yaml]", {"x.yaml": "a: [\n"}, "x.yaml:2:1: the text ends before a bracket is closed"),
@@ -239,20 +239,28 @@ INCLUDE_MISTAKES = [
     (
         "include: [x.yaml]",
         {"x.yaml": "server: {}"},
-        "x.yaml:1:1: server: an included file cannot say this (it may hold models,",
+        "x.yaml:1:1: server: an included file cannot contain this key (it may contain models,",
     ),
-    ("include: [x.yaml]", {"x.yaml": "include: [y.yaml]"}, "x.yaml:1:1: include: an included file cannot say this"),
+    (
+        "include: [x.yaml]",
+        {"x.yaml": "include: [y.yaml]"},
+        "x.yaml:1:1: include: an included file cannot contain this key",
+    ),
     (
         "include: [x.yaml]",
         {"x.yaml": "hardware: {budget: {}}"},
-        "x.yaml:1:12: hardware.budget: an included file cannot say this (only profiles here)",
+        "x.yaml:1:12: hardware.budget: an included file cannot contain this key (only profiles here)",
     ),
-    ("include: [x.yaml]", {"x.yaml": "mullama: v2\nmodels: {}"}, "x.yaml:1:10: mullama: this mullama reads v1"),
+    (
+        "include: [x.yaml]",
+        {"x.yaml": "mullama: v2\nmodels: {}"},
+        "x.yaml:1:10: mullama: this version of mullama reads v1",
+    ),
     ("include: [x.yaml]", {"x.yaml": "models: [a]"}, "x.yaml:1:9: models: expected a map"),
-    ("include: [x.yaml]", {"x.yaml": "models: {n: }"}, "x.yaml:1:12: models.n: nothing stands behind this name"),
+    ("include: [x.yaml]", {"x.yaml": "models: {n: }"}, "x.yaml:1:12: models.n: this name has no value"),
     ("include: [3]", {}, "m.yaml:2:10: include: expected a list of paths (include: [models/*.yaml])"),
     ("include: ['${NONE}']", {}, "m.yaml:2:11: include: the environment variable NONE is not set"),
-    ("include: [~bob/x.yaml]", {}, "m.yaml:2:11: include: ~bob/x.yaml names another user's home"),
+    ("include: [~bob/x.yaml]", {}, "m.yaml:2:11: include: ~bob/x.yaml is the home of another user"),
 ]
 
 
@@ -271,7 +279,7 @@ def test_a_file_that_two_patterns_name_is_read_once() -> None:
 
 def test_more_than_256_included_files_are_refused() -> None:
     files = {f"models/{i}.yaml": f"models: {{m{i}: builtin:tiny}}" for i in range(257)}
-    assert "257 files are included (at most 256)" in problems("include: [models/*.yaml]", files=files)[0]
+    assert "257 files are included (the limit is 256)" in problems("include: [models/*.yaml]", files=files)[0]
 
 
 def test_home_is_where_the_environment_says() -> None:

@@ -83,7 +83,7 @@ def test_a_manifest_that_is_not_there_is_not_found_and_named() -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
 def test_a_manifest_that_may_not_be_read_is_denied(folder: Path) -> None:
     write(folder / "m.yaml", SMALL).chmod(0)
-    with pytest.raises(Denied, match=r"m\.yaml may not be read"):
+    with pytest.raises(Denied, match=r"m\.yaml is not readable"):
         read("m.yaml")
 
 

@@ -147,7 +147,7 @@ def test_what_a_model_says_beyond_a_modelfiles_words_is_named() -> None:
     spec, left = from_tree(tree)
     assert set(left) == {"limits", "template"}
     text = render_modelfile(spec, left)
-    assert "# left out, as a Modelfile has no word for it: limits\n" in text
+    assert "# left out: a Modelfile has no directive for limits\n" in text
     assert to_tree(spec_of(text)) == {
         "from": "builtin:tiny", "gpu": {"layers": "all"}, "system": "S", "parameters": {"seed": 7, "num_ctx": 1024},
     }  # fmt: skip

@@ -46,7 +46,7 @@ def test_what_tools_read_differently_is_text(text: str) -> None:
 
 @pytest.mark.parametrize("text", [".inf", "-.inf", ".NaN", ".Inf", "9" * 19, "-" + "9" * 5000, "1e400"])
 def test_numbers_that_no_field_can_take_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"range|no values"):
+    with pytest.raises(ValueError, match=r"range|not allowed"):
         read_plain(text)
 
 

@@ -53,15 +53,15 @@ def test_a_field_in_a_profile_wins_over_the_spelling_in_the_manifest() -> None:
 
 def test_a_spelling_and_its_field_that_differ_are_a_mistake_with_both_places() -> None:
     assert problems("models: {a: {from: builtin:tiny, context: {size: 4}, parameters: {num_ctx: 5}}}") == [
-        "m.yaml:2:67: models.a.parameters.num_ctx: context.size says something else at m.yaml:2:44 "
-        "(num_ctx is another spelling of context.size: keep one of the two)"
+        "m.yaml:2:67: models.a.parameters.num_ctx: context.size has another value at m.yaml:2:44 "
+        "(num_ctx is a spelling of context.size: keep one of them)"
     ]
 
 
 @pytest.mark.parametrize("other", ["'4'", "4.0", "true", "[4]"])
 def test_equal_is_equal_in_type_too(other: str) -> None:
     said = problems(f"models: {{a: {{from: builtin:tiny, context: {{size: 4}}, parameters: {{num_ctx: {other}}}}}}}")
-    assert any("says something else" in line for line in said)
+    assert any("has another value" in line for line in said)
 
 
 ROUTES: list[tuple[str, Any]] = [
@@ -79,5 +79,5 @@ def test_a_route_to_one_model_is_its_name(text: str, to: str) -> None:
 
 def test_a_model_with_nothing_behind_it_is_a_mistake() -> None:
     assert problems("models:\n  a:\n  b: builtin:tiny\n") == [
-        "m.yaml:3:5: models.a: nothing stands behind this name (write it out, or remove it)"
+        "m.yaml:3:5: models.a: this name has no value (add its fields, or remove it)"
     ]

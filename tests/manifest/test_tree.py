@@ -173,8 +173,8 @@ def test_what_a_model_takes_from_defaults_is_in_its_revision() -> None:
 
 
 DAMAGED = [
-    ({}, "mullama: this is no resolved manifest of version v1"),
-    ({"mullama": "v2"}, "mullama: this is no resolved manifest of version v1"),
+    ({}, "mullama: this is not a resolved manifest of version v1"),
+    ({"mullama": "v2"}, "mullama: this is not a resolved manifest of version v1"),
     ({"mullama": "v1", "include": []}, "include: no such field in a resolved manifest"),
     ({"mullama": "v1", "models": []}, "models: expected a map of names to models"),
     ({"mullama": "v1", "models": {"a": "builtin:tiny"}}, "models.a: expected a map, got 'builtin:tiny'"),
@@ -186,7 +186,7 @@ DAMAGED = [
     ({"mullama": "v1", "models": {"a": {"from": "builtin:x", "contxt": {}}}}, "models.a.contxt: no such field"),
     ({"mullama": "v1", "models": {"../a": {"from": "builtin:x"}}}, "is not a model name"),
     ({"mullama": "v1", "routes": {"a": "b"}}, "routes.a: there is no model 'b'"),
-    ({"mullama": "v1", "server": {"listen": ["0.0.0.0:1"]}}, "can be reached from other machines"),
+    ({"mullama": "v1", "server": {"listen": ["0.0.0.0:1"]}}, "is reachable from other machines"),
     ({"mullama": "v1", "server": 3}, "server: expected a map, got 3"),
 ]
 

@@ -10,11 +10,11 @@ A = "models: {a: {from: builtin:tiny, %s}}"
 
 GOLDEN = [
     ("modles: {}", "m.yaml:2:1: modles: no such field (did you mean models?)"),
-    ("apiVersion: v1", "m.yaml:2:1: apiVersion: no such field (keys that begin with x- are free)"),
+    ("apiVersion: v1", "m.yaml:2:1: apiVersion: no such field (keys that begin with x- are ignored)"),
     ("sync: {wach: true}", "m.yaml:2:8: sync.wach: no such field (did you mean watch?)"),
-    ("sync: {zzz: true}", "m.yaml:2:8: sync.zzz: no such field (known here: watch, git)"),
+    ("sync: {zzz: true}", "m.yaml:2:8: sync.zzz: no such field (known keys: watch, git)"),
     (A % "contxt: {}", "m.yaml:2:34: models.a.contxt: no such field (did you mean context?)"),
-    (A % "context: {kv: {q: f16}}", "m.yaml:2:49: models.a.context.kv.q: no such field (known here: k, v)"),
+    (A % "context: {kv: {q: f16}}", "m.yaml:2:49: models.a.context.kv.q: no such field (known keys: k, v)"),
     (
         A % "context: {size: '8'}",
         "m.yaml:2:50: models.a.context.size: expected a whole number, got '8' (remove the quotes)",
@@ -61,7 +61,7 @@ GOLDEN = [
     (A % "gpu: {tensor_split: [3, a]}", "m.yaml:2:58: models.a.gpu.tensor_split[1]: expected a number, got 'a'"),
     (A % "system: 12", "m.yaml:2:42: models.a.system: expected text, got 12 (put quotes around it)"),
     (A % "system: [x]", "models.a.system: expected text, got a list"),
-    (A % "digest: abc", "models.a.digest: 'abc' does not have the right form (sha256: and 64 lower-case hex digits)"),
+    (A % "digest: abc", "models.a.digest: 'abc' has the wrong form (sha256: and 64 lower-case hex digits)"),
     (A % "dialects: []", "models.a.dialects: must have at least 1 entries"),
     (
         A % "dialects: [openia]",
@@ -107,14 +107,14 @@ GOLDEN = [
     ("server: {limits: {body: true}}", "server.limits.body: expected a whole number, got true"),
     (
         "sources: {hf: {endpoint: ftp://x}}",
-        "sources.hf.endpoint: 'ftp://x' does not have the right form (an address that",
+        "sources.hf.endpoint: 'ftp://x' has the wrong form (an address that",
     ),
     ("sources: {parallel: 99}", "sources.parallel: must be at most 16, not 99"),
     ("hardware: {budget: {ram: 120%}}", "hardware.budget.ram: expected a size, such as 512MiB"),
     ("hardware: {budget: {ram: -1}}", "hardware.budget.ram: expected a share or a size that is not negative"),
     (
         "hardware: {budget: {gpu: {a: 1GiB}}}",
-        "hardware.budget.gpu.a: 'a' does not have the right form (a GPU by its number",
+        "hardware.budget.gpu.a: 'a' has the wrong form (a GPU by its number",
     ),
     ("routes: {r: 3}", "m.yaml:2:13: routes.r: expected text, got 3 (put quotes around it)"),
     ("routes: {r: {to: [{modl: a}]}}", "m.yaml:2:20: routes.r.to[0].modl: no such field (did you mean model?)"),
@@ -122,7 +122,7 @@ GOLDEN = [
     ("moved: [{from: a}]", "m.yaml:2:9: moved[0].to: is required"),
     ("moved: {from: a, to: b}", "moved: expected a list, got a map"),
     ("metadata: {labels: {v: 1.10}}", "metadata.labels.v: expected text, got 1.1 (put quotes around it)"),
-    ("defaults: 3", "m.yaml:2:11: defaults: expected a map of fields of a model"),
+    ("defaults: 3", "m.yaml:2:11: defaults: expected a map of model fields"),
     ("observability: {logs: {level: loud}}", "observability.logs.level: expected one of debug, info, warning, error"),
 ]
 
@@ -138,9 +138,9 @@ def test_a_wrong_value_is_named_with_its_place_and_what_would_be_right(text: str
 VERSIONS = [
     ("", "m.yaml:1:1: the file is empty (begin with `mullama: v1` and `models:`)"),
     ("# nothing\n", "m.yaml:1:1: the file is empty"),
-    ("models: {}\nx-mullama: 1", "m.yaml:1:1: mullama: the first line is missing (mullama: v1)"),
-    ("mullama: v2\n", "m.yaml:1:10: mullama: this mullama reads v1 (mullama: v1)"),
-    ("mullama: 1\n", "m.yaml:1:10: mullama: this mullama reads v1"),
+    ("models: {}\nx-mullama: 1", "m.yaml:1:1: mullama: the line `mullama: v1` is missing (mullama: v1)"),
+    ("mullama: v2\n", "m.yaml:1:10: mullama: this version of mullama reads v1 (mullama: v1)"),
+    ("mullama: 1\n", "m.yaml:1:10: mullama: this version of mullama reads v1"),
     ("[mullama]", "m.yaml:1:1: expected a map (begin with"),
     ("mullama", "m.yaml:1:1: expected a map"),
 ]
@@ -173,7 +173,8 @@ def test_a_secret_that_was_written_down_is_refused_and_never_shown(secret: str, 
 
 def test_a_token_that_was_written_down_is_refused_and_never_shown() -> None:
     assert problems("sources: {hf: {token: hf_canary}}") == [
-        "m.yaml:2:23: sources.hf.token: a secret is named here, never written ({from_env: NAME} or {from_file: PATH})"
+        "m.yaml:2:23: sources.hf.token: expected a reference to a secret, not the secret itself "
+        "({from_env: NAME} or {from_file: PATH})"
     ]
 
 

@@ -1,4 +1,4 @@
-"""What other tools' configurations say, in the manifest's words, and what of it could not be carried."""
+"""Imports of other tools' configurations as models of a manifest, with a list of the settings that are left out."""
 
 from mullama.manifest.importing.compose import from_compose
 from mullama.manifest.importing.found import GgufFile, Imported, RegistryModel, folder_models, registry_models

@@ -1,4 +1,4 @@
-"""A Compose file: its top-level models, and services that run a llama.cpp server."""
+"""Imports a Compose file: its top-level models, and services that run a llama.cpp server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mullama.names import parse_source
 
 
 def from_compose(tree: Mapping[str, Any]) -> Imported:
-    """Models by the names that the file gives them; a service of llama.cpp by its own name."""
+    """Return the models under their names in the file, and each llama.cpp service under the name of the service."""
     found = Imported()
     models, services = tree.get("models"), tree.get("services")
     for name, entry in (models if isinstance(models, Mapping) else {}).items():
@@ -21,14 +21,14 @@ def from_compose(tree: Mapping[str, Any]) -> Imported:
     for name, entry in (services if isinstance(services, Mapping) else {}).items():
         _service(found, str(name), entry if isinstance(entry, Mapping) else {})
     if not found.models and not found.left_out:
-        raise Invalid("there are neither models nor llama.cpp services in it", hint="is it a Compose file?")
+        raise Invalid("the file has neither models nor llama.cpp services", hint="is it a Compose file?")
     return found
 
 
 def _model(found: Imported, name: str, entry: Mapping[str, Any]) -> None:
     spec = str(entry.get("model", ""))
     if not spec.startswith(("hf.co/", "huggingface.co/")):
-        found.left_out.append(f"models.{name}: {spec or 'it'} lies in a container registry, which cannot be asked")
+        found.left_out.append(f"models.{name}: {spec or 'it'} is in a container registry, which is not supported")
         return
     try:
         words = _words(entry.get("runtime_flags"))
@@ -51,11 +51,11 @@ def _service(found: Imported, name: str, entry: Mapping[str, Any]) -> None:
     image = str(entry.get("image", ""))
     command = _words(entry.get("command"))
     if "ollama" in image:
-        found.left_out.append(f"services.{name}: its models lie in a volume; mullama import ollama reads a store")
+        found.left_out.append(f"services.{name}: its models are in a volume; mullama import ollama reads a store")
         return
     server = next((at for at, word in enumerate(command) if "llama-server" in word), None)
     if "llama.cpp" not in image and "llama-server" not in image and server is None:
-        return  # another service: nothing that a manifest would say
+        return  # another service, which a manifest does not describe
     try:
         said, unknown = arguments_of(_environment(entry.get("environment")))
         model, names, left = model_of([*said, *command[0 if server is None else server + 1 :]])
@@ -72,7 +72,7 @@ def _words(command: Any) -> list[str]:
 
 
 def _environment(said: Any) -> dict[str, str]:
-    """Both forms: a map, and a list of `NAME=value`."""
+    """Return the environment of a service, which is a map or a list of `NAME=value`."""
     if isinstance(said, Mapping):
         return {str(name): str(value) for name, value in said.items()}
     pairs = (str(item).partition("=") for item in (said if isinstance(said, (list, tuple)) else ()))
@@ -80,7 +80,7 @@ def _environment(said: Any) -> dict[str, str]:
 
 
 def _mounts(volumes: Any) -> dict[str, str]:
-    """Folders of this machine by their place in the container, in both forms; named volumes have none."""
+    """Return the folders on this machine by their path in the container, without named volumes."""
     found = {}
     for volume in volumes if isinstance(volumes, (list, tuple)) else ():
         if isinstance(volume, Mapping):
@@ -93,7 +93,7 @@ def _mounts(volumes: Any) -> dict[str, str]:
 
 
 def _on_host(found: Imported, name: str, model: Tree, mounts: Mapping[str, str]) -> Tree:
-    """The model with its paths where this machine has them."""
+    """Return the model with the paths on this machine."""
     path = str(model["from"])
     if not path.startswith("/"):
         return model

@@ -1,4 +1,4 @@
-"""The command line of a llama.cpp server, in the manifest's words."""
+"""Converts the command line of a llama.cpp server to a model of the manifest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mullama.errors import Invalid
 Tree = dict[str, Any]
 Take = Callable[[Tree, str], None]
 
-# What concerns that server's own process and has no meaning for a model.
+# Arguments that concern the server process, not a model.
 _OWN = frozenset(("--host", "--port", "--log-file", "--api-key", "--slot-save-path", "-lv", "--log-verbosity"))
 _OWN_FLAGS = frozenset((
     "--jinja", "--metrics", "--slots", "--no-slots", "--props", "--no-webui", "--log-disable", "-v", "--verbose",
@@ -49,7 +49,7 @@ def _flash(text: str) -> str:
 
 
 def _adapters(tree: Tree, value: str) -> None:
-    """`a.gguf,b.gguf`, or with scales `a.gguf:0.5,b.gguf:2`."""
+    """Read `a.gguf,b.gguf`, or with scales `a.gguf:0.5,b.gguf:2`."""
     for part in value.split(","):
         path, _, scale = part.rpartition(":")
         said = {"from": path, "scale": float(scale)} if path else {"from": part}
@@ -97,7 +97,7 @@ _TAKERS = {name: take for names, take in _VALUES.items() for name in names}
 _SETTERS = {name: said for names, said in _FLAGS.items() for name in names}
 
 
-# Variables of that server's environment that are not called as the long form of their argument.
+# Environment variables of the server that are not named like the long form of their argument.
 _VARIABLES = {
     "MODEL": "--model", "HF_REPO": "--hf-repo", "HF_FILE": "--hf-file", "MODEL_URL": "--model-url",
     "CTX_SIZE": "--ctx-size", "BATCH": "--batch-size", "UBATCH": "--ubatch-size", "THREADS": "--threads",
@@ -110,7 +110,7 @@ _SWITCHES = {"MLOCK": "--mlock", "NO_MMAP": "--no-mmap", "EMBEDDINGS": "--embedd
 
 
 def arguments_of(environment: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """The arguments that the server's environment stands for, and its variables that have no word here."""
+    """Return the arguments that the server's environment sets, and the variables that cannot be imported."""
     words: list[str] = []
     left: list[str] = []
     for variable, value in environment.items():
@@ -127,9 +127,9 @@ def arguments_of(environment: Mapping[str, str]) -> tuple[list[str], list[str]]:
 
 
 def model_of(arguments: Sequence[str]) -> tuple[Tree, tuple[str, ...], tuple[str, ...]]:
-    """The model that the arguments describe, the further names it has, and what could not be carried.
+    """Return the model of the arguments, its aliases, and the arguments that cannot be imported.
 
-    Raises `Invalid` where they name no model.
+    Raises `Invalid` if they name no model.
     """
     tree: Tree = {}
     names: list[str] = []
@@ -154,9 +154,9 @@ def model_of(arguments: Sequence[str]) -> tuple[Tree, tuple[str, ...], tuple[str
 
 
 def _valued(tree: Tree, name: str, words: list[str], names: list[str], left: list[str]) -> None:
-    """An argument with a value behind it."""
+    """Apply an argument that has a value."""
     if not words:
-        left.append(f"{name} without a value")
+        left.append(f"{name} has no value")
         return
     value = words.pop(0)
     if name in ("-a", "--alias"):
@@ -171,10 +171,10 @@ def _valued(tree: Tree, name: str, words: list[str], names: list[str], left: lis
 
 
 def _whole(tree: Tree) -> Tree:
-    """A context of that server is shared by its slots; here it is what one request may use."""
+    """Finish the model. The slots of that server share its context; here `context.size` is for one request."""
     file = tree.pop("x-file", None)
     if "from" not in tree:
-        raise Invalid("it names no model", hint="-m PATH or -hf REPO")
+        raise Invalid("the arguments name no model", hint="-m PATH or -hf REPO")
     if file is not None and str(tree["from"]).startswith("hf:"):
         tree["from"] = f"{str(tree['from']).rpartition(':')[0] if tree['from'].count(':') > 1 else tree['from']}:{file}"
     slots = tree.get("limits", {}).get("parallel", 1)
@@ -182,12 +182,12 @@ def _whole(tree: Tree) -> Tree:
     if slots > 1 and context.get("size"):
         context["size"] = context["size"] // slots
     if context.get("size") == 0:
-        del context["size"]  # what the file was trained on
+        del context["size"]  # 0 is the trained size
     return {"from": tree["from"], **{key: value for key, value in tree.items() if value != {}}}
 
 
 def _parted(arguments: Sequence[str]) -> list[str]:
-    """`--name=value` as two words."""
+    """Return `--name=value` as two arguments."""
     words: list[str] = []
     for argument in arguments:
         name, equals, value = argument.partition("=")

@@ -1,4 +1,4 @@
-"""The value that every import gives, and the imports that need no more than names."""
+"""The result of an import; and imports from an Ollama store and from a folder of GGUF files."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _UNFIT = re.compile(r"[^A-Za-z0-9._:/-]+")
 
 @dataclass(slots=True)
 class Imported:
-    """Models and routes as trees of a manifest; left_out: sentences that say what was not carried.
+    """Models and routes as trees of a manifest. left_out: descriptions of the settings that were not imported.
 
-    stores: the manifest's `sources.stores`, where a store is not at its usual place.
+    stores: `sources.stores` of the manifest, for a store that is not in its default folder.
     """
 
     models: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class Imported:
     left_out: list[str] = field(default_factory=list)
 
     def add(self, name: str, model: Mapping[str, Any]) -> str:
-        """Take a model under a name that fits and is free; the name it has got."""
+        """Add a model under a valid and unused name; return the name."""
         wanted = fitting(name)
         taken = {ModelName.parse(known).key for known in self.models}
         unique, count = wanted, 1
@@ -38,12 +38,12 @@ class Imported:
             count += 1
             unique = f"{wanted}-{count}"
         if unique != name:
-            self.left_out.append(f"the name {name!r} became {unique!r}")
+            self.left_out.append(f"the name {name!r} was changed to {unique!r}")
         self.models[unique] = model
         return unique
 
     def tree(self) -> dict[str, Any]:
-        """The fragment as a whole manifest."""
+        """Return the manifest of the import as a tree."""
         tree: dict[str, Any] = {"mullama": "v1"}
         if self.stores:
             tree["sources"] = {"stores": self.stores}
@@ -52,7 +52,7 @@ class Imported:
 
 
 def fitting(name: str) -> str:
-    """The name as clients can call it."""
+    """Return a valid model name that is similar to the text."""
     text = _UNFIT.sub("-", name).strip("-./:") or "model"
     try:
         return ModelName.parse(text).text
@@ -62,10 +62,10 @@ def fitting(name: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryModel:
-    """A model of a registry's store. problem: why it cannot be used, "" if it can.
+    """A model of an Ollama store. problem: reason why it cannot be used, "" if it can.
 
-    parameters: of its own layer. renderer: what writes its prompts, "" for its template. own_template: whether it
-    has a template beside the one in its file.
+    parameters: of its parameter layer. renderer: name of its built-in renderer, "" for none. own_template: True if it
+    has a template in addition to that of the weights file.
     """
 
     ref: RegistryRef
@@ -76,7 +76,7 @@ class RegistryModel:
 
 
 def registry_models(models: Iterable[RegistryModel]) -> Imported:
-    """What their layers say holds without being said again, but for what concerns loading: that is declared."""
+    """Return the models. Their layers apply by themselves; settings of loading, which do not, are written out."""
     found = Imported()
     for model in models:
         ref = model.ref
@@ -95,23 +95,23 @@ def registry_models(models: Iterable[RegistryModel]) -> Imported:
 def _not_carried(model: RegistryModel) -> Iterator[str]:
     for key in model.parameters:
         if key not in PARAMETERS and key not in WITHOUT_EFFECT:
-            yield f"the parameter {key}, which is not known"
+            yield f"the parameter {key}, which is unknown"
     if model.renderer:
-        yield f"its renderer {model.renderer}; the template in its file is used"
+        yield f"its renderer {model.renderer}; the template in the weights file is used"
     elif model.own_template:
-        yield "its Go template; the one in its file is used, and `template: {go: …}` says another"
+        yield "its Go template; the template in the weights file is used unless you set `template: {go: …}`"
 
 
 def _short(ref: RegistryRef) -> str:
-    """The reference as people write it."""
+    """Return the short form of the reference."""
     return f"ollama:{ref.model}:{ref.tag}" if (ref.host, ref.namespace) == _USUAL else str(ref)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgufFile:
-    """A file of a folder: what it is (weights, projector, other), its quantisation, and whether it stands for a set.
+    """A GGUF file: its role (weights, projector, other) and quantization, and whether it is the first of a split set.
 
-    stem: its base name without `.gguf` and the number of a part. problem: why it cannot be used, "" if it can.
+    stem: file name without `.gguf` and the number of a part. problem: reason why it cannot be used, "" if it can.
     """
 
     path: str
@@ -123,18 +123,18 @@ class GgufFile:
 
 
 def folder_models(files: Iterable[GgufFile]) -> Imported:
-    """One model for each file, the parts of a split one together."""
+    """Return one model for each file or split set."""
     found = Imported()
     for file in sorted(files, key=lambda file: file.path):
         if file.problem or file.role != "weights":
-            found.left_out.append(f"{file.path}: {file.problem or f'it is a {file.role}, not a model of its own'}")
+            found.left_out.append(f"{file.path}: {file.problem or f'it is a {file.role}, not a model'}")
         elif file.first:
             found.add(fitting(_model_name(file)), {"from": file.path, "residency": {"load": "on_demand"}})
     return found
 
 
 def _model_name(file: GgufFile) -> str:
-    """`Qwen2-7B.Q4_K_M` → `qwen2-7b:q4_k_m`."""
+    """Return `Qwen2-7B.Q4_K_M` → `qwen2-7b:q4_k_m`."""
     at = file.stem.upper().rfind(file.quant) if file.quant else -1
     if at > 0:
         return f"{file.stem[:at].rstrip('.-_')}:{file.quant}".lower()

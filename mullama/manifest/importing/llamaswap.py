@@ -1,4 +1,4 @@
-"""A llama-swap configuration: commands of llama.cpp servers by model, with macros, aliases and idle times."""
+"""Imports a llama-swap configuration: commands of llama.cpp servers by model, macros, aliases, idle times."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mullama.manifest.importing.found import Imported
 
 _CONTAINER = re.compile(r"\b(?:docker|podman)\b")
 _MACRO = re.compile(r"\$\{([A-Za-z0-9_-]+)\}")
-# What is that tool's own affair: how it starts and reaches a server.
+# Settings of llama-swap itself: how it starts and reaches a server.
 _OWN = frozenset(("cmd", "proxy", "checkEndpoint", "ttl", "aliases", "cmdStop", "useModelName", "name", "description",
                   "macros", "unlisted", "concurrencyLimit", "metadata"))  # fmt: skip
 _TOP = frozenset(("models", "macros", "healthCheckTimeout", "logLevel", "startPort", "metricsMaxInMemory",
@@ -21,18 +21,18 @@ _TOP = frozenset(("models", "macros", "healthCheckTimeout", "logLevel", "startPo
 
 
 def from_llama_swap(tree: Mapping[str, Any]) -> Imported:
-    """Every model whose command is a llama.cpp server's."""
+    """Return the models whose command runs a llama.cpp server."""
     found = Imported()
     macros = _texts(tree.get("macros"))
     for name, entry in _map(tree.get("models")).items():
         if isinstance(entry, Mapping):
             _model(found, str(name), entry, macros)
         else:
-            found.left_out.append(f"{name}: it is no map")
+            found.left_out.append(f"{name}: it is not a map")
     if not found.models and not found.left_out:
-        raise Invalid("there are no models in it", hint="is it a llama-swap configuration?")
+        raise Invalid("the file has no models", hint="is it a llama-swap configuration?")
     _preload(found, tree.get("hooks"))
-    found.left_out += [f"{key} of the whole file" for key in tree if key not in _TOP]
+    found.left_out += [f"{key} (top level)" for key in tree if key not in _TOP]
     return found
 
 
@@ -60,7 +60,7 @@ def _model(found: Imported, name: str, entry: Mapping[str, Any], macros: Mapping
 
 
 def _preload(found: Imported, hooks: Any) -> None:
-    """What is loaded when that tool starts."""
+    """Return the models that llama-swap loads at its start."""
     for name in _list(_map(_map(hooks).get("on_startup")).get("preload")):
         if name in found.models:
             model = found.models[name]
@@ -68,7 +68,7 @@ def _preload(found: Imported, hooks: Any) -> None:
 
 
 def _command(text: str, macros: Mapping[str, str]) -> list[str]:
-    """The arguments of a llama.cpp server; `Invalid` for another program."""
+    """Return the arguments of a llama.cpp server; raise `Invalid` for another program."""
     for _ in range(10):
         resolved = _MACRO.sub(lambda match: macros.get(match[1], match[0]), text)
         if resolved == text:
@@ -79,7 +79,7 @@ def _command(text: str, macros: Mapping[str, str]) -> list[str]:
     for at, word in enumerate(words):
         if "llama-server" in word or "llama.cpp" in word:
             return words[at + 1 :]
-    raise Invalid(f"its command is not a llama.cpp server's: {text.strip()[:60]!r}")
+    raise Invalid(f"its command does not run a llama.cpp server: {text.strip()[:60]!r}")
 
 
 def _map(value: Any) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Reads a manifest and everything it refers to: the only effect in this package."""
+"""Loads a manifest with the files that it refers to: the only effect in this package."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["Disk", "FileRead", "FileSystem", "LoadedManifest", "load", "load_tex
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedManifest:
-    """A resolved manifest and what it was made of.
+    """A resolved manifest with its files.
 
-    path: the manifest's absolute path, None for text from elsewhere. places: where every dotted path stands.
-    files: what was read. folders: where a change may matter. digest: SHA-256 in hex over all files; equal
-    digests, profiles and environment mean an equal manifest.
+    path: absolute path of the manifest; None for other text. places: the place of each dotted path. files: the files
+    that were read. folders: the folders where a change can matter. digest: SHA-256 of all files in hex; equal digests,
+    profiles and environments give equal manifests.
     """
 
     manifest: Manifest
@@ -37,9 +37,9 @@ class LoadedManifest:
 
 
 def load(path: str, *, profiles: Iterable[str] = (), env: Mapping[str, str]) -> LoadedManifest:
-    """Reads the manifest at `path` from the disk.
+    """Load the manifest at `path` from the disk.
 
-    `NotFound` or `Denied` when it cannot be read, `ManifestError` with every mistake when it is wrong.
+    Raises `NotFound` or `Denied` for an unreadable file, and `ManifestError` with all mistakes.
     """
     try:
         data = Disk().read(path)
@@ -62,10 +62,10 @@ def load_text(
     files: FileSystem | None = None,
     path: str | None = None,
 ) -> LoadedManifest:
-    """Reads a manifest that is at hand: standard input, or another revision of a repository.
+    """Load a manifest from text: standard input, or a commit of a repository.
 
-    `name` is the file in places, `base_dir` the absolute folder that its paths are relative to, `files` where
-    includes and templates are read from (the disk unless said otherwise).
+    name: the file name in places. base_dir: absolute folder of relative paths. files: source of includes and templates
+    (default: the disk).
     """
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     return _load(data, name, path, files or Disk(), tuple(profiles), env, base_dir)
@@ -109,7 +109,7 @@ def _fragments(
     allowance: DocumentBudget,
     report: Diagnostics,
 ) -> Sequence[Node]:
-    """The trees of every included file, each file once, in the order of patterns and names."""
+    """Return the trees of the included files, each once, in the order of patterns and names."""
     found: dict[str, Location] = {}
     for pattern in included(root, reading.env, report):
         try:
@@ -118,12 +118,12 @@ def _fragments(
             report.add("include", pattern.place, error.message, error.hint)
             continue
         if not matches:
-            report.add("include", pattern.place, f"no file matches {pattern.value}", "check the folder's name")
+            report.add("include", pattern.place, f"no file matches {pattern.value}", "check the name of the folder")
         for match in matches:
             found.setdefault(match, pattern.place)
     if len(found) > MOST_FRAGMENTS:
         first = next(iter(found.values()))
-        report.add("include", first, f"{len(found)} files are included", f"at most {MOST_FRAGMENTS}")
+        report.add("include", first, f"{len(found)} files are included", f"the limit is {MOST_FRAGMENTS}")
         return ()
     found.pop(path or "", None)
     trees = []
@@ -138,7 +138,7 @@ def _fragments(
 
 
 def _fragment(path: str, main: str, reading: Reading, allowance: DocumentBudget, report: Diagnostics) -> Node:
-    """One included file, called in places as its path looks from where the manifest is called."""
+    """Return the tree of an included file; its name in places is relative like that of the manifest."""
     base = reading.absolute(".", main)
     name = os.path.join(os.path.dirname(main), os.path.relpath(path, base))
     reading.register(name, os.path.dirname(path))

@@ -1,7 +1,7 @@
-"""Text of YAML (JSON is YAML) to a tree with places, within bounds; the only importer of yaml.
+"""Reads YAML (JSON is YAML) as a tree with places, within limits; the only importer of yaml.
 
-It reads the events of the pure-Python parser, never a loader: the C one can be crashed by nesting, and every
-loader builds what it is told to. Aliases share nodes and are charged to an allowance, so no bomb goes off.
+It uses the events of the pure-Python parser and no loader: deep nesting crashes the C parser, and loaders construct
+objects from tags. Aliases share nodes and count against a budget, which stops exponential documents.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MOST_KEY = 512
 
 @dataclass(slots=True)
 class DocumentBudget:
-    """What all the documents of one manifest together may still use."""
+    """The nodes that all documents of one manifest may still use."""
 
     nodes: int = 100_000
     aliased: int = 20_000
@@ -48,14 +48,14 @@ class DocumentBudget:
 
 @dataclass(slots=True)
 class Document:
-    """One read file: its tree, null for an empty one, and mistakes that did not end the reading."""
+    """The tree of a file, null for an empty file, and the mistakes after which reading continued."""
 
     root: Node
     problems: list[Problem] = field(default_factory=list)
 
 
 def read_document(data: bytes, name: str, allowance: DocumentBudget) -> Document:
-    """`ManifestError` for what is not UTF-8, not YAML, or over a bound; `name` is the file in its places."""
+    """Return the tree of a file; raise `ManifestError` if it is not UTF-8, not YAML, or over a limit."""
     return _Builder(_decode(data, name), name, allowance).document()
 
 
@@ -81,7 +81,7 @@ _WORD_IN_BRACKETS = re.compile(rf"(?:[^{_BREAK}:,\[\]{{}}]++|:(?![{_BREAK},\[\]{
 
 
 class _Events(Reader, Scanner, Parser):
-    """PyYAML's event parser over text."""
+    """PyYAML's event parser over a text."""
 
     def __init__(self, text: str) -> None:
         Reader.__init__(self, text)
@@ -89,7 +89,7 @@ class _Events(Reader, Scanner, Parser):
         Parser.__init__(self)
 
     def need_more_tokens(self) -> bool:
-        """As the scanner's own, which sorts out stale keys at each call: here only when there are any."""
+        """Do the same as the scanner, but remove stale keys only if there are any, instead of at each call."""
         if self.done or not self.tokens:
             return not self.done
         keys = self.possible_simple_keys
@@ -102,7 +102,7 @@ class _Events(Reader, Scanner, Parser):
         return nearest == self.tokens_taken
 
     def scan_plain(self) -> ScalarToken:
-        """By the rules of YAML 1.2, in which a word inside brackets may hold a question mark."""
+        """Scan a plain scalar by the rules of YAML 1.2, where a scalar in brackets may contain a question mark."""
         parts: list[str] = []
         spaces: list[str] = []
         start = end = self.get_mark()
@@ -141,17 +141,17 @@ class _Builder:
             place = Location(self._name, mark.line + 1, mark.column + 1) if mark else None
             message, hint = _plain_words(error)
             if mark and "${" in self._line(mark.line) and "brackets" in hint:
-                hint = "inside { } or [ ], put quotes around text with ${…}"
+                hint = "in { } or [ ], put quotes around text with ${…}"
             raise _failure(self._name, place, message, hint) from error
         except ReaderError as error:
             place = self._place_of_offset(error.position)
-            message = f"the character U+{error.character:04X} cannot stand in a manifest"
+            message = f"the character U+{error.character:04X} is not allowed in a manifest"
             raise _failure(self._name, place, message, "remove it") from error
         except ValueError as error:
-            # The scanner's own numbers: an escape beyond Unicode, a %YAML version of a thousand digits.
+            # Raised by the scanner for an escape beyond Unicode or a %YAML version of a thousand digits.
             mark = self._events.get_mark()
             place = Location(self._name, mark.line + 1, mark.column + 1)
-            raise _failure(self._name, place, "a number here is out of range") from error
+            raise _failure(self._name, place, "a number is out of range") from error
 
     def _next(self) -> Event:
         event: Event = self._events.get_event()  # type: ignore[no-untyped-call]
@@ -164,7 +164,7 @@ class _Builder:
         root = self._node(self._next(), 1)
         self._next()
         if isinstance(following := self._next(), DocumentStartEvent):
-            raise self._fail(following, "a second document begins here", "one file holds one document")
+            raise self._fail(following, "a second document begins here", "a file has one document")
         return root
 
     def _node(self, event: Event, depth: int) -> Node:
@@ -189,7 +189,7 @@ class _Builder:
         return self._fields(event, depth)
 
     def _anchored(self, event: NodeEvent, anchor: str, depth: int) -> Node:
-        """Note how many nodes the anchor stands for and how deep they go: an alias costs as much."""
+        """Record the number and depth of the nodes of an anchor, which are the cost of an alias."""
         before, deepest, self._deepest = self._size, self._deepest, depth
         self._anchors[anchor] = None
         node = self._bare(event, depth)
@@ -200,9 +200,9 @@ class _Builder:
     def _alias(self, event: AliasEvent, depth: int) -> Node:
         name = str(event.anchor)
         if name not in self._anchors:
-            raise self._fail(event, f"nothing above is anchored as &{name[:40]}")
+            raise self._fail(event, f"there is no anchor &{name[:40]}")
         if (known := self._anchors[name]) is None:
-            raise self._fail(event, f"*{name[:40]} stands inside what it names")
+            raise self._fail(event, f"*{name[:40]} refers to a node that contains it")
         node, size, height = known
         if depth + height > MOST_DEPTH:
             raise self._fail(event, f"nested deeper than {MOST_DEPTH} levels")
@@ -236,14 +236,14 @@ class _Builder:
 
     def _key(self, event: Event) -> str:
         if not isinstance(event, ScalarEvent) or event.tag is not None or event.anchor is not None:
-            raise self._fail(event, "a key must be plain text", "quote it if it begins with a special character")
+            raise self._fail(event, "a key must be a plain scalar", "quote it if it begins with a special character")
         self._spend(event)
         if len(event.value) > MOST_KEY:
-            raise self._fail(event, f"a key of {len(event.value)} characters", f"at most {MOST_KEY}")
+            raise self._fail(event, f"a key of {len(event.value)} characters", f"the limit is {MOST_KEY}")
         return self._text_of(event)
 
     def _merge(self, at: ScalarEvent, value: Node, entries: dict[str, Node], keys: dict[str, Location]) -> None:
-        """`<<` brings in the entries of other maps that are not said here; the first map wins."""
+        """Add the entries of the maps of `<<` whose keys the map does not have; the first map wins."""
         for source in value.items if isinstance(value, Items) else (value,):
             if not isinstance(source, Fields):
                 raise self._fail(at, "<< takes a map or a list of maps")
@@ -268,13 +268,13 @@ class _Builder:
         if event.style != '"':
             return text
         if "\0" in text:
-            raise self._fail(event, "the character NUL cannot stand in a manifest")
+            raise self._fail(event, "the character NUL is not allowed in a manifest")
         if any("\ud800" <= c <= "\udfff" for c in text):
-            # JSON writes one character beyond the basic plane as two escapes.
+            # JSON writes a character beyond the basic plane as two escapes.
             try:
                 return text.encode("utf-16", "surrogatepass").decode("utf-16")
             except UnicodeDecodeError as error:
-                raise self._fail(event, "half of a surrogate pair stands in this text") from error
+                raise self._fail(event, "this text contains half of a surrogate pair") from error
         return text
 
     def _spend(self, event: Event) -> None:
@@ -287,7 +287,7 @@ class _Builder:
         self._size += nodes
         self._allowance.aliased -= nodes
         if self._allowance.aliased < 0:
-            raise self._fail(event, "aliases and merges stand for more than 20,000 values", "use defaults or like")
+            raise self._fail(event, "aliases and merges expand to more than 20,000 values", "use defaults or like")
 
     def _place(self, event: Event) -> Location:
         mark = event.start_mark
@@ -307,35 +307,35 @@ class _Builder:
 
 
 def _twice(name: str, place: Location, first: Location) -> Problem:
-    return Problem(name[:80], place, f"this key stands already at {first}", "keep one of the two")
+    return Problem(name[:80], place, f"this key is already used at {first}", "keep one of them")
 
 
-# What the parser says, in words for somebody who writes a manifest: (pattern, message, hint).
+# Messages of the parser: (pattern, message for the author of a manifest, hint). The pattern selects the wording only.
 _WORDS = (
     (r"<stream end>", "the text ends before a bracket is closed", "close it"),
-    (r"'\\t' that cannot start", "a tab stands where a space should", "indent with spaces"),
-    (r"cannot start any token", "no word can begin with this character", "put quotes around the text"),
-    (r"mapping values", "a ':' stands where no key can be", "check the indentation, or quote the text"),
+    (r"'\\t' that cannot start", "a tab is used for indentation", "indent with spaces"),
+    (r"cannot start any token", "a plain scalar cannot begin with this character", "put quotes around the text"),
+    (r"mapping values", "a ':' is not allowed here", "check the indentation, or quote the text"),
     (r"could not find expected ':'", "this key has no ':'", "write `key: value`; quote text of several lines"),
     (r"sequence entries", "a list cannot begin here", "put `-` on a line of its own"),
     (r"expected <block end>", "the indentation does not fit the lines above", "align it with them"),
     (r"expected ',' or", "a list or map in brackets is not closed here", "check commas and brackets"),
     (r"end of stream", "a quoted text is not closed", "close the quotes"),
-    (r"document separator", "a document separator stands inside quoted text", "close the quotes"),
+    (r"document separator", "a document separator is inside quoted text", "close the quotes"),
     (r"unknown escape", "an unknown escape in double quotes", "double the backslash, or use single quotes"),
     (r"hexadecimal numbers", "an escape in double quotes is not complete", "for example \\u0041"),
     (r"tag|expected '!'|URI", "a tag, which is not allowed", "write the plain value, or quote the text"),
     (r"alphabetic or numeric", "no name after &, * or %", "quote text that begins with such a character"),
     (r"YAML directive|YAML document|digit", "the %YAML line cannot be read", "remove it"),
-    (r"<document start>", "something stands after the end of the document", "check the brackets above"),
-    (r"indentation indicator|chomping", "the mark after | or > is wrong", "write | or > alone"),
-    (r"comment or a line break", "something stands where the line should end", "put it on the next line"),
+    (r"<document start>", "there is text after the end of the document", "check the brackets above"),
+    (r"indentation indicator|chomping", "the indicator after | or > is wrong", "write | or > alone"),
+    (r"comment or a line break", "there is text where the line should end", "put it on the next line"),
     (r"node content", "a value is missing here", "quote it if it begins with a special character"),
 )
 
 
 def _plain_words(error: yaml.MarkedYAMLError) -> tuple[str, str]:
-    said = error.problem or error.context or "it could not be read"
+    said = error.problem or error.context or "the text is not valid YAML"
     for pattern, message, hint in _WORDS:
         if re.search(pattern, said):
             return message, hint

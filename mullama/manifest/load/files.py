@@ -1,4 +1,4 @@
-"""The files that a manifest is made of, read within bounds, each with the digest of its bytes."""
+"""Reads the files of a manifest within limits, and records the digest of each."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ _MAGIC = "*?["
 
 
 class FileSystem(Protocol):
-    """Where the files are: the disk, or a revision of a repository. Paths are absolute."""
+    """A source of files: the disk, or a commit of a repository. Paths are absolute."""
 
     def read(self, path: str) -> bytes:
-        """The whole file; `NotFound`, `Denied` or `Invalid` where it cannot be read."""
+        """Return the content of a file; raise `NotFound`, `Denied` or `Invalid` if it cannot be read."""
         ...
 
     def names(self, folder: str) -> Sequence[str]:
-        """The names in a folder; `NotFound` when there is no such folder."""
+        """Return the names in a folder; raise `NotFound` for a missing folder."""
         ...
 
 
 class Disk:
-    """Regular files of at most 1 MiB; a pipe, a device or a folder is refused and never waited for."""
+    """Regular files of at most 1 MiB. Pipes, devices and folders are refused without blocking."""
 
     def read(self, path: str) -> bytes:
         try:
             if not stat.S_ISREG(os.stat(path).st_mode):
-                raise Invalid(f"{path} is not a regular file", hint="a manifest is read from a plain file")
+                raise Invalid(f"{path} is not a regular file", hint="a manifest must be a regular file")
             descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0))
         except OSError as error:
             raise _refusal(error, path) from error
         with open(descriptor, "rb") as file:
-            # Looked at again: the path may lead elsewhere by now.
+            # Checked again: the path may lead to another file now.
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise Invalid(f"{path} is not a regular file")
             data = file.read(MOST_BYTES + 1)
@@ -62,21 +62,21 @@ def _refusal(error: OSError, path: str) -> MullamaError:
         case FileNotFoundError() | NotADirectoryError():
             return NotFound(f"{path} does not exist", name=path)
         case PermissionError():
-            return Denied(f"{path} may not be read", hint="check its owner and mode", authenticated=True)
+            return Denied(f"{path} is not readable", hint="check its owner and mode", authenticated=True)
         case _:
             return Invalid(f"{path} cannot be read: {error.strerror}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRead:
-    """A file that the manifest depends on, by its absolute path, with the SHA-256 of its bytes in hex."""
+    """A file of the manifest: its absolute path, and the SHA-256 of its content in hex."""
 
     path: str
     sha256: str
 
 
 class Reading:
-    """One reading of a manifest: which files it read, and where the folders of its documents are."""
+    """One load of a manifest: the files that it read, and the folders of its documents."""
 
     def __init__(self, files: FileSystem, env: Mapping[str, str]) -> None:
         self.env = env
@@ -88,24 +88,24 @@ class Reading:
         self._left = MOST_NAMES
 
     def register(self, name: str, folder: str) -> None:
-        """Paths in the document called `name` are relative to `folder`."""
+        """Set the folder to which paths in the document `name` are relative."""
         self._folders[name] = folder
         self._watched.add(folder)
 
     def note(self, path: str, data: bytes) -> None:
-        """Count bytes as read although they came from elsewhere."""
+        """Record a file whose content another source provided."""
         self._digests[path] = hashlib.sha256(data).hexdigest()
         self._watched.add(os.path.dirname(path))
 
     def read(self, path: str) -> bytes:
-        # A file that is missing or unreadable is watched too: it may come.
+        # A missing or unreadable file is recorded too: it may appear later.
         self._watched.add(os.path.dirname(path))
         data = self._files.read(path)
         self._digests[path] = hashlib.sha256(data).hexdigest()
         return data
 
     def text(self, path: str) -> str:
-        """A template's text, read once however many models share it."""
+        """Return the text of a template file, which is read once for all models."""
         if path not in self._texts:
             try:
                 self._texts[path] = _decode(self.read(path), path)
@@ -122,11 +122,11 @@ class Reading:
                 raise Invalid(f"{path} needs HOME to be set")
             path = home + path[1:]
         elif path.startswith("~"):
-            raise Invalid(f"{path[:80]} names another user's home", hint="write the whole path")
+            raise Invalid(f"{path[:80]} is the home of another user", hint="write the absolute path")
         return os.path.normpath(os.path.join(self._folders[beside], path))
 
     def matches(self, pattern: str, beside: str) -> list[str]:
-        """The absolute paths that an include pattern names, sorted; empty when nothing matches."""
+        """Return the sorted absolute paths that match an include pattern."""
         whole = self.absolute(pattern, beside)
         if not any(c in pattern for c in _MAGIC):
             return [whole]
@@ -135,7 +135,7 @@ class Reading:
         return sorted(self._glob("/".join(parts[:first]) or "/", parts[first:]))
 
     def _glob(self, folder: str, parts: Sequence[str]) -> Iterator[str]:
-        """The files under `folder` that match; names that begin with a dot only where the pattern does."""
+        """Return the matching files below `folder`; hidden names only match a pattern that begins with a dot."""
         self._watched.add(folder)
         part, rest = parts[0], parts[1:]
         for name in self._listed(folder):
@@ -150,7 +150,7 @@ class Reading:
             return ()
         self._left -= len(names) + 1
         if self._left < 0:
-            raise Invalid(f"the pattern looks at more than {MOST_NAMES:,} names", hint="name the folder")
+            raise Invalid(f"the pattern searches more than {MOST_NAMES:,} names", hint="write the name of the folder")
         return names
 
     @property
@@ -159,12 +159,12 @@ class Reading:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """Where a change may matter: of every file that was read or looked for, and of every pattern."""
+        """Return the folders of the files that were read or searched, and of the patterns."""
         return tuple(sorted(self._watched))
 
     @property
     def digest(self) -> str:
-        """SHA-256 over every path and digest, in hex."""
+        """Return the SHA-256 of all paths and digests in hex."""
         lines = "".join(f"{file.sha256} {file.path}\n" for file in self.files)
         return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
 

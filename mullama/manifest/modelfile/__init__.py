@@ -1,4 +1,4 @@
-"""Modelfiles and Mullamafiles: read, turned into models of the manifest, and written again."""
+"""Modelfiles and Mullamafiles: parse, convert to and from models of the manifest, render."""
 
 from mullama.manifest.modelfile.convert import from_tree, render_modelfile, to_tree
 from mullama.manifest.modelfile.lines import decode

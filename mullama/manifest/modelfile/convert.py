@@ -1,4 +1,4 @@
-"""From a Modelfile to a model of the manifest, and back: the same words on both sides."""
+"""Converts Modelfiles to models of the manifest, and back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mullama.names import JSONValue
 
 Tree = dict[str, JSONValue]
 
-# The fields of a model that a Modelfile has words for; the rest appears as remarks.
+# Fields of a model that a Modelfile can express; others become remarks.
 _EXPRESSED = frozenset((
     "adapters", "description", "digest", "draft", "from", "license", "messages", "mmproj", "parameters",
     "requires", "system", "template", "x-author",
@@ -18,7 +18,7 @@ _EXPRESSED = frozenset((
 
 
 def to_tree(spec: ModelfileSpec) -> Tree:
-    """The model in the manifest's own words; only what the file says."""
+    """Return the model as a tree of the manifest, with the fields of the Modelfile only."""
     tree: Tree = {"from": spec.base}
     if spec.adapters:
         tree["adapters"] = [{"from": path} for path in spec.adapters]
@@ -47,7 +47,7 @@ def to_tree(spec: ModelfileSpec) -> Tree:
 
 
 def from_tree(tree: Mapping[str, JSONValue]) -> tuple[ModelfileSpec, tuple[str, ...]]:
-    """What a Modelfile can say of a model, and the names of the fields that it cannot."""
+    """Return the Modelfile of a model, and the names of the fields that it cannot express."""
     left = [key for key in tree if key not in _EXPRESSED]
     parameters = _parameters(tree.get("parameters"))
     gpu, context = _map(tree.get("gpu")), _map(tree.get("context"))
@@ -84,16 +84,18 @@ def from_tree(tree: Mapping[str, JSONValue]) -> tuple[ModelfileSpec, tuple[str, 
 
 
 def render_modelfile(spec: ModelfileSpec, left_out: Sequence[str] = ()) -> str:
-    """The text that `parse_modelfile` reads back as an equal spec; what no form can hold becomes a remark."""
-    lines = [f"# left out, as a Modelfile has no word for it: {name}" for name in left_out]
+    """Return the text that `parse_modelfile` reads as an equal spec; values that it cannot have become comments."""
+    lines = [f"# left out: a Modelfile has no directive for {name}" for name in left_out]
     for name, value in _directives(spec):
         written = quoted(value)
-        lines.append(f"{name} {written}" if written is not None else f"# left out, for its quotes: {name}")
+        lines.append(
+            f"{name} {written}" if written is not None else f"# left out: {name} has quotes that cannot be written"
+        )
     return "\n".join(lines) + "\n"
 
 
 def _directives(spec: ModelfileSpec) -> list[tuple[str, str]]:
-    """All directives in their usual order."""
+    """Yield the directives in their usual order."""
     made = [("FROM", spec.base)]
     made += [("ADAPTER", path) for path in spec.adapters]
     single: tuple[tuple[str, str | int | None], ...] = (

@@ -1,4 +1,4 @@
-"""Cuts a Modelfile into directives: name, value and the line where each begins."""
+"""Splits a Modelfile into directives: name, value and first line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_SIZE = 4 * 1024**2  # bytes; licenses are long
 
 @dataclass(frozen=True, slots=True)
 class Directive:
-    """One directive; `name` in capitals. value is None where a quote is never closed."""
+    """One directive, its `name` in upper case; value is None for an unclosed quote."""
 
     name: str
     value: str | None
@@ -22,7 +22,7 @@ class Directive:
 
 
 def decode(data: bytes) -> str:
-    """The text of a Modelfile: UTF-8, or UTF-16 with its mark at the beginning; control characters are dropped."""
+    """Return the text of a Modelfile, in UTF-8 or in UTF-16 with a byte order mark, without control characters."""
     if len(data) > MAX_SIZE:
         raise Invalid(f"the Modelfile has {size(len(data))}, more than {size(MAX_SIZE)}")
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
@@ -35,7 +35,7 @@ def decode(data: bytes) -> str:
 
 
 def directives(text: str) -> Iterator[Directive]:
-    """All directives in order; blank lines and lines that begin with # are passed over."""
+    """Return the directives in order; blank lines and comments are skipped."""
     lines = text.split("\n")
     at = 0
     while at < len(lines):
@@ -59,7 +59,7 @@ def directives(text: str) -> Iterator[Directive]:
 
 
 def unquoted(text: str) -> str | None:
-    """The value without its quotes; None while it is not complete."""
+    """Return the value without its quotes; None for an unclosed quote."""
     text = text.strip()
     for quote in ('"""', '"'):
         if text.startswith(quote):
@@ -69,7 +69,7 @@ def unquoted(text: str) -> str | None:
 
 
 def quoted(text: str) -> str | None:
-    """The value as it is written; None where no form can hold it."""
+    """Return the value in the quotes that it needs; None if no quotes can contain it."""
     plain = text == text.strip() and "\n" not in text and not text.startswith('"') and text != ""
     if plain:
         return text
@@ -81,7 +81,7 @@ def quoted(text: str) -> str | None:
 
 
 def _parted(text: str) -> tuple[str, str, str]:
-    """The first word, the white space behind it, and the rest."""
+    """Return the first word, the white space after it, and the rest."""
     for position, char in enumerate(text):
         if char.isspace():
             return text[:position], char, text[position + 1 :]

@@ -1,4 +1,4 @@
-"""Reads Modelfiles and Mullamafiles: every directive is honoured, or refused with its line."""
+"""Parses Modelfiles and Mullamafiles. Each directive has an effect or is refused with its line."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _VERSION = re.compile(r"v?\d+\.\d+(\.\d+)?([-+][0-9A-Za-z.-]+)?")
 
 
 def parse_modelfile(text: str, file: str = "Modelfile") -> ReadModelfile:
-    """What the file says; `ManifestError` with all mistakes at once, each with its line."""
-    reading = _Reading(file)
+    """Return the parsed Modelfile; raise `ManifestError` with all mistakes, each with its line."""
+    reading = _Parser(file)
     for directive in directives(text):
         reading.take(directive)
     return reading.done()
 
 
-class _Wrong(Exception):
-    """One directive that cannot be taken."""
+class _BadDirective(Exception):
+    """A directive is wrong."""
 
     def __init__(self, message: str, hint: str = "", line: int = 0) -> None:
         super().__init__(message)
@@ -48,8 +48,8 @@ class _Wrong(Exception):
         self.line = line
 
 
-class _Reading:
-    """One pass over one file."""
+class _Parser:
+    """The state of parsing one file."""
 
     def __init__(self, file: str) -> None:
         self._file = file
@@ -61,17 +61,17 @@ class _Reading:
         self._directive = Directive("", "", 0)
 
     def take(self, directive: Directive) -> None:
-        """Work in one directive, or note what is wrong with it."""
+        """Apply one directive, or record what is wrong with it."""
         self._directive = directive
         try:
             self._take(directive.name, directive.value)
-        except _Wrong as wrong:
+        except _BadDirective as wrong:
             self._problems.append(self._problem(str(wrong), wrong.hint, wrong.line))
 
     def done(self) -> ReadModelfile:
         if not self._bases:
             self._directive = Directive("FROM", None, 1)
-            self._problems.append(self._problem("no FROM line", "FROM names the model that this one is made of"))
+            self._problems.append(self._problem("no FROM line", "FROM names the base model"))
         if self._problems:
             raise ManifestError(tuple(self._problems))
         base, *others = self._bases
@@ -88,15 +88,15 @@ class _Reading:
         if word not in DIRECTIVES:
             close = suggest(word, DIRECTIVES)
             hint = f"did you mean {' or '.join(close)}?" if close else f"one of {', '.join(DIRECTIVES)}"
-            raise _Wrong(f"{word[:40]!r} is no directive", hint)
+            raise _BadDirective(f"{word[:40]!r} is not a directive", hint)
         if value is None:
-            raise _Wrong("the quote that begins here is never closed", 'end the value with " or """')
+            raise _BadDirective("the quote is not closed", 'end the value with " or """')
         if word == "PARAMETER":
             return self._parameter(inner, value)
         if word == "MESSAGE":
             return self._message(inner.lower(), value)
         if not value and word not in ("SYSTEM", "TEMPLATE", "LICENSE"):
-            raise _Wrong(f"{word} needs a value")
+            raise _BadDirective(f"{word} needs a value")
         takers: dict[str, Callable[[str], None]] = {
             "FROM": self._from,
             "TEMPLATE": self._template,
@@ -113,7 +113,7 @@ class _Reading:
         return takers.get(word, self._field)(value)
 
     def _field(self, value: str) -> None:
-        """Directives that are one field each."""
+        """Apply a directive that sets one field."""
         match self._directive.name:
             case "SYSTEM":
                 self._set(system=value)
@@ -132,11 +132,11 @@ class _Reading:
         self._spec = replace(self._spec, **fields)  # type: ignore[arg-type]
 
     def _from(self, value: str) -> None:
-        """A second FROM is the projector; further parts of a split model belong to the first."""
+        """Apply FROM: the second one is the projector; further parts of a split model belong to the first."""
         if self._bases and _SHARD.search(value) and _SHARD.sub("", value) == _SHARD.sub("", self._bases[0]):
             return
         if len(self._bases) == 2:
-            raise _Wrong("a model is made of one file, or of one file and a projector", "leave this FROM out")
+            raise _BadDirective("a model has one file, or one file and a projector", "remove this FROM")
         self._bases.append(value)
 
     def _parameter(self, name: str, value: str) -> None:
@@ -144,10 +144,10 @@ class _Reading:
         if name not in known:
             close = suggest(name, known)
             hint = f"did you mean {' or '.join(close)}?" if close else f"one of {', '.join(sorted(PARAMETERS))}"
-            raise _Wrong(f"unknown parameter {name[:40]!r}", hint)
+            raise _BadDirective(f"unknown parameter {name[:40]!r}", hint)
         typed = _typed(name, known[name], value)
         if name in WITHOUT_EFFECT:
-            self._remark(f"the parameter {name} has no effect any more")
+            self._remark(f"the parameter {name} no longer has an effect")
         elif name == "stop":
             said = self._parameters.get("stop", ())
             self._parameters["stop"] = (*(said if isinstance(said, tuple) else ()), typed)
@@ -156,7 +156,7 @@ class _Reading:
 
     def _message(self, role: str, value: str) -> None:
         if role not in ROLES:
-            raise _Wrong(f"{role[:40]!r} is not a role", f"one of {', '.join(ROLES)}")
+            raise _BadDirective(f"{role[:40]!r} is not a role", f"one of {', '.join(ROLES)}")
         self._set(messages=(*self._spec.messages, (role, value)))
 
     def _template(self, value: str) -> None:
@@ -166,19 +166,19 @@ class _Reading:
             except Invalid as error:
                 found = re.search(r"in line (\d+)", error.message)
                 offset = int(found[1]) - 1 if found else 0
-                raise _Wrong(f"TEMPLATE: {error.message}", error.hint, self._directive.line + offset) from error
+                raise _BadDirective(f"TEMPLATE: {error.message}", error.hint, self._directive.line + offset) from error
         self._set(template=value)
 
     def _capability(self, value: str) -> None:
-        """`tools` or `tools true`: the file must be able to; `false` asks for nothing."""
+        """Apply `tools` or `tools true`, which requires the capability; `false` has no effect."""
         name, *flags = value.lower().split()
         wanted = _truth(flags[0]) if flags else True
         if name not in (*ABILITIES, "json", "code"):
-            raise _Wrong(f"{name[:40]!r} is not an ability", f"one of {', '.join(ABILITIES)}")
+            raise _BadDirective(f"{name[:40]!r} is not a capability", f"one of {', '.join(ABILITIES)}")
         if name in ABILITIES and wanted:
             self._set(requires=tuple(dict.fromkeys((*self._spec.requires, name))))
         elif wanted and name == "code":
-            self._remark("nothing in a file tells whether a model can code")
+            self._remark("a GGUF file has no field for the ability to code")
 
     def _layers(self, value: str) -> None:
         layers = _typed("GPU_LAYERS", "whole", value)
@@ -194,47 +194,52 @@ class _Reading:
         try:
             digest = Digest.parse(text if text.startswith("sha256:") else f"sha256:{text}")
         except Invalid as error:
-            raise _Wrong(error.message, error.hint) from error
+            raise _BadDirective(error.message, error.hint) from error
         self._set(digest=str(digest))
 
     def _thinking(self, value: str) -> None:
-        """The marks of reasoning are found in the template: the same ones may be said again."""
+        """Check that the markers of reasoning are those that the template uses."""
         key, _, mark = value.partition(" ")
         mark = mark.strip().strip('"')
         if key == "enabled":
             if not _truth(mark):
-                raise _Wrong("reasoning is switched off by requests, not here", "send think: false")
+                raise _BadDirective("reasoning cannot be switched off in a Modelfile", "send think: false in requests")
         elif key not in ("start", "end"):
-            raise _Wrong(f"THINKING has no {key[:40]!r}", "start, end or enabled")
+            raise _BadDirective(f"THINKING has no {key[:40]!r}", "start, end or enabled")
         elif mark not in {text.strip() for marks in MARKS for text in (marks.open, marks.close)}:
-            raise _Wrong(
-                f"{mark[:40]!r} is no mark of reasoning that is known", "the marks are found in the model's template"
+            raise _BadDirective(
+                f"{mark[:40]!r} is not a known marker of reasoning", "the model's template has the markers"
             )
 
     def _tool_format(self, value: str) -> None:
-        """The format of calls is found in the template: what it uses may be said again."""
+        """Check that the format of tool calls is one that a template can use."""
         key, _, mark = value.partition(" ")
         mark = mark.strip().strip('"')
         if key == "style":
             if mark not in _STYLES:
-                raise _Wrong(f"{mark[:40]!r} is not a style of calls", f"one of {', '.join(_STYLES)}")
+                raise _BadDirective(f"{mark[:40]!r} is not a style of tool calls", f"one of {', '.join(_STYLES)}")
         elif key == "call_start":
             known = {text for name in family_names() for text in openings(family_with(name).calls)}
             if mark not in known:
-                raise _Wrong(f"{mark[:40]!r} begins no call that is known", "calls are read by the model's template")
+                raise _BadDirective(
+                    f"{mark[:40]!r} begins no known tool call",
+                    "the template determines the format",
+                )
         elif key not in ("call_end", "result_start", "result_end"):
-            raise _Wrong(f"TOOLFORMAT has no {key[:40]!r}", "style, call_start, call_end, result_start or result_end")
-        self._remark(f"TOOLFORMAT {key}: the format of calls is found in the model's template")
+            raise _BadDirective(
+                f"TOOLFORMAT has no {key[:40]!r}", "style, call_start, call_end, result_start or result_end"
+            )
+        self._remark(f"TOOLFORMAT {key} has no effect: the model's template determines the format")
 
     def _built_in(self, value: str) -> None:
         if value not in BUILT_IN:
-            raise _Wrong(f"{value[:40]!r} is not a {self._directive.name.lower()} that is known")
-        self._remark(f"{self._directive.name} {value}: the template in the file is used")
+            raise _BadDirective(f"{value[:40]!r} is not a {self._directive.name.lower()} that mullama knows")
+        self._remark(f"{self._directive.name} {value} has no effect: the template in the weights file is used")
 
     def _version(self, value: str) -> None:
         if not _VERSION.fullmatch(value):
-            raise _Wrong(f"{value[:40]!r} is not a version", "such as 0.9.0")
-        self._remark(f"REQUIRES {value} is about Ollama's versions")
+            raise _BadDirective(f"{value[:40]!r} is not a version", "such as 0.9.0")
+        self._remark(f"REQUIRES {value} has no effect: it is a version of Ollama")
 
     def _remark(self, message: str) -> None:
         self._remarks.append(self._problem(message, ""))
@@ -255,9 +260,9 @@ def _typed(name: str, kind: Kind, value: str) -> JSONValue:
         case "number" if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", value) and abs(float(value)) < 1e18:
             return float(value)
         case "whole":
-            raise _Wrong(f"{name} is a whole number, not {value[:40]!r}")
+            raise _BadDirective(f"{name} must be a whole number, not {value[:40]!r}")
         case _:
-            raise _Wrong(f"{name} is a number, not {value[:40]!r}")
+            raise _BadDirective(f"{name} must be a number, not {value[:40]!r}")
 
 
 def _truth(value: str) -> bool:
@@ -265,4 +270,4 @@ def _truth(value: str) -> bool:
         return True
     if value.lower() in _NO:
         return False
-    raise _Wrong(f"{value[:40]!r} is neither true nor false")
+    raise _BadDirective(f"{value[:40]!r} is neither true nor false")

@@ -1,4 +1,4 @@
-"""What a Modelfile says, as a value; and the tables of the words that it may use."""
+"""A parsed Modelfile as a value, and the tables of its words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mullama.chat.sampling_fields import SAMPLING_FIELDS
 from mullama.errors import Problem
 from mullama.names import JSONValue
 
-# Where a folder's Modelfile is looked for, in this order.
+# File names of the Modelfile in a folder, in order of preference.
 NAMES = ("Mullamafile", "Modelfile", "mullamafile", "modelfile", ".mullamafile", ".modelfile")
 
 Kind = Literal["whole", "number", "truth", "text"]
@@ -23,7 +23,7 @@ PARAMETERS: dict[str, Kind] = {
 }
 """The names of PARAMETER that have an effect, with the kind of their values."""
 
-# Parameters of the past: read, checked, and remarked upon, because nothing answers to them any more.
+# Parameters of older versions of Ollama: parsed and checked, with a warning, because they have no effect.
 WITHOUT_EFFECT: dict[str, Kind] = {
     "tfs_z": "number",
     "draft_num_predict": "whole",
@@ -38,7 +38,7 @@ DIRECTIVES = (
 ROLES = ("system", "user", "assistant")
 ABILITIES = ("completion", "tools", "thinking", "vision", "embedding", "insert")
 
-# Renderers and parsers that Ollama has built in: here the template in the file does their work.
+# Built-in renderers and parsers of Ollama. mullama uses the template in the weights file instead.
 BUILT_IN = frozenset((
     "cogito", "cohere", "deepseek3", "deepseek3.1", "functiongemma", "gemma4", "gemma4-large", "gemma4-no-thinking",
     "gemma4-small", "glimmer", "glm-4.7", "glm-ocr", "harmony", "laguna", "lfm2", "lfm2-thinking", "ministral",
@@ -50,14 +50,12 @@ BUILT_IN = frozenset((
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelfileSpec:
-    """A Modelfile or Mullamafile that was read.
-
-    base: what FROM names. adapters: paths, in order. parameters: (name, value), `stop` a tuple of texts.
-    messages: (role, text). requires: abilities that CAPABILITY declares. author is kept for people.
-    """
+    """A parsed Modelfile or Mullamafile."""
 
     base: str
+    """The source that FROM names."""
     adapters: tuple[str, ...] = ()
+    """Paths, in order."""
     projector: str | None = None
     draft: str | None = None
     digest: str | None = None
@@ -66,15 +64,18 @@ class ModelfileSpec:
     template: str | None = None
     system: str | None = None
     messages: tuple[tuple[str, str], ...] = ()
+    """(role, text) pairs."""
     parameters: tuple[tuple[str, JSONValue], ...] = ()
+    """(name, value) pairs; the value of `stop` is a tuple of texts."""
     license: tuple[str, ...] = ()
     requires: tuple[str, ...] = ()
+    """Capabilities that CAPABILITY declares."""
     author: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadModelfile:
-    """A Modelfile with remarks about what it says in vain, each with its place."""
+    """A parsed Modelfile, with a warning for each directive without effect."""
 
     spec: ModelfileSpec
     remarks: tuple[Problem, ...] = ()

@@ -200,7 +200,7 @@ class Model(Block):
     limits: Limits = Limits()
     """Limits on requests to this model."""
     probe: Probe | None = None
-    """What the model must answer before it serves."""
+    """A request that the model must answer before it serves."""
     rollout: Rollout = Rollout()
     """Replacement of the running revision of the model by a new one."""
     requires: tuple[Literal["completion", "tools", "thinking", "vision", "embedding", "insert"], ...] = Field(

@@ -1,4 +1,4 @@
-"""The small values of the manifest: sizes, durations, shares, layers, and the block that holds fields."""
+"""The scalar types of the manifest: sizes, durations, shares, layers; and the base class of blocks."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _MOST_LAYERS = 10_000
 
 
 class Block(BaseModel):
-    """A part of the manifest: closed, immutable, compared by value."""
+    """A block of the manifest: immutable, without unknown fields, compared by value."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class Wrong(ValueError):
-    """An objection with a hint."""
+class InvalidValue(ValueError):
+    """A validation error with a hint."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -49,40 +49,40 @@ class Wrong(ValueError):
 
 
 def checked(parse: Callable[[str], object]) -> Callable[[str], str]:
-    """A validator that leaves text as it is when `parse` takes it."""
+    """Return a validator that accepts text if `parse` does, and keeps it as text."""
 
     def check(text: str) -> str:
         try:
             parse(text)
         except Invalid as error:
-            raise Wrong(error.message, error.hint) from error
+            raise InvalidValue(error.message, error.hint) from error
         return text
 
     return check
 
 
 def read_size(value: object) -> object:
-    """Text as bytes; other values unchanged, for the type to judge."""
+    """Convert text to bytes; other values stay, for the type to check."""
     return parse_size(value) if isinstance(value, str) else value
 
 
 def read_duration(value: object) -> object:
-    """Text as seconds; other values unchanged, for the type to judge."""
+    """Convert text to seconds; other values stay, for the type to check."""
     return parse_duration(value) if isinstance(value, str) else value
 
 
 def parse_share(value: object) -> object:
-    """`80%` stays as it is, anything else is read as a size."""
+    """Keep a percentage such as `80%`; convert other text to bytes."""
     return value if isinstance(value, str) and _PERCENT.fullmatch(value) else read_size(value)
 
 
 def share_of(share: str | int | None, total: int) -> int | None:
-    """A budget in bytes: `80%` of `total`, a number as it is, None for no bound."""
+    """Return a share in bytes: a percentage of `total`, or a number as it is; None for no limit."""
     return total * int(share[:-1]) // 100 if isinstance(share, str) else share
 
 
 def check_layers(value: object) -> object:
-    """`auto`, `all`, a count of layers, or a count for each device by its number."""
+    """Check for `auto`, `all`, a number of layers, or a map of device numbers to numbers of layers."""
     if value in ("auto", "all") or _is_count(value):
         return value
     if isinstance(value, dict) and value:
@@ -94,12 +94,12 @@ def check_layers(value: object) -> object:
 
 
 def parse_flash(value: object) -> object:
-    """true and false are other spellings of on and off: YAML 1.1 tools write them so."""
+    """Convert true and false to on and off: YAML 1.1 tools write them so."""
     return ("on" if value else "off") if isinstance(value, bool) else value
 
 
 def check_not_boolean(value: object) -> object:
-    """To Python True is 1; to a reader of a manifest it is not."""
+    """Refuse true and false, which Python counts as 1 and 0."""
     if isinstance(value, bool):
         raise ValueError("expected a number, not true or false")
     return value
