@@ -40,7 +40,7 @@ class HttpRoute:
     handler: Handler
     error_format: ErrorFormat
     dialect: str | None = None
-    """None for mullama's own API, which is served whatever dialects are enabled."""
+    """None for mullama's own API, which needs no enabled dialect."""
     when: Callable[[Mapping[str, str]], bool] | None = None
     """For a path that two dialects share: true when these request headers mean this route."""
     schema: RouteSchema = RouteSchema()

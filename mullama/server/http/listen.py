@@ -190,9 +190,9 @@ class HttpServer:
     def _close(self, listeners: Sequence[_OpenListener]) -> None:
         """Accept no new connections; close idle ones now and the others after their response."""
         self._stop_listening(listeners)
-        gone = [opened.listener for opened in listeners]
+        closed = [opened.listener for opened in listeners]
         for connection in list(self._state.connections):
-            if any(connection.app_state.get("listener") is listener for listener in gone):
+            if any(connection.app_state.get("listener") is listener for listener in closed):
                 connection.shutdown()
 
     async def _keep_date(self) -> None:

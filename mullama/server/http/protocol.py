@@ -112,7 +112,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _headers_timed_out(self) -> None:
         if self._in_headers:
-            late = TimedOut("the headers of the request did not come in time")
+            late = TimedOut("the headers of the request did not arrive in time")
             self._refuse(Rejection(408, late, close=True))
         else:
             self.transport.close()
