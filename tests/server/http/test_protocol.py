@@ -294,10 +294,10 @@ def test_a_hidden_second_request_is_never_served(server: RunningServer) -> None:
 def test_an_offer_to_upgrade_is_declined_and_the_request_served(server: RunningServer) -> None:
     """Java's client offers HTTP/2 in every first request, also with a body."""
     offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
-    length = b"Content-Length: %d\r\n\r\n" % len(BODY)
+    framing = b"Content-Length: %d\r\n\r\n" % len(BODY)
     with server.connect() as connection:
         for _ in range(2):
-            connection.sendall(POST + offer + length + BODY)
+            connection.sendall(POST + offer + framing + BODY)
             head, _, body = read_until(connection, b"Hello").partition(b"\r\n\r\n")
             assert status(head) == 200
             length = int(re.search(rb"content-length: (\d+)", head)[1])
