@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mullama.errors import Location
-from mullama.manifest.checks import check, check_resolved
+from mullama.manifest.checks import PartialManifest, check, check_resolved
 from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.parse import validate
 from mullama.manifest.spec import Block, Manifest, Model
@@ -59,10 +59,38 @@ def parse_resolved(tree: Mapping[str, Any]) -> Manifest:
     def say(path: str, message: str, hint: str) -> None:
         report.add(path, None, message, hint)
 
-    check(draft, say, lambda *_: None)
+    check(draft, say, _ignore)
     check_resolved(draft.manifest, say)
     report.check()
     return draft.manifest
+
+
+def extend(manifest: Manifest, models: Mapping[str, Any], routes: Mapping[str, str]) -> Manifest:
+    """Return the manifest with further models, given as trees, and routes; raise `ManifestError` for invalid ones.
+
+    Only the new models are validated; the checks across models run on the complete manifest.
+    """
+    report = Diagnostics()
+    draft = validate({"models": models}, _nowhere, report)
+    combined = manifest.model_copy(
+        update={
+            "models": {**manifest.models, **draft.manifest.models},
+            "routes": {**manifest.routes, **routes},
+        }
+    )
+
+    def say(path: str, message: str, hint: str) -> None:
+        report.add(path, None, message, hint)
+
+    names = {**manifest.models, **models}.keys()
+    check(PartialManifest(manifest=combined, names=names, broken=draft.broken, suggest=report.suggest), say, _ignore)
+    check_resolved(combined, say)
+    report.check()
+    return combined
+
+
+def _ignore(path: str, message: str, hint: str) -> None:
+    """Take a warning, which only the text of a manifest gets."""
 
 
 def _nowhere(path: str) -> Location | None:

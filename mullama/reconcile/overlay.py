@@ -1,4 +1,4 @@
-"""The overlay: models and routes that imperative verbs effective to the manifest. Desired = manifest + overlay.
+"""The overlay: models and routes that imperative commands add to the manifest. Desired = manifest + overlay.
 
 Names are shared: a name of the manifest has precedence, and the overlay cannot change it.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mullama.manifest.spec import Manifest
-from mullama.manifest.tree import block_to_tree, parse_resolved
+from mullama.manifest.tree import block_to_tree, extend
 from mullama.names import ModelName
 
 Overlay = Mapping[str, Mapping[str, Any]]
@@ -21,12 +21,9 @@ def combine(desired: Manifest, overlay: Overlay) -> Manifest:
     added = effective_entries(desired, overlay)
     if not added:
         return desired
-    tree = block_to_tree(desired)
     routes = {name: entry["route"] for name, entry in added.items() if "route" in entry}
     models = {name: entry for name, entry in added.items() if "route" not in entry}
-    return parse_resolved(
-        {**tree, "models": {**tree["models"], **models}, "routes": {**tree.get("routes", {}), **routes}}
-    )
+    return extend(desired, models, routes)
 
 
 def effective_entries(desired: Manifest, overlay: Overlay) -> dict[str, Mapping[str, Any]]:
@@ -42,8 +39,10 @@ def effective_entries(desired: Manifest, overlay: Overlay) -> dict[str, Mapping[
 
 def split(combined: Manifest, names: tuple[str, ...]) -> tuple[Manifest, Overlay]:
     """Return manifest and overlay of a combined manifest. names: the names of the overlay."""
-    tree = block_to_tree(combined)
-    overlay = {name: tree["models"].pop(name) for name in names if name in tree["models"]}
-    routes = tree.get("routes", {})
-    overlay |= {name: {"route": routes.pop(name)} for name in names if name in routes}
-    return parse_resolved(tree), overlay
+    overlay: dict[str, Mapping[str, Any]] = {
+        name: block_to_tree(model) for name, model in combined.models.items() if name in names
+    }
+    overlay |= {name: {"route": route} for name, route in combined.routes.items() if name in names}
+    models = {name: model for name, model in combined.models.items() if name not in names}
+    routes = {name: route for name, route in combined.routes.items() if name not in names}
+    return combined.model_copy(update={"models": models, "routes": routes}), overlay

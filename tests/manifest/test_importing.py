@@ -97,7 +97,7 @@ def test_what_a_tool_loads_when_it_starts_is_loaded_at_the_start() -> None:
 def test_what_has_no_word_is_said() -> None:
     _, names, left = model_of(["-m", "m.gguf", "-a", "x,y", "--rope-scaling", "yarn", "--unheard", "-c", "many", "-t"])
     assert names == ("x", "y")
-    assert left == ("--rope-scaling yarn", "--unheard", "-c many", "-t without a value")
+    assert left == ("--rope-scaling yarn", "--unheard", "-c many", "-t has no value")
 
 
 def test_a_command_line_without_a_model_is_refused() -> None:

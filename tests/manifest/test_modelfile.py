@@ -168,7 +168,7 @@ def test_values_are_bare_quoted_or_in_three_quotes(line: str, wanted: str) -> No
 WRONG = [
     ("FORM x", 1, "FORM"), ("FROM x\nPARAMETER temprature 1", 2, "temprature"), ("FROM x\n\nPARAMETER top_k many", 3, "whole number"),
     ("FROM x\nPARAMETER temperature hot", 2, "number"), ("FROM x\nPARAMETER use_mmap maybe", 2, "true nor false"),
-    ("FROM x\nMESSAGE robot hi", 2, "robot"), ("# only this", 1, "no FROM line"), ('FROM x\nSYSTEM """abc', 2, "never closed"),
+    ("FROM x\nMESSAGE robot hi", 2, "robot"), ("# only this", 1, "no FROM line"), ('FROM x\nSYSTEM """abc', 2, "not closed"),
     ('FROM x\nTEMPLATE """{{ .Prompt }}\n{{ if }}"""', 3, "missing"), ("FROM x\nTEMPLATE {{ for m in messages }}", 2, "TEMPLATE"),
     ("FROM x\nDIGEST 12", 2, "digest"), ("FROM x\nFLASH_ATTENTION perhaps", 2, "true nor false"), ("FROM x\nCAPABILITY flight true", 2, "flight"),
     ("FROM x\nTHINKING start <hmm>", 2, "<hmm>"), ("FROM x\nTHINKING enabled false", 2, "switched off"), ("FROM x\nTHINKING middle x", 2, "middle"),
