@@ -69,7 +69,7 @@ class Child:
 
     def __init__(self, connection: socket.socket, engine: Engine | None = None) -> None:
         self._connection = connection
-        self._commands: queue.SimpleQueue[protocol.Task] = queue.SimpleQueue()
+        self.commands: queue.SimpleQueue[protocol.Task] = queue.SimpleQueue()
         self._writing = threading.Lock()
         self._engine = engine
         self._steps = 0
@@ -93,10 +93,13 @@ class Child:
         try:
             while data := self._receive():
                 for command in unpacker.feed(data):
-                    assert not isinstance(command, list), "a parent sends no outputs"
+                    if isinstance(command, list):
+                        raise EngineFailed("outputs of an engine are no command")
                     self.receive(command)
-        except EngineFailed as error:  # the parent is of another version; it reports this line
+        except EngineFailed as error:
+            # The parent may be of another version. It reports the last line of this process's output.
             sys.stderr.write(f"{error.message}\n")
+            sys.stderr.flush()
             os._exit(1)
         os._exit(0)
 
@@ -114,19 +117,15 @@ class Child:
             case protocol.Exit():
                 os._exit(0)
             case _:
-                self._commands.put(command)
+                self.commands.put(command)
                 if self._engine is not None:
                     _notify(self._engine, command)
-
-    def pending(self) -> protocol.Task:
-        """Remove and return the command that was queued first; raise `queue.Empty` for none."""
-        return self._commands.get_nowait()
 
     def _perform_arrived(self, *, wait: bool) -> None:
         """Perform every command that arrived, or arrives while the engine delays its step. wait: for the first one."""
         if wait:
-            self._perform(self._commands.get())
-        for command in arrived(self._commands, lambda: self._engine.batch_delay if self._engine else 0.0):
+            self._perform(self.commands.get())
+        for command in arrived(self.commands, lambda: self._engine.batch_delay if self._engine else 0.0):
             self._perform(command)
 
     def _perform(self, command: protocol.Task) -> None:

@@ -216,7 +216,7 @@ def read_value(kind: type[T], value: Value) -> T:
     try:
         return msgspec.msgpack.decode(value, type=kind)
     except msgspec.DecodeError as error:
-        raise EngineFailed(f"the worker sent an answer that does not decode: {error}") from error
+        raise EngineFailed(f"an answer of the worker does not decode: {error}") from error
 
 
 def _is_text(output: base.Output) -> bool:
@@ -267,7 +267,7 @@ class Unpacker(Generic[M]):
         while len(self._buffer) - start >= 4:
             (size,) = _LENGTH.unpack_from(self._buffer, start)
             if size > MAX_FRAME:
-                raise EngineFailed(f"the worker sent a frame of {size} bytes")
+                raise EngineFailed(f"a frame between server and worker has {size} bytes")
             if len(self._buffer) - start - 4 < size:
                 break
             body = self._buffer[start + 4 : start + 4 + size]
@@ -281,7 +281,7 @@ class Unpacker(Generic[M]):
         try:
             message = self._read(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise EngineFailed(f"the worker sent a message that does not decode: {error}") from error
+            raise EngineFailed(f"a message between server and worker does not decode: {error}") from error
         return [output.value for output in message.outputs] if isinstance(message, Outputs) else message
 
 
@@ -296,4 +296,4 @@ def _pieces(body: bytearray) -> Iterator[base.Piece]:
             yield base.Piece(id=id, text=body[start : start + size].decode(), count=count)
             start += size
     except (struct.error, ValueError) as error:
-        raise EngineFailed(f"the worker sent pieces that do not decode: {error}") from error
+        raise EngineFailed(f"pieces of the worker do not decode: {error}") from error

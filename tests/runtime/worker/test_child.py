@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import queue
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -82,4 +84,19 @@ def test_a_command_that_makes_a_decode_pointless_notifies_the_engine(
         child.receive(command)
 
         assert engine.calls == calls
-        assert child.pending() is command, "and it is performed in its turn"
+        assert child.commands.get_nowait() is command, "and it is performed in its turn"
+
+
+def test_a_command_that_does_not_decode_ends_the_process_with_the_reason() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "mullama.runtime.worker.child", str(theirs.fileno())],
+            pass_fds=(theirs.fileno(),),
+            stderr=subprocess.PIPE,
+        )
+        ours.sendall(b"\x02\x00\x00\x00[]")
+        _, errors = child.communicate(timeout=200)
+
+    assert child.returncode == 1
+    assert b"does not decode" in errors
