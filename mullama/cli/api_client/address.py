@@ -1,4 +1,4 @@
-"""Where a server listens, as `--host` says it."""
+"""Addresses of servers, as --host takes them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ DEFAULT_PORT = 11434
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerAddress:
-    """Where a server listens: a unix socket's path, or a host and port, with TLS or without."""
+    """Address of a server: a Unix socket, or a host and port with or without TLS."""
 
     path: str | None = None
+    """Path of the Unix socket; None for TCP."""
     host: str = "127.0.0.1"
     port: int = DEFAULT_PORT
     tls: bool = False
 
     @classmethod
     def parse(cls, text: str) -> ServerAddress:
-        """`http://host:port`, `https://host`, `host:port`, `host` or `unix:/path`."""
+        """Return the address of `http://host:port`, `https://host`, `host:port`, `host` or `unix:/path`.
+
+        Raises `Invalid` for other text.
+        """
         if text.startswith("unix:"):
             return cls(path=text.removeprefix("unix:").removeprefix("//"))
         parts = urlsplit(text if "://" in text else f"http://{text}")
@@ -32,7 +36,7 @@ class ServerAddress:
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
             raise Invalid(
                 f"{text!r} is not the address of a server",
-                hint="http://HOST:PORT, https://HOST or unix:PATH, with no path behind",
+                hint="use http://HOST:PORT, https://HOST or unix:PATH, without a URL path",
             )
         tls = parts.scheme == "https"
         return cls(host=parts.hostname, port=port or (443 if tls else DEFAULT_PORT), tls=tls)

@@ -1,7 +1,7 @@
-"""A small HTTP client for a mullama server: over TCP, TLS or a unix socket, with JSON, NDJSON and event streams.
+"""HTTP client of a mullama server: TCP, TLS or a Unix socket; JSON, NDJSON and event streams.
 
-Whatever goes wrong becomes a `MullamaError`: no answer is `Unavailable`, an error of the server comes back as
-the same kind of error that the server raised.
+Every failure is a `MullamaError`: `Unavailable` without a response, else the error that the server raised. The client
+uses http.client, because a command should not wait for the import of a larger library.
 """
 
 from __future__ import annotations
@@ -34,10 +34,13 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 class Client:
-    """One server and the key to it. Every call opens its own connection.
+    """Sends requests to one server. Each request opens a connection.
 
-    timeout: seconds that an ordinary answer may take; streams have no limit between lines, because a model that
-    loads is silent for minutes.
+    Args:
+        address: the server.
+        key: the API key.
+        timeout: seconds for a complete response. Streams have no limit between lines, because the server sends none
+            while it loads a model.
     """
 
     def __init__(self, address: ServerAddress, *, key: str | None = None, timeout: float = 60.0) -> None:
@@ -46,16 +49,16 @@ class Client:
         self._timeout = timeout
 
     def get(self, path: str) -> Any:
-        return self._answer("GET", path, None)
+        return self._request_json("GET", path, None)
 
     def post(self, path: str, tree: Mapping[str, Any], *, within: float | None = None) -> Any:
-        return self._answer("POST", path, tree, within)
+        return self._request_json("POST", path, tree, within)
 
     def delete(self, path: str) -> Any:
-        return self._answer("DELETE", path, {})
+        return self._request_json("DELETE", path, {})
 
     def has(self, path: str) -> bool:
-        """Whether something is there, as HEAD tells."""
+        """Return True if HEAD finds the path, False for status 404."""
         with self._exchange("HEAD", path, None, time.monotonic() + self._timeout) as (response, _):
             if response.status == 404:
                 return False
@@ -63,13 +66,13 @@ class Client:
             return True
 
     def send(self, path: str, pieces: Iterable[bytes], size: int) -> None:
-        """POST a body of `size` bytes that comes in pieces, however long it takes."""
+        """POST a body of `size` bytes in pieces, without a time limit."""
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
         with self._exchange("POST", path, None, math.inf, (pieces, headers)) as (response, _):
             self._check(response)
 
     def probe(self, path: str) -> tuple[int, Any]:
-        """Status and JSON of a GET whose status is the answer, such as /readyz."""
+        """Return status and JSON of a GET, also of an error status, such as that of /readyz."""
         deadline = time.monotonic() + self._timeout
         with self._exchange("GET", path, None, deadline) as (response, _):
             return response.status, _tree(self._read(response))
@@ -77,9 +80,9 @@ class Client:
     def lines(
         self, method: str, path: str, tree: Mapping[str, Any], *, within: float = math.inf
     ) -> Iterator[dict[str, Any]]:
-        """The objects of an NDJSON answer as they come. An error status raises before the first.
+        """Yield the objects of an NDJSON response. An error status raises before the first.
 
-        within: seconds that the whole answer may take; what the server was asked to do goes on after them.
+        within: seconds for the complete response, else `TimedOut`. The server continues its work after that.
         """
         deadline = time.monotonic() + within
         with self._exchange(method, path, tree, deadline) as (response, wire):
@@ -93,9 +96,9 @@ class Client:
                     yield _object(line)
 
     def events(self, path: str, *, idle: float | None = None) -> Iterator[dict[str, Any]]:
-        """The objects of a server-sent event stream; comments and pings are passed over.
+        """Yield the objects of a server-sent event stream, without comments and pings.
 
-        idle: leave when nothing was told for so many seconds, for those who want only what there is.
+        idle: end after this many seconds without an event.
         """
         with self._exchange("GET", path, None, math.inf) as (response, wire):
             self._check(response)
@@ -111,7 +114,7 @@ class Client:
                 if field == b"data":
                     yield _object(data)
 
-    def _answer(self, method: str, path: str, tree: Mapping[str, Any] | None, within: float | None = None) -> Any:
+    def _request_json(self, method: str, path: str, tree: Mapping[str, Any] | None, within: float | None = None) -> Any:
         deadline = time.monotonic() + (self._timeout if within is None else within)
         with self._exchange(method, path, tree, deadline) as (response, _):
             self._check(response)
@@ -130,9 +133,9 @@ class Client:
         deadline: float,
         raw: tuple[Iterable[bytes], Mapping[str, str]] | None = None,
     ) -> Iterator[tuple[http.client.HTTPResponse, socket.socket]]:
-        """Connect, send, read the head of the answer; both it and the socket are closed at the end.
+        """Send a request and yield its response and socket after the headers arrived; close both at the end.
 
-        raw: a body that is no JSON, with its headers.
+        raw: body that is not JSON, with its headers.
         """
         headers = {"Accept": "application/json", "Connection": "close"}
         if self._key:
@@ -145,7 +148,7 @@ class Client:
             headers["Content-Type"] = "application/json"
         with closing(self._connect()) as connection:
             wire: socket.socket = connection.sock
-            with _told(self.address):
+            with _ErrorTranslation(self.address):
                 wire.settimeout(_remaining(deadline))
                 connection.request(method, path, body=body, headers=headers)
                 response = connection.getresponse()
@@ -159,38 +162,38 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise Unavailable(
-                f"no server answers at {self.address}: {_why(error)}",
-                hint="mullama apply starts one, mullama serve runs one in the foreground",
+                f"no server answers at {self.address}: {_reason(error)}",
+                hint="mullama apply starts a server, mullama serve runs one in the foreground",
             ) from error
         return connection
 
     def _connection(self) -> http.client.HTTPConnection:
-        where = self.address
-        if where.path is not None:
-            return _UnixConnection(where.path, _CONNECT_SECONDS)
-        if not where.tls:
-            return http.client.HTTPConnection(where.host, where.port, timeout=_CONNECT_SECONDS)
+        address = self.address
+        if address.path is not None:
+            return _UnixConnection(address.path, _CONNECT_SECONDS)
+        if not address.tls:
+            return http.client.HTTPConnection(address.host, address.port, timeout=_CONNECT_SECONDS)
         import ssl
 
         context = ssl.create_default_context()
-        return http.client.HTTPSConnection(where.host, where.port, timeout=_CONNECT_SECONDS, context=context)
+        return http.client.HTTPSConnection(address.host, address.port, timeout=_CONNECT_SECONDS, context=context)
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:
-        with _told(self.address):
+        with _ErrorTranslation(self.address):
             return response.read()
 
     def _line(self, response: http.client.HTTPResponse) -> bytes:
-        with _told(self.address):
+        with _ErrorTranslation(self.address):
             return response.readline()
 
 
 def _remaining(deadline: float) -> float | None:
-    """What a socket may wait: at least a moment, None for no limit."""
+    """Return the seconds until the deadline for a socket, at least one millisecond; None for no limit."""
     return None if deadline == math.inf else max(deadline - time.monotonic(), 0.001)
 
 
-class _told:  # noqa: N801 - reads as a phrase: with _told(address)
-    """Turns what the socket raises into an error that names the server."""
+class _ErrorTranslation:
+    """Context manager that translates errors of the socket to errors that name the server."""
 
     def __init__(self, address: ServerAddress) -> None:
         self._address = address
@@ -200,12 +203,12 @@ class _told:  # noqa: N801 - reads as a phrase: with _told(address)
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, TimeoutError):
-            raise TimedOut(f"{self._address} did not answer in time") from error
+            raise TimedOut(f"{self._address} did not respond in time") from error
         if isinstance(error, (OSError, http.client.HTTPException)):
-            raise Unavailable(f"{self._address} ended the connection: {_why(error)}") from error
+            raise Unavailable(f"{self._address} closed the connection: {_reason(error)}") from error
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "timed out"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -215,11 +218,11 @@ def _tree(body: bytes) -> Any:
     try:
         return json.loads(body)
     except ValueError as error:
-        raise Unavailable("the answer is not JSON", hint="is it a mullama server that listens there?") from error
+        raise Unavailable("the response is not JSON", hint="the address may be of another program") from error
 
 
 def _object(line: bytes) -> dict[str, Any]:
     tree = _tree(line)
     if not isinstance(tree, dict):
-        raise Unavailable("a line of the answer is not an object")
+        raise Unavailable("a line of the response is not a JSON object")
     return tree

@@ -1,4 +1,4 @@
-"""Which manifest a call means, and which server, records and key belong to it."""
+"""Finds the manifest of a command, its server, and the API key."""
 
 from __future__ import annotations
 
@@ -24,38 +24,42 @@ NAMES = ("mullama.yaml", "mullama.yml")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundServer:
-    """A server that can be asked. `records` and `record` are known only of one on this machine."""
+    """A running server."""
 
     client: Client
     records: Records | None = None
+    """State folder of a server on this machine; None for a remote one."""
     record: ServerRecord | None = None
 
 
 def manifest_path(call: CommandContext) -> Path:
-    """The absolute path of the manifest that the call means; symlinks are kept, for they may be swapped."""
+    """Return the absolute path of the manifest. Symlinks are kept, because a deployment may replace them.
+
+    Raises `NotFound` if no manifest is named and none is in the folder.
+    """
     path = _named_path(call)
     if path is None:
         raise NotFound(
             f"no manifest here: neither {' nor '.join(NAMES)} is in {call.folder}",
-            hint="mullama init writes one, -f FILE names another",
+            hint="mullama init writes one, -f FILE uses another",
         )
     return path
 
 
 def _named_path(call: CommandContext) -> Path | None:
-    said: str | None = call.options.file
-    if said is not None:
-        return Path(os.path.abspath(call.folder / Path(said).expanduser()))
+    file: str | None = call.options.file
+    if file is not None:
+        return Path(os.path.abspath(call.folder / Path(file).expanduser()))
     return next((call.folder / name for name in NAMES if (call.folder / name).exists()), None)
 
 
 def has_manifest(call: CommandContext) -> bool:
-    """Whether the call names a manifest, or one lies in its folder."""
+    """Return True if the command names a manifest or its folder has one."""
     return _named_path(call) is not None
 
 
 def load_manifest(call: CommandContext) -> LoadedManifest:
-    """The resolved manifest of the call, its warnings shown; `-f -` reads standard input."""
+    """Load the manifest of the command and show its warnings; `-f -` reads standard input."""
     from mullama.manifest.load import load, load_text
 
     profiles = tuple(call.options.profile)
@@ -64,39 +68,41 @@ def load_manifest(call: CommandContext) -> LoadedManifest:
         folder = str(call.folder)
         loaded = load_text(text, name="<stdin>", base_dir=folder, profiles=profiles, env=call.env)
     else:
-        loaded = load(shown(call, manifest_path(call)), profiles=profiles, env=call.env)
+        loaded = load(display_path(call, manifest_path(call)), profiles=profiles, env=call.env)
     for warning in loaded.warnings:
         call.terminal.note(f"warning: {warning}")
     return loaded
 
 
-def shown(call: CommandContext, path: Path) -> str:
-    """The path as messages say it: relative where that is shorter, so that editors and people find it."""
+def display_path(call: CommandContext, path: Path) -> str:
+    """Return the path for messages: relative to the folder if it is below it."""
     return str(path.relative_to(call.folder)) if path.is_relative_to(call.folder) else str(path)
 
 
 def origin(loaded: LoadedManifest) -> dict[str, object]:
-    """Where the manifest came from, as the server records it: the file that it may watch."""
+    """Return file, profiles and digest of the manifest in the form of the server, which may watch the file."""
     return {"path": loaded.path, "profiles": list(loaded.profiles), "digest": loaded.digest}
 
 
 def records_of(call: CommandContext, loaded: LoadedManifest) -> Records:
-    """The folder of the server instance that this manifest describes."""
+    """Return the records of the server instance of this manifest."""
     return Records(state_root(call.env), instance_name(loaded.manifest.server.listen, loaded.path))
 
 
 def find(call: CommandContext, load: Callable[[], LoadedManifest] | None = None) -> FoundServer | None:
-    """The server that the call means, None when none runs.
+    """Return the server of the command, None if none runs. The first match counts:
 
-    1. --host or MULLAMA_HOST. 2. the one that runs for this manifest's path, which needs no valid manifest.
-    3. the one at the manifest's first address. 4. without any manifest, the only one that runs.
+    1. the address of --host or MULLAMA_HOST
+    2. the server that runs with the path of the manifest, which need not be valid
+    3. the server at the first address of the manifest
+    4. without a manifest, the only running server; raises `Conflict` for several
     """
     if host := _host(call):
         return FoundServer(client=client(ServerAddress.parse(host), api_key(call)))
     running = _running(call)
     path = _named_path(call) if call.options.file != "-" else None
     if path is None and call.options.file is None:
-        return _only(running)
+        return _single(running)
     for records, record in running:
         if path is not None and record.manifest == str(path):
             return _local(records, record)
@@ -108,29 +114,30 @@ def find(call: CommandContext, load: Callable[[], LoadedManifest] | None = None)
 
 
 def require(call: CommandContext) -> FoundServer:
-    """The server that the call means, or `Unavailable`."""
+    """Return the server of the command; raise `Unavailable` if none runs."""
     server = find(call)
     if server is None:
         raise Unavailable(
             "no server runs for this manifest" if _named_path(call) else "no server runs",
-            hint="mullama apply starts one, mullama serve runs one in the foreground",
+            hint="mullama apply starts a server, mullama serve runs one in the foreground",
         )
     return server
 
 
 def local_client(record: ServerRecord) -> Client:
-    """The client of the control socket, which needs no key."""
+    """Return the client of the control socket, which needs no key."""
     return client(ServerAddress(path=record.control))
 
 
 def client(address: ServerAddress, key: str | None = None) -> Client:
-    """Imported only when there is a server to ask: a diff without one is faster for it."""
+    """Return a client. Its module is imported here, because a diff without a server does not need it."""
     from mullama.cli.api_client.client import Client
 
     return Client(address, key=key)
 
 
 def is_remote(call: CommandContext) -> bool:
+    """Return True if --host or MULLAMA_HOST names the server."""
     return _host(call) is not None
 
 
@@ -139,14 +146,14 @@ def _host(call: CommandContext) -> str | None:
 
 
 def _running(call: CommandContext) -> list[tuple[Records, ServerRecord]]:
-    every = ((records, records.server()) for records in instances(state_root(call.env)))
-    return [(records, record) for records, record in every if record is not None]
+    found = ((records, records.server()) for records in instances(state_root(call.env)))
+    return [(records, record) for records, record in found if record is not None]
 
 
-def _only(running: list[tuple[Records, ServerRecord]]) -> FoundServer | None:
+def _single(running: list[tuple[Records, ServerRecord]]) -> FoundServer | None:
     if len(running) > 1:
         names = ", ".join(records.instance for records, _ in running)
-        raise Conflict(f"several servers run: {names}", hint="say which with -f FILE or --host URL")
+        raise Conflict(f"several servers run: {names}", hint="choose one with -f FILE or --host URL")
     return _local(*running[0]) if running else None
 
 
@@ -155,18 +162,18 @@ def _local(records: Records, record: ServerRecord) -> FoundServer:
 
 
 def api_key(call: CommandContext) -> str | None:
-    """The API key: the file's first line, else MULLAMA_API_KEY."""
+    """Return the API key of --key-file, else of MULLAMA_API_KEY; None without one."""
     if not call.options.key_file:
         return call.env.get("MULLAMA_API_KEY") or None
     path = call.folder / Path(call.options.key_file).expanduser()
     key = path.read_text(encoding="utf-8").strip()
     if not key or not key.isascii() or any(c.isspace() for c in key):
-        raise Invalid(f"{path} does not hold an API key", hint="one line, the key alone")
+        raise Invalid(f"{path} does not contain an API key", hint="the file has one line, the key")
     return key
 
 
 def user() -> str:
-    """Who asks, for the history: the login name, as far as the machine tells."""
+    """Return the login name for the history, else the user id."""
     import getpass
 
     try:

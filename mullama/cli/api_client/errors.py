@@ -1,4 +1,4 @@
-"""An error that a server sent, made again as the error that it was."""
+"""Converts error responses of a server to the errors that it raised."""
 
 from __future__ import annotations
 
@@ -54,22 +54,22 @@ _BY_STATUS = {
 
 
 def error_of(status: int, body: bytes, server: str) -> MullamaError:
-    """The error behind a status of 400 or more. What is not JSON, or not our JSON, is told by its status."""
+    """Return the error of a response with status 400 or above; by its status if the body is not mullama's."""
     try:
         tree = json.loads(body)
     except ValueError:
         tree = None
-    said = tree.get("error") if isinstance(tree, dict) else None
-    if isinstance(said, dict) and isinstance(said.get("message"), str):
-        return error_from_tree(said, _BY_STATUS.get(status, Kind.INTERNAL))
-    text = said if isinstance(said, str) else f"{server} answered with status {status}"
+    error = tree.get("error") if isinstance(tree, dict) else None
+    if isinstance(error, dict) and isinstance(error.get("message"), str):
+        return error_from_tree(error, _BY_STATUS.get(status, Kind.INTERNAL))
+    text = error if isinstance(error, str) else f"{server} responded with status {status}"
     return CLASSES[_BY_STATUS.get(status, Kind.INTERNAL)](text)
 
 
-def error_from_tree(tree: Mapping[str, Any], otherwise: Kind = Kind.INTERNAL) -> MullamaError:
-    """`{"kind", "message", "hint", "problems"}` → the error; an unknown kind is taken as `otherwise`."""
+def error_from_tree(tree: Mapping[str, Any], default: Kind = Kind.INTERNAL) -> MullamaError:
+    """Return the error of `{"kind", "message", "hint", "problems"}`. An unknown kind becomes `default`."""
     if problems := tree.get("problems"):
         return ManifestError(tuple(Problem.from_tree(problem) for problem in problems))
-    said = tree.get("kind")
-    kind = Kind(said) if said in set(Kind) else otherwise
+    name = tree.get("kind")
+    kind = Kind(name) if name in set(Kind) else default
     return CLASSES[kind](str(tree["message"]), hint=str(tree.get("hint") or ""))

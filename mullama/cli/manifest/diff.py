@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mullama.cli.api_client.discover import find, load_manifest, manifest_path, origin, shown
+from mullama.cli.api_client.discover import display_path, find, load_manifest, manifest_path, origin
 from mullama.cli.app.context import CommandContext, Parser, UsageError, manifest_options, server_options
 from mullama.cli.app.exit_codes import DIFFERS, DONE
 from mullama.cli.manifest.plan_file import save_plan
@@ -101,7 +101,7 @@ def _load_base(call: CommandContext) -> LoadedManifest:
         text = b"mullama: v1\n"
     return load_text(
         text,
-        name=f"{shown(call, path)}@{call.options.base}",
+        name=f"{display_path(call, path)}@{call.options.base}",
         base_dir=str(path.parent),
         profiles=tuple(call.options.profile),
         env=call.env,

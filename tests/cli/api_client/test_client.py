@@ -135,7 +135,7 @@ def test_a_server_that_hangs_up_is_unavailable() -> None:
 
         thread = threading.Thread(target=hang_up)
         thread.start()
-        with pytest.raises(Unavailable, match="ended the connection"):
+        with pytest.raises(Unavailable, match="closed the connection"):
             Client(ServerAddress(port=server.getsockname()[1])).get("/livez")
         thread.join()
 
@@ -168,9 +168,9 @@ def test_every_kind_survives_the_way_over_http(kind: Kind) -> None:
     ("status", "body", "kind", "message"),
     [
         (412, b'{"error":{"kind":"conflict","message":"stale"}}', Conflict, "stale"),
-        (401, b"", Denied, "server answered with status 401"),
+        (401, b"", Denied, "server responded with status 401"),
         (404, b'{"error":"model not found"}', NotFound, "model not found"),
-        (418, b"[]", Internal, "server answered with status 418"),
+        (418, b"[]", Internal, "server responded with status 418"),
         (500, b'{"error":{"kind":"new","message":"m"}}', Internal, "m"),
     ],
 )
