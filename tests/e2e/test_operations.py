@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -311,7 +312,8 @@ def test_commands_of_the_documents_exist(stack: Stack) -> None:
     docs = Path(__file__).parents[2] / "docs"
     named: set[str] = set()
     for page in (docs / "operations.md", *sorted((docs / "how-to").glob("*.md"))):
-        for line in page.read_text().splitlines():
+        blocks = re.findall(r"^```.*?^```", page.read_text(), re.DOTALL | re.MULTILINE)
+        for line in "\n".join(blocks).splitlines():
             words = line.strip().removeprefix("$ ").split()
             if words[:1] == ["mullama"] and len(words) > 1 and not words[1].startswith("-"):
                 named.add(words[1].strip("`"))
