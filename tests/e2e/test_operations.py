@@ -312,10 +312,7 @@ def test_commands_of_the_documents_exist(stack: Stack) -> None:
     docs = Path(__file__).parents[2] / "docs"
     named: set[str] = set()
     for page in (docs / "operations.md", *sorted((docs / "how-to").glob("*.md"))):
-        blocks = re.findall(r"^```.*?^```", page.read_text(), re.DOTALL | re.MULTILINE)
-        for line in "\n".join(blocks).splitlines():
-            words = line.strip().removeprefix("$ ").split()
-            if words[:1] == ["mullama"] and len(words) > 1 and not words[1].startswith("-"):
-                named.add(words[1].strip("`"))
+        # Commands are in indented code blocks, or behind a prompt.
+        named |= set(re.findall(r"^(?:    |\$ )mullama ([a-z]+)", page.read_text(), re.MULTILINE))
     assert named
     assert named <= commands
