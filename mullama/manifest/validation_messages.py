@@ -89,11 +89,11 @@ def _words(detail: Any, path: str, *, secret: bool) -> tuple[str, str]:
     kind, given = detail["type"], detail["input"]
     if secret:
         return _secret_words(kind, path)
-    context = {key: _short(value) for key, value in detail.get("ctx", {}).items()} | {"got": describe(given)}
+    context = {key: _bound_text(value) for key, value in detail.get("ctx", {}).items()} | {"got": describe(given)}
     if kind == "literal_error":
         options = [a or b for a, b in _QUOTED.findall(str(context["expected"]))]
         context["expected"] = options[0] if len(options) == 1 else f"one of {', '.join(options)}"
-        return _MESSAGES[kind].format(**context), _near(given, options)
+        return _MESSAGES[kind].format(**context), _did_you_mean(given, options)
     if kind == "missing":
         return _MESSAGES[kind], "for example builtin:tiny" if path.endswith(".from") else ""
     template = _MESSAGES.get(kind)
@@ -119,12 +119,12 @@ def _hint(kind: str, given: object, path: str) -> str:
     return ""
 
 
-def _short(value: object) -> object:
+def _bound_text(value: object) -> object:
     """Return a bound without a trailing .0: pydantic gives bounds as floats."""
     return f"{value:g}" if isinstance(value, float) else value
 
 
-def _near(given: object, options: Sequence[str]) -> str:
+def _did_you_mean(given: object, options: Sequence[str]) -> str:
     close = suggest(given[:80], options) if isinstance(given, str) else ()
     return f"did you mean {' or '.join(close)}?" if close else ""
 

@@ -70,7 +70,7 @@ def _model_steps(old: Manifest, desired: Manifest, observed: Observed) -> Iterat
         if name not in gone and desired.prune.running:
             yield _removed(name, old.models.get(name), observed)
         elif name not in gone and name in old.models:
-            yield _left(name)
+            yield _kept_running(name)
 
 
 def _effective(
@@ -125,7 +125,7 @@ def _changed(name: str, before: Model, after: Model, changes: tuple[FieldChange,
         cause=Cause.DESIRED,
         cost=cost,
         changes=changes,
-        detail=_how(cost, pause=pause, stored=files.stored),
+        detail=_method(cost, pause=pause, stored=files.stored),
         bytes_download=_download(files) if cost is Cost.FILES else 0,
         memory_before=old_need.total if old_need else None,
         memory_after=new_need.total if new_need else None,
@@ -133,7 +133,7 @@ def _changed(name: str, before: Model, after: Model, changes: tuple[FieldChange,
     )
 
 
-def _how(cost: Cost, *, pause: bool, stored: bool) -> str:
+def _method(cost: Cost, *, pause: bool, stored: bool) -> str:
     match cost:
         case Cost.NONE:
             return "recorded"
@@ -211,7 +211,7 @@ def _removed(name: str, model: Model | None, observed: Observed) -> Step:
     )
 
 
-def _left(name: str) -> Step:
+def _kept_running(name: str) -> Step:
     """With `prune.running: false`, the server keeps the model until it stops."""
     return Step(
         subject=name, kind="model", action=Action.UPDATE, cause=Cause.DESIRED, cost=Cost.NONE,
@@ -226,7 +226,7 @@ def _rest_steps(old: Manifest, desired: Manifest, observed: Observed) -> Iterato
         cost = highest_cost(changes)
         yield Step(
             subject=block, kind="block", action=Action.UPDATE, cause=Cause.DESIRED, cost=cost, changes=changes,
-            detail="new listeners; those that stay are not closed" if cost is Cost.PROCESS else _how(
+            detail="new listeners; those that stay are not closed" if cost is Cost.PROCESS else _method(
                 cost, pause=False, stored=True),
         )  # fmt: skip
 

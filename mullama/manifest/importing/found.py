@@ -88,11 +88,11 @@ def registry_models(models: Iterable[RegistryModel]) -> Imported:
         loading = {key: value for key, value in model.parameters.items() if key in _LOADING}
         declared = {"parameters": loading} if loading else {}
         name = found.add(name, {"from": _short(ref), **declared, "residency": {"load": "on_demand"}})
-        found.left_out += [f"{name}: {what}" for what in _not_carried(model)]
+        found.left_out += [f"{name}: {what}" for what in _not_imported(model)]
     return found
 
 
-def _not_carried(model: RegistryModel) -> Iterator[str]:
+def _not_imported(model: RegistryModel) -> Iterator[str]:
     for key in model.parameters:
         if key not in PARAMETERS and key not in WITHOUT_EFFECT:
             yield f"the parameter {key}, which is unknown"

@@ -250,7 +250,7 @@ MEASURE = """
 import resource
 from mullama.errors import ManifestError
 from mullama.manifest.load.document import DocumentBudget, read_document
-from tests.manifest.test_document import raw
+from tests.manifest.load.test_document import raw
 documents = [raw(name) for name in ("laughs", "merges", "many keys", "many items", "anchors", "one long quoted word")]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for data in documents:
