@@ -1,4 +1,4 @@
-"""The wire formats of the conversation vocabulary, one module or package each, and the table of them."""
+"""The wire formats of the conversation vocabulary, one module or package each, and their table."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ DIALECTS: Mapping[str, Dialect] = {
 
 
 def speaker(path: str, headers: Mapping[str, str], served: Sequence[Dialect]) -> Dialect:
-    """The dialect in which a path that no endpoint has is refused; `served` must not be empty.
+    """Return the dialect in which an unknown path is refused; `served` must not be empty.
 
-    The longest prefix of the path decides; a client of Anthropic is known by its header besides.
+    The longest prefix of the path decides, and before it the header that every client of Anthropic sends.
     """
-    ours = [d for d in served if d.name == "anthropic" and "anthropic-version" in headers]
-    if ours:
-        return ours[0]
+    anthropic_clients = [d for d in served if d.name == "anthropic" and "anthropic-version" in headers]
+    if anthropic_clients:
+        return anthropic_clients[0]
     best, length = served[0], -1
     for dialect in served:
         for prefix in dialect.prefixes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeGuard, TypeVar
 
 from mullama.chat import inventory, types
 from mullama.errors import MullamaError
@@ -50,22 +50,24 @@ class ReplyContext(Generic[Op_co, Res_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseRequest(types.ChatRequest):
-    """A request of the Responses API: a conversation, and what its answer and its successors need of it.
-
-    needs: ids of stored responses without which the conversation is not complete; the server fetches
-    them (NotFound when one is not stored) and calls `Endpoint.resume`, after which it is empty.
-    items: all input items, with those of the responses before. previous: the response that it follows.
-    store: whether the answer is to be kept. echo: request fields that the response object repeats.
-    """
+    """A request of the Responses API: a conversation that may continue stored responses."""
 
     needs: tuple[str, ...] = ()
+    """Ids of stored responses that complete the conversation.
+
+    The server fetches them (`NotFound` when one is not stored) and calls `Endpoint.resume`, which empties this field.
+    """
     items: tuple[Mapping[str, JSONValue], ...] = ()
+    """All input items, including those of earlier responses."""
     previous: str | None = None
+    """The id of the response that this request follows."""
     store: bool = True
+    """Keep the answer."""
     echo: Mapping[str, JSONValue] = field(default_factory=dict)
+    """Fields of the request that the response object repeats."""
 
 
-# What stored responses of the Responses API can be asked for.
+# Operations on stored responses of the Responses API.
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchResponse:
     id: str
@@ -88,7 +90,7 @@ class ListResponseItems:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredResponse:
-    """A response object as it was sent, with the input items that led to it."""
+    """A response object as it was sent, with its input items."""
 
     id: str
     body: Mapping[str, JSONValue]
@@ -129,6 +131,8 @@ Operation = (
     | StaticReply
 )
 
+Streamed = types.ChatRequest | types.CompletionRequest | inventory.PullModel | inventory.CreateModel
+
 Result = (
     types.Answer
     | types.Vectors
@@ -147,9 +151,40 @@ Result = (
 StreamEvent = types.Event | inventory.TaskStatus
 
 
+def is_streamed(operation: Operation) -> TypeGuard[Streamed]:
+    """Return True for an operation whose answer is to be a stream."""
+    return isinstance(operation, types.TextRequest | inventory.PullModel | inventory.CreateModel) and operation.stream
+
+
+def text_request(operation: Operation) -> types.TextRequest | None:
+    """Return the request for text that an operation is or contains, None for any other operation."""
+    match operation:
+        case types.CountRequest() | types.RenderRequest():
+            return operation.chat
+        case types.TextRequest():
+            return operation
+        case _:
+            return None
+
+
+def model_of(operation: Operation) -> str:
+    """Return the name of the model that an operation uses, "" for the default model or none."""
+    match operation:
+        case types.CountRequest() | types.RenderRequest():
+            return operation.chat.model
+        case types.TextRequest() | types.EmbedRequest() | types.RerankRequest():
+            return operation.model
+        case types.TokenizeRequest() | types.DetokenizeRequest():
+            return operation.model
+        case inventory.ShowModel() | inventory.LoadModel() | inventory.DeleteModel() | inventory.SetDefault():
+            return operation.model
+        case _:
+            return ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """One whole answer. body None means empty; a str is sent as text, anything else as JSON."""
+    """One complete answer. A body of None is empty, a str is sent as text, anything else as JSON."""
 
     body: JSONValue = None
     status: int = 200
@@ -158,7 +193,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """One event of a stream: `event` is the SSE event name; data that is a str is sent as it is ("[DONE]")."""
+    """One event of a stream. `event` is its SSE name; data of type str is sent unchanged ("[DONE]")."""
 
     data: JSONValue
     event: str | None = None
@@ -166,9 +201,9 @@ class Frame:
 
 
 class StreamEncoder(Protocol):
-    """Turns the events of one request into frames; holds what the wire format needs to remember.
+    """Encodes the events of one request as frames, and keeps the state that the wire format needs.
 
-    Exactly one terminal frame comes of `feed(Completed)` or of `fail`; nothing after it.
+    `feed(Completed)` or `fail` returns exactly one terminal frame; later calls return none.
     """
 
     media: Literal["text/event-stream", "application/x-ndjson"]
@@ -178,7 +213,7 @@ class StreamEncoder(Protocol):
     def fail(self, error: MullamaError) -> Iterable[Frame]: ...
 
     def ping(self) -> Iterable[Frame]:
-        """What keeps the connection alive while nothing happens; may be nothing."""
+        """Return frames that keep a silent connection alive; may be empty."""
         ...
 
 
@@ -194,19 +229,9 @@ def fixed(operation: Operation) -> Callable[[WireRequest], Operation]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """One method and path (Starlette syntax). `stream` exists where the operation can stream.
+    """One method and path (Starlette syntax).
 
-    decode, encode and `stream` may raise any `MullamaError`. An answer is streamed when `stream` exists and the
-    operation's own `stream` is True; operations without that field never stream. A model of "" means the default model.
-
-    access: infer needs a key that may use the model, admin one with that role, public none.
-    when: for a path that dialects share, whether these request headers mean this one. Among the
-    endpoints of one method and path the first whose `when` is true wins, then the first without
-    `when`, then the first.
-    resume: completes a ResponseRequest from the stored responses that it needs, by their ids.
-    remember: what to keep of an answer, None for nothing, given the operation and the body of its
-    reply, or the data of its stream's last frame. The id of a stored response is `resp_` + `ReplyContext.id`.
-    raw: the body is bytes for the blob store, not JSON; the operation is a StoreBlob.
+    `decode`, `encode` and `stream` may raise any `MullamaError`. A model of "" means the default model.
     """
 
     method: str
@@ -214,29 +239,39 @@ class Endpoint:
     decode: Callable[[WireRequest], Operation]
     encode: Callable[[ReplyContext[Any, Any]], Reply] = encode_static
     stream: Callable[[ReplyContext[Any, None]], StreamEncoder] | None = None
+    """The encoder of a streamed answer, for operations that ask for a stream."""
     access: Literal["infer", "admin", "public"] = "infer"
+    """infer needs a key that may use the model, admin a key with that role, public none."""
     when: Callable[[Mapping[str, str]], bool] | None = None
+    """For a path that dialects share: return True if the request headers select this endpoint.
+
+    The first endpoint whose `when` is true wins, then the first without `when`, then the first.
+    """
     resume: Callable[[Any, Mapping[str, StoredResponse]], Operation] | None = None
+    """Complete a `ResponseRequest` with the stored responses that it needs, by their ids."""
     remember: Callable[[Any, JSONValue], StoredResponse | None] | None = None
+    """Return the response to store, or None, from the operation and the body of its reply or its last frame's data.
+
+    The id of a stored response is `resp_` + `ReplyContext.id`.
+    """
     summary: str = ""
     request_schema: JSONValue = None
     response_schema: JSONValue = None
     raw: bool = False
+    """The body is bytes for the blob store, and the operation is a `StoreBlob`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """A family of clients: its endpoints, and how it says an error.
-
-    error: the reply for an error before the first byte; the second argument is the request id.
-    id_header: the header that carries the request id, on every reply, also on streams.
-    error_schema: the JSON Schema of that reply's body.
-    prefixes: beginnings of paths that belong to it, so that an unknown path is answered in its words.
-    """
+    """The wire format of a family of clients: its endpoints and its errors."""
 
     name: str
     endpoints: tuple[Endpoint, ...]
     error: Callable[[MullamaError, str], Reply]
+    """Return the reply for an error before the first byte; the second argument is the request id."""
     id_header: str = "x-request-id"
+    """The header that holds the request id, on every reply and stream."""
     error_schema: JSONValue = None
+    """The JSON Schema of an error reply's body."""
     prefixes: tuple[str, ...] = ()
+    """Path prefixes of the dialect; an unknown path below them is answered with its error."""

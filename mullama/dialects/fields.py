@@ -1,6 +1,6 @@
-"""Typed reading of request bodies: each field has a type, a range and a schema, said once.
+"""Typed reading of request bodies: a field has its type, range and JSON Schema in one place.
 
-`null` is the same as absent. Fields that nobody asks for never fail. A value that does not fit is an
+`null` is the same as absent. A field that no decoder reads never fails. A value of the wrong type or range is an
 `Invalid` error that names the field by its path, such as `messages[3].content[0].text`.
 """
 
@@ -18,7 +18,7 @@ from mullama.names import JSONValue
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 Convert = Callable[[JSONValue, str], T]
-"""From a value and its path to what it means, or `Invalid`."""
+"""Converts a value, given its path, or raises `Invalid`."""
 
 MOST_INTEGER = 2**53
 MOST_NAME = 512
@@ -26,19 +26,19 @@ MOST_NAME = 512
 
 @dataclass(frozen=True, slots=True)
 class Field(Generic[T_co]):
-    """One member of an object: its name, what it means, and the JSON Schema of what is accepted."""
+    """One member of an object: its name, its converter, and the JSON Schema of the values that it accepts."""
 
     name: str
     convert: Callable[[JSONValue, str], T_co]
     schema: Schema
 
     def named(self, name: str) -> Field[T_co]:
-        """The same field under another spelling."""
+        """Return the same field under another name."""
         return Field(name, self.convert, self.schema)
 
 
 class Body:
-    """One JSON object of a request, read field by field."""
+    """Reads one JSON object of a request field by field."""
 
     __slots__ = ("_values", "path")
 
@@ -49,47 +49,47 @@ class Body:
         self.path = path
 
     def at(self, name: str) -> str:
-        """The path of a member."""
+        """Return the path of a member."""
         return f"{self.path}.{name}" if self.path else name
 
     def get(self, field: Field[T]) -> T | None:
-        """What the field says, None when it is absent or null."""
+        """Return the value of the field, None when it is absent or null."""
         value = self._values.get(field.name)
         return None if value is None else field.convert(value, self.at(field.name))
 
     def need(self, field: Field[T], message: str = "") -> T:
-        """What the field says; absent it is an error, in the dialect's own words where it has some."""
+        """Return the value of the field, or raise `Invalid` with the dialect's message when it is absent."""
         value = self.get(field)
         if value is None:
             raise Invalid(message or f"{self.at(field.name)} is required", field=self.at(field.name))
         return value
 
     def first(self, *fields: Field[T]) -> T | None:
-        """What the first of these fields that is present says."""
+        """Return the value of the first of these fields that is present."""
         for field in fields:
             if (value := self.get(field)) is not None:
                 return value
         return None
 
     def raw(self, name: str) -> JSONValue:
-        """The value as it came, None when absent."""
+        """Return the unconverted value, None when it is absent."""
         return self._values.get(name)
 
     def has(self, *names: str) -> bool:
-        """Whether any of these members is there and not null."""
+        """Return True if any of these members is present and not null."""
         return any(self._values.get(name) is not None for name in names)
 
     def child(self, name: str) -> Body | None:
-        """The object under this name."""
+        """Return the object under this name."""
         value = self._values.get(name)
         return None if value is None else Body(value, self.at(name))
 
     def names(self) -> Iterator[str]:
-        """The names of all members that are not null."""
+        """Return the names of all members that are not null."""
         return (name for name, value in self._values.items() if value is not None)
 
     def picked(self, *names: str) -> dict[str, JSONValue]:
-        """These members as they came, where present."""
+        """Return the unconverted values of these members, where present."""
         return {n: value for n in names if (value := self._values.get(n)) is not None}
 
 
@@ -101,11 +101,11 @@ def body_of(value: JSONValue) -> Body:
 
 
 def unfit(path: str, wanted: str) -> Invalid:
-    """The error of a value that is not what it should be."""
+    """Return the error for a value of the wrong type or range."""
     return Invalid(f"{path} must be {wanted}", field=path)
 
 
-# Converters: a value and its path in, the meaning out.
+# Converters of a value, given its path.
 
 
 def to_text(value: JSONValue, path: str) -> str:
@@ -127,7 +127,7 @@ def to_record(value: JSONValue, path: str) -> Mapping[str, JSONValue]:
 
 
 def to_integer(value: JSONValue, path: str, low: int, high: int) -> int:
-    """An integer in the range; 3.0 is one, true is not."""
+    """Return an integer in the range; 3.0 is one, true is not."""
     if isinstance(value, float) and value.is_integer() and abs(value) <= MOST_INTEGER:
         value = int(value)
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
@@ -136,14 +136,14 @@ def to_integer(value: JSONValue, path: str, low: int, high: int) -> int:
 
 
 def to_number(value: JSONValue, path: str, low: float, high: float) -> float:
-    """A finite number in the range."""
+    """Return a number in the range."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
         raise unfit(path, f"a number {_between(low, high)}")
     return float(value)
 
 
 def to_list(value: JSONValue, path: str, convert: Convert[T], most: int) -> tuple[T, ...]:
-    """Every item converted, under its own path."""
+    """Convert every item, each under its own path."""
     if not isinstance(value, list | tuple):
         raise unfit(path, "a list")
     if len(value) > most:
@@ -157,17 +157,17 @@ def _between(low: float, high: float) -> str:
     return f"of at least {low}" if high >= MOST_INTEGER else f"between {low} and {high}"
 
 
-# Fields of the usual kinds.
+# Fields of common types.
 
 
 def text(name: str, most: int | None = None) -> Field[str]:
-    """A string of at most `most` characters."""
+    """Return a field for a string of at most `most` characters."""
 
     def convert(value: JSONValue, path: str) -> str:
-        said = to_text(value, path)
-        if most is not None and len(said) > most:
+        string = to_text(value, path)
+        if most is not None and len(string) > most:
             raise unfit(path, f"at most {most} characters long")
-        return said
+        return string
 
     bound: Schema = {"maxLength": most} if most is not None else {}
     return Field(name, convert, {**schema.STRING, **bound})
@@ -194,7 +194,7 @@ def number(name: str, low: float, high: float) -> Field[float]:
 
 
 def choice(name: str, values: Iterable[str]) -> Field[str]:
-    """One of a closed set of words; any other is refused, because it asks for something."""
+    """Return a field for one of a closed set of words. Another word is refused, because it would have an effect."""
     allowed = tuple(values)
 
     def convert(value: JSONValue, path: str) -> str:
@@ -206,12 +206,12 @@ def choice(name: str, values: Iterable[str]) -> Field[str]:
 
 
 def record(name: str, shape: Schema = schema.RECORD) -> Field[Mapping[str, JSONValue]]:
-    """An object that is kept as it came."""
+    """Return a field for an object that is kept unconverted."""
     return Field(name, to_record, shape)
 
 
 def many(name: str, convert: Convert[T], shape: Schema, most: int) -> Field[tuple[T, ...]]:
-    """A list whose items are converted one by one."""
+    """Return a field for a list whose items are converted one by one."""
     return Field(
         name,
         lambda value, path: to_list(value, path, convert, most),
@@ -220,7 +220,7 @@ def many(name: str, convert: Convert[T], shape: Schema, most: int) -> Field[tupl
 
 
 def request_schema(*fields: Field[object], required: str = "") -> Schema:
-    """The schema of an object with these fields, each of which may be null unless it is required."""
+    """Return the schema of an object with these fields; each may be null unless it is required."""
     needed = set(required.split())
     properties = {f.name: f.schema if f.name in needed else schema.nullable(f.schema) for f in fields}
     return {
@@ -235,7 +235,7 @@ STREAM = flag("stream")
 
 
 def model_named(body: Body) -> str:
-    """The model that a request has to name."""
+    """Return the model of a request, which is required."""
     model = body.get(MODEL)
     if not model:
         raise Invalid("model is required", field=body.at(MODEL.name))

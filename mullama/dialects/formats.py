@@ -1,4 +1,4 @@
-"""Response formats and levels of thinking, in the spellings that several dialects share."""
+"""Response formats and levels of thinking, in the forms that several dialects share."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _effort(value: JSONValue, path: str) -> bool | str:
 
 
 def effort(name: str) -> Field[bool | str]:
-    """A level of reasoning as OpenAI and Anthropic name them; `none` turns it off."""
+    """Return a field for a level of reasoning of OpenAI or Anthropic; `none` turns it off."""
     return Field(name, _effort, _EFFORT.schema)
 
 
@@ -45,14 +45,17 @@ THINK: Field[bool | str] = Field("think", _think, schema.one_of(True, False, "lo
 
 
 def json_schema(value: JSONValue, path: str) -> ResponseFormat:
-    """A format from the schema itself: an object, or true for anything."""
+    """Return the format of a JSON schema: an object, or true for any value."""
     if not isinstance(value, Mapping | bool):
         raise unfit(path, "a JSON schema")
     return ResponseFormat(kind="json_schema", schema=value)
 
 
 def named_format(value: JSONValue, path: str) -> ResponseFormat | None:
-    """OpenAI's `{type: text | json_object | json_schema, …}`, the schema nested (chat) or not (responses)."""
+    """Return the format of OpenAI's `{type: text | json_object | json_schema, …}`.
+
+    The schema is nested in chat and not in responses.
+    """
     body = Body(value, path)
     kind = body.raw("type")
     match kind:

@@ -1,4 +1,4 @@
-"""Images as requests carry them: base64, data URIs and addresses."""
+"""Decodes images of requests: base64, data URIs and addresses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DATA = re.compile(r"data:([a-zA-Z0-9.+/-]*)((?:;[a-zA-Z0-9=_.+-]+)*),", re.IGNO
 
 
 def from_base64(value: JSONValue, path: str, media_type: str | None = None) -> ImagePart:
-    """An image from bare base64 or from a `data:` URI."""
+    """Return an image from bare base64 or from a `data:` URI."""
     text = to_text(value, path)
     if text[:5].lower() == "data:":
         return _from_data(text, path)
@@ -24,7 +24,7 @@ def from_base64(value: JSONValue, path: str, media_type: str | None = None) -> I
 
 
 def from_url(value: JSONValue, path: str) -> ImagePart:
-    """An image from a `data:` URI, or the address of one, which is fetched (or refused) further on."""
+    """Return an image from a `data:` URI, or its address, which the runtime fetches or refuses."""
     text = to_text(value, path)
     if text[:5].lower() == "data:":
         return _from_data(text, path)
@@ -34,7 +34,7 @@ def from_url(value: JSONValue, path: str) -> ImagePart:
 
 
 def decoded(text: str, path: str) -> bytes:
-    """The bytes of base64 in either alphabet, with or without padding and line breaks."""
+    """Return the bytes of base64 in either alphabet, with or without padding and line breaks."""
     plain = re.sub(r"\s+", "", text).translate({45: 43, 95: 47}).rstrip("=")
     try:
         data = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)

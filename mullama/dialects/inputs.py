@@ -1,4 +1,4 @@
-"""Inputs that are text or token ids, in every form that clients send, and vectors on their way out."""
+"""Inputs that are text or token ids, in every form that clients send, and vectors in replies."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Input = str | tuple[int, ...]
 
 
 def inputs_of(value: JSONValue, path: str) -> tuple[Input, ...]:
-    """A string, a list of strings, one list of token ids, or a list of such lists; nothing is no input."""
+    """Return the inputs of a string, a list of strings, a list of token ids, or a list of such lists; null has none."""
     if value is None:
         return ()
     if isinstance(value, str):
@@ -39,7 +39,7 @@ def inputs_of(value: JSONValue, path: str) -> tuple[Input, ...]:
 
 
 def check_filled(inputs: tuple[Input, ...], path: str) -> None:
-    """Refuse to make vectors of nothing; the error names the input that is empty."""
+    """Raise `Invalid` for an empty input, which it names."""
     if not inputs:
         raise Invalid(f"{path} must not be empty", field=path)
     for i, one in enumerate(inputs):
@@ -49,7 +49,7 @@ def check_filled(inputs: tuple[Input, ...], path: str) -> None:
 
 
 def prompts_of(value: JSONValue, path: str, n: int) -> tuple[Input, ...]:
-    """The prompts of a completion, one empty one when there is none; `n` answers are wanted for each."""
+    """Return the prompts of a completion, or one empty prompt; each gets `n` answers."""
     prompts = inputs_of(value, path) or ("",)
     if len(prompts) * n > MOST_ANSWERS:
         raise TooLarge(
@@ -76,12 +76,12 @@ def _token(value: JSONValue, path: str) -> int:
 
 
 def finite_vectors(result: Vectors) -> list[list[float]]:
-    """The vectors as JSON can hold them; one that is not finite is an error that names its input."""
+    """Return the vectors as lists, or raise `Invalid` for an input whose vector is not finite."""
     for i, vector in enumerate(result.vectors):
         if not all(map(math.isfinite, vector)):
             raise Invalid(
                 f"the vector of input[{i}] is not finite",
                 field=f"input[{i}]",
-                hint="the model's arithmetic overflowed on it; the other inputs are well",
+                hint="the model's arithmetic overflowed on this input only",
             )
     return [list(vector) for vector in result.vectors]

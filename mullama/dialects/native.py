@@ -1,7 +1,7 @@
-"""mullama's own endpoints for models, `/api/models…`: what a client can do with models beside talking to them.
+"""mullama's own endpoints for models, `/api/models…`: list, pull, create, load, copy and delete.
 
-They decode to the operations that the other dialects know, are there whatever dialects the manifest serves, and
-see every model. Errors are the operator's: `{"error": {"kind", "message", "hint"}}`.
+They decode to the operations of the other dialects, exist for any `server.dialects` of the manifest, and reach every
+model. `operator_errors` has the form of their errors.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _MODEL = fields.record("model")
 _KEEP = fields.number("keep_alive", -1, 10**9)
 _FORCE = fields.flag("force")
 
-# How a body names a model.
+# The fields by which a body names a model.
 _NAMES = ("name", "model", "alias")
 
-# What loading does not take: it belongs to the model's declaration.
+# Properties of a model's declaration, which a load cannot change.
 _DECLARED = ("gpu_layers", "context_size", "mmproj")
 
-# What a newcomer may want, by the short names of the alias table: name, what it is, tags.
+# Models for a first try, by the short names of the alias table: name, description, tags.
 SUGGESTED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("llama3.2:1b", "small general chat", ("chat", "small", "tools")),
     ("llama3.2:3b", "general chat", ("chat", "tools")),
@@ -36,12 +36,12 @@ SUGGESTED: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("mistral:7b", "general chat", ("chat",)),
     ("phi3:mini", "small general chat", ("chat", "small")),
     ("gemma2:9b", "general chat", ("chat",)),
-    ("nomic-embed", "vectors of texts", ("embedding",)),
+    ("nomic-embed", "text embeddings", ("embedding",)),
 )
 
 
 def _body(request: WireRequest, *known: str) -> fields.Body:
-    """The body, where it holds nothing that would be passed over."""
+    """Return the body, or raise `Invalid` for a field that has no effect."""
     body = fields.body_of({} if request.body is None else request.body)
     for name in body.names():
         if name not in known:
@@ -49,7 +49,7 @@ def _body(request: WireRequest, *known: str) -> fields.Body:
     return body
 
 
-def _named(body: fields.Body) -> str:
+def _model_name(body: fields.Body) -> str:
     name = body.first(_NAME, fields.MODEL, _ALIAS)
     if not name:
         raise Invalid("name is required", field="name")
@@ -61,7 +61,7 @@ def _path_name(request: WireRequest) -> str:
 
 
 def entry(card: inventory.ModelCard) -> dict[str, JSONValue]:
-    """One model as lists have it: sizes in bytes, moments in unix seconds, expires null for never."""
+    """Return a model as an entry of a list: sizes in bytes, times in Unix seconds, null `expires` for never."""
     stays = card.expires is None or card.expires == float("inf")
     return {
         "name": card.name,
@@ -88,7 +88,7 @@ def entry(card: inventory.ModelCard) -> dict[str, JSONValue]:
 
 
 def _details(card: inventory.ModelCard) -> dict[str, JSONValue]:
-    """One model with everything that is known of it."""
+    """Return all known properties of a model."""
     return {
         **entry(card),
         "train_context": card.train_context,
@@ -107,7 +107,7 @@ def _details(card: inventory.ModelCard) -> dict[str, JSONValue]:
 
 
 def _finite(value: JSONValue) -> JSONValue:
-    """JSON has no infinities; a file may."""
+    """Return a value with null for each number that is not finite; GGUF metadata may hold such numbers."""
     if isinstance(value, float) and value - value != 0:
         return None
     return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
@@ -136,9 +136,9 @@ def encode_delete(context: ReplyContext[inventory.DeleteModel, inventory.Done]) 
 
 
 def decode_pull(request: WireRequest) -> inventory.PullModel:
-    """`name` alone is a source text; with `from` it is what the model will be called."""
+    """Decode a pull: `name` alone is the source; with `from` it is the name of the new model."""
     body = _body(request, *_NAMES, "from", "force", "stream")
-    name, source = _named(body), body.get(_FROM)
+    name, source = _model_name(body), body.get(_FROM)
     return inventory.PullModel(
         source=source or name,
         name=name if source else None,
@@ -148,17 +148,17 @@ def decode_pull(request: WireRequest) -> inventory.PullModel:
 
 
 def decode_create(request: WireRequest) -> inventory.CreateModel:
-    """A model in the manifest's words; `from` may be a model that is here.
+    """Decode a model with the fields of the manifest; `from` may name a local model.
 
-    A text `blob:DIGEST` in it is a file that was sent to `/api/models/blobs/DIGEST`.
+    A value `blob:DIGEST` is a file that was uploaded to `/api/models/blobs/DIGEST`.
     """
     body = _body(request, "from", "model", "stream")
-    said = dict(body.get(_MODEL) or {})
-    base = body.get(_FROM) or said.pop("from", None)
+    model = dict(body.get(_MODEL) or {})
+    base = body.get(_FROM) or model.pop("from", None)
     if not isinstance(base, str) or not base:
         raise Invalid("from is required", field="from")
     return inventory.CreateModel(
-        name=_path_name(request), base=base, declared={**said, "from": base}, stream=body.get(fields.STREAM) or False
+        name=_path_name(request), base=base, declared={**model, "from": base}, stream=body.get(fields.STREAM) or False
     )
 
 
@@ -172,19 +172,19 @@ def encode_copy(context: ReplyContext[inventory.CopyModel, inventory.Done]) -> R
 
 
 def decode_load(request: WireRequest) -> inventory.LoadModel:
-    """Load a model that is here, as it is declared."""
+    """Decode the load of a local model as it is declared."""
     body = _body(request, *_NAMES, "keep_alive", *_DECLARED)
     for name in _DECLARED:
         if body.has(name):
             raise Unsupported(
                 f"{name} is declared with the model, not given when it is loaded", field=name,
-                hint="change it in the manifest, or create a model of your own with it",
+                hint="change it in the manifest, or create a model with it",
             )  # fmt: skip
-    return inventory.LoadModel(model=_named(body), keep_alive=body.get(_KEEP))
+    return inventory.LoadModel(model=_model_name(body), keep_alive=body.get(_KEEP))
 
 
 def decode_unload(request: WireRequest) -> inventory.LoadModel:
-    """Once its requests have ended, or now, with their ends."""
+    """Decode an unload: after the model's requests end, or at once with `force`, which ends them."""
     return inventory.LoadModel(
         model=_path_name(request), keep_alive=0.0, forced=_body(request, "force").get(_FORCE) or False
     )
@@ -195,7 +195,7 @@ def encode_load(context: ReplyContext[inventory.LoadModel, inventory.Loaded]) ->
 
 
 def decode_default(request: WireRequest) -> inventory.SetDefault:
-    return inventory.SetDefault(model=_named(_body(request, *_NAMES)))
+    return inventory.SetDefault(model=_model_name(_body(request, *_NAMES)))
 
 
 def encode_default(context: ReplyContext[inventory.SetDefault, inventory.Done]) -> Reply:
@@ -206,7 +206,7 @@ _SUGGESTIONS = StaticReply(
     reply=Reply(
         body={
             "models": [
-                {"name": name, "description": what, "from": name, "tags": list(tags)} for name, what, tags in SUGGESTED
+                {"name": name, "description": text, "from": name, "tags": list(tags)} for name, text, tags in SUGGESTED
             ]
         }
     )
@@ -214,7 +214,7 @@ _SUGGESTIONS = StaticReply(
 
 
 def decode_use(request: WireRequest) -> inventory.PullModel:
-    """Fetch one of the suggested models under its own name."""
+    """Decode the pull of a suggested model under its own name."""
     name = _path_name(request)
     if name not in {suggested for suggested, _, _ in SUGGESTED}:
         raise NotFound(f"{name!r} is not among the suggested models", name=name, hint="GET /api/defaults lists them")
@@ -309,7 +309,7 @@ MANAGEMENT = Dialect(
         ),
         Endpoint(
             method="POST", path="/api/defaults/{name:path}/use", decode=decode_use, encode=encode_task,
-            stream=NativeTaskStream, access="admin", summary="Download a suggested model",
+            stream=NativeTaskStream, access="admin", summary="Pull a suggested model",
             request_schema=fields.request_schema(fields.STREAM), response_schema=_TASK,
         ),
     ),

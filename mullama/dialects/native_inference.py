@@ -1,7 +1,7 @@
-"""What mullama's own terminal asks of models and sends for them, under `/api/models`: chat, embed, tokenize, blobs.
+"""The endpoints under `/api/models` that mullama's own commands use: chat, embed, tokenize, blobs.
 
-They speak the words of the dialects that have the same, are there whatever dialects are served, and reach every model,
-also one that is served in some dialects only.
+They have the formats of Ollama and llama-server, exist for any `server.dialects` of the manifest, and reach every
+model, including models that are served in some dialects only.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ _NORMALIZE = flag("normalize")
 
 
 def decode_embed(request: WireRequest) -> EmbedRequest | LoadModel:
-    """As Ollama's, and `normalize`: whether the vectors have length 1 (default: true)."""
+    """Decode Ollama's body with one more field: `normalize` scales vectors to length 1 (default: true)."""
     operation = embed.decode(request)
-    said = body_of(request.body).get(_NORMALIZE)
-    return replace(operation, normalize=said) if isinstance(operation, EmbedRequest) and said is not None else operation
+    normalize = body_of(request.body).get(_NORMALIZE)
+    if not isinstance(operation, EmbedRequest) or normalize is None:
+        return operation
+    return replace(operation, normalize=normalize)
 
 
 def _of(endpoints: tuple[Endpoint, ...], path: str) -> Endpoint:

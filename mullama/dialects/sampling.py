@@ -1,4 +1,4 @@
-"""How the next token is chosen and where the text ends: the fields that all wire formats share, with their bounds."""
+"""Sampling parameters, stop strings and durations: the fields that all dialects share."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _short_text(value: JSONValue, path: str) -> str:
 
 
 def _stop(value: JSONValue, path: str) -> tuple[str, ...]:
-    """One string or a list; an empty string would match everywhere and is left out."""
+    """Return the stop strings of one string or a list. Empty strings would match everywhere and are skipped."""
     if isinstance(value, str):
         found: tuple[str, ...] = (_short_text(value, path),)
     else:
@@ -64,7 +64,7 @@ def _stop(value: JSONValue, path: str) -> tuple[str, ...]:
 
 
 def _bias(value: JSONValue, path: str) -> float:
-    """A value added to a logit; false forbids the token."""
+    """Return a value added to a logit; false forbids the token."""
     return -math.inf if value is False else fields.to_number(value, path, -100, 100)
 
 
@@ -74,7 +74,7 @@ def _token_id(value: JSONValue, path: str) -> int:
             raise Invalid(
                 f"{path} must name tokens by id, not {value[:40]!r}",
                 field=path,
-                hint="POST /tokenize tells the ids of a text",
+                hint="POST /tokenize returns the ids of a text",
             )
         value = int(value)
     return fields.to_integer(value, path, 0, MOST_TOKEN)
@@ -87,7 +87,7 @@ def _bias_pair(value: JSONValue, path: str) -> tuple[int, float]:
 
 
 def _logit_bias(value: JSONValue, path: str) -> tuple[tuple[int, float], ...]:
-    """`{"token id": bias}` or `[[token id, bias]]`."""
+    """Return the biases of `{"token id": bias}` or `[[token id, bias]]`."""
     if not isinstance(value, Mapping):
         return fields.to_list(value, path, _bias_pair, MOST_BIASES)
     if len(value) > MOST_BIASES:
@@ -127,18 +127,18 @@ SAMPLING: tuple[fields.Field[object], ...] = (
 
 
 def read_sampling(body: fields.Body) -> Sampling:
-    """Every sampling field that the body says."""
-    said = {f.name: value for f in SAMPLING if (value := body.get(f)) is not None}
-    return Sampling(**said)  # type: ignore[arg-type]  # each field converts to the type of its attribute
+    """Return the sampling parameters of a body."""
+    given = {f.name: value for f in SAMPLING if (value := body.get(f)) is not None}
+    return Sampling(**given)  # type: ignore[arg-type]  # each field converts to the type of its attribute
 
 
-# Durations, as keep_alive says them.
+# The duration of keep_alive.
 
 _MOST_SECONDS = 1e11
 
 
 def _duration(value: JSONValue, path: str) -> float:
-    """Seconds from a number or from Go's notation, such as `5m` or `1h30m`; negative means for ever."""
+    """Return the seconds of a number or of a Go duration such as `5m` or `1h30m`; negative is without end."""
     if not isinstance(value, str):
         return fields.to_number(value, path, -_MOST_SECONDS, _MOST_SECONDS)
     sign = -1.0 if value.startswith("-") else 1.0

@@ -1,4 +1,4 @@
-"""Compact builders of JSON Schema (2020-12) values, for the OpenAPI document of what is served."""
+"""Builders of JSON Schema (2020-12) values for the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIME: Schema = {"type": "string", "format": "date-time"}
 
 
 def listed(items: Schema, least: int = 0, most: int | None = None) -> Schema:
-    """An array of `items`."""
+    """Return the schema of an array of `items`."""
     bounds: dict[str, JSONValue] = {"minItems": least} if least else {}
     if most is not None:
         bounds["maxItems"] = most
@@ -27,18 +27,18 @@ def listed(items: Schema, least: int = 0, most: int | None = None) -> Schema:
 
 
 def record(required: str = "", /, **properties: Schema) -> Schema:
-    """An object; `required` lists names parted by spaces. Further members are allowed."""
+    """Return the schema of an object; `required` lists names separated by spaces. Other members are allowed."""
     names = required.split()
     return {"type": "object", "properties": properties, **({"required": names} if names else {})}
 
 
 def exact(**properties: Schema) -> Schema:
-    """An object that always has all of these members."""
+    """Return the schema of an object that always has all of these members."""
     return record(" ".join(properties), **properties)
 
 
 def mapped(values: Schema) -> Schema:
-    """An object of any keys with values of one kind."""
+    """Return the schema of an object with any keys and values of one type."""
     return {"type": "object", "additionalProperties": values}
 
 
@@ -47,7 +47,7 @@ def either(*options: Schema) -> Schema:
 
 
 def nullable(schema: Schema) -> Schema:
-    """The schema, or null."""
+    """Return the schema of the same values or null."""
     kind = schema.get("type")
     if isinstance(kind, str) and "enum" not in schema:
         return {**schema, "type": [kind, "null"]}
@@ -63,7 +63,7 @@ def one_of(*values: JSONValue) -> Schema:
 
 
 def joined(*objects: Schema) -> Schema:
-    """One object schema with the properties and requirements of several."""
+    """Return one object schema with the properties and requirements of several."""
     properties: dict[str, JSONValue] = {}
     required: list[JSONValue] = []
     for one in objects:

@@ -1,4 +1,4 @@
-"""Tools, the choice among them, and the arguments of calls, as all dialects write them."""
+"""Tools, tool choice and call arguments, in the forms that all dialects share."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ CALL_SCHEMA = schema.record(
 
 
 def compact(value: JSONValue) -> str:
-    """JSON without spaces, in the order of the value, with characters as they are."""
+    """Return JSON without spaces, in the order of the value, with unescaped characters."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def arguments_of(value: JSONValue, path: str) -> Mapping[str, JSONValue]:
-    """The arguments of an earlier call: an object, or the JSON text of one; nothing is no arguments."""
+    """Return the arguments of an earlier call: an object, or its JSON text; null has none."""
     if isinstance(value, str):
         value = _parsed(value, path) if value.strip() else {}
     if value is None:
@@ -62,7 +62,7 @@ def _no_constant(name: str) -> JSONValue:
 
 
 def function_tool(body: fields.Body) -> Tool:
-    """A tool from `{name, description, parameters, strict}`; its schema is kept word for word."""
+    """Return the tool of `{name, description, parameters, strict}`; its schema is not changed."""
     return Tool(
         name=body.need(NAME),
         description=body.get(DESCRIPTION) or "",
@@ -72,7 +72,7 @@ def function_tool(body: fields.Body) -> Tool:
 
 
 def function_call(value: JSONValue, path: str) -> ToolCall:
-    """An earlier call from `{id, function: {name, arguments}}`; a missing id is filled in by `linked`."""
+    """Return the call of `{id, function: {name, arguments}}`; `linked` adds a missing id."""
     body = fields.Body(value, path)
     function = body.child("function")
     if function is None:
@@ -92,7 +92,7 @@ _MODES: Mapping[str, ToolChoice] = {
 
 
 def _choice(value: JSONValue, path: str) -> ToolChoice:
-    """OpenAI's forms of a choice: a word, a function, or a list of those allowed."""
+    """Return the choice of OpenAI's forms: a word, a function, or a list of allowed tools."""
     if isinstance(value, str):
         if value not in _MODES:
             raise fields.unfit(path, f"one of {', '.join(_MODES)} or an object, not {value[:40]!r}")
@@ -133,7 +133,7 @@ TOOL_CHOICE: fields.Field[ToolChoice] = fields.Field(
 
 
 def checked_choice(choice: ToolChoice | None, tools: tuple[Tool, ...], path: str) -> ToolChoice:
-    """The choice, when every tool that it names was sent and there is one where one must be called."""
+    """Return the choice, or raise `Invalid` if it names an unknown tool or requires a call without tools."""
     if choice is None:
         return ToolChoice()
     known = {tool.name for tool in tools}
@@ -146,7 +146,7 @@ def checked_choice(choice: ToolChoice | None, tools: tuple[Tool, ...], path: str
 
 
 def unique(tools: Iterable[Tool], path: str) -> tuple[Tool, ...]:
-    """The tools, no two of which may have one name."""
+    """Return the tools, or raise `Invalid` for two tools of one name."""
     found: dict[str, Tool] = {}
     for tool in tools:
         if tool.name in found:
@@ -156,13 +156,13 @@ def unique(tools: Iterable[Tool], path: str) -> tuple[Tool, ...]:
 
 
 def linked(messages: Iterable[Message]) -> tuple[Message, ...]:
-    """The conversation with every call and every result tied together by id and by name.
+    """Return the conversation with each tool result linked to its call by id and by name.
 
-    Some dialects tie them by id, some by name, some by order alone; templates need any of these.
+    Dialects link them by id, by name, or by order only; templates may need any of these.
     """
     pending: dict[str, str] = {}
     count = 0
-    tied: list[Message] = []
+    turns: list[Message] = []
     for message in messages:
         if message.tool_calls:
             calls: list[ToolCall] = []
@@ -170,16 +170,16 @@ def linked(messages: Iterable[Message]) -> tuple[Message, ...]:
                 calls.append(call if call.id else replace(call, id=f"call_{count}"))
                 count += 1
             pending = {call.id: call.name for call in calls}
-            tied.append(replace(message, tool_calls=tuple(calls)))
+            turns.append(replace(message, tool_calls=tuple(calls)))
         elif message.role == "tool":
-            tied.append(_tied(message, pending))
+            turns.append(_linked_result(message, pending))
         else:
-            tied.append(message)
-    return tuple(tied)
+            turns.append(message)
+    return tuple(turns)
 
 
-def _tied(result: Message, pending: dict[str, str]) -> Message:
-    """The result with the id and the name of the call that it answers, which is then answered."""
+def _linked_result(result: Message, pending: dict[str, str]) -> Message:
+    """Return the result with the id and name of its call, and remove the call from `pending`."""
     id = result.tool_call_id
     if not id:
         named = (i for i, name in pending.items() if name == result.tool_name)

@@ -19,8 +19,12 @@ from mullama.dialects.base import (
     ResponseRequest,
     StaticReply,
     StoredResponse,
+    Streamed,
     StreamEvent,
     WireRequest,
+    is_streamed,
+    model_of,
+    text_request,
 )
 from mullama.dialects.native import MANAGEMENT
 from mullama.errors import Internal
@@ -82,7 +86,7 @@ class Endpoints:
             context = self._context(exchange, operation)
             if isinstance(operation, StaticReply):
                 await exchange.reply(endpoint.encode(context))
-            elif endpoint.stream is not None and getattr(operation, "stream", False):
+            elif endpoint.stream is not None and is_streamed(operation):
                 encoder = endpoint.stream(context)
                 events = self._events(operation, exchange.caller)
                 remember = partial(self._remember, endpoint, exchange, operation)
@@ -101,7 +105,8 @@ class Endpoints:
         async with self.inflight.track(exchange):
             result = await self._result(context.operation, exchange.caller)
         _note_usage(exchange, result)
-        exchange.warn(getattr(result, "warnings", ()))
+        if isinstance(result, types.Answer):
+            exchange.warn(result.warnings)
         reply = endpoint.encode(replace(context, result=result))
         self._remember(endpoint, exchange, context.operation, reply.body)
         await exchange.reply(reply)
@@ -126,14 +131,12 @@ class Endpoints:
         if stored is not None:
             self.service.store_response(stored, exchange.caller)
 
-    def _events(self, operation: Operation, caller: Caller) -> AsyncIterator[Sequence[StreamEvent]]:
+    def _events(self, operation: Streamed, caller: Caller) -> AsyncIterator[Sequence[StreamEvent]]:
         match operation:
             case types.ChatRequest() | types.CompletionRequest():
                 return self.service.events(operation, caller)
             case inventory.PullModel() | inventory.CreateModel():
                 return _single(self.service.tasks(operation, caller))
-            case _:
-                raise Internal(f"{type(operation).__name__} cannot be streamed")
 
     async def _result(self, operation: Operation, caller: Caller) -> Any:
         if not isinstance(operation, inventory.PullModel | inventory.CreateModel):
@@ -170,9 +173,9 @@ class Endpoints:
 
     def _take_notes(self, exchange: Exchange, operation: Operation, raw: bytes) -> None:
         """Keep the parts of an operation that the log line and the headers show."""
-        named = operation.chat if isinstance(operation, types.CountRequest | types.RenderRequest) else operation
-        exchange.notes.model = str(getattr(named, "model", ""))
-        exchange.warn(getattr(named, "warnings", ()))
+        exchange.notes.model = model_of(operation)
+        if (text := text_request(operation)) is not None:
+            exchange.warn(text.warnings)
         if self.service.access().manifest.observability.logs.prompts:
             exchange.notes.prompt = raw.decode()
 
@@ -194,7 +197,6 @@ def _schema(endpoint: Endpoint) -> RouteSchema:
 
 
 def _note_usage(exchange: Exchange, result: Any) -> None:
-    usage = getattr(result, "usage", None)
-    if isinstance(usage, types.Usage):
-        exchange.notes.prompt_tokens = usage.prompt_tokens
-        exchange.notes.completion_tokens = usage.completion_tokens
+    if isinstance(result, types.Answer | types.Vectors | types.Ranking):
+        exchange.notes.prompt_tokens = result.usage.prompt_tokens
+        exchange.notes.completion_tokens = result.usage.completion_tokens

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mullama.chat.answer import fold
-from mullama.dialects.base import StaticReply, WireRequest
+from mullama.dialects.base import StaticReply, WireRequest, is_streamed
 from mullama.errors import MullamaError
 from tests.dialects.wire import CONTEXT, encode, event_of, route, shown, shown_frame, shown_reply, stream
 
@@ -41,7 +41,7 @@ def replay(said: dict[str, Any]) -> dict[str, Any]:
         made["reply"] = shown_reply(encode(endpoint, operation, event_of(said["result"])))
         return made
     events = [event_of(value) for value in said.get("events", ())]
-    if endpoint.stream is not None and getattr(operation, "stream", False):
+    if endpoint.stream is not None and is_streamed(operation):
         encoder = stream(endpoint, operation)
         frames = []
         for event in events:

@@ -45,7 +45,15 @@ from mullama.chat.types import (
     Usage,
     Vectors,
 )
-from mullama.dialects.base import FetchResponse, Reply, ResponseRequest, StaticReply, StoredResponse, WireRequest
+from mullama.dialects.base import (
+    FetchResponse,
+    Reply,
+    ResponseRequest,
+    StaticReply,
+    StoredResponse,
+    WireRequest,
+    is_streamed,
+)
 from mullama.errors import Busy, ContextOverflow, EngineFailed, MullamaError, NotFound
 from mullama.server.http.strict_json import to_json
 from mullama.server.streams import to_bytes
@@ -104,7 +112,7 @@ class Model:
         context = next(self.contexts)
         if isinstance(self.script[0], MullamaError):
             raise self.script[0]
-        if getattr(operation, "stream", False):
+        if is_streamed(operation):
             encoder = stream(endpoint, operation, context)
             frames = [f for e in self._events(operation) for f in feed(encoder, e)]
             self._remember(endpoint, operation, frames[-1].data)

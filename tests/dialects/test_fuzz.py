@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mullama.chat.types import TextRequest
 from mullama.dialects import DIALECTS
 from mullama.dialects.base import Endpoint, ResponseRequest, StoredResponse, WireRequest
 from mullama.errors import MullamaError
@@ -56,7 +57,7 @@ def try_all(one: Endpoint, body: Any) -> None:
         if isinstance(operation, ResponseRequest) and operation.needs and one.resume is not None:
             empty = {i: StoredResponse(id=i, body={"output": []}, items=()) for i in operation.needs}
             operation = one.resume(operation, empty)
-        if one.stream is None or not hasattr(operation, "stream") or not hasattr(operation, "sampling"):
+        if one.stream is None or not isinstance(operation, TextRequest):
             return
         encoder = stream(one, replace(operation, stream=True))
         for event in told():

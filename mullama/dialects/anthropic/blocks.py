@@ -1,4 +1,4 @@
-"""Content blocks of Anthropic's messages, become turns of the one conversation vocabulary."""
+"""Converts content blocks of Anthropic's messages to turns of the conversation vocabulary."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _ID = fields.text("id", 256)
 _TEXT = fields.text("text")
 _ROLES: dict[str, types.Role] = {"user": "user", "assistant": "assistant", "system": "system"}
 
-# Calls that ran on the servers of Anthropic; only their results say something to another model.
-_ELSEWHERE = ("server_tool_use", "redacted_thinking", "mcp_tool_use", "container_upload", "compaction")
+# Calls that ran on Anthropic's servers. Only their results are useful to another model.
+_SERVER_SIDE = ("server_tool_use", "redacted_thinking", "mcp_tool_use", "container_upload", "compaction")
 
 
 @dataclass(slots=True)
 class _Turn:
-    """A turn while its blocks are read; results of tools become turns of their own before it."""
+    """Collects the blocks of a turn. Each tool result becomes a turn before it."""
 
     parts: list[types.Part] = field(default_factory=list)
     thinking: list[str] = field(default_factory=list)
@@ -32,7 +32,7 @@ class _Turn:
 
 
 def to_message(value: JSONValue, path: str) -> tuple[types.Message, ...]:
-    """The turns of one message: the results of tools that it holds, then what was said."""
+    """Return the turns of one message: its tool results, then its other content."""
     body = fields.Body(value, path)
     role = body.raw("role")
     if not isinstance(role, str) or role not in _ROLES:
@@ -74,10 +74,10 @@ def _read(block: fields.Body, turn: _Turn) -> None:
             turn.calls.append(_call(block))
         case "tool_result":
             turn.results.append(_result(block))
-        case kind if kind in _ELSEWHERE:
+        case kind if kind in _SERVER_SIDE:
             pass
         case _:
-            turn.parts += _said(block)
+            turn.parts += _parts(block)
 
 
 def _call(block: fields.Body) -> types.ToolCall:
@@ -85,7 +85,7 @@ def _call(block: fields.Body) -> types.ToolCall:
 
 
 def _result(block: fields.Body) -> types.Message:
-    """A tool's result; that it is an error is said in words, for templates have no other place."""
+    """Return a tool's result. An error is marked in the text, because templates have no field for it."""
     parts = list(_content(block))
     if block.get(fields.flag("is_error")):
         parts.insert(0, types.TextPart(text="Error: "))
@@ -93,7 +93,7 @@ def _result(block: fields.Body) -> types.Message:
 
 
 def _content(block: fields.Body) -> Iterator[types.Part]:
-    """What stands in a block that holds others, or a string."""
+    """Yield the parts of a block that contains a string or other blocks."""
     content = block.raw("content")
     if content is None:
         return
@@ -101,11 +101,11 @@ def _content(block: fields.Body) -> Iterator[types.Part]:
         yield types.TextPart(text=content)
         return
     for inner in _blocks(content, block.at("content")):
-        yield from _said(inner)
+        yield from _parts(inner)
 
 
-def _said(block: fields.Body) -> list[types.Part]:
-    """Blocks that are something to read or to look at."""
+def _parts(block: fields.Body) -> list[types.Part]:
+    """Return the text and images of a block."""
     kind = block.raw("type")
     match kind:
         case "text":
@@ -118,7 +118,7 @@ def _said(block: fields.Body) -> list[types.Part]:
             head = f"{block.get(fields.text('title')) or ''} ({block.get(fields.text('source')) or ''})\n"
             return [types.TextPart(text=head), *_content(block)]
         case "web_search_tool_result":
-            return _found(block)
+            return _search_results(block)
         case "tool_reference":
             return [types.TextPart(text=block.get(fields.text("tool_name")) or "")]
         case _:
@@ -166,8 +166,8 @@ def _document(block: fields.Body) -> list[types.Part]:
             )
 
 
-def _found(block: fields.Body) -> list[types.Part]:
-    """Titles and addresses of an earlier search that another server made."""
+def _search_results(block: fields.Body) -> list[types.Part]:
+    """Return the titles and addresses of a search that another server made."""
     content = block.raw("content")
     if not isinstance(content, list | tuple):
         return []
@@ -177,10 +177,10 @@ def _found(block: fields.Body) -> list[types.Part]:
 
 
 def _system(value: JSONValue, path: str) -> tuple[types.Part, ...]:
-    """The system prompt: a string, or text blocks, each of which stays a part of its own."""
+    """Return the system prompt: a string, or text blocks, of which each is a part."""
     if isinstance(value, str):
         return (types.TextPart(text=value),) if value else ()
-    return tuple(part for block in _blocks(value, path) for part in _said(block))
+    return tuple(part for block in _blocks(value, path) for part in _parts(block))
 
 
 SYSTEM: fields.Field[tuple[types.Part, ...]] = fields.Field(

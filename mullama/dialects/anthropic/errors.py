@@ -1,4 +1,4 @@
-"""How Anthropic's clients are told of an error: `{"type": "error", "error": {type, message}, request_id}`."""
+"""The error of Anthropic's API: `{"type": "error", "error": {type, message}, request_id}`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _type_of(error: MullamaError) -> str:
 
 
 def message_of(error: MullamaError) -> str:
-    """The text; a field that is wrong stands in front of it, an overflow has the words clients know."""
+    """Return the text, with the field in front; an overflow has the words that clients match."""
     if isinstance(error, ContextOverflow):
         return f"prompt is too long: {error.prompt_tokens} tokens > {error.context_size} maximum ({error.hint})"
     if isinstance(error, Invalid) and error.field and not error.message.startswith(error.field):
@@ -48,7 +48,7 @@ def message_of(error: MullamaError) -> str:
 
 
 def envelope(error: MullamaError, request_id: str) -> dict[str, JSONValue]:
-    """The body of an error reply, and the data of an error event."""
+    """Return the body of an error reply, which is also the data of an error event."""
     return {
         "type": "error",
         "error": {"type": _type_of(error), "message": message_of(error)},
@@ -57,7 +57,7 @@ def envelope(error: MullamaError, request_id: str) -> dict[str, JSONValue]:
 
 
 def error_reply(error: MullamaError, request_id: str) -> Reply:
-    """The reply for an error before the first byte."""
+    """Return the reply for an error before the first byte."""
     return Reply(
         body=envelope(error, request_id),
         status=status_of(error, refused=403, overloaded=529),

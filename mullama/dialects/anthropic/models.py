@@ -1,4 +1,4 @@
-"""Anthropic's `/v1/models`, which shares its path with OpenAI's and is told apart by a header."""
+"""Anthropic's `/v1/models`, which shares its path with OpenAI's; a request header decides."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListPage(ListModels):
-    """A page of the list: how many, and the id before or after which it lies."""
+    """Lists one page: at most `limit` models, after or before the model of an id."""
 
     limit: int = 20
     after: str | None = None
@@ -25,7 +25,7 @@ class ListPage(ListModels):
 
 
 def is_ours(headers: Mapping[str, str]) -> bool:
-    """Whether a client of Anthropic asks."""
+    """Return True for the headers of a client of Anthropic."""
     return "anthropic-version" in headers
 
 
@@ -88,7 +88,7 @@ def decode_one(request: WireRequest) -> ShowModel:
 
 
 def encode_list(context: ReplyContext[ListPage, Inventory]) -> Reply:
-    """One page; an unknown id to go on from is an error, not the first page again."""
+    """Return one page. An unknown id is an error, because the first page would repeat without end."""
     ids = [card.name for card in context.result.models]
     first, last = 0, len(ids)
     if context.operation.after is not None:
@@ -115,7 +115,7 @@ def _place(id: str, ids: list[str], field: str) -> int:
 
 
 def encode_one(context: ReplyContext[ShowModel, ModelCard]) -> Reply:
-    """The model under the name that was asked for, which may be a route to it."""
+    """Return the model under the requested name, which may be a route to it."""
     return Reply(body={**_model(context.result), "id": context.operation.model})
 
 

@@ -1,4 +1,4 @@
-"""Anthropic's message object, and the same answer as a stream of named events."""
+"""Anthropic's message object, and its stream of named events."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PING = Frame(event="ping", data={"type": "ping"})
 
 
 def _usage(prompt: int, cached: int, output: int) -> dict[str, JSONValue]:
-    """The input is counted without what was in the cache; the parts add up to the whole."""
+    """Return the counts; `input_tokens` excludes cached tokens, so that the parts add up."""
     return {
         "input_tokens": max(0, prompt - cached),
         "cache_creation_input_tokens": 0,
@@ -32,7 +32,7 @@ def _used(usage: types.Usage) -> dict[str, JSONValue]:
 
 
 def stop_reason(reason: types.StopReason) -> str:
-    """A cut answer is one that reached a limit."""
+    """Return Anthropic's word for the reason. A cancelled answer is one that reached a limit."""
     match reason:
         case types.StopReason.STOP:
             return "end_turn"
@@ -47,7 +47,7 @@ def stop_reason(reason: types.StopReason) -> str:
 
 
 def _signature(context: ReplyContext[types.ChatRequest, Any]) -> str:
-    """Thinking must be signed; it comes back with the history and is not verified."""
+    """Return the signature that clients require for thinking. It is not verified when it returns."""
     return f"mullama-{context.id}"
 
 
@@ -67,7 +67,7 @@ def _blocks(choice: types.Choice, context: ReplyContext[types.ChatRequest, Any])
     if choice.thinking:
         yield {"type": "thinking", "thinking": choice.thinking, "signature": _signature(context)}
     if choice.text:
-        # Without `citations`: null is as good to Anthropic's own clients, and others refuse it.
+        # Without `citations`: Anthropic's own clients accept its absence, and others refuse null.
         yield {"type": "text", "text": choice.text}
     for call in choice.tool_calls:
         yield {
@@ -79,7 +79,7 @@ def _blocks(choice: types.Choice, context: ReplyContext[types.ChatRequest, Any])
 
 
 def encode(context: ReplyContext[types.ChatRequest, types.Answer]) -> Reply:
-    """The whole answer as one object."""
+    """Return the complete answer as one object."""
     choice = context.result.choices[0]
     return Reply(
         body={
@@ -97,7 +97,7 @@ def encode_count(context: ReplyContext[types.CountRequest, types.TokenCount]) ->
 
 
 class MessageStream:
-    """message_start, ping, one block after the other, message_delta, message_stop."""
+    """Writes message_start, ping, the blocks in order, message_delta, message_stop."""
 
     media: Literal["text/event-stream", "application/x-ndjson"] = "text/event-stream"
 
@@ -149,7 +149,7 @@ class MessageStream:
         return (*opening, self._delta(type="thinking_delta", thinking=text))
 
     def _tool(self, event: types.ToolCallStarted | types.ToolCallDelta | types.ToolCallFinished) -> Iterator[Frame]:
-        """The name opens a block, the arguments follow in pieces or, when none came, in one."""
+        """Yield the frames of a call: the name opens a block, then the arguments follow in pieces or as one."""
         match event:
             case types.ToolCallStarted():
                 id = prefixed(event.id, "toolu_")
@@ -165,7 +165,7 @@ class MessageStream:
                 yield from self._close()
 
     def _open(self, block: dict[str, JSONValue]) -> tuple[Frame, ...]:
-        """Close the block before, begin this one at the next index."""
+        """Close the open block and open this one at the next index."""
         closing = tuple(self._close())
         self._index += 1
         self._block = str(block["type"])

@@ -1,4 +1,4 @@
-"""Anthropic's `/v1/messages`: what a request says."""
+"""Decodes requests of Anthropic's `/v1/messages`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ STOP_SEQUENCES: fields.Field[tuple[str, ...]] = fields.Field(
 
 
 def decode(request: WireRequest) -> types.ChatRequest:
-    """A conversation to continue."""
+    """Decode a conversation to continue."""
     body = fields.body_of(request.body)
     model = fields.model_named(body)
     limit = body.get(MAX_TOKENS)
@@ -53,16 +53,16 @@ def decode(request: WireRequest) -> types.ChatRequest:
 
 
 def decode_count(request: WireRequest) -> types.CountRequest:
-    """The same body without a limit; nothing is generated."""
+    """Decode the same body without a limit; nothing is generated."""
     body = fields.body_of(request.body)
     return types.CountRequest(chat=_chat(body, fields.model_named(body), None))
 
 
 def _chat(body: fields.Body, model: str, limit: int | None) -> types.ChatRequest:
     messages = _messages(body)
-    tools, dropped = _tools(body)
+    tools, skipped = _tools(body)
     choice, parallel = _tool_choice(body, tools)
-    think, remarks = _think(body)
+    think, warnings = _think(body)
     return types.ChatRequest(
         model=model,
         messages=messages,
@@ -79,7 +79,7 @@ def _chat(body: fields.Body, model: str, limit: int | None) -> types.ChatRequest
         parallel_tool_calls=parallel,
         continue_final=messages[-1].role == "assistant" and not messages[-1].tool_calls,
         user=_user(body),
-        warnings=dropped + remarks + _idle(body),
+        warnings=skipped + warnings + _ineffective(body),
     )
 
 
@@ -93,17 +93,17 @@ def _messages(body: fields.Body) -> tuple[types.Message, ...]:
 
 
 def _tools(body: fields.Body) -> tuple[tuple[types.Tool, ...], tuple[str, ...]]:
-    """The tools with a schema of their own; the typed ones are known to Anthropic's models alone."""
+    """Return the tools with a schema, and a warning for each typed tool, which only Anthropic's models know."""
     tools: list[types.Tool] = []
-    dropped: list[str] = []
+    skipped: list[str] = []
     for i, value in enumerate(body.get(_TOOLS) or ()):
         one = fields.Body(value, f"tools[{i}]")
         kind = one.raw("type")
         if kind not in (None, "custom"):
-            dropped.append(f"tools[{i}] of type {str(kind)[:40]} was left out: it has no schema")
+            skipped.append(f"tools[{i}] of type {str(kind)[:40]} was left out: it has no schema")
         else:
             tools.append(_tool(one))
-    return unique(tools, "tools"), tuple(dropped)
+    return unique(tools, "tools"), tuple(skipped)
 
 
 def _tool(one: fields.Body) -> types.Tool:
@@ -116,7 +116,7 @@ def _tool(one: fields.Body) -> types.Tool:
 
 
 def _tool_choice(body: fields.Body, tools: tuple[types.Tool, ...]) -> tuple[types.ToolChoice, bool]:
-    """The choice, and whether several calls at once are welcome."""
+    """Return the choice, and True where several calls at once are allowed."""
     choice = body.child("tool_choice")
     if choice is None:
         return types.ToolChoice(), True
@@ -136,7 +136,7 @@ def _tool_choice(body: fields.Body, tools: tuple[types.Tool, ...]) -> tuple[type
 
 
 def _think(body: fields.Body) -> tuple[bool | str | None, tuple[str, ...]]:
-    """Whether and how hard to think, and what of it could not be honoured."""
+    """Return the level of thinking, and warnings for parts that have no effect."""
     output = body.child("output_config")
     level = output.get(_EFFORT) if output else None
     thinking = body.child("thinking")
@@ -158,7 +158,7 @@ def _think(body: fields.Body) -> tuple[bool | str | None, tuple[str, ...]]:
 
 
 def _format(body: fields.Body) -> types.ResponseFormat | None:
-    """The schema that the answer must have, in the place where it stands now or where it stood."""
+    """Return the schema of the answer, from its current or its former field."""
     output = body.child("output_config")
     form = (output.child("format") if output else None) or body.child("output_format")
     if form is None:
@@ -168,8 +168,8 @@ def _format(body: fields.Body) -> types.ResponseFormat | None:
     return json_schema(form.raw("schema"), form.at("schema"))
 
 
-def _idle(body: fields.Body) -> tuple[str, ...]:
-    """What runs on Anthropic's servers alone, and would be missed."""
+def _ineffective(body: fields.Body) -> tuple[str, ...]:
+    """Return warnings for fields that have an effect on Anthropic's servers only."""
     names = ("mcp_servers", "container", "context_management")
     return tuple(f"{name} has no effect here" for name in names if body.has(name))
 

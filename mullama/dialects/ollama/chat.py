@@ -1,4 +1,4 @@
-"""Ollama's `/api/chat`: conversations, whole and streamed."""
+"""Ollama's `/api/chat`: conversations, complete and streamed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _TOOL_CALLS = fields.many("tool_calls", function_call, CALL_SCHEMA, MOST_TOOLS)
 
 
 def _part(value: JSONValue, path: str) -> types.Part:
-    """A content part in OpenAI's form, which clients send here too."""
+    """Return a content part in OpenAI's form, which clients of Ollama send too."""
     body = fields.Body(value, path)
     match body.raw("type"):
         case "text":
@@ -86,12 +86,12 @@ CONTENT: fields.Field[tuple[types.Part, ...]] = fields.Field(
 
 
 def message(value: JSONValue, path: str) -> types.Message:
-    """One turn of the conversation as this dialect writes it."""
+    """Return one turn of the conversation."""
     body = fields.Body(value, path)
-    said = fields.to_text(body.raw("role"), body.at("role")).lower()
-    role = _ROLES.get(said)
+    name = fields.to_text(body.raw("role"), body.at("role")).lower()
+    role = _ROLES.get(name)
     if role is None:
-        raise fields.unfit(body.at("role"), f"one of {', '.join(_ROLES)}, not {said[:40]!r}")
+        raise fields.unfit(body.at("role"), f"one of {', '.join(_ROLES)}, not {name[:40]!r}")
     result = role == "tool"
     return types.Message(
         role=role,
@@ -123,7 +123,7 @@ _TOOLS = fields.many("tools", _tool, TOOL_SCHEMA, MOST_TOOLS)
 
 
 def decode(request: WireRequest) -> types.ChatRequest | LoadModel | types.RenderRequest:
-    """A conversation to continue; without messages, the request to load or unload the model."""
+    """Decode a conversation to continue; without messages, a load or unload of the model."""
     body = fields.body_of(request.body)
     model = fields.model_named(body)
     messages = linked(body.get(MESSAGES) or ())
@@ -169,7 +169,7 @@ def encode(
         types.ChatRequest | LoadModel | types.RenderRequest, types.Answer | Loaded | types.DetokenizedText
     ],
 ) -> Reply:
-    """The whole answer as one object."""
+    """Return the complete answer as one object."""
     if isinstance(context.operation, types.RenderRequest):
         assert isinstance(context.result, types.DetokenizedText)
         return rendered(context.operation, context.result.text, context.created)
@@ -196,15 +196,15 @@ def encode(
 
 
 class OllamaChatStream(LineStream):
-    """One NDJSON line per piece; a tool call comes whole; the last line has the metrics."""
+    """Writes one NDJSON line for each piece of text and each complete tool call; the last line has the metrics."""
 
     def __init__(self, context: ReplyContext[types.ChatRequest, None]) -> None:
         self._head = head(context.operation.model, context.created)
         self._reason = types.StopReason.STOP
 
     def _line(self, message: dict[str, JSONValue], **more: JSONValue) -> Frame:
-        said: JSONValue = {"role": "assistant", "content": "", **message}
-        return Frame(data={**self._head, "message": said, **more, "done": False})
+        complete: JSONValue = {"role": "assistant", "content": "", **message}
+        return Frame(data={**self._head, "message": complete, **more, "done": False})
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
         match event:

@@ -18,7 +18,7 @@ DIMENSIONS = fields.integer("dimensions", 0, 2**20)
 
 
 def decode(request: WireRequest) -> EmbedRequest | LoadModel:
-    """Inputs to turn into vectors; without any, the request to load the model."""
+    """Decode inputs to embed; without inputs, a load of the model."""
     body = fields.body_of(request.body)
     model = fields.model_named(body)
     read_options(body)
@@ -53,7 +53,7 @@ def encode(context: ReplyContext[EmbedRequest | LoadModel, Vectors | Loaded]) ->
 
 
 def decode_old(request: WireRequest) -> EmbedRequest | LoadModel:
-    """One prompt; its vector is not normalised."""
+    """Decode one prompt, whose vector is not normalized; without it, a load of the model."""
     body = fields.body_of(request.body)
     model = fields.model_named(body)
     read_options(body)

@@ -1,4 +1,4 @@
-"""How Ollama's clients are told of an error: `{"error": "text"}`, with the words that they look for."""
+"""The error of Ollama's API: `{"error": "text"}`, with the words that clients match."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mullama.errors import Busy, ContextOverflow, Denied, MullamaError, NotFound
 
 
 def message_of(error: MullamaError) -> str:
-    """The text, begun by the words that Ollama's clients match."""
+    """Return the text, which begins with the words that Ollama's clients match."""
     match error:
         case ContextOverflow():
             return (
@@ -30,7 +30,7 @@ def message_of(error: MullamaError) -> str:
 
 
 def error_reply(error: MullamaError, request_id: str) -> Reply:
-    """The reply for an error before the first byte."""
+    """Return the reply for an error before the first byte."""
     return Reply(
         body={"error": message_of(error)},
         status=status_of(error, refused=403, overloaded=503),

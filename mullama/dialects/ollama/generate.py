@@ -1,4 +1,4 @@
-"""Ollama's `/api/generate`: a prompt to go on from, whole and streamed."""
+"""Ollama's `/api/generate`: prompts to continue, complete and streamed."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _CONTEXT: fields.Field[tuple[int, ...]] = fields.many(
 
 
 def decode(request: WireRequest) -> types.CompletionRequest | LoadModel | types.RenderRequest:
-    """A prompt to go on from; without prompt and images, the request to load or unload the model."""
+    """Decode a prompt to continue; without prompt and images, a load or unload of the model."""
     body = fields.body_of(request.body)
     model = fields.model_named(body)
     completion = _request(body, model)
@@ -91,7 +91,7 @@ def _request(body: fields.Body, model: str) -> types.CompletionRequest:
 
 
 def _rendered(request: types.CompletionRequest, body: fields.Body) -> types.RenderRequest:
-    """The same prompt as the conversation that it stands for."""
+    """Return the prompt as a conversation to render."""
     for name in ("raw", "suffix", "template", "context"):
         if body.raw(name):
             raise Unsupported(f"a prompt with {name} cannot be shown", hint="leave it out", field=RENDER_ONLY.name)
@@ -118,7 +118,7 @@ def encode(
         types.CompletionRequest | LoadModel | types.RenderRequest, types.Answer | Loaded | types.DetokenizedText
     ],
 ) -> Reply:
-    """The whole answer as one object."""
+    """Return the complete answer as one object."""
     if isinstance(context.operation, types.RenderRequest):
         assert isinstance(context.result, types.DetokenizedText)
         return rendered(context.operation, context.result.text, context.created)
@@ -144,7 +144,7 @@ def encode(
 
 
 class GenerateStream(LineStream):
-    """One NDJSON line per piece; the last line has the metrics and the conversation as tokens."""
+    """Writes one NDJSON line for each piece; the last line has the metrics and the conversation as tokens."""
 
     def __init__(self, context: ReplyContext[types.CompletionRequest, None]) -> None:
         self._head = {**head(context.operation.model, context.created), "response": "", "done": False}

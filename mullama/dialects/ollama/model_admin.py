@@ -23,11 +23,11 @@ _QUANTIZE = fields.choice("quantize", ("q4_K_M", "q4_K_S", "q8_0", "Q4_K_M", "Q4
 _MOST_FILES = 1024
 _MOST_LICENSES = 64
 
-# What a model made here cannot carry, each with what to do instead.
-_REFUSED = {
+# Fields of create that are not supported, each with the alternative.
+_UNSUPPORTED = {
     "modelfile": "send its parts as fields: from, template, system, parameters",
-    "renderer": "the template in the file says how prompts are written",
-    "parser": "the output format is recognised from the template",
+    "renderer": "the template of the file defines the form of prompts",
+    "parser": "the template defines the output format",
     "draft_files": "declare draft in the manifest",
     "draft_quantize": "declare draft in the manifest",
 }
@@ -46,11 +46,11 @@ def _streams(body: fields.Body) -> bool:
 
 
 def digest_of(value: JSONValue, path: str) -> str:
-    """A digest in either of Ollama's spellings, as `sha256:` and lower-case hex."""
-    said = fields.to_text(value, path)
-    if not re.fullmatch(r"sha256[:-][0-9a-fA-F]{64}", said):
-        raise Invalid(f"{path} is not a digest: {said[:80]!r}", field=path, hint="sha256: and 64 hex digits")
-    return str(Digest.parse(said.lower().replace("-", ":", 1)))
+    """Return a digest of either of Ollama's spellings as `sha256:` and lower-case hex."""
+    text = fields.to_text(value, path)
+    if not re.fullmatch(r"sha256[:-][0-9a-fA-F]{64}", text):
+        raise Invalid(f"{path} is not a digest: {text[:80]!r}", field=path, hint="sha256: and 64 hex digits")
+    return str(Digest.parse(text.lower().replace("-", ":", 1)))
 
 
 def _files(value: JSONValue, path: str) -> dict[str, str]:
@@ -75,10 +75,10 @@ _LICENSE: fields.Field[tuple[str, ...]] = fields.Field(
 
 
 def decode_create(request: WireRequest) -> inventory.CreateModel:
-    """A model made from another one or from uploaded files."""
+    """Decode the creation of a model from another one or from uploaded files."""
     body = fields.body_of(request.body)
     name = _model(body)
-    for field, instead in _REFUSED.items():
+    for field, instead in _UNSUPPORTED.items():
         if body.has(field):
             raise Unsupported(f"{field} is not supported by create", hint=instead, field=field)
     base, files = body.get(_FROM), body.get(_FILES) or {}
@@ -129,7 +129,7 @@ def task_line(status: inventory.TaskStatus) -> dict[str, JSONValue]:
 
 
 def encode_task(context: ReplyContext[inventory.PullModel | inventory.CreateModel, inventory.TaskStatus]) -> Reply:
-    """The last status alone."""
+    """Return the last status only."""
     return Reply(body=task_line(context.result))
 
 
@@ -142,12 +142,12 @@ def encode_found(context: ReplyContext[inventory.FindBlob, inventory.Done]) -> R
 
 
 def encode_stored(context: ReplyContext[inventory.StoreBlob, inventory.Done]) -> Reply:
-    """201 for a new blob, 200 for one that was there."""
+    """Return 201 for a new blob, 200 for one that exists."""
     return Reply(status=200 if context.result.found else 201)
 
 
 class TaskStream(LineStream):
-    """One NDJSON line per status; the line `success` is the last."""
+    """Writes one NDJSON line for each status; the line `success` is the last."""
 
     def __init__(self, context: ReplyContext[inventory.PullModel | inventory.CreateModel, None]) -> None:
         self._context = context

@@ -60,29 +60,29 @@ def _running(card: inventory.ModelCard) -> dict[str, JSONValue]:
     }
 
 
-def _plain(value: JSONValue, whole: bool) -> JSONValue:
-    """A value of the file's metadata as JSON can hold it, long arrays left out."""
+def _plain(value: JSONValue, complete: bool) -> JSONValue:
+    """Return a metadata value without numbers that are not finite and, unless `complete`, without long arrays."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, list | tuple):
-        return [_plain(v, whole) for v in value] if whole or len(value) <= _LONGEST_ARRAY else []
+        return [_plain(v, complete) for v in value] if complete or len(value) <= _LONGEST_ARRAY else []
     return value
 
 
 def _metadata(card: inventory.ModelCard, verbose: bool) -> dict[str, JSONValue]:
-    """The file's own keys; those that every client reads are there even when the file lacks them."""
-    said: dict[str, JSONValue] = {
+    """Return the metadata of the file, with the keys that every client reads even if the file lacks them."""
+    defaults: dict[str, JSONValue] = {
         "general.architecture": card.family,
         "general.parameter_count": card.parameter_count,
         f"{card.family or 'general'}.context_length": card.train_context or card.context_size,
         f"{card.family or 'general'}.embedding_length": card.embedding_length,
     }
     file = {k: _plain(v, verbose) for k, v in card.metadata.items() if k not in _HIDDEN}
-    return {**said, **file}
+    return {**defaults, **file}
 
 
 def _parameter_lines(parameters: tuple[tuple[str, JSONValue], ...]) -> str:
-    """One line for each value, the keys padded to one column."""
+    """Return one line for each value, with the keys padded to one column."""
     lines: list[str] = []
     for key, value in parameters:
         values = value if isinstance(value, list | tuple) else (value,)
@@ -119,7 +119,7 @@ def _show(card: inventory.ModelCard, verbose: bool) -> dict[str, JSONValue]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShowCall(inventory.ShowModel):
-    """A model to show as it would be with this system prompt and these parameters."""
+    """Shows a model with another system prompt and other parameters."""
 
     system: str | None = None
     options: Mapping[str, JSONValue] = field(default_factory=dict)
@@ -149,7 +149,7 @@ def encode_tags(context: ReplyContext[inventory.ListModels, inventory.Inventory]
 
 
 def encode_running(context: ReplyContext[inventory.ListRunning, inventory.Inventory]) -> Reply:
-    """Those that stay the longest come first."""
+    """Return the running models, the one that expires last first."""
     stay = sorted(context.result.models, key=lambda c: math.inf if c.expires is None else c.expires, reverse=True)
     return Reply(body={"models": [_running(card) for card in stay]})
 

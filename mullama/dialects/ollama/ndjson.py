@@ -1,4 +1,4 @@
-"""What every line of an Ollama answer has in common: the head, the metrics, the reason for the end."""
+"""The parts that the lines of Ollama's answers share: head, metrics, reason of the end."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from mullama.names import JSONValue
 
 
 def head(model: str, created: float) -> dict[str, JSONValue]:
-    """The first members of every line; the model's name is the one that the client sent."""
+    """Return the first members of every line; `model` is the name that the client sent."""
     return {"model": model, "created_at": rfc3339(created)}
 
 
 def rendered(request: types.RenderRequest, text: str, created: float) -> Reply:
-    """What a prompt would be, instead of an answer to it."""
+    """Return the rendered prompt instead of an answer."""
     parts = [part for message in request.chat.messages for part in message.content]
     shown: JSONValue = {
         "rendered_template": text,
@@ -30,7 +30,7 @@ def rendered(request: types.RenderRequest, text: str, created: float) -> Reply:
 
 
 def done_reason(reason: types.StopReason) -> str:
-    """This dialect has no word for tool calls; a cut answer is one that reached a limit."""
+    """Return Ollama's word for the reason, which has none for tool calls. A cancelled answer reached a limit."""
     match reason:
         case types.StopReason.STOP | types.StopReason.STOP_SEQUENCE | types.StopReason.TOOL_CALLS:
             return "stop"
@@ -41,7 +41,7 @@ def done_reason(reason: types.StopReason) -> str:
 
 
 def metrics(usage: types.Usage, timings: types.Timings) -> dict[str, JSONValue]:
-    """Counts of tokens and durations in nanoseconds, all of them, also the zeros."""
+    """Return all token counts and durations in nanoseconds, including zeros."""
     return {
         "total_duration": nanoseconds(timings.total),
         "load_duration": nanoseconds(timings.load),
@@ -61,13 +61,13 @@ def tool_call(index: int, call: types.ToolCall) -> dict[str, JSONValue]:
 
 
 class LineStream:
-    """What every stream of lines has in common; `_ended` is set with the last line."""
+    """Base of the streams of lines. `_ended` is set with the last line."""
 
     media: Literal["text/event-stream", "application/x-ndjson"] = "application/x-ndjson"
     _ended = False
 
     def fail(self, error: MullamaError) -> Iterable[Frame]:
-        """The error as a line of its own, unless the stream has ended."""
+        """Return the error as the last line, unless the stream has ended."""
         if self._ended:
             return ()
         self._ended = True
@@ -77,7 +77,7 @@ class LineStream:
         return message_of(error)
 
     def ping(self) -> Iterable[Frame]:
-        """NDJSON has no comments, and clients parse every line."""
+        """Return nothing: NDJSON has no comments, and clients parse every line."""
         return ()
 
 

@@ -1,4 +1,4 @@
-"""The `options` of Ollama's requests: sampling is honoured, what the manifest declares is named in a warning."""
+"""The `options` of Ollama's requests. Sampling applies; options that the manifest declares become warnings."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _DECLARED: tuple[fields.Field[object], ...] = (
     fields.flag("vocab_only"),
     fields.integer("draft_num_predict", 0, 1024),
 )
-# These had a meaning once, in Ollama itself.
+# Options of earlier versions of Ollama.
 _WITHOUT_EFFECT: tuple[fields.Field[object], ...] = (
     fields.integer("num_keep", -1, MOST_TOKEN),
     fields.flag("penalize_newline"),
@@ -50,7 +50,7 @@ OPTIONS = fields.record("options", OPTIONS_SCHEMA)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What `options` says. max_tokens -1 is as many as the limits allow, None not said."""
+    """The values of `options`. max_tokens -1 is as many as the limits allow, None unset."""
 
     sampling: Sampling
     stop: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class Options:
 
 
 def read_options(body: fields.Body) -> Options:
-    """The options of a request; known ones are checked even where they have no effect."""
+    """Return the options of a request. Known options are checked even if they have no effect."""
     options = body.child("options") or fields.Body({}, body.at("options"))
     for field in (*_DECLARED, *_WITHOUT_EFFECT):
         options.get(field)
@@ -76,20 +76,20 @@ def read_options(body: fields.Body) -> Options:
 
 def _warnings(options: fields.Body) -> list[str]:
     declared = {f.name for f in _DECLARED}
-    idle = {f.name for f in _WITHOUT_EFFECT}
-    said: list[str] = []
+    ineffective = {f.name for f in _WITHOUT_EFFECT}
+    warnings: list[str] = []
     for name in options.names():
         if name in declared:
-            said.append(f"options.{name} was not applied: the manifest declares it")
-        elif name in idle:
-            said.append(f"options.{name} has no effect")
+            warnings.append(f"options.{name} was not applied: the manifest declares it")
+        elif name in ineffective:
+            warnings.append(f"options.{name} has no effect")
         elif name not in _KNOWN:
-            said.append(f"options.{name[:64]} is unknown")
-    return said
+            warnings.append(f"options.{name[:64]} is unknown")
+    return warnings
 
 
 def _format(value: JSONValue, path: str) -> ResponseFormat | None:
-    """`"json"`, a JSON schema, or the empty string for none."""
+    """Return the format of `"json"` or of a JSON schema; the empty string has none."""
     if value == "":
         return None
     if value == "json":
@@ -114,7 +114,7 @@ GENERATION: tuple[fields.Field[object], ...] = (
 
 
 def read_logprobs(body: fields.Body) -> int | None:
-    """How many alternatives per token, None when no probabilities are wanted."""
+    """Return the number of alternatives per token, None without probabilities."""
     try:
         top = body.get(TOP_LOGPROBS)
     except Invalid as error:
@@ -124,7 +124,7 @@ def read_logprobs(body: fields.Body) -> int | None:
 
 
 def shift_warning(body: fields.Body) -> tuple[str, ...]:
-    """Shifting on was asked for by name: an answer that reaches the end of the context ends there."""
+    """Return a warning for a request of context shift: an answer ends with the context."""
     if body.get(SHIFT):
-        return ("shift has no effect: the answer ends where the context does",)
+        return ("shift has no effect: the answer ends at the end of the context",)
     return ()

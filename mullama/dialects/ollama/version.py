@@ -1,4 +1,4 @@
-"""Ollama's endpoints that need no model: the greeting, the version, and the cloud that is not here."""
+"""Ollama's endpoints that need no model: greeting, version, and refusals of cloud features."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from mullama.dialects import schema
 from mullama.dialects.base import Endpoint, Reply, ReplyContext, StaticReply, fixed
 from mullama.dialects.ollama.errors import ERROR_SCHEMA
 
-# Clients switch features on by this number: it is the surface of Ollama that is spoken here.
+# The version of Ollama whose API this is. Clients enable features by it.
 VERSION = "0.33.3"
 
 
 def encode_version(context: ReplyContext[StaticReply, None]) -> Reply:
-    """Ollama's version, by which clients decide, and beside it mullama's own."""
+    """Return the version of Ollama, by which clients enable features, and mullama's own."""
     return Reply(body={"version": VERSION, "mullama": context.version})
 
 

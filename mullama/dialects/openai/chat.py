@@ -1,4 +1,4 @@
-"""OpenAI's `/v1/chat/completions`: what a request says, and the endpoints."""
+"""Decodes requests of OpenAI's `/v1/chat/completions`."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from mullama.errors import Invalid
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatCall(types.ChatRequest):
-    """A conversation to continue, and what the form of the reply depends on.
-
-    include_usage: a stream tells its counts. inline_thinking: thinking stands in the text, in tags;
-    apart_thinking: in a field of its own. old_functions: calls are answered as `function_call`.
-    progress: a stream tells of a long prompt.
-    """
+    """A conversation to continue, and options of the reply's form."""
 
     include_usage: bool = False
+    """A stream reports its token counts."""
     inline_thinking: bool = False
-    apart_thinking: bool = True
+    """The text contains the thinking, in tags."""
+    separate_thinking: bool = True
+    """A field of the message contains the thinking."""
     old_functions: bool = False
+    """Calls are returned as `function_call`."""
     progress: bool = False
+    """A stream reports the progress of a long prompt."""
 
 
 _LOGPROBS = fields.flag("logprobs")
@@ -63,7 +63,7 @@ RENDER_SCHEMA = fields.request_schema(*CHAT_FIELDS, required="messages")
 
 
 def decode(request: WireRequest) -> ChatCall:
-    """A conversation to continue."""
+    """Decode a conversation to continue."""
     return read_chat(fields.body_of(request.body), need_model=True)
 
 
@@ -84,16 +84,16 @@ def encode_render(context: ReplyContext[types.RenderRequest, types.DetokenizedTe
 
 
 def read_chat(body: fields.Body, *, need_model: bool) -> ChatCall:
-    """A chat body; llama-server's own endpoints may leave the model out and mean the default one."""
+    """Return the request of a chat body. Endpoints of llama-server may omit the model for the default one."""
     model = fields.model_named(body) if need_model else body.get(fields.MODEL) or ""
     messages = linked(body.get(MESSAGES) or ())
     if not messages:
         raise Invalid("[] is too short - 'messages'", field="messages")
-    tools, dropped = read_tools(body)
+    tools, skipped = read_tools(body)
     common = read_common(body)
-    common["warnings"] += dropped
+    common["warnings"] += skipped
     if body.get(_GENERATION_PROMPT) is False:
-        common["warnings"] += ("add_generation_prompt: the prompt always ends where the answer begins",)
+        common["warnings"] += ("add_generation_prompt: the prompt always includes the start of the answer",)
     old = bool(body.get(_FUNCTIONS)) and not body.get(_TOOLS)
     parallel = False if old else body.get(_PARALLEL)
     continued = messages[-1].role == "assistant" and not messages[-1].tool_calls
@@ -115,28 +115,28 @@ def read_chat(body: fields.Body, *, need_model: bool) -> ChatCall:
         truncate=body.get(_TRUNCATE) or False,
         include_usage=include_usage(body),
         inline_thinking=reasoning_format in ("none", "deepseek-legacy"),
-        apart_thinking=reasoning_format != "none",
+        separate_thinking=reasoning_format != "none",
         old_functions=old,
         progress=body.get(_PROGRESS) or False,
     )
 
 
 def read_tools(body: fields.Body) -> tuple[tuple[types.Tool, ...], tuple[str, ...]]:
-    """The functions among the tools, and a warning for each tool of a kind that runs elsewhere."""
+    """Return the functions among the tools, and a warning for each tool that only OpenAI's servers run."""
     tools: list[types.Tool] = []
-    dropped: list[str] = []
+    skipped: list[str] = []
     for i, value in enumerate(body.get(_TOOLS) or ()):
         one = fields.Body(value, f"tools[{i}]")
         kind = one.raw("type")
         function = one.child("function")
         if function is None and kind != "function" and kind is not None:
-            dropped.append(f"tools[{i}] of type {str(kind)[:40]} was left out: only functions can be called")
+            skipped.append(f"tools[{i}] of type {str(kind)[:40]} was left out: only functions can be called")
         else:
             tools.append(function_tool(function or one))
     if not tools:
         found = enumerate(body.get(_FUNCTIONS) or ())
         tools = [function_tool(fields.Body(value, f"functions[{i}]")) for i, value in found]
-    return unique(tools, "tools"), tuple(dropped)
+    return unique(tools, "tools"), tuple(skipped)
 
 
 def _tool_choice(body: fields.Body, tools: tuple[types.Tool, ...]) -> types.ToolChoice:
@@ -151,7 +151,7 @@ def _tool_choice(body: fields.Body, tools: tuple[types.Tool, ...]) -> types.Tool
 
 
 def _think(body: fields.Body) -> bool | str | None:
-    """Whether and how hard to think, in the first of the places where it is said."""
+    """Return the level of thinking from the first of its fields that is present."""
     reasoning = body.child("reasoning")
     kwargs = body.child("chat_template_kwargs")
     places = (
@@ -160,4 +160,4 @@ def _think(body: fields.Body) -> bool | str | None:
         body.get(THINK),
         kwargs.first(effort("reasoning_effort"), _ENABLE_THINKING) if kwargs else None,
     )
-    return next((said for said in places if said is not None), None)
+    return next((level for level in places if level is not None), None)

@@ -1,4 +1,4 @@
-"""OpenAI's chat completion object, and the same answer as a stream of chunks."""
+"""OpenAI's chat completion object, and its stream of chunks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _call(call: types.ToolCall) -> dict[str, JSONValue]:
 
 
 def _reasoning(text: str) -> dict[str, JSONValue]:
-    """Both names of the field: clients read the one or the other."""
+    """Return the thinking under both names that clients read."""
     return {"reasoning_content": text, "reasoning": text} if text else {}
 
 
@@ -67,23 +67,23 @@ def _message(operation: ChatCall, choice: types.Choice) -> dict[str, JSONValue]:
         "content": None if choice.tool_calls and not text else text,
         "refusal": None,
         "annotations": [],
-        **(_reasoning(choice.thinking) if operation.apart_thinking else {}),
+        **(_reasoning(choice.thinking) if operation.separate_thinking else {}),
         **_calls(operation, choice),
     }
 
 
-def _word(operation: ChatCall) -> str:
+def _calls_reason(operation: ChatCall) -> str:
     return "function_call" if operation.old_functions else "tool_calls"
 
 
 def encode(context: ReplyContext[ChatCall, types.Answer]) -> Reply:
-    """The whole answer as one object."""
+    """Return the complete answer as one object."""
     choices: list[JSONValue] = [
         {
             "index": choice.index,
             "message": _message(context.operation, choice),
             "logprobs": _probabilities(choice.logprobs),
-            "finish_reason": finish_reason(choice.reason, _word(context.operation)),
+            "finish_reason": finish_reason(choice.reason, _calls_reason(context.operation)),
         }
         for choice in context.result.choices
     ]
@@ -98,13 +98,13 @@ def encode(context: ReplyContext[ChatCall, types.Answer]) -> Reply:
 
 
 class ChatChunkStream(EventStream):
-    """Chunks: the role, the deltas, the reason of the end, the counts when asked for, `[DONE]`."""
+    """Writes chunks: role, deltas, reason of the end, counts if requested, `[DONE]`."""
 
     def __init__(self, context: ReplyContext[ChatCall, None]) -> None:
         self._operation = context.operation
         usage: dict[str, JSONValue] = {"usage": None} if context.operation.include_usage else {}
         self._head = {**_head(context, "chat.completion.chunk"), **usage}
-        self._inside: set[int] = set()  # choices whose thinking stands open in the text
+        self._inside: set[int] = set()  # choices with an open thinking tag in the text
         self._written: set[tuple[int, int]] = set()  # calls whose arguments were streamed
         self._open = context.operation.n
         self._last: types.Finished | None = None
@@ -154,15 +154,15 @@ class ChatChunkStream(EventStream):
         return self._chunk(choice, {"content": text}, tokens=tokens)
 
     def _thinking(self, event: types.ThinkingDelta) -> Frame:
-        apart = _reasoning(event.text) if self._operation.apart_thinking else {}
+        separate = _reasoning(event.text) if self._operation.separate_thinking else {}
         if not self._operation.inline_thinking:
-            return self._chunk(event.choice, apart)
+            return self._chunk(event.choice, separate)
         opening = "" if event.choice in self._inside else _OPEN
         self._inside.add(event.choice)
-        return self._chunk(event.choice, {"content": opening + event.text, **apart})
+        return self._chunk(event.choice, {"content": opening + event.text, **separate})
 
     def _tool(self, event: types.ToolCallStarted | types.ToolCallDelta | types.ToolCallFinished) -> tuple[Frame, ...]:
-        """The name first, then the arguments in pieces, or in one piece when none came before."""
+        """Return the frames of a call: the name, then the arguments in pieces or as one."""
         match event:
             case types.ToolCallStarted():
                 function: JSONValue = {"name": event.name, "arguments": ""}
@@ -187,7 +187,7 @@ class ChatChunkStream(EventStream):
         return Frame(data={**self._head, "choices": [], "prompt_progress": seen})
 
     def _finished(self, event: types.Finished) -> tuple[Frame, ...]:
-        """The last choice's end waits for the timings, which stand on the same chunk."""
+        """Return the end of a choice. The last choice waits for the timings, which its chunk contains."""
         self._open -= 1
         if self._open > 0:
             return (*self._closing(event), self._end(event))
@@ -199,7 +199,7 @@ class ChatChunkStream(EventStream):
             yield self._text(event.choice, "", ())
 
     def _end(self, event: types.Finished) -> Frame:
-        return self._chunk(event.choice, {}, finish_reason(event.reason, _word(self._operation)))
+        return self._chunk(event.choice, {}, finish_reason(event.reason, _calls_reason(self._operation)))
 
     def _completed(self, event: types.Completed) -> tuple[Frame, ...]:
         timings: dict[str, JSONValue] = {"timings": timings_of(event.usage, event.timings)}

@@ -1,4 +1,4 @@
-"""OpenAI's `/v1/completions`: prompts in all forms, echo with probabilities, fill in the middle."""
+"""OpenAI's `/v1/completions`: prompts in all forms, echo with probabilities, fill-in-the-middle."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from mullama.names import JSONValue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionCall(types.CompletionRequest):
-    """Prompts to go on from, and whether a stream tells its counts."""
+    """Prompts to continue; `include_usage` makes a stream report its token counts."""
 
     include_usage: bool = False
 
 
 def _logprobs(value: JSONValue, path: str) -> int | None:
-    """How many alternatives; some clients send a boolean, as chat does."""
+    """Return the number of alternatives; some clients send a boolean, as for chat."""
     if isinstance(value, bool):
         return 0 if value else None
     return fields.to_integer(value, path, 0, MOST_LOGPROBS)
@@ -47,7 +47,7 @@ _TRUNCATE = fields.flag("truncate")
 
 
 def decode(request: WireRequest) -> CompletionCall:
-    """One request for every prompt; `choices[prompt * n + choice]` answers it."""
+    """Decode one request for all prompts; `choices[prompt * n + choice]` are their answers."""
     body = fields.body_of(request.body)
     model = fields.model_named(body)
     common = read_common(body)
@@ -77,7 +77,7 @@ def _head(context: ReplyContext[CompletionCall, Any]) -> dict[str, JSONValue]:
 
 
 def _probabilities(tokens: tuple[types.TokenLogprob, ...], offset: int) -> JSONValue:
-    """Parallel lists, one entry per token; a first token that follows nothing has no probability."""
+    """Return parallel lists with one entry for each token; the first token of a prompt has no probability."""
     if not tokens:
         return None
     offsets: list[JSONValue] = []
@@ -99,7 +99,7 @@ def _probabilities(tokens: tuple[types.TokenLogprob, ...], offset: int) -> JSONV
 
 
 def encode(context: ReplyContext[CompletionCall, types.Answer]) -> Reply:
-    """The whole answer as one object."""
+    """Return the complete answer as one object."""
     choices: list[JSONValue] = [
         {
             "text": choice.text,
@@ -120,7 +120,7 @@ def encode(context: ReplyContext[CompletionCall, types.Answer]) -> Reply:
 
 
 class CompletionStream(EventStream):
-    """Chunks of text by choice, the reason of each end, the counts when asked for, `[DONE]`."""
+    """Writes chunks of text, the reason of each end, counts if requested, `[DONE]`."""
 
     def __init__(self, context: ReplyContext[CompletionCall, None]) -> None:
         self._include_usage = context.operation.include_usage

@@ -17,7 +17,7 @@ from mullama.names import JSONValue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedCall(EmbedRequest):
-    """Inputs to turn into vectors, and how the vectors are written."""
+    """Inputs to embed; `base64` selects the encoding of the vectors."""
 
     base64: bool = False
 
@@ -28,7 +28,7 @@ _TRUNCATE = fields.flag("truncate")
 
 
 def decode(request: WireRequest) -> EmbedCall:
-    """A long input is an error, as it is everywhere here, unless `truncate` allows to cut it."""
+    """Decode inputs to embed. A long input is an error unless `truncate` allows to cut it."""
     body = fields.body_of(request.body)
     inputs = inputs_of(body.raw("input"), "input")
     check_filled(inputs, "input")
@@ -50,7 +50,7 @@ def _packed(vector: list[float]) -> str:
 
 
 def encode(context: ReplyContext[EmbedCall, Vectors]) -> Reply:
-    """One entry per input, in the order of the inputs."""
+    """Return one entry for each input, in order."""
     data: list[JSONValue] = [
         {
             "object": "embedding",

@@ -1,4 +1,4 @@
-"""The table of OpenAI's endpoints, each also without the `/v1` in front."""
+"""The table of OpenAI's endpoints, most of them also without `/v1`."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ MODEL = Endpoint(
 
 
 def bare(*endpoints: Endpoint) -> tuple[Endpoint, ...]:
-    """The endpoints without `/v1`, for clients whose base address lacks it."""
+    """Return the endpoints without `/v1`, for clients whose base address lacks it."""
     return tuple(replace(e, path=e.path.removeprefix("/v1")) for e in endpoints)
 
 
 RESPONSES = stored.ENDPOINTS
 
-# `/completions` is not among the bare ones: llama-server's clients mean its native form by it.
+# Without `/completions`: llama-server's clients expect its native form there.
 ENDPOINTS = (
     CHAT,
     CHAT_COUNT,
@@ -83,7 +83,7 @@ ENDPOINTS = (
     *RESPONSES,
     *bare(CHAT, CHAT_COUNT, EMBEDDINGS, MODELS, *RESPONSES),
     *llamaserver.ENDPOINTS,
-    # Their id may hold anything, so they stand behind all that is more exact.
+    # Last, because their id may match the paths of other endpoints.
     MODEL,
     *bare(MODEL),
 )

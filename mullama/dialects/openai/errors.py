@@ -1,4 +1,4 @@
-"""How OpenAI's clients are told of an error: `{"error": {message, type, param, code}}`."""
+"""The error of OpenAI's API: `{"error": {message, type, param, code}}`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _type_of(error: MullamaError) -> str:
 
 
 def code_of(error: MullamaError) -> str | None:
-    """The word by which clients tell errors of one status apart, where there is one."""
+    """Return the code by which clients distinguish errors of one status, if there is one."""
     match error:
         case ContextOverflow():
             return "context_length_exceeded"
@@ -65,13 +65,15 @@ def code_of(error: MullamaError) -> str | None:
 
 
 def _is_model(error: MullamaError) -> bool:
-    """Whether a model was not found, and not a path or a stored response."""
+    """Return True if a model was not found; a path or a stored response is no model."""
     return isinstance(error, NotFound) and bool(error.name) and not error.name.startswith(("/", "resp_"))
 
 
 def message_of(error: MullamaError) -> str:
-    """The text; that of an overflow holds the sentences that clients of either server look for, and its code:
-    the official client shows nothing but the text."""
+    """Return the text. For an overflow it has the sentences that clients of OpenAI and of llama-server match.
+
+    It includes the code, because the official client shows only the text.
+    """
     if isinstance(error, ContextOverflow):
         return (
             f"This model's maximum context length is {error.context_size} tokens. However, your "
@@ -85,7 +87,7 @@ def message_of(error: MullamaError) -> str:
 
 
 def envelope(error: MullamaError) -> dict[str, JSONValue]:
-    """The `error` member of a reply or of a stream's last event."""
+    """Return the `error` member of a reply or of a stream's last event."""
     inner: dict[str, JSONValue] = {
         "message": message_of(error),
         "type": _type_of(error),
@@ -98,7 +100,7 @@ def envelope(error: MullamaError) -> dict[str, JSONValue]:
 
 
 def error_reply(error: MullamaError, request_id: str) -> Reply:
-    """The reply for an error before the first byte."""
+    """Return the reply for an error before the first byte."""
     return Reply(
         body={"error": envelope(error)},
         status=status_of(error, refused=403, overloaded=429),

@@ -1,4 +1,4 @@
-"""Messages as OpenAI's chat writes them, become turns of the one conversation vocabulary."""
+"""Converts messages of OpenAI's chat to turns of the conversation vocabulary."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TEXT = fields.text("text")
 
 
 def to_part(value: JSONValue, path: str) -> Part:
-    """One content part: text, a refusal, or an image."""
+    """Return one content part: text, a refusal, or an image."""
     body = fields.Body(value, path)
     kind = body.raw("type")
     match kind:
@@ -49,12 +49,12 @@ def _image(body: fields.Body) -> Part:
     if isinstance(holder, dict):
         return from_url(holder.get("url"), body.at("image_url.url"))
     if holder is None and body.has("file_id"):
-        raise Unsupported(f"{body.path}: files are not kept here; send the image itself", field=body.path)
+        raise Unsupported(f"{body.path}: files are not stored; send the image itself", field=body.path)
     return from_url(holder, body.at("image_url"))
 
 
 def to_content(value: JSONValue, path: str) -> tuple[Part, ...]:
-    """A string or a list of parts; an empty string is nothing."""
+    """Return the parts of a string or a list; an empty string has none."""
     if isinstance(value, str):
         return (TextPart(text=value),) if value else ()
     if not isinstance(value, list | tuple):
@@ -68,10 +68,10 @@ CONTENT: fields.Field[tuple[Part, ...]] = fields.Field(
 
 
 def to_role(body: fields.Body) -> Role:
-    said = fields.to_text(body.raw("role"), body.at("role"))
-    if said not in ROLES:
-        raise fields.unfit(body.at("role"), f"one of {', '.join(ROLES)}, not {said[:40]!r}")
-    return ROLES[said]
+    name = fields.to_text(body.raw("role"), body.at("role"))
+    if name not in ROLES:
+        raise fields.unfit(body.at("role"), f"one of {', '.join(ROLES)}, not {name[:40]!r}")
+    return ROLES[name]
 
 
 def _call(value: JSONValue, path: str) -> ToolCall:
@@ -90,7 +90,7 @@ _CALLS = fields.many("tool_calls", _call, CALL_SCHEMA, MOST_TOOLS)
 
 
 def _calls(body: fields.Body) -> tuple[ToolCall, ...]:
-    """The calls of an assistant's turn; the older `function_call` is one call without an id."""
+    """Return the calls of an assistant's turn; the older `function_call` is one call without an id."""
     calls = body.get(_CALLS)
     old = body.child("function_call")
     if calls or old is None:
@@ -100,7 +100,7 @@ def _calls(body: fields.Body) -> tuple[ToolCall, ...]:
 
 
 def to_message(value: JSONValue, path: str) -> Message:
-    """One turn; reasoning comes back under any of the names that servers give it."""
+    """Return one turn. Clients send reasoning back under any of the names that servers use."""
     body = fields.Body(value, path)
     role = to_role(body)
     thinking = body.first(fields.text("reasoning_content"), fields.text("reasoning"), fields.text("thinking"))

@@ -1,4 +1,4 @@
-"""OpenAI's `/v1/models`: what can be used, with the context size under every name that clients look for."""
+"""OpenAI's `/v1/models`: the available models, with the context size under every name that clients read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from mullama.dialects import schema
 from mullama.dialects.base import Reply, ReplyContext, WireRequest
 from mullama.names import JSONValue
 
-# llama-server's words for where a model is; "unloaded" ones can be asked too.
+# llama-server's words for the state of a model. A request loads an "unloaded" one.
 _STATUS = {"ready": "loaded", "opening": "loading"}
 
 
@@ -16,7 +16,7 @@ def _status(card: ModelCard) -> str:
 
 
 def model(card: ModelCard) -> dict[str, JSONValue]:
-    """One model, with its context size under every name."""
+    """Return one model, with its context size under every name."""
     vision = "vision" in card.capabilities
     return {
         "id": card.name,
@@ -47,7 +47,7 @@ def model(card: ModelCard) -> dict[str, JSONValue]:
 
 
 def decode_one(request: WireRequest) -> ShowModel:
-    """The id may hold slashes and colons, as it stands or percent-encoded."""
+    """Decode the id, which may contain slashes and colons."""
     return ShowModel(model=request.path.get("id", ""))
 
 
@@ -56,7 +56,7 @@ def encode_list(context: ReplyContext[ListModels, Inventory]) -> Reply:
 
 
 def encode_one(context: ReplyContext[ShowModel, ModelCard]) -> Reply:
-    """The model under the name that was asked for, which may be a route to it."""
+    """Return the model under the requested name, which may be a route to it."""
     return Reply(body={**model(context.result), "id": context.operation.model})
 
 

@@ -1,4 +1,4 @@
-"""What chat, completions and llama-server's own endpoints read alike: sampling, limits, formats, extensions."""
+"""The fields that chat, completions and llama-server's endpoints share: sampling, limits, formats, extensions."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ COMMON: tuple[fields.Field[object], ...] = (
     GRAMMAR, RESPONSE_FORMAT, JSON_SCHEMA, KEEP_ALIVE, OPTIONS, USER,
 )  # fmt: skip
 
-# Known, accepted, and without effect here; the reply says so in a header.
-_IDLE = {
+# Accepted fields without effect; a header of the reply names them.
+_INEFFECTIVE = {
     "prediction": "predicted output has no effect",
     "audio": "answers are text",
     "web_search_options": "mullama does not search the web",
@@ -53,18 +53,18 @@ _IDLE = {
     "thinking_budget_tokens": "the length of thinking is not bounded",
     "t_max_predict_ms": "limits.timeout of the manifest bounds an answer",
     "t_max_prompt_ms": "limits.timeout of the manifest bounds an answer",
-    "timings_per_token": "timings are told at the end",
+    "timings_per_token": "timings are reported at the end",
     "sse_ping_interval": "a silent stream sends a ping every ten seconds",
     "n_keep": "a prompt is never shifted",
     "n_discard": "a prompt is never shifted",
-    "response_fields": "the whole answer is sent",
+    "response_fields": "the complete answer is sent",
     "verbose": "it has no effect",
-    "id_slot": "requests with a common beginning share it without being pinned",
+    "id_slot": "requests with a common prefix share it in any slot",
 }
 
 
 class Common(TypedDict):
-    """The arguments that every request for text is built with."""
+    """The arguments that all requests for text share."""
 
     sampling: Sampling
     max_tokens: int | None
@@ -80,7 +80,7 @@ class Common(TypedDict):
 
 
 def read_common(body: fields.Body) -> Common:
-    """Everything that is read alike; a limit that is said twice is taken from the newer spelling."""
+    """Return the shared arguments. Of several limits, the newest spelling applies."""
     options = body.child("options") or fields.Body({}, body.at("options"))
     if body.get(LORA):
         raise Unsupported("lora cannot be chosen by a request", hint="declare adapters in the manifest", field="lora")
@@ -98,14 +98,14 @@ def read_common(body: fields.Body) -> Common:
         ignore_eos=body.get(IGNORE_EOS) or False,
         cache=True if cache is None else cache,
         user=body.get(USER),
-        warnings=tuple(f"{name}: {why}" for name, why in _IDLE.items() if body.has(name)),
+        warnings=tuple(f"{name}: {why}" for name, why in _INEFFECTIVE.items() if body.has(name)),
     )
 
 
 def read_format(body: fields.Body) -> ResponseFormat | None:
-    """The one shape that the answer must have, in whichever field it is said."""
+    """Return the format of the answer, from the one field that has it."""
     grammar = body.get(GRAMMAR)
-    said = [
+    formats = [
         form
         for form in (
             body.get(RESPONSE_FORMAT),
@@ -114,12 +114,12 @@ def read_format(body: fields.Body) -> ResponseFormat | None:
         )
         if form is not None
     ]
-    if len(said) > 1:
+    if len(formats) > 1:
         raise Invalid("response_format, json_schema and grammar exclude each other", field="grammar")
-    return said[0] if said else None
+    return formats[0] if formats else None
 
 
 def include_usage(body: fields.Body) -> bool:
-    """Whether a stream is to tell its token counts before it ends."""
+    """Return True if a stream reports its token counts."""
     options = body.child("stream_options")
     return bool(options and options.get(INCLUDE_USAGE))

@@ -1,4 +1,4 @@
-"""What OpenAI's streams have in common: the mark of the end, pings, and an error as the last event."""
+"""The parts that OpenAI's streams share: the end marker, pings, and an error as the last event."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _PING = Frame(data="ping", comment=True)
 
 
 class EventStream:
-    """The part of a stream encoder that is the same for all; `_ended` is set with the terminal event."""
+    """Base of the stream encoders. `_ended` is set with the terminal event."""
 
     media: Literal["text/event-stream", "application/x-ndjson"] = "text/event-stream"
     _ended = False
 
     def fail(self, error: MullamaError) -> Iterable[Frame]:
-        """The error, unless the stream has ended."""
+        """Return the frames of an error, unless the stream has ended."""
         if self._ended:
             return ()
         self._ended = True

@@ -1,4 +1,4 @@
-"""Token counts, timings and the reasons for the end, as OpenAI's and llama-server's clients read them."""
+"""Token counts, timings and finish reasons in the forms of OpenAI and llama-server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def usage_of(usage: Usage) -> dict[str, JSONValue]:
 
 
 def timings_of(usage: Usage, timings: Timings) -> dict[str, JSONValue]:
-    """llama-server's counts and rates; `prompt_n` are the tokens that had to be computed."""
+    """Return llama-server's counts and rates; `prompt_n` excludes cached tokens."""
     computed = max(0, usage.prompt_tokens - usage.cached_tokens)
     return {
         "cache_n": usage.cached_tokens,
@@ -44,7 +44,7 @@ def _rates(name: str, count: int, seconds: float) -> dict[str, JSONValue]:
 
 
 def finish_reason(reason: StopReason, calls: str = "tool_calls") -> str:
-    """Why a choice ended; `calls` is the word for tool calls. A cut answer is one that reached a limit."""
+    """Return the finish reason; `calls` is the word for tool calls. A cancelled answer is one that reached a limit."""
     match reason:
         case StopReason.STOP | StopReason.STOP_SEQUENCE:
             return "stop"

@@ -1,4 +1,4 @@
-"""llama-server's own endpoints, which people script against; the model is chosen by `model`."""
+"""llama-server's own endpoints; `model` selects the model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""llama-server's `/completion` and `/infill`: a prompt to go on from, in the native form."""
+"""llama-server's `/completion` and `/infill`: prompts to continue, in the native form."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _EXTRA = fields.many("input_extra", fields.to_record, schema.RECORD, 256)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativeCall(types.CompletionRequest):
-    """A prompt to go on from, in llama-server's form."""
+    """A prompt to continue, in llama-server's form."""
 
 
 def decode(request: WireRequest) -> NativeCall:
-    """One prompt or several; a stream has one."""
+    """Decode one or more prompts; a stream has one."""
     body = fields.body_of(request.body)
     n = body.get(N) or 1
     return _request(body, prompts_of(body.raw("prompt"), "prompt", n), None)
 
 
 def decode_infill(request: WireRequest) -> NativeCall:
-    """What stands before the gap, and what behind it; other files stand in front of everything."""
+    """Decode the texts before and after a gap; other files precede them."""
     body = fields.body_of(request.body)
     extra = (fields.Body(one, f"input_extra[{i}]") for i, one in enumerate(body.get(_EXTRA) or ()))
     files = "".join(f"--- snippet ---\n{one.get(fields.text('text')) or ''}\n" for one in extra)
@@ -73,7 +73,7 @@ def _request(body: fields.Body, prompts: tuple[Input, ...], suffix: str | None) 
 
 
 def _settings(context: ReplyContext[NativeCall, Any]) -> dict[str, JSONValue]:
-    """What was asked for; what was not said is not made up."""
+    """Return the settings of the request, without defaults for settings that it omits."""
     sampling: dict[str, JSONValue] = {}
     for one in dataclasses.fields(context.operation.sampling):
         value = getattr(context.operation.sampling, one.name)
@@ -131,7 +131,7 @@ def _probabilities(tokens: tuple[types.TokenLogprob, ...]) -> dict[str, JSONValu
 def _end(
     context: ReplyContext[NativeCall, Any], finished: types.Finished, usage: types.Usage, timings: types.Timings
 ) -> dict[str, JSONValue]:
-    """What is known when an answer has ended."""
+    """Return the members that are known at the end of an answer."""
     prompt = context.operation.prompts[finished.choice // context.operation.n]
     return {
         "index": finished.choice,
@@ -151,15 +151,15 @@ def _end(
 
 
 def encode(context: ReplyContext[NativeCall, types.Answer]) -> Reply:
-    """An object for one answer, a list for several."""
+    """Return an object for one answer, a list for several."""
     answers: list[JSONValue] = []
     for choice in context.result.choices:
         finished = types.Finished(reason=choice.reason, stop_sequence=choice.stop_sequence, choice=choice.index)
-        made = context.result.context[context.result.usage.prompt_tokens :]
+        generated = context.result.context[context.result.usage.prompt_tokens :]
         answers.append(
             {
                 "content": choice.text,
-                "tokens": list(made) if context.operation.want_context else [],
+                "tokens": list(generated) if context.operation.want_context else [],
                 "has_new_line": "\n" in choice.text,
                 **_end(context, finished, context.result.usage, context.result.timings),
                 **_probabilities(choice.logprobs),
@@ -169,7 +169,7 @@ def encode(context: ReplyContext[NativeCall, types.Answer]) -> Reply:
 
 
 class NativeStream(EventStream):
-    """One event per piece; the last has `stop: true` and everything that is known at the end."""
+    """Writes one event for each piece; the last has `stop: true` and the totals."""
 
     def __init__(self, context: ReplyContext[NativeCall, None]) -> None:
         self._context = context
@@ -207,11 +207,11 @@ class NativeStream(EventStream):
         )
 
     def _end(self, event: types.Completed) -> Frame:
-        made = event.context[event.usage.prompt_tokens :]
+        generated = event.context[event.usage.prompt_tokens :]
         return Frame(
             data={
                 "content": "",
-                "tokens": list(made) if self._context.operation.want_context else [],
+                "tokens": list(generated) if self._context.operation.want_context else [],
                 "has_new_line": self._new_line,
                 **_end(self._context, self._last, event.usage, event.timings),
             }

@@ -1,4 +1,4 @@
-"""llama-server's `/props` and `/slots`: how a model is set up, and what it is doing."""
+"""llama-server's `/props` and `/slots`: the settings and the activity of a model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mullama.names import JSONValue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShowSlots(ShowModel):
-    """The slots of a model; must_be_free: it is an error when none is free."""
+    """The slots of a model; with `must_be_free`, no free slot is an error."""
 
     must_be_free: bool = False
 
@@ -60,7 +60,7 @@ def encode_props(context: ReplyContext[ShowModel, ModelCard]) -> Reply:
 
 
 def encode_slots(context: ReplyContext[ShowSlots, ModelCard]) -> Reply:
-    """One entry per request that can decode at once; the first of them are those that are busy."""
+    """Return one entry for each request that can decode at once; the busy ones are first."""
     card = context.result
     slots = max(1, card.parallel)
     if context.operation.must_be_free and card.active >= slots:
@@ -68,7 +68,7 @@ def encode_slots(context: ReplyContext[ShowSlots, ModelCard]) -> Reply:
     return Reply(body=[{"id": i, "n_ctx": card.context_size, "is_processing": i < card.active} for i in range(slots)])
 
 
-def _not_offered(message: str) -> Callable[[WireRequest], Operation]:
+def _unsupported(message: str) -> Callable[[WireRequest], Operation]:
     error: JSONValue = {
         "message": message,
         "type": "not_supported_error",
@@ -96,7 +96,7 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path="/props",
-        decode=_not_offered("settings are declared in the manifest: edit it and apply"),
+        decode=_unsupported("settings are declared in the manifest: edit it and apply"),
         access="admin",
         summary="Not supported; returns the reason",
     ),
@@ -111,7 +111,7 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path="/slots/{slot}",
-        decode=_not_offered("slots are not saved by hand: common beginnings of prompts are kept"),
+        decode=_unsupported("slots are not saved by hand: common beginnings of prompts are kept"),
         summary="Not supported; returns the reason",
     ),
 )

@@ -1,4 +1,4 @@
-"""Reranking in the two forms that clients speak: Jina's, and that of text-embeddings-inference."""
+"""Reranking in two forms: Jina's and text-embeddings-inference's."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mullama.names import JSONValue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RerankCall(RerankRequest):
-    """Documents to order, and the form of the answer. flat: a list of scores alone."""
+    """Documents to order. `with_text` repeats the documents; `flat` returns a list of scores only."""
 
     with_text: bool = False
     flat: bool = False
 
 
 def _document(value: JSONValue, path: str) -> str:
-    """A document: its text, or an object that holds it."""
+    """Return the text of a document, which may be an object."""
     if isinstance(value, str):
         return value
     return fields.Body(value, path).need(fields.text("text"))
@@ -56,7 +56,7 @@ def decode(request: WireRequest) -> RerankCall:
 
 
 def encode(context: ReplyContext[RerankCall, Ranking]) -> Reply:
-    """The best first, at most `top_n` of them."""
+    """Return the best `top_n` documents, best first."""
     best = context.result.results[: context.operation.top_n]
     if context.operation.flat:
         return Reply(body=[_flat(context.operation, index, score) for index, score in best])

@@ -1,4 +1,4 @@
-"""llama-server's `/tokenize`, `/detokenize` and `/embedding`: what a text is to the model."""
+"""llama-server's `/tokenize`, `/detokenize` and `/embedding`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def decode_tokenize(request: WireRequest) -> types.TokenizeRequest:
 
 
 def _piece(piece: bytes) -> JSONValue:
-    """A piece as text, or as numbers when it is a part of a character."""
+    """Return a piece as text, or as bytes if it is part of a character."""
     try:
         return piece.decode()
     except UnicodeDecodeError:
@@ -61,7 +61,7 @@ def encode_text(context: ReplyContext[types.DetokenizeRequest, types.Detokenized
 
 
 def decode_embedding(request: WireRequest) -> types.EmbedRequest:
-    """The native form; a vector is normalised unless `embd_normalize` is -1."""
+    """Decode the native form; vectors are normalized unless `embd_normalize` is -1."""
     body = fields.body_of(request.body)
     name = "input" if body.has("input") else "content"
     inputs = inputs_of(body.raw(name), name)

@@ -1,1 +1,1 @@
-"""OpenAI's Responses API: items in, items out, with the memory of earlier responses."""
+"""OpenAI's Responses API: items in, items out, with stored responses."""

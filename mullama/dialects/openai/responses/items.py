@@ -1,4 +1,4 @@
-"""Input items of the Responses API, become turns of the one conversation vocabulary."""
+"""Converts input items of the Responses API to turns of the conversation vocabulary."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from mullama.names import JSONValue
 
 Item = Mapping[str, JSONValue]
 
-# Reasoning travels as opaque text when a client keeps no thinking in the clear.
-_OPAQUE = "mullama1."
+# The prefix of encoded reasoning, for clients that ask for encrypted content.
+_ENCODED = "mullama1."
 _CALL_ID = fields.text("call_id", 256)
 _NAMESPACE = fields.text("namespace", 256)
 _OURS = re.compile(r"(?:msg|rs|fc|ctc)_([0-9a-f]{8,64})_[0-9a-f]{1,8}")
 
-# What ran, or was decided, on another server; a conversation goes on without it.
-_ELSEWHERE = frozenset(
+# Items of tools that ran on another server. The conversation continues without them.
+_SERVER_SIDE = frozenset(
     {
         "web_search_call",
         "file_search_call",
@@ -57,7 +57,7 @@ INPUT_SCHEMA = schema.either(schema.STRING, ITEMS.schema)
 
 
 def items_of(body: fields.Body) -> tuple[Item, ...]:
-    """The input as items; a string is a user's message."""
+    """Return the input as items; a string is a user's message."""
     value = body.raw("input")
     if isinstance(value, str):
         part: JSONValue = {"type": "input_text", "text": value}
@@ -66,7 +66,7 @@ def items_of(body: fields.Body) -> tuple[Item, ...]:
 
 
 def referenced(items: Iterable[Item]) -> tuple[str, ...]:
-    """The ids of the stored responses that item references point into."""
+    """Return the ids of the stored responses that item references name."""
     needs: dict[str, None] = {}
     for i, item in enumerate(items):
         if item.get("type") != "item_reference":
@@ -83,24 +83,24 @@ def referenced(items: Iterable[Item]) -> tuple[str, ...]:
     return tuple(needs)
 
 
-def opaque(thinking: str) -> str:
-    """Thinking in the form of `encrypted_content`: it can be sent back and understood again."""
-    return _OPAQUE + base64.b64encode(thinking.encode()).decode("ascii")
+def encode_thinking(thinking: str) -> str:
+    """Return thinking as `encrypted_content`, which clients send back."""
+    return _ENCODED + base64.b64encode(thinking.encode()).decode("ascii")
 
 
-def _clear(value: str) -> str:
-    """What `opaque` hid; the opaque text of another server is nothing."""
-    if not value.startswith(_OPAQUE):
+def _decode_thinking(value: str) -> str:
+    """Return the thinking of `encode_thinking`, "" for content of another server."""
+    if not value.startswith(_ENCODED):
         return ""
     try:
-        return base64.b64decode(value.removeprefix(_OPAQUE), validate=True).decode()
+        return base64.b64decode(value.removeprefix(_ENCODED), validate=True).decode()
     except (binascii.Error, ValueError):
         return ""
 
 
 @dataclass(slots=True)
 class _Turns:
-    """Turns so far, and the assistant's turn that items are still being added to."""
+    """Collects turns, and the items of the assistant's current turn."""
 
     done: list[Message] = field(default_factory=list)
     thinking: list[str] = field(default_factory=list)
@@ -136,7 +136,7 @@ class _Turns:
 
 
 def conversation(items: Iterable[Item], instructions: str | None) -> tuple[Message, ...]:
-    """The turns that the items stand for, after the instructions. References must be resolved before."""
+    """Return the turns of the items, after the instructions. References must be resolved before."""
     turns = _Turns()
     if instructions:
         turns.add(text_message("system", instructions))
@@ -157,7 +157,7 @@ def _read(item: fields.Body, turns: _Turns) -> None:
             turns.add(_result(item))
         case "reasoning":
             turns.think(_thinking(item))
-        case str() if kind in _ELSEWHERE:
+        case str() if kind in _SERVER_SIDE:
             pass
         case _:
             raise fields.unfit(item.at("type"), f"a known type of item, not {str(kind)[:40]!r}")
@@ -193,6 +193,6 @@ def _texts(item: fields.Body, name: str) -> str:
 
 
 def _thinking(item: fields.Body) -> str:
-    """Reasoning from the fullest form in which the item has it."""
+    """Return the reasoning of an item from the most complete of its forms."""
     hidden = item.get(fields.text("encrypted_content"))
-    return _texts(item, "content") or (_clear(hidden) if hidden else "") or _texts(item, "summary")
+    return _texts(item, "content") or (_decode_thinking(hidden) if hidden else "") or _texts(item, "summary")

@@ -26,7 +26,7 @@ def _or(value: JSONValue, default: JSONValue) -> JSONValue:
 
 
 def _settings(echo: Mapping[str, JSONValue], operation: ResponseRequest) -> dict[str, JSONValue]:
-    """What the request asked for, with the API's defaults where it asked for nothing."""
+    """Return the settings of the request, with the API's defaults."""
     reasoning = echo.get("reasoning")
     text = echo.get("text")
     plain: JSONValue = {"format": {"type": "text"}}
@@ -58,7 +58,7 @@ def _settings(echo: Mapping[str, JSONValue], operation: ResponseRequest) -> dict
 
 
 class ResponseObject:
-    """The response object of one request at any moment of its life."""
+    """Builds the response object of one request in any status."""
 
     def __init__(self, context: ReplyContext[ResponseRequest, None]) -> None:
         self._head: dict[str, JSONValue] = {
@@ -79,7 +79,7 @@ class ResponseObject:
         error: JSONValue = None,
         incomplete: JSONValue = None,
     ) -> dict[str, JSONValue]:
-        """The object with this status and output."""
+        """Return the object with this status and output."""
         return {
             **self._head,
             "status": status,

@@ -1,4 +1,4 @@
-"""OpenAI's `/v1/responses`: what a request says, and how it takes up stored responses."""
+"""Decodes requests of OpenAI's `/v1/responses`, and completes them with stored responses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mullama.dialects.openai.responses.items import (
     items_of,
     referenced,
 )
-from mullama.dialects.openai.responses.tools import TOOLS, flat, known_tools, left_out
+from mullama.dialects.openai.responses.tools import TOOLS, flat, known_tools, tool_warnings
 from mullama.dialects.sampling import KEEP_ALIVE, MOST_TOKEN, TOP_LOGPROBS
 from mullama.dialects.tools import NAME, TOOL_CHOICE, checked_choice
 from mullama.errors import Invalid, Unsupported
@@ -37,7 +37,7 @@ _SUMMARY = fields.choice("summary", ("auto", "concise", "detailed", "none"))
 _FORMAT = fields.Field("format", named_format, FORMAT_SCHEMA)
 _METADATA = fields.record("metadata", schema.mapped(schema.STRING))
 
-# Request fields that the response object repeats as they came.
+# Fields of the request that the response object repeats.
 _ECHOED = (
     "instructions", "tools", "tool_choice", "text", "reasoning", "metadata", "truncation",
     "max_output_tokens", "max_tool_calls", "background", "safety_identifier", "prompt_cache_key",
@@ -47,24 +47,24 @@ _ECHOED = (
 
 
 def decode(request: WireRequest) -> ResponseRequest:
-    """A conversation to continue, on its own or after stored responses."""
+    """Decode a conversation to continue, alone or after stored responses."""
     return _request(fields.body_of(request.body))
 
 
 def decode_count(request: WireRequest) -> CountRequest:
-    """The same body; nothing is generated. What is stored is not looked up."""
+    """Decode the same body; nothing is generated. Stored responses are not supported."""
     chat = _request(fields.body_of(request.body))
     if chat.needs:
         raise Unsupported(
             "the tokens of stored responses cannot be counted",
-            hint="send the whole input",
+            hint="send the complete input",
             field="previous_response_id",
         )
     return CountRequest(chat=chat)
 
 
 def _request(body: fields.Body) -> ResponseRequest:
-    _refuse(body)
+    _check_unsupported(body)
     items = items_of(body)
     previous = body.get(_PREVIOUS)
     if not items and previous is None:
@@ -90,7 +90,7 @@ def _request(body: fields.Body) -> ResponseRequest:
         tool_choice=checked_choice(_choice(body), tools, "tool_choice"),
         parallel_tool_calls=True if parallel is None else parallel,
         truncate=body.get(_TRUNCATION) == "auto",
-        warnings=left_out(body),
+        warnings=tool_warnings(body),
         needs=tuple(dict.fromkeys(needs)),
         items=items,
         previous=previous,
@@ -101,12 +101,12 @@ def _request(body: fields.Body) -> ResponseRequest:
     return request if needs else replace(request, messages=_messages(request))
 
 
-def _refuse(body: fields.Body) -> None:
-    """What would change the conversation and is not kept here must not be passed over in silence."""
+def _check_unsupported(body: fields.Body) -> None:
+    """Raise `Unsupported` for references to stored objects, which would change the conversation."""
     for name in ("conversation", "prompt"):
         if body.has(name):
             raise Unsupported(
-                f"{name} is not supported: nothing of that name is kept here",
+                f"{name} is not supported: it is not stored",
                 hint="send the input itself, or previous_response_id",
                 field=name,
             )
@@ -114,10 +114,10 @@ def _refuse(body: fields.Body) -> None:
 
 def _messages(request: ResponseRequest) -> tuple[Message, ...]:
     instructions = request.echo.get("instructions")
-    said = conversation(request.items, instructions if isinstance(instructions, str) else None)
-    if not said:
+    messages = conversation(request.items, instructions if isinstance(instructions, str) else None)
+    if not messages:
         raise Invalid("input holds nothing to answer", field="input")
-    return said
+    return messages
 
 
 def _sampling(body: fields.Body) -> Sampling:
@@ -154,16 +154,16 @@ def _choice(body: fields.Body) -> ToolChoice | None:
 
 
 def resume(request: ResponseRequest, stored: Mapping[str, StoredResponse]) -> ResponseRequest:
-    """The request with the items of the response before in front, and its references resolved."""
+    """Return the request after the items of the previous response, with its references resolved."""
     before = stored[request.previous] if request.previous else None
     own = tuple(_resolved(item, i, stored) for i, item in enumerate(request.items))
     earlier = (*before.items, *output_of(before)) if before else ()
-    whole = replace(request, items=(*earlier, *own), needs=())
-    return replace(whole, messages=_messages(whole))
+    complete = replace(request, items=(*earlier, *own), needs=())
+    return replace(complete, messages=_messages(complete))
 
 
 def output_of(stored: StoredResponse) -> tuple[Item, ...]:
-    """The items that a stored response answered with."""
+    """Return the output items of a stored response."""
     output = stored.body.get("output")
     if not isinstance(output, list | tuple):
         return ()
@@ -182,7 +182,7 @@ def _resolved(item: Item, index: int, stored: Mapping[str, StoredResponse]) -> I
 
 
 def remember(request: ResponseRequest, data: JSONValue) -> StoredResponse | None:
-    """What to keep: the response object, alone or in a stream's last event, and all its input."""
+    """Return the response to store from a reply or from a stream's last event, with all its input."""
     if not request.store or not isinstance(data, Mapping):
         return None
     inner = data.get("response")

@@ -1,4 +1,4 @@
-"""Stored responses: fetch, delete, cancel, and list what led to one."""
+"""Endpoints of responses: create, count, and for stored ones fetch, delete, cancel, list the input."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PREFIXES = {"function_call": "fc", "reasoning": "rs", "custom_tool_call": "ctc"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemsPage(ListResponseItems):
-    """A page of the items: how many, from which on, in which order."""
+    """Lists one page of the items: `limit` items after an id, in an order."""
 
     limit: int = 20
     after: str | None = None
@@ -44,7 +44,7 @@ def _id(request: WireRequest) -> str:
 
 def decode_fetch(request: WireRequest) -> FetchResponse:
     if request.query.get("stream", "false").lower() == "true":
-        raise Unsupported("a stored response cannot be streamed again", hint="fetch it whole", field="stream")
+        raise Unsupported("a stored response cannot be streamed again", hint="fetch it without stream", field="stream")
     return FetchResponse(id=_id(request))
 
 
@@ -81,7 +81,7 @@ def encode_deleted(context: ReplyContext[DeleteResponse, Done]) -> Reply:
 
 
 def _listed(item: Item, index: int, response: str) -> dict[str, JSONValue]:
-    """The item with an id and, where it was short, in its full form."""
+    """Return the item with an id, in its full form."""
     kind = item.get("type") or "message"
     prefix = _PREFIXES.get(str(kind), "msg")
     full: dict[str, JSONValue] = {
@@ -89,16 +89,16 @@ def _listed(item: Item, index: int, response: str) -> dict[str, JSONValue]:
         "type": kind,
         "status": "completed",
     }
-    said = {**full, **item}
-    content = said.get("content")
+    complete = {**full, **item}
+    content = complete.get("content")
     if kind == "message" and isinstance(content, str):
         part = "output_text" if item.get("role") == "assistant" else "input_text"
-        said["content"] = [{"type": part, "text": content}]
-    return said
+        complete["content"] = [{"type": part, "text": content}]
+    return complete
 
 
 def encode_items(context: ReplyContext[ItemsPage, StoredResponse]) -> Reply:
-    """One page of everything that the response was an answer to."""
+    """Return one page of the input items of the response."""
     items = [_listed(item, i, context.result.id) for i, item in enumerate(context.result.items)]
     if context.operation.newest_first:
         items.reverse()

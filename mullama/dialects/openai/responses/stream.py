@@ -1,6 +1,6 @@
-"""The Responses API's stream of numbered events; the whole answer is what its last event holds.
+"""The Responses API's stream of numbered events; its last event contains the complete answer.
 
-One item is open at a time: reasoning, a message, or a call. What belongs to another closes it.
+One item is open at a time: reasoning, a message, or a call. A delta of another item closes it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mullama.chat import types
 from mullama.dialects.base import Frame, Reply, ReplyContext, ResponseRequest, StreamEvent
 from mullama.dialects.fields import Body
 from mullama.dialects.openai.errors import code_of, envelope
-from mullama.dialects.openai.responses.items import opaque
+from mullama.dialects.openai.responses.items import encode_thinking
 from mullama.dialects.openai.responses.reply import ResponseObject, usage_of
 from mullama.dialects.openai.responses.tools import Known, known_tools
 from mullama.dialects.openai.streams import EventStream
@@ -27,7 +27,7 @@ _PREFIX = {"reasoning": "rs", "message": "msg", "function_call": "fc", "custom_t
 
 @dataclass(slots=True)
 class _Open:
-    """The item that is being written: its place, its fixed members, what was written so far."""
+    """The open item: its index, its fixed members, its text so far."""
 
     kind: str
     index: int
@@ -45,7 +45,7 @@ class _Open:
 
 
 class ResponseStream(EventStream):
-    """created, in_progress, the items one after the other, then completed, incomplete or failed."""
+    """Writes created, in_progress, the items in order, then completed, incomplete or failed."""
 
     def __init__(self, context: ReplyContext[ResponseRequest, Any]) -> None:
         reasoning = Body(context.operation.echo).child("reasoning")
@@ -103,7 +103,7 @@ class ResponseStream(EventStream):
         yield self._event("response.output_item.added", output_index=index, item=empty)
 
     def _finished_item(self, item: _Open, status: str) -> dict[str, JSONValue]:
-        """The item with what was written into it; nothing yet while it is in progress."""
+        """Return the item with its text, which is empty while it is in progress."""
         base = {**item.base, "status": status}
         text = item.written
         match item.kind:
@@ -125,18 +125,18 @@ class ResponseStream(EventStream):
         elif text:
             content.append({"type": "reasoning_text", "text": text})
         item: dict[str, JSONValue] = {"summary": summary, "content": content}
-        return {**item, "encrypted_content": opaque(text) if text else None} if self._hidden else item
+        return {**item, "encrypted_content": encode_thinking(text) if text else None} if self._hidden else item
 
     def _close(self, cut: bool = False) -> Iterator[Frame]:
-        """End the open item; `cut` when the answer ended in the middle of it."""
+        """End the open item; `cut` marks an item that the end of the answer interrupted."""
         item = self._item
         if item is None:
             return
         self._item = None
         yield from self._part_done(item)
-        whole = self._finished_item(item, "incomplete" if cut else "completed")
-        self._output.append(whole)
-        yield self._event("response.output_item.done", output_index=item.index, item=whole)
+        complete = self._finished_item(item, "incomplete" if cut else "completed")
+        self._output.append(complete)
+        yield self._event("response.output_item.done", output_index=item.index, item=complete)
 
     def _part_done(self, item: _Open) -> Iterator[Frame]:
         text, place = item.written, item.place
@@ -220,8 +220,8 @@ class ResponseStream(EventStream):
                     free = event.call.arguments.get("input")
                     yield self._arguments("custom_tool_call_input", str(free or ""))
                 elif not item.text:
-                    whole = compact(event.call.arguments)
-                    yield self._arguments("function_call_arguments", whole)
+                    complete = compact(event.call.arguments)
+                    yield self._arguments("function_call_arguments", complete)
                 yield from self._close()
 
     def _open_call(self, event: types.ToolCallStarted) -> Iterator[Frame]:
@@ -244,25 +244,25 @@ class ResponseStream(EventStream):
         yield from self._close()
         cut = _is_cut(self._reason)
         status = "incomplete" if cut else "completed"
-        whole = self._object.at(
+        complete = self._object.at(
             status,
             list(self._output),
             completed_at=None if cut else int(self._context.created + event.timings.total),
             usage=usage_of(event.usage),
             incomplete={"reason": "max_output_tokens"} if cut else None,
         )
-        yield self._event(f"response.{status}", response=whole)
+        yield self._event(f"response.{status}", response=complete)
 
     def _failed(self, error: MullamaError) -> Iterator[Frame]:
-        """The error in both forms that clients read, then the terminal event."""
+        """Yield the error in both forms that clients read, then the terminal event."""
         yield from self._begin()
         yield from self._close(cut=True)
         inner = envelope(error)
         flat = {key: inner[key] for key in ("code", "message", "param")}
         yield self._event("error", **flat, error=inner)
-        said: JSONValue = {"code": code_of(error) or "server_error", "message": inner["message"]}
-        whole = self._object.at("failed", list(self._output), error=said)
-        yield self._event("response.failed", response=whole)
+        cause: JSONValue = {"code": code_of(error) or "server_error", "message": inner["message"]}
+        complete = self._object.at("failed", list(self._output), error=cause)
+        yield self._event("response.failed", response=complete)
 
 
 _EMPTY_TEXT: JSONValue = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
@@ -282,7 +282,7 @@ def _is_cut(reason: types.StopReason) -> bool:
 
 
 def encode(context: ReplyContext[ResponseRequest, types.Answer]) -> Reply:
-    """The whole answer: what the stream of the same events would have ended with."""
+    """Return the complete answer: the object in the last event of a stream of the same events."""
     stream = ResponseStream(context)
     last: Frame | None = None
     for event in _events(context.result):

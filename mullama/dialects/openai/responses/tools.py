@@ -11,7 +11,7 @@ from mullama.dialects.fields import Body, many, record, to_record
 from mullama.dialects.tools import DESCRIPTION, MOST_TOOLS, NAME, compact, function_tool, unique
 from mullama.names import JSONValue
 
-# A tool that takes free text is a function of one string; the answer is turned back into a text.
+# A tool that takes free text is a function of one string to the model; the reply returns the text.
 _FREE_TEXT: Mapping[str, JSONValue] = {
     "type": "object",
     "properties": {"input": {"type": "string"}},
@@ -25,7 +25,7 @@ _FORMAT = record("format")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """A tool that can be called, and by which name and of which kind the client knows it."""
+    """A callable tool, with its name and kind at the client."""
 
     tool: Tool
     name: str
@@ -34,14 +34,14 @@ class Known:
 
 
 def flat(namespace: str | None, name: str) -> str:
-    """The one name by which a model calls a function of a namespace."""
+    """Return the name by which the model calls a function of a namespace."""
     if not namespace:
         return name
     return f"{namespace}{name}" if namespace.endswith("__") else f"{namespace}__{name}"
 
 
 def known_tools(body: Body) -> tuple[Known, ...]:
-    """The tools that can be called here, whatever others the client offers besides."""
+    """Return the callable tools; other kinds run on OpenAI's servers only."""
     found: list[Known] = []
     for i, value in enumerate(body.get(TOOLS) or ()):
         found += _known(Body(value, f"tools[{i}]"), None)
@@ -52,15 +52,15 @@ def known_tools(body: Body) -> tuple[Known, ...]:
 def _known(one: Body, namespace: str | None) -> Iterator[Known]:
     match one.raw("type"):
         case "function":
-            said = function_tool(one)
-            name = flat(namespace, said.name)
+            function = function_tool(one)
+            name = flat(namespace, function.name)
             tool = Tool(
                 name=name,
-                description=said.description,
-                parameters=said.parameters,
-                strict=said.strict,
+                description=function.description,
+                parameters=function.parameters,
+                strict=function.strict,
             )
-            yield Known(tool=tool, name=said.name, namespace=namespace)
+            yield Known(tool=tool, name=function.name, namespace=namespace)
         case "custom":
             yield _custom(one, namespace)
         case "namespace" if namespace is None:
@@ -83,20 +83,20 @@ def _custom(one: Body, namespace: str | None) -> Known:
     return Known(tool=tool, name=name, namespace=namespace, custom=True)
 
 
-def left_out(body: Body) -> tuple[str, ...]:
-    """A warning for each tool of a kind that runs elsewhere, and for each format that is told but not enforced."""
-    said: list[str] = []
+def tool_warnings(body: Body) -> tuple[str, ...]:
+    """Return a warning for each tool that only OpenAI's servers run, and for each format that is not enforced."""
+    warnings: list[str] = []
     for i, tool in enumerate(body.get(TOOLS) or ()):
         kind, shape = str(tool.get("type"))[:40], tool.get("format")
         if kind not in ("function", "custom", "namespace"):
-            said.append(f"tools[{i}] of type {kind} was left out: it does not run here")
+            warnings.append(f"tools[{i}] of type {kind} was left out: it does not run here")
         elif kind == "custom" and isinstance(shape, Mapping) and shape.get("type") == "grammar":
-            said.append(f"tools[{i}]: the model is told of the grammar, it is not enforced")
-    return tuple(said)
+            warnings.append(f"tools[{i}]: the grammar is part of the prompt and is not enforced")
+    return tuple(warnings)
 
 
 def echoed(tools: JSONValue) -> list[JSONValue]:
-    """The tools as the response repeats them, functions with all the members that they must have."""
+    """Return the tools for the response object, with all members that functions require."""
     if not isinstance(tools, list | tuple):
         return []
     blank: dict[str, JSONValue] = {"description": None, "parameters": None, "strict": None}

@@ -1,4 +1,4 @@
-"""Bugs that users of other servers keep reporting, seen from outside; tests/clients/README.md has the whole list."""
+"""Bugs that users of other servers report often; each test shows with real clients that mullama does not have it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
             yield client
 
 
-def test_bug_1_the_context_is_told_everywhere_and_the_same(http: httpx.Client, llama: ollama.Client) -> None:
+def test_every_api_reports_the_same_context_size(http: httpx.Client, llama: ollama.Client) -> None:
     size = next(m.context_length for m in llama.ps().models if m.model == "tiny")
 
     assert http.get("/v1/models/tiny").json()["context_length"] == size
@@ -44,7 +44,7 @@ def test_bug_1_the_context_is_told_everywhere_and_the_same(http: httpx.Client, l
     assert http.get("/v1/models/tiny", headers={"anthropic-version": "1"}).json()["max_input_tokens"] == size
 
 
-def test_bug_7_text_beside_a_call_is_kept_and_the_call_does_not_leak_into_it(
+def test_text_next_to_a_call_is_kept_without_the_call(
     gpt: openai.OpenAI, claude: anthropic.Anthropic, llama: ollama.Client
 ) -> None:
     asked = calling(("get_weather", {"city": "Oslo"})).replace("say ", "say Let me look. ")
@@ -60,7 +60,7 @@ def test_bug_7_text_beside_a_call_is_kept_and_the_call_does_not_leak_into_it(
     assert message.content[1].type == "tool_use"
 
 
-def test_bug_8_the_template_in_the_file_is_used_and_told(http: httpx.Client) -> None:
+def test_the_template_of_the_file_is_used_and_shown(http: httpx.Client) -> None:
     prompt = http.post("/apply-template", json={"model": "tiny", "messages": user("Hello")}).json()["prompt"]
     shown = http.post("/api/show", json={"model": "tiny"}).json()
 
@@ -70,7 +70,7 @@ def test_bug_8_the_template_in_the_file_is_used_and_told(http: httpx.Client) -> 
     assert prompt != "Hello"
 
 
-def test_bug_10_clients_with_other_contexts_do_not_make_the_model_load_again(
+def test_another_num_ctx_does_not_reload_the_model(
     stack: Stack, llama: ollama.Client, gpt: openai.OpenAI
 ) -> None:
     def loaded() -> list[Any]:
@@ -86,7 +86,7 @@ def test_bug_10_clients_with_other_contexts_do_not_make_the_model_load_again(
     assert loaded() == before
 
 
-def test_bug_13_how_long_a_model_stays_can_be_said_to_every_api(
+def test_every_api_takes_keep_alive(
     gpt: openai.OpenAI, claude: anthropic.Anthropic, llama: ollama.Client
 ) -> None:
     def expiry() -> Any:
@@ -102,7 +102,7 @@ def test_bug_13_how_long_a_model_stays_can_be_said_to_every_api(
     assert (expiry() - first).total_seconds() > 7000
 
 
-def test_bug_14_no_two_answers_or_calls_have_one_id(gpt: openai.OpenAI) -> None:
+def test_ids_of_answers_and_calls_are_unique(gpt: openai.OpenAI) -> None:
     asked = calling(("get_weather", {}), ("get_weather", {}))
     ids: list[str] = []
     for _ in range(30):
@@ -112,7 +112,7 @@ def test_bug_14_no_two_answers_or_calls_have_one_id(gpt: openai.OpenAI) -> None:
     assert len(set(ids)) == len(ids) == 90
 
 
-def test_bug_16_the_ceiling_of_the_manifest_holds_for_every_api(other: httpx.Client) -> None:
+def test_the_token_limit_of_the_manifest_holds_for_every_api(other: httpx.Client) -> None:
     asked = {"model": "short", "messages": user("count to 99"), "max_tokens": 50, "stream": False}
 
     chat = other.post("/v1/chat/completions", json=asked).json()
@@ -125,7 +125,7 @@ def test_bug_16_the_ceiling_of_the_manifest_holds_for_every_api(other: httpx.Cli
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/api/chat"])
 @pytest.mark.parametrize("stream", [True, False])
-def test_bug_17_what_a_template_refuses_is_a_bad_request_in_its_own_words(
+def test_a_refusal_by_the_template_is_a_400_with_its_message(
     other: httpx.Client, path: str, stream: bool
 ) -> None:
     body = {"model": "polite", "messages": user("a bad word"), "max_tokens": 9, "stream": stream}
@@ -136,7 +136,7 @@ def test_bug_17_what_a_template_refuses_is_a_bad_request_in_its_own_words(
     assert "No bad words!" in answer.text
 
 
-def test_bug_19_developer_and_late_system_messages_reach_the_prompt_where_they_stand(http: httpx.Client) -> None:
+def test_developer_and_late_system_messages_keep_their_position_in_the_prompt(http: httpx.Client) -> None:
     turns = [{"role": role, "content": f"<{role}>"} for role in ("developer", "user", "assistant", "system", "user")]
 
     prompt = http.post("/apply-template", json={"model": "script", "messages": turns}).json()["prompt"]
@@ -146,7 +146,7 @@ def test_bug_19_developer_and_late_system_messages_reach_the_prompt_where_they_s
     )
 
 
-def test_bug_20_a_nonce_in_the_billing_line_does_not_spoil_the_cache(claude: anthropic.Anthropic) -> None:
+def test_a_nonce_in_the_billing_line_does_not_invalidate_the_cache(claude: anthropic.Anthropic) -> None:
     rules = "You help with weather and always answer in one short sentence. " * 4
     used = []
     for nonce in ("aaaa", "bbbb"):
@@ -168,7 +168,7 @@ def test_bug_20_a_nonce_in_the_billing_line_does_not_spoil_the_cache(claude: ant
         ("/api/chat", "application/x-ndjson"),
     ],
 )
-def test_bug_23_no_proxy_may_hold_a_stream_back(http: httpx.Client, path: str, media: str) -> None:
+def test_proxies_do_not_buffer_a_stream(http: httpx.Client, path: str, media: str) -> None:
     body = {"model": "script", "messages": user("count to 5"), "max_tokens": 50, "stream": True}
     with http.stream("POST", path, json=body) as answer:
         headers = answer.headers
@@ -181,7 +181,7 @@ def test_bug_23_no_proxy_may_hold_a_stream_back(http: httpx.Client, path: str, m
     assert "\r" not in text
 
 
-def test_bug_25_each_of_the_parallel_requests_has_the_whole_context(llama: ollama.Client, http: httpx.Client) -> None:
+def test_each_parallel_request_has_the_complete_context(llama: ollama.Client, http: httpx.Client) -> None:
     """Four requests may run at once (limits.parallel), and each may use what is advertised."""
     size = (llama.show("tiny").modelinfo or {})["llama.context_length"]
     assert size == next(m.context_length for m in llama.ps().models if m.model == "tiny")

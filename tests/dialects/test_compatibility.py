@@ -1,8 +1,4 @@
-"""The bugs that users of other servers keep reporting, each with a test that it is not in ours.
-
-The numbers are those of the compatibility survey that the project was built from. Bugs 8, 9, 17, 20, 24 and
-25 are not made on the wire and are tested where they could be made: templates, cancelling, queues, contexts.
-"""
+"""Bugs of wire formats that users of other servers report often; each test shows that mullama does not have it."""
 
 from __future__ import annotations
 
@@ -71,7 +67,7 @@ def tool(path: str) -> dict[str, Any]:
             return {"type": "function", "function": {"name": "weather", "parameters": WEATHER}}
 
 
-def test_bug_1_v1_can_ask_for_a_context_and_an_overflow_is_an_error_with_numbers() -> None:
+def test_an_openai_request_may_set_num_ctx_and_an_overflow_has_both_numbers() -> None:
     assert decode("/v1/chat/completions", {**HELLO, "num_ctx": 8192}).context_size == 8192
     assert decode("/v1/chat/completions", {**HELLO, "options": {"num_ctx": 4096}}).context_size == 4096
     assert decode("/v1/chat/completions", HELLO).truncate is False
@@ -91,7 +87,7 @@ def test_bug_1_v1_can_ask_for_a_context_and_an_overflow_is_an_error_with_numbers
         ("/v1/messages", {"type": "tool", "name": "weather"}),
     ],
 )
-def test_bug_2_a_named_tool_choice_is_understood_in_every_dialect(path: str, choice: Any) -> None:
+def test_a_named_tool_choice_is_read_in_every_dialect(path: str, choice: Any) -> None:
     operation = decode(path, chat_body(path, tools=[tool(path)], tool_choice=choice))
 
     assert (operation.tool_choice.mode, operation.tool_choice.names) == ("required", ("weather",))
@@ -99,7 +95,7 @@ def test_bug_2_a_named_tool_choice_is_understood_in_every_dialect(path: str, cho
         decode(path, chat_body(path, tools=[tool(path)], tool_choice={**choice, "type": "odd"}))
 
 
-def test_bug_3_streamed_calls_have_their_own_index_come_in_pieces_and_end_with_tool_calls() -> None:
+def test_streamed_calls_are_indexed_arrive_in_pieces_and_end_with_tool_calls() -> None:
     second = (
         ToolCallStarted(index=1, id="call_b", name="weather"),
         ToolCallDelta(index=1, text="{}"),
@@ -115,7 +111,7 @@ def test_bug_3_streamed_calls_have_their_own_index_come_in_pieces_and_end_with_t
 
 
 @pytest.mark.parametrize("path", CHATS)
-def test_bug_4_the_schema_of_a_tool_is_kept_whole(path: str) -> None:
+def test_the_schema_of_a_tool_is_unchanged(path: str) -> None:
     operation = decode(path, chat_body(path, tools=[tool(path)]))
 
     assert json.dumps(operation.tools[0].parameters) == json.dumps(WEATHER)
@@ -130,14 +126,14 @@ def test_bug_4_the_schema_of_a_tool_is_kept_whole(path: str) -> None:
         ("/v1/messages", {"output_config": {"format": {"type": "json_schema", "schema": WEATHER}}}),
     ],
 )
-def test_bug_5_a_format_is_kept_beside_thinking_in_every_dialect(path: str, more: Any) -> None:
+def test_a_format_is_kept_together_with_thinking_in_every_dialect(path: str, more: Any) -> None:
     operation = decode(path, chat_body(path, **more))
 
     assert operation.format == ResponseFormat(kind="json_schema", schema=WEATHER)
     assert operation.think in (True, None)
 
 
-def test_bug_6_an_unknown_format_is_refused_instead_of_ignored() -> None:
+def test_an_unknown_format_is_refused() -> None:
     for form in ({"type": "yaml"}, {"type": "json_schema", "json_schema": {"name": "x"}}, "json"):
         with pytest.raises(Invalid, match="response_format"):
             decode("/v1/chat/completions", {**HELLO, "response_format": form})
@@ -146,7 +142,7 @@ def test_bug_6_an_unknown_format_is_refused_instead_of_ignored() -> None:
 
 
 @pytest.mark.parametrize("path", CHATS)
-def test_bug_7_text_beside_a_call_is_not_lost(path: str) -> None:
+def test_text_next_to_a_call_is_kept(path: str) -> None:
     events = told(TextDelta(text="Let me look."), *CALL_EVENTS, end=CALLED)
 
     whole = strict_json(reply(path, chat_body(path), events))
@@ -157,14 +153,14 @@ def test_bug_7_text_beside_a_call_is_not_lost(path: str) -> None:
         assert "weather" in said
 
 
-def test_bug_10_a_context_of_another_size_is_a_wish_and_options_of_loading_are_not_applied() -> None:
+def test_num_ctx_is_a_hint_and_load_options_are_not_applied() -> None:
     operation = decode("/api/chat", {**HELLO, "options": {"num_ctx": 2048, "num_gpu": 5}})
 
     assert operation.context_size == 2048
     assert operation.warnings == ("options.num_gpu was not applied: the manifest declares it",)
 
 
-def test_bug_11_a_vector_that_is_not_finite_is_an_error_that_names_its_input() -> None:
+def test_a_vector_that_is_not_finite_is_an_error_that_names_its_input() -> None:
     result = Vectors(vectors=((0.5,), (float("nan"),)), usage=Usage())
 
     for path, body in (
@@ -186,19 +182,19 @@ def test_bug_11_a_vector_that_is_not_finite_is_an_error_that_names_its_input() -
         (["a", [3]], ("a", (3,))),
     ],
 )
-def test_bug_12_embeddings_take_all_forms_of_input(said: Any, inputs: Any) -> None:
+def test_embeddings_take_all_forms_of_input(said: Any, inputs: Any) -> None:
     assert decode("/v1/embeddings", {"model": "m", "input": said}).inputs == inputs
     assert decode("/api/embed", {"model": "m", "input": said}).inputs == inputs
 
 
 @pytest.mark.parametrize("path", CHATS)
-def test_bug_13_keep_alive_can_be_said_everywhere_and_is_not_said_by_default(path: str) -> None:
+def test_every_api_takes_keep_alive_and_has_no_default(path: str) -> None:
     assert decode(path, chat_body(path, keep_alive="1h")).keep_alive == 3600
     assert decode(path, chat_body(path)).keep_alive is None
 
 
 @pytest.mark.parametrize("path", [*CHATS, "/v1/completions"])
-def test_bug_14_ids_are_made_of_the_random_id(path: str) -> None:
+def test_ids_contain_the_random_id(path: str) -> None:
     body = {"model": "m", "prompt": "x"} if path == "/v1/completions" else chat_body(path)
     first, second = (ids_of(path, body, context) for context in (CONTEXT, replace(CONTEXT, id="f" * 24, created=0.0)))
 
@@ -215,7 +211,7 @@ def ids_of(path: str, body: Any, context: ReplyContext[Any, Any]) -> set[str]:
     return {word for word in text.replace('"', " ").split() if "_0123" in word or "-0123" in word or "ffff" in word}
 
 
-def test_bug_15_an_image_by_address_reaches_the_runtime_and_odd_addresses_do_not() -> None:
+def test_an_image_by_http_address_is_accepted_and_other_schemes_are_not() -> None:
     parts = [{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}]
     operation = decode("/v1/chat/completions", {"model": "m", "messages": [{"role": "user", "content": parts}]})
     assert operation.messages[0].content[0].url == "https://example.org/a.png"
@@ -226,13 +222,13 @@ def test_bug_15_an_image_by_address_reaches_the_runtime_and_odd_addresses_do_not
             decode("/v1/chat/completions", {"model": "m", "messages": [{"role": "user", "content": parts}]})
 
 
-def test_bug_16_the_newer_spelling_of_the_limit_wins() -> None:
+def test_the_newer_spelling_of_the_limit_wins() -> None:
     assert decode("/v1/chat/completions", {**HELLO, "max_tokens": 5, "max_completion_tokens": 7}).max_tokens == 7
     assert decode("/v1/chat/completions", {**HELLO, "max_tokens": 5}).max_tokens == 5
     assert decode("/v1/chat/completions", HELLO).max_tokens is None
 
 
-def test_bug_18_the_responses_stream_is_numbered_indexed_and_ends_with_the_truth() -> None:
+def test_the_responses_stream_is_numbered_indexed_and_ends_with_the_complete_object() -> None:
     events = told(TextDelta(text="a"), *CALL_EVENTS, TextDelta(text="after"), end=Finished(reason=StopReason.LENGTH))
     sent = data("/v1/responses", chat_body("/v1/responses"), events)
 
@@ -251,7 +247,7 @@ def test_bug_18_the_responses_stream_is_numbered_indexed_and_ends_with_the_truth
 
 
 @pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions", "/v1/responses"])
-def test_bug_19_developer_and_late_system_messages_stay_where_they_are(path: str) -> None:
+def test_developer_and_late_system_messages_keep_their_position(path: str) -> None:
     turns = [
         {"role": "developer", "content": "one"},
         {"role": "user", "content": "two"},
@@ -264,7 +260,7 @@ def test_bug_19_developer_and_late_system_messages_stay_where_they_are(path: str
     assert [(m.role, m.text) for m in operation.messages] == [("system", "one"), ("user", "two"), ("system", "three")]
 
 
-def test_bug_19_a_system_message_in_the_middle_is_not_hoisted_for_anthropic() -> None:
+def test_a_system_message_in_the_middle_keeps_its_position_for_anthropic() -> None:
     turns = [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}, {"role": "user", "content": "c"}]
 
     operation = decode("/v1/messages", {"model": "m", "max_tokens": 5, "messages": turns})
@@ -272,7 +268,7 @@ def test_bug_19_a_system_message_in_the_middle_is_not_hoisted_for_anthropic() ->
     assert [m.role for m in operation.messages] == ["user", "system", "user"]
 
 
-def test_bug_20_the_billing_block_stays_a_part_of_its_own_so_that_it_can_be_left_out() -> None:
+def test_the_billing_block_is_a_separate_part() -> None:
     system = [
         {"type": "text", "text": "x-anthropic-billing-header: cc_version=2; cch=ab12;"},
         {"type": "text", "text": "You are kind.", "cache_control": {"type": "ephemeral"}},
@@ -299,7 +295,7 @@ def test_bug_20_the_billing_block_stays_a_part_of_its_own_so_that_it_can_be_left
         ("/v1/messages", {"output_config": {"effort": "medium"}}, "medium"),
     ],
 )
-def test_bug_21_thinking_has_the_same_knob_in_every_dialect(path: str, more: Any, think: Any) -> None:
+def test_every_dialect_sets_the_level_of_thinking(path: str, more: Any, think: Any) -> None:
     operation = decode(path, chat_body(path, **more))
 
     assert operation.think == think
@@ -316,12 +312,12 @@ def test_bug_21_thinking_has_the_same_knob_in_every_dialect(path: str, more: Any
         ("/v1/messages", {"output_config": {"effort": "hard"}}),
     ],
 )
-def test_bug_21_an_unknown_level_is_refused(path: str, more: Any) -> None:
+def test_an_unknown_level_of_thinking_is_refused(path: str, more: Any) -> None:
     with pytest.raises(Invalid):
         decode(path, chat_body(path, **more))
 
 
-def test_bug_22_the_finish_reason_is_null_until_the_end_and_true_at_it() -> None:
+def test_the_finish_reason_is_null_until_the_last_chunk() -> None:
     for reason, word in (
         (StopReason.STOP, "stop"),
         (StopReason.STOP_SEQUENCE, "stop"),
@@ -334,7 +330,7 @@ def test_bug_22_the_finish_reason_is_null_until_the_end_and_true_at_it() -> None
         assert reasons == [None, None, None, word]
 
 
-def test_bug_23_reasoning_has_both_names_out_and_any_name_in() -> None:
+def test_reasoning_is_written_under_both_names_and_read_under_any() -> None:
     message = reply("/v1/chat/completions", HELLO, told(ThinkingDelta(text="hm"), TextDelta(text="ok")))
     said = message["choices"][0]["message"]
     assert (said["reasoning"], said["reasoning_content"], said["content"]) == ("hm", "hm", "ok")
