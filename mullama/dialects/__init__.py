@@ -14,7 +14,7 @@ DIALECTS: Mapping[str, Dialect] = {
 }
 
 
-def speaker(path: str, headers: Mapping[str, str], served: Sequence[Dialect]) -> Dialect:
+def dialect_for(path: str, headers: Mapping[str, str], served: Sequence[Dialect]) -> Dialect:
     """Return the dialect in which an unknown path is refused; `served` must not be empty.
 
     The longest prefix of the path decides, and before it the header that every client of Anthropic sends.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 
 import mullama
-from mullama.dialects import speaker
+from mullama.dialects import dialect_for
 from mullama.dialects.base import Dialect, Reply
 from mullama.errors import Denied, Internal, Invalid, MullamaError, NotFound
 from mullama.runtime.base import Access, Caller, Operator, Service
@@ -187,7 +187,7 @@ class App:
         path = exchange.path
         if path.startswith("/api/v1/") or path in operator_api.PUBLIC_PATHS or not self._speakers:
             return OPERATOR
-        dialect = speaker(path, exchange.headers, self._speakers)
+        dialect = dialect_for(path, exchange.headers, self._speakers)
         return ErrorFormat(error=dialect.error, id_header=dialect.id_header)
 
 

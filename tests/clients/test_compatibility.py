@@ -70,9 +70,7 @@ def test_the_template_of_the_file_is_used_and_shown(http: httpx.Client) -> None:
     assert prompt != "Hello"
 
 
-def test_another_num_ctx_does_not_reload_the_model(
-    stack: Stack, llama: ollama.Client, gpt: openai.OpenAI
-) -> None:
+def test_another_num_ctx_does_not_reload_the_model(stack: Stack, llama: ollama.Client, gpt: openai.OpenAI) -> None:
     def loaded() -> list[Any]:
         status = stack.status()
         return [status["workers"], *((m["name"], m["worker"], m["context_size"]) for m in status["models"])]
@@ -86,9 +84,7 @@ def test_another_num_ctx_does_not_reload_the_model(
     assert loaded() == before
 
 
-def test_every_api_takes_keep_alive(
-    gpt: openai.OpenAI, claude: anthropic.Anthropic, llama: ollama.Client
-) -> None:
+def test_every_api_takes_keep_alive(gpt: openai.OpenAI, claude: anthropic.Anthropic, llama: ollama.Client) -> None:
     def expiry() -> Any:
         return next(m.expires_at for m in llama.ps().models if m.model == "script")
 
@@ -125,9 +121,7 @@ def test_the_token_limit_of_the_manifest_holds_for_every_api(other: httpx.Client
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/api/chat"])
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_refusal_by_the_template_is_a_400_with_its_message(
-    other: httpx.Client, path: str, stream: bool
-) -> None:
+def test_a_refusal_by_the_template_is_a_400_with_its_message(other: httpx.Client, path: str, stream: bool) -> None:
     body = {"model": "polite", "messages": user("a bad word"), "max_tokens": 9, "stream": stream}
 
     answer = other.post(path, json=body)

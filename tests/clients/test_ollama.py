@@ -265,9 +265,9 @@ def test_an_unloaded_model_comes_back_for_a_request(llama: ollama.Client) -> Non
 
 
 def test_the_version_is_one_that_clients_understand(http: httpx.Client) -> None:
-    told = http.get("/api/version").json()
+    version = http.get("/api/version").json()
 
-    assert [int(part) for part in told["version"].split(".")[:2]] >= [0, 30]
+    assert [int(part) for part in version["version"].split(".")[:2]] >= [0, 30]
     assert http.head("/api/version").status_code == http.head("/api/tags").status_code == 200
 
 

@@ -37,13 +37,13 @@ def test_an_unknown_model_is_not_found_in_every_api(
     with pytest.raises(openai.NotFoundError, match=r"tinny.*did you mean tiny") as raised:
         gpt.chat.completions.create(model="tinny", messages=user("x"), stream=stream)
     assert (raised.value.code, raised.value.type) == ("model_not_found", "not_found_error")
-    with pytest.raises(anthropic.NotFoundError, match="tinny") as told:
+    with pytest.raises(anthropic.NotFoundError, match="tinny") as raised:
         claude.messages.create(model="tinny", max_tokens=9, messages=user("x"), stream=stream)
-    body: Any = told.value.body
+    body: Any = raised.value.body
     assert (body["type"], body["error"]["type"], body["request_id"]) == (
         "error",
         "not_found_error",
-        told.value.request_id,
+        raised.value.request_id,
     )
     with pytest.raises(ollama.ResponseError, match="model 'tinny' not found") as said:
         list(llama.chat("tinny", user("x"), stream=True)) if stream else llama.chat("tinny", user("x"))
@@ -63,11 +63,11 @@ def test_a_prompt_that_is_too_long_is_refused_in_the_words_that_clients_look_for
         gpt.responses.create(model="tiny", input=LONG[0]["content"], stream=stream)
     with pytest.raises(anthropic.BadRequestError, match=r"prompt is too long: \d+ tokens > \d+ maximum"):
         claude.messages.create(model="tiny", max_tokens=9, messages=LONG, stream=stream)
-    with pytest.raises(ollama.ResponseError, match="longer than the context length") as told:
+    with pytest.raises(ollama.ResponseError, match="longer than the context length") as raised:
         list(llama.generate("tiny", LONG[0]["content"], raw=True, stream=True)) if stream else llama.generate(
             "tiny", LONG[0]["content"], raw=True
         )
-    assert told.value.status_code == 400
+    assert raised.value.status_code == 400
 
 
 def test_a_long_conversation_loses_its_oldest_turns_only_for_clients_that_expect_it(llama: ollama.Client) -> None:
@@ -224,9 +224,9 @@ def test_a_wrong_key_is_told_in_every_api(strict: Stack) -> None:
         assert raised.value.code == "invalid_api_key"
         with pytest.raises(anthropic.AuthenticationError):
             claude.messages.create(model="narrow", max_tokens=9, messages=user("x"))
-        with pytest.raises(ollama.ResponseError) as told:
+        with pytest.raises(ollama.ResponseError) as raised:
             llama.chat("narrow", user("x"))
-        assert told.value.status_code == 401
+        assert raised.value.status_code == 401
 
 
 def test_a_key_opens_the_models_of_its_globs_and_sees_no_others(strict: Stack) -> None:
@@ -236,15 +236,15 @@ def test_a_key_opens_the_models_of_its_globs_and_sees_no_others(strict: Stack) -
             gpt.chat.completions.create(model="secret", messages=user("x"))
         with pytest.raises(anthropic.PermissionDeniedError):
             claude.messages.create(model="secret", max_tokens=9, messages=user("x"))
-        with pytest.raises(ollama.ResponseError) as told:
+        with pytest.raises(ollama.ResponseError) as raised:
             llama.show("secret")
-        assert told.value.status_code == 403
+        assert raised.value.status_code == 403
         assert {model.id for model in gpt.models.list()} == {"narrow", "team/hurried"}
         assert {model.id for model in claude.models.list()} == {"narrow", "team/hurried"}
         assert {model.model for model in llama.list().models} == {"narrow", "team/hurried"}
-        with pytest.raises(ollama.ResponseError) as told:
+        with pytest.raises(ollama.ResponseError) as raised:
             llama.delete("narrow")
-        assert told.value.status_code == 403
+        assert raised.value.status_code == 403
 
 
 def test_a_stored_response_belongs_to_its_key(strict: Stack) -> None:
@@ -265,10 +265,10 @@ def test_a_full_queue_is_told_before_the_first_byte_with_a_time_to_come_back(str
             with pytest.raises(openai.RateLimitError) as raised:
                 gpt.chat.completions.create(model="narrow", messages=user("x"), stream=stream)
             assert int(raised.value.response.headers["retry-after"]) >= 1
-            with pytest.raises(anthropic.APIStatusError) as told:
+            with pytest.raises(anthropic.APIStatusError) as raised:
                 claude.messages.create(model="narrow", max_tokens=9, messages=user("x"), stream=stream)
-            assert told.value.status_code in (429, 503, 529)
-            assert int(told.value.response.headers["retry-after"]) >= 1
+            assert raised.value.status_code in (429, 503, 529)
+            assert int(raised.value.response.headers["retry-after"]) >= 1
         with pytest.raises(ollama.ResponseError, match="server busy") as said:
             llama.chat("narrow", user("x"))
         assert said.value.status_code == 503

@@ -10,7 +10,7 @@ from mullama.chat.inventory import Inventory, ModelCard
 from mullama.chat.types import Finished, StopReason, TextDelta, ThinkingDelta
 from mullama.dialects.base import WireRequest
 from mullama.errors import Invalid, Unsupported
-from tests.dialects.wire import HELLO, data, decode, encode, endpoint, reply, route, told
+from tests.dialects.wire import HELLO, data, decode, encode, endpoint, reply, route, run_of
 
 PATH = "/v1/messages"
 ASK = {**HELLO, "max_tokens": 9}
@@ -143,7 +143,7 @@ def test_the_schema_of_an_agents_tools_never_fails_to_decode() -> None:
 def test_the_reason_and_the_sequence_are_told_whole_and_streamed(
     end: Finished, reason: str, sequence: str | None
 ) -> None:
-    events = told(TextDelta(text="a"), end=end)
+    events = run_of(TextDelta(text="a"), end=end)
 
     whole = reply(PATH, ASK, events)
     delta = data(PATH, ASK, events)[-2]["delta"]
@@ -153,7 +153,7 @@ def test_the_reason_and_the_sequence_are_told_whole_and_streamed(
 
 
 def test_thinking_is_signed_and_the_signature_comes_last() -> None:
-    events = told(ThinkingDelta(text="hm"), TextDelta(text="a"))
+    events = run_of(ThinkingDelta(text="hm"), TextDelta(text="a"))
     kinds = [
         e["delta"]["type"] for e in data(PATH, ASK, events) if e["type"] == "content_block_delta" and e["index"] == 0
     ]

@@ -57,7 +57,7 @@ from mullama.dialects.base import (
 from mullama.errors import Busy, ContextOverflow, EngineFailed, MullamaError, NotFound
 from mullama.server.http.strict_json import to_json
 from mullama.server.streams import to_bytes
-from tests.dialects.wire import CALL, CALL_EVENTS, CALLED, CONTEXT, WEATHER, encode, route, stream, told
+from tests.dialects.wire import CALL, CALL_EVENTS, CALLED, CONTEXT, WEATHER, encode, route, run_of, stream
 
 CARD = ModelCard(
     name="tiny",
@@ -69,9 +69,9 @@ CARD = ModelCard(
     metadata={"llama.context_length": 512},
 )
 HELLO: Any = [{"role": "user", "content": "Hello"}]
-TALK = told(ThinkingDelta(text="hm"), TextDelta(text="Hel"), TextDelta(text="lo."))
+TALK = run_of(ThinkingDelta(text="hm"), TextDelta(text="Hel"), TextDelta(text="lo."))
 SECOND = ToolCall(id="call_2b", name="clock", arguments={})
-CALLS = told(
+CALLS = run_of(
     TextDelta(text="Let me look."),
     *CALL_EVENTS,
     ToolCallStarted(index=1, id=SECOND.id, name=SECOND.name),
@@ -218,11 +218,11 @@ class Forecast(BaseModel):
 
 
 def test_openai_parse_reads_an_object_and_raises_on_a_cut_one() -> None:
-    whole = openai_client(told(TextDelta(text='{"city":"Ulm"}')))
+    whole = openai_client(run_of(TextDelta(text='{"city":"Ulm"}')))
     answer = whole.chat.completions.parse(model="tiny", messages=HELLO, response_format=Forecast)
     assert answer.choices[0].message.parsed == Forecast(city="Ulm")
 
-    cut = openai_client(told(TextDelta(text='{"ci'), end=Finished(reason=StopReason.LENGTH)))
+    cut = openai_client(run_of(TextDelta(text='{"ci'), end=Finished(reason=StopReason.LENGTH)))
     with pytest.raises(openai.LengthFinishReasonError):
         cut.chat.completions.parse(model="tiny", messages=HELLO, response_format=Forecast)
 
@@ -263,7 +263,7 @@ def test_openai_responses_streamed_with_its_own_accumulator() -> None:
 
 
 def test_openai_responses_parse_reads_an_object() -> None:
-    client = openai_client(told(TextDelta(text='{"city":"Ulm"}')))
+    client = openai_client(run_of(TextDelta(text='{"city":"Ulm"}')))
 
     assert client.responses.parse(model="tiny", input="x", text_format=Forecast).output_parsed == Forecast(city="Ulm")
 

@@ -43,9 +43,9 @@ from tests.dialects.wire import (
     endpoint,
     frames,
     reply,
+    run_of,
     stream,
     strict_json,
-    told,
 )
 
 CHATS = ("/api/chat", "/v1/chat/completions", "/v1/messages", "/v1/responses")
@@ -101,7 +101,7 @@ def test_streamed_calls_are_indexed_arrive_in_pieces_and_end_with_tool_calls() -
         ToolCallDelta(index=1, text="{}"),
         ToolCallFinished(index=1, call=CALL),
     )
-    chunks = data("/v1/chat/completions", HELLO, told(*CALL_EVENTS, *second, end=CALLED))
+    chunks = data("/v1/chat/completions", HELLO, run_of(*CALL_EVENTS, *second, end=CALLED))
 
     calls = [c for chunk in chunks for c in chunk["choices"][0]["delta"].get("tool_calls", ())]
     assert [c["index"] for c in calls] == [0, 0, 0, 1, 1]
@@ -143,7 +143,7 @@ def test_an_unknown_format_is_refused() -> None:
 
 @pytest.mark.parametrize("path", CHATS)
 def test_text_next_to_a_call_is_kept(path: str) -> None:
-    events = told(TextDelta(text="Let me look."), *CALL_EVENTS, end=CALLED)
+    events = run_of(TextDelta(text="Let me look."), *CALL_EVENTS, end=CALLED)
 
     whole = strict_json(reply(path, chat_body(path), events))
     streamed = strict_json(data(path, chat_body(path), events))
@@ -207,7 +207,7 @@ def ids_of(path: str, body: Any, context: ReplyContext[Any, Any]) -> set[str]:
     one = endpoint(path)
     assert one.stream is not None
     encoder = stream(one, one.decode(WireRequest(body={**body, "stream": True})), context)
-    text = strict_json([f.data for e in told(TextDelta(text="a")) for f in encoder.feed(e)])
+    text = strict_json([f.data for e in run_of(TextDelta(text="a")) for f in encoder.feed(e)])
     return {word for word in text.replace('"', " ").split() if "_0123" in word or "-0123" in word or "ffff" in word}
 
 
@@ -229,7 +229,7 @@ def test_the_newer_spelling_of_the_limit_wins() -> None:
 
 
 def test_the_responses_stream_is_numbered_indexed_and_ends_with_the_complete_object() -> None:
-    events = told(TextDelta(text="a"), *CALL_EVENTS, TextDelta(text="after"), end=Finished(reason=StopReason.LENGTH))
+    events = run_of(TextDelta(text="a"), *CALL_EVENTS, TextDelta(text="after"), end=Finished(reason=StopReason.LENGTH))
     sent = data("/v1/responses", chat_body("/v1/responses"), events)
 
     assert [e["sequence_number"] for e in sent] == list(range(len(sent)))
@@ -325,13 +325,13 @@ def test_the_finish_reason_is_null_until_the_last_chunk() -> None:
         (StopReason.TOOL_CALLS, "tool_calls"),
         (StopReason.CANCELLED, "length"),
     ):
-        events = told(ThinkingDelta(text="h"), TextDelta(text="a"), end=Finished(reason=reason))
+        events = run_of(ThinkingDelta(text="h"), TextDelta(text="a"), end=Finished(reason=reason))
         reasons = [c["choices"][0]["finish_reason"] for c in data("/v1/chat/completions", HELLO, events)]
         assert reasons == [None, None, None, word]
 
 
 def test_reasoning_is_written_under_both_names_and_read_under_any() -> None:
-    message = reply("/v1/chat/completions", HELLO, told(ThinkingDelta(text="hm"), TextDelta(text="ok")))
+    message = reply("/v1/chat/completions", HELLO, run_of(ThinkingDelta(text="hm"), TextDelta(text="ok")))
     said = message["choices"][0]["message"]
     assert (said["reasoning"], said["reasoning_content"], said["content"]) == ("hm", "hm", "ok")
 
@@ -346,7 +346,7 @@ def test_reasoning_is_written_under_both_names_and_read_under_any() -> None:
 def test_the_name_that_the_client_sent_is_the_name_that_it_gets_back() -> None:
     for path in CHATS:
         body = {**chat_body(path), "model": "Route/To:It"}
-        events = told(TextDelta(text="a"))
+        events = run_of(TextDelta(text="a"))
         assert "Route/To:It" in strict_json(reply(path, body, events))
         assert "Route/To:It" in strict_json(data(path, body, events)[0])
 
@@ -381,11 +381,11 @@ def test_base64_vectors_are_little_endian_floats() -> None:
 def test_a_real_prompt_never_answers_load() -> None:
     for prompt in (" ", "\n", "0"):
         assert decode("/api/generate", {"model": "m", "prompt": prompt}).prompts == (prompt,)
-    assert reply("/api/generate", {"model": "m", "prompt": " "}, told())["done_reason"] == "stop"
+    assert reply("/api/generate", {"model": "m", "prompt": " "}, run_of())["done_reason"] == "stop"
 
 
 def test_the_stream_of_chat_begins_with_the_role_and_ends_with_done() -> None:
-    sent = frames("/v1/chat/completions", HELLO, told(TextDelta(text="a")))
+    sent = frames("/v1/chat/completions", HELLO, run_of(TextDelta(text="a")))
 
     first: Any = sent[0].data
     assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}

@@ -37,9 +37,9 @@ from tests.dialects.wire import (
     frames,
     reply,
     route,
+    run_of,
     stream,
     strict_json,
-    told,
 )
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
@@ -57,15 +57,15 @@ PLAIN = {"/v1/completions", "/completion"}  # text alone: no thinking, no calls
 TOKEN = TokenLogprob(id=1, text="a", bytes=b"a", logprob=-0.5)
 SECOND = ToolCall(id="call_2b", name="clock", arguments={})
 SCRIPTS: dict[str, tuple[Event, ...]] = {
-    "nothing": told(),
-    "text": told(TextDelta(text="Hel"), TextDelta(text="lo \u2028 \U0001f600"), TextDelta(text="")),
-    "limit": told(TextDelta(text="Hel"), end=Finished(reason=StopReason.LENGTH)),
-    "stop sequence": told(TextDelta(text="a"), end=Finished(reason=StopReason.STOP_SEQUENCE, stop_sequence="b")),
-    "logprobs": told(TextDelta(text="a", logprobs=(TOKEN,)), TextDelta(text="a", logprobs=(TOKEN,))),
-    "progress": told(PromptProgress(done=3, total=12), TextDelta(text="a")),
-    "thinking": told(ThinkingDelta(text="h"), ThinkingDelta(text="m"), TextDelta(text="ok")),
-    "call": told(*CALL_EVENTS, end=CALLED),
-    "all": told(
+    "nothing": run_of(),
+    "text": run_of(TextDelta(text="Hel"), TextDelta(text="lo \u2028 \U0001f600"), TextDelta(text="")),
+    "limit": run_of(TextDelta(text="Hel"), end=Finished(reason=StopReason.LENGTH)),
+    "stop sequence": run_of(TextDelta(text="a"), end=Finished(reason=StopReason.STOP_SEQUENCE, stop_sequence="b")),
+    "logprobs": run_of(TextDelta(text="a", logprobs=(TOKEN,)), TextDelta(text="a", logprobs=(TOKEN,))),
+    "progress": run_of(PromptProgress(done=3, total=12), TextDelta(text="a")),
+    "thinking": run_of(ThinkingDelta(text="h"), ThinkingDelta(text="m"), TextDelta(text="ok")),
+    "call": run_of(*CALL_EVENTS, end=CALLED),
+    "all": run_of(
         ThinkingDelta(text="hm"),
         TextDelta(text="Look: "),
         *CALL_EVENTS,

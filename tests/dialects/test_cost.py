@@ -114,8 +114,8 @@ def test_translating_costs_microseconds(path: str) -> None:
         kind: encoding(path, before, event) for kind, (before, event) in KINDS.items() if sent(path, before, event)
     }
 
-    told = "  ".join(f"{kind} {cost:.1f}" for kind, cost in tokens.items())
-    sys.stdout.write(f"\n{path:<22} request {request:6.1f} us   token, us: {told}\n")
+    costs = "  ".join(f"{kind} {cost:.1f}" for kind, cost in tokens.items())
+    sys.stdout.write(f"\n{path:<22} request {request:6.1f} us   token, us: {costs}\n")
     assert request < MOST_PER_REQUEST
     assert max(tokens.values()) < MOST_PER_TOKEN
 

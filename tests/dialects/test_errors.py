@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from mullama import errors
-from mullama.dialects import DIALECTS, speaker
+from mullama.dialects import DIALECTS, dialect_for
 from mullama.dialects.base import Reply
 from mullama.dialects.http_status import STATUS, retry_headers, status_of
 from mullama.errors import (
@@ -195,5 +195,5 @@ def test_every_error_class_can_be_said() -> None:
     ],
 )
 def test_an_unknown_path_is_refused_in_the_words_of_who_asks(path: str, headers: dict[str, str], name: str) -> None:
-    assert speaker(path, headers, list(DIALECTS.values())).name == name
-    assert speaker(path, headers, [DIALECTS["openai"]]).name == "openai"
+    assert dialect_for(path, headers, list(DIALECTS.values())).name == name
+    assert dialect_for(path, headers, [DIALECTS["openai"]]).name == "openai"

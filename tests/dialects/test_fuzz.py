@@ -19,7 +19,7 @@ from mullama.dialects.base import Endpoint, ResponseRequest, StoredResponse, Wir
 from mullama.errors import MullamaError
 from tests.dialects import golden
 from tests.dialects.wire import DONE as COMPLETED
-from tests.dialects.wire import route, stream, strict_json, told
+from tests.dialects.wire import route, run_of, stream, strict_json
 
 ENDPOINTS = [
     pytest.param(dialect.name, one, id=f"{dialect.name} {one.method} {one.path}")
@@ -60,7 +60,7 @@ def try_all(one: Endpoint, body: Any) -> None:
         if one.stream is None or not isinstance(operation, TextRequest):
             return
         encoder = stream(one, replace(operation, stream=True))
-        for event in told():
+        for event in run_of():
             for frame in encoder.feed(event):
                 strict_json(frame.data)
     except MullamaError as error:
@@ -112,4 +112,4 @@ def test_a_good_request_with_one_part_gone_odd_is_refused_or_understood(data: st
 
 
 def test_the_script_of_these_tests_is_a_whole_answer() -> None:
-    assert told()[-1] is COMPLETED
+    assert run_of()[-1] is COMPLETED

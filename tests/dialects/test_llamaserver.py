@@ -22,7 +22,7 @@ from mullama.chat.types import (
 )
 from mullama.dialects.base import WireRequest
 from mullama.errors import Busy, Invalid, Unsupported
-from tests.dialects.wire import HELLO, TIMINGS, USAGE, data, decode, encode, endpoint, reply, told
+from tests.dialects.wire import HELLO, TIMINGS, USAGE, data, decode, encode, endpoint, reply, run_of
 
 
 def said(path: str, body: Any, result: Any) -> Any:
@@ -70,7 +70,7 @@ def test_infill_puts_files_before_what_stands_before_the_gap() -> None:
 
 
 def test_settings_tell_what_was_asked_for_as_json() -> None:
-    answer = reply("/completion", {"prompt": "a", "logit_bias": {"5": False}, "samplers": ["top_k"]}, told())
+    answer = reply("/completion", {"prompt": "a", "logit_bias": {"5": False}, "samplers": ["top_k"]}, run_of())
 
     assert answer["generation_settings"]["logit_bias"] == [[5, False]]
     assert answer["generation_settings"]["samplers"] == ["top_k"]
@@ -86,7 +86,7 @@ def test_settings_tell_what_was_asked_for_as_json() -> None:
     ],
 )
 def test_the_kind_of_end_is_told(reason: StopReason, kind: str) -> None:
-    events = told(TextDelta(text="a\n"), end=Finished(reason=reason))
+    events = run_of(TextDelta(text="a\n"), end=Finished(reason=reason))
 
     assert reply("/completion", {"prompt": "a"}, events)["stop_type"] == kind
     assert data("/completion", {"prompt": "a"}, events)[-1]["has_new_line"] is True

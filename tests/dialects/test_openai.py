@@ -35,8 +35,8 @@ from tests.dialects.wire import (
     endpoint,
     reply,
     route,
+    run_of,
     strict_json,
-    told,
 )
 
 CHAT = "/v1/chat/completions"
@@ -168,7 +168,7 @@ def test_old_functions_and_their_results_are_calls_and_results() -> None:
 def test_old_functions_are_answered_with_function_call() -> None:
     body = {**HELLO, "functions": [{"name": "weather"}], "function_call": "auto"}
 
-    whole = reply(CHAT, body, told(*CALL_EVENTS, end=CALLED))["choices"][0]
+    whole = reply(CHAT, body, run_of(*CALL_EVENTS, end=CALLED))["choices"][0]
 
     assert whole["finish_reason"] == "function_call"
     assert whole["message"]["function_call"]["name"] == "weather"
@@ -195,8 +195,8 @@ def test_template_arguments_travel_with_the_request() -> None:
 def test_thinking_stands_in_the_text_when_that_is_asked_for() -> None:
     body = {**HELLO, "reasoning_format": "none"}
     for events, text in (
-        (told(ThinkingDelta(text="h"), ThinkingDelta(text="m"), TextDelta(text="ok")), "<think>hm</think>ok"),
-        (told(ThinkingDelta(text="hm"), end=Finished(reason=StopReason.LENGTH)), "<think>hm</think>"),
+        (run_of(ThinkingDelta(text="h"), ThinkingDelta(text="m"), TextDelta(text="ok")), "<think>hm</think>ok"),
+        (run_of(ThinkingDelta(text="hm"), end=Finished(reason=StopReason.LENGTH)), "<think>hm</think>"),
     ):
         chunks = data(CHAT, body, events)
         whole = reply(CHAT, body, events)["choices"][0]["message"]
@@ -208,7 +208,7 @@ def test_thinking_stands_in_the_text_when_that_is_asked_for() -> None:
 
 def test_thinking_stands_in_both_places_in_the_legacy_form() -> None:
     body = {**HELLO, "reasoning_format": "deepseek-legacy"}
-    events = told(ThinkingDelta(text="h"), ThinkingDelta(text="m"), TextDelta(text="ok"))
+    events = run_of(ThinkingDelta(text="h"), ThinkingDelta(text="m"), TextDelta(text="ok"))
 
     whole = reply(CHAT, body, events)["choices"][0]["message"]
     deltas = [c["choices"][0]["delta"] for c in data(CHAT, body, events)]
@@ -228,7 +228,7 @@ def test_what_has_no_effect_is_said(more: dict[str, Any]) -> None:
 
 
 def test_progress_of_a_long_prompt_is_told_when_asked_for() -> None:
-    events = told(PromptProgress(done=8, total=12), TextDelta(text="a"))
+    events = run_of(PromptProgress(done=8, total=12), TextDelta(text="a"))
 
     asked = data(CHAT, {**HELLO, "return_progress": True}, events)
     assert asked[1]["prompt_progress"] == {"total": 12, "cache": 4, "processed": 8}
@@ -237,7 +237,7 @@ def test_progress_of_a_long_prompt_is_told_when_asked_for() -> None:
 
 def test_choices_end_each_for_itself_and_none_is_lost() -> None:
     events = (
-        *told(TextDelta(text="a"), TextDelta(text="b", choice=1))[:-2],
+        *run_of(TextDelta(text="a"), TextDelta(text="b", choice=1))[:-2],
         Finished(reason=StopReason.LENGTH, choice=1),
         STOPPED,
         Completed(usage=USAGE, timings=TIMINGS),
@@ -251,7 +251,7 @@ def test_choices_end_each_for_itself_and_none_is_lost() -> None:
 
 def test_impossible_probabilities_are_numbers_that_json_has() -> None:
     token = TokenLogprob(id=1, text="a", bytes=b"\xff", logprob=-math.inf)
-    whole = reply(CHAT, {**HELLO, "logprobs": True}, told(TextDelta(text="a", logprobs=(token,))))
+    whole = reply(CHAT, {**HELLO, "logprobs": True}, run_of(TextDelta(text="a", logprobs=(token,))))
 
     assert whole["choices"][0]["logprobs"]["content"] == [
         {"token": "a", "logprob": -9999.0, "bytes": [255], "top_logprobs": []}
@@ -301,7 +301,7 @@ def test_completions_read_what_evaluations_need() -> None:
 
 def test_streamed_probabilities_go_on_counting_characters() -> None:
     tokens = [TokenLogprob(id=i, text=t, bytes=t.encode(), logprob=-1.0) for i, t in enumerate(("ab", "c", "ü"))]
-    events = told(TextDelta(text="abc", logprobs=tuple(tokens[:2])), TextDelta(text="ü", logprobs=(tokens[2],)))
+    events = run_of(TextDelta(text="abc", logprobs=tuple(tokens[:2])), TextDelta(text="ü", logprobs=(tokens[2],)))
     chunks = data("/v1/completions", {"model": "m", "prompt": "x", "logprobs": 1}, events)
 
     offsets = [c["choices"][0]["logprobs"]["text_offset"] for c in chunks[:2]]

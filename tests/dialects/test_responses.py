@@ -12,7 +12,7 @@ from mullama.chat.types import TextDelta, ThinkingDelta, ToolCall, ToolCallFinis
 from mullama.dialects.base import StoredResponse, WireRequest
 from mullama.dialects.openai.responses.items import conversation, opaque
 from mullama.errors import Invalid, NotFound, Unsupported
-from tests.dialects.wire import CALL_EVENTS, CALLED, CONTEXT, data, decode, encode, endpoint, reply, told
+from tests.dialects.wire import CALL_EVENTS, CALLED, CONTEXT, data, decode, encode, endpoint, reply, run_of
 
 PATH = "/v1/responses"
 ASK = {"model": "tiny", "input": "Hello"}
@@ -101,7 +101,7 @@ def test_tools_of_other_kinds_are_left_out_with_a_warning() -> None:
 
 def test_thinking_survives_the_round_trip_hidden_or_in_the_clear() -> None:
     body = {**ASK, "include": ["reasoning.encrypted_content"], "reasoning": {"summary": "auto"}}
-    output = reply(PATH, body, told(ThinkingDelta(text="hm ü"), TextDelta(text="ok")))["output"]
+    output = reply(PATH, body, run_of(ThinkingDelta(text="hm ü"), TextDelta(text="ok")))["output"]
 
     assert output[0]["summary"] == [{"type": "summary_text", "text": "hm ü"}]
     hidden = {"type": "reasoning", "summary": [], "encrypted_content": output[0]["encrypted_content"]}
@@ -116,14 +116,14 @@ def stored(store: bool = True) -> StoredResponse | None:
     one = endpoint(PATH)
     assert one.remember is not None
     operation = decode(PATH, {**ASK, "instructions": "Be brief.", "store": store})
-    return one.remember(operation, reply(PATH, {**ASK, "store": store}, told(TextDelta(text="Hi."))))
+    return one.remember(operation, reply(PATH, {**ASK, "store": store}, run_of(TextDelta(text="Hi."))))
 
 
 def test_a_response_is_remembered_whole_or_streamed_unless_it_must_not_be() -> None:
     one = endpoint(PATH)
     assert one.remember is not None
     operation = decode(PATH, ASK)
-    events = told(TextDelta(text="Hi."))
+    events = run_of(TextDelta(text="Hi."))
 
     whole = one.remember(operation, reply(PATH, ASK, events))
     streamed = one.remember(operation, data(PATH, ASK, events)[-1])
@@ -155,7 +155,7 @@ def test_a_response_is_taken_up_again_without_its_instructions() -> None:
 
 
 def reply_of(operation: Any) -> Any:
-    return encode(endpoint(PATH), operation, fold(told(TextDelta(text="x")))).body
+    return encode(endpoint(PATH), operation, fold(run_of(TextDelta(text="x")))).body
 
 
 def test_a_chain_of_three_keeps_everything_even_when_the_first_is_forgotten() -> None:
@@ -245,7 +245,9 @@ def test_a_page_that_cannot_be_is_refused(query: dict[str, str]) -> None:
 def test_a_call_to_a_tool_of_free_text_is_answered_as_such_also_whole() -> None:
     body = {**ASK, "tools": [{"type": "custom", "name": "patch"}]}
     call = ToolCall(id="call_1", name="patch", arguments={"input": "*** Begin"})
-    events = told(ToolCallStarted(index=0, id="call_1", name="patch"), ToolCallFinished(index=0, call=call), end=CALLED)
+    events = run_of(
+        ToolCallStarted(index=0, id="call_1", name="patch"), ToolCallFinished(index=0, call=call), end=CALLED
+    )
 
     item = reply(PATH, body, events)["output"][0]
 
@@ -259,4 +261,4 @@ def test_a_call_to_a_tool_of_free_text_is_answered_as_such_also_whole() -> None:
 
 
 def test_events_of_a_call_that_no_tool_knows_still_come_out() -> None:
-    assert reply(PATH, ASK, told(*CALL_EVENTS, end=CALLED))["output"][0]["name"] == "weather"
+    assert reply(PATH, ASK, run_of(*CALL_EVENTS, end=CALLED))["output"][0]["name"] == "weather"

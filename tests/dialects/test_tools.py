@@ -1,4 +1,4 @@
-"""Tools: schemas stay as they were, choices must be possible, calls and results are tied together."""
+"""Tools: schemas stay as they were, choices must be possible, calls and results are turns together."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_two_tools_of_one_name_are_refused() -> None:
 
 def test_results_find_their_calls_by_id_by_name_and_by_order() -> None:
     calls = tuple(ToolCall(id=i, name=n, arguments={}) for i, n in (("x", "weather"), ("", "clock"), ("", "add")))
-    told = (
+    messages = (
         text_message("user", "go"),
         Message(role="assistant", tool_calls=calls),
         Message(role="tool", tool_name="clock"),
@@ -108,10 +108,10 @@ def test_results_find_their_calls_by_id_by_name_and_by_order() -> None:
         Message(role="tool", tool_call_id="elsewhere"),
     )
 
-    tied = linked(told)
+    turns = linked(messages)
 
-    assert [call.id for call in tied[1].tool_calls] == ["x", "call_1", "call_2"]
-    assert [(m.tool_call_id, m.tool_name) for m in tied[2:]] == [
+    assert [call.id for call in turns[1].tool_calls] == ["x", "call_1", "call_2"]
+    assert [(m.tool_call_id, m.tool_name) for m in turns[2:]] == [
         ("call_1", "clock"),
         ("x", "weather"),
         ("call_2", "add"),

@@ -70,8 +70,8 @@ def stream(one: Endpoint, operation: Any, context: ReplyContext[Any, Any] = CONT
     return one.stream(replace(context, operation=operation))
 
 
-def told(*middle: types.Event, end: types.Finished = STOPPED) -> tuple[types.Event, ...]:
-    """The events of a whole request with one choice."""
+def run_of(*middle: types.Event, end: types.Finished = STOPPED) -> tuple[types.Event, ...]:
+    """Return the events of a complete request with one choice."""
     return (STARTED, *middle, end, DONE)
 
 

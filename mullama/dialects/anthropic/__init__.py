@@ -39,7 +39,7 @@ _MODELS = Endpoint(
     path="/v1/models",
     decode=models.decode_list,
     encode=models.encode_list,
-    when=models.is_ours,
+    when=models.is_anthropic,
     summary="List the models",
     response_schema=models.LIST_SCHEMA,
 )
@@ -48,7 +48,7 @@ _MODEL = Endpoint(
     path="/v1/models/{id:path}",
     decode=models.decode_one,
     encode=models.encode_one,
-    when=models.is_ours,
+    when=models.is_anthropic,
     summary="Get a model",
     response_schema=models.MODEL_SCHEMA,
 )

@@ -24,40 +24,40 @@ class ListPage(ListModels):
     before: str | None = None
 
 
-def is_ours(headers: Mapping[str, str]) -> bool:
+def is_anthropic(headers: Mapping[str, str]) -> bool:
     """Return True for the headers of a client of Anthropic."""
     return "anthropic-version" in headers
 
 
-def _able(supported: bool) -> dict[str, JSONValue]:
+def _supported(supported: bool) -> dict[str, JSONValue]:
     return {"supported": supported}
 
 
 def _capabilities(card: ModelCard) -> dict[str, JSONValue]:
     thinks = "thinking" in card.capabilities
     levels = {level for level in card.thinking_levels if isinstance(level, str)}
-    efforts: dict[str, JSONValue] = {w: _able(w in levels) for w in ("low", "medium", "high", "max")}
+    efforts: dict[str, JSONValue] = {w: _supported(w in levels) for w in ("low", "medium", "high", "max")}
     return {
-        "batch": _able(False),
-        "citations": _able(False),
-        "code_execution": _able(False),
-        "context_management": _able(False),
-        "effort": {**_able(bool(levels)), **efforts},
-        "image_input": _able("vision" in card.capabilities),
-        "pdf_input": _able(False),
+        "batch": _supported(False),
+        "citations": _supported(False),
+        "code_execution": _supported(False),
+        "context_management": _supported(False),
+        "effort": {**_supported(bool(levels)), **efforts},
+        "image_input": _supported("vision" in card.capabilities),
+        "pdf_input": _supported(False),
         "server_tools": {
-            **_able(False),
-            "code_execution": _able(False),
-            "web_search": _able(False),
+            **_supported(False),
+            "code_execution": _supported(False),
+            "web_search": _supported(False),
         },
-        "structured_outputs": _able(True),
+        "structured_outputs": _supported(True),
         "thinking": {
-            **_able(thinks),
+            **_supported(thinks),
             "types": {
-                "adaptive": _able(True),
-                "between_tools": _able(True),
-                "disabled": _able(True),
-                "enabled": _able(True),
+                "adaptive": _supported(True),
+                "between_tools": _supported(True),
+                "disabled": _supported(True),
+                "enabled": _supported(True),
             },
         },
     }
@@ -77,10 +77,10 @@ def _model(card: ModelCard) -> dict[str, JSONValue]:
 
 
 def decode_list(request: WireRequest) -> ListPage:
-    said = request.query.get("limit", "20")
-    if not said.isascii() or not said.isdigit() or not 1 <= int(said[:5]) <= _MOST:
+    limit = request.query.get("limit", "20")
+    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:5]) <= _MOST:
         raise Invalid(f"limit must be between 1 and {_MOST}", field="limit")
-    return ListPage(limit=int(said), after=request.query.get("after_id"), before=request.query.get("before_id"))
+    return ListPage(limit=int(limit), after=request.query.get("after_id"), before=request.query.get("before_id"))
 
 
 def decode_one(request: WireRequest) -> ShowModel:

@@ -84,12 +84,12 @@ def _chat(body: fields.Body, model: str, limit: int | None) -> types.ChatRequest
 
 
 def _messages(body: fields.Body) -> tuple[types.Message, ...]:
-    said = body.get(MESSAGES)
-    if not said:
+    messages = body.get(MESSAGES)
+    if not messages:
         raise Invalid("messages is required", field="messages")
     system = body.get(SYSTEM)
     first = (types.Message(role="system", content=system),) if system else ()
-    return linked((*first, *(turn for turns in said for turn in turns)))
+    return linked((*first, *(turn for turns in messages for turn in turns)))
 
 
 def _tools(body: fields.Body) -> tuple[tuple[types.Tool, ...], tuple[str, ...]]:
@@ -123,16 +123,16 @@ def _tool_choice(body: fields.Body, tools: tuple[types.Tool, ...]) -> tuple[type
     kind = fields.to_text(choice.raw("type"), choice.at("type"))
     match kind:
         case "auto":
-            said = types.ToolChoice()
+            chosen = types.ToolChoice()
         case "none":
-            said = types.ToolChoice(mode="none")
+            chosen = types.ToolChoice(mode="none")
         case "any":
-            said = types.ToolChoice(mode="required")
+            chosen = types.ToolChoice(mode="required")
         case "tool":
-            said = types.ToolChoice(mode="required", names=(choice.need(NAME),))
+            chosen = types.ToolChoice(mode="required", names=(choice.need(NAME),))
         case _:
             raise fields.unfit(choice.at("type"), f"auto, any, tool or none, not {kind[:40]!r}")
-    return checked_choice(said, tools, "tool_choice"), not choice.get(_PARALLEL)
+    return checked_choice(chosen, tools, "tool_choice"), not choice.get(_PARALLEL)
 
 
 def _think(body: fields.Body) -> tuple[bool | str | None, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""What schemathesis is told of this server: which model there is, so that its requests get beyond the name."""
+"""Gives schemathesis the name of a model, so that its requests pass the check of the name."""
 
 from __future__ import annotations
 

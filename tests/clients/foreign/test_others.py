@@ -28,7 +28,7 @@ TOOLS = [
 
 @pytest.fixture(params=["ollama_chat", "ollama", "openai", "anthropic"])
 def given(request: pytest.FixtureRequest, url: str) -> dict[str, Any]:
-    """How litellm is told of a model, by each of its ways here."""
+    """The names by which litellm reaches a model, one for each API."""
     base = f"{url}/v1" if request.param == "openai" else url
     return {"model": f"{request.param}/script", "api_base": base, "api_key": "none", "max_retries": 0}
 

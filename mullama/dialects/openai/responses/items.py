@@ -22,7 +22,7 @@ Item = Mapping[str, JSONValue]
 _ENCODED = "mullama1."
 _CALL_ID = fields.text("call_id", 256)
 _NAMESPACE = fields.text("namespace", 256)
-_OURS = re.compile(r"(?:msg|rs|fc|ctc)_([0-9a-f]{8,64})_[0-9a-f]{1,8}")
+_ITEM_ID = re.compile(r"(?:msg|rs|fc|ctc)_([0-9a-f]{8,64})_[0-9a-f]{1,8}")
 
 # Items of tools that ran on another server. The conversation continues without them.
 _SERVER_SIDE = frozenset(
@@ -72,14 +72,14 @@ def referenced(items: Iterable[Item]) -> tuple[str, ...]:
         if item.get("type") != "item_reference":
             continue
         id = fields.Body(item, f"input[{i}]").need(fields.text("id", 256))
-        ours = _OURS.fullmatch(id)
-        if ours is None:
+        match = _ITEM_ID.fullmatch(id)
+        if match is None:
             raise Invalid(
                 f"input[{i}].id: there is no item {id[:80]!r}",
                 hint="send the item itself",
                 field=f"input[{i}].id",
             )
-        needs[f"resp_{ours[1]}"] = None
+        needs[f"resp_{match[1]}"] = None
     return tuple(needs)
 
 
