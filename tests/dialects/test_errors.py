@@ -12,47 +12,17 @@ from jsonschema import Draft202012Validator
 from mullama import errors
 from mullama.dialects import DIALECTS, dialect_for
 from mullama.dialects.base import Reply
-from mullama.dialects.http_status import STATUS, retry_headers, status_of
 from mullama.errors import (
     Busy,
-    Conflict,
     ContextOverflow,
-    Denied,
-    EngineFailed,
-    Internal,
     Invalid,
     Kind,
     MullamaError,
     NotFound,
-    ProbeFailed,
-    Refused,
-    TimedOut,
-    TooLarge,
-    TransferFailed,
-    Unavailable,
-    Unsupported,
 )
+from tests.dialects.error_examples import EXAMPLES
 from tests.dialects.wire import decode, strict_json
 
-EXAMPLES: tuple[MullamaError, ...] = (
-    Invalid("temperature must be a number", field="temperature"),
-    Unsupported("this model does not support tools"),
-    ContextOverflow(5000, 4096),
-    NotFound("no model", name="qwen", near=("qwen3:8b",)),
-    Denied("no key"),
-    Denied("not yours", authenticated=True),
-    Conflict("the manifest owns it"),
-    Refused("it does not fit"),
-    Busy("the queue is full", retry_after=2.5),
-    Busy("60 requests a minute", limited=True, retry_after=30),
-    TooLarge("the body is over 8 MiB"),
-    TransferFailed("the digest differs"),
-    TimedOut("took longer than 10m"),
-    Unavailable("loading", retry_after=3),
-    EngineFailed("the worker died"),
-    ProbeFailed("the probe answered otherwise"),
-    Internal("a bug"),
-)
 STATUSES = {
     "ollama": [400, 400, 400, 404, 401, 403, 409, 403, 503, 429, 413, 502, 504, 503, 503, 503, 500],
     "openai": [400, 400, 400, 404, 401, 403, 409, 403, 429, 429, 413, 502, 504, 503, 503, 503, 500],
@@ -94,38 +64,6 @@ def test_every_reply_has_the_shape_of_its_dialect_and_the_request_id(dialect: st
             assert set(inner["error"]) >= {"message", "type", "param", "code"}
         case _:
             assert (inner["type"], set(inner["error"]), inner["request_id"]) == ("error", {"type", "message"}, "req_1")
-
-
-@pytest.mark.parametrize("error", EXAMPLES, ids=lambda e: type(e).__name__)
-def test_the_dialects_differ_from_the_table_of_statuses_in_refusals_and_full_queues_alone(error: MullamaError) -> None:
-    same = not isinstance(error, Refused | Busy) or getattr(error, "limited", False)
-
-    assert not same or {reply(dialect, error).status for dialect in DIALECTS} == {status_of(error)}
-
-
-def test_every_kind_has_a_status_and_403_means_missing_rights() -> None:
-    assert set(STATUS) == set(Kind)
-    assert [kind for kind, status in STATUS.items() if status == 403] == [Kind.DENIED]
-
-
-@pytest.mark.parametrize("error", EXAMPLES, ids=lambda e: type(e).__name__)
-def test_a_client_retries_what_is_busy_or_unavailable_and_nothing_else(error: MullamaError) -> None:
-    advice = retry_headers(error).get("x-should-retry")
-
-    # Without the header the official clients retry 408, 409, 429, and every status from 500 up.
-    retried = status_of(error) in (408, 409, 429) or status_of(error) >= 500
-    assert advice == (None if not retried else "true" if isinstance(error, Busy | Unavailable) else "false")
-
-
-def test_the_delay_before_a_retry_is_in_seconds_and_in_milliseconds() -> None:
-    assert retry_headers(Busy("full", retry_after=2.5)) == {
-        "x-should-retry": "true",
-        "retry-after": "3",
-        "retry-after-ms": "2500",
-    }
-    assert retry_headers(Busy("full", retry_after=0.1))["retry-after"] == "1"
-    assert retry_headers(Busy("full", retry_after=0.1))["retry-after-ms"] == "100"
-    assert retry_headers(EngineFailed("restarting")) == {"x-should-retry": "true"}
 
 
 def test_an_overflow_says_the_words_that_clients_match() -> None:
