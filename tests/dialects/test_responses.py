@@ -10,7 +10,7 @@ from mullama.chat.answer import fold
 from mullama.chat.inventory import Done
 from mullama.chat.types import TextDelta, ThinkingDelta, ToolCall, ToolCallFinished, ToolCallStarted
 from mullama.dialects.base import StoredResponse, WireRequest
-from mullama.dialects.openai.responses.items import conversation, opaque
+from mullama.dialects.openai.responses.items import conversation, encode_thinking
 from mullama.errors import Invalid, NotFound, Unsupported
 from tests.dialects.wire import CALL_EVENTS, CALLED, CONTEXT, data, decode, encode, endpoint, reply, run_of
 
@@ -107,7 +107,7 @@ def test_thinking_survives_the_round_trip_hidden_or_in_the_clear() -> None:
     hidden = {"type": "reasoning", "summary": [], "encrypted_content": output[0]["encrypted_content"]}
     assert conversation((hidden, output[1]), None)[0].thinking == "hm ü"
     assert conversation((output[0], output[1]), None)[0].thinking == "hm ü"
-    for foreign in ("gAAAAABo", opaque("x")[:-1] + "!", "mullama1.////"):
+    for foreign in ("gAAAAABo", encode_thinking("x")[:-1] + "!", "mullama1.////"):
         strange = {"type": "reasoning", "summary": [], "encrypted_content": foreign}
         assert turns(strange, {"role": "user", "content": "a"}) == [("user", "a")]
 
