@@ -111,7 +111,7 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path="/slots/{slot}",
-        decode=_unsupported("slots are not saved by hand: common beginnings of prompts are kept"),
+        decode=_unsupported("slots cannot be saved: common prefixes of prompts are kept without it"),
         summary="Not supported; returns the reason",
     ),
 )
