@@ -39,7 +39,7 @@ def main() -> None:
     assert isinstance(engine, LlamaEngine)
     options = ContextOptions(size=1024, parallel=arguments.clients, threads=arguments.threads)
     engine.open_context("main", options)
-    inside = _clock_decodes(engine)
+    inside = clock_decodes(engine)
     for name, kind in KINDS.items():
         _run(engine, kind, 2, arguments.tokens)  # compile grammars, fill caches
         inside[0] = 0.0
@@ -53,7 +53,7 @@ def main() -> None:
         )
 
 
-def _clock_decodes(engine: LlamaEngine) -> list[float]:
+def clock_decodes(engine: LlamaEngine) -> list[float]:
     """Return a list with one number: the CPU time of all native decodes from now on."""
     inside = [0.0]
     native = engine._contexts["main"].native

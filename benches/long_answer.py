@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 
-from benches.engine_overhead import _clock_decodes
+from benches.engine_overhead import clock_decodes
 from mullama.chat.types import DEFAULT_SAMPLING, Sampling
 from mullama.engines import find_engine
 from mullama.engines.base import ContextOptions, Generate, Piece, WeightsOptions
@@ -39,7 +39,7 @@ def outside(model: str, sampling: Sampling, threads: int, *, decoding: bool) -> 
     engine = find_engine("llamacpp")((model,), WeightsOptions(), lambda _share: True)
     assert isinstance(engine, LlamaEngine)
     engine.open_context("main", ContextOptions(size=_LATE.stop + 64, threads=threads))
-    inside = _clock_decodes(engine)
+    inside = clock_decodes(engine)
     engine.submit(
         Generate(
             id=1, context="main", prompt=(100, 101, 102), sampling=sampling, max_tokens=_LATE.stop, ignore_eos=True
