@@ -1,4 +1,4 @@
-"""A stub hub with one repository, and a place that pulls from it. No test sees this machine's own tokens or stores."""
+"""A stub hub with one repository, and sources that pull from it. No test reads the tokens or stores of this machine."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.sources.source_fixture import DATA, Place, place_of
+from tests.sources.source_fixture import DATA, SourceFixture, source_fixture
 from tests.stub_hub import StubHub
 
 
 @pytest.fixture(autouse=True)
-def _nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def no_tokens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from huggingface_hub import constants
 
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy"):
@@ -29,5 +29,5 @@ def hub() -> Iterator[StubHub]:
 
 
 @pytest.fixture
-def place(tmp_path: Path, hub: StubHub) -> Place:
-    return place_of(tmp_path, hub)
+def sources(tmp_path: Path, hub: StubHub) -> SourceFixture:
+    return source_fixture(tmp_path, hub)

@@ -1,4 +1,4 @@
-"""A store in a temporary folder and sources that try again at once: what every test of a pull begins with."""
+"""A store in a temporary folder, with sources that repeat failed requests at once."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from tests import ggufs
 from tests.stub_hub import StubHub, sha256
 
 DATA = ggufs.model().bytes()
-"""A right model of some 370 kB."""
+"""A valid model of about 370 kB."""
 
 QUICK = Settings(
     patience=RetryPolicy(tries=4, first=0.001, longest=0.002, longest_asked=5),
     waits=Timeouts(connect=60, headers=60, idle=60),
 )
-"""Limits are long: a busy machine may hold up a hub that is meant to answer. Tests of hubs that hang have their own."""
+"""Time limits are long, because a busy machine may delay the hub. Tests of hubs that hang have limits of their own."""
 
 
 @dataclass
-class Place:
-    """One user's machine."""
+class SourceFixture:
+    """Pulls into one store and keeps the progress in `seen`."""
 
     root: Path
     settings: Settings = QUICK
@@ -54,20 +54,20 @@ class Place:
         return [progress.phase for progress in self.seen]
 
     def check_blobs(self) -> None:
-        """Every file under a final name has that digest."""
+        """Check that every stored file has the digest that is its name."""
         folder = self.root / "store" / "blobs"
         for path in folder.iterdir() if folder.exists() else []:
             assert Digest.parse(path.name.replace("-", ":")).hex == sha256(path.read_bytes())
 
     @property
     def left(self) -> int:
-        """Bytes in partial files."""
+        """The bytes of partial files."""
         folder = self.root / "store" / "partial"
         files = folder.iterdir() if folder.exists() else []
         return sum(path.stat().st_size for path in files if not path.name.endswith(".json"))
 
 
-def place_of(root: Path, hub: StubHub, **waits: float) -> Place:
-    """A place whose Hugging Face hub is the stub."""
+def source_fixture(root: Path, hub: StubHub, **waits: float) -> SourceFixture:
+    """Return sources whose hub is the stub. waits: fields of `Timeouts`."""
     settings = replace(QUICK, hub=HubSettings(endpoint=hub.url), waits=replace(QUICK.waits, **waits))  # type: ignore[arg-type]
-    return Place(root, settings)
+    return SourceFixture(root, settings)

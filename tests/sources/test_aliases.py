@@ -10,7 +10,7 @@ from mullama.errors import Invalid, NotFound
 from mullama.names import HubRef, RegistryRef, parse_source
 from mullama.sources.aliases import aliases, expand, read_table
 from mullama.weights.choose import PREFERENCE, SUFFIXES
-from tests.sources.source_fixture import DATA, Place
+from tests.sources.source_fixture import DATA, SourceFixture
 from tests.stub_hub import StubHub
 
 TABLE = aliases({"HOME": "/nonexistent"})
@@ -84,7 +84,7 @@ def test_a_wrong_table_is_refused_with_its_entry(text: str, words: str) -> None:
         read_table(text, "mine")
 
 
-def test_an_alias_with_a_projector_brings_it_along(place: Place, hub: StubHub) -> None:
+def test_an_alias_with_a_projector_brings_it_along(sources: SourceFixture, hub: StubHub) -> None:
     from mullama.sources.library import Library
     from tests import ggufs
 
@@ -93,11 +93,11 @@ def test_an_alias_with_a_projector_brings_it_along(place: Place, hub: StubHub) -
     ).bytes()
     hub.repo("org/v", {"v-Q4_K_M.gguf": DATA, "v-Q8_0.gguf": DATA, "v-mmproj.gguf": projector})
     table = read_table('[aliases."v:1"]\nrepo = "org/v"\nquant = "Q4_K_M"\nmmproj = "v-mmproj.gguf"', "mine")
-    library = Library(place.index, place.foreign, place.settings, table)
-    stored = library.ensure(library.locate("v:1"), place.seen.append, lambda: False)
+    library = Library(sources.index, sources.foreign, sources.settings, table)
+    stored = library.ensure(library.locate("v:1"), sources.seen.append, lambda: False)
     assert stored.projector is not None
     assert Path(stored.projector).read_bytes() == projector
     assert stored.resolved.startswith("hf:org/v:v-Q4_K_M.gguf@")
     again = library.locate("v:1", None, True)
-    assert library.ensure(again, place.seen.append, lambda: False) == stored
+    assert library.ensure(again, sources.seen.append, lambda: False) == stored
     assert library.locate("v:1-q8").files[0].name == "v-Q8_0.gguf"

@@ -16,7 +16,7 @@ from mullama.errors import Denied, Invalid, MullamaError, NotFound, TransferFail
 from mullama.names import HubRef
 from mullama.sources import huggingface
 from mullama.sources.settings import HubSettings
-from tests.sources.source_fixture import DATA, Place, place_of
+from tests.sources.source_fixture import DATA, SourceFixture, source_fixture
 from tests.stub_hub import COMMIT, Status, StubHub
 
 UPPER = dict.fromkeys(("M-Q4_K_M.gguf", "M-Q8_0.gguf", "mmproj-M-F16.gguf", "README.md"), DATA)
@@ -34,70 +34,72 @@ UPPER = dict.fromkeys(("M-Q4_K_M.gguf", "M-Q8_0.gguf", "mmproj-M-F16.gguf", "REA
         ("huggingface.co/org/u", "M-Q4_K_M.gguf"),
     ],
 )
-def test_every_form_of_a_source_names_its_file_at_a_commit(place: Place, hub: StubHub, source: str, file: str) -> None:
+def test_every_form_of_a_source_names_its_file_at_a_commit(
+    sources: SourceFixture, hub: StubHub, source: str, file: str
+) -> None:
     hub.repo("org/u", UPPER)
-    located = place.library.locate(source)
+    located = sources.library.locate(source)
     assert [found.name for found in located.files] == [file]
     assert (located.revision, located.license) == (COMMIT, "mit")
     assert located.files[0].url == f"{hub.url}/org/u/resolve/{COMMIT}/{file}"
 
 
-def test_a_branch_becomes_its_commit(place: Place, hub: StubHub) -> None:
+def test_a_branch_becomes_its_commit(sources: SourceFixture, hub: StubHub) -> None:
     hub.repo("org/u", UPPER, revisions={"dev": "d" * 40})
-    assert place.library.locate("hf:org/u@dev").revision == "d" * 40
+    assert sources.library.locate("hf:org/u@dev").revision == "d" * 40
     with pytest.raises(NotFound, match="has no revision 'nope'"):
-        place.library.locate("hf:org/u@nope")
+        sources.library.locate("hf:org/u@nope")
 
 
-def test_a_missing_file_says_what_there_is(place: Place, hub: StubHub) -> None:
+def test_a_missing_file_says_what_there_is(sources: SourceFixture, hub: StubHub) -> None:
     hub.repo("org/u", UPPER)
     with pytest.raises(NotFound, match=r"no Q6_K file.*it has Q4_K_M, Q8_0"):
-        place.library.locate("hf:org/u:Q6_K")
+        sources.library.locate("hf:org/u:Q6_K")
     with pytest.raises(NotFound, match=r"no file 'M-Q4_KM.gguf'.*M-Q4_K_M.gguf"):
-        place.library.locate("hf:org/u:M-Q4_KM.gguf")
+        sources.library.locate("hf:org/u:M-Q4_KM.gguf")
 
 
-def test_a_missing_repository_says_where_a_token_was_looked_for(place: Place) -> None:
+def test_a_missing_repository_says_where_a_token_was_looked_for(sources: SourceFixture) -> None:
     with pytest.raises(NotFound, match=r"no model org/none, or it is private.*no token was found; looked in HF_TOKEN"):
-        place.library.locate("hf:org/none")
+        sources.library.locate("hf:org/none")
 
 
 def test_a_gated_repository_needs_a_token_and_the_error_says_which_was_looked_at(
-    place: Place, hub: StubHub, monkeypatch: pytest.MonkeyPatch
+    sources: SourceFixture, hub: StubHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.repo("org/g", UPPER, gated=True)
     with pytest.raises(Denied, match=r"org/g is gated.*no token was found; looked in HF_TOKEN and .*token"):
-        place.library.locate("hf:org/g")
+        sources.library.locate("hf:org/g")
     monkeypatch.setenv("HF_TOKEN", "hf_abc")
-    assert place.pull("hf:org/g:Q8_0").size == len(DATA)
+    assert sources.pull("hf:org/g:Q8_0").size == len(DATA)
     assert hub.asked("M-Q8_0.gguf")[0].headers["Authorization"] == "Bearer hf_abc"
 
 
 def test_a_token_of_the_manifest_goes_before_the_environment(
-    place: Place, hub: StubHub, monkeypatch: pytest.MonkeyPatch
+    sources: SourceFixture, hub: StubHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.repo("org/g", UPPER, gated=True)
     monkeypatch.setenv("HF_TOKEN", "hf_env")
-    place.settings = replace(place.settings, hub=replace(place.settings.hub, token="hf_manifest", token_from="X"))
-    place.library.locate("hf:org/g")
+    sources.settings = replace(sources.settings, hub=replace(sources.settings.hub, token="hf_manifest", token_from="X"))
+    sources.library.locate("hf:org/g")
     assert hub.requests[0].headers["Authorization"] == "Bearer hf_manifest"
-    assert "hf_manifest" not in repr(place.settings)
+    assert "hf_manifest" not in repr(sources.settings)
 
 
-def test_a_refused_token_is_told_with_its_origin(place: Place, hub: StubHub) -> None:
-    place.settings = replace(place.settings, hub=replace(place.settings.hub, token="bad", token_from="MY_TOKEN"))
+def test_a_refused_token_is_told_with_its_origin(sources: SourceFixture, hub: StubHub) -> None:
+    sources.settings = replace(sources.settings, hub=replace(sources.settings.hub, token="bad", token_from="MY_TOKEN"))
     hub.script("org/m", *[Status(403)] * 5)
     with pytest.raises(Denied, match=r"answered 403.*a token was sent; looked in MY_TOKEN"):
-        place.library.locate("hf:org/m")
+        sources.library.locate("hf:org/m")
 
 
 @pytest.mark.parametrize("code", [429, 500, 503])
-def test_questions_are_asked_again_and_then_the_status_is_told(place: Place, hub: StubHub, code: int) -> None:
+def test_questions_are_asked_again_and_then_the_status_is_told(sources: SourceFixture, hub: StubHub, code: int) -> None:
     hub.script("org/m", Status(code, {"Retry-After": "0"}))
-    assert place.library.locate("hf:org/m").revision == COMMIT
+    assert sources.library.locate("hf:org/m").revision == COMMIT
     hub.script("org/m", *[Status(code, {"Retry-After": "0"})] * 5)
     with pytest.raises(Unavailable, match=f"answered {code} for org/m"):
-        place.library.locate("hf:org/m")
+        sources.library.locate("hf:org/m")
 
 
 @pytest.mark.parametrize(
@@ -112,64 +114,64 @@ def test_questions_are_asked_again_and_then_the_status_is_told(place: Place, hub
         (json.dumps({"id": "x", "sha": COMMIT, "siblings": [{"rfilename": "a"}] * 20_001}).encode(), "20001 files"),
     ],
 )
-def test_answers_that_make_no_sense_are_refused(place: Place, hub: StubHub, body: bytes, words: str) -> None:
+def test_answers_that_make_no_sense_are_refused(sources: SourceFixture, hub: StubHub, body: bytes, words: str) -> None:
     hub.script("org/m", Status(200, {}, body))
     with pytest.raises(TransferFailed, match=words):
-        place.library.locate("hf:org/m")
+        sources.library.locate("hf:org/m")
 
 
 @pytest.mark.parametrize(
     "name",
     ["../x.gguf", "/etc/x.gguf", "a/../../x.gguf", "c:\\x.gguf", "a\\b.gguf", "x\0.gguf", "//h/s.gguf", "a//b.gguf"],
 )
-def test_hostile_file_names_are_refused(place: Place, hub: StubHub, name: str) -> None:
+def test_hostile_file_names_are_refused(sources: SourceFixture, hub: StubHub, name: str) -> None:
     tree = {"id": "org/m", "sha": COMMIT, "siblings": [{"rfilename": name, "size": 3}]}
     hub.script("org/m", Status(200, {}, json.dumps(tree).encode()))
     with pytest.raises(Invalid, match="not a file name inside a repository"):
-        place.pull("hf:org/m")
+        sources.pull("hf:org/m")
 
 
-def test_pictures_with_odd_names_do_not_spoil_a_repository(place: Place, hub: StubHub) -> None:
+def test_pictures_with_odd_names_do_not_spoil_a_repository(sources: SourceFixture, hub: StubHub) -> None:
     hub.repo("org/u", {**UPPER, "what?: a picture.png": b"x"})
-    assert place.library.locate("hf:org/u:Q8_0").files[0].name == "M-Q8_0.gguf"
+    assert sources.library.locate("hf:org/u:Q8_0").files[0].name == "M-Q8_0.gguf"
 
 
-def test_a_search_gives_names_and_counts_and_leaves_out_what_is_no_name(place: Place, hub: StubHub) -> None:
+def test_a_search_gives_names_and_counts_and_leaves_out_what_is_no_name(sources: SourceFixture, hub: StubHub) -> None:
     answer = [
         {"id": "a/b", "downloads": 5, "likes": 2, "gated": "manual", "lastModified": "2025-01-01T00:00:00Z",
          "tags": ["gguf", "license:mit"], "pipeline_tag": "text-generation"},
         {"id": "../../x"}, {"id": 5}, {"id": "c/d", "downloads": "many"}, {"id": "e/f"},
     ]  # fmt: skip
     hub.script("/api/models", Status(200, {}, json.dumps(answer).encode()))
-    found = huggingface.search("b", place.settings, limit=4, every=False)
+    found = huggingface.search("b", sources.settings, limit=4, every=False)
     assert [(model.name, model.downloads, model.gated) for model in found] == [("a/b", 5, True), ("c/d", 0, False)]
     assert (found[0].updated, found[0].license, found[0].task) == ("2025-01-01T00:00:00.000Z", "mit", "text-generation")
     asked = parse_qs(urlsplit(hub.requests[0].path).query)
     assert {"search": ["b"], "filter": ["gguf"], "sort": ["downloads"], "limit": ["4"]}.items() <= asked.items()
-    huggingface.search("b", place.settings, limit=1, every=True)
+    huggingface.search("b", sources.settings, limit=1, every=True)
     assert "filter" not in parse_qs(urlsplit(hub.requests[1].path).query)
 
 
-def test_a_search_that_is_refused_or_no_list_is_an_error(place: Place, hub: StubHub) -> None:
+def test_a_search_that_is_refused_or_no_list_is_an_error(sources: SourceFixture, hub: StubHub) -> None:
     hub.script("/api/models", Status(400))
     with pytest.raises(TransferFailed, match="answered 400 for 'b'"):
-        huggingface.search("b", place.settings, limit=1, every=False)
+        huggingface.search("b", sources.settings, limit=1, every=False)
     hub.script("/api/models", Status(200, {}, b'["x"]'))
     with pytest.raises(TransferFailed, match="'b' in a way that cannot be read"):
-        huggingface.search("b", place.settings, limit=1, every=False)
+        huggingface.search("b", sources.settings, limit=1, every=False)
     hub.script("/api/models", *[Status(503, {"Retry-After": "0"})] * 5)
     with pytest.raises(Unavailable, match="answered 503 for 'b'"):
-        huggingface.search("b", place.settings, limit=1, every=False)
+        huggingface.search("b", sources.settings, limit=1, every=False)
     assert len(hub.requests) == 1 + 1 + 3, "the library repeats no request that was repeated already"
 
 
-def test_a_repository_lists_its_gguf_files_with_their_sizes(place: Place, hub: StubHub) -> None:
+def test_a_repository_lists_its_gguf_files_with_their_sizes(sources: SourceFixture, hub: StubHub) -> None:
     hub.repo("org/u", UPPER)
-    found = huggingface.repository(HubRef("org/u"), place.settings)
+    found = huggingface.repository(HubRef("org/u"), sources.settings)
     assert found.files == tuple((name, len(DATA)) for name in UPPER if name.endswith(".gguf"))
     assert (found.name, found.license) == ("org/u", "mit")
     with pytest.raises(NotFound, match="no model org/none"):
-        huggingface.repository(HubRef("org/none"), place.settings)
+        huggingface.repository(HubRef("org/none"), sources.settings)
 
 
 def test_a_token_has_the_name_of_its_user(hub: StubHub) -> None:
@@ -183,11 +185,11 @@ def test_a_token_has_the_name_of_its_user(hub: StubHub) -> None:
         huggingface.user(replace(settings, token=""))
 
 
-def test_the_librarys_own_requests_keep_working(place: Place, hub: StubHub) -> None:
+def test_the_librarys_own_requests_keep_working(sources: SourceFixture, hub: StubHub) -> None:
     """Other code of the process may use the library; its requests have no bounds of ours."""
     from huggingface_hub import HfApi
 
-    place.library.locate("hf:org/m")
+    sources.library.locate("hf:org/m")
     assert HfApi(endpoint=hub.url, token=False).model_info("org/m").sha == COMMIT
 
 
@@ -213,12 +215,12 @@ def test_no_answer_of_a_hub_touches_anything_outside_the_store(
     ]
     tree = {"id": "org/m", "sha": COMMIT, "siblings": siblings}
     hub.script("org/m", Status(200, {}, json.dumps(tree).encode()))
-    place = place_of(tmp_path / "inside", hub)
+    sources = source_fixture(tmp_path / "inside", hub)
     with contextlib.suppress(MullamaError):
-        place.pull("hf:org/m")
+        sources.pull("hf:org/m")
     assert [path.name for path in outside.iterdir()] == ["precious"]
     assert (outside / "precious").read_bytes() == b"precious"
     store = tmp_path / "inside" / "store"
     folders = {path.parent for path in (tmp_path / "inside").rglob("*") if path.is_file()}
     assert folders <= {store, store / "blobs", store / "partial", store / "locks"}
-    place.check_blobs()
+    sources.check_blobs()

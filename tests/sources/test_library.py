@@ -25,7 +25,7 @@ from mullama.weights.located import expecting
 from mullama.weights.record import for_lock
 from mullama.weights.stored import PinnedFile, set_digest
 from tests import ggufs
-from tests.sources.source_fixture import DATA, Place
+from tests.sources.source_fixture import DATA, SourceFixture
 from tests.stub_hub import Cut, Status, StubHub, sha256
 
 DIGEST = f"sha256:{sha256(DATA)}"
@@ -43,12 +43,12 @@ class Case:
 
 
 @pytest.fixture(params=["builtin", "path", "https", "hf", "ollama"])
-def case(request: pytest.FixtureRequest, place: Place, hub: StubHub) -> Case:
+def case(request: pytest.FixtureRequest, sources: SourceFixture, hub: StubHub) -> Case:
     match request.param:
         case "builtin":
             return Case("builtin:tiny", TINY, False, "builtin:none")
         case "path":
-            path = place.root / "own" / "m.gguf"
+            path = sources.root / "own" / "m.gguf"
             path.parent.mkdir()
             path.write_bytes(DATA)
             return Case(str(path), DATA, False, str(path.with_name("none.gguf")))
@@ -62,65 +62,67 @@ def case(request: pytest.FixtureRequest, place: Place, hub: StubHub) -> Case:
             return Case(f"ollama:{hub.host}/library/m", DATA, True, f"ollama:{hub.host}/library/none")
 
 
-def test_files_come_are_described_and_are_found_again_without_a_network(case: Case, place: Place, hub: StubHub) -> None:
+def test_files_come_are_described_and_are_found_again_without_a_network(
+    case: Case, sources: SourceFixture, hub: StubHub
+) -> None:
     if case.remote:
-        assert find_stored(case.text, place.index, place.foreign) is None
-    stored = place.pull(case.text)
+        assert find_stored(case.text, sources.index, sources.foreign) is None
+    stored = sources.pull(case.text)
     assert stored.digest == f"sha256:{sha256(case.data)}"
     assert b"".join(Path(file).read_bytes() for file in stored.files) == case.data
     assert (stored.size, stored.source, stored.in_place) == (len(case.data), case.text, not case.remote)
     assert stored.facts.architecture == "llama"
     asked = len(hub.requests)
-    assert place.pull(case.text) == replace(stored, warnings=())
-    assert place.pull(case.text, offline=True).files == stored.files
-    again = find_stored(case.text, place.index, place.foreign)
+    assert sources.pull(case.text) == replace(stored, warnings=())
+    assert sources.pull(case.text, offline=True).files == stored.files
+    again = find_stored(case.text, sources.index, sources.foreign)
     assert again is not None
     assert (again.digest, again.files, again.revision) == (stored.digest, stored.files, stored.revision)
     assert len(hub.requests) == asked
 
 
-def test_what_is_not_there_is_not_found(case: Case, place: Place) -> None:
+def test_what_is_not_there_is_not_found(case: Case, sources: SourceFixture) -> None:
     with pytest.raises(NotFound, match="none"):
-        place.pull(case.missing)
-    assert find_stored(case.missing, place.index, place.foreign) is None
+        sources.pull(case.missing)
+    assert find_stored(case.missing, sources.index, sources.foreign) is None
 
 
-def test_a_wrong_digest_is_refused_with_both(case: Case, place: Place) -> None:
-    located = expecting(place.library.locate(case.text), "sha256:" + "0" * 64)
+def test_a_wrong_digest_is_refused_with_both(case: Case, sources: SourceFixture) -> None:
+    located = expecting(sources.library.locate(case.text), "sha256:" + "0" * 64)
     with pytest.raises(TransferFailed, match=f"moved from sha256:0+ to sha256:{sha256(case.data)}"):
-        place.library.ensure(located, place.seen.append, lambda: False)
-    right = expecting(place.library.locate(case.text), f"sha256:{sha256(case.data)}")
-    assert place.library.ensure(right, place.seen.append, lambda: False).facts.layers > 0
+        sources.library.ensure(located, sources.seen.append, lambda: False)
+    right = expecting(sources.library.locate(case.text), f"sha256:{sha256(case.data)}")
+    assert sources.library.ensure(right, sources.seen.append, lambda: False).facts.layers > 0
 
 
-def test_a_cancelled_pull_leaves_nothing_under_a_final_name(case: Case, place: Place) -> None:
-    place.cancelled = lambda: True
+def test_a_cancelled_pull_leaves_nothing_under_a_final_name(case: Case, sources: SourceFixture) -> None:
+    sources.cancelled = lambda: True
     if case.remote:
         with pytest.raises(MullamaError):
-            place.pull(case.text)
-    place.check_blobs()
-    place.cancelled = lambda: False
-    assert place.pull(case.text).size == len(case.data)
+            sources.pull(case.text)
+    sources.check_blobs()
+    sources.cancelled = lambda: False
+    assert sources.pull(case.text).size == len(case.data)
 
 
-def test_a_cut_is_continued(case: Case, place: Place, hub: StubHub) -> None:
+def test_a_cut_is_continued(case: Case, sources: SourceFixture, hub: StubHub) -> None:
     if not case.remote:
         pytest.skip("nothing is fetched")
-    located = place.library.locate(case.text)
+    located = sources.library.locate(case.text)
     hub.script(str(located.files[0].url).removeprefix(hub.url), Cut(5000))
     before = hub.sent
-    assert place.library.ensure(located, place.seen.append, lambda: False).size == len(DATA)
+    assert sources.library.ensure(located, sources.seen.append, lambda: False).size == len(DATA)
     assert hub.sent - before == len(DATA)
 
 
 def test_a_lock_entry_brings_the_same_bytes_without_asking_what_there_is(
-    case: Case, place: Place, hub: StubHub, tmp_path: Path
+    case: Case, sources: SourceFixture, hub: StubHub, tmp_path: Path
 ) -> None:
-    stored = place.pull(case.text)
+    stored = sources.pull(case.text)
     text = lockfile.render({case.text: stored.lock_entry(for_lock(stored.facts))})
     entry = lockfile.parse(text)[case.text]
     assert entry.digest == stored.digest
-    fresh = Place(tmp_path / "fresh", place.settings)
+    fresh = SourceFixture(tmp_path / "fresh", sources.settings)
     hub.requests.clear()
     again = fresh.pull(case.text, entry)
     assert (again.digest, again.revision) == (stored.digest, stored.revision)
@@ -128,58 +130,58 @@ def test_a_lock_entry_brings_the_same_bytes_without_asking_what_there_is(
     assert find_stored(case.text, fresh.index, fresh.foreign, entry) is not None
 
 
-def test_an_in_place_file_that_changed_since_it_was_locked_is_refused(place: Place) -> None:
-    path = place.root / "m.gguf"
+def test_an_in_place_file_that_changed_since_it_was_locked_is_refused(sources: SourceFixture) -> None:
+    path = sources.root / "m.gguf"
     path.write_bytes(DATA)
-    stored = place.pull(str(path))
+    stored = sources.pull(str(path))
     entry = stored.lock_entry(stored.facts)
     path.write_bytes(ggufs.model(layers=3).bytes())
     with pytest.raises(TransferFailed, match=f"moved from {DIGEST}"):
-        place.pull(str(path), entry)
-    assert place.pull(str(path)).facts.layers == 3
+        sources.pull(str(path), entry)
+    assert sources.pull(str(path)).facts.layers == 3
 
 
-def test_a_split_set_is_one_model(place: Place, hub: StubHub) -> None:
+def test_a_split_set_is_one_model(sources: SourceFixture, hub: StubHub) -> None:
     parts = ggufs.split(ggufs.model(), 3)
     names = [f"m-Q8_0-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
     hub.repo("org/s", dict(zip(names, parts, strict=True)))
-    stored = place.pull("hf:org/s:Q8_0")
+    stored = sources.pull("hf:org/s:Q8_0")
     assert len(stored.files) == 3
     assert stored.digest == set_digest([f"sha256:{sha256(part)}" for part in parts])
     assert stored.size == sum(map(len, parts))
-    folder = place.root / "folder"
+    folder = sources.root / "folder"
     folder.mkdir()
     for name, part in zip(names, parts, strict=True):
         (folder / name).write_bytes(part)
     for text in (str(folder), str(folder / names[1])):
-        assert place.pull(text).digest == stored.digest
+        assert sources.pull(text).digest == stored.digest
     (folder / names[2]).unlink()
     with pytest.raises(NotFound, match="one of the 3 parts"):
-        place.pull(str(folder / names[0]))
+        sources.pull(str(folder / names[0]))
 
 
 def test_a_set_that_does_not_fit_as_a_whole_is_refused_before_its_first_byte(
-    place: Place, hub: StubHub, monkeypatch: pytest.MonkeyPatch
+    sources: SourceFixture, hub: StubHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts = ggufs.split(ggufs.model(), 3)
     names = [f"m-Q8_0-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
     hub.repo("org/s", dict(zip(names, parts, strict=True)))
     monkeypatch.setattr(Blobs, "free", lambda blobs: max(map(len, parts)) + 1)
     with pytest.raises(Refused, match=r"are needed and .* are free"):
-        place.pull("hf:org/s:Q8_0")
+        sources.pull("hf:org/s:Q8_0")
     assert hub.sent == 0
     monkeypatch.undo()
-    place.pull("hf:org/s:Q8_0")
+    sources.pull("hf:org/s:Q8_0")
     monkeypatch.setattr(Blobs, "free", lambda blobs: 0)
-    assert place.pull("hf:org/s:Q8_0").files, "what is here needs no room"
+    assert sources.pull("hf:org/s:Q8_0").files, "what is here needs no room"
 
 
-def test_a_file_that_must_not_be_loaded_is_refused_after_it_came(place: Place, hub: StubHub) -> None:
+def test_a_file_that_must_not_be_loaded_is_refused_after_it_came(sources: SourceFixture, hub: StubHub) -> None:
     bad = ggufs.model().with_key("llama.block_count", ggufs.u32(0)).bytes()
     hub.repo("org/bad", {"b-Q8_0.gguf": bad})
     with pytest.raises(BadWeights, match=r"llama\.block_count is 0"):
-        place.pull("hf:org/bad")
-    assert find_stored("hf:org/bad", place.index, place.foreign) is None
+        sources.pull("hf:org/bad")
+    assert find_stored("hf:org/bad", sources.index, sources.foreign) is None
 
 
 @pytest.mark.parametrize(
@@ -192,90 +194,92 @@ def test_a_file_that_must_not_be_loaded_is_refused_after_it_came(place: Place, h
     ],
     ids=["folder", "loop", "pipe", "empty"],
 )
-def test_what_is_no_regular_file_is_refused_without_waiting(place: Place, make: Callable[[Path], None]) -> None:
-    path = place.root / "odd.gguf"
+def test_what_is_no_regular_file_is_refused_without_waiting(
+    sources: SourceFixture, make: Callable[[Path], None]
+) -> None:
+    path = sources.root / "odd.gguf"
     make(path)
     begun = time.monotonic()
     with pytest.raises(MullamaError):
-        place.pull(str(path))
+        sources.pull(str(path))
     assert time.monotonic() - begun < 50, "who opens a pipe for reading waits for ever"
 
 
-def test_a_folder_with_two_models_asks_which(place: Place) -> None:
-    folder = place.root / "two"
+def test_a_folder_with_two_models_asks_which(sources: SourceFixture) -> None:
+    folder = sources.root / "two"
     folder.mkdir()
     (folder / "a-Q8_0.gguf").write_bytes(DATA)
     (folder / "b-Q4_0.gguf").write_bytes(DATA)
     with pytest.raises(MullamaError, match="has 2 GGUF files"):
-        place.pull(str(folder))
+        sources.pull(str(folder))
     (folder / "b-Q4_0.gguf").unlink()
-    assert place.pull(str(folder)).digest == DIGEST
+    assert sources.pull(str(folder)).digest == DIGEST
 
 
-def test_a_projector_is_no_model_and_a_model_no_projector(place: Place, hub: StubHub) -> None:
+def test_a_projector_is_no_model_and_a_model_no_projector(sources: SourceFixture, hub: StubHub) -> None:
     projector = ggufs.File(
         {"general.architecture": ggufs.string("clip")}, {"v.patch_embd.weight": ggufs.Stored((32, 4))}
     ).bytes()
     hub.repo("org/v", {"v-Q8_0.gguf": DATA, "mmproj-v-F16.gguf": projector})
-    located = place.library.locate("hf:org/v", wanted="projector")
-    found = place.library.ensure(located, place.seen.append, lambda: False, wanted="projector")
+    located = sources.library.locate("hf:org/v", wanted="projector")
+    found = sources.library.ensure(located, sources.seen.append, lambda: False, wanted="projector")
     assert (found.facts.role, found.digest) == ("projector", f"sha256:{sha256(projector)}")
-    assert place.pull("hf:org/v").facts.role == "model"
+    assert sources.pull("hf:org/v").facts.role == "model"
     with pytest.raises(BadWeights, match="is a projector, not weights"):
-        place.pull("hf:org/v:mmproj-v-F16.gguf")
+        sources.pull("hf:org/v:mmproj-v-F16.gguf")
 
 
-def test_a_hub_that_is_down_is_a_warning_when_the_files_are_here(place: Place, hub: StubHub) -> None:
-    place.pull("hf:org/m:Q8_0")
+def test_a_hub_that_is_down_is_a_warning_when_the_files_are_here(sources: SourceFixture, hub: StubHub) -> None:
+    sources.pull("hf:org/m:Q8_0")
     hub.script("org/m", *[Status(503)] * 9)
-    located = place.library.locate("hf:org/m:Q8_0", refresh=True)
+    located = sources.library.locate("hf:org/m:Q8_0", refresh=True)
     assert "could not be reached" in located.warnings[0]
-    assert place.library.ensure(located, place.seen.append, lambda: False).digest == DIGEST
+    assert sources.library.ensure(located, sources.seen.append, lambda: False).digest == DIGEST
     hub.script("org/n", *[Status(503)] * 9)
     with pytest.raises(Unavailable, match=r"answered 503.*try again later; stored models can be served: hf:org/m:Q8_0"):
-        place.pull("hf:org/n")
+        sources.pull("hf:org/n")
 
 
-def test_a_moving_revision_moves_only_when_asked_to(place: Place, hub: StubHub) -> None:
-    old = place.pull("hf:org/m:Q8_0")
+def test_a_moving_revision_moves_only_when_asked_to(sources: SourceFixture, hub: StubHub) -> None:
+    old = sources.pull("hf:org/m:Q8_0")
     new = ggufs.model(layers=3).bytes()
     hub.repo("org/m", {"m-Q8_0.gguf": new}, commit="f" * 40)
-    assert place.pull("hf:org/m:Q8_0").digest == old.digest
-    located = place.library.locate("hf:org/m:Q8_0", refresh=True)
-    moved = place.library.ensure(located, place.seen.append, lambda: False)
+    assert sources.pull("hf:org/m:Q8_0").digest == old.digest
+    located = sources.library.locate("hf:org/m:Q8_0", refresh=True)
+    moved = sources.library.ensure(located, sources.seen.append, lambda: False)
     assert (moved.revision, moved.digest) == ("f" * 40, f"sha256:{sha256(new)}")
-    assert place.pull("hf:org/m:Q8_0").digest == moved.digest
+    assert sources.pull("hf:org/m:Q8_0").digest == moved.digest
 
 
-def test_a_file_without_a_digest_is_held_to_the_first_one_seen(place: Place, hub: StubHub) -> None:
+def test_a_file_without_a_digest_is_held_to_the_first_one_seen(sources: SourceFixture, hub: StubHub) -> None:
     hub.files["/m.gguf"] = DATA
     url = f"{hub.url}/m.gguf"
-    stored = place.pull(url)
+    stored = sources.pull(url)
     assert f"digest: {DIGEST}" in stored.warnings[0]
     entry = stored.lock_entry(stored.facts)
     hub.files["/m.gguf"] = ggufs.model(layers=3).bytes()
-    shutil.rmtree(place.root / "store")
+    shutil.rmtree(sources.root / "store")
     with pytest.raises(TransferFailed, match=f"moved.* with {DIGEST} are pinned"):
-        Place(place.root, place.settings).pull(url, entry)
+        SourceFixture(sources.root, sources.settings).pull(url, entry)
     hub.files["/m.gguf"] = bytes(len(DATA))
     with pytest.raises(TransferFailed, match=f"moved from {DIGEST}"):
-        Place(place.root, place.settings).pull(url, entry)
+        SourceFixture(sources.root, sources.settings).pull(url, entry)
 
 
-def test_offline_says_what_is_missing(place: Place) -> None:
+def test_offline_says_what_is_missing(sources: SourceFixture) -> None:
     with pytest.raises(Unavailable, match=r"hf:org/m is not on this machine.*no download is stored"):
-        place.pull("hf:org/m", offline=True)
-    place.pull("hf:org/m:Q8_0")
+        sources.pull("hf:org/m", offline=True)
+    sources.pull("hf:org/m:Q8_0")
     with pytest.raises(Unavailable, match=r"hf:org/m is not on this machine.*can be served: hf:org/m:Q8_0"):
-        place.pull("hf:org/m", offline=True)
+        sources.pull("hf:org/m", offline=True)
 
 
-def test_a_store_of_another_tool_is_used_in_place(place: Place, hub: StubHub) -> None:
-    root = place.root / "ollama"
+def test_a_store_of_another_tool_is_used_in_place(sources: SourceFixture, hub: StubHub) -> None:
+    root = sources.root / "ollama"
     (root / "blobs").mkdir(parents=True)
     blob = root / "blobs" / f"sha256-{sha256(DATA)}"
     blob.write_bytes(DATA)
-    owner = Place(place.root, place.settings, Roots(ollama=(str(root),)))
+    owner = SourceFixture(sources.root, sources.settings, Roots(ollama=(str(root),)))
     stored = owner.pull("hf:org/m:Q8_0")
     assert stored.files == (str(blob),)
     assert stored.in_place
@@ -285,11 +289,13 @@ def test_a_store_of_another_tool_is_used_in_place(place: Place, hub: StubHub) ->
     assert not owner.pull("hf:org/m:Q8_0").in_place
 
 
-def test_a_file_of_another_tool_that_vanishes_is_told_and_fetched_the_next_time(place: Place, hub: StubHub) -> None:
-    blob = place.root / "ollama" / "blobs" / f"sha256-{sha256(DATA)}"
+def test_a_file_of_another_tool_that_vanishes_is_told_and_fetched_the_next_time(
+    sources: SourceFixture, hub: StubHub
+) -> None:
+    blob = sources.root / "ollama" / "blobs" / f"sha256-{sha256(DATA)}"
     blob.parent.mkdir(parents=True)
     blob.write_bytes(DATA)
-    owner = Place(place.root, place.settings, Roots(ollama=(str(place.root / "ollama"),)))
+    owner = SourceFixture(sources.root, sources.settings, Roots(ollama=(str(sources.root / "ollama"),)))
     owner.pull("hf:org/m:Q8_0")
     located = owner.library.locate("hf:org/m:Q8_0")
     assert located.files[0].path == str(blob)
@@ -303,14 +309,14 @@ def test_a_file_of_another_tool_that_vanishes_is_told_and_fetched_the_next_time(
     assert hub.sent == len(DATA)
 
 
-def test_what_the_hubs_own_client_fetched_is_used_in_place(place: Place, hub: StubHub) -> None:
+def test_what_the_hubs_own_client_fetched_is_used_in_place(sources: SourceFixture, hub: StubHub) -> None:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
-    cache = place.root / "hub"
+    cache = sources.root / "hub"
     hf_hub_download("org/m", "m-Q8_0.gguf", endpoint=hub.url, cache_dir=cache)
-    owner = Place(place.root, place.settings, Roots(huggingface=(str(cache),)))
+    owner = SourceFixture(sources.root, sources.settings, Roots(huggingface=(str(cache),)))
     hub.requests.clear()
     stored = owner.pull("hf:org/m:Q8_0", offline=True)
     assert (stored.digest, stored.in_place) == (DIGEST, True)
@@ -320,7 +326,7 @@ def test_what_the_hubs_own_client_fetched_is_used_in_place(place: Place, hub: St
 
 
 def test_a_store_that_cannot_be_written_to_does_not_stop_files_in_place(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+    sources: SourceFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a read-only disk: the tests may run as a user who may write everywhere, so the disk is made to refuse."""
 
@@ -328,19 +334,21 @@ def test_a_store_that_cannot_be_written_to_does_not_stop_files_in_place(
         raise PermissionError(30, "Read-only file system")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    stored = place.pull("builtin:tiny")
+    stored = sources.pull("builtin:tiny")
     assert stored.digest == f"sha256:{sha256(TINY)}"
     with pytest.raises(MullamaError, match="Read-only file system"):
-        place.pull("hf:org/m:Q8_0")
-    assert not (place.root / "store").exists()
+        sources.pull("hf:org/m:Q8_0")
+    assert not (sources.root / "store").exists()
 
 
-def test_a_file_of_a_plain_folder_is_recognised_by_its_bytes_and_hashed_once(place: Place, hub: StubHub) -> None:
-    folder = place.root / "gguf"
+def test_a_file_of_a_plain_folder_is_recognised_by_its_bytes_and_hashed_once(
+    sources: SourceFixture, hub: StubHub
+) -> None:
+    folder = sources.root / "gguf"
     folder.mkdir()
     (folder / "other.gguf").write_bytes(bytes(len(DATA)))
     (folder / "renamed.gguf").write_bytes(DATA)
-    owner = Place(place.root, place.settings, Roots(gguf=(str(folder),)))
+    owner = SourceFixture(sources.root, sources.settings, Roots(gguf=(str(folder),)))
     stored = owner.pull("hf:org/m:Q8_0")
     assert stored.files == (str(folder / "renamed.gguf"),)
     assert stored.in_place
@@ -350,13 +358,13 @@ def test_a_file_of_a_plain_folder_is_recognised_by_its_bytes_and_hashed_once(pla
     assert "verifying" not in owner.phases
 
 
-def test_other_formats_name_a_gguf_twin(place: Place, hub: StubHub) -> None:
+def test_other_formats_name_a_gguf_twin(sources: SourceFixture, hub: StubHub) -> None:
     hub.repo("org/st", {"model.safetensors": b"x", "config.json": b"{}"})
     with pytest.raises(Unsupported, match=r"safetensors, which llama.cpp cannot run.*look for a GGUF conversion"):
-        place.pull("hf:org/st")
+        sources.pull("hf:org/st")
     hub.twins = ["twin/st-GGUF"]
     with pytest.raises(Unsupported, match=r"safetensors, which llama.cpp cannot run.*hf:twin/st-GGUF"):
-        place.pull("hf:org/st")
+        sources.pull("hf:org/st")
     for repo, files, word in (
         ("org/m-AWQ", {"model.safetensors": b"x"}, "AWQ"),
         ("org/gptq", {"gptq_model-4bit.safetensors": b"x"}, "GPTQ"),
@@ -364,25 +372,25 @@ def test_other_formats_name_a_gguf_twin(place: Place, hub: StubHub) -> None:
     ):
         hub.repo(repo, files)
         with pytest.raises(Unsupported, match=f"{word}, which"):
-            place.pull(f"hf:{repo}")
+            sources.pull(f"hf:{repo}")
 
 
 def test_twenty_stored_models_are_found_in_a_moment_and_nothing_is_read_again(
-    place: Place, hub: StubHub, monkeypatch: pytest.MonkeyPatch
+    sources: SourceFixture, hub: StubHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither hashed nor parsed: a header with a large vocabulary takes a second."""
     hub.repo("org/many", {f"m{number}-Q8_0.gguf": DATA for number in range(20)})
-    sources = [f"hf:org/many:m{number}-Q8_0.gguf" for number in range(20)]
-    for source in sources:
-        place.pull(source)
-    for path in (place.root / "store" / "blobs").iterdir():
+    texts = [f"hf:org/many:m{number}-Q8_0.gguf" for number in range(20)]
+    for source in texts:
+        sources.pull(source)
+    for path in (sources.root / "store" / "blobs").iterdir():
         os.utime(path, ns=(0, path.stat().st_mtime_ns))  # not looked at for long
-    again = Place(place.root, place.settings)
+    again = SourceFixture(sources.root, sources.settings)
     monkeypatch.setattr(library, "look_into", _not_again)
     monkeypatch.setattr(library, "hashed", _not_again)
     monkeypatch.setattr(fetch, "hashed", _not_again)
     begun = time.process_time()
-    assert all(find_stored(source, again.index, again.foreign) for source in sources)
+    assert all(find_stored(source, again.index, again.foreign) for source in texts)
     assert time.process_time() - begun < 0.3
     assert hub.sent == len(DATA)
 
@@ -391,27 +399,27 @@ def _not_again(*_: object) -> None:
     raise AssertionError("this was read before")
 
 
-def test_a_thousand_fetched_sources_are_listed_in_a_moment(place: Place) -> None:
+def test_a_thousand_fetched_sources_are_listed_in_a_moment(sources: SourceFixture) -> None:
     pinned = (PinnedFile(name="m.gguf", size=5, digest=DIGEST),)
-    place.index.remember_fetched(Fetched(source="hf:org/m0", resolved="x", revision=None, files=pinned))
-    with sqlite3.connect(place.root / "store" / "index.sqlite") as table:
+    sources.index.remember_fetched(Fetched(source="hf:org/m0", resolved="x", revision=None, files=pinned))
+    with sqlite3.connect(sources.root / "store" / "index.sqlite") as table:
         (row,) = table.execute("SELECT * FROM fetched").fetchall()
         rows = [(f"hf:org/m{number}", *row[1:-1], float(number)) for number in range(1, 1000)]
         table.executemany(f"INSERT INTO fetched VALUES ({','.join('?' * len(row))})", rows)
     table.close()
     begun = time.process_time()
-    listed = place.index.all_fetched()
+    listed = sources.index.all_fetched()
     assert time.process_time() - begun < 0.3
     assert [entry.source for entry in listed[:2]] == ["hf:org/m999", "hf:org/m998"]
 
 
-def test_a_projector_that_is_none_is_refused_with_its_model(place: Place, hub: StubHub) -> None:
+def test_a_projector_that_is_none_is_refused_with_its_model(sources: SourceFixture, hub: StubHub) -> None:
     hub.model("library/v", "7b", [("model", DATA), ("projector", ggufs.model(layers=1).bytes())])
     with pytest.raises(BadWeights, match="is a model, not projector"):
-        place.pull(f"ollama:{hub.host}/library/v:7b")
+        sources.pull(f"ollama:{hub.host}/library/v:7b")
 
 
-def test_an_ollama_model_brings_its_defaults(place: Place, hub: StubHub) -> None:
+def test_an_ollama_model_brings_its_defaults(sources: SourceFixture, hub: StubHub) -> None:
     projector = ggufs.File(
         {"general.architecture": ggufs.string("clip")}, {"v.patch_embd.weight": ggufs.Stored((32, 4))}
     ).bytes()
@@ -424,7 +432,7 @@ def test_an_ollama_model_brings_its_defaults(place: Place, hub: StubHub) -> None
             ("messages", b'[{"role": "user", "content": "Hi"}]'),
         ],
     )  # fmt: skip
-    stored = place.pull(f"ollama:{hub.host}/library/v:7b")
+    stored = sources.pull(f"ollama:{hub.host}/library/v:7b")
     assert (stored.defaults.template, stored.defaults.system) == ("{{ .Prompt }}", "Be kind.")
     assert stored.defaults.parameters == {"stop": ["x"], "temperature": 0.1}
     assert stored.defaults.messages == (("user", "Hi"),)
@@ -432,6 +440,6 @@ def test_an_ollama_model_brings_its_defaults(place: Place, hub: StubHub) -> None
     assert stored.projector is not None
     assert Path(stored.projector).read_bytes() == projector
     assert "vision" in stored.capabilities
-    again = find_stored(f"ollama:{hub.host}/library/v:7b", place.index, place.foreign)
+    again = find_stored(f"ollama:{hub.host}/library/v:7b", sources.index, sources.foreign)
     assert again is not None
     assert again.defaults == stored.defaults

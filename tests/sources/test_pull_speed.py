@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests import ggufs
-from tests.sources.source_fixture import place_of
+from tests.sources.source_fixture import source_fixture
 from tests.stub_hub import StubHub
 
 pytestmark = pytest.mark.bench
@@ -75,10 +75,10 @@ def test_a_pull_keeps_up_with_other_downloads(url: str, tmp_path: Path, monkeypa
     stub.url = url
 
     def once(folder: Path) -> dict[str, float]:
-        place = place_of(folder / "ours", stub)
+        sources = source_fixture(folder / "ours", stub)
         hub = {"endpoint": url, "cache_dir": str(folder / "hub")}
         return {
-            "ours": timed(lambda: place.pull("hf:org/m")),
+            "ours": timed(lambda: sources.pull("hf:org/m")),
             "hub": timed(lambda: hf_hub_download("org/m", "big-Q8_0.gguf", **hub)),
             "hashed": timed(lambda: plain(url, folder / "hashed", True)),
             "plain": timed(lambda: plain(url, folder / "plain", False)),
