@@ -1,4 +1,4 @@
-"""What the tests of the terminal share: a small real server, and command lines run in this process."""
+"""Fixtures of the command line tests: a stub server, and command lines that run in this process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def tiny_unix(tmp_path: Path) -> Iterator[TinyServer]:
 
 
 class Screen(io.StringIO):
-    """A stream that says that it is a terminal, or that it is none."""
+    """A text stream that is a terminal, or is none."""
 
     def __init__(self, text: str = "", *, tty: bool = False) -> None:
         super().__init__(text)
@@ -50,7 +50,7 @@ class Ran:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Ran]:
-    """Runs one command line in this process, in an empty folder, with a state folder of its own."""
+    """Run one command line in this process, in an empty folder with its own state folder."""
     monkeypatch.chdir(tmp_path)
     for name in ("MULLAMA_HOST", "MULLAMA_API_KEY", "MULLAMA_DEBUG", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)

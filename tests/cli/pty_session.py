@@ -1,4 +1,4 @@
-"""A person at a terminal: a process on a pseudo-terminal of its own, what it shows and what is typed to it."""
+"""A process on a pseudo-terminal of its own: its screen, and keys that are typed to it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-# A session leader that opens a terminal gets it for its own, so that Ctrl-C reaches it; and it is heard, even where
-# the tests run in a shell's background, which has its children ignore it.
+# A session leader that opens a terminal gets it as its controlling terminal, so Ctrl-C reaches it. A shell starts its
+# background jobs with SIGINT ignored, and a child inherits that.
 _TAKE_TERMINAL = (
     "import os, signal, sys\nsignal.signal(signal.SIGINT, signal.SIG_DFL)\n"
     "os.close(os.open(os.ttyname(0), os.O_RDWR))\n"
@@ -23,8 +23,8 @@ _TAKE_TERMINAL = (
 _SECONDS = 60.0
 
 
-class Person:
-    """Reads what the process shows, in order: what one `read_until` has passed, the next does not find again."""
+class PtySession:
+    """Reads the screen of a process in order: each `read_until` continues after the match of the one before."""
 
     def __init__(self, command: list[str], folder: Path, **env: str) -> None:
         self.terminal, slave = pty.openpty()
@@ -43,7 +43,7 @@ class Person:
         self._read_to = 0
 
     def read_until(self, text: str, within: float = _SECONDS) -> None:
-        """Read on until `text` is shown; fails with the whole screen when it is not, within so many seconds."""
+        """Read until `text` is shown; fail with the screen if it is not shown within so many seconds."""
         deadline = time.monotonic() + within
         while (at := self.seen.find(text, self._read_to)) < 0:
             assert self._read(deadline, f"{text!r}"), f"the process ended before {text!r}; it showed {self.seen!r}"
@@ -52,10 +52,10 @@ class Person:
     def type(self, text: str) -> None:
         os.write(self.terminal, text.encode())
 
-    def insist(self, key: str, text: str) -> None:
-        """Type the key, again after a while, until `text` is shown.
+    def type_until(self, key: str, text: str) -> None:
+        """Type the key repeatedly until `text` is shown.
 
-        A Ctrl-C that comes in the moment before readline waits for a key is not seen until the next one.
+        readline does not see a Ctrl-C that arrives just before it waits for a key, until the next one.
         """
         for _ in range(10):
             self.type(key)
@@ -64,10 +64,10 @@ class Person:
             except AssertionError:
                 if self._process.poll() is not None:
                     raise
-        raise AssertionError(f"{key!r} did not bring {text!r}; the screen shows {self.seen!r}")
+        raise AssertionError(f"{key!r} did not show {text!r}; the screen shows {self.seen!r}")
 
     def finish(self, within: float = _SECONDS) -> int:
-        """Read to the end; the exit code."""
+        """Read to the end and return the exit code."""
         deadline = time.monotonic() + within
         while self._read(deadline, "the end"):
             pass
@@ -80,9 +80,9 @@ class Person:
         os.close(self.terminal)
 
     def _read(self, deadline: float, awaited: str) -> bool:
-        """One more piece of the screen; False at its end."""
+        """Read one more piece of the screen; return False at its end."""
         ready, _, _ = select.select([self.terminal], [], [], max(0.0, deadline - time.monotonic()))
-        assert ready, f"waited in vain for {awaited}; the screen shows {self.seen!r}"
+        assert ready, f"{awaited} was not shown in time; the screen shows {self.seen!r}"
         try:
             data = os.read(self.terminal, 4096)
         except OSError:  # the other side is closed
@@ -92,11 +92,11 @@ class Person:
 
 
 @contextlib.contextmanager
-def person(arguments: list[str], folder: Path, *, program: str | None = None, **env: str) -> Iterator[Person]:
-    """At mullama with these arguments, or at another program."""
+def pty_session(arguments: list[str], folder: Path, *, program: str | None = None, **env: str) -> Iterator[PtySession]:
+    """Run mullama with these arguments, or another program."""
     command = [sys.executable, "-c", _TAKE_TERMINAL] if program is None else [program]
-    someone = Person([*command, *arguments], folder, **env)
+    session = PtySession([*command, *arguments], folder, **env)
     try:
-        yield someone
+        yield session
     finally:
-        someone.close()
+        session.close()

@@ -1,4 +1,4 @@
-"""apply as a person sees it: a real process on a pseudo-terminal."""
+"""apply on a pseudo-terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from mullama.plan.steps import to_tree
 from tests.cli.manifest.test_apply import CHANGED, plan
-from tests.cli.pty_session import person
+from tests.cli.pty_session import pty_session
 from tests.cli.tinyserver import Answer, TinyServer
 
 EVENTS = (
@@ -43,34 +43,34 @@ def tree(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_apply_asks_shows_progress_live_and_leaves_a_clean_screen(tree: None, folder: Path, tiny: TinyServer) -> None:
     tiny.answers["PUT /api/v1/stack"] = Answer(pieces=encoded((*EVENTS, *DONE)))
-    with person(["apply", "--host", tiny.url], folder) as someone:
-        someone.read_until("Apply this? [y/N]")
-        assert "\x1b[33m~ chat" in someone.seen, "the plan is coloured"
-        someone.type("y\n")
-        code = someone.finish()
+    with pty_session(["apply", "--host", tiny.url], folder) as session:
+        session.read_until("Apply this? [y/N]")
+        assert "\x1b[33m~ chat" in session.seen, "the plan is coloured"
+        session.type("y\n")
+        code = session.finish()
     assert code == 0
-    assert someone.seen.index("\x1b[?25l") < someone.seen.rindex("\x1b[?25h"), "the cursor comes back"
-    assert "chat ready" in someone.seen
-    assert "revision 2 is applied" in someone.seen.rsplit("\x1b[?25h", 1)[1]
+    assert session.seen.index("\x1b[?25l") < session.seen.rindex("\x1b[?25h"), "the cursor comes back"
+    assert "chat ready" in session.seen
+    assert "revision 2 is applied" in session.seen.rsplit("\x1b[?25h", 1)[1]
 
 
 def test_an_interrupted_apply_gives_the_terminal_back(tree: None, folder: Path, tiny: TinyServer) -> None:
     hold = threading.Event()
     tiny.answers["PUT /api/v1/stack"] = Answer(pieces=encoded(EVENTS), hold=hold)
-    with person(["apply", "--yes", "--host", tiny.url], folder) as someone:
-        someone.read_until("1 MiB of 2 MiB")
-        someone.type("\x03")
-        code = someone.finish()
+    with pty_session(["apply", "--yes", "--host", tiny.url], folder) as session:
+        session.read_until("1 MiB of 2 MiB")
+        session.type("\x03")
+        code = session.finish()
     hold.set()
     assert code == 130
-    assert someone.seen.rindex("\x1b[?25h") > someone.seen.rindex("\x1b[?25l")
-    assert "Traceback" not in someone.seen
-    assert someone.seen.rstrip().endswith("interrupted")
+    assert session.seen.rindex("\x1b[?25h") > session.seen.rindex("\x1b[?25l")
+    assert "Traceback" not in session.seen
+    assert session.seen.rstrip().endswith("interrupted")
 
 
 def test_no_color_is_obeyed_on_a_terminal_too(tree: None, folder: Path, tiny: TinyServer) -> None:
     tiny.answers["PUT /api/v1/stack"] = Answer(pieces=encoded((*EVENTS, *DONE)))
-    with person(["apply", "--yes", "--host", tiny.url], folder, NO_COLOR="1") as someone:
-        assert someone.finish() == 0
-    assert "\x1b" not in someone.seen
-    assert "revision 2 is applied" in someone.seen
+    with pty_session(["apply", "--yes", "--host", tiny.url], folder, NO_COLOR="1") as session:
+        assert session.finish() == 0
+    assert "\x1b" not in session.seen
+    assert "revision 2 is applied" in session.seen

@@ -1,4 +1,4 @@
-"""What the README shows is true: its manifest is valid, its commands exist."""
+"""The manifests of the README are valid, and its commands and files exist."""
 
 from __future__ import annotations
 

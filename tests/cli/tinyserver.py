@@ -1,4 +1,4 @@
-"""A small real HTTP server that answers from a table."""
+"""A small HTTP server that answers from a table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mullama.cli.api_client.client import Client
 
 @dataclass
 class Answer:
-    """What the server says to one request: a status and the pieces of its body, each sent by itself."""
+    """Response to one request: status and the pieces of the body, each sent separately."""
 
     body: Any = None
     status: int = 200
@@ -37,7 +37,7 @@ class Asked:
 
 @dataclass
 class TinyServer:
-    """Answers by `METHOD path`; what is not in the table is a 404 in the shape of the operator's API."""
+    """Answers by `METHOD path`. Other paths get a 404 in the form of the operator API."""
 
     address: ServerAddress
     answers: dict[str, Answer | Callable[[Asked], Answer]] = field(default_factory=dict)

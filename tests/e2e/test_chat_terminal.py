@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.pty_session import person
+from tests.cli.pty_session import pty_session
 from tests.e2e.stack import Stack, stack_in
 
 
@@ -25,45 +25,45 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def test_keys_typed_during_an_answer_are_kept(stack: Stack) -> None:
-    with person(["chat", "chat"], stack.home, **stack.env) as someone:
-        someone.read_until(">>> ")
-        someone.type("count to 20 slow 20ms\n")
-        someone.read_until("1 2")
-        someone.type("say typed ahead\n\x04")
-        assert someone.finish() == 0
-    assert "19 20" in someone.seen
-    assert "\ntyped ahead" in someone.seen
+    with pty_session(["chat", "chat"], stack.home, **stack.env) as session:
+        session.read_until(">>> ")
+        session.type("count to 20 slow 20ms\n")
+        session.read_until("1 2")
+        session.type("say typed ahead\n\x04")
+        assert session.finish() == 0
+    assert "19 20" in session.seen
+    assert "\ntyped ahead" in session.seen
 
 
 def test_ctrl_c_ends_the_answer_and_not_the_conversation(stack: Stack) -> None:
-    with person(["run", "chat"], stack.home, **stack.env) as someone:
-        someone.read_until(">>> ")
-        someone.type("count to 100000 slow 20ms\n")
-        someone.read_until("1 2")
-        someone.type("\x03")
-        someone.read_until(">>> ")
-        someone.type("half a line")
-        someone.read_until("half a line")
-        someone.insist("\x03", "Ctrl-D to end")
-        someone.read_until(">>> ")
-        someone.type("say on we go\n")
-        someone.read_until("\non we go")
-        someone.read_until(">>> ")
-        someone.type("/bye\n")
-        assert someone.finish() == 0
-    assert "Traceback" not in someone.seen
+    with pty_session(["run", "chat"], stack.home, **stack.env) as session:
+        session.read_until(">>> ")
+        session.type("count to 100000 slow 20ms\n")
+        session.read_until("1 2")
+        session.type("\x03")
+        session.read_until(">>> ")
+        session.type("half a line")
+        session.read_until("half a line")
+        session.type_until("\x03", "Ctrl-D to end")
+        session.read_until(">>> ")
+        session.type("say on we go\n")
+        session.read_until("\non we go")
+        session.read_until(">>> ")
+        session.type("/bye\n")
+        assert session.finish() == 0
+    assert "Traceback" not in session.seen
 
 
 def test_the_terminal_is_left_as_it_was(stack: Stack) -> None:
-    with person(["chat", "chat"], stack.home, **stack.env) as someone:
-        someone.read_until(">>> ")
-        someone.type("say something\n")
-        someone.read_until("\nsomething")
-        someone.read_until(">>> ")
-        someone.type("/bye\n")
-        someone.read_until("/bye")
-        assert someone.finish() == 0
-        assert termios.tcgetattr(someone.terminal)[3] == someone.modes
+    with pty_session(["chat", "chat"], stack.home, **stack.env) as session:
+        session.read_until(">>> ")
+        session.type("say something\n")
+        session.read_until("\nsomething")
+        session.read_until(">>> ")
+        session.type("/bye\n")
+        session.read_until("/bye")
+        assert session.finish() == 0
+        assert termios.tcgetattr(session.terminal)[3] == session.modes
 
 
 def test_commands_of_other_programs_are_understood(stack: Stack) -> None:
@@ -82,12 +82,12 @@ def test_the_commands_need_no_dialect(stack: Stack) -> None:
 
 
 def test_unloading_waits_for_requests_unless_it_is_forced(stack: Stack) -> None:
-    with person(["run", "chat", "count to 100000 slow 20ms"], stack.home, **stack.env) as someone:
-        someone.read_until("1 2")
+    with pty_session(["run", "chat", "count to 100000 slow 20ms"], stack.home, **stack.env) as session:
+        session.read_until("1 2")
         assert "--force cancels them" in stack.run("unload", "chat", "--timeout", "0.1", code=6).stderr
         assert stack.run("unload", "chat", "--force").stdout == "chat is unloaded\n"
-        someone.read_until("the model was replaced or unloaded")
-        assert someone.finish() == 1
+        session.read_until("the model was replaced or unloaded")
+        assert session.finish() == 1
 
 
 def test_options_of_other_tools_are_refused_with_a_replacement(stack: Stack) -> None:
@@ -96,7 +96,7 @@ def test_options_of_other_tools_are_refused_with_a_replacement(stack: Stack) -> 
         "error: --kv-cache-type is no option of mullama run\nhint: set it in the manifest, in the model: context.kv\n"
     )
     assert (
-        "no command 'session'\nhint: a conversation is kept as a model" in stack.run("session", "list", code=4).stderr
+        "no command 'session'\nhint: a conversation is saved as a model" in stack.run("session", "list", code=4).stderr
     )
     assert "dimensions is for embedding models" in stack.run("run", "chat", "hi", "--dimensions", "3", code=4).stderr
     assert "context.pooling" in stack.run("embed", "hi", "--pooling", "mean", code=4).stderr
@@ -105,33 +105,33 @@ def test_options_of_other_tools_are_refused_with_a_replacement(stack: Stack) -> 
 def test_a_removal_is_confirmed(stack: Stack) -> None:
     stack.run("cp", "chat", "twin")
     for answer, code, left in (("n", 9, True), ("y", 0, False)):
-        with person(["rm", "twin"], stack.home, **stack.env) as someone:
-            someone.read_until("Remove? [y/N] ")
-            someone.type(f"{answer}\n")
-            assert someone.finish() == code
+        with pty_session(["rm", "twin"], stack.home, **stack.env) as session:
+            session.read_until("Remove? [y/N] ")
+            session.type(f"{answer}\n")
+            assert session.finish() == code
         assert ("twin" in {m["name"] for m in stack.json("list", "--json")["models"]}) is left
 
 
 def test_a_conversation_is_saved_and_continued(stack: Stack) -> None:
-    with person(["chat", "chat"], stack.home, **stack.env) as someone:
-        someone.read_until(">>> ")
-        someone.type('"""say first line\nsecond line"""\n')
-        someone.read_until("\nfirst line")
-        someone.read_until(">>> ")
-        someone.type("/set parameter num_ctx 512\n")
-        someone.read_until("applies to models that /save creates")
-        someone.read_until(">>> ")
-        someone.type("/save kept\n")
-        someone.read_until("saved as kept")
-        someone.read_until(">>> ")
-        someone.type("/load kept\n")
-        someone.read_until("switched to kept")
-        someone.read_until(">>> ")
-        someone.type("/show modelfile\n")
-        someone.read_until("FROM kept")
-        someone.read_until(">>> ")
-        someone.type("/bye\n")
-        assert someone.finish() == 0
+    with pty_session(["chat", "chat"], stack.home, **stack.env) as session:
+        session.read_until(">>> ")
+        session.type('"""say first line\nsecond line"""\n')
+        session.read_until("\nfirst line")
+        session.read_until(">>> ")
+        session.type("/set parameter num_ctx 512\n")
+        session.read_until("applies to models that /save creates")
+        session.read_until(">>> ")
+        session.type("/save kept\n")
+        session.read_until("saved as kept")
+        session.read_until(">>> ")
+        session.type("/load kept\n")
+        session.read_until("switched to kept")
+        session.read_until(">>> ")
+        session.type("/show modelfile\n")
+        session.read_until("FROM kept")
+        session.read_until(">>> ")
+        session.type("/bye\n")
+        assert session.finish() == 0
     assert "MESSAGE user" in stack.run("show", "kept", "--modelfile").stdout
     assert stack.json("show", "kept", "--json")["context"] == 512
     stack.run("rm", "kept", "-f")

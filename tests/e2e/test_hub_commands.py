@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.cli.pty_session import person
+from tests.cli.pty_session import pty_session
 from tests.e2e.stack import Stack
 
 FOUND = [{"id": "o/r-GGUF", "downloads": 1234, "lastModified": "2025-01-02T00:00:00Z", "tags": ["gguf"]}]
@@ -63,9 +63,9 @@ def test_login_saves_only_a_token_that_the_hub_accepts(home: Stack) -> None:
 
 
 def test_a_token_that_is_typed_is_not_shown(home: Stack) -> None:
-    with person(["login"], home.home, **home.env) as someone:
-        someone.read_until("token (not shown): ")
-        someone.type("hf_right\n")
-        assert someone.finish() == 0
-    assert "hf_right" not in someone.seen
-    assert "logged in as me" in someone.seen
+    with pty_session(["login"], home.home, **home.env) as session:
+        session.read_until("token (not shown): ")
+        session.type("hf_right\n")
+        assert session.finish() == 0
+    assert "hf_right" not in session.seen
+    assert "logged in as me" in session.seen

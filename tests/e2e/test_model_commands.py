@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.cli.pty_session import person
+from tests.cli.pty_session import pty_session
 from tests.e2e.stack import Stack, stack_in
 
 MODELFILE = (
@@ -194,15 +194,15 @@ def test_doctor_finds_a_healthy_engine(server: Stack) -> None:
 
 
 def test_a_person_uses_the_terminal(server: Stack) -> None:
-    with person(["run", "demo", "-n", "3", "-t", "0"], server.home, **server.env) as someone:
-        someone.read_until(">>> ")
-        someone.type("hello\n")
-        someone.read_until(">>> ")
-        someone.type("/set verbose\n")
-        someone.read_until("\nset verbose")
-        someone.read_until(">>> ")
-        someone.type("\x04")
-        assert someone.finish() == 0
+    with pty_session(["run", "demo", "-n", "3", "-t", "0"], server.home, **server.env) as session:
+        session.read_until(">>> ")
+        session.type("hello\n")
+        session.read_until(">>> ")
+        session.type("/set verbose\n")
+        session.read_until("\nset verbose")
+        session.read_until(">>> ")
+        session.type("\x04")
+        assert session.finish() == 0
 
 
 def test_stop_without_a_name_ends_the_server(server: Stack) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.cli.pty_session import person
+from tests.cli.pty_session import pty_session
 from tests.e2e.stack import Stack, tiny_variant
 from tests.stub_hub import Cut, Drip, StubHub, sha256
 
@@ -31,14 +31,14 @@ def online(online: Stack) -> Stack:
 
 def test_a_person_sees_bytes_speed_and_the_time_left(online: Stack, hub: StubHub) -> None:
     hub.script("tiny-Q8_0.gguf", Drip(0.1, 2**16))
-    with person(["pull", SOURCE, "--name", "t"], online.home, **online.env) as someone:
-        someone.read_until("downloading tiny-Q8_0.gguf")
-        someone.read_until(" of 5.8 MiB, ")
-        someone.read_until("/s, ")
-        someone.read_until(" s left")
+    with pty_session(["pull", SOURCE, "--name", "t"], online.home, **online.env) as session:
+        session.read_until("downloading tiny-Q8_0.gguf")
+        session.read_until(" of 5.8 MiB, ")
+        session.read_until("/s, ")
+        session.read_until(" s left")
         hub.release()
-        assert someone.finish() == 0
-    assert "pulled t; try: mullama run t" in someone.seen
+        assert session.finish() == 0
+    assert "pulled t; try: mullama run t" in session.seen
 
 
 def test_a_script_reads_json_and_a_quiet_pull_prints_nothing(online: Stack, hub: StubHub) -> None:

@@ -87,29 +87,29 @@ def test_a_stream_that_takes_too_long_is_given_up(tiny: TinyServer) -> None:
 
 
 def test_events_pass_over_comments_and_stop_when_it_is_quiet() -> None:
-    """All that there is comes at once, so that quiet is what follows it, however slow the server is."""
+    """All events are sent at once, so the idle time starts after them on any machine."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         client = Client(ServerAddress(port=server.getsockname()[1])).events("/e", idle=0.2)
         left = threading.Event()
 
-        def tell() -> None:
+        def serve() -> None:
             connection, _ = server.accept()
             with connection:
                 connection.recv(4096)
                 connection.sendall(b'HTTP/1.1 200 OK\r\n\r\n: ping\n\nid: 1\ndata: {"id": 1}\n\n')
                 left.wait(60)
 
-        thread = threading.Thread(target=tell)
+        thread = threading.Thread(target=serve)
         thread.start()
         assert list(client) == [{"id": 1}]
         left.set()
         thread.join()
 
 
-def test_nobody_listening_is_unavailable() -> None:
+def test_a_port_without_a_listener_is_unavailable() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]  # held, so that nobody else can begin to listen there
+        port = free.getsockname()[1]  # bound and not listening, so no other process can listen there
         with pytest.raises(Unavailable, match=f"no server answers at http://127.0.0.1:{port}"):
             Client(ServerAddress(port=port)).get("/livez")
 
@@ -174,7 +174,7 @@ def test_every_kind_survives_the_way_over_http(kind: Kind) -> None:
         (500, b'{"error":{"kind":"new","message":"m"}}', Internal, "m"),
     ],
 )
-def test_an_error_in_another_shape_is_told_by_its_status(
+def test_an_error_in_another_form_gets_the_kind_of_its_status(
     status: int, body: bytes, kind: type[MullamaError], message: str
 ) -> None:
     error = error_of(status, body, "server")

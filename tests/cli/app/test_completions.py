@@ -10,7 +10,7 @@ import pytest
 
 from mullama.cli.app.commands import COMMANDS
 from mullama.cli.app.completions import SHELLS, table
-from tests.cli.pty_session import person
+from tests.cli.pty_session import pty_session
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -67,10 +67,10 @@ def test_a_tab_completes_on_a_terminal(tmp_path: Path, shell: str, arguments: li
     (tmp_path / f"mullama.{shell}").write_text(SHELLS[shell](table()))
     (tmp_path / "functions/_mullama").write_text(SHELLS[shell](table()))
     home = {"HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path), "PS1": "$ ", "TERM": "xterm"}
-    with person(arguments, tmp_path, program=program, **home) as someone:
-        someone.type(begin)
-        someone.read_until("ready\r\n")
-        someone.type("mullama qua\t")
-        someone.read_until("ntize")
-        someone.type("\x15mullama cache cl\t")
-        someone.read_until("ear")
+    with pty_session(arguments, tmp_path, program=program, **home) as session:
+        session.type(begin)
+        session.read_until("ready\r\n")
+        session.type("mullama qua\t")
+        session.read_until("ntize")
+        session.type("\x15mullama cache cl\t")
+        session.read_until("ear")

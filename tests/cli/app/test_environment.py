@@ -25,7 +25,7 @@ def test_every_variable_that_is_read_is_on_the_page() -> None:
     assert read - children - _ELSEWHERE <= {*ENVIRONMENT, *HUB, *SYSTEM}
 
 
-def test_what_is_said_to_be_unread_is_not_read() -> None:
+def test_variables_listed_as_unread_are_not_read() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "mullama").rglob("*.py"))
     for name in UNREAD:
         assert text.count(f'"{name}"') == 1, f"{name} is more than an entry of the table"
@@ -36,7 +36,7 @@ def test_the_page_names_them_all() -> None:
     assert all(f"`{name}`" in page for name in (*ENVIRONMENT, *HUB, *SYSTEM, *OLLAMA, *UNREAD))
 
 
-def test_doctor_says_what_says_the_same_here() -> None:
+def test_doctor_names_the_setting_for_an_unread_variable() -> None:
     found = list(
         unread_findings({"OLLAMA_HOST": "x", "OLLAMA_MODELS": "/m", "OLLAMA_NEW": "1", "PATH": "", "MULLAMA_PORT": "1"})
     )

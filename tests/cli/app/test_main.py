@@ -30,7 +30,7 @@ def modules_of(program: str) -> tuple[str, set[str]]:
     return done.stdout, set(done.stderr.split())
 
 
-def test_the_version_is_told_before_anything_is_imported() -> None:
+def test_the_version_is_printed_before_other_imports() -> None:
     program = "import sys\nfrom mullama.__main__ import main\nsys.argv = ['mullama', '--version']\nmain()"
     out, modules = modules_of(program)
     assert out == f"mullama {__version__}\n"
@@ -56,7 +56,7 @@ def test_a_diff_looks_for_no_plugins_of_pydantic(tmp_path: Path) -> None:
     assert not {"importlib.metadata", "email", "concurrent.futures", "asyncio", "rich"} & modules
 
 
-def test_a_version_among_other_options_is_told_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_version_among_other_options_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main(["--host", "x", "--version"])
     assert left.value.code == 0
@@ -86,7 +86,7 @@ def test_help_lists_every_command(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "message"),
     [
         (("aply",), 4, "error: no command 'aply'\nhint: did you mean apply?\n"),
         (("apply", "--no"), 4, "error: unrecognized arguments: --no\n"),
@@ -106,10 +106,10 @@ def test_help_lists_every_command(run: Run) -> None:
         (("reload",), 11, "error: no server runs\n"),
     ],
 )
-def test_mistakes_have_a_line_and_a_code(run: Run, arguments: tuple[str, ...], code: int, said: str) -> None:
+def test_mistakes_have_a_line_and_a_code(run: Run, arguments: tuple[str, ...], code: int, message: str) -> None:
     ran = run(*arguments)
     assert (ran.code, ran.out) == (code, "")
-    assert ran.err.startswith(said)
+    assert ran.err.startswith(message)
     assert "Traceback" not in ran.err
 
 
@@ -118,7 +118,7 @@ def test_nothing_running_is_a_success_for_down(run: Run) -> None:
     assert (ran.code, ran.out, ran.err) == (0, "no server runs; nothing to stop\n", "")
 
 
-def test_a_fault_of_ours_is_one_line_unless_it_is_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_one_line_unless_a_traceback_is_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(call: object) -> int:
         raise ZeroDivisionError("oops")
 

@@ -1,4 +1,4 @@
-"""apply and down against a server that answers from a table: what is asked, sent, shown and returned."""
+"""apply and down against a stub server: requests, output and exit codes."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_the_second_apply_sends_nothing(run: Run, server: TinyServer) -> None:
 
 
 @pytest.mark.parametrize("differs", [{"state": "degraded"}, {"origin": {"path": "/elsewhere", "profiles": []}}])
-def test_an_empty_plan_is_sent_when_the_server_is_not_settled(
+def test_an_empty_plan_is_sent_to_a_server_that_is_not_up_to_date(
     run: Run, server: TinyServer, differs: dict[str, Any]
 ) -> None:
     server.answers["POST /api/v1/plan"] = Answer(to_tree(plan()))
@@ -108,7 +108,7 @@ def test_an_empty_plan_is_sent_when_the_server_is_not_settled(
     assert server.asked[-1].method == "PUT"
 
 
-def test_a_removal_needs_yes_where_nobody_can_be_asked(run: Run, server: TinyServer) -> None:
+def test_a_removal_without_a_terminal_needs_yes(run: Run, server: TinyServer) -> None:
     server.answers["POST /api/v1/plan"] = Answer(to_tree(plan(CHANGED, REMOVED)))
     ran = run("apply", "--host", server.url)
     assert ran.code == 9

@@ -1,4 +1,4 @@
-"""diff: formats, exit codes, a server's answer, and two revisions of a repository."""
+"""diff: formats, exit codes, the plan of a server, and two revisions of a repository."""
 
 from __future__ import annotations
 

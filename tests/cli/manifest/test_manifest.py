@@ -1,4 +1,4 @@
-"""validate and config: what they say of a manifest, and that they need nothing but it."""
+"""init, validate, config and schema need a manifest and no server."""
 
 from __future__ import annotations
 
