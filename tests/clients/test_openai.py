@@ -75,16 +75,16 @@ def test_the_accumulator_of_the_client_takes_the_stream(gpt: openai.OpenAI) -> N
     assert final.choices[0].message.content == "Paris."
 
 
-def test_an_async_client_streams_many_answers_at_once(url: str) -> None:
+@pytest.mark.anyio
+async def test_an_async_client_streams_many_answers_at_once(url: str) -> None:
     async def one(client: openai.AsyncOpenAI, number: int) -> str:
         stream = await client.chat.completions.create(model="script", messages=user(f"count to {number}"), stream=True)
         return "".join([c.choices[0].delta.content or "" async for c in stream if c.choices])
 
-    async def all_of_them() -> list[str]:
-        async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
-            return await asyncio.gather(*(one(client, n) for n in range(1, 13)))
+    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        answers = await asyncio.gather(*(one(client, n) for n in range(1, 13)))
 
-    assert asyncio.run(all_of_them()) == [" ".join(map(str, range(1, n + 1))) for n in range(1, 13)]
+    assert answers == [" ".join(map(str, range(1, n + 1))) for n in range(1, 13)]
 
 
 def test_a_route_answers_by_the_name_that_was_asked_for(gpt: openai.OpenAI) -> None:
