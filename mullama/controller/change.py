@@ -23,7 +23,7 @@ Edit = Callable[[Overlay], Overlay]
 """Returns the new overlay for the present one."""
 
 
-class Progress:
+class ProgressQueue:
     """Passes the progress of one task to one reader."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Change:
     """The source of `desired`. Not used when `desired` is None."""
 
     edit: Edit = unchanged
-    progress: Progress = field(default_factory=Progress)
+    progress: ProgressQueue = field(default_factory=ProgressQueue)
 
     @property
     def applies_in_part(self) -> bool:

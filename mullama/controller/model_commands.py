@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from mullama.chat.inventory import CopyModel, CreateModel, DeleteModel, PullModel, SetDefault, TaskStatus
-from mullama.controller.change import Change, Edit, Line, Progress
+from mullama.controller.change import Change, Edit, Line, ProgressQueue
 from mullama.controller.current import Current
 from mullama.controller.reconciler import Reconciler
 from mullama.errors import Conflict, Invalid, MullamaError, NotFound, Unsupported
@@ -46,7 +46,7 @@ class ModelCommands:
         if known is not None:
             tree = _pulled_again(current, known, request.source)
         if request.again:
-            progress = Progress()
+            progress = ProgressQueue()
             work = self._reconciler.downloads.refresh(Model.model_validate(tree), current, name, progress.report)
             task = asyncio.create_task(work)
             async for status in _statuses(progress, task, name):
@@ -223,7 +223,7 @@ def _pulled_again(current: Current, known: str, source: str) -> dict[str, Any]:
     return tree if unchanged else {**tree, "from": source}
 
 
-async def _statuses(progress: Progress, task: asyncio.Task[Any], name: str) -> AsyncGenerator[TaskStatus, None]:
+async def _statuses(progress: ProgressQueue, task: asyncio.Task[Any], name: str) -> AsyncGenerator[TaskStatus, None]:
     """Yield the progress of a task in Ollama's words. Files of other models that are stored already are left out."""
     async with aclosing(progress.follow(task)) as lines:
         async for line in lines:

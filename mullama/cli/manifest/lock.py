@@ -33,7 +33,7 @@ def lock_options(parser: Parser) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class SourceChange:
     """Change of one source in the lock file."""
 
     source: str
@@ -97,19 +97,19 @@ def _resolved(
     return after
 
 
-def outcomes(before: lock_file.Lock, after: lock_file.Lock) -> tuple[Outcome, ...]:
+def outcomes(before: lock_file.Lock, after: lock_file.Lock) -> tuple[SourceChange, ...]:
     """Return the change of every source, sorted by source."""
     return tuple(_outcome(source, before.get(source), after.get(source)) for source in sorted(before.keys() | after))
 
 
-def _outcome(source: str, old: LockEntry | None, new: LockEntry | None) -> Outcome:
+def _outcome(source: str, old: LockEntry | None, new: LockEntry | None) -> SourceChange:
     if old is None:
         state = "added"
     elif new is None:
         state = "removed"
     else:
         state = "kept" if old == new else "updated" if old.files == new.files else "moved"
-    return Outcome(source=source, state=state, before=old, after=new)
+    return SourceChange(source=source, state=state, before=old, after=new)
 
 
 _SIGNS: dict[str, tuple[str, Tone]] = {
@@ -121,7 +121,7 @@ _SIGNS: dict[str, tuple[str, Tone]] = {
 }
 
 
-def _show(call: CommandContext, found: tuple[Outcome, ...]) -> None:
+def _show(call: CommandContext, found: tuple[SourceChange, ...]) -> None:
     if call.options.json:
         call.terminal.json({"sources": [_tree(item) for item in found]})
         return
@@ -130,7 +130,7 @@ def _show(call: CommandContext, found: tuple[Outcome, ...]) -> None:
     call.terminal.line(f"{LOCK_NAME}: {len(found)} sources, {changed} changed" if found else "no source needs a lock")
 
 
-def _line(item: Outcome) -> str:
+def _line(item: SourceChange) -> str:
     sign = _SIGNS[item.state][0]
     entry = item.after or item.before
     if entry is None:
@@ -146,7 +146,7 @@ def _short(entry: LockEntry | None) -> str:
     return (entry.revision or entry.digest).removeprefix("sha256:")[:12]
 
 
-def _tree(item: Outcome) -> dict[str, Any]:
+def _tree(item: SourceChange) -> dict[str, Any]:
     entry = item.after or item.before
     return {
         "source": item.source,

@@ -135,14 +135,14 @@ class Child:
         except MullamaError as error:
             if number is None:
                 raise
-            failure = protocol.Error(number=number, kind=error.kind, message=error.message, hint=error.hint)
+            failure = protocol.CallError(number=number, kind=error.kind, message=error.message, hint=error.hint)
             self._send(failure)
         else:
             if number is not None:
                 self._send(protocol.answer(number, value))
 
     def _result(self, command: protocol.Task) -> object:
-        if isinstance(command, protocol.Load):
+        if isinstance(command, protocol.LoadWeights):
             return self._load(command.choice)
         engine = self._engine
         if engine is None:
@@ -150,7 +150,7 @@ class Child:
         match command:
             case protocol.SubmitGenerate(job=job) | protocol.SubmitEmbed(job=job):
                 engine.submit(job)
-            case protocol.Cancel(id=id):
+            case protocol.CancelJob(id=id):
                 engine.cancel(id)
             case protocol.OpenContext(name=name, options=options):
                 return engine.open_context(name, options)
@@ -179,13 +179,13 @@ class Child:
             nonlocal percent
             if int(share * 100) > percent:
                 percent = int(share * 100)
-                self._send(protocol.Progress(share=share))
+                self._send(protocol.LoadReport(share=share))
             return True
 
         self._engine = find_engine(choice.name)(choice.files, choice.options, progress)
         return self._engine.facts
 
-    def _send(self, message: protocol.Message) -> None:
+    def _send(self, message: protocol.WorkerMessage) -> None:
         self._write(protocol.pack(message))
 
     def _write(self, frames: bytes) -> None:
@@ -199,7 +199,7 @@ class Child:
 def _notify(engine: Engine, command: protocol.Task) -> None:
     """Let a running decode return early when a command makes it pointless, or include the prompt that arrives."""
     match command:
-        case protocol.Cancel() | protocol.CloseContext():
+        case protocol.CancelJob() | protocol.CloseContext():
             engine.interrupt()
         case protocol.SubmitGenerate(job=job):
             engine.announce_prompt(job.context)

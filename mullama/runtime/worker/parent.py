@@ -86,7 +86,7 @@ class WorkerClient:
         await client._connect(ours)
         client._progress = progress
         try:
-            client.facts = await client._ask(protocol.Load(number=client.next_id(), choice=choice), EngineFacts)
+            client.facts = await client._ask(protocol.LoadWeights(number=client.next_id(), choice=choice), EngineFacts)
         except BaseException:
             await client.kill()
             raise
@@ -173,7 +173,7 @@ class WorkerClient:
         """Cancel those of the jobs that still run."""
         for job in jobs:
             if self._finish(job.id):
-                self._send(protocol.Cancel(id=job.id))
+                self._send(protocol.CancelJob(id=job.id))
 
     def _finish(self, id: int) -> Inbox | None:
         """Forget a job and return its inbox; None for a job that has finished before."""
@@ -292,7 +292,7 @@ class WorkerClient:
 
     # The connection
 
-    def _send(self, message: protocol.Message) -> None:
+    def _send(self, message: protocol.WorkerMessage) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(protocol.pack(message))
 
@@ -310,17 +310,17 @@ class WorkerClient:
 
     def _handle(self, reply: protocol.Reply) -> None:
         match reply:
-            case protocol.Answer(number=number, value=value):
+            case protocol.CallResult(number=number, value=value):
                 if (future := self._answers.pop(number, None)) and not future.done():
                     future.set_result(value)
-            case protocol.Error(number=number):
+            case protocol.CallError(number=number):
                 if (future := self._answers.pop(number, None)) and not future.done():
                     future.set_exception(_error(reply.kind, reply.message, reply.hint, {}))
             case protocol.Pong(number=number, steps=steps):
                 self._steps = steps
                 if (future := self._answers.pop(number, None)) and not future.done():
                     future.set_result(protocol.Value())
-            case protocol.Progress(share=share):
+            case protocol.LoadReport(share=share):
                 self._progress(share)
             case protocol.Hello(protocol=version):
                 if version != protocol.PROTOCOL:

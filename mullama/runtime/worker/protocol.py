@@ -33,92 +33,100 @@ _PIECE = struct.Struct("<III")  # id, count, bytes
 _PIECES = b"\x00"  # the first byte of a body of pieces; a message begins with the mark of an array
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class WorkerMessage(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """A command or a reply."""
 
 
 # Commands. Those with a `number` are answered by an `Answer` or an `Error` of that number.
 
 
-class Load(Message, frozen=True, tag=True):
+class LoadWeights(WorkerMessage, frozen=True, tag=True):
     number: int
     choice: base.EngineChoice
 
 
-class OpenContext(Message, frozen=True, tag=True):
+class OpenContext(WorkerMessage, frozen=True, tag=True):
     number: int
     name: str
     options: base.ContextOptions
 
 
-class CloseContext(Message, frozen=True, tag=True):
+class CloseContext(WorkerMessage, frozen=True, tag=True):
     number: int
     name: str
 
 
-class RetuneContext(Message, frozen=True, tag=True):
+class RetuneContext(WorkerMessage, frozen=True, tag=True):
     number: int
     name: str
     threads: int
     scales: tuple[float, ...]
 
 
-class DeclarePrefixes(Message, frozen=True, tag=True):
+class DeclarePrefixes(WorkerMessage, frozen=True, tag=True):
     number: int
     name: str
     prefixes: tuple[base.Prefix, ...]
 
 
-class Tokenize(Message, frozen=True, tag=True):
+class Tokenize(WorkerMessage, frozen=True, tag=True):
     number: int
     text: str
     add_special: bool
     parse_special: bool
 
 
-class Detokenize(Message, frozen=True, tag=True):
+class Detokenize(WorkerMessage, frozen=True, tag=True):
     number: int
     tokens: tuple[int, ...]
 
 
-class GetPieces(Message, frozen=True, tag=True):
+class GetPieces(WorkerMessage, frozen=True, tag=True):
     number: int
     tokens: tuple[int, ...]
 
 
-class GetStats(Message, frozen=True, tag=True):
+class GetStats(WorkerMessage, frozen=True, tag=True):
     number: int
 
 
-class Ping(Message, frozen=True, tag=True):
+class Ping(WorkerMessage, frozen=True, tag=True):
     number: int
 
 
-class SubmitGenerate(Message, frozen=True, tag=True):
+class SubmitGenerate(WorkerMessage, frozen=True, tag=True):
     job: base.Generate
 
 
-class SubmitEmbed(Message, frozen=True, tag=True):
+class SubmitEmbed(WorkerMessage, frozen=True, tag=True):
     job: base.Embed
 
 
-class Cancel(Message, frozen=True, tag=True):
+class CancelJob(WorkerMessage, frozen=True, tag=True):
     id: int
 
 
-class ShareCores(Message, frozen=True, tag=True):
+class ShareCores(WorkerMessage, frozen=True, tag=True):
     rank: int
     of: int
 
 
-class Exit(Message, frozen=True, tag=True):
+class Exit(WorkerMessage, frozen=True, tag=True):
     pass
 
 
 Question = (
-    Load | OpenContext | CloseContext | RetuneContext | DeclarePrefixes | Tokenize | Detokenize | GetPieces | GetStats
+    LoadWeights
+    | OpenContext
+    | CloseContext
+    | RetuneContext
+    | DeclarePrefixes
+    | Tokenize
+    | Detokenize
+    | GetPieces
+    | GetStats
 )
-Task = Question | SubmitGenerate | SubmitEmbed | Cancel | ShareCores
+Task = Question | SubmitGenerate | SubmitEmbed | CancelJob | ShareCores
 """Performed between two decodes, in order of arrival."""
 
 Command = Task | Ping | Exit
@@ -127,14 +135,14 @@ Command = Task | Ping | Exit
 # Replies
 
 
-class Hello(Message, frozen=True, tag=True):
+class Hello(WorkerMessage, frozen=True, tag=True):
     """The first message of a worker."""
 
     protocol: int
     pid: int
 
 
-class Progress(Message, frozen=True, tag=True):
+class LoadReport(WorkerMessage, frozen=True, tag=True):
     """Progress of a load, 0 to 1."""
 
     share: float
@@ -144,14 +152,14 @@ Value = msgspec.Raw
 """An encoded value whose type its reader knows."""
 
 
-class Answer(Message, frozen=True, tag=True):
+class CallResult(WorkerMessage, frozen=True, tag=True):
     """The answer to a question. The type of the value depends on the question; see `read_value`."""
 
     number: int
     value: Value
 
 
-class Error(Message, frozen=True, tag=True):
+class CallError(WorkerMessage, frozen=True, tag=True):
     """The failure of a question."""
 
     number: int
@@ -160,7 +168,7 @@ class Error(Message, frozen=True, tag=True):
     hint: str
 
 
-class Pong(Message, frozen=True, tag=True):
+class Pong(WorkerMessage, frozen=True, tag=True):
     """The answer to a ping. steps: decodes since the start."""
 
     number: int
@@ -178,20 +186,20 @@ _TAGGED = {
 }  # fmt: skip
 
 
-class Outputs(Message, frozen=True, tag=True):
+class Outputs(WorkerMessage, frozen=True, tag=True):
     """Outputs of the engine that are not mere text, each in its tagged struct."""
 
     outputs: list[reduce(or_, _TAGGED.values())]  # type: ignore[valid-type]
 
 
-Reply = Hello | Progress | Answer | Error | Pong
+Reply = Hello | LoadReport | CallResult | CallError | Pong
 
 _encoder = msgspec.msgpack.Encoder()
 read_command = msgspec.msgpack.Decoder(Command).decode
 read_reply = msgspec.msgpack.Decoder(Reply | Outputs).decode
 
 
-def pack(message: Message) -> bytes:
+def pack(message: WorkerMessage) -> bytes:
     """Return the frame of one message."""
     return _frame(_encode(message))
 
@@ -207,8 +215,8 @@ def pack_outputs(outputs: Sequence[base.Output]) -> bytes:
     return b"".join(frames)
 
 
-def answer(number: int, value: object) -> Answer:
-    return Answer(number=number, value=Value(_encode(value)))
+def answer(number: int, value: object) -> CallResult:
+    return CallResult(number=number, value=Value(_encode(value)))
 
 
 def read_value(kind: type[T], value: Value) -> T:

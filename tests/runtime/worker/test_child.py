@@ -69,7 +69,7 @@ PROMPT = Generate(id=1, context="main", prompt="x", sampling=DEFAULT_SAMPLING)
     [
         (protocol.SubmitGenerate(job=PROMPT), ["announce_prompt main"]),
         (protocol.SubmitEmbed(job=Embed(id=1, context="main", inputs=("x",))), []),
-        (protocol.Cancel(id=1), ["interrupt"]),
+        (protocol.CancelJob(id=1), ["interrupt"]),
         (protocol.CloseContext(number=1, name="main"), ["interrupt"]),
         (protocol.GetStats(number=1), []),
     ],

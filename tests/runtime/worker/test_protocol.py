@@ -20,7 +20,7 @@ LOGPROB = TokenLogprob(
     id=3, text="é", bytes="é".encode()[:1], logprob=float("-inf"),
     top=(TokenLogprob(id=4, text="x", bytes=b"x", logprob=-0.5),),
 )  # fmt: skip
-COMMANDS: list[protocol.Message] = [
+COMMANDS: list[protocol.WorkerMessage] = [
     protocol.SubmitGenerate(
         job=base.Generate(id=1, context="c", prompt="héllo \x00", sampling=DEFAULT_SAMPLING, stop=("a",), logprobs=2,
                           constraint=Constraint(grammar="start: /x/", triggers=("<t>",), after="</think>")),
@@ -30,7 +30,7 @@ COMMANDS: list[protocol.Message] = [
                           sampling=replace(DEFAULT_SAMPLING, logit_bias=((1, float("-inf")),))),
     ),
     protocol.SubmitEmbed(job=base.Embed(id=3, context="c", inputs=("a", (1, 2)), pairs=(("q", "d"),))),
-    protocol.Load(number=1, choice=base.EngineChoice(
+    protocol.LoadWeights(number=1, choice=base.EngineChoice(
         name="scripted", files=("/f",), options=base.WeightsOptions(gpu_layers=-1, tensor_split=(3.0, 1.0), mlock=True),
     )),
     protocol.OpenContext(number=2, name="c", options=base.ContextOptions(
@@ -39,7 +39,7 @@ COMMANDS: list[protocol.Message] = [
     protocol.RetuneContext(number=3, name="c", threads=2, scales=(0.5,)),
     protocol.DeclarePrefixes(number=4, name="c", prefixes=(base.Prefix(text="x"),)),
     protocol.Tokenize(number=5, text="é", add_special=True, parse_special=False),
-    protocol.Cancel(id=1),
+    protocol.CancelJob(id=1),
     protocol.Exit(),
 ]  # fmt: skip
 ANSWERS: list[Any] = [base.EngineStats(steps=3, contexts=("a",), held=(("a", 7),)), b"\xff\x00", None]
@@ -56,7 +56,7 @@ OUTPUTS: list[base.Output] = [
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda v: type(v).__name__)
-def test_a_command_survives_the_wire(command: protocol.Message) -> None:
+def test_a_command_survives_the_wire(command: protocol.WorkerMessage) -> None:
     assert list(protocol.Unpacker(protocol.read_command).feed(protocol.pack(command))) == [command]
 
 
@@ -64,7 +64,7 @@ def test_a_command_survives_the_wire(command: protocol.Message) -> None:
 def test_an_answer_survives_the_wire(value: Any) -> None:
     (reply,) = protocol.Unpacker(protocol.read_reply).feed(protocol.pack(protocol.answer(3, value)))
 
-    assert isinstance(reply, protocol.Answer)
+    assert isinstance(reply, protocol.CallResult)
     assert reply.number == 3
     assert protocol.read_value(type(value), reply.value) == value
     with pytest.raises(EngineFailed):
