@@ -14,7 +14,7 @@ from mullama.manifest.diagnostics import Suggestions
 from mullama.manifest.spec import Hardware, Manifest, Model, Route, SecretRef
 from mullama.names import ModelName, PathRef, UrlRef, parse_source
 
-Say = Callable[[str, str, str], None]
+AddProblem = Callable[[str, str, str], None]
 """(dotted path, message, hint)"""
 
 
@@ -40,33 +40,33 @@ class PartialManifest:
         return not any(block in self.broken for block in blocks)
 
 
-def check(draft: PartialManifest, say: Say, warn: Say) -> None:
+def check(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
     """Report all contradictions."""
-    _names(draft, say)
-    _routes(draft, say)
-    _moved(draft, say, warn)
+    _names(draft, fail)
+    _routes(draft, fail)
+    _moved(draft, fail, warn)
     if draft.has("server"):
-        _listeners(draft, say)
+        _listeners(draft, fail)
     if draft.has("auth"):
-        _keys(draft, say, warn)
+        _keys(draft, fail, warn)
     if (token := draft.manifest.sources.hf.token) is not None:
-        _secret(token, "sources.hf.token", say)
-    _hardware(draft.manifest.hardware, say)
+        _secret(token, "sources.hf.token", fail)
+    _hardware(draft.manifest.hardware, fail)
     for name, model in draft.manifest.models.items():
-        _model(model, f"models.{name}", draft, say, warn)
+        _model(model, f"models.{name}", draft, fail, warn)
 
 
-def check_resolved(manifest: Manifest, say: Say) -> None:
+def check_resolved(manifest: Manifest, fail: AddProblem) -> None:
     """Check that a resolved manifest has absolute paths and template texts."""
     for name, model in manifest.models.items():
         if model.template is not None and (model.template.text is None or model.template.file or model.template.go):
-            say(f"models.{name}.template", "a template in a resolved manifest is text", "")
+            fail(f"models.{name}.template", "a template in a resolved manifest is text", "")
         for path, source in (("from", model.from_), *(("adapters", adapter.from_) for adapter in model.adapters)):
             if isinstance(parse_source(source), PathRef) and not _ABSOLUTE.match(source):
-                say(f"models.{name}.{path}", f"{source!r} is not an absolute path", "")
+                fail(f"models.{name}.{path}", f"{source!r} is not an absolute path", "")
 
 
-def _names(draft: PartialManifest, say: Say) -> None:
+def _names(draft: PartialManifest, fail: AddProblem) -> None:
     """Check that names of models and routes are unique, without regard to case and `:latest`."""
     seen: dict[str, str] = {}
     for kind, names in (("model", draft.names), ("route", draft.manifest.routes)):
@@ -75,38 +75,38 @@ def _names(draft: PartialManifest, say: Say) -> None:
             try:
                 key = ModelName.parse(name).key
             except Invalid as error:
-                say(path, error.message, error.hint)
+                fail(path, error.message, error.hint)
                 continue
             if key in seen:
-                say(path, f"this is the same name as that of the {seen[key]}", "rename one of them")
+                fail(path, f"this is the same name as that of the {seen[key]}", "rename one of them")
             seen.setdefault(key, f"{kind} {name}")
 
 
-def _routes(draft: PartialManifest, say: Say) -> None:
+def _routes(draft: PartialManifest, fail: AddProblem) -> None:
     for name, route in draft.manifest.routes.items():
         if isinstance(route, Route):
             continue  # refused: see `unsupported`
         if route in draft.manifest.routes and route not in draft.names:
-            say(f"routes.{name}", f"{route} is a route, not a model", "name its model")
+            fail(f"routes.{name}", f"{route} is a route, not a model", "name its model")
         elif route not in draft.names:
-            say(f"routes.{name}", f"there is no model {route[:80]!r}", draft.suggest(route, draft.names))
+            fail(f"routes.{name}", f"there is no model {route[:80]!r}", draft.suggest(route, draft.names))
 
 
-def _moved(draft: PartialManifest, say: Say, warn: Say) -> None:
+def _moved(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
     moves: dict[str, str] = {}
     for index, move in enumerate(draft.manifest.moved):
         path = f"moved[{index}]"
         if move.from_ in draft.names:
-            say(path, f"{move.from_} is still a model", "remove the entry, or rename the model")
+            fail(path, f"{move.from_} is still a model", "remove the entry, or rename the model")
         if move.from_ in moves:
-            say(path, f"{move.from_} has two entries", "keep one of them")
+            fail(path, f"{move.from_} has two entries", "keep one of them")
         moves.setdefault(move.from_, move.to)
         for part, name in (("from", move.from_), ("to", move.to)):
-            _name(name, f"{path}.{part}", say)
+            _name(name, f"{path}.{part}", fail)
     for index, move in enumerate(draft.manifest.moved):
         end = _follow(move.from_, moves)
         if end is None:
-            say(f"moved[{index}]", f"the renames of {move.from_} form a circle", "remove one of them")
+            fail(f"moved[{index}]", f"the renames of {move.from_} form a circle", "remove one of them")
         elif end not in draft.names:
             warn(f"moved[{index}]", f"there is no model {end[:80]!r}", draft.suggest(end, draft.names))
 
@@ -121,42 +121,42 @@ def _follow(name: str, moves: Mapping[str, str]) -> str | None:
     return name if name not in seen else None
 
 
-def _name(name: str, path: str, say: Say) -> None:
+def _name(name: str, path: str, fail: AddProblem) -> None:
     try:
         ModelName.parse(name)
     except Invalid as error:
-        say(path, error.message, error.hint)
+        fail(path, error.message, error.hint)
 
 
-def _listeners(draft: PartialManifest, say: Say) -> None:
+def _listeners(draft: PartialManifest, fail: AddProblem) -> None:
     seen: set[str] = set()
     for index, text in enumerate(draft.manifest.server.listen):
         path, address = f"server.listen[{index}]", parse_address(text)
         if str(address) in seen and not (isinstance(address, TcpAddress) and address.port == 0):
-            say(path, f"{address} is listed twice", "keep one of them")
+            fail(path, f"{address} is listed twice", "keep one of them")
         seen.add(str(address))
         if not address.loopback and draft.has("auth") and not draft.manifest.auth.keys:
-            say(
+            fail(
                 path,
                 f"{address} is reachable from other machines, and auth.keys is empty",
                 "add auth.keys, or listen on 127.0.0.1",
             )
 
 
-def _keys(draft: PartialManifest, say: Say, warn: Say) -> None:
+def _keys(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
     callable_names = sorted({*draft.names, *draft.manifest.routes})
     known = frozenset(callable_names)
     for name, key in draft.manifest.auth.keys.items():
         path = f"auth.keys.{name}"
         if not _KEY_NAME.fullmatch(name):
-            say(path, f"{name[:80]!r} is not a valid key name", "letters, digits, '.', '_' and '-'")
-        _secret(key.secret, f"{path}.secret", say)
+            fail(path, f"{name[:80]!r} is not a valid key name", "letters, digits, '.', '_' and '-'")
+        _secret(key.secret, f"{path}.secret", fail)
         for index, scope in enumerate(key.models):
             if any(c in scope for c in "*?["):
                 if scope != "*" and not _matches_any(scope, callable_names):
                     warn(f"{path}.models[{index}]", f"{scope!r} matches no model or route", "")
             elif scope not in known:
-                say(
+                fail(
                     f"{path}.models[{index}]", f"there is no model {scope[:80]!r}", draft.suggest(scope, callable_names)
                 )
 
@@ -170,40 +170,40 @@ def _matches_any(pattern: str, names: Sequence[str]) -> bool:
     return len(found) == _MOST_COMPARED or any(fnmatch.fnmatchcase(name, pattern) for name in found)
 
 
-def _secret(secret: SecretRef, path: str, say: Say) -> None:
+def _secret(secret: SecretRef, path: str, fail: AddProblem) -> None:
     if (secret.from_env is None) == (secret.from_file is None):
-        say(path, "expected one of from_env and from_file", "{from_env: NAME} or {from_file: PATH}")
+        fail(path, "expected one of from_env and from_file", "{from_env: NAME} or {from_file: PATH}")
 
 
-def _hardware(hardware: Hardware, say: Say) -> None:
+def _hardware(hardware: Hardware, fail: AddProblem) -> None:
     for name, profile in hardware.profiles.items():
         path = f"hardware.profiles.{name}"
-        _blocks(profile, path, say)
+        _blocks(profile, path, fail)
 
 
-def _blocks(part: object, path: str, say: Say) -> None:
+def _blocks(part: object, path: str, fail: AddProblem) -> None:
     gpu, context = getattr(part, "gpu", None), getattr(part, "context", None)
     if gpu is not None and isinstance(gpu.layers, dict) and gpu.tensor_split:
-        say(f"{path}.gpu.tensor_split", "a map in gpu.layers contains the split", "keep one of them")
+        fail(f"{path}.gpu.tensor_split", "a map in gpu.layers contains the split", "keep one of them")
     if gpu is not None and gpu.tensor_split and not sum(gpu.tensor_split):
-        say(f"{path}.gpu.tensor_split", "at least one share must be more than 0", "")
+        fail(f"{path}.gpu.tensor_split", "at least one share must be more than 0", "")
     if context is None:
         return
     if context.flash_attention == "off" and context.kv.v not in ("f32", "f16", "bf16"):
-        say(
+        fail(
             f"{path}.context.kv.v",
             f"{context.kv.v} values need flash attention",
             "set context.flash_attention to auto or on, or kv.v to f16",
         )
     if context.ubatch is not None and context.ubatch > context.batch:
-        say(f"{path}.context.ubatch", f"larger than context.batch, which is {context.batch}", "")
+        fail(f"{path}.context.ubatch", f"larger than context.batch, which is {context.batch}", "")
 
 
-def _model(model: Model, path: str, draft: PartialManifest, say: Say, warn: Say) -> None:
-    _blocks(model, path, say)
+def _model(model: Model, path: str, draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
+    _blocks(model, path, fail)
     for index, dialect in enumerate(model.dialects or ()):
         if draft.has("server") and dialect not in draft.manifest.server.dialects:
-            say(f"{path}.dialects[{index}]", f"the server does not serve {dialect}", "see server.dialects")
+            fail(f"{path}.dialects[{index}]", f"the server does not serve {dialect}", "see server.dialects")
     if isinstance(parse_source(model.from_), UrlRef) and model.digest is None:
         warn(f"{path}.from", "the file of a URL has no digest", "add digest: sha256:…")
     if model.parameters.num_keep is not None:
@@ -214,7 +214,7 @@ def _model(model: Model, path: str, draft: PartialManifest, say: Say, warn: Say)
         )
     for index, adapter in enumerate(model.adapters):
         if not isinstance(parse_source(adapter.from_), PathRef):
-            say(
+            fail(
                 f"{path}.adapters[{index}].from",
                 "downloading adapters is not supported yet",
                 "use a path: ./x.gguf",

@@ -34,9 +34,9 @@ def fill(leaf: Leaf, env: Mapping[str, str], report: Diagnostics, path: str) -> 
     """Return a scalar with its references replaced; `loose` if it consists of one reference."""
     if not isinstance(leaf.value, str) or "${" not in leaf.value:
         return leaf
-    whole = _REFERENCE.fullmatch(leaf.value)
+    single = _REFERENCE.fullmatch(leaf.value)
     text = _REFERENCE.sub(lambda match: _value(match, leaf, env, report, path), leaf.value)
-    return replace(leaf, value=text, loose=whole is not None and whole["name"] is not None)
+    return replace(leaf, value=text, loose=single is not None and single["name"] is not None)
 
 
 def _node(node: Node, env: Mapping[str, str], report: Diagnostics, path: str, secret: Patterns) -> Node:

@@ -6,7 +6,7 @@ from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.nodes import Fields, Items, Node, Patterns, below, empty, is_null, join
 
 # Objects with exactly one of several keys are replaced: a merge could leave two of the keys.
-WHOLE = (
+REPLACED = (
     ("models", "*", "template"),
     ("defaults", "template"),
     ("auth", "keys", "*", "secret"),
@@ -22,14 +22,14 @@ ADDED_MAPS = (("models",), ("routes",), ("groups",), ("auth", "keys"), ("hardwar
 ADDED_LISTS = ("moved",)
 
 
-def merge(base: Node | None, overlay: Node, whole: Patterns = WHOLE, keep: Patterns = ()) -> Node:
+def merge(base: Node | None, overlay: Node, replaced: Patterns = REPLACED, keep: Patterns = ()) -> Node:
     """Return `overlay` merged over `base` (RFC 7396): maps merge, other values replace, null removes.
 
     Below `keep`, null is kept, because it also removes the value of a layer that is merged later.
     """
     if not isinstance(overlay, Fields):
         return overlay
-    if not isinstance(base, Fields) or () in whole:
+    if not isinstance(base, Fields) or () in replaced:
         base = empty(overlay.place)
     kept = () in keep
     entries, keys = dict(base.entries), dict(base.keys)
@@ -37,7 +37,7 @@ def merge(base: Node | None, overlay: Node, whole: Patterns = WHOLE, keep: Patte
         if is_null(node) and not kept:
             entries.pop(key, None)
             continue
-        entries[key] = merge(entries.get(key), node, below(whole, key), keep if kept else below(keep, key))
+        entries[key] = merge(entries.get(key), node, below(replaced, key), keep if kept else below(keep, key))
         keys[key] = overlay.keys[key]
     return Fields(entries, keys, overlay.place)
 

@@ -19,7 +19,7 @@ from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.interpolate import fill, interpolate
 from mullama.manifest.key_tree import KeyTree, to_plain, trim
 from mullama.manifest.layers import effective_models
-from mullama.manifest.merge import LAYERS, WHOLE, add_fragment, merge, refuse_nothing
+from mullama.manifest.merge import LAYERS, REPLACED, add_fragment, merge, refuse_nothing
 from mullama.manifest.nodes import Fields, Items, Leaf, Node, empty, is_null, join, nearest, text_of, walk
 from mullama.manifest.resolve import Environment, resolve_model, resolve_settings
 from mullama.manifest.shorthand import expand
@@ -114,15 +114,15 @@ def _document(node: Node, report: Diagnostics) -> Fields:
         assert isinstance(trimmed, Fields)
         refuse_nothing(trimmed, report)
         return trimmed
-    said = "the file is empty" if is_null(node) else "expected a map"
-    report.add("", node.place, said, f"begin with `mullama: {VERSION}` and `models:`")
+    message = "the file is empty" if is_null(node) else "expected a map"
+    report.add("", node.place, message, f"begin with `mullama: {VERSION}` and `models:`")
     return empty(node.place)
 
 
 def _with_profiles(root: Fields, chosen: Sequence[str], report: Diagnostics) -> Fields:
     """Return the tree with the chosen profiles merged over it, in the given order."""
     known = _profiles(root, report)
-    whole: Node = root
+    merged: Node = root
     for name in chosen:
         if name not in known:
             every = f"profiles: {', '.join(sorted(known))}" if known else "the manifest has no profiles"
@@ -131,9 +131,9 @@ def _with_profiles(root: Fields, chosen: Sequence[str], report: Diagnostics) -> 
             report.add("profiles", place, f"there is no profile {name!r}", hint)
             continue
         overlay = expand(known[name], report, join("profiles", name))
-        whole = merge(whole, overlay, WHOLE, LAYERS)
-    assert isinstance(whole, Fields)
-    return Fields(whole.entries, whole.keys, root.place)
+        merged = merge(merged, overlay, REPLACED, LAYERS)
+    assert isinstance(merged, Fields)
+    return Fields(merged.entries, merged.keys, root.place)
 
 
 def _profiles(root: Fields, report: Diagnostics) -> Mapping[str, Fields]:
@@ -162,13 +162,13 @@ def _typed(defaults: Node | None, settings: Fields, places: Mapping[str, Locatio
     draft = validate(plain, places.get, report)
     warnings: list[Problem] = []
 
-    def say(path: str, message: str, hint: str) -> None:
+    def fail(path: str, message: str, hint: str) -> None:
         report.add(path, nearest(path, places.get), message, hint)
 
     def warn(path: str, message: str, hint: str) -> None:
         warnings.append(Problem(path, nearest(path, places.get), message, hint))
 
-    check(draft, say, warn)
+    check(draft, fail, warn)
     return Parsed(manifest=draft.manifest, places=places, warnings=tuple(warnings))
 
 

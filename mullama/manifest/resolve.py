@@ -28,8 +28,8 @@ class Environment(Protocol):
         """The environment variables."""
         ...
 
-    def absolute(self, path: str, beside: str) -> str:
-        """Return a path relative to the folder of the document `beside`; raise `Invalid` if it has none."""
+    def absolute(self, path: str, document: str) -> str:
+        """Return a path relative to the folder of `document`; raise `Invalid` if it has none."""
         ...
 
     def text(self, path: str) -> str:
@@ -102,26 +102,26 @@ def _absolute(leaf: Leaf, path: str, world: Environment, report: Diagnostics) ->
 
 def _template(template: Fields, path: str, world: Environment, report: Diagnostics) -> Node:
     """Return the template as `text` and `syntax`."""
-    said = [key for key in ("text", "file", "go") if key in template.entries]
-    if len(said) != 1:
+    given = [key for key in ("text", "file", "go") if key in template.entries]
+    if len(given) != 1:
         report.add(
             path,
             template.place,
             "a template has exactly one of text, file and go",
-            f"given: {', '.join(said) or 'none'}",
+            f"given: {', '.join(given) or 'none'}",
         )
         return template
-    leaf, syntax = template.entries[said[0]], text_of(template.get("syntax"))
+    leaf, syntax = template.entries[given[0]], text_of(template.get("syntax"))
     if not isinstance(leaf, Leaf) or not isinstance(leaf.value, str) or not leaf.value:
         return template
-    if said == ["go"] and syntax == "jinja":
+    if given == ["go"] and syntax == "jinja":
         report.add(path, template.place, "`go` is a template in Go syntax", "remove syntax: jinja")
-    if said == ["file"]:
+    if given == ["file"]:
         leaf = _content(leaf, f"{path}.file", world, report)
-    whole = empty(template.place).put("text", leaf)
-    if said == ["go"]:
-        return whole.put("syntax", Leaf("go", leaf.place))
-    return whole.put("syntax", template.entries["syntax"]) if "syntax" in template.entries else whole
+    resolved = empty(template.place).put("text", leaf)
+    if given == ["go"]:
+        return resolved.put("syntax", Leaf("go", leaf.place))
+    return resolved.put("syntax", template.entries["syntax"]) if "syntax" in template.entries else resolved
 
 
 def _content(leaf: Leaf, path: str, world: Environment, report: Diagnostics) -> Leaf:

@@ -45,32 +45,32 @@ def _model(model: Fields, report: Diagnostics, path: str) -> Fields:
     if not isinstance(parameters, Fields):
         return model
     for name, (block, key) in SPELLINGS.items():
-        said = parameters.get(name)
-        if said is not None:
-            model = _say(model, (block, key), _automatic(name, said), parameters.keys[name], report, path, name)
+        given = parameters.get(name)
+        if given is not None:
+            model = _set_field(model, (block, key), _automatic(name, given), parameters.keys[name], report, path, name)
     return model.put("parameters", parameters.without(*SPELLINGS))
 
 
-def _automatic(name: str, said: Node) -> Node:
-    if isinstance(said, Leaf) and type(said.value) is int and (name, said.value) in AUTOMATIC:
-        return Leaf(AUTOMATIC[name, said.value], said.place)
-    return said
+def _automatic(name: str, given: Node) -> Node:
+    if isinstance(given, Leaf) and type(given.value) is int and (name, given.value) in AUTOMATIC:
+        return Leaf(AUTOMATIC[name, given.value], given.place)
+    return given
 
 
-def _say(
-    model: Fields, field: tuple[str, str], said: Node, at: Location, report: Diagnostics, path: str, name: str
+def _set_field(
+    model: Fields, field: tuple[str, str], given: Node, at: Location, report: Diagnostics, path: str, name: str
 ) -> Fields:
     """Move the value of a Modelfile spelling to its field, unless the field has another value."""
     block, key = field
     inner = model.get(block)
     if inner is None or is_null(inner):
-        inner = empty(said.place)
+        inner = empty(given.place)
     if not isinstance(inner, Fields):
         return model
     there = inner.get(key)
     if there is None:
-        return model.put(block, inner.put(key, said, at), at)
-    if not _equal(there, said):
+        return model.put(block, inner.put(key, given, at), at)
+    if not _equal(there, given):
         report.add(
             f"{path}.parameters.{name}",
             at,

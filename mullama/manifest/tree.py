@@ -56,11 +56,11 @@ def parse_resolved(tree: Mapping[str, Any]) -> Manifest:
         report.add(str(key)[:80], None, "no such field in a resolved manifest")
     draft = validate({key: value for key, value in tree.items() if key not in unknown}, _nowhere, report)
 
-    def say(path: str, message: str, hint: str) -> None:
+    def fail(path: str, message: str, hint: str) -> None:
         report.add(path, None, message, hint)
 
-    check(draft, say, _ignore)
-    check_resolved(draft.manifest, say)
+    check(draft, fail, _ignore)
+    check_resolved(draft.manifest, fail)
     report.check()
     return draft.manifest
 
@@ -79,12 +79,12 @@ def extend(manifest: Manifest, models: Mapping[str, Any], routes: Mapping[str, s
         }
     )
 
-    def say(path: str, message: str, hint: str) -> None:
+    def fail(path: str, message: str, hint: str) -> None:
         report.add(path, None, message, hint)
 
     names = {**manifest.models, **models}.keys()
-    check(PartialManifest(manifest=combined, names=names, broken=draft.broken, suggest=report.suggest), say, _ignore)
-    check_resolved(combined, say)
+    check(PartialManifest(manifest=combined, names=names, broken=draft.broken, suggest=report.suggest), fail, _ignore)
+    check_resolved(combined, fail)
     report.check()
     return combined
 

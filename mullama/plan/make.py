@@ -142,7 +142,7 @@ def _method(cost: Cost, *, pause: bool, stored: bool) -> str:
         case Cost.CONTEXT:
             return "does not fit twice: pause" if pause else "new context, no pause"
         case Cost.WEIGHTS | Cost.FILES | Cost.PROCESS:
-            load = "does not fit twice: pause" if pause else "load beside, no pause"
+            load = "does not fit twice: pause" if pause else "load next to the old one, no pause"
             return load if stored or cost is not Cost.FILES else f"pull, {load}"
 
 

@@ -57,8 +57,8 @@ def _service(found: Imported, name: str, entry: Mapping[str, Any]) -> None:
     if "llama.cpp" not in image and "llama-server" not in image and server is None:
         return  # another service, which a manifest does not describe
     try:
-        said, unknown = arguments_of(_environment(entry.get("environment")))
-        model, names, left = model_of([*said, *command[0 if server is None else server + 1 :]])
+        given, unknown = arguments_of(_environment(entry.get("environment")))
+        model, names, left = model_of([*given, *command[0 if server is None else server + 1 :]])
     except (Invalid, ValueError) as error:
         found.left_out.append(f"services.{name}: {error}")
         return
@@ -71,11 +71,11 @@ def _words(command: Any) -> list[str]:
     return [str(word) for word in command] if isinstance(command, (list, tuple)) else shlex.split(str(command or ""))
 
 
-def _environment(said: Any) -> dict[str, str]:
+def _environment(given: Any) -> dict[str, str]:
     """Return the environment of a service, which is a map or a list of `NAME=value`."""
-    if isinstance(said, Mapping):
-        return {str(name): str(value) for name, value in said.items()}
-    pairs = (str(item).partition("=") for item in (said if isinstance(said, (list, tuple)) else ()))
+    if isinstance(given, Mapping):
+        return {str(name): str(value) for name, value in given.items()}
+    pairs = (str(item).partition("=") for item in (given if isinstance(given, (list, tuple)) else ()))
     return {name: value for name, _, value in pairs}
 
 

@@ -52,8 +52,8 @@ def _adapters(tree: Tree, value: str) -> None:
     """Read `a.gguf,b.gguf`, or with scales `a.gguf:0.5,b.gguf:2`."""
     for part in value.split(","):
         path, _, scale = part.rpartition(":")
-        said = {"from": path, "scale": float(scale)} if path else {"from": part}
-        tree.setdefault("adapters", []).append(said)
+        given = {"from": path, "scale": float(scale)} if path else {"from": part}
+        tree.setdefault("adapters", []).append(given)
 
 
 _VALUES: dict[tuple[str, ...], Take] = {
@@ -94,7 +94,7 @@ _FLAGS: dict[tuple[str, ...], tuple[tuple[str, ...], Any]] = {
     ("--reranking", "--rerank"): (("task",), "rerank"),
 }
 _TAKERS = {name: take for names, take in _VALUES.items() for name in names}
-_SETTERS = {name: said for names, said in _FLAGS.items() for name in names}
+_SETTERS = {name: given for names, given in _FLAGS.items() for name in names}
 
 
 # Environment variables of the server that are not named like the long form of their argument.
@@ -143,8 +143,8 @@ def model_of(arguments: Sequence[str]) -> tuple[Tree, tuple[str, ...], tuple[str
             path, value = _SETTERS[name]
             _put(*path, kind=lambda _, value=value: value)(tree, "")  # type: ignore[misc]
         elif name in ("-fa", "--flash-attn"):
-            said = words.pop(0) if words and not words[0].startswith("-") else "on"
-            _put("context", "flash_attention")(tree, _flash(said))
+            given = words.pop(0) if words and not words[0].startswith("-") else "on"
+            _put("context", "flash_attention")(tree, _flash(given))
         elif name in _OWN or name in _TAKERS or name in ("-a", "--alias", "-hff", "--hf-file"):
             _valued(tree, name, words, names, left)
         else:

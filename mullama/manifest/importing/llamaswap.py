@@ -47,8 +47,8 @@ def _model(found: Imported, name: str, entry: Mapping[str, Any], macros: Mapping
     residency: dict[str, Any] = {"load": "on_demand"}
     if isinstance(ttl, int) and ttl > 0:
         residency["ttl"] = f"{ttl}s"
-    said = entry.get("description")
-    described = {"description": said} if isinstance(said, str) and said else {}
+    given = entry.get("description")
+    described = {"description": given} if isinstance(given, str) and given else {}
     own = found.add(name, {**described, **model, "residency": residency})
     if _CONTAINER.search(str(entry.get("cmd", ""))) and str(model["from"]).startswith("/"):
         found.left_out.append(f"{name}: {model['from']} is a path inside the container")

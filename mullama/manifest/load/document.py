@@ -335,8 +335,8 @@ _WORDS = (
 
 
 def _plain_words(error: yaml.MarkedYAMLError) -> tuple[str, str]:
-    said = error.problem or error.context or "the text is not valid YAML"
+    reason = error.problem or error.context or "the text is not valid YAML"
     for pattern, message, hint in _WORDS:
-        if re.search(pattern, said):
+        if re.search(pattern, reason):
             return message, hint
-    return f"not valid YAML: {said}", ""
+    return f"not valid YAML: {reason}", ""

@@ -116,18 +116,18 @@ class Reading:
             raise found
         return found
 
-    def absolute(self, path: str, beside: str) -> str:
+    def absolute(self, path: str, document: str) -> str:
         if path == "~" or path.startswith("~/"):
             if not (home := self.env.get("HOME")):
                 raise Invalid(f"{path} needs HOME to be set")
             path = home + path[1:]
         elif path.startswith("~"):
             raise Invalid(f"{path[:80]} is the home of another user", hint="write the absolute path")
-        return os.path.normpath(os.path.join(self._folders[beside], path))
+        return os.path.normpath(os.path.join(self._folders[document], path))
 
-    def matches(self, pattern: str, beside: str) -> list[str]:
+    def matches(self, pattern: str, document: str) -> list[str]:
         """Return the sorted absolute paths that match an include pattern."""
-        whole = self.absolute(pattern, beside)
+        whole = self.absolute(pattern, document)
         if not any(c in pattern for c in _MAGIC):
             return [whole]
         parts = whole.split("/")

@@ -121,9 +121,9 @@ def _written(value: JSONValue) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _parameters(said: JSONValue) -> list[tuple[str, JSONValue]]:
+def _parameters(given: JSONValue) -> list[tuple[str, JSONValue]]:
     made: list[tuple[str, JSONValue]] = []
-    for name, value in _map(said).items():
+    for name, value in _map(given).items():
         if name in PARAMETERS and value not in (None, []):
             made.append((name, tuple(value) if isinstance(value, list | tuple) else value))
     return made

@@ -149,8 +149,8 @@ class _Parser:
         if name in WITHOUT_EFFECT:
             self._remark(f"the parameter {name} no longer has an effect")
         elif name == "stop":
-            said = self._parameters.get("stop", ())
-            self._parameters["stop"] = (*(said if isinstance(said, tuple) else ()), typed)
+            given = self._parameters.get("stop", ())
+            self._parameters["stop"] = (*(given if isinstance(given, tuple) else ()), typed)
         else:
             self._parameters[name] = typed
 
