@@ -126,8 +126,8 @@ class Files:
         if is_script(model.from_):
             return script_files(model.from_)
         library = self.library(manifest)
-        offline, anew = self.offline(offline), again and pin is None
-        located = library.locate(model.from_, pin, offline, refresh=anew, cancelled=cancelled.is_set)
+        offline, refresh = self.offline(offline), again and pin is None
+        located = library.locate(model.from_, pin, offline, refresh=refresh, cancelled=cancelled.is_set)
         if again:
             self._verify_stored(located)
         stored = library.ensure(expecting(located, model.digest), report, cancelled.is_set)

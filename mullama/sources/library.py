@@ -193,8 +193,8 @@ class Library:
         found = registry.locate(expanded.ref, self._settings, cancelled, expanded.quants, wanted)
         files = found.files
         if expanded.projector is not None and wanted == "weights":
-            beside = registry.locate(expanded.projector, self._settings, cancelled, (), "projector")
-            files = (*files, *(replace(file, role="projector") for file in beside.files))
+            projector = registry.locate(expanded.projector, self._settings, cancelled, (), "projector")
+            files = (*files, *(replace(file, role="projector") for file in projector.files))
         return replace(found, source=source_text, files=files)
 
     def _locked(self, source_text: str, entry: LockEntry, cancelled: Cancelled) -> Located:
@@ -268,9 +268,9 @@ class Library:
 
 def _key(expanded: Expanded, wanted: Wanted) -> str:
     """Return the key of a source in the index, which is the same for every spelling of it."""
-    wishes = f" as {' or '.join(expanded.quants)}" if expanded.quants else ""
-    beside = f" with {expanded.projector}" if expanded.projector else ""
-    return f"{expanded.ref}{wishes}{beside}" + ("" if wanted == "weights" else f" ({wanted})")
+    quants = f" as {' or '.join(expanded.quants)}" if expanded.quants else ""
+    projector = f" with {expanded.projector}" if expanded.projector else ""
+    return f"{expanded.ref}{quants}{projector}" + ("" if wanted == "weights" else f" ({wanted})")
 
 
 def _paths(files: Iterable[LocatedFile]) -> tuple[str, ...]:

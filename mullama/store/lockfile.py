@@ -51,7 +51,7 @@ def parse(text: str, name: str = "mullama.lock") -> dict[str, LockEntry]:
     try:
         tree = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise Invalid(f"{name} is not JSON: {error}", hint="`mullama lock --update` writes it anew") from None
+        raise Invalid(f"{name} is not JSON: {error}", hint="`mullama lock --update` replaces it") from None
     if not isinstance(tree, dict) or tree.get("mullama.lock") != FORMAT:
         found = tree.get("mullama.lock") if isinstance(tree, dict) else None
         raise Invalid(f"{name} has the format {str(found)[:40]}, this version reads {FORMAT}")

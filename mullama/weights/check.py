@@ -145,7 +145,7 @@ def check_tensors(tensors: tuple[Tensor, ...], *, layers: int, vocabulary: int) 
         if tensor.name.startswith(_VISION):
             raise BadWeights(
                 f"tensor {tensor.name} is part of a projector inside the model's own file",
-                hint="llama.cpp reads projectors from files of their own: take a GGUF with an mmproj beside it",
+                hint="llama.cpp reads projectors from files of their own: use a GGUF with a separate mmproj file",
             )
         if tensor.layer is not None and tensor.layer >= layers:
             raise BadWeights(f"tensor {tensor.name} belongs to layer {tensor.layer}, the model has {layers}")

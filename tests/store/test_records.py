@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mullama.errors import Conflict, Invalid, NotFound
-from mullama.store.process import alive, process_identity
+from mullama.store.process import process_identity
 from mullama.store.records import (
     KEEP_GENERATIONS,
     Records,
@@ -116,14 +116,6 @@ def test_a_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('"process_identity"', '"birth"'))
 
     assert records.server() == here
-
-
-def test_a_zombie_is_not_alive() -> None:
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-
-    assert not alive(child.pid)
-    child.wait()
 
 
 def test_a_second_holder_is_told_who_holds_the_lock(tmp_path: Path) -> None:
