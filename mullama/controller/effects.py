@@ -19,6 +19,7 @@ from mullama.controller.event_log import EventLog
 from mullama.controller.history import History
 from mullama.controller.listeners import Listeners
 from mullama.controller.run_queue import Run
+from mullama.engines import require_installed
 from mullama.engines.base import Ended, Generate, Piece
 from mullama.errors import EngineFailed, MullamaError, ProbeFailed, Refused
 from mullama.manifest.spec import Model, Probe
@@ -33,7 +34,7 @@ from mullama.runtime.deployment import Deployment
 from mullama.runtime.pool import Pool
 from mullama.runtime.scheduler.events import UnitKey
 from mullama.runtime.scheduler.state import Phase
-from mullama.runtime.serving.build import DeploymentBuilder
+from mullama.runtime.serving.build import DeploymentBuilder, engine_of
 from mullama.sources.local_files import check_adapter
 from mullama.store.records import Records
 
@@ -70,6 +71,7 @@ class LiveEffects:
         return await self._services.downloads.get(self._run, self._planned, model, report, name)
 
     async def check(self, name: str, model: Model, files: KnownFiles) -> None:
+        require_installed(engine_of(files))
         facts = files.facts
         if facts is not None and (missing := set(model.requires) - set(facts.capabilities)):
             raise Refused(

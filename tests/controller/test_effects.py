@@ -11,6 +11,7 @@ import pytest
 
 from mullama.chat import types as chat
 from mullama.controller.status import removals
+from mullama.engines import EXTRAS
 from mullama.errors import MullamaError, NotFound
 from mullama.manifest.tree import parse_resolved
 from mullama.plan.observed import Machine
@@ -35,6 +36,17 @@ async def test_a_new_revision_that_does_not_load_leaves_the_old_one_serving(serv
     assert {c["reason"] for c in model["conditions"]} == {"OldRevisionKept"}
     assert not server.pool.state.units[server.snapshot.deployments["a"].unit].pinned
     await until(lambda: len(server.pool.pids()) == 1)
+
+
+async def test_a_missing_engine_ends_the_run_before_the_commit(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EXTRAS, "scripted", ("engine", ("no_such_package",)))
+
+    done = await server.apply({"a": server.script("good")})
+
+    assert "the engine scripted is not installed" in done["message"]
+    assert server.snapshot.generation == 0
 
 
 async def test_a_failing_probe_keeps_the_old_revision_and_fails_a_new_model(server: LocalServer) -> None:

@@ -33,7 +33,7 @@ class DeploymentBuilder:
     def build(self, name: str, model: Model, files: KnownFiles, generation: int) -> Deployment:
         """Return the deployment of a model. Raises `Invalid` for a template that does not compile."""
         settings = model_settings(name, model, files)
-        choice = EngineChoice(name=_engine(files), files=files.paths, options=self._weights(model, files))
+        choice = EngineChoice(name=engine_of(files), files=files.paths, options=self._weights(model, files))
         options = self._context(model, files, settings)
         unit = unit_key(choice, files.digest or "", options, name if options.adapters else "")
         wanted = need(model, files.facts, self.machine)
@@ -136,7 +136,7 @@ def time_to_live(model: Model) -> float:
     return FOREVER if stays(model) else ON_DEMAND_TTL
 
 
-def _engine(files: KnownFiles) -> str:
+def engine_of(files: KnownFiles) -> str:
     """Return the engine for these files: a script runs on the scripted engine."""
     return "scripted" if is_script(files.source) else "llamacpp"
 
