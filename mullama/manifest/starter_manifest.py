@@ -6,7 +6,7 @@ from mullama.manifest.scalars import read_plain
 
 _TEXT = """\
 # yaml-language-server: $schema={schema}
-# (`mullama schema > {file}` writes the schema, with which editors complete and check this file.)
+# (`mullama schema > {file}` writes the schema, which lets editors complete and check this file.)
 #
 # The models of this machine. `mullama diff` shows what would change and `mullama apply` applies it.
 # A running server watches this file: save it, and the next request uses the change.
@@ -27,7 +27,7 @@ models:
     # Load with the server, and unload after 15 minutes without a request:
     # residency: {{load: at_start, ttl: 15m}}
 
-# Further names of models; `default` is the model of requests that name none.
+# Additional names for models; `default` is the model for requests that name none.
 routes:
   default: {name}
 

@@ -93,7 +93,8 @@ def test_unloading_waits_for_requests_unless_it_is_forced(stack: Stack) -> None:
 def test_options_of_other_tools_are_refused_with_a_replacement(stack: Stack) -> None:
     refused = stack.run("run", "chat", "--kv-cache-type", "q8_0", "hi", code=4).stderr
     assert refused == (
-        "error: --kv-cache-type is no option of mullama run\nhint: set it in the manifest, in the model: context.kv\n"
+        "error: --kv-cache-type is not an option of mullama run\n"
+        "hint: set it in the manifest, in the model: context.kv\n"
     )
     assert (
         "no command 'session'\nhint: a conversation is saved as a model" in stack.run("session", "list", code=4).stderr

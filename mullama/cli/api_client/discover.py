@@ -90,7 +90,7 @@ def records_of(call: CommandContext, loaded: LoadedManifest) -> Records:
 
 
 def find(call: CommandContext, load: Callable[[], LoadedManifest] | None = None) -> FoundServer | None:
-    """Return the server of the command, None if none runs. The first match counts:
+    """Return the server of the command, None if none is running. The first match counts:
 
     1. the address of --host or MULLAMA_HOST
     2. the server that runs with the path of the manifest, which need not be valid
@@ -114,7 +114,7 @@ def find(call: CommandContext, load: Callable[[], LoadedManifest] | None = None)
 
 
 def require(call: CommandContext) -> FoundServer:
-    """Return the server of the command; raise `Unavailable` if none runs."""
+    """Return the server of the command; raise `Unavailable` if none is running."""
     server = find(call)
     if server is None:
         raise Unavailable(

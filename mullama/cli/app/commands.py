@@ -35,7 +35,7 @@ COMMANDS = (
     Command("config", "manifest.manifest", "print the manifest with includes, profiles and defaults resolved"),
     Command("schema", "manifest.manifest", "print the JSON Schema of the manifest"),
     Command("diff", "manifest.diff", "show what apply would change; exit with 2 if there are changes"),
-    Command("apply", "manifest.apply", "make this machine match the manifest; start the server if none runs"),
+    Command("apply", "manifest.apply", "make this machine match the manifest; start a server if none is running"),
     Command("lock", "manifest.lock", "pin the exact files of every source in the lock file"),
     Command("bundle", "manifest.bundle", "pack manifest, lock file and weights for a machine without a network"),
     Command("import", "manifest.import_", "write a manifest from the models of other tools"),

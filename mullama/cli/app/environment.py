@@ -26,7 +26,7 @@ HUB = {
 SYSTEM = {
     "HOME": "base of all folders that no other variable sets",
     "XDG_STATE_HOME": "base of the state folder",
-    "XDG_DATA_HOME": "base of the store",
+    "XDG_DATA_HOME": "base of the folder of downloaded weights",
     "XDG_CACHE_HOME": "base of the cache of the hub tools",
     "XDG_CONFIG_HOME": "base of `mullama/aliases.toml`, which defines short names of sources",
     "XDG_RUNTIME_DIR": "folder of control sockets",
@@ -38,7 +38,7 @@ SYSTEM = {
 
 OLLAMA = {
     "OLLAMA_HOST": "server.listen",
-    "OLLAMA_MODELS": "read: a store to use files from; sources.stores.ollama names another",
+    "OLLAMA_MODELS": "read: store whose files are used; sources.stores.ollama takes precedence",
     "OLLAMA_KEEP_ALIVE": "defaults.residency.ttl",
     "OLLAMA_CONTEXT_LENGTH": "defaults.context.size",
     "OLLAMA_NUM_PARALLEL": "defaults.limits.parallel",
@@ -47,9 +47,9 @@ OLLAMA = {
     "OLLAMA_FLASH_ATTENTION": "defaults.context.flash_attention",
     "OLLAMA_KV_CACHE_TYPE": "defaults.context.kv",
     "OLLAMA_ORIGINS": "server.cors",
-    "OLLAMA_LOAD_TIMEOUT": "the probe's timeout",
+    "OLLAMA_LOAD_TIMEOUT": "defaults.probe.timeout",
     "OLLAMA_GPU_OVERHEAD": "hardware.budget.reserve",
-    "OLLAMA_SCHED_SPREAD": "gpu.split",
+    "OLLAMA_SCHED_SPREAD": "defaults.gpu.split",
     "OLLAMA_NOPRUNE": "prune.files",
     "OLLAMA_NOHISTORY": "/set nohistory",
     "OLLAMA_DEBUG": "observability.logs.level",
@@ -63,7 +63,7 @@ UNREAD = {
     "MULLAMA_CONTEXT_SIZE": "defaults.context.size, or `--context-size`",
     "MULLAMA_LOG_LEVEL": "observability.logs.level",
     "MULLAMA_CONFIG": "the manifest: `-f FILE`",
-    "MULLAMA_MODELS_DIR": "MULLAMA_STATE_DIR, whose folder holds models outside of a manifest",
+    "MULLAMA_MODELS_DIR": "MULLAMA_CACHE_DIR for downloaded weights",
     "MULLAMA_MODEL_PATH": "models.*.from",
     "MULLAMA_BIN": "none: the server runs in the interpreter of the command line",
 }
@@ -74,14 +74,14 @@ def environment_page(note: str) -> str:
     """Return the reference page of the environment."""
     lines = ["# The environment", "", note, ""]
     lines += ["Options of the command line take precedence over the environment, and the environment over defaults."]
-    lines += ["The models and their settings are in the manifest alone; it may name variables with `${NAME}`.", ""]
+    lines += ["Only the manifest declares models and their settings; it may refer to variables as `${NAME}`.", ""]
     lines += _table("mullama", ENVIRONMENT)
     lines += _table("The hub", HUB)
     lines += _table("The system", SYSTEM)
     reported = "`mullama doctor` reports those that are set."
-    setting = "setting of mullama"
-    lines += _table("Ollama", OLLAMA, f"mullama reads its manifest instead. {reported}", setting)
-    lines += _table("Not read", UNREAD, f"Guides to other programs of this name set them. {reported}", setting)
+    setting = "setting in mullama"
+    lines += _table("Ollama", OLLAMA, f"Use the manifest instead. {reported}", setting)
+    lines += _table("Not read", UNREAD, f"Other programs with this name use these variables. {reported}", setting)
     return "\n".join(lines).rstrip("\n") + "\n"
 
 

@@ -27,7 +27,7 @@ MEANINGS = {
     NOT_FOUND: "no such model, file, route or revision",
     INVALID: "invalid manifest or command line",
     TRANSFER: "a download failed or does not match its digest",
-    TIMEOUT: "a time limit passed",
+    TIMEOUT: "a time limit was exceeded",
     DENIED: "a key or permission is missing",
     PARTLY: "partly applied, or a model kept its old revision",
     REFUSED: "refused: a protected model, a missing confirmation or a failed check; nothing was changed",
@@ -40,7 +40,7 @@ MEANINGS = {
 DIFF_MEANINGS = {
     DONE: "no changes",
     DIFFERS: "there are changes",
-    ERROR: "any error, an invalid command line too",
+    ERROR: "any error, including an invalid command line",
 }
 
 

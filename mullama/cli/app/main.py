@@ -111,7 +111,7 @@ def _context(parser: Parser, top: argparse.Namespace, terminal: Terminal) -> Com
     options = parser.parse_intermixed_args(top.rest)
     for key, text in given.items():
         if not hasattr(options, key):
-            parser.error(f"--{key.replace('_', '-')} is no option of this command")
+            parser.error(f"--{key.replace('_', '-')} is not an option of this command")
         if getattr(options, key) is None:
             setattr(options, key, text)
     return CommandContext(options=options, terminal=terminal, env=os.environ, folder=Path.cwd())

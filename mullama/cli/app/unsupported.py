@@ -17,7 +17,7 @@ COMMANDS: Mapping[str, str] = {
     "signout": "mullama has no accounts; mullama login --remove deletes the hub token",
     "session": "a conversation is saved as a model: /save NAME in a chat, then mullama run, list, rm NAME",
     "grammar": "use a JSON Schema: mullama run --format FILE",
-    "convert": "images and audio need no conversion: mullama run -i PATH",
+    "convert": "images need no conversion: mullama run -i PATH; audio is not supported",
     "from-config": "use mullama apply -f FILE",
 }
 """Hints by command."""
@@ -86,7 +86,7 @@ class _Refuse(argparse.Action):
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None
     ) -> NoReturn:
-        raise UsageError(f"{option} is no option of {parser.prog}", hint=self.const)
+        raise UsageError(f"{option} is not an option of {parser.prog}", hint=self.const)
 
 
 def refuse(parser: Parser, command: str) -> None:

@@ -11,7 +11,7 @@ from mullama.cli.models.load import declaration_options, keep_alive
 
 # Options of sampling: the parameter of the request, the placeholder and the help.
 _SAMPLING = {
-    ("-n", "--max-tokens"): ("num_predict", "N", "most tokens to generate"),
+    ("-n", "--max-tokens"): ("num_predict", "N", "maximum number of tokens to generate"),
     ("-t", "--temperature"): ("temperature", "T", "sampling temperature; 0 selects the most likely token"),
     ("--top-p",): ("top_p", "P", "nucleus sampling: keep the most likely tokens up to this total probability"),
     ("--top-k",): ("top_k", "K", "keep only the K most likely tokens"),

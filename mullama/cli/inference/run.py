@@ -37,7 +37,7 @@ def run_options(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="add an image to the question; may be repeated",
+        help="add an image to the question, for a model with vision; may be repeated",
     )
     parser.add_argument("--no-stream", action="store_true", help="print the answer when it is complete")
     parser.add_argument("--dimensions", type=int, metavar="N", help="for an embedding model: numbers in the embedding")

@@ -1,4 +1,4 @@
-"""`mullama apply`: shows the plan, asks, and has the server execute it; starts the server if none runs."""
+"""`mullama apply`: shows the plan, asks, and has the server execute it; starts the server if none is running."""
 
 from __future__ import annotations
 

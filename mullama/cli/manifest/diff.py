@@ -37,7 +37,7 @@ def diff_options(parser: Parser) -> None:
     parser.add_argument(
         "--base",
         metavar="GITREF",
-        help="compare with the manifest of a git revision; needs no server and no network",
+        help="compare with the manifest at a git branch, tag or commit; needs no server and no network",
     )
     parser.add_argument("--format", choices=FORMATS, default="text", help="output format (default: text)")
     parser.add_argument(
@@ -45,7 +45,7 @@ def diff_options(parser: Parser) -> None:
         type=grounds,
         default=tuple(GROUNDS),
         metavar="LIST",
-        help=f"exit with 2 only for these changes, of {','.join(GROUNDS)} (default: all)",
+        help=f"exit with 2 only for these kinds of changes: {','.join(GROUNDS)} (default: all)",
     )
     parser.add_argument("--exit-zero", action="store_true", help="exit with 0 if there are changes")
     parser.add_argument("--out", metavar="FILE", help="save the plan for `mullama apply --plan FILE`")
@@ -57,7 +57,7 @@ def grounds(text: str) -> tuple[str, ...]:
     names = tuple("desired" if name.strip() == "wish" else name.strip() for name in text.split(","))
     for name in names:
         if name not in GROUNDS:
-            raise UsageError(f"--fail-on does not know {name!r}", hint=f"one or more of {','.join(GROUNDS)}")
+            raise UsageError(f"--fail-on: unknown kind of change {name!r}", hint=f"one or more of {','.join(GROUNDS)}")
     return names
 
 

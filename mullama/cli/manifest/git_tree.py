@@ -22,7 +22,7 @@ class GitTree:
         self.top = Path(os.path.realpath(os.fsdecode(top).rstrip("\n")))
         commit = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{reference}^{{commit}}")
         if commit is None:
-            raise NotFound(f"git has no revision {reference!r}", hint="in CI, fetch the revision first")
+            raise NotFound(f"git has no commit {reference!r}", hint="in CI, fetch it first")
         self.commit = commit.decode().strip()
         self.reference = reference
 

@@ -21,7 +21,7 @@ def history_options(parser: Parser) -> None:
 
 
 def history(call: CommandContext) -> int:
-    """List the revisions of the server, or those on disk if none runs."""
+    """List the revisions of the server, or those on disk if none is running."""
     server = find(call, lambda: load_manifest(call))
     if server is not None:
         revisions = server.client.get("/api/v1/history")["generations"]

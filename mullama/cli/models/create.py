@@ -29,7 +29,7 @@ def create_options(parser: Parser) -> None:
     parser.add_argument(
         "-f", "--modelfile", metavar="PATH", help=f"file to read (default: the first of {', '.join(FILES)} here)"
     )
-    parser.add_argument("-q", "--quantize", metavar="TYPE", help="quantise the weights first, for example to q4_K_M")
+    parser.add_argument("-q", "--quantize", metavar="TYPE", help="quantize the weights first, for example to q4_K_M")
     parser.add_argument("--quiet", action="store_true", help="print no progress")
     parser.add_argument(
         "--download", action=argparse.BooleanOptionalAction, default=True,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def search_options(parser: Parser) -> None:
     parser.add_argument("query", nargs="+", metavar="QUERY", help="words to search for")
-    parser.add_argument("-n", "--limit", type=int, default=10, metavar="N", help="most results (default: 10)")
+    parser.add_argument("-n", "--limit", type=int, default=10, metavar="N", help="number of results (default: 10)")
     parser.add_argument("--all", action="store_true", help="also list repositories without GGUF files")
     parser.add_argument("-f", "--files", action="store_true", help="list the GGUF files of each repository")
     json_option(parser)
@@ -74,7 +74,7 @@ def info(call: CommandContext) -> int:
     call.terminal.line(f"hf:{found.name}")
     facts = (("Task", found.task), ("License", found.license), ("Downloads", f"{found.downloads:,}"),
              ("Likes", f"{found.likes:,}"), ("Updated", found.updated[:10]),
-             ("Access", "gated: the owner must grant it" if found.gated else ""))  # fmt: skip
+             ("Access", "gated: the owner must grant access" if found.gated else ""))  # fmt: skip
     for label, value in facts:
         if value:
             call.terminal.line(f"{label:<10}{value}")

@@ -26,7 +26,7 @@ def load_options(parser: Parser) -> None:
     instance_options(parser)
     parser.add_argument("model", metavar="NAME", help="a model, a route, or a source to download")
     declaration_options(parser)
-    parser.add_argument("--keepalive", type=keep_alive, metavar="TIME", help="time it stays loaded without requests")
+    parser.add_argument("--keepalive", type=keep_alive, metavar="TIME", help="time to stay loaded without requests")
     parser.add_argument("--default", action="store_true", help="make it the default model")
 
 
@@ -88,7 +88,7 @@ def resolve_model(
         return _create_from_source(call, server, name, fields)
     if fields:
         given = ", ".join(option for option, field in _DECLARATION_OPTIONS.items() if field in fields)
-        raise UsageError(f"{given}: {name} is declared already", hint="change its declaration, or name a source")
+        raise UsageError(f"{given}: {name} is already declared", hint="change its declaration, or name a source")
     return {**model, "name": name}
 
 

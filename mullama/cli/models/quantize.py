@@ -27,7 +27,7 @@ def quantize_options(parser: Parser) -> None:
     parser.add_argument("source", metavar="SPEC", help="a path, hf:org/repo:F16, or any other source")
     parser.add_argument("types", metavar="TYPE", help="for example Q4_K_M; separate several by commas")
     parser.add_argument("-o", "--output", metavar="PATH", help="output file; for several types, the folder")
-    parser.add_argument("--requantize", action="store_true", help="allow weights that are already quantised")
+    parser.add_argument("--requantize", action="store_true", help="allow weights that are already quantized")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: all)")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
 
@@ -80,7 +80,7 @@ def _write(call: CommandContext, stored: StoredWeights, target: Path, kind: str)
     again = bool(getattr(call.options, "requantize", False))
     if stored.facts.quantization not in _UNQUANTISED and not again:
         raise Refused(
-            f"{stored.source} is already quantised ({stored.facts.quantization}): quality would be lost twice",
+            f"{stored.source} is already quantized ({stored.facts.quantization}): quality would be lost twice",
             hint="use F16 or BF16 weights, or --requantize",
         )
     target.parent.mkdir(parents=True, exist_ok=True)

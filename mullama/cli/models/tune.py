@@ -28,7 +28,7 @@ def tune_options(parser: Parser) -> None:
         "--profile",
         choices=("quality", "balanced", "fast"),
         default="balanced",
-        help="what to optimise for (default: balanced)",
+        help="what to optimize for (default: balanced)",
     )
     parser.add_argument(
         "-c", "--context-size", type=int, default=8192, metavar="N", help="tokens per request (default: 8192)"
@@ -81,7 +81,7 @@ def _offers(call: CommandContext, ref: HubRef) -> tuple[tuple[Offer, ...], Weigh
         if all(sizes[name] for name in chosen):
             offers.append(Offer(quant=quant, file=chosen[0], size=sum(sizes[name] or 0 for name in chosen)))
     if not offers:
-        raise Unsupported(f"{ref.repo} has no quantisation with a known size")
+        raise Unsupported(f"{ref.repo} has no quantization with a known size")
     smallest = min(offers, key=lambda offer: offer.size)
     found = files.library(Manifest(mullama="v1")).locate(f"hf:{ref.repo}:{smallest.quant}", refresh=True)
     weights = [file for file in found.files if file.role == "weights"]

@@ -244,9 +244,9 @@ def unread_findings(env: Mapping[str, str]) -> Iterator[Finding]:
         if name == "OLLAMA_MODELS":
             yield Finding("environment", "note", f"{name} is set", f"here: {instead[name]}")
         elif name in instead:
-            yield Finding("environment", "warning", f"{name} is set and not read", f"here: {instead[name]}")
+            yield Finding("environment", "warning", f"{name} is set but not read", f"here: {instead[name]}")
         else:
-            yield Finding("environment", "note", f"{name} is set and not read")
+            yield Finding("environment", "note", f"{name} is set but not read")
 
 
 CHECKS = (_version, _cpu, _engine, _memory, _gpus, _disk, _state, _manifest, _ports, _stores, _hub, _environment)

@@ -82,7 +82,7 @@ def events_options(parser: Parser) -> None:
         type=int,
         default=0,
         metavar="ID",
-        help="start after this event (default: print all kept events)",
+        help="start after this event (default: print all stored events)",
     )
 
 

@@ -76,7 +76,7 @@ class Manifest(Block):
     server: Server = Server()
     """The HTTP server."""
     auth: Auth = Auth()
-    """Authentication; required if the server listens on another address than loopback."""
+    """Authentication; required if the server listens on an address other than loopback."""
     sources: Sources = Sources()
     """Sources of weights."""
     hardware: Hardware = Hardware()
@@ -84,14 +84,14 @@ class Manifest(Block):
     models: dict[str, Model] = Field(default={})
     """Models by the name that clients call."""
     groups: dict[str, Group] = Field(default={})
-    """Models of which only a limited number is loaded at the same time."""
+    """Sets of models with a limit on how many are loaded at the same time."""
     routes: dict[str, AnyRoute] = Field(default={})
-    """Further names of models; `default` is the model of requests that name none."""
+    """Additional names for models; `default` is the model for requests that name none."""
     moved: tuple[Moved, ...] = Field(default=(), max_length=1000)
     """Renamed models."""
     prune: Prune = Prune()
-    """Removal of what the manifest no longer names."""
+    """Removal of models and files that the manifest no longer names."""
     sync: Sync = Sync()
-    """Tracking of the manifest by the server."""
+    """Updates from a changed manifest."""
     observability: Observability = Observability()
     """Metrics and logs."""

@@ -96,7 +96,7 @@ class Parameters(Block):
 
 
 class Residency(Block):
-    """Residency of the model in memory."""
+    """Loading and unloading of the model."""
 
     load: Literal["at_start", "on_demand"] = "at_start"
     """Load the model when the server starts, or on the first request."""
@@ -107,7 +107,7 @@ class Residency(Block):
 
 
 class ModelRate(Block):
-    """Rate limits of all clients of the model together."""
+    """Rate limits for all clients of the model together."""
 
     requests: str | None = Field(default=None, examples=["60/m"])
     """Requests per unit of time."""
@@ -127,7 +127,7 @@ class Limits(Block):
     max_tokens: Whole | None = Field(default=None, ge=1, le=2**31 - 1, examples=[4096])
     """Maximum number of tokens of an answer; a request cannot raise it."""
     rate: ModelRate | None = None
-    """Rate limits of all clients of the model together."""
+    """Rate limits for all clients of the model together."""
 
 
 class Probe(Block):
@@ -142,7 +142,7 @@ class Probe(Block):
 
 
 class Rollout(Block):
-    """Replacement of the running revision of the model by a new one."""
+    """Replacement of a running model by its new revision."""
 
     strategy: Literal["auto", "surge", "recreate"] = "auto"
     """auto: load the new revision next to the old one if both fit in memory, else unload the old one first."""
@@ -196,13 +196,13 @@ class Model(Block):
     dialects: tuple[DialectName, ...] | None = Field(default=None, min_length=1)
     """API dialects that serve this model; without it, all dialects of the server."""
     residency: Residency = Residency()
-    """Residency of the model in memory."""
+    """Loading and unloading of the model."""
     limits: Limits = Limits()
     """Limits on requests to this model."""
     probe: Probe | None = None
     """A request that the model must answer before it serves."""
     rollout: Rollout = Rollout()
-    """Replacement of the running revision of the model by a new one."""
+    """Replacement of a running model by its new revision."""
     requires: tuple[Literal["completion", "tools", "thinking", "vision", "embedding", "insert"], ...] = Field(
         default=(), examples=[["tools"]]
     )

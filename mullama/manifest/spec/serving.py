@@ -16,7 +16,7 @@ class SecretRef(Block):
     from_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", examples=["HF_TOKEN"])
     """Environment variable with the secret."""
     from_file: Text | None = Field(default=None, examples=["./secrets/admin"])
-    """File with the secret, relative to the manifest; a changed file is read again."""
+    """File with the secret, relative to the manifest; `mullama reload` reads it again."""
     optional: Flag = False
     """Accept a missing secret."""
 
@@ -58,13 +58,13 @@ class Server(Block):
     listen: tuple[Annotated[str, AfterValidator(checked(parse_address))], ...] = Field(
         default=("127.0.0.1:11434",), min_length=1, max_length=16, examples=[["127.0.0.1:11434", "unix:./mullama.sock"]]
     )
-    """`host:port`, `[ipv6]:port` or `unix:PATH`; port 0 takes a free one. Others than loopback need auth.keys."""
+    """`host:port`, `[ipv6]:port` or `unix:PATH`; port 0 selects a free one. All but loopback need auth.keys."""
     dialects: tuple[DialectName, ...] = Field(default=("ollama", "openai", "anthropic"), min_length=1)
     """API dialects that the server speaks; a model may restrict them."""
     cors: tuple[Text, ...] = Field(default=(), max_length=64, examples=[["https://chat.example.org"]])
     """Origins of web pages that may call the server (CORS)."""
     allowed_hosts: tuple[Text, ...] = Field(default=(), max_length=64, examples=[["llm.example.org"]])
-    """Further host names that clients may use for the server."""
+    """Additional host names that clients may use for the server."""
     tls: Tls | None = None
     """TLS of the TCP listeners."""
     limits: ServerLimits = ServerLimits()
@@ -88,7 +88,7 @@ class Key(Block):
     models: tuple[Text, ...] = Field(default=("*",), min_length=1, examples=[["small", "qwen3:*"]])
     """Names or patterns of the models and routes that the key may use."""
     roles: tuple[Literal["infer", "admin", "read"], ...] = Field(default=("infer",), min_length=1)
-    """Permissions. infer: use models; read: see plans and status; admin: make changes."""
+    """Permissions. infer: use models; read: see status and history; admin: everything."""
     rate: KeyRate | None = None
     """Rate limits of the key."""
     priority: Whole = Field(default=0, ge=-1000, le=1000)
@@ -96,7 +96,7 @@ class Key(Block):
 
 
 class Auth(Block):
-    """Authentication; without keys, every client that reaches the server may use it."""
+    """Authentication; without keys, every client that can reach the server may use it."""
 
     keys: dict[str, Key] = Field(default={})
     """API keys by name."""
@@ -173,7 +173,7 @@ class Moved(Block):
 
 
 class Group(Block):
-    """Models of which only a limited number is loaded at the same time."""
+    """A set of models with a limit on how many are loaded at the same time."""
 
     models: tuple[Text, ...]
     """Names of the models."""
@@ -182,14 +182,14 @@ class Group(Block):
 
 
 class Prune(Block):
-    """Removal of what the manifest no longer names."""
+    """Removal of models and files that the manifest no longer names."""
 
     running: Flag = True
-    """Unload models that are no longer in the manifest; with false they serve until the server ends."""
+    """Unload models that are no longer in the manifest; with false, they serve until the server stops."""
     files: Flag = False
     """Delete downloaded files that nothing refers to."""
     keep: Duration = Field(default=7 * 86400.0, examples=["7d"])
-    """Minimum time that such files stay unused before they are deleted."""
+    """Time without use after which such files are deleted."""
 
 
 class GitSync(Block):
@@ -206,7 +206,7 @@ class GitSync(Block):
 
 
 class Sync(Block):
-    """Tracking of the manifest by the server."""
+    """Updates from a changed manifest."""
 
     watch: Flag = True
     """Apply the manifest when its file changes."""

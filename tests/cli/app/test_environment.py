@@ -41,9 +41,9 @@ def test_doctor_names_the_setting_for_an_unread_variable() -> None:
         unread_findings({"OLLAMA_HOST": "x", "OLLAMA_MODELS": "/m", "OLLAMA_NEW": "1", "PATH": "", "MULLAMA_PORT": "1"})
     )
     assert [(f.state, f.message) for f in found] == [
-        ("warning", "MULLAMA_PORT is set and not read"),
-        ("warning", "OLLAMA_HOST is set and not read"),
+        ("warning", "MULLAMA_PORT is set but not read"),
+        ("warning", "OLLAMA_HOST is set but not read"),
         ("note", "OLLAMA_MODELS is set"),
-        ("note", "OLLAMA_NEW is set and not read"),
+        ("note", "OLLAMA_NEW is set but not read"),
     ]
     assert found[1].hint == "here: server.listen"

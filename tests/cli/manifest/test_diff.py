@@ -181,7 +181,7 @@ def test_where_there_was_no_manifest_everything_is_new(run: Run, repository: Pat
 def test_an_unknown_revision_is_an_error(run: Run, repository: Path, reference: str) -> None:
     ran = run("diff", "-f", "deploy/mullama.yaml", f"--base={reference}")
     assert (ran.code, ran.out) == (1, "")
-    assert f"git has no revision {reference!r}" in ran.err
+    assert f"git has no commit {reference!r}" in ran.err
 
 
 def test_a_base_outside_of_a_repository_is_an_error(run: Run, manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
