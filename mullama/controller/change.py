@@ -13,7 +13,7 @@ from mullama.plan.observed import Observed
 from mullama.plan.steps import Action, Plan
 from mullama.reconcile.overlay import Overlay
 from mullama.runtime.base import Access, ApplyOptions, Origin
-from mullama.runtime.deployment import Snapshot
+from mullama.runtime.snapshot import Snapshot
 from mullama.weights.stored import LockEntry
 
 Line = dict[str, Any]

@@ -11,7 +11,7 @@ from mullama.manifest.tree import revision
 from mullama.plan.observed import Machine
 from mullama.reconcile.overlay import Overlay, combine
 from mullama.runtime.base import Origin
-from mullama.runtime.deployment import Snapshot
+from mullama.runtime.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

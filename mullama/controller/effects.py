@@ -30,11 +30,11 @@ from mullama.reconcile.execute import Report, Result
 from mullama.reconcile.files import Files
 from mullama.reconcile.gc import prune
 from mullama.reconcile.overlay import effective_entries
-from mullama.runtime.deployment import Deployment
 from mullama.runtime.pool import Pool
 from mullama.runtime.scheduler.events import UnitKey
 from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.serving.build import DeploymentBuilder, engine_of
+from mullama.runtime.snapshot import Deployment
 from mullama.sources.local_files import check_adapter
 from mullama.store.records import Records
 

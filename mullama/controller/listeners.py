@@ -10,7 +10,7 @@ from mullama.controller.event_log import EventLog
 from mullama.errors import MullamaError
 from mullama.manifest.spec import Manifest
 from mullama.runtime.base import Access
-from mullama.runtime.deployment import Snapshot
+from mullama.runtime.snapshot import Snapshot
 
 
 class HttpListeners(Protocol):

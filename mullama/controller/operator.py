@@ -20,12 +20,12 @@ from mullama.manifest.tree import block_to_tree, parse_resolved, revision
 from mullama.plan.observed import LiveModel
 from mullama.plan.steps import to_tree
 from mullama.runtime.base import ApplyOptions, Origin
-from mullama.runtime.deployment import Deployment
 from mullama.runtime.metrics import Gauge, Metrics, render
 from mullama.runtime.pool import Pool
 from mullama.runtime.scheduler.events import FOREVER
 from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.serving.build import time_to_live
+from mullama.runtime.snapshot import Deployment
 
 
 class LocalOperator:

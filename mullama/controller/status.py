@@ -13,10 +13,10 @@ from mullama.manifest.spec import Manifest
 from mullama.plan.observed import LiveModel, LiveState
 from mullama.reconcile.execute import Outcome, Result
 from mullama.runtime.base import Origin
-from mullama.runtime.deployment import Snapshot
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Pool
 from mullama.runtime.scheduler.state import Phase
+from mullama.runtime.snapshot import Snapshot
 
 _STATES: Mapping[Phase, LiveState] = {Phase.READY: "ready", Phase.OPENING: "loading"}
 

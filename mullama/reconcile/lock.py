@@ -12,7 +12,7 @@ from mullama.names import BuiltinRef, PathRef, parse_source
 from mullama.reconcile.files import LOCK_NAME
 from mullama.reconcile.scripted_models import is_script
 from mullama.sources.base import Report
-from mullama.sources.headers import remote_facts
+from mullama.sources.gguf_headers import remote_facts
 from mullama.sources.library import Library
 from mullama.sources.settings import Settings
 from mullama.store import lockfile

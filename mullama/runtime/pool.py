@@ -10,11 +10,11 @@ from typing import Any
 
 from mullama.engines.base import ContextFacts, ContextOptions, EngineChoice
 from mullama.errors import EngineFailed, Kind, MullamaError, Refused
-from mullama.runtime.deployment import Deployment
 from mullama.runtime.scheduler import events as ev
 from mullama.runtime.scheduler.decide import decide
 from mullama.runtime.scheduler.events import UnitKey
 from mullama.runtime.scheduler.state import Phase, State, failure
+from mullama.runtime.snapshot import Deployment
 from mullama.runtime.worker.cores import CoreAllocator
 from mullama.runtime.worker.parent import WorkerClient
 from mullama.runtime.worker.process import Death

@@ -30,7 +30,7 @@ from mullama.server.inflight import Inflight
 from mullama.server.keys import Failures, find_key, may
 from mullama.server.openapi import document
 from mullama.server.operator_api import api as operator_api
-from mullama.server.routes import HttpRoute, Path, RouteTable
+from mullama.server.route_table import HttpRoute, Path, RouteTable
 
 _log = logging.getLogger(__name__)
 

@@ -34,7 +34,7 @@ from mullama.server.http.body import BodyBudget, BodyShare, pieces, read_json
 from mullama.server.http.exchange import ErrorFormat, Exchange
 from mullama.server.http.limits import Bounds
 from mullama.server.inflight import Inflight
-from mullama.server.routes import HttpRoute, RouteSchema
+from mullama.server.route_table import HttpRoute, RouteSchema
 from mullama.server.streams import relay
 
 

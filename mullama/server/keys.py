@@ -11,7 +11,7 @@ from typing import assert_never
 
 from mullama.errors import Busy, Denied
 from mullama.runtime.base import KeyRecord, Role
-from mullama.server.routes import AccessClass
+from mullama.server.route_table import AccessClass
 
 _REMEMBERED = 10_000  # addresses with failures; beyond that the oldest are forgotten
 _MINUTE = 60.0

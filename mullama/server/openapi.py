@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from mullama.errors import Invalid
-from mullama.server.routes import HttpRoute, RouteSchema
+from mullama.server.route_table import HttpRoute, RouteSchema
 
 _SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer"},

@@ -83,8 +83,8 @@ class FileFetcher:
         return None
 
     def _fetch(self, file: LocatedFile, report: Report, cancelled: Cancelled) -> str:
+        from mullama.sources.http_client import open_web
         from mullama.sources.transfer import fetch
-        from mullama.sources.web import open_web
 
         with open_web(self._settings, cancelled) as web:
             return fetch(file, self._index.blobs, web, report, self._settings.patience)

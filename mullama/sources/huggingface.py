@@ -20,8 +20,8 @@ import httpx2
 from mullama.errors import Denied, Invalid, MullamaError, NotFound, TransferFailed, Unavailable, Unsupported
 from mullama.names import HubRef, repo_file
 from mullama.sources.base import Cancelled
+from mullama.sources.http_client import RETRY_STATUS, HttpResponse, TransientError, Web, open_web
 from mullama.sources.settings import HubSettings, Settings
-from mullama.sources.web import RETRY_STATUS, HttpResponse, TransientError, Web, open_web
 from mullama.weights.choose import FileChoice, choose, choose_projector
 from mullama.weights.located import Credential, Located, LocatedFile
 

@@ -22,8 +22,8 @@ from mullama.sources.local_files import hashed, look_into, read_text
 from mullama.sources.registry import Wanted
 from mullama.sources.settings import Settings
 from mullama.weights.facts import WeightFacts
-from mullama.weights.layers import TEXTS, read_defaults
 from mullama.weights.located import Located, LocatedFile
+from mullama.weights.registry_manifest import TEXTS, read_defaults
 from mullama.weights.stored import LockEntry, PinnedFile, StoredWeights, set_digest
 
 _HASHED_AT_ONCE: Final = 64 * 1024**2

@@ -16,7 +16,7 @@ from mullama.sources.base import Cancelled, DownloadProgress, Report
 from mullama.weights.facts import WeightFacts
 from mullama.weights.gguf import Read
 from mullama.weights.inspect import inspect
-from mullama.weights.layers import MAX_TEXT
+from mullama.weights.registry_manifest import MAX_TEXT
 
 _READ: Final = 4 * 1024**2
 

@@ -14,9 +14,9 @@ from urllib.parse import urlencode, urlsplit
 from mullama.errors import Denied, NotFound, TransferFailed, Unavailable
 from mullama.names import Digest, RegistryRef
 from mullama.sources.base import Cancelled
-from mullama.sources.web import HttpResponse, TransientError, Web
-from mullama.weights.layers import MEDIA, Layer, read_manifest
+from mullama.sources.http_client import HttpResponse, TransientError, Web
 from mullama.weights.located import Credential, Located, LocatedFile
+from mullama.weights.registry_manifest import MEDIA, Layer, read_manifest
 
 _CHALLENGE: Final = re.compile(r'(\w+)="([^"]*)"')
 _LOCAL: Final = re.compile(r"(localhost|127\.\d+\.\d+\.\d+)(:\d+)?")

@@ -9,8 +9,8 @@ from mullama.names import AliasRef, BuiltinRef, HubRef, PathRef, RegistryRef, So
 from mullama.sources.base import Cancelled
 from mullama.sources.builtin import Builtin
 from mullama.sources.file import PathSource
-from mullama.sources.http import UrlSource
 from mullama.sources.settings import Settings
+from mullama.sources.url import UrlSource
 from mullama.weights.located import Located, LocatedFile
 from mullama.weights.stored import LockEntry
 
@@ -46,8 +46,8 @@ def addresses(ref: SourceRef, entry: LockEntry, settings: Settings, cancelled: C
 
             return pinned_files(ref, entry.revision or "", [file.name for file in entry.files], settings.hub)
         case RegistryRef():
+            from mullama.sources.http_client import open_web
             from mullama.sources.ollama import Ollama
-            from mullama.sources.web import open_web
 
             with open_web(settings, cancelled) as web:
                 return Ollama(web).pinned_files(ref, [file.digest for file in entry.files])
@@ -60,16 +60,16 @@ def addresses(ref: SourceRef, entry: LockEntry, settings: Settings, cancelled: C
 
 
 def _hub(ref: HubRef, settings: Settings, cancelled: Cancelled, quants: tuple[str, ...], wanted: Wanted) -> Located:
+    from mullama.sources.http_client import open_web
     from mullama.sources.huggingface import HuggingFace
-    from mullama.sources.web import open_web
 
     with open_web(settings, cancelled) as web:
         return HuggingFace(web, settings.hub, quants=quants, projector=wanted == "projector").locate(ref, cancelled)
 
 
 def _registry(ref: RegistryRef, settings: Settings, cancelled: Cancelled) -> Located:
+    from mullama.sources.http_client import open_web
     from mullama.sources.ollama import Ollama
-    from mullama.sources.web import open_web
 
     with open_web(settings, cancelled) as web:
         return Ollama(web).locate(ref, cancelled)

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 from mullama.errors import Denied, MullamaError, NotFound, TransferFailed, Unavailable
 from mullama.sources.base import BlobStore, DownloadProgress, Phase, Receiver, Report
+from mullama.sources.http_client import RETRY_STATUS, HttpResponse, TransientError, Web, backoff
 from mullama.sources.network import Cancellation
 from mullama.sources.settings import RetryPolicy
-from mullama.sources.web import RETRY_STATUS, HttpResponse, TransientError, Web, backoff
 from mullama.units import size
 from mullama.weights.located import LocatedFile
 

@@ -20,8 +20,8 @@ from mullama.errors import Invalid, MullamaError
 from mullama.names import Digest, HubRef, JSONValue, RegistryRef, SourceRef
 from mullama.store.disk import NOFOLLOW
 from mullama.weights.choose import choose, role
-from mullama.weights.layers import read_manifest
 from mullama.weights.located import Located, LocatedFile
+from mullama.weights.registry_manifest import read_manifest
 
 MAX_MANIFEST: Final = 4 * 1024**2
 MAX_DEPTH: Final = 6

@@ -11,8 +11,8 @@ from typing import Final
 from mullama.errors import BadWeights
 from mullama.names import suggest
 from mullama.weights import architectures as known
-from mullama.weights.cache import Geometry
 from mullama.weights.keys import Keys
+from mullama.weights.kv_cache import Geometry
 from mullama.weights.tensors import BY_NAME, Tensor
 
 MAX_LAYERS: Final = 512

@@ -13,10 +13,10 @@ from mullama.errors import BadWeights
 from mullama.names import JSONValue
 from mullama.weights import architectures as known
 from mullama.weights import check
-from mullama.weights.cache import Geometry, layer_caches, window
 from mullama.weights.facts import Capability, Experts, LayerFacts, Role, RopeFacts, SpecialToken, WeightFacts
 from mullama.weights.gguf import Array, Header, Read, Value, read_header
 from mullama.weights.keys import Keys
+from mullama.weights.kv_cache import Geometry, layer_caches, window
 from mullama.weights.tensors import FILE_TYPES, Tensor
 from mullama.weights.vocabulary import check_vocabulary
 

@@ -28,10 +28,10 @@ from mullama.plan.observed import Machine
 from mullama.reconcile.files import Files
 from mullama.reconcile.machine import observe_machine
 from mullama.runtime.base import ApplyOptions, Caller, Origin
-from mullama.runtime.deployment import Snapshot
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Attempts, Pool
 from mullama.runtime.serving.service import ModelService
+from mullama.runtime.snapshot import Snapshot
 from mullama.store.records import Records
 
 CALLER = Caller(dialect="openai", request_id="test")

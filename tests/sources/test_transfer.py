@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from mullama.errors import Denied, NotFound, Refused, TransferFailed, Unavailable
 from mullama.sources import transfer
 from mullama.sources.base import DownloadProgress
+from mullama.sources.http_client import open_web
 from mullama.sources.settings import RetryPolicy, Timeouts
-from mullama.sources.web import open_web
 from tests.sources.source_fixture import DATA, QUICK, SourceFixture, source_fixture
 from tests.stub_hub import (
     Announce,

@@ -80,7 +80,7 @@ def _registry_model(foreign: Foreign, ref: RegistryRef) -> RegistryModel:
     """Return one model of the store, from its layers, its config and the header of its weights."""
     from mullama.manifest.importing import RegistryModel
     from mullama.sources.local_files import look_into, read_text
-    from mullama.weights.layers import TEXTS, read_defaults
+    from mullama.weights.registry_manifest import TEXTS, read_defaults
 
     try:
         located = foreign.by_ref(ref)

@@ -65,7 +65,7 @@ def _offers(call: CommandContext, ref: HubRef) -> tuple[tuple[Offer, ...], Weigh
     """Return the quantisations of a repository with their sizes, and the facts of the smallest one."""
     from mullama.manifest.spec import Manifest
     from mullama.reconcile.files import Files
-    from mullama.sources.headers import remote_facts
+    from mullama.sources.gguf_headers import remote_facts
     from mullama.sources.huggingface import repository
     from mullama.weights.choose import choose, quant_of
 

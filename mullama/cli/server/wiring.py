@@ -22,7 +22,7 @@ from mullama.controller.event_log import EventLog
 from mullama.controller.model_commands import ModelCommands
 from mullama.controller.operator import LocalOperator
 from mullama.controller.reconciler import Reconciler
-from mullama.controller.watch.follower import ManifestWatcher
+from mullama.controller.watch.watcher import ManifestWatcher
 from mullama.dialects import DIALECTS
 from mullama.errors import Conflict, MullamaError
 from mullama.manifest.load import LoadedManifest

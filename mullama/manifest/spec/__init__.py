@@ -10,16 +10,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from mullama.manifest.spec.hardware import (
-    Budget,
-    Context,
-    Gpu,
-    Hardware,
-    HardwareProfile,
-    Kv,
-    Memory,
-    Rope,
-)
+from mullama.manifest.spec.context import Context, Kv, Rope
+from mullama.manifest.spec.hardware import Budget, Gpu, Hardware, HardwareProfile, Memory
 from mullama.manifest.spec.model import (
     AdapterRef,
     Limits,
@@ -32,7 +24,7 @@ from mullama.manifest.spec.model import (
     Rollout,
     Template,
 )
-from mullama.manifest.spec.serving import (
+from mullama.manifest.spec.server import (
     AnyRoute,
     Auth,
     GitSync,

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from mullama.chat.sampling_fields import SAMPLING_FIELDS
-from mullama.manifest.spec.hardware import Context, Gpu, Memory
+from mullama.manifest.spec.context import Context
+from mullama.manifest.spec.hardware import Gpu, Memory
 from mullama.manifest.spec.values import (
     Block,
     DialectName,

@@ -16,9 +16,9 @@ from mullama.plan.fit import memory_bound, need, placement, requested_shape, sta
 from mullama.plan.observed import KnownFiles, Machine
 from mullama.reconcile.scripted_models import is_script
 from mullama.runtime.base import Access
-from mullama.runtime.deployment import Deployment, Snapshot, unit_key
 from mullama.runtime.scheduler.events import FOREVER, Rules, Serve
 from mullama.runtime.serving.prompt_settings import model_settings, probe_prompt, warm_prefix
+from mullama.runtime.snapshot import Deployment, Snapshot, unit_key
 
 ON_DEMAND_TTL = 300.0
 

@@ -14,10 +14,10 @@ from mullama.chat.prompt import Prepared, prepare
 from mullama.engines.base import Generate
 from mullama.errors import TimedOut, Unavailable
 from mullama.runtime.base import Caller
-from mullama.runtime.deployment import Deployment
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Lease, Pool
 from mullama.runtime.serving.aggregate import Aggregate
+from mullama.runtime.snapshot import Deployment
 from mullama.runtime.worker.inbox import Inbox
 
 Request = chat.ChatRequest | chat.CompletionRequest

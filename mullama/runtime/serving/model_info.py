@@ -12,7 +12,6 @@ from mullama.manifest.modelfile import from_tree, render_modelfile
 from mullama.manifest.tree import unusual
 from mullama.names import JSONValue
 from mullama.runtime.base import Caller
-from mullama.runtime.deployment import Deployment, Snapshot
 from mullama.runtime.pool import Pool
 from mullama.runtime.scheduler.events import FOREVER
 from mullama.runtime.scheduler.state import Phase
@@ -24,6 +23,7 @@ from mullama.runtime.serving.prompt_settings import (
     special_text,
     thinking_levels,
 )
+from mullama.runtime.snapshot import Deployment, Snapshot
 
 _SHORT_ARRAY = 5
 # Ollama's words for where a template came from.

@@ -21,13 +21,13 @@ from mullama.dialects import base as dialect
 from mullama.engines.base import Embed
 from mullama.errors import ContextOverflow, Denied, EngineFailed, Invalid, NotFound, TimedOut, Unsupported
 from mullama.runtime.base import Access, Caller
-from mullama.runtime.deployment import Deployment, Snapshot
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Pool
 from mullama.runtime.serving.completion import Completion, Request, prepared_for
 from mullama.runtime.serving.model_info import cards, running_cards, show_card
 from mullama.runtime.serving.quarantine import Quarantine
 from mullama.runtime.serving.response_store import ResponseStore
+from mullama.runtime.snapshot import Deployment, Snapshot
 
 _Inventory = (
     inv.ListModels

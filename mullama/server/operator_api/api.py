@@ -15,7 +15,7 @@ from mullama.server.http.exchange import OPERATOR, Exchange, Rejection
 from mullama.server.http.limits import Bounds
 from mullama.server.inflight import Inflight
 from mullama.server.operator_api import schema
-from mullama.server.routes import AccessClass, Handler, HttpRoute
+from mullama.server.route_table import AccessClass, Handler, HttpRoute
 from mullama.server.streams import follow, report
 
 Params = Mapping[str, str]

@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 from mullama.errors import Invalid
 from mullama.names import JSONValue, suggest
 from mullama.runtime.base import ApplyOptions, Origin
-from mullama.server.routes import RouteSchema
+from mullama.server.route_table import RouteSchema
 
 _TEXT: JSONValue = {"type": "string"}
 _FLAG: JSONValue = {"type": "boolean"}

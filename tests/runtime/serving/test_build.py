@@ -10,8 +10,8 @@ import pytest
 
 from mullama.manifest.tree import parse_resolved
 from mullama.reconcile.scripted_models import script_files
-from mullama.runtime.deployment import Deployment
 from mullama.runtime.serving.build import DeploymentBuilder
+from mullama.runtime.snapshot import Deployment
 
 
 def build(home: Path, name: str, **said: Any) -> Deployment:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mullama.errors import MullamaError, TransferFailed
-from mullama.weights.layers import read_defaults, read_manifest
+from mullama.weights.registry_manifest import read_defaults, read_manifest
 
 DIGEST = "sha256:" + "a" * 64
 OTHER = "sha256:" + "b" * 64

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from mullama.errors import TransferFailed, Unavailable
 from mullama.sources.base import Cancelled
+from mullama.sources.http_client import METADATA_RETRIES, RETRY_STATUS, TransientError, Web, backoff, open_web
 from mullama.sources.settings import Settings
-from mullama.sources.web import METADATA_RETRIES, RETRY_STATUS, TransientError, Web, backoff, open_web
 from mullama.weights.facts import WeightFacts
 from mullama.weights.gguf import Read
 from mullama.weights.inspect import inspect

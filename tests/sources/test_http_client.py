@@ -13,9 +13,9 @@ import pytest
 
 from mullama.errors import Invalid, Refused, TooLarge, TransferFailed
 from mullama.sources import network
+from mullama.sources.http_client import TransientError, Web, proxy_of
 from mullama.sources.network import Cancellation
 from mullama.sources.settings import Timeouts
-from mullama.sources.web import TransientError, Web, proxy_of
 from mullama.weights.located import Credential
 from tests.stub_hub import Redirect, Silent, Status, StubHub
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mullama.controller.change import Change
-from mullama.controller.watch.follower import ManifestWatcher
+from mullama.controller.watch.watcher import ManifestWatcher
 from mullama.manifest.load import LoadedManifest, load
 from mullama.runtime.base import ApplyOptions, Origin
 from tests.runtime.runtime_fixture import LocalServer, until

@@ -9,7 +9,7 @@ import pytest
 
 from mullama.dialects.base import Reply
 from mullama.server.http.exchange import ErrorFormat, Exchange
-from mullama.server.routes import HttpRoute, Path, RouteTable
+from mullama.server.route_table import HttpRoute, Path, RouteTable
 
 
 async def handler(exchange: Exchange, params: Mapping[str, str]) -> None:

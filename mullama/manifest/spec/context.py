@@ -1,0 +1,50 @@
+"""The context block of a model: size, batch, cache types and threads."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from mullama.manifest.spec.values import Block, CacheType, Flash, Number, Whole
+
+
+class Kv(Block):
+    """Data types of the KV cache."""
+
+    k: CacheType = "f16"
+    """Data type of the keys."""
+    v: CacheType = "f16"
+    """Data type of the values; a quantized type needs flash attention."""
+
+
+class Rope(Block):
+    """RoPE scaling, for contexts longer than the trained one."""
+
+    scaling: Literal["none", "linear", "yarn"] | None = None
+    """Scaling method; without it, that of the weights file."""
+    base: Number | None = Field(default=None, gt=0)
+    """Base frequency; without it, that of the weights file."""
+    scale: Number | None = Field(default=None, gt=0)
+    """Frequency scaling factor; without it, that of the weights file."""
+
+
+class Context(Block):
+    """Context: the memory of conversations. A change makes a new context and keeps the weights loaded."""
+
+    size: Whole | None = Field(default=None, ge=1, le=2**31 - 1, examples=[16384])
+    """Context size of one request in tokens, for any `limits.parallel`. Default: the trained size, at most 8192."""
+    batch: Whole = Field(default=512, ge=1, le=65_536)
+    """Maximum number of tokens of one decode step (logical batch)."""
+    ubatch: Whole | None = Field(default=None, ge=1, le=65_536)
+    """Number of tokens that are computed at once (physical batch). Default: `batch`."""
+    kv: Kv = Kv()
+    """Data types of the KV cache."""
+    flash_attention: Flash = "auto"
+    """Flash attention: on, off, or auto where it is supported."""
+    threads: Whole | None = Field(default=None, ge=1, le=1024, examples=[8])
+    """Number of CPU threads; models that share a context use the highest value. Default: all available cores."""
+    pooling: Literal["none", "mean", "cls", "last", "rank"] | None = Field(default=None, examples=["mean"])
+    """Pooling of token embeddings; without it, that of the weights file."""
+    rope: Rope | None = None
+    """RoPE scaling, for contexts longer than the trained one."""
