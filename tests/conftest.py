@@ -33,7 +33,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Append the id of each failed test to MULLAMA_TEST_FAILURES, once per test, in the process that collects."""
+    """Record a failed test."""
+    _record(report)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """Record a file whose tests cannot be collected."""
+    _record(report)
+
+
+def _record(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """Append the id of a failure to MULLAMA_TEST_FAILURES, in the process that gathers the reports."""
     path = os.environ.get("MULLAMA_TEST_FAILURES")
     if path and report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
         with Path(path).open("a", encoding="utf-8") as file:

@@ -10,7 +10,7 @@ import pytest
 from mullama.chat.sampling_fields import SAMPLING_FIELDS, SamplingField, fold_seed
 from mullama.chat.types import DEFAULT_SAMPLING, Sampling
 from mullama.dialects.sampling import SAMPLING
-from mullama.engines.llamacpp.sampling.sampler import problem
+from mullama.engines.llamacpp.sampling.sampler import invalid_setting
 from mullama.manifest.modelfile.spec import PARAMETERS
 from mullama.manifest.spec import Parameters
 
@@ -52,9 +52,9 @@ def test_a_request_has_the_type_and_range(field: SamplingField) -> None:
 @pytest.mark.parametrize("field", SAMPLING_FIELDS.values(), ids=str)
 def test_the_engine_takes_the_range_and_no_more(field: SamplingField) -> None:
     for value in (field.low, field.high):
-        assert problem(replace(DEFAULT_SAMPLING, **{field.name: value}), 100) is None
+        assert invalid_setting(replace(DEFAULT_SAMPLING, **{field.name: value}), 100) is None
     for value in (field.low * 2 - 1, field.high * 2 + 1, float("nan")):
-        assert field.name in str(problem(replace(DEFAULT_SAMPLING, **{field.name: value}), 100))
+        assert field.name in str(invalid_setting(replace(DEFAULT_SAMPLING, **{field.name: value}), 100))
 
 
 def test_seeds_are_folded_to_32_bits() -> None:

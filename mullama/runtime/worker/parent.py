@@ -83,9 +83,9 @@ class WorkerClient:
         finally:
             theirs.close()
         client = cls(process, died, cores or CoreAllocator())
-        await client._connect(ours)
         client._progress = progress
         try:
+            await client._connect(ours)
             client.facts = await client._ask(protocol.LoadWeights(number=client.next_id(), choice=choice), EngineFacts)
         except BaseException:
             await client.kill()
