@@ -256,7 +256,7 @@ def _completion(request: CompletionRequest, settings: ModelSettings, now: float,
         return _raw(request, settings, new_id)
     [prompt] = request.prompts if len(request.prompts) == 1 else ("",)
     if not isinstance(prompt, str) or len(request.prompts) != 1:
-        raise Invalid("only one text can be put into a template", hint="or send it raw", field="prompt")
+        raise Invalid("only one text can be put into a template", hint="send one text, or set raw", field="prompt")
     warnings: list[str] = []
     system = settings.system if request.system is None else request.system
     lead = (text_message("system", system),) if system else ()

@@ -17,7 +17,7 @@ def resolve_access(manifest: Manifest, generation: int, env: Mapping[str, str]) 
     if manifest.auth.keys and not keys:
         # A server without keys accepts every request. A missing secret must not have that effect.
         raise NotFound(
-            "auth.keys: none of the optional secrets is set, so the server would be open to everybody",
+            "auth.keys: none of the optional secrets is set, so the server would be open to everyone",
             hint="set one of them where the server starts, or remove auth.keys",
         )
     return Access(manifest=manifest, keys=tuple(keys), generation=generation)

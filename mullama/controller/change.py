@@ -99,7 +99,7 @@ def check_options(
     """
     stale = options.expect is not None and options.expect != plan.base
     if stale and not moved_by_same_change and not plan.empty:
-        raise Conflict("the applied revision changed since the plan was made", hint="look at `mullama diff` again")
+        raise Conflict("the applied revision changed since the plan was made", hint="run `mullama diff` again")
     if not manifest.models and applied.models and not options.allow_empty:
         raise Refused("the manifest names no models", hint="--allow-empty removes them all")
 

@@ -81,7 +81,7 @@ class LiveEffects:
         if facts is not None:
             too_much = too_large(name, model, facts, self._desired.hardware.budget, self._machine)
             if too_much:
-                raise Refused(too_much, hint="a smaller context.size, a smaller quant, or a larger hardware.budget")
+                raise Refused(too_much, hint="use a smaller context.size, a smaller file, or a larger hardware.budget")
         for adapter in model.adapters:
             await asyncio.to_thread(check_adapter, adapter.from_, facts)
         self._new[name] = await asyncio.to_thread(self._builder.build, name, model, files, 0)
@@ -196,7 +196,7 @@ class LiveEffects:
         async for outputs in worker.generate(job):
             text += "".join(output.text for output in outputs if isinstance(output, Piece))
             if any(isinstance(output, Ended) and output.completion_tokens == 0 for output in outputs):
-                raise ProbeFailed("the probe generated nothing")
+                raise ProbeFailed("the model generated nothing for the probe")
         return text
 
     async def swap(self, failed: Mapping[str, MullamaError]) -> None:

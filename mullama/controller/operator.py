@@ -239,13 +239,13 @@ class LocalOperator:
             Gauge(name="mullama_generation", help="Number of the applied revision.", value=current.snapshot.generation),
             Gauge(name="mullama_requests_active", help="Running requests.", value=len(state.running)),
             Gauge(name="mullama_requests_waiting", help="Queued requests.", value=len(state.waiting)),
-            Gauge(name="mullama_worker_crashes", help="Workers that died.", value=self._pool.crashes),
+            Gauge(name="mullama_worker_crashes", help="Worker crashes.", value=self._pool.crashes),
             Gauge(name="mullama_models_loaded", help="Models in memory.", value=loaded),
         ]
         for name, model in live.items():
             labels, ready = {"model": name}, model.state != "failed"
             gauges += [
-                Gauge(name="mullama_model_ready", help="1 when it can serve.", labels=labels, value=ready),
+                Gauge(name="mullama_model_ready", help="1 if the model can serve.", labels=labels, value=ready),
                 Gauge(name="mullama_model_memory_bytes", help="Estimated memory.", labels=labels, value=model.memory),
             ]
         return gauges

@@ -295,7 +295,7 @@ class Reconciler:
             part = replace(planned, manifest=partial, desired=desired, origin=origin, plan=plan, access=access)
             await self._apply_planned(run, part)
         names = ", ".join(sorted(missing))
-        message = f"revision {self.current.snapshot.generation} serves until the files of {names} are here"
+        message = f"revision {self.current.snapshot.generation} serves until the files of {names} are downloaded"
         self.status.waiting(message)
         run.report({"event": "waiting", "models": sorted(missing), "message": message})
 
@@ -311,7 +311,7 @@ class Reconciler:
             return "nothing to do"
         self.state.update(snapshot=replace(snapshot, access=replace(snapshot.access, keys=access.keys)))
         self._event_log.add("keys", "", "the secrets of the API keys were read again")
-        return "nothing to do but new secrets of the API keys"
+        return "only the secrets of the API keys changed"
 
     async def _declare_references(self, planned: PlannedChange) -> None:
         """Record the referenced files in the store, before another server's prune could delete them.

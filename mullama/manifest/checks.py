@@ -78,7 +78,7 @@ def _names(draft: PartialManifest, fail: AddProblem) -> None:
                 fail(path, error.message, error.hint)
                 continue
             if key in seen:
-                fail(path, f"this is the same name as that of the {seen[key]}", "rename one of them")
+                fail(path, f"the {seen[key]} has the same name", "rename one of them")
             seen.setdefault(key, f"{kind} {name}")
 
 

@@ -119,7 +119,7 @@ def placement(model: Model, facts: WeightFacts | None, machine: Machine | None) 
 def _by_device(layers: dict[str, int], devices: int) -> Placement:
     """Return the placement of a map: {"0": 30, "1": 18} is 48 layers in shares of 30 and 18."""
     if devices and (beyond := [d for d in layers if int(d) >= devices]):
-        raise Invalid(f"gpu.layers names GPU {beyond[0]}, this machine has {devices}", hint="GPUs are numbered from 0")
+        raise Invalid(f"gpu.layers names GPU {beyond[0]}; this machine has {devices}", hint="GPUs are numbered from 0")
     count = max((int(device) for device in layers), default=-1) + 1
     shares = tuple(float(layers.get(str(device), 0)) for device in range(count))
     return Placement(layers=sum(layers.values()), tensor_split=shares)

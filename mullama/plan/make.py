@@ -172,7 +172,7 @@ def _drifted(name: str, model: Model, observed: Observed) -> Step | None:
     elif live.state in ("failed", "degraded"):
         detail, cost = f"{live.message or live.reason}: load again", Cost.WEIGHTS
     elif live.state in ("absent", "idle") and _should_be_loaded(model):
-        detail, cost = "unloaded outside mullama: load", Cost.WEIGHTS
+        detail, cost = "unloaded since the apply: load", Cost.WEIGHTS
     else:
         return None
     return Step(
@@ -215,7 +215,7 @@ def _kept_running(name: str) -> Step:
     """With `prune.running: false`, the server keeps the model until it stops."""
     return Step(
         subject=name, kind="model", action=Action.UPDATE, cause=Cause.DESIRED, cost=Cost.NONE,
-        detail="not in the manifest: serves on, as prune.running is false",
+        detail="not in the manifest: keeps serving, because prune.running is false",
     )  # fmt: skip
 
 
@@ -226,7 +226,7 @@ def _rest_steps(old: Manifest, desired: Manifest, observed: Observed) -> Iterato
         cost = highest_cost(changes)
         yield Step(
             subject=block, kind="block", action=Action.UPDATE, cause=Cause.DESIRED, cost=cost, changes=changes,
-            detail="new listeners; those that stay are not closed" if cost is Cost.PROCESS else _method(
+            detail="new listeners; unchanged listeners stay open" if cost is Cost.PROCESS else _method(
                 cost, pause=False, stored=True),
         )  # fmt: skip
 
@@ -246,5 +246,5 @@ def _server_drift(observed: Observed) -> Iterator[Step]:
     if observed.live is None and observed.applied is not None and observed.applied.manifest.models:
         yield Step(
             subject="server", kind="server", action=Action.REPAIR, cause=Cause.DRIFT, cost=Cost.PROCESS,
-            detail="not running: start, load what loads at start",
+            detail="not running: start it and load its models",
         )  # fmt: skip

@@ -161,7 +161,7 @@ async def _load(
 def _result(plan: Plan, touched: tuple[str, ...], failures: Mapping[str, MullamaError]) -> Result:
     if failures:
         names = ", ".join(failures)
-        message, outcome = f"applied, but not these: {names}", Outcome.PARTLY_APPLIED
+        message, outcome = f"applied, except {names}", Outcome.PARTLY_APPLIED
     else:
         message, outcome = f"revision {plan.generation} is applied", Outcome.APPLIED
     return Result(

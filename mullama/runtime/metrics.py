@@ -114,7 +114,7 @@ class _Collector(Collector):
         yield ended
         for metric, text, pick in (
             ("mullama_prompt_tokens", "Prompt tokens of all requests.", "prompt_tokens"),
-            ("mullama_prompt_tokens_cached", "Prompt tokens that were in memory.", "cached_tokens"),
+            ("mullama_prompt_tokens_cached", "Prompt tokens taken from the cache.", "cached_tokens"),
             ("mullama_tokens_generated", "Tokens generated.", "completion_tokens"),
             ("mullama_decode_seconds", "Seconds spent generating, summed over requests.", "decode_seconds"),
         ):

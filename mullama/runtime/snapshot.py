@@ -96,7 +96,7 @@ class Snapshot:
         if known:
             return NotFound(
                 f"model '{name}' not found: it is not served in the {dialect} dialect",
-                hint="its `dialects` in the manifest name those it speaks",
+                hint="`dialects` of the model in the manifest lists its dialects",
                 name=name,
             )
         if not name:

@@ -169,8 +169,8 @@ class App:
         exchange.notes.key = key.name
         if not may(key.roles, route.access):
             raise Denied(
-                f"the key {key.name!r} has no right to {exchange.method} {route.path}",
-                hint=f"it takes a key with the role {route.access}",
+                f"the key {key.name!r} may not use {exchange.method} {route.path}",
+                hint=f"use a key with the role {route.access}",
                 authenticated=True,
             )
         return Caller(

@@ -85,7 +85,7 @@ def _hint(name: str, close: tuple[str, ...]) -> str:
 def _expand_alias(alias: Alias, quants: tuple[str, ...]) -> Expanded:
     if alias.source:
         if quants:
-            raise Invalid(f"{alias.name} stands for {alias.source}: no other quantisation of it can be asked for")
+            raise Invalid(f"{alias.name} stands for {alias.source}: another quantization of it cannot be requested")
         return Expanded(ref=parse_source(alias.source))
     file = None if quants else alias.file or None
     quant = None if quants or file else alias.quant or None

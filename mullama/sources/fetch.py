@@ -98,7 +98,7 @@ class FileFetcher:
                 self._index.remember_digest(path, digest)
         size = _regular_size(path)
         if file.size is not None and size != file.size:
-            raise TransferFailed(f"{path} has {size} bytes, {file.size} when it was found", hint="try again")
+            raise TransferFailed(f"{path} has {size} bytes; it had {file.size} when it was found", hint="try again")
         report(DownloadProgress(file=file.name, phase="found", completed=size, total=size, digest=digest))
         return replace(file, digest=digest, size=size)
 

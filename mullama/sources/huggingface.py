@@ -69,7 +69,7 @@ class HuggingFace:
         info = _model_info(self._web, self._settings, ref)
         commit, files = str(info.sha or ""), _files(info)
         if not _COMMIT.fullmatch(commit):
-            raise TransferFailed(f"{hub_endpoint(self._settings)} gives the commit {commit[:60]!r} for {ref.repo}")
+            raise TransferFailed(f"{hub_endpoint(self._settings)} returned the commit {commit[:60]!r} for {ref.repo}")
         names = self._choose(ref, files)
         located = tuple(
             replace(file, size=files[file.name].size, digest=files[file.name].digest)
@@ -241,9 +241,9 @@ def _hub(web: Web, settings: HubSettings, subject: str, revision: str | None = N
             retry_after=error.response.retry_after,
         ) from error  # fmt: skip
     except TransientError as error:
-        raise Unavailable(f"{subject}: {error}", hint="is there a network?") from error
+        raise Unavailable(f"{subject}: {error}", hint="check the network connection") from error
     except (TypeError, ValueError, LookupError, AttributeError, RecursionError) as error:
-        raise TransferFailed(f"{endpoint} describes {subject} in a way that cannot be read: {error!r}"[:400]) from error
+        raise TransferFailed(f"the description of {subject} by {endpoint} cannot be read: {error!r}"[:400]) from error
     finally:
         _current.reset(previous)
 
@@ -254,7 +254,9 @@ def _refusal(error: Any, subject: str, revision: str | None, tried: str) -> Mull
 
     host, status = error.response.url.netloc.decode("ascii"), error.response.status_code
     if isinstance(error, errors.GatedRepoError):
-        return Denied(f"{subject} is gated: its owner must grant access", hint=f"{tried}; ask on the model's page")
+        return Denied(
+            f"{subject} is gated: its owner must grant access", hint=f"{tried}; request it on the model's page"
+        )
     if isinstance(error, errors.DisabledRepoError):
         return Denied(f"{subject} is disabled on {host}")
     if isinstance(error, errors.RevisionNotFoundError):

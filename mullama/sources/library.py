@@ -30,7 +30,9 @@ _HASHED_AT_ONCE: Final = 64 * 1024**2
 """The largest file in bytes that a plan hashes; `ensure` hashes larger ones."""
 _MAX_LISTED: Final = 5
 _LOCAL: Final = (PathRef, BuiltinRef)
-_NO_DIGEST: Final = "has no digest at its source; the downloaded one is required from now on: pin it with `digest: {}`"
+_NO_DIGEST: Final = (
+    "has no digest at its source; the digest of the downloaded file is required from now on: pin it with `digest: {}`"
+)
 
 
 def find_stored(
@@ -130,8 +132,8 @@ class Library:
             stored = self.stored(replace(located, files=present), located.source, wanted=wanted)
             if located.expected and stored.digest != located.expected:
                 raise TransferFailed(
-                    f"{located.source} moved from {located.expected} to {stored.digest}",
-                    hint="the digest is pinned: change it in the manifest if the new file is right",
+                    f"{located.source} changed from {located.expected} to {stored.digest}",
+                    hint="the digest is pinned: change it in the manifest if the new file is expected",
                 )
             expanded = self._expand(located.source)
             if not isinstance(expanded.ref, _LOCAL):

@@ -41,7 +41,7 @@ def check_adapter(path: str, base: WeightFacts | None) -> None:
         raise NotFound(f"the adapter {path} does not exist", name=path)
     facts = look_into((path,))
     if facts.role != "adapter":
-        raise BadWeights(f"{path} is no adapter: it holds a {facts.role}")
+        raise BadWeights(f"{path} is not an adapter: it contains a {facts.role}")
     if base is not None and facts.architecture != base.architecture:
         raise BadWeights(f"the adapter {path} is for {facts.architecture}, the weights are {base.architecture}")
 

@@ -33,7 +33,7 @@ class Ollama:
         try:
             raw, credential = self._manifest(ref, f"{base}/manifests/{ref.tag}")
         except TransientError as error:
-            raise Unavailable(f"{ref}: {error}", hint="is there a network?") from error
+            raise Unavailable(f"{ref}: {error}", hint="check the network connection") from error
         listing = read_manifest(raw, str(ref))
         files = tuple(_file(layer, base, credential) for layer in listing.layers)
         return Located(source=str(ref), resolved=str(ref), files=files, revision=listing.digest)
@@ -66,8 +66,8 @@ class Ollama:
         realm = urlsplit(challenge.get("realm", ""))
         if (realm.scheme, realm.netloc) != (_scheme(ref.host), ref.host):
             raise Denied(
-                f"{ref.host} names {realm.netloc or 'nothing'} as the place of its tokens",
-                hint="a token is requested at the registry itself only",
+                f"{ref.host} refers to {realm.netloc or 'nothing'} for its tokens",
+                hint="mullama requests tokens only from the registry itself",
             )
         query = urlencode({key: challenge[key] for key in ("service", "scope") if key in challenge})
         reply, raw = self._web.ask(f"{realm.scheme}://{realm.netloc}{realm.path}?{query}", {}, limit=64 * 1024)

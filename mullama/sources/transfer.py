@@ -103,7 +103,7 @@ class _Transfer:
         self._check_size(receiver.offset)
         if file.digest and digest != file.digest:
             if file.pinned:
-                raise _Mismatch(f"{file.name} moved from {file.digest} to {digest}")
+                raise _Mismatch(f"{file.name} changed from {file.digest} to {digest}")
             raise _Mismatch(f"{file.name} has the digest {digest}, expected {file.digest}")
 
     def _check_size(self, size: int) -> None:
@@ -111,13 +111,13 @@ class _Transfer:
         if file.size is None or size == file.size:
             return
         if file.pinned:
-            raise _Mismatch(f"{file.name} moved: it has {size} bytes, {file.size} with {file.digest} are pinned")
-        raise _Mismatch(f"{file.name} has {size} bytes, {file.size} were announced")
+            raise _Mismatch(f"{file.name} changed: it has {size} bytes, but {file.size} with {file.digest} are pinned")
+        raise _Mismatch(f"{file.name} has {size} bytes, but {file.size} were announced")
 
     def _moved_hint(self) -> str:
         if self._file.pinned:
-            return "the file is pinned: update the lock or the digest in the manifest if the change is right"
-        return "the source sends other bytes than it announces: try again later or use another source"
+            return "the file is pinned: update the lock or the digest in the manifest if the change is expected"
+        return "the source sends different bytes than it announced: try again later or use another source"
 
     def _receive(self, receiver: Receiver) -> None:
         """Repeat until all bytes are received. Progress between two failures resets their count."""
@@ -220,7 +220,7 @@ class _Transfer:
             return
         if status == 416:
             self._without_range = True
-            raise TransientError(f"{host} has no bytes at the end of the partial file of {name}")
+            raise TransientError(f"{host} cannot continue the partial file of {name}")
         if status in RETRY_STATUS:
             raise _RetryLater(f"{host} answered {status}", response.retry_after)
         if status in (401, 403):

@@ -49,7 +49,7 @@ def storage_error(error: OSError, path: str) -> MullamaError:
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return TransferFailed(
-            f"no space is left: {path}: {reason}", hint="free some space and try again: what was fetched is kept"
+            f"no space is left: {path}: {reason}", hint="free some space and try again: downloaded data is kept"
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return Denied(f"{path}: {reason}", hint="the store must be writable: see MULLAMA_CACHE_DIR")

@@ -164,6 +164,6 @@ def check_type(tensor: Tensor) -> None:
     if not tensor.name.endswith((".weight", ".bias")):
         return
     if not BY_NAME[tensor.type].computes:
-        raise BadWeights(f"tensor {tensor.name} is stored as {tensor.type}, which is no type for a weight")
+        raise BadWeights(f"tensor {tensor.name} is stored as {tensor.type}, which is not a type for weights")
     if len(tensor.shape) == 1 and tensor.type != "F32":
         raise BadWeights(f"tensor {tensor.name} is a vector stored as {tensor.type}; llama.cpp needs F32")

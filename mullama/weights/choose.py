@@ -155,7 +155,7 @@ def _nothing(names: tuple[str, ...], repo: str) -> Unsupported | NotFound:
             f"{repo} holds no GGUF file but {others}, which llama.cpp cannot run",
             hint="look for a GGUF conversion of the same model",
         )
-    return NotFound(f"{repo} holds no file that can be run", hint="only GGUF files can be", name=repo)
+    return NotFound(f"{repo} holds no file that can be run", hint="only GGUF files can be run", name=repo)
 
 
 def _other_formats(names: tuple[str, ...], repo: str) -> str:

@@ -238,7 +238,7 @@ def _tensor_type(what: str, number: int, row: int) -> TensorType:
     kind = BY_NUMBER.get(number)
     if kind is None:
         old = REMOVED.get(number)
-        hint = f"{old} is no longer read by llama.cpp: take Q4_0" if old else CUT_SHORT
+        hint = f"llama.cpp no longer reads {old}: use Q4_0" if old else CUT_SHORT
         raise BadWeights(f"{what} has the unknown type {number}", hint=hint)
     if row % kind.block:
         raise BadWeights(f"{what} has rows of {row}, not a multiple of {kind.block} as {kind.name} needs")

@@ -88,7 +88,7 @@ def _layer(value: JSONValue, what: str) -> Layer | None:
     if kind in _IGNORED:
         return None
     if kind in _NOT_GGUF:
-        raise Unsupported(f"{what} is a {kind} layer: the model is not in GGUF form", hint="take a GGUF of it")
+        raise Unsupported(f"{what} is a {kind} layer: the model is not in GGUF form", hint="use a GGUF version of it")
     if kind not in _ROLES:
         raise TransferFailed(f"the manifest of {what}.mediaType is {str(media)[:80]!r}, which is not known")
     return _blob(value, _ROLES[kind], what)
@@ -99,7 +99,7 @@ def _blob(value: Mapping[str, JSONValue], role: FileRole, what: str) -> Layer:
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 2**50:
         raise TransferFailed(f"the manifest of {what}.size is {str(size)[:40]!r}")
     if role in TEXTS and size > MAX_TEXT:
-        raise TransferFailed(f"the manifest of {what}.size is {size}, a text may have {MAX_TEXT} bytes")
+        raise TransferFailed(f"the manifest of {what}.size is {size}, but a text may have at most {MAX_TEXT} bytes")
     try:
         return Layer(role=role, digest=Digest.parse(str(digest)).text, size=size)
     except Invalid:

@@ -20,7 +20,7 @@ def split_name(name: str) -> tuple[str, ...]:
         return (name,)
     number, count = int(match["number"]), int(match["count"])
     if not 1 <= number <= count <= MAX_PARTS:
-        raise Invalid(f"{name[-80:]!r} is part {number} of {count}, which cannot be")
+        raise Invalid(f"{name[-80:]!r} is part {number} of {count}, which is impossible")
     return tuple(f"{match['stem']}-{part:05d}-of-{count:05d}{match['end']}" for part in range(1, count + 1))
 
 

@@ -82,7 +82,7 @@ MISTAKES = [
     ("a\n{{ if .S }}", "line 2"), ("{{ end }}", "line 1"), ("\n\n{{ .S", "line 3"), ("{{ }}", "empty"),
     ("{{ nope }}", "no function 'nope'"), ("{{ .S | }}", "missing"), ("{{ eq 1 \"a\" }}", "cannot be compared"),
     ("{{ $x }}", "no variable"), ("{{ index .L 9 }}", "out of range"), ("{{ template \"x\" }}", "no template"),
-    ("{{ break }}", "outside of range"), ("{{ .S 1 }}", "no function"), ("{{ ( .S }}", "not closed"),
+    ("{{ break }}", "outside of range"), ("{{ .S 1 }}", "not a function"), ("{{ ( .S }}", "not closed"),
     ("{{ else }}", "unexpected"), ("{{ define x }}{{ end }}", "name in quotes"), ("{{ # }}", "not understood"),
     ("{{ call .S }}", "no function 'call'"), ("{{ range .F }}{{ end }}", "range over"),
 ]  # fmt: skip
@@ -268,7 +268,7 @@ def test_the_last_assistant_message_can_be_continued() -> None:
 
 
 def test_a_template_that_shows_nothing_is_refused_when_it_is_compiled() -> None:
-    with pytest.raises(Invalid, match="does not show"):
+    with pytest.raises(Invalid, match="does not render"):
         template("{{ .System }}{{ range .Messages }}{{ .Role }}{{ end }}")
     with pytest.raises(Invalid, match="line 2"):
         template("{{ .Prompt }}\n{{ nope }}")

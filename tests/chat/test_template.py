@@ -172,7 +172,7 @@ def test_a_templates_own_refusal_is_told_with_its_words_and_line() -> None:
     [
         ("{% for %}", "line 1"),
         (SHOW + "\n{{ messages[0].content.nope() }}", "line 2"),
-        ("no messages in here", "does not show what the user says"),
+        ("no messages in here", "does not render the user's message"),
         (SHOW + "{{ 1 / 0 }}", "line 1"),
     ],
 )

@@ -54,6 +54,6 @@ def test_an_optional_key_may_be_absent_but_not_every_key() -> None:
     both = keys(a={"from_env": "A", "optional": True}, b={"from_env": "B", "optional": True})
 
     assert [key.name for key in resolve_access(both, 1, {"B": "x"}).keys] == ["b"]
-    with pytest.raises(NotFound, match="open to everybody"):
+    with pytest.raises(NotFound, match="open to everyone"):
         resolve_access(both, 1, {})
     assert resolve_access(parse_resolved({"mullama": "v1"}), 1, {}).keys == ()

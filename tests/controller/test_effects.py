@@ -160,7 +160,7 @@ async def test_a_drain_deadline_ends_running_requests_with_a_reason(server: Loca
 
     await server.apply({"b": server.script("b")})
 
-    with pytest.raises(MullamaError, match="time to finish is over"):
+    with pytest.raises(MullamaError, match="did not finish in time"):
         await running
     await until(lambda: len(server.pool.pids()) == 1)
 

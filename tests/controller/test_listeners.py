@@ -42,7 +42,7 @@ async def test_keys_without_any_secret_do_not_open_the_server_to_everybody(
     done = await server.apply({"a": server.script()}, auth={"keys": {"k": key}})
 
     assert done["outcome"] == "not_found"
-    assert "open to everybody" in done["message"]
+    assert "open to everyone" in done["message"]
     assert server.addresses.open == ()
 
 

@@ -61,7 +61,7 @@ def test_saves_are_followed_while_a_file_is_fetched(served: Stack, hub: StubHub)
     assert models(served) == ["a"]
     served.run("diff", "-f", served.name, code=2)
     reloaded = httpx.post(f"{served.url}/api/v1/reload", json={}, timeout=20).json()
-    assert "until the files of big are here" in reloaded["message"]
+    assert "until the files of big are downloaded" in reloaded["message"]
 
     hub.release()
     eventually(lambda: models(served) == ["a", "big"], served.log)

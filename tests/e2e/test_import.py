@@ -138,7 +138,7 @@ def test_a_compose_file_becomes_a_manifest(empty_stack: Stack) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("ollama", "nowhere"), 3, "no model of Ollama is in"),
+        (("ollama", "nowhere"), 3, "no Ollama model found in"),
         (("dir", "nowhere"), 3, "is not a folder"),
         (("dir",), 4, "import dir needs a path"),
         (("compose", "absent.yaml"), 3, "absent.yaml"),

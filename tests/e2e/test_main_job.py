@@ -219,7 +219,7 @@ def test_a_bad_new_file_keeps_the_old_model_serving(stack: Stack) -> None:
 def test_an_adapter_is_looked_into_before_it_is_used_and_its_scale_is_live(stack: Stack) -> None:
     builders.adapter(stack.home / "style.gguf")
     stack.write({"demo": {"from": "builtin:tiny", "adapters": [{"from": str(TINY)}]}})
-    assert "is no adapter: it holds a model" in stack.apply(code=4).stderr
+    assert "is not an adapter: it contains a model" in stack.apply(code=4).stderr
 
     def model(scale: float) -> dict[str, object]:
         return {"from": "builtin:tiny", "adapters": [{"from": "./style.gguf", "scale": scale}]}

@@ -144,7 +144,7 @@ def test_ping_daemon_and_logs(server: Stack) -> None:
     assert "answered in" in server.run("ping").stdout
     state = server.json("daemon", "status", "--json")
     assert state["running"] is True
-    assert "the server already runs" in server.run("daemon", "start").stdout
+    assert "the server is already running" in server.run("daemon", "start").stdout
     assert "generation" in server.run("daemon", "logs", "-n", "200").stdout
 
 

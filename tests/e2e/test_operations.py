@@ -194,7 +194,7 @@ def test_what_a_client_unloads_is_drift_that_apply_repairs(scripted: Stack) -> N
     httpx.post(f"{url}/api/generate", json={"model": "demo", "keep_alive": 0}, timeout=60)
     eventually(lambda: scripted.status()["workers"] == [], scripted.log)
 
-    assert "unloaded outside mullama" in scripted.run("diff", "-f", scripted.name, code=2).stdout
+    assert "unloaded since the apply" in scripted.run("diff", "-f", scripted.name, code=2).stdout
     assert "Drifted=True UnloadedByClient" in scripted.run("status", "-f", scripted.name).stdout
     scripted.apply()
 

@@ -11,13 +11,13 @@ M = "models: {a: builtin:tiny, b: builtin:tiny}\n"
 MISTAKES = [
     (
         "models: {Chat: builtin:tiny, chat: builtin:tiny}",
-        "m.yaml:2:30: models.chat: this is the same name as that of the model Chat",
+        "m.yaml:2:30: models.chat: the model Chat has the same name",
     ),
     (
         "models: {chat: builtin:tiny, 'chat:latest': builtin:tiny}",
-        "the same name as that of the model chat (rename one of them)",
+        "the model chat has the same name (rename one of them)",
     ),
-    (M + "routes: {A: b}", "m.yaml:3:13: routes.A: this is the same name as that of the model a"),
+    (M + "routes: {A: b}", "m.yaml:3:13: routes.A: the model a has the same name"),
     ("models: {../x: builtin:tiny}", "m.yaml:2:10: models.../x: '../x' is not a model name"),
     (
         "models: {a: {from: builtin:tiny, adapters: [{from: ./x.gguf}, {from: 'hf:o/r'}]}}",

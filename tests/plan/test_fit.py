@@ -73,7 +73,7 @@ def test_automatic_layers_leave_room_on_the_device() -> None:
 
 
 def test_a_layer_map_for_a_gpu_that_is_not_there_is_refused() -> None:
-    with pytest.raises(Invalid, match="names GPU 1, this machine has 1"):
+    with pytest.raises(Invalid, match="names GPU 1; this machine has 1"):
         placement(model(gpu={"layers": {"0": 1, "1": 1}}), FACTS, GPU)
 
 

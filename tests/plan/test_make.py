@@ -116,7 +116,7 @@ def test_a_model_that_is_gone_is_left_to_serve_where_nothing_running_is_pruned()
     step = next(s for s in make_plan(kept, observed(before)).steps if s.kind == "model")
 
     assert (step.subject, step.action, step.cost, step.destructive) == ("b", Action.UPDATE, Cost.NONE, False)
-    assert "serves on" in step.detail
+    assert "keeps serving" in step.detail
 
 
 def test_a_model_that_was_left_to_serve_is_removed_once_what_runs_is_pruned_again() -> None:
@@ -144,7 +144,7 @@ def test_a_moved_model_keeps_its_weights_and_its_history() -> None:
 
 @pytest.mark.parametrize(
     ("state", "says"),
-    [("idle", "unloaded outside"), ("failed", "load again"), ("degraded", "load again"), ("ready", None)],
+    [("idle", "unloaded since"), ("failed", "load again"), ("degraded", "load again"), ("ready", None)],
 )
 def test_a_world_that_differs_from_what_was_applied_is_drift(state: str, says: str | None) -> None:
     desired = manifest(a=model())

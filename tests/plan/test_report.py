@@ -69,7 +69,7 @@ MIXED = plan(
         Action.REPAIR,
         cause=Cause.DRIFT,
         cost=Cost.WEIGHTS,
-        detail="unloaded outside mullama: load",
+        detail="unloaded since the apply: load",
     ),
     warnings=("the file is old",),
 )
@@ -83,7 +83,7 @@ def test_the_text_shows_a_plan_in_columns() -> None:
         "± coder        weights  gpu.layers 20 -> 33                      does not fit twice: pause",
         "+ embed        files    hf:a/b:Q8_0 (139 MiB)                    pull, load at start",
         "- old:7b                not in the manifest: unload, files kept",
-        "! qwen3:14b    drift    unloaded outside mullama: load",
+        "! qwen3:14b    drift    unloaded since the apply: load",
         "warning: the file is old",
         "2 in place, 1 with a pause, 1 new, 1 removed, 1 drift. 139 MiB to download.",
     ]

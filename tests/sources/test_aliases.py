@@ -62,7 +62,7 @@ def test_a_users_own_table_goes_first(tmp_path: Path) -> None:
     assert expand(parse_source("llama3.2:1b"), table).ref == HubRef("me/mine", None, "Q8_0")
     assert isinstance(expand(parse_source("house"), table).ref, RegistryRef)
     assert "gemma2:2b" in table
-    with pytest.raises(Invalid, match="no other quantisation"):
+    with pytest.raises(Invalid, match="another quantization"):
         expand(parse_source("house-q8"), table)
 
 

@@ -89,7 +89,7 @@ def test_what_is_not_there_is_not_found(case: Case, sources: SourceFixture) -> N
 
 def test_a_wrong_digest_is_refused_with_both(case: Case, sources: SourceFixture) -> None:
     located = expecting(sources.library.locate(case.text), "sha256:" + "0" * 64)
-    with pytest.raises(TransferFailed, match=f"moved from sha256:0+ to sha256:{sha256(case.data)}"):
+    with pytest.raises(TransferFailed, match=f"changed from sha256:0+ to sha256:{sha256(case.data)}"):
         sources.library.ensure(located, sources.seen.append, lambda: False)
     right = expecting(sources.library.locate(case.text), f"sha256:{sha256(case.data)}")
     assert sources.library.ensure(right, sources.seen.append, lambda: False).facts.layers > 0
@@ -136,7 +136,7 @@ def test_an_in_place_file_that_changed_since_it_was_locked_is_refused(sources: S
     stored = sources.pull(str(path))
     entry = stored.lock_entry(stored.facts)
     path.write_bytes(ggufs.model(layers=3).bytes())
-    with pytest.raises(TransferFailed, match=f"moved from {DIGEST}"):
+    with pytest.raises(TransferFailed, match=f"changed from {DIGEST}"):
         sources.pull(str(path), entry)
     assert sources.pull(str(path)).facts.layers == 3
 
@@ -259,10 +259,10 @@ def test_a_file_without_a_digest_is_held_to_the_first_one_seen(sources: SourceFi
     entry = stored.lock_entry(stored.facts)
     hub.files["/m.gguf"] = ggufs.model(layers=3).bytes()
     shutil.rmtree(sources.root / "store")
-    with pytest.raises(TransferFailed, match=f"moved.* with {DIGEST} are pinned"):
+    with pytest.raises(TransferFailed, match=f"changed.* with {DIGEST} are pinned"):
         SourceFixture(sources.root, sources.settings).pull(url, entry)
     hub.files["/m.gguf"] = bytes(len(DATA))
-    with pytest.raises(TransferFailed, match=f"moved from {DIGEST}"):
+    with pytest.raises(TransferFailed, match=f"changed from {DIGEST}"):
         SourceFixture(sources.root, sources.settings).pull(url, entry)
 
 

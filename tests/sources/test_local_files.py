@@ -40,7 +40,7 @@ def test_an_adapter_that_is_not_there_is_not_found(tmp_path: Path) -> None:
     ("data", "says"),
     [
         (b"GGUF", "a.gguf"),
-        (ggufs.model().bytes(), "is no adapter: it holds a model"),
+        (ggufs.model().bytes(), "is not an adapter: it contains a model"),
         (
             ADAPTER.with_key("general.architecture", ggufs.string("qwen2")).bytes(),
             "is for qwen2, the weights are llama",

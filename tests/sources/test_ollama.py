@@ -30,7 +30,7 @@ def test_a_realm_on_another_host_gets_no_question(sources: SourceFixture, hub: S
     hub.model("library/m", "latest", [("model", DATA)])
     with StubHub("127.0.0.2") as other:
         hub.realm = f"{other.url}/token"
-        with pytest.raises(Denied, match=f"names {other.host} as the place of its tokens"):
+        with pytest.raises(Denied, match=f"refers to {other.host} for its tokens"):
             sources.pull(f"ollama:{hub.host}/library/m")
         assert other.requests == []
 

@@ -117,7 +117,7 @@ def test_a_mismatch_that_passes_is_cured(sources: SourceFixture, hub: StubHub) -
 
 def test_a_file_of_another_size_than_announced_is_refused(sources: SourceFixture, hub: StubHub) -> None:
     hub.repos["org/m"].sizes[FILE] = len(DATA) + 10
-    with pytest.raises(TransferFailed, match=f"has {len(DATA)} bytes, {len(DATA) + 10} were announced"):
+    with pytest.raises(TransferFailed, match=f"has {len(DATA)} bytes, but {len(DATA) + 10} were announced"):
         sources.pull(SOURCE)
     sources.check_blobs()
 
@@ -271,7 +271,7 @@ def test_a_pinned_file_that_moved_is_told_so(sources: SourceFixture, hub: StubHu
     (sources.root / "store").rename(sources.root / "gone")
     fresh = SourceFixture(sources.root, sources.settings)
     hub.repos["org/m"].files[FILE] = OTHER
-    with pytest.raises(TransferFailed, match=f"moved from {DIGEST} to sha256:{sha256(OTHER)}"):
+    with pytest.raises(TransferFailed, match=f"changed from {DIGEST} to sha256:{sha256(OTHER)}"):
         fresh.pull(SOURCE, entry)
     fresh.check_blobs()
 

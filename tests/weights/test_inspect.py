@@ -243,13 +243,13 @@ KILLERS = [
     ("few types", small().with_key("tokenizer.ggml.token_type", ints([1] * 5)), "5 elements for 260 tokens"),
     ("no scores", small().without_key("tokenizer.ggml.scores"), "scores, which is missing"),
     *(
-        (f"{name} as {BY_NUMBER[number].name}", small().with_tensor(name, Stored(shape, number)), "no type for a")
+        (f"{name} as {BY_NUMBER[number].name}", small().with_tensor(name, Stored(shape, number)), "not a type for")
         for name, shape in (("blk.0.attn_q.weight", (WIDTH, WIDTH)), ("blk.1.ffn_norm.weight", (WIDTH,)))
         for number in (24, 25, 26, 27, 28)
     ),
     ("norm as F16", small().with_tensor("output_norm.weight", Stored((WIDTH,), 1)), "llama.cpp needs F32"),
     ("norm as Q8_0", small().with_tensor("output_norm.weight", Stored((WIDTH,), 8)), "llama.cpp needs F32"),
-    ("embedding as I32", small().with_tensor("token_embd.weight", Stored((WIDTH, TOKENS), 26)), "no type for a weight"),
+    ("embedding as I32", small().with_tensor("token_embd.weight", Stored((WIDTH, TOKENS), 26)), "not a type for"),
     ("dot form", small().with_tensor("blk.0.ffn_up.weight", Stored((WIDTH, 128), 9)), "Q8_1"),
 ]  # fmt: skip
 

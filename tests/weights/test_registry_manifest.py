@@ -55,7 +55,7 @@ def test_layers_become_files_with_roles_and_the_manifest_has_a_digest() -> None:
         (manifest(layer(size=2**60)), "size"),
         (manifest(layer(size=True)), "size is 'True'"),
         (manifest(layer(size="10")), "size"),
-        (manifest(layer("template", size=2**21), layer()), "a text may have"),
+        (manifest(layer("template", size=2**21), layer()), "but a text may have at most"),
         (manifest(layer(size=1), layer(size=2)), "two sizes"),
         (manifest(layer("system")), "no GGUF weights"),
         (manifest(layer("tensor")), "tensor layer"),

@@ -155,7 +155,7 @@ def _checked(tools: str) -> tuple[tuple[FunctionSchema, ...], tuple[str, ...]]:
     warnings: list[str] = []
     functions = [_function(name, parameters, warnings) for name, parameters in json.loads(tools)]
     if sum(len(str(function.schema)) for function in functions) > MAX_TOOLS:
-        warnings.append("the schemas of the tools are too large together: their arguments are any object")
+        warnings.append("the schemas of the tools are too large together: arguments may be any object")
         functions = [FunctionSchema(name=f.name, schema={"type": "object"}) for f in functions]
     return tuple(functions), tuple(warnings)
 
@@ -165,7 +165,7 @@ def _function(name: str, parameters: Mapping[str, JSONValue], warnings: list[str
     what = f"the tool {name!r}"
     wanted: dict[str, JSONValue] = {"type": "object", "properties": {}, **parameters}
     if wanted["type"] != "object":
-        warnings.append(f"{what}: arguments are an object, whatever the schema's type says")
+        warnings.append(f"{what}: arguments must be an object; the type in the schema is ignored")
         wanted["type"] = "object"
     try:
         schema, remarks = enforceable(wanted, what=what, strict=False, field="tools")

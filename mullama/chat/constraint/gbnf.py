@@ -77,7 +77,7 @@ def gbnf_to_lark(text: str) -> str:
 
 
 def _wrong(message: str, line: int) -> Invalid:
-    return Invalid(f"the grammar is wrong in line {line}: {message}", field="grammar")
+    return Invalid(f"the grammar has an error in line {line}: {message}", field="grammar")
 
 
 class _Parser:

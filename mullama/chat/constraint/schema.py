@@ -67,7 +67,7 @@ class _Check:
     def bounds(self, schema: JSONValue) -> None:
         """Refuse a schema that is too large to walk."""
         if not isinstance(schema, Mapping | bool):
-            raise self._invalid("a JSON schema is an object", "#")
+            raise self._invalid("a JSON schema must be an object", "#")
         if len(json.dumps(schema, ensure_ascii=False, default=str)) > MAX_TEXT:
             raise self._invalid(f"the schema has more than {MAX_TEXT} characters", "#")
         for nodes, (depth, _) in enumerate(_walk(schema)):
@@ -84,7 +84,7 @@ class _Check:
         if isinstance(schema, bool):
             return schema
         if not isinstance(schema, Mapping):
-            raise self._invalid("a schema is an object, true or false", path)
+            raise self._invalid("a schema must be an object, true or false", path)
         if depth > MAX_DEPTH:
             raise self._invalid(f"the schema is nested deeper than {MAX_DEPTH}", path)
         made: Schema = {}
@@ -176,7 +176,7 @@ class _Check:
         ]
         if key == "oneOf":
             if not _disjoint(parts) and len(parts) > 1:
-                self._leave_out("oneOf whose branches can hold together", here, instead=" (taken as anyOf)")
+                self._leave_out("oneOf with branches that can match together", here, instead=" (taken as anyOf)")
             key = "anyOf"
             if key in made:
                 made["allOf"] = [*self._list(made.get("allOf", ()), here), {key: checked}]
@@ -190,7 +190,7 @@ class _Check:
             if not isinstance(target, str) or not target.startswith("#"):
                 raise self._invalid(f"only references into the same schema are followed, not {target!r}", here)
             if target in seen:
-                raise self._invalid(f"the reference {value!r} leads in a circle", here)
+                raise self._invalid(f"the reference {value!r} is circular", here)
             seen.add(target)
             found = self._resolve(target, here)
             if not isinstance(found, Mapping) or set(found) != {"$ref"}:
@@ -206,12 +206,12 @@ class _Check:
             elif isinstance(found, list | tuple) and name.isdigit() and int(name) < len(found):
                 found = found[int(name)]
             else:
-                raise self._invalid(f"the reference {reference!r} leads nowhere", here)
+                raise self._invalid(f"the reference {reference!r} has no target", here)
         return found
 
     def _pattern(self, made: Schema, value: JSONValue, here: str) -> None:
         if not isinstance(value, str):
-            raise self._invalid("expected a text", here)
+            raise self._invalid("expected a string", here)
         if reason := irregular(value):
             self._leave_out(f"the pattern {value!r} ({reason})", here)
         else:
@@ -219,7 +219,7 @@ class _Check:
 
     def _count(self, made: Schema, key: str, value: JSONValue, here: str) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != int(value):
-            raise self._invalid("expected a whole number from 0", here)
+            raise self._invalid("expected a whole number of 0 or more", here)
         if value > MAX_REPEAT:
             self._leave_out(f"a {key} over {MAX_REPEAT}", here)
         else:
@@ -240,7 +240,7 @@ class _Check:
         for key in ("minProperties", "maxProperties"):
             if key in made and not set(listed) <= set(needed):
                 del made[key]
-                self._leave_out(f"{key} beside optional properties", f"{path}/{key}")
+                self._leave_out(f"{key} together with optional properties", f"{path}/{key}")
         combined = any(key in made for key in _COMBINERS) or "patternProperties" in made
         if closed and not combined and isinstance(properties, Mapping) and set(needed) <= set(listed):
             made.setdefault("additionalProperties", False)

@@ -43,7 +43,7 @@ def fuel_of(context: Context) -> Fuel:
     """Return the budget of the rendering that `context` belongs to; a template cannot replace it."""
     fuel = context.parent[FUEL]
     if not isinstance(fuel, Fuel):
-        raise TypeError(f"{FUEL} is not a template's to set")
+        raise TypeError(f"a template cannot set {FUEL}")
     return fuel
 
 

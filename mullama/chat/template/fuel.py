@@ -34,7 +34,7 @@ class Fuel:
         """Spend ticks, or raise `OutOfFuel`."""
         self._left -= ticks
         if self._left < 0:
-            raise OutOfFuel("it loops or works too much for this conversation")
+            raise OutOfFuel("it takes too much work for this conversation")
 
     def write(self, characters: int) -> None:
         """Account for text written to the output or to the buffer of a macro."""

@@ -76,7 +76,7 @@ def compile_jinja(source: str, special: SpecialTexts) -> JinjaTemplate:
         compiled = compile_source(_SANDBOX, source)
         asks = frozenset(meta.find_undeclared_variables(_SANDBOX.parse(source)) & {"functions", "datetime"})
     except TemplateSyntaxError as error:
-        raise Invalid(f"the chat template is wrong in line {error.lineno}: {error.message}") from error
+        raise Invalid(f"the chat template has an error in line {error.lineno}: {error.message}") from error
     except OutOfFuel as error:
         raise TooLarge(f"the chat template is not accepted: {error}") from error
     except (SyntaxError, RecursionError, MemoryError, OverflowError) as error:
@@ -130,7 +130,7 @@ def run(
     except Raised as error:
         raise Invalid(
             f"the chat template refuses this conversation: {error}",
-            hint=f"the template says so itself{_place(error)}; another template can be set in the manifest",
+            hint=f"the template raised this error itself{_place(error)}; another template can be set in the manifest",
         ) from error
     except Exception as error:  # a template can make any operation fail
         raise Invalid(
@@ -173,7 +173,7 @@ def _allowed(chat: ChatInput) -> list[tuple[str, JSONValue]]:
     for name, _ in chat.arguments:
         if name not in ARGUMENTS:
             raise Invalid(
-                f"{name!r} is not an argument that chat templates may be given",
+                f"{name!r} is not an argument of chat templates",
                 hint=f"known are {', '.join(sorted(ARGUMENTS))}",
                 field="chat_template_kwargs",
             )

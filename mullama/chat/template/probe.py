@@ -87,7 +87,7 @@ def _learn_content(trial: _Trial) -> None:
             return
     trial.learn(typed_content=False, tools_as_list=False)
     trial.must(user)
-    raise Invalid("the chat template does not show what the user says")
+    raise Invalid("the chat template does not render the user's message")
 
 
 def _learn_roles(trial: _Trial) -> None:

@@ -218,7 +218,7 @@ def _tree(body: bytes) -> Any:
     try:
         return json.loads(body)
     except ValueError as error:
-        raise Unavailable("the response is not JSON", hint="the address may be of another program") from error
+        raise Unavailable("the response is not JSON", hint="another program may use this address") from error
 
 
 def _object(line: bytes) -> dict[str, Any]:

@@ -168,7 +168,7 @@ def api_key(call: CommandContext) -> str | None:
     path = call.folder / Path(call.options.key_file).expanduser()
     key = path.read_text(encoding="utf-8").strip()
     if not key or not key.isascii() or any(c.isspace() for c in key):
-        raise Invalid(f"{path} does not contain an API key", hint="the file has one line, the key")
+        raise Invalid(f"{path} does not contain an API key", hint="the file must contain one line, the key")
     return key
 
 

@@ -147,6 +147,6 @@ def _default_message(result: Mapping[str, Any]) -> str:
         case "applied":
             return f"revision {result.get('generation')} is applied"
         case "partly_applied":
-            return f"revision {result.get('generation')} is applied in part"
+            return f"revision {result.get('generation')} is partly applied"
         case kind:
             return f"not applied ({kind})"

@@ -118,7 +118,7 @@ def _confirmed(call: CommandContext, plan: Plan) -> bool:
         return call.terminal.confirm("Apply this?")
     if plan.pauses or any(step.destructive for step in plan.steps):
         raise Refused(
-            "the plan pauses or removes something and there is no terminal to confirm it",
+            "the plan pauses or removes models, and there is no terminal to confirm it",
             hint="--yes applies it; mullama diff shows it",
         )
     return True

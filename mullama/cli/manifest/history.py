@@ -33,7 +33,7 @@ def history(call: CommandContext) -> int:
         heads = ("REVISION", "WHEN", "BY", "TRIGGER", "RESULT", "CHANGES")
         call.terminal.table(heads, (_row(tree) for tree in revisions))
     else:
-        call.terminal.line("no revision was applied yet")
+        call.terminal.line("no revision has been applied yet")
     return DONE
 
 

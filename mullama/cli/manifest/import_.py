@@ -68,7 +68,7 @@ def _ollama(call: CommandContext) -> Imported:
     foreign = Foreign(roots)
     refs = foreign.registry_models()
     if not refs:
-        raise NotFound(f"no model of Ollama is in {' or '.join(roots.ollama)}", hint="import ollama PATH names a store")
+        raise NotFound(f"no Ollama model found in {' or '.join(roots.ollama)}", hint="import ollama PATH names a store")
 
     found = registry_models(_registry_model(foreign, ref) for ref in refs)
     if path:

@@ -107,7 +107,7 @@ def _verify(call: CommandContext) -> int:
     blobs = _index(call).blobs
     damaged = [digest for digest, _, _ in blobs.listed() if not blobs.verify(digest)]
     for digest in damaged:
-        call.terminal.note(f"error: {digest} is damaged and was moved away")
+        call.terminal.note(f"error: {digest} is damaged and was set aside")
     call.terminal.line(
         f"intact: {counted(len(blobs.listed()), 'file')}" + (f", damaged: {len(damaged)}" if damaged else "")
     )

@@ -83,7 +83,7 @@ def stop(server: FoundServer, *, within: float, force: bool) -> None:
         return
     if not force:
         raise TimedOut(
-            f"the server (pid {record.pid}) still runs after {within:g} s",
+            f"the server (pid {record.pid}) is still running after {within:g} s",
             hint="requests may still be draining; --force kills it",
         )
     with contextlib.suppress(ProcessLookupError):

@@ -46,7 +46,7 @@ def daemon(call: CommandContext) -> int:
 def _start(call: CommandContext) -> int:
     if server := find(call):
         pid = server.record.pid if server.record else "?"
-        call.terminal.line(f"the server already runs (pid {pid})")
+        call.terminal.line(f"the server is already running (pid {pid})")
         return DONE
     _print_addresses(call, start_server(call, implicit_settings(call)))
     return DONE

@@ -35,7 +35,7 @@ def logs(call: CommandContext) -> int:
     records = _records(call)
     path = records.log_path
     if not path.exists():
-        raise NotFound(f"there is no log at {path}", hint="only a server in the background writes one")
+        raise NotFound(f"there is no log at {path}", hint="only a background server writes one")
     with path.open("rb") as file:
         for line in _tail(path, call.options.lines):
             call.terminal.raw(line.decode("utf-8", "replace"))

@@ -172,7 +172,7 @@ def wait(call: CommandContext) -> int:
         time.sleep(_POLL_SECONDS)
     if isinstance(missing, MullamaError):
         raise missing
-    raise TimedOut(f"{condition.text} does not hold: {missing}", hint="mullama status shows why")
+    raise TimedOut(f"{condition.text} is not met: {missing}", hint="mullama status shows why")
 
 
 class WaitCondition:

@@ -52,7 +52,9 @@ def run_server(
     _log_to_stderr(loaded.manifest)
     source = Origin(path=origin["path"], profiles=tuple(origin["profiles"]), digest=origin["digest"])
     if (running := records.server()) is not None:
-        raise Conflict(f"a server for this address runs already (pid {running.pid})", hint="mullama down stops it")
+        raise Conflict(
+            f"a server for this address is already running (pid {running.pid})", hint="mullama down stops it"
+        )
     gc.freeze()  # modules and classes stay until the process ends: collections need not visit them
     gc.set_threshold(_GC_THRESHOLD)
     with records.lock("serve", name="serving.lock"):

@@ -400,7 +400,7 @@ class TextContext:
         if freed:
             self._apply(freed)
             return []
-        error = EngineFailed("the context has no cell left", retry_after=1.0)
+        error = EngineFailed("the context has no free cell", retry_after=1.0)
         return self._fail_all(parts[-1:], error)
 
     def _fail_all(self, parts: Sequence[tuple[RunningCompletion, Slice]], error: EngineFailed) -> list[Output]:

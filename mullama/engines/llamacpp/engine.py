@@ -110,7 +110,7 @@ class LlamaEngine:
 
     def open_context(self, name: str, options: ContextOptions) -> ContextFacts:
         if name in self._options:
-            raise Conflict(f"the context {name!r} is open already")
+            raise Conflict(f"the context {name!r} is already open")
         started = time.monotonic()
         threads = self._threads(options)
         adapters = [(self._adapter(a.path), a.scale) for a in options.adapters]
@@ -289,7 +289,7 @@ class LlamaEngine:
         options = self._known(job.context)
         context = self._contexts.get(job.context)
         if context is None:
-            raise Unsupported(f"the context {job.context!r} gives vectors, not text")
+            raise Unsupported(f"the context {job.context!r} computes vectors, not text")
         if reason := invalid_setting(job.sampling, self._vocabulary.size) or _bad_stop(job.stop):
             raise Invalid(reason)
         size = options.size or self._model.train_context

@@ -63,7 +63,7 @@ def open_text_context(
 ) -> OpenedContext:
     """Open a context for answers; restore its declared prefixes from disk. Raise `Refused` or `Unsupported`."""
     if not model.causal:
-        raise Unsupported("this model gives vectors, not text", hint="task: embedding")
+        raise Unsupported("this model computes vectors, not text", hint="task: embedding")
     size = options.size or model.train_context
     if len(options.prefixes) + options.parallel + 2 > MAX_SEQUENCES:
         raise Refused(f"parallel is {options.parallel}", hint=f"at most {MAX_SEQUENCES - 8}")

@@ -23,7 +23,7 @@ def quantize(source: str, target: str, kind: str, *, again: bool, threads: int, 
         message, _, hint = errors.splitlines()[-1].partition("\t")
         raise Invalid(message, hint=hint)
     why = f"died of {signal.Signals(-done.returncode).name}" if done.returncode < 0 else "failed"
-    raise EngineFailed(f"quantising {source} to {kind} {why}", report=errors)
+    raise EngineFailed(f"quantizing {source} to {kind} {why}", report=errors)
 
 
 def main() -> int:

@@ -128,7 +128,7 @@ class ScriptedEngine:
 
     def open_context(self, name: str, options: ContextOptions) -> ContextFacts:
         if name in self._contexts:
-            raise Conflict(f"the context {name!r} is open already")
+            raise Conflict(f"the context {name!r} is already open")
         misbehave(self._script.on_open if self._script.faults else "")
         size = options.size or self._script.context
         self._contexts[name] = _Context(options, size, [p.text for p in options.prefixes])

@@ -98,9 +98,9 @@ def parse(text: str, source: str) -> Script:
     try:
         tree = json.loads(text)
     except ValueError as error:
-        raise BadWeights(f"{source} is no JSON: {error}") from error
+        raise BadWeights(f"{source} is not JSON: {error}") from error
     if not isinstance(tree, dict):
-        raise BadWeights(f"{source} holds no JSON object", hint="see mullama.engines.scripted.script")
+        raise BadWeights(f"{source} is not a JSON object", hint="see mullama.engines.scripted.script")
     rules = tuple(_rule(rule, source) for rule in tree.pop("rules", ()))
     return _checked(Script, tree | {"rules": rules}, source)
 
@@ -203,7 +203,7 @@ def _rule(tree: Any, source: str) -> Rule:
     try:
         re.compile(tree["when"])
     except re.error as error:
-        raise BadWeights(f"{source}: {tree['when']!r} is no regular expression: {error}") from error
+        raise BadWeights(f"{source}: {tree['when']!r} is not a regular expression: {error}") from error
     return _checked(Rule, tree, source)
 
 

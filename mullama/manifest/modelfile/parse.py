@@ -178,7 +178,7 @@ class _Parser:
         if name in ABILITIES and wanted:
             self._set(requires=tuple(dict.fromkeys((*self._spec.requires, name))))
         elif wanted and name == "code":
-            self._remark("a GGUF file has no field for the ability to code")
+            self._remark("GGUF files have no field for the capability code")
 
     def _layers(self, value: str) -> None:
         layers = _typed("GPU_LAYERS", "whole", value)
@@ -222,7 +222,7 @@ class _Parser:
             known = {text for name in family_names() for text in openings(family_with(name).calls)}
             if mark not in known:
                 raise _BadDirective(
-                    f"{mark[:40]!r} begins no known tool call",
+                    f"{mark[:40]!r} does not begin a known tool call",
                     "the template determines the format",
                 )
         elif key not in ("call_end", "result_start", "result_end"):

@@ -202,17 +202,19 @@ def _request(state: State, event: Request, now: float) -> Iterator[Command]:
     if (error := _load_error(state, serve.unit)) is not None:
         yield Refuse(id=event.id, error=error)
     elif not room and state.queued(model) >= serve.queue:
-        yield Refuse(id=event.id, error=_full(model, serve.queue, state.queued(model)))
+        yield Refuse(id=event.id, error=_full(model, serve.queue, state.queued(model), "limits.queue of the model"))
     elif len(state.waiting) >= state.rules.queue:
-        yield Refuse(id=event.id, error=_full("the server", state.rules.queue, len(state.waiting)))
+        yield Refuse(
+            id=event.id, error=_full("the server", state.rules.queue, len(state.waiting), "server.limits.queue")
+        )
     else:
         state.waiting.append(QueuedRequest(id=event.id, model=model, priority=event.priority, since=now))
 
 
-def _full(queue: str, bound: int, waiting: int) -> Busy:
+def _full(queue: str, bound: int, waiting: int, field: str) -> Busy:
     return Busy(
-        f"{queue} is busy: {waiting} requests wait, {bound} may",
-        hint="try again later, or raise limits.queue",
+        f"{queue} is busy: {waiting} requests are waiting, the limit is {bound}",
+        hint=f"try again later, or raise {field}",
         retry_after=max(1.0, min(30.0, waiting * 0.5)),
     )
 

@@ -57,7 +57,7 @@ def _too_late(state: State, waiting: QueuedRequest) -> MullamaError:
         return worker.error
     seconds = state.models[waiting.model].queue_timeout
     return TimedOut(
-        f"no place for the request to {waiting.model} within {seconds:g} s",
+        f"the request to {waiting.model} waited longer than {seconds:g} s",
         hint="try again later, or raise server.limits.queue_timeout",
     )
 
@@ -214,7 +214,7 @@ def _does_not_fit(state: State, key: UnitKey) -> MullamaError:
     need, used, budget = (size(count, digits=2) for count in (_need(state, key), _used(state), state.rules.budget or 0))
     return Refused(
         f"not enough memory: {need} needed, {used} of {budget} in use",
-        hint="a smaller context.size, a smaller file, or a larger hardware.budget.ram",
+        hint="use a smaller context.size, a smaller file, or a larger hardware.budget.ram",
     )
 
 

@@ -138,7 +138,7 @@ class Completion:
 
 
 def _drained() -> Unavailable:
-    message = "the model was replaced or unloaded, and the time to finish is over"
+    message = "the model was replaced or unloaded, and the request did not finish in time"
     return Unavailable(message, hint="send the request again")
 
 

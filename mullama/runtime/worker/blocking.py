@@ -76,7 +76,7 @@ def refuse_too_big(
         if gpu.total > free:
             raise Refused(
                 f"GPU {number} ({name}) has {size(free, digits=2)} free, {size(gpu.total, digits=2)} are needed",
-                hint="fewer layers need less",
+                hint="use fewer layers",
             )
 
 
@@ -85,7 +85,7 @@ def _refuse_main_memory(wanted: MemoryNeed, *, mapped: bool, free: int) -> None:
     if ram + _HEADROOM > free:
         raise Refused(
             f"{size(ram, digits=2)} of main memory are needed, {size(free, digits=2)} are free",
-            hint="a smaller context, a smaller cache type or fewer layers here need less",
+            hint="use a smaller context, a smaller cache type or fewer layers in main memory",
         )
 
 

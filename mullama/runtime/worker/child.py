@@ -94,7 +94,7 @@ class Child:
             while data := self._receive():
                 for command in unpacker.feed(data):
                     if isinstance(command, list):
-                        raise EngineFailed("outputs of an engine are no command")
+                        raise EngineFailed("outputs of an engine are not a command")
                     self.receive(command)
         except EngineFailed as error:
             # The parent may be of another version. It reports the last line of this process's output.

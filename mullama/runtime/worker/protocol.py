@@ -224,7 +224,7 @@ def read_value(kind: type[T], value: Value) -> T:
     try:
         return msgspec.msgpack.decode(value, type=kind)
     except msgspec.DecodeError as error:
-        raise EngineFailed(f"an answer of the worker does not decode: {error}") from error
+        raise EngineFailed(f"an answer of the worker cannot be decoded: {error}") from error
 
 
 def _is_text(output: base.Output) -> bool:
@@ -289,7 +289,7 @@ class Unpacker(Generic[M]):
         try:
             message = self._read(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise EngineFailed(f"a message between server and worker does not decode: {error}") from error
+            raise EngineFailed(f"a message between server and worker cannot be decoded: {error}") from error
         return [output.value for output in message.outputs] if isinstance(message, Outputs) else message
 
 
@@ -300,8 +300,8 @@ def _pieces(body: bytearray) -> Iterator[base.Piece]:
             id, count, size = _PIECE.unpack_from(body, start)
             start += _PIECE.size
             if size > len(body) - start:
-                raise ValueError(f"{size} bytes of text, where {len(body) - start} are left")
+                raise ValueError(f"{size} bytes of text, but only {len(body) - start} are left")
             yield base.Piece(id=id, text=body[start : start + size].decode(), count=count)
             start += size
     except (struct.error, ValueError) as error:
-        raise EngineFailed(f"pieces of the worker do not decode: {error}") from error
+        raise EngineFailed(f"pieces of the worker cannot be decoded: {error}") from error

@@ -112,7 +112,7 @@ class HttpServer:
         for connection in list(self._state.connections):
             connection.shutdown()
         if not await self._all_done(drain_seconds):
-            stopping = Unavailable("the server is stopping", hint="ask again later", retry_after=5.0)
+            stopping = Unavailable("the server is stopping", hint="try again later", retry_after=5.0)
             self._app.interrupt(stopping)
             if not await self._all_done(self._bounds.flush):
                 for task in list(self._state.tasks):
@@ -238,5 +238,5 @@ def allow_descriptors(wanted: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
         soft = enough
     if soft != resource.RLIM_INFINITY and soft < wanted:
-        _log.warning("the limit of open files and sockets is %d, and %d are wanted: raise ulimit -n", soft, wanted)
+        _log.warning("the limit of open files and sockets is %d, and %d are needed: raise ulimit -n", soft, wanted)
     return soft

@@ -74,7 +74,7 @@ def test_the_outcome_names_each_model_that_failed() -> None:
     models = {"a": {"ok": False, "message": "probe failed"}, "b": {"ok": True, "message": ""}}
     result = {"outcome": "partly_applied", "generation": 4, "message": "1 of 2", "models": models}
     assert outcome_lines(result) == ("a: probe failed", "1 of 2")
-    assert outcome_lines({"outcome": "partly_applied", "generation": 4}) == ("revision 4 is applied in part",)
+    assert outcome_lines({"outcome": "partly_applied", "generation": 4}) == ("revision 4 is partly applied",)
     assert outcome_lines({"outcome": "refused"}) == ("not applied (refused)",)
 
 

@@ -147,7 +147,7 @@ def test_wait_names_the_missing_models_at_the_timeout(run: Run, tiny: TinyServer
     tiny.answers["GET /readyz"] = Answer({"ready": False, "missing": ["chat", "big"]}, 503)
     ran = run("wait", "--timeout", "0", "--host", tiny.url)
     assert ran.code == 6
-    assert ran.err.startswith("error: ready does not hold: not loaded: chat, big\n")
+    assert ran.err.startswith("error: ready is not met: not loaded: chat, big\n")
 
 
 def test_wait_without_any_server_ends_with_no_connection(run: Run) -> None:

@@ -149,7 +149,7 @@ class _Run:
         first, *rest = command.operands
         if not isinstance(first, FunctionNode):
             if rest or piped is not _NOTHING:
-                raise _failed("a value that is no function was given arguments", command.line)
+                raise _failed("a value that is not a function has arguments", command.line)
             return self._operand(first, dot, scopes)
         if first.name in ("and", "or"):
             return self._stopping(first.name, rest, piped, dot, scopes)

@@ -22,7 +22,7 @@ _VERB = re.compile(r"%(?P<flags>[-+# 0]*)(?P<width>\d*)(?:\.(?P<precision>\d*))?
 def equal(first: object, *others: object) -> bool:
     """Return True if the first equals any of the others; raise for values of different kinds."""
     if not others:
-        raise Failure("eq needs two values at least")
+        raise Failure("eq needs at least two values")
     return any(_same(first, other) for other in others)
 
 
@@ -57,7 +57,7 @@ def less(first: object, second: object) -> bool:
         return first < second
     if isinstance(first, int | float) and isinstance(second, int | float):
         return first < second
-    raise Failure(f"{_kind(first)} and {_kind(second)} have no order")
+    raise Failure(f"{_kind(first)} and {_kind(second)} cannot be ordered")
 
 
 def length(value: object) -> int:

@@ -100,4 +100,4 @@ def _tokens(body: str, line: int) -> Iterator[Token]:
 
 def wrong(message: str, line: int) -> Invalid:
     """Return the error for a mistake in a template."""
-    return Invalid(f"the template is wrong in line {line}: {message}", field="template")
+    return Invalid(f"the template has an error in line {line}: {message}", field="template")

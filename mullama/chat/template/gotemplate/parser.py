@@ -248,7 +248,7 @@ def _constant(token: Token) -> object:
     try:
         value = json.loads('"' + _as_json(text[1:-1]) + '"')
     except ValueError as error:
-        raise wrong(f"{text} is not a text", token.line) from error
+        raise wrong(f"{text} is not a valid string", token.line) from error
     return ord(value) if token.kind == "char" and len(value) == 1 else value
 
 

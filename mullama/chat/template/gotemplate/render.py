@@ -143,7 +143,7 @@ def _probe(template: GoTemplate) -> Traits:
     question = "Kubla?"
     shown = template.render(ChatInput(messages=(text_message("user", question),))).text
     if question not in shown:
-        raise Invalid("the template does not show what the user says", field="template")
+        raise Invalid("the template does not render the user's message", field="template")
     tools, thinks = "tools" in names, bool(names & {"think", "thinking", "thinklevel"})
     marks = _marks(template) if thinks or find_marks(template.source) else None
     return Traits(

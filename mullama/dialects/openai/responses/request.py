@@ -116,7 +116,7 @@ def _messages(request: ResponseRequest) -> tuple[Message, ...]:
     instructions = request.echo.get("instructions")
     messages = conversation(request.items, instructions if isinstance(instructions, str) else None)
     if not messages:
-        raise Invalid("input holds nothing to answer", field="input")
+        raise Invalid("input contains nothing to answer", field="input")
     return messages
 
 

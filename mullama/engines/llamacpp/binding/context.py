@@ -63,7 +63,7 @@ class NativeBatch:
         """Append tokens of one sequence; the last `outputs` of them get logits. Raise `EngineFailed` when full."""
         start, end = self.count, self.count + len(tokens)
         if end > self.room:
-            raise EngineFailed(f"a batch of {end} tokens, where {self.room} fit")
+            raise EngineFailed(f"a batch of {end} tokens; at most {self.room} fit")
         self.count = end
         if end == start + 1:  # most steps; ranges of one cost several times as much
             self.tokens[start], self.positions[start] = tokens[0], position

@@ -105,7 +105,7 @@ class NativeModel:
             if count >= 0:
                 return array[:count]
             if -count <= room:
-                raise EngineFailed("llama.cpp could not tokenise the text")
+                raise EngineFailed("llama.cpp could not tokenize the text")
             room = -count
 
     def piece(self, token: int) -> bytes:

@@ -28,7 +28,7 @@ def quantize(source: str, target: str, kind: str, *, again: bool, threads: int) 
     start()
     types = file_types()
     if kind.upper() not in types:
-        raise Invalid(f"{kind!r} is no quantisation", hint=f"one of {', '.join(sorted(types))}")
+        raise Invalid(f"{kind!r} is not a quantization", hint=f"one of {', '.join(sorted(types))}")
     parameters = c.llama_model_quantize_default_params()
     parameters.ftype = types[kind.upper()]
     parameters.allow_requantize = again
@@ -36,4 +36,4 @@ def quantize(source: str, target: str, kind: str, *, again: bool, threads: int) 
     with log.recording() as lines:
         code = c.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(parameters))
     if code != 0:
-        raise EngineFailed(f"llama.cpp could not quantise {source} to {kind}", report="\n".join(lines[-10:]))
+        raise EngineFailed(f"llama.cpp could not quantize {source} to {kind}", report="\n".join(lines[-10:]))

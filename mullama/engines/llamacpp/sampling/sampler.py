@@ -64,12 +64,12 @@ def invalid_setting(sampling: Sampling, vocabulary: int) -> str | None:
             return f"{name} is {value}, which is not between {field.low:g} and {field.high:g}"
     for token, bias in sampling.logit_bias or ():
         if not 0 <= token < vocabulary:
-            return f"logit_bias names token {token}, the vocabulary has {vocabulary}"
+            return f"logit_bias names token {token}; the vocabulary has {vocabulary} tokens"
         if math.isnan(bias) or bias == math.inf:
             return f"logit_bias of token {token} is {bias}"
     unknown = [n for n in sampling.samplers or () if _ALIASES.get(n, n) not in _KNOWN]
     if unknown:
-        return f"samplers names {unknown[0]!r}; there are {', '.join(sorted(_KNOWN))}"
+        return f"samplers names {unknown[0]!r}; known are {', '.join(sorted(_KNOWN))}"
     return None
 
 
