@@ -72,7 +72,7 @@ def test_rules_answer_before_words_do(scripted: Callable[..., Engine]) -> None:
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("{", "no JSON"),
+        ("{", "not JSON"),
         ("[]", "object"),
         ('{"colour": 1}', "colour"),
         ('{"rules": [{"say": "x"}]}', "when"),
