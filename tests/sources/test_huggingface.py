@@ -157,7 +157,7 @@ def test_a_search_that_is_refused_or_no_list_is_an_error(sources: SourceFixture,
     with pytest.raises(TransferFailed, match="answered 400 for 'b'"):
         huggingface.search("b", sources.settings, limit=1, every=False)
     hub.script("/api/models", Status(200, {}, b'["x"]'))
-    with pytest.raises(TransferFailed, match="the description of 'b'.* cannot be read"):
+    with pytest.raises(TransferFailed, match=r"the description of 'b'.* cannot be read"):
         huggingface.search("b", sources.settings, limit=1, every=False)
     hub.script("/api/models", *[Status(503, {"Retry-After": "0"})] * 5)
     with pytest.raises(Unavailable, match="answered 503 for 'b'"):
