@@ -75,7 +75,7 @@ def _decode_in_child(model: str, env: Mapping[str, str], *, extra_buffers: bool)
     if done.returncode == 0:
         return ""
     if done.returncode < 0:
-        return f"died of {signal.Signals(-done.returncode).name}"
+        return f"was killed by {signal.Signals(-done.returncode).name}"
     lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
     return f"failed: {lines[-1] if lines else f'exit code {done.returncode}'}"
 

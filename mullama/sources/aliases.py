@@ -121,7 +121,7 @@ def _alias(name: str, entry: Any, origin: str) -> Alias:
         raise Invalid(f"{what} is not a table")
     unknown = sorted(set(entry) - {*_TEXTS, "tags"})
     if unknown:
-        raise Invalid(f"{what} has the unknown key {unknown[0]!r}", hint=f"known are {', '.join((*_TEXTS, 'tags'))}")
+        raise Invalid(f"{what} has the unknown key {unknown[0]!r}", hint=f"one of {', '.join((*_TEXTS, 'tags'))}")
     texts = {key: entry.get(key, "") for key in _TEXTS}
     tags = entry.get("tags", [])
     if not all(isinstance(value, str) for value in (*texts.values(), *tags)) or not isinstance(tags, list):

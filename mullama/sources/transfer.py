@@ -228,8 +228,8 @@ class _Transfer:
                 f"{host} answered {status} for {name}", hint=f"a token was looked for in {self._file.credential.looked}"
             )
         if status in (404, 410):
-            raise NotFound(f"{host} has no {name} ({status})", name=name, hint=f"asked for {_shown(self._file.url)}")
-        raise TransferFailed(f"{host} answered {status} for {name}", hint=f"asked for {_shown(self._file.url)}")
+            raise NotFound(f"{host} has no {name} ({status})", name=name, hint=f"the URL is {_shown(self._file.url)}")
+        raise TransferFailed(f"{host} answered {status} for {name}", hint=f"the URL is {_shown(self._file.url)}")
 
     def _tick(self, offset: int) -> None:
         if self._web.cancelled():

@@ -110,7 +110,7 @@ class Records:
             if revision.generation == number:
                 return revision
         kept = ", ".join(str(revision.generation) for revision in self._read_all())
-        raise NotFound(f"revision {number} is not kept", hint=f"kept are: {kept or 'none'}")
+        raise NotFound(f"revision {number} is not kept", hint=f"stored revisions: {kept or 'none'}")
 
     def commit(self, revision: Revision) -> None:
         """Write a revision atomically, then delete the oldest ones. The caller holds the lock."""

@@ -110,7 +110,7 @@ def _check_rope(keys: Keys, shape: Geometry) -> None:
     scaling = keys.text("{}.rope.scaling.type", "none")
     if scaling not in _SCALINGS:
         raise BadWeights(
-            f"key {keys.name('{}.rope.scaling.type')} is {scaling!r}", hint=f"known are {', '.join(_SCALINGS)}"
+            f"key {keys.name('{}.rope.scaling.type')} is {scaling!r}", hint=f"one of {', '.join(_SCALINGS)}"
         )
 
 

@@ -64,7 +64,7 @@ def check_vocabulary(keys: Keys) -> tuple[int, tuple[SpecialToken, ...]]:
     """Return the number of tokens and the special tokens; raise `BadWeights` for a vocabulary that cannot be used."""
     model = keys.text("tokenizer.ggml.model")
     if model not in (*_KNOWN, *_WITHOUT):
-        raise BadWeights(f"key tokenizer.ggml.model is {model!r}", hint=f"known are {', '.join(_KNOWN)}")
+        raise BadWeights(f"key tokenizer.ggml.model is {model!r}", hint=f"one of {', '.join(_KNOWN)}")
     if model in _WITHOUT:
         raise BadWeights("the file has no vocabulary", hint="text can neither be read nor written with it")
     if keys.text("tokenizer.ggml.pre") == "whitespace":

@@ -103,7 +103,7 @@ def test_a_bundle_carries_all_of_it_to_a_machine_without_a_network(online: Stack
     online.apply()
     online.run("bundle", "export", "b.tar")
     online.down()
-    assert "exists already" in online.run("bundle", "export", "b.tar", code=9).stderr
+    assert "already exists" in online.run("bundle", "export", "b.tar", code=9).stderr
 
     other = tmp_path / "other"
     other.mkdir()

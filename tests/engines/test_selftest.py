@@ -51,10 +51,13 @@ def fake_runs(monkeypatch: pytest.MonkeyPatch, codes: dict[str, int | None]) -> 
             SelfTest(
                 works=True,
                 extra_buffers=False,
-                report="decoding with repacked weight buffers died of SIGILL; it works without them",
+                report="decoding with repacked weight buffers was killed by SIGILL; it works without them",
             ),
         ),
-        ({"extra": -11, "plain": -11}, SelfTest(works=False, extra_buffers=False, report="decoding died of SIGSEGV")),
+        (
+            {"extra": -11, "plain": -11},
+            SelfTest(works=False, extra_buffers=False, report="decoding was killed by SIGSEGV"),
+        ),
         (
             {"extra": 1, "plain": 1},
             SelfTest(works=False, extra_buffers=False, report="decoding failed: BadWeights: no such file"),

@@ -46,7 +46,7 @@ def test_the_last_generation_is_read_back_as_it_was_written(tmp_path: Path) -> N
     assert records.last() == generation(3)
     assert [g.generation for g in records.history()] == [3, 2, 1]
     assert records.find(2) == generation(2)
-    with pytest.raises(NotFound, match="kept are: 3, 2, 1"):
+    with pytest.raises(NotFound, match="stored revisions: 3, 2, 1"):
         records.find(9)
 
 

@@ -174,7 +174,7 @@ def _allowed(chat: ChatInput) -> list[tuple[str, JSONValue]]:
         if name not in ARGUMENTS:
             raise Invalid(
                 f"{name!r} is not an argument of chat templates",
-                hint=f"known are {', '.join(sorted(ARGUMENTS))}",
+                hint=f"one of {', '.join(sorted(ARGUMENTS))}",
                 field="chat_template_kwargs",
             )
     return list(chat.arguments)

@@ -52,7 +52,7 @@ def _export(call: CommandContext) -> int:
         raise UsageError("a bundle needs a manifest file", hint="-f FILE names it")
     target = call.folder / Path(call.options.archive).expanduser()
     if target.exists() and not call.options.force:
-        raise Refused(f"{target} exists already", hint="--force overwrites it")
+        raise Refused(f"{target} already exists", hint="--force overwrites it")
     lock = read_lock(loaded.path)
     require_locked(loaded.manifest, lock)
     if not Path(loaded.path).with_name(LOCK_NAME).exists():
@@ -202,7 +202,7 @@ def _write_texts(call: CommandContext, folder: Path, texts: dict[str, str]) -> N
     for name in ("mullama.yaml", LOCK_NAME):
         path = folder / name
         if path.exists() and not call.options.force and path.read_text(encoding="utf-8") != texts[name]:
-            raise Refused(f"{path} exists already", hint="--force overwrites it, --into FOLDER writes elsewhere")
+            raise Refused(f"{path} already exists", hint="--force overwrites it, --into FOLDER writes elsewhere")
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("mullama.yaml", LOCK_NAME):
         (folder / name).write_text(texts[name], encoding="utf-8")

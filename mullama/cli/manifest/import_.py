@@ -167,7 +167,7 @@ def plain(node: Node) -> Any:
 def _write(call: CommandContext, text: str) -> None:
     path = call.folder / Path(call.options.output).expanduser()
     if path.exists() and not call.options.force:
-        raise Refused(f"{path} exists already", hint="--force overwrites it")
+        raise Refused(f"{path} already exists", hint="--force overwrites it")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     call.terminal.line(f"wrote {call.options.output}; mullama validate -f {call.options.output} checks it")

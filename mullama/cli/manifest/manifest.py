@@ -99,7 +99,7 @@ def init(call: CommandContext) -> int:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     except FileExistsError as error:
-        raise Refused(f"{path} exists already", hint="-f FILE writes another") from error
+        raise Refused(f"{path} already exists", hint="-f FILE writes another") from error
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     call.terminal.line(f"wrote {call.options.file}; next: mullama diff, then mullama apply")

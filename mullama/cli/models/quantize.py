@@ -42,7 +42,7 @@ def quantize(call: CommandContext) -> int:
     for kind in kinds:
         target = _target(call, stored, kind, several=len(kinds) > 1)
         if target.exists() and not options.force:
-            raise Refused(f"{target} exists already", hint="overwrite it with --force, or name another with -o")
+            raise Refused(f"{target} already exists", hint="overwrite it with --force, or name another with -o")
         _write(call, stored, target, kind)
         call.terminal.line(f"wrote {target}  {size(stored.size)} -> {size(target.stat().st_size)}")
     return DONE

@@ -122,7 +122,7 @@ def _write_manifest(call: CommandContext, spec: str | None, context: int) -> Non
         return
     path = call.folder / Path(options.emit).expanduser()
     if path.exists():
-        raise Refused(f"{path} exists already", hint="--emit - prints the manifest")
+        raise Refused(f"{path} already exists", hint="--emit - prints the manifest")
     path.write_text(text, encoding="utf-8")
     call.terminal.note(f"wrote {path}")
 

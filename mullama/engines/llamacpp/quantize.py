@@ -22,7 +22,7 @@ def quantize(source: str, target: str, kind: str, *, again: bool, threads: int, 
     if done.returncode == 2:
         message, _, hint = errors.splitlines()[-1].partition("\t")
         raise Invalid(message, hint=hint)
-    why = f"died of {signal.Signals(-done.returncode).name}" if done.returncode < 0 else "failed"
+    why = f"was killed by {signal.Signals(-done.returncode).name}" if done.returncode < 0 else "failed"
     raise EngineFailed(f"quantizing {source} to {kind} {why}", report=errors)
 
 

@@ -120,4 +120,4 @@ def _describe_exit(code: int) -> str:
         name = f"signal {-code}"
     if name == "SIGKILL":
         return "the worker was killed (SIGKILL: often out of memory)"
-    return f"the worker died of {name}"
+    return f"the worker was killed by {name}"

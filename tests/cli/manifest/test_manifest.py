@@ -86,7 +86,7 @@ def test_init_writes_a_manifest_that_is_valid_and_never_overwrites_one(run: Run,
     before = (tmp_path / "mullama.yaml").read_text()
     again = run("init")
     assert (again.code, (tmp_path / "mullama.yaml").read_text()) == (9, before)
-    assert "exists already" in again.err
+    assert "already exists" in again.err
 
 
 @pytest.mark.parametrize("option", [("--name", "a b"), ("--from", "builtin:")])

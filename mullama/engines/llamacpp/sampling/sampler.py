@@ -69,7 +69,7 @@ def invalid_setting(sampling: Sampling, vocabulary: int) -> str | None:
             return f"logit_bias of token {token} is {bias}"
     unknown = [n for n in sampling.samplers or () if _ALIASES.get(n, n) not in _KNOWN]
     if unknown:
-        return f"samplers names {unknown[0]!r}; known are {', '.join(sorted(_KNOWN))}"
+        return f"samplers names {unknown[0]!r}; use one of {', '.join(sorted(_KNOWN))}"
     return None
 
 
