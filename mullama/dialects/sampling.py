@@ -109,12 +109,20 @@ SEED: fields.Field[int] = fields.Field("seed", _seed, fields.integer("seed").sch
 TOP_LOGPROBS = fields.integer("top_logprobs", 0, MOST_LOGPROBS)
 
 
+def number_field(name: str) -> fields.Field[float]:
+    """Return the request field of a parameter of the table that is a number."""
+    return fields.number(name, SAMPLING_FIELDS[name].low, SAMPLING_FIELDS[name].high)
+
+
+def integer_field(name: str) -> fields.Field[int]:
+    """Return the request field of a parameter of the table that is a whole number."""
+    return fields.integer(name, int(SAMPLING_FIELDS[name].low), int(SAMPLING_FIELDS[name].high))
+
+
 def _numeric(field: SamplingField) -> fields.Field[object]:
     if field.name == "seed":
         return SEED
-    if field.type is int:
-        return fields.integer(field.name, int(field.low), int(field.high))
-    return fields.number(field.name, field.low, field.high)
+    return integer_field(field.name) if field.type is int else number_field(field.name)
 
 
 SAMPLING: tuple[fields.Field[object], ...] = (

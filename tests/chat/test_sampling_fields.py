@@ -9,6 +9,7 @@ import pytest
 
 from mullama.chat.sampling_fields import SAMPLING_FIELDS, SamplingField, fold_seed
 from mullama.chat.types import DEFAULT_SAMPLING, Sampling
+from mullama.dialects import DIALECTS
 from mullama.dialects.sampling import SAMPLING
 from mullama.engines.llamacpp.sampling.sampler import invalid_setting
 from mullama.manifest.modelfile.spec import PARAMETERS
@@ -47,6 +48,20 @@ def test_a_request_has_the_type_and_range(field: SamplingField) -> None:
     schema = IN_REQUEST[field.name].schema
     assert schema["type"] == KINDS[field.type]
     assert (schema["minimum"], schema["maximum"]) == (field.low, field.high)
+
+
+def test_every_endpoint_has_the_ranges_of_the_table() -> None:
+    checked = 0
+    for dialect in DIALECTS.values():
+        for endpoint in dialect.endpoints:
+            schema: Any = endpoint.request_schema or {}
+            options = schema.get("properties", {}).get("options", {})
+            for name, found in {**options.get("properties", {}), **schema.get("properties", {})}.items():
+                if name in SAMPLING_FIELDS and "minimum" in found:
+                    field = SAMPLING_FIELDS[name]
+                    assert (found["minimum"], found["maximum"]) == (field.low, field.high), (endpoint.path, name)
+                    checked += 1
+    assert checked > 100
 
 
 @pytest.mark.parametrize("field", SAMPLING_FIELDS.values(), ids=str)

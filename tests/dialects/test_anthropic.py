@@ -90,7 +90,7 @@ def test_an_image_in_a_result_stays_with_the_result() -> None:
         ({"model": None}, "model is required"),
         ({"stop_sequences": [""]}, "stop_sequences"),
         ({"stop_sequences": "x"}, "stop_sequences"),
-        ({"temperature": 3}, "temperature"),
+        ({"temperature": 101}, "temperature"),
         ({"tool_choice": {"type": "some"}, "tools": [TOOL]}, "tool_choice.type"),
         ({"tool_choice": {"type": "any"}}, "there are no tools"),
         ({"tool_choice": {"type": "tool", "name": "bash"}, "tools": [TOOL]}, "not among the tools"),

@@ -7,7 +7,7 @@ from mullama.dialects import fields, schema
 from mullama.dialects.anthropic.blocks import MESSAGES, SYSTEM
 from mullama.dialects.base import WireRequest
 from mullama.dialects.formats import effort, json_schema
-from mullama.dialects.sampling import KEEP_ALIVE, MOST_STOPS, MOST_TOKEN, STOP
+from mullama.dialects.sampling import KEEP_ALIVE, MOST_STOPS, MOST_TOKEN, STOP, integer_field, number_field
 from mullama.dialects.tools import (
     DESCRIPTION,
     MOST_TOOLS,
@@ -21,9 +21,9 @@ from mullama.errors import Invalid
 from mullama.names import JSONValue
 
 MAX_TOKENS = fields.integer("max_tokens", 0, MOST_TOKEN)
-_TEMPERATURE = fields.number("temperature", 0, 2)
-_TOP_P = fields.number("top_p", 0, 1)
-_TOP_K = fields.integer("top_k", -1, MOST_TOKEN)
+_TEMPERATURE = number_field("temperature")
+_TOP_P = number_field("top_p")
+_TOP_K = integer_field("top_k")
 _EFFORT = effort("effort")
 _PARALLEL = fields.flag("disable_parallel_tool_use")
 _INPUT_SCHEMA = fields.record("input_schema")

@@ -17,17 +17,17 @@ from mullama.dialects.openai.responses.items import (
     referenced,
 )
 from mullama.dialects.openai.responses.tools import TOOLS, flat, known_tools, tool_warnings
-from mullama.dialects.sampling import KEEP_ALIVE, MOST_TOKEN, TOP_LOGPROBS
+from mullama.dialects.sampling import KEEP_ALIVE, MOST_TOKEN, TOP_LOGPROBS, number_field
 from mullama.dialects.tools import NAME, TOOL_CHOICE, checked_choice
 from mullama.errors import Invalid, Unsupported
 from mullama.names import JSONValue
 
 _INSTRUCTIONS = fields.text("instructions")
 _MAX_OUTPUT = fields.integer("max_output_tokens", 1, MOST_TOKEN)
-_TEMPERATURE = fields.number("temperature", 0, 100)
-_TOP_P = fields.number("top_p", 0, 1)
-_PRESENCE = fields.number("presence_penalty", -2, 2)
-_FREQUENCY = fields.number("frequency_penalty", -2, 2)
+_TEMPERATURE = number_field("temperature")
+_TOP_P = number_field("top_p")
+_PRESENCE = number_field("presence_penalty")
+_FREQUENCY = number_field("frequency_penalty")
 _PARALLEL = fields.flag("parallel_tool_calls")
 _STORE = fields.flag("store")
 _PREVIOUS = fields.text("previous_response_id", 256)
