@@ -5,6 +5,12 @@ from __future__ import annotations
 import ast
 from collections import defaultdict
 from pathlib import Path
+from typing import get_args
+
+from mullama.cli.app.commands import COMMANDS, GROUPS
+from mullama.dialects import DIALECTS
+from mullama.manifest.spec.values import DialectName
+from mullama.server.openapi import document
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mullama"
@@ -41,3 +47,20 @@ def test_every_module_states_its_purpose() -> None:
         if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     ]
     assert silent == []
+
+
+def test_each_dialect_is_in_every_table_of_dialects() -> None:
+    folders = {path.name for path in (PACKAGE / "dialects").iterdir() if (path / "__init__.py").exists()}
+    tags = {tag["name"] for tag in document((), False, "")["tags"]}
+    assert folders == set(DIALECTS) == set(get_args(DialectName)) == tags - {"operator"}
+
+
+def test_each_command_is_in_the_table_of_commands() -> None:
+    found = set()
+    for group in GROUPS:
+        for path in modules(PACKAGE / "cli" / group):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+            names = {name.removesuffix("_options") for name in functions if name.endswith("_options")}
+            found |= {name for name in names if functions & {name, f"{name}_"}}
+    assert found == {command.name for command in COMMANDS}
