@@ -60,7 +60,7 @@ class SharedDownloads:
                     self._cancel(key)
 
     async def get(self, key: Hashable, begin: Begin, report: Report) -> KnownFiles:
-        """Return the files of the download with this key; begin one if none runs."""
+        """Return the files of the download with this key; begin one if none is running."""
         with self.needed((key,)):
             download = self._downloads.get(key) or self._begin(key, begin)
             download.reports.append(report)

@@ -242,7 +242,7 @@ def _pruned(observed: Observed) -> Iterator[Step]:
 
 
 def _server_drift(observed: Observed) -> Iterator[Step]:
-    """Yield the start of the server, if models are applied and no server runs."""
+    """Yield the start of the server, if models are applied and no server is running."""
     if observed.live is None and observed.applied is not None and observed.applied.manifest.models:
         yield Step(
             subject="server", kind="server", action=Action.REPAIR, cause=Cause.DRIFT, cost=Cost.PROCESS,

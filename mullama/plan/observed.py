@@ -73,7 +73,7 @@ class Observed:
 
     applied: Applied | None = None
     live: Mapping[str, LiveModel] | None = None
-    """Models of the running server by name; None if no server runs or none was asked."""
+    """Models of the running server by name; None if no server is running or none was asked."""
     files: Mapping[str, KnownFiles] = field(default_factory=dict)
     """Files by source text."""
     machine: Machine | None = None

@@ -207,8 +207,8 @@ def test_a_person_uses_the_terminal(server: Stack) -> None:
 
 def test_stop_without_a_name_ends_the_server(server: Stack) -> None:
     assert server.run("stop").stdout == "the server is stopped\n"
-    assert server.run("stop").stdout.startswith("no server runs")
-    assert server.run("ping", code=11).stderr.startswith("error: no server runs")
+    assert server.run("stop").stdout.startswith("no server is running")
+    assert server.run("ping", code=11).stderr.startswith("error: no server is running")
 
 
 def test_without_a_manifest_the_options_declare_the_models(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def model(**fields: Any) -> dict[str, Any]:
 
 
 def observed(applied: Manifest | None = None, live: str | None = "ready", machine: Machine = BIG) -> Observed:
-    """A world where what was applied is loaded, or no server runs (live None)."""
+    """A world where what was applied is loaded, or no server is running (live None)."""
     desired = applied or Manifest(mullama="v1")
     states = {n: LiveModel(name=n, revision=revision(m), state=live or "idle") for n, m in desired.models.items()}  # type: ignore[arg-type]
     return Observed(

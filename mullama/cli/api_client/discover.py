@@ -118,7 +118,7 @@ def require(call: CommandContext) -> FoundServer:
     server = find(call)
     if server is None:
         raise Unavailable(
-            "no server runs for this manifest" if _named_path(call) else "no server runs",
+            "no server is running for this manifest" if _named_path(call) else "no server is running",
             hint="mullama apply starts a server, mullama serve runs one in the foreground",
         )
     return server
@@ -153,7 +153,7 @@ def _running(call: CommandContext) -> list[tuple[Records, ServerRecord]]:
 def _single(running: list[tuple[Records, ServerRecord]]) -> FoundServer | None:
     if len(running) > 1:
         names = ", ".join(records.instance for records, _ in running)
-        raise Conflict(f"several servers run: {names}", hint="choose one with -f FILE or --host URL")
+        raise Conflict(f"several servers are running: {names}", hint="choose one with -f FILE or --host URL")
     return _local(*running[0]) if running else None
 
 

@@ -65,8 +65,8 @@ def _top_parser() -> Parser:
     parser.add_argument(
         "--version", action="version", version=f"mullama {mullama.__version__}", help="print the version"
     )
-    parser.add_argument("--host", help="address of the server")
-    parser.add_argument("--key-file", help="file that holds the API key")
+    parser.add_argument("--host", metavar="URL", help="address of the server")
+    parser.add_argument("--key-file", metavar="FILE", help="file that holds the API key")
     parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
     parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser

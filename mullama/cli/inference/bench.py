@@ -30,7 +30,10 @@ _LOCAL_ONLY = {"threads": 0, "gpu_layers": 0}
 def bench_options(parser: Parser) -> None:
     count = _integer_from(1)
     parser.add_argument(
-        "model", nargs="?", help="model to measure: a GGUF file, builtin:NAME or a source that is on this machine"
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help="model to measure: a GGUF file, builtin:NAME or a source that is on this machine",
     )
     parser.add_argument("--prompt-len", type=count, default=512, metavar="N", help="tokens per prompt (default: 512)")
     parser.add_argument("--gen-len", type=count, default=128, metavar="N", help="tokens per answer (default: 128)")

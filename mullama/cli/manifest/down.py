@@ -25,7 +25,7 @@ def down(call: CommandContext) -> int:
     """Show the models to unload, ask, and stop the server; return after its process ended."""
     server = find(call)
     if server is None:
-        call.terminal.line("no server runs; nothing to stop")
+        call.terminal.line("no server is running; nothing to stop")
         return DONE
     call.terminal.toned(_plan(server))
     if not _confirmed(call):

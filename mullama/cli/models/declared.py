@@ -29,7 +29,7 @@ class Declared:
 
 
 def read_declared(call: CommandContext) -> Declared:
-    """Ask the running server, or read the manifest of the call and its overlay when no server runs."""
+    """Ask the running server, or read the manifest of the call and its overlay when no server is running."""
     from mullama.cli.server.serve import implicit_manifest
     from mullama.manifest.tree import parse_resolved
     from mullama.reconcile.overlay import combine

@@ -174,7 +174,7 @@ def stop(call: CommandContext) -> int:
         return _unload(call, require(call), call.options.model)
     server = find(call)
     if server is None:
-        call.terminal.line("no server runs; nothing to stop")
+        call.terminal.line("no server is running; nothing to stop")
         return DONE
     stop_server(server, within=call.options.timeout, force=call.options.force)
     call.terminal.line("the server is stopped")

@@ -63,7 +63,7 @@ def _print_addresses(call: CommandContext, server: FoundServer) -> None:
 def _stop(call: CommandContext) -> int:
     server = find(call)
     if server is None:
-        call.terminal.line("no server runs; nothing to stop")
+        call.terminal.line("no server is running; nothing to stop")
         return DONE
     background.stop(server, within=call.options.timeout, force=call.options.force)
     call.terminal.line("the server is stopped")

@@ -157,7 +157,7 @@ def _state(call: CommandContext) -> Iterator[Finding]:
         hint = f"it is version {record.version}: run mullama down, then apply" if old else ""
         yield Finding("server", "warning" if old else "ok", text, hint)
     if not running:
-        yield Finding("server", "note", "no server runs")
+        yield Finding("server", "note", "no server is running")
 
 
 def _manifest(call: CommandContext) -> Iterator[Finding]:

@@ -26,7 +26,7 @@ def instance_options(parser: Parser) -> None:
 
 
 def ensure_server(call: CommandContext) -> FoundServer:
-    """Return the running server; start one for the manifest of the call, or without a manifest, when none runs."""
+    """Return the running server; if none is running, start one, with or without a manifest."""
     if discover.is_remote(call):
         return discover.require(call)
     server = discover.find(call)

@@ -26,7 +26,7 @@ def status_options(parser: Parser) -> None:
 
 
 def status(call: CommandContext) -> int:
-    """Exit with 0 for a ready server, 8 for a degraded one, 11 when none runs."""
+    """Exit with 0 for a ready server, 8 for a degraded one, 11 when none is running."""
     tree = require(call).client.get("/api/v1/status")
     if call.options.json:
         call.terminal.json(tree)
@@ -161,7 +161,7 @@ def wait(call: CommandContext) -> int:
         missing: MullamaError | str
         try:
             server = find(call)
-            missing = condition.missing(server.client) if server else Unavailable("no server runs")
+            missing = condition.missing(server.client) if server else Unavailable("no server is running")
         except Unavailable as error:
             missing = error
         if not missing:

@@ -100,10 +100,10 @@ def test_help_lists_every_command(run: Run) -> None:
         (("wait", "--timeout", "soon"), 4, "error: argument --timeout: 'soon' is not a time"),
         (("--host", "x", "schema"), 4, "error: --host is not an option of this command"),
         (("status", "--host", "ftp://x"), 4, "error: 'ftp://x' is not the address of a server"),
-        (("status",), 11, "error: no server runs\n"),
+        (("status",), 11, "error: no server is running\n"),
         (("run", "m", "hi"), 3, "error: model 'm' not found\n"),
-        (("undo", "--yes"), 11, "error: no server runs\n"),
-        (("reload",), 11, "error: no server runs\n"),
+        (("undo", "--yes"), 11, "error: no server is running\n"),
+        (("reload",), 11, "error: no server is running\n"),
     ],
 )
 def test_mistakes_have_a_line_and_a_code(run: Run, arguments: tuple[str, ...], code: int, message: str) -> None:
@@ -115,7 +115,7 @@ def test_mistakes_have_a_line_and_a_code(run: Run, arguments: tuple[str, ...], c
 
 def test_nothing_running_is_a_success_for_down(run: Run) -> None:
     ran = run("down")
-    assert (ran.code, ran.out, ran.err) == (0, "no server runs; nothing to stop\n", "")
+    assert (ran.code, ran.out, ran.err) == (0, "no server is running; nothing to stop\n", "")
 
 
 def test_a_bug_is_one_line_unless_a_traceback_is_asked_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
