@@ -26,6 +26,7 @@ from mullama.reconcile.overlay import Overlay
 from mullama.runtime.base import ApplyOptions
 
 _ON_DEMAND = {"residency": {"load": "on_demand"}}
+_CHANGE_MANIFEST = "change the manifest and apply it"
 
 
 class ModelCommands:
@@ -114,7 +115,7 @@ class ModelCommands:
 
     async def delete(self, request: DeleteModel) -> None:
         known = _require(self._reconciler.current, request.model)
-        self._require_free(known)
+        self._require_free(known, hint=_CHANGE_MANIFEST)
         if request.only_check:
             return
         await self._finish(
@@ -124,7 +125,7 @@ class ModelCommands:
     async def set_default(self, request: SetDefault) -> None:
         """Set the route `default` in the overlay, unless the manifest declares one."""
         known = _require(self._reconciler.current, request.model)
-        self._require_free("default")
+        self._require_free("default", hint=_CHANGE_MANIFEST)
         await self._finish(lambda overlay: {**overlay, "default": {"route": known}})
 
     def _add(self, overlay: Overlay, name: str, tree: dict[str, Any], known: str | None) -> Overlay:
@@ -135,16 +136,13 @@ class ModelCommands:
         self._require_free(name)
         return {**overlay, known or name: tree}
 
-    def _require_free(self, name: str) -> None:
+    def _require_free(self, name: str, hint: str = f"{_CHANGE_MANIFEST}, or choose another name") -> None:
         """Raise `Conflict` for a name that the manifest declares."""
         current = self._reconciler.current
         key = ModelName.parse(name).key
         declared = {ModelName.parse(n).key: n for n in (*current.manifest.models, *current.manifest.routes)}
         if key in declared:
-            raise Conflict(
-                f"{name} is declared in {self._location(current, declared[key])}",
-                hint="change the manifest and apply it, or choose another name",
-            )
+            raise Conflict(f"{name} is declared in {self._location(current, declared[key])}", hint=hint)
 
     def _location(self, current: Current, name: str) -> str:
         """Return where the manifest declares a name: the line if the file can be read, else the file."""

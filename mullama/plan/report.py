@@ -162,7 +162,7 @@ def markdown(plan: Plan, stack: str) -> str:
     if plan.empty:
         return "\n".join(head)
     warnings = [f"- warning: {_cell(text)}" for text in plan.warnings]
-    body = ["| | model | cost | what | effect |", "|---|---|---|---|---|"]
+    body = ["| | model | cost | change | effect |", "|---|---|---|---|---|"]
     body += [_markdown_row(step) for step in plan.steps]
     folded = [text for step in plan.steps if len(step.changes) > 1 for text in _markdown_fields(step)]
     if folded:

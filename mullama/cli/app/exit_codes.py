@@ -29,9 +29,9 @@ MEANINGS = {
     TRANSFER: "a download failed or does not match its digest",
     TIMEOUT: "a time limit was exceeded",
     DENIED: "a key or permission is missing",
-    PARTLY: "partly applied, or a model kept its old revision",
+    PARTLY: "done in part: a partial apply or import, a model that kept its old revision, a degraded server",
     REFUSED: "refused: a protected model, a missing confirmation or a failed check; nothing was changed",
-    CONFLICT: "another process holds the lock, or the plan is stale",
+    CONFLICT: "another process holds the lock, the plan is stale, or a newer manifest replaced this one",
     NO_CONNECTION: "no server answers, or a source of weights cannot be reached",
     INTERRUPTED: "interrupted from the keyboard",
 }

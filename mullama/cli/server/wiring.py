@@ -106,7 +106,7 @@ async def _serve(
 def _log_progress(line: Mapping[str, Any], code: int) -> int:
     """Log one line of progress; return the exit code of a result, else `code`."""
     if line["event"] == "step":
-        _log.info("%s: %s %s", line["model"], line["state"], line["message"])
+        _log.info("%s: %s%s", line["model"], line["state"], f" ({line['message']})" if line["message"] else "")
     elif line["event"] == "warning":
         _log.warning("%s", line["message"])
     elif line["event"] == "result":
