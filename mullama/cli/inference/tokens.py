@@ -62,6 +62,8 @@ def embed(call: CommandContext) -> int:
     if options.compare and options.texts:
         raise UsageError("--compare takes exactly two texts")
     texts = list(options.compare or options.texts) or [call.terminal.source.read()]
+    if "" in texts:
+        raise UsageError("a text to embed is empty", hint="mullama embed TEXT, or pipe one in")
     server = ensure_server(call)
     model = resolve_model(call, server, options.model or default_model(server))["name"]
     answer = embeddings_of(server, model, texts, dimensions=options.dimensions, normalize=options.normalize)

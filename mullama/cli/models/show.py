@@ -14,6 +14,7 @@ from mullama.cli.server.ensure import instance_options, model_path
 from mullama.units import ago, size
 
 PARTS = ("modelfile", "parameters", "template", "system", "license")
+_TEMPLATES = {"manifest": "from the manifest", "gguf": "from the weights file", "source": "from the registry"}
 
 
 def show_options(parser: Parser) -> None:
@@ -159,7 +160,7 @@ def _print_all(call: CommandContext, model: Mapping[str, Any]) -> None:
         ("Digest", model["digest"]),
         ("Path", ", ".join(model["paths"]) or "not on this machine; mullama pull or apply downloads it"),
         ("Modified", ago(time.time() - model["modified"]) if model["modified"] else None),
-        ("Template", f"from the {model['template_source']}" if model["template"] else "none"),
+        ("Template", _TEMPLATES.get(model["template_source"], "none") if model["template"] else "none"),
         ("System", model["system"]),
         ("License", (model["license"] or "").splitlines()[0][:80] if model["license"] else None),
     )
