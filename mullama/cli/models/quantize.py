@@ -80,7 +80,7 @@ def _write(call: CommandContext, stored: StoredWeights, target: Path, kind: str)
     again = bool(getattr(call.options, "requantize", False))
     if stored.facts.quantization not in _UNQUANTISED and not again:
         raise Refused(
-            f"{stored.source} is already quantized ({stored.facts.quantization}): a second quantization loses more quality",
+            f"{stored.source} is already quantized ({stored.facts.quantization}): doing it again loses quality",
             hint="use F16 or BF16 weights, or --requantize",
         )
     target.parent.mkdir(parents=True, exist_ok=True)
