@@ -19,9 +19,10 @@ MODELFILE = (
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A home with the built-in model; the first command starts the server."""
+    """A server with the built-in model. Each test removes what it adds, so that any of them runs alone."""
     with stack_in(tmp_path_factory.mktemp("commands")) as found:
         found.write({"demo": {"from": "builtin:tiny"}})
+        found.run("apply", "--yes")
         yield found
 
 
@@ -44,15 +45,18 @@ def test_list_and_show_need_no_server(tmp_path: Path) -> None:
         assert not stack.processes()
 
 
-def test_pull_starts_a_server_and_adds_a_model(server: Stack) -> None:
-    done = server.run("pull", "builtin:tiny", "--name", "pulled")
-    assert "server started" in done.stderr
-    assert "pulled" in names(server)
-    lines = [
-        json.loads(line)
-        for line in server.run("pull", "builtin:tiny", "--name", "pulled", "--json").stdout.splitlines()
-    ]
-    assert lines[-1] == {"status": "success"}
+def test_pull_starts_a_server_and_adds_a_model(tmp_path: Path) -> None:
+    with stack_in(tmp_path) as stack:
+        stack.write({"demo": {"from": "builtin:tiny"}})
+        done = stack.run("pull", "builtin:tiny", "--name", "pulled")
+        assert "server started" in done.stderr
+        assert "pulled" in names(stack)
+        again = stack.run("pull", "builtin:tiny", "--name", "pulled", "--json").stdout.splitlines()
+        assert json.loads(again[-1]) == {"status": "success"}
+
+        assert stack.run("stop").stdout == "the server is stopped\n"
+        assert stack.run("stop").stdout.startswith("no server is running")
+        assert stack.run("ping", code=11).stderr.startswith("error: no server is running")
 
 
 def test_a_modelfile_becomes_a_model_and_comes_back_as_it_was(server: Stack) -> None:
@@ -96,7 +100,9 @@ def test_models_are_loaded_and_unloaded(server: Stack) -> None:
     assert any(m["name"] == "other" for m in server.json("ps", "--json")["models"])
     server.run("unload", "demo")
     assert "demo is unloaded" in server.run("stop", "demo").stdout
-    assert server.run("load", "demo", "-c", "512", code=4).stderr.startswith("error: --context-size: demo is declared")
+    assert server.run("load", "demo", "-c", "512", code=4).stderr.startswith(
+        "error: --context-size: demo is already declared"
+    )
     assert "did you mean" in server.run("load", "qwen2.5:7bb", code=3).stderr
     server.run("load", "demo")
     server.run("rm", "other", "-f")
@@ -150,6 +156,7 @@ def test_ping_daemon_and_logs(server: Stack) -> None:
 
 def test_the_management_endpoints_list_the_same_models(server: Stack) -> None:
     url = server.url
+    server.run("pull", "builtin:tiny", "--name", "pulled")
     listed = {model["name"]: model for model in httpx.get(f"{url}/api/models", timeout=60).json()["models"]}
     assert {"demo", "pulled"} <= set(listed)
     assert httpx.get(f"{url}/api/models/demo", timeout=60).json()["train_context"] > 0
@@ -177,7 +184,7 @@ def test_the_default_is_removed_with_its_model(server: Stack) -> None:
 
 
 def test_quantised_weights_can_be_loaded(server: Stack) -> None:
-    assert "is already quantised" in server.run("quantize", "builtin:tiny", "Q4_0", code=9).stderr
+    assert "is already quantized" in server.run("quantize", "builtin:tiny", "Q4_0", code=9).stderr
     server.run("quantize", "builtin:tiny", "Q4_0", "--requantize", "-o", "small.gguf")
     assert server.run("quantize", "builtin:tiny", "Q9_9", "--requantize", "-o", "n.gguf", code=4).stderr
     assert not (server.home / "n.gguf").exists()
@@ -203,12 +210,6 @@ def test_a_person_uses_the_terminal(server: Stack) -> None:
         session.read_until(">>> ")
         session.type("\x04")
         assert session.finish() == 0
-
-
-def test_stop_without_a_name_ends_the_server(server: Stack) -> None:
-    assert server.run("stop").stdout == "the server is stopped\n"
-    assert server.run("stop").stdout.startswith("no server is running")
-    assert server.run("ping", code=11).stderr.startswith("error: no server is running")
 
 
 def test_without_a_manifest_the_options_declare_the_models(tmp_path: Path) -> None:
