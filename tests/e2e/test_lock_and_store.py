@@ -217,7 +217,7 @@ def test_a_prune_is_shown_with_its_bytes_and_deletes_only_what_was_shown(online:
     os.utime(blob, (1, 1))
     shown = online.run("diff", code=2).stdout
     assert "delete 1 file (5." in shown
-    assert online.run("apply", code=9).stderr.startswith("error: the plan pauses or removes something")
+    assert online.run("apply", code=9).stderr.startswith("error: the plan pauses or removes models")
     serving = online.serve()
     online.ready()
     assert blob.exists(), "a server that begins deletes nothing"

@@ -99,4 +99,4 @@ def test_a_command_that_does_not_decode_ends_the_process_with_the_reason() -> No
         _, errors = child.communicate(timeout=200)
 
     assert child.returncode == 1
-    assert b"does not decode" in errors
+    assert b"cannot be decoded" in errors
