@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Literal
 
+from mullama.chat.sampling_fields import SAMPLING_FIELDS
 from mullama.names import JSONValue
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -150,30 +151,8 @@ class Sampling:
 
 # The defaults of fields that neither the client, the dialect nor the manifest sets (Ollama's values).
 DEFAULT_SAMPLING = Sampling(
-    temperature=0.8,
-    top_k=40,
-    top_p=0.9,
-    min_p=0.0,
-    typical_p=1.0,
-    top_n_sigma=-1.0,
-    xtc_probability=0.0,
-    xtc_threshold=0.1,
-    dynatemp_range=0.0,
-    dynatemp_exponent=1.0,
-    repeat_last_n=64,
-    repeat_penalty=1.0,
-    presence_penalty=0.0,
-    frequency_penalty=0.0,
-    dry_multiplier=0.0,
-    dry_base=1.75,
-    dry_allowed_length=2,
-    dry_penalty_last_n=-1,
+    **{field.name: field.default for field in SAMPLING_FIELDS.values()},  # type: ignore[arg-type]  # a test holds the types
     dry_sequence_breakers=("\n", ":", '"', "*"),
-    mirostat=0,
-    mirostat_tau=5.0,
-    mirostat_eta=0.1,
-    seed=-1,
-    min_keep=0,
     samplers=(),
     logit_bias=(),
 )
