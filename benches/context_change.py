@@ -49,7 +49,7 @@ def _apply(url: str, tree: dict[str, Any]) -> list[str]:
     request = urllib.request.Request(f"{url}/api/v1/stack", body, headers, method="PUT")
     with urllib.request.urlopen(request, timeout=300) as answer:
         lines = [json.loads(line) for line in answer]
-    if lines[-1].get("exit") not in (0, 2):
+    if lines[-1].get("outcome") != "applied":
         raise SystemExit(f"the apply failed: {lines[-1]}")
     (plan,) = [line["plan"] for line in lines if line["event"] == "plan"]
     return [step["cost"] for step in plan["steps"]]
