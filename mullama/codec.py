@@ -1,4 +1,4 @@
-"""Typed values as JSON and back, by msgspec: the one codec of worker messages, plans, lock files and facts.
+"""Typed values as trees of JSON values and back, by msgspec: the one codec of plans, lock files and facts.
 
 Types are frozen dataclasses or `msgspec.Struct`. A value that does not fit its type is an `Invalid` that names the
 field. A class with a `parse` class method and a `str` form travels as that text.
@@ -35,19 +35,6 @@ def from_tree(kind: type[T], tree: object, name: str, *, only_known: bool = Fals
     if only_known and (field := _unknown_field(tree, to_tree(value))):
         raise Invalid(f"{name} has the unknown field {field!r}", hint="it was written by another version")
     return value
-
-
-def encode(value: object) -> bytes:
-    """Encode a typed value as compact UTF-8 JSON."""
-    return msgspec.json.encode(value, enc_hook=str)
-
-
-def decode(kind: type[T], data: bytes | memoryview, name: str) -> T:
-    """Decode UTF-8 JSON to a value of the type; raise `Invalid` as `from_tree` does, and for text that is not JSON."""
-    try:
-        return msgspec.json.decode(data, type=kind, dec_hook=_parse)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Invalid(_message(name, error)) from error
 
 
 def _parse(kind: type, text: Any) -> Any:

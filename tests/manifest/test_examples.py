@@ -14,7 +14,8 @@ from mullama.manifest.unsupported import REFUSALS
 from tests.manifest.builders import read
 
 ROOT = Path(__file__).parents[2]
-MANIFESTS = [ROOT / "mullama.yaml", *sorted(ROOT.glob("examples/*.yaml")), ROOT / "examples/include/mullama.yaml"]
+NESTED = [ROOT / "examples" / folder / "mullama.yaml" for folder in ("container", "include")]
+MANIFESTS = [ROOT / "mullama.yaml", *sorted(ROOT.glob("examples/*.yaml")), *NESTED]
 
 
 pytestmark = pytest.mark.timeout(60)  # each example is loaded hundreds of times
