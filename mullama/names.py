@@ -15,6 +15,9 @@ from mullama.errors import Invalid
 
 JSONValue: TypeAlias = "bool | int | float | str | Sequence[JSONValue] | Mapping[str, JSONValue] | None"
 
+DEFAULT_ROUTE = "default"
+"""The route to the model that answers requests without a model."""
+
 _SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
 _MODEL = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT}){{0,3}}(?::{_SEGMENT})?")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

@@ -17,6 +17,7 @@ from mullama.controller.event_log import EventLog
 from mullama.controller.reconciler import Reconciler
 from mullama.controller.status import failure_reason, live_models
 from mullama.manifest.tree import block_to_tree, parse_resolved, revision
+from mullama.names import DEFAULT_ROUTE
 from mullama.plan.observed import LiveModel
 from mullama.plan.steps import to_tree
 from mullama.runtime.base import ApplyOptions, Origin
@@ -105,7 +106,7 @@ class LocalOperator:
             "state": live.state,
             "revision": deployment.revision,
             "generation": deployment.generation,
-            "is_default": current.snapshot.names.get("default") == deployment.name,
+            "is_default": current.snapshot.names.get(DEFAULT_ROUTE) == deployment.name,
             "source": deployment.model.from_,
             "digest": deployment.files.digest,
             "size": deployment.files.size,

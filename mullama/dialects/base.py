@@ -6,7 +6,7 @@ Pure: time and ids are values of the `ReplyContext`. One generic HTTP handler se
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, Protocol, TypeGuard, TypeVar
 
 from mullama.chat import inventory, types
@@ -35,7 +35,10 @@ class ReplyContext(Generic[Op_co, Res_co]):
     """
 
     operation: Op_co
-    """The operation as the endpoint decoded it. Its `model` is the name that the client sent; the answer repeats it."""
+    """The operation as the endpoint decoded it, with the default model's name where the client sent none.
+
+    The answer repeats its `model`.
+    """
     result: Res_co
     """The result of the operation; None for a stream and for a `StaticReply`."""
     id: str
@@ -167,8 +170,8 @@ def text_request(operation: Operation) -> types.TextRequest | None:
             return None
 
 
-def model_of(operation: Operation) -> str:
-    """Return the name of the model that an operation uses, "" for the default model or none."""
+def model_of(operation: Operation) -> str | None:
+    """Return the name of the model that an operation uses: "" for the default model, None for an operation without."""
     match operation:
         case types.CountRequest() | types.RenderRequest():
             return operation.chat.model
@@ -179,7 +182,14 @@ def model_of(operation: Operation) -> str:
         case inventory.ShowModel() | inventory.LoadModel() | inventory.DeleteModel() | inventory.SetDefault():
             return operation.model
         case _:
-            return ""
+            return None
+
+
+def with_model(operation: Any, name: str) -> Any:
+    """Return an operation for which `model_of` is not None with this name."""
+    if isinstance(operation, types.CountRequest | types.RenderRequest):
+        return replace(operation, chat=replace(operation.chat, model=name))
+    return replace(operation, model=name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -235,8 +235,5 @@ STREAM = flag("stream")
 
 
 def model_named(body: Body) -> str:
-    """Return the model of a request, which is required."""
-    model = body.get(MODEL)
-    if not model:
-        raise Invalid("model is required", field=body.at(MODEL.name))
-    return model
+    """Return the model of a request; "", the default model, for an absent, null or empty name."""
+    return body.get(MODEL) or ""

@@ -172,7 +172,7 @@ def encode_copy(context: ReplyContext[inventory.CopyModel, inventory.Done]) -> R
 
 
 def decode_load(request: WireRequest) -> inventory.LoadModel:
-    """Decode the load of a local model as it is declared."""
+    """Decode the load of a local model as it is declared; without a name, of the default model."""
     body = _body(request, *_NAMES, "keep_alive", *_DECLARED)
     for name in _DECLARED:
         if body.has(name):
@@ -180,7 +180,7 @@ def decode_load(request: WireRequest) -> inventory.LoadModel:
                 f"{name} is declared with the model, not given when it is loaded", field=name,
                 hint="change it in the manifest, or create a model with it",
             )  # fmt: skip
-    return inventory.LoadModel(model=_model_name(body), keep_alive=body.get(_KEEP))
+    return inventory.LoadModel(model=body.first(_NAME, fields.MODEL, _ALIAS) or "", keep_alive=body.get(_KEEP))
 
 
 def decode_unload(request: WireRequest) -> inventory.LoadModel:

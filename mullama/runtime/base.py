@@ -5,6 +5,7 @@ The server imports nothing else of the runtime.
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -31,6 +32,10 @@ class Caller:
     roles: tuple[Role, ...] = ("infer", "admin", "read")
     priority: int = 0
     """Higher is served first."""
+
+    def may_use(self, *names: str) -> bool:
+        """Return True if the key may use a model by one of these names."""
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.models for name in names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +91,13 @@ class Service(Protocol):
 
     def access(self) -> Access:
         """Return the live server settings and keys. Cheap: call it for each request."""
+        ...
+
+    def default_model(self, caller: Caller) -> str:
+        """Return the name of the model that answers this caller's requests without a model.
+
+        Raises `Invalid` where the manifest has no route `default`, and the errors of any model's name.
+        """
         ...
 
     def context_size(self, model: str) -> int:

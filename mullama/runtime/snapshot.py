@@ -76,11 +76,11 @@ class Snapshot:
     rules: Rules = field(default_factory=Rules)
 
     def find(self, name: str, dialect: str) -> Deployment:
-        """Return the deployment behind a name or route; "" means the default route.
+        """Return the deployment behind a name or route.
 
         Raises `NotFound` for an unknown name, and for a model that is not served in this dialect.
         """
-        key = _key(name) if name else "default"
+        key = _key(name)
         target = self.names.get(key)
         deployment = self.deployments.get(target) if target is not None else None
         if deployment is None or not self.speaks(deployment, dialect):
@@ -99,8 +99,6 @@ class Snapshot:
                 hint="`dialects` of the model in the manifest lists its dialects",
                 name=name,
             )
-        if not name:
-            return NotFound("no model was named, and the manifest has no route 'default'", name=name)
         visible = [n for n, d in self.deployments.items() if self.speaks(d, dialect)]
         return NotFound(f"model '{name}' not found", name=name, near=suggest(name, visible))
 

@@ -25,6 +25,7 @@ from mullama.dialects.base import (
     is_streamed,
     model_of,
     text_request,
+    with_model,
 )
 from mullama.dialects.native import MANAGEMENT
 from mullama.errors import Internal
@@ -80,7 +81,7 @@ class Endpoints:
         # The share is held to the end, because the decoded request refers to the body's text.
         with self.pool.share() as share:
             body, raw = await self._read_body(exchange, share)
-            operation = endpoint.decode(replace(request, body=body))
+            operation = self._named(endpoint.decode(replace(request, body=body)), exchange.caller)
             self._take_notes(exchange, operation, raw)
             operation = await self._with_stored(endpoint, exchange, operation)
             context = self._context(exchange, operation)
@@ -93,6 +94,13 @@ class Endpoints:
                 await relay(exchange, events, encoder, self.inflight, self.bounds, remember)
             else:
                 await self._answer(endpoint, exchange, context)
+
+    def _named(self, operation: Operation, caller: Caller) -> Operation:
+        """Return the operation with the name of the default model if its request names none."""
+        if model_of(operation) != "":
+            return operation
+        named: Operation = with_model(operation, self.service.default_model(caller))
+        return named
 
     async def _read_body(self, exchange: Exchange, share: BodyShare) -> tuple[JSONValue, bytes]:
         if exchange.method in ("GET", "HEAD"):
@@ -173,7 +181,7 @@ class Endpoints:
 
     def _take_notes(self, exchange: Exchange, operation: Operation, raw: bytes) -> None:
         """Keep the parts of an operation that the log line and the headers show."""
-        exchange.notes.model = model_of(operation)
+        exchange.notes.model = model_of(operation) or ""
         if (text := text_request(operation)) is not None:
             exchange.warn(text.warnings)
         if self.service.access().manifest.observability.logs.prompts:

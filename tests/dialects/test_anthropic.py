@@ -87,7 +87,6 @@ def test_an_image_in_a_result_stays_with_the_result() -> None:
         ({"max_tokens": 0}, "max_tokens is required and must be positive"),
         ({"max_tokens": -1}, "max_tokens"),
         ({"messages": []}, "messages is required"),
-        ({"model": None}, "model is required"),
         ({"stop_sequences": [""]}, "stop_sequences"),
         ({"stop_sequences": "x"}, "stop_sequences"),
         ({"temperature": 101}, "temperature"),

@@ -25,7 +25,8 @@ from mullama.chat.types import (
     Vectors,
 )
 from mullama.dialects import DIALECTS
-from mullama.dialects.base import ReplyContext, WireRequest
+from mullama.dialects.base import ReplyContext, WireRequest, model_of
+from mullama.dialects.native import MANAGEMENT
 from mullama.errors import ContextOverflow, Invalid
 from tests.dialects.wire import (
     CALL,
@@ -401,12 +402,20 @@ def test_usage_comes_after_the_end_and_is_null_before() -> None:
     assert chunks[-1]["usage"]["total_tokens"] == 18
 
 
-@pytest.mark.parametrize("path", [*CHATS, "/api/generate", "/api/embed", "/v1/completions", "/v1/embeddings"])
-@pytest.mark.parametrize("model", [None, ""])
-def test_a_request_has_to_name_its_model(path: str, model: str | None) -> None:
-    body = {"messages": HELLO["messages"], "input": "a", "prompt": "a", "max_tokens": 5, "model": model}
-    if path == "/v1/responses":
-        del body["prompt"]
+@pytest.mark.parametrize("named", [{}, {"model": None}, {"model": ""}], ids=str)
+def test_an_endpoint_that_takes_a_model_leaves_an_absent_name_to_the_default(named: dict[str, Any]) -> None:
+    body = {
+        "messages": HELLO["messages"], "input": "a", "content": "a", "max_tokens": 5, "query": "q", "documents": ["a"],
+        "tokens": [1], **named,
+    }  # fmt: skip
+    taking = [
+        one
+        for dialect in (*DIALECTS.values(), MANAGEMENT)
+        for one in dialect.endpoints
+        if one.access == "infer" and "model" in (one.request_schema or {}).get("properties", {})  # type: ignore[union-attr]
+    ]
+    found = {one.path: model_of(one.decode(WireRequest(body=body))) for one in taking}
 
-    with pytest.raises(Invalid, match="model is required"):
-        decode(path, body)
+    assert len(found) > 25
+    assert set(found.values()) == {""}
+    assert all("model" not in one.request_schema.get("required", ()) for one in taking)  # type: ignore[union-attr]

@@ -109,6 +109,9 @@ class StubRuntime:
     def access(self) -> Access:
         return Access(manifest=self.manifest, keys=self.keys, generation=7)
 
+    def default_model(self, caller: Caller) -> str:
+        return "usual"
+
     def context_size(self, model: str) -> int:
         return 4096
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mullama.chat import types
+from mullama.dialects.base import model_of
 from mullama.errors import Busy, EngineFailed, Internal
 from tests.server.server_fixture import (
     CHAT,
@@ -53,6 +54,61 @@ def test_each_dialect_answers_without_streaming(server: RunningServer) -> None:
     assert openai.json["choices"][0]["message"]["content"] == "Hello"
     anthropic = server.ask("POST", "/v1/messages", CHATS["/v1/messages"])
     assert anthropic.json["content"][0]["text"] == "Hello"
+
+
+@pytest.mark.parametrize("named", [{}, {"model": None}, {"model": ""}], ids=str)
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", CHAT),
+        ("/v1/completions", {"prompt": "Hello"}),
+        ("/v1/embeddings", {"input": "Hello"}),
+        ("/v1/responses", {"input": "Hello"}),
+        ("/v1/rerank", {"query": "a", "documents": ["b"]}),
+        ("/v1/messages", {**CHAT, "max_tokens": 9}),
+        ("/completion", {"prompt": "Hello"}),
+        ("/infill", {"input_prefix": "a", "input_suffix": "b"}),
+        ("/api/chat", {**CHAT, "stream": False}),
+        ("/api/chat", {}),
+        ("/api/generate", {"prompt": "Hello", "stream": False}),
+        ("/api/generate", {}),
+        ("/api/embed", {"input": "Hello"}),
+        ("/api/models/chat", {**CHAT, "stream": False}),
+        ("/api/models/embed", {"input": "Hello"}),
+    ],
+)
+def test_a_request_without_a_model_is_answered_by_the_default(
+    server: RunningServer, path: str, body: dict[str, Any], named: dict[str, Any]
+) -> None:
+    body = {name: value for name, value in body.items() if name != "model"} | named
+    answer = server.ask("POST", path, body)
+    assert (answer.status, answer.json["model"]) == (200, "usual")
+    if "stream" in body or path in CHATS:
+        streamed = server.ask("POST", path, {**body, "stream": True}).body
+        assert b'"model":"usual"' in streamed
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/responses/input_tokens", {"input": "Hello"}),
+        ("/v1/chat/completions/input_tokens", CHAT),
+        ("/v1/messages/count_tokens", CHAT),
+        ("/apply-template", CHAT),
+        ("/tokenize", {"content": "a"}),
+        ("/detokenize", {"tokens": [1]}),
+        ("/embedding", {"content": "a"}),
+        ("/api/show", {}),
+        ("/api/models/tokenize", {"content": "a"}),
+        ("/api/models/load", {}),
+    ],
+)
+def test_an_answer_that_names_no_model_is_the_default_models_too(
+    server: RunningServer, path: str, body: dict[str, Any]
+) -> None:
+    answer = server.ask("POST", path, {name: value for name, value in body.items() if name != "model"})
+    assert answer.status == 200, answer.body
+    assert model_of(server.runtime.seen[-1]) == "usual"
 
 
 @pytest.mark.parametrize("path", CHATS)

@@ -184,7 +184,7 @@ _FIELDS: tuple[fields.Field[object], ...] = (
     KEEP_ALIVE, fields.record("tool_choice"), fields.record("thinking"), fields.record("output_config"),
     fields.record("metadata"),
 )  # fmt: skip
-COUNT_SCHEMA = fields.request_schema(*_FIELDS, required="model messages")
+COUNT_SCHEMA = fields.request_schema(*_FIELDS, required="messages")
 REQUEST_SCHEMA = fields.request_schema(
-    *_FIELDS, fields.integer("max_tokens", 1, MOST_TOKEN), required="model messages max_tokens"
+    *_FIELDS, fields.integer("max_tokens", 1, MOST_TOKEN), required="messages max_tokens"
 )

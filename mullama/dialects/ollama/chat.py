@@ -250,7 +250,7 @@ ENDPOINTS = (
         encode=encode,
         stream=OllamaChatStream,
         summary="Generate a chat completion; without messages, load or unload the model",
-        request_schema=fields.request_schema(*CHAT_FIELDS, required="model"),
+        request_schema=fields.request_schema(*CHAT_FIELDS),
         response_schema=schema.record(
             "model created_at",
             **HEAD_SCHEMA,

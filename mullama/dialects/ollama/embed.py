@@ -70,7 +70,7 @@ def encode_old(context: ReplyContext[EmbedRequest | LoadModel, Vectors | Loaded]
 
 _VECTOR = schema.listed(schema.NUMBER)
 REQUEST_SCHEMA = schema.joined(
-    fields.request_schema(fields.MODEL, _TRUNCATE, DIMENSIONS, KEEP_ALIVE, OPTIONS, required="model"),
+    fields.request_schema(fields.MODEL, _TRUNCATE, DIMENSIONS, KEEP_ALIVE, OPTIONS),
     schema.record(input=schema.nullable(INPUT_SCHEMA)),
 )
 
@@ -97,7 +97,7 @@ ENDPOINTS = (
         decode=decode_old,
         encode=encode_old,
         summary="Create an embedding of one prompt (older format)",
-        request_schema=fields.request_schema(fields.MODEL, PROMPT, KEEP_ALIVE, OPTIONS, required="model"),
+        request_schema=fields.request_schema(fields.MODEL, PROMPT, KEEP_ALIVE, OPTIONS),
         response_schema=schema.exact(embedding=_VECTOR),
     ),
 )

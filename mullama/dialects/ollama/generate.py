@@ -199,7 +199,7 @@ ENDPOINTS = (
         encode=encode,
         stream=GenerateStream,
         summary="Generate a completion; without a prompt, load or unload the model",
-        request_schema=fields.request_schema(*_FIELDS, required="model"),
+        request_schema=fields.request_schema(*_FIELDS),
         response_schema=schema.record(
             "model created_at",
             **HEAD_SCHEMA,

@@ -11,7 +11,6 @@ from mullama.dialects import fields, schema
 from mullama.dialects.base import Endpoint, Reply, ReplyContext, WireRequest, fixed
 from mullama.dialects.reply_values import rfc3339
 from mullama.dialects.tools import compact
-from mullama.errors import Invalid
 from mullama.names import JSONValue
 
 _NAME = fields.MODEL.named("name")
@@ -127,11 +126,8 @@ class ShowCall(inventory.ShowModel):
 
 def decode_show(request: WireRequest) -> ShowCall:
     body = fields.body_of(request.body)
-    model = body.first(fields.MODEL, _NAME)
-    if not model:
-        raise Invalid("model is required", field="model")
     return ShowCall(
-        model=model,
+        model=body.first(fields.MODEL, _NAME) or "",
         verbose=body.get(_VERBOSE) or False,
         system=body.get(_SYSTEM),
         options=body.get(_OPTIONS) or {},

@@ -58,21 +58,20 @@ CHAT_FIELDS: tuple[fields.Field[object], ...] = (
     TOP_LOGPROBS, THINK, _EFFORT, _KWARGS, _REASONING_FORMAT, _CONTINUE, _PROGRESS, _GENERATION_PROMPT,
     fields.record("stream_options"), fields.record("reasoning"),
 )  # fmt: skip
-REQUEST_SCHEMA = fields.request_schema(*CHAT_FIELDS, required="model messages")
-RENDER_SCHEMA = fields.request_schema(*CHAT_FIELDS, required="messages")
+REQUEST_SCHEMA = fields.request_schema(*CHAT_FIELDS, required="messages")
 
 
 def decode(request: WireRequest) -> ChatCall:
     """Decode a conversation to continue."""
-    return read_chat(fields.body_of(request.body), need_model=True)
+    return read_chat(fields.body_of(request.body))
 
 
 def decode_count(request: WireRequest) -> types.CountRequest:
-    return types.CountRequest(chat=read_chat(fields.body_of(request.body), need_model=True))
+    return types.CountRequest(chat=read_chat(fields.body_of(request.body)))
 
 
 def decode_render(request: WireRequest) -> types.RenderRequest:
-    return types.RenderRequest(chat=read_chat(fields.body_of(request.body), need_model=False))
+    return types.RenderRequest(chat=read_chat(fields.body_of(request.body)))
 
 
 def encode_count(context: ReplyContext[types.CountRequest, types.TokenCount]) -> Reply:
@@ -83,9 +82,8 @@ def encode_render(context: ReplyContext[types.RenderRequest, types.DetokenizedTe
     return Reply(body={"prompt": context.result.text})
 
 
-def read_chat(body: fields.Body, *, need_model: bool) -> ChatCall:
-    """Return the request of a chat body. Endpoints of llama-server may omit the model for the default one."""
-    model = fields.model_named(body) if need_model else body.get(fields.MODEL) or ""
+def read_chat(body: fields.Body) -> ChatCall:
+    """Return the request of a chat body."""
     messages = linked(body.get(MESSAGES) or ())
     if not messages:
         raise Invalid("[] is too short - 'messages'", field="messages")
@@ -100,7 +98,7 @@ def read_chat(body: fields.Body, *, need_model: bool) -> ChatCall:
     kwargs = body.get(_KWARGS) or {}
     reasoning_format = body.get(_REASONING_FORMAT)
     return ChatCall(
-        model=model,
+        model=fields.model_named(body),
         messages=messages,
         stream=body.get(fields.STREAM) or False,
         **common,

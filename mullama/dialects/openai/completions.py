@@ -164,7 +164,7 @@ _FIELDS: tuple[fields.Field[object], ...] = (
     fields.Field("prompt", inputs_of, INPUT_SCHEMA),
     *COMMON, fields.STREAM, _SUFFIX, _ECHO, _BEST_OF, _LOGPROBS, fields.record("stream_options"),
 )  # fmt: skip
-REQUEST_SCHEMA = fields.request_schema(*_FIELDS, required="model")
+REQUEST_SCHEMA = fields.request_schema(*_FIELDS)
 RESPONSE_SCHEMA = schema.record(
     "id object created model choices usage",
     id=schema.STRING,

@@ -69,7 +69,7 @@ _FIELDS: tuple[fields.Field[object], ...] = (
     fields.Field("input", inputs_of, INPUT_SCHEMA),
     _FORMAT, _DIMENSIONS, _TRUNCATE, KEEP_ALIVE, fields.text("user"),
 )  # fmt: skip
-REQUEST_SCHEMA = fields.request_schema(*_FIELDS, required="model input")
+REQUEST_SCHEMA = fields.request_schema(*_FIELDS, required="input")
 RESPONSE_SCHEMA = schema.exact(
     object=schema.constant("list"),
     data=schema.listed(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,7 +9,7 @@ from dataclasses import replace
 from mullama.chat.inventory import ModelCard
 from mullama.manifest.modelfile import from_tree, render_modelfile
 from mullama.manifest.tree import unusual
-from mullama.names import JSONValue
+from mullama.names import DEFAULT_ROUTE, JSONValue
 from mullama.runtime.base import Caller
 from mullama.runtime.pool import Pool
 from mullama.runtime.scheduler.events import FOREVER
@@ -35,14 +34,14 @@ def cards(snapshot: Snapshot, pool: Pool, caller: Caller) -> tuple[ModelCard, ..
     own = {
         name: card(d, pool)
         for name, d in snapshot.deployments.items()
-        if snapshot.speaks(d, caller.dialect) and _may_use(caller, name)
+        if snapshot.speaks(d, caller.dialect) and caller.may_use(name)
     }
     routes = [
         replace(own[target], name=route, is_default=False, aliases=())
         for route, target in snapshot.manifest.routes.items()
-        if isinstance(target, str) and target in own and route not in own and route != "default"
+        if isinstance(target, str) and target in own and route not in own and route != DEFAULT_ROUTE
     ]
-    default = snapshot.names.get("default")
+    default = snapshot.names.get(DEFAULT_ROUTE)
     listed = [replace(c, is_default=c.name == default) for c in own.values()]
     return tuple(sorted([*listed, *routes], key=lambda c: -c.modified))
 
@@ -142,7 +141,3 @@ def _metadata(metadata: Mapping[str, JSONValue], verbose: bool) -> dict[str, JSO
         key: [] if isinstance(value, list | tuple) and len(value) > _SHORT_ARRAY and not verbose else value
         for key, value in metadata.items()
     }
-
-
-def _may_use(caller: Caller, name: str) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in caller.models)

@@ -6,7 +6,6 @@ A request takes the snapshot once, when it arrives, so exactly one revision answ
 from __future__ import annotations
 
 import asyncio
-import fnmatch
 import hashlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -20,6 +19,7 @@ from mullama.chat.prompt import shortened
 from mullama.dialects import base as dialect
 from mullama.engines.base import Embed
 from mullama.errors import ContextOverflow, Denied, EngineFailed, Invalid, NotFound, TimedOut, Unsupported
+from mullama.names import DEFAULT_ROUTE
 from mullama.runtime.base import Access, Caller
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Pool
@@ -75,15 +75,24 @@ class ModelService:
         except NotFound:
             return 0
 
+    def default_model(self, caller: Caller) -> str:
+        try:
+            deployment = self.find(DEFAULT_ROUTE, caller)
+        except NotFound as error:
+            if DEFAULT_ROUTE in self._snapshot().names:
+                raise
+            raise Invalid(
+                f"model is required: the request names no model, and the manifest has no route '{DEFAULT_ROUTE}'",
+                hint="name a model in the request, or declare `routes: {default: NAME}` in the manifest",
+                field="model",
+            ) from error
+        # A key that may use the route only continues under the route's name.
+        return deployment.name if caller.may_use(deployment.name) else DEFAULT_ROUTE
+
     def find(self, name: str, caller: Caller) -> Deployment:
         """Return the model behind a name. Raises `NotFound`, and `Denied` for a model that the key may not use."""
         deployment = self._snapshot().find(name, caller.dialect)
-        allowed = any(
-            fnmatch.fnmatchcase(candidate, pattern)
-            for pattern in caller.models
-            for candidate in (deployment.name, name)
-        )
-        if not allowed:
+        if not caller.may_use(deployment.name, name):
             raise Denied(
                 f"the key {caller.key!r} may not use the model '{name}'",
                 hint="auth.keys.*.models lists what a key may use",

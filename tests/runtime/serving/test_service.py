@@ -44,6 +44,33 @@ async def test_a_key_may_use_the_models_and_routes_that_it_names(
             server.service.find(asked, caller)
 
 
+@pytest.mark.parametrize(
+    ("scope", "named"), [(("*",), "a"), (("a",), "a"), (("front",), None), (("default",), "default"), ((), None)]
+)
+async def test_the_default_model_has_a_name_that_the_key_may_use(
+    scope: tuple[str, ...], named: str | None, server: LocalServer
+) -> None:
+    await server.apply({"a": server.script(), "b": server.script("b")}, routes={"front": "a", "default": "a"})
+    caller = replace(CALLER, key="k", models=scope)
+    if named is None:
+        with pytest.raises(Denied, match="the key 'k' may not use"):
+            server.service.default_model(caller)
+    else:
+        assert server.service.default_model(caller) == named
+        assert server.service.find(named, caller).name == "a"
+
+
+async def test_without_a_default_model_the_error_names_the_fix(server: LocalServer) -> None:
+    await server.apply({"a": {"from": server.script(), "dialects": ["ollama"]}})
+    with pytest.raises(Invalid, match="model is required") as caught:
+        server.service.default_model(CALLER)
+    assert (caught.value.field, "routes: {default: NAME}" in str(caught.value.hint)) == ("model", True)
+
+    await server.apply({"a": {"from": server.script(), "dialects": ["ollama"]}}, routes={"default": "a"})
+    with pytest.raises(NotFound, match="not served in the openai dialect"):
+        server.service.default_model(CALLER)
+
+
 async def test_a_listing_holds_the_models_and_routes_that_the_caller_may_use(
     server: LocalServer,
 ) -> None:

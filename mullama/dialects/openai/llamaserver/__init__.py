@@ -13,7 +13,7 @@ _APPLY_TEMPLATE = Endpoint(
     decode=chat.decode_render,
     encode=chat.encode_render,
     summary="Render the prompt of a conversation",
-    request_schema=chat.RENDER_SCHEMA,
+    request_schema=chat.REQUEST_SCHEMA,
     response_schema=schema.exact(prompt=schema.STRING),
 )
 

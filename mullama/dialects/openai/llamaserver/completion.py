@@ -62,7 +62,7 @@ def _request(body: fields.Body, prompts: tuple[Input, ...], suffix: str | None) 
     if body.get(_POST_SAMPLING):
         raise Unsupported("probabilities are those before sampling", field="post_sampling_probs")
     return NativeCall(
-        model=body.get(fields.MODEL) or "",
+        model=fields.model_named(body),
         prompts=prompts,
         suffix=suffix,
         stream=stream,

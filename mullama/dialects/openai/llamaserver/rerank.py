@@ -46,7 +46,7 @@ def decode(request: WireRequest) -> RerankCall:
         raise Invalid("documents must be a list of at least one text", field="documents")
     flat = body.has("texts") and not body.has("documents")
     return RerankCall(
-        model=body.get(fields.MODEL) or "",
+        model=fields.model_named(body),
         query=query,
         documents=documents,
         top_n=body.get(_TOP_N),

@@ -28,7 +28,7 @@ def decode_tokenize(request: WireRequest) -> types.TokenizeRequest:
     body = fields.body_of(request.body)
     parse = body.get(_PARSE_SPECIAL)
     return types.TokenizeRequest(
-        model=body.get(fields.MODEL) or "",
+        model=fields.model_named(body),
         text=body.get(_CONTENT) or "",
         add_special=body.get(_ADD_SPECIAL) or False,
         parse_special=True if parse is None else parse,
@@ -53,7 +53,7 @@ def encode_tokens(context: ReplyContext[types.TokenizeRequest, types.Tokens]) ->
 
 def decode_detokenize(request: WireRequest) -> types.DetokenizeRequest:
     body = fields.body_of(request.body)
-    return types.DetokenizeRequest(model=body.get(fields.MODEL) or "", tokens=body.get(_TOKENS) or ())
+    return types.DetokenizeRequest(model=fields.model_named(body), tokens=body.get(_TOKENS) or ())
 
 
 def encode_text(context: ReplyContext[types.DetokenizeRequest, types.DetokenizedText]) -> Reply:
@@ -69,7 +69,7 @@ def decode_embedding(request: WireRequest) -> types.EmbedRequest:
     norm = body.get(_NORMALIZE)
     if norm not in (None, -1, _EUCLIDEAN):
         raise Unsupported("embd_normalize must be 2 (Euclidean) or -1 (none)", field="embd_normalize")
-    return types.EmbedRequest(model=body.get(fields.MODEL) or "", inputs=inputs, truncate=False, normalize=norm != -1)
+    return types.EmbedRequest(model=fields.model_named(body), inputs=inputs, truncate=False, normalize=norm != -1)
 
 
 def encode_embedding(context: ReplyContext[types.EmbedRequest, types.Vectors]) -> Reply:

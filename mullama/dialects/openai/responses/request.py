@@ -200,4 +200,4 @@ _FIELDS: tuple[fields.Field[object], ...] = (
     _TEMPERATURE, _TOP_P, _PRESENCE, _FREQUENCY, TOP_LOGPROBS, _TRUNCATION, _INCLUDE, _METADATA,
     KEEP_ALIVE, fields.record("text"), fields.record("reasoning"),
 )  # fmt: skip
-REQUEST_SCHEMA = fields.request_schema(*_FIELDS, required="model")
+REQUEST_SCHEMA = fields.request_schema(*_FIELDS)
