@@ -48,6 +48,8 @@ class Stack:
     def env(self) -> dict[str, str]:
         keep = {key: os.environ[key] for key in ("PATH", "LANG", "TMPDIR") if key in os.environ}
         folders = {f"XDG_{kind}_HOME": str(self.home / kind.lower()) for kind in ("STATE", "DATA", "CACHE", "CONFIG")}
+        # No test reaches a network: this proxy refuses every connection, and loopback needs none.
+        keep |= {"HTTPS_PROXY": "http://127.0.0.1:1"}
         return {**keep, "HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.home), **folders, **self.variables}
 
     def write(self, models: dict[str, Any] | None = None, **blocks: Any) -> None:
