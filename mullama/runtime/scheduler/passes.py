@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from mullama.errors import MullamaError, Refused, TimedOut, Unavailable
 from mullama.runtime.scheduler.events import (
+    ALONE_SECONDS,
     FOREVER,
     Cancel,
     CloseUnit,
@@ -219,13 +220,22 @@ def _does_not_fit(state: State, key: UnitKey) -> MullamaError:
 
 
 def grant(state: State, now: float) -> Iterator[Command]:
-    """Give places to waiting requests. `sorted` is stable, so equal priorities keep their order of arrival."""
+    """Give places to waiting requests. `sorted` is stable, so equal priorities keep their order of arrival.
+
+    A request that must run alone waits until its worker is free, and later ones wait behind it.
+    """
+    held = {unit.weights for _, unit in state.running.values() if state.alone(unit.weights, now)}
     for waiting in sorted(state.waiting, key=lambda w: -w.priority):
         if len(state.running) >= state.rules.concurrency:
             return
         serve = state.models[waiting.model]
-        unit = state.units[serve.unit]
-        ready = unit.phase is Phase.READY and waiting.model not in state.paused
+        unit, weights = state.units[serve.unit], serve.unit.weights
+        ready = unit.phase is Phase.READY and waiting.model not in state.paused and weights not in held
+        if waiting.alone and ready:
+            held.add(weights)
+            ready = not any(other.weights == weights for _, other in state.running.values())
+            if ready:
+                state.alone_until[waiting.id] = now + ALONE_SECONDS
         if ready and state.taken(serve) < serve.parallel:
             state.waiting.remove(waiting)
             state.running[waiting.id] = (waiting.model, serve.unit)
@@ -239,6 +249,7 @@ def wake(state: State, now: float) -> Iterator[Command]:
     moments = [_deadline(state, w) for w in state.waiting]
     moments += [w.retry_at for w in state.workers.values() if w.phase is Phase.COLD and w.retry_at > now]
     moments += [u.drain_until for u in state.units.values() if u.leases]
+    moments += [until for until in state.alone_until.values() if until > now]
     for key, unit in state.units.items():
         if unit.phase is Phase.READY and not unit.leases:
             ttls = [s.ttl for s in state.models.values() if s.unit == key]

@@ -19,22 +19,31 @@ from mullama.runtime.pool import Lease, Pool
 from mullama.runtime.serving.aggregate import Aggregate
 from mullama.runtime.snapshot import Deployment
 from mullama.runtime.worker.inbox import Inbox
+from mullama.runtime.worker.parent import WorkerClient
 
 Request = chat.ChatRequest | chat.CompletionRequest
+_HANG_CHECK = 0.1  # seconds
 
 
 class Completion:
     """One try to answer a request: all its choices on one lease."""
 
     def __init__(
-        self, pool: Pool, metrics: Metrics, find: Callable[[], Deployment], request: Request, caller: Caller
+        self,
+        pool: Pool,
+        metrics: Metrics,
+        find: Callable[[], Deployment],
+        request: Request,
+        caller: Caller,
+        *,
+        alone: bool = False,
     ) -> None:
         self._pool, self._find, self._request, self._caller = pool, find, request, caller
         self._deployment = find()
         self._metrics = metrics.of(self._deployment.name)
         self._arrived = time.monotonic()
+        self._alone = alone
         self.started = False  # events were passed on, so the request cannot be repeated
-        self.was_running = False  # jobs were submitted, so the request may be the cause of a crash
         self._has_text = False
 
     async def events(self) -> AsyncGenerator[Sequence[chat.Event], None]:
@@ -42,7 +51,7 @@ class Completion:
         result = "error"
         prepared = await prepared_for(self._request, self._deployment)
         try:
-            async with self._pool.lease(self._deployment.name, self._caller.priority) as lease:
+            async with self._pool.lease(self._deployment.name, self._caller.priority, alone=self._alone) as lease:
                 if lease.unit != self._deployment.unit:
                     # The model was replaced while the request waited. A prompt of the old template must not reach
                     # the new weights.
@@ -71,11 +80,10 @@ class Completion:
         aggregate = Aggregate(readers, self._request.n, prepared.warnings)
         inbox = Inbox()
         lease.on_cancel(lambda: inbox.fail(_drained()))
-        timeout = self._deployment.model.limits.timeout
-        deadline = asyncio.get_running_loop().call_later(timeout, lambda: inbox.fail(_timed_out(timeout)))
-        self.was_running = True
+        await lease.worker.responsive()
+        deadline = Deadline(lease.worker, inbox, self._deployment.model.limits.timeout)
         try:
-            async with aclosing(lease.worker.generate(*jobs, inbox=inbox)) as stream:
+            async with aclosing(lease.worker.generate(*jobs, inbox=inbox, request=self._request)) as stream:
                 async for outputs in stream:
                     events = aggregate.take(outputs)
                     if aggregate.complete:
@@ -135,6 +143,26 @@ class Completion:
             decode=aggregate.decode_seconds,
         )
         return chat.Completed(usage=usage, timings=timings, context=aggregate.context)
+
+
+class Deadline:
+    """Fails an inbox at the time limit of its request; later, while another request shows that the worker may hang.
+
+    Such a worker is replaced within seconds, and the request is repeated.
+    """
+
+    def __init__(self, worker: WorkerClient, inbox: Inbox, timeout: float) -> None:
+        self._worker, self._inbox, self._timeout = worker, inbox, timeout
+        self._timer = asyncio.get_running_loop().call_later(timeout, self._passed)
+
+    def _passed(self) -> None:
+        if self._worker.overdue:
+            self._timer = asyncio.get_running_loop().call_later(_HANG_CHECK, self._passed)
+        else:
+            self._inbox.fail(_timed_out(self._timeout))
+
+    def cancel(self) -> None:
+        self._timer.cancel()
 
 
 def _drained() -> Unavailable:

@@ -25,7 +25,7 @@ from mullama.errors import EngineFailed, Kind
 T = TypeVar("T")
 M = TypeVar("M")
 
-PROTOCOL: Final = 3
+PROTOCOL: Final = 4
 MAX_FRAME: Final = 64 * 1024 * 1024
 
 _LENGTH = struct.Struct("<I")
@@ -169,10 +169,11 @@ class CallError(WorkerMessage, frozen=True, tag=True):
 
 
 class Pong(WorkerMessage, frozen=True, tag=True):
-    """The answer to a ping. steps: decodes since the start."""
+    """The answer to a ping. steps: decodes and finished commands since the start; idle: it waits for commands."""
 
     number: int
     steps: int
+    idle: bool
 
 
 def _tagged(kind: type) -> Any:
