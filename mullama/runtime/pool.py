@@ -14,6 +14,7 @@ from mullama.runtime.quarantine import Quarantine
 from mullama.runtime.scheduler import events as ev
 from mullama.runtime.scheduler.decide import decide
 from mullama.runtime.scheduler.events import UnitKey
+from mullama.runtime.scheduler.passes import wanted
 from mullama.runtime.scheduler.state import Phase, State, failure
 from mullama.runtime.snapshot import Deployment
 from mullama.runtime.worker.cores import CoreAllocator
@@ -249,6 +250,12 @@ class Pool:
     def phase(self, unit: UnitKey) -> Phase:
         found = self.state.units.get(unit)
         return found.phase if found else Phase.COLD
+
+    def opens(self, unit: UnitKey) -> bool:
+        """Return True for a unit that is not open and is wanted: it opens, or waits for its worker or for room."""
+        found = self.state.units.get(unit)
+        closed = found is not None and found.phase in (Phase.COLD, Phase.OPENING)
+        return closed and wanted(self.state, unit, asyncio.get_running_loop().time())
 
     def failure(self, model: str) -> MullamaError | None:
         return failure(self.state, model)

@@ -63,7 +63,7 @@ def _too_late(state: State, waiting: QueuedRequest) -> MullamaError:
     )
 
 
-def _wanted(state: State, key: UnitKey, now: float) -> bool:
+def wanted(state: State, key: UnitKey, now: float) -> bool:
     """Return True if the unit should be open; the package's docstring has the reasons."""
     unit = state.units[key]
     if state.stopping:
@@ -88,7 +88,7 @@ def close(state: State, now: float) -> Iterator[Command]:
     """Close idle units that are not wanted, stop workers without units, and drop the entries of unused ones."""
     for key, unit in list(state.units.items()):
         idle = not unit.leases and unit.phase is Phase.READY
-        if idle and not _wanted(state, key, now):
+        if idle and not wanted(state, key, now):
             unit.phase = Phase.CLOSING
             yield CloseUnit(unit=key)
         if unit.phase is Phase.COLD and not unit.leases and _unused(state, key):
@@ -96,7 +96,7 @@ def close(state: State, now: float) -> Iterator[Command]:
     for weights, worker in list(state.workers.items()):
         units = [u for k, u in state.units.items() if k.weights == weights]
         needed = any(
-            u.phase is not Phase.COLD or _wanted(state, k, now) for k, u in state.units.items() if k.weights == weights
+            u.phase is not Phase.COLD or wanted(state, k, now) for k, u in state.units.items() if k.weights == weights
         )
         if worker.phase is Phase.READY and not needed:
             worker.phase = Phase.CLOSING
@@ -124,7 +124,7 @@ def open_wanted(state: State, now: float) -> Iterator[Command]:
 
 def _wanted_cold(state: State, now: float) -> list[UnitKey]:
     """Return wanted units that are closed, highest rank first, then largest first, which fragments memory less."""
-    cold = [k for k, u in state.units.items() if u.phase is Phase.COLD and _wanted(state, k, now)]
+    cold = [k for k, u in state.units.items() if u.phase is Phase.COLD and wanted(state, k, now)]
     return sorted(cold, key=lambda k: (-_rank(state, k), -state.workers[k.weights].bytes))
 
 

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from mullama.chat.model_settings import ModelSettings
 from mullama.engines.base import Adapter, ContextOptions, EngineChoice, Prefix, WeightsOptions
+from mullama.errors import ModelUnavailable
 from mullama.manifest.spec import Manifest, Model, Route
 from mullama.manifest.tree import revision
 from mullama.names import ModelName
@@ -16,7 +17,7 @@ from mullama.plan.fit import memory_bound, need, placement, requested_shape, sta
 from mullama.plan.observed import KnownFiles, Machine
 from mullama.reconcile.scripted_models import is_script
 from mullama.runtime.base import Access
-from mullama.runtime.scheduler.events import FOREVER, Rules, Serve
+from mullama.runtime.scheduler.events import FOREVER, Rules, Serve, UnitKey
 from mullama.runtime.serving.prompt_settings import model_settings, probe_prompt, warm_prefix
 from mullama.runtime.snapshot import Deployment, Snapshot, unit_key
 
@@ -59,6 +60,22 @@ class DeploymentBuilder:
                 context_bytes=wanted.context if wanted else 0,
             ),
             modified=_modified(files),
+        )
+
+    def unavailable(self, name: str, model: Model, error: ModelUnavailable) -> Deployment:
+        """Return the deployment of a model without files: it is listed, and every request gets the error."""
+        files = KnownFiles(source=model.from_)
+        return Deployment(
+            name=name,
+            model=model,
+            revision=revision(model),
+            generation=0,
+            files=files,
+            choice=EngineChoice(name=engine_of(files), files=(), options=WeightsOptions()),
+            options=ContextOptions.of(requested_shape(model, None)),
+            settings=model_settings(name, model.model_copy(update={"template": None}), files),
+            serve=Serve(name=name, unit=UnitKey("", name)),
+            unavailable=error,
         )
 
     def _weights(self, model: Model, files: KnownFiles) -> WeightsOptions:

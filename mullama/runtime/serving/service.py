@@ -16,7 +16,7 @@ from mullama.chat.answer import fold
 from mullama.chat.prompt import shortened
 from mullama.dialects import base as dialect
 from mullama.engines.base import Embed, Embedded
-from mullama.errors import ContextOverflow, Denied, EngineFailed, Invalid, NotFound, Unsupported
+from mullama.errors import ContextOverflow, Denied, EngineFailed, Invalid, NotFound, Unavailable, Unsupported
 from mullama.names import DEFAULT_ROUTE
 from mullama.runtime.base import Access, Caller
 from mullama.runtime.metrics import Metrics
@@ -88,7 +88,18 @@ class ModelService:
         return deployment.name if caller.may_use(deployment.name) else DEFAULT_ROUTE
 
     def find(self, name: str, caller: Caller) -> Deployment:
-        """Return the model behind a name. Raises `NotFound`, and `Denied` for a model that the key may not use."""
+        """Return the model behind a name.
+
+        Raises `NotFound`, `Denied` for a model that the key may not use, and `Unavailable` for one without files.
+        """
+        deployment = self._declared(name, caller)
+        if (error := deployment.unavailable) is not None:
+            message = f"model '{name}' cannot be served: {error.message}"
+            raise Unavailable(message, hint=error.hint, retry_after=error.retry_after) from error
+        return deployment
+
+    def _declared(self, name: str, caller: Caller) -> Deployment:
+        """Return the model behind a name, also one without files."""
         deployment = self._snapshot().find(name, caller.dialect)
         if not caller.may_use(deployment.name, name):
             raise Denied(
@@ -165,7 +176,8 @@ class ModelService:
             case inv.ListRunning():
                 return inv.Inventory(models=running_cards(self._snapshot(), self._pool, caller))
             case inv.ShowModel():
-                return show_card(self._snapshot(), self._pool, self.find(operation.model, caller), operation.verbose)
+                shown = self._declared(operation.model, caller)
+                return show_card(self._snapshot(), self._pool, shown, operation.verbose)
             case inv.LoadModel():
                 return await self._load(operation, caller)
             case inv.PullModel() | inv.CreateModel():
@@ -201,10 +213,10 @@ class ModelService:
 
     async def _load(self, operation: inv.LoadModel, caller: Caller) -> inv.Loaded:
         """Load a model without a completion; `keep_alive` 0 unloads it instead."""
-        deployment = self.find(operation.model, caller)
         if operation.keep_alive == 0:
-            self._pool.set_ttl(deployment.name, 0.0, forced=operation.forced)
+            self._pool.set_ttl(self._declared(operation.model, caller).name, 0.0, forced=operation.forced)
             return inv.Loaded(model=operation.model, unloaded=True)
+        deployment = self.find(operation.model, caller)
         self._pool.retry(deployment.name)
         async with self._pool.lease(deployment.name, caller.priority):
             pass
