@@ -186,10 +186,12 @@ class LiveEffects:
         worker = self._pool.worker(new.unit)
         if worker is None:
             raise EngineFailed("the worker ended before the probe")
+        rendered = self._builder.probe_prompt(new, prompt)
         job = Generate(
             id=worker.next_id(),
             context=new.unit.context,
-            prompt=self._builder.probe_prompt(new, prompt),
+            prompt=rendered.text,
+            joint=rendered.joint,
             sampling=Sampling(temperature=0.0).over(DEFAULT_SAMPLING),
             max_tokens=64 if full else 1,
             ignore_eos=not full,

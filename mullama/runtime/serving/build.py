@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mullama.chat.model_settings import ModelSettings
+from mullama.chat.template import Rendered
 from mullama.engines.base import Adapter, ContextOptions, EngineChoice, Prefix, WeightsOptions
 from mullama.errors import ModelUnavailable
 from mullama.manifest.spec import Manifest, Model, Route
@@ -92,7 +93,7 @@ class DeploymentBuilder:
 
     def _context(self, model: Model, files: KnownFiles, settings: ModelSettings) -> ContextOptions:
         context, rope = model.context, model.context.rope
-        prefix = warm_prefix(settings) if model.task == "chat" else ""
+        begin = warm_prefix(settings) if model.task == "chat" else Rendered(text="")
         return replace(
             ContextOptions.of(requested_shape(model, files.facts)),
             threads=context.threads or 0,
@@ -103,7 +104,7 @@ class DeploymentBuilder:
             rope_freq_base=(rope.base or 0.0) if rope else 0.0,
             rope_freq_scale=(rope.scale or 0.0) if rope else 0.0,
             adapters=tuple(Adapter(path=adapter.from_, scale=adapter.scale) for adapter in model.adapters),
-            prefixes=(Prefix(text=prefix),) if prefix else (),
+            prefixes=(Prefix(text=begin.text, joint=begin.joint),) if begin.text else (),
             state_dir=str(self._prefixes) if self._prefixes else None,
         )
 
@@ -142,7 +143,7 @@ class DeploymentBuilder:
             rules=Rules(concurrency=limits.concurrency, queue=limits.queue, budget=budget),
         )
 
-    def probe_prompt(self, deployment: Deployment, prompt: str) -> str:
+    def probe_prompt(self, deployment: Deployment, prompt: str) -> Rendered:
         return probe_prompt(deployment.settings, prompt)
 
 

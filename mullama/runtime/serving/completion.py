@@ -104,7 +104,9 @@ class Completion:
         """Return the prompts, after the tokens of an earlier answer if the client sent them."""
         if not prepared.context or not isinstance(prepared.prompt, str):
             return prepared.prompts
-        tokens = await lease.worker.tokenize(prepared.prompt, add_special=False, parse_special=True)
+        tokens = await lease.worker.tokenize(
+            prepared.prompt, add_special=False, parse_special=True, joint=prepared.joint
+        )
         return ((*prepared.context, *tokens),)
 
     def _jobs(self, lease: Lease, prepared: Prepared, prompts: tuple[str | tuple[int, ...], ...]) -> list[Generate]:
@@ -115,6 +117,7 @@ class Completion:
                 id=lease.worker.next_id(),
                 context=lease.context,
                 prompt=prompt,
+                joint=prepared.joint if isinstance(prompt, str) else "",
                 suffix=prepared.suffix,
                 sampling=_seeded(prepared.sampling, choice),
                 max_tokens=_bounded(prepared.max_tokens, limits.max_tokens),

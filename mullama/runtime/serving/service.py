@@ -153,7 +153,7 @@ class ModelService:
                 return chat.TokenCount(tokens=len(await self._prompt_tokens(operation.chat, caller)))
             case chat.RenderRequest():
                 prepared = await prepared_for(operation.chat, self.find(operation.chat.model, caller))
-                return chat.DetokenizedText(text=prepared.prompt if isinstance(prepared.prompt, str) else "")
+                return chat.DetokenizedText(text=prepared.shown)
             case chat.TokenizeRequest():
                 return await self._tokenize(operation, caller)
             case chat.DetokenizeRequest():
@@ -293,7 +293,9 @@ class ModelService:
         if not isinstance(prepared.prompt, str):
             return prepared.prompt
         async with self._pool.lease(deployment.name, caller.priority) as lease:
-            return await lease.worker.tokenize(prepared.prompt, add_special=True, parse_special=True)
+            return await lease.worker.tokenize(
+                prepared.prompt, add_special=True, parse_special=True, joint=prepared.joint
+            )
 
     async def _tokenize(self, request: chat.TokenizeRequest, caller: Caller) -> chat.Tokens:
         deployment = self.find(request.model, caller)

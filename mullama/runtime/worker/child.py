@@ -167,8 +167,8 @@ class Child:
                 engine.share_cores(rank, of)
             case protocol.DeclarePrefixes(name=name, prefixes=prefixes):
                 engine.declare_prefixes(name, prefixes)
-            case protocol.Tokenize(text=text, add_special=add, parse_special=parse):
-                return engine.tokenize(text, add_special=add, parse_special=parse)
+            case protocol.Tokenize(text=text, add_special=add, parse_special=parse, joint=joint):
+                return engine.tokenize(text, add_special=add, parse_special=parse, joint=joint)
             case protocol.Detokenize(tokens=tokens):
                 return engine.detokenize(tokens)
             case protocol.GetPieces(tokens=tokens):

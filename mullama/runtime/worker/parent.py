@@ -242,9 +242,11 @@ class WorkerClient:
 
     # Questions
 
-    async def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> tuple[int, ...]:
+    async def tokenize(
+        self, text: str, *, add_special: bool, parse_special: bool, joint: str | None = None
+    ) -> tuple[int, ...]:
         question = protocol.Tokenize(
-            number=self.next_id(), text=text, add_special=add_special, parse_special=parse_special
+            number=self.next_id(), text=text, add_special=add_special, parse_special=parse_special, joint=joint
         )
         return await self._ask(question, tuple[int, ...])
 

@@ -74,6 +74,7 @@ class Tokenize(WorkerMessage, frozen=True, tag=True):
     text: str
     add_special: bool
     parse_special: bool
+    joint: str | None = None
 
 
 class Detokenize(WorkerMessage, frozen=True, tag=True):
