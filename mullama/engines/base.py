@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from mullama.chat.types import Constraint, Sampling, TokenLogprob
+from mullama.chat.types import Constraint, PromptInput, Sampling, TokenLogprob
 from mullama.errors import Kind
 from mullama.weights.memory import ContextShape
 
@@ -48,8 +48,6 @@ class Prefix:
 
     text: str
     """The prefix as the template renders it, control tokens included."""
-    joint: str = ""
-    """As `Generate.joint`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,11 +169,8 @@ class Generate:
     id: int
     context: str
     """Name of the context."""
-    prompt: str | tuple[int, ...]
-    """Text, in which control tokens are recognised, or token ids."""
-    joint: str = ""
-    """A character of the text that is not part of the prompt: it stands inside texts of control tokens that are plain
-    text. "" for a text without one."""
+    prompt: PromptInput
+    """Text, in which control tokens are recognised, or token ids, or both in any order."""
     sampling: Sampling
     """Every field is set."""
     suffix: str | None = None
@@ -187,6 +182,8 @@ class Generate:
     constraint: Constraint | None = None
     logprobs: int | None = None
     """Number of alternatives for each token, None for no logprobs."""
+    post_sampling: bool = False
+    """Logprobs are of the last draw, after all samplers; alternatives that it could not draw are left out."""
     ignore_eos: bool = False
     """End tokens are never chosen."""
     echo: bool = False
@@ -195,6 +192,12 @@ class Generate:
     """Share prefixes with other jobs; False computes the complete prompt and keeps nothing."""
     want_tokens: bool = False
     """Report the ids of prompt and answer at the end."""
+    details: bool = False
+    """Report the token ids and the times of each piece."""
+    progress: bool = False
+    """Report the progress of the prompt to its end, also for a short one."""
+    want_prompt: bool = False
+    """Report the text of the prompt at the beginning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,8 +207,8 @@ class Embed:
     id: int
     context: str
     """Name of the context."""
-    inputs: tuple[str | tuple[int, ...], ...] = ()
-    """Texts or token ids."""
+    inputs: tuple[PromptInput, ...] = ()
+    """Texts, token ids, or both in any order."""
     pairs: tuple[tuple[str, str], ...] = ()
     """(query, document) pairs to score with the rank head, in place of inputs."""
     truncate: bool = True
@@ -225,17 +228,32 @@ class Begun:
     prompt_tokens: int
     cached_tokens: int
     """Tokens of the prompt that were in memory."""
+    prompt: str = ""
+    """The prompt as the model reads it, with control tokens, if the job asks for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prefilled:
-    """Progress of a prompt."""
+    """Progress of a prompt. Only a job with `progress` reports its end."""
 
     id: int
     done: int
     """Tokens computed so far."""
     total: int
     """Tokens of the prompt."""
+    seconds: float = 0.0
+    """Wall-clock time since the job's begin."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PieceDetails:
+    """The tokens of a piece, and the times until it was complete."""
+
+    tokens: tuple[int, ...]
+    prompt_seconds: float
+    """As `Ended.prompt_seconds`."""
+    decode_seconds: float
+    """As `Ended.decode_seconds`, until now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +268,8 @@ class Piece:
     """One entry for each token, if the job asks for them."""
     echo: bool = False
     """The piece belongs to the prompt."""
+    details: PieceDetails | None = None
+    """If the job asks for them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,6 +293,8 @@ class Ended:
     """Guessed tokens that the model would have chosen."""
     tokens: tuple[int, ...] = ()
     """Ids of prompt and answer, if the job asks for them."""
+    held_tokens: int = 0
+    """Tokens of prompt and answer in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -398,14 +420,9 @@ class Engine(Protocol):
         """Seconds that the next step may be delayed to include more jobs; a small part of its duration."""
         ...
 
-    def tokenize(
-        self, text: str, *, add_special: bool, parse_special: bool, joint: str | None = None
-    ) -> tuple[int, ...]:
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> tuple[int, ...]:
         """Return token ids. `add_special` adds BOS and EOS as the model wants, `parse_special` recognises control
-        tokens in the text. Raise `Invalid` for text with lone surrogates.
-
-        joint: the text is a prompt, and this is its `Generate.joint`; the tokens are those of `Generate.prompt`.
-        """
+        tokens in the text. Raise `Invalid` for text with lone surrogates."""
         ...
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:

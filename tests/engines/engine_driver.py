@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mullama.chat.types import DEFAULT_SAMPLING, Sampling, TokenLogprob
+from mullama.chat.types import DEFAULT_SAMPLING, PromptInput, Sampling, TokenLogprob
 from mullama.engines.base import (
     Begun,
     Embed,
@@ -17,6 +17,7 @@ from mullama.engines.base import (
     Generate,
     Output,
     Piece,
+    PieceDetails,
     Prefilled,
 )
 
@@ -27,7 +28,7 @@ def sampling(**changes: Any) -> Sampling:
     return Sampling(**changes).over(DEFAULT_SAMPLING)
 
 
-def ask(id: int, prompt: str | tuple[int, ...], **changes: Any) -> Generate:
+def ask(id: int, prompt: PromptInput, **changes: Any) -> Generate:
     """Return a greedy job in the context `main`; `changes` replace its fields."""
     settings: dict[str, Any] = {"context": "main", "sampling": GREEDY, "max_tokens": 24}
     return Generate(id=id, prompt=prompt, **{**settings, **changes})
@@ -51,6 +52,7 @@ class Result:
     failed: Failed | None = None
     embedded: Embedded | None = None
     progress: list[Prefilled] = field(default_factory=list)
+    details: list[PieceDetails] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     echo_logprobs: list[TokenLogprob] = field(default_factory=list)
 
@@ -102,6 +104,7 @@ class Driver:
             case Piece():
                 result.text += output.text
                 result.count += output.count
+                result.details += [output.details] if output.details else []
                 result.logprobs += output.logprobs
             case Ended():
                 result.ended = output
@@ -117,5 +120,5 @@ def answers(engine: Engine, *jobs: Generate | Embed) -> list[Result]:
     return [results[job.id] for job in jobs]
 
 
-def answer(engine: Engine, prompt: str | tuple[int, ...], **changes: Any) -> Result:
+def answer(engine: Engine, prompt: PromptInput, **changes: Any) -> Result:
     return answers(engine, ask(1, prompt, **changes))[0]

@@ -307,3 +307,93 @@ def test_declared_beginnings_may_change_on_a_live_context(engine: Engine, name: 
     assert result.text == before
     assert result.begun is not None
     assert result.begun.cached_tokens >= len(engine.tokenize(prefix, add_special=False, parse_special=True)) - 1
+
+
+def test_details_are_the_ids_of_every_token_and_growing_times(engine: Engine, name: str) -> None:
+    plain, detailed = answers(
+        engine, ask(1, SAYING[name], want_tokens=True), ask(2, SAYING[name], details=True, want_tokens=True)
+    )
+    assert plain.details == []
+    assert plain.text == detailed.text
+    assert detailed.ended is not None
+    ids = tuple(token for piece in detailed.details for token in piece.tokens)
+    assert ids == detailed.ended.tokens[detailed.ended.prompt_tokens :]
+    assert len(ids) == detailed.ended.completion_tokens
+    seconds = [piece.decode_seconds for piece in detailed.details]
+    assert seconds == sorted(seconds)
+    assert seconds[-1] <= detailed.ended.decode_seconds
+    assert {piece.prompt_seconds for piece in detailed.details} == {detailed.ended.prompt_seconds}
+
+
+def test_progress_reaches_the_end_of_the_prompt_if_a_job_wants_it(
+    load: Callable[..., Engine], name: str, tiny_path: str
+) -> None:
+    engine = load(name, *(tiny_path,) * FILES[name])
+    engine.open_context("main", ContextOptions(size=512, parallel=4, threads=1, batch=32, ubatch=32))
+    long = "count to nine " * 20
+    silent, told = (answer(engine, long, cache=False, max_tokens=1, progress=wanted) for wanted in (False, True))
+    assert told.begun is not None
+    total = told.begun.prompt_tokens
+    assert [p.done for p in told.progress][-1] == total
+    assert [p.done for p in silent.progress] == [p.done for p in told.progress][:-1]
+    assert {p.total for p in told.progress} == {total}
+    seconds = [p.seconds for p in told.progress]
+    assert seconds == sorted(seconds)
+    assert told.events.index("Piece") > told.events.index("Prefilled")
+    short = answer(engine, SAYING[name], max_tokens=1, progress=True)
+    assert [p.done for p in short.progress] == [short.begun.prompt_tokens if short.begun else 0]
+
+
+def test_a_job_may_want_the_text_of_its_prompt(engine: Engine, name: str) -> None:
+    wanted, plain = answers(engine, ask(1, SAYING[name], want_prompt=True), ask(2, SAYING[name]))
+    assert wanted.begun is not None
+    assert plain.begun is not None
+    assert SAYING[name] in wanted.begun.prompt
+    assert plain.begun.prompt == ""
+
+
+def test_texts_and_ids_form_one_prompt(engine: Engine, name: str) -> None:
+    ids = engine.tokenize(SAYING[name], add_special=False, parse_special=True)
+    first, rest = engine.detokenize(ids[:2]).decode(), engine.detokenize(ids[3:]).decode()
+    mixed, split = answers(
+        engine, ask(1, (first, ids[2], rest), want_prompt=True), ask(2, (ids[0], *ids[1:]), want_prompt=True)
+    )
+    assert mixed.begun is not None
+    assert split.begun is not None
+    assert mixed.begun.prompt.endswith(SAYING[name])
+    assert split.begun.prompt == SAYING[name]
+    assert mixed.failed is None
+    assert answer(engine, ("a", -1)).failed is not None
+    [one, other] = answers(
+        engine, Embed(id=1, context="main", inputs=(("a b", ids[2]),)), Embed(id=2, context="main", inputs=("a b",))
+    )
+    assert one.embedded is not None
+    assert other.embedded is not None
+    assert one.embedded.tokens == other.embedded.tokens + 1 or name == "scripted"
+
+
+def test_the_end_counts_the_tokens_in_memory(engine: Engine, name: str) -> None:
+    for limit in (1, 4):
+        ended = answer(engine, SAYING[name], max_tokens=limit).ended
+        assert ended is not None
+        assert ended.reason == "length"
+        assert ended.held_tokens == ended.prompt_tokens + limit - 1
+
+
+def test_probabilities_after_sampling_add_up_and_leave_the_choice_alone(
+    load: Callable[..., Engine], tiny_path: str
+) -> None:
+    engine = load("llamacpp", tiny_path)
+    engine.open_context("main", OPTIONS)
+    few = sampling(temperature=1.0, top_k=4, seed=7)
+    drawn = answer(engine, SAYING["llamacpp"], sampling=few, logprobs=20, post_sampling=True, max_tokens=6)
+    assert len(drawn.logprobs) == 6
+    for token in drawn.logprobs:
+        chances = {t.id: math.exp(t.logprob) for t in token.top}
+        assert 0 < len(chances) <= 4
+        assert sum(chances.values()) == pytest.approx(1.0, abs=1e-4)
+        assert math.exp(token.logprob) == pytest.approx(chances[token.id])
+    own = answer(engine, SAYING["llamacpp"], sampling=few, logprobs=20, max_tokens=1).logprobs[0]
+    assert len(own.top) == 20
+    certain = answer(engine, SAYING["llamacpp"], logprobs=3, post_sampling=True, max_tokens=2)
+    assert [[t.logprob for t in token.top] for token in certain.logprobs] == [[0.0], [0.0]]

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from mullama.chat.types import TokenLogprob
-from mullama.engines.base import Begun, Ended, Generate, Output, Piece
+from mullama.engines.base import Begun, Ended, Generate, Output, Piece, PieceDetails, Prefilled
 from mullama.engines.llamacpp.batcher import PendingTokens
 from mullama.engines.llamacpp.binding.context import Floats
 from mullama.engines.llamacpp.sampling.candidates import log_probabilities
@@ -60,6 +60,7 @@ class RunningCompletion:
         self._limit = min(wanted, room)
         self.submitted = self._begun = self.first = 0.0
         self._echoed = 0  # tokens of the prompt that were reported
+        self._detailed = len(prompt)  # tokens of prompt and answer that were reported with details
         self._last_row: Floats | None = None
         sampler.accept_prompt(prompt)
 
@@ -107,7 +108,13 @@ class RunningCompletion:
         self.sequence, self.cached, self.computed = sequence, cached, cached
         self._begun = now
         self._append_forced()
-        return Begun(id=self.id, prompt_tokens=len(self.prompt), cached_tokens=cached)
+        text = self._vocabulary.decode(self.prompt).decode("utf-8", "replace") if self.job.want_prompt else ""
+        return Begun(id=self.id, prompt_tokens=len(self.prompt), cached_tokens=cached, prompt=text)
+
+    def prefilled(self, now: float) -> Prefilled:
+        """Return the progress of the prompt."""
+        total = len(self.prompt)
+        return Prefilled(id=self.id, done=min(self.computed, total), total=total, seconds=now - self._begun)
 
     def decoded(self, count: int, rows: Floats, now: float) -> None:
         """Record that the next `count` tokens are in memory; `rows` are the logits of the last of them."""
@@ -162,7 +169,7 @@ class RunningCompletion:
             return False
         logprob = None
         if self.job.logprobs is not None and row is not None:
-            logprob = self._logprob(token, row)
+            logprob = self._drawn(token) if self.job.post_sampling else self._logprob(token, row)
         self.tokens.append(token)
         if self._text.add(self._vocabulary.piece(token), logprob):
             self.reason = "stop_sequence"
@@ -181,6 +188,12 @@ class RunningCompletion:
                 return
         if self._constraint.done:
             self.reason = "stop"
+
+    def _drawn(self, token: int) -> TokenLogprob:
+        """Return the probability with which the token was drawn, as a logarithm."""
+        probability, best = self._sampler.last_draw(token, self.job.logprobs or 0)
+        top = tuple(self._entry(t, math.log(p)) for t, p in best)
+        return self._entry(token, math.log(probability) if probability > 0 else -math.inf, top)
 
     def _logprob(self, token: int, row: Floats) -> TokenLogprob:
         logprob, best = log_probabilities(row, token, self.job.logprobs or 0)
@@ -210,17 +223,29 @@ class RunningCompletion:
         if self._echo is not None:
             end = self.computed >= len(self.prompt)
             echoed = self._echo.finish() if end else self._echo.take()
-            outputs += self._piece(echoed, echo=True)
+            outputs += self._piece(echoed, now, echo=True)
             if end:
                 self._echo = None
         if self.reason is None:
-            return [*outputs, *self._piece(self._text.take())]
-        return [*outputs, *self._piece(self._text.finish()), self._ended(now)]
+            return [*outputs, *self._piece(self._text.take(), now)]
+        return [*outputs, *self._piece(self._text.finish(), now), self._ended(now)]
 
-    def _piece(self, part: DecodedText | None, *, echo: bool = False) -> Sequence[Output]:
+    def _piece(self, part: DecodedText | None, now: float, *, echo: bool = False) -> Sequence[Output]:
         if part is None:
             return ()
-        return (Piece(id=self.id, text=part.text, count=part.count, logprobs=part.logprobs, echo=echo),)
+        details = self._piece_details(part.count, now) if self.job.details and not echo else None
+        return (
+            Piece(id=self.id, text=part.text, count=part.count, logprobs=part.logprobs, echo=echo, details=details),
+        )
+
+    def _piece_details(self, count: int, now: float) -> PieceDetails:
+        start = self._detailed
+        self._detailed += count
+        return PieceDetails(
+            tokens=tuple(self.tokens[start : start + count]),
+            prompt_seconds=self.first - self._begun,
+            decode_seconds=now - self.first,
+        )
 
     def _ended(self, now: float) -> Ended:
         assert self.reason is not None
@@ -236,6 +261,7 @@ class RunningCompletion:
             draft_tokens=self.draft_tokens,
             draft_accepted=self.draft_accepted,
             tokens=tuple(self.tokens) if self.job.want_tokens else (),
+            held_tokens=self.computed,
         )
 
     @property

@@ -13,7 +13,7 @@ from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 from typing import Any
 
-from mullama.engines.base import ContextOptions, Ended, Failed, Output, Prefilled
+from mullama.engines.base import ContextOptions, Ended, Failed, Output
 from mullama.engines.llamacpp.batcher import Pace, Slice, plan
 from mullama.engines.llamacpp.binding.context import ABORTED, NO_CELLS, NativeBatch, NativeContext
 from mullama.engines.llamacpp.cache.prefix_file import PrefixFiles
@@ -347,13 +347,11 @@ class TextContext:
         if not was_running:
             self._counters.prompt_tokens += min(before + part.count, len(completion.prompt)) - before
             self.prefixes.adopt_computed(completion.prompt, completion.computed)
+        report = not was_running and (not part.last or completion.job.progress)
+        outputs: list[Output] = [completion.prefilled(now)] if report else []
         if completion.finished:
-            return self._finish(completion)
-        outputs = completion.outputs(now)
-        if not was_running and not part.last:
-            total = len(completion.prompt)
-            outputs.append(Prefilled(id=completion.id, done=completion.computed, total=total))
-        return outputs
+            return outputs + self._finish(completion)
+        return outputs + completion.outputs(now)
 
     def _finish(self, completion: RunningCompletion) -> list[Output]:
         outputs = completion.outputs(self._clock())

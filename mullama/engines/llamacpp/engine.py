@@ -39,9 +39,9 @@ from mullama.engines.llamacpp.open_context import (
     prefix_files,
     share_of,
 )
-from mullama.engines.llamacpp.prompt_tokens import embed_inputs, prompt_tokens, text_tokens
+from mullama.engines.llamacpp.prompt_tokens import embed_inputs, prompt_tokens
 from mullama.engines.llamacpp.sampling.constraint import Grammars
-from mullama.engines.llamacpp.sampling.sampler import Sampler, invalid_setting
+from mullama.engines.llamacpp.sampling.sampler import SHORTCUTS, Sampler, invalid_setting
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.errors import BadWeights, Conflict, EngineFailed, Invalid, MullamaError, NotFound, Unsupported
 from mullama.machine import usable_cores
@@ -248,11 +248,7 @@ class LlamaEngine:
         busy = [unit for unit in self._all_units() if unit.busy]
         return busy[0] if len(busy) == 1 and isinstance(busy[0], TextContext) else None
 
-    def tokenize(
-        self, text: str, *, add_special: bool, parse_special: bool, joint: str | None = None
-    ) -> tuple[int, ...]:
-        if joint is not None:
-            return tuple(text_tokens(text, self._vocabulary, joint, begins=add_special))
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> tuple[int, ...]:
         return tuple(self._vocabulary.encode(text, add_special=add_special, parse_special=parse_special))
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:
@@ -312,6 +308,7 @@ class LlamaEngine:
             context_size=size,
             seed=secrets.randbits(32) if seed is None else seed,
             forbidden=self._vocabulary.ends if job.ignore_eos else (),
+            shortcuts=() if job.post_sampling and job.logprobs is not None else SHORTCUTS,
         )
         state = None
         if job.constraint is not None:

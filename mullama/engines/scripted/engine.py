@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from mullama.chat.stops import StopMatcher
-from mullama.chat.types import TokenLogprob
+from mullama.chat.types import PromptInput, TokenLogprob
 from mullama.engines.base import (
     Begun,
     ContextFacts,
@@ -27,6 +27,7 @@ from mullama.engines.base import (
     LoadProgress,
     Output,
     Piece,
+    PieceDetails,
     Prefilled,
     Prefix,
     WeightsOptions,
@@ -131,9 +132,8 @@ class ScriptedEngine:
             raise Conflict(f"the context {name!r} is already open")
         misbehave(self._script.on_open if self._script.faults else "")
         size = options.size or self._script.context
-        prefixes = [_without(p.joint, p.text) for p in options.prefixes]
-        self._contexts[name] = _Context(options, size, prefixes)
-        known = sum(len(scripts.chunks(prefix)) for prefix in prefixes)
+        self._contexts[name] = _Context(options, size, [p.text for p in options.prefixes])
+        known = sum(len(scripts.chunks(p.text)) for p in options.prefixes)
         return ContextFacts(
             name=name,
             size=size,
@@ -145,7 +145,7 @@ class ScriptedEngine:
         )
 
     def declare_prefixes(self, name: str, prefixes: tuple[Prefix, ...]) -> None:
-        self._known(name).prefixes = [_without(p.joint, p.text) for p in prefixes]
+        self._known(name).prefixes = [p.text for p in prefixes]
 
     def retune_context(self, name: str, *, threads: int, scales: tuple[float, ...]) -> None:
         wanted = len(self._known(name).options.adapters)
@@ -210,10 +210,7 @@ class ScriptedEngine:
             self._wait(now)
         return outputs
 
-    def tokenize(
-        self, text: str, *, add_special: bool, parse_special: bool, joint: str | None = None
-    ) -> tuple[int, ...]:
-        text = _without(joint or "", text)
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> tuple[int, ...]:
         _well_formed(text)
         return tuple(scripts.token_of(chunk) for chunk in scripts.chunks(text))
 
@@ -253,7 +250,7 @@ class ScriptedEngine:
             )
         if job.suffix is not None:
             raise Unsupported("a script cannot fill in the middle", hint="send no suffix")
-        prompt = _without(job.joint, self._text_of(job.prompt))
+        prompt = self._text_of(job.prompt)
         _well_formed(prompt)
         tokens = len(scripts.chunks(prompt))
         if tokens == 0:
@@ -283,7 +280,10 @@ class ScriptedEngine:
             answer.computed = answer.cached
             context.running.append(answer)
             self._cached += answer.cached
-            outputs.append(Begun(id=answer.job.id, prompt_tokens=answer.prompt, cached_tokens=answer.cached))
+            text = answer.text if answer.job.want_prompt else ""
+            outputs.append(
+                Begun(id=answer.job.id, prompt_tokens=answer.prompt, cached_tokens=answer.cached, prompt=text)
+            )
         ended = [answer for answer in context.running if self._step_of(answer, context, now, outputs)]
         for answer in ended:
             context.running.remove(answer)
@@ -315,7 +315,8 @@ class ScriptedEngine:
         answer.due = now + answer.reply.pause
         if text:
             logprobs = _logprobs(part, answer.job.logprobs)
-            outputs.append(Piece(id=answer.job.id, text=text, count=count, logprobs=logprobs))
+            details = _details(answer, count, now)
+            outputs.append(Piece(id=answer.job.id, text=text, count=count, logprobs=logprobs, details=details))
         answer.held = 0 if text else count
         return stop is not None and self._end(answer, now, outputs, stop)
 
@@ -325,9 +326,9 @@ class ScriptedEngine:
         answer.computed = computed
         answer.first = now
         id = answer.job.id
-        if computed < answer.prompt:
-            outputs.append(Prefilled(id=id, done=computed, total=answer.prompt))
-        elif answer.job.echo:
+        if computed < answer.prompt or answer.job.progress:
+            outputs.append(Prefilled(id=id, done=computed, total=answer.prompt, seconds=now - answer.begun))
+        if computed == answer.prompt and answer.job.echo:
             logprobs = _echoed(_logprobs(scripts.chunks(answer.text), answer.job.logprobs))
             outputs.append(Piece(id=id, text=answer.text, count=answer.prompt, logprobs=logprobs, echo=True))
         return False
@@ -335,7 +336,8 @@ class ScriptedEngine:
     def _end(self, answer: _Answer, now: float, outputs: list[Output], stop: str | None) -> bool:
         rest = answer.stops.flush() if answer.stops is not None and stop is None else ""
         if rest:
-            outputs.append(Piece(id=answer.job.id, text=rest, count=answer.held))
+            details = _details(answer, answer.held, now)
+            outputs.append(Piece(id=answer.job.id, text=rest, count=answer.held, details=details))
         complete = answer.sent == len(answer.chunks)
         reason: Reason = "stop_sequence" if stop is not None else "stop" if complete else "length"
         outputs.append(_ended(answer, reason, stop, now))
@@ -355,8 +357,14 @@ class ScriptedEngine:
         tokens = sum(min(len(scripts.chunks(t)), size) for t in texts)
         return Embedded(id=job.id, vectors=tuple(scripts.vector(t, length) for t in texts), tokens=tokens)
 
-    def _text_of(self, item: str | tuple[int, ...]) -> str:
-        return item if isinstance(item, str) else self.detokenize(item).decode("utf-8", "replace")
+    def _text_of(self, item: PromptInput) -> str:
+        if isinstance(item, str):
+            return item
+        _in_range([part for part in item if not isinstance(part, str)])
+        parts = (
+            part.encode("utf-8", "surrogatepass") if isinstance(part, str) else scripts.chunk_of(part) for part in item
+        )
+        return b"".join(parts).decode("utf-8", "replace")
 
     def _wait(self, now: float) -> None:
         """Sleep until a token is due, but only briefly, because commands may arrive."""
@@ -391,6 +399,19 @@ def _ended(
         prompt_seconds=answer.first - answer.begun,
         decode_seconds=(now or answer.first) - answer.first,
         tokens=tokens,
+        # The last token is never computed, unless the model ended the answer after it.
+        held_tokens=answer.computed + (answer.sent if reason == "stop" else max(0, answer.sent - 1)),
+    )
+
+
+def _details(answer: _Answer, count: int, now: float) -> PieceDetails | None:
+    """Return the details of a piece of the last `count` tokens, None if the job asks for none."""
+    if not answer.job.details:
+        return None
+    return PieceDetails(
+        tokens=tuple(scripts.token_of(chunk) for chunk in answer.chunks[answer.sent - count : answer.sent]),
+        prompt_seconds=answer.first - answer.begun,
+        decode_seconds=now - answer.first,
     )
 
 
@@ -419,8 +440,8 @@ def _logprob(chunk: bytes, value: float, top: tuple[TokenLogprob, ...] = ()) -> 
     return TokenLogprob(id=scripts.token_of(chunk), text=text, bytes=chunk, logprob=value, top=top)
 
 
-def _without(joint: str, text: str) -> str:
-    return text.replace(joint, "") if joint else text
+def _bytes_of(part: int | str) -> bytes:
+    return scripts.chunk_of(part) if isinstance(part, int) else part.encode("utf-8", "surrogatepass")
 
 
 def _well_formed(text: str) -> None:

@@ -74,7 +74,6 @@ class Tokenize(WorkerMessage, frozen=True, tag=True):
     text: str
     add_special: bool
     parse_special: bool
-    joint: str | None = None
 
 
 class Detokenize(WorkerMessage, frozen=True, tag=True):
@@ -170,11 +169,10 @@ class CallError(WorkerMessage, frozen=True, tag=True):
 
 
 class Pong(WorkerMessage, frozen=True, tag=True):
-    """The answer to a ping. steps: decodes and finished commands since the start; idle: it waits for commands."""
+    """The answer to a ping. steps: decodes since the start."""
 
     number: int
     steps: int
-    idle: bool
 
 
 def _tagged(kind: type) -> Any:
@@ -230,7 +228,7 @@ def read_value(kind: type[T], value: Value) -> T:
 
 
 def _is_text(output: base.Output) -> bool:
-    return isinstance(output, base.Piece) and not output.logprobs and not output.echo
+    return isinstance(output, base.Piece) and not output.logprobs and not output.echo and output.details is None
 
 
 def _pack_piece(piece: Any) -> bytes:

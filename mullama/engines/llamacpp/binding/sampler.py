@@ -44,6 +44,16 @@ class Candidates:
             raise EngineFailed("the samplers left no token to choose")
         return int(self._array.data[self._array.selected].id)
 
+    def drawn(self) -> tuple[Ids, Floats]:
+        """Return the tokens from which the last chain drew, with their probabilities, likeliest first."""
+        address = ctypes.cast(self._array.data, ctypes.c_void_p).value
+        if not address:
+            raise EngineFailed("the samplers left no token to choose")
+        memory = (ctypes.c_char * (self._array.size * _CANDIDATE.itemsize)).from_address(address)
+        rows = np.frombuffer(memory, _CANDIDATE)
+        order = rows["p"].argsort(kind="stable")[::-1]
+        return rows["id"][order], rows["p"][order]
+
 
 class SamplerChain:
     """Applies samplers in the order in which they were added."""

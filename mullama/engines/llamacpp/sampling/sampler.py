@@ -63,6 +63,8 @@ def invalid_setting(sampling: Sampling, vocabulary: int) -> str | None:
         if not field.low <= value <= field.high:  # also true of not-a-number
             return f"{name} is {value}, which is not between {field.low:g} and {field.high:g}"
     for token, bias in sampling.logit_bias or ():
+        if isinstance(token, str):
+            return f"logit_bias names the text {token[:40]!r}, not a token"
         if not 0 <= token < vocabulary:
             return f"logit_bias names token {token}; the vocabulary has {vocabulary} tokens"
         if math.isnan(bias) or bias == math.inf:
@@ -134,6 +136,7 @@ class Sampler:
         self._biases = np.array([bias for _, bias in plan.biases], np.float32)
         self._raised = self._biased[self._biases > 0]
         self._lowered = frozenset(self._biased.tolist()) if plan.likeliest else None
+        self._greedy = plan.greedy
         self._chain: SamplerChain | None = None
         if plan.steps:
             self._chain = SamplerChain(model)
@@ -179,6 +182,19 @@ class Sampler:
         raised = self._raised if allowed is None else self._raised[set_bits(allowed, self._raised)]
         return np.union1d(ids, raised).astype(np.int32)
 
+    def last_draw(self, chosen: int, alternatives: int) -> tuple[float, list[tuple[int, float]]]:
+        """Return the probability of the token that was chosen last, and the likeliest tokens with theirs, best first.
+
+        They belong to the distribution after all samplers; tokens that it cannot draw are left out. Call it only
+        without `shortcuts`, which do not compute that distribution.
+        """
+        if self._greedy:
+            return 1.0, [(chosen, 1.0)][:alternatives]
+        ids, probabilities = self._candidates.drawn()
+        own = probabilities[ids == chosen]
+        best = [(int(id), float(p)) for id, p in zip(ids[:alternatives], probabilities, strict=False) if p > 0]
+        return (float(own[0]) if len(own) else 0.0), best
+
     def accept(self, token: int) -> None:
         """Record a token of the answer."""
         if self._chain is not None:
@@ -208,6 +224,7 @@ class SamplerPlan:
     - `draw`: may replace all samplers.
     - `likeliest`: the token with the largest logit is chosen, unless its bias lowers it.
     - `memory`: number of past tokens that the chain reads.
+    - `greedy`: the likeliest token is chosen, so that it has the whole probability.
     """
 
     def __init__(
@@ -227,7 +244,7 @@ class SamplerPlan:
         active = self._active()
         cuts = [(name, active[name]) for name in order if name in active]
         looks_back = [step for step in cuts if step[0] in _LOOK_BACK]
-        greedy = s.temperature <= 0 and "xtc" not in dict(cuts)
+        self.greedy = greedy = s.temperature <= 0 and "xtc" not in dict(cuts)
         if greedy:
             chosen = [*looks_back, ("greedy", SamplerChain.greedy)]
         elif s.mirostat:

@@ -305,3 +305,41 @@ def test_a_chain_frees_its_samplers_once(model: NativeModel, monkeypatch: pytest
     chain.close()
     chain.close()
     assert len(freed) == 1
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("allowed", [None, list(range(0, SIZE, 7))])
+def test_the_last_draw_has_the_probabilities_of_the_tokens_that_the_samplers_keep(
+    temperature: float, allowed: list[int] | None, model: NativeModel, candidates: Candidates
+) -> None:
+    [row] = rows(1, seed=3)
+    settings = sampling(temperature=temperature, top_k=5, top_p=1.0, min_p=0.0, repeat_penalty=1.0)
+    sampler = Sampler(model, candidates, settings, context_size=64, seed=1, shortcuts=())
+
+    chosen = sampler.choose(row, None if allowed is None else bits(allowed))
+    own, best = sampler.last_draw(chosen, 3)
+    _, all_five = sampler.last_draw(chosen, 20)
+    sampler.close()
+
+    may = np.arange(SIZE) if allowed is None else np.array(allowed)
+    kept = may[row[may].argsort()[::-1][:5]]
+    weights = np.exp((row[kept] - row[kept].max()) / temperature)
+    expected = dict(zip(kept.tolist(), (weights / weights.sum()).tolist(), strict=True))
+    assert [id for id, _ in all_five] == kept.tolist()
+    assert [p for _, p in all_five] == pytest.approx(list(expected.values()), rel=1e-4)
+    assert best == all_five[:3]
+    assert own == pytest.approx(expected[chosen], rel=1e-4)
+
+
+@pytest.mark.parametrize("biases", [(), ((5, -1.0),)])
+def test_the_last_draw_of_the_likeliest_token_is_certain(
+    biases: tuple[tuple[int, float], ...], model: NativeModel, candidates: Candidates
+) -> None:
+    [row] = rows(1, seed=4)
+    settings = sampling(temperature=0.0, logit_bias=biases)
+    sampler = Sampler(model, candidates, settings, context_size=64, seed=1, shortcuts=())
+    chosen = sampler.choose(row)
+    assert chosen == int(row.argmax())
+    assert sampler.last_draw(chosen, 3) == (1.0, [(chosen, 1.0)])
+    assert sampler.last_draw(chosen, 0) == (1.0, [])
+    sampler.close()
