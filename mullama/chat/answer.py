@@ -9,8 +9,10 @@ from mullama.chat.types import (
     Answer,
     Choice,
     Completed,
+    Effective,
     Event,
     Finished,
+    Generated,
     Started,
     StopReason,
     TextDelta,
@@ -31,6 +33,8 @@ class _Parts:
     thinking: list[str] = field(default_factory=list)
     calls: list[ToolCall] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    raw: list[str] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
     finished: Finished | None = None
 
     def choice(self, index: int) -> Choice:
@@ -43,6 +47,9 @@ class _Parts:
             reason=end.reason if end else StopReason.CANCELLED,
             stop_sequence=end.stop_sequence if end else None,
             logprobs=tuple(self.logprobs),
+            outcome=end.outcome if end else None,
+            raw="".join(self.raw),
+            tokens=tuple(self.tokens),
         )
 
 
@@ -52,17 +59,22 @@ class Fold:
     def __init__(self) -> None:
         self._parts: dict[int, _Parts] = {}
         self._warnings: tuple[str, ...] = ()
+        self._effective: Effective | None = None
         self._completed = Completed(usage=Usage(), timings=Timings())
 
     def feed(self, event: Event) -> None:
         """Add one event."""
         match event:
             case Started():
-                self._warnings = event.warnings
+                self._warnings, self._effective = event.warnings, event.effective
             case TextDelta():
                 parts = self._of(event.choice)
                 parts.text.append(event.text)
                 parts.logprobs.extend(event.logprobs)
+            case Generated():
+                parts = self._of(event.choice)
+                parts.raw.append(event.text)
+                parts.tokens.extend(event.tokens)
             case ThinkingDelta():
                 self._of(event.choice).thinking.append(event.text)
             case ToolCallFinished():
@@ -83,6 +95,7 @@ class Fold:
             timings=self._completed.timings,
             context=self._completed.context,
             warnings=self._warnings,
+            effective=self._effective,
         )
 
     def _of(self, choice: int) -> _Parts:

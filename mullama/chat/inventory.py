@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mullama.chat.types import Message
+from mullama.chat.types import Effective, Message, Sampling, TextRequest
 from mullama.names import JSONValue
 
 
@@ -107,6 +107,22 @@ class StoreBlob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """A place for one answer of a context, with the request that has it or had it last."""
+
+    id: int
+    busy: bool = False
+    task: int = -1
+    """Number of the answer since the start of the server; -1 for none."""
+    request: TextRequest | None = None
+    effective: Effective | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generated: int = 0
+    """Tokens of the answer so far; 0 after its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
     """The facts of one model that clients may see."""
 
@@ -143,6 +159,14 @@ class ModelCard:
     template_source: str = "none"
     modelfile: str = ""
     parameters: tuple[tuple[str, JSONValue], ...] = ()
+    sampling: Sampling | None = None
+    """The sampling of requests that set none, with every field set."""
+    max_tokens: int | None = None
+    """Most tokens of an answer, for requests that set no limit; None for as many as the context holds."""
+    stop: tuple[str, ...] = ()
+    draft: str = ""
+    """How tokens are guessed ahead; "" for not at all."""
+    slots: tuple[Slot, ...] = ()
     messages: tuple[Message, ...] = ()
     metadata: Mapping[str, JSONValue] = field(default_factory=dict)
     """Keys of the file."""

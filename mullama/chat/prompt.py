@@ -26,6 +26,7 @@ from mullama.chat.types import (
     Constraint,
     ImagePart,
     Message,
+    PromptInput,
     Sampling,
     TextPart,
     TextRequest,
@@ -43,10 +44,8 @@ RAW = Family(name="raw", calls=GENERIC)
 class Prepared:
     """The prompt and the options of the engine, and the settings of the reader."""
 
-    prompts: tuple[str | tuple[int, ...], ...]
+    prompts: tuple[PromptInput, ...]
     """One for each prompt of the request; `n` answers share one."""
-    joint: str = ""
-    """A character of the prompt's text that is not part of the prompt, see `Rendered`."""
     sampling: Sampling
     """Every field is set."""
     new_id: Callable[[], str]
@@ -68,15 +67,9 @@ class Prepared:
     """Text of the answer that the prompt already contains."""
 
     @property
-    def prompt(self) -> str | tuple[int, ...]:
+    def prompt(self) -> PromptInput:
         """Return the first prompt."""
         return self.prompts[0]
-
-    @property
-    def shown(self) -> str:
-        """Return the text of the first prompt, "" for token ids."""
-        text = self.prompt if isinstance(self.prompt, str) else ""
-        return text.replace(self.joint, "") if self.joint else text
 
     def reader(self, choice: int = 0) -> Reader:
         """Return a new reader for one choice."""
@@ -144,11 +137,18 @@ def _chat(request: ChatRequest, settings: ModelSettings, now: float, new_id: Cal
         messages = with_tools_described(messages, tools, settings.family.calls)
         warnings.append("the chat template has no place for tools: the system prompt describes them")
     think = _think(request, settings, warnings)
-    rendered = settings.render(
+    if not request.open_answer and settings.template.syntax == "go":
+        raise Unsupported(
+            "a Go template always ends with the start of the answer",
+            hint="leave add_generation_prompt out, or declare a Jinja template",
+            field="add_generation_prompt",
+        )
+    rendered = settings.template.render(
         ChatInput(
             messages=messages,
             tools=tools if settings.template.traits.tools else (),
             think=think,
+            generate=request.open_answer,
             continue_final=request.continue_final,
             arguments=request.template_arguments,
             now=now,
@@ -178,17 +178,19 @@ def _finished(
 ) -> Prepared:
     """Return the rendered prompt with its reasoning opened or closed as requested, and its grammar."""
     family = settings.family
-    text, inside, primed = _without_reasoning(rendered, settings, think), rendered.open_think, ""
+    opened = not isinstance(request, ChatRequest) or request.open_answer or request.continue_final
+    text, inside, primed = rendered.text, rendered.open_think, ""
+    if opened:
+        text = _without_reasoning(rendered, settings, think)
     inside = inside and text is rendered.text
     built = _built(request, family, tools, inside)
-    if built.from_start and not inside and (marks := _reasons_first(text, settings, think)):
+    if opened and built.from_start and not inside and (marks := _reasons_first(text, settings, think)):
         # The grammar becomes active after the reasoning, so the prompt must open the reasoning; the model might not.
         primed = marks.open if family.name == "harmony" else ""
         text, inside = text + marks.open + ("" if primed else "\n"), True
         built = _built(request, family, tools, inside)
     return Prepared(
         prompts=(text,),
-        joint=rendered.joint,
         sampling=request.sampling,
         new_id=new_id,
         family=family,
@@ -270,7 +272,7 @@ def _completion(request: CompletionRequest, settings: ModelSettings, now: float,
     system = settings.system if request.system is None else request.system
     lead = (text_message("system", system),) if system else ()
     think = _think(request, settings, warnings)
-    rendered = settings.render(
+    rendered = settings.template.render(
         ChatInput(
             messages=(*lead, *settings.messages, text_message("user", prompt)),
             think=think,
@@ -294,7 +296,7 @@ def _raw(request: CompletionRequest, settings: ModelSettings, new_id: Callable[[
         constraint=built.constraint,
         suffix=request.suffix,
         context=request.context,
-        want_tokens=not request.raw or request.want_context,
+        want_tokens=not request.raw,
     )
 
 

@@ -113,7 +113,7 @@ class Sampling:
     """How the next token is chosen. Field names are the Modelfile's where it has one.
 
     temperature 0 is greedy. seed -1 is random. repeat_last_n counts tokens, -1 the whole context, 0 off.
-    logit_bias maps token ids to a value added to the logit (-inf forbids the token).
+    logit_bias maps tokens to a value added to the logit (-inf forbids the token): ids, or texts for all their tokens.
     """
 
     temperature: float | None = None
@@ -141,7 +141,7 @@ class Sampling:
     seed: int | None = None
     min_keep: int | None = None
     samplers: tuple[str, ...] | None = None
-    logit_bias: tuple[tuple[int, float], ...] | None = None
+    logit_bias: tuple[tuple[int | str, float], ...] | None = None
 
     def over(self, base: Sampling) -> Sampling:
         """Return `base` with the fields that are set here."""
@@ -158,6 +158,10 @@ DEFAULT_SAMPLING = Sampling(
 )
 
 
+PromptInput = str | tuple[int | str, ...]
+"""A text, or token ids and texts in any order."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextRequest:
     """Fields of every request that generates text."""
@@ -172,6 +176,8 @@ class TextRequest:
     """Number of answers."""
     logprobs: int | None = None
     """Number of alternatives reported per token, 0 to 20; None reports no probabilities."""
+    post_sampling: bool = False
+    """The reported probabilities are those of the last draw, after all samplers, not the model's."""
     format: ResponseFormat | None = None
     think: bool | str | None = None
     """Reasoning on, off, or a level (low, medium, high, max); None is the default of the model."""
@@ -186,6 +192,12 @@ class TextRequest:
     cache: bool = True
     """Reuse the state of a shared prompt prefix; False computes the complete prompt."""
     user: str | None = None
+    details: bool = False
+    """Report a `Generated` event with each piece of the answer."""
+    progress: bool = False
+    """Report the progress of the prompt from the cached tokens to the end."""
+    want_prompt: bool = False
+    """Report the prompt as the model reads it, in `ChoiceOutcome.prompt`."""
     warnings: tuple[str, ...] = ()
     """Remarks of the decoder, which the server sends as headers."""
 
@@ -202,15 +214,17 @@ class ChatRequest(TextRequest):
     """Additional names for the template; `chat.template` has the list of allowed ones."""
     continue_final: bool = False
     """Continue the last message, which is from the assistant."""
+    open_answer: bool = True
+    """End the prompt with the start of the assistant's turn."""
     truncate: bool = False
     """Drop the oldest turns of a prompt that does not fit, instead of raising an error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionRequest(TextRequest):
-    """A prompt to complete, as text or as token ids."""
+    """Prompts to complete."""
 
-    prompts: tuple[str | tuple[int, ...], ...]
+    prompts: tuple[PromptInput, ...]
     suffix: str | None = None
     """Text after the completion (fill in the middle)."""
     raw: bool = True
@@ -226,8 +240,6 @@ class CompletionRequest(TextRequest):
     echo: bool = False
     """Include the prompt in the answer, with its logprobs if they are requested."""
     truncate: bool = False
-    want_context: bool = False
-    """Return the conversation as tokens in `Completed.context`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +247,7 @@ class EmbedRequest:
     """Inputs to embed."""
 
     model: str
-    inputs: tuple[str | tuple[int, ...], ...]
+    inputs: tuple[PromptInput, ...]
     dimensions: int | None = None
     """Length to cut each vector to; the result is normalised again."""
     truncate: bool = True
@@ -272,7 +284,7 @@ class RenderRequest:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenizeRequest:
     model: str
-    text: str
+    text: PromptInput
     add_special: bool = False
     parse_special: bool = True
     with_pieces: bool = False
@@ -317,6 +329,10 @@ class Usage:
     completion_tokens: int = 0
     """Includes the reasoning tokens."""
     reasoning_tokens: int = 0
+    draft_tokens: int = 0
+    """Tokens that were guessed ahead."""
+    draft_accepted: int = 0
+    """Guessed tokens that are part of the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -331,6 +347,41 @@ class Timings:
     """Prompt processing."""
     decode: float = 0.0
     """Generation."""
+    answers: int = 1
+    """Answers of the request. The first token of each needs no decode of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effective:
+    """The settings with which a model answers a request: of the request, the manifest and the defaults."""
+
+    model: str
+    """Name of the model, also for a request that names a route or none."""
+    context_size: int
+    """Tokens that one request may use."""
+    sampling: Sampling
+    """Every field is set; `logit_bias` has ids only."""
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    constraint: Constraint | None = None
+    end_tokens: tuple[int, ...] = ()
+    """Ids of the tokens that end an answer."""
+    draft: str = ""
+    """How tokens are guessed ahead; "" for not at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceOutcome:
+    """Counts, times and place of one choice."""
+
+    usage: Usage
+    timings: Timings
+    held_tokens: int = 0
+    """Tokens of prompt and answer that are in memory at the end."""
+    prompt: str = ""
+    """The prompt as the model reads it, if the request wants it."""
+    slot: int = -1
+    """Number of the place among those that decode together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,6 +392,7 @@ class Started:
     cached_tokens: int = 0
     warnings: tuple[str, ...] = ()
     """Parts of the request that are not honoured, one sentence each."""
+    effective: Effective | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -386,10 +438,29 @@ class ToolCallFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptProgress:
-    """Progress of a long prompt, in tokens. Dialects may send it as a ping."""
+    """Progress of a prompt, in tokens. The first report is the cached tokens, if the request wants progress."""
 
     done: int
     total: int
+    cached: int = 0
+    seconds: float = 0.0
+    """Since the prompt got its place."""
+    choice: int = 0
+    """The first choice of the prompt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generated:
+    """The tokens of the next piece of one choice, if the request wants details. The events of its text follow."""
+
+    text: str
+    """As the model wrote it."""
+    tokens: tuple[int, ...]
+    usage: Usage
+    """So far."""
+    timings: Timings
+    """So far."""
+    choice: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -399,6 +470,7 @@ class Finished:
     reason: StopReason
     stop_sequence: str | None = None
     choice: int = 0
+    outcome: ChoiceOutcome | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -414,6 +486,7 @@ class Completed:
 Event = (
     Started
     | PromptProgress
+    | Generated
     | TextDelta
     | ThinkingDelta
     | ToolCallStarted
@@ -435,6 +508,11 @@ class Choice:
     reason: StopReason
     stop_sequence: str | None
     logprobs: tuple[TokenLogprob, ...]
+    outcome: ChoiceOutcome | None = None
+    raw: str = ""
+    """The text as the model wrote it, if the request wants details."""
+    tokens: tuple[int, ...] = ()
+    """Ids of the text's tokens, if the request wants details."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -447,6 +525,8 @@ class Answer:
     context: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
     """The warnings of `Started`."""
+    effective: Effective | None = None
+    """The settings of `Started`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,42 +3,60 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 
-from mullama.chat.types import Vectors
+from mullama.chat.types import PromptInput, Vectors
 from mullama.dialects import schema
-from mullama.dialects.fields import to_integer, to_list, unfit
+from mullama.dialects.fields import Body, text, to_integer, to_list, unfit
 from mullama.dialects.sampling import MOST_TOKEN
-from mullama.errors import Invalid, TooLarge
+from mullama.errors import Invalid, TooLarge, Unsupported
 from mullama.names import JSONValue
 
 MOST_INPUTS = 2048
 MOST_TOKENS = 2**21
 MOST_ANSWERS = 256
 
-_TOKENS = schema.listed(schema.COUNT)
+MIXED_SCHEMA = schema.listed(schema.either(schema.COUNT, schema.STRING))
+_OBJECT = schema.record("prompt_string", prompt_string=schema.either(schema.STRING, MIXED_SCHEMA))
+_PARTS = schema.record("content", content=schema.either(schema.STRING, schema.listed(schema.RECORD)))
 INPUT_SCHEMA = schema.either(
     schema.STRING,
-    _TOKENS,
-    schema.listed(schema.either(schema.STRING, _TOKENS), most=MOST_INPUTS),
+    MIXED_SCHEMA,
+    _OBJECT,
+    schema.listed(schema.either(schema.STRING, MIXED_SCHEMA, _OBJECT), most=MOST_INPUTS),
 )
+EMBED_SCHEMA = schema.either(INPUT_SCHEMA, _PARTS, schema.listed(schema.either(INPUT_SCHEMA, _PARTS)))
 
-Input = str | tuple[int, ...]
+_FORMS = 'a string, token ids, token ids and strings, {"prompt_string": …}, or a list of these'
 
 
-def inputs_of(value: JSONValue, path: str) -> tuple[Input, ...]:
-    """Return the inputs of a string, a list of strings, a list of token ids, or a list of such lists; null has none."""
+def inputs_of(value: JSONValue, path: str) -> tuple[PromptInput, ...]:
+    """Return the inputs of one of llama-server's forms, or of a list of them; null has none.
+
+    The forms are a string, a list of token ids that may have strings among them, and an object whose `prompt_string`
+    has one of these. A list of strings is a list of inputs.
+    """
+    return _inputs(value, path, _one)
+
+
+def embed_inputs_of(value: JSONValue, path: str) -> tuple[PromptInput, ...]:
+    """Return the inputs of the forms of `inputs_of`, and of objects whose `content` has parts of text."""
+    return _inputs(value, path, _one_or_parts)
+
+
+def _inputs(value: JSONValue, path: str, convert: Callable[[JSONValue, str], PromptInput]) -> tuple[PromptInput, ...]:
     if value is None:
         return ()
-    if isinstance(value, str):
-        return (value,)
+    if isinstance(value, str | Mapping):
+        return (convert(value, path),)
     if not isinstance(value, list | tuple):
-        raise unfit(path, "a string, token ids, or a list of these")
-    if value and isinstance(value[0], int | float):
-        return (_tokens(value, path),)
-    return to_list(value, path, _one, MOST_INPUTS)
+        raise unfit(path, _FORMS)
+    if any(isinstance(item, int | float) for item in value):
+        return (_mixed(value, path),)
+    return to_list(value, path, convert, MOST_INPUTS)
 
 
-def check_filled(inputs: tuple[Input, ...], path: str) -> None:
+def check_filled(inputs: tuple[PromptInput, ...], path: str) -> None:
     """Raise `Invalid` for an empty input, which it names."""
     if not inputs:
         raise Invalid(f"{path} must not be empty", field=path)
@@ -48,7 +66,7 @@ def check_filled(inputs: tuple[Input, ...], path: str) -> None:
             raise Invalid(f"{place} must not be empty", field=place)
 
 
-def prompts_of(value: JSONValue, path: str, n: int) -> tuple[Input, ...]:
+def prompts_of(value: JSONValue, path: str, n: int) -> tuple[PromptInput, ...]:
     """Return the prompts of a completion, or one empty prompt; each gets `n` answers."""
     prompts = inputs_of(value, path) or ("",)
     if len(prompts) * n > MOST_ANSWERS:
@@ -59,20 +77,55 @@ def prompts_of(value: JSONValue, path: str, n: int) -> tuple[Input, ...]:
     return prompts
 
 
-def _one(value: JSONValue, path: str) -> Input:
+def _one(value: JSONValue, path: str) -> PromptInput:
     if isinstance(value, str):
         return value
-    if not isinstance(value, list | tuple):
-        raise unfit(path, "a string or a list of token ids")
-    return _tokens(value, path)
+    if isinstance(value, list | tuple):
+        if value and all(isinstance(item, str) for item in value):
+            raise unfit(path, _FORMS)
+        return _mixed(value, path)
+    if isinstance(value, Mapping) and "prompt_string" in value:
+        if value.get("multimodal_data") is not None:
+            raise Unsupported(
+                f"{path}.multimodal_data: this model has no projector for images and sound",
+                hint="send the text alone",
+                field=f"{path}.multimodal_data",
+            )
+        return text_or_mixed(value["prompt_string"], f"{path}.prompt_string")
+    raise unfit(path, _FORMS)
 
 
-def _tokens(value: JSONValue, path: str) -> tuple[int, ...]:
-    return to_list(value, path, _token, MOST_TOKENS)
+def _one_or_parts(value: JSONValue, path: str) -> PromptInput:
+    if not isinstance(value, Mapping) or "content" not in value:
+        return _one(value, path)
+    content = value["content"]
+    if isinstance(content, str):
+        return content
+    return "".join(to_list(content, f"{path}.content", _part_text, MOST_INPUTS))
 
 
-def _token(value: JSONValue, path: str) -> int:
-    return to_integer(value, path, 0, MOST_TOKEN)
+def _part_text(value: JSONValue, path: str) -> str:
+    """Return the text of a part, in the form of OpenAI's chat messages."""
+    part = Body(value, path)
+    if part.raw("type") not in ("text", "input_text"):
+        kind = str(part.raw("type"))[:40]
+        raise Unsupported(f"{path} of type {kind!r} cannot be embedded: only text can", field=path)
+    return part.need(text("text"))
+
+
+def text_or_mixed(value: JSONValue, path: str) -> PromptInput:
+    """Return one text, or token ids and texts in any order."""
+    if not isinstance(value, str | list | tuple):
+        raise unfit(path, "a string, or a list of token ids and strings")
+    return value if isinstance(value, str) else _mixed(value, path)
+
+
+def _mixed(value: list[JSONValue] | tuple[JSONValue, ...], path: str) -> tuple[int | str, ...]:
+    return to_list(value, path, _token_or_text, MOST_TOKENS)
+
+
+def _token_or_text(value: JSONValue, path: str) -> int | str:
+    return value if isinstance(value, str) else to_integer(value, path, 0, MOST_TOKEN)
 
 
 def finite_vectors(result: Vectors) -> list[list[float]]:

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from mullama.chat.sampling_fields import SAMPLING_FIELDS, SamplingField, fold_seed
 from mullama.chat.types import Sampling
 from mullama.dialects import fields, schema
-from mullama.errors import Invalid
 from mullama.names import JSONValue
 from mullama.units import parse_go_duration
 
@@ -31,7 +30,13 @@ SAMPLERS = (
     "min_p",
     "xtc",
     "temperature",
+    "infill",
 )
+_SAMPLER_LETTERS = {
+    "e": "penalties", "d": "dry", "s": "top_n_sigma", "k": "top_k", "y": "typical_p", "p": "top_p", "m": "min_p",
+    "x": "xtc", "t": "temperature", "i": "infill",
+}  # fmt: skip
+_MOST_SAMPLERS = 32
 
 
 def _seed(value: JSONValue, path: str) -> int:
@@ -45,6 +50,17 @@ def _sampler(value: JSONValue, path: str) -> str:
     if value not in SAMPLERS:
         raise fields.unfit(path, f"one of {', '.join(SAMPLERS)}")
     return "typical_p" if value == "typ_p" else fields.to_text(value, path)
+
+
+def _samplers(value: JSONValue, path: str) -> tuple[str, ...]:
+    """Return the samplers of a list of names, or of llama.cpp's letters in one string."""
+    if not isinstance(value, str):
+        return fields.to_list(value, path, _sampler, _MOST_SAMPLERS)
+    if len(value) > _MOST_SAMPLERS or not set(value) <= _SAMPLER_LETTERS.keys():
+        raise fields.unfit(
+            path, f"a list of names, or at most {_MOST_SAMPLERS} of the letters {''.join(_SAMPLER_LETTERS)}"
+        )
+    return tuple(_SAMPLER_LETTERS[letter] for letter in value)
 
 
 def _short_text(value: JSONValue, path: str) -> str:
@@ -69,30 +85,34 @@ def _bias(value: JSONValue, path: str) -> float:
 
 
 def _token_id(value: JSONValue, path: str) -> int:
-    if isinstance(value, str):
-        if not re.fullmatch(r"[0-9]{1,10}", value):
-            raise Invalid(
-                f"{path} must name tokens by id, not {value[:40]!r}",
-                field=path,
-                hint="POST /tokenize returns the ids of a text",
-            )
-        value = int(value)
     return fields.to_integer(value, path, 0, MOST_TOKEN)
 
 
-def _bias_pair(value: JSONValue, path: str) -> tuple[int, float]:
+def _bias_pair(value: JSONValue, path: str) -> tuple[int | str, float]:
     if not isinstance(value, list | tuple) or len(value) != 2:
-        raise fields.unfit(path, "a pair of token id and bias")
-    return _token_id(value[0], f"{path}[0]"), _bias(value[1], f"{path}[1]")
+        raise fields.unfit(path, "a pair of a token and its bias")
+    token = value[0]
+    named = _short_text(token, f"{path}[0]") if isinstance(token, str) else _token_id(token, f"{path}[0]")
+    return named, _bias(value[1], f"{path}[1]")
 
 
-def _logit_bias(value: JSONValue, path: str) -> tuple[tuple[int, float], ...]:
-    """Return the biases of `{"token id": bias}` or `[[token id, bias]]`."""
+def _logit_bias(value: JSONValue, path: str) -> tuple[tuple[int | str, float], ...]:
+    """Return the biases of `{"token": bias}` or `[[token, bias]]`: a token is an id, or a text for all its tokens.
+
+    A key of digits is an id, because the keys of an object are strings; in a pair, a string is a text.
+    """
     if not isinstance(value, Mapping):
         return fields.to_list(value, path, _bias_pair, MOST_BIASES)
     if len(value) > MOST_BIASES:
         raise fields.unfit(path, f"an object of at most {MOST_BIASES} tokens")
-    return tuple((_token_id(k, path), _bias(v, f"{path}.{k}")) for k, v in value.items())
+    return tuple((_bias_key(k, path), _bias(v, f"{path}.{k[:40]}")) for k, v in value.items())
+
+
+def _bias_key(key: str, path: str) -> int | str:
+    """Return an id for a key that C's strtol reads to its end, as llama-server does; a text for any other."""
+    if re.fullmatch(r"\s*[+-]?[0-9]{1,10}", key):
+        return _token_id(int(key), path)
+    return _short_text(key, f"{path}.{key[:40]}")
 
 
 _SHORT = {**schema.STRING, "maxLength": MOST_STOP_BYTES}
@@ -100,10 +120,11 @@ _SHORT = {**schema.STRING, "maxLength": MOST_STOP_BYTES}
 STOP: fields.Field[tuple[str, ...]] = fields.Field(
     "stop", _stop, schema.either(_SHORT, schema.listed(_SHORT, most=MOST_STOPS))
 )
-LOGIT_BIAS: fields.Field[tuple[tuple[int, float], ...]] = fields.Field(
+_BIAS = schema.either({"type": "number", "minimum": -100, "maximum": 100}, schema.constant(False))
+LOGIT_BIAS: fields.Field[tuple[tuple[int | str, float], ...]] = fields.Field(
     "logit_bias",
     _logit_bias,
-    {"type": "object", "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100}},
+    schema.either(schema.mapped(_BIAS), schema.listed({"type": "array", "minItems": 2, "maxItems": 2})),
 )
 SEED: fields.Field[int] = fields.Field("seed", _seed, fields.integer("seed").schema)
 TOP_LOGPROBS = fields.integer("top_logprobs", 0, MOST_LOGPROBS)
@@ -128,7 +149,11 @@ def _numeric(field: SamplingField) -> fields.Field[object]:
 SAMPLING: tuple[fields.Field[object], ...] = (
     *map(_numeric, SAMPLING_FIELDS.values()),
     fields.many("dry_sequence_breakers", _short_text, _SHORT, MOST_STOPS),
-    fields.many("samplers", _sampler, schema.one_of(*SAMPLERS), 32),
+    fields.Field(
+        "samplers",
+        _samplers,
+        schema.either(schema.listed(schema.one_of(*SAMPLERS), most=_MOST_SAMPLERS), schema.STRING),
+    ),
     LOGIT_BIAS,
 )
 """The fields of a request that set an attribute of `Sampling`, under its name."""

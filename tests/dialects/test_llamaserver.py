@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -72,7 +73,7 @@ def test_infill_puts_files_before_what_stands_before_the_gap() -> None:
 def test_settings_tell_what_was_asked_for_as_json() -> None:
     answer = reply("/completion", {"prompt": "a", "logit_bias": {"5": False}, "samplers": ["top_k"]}, run_of())
 
-    assert answer["generation_settings"]["logit_bias"] == [[5, False]]
+    assert answer["generation_settings"]["logit_bias"] == [{"bias": None, "token": 5}]
     assert answer["generation_settings"]["samplers"] == ["top_k"]
 
 
@@ -110,21 +111,14 @@ def test_several_prompts_are_answered_by_a_list() -> None:
     answers = said("/completion", {"prompt": ["a", [1, 2]]}, result)
 
     assert [(a["index"], a["prompt"]) for a in answers] == [(0, "a"), (1, [1, 2])]
-    with pytest.raises(Unsupported, match="one prompt"):
-        decode("/completion", {"prompt": ["a", "b"], "stream": True})
 
 
 def test_tokens_are_returned_when_asked_for() -> None:
     usage = Usage(prompt_tokens=2, completion_tokens=1)
-    result = Answer(choices=(choice(0),), usage=usage, timings=TIMINGS, context=(5, 6, 7))
+    result = Answer(choices=(replace(choice(0), tokens=(7,)),), usage=usage, timings=TIMINGS)
 
     assert said("/completion", {"prompt": "a", "return_tokens": True}, result)["tokens"] == [7]
     assert said("/completion", {"prompt": "a"}, result)["tokens"] == []
-
-
-def test_probabilities_after_sampling_are_refused() -> None:
-    with pytest.raises(Unsupported, match="before sampling"):
-        decode("/completion", {"prompt": "a", "post_sampling_probs": True})
 
 
 RANKING = Ranking(results=((2, 0.9), (0, 0.5), (1, float("-inf"))), usage=Usage(prompt_tokens=9))

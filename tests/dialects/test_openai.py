@@ -217,9 +217,7 @@ def test_thinking_stands_in_both_places_in_the_legacy_form() -> None:
         assert "".join(delta.get(name, "") for delta in deltas) == text
 
 
-@pytest.mark.parametrize(
-    "more", [{"add_generation_prompt": False}, {"timings_per_token": True}, {"n_keep": 4}, {"t_max_prompt_ms": 5}]
-)
+@pytest.mark.parametrize("more", [{"n_keep": 4}, {"t_max_prompt_ms": 5}, {"id_slot": 1}, {"sse_ping_interval": 1}])
 def test_what_has_no_effect_is_said(more: dict[str, Any]) -> None:
     [warning] = chat(**more).warnings
 
@@ -227,10 +225,13 @@ def test_what_has_no_effect_is_said(more: dict[str, Any]) -> None:
 
 
 def test_progress_of_a_long_prompt_is_told_when_asked_for() -> None:
-    events = run_of(PromptProgress(done=8, total=12), TextDelta(text="a"))
+    events = run_of(PromptProgress(done=8, total=12, cached=4, seconds=0.25), TextDelta(text="a"))
 
     asked = data(CHAT, {**HELLO, "return_progress": True}, events)
-    assert asked[1]["prompt_progress"] == {"total": 12, "cache": 4, "processed": 8}
+    assert asked[1]["prompt_progress"] == {"total": 12, "cache": 4, "processed": 8, "time_ms": 250}
+    assert asked[1]["choices"] == [
+        {"index": 0, "delta": {"role": "assistant", "content": None}, "logprobs": None, "finish_reason": None}
+    ]
     assert all("prompt_progress" not in chunk for chunk in data(CHAT, HELLO, events))
 
 
@@ -265,6 +266,11 @@ def test_impossible_probabilities_are_numbers_that_json_has() -> None:
         ([1, 2], ((1, 2),)),
         ([[1], [2, 3]], ((1,), (2, 3))),
         (["a", [1]], ("a", (1,))),
+        ([12, 34, "text", 56], ((12, 34, "text", 56),)),
+        (["text", 56], (("text", 56),)),
+        ([[12, "x"], "y"], ((12, "x"), "y")),
+        ({"prompt_string": "a"}, ("a",)),
+        ([[1, 2], {"prompt_string": "a"}, {"prompt_string": ["b", 3]}], ((1, 2), "a", ("b", 3))),
         (None, ("",)),
     ],
 )
@@ -272,7 +278,13 @@ def test_completions_take_all_forms_of_prompts(prompt: Any, prompts: Any) -> Non
     assert decode("/v1/completions", {"model": "m", "prompt": prompt}).prompts == prompts
 
 
-@pytest.mark.parametrize("prompt", [[-1], [[1.5]], [None], {"a": 1}, 5, [["a"]], [2**40], ["a"] * 300])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        [-1], [[1.5]], [None], {"a": 1}, 5, [["a"]], [2**40], ["a"] * 300, [1, None], [1, ["a"]], [True, "a"],
+        {"prompt_string": 5}, {"prompt_string": None}, [{"prompt_string": [1.5]}],
+    ],
+)  # fmt: skip
 def test_prompts_that_are_none_are_refused(prompt: Any) -> None:
     with pytest.raises(MullamaError, match="prompt"):
         decode("/v1/completions", {"model": "m", "prompt": prompt})

@@ -38,9 +38,13 @@ def test_what_is_not_said_stays_unsaid() -> None:
         ("dry_sequence_breakers", ["x" * 257]),
         ("dry_sequence_breakers", ["x"] * 17),
         ("logit_bias", {"17": 101}),
-        ("logit_bias", {"hello": 1}),
+        ("logit_bias", {"hello": True}),
         ("logit_bias", {"-1": 1}),
+        ("logit_bias", {"x" * 257: 1}),
         ("logit_bias", [[1, 2, 3]]),
+        ("logit_bias", [[1.5, 2]]),
+        ("logit_bias", [[None, 2]]),
+        ("samplers", "kq"),
         ("logit_bias", {str(i): 1 for i in range(1025)}),
         ("stop", ["x"] * 17),
         ("stop", "ü" * 129),
@@ -59,7 +63,10 @@ def test_what_is_out_of_bounds_is_refused_by_name(name: str, value: Any) -> None
     ("value", "bias"),
     [
         ({"17": -100, "3": 0.5}, ((17, -100.0), (3, 0.5))),
-        ([[17, 1], ["18", 2]], ((17, 1.0), (18, 2.0))),
+        ([[17, 1], ["18", 2]], ((17, 1.0), ("18", 2.0))),
+        ({" the ": -100, "18": 2}, ((" the ", -100.0), (18, 2.0))),
+        ([[" the ", False], [3, -5]], ((" the ", -math.inf), (3, -5.0))),
+        ({" 17": 1, "+3": 1, "1a": 1}, ((17, 1.0), (3, 1.0), ("1a", 1.0))),
         ({"17": False}, ((17, -math.inf),)),
         ({}, ()),
     ],
@@ -106,3 +113,18 @@ def test_durations_are_seconds_or_the_notation_of_go(value: Any, seconds: float)
 def test_what_is_no_duration_is_refused(value: Any) -> None:
     with pytest.raises(Invalid, match="keep_alive"):
         Body({"keep_alive": value}).get(KEEP_ALIVE)
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        (["typ_p", "top_k"], ("typical_p", "top_k")),
+        (
+            "edskypmxt",
+            ("penalties", "dry", "top_n_sigma", "top_k", "typical_p", "top_p", "min_p", "xtc", "temperature"),
+        ),
+        ("i", ("infill",)),
+    ],
+)
+def test_samplers_come_as_names_or_letters(value: Any, names: tuple[str, ...]) -> None:
+    assert Body({"samplers": value}).get(BY_NAME["samplers"]) == names

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Protocol
 
-from mullama.chat.template.base import ChatInput, Rendered
+from mullama.chat.template.base import ChatInput, ChatTemplate
 from mullama.chat.types import Message, Tool, text_message
 
 # Two questions that share nothing: what their prompts share does not depend on the question.
 _QUESTIONS = ("Aa", "0b")
 
 
-class Renderer(Protocol):
-    """A template, or the settings of a model."""
-
-    def render(self, chat: ChatInput) -> Rendered: ...
-
-
 def declared_prefix(
-    renderer: Renderer, messages: Sequence[Message], tools: Sequence[Tool] = (), now: float = 0.0
-) -> Rendered:
+    template: ChatTemplate, messages: Sequence[Message], tools: Sequence[Tool] = (), now: float = 0.0
+) -> str:
     """Return the longest common prefix of all prompts of conversations that begin with `messages`."""
     first, second = (
-        renderer.render(ChatInput(messages=(*messages, text_message("user", question)), tools=tuple(tools), now=now))
+        template.render(
+            ChatInput(messages=(*messages, text_message("user", question)), tools=tuple(tools), now=now)
+        ).text
         for question in _QUESTIONS
     )
-    return replace(first, text=common_prefix(first.text, second.text))
+    return common_prefix(first, second)
 
 
 def common_prefix(first: str, second: str) -> str:

@@ -85,7 +85,6 @@ def _request(body: fields.Body, model: str) -> types.CompletionRequest:
         keep_alive=body.get(KEEP_ALIVE),
         context_size=options.context_size,
         truncate=True if truncate is None else truncate,
-        want_context=not raw,
         warnings=options.warnings + shift_warning(body),
     )
 

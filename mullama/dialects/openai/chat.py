@@ -9,6 +9,7 @@ from mullama.dialects import fields, schema
 from mullama.dialects.base import Reply, ReplyContext, WireRequest
 from mullama.dialects.formats import THINK, effort
 from mullama.dialects.openai.messages import MESSAGES
+from mullama.dialects.openai.native_form import NO_OPTIONS, ReplyOptions
 from mullama.dialects.openai.request_fields import COMMON, include_usage, read_common
 from mullama.dialects.sampling import TOP_LOGPROBS
 from mullama.dialects.tools import (
@@ -36,26 +37,23 @@ class ChatCall(types.ChatRequest):
     """A field of the message contains the thinking."""
     old_functions: bool = False
     """Calls are returned as `function_call`."""
-    progress: bool = False
-    """A stream reports the progress of a long prompt."""
+    reply: ReplyOptions = NO_OPTIONS
 
 
 _LOGPROBS = fields.flag("logprobs")
 _PARALLEL = fields.flag("parallel_tool_calls")
 _CONTINUE = fields.flag("continue_final_message")
-_PROGRESS = fields.flag("return_progress")
 _GENERATION_PROMPT = fields.flag("add_generation_prompt")
 _KWARGS = fields.record("chat_template_kwargs")
 _ENABLE_THINKING = fields.flag("enable_thinking")
 _EFFORT = effort("reasoning_effort")
-_REASONING_FORMAT = fields.choice("reasoning_format", ("none", "deepseek", "deepseek-legacy", "auto"))
 _TRUNCATE = fields.flag("truncate")
 _TOOLS = fields.many("tools", fields.to_record, TOOL_SCHEMA, MOST_TOOLS)
 _FUNCTIONS = fields.many("functions", fields.to_record, schema.record("name", name=schema.STRING), MOST_TOOLS)
 
 CHAT_FIELDS: tuple[fields.Field[object], ...] = (
     fields.MODEL, MESSAGES, fields.STREAM, *COMMON, _TOOLS, TOOL_CHOICE, _FUNCTIONS, _PARALLEL, _LOGPROBS,
-    TOP_LOGPROBS, THINK, _EFFORT, _KWARGS, _REASONING_FORMAT, _CONTINUE, _PROGRESS, _GENERATION_PROMPT,
+    TOP_LOGPROBS, THINK, _EFFORT, _KWARGS, _CONTINUE, _GENERATION_PROMPT,
     fields.record("stream_options"), fields.record("reasoning"),
 )  # fmt: skip
 REQUEST_SCHEMA = fields.request_schema(*CHAT_FIELDS, required="messages")
@@ -90,32 +88,31 @@ def read_chat(body: fields.Body) -> ChatCall:
     tools, skipped = read_tools(body)
     common = read_common(body)
     common["warnings"] += skipped
-    if body.get(_GENERATION_PROMPT) is False:
-        common["warnings"] += ("add_generation_prompt: the prompt always includes the start of the answer",)
+    if body.get(_LOGPROBS):
+        common["logprobs"] = body.get(TOP_LOGPROBS) or 0
     old = bool(body.get(_FUNCTIONS)) and not body.get(_TOOLS)
     parallel = False if old else body.get(_PARALLEL)
     continued = messages[-1].role == "assistant" and not messages[-1].tool_calls
     kwargs = body.get(_KWARGS) or {}
-    reasoning_format = body.get(_REASONING_FORMAT)
+    reasoning_format = common["reply"].reasoning_format
     return ChatCall(
         model=fields.model_named(body),
         messages=messages,
         stream=body.get(fields.STREAM) or False,
         **common,
-        logprobs=(body.get(TOP_LOGPROBS) or 0) if body.get(_LOGPROBS) else None,
         think=_think(body),
         think_optional=True,
         tools=tools,
         tool_choice=_tool_choice(body, tools),
         parallel_tool_calls=True if parallel is None else parallel,
         template_arguments=tuple(kwargs.items()),
+        open_answer=body.get(_GENERATION_PROMPT) is not False,
         continue_final=continued and body.get(_CONTINUE) is not False,
         truncate=body.get(_TRUNCATE) or False,
         include_usage=include_usage(body),
         inline_thinking=reasoning_format in ("none", "deepseek-legacy"),
         separate_thinking=reasoning_format != "none",
         old_functions=old,
-        progress=body.get(_PROGRESS) or False,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from mullama.chat import types
 from mullama.dialects import schema
 from mullama.dialects.base import Frame, Reply, ReplyContext, StreamEvent
+from mullama.dialects.openai import native_form
 from mullama.dialects.openai.chat import ChatCall
 from mullama.dialects.openai.streams import DONE, EventStream
 from mullama.dialects.openai.usage import (
@@ -34,8 +35,13 @@ def _head(context: ReplyContext[ChatCall, Any], kind: str) -> dict[str, JSONValu
     }
 
 
-def _probabilities(tokens: tuple[types.TokenLogprob, ...]) -> JSONValue:
-    return {"content": logprob_entries(tokens), "refusal": None} if tokens else None
+def _probabilities(operation: ChatCall, tokens: tuple[types.TokenLogprob, ...]) -> JSONValue:
+    """Return the probabilities of tokens; those after sampling are in llama-server's form."""
+    if not tokens:
+        return None
+    if operation.post_sampling:
+        return {"content": native_form.probabilities(tokens, post_sampling=True), "refusal": None}
+    return {"content": logprob_entries(tokens), "refusal": None}
 
 
 def _call(call: types.ToolCall) -> dict[str, JSONValue]:
@@ -82,7 +88,7 @@ def encode(context: ReplyContext[ChatCall, types.Answer]) -> Reply:
         {
             "index": choice.index,
             "message": _message(context.operation, choice),
-            "logprobs": _probabilities(choice.logprobs),
+            "logprobs": _probabilities(context.operation, choice.logprobs),
             "finish_reason": finish_reason(choice.reason, _calls_reason(context.operation)),
         }
         for choice in context.result.choices
@@ -93,6 +99,7 @@ def encode(context: ReplyContext[ChatCall, types.Answer]) -> Reply:
             "choices": choices,
             "usage": usage_of(context.result.usage),
             "timings": timings_of(context.result.usage, context.result.timings),
+            **native_form.verbose(context.operation, context.result, context.context_size),
         }
     )
 
@@ -108,7 +115,7 @@ class ChatChunkStream(EventStream):
         self._written: set[tuple[int, int]] = set()  # calls whose arguments were streamed
         self._open = context.operation.n
         self._last: types.Finished | None = None
-        self._cached = 0
+        self._extras = native_form.StreamExtras(context.operation, context.context_size)
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
         match event:
@@ -118,8 +125,11 @@ class ChatChunkStream(EventStream):
                 return (self._thinking(event),)
             case types.ToolCallStarted() | types.ToolCallDelta() | types.ToolCallFinished():
                 return self._tool(event)
+            case types.Generated():
+                self._extras.note(event)
+                return ()
             case types.Started():
-                self._cached = event.cached_tokens
+                self._extras.note(event)
                 role: dict[str, JSONValue] = {"role": "assistant", "content": ""}
                 return tuple(self._chunk(i, role) for i in range(self._operation.n))
             case types.PromptProgress() if self._operation.progress:
@@ -138,14 +148,16 @@ class ChatChunkStream(EventStream):
         delta: dict[str, JSONValue],
         reason: str | None = None,
         tokens: tuple[types.TokenLogprob, ...] = (),
+        more: dict[str, JSONValue] | None = None,
     ) -> Frame:
         one: JSONValue = {
             "index": choice,
             "delta": delta,
-            "logprobs": _probabilities(tokens),
+            "logprobs": _probabilities(self._operation, tokens),
             "finish_reason": reason,
         }
-        return Frame(data={**self._head, "choices": [one]})
+        timings = self._extras.timings(choice)
+        return Frame(data={**self._head, "choices": [one], **timings, **(more or {})})
 
     def _text(self, choice: int, text: str, tokens: tuple[types.TokenLogprob, ...]) -> Frame:
         if choice in self._inside:
@@ -183,14 +195,14 @@ class ChatChunkStream(EventStream):
         return self._chunk(choice, {"tool_calls": [{"index": index, **first, "function": function}]})
 
     def _progress(self, event: types.PromptProgress) -> Frame:
-        seen: JSONValue = {"total": event.total, "cache": self._cached, "processed": event.done}
-        return Frame(data={**self._head, "choices": [], "prompt_progress": seen})
+        role: dict[str, JSONValue] = {"role": "assistant", "content": None}
+        return self._chunk(event.choice, role, more=self._extras.progress(event))
 
     def _finished(self, event: types.Finished) -> tuple[Frame, ...]:
         """Return the end of a choice. The last choice waits for the timings, which its chunk contains."""
         self._open -= 1
         if self._open > 0:
-            return (*self._closing(event), self._end(event))
+            return (*self._closing(event), self._end(event, self._extras.verbose(event, None)))
         self._last = event
         return tuple(self._closing(event))
 
@@ -198,18 +210,20 @@ class ChatChunkStream(EventStream):
         if event.choice in self._inside:
             yield self._text(event.choice, "", ())
 
-    def _end(self, event: types.Finished) -> Frame:
-        return self._chunk(event.choice, {}, finish_reason(event.reason, _calls_reason(self._operation)))
+    def _end(self, event: types.Finished, more: dict[str, JSONValue]) -> Frame:
+        reason = finish_reason(event.reason, _calls_reason(self._operation))
+        return self._chunk(event.choice, {}, reason, more=more)
 
     def _completed(self, event: types.Completed) -> tuple[Frame, ...]:
+        """Return the last choice's end and the counts; the last chunk has the timings."""
         timings: dict[str, JSONValue] = {"timings": timings_of(event.usage, event.timings)}
-        frames: list[Frame] = []
+        usage, frames = self._operation.include_usage, []
         if self._last is not None:
-            end = self._end(self._last).data
-            frames.append(Frame(data={**end, **timings} if isinstance(end, dict) else end))
-        if self._operation.include_usage:
-            counts = {**self._head, "choices": [], "usage": usage_of(event.usage)}
-            frames.append(Frame(data=counts))
+            more = self._extras.verbose(self._last, event)
+            frames.append(self._end(self._last, more if usage else {**more, **timings}))
+        if usage:
+            counts: dict[str, JSONValue] = {**self._head, "choices": [], "usage": usage_of(event.usage)}
+            frames.append(Frame(data={**counts, **timings}))
         return (*frames, DONE)
 
 

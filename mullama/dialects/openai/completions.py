@@ -10,6 +10,8 @@ from mullama.chat import types
 from mullama.dialects import fields, schema
 from mullama.dialects.base import Frame, Reply, ReplyContext, StreamEvent, WireRequest
 from mullama.dialects.inputs import INPUT_SCHEMA, inputs_of, prompts_of
+from mullama.dialects.openai import native_form
+from mullama.dialects.openai.native_form import NO_OPTIONS, ReplyOptions
 from mullama.dialects.openai.request_fields import COMMON, include_usage, read_common
 from mullama.dialects.openai.streams import DONE, EventStream
 from mullama.dialects.openai.usage import (
@@ -30,6 +32,7 @@ class CompletionCall(types.CompletionRequest):
     """Prompts to continue; `include_usage` makes a stream report its token counts."""
 
     include_usage: bool = False
+    reply: ReplyOptions = NO_OPTIONS
 
 
 def _logprobs(value: JSONValue, path: str) -> int | None:
@@ -51,6 +54,8 @@ def decode(request: WireRequest) -> CompletionCall:
     body = fields.body_of(request.body)
     model = fields.model_named(body)
     common = read_common(body)
+    logprobs = body.get(_LOGPROBS)
+    common["logprobs"] = common["logprobs"] if logprobs is None else logprobs
     if (body.get(_BEST_OF) or 1) > common["n"]:
         raise Unsupported("best_of above n is not supported", hint="ask for n answers and choose", field="best_of")
     return CompletionCall(
@@ -59,7 +64,6 @@ def decode(request: WireRequest) -> CompletionCall:
         suffix=body.get(_SUFFIX) or None,
         stream=body.get(fields.STREAM) or False,
         **common,
-        logprobs=body.get(_LOGPROBS),
         echo=body.get(_ECHO) or False,
         truncate=body.get(_TRUNCATE) or False,
         include_usage=include_usage(body),
@@ -76,10 +80,15 @@ def _head(context: ReplyContext[CompletionCall, Any]) -> dict[str, JSONValue]:
     }
 
 
-def _probabilities(tokens: tuple[types.TokenLogprob, ...], offset: int) -> JSONValue:
-    """Return parallel lists with one entry for each token; the first token of a prompt has no probability."""
+def _probabilities(call: CompletionCall, tokens: tuple[types.TokenLogprob, ...], offset: int) -> JSONValue:
+    """Return parallel lists with one entry for each token; the first token of a prompt has no probability.
+
+    Probabilities after sampling, which OpenAI does not have, are in llama-server's form.
+    """
     if not tokens:
         return None
+    if call.post_sampling:
+        return {"content": native_form.probabilities(tokens, post_sampling=True)}
     offsets: list[JSONValue] = []
     for token in tokens:
         offsets.append(offset)
@@ -104,7 +113,7 @@ def encode(context: ReplyContext[CompletionCall, types.Answer]) -> Reply:
         {
             "text": choice.text,
             "index": choice.index,
-            "logprobs": _probabilities(choice.logprobs, 0),
+            "logprobs": _probabilities(context.operation, choice.logprobs, 0),
             "finish_reason": finish_reason(choice.reason, "stop"),
         }
         for choice in context.result.choices
@@ -115,6 +124,7 @@ def encode(context: ReplyContext[CompletionCall, types.Answer]) -> Reply:
             "choices": choices,
             "usage": usage_of(context.result.usage),
             "timings": timings_of(context.result.usage, context.result.timings),
+            **native_form.verbose(context.operation, context.result, context.context_size),
         }
     )
 
@@ -127,36 +137,67 @@ class CompletionStream(EventStream):
         usage: dict[str, JSONValue] = {"usage": None} if context.operation.include_usage else {}
         self._head = {**_head(context), **usage}
         self._offsets: dict[int, int] = {}
+        self._call = context.operation
+        self._extras = native_form.StreamExtras(context.operation, context.context_size)
+        self._open = len(context.operation.prompts) * context.operation.n
+        self._last: types.Finished | None = None
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
         match event:
             case types.TextDelta():
                 return (self._text(event),)
+            case types.Started() | types.Generated():
+                self._extras.note(event)
+                return ()
+            case types.PromptProgress() if self._call.progress:
+                return (self._chunk(event.choice, "", None, None, self._extras.progress(event)),)
             case types.Finished():
-                return (self._chunk(event.choice, "", None, finish_reason(event.reason, "stop")),)
+                return self._finished(event)
             case types.Completed() if not self._ended:
                 self._ended = True
-                if not self._include_usage:
-                    return (DONE,)
-                counts = {**self._head, "choices": [], "usage": usage_of(event.usage)}
-                timings = timings_of(event.usage, event.timings)
-                return (Frame(data={**counts, "timings": timings}), DONE)
+                return self._completed(event)
             case _:
                 return ()
+
+    def _finished(self, event: types.Finished) -> tuple[Frame, ...]:
+        """Return the end of a choice. The last one waits for the timings."""
+        self._open -= 1
+        if self._open > 0:
+            return (self._end(event, self._extras.verbose(event, None)),)
+        self._last = event
+        return ()
+
+    def _end(self, event: types.Finished, more: dict[str, JSONValue]) -> Frame:
+        return self._chunk(event.choice, "", None, finish_reason(event.reason, "stop"), more)
+
+    def _completed(self, event: types.Completed) -> tuple[Frame, ...]:
+        """Return the last choice's end and the counts; the last chunk has the timings."""
+        timings: dict[str, JSONValue] = {"timings": timings_of(event.usage, event.timings)}
+        frames: list[Frame] = []
+        if self._last is not None:
+            more = self._extras.verbose(self._last, event)
+            frames.append(self._end(self._last, more if self._include_usage else {**more, **timings}))
+        if self._include_usage:
+            counts: dict[str, JSONValue] = {**self._head, "choices": [], "usage": usage_of(event.usage)}
+            frames.append(Frame(data={**counts, **timings}))
+        return (*frames, DONE)
 
     def _text(self, event: types.TextDelta) -> Frame:
         offset = self._offsets.get(event.choice, 0)
         self._offsets[event.choice] = offset + sum(len(token.text) for token in event.logprobs)
-        return self._chunk(event.choice, event.text, _probabilities(event.logprobs, offset), None)
+        logprobs = _probabilities(self._call, event.logprobs, offset)
+        return self._chunk(event.choice, event.text, logprobs, None, self._extras.timings(event.choice))
 
-    def _chunk(self, index: int, text: str, logprobs: JSONValue, reason: str | None) -> Frame:
+    def _chunk(
+        self, index: int, text: str, logprobs: JSONValue, reason: str | None, more: dict[str, JSONValue]
+    ) -> Frame:
         one: JSONValue = {
             "text": text,
             "index": index,
             "logprobs": logprobs,
             "finish_reason": reason,
         }
-        return Frame(data={**self._head, "choices": [one]})
+        return Frame(data={**self._head, "choices": [one], **more})
 
 
 _FIELDS: tuple[fields.Field[object], ...] = (

@@ -10,7 +10,7 @@ from sys import byteorder
 from mullama.chat.types import EmbedRequest, Vectors
 from mullama.dialects import fields, schema
 from mullama.dialects.base import Reply, ReplyContext, WireRequest
-from mullama.dialects.inputs import INPUT_SCHEMA, check_filled, finite_vectors, inputs_of
+from mullama.dialects.inputs import EMBED_SCHEMA, check_filled, embed_inputs_of, finite_vectors
 from mullama.dialects.sampling import KEEP_ALIVE
 from mullama.names import JSONValue
 
@@ -30,7 +30,7 @@ _TRUNCATE = fields.flag("truncate")
 def decode(request: WireRequest) -> EmbedCall:
     """Decode inputs to embed. A long input is an error unless `truncate` allows to cut it."""
     body = fields.body_of(request.body)
-    inputs = inputs_of(body.raw("input"), "input")
+    inputs = embed_inputs_of(body.raw("input"), "input")
     check_filled(inputs, "input")
     return EmbedCall(
         model=fields.model_named(body),
@@ -66,7 +66,7 @@ def encode(context: ReplyContext[EmbedCall, Vectors]) -> Reply:
 
 _FIELDS: tuple[fields.Field[object], ...] = (
     fields.MODEL,
-    fields.Field("input", inputs_of, INPUT_SCHEMA),
+    fields.Field("input", embed_inputs_of, EMBED_SCHEMA),
     _FORMAT, _DIMENSIONS, _TRUNCATE, KEEP_ALIVE, fields.text("user"),
 )  # fmt: skip
 REQUEST_SCHEMA = fields.request_schema(*_FIELDS, required="input")

@@ -8,9 +8,17 @@ from typing import TypedDict
 from mullama.chat.types import ResponseFormat, Sampling
 from mullama.dialects import fields, schema
 from mullama.dialects.formats import FORMAT_SCHEMA, json_schema, named_format
+from mullama.dialects.openai.native_form import (
+    NATIVE_FIELDS,
+    POST_SAMPLING,
+    RETURN_PROGRESS,
+    ReplyOptions,
+    read_reply_options,
+)
 from mullama.dialects.sampling import (
     KEEP_ALIVE,
     MOST_CHOICES,
+    MOST_LOGPROBS,
     MOST_TOKEN,
     SAMPLING,
     STOP,
@@ -20,6 +28,8 @@ from mullama.errors import Invalid, Unsupported
 from mullama.names import JSONValue
 
 N = fields.integer("n", 1, MOST_CHOICES)
+N_CMPL = N.named("n_cmpl")
+N_PROBS = fields.integer("n_probs", 0, MOST_LOGPROBS)
 MAX_TOKENS = fields.integer("max_tokens", -1, MOST_TOKEN)
 MAX_COMPLETION_TOKENS = MAX_TOKENS.named("max_completion_tokens")
 N_PREDICT = MAX_TOKENS.named("n_predict")
@@ -40,8 +50,8 @@ LORA = fields.many("lora", fields.to_record, schema.RECORD, 64)
 
 COMMON: tuple[fields.Field[object], ...] = (
     *SAMPLING,
-    STOP, N, MAX_TOKENS, MAX_COMPLETION_TOKENS, N_PREDICT, IGNORE_EOS, CACHE_PROMPT, NUM_CTX,
-    GRAMMAR, RESPONSE_FORMAT, JSON_SCHEMA, KEEP_ALIVE, OPTIONS, USER,
+    STOP, N, N_CMPL, N_PROBS, MAX_TOKENS, MAX_COMPLETION_TOKENS, N_PREDICT, IGNORE_EOS, CACHE_PROMPT, NUM_CTX,
+    GRAMMAR, RESPONSE_FORMAT, JSON_SCHEMA, KEEP_ALIVE, OPTIONS, USER, *NATIVE_FIELDS,
 )  # fmt: skip
 
 # Accepted fields without effect; a header of the reply names them.
@@ -53,12 +63,9 @@ _INEFFECTIVE = {
     "thinking_budget_tokens": "the length of thinking is not bounded",
     "t_max_predict_ms": "limits.timeout of the manifest bounds an answer",
     "t_max_prompt_ms": "limits.timeout of the manifest bounds an answer",
-    "timings_per_token": "timings are reported at the end",
     "sse_ping_interval": "a silent stream sends a ping every ten seconds",
     "n_keep": "a prompt is never shifted",
     "n_discard": "a prompt is never shifted",
-    "response_fields": "the complete answer is sent",
-    "verbose": "it has no effect",
     "id_slot": "requests with a common prefix share it in any slot",
 }
 
@@ -76,6 +83,12 @@ class Common(TypedDict):
     ignore_eos: bool
     cache: bool
     user: str | None
+    logprobs: int | None
+    post_sampling: bool
+    details: bool
+    progress: bool
+    want_prompt: bool
+    reply: ReplyOptions
     warnings: tuple[str, ...]
 
 
@@ -84,22 +97,34 @@ def read_common(body: fields.Body) -> Common:
     options = body.child("options") or fields.Body({}, body.at("options"))
     if body.get(LORA):
         raise Unsupported("lora cannot be chosen by a request", hint="declare adapters in the manifest", field="lora")
-    cache = body.get(CACHE_PROMPT)
+    cache, reply = body.get(CACHE_PROMPT), read_reply_options(body)
+    stream = body.get(fields.STREAM) or False
     predict = options.get(NUM_PREDICT)
     limit = body.first(MAX_COMPLETION_TOKENS, MAX_TOKENS, N_PREDICT)
     return Common(
         sampling=read_sampling(body).over(read_sampling(options)),
         max_tokens=max(-1, predict) if limit is None and predict is not None else limit,
         stop=body.get(STOP) or options.get(STOP) or (),
-        n=body.get(N) or 1,
+        n=answers_of(body),
         format=read_format(body),
         keep_alive=body.get(KEEP_ALIVE),
         context_size=body.get(NUM_CTX) or options.get(NUM_CTX) or None,
         ignore_eos=body.get(IGNORE_EOS) or False,
         cache=True if cache is None else cache,
         user=body.get(USER),
+        logprobs=body.get(N_PROBS) or None,
+        post_sampling=body.get(POST_SAMPLING) or False,
+        details=reply.verbose or (stream and reply.timings_per_token),
+        progress=stream and (body.get(RETURN_PROGRESS) or False),
+        want_prompt=reply.verbose,
+        reply=reply,
         warnings=tuple(f"{name}: {why}" for name, why in _INEFFECTIVE.items() if body.has(name)),
     )
+
+
+def answers_of(body: fields.Body) -> int:
+    """Return the number of answers to each prompt."""
+    return body.first(N_CMPL, N) or 1
 
 
 def read_format(body: fields.Body) -> ResponseFormat | None:

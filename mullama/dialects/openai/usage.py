@@ -25,21 +25,27 @@ def usage_of(usage: Usage) -> dict[str, JSONValue]:
 
 
 def timings_of(usage: Usage, timings: Timings) -> dict[str, JSONValue]:
-    """Return llama-server's counts and rates; `prompt_n` excludes cached tokens."""
+    """Return llama-server's counts and rates; `prompt_n` excludes cached tokens.
+
+    The rates of an answer are those of its decodes: its first token comes from the last decode of the prompt.
+    """
     computed = max(0, usage.prompt_tokens - usage.cached_tokens)
+    steps = max(0, usage.completion_tokens - timings.answers)
+    drafts: dict[str, JSONValue] = {"draft_n": usage.draft_tokens, "draft_n_accepted": usage.draft_accepted}
     return {
         "cache_n": usage.cached_tokens,
-        **_rates("prompt", computed, timings.prompt),
-        **_rates("predicted", usage.completion_tokens, timings.decode),
+        **_rates("prompt", computed, computed, timings.prompt),
+        **_rates("predicted", usage.completion_tokens, steps, timings.decode),
+        **(drafts if usage.draft_tokens else {}),
     }
 
 
-def _rates(name: str, count: int, seconds: float) -> dict[str, JSONValue]:
+def _rates(name: str, count: int, steps: int, seconds: float) -> dict[str, JSONValue]:
     return {
         f"{name}_n": count,
         f"{name}_ms": seconds * 1000,
-        f"{name}_per_token_ms": seconds * 1000 / count if count else 0.0,
-        f"{name}_per_second": count / seconds if seconds > 0 else 0.0,
+        f"{name}_per_token_ms": seconds * 1000 / steps if steps else 0.0,
+        f"{name}_per_second": steps / seconds if seconds > 0 else 0.0,
     }
 
 

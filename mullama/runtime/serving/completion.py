@@ -17,12 +17,11 @@ from mullama.runtime.base import Caller
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Lease, Pool
 from mullama.runtime.serving.aggregate import Aggregate
+from mullama.runtime.serving.places import PlaceBoard
 from mullama.runtime.snapshot import Deployment
 from mullama.runtime.worker.inbox import Inbox
-from mullama.runtime.worker.parent import WorkerClient
 
 Request = chat.ChatRequest | chat.CompletionRequest
-_HANG_CHECK = 0.1  # seconds
 
 
 class Completion:
@@ -35,15 +34,15 @@ class Completion:
         find: Callable[[], Deployment],
         request: Request,
         caller: Caller,
-        *,
-        alone: bool = False,
+        places: PlaceBoard,
     ) -> None:
         self._pool, self._find, self._request, self._caller = pool, find, request, caller
+        self._places = places
         self._deployment = find()
         self._metrics = metrics.of(self._deployment.name)
         self._arrived = time.monotonic()
-        self._alone = alone
         self.started = False  # events were passed on, so the request cannot be repeated
+        self.was_running = False  # jobs were submitted, so the request may be the cause of a crash
         self._has_text = False
 
     async def events(self) -> AsyncGenerator[Sequence[chat.Event], None]:
@@ -51,7 +50,7 @@ class Completion:
         result = "error"
         prepared = await prepared_for(self._request, self._deployment)
         try:
-            async with self._pool.lease(self._deployment.name, self._caller.priority, alone=self._alone) as lease:
+            async with self._pool.lease(self._deployment.name, self._caller.priority) as lease:
                 if lease.unit != self._deployment.unit:
                     # The model was replaced while the request waited. A prompt of the old template must not reach
                     # the new weights.
@@ -75,15 +74,29 @@ class Completion:
 
     async def _generate(self, lease: Lease, prepared: Prepared) -> AsyncGenerator[Sequence[chat.Event], None]:
         """Generate all choices at once, with one deadline; yield their events in order of arrival."""
+        prepared = replace(prepared, sampling=await _with_ids(prepared.sampling, lease))
         jobs = self._jobs(lease, prepared, await self._prompts(lease, prepared))
         readers = {job.id: prepared.reader(choice) for choice, job in enumerate(jobs)}
-        aggregate = Aggregate(readers, self._request.n, prepared.warnings)
+        effective = self._effective(lease, prepared)
+        parallel = self._deployment.options.parallel
+        places = self._places.request(
+            lease.unit, parallel, self._request, effective, lambda choice: aggregate.generated(choice)
+        )
+        aggregate = Aggregate(
+            readers,
+            self._request.n,
+            prepared.warnings,
+            effective=effective,
+            progress=self._request.progress,
+            places=places,
+        )
         inbox = Inbox()
         lease.on_cancel(lambda: inbox.fail(_drained()))
-        await lease.worker.responsive()
-        deadline = Deadline(lease.worker, inbox, self._deployment.model.limits.timeout)
+        timeout = self._deployment.model.limits.timeout
+        deadline = asyncio.get_running_loop().call_later(timeout, lambda: inbox.fail(_timed_out(timeout)))
+        self.was_running = True
         try:
-            async with aclosing(lease.worker.generate(*jobs, inbox=inbox, request=self._request)) as stream:
+            async with aclosing(lease.worker.generate(*jobs, inbox=inbox)) as stream:
                 async for outputs in stream:
                     events = aggregate.take(outputs)
                     if aggregate.complete:
@@ -92,7 +105,23 @@ class Completion:
                         self._note(events)
                         yield events
         finally:
+            places.close()
             deadline.cancel()
+
+    def _effective(self, lease: Lease, prepared: Prepared) -> chat.Effective:
+        """Return the settings of the answer."""
+        deployment = self._deployment
+        context = self._pool.context_facts(lease.unit)
+        return chat.Effective(
+            model=deployment.name,
+            context_size=context.size if context else deployment.options.size,
+            sampling=prepared.sampling,
+            max_tokens=_bounded(prepared.max_tokens, deployment.model.limits.max_tokens),
+            stop=prepared.stop,
+            constraint=prepared.constraint,
+            end_tokens=lease.worker.facts.end_tokens,
+            draft=deployment.options.draft,
+        )
 
     def _note(self, events: Iterable[chat.Event]) -> None:
         self.started = True
@@ -100,16 +129,14 @@ class Completion:
             self._metrics.first_token.add(time.monotonic() - self._arrived)
             self._has_text = True
 
-    async def _prompts(self, lease: Lease, prepared: Prepared) -> tuple[str | tuple[int, ...], ...]:
+    async def _prompts(self, lease: Lease, prepared: Prepared) -> tuple[chat.PromptInput, ...]:
         """Return the prompts, after the tokens of an earlier answer if the client sent them."""
         if not prepared.context or not isinstance(prepared.prompt, str):
             return prepared.prompts
-        tokens = await lease.worker.tokenize(
-            prepared.prompt, add_special=False, parse_special=True, joint=prepared.joint
-        )
+        tokens = await lease.worker.tokenize(prepared.prompt, add_special=False, parse_special=True)
         return ((*prepared.context, *tokens),)
 
-    def _jobs(self, lease: Lease, prepared: Prepared, prompts: tuple[str | tuple[int, ...], ...]) -> list[Generate]:
+    def _jobs(self, lease: Lease, prepared: Prepared, prompts: tuple[chat.PromptInput, ...]) -> list[Generate]:
         request, limits = self._request, self._deployment.model.limits
         logprobs = request.logprobs
         return [
@@ -117,17 +144,20 @@ class Completion:
                 id=lease.worker.next_id(),
                 context=lease.context,
                 prompt=prompt,
-                joint=prepared.joint if isinstance(prompt, str) else "",
                 suffix=prepared.suffix,
                 sampling=_seeded(prepared.sampling, choice),
                 max_tokens=_bounded(prepared.max_tokens, limits.max_tokens),
                 stop=prepared.stop,
                 constraint=prepared.constraint,
                 logprobs=logprobs,
+                post_sampling=request.post_sampling,
                 ignore_eos=request.ignore_eos,
                 echo=isinstance(request, chat.CompletionRequest) and request.echo,
                 cache=request.cache,
                 want_tokens=prepared.want_tokens,
+                details=request.details,
+                progress=request.progress and choice == 0,
+                want_prompt=request.want_prompt,
             )
             for prompt in prompts
             for choice in range(request.n)
@@ -144,28 +174,9 @@ class Completion:
             load=lease.load_seconds,
             prompt=aggregate.prompt_seconds,
             decode=aggregate.decode_seconds,
+            answers=sum(1 for ended in aggregate.ends if ended.completion_tokens),
         )
         return chat.Completed(usage=usage, timings=timings, context=aggregate.context)
-
-
-class Deadline:
-    """Fails an inbox at the time limit of its request; later, while another request shows that the worker may hang.
-
-    Such a worker is replaced within seconds, and the request is repeated.
-    """
-
-    def __init__(self, worker: WorkerClient, inbox: Inbox, timeout: float) -> None:
-        self._worker, self._inbox, self._timeout = worker, inbox, timeout
-        self._timer = asyncio.get_running_loop().call_later(timeout, self._passed)
-
-    def _passed(self) -> None:
-        if self._worker.overdue:
-            self._timer = asyncio.get_running_loop().call_later(_HANG_CHECK, self._passed)
-        else:
-            self._inbox.fail(_timed_out(self._timeout))
-
-    def cancel(self) -> None:
-        self._timer.cancel()
 
 
 def _drained() -> Unavailable:
@@ -186,6 +197,18 @@ async def prepared_for(request: Request, deployment: Deployment) -> Prepared:
     if isinstance(request, chat.CompletionRequest) and request.raw and request.format is None:
         return prepare(request, deployment.settings, time.time(), _call_id)
     return await asyncio.to_thread(prepare, request, deployment.settings, time.time(), _call_id)
+
+
+async def _with_ids(sampling: chat.Sampling, lease: Lease) -> chat.Sampling:
+    """Return the sampling with the ids of tokens in place of texts in `logit_bias`."""
+    biases: list[tuple[int | str, float]] = []
+    for token, bias in sampling.logit_bias or ():
+        if isinstance(token, str):
+            ids = await lease.worker.tokenize(token, add_special=False, parse_special=False)
+            biases += [(id, bias) for id in ids]
+        else:
+            biases.append((token, bias))
+    return replace(sampling, logit_bias=tuple(biases))
 
 
 def _call_id() -> str:

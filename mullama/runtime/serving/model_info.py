@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mullama.chat.inventory import ModelCard
+from mullama.chat.types import DEFAULT_SAMPLING
 from mullama.manifest.modelfile import from_tree, render_modelfile
 from mullama.manifest.tree import unusual
 from mullama.names import DEFAULT_ROUTE, JSONValue
@@ -104,6 +105,10 @@ def card(deployment: Deployment, pool: Pool) -> ModelCard:
         template=effective.template,
         template_source=_TEMPLATE_SOURCES[source],
         parameters=_parameters(deployment, effective.parameters),
+        sampling=deployment.settings.sampling.over(DEFAULT_SAMPLING),
+        max_tokens=_limit(deployment),
+        stop=deployment.settings.stop,
+        draft=deployment.options.draft,
         messages=deployment.settings.messages,
         source=model.from_,
         loaded=loaded,
@@ -134,6 +139,12 @@ def _parameters(deployment: Deployment, effective: Mapping[str, JSONValue]) -> t
         *((name, value) for name, value in effective.items() if name != "num_ctx"),
         ("num_ctx", deployment.options.size),
     )
+
+
+def _limit(deployment: Deployment) -> int | None:
+    """Return the most tokens of an answer to a request without a limit."""
+    limits = (deployment.settings.max_tokens, deployment.model.limits.max_tokens)
+    return min((limit for limit in limits if limit is not None and limit >= 0), default=None)
 
 
 def _metadata(metadata: Mapping[str, JSONValue], verbose: bool) -> dict[str, JSONValue]:

@@ -5,27 +5,31 @@ A request takes the snapshot once, when it arrives, so exactly one revision answ
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from typing import Protocol, assert_never
+from dataclasses import replace
+from typing import Any, Protocol, assert_never
 
 from mullama.chat import inventory as inv
 from mullama.chat import types as chat
 from mullama.chat.answer import fold
 from mullama.chat.prompt import shortened
 from mullama.dialects import base as dialect
-from mullama.engines.base import Embed, Embedded
-from mullama.errors import ContextOverflow, Denied, EngineFailed, Invalid, NotFound, Unavailable, Unsupported
+from mullama.engines.base import Embed
+from mullama.errors import ContextOverflow, Denied, EngineFailed, Invalid, NotFound, TimedOut, Unsupported
 from mullama.names import DEFAULT_ROUTE
 from mullama.runtime.base import Access, Caller
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Lease, Pool
-from mullama.runtime.serving.completion import Completion, Deadline, Request, prepared_for
+from mullama.runtime.serving.completion import Completion, Request, prepared_for
 from mullama.runtime.serving.model_info import cards, running_cards, show_card
+from mullama.runtime.serving.places import PlaceBoard
+from mullama.runtime.serving.quarantine import Quarantine
 from mullama.runtime.serving.response_store import ResponseStore
 from mullama.runtime.snapshot import Deployment, Snapshot
-from mullama.runtime.worker.inbox import Inbox
 
 _Inventory = (
     inv.ListModels
@@ -61,7 +65,8 @@ class ModelService:
         self, snapshot: Callable[[], Snapshot], pool: Pool, commands: InventoryCommands, metrics: Metrics
     ) -> None:
         self._snapshot, self._pool, self._commands, self._metrics = snapshot, pool, commands, metrics
-        self._quarantine = pool.quarantine
+        self._places = PlaceBoard(lambda: pool.state.units)
+        self._quarantine = Quarantine()
         self._responses = ResponseStore()
 
     def access(self) -> Access:
@@ -88,18 +93,7 @@ class ModelService:
         return deployment.name if caller.may_use(deployment.name) else DEFAULT_ROUTE
 
     def find(self, name: str, caller: Caller) -> Deployment:
-        """Return the model behind a name.
-
-        Raises `NotFound`, `Denied` for a model that the key may not use, and `Unavailable` for one without files.
-        """
-        deployment = self._declared(name, caller)
-        if (error := deployment.unavailable) is not None:
-            message = f"model '{name}' cannot be served: {error.message}"
-            raise Unavailable(message, hint=error.hint, retry_after=error.retry_after) from error
-        return deployment
-
-    def _declared(self, name: str, caller: Caller) -> Deployment:
-        """Return the model behind a name, also one without files."""
+        """Return the model behind a name. Raises `NotFound`, and `Denied` for a model that the key may not use."""
         deployment = self._snapshot().find(name, caller.dialect)
         if not caller.may_use(deployment.name, name):
             raise Denied(
@@ -112,24 +106,23 @@ class ModelService:
     # Completions
 
     async def events(self, request: Request, caller: Caller) -> AsyncGenerator[Sequence[chat.Event], None]:
-        """See `runtime.base.Service`. A request whose worker dies before the first event is repeated once.
-
-        It is not repeated when it ended the worker itself, see `runtime.quarantine`.
-        """
+        """See `runtime.base.Service`. A request whose worker dies before the first event is repeated once."""
         self.find(request.model, caller)
+        fingerprint = _fingerprint(request)
+        self._quarantine.check(fingerprint)
         for attempt in (1, 2):
             run = Completion(
-                self._pool, self._metrics, lambda: self.find(request.model, caller), request, caller,
-                alone=self._quarantine.suspects(request),
-            )  # fmt: skip
+                self._pool, self._metrics, lambda: self.find(request.model, caller), request, caller, self._places
+            )
             try:
                 async with aclosing(run.events()) as stream:
                     async for events in stream:
                         yield events
-                self._quarantine.clear(request)
                 return
             except EngineFailed:
-                if run.started or attempt == 2 or self._quarantine.blames(request):
+                if run.was_running:
+                    self._quarantine.note(fingerprint)
+                if run.started or attempt == 2:
                     raise
             except ContextOverflow:
                 shorter = shortened(request) if isinstance(request, chat.ChatRequest) and request.truncate else None
@@ -153,7 +146,7 @@ class ModelService:
                 return chat.TokenCount(tokens=len(await self._prompt_tokens(operation.chat, caller)))
             case chat.RenderRequest():
                 prepared = await prepared_for(operation.chat, self.find(operation.chat.model, caller))
-                return chat.DetokenizedText(text=prepared.shown)
+                return chat.DetokenizedText(text=prepared.prompt if isinstance(prepared.prompt, str) else "")
             case chat.TokenizeRequest():
                 return await self._tokenize(operation, caller)
             case chat.DetokenizeRequest():
@@ -176,8 +169,9 @@ class ModelService:
             case inv.ListRunning():
                 return inv.Inventory(models=running_cards(self._snapshot(), self._pool, caller))
             case inv.ShowModel():
-                shown = self._declared(operation.model, caller)
-                return show_card(self._snapshot(), self._pool, shown, operation.verbose)
+                deployment = self.find(operation.model, caller)
+                shown = show_card(self._snapshot(), self._pool, deployment, operation.verbose)
+                return replace(shown, slots=self._places.slots(deployment.unit, deployment.options.parallel))
             case inv.LoadModel():
                 return await self._load(operation, caller)
             case inv.PullModel() | inv.CreateModel():
@@ -213,10 +207,10 @@ class ModelService:
 
     async def _load(self, operation: inv.LoadModel, caller: Caller) -> inv.Loaded:
         """Load a model without a completion; `keep_alive` 0 unloads it instead."""
-        if operation.keep_alive == 0:
-            self._pool.set_ttl(self._declared(operation.model, caller).name, 0.0, forced=operation.forced)
-            return inv.Loaded(model=operation.model, unloaded=True)
         deployment = self.find(operation.model, caller)
+        if operation.keep_alive == 0:
+            self._pool.set_ttl(deployment.name, 0.0, forced=operation.forced)
+            return inv.Loaded(model=operation.model, unloaded=True)
         self._pool.retry(deployment.name)
         async with self._pool.lease(deployment.name, caller.priority):
             pass
@@ -228,21 +222,21 @@ class ModelService:
             self._pool.set_ttl(deployment.name, float("inf") if seconds < 0 else seconds)
 
     async def _embed(self, request: chat.EmbedRequest, caller: Caller) -> chat.Vectors:
+        deployment = self.find(request.model, caller)
         begun = time.monotonic()
-
-        def job(lease: Lease) -> Embed:
+        async with self._pool.lease(deployment.name, caller.priority) as lease:
             if not lease.worker.facts.can_embed:
                 raise Unsupported(f'"{request.model}" does not support embedding')
-            return Embed(
+            job = Embed(
                 id=lease.worker.next_id(),
                 context=lease.context,
                 inputs=request.inputs,
                 truncate=request.truncate,
                 normalize=request.normalize,
             )
-
-        found, load = await self._embedded(request, caller, job)
-        self._set_ttl(self.find(request.model, caller), request.keep_alive)
+            found = await _within(lease.worker.embed(job), deployment)
+            load = lease.load_seconds
+        self._set_ttl(deployment, request.keep_alive)
         vectors = tuple(_shortened(vector, request.dimensions, request.normalize) for vector in found.vectors)
         return chat.Vectors(
             vectors=vectors,
@@ -251,57 +245,27 @@ class ModelService:
         )
 
     async def _rerank(self, request: chat.RerankRequest, caller: Caller) -> chat.Ranking:
-        def job(lease: Lease) -> Embed:
+        deployment = self.find(request.model, caller)
+        async with self._pool.lease(deployment.name, caller.priority) as lease:
             if not lease.worker.facts.can_rank:
                 raise Unsupported(f'"{request.model}" does not support reranking', hint="it has no rank head")
             pairs = tuple((request.query, document) for document in request.documents)
-            return Embed(id=lease.worker.next_id(), context=lease.context, pairs=pairs)
-
-        found, _ = await self._embedded(request, caller, job)
+            job = Embed(id=lease.worker.next_id(), context=lease.context, pairs=pairs)
+            found = await _within(lease.worker.embed(job), deployment)
         scores = sorted(enumerate(v[0] for v in found.vectors), key=lambda item: -item[1])
         return chat.Ranking(results=tuple(scores[: request.top_n]), usage=chat.Usage(prompt_tokens=found.tokens))
-
-    async def _embedded(
-        self,
-        request: chat.EmbedRequest | chat.RerankRequest,
-        caller: Caller,
-        job: Callable[[Lease], Embed],
-        *,
-        repeatable: bool = True,
-    ) -> tuple[Embedded, float]:
-        """Return the result of a job and the seconds of the load. It is repeated like a completion, see `events`."""
-        deployment = self.find(request.model, caller)
-        alone, inbox = self._quarantine.suspects(request), Inbox()
-        try:
-            async with self._pool.lease(deployment.name, caller.priority, alone=alone) as lease:
-                await lease.worker.responsive()
-                deadline = Deadline(lease.worker, inbox, deployment.model.limits.timeout)
-                try:
-                    found = await lease.worker.embed(job(lease), inbox=inbox, request=request)
-                finally:
-                    deadline.cancel()
-        except EngineFailed:
-            if not repeatable or self._quarantine.blames(request):
-                raise
-            return await self._embedded(request, caller, job, repeatable=False)
-        self._quarantine.clear(request)
-        return found, lease.load_seconds
 
     async def _prompt_tokens(self, request: chat.ChatRequest, caller: Caller) -> tuple[int, ...]:
         deployment = self.find(request.model, caller)
         prepared = await prepared_for(request, deployment)
-        if not isinstance(prepared.prompt, str):
-            return prepared.prompt
         async with self._pool.lease(deployment.name, caller.priority) as lease:
-            return await lease.worker.tokenize(
-                prepared.prompt, add_special=True, parse_special=True, joint=prepared.joint
-            )
+            return await _tokens_of(prepared.prompt, lease, add_special=True, parse_special=True)
 
     async def _tokenize(self, request: chat.TokenizeRequest, caller: Caller) -> chat.Tokens:
         deployment = self.find(request.model, caller)
         async with self._pool.lease(deployment.name, caller.priority) as lease:
-            ids = await lease.worker.tokenize(
-                request.text, add_special=request.add_special, parse_special=request.parse_special
+            ids = await _tokens_of(
+                request.text, lease, add_special=request.add_special, parse_special=request.parse_special
             )
             pieces = await lease.worker.pieces(ids) if request.with_pieces else ()
         return chat.Tokens(ids=ids, pieces=pieces)
@@ -313,6 +277,31 @@ class ModelService:
         return chat.DetokenizedText(text=text.decode("utf-8", "replace"))
 
 
+async def _tokens_of(
+    prompt: chat.PromptInput, lease: Lease, *, add_special: bool, parse_special: bool
+) -> tuple[int, ...]:
+    """Return the tokens of texts and ids; `add_special` applies to a text at the beginning."""
+    if isinstance(prompt, str):
+        prompt = (prompt,)
+    tokens: list[int] = []
+    for place, part in enumerate(prompt):
+        if isinstance(part, str):
+            special = add_special and place == 0
+            tokens += await lease.worker.tokenize(part, add_special=special, parse_special=parse_special)
+        else:
+            tokens.append(part)
+    return tuple(tokens)
+
+
+async def _within(work: Any, deployment: Deployment) -> Any:
+    timeout = deployment.model.limits.timeout
+    try:
+        async with asyncio.timeout(timeout if timeout < float("inf") else None):
+            return await work
+    except TimeoutError:
+        raise TimedOut(f"the request took longer than {timeout:g} s") from None
+
+
 def _shortened(vector: tuple[float, ...], dimensions: int | None, normalize: bool) -> tuple[float, ...]:
     """Return the first `dimensions` components, normalised again if the vector was."""
     if dimensions is None or dimensions >= len(vector):
@@ -320,3 +309,7 @@ def _shortened(vector: tuple[float, ...], dimensions: int | None, normalize: boo
     head = vector[:dimensions]
     length = sum(x * x for x in head) ** 0.5
     return tuple(x / length for x in head) if normalize and length else head
+
+
+def _fingerprint(request: Request) -> bytes:
+    return hashlib.sha256(repr(request).encode("utf-8", "replace")).digest()

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, assert_never
+from dataclasses import dataclass, replace
 
 from mullama.chat import types
 from mullama.dialects import fields, schema
 from mullama.dialects.base import Endpoint, Frame, Reply, ReplyContext, StreamEvent, WireRequest
-from mullama.dialects.inputs import INPUT_SCHEMA, Input, inputs_of, prompts_of
-from mullama.dialects.openai.request_fields import COMMON, N, read_common
+from mullama.dialects.inputs import INPUT_SCHEMA, inputs_of, prompts_of
+from mullama.dialects.openai import native_form
+from mullama.dialects.openai.native_form import NO_OPTIONS, ReplyOptions
+from mullama.dialects.openai.request_fields import COMMON, answers_of, read_common
 from mullama.dialects.openai.streams import EventStream
-from mullama.dialects.openai.usage import timings_of
-from mullama.dialects.reply_values import finite
-from mullama.dialects.sampling import MOST_LOGPROBS
-from mullama.errors import Unsupported
 from mullama.names import JSONValue
 
-_N_PROBS = fields.integer("n_probs", 0, MOST_LOGPROBS)
-_RETURN_TOKENS = fields.flag("return_tokens")
-_POST_SAMPLING = fields.flag("post_sampling_probs")
 _PREFIX = fields.text("input_prefix")
 _SUFFIX = fields.text("input_suffix")
 _PROMPT = fields.text("prompt")
@@ -31,14 +23,15 @@ _EXTRA = fields.many("input_extra", fields.to_record, schema.RECORD, 256)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativeCall(types.CompletionRequest):
-    """A prompt to continue, in llama-server's form."""
+    """Prompts to continue, in llama-server's form."""
+
+    reply: ReplyOptions = NO_OPTIONS
 
 
 def decode(request: WireRequest) -> NativeCall:
-    """Decode one or more prompts; a stream has one."""
+    """Decode one or more prompts."""
     body = fields.body_of(request.body)
-    n = body.get(N) or 1
-    return _request(body, prompts_of(body.raw("prompt"), "prompt", n), None)
+    return _request(body, prompts_of(body.raw("prompt"), "prompt", answers_of(body)), None)
 
 
 def decode_infill(request: WireRequest) -> NativeCall:
@@ -50,185 +43,125 @@ def decode_infill(request: WireRequest) -> NativeCall:
     return _request(body, (before,), body.get(_SUFFIX) or "")
 
 
-def _request(body: fields.Body, prompts: tuple[Input, ...], suffix: str | None) -> NativeCall:
+def _request(body: fields.Body, prompts: tuple[types.PromptInput, ...], suffix: str | None) -> NativeCall:
     common = read_common(body)
     stream = body.get(fields.STREAM) or False
-    if stream and (len(prompts) > 1 or common["n"] > 1):
-        raise Unsupported(
-            "a stream has one prompt and one answer",
-            hint="send several requests, or use /v1/completions",
-            field="stream",
-        )
-    if body.get(_POST_SAMPLING):
-        raise Unsupported("probabilities are those before sampling", field="post_sampling_probs")
+    common["details"] = stream or common["reply"].return_tokens
+    common["want_prompt"] = True
     return NativeCall(
         model=fields.model_named(body),
         prompts=prompts,
         suffix=suffix,
         stream=stream,
         **common,
-        logprobs=body.get(_N_PROBS) or None,
-        want_context=body.get(_RETURN_TOKENS) or False,
     )
-
-
-def _settings(context: ReplyContext[NativeCall, Any]) -> dict[str, JSONValue]:
-    """Return the settings of the request, without defaults for settings that it omits."""
-    sampling: dict[str, JSONValue] = {}
-    for one in dataclasses.fields(context.operation.sampling):
-        value = getattr(context.operation.sampling, one.name)
-        if value is not None:
-            sampling[one.name] = _plain(value)
-    return {
-        **sampling,
-        "n_ctx": context.context_size,
-        "n_predict": -1 if context.operation.max_tokens is None else context.operation.max_tokens,
-        "stop": list(context.operation.stop),
-        "stream": context.operation.stream,
-        "n_probs": context.operation.logprobs or 0,
-        "ignore_eos": context.operation.ignore_eos,
-    }
-
-
-def _plain(value: JSONValue) -> JSONValue:
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return False if isinstance(value, float) and math.isinf(value) else value
-
-
-def _stop_type(reason: types.StopReason) -> str:
-    match reason:
-        case types.StopReason.STOP | types.StopReason.TOOL_CALLS:
-            return "eos"
-        case types.StopReason.STOP_SEQUENCE:
-            return "word"
-        case types.StopReason.LENGTH:
-            return "limit"
-        case types.StopReason.CANCELLED:
-            return "none"
-        case _:
-            assert_never(reason)
-
-
-def _probability(token: types.TokenLogprob) -> dict[str, JSONValue]:
-    return {
-        "id": token.id,
-        "token": token.text,
-        "bytes": list(token.bytes),
-        "logprob": finite(token.logprob),
-    }
-
-
-def _probabilities(tokens: tuple[types.TokenLogprob, ...]) -> dict[str, JSONValue]:
-    if not tokens:
-        return {}
-    each: list[JSONValue] = [
-        {**_probability(token), "top_logprobs": [_probability(t) for t in token.top]} for token in tokens
-    ]
-    return {"completion_probabilities": each}
-
-
-def _end(
-    context: ReplyContext[NativeCall, Any], finished: types.Finished, usage: types.Usage, timings: types.Timings
-) -> dict[str, JSONValue]:
-    """Return the members that are known at the end of an answer."""
-    prompt = context.operation.prompts[finished.choice // context.operation.n]
-    return {
-        "index": finished.choice,
-        "id_slot": -1,
-        "stop": True,
-        "model": context.operation.model,
-        "tokens_predicted": usage.completion_tokens,
-        "tokens_evaluated": usage.prompt_tokens,
-        "tokens_cached": usage.cached_tokens,
-        "generation_settings": _settings(context),
-        "prompt": prompt if isinstance(prompt, str) else list(prompt),
-        "truncated": False,
-        "stop_type": _stop_type(finished.reason),
-        "stopping_word": finished.stop_sequence or "",
-        "timings": timings_of(usage, timings),
-    }
 
 
 def encode(context: ReplyContext[NativeCall, types.Answer]) -> Reply:
     """Return an object for one answer, a list for several."""
-    answers: list[JSONValue] = []
-    for choice in context.result.choices:
-        finished = types.Finished(reason=choice.reason, stop_sequence=choice.stop_sequence, choice=choice.index)
-        generated = context.result.context[context.result.usage.prompt_tokens :]
-        answers.append(
-            {
-                "content": choice.text,
-                "tokens": list(generated) if context.operation.want_context else [],
-                "has_new_line": "\n" in choice.text,
-                **_end(context, finished, context.result.usage, context.result.timings),
-                **_probabilities(choice.logprobs),
-            }
+    result, request = context.result, context.operation
+    effective = native_form.effective_of(request, result.effective, context.context_size)
+    answers: list[JSONValue] = [
+        native_form.final(
+            request,
+            effective,
+            choice,
+            native_form.outcome_of(choice.outcome, result.usage, result.timings),
+            content=choice.text,
+            has_new_line="\n" in choice.text,
         )
+        for choice in result.choices
+    ]
     return Reply(body=answers[0] if len(answers) == 1 else answers)
 
 
 class NativeStream(EventStream):
-    """Writes one event for each piece; the last has `stop: true` and the totals."""
+    """Writes one event for each piece; the last of each answer has `stop: true` and its totals."""
 
     def __init__(self, context: ReplyContext[NativeCall, None]) -> None:
-        self._context = context
+        self._request = context.operation
+        self._extras = native_form.StreamExtras(context.operation, context.context_size)
+        self._answers = len(self._request.prompts) * self._request.n
         self._prompt_tokens = 0
-        self._new_line = False
-        self._last = types.Finished(reason=types.StopReason.STOP)
+        self._details: dict[int, types.Generated] = {}
+        self._last: types.Finished | None = None
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
         match event:
             case types.TextDelta():
-                return (self._text(event),)
+                return (self._chunk(event.choice, event.text, self._details.pop(event.choice, None), event.logprobs),)
+            case types.Generated():
+                self._extras.note(event)
+                before = self._details.get(event.choice)
+                tokens = (*before.tokens, *event.tokens) if before else event.tokens
+                self._details[event.choice] = replace(event, tokens=tokens)
             case types.Started():
+                self._extras.note(event)
                 self._prompt_tokens = event.prompt_tokens
+            case types.PromptProgress() if self._request.progress:
+                return (self._chunk(event.choice, "", None, more=self._extras.progress(event)),)
             case types.Finished():
-                self._last = event
+                return self._finished(event)
             case types.Completed() if not self._ended:
                 self._ended = True
-                return (self._end(event),)
+                last = self._last or types.Finished(reason=types.StopReason.STOP)
+                return (Frame(data=self._extras.final(last, event)),)
             case _:
                 pass
         return ()
 
-    def _text(self, event: types.TextDelta) -> Frame:
-        self._new_line = self._new_line or "\n" in event.text
+    def _finished(self, event: types.Finished) -> tuple[Frame, ...]:
+        """Return the end of a choice. The last one waits for the end of the request."""
+        # Tokens without text, such as half a character, have no event of their own.
+        rest = self._details.pop(event.choice, None)
+        frames = (self._chunk(event.choice, "", rest),) if rest is not None else ()
+        self._answers -= 1
+        if self._answers > 0 and event.outcome is not None:
+            return (*frames, Frame(data=self._extras.final(event, None)))
+        self._last = event
+        return frames
+
+    def _chunk(
+        self,
+        choice: int,
+        text: str,
+        details: types.Generated | None,
+        logprobs: tuple[types.TokenLogprob, ...] = (),
+        more: dict[str, JSONValue] | None = None,
+    ) -> Frame:
+        self._extras.wrote(choice, text)
+        usage = details.usage if details else types.Usage(prompt_tokens=self._prompt_tokens)
+        probabilities: dict[str, JSONValue] = {}
+        if logprobs:
+            found = native_form.probabilities(logprobs, post_sampling=self._request.post_sampling)
+            probabilities = {"completion_probabilities": found}
         return Frame(
             data={
-                "index": event.choice,
-                "content": event.text,
-                "tokens": [],
+                "index": choice,
+                "content": text,
+                "tokens": list(details.tokens) if details else [],
                 "stop": False,
                 "id_slot": -1,
-                "tokens_evaluated": self._prompt_tokens,
-                **_probabilities(event.logprobs),
-            }
-        )
-
-    def _end(self, event: types.Completed) -> Frame:
-        generated = event.context[event.usage.prompt_tokens :]
-        return Frame(
-            data={
-                "content": "",
-                "tokens": list(generated) if self._context.operation.want_context else [],
-                "has_new_line": self._new_line,
-                **_end(self._context, self._last, event.usage, event.timings),
+                "tokens_predicted": usage.completion_tokens,
+                "tokens_evaluated": usage.prompt_tokens,
+                **self._extras.timings(choice),
+                **probabilities,
+                **(more or {}),
             }
         )
 
 
-_COMMON: tuple[fields.Field[object], ...] = (
-    fields.MODEL, fields.STREAM, *COMMON, _N_PROBS, _RETURN_TOKENS, _POST_SAMPLING,
-)  # fmt: skip
+_COMMON: tuple[fields.Field[object], ...] = (fields.MODEL, fields.STREAM, *COMMON)
 _ANSWER = schema.record(
-    "content stop tokens_predicted tokens_evaluated",
+    "",
     content=schema.STRING,
     stop=schema.BOOLEAN,
     stop_type=schema.one_of("none", "eos", "limit", "word"),
     stopping_word=schema.STRING,
     tokens_predicted=schema.COUNT,
     tokens_evaluated=schema.COUNT,
+    tokens_cached=schema.COUNT,
+    generation_settings=schema.RECORD,
     timings=schema.RECORD,
 )
 _RESPONSE_SCHEMA = schema.either(_ANSWER, schema.listed(_ANSWER))

@@ -5,12 +5,20 @@ from __future__ import annotations
 from mullama.chat import types
 from mullama.dialects import fields, schema
 from mullama.dialects.base import Endpoint, Reply, ReplyContext, WireRequest
-from mullama.dialects.inputs import INPUT_SCHEMA, MOST_TOKENS, check_filled, finite_vectors, inputs_of
+from mullama.dialects.inputs import (
+    EMBED_SCHEMA,
+    MIXED_SCHEMA,
+    MOST_TOKENS,
+    check_filled,
+    embed_inputs_of,
+    finite_vectors,
+    text_or_mixed,
+)
 from mullama.dialects.sampling import MOST_TOKEN
 from mullama.errors import Unsupported
 from mullama.names import JSONValue
 
-_CONTENT = fields.text("content")
+_CONTENT = fields.Field("content", text_or_mixed, schema.either(schema.STRING, MIXED_SCHEMA))
 _ADD_SPECIAL = fields.flag("add_special")
 _PARSE_SPECIAL = fields.flag("parse_special")
 _WITH_PIECES = fields.flag("with_pieces")
@@ -64,7 +72,7 @@ def decode_embedding(request: WireRequest) -> types.EmbedRequest:
     """Decode the native form; vectors are normalized unless `embd_normalize` is -1."""
     body = fields.body_of(request.body)
     name = "input" if body.has("input") else "content"
-    inputs = inputs_of(body.raw(name), name)
+    inputs = embed_inputs_of(body.raw(name), name)
     check_filled(inputs, name)
     norm = body.get(_NORMALIZE)
     if norm not in (None, -1, _EUCLIDEAN):
@@ -104,8 +112,8 @@ ENDPOINTS = (
         summary="Create embeddings (llama-server's format)",
         request_schema=fields.request_schema(
             fields.MODEL,
-            fields.Field("content", inputs_of, INPUT_SCHEMA),
-            fields.Field("input", inputs_of, INPUT_SCHEMA),
+            fields.Field("content", embed_inputs_of, EMBED_SCHEMA),
+            fields.Field("input", embed_inputs_of, EMBED_SCHEMA),
             _NORMALIZE,
         ),
         response_schema=schema.listed(

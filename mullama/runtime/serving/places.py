@@ -1,0 +1,110 @@
+"""Numbers the answers that decode together in one context, and remembers the last request of each number.
+
+The numbers are those that llama-server's clients know as slots. A place is taken from the begin of an answer to its
+end; its number has no effect on the computation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container
+from dataclasses import dataclass, field
+from itertools import count
+
+from mullama.chat.inventory import Slot
+from mullama.chat.types import Effective, TextRequest
+from mullama.engines.base import Begun, Ended
+from mullama.runtime.scheduler.events import UnitKey
+
+Generated = Callable[[int], int]
+"""Returns the tokens of a choice so far."""
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """The present or last answer at one number."""
+
+    task: int
+    request: TextRequest
+    effective: Effective
+    begun: Begun
+    generated: Callable[[], int]
+    busy: bool = True
+
+
+class PlaceBoard:
+    """The places of all contexts. `alive` has the contexts that may still be used; the others are forgotten."""
+
+    def __init__(self, alive: Callable[[], Container[UnitKey]]) -> None:
+        self._alive = alive
+        self._units: dict[UnitKey, list[_Place | None]] = {}
+        self._tasks = count()
+
+    def request(
+        self, unit: UnitKey, parallel: int, request: TextRequest, effective: Effective, generated: Generated
+    ) -> RequestPlaces:
+        """Return the places of one request's choices; none is taken yet."""
+        if unit not in self._units:
+            alive = self._alive()
+            self._units = {key: places for key, places in self._units.items() if key in alive}
+        places = self._units.setdefault(unit, [None] * max(1, parallel))
+        return RequestPlaces(places, self._tasks, request, effective, generated)
+
+    def slots(self, unit: UnitKey, parallel: int) -> tuple[Slot, ...]:
+        """Return the places of a context in order of their numbers."""
+        places = self._units.get(unit) or [None] * max(1, parallel)
+        return tuple(_slot(number, place) for number, place in enumerate(places))
+
+
+@dataclass(slots=True)
+class RequestPlaces:
+    """Implements `aggregate.Places` for one request."""
+
+    places: list[_Place | None]
+    tasks: count[int]
+    request: TextRequest
+    effective: Effective
+    generated: Generated
+    _mine: dict[int, int] = field(default_factory=dict)
+
+    def begin(self, choice: int, begun: Begun) -> None:
+        number = self._free()
+        self._mine[choice] = number
+        generated = self.generated
+        self.places[number] = _Place(next(self.tasks), self.request, self.effective, begun, lambda: generated(choice))
+
+    def _free(self) -> int:
+        """Return the first free number. The engine begins an answer only when one is free, but an end of another
+        request may be read later: then the number of the oldest answer is as good as free.
+        """
+        taken = [(place.task if place and place.busy else -1, number) for number, place in enumerate(self.places)]
+        return min(taken)[1]
+
+    def end(self, choice: int, ended: Ended) -> int:
+        number = self._mine.pop(choice, -1)
+        place = self.places[number] if number >= 0 else None
+        if place is not None and place.begun.id == ended.id:
+            place.busy, place.generated = False, int
+        return number
+
+    def close(self) -> None:
+        """Free the places of choices that never ended."""
+        for number in self._mine.values():
+            place = self.places[number]
+            if place is not None:
+                place.busy, place.generated = False, int
+        self._mine.clear()
+
+
+def _slot(number: int, place: _Place | None) -> Slot:
+    if place is None:
+        return Slot(id=number)
+    return Slot(
+        id=number,
+        busy=place.busy,
+        task=place.task,
+        request=place.request,
+        effective=place.effective,
+        prompt_tokens=place.begun.prompt_tokens,
+        cached_tokens=place.begun.cached_tokens,
+        generated=place.generated(),
+    )
