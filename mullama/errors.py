@@ -17,6 +17,7 @@ Errors have no HTTP status and no exit code: tables in `dialects` and `cli` map 
     ├── TransferFailed       a download failed or did not match its digest
     ├── TimedOut             a deadline passed
     ├── Unavailable          the server, hub or model cannot be reached now
+    │   ├── ModelUnavailable the files of a model are missing or cannot be used; the other models serve
     │   └── EngineFailed     the process of a model died, hung or could not load it
     │       └── ProbeFailed  the model gave no answer to its probe, or a wrong one
     └── Internal             a bug in mullama
@@ -202,6 +203,15 @@ class Unavailable(MullamaError):
     def __init__(self, message: str, *, hint: str = "", retry_after: float | None = None) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+
+
+class ModelUnavailable(Unavailable):
+    """A declared model cannot be served because of `cause`; `pending` while its files are fetched."""
+
+    def __init__(self, cause: MullamaError, *, pending: bool = False) -> None:
+        super().__init__(cause.message, hint=cause.hint, retry_after=5.0)
+        self.cause = cause
+        self.pending = pending
 
 
 class EngineFailed(Unavailable):

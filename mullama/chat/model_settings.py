@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 from mullama.chat.families import Family, family_of
-from mullama.chat.template import ChatTemplate, SpecialTexts, compile_template
+from mullama.chat.template import ChatInput, ChatTemplate, Rendered, SpecialTexts, compile_template, protected
+from mullama.chat.token_texts import TokenTexts
 from mullama.chat.types import Message, Sampling, text_message
 
 # Where a file carries no template at all, the texts are all there is to go by.
@@ -34,6 +36,16 @@ class ModelSettings:
     """The model has a projector."""
     fim: bool = True
     """The vocabulary has fill-in-the-middle tokens."""
+    reserved: TokenTexts = field(default_factory=TokenTexts)
+    """Texts that only the template writes: of control tokens, and the marks of the reasoning."""
+
+    def render(self, chat: ChatInput) -> Rendered:
+        """Render the prompt of a conversation, in which no content becomes a control token.
+
+        Raises the errors of `ChatTemplate.render`.
+        """
+        chat, joint = protected(chat, self.reserved, self.template.traits.thinking, self.template.source)
+        return replace(self.template.render(chat), joint=joint)
 
     @property
     def capabilities(self) -> tuple[str, ...]:
@@ -56,19 +68,22 @@ def settings_for(
     syntax: str = "jinja",
     special: SpecialTexts | None = None,
     family: Family | None = None,
+    control: Iterable[str] = (),
     **more: object,
 ) -> ModelSettings:
     """Return settings with a compiled template; an empty source means that the file has no template.
 
-    more: the other fields of `ModelSettings`.
+    control: the texts of the control tokens of the vocabulary. more: the other fields of `ModelSettings`.
 
     Raises the errors of `compile_template`.
     """
     template = compile_template(source or BARE_TEMPLATE, syntax, special or SpecialTexts())
+    marks = template.traits.thinking
     return ModelSettings(
         name=name,
         template=template,
         family=family or family_of(template),
+        reserved=TokenTexts((*control, *((marks.open.strip(), marks.close.strip()) if marks else ()))),
         **more,  # type: ignore[arg-type]
     )
 

@@ -46,6 +46,8 @@ class Prepared:
 
     prompts: tuple[PromptInput, ...]
     """One for each prompt of the request; `n` answers share one."""
+    joint: str = ""
+    """A character of the prompt's text that is not part of the prompt, see `Rendered`."""
     sampling: Sampling
     """Every field is set."""
     new_id: Callable[[], str]
@@ -70,6 +72,12 @@ class Prepared:
     def prompt(self) -> PromptInput:
         """Return the first prompt."""
         return self.prompts[0]
+
+    @property
+    def shown(self) -> str:
+        """Return the text of the first prompt, "" for token ids."""
+        text = self.prompt if isinstance(self.prompt, str) else ""
+        return text.replace(self.joint, "") if self.joint else text
 
     def reader(self, choice: int = 0) -> Reader:
         """Return a new reader for one choice."""
@@ -143,7 +151,7 @@ def _chat(request: ChatRequest, settings: ModelSettings, now: float, new_id: Cal
             hint="leave add_generation_prompt out, or declare a Jinja template",
             field="add_generation_prompt",
         )
-    rendered = settings.template.render(
+    rendered = settings.render(
         ChatInput(
             messages=messages,
             tools=tools if settings.template.traits.tools else (),
@@ -191,6 +199,7 @@ def _finished(
         built = _built(request, family, tools, inside)
     return Prepared(
         prompts=(text,),
+        joint=rendered.joint,
         sampling=request.sampling,
         new_id=new_id,
         family=family,
@@ -272,7 +281,7 @@ def _completion(request: CompletionRequest, settings: ModelSettings, now: float,
     system = settings.system if request.system is None else request.system
     lead = (text_message("system", system),) if system else ()
     think = _think(request, settings, warnings)
-    rendered = settings.template.render(
+    rendered = settings.render(
         ChatInput(
             messages=(*lead, *settings.messages, text_message("user", prompt)),
             think=think,

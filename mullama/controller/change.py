@@ -66,6 +66,14 @@ class Change:
         """
         return self.desired is not None and self.options.trigger in ("watch", "signal", "api")
 
+    @property
+    def waits_for_unchanged(self) -> bool:
+        """True when the run waits for missing files of models that it does not change.
+
+        A start serves the other models at once, and a change of the overlay concerns its own model only.
+        """
+        return self.desired is not None and self.options.trigger != "start"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedChange:
@@ -87,6 +95,8 @@ class PlannedChange:
     lock: Mapping[str, LockEntry]
     missing: frozenset[str]
     """Models whose files must be downloaded first."""
+    expendable: frozenset[str] = frozenset()
+    """Models that the others are served without when their files are missing or cannot be used."""
 
 
 def check_options(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,12 +12,13 @@ from typing import Any
 from mullama.controller.change import PlannedChange
 from mullama.controller.current import Current
 from mullama.controller.run_queue import PendingRuns, Run
-from mullama.manifest.spec import Model
+from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.tree import revision
 from mullama.plan.observed import KnownFiles
 from mullama.reconcile.execute import Effects, Report, fetch
 from mullama.reconcile.files import Files, read_lock
 from mullama.runtime.metrics import Metrics
+from mullama.weights.stored import LockEntry
 
 Begin = Callable[[Report], Coroutine[Any, Any, KnownFiles]]
 
@@ -99,38 +100,52 @@ class ModelDownloads:
     async def fetch_missing(self, run: Run, planned: PlannedChange, effects: Effects) -> None:
         """Download the missing files of a plan. Raise `Conflict` when a newer manifest replaces the run."""
         run.report({"event": "phase", "phase": "fetch"})
-        work = fetch(planned.desired, planned.missing, effects, run.report)
-        keys = [self._key(run, planned, planned.desired.models[name]) for name in planned.missing]
+
+        async def work() -> None:
+            run.unavailable |= await fetch(
+                planned.desired, planned.missing, effects, run.report, expendable=planned.expendable
+            )
+
+        models = [planned.desired.models[name] for name in planned.missing]
+        keys = [self._key(planned.desired, planned.lock, model, run.change.options.offline) for model in models]
         with self.running.needed(keys):
             # Accepted only now, when the keys are registered: a download that an older run began and this one needs,
             # too, must survive the end of the older run.
             self._pending.accept(run)
-            await self._pending.wait(run, asyncio.create_task(work))
-        run.fetched |= {planned.desired.models[name].from_ for name in planned.missing}
+            await self._pending.wait(run, asyncio.create_task(work()))
+        run.fetched |= {model.from_ for model in models}
 
-    async def get(self, run: Run, planned: PlannedChange, model: Model, report: Report, name: str) -> KnownFiles:
-        """Return the complete and verified files of one model."""
+    async def get(
+        self,
+        desired: Manifest,
+        lock: Mapping[str, LockEntry],
+        name: str,
+        report: Report,
+        *,
+        offline: bool,
+    ) -> KnownFiles:
+        """Return the complete and verified files of one model of a manifest. lock: the entries of its lock file."""
+        model = desired.models[name]
 
         def begin(report: Report) -> Coroutine[Any, Any, KnownFiles]:
             return self._files.ensure(
-                model, planned.desired, name, report,
-                pin=planned.lock.get(model.from_), offline=run.change.options.offline, counted=self._count,
-            )  # fmt: skip
+                model, desired, name, report, pin=lock.get(model.from_), offline=offline, counted=self._count
+            )
 
-        return await self.running.get(self._key(run, planned, model), begin, report)
+        return await self.running.get(self._key(desired, lock, model, offline), begin, report)
 
-    async def refresh(self, model: Model, current: Current, name: str, report: Report) -> None:
-        """Ask the source of a model again, download what changed, and verify the stored files."""
+    async def refresh(self, model: Model, current: Current, name: str, report: Report, *, again: bool) -> None:
+        """Fetch what is missing. again: ask the source again, download what changed, and verify the stored files."""
         lock = await asyncio.to_thread(read_lock, current.origin.path)
         await self._files.ensure(
             model, current.snapshot.manifest, name, report,
-            pin=lock.get(model.from_), offline=False, counted=self._count, again=True,
+            pin=lock.get(model.from_), offline=False, counted=self._count, again=again,
         )  # fmt: skip
 
     def _count(self, received: int) -> None:
         self._metrics.pulled_bytes += received
 
-    def _key(self, run: Run, planned: PlannedChange, model: Model) -> Hashable:
-        pin = planned.lock.get(model.from_)
-        sources = revision(planned.desired.sources)
-        return (model.from_, model.digest, pin and pin.files, sources, run.change.options.offline)
+    @staticmethod
+    def _key(desired: Manifest, lock: Mapping[str, LockEntry], model: Model, offline: bool) -> Hashable:
+        pin = lock.get(model.from_)
+        return (model.from_, model.digest, pin and pin.files, revision(desired.sources), offline)

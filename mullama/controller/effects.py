@@ -21,9 +21,9 @@ from mullama.controller.listeners import Listeners
 from mullama.controller.run_queue import Run
 from mullama.engines import require_installed
 from mullama.engines.base import Ended, Generate, Piece
-from mullama.errors import EngineFailed, MullamaError, ProbeFailed, Refused
-from mullama.manifest.spec import Model, Probe
-from mullama.plan.fit import too_large
+from mullama.errors import EngineFailed, ModelUnavailable, MullamaError, ProbeFailed, Refused
+from mullama.manifest.spec import Manifest, Model, Probe
+from mullama.plan.fit import stays, too_large
 from mullama.plan.observed import KnownFiles
 from mullama.plan.steps import Plan, Step
 from mullama.reconcile.execute import Report, Result
@@ -68,23 +68,19 @@ class LiveEffects:
         self._predecessors = {s.subject: s.renamed_from for s in planned.plan.steps if s.renamed_from}
 
     async def fetch(self, model: Model, report: Report, name: str) -> KnownFiles:
-        return await self._services.downloads.get(self._run, self._planned, model, report, name)
+        if (error := self._run.unavailable.get(name)) is not None:
+            raise error
+        offline = self._run.change.options.offline
+        return await self._services.downloads.get(self._desired, self._planned.lock, name, report, offline=offline)
 
     async def check(self, name: str, model: Model, files: KnownFiles) -> None:
-        require_installed(engine_of(files))
-        facts = files.facts
-        if facts is not None and (missing := set(model.requires) - set(facts.capabilities)):
-            raise Refused(
-                f"{name} requires {', '.join(sorted(missing))}, which {model.from_} does not have",
-                hint=f"the file has: {', '.join(facts.capabilities)}",
-            )
-        if facts is not None:
-            too_much = too_large(name, model, facts, self._desired.hardware.budget, self._machine)
-            if too_much:
-                raise Refused(too_much, hint="use a smaller context.size, a smaller file, or a larger hardware.budget")
-        for adapter in model.adapters:
-            await asyncio.to_thread(check_adapter, adapter.from_, facts)
-        self._new[name] = await asyncio.to_thread(self._builder.build, name, model, files, 0)
+        self._new[name] = await asyncio.to_thread(checked, self._builder, name, model, files, self._desired)
+
+    def leave_out(self, name: str, error: ModelUnavailable) -> None:
+        """See `Effects`. A model that serves keeps its unit, although its files are gone."""
+        old = self._predecessor(name)
+        if old is None or old.unavailable is not None:
+            self._new[name] = self._builder.unavailable(name, self._desired.models[name], error)
 
     async def commit(self, plan: Plan) -> None:
         # Listeners first: an address that cannot be opened ends the run with nothing committed.
@@ -95,6 +91,13 @@ class LiveEffects:
         """True for a model that loads at start, and for one that is loaded: its change is tested before the swap."""
         old = self._predecessor(name)
         return self._new[name].model.residency.load == "at_start" or (old is not None and self._is_open(old))
+
+    def lacks(self, name: str) -> bool:
+        """See `Effects`: it stays in memory, or this process has not served it yet, and it is not loaded."""
+        model, old = self._new[name].model, self._predecessor(name)
+        if model.residency.load != "at_start" or (old is not None and self._is_open(old)):
+            return False
+        return old is None or stays(model)
 
     async def load(self, name: str, step: Step | None) -> None:
         new, old = self._new[name], self._predecessor(name)
@@ -183,10 +186,12 @@ class LiveEffects:
         worker = self._pool.worker(new.unit)
         if worker is None:
             raise EngineFailed("the worker ended before the probe")
+        rendered = self._builder.probe_prompt(new, prompt)
         job = Generate(
             id=worker.next_id(),
             context=new.unit.context,
-            prompt=self._builder.probe_prompt(new, prompt),
+            prompt=rendered.text,
+            joint=rendered.joint,
             sampling=Sampling(temperature=0.0).over(DEFAULT_SAMPLING),
             max_tokens=64 if full else 1,
             ignore_eos=not full,
@@ -206,7 +211,7 @@ class LiveEffects:
             gone = {*deployments, *self._predecessors.values()}
             deployments = {**{n: d for n, d in self._old.deployments.items() if n not in gone}, **deployments}
         snapshot = self._builder.snapshot(self._desired, deployments, generation, self._machine, planned.access)
-        for deployment in deployments.values():
+        for deployment in snapshot.available:
             self._pool.adopt(deployment)
         self._services.state.update(
             manifest=planned.manifest,
@@ -216,12 +221,12 @@ class LiveEffects:
         )
         moved = {old: new for new, old in self._predecessors.items()}
         # No await between the new snapshot and this: a request sees both from the same revision.
-        self._pool.swap({name: d.serve for name, d in snapshot.deployments.items()}, snapshot.rules, moved)
+        self._pool.swap({d.name: d.serve for d in snapshot.available}, snapshot.rules, moved)
         self._pinned.clear()
         self._paused.clear()
         for name in self._new.keys() - failed.keys():
             self._pool.retry(name)
-        await self._retune(deployments.values())
+        await self._retune(snapshot.available)
 
     async def _retune(self, deployments: Iterable[Deployment]) -> None:
         """Apply the live parts to open units. A worker that dies from this is loaded again, with the new ones."""
@@ -234,7 +239,7 @@ class LiveEffects:
     def _choose(self, name: str, failed: Mapping[str, MullamaError]) -> Deployment:
         """Return the new deployment; the old one where the new one failed or nothing changed."""
         old, new = self._predecessor(name), self._new.get(name)
-        if name in failed and old is not None:
+        if name in failed and old is not None and old.unavailable is None:
             return replace(old, name=name, serve=replace(old.serve, name=name))
         if new is not None:
             return replace(new, generation=self._planned.plan.generation)
@@ -249,3 +254,19 @@ class LiveEffects:
 
     def record(self, result: Result) -> None:
         self._services.history.record_result(result)
+
+
+def checked(builder: DeploymentBuilder, name: str, model: Model, files: KnownFiles, desired: Manifest) -> Deployment:
+    """Return the deployment of a model with its files. Raises for one that cannot be served on this machine."""
+    require_installed(engine_of(files))
+    facts = files.facts
+    if facts is not None and (missing := set(model.requires) - set(facts.capabilities)):
+        raise Refused(
+            f"{name} requires {', '.join(sorted(missing))}, which {model.from_} does not have",
+            hint=f"the file has: {', '.join(facts.capabilities)}",
+        )
+    if facts is not None and (too_much := too_large(name, model, facts, desired.hardware.budget, builder.machine)):
+        raise Refused(too_much, hint="use a smaller context.size, a smaller file, or a larger hardware.budget")
+    for adapter in model.adapters:
+        check_adapter(adapter.from_, facts)
+    return builder.build(name, model, files, 0)

@@ -14,6 +14,7 @@ from mullama.manifest.tree import block_to_tree, parse_resolved
 from mullama.plan.steps import summary
 from mullama.reconcile.execute import Result
 from mullama.reconcile.overlay import Overlay, effective_entries, split
+from mullama.runtime.base import Origin
 from mullama.store.records import Records, Revision
 
 _PUBLISHED = ("generation", "revision", "when", "trigger", "by", "origin", "summary", "result")
@@ -26,8 +27,16 @@ class History:
         self._records, self._warn = records, warn
 
     def commit(self, change: Change, planned: PlannedChange) -> None:
-        """Write the revision that this plan makes, and its overlay."""
+        """Write the revision that this plan makes, and its overlay; nothing for a revision that is written already."""
         plan, origin = planned.plan, planned.origin
+        last = self._records.last()
+        if last is not None and (last.generation, last.revision) == (plan.generation, plan.desired):
+            same_file = (last.origin.get("path"), tuple(last.origin.get("profiles") or ())) == (
+                origin.path, origin.profiles,
+            )  # fmt: skip
+            if not same_file:
+                self._records.commit(replace(last, origin=_tree(origin)))
+            return
         overlay = effective_entries(planned.manifest, planned.overlay)
         self._records.save_overlay(overlay)
         self._records.commit(
@@ -38,7 +47,7 @@ class History:
                 when=time.time(),
                 trigger=change.options.trigger,
                 by=change.options.by,
-                origin={"path": origin.path, "profiles": origin.profiles, "digest": origin.digest},
+                origin=_tree(origin),
                 summary=summary(plan),
                 overlay=tuple(overlay),
             )
@@ -48,7 +57,7 @@ class History:
         """Write the result of an apply into its revision."""
         try:
             last = self._records.last()
-            if last is not None and last.generation == result.generation:
+            if last is not None and last.generation == result.generation and last.result != result.message:
                 self._records.commit(replace(last, result=result.message))
         except OSError as error:
             self._warn(f"the result of revision {result.generation} could not be recorded: {error}")
@@ -70,3 +79,7 @@ class History:
         if len(kept) < 2:
             raise NotFound("there is no earlier revision to go back to")
         return kept[1].generation
+
+
+def _tree(origin: Origin) -> dict[str, Any]:
+    return {"path": origin.path, "profiles": origin.profiles, "digest": origin.digest}

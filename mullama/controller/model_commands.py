@@ -46,14 +46,16 @@ class ModelCommands:
         tree: dict[str, Any] = {"from": request.source, **_ON_DEMAND}
         if known is not None:
             tree = _pulled_again(current, known, request.source)
-        if request.again:
+        if request.again or (known is not None and current.snapshot.deployments[known].unavailable is not None):
             progress = ProgressQueue()
-            work = self._reconciler.downloads.refresh(Model.model_validate(tree), current, name, progress.report)
+            work = self._reconciler.downloads.refresh(
+                Model.model_validate(tree), current, name, progress.report, again=request.again
+            )
             task = asyncio.create_task(work)
             async for status in _statuses(progress, task, name):
                 yield status
             await task
-        async for status in self._run(lambda overlay: self._add(overlay, name, tree, known), name):
+        async for status in self._run(lambda overlay: self._add(overlay, name, tree, known), known or name):
             yield status
 
     async def create(self, request: CreateModel) -> AsyncIterator[TaskStatus]:
@@ -111,7 +113,7 @@ class ModelCommands:
         known = _require(current, request.source)
         self._require_free(request.destination)
         tree = block_to_tree(current.snapshot.deployments[known].model)
-        await self._finish(lambda overlay: {**overlay, request.destination: tree})
+        await self._finish(lambda overlay: {**overlay, request.destination: tree}, request.destination)
 
     async def delete(self, request: DeleteModel) -> None:
         known = _require(self._reconciler.current, request.model)
@@ -164,13 +166,13 @@ class ModelCommands:
         task = self._reconciler.start(change)
         async for status in _statuses(change.progress, task, name):
             yield status
-        failures = (await asyncio.shield(task)).failures
-        if failures:
-            raise next(iter(failures.values()))
+        # The failures of other models are no failures of this command; the status has them.
+        if (error := (await asyncio.shield(task)).failures.get(name)) is not None:
+            raise error
         yield TaskStatus(status="success")
 
-    async def _finish(self, edit: Edit) -> None:
-        async for _ in self._run(edit):
+    async def _finish(self, edit: Edit, name: str = "") -> None:
+        async for _ in self._run(edit, name):
             pass
 
     # Blobs

@@ -137,8 +137,8 @@ class LocalOperator:
         return time.time() + unit.last_used + ttl - asyncio.get_running_loop().time()
 
     def _model_conditions(self, deployment: Deployment, live: LiveModel, current: Current) -> list[dict[str, Any]]:
-        degraded = self._status.failures.get(deployment.name)
-        failure = degraded or self._pool.failure(deployment.name)
+        degraded = self._status.failures.get(deployment.name) if deployment.unavailable is None else None
+        failure = deployment.unavailable or degraded or self._pool.failure(deployment.name)
         why = failure_reason(failure) if failure else Reason.LOAD_FAILED
         if degraded is not None and _is_old(deployment, current):
             why = Reason.OLD_KEPT
@@ -146,7 +146,7 @@ class LocalOperator:
             "ready": (True, Reason.LOADED),
             "idle": (True, Reason.ON_DEMAND),
             "degraded": (True, why),
-            "loading": (False, Reason.LOADING),
+            "loading": (False, why if deployment.unavailable else Reason.LOADING),
         }.get(live.state, (False, why))
         message = "" if ready and degraded is None else live.message
         found = [condition(Condition.READY, ready, reason, message)]

@@ -17,27 +17,28 @@ from mullama.controller.api_keys import resolve_access
 from mullama.controller.change import Change, Line, PlannedChange, check_options, check_protected, failure_line
 from mullama.controller.current import Current, CurrentState
 from mullama.controller.downloads import ModelDownloads
-from mullama.controller.effects import LiveEffects, Services
+from mullama.controller.effects import LiveEffects, Services, checked
 from mullama.controller.event_log import EventLog
 from mullama.controller.history import History
 from mullama.controller.listeners import HttpListeners, Listeners
+from mullama.controller.retries import Retries
 from mullama.controller.run_queue import PendingRuns, Run, RunQueue
 from mullama.controller.status import StatusTracker, live_models
-from mullama.errors import MullamaError, Unavailable
+from mullama.errors import ModelUnavailable, MullamaError, Unavailable
 from mullama.manifest.spec import Manifest
 from mullama.manifest.tree import revision
 from mullama.plan.make import make_plan
 from mullama.plan.observed import Applied, Machine, Observed
 from mullama.plan.steps import Plan, to_tree
 from mullama.reconcile.execute import Outcome, Result, execute
-from mullama.reconcile.files import Files, read_lock
+from mullama.reconcile.files import Files, is_local, read_lock
 from mullama.reconcile.gc import declare, prunable
 from mullama.reconcile.lock import require_locked
 from mullama.reconcile.machine import observe_machine
 from mullama.reconcile.observe import last_applied
 from mullama.reconcile.overlay import combine, effective_entries
-from mullama.reconcile.partial_apply import missing_models, servable_part, without
-from mullama.runtime.base import Access
+from mullama.reconcile.partial_apply import expendable, missing_models, servable_part, without
+from mullama.runtime.base import Access, ApplyOptions
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Pool
 from mullama.runtime.serving.build import DeploymentBuilder
@@ -76,6 +77,8 @@ class Reconciler:
             downloads=self.downloads, history=self.history, event_log=event_log,
         )  # fmt: skip
         self._queue = RunQueue(self._reconcile, self.status)
+        self.retries = Retries(self.state, event_log, fetch=self._fetch_unavailable, serve=self._serve_fetched)
+        self.state.subscribers.append(lambda _: self.retries.follow())
         self._lock = asyncio.Lock()
         self._declared: object = None
 
@@ -125,10 +128,13 @@ class Reconciler:
         """
         async with self._lock:
             now = self.current.snapshot
-            return self._renew_keys(await asyncio.to_thread(resolve_access, now.manifest, now.generation, self._env))
+            access = await asyncio.to_thread(resolve_access, now.manifest, now.generation, self._env)
+            self.status.absent_keys = ()
+            return self._renew_keys(access)
 
     async def stop(self) -> None:
         """Cancel all runs, then drain and unload."""
+        self.retries.cancel()
         self._queue.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
@@ -184,11 +190,41 @@ class Reconciler:
         if not run.fetched:
             run.report({"event": "plan", "plan": to_tree(plan)})
             run.prunable = frozenset(digest for digest, _ in planned.observed.unneeded)
-        access = await asyncio.to_thread(resolve_access, desired, plan.generation, self._env)
+        restart = run.change.options.trigger == "start" and not self.current.started
+        restart = restart and planned.observed.applied is not None
+        access = await self._access(run.change, planned, restart=restart)
         self._check_options(run.change, planned, moved=bool(run.fetched) or self._pending.accepted(run))
         check_protected(plan, {name: d.model for name, d in self.current.snapshot.deployments.items()})
         missing = frozenset(name for name in planned.missing if desired.models[name].from_ not in run.fetched)
-        return replace(planned, access=access, missing=missing)
+        spared = expendable(plan, desired, restart=restart)
+        planned = replace(planned, access=access, missing=missing, expendable=spared)
+        return planned if run.change.waits_for_unchanged else self._without_waiting(run, planned)
+
+    def _without_waiting(self, run: Run, planned: PlannedChange) -> PlannedChange:
+        """Return the plan of a run that does not wait for the files of models that it does not change.
+
+        A model that this server knows keeps its state; at a start, it is unavailable until its files are fetched.
+        Files of this machine take no wait: an attempt gives the reason why they cannot be used.
+        """
+        spared = planned.missing & planned.expendable
+        known = spared & self.current.snapshot.deployments.keys()
+        remote = {name for name in spared - known if not is_local(planned.desired.models[name].from_)}
+        pending = ModelUnavailable(Unavailable("its files are being fetched"), pending=True)
+        run.unavailable |= dict.fromkeys(remote, pending)
+        return replace(planned, plan=without(planned.plan, known), missing=planned.missing - known - remote)
+
+    async def _access(self, change: Change, planned: PlannedChange, *, restart: bool) -> Access:
+        """Return the keys of the desired manifest. At a restart, a key without its secret is left out.
+
+        A change of the overlay does not read the secrets again.
+        """
+        current, generation = self.current, planned.plan.generation
+        if change.desired is None and current.started:
+            return replace(current.snapshot.access, manifest=planned.desired, generation=generation)
+        absent: list[MullamaError] | None = [] if restart else None
+        access = await asyncio.to_thread(resolve_access, planned.desired, generation, self._env, absent)
+        self.status.absent_keys = tuple(str(error) for error in absent or ())
+        return access
 
     def _check_options(self, change: Change, planned: PlannedChange, *, moved: bool = False) -> None:
         applied = self.current.manifest
@@ -250,8 +286,9 @@ class Reconciler:
         if plan.empty and self.current.started:
             message = self._renew_keys(planned.access)
             result = Result(
-                outcome=Outcome.APPLIED, message=message, generation=plan.generation - 1, revision=plan.desired
-            )
+                outcome=Outcome.APPLIED, message=message, generation=self.current.snapshot.generation,
+                revision=plan.desired,
+            )  # fmt: skip
             # Not swapped by the effects, but the manifest may differ in ways that need no step.
             overlay = effective_entries(planned.manifest, planned.overlay)
             self.state.update(manifest=planned.manifest, overlay=overlay, origin=planned.origin)
@@ -275,7 +312,7 @@ class Reconciler:
         try:
             if before.generation == 0:  # the status must be reachable while the first models load
                 await self._listeners.open(planned.desired, planned.access)
-            return await execute(planned.plan, planned.desired, effects, run.report)
+            return await execute(planned.plan, planned.desired, effects, run.report, expendable=planned.expendable)
         except BaseException:
             effects.abandon()
             if self.current.snapshot.generation == before.generation:
@@ -298,6 +335,20 @@ class Reconciler:
         message = f"revision {self.current.snapshot.generation} serves until the files of {names} are downloaded"
         self.status.waiting(message)
         run.report({"event": "waiting", "models": sorted(missing), "message": message})
+
+    async def _fetch_unavailable(self, name: str) -> None:
+        """Fetch and check the files of an unavailable model. Raises when they cannot be used."""
+        current = self.current
+        desired, machine = current.snapshot.manifest, current.machine
+        lock = await asyncio.to_thread(read_lock, current.origin.path)
+        files = await self.downloads.get(desired, lock, name, self.status.fetched, offline=False)
+        builder = DeploymentBuilder(machine=machine, prefixes=self._records.prefix_folder)
+        await asyncio.to_thread(checked, builder, name, desired.models[name], files, desired)
+
+    async def _serve_fetched(self, name: str) -> None:
+        """Serve the models whose files are here now; `name` is one of them."""
+        options = ApplyOptions(trigger="retry", by=name)
+        await asyncio.shield(self.start(Change(desired=None, options=options)))
 
     async def _close_unstarted(self) -> None:
         """Close the listeners of a server whose first download failed, unless another run still waits."""

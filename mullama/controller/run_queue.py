@@ -11,7 +11,7 @@ from typing import Any
 
 from mullama.controller.change import Change, Line
 from mullama.controller.status import StatusTracker
-from mullama.errors import Conflict, Internal, MullamaError, Unavailable
+from mullama.errors import Conflict, Internal, ModelUnavailable, MullamaError, Unavailable
 from mullama.manifest.tree import revision
 from mullama.reconcile.execute import Report, Result
 
@@ -32,6 +32,9 @@ class Run:
 
     fetched: set[str] = field(default_factory=set)
     """Sources whose files were downloaded for this run."""
+
+    unavailable: dict[str, ModelUnavailable] = field(default_factory=dict)
+    """Expendable models whose files this run does not wait for, with the reason."""
 
     prunable: frozenset[str] = frozenset()
     """Digests of the files that the reported plan would prune. Only these are pruned."""

@@ -8,7 +8,17 @@ from typing import Any
 
 from mullama.controller.conditions import Condition, Conditions, Reason
 from mullama.controller.event_log import EventLog
-from mullama.errors import EngineFailed, Kind, ManifestError, MullamaError, NotFound, ProbeFailed
+from mullama.errors import (
+    BadWeights,
+    EngineFailed,
+    Kind,
+    ManifestError,
+    ModelUnavailable,
+    MullamaError,
+    NotFound,
+    ProbeFailed,
+    Refused,
+)
 from mullama.manifest.spec import Manifest
 from mullama.plan.observed import LiveModel, LiveState
 from mullama.reconcile.execute import Outcome, Result
@@ -29,6 +39,8 @@ class StatusTracker:
         self.conditions = Conditions()
         self.failures: dict[str, MullamaError] = {}
         """Models that do not serve what the manifest declares, with the reason."""
+        self.absent_keys: tuple[str, ...] = ()
+        """The reasons for which declared API keys are not in force."""
         self._running: list[str] = []  # labels of the runs, oldest first
         self._last_error = ""
 
@@ -64,10 +76,18 @@ class StatusTracker:
         self._metrics.last_reload_ok, self._metrics.last_reload_at = True, time.time()
         self._metrics.reloads["ok" if result.outcome is Outcome.APPLIED else "partly"] += 1
         self.conditions.set(Condition.CONFIG_VALID, True, Reason.APPLIED)
-        self.conditions.set(Condition.SYNCED, result.outcome is Outcome.APPLIED, Reason.APPLIED, result.message)
-        reason = Reason.OLD_KEPT if self.failures else Reason.APPLIED
-        self.conditions.set(Condition.DEGRADED, bool(self.failures), reason, ", ".join(self.failures))
+        if self.absent_keys:
+            self.conditions.set(Condition.SYNCED, False, Reason.FETCH_FAILED, "; ".join(self.absent_keys))
+        else:
+            self.conditions.set(Condition.SYNCED, not self.failures, self._degraded(), result.message)
+        self.conditions.set(Condition.DEGRADED, bool(self.failures), self._degraded(), ", ".join(self.failures))
         self._event_log.add("applied", f"revision {result.generation}", result.message)
+
+    def _degraded(self) -> Reason:
+        if not self.failures:
+            return Reason.APPLIED
+        fetched = all(isinstance(error, ModelUnavailable) for error in self.failures.values())
+        return Reason.FETCH_FAILED if fetched else Reason.OLD_KEPT
 
     def not_applied(self, error: BaseException) -> None:
         """A run failed before anything was changed."""
@@ -77,6 +97,9 @@ class StatusTracker:
         if str(error) != self._last_error:  # the watcher retries; the log gets the same failure once
             self._last_error = str(error)
             self._event_log.add("not-applied", "", str(error))
+
+    def fetched(self, line: Mapping[str, Any]) -> None:
+        """A file of a model that is unavailable arrives."""
 
     # The watched file
 
@@ -95,7 +118,7 @@ class StatusTracker:
     def valid_again(self) -> None:
         """The file on disk is what is applied."""
         self.conditions.set(Condition.CONFIG_VALID, True, Reason.APPLIED)
-        if not self.failures:
+        if not self.failures and not self.absent_keys:
             self.conditions.set(Condition.SYNCED, True, Reason.APPLIED)
 
     def held(self, removes: int, loaded: int, origin: Origin) -> None:
@@ -108,6 +131,13 @@ class StatusTracker:
 def failure_reason(error: MullamaError) -> Reason:
     """Return why a model does not serve, or not as the manifest declares."""
     match error:
+        case ModelUnavailable(pending=True):
+            return Reason.FETCHING
+        case ModelUnavailable(cause=Refused()):
+            return Reason.REFUSED
+        case ModelUnavailable(cause=cause):
+            unusable = cause.kind is Kind.INVALID and not isinstance(cause, BadWeights)
+            return Reason.LOAD_FAILED if unusable else Reason.FETCH_FAILED
         case ProbeFailed():
             return Reason.PROBE_FAILED
         case EngineFailed():
@@ -133,9 +163,12 @@ def live_models(snapshot: Snapshot, pool: Pool, failures: Mapping[str, MullamaEr
 
 def _live_model(name: str, snapshot: Snapshot, pool: Pool, degraded: MullamaError | None) -> LiveModel:
     deployment = snapshot.deployments[name]
+    unavailable = deployment.unavailable
     phase, failure, serve = pool.phase(deployment.unit), pool.failure(name), deployment.serve
-    state = _STATES.get(phase, "idle")
-    if failure is not None and phase is not Phase.READY:
+    state = "loading" if pool.opens(deployment.unit) else _STATES.get(phase, "idle")
+    if unavailable is not None:
+        state, degraded = "loading" if unavailable.pending else "failed", unavailable
+    elif failure is not None and phase is not Phase.READY:
         state = "failed"
     elif degraded is not None:
         state = "degraded"

@@ -48,6 +48,8 @@ class Prefix:
 
     text: str
     """The prefix as the template renders it, control tokens included."""
+    joint: str = ""
+    """As `Generate.joint`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +173,9 @@ class Generate:
     """Name of the context."""
     prompt: PromptInput
     """Text, in which control tokens are recognised, or token ids, or both in any order."""
+    joint: str = ""
+    """A character of the text that is not part of the prompt: it stands inside texts of control tokens that are plain
+    text. "" for a text without one."""
     sampling: Sampling
     """Every field is set."""
     suffix: str | None = None
@@ -420,9 +425,14 @@ class Engine(Protocol):
         """Seconds that the next step may be delayed to include more jobs; a small part of its duration."""
         ...
 
-    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> tuple[int, ...]:
+    def tokenize(
+        self, text: str, *, add_special: bool, parse_special: bool, joint: str | None = None
+    ) -> tuple[int, ...]:
         """Return token ids. `add_special` adds BOS and EOS as the model wants, `parse_special` recognises control
-        tokens in the text. Raise `Invalid` for text with lone surrogates."""
+        tokens in the text. Raise `Invalid` for text with lone surrogates.
+
+        joint: the text is a prompt, and this is its `Generate.joint`; the tokens are those of `Generate.prompt`.
+        """
         ...
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:

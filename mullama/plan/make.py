@@ -20,7 +20,7 @@ from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.tree import revision
 from mullama.plan.changes import compare_models, compare_rest, highest_cost
 from mullama.plan.fit import Need, need, oversubscribed, room_for_both
-from mullama.plan.observed import KnownFiles, LiveModel, Observed
+from mullama.plan.observed import Applied, KnownFiles, LiveModel, Observed
 from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step
 from mullama.units import size
 
@@ -43,11 +43,18 @@ def make_plan(desired: Manifest, observed: Observed) -> Plan:
     return Plan(
         base=applied.revision if applied else "",
         desired=revision(desired),
-        generation=(applied.generation if applied else 0) + 1,
+        generation=_number(applied, desired),
         steps=tuple(steps),
         warnings=(crowd,) if crowd else (),
         complete=all(s.bytes_download is not None for s in steps if s.action is not Action.REMOVE),
     )
+
+
+def _number(applied: Applied | None, desired: Manifest) -> int:
+    """Return the number of the revision that an apply leaves: a new one, unless only the machine drifted."""
+    if applied is None:
+        return 1
+    return applied.generation if applied.revision == revision(desired) else applied.generation + 1
 
 
 def _model_steps(old: Manifest, desired: Manifest, observed: Observed) -> Iterator[Step]:
@@ -125,12 +132,18 @@ def _changed(name: str, before: Model, after: Model, changes: tuple[FieldChange,
         cause=Cause.DESIRED,
         cost=cost,
         changes=changes,
-        detail=_method(cost, pause=pause, stored=files.stored),
+        detail=_method(cost, pause=pause, stored=files.stored) + _with_load(name, after, cost, observed),
         bytes_download=_download(files) if cost is Cost.FILES else 0,
         memory_before=old_need.total if old_need else None,
         memory_after=new_need.total if new_need else None,
         pause=pause,
     )
+
+
+def _with_load(name: str, model: Model, cost: Cost, observed: Observed) -> str:
+    """Return the addition for a change that needs no load of a model that must be in memory and is not."""
+    absent = observed.live is not None and not _is_loaded(observed.live, name) and _should_be_loaded(model)
+    return "; not in memory: load" if absent and cost.rank < Cost.CONTEXT.rank else ""
 
 
 def _method(cost: Cost, *, pause: bool, stored: bool) -> str:

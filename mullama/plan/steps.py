@@ -113,7 +113,7 @@ class Plan:
     desired: str
     """Digest of the desired manifest."""
     generation: int
-    """Number of the revision that an apply commits."""
+    """Number of the revision that an apply commits; the applied one if the manifest is unchanged."""
     steps: tuple[Step, ...] = ()
     warnings: tuple[str, ...] = ()
     complete: bool = True

@@ -1,6 +1,7 @@
 """Executes a plan in three fixed phases over a short list of effects.
 
-1. Download all files. After a failure nothing is committed, and the downloads stay for the next try.
+1. Download all files. After a failure nothing is committed, and the downloads stay for the next try. A model that may
+   be left out (see `reconcile.partial_apply.expendable`) does not end the run: it has no unit until its files are here.
 2. Commit the revision, once.
 3. Load each new model next to the old one, probe it, swap, drain the old one and unload it.
 
@@ -11,12 +12,12 @@ goal is reached, so the next run continues one that was killed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Container, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from mullama.errors import MullamaError
+from mullama.errors import ModelUnavailable, MullamaError
 from mullama.manifest.spec import Manifest, Model
 from mullama.plan.observed import KnownFiles
 from mullama.plan.steps import Action, Cost, Plan, Step
@@ -36,12 +37,20 @@ class Effects(Protocol):
         """Raise for a model that cannot be served: bad header, missing capability, broken template."""
         ...
 
+    def leave_out(self, name: str, error: ModelUnavailable) -> None:
+        """Serve the others without a model whose files are missing or cannot be used."""
+        ...
+
     async def commit(self, plan: Plan) -> None:
         """Write the revision. After an error nothing has changed."""
         ...
 
     def wants(self, name: str) -> bool:
         """Return True for a model that is loaded before the swap. Any other is loaded by its first request."""
+        ...
+
+    def lacks(self, name: str) -> bool:
+        """Return True for a model that must be in memory after the apply and is not: also a live change loads it."""
         ...
 
     async def load(self, name: str, step: Step | None) -> None:
@@ -92,15 +101,23 @@ class Result:
         }
 
 
-async def execute(plan: Plan, desired: Manifest, effects: Effects, report: Report) -> Result:
-    """Execute a plan. Raises only before the commit, when nothing has changed."""
+async def execute(
+    plan: Plan, desired: Manifest, effects: Effects, report: Report, *, expendable: Container[str] = ()
+) -> Result:
+    """Execute a plan. Raises only before the commit, when nothing has changed.
+
+    expendable: the models whose files do not end the run when they are missing or cannot be used.
+    """
     steps = {step.subject: step for step in plan.steps if step.kind == "model"}
     report({"event": "phase", "phase": "fetch"})
-    await fetch(desired, {name for name in desired.models if _touches_files(steps.get(name))}, effects, report)
+    touched = {name for name in desired.models if _touches_files(steps.get(name))}
+    unavailable = await fetch(desired, touched, effects, report, expendable=expendable)
+    for name, error in unavailable.items():
+        effects.leave_out(name, error)
     report({"event": "phase", "phase": "commit"})
     await effects.commit(plan)
     report({"event": "phase", "phase": "load"})
-    failures = await _load(desired, steps, effects, report)
+    failures = {**unavailable, **await _load(desired, steps, effects, report, without=unavailable)}
     report({"event": "phase", "phase": "swap"})
     await effects.swap(failures)
     if any(step.kind == "files" for step in plan.steps):
@@ -111,14 +128,26 @@ async def execute(plan: Plan, desired: Manifest, effects: Effects, report: Repor
     return result
 
 
-async def fetch(desired: Manifest, names: Collection[str], effects: Effects, report: Report) -> None:
-    """Download the files of models in parallel and check each model. The first failure cancels the rest."""
+async def fetch(
+    desired: Manifest, names: Collection[str], effects: Effects, report: Report, *, expendable: Container[str] = ()
+) -> dict[str, ModelUnavailable]:
+    """Download the files of models in parallel and check each model; return the failures of expendable models.
+
+    The first failure of any other model cancels the rest and is raised.
+    """
     slots = asyncio.Semaphore(max(1, desired.sources.parallel))
+    left_out: dict[str, ModelUnavailable] = {}
 
     async def one(name: str, model: Model) -> None:
-        async with slots:
-            files = await effects.fetch(model, report, name)
-            await effects.check(name, model, files)
+        try:
+            async with slots:
+                files = await effects.fetch(model, report, name)
+                await effects.check(name, model, files)
+        except MullamaError as error:
+            if name not in expendable:
+                raise
+            left_out[name] = error if isinstance(error, ModelUnavailable) else ModelUnavailable(error)
+            report({"event": "step", "model": name, "state": "failed", "message": str(error)})
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -127,6 +156,7 @@ async def fetch(desired: Manifest, names: Collection[str], effects: Effects, rep
                     group.create_task(one(name, model))
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from failures
+    return left_out
 
 
 def _touches_files(step: Step | None) -> bool:
@@ -135,19 +165,21 @@ def _touches_files(step: Step | None) -> bool:
 
 
 async def _load(
-    desired: Manifest, steps: Mapping[str, Step], effects: Effects, report: Report
+    desired: Manifest, steps: Mapping[str, Step], effects: Effects, report: Report, *, without: Container[str]
 ) -> dict[str, MullamaError]:
     """Load changed models one after the other, by priority and then in the order of the manifest."""
     failures: dict[str, MullamaError] = {}
     order = sorted(desired.models.items(), key=lambda item: -item[1].residency.priority)
     for name, _ in order:
         step = steps.get(name)
-        if step is None or step.action is Action.REMOVE or step.cost in (Cost.NONE, Cost.LIVE):
+        if step is None or step.action is Action.REMOVE or name in without:
+            continue
+        if step.cost in (Cost.NONE, Cost.LIVE) and not effects.lacks(name):
             continue
         if not effects.wants(name):
             report({"event": "step", "model": name, "state": "idle", "message": "loads with its first request"})
             continue
-        report({"event": "step", "model": name, "state": "loading", "message": step.detail})
+        report({"event": "step", "model": name, "state": "loading", "message": ""})
         try:
             await effects.load(name, step)
         except MullamaError as error:

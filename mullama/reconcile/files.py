@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mullama.errors import MullamaError
 from mullama.folders import data_root
 from mullama.manifest.spec import Manifest, Model
+from mullama.names import BuiltinRef, PathRef, parse_source
 from mullama.plan.observed import KnownFiles
 from mullama.reconcile.scripted_models import is_script, script_files
 from mullama.reconcile.secrets import place_of, read_secret
@@ -125,7 +126,10 @@ class Files:
     ) -> KnownFiles:
         if is_script(model.from_):
             return script_files(model.from_)
-        library = self.library(manifest)
+        # The settings have a secret, which files that are here do not need.
+        library = Library(self.index, self._foreign(manifest))
+        if again or library.here(model.from_, pin) is None:
+            library = self.library(manifest)
         offline, refresh = self.offline(offline), again and pin is None
         located = library.locate(model.from_, pin, offline, refresh=refresh, cancelled=cancelled.is_set)
         if again:
@@ -164,6 +168,11 @@ class Files:
             ),
             parallel=manifest.sources.parallel,
         )
+
+
+def is_local(source: str) -> bool:
+    """Return True for files of this machine, which no network can provide."""
+    return is_script(source) or isinstance(parse_source(source), (BuiltinRef, PathRef))
 
 
 def _known_script(source: str) -> KnownFiles:

@@ -8,9 +8,7 @@ from pathlib import Path
 
 from mullama.errors import MullamaError, NotFound, Refused
 from mullama.manifest.spec import Manifest
-from mullama.names import BuiltinRef, PathRef, parse_source
-from mullama.reconcile.files import LOCK_NAME
-from mullama.reconcile.scripted_models import is_script
+from mullama.reconcile.files import LOCK_NAME, is_local
 from mullama.sources.base import Report
 from mullama.sources.gguf_headers import remote_facts
 from mullama.sources.library import Library
@@ -27,8 +25,8 @@ Lock = Mapping[str, LockEntry]
 
 def lockable(manifest: Manifest) -> tuple[str, ...]:
     """Return the sources of models that need an entry, sorted. Files of this machine need none."""
-    sources = {model.from_ for model in manifest.models.values() if not is_script(model.from_)}
-    return tuple(sorted(s for s in sources if not isinstance(parse_source(s), (BuiltinRef, PathRef))))
+    sources = {model.from_ for model in manifest.models.values()}
+    return tuple(sorted(s for s in sources if not is_local(s)))
 
 
 def missing(manifest: Manifest, lock: Lock) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Applies the part of a change that needs no download, so a download does not delay the rest."""
+"""Applies the part of a change that can be served: a download, or a file that is missing, does not delay the rest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mullama.manifest.spec import Manifest
 from mullama.manifest.tree import block_to_tree, parse_resolved
 from mullama.names import ModelName
 from mullama.plan.observed import KnownFiles
-from mullama.plan.steps import Action, Plan
+from mullama.plan.steps import Action, Cause, Plan
 
 
 def missing_models(plan: Plan, desired: Manifest, files: Mapping[str, KnownFiles]) -> frozenset[str]:
@@ -19,6 +19,19 @@ def missing_models(plan: Plan, desired: Manifest, files: Mapping[str, KnownFiles
     return frozenset(
         name for name in touched & desired.models.keys() if not _is_complete(files.get(desired.models[name].from_))
     )
+
+
+def expendable(plan: Plan, desired: Manifest, *, restart: bool) -> frozenset[str]:
+    """Return the models that the others are served without when their files are missing or cannot be used.
+
+    These are the models that were applied before and are unchanged. A new or changed model is applied completely or
+    not at all. restart: a server that has applied a revision before starts: then no model keeps the others from
+    serving.
+    """
+    if restart:
+        return frozenset(desired.models)
+    drifted = {step.subject for step in plan.steps if step.kind == "model" and step.cause is Cause.DRIFT}
+    return frozenset(drifted & desired.models.keys())
 
 
 def _is_complete(files: KnownFiles | None) -> bool:

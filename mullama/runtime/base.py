@@ -70,7 +70,7 @@ class ApplyOptions:
     """Use no network."""
     locked: bool = False
     """Require every remote source in the lock file."""
-    trigger: Literal["apply", "watch", "signal", "start", "api", "undo"] = "apply"
+    trigger: Literal["apply", "watch", "signal", "start", "api", "undo", "retry"] = "apply"
     by: str = ""
     """The author, for history."""
 

@@ -10,14 +10,17 @@ from typing import Any
 
 from mullama.engines.base import ContextFacts, ContextOptions, EngineChoice
 from mullama.errors import EngineFailed, Kind, MullamaError, Refused
+from mullama.runtime.quarantine import Quarantine
 from mullama.runtime.scheduler import events as ev
 from mullama.runtime.scheduler.decide import decide
 from mullama.runtime.scheduler.events import UnitKey
+from mullama.runtime.scheduler.passes import wanted
 from mullama.runtime.scheduler.state import Phase, State, failure
 from mullama.runtime.snapshot import Deployment
 from mullama.runtime.worker.cores import CoreAllocator
-from mullama.runtime.worker.parent import WorkerClient
-from mullama.runtime.worker.process import Death
+from mullama.runtime.worker.parent import USUAL_LIMITS, WorkerClient
+from mullama.runtime.worker.process import Death, DeathCause
+from mullama.runtime.worker.watchdog import StallLimits
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -100,8 +103,14 @@ class Attempts:
 class Pool:
     """Workers and contexts of this machine. All methods belong to one event loop."""
 
-    def __init__(self, note: Note = lambda kind, subject, message: None, attempts: Attempts | None = None) -> None:
+    def __init__(
+        self,
+        note: Note = lambda kind, subject, message: None,
+        attempts: Attempts | None = None,
+        limits: StallLimits = USUAL_LIMITS,
+    ) -> None:
         self.state = State()
+        self.limits = limits
         self._note = note
         self._attempts = attempts or Attempts()
         self._units: dict[UnitKey, _Unit] = {}
@@ -119,19 +128,23 @@ class Pool:
         self.loading: dict[str, float] = {}
         """Progress of the loads that run, 0 to 1, by weights."""
         self.crashes = 0
+        self.quarantine = Quarantine()
 
     # For requests
 
     @contextlib.asynccontextmanager
-    async def lease(self, model: str, priority: int) -> AsyncIterator[Lease]:
-        """Wait for a place and keep it inside the block. Raises the scheduler's refusal."""
+    async def lease(self, model: str, priority: int, *, alone: bool = False) -> AsyncIterator[Lease]:
+        """Wait for a place and keep it inside the block. Raises the scheduler's refusal.
+
+        alone: see `scheduler.events.Request`.
+        """
         loop = asyncio.get_running_loop()
         self._number += 1
         number, arrived = self._number, loop.time()
         grant: asyncio.Future[UnitKey] = loop.create_future()
         self._grants[number] = grant
         try:
-            self._feed(ev.Request(id=number, model=model, priority=priority))
+            self._feed(ev.Request(id=number, model=model, priority=priority, alone=alone))
             unit = await grant
             lease = Lease(id=number, worker=self._worker(unit), unit=unit, load_seconds=loop.time() - arrived)
             lease.cancelled = number in self._cancelled_early
@@ -238,6 +251,12 @@ class Pool:
         found = self.state.units.get(unit)
         return found.phase if found else Phase.COLD
 
+    def opens(self, unit: UnitKey) -> bool:
+        """Return True for a unit that is not open and is wanted: it opens, or waits for its worker or for room."""
+        found = self.state.units.get(unit)
+        closed = found is not None and found.phase in (Phase.COLD, Phase.OPENING)
+        return closed and wanted(self.state, unit, asyncio.get_running_loop().time())
+
     def failure(self, model: str) -> MullamaError | None:
         return failure(self.state, model)
 
@@ -331,7 +350,7 @@ class Pool:
         self._note("worker", weights, "starting")
         try:
             worker = await WorkerClient.start(
-                choice, died, lambda share: self.loading.__setitem__(weights, share), self._cores
+                choice, died, lambda share: self.loading.__setitem__(weights, share), self._cores, self.limits
             )
         except MullamaError as error:
             self._attempts.finish(weights)
@@ -354,7 +373,9 @@ class Pool:
     def _died(self, weights: str, death: Death) -> None:
         self._workers.pop(weights, None)
         self._note("worker", weights, death.message)
-        self._feed(ev.WorkerLost(weights=weights, error=EngineFailed(death.message, report=death.report)))
+        blamed = self.quarantine.judge(death.work, at_fault=death.cause is not DeathCause.OUTSIDE)
+        error = EngineFailed(death.message, report=death.report)
+        self._feed(ev.WorkerLost(weights=weights, error=error, excused=blamed))
 
     async def _stop_worker(self, weights: str) -> None:
         worker = self._workers.pop(weights, None)

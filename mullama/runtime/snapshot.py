@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from mullama.chat.model_settings import ModelSettings
 from mullama.engines.base import ContextOptions, EngineChoice
-from mullama.errors import Invalid, NotFound
+from mullama.errors import Invalid, ModelUnavailable, NotFound
 from mullama.manifest.spec import Manifest, Model
 from mullama.names import ModelName, suggest
 from mullama.plan.observed import KnownFiles
@@ -37,6 +37,8 @@ class Deployment:
     """The model as the scheduler sees it."""
     modified: float = 0.0
     """Modification time of the weights, in unix seconds."""
+    unavailable: ModelUnavailable | None = None
+    """The reason why the model has no unit: its files are missing or cannot be used."""
 
     @property
     def unit(self) -> UnitKey:
@@ -74,6 +76,11 @@ class Snapshot:
     names: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """The key of every name and route that clients may use → a model's name."""
     rules: Rules = field(default_factory=Rules)
+
+    @property
+    def available(self) -> tuple[Deployment, ...]:
+        """The deployments that have files, and so a unit of the pool."""
+        return tuple(d for d in self.deployments.values() if d.unavailable is None)
 
     def find(self, name: str, dialect: str) -> Deployment:
         """Return the deployment behind a name or route.

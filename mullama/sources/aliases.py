@@ -11,16 +11,17 @@ from typing import Any, Final
 
 from mullama.errors import Invalid, NotFound
 from mullama.folders import config_root
-from mullama.names import AliasRef, HubRef, SourceRef, parse_source, repo_file, suggest
+from mullama.names import AliasRef, HubRef, ModelName, SourceRef, parse_source, repo_file, suggest
 from mullama.weights.choose import SUFFIXES
 
-_TEXTS: Final = ("repo", "quant", "file", "mmproj", "family", "description", "source")
+_WAYS: Final = ("repo", "source", "tag")
+_TEXTS: Final = (*_WAYS, "quant", "file", "mmproj", "family", "description")
 _QUANT: Final = re.compile(r"(?:IQ|Q|TQ)[1-8](?:_[0-9A-Z]+)+|Q8_0|F16|BF16|F32", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alias:
-    """One entry of a table. It has either `repo` or `source`."""
+    """One entry of a table. It has one of `repo`, `source` and `tag`."""
 
     name: str
     repo: str = ""
@@ -29,6 +30,8 @@ class Alias:
     mmproj: str = ""
     source: str = ""
     """A source text, for a name of another source than a hub repository."""
+    tag: str = ""
+    """The default tag of a family, for its bare name."""
     family: str = ""
     description: str = ""
     tags: tuple[str, ...] = ()
@@ -44,6 +47,8 @@ class Expanded:
     quants: tuple[str, ...] = ()
     """The quantisations that the suffix of the name allows, best first."""
     projector: HubRef | None = None
+    guessed: bool = False
+    """The name is in no table; Ollama's registry may have it."""
 
 
 def aliases(env: Mapping[str, str] | None = None) -> Mapping[str, Alias]:
@@ -59,34 +64,57 @@ def aliases(env: Mapping[str, str] | None = None) -> Mapping[str, Alias]:
 
 
 def expand(ref: SourceRef, table: Mapping[str, Alias]) -> Expanded:
-    """Return what a reference stands for; any but an alias stands for itself. Raises `NotFound` with similar names."""
+    """Return what a reference stands for; any but an alias stands for itself.
+
+    As in Ollama, a bare family means its default tag, and a name that no table has is one of Ollama's registry.
+    Raises `NotFound` with similar names for a name that the registry cannot have.
+    """
     if not isinstance(ref, AliasRef):
         return Expanded(ref=ref)
-    name = ref.name.lower().removesuffix(":latest")
+    name = ModelName.parse(ref.name).key
     if name in table:
-        return _expand_alias(table[name], ())
+        return _expand_alias(table[name], (), table)
     base, _, suffix = name.rpartition("-")
     quants = SUFFIXES.get(suffix, (suffix.upper(),) if _QUANT.fullmatch(suffix) else ())
     if base in table and quants:
-        return _expand_alias(table[base], quants)
-    raise NotFound(
-        f"{ref.name!r} is not a known short name",
-        name=ref.name,
-        near=suggest(name, table),
-        hint=_hint(ref.name, suggest(name, table)),
+        return _expand_alias(table[base], quants, table)
+    if name.count("/") > 1:
+        raise unknown(ref.name, table, "")
+    try:
+        return Expanded(ref=parse_source(f"ollama:{_without_prefix(ref.name)}"), guessed=True)
+    except Invalid as error:
+        raise unknown(ref.name, table, "") from error
+
+
+def unknown(name: str, table: Mapping[str, Alias], tried: str) -> NotFound:
+    """Return the error for a name that no table has. tried: the result of asking Ollama's registry, "" without."""
+    near = suggest(ModelName.parse(name).key, table)
+    like = f"did you mean {' or '.join(near)}? " if near else ""
+    hint = f"{like}hf:org/repo names a repository of the Hugging Face hub, ./model.gguf a file"
+    return NotFound(
+        f"{name!r} is not a known short name{f', and {tried}' if tried else ''}", name=name, near=near, hint=hint
     )
 
 
-def _hint(name: str, close: tuple[str, ...]) -> str:
-    like = f"did you mean {' or '.join(close)}? " if close else ""
-    return f"{like}ollama:{name} asks Ollama's registry, hf:org/repo the Hugging Face hub"
+def _without_prefix(name: str) -> str:
+    """Return a name without the host and namespace that Ollama's names have by default."""
+    for prefix in ("registry.ollama.ai/", "library/"):
+        if name.casefold().startswith(prefix):
+            name = name[len(prefix) :]
+    return name
 
 
-def _expand_alias(alias: Alias, quants: tuple[str, ...]) -> Expanded:
-    if alias.source:
+def _expand_alias(alias: Alias, quants: tuple[str, ...], table: Mapping[str, Alias]) -> Expanded:
+    if alias.tag and (tagged := table.get(f"{alias.name}:{alias.tag}".lower())):
+        return _expand_alias(tagged, quants, table)
+    if not alias.repo:
+        source = alias.source or f"ollama:{alias.name}"
         if quants:
-            raise Invalid(f"{alias.name} stands for {alias.source}: another quantization of it cannot be requested")
-        return Expanded(ref=parse_source(alias.source))
+            raise Invalid(
+                f"{alias.name} stands for {source}: another quantization of it cannot be requested",
+                hint="name the tag of the registry, or a repository with hf:org/repo:QUANT",
+            )
+        return Expanded(ref=parse_source(source))
     file = None if quants else alias.file or None
     quant = None if quants or file else alias.quant or None
     projector = HubRef(alias.repo, alias.mmproj) if alias.mmproj else None
@@ -126,9 +154,9 @@ def _alias(name: str, entry: Any, origin: str) -> Alias:
     tags = entry.get("tags", [])
     if not all(isinstance(value, str) for value in (*texts.values(), *tags)) or not isinstance(tags, list):
         raise Invalid(f"{what}: every value is a text, tags a list of texts")
-    if bool(texts["repo"]) == bool(texts["source"]):
-        raise Invalid(f"{what} needs either repo or source")
-    parse_source(texts["source"] or f"hf:{texts['repo']}")
+    if sum(bool(texts[key]) for key in _WAYS) != 1:
+        raise Invalid(f"{what} needs one of {', '.join(_WAYS)}")
+    parse_source(texts["source"] or (f"hf:{texts['repo']}" if texts["repo"] else f"ollama:{name}:{texts['tag']}"))
     for key in ("file", "mmproj"):
         if texts[key]:
             repo_file(texts[key])

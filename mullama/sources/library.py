@@ -15,7 +15,7 @@ from typing import Final, get_args
 from mullama.errors import BadWeights, MullamaError, NotFound, TransferFailed, Unavailable
 from mullama.names import AliasRef, BuiltinRef, PathRef, SourceRef, parse_source
 from mullama.sources import registry
-from mullama.sources.aliases import Alias, Expanded, aliases, expand
+from mullama.sources.aliases import Alias, Expanded, aliases, expand, unknown
 from mullama.sources.base import Cancelled, FetchRecord, FileIndex, ForeignStores, Report
 from mullama.sources.fetch import FileFetcher, best_effort
 from mullama.sources.local_files import hashed, look_into, read_text
@@ -84,6 +84,8 @@ class Library:
         if isinstance(expanded.ref, _LOCAL):
             return registry.locate(expanded.ref, self._settings, cancelled, (), "weights")  # raises `NotFound`
         if offline:
+            if expanded.guessed:
+                raise self._unknown(source_text, "Ollama's registry was not asked, because --offline uses no network")
             raise Unavailable(
                 f"{source_text} is not on this machine, and --offline uses no network",
                 hint=self._stored_hint(),
@@ -92,7 +94,14 @@ class Library:
             return self._locked(source_text, lock_entry, cancelled)
         try:
             return self._ask(source_text, expanded, wanted, cancelled)
+        except NotFound as error:
+            if not expanded.guessed:
+                raise
+            raise self._unknown(source_text, f"Ollama's registry does not have it ({error.message})") from error
         except Unavailable as error:
+            if here is None and expanded.guessed:
+                tried = f"Ollama's registry could not be asked ({error.message})"
+                raise self._unknown(source_text, tried) from error
             if here is None:
                 hint = f"{error.hint}; {self._stored_hint()}"
                 raise Unavailable(error.message, hint=hint, retry_after=error.retry_after) from error
@@ -189,7 +198,14 @@ class Library:
         ref = parse_source(source_text)
         if not isinstance(ref, AliasRef):
             return Expanded(ref=ref)
-        return expand(ref, aliases() if self._names is None else self._names)
+        return expand(ref, self._table)
+
+    @property
+    def _table(self) -> Mapping[str, Alias]:
+        return aliases() if self._names is None else self._names
+
+    def _unknown(self, source_text: str, tried: str) -> NotFound:
+        return unknown(source_text, self._table, tried)
 
     def _ask(self, source_text: str, expanded: Expanded, wanted: Wanted, cancelled: Cancelled) -> Located:
         found = registry.locate(expanded.ref, self._settings, cancelled, expanded.quants, wanted)

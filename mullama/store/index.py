@@ -86,9 +86,10 @@ class Index:
         if not row or row[0] != _stamps(paths):
             return None
         try:
-            return record.from_json(json.loads(row[1]))
+            facts = record.from_json(json.loads(row[1]))
         except (Invalid, ValueError):
             return None  # an index of another version
+        return None if facts.control is None else facts  # an older version did not read the control tokens
 
     def remember_facts(self, paths: Sequence[str], facts: WeightFacts) -> None:
         """Keep the facts of a set of files without tensors and metadata, which few requests need."""

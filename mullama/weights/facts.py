@@ -97,6 +97,8 @@ class WeightFacts:
     templates: tuple[tuple[str, str], ...] = ()
     """Name and text of each named chat template."""
     special: tuple[SpecialToken, ...] = ()
+    control: tuple[str, ...] | None = None
+    """Texts of the tokens that are no text: control tokens and the unknown token. None in a lock file."""
     window: int = 0
     """The sliding window in tokens, 0 for none."""
     cached: bool = True

@@ -92,7 +92,7 @@ def _companion(keys: Keys, role: Role, tensors: tuple[Tensor, ...], size: int) -
     return WeightFacts(
         role=role, architecture=keys.architecture, name=keys.text("general.name"),
         quantization=_quantization(keys, tensors), parameter_count=sum(t.elements for t in tensors),
-        size_bytes=size, layers=0, embedding_length=0, train_context=0, vocabulary=0,
+        size_bytes=size, layers=0, embedding_length=0, train_context=0, vocabulary=0, control=(),
         license=keys.text("general.license"), metadata=_plain(keys.all()), tensors=tensors,
     )  # fmt: skip
 
@@ -100,7 +100,7 @@ def _companion(keys: Keys, role: Role, tensors: tuple[Tensor, ...], size: int) -
 def _model(keys: Keys, tensors: tuple[Tensor, ...], size: int, parts: int) -> WeightFacts:
     check.check_architecture(keys.architecture)
     shape = check.check_geometry(keys)
-    vocabulary, special = check_vocabulary(keys)
+    vocabulary, special, control = check_vocabulary(keys)
     templates = _templates(keys)
     check.check_templates(keys, templates)
     check.check_tensors(tensors, layers=shape.layers, vocabulary=vocabulary)
@@ -116,7 +116,8 @@ def _model(keys: Keys, tensors: tuple[Tensor, ...], size: int, parts: int) -> We
         vocabulary=vocabulary, tokenizer=keys.text("tokenizer.ggml.model"),
         pre_tokenizer=keys.text("tokenizer.ggml.pre"), add_bos=keys.flag("tokenizer.ggml.add_bos_token"),
         add_eos=keys.flag("tokenizer.ggml.add_eos_token"), template=template, templates=templates,
-        special=special, window=window(keys), cached=keys.architecture not in known.NO_CACHE, pooling=pooling,
+        special=special, control=control, window=window(keys),
+        cached=keys.architecture not in known.NO_CACHE, pooling=pooling,
         causal=keys.flag("{}.attention.causal") is not False, rope=_rope(keys, shape),
         experts=Experts(
             count=keys.integer("{}.expert_count", 0), shared=keys.integer("{}.expert_shared_count", 0),

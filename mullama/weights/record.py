@@ -24,7 +24,7 @@ def to_json(facts: WeightFacts) -> dict[str, JSONValue]:
 
 def for_lock(facts: WeightFacts) -> WeightFacts:
     """Return the facts that plans and memory arithmetic need: without texts of the file, tensors and metadata."""
-    return replace(facts, template="", templates=(), special=(), metadata={}, tensors=())
+    return replace(facts, template="", templates=(), special=(), control=None, metadata={}, tensors=())
 
 
 def from_json(value: JSONValue, name: str = "the facts") -> WeightFacts:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Final
 
+from mullama.chat.token_texts import is_turn_mark
 from mullama.errors import BadWeights
 from mullama.weights.facts import SpecialToken
 from mullama.weights.gguf import Array
@@ -19,6 +21,9 @@ TYPES: Final = "tokenizer.ggml.token_type"
 MAX_TOKENS: Final = 2**21
 _BYTE: Final = re.compile(rb"<0x[0-9A-Fa-f]{2}>")
 _BYTE_TYPE: Final = 6
+_CONTROL_TYPES: Final = (2, 3)
+"""The types of the unknown token and of control tokens."""
+_USER_DEFINED_TYPE: Final = 4
 _NONE: Final = 2**32 - 1
 _WITHOUT: Final = ("none", "no_vocab")
 _BY_MERGES: Final = ("gpt2", "hybriddna", "whitespace", "gemma4")
@@ -58,10 +63,21 @@ _BY_TEXT: Final = {
                 "▁<MID>".encode(), b"<|code_middle|>", b"<|middle|>"),
 }  # fmt: skip
 """Texts of tokens by which llama.cpp finds a role without a key."""
+_ENDS: Final = (
+    "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<end_of_turn>",
+    "<|endoftext|>", "</s>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]", "<|end_of_text|>",
+    "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>", "<｜end▁of▁sentence｜>", "[e~[",
+    "<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|fim_repo|>", "<|repo_name|>", "<fim-repo>",
+    "<REPO>", "<reponame>", "<|file_sep|>",
+)  # fmt: skip
+"""Texts of tokens that llama.cpp makes control tokens whatever type the file gives them (llama_vocab::impl::load)."""
 
 
-def check_vocabulary(keys: Keys) -> tuple[int, tuple[SpecialToken, ...]]:
-    """Return the number of tokens and the special tokens; raise `BadWeights` for a vocabulary that cannot be used."""
+def check_vocabulary(keys: Keys) -> tuple[int, tuple[SpecialToken, ...], tuple[str, ...]]:
+    """Return the number of tokens, the special tokens, and the texts of tokens that are no text.
+
+    Raise `BadWeights` for a vocabulary that cannot be used.
+    """
     model = keys.text("tokenizer.ggml.model")
     if model not in (*_KNOWN, *_WITHOUT):
         raise BadWeights(f"key tokenizer.ggml.model is {model!r}", hint=f"one of {', '.join(_KNOWN)}")
@@ -79,7 +95,21 @@ def check_vocabulary(keys: Keys) -> tuple[int, tuple[SpecialToken, ...]]:
     _fits(keys, model, ids)
     special = _special(keys, tokens, ids)
     _check_needed(keys, model, len(tokens), {token.role for token in special})
-    return len(tokens), special
+    return len(tokens), special, _control(tokens, types, ids, special)
+
+
+def _control(
+    tokens: list[bytes], types: tuple[int, ...], ids: Mapping[bytes, int], special: tuple[SpecialToken, ...]
+) -> tuple[str, ...]:
+    """Return the texts of all tokens that llama.cpp recognises only where control tokens are meant.
+
+    llama.cpp makes control tokens of those with a role and of known ends, whatever type the file gives them.
+    """
+    marked = {tokens[number] for number, kind in enumerate(types) if kind in _CONTROL_TYPES}
+    turns = {tokens[number].decode() for number, kind in enumerate(types) if kind == _USER_DEFINED_TYPE}
+    known = {text for text in _ENDS if text.encode() in ids}
+    texts = {text.decode() for text in marked} | set(filter(is_turn_mark, turns)) | known
+    return tuple(sorted(texts | {token.text for token in special}))
 
 
 def _tokens(keys: Keys) -> list[bytes]:

@@ -264,7 +264,7 @@ def test_the_oldest_turn_goes_first_and_takes_its_results_along() -> None:
 
 def test_the_declared_beginning_is_a_prefix_of_every_prompt() -> None:
     settings = model(system="You answer briefly.")
-    prefix = declared_prefix(settings.template, opening(settings))
+    prefix = declared_prefix(settings, opening(settings)).text
     assert "You answer briefly." in prefix
     for text in ("Hi", "0", "\n", "<x>"):
         assert prompt(chat(text_message("user", text)), settings).startswith(prefix)

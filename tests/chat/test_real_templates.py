@@ -213,7 +213,7 @@ def test_the_last_message_can_be_left_open(name: str) -> None:
 @pytest.mark.parametrize("name", FOUND)
 def test_the_declared_beginning_begins_every_prompt(name: str) -> None:
     begins = (text_message("system", "system-words"),)
-    prefix = declared_prefix(template(name), begins)
+    prefix = declared_prefix(template(name), begins).text
     assert render(name, *begins, text_message("user", "Anything at all?")).startswith(prefix)
     if template(name).traits.system and not name.startswith("mistralai-Mistral-Nemo"):
         assert "system-words" in prefix

@@ -293,7 +293,8 @@ def test_an_open_reasoning_at_the_end_of_the_prompt_is_seen() -> None:
 
 def test_the_declared_prefix_is_common_to_all_questions() -> None:
     made = template("{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}")
-    assert declared_prefix(made, (text_message("system", "S"), text_message("user", "a"))) == "<system>S<user>a<user>"
+    begin = declared_prefix(made, (text_message("system", "S"), text_message("user", "a")))
+    assert begin.text == "<system>S<user>a<user>"
 
 
 def test_an_unknown_syntax_is_refused() -> None:

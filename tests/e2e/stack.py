@@ -18,6 +18,8 @@ import httpx
 import psutil
 import yaml
 
+from tests.e2e import forked
+
 # Tests that run in another environment name the interpreter of mullama's.
 COMMAND = (os.environ.get("MULLAMA_PYTHON", sys.executable), "-m", "mullama")
 SECONDS = 60.0
@@ -48,6 +50,8 @@ class Stack:
     def env(self) -> dict[str, str]:
         keep = {key: os.environ[key] for key in ("PATH", "LANG", "TMPDIR") if key in os.environ}
         folders = {f"XDG_{kind}_HOME": str(self.home / kind.lower()) for kind in ("STATE", "DATA", "CACHE", "CONFIG")}
+        # No test reaches a network: this proxy refuses every connection, and loopback needs none.
+        keep |= {"HTTPS_PROXY": "http://127.0.0.1:1"}
         return {**keep, "HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.home), **folders, **self.variables}
 
     def write(self, models: dict[str, Any] | None = None, **blocks: Any) -> None:
@@ -63,13 +67,15 @@ class Stack:
     def write_text(self, text: str) -> None:
         replace_file(self.manifest, text)
 
-    def run(self, *arguments: str, code: int | None = 0, **more: Any) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, code: int | None = 0, input: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command to its end and check its exit code; None allows every code."""
-        source = {} if "input" in more else {"stdin": subprocess.DEVNULL}
-        done = subprocess.run(
-            [*COMMAND, *arguments], env=self.env, cwd=self.home, capture_output=True, text=True,
-            timeout=SECONDS, check=False, **source, **more,
-        )  # fmt: skip
+        if forked.AVAILABLE:
+            done = forked.run_forked(arguments, self.env, self.home, input, SECONDS)
+        else:
+            done = subprocess.run(
+                [*COMMAND, *arguments], env=self.env, cwd=self.home, capture_output=True, text=True,
+                timeout=SECONDS, check=False, input=input,
+            )  # fmt: skip
         if code is not None:
             report = f"{arguments} exit {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.log()}"
             assert done.returncode == code, report

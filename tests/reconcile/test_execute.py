@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mullama.errors import BadWeights, EngineFailed, MullamaError, TransferFailed
+from mullama.errors import BadWeights, EngineFailed, ModelUnavailable, MullamaError, TransferFailed
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.tree import parse_resolved
 from mullama.plan.make import make_plan
@@ -27,6 +27,7 @@ class Remembering:
     bad: tuple[str, ...] = ()
     unloadable: tuple[str, ...] = ()
     on_demand: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
     at_once: int = 0
     most_at_once: int = 0
 
@@ -45,11 +46,17 @@ class Remembering:
             raise BadWeights(f"{name} is damaged")
         self.calls.append(f"check {name}")
 
+    def leave_out(self, name: str, error: ModelUnavailable) -> None:
+        self.calls.append(f"leave out {name}")
+
     async def commit(self, plan: Plan) -> None:
         self.calls.append("commit")
 
     def wants(self, name: str) -> bool:
         return name not in self.on_demand
+
+    def lacks(self, name: str) -> bool:
+        return name in self.lacking
 
     async def load(self, name: str, step: Step | None) -> None:
         self.calls.append(f"load {name}")

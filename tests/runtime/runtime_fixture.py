@@ -7,7 +7,7 @@ import json
 import os
 import signal
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,8 +116,7 @@ class LocalServer:
         return (await self.apply_lines(*arguments, **blocks))[-1]
 
     async def events(self, model: str, text: str, **more: Any) -> AsyncGenerator[chat.Event, None]:
-        request = chat.ChatRequest(model=model, messages=(chat.text_message("user", text),), **more)
-        async with aclosing(self.service.events(request, CALLER)) as stream:
+        async with aclosing(self.service.events(request_of(model, text, **more), CALLER)) as stream:
             async for events in stream:
                 for event in events:
                     yield event
@@ -135,13 +134,18 @@ class LocalServer:
         try:
             yield
         finally:
-            os.kill(worker.pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):  # the test may have killed it
+                os.kill(worker.pid, signal.SIGCONT)
 
     def status(self, model: str) -> dict[str, Any]:
         return next(m for m in self.operator.status()["models"] if m["name"] == model)
 
     def condition(self, kind: str) -> dict[str, Any]:
         return next(c for c in self.operator.status()["conditions"] if c["type"] == kind)
+
+
+def request_of(model: str, text: str, **more: Any) -> chat.ChatRequest:
+    return chat.ChatRequest(model=model, messages=(chat.text_message("user", text),), **more)
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from mullama.errors import Busy, MullamaError, Refused, TimedOut
+from mullama.errors import Busy, Refused, TimedOut
 from mullama.runtime.pool import Attempts
 from mullama.runtime.scheduler.state import Phase
 from tests.runtime.runtime_fixture import LocalServer, until
@@ -72,18 +72,6 @@ async def test_a_model_without_room_is_served_once_there_is(server: LocalServer)
 
     assert await server.ask("b", "say room") == "room"
     assert server.pool.phase(unit) is Phase.READY
-
-
-async def test_a_request_that_ended_two_workers_is_refused_and_others_are_not(server: LocalServer) -> None:
-    await server.apply({"a": server.script()})
-
-    for _ in range(2):
-        with pytest.raises(MullamaError, match="exit code 1"):
-            await server.ask("a", "crash exit")
-
-    with pytest.raises(MullamaError, match="crashed the engine twice"):
-        await server.ask("a", "crash exit")
-    assert await server.ask("a", "say well") == "well"
 
 
 async def test_a_stop_waits_for_running_requests(server: LocalServer) -> None:

@@ -10,6 +10,7 @@ from mullama.chat.template.base import (
     Thinking,
     Traits,
 )
+from mullama.chat.template.contents import protected
 from mullama.chat.template.gotemplate import compile_go
 from mullama.chat.template.jinja import compile_jinja
 from mullama.chat.template.prefix import declared_prefix
@@ -24,6 +25,7 @@ __all__ = [
     "Traits",
     "compile_template",
     "declared_prefix",
+    "protected",
 ]
 
 

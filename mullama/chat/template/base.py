@@ -82,11 +82,13 @@ class Traits:
 class Rendered:
     """The text of a prompt.
 
-    open_think: it ends inside the reasoning of the model.
+    open_think: it ends inside the reasoning of the model. joint: the character inside texts of control tokens that
+    are no control tokens, because messages contributed them; it is not part of the prompt.
     """
 
     text: str
     open_think: bool = False
+    joint: str = ""
 
 
 class ChatTemplate(Protocol):

@@ -6,6 +6,7 @@ Every filter is charged for the weight of its input before it runs, and returns 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from itertools import islice
 from typing import Any
@@ -17,6 +18,9 @@ from jinja2.tests import TESTS
 from mullama.chat.template.fuel import MAX_ITEMS, Fuel, bound_items, bound_text, weigh
 
 FUEL = "__fuel__"
+# A joint in its escaped form (see `chat/token_texts.py`), which must stay one character; an even number of backslashes
+# before it is text.
+_JOINTS = re.compile(r"(?<!\\)((?:\\\\)*)\\u(e0[0-9a-e][0-9a-f])")
 PADDING = 1_000  # the widest field that a template may pad to
 
 Filter = Callable[..., Any]
@@ -72,7 +76,8 @@ def to_json(
     width = indent if isinstance(indent, int) else len(indent or "")
     if width > 16:
         raise ValueError("tojson: indent is at most 16")
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    text = json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    return _JOINTS.sub(lambda found: found[1] + chr(int(found[2], 16)), text) if ensure_ascii else text
 
 
 def replace(value: object, old: str, new: str, count: int | None = None) -> str:

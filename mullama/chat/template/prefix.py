@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
 
-from mullama.chat.template.base import ChatInput, ChatTemplate
+from mullama.chat.template.base import ChatInput, Rendered
 from mullama.chat.types import Message, Tool, text_message
 
 # Two questions that share nothing: what their prompts share does not depend on the question.
 _QUESTIONS = ("Aa", "0b")
 
 
+class Renderer(Protocol):
+    """A template, or the settings of a model."""
+
+    def render(self, chat: ChatInput) -> Rendered: ...
+
+
 def declared_prefix(
-    template: ChatTemplate, messages: Sequence[Message], tools: Sequence[Tool] = (), now: float = 0.0
-) -> str:
+    renderer: Renderer, messages: Sequence[Message], tools: Sequence[Tool] = (), now: float = 0.0
+) -> Rendered:
     """Return the longest common prefix of all prompts of conversations that begin with `messages`."""
     first, second = (
-        template.render(
-            ChatInput(messages=(*messages, text_message("user", question)), tools=tuple(tools), now=now)
-        ).text
+        renderer.render(ChatInput(messages=(*messages, text_message("user", question)), tools=tuple(tools), now=now))
         for question in _QUESTIONS
     )
-    return common_prefix(first, second)
+    return replace(first, text=common_prefix(first.text, second.text))
 
 
 def common_prefix(first: str, second: str) -> str:

@@ -12,7 +12,7 @@ from mullama.cli.app.context import CommandContext, Parser, UsageError, manifest
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.inference.chat import talk
 from mullama.cli.inference.options import conversation_of, conversation_options
-from mullama.cli.inference.stream import StreamedAnswer, ask, counts, images, require_known, show
+from mullama.cli.inference.stream import StreamedAnswer, ask, counts, images, show
 from mullama.cli.inference.tokens import embeddings_of
 from mullama.cli.models.load import declared_fields, default_model, resolve_model
 from mullama.cli.server.ensure import ensure_server
@@ -51,8 +51,6 @@ def run_options(parser: Parser) -> None:
 def run(call: CommandContext) -> int:
     """Ask one question; an embedding model returns the embedding of the prompt. Without a prompt, start the REPL."""
     name, prompt = _model_and_prompt(call)
-    if name is not None:
-        require_known(call, name)
     server = ensure_server(call)
     conversation = conversation_of(call, name or default_model(server))
     if prompt is None:

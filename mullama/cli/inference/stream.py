@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mullama.cli.api_client.discover import FoundServer, find, is_remote
+from mullama.cli.api_client.discover import FoundServer
 from mullama.cli.app.context import CommandContext
 from mullama.cli.console.terminal import Terminal
 from mullama.cli.inference.conversation import image_paths
-from mullama.cli.models.declared import model_of, read_declared
-from mullama.cli.models.load import source_problem
 from mullama.errors import EngineFailed, Unavailable
 
 
@@ -47,13 +45,6 @@ def ask(server: FoundServer, body: Mapping[str, Any], answer: StreamedAnswer) ->
         done = bool(line.get("done"))
     if not done:
         raise Unavailable("the server ended the answer early")
-
-
-def require_known(call: CommandContext, name: str) -> None:
-    """Raise `NotFound` for a name that is neither a model nor a source, before a server is started for it."""
-    if is_remote(call) or find(call) is not None or not source_problem(name):
-        return
-    model_of(read_declared(call).manifest, name)
 
 
 def show(terminal: Terminal, pieces: Iterator[tuple[str, str]], *, thinking: bool) -> None:

@@ -83,27 +83,14 @@ def resolve_model(
     try:
         model = server.client.get(model_path(name))
     except NotFound as unknown:
-        if problem := source_problem(name):
-            raise NotFound(unknown.message, name=name, hint=unknown.hint or problem.hint) from unknown
-        return _create_from_source(call, server, name, fields)
+        try:
+            return _create_from_source(call, server, name, fields)
+        except NotFound as error:
+            raise NotFound(f"{unknown.message}; {error.message}", name=name, hint=unknown.hint or error.hint) from error
     if fields:
         given = ", ".join(option for option, field in _DECLARATION_OPTIONS.items() if field in fields)
         raise UsageError(f"{given}: {name} is already declared", hint="change its declaration, or name a source")
     return {**model, "name": name}
-
-
-def source_problem(name: str) -> NotFound | None:
-    """Return the error that `pull` would raise for this name; None for a known short name, a URL or a path."""
-    from mullama.names import AliasRef, parse_source
-    from mullama.sources.aliases import aliases, expand
-
-    ref = parse_source(name)
-    if isinstance(ref, AliasRef):
-        try:
-            expand(ref, aliases())
-        except NotFound as error:
-            return error
-    return None
 
 
 def _create_from_source(

@@ -39,7 +39,7 @@ from mullama.engines.llamacpp.open_context import (
     prefix_files,
     share_of,
 )
-from mullama.engines.llamacpp.prompt_tokens import embed_inputs, prompt_tokens
+from mullama.engines.llamacpp.prompt_tokens import embed_inputs, prompt_tokens, text_tokens
 from mullama.engines.llamacpp.sampling.constraint import Grammars
 from mullama.engines.llamacpp.sampling.sampler import SHORTCUTS, Sampler, invalid_setting
 from mullama.engines.llamacpp.vocabulary import Vocabulary
@@ -248,7 +248,11 @@ class LlamaEngine:
         busy = [unit for unit in self._all_units() if unit.busy]
         return busy[0] if len(busy) == 1 and isinstance(busy[0], TextContext) else None
 
-    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> tuple[int, ...]:
+    def tokenize(
+        self, text: str, *, add_special: bool, parse_special: bool, joint: str | None = None
+    ) -> tuple[int, ...]:
+        if joint is not None:
+            return tuple(text_tokens(text, self._vocabulary, joint, begins=add_special))
         return tuple(self._vocabulary.encode(text, add_special=add_special, parse_special=parse_special))
 
     def detokenize(self, tokens: Sequence[int]) -> bytes:

@@ -111,7 +111,7 @@ def declared(prefixes: Sequence[Prefix], vocabulary: Vocabulary, size: int, *, c
     """Return declared prefixes as tokens, each once, none longer than a prompt may be."""
     found: list[list[int]] = []
     for prefix in prefixes:
-        tokens = prefix_tokens(prefix.text, vocabulary, fixed=not cuttable)[: size - 2]
+        tokens = prefix_tokens(prefix, vocabulary, fixed=not cuttable)[: size - 2]
         if len(tokens) >= SHORTEST_SHARE and tokens not in found:
             found.append(tokens)
     return found

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
+
+from mullama.chat.token_texts import choose_joint
 from mullama.chat.types import PromptInput
-from mullama.engines.base import Embed, Generate
+from mullama.engines.base import Embed, Generate, Prefix
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.errors import ContextOverflow, Invalid, Unsupported
+
+_PLACES = re.compile(r"\{query\}|\{document\}")
 
 
 def prompt_tokens(job: Generate, vocabulary: Vocabulary, context_size: int) -> list[int]:
     """Return the prompt of a job, never empty. Raise `ContextOverflow` unless at least one token of an answer fits."""
-    tokens = _main_tokens(job.prompt, vocabulary)
+    tokens = _main_tokens(job, vocabulary)
     if job.suffix is not None:
         tokens = _filled_in(tokens, job.suffix, vocabulary)
     if not tokens:
@@ -22,20 +27,26 @@ def prompt_tokens(job: Generate, vocabulary: Vocabulary, context_size: int) -> l
     return tokens
 
 
-def text_tokens(text: str, vocabulary: Vocabulary) -> list[int]:
-    """Return a prompt's tokens: control tokens are recognised, and one BOS comes first if the model wants it."""
-    tokens = vocabulary.encode(text, add_special=False, parse_special=True)
-    wants_bos = vocabulary.model.add_bos and vocabulary.bos >= 0
+def text_tokens(text: str, vocabulary: Vocabulary, joint: str = "", *, begins: bool = True) -> list[int]:
+    """Return a prompt's tokens: control tokens are recognised, and one BOS comes first if the model wants it.
+
+    joint: as `Generate.joint`. begins: nothing precedes the text; a later text gets no BOS.
+    """
+    if joint and joint in text:
+        tokens = vocabulary.encode_joined(text, joint)
+    else:
+        tokens = vocabulary.encode(text, add_special=False, parse_special=True)
+    wants_bos = begins and vocabulary.model.add_bos and vocabulary.bos >= 0
     return [vocabulary.bos, *tokens] if wants_bos and tokens[:1] != [vocabulary.bos] else tokens
 
 
-def prefix_tokens(text: str, vocabulary: Vocabulary, *, fixed: bool) -> list[int]:
+def prefix_tokens(prefix: Prefix, vocabulary: Vocabulary, *, fixed: bool) -> list[int]:
     """Return a declared prefix as tokens.
 
     A prefix that can only be shared as a unit (`fixed`) is cut after its last control token: text that follows it
     may merge with the tokens after that, but never with a control token.
     """
-    tokens = text_tokens(text, vocabulary)
+    tokens = text_tokens(prefix.text, vocabulary, prefix.joint)
     while fixed and tokens and not vocabulary.is_special(tokens[-1]):
         tokens.pop()
     return tokens
@@ -50,22 +61,25 @@ def embed_inputs(job: Embed, vocabulary: Vocabulary, longest: int) -> list[list[
     return [_cut(tokens, longest, truncate=job.truncate) for tokens in inputs]
 
 
-def _main_tokens(prompt: PromptInput, vocabulary: Vocabulary) -> list[int]:
+def _main_tokens(job: Generate, vocabulary: Vocabulary) -> list[int]:
     """Return the tokens of texts and ids; a BOS that the model wants comes before a text at the beginning."""
+    prompt = job.prompt
+    if isinstance(prompt, str) and job.suffix is not None:
+        return vocabulary.encode(prompt, add_special=False, parse_special=False)
     if isinstance(prompt, str):
-        return text_tokens(prompt, vocabulary)
+        return text_tokens(prompt, vocabulary, job.joint)
     if not prompt or not isinstance(prompt[0], str):
-        return _joined(prompt, vocabulary)
-    return [*text_tokens(prompt[0], vocabulary), *_joined(prompt[1:], vocabulary)]
+        return _joined(prompt, vocabulary, parse_special=True)
+    return [*text_tokens(prompt[0], vocabulary), *_joined(prompt[1:], vocabulary, parse_special=True)]
 
 
-def _joined(parts: tuple[int | str, ...], vocabulary: Vocabulary) -> list[int]:
+def _joined(parts: tuple[int | str, ...], vocabulary: Vocabulary, *, parse_special: bool) -> list[int]:
     """Return the tokens of texts and ids, without any that mark the beginning or the end."""
     vocabulary.check([part for part in parts if not isinstance(part, str)])
     tokens: list[int] = []
     for part in parts:
         if isinstance(part, str):
-            tokens += vocabulary.encode(part, add_special=False, parse_special=True)
+            tokens += vocabulary.encode(part, add_special=False, parse_special=parse_special)
         else:
             tokens.append(part)
     return tokens
@@ -87,9 +101,10 @@ def _embed_tokens(item: PromptInput, vocabulary: Vocabulary) -> list[int]:
     first = item if isinstance(item, str) else item[0] if item else None
     if isinstance(first, str):
         rest = () if isinstance(item, str) else item[1:]
-        tokens = [*vocabulary.encode(first, add_special=True, parse_special=True), *_joined(rest, vocabulary)]
+        tokens = vocabulary.encode(first, add_special=True, parse_special=False)
+        tokens += _joined(rest, vocabulary, parse_special=False)
     else:
-        tokens = _joined(tuple(item), vocabulary)
+        tokens = _joined(tuple(item), vocabulary, parse_special=False)
     if not tokens:
         raise Invalid("an input is empty", hint="send at least one character", field="input")
     return tokens
@@ -103,14 +118,22 @@ def _pair(query: str, document: str, vocabulary: Vocabulary) -> list[int]:
     model = vocabulary.model
     template = model.template_named("rerank")
     if template:
-        text = template.replace("{query}", query).replace("{document}", document)
-        return vocabulary.encode(text, add_special=True, parse_special=True)
+        return _templated_pair(template, query, document, vocabulary)
     eos = [vocabulary.eos if vocabulary.eos >= 0 else vocabulary.sep] if model.add_eos else []
     left = vocabulary.encode(query, add_special=False, parse_special=False)
     right = vocabulary.encode(document, add_special=False, parse_special=False)
     bos = [vocabulary.bos] if model.add_bos else []
     sep = [vocabulary.sep] if model.add_sep else []
     return [*bos, *left, *eos, *sep, *right, *eos]
+
+
+def _templated_pair(template: str, query: str, document: str, vocabulary: Vocabulary) -> list[int]:
+    """Return the tokens of a file's own template for pairs; only the template writes control tokens."""
+    joint = choose_joint([template, query, document])
+    contents = {"{query}": query, "{document}": document}
+    text = _PLACES.sub(lambda place: vocabulary.texts.broken(contents[place[0]], joint), template)
+    tokens = text_tokens(text, vocabulary, joint)
+    return [*tokens, vocabulary.eos] if vocabulary.model.add_eos and tokens[-1:] != [vocabulary.eos] else tokens
 
 
 def _cut(tokens: list[int], longest: int, *, truncate: bool) -> list[int]:

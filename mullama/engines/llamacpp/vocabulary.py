@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
+from mullama.chat.token_texts import TokenTexts, is_turn_mark
 from mullama.engines.llamacpp.binding.model import NativeModel
 from mullama.errors import Invalid
 
-_CONTROL, _USER_DEFINED = 1 << 3, 1 << 4
+_UNKNOWN, _CONTROL, _USER_DEFINED, _STRIPS_LEFT, _STRIPS_RIGHT = 1 << 0, 1 << 3, 1 << 4, 1 << 7, 1 << 8
+_SPACE = " \t\n\v\f\r"  # isspace of C
+
+
+@dataclass(frozen=True, slots=True)
+class _Special:
+    """A token that is searched in the text before the text is split."""
+
+    id: int
+    text: str
+    attributes: int
 
 
 class Vocabulary:
@@ -50,6 +63,54 @@ class Vocabulary:
             ) from error
         return self.model.tokenize(data, add_special=add_special, parse_special=parse_special)
 
+    def encode_joined(self, text: str, joint: str) -> list[int]:
+        """Return the tokens of a prompt in which control tokens are recognised, except where the joint breaks them.
+
+        The text between two special tokens gets the tokens of plain text, without the joint.
+        """
+        tokens: list[int] = []
+        for part in self._partition(text):
+            if isinstance(part, _Special):
+                tokens.append(part.id)
+            else:
+                tokens += self._plain(part.replace(joint, ""))
+        return tokens
+
+    def _plain(self, text: str) -> list[int]:
+        """Return the tokens of plain text, none of them a mark of turns, which llama.cpp recognises by its type."""
+        tokens = self.encode(text, add_special=False, parse_special=False)
+        if self._turn_marks.isdisjoint(tokens):
+            return tokens
+        pieces = TokenTexts(self.model.text(token) for token in self._turn_marks).split(text)
+        return [t for piece in pieces for t in self.encode(piece, add_special=False, parse_special=False)]
+
+    def _partition(self, text: str) -> list[str | _Special]:
+        """Split a text at its special tokens, as llama.cpp's tokenizer_st_partition does: longer tokens first."""
+        parts: list[str | _Special] = [text]
+        for special in self._specials:
+            if special.text in text:
+                parts = [piece for part in parts for piece in _split_at(special, part)]
+        return parts
+
+    @cached_property
+    def _specials(self) -> list[_Special]:
+        """The tokens that llama.cpp recognises in a text with control tokens, longest first."""
+        found = []
+        for token in range(self.size):
+            attributes = self.model.attributes(token)
+            if attributes & (_UNKNOWN | _CONTROL | _USER_DEFINED) and (text := self.model.text(token)):
+                found.append(_Special(token, text, attributes))
+        return sorted(found, key=lambda special: -len(special.text.encode()))
+
+    @cached_property
+    def _turn_marks(self) -> frozenset[int]:
+        return frozenset(s.id for s in self._specials if s.attributes & _USER_DEFINED and is_turn_mark(s.text))
+
+    @cached_property
+    def texts(self) -> TokenTexts:
+        """The texts that no content may contribute as a token."""
+        return TokenTexts(s.text for s in self._specials if s.attributes & (_UNKNOWN | _CONTROL))
+
     def piece(self, token: int) -> bytes:
         """Return the bytes of one token, for control tokens their text."""
         piece = self._pieces.get(token)
@@ -69,3 +130,22 @@ class Vocabulary:
                     hint=f"this model's tokens are 0 to {self.size - 1}",
                     field="prompt",
                 )
+
+
+def _split_at(special: _Special, part: str | _Special) -> Iterator[str | _Special]:
+    """Yield a part with each occurrence of one special token apart; white space that it strips is dropped."""
+    if isinstance(part, _Special):
+        yield part
+        return
+    rest, text = part, special.text
+    while True:
+        before, found, rest = rest.partition(text)
+        if found and special.attributes & _STRIPS_LEFT:
+            before = before.rstrip(_SPACE)
+        if before:
+            yield before
+        if not found:
+            return
+        yield special
+        if special.attributes & _STRIPS_RIGHT:
+            rest = rest.lstrip(_SPACE)

@@ -132,8 +132,9 @@ class ScriptedEngine:
             raise Conflict(f"the context {name!r} is already open")
         misbehave(self._script.on_open if self._script.faults else "")
         size = options.size or self._script.context
-        self._contexts[name] = _Context(options, size, [p.text for p in options.prefixes])
-        known = sum(len(scripts.chunks(p.text)) for p in options.prefixes)
+        prefixes = [_without(p.joint, p.text) for p in options.prefixes]
+        self._contexts[name] = _Context(options, size, prefixes)
+        known = sum(len(scripts.chunks(prefix)) for prefix in prefixes)
         return ContextFacts(
             name=name,
             size=size,
@@ -145,7 +146,7 @@ class ScriptedEngine:
         )
 
     def declare_prefixes(self, name: str, prefixes: tuple[Prefix, ...]) -> None:
-        self._known(name).prefixes = [p.text for p in prefixes]
+        self._known(name).prefixes = [_without(p.joint, p.text) for p in prefixes]
 
     def retune_context(self, name: str, *, threads: int, scales: tuple[float, ...]) -> None:
         wanted = len(self._known(name).options.adapters)
@@ -210,7 +211,10 @@ class ScriptedEngine:
             self._wait(now)
         return outputs
 
-    def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> tuple[int, ...]:
+    def tokenize(
+        self, text: str, *, add_special: bool, parse_special: bool, joint: str | None = None
+    ) -> tuple[int, ...]:
+        text = _without(joint or "", text)
         _well_formed(text)
         return tuple(scripts.token_of(chunk) for chunk in scripts.chunks(text))
 
@@ -250,7 +254,7 @@ class ScriptedEngine:
             )
         if job.suffix is not None:
             raise Unsupported("a script cannot fill in the middle", hint="send no suffix")
-        prompt = self._text_of(job.prompt)
+        prompt = _without(job.joint, self._text_of(job.prompt))
         _well_formed(prompt)
         tokens = len(scripts.chunks(prompt))
         if tokens == 0:
@@ -438,6 +442,10 @@ def _echoed(logprobs: tuple[TokenLogprob, ...]) -> tuple[TokenLogprob, ...]:
 def _logprob(chunk: bytes, value: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
     text = chunk.decode("utf-8", "replace")
     return TokenLogprob(id=scripts.token_of(chunk), text=text, bytes=chunk, logprob=value, top=top)
+
+
+def _without(joint: str, text: str) -> str:
+    return text.replace(joint, "") if joint else text
 
 
 def _bytes_of(part: int | str) -> bytes:

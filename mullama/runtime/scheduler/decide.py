@@ -172,6 +172,7 @@ def _unit(state: State, serve: Serve) -> Unit:
 def _clear_failures(state: State, key: UnitKey) -> None:
     if worker := state.workers.get(key.weights):
         worker.failures.clear()
+        worker.excused.clear()
         worker.retry_at, worker.permanently_failed, worker.error = 0.0, False, None
     if unit := state.units.get(key):
         unit.error, unit.no_room = None, False
@@ -208,7 +209,9 @@ def _request(state: State, event: Request, now: float) -> Iterator[Command]:
             id=event.id, error=_full("the server", state.rules.queue, len(state.waiting), "server.limits.queue")
         )
     else:
-        state.waiting.append(QueuedRequest(id=event.id, model=model, priority=event.priority, since=now))
+        state.waiting.append(
+            QueuedRequest(id=event.id, model=model, priority=event.priority, since=now, alone=event.alone)
+        )
 
 
 def _full(queue: str, bound: int, waiting: int, field: str) -> Busy:
@@ -229,6 +232,7 @@ def _load_error(state: State, key: UnitKey) -> MullamaError | None:
 
 def _leave(state: State, id: int, now: float) -> None:
     state.waiting = [w for w in state.waiting if w.id != id]
+    state.alone_until.pop(id, None)
     if (found := state.running.pop(id, None)) and (unit := state.units.get(found[1])):
         unit.leases.discard(id)
         unit.last_used = now
@@ -240,9 +244,10 @@ def _lost(state: State, event: WorkerLost, now: float) -> Iterator[Command]:
     if worker is None:
         return
     worker.failures = [t for t in worker.failures if now - t < CRASH_WINDOW] + [now]
+    worker.excused = [t for t in worker.excused if now - t < CRASH_WINDOW] + [now] * event.excused
     count = len(worker.failures)
     worker.phase, worker.error = Phase.COLD, event.error
-    worker.permanently_failed = event.permanent or count >= CRASH_LIMIT
+    worker.permanently_failed = event.permanent or count - len(worker.excused) >= CRASH_LIMIT
     worker.retry_at = now + min(LAST_DELAY, FIRST_DELAY * 2 ** (count - 1))
     for key, unit in state.units.items():
         if key.weights == event.weights:

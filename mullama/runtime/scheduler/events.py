@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from mullama.errors import MullamaError
 
 FOREVER = float("inf")
+ALONE_SECONDS = 10.0
+"""For so long at most a request that must run alone keeps others from its worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class Request:
     id: int
     model: str
     priority: int = 0
+    alone: bool = False
+    """The worker serves no other request while this one begins, see `ALONE_SECONDS`: it may end the worker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,11 +125,16 @@ class WorkerReady:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerLost:
-    """The worker could not start, or died. permanent: the file itself is at fault, so it is not tried again."""
+    """The worker could not start, or died.
+
+    permanent: the file itself is at fault, so it is not tried again. excused: a request is at fault, so the death does
+    not count towards the limit after which the worker is not started again.
+    """
 
     weights: str
     error: MullamaError
     permanent: bool = False
+    excused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from mullama.errors import MullamaError, Refused, TimedOut, Unavailable
 from mullama.runtime.scheduler.events import (
+    ALONE_SECONDS,
     FOREVER,
     Cancel,
     CloseUnit,
@@ -62,7 +63,7 @@ def _too_late(state: State, waiting: QueuedRequest) -> MullamaError:
     )
 
 
-def _wanted(state: State, key: UnitKey, now: float) -> bool:
+def wanted(state: State, key: UnitKey, now: float) -> bool:
     """Return True if the unit should be open; the package's docstring has the reasons."""
     unit = state.units[key]
     if state.stopping:
@@ -87,7 +88,7 @@ def close(state: State, now: float) -> Iterator[Command]:
     """Close idle units that are not wanted, stop workers without units, and drop the entries of unused ones."""
     for key, unit in list(state.units.items()):
         idle = not unit.leases and unit.phase is Phase.READY
-        if idle and not _wanted(state, key, now):
+        if idle and not wanted(state, key, now):
             unit.phase = Phase.CLOSING
             yield CloseUnit(unit=key)
         if unit.phase is Phase.COLD and not unit.leases and _unused(state, key):
@@ -95,7 +96,7 @@ def close(state: State, now: float) -> Iterator[Command]:
     for weights, worker in list(state.workers.items()):
         units = [u for k, u in state.units.items() if k.weights == weights]
         needed = any(
-            u.phase is not Phase.COLD or _wanted(state, k, now) for k, u in state.units.items() if k.weights == weights
+            u.phase is not Phase.COLD or wanted(state, k, now) for k, u in state.units.items() if k.weights == weights
         )
         if worker.phase is Phase.READY and not needed:
             worker.phase = Phase.CLOSING
@@ -123,7 +124,7 @@ def open_wanted(state: State, now: float) -> Iterator[Command]:
 
 def _wanted_cold(state: State, now: float) -> list[UnitKey]:
     """Return wanted units that are closed, highest rank first, then largest first, which fragments memory less."""
-    cold = [k for k, u in state.units.items() if u.phase is Phase.COLD and _wanted(state, k, now)]
+    cold = [k for k, u in state.units.items() if u.phase is Phase.COLD and wanted(state, k, now)]
     return sorted(cold, key=lambda k: (-_rank(state, k), -state.workers[k.weights].bytes))
 
 
@@ -219,13 +220,22 @@ def _does_not_fit(state: State, key: UnitKey) -> MullamaError:
 
 
 def grant(state: State, now: float) -> Iterator[Command]:
-    """Give places to waiting requests. `sorted` is stable, so equal priorities keep their order of arrival."""
+    """Give places to waiting requests. `sorted` is stable, so equal priorities keep their order of arrival.
+
+    A request that must run alone waits until its worker is free, and later ones wait behind it.
+    """
+    held = {unit.weights for _, unit in state.running.values() if state.alone(unit.weights, now)}
     for waiting in sorted(state.waiting, key=lambda w: -w.priority):
         if len(state.running) >= state.rules.concurrency:
             return
         serve = state.models[waiting.model]
-        unit = state.units[serve.unit]
-        ready = unit.phase is Phase.READY and waiting.model not in state.paused
+        unit, weights = state.units[serve.unit], serve.unit.weights
+        ready = unit.phase is Phase.READY and waiting.model not in state.paused and weights not in held
+        if waiting.alone and ready:
+            held.add(weights)
+            ready = not any(other.weights == weights for _, other in state.running.values())
+            if ready:
+                state.alone_until[waiting.id] = now + ALONE_SECONDS
         if ready and state.taken(serve) < serve.parallel:
             state.waiting.remove(waiting)
             state.running[waiting.id] = (waiting.model, serve.unit)
@@ -239,6 +249,7 @@ def wake(state: State, now: float) -> Iterator[Command]:
     moments = [_deadline(state, w) for w in state.waiting]
     moments += [w.retry_at for w in state.workers.values() if w.phase is Phase.COLD and w.retry_at > now]
     moments += [u.drain_until for u in state.units.values() if u.leases]
+    moments += [until for until in state.alone_until.values() if until > now]
     for key, unit in state.units.items():
         if unit.phase is Phase.READY and not unit.leases:
             ttls = [s.ttl for s in state.models.values() if s.unit == key]

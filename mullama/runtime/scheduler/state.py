@@ -23,6 +23,8 @@ class WorkerState:
     bytes: int = 0
     failures: list[float] = field(default_factory=list)
     """Times of recent failures."""
+    excused: list[float] = field(default_factory=list)
+    """Those of them that count for the delay alone."""
     retry_at: float = 0.0
     error: MullamaError | None = None
     """The last failure, until the worker is ready again."""
@@ -60,6 +62,7 @@ class QueuedRequest:
     model: str
     priority: int
     since: float
+    alone: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,6 +77,8 @@ class State:
     """In order of arrival."""
     running: dict[int, tuple[str, UnitKey]] = field(default_factory=dict)
     """Request → its model and unit."""
+    alone_until: dict[int, float] = field(default_factory=dict)
+    """Running request → until when its worker serves no other."""
     paused: set[str] = field(default_factory=set)
     moved: dict[str, str] = field(default_factory=dict)
     """Old name → new name of the models that the last swap renamed."""
@@ -86,6 +91,11 @@ class State:
     def taken(self, serve: Serve) -> int:
         """Count the places taken on the model's present unit, without those on old units that drain."""
         return sum(found == (serve.name, serve.unit) for found in self.running.values())
+
+    def alone(self, weights: str, now: float) -> bool:
+        """Return True while a running request keeps others from this worker."""
+        held = (self.running[id][1].weights for id, until in self.alone_until.items() if until > now)
+        return weights in held
 
     def queued(self, model: str) -> int:
         return sum(w.model == model for w in self.waiting)

@@ -8,7 +8,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mullama.chat.model_settings import ModelSettings
+from mullama.chat.template import Rendered
 from mullama.engines.base import Adapter, ContextOptions, EngineChoice, Prefix, WeightsOptions
+from mullama.errors import ModelUnavailable
 from mullama.manifest.spec import Manifest, Model, Route
 from mullama.manifest.tree import revision
 from mullama.names import ModelName
@@ -16,7 +18,7 @@ from mullama.plan.fit import memory_bound, need, placement, requested_shape, sta
 from mullama.plan.observed import KnownFiles, Machine
 from mullama.reconcile.scripted_models import is_script
 from mullama.runtime.base import Access
-from mullama.runtime.scheduler.events import FOREVER, Rules, Serve
+from mullama.runtime.scheduler.events import FOREVER, Rules, Serve, UnitKey
 from mullama.runtime.serving.prompt_settings import model_settings, probe_prompt, warm_prefix
 from mullama.runtime.snapshot import Deployment, Snapshot, unit_key
 
@@ -61,6 +63,22 @@ class DeploymentBuilder:
             modified=_modified(files),
         )
 
+    def unavailable(self, name: str, model: Model, error: ModelUnavailable) -> Deployment:
+        """Return the deployment of a model without files: it is listed, and every request gets the error."""
+        files = KnownFiles(source=model.from_)
+        return Deployment(
+            name=name,
+            model=model,
+            revision=revision(model),
+            generation=0,
+            files=files,
+            choice=EngineChoice(name=engine_of(files), files=(), options=WeightsOptions()),
+            options=ContextOptions.of(requested_shape(model, None)),
+            settings=model_settings(name, model.model_copy(update={"template": None}), files),
+            serve=Serve(name=name, unit=UnitKey("", name)),
+            unavailable=error,
+        )
+
     def _weights(self, model: Model, files: KnownFiles) -> WeightsOptions:
         place = placement(model, files.facts, self.machine)
         return WeightsOptions(
@@ -75,7 +93,7 @@ class DeploymentBuilder:
 
     def _context(self, model: Model, files: KnownFiles, settings: ModelSettings) -> ContextOptions:
         context, rope = model.context, model.context.rope
-        prefix = warm_prefix(settings) if model.task == "chat" else ""
+        begin = warm_prefix(settings) if model.task == "chat" else Rendered(text="")
         return replace(
             ContextOptions.of(requested_shape(model, files.facts)),
             threads=context.threads or 0,
@@ -86,7 +104,7 @@ class DeploymentBuilder:
             rope_freq_base=(rope.base or 0.0) if rope else 0.0,
             rope_freq_scale=(rope.scale or 0.0) if rope else 0.0,
             adapters=tuple(Adapter(path=adapter.from_, scale=adapter.scale) for adapter in model.adapters),
-            prefixes=(Prefix(text=prefix),) if prefix else (),
+            prefixes=(Prefix(text=begin.text, joint=begin.joint),) if begin.text else (),
             state_dir=str(self._prefixes) if self._prefixes else None,
         )
 
@@ -125,7 +143,7 @@ class DeploymentBuilder:
             rules=Rules(concurrency=limits.concurrency, queue=limits.queue, budget=budget),
         )
 
-    def probe_prompt(self, deployment: Deployment, prompt: str) -> str:
+    def probe_prompt(self, deployment: Deployment, prompt: str) -> Rendered:
         return probe_prompt(deployment.settings, prompt)
 
 

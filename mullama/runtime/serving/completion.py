@@ -20,8 +20,10 @@ from mullama.runtime.serving.aggregate import Aggregate
 from mullama.runtime.serving.places import PlaceBoard
 from mullama.runtime.snapshot import Deployment
 from mullama.runtime.worker.inbox import Inbox
+from mullama.runtime.worker.parent import WorkerClient
 
 Request = chat.ChatRequest | chat.CompletionRequest
+_HANG_CHECK = 0.1  # seconds
 
 
 class Completion:
@@ -35,14 +37,16 @@ class Completion:
         request: Request,
         caller: Caller,
         places: PlaceBoard,
+        *,
+        alone: bool = False,
     ) -> None:
         self._pool, self._find, self._request, self._caller = pool, find, request, caller
         self._places = places
         self._deployment = find()
         self._metrics = metrics.of(self._deployment.name)
         self._arrived = time.monotonic()
+        self._alone = alone
         self.started = False  # events were passed on, so the request cannot be repeated
-        self.was_running = False  # jobs were submitted, so the request may be the cause of a crash
         self._has_text = False
 
     async def events(self) -> AsyncGenerator[Sequence[chat.Event], None]:
@@ -50,7 +54,7 @@ class Completion:
         result = "error"
         prepared = await prepared_for(self._request, self._deployment)
         try:
-            async with self._pool.lease(self._deployment.name, self._caller.priority) as lease:
+            async with self._pool.lease(self._deployment.name, self._caller.priority, alone=self._alone) as lease:
                 if lease.unit != self._deployment.unit:
                     # The model was replaced while the request waited. A prompt of the old template must not reach
                     # the new weights.
@@ -92,11 +96,10 @@ class Completion:
         )
         inbox = Inbox()
         lease.on_cancel(lambda: inbox.fail(_drained()))
-        timeout = self._deployment.model.limits.timeout
-        deadline = asyncio.get_running_loop().call_later(timeout, lambda: inbox.fail(_timed_out(timeout)))
-        self.was_running = True
+        await lease.worker.responsive()
+        deadline = Deadline(lease.worker, inbox, self._deployment.model.limits.timeout)
         try:
-            async with aclosing(lease.worker.generate(*jobs, inbox=inbox)) as stream:
+            async with aclosing(lease.worker.generate(*jobs, inbox=inbox, request=self._request)) as stream:
                 async for outputs in stream:
                     events = aggregate.take(outputs)
                     if aggregate.complete:
@@ -133,7 +136,9 @@ class Completion:
         """Return the prompts, after the tokens of an earlier answer if the client sent them."""
         if not prepared.context or not isinstance(prepared.prompt, str):
             return prepared.prompts
-        tokens = await lease.worker.tokenize(prepared.prompt, add_special=False, parse_special=True)
+        tokens = await lease.worker.tokenize(
+            prepared.prompt, add_special=False, parse_special=True, joint=prepared.joint
+        )
         return ((*prepared.context, *tokens),)
 
     def _jobs(self, lease: Lease, prepared: Prepared, prompts: tuple[chat.PromptInput, ...]) -> list[Generate]:
@@ -144,6 +149,7 @@ class Completion:
                 id=lease.worker.next_id(),
                 context=lease.context,
                 prompt=prompt,
+                joint=prepared.joint if isinstance(prompt, str) else "",
                 suffix=prepared.suffix,
                 sampling=_seeded(prepared.sampling, choice),
                 max_tokens=_bounded(prepared.max_tokens, limits.max_tokens),
@@ -177,6 +183,26 @@ class Completion:
             answers=sum(1 for ended in aggregate.ends if ended.completion_tokens),
         )
         return chat.Completed(usage=usage, timings=timings, context=aggregate.context)
+
+
+class Deadline:
+    """Fails an inbox at the time limit of its request; later, while another request shows that the worker may hang.
+
+    Such a worker is replaced within seconds, and the request is repeated.
+    """
+
+    def __init__(self, worker: WorkerClient, inbox: Inbox, timeout: float) -> None:
+        self._worker, self._inbox, self._timeout = worker, inbox, timeout
+        self._timer = asyncio.get_running_loop().call_later(timeout, self._passed)
+
+    def _passed(self) -> None:
+        if self._worker.overdue:
+            self._timer = asyncio.get_running_loop().call_later(_HANG_CHECK, self._passed)
+        else:
+            self._inbox.fail(_timed_out(self._timeout))
+
+    def cancel(self) -> None:
+        self._timer.cancel()
 
 
 def _drained() -> Unavailable:

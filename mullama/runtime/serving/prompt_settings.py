@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from typing import Literal
 
 from mullama.chat.model_settings import ModelSettings, opening, settings_for
-from mullama.chat.template import ChatInput, ChatTemplate, SpecialTexts, declared_prefix
+from mullama.chat.template import ChatInput, ChatTemplate, Rendered, SpecialTexts, declared_prefix
 from mullama.chat.types import Message, Sampling, text_message
 from mullama.errors import Invalid, MullamaError
 from mullama.manifest.spec import Model
@@ -34,6 +34,7 @@ def model_settings(name: str, model: Model, files: KnownFiles) -> ModelSettings:
             text,
             syntax=syntax,
             special=special,
+            control=(files.facts.control or ()) if files.facts else (),
             system=model.system if model.system is not None else (defaults.system or None),
             messages=_messages(model, defaults),
             sampling=_sampling(parameters),
@@ -70,17 +71,17 @@ def effective_defaults(model: Model, files: KnownFiles) -> Defaults:
     )
 
 
-def warm_prefix(settings: ModelSettings) -> str:
+def warm_prefix(settings: ModelSettings) -> Rendered:
     """Return the text with which every conversation begins, to compute it before the first request; "" for none."""
     if not settings.system and not settings.messages:
-        return ""
-    return declared_prefix(settings.template, opening(settings))
+        return Rendered(text="")
+    return declared_prefix(settings, opening(settings))
 
 
-def probe_prompt(settings: ModelSettings, prompt: str) -> str:
+def probe_prompt(settings: ModelSettings, prompt: str) -> Rendered:
     """Return a prompt that tests whether the model generates."""
     messages = (*opening(settings), text_message("user", prompt or "Say ok."))
-    return settings.template.render(ChatInput(messages=messages)).text
+    return settings.render(ChatInput(messages=messages))
 
 
 def capabilities(settings: ModelSettings, facts: WeightFacts | None) -> tuple[str, ...]:

@@ -5,31 +5,29 @@ A request takes the snapshot once, when it arrives, so exactly one revision answ
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Protocol, assert_never
+from typing import Protocol, assert_never
 
 from mullama.chat import inventory as inv
 from mullama.chat import types as chat
 from mullama.chat.answer import fold
 from mullama.chat.prompt import shortened
 from mullama.dialects import base as dialect
-from mullama.engines.base import Embed
-from mullama.errors import ContextOverflow, Denied, EngineFailed, Invalid, NotFound, TimedOut, Unsupported
+from mullama.engines.base import Embed, Embedded
+from mullama.errors import ContextOverflow, Denied, EngineFailed, Invalid, NotFound, Unavailable, Unsupported
 from mullama.names import DEFAULT_ROUTE
 from mullama.runtime.base import Access, Caller
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Lease, Pool
-from mullama.runtime.serving.completion import Completion, Request, prepared_for
+from mullama.runtime.serving.completion import Completion, Deadline, Request, prepared_for
 from mullama.runtime.serving.model_info import cards, running_cards, show_card
 from mullama.runtime.serving.places import PlaceBoard
-from mullama.runtime.serving.quarantine import Quarantine
 from mullama.runtime.serving.response_store import ResponseStore
 from mullama.runtime.snapshot import Deployment, Snapshot
+from mullama.runtime.worker.inbox import Inbox
 
 _Inventory = (
     inv.ListModels
@@ -66,7 +64,7 @@ class ModelService:
     ) -> None:
         self._snapshot, self._pool, self._commands, self._metrics = snapshot, pool, commands, metrics
         self._places = PlaceBoard(lambda: pool.state.units)
-        self._quarantine = Quarantine()
+        self._quarantine = pool.quarantine
         self._responses = ResponseStore()
 
     def access(self) -> Access:
@@ -93,7 +91,18 @@ class ModelService:
         return deployment.name if caller.may_use(deployment.name) else DEFAULT_ROUTE
 
     def find(self, name: str, caller: Caller) -> Deployment:
-        """Return the model behind a name. Raises `NotFound`, and `Denied` for a model that the key may not use."""
+        """Return the model behind a name.
+
+        Raises `NotFound`, `Denied` for a model that the key may not use, and `Unavailable` for one without files.
+        """
+        deployment = self._declared(name, caller)
+        if (error := deployment.unavailable) is not None:
+            message = f"model '{name}' cannot be served: {error.message}"
+            raise Unavailable(message, hint=error.hint, retry_after=error.retry_after) from error
+        return deployment
+
+    def _declared(self, name: str, caller: Caller) -> Deployment:
+        """Return the model behind a name, also one without files."""
         deployment = self._snapshot().find(name, caller.dialect)
         if not caller.may_use(deployment.name, name):
             raise Denied(
@@ -106,23 +115,24 @@ class ModelService:
     # Completions
 
     async def events(self, request: Request, caller: Caller) -> AsyncGenerator[Sequence[chat.Event], None]:
-        """See `runtime.base.Service`. A request whose worker dies before the first event is repeated once."""
+        """See `runtime.base.Service`. A request whose worker dies before the first event is repeated once.
+
+        It is not repeated when it ended the worker itself, see `runtime.quarantine`.
+        """
         self.find(request.model, caller)
-        fingerprint = _fingerprint(request)
-        self._quarantine.check(fingerprint)
         for attempt in (1, 2):
             run = Completion(
-                self._pool, self._metrics, lambda: self.find(request.model, caller), request, caller, self._places
-            )
+                self._pool, self._metrics, lambda: self.find(request.model, caller), request, caller, self._places,
+                alone=self._quarantine.suspects(request),
+            )  # fmt: skip
             try:
                 async with aclosing(run.events()) as stream:
                     async for events in stream:
                         yield events
+                self._quarantine.clear(request)
                 return
             except EngineFailed:
-                if run.was_running:
-                    self._quarantine.note(fingerprint)
-                if run.started or attempt == 2:
+                if run.started or attempt == 2 or self._quarantine.blames(request):
                     raise
             except ContextOverflow:
                 shorter = shortened(request) if isinstance(request, chat.ChatRequest) and request.truncate else None
@@ -146,7 +156,7 @@ class ModelService:
                 return chat.TokenCount(tokens=len(await self._prompt_tokens(operation.chat, caller)))
             case chat.RenderRequest():
                 prepared = await prepared_for(operation.chat, self.find(operation.chat.model, caller))
-                return chat.DetokenizedText(text=prepared.prompt if isinstance(prepared.prompt, str) else "")
+                return chat.DetokenizedText(text=prepared.shown)
             case chat.TokenizeRequest():
                 return await self._tokenize(operation, caller)
             case chat.DetokenizeRequest():
@@ -169,7 +179,7 @@ class ModelService:
             case inv.ListRunning():
                 return inv.Inventory(models=running_cards(self._snapshot(), self._pool, caller))
             case inv.ShowModel():
-                deployment = self.find(operation.model, caller)
+                deployment = self._declared(operation.model, caller)
                 shown = show_card(self._snapshot(), self._pool, deployment, operation.verbose)
                 return replace(shown, slots=self._places.slots(deployment.unit, deployment.options.parallel))
             case inv.LoadModel():
@@ -207,10 +217,10 @@ class ModelService:
 
     async def _load(self, operation: inv.LoadModel, caller: Caller) -> inv.Loaded:
         """Load a model without a completion; `keep_alive` 0 unloads it instead."""
-        deployment = self.find(operation.model, caller)
         if operation.keep_alive == 0:
-            self._pool.set_ttl(deployment.name, 0.0, forced=operation.forced)
+            self._pool.set_ttl(self._declared(operation.model, caller).name, 0.0, forced=operation.forced)
             return inv.Loaded(model=operation.model, unloaded=True)
+        deployment = self.find(operation.model, caller)
         self._pool.retry(deployment.name)
         async with self._pool.lease(deployment.name, caller.priority):
             pass
@@ -222,21 +232,21 @@ class ModelService:
             self._pool.set_ttl(deployment.name, float("inf") if seconds < 0 else seconds)
 
     async def _embed(self, request: chat.EmbedRequest, caller: Caller) -> chat.Vectors:
-        deployment = self.find(request.model, caller)
         begun = time.monotonic()
-        async with self._pool.lease(deployment.name, caller.priority) as lease:
+
+        def job(lease: Lease) -> Embed:
             if not lease.worker.facts.can_embed:
                 raise Unsupported(f'"{request.model}" does not support embedding')
-            job = Embed(
+            return Embed(
                 id=lease.worker.next_id(),
                 context=lease.context,
                 inputs=request.inputs,
                 truncate=request.truncate,
                 normalize=request.normalize,
             )
-            found = await _within(lease.worker.embed(job), deployment)
-            load = lease.load_seconds
-        self._set_ttl(deployment, request.keep_alive)
+
+        found, load = await self._embedded(request, caller, job)
+        self._set_ttl(self.find(request.model, caller), request.keep_alive)
         vectors = tuple(_shortened(vector, request.dimensions, request.normalize) for vector in found.vectors)
         return chat.Vectors(
             vectors=vectors,
@@ -245,21 +255,47 @@ class ModelService:
         )
 
     async def _rerank(self, request: chat.RerankRequest, caller: Caller) -> chat.Ranking:
-        deployment = self.find(request.model, caller)
-        async with self._pool.lease(deployment.name, caller.priority) as lease:
+        def job(lease: Lease) -> Embed:
             if not lease.worker.facts.can_rank:
                 raise Unsupported(f'"{request.model}" does not support reranking', hint="it has no rank head")
             pairs = tuple((request.query, document) for document in request.documents)
-            job = Embed(id=lease.worker.next_id(), context=lease.context, pairs=pairs)
-            found = await _within(lease.worker.embed(job), deployment)
+            return Embed(id=lease.worker.next_id(), context=lease.context, pairs=pairs)
+
+        found, _ = await self._embedded(request, caller, job)
         scores = sorted(enumerate(v[0] for v in found.vectors), key=lambda item: -item[1])
         return chat.Ranking(results=tuple(scores[: request.top_n]), usage=chat.Usage(prompt_tokens=found.tokens))
+
+    async def _embedded(
+        self,
+        request: chat.EmbedRequest | chat.RerankRequest,
+        caller: Caller,
+        job: Callable[[Lease], Embed],
+        *,
+        repeatable: bool = True,
+    ) -> tuple[Embedded, float]:
+        """Return the result of a job and the seconds of the load. It is repeated like a completion, see `events`."""
+        deployment = self.find(request.model, caller)
+        alone, inbox = self._quarantine.suspects(request), Inbox()
+        try:
+            async with self._pool.lease(deployment.name, caller.priority, alone=alone) as lease:
+                await lease.worker.responsive()
+                deadline = Deadline(lease.worker, inbox, deployment.model.limits.timeout)
+                try:
+                    found = await lease.worker.embed(job(lease), inbox=inbox, request=request)
+                finally:
+                    deadline.cancel()
+        except EngineFailed:
+            if not repeatable or self._quarantine.blames(request):
+                raise
+            return await self._embedded(request, caller, job, repeatable=False)
+        self._quarantine.clear(request)
+        return found, lease.load_seconds
 
     async def _prompt_tokens(self, request: chat.ChatRequest, caller: Caller) -> tuple[int, ...]:
         deployment = self.find(request.model, caller)
         prepared = await prepared_for(request, deployment)
         async with self._pool.lease(deployment.name, caller.priority) as lease:
-            return await _tokens_of(prepared.prompt, lease, add_special=True, parse_special=True)
+            return await _tokens_of(prepared.prompt, lease, joint=prepared.joint)
 
     async def _tokenize(self, request: chat.TokenizeRequest, caller: Caller) -> chat.Tokens:
         deployment = self.find(request.model, caller)
@@ -278,28 +314,19 @@ class ModelService:
 
 
 async def _tokens_of(
-    prompt: chat.PromptInput, lease: Lease, *, add_special: bool, parse_special: bool
+    prompt: chat.PromptInput, lease: Lease, *, add_special: bool = True, parse_special: bool = True, joint: str = ""
 ) -> tuple[int, ...]:
-    """Return the tokens of texts and ids; `add_special` applies to a text at the beginning."""
+    """Return the tokens of texts and ids; `add_special` applies to a text at the beginning. joint: see `Generate`."""
     if isinstance(prompt, str):
         prompt = (prompt,)
     tokens: list[int] = []
     for place, part in enumerate(prompt):
         if isinstance(part, str):
             special = add_special and place == 0
-            tokens += await lease.worker.tokenize(part, add_special=special, parse_special=parse_special)
+            tokens += await lease.worker.tokenize(part, add_special=special, parse_special=parse_special, joint=joint)
         else:
             tokens.append(part)
     return tuple(tokens)
-
-
-async def _within(work: Any, deployment: Deployment) -> Any:
-    timeout = deployment.model.limits.timeout
-    try:
-        async with asyncio.timeout(timeout if timeout < float("inf") else None):
-            return await work
-    except TimeoutError:
-        raise TimedOut(f"the request took longer than {timeout:g} s") from None
 
 
 def _shortened(vector: tuple[float, ...], dimensions: int | None, normalize: bool) -> tuple[float, ...]:
@@ -309,7 +336,3 @@ def _shortened(vector: tuple[float, ...], dimensions: int | None, normalize: boo
     head = vector[:dimensions]
     length = sum(x * x for x in head) ** 0.5
     return tuple(x / length for x in head) if normalize and length else head
-
-
-def _fingerprint(request: Request) -> bytes:
-    return hashlib.sha256(repr(request).encode("utf-8", "replace")).digest()

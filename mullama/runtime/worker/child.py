@@ -73,6 +73,7 @@ class Child:
         self._writing = threading.Lock()
         self._engine = engine
         self._steps = 0
+        self._idle = True
         self._outbox = Outbox(lambda outputs: self._write(protocol.pack_outputs(outputs)), time.monotonic)
 
     def run(self) -> None:
@@ -113,7 +114,7 @@ class Child:
         """Answer a ping at once, queue any other command, and end a decode that the command makes pointless."""
         match command:
             case protocol.Ping(number=number):
-                self._send(protocol.Pong(number=number, steps=self._steps))
+                self._send(protocol.Pong(number=number, steps=self._steps, idle=self._idle and self.commands.empty()))
             case protocol.Exit():
                 os._exit(0)
             case _:
@@ -124,11 +125,15 @@ class Child:
     def _perform_arrived(self, *, wait: bool) -> None:
         """Perform every command that arrived, or arrives while the engine delays its step. wait: for the first one."""
         if wait:
-            self._perform(self.commands.get())
+            self._idle = True
+            command = self.commands.get()
+            self._idle = False
+            self._perform(command)
         for command in arrived(self.commands, lambda: self._engine.batch_delay if self._engine else 0.0):
             self._perform(command)
 
     def _perform(self, command: protocol.Task) -> None:
+        self._steps += 1
         number = getattr(command, "number", None)
         try:
             value = self._result(command)
@@ -162,8 +167,8 @@ class Child:
                 engine.share_cores(rank, of)
             case protocol.DeclarePrefixes(name=name, prefixes=prefixes):
                 engine.declare_prefixes(name, prefixes)
-            case protocol.Tokenize(text=text, add_special=add, parse_special=parse):
-                return engine.tokenize(text, add_special=add, parse_special=parse)
+            case protocol.Tokenize(text=text, add_special=add, parse_special=parse, joint=joint):
+                return engine.tokenize(text, add_special=add, parse_special=parse, joint=joint)
             case protocol.Detokenize(tokens=tokens):
                 return engine.detokenize(tokens)
             case protocol.GetPieces(tokens=tokens):

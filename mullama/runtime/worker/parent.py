@@ -6,8 +6,10 @@ The only bridge between async code and the process that runs a model. A client i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncGenerator, Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from mullama.engines.base import (
@@ -25,34 +27,53 @@ from mullama.engines.base import (
     Output,
     Prefix,
 )
-from mullama.errors import ContextOverflow, EngineFailed, Invalid, Kind, MullamaError, Refused, Unsupported
+from mullama.errors import ContextOverflow, EngineFailed, Invalid, Kind, MullamaError, Refused, TimedOut, Unsupported
 from mullama.runtime.worker import protocol
 from mullama.runtime.worker.cores import CoreAllocator
 from mullama.runtime.worker.inbox import Inbox
-from mullama.runtime.worker.process import Death, WorkerProcess
+from mullama.runtime.worker.process import Death, DeathCause, WorkerProcess
+from mullama.runtime.worker.watchdog import Hang, StallLimits, Watchdog
 
 T = TypeVar("T")
 
 _LAST = (Ended, Embedded, Failed)  # the last output of a job
-_PING_EVERY = 5.0  # seconds
-_HANG_SECONDS = 60.0  # without an answer or a step; the longest decode that was seen took a few seconds
+USUAL_LIMITS = StallLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A job that the worker has not finished. inbox: None once the job is cancelled; request: see `Death.work`."""
+
+    inbox: Inbox | None
+    request: object
 
 
 class WorkerClient:
     """The connection to one worker, made by `start`. died: called once when the worker ends without a stop."""
 
-    def __init__(self, process: WorkerProcess, died: Callable[[Death], None], cores: CoreAllocator) -> None:
+    def __init__(
+        self,
+        process: WorkerProcess,
+        died: Callable[[Death], None],
+        cores: CoreAllocator,
+        limits: StallLimits = USUAL_LIMITS,
+    ) -> None:
         self._process = process
         self._died = died
         self._cores = cores
         self._rank = (0, 1)  # among the workers that compute, and their number
         self._unpacker = protocol.Unpacker(protocol.read_reply)
         self._answers: dict[int, asyncio.Future[protocol.Value]] = {}
-        self._running: dict[int, Inbox] = {}  # by the job's id
+        self._jobs: dict[int, _Work] = {}  # by the job's id
+        self._running = 0  # jobs that are not cancelled
+        self._overdue: set[int] = set()  # jobs that ended at their time limit and are not confirmed as cancelled
+        self._responsive = asyncio.Event()
+        self._responsive.set()
         self._number = 0
         self._death: Death | None = None
         self._stopping = False
-        self._steps = -1
+        self._watchdog = Watchdog(asyncio.get_running_loop().time(), limits)
+        self._watch_now = asyncio.Event()
         self._transport: asyncio.Transport | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._progress: Callable[[float], None] = lambda share: None
@@ -69,10 +90,11 @@ class WorkerClient:
         died: Callable[[Death], None],
         progress: Callable[[float], None] = lambda share: None,
         cores: CoreAllocator | None = None,
+        limits: StallLimits = USUAL_LIMITS,
     ) -> WorkerClient:
         """Start a worker and load the weights; workers with the same `cores` share them.
 
-        Raises `EngineFailed`, or the engine's own error.
+        Raises `EngineFailed`, also for a load without progress, or the engine's own error.
         """
         ours, theirs = socket.socketpair()
         try:
@@ -82,7 +104,7 @@ class WorkerClient:
             raise
         finally:
             theirs.close()
-        client = cls(process, died, cores or CoreAllocator())
+        client = cls(process, died, cores or CoreAllocator(), limits)
         client._progress = progress
         try:
             await client._connect(ours)
@@ -90,14 +112,13 @@ class WorkerClient:
         except BaseException:
             await client.kill()
             raise
-        client._tasks.append(asyncio.create_task(client._watch()))
         return client
 
     async def _connect(self, ours: socket.socket) -> None:
         ours.setblocking(False)
         loop = asyncio.get_running_loop()
         self._transport, _ = await loop.create_connection(lambda: _Connection(self._received), sock=ours)
-        self._tasks = [asyncio.create_task(self._wait())]
+        self._tasks = [asyncio.create_task(self._wait()), asyncio.create_task(self._watch())]
 
     # Contexts
 
@@ -130,63 +151,102 @@ class WorkerClient:
         self._number += 1
         return self._number
 
-    async def generate(self, *jobs: Generate, inbox: Inbox | None = None) -> AsyncGenerator[list[Output], None]:
+    async def generate(
+        self, *jobs: Generate, inbox: Inbox | None = None, request: object = None
+    ) -> AsyncGenerator[list[Output], None]:
         """Yield the outputs of the jobs, in lists of those that arrived together, until each job has `Ended`.
 
-        Closing the iterator cancels the jobs at once. Raises the error of the first `Failed`, `EngineFailed` when the
-        process dies, and any error with which `inbox` is failed.
+        request: names the jobs in `Death.work`. Closing the iterator cancels the jobs at once. Raises the error of the
+        first `Failed`, `EngineFailed` when the process dies, and any error with which `inbox` is failed.
         """
         inbox = inbox or Inbox()
         left = len(jobs)
         try:
             for job in jobs:
-                self._submit(job, inbox)
+                self._submit(job, inbox, request)
             while left:
                 outputs = await inbox.take()
                 left -= sum(isinstance(output, Ended) for output in outputs)
                 yield outputs
+        except TimedOut:
+            self._cancel(jobs, overdue=True)
+            raise
         finally:
             self._cancel(jobs)
 
-    async def embed(self, job: Embed) -> Embedded:
-        inbox = Inbox()
+    async def embed(self, job: Embed, *, inbox: Inbox | None = None, request: object = None) -> Embedded:
+        """Return the vectors of a job. inbox, request and errors: as for `generate`."""
+        inbox = inbox or Inbox()
         try:
-            self._submit(job, inbox)
+            self._submit(job, inbox, request)
             (output,) = await inbox.take()
+        except TimedOut:
+            self._cancel((job,), overdue=True)
+            raise
         finally:
             self._cancel((job,))
         if not isinstance(output, Embedded):
             raise EngineFailed(f"the worker answered an embedding with {type(output).__name__}")
         return output
 
-    def _submit(self, job: Job, inbox: Inbox) -> None:
+    @property
+    def overdue(self) -> bool:
+        """True while a job that ended at its time limit is not confirmed as cancelled: the worker may hang."""
+        return bool(self._overdue)
+
+    async def responsive(self) -> None:
+        """Wait while a job is overdue, until the worker shows progress or ends.
+
+        A request that is sent to a worker that hangs would only exceed its own time limit.
+        """
+        await self._responsive.wait()
+
+    def _submit(self, job: Job, inbox: Inbox, request: object) -> None:
         if self._death is not None:
             raise _failure(self._death)
         if not self._running and self.facts.gpu_layers < self.facts.layers:
             self._cores.begin(self)
-        self._running[job.id] = inbox
+        self._running += 1
+        self._jobs[job.id] = _Work(inbox, request)
         self._send(
             protocol.SubmitGenerate(job=job) if isinstance(job, Generate) else protocol.SubmitEmbed(job=job)
         )  # fmt: skip
 
-    def _cancel(self, jobs: Iterable[Job]) -> None:
-        """Cancel those of the jobs that still run."""
+    def _cancel(self, jobs: Iterable[Job], *, overdue: bool = False) -> None:
+        """Cancel those of the jobs that still run. They count as work of the worker until it confirms."""
         for job in jobs:
-            if self._finish(job.id):
-                self._send(protocol.CancelJob(id=job.id))
+            work = self._jobs.get(job.id)
+            if work is None or work.inbox is None:
+                continue
+            self._jobs[job.id] = replace(work, inbox=None)
+            self._stopped_running()
+            self._send(protocol.CancelJob(id=job.id))
+            if overdue and self._death is None:
+                self._overdue.add(job.id)
+                self._responsive.clear()
+                self._watchdog.overdue(asyncio.get_running_loop().time())
+                self._watch_now.set()
 
     def _finish(self, id: int) -> Inbox | None:
-        """Forget a job and return its inbox; None for a job that has finished before."""
-        inbox = self._running.pop(id, None)
-        if inbox is not None and not self._running:
+        """Forget a job and return its inbox; None for a job that was cancelled."""
+        work = self._jobs.pop(id, None)
+        if work is None or work.inbox is None:
+            return None
+        self._stopped_running()
+        return work.inbox
+
+    def _stopped_running(self) -> None:
+        self._running -= 1
+        if not self._running:
             self._cores.end(self)
-        return inbox
 
     # Questions
 
-    async def tokenize(self, text: str, *, add_special: bool, parse_special: bool) -> tuple[int, ...]:
+    async def tokenize(
+        self, text: str, *, add_special: bool, parse_special: bool, joint: str | None = None
+    ) -> tuple[int, ...]:
         question = protocol.Tokenize(
-            number=self.next_id(), text=text, add_special=add_special, parse_special=parse_special
+            number=self.next_id(), text=text, add_special=add_special, parse_special=parse_special, joint=joint
         )
         return await self._ask(question, tuple[int, ...])
 
@@ -203,7 +263,7 @@ class WorkerClient:
         """Send a question and return its answer, a value of this type."""
         return protocol.read_value(kind, await self._answer_to(question))
 
-    async def _answer_to(self, question: protocol.Question | protocol.Ping) -> protocol.Value:
+    async def _answer_to(self, question: protocol.Question) -> protocol.Value:
         if self._death is not None:
             raise _failure(self._death)
         future: asyncio.Future[protocol.Value] = asyncio.get_running_loop().create_future()
@@ -237,7 +297,7 @@ class WorkerClient:
         await self._close()
 
     async def _close(self) -> None:
-        await self._process.wait()
+        await self._process.killed()
         if self._transport is not None:
             self._transport.close()
         others = [task for task in self._tasks if task is not asyncio.current_task()]
@@ -254,37 +314,50 @@ class WorkerClient:
         self._ended(await self._process.wait_death())
 
     async def _watch(self) -> None:
-        """Kill a child that hangs: it answers no ping, or makes no step while it has work."""
+        """Kill a child that hangs, from its start on."""
         loop = asyncio.get_running_loop()
-        moved, last = loop.time(), self._steps
-        while True:
-            await asyncio.sleep(_PING_EVERY)
-            try:
-                async with asyncio.timeout(_HANG_SECONDS):
-                    await self._answer_to(protocol.Ping(number=self.next_id()))
-            except TimeoutError:
-                return self._kill_hung("it did not answer")
-            except EngineFailed:
-                return None
-            if self._steps != last or not self._running:
-                moved, last = loop.time(), self._steps
-            elif loop.time() - moved > _HANG_SECONDS:
-                return self._kill_hung("it made no progress")
+        while self._death is None:
+            self._watchdog.used(loop.time(), self._process.usage())
+            if hang := self._watchdog.verdict(loop.time()):
+                self._kill_hung(hang)
+                return
+            self._send(protocol.Ping(number=self.next_id()))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._watchdog.interval):
+                    await self._watch_now.wait()
+            self._watch_now.clear()
 
-    def _kill_hung(self, reason: str) -> None:
-        self._ended(self._process.death(f"the worker hung: {reason} for {_HANG_SECONDS:g} s"))
+    def _kill_hung(self, hang: Hang) -> None:
+        stopped = self._process.suspended
+        suffix = "; its process is stopped" if stopped else ""
+        self._ended(self._process.death(f"{hang}{suffix}", DeathCause.OUTSIDE if stopped else DeathCause.HANG))
         self._process.kill()
+
+    @property
+    def stalled(self) -> float:
+        """Seconds since the worker last showed progress; small while it has nothing to do."""
+        return self._watchdog.stalled(asyncio.get_running_loop().time())
+
+    def _progressed(self) -> None:
+        self._watchdog.progressed(asyncio.get_running_loop().time())
+        if self._overdue:
+            self._overdue.clear()
+            self._responsive.set()
 
     def _ended(self, death: Death) -> None:
         """Fail every question and job with the first cause of the end."""
         if self._death is not None:
             return
-        self._death = death
+        # Of the questions only those of other callers than the watchdog are work; their request is not known.
+        asked = (None,) * bool(self._answers)
+        self._death = death = replace(death, work=(*(work.request for work in self._jobs.values()), *asked))
         failure = _failure(death)
         for future in self._answers.values():
             if not future.done():
                 future.set_exception(failure)
-        for id in tuple(self._running):
+        self._overdue.clear()
+        self._responsive.set()
+        for id in tuple(self._jobs):
             if (inbox := self._finish(id)) is not None:
                 inbox.fail(failure)
         if not self._stopping:
@@ -300,34 +373,40 @@ class WorkerClient:
         try:
             for message in self._unpacker.feed(data):
                 if isinstance(message, list):
+                    self._progressed()
                     for output in message:
                         self._deliver(output)
                 else:
                     self._handle(message)
         except EngineFailed as error:
-            self._ended(self._process.death(error.message))
+            self._ended(self._process.death(error.message, DeathCause.CRASH))
             self._process.kill()
 
     def _handle(self, reply: protocol.Reply) -> None:
         match reply:
             case protocol.CallResult(number=number, value=value):
+                self._progressed()
                 if (future := self._answers.pop(number, None)) and not future.done():
                     future.set_result(value)
             case protocol.CallError(number=number):
+                self._progressed()
                 if (future := self._answers.pop(number, None)) and not future.done():
                     future.set_exception(_error(reply.kind, reply.message, reply.hint, {}))
-            case protocol.Pong(number=number, steps=steps):
-                self._steps = steps
-                if (future := self._answers.pop(number, None)) and not future.done():
-                    future.set_result(protocol.Value())
+            case protocol.Pong(steps=steps, idle=idle):
+                if self._watchdog.answered(asyncio.get_running_loop().time(), steps=steps, idle=idle):
+                    self._progressed()
             case protocol.LoadReport(share=share):
+                self._progressed()
                 self._progress(share)
             case protocol.Hello(protocol=version):
                 if version != protocol.PROTOCOL:
                     raise EngineFailed(f"the worker speaks protocol {version}")
 
     def _deliver(self, output: Output) -> None:
-        inbox = self._finish(output.id) if isinstance(output, _LAST) else self._running.get(output.id)
+        if isinstance(output, _LAST):
+            inbox = self._finish(output.id)
+        else:
+            inbox = work.inbox if (work := self._jobs.get(output.id)) else None
         if inbox is None:  # the job was cancelled
             return
         if isinstance(output, Failed):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
 
 from mullama.errors import EngineFailed
+from mullama.runtime.worker.watchdog import ProcessUsage
 
 # The child's part of the environment: enough to find libraries and devices, no keys and no tokens.
 _ENVIRONMENT = (
@@ -24,7 +28,19 @@ _ENVIRONMENT = (
 _BOUNDED_SPIN = {"GOMP_SPINCOUNT": "60000", "KMP_BLOCKTIME": "2", "GGML_NO_BACKTRACE": "1"}
 
 _KEPT_OUTPUT = 64 * 1024  # bytes
+_KILL_SECONDS = 10.0  # that a killed process may take to end
 _LAST_OUTPUT_SECONDS = 1.0  # for the output that is still in the pipe when the child has ended
+
+
+class DeathCause(Enum):
+    """The end of a worker, as far as it tells whose fault it is."""
+
+    CRASH = "crash"
+    """A fault inside the process: a fatal signal of its own code, an exit code, or bytes that are no message."""
+    HANG = "hang"
+    """It made no progress and was killed for it."""
+    OUTSIDE = "outside"
+    """Another process ended or stopped it, or the system was out of memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +52,15 @@ class Death:
 
     report: str
     """The end of the child's output."""
+
+    cause: DeathCause
+
+    work: tuple[object, ...] = ()
+    """The requests that the worker had not finished, each as its caller named it; None for other work."""
+
+
+# Signals by which a process ends for a fault of its own; names, because not every system has all of them.
+_FAULTS = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSYS", "SIGTRAP")
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
@@ -78,10 +103,10 @@ class WorkerProcess:
         code = await self._process.wait()
         # Bounded, because a child of the child may hold the pipe open.
         await asyncio.wait({self._drained}, timeout=_LAST_OUTPUT_SECONDS)
-        return self.death(_describe_exit(code))
+        return self.death(_describe_exit(code), cause_of(code))
 
-    def death(self, message: str) -> Death:
-        return Death(message=message, report=self.report())
+    def death(self, message: str, cause: DeathCause) -> Death:
+        return Death(message=message, report=self.report(), cause=cause)
 
     def kill(self) -> None:
         """Kill the child and its children."""
@@ -91,9 +116,14 @@ class WorkerProcess:
             if self._process.returncode is None:
                 self._process.kill()
 
+    async def killed(self) -> None:
+        """Wait for the end after a kill; not for long: the system ends a process that waits for a device afterwards."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_KILL_SECONDS):
+                await self._process.wait()
+
     async def close(self) -> None:
-        """Wait for the end and stop draining."""
-        await self._process.wait()
+        """Stop draining."""
         self._drained.cancel()
         await asyncio.gather(self._drained, return_exceptions=True)
 
@@ -109,6 +139,56 @@ class WorkerProcess:
             self._output_bytes += len(data)
             while self._output_bytes > _KEPT_OUTPUT and len(self._output) > 1:
                 self._output_bytes -= len(self._output.popleft())
+
+    def usage(self) -> ProcessUsage | None:
+        """Return the resources that the child has used; None where the system does not report them."""
+        try:
+            fields = _stat(self.pid)
+            return ProcessUsage(
+                cpu=(int(fields[11]) + int(fields[12])) / _TICKS,
+                memory=int(fields[21]) * _PAGE,
+                read=_bytes_read(self.pid),
+            )
+        except (OSError, ValueError, IndexError):
+            return None
+
+    @property
+    def suspended(self) -> bool:
+        """True for a child that a signal or a debugger stopped."""
+        try:
+            return _stat(self.pid)[0] in ("T", "t")
+        except (OSError, IndexError):
+            return False
+
+
+_TICKS = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat from the third, the state, on; see proc(5)."""
+    text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    return text[text.rindex(")") + 1 :].split()
+
+
+def _bytes_read(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/io").read_text(encoding="ascii").splitlines()
+    except OSError:  # a container may hide it
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("read_bytes:")), 0)
+
+
+def cause_of(code: int) -> DeathCause:
+    """Return the cause of an end by this exit code, negative for a signal."""
+    if code == 0:
+        return DeathCause.OUTSIDE
+    if code > 0:
+        return DeathCause.CRASH
+    try:
+        return DeathCause.CRASH if signal.Signals(-code).name in _FAULTS else DeathCause.OUTSIDE
+    except ValueError:
+        return DeathCause.OUTSIDE
 
 
 def _describe_exit(code: int) -> str:

@@ -74,6 +74,7 @@ class Tokenize(WorkerMessage, frozen=True, tag=True):
     text: str
     add_special: bool
     parse_special: bool
+    joint: str | None = None
 
 
 class Detokenize(WorkerMessage, frozen=True, tag=True):
@@ -169,10 +170,11 @@ class CallError(WorkerMessage, frozen=True, tag=True):
 
 
 class Pong(WorkerMessage, frozen=True, tag=True):
-    """The answer to a ping. steps: decodes since the start."""
+    """The answer to a ping. steps: decodes and finished commands since the start; idle: it waits for commands."""
 
     number: int
     steps: int
+    idle: bool
 
 
 def _tagged(kind: type) -> Any:

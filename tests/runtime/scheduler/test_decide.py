@@ -236,6 +236,53 @@ def test_a_dead_worker_is_restarted_with_growing_delay_a_limited_number_of_times
     assert isinstance(refusal.error, EngineFailed)
 
 
+def test_deaths_that_a_request_caused_delay_the_next_start_and_never_end_it() -> None:
+    world = World(serve("a"))
+    delays = []
+    for _ in range(CRASH_LIMIT + 3):
+        world.obey = False
+        world.feed(ev.WorkerLost(weights="wa", error=EngineFailed("SIGSEGV"), excused=True))
+        delays.append(world.state.workers["wa"].retry_at - world.now)
+        world.now = world.state.workers["wa"].retry_at
+        world.obey = True
+        world.feed(ev.Tick())
+        assert world.phase(A) is Phase.READY
+    assert delays == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
+
+
+def granted(commands: Iterable[ev.Command]) -> list[int]:
+    return [c.id for c in commands if isinstance(c, ev.Grant)]
+
+
+def test_a_suspected_request_runs_alone_on_its_worker() -> None:
+    long = UnitKey("wa", "c2")
+    world = World(serve("a", parallel=4), serve("long", long, parallel=4), serve("b", B, parallel=4))
+    assert granted(world.feed(ev.Request(id=1, model="a"))) == [1]
+
+    assert granted(world.feed(ev.Request(id=2, model="a", alone=True))) == [], "it waits until the worker is free"
+    assert granted(world.feed(ev.Request(id=3, model="a"), ev.Request(id=4, model="long"))) == [], "later ones wait"
+    assert granted(world.feed(ev.Request(id=5, model="b"))) == [5], "another worker is not concerned"
+    assert granted(world.feed(ev.Leave(id=1))) == [2]
+    assert granted(world.feed(ev.Leave(id=2))) == [3, 4]
+
+
+def test_suspected_requests_run_one_after_the_other() -> None:
+    world = World(serve("a", parallel=4))
+    assert granted(world.feed(*(ev.Request(id=n, model="a", alone=True) for n in (1, 2, 3)))) == [1]
+    assert granted(world.feed(ev.Leave(id=1))) == [2]
+    assert granted(world.feed(ev.Leave(id=2))) == [3]
+
+
+def test_a_suspected_request_keeps_others_from_its_worker_for_a_limited_time() -> None:
+    world = World(serve("a", parallel=4))
+    world.feed(ev.Request(id=1, model="a", alone=True))
+    assert granted(world.feed(ev.Request(id=2, model="a"))) == []
+    assert ev.WakeAt(when=world.now + ev.ALONE_SECONDS) in world.log
+
+    world.now += ev.ALONE_SECONDS
+    assert granted(world.feed(ev.Tick())) == [2]
+
+
 def test_a_retry_starts_a_permanently_failed_model_again() -> None:
     world = World(serve("a"), obey=False)
     world.feed(ev.WorkerLost(weights="wa", error=EngineFailed("no"), permanent=True))

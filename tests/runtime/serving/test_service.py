@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from mullama.chat import types as chat
 from mullama.chat.inventory import ListModels, LoadModel
 from mullama.errors import Denied, EngineFailed, Invalid, NotFound, Refused, TimedOut
 from mullama.runtime.scheduler.state import Phase
-from tests.runtime.runtime_fixture import CALLER, LocalServer, until
+from mullama.runtime.worker.watchdog import StallLimits
+from tests.runtime.runtime_fixture import CALLER, LocalServer, request_of, until
 
 pytestmark = pytest.mark.anyio
 
@@ -124,6 +129,93 @@ async def test_a_request_that_ended_a_worker_twice_is_refused_and_others_are_ser
 
     assert server.pool.crashes == 2
     assert await server.ask("a", "say on") == "on"
+
+
+async def test_a_worker_killed_from_outside_is_no_fault_of_the_requests_in_work(server: LocalServer) -> None:
+    """Equal requests, as probes and canned prompts are, are repeated and never refused."""
+    await server.apply({"a": server.script()})
+
+    for _ in range(2):
+        with server.suspended("a"):
+            asked = [asyncio.create_task(server.ask("a", "say hi")) for _ in range(2)]
+            await until(lambda: server.pool.state.active("a") == 2)
+            (pid,) = server.pool.pids()
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda: server.pool.pids() == ())
+        assert await asyncio.gather(*asked) == ["hi", "hi"]
+
+    assert server.pool.crashes == 2
+
+
+async def test_a_request_beside_one_that_crashes_is_answered_and_only_the_other_is_refused(server: LocalServer) -> None:
+    await server.apply({"a": server.script()})
+    beside = server.events("a", "slow 20ms count to 500")
+    await anext(beside)
+    with pytest.raises(EngineFailed):  # both are in work: each is suspected
+        await server.ask("a", "crash exit")
+    with pytest.raises(EngineFailed):
+        async for _ in beside:
+            pass
+
+    assert await server.ask("a", "say on") == "on"
+    with pytest.raises(EngineFailed):  # alone: this one counts
+        await server.ask("a", "crash exit")
+
+    quarantine = server.pool.quarantine
+    assert [quarantine.blames(request_of("a", text)) for text in ("crash exit", "slow 20ms count to 500")] == [
+        True,
+        False,
+    ]
+    assert server.pool.crashes == 2
+    weights = server.snapshot.deployments["a"].unit.weights
+    assert len(server.pool.state.workers[weights].excused) == 1
+
+
+async def test_a_worker_that_hangs_beyond_the_time_limit_is_replaced_and_innocents_are_answered(
+    server: LocalServer,
+) -> None:
+    server.pool.limits = StallLimits(overdue_quiet=0.2, overdue_ping=0.05)
+    await server.apply({"a": {"from": server.script(), "limits": {"timeout": "2s"}}})
+    (pid,) = server.pool.pids()
+
+    hanging = asyncio.create_task(server.ask("a", "hang"))
+    await until(lambda: server.pool.state.active("a") == 1)
+    with pytest.raises(TimedOut):
+        await hanging
+    answers = await asyncio.gather(*(server.ask("a", "say hi") for _ in range(3)))
+
+    assert answers == ["hi", "hi", "hi"]
+    assert server.pool.pids() != (pid,)
+    assert server.pool.crashes == 1
+    assert server.pool.quarantine.blames(request_of("a", "hang"))
+
+
+async def test_a_stopped_worker_is_replaced_and_nobody_is_blamed(server: LocalServer) -> None:
+    server.pool.limits = StallLimits(ping=0.05)
+    await server.apply({"a": server.script()})
+    (pid,) = server.pool.pids()
+    worker = server.pool.worker(server.snapshot.deployments["a"].unit)
+    assert worker is not None
+    worker._watchdog.limits = StallLimits(quiet=0.3, ping=0.05)  # not before the load, which may take its time
+
+    os.kill(pid, signal.SIGSTOP)
+    answers = await asyncio.gather(*(server.ask("a", "say hi") for _ in range(2)))
+
+    assert answers == ["hi", "hi"]
+    assert not psutil.pid_exists(pid)
+    message = next(e["message"] for e in server.event_log.kept() if "hung" in e["message"])
+    assert message.endswith("its process is stopped")
+
+
+async def test_embeddings_beside_a_death_from_outside_are_repeated(server: LocalServer) -> None:
+    await server.apply({"a": server.script()})
+    request = chat.EmbedRequest(model="a", inputs=("x",))
+    with server.suspended("a"):
+        asked = asyncio.create_task(server.service.answer(request, CALLER))
+        await until(lambda: server.pool.state.active("a") == 1)
+        os.kill(server.pool.pids()[0], signal.SIGKILL)
+        await until(lambda: server.pool.pids() == ())
+    assert len((await asked).vectors) == 1  # type: ignore[union-attr]
 
 
 async def test_choices_share_one_prompt_and_are_counted_together(server: LocalServer) -> None:

@@ -97,6 +97,11 @@ class NativeModel:
     def attributes(self, token: int) -> int:
         return int(c.llama_vocab_get_attr(self.vocab, token))
 
+    def text(self, token: int) -> str:
+        """Return the text of one token as the vocabulary holds it, "" for text that is not UTF-8."""
+        text: bytes = c.llama_vocab_get_text(self.vocab, token)
+        return text.decode("utf-8", "ignore")
+
     def tokenize(self, text: bytes, *, add_special: bool, parse_special: bool) -> list[int]:
         room = len(text) + 8
         while True:
