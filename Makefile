@@ -23,7 +23,7 @@ test: ## run the tests in parallel, and repeat the failed ones
 coverage: ## run the tests with branch coverage, in this process and in those that it starts
 	@.ci/install test
 	@rm -f .coverage .coverage.*
-	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(BIN)/python -m coverage run -m pytest -q || true
+	COVERAGE_PROCESS_START=$(CURDIR)/pyproject.toml $(BIN)/python -m coverage run -m pytest -q -n logical --dist worksteal || true
 	$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report --skip-covered | tail -n 40
 
