@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
 from mullama.chat.constraint.lark import Lark, choice, quoted, sequence
+from mullama.chat.schema_types import SchemaTypes, ValueTypes
 from mullama.chat.syntax import (
     BraceCalls,
     CallSyntax,
@@ -93,6 +95,7 @@ def _object(lark: Lark, syntax: JsonCalls, tool: FunctionSchema) -> str:
 
 
 _ID = r'/"[A-Za-z0-9]{1,9}"/'
+_BRACES_DEPTH = 6  # of values in Gemma's notation, whose recursive schemas have no rules of their own
 _KEY = "/[A-Za-z_][A-Za-z0-9_.-]{0,63}/"
 
 
@@ -138,32 +141,43 @@ def _tagged(lark: Lark, syntax: TaggedCalls, tools: Sequence[FunctionSchema], *,
 def _tagged_call(lark: Lark, syntax: TaggedCalls, tool: FunctionSchema) -> str:
     properties = tool.schema.get("properties")
     if not isinstance(properties, Mapping):
-        keyed = _typed(syntax, {"type": "string"}) if syntax.typed else syntax.keyed
+        keyed = _attributed(syntax, "true") if syntax.typed else syntax.keyed
         free = sequence(lark.literal(syntax.key), _KEY, lark.literal(keyed), _free_text(lark, syntax))
         return sequence(quoted(tool.name), lark.literal(syntax.named), f"({free})*", lark.literal(syntax.end))
     required = tool.schema.get("required")
     needed = required if isinstance(required, list) else []
+    types = SchemaTypes(tool.schema)
     parts = []
     for key, schema in properties.items():
-        value = _tagged_value(lark, syntax, schema)
-        keyed = _typed(syntax, schema) if syntax.typed else syntax.keyed
-        argument = sequence(lark.literal(syntax.key), quoted(key), lark.literal(keyed), value)
+        text, value = _tagged_values(lark, syntax, schema, types.of(schema), tool.schema.get("$defs"))
+        written = [("true", text), ("false", value)] if syntax.typed else [("", one) for one in (text, value)]
+        forms = [sequence(lark.literal(_attributed(syntax, kind)), form) for kind, form in written if form]
+        argument = sequence(lark.literal(syntax.key), quoted(key), choice(forms))
         parts.append(argument if key in needed else f"({argument})?")
     return sequence(quoted(tool.name), lark.literal(syntax.named), *parts, lark.literal(syntax.end))
 
 
-def _typed(syntax: TaggedCalls, schema: JSONValue) -> str:
-    kind = "true" if _plain_string(schema) else "false"
-    return syntax.keyed.replace('">', f'" string="{kind}">')
+def _attributed(syntax: TaggedCalls, kind: str) -> str:
+    """Return the text after a key, with the attribute that names the kind of the value where the syntax has one."""
+    return syntax.keyed.replace('">', f'" string="{kind}">') if kind else syntax.keyed
 
 
-def _tagged_value(lark: Lark, syntax: TaggedCalls, schema: JSONValue) -> str:
-    if isinstance(schema, Mapping) and _plain_string(schema):
-        options = schema.get("enum")
-        if isinstance(options, list):
-            return sequence(choice([quoted(str(option)) for option in options]), lark.literal(syntax.valued))
-        return _free_text(lark, syntax)
-    return sequence(lark.json(schema), lark.literal(syntax.valued))
+def _tagged_values(
+    lark: Lark, syntax: TaggedCalls, schema: JSONValue, types: ValueTypes, definitions: JSONValue
+) -> tuple[str, str]:
+    """Return expressions for a value as bare text and as JSON, each empty when it is not allowed.
+
+    Without an attribute, the reader takes what may be a string for bare text.
+    """
+    ending = lark.literal(syntax.valued)
+    if types.values is not None:
+        texts = [quoted(value) for value in types.values if isinstance(value, str)]
+        others = [quoted(json.dumps(value)) for value in types.values if not isinstance(value, str)]
+        return (sequence(choice(texts), ending) if texts else "", sequence(choice(others), ending) if others else "")
+    if types.known and "string" in types.types:
+        mixed = syntax.typed and not types.text_only
+        return _free_text(lark, syntax), sequence(lark.json(schema, definitions), ending) if mixed else ""
+    return "", sequence(lark.json(schema, definitions), ending)
 
 
 def _free_text(lark: Lark, syntax: TaggedCalls) -> str:
@@ -174,26 +188,17 @@ def _free_text(lark: Lark, syntax: TaggedCalls) -> str:
     return sequence(lark.text_until(tag), lark.literal(syntax.valued.partition(tag)[2]))
 
 
-def _plain_string(schema: JSONValue) -> bool:
-    if not isinstance(schema, Mapping):
-        return False
-    options = schema.get("enum")
-    if isinstance(options, list) and "type" not in schema:
-        return all(isinstance(option, str) for option in options)
-    return schema.get("type") == "string" and "const" not in schema
-
-
 def _braces(lark: Lark, syntax: BraceCalls, tools: Sequence[FunctionSchema], *, parallel: bool) -> CallForm:
     calls = []
     for tool in tools:
-        members = _braces_members(lark, syntax.quote, tool.schema)
+        members = _braces_members(lark, syntax.quote, tool.schema, SchemaTypes(tool.schema))
         calls.append(sequence(quoted(f"call:{tool.name}{{"), members, '"}"'))
     rest = sequence(lark.rule("call", choice(calls)), lark.literal(syntax.close))
     envelope = lark.rule("envelope", sequence(lark.literal(syntax.open), rest))
     return CallForm(trigger=syntax.open, rest=rest, whole=repeated(envelope, "", parallel=parallel))
 
 
-def _braces_members(lark: Lark, quote: str, schema: JSONValue) -> str:
+def _braces_members(lark: Lark, quote: str, schema: JSONValue, types: SchemaTypes, depth: int = 0) -> str:
     """Return the members with keys in alphabetical order, as the templates write them."""
     properties = schema.get("properties") if isinstance(schema, Mapping) else None
     if not isinstance(properties, Mapping):
@@ -202,30 +207,46 @@ def _braces_members(lark: Lark, quote: str, schema: JSONValue) -> str:
     required = schema.get("required") if isinstance(schema, Mapping) else None
     needed = required if isinstance(required, list) else []
     members = [
-        (sequence(quoted(key + ":"), _braces_value(lark, quote, part)), key in needed)
+        (sequence(quoted(key + ":"), _braces_value(lark, quote, part, types, depth)), key in needed)
         for key, part in sorted(properties.items())
     ]
     return listed(lark, members, '","')
 
 
-def _braces_value(lark: Lark, quote: str, schema: JSONValue) -> str:
-    kind = schema.get("type") if isinstance(schema, Mapping) else None
-    if not isinstance(schema, Mapping) or not isinstance(kind, str):
+def _braces_value(lark: Lark, quote: str, schema: JSONValue, types: SchemaTypes, depth: int = 0) -> str:
+    found = types.of(schema)
+    if isinstance(schema, Mapping) and isinstance(reference := schema.get("$ref"), str):
+        schema = types.references.find(reference)
+    if not isinstance(schema, Mapping) or not found.known or depth > _BRACES_DEPTH:
         return _braces_any(lark, quote)
-    options = schema.get("enum")
-    if isinstance(options, list) and all(isinstance(option, str) for option in options):
-        texts = choice([quoted(str(option)) for option in options])
-        return sequence(lark.literal(quote), texts, lark.literal(quote))
+    if found.values is not None:
+        written = [_braces_constant(lark, quote, value) for value in found.values]
+        return choice(written) if all(written) else _braces_any(lark, quote)
+    branches = schema.get("anyOf")
+    if isinstance(branches, list):
+        return choice([_braces_value(lark, quote, branch, types, depth + 1) for branch in branches])
+    return choice([_braces_typed(lark, quote, schema, kind, types, depth) for kind in sorted(found.types)])
+
+
+def _braces_constant(lark: Lark, quote: str, value: JSONValue) -> str:
+    if isinstance(value, str):
+        return sequence(lark.literal(quote), quoted(value), lark.literal(quote))
+    return "" if isinstance(value, Mapping | list) else quoted(json.dumps(value))
+
+
+def _braces_typed(
+    lark: Lark, quote: str, schema: Mapping[str, JSONValue], kind: str, types: SchemaTypes, depth: int
+) -> str:
     match kind:
         case "string":
             return sequence(lark.literal(quote), "/[^<]*/", lark.literal(quote))
         case "object" if isinstance(schema.get("properties"), Mapping):
-            return lark.rule("object", sequence('"{"', _braces_members(lark, quote, schema), '"}"'))
+            return lark.rule("object", sequence('"{"', _braces_members(lark, quote, schema, types, depth + 1), '"}"'))
         case "array":
-            item = _braces_value(lark, quote, schema.get("items"))
+            item = _braces_value(lark, quote, schema.get("items"), types, depth + 1)
             return lark.rule("array", sequence('"["', f'({item} ("," {item})*)?', '"]"'))
         case "integer" | "number" | "boolean" | "null":
-            return lark.json(dict(schema))
+            return lark.json({**schema, "type": kind})
         case _:
             return _braces_any(lark, quote)
 
@@ -250,7 +271,10 @@ def _python_members(lark: Lark, schema: Mapping[str, JSONValue]) -> str:
     if not isinstance(properties, Mapping):
         free = sequence(_KEY, '"="', lark.json({}))
         return f'({free} (", " {free})*)?'
-    members = [(sequence(quoted(key + "="), lark.json(part)), key in needed) for key, part in properties.items()]
+    definitions = schema.get("$defs")
+    members = [
+        (sequence(quoted(key + "="), lark.json(part, definitions)), key in needed) for key, part in properties.items()
+    ]
     return listed(lark, members, '", "')
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mullama.chat.constraint.lark import quoted
-from mullama.chat.constraint.schema import MAX_DEPTH, MAX_REPEAT, MAX_TEXT
+from mullama.chat.constraint.schema import MAX_REPEAT, MAX_TEXT
+from mullama.chat.schema_types import MAX_DEPTH
 from mullama.errors import Invalid
 
 _TOKEN = re.compile(

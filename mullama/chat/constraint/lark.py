@@ -8,7 +8,7 @@ import re
 from mullama.names import JSONValue
 
 # One space may follow a comma or a colon, because models write one; all other white space is fixed.
-SEPARATORS = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
+SEPARATORS: dict[str, JSONValue] = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
 # Text that may be one token of its own in a vocabulary, such as <|call|>, [ARGS] or </tool_call>.
 _MARK = re.compile(r"(<[^<>\s=\"]+>|\[[A-Z_]{2,}\])")
 
@@ -26,9 +26,11 @@ class Lark:
         parts = [part for part in _MARK.split(text) if part]
         return " ".join(self._mark(part) if _MARK.fullmatch(part) else quoted(part) for part in parts)
 
-    def json(self, schema: JSONValue) -> str:
-        """Return a rule for a JSON value of this schema."""
-        options = {"x-guidance": SEPARATORS}
+    def json(self, schema: JSONValue, definitions: JSONValue = None) -> str:
+        """Return a rule for a JSON value of this schema, which may refer to the `definitions` of another."""
+        options: dict[str, JSONValue] = {"x-guidance": SEPARATORS}
+        if definitions and '"$ref"' in json.dumps(schema):
+            options["$defs"] = definitions
         whole = {**schema, **options} if isinstance(schema, dict) else {"allOf": [schema], **options}
         return self.rule("value", "%json " + _whole(json.dumps(whole, ensure_ascii=False)))
 

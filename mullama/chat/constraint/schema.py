@@ -1,5 +1,9 @@
 """Checks a client's JSON schema against the supported keywords and rewrites it to the form that is enforced.
 
+A schema is enforced as a whole: `$ref`, `allOf`, `anyOf`, `oneOf` and the keywords beside them become one schema, or
+alternatives of which each is complete, so that the properties have one order and no others are allowed. A reference to
+a definition stays a reference where nothing is beside it.
+
 An unsupported keyword is an error for a response format, and a warning for a tool.
 """
 
@@ -10,12 +14,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from mullama.chat.constraint.merge import Merged, Part, Place, Unsatisfiable
+from mullama.chat.constraint.one_of import exclusive
+from mullama.chat.schema_types import MAX_DEPTH, TYPES, SchemaTypes
 from mullama.errors import Invalid
 from mullama.names import JSONValue
 
 MAX_TEXT: Final = 64 * 1024
-MAX_DEPTH: Final = 32
 MAX_NODES: Final = 2_000
+MAX_ALTERNATIVES: Final = 256
+MAX_WRITTEN: Final = 4 * MAX_NODES  # parts of the rewritten schema, which repeats merged definitions
 MAX_REPEAT: Final = 1_000
 
 ENFORCED = frozenset((
@@ -29,18 +37,21 @@ UNENFORCED = frozenset((
     "else", "if", "maxContains", "minContains", "not", "propertyNames", "then", "unevaluatedItems",
     "unevaluatedProperties", "uniqueItems",
 ))  # fmt: skip
+# By JSON Schema, any other format is an annotation.
 FORMATS = frozenset((
-    "date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "unknown", "uri", "uuid",
+    "date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uri", "uuid",
 ))  # fmt: skip
-TYPES = frozenset(("array", "boolean", "integer", "null", "number", "object", "string"))
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _COMBINERS = ("allOf", "anyOf", "oneOf", "$ref")
 _DEFINITIONS = ("$defs", "definitions")
 _REPEAT = re.compile(r"\{(\d*),?(\d*)\}")
 _BEYOND_REGULAR = re.compile(r"\(\?(?:[=!]|<[=!]|>|P=|\()|\\[1-9bBAZzGkK]|[*+?}]\+")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
 
 Schema = dict[str, JSONValue]
+# The keywords of one value that do not combine schemas, from one place each.
+Alternative = tuple[Place, ...]
 
 
 def enforceable(schema: JSONValue, *, what: str, strict: bool, field: str) -> tuple[JSONValue, tuple[str, ...]]:
@@ -49,20 +60,24 @@ def enforceable(schema: JSONValue, *, what: str, strict: bool, field: str) -> tu
     strict: raise `Invalid` instead of a warning. what: the name of the schema in messages, such as "response_format" or
     "the tool 'f'". field: the field of the request.
     """
-    check = _Check(what=what, strict=strict, field=field, root=schema)
-    check.bounds(schema)
-    return check.schema(schema, "#", 0, closed=True), tuple(check.remarks)
+    rewriting = _Rewriting(what=what, strict=strict, field=field, root=schema)
+    rewriting.bounds(schema)
+    return rewriting.whole(), tuple(rewriting.remarks)
 
 
-class _Check:
+class _Rewriting:
     """One walk over one schema."""
 
     def __init__(self, *, what: str, strict: bool, field: str, root: JSONValue) -> None:
-        self.remarks: list[str] = []
+        self.remarks: dict[str, None] = {}
         self._what = what
         self._strict = strict
         self._field = field
         self._root = root
+        self._types = SchemaTypes(root)
+        self._names: dict[int, str] = {}
+        self._waiting: list[tuple[str, Place]] = []
+        self._written = 0
 
     def bounds(self, schema: JSONValue) -> None:
         """Refuse a schema that is too large to walk."""
@@ -76,34 +91,196 @@ class _Check:
             if depth > 2 * MAX_DEPTH:
                 raise self._invalid(f"the schema is nested deeper than {MAX_DEPTH}", "#")
 
-    def schema(self, schema: JSONValue, path: str, depth: int, *, closed: bool) -> JSONValue:
-        """Return one schema.
+    def whole(self) -> JSONValue:
+        """Return the complete schema with the definitions that it refers to."""
+        try:
+            made = self._schema(Place(self._root, "#"), 0)
+        except Unsatisfiable as error:
+            raise self._invalid(f"no value fits: {error.reason}", error.path) from error
+        definitions: Schema = {}
+        while self._waiting:
+            name, place = self._waiting.pop()
+            try:
+                definitions[name] = self._schema(place, 0)
+            except Unsatisfiable:
+                definitions[name] = False
+        if not definitions or not isinstance(made, dict):
+            return made
+        return {**made, "$defs": definitions}
 
-        closed: objects that list properties allow no others, unless the schema allows them.
-        """
-        if isinstance(schema, bool):
-            return schema
-        if not isinstance(schema, Mapping):
-            raise self._invalid("a schema must be an object, true or false", path)
+    def _schema(self, place: Place, depth: int) -> JSONValue:
+        return self._all_of((place,), depth)
+
+    def _all_of(self, places: Sequence[Place], depth: int) -> JSONValue:
+        """Return the schema of a value that fits all of these. Raises `Unsatisfiable` when no value does."""
         if depth > MAX_DEPTH:
-            raise self._invalid(f"the schema is nested deeper than {MAX_DEPTH}", path)
-        made: Schema = {}
-        for key, value in self._modern(schema, path).items():
-            if key in ENFORCED:
-                self._keyword(made, key, value, path, depth, closed=closed)
-            elif key in _DEFINITIONS and isinstance(value, Mapping):
-                made[key] = {
-                    name: self.schema(part, f"{path}/{key}/{name}", depth + 1, closed=True)
-                    for name, part in value.items()
-                }
-            elif key in UNENFORCED and not (key == "uniqueItems" and value is False):
-                self._leave_out(key, f"{path}/{key}")
-        self._settle(made, path, closed=closed)
+            raise self._invalid(f"the schema is nested deeper than {MAX_DEPTH}", places[0].path)
+        self._written += 1
+        if self._written > MAX_WRITTEN:
+            raise self._invalid(f"with its references the schema has more than {MAX_WRITTEN} parts", "#")
+        if len(places) == 1:
+            alone = self._alone(places[0], depth)
+            if alone is not None:
+                return alone
+        alternatives: list[Alternative] = [()]
+        for place in places:
+            alternatives = self._product(alternatives, self._alternatives(place, (), depth), place.path)
+        return self._one_of_them([self._merged(one, places[0].path, depth) for one in alternatives])
+
+    def _alone(self, place: Place, depth: int) -> JSONValue:
+        """Return a schema that is only a boolean, a reference, or one combiner; None for any other."""
+        if not isinstance(place.schema, Mapping):
+            if place.schema is True:
+                return True
+            if place.schema is False:
+                raise Unsatisfiable("the schema is false", place.path)
+            raise self._invalid("a schema must be an object, true or false", place.path)
+        keywords = self._modern(place)
+        present = [key for key in keywords if key in ENFORCED or key in UNENFORCED]
+        if len(present) != 1 or present[0] not in _COMBINERS:
+            return None
+        key = present[0]
+        if key == "$ref":
+            return {"$ref": self._definition(keywords[key], place.at(key))}
+        branches = self._branches(keywords, key, place)
+        if key == "allOf":
+            return self._all_of(branches, depth + 1)
+        if key == "oneOf":
+            described = [self._alternatives(branch, (), depth) for branch in branches]
+            self._check_one_of(described, place)
+        return self._one_of_them([self._attempt(branch, depth + 1) for branch in branches])
+
+    def _attempt(self, place: Place, depth: int) -> JSONValue | Unsatisfiable:
+        try:
+            return self._schema(place, depth)
+        except Unsatisfiable as error:
+            return error
+
+    def _one_of_them(self, results: Sequence[JSONValue | Unsatisfiable]) -> JSONValue:
+        """Return the alternatives that a value can fit, as one schema."""
+        fits = [one for one in results if not isinstance(one, Unsatisfiable)]
+        if not fits:
+            raise next(one for one in results if isinstance(one, Unsatisfiable))
+        return fits[0] if len(fits) == 1 else {"anyOf": fits}
+
+    def _alternatives(self, place: Place, within: tuple[int, ...], depth: int) -> list[Alternative]:
+        """Return the alternatives of a value, without combiners.
+
+        within: the identities of the references that are being followed.
+        """
+        if not isinstance(place.schema, Mapping):
+            if place.schema is True:
+                return [()]
+            if place.schema is False:
+                return [(Place({"enum": []}, place.path),)]
+            raise self._invalid("a schema must be an object, true or false", place.path)
+        if depth > MAX_DEPTH:
+            raise self._invalid(f"the schema is nested deeper than {MAX_DEPTH}", place.path)
+        keywords = self._modern(place)
+        made: list[Alternative] = [()]
+        if "$ref" in keywords:
+            target = self._target(keywords["$ref"], place.at("$ref"))
+            if id(target.schema) in within:
+                raise self._invalid(f"the reference {keywords['$ref']!r} is circular", place.at("$ref"))
+            made = self._alternatives(target, (*within, id(target.schema)), depth + 1)
+        if "allOf" in keywords:
+            for part in self._branches(keywords, "allOf", place):
+                made = self._product(made, self._alternatives(part, within, depth + 1), place.path)
+        own = {key: value for key, value in keywords.items() if key not in _COMBINERS}
+        beside = (Place(own, place.path),)
+        made = [beside + one if _first(keywords) else one + beside for one in made]
+        for key in ("anyOf", "oneOf"):
+            if key in keywords:
+                branches = self._branches(keywords, key, place)
+                described = [self._alternatives(branch, within, depth + 1) for branch in branches]
+                if key == "oneOf":
+                    self._check_one_of([[beside + one for one in branch] for branch in described], place)
+                made = self._product(made, [one for branch in described for one in branch], place.at(key))
         return made
 
-    def _modern(self, schema: Mapping[str, JSONValue], path: str) -> Schema:
+    def _product(self, some: list[Alternative], others: list[Alternative], path: str) -> list[Alternative]:
+        if len(some) * len(others) > MAX_ALTERNATIVES:
+            raise self._invalid(f"the branches beside each other have more than {MAX_ALTERNATIVES} combinations", path)
+        return [one + other for one in some for other in others]
+
+    def _branches(self, keywords: Schema, key: str, place: Place) -> list[Place]:
+        parts = self._list(keywords[key], place.at(key))
+        if not parts:
+            raise self._invalid("expected at least one schema", place.at(key))
+        return [Place(part, f"{place.at(key)}/{index}") for index, part in enumerate(parts)]
+
+    def _check_one_of(self, branches: Sequence[Sequence[Alternative]], place: Place) -> None:
+        """Report a `oneOf` of which a value might match two branches, because it is enforced as `anyOf`."""
+        if not exclusive(branches, self._types):
+            thing = "oneOf with branches that can match together"
+            self._leave_out(thing, place.at("oneOf"), instead=" (taken as anyOf)")
+
+    def _merged(self, alternative: Alternative, path: str, depth: int) -> JSONValue | Unsatisfiable:
+        """Return one alternative as one schema."""
+        merged = Merged(path)
+        try:
+            for place in alternative:
+                assert isinstance(place.schema, Mapping)
+                part = merged.begin()
+                for key, value in place.schema.items():
+                    self._keyword(merged, part, key, value, place)
+            return self._built(merged, depth)
+        except Unsatisfiable as error:
+            return error
+
+    def _built(self, merged: Merged, depth: int) -> JSONValue:
+        """Return the schema of merged keywords, with the schemas of the members."""
+        made = merged.scalars()
+        self._write_object(merged, made, depth)
+        if prefix := merged.prefix():
+            made["prefixItems"] = [self._optional(places, depth) for places in prefix]
+        if items := merged.items():
+            made["items"] = self._optional(items, depth)
+        return made
+
+    def _write_object(self, merged: Merged, made: Schema, depth: int) -> None:
+        """Write the keywords of an object. Only named properties are allowed, unless the schema says otherwise."""
+        if additional := merged.additional():
+            made["additionalProperties"] = self._optional(additional, depth)
+        patterns = {pattern: self._optional(places, depth) for pattern, places in merged.patterns()}
+        if patterns := {pattern: part for pattern, part in patterns.items() if part is not False}:
+            made["patternProperties"] = patterns
+        if not additional and (merged.closed or (merged.lists_properties and not patterns)):
+            made["additionalProperties"] = False
+        properties: Schema = {}
+        for name, places in merged.properties():
+            if name in merged.required:
+                properties[name] = self._required(places, merged.required[name], name, depth)
+            elif (part := self._optional(places, depth)) is not False:
+                properties[name] = part
+        if properties or merged.lists_properties:
+            made["properties"] = properties
+        if merged.required:
+            made["required"] = list(merged.required)
+        if not properties.keys() <= merged.required.keys():
+            for key in ("minProperties", "maxProperties"):
+                if made.pop(key, None) is not None:
+                    self._leave_out(f"{key} together with optional properties", merged.where(key))
+
+    def _required(self, places: Sequence[Place], path: str, name: str, depth: int) -> JSONValue:
+        """Return the schema of a required property."""
+        if any(place.schema is False for place in places):
+            raise Unsatisfiable(f"{name!r} is required, but the schema does not allow it", path)
+        return self._all_of(places, depth + 1) if places else True
+
+    def _optional(self, places: Sequence[Place], depth: int) -> JSONValue:
+        """Return the schema of a value that may be absent; False when no value fits."""
+        if not places:
+            return True
+        try:
+            return self._all_of(places, depth + 1)
+        except Unsatisfiable:
+            return False
+
+    def _modern(self, place: Place) -> Schema:
         """Rewrite the spellings of older drafts and of OpenAPI to the current draft."""
-        made = dict(schema)
+        assert isinstance(place.schema, Mapping)
+        made = {str(key): value for key, value in place.schema.items()}
         if isinstance(made.get("items"), list | tuple):
             made["prefixItems"] = made.pop("items")
             if "additionalItems" in made:
@@ -113,137 +290,139 @@ class _Check:
                 del made[bound]
                 if flag and limit in made:
                     made[bound] = made.pop(limit)
-        if made.get("nullable") is True and isinstance(kind := made.get("type"), str):
-            made["type"] = [kind, "null"]
-        simple = not any(key in made for key in _COMBINERS)
-        if made.get("unevaluatedProperties") is False and simple:
+        if made.get("unevaluatedProperties") is False and not any(key in made for key in _COMBINERS):
             del made["unevaluatedProperties"]
             made.setdefault("additionalProperties", False)
-        return made
+        if made.get("uniqueItems") is False:
+            del made["uniqueItems"]
+        return _nullable(made) if made.get("nullable") is True else made
 
-    def _keyword(self, made: Schema, key: str, value: JSONValue, path: str, depth: int, *, closed: bool) -> None:
-        here = f"{path}/{key}"
+    def _keyword(self, merged: Merged, part: Part, key: str, value: JSONValue, place: Place) -> None:
+        """Add one keyword of one schema to those of its alternative."""
+        here = place.at(key)
         match key:
-            case "properties" | "patternProperties":
-                made[key] = self._members(key, value, here, depth)
-            case "anyOf" | "oneOf" | "allOf":
-                self._branches(made, key, value, here, depth, closed=closed)
+            case "properties":
+                part.properties = self._members(value, here)
+            case "patternProperties":
+                part.patterns = self._patterns(self._members(value, here), here)
             case "prefixItems":
-                made[key] = [
-                    self.schema(part, f"{here}/{index}", depth + 1, closed=True)
-                    for index, part in enumerate(self._list(value, here))
-                ]
-            case "items" | "additionalProperties":
-                made[key] = self.schema(value, here, depth + 1, closed=True)
-            case "$ref":
-                made[key] = self._reference(value, here)
+                part.prefix = [Place(one, f"{here}/{index}") for index, one in enumerate(self._list(value, here))]
+            case "items":
+                part.items = Place(value, here)
+            case "additionalProperties":
+                part.additional = Place(value, here)
             case "pattern":
-                self._pattern(made, value, here)
+                self._pattern(merged, value, here)
             case "format":
-                if value in FORMATS:
-                    made[key] = value
-                else:
-                    self._leave_out(f"format {value!r}", here)
-            case "required" | "enum":
-                made[key] = list(self._list(value, here))
+                self._format(merged, value, here)
+            case "required":
+                merged.require(self._names_in(value, here), here)
+            case "enum":
+                merged.allow(self._list(value, here), here)
+            case "const":
+                merged.allow((value,), here)
             case "type":
-                made[key] = self._type(value, here)
+                merged.limit_type(self._type(value, here), here)
             case _ if key in _COUNTS:
-                self._count(made, key, value, here)
-            case _ if key in _NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float)):
-                raise self._invalid("expected a number", here)
+                self._count(merged, key, value, here)
+            case _ if key in _NUMBERS:
+                self._number(merged, key, value, here)
+            case "unevaluatedProperties" if value is False and place.path == merged.path:
+                merged.closed = True
+            case _ if key in UNENFORCED:
+                self._leave_out(key, here)
             case _:
-                made[key] = value
+                pass
 
-    def _members(self, key: str, value: JSONValue, here: str, depth: int) -> Schema:
+    def _members(self, value: JSONValue, here: str) -> dict[str, Place]:
         if not isinstance(value, Mapping):
             raise self._invalid("expected an object of schemas", here)
-        made: Schema = {}
-        for name, part in value.items():
-            if key == "patternProperties" and (reason := irregular(str(name))):
+        within = Place(value, here)
+        return {str(name): Place(part, within.at(str(name))) for name, part in value.items()}
+
+    def _patterns(self, members: dict[str, Place], here: str) -> dict[str, Place]:
+        made = {}
+        for name, part in members.items():
+            if reason := irregular(name):
                 self._leave_out(f"the pattern {name!r} ({reason})", here)
-                continue
-            made[str(name)] = self.schema(part, f"{here}/{name}", depth + 1, closed=True)
+            else:
+                made[name] = part
         return made
 
-    def _branches(self, made: Schema, key: str, value: JSONValue, here: str, depth: int, *, closed: bool) -> None:
-        parts = self._list(value, here)
-        if not parts:
-            raise self._invalid("expected at least one schema", here)
-        alone = key != "allOf" and not any(name in made for name in ("properties", "additionalProperties"))
-        checked = [
-            self.schema(part, f"{here}/{index}", depth + 1, closed=closed and alone) for index, part in enumerate(parts)
-        ]
-        if key == "oneOf":
-            if not _disjoint(parts) and len(parts) > 1:
-                self._leave_out("oneOf with branches that can match together", here, instead=" (taken as anyOf)")
-            key = "anyOf"
-            if key in made:
-                made["allOf"] = [*self._list(made.get("allOf", ()), here), {key: checked}]
-                return
-        made[key] = checked
+    def _definition(self, reference: JSONValue, here: str) -> str:
+        """Return the reference to a definition of the rewritten schema, which is written later."""
+        target = self._target(reference, here)
+        if id(target.schema) not in self._names:
+            last = target.path.rpartition("/")[2].replace("~1", "/").replace("~0", "~").strip("#")
+            stem = _UNSAFE.sub("_", last) or "root"
+            name, taken = stem, set(self._names.values())
+            while name in taken:
+                name = f"{stem}_{len(self._names)}"
+            self._names[id(target.schema)] = name
+            self._waiting.append((name, target))
+        return f"#/$defs/{self._names[id(target.schema)]}"
 
-    def _reference(self, value: JSONValue, here: str) -> str:
-        """Return a reference into this schema that reaches a schema after a bounded number of steps."""
-        target, seen = value, set[str]()
+    def _target(self, reference: JSONValue, here: str) -> Place:
+        """Return the schema that a reference reaches after any further references."""
+        target, seen = reference, set[str]()
         while True:
-            if not isinstance(target, str) or not target.startswith("#"):
-                raise self._invalid(f"only references into the same schema are followed, not {target!r}", here)
+            if not isinstance(target, str):
+                raise self._invalid(f"a reference must be a string, not {target!r}", here)
             if target in seen:
-                raise self._invalid(f"the reference {value!r} is circular", here)
+                raise self._invalid(f"the reference {reference!r} is circular", here)
             seen.add(target)
-            found = self._resolve(target, here)
+            try:
+                found = self._types.references.find(target)
+            except LookupError as error:
+                hint = "has no target" if target.startswith("#") else "leads out of the same schema"
+                raise self._invalid(f"the reference {target!r} {hint}", here) from error
             if not isinstance(found, Mapping) or set(found) != {"$ref"}:
-                return str(value)
+                return Place(found, target)
             target = found["$ref"]
 
-    def _resolve(self, reference: str, here: str) -> JSONValue:
-        found = self._root
-        for part in reference.removeprefix("#").split("/")[1:]:
-            name = part.replace("~1", "/").replace("~0", "~")
-            if isinstance(found, Mapping) and name in found:
-                found = found[name]
-            elif isinstance(found, list | tuple) and name.isdigit() and int(name) < len(found):
-                found = found[int(name)]
-            else:
-                raise self._invalid(f"the reference {reference!r} has no target", here)
-        return found
-
-    def _pattern(self, made: Schema, value: JSONValue, here: str) -> None:
+    def _pattern(self, merged: Merged, value: JSONValue, here: str) -> None:
         if not isinstance(value, str):
             raise self._invalid("expected a string", here)
         if reason := irregular(value):
             self._leave_out(f"the pattern {value!r} ({reason})", here)
         else:
-            made["pattern"] = value
+            merged.put("pattern", value, here)
 
-    def _count(self, made: Schema, key: str, value: JSONValue, here: str) -> None:
+    def _format(self, merged: Merged, value: JSONValue, here: str) -> None:
+        if not isinstance(value, str):
+            raise self._invalid("expected a string", here)
+        if value in FORMATS:
+            merged.put("format", value, here)
+
+    def _count(self, merged: Merged, key: str, value: JSONValue, here: str) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != int(value):
             raise self._invalid("expected a whole number of 0 or more", here)
         if value > MAX_REPEAT:
             self._leave_out(f"a {key} over {MAX_REPEAT}", here)
         else:
-            made[key] = int(value)
+            merged.put(key, int(value), here)
 
-    def _type(self, value: JSONValue, here: str) -> JSONValue:
+    def _number(self, merged: Merged, key: str, value: JSONValue, here: str) -> None:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self._invalid("expected a number", here)
+        if key == "multipleOf" and value <= 0:
+            raise self._invalid("expected a number over 0", here)
+        if reason := merged.put_number(key, value, here):
+            self._leave_out(f"{key} {value} ({reason})", here)
+
+    def _type(self, value: JSONValue, here: str) -> list[str]:
         kinds = [value] if isinstance(value, str) else list(self._list(value, here))
-        if not kinds or any(kind not in TYPES for kind in kinds):
+        named = [kind for kind in kinds if isinstance(kind, str) and kind in TYPES]
+        if not kinds or len(named) < len(kinds):
             raise self._invalid(f"{value!r} is not a type", here)
-        return value if isinstance(value, str) else kinds
+        return named
 
-    def _settle(self, made: Schema, path: str, *, closed: bool) -> None:
-        """Handle keywords that depend on each other."""
-        properties = made.get("properties")
-        listed = list(properties) if isinstance(properties, Mapping) else []
-        required = made.get("required")
-        needed = required if isinstance(required, list) else []
-        for key in ("minProperties", "maxProperties"):
-            if key in made and not set(listed) <= set(needed):
-                del made[key]
-                self._leave_out(f"{key} together with optional properties", f"{path}/{key}")
-        combined = any(key in made for key in _COMBINERS) or "patternProperties" in made
-        if closed and not combined and isinstance(properties, Mapping) and set(needed) <= set(listed):
-            made.setdefault("additionalProperties", False)
+    def _names_in(self, value: JSONValue, here: str) -> list[str]:
+        names = self._list(value, here)
+        for index, name in enumerate(names):
+            if not isinstance(name, str):
+                raise self._invalid(f"required is malformed: {name!r} is not of type 'string'", f"{here}/{index}")
+        return [str(name) for name in names]
 
     def _list(self, value: JSONValue, here: str) -> Sequence[JSONValue]:
         if isinstance(value, str) or not isinstance(value, Sequence):
@@ -252,15 +431,29 @@ class _Check:
 
     def _leave_out(self, thing: str, path: str, instead: str = "") -> None:
         if self._strict:
-            raise self._invalid(f"{thing} cannot be enforced", path)
-        self.remarks.append(f"{self._what}: {thing} at {path} is not enforced{instead}")
+            hint = "a schema uses the keywords " + ", ".join(sorted(ENFORCED))
+            raise self._invalid(f"{thing} cannot be enforced", path, hint)
+        self.remarks[f"{self._what}: {thing} at {path} is not enforced{instead}"] = None
 
-    def _invalid(self, message: str, path: str) -> Invalid:
-        return Invalid(
-            f"{self._what}: {message} (at {path})",
-            hint="a schema uses the keywords " + ", ".join(sorted(ENFORCED)),
-            field=self._field,
-        )
+    def _invalid(self, message: str, path: str, hint: str = "") -> Invalid:
+        return Invalid(f"{self._what}: {message} (at {path})", hint=hint, field=self._field)
+
+
+def _first(keywords: Schema) -> bool:
+    """Return True if the properties of the schema itself are written before those that it inherits."""
+    present = (key for key in keywords if key in ("properties", "allOf", "$ref"))
+    return next(present, "") == "properties"
+
+
+def _nullable(made: Schema) -> Schema:
+    """Return a schema with OpenAPI's `nullable` written as a further type."""
+    del made["nullable"]
+    if isinstance(kind := made.get("type"), str) and not any(key in made for key in (*_COMBINERS, "const")):
+        made["type"] = [kind, "null"]
+        if isinstance(options := made.get("enum"), list | tuple) and None not in options:
+            made["enum"] = [*options, None]
+        return made
+    return {"anyOf": [made, {"type": "null"}]}
 
 
 def irregular(pattern: str) -> str:
@@ -288,40 +481,3 @@ def _walk(schema: JSONValue) -> Iterator[tuple[int, JSONValue]]:
             stack.extend((depth + 1, part) for part in value.values())
         elif isinstance(value, list | tuple):
             stack.extend((depth + 1, part) for part in value)
-
-
-def _disjoint(branches: Sequence[JSONValue]) -> bool:
-    """Return True if no value can match two branches: by type, or by a required property with different constants."""
-    marks = [_marks(branch) for branch in branches]
-    for index, first in enumerate(marks):
-        for second in marks[index + 1 :]:
-            shared = first.keys() & second.keys()
-            if not any(first[name].isdisjoint(second[name]) for name in shared):
-                return False
-    return True
-
-
-def _marks(branch: JSONValue) -> dict[str, frozenset[str]]:
-    """Return the marks of a branch: its types under "", and the constants of required properties under their names."""
-    if not isinstance(branch, Mapping):
-        return {}
-    made: dict[str, frozenset[str]] = {}
-    kind = branch.get("type")
-    if isinstance(kind, str | list | tuple):
-        kinds = {kind} if isinstance(kind, str) else {str(item) for item in kind}
-        made[""] = frozenset(kinds | ({"integer"} if "number" in kinds else set()))
-    made |= _constants("=", branch)
-    required, properties = branch.get("required"), branch.get("properties")
-    if isinstance(properties, Mapping) and isinstance(required, list | tuple):
-        for name, part in properties.items():
-            if name in required and isinstance(part, Mapping):
-                made |= _constants(f".{name}", part)
-    return made
-
-
-def _constants(label: str, schema: Mapping[str, JSONValue]) -> dict[str, frozenset[str]]:
-    if "const" in schema:
-        return {label: frozenset((json.dumps(schema["const"]),))}
-    if isinstance(options := schema.get("enum"), list | tuple):
-        return {label: frozenset(json.dumps(option) for option in options)}
-    return {}

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from mullama.chat.reader.char_stream import Malformed
 from mullama.chat.reader.json_text import dumps, loads
+from mullama.chat.schema_types import SchemaTypes, ValueTypes
 from mullama.chat.types import Event, Tool, ToolCall, ToolCallDelta, ToolCallFinished, ToolCallStarted
 from mullama.names import JSONValue
 
@@ -23,6 +24,7 @@ class CallEvents:
         self._arguments: list[str] = []
         self._fresh: list[str] = []
         self._events: list[Event] = []
+        self._types: dict[str, SchemaTypes] = {}
 
     def start(self, name: str) -> None:
         """Begin a call of this tool; raise `Malformed` for a text that cannot be a name."""
@@ -72,11 +74,12 @@ class CallEvents:
         self._events.clear()
         return events
 
-    def schema_of(self, tool: str, key: str) -> JSONValue:
-        """Return the schema of one argument of a tool, or None."""
-        declared = self.tools.get(tool)
-        properties = (declared.parameters or {}).get("properties") if declared else None
-        return properties.get(key) if isinstance(properties, Mapping) else None
+    def types_of(self, tool: str, key: str) -> ValueTypes:
+        """Return the types of one argument of a tool."""
+        if tool not in self._types:
+            declared = self.tools.get(tool)
+            self._types[tool] = SchemaTypes(declared.parameters if declared else None)
+        return self._types[tool].of_property(key)
 
     def _flush(self) -> None:
         if self._fresh:

@@ -19,30 +19,34 @@ class Malformed(Exception):
 class CharStream:
     """The character source of a parser; `peek` suspends the parser until the next piece."""
 
-    __slots__ = ("_ahead",)
+    __slots__ = ("_again", "_ahead")
 
     def __init__(self) -> None:
         self._ahead: str | None = None
+        self._again: list[str] = []  # characters that were put back, the next one last
 
     @property
     def untaken(self) -> str:
-        """The last character that was sent and not taken yet."""
-        return self._ahead or ""
+        """The characters that were sent and are not taken."""
+        return (self._ahead or "") + "".join(reversed(self._again))
 
     def peek(self) -> Reading[str]:
         """Return the next character without taking it; "" at the end of the text."""
         if self._ahead is None:
-            self._ahead = yield
+            self._ahead = self._again.pop() if self._again else (yield)
         return self._ahead
 
     def take(self) -> Reading[str]:
         """Return and take the next character; "" at the end."""
-        if self._ahead is None:
-            self._ahead = yield
-        char = self._ahead
+        char = yield from self.peek()
         if char:
             self._ahead = None
         return char
+
+    def put_back(self, text: str) -> None:
+        """Make the last characters that were taken available once more."""
+        self._again += [*(self._ahead or ""), *reversed(text)]
+        self._ahead = None
 
     def spaces(self) -> Reading[None]:
         """Skip white space."""
@@ -129,23 +133,28 @@ class ParserRun:
     def forget(self) -> None:
         """Drop the record: the consumed characters are in events."""
         self.fruitful = True
-        self._raw = [self._tape.untaken]
+        self._raw = list(self._tape.untaken)
 
     def feed(self, text: str) -> str:
         """Consume `text`; return the rest after the end of the parser."""
         for position, char in enumerate(text):
             self._raw.append(char)
             if not self._send(char):
-                if not self._tape.untaken:
-                    return text[position + 1 :]
-                self._raw.pop()
-                return text[position:]
+                return self._untaken() + text[position + 1 :]
         return ""
 
-    def end(self) -> None:
-        """End the text."""
+    def end(self) -> str:
+        """End the text; return the rest after the end of the parser."""
         while not (self.done or self.failed):
             self._send("")
+        return self._untaken()
+
+    def _untaken(self) -> str:
+        """Return the characters that the parser has left, and drop them from the record."""
+        untaken = self._tape.untaken
+        for _ in untaken:
+            self._raw.pop()
+        return untaken
 
     def _send(self, char: str) -> bool:
         try:

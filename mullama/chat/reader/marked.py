@@ -58,8 +58,7 @@ class PlainReader:
                 pass
             if self._machine is None:
                 break
-            self._machine.end()
-            self._settle("")
+            self._settle(self._machine.end())
         return self._take()
 
     def _step(self, *, last: bool) -> bool:
