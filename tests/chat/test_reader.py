@@ -363,3 +363,53 @@ def test_deep_nesting_in_arguments_is_text_not_a_crash() -> None:
     written = '<tool_call>{"name": "add", "arguments": ' + '{"a":' * 5000
     assert answer_of(family_with("hermes"), [written]).text == written
     assert GENERIC.open == ""
+
+
+# Values between tags: the schema of the argument, what the model writes, the value.
+NAMED: dict[str, Any] = {
+    "Text": {"type": "string"}, "Kind": {"enum": ["edit", "create"], "type": "string"}, "A<B>": {"type": "string"}, "Loop": {"$ref": "#/$defs/Loop"},
+}  # fmt: skip
+TAGGED: list[tuple[Any, str, Any]] = [
+    ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "1e5", "1e5"), ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "null", None),
+    ({"oneOf": [{"type": "null"}, {"$ref": "#/$defs/Text"}]}, "true", "true"), ({"$ref": "#/$defs/Text"}, "12345", "12345"),
+    ({"allOf": [{"$ref": "#/$defs/Text"}], "default": "x"}, "[1]", "[1]"), ({"$ref": "#/$defs/A%3CB%3E"}, "7", "7"),
+    ({"enum": ["edit", "create"]}, '"edit"', "edit"), ({"$ref": "#/$defs/Kind"}, "create", "create"), ({"$ref": "#/$defs/Kind"}, '"edit"', "edit"),
+    ({"anyOf": [{"const": "1"}, {"const": "2"}]}, "1", "1"), ({"const": 5}, "5", 5), ({"enum": ["5", 5]}, "5", "5"), ({"enum": ["edit"]}, "other", "other"),
+    ({"type": "string", "nullable": True}, "12", "12"), ({"type": "string", "nullable": True}, "null", None), ({"type": ["string", "integer"]}, "null", "null"),
+    ({"type": ["string", "array"]}, '["a"]', ["a"]), ({"type": ["string", "array"]}, "[a", "[a"), ({"type": ["string", "object"]}, "[1]", "[1]"),
+    ({"type": "boolean"}, "True", True), ({"type": ["boolean", "null"]}, "None", None), ({"type": "string"}, "True", "True"),
+    ({"type": "integer"}, " 3 ", 3), ({"type": "number"}, "3", 3), ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, "3", 3),
+    ({"properties": {"x": {"type": "integer"}}}, '{"x": 1}', {"x": 1}), ({"$ref": "#/$defs/Loop"}, "3", 3), ({"$ref": "#/nowhere"}, "3", 3), (True, "3", 3),
+    ({"type": "array"}, '["</parameter>", "x"]', ["</parameter>", "x"]), ({"type": "array"}, '["a', '["a'), ({"type": "array"}, "[1, 2", "[1, 2"),
+    ({}, "{ if a < b", "{ if a < b"), ({}, '{"a": "b', '{"a": "b'), ({"type": "object"}, '{"a": 1', '{"a": 1'),
+]  # fmt: skip
+CODER_CALL = "<tool_call>\n<function=f>\n<parameter=v>\n{}\n</parameter>\n<parameter=w>\nlast\n</parameter>\n</function>\n</tool_call>"
+
+
+@pytest.mark.parametrize(("schema", "written", "value"), TAGGED, ids=range(len(TAGGED)))
+def test_a_value_between_tags_has_the_type_of_its_whole_schema(schema: Any, written: str, value: Any) -> None:
+    tools = (Tool(name="f", parameters={"$defs": NAMED, "type": "object", "properties": {"v": schema}}),)
+    text = CODER_CALL.format(written) + " tail"
+    for pieces in ([text], list(text)):
+        answer = answer_of(family_with("qwen-coder"), pieces, tools=tools)
+        assert short(answer) == ("tail", "", [("f", {"v": value, "w": "last"})])
+
+
+def test_the_type_of_an_argument_is_found_wherever_the_tool_describes_it() -> None:
+    text = {"type": "string"}
+    for parameters in (
+        {"$defs": {"A": {"properties": {"v": text}}}, "$ref": "#/$defs/A"},
+        {"$defs": {"A": {"properties": {"v": text}}}, "allOf": [{"$ref": "#/$defs/A"}, {"properties": {"w": {}}}]},
+        {"anyOf": [{"properties": {"v": text}}, {"properties": {"w": {}}}]},
+        {"type": "object", "additionalProperties": text},
+    ):
+        answer = answer_of(
+            family_with("qwen-coder"), [CODER_CALL.format("12")], tools=(Tool(name="f", parameters=parameters),)
+        )
+        assert short(answer)[2] == [("f", {"v": "12", "w": "last"})]
+
+
+def test_a_value_that_is_never_closed_loses_no_call_after_it() -> None:
+    text = CODER_CALL.format('["a') + "\n" + CODER_CALL.format('"b"]')
+    answer = answer_of(family_with("qwen-coder"), list(text), tools=(Tool(name="f"),))
+    assert [call.arguments for call in answer.tool_calls] == [{"v": '["a', "w": "last"}, {"v": '"b"]', "w": "last"}]

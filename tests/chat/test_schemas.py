@@ -12,6 +12,7 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llguidance import LLMatcher
 
 from mullama.chat.answer import fold
 from mullama.chat.constraint import build
@@ -19,7 +20,7 @@ from mullama.chat.families import family_with
 from mullama.chat.reader import read
 from mullama.chat.types import Constraint, ResponseFormat, Tool, ToolChoice
 from mullama.errors import Invalid
-from tests.chat.grammars import accepts, matcher, wander
+from tests.chat.grammars import _TOKENIZER, accepts, matcher, wander
 
 PLAIN = family_with("hermes")
 S, INT, N, B, NULL = ({"type": kind} for kind in ("string", "integer", "number", "boolean", "null"))
@@ -207,7 +208,7 @@ ODD = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.dictionaries(st.sampled_from(KEYWORDS), ODD, min_size=1, max_size=4), st.sampled_from(["hermes", "qwen-coder", "gemma", "lfm", "deepseek-v4"]))  # fmt: skip
 def test_any_value_of_any_keyword_gives_a_grammar_or_a_clear_error(schema: dict[str, Any], name: str) -> None:
     for format in (schema, obj("a", a=schema)):
@@ -215,6 +216,36 @@ def test_any_value_of_any_keyword_gives_a_grammar_or_a_clear_error(schema: dict[
             of(format)
     made = build(family_with(name), tools=(Tool(name="f", parameters=schema),), choice=ToolChoice(mode="required"))
     assert made.constraint is not None
+
+
+LEAVES = [
+    S, INT, NULL, True, {"enum": ["a", 1]}, {"type": "number", "minimum": 1}, {"const": {"a": 1}}, {"type": "object"}, {"pattern": "a+"},
+    {"type": "array", "minItems": 2}, {"minLength": 2}, {"multipleOf": 3}, {"format": "date"},
+]  # fmt: skip
+COMBINED = st.recursive(
+    st.sampled_from(LEAVES),
+    lambda inner: st.fixed_dictionaries({}, optional={
+        "properties": st.dictionaries(st.sampled_from("abc"), inner, max_size=3), "required": st.lists(st.sampled_from("abc"), max_size=2, unique=True),
+        "anyOf": st.lists(inner, min_size=1, max_size=2), "allOf": st.lists(inner, min_size=1, max_size=2), "items": inner,
+        "oneOf": st.lists(inner, min_size=1, max_size=2), "additionalProperties": inner, "prefixItems": st.lists(inner, max_size=2),
+        "type": st.sampled_from(["object", "array", "number", ["string", "null"]]), "maxLength": st.just(4),
+        "patternProperties": st.dictionaries(st.sampled_from(["^a", "^b"]), inner, max_size=1),
+    }),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@settings(max_examples=40, deadline=None)
+@given(COMBINED, st.randoms(use_true_random=False))
+def test_whatever_a_combined_schema_lets_be_written_is_valid(schema: Any, random: Any) -> None:
+    try:
+        constraint = of(schema)
+    except Invalid:
+        return
+    if not LLMatcher(_TOKENIZER, constraint.grammar, log_level=0).is_error():
+        text = wander(constraint, random, limit=300)
+        if text:
+            jsonschema.validate(json.loads(text), schema)
 
 
 @pytest.mark.parametrize("name", ["qwen-coder", "gemma", "lfm", "deepseek-v4", "hermes", "glm", "harmony"])
