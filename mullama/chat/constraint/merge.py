@@ -166,7 +166,7 @@ class Merged:
             yield pattern, _distinct(place for place in places if place is not None)
 
     def additional(self) -> list[Place]:
-        """Return the schemas of properties without a name in the schema; empty when nothing is said about them."""
+        """Return the schemas of properties without a name in the schema; empty when nothing is known about them."""
         return _distinct(part.additional for part in self._parts if part.additional is not None)
 
     def prefix(self) -> list[list[Place]]:
