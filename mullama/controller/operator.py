@@ -15,8 +15,8 @@ from mullama.controller.conditions import Condition, Reason, condition
 from mullama.controller.current import Current
 from mullama.controller.event_log import EventLog
 from mullama.controller.reconciler import Reconciler
-from mullama.controller.status import failure_reason, live_models
-from mullama.manifest.tree import block_to_tree, parse_resolved, revision
+from mullama.controller.status import failure_reason, is_old, live_models
+from mullama.manifest.tree import block_to_tree, parse_resolved
 from mullama.names import DEFAULT_ROUTE
 from mullama.plan.observed import LiveModel
 from mullama.plan.steps import to_tree
@@ -140,7 +140,7 @@ class LocalOperator:
         degraded = self._status.failures.get(deployment.name) if deployment.unavailable is None else None
         failure = deployment.unavailable or degraded or self._pool.failure(deployment.name)
         why = failure_reason(failure) if failure else Reason.LOAD_FAILED
-        if degraded is not None and _is_old(deployment, current):
+        if degraded is not None and is_old(deployment, current.snapshot):
             why = Reason.OLD_KEPT
         ready, reason = {
             "ready": (True, Reason.LOADED),
@@ -254,9 +254,3 @@ class LocalOperator:
 
 def _origin(origin: Origin) -> dict[str, Any]:
     return {"path": origin.path, "profiles": list(origin.profiles), "digest": origin.digest}
-
-
-def _is_old(deployment: Deployment, current: Current) -> bool:
-    """Return True when the model serves an earlier revision, because its new one failed."""
-    desired = current.snapshot.manifest.models.get(deployment.name)
-    return desired is None or revision(desired) != deployment.revision

@@ -20,13 +20,14 @@ from mullama.errors import (
     Refused,
 )
 from mullama.manifest.spec import Manifest
+from mullama.manifest.tree import revision
 from mullama.plan.observed import LiveModel, LiveState
 from mullama.reconcile.execute import Outcome, Result
 from mullama.runtime.base import Origin
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Pool
 from mullama.runtime.scheduler.state import Phase
-from mullama.runtime.snapshot import Snapshot
+from mullama.runtime.snapshot import Deployment, Snapshot
 
 _STATES: Mapping[Phase, LiveState] = {Phase.READY: "ready", Phase.OPENING: "loading"}
 
@@ -171,7 +172,8 @@ def _live_model(name: str, snapshot: Snapshot, pool: Pool, degraded: MullamaErro
     elif failure is not None and phase is not Phase.READY:
         state = "failed"
     elif degraded is not None:
-        state = "degraded"
+        serves = phase is Phase.READY or is_old(deployment, snapshot)
+        state = "degraded" if serves else "failed"
     error = degraded or failure
     return LiveModel(
         name=name,
@@ -182,6 +184,12 @@ def _live_model(name: str, snapshot: Snapshot, pool: Pool, degraded: MullamaErro
         reason=type(error).__name__ if error else "",
         message=error.message if error else "",
     )
+
+
+def is_old(deployment: Deployment, snapshot: Snapshot) -> bool:
+    """Return True when the model serves an earlier revision, because its new one failed."""
+    desired = snapshot.manifest.models.get(deployment.name)
+    return desired is None or revision(desired) != deployment.revision
 
 
 def removals(desired: Manifest, kept: Container[str], snapshot: Snapshot, pool: Pool) -> tuple[int, int]:
