@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import mullama
 from mullama.dialects import dialect_for
 from mullama.dialects.base import Dialect, Reply
-from mullama.errors import Denied, Internal, Invalid, MullamaError, NotFound
+from mullama.errors import Denied, Internal, Invalid, MullamaError, NotFound, Unavailable
 from mullama.runtime.base import Access, Caller, Operator, Service
 from mullama.server import guard, log
 from mullama.server.endpoints import Endpoints
@@ -133,6 +133,8 @@ class App:
         exchange.notes.dialect = route.dialect or "mullama"
         exchange.notes.route = route.path
         exchange.caller = self._authenticate(exchange, access, route)
+        if access.generation == 0 and not route.answers_early:
+            raise _starting()
         await route.handler(exchange, params)
 
     def _check(self, exchange: Exchange, access: Access) -> None:
@@ -189,6 +191,11 @@ class App:
             return OPERATOR
         dialect = dialect_for(path, exchange.headers, self._speakers)
         return ErrorFormat(error=dialect.error, id_header=dialect.id_header)
+
+
+def _starting() -> Unavailable:
+    """Return the refusal before the first manifest is applied, when no model and no route has a name yet."""
+    return Unavailable("the server is starting: its models are being loaded", hint="try again later", retry_after=1.0)
 
 
 def _no_such_path(path: str) -> NotFound:

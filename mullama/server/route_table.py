@@ -44,6 +44,8 @@ class HttpRoute:
     when: Callable[[Mapping[str, str]], bool] | None = None
     """For a path that two dialects share: true when these request headers mean this route."""
     schema: RouteSchema = RouteSchema()
+    answers_early: bool = False
+    """True for a route that answers before the first manifest is applied. Every other route refuses with 503 then."""
 
 
 class Path:

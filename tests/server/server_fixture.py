@@ -82,6 +82,9 @@ class StubRuntime:
     keys: tuple[KeyRecord, ...] = ()
     lines: tuple[Any, ...] = ({"event": "result", "outcome": "applied"},)
     not_ready: tuple[str, ...] = ()
+    generation: int = 7
+    """0 before the first manifest is applied."""
+    state: str = "ready"
     seen: list[Any] = field(default_factory=list)
     callers: list[Caller] = field(default_factory=list)
     kept: dict[str, StoredResponse] = field(default_factory=dict)
@@ -107,7 +110,7 @@ class StubRuntime:
     # Service
 
     def access(self) -> Access:
-        return Access(manifest=self.manifest, keys=self.keys, generation=7)
+        return Access(manifest=self.manifest, keys=self.keys, generation=self.generation)
 
     def default_model(self, caller: Caller) -> str:
         return "usual"
@@ -151,7 +154,7 @@ class StubRuntime:
     # Operator
 
     def status(self) -> dict[str, Any]:
-        return STATUS
+        return {**STATUS, "state": self.state}
 
     def stack(self) -> dict[str, Any]:
         return {"generation": 7, "revision": "abc", "manifest": {}, "origin": {}}

@@ -88,7 +88,7 @@ class Key(Block):
     models: tuple[Text, ...] = Field(default=("*",), min_length=1, examples=[["small", "qwen3:*"]])
     """Names or patterns of the models and routes that the key may use."""
     roles: tuple[Literal["infer", "admin", "read"], ...] = Field(default=("infer",), min_length=1)
-    """Permissions. infer: use models; read: see status and history; admin: everything."""
+    """Permissions. infer: use models; read: see status, history and plans; admin: everything."""
     rate: KeyRate | None = None
     """Rate limits of the key."""
     priority: Whole = Field(default=0, ge=-1000, le=1000)

@@ -52,7 +52,7 @@ class OperatorApi:
             ("GET", "/api/v1/stack", "read", self._stack),
             ("GET", "/api/v1/history", "read", self._history),
             ("GET", "/api/v1/events", "read", self._events),
-            ("POST", "/api/v1/plan", "admin", self._plan),
+            ("POST", "/api/v1/plan", "read", self._plan),
             ("PUT", "/api/v1/stack", "admin", self._apply),
             ("POST", "/api/v1/reload", "admin", self._reload),
             ("POST", "/api/v1/undo", "admin", self._undo),
@@ -66,6 +66,7 @@ class OperatorApi:
                 handler=handler,
                 error_format=OPERATOR,
                 schema=schema.SCHEMAS[method, path],
+                answers_early=True,
             )
             for method, path, access, handler in table
         ]
@@ -85,7 +86,10 @@ class OperatorApi:
             await exchange.reply(Reply(body={"ready": True}))
 
     async def _healthz(self, exchange: Exchange, _: Params) -> None:
-        """State for load balancers, without details, because it is public."""
+        """State for load balancers, without details, because it is public; 503 while no request is answered.
+
+        `error` is llama-server's answer, for launchers that wait for it.
+        """
         state = self.operator.status()
         models = state.get("models", [])
         loaded = sum(1 for m in models if m.get("state") in ("ready", "loaded"))
@@ -95,7 +99,13 @@ class OperatorApi:
             "models": {"declared": len(models), "loaded": loaded},
             "uptime": state.get("uptime"),
         }
-        await exchange.reply(Reply(body=body))
+        if state.get("state") not in ("starting", "stopping"):
+            await exchange.reply(Reply(body=body))
+            return
+        body["status"] = state["state"]
+        message = "Loading model" if state["state"] == "starting" else "the server is stopping"
+        body["error"] = {"code": 503, "message": message, "type": "unavailable_error"}
+        await exchange.reply(Reply(status=503, body=body, headers={"retry-after": "1"}))
 
     async def _openapi(self, exchange: Exchange, _: Params) -> None:
         await exchange.reply(Reply(body=cast(Any, self.document())))

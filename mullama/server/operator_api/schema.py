@@ -43,7 +43,7 @@ _ORIGIN = _object(
     digest=_TEXT,
 )
 _NOTHING = _object({}, closed=True)
-_HEALTH = _object({"status": {"enum": ["ok", "degraded"]}})
+_HEALTH = _object({"status": {"enum": ["ok", "degraded"]}})  # a 503 has "starting" or "stopping" and an `error`
 _SUMMARY = _object({"status": _TEXT, "version": _TEXT, "uptime_secs": _COUNT, "models_loaded": _COUNT})
 
 SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
@@ -103,7 +103,8 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
     ),
 }
 
-_TRIGGERS = get_args(get_type_hints(ApplyOptions)["trigger"])
+# "retry" is the server's own.
+_TRIGGERS = tuple(name for name in get_args(get_type_hints(ApplyOptions)["trigger"]) if name != "retry")
 
 
 def refuse_unknown(tree: Mapping[str, Any], allowed: Collection[str], where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -26,7 +27,7 @@ from mullama.errors import (
     TransferFailed,
     Unavailable,
 )
-from mullama.runtime.base import ApplyOptions, Origin
+from mullama.runtime.base import ApplyOptions, KeyRecord, Origin
 from mullama.server.http.exchange import OPERATOR
 from tests.server.server_fixture import RunningServer, StubRuntime, manifest, read_until, request, running_server
 
@@ -222,3 +223,27 @@ def test_a_body_that_is_wrong_is_a_400_that_names_the_field(
     assert (answer.status, answer.json["error"]["kind"]) == (400, "invalid")
     assert field in answer.json["error"]["message"]
     assert not server.runtime.stopped.is_set()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("POST", "/api/v1/plan", {"manifest": {}}, 200),
+        ("GET", "/api/v1/status", None, 200),
+        ("GET", "/api/v1/history", None, 200),
+        ("PUT", "/api/v1/stack", {"manifest": {}}, 403),
+        ("POST", "/api/v1/reload", {}, 403),
+        ("POST", "/api/v1/undo", {}, 403),
+        ("POST", "/api/v1/shutdown", {}, 403),
+    ],
+)
+def test_a_read_key_plans_and_changes_nothing(
+    server: RunningServer, method: str, path: str, body: Any, status: int
+) -> None:
+    digest = hashlib.sha256(b"look").digest()
+    server.runtime.keys = (KeyRecord(name="ci", sha256=digest, models=(), roles=("read",), priority=0),)
+    try:
+        answer = server.ask(method, path, body, headers={"authorization": "Bearer look"})
+    finally:
+        server.runtime.keys = ()
+    assert answer.status == status
