@@ -97,7 +97,7 @@ class Completion:
         inbox = Inbox()
         lease.on_cancel(lambda: inbox.fail(_drained()))
         await lease.worker.responsive()
-        deadline = Deadline(lease.worker, inbox, self._deployment.model.limits.timeout)
+        deadline = TimeLimit(lease.worker, inbox, self._deployment.model.limits.timeout)
         try:
             async with aclosing(lease.worker.generate(*jobs, inbox=inbox, request=self._request)) as stream:
                 async for outputs in stream:
@@ -185,7 +185,7 @@ class Completion:
         return chat.Completed(usage=usage, timings=timings, context=aggregate.context)
 
 
-class Deadline:
+class TimeLimit:
     """Fails an inbox at the time limit of its request; later, while another request shows that the worker may hang.
 
     Such a worker is replaced within seconds, and the request is repeated.

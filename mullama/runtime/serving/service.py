@@ -22,7 +22,7 @@ from mullama.names import DEFAULT_ROUTE
 from mullama.runtime.base import Access, Caller
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Lease, Pool
-from mullama.runtime.serving.completion import Completion, Deadline, Request, prepared_for
+from mullama.runtime.serving.completion import Completion, TimeLimit, Request, prepared_for
 from mullama.runtime.serving.model_info import cards, running_cards, show_card
 from mullama.runtime.serving.places import PlaceBoard
 from mullama.runtime.serving.response_store import ResponseStore
@@ -279,7 +279,7 @@ class ModelService:
         try:
             async with self._pool.lease(deployment.name, caller.priority, alone=alone) as lease:
                 await lease.worker.responsive()
-                deadline = Deadline(lease.worker, inbox, deployment.model.limits.timeout)
+                deadline = TimeLimit(lease.worker, inbox, deployment.model.limits.timeout)
                 try:
                     found = await lease.worker.embed(job(lease), inbox=inbox, request=request)
                 finally:
