@@ -99,6 +99,7 @@ class LocalOperator:
     def _model(self, deployment: Deployment, live: LiveModel, current: Current) -> dict[str, Any]:
         facts = self._pool.context_facts(deployment.unit)
         worker = self._pool.worker(deployment.unit)
+        load = self._pool.load(deployment.unit)
         ttl = time_to_live(deployment.model)
         state = self._pool.state
         return {
@@ -120,7 +121,7 @@ class LocalOperator:
             "load": deployment.model.residency.load,
             "ttl": None if ttl == FOREVER else ttl,
             "expires": self.expires(deployment),
-            "progress": self._pool.loading.get(deployment.unit.weights),
+            "progress": load.share if load else None,
             "worker": worker.pid if worker else None,
             "warnings": list(worker.facts.warnings) if worker else [],
             "conditions": self._model_conditions(deployment, live, current),
@@ -149,6 +150,8 @@ class LocalOperator:
             "loading": (False, why if deployment.unavailable else Reason.LOADING),
         }.get(live.state, (False, why))
         message = "" if ready and degraded is None else live.message
+        if live.state == "loading" and not message and (load := self._pool.load(deployment.unit)):
+            message = load.message
         found = [condition(Condition.READY, ready, reason, message)]
         stays = deployment.model.residency.load == "at_start" and time_to_live(deployment.model) == FOREVER
         if live.state == "idle" and stays:

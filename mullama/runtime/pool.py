@@ -22,6 +22,9 @@ from mullama.runtime.worker.parent import USUAL_LIMITS, WorkerClient
 from mullama.runtime.worker.process import Death, DeathCause
 from mullama.runtime.worker.watchdog import StallLimits
 
+_LONG_STALL = 10.0  # seconds without progress that are worth a remark
+_RETRY_DEATH = 2.0  # seconds; a worker is usually restarted by then
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Lease:
@@ -49,6 +52,25 @@ class Lease:
         self.cancelled = True
         if self._on_cancel is not None:
             self._on_cancel()
+
+
+@dataclass(slots=True)
+class Load:
+    """A load of weights that runs."""
+
+    worker: WorkerClient
+    share: float = 0.0
+    """0 to 1."""
+
+    def report(self, share: float) -> None:
+        self.share = share
+
+    @property
+    def message(self) -> str:
+        """The progress in words."""
+        stalled = self.worker.stalled
+        waits = f"; no progress for {stalled:.0f} s" if stalled >= _LONG_STALL else ""
+        return f"the weights are being loaded: {self.share:.0%}{waits}"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -125,8 +147,7 @@ class Pool:
         self._timer: asyncio.TimerHandle | None = None
         self._number = 0
         self._changed = asyncio.Event()
-        self.loading: dict[str, float] = {}
-        """Progress of the loads that run, 0 to 1, by weights."""
+        self._loads: dict[str, Load] = {}  # by weights
         self.crashes = 0
         self.quarantine = Quarantine()
 
@@ -162,9 +183,17 @@ class Pool:
             raise EngineFailed("the worker ended before the request began", retry_after=1.0)
         return worker
 
-    def set_ttl(self, model: str, seconds: float | None, *, forced: bool = False) -> None:
+    def set_ttl(self, model: str, seconds: float | None) -> None:
         """See `scheduler.events.SetTtl`."""
-        self._feed(ev.SetTtl(model=model, seconds=seconds, forced=forced))
+        self._feed(ev.SetTtl(model=model, seconds=seconds))
+
+    def unload(self, model: str, *, forced: bool) -> None:
+        """Unload a model when it is idle; a load ends at once. forced: see `scheduler.events.SetTtl`."""
+        self._feed(ev.SetTtl(model=model, seconds=0.0, forced=forced, ends_load=True))
+
+    def prepares(self, model: str) -> bool:
+        """Return True while the reconciler waits for a unit of this model."""
+        return any(u.pinned and not u.settled and u.pinned_for == model for u in self.state.units.values())
 
     # For the reconciler
 
@@ -267,8 +296,14 @@ class Pool:
     def worker(self, unit: UnitKey) -> WorkerClient | None:
         return self._workers.get(unit.weights)
 
+    def load(self, unit: UnitKey) -> Load | None:
+        """Return the load that runs for the weights of a unit."""
+        return self._loads.get(unit.weights)
+
     def pids(self) -> tuple[int, ...]:
-        return tuple(worker.pid for worker in self._workers.values())
+        """Return the processes of all workers, also of those that load."""
+        loading = [load.worker for load in self._loads.values()]
+        return tuple(worker.pid for worker in (*self._workers.values(), *loading))
 
     # Commands
 
@@ -285,7 +320,10 @@ class Pool:
             case ev.StartWorker(weights=weights):
                 self._starts[weights] = self._create_task(self._start(weights))
             case ev.StopWorker(weights=weights):
-                self._spawn(self._stop_worker(weights))
+                if start := self._starts.get(weights):
+                    start.cancel()
+                else:
+                    self._spawn(self._stop_worker(weights))
             case ev.OpenUnit(unit=unit):
                 self._spawn(self._open(unit))
             case ev.CloseUnit(unit=unit):
@@ -349,32 +387,35 @@ class Pool:
             return
         self._note("worker", weights, "starting")
         try:
-            worker = await WorkerClient.start(
-                choice, died, lambda share: self.loading.__setitem__(weights, share), self._cores, self.limits
-            )
+            worker = await WorkerClient.spawn(died, self._cores, self.limits)
+            self._loads[weights] = Load(worker)
+            await worker.load(choice, self._loads[weights].report)
         except MullamaError as error:
-            self._attempts.finish(weights)
+            self._started(weights)
             self._note("worker", weights, error.message)
             self._feed(ev.WorkerLost(weights=weights, error=error, permanent=error.kind is Kind.INVALID))
         except asyncio.CancelledError:
-            self._attempts.finish(weights)
+            self._started(weights)
             self._feed(ev.WorkerStopped(weights=weights))
             raise
         else:
             self._workers[weights] = worker
-            self._attempts.finish(weights)
+            self._started(weights)
             self._feed(ev.WorkerReady(weights=weights))
             if early:
                 self._died(weights, early[0])
-        finally:
-            self._starts.pop(weights, None)
-            self.loading.pop(weights, None)
+
+    def _started(self, weights: str) -> None:
+        """Forget a start that has ended, before the scheduler decides on what follows."""
+        self._attempts.finish(weights)
+        self._starts.pop(weights, None)
+        self._loads.pop(weights, None)
 
     def _died(self, weights: str, death: Death) -> None:
         self._workers.pop(weights, None)
         self._note("worker", weights, death.message)
         blamed = self.quarantine.judge(death.work, at_fault=death.cause is not DeathCause.OUTSIDE)
-        error = EngineFailed(death.message, report=death.report)
+        error = EngineFailed(death.message, report=death.report, retry_after=_RETRY_DEATH)
         self._feed(ev.WorkerLost(weights=weights, error=error, excused=blamed))
 
     async def _stop_worker(self, weights: str) -> None:

@@ -124,7 +124,7 @@ class Limits(Block):
     queue: Whole = Field(default=64, ge=0, le=1_000_000)
     """Number of requests that may wait; further requests fail with a retry hint."""
     timeout: Duration = Field(default=600.0, gt=0, examples=["10m"])
-    """Maximum time of one request."""
+    """Maximum time of one request. It bounds the wait for a model that loads, as the queue timeout does."""
     max_tokens: Whole | None = Field(default=None, ge=1, le=2**31 - 1, examples=[4096])
     """Maximum number of tokens of an answer; a request cannot raise it."""
     rate: ModelRate | None = None

@@ -51,12 +51,7 @@ def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa
         case Swap():
             _swap(state, event, now)
         case Pin(serve=serve):
-            unit = _unit(state, serve)
-            unit.pinned, unit.settled, unit.ttl_override = True, False, None
-            _clear_failures(state, serve.unit)
-            if unit.phase is Phase.READY or state.stopping:
-                unit.settled, unit.pinned = True, not state.stopping
-                yield Settled(unit=serve.unit, error=_stopping() if state.stopping else None)
+            yield from _pin(state, serve)
         case Unpin(unit=key):
             if key in state.units:
                 state.units[key].pinned = False
@@ -102,6 +97,16 @@ def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa
 # Events
 
 
+def _pin(state: State, serve: Serve) -> Iterator[Command]:
+    unit = _unit(state, serve)
+    unit.pinned, unit.settled, unit.ttl_override, unit.unloaded = True, False, None, False
+    unit.pinned_for = serve.name
+    _clear_failures(state, serve.unit)
+    if unit.phase is Phase.READY or state.stopping:
+        unit.settled, unit.pinned = True, not state.stopping
+        yield Settled(unit=serve.unit, error=_stopping() if state.stopping else None)
+
+
 def _stopping() -> MullamaError:
     return Unavailable("the server is stopping", retry_after=5)
 
@@ -135,16 +140,27 @@ def _opened(state: State, key: UnitKey, now: float) -> Iterator[Command]:
 
 
 def _set_ttl(state: State, event: SetTtl, now: float) -> Iterator[Command]:
+    if event.ends_load:
+        yield from _end_pins(state, event.model)
     if event.model not in state.models:
         return
     unit = state.units[state.models[event.model].unit]
-    unit.ttl_override, unit.last_used = event.seconds, now
+    unit.ttl_override, unit.last_used, unit.unloaded = event.seconds, now, event.seconds == 0.0
     if event.forced:
         unit.drain_until = now  # `expire` cancels its running requests
+    if event.forced or (event.ends_load and unit.phase is not Phase.READY):
         gone = [w for w in state.waiting if w.model == event.model]
         state.waiting = [w for w in state.waiting if w.model != event.model]
         for waiting in gone:
             yield Refuse(id=waiting.id, error=Unavailable(f"{event.model} was unloaded", retry_after=1))
+
+
+def _end_pins(state: State, model: str) -> Iterator[Command]:
+    """Fail the pins of units that load for this model."""
+    for key, unit in state.units.items():
+        if unit.pinned and not unit.settled and unit.pinned_for == model:
+            unit.settled, unit.pinned = True, False
+            yield Settled(unit=key, error=Unavailable(f"{model} was unloaded while it loaded", retry_after=1))
 
 
 def _swap(state: State, event: Swap, now: float) -> None:
@@ -209,6 +225,7 @@ def _request(state: State, event: Request, now: float) -> Iterator[Command]:
             id=event.id, error=_full("the server", state.rules.queue, len(state.waiting), "server.limits.queue")
         )
     else:
+        state.units[serve.unit].unloaded = False
         state.waiting.append(
             QueuedRequest(id=event.id, model=model, priority=event.priority, since=now, alone=event.alone)
         )

@@ -30,6 +30,8 @@ class Serve:
     queue: int = 64
     queue_timeout: float = 30.0
     """Seconds that a request may wait for a place."""
+    load_timeout: float = 600.0
+    """Seconds that a request may wait while its model loads or is replaced, if that is longer than `queue_timeout`."""
     ttl: float = FOREVER
     """Seconds that the unit stays open after its last use."""
     priority: int = 0
@@ -110,12 +112,14 @@ class Leave:
 class SetTtl:
     """Set the time to live of a model's unit: 0 unloads it when idle, infinity keeps it, None means the declared one.
 
-    forced: cancel its running requests and refuse its waiting ones.
+    forced: cancel its running requests and refuse its waiting ones. ends_load: if it is not open, end its load, also
+    one for the reconciler, and refuse the requests that wait for it.
     """
 
     model: str
     seconds: float | None
     forced: bool = False
+    ends_load: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +195,8 @@ class StartWorker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopWorker:
+    """Stop a worker, also one that still loads."""
+
     weights: str
 
 

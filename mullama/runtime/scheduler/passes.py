@@ -22,6 +22,7 @@ from mullama.runtime.scheduler.events import (
 from mullama.runtime.scheduler.state import Phase, QueuedRequest, State, unit_failed
 from mullama.units import size
 
+RETRY_LOAD = 10.0  # seconds after which a client may ask again for a model that loads
 _ROUNDING = 0.01  # seconds; sums and differences of the same times differ by rounding
 
 
@@ -42,23 +43,33 @@ def expire(state: State, now: float) -> Iterator[Command]:
 
 
 def _deadline(state: State, waiting: QueuedRequest) -> float:
-    """Return when a queued request is refused; never while its model loads or is replaced, which is bounded itself."""
-    if waiting.model in state.paused:
-        return FOREVER
+    """Return when a queued request is refused: later while its model loads or is replaced."""
     serve = state.models[waiting.model]
-    worker, unit = state.workers[serve.unit.weights], state.units[serve.unit]
-    if Phase.OPENING in (worker.phase, unit.phase):
-        return FOREVER
+    if _loads(state, waiting):
+        return waiting.since + max(serve.queue_timeout, serve.load_timeout)
     return waiting.since + serve.queue_timeout
 
 
+def _loads(state: State, waiting: QueuedRequest) -> bool:
+    key = state.models[waiting.model].unit
+    opening = Phase.OPENING in (state.workers[key.weights].phase, state.units[key].phase)
+    return opening or waiting.model in state.paused
+
+
 def _too_late(state: State, waiting: QueuedRequest) -> MullamaError:
-    worker = state.workers.get(state.models[waiting.model].unit.weights)
+    serve = state.models[waiting.model]
+    worker = state.workers.get(serve.unit.weights)
     if worker and worker.error:
         return worker.error
-    seconds = state.models[waiting.model].queue_timeout
+    if _loads(state, waiting):
+        seconds = max(serve.queue_timeout, serve.load_timeout)
+        return Unavailable(
+            f"{waiting.model} is still loading; the request waited {seconds:g} s for it",
+            hint="send it again later; mullama status shows the progress, and limits.timeout bounds the wait",
+            retry_after=RETRY_LOAD,
+        )
     return TimedOut(
-        f"the request to {waiting.model} waited longer than {seconds:g} s",
+        f"the request to {waiting.model} waited longer than {serve.queue_timeout:g} s",
         hint="try again later, or raise server.limits.queue_timeout",
     )
 
@@ -98,11 +109,33 @@ def close(state: State, now: float) -> Iterator[Command]:
         needed = any(
             u.phase is not Phase.COLD or wanted(state, k, now) for k, u in state.units.items() if k.weights == weights
         )
-        if worker.phase is Phase.READY and not needed:
+        abandoned = worker.phase is Phase.OPENING and all(_abandoned(state, k, now) for k in _keys(state, weights))
+        if (worker.phase is Phase.READY and not needed) or abandoned or _opens_in_vain(state, weights, now):
             worker.phase = Phase.CLOSING
+            for key in _keys(state, weights):
+                state.units[key].phase = Phase.COLD
             yield StopWorker(weights=weights)
         if worker.phase is Phase.COLD and not units:
             del state.workers[weights]
+
+
+def _keys(state: State, weights: str) -> list[UnitKey]:
+    return [key for key in state.units if key.weights == weights]
+
+
+def _abandoned(state: State, key: UnitKey, now: float) -> bool:
+    """Return True for a unit whose load ends: no model leads to it any more, or a client unloaded it.
+
+    A load whose last request left continues: the client will ask again.
+    """
+    return not wanted(state, key, now) and (_unused(state, key) or state.units[key].unloaded)
+
+
+def _opens_in_vain(state: State, weights: str, now: float) -> bool:
+    """Return True for a worker that opens an abandoned unit and serves no other one."""
+    units = {key: state.units[key] for key in _keys(state, weights) if state.units[key].phase is not Phase.COLD}
+    opening = any(unit.phase is Phase.OPENING for unit in units.values())
+    return opening and all(u.phase is Phase.OPENING and _abandoned(state, k, now) for k, u in units.items())
 
 
 def _unused(state: State, key: UnitKey) -> bool:

@@ -42,12 +42,16 @@ class Unit:
     """Ids of the requests that use it."""
     pinned: bool = False
     """Opened and kept open for the reconciler, whatever its models need."""
+    pinned_for: str = ""
+    """The model of the last pin."""
     settled: bool = False
     """The pin has its `Settled`."""
     last_used: float = 0.0
     """0 for never."""
     ttl_override: float | None = None
     """Replaces the declared time to live until the unit is opened again."""
+    unloaded: bool = False
+    """A client unloaded it, and no request has come since: its load ends."""
     error: MullamaError | None = None
     no_room: bool = False
     """The error is a lack of memory: the unit is tried again as soon as there is room."""

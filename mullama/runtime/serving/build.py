@@ -53,6 +53,7 @@ class DeploymentBuilder:
                 unit=unit,
                 parallel=model.limits.parallel,
                 queue=model.limits.queue,
+                load_timeout=model.limits.timeout,
                 ttl=time_to_live(model),
                 priority=model.residency.priority,
                 at_start=model.residency.load == "at_start",

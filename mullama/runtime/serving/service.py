@@ -22,7 +22,7 @@ from mullama.names import DEFAULT_ROUTE
 from mullama.runtime.base import Access, Caller
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Lease, Pool
-from mullama.runtime.serving.completion import Completion, TimeLimit, Request, prepared_for
+from mullama.runtime.serving.completion import Completion, Request, TimeLimit, prepared_for
 from mullama.runtime.serving.model_info import cards, running_cards, show_card
 from mullama.runtime.serving.places import PlaceBoard
 from mullama.runtime.serving.response_store import ResponseStore
@@ -218,7 +218,7 @@ class ModelService:
     async def _load(self, operation: inv.LoadModel, caller: Caller) -> inv.Loaded:
         """Load a model without a completion; `keep_alive` 0 unloads it instead."""
         if operation.keep_alive == 0:
-            self._pool.set_ttl(self._declared(operation.model, caller).name, 0.0, forced=operation.forced)
+            self._pool.unload(self._unloadable(operation.model, caller), forced=operation.forced)
             return inv.Loaded(model=operation.model, unloaded=True)
         deployment = self.find(operation.model, caller)
         self._pool.retry(deployment.name)
@@ -226,6 +226,15 @@ class ModelService:
             pass
         self._set_ttl(deployment, operation.keep_alive)
         return inv.Loaded(model=operation.model)
+
+    def _unloadable(self, name: str, caller: Caller) -> str:
+        """Return the model behind a name, also one that the reconciler loads and that is not served yet."""
+        try:
+            return self._declared(name, caller).name
+        except NotFound:
+            if self._pool.prepares(name) and caller.may_use(name):
+                return name
+            raise
 
     def _set_ttl(self, deployment: Deployment, seconds: float | None) -> None:
         if seconds is not None:

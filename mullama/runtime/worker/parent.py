@@ -84,18 +84,20 @@ class WorkerClient:
         return self._process.pid
 
     @classmethod
-    async def start(
+    async def start(cls, choice: EngineChoice, died: Callable[[Death], None]) -> WorkerClient:
+        """Start a worker and load the weights; errors as for `load`."""
+        client = await cls.spawn(died)
+        await client.load(choice)
+        return client
+
+    @classmethod
+    async def spawn(
         cls,
-        choice: EngineChoice,
         died: Callable[[Death], None],
-        progress: Callable[[float], None] = lambda share: None,
         cores: CoreAllocator | None = None,
         limits: StallLimits = USUAL_LIMITS,
     ) -> WorkerClient:
-        """Start a worker and load the weights; workers with the same `cores` share them.
-
-        Raises `EngineFailed`, also for a load without progress, or the engine's own error.
-        """
+        """Start a worker without weights; workers with the same `cores` share them. Raises `EngineFailed`."""
         ours, theirs = socket.socketpair()
         try:
             process = await WorkerProcess.start(theirs.fileno())
@@ -105,14 +107,24 @@ class WorkerClient:
         finally:
             theirs.close()
         client = cls(process, died, cores or CoreAllocator(), limits)
-        client._progress = progress
         try:
             await client._connect(ours)
-            client.facts = await client._ask(protocol.LoadWeights(number=client.next_id(), choice=choice), EngineFacts)
         except BaseException:
             await client.kill()
             raise
         return client
+
+    async def load(self, choice: EngineChoice, progress: Callable[[float], None] = lambda share: None) -> None:
+        """Load weights into a new worker; kill it when that fails or is cancelled.
+
+        Raises `EngineFailed`, also for a load without progress, or the engine's own error.
+        """
+        self._progress = progress
+        try:
+            self.facts = await self._ask(protocol.LoadWeights(number=self.next_id(), choice=choice), EngineFacts)
+        except BaseException:
+            await self.kill()
+            raise
 
     async def _connect(self, ours: socket.socket) -> None:
         ours.setblocking(False)

@@ -139,12 +139,92 @@ def test_a_queued_request_is_refused_at_its_deadline() -> None:
     assert isinstance(refusal.error, TimedOut)
 
 
-def test_a_request_does_not_time_out_while_its_model_is_loading() -> None:
-    world = World(serve("a", at_start=False, queue_timeout=30.0), obey=False)
+@pytest.mark.parametrize(("queue_timeout", "load_timeout", "waits"), [(30.0, 600.0, 600.0), (30.0, 2.0, 30.0)])
+def test_a_request_waits_for_a_load_for_a_limited_time(queue_timeout: float, load_timeout: float, waits: float) -> None:
+    limits = {"queue_timeout": queue_timeout, "load_timeout": load_timeout}
+    world = World(serve("a", at_start=False, **limits), obey=False)
     world.feed(ev.Request(id=1, model="a"))
 
-    world.now += 300
+    world.now += waits - 1
     assert not [c for c in world.feed(ev.Tick()) if isinstance(c, ev.Refuse)]
+    world.now += 1
+    (refusal,) = [c for c in world.feed(ev.Tick()) if isinstance(c, ev.Refuse)]
+    assert isinstance(refusal.error, Unavailable)
+    assert refusal.error.retry_after == 10.0
+
+
+def test_a_request_waits_for_a_replacement_for_a_limited_time() -> None:
+    world = World(serve("a", load_timeout=60.0), obey=False)
+    world.feed(ev.Pause(model="a"), ev.Request(id=1, model="a"))
+    world.now += 60
+    assert [c.id for c in world.feed(ev.Tick()) if isinstance(c, ev.Refuse)] == [1]
+
+
+UNLOAD = ev.SetTtl(model="a", seconds=0.0, ends_load=True)
+STOP_A = ev.StopWorker(weights="wa")
+
+
+def opening(*models: Serve, opened: bool = False) -> World:
+    """A world whose loads do not end. opened: the worker of A is ready, and its context opens."""
+    world = World(*models, obey=False)
+    if opened:
+        world.feed(ev.WorkerReady(weights="wa"))
+    return world
+
+
+@pytest.mark.parametrize("opened", [False, True])
+@pytest.mark.parametrize(
+    ("events", "ends"),
+    [
+        ([ev.SetTtl(model="a", seconds=0.0)], True),
+        ([ev.SetTtl(model="a", seconds=0.0, forced=True)], True),
+        ([ev.Request(id=1, model="a"), ev.SetTtl(model="a", seconds=0.0)], False),
+        ([ev.Request(id=1, model="a"), ev.SetTtl(model="a", seconds=0.0, forced=True)], True),
+        ([ev.Request(id=1, model="a"), UNLOAD], True),
+        ([ev.Request(id=1, model="a"), ev.Leave(id=1)], False),
+        ([ev.SetTtl(model="a", seconds=60.0)], False),
+        ([ev.SetTtl(model="b", seconds=0.0)], False),
+        ([ev.Swap(models={}, rules=NO_RULES)], True),
+        ([ev.Swap(models={"b": serve("b", B)}, rules=NO_RULES)], True),
+        ([ev.Swap(models={"a2": serve("a2", A)}, rules=NO_RULES)], False),
+        ([ev.Stop()], False),  # the pool cancels all starts itself
+    ],
+)
+def test_a_load_ends_when_it_is_unloaded_or_no_model_leads_to_it(
+    opened: bool, events: list[ev.Event], ends: bool
+) -> None:
+    world = opening(serve("a"), serve("b", B), opened=opened)
+    assert (STOP_A in world.feed(*events)) is ends
+
+    if ends:  # a request loads it again
+        world.feed(ev.Swap(models={"a": serve("a", at_start=False)}, rules=NO_RULES))
+        world.obey = True
+        world.feed(ev.WorkerStopped(weights="wa"))
+        assert ev.Grant(id=2, unit=A) in world.feed(ev.Request(id=2, model="a"))
+
+
+def test_a_load_for_the_reconciler_ends_when_it_lets_go() -> None:
+    world = opening()
+    world.feed(ev.Pin(serve=serve("a")))
+    assert STOP_A in world.feed(ev.Unpin(unit=A))
+
+
+@pytest.mark.parametrize("served", [(), ("a",)])
+def test_a_load_for_the_reconciler_ends_when_a_client_unloads_the_model(served: tuple[str, ...]) -> None:
+    world = opening(*map(serve, served))
+    world.feed(ev.Pin(serve=serve("a")))
+    assert STOP_A not in world.feed(ev.SetTtl(model="a", seconds=0.0))
+    commands = world.feed(UNLOAD)
+    assert STOP_A in commands
+    assert [c.unit for c in commands if isinstance(c, ev.Settled) and c.error is not None] == [A]
+
+
+def test_a_context_that_opens_beside_another_one_is_left_alone() -> None:
+    """Its worker serves, so the worker cannot be stopped for it."""
+    world = World(serve("a"))
+    world.obey = False
+    world.swap(serve("a"), serve("long", UnitKey("wa", "c2")))
+    assert STOP_A not in world.feed(ev.SetTtl(model="long", seconds=0.0))
 
 
 def test_the_old_unit_serves_its_requests_to_the_end_after_a_swap() -> None:
