@@ -21,6 +21,11 @@ def to_tree(value: object) -> Any:
     return msgspec.to_builtins(value, enc_hook=str)
 
 
+def to_bytes(value: object) -> bytes:
+    """Convert a typed value to bytes that are equal for equal values, for a digest."""
+    return msgspec.msgpack.encode(value, enc_hook=str)
+
+
 def from_tree(kind: type[T], tree: object, name: str, *, only_known: bool = False) -> T:
     """Convert dicts, lists and scalars to a value of the type.
 

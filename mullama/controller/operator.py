@@ -190,13 +190,15 @@ class LocalOperator:
 
     async def plan(self, manifest: Mapping[str, Any], origin: Origin, options: ApplyOptions) -> dict[str, Any]:
         known = origin if origin.path else self._reconciler.current.origin
-        change = Change(desired=parse_resolved(manifest), origin=known, options=options)
+        desired = await asyncio.to_thread(parse_resolved, manifest)
+        change = Change(desired=desired, origin=known, options=options)
         return to_tree(await self._reconciler.plan(change))
 
     async def apply(
         self, manifest: Mapping[str, Any], origin: Origin, options: ApplyOptions
     ) -> AsyncGenerator[dict[str, Any], None]:
-        change = Change(desired=parse_resolved(manifest), origin=origin, options=options)
+        desired = await asyncio.to_thread(parse_resolved, manifest)
+        change = Change(desired=desired, origin=origin, options=options)
         async with aclosing(self._reconciler.apply(change)) as lines:
             async for line in lines:
                 yield line

@@ -192,6 +192,34 @@ def with_model(operation: Any, name: str) -> Any:
     return replace(operation, model=name)
 
 
+def size_of(result: Result) -> int:
+    """Return about how many values the reply of this result has, for the decision where it is encoded."""
+    match result:
+        case types.Answer(choices=choices, context=context):
+            return len(context) + sum(map(_size_of_choice, choices))
+        case types.Vectors(vectors=vectors):
+            return sum(map(len, vectors))
+        case types.Tokens(ids=ids, pieces=pieces):
+            return len(ids) + len(pieces)
+        case types.DetokenizedText(text=text):
+            return len(text)
+        case inventory.Inventory(models=models):
+            return len(models) * _MEMBERS
+        case inventory.ModelCard() | StoredResponse():  # a vocabulary or a whole conversation may be part of it
+            return 2**20
+        case _:
+            return 0
+
+
+_MEMBERS = 64  # of one entry, at most
+
+
+def _size_of_choice(choice: types.Choice) -> int:
+    tokens = len(choice.logprobs)
+    alternatives = len(choice.logprobs[0].top) if tokens else 0
+    return len(choice.text) + len(choice.thinking) + tokens * (alternatives + 1) * 4
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """One complete answer. A body of None is empty, a str is sent as text, anything else as JSON."""

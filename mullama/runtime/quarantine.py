@@ -19,6 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from mullama.codec import to_bytes
 from mullama.errors import Invalid
 
 SECONDS = 600.0
@@ -35,7 +36,7 @@ class _Record:
 
 
 class Quarantine:
-    """Remembers requests that were in work when a worker ended. Requests are values with a stable `repr`."""
+    """Remembers requests that were in work when a worker ended. Requests are dataclasses."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -87,4 +88,4 @@ class Quarantine:
 
 
 def _fingerprint(request: object) -> bytes:
-    return hashlib.sha256(repr(request).encode("utf-8", "replace")).digest()
+    return hashlib.sha256(to_bytes(request)).digest()

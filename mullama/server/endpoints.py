@@ -15,6 +15,7 @@ from mullama.dialects.base import (
     Endpoint,
     FetchResponse,
     Operation,
+    Reply,
     ReplyContext,
     ResponseRequest,
     StaticReply,
@@ -24,15 +25,17 @@ from mullama.dialects.base import (
     WireRequest,
     is_streamed,
     model_of,
+    size_of,
     text_request,
     with_model,
 )
 from mullama.dialects.native import MANAGEMENT
 from mullama.errors import Internal
 from mullama.names import JSONValue
+from mullama.offload import LARGE, compute
 from mullama.runtime.base import Caller, Service
-from mullama.server.http.body import BodyBudget, BodyShare, pieces, read_json
-from mullama.server.http.exchange import ErrorFormat, Exchange
+from mullama.server.http.body import BodyBudget, BodyShare, parse_body, pieces, read_body
+from mullama.server.http.exchange import ErrorFormat, Exchange, to_body
 from mullama.server.http.limits import Bounds
 from mullama.server.inflight import Inflight
 from mullama.server.route_table import HttpRoute, RouteSchema
@@ -80,8 +83,9 @@ class Endpoints:
             return
         # The share is held to the end, because the decoded request refers to the body's text.
         with self.pool.share() as share:
-            body, raw = await self._read_body(exchange, share)
-            operation = self._named(endpoint.decode(replace(request, body=body)), exchange.caller)
+            raw = await self._read_body(exchange, share)
+            decoded = await compute(len(raw), self._decode, endpoint, request, raw)
+            operation = self._named(decoded, exchange.caller)
             self._take_notes(exchange, operation, raw)
             operation = await self._with_stored(endpoint, exchange, operation)
             context = self._context(exchange, operation)
@@ -102,11 +106,14 @@ class Endpoints:
         named: Operation = with_model(operation, self.service.default_model(caller))
         return named
 
-    async def _read_body(self, exchange: Exchange, share: BodyShare) -> tuple[JSONValue, bytes]:
+    async def _read_body(self, exchange: Exchange, share: BodyShare) -> bytes:
         if exchange.method in ("GET", "HEAD"):
-            return None, b""
+            return b""
         limit = self.service.access().manifest.server.limits.body
-        return await read_json(exchange, share, limit=limit, bounds=self.bounds)
+        return await read_body(exchange, share, limit=limit, bounds=self.bounds)
+
+    def _decode(self, endpoint: Endpoint, request: WireRequest, raw: bytes) -> Operation:
+        return endpoint.decode(replace(request, body=parse_body(raw, self.bounds.depth)))
 
     async def _answer(self, endpoint: Endpoint, exchange: Exchange, context: ReplyContext[Operation, Any]) -> None:
         """Reply with the complete result."""
@@ -115,9 +122,16 @@ class Endpoints:
         _note_usage(exchange, result)
         if isinstance(result, types.Answer):
             exchange.warn(result.warnings)
-        reply = endpoint.encode(replace(context, result=result))
+        size = size_of(result)
+        reply, body = await compute(size, self._encode, endpoint, replace(context, result=result), size)
         self._remember(endpoint, exchange, context.operation, reply.body)
-        await exchange.reply(reply)
+        await exchange.reply(reply, body)
+
+    def _encode(
+        self, endpoint: Endpoint, context: ReplyContext[Operation, Any], size: int
+    ) -> tuple[Reply, tuple[bytes, str]]:
+        reply = endpoint.encode(context)
+        return reply, to_body(reply, large=size >= LARGE)
 
     async def _with_stored(self, endpoint: Endpoint, exchange: Exchange, operation: Operation) -> Operation:
         """Return the operation, completed with the stored responses that it refers to."""

@@ -15,9 +15,10 @@ from mullama.dialects.base import Frame, StreamEncoder, StreamEvent
 from mullama.dialects.operator_errors import error_tree
 from mullama.errors import Internal, MullamaError
 from mullama.names import JSONValue
+from mullama.offload import compute
 from mullama.server.http.exchange import ClientDisconnected, Exchange, Media
 from mullama.server.http.limits import Bounds
-from mullama.server.http.strict_json import to_json
+from mullama.server.http.strict_json import to_json, to_json_parts
 from mullama.server.inflight import Inflight
 
 _log = logging.getLogger(__name__)
@@ -65,19 +66,27 @@ async def _write_events(
     await exchange.begin(media)
     async with Pings(exchange, lambda: to_bytes(encoder.ping(), media), bounds.ping) as pings:
         while True:
-            frames = [frame for event in events for frame in encoder.feed(event)]
             last = events[-1]
             if isinstance(last, Completed):
+                # The last frame may repeat the whole answer.
+                frames, data = await compute(exchange.bytes_out, _encoded, encoder, events)
                 _note_usage(exchange, last)
                 if frames:
                     remember(frames[-1].data)
-            await pings.write(to_bytes(frames, media))
+            else:
+                data = to_bytes((frame for event in events for frame in encoder.feed(event)), media)
+            await pings.write(data)
             try:
                 events = await anext(stream)
             except StopAsyncIteration:
                 break
     if not isinstance(last, Completed | TaskStatus):
         raise Internal("the stream ended without its last event")
+
+
+def _encoded(encoder: StreamEncoder, events: Sequence[StreamEvent]) -> tuple[list[Frame], bytes]:
+    frames = [frame for event in events for frame in encoder.feed(event)]
+    return frames, to_bytes(frames, encoder.media, to_json_parts)
 
 
 def _note_usage(exchange: Exchange, completed: Completed) -> None:
@@ -94,23 +103,23 @@ def _public_error(exchange: Exchange, error: Exception) -> MullamaError:
     return error
 
 
-def to_bytes(frames: Iterable[Frame], media: Media) -> bytes:
+def to_bytes(frames: Iterable[Frame], media: Media, write: Callable[[JSONValue], bytes] = to_json) -> bytes:
     """Return all frames as one piece for one write, so that no event is split between writes."""
     frame_bytes = _event if media == "text/event-stream" else _line
-    return b"".join(map(frame_bytes, frames))
+    return b"".join(frame_bytes(frame, write) for frame in frames)
 
 
-def _event(frame: Frame) -> bytes:
-    data = frame.data.encode().replace(b"\n", b"\ndata: ") if isinstance(frame.data, str) else to_json(frame.data)
+def _event(frame: Frame, write: Callable[[JSONValue], bytes]) -> bytes:
+    data = frame.data.encode().replace(b"\n", b"\ndata: ") if isinstance(frame.data, str) else write(frame.data)
     if frame.comment:
         return b": %b\n\n" % data
     name = b"event: %b\n" % frame.event.encode() if frame.event else b""
     return b"%bdata: %b\n\n" % (name, data)
 
 
-def _line(frame: Frame) -> bytes:
+def _line(frame: Frame, write: Callable[[JSONValue], bytes]) -> bytes:
     # NDJSON has no comments, and some readers fail on blank lines.
-    return b"" if frame.comment else to_json(frame.data) + b"\n"
+    return b"" if frame.comment else write(frame.data) + b"\n"
 
 
 async def report(exchange: Exchange, lines: AsyncIterator[dict[str, Any]], inflight: Inflight) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from mullama.chat import types as chat
 from mullama.chat.prompt import Prepared, prepare
 from mullama.engines.base import Generate
-from mullama.errors import TimedOut, Unavailable
+from mullama.errors import ContextOverflow, TimedOut, Unavailable
 from mullama.runtime.base import Caller
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Lease, Pool
@@ -221,8 +221,19 @@ async def prepared_for(request: Request, deployment: Deployment) -> Prepared:
     prompt needs no rendering, so the switch to a thread would only delay it.
     """
     if isinstance(request, chat.CompletionRequest) and request.raw and request.format is None:
-        return prepare(request, deployment.settings, time.time(), _call_id)
-    return await asyncio.to_thread(prepare, request, deployment.settings, time.time(), _call_id)
+        prepared = prepare(request, deployment.settings, time.time(), _call_id)
+    else:
+        prepared = await asyncio.to_thread(prepare, request, deployment.settings, time.time(), _call_id)
+    _check_length(prepared, deployment.options.size)
+    return prepared
+
+
+def _check_length(prepared: Prepared, size: int) -> None:
+    """Raise `ContextOverflow` for a prompt whose ids alone cannot fit, before it is sent to the worker."""
+    longest = max(_count_ids(prompt) for prompt in prepared.prompts)
+    tokens = len(prepared.context) + longest
+    if size and tokens >= size:
+        raise ContextOverflow(tokens, size)
 
 
 async def _with_ids(sampling: chat.Sampling, lease: Lease) -> chat.Sampling:
@@ -235,6 +246,10 @@ async def _with_ids(sampling: chat.Sampling, lease: Lease) -> chat.Sampling:
         else:
             biases.append((token, bias))
     return replace(sampling, logit_bias=tuple(biases))
+
+
+def _count_ids(prompt: chat.PromptInput) -> int:
+    return 0 if isinstance(prompt, str) else sum(isinstance(part, int) for part in prompt)
 
 
 def _call_id() -> str:

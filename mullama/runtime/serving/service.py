@@ -12,13 +12,14 @@ from dataclasses import replace
 from typing import Protocol, assert_never
 
 from mullama.chat import inventory as inv
+from mullama.chat import prompt
 from mullama.chat import types as chat
-from mullama.chat.answer import fold
-from mullama.chat.prompt import shortened
+from mullama.chat.answer import Fold
 from mullama.dialects import base as dialect
 from mullama.engines.base import Embed, Embedded
 from mullama.errors import ContextOverflow, Denied, EngineFailed, Invalid, NotFound, Unavailable, Unsupported
 from mullama.names import DEFAULT_ROUTE
+from mullama.offload import compute
 from mullama.runtime.base import Access, Caller
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Lease, Pool
@@ -26,6 +27,7 @@ from mullama.runtime.serving.completion import Completion, Request, TimeLimit, p
 from mullama.runtime.serving.model_info import cards, running_cards, show_card
 from mullama.runtime.serving.places import PlaceBoard
 from mullama.runtime.serving.response_store import ResponseStore
+from mullama.runtime.serving.vectors import embed_all, embed_slices, rerank_slices, shortened
 from mullama.runtime.snapshot import Deployment, Snapshot
 from mullama.runtime.worker.inbox import Inbox
 
@@ -135,7 +137,9 @@ class ModelService:
                 if run.started or attempt == 2 or self._quarantine.blames(request):
                     raise
             except ContextOverflow:
-                shorter = shortened(request) if isinstance(request, chat.ChatRequest) and request.truncate else None
+                shorter = (
+                    prompt.shortened(request) if isinstance(request, chat.ChatRequest) and request.truncate else None
+                )
                 if run.started or shorter is None:
                     raise
                 async with aclosing(self.events(shorter, caller)) as stream:
@@ -146,8 +150,12 @@ class ModelService:
     async def answer(self, operation: dialect.Operation, caller: Caller) -> dialect.Result:
         match operation:
             case chat.ChatRequest() | chat.CompletionRequest():
+                folded = Fold()
                 async with aclosing(self.events(operation, caller)) as stream:
-                    return fold([event async for events in stream for event in events])
+                    async for events in stream:
+                        for event in events:
+                            folded.feed(event)
+                return folded.answer
             case chat.EmbedRequest():
                 return await self._embed(operation, caller)
             case chat.RerankRequest():
@@ -243,20 +251,24 @@ class ModelService:
     async def _embed(self, request: chat.EmbedRequest, caller: Caller) -> chat.Vectors:
         begun = time.monotonic()
 
-        def job(lease: Lease) -> Embed:
+        def jobs(lease: Lease) -> list[Embed]:
             if not lease.worker.facts.can_embed:
                 raise Unsupported(f'"{request.model}" does not support embedding')
-            return Embed(
-                id=lease.worker.next_id(),
-                context=lease.context,
-                inputs=request.inputs,
-                truncate=request.truncate,
-                normalize=request.normalize,
-            )
+            inputs = embed_slices(request.inputs, lease.worker.facts.embedding_length)
+            return [
+                Embed(
+                    id=lease.worker.next_id(),
+                    context=lease.context,
+                    inputs=some,
+                    truncate=request.truncate,
+                    normalize=request.normalize,
+                )
+                for some in inputs
+            ]
 
-        found, load = await self._embedded(request, caller, job)
+        found, load = await self._embedded(request, caller, jobs)
         self._set_ttl(self.find(request.model, caller), request.keep_alive)
-        vectors = tuple(_shortened(vector, request.dimensions, request.normalize) for vector in found.vectors)
+        vectors = await compute(sum(map(len, found.vectors)), shortened, found.vectors, request)
         return chat.Vectors(
             vectors=vectors,
             usage=chat.Usage(prompt_tokens=found.tokens),
@@ -264,13 +276,13 @@ class ModelService:
         )
 
     async def _rerank(self, request: chat.RerankRequest, caller: Caller) -> chat.Ranking:
-        def job(lease: Lease) -> Embed:
+        def jobs(lease: Lease) -> list[Embed]:
             if not lease.worker.facts.can_rank:
                 raise Unsupported(f'"{request.model}" does not support reranking', hint="it has no rank head")
-            pairs = tuple((request.query, document) for document in request.documents)
-            return Embed(id=lease.worker.next_id(), context=lease.context, pairs=pairs)
+            pairs = rerank_slices(request.query, request.documents)
+            return [Embed(id=lease.worker.next_id(), context=lease.context, pairs=some) for some in pairs]
 
-        found, _ = await self._embedded(request, caller, job)
+        found, _ = await self._embedded(request, caller, jobs)
         scores = sorted(enumerate(v[0] for v in found.vectors), key=lambda item: -item[1])
         return chat.Ranking(results=tuple(scores[: request.top_n]), usage=chat.Usage(prompt_tokens=found.tokens))
 
@@ -278,11 +290,11 @@ class ModelService:
         self,
         request: chat.EmbedRequest | chat.RerankRequest,
         caller: Caller,
-        job: Callable[[Lease], Embed],
+        jobs: Callable[[Lease], list[Embed]],
         *,
         repeatable: bool = True,
     ) -> tuple[Embedded, float]:
-        """Return the result of a job and the seconds of the load. It is repeated like a completion, see `events`."""
+        """Return the result of the jobs and the seconds of the load. They are repeated as in `events`."""
         deployment = self.find(request.model, caller)
         alone, inbox = self._quarantine.suspects(request), Inbox()
         try:
@@ -290,13 +302,13 @@ class ModelService:
                 await lease.worker.responsive()
                 deadline = TimeLimit(lease.worker, inbox, deployment.model.limits.timeout)
                 try:
-                    found = await lease.worker.embed(job(lease), inbox=inbox, request=request)
+                    found = await embed_all(lease.worker, jobs(lease), inbox, request)
                 finally:
                     deadline.cancel()
         except EngineFailed:
             if not repeatable or self._quarantine.blames(request):
                 raise
-            return await self._embedded(request, caller, job, repeatable=False)
+            return await self._embedded(request, caller, jobs, repeatable=False)
         self._quarantine.clear(request)
         return found, lease.load_seconds
 
@@ -336,12 +348,3 @@ async def _tokens_of(
         else:
             tokens.append(part)
     return tuple(tokens)
-
-
-def _shortened(vector: tuple[float, ...], dimensions: int | None, normalize: bool) -> tuple[float, ...]:
-    """Return the first `dimensions` components, normalised again if the vector was."""
-    if dimensions is None or dimensions >= len(vector):
-        return vector
-    head = vector[:dimensions]
-    length = sum(x * x for x in head) ** 0.5
-    return tuple(x / length for x in head) if normalize and length else head

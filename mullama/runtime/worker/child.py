@@ -15,13 +15,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
 
 from mullama.engines import ENGINES, find_engine
 from mullama.engines.base import Engine, EngineChoice
 from mullama.errors import EngineFailed, MullamaError
+from mullama.offload import LARGE
 from mullama.runtime.worker import protocol
 from mullama.runtime.worker.outbox import Outbox
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 T = TypeVar("T")
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
@@ -128,23 +133,45 @@ class Child:
             self._idle = True
             command = self.commands.get()
             self._idle = False
-            self._perform(command)
+            self.perform(command)
         for command in arrived(self.commands, lambda: self._engine.batch_delay if self._engine else 0.0):
-            self._perform(command)
+            self.perform(command)
 
-    def _perform(self, command: protocol.Task) -> None:
+    def perform(self, command: protocol.Task) -> None:
+        """Perform one command and send its reply. A long text is tokenized beside the steps of the engine."""
         self._steps += 1
+        if isinstance(command, protocol.TextQuestion) and _size(command) >= LARGE:
+            self._text_thread.submit(self._answer_apart, command)
+        else:
+            self._answer(command)
+
+    @cached_property
+    def _text_thread(self) -> ThreadPoolExecutor:
+        """One thread for long texts: other requests continue, because the vocabulary never changes."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        return ThreadPoolExecutor(1, "texts")
+
+    def _answer_apart(self, command: protocol.Task) -> None:
+        try:
+            self._answer(command)
+        except BaseException:  # noqa: BLE001 - a fault ends the process, as one of the main thread does
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+
+    def _answer(self, command: protocol.Task) -> None:
         number = getattr(command, "number", None)
         try:
             value = self._result(command)
+            reply = b"" if number is None else protocol.pack(protocol.answer(number, value))
         except MullamaError as error:
             if number is None:
                 raise
-            failure = protocol.CallError(number=number, kind=error.kind, message=error.message, hint=error.hint)
-            self._send(failure)
-        else:
-            if number is not None:
-                self._send(protocol.answer(number, value))
+            reply = protocol.pack(
+                protocol.CallError(number=number, kind=error.kind, message=error.message, hint=error.hint)
+            )
+        if reply:
+            self._write(reply)
 
     def _result(self, command: protocol.Task) -> object:
         if isinstance(command, protocol.LoadWeights):
@@ -199,6 +226,10 @@ class Child:
                 self._connection.sendall(frames)
         except OSError:
             os._exit(0)
+
+
+def _size(question: protocol.TextQuestion) -> int:
+    return len(question.text if isinstance(question, protocol.Tokenize) else question.tokens)
 
 
 def _notify(engine: Engine, command: protocol.Task) -> None:

@@ -27,7 +27,17 @@ from mullama.engines.base import (
     Output,
     Prefix,
 )
-from mullama.errors import ContextOverflow, EngineFailed, Invalid, Kind, MullamaError, Refused, TimedOut, Unsupported
+from mullama.errors import (
+    ContextOverflow,
+    EngineFailed,
+    Invalid,
+    Kind,
+    MullamaError,
+    Refused,
+    TimedOut,
+    TooLarge,
+    Unsupported,
+)
 from mullama.runtime.worker import protocol
 from mullama.runtime.worker.cores import CoreAllocator
 from mullama.runtime.worker.inbox import Inbox
@@ -280,8 +290,8 @@ class WorkerClient:
             raise _failure(self._death)
         future: asyncio.Future[protocol.Value] = asyncio.get_running_loop().create_future()
         self._answers[question.number] = future
-        self._send(question)
         try:
+            self._send(question)
             return await future
         finally:
             self._answers.pop(question.number, None)
@@ -457,7 +467,9 @@ def _error(kind: Kind, message: str, hint: str, numbers: dict[str, Any]) -> Mull
             return Invalid(message, hint=hint)
         case Kind.REFUSED:
             return Refused(message, hint=hint)
-        case Kind.TOO_LARGE | Kind.NOT_FOUND:
+        case Kind.TOO_LARGE:
+            return TooLarge(message, hint=hint)
+        case Kind.NOT_FOUND:
             return Unsupported(message, hint=hint)
         case _:
             return EngineFailed(message, hint=hint)

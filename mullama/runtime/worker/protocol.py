@@ -20,7 +20,8 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 
 from mullama.engines import base
-from mullama.errors import EngineFailed, Kind
+from mullama.errors import EngineFailed, Kind, TooLarge
+from mullama.units import size as size_text
 
 T = TypeVar("T")
 M = TypeVar("M")
@@ -116,17 +117,10 @@ class Exit(WorkerMessage, frozen=True, tag=True):
     pass
 
 
-Question = (
-    LoadWeights
-    | OpenContext
-    | CloseContext
-    | RetuneContext
-    | DeclarePrefixes
-    | Tokenize
-    | Detokenize
-    | GetPieces
-    | GetStats
-)
+TextQuestion = Tokenize | Detokenize | GetPieces
+"""Answered from the vocabulary alone."""
+
+Question = LoadWeights | OpenContext | CloseContext | RetuneContext | DeclarePrefixes | TextQuestion | GetStats
 Task = Question | SubmitGenerate | SubmitEmbed | CancelJob | ShareCores
 """Performed between two decodes, in order of arrival."""
 
@@ -202,7 +196,7 @@ read_reply = msgspec.msgpack.Decoder(Reply | Outputs).decode
 
 
 def pack(message: WorkerMessage) -> bytes:
-    """Return the frame of one message."""
+    """Return the frame of one message; raise `TooLarge` for one that the other side would refuse."""
     return _frame(_encode(message))
 
 
@@ -213,8 +207,19 @@ def pack_outputs(outputs: Sequence[base.Output]) -> bytes:
         if is_text:
             frames.append(_frame(_PIECES + b"".join(map(_pack_piece, group))))
         else:
-            frames.append(pack(Outputs(outputs=[_TAGGED[type(output)](output) for output in group])))
+            frames.append(_pack_tagged(tuple(group)))
     return b"".join(frames)
+
+
+def _pack_tagged(outputs: Sequence[base.Output]) -> bytes:
+    """Return outputs in one frame; an output that is too large for a frame of its own becomes a `Failed`."""
+    try:
+        return pack(Outputs(outputs=[_TAGGED[type(output)](output) for output in outputs]))
+    except TooLarge as error:
+        if len(outputs) > 1:
+            return b"".join(_pack_tagged((output,)) for output in outputs)
+        failed = base.Failed(id=outputs[0].id, kind=error.kind, message=error.message, hint=error.hint)
+        return _pack_tagged((failed,))
 
 
 def answer(number: int, value: object) -> CallResult:
@@ -239,6 +244,12 @@ def _pack_piece(piece: Any) -> bytes:
 
 
 def _frame(body: bytes) -> bytes:
+    if len(body) > MAX_FRAME:
+        raise TooLarge(
+            f"the request needs a message of {size_text(len(body))} between server and worker, and "
+            f"{size_text(MAX_FRAME)} is the most",
+            hint="send less at once",
+        )
     return _LENGTH.pack(len(body)) + body
 
 

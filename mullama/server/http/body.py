@@ -16,8 +16,6 @@ from mullama.server.http.limits import Bounds
 from mullama.server.http.strict_json import parse
 from mullama.units import size
 
-_LARGE = 256 * 1024  # bytes: parsing a larger body takes milliseconds, and is done in a thread
-
 
 class BodyBudget:
     """Limits the bytes of the bodies of all requests in progress."""
@@ -63,8 +61,8 @@ class BodyShare:
         self._held = 0
 
 
-async def read_json(exchange: Exchange, share: BodyShare, *, limit: int, bounds: Bounds) -> tuple[JSONValue, bytes]:
-    """Return the parsed body and its bytes; (None, b"") for an empty body."""
+async def read_body(exchange: Exchange, share: BodyShare, *, limit: int, bounds: Bounds) -> bytes:
+    """Return the body, without its compression."""
     check_type(exchange)
     unpack = inflater(exchange.headers.get("content-encoding", ""), limit)
     plain = bytearray()
@@ -73,12 +71,12 @@ async def read_json(exchange: Exchange, share: BodyShare, *, limit: int, bounds:
         share.take(len(unpacked))
         plain += unpacked
     plain += unpack.end()
-    raw = bytes(plain)
-    if not raw.strip():
-        return None, raw
-    if len(raw) > _LARGE:
-        return await asyncio.to_thread(parse, raw, bounds.depth), raw
-    return parse(raw, bounds.depth), raw
+    return bytes(plain)
+
+
+def parse_body(raw: bytes, depth: int) -> JSONValue:
+    """Return the value of a body; None for an empty one."""
+    return parse(raw, depth) if raw.strip() else None
 
 
 def check_type(exchange: Exchange) -> None:

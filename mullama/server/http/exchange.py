@@ -15,7 +15,7 @@ from mullama.dialects.operator_errors import ERROR_SCHEMA, error_reply
 from mullama.errors import MullamaError
 from mullama.names import JSONValue
 from mullama.runtime.base import Caller
-from mullama.server.http.strict_json import to_json
+from mullama.server.http.strict_json import to_json, to_json_parts
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -178,9 +178,9 @@ class Exchange:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
-    async def reply(self, reply: Reply) -> None:
-        """Send a complete response."""
-        body, media = _body(reply)
+    async def reply(self, reply: Reply, encoded: tuple[bytes, str] | None = None) -> None:
+        """Send a complete response. `encoded` is `to_body(reply)`, if that was computed before."""
+        body, media = encoded or to_body(reply)
         headers = {"content-type": media} if media else {}
         headers |= {name.lower(): value for name, value in reply.headers.items()}
         headers["content-length"] = str(len(body))
@@ -244,12 +244,16 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
 
-def _body(reply: Reply) -> tuple[bytes, str]:
+def to_body(reply: Reply, *, large: bool = False) -> tuple[bytes, str]:
+    """Return the bytes of a reply's body and their media type, "" without a body.
+
+    `large` divides the work for a thread, see `to_json_parts`.
+    """
     if reply.body is None:
         return b"", ""
     if isinstance(reply.body, str):
         return reply.body.encode(), "text/plain; charset=utf-8"
-    return to_json(reply.body), "application/json"
+    return (to_json_parts if large else to_json)(reply.body), "application/json"
 
 
 def _header_value(value: str) -> bytes:

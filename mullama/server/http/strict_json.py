@@ -10,17 +10,26 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any, cast
 
 import pydantic_core
 
-from mullama.errors import Invalid
+from mullama.errors import Invalid, TooLarge
 from mullama.names import JSONValue
 
 _BOM = b"\xef\xbb\xbf"
 _DIGITS = 4300  # of one number: the bound of Python and of pydantic_core for integers, here for fractions too
 _SEARCHED = 256 * 1024  # bytes: Python finds the second of two equal keys in bodies up to this size
+
+# Reading a body is one call into C, during which no other request is served. These bounds keep it below 0.2 s.
+MOST_VALUES = 2**20
+MOST_KEYS = 2**17
+MOST_CONTAINERS = 2**17  # arrays and objects
+_COUNTED = 64 * 1024  # bytes: a smaller body cannot reach the bounds
+_ITEMS = 64  # of one array, written by one call into C
+_OPENED = 8  # levels of a reply that are written part by part
 
 # Possessive quantifiers do not backtrack, so each pattern takes linear time.
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -38,11 +47,44 @@ def to_json(value: JSONValue) -> bytes:
     return pydantic_core.to_json(value, inf_nan_mode="null")
 
 
+def to_json_parts(value: JSONValue) -> bytes:
+    """Return the same as `to_json` by many short calls into C, for a large value in a thread."""
+    return b"".join(_parts(value, _OPENED))
+
+
+def _parts(value: JSONValue, levels: int) -> Iterator[bytes]:
+    if levels and isinstance(value, dict):
+        mark = b"{"
+        for key, item in value.items():
+            yield b"%b%b:" % (mark, to_json(key))
+            yield from _parts(item, levels - 1)
+            mark = b","
+        yield b"}" if value else b"{}"
+    elif levels and isinstance(value, list | tuple):
+        mark = b"["
+        for start in range(0, len(value), _ITEMS):
+            yield mark
+            if len(value) > _ITEMS:
+                yield to_json(list(value[start : start + _ITEMS]))[1:-1]
+            else:
+                yield b",".join(b"".join(_parts(item, levels - 1)) for item in value)
+            mark = b","
+        yield b"]" if value else b"[]"
+    else:
+        yield to_json(value)
+
+
 def parse(raw: bytes, depth: int = 64) -> JSONValue:
-    """Return the value, or raise `Invalid` that names the byte. `depth` bounds the nesting of arrays and objects."""
+    """Return the value, or raise `Invalid` that names the byte, or `TooLarge` for more than the counts above.
+
+    `depth` bounds the nesting of arrays and objects.
+    """
     body = raw.removeprefix(_BOM)
+    if len(body) > _COUNTED:
+        _check_counts(body)
     try:
-        value = pydantic_core.from_json(body, allow_inf_nan=False)
+        # Without a cache of strings, a body of many different keys is read in half the time.
+        value = pydantic_core.from_json(body, allow_inf_nan=False, cache_strings=len(body) <= _COUNTED)
     except ValueError as error:
         raise _syntax_error(body, str(error)) from None
     keys = _count_keys(value, depth)
@@ -54,10 +96,42 @@ def parse(raw: bytes, depth: int = 64) -> JSONValue:
     return cast(JSONValue, value)
 
 
+def _check_counts(body: bytes) -> None:
+    """Raise `TooLarge` for a body whose reading would take too long."""
+    if _exceeded(body) is None:
+        return
+    unescaped = _unescaped(body)  # the counts may be those of marks in text
+    if unescaped.count(b'"') > 2 * (MOST_VALUES + MOST_KEYS):
+        raise _too_many(MOST_VALUES, "values")
+    if exceeded := _exceeded(_between_quotes(unescaped)):
+        raise _too_many(*exceeded)
+
+
+def _exceeded(text: bytes) -> tuple[int, str] | None:
+    """Return the first bound that the marks in this text reach, None if they reach none."""
+    if text.count(b",") >= MOST_VALUES:
+        return MOST_VALUES, "values"
+    if text.count(b":") > MOST_KEYS:
+        return MOST_KEYS, "keys"
+    if text.count(b"[") + text.count(b"{") > MOST_CONTAINERS:
+        return MOST_CONTAINERS, "arrays and objects"
+    return None
+
+
+def _too_many(most: int, name: str) -> TooLarge:
+    return TooLarge(f"the body holds more than {most} {name}", hint="send several requests, or text in place of tokens")
+
+
 def _outside_strings(body: bytes) -> bytes:
     """Return valid JSON without its strings: a few passes in C, 50 times faster than a tokenizer."""
-    if b"\\" in body:
-        body = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    return _between_quotes(_unescaped(body))
+
+
+def _unescaped(body: bytes) -> bytes:
+    return body.replace(rb"\\", b"").replace(rb"\"", b"") if b"\\" in body else body
+
+
+def _between_quotes(body: bytes) -> bytes:
     return b"".join(body.split(b'"')[::2])
 
 

@@ -9,8 +9,9 @@ from typing import Any, cast
 
 from mullama.dialects.base import Reply
 from mullama.errors import Conflict, Invalid, NotFound
+from mullama.offload import compute
 from mullama.runtime.base import ApplyOptions, Operator, Service
-from mullama.server.http.body import BodyBudget, read_json
+from mullama.server.http.body import BodyBudget, parse_body, read_body
 from mullama.server.http.exchange import OPERATOR, Exchange, Rejection
 from mullama.server.http.limits import Bounds
 from mullama.server.inflight import Inflight
@@ -204,7 +205,8 @@ class OperatorApi:
 
     async def _body(self, exchange: Exchange, allowed: set[str]) -> dict[str, Any]:
         with self.pool.share() as share:
-            body, _ = await read_json(exchange, share, limit=_BODY_LIMIT, bounds=self.bounds)
+            raw = await read_body(exchange, share, limit=_BODY_LIMIT, bounds=self.bounds)
+            body = await compute(len(raw), parse_body, raw, self.bounds.depth)
         tree = {} if body is None else body
         if not isinstance(tree, dict):
             raise Invalid("the body must be a JSON object")

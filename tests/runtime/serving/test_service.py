@@ -12,7 +12,7 @@ import pytest
 
 from mullama.chat import types as chat
 from mullama.chat.inventory import ListModels, LoadModel
-from mullama.errors import Denied, EngineFailed, Invalid, NotFound, Refused, TimedOut
+from mullama.errors import ContextOverflow, Denied, EngineFailed, Invalid, NotFound, Refused, TimedOut
 from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.worker.watchdog import StallLimits
 from tests.runtime.runtime_fixture import CALLER, LocalServer, request_of, until
@@ -242,3 +242,24 @@ async def test_an_explicit_load_retries_a_failed_model(server: LocalServer) -> N
     await server.service.answer(LoadModel(model="a"), CALLER)
 
     assert server.pool.phase(unit) is Phase.READY
+
+
+@pytest.mark.parametrize(
+    ("prompts", "context", "tokens"),
+    [
+        (((1,) * 2048,), (), 2048),
+        (("x", (1,) * 3000, (1,) * 2500), (), 3000),
+        (((1,) * 1000,), (1,) * 1048, 2048),
+        (("x",), (1,) * 4000, 4000),
+    ],
+)
+async def test_ids_that_cannot_fit_are_refused_before_they_reach_the_worker(
+    prompts: tuple[str | tuple[int, ...], ...], context: tuple[int, ...], tokens: int, server: LocalServer
+) -> None:
+    await server.apply({"a": {"from": server.script(), "context": {"size": 2048}}})
+    request = chat.CompletionRequest(model="a", prompts=prompts, context=context, raw=True)
+
+    with server.suspended("a"), pytest.raises(ContextOverflow) as caught:
+        await server.service.answer(request, CALLER)
+
+    assert (caught.value.prompt_tokens, caught.value.context_size) == (tokens, 2048)

@@ -11,7 +11,9 @@ import threading
 import pytest
 
 from mullama.chat.types import DEFAULT_SAMPLING
-from mullama.engines.base import Embed, Generate
+from mullama.engines.base import Embed, EngineStats, Generate
+from mullama.errors import Invalid, Kind
+from mullama.offload import LARGE
 from mullama.runtime.worker import protocol
 from mullama.runtime.worker.child import Child, arrived
 
@@ -85,6 +87,68 @@ def test_a_command_that_makes_a_decode_pointless_notifies_the_engine(
 
         assert engine.calls == calls
         assert child.commands.get_nowait() is command, "and it is performed in its turn"
+
+
+class SlowVocabulary:
+    """Answers a question about a text when the test allows it."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+
+    def tokenize(self, text: str, **_: object) -> tuple[int, ...]:
+        self.go.wait(60)
+        return (len(text),)
+
+    def detokenize(self, tokens: tuple[int, ...]) -> bytes:
+        self.go.wait(60)
+        raise Invalid("no such token", hint="look")
+
+    def pieces(self, tokens: tuple[int, ...]) -> tuple[bytes, ...]:
+        self.go.wait(60)
+        return (b"x",)
+
+    def stats(self) -> EngineStats:
+        return EngineStats(steps=5)
+
+
+LONG = (1,) * LARGE
+
+
+@pytest.mark.parametrize(
+    ("question", "reply"),
+    [
+        (protocol.Tokenize(number=1, text="x" * LARGE, add_special=True, parse_special=False),
+         protocol.answer(1, (LARGE,))),
+        (protocol.GetPieces(number=1, tokens=LONG), protocol.answer(1, (b"x",))),
+        (protocol.Detokenize(number=1, tokens=LONG),
+         protocol.CallError(number=1, kind=Kind.INVALID, message="no such token", hint="look")),
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_a_long_text_does_not_delay_other_commands(question: protocol.Task, reply: protocol.Reply) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        engine = SlowVocabulary()
+        child = Child(theirs, engine)  # type: ignore[arg-type]
+        unpacker = protocol.Unpacker(protocol.read_reply)
+
+        child.perform(question)
+        child.perform(protocol.GetStats(number=2))
+        assert list(unpacker.feed(ours.recv(1 << 16))) == [protocol.answer(2, engine.stats())]
+        engine.go.set()
+        assert list(unpacker.feed(ours.recv(1 << 16))) == [reply]
+
+
+def test_a_short_text_is_answered_at_once() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        engine = SlowVocabulary()
+        engine.go.set()
+        Child(theirs, engine).perform(  # type: ignore[arg-type]
+            protocol.Tokenize(number=1, text="x" * (LARGE - 1), add_special=True, parse_special=False)
+        )
+        ours.setblocking(False)
+        assert ours.recv(1 << 16) == protocol.pack(protocol.answer(1, (LARGE - 1,)))
 
 
 def test_a_command_that_does_not_decode_ends_the_process_with_the_reason() -> None:

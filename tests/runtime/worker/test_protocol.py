@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mullama.chat.types import DEFAULT_SAMPLING, Constraint, TokenLogprob
 from mullama.engines import base
-from mullama.errors import EngineFailed, Kind
+from mullama.errors import EngineFailed, Kind, TooLarge
 from mullama.runtime.worker import protocol
 
 LOGPROB = TokenLogprob(
@@ -90,6 +90,26 @@ def test_a_lone_surrogate_is_replaced() -> None:
     failed = base.Failed(id=1, kind=Kind.NOT_FOUND, message="no \udc80", numbers=(("n", 1),))
 
     assert received(protocol.pack_outputs([failed])) == [replace(failed, message="no ?")]
+
+
+def test_a_message_that_the_other_side_would_refuse_is_an_error_of_its_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(protocol, "MAX_FRAME", 200)
+    with pytest.raises(TooLarge, match=r"a message of .* between server and worker"):
+        protocol.pack(protocol.Detokenize(number=1, tokens=(10**6,) * 100))
+
+
+def test_an_output_that_is_too_large_fails_its_own_job_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MAX_FRAME", 200)
+    small = base.Embedded(id=1, vectors=((1.0,),), tokens=1)
+    large = base.Embedded(id=2, vectors=((1.0,) * 100,), tokens=1)
+
+    first, failed, last = received(protocol.pack_outputs([small, large, small]))
+
+    assert (first, last) == (small, small)
+    assert isinstance(failed, base.Failed)
+    assert (failed.id, failed.kind) == (2, Kind.TOO_LARGE)
 
 
 @given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.text(), st.integers(0, 2**32 - 1)), max_size=5))

@@ -1,0 +1,68 @@
+"""Vectors and scores of many inputs: a request is divided into jobs, so that each answer of the worker is small."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from mullama.chat.types import EmbedRequest, PromptInput
+from mullama.engines.base import Embed, Embedded
+from mullama.errors import TooLarge
+from mullama.runtime.worker.inbox import Inbox
+from mullama.runtime.worker.parent import WorkerClient
+
+T = TypeVar("T")
+
+MOST_NUMBERS = 2**22
+"""Numbers in the answer to one request."""
+MOST_PAIR_CHARACTERS = 2**24
+"""Characters of a rerank request; the query counts once for each document."""
+
+_NUMBERS, _CHARACTERS = 2**17, 2**20  # of one job: its answer is decoded in some milliseconds
+
+
+def embed_slices(inputs: Sequence[PromptInput], width: int) -> list[tuple[PromptInput, ...]]:
+    """Return the inputs in slices, one for each job. `width` is the length of a vector; raise `TooLarge`."""
+    if len(inputs) * width > MOST_NUMBERS:
+        raise TooLarge(
+            f"{len(inputs)} inputs of a model with {width} numbers per vector are more than {MOST_NUMBERS} numbers",
+            hint=f"send at most {MOST_NUMBERS // width} inputs in one request",
+        )
+    return _sliced(inputs, max(1, _NUMBERS // max(1, width)))
+
+
+def rerank_slices(query: str, documents: Sequence[str]) -> list[tuple[tuple[str, str], ...]]:
+    """Return the pairs of query and document in slices, one for each job; raise `TooLarge`."""
+    characters = len(query) * len(documents) + sum(map(len, documents))
+    if characters > MOST_PAIR_CHARACTERS:
+        raise TooLarge(
+            f"{len(documents)} documents, each with the query of {len(query)} characters, are {characters} characters",
+            hint=f"send at most {MOST_PAIR_CHARACTERS} characters in one request, or fewer documents",
+        )
+    pairs = [(query, document) for document in documents]
+    return _sliced(pairs, max(1, _CHARACTERS // max(1, characters // max(1, len(pairs)))))
+
+
+async def embed_all(worker: WorkerClient, jobs: Sequence[Embed], inbox: Inbox, request: object) -> Embedded:
+    """Return the vectors of all jobs, computed one after the other, as those of one. Errors: see `embed`."""
+    found = [await worker.embed(job, inbox=inbox, request=request) for job in jobs]
+    vectors = tuple(vector for embedded in found for vector in embedded.vectors)
+    return Embedded(id=jobs[0].id, vectors=vectors, tokens=sum(embedded.tokens for embedded in found))
+
+
+def shortened(vectors: Sequence[tuple[float, ...]], request: EmbedRequest) -> tuple[tuple[float, ...], ...]:
+    """Return the first `dimensions` components of each vector, normalised again if the vectors were."""
+    return tuple(_shortened(vector, request.dimensions, request.normalize) for vector in vectors)
+
+
+def _shortened(vector: tuple[float, ...], dimensions: int | None, normalize: bool) -> tuple[float, ...]:
+    if dimensions is None or dimensions >= len(vector):
+        return vector
+    head = vector[:dimensions]
+    length = sum(x * x for x in head) ** 0.5
+    return tuple(x / length for x in head) if normalize and length else head
+
+
+def _sliced(items: Sequence[T], most: int) -> list[tuple[T, ...]]:
+    """Return the items in slices of at most `most`; one empty slice for no items."""
+    return [tuple(items[start : start + most]) for start in range(0, max(1, len(items)), most)]

@@ -1,0 +1,70 @@
+"""The division of many inputs into jobs, and the bounds of one request."""
+
+from __future__ import annotations
+
+import pytest
+
+from mullama.chat.types import EmbedRequest
+from mullama.errors import TooLarge
+from mullama.runtime.serving.vectors import (
+    MOST_NUMBERS,
+    MOST_PAIR_CHARACTERS,
+    embed_slices,
+    rerank_slices,
+    shortened,
+)
+
+
+@pytest.mark.parametrize(
+    ("count", "width", "sizes"),
+    [
+        (1, 384, [1]),
+        (2048, 16, [2048]),
+        (2048, 384, [341, 341, 341, 341, 341, 341, 2]),
+        (3, 2**17, [1, 1, 1]),
+        (3, 2**20, [1, 1, 1]),
+        (0, 384, [0]),
+    ],
+)
+def test_a_job_has_as_many_inputs_as_its_answer_may_have_vectors(count: int, width: int, sizes: list[int]) -> None:
+    inputs = [str(i) for i in range(count)]
+    slices = embed_slices(inputs, width)
+    assert [len(one) for one in slices] == sizes
+    assert [text for one in slices for text in one] == inputs
+
+
+def test_inputs_with_more_numbers_than_an_answer_may_have_are_refused() -> None:
+    width = 4096
+    assert len(embed_slices(["x"] * (MOST_NUMBERS // width), width)) == 32
+    with pytest.raises(TooLarge, match=r"send at most 1024 inputs") as caught:
+        embed_slices(["x"] * (MOST_NUMBERS // width + 1), width)
+    assert "1025 inputs" in caught.value.message
+
+
+def test_a_job_of_pairs_has_a_bounded_number_of_characters() -> None:
+    pairs = rerank_slices("q" * 1000, ["d" * 1000] * 1500)
+    assert [len(one) for one in pairs] == [524, 524, 452]
+    assert pairs[0][0] == ("q" * 1000, "d" * 1000)
+    assert rerank_slices("q", []) == [()]
+
+
+def test_the_query_counts_once_for_each_document() -> None:
+    rerank_slices("q" * (MOST_PAIR_CHARACTERS // 1024 - 1), ["d"] * 1024)
+    with pytest.raises(TooLarge, match="1024 documents, each with the query of 16384 characters"):
+        rerank_slices("q" * (MOST_PAIR_CHARACTERS // 1024), ["d"] * 1024)
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "normalize", "vectors"),
+    [
+        (None, True, ((3.0, 4.0, 12.0),)),
+        (3, True, ((3.0, 4.0, 12.0),)),
+        (2, True, ((0.6, 0.8),)),
+        (2, False, ((3.0, 4.0),)),
+    ],
+)
+def test_a_shortened_vector_is_normalised_again(
+    dimensions: int | None, normalize: bool, vectors: tuple[tuple[float, ...], ...]
+) -> None:
+    request = EmbedRequest(model="m", inputs=("x",), truncate=True, dimensions=dimensions, normalize=normalize)
+    assert shortened(((3.0, 4.0, 12.0),), request) == vectors
