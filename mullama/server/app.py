@@ -164,7 +164,7 @@ class App:
         if route.access == "public":
             return Caller(dialect=dialect, request_id=exchange.request_id, models=(), roles=())
         try:
-            key = find_key(exchange.headers, access.keys, exchange.client, self._failures)
+            key = find_key(exchange.headers, access.keys, exchange.client, self._failures, route.access)
         except Denied:
             exchange.extra["www-authenticate"] = 'Bearer realm="mullama"'
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.stack import Stack, stack_in
+from tests.e2e.stack import stack_in
 
 pytestmark = pytest.mark.soak
 
@@ -52,6 +53,9 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+report = sys.stdout.write
+
+
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with stack_in(Path(tmp_path_factory.mktemp("stalls"))) as stack:
@@ -81,6 +85,6 @@ def test_liveness_is_answered_while_a_large_request_is_served(name: str, url: st
     finally:
         done.set()
         prober.join()
-    print(f"{name}: {answer.status_code}, {len(answer.content)} bytes, longest wait {max(waits) * 1000:.0f} ms")
+    report(f"{name}: {answer.status_code}, {len(answer.content)} bytes, longest wait {max(waits) * 1000:.0f} ms\n")
     assert answer.status_code in (200, 400, 413)
     assert max(waits) < LONGEST
