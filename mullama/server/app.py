@@ -115,7 +115,8 @@ class App:
         """Check the request, find its route, and run the route's handler."""
         self._check(exchange, access)
         if guard.is_preflight(exchange):
-            await exchange.reply(Reply(status=204, headers=guard.preflight_headers(exchange.headers)))
+            exchange.extra |= guard.preflight_headers(exchange.headers)
+            await exchange.reply(Reply(status=204))
             return
         found = self._table.find(exchange.method, exchange.path)
         if found is None:
@@ -139,10 +140,11 @@ class App:
 
     def _check(self, exchange: Exchange, access: Access) -> None:
         """Raise for a request that the protocol refused, a foreign host or origin, or a malformed path."""
+        settings = access.manifest.server
+        exchange.extra |= guard.cors_headers(exchange.headers, settings.cors)
         refusal = (exchange.scope.get("state") or {}).get("refusal")
         if isinstance(refusal, Rejection):
             raise refusal
-        settings = access.manifest.server
         local = exchange.scope.get("server")
         guard.check_host(
             exchange.headers.get("host"),
@@ -150,9 +152,7 @@ class App:
             str(local[0]) if local else None,
             settings.allowed_hosts,
         )
-        origin = guard.check_origin(exchange.headers, settings.cors)
-        if origin is not None:
-            exchange.extra |= guard.cors_headers(origin)
+        guard.check_origin(exchange.headers, settings.cors)
         if any(ord(c) < 32 or ord(c) == 127 for c in exchange.path):
             raise Rejection(400, Invalid("the path holds a control character"), close=True)
 

@@ -8,21 +8,26 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from mullama.errors import Denied, Invalid
+from mullama.manifest.web_origins import ANY, canonical_host, host_pattern, origin_pattern
 from mullama.server.http.exchange import Exchange, Listener, Rejection
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?\.?)(?::[0-9]{1,5})?")
 _LOOPBACK_ORIGIN = re.compile(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::[0-9]{1,5})?")
 # Schemes of desktop applications; a web page cannot have such an origin.
 _APP_ORIGIN = re.compile(r"(?:app|tauri|file|vscode-webview|vscode-file)://[A-Za-z0-9._-]*(?::[0-9]{1,5})?")
-_ALLOWED_HEADER = re.compile(
-    r"authorization|content-type|content-encoding|user-agent|accept|x-requested-with|x-api-key|if-match|"
-    r"last-event-id|openai-[a-z-]+|anthropic-[a-z-]+|x-stainless-[a-z-]+|x-request-id",
-    re.IGNORECASE,
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+_MOST_HEADERS = 64
+_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+_EXPOSED = (
+    "x-request-id, request-id, retry-after, retry-after-ms, x-should-retry, mullama-warning, openai-processing-ms, "
+    "etag, www-authenticate"
 )
-_METHODS = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
-_EXPOSED = "x-request-id, request-id, retry-after, x-should-retry, mullama-warning, openai-processing-ms, etag"
+_VARY_PREFLIGHT = (
+    "Origin, Access-Control-Request-Method, Access-Control-Request-Headers, Access-Control-Request-Private-Network"
+)
 
 
 def check_host(host: str | None, listener: Listener, local: str | None, allowed: tuple[str, ...]) -> None:
@@ -36,7 +41,7 @@ def check_host(host: str | None, listener: Listener, local: str | None, allowed:
     if host is None:
         raise Rejection(400, Invalid("the request has no Host header"), close=True)
     match = _HOST.fullmatch(host)
-    name = _plain(match[1]) if match else None
+    name = canonical_host(match[1]) if match else None
     if name is not None and _is_ours(name, listener, local, allowed):
         return
     raise Rejection(
@@ -53,24 +58,19 @@ def check_host(host: str | None, listener: Listener, local: str | None, allowed:
 def _is_ours(name: str, listener: Listener, local: str | None, allowed: tuple[str, ...]) -> bool:
     if name == "localhost" or name.endswith(".localhost") or _is_loopback(name):
         return True
-    if name == _plain(local or "") or name in map(_plain, listener.hosts):
+    if name == canonical_host(local or "") or name in map(canonical_host, listener.hosts):
         return True
-    return any(_covers(_plain(pattern), name) for pattern in allowed)
+    return any(pattern.fullmatch(name) for pattern in _host_patterns(allowed))
 
 
-def _covers(pattern: str, name: str) -> bool:
-    return name.endswith(pattern[1:]) if pattern.startswith("*.") else name == pattern
+@lru_cache(maxsize=4)
+def _host_patterns(allowed: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
+    return tuple(map(host_pattern, allowed))
 
 
-def _plain(host: str) -> str:
-    """Return the canonical form of a host: lower case, no brackets, no final dot, the short form of IP addresses."""
-    text = host.strip("[]").rstrip(".").lower()
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return text
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)
+@lru_cache(maxsize=8)
+def _origin_patterns(allowed: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
+    return tuple(map(origin_pattern, allowed))
 
 
 def _is_loopback(name: str) -> bool:
@@ -80,16 +80,21 @@ def _is_loopback(name: str) -> bool:
         return False
 
 
-def check_origin(headers: Mapping[str, str], allowed: tuple[str, ...]) -> str | None:
-    """Return the origin to allow by CORS, None for a request that no page sent; raise for a foreign page."""
+def may_read(origin: str, allowed: tuple[str, ...]) -> bool:
+    """Return True if pages of this origin may use the server: those of this machine, and those of `server.cors`."""
+    if _LOOPBACK_ORIGIN.fullmatch(origin) or _APP_ORIGIN.fullmatch(origin):
+        return True
+    return any(pattern.fullmatch(origin) for pattern in _origin_patterns(allowed))
+
+
+def check_origin(headers: Mapping[str, str], allowed: tuple[str, ...]) -> None:
+    """Raise for a request of a foreign page. A request without an origin that no page sent is not checked."""
     origin = headers.get("origin")
-    if origin is None:
-        if headers.get("sec-fetch-site") == "cross-site":
-            raise _denied("a page of another site")
-        return None
-    if origin not in allowed and not _LOOPBACK_ORIGIN.fullmatch(origin) and not _APP_ORIGIN.fullmatch(origin):
-        raise _denied(f"a page of {origin[:100]!r}")
-    return origin
+    if origin is not None:
+        if not may_read(origin, allowed):
+            raise _denied(f"a page of {origin[:100]!r}")
+    elif headers.get("sec-fetch-site") == "cross-site" and ANY not in allowed:
+        raise _denied("a page of another site")
 
 
 def _denied(page: str) -> Rejection:
@@ -104,10 +109,18 @@ def _denied(page: str) -> Rejection:
     )
 
 
-def cors_headers(origin: str) -> dict[str, str]:
-    """Return the headers of every response to an allowed page."""
+def cors_headers(headers: Mapping[str, str], allowed: tuple[str, ...]) -> dict[str, str]:
+    """Return the CORS headers of every response, also of errors and streams.
+
+    A page that only `*` allows may not send the credentials of its user, such as cookies of a proxy.
+    """
+    origin = headers.get("origin")
+    if origin is None or not may_read(origin, allowed):
+        return {"vary": "Origin"}
+    named = tuple(pattern for pattern in allowed if pattern != ANY)
     return {
         "access-control-allow-origin": origin,
+        **({"access-control-allow-credentials": "true"} if may_read(origin, named) else {}),
         "access-control-expose-headers": _EXPOSED,
         "vary": "Origin",
     }
@@ -119,12 +132,17 @@ def is_preflight(exchange: Exchange) -> bool:
 
 
 def preflight_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of the response to a preflight, next to `cors_headers`."""
+    """Return the headers of the response to a preflight, next to `cors_headers`.
+
+    A page that may use the server may send every header: none of them gives rights except the keys.
+    """
     requested = [h.strip() for h in headers.get("access-control-request-headers", "").split(",")]
+    granted = [h for h in requested if _HEADER_NAME.fullmatch(h)][:_MOST_HEADERS]
     response = {
         "access-control-allow-methods": _METHODS,
-        "access-control-allow-headers": ", ".join(h for h in requested if _ALLOWED_HEADER.fullmatch(h)),
+        "access-control-allow-headers": ", ".join(granted),
         "access-control-max-age": "600",
+        "vary": _VARY_PREFLIGHT,
     }
     if headers.get("access-control-request-private-network") == "true":
         response["access-control-allow-private-network"] = "true"

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from mullama.manifest.addresses import parse_address
 from mullama.manifest.spec.values import Block, DialectName, Duration, Flag, Size, Text, Whole, checked
+from mullama.manifest.web_origins import host_pattern, origin_pattern
 
 
 class SecretRef(Block):
@@ -61,10 +62,14 @@ class Server(Block):
     """`host:port`, `[ipv6]:port` or `unix:PATH`; port 0 selects a free one. All but loopback need auth.keys."""
     dialects: tuple[DialectName, ...] = Field(default=("ollama", "openai", "anthropic"), min_length=1)
     """API dialects that the server speaks; a model may restrict them."""
-    cors: tuple[Text, ...] = Field(default=(), max_length=64, examples=[["https://chat.example.org"]])
-    """Origins of web pages that may call the server (CORS)."""
-    allowed_hosts: tuple[Text, ...] = Field(default=(), max_length=64, examples=[["llm.example.org"]])
-    """Additional host names that clients may use for the server."""
+    cors: tuple[Annotated[str, AfterValidator(checked(origin_pattern))], ...] = Field(
+        default=(), max_length=64, examples=[["https://chat.example.org"]]
+    )
+    """Origins of web pages that may call the server: `https://HOST`, `https://*.DOMAIN`, or `*` for every page."""
+    allowed_hosts: tuple[Annotated[str, AfterValidator(checked(host_pattern))], ...] = Field(
+        default=(), max_length=64, examples=[["llm.example.org"]]
+    )
+    """Additional host names that clients may use for the server: `NAME`, `*.DOMAIN`, or `*` for every name."""
     tls: Tls | None = None
     """TLS of the TCP listeners."""
     limits: ServerLimits = ServerLimits()
