@@ -16,6 +16,7 @@ from uvicorn.server import ServerState
 from mullama.errors import MullamaError, Unavailable
 from mullama.manifest.addresses import Address, TcpAddress, UnixAddress, parse_address
 from mullama.server.http.addresses import BACKLOG, Bound, PortInUse, bind
+from mullama.server.http.connection_cap import ConnectionCap
 from mullama.server.http.exchange import Listener, Receive, Scope, Send
 from mullama.server.http.limits import DEFAULT, Bounds
 from mullama.server.http.protocol import BoundedProtocol
@@ -48,6 +49,7 @@ class HttpServer:
     def __init__(self, bounds: Bounds = DEFAULT) -> None:
         self._bounds = bounds
         self._state = ServerState()
+        self._cap = ConnectionCap[BoundedProtocol](bounds.connections)
         self._open: list[_OpenListener] = []
         self._control: _OpenListener | None = None
         self._clock: asyncio.Task[None] | None = None
@@ -154,7 +156,8 @@ class HttpServer:
     async def _accept(self, opened: _OpenListener) -> None:
         def protocol() -> BoundedProtocol:
             state: dict[str, Any] = {"listener": opened.listener}
-            return BoundedProtocol(self._config, self._state, state, self._bounds, self._connection_lost)
+            cap = None if opened.listener.kind == "control" else self._cap
+            return BoundedProtocol(self._config, self._state, state, self._bounds, cap, self._connection_lost)
 
         loop = asyncio.get_running_loop()
         # create_server calls listen() again, and would lower the backlog to its default of 100.

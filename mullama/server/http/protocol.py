@@ -25,9 +25,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from mullama.errors import Invalid, MullamaError, TimedOut, TooLarge, Unavailable
+from mullama.server.http.connection_cap import ConnectionCap
 from mullama.server.http.exchange import Rejection
 from mullama.server.http.limits import Bounds
 
+_ALWAYS_SERVED = (b"/livez", b"/readyz")  # an orchestrator restarts a server that does not answer them
 _MALFORMED = Invalid("the request is not well-formed HTTP", hint="the connection is closed")
 
 
@@ -35,6 +37,7 @@ class BoundedProtocol(HttpToolsProtocol):
     """One connection. A request that breaks a rule reaches the application with a `refusal` in its state.
 
     The application can then send the error in the format of the API that was called. The connection is closed after it.
+    cap: counts the connection; None for one that is always served.
     """
 
     def __init__(
@@ -43,10 +46,13 @@ class BoundedProtocol(HttpToolsProtocol):
         state: ServerState,
         app_state: dict[str, Any],
         bounds: Bounds,
+        cap: ConnectionCap[BoundedProtocol] | None,
         on_lost: Callable[[], None],
     ) -> None:
         super().__init__(config, state, app_state)
         self._bounds = bounds
+        self._cap = cap
+        self._surplus = False  # opened beyond the bound: its requests get a 503 until others are closed
         self._on_lost = on_lost
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._in_headers = False  # between the first byte of a request and the end of its headers
@@ -54,7 +60,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._discarding = False  # input is read and ignored
         self._unparsed = 0  # bytes received since the last callback of the parser
         self._piece_size = 0  # bytes of the piece that is being parsed
-        self._header_bytes = 0
+        self._header_bytes = self._header_count = 0  # of one request, with its trailers
         self._rejection: Rejection | None = None
         self._pipelined = False
         self._body_after_upgrade = False
@@ -63,13 +69,19 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(cast(asyncio.Transport, LingeringTransport(transport, self)))
-        if len(self.connections) > 2 * self._bounds.connections:
-            transport.abort()  # up to twice the bound a 503 is sent, see `_problem`; beyond it that costs too much
+        if self._cap is not None:
+            if (longest_idle := self._cap.opened(self)) is not None:
+                longest_idle.transport.abort()
+            self._surplus = self._cap.exceeded
+            if self._cap.far_exceeded:
+                transport.abort()
         self._arm("headers", self._bounds.header_time, self._headers_timed_out)
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in self._timers.values():
             timer.cancel()
+        if self._cap is not None:
+            self._cap.closed(self)
         super().connection_lost(exc)
         self._on_lost()
 
@@ -165,7 +177,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         super().on_message_begin()
         self._in_headers = self._incomplete = True
-        self._unparsed, self._header_bytes = self._piece_size, 0
+        self._unparsed, self._header_bytes, self._header_count = self._piece_size, 0, 0
         if "headers" not in self._timers:
             self._arm("headers", self._bounds.header_time, self._headers_timed_out)
 
@@ -177,12 +189,14 @@ class BoundedProtocol(HttpToolsProtocol):
             self._stop(_long_url())
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._discarding or not self._in_headers:  # trailers follow the body, and are ignored
+        if self._discarding:
             return
-        super().on_header(name, value)
         self._header_bytes += len(name) + len(value)
-        if self._header_bytes > self._bounds.header_bytes or len(self.headers) > self._bounds.headers:
+        self._header_count += 1
+        if self._header_bytes > self._bounds.header_bytes or self._header_count > self._bounds.headers:
             self._stop(_large_headers())
+        if self._in_headers:  # trailers follow the body; they are counted and ignored
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         if self._discarding:
@@ -191,6 +205,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._answering():
             self._discarding = self._pipelined = True
             return
+        if self._cap is not None:
+            self._cap.busy(self)
         if problem := self._problem():
             self.scope["state"]["refusal"] = problem
         super().on_headers_complete()
@@ -210,7 +226,9 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        if self._pipelined:
+        if self._cap is not None:
+            self._cap.idle(self)
+        if self._pipelined and not self.transport.is_closing():
             self._pipelined = False
             alone = Invalid(
                 "pipelined requests are not supported", hint="wait for each response before the next request"
@@ -230,7 +248,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _problem(self) -> Rejection | None:
         """Return the refusal of a well-formed request that is ambiguous or one connection too many."""
-        if len(self.connections) > self._bounds.connections:
+        if self._surplus and self._cap is not None and self._cap.exceeded and self.url not in _ALWAYS_SERVED:
             full = Unavailable("too many connections", hint="try again later", retry_after=1.0)
             return Rejection(503, full, headers={"retry-after": "1"}, close=True)
         if self.parser.get_http_version() not in ("1.0", "1.1"):
@@ -266,6 +284,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _answer(self, rejection: Rejection) -> None:
         """Let the application answer with a refusal for a request whose headers are incomplete."""
+        if self.transport.is_closing():
+            return
         if not self._in_headers:
             super().on_message_begin()
         scope = self.scope
@@ -305,6 +325,8 @@ class LingeringTransport:
         self._head = b""
 
     def write(self, data: bytes) -> None:
+        if self._closing:  # an early answer was the last one
+            return
         if self._head:
             data, self._head = self._head + data, b""
         elif data.startswith(b"HTTP/"):  # a piece of a body with this beginning is sent one turn later

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 
 import pytest
@@ -280,6 +281,64 @@ def test_a_second_request_before_the_first_answer_is_refused() -> None:
         assert not runtime.stopped.is_set()
 
 
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+EARLY = {
+    "an answer before the end of the body": GET + CHUNKED + b"0\r\n\r\n",
+    "an error before the end of the body": b"POST /nope HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\nabc",
+    "a refusal of the headers": b"GET /livez HTTP/1.1\r\n\r\n",
+    "a foreign host": b"GET /livez HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+    "an upgrade": GET + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    "a body after an upgrade": POST + b"Connection: Upgrade\r\nUpgrade: h2c\r\nContent-Length: 2\r\n\r\n{}",
+    "a body that is too large": POST + b"Content-Length: 99999999\r\n\r\n{}",
+    "a request of HTTP/1.0": b"GET /livez HTTP/1.0\r\n" + HOST + b"\r\n",
+    "the end of the connection": GET + b"Connection: close\r\n\r\n",
+    "an ordinary request": GET + b"\r\n",
+}
+LATER = {
+    "nothing": b"",
+    "a request": GET + b"\r\n",
+    "two requests": (GET + b"\r\n") * 2,
+    "half a request": GET,
+    "a request with a body": POST + b"Content-Length: 2\r\n\r\n{}",
+    "a request in chunks": GET + CHUNKED + b"0\r\n\r\n",
+    "garbage": b"\x00\x01\x02 garbage\r\n\r\n",
+    "a long header": GET + b"X: " + b"y" * 50_000 + b"\r\n\r\n",
+    "a long address": b"GET /" + b"y" * 50_000,
+}
+
+
+@pytest.mark.parametrize("early", EARLY)
+def test_no_input_after_an_early_answer_writes_a_traceback(
+    early: str, server: RunningServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, later in LATER.items():
+        for pieces in ((EARLY[early] + later,), (EARLY[early], later)):
+            with server.connect() as connection, suppress(ConnectionError):
+                for piece in pieces:
+                    connection.sendall(piece)
+                connection.shutdown(socket.SHUT_WR)
+                answer = read_all(connection)
+                assert answer[:9] in (b"HTTP/1.1 ", b""), (name, answer[:100])
+    assert server.nothing_runs()
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+    assert server.ask("GET", "/livez").status == 200
+
+
+@pytest.mark.parametrize(
+    ("trailers", "wanted"),
+    [
+        (b"X: y\r\n", 200),
+        (b"X: y\r\n" * 61, 200),
+        (b"X: y\r\n" * 62, 431),
+        (b"X: " + b"y" * 40_000 + b"\r\n", 431),
+        (b"X: " + b"y" * 4_000 + b"\r\n" + b"Z: " + b"y" * 29_000 + b"\r\n", 431),
+    ],
+)
+def test_trailers_count_with_the_headers(trailers: bytes, wanted: int, server: RunningServer) -> None:
+    chunk = b"%x\r\n%b\r\n0\r\n" % (len(BODY), BODY)
+    assert status(server.raw(POST + b"Connection: close\r\n" + CHUNKED + chunk + trailers + b"\r\n")) == wanted
+
+
 def test_a_hidden_second_request_is_never_served(server: RunningServer) -> None:
     """The body of a request that is refused by its headers cannot pass for a request."""
     hidden = request("/api/v1/shutdown", {})
@@ -311,19 +370,60 @@ def test_an_offer_to_upgrade_is_declined_and_the_request_served(server: RunningS
         assert b'{"status":"ok"}' in read_until(connection, b'"ok"}')
 
 
-def test_connections_beyond_the_limit_get_503_at_once() -> None:
-    with running_server(bounds=replace(PATIENT, connections=3)) as server:
+FEW = replace(PATIENT, connections=3)
+
+
+def test_a_new_connection_takes_the_place_of_the_one_that_is_idle_for_longest() -> None:
+    with running_server(bounds=FEW) as server:
         held = [server.connect() for _ in range(3)]
-        for connection in held:
+        for connection in held[:2]:
             connection.sendall(GET + b"\r\n")
             read_until(connection, b"ok")
-        answer = server.raw(GET + b"\r\n")
-        assert status(answer) == 503
-        assert b"retry-after: 1" in answer
-        held[0].close()
-        while status(server.raw(GET + b"Connection: close\r\n\r\n")) == 503:
-            pass
+        held[2].sendall(GET)  # half a request is none
+        for connection in held[:1]:
+            connection.sendall(GET + b"\r\n")
+            read_until(connection, b"ok")
+        assert [server.ask("GET", "/v1/models").status for _ in range(5)] == [200] * 5
+        assert read_all(held[2]) == b"", "the third has waited for longest"
+        held[0].sendall(GET + b"\r\n")
+        assert status(read_until(held[0], b"ok")) == 200
         for connection in held:
+            connection.close()
+
+
+def test_a_thousand_idle_connections_lock_nobody_out(tmp_path: Path) -> None:
+    control = str(tmp_path / "c.sock")
+    with running_server(bounds=replace(PATIENT, connections=100), control=control) as server:
+        held = [server.connect() for _ in range(1000)]
+        assert server.ask("GET", "/livez").status == 200
+        assert server.ask("GET", "/v1/models").status == 200
+        for connection in held:
+            connection.close()
+
+
+def test_beyond_the_limit_only_probes_and_the_control_socket_are_served(tmp_path: Path) -> None:
+    control = str(tmp_path / "c.sock")
+    runtime = StubRuntime(script=("gate", *SAYS_HELLO))
+    with running_server(runtime, FEW, control=control) as server:
+        busy = [server.connect() for _ in range(3)]
+        for connection in busy:
+            connection.sendall(request("/v1/chat/completions", CHAT))
+            assert runtime.reached.acquire(timeout=60)
+        refused = server.raw(b"GET /v1/models HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert status(refused) == 503
+        assert b"retry-after: 1" in refused
+        assert server.ask("GET", "/livez").status == 200
+        assert server.ask("GET", "/readyz").status == 200
+        with socket.socket(socket.AF_UNIX) as operator:
+            operator.settimeout(60)
+            operator.connect(control)
+            operator.sendall(b"GET /api/v1/status HTTP/1.1\r\nConnection: close\r\n" + HOST + b"\r\n")
+            assert status(read_all(operator)) == 200
+        server.open_gate("gate")
+        for connection in busy:
+            assert status(read_until(connection, b"Hello")) == 200
+        assert server.ask("GET", "/v1/models").status == 200
+        for connection in busy:
             connection.close()
 
 
