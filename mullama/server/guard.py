@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from mullama.errors import Denied, Invalid
-from mullama.manifest.web_origins import ANY, canonical_host, host_pattern, origin_pattern
+from mullama.manifest.spec.web_origins import ANY, canonical_host, host_pattern, origin_pattern
 from mullama.server.http.exchange import Exchange, Listener, Rejection
 
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9_])?\.?)(?::[0-9]{1,5})?")

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from mullama.manifest.addresses import parse_address
 from mullama.manifest.spec.values import Block, DialectName, Duration, Flag, Size, Text, Whole, checked
-from mullama.manifest.web_origins import host_pattern, origin_pattern
+from mullama.manifest.spec.web_origins import host_pattern, origin_pattern
 
 
 class SecretRef(Block):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mullama.errors import Invalid
-from mullama.manifest.web_origins import host_pattern, origin_pattern
+from mullama.manifest.spec.web_origins import host_pattern, origin_pattern
 
 ORIGINS = {
     "https://ui.example.org", "http://ui.example.org", "https://ui.example.org:8443", "https://a.ui.example.org",
