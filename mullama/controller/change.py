@@ -55,6 +55,9 @@ class Change:
     origin: Origin = field(default_factory=Origin)
     """The source of `desired`. Not used when `desired` is None."""
 
+    restored: bool = False
+    """True when `desired` is the last applied revision, because the file of `origin` cannot be used."""
+
     edit: Edit = unchanged
     progress: ProgressQueue = field(default_factory=ProgressQueue)
 
@@ -65,6 +68,11 @@ class Change:
         An explicit apply, a start and an undo are applied completely or not at all.
         """
         return self.desired is not None and self.options.trigger in ("watch", "signal", "api")
+
+    @property
+    def proves_valid(self) -> bool:
+        """True when `desired` was read from its file, which is therefore valid."""
+        return self.desired is not None and not self.restored
 
     @property
     def waits_for_unchanged(self) -> bool:

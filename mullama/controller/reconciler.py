@@ -141,7 +141,11 @@ class Reconciler:
                 await self._pool.stop()
         await self._pool.abort()
 
-    # Questions of the manifest watcher
+    # For the manifest watcher
+
+    def manifest_invalid(self, error: MullamaError) -> None:
+        """Note that the file cannot be used; the last good revision keeps serving."""
+        self.status.invalid(error, self.current.origin, self.current.snapshot.generation)
 
     @property
     def downloading(self) -> bool:
@@ -296,7 +300,7 @@ class Reconciler:
             if run.change.options.trigger not in ("start", "watch"):
                 self._pool.clear_attempts()
             result = await self._execute(run, planned)
-        self.status.applied(result, self.current.snapshot.deployments)
+        self.status.applied(result, self.current.snapshot.deployments, valid=run.change.proves_valid)
         for callback in self.state.subscribers:
             try:
                 callback(planned.origin)

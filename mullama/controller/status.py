@@ -69,14 +69,18 @@ class StatusTracker:
             self.conditions.set(Condition.RECONCILING, False, Reason.IDLE)
         self._metrics.reconcile_seconds.add(seconds)
 
-    def applied(self, result: Result, served: Collection[str]) -> None:
-        """A run succeeded, at least for some models. served: the models of the snapshot."""
+    def applied(self, result: Result, served: Collection[str], *, valid: bool = True) -> None:
+        """A run succeeded, at least for some models.
+
+        served: the models of the snapshot. valid: the run applied the file's content, so the file is valid.
+        """
         self._last_error = ""
         kept = {name: error for name, error in self.failures.items() if name not in result.touched}
         self.failures = {name: error for name, error in {**kept, **result.failures}.items() if name in served}
         self._metrics.last_reload_ok, self._metrics.last_reload_at = True, time.time()
         self._metrics.reloads["ok" if result.outcome is Outcome.APPLIED else "partly"] += 1
-        self.conditions.set(Condition.CONFIG_VALID, True, Reason.APPLIED)
+        if valid:
+            self.conditions.set(Condition.CONFIG_VALID, True, Reason.APPLIED)
         if self.absent_keys:
             self.conditions.set(Condition.SYNCED, False, Reason.FETCH_FAILED, "; ".join(self.absent_keys))
         else:

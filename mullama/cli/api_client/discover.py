@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mullama.cli.api_client.address import ServerAddress
 from mullama.cli.app.context import CommandContext
-from mullama.errors import Conflict, Invalid, NotFound, Unavailable
+from mullama.errors import Conflict, Denied, Invalid, ManifestError, MullamaError, NotFound, Unavailable
 from mullama.folders import state_root
 from mullama.store.records import Records, ServerRecord, instance_name, instances
 
@@ -74,6 +74,54 @@ def load_manifest(call: CommandContext) -> LoadedManifest:
     return loaded
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartManifest:
+    """The manifest with which a server starts, and its state folder."""
+
+    loaded: LoadedManifest
+    records: Records
+    problem: MullamaError | None = None
+    """The reason why the file cannot be used; `loaded` is then the last revision that was applied from this file."""
+    default: str = ""
+    """The default model, if it is one that commands added beside the manifest."""
+
+
+def start_manifest(call: CommandContext) -> StartManifest:
+    """Load the manifest for a start; the last applied revision of a file that cannot be used.
+
+    A server that runs keeps serving when its file becomes invalid, and so does one that starts again. Raises the
+    problem of a file from which nothing was applied.
+    """
+    try:
+        loaded = load_manifest(call)
+    except (ManifestError, NotFound, Denied) as problem:
+        applied = _last_applied(call)
+        if applied is None:
+            raise
+        return StartManifest(loaded=applied[0], records=applied[1], problem=problem)
+    return StartManifest(loaded=loaded, records=records_of(call, loaded))
+
+
+def _last_applied(call: CommandContext) -> tuple[LoadedManifest, Records] | None:
+    """Return the last revision that was applied from the manifest file of the call, and its state folder."""
+    from mullama.manifest.load import LoadedManifest
+    from mullama.reconcile.observe import last_applied
+    from mullama.reconcile.overlay import split
+
+    path, profiles = _named_path(call), tuple(call.options.profile)
+    for records in instances(state_root(call.env)):
+        last, applied = records.last(), last_applied(records)
+        if path is None or last is None or applied is None:
+            continue
+        if (last.origin.get("path"), tuple(last.origin.get("profiles") or ())) == (str(path), profiles):
+            manifest, _ = split(applied.manifest, last.overlay)
+            loaded = LoadedManifest(
+                manifest=manifest, path=str(path), profiles=profiles, places={}, files=(), folders=(), digest=""
+            )
+            return loaded, records
+    return None
+
+
 def display_path(call: CommandContext, path: Path) -> str:
     """Return the path for messages: relative to the folder if it is below it."""
     return str(path.relative_to(call.folder)) if path.is_relative_to(call.folder) else str(path)
@@ -108,7 +156,7 @@ def find(call: CommandContext, load: Callable[[], LoadedManifest] | None = None)
             return _local(records, record)
     if not running:
         return None
-    records = records_of(call, load() if load else load_manifest(call))
+    records = records_of(call, load()) if load else start_manifest(call).records
     record_there = records.server()
     return _local(records, record_there) if record_there else None
 

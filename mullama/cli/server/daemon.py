@@ -92,6 +92,9 @@ def _settings_of(server: FoundServer) -> dict[str, object]:
     host, _, port = manifest["server"]["listen"][0].rpartition(":")
     added = server.records.overlay() if server.records else {}
     models = [f"{name}={tree['from']}" for name, tree in manifest["models"].items() if name not in added]
+    default = manifest["routes"].get("default")
+    if default in added and models:
+        models.insert(0, default)
     return {"http_addr": host, "http_port": int(port), **({"model": models} if models else {})}
 
 

@@ -39,9 +39,11 @@ def start_server(call: CommandContext, settings: Mapping[str, object] | None = N
     settings: implicit settings (see `serve`) for a call without a manifest.
     """
     if discover.has_manifest(call):
-        loaded = discover.load_manifest(call)
+        found = discover.start_manifest(call)
+        if found.problem is not None:
+            call.terminal.note(f"warning: the last applied revision is served, because: {found.problem}")
         profiles = [part for name in call.options.profile for part in ("--profile", name)]
-        server = start(discover.records_of(call, loaded), ["-f", str(discover.manifest_path(call)), *profiles])
+        server = start(found.records, ["-f", str(discover.manifest_path(call)), *profiles])
     else:
         loaded = implicit_manifest(call, settings or {})
         server = start(discover.records_of(call, loaded), implicit_arguments(settings or {}))

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mullama.cli.api_client.discover import has_manifest, load_manifest, origin, records_of
+from mullama.cli.api_client.discover import StartManifest, has_manifest, origin, records_of, start_manifest
 from mullama.cli.app.context import CommandContext, Parser, UsageError, manifest_options
 
 if TYPE_CHECKING:
@@ -62,24 +62,28 @@ def serve(call: CommandContext) -> int:
 
     if call.options.file == "-":
         raise UsageError("serve watches a file and cannot read standard input", hint="name it with -f FILE")
-    loaded = _loaded(call)
+    start = _start_manifest(call)
     return run_server(
-        loaded,
-        origin=origin(loaded),
-        records=records_of(call, loaded),
+        start.loaded,
+        origin=origin(start.loaded),
+        records=start.records,
         env=call.env,
         held=call.options.held,
+        problem=start.problem,
+        default=start.default,
     )
 
 
-def _loaded(call: CommandContext) -> LoadedManifest:
+def _start_manifest(call: CommandContext) -> StartManifest:
     settings = implicit_settings(call)
-    if not settings and not call.options.implicit:
-        return load_manifest(call)
+    if not settings and not call.options.implicit and (call.options.file is not None or has_manifest(call)):
+        return start_manifest(call)
     if call.options.file is not None or (settings and has_manifest(call) and not call.options.implicit):
         named = ", ".join(_IMPLICIT_OPTIONS[name] for name in settings)
         raise UsageError(f"{named} cannot be used with a manifest", hint="set it in the manifest")
-    return implicit_manifest(call, settings)
+    loaded = implicit_manifest(call, settings)
+    default = _named_models(call, settings)[1]
+    return StartManifest(loaded=loaded, records=records_of(call, loaded), default=default)
 
 
 def implicit_settings(call: CommandContext) -> dict[str, object]:
@@ -104,15 +108,12 @@ def implicit_manifest(call: CommandContext, settings: Mapping[str, object]) -> L
     from mullama.manifest.dump import to_yaml
     from mullama.manifest.load import load_text
 
-    text = to_yaml(_implicit_tree(settings))
+    text = to_yaml(_implicit_tree(settings) | _named_models(call, settings)[0])
     return load_text(text, name="<the command line>", base_dir=str(call.folder), profiles=(), env=call.env)
 
 
 def _implicit_tree(settings: Mapping[str, object]) -> dict[str, object]:
-    from mullama.names import model_name_of
-
-    listen = f"{settings.get('http_addr') or DEFAULT_ADDRESS}:{settings.get('http_port', DEFAULT_PORT)}"
-    tree: dict[str, object] = {"mullama": "v1", "server": {"listen": [listen]}}
+    tree: dict[str, object] = {"mullama": "v1", "server": {"listen": [_implicit_address(settings)]}}
     if settings.get("require_api_key"):
         key = {"secret": {"from_env": "MULLAMA_API_KEY"}, "roles": ["infer", "admin", "read"]}
         tree["auth"] = {"keys": {"cli": key}}
@@ -124,11 +125,67 @@ def _implicit_tree(settings: Mapping[str, object]) -> dict[str, object]:
     }
     if defaults:
         tree["defaults"] = defaults
-    models = {}
-    specs = settings.get("model")
-    for spec in specs if isinstance(specs, list) else []:
-        name, separator, source = spec.partition("=")
-        models[name if separator else model_name_of(spec)] = {"from": source if separator else spec}
-    if models:
-        tree |= {"models": models, "routes": {"default": next(iter(models))}}
     return tree
+
+
+def _implicit_address(settings: Mapping[str, object]) -> str:
+    return f"{settings.get('http_addr') or DEFAULT_ADDRESS}:{settings.get('http_port', DEFAULT_PORT)}"
+
+
+def _named_models(call: CommandContext, settings: Mapping[str, object]) -> tuple[dict[str, object], str]:
+    """Return the blocks `models` and `routes` of --model, and the default model if it is one that is added already.
+
+    A SPEC is first looked up among the models that `pull` and `create` added: those of this address, which are served
+    in any case and need no declaration, then those of the default address. Else it is a source.
+    """
+    from mullama.names import model_name_of
+
+    specs = settings.get("model")
+    own, elsewhere = _added(call, settings), _added(call, {})
+    models: dict[str, object] = {}
+    names = []
+    for spec in specs if isinstance(specs, list) else []:
+        given, separator, source = spec.partition("=")
+        wanted = source if separator else spec
+        place = own if _find(wanted, own) else elsewhere
+        if (known := _find(wanted, place)) is not None:
+            _refuse_settings(known, settings)
+        names.append(given if separator else known or model_name_of(spec))
+        if place is not own or separator:
+            models[names[-1]] = dict(place[known]) if known is not None else {"from": wanted}
+    if not names:
+        return {}, ""
+    declared = names[0] in models
+    routes: dict[str, object] = {"routes": {"default": names[0]}} if declared else {}
+    return {"models": models, **routes}, "" if declared else names[0]
+
+
+def _added(call: CommandContext, settings: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
+    """Return the models that commands added at the address of these settings."""
+    from mullama.folders import state_root
+    from mullama.store.records import Records, instance_name
+
+    overlay = Records(state_root(call.env), instance_name((_implicit_address(settings),), None)).overlay()
+    return {name: tree for name, tree in overlay.items() if "route" not in tree}
+
+
+def _find(name: str, models: Mapping[str, object]) -> str | None:
+    """Return the model with this name, in its own spelling; None for a name that is no model's."""
+    from mullama.errors import Invalid
+    from mullama.names import ModelName
+
+    try:
+        key = ModelName.parse(name).key
+    except Invalid:
+        return None
+    return next((own for own in models if ModelName.parse(own).key == key), None)
+
+
+def _refuse_settings(name: str, settings: Mapping[str, object]) -> None:
+    """Raise for an option that a model with settings of its own would not follow."""
+    ignored = [_IMPLICIT_OPTIONS[key] for key in ("gpu_layers", "context_size", "threads") if key in settings]
+    if ignored:
+        raise UsageError(
+            f"{', '.join(ignored)} cannot change {name!r}, which was added with settings of its own",
+            hint="mullama create makes a model with other settings",
+        )

@@ -17,7 +17,7 @@ from typing import Any
 
 import mullama
 from mullama.cli.app.exit_codes import outcome_code
-from mullama.controller.change import Change
+from mullama.controller.change import Change, unchanged
 from mullama.controller.event_log import EventLog
 from mullama.controller.model_commands import ModelCommands
 from mullama.controller.operator import LocalOperator
@@ -46,9 +46,20 @@ _log = logging.getLogger("mullama")
 
 
 def run_server(
-    loaded: LoadedManifest, *, origin: Mapping[str, Any], records: Records, env: Mapping[str, str], held: bool
+    loaded: LoadedManifest,
+    *,
+    origin: Mapping[str, Any],
+    records: Records,
+    env: Mapping[str, str],
+    held: bool,
+    problem: MullamaError | None = None,
+    default: str = "",
 ) -> int:
-    """Serve until stopped and return the exit code. `held` waits for the first manifest on the control socket."""
+    """Serve until stopped and return the exit code.
+
+    held: wait for the first manifest on the control socket. problem: the reason why `loaded` is not what the file
+    declares, but the last applied revision. default: a model beside the manifest that becomes the default.
+    """
     _log_to_stderr(loaded.manifest)
     source = Origin(path=origin["path"], profiles=tuple(origin["profiles"]), digest=origin["digest"])
     if (running := records.server()) is not None:
@@ -58,7 +69,7 @@ def run_server(
     gc.freeze()  # modules and classes stay until the process ends: collections need not visit them
     gc.set_threshold(_GC_THRESHOLD)
     with records.lock("serve", name="serving.lock"):
-        return asyncio.run(_serve(loaded, source, records, env, held=held))
+        return asyncio.run(_serve(loaded, source, records, env, held=held, problem=problem, default=default))
 
 
 def _log_to_stderr(manifest: Manifest) -> None:
@@ -71,7 +82,14 @@ def _log_to_stderr(manifest: Manifest) -> None:
 
 
 async def _serve(
-    loaded: LoadedManifest, origin: Origin, records: Records, env: Mapping[str, str], *, held: bool
+    loaded: LoadedManifest,
+    origin: Origin,
+    records: Records,
+    env: Mapping[str, str],
+    *,
+    held: bool,
+    problem: MullamaError | None,
+    default: str,
 ) -> int:
     process = _Process.make(records, env)
     control = control_path(records, env)
@@ -88,9 +106,15 @@ async def _serve(
         process.watcher.start()
         code = 0
         if not held:
-            change = Change(desired=loaded.manifest, origin=origin, options=ApplyOptions(trigger="start"))
+            options = ApplyOptions(trigger="start")
+            change = Change(
+                desired=loaded.manifest, origin=origin, options=options, restored=problem is not None,
+                edit=(lambda overlay: {**overlay, "default": {"route": default}}) if default else unchanged,
+            )  # fmt: skip
             async for line in process.reconciler.apply(change):
                 code = _log_progress(line, code)
+            if problem is not None:
+                process.reconciler.manifest_invalid(problem)
         serves = held or process.reconciler.current.started
         if serves:
             await process.stopping.wait()

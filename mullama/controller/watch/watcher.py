@@ -96,7 +96,7 @@ class ManifestWatcher:
         try:
             loaded = await self._load()
         except MullamaError as error:
-            self._invalid(error)
+            self._reconciler.manifest_invalid(error)
             raise
         return await self._apply(loaded, ApplyOptions(trigger="signal" if reason == "SIGHUP" else "api", by=reason))
 
@@ -147,7 +147,7 @@ class ManifestWatcher:
                 loaded = await self._load()
             except MullamaError as error:
                 if await self._unchanged():
-                    self._invalid(error)
+                    self._reconciler.manifest_invalid(error)
                     return
                 continue
             current = self._reconciler.current
@@ -176,10 +176,6 @@ class ManifestWatcher:
         """Return True if a file that cannot be read stays as it is: else it was half saved."""
         await asyncio.sleep(_HALF_SAVED)
         return self._fingerprint() == self._last_read
-
-    def _invalid(self, error: MullamaError) -> None:
-        current = self._reconciler.current
-        self._status.invalid(error, current.origin, current.snapshot.generation)
 
     async def _load(self) -> LoadedManifest:
         origin = self._origin
