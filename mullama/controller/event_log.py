@@ -10,6 +10,15 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 _KEPT = 1000
+_LEVELS = {
+    "not-applied": logging.ERROR,
+    "fetch-failed": logging.ERROR,
+    "invalid-manifest": logging.ERROR,
+    "watch-failed": logging.ERROR,
+    "not-listening": logging.ERROR,
+    "held": logging.WARNING,
+    "warning": logging.WARNING,
+}
 
 
 class EventLog:
@@ -24,7 +33,7 @@ class EventLog:
         self._last += 1
         event = {"id": self._last, "when": time.time(), "kind": kind, "subject": subject, "message": message, **facts}
         self._events.append(event)
-        logging.getLogger("mullama").info("%s", " ".join(part for part in (kind, subject, message) if part))
+        logging.getLogger("mullama").log(_LEVELS.get(kind, logging.INFO), "%s", _text(kind, subject, message))
         self._added.set()
         self._added = asyncio.Event()
         return event
@@ -45,3 +54,11 @@ class EventLog:
                 after = event["id"]
                 yield event
             await added.wait()
+
+
+def _text(kind: str, subject: str, message: str) -> str:
+    """Return the event as the text of a log line."""
+    if subject and subject in message:
+        return message
+    head = " ".join(part for part in ("" if kind == "warning" else kind.replace("-", " "), subject) if part)
+    return ": ".join(part for part in (head, message) if part)

@@ -46,6 +46,9 @@ class Listeners:
             raise
         self._state.update(listening=listening)
         self._declared = listen
+        if listening:
+            addresses = ", ".join(listening)
+            self._event_log.add("listening", addresses, f"listening on {addresses}")
 
     async def restore(self, before: Snapshot) -> None:
         """Return to the addresses and keys of this snapshot."""

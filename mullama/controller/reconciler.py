@@ -345,7 +345,7 @@ class Reconciler:
         current = self.current
         desired, machine = current.snapshot.manifest, current.machine
         lock = await asyncio.to_thread(read_lock, current.origin.path)
-        files = await self.downloads.get(desired, lock, name, self.status.fetched, offline=False)
+        files = await self.downloads.get(desired, lock, name, self.status.write, offline=False)
         builder = DeploymentBuilder(machine=machine, prefixes=self._records.prefix_folder)
         await asyncio.to_thread(checked, builder, name, desired.models[name], files, desired)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from mullama.controller.conditions import Condition, Conditions, Reason
 from mullama.controller.event_log import EventLog
+from mullama.controller.run_log import RunLog
 from mullama.errors import (
     BadWeights,
     EngineFailed,
@@ -37,6 +38,8 @@ class StatusTracker:
 
     def __init__(self, event_log: EventLog, metrics: Metrics) -> None:
         self._event_log, self._metrics = event_log, metrics
+        self.write = RunLog()
+        """Writes a line of progress to the log."""
         self.conditions = Conditions()
         self.failures: dict[str, MullamaError] = {}
         """Models that do not serve what the manifest declares, with the reason."""
@@ -53,6 +56,7 @@ class StatusTracker:
 
     def progressed(self, line: Mapping[str, Any], label: str) -> None:
         """Show a download as a reason of its own, since it takes the longest."""
+        self.write(line)
         if line["event"] == "phase":
             reason = Reason.FETCHING if line["phase"] == "fetch" else Reason.APPLYING
             self.conditions.set(Condition.RECONCILING, True, reason, label)
@@ -102,9 +106,6 @@ class StatusTracker:
         if str(error) != self._last_error:  # the watcher retries; the log gets the same failure once
             self._last_error = str(error)
             self._event_log.add("not-applied", "", str(error))
-
-    def fetched(self, line: Mapping[str, Any]) -> None:
-        """A file of a model that is unavailable arrives."""
 
     # The watched file
 

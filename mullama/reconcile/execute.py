@@ -146,7 +146,10 @@ async def fetch(
         except MullamaError as error:
             if name not in expendable:
                 raise
-            left_out[name] = error if isinstance(error, ModelUnavailable) else ModelUnavailable(error)
+            if isinstance(error, ModelUnavailable):  # reported already, or its files are fetched after this run
+                left_out[name] = error
+                return
+            left_out[name] = ModelUnavailable(error)
             report({"event": "step", "model": name, "state": "failed", "message": str(error)})
 
     try:
@@ -193,7 +196,7 @@ async def _load(
 def _result(plan: Plan, touched: tuple[str, ...], failures: Mapping[str, MullamaError]) -> Result:
     if failures:
         names = ", ".join(failures)
-        message, outcome = f"applied, except {names}", Outcome.PARTLY_APPLIED
+        message, outcome = f"revision {plan.generation} is applied, except {names}", Outcome.PARTLY_APPLIED
     else:
         message, outcome = f"revision {plan.generation} is applied", Outcome.APPLIED
     return Result(

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mullama.cli.api_client.address import ServerAddress
+from mullama.cli.api_client import discover
+from mullama.cli.api_client.address import DEFAULT_PORT, ServerAddress
 from mullama.cli.app.main import main
 from mullama.cli.console.terminal import Terminal
 from tests.cli.tinyserver import TcpServer, TinyServer, UnixServer, handler, serving
@@ -55,6 +56,9 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Ran]:
     for name in ("MULLAMA_HOST", "MULLAMA_API_KEY", "MULLAMA_DEBUG", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MULLAMA_STATE_DIR", str(tmp_path / "state"))
+    # A server of the person who runs the tests may listen on the default port.
+    asks = discover.answers
+    monkeypatch.setattr(discover, "answers", lambda address: address.port != DEFAULT_PORT and asks(address))
 
     def run(*arguments: str, stdin: str = "", tty: bool = False) -> Ran:
         out, err = Screen(tty=tty), Screen(tty=tty)

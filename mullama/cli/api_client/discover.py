@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mullama.cli.api_client.address import ServerAddress
 from mullama.cli.app.context import CommandContext
-from mullama.errors import Conflict, Denied, Invalid, ManifestError, MullamaError, NotFound, Unavailable
+from mullama.errors import Conflict, Denied, Invalid, Kind, ManifestError, MullamaError, NotFound, Unavailable
 from mullama.folders import state_root
 from mullama.store.records import Records, ServerRecord, instance_name, instances
 
@@ -60,18 +60,23 @@ def has_manifest(call: CommandContext) -> bool:
 
 def load_manifest(call: CommandContext) -> LoadedManifest:
     """Load the manifest of the command and show its warnings; `-f -` reads standard input."""
-    from mullama.manifest.load import load, load_text
+    from mullama.manifest.load import load_text
 
-    profiles = tuple(call.options.profile)
     if call.options.file == "-":
-        text = call.terminal.source.read()
+        text, profiles = call.terminal.source.read(), tuple(call.options.profile)
         folder = str(call.folder)
         loaded = load_text(text, name="<stdin>", base_dir=folder, profiles=profiles, env=call.env)
     else:
-        loaded = load(display_path(call, manifest_path(call)), profiles=profiles, env=call.env)
+        loaded = _load_file(call)
     for warning in loaded.warnings:
         call.terminal.note(f"warning: {warning}")
     return loaded
+
+
+def _load_file(call: CommandContext) -> LoadedManifest:
+    from mullama.manifest.load import load
+
+    return load(display_path(call, manifest_path(call)), profiles=tuple(call.options.profile), env=call.env)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,9 +149,20 @@ def find(call: CommandContext, load: Callable[[], LoadedManifest] | None = None)
     2. the server that runs with the path of the manifest, which need not be valid
     3. the server at the first address of the manifest
     4. without a manifest, the only running server; raises `Conflict` for several
+
+    Raises `Conflict` if none of these is found and a server of another state folder answers at an address of the
+    manifest: it is the wanted one, and its control socket cannot be found.
     """
     if host := _host(call):
         return FoundServer(client=client(ServerAddress.parse(host), api_key(call)))
+    found = _find_here(call, load)
+    if found is None:
+        _refuse_elsewhere(call, load)
+    return found
+
+
+def _find_here(call: CommandContext, load: Callable[[], LoadedManifest] | None) -> FoundServer | None:
+    """Return the server of the command by the records of this state folder."""
     running = _running(call)
     path = _named_path(call) if call.options.file != "-" else None
     if path is None and call.options.file is None:
@@ -159,6 +175,56 @@ def find(call: CommandContext, load: Callable[[], LoadedManifest] | None = None)
     records = records_of(call, load()) if load else start_manifest(call).records
     record_there = records.server()
     return _local(records, record_there) if record_there else None
+
+
+def _refuse_elsewhere(call: CommandContext, load: Callable[[], LoadedManifest] | None) -> None:
+    """Raise `Conflict` if a mullama server answers at an address of the manifest, or at the default address."""
+    try:
+        listen = _addresses(call, load)
+    except MullamaError:  # a manifest that cannot be read names no address
+        return
+    for address in listen:
+        if answers(address):
+            raise Conflict(
+                f"a server answers at {address}, under another state folder than {state_root(call.env)}",
+                hint=f"use --host {address}, or set MULLAMA_STATE_DIR to the state folder of that server",
+            )
+
+
+def _addresses(call: CommandContext, load: Callable[[], LoadedManifest] | None) -> list[ServerAddress]:
+    """Return the addresses at which the server of the command can be asked on this machine."""
+    from mullama.manifest.addresses import TcpAddress, parse_address
+
+    if not has_manifest(call):
+        return [ServerAddress()]
+    if call.options.file == "-" and load is None:
+        return []
+    manifest = (load() if load and has_manifest(call) else _load_file(call)).manifest
+    found = []
+    for text in manifest.server.listen:
+        address = parse_address(text)
+        if not isinstance(address, TcpAddress):
+            found.append(ServerAddress(path=address.path))
+        elif address.port:
+            loopback = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+            host = loopback.get(address.host, address.host)
+            found.append(ServerAddress(host=host, port=address.port, tls=manifest.server.tls is not None))
+    return found
+
+
+def answers(address: ServerAddress) -> bool:
+    """Return True if a mullama server that is not stopping answers at the address."""
+    from mullama.cli.api_client.client import Client
+
+    try:
+        _, tree = Client(address, timeout=2.0).probe("/api/v1/status")
+    except MullamaError:
+        return False
+    error = tree.get("error") if isinstance(tree, dict) else None
+    if isinstance(error, dict):  # the operator API's form: a key is required
+        return error.get("kind") in set(Kind)
+    known = isinstance(tree, dict) and str(tree.get("format", "")).startswith("mullama.status/")
+    return known and tree.get("state") != "stopping"
 
 
 def require(call: CommandContext) -> FoundServer:

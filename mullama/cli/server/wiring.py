@@ -112,7 +112,8 @@ async def _serve(
                 edit=(lambda overlay: {**overlay, "default": {"route": default}}) if default else unchanged,
             )  # fmt: skip
             async for line in process.reconciler.apply(change):
-                code = _log_progress(line, code)
+                if line["event"] == "result":
+                    code = outcome_code(line["outcome"])
             if problem is not None:
                 process.reconciler.manifest_invalid(problem)
         serves = held or process.reconciler.current.started
@@ -125,18 +126,6 @@ async def _serve(
         # A signal that arrives now must not kill the process before it returns its exit code.
         for number in (*_STOP_SIGNALS, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
-
-
-def _log_progress(line: Mapping[str, Any], code: int) -> int:
-    """Log one line of progress; return the exit code of a result, else `code`."""
-    if line["event"] == "step":
-        _log.info("%s: %s%s", line["model"], line["state"], f" ({line['message']})" if line["message"] else "")
-    elif line["event"] == "warning":
-        _log.warning("%s", line["message"])
-    elif line["event"] == "result":
-        _log.info("%s", line["message"])
-        return outcome_code(line["outcome"])
-    return code
 
 
 @dataclass(slots=True, kw_only=True)

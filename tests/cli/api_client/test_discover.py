@@ -1,0 +1,70 @@
+"""A server that is found by its address only, because its state folder is another one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Ran
+from tests.cli.tinyserver import Answer, TinyServer
+
+Run = Callable[..., Ran]
+STATUS = {"format": "mullama.status/1", "state": "ready"}
+KEY_NEEDED = {"error": {"kind": "denied", "message": "a key is required", "hint": ""}}
+
+
+def write(folder: Path, address: str) -> None:
+    (folder / "m.yaml").write_text(f"mullama: v1\nserver: {{listen: ['{address}']}}\nmodels: {{a: builtin:tiny}}\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("status",), ("ps",), ("wait", "--for", "ready"), ("diff",), ("apply", "--yes"), ("down", "--yes"), ("reload",),
+        ("undo", "--yes"), ("history",), ("events",),
+    ],
+    ids=lambda command: command[0],
+)  # fmt: skip
+def test_a_server_of_another_state_folder_is_named(
+    run: Run, tmp_path: Path, tiny: TinyServer, command: tuple[str, ...]
+) -> None:
+    tiny.answers["GET /api/v1/status"] = Answer(STATUS)
+    write(tmp_path, f"127.0.0.1:{tiny.address.port}")
+
+    ran = run(command[0], "-f", "m.yaml", *command[1:])
+
+    assert ran.code == (1 if command[0] == "diff" else 10)
+    assert ran.err.startswith(f"error: a server answers at {tiny.address}, under another state folder than ")
+    assert f"--host {tiny.address}" in ran.err
+    assert "MULLAMA_STATE_DIR" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (Answer(STATUS), 10),
+        (Answer(KEY_NEEDED, status=401), 10),
+        (Answer({**STATUS, "state": "stopping"}), 11),
+        (Answer({"error": "model not found"}, status=404), 11),
+        (Answer({"models": []}), 11),
+        (Answer([]), 11),
+    ],
+    ids=["mullama", "with a key", "stopping", "another server", "some JSON", "a list"],
+)
+def test_only_a_mullama_server_counts(run: Run, tmp_path: Path, tiny: TinyServer, answer: Any, code: int) -> None:
+    tiny.answers["GET /api/v1/status"] = answer
+    write(tmp_path, f"127.0.0.1:{tiny.address.port}")
+
+    assert run("status", "-f", "m.yaml").code == code
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "127.0.0.1:1"])
+def test_an_address_without_a_server_changes_nothing(run: Run, tmp_path: Path, address: str) -> None:
+    write(tmp_path, address)
+
+    ran = run("status", "-f", "m.yaml")
+
+    assert (ran.code, ran.err.splitlines()[0]) == (11, "error: no server is running for this manifest")

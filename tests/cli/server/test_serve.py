@@ -1,0 +1,131 @@
+"""The manifest with which `serve` starts: of a file, of the command line, or the last applied revision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mullama.cli.server import wiring
+from mullama.manifest.load import load
+from mullama.manifest.tree import block_to_tree, revision
+from mullama.store.records import Records, Revision, instance_name
+from tests.cli.conftest import Ran
+
+Run = Callable[..., Ran]
+TREE = {"from": "/m/my.gguf", "residency": {"load": "on_demand"}, "system": "Be brief."}
+
+
+@dataclass
+class Started:
+    """The arguments of `run_server`."""
+
+    calls: list[tuple[Any, dict[str, Any]]] = field(default_factory=list)
+
+    def __call__(self, loaded: Any, **more: Any) -> int:
+        self.calls.append((loaded, more))
+        return 0
+
+    @property
+    def sources(self) -> dict[str, str]:
+        return {name: model.from_ for name, model in self.calls[-1][0].manifest.models.items()}
+
+    @property
+    def default(self) -> str:
+        """The default model, of the manifest or beside it."""
+        loaded, more = self.calls[-1]
+        return str(loaded.manifest.routes.get("default", more["default"]))
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Started:
+    found = Started()
+    monkeypatch.setattr(wiring, "run_server", found)
+    return found
+
+
+def add(folder: Path, address: str, **models: dict[str, Any]) -> Records:
+    """Add models beside the manifest, as `pull` and `create` do."""
+    records = Records(folder / "state", instance_name((address,), None))
+    records.save_overlay(models)
+    return records
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sources", "default"),
+    [
+        ((), {}, ""),
+        (("--model", "mine"), {}, "mine"),
+        (("--model", "Mine:latest"), {}, "mine"),
+        (("--model", "mine", "--model", "x=/m/x.gguf"), {"x": "/m/x.gguf"}, "mine"),
+        (("--model", "x=/m/x.gguf", "--model", "mine"), {"x": "/m/x.gguf"}, "x"),
+        (("--model", "other=mine"), {"other": "/m/my.gguf"}, "other"),
+        (("--model", "builtin:tiny"), {"tiny": "builtin:tiny"}, "tiny"),
+        (("--http-port", "8080", "--model", "mine"), {"mine": "/m/my.gguf"}, "mine"),
+        (("--http-addr", "0.0.0.0", "--require-api-key", "--model", "mine"), {"mine": "/m/my.gguf"}, "mine"),
+    ],
+)
+def test_a_name_is_first_that_of_an_added_model(
+    run: Run, tmp_path: Path, started: Started, arguments: tuple[str, ...], sources: dict[str, str], default: str
+) -> None:
+    records = add(tmp_path, "127.0.0.1:11434", mine=TREE)
+
+    ran = run("serve", *arguments)
+
+    assert (ran.code, ran.err) == (0, "")
+    assert (started.sources, started.default) == (sources, default)
+    assert records.overlay() == {"mine": TREE}
+    copied = [model.system for model in started.calls[-1][0].manifest.models.values() if model.from_ == TREE["from"]]
+    assert set(copied) <= {"Be brief."}
+
+
+def test_an_option_that_an_added_model_would_not_follow_is_refused(run: Run, tmp_path: Path, started: Started) -> None:
+    add(tmp_path, "127.0.0.1:11434", mine=TREE)
+
+    ran = run("serve", "--model", "mine", "--context-size", "512")
+
+    assert ran.code == 4
+    assert "--context-size cannot change 'mine'" in ran.err
+    assert started.calls == []
+
+
+BREAKS: dict[str, Callable[[Path], None]] = {
+    "a missing include": lambda folder: (folder / "more.yaml").unlink(),
+    "a damaged include": lambda folder: (folder / "more.yaml").write_text("models: {b: ["),  # type: ignore[dict-item]
+    "a missing template": lambda folder: (folder / "t.jinja").unlink(),
+    "a damaged manifest": lambda folder: (folder / "mullama.yaml").write_text("mullama: v1\nmodel: {}"),  # type: ignore[dict-item]
+    "a missing manifest": lambda folder: (folder / "mullama.yaml").unlink(),
+}
+
+
+@pytest.mark.parametrize("harm", BREAKS.values(), ids=BREAKS)
+def test_the_last_applied_revision_starts_when_the_file_cannot_be_used(
+    run: Run, tmp_path: Path, started: Started, harm: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "mullama.yaml"
+    path.write_text("mullama: v1\ninclude: [more.yaml]\nmodels: {a: {from: ./a.gguf, template: {file: ./t.jinja}}}\n")
+    (tmp_path / "more.yaml").write_text("models: {b: ./b.gguf}\n")
+    (tmp_path / "t.jinja").write_text("{{ messages }}")
+    manifest = load(str(path), env={}).manifest
+    tree = {**block_to_tree(manifest), "models": {**block_to_tree(manifest)["models"], "added": TREE}}
+    records = Records(tmp_path / "state", instance_name(manifest.server.listen, str(path)))
+    records.commit(
+        Revision(
+            generation=3, revision=revision(manifest), manifest=tree, when=0.0, trigger="apply", by="",
+            origin={"path": str(path), "profiles": [], "digest": "x"}, summary={}, overlay=("added",),
+        )
+    )  # fmt: skip
+    harm(tmp_path)
+
+    ran = run("serve", "-f", "mullama.yaml")
+    never_applied = run("serve", "-f", "mullama.yaml", "--profile", "other")
+
+    assert (ran.code, never_applied.code in (3, 4)) == (0, True)
+    ((loaded, more),) = started.calls
+    assert loaded.manifest == manifest
+    assert (loaded.path, loaded.digest) == (str(path), "")
+    assert more["records"].folder == records.folder
+    assert more["problem"] is not None
