@@ -7,12 +7,13 @@ decode for every running request and returns the outputs of it, so batching is i
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from mullama.chat.types import Constraint, PromptInput, Sampling, TokenLogprob
-from mullama.errors import Kind
+from mullama.errors import Internal, Kind, MullamaError
 from mullama.weights.memory import ContextShape
 
 
@@ -323,6 +324,16 @@ class Failed:
     hint: str = ""
     numbers: tuple[tuple[str, int], ...] = ()
     """Named numbers of the error's type, such as `prompt_tokens` and `context_size` of an overflow."""
+
+    @classmethod
+    def of(cls, id: int, error: Exception) -> Failed:
+        """Return the failure of a job; an error that is not a `MullamaError` is a bug, and is printed."""
+        if not isinstance(error, MullamaError):
+            traceback.print_exception(error)
+            error = Internal(f"the engine failed at this request: {type(error).__name__}: {error}"[:300])
+        names = ("prompt_tokens", "context_size")
+        numbers = tuple((n, v) for n in names if (v := getattr(error, n, None)) is not None)
+        return cls(id=id, kind=error.kind, message=error.message, hint=error.hint, numbers=numbers)
 
 
 Output = Begun | Prefilled | Piece | Ended | Embedded | Failed

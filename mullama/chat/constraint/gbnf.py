@@ -6,14 +6,16 @@ A regular rule becomes one terminal, for which llguidance computes masks quickly
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mullama.chat.constraint.lark import quoted
 from mullama.chat.constraint.schema import MAX_REPEAT, MAX_TEXT
+from mullama.chat.constraint.work import MAX_WORK, repeats
 from mullama.chat.schema_types import MAX_DEPTH
 from mullama.errors import Invalid
 
+_DEEPEST_TERMINAL = 200  # levels; llguidance walks a terminal recursively
 _TOKEN = re.compile(
     r"""(?P<space>[ \t]+|\#[^\n]*)|(?P<line>\r?\n)|(?P<define>::=)|(?P<name>[A-Za-z][A-Za-z0-9_-]*)
     |(?P<text>"(?:\\.|[^"\\\n])*")|(?P<set>\[(?:\\.|[^\]\\\n])*\])|(?P<repeat>\{\d*(?:,\d*)?\})|(?P<mark>[()|*+?.])""",
@@ -55,6 +57,8 @@ class _Choice:
 class _Repeat:
     node: _Node
     times: str
+    most: int
+    """How often the node is written out."""
 
 
 _Node = _Leaf | _Call | _Sequence | _Choice | _Repeat
@@ -64,14 +68,15 @@ def gbnf_to_lark(text: str) -> str:
     """Return Lark text with the rule `start`. Raises `Invalid` with the line of a mistake."""
     if len(text) > MAX_TEXT:
         raise Invalid(f"the grammar has more than {MAX_TEXT} characters", field="grammar")
-    rules = _Parser(text).rules()
+    parser = _Parser(text)
+    rules = parser.rules()
     if "root" not in rules:
         raise Invalid("the grammar has no rule named root", field="grammar")
     for node in rules.values():
         for call in _calls(node):
             if call.name not in rules:
                 raise _wrong(f"the rule {call.name!r} is not defined", call.line)
-    regular = _regular(rules)
+    regular = _regular(rules, parser.lines)
     names = {name: f"T{index}" if name in regular else f"r{index}" for index, name in enumerate(rules)}
     lines = [f"{names[name]}: {_lark(node, names)}" for name, node in rules.items()]
     return "\n".join((f"start: {names['root']}", *lines)) + "\n"
@@ -87,6 +92,7 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self._tokens = list(_tokens(text))
         self._at = 0
+        self.lines: dict[str, int] = {}
 
     def rules(self) -> dict[str, _Node]:
         """Return all rules by name, in order."""
@@ -98,6 +104,7 @@ class _Parser:
             self._at += 1
             if token.text in made:
                 raise _wrong(f"the rule {token.text!r} is defined twice", token.line)
+            self.lines[token.text] = token.line
             made[token.text] = self._choice(0)
         return made
 
@@ -130,7 +137,7 @@ class _Parser:
         while (node := self._item(depth)) is not None:
             while (token := self._peek()).kind == "repeat" or (token.kind == "mark" and token.text in "*+?"):
                 self._at += 1
-                node = _Repeat(node, _times(token))
+                node = _Repeat(node, *_times(token))
             parts.append(node)
         return parts[0] if len(parts) == 1 else _Sequence(tuple(parts))
 
@@ -207,13 +214,14 @@ def _unescaped(text: str, line: int) -> str:
     return re.sub(r"\\(.)((?<=[xuU])[0-9A-Fa-f]*)?", one, text)
 
 
-def _times(token: _Token) -> str:
+def _times(token: _Token) -> tuple[str, int]:
+    """Return a repetition as Lark text, and how often it is written out."""
     if token.kind == "mark":
-        return token.text
+        return token.text, 1
     low, comma, high = token.text[1:-1].partition(",")
     if max(int(low or 0), int(high or 0)) > MAX_REPEAT:
         raise _wrong(f"a repetition is over {MAX_REPEAT}", token.line)
-    return f"{{{low or 0},{high}}}" if comma else f"{{{low}}}"
+    return f"{{{low or 0},{high}}}" if comma else f"{{{low}}}", repeats(low, high)
 
 
 def _calls(node: _Node) -> Iterator[_Call]:
@@ -226,23 +234,74 @@ def _calls(node: _Node) -> Iterator[_Call]:
         case _Choice(options):
             for option in options:
                 yield from _calls(option)
-        case _Repeat(inner, _):
+        case _Repeat(inner):
             yield from _calls(inner)
         case _Leaf():
             pass
 
 
-def _regular(rules: dict[str, _Node]) -> frozenset[str]:
-    """Return the rules that refer only to regular rules and never to themselves; empty ones stay rules."""
-    found: set[str] = set()
-    grown = True
-    while grown:
-        grown = False
-        for name, node in rules.items():
-            if name not in found and all(call.name in found for call in _calls(node)) and not _empty(node):
-                found.add(name)
-                grown = True
-    return frozenset(found)
+def _regular(rules: dict[str, _Node], lines: Mapping[str, int]) -> frozenset[str]:
+    """Return the rules that refer only to regular rules and never to themselves; empty and deep ones stay rules.
+
+    Raises `Invalid` for a rule that is too large with its repetitions and the regular rules in it written out.
+    """
+    waits = {name: {call.name for call in _calls(node)} for name, node in rules.items()}
+    users: dict[str, list[str]] = {name: [] for name in rules}
+    for name, called in waits.items():
+        for other in called:
+            users[other].append(name)
+    sizes: dict[str, int] = {}
+    levels: dict[str, int] = {}
+    ready = [name for name, called in waits.items() if not called]
+    while ready:
+        name = ready.pop()
+        levels[name] = _levels(rules[name], levels)
+        if _empty(rules[name]) or levels[name] > _DEEPEST_TERMINAL:
+            continue
+        sizes[name] = _bounded(name, rules, lines, sizes)
+        for user in users[name]:
+            waits[user].discard(name)
+            if not waits[user]:
+                ready.append(user)
+    for name in rules.keys() - sizes.keys():
+        _bounded(name, rules, lines, {})
+    return frozenset(sizes)
+
+
+def _bounded(name: str, rules: Mapping[str, _Node], lines: Mapping[str, int], sizes: Mapping[str, int]) -> int:
+    """Return the size of a rule with its repetitions written out. sizes: of the regular rules in it."""
+    size = _size(rules[name], sizes)
+    if size > MAX_WORK:
+        message = f"the rule {name!r} is longer than {MAX_WORK} characters when its repetitions are written out"
+        raise _wrong(message, lines[name])
+    return size
+
+
+def _size(node: _Node, sizes: Mapping[str, int]) -> int:
+    match node:
+        case _Leaf(lark):
+            return max(len(lark) - 2, 1) if lark.startswith('"') else 1
+        case _Call(name, _):
+            return sizes.get(name, 1)
+        case _Sequence(parts):
+            return sum(_size(part, sizes) for part in parts)
+        case _Choice(options):
+            return sum(_size(option, sizes) for option in options)
+        case _Repeat(inner, _, most):
+            return most * _size(inner, sizes)
+
+
+def _levels(node: _Node, levels: Mapping[str, int]) -> int:
+    """Return the depth of a regular rule with the rules in it written out."""
+    match node:
+        case _Call(name, _):
+            return 1 + levels[name]
+        case _Sequence(parts) | _Choice(parts):
+            return 1 + max((_levels(part, levels) for part in parts), default=0)
+        case _Repeat(inner):
+            return 1 + _levels(inner, levels)
+        case _:
+            return 0
 
 
 def _empty(node: _Node) -> bool:
@@ -252,7 +311,7 @@ def _empty(node: _Node) -> bool:
             return not parts or any(_empty(part) for part in parts)
         case _Choice(options):
             return any(_empty(option) for option in options)
-        case _Repeat(inner, _):
+        case _Repeat(inner):
             return _empty(inner)
         case _:
             return False
@@ -268,5 +327,5 @@ def _lark(node: _Node, names: dict[str, str]) -> str:
             return " ".join(_lark(part, names) for part in parts) or "()"
         case _Choice(options):
             return "(" + " | ".join(_lark(option, names) for option in options) + ")"
-        case _Repeat(inner, times):
+        case _Repeat(inner, times, _):
             return f"({_lark(inner, names)}){times}"

@@ -16,6 +16,7 @@ from typing import Final
 
 from mullama.chat.constraint.merge import Merged, Part, Place, Unsatisfiable
 from mullama.chat.constraint.one_of import exclusive
+from mullama.chat.constraint.work import MAX_WORK, pattern_work
 from mullama.chat.schema_types import MAX_DEPTH, TYPES, SchemaTypes
 from mullama.errors import Invalid
 from mullama.names import JSONValue
@@ -465,6 +466,8 @@ def irregular(pattern: str) -> str:
     for low, high in _REPEAT.findall(pattern):
         if max(int(low or 0), int(high or 0)) > MAX_REPEAT:
             return f"a repetition over {MAX_REPEAT}"
+    if pattern_work(pattern) > MAX_WORK:
+        return f"longer than {MAX_WORK} characters when its repetitions are written out"
     try:
         re.compile(pattern)
     except (re.error, RecursionError, OverflowError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +20,9 @@ from mullama.engines.llamacpp.cache.prefix_tree import Copy, common_length
 from mullama.engines.llamacpp.cache.slots import Cells
 from mullama.engines.llamacpp.cache.warmup import KEY, DeclaredPrefixes, PrefixWork
 from mullama.engines.llamacpp.completion import RunningCompletion
+from mullama.engines.llamacpp.sampling.constraint import Compilation
 from mullama.engines.llamacpp.sampling.prompt_lookup import PromptLookup
-from mullama.errors import EngineFailed, Kind, MullamaError
+from mullama.errors import EngineFailed
 
 _GRAMMAR_WAIT = 0.02  # seconds to wait for a grammar when there is nothing to decode
 _DRAFT_ROWS = 9  # logits per request and step with guesses
@@ -49,7 +49,7 @@ class Queued:
     start: Callable[[], RunningCompletion]  # called once the grammar is compiled
     submitted: float = 0.0
     uncached: int = 0  # tokens of the prompt that were not in memory when it was submitted
-    grammar: Future[Any] | None = None
+    grammar: Compilation | None = None
     cancelled: bool = False
 
 
@@ -160,7 +160,7 @@ class TextContext:
 
     def wait(self) -> None:
         """Wait briefly for a grammar that is being compiled. Call it when nothing can be decoded."""
-        grammars = [q.grammar for q in self._queue if q.grammar and not q.grammar.done()]
+        grammars = [q.grammar.future for q in self._queue if q.grammar and not q.grammar.done()]
         if grammars:
             wait_for(grammars, timeout=_GRAMMAR_WAIT, return_when="FIRST_COMPLETED")
 
@@ -231,9 +231,9 @@ class TextContext:
     def _begin(self, queued: Queued) -> list[Output]:
         try:
             completion = queued.start()
-        except MullamaError as error:
+        except Exception as error:  # noqa: BLE001 - a failure ends its request alone
             self._queue.remove(queued)
-            return [failed(queued.id, error)]
+            return [Failed.of(queued.id, error)]
         share = queued.cache and not completion.all_logits
         placement = self.cache.place(queued.prompt, share=share)
         if placement is None:
@@ -246,7 +246,10 @@ class TextContext:
             self._lookups[queued.id] = PromptLookup()
         self._counters.cached_tokens += placement.cached
         completion.submitted = queued.submitted
-        return [completion.begin(placement.sequence, placement.cached, self._clock())]
+        try:
+            return [completion.begin(placement.sequence, placement.cached, self._clock())]
+        except Exception as error:  # noqa: BLE001 - a failure ends its request alone
+            return self._fail(completion, error)
 
     def _plan(self) -> tuple[Slice, ...]:
         room = self._batch.room
@@ -332,7 +335,7 @@ class TextContext:
             row += part.rows
             try:
                 outputs += self._choose_tokens(completion, part, mine, now)
-            except MullamaError as error:
+            except Exception as error:  # noqa: BLE001 - a failure ends its request alone
                 outputs += self._fail(completion, error)
         return outputs
 
@@ -354,13 +357,16 @@ class TextContext:
         return outputs + completion.outputs(now)
 
     def _finish(self, completion: RunningCompletion) -> list[Output]:
-        outputs = completion.outputs(self._clock())
+        try:
+            outputs = completion.outputs(self._clock())
+        except Exception as error:  # noqa: BLE001 - a failure ends its request alone
+            return self._fail(completion, error)
         self._release(completion, keep=completion.keep)
         return outputs
 
-    def _fail(self, completion: RunningCompletion, error: MullamaError) -> list[Output]:
+    def _fail(self, completion: RunningCompletion, error: Exception) -> list[Output]:
         self._release(completion, keep=False)
-        return [failed(completion.id, error)]
+        return [Failed.of(completion.id, error)]
 
     def _release(self, completion: RunningCompletion, *, keep: bool) -> None:
         del self._running[completion.id]
@@ -413,11 +419,3 @@ class TextContext:
                 self.native.copy(operation.source, operation.target, operation.length)
             else:
                 self.native.cut(operation.sequence, operation.length)
-
-
-def failed(id: int, error: MullamaError) -> Failed:
-    """Return the `Failed` output for an error."""
-    names = ("prompt_tokens", "context_size")
-    numbers = tuple((n, v) for n in names if (v := getattr(error, n, None)) is not None)
-    kind: Kind = error.kind
-    return Failed(id=id, kind=kind, message=error.message, hint=error.hint, numbers=numbers)

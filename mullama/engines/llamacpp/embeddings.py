@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mullama.engines.base import Embed, Embedded, Ended, Output
+from mullama.engines.base import Embed, Embedded, Ended, Failed, Output
 from mullama.engines.llamacpp.binding.context import ABORTED, Floats, NativeBatch, NativeContext
-from mullama.engines.llamacpp.context import failed
-from mullama.errors import EngineFailed, MullamaError
+from mullama.errors import EngineFailed
 
 
 @dataclass(slots=True, eq=False)
@@ -79,7 +78,7 @@ class VectorContext:
             return outputs
         try:
             self._decode(parts)
-        except MullamaError as error:
+        except Exception as error:  # noqa: BLE001 - a failure ends its requests alone
             return outputs + [self._fail(work, error) for work in {id(w): w for w, _ in parts}.values()]
         return outputs + self._finished()
 
@@ -101,9 +100,9 @@ class VectorContext:
             self._jobs.remove(work)
         return [Ended(id=work.job.id, reason="cancelled") for work in dropped]
 
-    def _fail(self, work: _Work, error: MullamaError) -> Output:
+    def _fail(self, work: _Work, error: Exception) -> Output:
         self._jobs.remove(work)
-        return failed(work.job.id, error)
+        return Failed.of(work.job.id, error)
 
     def _pack(self) -> list[tuple[_Work, int]]:
         """Return (job, input index) for the next decode, in order; an input longer than the batch is decoded alone."""

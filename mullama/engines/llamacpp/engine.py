@@ -16,6 +16,7 @@ from mullama.engines.base import (
     Embed,
     EngineFacts,
     EngineStats,
+    Failed,
     Generate,
     Job,
     LoadProgress,
@@ -28,7 +29,7 @@ from mullama.engines.llamacpp.binding.library import device_names, version
 from mullama.engines.llamacpp.binding.model import NativeAdapter, NativeModel
 from mullama.engines.llamacpp.binding.sampler import Candidates
 from mullama.engines.llamacpp.completion import RunningCompletion
-from mullama.engines.llamacpp.context import Counters, Queued, TextContext, failed
+from mullama.engines.llamacpp.context import Counters, Queued, TextContext
 from mullama.engines.llamacpp.embeddings import VectorContext
 from mullama.engines.llamacpp.open_context import (
     POOL_THRESHOLD,
@@ -40,10 +41,10 @@ from mullama.engines.llamacpp.open_context import (
     share_of,
 )
 from mullama.engines.llamacpp.prompt_tokens import embed_inputs, prompt_tokens, text_tokens
-from mullama.engines.llamacpp.sampling.constraint import Grammars
+from mullama.engines.llamacpp.sampling.constraint import Compilation, Grammars
 from mullama.engines.llamacpp.sampling.sampler import SHORTCUTS, Sampler, invalid_setting
 from mullama.engines.llamacpp.vocabulary import Vocabulary
-from mullama.errors import BadWeights, Conflict, EngineFailed, Invalid, MullamaError, NotFound, Unsupported
+from mullama.errors import BadWeights, Conflict, EngineFailed, Invalid, NotFound, Unsupported
 from mullama.machine import usable_cores
 
 _MOST_STOPS, _LONGEST_STOP = 64, 4096  # strings, characters
@@ -204,8 +205,8 @@ class LlamaEngine:
                 self._submit_text(job)
             else:
                 self._submit_vectors(job)
-        except MullamaError as error:
-            self._outbox.append(failed(job.id, error))
+        except Exception as error:  # noqa: BLE001 - a failure ends its request alone
+            self._outbox.append(Failed.of(job.id, error))
 
     def cancel(self, id: int) -> None:
         for unit in self._all_units():
@@ -299,11 +300,13 @@ class LlamaEngine:
         size = options.size or self._model.train_context
         prompt = prompt_tokens(job, self._vocabulary, size)
         grammar = self._grammars.request(job.constraint) if job.constraint else None
-        queued = Queued(job.id, prompt, job.cache, partial(self._completion, job, prompt, size))
+        queued = Queued(job.id, prompt, job.cache, partial(self._completion, job, prompt, size, grammar))
         queued.grammar = grammar
         context.submit(queued)
 
-    def _completion(self, job: Generate, prompt: list[int], size: int) -> RunningCompletion:
+    def _completion(
+        self, job: Generate, prompt: list[int], size: int, grammar: Compilation | None
+    ) -> RunningCompletion:
         seed = fold_seed(-1 if job.sampling.seed is None else job.sampling.seed)
         sampler = Sampler(
             self._model,
@@ -315,9 +318,8 @@ class LlamaEngine:
             shortcuts=() if job.post_sampling and job.logprobs is not None else SHORTCUTS,
         )
         state = None
-        if job.constraint is not None:
-            compiled = self._grammars.request(job.constraint).result()
-            state = self._grammars.state(job.constraint, compiled)
+        if job.constraint is not None and grammar is not None:
+            state = self._grammars.state(job.constraint, grammar.result())
         return RunningCompletion(job, prompt, self._vocabulary, sampler, state, room=size - len(prompt))
 
     def _submit_vectors(self, job: Embed) -> None:

@@ -171,7 +171,7 @@ class ScriptedEngine:
                 context = self._known(job.context)
                 context.waiting.append(self._answer(job, context))
         except MullamaError as error:
-            self._outbox.append(_failed(job.id, error))
+            self._outbox.append(Failed.of(job.id, error))
 
     def cancel(self, id: int) -> None:
         for context in self._contexts.values():
@@ -357,7 +357,7 @@ class ScriptedEngine:
         size = self._contexts[job.context].size if job.context in self._contexts else 0
         longest = max((len(scripts.chunks(t)) for t in texts), default=0)
         if longest > size and not job.truncate:
-            return _failed(job.id, ContextOverflow(longest, size))
+            return Failed.of(job.id, ContextOverflow(longest, size))
         tokens = sum(min(len(scripts.chunks(t)), size) for t in texts)
         return Embedded(id=job.id, vectors=tuple(scripts.vector(t, length) for t in texts), tokens=tokens)
 
@@ -417,12 +417,6 @@ def _details(answer: _Answer, count: int, now: float) -> PieceDetails | None:
         prompt_seconds=answer.first - answer.begun,
         decode_seconds=now - answer.first,
     )
-
-
-def _failed(id: int, error: MullamaError) -> Failed:
-    names = ("prompt_tokens", "context_size")
-    numbers = tuple((n, v) for n in names if (v := getattr(error, n, None)) is not None)
-    return Failed(id=id, kind=error.kind, message=error.message, hint=error.hint, numbers=numbers)
 
 
 def _logprobs(part: Sequence[bytes], alternatives: int | None) -> tuple[TokenLogprob, ...]:

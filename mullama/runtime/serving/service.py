@@ -335,9 +335,14 @@ class ModelService:
 
 
 async def _tokens_of(
-    prompt: chat.PromptInput, lease: Lease, *, add_special: bool = True, parse_special: bool = True, joint: str = ""
+    prompt: chat.PromptInput,
+    lease: Lease,
+    *,
+    add_special: bool = True,
+    parse_special: bool = True,
+    joint: str | None = None,
 ) -> tuple[int, ...]:
-    """Return the tokens of texts and ids; `add_special` applies to a text at the beginning. joint: see `Generate`."""
+    """Return the tokens of texts and ids; `add_special` applies to a text at the beginning. joint: of a prompt."""
     if isinstance(prompt, str):
         prompt = (prompt,)
     tokens: list[int] = []

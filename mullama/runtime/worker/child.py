@@ -14,13 +14,14 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from mullama.engines import ENGINES, find_engine
-from mullama.engines.base import Engine, EngineChoice
-from mullama.errors import EngineFailed, MullamaError
+from mullama.engines.base import Engine, EngineChoice, Failed
+from mullama.errors import EngineFailed
 from mullama.offload import LARGE
 from mullama.runtime.worker import protocol
 from mullama.runtime.worker.outbox import Outbox
@@ -164,14 +165,26 @@ class Child:
         try:
             value = self._result(command)
             reply = b"" if number is None else protocol.pack(protocol.answer(number, value))
-        except MullamaError as error:
-            if number is None:
-                raise
-            reply = protocol.pack(
-                protocol.CallError(number=number, kind=error.kind, message=error.message, hint=error.hint)
-            )
-        if reply:
-            self._write(reply)
+        except Exception as error:  # noqa: BLE001 - a failure ends its command alone
+            self._report(command, error)
+        else:
+            if reply:
+                self._write(reply)
+
+    def _report(self, command: protocol.Task, error: Exception) -> None:
+        """Answer a question or a job with its failure; other commands have no answer."""
+        match command:
+            case protocol.SubmitGenerate(job=job) | protocol.SubmitEmbed(job=job):
+                self._outbox.add([Failed.of(job.id, error)], fast=False)
+            case protocol.CancelJob() | protocol.ShareCores():
+                traceback.print_exception(error)
+            case _:
+                failed = Failed.of(command.number, error)
+                self._send(
+                    protocol.CallError(
+                        number=command.number, kind=failed.kind, message=failed.message, hint=failed.hint
+                    )
+                )
 
     def _result(self, command: protocol.Task) -> object:
         if isinstance(command, protocol.LoadWeights):

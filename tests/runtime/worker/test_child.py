@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from mullama.chat.types import DEFAULT_SAMPLING
-from mullama.engines.base import Embed, EngineStats, Generate
+from mullama.engines.base import Embed, EngineStats, Failed, Generate
 from mullama.errors import Invalid, Kind
 from mullama.offload import LARGE
 from mullama.runtime.worker import protocol
@@ -164,3 +164,26 @@ def test_a_command_that_does_not_decode_ends_the_process_with_the_reason() -> No
 
     assert child.returncode == 1
     assert b"cannot be decoded" in errors
+
+
+@pytest.mark.parametrize(
+    ("command", "replies"),
+    [
+        (protocol.SubmitGenerate(job=PROMPT), [Failed(id=1, kind=Kind.UNAVAILABLE, message="no weights are loaded")]),
+        (protocol.CancelJob(id=1), []),
+        (protocol.GetStats(number=7), ["no weights are loaded"]),
+    ],
+)
+def test_a_command_that_fails_ends_alone(command: protocol.Task, replies: list[object]) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        child = Child(theirs)
+        child._perform(command)
+        theirs.shutdown(socket.SHUT_WR)
+        data = b"".join(iter(lambda: ours.recv(1 << 16), b""))
+    found: list[object] = []
+    for reply in protocol.Unpacker(protocol.read_reply).feed(data):
+        found += (
+            reply if isinstance(reply, list) else [reply.message if isinstance(reply, protocol.CallError) else reply]
+        )
+    assert found == replies

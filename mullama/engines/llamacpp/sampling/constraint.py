@@ -8,12 +8,15 @@ Grammars are compiled in a thread, so that a large one does not stall running an
 
 from __future__ import annotations
 
+import math
+import threading
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
 from enum import Enum, auto
-from functools import cached_property
+from functools import cached_property, partial
 from json import dumps
 from typing import Any
 
@@ -25,11 +28,15 @@ from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.errors import Invalid
 
 LONGEST_GRAMMAR = 256 * 1024  # characters
+LONGEST_COMPILATION = 1.0  # seconds of CPU time
+LONGEST_STEP = 0.5  # seconds of CPU time that a grammar may take for one token
 _KEPT = 64  # compiled grammars
+_STACK = 64 * 1024 * 1024  # bytes; llguidance needs about 1 KiB for each level, and a grammar may have 20,000
+_THREADS = 2  # so that a grammar does not wait for one that takes long
 
 _LIMITS = {
     "max_items_in_row": 2_000,
-    "initial_lexer_fuel": 1_000_000,
+    "initial_lexer_fuel": 100_000,
     "step_lexer_fuel": 200_000,
     "step_max_items": 50_000,
     "max_lexer_states": 50_000,
@@ -38,26 +45,75 @@ _LIMITS = {
 }
 
 
+def seconds_of_thread() -> Callable[[], float]:
+    """Return a clock of the CPU time of this thread that others can read; macOS and Windows have none but time."""
+    clock_of = getattr(time, "pthread_getcpuclockid", None)
+    return partial(time.clock_gettime, clock_of(threading.get_ident())) if clock_of else time.monotonic
+
+
+class Compilation:
+    """A grammar that a thread compiles, has compiled, or could not compile.
+
+    clock: returns the clock of the thread that calls it.
+    """
+
+    def __init__(self, clock: Callable[[], Callable[[], float]] = seconds_of_thread) -> None:
+        self._clock = clock
+        self.future: Future[Any] = Future()
+        self._late = False
+        self._seconds = time.monotonic
+        self._begun = math.inf
+
+    def run(self, compile: Callable[[], Any]) -> None:
+        """Compile in this thread."""
+        try:
+            self._seconds = self._clock()
+            self._begun = self._seconds()
+            self.future.set_result(compile())
+        except Exception as error:  # noqa: BLE001 - raised again by `result`
+            self.future.set_exception(error)
+
+    def done(self) -> bool:
+        """Return True if `result` does not wait: the grammar is compiled, is bad, or takes too long."""
+        late = self._begun < math.inf and self._seconds() - self._begun > LONGEST_COMPILATION
+        self._late = not self.future.done() and (self._late or late)
+        return self._late or self.future.done()
+
+    def result(self) -> Any:
+        """Return the compiled grammar. Raises `Invalid` for a bad one, and for one that takes too long."""
+        if self._late:
+            raise Invalid(
+                f"the grammar takes more than {LONGEST_COMPILATION:g} s to compile",
+                hint="make it smaller or less ambiguous",
+                field="format",
+            )
+        return self.future.result()
+
+
 class Grammars:
     """Compiles the grammars of one model and caches the most recent ones."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._compiled: OrderedDict[str, Future[Any]] = OrderedDict()
+        self._compiled: OrderedDict[str, Compilation] = OrderedDict()
         self._thread: ThreadPoolExecutor | None = None
+        self._first = threading.Lock()
 
-    def request(self, constraint: Constraint) -> Future[Any]:
-        """Start to compile a grammar. The result is for `state`; it raises `Invalid` for a bad grammar."""
+    def request(self, constraint: Constraint) -> Compilation:
+        """Start to compile a grammar. The result is for `state`."""
         text = self._text(constraint)
-        future = self._compiled.get(text)
-        if future is None:
+        made = self._compiled.get(text)
+        if made is None:
             if self._thread is None:
-                self._thread = ThreadPoolExecutor(1, thread_name_prefix="grammar")
-            future = self._compiled[text] = self._thread.submit(self._compile, text)
+                self._thread = ThreadPoolExecutor(_THREADS, thread_name_prefix="grammar")
+            made = self._compiled[text] = Compilation()
+            ordinary = threading.stack_size(_STACK)
+            self._thread.submit(self._run, made, text)
+            threading.stack_size(ordinary)
             while len(self._compiled) > _KEPT:
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(text)
-        return future
+        return made
 
     def state(self, constraint: Constraint, compiled: Any) -> ConstraintState:
         return ConstraintState(constraint, compiled, self._tokenizer, self._vocabulary)
@@ -83,19 +139,10 @@ class Grammars:
             return f"<[{tokens[0]}]>"
         return dumps(text)
 
-    def _compile(self, text: str) -> Any:
-        try:
-            limits = LLParserLimits(**_LIMITS)
-            matcher = LLMatcher(self._tokenizer, text, log_level=0, limits=limits)
-        except BaseException as error:  # a panic of the Rust library is no `Exception`
-            raise Invalid(f"the grammar cannot be compiled: {error}"[:300], field="format") from error
-        if matcher.is_error():
-            raise Invalid(
-                f"the grammar is not valid: {matcher.get_error()[:300]}",
-                hint="see llguidance's Lark syntax",
-                field="format",
-            )
-        return matcher
+    def _run(self, made: Compilation, text: str) -> None:
+        with self._first:
+            tokenizer = self._tokenizer  # its time is not the grammar's
+        made.run(partial(_compiled, tokenizer, text))
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -107,6 +154,24 @@ class Grammars:
             tokenize_fptr=model.tokenize_address(),
             eos_token=list(vocabulary.ends) or vocabulary.eos,
         )
+
+
+def _compiled(tokenizer: Any, text: str) -> Any:
+    """Compile a grammar, and do the work for the first token, which is the most."""
+    try:
+        limits = LLParserLimits(**_LIMITS)
+        matcher = LLMatcher(tokenizer, text, log_level=0, limits=limits)
+        if not matcher.is_error() and not matcher.compute_ff_tokens() and not matcher.is_stopped():
+            matcher.compute_bitmask()
+    except BaseException as error:  # a panic of the Rust library is no `Exception`
+        raise Invalid(f"the grammar cannot be compiled: {error}"[:300], field="format") from error
+    if matcher.is_error():
+        raise Invalid(
+            f"the grammar is not valid: {matcher.get_error()[:300]}",
+            hint="see llguidance's Lark syntax",
+            field="format",
+        )
+    return matcher
 
 
 def _bytes(vocabulary: Vocabulary, token: int) -> bytes:
@@ -144,16 +209,14 @@ class ConstraintState:
     def mask(self) -> bytes | None:
         """Return the allowed next tokens, one bit each, lowest first; None for all."""
         if self._phase is _Phase.BOUND:
-            mask: bytes = self._matcher.compute_bitmask()
-            self._check()
+            mask: bytes = self._do(self._matcher.compute_bitmask)
             return mask
         return self._no_ends if self._phase is _Phase.BEFORE else None
 
     def accept(self, token: int, piece: bytes) -> bool:
         """Advance by a chosen token; return False if it ends a trigger and continues against the grammar."""
         if self._phase is _Phase.BOUND:
-            self._matcher.consume_token(token)
-            self._check()
+            self._do(self._matcher.consume_token, token)
             self._leave_when_matched()
             return True
         if token in self._ends:
@@ -164,10 +227,9 @@ class ConstraintState:
         """Return the tokens that the grammar determines, and advance by them."""
         if self._phase is not _Phase.BOUND:
             return ()
-        tokens: list[int] = self._matcher.compute_ff_tokens()
+        tokens: list[int] = self._do(self._matcher.compute_ff_tokens)
         if tokens:
-            self._matcher.consume_tokens(tokens)
-            self._check()
+            self._do(self._matcher.consume_tokens, tokens)
             self._leave_when_matched()
         return tokens
 
@@ -203,9 +265,8 @@ class ConstraintState:
         if not text:
             return True
         tokens = self._tokenizer.tokenize_bytes(text.encode("latin-1"))
-        if self._matcher.try_consume_tokens(tokens) < len(tokens):
+        if self._do(self._matcher.try_consume_tokens, tokens) < len(tokens):
             return False
-        self._check()
         self._leave_when_matched()
         return True
 
@@ -214,14 +275,26 @@ class ConstraintState:
             again = self._constraint.triggers and self._constraint.repeat
             self._enter(_Phase.FREE if again else _Phase.DONE)
 
-    def _check(self) -> None:
+    def _do(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Call the matcher. Raise `Invalid` when it fails or takes so long that other answers would wait."""
+        begun = time.thread_time()
+        try:
+            value = call(*arguments)
+        except BaseException as error:  # a panic of the Rust library is no `Exception`
+            raise _failed(str(error)) from error
         if self._matcher.is_error():
-            reason = str(self._matcher.get_error()).splitlines()[0][:300]
-            raise Invalid(
-                f"the grammar allows no token here, or takes too much work: {reason}",
-                hint="make it smaller or less ambiguous",
-                field="format",
-            )
+            raise _failed(str(self._matcher.get_error()))
+        if time.thread_time() - begun > LONGEST_STEP:
+            raise _failed(f"one token took more than {LONGEST_STEP:g} s")
+        return value
+
+
+def _failed(reason: str) -> Invalid:
+    return Invalid(
+        f"the grammar allows no token here, or takes too much work: {(reason.splitlines() or [''])[0][:300]}",
+        hint="make it smaller or less ambiguous",
+        field="format",
+    )
 
 
 def _octets(text: str) -> str:

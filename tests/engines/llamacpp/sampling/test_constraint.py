@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from llguidance import LLMatcher
@@ -12,7 +14,9 @@ from llguidance import LLMatcher
 from mullama.chat.types import Constraint
 from mullama.engines.base import ContextOptions
 from mullama.engines.llamacpp.engine import LlamaEngine
-from mullama.errors import Kind
+from mullama.engines.llamacpp.sampling import constraint
+from mullama.engines.llamacpp.sampling.constraint import ConstraintState
+from mullama.errors import Invalid, Kind
 from tests.engines.engine_driver import Driver, Result, answer, answers, ask, sampling, user
 
 PERSON = {
@@ -45,8 +49,8 @@ def engine(tiny_path: str, load: Callable[..., LlamaEngine]) -> LlamaEngine:
 
 def constrained(engine: LlamaEngine, grammar: str, prompt: str = user("Who are you?"), **changes: object) -> Result:
     rules = {k: changes.pop(k) for k in ("triggers", "after", "markers", "repeat") if k in changes}
-    constraint = Constraint(grammar=grammar, **rules)  # type: ignore[arg-type]
-    return answer(engine, prompt, constraint=constraint, **{"max_tokens": 120, **changes})
+    bound = Constraint(grammar=grammar, **rules)  # type: ignore[arg-type]
+    return answer(engine, prompt, constraint=bound, **{"max_tokens": 120, **changes})
 
 
 @pytest.mark.parametrize("form", [lark, serialised])
@@ -212,6 +216,7 @@ BAD = [
     "start: /" + "(a|b)" * 20000 + "/",
     "start: /(((a{1,999}){1,999}){1,999}){1,999}/",
     "start: " + "(" * 5000 + '"a"' + ")" * 5000,
+    "start: r0\n" + "".join(f'r{i}: ("a" r{i + 1})+ "c"\n' for i in range(3000)) + 'r3000: "b"',
     "x" * 300_000,
 ]
 
@@ -249,3 +254,97 @@ def test_a_grammar_is_compiled_once(engine: LlamaEngine) -> None:
     for index in range(200):
         engine._grammars.request(Constraint(grammar=f'start: "{index}"'))
     assert len(engine._grammars._compiled) <= 64
+
+
+CALLS = ("__init__", "mask", "accept", "forced", "done")
+
+
+@pytest.mark.parametrize("error", [Invalid("no"), ValueError("odd")], ids=["known", "bug"])
+@pytest.mark.parametrize("turn", [1, 2])
+@pytest.mark.parametrize("call", CALLS)
+def test_a_failure_of_any_call_ends_its_request_alone(
+    call: str, turn: int, error: Exception, engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, calls = ConstraintState.__dict__[call], 0
+
+    def fails(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == turn:
+            raise error
+        return real.fget(*arguments) if isinstance(real, property) else real(*arguments)
+
+    monkeypatch.setattr(ConstraintState, call, property(fails) if isinstance(real, property) else fails)
+    bound = Constraint(grammar="start: /[a-z ]{30}/")
+    first, second, free = answers(
+        engine,
+        ask(1, user("Who are you?"), constraint=bound),
+        ask(2, user("Who is it?"), constraint=bound),
+        ask(3, user("How are you?")),
+    )
+    kind = Kind.INVALID if isinstance(error, Invalid) else Kind.INTERNAL
+    failures = [result.failed.kind for result in (first, second) if result.failed is not None]
+    assert failures == [kind]
+    assert free.ended is not None
+    assert answer(engine, user("Hi"), constraint=bound).ended is not None
+
+
+class _Panic(BaseException):
+    """As a panic of the Rust library, it is no `Exception`."""
+
+
+class _Matcher:
+    """A matcher whose next call fails."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def deep_copy(self) -> _Matcher:
+        return self
+
+    def is_error(self) -> bool:
+        return False
+
+    def fails(self, *_: object) -> Any:
+        raise self._error
+
+    compute_bitmask = compute_ff_tokens = consume_token = fails
+
+
+@pytest.mark.parametrize("call", ["mask", "forced", "accept"])
+def test_a_panic_of_the_library_is_a_failure_of_the_request(call: str, engine: LlamaEngine) -> None:
+    state = engine._grammars.state(Constraint(grammar=""), _Matcher(_Panic("index out of bounds")))
+    arguments = (1, b"a") if call == "accept" else ()
+    with pytest.raises(Invalid, match="index out of bounds"):
+        getattr(state, call)(*arguments)
+
+
+def test_a_token_that_takes_too_long_ends_the_request(engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constraint, "LONGEST_STEP", -1.0)
+    failed = constrained(engine, 'start: "a" /[b-z]*/').failed
+    assert failed is not None
+    assert failed.kind is Kind.INVALID
+    assert "one token took more than" in failed.message
+
+
+def test_a_grammar_that_compiles_too_long_is_refused_and_waits_for_nothing() -> None:
+    seconds, entered, leave = [0.0], threading.Event(), threading.Event()
+
+    def compiles() -> str:
+        entered.set()
+        leave.wait()
+        return "compiled"
+
+    made = constraint.Compilation(clock=lambda: lambda: seconds[0])
+    thread = threading.Thread(target=made.run, args=(compiles,))
+    thread.start()
+    entered.wait()
+    assert not made.done()
+    seconds[0] = constraint.LONGEST_COMPILATION + 0.1
+    assert made.done()
+    with pytest.raises(Invalid, match="takes more than 1 s to compile"):
+        made.result()
+    leave.set()
+    thread.join()
+    assert made.done()
+    assert made.result() == "compiled"
