@@ -178,7 +178,7 @@ def test_a_command_that_fails_ends_alone(command: protocol.Task, replies: list[o
     ours, theirs = socket.socketpair()
     with ours, theirs:
         child = Child(theirs)
-        child._perform(command)
+        child.perform(command)
         theirs.shutdown(socket.SHUT_WR)
         data = b"".join(iter(lambda: ours.recv(1 << 16), b""))
     found: list[object] = []
