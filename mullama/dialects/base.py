@@ -66,6 +66,8 @@ class ResponseRequest(types.ChatRequest):
     """The id of the response that this request follows."""
     store: bool = True
     """Keep the answer."""
+    timed: bool = False
+    """The events of a stream have llama-server's timings."""
     echo: Mapping[str, JSONValue] = field(default_factory=dict)
     """Fields of the request that the response object repeats."""
 

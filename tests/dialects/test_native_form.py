@@ -355,3 +355,18 @@ def test_verbose_adds_the_native_result(path: str) -> None:
     assert operation.want_prompt
     assert operation.details
     assert not operation.warnings
+
+
+def test_responses_report_progress_and_timings_beside_their_events() -> None:
+    path, body = "/v1/responses", {"model": "tiny", "input": "Hi"}
+
+    seen = data(path, {**body, "return_progress": True, "timings_per_token": True}, PROGRESS)
+
+    progress = [(e["type"], e["prompt_progress"]["processed"]) for e in seen if "prompt_progress" in e]
+    assert progress == [("response.in_progress", done) for done in (4, 8, 10)]
+    assert [e["timings"]["predicted_n"] for e in seen if "timings" in e] == [0, 0, 0, 1, 3, 3]
+    assert [e["sequence_number"] for e in seen] == list(range(len(seen)))
+    plain = data(path, body, PROGRESS)
+    assert all("prompt_progress" not in e for e in plain)
+    assert [e["type"] for e in plain if "timings" in e] == ["response.incomplete"]
+    assert plain[-1]["timings"] == TIMES

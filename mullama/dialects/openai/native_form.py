@@ -289,17 +289,8 @@ class StreamExtras:
         return self._timings.pop(choice, {})
 
     def progress(self, event: types.PromptProgress) -> dict[str, JSONValue]:
-        """Return the progress of a prompt, in tokens and milliseconds."""
-        seen: dict[str, JSONValue] = {
-            "total": event.total,
-            "cache": event.cached,
-            "processed": event.done,
-            "time_ms": int(event.seconds * 1000),
-        }
-        if not self._options.timings_per_token:
-            return {"prompt_progress": seen}
-        usage = types.Usage(prompt_tokens=event.done, cached_tokens=event.cached)
-        return {"prompt_progress": seen, "timings": timings_of(usage, types.Timings(prompt=event.seconds))}
+        """Return the members that report the progress of a prompt."""
+        return progress_of(event, timed=self._options.timings_per_token)
 
     def verbose(self, finished: types.Finished, completed: types.Completed | None) -> dict[str, JSONValue]:
         """Return the native result of a choice, if the request wants it."""
@@ -327,6 +318,20 @@ class StreamExtras:
             content="",
             has_new_line=finished.choice in self._new_line,
         )
+
+
+def progress_of(event: types.PromptProgress, *, timed: bool) -> dict[str, JSONValue]:
+    """Return the progress of a prompt, in tokens and milliseconds, with `timed` also as timings."""
+    seen: dict[str, JSONValue] = {
+        "total": event.total,
+        "cache": event.cached,
+        "processed": event.done,
+        "time_ms": int(event.seconds * 1000),
+    }
+    if not timed:
+        return {"prompt_progress": seen}
+    usage = types.Usage(prompt_tokens=event.done, cached_tokens=event.cached)
+    return {"prompt_progress": seen, "timings": timings_of(usage, types.Timings(prompt=event.seconds))}
 
 
 def probabilities(tokens: Sequence[types.TokenLogprob], *, post_sampling: bool) -> list[JSONValue]:

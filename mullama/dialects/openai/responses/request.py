@@ -9,6 +9,7 @@ from mullama.chat.types import CountRequest, Message, Sampling, ToolChoice
 from mullama.dialects import fields, schema
 from mullama.dialects.base import ResponseRequest, StoredResponse, WireRequest
 from mullama.dialects.formats import FORMAT_SCHEMA, effort, named_format
+from mullama.dialects.openai.native_form import RETURN_PROGRESS, TIMINGS_PER_TOKEN
 from mullama.dialects.openai.responses.items import (
     INPUT_SCHEMA,
     Item,
@@ -74,10 +75,15 @@ def _request(body: fields.Body) -> ResponseRequest:
     shape = body.child("text")
     store, parallel = body.get(_STORE), body.get(_PARALLEL)
     needs = (*((previous,) if previous else ()), *referenced(items))
+    stream = body.get(fields.STREAM) or False
+    timed = stream and (body.get(TIMINGS_PER_TOKEN) or False)
     request = ResponseRequest(
         model=fields.model_named(body),
         messages=(),
-        stream=body.get(fields.STREAM) or False,
+        stream=stream,
+        timed=timed,
+        details=timed,
+        progress=stream and (body.get(RETURN_PROGRESS) or False),
         sampling=_sampling(body),
         max_tokens=body.get(_MAX_OUTPUT),
         logprobs=_logprobs(body),
@@ -198,6 +204,6 @@ _FIELDS: tuple[fields.Field[object], ...] = (
     fields.Field("input", lambda value, path: value, INPUT_SCHEMA),
     _INSTRUCTIONS, _PREVIOUS, fields.STREAM, _STORE, TOOLS, TOOL_CHOICE, _PARALLEL, _MAX_OUTPUT,
     _TEMPERATURE, _TOP_P, _PRESENCE, _FREQUENCY, TOP_LOGPROBS, _TRUNCATION, _INCLUDE, _METADATA,
-    KEEP_ALIVE, fields.record("text"), fields.record("reasoning"),
+    KEEP_ALIVE, fields.record("text"), fields.record("reasoning"), RETURN_PROGRESS, TIMINGS_PER_TOKEN,
 )  # fmt: skip
 REQUEST_SCHEMA = fields.request_schema(*_FIELDS)

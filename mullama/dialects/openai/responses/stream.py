@@ -6,17 +6,19 @@ One item is open at a time: reasoning, a message, or a call. A delta of another 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mullama.chat import types
 from mullama.dialects.base import Frame, Reply, ReplyContext, ResponseRequest, StreamEvent
 from mullama.dialects.fields import Body
 from mullama.dialects.openai.errors import code_of, envelope
+from mullama.dialects.openai.native_form import progress_of
 from mullama.dialects.openai.responses.items import encode_thinking
 from mullama.dialects.openai.responses.reply import ResponseObject, usage_of
 from mullama.dialects.openai.responses.tools import Known, known_tools
 from mullama.dialects.openai.streams import EventStream
+from mullama.dialects.openai.usage import timings_of
 from mullama.dialects.reply_values import logprob_entries, prefixed
 from mullama.dialects.tools import compact
 from mullama.errors import MullamaError
@@ -60,8 +62,20 @@ class ResponseStream(EventStream):
         self._item: _Open | None = None
         self._reason = types.StopReason.STOP
         self._begun = False
+        self._timings: dict[str, JSONValue] = {}
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
+        if isinstance(event, types.Generated):
+            if self._context.operation.timed:
+                self._timings = {"timings": timings_of(event.usage, event.timings)}
+            return ()
+        frames = list(self._feed(event))
+        if frames and self._timings and isinstance(data := frames[-1].data, dict):
+            frames[-1] = replace(frames[-1], data={**data, **self._timings})
+            self._timings = {}
+        return frames
+
+    def _feed(self, event: StreamEvent) -> Iterable[Frame]:
         match event:
             case types.TextDelta():
                 return tuple(self._text(event))
@@ -71,6 +85,8 @@ class ResponseStream(EventStream):
                 return tuple(self._tool(event))
             case types.Started():
                 return tuple(self._begin())
+            case types.PromptProgress() if self._context.operation.progress:
+                return (self._progress(event),)
             case types.Finished():
                 self._reason = event.reason
                 return tuple(self._close(cut=_is_cut(event.reason)))
@@ -91,6 +107,10 @@ class ResponseStream(EventStream):
         first = self._object.at("in_progress", [])
         yield self._event("response.created", response=first)
         yield self._event("response.in_progress", response=first)
+
+    def _progress(self, event: types.PromptProgress) -> Frame:
+        seen = progress_of(event, timed=self._context.operation.timed)
+        return self._event("response.in_progress", response=self._object.at("in_progress", []), **seen)
 
     # Items.
 
@@ -251,6 +271,7 @@ class ResponseStream(EventStream):
             usage=usage_of(event.usage),
             incomplete={"reason": "max_output_tokens"} if cut else None,
         )
+        self._timings = {"timings": timings_of(event.usage, event.timings)}
         yield self._event(f"response.{status}", response=complete)
 
     def _failed(self, error: MullamaError) -> Iterator[Frame]:
