@@ -39,6 +39,24 @@ class LoadModel:
     """Seconds to keep it loaded; None uses the manifest."""
     forced: bool = False
     """Unload at once and end its requests."""
+    only_change: bool = False
+    """Raise `Invalid` for a model that is in the wanted state."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchModels:
+    """Report the state of each model now, and every change of it; endless."""
+
+    stream: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelState:
+    """The state of one model that the caller may use."""
+
+    model: str
+    state: str
+    """A value of `ModelCard.state`; "" for a model that no longer exists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +192,9 @@ class ModelCard:
     source: str = ""
     parent: str = ""
     aliases: tuple[str, ...] = ()
+    """Routes to the model."""
+    route_of: str = ""
+    """The model, where the card stands for a route to it."""
     loaded: bool = False
     state: str = ""
     active: int = 0

@@ -129,6 +129,7 @@ Operation = (
     | inventory.SetDefault
     | inventory.FindBlob
     | inventory.StoreBlob
+    | inventory.WatchModels
     | FetchResponse
     | DeleteResponse
     | CancelResponse
@@ -136,7 +137,9 @@ Operation = (
     | StaticReply
 )
 
-Streamed = types.ChatRequest | types.CompletionRequest | inventory.PullModel | inventory.CreateModel
+Streamed = (
+    types.ChatRequest | types.CompletionRequest | inventory.PullModel | inventory.CreateModel | inventory.WatchModels
+)
 
 Result = (
     types.Answer
@@ -153,12 +156,12 @@ Result = (
     | StoredResponse
 )
 
-StreamEvent = types.Event | inventory.TaskStatus
+StreamEvent = types.Event | inventory.TaskStatus | inventory.ModelState
 
 
 def is_streamed(operation: Operation) -> TypeGuard[Streamed]:
     """Return True for an operation whose answer is to be a stream."""
-    return isinstance(operation, types.TextRequest | inventory.PullModel | inventory.CreateModel) and operation.stream
+    return isinstance(operation, Streamed) and operation.stream
 
 
 def text_request(operation: Operation) -> types.TextRequest | None:

@@ -293,6 +293,11 @@ class Pool:
         known = self._units.get(unit)
         return known.facts if known and self.phase(unit) is Phase.READY else None
 
+    @property
+    def changed(self) -> asyncio.Event:
+        """The event that the next change of the live state sets."""
+        return self._changed
+
     def worker(self, unit: UnitKey) -> WorkerClient | None:
         return self._workers.get(unit.weights)
 

@@ -159,6 +159,8 @@ class Endpoints:
                 return self.service.events(operation, caller)
             case inventory.PullModel() | inventory.CreateModel():
                 return _single(self.service.tasks(operation, caller))
+            case inventory.WatchModels():
+                return _single(self.service.watch(caller))
 
     async def _result(self, operation: Operation, caller: Caller) -> Any:
         if not isinstance(operation, inventory.PullModel | inventory.CreateModel):
@@ -202,7 +204,7 @@ class Endpoints:
             exchange.notes.prompt = raw.decode()
 
 
-async def _single(statuses: AsyncIterator[inventory.TaskStatus]) -> AsyncIterator[Sequence[StreamEvent]]:
+async def _single(statuses: AsyncIterator[StreamEvent]) -> AsyncIterator[Sequence[StreamEvent]]:
     async with aclosing(cast(Any, statuses)):
         async for status in statuses:
             yield (status,)

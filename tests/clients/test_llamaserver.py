@@ -134,3 +134,31 @@ def test_a_template_may_end_without_the_start_of_the_answer(http: httpx.Client) 
         opened = post(http, "/apply-template", **asked)["prompt"]
         closed = post(http, "/apply-template", **asked, add_generation_prompt=False)["prompt"]
         assert closed == opened[: opened.index("<|im_start|>assistant")]
+
+
+def test_slots_and_properties_show_the_settings_of_requests(http: httpx.Client) -> None:
+    answer = post(http, "/completion", model="single", prompt="Once", n_predict=2, seed=11)
+    [slot] = http.get("/slots", params={"model": "single"}).json()
+    assert (slot["id"], slot["is_processing"], answer["id_slot"]) == (0, False, 0)
+    assert (slot["params"]["seed"], slot["params"]["n_predict"]) == (11, 2)
+    assert slot["next_token"][0]["n_remain"] == -1
+
+    assert http.get("/props").json()["model_alias"] == "tiny"  # the default model
+    assert http.get("/props").json()["default_generation_settings"]["params"]["temperature"] == 0
+
+
+def test_a_list_has_each_model_once_and_a_route_is_its_alias(http: httpx.Client) -> None:
+    by_name = {model["id"]: model for model in http.get("/models").json()["data"]}
+    assert set(by_name) == {"tiny", "single", "script"}
+    assert by_name["script"]["aliases"] == ["gpt-4o-mini"]
+    assert "gpt-4o-mini" in {model["id"] for model in http.get("/v1/models").json()["data"]}
+    assert http.get("/models/gpt-4o-mini").json()["id"] == "gpt-4o-mini"
+
+
+def test_the_states_of_models_are_streamed(http: httpx.Client) -> None:
+    with http.stream("GET", "/models/sse") as events:
+        lines = (json.loads(line[6:]) for line in events.iter_lines() if line.startswith("data: "))
+        seen = {event["model"]: event for event, _ in zip(lines, range(3), strict=False)}
+    assert {name: (e["event"], e["data"]["status"]) for name, e in seen.items()}.keys() == {"tiny", "single", "script"}
+    assert http.post("/models/load", json={"model": "tiny"}).status_code == 400  # it is loaded
+    assert http.post("/models/load", json={"model": "nothing"}).status_code == 404

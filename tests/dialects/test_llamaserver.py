@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
-from mullama.chat.inventory import ModelCard
+from mullama.chat.inventory import DeleteModel, Inventory, ListModels, ModelCard, ModelState, Slot
 from mullama.chat.types import (
+    DEFAULT_SAMPLING,
     Answer,
     Choice,
     DetokenizedText,
+    Effective,
     Finished,
     Ranking,
+    Sampling,
     StopReason,
     TextDelta,
     TokenCount,
@@ -22,8 +25,20 @@ from mullama.chat.types import (
     Vectors,
 )
 from mullama.dialects.base import WireRequest
-from mullama.errors import Busy, Invalid, Unsupported
-from tests.dialects.wire import HELLO, TIMINGS, USAGE, data, decode, encode, endpoint, reply, run_of
+from mullama.errors import Invalid, Unavailable, Unsupported
+from tests.dialects.wire import (
+    CONTEXT,
+    HELLO,
+    TIMINGS,
+    USAGE,
+    data,
+    decode,
+    encode,
+    endpoint,
+    reply,
+    run_of,
+    strict_json,
+)
 
 
 def said(path: str, body: Any, result: Any) -> Any:
@@ -161,7 +176,7 @@ def test_slots_can_be_asked_to_have_one_free() -> None:
     busy = ModelCard(name="m", parallel=2, active=2, context_size=512)
     asked = one.decode(WireRequest(query={"fail_on_no_slot": "1", "model": "m"}))
 
-    with pytest.raises(Busy, match="no slot available"):
+    with pytest.raises(Unavailable, match="no slot available"):
         encode(one, asked, busy)
     slots: Any = encode(one, one.decode(WireRequest()), busy).body
     assert [slot["is_processing"] for slot in slots] == [True, True]
@@ -185,5 +200,116 @@ def test_counts_have_one_shape() -> None:
 def test_bare_paths_serve_what_the_versioned_ones_do() -> None:
     for path in ("/chat/completions", "/embeddings", "/responses", "/messages"):
         assert endpoint(path).decode is endpoint(f"/v1{path}").decode
-    assert endpoint("/models", "GET", "openai").decode is endpoint("/v1/models", "GET", "openai").decode
+    listed = endpoint("/models", "GET", "openai"), endpoint("/v1/models", "GET", "openai")
+    assert [type(one.decode(WireRequest())) for one in listed] == [ListModels, ListModels]
     assert endpoint("/completions").decode is endpoint("/completion").decode
+
+
+def listed(path: str, *cards: ModelCard) -> list[Any]:
+    one = endpoint(path, "GET", "openai")
+    body: Any = encode(one, one.decode(WireRequest()), Inventory(models=cards)).body
+    return [(model["id"], model["aliases"], model["tags"]) for model in body["data"]]
+
+
+def test_llama_servers_list_has_models_with_aliases_and_openais_has_routes_too() -> None:
+    """OpenAI's clients find a name in the list only as an entry of its own."""
+    model = ModelCard(name="tiny", aliases=("gpt-4", "small"))
+    cards = (model, *(replace(model, name=route, route_of="tiny") for route in model.aliases))
+
+    assert listed("/models", *cards) == [("tiny", ["gpt-4", "small"], [])]
+    assert listed("/v1/models", *cards) == [("tiny", ["gpt-4", "small"], []), ("gpt-4", [], []), ("small", [], [])]
+
+
+def props(result: Any, **query: str) -> Any:
+    one = endpoint("/props", "GET")
+    return encode(one, one.decode(WireRequest(query=query)), result).body
+
+
+def test_the_properties_are_those_of_the_default_model_or_of_the_server() -> None:
+    default = ModelCard(name="tiny", is_default=True, context_size=512)
+
+    assert props(Inventory(models=(ModelCard(name="a"), default)))["model_alias"] == "tiny"
+    assert props(default, model="tiny") == props(Inventory(models=(default,)))
+    assert props(Inventory(models=(ModelCard(name="a"),))) == {
+        "role": "router",
+        "max_instances": 0,
+        "models_autoload": True,
+        "model_alias": "mullama",
+        "model_path": "none",
+        "default_generation_settings": {"params": {}, "n_ctx": 0},
+        "ui_settings": {},
+        "build_info": "mullama 0.1.0",
+        "cors_proxy_enabled": False,
+    }
+
+
+def test_the_default_settings_are_those_of_a_request_that_sets_none() -> None:
+    sampling = Sampling(seed=42, temperature=0.25).over(DEFAULT_SAMPLING)
+    card = ModelCard(name="tiny", context_size=512, sampling=sampling, max_tokens=9, draft="prompt_lookup")
+
+    params = props(card, model="tiny")["default_generation_settings"]["params"]
+
+    assert (params["seed"], params["temperature"], params["n_predict"], params["max_tokens"]) == (42, 0.25, 9, 9)
+    assert (params["speculative.types"], params["stream"], params["lora"]) == ("ngram-simple", False, [])
+    assert not params.keys() & {"stop", "grammar", "logit_bias", "dry_sequence_breakers", "preserved_tokens"}
+
+
+def test_a_slot_shows_its_request_and_an_idle_one_no_budget() -> None:
+    request = decode("/completion", {"prompt": "secret words", "n_predict": 8, "top_k": 3, "stream": True})
+    effective = Effective(
+        model="tiny", context_size=512, sampling=request.sampling.over(DEFAULT_SAMPLING), max_tokens=8
+    )
+    busy = Slot(
+        id=1, busy=True, task=7, request=request, effective=effective, prompt_tokens=10, cached_tokens=4, generated=3
+    )
+    after = replace(busy, busy=False, id=2, generated=0)
+    card = ModelCard(name="m", parallel=3, context_size=512, slots=(Slot(id=0), busy, after))
+    one = endpoint("/slots", "GET")
+
+    fresh, first, idle = encode(one, one.decode(WireRequest(query={"model": "m"})), card).body  # type: ignore[misc]
+
+    assert fresh == {"id": 0, "n_ctx": 512, "speculative": False, "is_processing": False}
+    params = first.pop("params")
+    assert first == {
+        "id": 1,
+        "n_ctx": 512,
+        "speculative": False,
+        "is_processing": True,
+        "id_task": 7,
+        "n_prompt_tokens": 13,
+        "n_prompt_tokens_processed": 6,
+        "n_prompt_tokens_cache": 4,
+        "next_token": [{"has_next_token": True, "has_new_line": False, "n_remain": 5, "n_decoded": 3}],
+    }
+    assert (params["top_k"], params["n_predict"], params["stream"]) == (3, 8, True)
+    assert idle["next_token"] == [{"has_next_token": False, "has_new_line": False, "n_remain": -1, "n_decoded": 0}]
+    assert "secret" not in strict_json([fresh, first, params, idle])
+
+
+def test_the_router_loads_unloads_and_removes_by_name() -> None:
+    load, unload = (decode(path, {"model": "m"}) for path in ("/models/load", "/models/unload"))
+    delete = endpoint("/models", "DELETE").decode(WireRequest(query={"model": "m"}))
+
+    assert (load.model, load.keep_alive, load.only_change) == ("m", None, True)
+    assert (unload.model, unload.keep_alive, unload.only_change) == ("m", 0.0, True)
+    assert delete == DeleteModel(model="m")
+    assert all(endpoint(path).access == "admin" for path in ("/models/load", "/models/unload"))
+    assert encode(endpoint("/models/load"), load).body == {"success": True}
+    for path in ("/models/load", "/models/unload"):
+        with pytest.raises(Invalid, match="model must be"):
+            decode(path, {})
+
+
+def test_the_states_of_models_are_events() -> None:
+    states = [ModelState(model="m", state=state) for state in ("cold", "opening", "ready", "closing", "")]
+
+    one = endpoint("/models/sse", "GET")
+    assert one.stream is not None
+    encoder = one.stream(replace(CONTEXT, operation=one.decode(WireRequest())))
+    events = [frame.data for state in states for frame in encoder.feed(state)]
+
+    assert events == [
+        *({"model": "m", "event": "model_status", "data": {"status": word}}
+          for word in ("unloaded", "loading", "loaded", "unloaded")),
+        {"model": "m", "event": "model_remove", "data": {}},
+    ]  # fmt: skip

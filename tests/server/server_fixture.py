@@ -144,6 +144,10 @@ class StubRuntime:
         yield inventory.TaskStatus(status="pulling manifest")
         yield inventory.TaskStatus(status="success")
 
+    async def watch(self, caller: Caller) -> AsyncIterator[inventory.ModelState]:
+        for state in ("opening", "ready", ""):
+            yield inventory.ModelState(model="tiny", state=state)
+
     def store_response(self, response: StoredResponse, caller: Caller) -> None:
         self.kept[response.id] = response
 

@@ -81,7 +81,7 @@ ENDPOINTS = (
     EMBEDDINGS,
     MODELS,
     *RESPONSES,
-    *bare(CHAT, CHAT_COUNT, EMBEDDINGS, MODELS, *RESPONSES),
+    *bare(CHAT, CHAT_COUNT, EMBEDDINGS, *RESPONSES),
     *llamaserver.ENDPOINTS,
     # Last, because their id may match the paths of other endpoints.
     MODEL,

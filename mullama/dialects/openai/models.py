@@ -11,8 +11,9 @@ from mullama.names import JSONValue
 _STATUS = {"ready": "loaded", "opening": "loading"}
 
 
-def _status(card: ModelCard) -> str:
-    return _STATUS.get(card.state, "loaded" if card.loaded else "unloaded")
+def status_of(state: str, loaded: bool = False) -> str:
+    """Return llama-server's word for a state of a model."""
+    return _STATUS.get(state, "loaded" if loaded else "unloaded")
 
 
 def model(card: ModelCard) -> dict[str, JSONValue]:
@@ -28,8 +29,9 @@ def model(card: ModelCard) -> dict[str, JSONValue]:
         "max_model_len": card.context_size,
         "max_context_length": card.context_size,
         "capabilities": list(card.capabilities),
-        "aliases": list(card.aliases),
-        "status": {"value": _status(card)},
+        "aliases": [] if card.route_of else list(card.aliases),
+        "tags": [],
+        "status": {"value": status_of(card.state, card.loaded)},
         "architecture": {
             "input_modalities": ["text", "image"] if vision else ["text"],
             "output_modalities": ["text"],
@@ -53,6 +55,12 @@ def decode_one(request: WireRequest) -> ShowModel:
 
 def encode_list(context: ReplyContext[ListModels, Inventory]) -> Reply:
     return Reply(body={"object": "list", "data": [model(card) for card in context.result.models]})
+
+
+def encode_models(context: ReplyContext[ListModels, Inventory]) -> Reply:
+    """Return one entry for each model, with its routes as `aliases`: llama-server's list."""
+    own = [model(card) for card in context.result.models if not card.route_of]
+    return Reply(body={"object": "list", "data": own})
 
 
 def encode_one(context: ReplyContext[ShowModel, ModelCard]) -> Reply:

@@ -37,13 +37,21 @@ def cards(snapshot: Snapshot, pool: Pool, caller: Caller) -> tuple[ModelCard, ..
         for name, d in snapshot.deployments.items()
         if snapshot.speaks(d, caller.dialect) and caller.may_use(name)
     }
-    routes = [
-        replace(own[target], name=route, is_default=False, aliases=())
+    targets = {
+        route: target
         for route, target in snapshot.manifest.routes.items()
         if isinstance(target, str) and target in own and route not in own and route != DEFAULT_ROUTE
-    ]
+    }
+    routes = [replace(own[target], name=route, route_of=target) for route, target in targets.items()]
     default = snapshot.names.get(DEFAULT_ROUTE)
-    listed = [replace(c, is_default=c.name == default) for c in own.values()]
+    listed = [
+        replace(
+            c,
+            is_default=c.name == default,
+            aliases=tuple(route for route, target in targets.items() if target == c.name),
+        )
+        for c in own.values()
+    ]
     return tuple(sorted([*listed, *routes], key=lambda c: -c.modified))
 
 
@@ -68,6 +76,15 @@ def show_card(snapshot: Snapshot, pool: Pool, deployment: Deployment, verbose: b
 def _modelfile(deployment: Deployment) -> str:
     """Return the model as a Modelfile."""
     return render_modelfile(*from_tree(unusual(deployment.model)))
+
+
+def states(snapshot: Snapshot, pool: Pool, caller: Caller) -> dict[str, str]:
+    """Return the state of each model that the caller may use in its dialect, by its name."""
+    return {
+        name: pool.phase(d.unit).value
+        for name, d in snapshot.deployments.items()
+        if snapshot.speaks(d, caller.dialect) and caller.may_use(name)
+    }
 
 
 def card(deployment: Deployment, pool: Pool) -> ModelCard:

@@ -23,8 +23,9 @@ from mullama.offload import compute
 from mullama.runtime.base import Access, Caller
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Lease, Pool
+from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.serving.completion import Completion, Request, TimeLimit, prepared_for
-from mullama.runtime.serving.model_info import cards, running_cards, show_card
+from mullama.runtime.serving.model_info import cards, running_cards, show_card, states
 from mullama.runtime.serving.places import PlaceBoard
 from mullama.runtime.serving.response_store import ResponseStore
 from mullama.runtime.serving.vectors import embed_all, embed_slices, rerank_slices, shortened
@@ -43,6 +44,7 @@ _Inventory = (
     | inv.SetDefault
     | inv.FindBlob
     | inv.StoreBlob
+    | inv.WatchModels
 )
 
 
@@ -207,6 +209,8 @@ class ModelService:
                 return inv.Done(found=self._commands.has_blob(digest))
             case inv.StoreBlob():
                 raise Invalid("a blob is the body of a request of its own")
+            case inv.WatchModels():
+                raise Invalid("the states of models are a stream")
             case _:
                 assert_never(operation)
 
@@ -214,6 +218,19 @@ class ModelService:
         return (
             self._commands.pull(operation) if isinstance(operation, inv.PullModel) else self._commands.create(operation)
         )
+
+    async def watch(self, caller: Caller) -> AsyncGenerator[inv.ModelState, None]:
+        known: dict[str, str] = {}
+        while True:
+            changed = self._pool.changed
+            now = states(self._snapshot(), self._pool, caller)
+            for name in known.keys() - now.keys():
+                yield inv.ModelState(model=name, state="")
+            for name, state in now.items():
+                if known.get(name) != state:
+                    yield inv.ModelState(model=name, state=state)
+            known = now
+            await changed.wait()
 
     def store_response(self, response: dialect.StoredResponse, caller: Caller) -> None:
         self._responses.put(response, caller)
@@ -225,6 +242,10 @@ class ModelService:
 
     async def _load(self, operation: inv.LoadModel, caller: Caller) -> inv.Loaded:
         """Load a model without a completion; `keep_alive` 0 unloads it instead."""
+        if operation.only_change:
+            loaded = self._pool.phase(self.find(operation.model, caller).unit) in (Phase.OPENING, Phase.READY)
+            if loaded != (operation.keep_alive == 0):
+                raise Invalid(f"model '{operation.model}' is {'already' if loaded else 'not'} loaded", field="model")
         if operation.keep_alive == 0:
             self._pool.unload(self._unloadable(operation.model, caller), forced=operation.forced)
             return inv.Loaded(model=operation.model, unloaded=True)

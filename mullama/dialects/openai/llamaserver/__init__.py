@@ -5,7 +5,7 @@ from __future__ import annotations
 from mullama.dialects import schema
 from mullama.dialects.base import Endpoint
 from mullama.dialects.openai import chat
-from mullama.dialects.openai.llamaserver import completion, props, rerank, tokens
+from mullama.dialects.openai.llamaserver import completion, props, rerank, router, tokens
 
 _APPLY_TEMPLATE = Endpoint(
     method="POST",
@@ -23,4 +23,5 @@ ENDPOINTS = (
     *completion.ENDPOINTS,
     *rerank.ENDPOINTS,
     *props.ENDPOINTS,
+    *router.ENDPOINTS,
 )

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mullama.chat.inventory import ModelCard, ShowModel
+from mullama.chat.inventory import Inventory, ListModels, ModelCard, ShowModel, Slot
+from mullama.chat.types import DEFAULT_SAMPLING, CompletionRequest, Effective
 from mullama.dialects import schema
 from mullama.dialects.base import Endpoint, Operation, Reply, ReplyContext, StaticReply, WireRequest, fixed
-from mullama.errors import Busy
+from mullama.dialects.openai.native_form import generation_settings
+from mullama.errors import Unavailable
 from mullama.names import JSONValue
 
 
@@ -19,8 +21,14 @@ class ShowSlots(ShowModel):
     must_be_free: bool = False
 
 
-def decode_props(request: WireRequest) -> ShowModel:
-    return ShowModel(model=request.query.get("model", ""))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShowDefault(ListModels):
+    """The properties of the default model, or of the server where there is none."""
+
+
+def decode_props(request: WireRequest) -> ShowModel | ShowDefault:
+    name = request.query.get("model")
+    return ShowModel(model=name) if name else ShowDefault()
 
 
 def decode_slots(request: WireRequest) -> ShowSlots:
@@ -28,44 +36,102 @@ def decode_slots(request: WireRequest) -> ShowSlots:
     return ShowSlots(model=request.query.get("model", ""), must_be_free=free)
 
 
-def encode_props(context: ReplyContext[ShowModel, ModelCard]) -> Reply:
-    card = context.result
-    params: dict[str, JSONValue] = dict(card.parameters)
-    return Reply(
-        body={
-            "default_generation_settings": {"params": params, "n_ctx": card.context_size},
-            "total_slots": max(1, card.parallel),
-            "model_alias": card.name,
-            "model_path": card.source,
-            "model_ftype": card.quantization,
-            "modalities": {
-                "vision": "vision" in card.capabilities,
-                "audio": False,
-                "video": False,
-            },
-            "chat_template": card.template,
-            "chat_template_caps": {
-                "supports_tools": "tools" in card.capabilities,
-                "supports_thinking": "thinking" in card.capabilities,
-            },
-            "bos_token": card.bos_text,
-            "eos_token": card.eos_text,
-            "build_info": f"mullama {context.version}".strip(),
-            "is_sleeping": not card.loaded,
-            "endpoint_slots": True,
-            "endpoint_props": False,
-            "endpoint_metrics": True,
-        }
+def encode_props(context: ReplyContext[ShowModel | ShowDefault, ModelCard | Inventory]) -> Reply:
+    """Return the properties of a model; of the server itself, in llama-server's router mode, for no model."""
+    build, result = f"mullama {context.version}".strip(), context.result
+    if isinstance(result, Inventory):
+        default = next((card for card in result.models if card.is_default), None)
+        return Reply(body=_router_props(build) if default is None else _model_props(default, build))
+    return Reply(body=_model_props(result, build))
+
+
+def _router_props(build: str) -> dict[str, JSONValue]:
+    return {
+        "role": "router",
+        "max_instances": 0,  # llama-server's number for no limit; here memory is the limit
+        "models_autoload": True,
+        "model_alias": "mullama",
+        "model_path": "none",
+        "default_generation_settings": {"params": {}, "n_ctx": 0},
+        "ui_settings": {},
+        "build_info": build,
+        "cors_proxy_enabled": False,
+    }
+
+
+def _model_props(card: ModelCard, build: str) -> dict[str, JSONValue]:
+    request = CompletionRequest(model=card.name, prompts=())
+    params = generation_settings(request, _effective(card), brief=True)
+    return {
+        "default_generation_settings": {"params": params, "n_ctx": card.context_size},
+        "total_slots": max(1, card.parallel),
+        "model_alias": card.name,
+        "model_path": card.source,
+        "model_ftype": card.quantization,
+        "modalities": {
+            "vision": "vision" in card.capabilities,
+            "audio": False,
+            "video": False,
+        },
+        "chat_template": card.template,
+        "chat_template_caps": {
+            "supports_tools": "tools" in card.capabilities,
+            "supports_thinking": "thinking" in card.capabilities,
+        },
+        "bos_token": card.bos_text,
+        "eos_token": card.eos_text,
+        "build_info": build,
+        "is_sleeping": not card.loaded,
+        "endpoint_slots": True,
+        "endpoint_props": False,
+        "endpoint_metrics": True,
+    }
+
+
+def _effective(card: ModelCard) -> Effective:
+    """Return the settings of a request that sets none."""
+    return Effective(
+        model=card.name,
+        context_size=card.context_size,
+        sampling=card.sampling or DEFAULT_SAMPLING,
+        max_tokens=card.max_tokens,
+        stop=card.stop,
+        draft=card.draft,
     )
 
 
 def encode_slots(context: ReplyContext[ShowSlots, ModelCard]) -> Reply:
-    """Return one entry for each request that can decode at once; the busy ones are first."""
+    """Return one entry for each answer that can decode at once, with the request that has it or had it last."""
     card = context.result
-    slots = max(1, card.parallel)
-    if context.operation.must_be_free and card.active >= slots:
-        raise Busy("no slot available", retry_after=1.0)
-    return Reply(body=[{"id": i, "n_ctx": card.context_size, "is_processing": i < card.active} for i in range(slots)])
+    slots = card.slots or tuple(Slot(id=i, busy=i < card.active) for i in range(max(1, card.parallel)))
+    if context.operation.must_be_free and (card.active >= len(slots) or all(slot.busy for slot in slots)):
+        raise Unavailable("no slot available", retry_after=1.0)
+    return Reply(body=[_slot(card, slot) for slot in slots])
+
+
+def _slot(card: ModelCard, slot: Slot) -> dict[str, JSONValue]:
+    """Return a slot as `server_slot::to_json`, without the texts of prompt and answer."""
+    fixed: dict[str, JSONValue] = {
+        "id": slot.id,
+        "n_ctx": card.context_size,
+        "speculative": bool(card.draft),
+        "is_processing": slot.busy,
+    }
+    if slot.request is None or slot.effective is None:
+        return fixed
+    limit = slot.effective.max_tokens
+    left = -1 if limit is None or limit < 0 or not slot.busy else limit - slot.generated
+    return {
+        **fixed,
+        "id_task": slot.task,
+        "n_prompt_tokens": slot.prompt_tokens + slot.generated,
+        "n_prompt_tokens_processed": slot.prompt_tokens - slot.cached_tokens,
+        "n_prompt_tokens_cache": slot.cached_tokens,
+        "params": generation_settings(slot.request, slot.effective, brief=True),
+        "next_token": [
+            {"has_next_token": slot.busy, "has_new_line": False, "n_remain": left, "n_decoded": slot.generated}
+        ],
+    }
 
 
 def _unsupported(message: str) -> Callable[[WireRequest], Operation]:
@@ -86,7 +152,7 @@ ENDPOINTS = (
         encode=encode_props,
         summary="Get the properties of a model (`?model=`)",
         response_schema=schema.record(
-            "default_generation_settings total_slots model_path chat_template",
+            "default_generation_settings model_path",
             default_generation_settings=schema.exact(params=schema.RECORD, n_ctx=schema.COUNT),
             total_slots=schema.COUNT,
             model_path=schema.STRING,
@@ -106,7 +172,15 @@ ENDPOINTS = (
         decode=decode_slots,
         encode=encode_slots,
         summary="Get the state of a model's slots (`?model=`)",
-        response_schema=schema.listed(schema.exact(id=schema.COUNT, n_ctx=schema.COUNT, is_processing=schema.BOOLEAN)),
+        response_schema=schema.listed(
+            schema.record(
+                "id n_ctx is_processing",
+                id=schema.COUNT,
+                n_ctx=schema.COUNT,
+                is_processing=schema.BOOLEAN,
+                params=schema.RECORD,
+            )
+        ),
     ),
     Endpoint(
         method="POST",

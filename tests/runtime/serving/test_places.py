@@ -1,0 +1,82 @@
+"""Places of answers, effective settings and states of models, on real workers over scripted models."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from mullama.chat import types as chat
+from mullama.chat.inventory import LoadModel, ModelCard, ModelStateReport, ShowModel
+from mullama.errors import Invalid
+from mullama.runtime.scheduler.state import Phase
+from tests.runtime.runtime_fixture import CALLER, LocalServer, until
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_places_number_the_answers_that_run_together(server: LocalServer) -> None:
+    await server.apply({"a": {"from": server.script(), "limits": {"parallel": 2}}})
+
+    async def slots() -> list[tuple[bool, int]]:
+        shown = await server.service.answer(ShowModel(model="a"), CALLER)
+        assert isinstance(shown, ModelCard)
+        return [(slot.busy, slot.generated) for slot in shown.slots]
+
+    assert await slots() == [(False, 0), (False, 0)]
+    ended: list[chat.Finished] = []
+    async for event in server.events("a", "slow 50ms count to 3", n=2):
+        match event:
+            case chat.Started(effective=effective):
+                assert effective is not None
+                assert (effective.model, effective.context_size) == ("a", 8192)
+                assert any(busy for busy, _ in await slots())
+            case chat.Finished():
+                ended.append(event)
+    places = sorted(end.outcome.slot for end in ended if end.outcome)
+    assert places == [0, 1]
+    assert await slots() == [(False, 0), (False, 0)]
+    async with aclosing(server.events("a", "count to 9")) as leaving:
+        assert isinstance(await anext(leaving), chat.Started)
+    assert await slots() == [(False, 0), (False, 0)]
+
+
+async def test_a_request_with_a_route_shows_the_models_own_settings(server: LocalServer) -> None:
+    model = {"from": server.script(), "parameters": {"top_k": 3}, "limits": {"max_tokens": 5}}
+    await server.apply({"a": model}, routes={"front": "a"})
+
+    [started] = [
+        e async for e in server.events("front", "hi", sampling=chat.Sampling(seed=7)) if isinstance(e, chat.Started)
+    ]
+    assert started.effective is not None
+    assert (started.effective.model, started.effective.max_tokens) == ("a", 5)
+    assert (started.effective.sampling.top_k, started.effective.sampling.seed) == (3, 7)
+
+
+async def test_states_of_models_are_watched_from_now_on(server: LocalServer) -> None:
+    await server.apply({"a": {"from": server.script(), "residency": {"load": "on_demand"}}})
+
+    async with aclosing(server.service.watch(CALLER)) as watching:
+        assert await anext(watching) == ModelStateReport(model="a", state="cold")
+        task = asyncio.create_task(server.ask("a", "hi"))
+        assert [(await anext(watching)).state for _ in range(2)] == ["opening", "ready"]
+        await task
+        await server.apply({"b": server.script("b")})
+        seen: set[tuple[str, str]] = set()
+        while ("a", "") not in seen:
+            state = await anext(watching)
+            seen.add((state.model, state.state))
+
+
+async def test_a_load_that_would_change_nothing_is_refused_if_asked(server: LocalServer) -> None:
+    await server.apply({"a": {"from": server.script(), "residency": {"load": "on_demand"}}})
+    load, unload = LoadModel(model="a", only_change=True), LoadModel(model="a", keep_alive=0.0, only_change=True)
+
+    with pytest.raises(Invalid, match="'a' is not loaded"):
+        await server.service.answer(unload, CALLER)
+    await server.service.answer(load, CALLER)
+    with pytest.raises(Invalid, match="'a' is already loaded"):
+        await server.service.answer(load, CALLER)
+    await server.service.answer(unload, CALLER)
+    await until(lambda: server.pool.phase(server.snapshot.deployments["a"].unit) is Phase.COLD)
