@@ -51,7 +51,7 @@ class WatchModels:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelState:
+class ModelStateReport:
     """The state of one model that the caller may use."""
 
     model: str

@@ -156,7 +156,7 @@ Result = (
     | StoredResponse
 )
 
-StreamEvent = types.Event | inventory.TaskStatus | inventory.ModelState
+StreamEvent = types.Event | inventory.TaskStatus | inventory.ModelStateReport
 
 
 def is_streamed(operation: Operation) -> TypeGuard[Streamed]:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from mullama.chat.inventory import CreateModel, ModelState, PullModel, TaskStatus
+from mullama.chat.inventory import CreateModel, ModelStateReport, PullModel, TaskStatus
 from mullama.chat.types import ChatRequest, CompletionRequest, Event
 from mullama.dialects.base import Operation, Result, StoredResponse
 from mullama.manifest.spec import Manifest
@@ -120,7 +120,7 @@ class Service(Protocol):
         """Yield the progress of a pull or create; the last status is `success`."""
         ...
 
-    def watch(self, caller: Caller) -> AsyncIterator[ModelState]:
+    def watch(self, caller: Caller) -> AsyncIterator[ModelStateReport]:
         """Yield the state of each model that the caller may use, then every change of it; endless."""
         ...
 

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, cast
 
-from mullama.chat.inventory import ModelState, TaskStatus
+from mullama.chat.inventory import ModelStateReport, TaskStatus
 from mullama.chat.types import Completed, Started
 from mullama.dialects.base import Frame, StreamEncoder, StreamEvent
 from mullama.dialects.operator_errors import error_tree
@@ -80,7 +80,7 @@ async def _write_events(
                 events = await anext(stream)
             except StopAsyncIteration:
                 break
-    if not isinstance(last, Completed | TaskStatus | ModelState):
+    if not isinstance(last, Completed | TaskStatus | ModelStateReport):
         raise Internal("the stream ended without its last event")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mullama.chat.inventory import DeleteModel, Inventory, ListModels, ModelCard, ModelState, Slot
+from mullama.chat.inventory import DeleteModel, Inventory, ListModels, ModelCard, ModelStateReport, Slot
 from mullama.chat.types import (
     DEFAULT_SAMPLING,
     Answer,
@@ -301,7 +301,7 @@ def test_the_router_loads_unloads_and_removes_by_name() -> None:
 
 
 def test_the_states_of_models_are_events() -> None:
-    states = [ModelState(model="m", state=state) for state in ("cold", "opening", "ready", "closing", "")]
+    states = [ModelStateReport(model="m", state=state) for state in ("cold", "opening", "ready", "closing", "")]
 
     one = endpoint("/models/sse", "GET")
     assert one.stream is not None

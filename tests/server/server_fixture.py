@@ -144,9 +144,9 @@ class StubRuntime:
         yield inventory.TaskStatus(status="pulling manifest")
         yield inventory.TaskStatus(status="success")
 
-    async def watch(self, caller: Caller) -> AsyncIterator[inventory.ModelState]:
+    async def watch(self, caller: Caller) -> AsyncIterator[inventory.ModelStateReport]:
         for state in ("opening", "ready", ""):
-            yield inventory.ModelState(model="tiny", state=state)
+            yield inventory.ModelStateReport(model="tiny", state=state)
 
     def store_response(self, response: StoredResponse, caller: Caller) -> None:
         self.kept[response.id] = response

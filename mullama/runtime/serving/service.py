@@ -219,16 +219,16 @@ class ModelService:
             self._commands.pull(operation) if isinstance(operation, inv.PullModel) else self._commands.create(operation)
         )
 
-    async def watch(self, caller: Caller) -> AsyncGenerator[inv.ModelState, None]:
+    async def watch(self, caller: Caller) -> AsyncGenerator[inv.ModelStateReport, None]:
         known: dict[str, str] = {}
         while True:
             changed = self._pool.changed
             now = states(self._snapshot(), self._pool, caller)
             for name in known.keys() - now.keys():
-                yield inv.ModelState(model=name, state="")
+                yield inv.ModelStateReport(model=name, state="")
             for name, state in now.items():
                 if known.get(name) != state:
-                    yield inv.ModelState(model=name, state=state)
+                    yield inv.ModelStateReport(model=name, state=state)
             known = now
             await changed.wait()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from mullama.chat.inventory import DeleteModel, Done, ListModels, Loaded, LoadModel, ModelState, WatchModels
+from mullama.chat.inventory import DeleteModel, Done, ListModels, Loaded, LoadModel, ModelStateReport, WatchModels
 from mullama.dialects import fields, schema
 from mullama.dialects.base import Endpoint, Frame, Reply, ReplyContext, StreamEvent, WireRequest, fixed
 from mullama.dialects.openai import models
@@ -46,7 +46,7 @@ class ModelStream(EventStream):
         pass
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
-        if not isinstance(event, ModelState):
+        if not isinstance(event, ModelStateReport):
             return ()
         if not event.state:
             return (Frame(data={"model": event.model, "event": "model_remove", "data": {}}),)
