@@ -190,11 +190,11 @@ def model_name_of(source: str) -> str:
     return ModelName.parse(name).text
 
 
-def suggest(wanted: str, names: Iterable[str]) -> tuple[str, ...]:
-    """Return at most three names that are similar to `wanted`, most similar first."""
+def suggest(wanted: str, names: Iterable[str], *, cutoff: float = 0.6) -> tuple[str, ...]:
+    """Return at most three names that are similar to `wanted`, most similar first. cutoff: least similarity, 0 to 1."""
     import difflib
 
-    return tuple(difflib.get_close_matches(wanted, sorted(names), n=3, cutoff=0.6))
+    return tuple(difflib.get_close_matches(wanted, sorted(names), n=3, cutoff=cutoff))
 
 
 def _segment(text: str, whole: str) -> str:

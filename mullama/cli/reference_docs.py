@@ -9,6 +9,7 @@ from mullama.cli.app.environment import ENVIRONMENT, environment_page
 from mullama.cli.app.exit_codes import DIFF_MEANINGS, MEANINGS
 from mullama.cli.app.main import load
 from mullama.cli.manifest.manifest import schema_text
+from mullama.cli.outside_page import outside_page
 
 _NOTE = "<!-- Written by `make docs` from the code; edit the code instead. -->"
 
@@ -20,6 +21,7 @@ def pages() -> dict[str, str]:
         "docs/reference/cli.md": cli_page(),
         "docs/reference/environment.md": environment_page(_NOTE),
         "docs/reference/manifest.md": manifest_page(),
+        "docs/reference/outside.md": outside_page(_NOTE),
     }
 
 

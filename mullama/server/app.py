@@ -12,7 +12,7 @@ from mullama.dialects import dialect_for
 from mullama.dialects.base import Dialect, Reply
 from mullama.errors import Denied, Internal, Invalid, MullamaError, NotFound, Unavailable
 from mullama.runtime.base import Access, Caller, Operator, Service
-from mullama.server import guard, log
+from mullama.server import guard, log, outside
 from mullama.server.endpoints import Endpoints
 from mullama.server.http.body import BodyBudget
 from mullama.server.http.exchange import (
@@ -199,7 +199,8 @@ def _starting() -> Unavailable:
 
 
 def _no_such_path(path: str) -> NotFound:
-    return NotFound(f"there is nothing at {path[:200]!r}", hint="/openapi.json lists the endpoints")
+    hint = outside.reason(path) or "/openapi.json lists the endpoints"
+    return NotFound(f"there is nothing at {path[:200]!r}", hint=hint)
 
 
 def _method_not_allowed(exchange: Exchange, path: Path) -> Rejection:

@@ -12,6 +12,9 @@ from mullama.cli.console.terminal import Terminal
 from mullama.errors import Invalid
 from mullama.units import parse_duration
 
+_NEAR = 0.8
+"""Least similarity of an option to suggest. At 0.7, --mcp-port would be taken for --http-port."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandContext:
@@ -41,9 +44,12 @@ class Parser(argparse.ArgumentParser):
             return ""
         from mullama.names import suggest
 
-        known = [name for action in self._actions if action.help != argparse.SUPPRESS for name in action.option_strings]
-        close = suggest(unknown[0], known)
-        return f"did you mean {' or '.join(close)}?" if close else ""
+        shown = (name for action in self._actions if action.help != argparse.SUPPRESS for name in action.option_strings)
+        known = [name.removeprefix("--") for name in shown if name.startswith("--")]
+        wanted = unknown[0].removeprefix("--")
+        longer = [name for name in known if len(wanted) > 2 and name.startswith(wanted)]
+        close = longer or suggest(wanted, known, cutoff=_NEAR)
+        return f"did you mean {' or '.join(f'--{name}' for name in close)}?" if close else ""
 
 
 def manifest_options(parser: Parser) -> None:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import mullama
-from mullama.cli.app import unsupported
 from mullama.cli.app.commands import COMMANDS, GROUPS, Command
 from mullama.cli.app.context import CommandContext, Parser, UsageError
 from mullama.cli.app.exit_codes import ERROR, INTERRUPTED, as_mullama_error, exit_code, explain
@@ -45,7 +44,7 @@ def _run(given: list[str], terminal: Terminal) -> int:
             return 0
         command = _find(top.command)
         function, parser = load(command)
-        return function(_context(parser, top, terminal))
+        return function(_context(command.name, parser, top, terminal))
     except BrokenPipeError:
         raise
     except Exception as raised:  # noqa: BLE001 - the outermost layer: users see no traceback
@@ -82,10 +81,10 @@ def _find(name: str) -> Command:
     for command in COMMANDS:
         if name in (command.name, *command.aliases):
             return command
-    import difflib
+    from mullama.cli.app import unsupported
+    from mullama.names import suggest
 
-    known = [known for command in COMMANDS for known in (command.name, *command.aliases)]
-    near = difflib.get_close_matches(name, known, n=2)
+    near = suggest(name, [known for command in COMMANDS for known in (command.name, *command.aliases)], cutoff=0.7)
     hint = f"did you mean {' or '.join(near)}?" if near else "mullama --help lists the commands"
     raise UsageError(f"no command {name!r}", hint=unsupported.COMMANDS.get(name, hint))
 
@@ -99,16 +98,27 @@ def load(command: Command) -> tuple[Callable[[CommandContext], int], Parser]:
         allow_abbrev=False,
     )
     getattr(module, f"{command.name}_options")(parser)
-    unsupported.refuse(parser, command.name)
     # The function of a command whose name is a Python keyword has a trailing underscore.
     function: Callable[[CommandContext], int] = getattr(module, command.name + "_" * keyword.iskeyword(command.name))
     return function, parser
 
 
-def _context(parser: Parser, top: argparse.Namespace, terminal: Terminal) -> CommandContext:
+def parse(command: str, parser: Parser, arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the arguments of a command, or raise `UsageError` with the hint for the first one of another tool."""
+    try:
+        return parser.parse_intermixed_args(arguments)
+    except UsageError:
+        from mullama.cli.app import unsupported
+
+        if (refusal := unsupported.refusal(parser, command, arguments)) is not None:
+            raise refusal from None
+        raise
+
+
+def _context(command: str, parser: Parser, top: argparse.Namespace, terminal: Terminal) -> CommandContext:
     """Parse the options of the command. A --host or --key-file before the command counts as one after it."""
     given = {key: getattr(top, key) for key in ("host", "key_file") if getattr(top, key) is not None}
-    options = parser.parse_intermixed_args(top.rest)
+    options = parse(command, parser, top.rest)
     for key, text in given.items():
         if not hasattr(options, key):
             parser.error(f"--{key.replace('_', '-')} is not an option of this command")

@@ -1,95 +1,216 @@
-"""Commands and options of other tools that mullama does not have. Each is refused with a hint.
+"""Commands and options of other tools that mullama does not have. Each is refused with its reason and the next step.
 
-A hint names the equivalent of mullama, or the reason that there is none. `--help` does not list them.
+`docs/reference/outside.md` lists them; `--help` does not. A hint names the equivalent of mullama, or says that there is
+none. It never names a setting that the manifest refuses.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping
-from typing import Any, NoReturn
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 from mullama.cli.app.context import Parser, UsageError
 
+_CONVERSATIONS = "a conversation is saved as a model: /save NAME in a chat, then mullama run, list, rm NAME"
+_SCHEMA = "use a JSON Schema: mullama run --format FILE; a grammar in GBNF is a field of the request"
+_ACCOUNTS = "mullama has no accounts"
+_UPGRADE = "the package manager does it: pip install --upgrade mullama"
+
 COMMANDS: Mapping[str, str] = {
     "push": "share a manifest that names the source of the weights, or use mullama bundle export",
-    "signin": "mullama has no accounts; mullama login saves a hub token",
-    "signout": "mullama has no accounts; mullama login --remove deletes the hub token",
-    "session": "a conversation is saved as a model: /save NAME in a chat, then mullama run, list, rm NAME",
-    "grammar": "use a JSON Schema: mullama run --format FILE",
-    "convert": "images need no conversion: mullama run -i PATH; audio is not supported",
-    "from-config": "use mullama apply -f FILE",
+    "signin": f"{_ACCOUNTS}; mullama login saves a hub token",
+    "signout": f"{_ACCOUNTS}; mullama login --remove deletes the hub token",
+    "launch": "set the base URL of the application to http://127.0.0.1:11434",
+    "session": _CONVERSATIONS,
+    "grammar": _SCHEMA,
+    "convert": "a GGUF file is needed: convert the model with llama.cpp, or pull a GGUF repository",
+    "from-config": "a manifest replaces the TOML file: mullama apply -f FILE",
+    "ui": "there is no web interface; mullama chat is the one of the terminal, and web interfaces use the API",
+    "mcp": "the Model Context Protocol is not spoken; a client offers tools in its requests",
+    "transcribe": "audio is not supported",
+    "speak": "audio is not supported",
+    "upgrade": _UPGRADE,
+    "update": f"{_UPGRADE}; mullama lock --update moves the files of models",
+    "install": "mullama pull fetches a model",
+    "uninstall": "mullama rm removes a model",
+    "federated": "one server uses one machine; a proxy distributes requests",
+    "worker": "a server starts its workers itself",
 }
 """Hints by command."""
 
-_MANIFEST_FIELDS: Mapping[str, str] = {
-    "--kv-cache-type": "context.kv", "--batch-size": "context.batch", "--flash-attention": "context.flash_attention",
-    "--tensor-split": "gpu.tensor_split", "--mmap": "memory.mmap", "--no-mmap": "memory.mmap",
-    "--mlock": "memory.mlock", "--lora": "adapters", "--lora-scale": "adapters", "--mmproj": "mmproj",
-}  # fmt: skip
-_IN_MODEL = {option: f"set it in the manifest, in the model: {field}" for option, field in _MANIFEST_FIELDS.items()}
-_CHAT = {
-    **_IN_MODEL,
-    "--interactive": "run starts a chat when it has no prompt",
-    "--grammar": COMMANDS["grammar"],
-    "--schema-file": "use --format FILE",
-    "--logit-bias": "the OpenAI API has logit_bias",
-    "--tfs-z": "llama.cpp removed this sampler; use --typical-p or --min-p",
-    "--model-path": "use the path as the model: mullama run ./FILE.gguf",
-    "--save-session": COMMANDS["session"],
-    "--load-session": COMMANDS["session"],
-    "--checkpoint-dir": COMMANDS["session"],
-    "--checkpoint-interval": COMMANDS["session"],
-    "--audio": "audio input is not supported",
-    "--audio-device": "audio input is not supported",
-    "--duration": "audio input is not supported",
-    "--timeout": "Ctrl-C stops an answer, and --max-tokens limits it",
-    "--http-port": "use --host HOST:PORT",
-    "--insecure": "certificates are always verified",
-    "--theme": "there are no themes; NO_COLOR switches colours off",
+MODEL_TYPES: Mapping[str, str] = {
+    "auto": "leave the type out: the file tells it",
+    "text": "leave the type out: the file tells it",
+    "embedding": "leave the type out for `mullama embed`; a server needs `task: embedding` in the manifest",
+    "vision": "images are not supported yet",
+    "diffusion": "images are not generated: llama.cpp runs language models only",
+    "speech": "audio is not supported",
 }
-_SERVE = {
-    **_IN_MODEL,
+"""Hints by the word that mistral.rs takes before `-m MODEL`."""
+
+
+def _in_model(field: str) -> str:
+    return f"set it in the manifest, in the model: {field}"
+
+
+_NO_ISQ = (
+    "weights are not quantized during a load; choose a file by its tag, hf:ORG/REPO:Q4_K_M, or mullama quantize one"
+)
+_NO_UQFF = "only GGUF files are served: hf:ORG/REPO:Q4_K_M or a path"
+_NO_XLORA = "llama.cpp has no X-LoRA; LoRA adapters are set in the manifest, in the model: adapters"
+_NO_TOKENIZER = "a GGUF file holds its tokenizer and its data types"
+_NO_IMAGES = "images and sound are not supported yet"
+_NO_AUDIO = "audio is not supported"
+_NO_DRAFT = "draft models are not supported yet"
+_NO_RATE = "rates are not supported yet; server.limits.concurrency in the manifest limits the requests at the same time"
+_NO_PLACEMENT = "gpu.layers and gpu.split in the manifest place the layers"
+_NO_SEARCH = "mullama calls no tools; a client searches and sends the result as a tool message"
+_NO_MCP = COMMANDS["mcp"]
+_NO_UI = COMMANDS["ui"]
+_NO_WEBSOCKET = "answers are streamed over HTTP"
+_PARALLEL = _in_model("limits.parallel")
+_CONTEXT = "use --context-size N, or context.size in the manifest"
+_BUDGET = "hardware.budget in the manifest bounds the memory of all models"
+_TOKEN = "set HF_TOKEN, run mullama login, or name it in the manifest: sources.hf.token"
+_ALWAYS = "this is always so"
+_LOGS = "the server writes its log to stderr; observability.logs in the manifest sets format, level and prompts"
+
+EVERYWHERE: Mapping[str, str] = {
+    # mistral.rs
+    "--isq": _NO_ISQ, "--isq-organization": _NO_ISQ, "--from-uqff": _NO_UQFF, "--quantized-file": _NO_UQFF,
+    "--tok-model-id": _NO_TOKENIZER, "--tokenizer": _NO_TOKENIZER, "--dtype": _NO_TOKENIZER, "--gqa": _NO_TOKENIZER,
+    "--arch": _NO_TOKENIZER, "--calibration-file": "quantize takes no calibration data",
+    "--imatrix": "quantize takes no calibration data", "--no-readme": "quantize writes the weights only",
+    "--xlora": _NO_XLORA, "--xlora-order": _NO_XLORA, "--tgt-non-granular-index": _NO_XLORA,
+    "--paged-attn": "llama.cpp has no paged attention; the requests of a model share one KV cache",
+    "--pa-context-len": _CONTEXT, "--pa-memory-mb": _BUDGET, "--pa-memory-fraction": _BUDGET,
+    "--pa-block-size": "llama.cpp has no paged attention", "--pa-cache-type": _in_model("context.kv"),
+    "--device-layers": _in_model('gpu.layers, such as {"0": 10, "1": 20}'),
+    "--topology": _NO_PLACEMENT,
+    "--cpu": "use --gpu-layers 0, or gpu.layers: 0 in the manifest",
+    "--hf-cache": "set HF_HOME, or sources.stores.huggingface in the manifest",
+    "--max-seq-len": _CONTEXT, "--max-batch-size": _PARALLEL, "--max-seqs": _PARALLEL,
+    "--no-kv-cache": "the KV cache is always used",
+    "--prefix-cache-n": "prefixes are kept as long as the cache has room",
+    "--chat-template": _in_model("template"), "--jinja-explicit": _in_model("template"),
+    "--enable-search": _NO_SEARCH, "--search-embedding-model": _NO_SEARCH,
+    "--enable-thinking": "use run --think, or the field `think` of a request",
+    "--token-source": _TOKEN, "--token": "other users could read it in the process list; use --token-file or HF_TOKEN",
+    "--max-edge": _NO_IMAGES, "--max-num-images": _NO_IMAGES, "--max-image-length": _NO_IMAGES,
+    "--ui": _NO_UI, "--mcp-port": _NO_MCP, "--mcp-config": _NO_MCP, "--log": _LOGS,
+    "--emit-config": "use tune --emit FILE, which writes a manifest",
+    # llama-server and other front ends of llama.cpp
+    "--n-gpu-layers": "use --gpu-layers N, or gpu.layers in the manifest",
+    "--n-predict": "use --max-tokens N", "--predict": "use --max-tokens N",
+    "--temp": "use --temperature N", "--typical": "use --typical-p N",
+    "--batch-size": _in_model("context.batch"), "--ubatch-size": _in_model("context.ubatch"),
+    "--kv-cache-type": _in_model("context.kv"), "--cache-type-k": _in_model("context.kv.k"),
+    "--cache-type-v": _in_model("context.kv.v"), "--flash-attn": _in_model("context.flash_attention"),
+    "--flash-attention": _in_model("context.flash_attention"), "--pooling": _in_model("context.pooling"),
+    "--rope-scaling": _in_model("context.rope"), "--rope-freq-base": _in_model("context.rope"),
+    "--rope-freq-scale": _in_model("context.rope"), "--rope-scale": _in_model("context.rope"),
+    "--split-mode": _in_model("gpu.split"), "--tensor-split": _in_model("gpu.tensor_split"),
+    "--main-gpu": _in_model("gpu.main"), "--mmap": _in_model("memory.mmap"), "--no-mmap": _in_model("memory.mmap"),
+    "--mlock": _in_model("memory.mlock"), "--lora": _in_model("adapters"), "--lora-scale": _in_model("adapters"),
+    "--lora-scaled": _in_model("adapters"), "--chat-template-file": _in_model("template"),
+    "--system-prompt": "use --system TEXT, or system in the manifest",
+    "--embedding": _in_model("task: embedding"), "--embeddings": _in_model("task: embedding"),
+    "--rerank": _in_model("task: rerank"), "--reranking": _in_model("task: rerank"),
+    "--hf-repo": "name it as the model: hf:ORG/REPO", "--hf-file": "name it as the model: hf:ORG/REPO:FILE",
+    "--model-url": "name it as the model: https://HOST/FILE.gguf",
+    "--model-path": "use the path as the model: mullama run ./FILE.gguf", "--model-id": "name it as the model",
+    "--alias": "the name of the model in the manifest, or routes",
+    "--mmproj": _NO_IMAGES, "--mmproj-url": _NO_IMAGES, "--audio": _NO_AUDIO, "--audio-device": _NO_AUDIO,
+    "--model-draft": _NO_DRAFT, "--draft": _NO_DRAFT, "--draft-max": _NO_DRAFT, "--draft-min": _NO_DRAFT,
+    "--override-tensor": _NO_PLACEMENT,
+    "--n-cpu-moe": _NO_PLACEMENT,
+    "--cpu-moe": _NO_PLACEMENT,
+    "--numa": "start the server under numactl", "--rpc": "one server uses one machine",
+    "--jinja": _ALWAYS, "--cont-batching": _ALWAYS, "--slots": _ALWAYS, "--props": "settings are in the manifest",
+    "--no-webui": "there is no web interface", "--webui": _NO_UI, "--path": _NO_UI,
+    "--metrics": "/metrics is always served; observability.metrics in the manifest configures it",
+    "--parallel": _PARALLEL, "--threads-http": "one thread serves HTTP",
+    "--threads-batch": _in_model("context.threads"),
+    "--slot-save-path": "prefixes of the manifest are saved in the state folder",
+    "--reasoning-format": "a request sets it, and reasoning is always a part of its own",
+    "--reasoning-budget": "use run --think, or the field `think` of a request",
+    "--chat-template-kwargs": "the field chat_template_kwargs of a request",
+    "--log-file": _LOGS, "--log-disable": _LOGS, "--log-verbosity": _LOGS, "--log-format": _LOGS, "--log-level": _LOGS,
+    "--ssl-key-file": "use a reverse proxy with TLS", "--ssl-cert-file": "use a reverse proxy with TLS",
+    "--api-key-file": "auth.keys in the manifest, with secret: {from_file: FILE}",
     "--api-key": "other users could read it in the process list; use MULLAMA_API_KEY with --require-api-key",
+    "--tfs-z": "llama.cpp removed this sampler; use --typical-p or --min-p",
+    "--logit-bias": "the APIs have logit_bias", "--grammar": _SCHEMA, "--grammar-file": _SCHEMA,
+    "--json-schema": "use --format FILE", "--schema-file": "use --format FILE",
+    "-ngl": "use --gpu-layers N, or gpu.layers in the manifest",
+    "-np": _PARALLEL, "-ctk": _in_model("context.kv.k"),
+    "-ctv": _in_model("context.kv.v"), "-ub": _in_model("context.ubatch"),
+    # Ollama, LocalAI and programs of this name
+    "--insecure": "certificates are always verified; an http:// address needs a digest",
+    "--interactive": "run starts a chat when it has no prompt", "--experimental": "there are no experimental options",
+    "--save-session": _CONVERSATIONS, "--load-session": _CONVERSATIONS, "--checkpoint-dir": _CONVERSATIONS,
+    "--checkpoint-interval": _CONVERSATIONS, "--duration": _NO_AUDIO,
+    "--theme": "there are no themes; NO_COLOR switches colours off",
+    "--simd": "mullama doctor lists the features of the CPU",
+    "--models-path": "MULLAMA_CACHE_DIR sets the folder of downloaded weights",
+    "--galleries": "weights come from the sources of the manifest", "--backends-path": "the engine is built in",
+    "--address": "use --http-addr ADDR and --http-port PORT, or server.listen in the manifest",
+    "--bind": "use --http-addr ADDR, or server.listen in the manifest",
+    "--cors": "server.cors in the manifest", "--cors-allow-origins": "server.cors in the manifest",
+    "--single-active-backend": _BUDGET, "--parallel-requests": _PARALLEL, "--max-concurrent": _PARALLEL,
     "--max-tokens-limit": "limits.max_tokens of a model, in the manifest",
     "--max-request-body-mb": "server.limits.body, in the manifest",
     "--max-concurrent-requests": "server.limits.concurrency, in the manifest",
-    "--max-concurrent": "server.limits.concurrency, in the manifest",
-    "--max-requests-per-second": "limits.rate of a model, or auth.keys.*.rate, in the manifest",
-    "--rate-limit": "limits.rate of a model, or auth.keys.*.rate, in the manifest",
-    "--context-pool-size": "limits.parallel of a model, in the manifest",
-    "--parallel": "limits.parallel of a model, in the manifest",
-    "--metrics": "/metrics is always served; observability.metrics in the manifest configures it",
-    "--websocket": "answers are streamed over HTTP",
-    "--ws-port": "answers are streamed over HTTP",
-    "--port": "use --http-port PORT",
-    "--ctx-size": "use --context-size N",
-    "--verbose": "observability.logs.level, in the manifest",
-}
+    "--max-requests-per-second": _NO_RATE, "--rate-limit": _NO_RATE, "--context-pool-size": _PARALLEL,
+    "--websocket": _NO_WEBSOCKET, "--ws-port": _NO_WEBSOCKET,
+}  # fmt: skip
+"""Hints by option, for every command that does not have the option."""
 
 OPTIONS: Mapping[str, Mapping[str, str]] = {
-    "run": _CHAT,
-    "chat": _CHAT,
-    "serve": _SERVE,
-    "daemon": _SERVE,
-    "load": _IN_MODEL,
-    "pull": {"--insecure": "certificates are always verified; an http:// address needs a digest"},
-    "embed": {"--pooling": "set it in the manifest, in the model: context.pooling", "--format": "use --json"},
-    "info": {"--simd": "mullama doctor lists the features of the CPU"},
+    "run": {
+        "--timeout": "Ctrl-C stops an answer, and --max-tokens limits it",
+        "--http-port": "use --host HOST:PORT",
+        "--port": "use --host HOST:PORT",
+    },
+    "serve": {
+        "--host": "use --http-addr ADDR, or server.listen in the manifest",
+        "--port": "use --http-port PORT, or server.listen in the manifest",
+        "--timeout": "limits.timeout of a model, in the manifest",
+        "--verbose": "observability.logs.level, in the manifest",
+        "--keepalive": "residency.ttl of a model, in the manifest",
+    },
+    "embed": {"--format": "use --json"},
+    "bench": {"-m": "name the model without -m: mullama bench MODEL"},
+    "tune": {"-m": "name the source without -m: mullama tune SOURCE"},
+    "quantize": {"-m": "name the source without -m: mullama quantize SOURCE TYPE -o FILE"},
+    "cache": {"-m": "name the source without -m: mullama cache remove SOURCE"},
 }
-"""Hints by command and option."""
+"""Hints by command and option, next to those of `EVERYWHERE`."""
+
+_SAME_OPTIONS = {"chat": "run", "daemon": "serve"}
+_OPTION = re.compile(r"(--?[A-Za-z][\w-]*)(?:=.*)?", re.DOTALL)
 
 
-class _Refuse(argparse.Action):
-    """Raises `UsageError` for its option; `const` is the hint."""
+def refusal(parser: Parser, command: str, arguments: Sequence[str]) -> UsageError | None:
+    """Return the error for the first argument that only other tools have; None if there is none."""
+    if len(arguments) > 1 and arguments[0] in MODEL_TYPES and {"-m", "--model", "--model-id"} & set(arguments):
+        message = f"{arguments[0]!r} is not a part of mullama {command}"
+        return UsageError(message, hint=MODEL_TYPES[arguments[0]])
+    hints = {**EVERYWHERE, **OPTIONS.get(_SAME_OPTIONS.get(command, command), {})}
+    known = {name for action in parser._actions for name in action.option_strings}
+    for argument in arguments:
+        if argument == "--":
+            return None
+        option = _OPTION.fullmatch(argument)
+        if option and option[1] in hints and option[1] not in known:
+            return UsageError(f"{option[1]} is not an option of mullama {command}", hint=hints[option[1]])
+    return None
 
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: str | None = None
-    ) -> NoReturn:
-        raise UsageError(f"{option} is not an option of {parser.prog}", hint=self.const)
 
-
-def refuse(parser: Parser, command: str) -> None:
-    """Add the options that other tools have for this command, each refused with its hint."""
-    for option, hint in OPTIONS.get(command, {}).items():
-        parser.add_argument(option, action=_Refuse, nargs="?", const=hint, help=argparse.SUPPRESS)
+def arguments() -> Iterator[tuple[str, str]]:
+    """Yield the refused arguments of single commands as (command line, hint)."""
+    for word, hint in MODEL_TYPES.items():
+        yield f"serve {word} -m MODEL", hint
+    for command, options in OPTIONS.items():
+        for option, hint in options.items():
+            yield f"{command} {option}", hint

@@ -59,7 +59,9 @@ def load(call: CommandContext) -> int:
 def declaration_options(parser: Parser) -> None:
     """Add the options that declare a model created from a source."""
     parser.add_argument("-g", "--gpu-layers", type=int, metavar="N", help="for a source: layers on the GPU, -1 for all")
-    parser.add_argument("-c", "--context-size", type=int, metavar="N", help="for a source: tokens per request")
+    parser.add_argument(
+        "-c", "--context-size", "--ctx-size", type=int, metavar="N", help="for a source: tokens per request"
+    )
 
 
 def declared_fields(options: argparse.Namespace) -> dict[str, Any]:

@@ -31,7 +31,13 @@ def tune_options(parser: Parser) -> None:
         help="what to optimize for (default: balanced)",
     )
     parser.add_argument(
-        "-c", "--context-size", type=int, default=8192, metavar="N", help="tokens per request (default: 8192)"
+        "-c",
+        "--context-size",
+        "--ctx-size",
+        type=int,
+        default=8192,
+        metavar="N",
+        help="tokens per request (default: 8192)",
     )
     parser.add_argument("--emit", metavar="PATH", help="write a manifest with the recommendation; - prints it")
     parser.add_argument("--name", default="chat", help="name of the model in the manifest (default: chat)")

@@ -48,7 +48,9 @@ def implicit_options(parser: Parser) -> None:
     parser.add_argument("-p", "--http-port", type=int, metavar="PORT", help="without a manifest: port to listen on")
     parser.add_argument("--http-addr", metavar="ADDR", help="without a manifest: address to listen on")
     parser.add_argument("-g", "--gpu-layers", type=int, metavar="N", help="without a manifest: layers on the GPU")
-    parser.add_argument("-c", "--context-size", type=int, metavar="N", help="without a manifest: tokens per request")
+    parser.add_argument(
+        "-c", "--context-size", "--ctx-size", type=int, metavar="N", help="without a manifest: tokens per request"
+    )
     parser.add_argument("-t", "--threads", type=int, metavar="N", help="without a manifest: CPU threads")
     parser.add_argument(
         "--require-api-key", action="store_true", default=None,

@@ -1,0 +1,58 @@
+"""Endpoints of other servers that mullama does not have, each with the reason. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_NO_IMAGES = "images are not generated: llama.cpp runs language models only"
+_NO_AUDIO = "audio is not supported"
+_NO_FILES = "the server stores no files of clients; send the text in the request"
+_NO_BATCHES = "batches are not supported; send the requests at the same time, the server decodes them together"
+_NO_TRAINING = "models are not trained"
+_NO_AGENTS = "agents belong to the client; use /v1/responses"
+_NO_UI = "there is no web interface; mullama chat is the one of the terminal, and web interfaces use the API"
+_NO_MCP = "the Model Context Protocol is not spoken; a client offers tools in its requests"
+
+ENDPOINTS: Mapping[str, str] = {
+    "/v1/images": _NO_IMAGES,
+    "/v1/videos": _NO_IMAGES,
+    "/sdapi": _NO_IMAGES,
+    "/v1/audio": _NO_AUDIO,
+    "/v1/realtime": _NO_AUDIO,
+    "/tts": _NO_AUDIO,
+    "/vad": _NO_AUDIO,
+    "/v1/moderations": "there is no model for moderation",
+    "/v1/files": _NO_FILES,
+    "/v1/uploads": _NO_FILES,
+    "/v1/vector_stores": _NO_FILES,
+    "/stores": _NO_FILES,
+    "/v1/batches": _NO_BATCHES,
+    "/v1/messages/batches": _NO_BATCHES,
+    "/v1/fine_tuning": _NO_TRAINING,
+    "/v1/evals": _NO_TRAINING,
+    "/v1/assistants": _NO_AGENTS,
+    "/v1/threads": _NO_AGENTS,
+    "/v1/conversations": _NO_AGENTS,
+    "/v1/containers": _NO_AGENTS,
+    "/v1/complete": "Anthropic's older API is not supported; use /v1/messages",
+    "/v1/organization": "mullama has no accounts; auth.keys in the manifest declares keys",
+    "/re_isq": "weights are not quantized after a load; name another file in the manifest",
+    "/backend": "the engine is built in",
+    "/backends": "the engine is built in",
+    "/mcp": _NO_MCP,
+    "/sse": _NO_MCP,
+    "/ui": _NO_UI,
+    "/chat": _NO_UI,
+    "/docs": "/openapi.json describes the API",
+    "/ws": "answers are streamed over HTTP",
+}
+"""Reasons by path; a path covers those below it. An endpoint that mullama has takes precedence."""
+
+
+def reason(path: str) -> str | None:
+    """Return the reason for a path that other servers have, None for any other path."""
+    parts = path.rstrip("/").split("/")
+    for length in range(len(parts), 1, -1):
+        if found := ENDPOINTS.get("/".join(parts[:length])):
+            return found
+    return None
