@@ -214,6 +214,8 @@ def _addresses(call: CommandContext, load: Callable[[], LoadedManifest] | None) 
 
 def answers(address: ServerAddress) -> bool:
     """Return True if a mullama server that is not stopping answers at the address."""
+    if not _is_open(address):  # usually: the client's imports would take longer than the rest of a diff
+        return False
     from mullama.cli.api_client.client import Client
 
     try:
@@ -225,6 +227,22 @@ def answers(address: ServerAddress) -> bool:
         return error.get("kind") in set(Kind)
     known = isinstance(tree, dict) and str(tree.get("format", "")).startswith("mullama.status/")
     return known and tree.get("state") != "stopping"
+
+
+def _is_open(address: ServerAddress) -> bool:
+    """Return True if something listens at the address."""
+    import socket
+
+    try:
+        if address.path is None:
+            socket.create_connection((address.host, address.port), timeout=1.0).close()
+        else:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(1.0)
+                connection.connect(address.path)
+    except OSError:
+        return False
+    return True
 
 
 def require(call: CommandContext) -> FoundServer:

@@ -46,7 +46,8 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_a_diff_looks_for_no_plugins_of_pydantic(tmp_path: Path) -> None:
     """Pydantic would import `importlib.metadata` and `email` for it; a new version may do so from another module."""
-    (tmp_path / "mullama.yaml").write_text("mullama: v1\nmodels: {a: builtin:tiny}\n")
+    manifest = "mullama: v1\nserver: {listen: ['127.0.0.1:1']}\nmodels: {a: builtin:tiny}\n"  # where nothing listens
+    (tmp_path / "mullama.yaml").write_text(manifest)
     program = f"import os, sys\nfrom mullama.__main__ import main\nos.chdir({str(tmp_path)!r})\n"
     program += (
         f"os.environ['MULLAMA_STATE_DIR'] = {str(tmp_path)!r}\nsys.argv = ['mullama', 'diff']\nassert main() == 2"
