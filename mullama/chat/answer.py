@@ -16,6 +16,7 @@ from mullama.chat.types import (
     Started,
     StopReason,
     TextDelta,
+    TextRun,
     ThinkingDelta,
     Timings,
     TokenLogprob,
@@ -26,13 +27,19 @@ from mullama.chat.types import (
 
 
 @dataclass(slots=True)
+class _Run:
+    """Text or reasoning that nothing else has interrupted."""
+
+    thinking: bool
+    text: list[str] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class _Parts:
     """The parts of one choice as its events arrive."""
 
-    text: list[str] = field(default_factory=list)
-    thinking: list[str] = field(default_factory=list)
-    calls: list[ToolCall] = field(default_factory=list)
-    logprobs: list[TokenLogprob] = field(default_factory=list)
+    parts: list[_Run | ToolCall] = field(default_factory=list)
     raw: list[str] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     finished: Finished | None = None
@@ -41,16 +48,26 @@ class _Parts:
         end = self.finished
         return Choice(
             index=index,
-            text="".join(self.text),
-            thinking="".join(self.thinking),
-            tool_calls=tuple(self.calls),
+            parts=tuple(
+                TextRun(text="".join(part.text), thinking=part.thinking, logprobs=tuple(part.logprobs))
+                if isinstance(part, _Run)
+                else part
+                for part in self.parts
+            ),
             reason=end.reason if end else StopReason.CANCELLED,
             stop_sequence=end.stop_sequence if end else None,
-            logprobs=tuple(self.logprobs),
             outcome=end.outcome if end else None,
             raw="".join(self.raw),
             tokens=tuple(self.tokens),
         )
+
+    def run(self, *, thinking: bool) -> _Run:
+        """Return the run that further text belongs to."""
+        last = self.parts[-1] if self.parts else None
+        if not isinstance(last, _Run) or last.thinking != thinking:
+            last = _Run(thinking)
+            self.parts.append(last)
+        return last
 
 
 class Fold:
@@ -68,17 +85,17 @@ class Fold:
             case Started():
                 self._warnings, self._effective = event.warnings, event.effective
             case TextDelta():
-                parts = self._of(event.choice)
-                parts.text.append(event.text)
-                parts.logprobs.extend(event.logprobs)
+                run = self._of(event.choice).run(thinking=False)
+                run.text.append(event.text)
+                run.logprobs.extend(event.logprobs)
             case Generated():
                 parts = self._of(event.choice)
                 parts.raw.append(event.text)
                 parts.tokens.extend(event.tokens)
             case ThinkingDelta():
-                self._of(event.choice).thinking.append(event.text)
+                self._of(event.choice).run(thinking=True).text.append(event.text)
             case ToolCallFinished():
-                self._of(event.choice).calls.append(event.call)
+                self._of(event.choice).parts.append(event.call)
             case Finished():
                 self._of(event.choice).finished = event
             case Completed():

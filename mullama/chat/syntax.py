@@ -110,3 +110,16 @@ def openings(syntax: CallSyntax) -> tuple[str, ...]:
         case _:
             assert_never(syntax)
     return tuple(text.strip() for text in texts if text)
+
+
+def closing(syntax: CallSyntax) -> str:
+    """Return the text that ends a call; empty where only the end of its arguments does."""
+    match syntax:
+        case NamedCalls() | TaggedCalls():
+            return (syntax.close or syntax.end).strip()
+        case JsonCalls() | BraceCalls() | PythonCalls():
+            return syntax.close.strip()
+        case ChannelCalls():
+            return ""
+        case _:
+            assert_never(syntax)

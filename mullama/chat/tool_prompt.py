@@ -16,7 +16,7 @@ from mullama.chat.syntax import (
     PythonCalls,
     TaggedCalls,
 )
-from mullama.chat.template.shape import plain, plain_tools
+from mullama.chat.template.shape import arguments_text, plain_tools
 from mullama.chat.types import Message, TextPart, Tool, text_message
 
 
@@ -34,9 +34,7 @@ def with_calls_written(message: Message, syntax: CallSyntax) -> Message:
     """Return the message with its calls in its text, in the syntax of the model, for templates that omit calls."""
     if not message.tool_calls:
         return message
-    calls = [
-        example(syntax, call.name, json.dumps(plain(call.arguments), ensure_ascii=False)) for call in message.tool_calls
-    ]
+    calls = [example(syntax, call.name, arguments_text(call)) for call in message.tool_calls]
     text = "\n".join((message.text, *calls) if message.text else calls)
     return replace(message, content=(TextPart(text=text),), tool_calls=())
 

@@ -7,7 +7,7 @@ request means "not set": the setting of the model applies, then the default.
 from __future__ import annotations
 
 import builtins
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Literal
@@ -42,8 +42,44 @@ class ToolCall:
 
     id: str
     name: str
-    arguments: Mapping[str, JSONValue]
-    """The JSON object of arguments, keys in the order of the model."""
+    arguments: Mapping[str, JSONValue] | str
+    """The JSON object of arguments, keys in the order of the model; the text as written where it is no JSON object.
+
+    A call that a limit cuts has the text so far.
+    """
+
+
+def joint(before: str, after: str) -> str:
+    """Return the text between two texts that something else stood between: a line break, unless one has white space."""
+    return "\n" if before and after and not (before[-1].isspace() or after[0].isspace()) else ""
+
+
+def joined(texts: Iterable[str]) -> str:
+    """Return separate texts as one."""
+    whole = ""
+    for text in texts:
+        whole += joint(whole, text) + text
+    return whole
+
+
+class Joints:
+    """Separates the texts and the reasoning of a stream as `joined` separates those of a complete answer."""
+
+    def __init__(self) -> None:
+        self._ends: dict[bool, str] = {}  # the last characters of the text (False) and of the reasoning (True)
+        self._last: bool | None = None
+
+    def call(self) -> None:
+        """Note that a call stands after the texts so far."""
+        self._last = None
+
+    def piece(self, text: str, *, thinking: bool = False) -> str:
+        """Return a further piece with its separator."""
+        if not text:
+            return text
+        separator = joint(self._ends.get(thinking, ""), text) if self._last is not thinking else ""
+        self._ends[thinking], self._last = text[-1], thinking
+        return separator + text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +100,7 @@ class Message:
     @property
     def text(self) -> str:
         """The text parts, joined; a line break separates two parts without white space between them."""
-        joined = ""
-        for part in self.content:
-            if isinstance(part, TextPart):
-                apart = joined and part.text and not (joined[-1].isspace() or part.text[0].isspace())
-                joined += f"\n{part.text}" if apart else part.text
-        return joined
+        return joined(part.text for part in self.content if isinstance(part, TextPart))
 
 
 def text_message(role: Role, text: str) -> Message:
@@ -498,21 +529,49 @@ Event = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TextRun:
+    """Text or reasoning of an answer that nothing else interrupts."""
+
+    text: str
+    thinking: bool = False
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """One complete answer, aggregated from its events (see `chat.answer`)."""
 
     index: int
-    text: str
-    thinking: str
-    tool_calls: tuple[ToolCall, ...]
+    parts: tuple[TextRun | ToolCall, ...]
+    """In the order of the model."""
     reason: StopReason
     stop_sequence: str | None
-    logprobs: tuple[TokenLogprob, ...]
     outcome: ChoiceOutcome | None = None
     raw: str = ""
     """The text as the model wrote it, if the request wants details."""
     tokens: tuple[int, ...] = ()
     """Ids of the text's tokens, if the request wants details."""
+
+    @property
+    def text(self) -> str:
+        """The text without the reasoning. Texts with a call between them are joined as those of a message are."""
+        return joined(part.text for part in self.parts if isinstance(part, TextRun) and not part.thinking)
+
+    @property
+    def thinking(self) -> str:
+        """The reasoning."""
+        return joined(part.text for part in self.parts if isinstance(part, TextRun) and part.thinking)
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The calls."""
+        return tuple(part for part in self.parts if isinstance(part, ToolCall))
+
+    @property
+    def logprobs(self) -> tuple[TokenLogprob, ...]:
+        """The tokens of the text with their probabilities."""
+        runs = (part for part in self.parts if isinstance(part, TextRun))
+        return tuple(token for run in runs for token in run.logprobs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from mullama.chat.reader.json_text import complete_members, object_of
 from mullama.chat.types import Message, Tool, ToolCall, ToolChoice
 from mullama.dialects import fields, schema
 from mullama.errors import Invalid
@@ -38,27 +39,29 @@ def compact(value: JSONValue) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def arguments_of(value: JSONValue, path: str) -> Mapping[str, JSONValue]:
-    """Return the arguments of an earlier call: an object, or its JSON text; null has none."""
-    if isinstance(value, str):
-        value = _parsed(value, path) if value.strip() else {}
-    if value is None:
+def arguments_of(value: JSONValue) -> Mapping[str, JSONValue] | str:
+    """Return the arguments of an earlier call: an object, or its JSON text; null has none.
+
+    Anything else is returned as text: a model or another server wrote it, and the client cannot change it.
+    """
+    if value is None or isinstance(value, Mapping):
+        return value or {}
+    if not isinstance(value, str):
+        return compact(value)
+    if not value.strip():
         return {}
-    if not isinstance(value, Mapping):
-        raise fields.unfit(path, "an object, or the JSON text of one")
-    return value
+    found = object_of(value)
+    return value if found is None else found
 
 
-def _parsed(text: str, path: str) -> JSONValue:
-    try:
-        value: JSONValue = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise Invalid(f"{path} is not JSON: {error}", field=path) from error
-    return value
+def arguments_text(call: ToolCall) -> str:
+    """Return the arguments as JSON text, or as the text that the model wrote."""
+    return call.arguments if isinstance(call.arguments, str) else compact(call.arguments)
 
 
-def _no_constant(name: str) -> JSONValue:
-    raise ValueError(f"{name} is not JSON")
+def arguments_object(call: ToolCall) -> dict[str, JSONValue]:
+    """Return the arguments as an object: of a call that was cut, the members that are complete."""
+    return dict(complete_members(call.arguments) if isinstance(call.arguments, str) else call.arguments)
 
 
 def function_tool(body: fields.Body) -> Tool:
@@ -80,7 +83,7 @@ def function_call(value: JSONValue, path: str) -> ToolCall:
     return ToolCall(
         id=body.get(fields.text("id", 256)) or "",
         name=function.need(NAME),
-        arguments=arguments_of(function.raw("arguments"), function.at("arguments")),
+        arguments=arguments_of(function.raw("arguments")),
     )
 
 

@@ -170,11 +170,8 @@ CALLS: list[tuple[str, str, tuple[str, list[tuple[str, Any]]]]] = [
 
 # Not calls: every character comes back as text.
 TEXTS = [
-    ("hermes", '<tool_call>\n{"name": "get_weather", "arguments": {"city": Paris}}\n</tool_call>'),
     ("hermes", "<tool_call>not json</tool_call>"),
-    ("hermes", '<tool_call>{"name": "get_weather", "arguments": {"city": "Par'),
     ("hermes", '<tool_call>{"name": "get_weather", "arguments": [1]}</tool_call>'),
-    ("hermes", '<tool_call>{"name": "get_weather", "arguments": {"x": 1e999}}</tool_call>'),
     ("hermes", "<tool_call"),
     ("hermes", "a <tool_ b <tool_c\n"),
     ("hermes", '{"name": "unknown", "arguments": {}}'),
@@ -182,9 +179,6 @@ TEXTS = [
     ("hermes", '```python\nprint("x")\n```'),
     ("hermes", "```"),
     ("hermes", "[1, 2, 3]"),
-    ("qwen-coder", "<function=get_weather>\n<parameter=city>\nParis"),
-    ("glm", "<tool_call>get_weather\n<arg_key>city"),
-    ("mistral", "[TOOL_CALLS]get_weather[ARGS]{"),
     ("mistral", "[TOOL"),
     ("deepseek", "<｜tool▁calls▁begin｜>oops"),
     ("gemma", "<|tool_call>call:get_weather{city:<tool_call|>"[:-12]),
@@ -208,12 +202,55 @@ def test_every_family_of_the_table_has_a_case_here() -> None:
     assert set(family_names()) == {name for name, _, _ in CALLS}
 
 
+# Calls that are cut or malformed after their name: they keep what there is of their arguments, and are no text.
+BEGUN = [
+    ("hermes", '<tool_call>\n{"name": "get_weather", "arguments": {"city": Paris}}\n</tool_call> So.', "So.", '{"city":'),
+    ("hermes", 'Hm. <tool_call>{"name": "get_weather", "arguments": {"city": "Par', "Hm.", '{"city":"Par'),
+    ("hermes", '<tool_call>{"name": "get_weather", "arguments": {"x": 1e999}}</tool_call>', "", '{"x":'),
+    ("hermes", '<tool_call>{"name": "get_weather", "arguments": {"x": oops} and more', '} and more', '{"x":'),
+    ("qwen-coder", "<function=get_weather>\n<parameter=city>\nParis", "", '{"city":"Paris'),
+    ("glm", "<tool_call>get_weather\n<arg_key>city", "", "{"),
+    ("mistral", "[TOOL_CALLS]get_weather[ARGS]{", "", "{"),
+    ("harmony", '<|channel|>commentary to=functions.get_weather<|message|>{"city": "Par', "", '{"city":"Par'),
+    ("deepseek-v3.1", '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city"', "", '{"city"'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "written", "text", "arguments"), BEGUN)
+def test_a_call_that_has_begun_keeps_what_there_is_of_its_arguments(
+    name: str, written: str, text: str, arguments: str
+) -> None:
+    for pieces in ([written], list(written)):
+        assert short(answer_of(family_with(name), pieces)) == (text, "", [("get_weather", arguments)])
+
+
+@pytest.mark.parametrize(("name", "written", "wanted"), CALLS)
+def test_a_call_is_cut_in_the_same_way_for_streams_and_for_whole_answers(
+    name: str, written: str, wanted: tuple[str, list[tuple[str, Any]]]
+) -> None:
+    """Wherever a limit cuts an answer: each call that begins ends, its pieces join to its arguments, and no mark is text."""
+    before = written.partition(wanted[0])[0] if wanted[0] and written.startswith(wanted[0]) else ""
+    for position in range(len(before) + 1, len(written) + 1):
+        reader = read(family_with(name), lambda: "id", tools=TOOLS)
+        events = (*reader.feed(written[:position]), *reader.finish(cut=True))
+        begun = [event.name for event in events if isinstance(event, ToolCallStarted)]
+        ended = [event for event in events if isinstance(event, ToolCallFinished)]
+        assert [event.call.name for event in ended] == begun
+        for event in ended:
+            pieces = "".join(e.text for e in events if isinstance(e, ToolCallDelta) and e.index == event.index)
+            arguments = event.call.arguments
+            assert arguments == pieces if isinstance(arguments, str) else arguments == json.loads(pieces)
+        if begun:
+            text = "".join(event.text for event in events if isinstance(event, TextDelta))
+            assert text in wanted[0]
+
+
 @pytest.mark.parametrize(("name", "written"), TEXTS)
 def test_what_is_no_call_comes_back_as_text(name: str, written: str) -> None:
     assert short(answer_of(family_with(name), [written])) == (written, "", [])
 
 
-@pytest.mark.parametrize(("name", "written"), [(name, text) for name, text, _ in CALLS] + TEXTS)
+@pytest.mark.parametrize(("name", "written"), [(name, text) for name, text, *_ in (*CALLS, *BEGUN)] + TEXTS)
 def test_any_cut_gives_the_same_answer(name: str, written: str) -> None:
     family = family_with(name, THINK)
     whole = short(answer_of(family, [written]))
@@ -320,7 +357,7 @@ def test_reasoning_and_a_call_after_it_are_both_read() -> None:
 def test_text_before_a_broken_call_is_not_lost_nor_are_calls_before_it() -> None:
     good = '<tool_call>{"name": "add", "arguments": {"x": 1}}</tool_call>'
     choice = answer_of(family_with("hermes"), ["Well. " + good + "<tool_call>{oops"])
-    assert short(choice) == ("Well.<tool_call>{oops", "", [("add", {"x": 1})])
+    assert short(choice) == ("Well.\n<tool_call>{oops", "", [("add", {"x": 1})])
 
 
 def test_a_lone_surrogate_cannot_reach_the_encoders() -> None:
@@ -332,7 +369,11 @@ def test_a_lone_surrogate_cannot_reach_the_encoders() -> None:
 def test_text_beside_a_call_is_kept_and_the_call_is_no_text() -> None:
     """Compatibility bug 7."""
     written = 'I look it up. <tool_call>{"name": "add", "arguments": {"x": 1}}</tool_call> A moment.'
-    assert short(answer_of(family_with("hermes"), list(written))) == ("I look it up.A moment.", "", [("add", {"x": 1})])
+    assert short(answer_of(family_with("hermes"), list(written))) == (
+        "I look it up.\nA moment.",
+        "",
+        [("add", {"x": 1})],
+    )
 
 
 def logprob(text: str) -> TokenLogprob:
@@ -361,7 +402,8 @@ def test_logprobs_go_with_the_text_that_is_shown(name: str, pieces: list[str], w
 
 def test_deep_nesting_in_arguments_is_text_not_a_crash() -> None:
     written = '<tool_call>{"name": "add", "arguments": ' + '{"a":' * 5000
-    assert answer_of(family_with("hermes"), [written]).text == written
+    [call] = answer_of(family_with("hermes"), [written]).tool_calls
+    assert call.arguments == '{"a":' * 65
     assert GENERIC.open == ""
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -230,3 +232,11 @@ def test_harmony_efforts_reach_the_system_message() -> None:
     asked = (text_message("user", "Hi"),)
     for effort, wanted in (("low", "low"), ("high", "high"), ("max", "high")):
         assert f"Reasoning: {wanted}" in render("openai-gpt-oss-120b", *asked, think=effort)
+
+
+@pytest.mark.parametrize("name", [name for name in FOUND if template(name).traits.call])
+@pytest.mark.parametrize("arguments", ['{"city": "Xana', "[1]", "plain words"])
+def test_arguments_that_are_no_object_stay_readable_in_every_template(name: str, arguments: str) -> None:
+    broken = replace(TURNS[2], tool_calls=(replace(CALL, arguments=arguments),))
+    text = render(name, *TURNS[:2], broken, *TURNS[3:], tools=(TOOL,))
+    assert arguments in text or json.dumps(arguments)[1:-1] in text

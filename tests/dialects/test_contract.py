@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from pydantic_core import from_json
 
 from mullama.chat.inventory import TaskStatus
 from mullama.chat.types import (
@@ -19,6 +20,7 @@ from mullama.chat.types import (
     ThinkingDelta,
     TokenLogprob,
     ToolCall,
+    ToolCallDelta,
     ToolCallFinished,
     ToolCallStarted,
 )
@@ -54,8 +56,11 @@ BODIES: dict[str, dict[str, Any]] = {
 }
 PLAIN = {"/v1/completions", "/completion"}  # text alone: no thinking, no calls
 
+CHATS = ("/api/chat", "/v1/chat/completions", "/v1/messages", "/v1/responses")
+
 TOKEN = TokenLogprob(id=1, text="a", bytes=b"a", logprob=-0.5)
 SECOND = ToolCall(id="call_2b", name="clock", arguments={})
+CUT = ToolCall(id="call_3c", name="clock", arguments='{"a":1,"b":"x')
 SCRIPTS: dict[str, tuple[Event, ...]] = {
     "nothing": run_of(),
     "text": run_of(TextDelta(text="Hel"), TextDelta(text="lo \u2028 \U0001f600"), TextDelta(text="")),
@@ -65,6 +70,24 @@ SCRIPTS: dict[str, tuple[Event, ...]] = {
     "progress": run_of(PromptProgress(done=3, total=12), TextDelta(text="a")),
     "thinking": run_of(ThinkingDelta(text="h"), ThinkingDelta(text="m"), TextDelta(text="ok")),
     "call": run_of(*CALL_EVENTS, end=CALLED),
+    "order": run_of(
+        TextDelta(text="text"),
+        *CALL_EVENTS,
+        ThinkingDelta(text="hm"),
+        TextDelta(text="more"),
+        ToolCallStarted(index=1, id=SECOND.id, name=SECOND.name),
+        ToolCallFinished(index=1, call=SECOND),
+        ThinkingDelta(text="well"),
+        TextDelta(text=" again"),
+        end=CALLED,
+    ),
+    "cut": run_of(
+        TextDelta(text="Look: "),
+        ToolCallStarted(index=0, id=CUT.id, name=CUT.name),
+        ToolCallDelta(index=0, text='{"a":1,"b":"x'),
+        ToolCallFinished(index=0, call=CUT),
+        end=Finished(reason=StopReason.LENGTH),
+    ),
     "all": run_of(
         ThinkingDelta(text="hm"),
         TextDelta(text="Look: "),
@@ -78,7 +101,7 @@ CASES = [
     pytest.param(path, events, id=f"{path} {name}")
     for path in BODIES
     for name, events in SCRIPTS.items()
-    if path not in PLAIN or name not in ("thinking", "call", "all")
+    if not ((path in PLAIN and name in ("thinking", "call", "all")) or (path not in CHATS and name in ("order", "cut")))
 ]
 
 
@@ -175,7 +198,7 @@ def fold_messages(chunks: list[Any]) -> Any:
                 block = message["content"][chunk["index"]]
                 written = block.pop("json")
                 if written:
-                    block["input"] = json.loads(written)
+                    block["input"] = from_json(written, allow_partial=True)  # as Anthropic's client does
             case "message_delta":
                 message |= {**chunk["delta"], "usage": chunk["usage"]}
     return message
@@ -215,7 +238,7 @@ def same(value: Any) -> Any:
     """The answer with arguments as values, and without what may differ: whether it was streamed."""
     if isinstance(value, dict):
         return {
-            k: json.loads(v) if k == "arguments" and isinstance(v, str) else same(v)
+            k: from_json(v, allow_partial=True) if k == "arguments" and isinstance(v, str) else same(v)
             for k, v in value.items()
             if k not in ("stream", "generation_settings")
         }
@@ -229,6 +252,41 @@ def test_a_stream_put_together_is_the_whole_answer(path: str, events: Sequence[E
     together = FOLDS[path](data(path, body, events))
 
     assert same(together) == same(reply(path, body, events))
+
+
+def test_text_and_calls_keep_their_order_in_every_dialect() -> None:
+    texts = {
+        path: reply(path, BODIES[path], SCRIPTS["order"])
+        for path in ("/api/chat", "/v1/chat/completions", "/v1/messages", "/v1/responses")
+    }
+
+    assert texts["/api/chat"]["message"]["content"] == "text\nmore again"
+    assert texts["/v1/chat/completions"]["choices"][0]["message"]["content"] == "text\nmore again"
+    kinds = ["text", "tool_use", "thinking", "text", "tool_use", "thinking", "text"]
+    assert [block["type"] for block in texts["/v1/messages"]["content"]] == kinds
+    items = ["message", "function_call", "reasoning", "message", "function_call", "reasoning", "message"]
+    assert [item["type"] for item in texts["/v1/responses"]["output"]] == items
+
+
+def test_a_call_that_a_limit_cuts_is_returned_with_what_there_is_of_it() -> None:
+    answers = {
+        path: reply(path, BODIES[path], SCRIPTS["cut"])
+        for path in ("/api/chat", "/v1/chat/completions", "/v1/messages", "/v1/responses")
+    }
+
+    ollama, chat = answers["/api/chat"], answers["/v1/chat/completions"]["choices"][0]
+    assert ollama["message"]["tool_calls"][0]["function"]["arguments"] == {"a": 1}
+    assert ollama["done_reason"] == "length"
+    assert chat["message"]["tool_calls"][0]["function"]["arguments"] == CUT.arguments
+    assert chat["finish_reason"] == "length"
+    block = answers["/v1/messages"]["content"][1]
+    assert (block["input"], answers["/v1/messages"]["stop_reason"]) == ({"a": 1}, "max_tokens")
+    item = answers["/v1/responses"]["output"][1]
+    assert (item["arguments"], item["status"], answers["/v1/responses"]["status"]) == (
+        CUT.arguments,
+        "incomplete",
+        "incomplete",
+    )
 
 
 @pytest.mark.parametrize(("path", "events"), CASES)

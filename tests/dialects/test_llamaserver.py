@@ -19,6 +19,7 @@ from mullama.chat.types import (
     Sampling,
     StopReason,
     TextDelta,
+    TextRun,
     TokenCount,
     Tokens,
     Usage,
@@ -111,12 +112,9 @@ def test_the_kind_of_end_is_told(reason: StopReason, kind: str) -> None:
 def choice(index: int) -> Choice:
     return Choice(
         index=index,
-        text=str(index),
-        thinking="",
-        tool_calls=(),
+        parts=(TextRun(text=str(index)),),
         reason=StopReason.STOP,
         stop_sequence=None,
-        logprobs=(),
     )
 
 

@@ -199,14 +199,12 @@ class StubRuntime:
 def aggregate(events: Sequence[types.Event]) -> types.Answer:
     """The complete answer of a script's events."""
     warnings = next((event.warnings for event in events if isinstance(event, types.Started)), ())
+    text = "".join(event.text for event in events if isinstance(event, types.TextDelta))
     choice = types.Choice(
         index=0,
-        text="".join(event.text for event in events if isinstance(event, types.TextDelta)),
-        thinking="",
-        tool_calls=(),
+        parts=(types.TextRun(text=text),),
         reason=types.StopReason.STOP,
         stop_sequence=None,
-        logprobs=(),
     )
     return types.Answer(choices=(choice,), usage=USAGE, timings=types.Timings(), warnings=warnings)
 

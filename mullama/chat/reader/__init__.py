@@ -22,8 +22,11 @@ class Reader(Protocol):
         """Return the events that are certain with this further piece."""
         ...
 
-    def finish(self) -> tuple[Event, ...]:
-        """Return the events of the held-back text; an incomplete call is returned as text."""
+    def finish(self, *, cut: bool = False) -> tuple[Event, ...]:
+        """Return the events of the held-back text. A call that has begun ends with what there is of its arguments.
+
+        cut: a limit ended the answer, so the beginning of a call without a name is not text of the model.
+        """
         ...
 
 

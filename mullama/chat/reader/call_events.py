@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from mullama.chat.reader.char_stream import Malformed
-from mullama.chat.reader.json_text import dumps, loads
+from mullama.chat.reader.json_text import dumps, loads, object_of
 from mullama.chat.schema_types import SchemaTypes, ValueTypes
 from mullama.chat.types import Event, Tool, ToolCall, ToolCallDelta, ToolCallFinished, ToolCallStarted
 from mullama.names import JSONValue
@@ -25,6 +25,11 @@ class CallEvents:
         self._fresh: list[str] = []
         self._events: list[Event] = []
         self._types: dict[str, SchemaTypes] = {}
+
+    @property
+    def is_open(self) -> bool:
+        """True while a call has begun and not ended."""
+        return self._call is not None
 
     def start(self, name: str) -> None:
         """Begin a call of this tool; raise `Malformed` for a text that cannot be a name."""
@@ -62,10 +67,17 @@ class CallEvents:
         self.write(dumps(arguments))
         self.finish()
 
-    def abandon(self) -> None:
-        """Discard the open call."""
+    def cut(self) -> bool:
+        """End the open call with the arguments as they are; return False when no call is open."""
+        if self._call is None:
+            return False
         self._flush()
+        text = "".join(self._arguments)
+        found = object_of(text)
+        call = ToolCall(id=self._call[0], name=self._call[1], arguments=text if found is None else found)
+        self._events.append(ToolCallFinished(index=self._index, call=call, choice=self._choice))
         self._call = None
+        return True
 
     def take(self) -> list[Event]:
         """Return the events since the last call of `take`."""

@@ -7,7 +7,7 @@ from typing import assert_never
 
 from mullama.chat.reader.call_events import CallEvents
 from mullama.chat.reader.char_stream import CharStream, Malformed, Reading
-from mullama.chat.reader.json_text import copy_value, dumps, loads, read_string
+from mullama.chat.reader.json_text import copy_object, copy_value, dumps, loads, read_string
 from mullama.chat.reader.python_calls import read_braces, read_python
 from mullama.chat.reader.xml_calls import read_tagged
 from mullama.chat.syntax import (
@@ -195,8 +195,7 @@ def _one_named(tape: CharStream, sink: CallEvents, syntax: NamedCalls) -> Readin
         yield from tape.expect(syntax.middle)
     elif not syntax.id_mark and (yield from tape.peek()) != "{":
         yield from tape.expect(syntax.middle)
-    sink.start(name)
-    yield from copy_value(tape, sink.write)
+    yield from copy_object(tape, lambda: sink.start(name), sink.write)
     sink.finish()
     if syntax.end:
         yield from tape.choose(syntax.end)

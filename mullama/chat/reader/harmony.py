@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from mullama.chat.reader.call_events import CallEvents
 from mullama.chat.reader.char_stream import CharStream, ParserRun, Reading, overlap
-from mullama.chat.reader.json_text import copy_value
+from mullama.chat.reader.json_text import copy_object
 from mullama.chat.types import Event, TextDelta, ThinkingDelta, TokenLogprob, Tool
 
 _MESSAGE = "<|message|>"
@@ -41,7 +41,7 @@ class ChannelReader:
             self._logprobs.clear()  # they belong to what is not shown as text
         return self._take()
 
-    def finish(self) -> tuple[Event, ...]:
+    def finish(self, *, cut: bool = False) -> tuple[Event, ...]:
         """See `Reader`."""
         while True:
             while self._text and self._step(last=True):
@@ -109,11 +109,12 @@ class ChannelReader:
         assert machine is not None
         self._events.extend(self._sink.take())
         if machine.failed:
-            self._sink.abandon()
-            self._events.extend(self._sink.take())
             self._machine = None
-            self._mode = "text"
-            self._emit(machine.raw)
+            if self._sink.cut():
+                self._events.extend(self._sink.take())  # the rest of the message is skipped
+            else:
+                self._mode = "text"
+                self._emit(machine.raw)
         elif machine.done:
             self._machine = None
         self._text = rest + self._text
@@ -139,6 +140,5 @@ def _may_be_header(text: str) -> bool:
 
 
 def _call(tape: CharStream, sink: CallEvents, name: str) -> Reading[None]:
-    sink.start(name)
-    yield from copy_value(tape, sink.write)
+    yield from copy_object(tape, lambda: sink.start(name), sink.write)
     sink.finish()

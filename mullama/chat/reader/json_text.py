@@ -15,6 +15,7 @@ Out = Callable[[str], None]
 MAX_DEPTH = 64
 MAX_NUMBER = 320
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?")
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _ESCAPES = '"\\/bfnrt'
 _HEX = "0123456789abcdefABCDEF"
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -34,6 +35,15 @@ def copy_value(tape: CharStream, out: Out, depth: int = 0) -> Reading[None]:
             yield from copy_string(tape, out)
         case _:
             yield from _copy_scalar(tape, out)
+
+
+def copy_object(tape: CharStream, begin: Callable[[], None], out: Out) -> Reading[None]:
+    """Copy an object to `out`, after `begin` at its first character."""
+    yield from tape.spaces()
+    if (yield from tape.peek()) != "{":
+        raise Malformed
+    begin()
+    yield from copy_value(tape, out)
 
 
 def copy_string(tape: CharStream, out: Out) -> Reading[None]:
@@ -65,6 +75,48 @@ def loads(text: str) -> JSONValue:
     except (ValueError, RecursionError) as error:
         raise Malformed from error
     return _encodable(value) if "\\u" in text or _SURROGATE.search(text) else value
+
+
+def object_of(text: str) -> Mapping[str, JSONValue] | None:
+    """Return the JSON object that the text is, None for any other text and for one nested too deeply."""
+    if _deep(text):
+        return None
+    try:
+        value = loads(text)
+    except Malformed:
+        return None
+    return value if isinstance(value, Mapping) else None
+
+
+def _deep(text: str) -> bool:
+    """Return True if brackets outside strings are nested deeper than `MAX_DEPTH`."""
+    depth = deepest = 0
+    for char in _STRING.sub("", text):
+        depth += (char in "[{") - (char in "]}")
+        deepest = max(deepest, depth)
+    return deepest > MAX_DEPTH
+
+
+def complete_members(text: str) -> Mapping[str, JSONValue]:
+    """Return the complete members of an object whose text may be cut anywhere; none for text of another form."""
+    closers: list[str] = []
+    quoted = escaped = False
+    end, closing = 0, ""  # of the last complete member, and the brackets that close the text there
+    for place, char in enumerate(text):
+        if quoted:
+            quoted = escaped or char != '"'
+            escaped = char == "\\" and not escaped
+        elif char == '"':
+            quoted = True
+        elif char in "{[":
+            closers.append("}" if char == "{" else "]")
+            end, closing = place + 1, "".join(reversed(closers))
+        elif char == "," and closers:
+            end, closing = place, "".join(reversed(closers))
+        elif char in "}]" and closers:
+            closers.pop()
+            end, closing = place + 1, "".join(reversed(closers))
+    return object_of(text[:end] + closing) or {}
 
 
 def dumps(value: JSONValue) -> str:

@@ -8,7 +8,7 @@ from mullama.chat.families import Family
 from mullama.chat.reader.call_events import CallEvents
 from mullama.chat.reader.calls import read_bare, read_calls
 from mullama.chat.reader.char_stream import SPACES, CharStream, ParserRun, overlap
-from mullama.chat.syntax import openings
+from mullama.chat.syntax import closing, openings
 from mullama.chat.types import Event, TextDelta, ThinkingDelta, TokenLogprob, Tool
 
 # Text that may precede a call without a mark.
@@ -37,6 +37,8 @@ class PlainReader:
         self._fresh = True  # nothing visible was written yet
         self._trim = self._inside  # white space is swallowed until something else comes
         self._machine: ParserRun | None = None
+        self._marked = False  # a mark announced the call that is being read
+        self._skip = ""  # the mark that ends a malformed call
         self._text = ""
         self._events: list[Event] = []
         self._logprobs: list[TokenLogprob] = []
@@ -51,14 +53,19 @@ class PlainReader:
             self._logprobs.clear()  # they belong to what is not shown as text
         return self._take()
 
-    def finish(self) -> tuple[Event, ...]:
+    def finish(self, *, cut: bool = False) -> tuple[Event, ...]:
         """See `Reader`."""
+        if cut and self._machine is None and not self._inside:
+            self._text = _without_begun(self._text, self._openings, after_call=self._trim)
         while True:
             while self._text and self._step(last=True):
                 pass
-            if self._machine is None:
+            if (machine := self._machine) is None:
                 break
-            self._settle(self._machine.end())
+            rest = machine.end()
+            unread = machine.failed and self._sink.is_open
+            unnamed = machine.failed and cut and (self._marked or machine.fruitful)
+            self._settle("" if unread or unnamed else rest, forget=unnamed)
         return self._take()
 
     def _step(self, *, last: bool) -> bool:
@@ -70,7 +77,17 @@ class PlainReader:
             return True
         if self._inside:
             return self._think(last=last)
+        if self._skip:
+            return self._skip_call(last=last)
         return self._say(last=last)
+
+    def _skip_call(self, *, last: bool) -> bool:
+        """Drop the rest of a call with malformed arguments, if its closing mark follows."""
+        before, mark, after = self._text.partition(self._skip)
+        if not mark and not last:
+            return False
+        self._text, self._skip = (after if mark else before), ""
+        return True
 
     def _think(self, *, last: bool) -> bool:
         assert self._thinking is not None
@@ -135,6 +152,7 @@ class PlainReader:
         whole = text if self._trim else self._text
         tape = CharStream()
         reading = read_bare(tape, self._sink, self._calls, fenced=bool(fence))
+        self._marked = False
         self._start(ParserRun(tape, reading, whole[: len(whole) - len(body)]))
         self._text = body
         return True
@@ -157,6 +175,7 @@ class PlainReader:
 
     def _begin(self, mark: str) -> None:
         tape = CharStream()
+        self._marked = True
         self._start(ParserRun(tape, read_calls(tape, self._sink, self._calls, mark), mark))
 
     def _start(self, machine: ParserRun) -> None:
@@ -164,17 +183,20 @@ class PlainReader:
         self._sink.on_finish = machine.forget
         self._fresh = False
 
-    def _settle(self, rest: str) -> None:
-        """Take the events of the parser, and drop it at its end."""
+    def _settle(self, rest: str, *, forget: bool = False) -> None:
+        """Take the events of the parser, and drop it at its end; `forget` drops the text that it has read too."""
         machine = self._machine
         assert machine is not None
         self._events.extend(self._sink.take())
         if machine.failed:
-            self._sink.abandon()
-            self._events.extend(self._sink.take())
             self._machine = None
             self._trim = machine.fruitful
-            if machine.fruitful:
+            if self._sink.cut():
+                self._events.extend(self._sink.take())
+                self._trim, self._skip = True, closing(self._calls)
+            elif forget:
+                pass
+            elif machine.fruitful:
                 rest = machine.raw + rest  # not the end of a call, but perhaps the beginning of the next
             else:
                 self._emit_text(machine.raw)
@@ -210,6 +232,13 @@ def _first(text: str, marks: tuple[str, ...]) -> tuple[int, str]:
         return -1, ""
     found, _, mark = min(hits)
     return found, mark
+
+
+def _without_begun(text: str, marks: tuple[str, ...], *, after_call: bool) -> str:
+    """Return a text that a limit cut without a mark that has begun. A letter or a single character may be text."""
+    begun = max((overlap(text, mark) for mark in marks if not mark[0].isalnum()), default=0)
+    certain = begun > 1 or (after_call and len(text.strip()) == begun)
+    return text[: len(text) - begun] if certain else text
 
 
 def _held(text: str, marks: tuple[str, ...]) -> int:

@@ -73,6 +73,7 @@ class Traits:
     tools_as_list: bool = False
     described: bool = False
     string_arguments: bool = False
+    text_arguments: bool = False
     single_call: bool = False
     short_ids: bool = False
     thinking_or_content: bool = False

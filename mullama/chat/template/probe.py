@@ -131,8 +131,17 @@ def _learn_call_form(trial: _Trial) -> bool:
         if text and _is_json_like(text):
             trial.learn(short_ids=short, string_arguments=string, call=text)
             trial.learn(tool_role=with_form.shows(_RESULT, *_history(), tools=_TOOLS))
+            trial.learn(text_arguments=_shows_text(with_form))
             return True
     return False
+
+
+def _shows_text(trial: _Trial) -> bool:
+    """Return True if the template writes arguments that are no object, as a model may have written them."""
+    trial.learn(text_arguments=True)
+    [call] = _call(IDS[0]).tool_calls
+    broken = Message(role="assistant", tool_calls=(replace(call, arguments=_WORD),))
+    return trial.shows(_WORD, _history()[0], broken, _history()[2], tools=_TOOLS)
 
 
 def _history() -> tuple[Message, ...]:

@@ -102,9 +102,21 @@ def _plain_message(message: Message, traits: Traits, names: Mapping[str, str]) -
     return made
 
 
+def arguments_of(call: ToolCall) -> Mapping[str, JSONValue]:
+    """Return the arguments as an object, with text that is none as its only member."""
+    return {"arguments": call.arguments} if isinstance(call.arguments, str) else call.arguments
+
+
+def arguments_text(call: ToolCall) -> str:
+    """Return the arguments as JSON text, or as the text that was written."""
+    return call.arguments if isinstance(call.arguments, str) else json.dumps(plain(call.arguments), ensure_ascii=False)
+
+
 def _plain_call(call: ToolCall, traits: Traits) -> Plain:
     arguments: object = plain(call.arguments)
-    if traits.string_arguments:
+    if isinstance(call.arguments, str):
+        arguments = call.arguments if traits.string_arguments or traits.text_arguments else plain(arguments_of(call))
+    elif traits.string_arguments:
         arguments = json.dumps(arguments, ensure_ascii=False)
     return {
         "id": _short(call.id) if traits.short_ids else call.id,
@@ -212,7 +224,7 @@ def _calls_as_text(message: Message) -> Message:
     if not message.tool_calls:
         return message
     calls = [
-        json.dumps({"name": call.name, "arguments": plain(call.arguments)}, ensure_ascii=False)
+        f'{{"name": {json.dumps(call.name, ensure_ascii=False)}, "arguments": {arguments_text(call)}}}'
         for call in message.tool_calls
     ]
     text = "\n".join([message.text, *calls] if message.text else calls)

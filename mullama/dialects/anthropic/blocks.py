@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from mullama.chat import types
 from mullama.dialects import fields, schema
 from mullama.dialects.images import decoded, from_url
-from mullama.dialects.tools import MOST_MESSAGES, NAME
+from mullama.dialects.tools import MOST_MESSAGES, NAME, arguments_of
 from mullama.errors import Invalid, Unsupported
 from mullama.names import JSONValue
 
@@ -81,7 +81,7 @@ def _read(block: fields.Body, turn: _Turn) -> None:
 
 
 def _call(block: fields.Body) -> types.ToolCall:
-    return types.ToolCall(id=block.need(_ID), name=block.need(NAME), arguments=block.get(fields.record("input")) or {})
+    return types.ToolCall(id=block.need(_ID), name=block.need(NAME), arguments=arguments_of(block.raw("input")))
 
 
 def _result(block: fields.Body) -> types.Message:

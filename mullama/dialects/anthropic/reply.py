@@ -10,7 +10,7 @@ from mullama.dialects import schema
 from mullama.dialects.anthropic.errors import envelope
 from mullama.dialects.base import Frame, Reply, ReplyContext, StreamEvent
 from mullama.dialects.reply_values import prefixed
-from mullama.dialects.tools import compact
+from mullama.dialects.tools import arguments_object, arguments_text
 from mullama.errors import MullamaError
 from mullama.names import JSONValue
 
@@ -64,18 +64,19 @@ def _message(context: ReplyContext[types.ChatRequest, Any]) -> dict[str, JSONVal
 
 
 def _blocks(choice: types.Choice, context: ReplyContext[types.ChatRequest, Any]) -> Iterator[JSONValue]:
-    if choice.thinking:
-        yield {"type": "thinking", "thinking": choice.thinking, "signature": _signature(context)}
-    if choice.text:
-        # Without `citations`: Anthropic's own clients accept its absence, and others refuse null.
-        yield {"type": "text", "text": choice.text}
-    for call in choice.tool_calls:
-        yield {
-            "type": "tool_use",
-            "id": prefixed(call.id, "toolu_"),
-            "name": call.name,
-            "input": dict(call.arguments),
-        }
+    for part in choice.parts:
+        if isinstance(part, types.ToolCall):
+            yield {
+                "type": "tool_use",
+                "id": prefixed(part.id, "toolu_"),
+                "name": part.name,
+                "input": arguments_object(part),
+            }
+        elif part.thinking:
+            yield {"type": "thinking", "thinking": part.text, "signature": _signature(context)}
+        elif part.text:
+            # Without `citations`: Anthropic's own clients accept its absence, and others refuse null.
+            yield {"type": "text", "text": part.text}
 
 
 def encode(context: ReplyContext[types.ChatRequest, types.Answer]) -> Reply:
@@ -160,7 +161,7 @@ class MessageStream:
                 yield self._delta(type="input_json_delta", partial_json=event.text)
             case types.ToolCallFinished():
                 if not self._written:
-                    arguments = compact(event.call.arguments)
+                    arguments = arguments_text(event.call)
                     yield self._delta(type="input_json_delta", partial_json=arguments)
                 yield from self._close()
 

@@ -201,6 +201,7 @@ class OllamaChatStream(LineStream):
     def __init__(self, context: ReplyContext[types.ChatRequest, None]) -> None:
         self._head = head(context.operation.model, context.created)
         self._reason = types.StopReason.STOP
+        self._joints = types.Joints()
 
     def _line(self, message: dict[str, JSONValue], **more: JSONValue) -> Frame:
         complete: JSONValue = {"role": "assistant", "content": "", **message}
@@ -209,13 +210,15 @@ class OllamaChatStream(LineStream):
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
         match event:
             case types.TextDelta():
+                text = self._joints.piece(event.text)
                 if event.logprobs:
                     tokens = logprob_entries(event.logprobs)
-                    return (self._line({"content": event.text}, logprobs=tokens),)
-                return (self._line({"content": event.text}),)
+                    return (self._line({"content": text}, logprobs=tokens),)
+                return (self._line({"content": text}),)
             case types.ThinkingDelta():
-                return (self._line({"thinking": event.text}),)
+                return (self._line({"thinking": self._joints.piece(event.text, thinking=True)}),)
             case types.ToolCallFinished():
+                self._joints.call()
                 return (self._line({"tool_calls": [tool_call(event.index, event.call)]}),)
             case types.Finished():
                 self._reason = event.reason

@@ -10,6 +10,7 @@ from mullama.dialects import schema
 from mullama.dialects.base import Frame, Reply
 from mullama.dialects.ollama.errors import message_of
 from mullama.dialects.reply_values import LOGPROB_SCHEMA, nanoseconds, rfc3339
+from mullama.dialects.tools import arguments_object
 from mullama.errors import MullamaError
 from mullama.names import JSONValue
 
@@ -56,7 +57,7 @@ def metrics(usage: types.Usage, timings: types.Timings) -> dict[str, JSONValue]:
 def tool_call(index: int, call: types.ToolCall) -> dict[str, JSONValue]:
     return {
         "id": call.id,
-        "function": {"index": index, "name": call.name, "arguments": dict(call.arguments)},
+        "function": {"index": index, "name": call.name, "arguments": arguments_object(call)},
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -19,7 +20,7 @@ from mullama.dialects.openai.usage import (
     usage_of,
 )
 from mullama.dialects.reply_values import logprob_entries, prefixed
-from mullama.dialects.tools import compact
+from mullama.dialects.tools import arguments_text
 from mullama.names import JSONValue
 
 _OPEN, _CLOSE = "<think>", "</think>"
@@ -48,7 +49,7 @@ def _call(call: types.ToolCall) -> dict[str, JSONValue]:
     return {
         "id": prefixed(call.id, "call_"),
         "type": "function",
-        "function": {"name": call.name, "arguments": compact(call.arguments)},
+        "function": {"name": call.name, "arguments": arguments_text(call)},
     }
 
 
@@ -111,6 +112,7 @@ class ChatChunkStream(EventStream):
         self._operation = context.operation
         usage: dict[str, JSONValue] = {"usage": None} if context.operation.include_usage else {}
         self._head = {**_head(context, "chat.completion.chunk"), **usage}
+        self._joints = defaultdict[int, types.Joints](types.Joints)
         self._inside: set[int] = set()  # choices with an open thinking tag in the text
         self._written: set[tuple[int, int]] = set()  # calls whose arguments were streamed
         self._open = context.operation.n
@@ -120,7 +122,7 @@ class ChatChunkStream(EventStream):
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
         match event:
             case types.TextDelta():
-                return (self._text(event.choice, event.text, event.logprobs),)
+                return (self._text(event.choice, self._joints[event.choice].piece(event.text), event.logprobs),)
             case types.ThinkingDelta():
                 return (self._thinking(event),)
             case types.ToolCallStarted() | types.ToolCallDelta() | types.ToolCallFinished():
@@ -166,17 +168,19 @@ class ChatChunkStream(EventStream):
         return self._chunk(choice, {"content": text}, tokens=tokens)
 
     def _thinking(self, event: types.ThinkingDelta) -> Frame:
-        separate = _reasoning(event.text) if self._operation.separate_thinking else {}
+        text = self._joints[event.choice].piece(event.text, thinking=True)
+        separate = _reasoning(text) if self._operation.separate_thinking else {}
         if not self._operation.inline_thinking:
             return self._chunk(event.choice, separate)
         opening = "" if event.choice in self._inside else _OPEN
         self._inside.add(event.choice)
-        return self._chunk(event.choice, {"content": opening + event.text, **separate})
+        return self._chunk(event.choice, {"content": opening + text, **separate})
 
     def _tool(self, event: types.ToolCallStarted | types.ToolCallDelta | types.ToolCallFinished) -> tuple[Frame, ...]:
         """Return the frames of a call: the name, then the arguments in pieces or as one."""
         match event:
             case types.ToolCallStarted():
+                self._joints[event.choice].call()
                 function: JSONValue = {"name": event.name, "arguments": ""}
                 first = {"id": prefixed(event.id, "call_"), "type": "function"}
                 return (self._call(event.choice, event.index, first, function),)
@@ -186,7 +190,7 @@ class ChatChunkStream(EventStream):
             case types.ToolCallFinished():
                 if (event.choice, event.index) in self._written:
                     return ()
-                arguments: JSONValue = {"arguments": compact(event.call.arguments)}
+                arguments: JSONValue = {"arguments": arguments_text(event.call)}
                 return (self._call(event.choice, event.index, {}, arguments),)
 
     def _call(self, choice: int, index: int, first: dict[str, str], function: JSONValue) -> Frame:

@@ -95,8 +95,7 @@ def _calls(body: fields.Body) -> tuple[ToolCall, ...]:
     old = body.child("function_call")
     if calls or old is None:
         return calls or ()
-    arguments = arguments_of(old.raw("arguments"), old.at("arguments"))
-    return (ToolCall(id="", name=old.need(NAME), arguments=arguments),)
+    return (ToolCall(id="", name=old.need(NAME), arguments=arguments_of(old.raw("arguments"))),)
 
 
 def to_message(value: JSONValue, path: str) -> Message:

@@ -303,12 +303,9 @@ class StreamExtras:
         usage, timings = (completed.usage, completed.timings) if completed else (types.Usage(), types.Timings())
         end = types.Choice(
             index=finished.choice,
-            text="",
-            thinking="",
-            tool_calls=(),
+            parts=(),
             reason=finished.reason,
             stop_sequence=finished.stop_sequence,
-            logprobs=(),
         )
         return final(
             self._request,

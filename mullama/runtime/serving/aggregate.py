@@ -145,9 +145,9 @@ class Aggregate:
         self.prompt_seconds = max(self.prompt_seconds, ended.prompt_seconds)
         self.decode_seconds = max(self.decode_seconds, ended.decode_seconds)
         self.context = self.context or ended.tokens
-        events = self._readers[ended.id].finish()
-        self._notice_calls(ended.id, events)
         reason = chat.StopReason(ended.reason)
+        events = self._readers[ended.id].finish(cut=reason is not chat.StopReason.STOP)
+        self._notice_calls(ended.id, events)
         if ended.id in self._called and reason is chat.StopReason.STOP:
             reason = chat.StopReason.TOOL_CALLS
         choice, outcome = self._choices[ended.id], self._outcome(ended)

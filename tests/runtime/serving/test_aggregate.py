@@ -23,7 +23,7 @@ class Reads:
     def feed(self, text: str, logprobs: Sequence[chat.TokenLogprob] = ()) -> list[chat.Event]:
         return [chat.ThinkingDelta(text=text) if text.startswith("hm") else chat.TextDelta(text=text)]
 
-    def finish(self) -> list[chat.Event]:
+    def finish(self, *, cut: bool = False) -> list[chat.Event]:
         return list(self._last)
 
 

@@ -28,7 +28,7 @@ from mullama.chat.template.gotemplate.nodes import (
 )
 from mullama.chat.template.gotemplate.parser import parse
 from mullama.chat.template.gotemplate.values import JsonList, JsonMap, StructValue
-from mullama.chat.template.shape import plain, plain_tools
+from mullama.chat.template.shape import arguments_of, plain, plain_tools
 from mullama.chat.template.thinking import ends_open, find_marks, left_open, nearest_level
 from mullama.chat.types import Message, TextPart, Tool, ToolCall, text_message
 from mullama.errors import Invalid
@@ -238,7 +238,7 @@ def _message(message: Message) -> StructValue:
 
 
 def _tool_call(call: ToolCall, index: int) -> StructValue:
-    arguments = JsonMap(_plain_map(call.arguments))
+    arguments = JsonMap(_plain_map(arguments_of(call)))
     json = {"name": call.name, "arguments": dict(arguments)}
     function = StructValue({"Index": index, "Name": call.name, "Arguments": arguments}, json)  # type: ignore[arg-type]
     return StructValue({"ID": call.id, "Function": function}, {"id": call.id, "function": json})  # type: ignore[dict-item]

@@ -175,9 +175,9 @@ def _message(item: fields.Body, turns: _Turns) -> None:
 def _call(item: fields.Body) -> ToolCall:
     name = flat(item.get(_NAMESPACE), item.need(NAME))
     if item.raw("type") == "custom_tool_call":
-        arguments: Item = {"input": item.get(fields.text("input")) or ""}
+        arguments: Item | str = {"input": item.get(fields.text("input")) or ""}
     else:
-        arguments = arguments_of(item.raw("arguments"), item.at("arguments"))
+        arguments = arguments_of(item.raw("arguments"))
     return ToolCall(id=item.need(_CALL_ID), name=name, arguments=arguments)
 
 

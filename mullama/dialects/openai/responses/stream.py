@@ -20,7 +20,7 @@ from mullama.dialects.openai.responses.tools import Known, known_tools
 from mullama.dialects.openai.streams import EventStream
 from mullama.dialects.openai.usage import timings_of
 from mullama.dialects.reply_values import logprob_entries, prefixed
-from mullama.dialects.tools import compact
+from mullama.dialects.tools import arguments_object, arguments_text
 from mullama.errors import MullamaError
 from mullama.names import JSONValue
 
@@ -237,12 +237,12 @@ class ResponseStream(EventStream):
             case types.ToolCallFinished():
                 item = self._current()
                 if item.kind == "custom_tool_call":
-                    free = event.call.arguments.get("input")
+                    free = arguments_object(event.call).get("input")
                     yield self._arguments("custom_tool_call_input", str(free or ""))
                 elif not item.text:
-                    complete = compact(event.call.arguments)
+                    complete = arguments_text(event.call)
                     yield self._arguments("function_call_arguments", complete)
-                yield from self._close()
+                yield from self._close(cut=isinstance(event.call.arguments, str))
 
     def _open_call(self, event: types.ToolCallStarted) -> Iterator[Frame]:
         known = self._tools.get(event.name)
@@ -316,12 +316,15 @@ def encode(context: ReplyContext[ResponseRequest, types.Answer]) -> Reply:
 def _events(answer: types.Answer) -> Iterator[types.Event]:
     choice = answer.choices[0]
     yield types.Started(prompt_tokens=answer.usage.prompt_tokens)
-    if choice.thinking:
-        yield types.ThinkingDelta(text=choice.thinking)
-    if choice.text:
-        yield types.TextDelta(text=choice.text, logprobs=choice.logprobs)
-    for i, call in enumerate(choice.tool_calls):
-        yield types.ToolCallStarted(index=i, id=call.id, name=call.name)
-        yield types.ToolCallFinished(index=i, call=call)
+    index = 0
+    for part in choice.parts:
+        if isinstance(part, types.ToolCall):
+            yield types.ToolCallStarted(index=index, id=part.id, name=part.name)
+            yield types.ToolCallFinished(index=index, call=part)
+            index += 1
+        elif part.thinking:
+            yield types.ThinkingDelta(text=part.text)
+        else:
+            yield types.TextDelta(text=part.text, logprobs=part.logprobs)
     yield types.Finished(reason=choice.reason, stop_sequence=choice.stop_sequence)
     yield types.Completed(usage=answer.usage, timings=answer.timings)
