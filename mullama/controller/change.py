@@ -59,6 +59,8 @@ class Change:
     """True when `desired` is the last applied revision, because the file of `origin` cannot be used."""
 
     edit: Edit = unchanged
+    only: frozenset[str] | None = None
+    """The models that the change is limited to; None for no limit."""
     progress: ProgressQueue = field(default_factory=ProgressQueue)
 
     @property
@@ -78,9 +80,10 @@ class Change:
     def waits_for_unchanged(self) -> bool:
         """True when the run waits for missing files of models that it does not change.
 
-        A start serves the other models at once, and a change of the overlay concerns its own model only.
+        A start serves the other models at once, and a change of the overlay concerns its own model only. A change that
+        is limited to some models is made for their files.
         """
-        return self.desired is not None and self.options.trigger != "start"
+        return self.only is not None or (self.desired is not None and self.options.trigger != "start")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ class Reason(StrEnum):
     WORKER_CRASHED = "WorkerCrashed"
     OLD_KEPT = "OldRevisionKept"
     UNLOADED = "UnloadedByClient"
+    FILES_CHANGED = "FilesChanged"
     INVALID = "InvalidManifest"
     MISSING = "ManifestMissing"
     HELD = "Held"

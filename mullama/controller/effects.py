@@ -74,7 +74,8 @@ class LiveEffects:
         return await self._services.downloads.get(self._desired, self._planned.lock, name, report, offline=offline)
 
     async def check(self, name: str, model: Model, files: KnownFiles) -> None:
-        self._new[name] = await asyncio.to_thread(checked, self._builder, name, model, files, self._desired)
+        store = self._services.files
+        self._new[name] = await asyncio.to_thread(checked, self._builder, store, name, model, files, self._desired)
 
     def leave_out(self, name: str, error: ModelUnavailable) -> None:
         """See `Effects`. A model that serves keeps its unit, although its files are gone."""
@@ -256,7 +257,9 @@ class LiveEffects:
         self._services.history.record_result(result)
 
 
-def checked(builder: DeploymentBuilder, name: str, model: Model, files: KnownFiles, desired: Manifest) -> Deployment:
+def checked(
+    builder: DeploymentBuilder, store: Files, name: str, model: Model, files: KnownFiles, desired: Manifest
+) -> Deployment:
     """Return the deployment of a model with its files. Raises for one that cannot be served on this machine."""
     require_installed(engine_of(files))
     facts = files.facts
@@ -269,4 +272,5 @@ def checked(builder: DeploymentBuilder, name: str, model: Model, files: KnownFil
         raise Refused(too_much, hint="use a smaller context.size, a smaller file, or a larger hardware.budget")
     for adapter in model.adapters:
         check_adapter(adapter.from_, facts)
-    return builder.build(name, model, files, 0)
+    adapters = tuple(store.adapter(adapter.from_) for adapter in model.adapters)
+    return builder.build(name, model, files, 0, adapters)

@@ -18,6 +18,7 @@ from mullama.controller.reconciler import Reconciler
 from mullama.controller.status import failure_reason, is_old, live_models
 from mullama.manifest.tree import block_to_tree, parse_resolved
 from mullama.names import DEFAULT_ROUTE
+from mullama.plan.make import changed_on_disk
 from mullama.plan.observed import LiveModel
 from mullama.plan.steps import to_tree
 from mullama.runtime.base import ApplyOptions, Origin
@@ -81,7 +82,8 @@ class LocalOperator:
         }
 
     def _live(self, current: Current) -> dict[str, LiveModel]:
-        return live_models(current.snapshot, self._pool, self._status.failures)
+        reconciler = self._reconciler
+        return live_models(current.snapshot, self._pool, self._status.failures, reconciler.changed_files)
 
     def _state(self, current: Current, live: Mapping[str, LiveModel]) -> str:
         """Summarise the server in one word."""
@@ -157,9 +159,14 @@ class LocalOperator:
         if live.state == "idle" and stays:
             unloaded = "unloaded by a client, or to make room; mullama apply loads it"
             found.append(condition(Condition.DRIFTED, True, Reason.UNLOADED, unloaded))
+        elif live.changed:
+            found.append(condition(Condition.DRIFTED, True, Reason.FILES_CHANGED, changed_on_disk(live.changed)))
         if degraded is not None:
             found.append(condition(Condition.DEGRADED, True, why, live.message))
         return found
+
+    async def look_at_files(self) -> None:
+        await self._reconciler.look_at_files()
 
     def stack(self) -> dict[str, Any]:
         current = self._reconciler.current

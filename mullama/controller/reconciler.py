@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
+from types import MappingProxyType
 
 from mullama.controller.api_keys import resolve_access
 from mullama.controller.change import Change, Line, PlannedChange, check_options, check_protected, failure_line
@@ -28,7 +29,7 @@ from mullama.errors import ModelUnavailable, MullamaError, Unavailable
 from mullama.manifest.spec import Manifest
 from mullama.manifest.tree import revision
 from mullama.plan.make import make_plan
-from mullama.plan.observed import Applied, Machine, Observed
+from mullama.plan.observed import Applied, KnownFiles, Machine, Observed
 from mullama.plan.steps import Plan, to_tree
 from mullama.reconcile.execute import Outcome, Result, execute
 from mullama.reconcile.files import Files, is_local, read_lock
@@ -37,16 +38,20 @@ from mullama.reconcile.lock import require_locked
 from mullama.reconcile.machine import observe_machine
 from mullama.reconcile.observe import last_applied
 from mullama.reconcile.overlay import combine, effective_entries
-from mullama.reconcile.partial_apply import expendable, missing_models, servable_part, without
+from mullama.reconcile.partial_apply import expendable, limited, missing_models, servable_part, without
 from mullama.runtime.base import Access, ApplyOptions
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Pool
 from mullama.runtime.serving.build import DeploymentBuilder
+from mullama.store.index import changed
 from mullama.store.records import Records
 from mullama.weights.stored import LockEntry
 
 STOP_SECONDS = 300.0
 """The longest drain of a stop. It exceeds any reasonable `drain_timeout`; then the workers are killed."""
+
+LOOK_SECONDS = 2.0
+"""The longest wait for a file system that is asked for the state of files."""
 
 
 class Reconciler:
@@ -80,7 +85,11 @@ class Reconciler:
         self.retries = Retries(self.state, event_log, fetch=self._fetch_unavailable, serve=self._serve_fetched)
         self.state.subscribers.append(lambda _: self.retries.follow())
         self._lock = asyncio.Lock()
+        pool.renew = self._renew
         self._declared: object = None
+        self._look: asyncio.Future[tuple[str, ...]] | None = None
+        self.changed_files: tuple[str, ...] = ()
+        """See `look_at_files`."""
 
     @property
     def current(self) -> Current:
@@ -131,6 +140,31 @@ class Reconciler:
             access = await asyncio.to_thread(resolve_access, now.manifest, now.generation, self._env)
             self.status.absent_keys = ()
             return self._renew_keys(access)
+
+    async def _renew(self, names: tuple[str, ...]) -> None:
+        """Describe the files of models again, which changed on disk, and swap in what they are now.
+
+        Raises for files that must not be served: another digest than the pinned one, a damaged header.
+        """
+        change = Change(desired=None, options=ApplyOptions(trigger="drift"), only=frozenset(names))
+        result = await asyncio.shield(self.start(change))
+        if failed := next((result.failures[name] for name in names if name in result.failures), None):
+            raise failed.cause if isinstance(failed, ModelUnavailable) else failed
+        async with self._lock:
+            await self._restamp(names)
+
+    async def _restamp(self, names: Iterable[str]) -> None:
+        """Update the states of files that changed on disk and have the same bytes still, as after a copy."""
+        current = self.current
+        deployments = dict(current.snapshot.deployments)
+        lock = await asyncio.to_thread(read_lock, current.origin.path)
+        found = await asyncio.to_thread(self._files.known, [current.snapshot.manifest], lock)
+        for name in deployments.keys() & set(names):
+            old = deployments[name]
+            files, *adapters = (_restamped(was, found) for was in (old.files, *old.adapters))
+            deployments[name] = replace(old, files=files, adapters=tuple(adapters))
+            self._pool.adopt(deployments[name])
+        self.state.update(snapshot=replace(current.snapshot, deployments=MappingProxyType(deployments)))
 
     async def stop(self) -> None:
         """Cancel all runs, then drain and unload."""
@@ -247,6 +281,8 @@ class Reconciler:
         # Only an explicit apply deletes files: never a saved file or a start.
         observed = await self._observe(desired, lock, pruning=options.trigger == "apply")
         plan = make_plan(desired, observed)
+        if change.only is not None:
+            plan = limited(plan, change.only)
         return PlannedChange(
             manifest=manifest,
             overlay=overlay,
@@ -268,8 +304,21 @@ class Reconciler:
         files = await asyncio.to_thread(self._files.known, manifests, lock)
         root = self._records.folder.parent
         unneeded = await asyncio.to_thread(prunable, desired, root, self._files, lock) if pruning else ()
-        live = live_models(self.current.snapshot, self._pool, self.status.failures)
+        snapshot = self.current.snapshot
+        live = live_models(snapshot, self._pool, self.status.failures, await self.look_at_files())
         return Observed(applied=applied, live=live, files=files, machine=machine, unneeded=unneeded)
+
+    async def look_at_files(self) -> tuple[str, ...]:
+        """Return the files of served models that changed on disk since they were described, and keep them for status.
+
+        A file system that does not answer keeps the last answer, so that no caller waits for it.
+        """
+        if self._look is None or self._look.done():
+            stamps = {p: s for d in self.current.snapshot.deployments.values() for p, s in d.stamps.items()}
+            self._look = asyncio.ensure_future(asyncio.to_thread(changed, stamps))
+        with contextlib.suppress(TimeoutError):
+            self.changed_files = await asyncio.wait_for(asyncio.shield(self._look), LOOK_SECONDS)
+        return self.changed_files
 
     def _applied(self) -> Applied | None:
         """Return the served revision, or before the first one, the last revision of the previous process."""
@@ -297,7 +346,7 @@ class Reconciler:
             overlay = effective_entries(planned.manifest, planned.overlay)
             self.state.update(manifest=planned.manifest, overlay=overlay, origin=planned.origin)
         else:
-            if run.change.options.trigger not in ("start", "watch"):
+            if run.change.options.trigger not in ("start", "watch", "drift"):
                 self._pool.clear_attempts()
             result = await self._execute(run, planned)
         self.status.applied(result, self.current.snapshot.deployments, valid=run.change.proves_valid)
@@ -347,7 +396,7 @@ class Reconciler:
         lock = await asyncio.to_thread(read_lock, current.origin.path)
         files = await self.downloads.get(desired, lock, name, self.status.write, offline=False)
         builder = DeploymentBuilder(machine=machine, prefixes=self._records.prefix_folder)
-        await asyncio.to_thread(checked, builder, name, desired.models[name], files, desired)
+        await asyncio.to_thread(checked, builder, self._files, name, desired.models[name], files, desired)
 
     async def _serve_fetched(self, name: str) -> None:
         """Serve the models whose files are here now; `name` is one of them."""
@@ -378,6 +427,12 @@ class Reconciler:
         if referenced != self._declared:
             await asyncio.to_thread(declare, self._records.folder.parent, self._files.index)
             self._declared = referenced
+
+
+def _restamped(was: KnownFiles, found: Mapping[str, KnownFiles]) -> KnownFiles:
+    now = found.get(was.source, was)
+    same = (now.digest, now.paths) == (was.digest, was.paths)
+    return replace(was, stamps=now.stamps) if same else was
 
 
 def _nothing_applied(records: Records, env: Mapping[str, str]) -> Current:

@@ -162,12 +162,19 @@ def _reason_not_applied(error: BaseException) -> Reason:
             return Reason.REFUSED
 
 
-def live_models(snapshot: Snapshot, pool: Pool, failures: Mapping[str, MullamaError]) -> dict[str, LiveModel]:
-    """Return the live state of each served model. failures: see `StatusTracker.failures`."""
-    return {name: _live_model(name, snapshot, pool, failures.get(name)) for name in snapshot.deployments}
+def live_models(
+    snapshot: Snapshot, pool: Pool, failures: Mapping[str, MullamaError], changed: Collection[str]
+) -> dict[str, LiveModel]:
+    """Return the live state of each served model. failures: see `StatusTracker.failures`.
+
+    changed: the files that changed on disk since they were described.
+    """
+    return {name: _live_model(name, snapshot, pool, failures.get(name), changed) for name in snapshot.deployments}
 
 
-def _live_model(name: str, snapshot: Snapshot, pool: Pool, degraded: MullamaError | None) -> LiveModel:
+def _live_model(
+    name: str, snapshot: Snapshot, pool: Pool, degraded: MullamaError | None, changed: Collection[str]
+) -> LiveModel:
     deployment = snapshot.deployments[name]
     unavailable = deployment.unavailable
     phase, failure, serve = pool.phase(deployment.unit), pool.failure(name), deployment.serve
@@ -185,6 +192,8 @@ def _live_model(name: str, snapshot: Snapshot, pool: Pool, degraded: MullamaErro
         revision=deployment.revision,
         state=state,
         digest=deployment.files.digest or "",
+        files={path: file.digest or "" for file in deployment.described for path in file.paths},
+        changed=tuple(path for path in deployment.stamps if path in changed),
         memory=(serve.weights_bytes + serve.context_bytes) if phase is Phase.READY else 0,
         reason=type(error).__name__ if error else "",
         message=error.message if error else "",

@@ -118,8 +118,9 @@ def _added(name: str, model: Model, observed: Observed) -> Step:
 
 
 def _changed(name: str, before: Model, after: Model, changes: tuple[FieldChange, ...], observed: Observed) -> Step:
-    cost = highest_cost(changes)
     files = _files(after, observed)
+    moved = _changed_too(name, before, after, observed)
+    cost = max(highest_cost(changes), Cost.FILES if moved else Cost.NONE, key=lambda cost: cost.rank)
     old_need = need(before, _files(before, observed).facts, observed.machine)
     new_need = need(after, files.facts, observed.machine)
     heavy = cost.rank >= Cost.WEIGHTS.rank
@@ -132,7 +133,9 @@ def _changed(name: str, before: Model, after: Model, changes: tuple[FieldChange,
         cause=Cause.DESIRED,
         cost=cost,
         changes=changes,
-        detail=_method(cost, pause=pause, stored=files.stored) + _with_load(name, after, cost, observed),
+        detail=_method(cost, pause=pause, stored=files.stored)
+        + _with_load(name, after, cost, observed)
+        + (f"; {changed_on_disk(moved)}" if moved else ""),
         bytes_download=_download(files) if cost is Cost.FILES else 0,
         memory_before=old_need.total if old_need else None,
         memory_after=new_need.total if new_need else None,
@@ -144,6 +147,13 @@ def _with_load(name: str, model: Model, cost: Cost, observed: Observed) -> str:
     """Return the addition for a change that needs no load of a model that must be in memory and is not."""
     absent = observed.live is not None and not _is_loaded(observed.live, name) and _should_be_loaded(model)
     return "; not in memory: load" if absent and cost.rank < Cost.CONTEXT.rank else ""
+
+
+def _changed_too(name: str, before: Model, after: Model, observed: Observed) -> tuple[str, ...]:
+    """Return the files that changed on disk of a model whose declared files are the same."""
+    live = observed.live.get(name) if observed.live is not None else None
+    same = before.from_ == after.from_ and [a.from_ for a in before.adapters] == [a.from_ for a in after.adapters]
+    return changed_files(after, live, observed) if live is not None and same else ()
 
 
 def _method(cost: Cost, *, pause: bool, stored: bool) -> str:
@@ -175,11 +185,17 @@ def _drifted(name: str, model: Model, observed: Observed) -> Step | None:
     files = _files(model, observed)
     live = observed.live.get(name) if observed.live is not None else None
     if not files.stored and observed.applied is not None:
-        detail, cost = "files are gone: pull", Cost.FILES
+        broken = live.changed if live is not None else ()
+        again = "fetch it again, or restore it"
+        detail, cost = f"{broken[0]} is missing or damaged: {again}" if broken else "files are gone: pull", Cost.FILES
     elif observed.live is None:
         return None
     elif live is None:
         detail, cost = "unknown to the server: load", Cost.WEIGHTS
+    elif changed := changed_files(model, live, observed):
+        pinned = model.digest is not None and files.digest != model.digest
+        rest = "its digest is pinned: restore it, or change `digest`" if pinned else "load it as it is now"
+        detail, cost = f"{changed_on_disk(changed)}: {rest}", Cost.FILES
     elif live.revision != revision(model):
         detail, cost = f"an older revision serves ({live.message or live.reason})", Cost.WEIGHTS
     elif live.state in ("failed", "degraded"):
@@ -190,8 +206,28 @@ def _drifted(name: str, model: Model, observed: Observed) -> Step | None:
         return None
     return Step(
         subject=name, kind="model", action=Action.REPAIR, cause=Cause.DRIFT, cost=cost, detail=detail,
-        bytes_download=_download(files) if cost is Cost.FILES else 0,
+        bytes_download=_download(files) if cost is Cost.FILES else 0, pause=_pauses(name, model, cost, observed),
     )  # fmt: skip
+
+
+def _pauses(name: str, model: Model, cost: Cost, observed: Observed) -> bool:
+    """Return True if the repair of a loaded model must close it first."""
+    again = need(model, _files(model, observed).facts, observed.machine)
+    heavy = cost.rank >= Cost.WEIGHTS.rank
+    return heavy and _is_loaded(observed.live, name) and not _both_fit(again, again, heavy, observed)
+
+
+def changed_files(model: Model, live: LiveModel, observed: Observed) -> tuple[str, ...]:
+    """Return the files of a model that have other bytes than when the server described them."""
+    sources = (model.from_, *(adapter.from_ for adapter in model.adapters))
+    now = {path: files.digest for source in sources if (files := observed.files.get(source)) for path in files.paths}
+    return tuple(path for path in live.changed if not now.get(path) or now[path] != live.files.get(path))
+
+
+def changed_on_disk(paths: tuple[str, ...]) -> str:
+    """Return a clause about files that changed on disk."""
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"{paths[0]}{more} changed on disk"
 
 
 def _should_be_loaded(model: Model) -> bool:

@@ -17,13 +17,15 @@ class KnownFiles:
 
     source: str
     digest: str | None = None
-    """Digest of the first file; None if neither the store nor the lock file has it."""
+    """Digest of the set; None if it is unknown, as for a large file that was not hashed since it changed."""
     size: int | None = None
     """Bytes of all files; None if neither the store nor the lock file has it."""
     facts: WeightFacts | None = None
     stored: bool = False
     """True if the files are on this machine and can be loaded."""
     paths: tuple[str, ...] = ()
+    stamps: Mapping[str, str] = field(default_factory=dict)
+    """The state of each file for which the digest holds, by path; see `store.index.stamp`."""
     weights: StoredWeights | None = None
     """The stored files with their companions (projector, template); None unless `stored`."""
 
@@ -51,6 +53,10 @@ class LiveModel:
     state: LiveState
     """idle: loaded on demand and not in memory now."""
     digest: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """The digest of the set that each of its files belongs to, by path."""
+    changed: tuple[str, ...] = ()
+    """Its files that changed on disk since they were described."""
     memory: int = 0
     """Bytes of its weights and context."""
     reason: str = ""

@@ -15,10 +15,11 @@ from mullama.plan.observed import KnownFiles
 from mullama.reconcile.scripted_models import is_script, script_files
 from mullama.reconcile.secrets import place_of, read_secret
 from mullama.sources.base import DownloadProgress
-from mullama.sources.library import Library, find_stored
+from mullama.sources.fetch import HASHED_AT_ONCE, FileFetcher
+from mullama.sources.library import Library, find_stored, require_digest
 from mullama.sources.settings import HubSettings, Settings
 from mullama.store import lockfile
-from mullama.store.foreign import Foreign, usual_roots
+from mullama.store.foreign import Foreign, Roots, usual_roots
 from mullama.store.index import Index
 from mullama.weights.located import Located, expecting
 from mullama.weights.stored import LockEntry, StoredWeights
@@ -68,7 +69,21 @@ class Files:
             for model in manifest.models.values():
                 if model.from_ not in found:
                     found[model.from_] = self._known(model.from_, lock.get(model.from_), foreign)
+                for adapter in model.adapters:
+                    if adapter.from_ not in found:
+                        found[adapter.from_] = self._known_adapter(adapter.from_)
         return found
+
+    def _known_adapter(self, path: str) -> KnownFiles:
+        try:
+            return self.adapter(path, most=HASHED_AT_ONCE)
+        except MullamaError:  # the check of the model reports the error
+            return KnownFiles(source=path)
+
+    def adapter(self, path: str, *, most: int | None = None) -> KnownFiles:
+        """Return the file of an adapter. most: see `FileFetcher.digest_at`, which also raises the errors."""
+        digest, stamp = FileFetcher(self.index, Foreign(Roots()), Settings()).digest_at(path, most=most)
+        return KnownFiles(source=path, digest=digest, stored=True, paths=(path,), stamps={path: stamp})
 
     def _known(self, source: str, entry: LockEntry | None, foreign: Foreign) -> KnownFiles:
         if is_script(source):
@@ -125,7 +140,9 @@ class Files:
         again: bool,
     ) -> KnownFiles:
         if is_script(model.from_):
-            return script_files(model.from_)
+            script = script_files(model.from_)
+            require_digest(model.from_, model.digest, script.digest or "")
+            return script
         # The settings have a secret, which files that are here do not need.
         library = Library(self.index, self._foreign(manifest))
         if again or library.here(model.from_, pin) is None:
@@ -134,7 +151,7 @@ class Files:
         located = library.locate(model.from_, pin, offline, refresh=refresh, cancelled=cancelled.is_set)
         if again:
             self._verify_stored(located)
-        stored = library.ensure(expecting(located, model.digest), report, cancelled.is_set)
+        stored = library.ensure(expecting(located, model.digest), report, cancelled.is_set, offline=offline)
         for warning in stored.warnings:
             report.warn(warning)
         return described(stored)
@@ -187,6 +204,7 @@ def described(stored: StoredWeights) -> KnownFiles:
     return KnownFiles(
         source=stored.source,
         digest=stored.digest or None,
+        stamps=stored.stamps,
         size=stored.size,
         facts=stored.facts,
         stored=True,

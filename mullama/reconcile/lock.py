@@ -66,7 +66,7 @@ def resolve(
     """Return the entry of a source as it is now, with warnings. Downloads files whose source gives no digest."""
     located = library.locate(source, None, offline, refresh=refresh)
     if any(file.path or not file.digest or not file.size for file in located.files):
-        stored = library.ensure(located, report, lambda: False)
+        stored = library.ensure(located, report, lambda: False, offline=offline)
         return stored.lock_entry(record.for_lock(stored.facts)), stored.warnings
     return _entry(library, settings, located, report), located.warnings
 
@@ -90,7 +90,7 @@ def _entry(library: Library, settings: Settings, located: Located, report: Repor
 def _stored_facts(library: Library, entry: LockEntry) -> WeightFacts | None:
     """Return the facts of stored files; None for files that are not stored or cannot be read."""
     with suppress(MullamaError):  # the headers of damaged files are read at the source
-        if here := library.here(entry.source, entry):
+        if here := library.here(entry.source, entry, planning=True):
             return library.stored(here, entry.source).facts
     return None
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mullama.errors import NotFound
 from mullama.plan.observed import KnownFiles
+from mullama.store.index import stamp_of
 from mullama.weights.facts import SpecialToken, WeightFacts
 
 if TYPE_CHECKING:
@@ -28,14 +30,16 @@ def script_files(source: str) -> KnownFiles:
     path = Path(source)
     try:
         with path.open("rb") as file:
+            state = stamp_of(os.fstat(file.fileno()))
             data = file.read(_MAX_BYTES)
     except OSError as error:
         raise NotFound(f"{source}: {error.strerror}", name=source) from error
     script = parse(data.decode("utf-8", "replace"), source)
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
     return KnownFiles(
-        source=source, digest=digest, size=len(data), facts=_facts(script, len(data)), stored=True, paths=(source,)
-    )
+        source=source, digest=digest, size=len(data), facts=_facts(script, len(data)), stored=True, paths=(source,),
+        stamps={source: state},
+    )  # fmt: skip
 
 
 def _facts(script: Script, size: int) -> WeightFacts:

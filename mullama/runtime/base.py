@@ -70,7 +70,7 @@ class ApplyOptions:
     """Use no network."""
     locked: bool = False
     """Require every remote source in the lock file."""
-    trigger: Literal["apply", "watch", "signal", "start", "api", "undo", "retry"] = "apply"
+    trigger: Literal["apply", "watch", "signal", "start", "api", "undo", "retry", "drift"] = "apply"
     by: str = ""
     """The author, for history."""
 
@@ -138,6 +138,10 @@ class Operator(Protocol):
 
     def status(self) -> dict[str, Any]:
         """Return `{"format": "mullama.status/1", …}`. Never blocks."""
+        ...
+
+    async def look_at_files(self) -> None:
+        """Look at the files of the served models for `status`. Waits for a slow file system for a short time only."""
         ...
 
     def stack(self) -> dict[str, Any]:

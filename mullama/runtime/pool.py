@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mullama.engines.base import ContextFacts, ContextOptions, EngineChoice
-from mullama.errors import EngineFailed, Kind, MullamaError, Refused
+from mullama.errors import EngineFailed, Kind, MullamaError, Refused, Unavailable
+from mullama.plan.make import changed_on_disk
 from mullama.runtime.quarantine import Quarantine
 from mullama.runtime.scheduler import events as ev
 from mullama.runtime.scheduler.decide import decide
@@ -21,6 +22,7 @@ from mullama.runtime.worker.cores import CoreAllocator
 from mullama.runtime.worker.parent import USUAL_LIMITS, WorkerClient
 from mullama.runtime.worker.process import Death, DeathCause
 from mullama.runtime.worker.watchdog import StallLimits
+from mullama.store.index import changed
 
 _LONG_STALL = 10.0  # seconds without progress that are worth a remark
 _RETRY_DEATH = 2.0  # seconds; a worker is usually restarted by then
@@ -79,11 +81,20 @@ class _Unit:
 
     choice: EngineChoice
     options: ContextOptions
+    stamps: Mapping[str, str] = field(default_factory=dict)
+    """The states of the files of the weights for which the key holds; see `store.index.stamp`."""
+    adapter_stamps: Mapping[str, str] = field(default_factory=dict)
     facts: ContextFacts | None = None
 
 
 Note = Callable[[str, str, str], None]
 """Receives (kind, subject, message) for the event log."""
+
+Renew = Callable[[tuple[str, ...]], Awaitable[None]]
+"""Describes the files of these models again, which changed on disk, and swaps in the new units.
+
+Raises for files that must not be served, such as those with another digest than the pinned one.
+"""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -148,6 +159,7 @@ class Pool:
         self._number = 0
         self._changed = asyncio.Event()
         self._loads: dict[str, Load] = {}  # by weights
+        self.renew: Renew | None = None
         self.crashes = 0
         self.quarantine = Quarantine()
 
@@ -210,8 +222,9 @@ class Pool:
         """Set the options with which the unit will be opened."""
         known = self._units.get(deployment.unit)
         self._units[deployment.unit] = _Unit(
-            choice=deployment.choice, options=deployment.options, facts=known.facts if known else None
-        )
+            choice=deployment.choice, options=deployment.options, stamps=deployment.files.stamps,
+            adapter_stamps=deployment.adapter_stamps, facts=known.facts if known else None,
+        )  # fmt: skip
 
     def release(self, unit: UnitKey) -> None:
         """Unpin a prepared unit."""
@@ -372,7 +385,8 @@ class Pool:
         return task
 
     async def _start(self, weights: str) -> None:
-        choice = next(u.choice for key, u in self._units.items() if key.weights == weights)
+        known = next(u for key, u in self._units.items() if key.weights == weights)
+        choice, stamps = known.choice, known.stamps
         early: list[Death] = []
 
         def died(death: Death) -> None:
@@ -392,9 +406,16 @@ class Pool:
             return
         self._note("worker", weights, "starting")
         try:
+            if moved := await asyncio.to_thread(changed, stamps):
+                await self._renew_weights(weights, moved)
+                return
             worker = await WorkerClient.spawn(died, self._cores, self.limits)
             self._loads[weights] = Load(worker)
             await worker.load(choice, self._loads[weights].report)
+            if moved := await asyncio.to_thread(changed, stamps):  # while they were read
+                await worker.kill()
+                await self._renew_weights(weights, moved)
+                return
         except MullamaError as error:
             self._started(weights)
             self._note("worker", weights, error.message)
@@ -416,6 +437,40 @@ class Pool:
         self._starts.pop(weights, None)
         self._loads.pop(weights, None)
 
+    async def _renew_weights(self, weights: str, paths: tuple[str, ...]) -> None:
+        """Have the files of weights described again that changed on disk; the weights are not opened."""
+        error = _changed_on_disk(paths)
+        self._attempts.finish(weights)
+        self._loads.pop(weights, None)
+        self._note("files-changed", weights, error.message)
+        self._feed(ev.FilesChanged(weights=weights, error=error))
+        try:
+            await self._renewed([name for name, s in self.state.models.items() if s.unit.weights == weights], error)
+        except MullamaError as refused:
+            self._started(weights)
+            self._note("worker", weights, refused.message)
+            self._feed(ev.WorkerLost(weights=weights, error=refused, permanent=refused.kind is not Kind.UNAVAILABLE))
+        else:
+            self._started(weights)
+            self._feed(ev.WorkerStopped(weights=weights))
+
+    async def _renew_unit(self, unit: UnitKey, paths: tuple[str, ...]) -> MullamaError | None:
+        """Have the adapters of a unit described again that changed on disk. Return why the unit must not be opened."""
+        error = _changed_on_disk(paths)
+        self._note("files-changed", unit.context, error.message)
+        self._feed(ev.FilesChanged(weights=unit.weights, unit=unit, error=error))
+        try:
+            await self._renewed([name for name, s in self.state.models.items() if s.unit == unit], error)
+        except MullamaError as refused:
+            return refused
+        return None if any(s.unit == unit for s in self.state.models.values()) else error
+
+    async def _renewed(self, models: list[str], error: MullamaError) -> None:
+        if self.renew is None:
+            raise error
+        if models:
+            await self.renew(tuple(models))
+
     def _died(self, weights: str, death: Death) -> None:
         self._workers.pop(weights, None)
         self._note("worker", weights, death.message)
@@ -431,8 +486,16 @@ class Pool:
 
     async def _open(self, unit: UnitKey) -> None:
         known = self._units[unit]
+        if moved := await asyncio.to_thread(changed, known.adapter_stamps):
+            if (refused := await self._renew_unit(unit, moved)) is not None:
+                self._feed(ev.UnitFailed(unit=unit, error=refused))
+                return
+            known = self._units[unit]
         try:
             known.facts = await self._worker(unit).open_context(unit.context, known.options)
+            if moved := await asyncio.to_thread(changed, known.adapter_stamps):  # while they were read
+                await self._worker(unit).close_context(unit.context)
+                raise _changed_on_disk(moved)
         except EngineFailed as error:
             # The death of a worker has an event of its own; any other failure is the context's.
             if unit.weights in self._workers:
@@ -448,3 +511,7 @@ class Pool:
             with contextlib.suppress(EngineFailed):
                 await worker.close_context(unit.context)
         self._feed(ev.UnitClosed(unit=unit))
+
+
+def _changed_on_disk(paths: tuple[str, ...]) -> MullamaError:
+    return Unavailable(changed_on_disk(paths), hint="mullama apply loads the file as it is now", retry_after=1.0)

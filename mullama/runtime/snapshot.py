@@ -27,6 +27,8 @@ class Deployment:
     revision: str
     generation: int
     files: KnownFiles
+    adapters: tuple[KnownFiles, ...] = ()
+    """The files of its adapters."""
     choice: EngineChoice
     """The engine, files and options of its worker."""
     options: ContextOptions
@@ -44,18 +46,36 @@ class Deployment:
     def unit(self) -> UnitKey:
         return self.serve.unit
 
+    @property
+    def described(self) -> tuple[KnownFiles, ...]:
+        """The descriptions of all files that the model loads."""
+        return (self.files, *self.adapters)
 
-def unit_key(choice: EngineChoice, digest: str, options: ContextOptions, owner: str = "") -> UnitKey:
+    @property
+    def stamps(self) -> dict[str, str]:
+        """The state of each file that the model loads, by path; see `KnownFiles.stamps`."""
+        return {path: stamp for files in self.described for path, stamp in files.stamps.items()}
+
+    @property
+    def adapter_stamps(self) -> dict[str, str]:
+        """The state of each file of an adapter, by path; see `KnownFiles.stamps`."""
+        return {path: stamp for files in self.adapters for path, stamp in files.stamps.items()}
+
+
+def unit_key(
+    choice: EngineChoice, digest: str, options: ContextOptions, adapters: tuple[str, ...] = (), owner: str = ""
+) -> UnitKey:
     """Return the key of a unit. Models with equal keys share the context, those with equal weights the worker.
 
-    Options that can change on a live context (threads, adapter scales, prefixes) are left out. owner: the only model
-    that may use the unit. A model with adapters owns its context, because its scales apply to all of it.
+    Options that can change on a live context (threads, adapter scales, prefixes) are left out. digest: of the weights.
+    adapters: the digests of the adapters. owner: the only model that may use the unit. A model with adapters owns its
+    context, because its scales apply to all of it.
     """
     weights = [choice.name, digest, asdict(choice.options)]
     context = asdict(options)
     for live in ("threads", "threads_batch", "prefixes", "state_dir", "state_key"):
         del context[live]
-    context["adapters"] = [adapter.path for adapter in options.adapters]
+    context["adapters"] = [[adapter.path for adapter in options.adapters], adapters]
     context["owner"] = owner
     return UnitKey(_digest(weights), _digest(context))
 

@@ -17,8 +17,8 @@ from mullama.names import AliasRef, BuiltinRef, PathRef, SourceRef, parse_source
 from mullama.sources import registry
 from mullama.sources.aliases import Alias, Expanded, aliases, expand, unknown
 from mullama.sources.base import Cancelled, FetchRecord, FileIndex, ForeignStores, Report
-from mullama.sources.fetch import FileFetcher, best_effort
-from mullama.sources.local_files import hashed, look_into, read_text
+from mullama.sources.fetch import HASHED_AT_ONCE, DamagedCopy, FileFetcher, best_effort
+from mullama.sources.local_files import look_into, read_text
 from mullama.sources.registry import Wanted
 from mullama.sources.settings import Settings
 from mullama.weights.facts import WeightFacts
@@ -26,8 +26,6 @@ from mullama.weights.located import Located, LocatedFile
 from mullama.weights.registry_manifest import TEXTS, read_defaults
 from mullama.weights.stored import LockEntry, PinnedFile, StoredWeights, set_digest
 
-_HASHED_AT_ONCE: Final = 64 * 1024**2
-"""The largest file in bytes that a plan hashes; `ensure` hashes larger ones."""
 _MAX_LISTED: Final = 5
 _LOCAL: Final = (PathRef, BuiltinRef)
 _NO_DIGEST: Final = (
@@ -43,7 +41,7 @@ def find_stored(
     Raises `BadWeights` for files that must not be loaded, `Invalid` for text that is no source.
     """
     library = Library(index, foreign)
-    found = library.here(source_text, lock_entry)
+    found = library.here(source_text, lock_entry, planning=True)
     return library.stored(found, source_text) if found else None
 
 
@@ -109,41 +107,62 @@ class Library:
             return replace(here, warnings=(*here.warnings, warning))
 
     def here(
-        self, source_text: str, lock_entry: LockEntry | None = None, *, wanted: Wanted = "weights"
-    ) -> Located | None:
-        """Return the files of a source text; None unless all of them are on this machine."""
+        self, source_text: str, lock_entry: LockEntry | None = None, *, wanted: Wanted = "weights",
+        planning: bool = False,
+    ) -> Located | None:  # fmt: skip
+        """Return the files of a source text; None unless all of them are on this machine.
+
+        planning: see `FileFetcher.copies`.
+        """
         expanded = self._expand(source_text)
         if isinstance(expanded.ref, _LOCAL):
             found = self._at_path(source_text, expanded.ref)
             return replace(found, expected=lock_entry.digest) if found and lock_entry else found
         if lock_entry is not None:
-            return self._stored_files(source_text, lock_entry)
+            return self._stored_files(source_text, lock_entry, planning)
         known = self._index.fetched(_key(expanded, wanted))
         if known is not None:
-            fetched = self._stored_files(source_text, known)
+            fetched = self._stored_files(source_text, known, planning)
             if fetched is not None:
                 return fetched
         if wanted != "weights" or expanded.projector is not None:
             return None  # stores of other tools are read for weights without a projector only
         elsewhere = self._foreign.by_ref(expanded.ref, expanded.quants)
-        return replace(elsewhere, source=source_text) if elsewhere else None
+        if elsewhere is None:
+            return None
+        usable = [self._undamaged(file, planning) for file in elsewhere.files]
+        files = tuple(file for file in usable if file is not None)
+        return replace(elsewhere, source=source_text, files=files) if len(files) == len(usable) else None
+
+    def _undamaged(self, file: LocatedFile, planning: bool) -> LocatedFile | None:
+        """Return a file of another tool with a copy of it that is not known to be damaged; None without one."""
+        if not file.digest:
+            digest, stamp = self._fetcher.digest_at(file.path or "", most=HASHED_AT_ONCE)
+            return replace(file, digest=digest, stamp=stamp)
+        copy = self._fetcher.find(file.digest, file.size, planning=planning)
+        return replace(file, path=copy.path, stamp=copy.stamp) if copy else None
 
     def ensure(
-        self, located: Located, report: Report, cancelled: Cancelled, *, wanted: Wanted = "weights"
-    ) -> StoredWeights:
+        self, located: Located, report: Report, cancelled: Cancelled, *, wanted: Wanted = "weights",
+        offline: bool = False,
+    ) -> StoredWeights:  # fmt: skip
         """Make every file present, downloaded and verified or hashed in place, and return the described weights.
+
+        A stored file that is damaged is downloaded again, unless `offline`.
 
         Raises `TransferFailed`, `Denied`, `NotFound`, `BadWeights`, and `Refused` where the disk is too small.
         """
         with self._index.blobs.using():
             # `using` keeps a sweep from the files until the index refers to them.
-            present = self._fetcher.all(located.files, report, cancelled)
+            try:
+                present = self._fetcher.all(located.files, report, cancelled)
+            except DamagedCopy:
+                if offline or isinstance(self._expand(located.source).ref, _LOCAL):
+                    raise
+                located = self._at_source(located, cancelled)
+                present = self._fetcher.all(located.files, report, cancelled)
             stored = self.stored(replace(located, files=present), located.source, wanted=wanted)
-            if located.expected and stored.digest != located.expected:
-                raise TransferFailed(
-                    f"{located.source} changed from {located.expected} to {stored.digest}",
-                    hint="the digest is pinned: change it in the manifest if the new file is expected",
-                )
+            require_digest(located.source, located.expected, stored.digest)
             expanded = self._expand(located.source)
             if not isinstance(expanded.ref, _LOCAL):
                 with best_effort() if stored.in_place else nullcontext():
@@ -172,10 +191,11 @@ class Library:
                 self._facts(_paths([file]), role, f"{file.name} of {source_text}")
         texts = [(file.role, read_text(file.path)) for file in located.files if file.role in TEXTS and file.path]
         defaults = read_defaults(texts, source_text)
-        digests = [file.digest or self._index.digest(path) or "" for file, path in zip(weights, paths, strict=True)]
+        unchecked = any(file.digest and not file.stamp for file in weights)
+        digests = [file.digest or "" for file in weights]
         return StoredWeights(
             files=paths,
-            digest=set_digest(digests),
+            digest="" if unchecked else set_digest(digests),
             size=sum(file.size or 0 for file in weights),
             facts=facts,
             source=source_text,
@@ -186,6 +206,7 @@ class Library:
             projector=next(iter(_paths(of_role.get("projector", []))), None),
             adapters=_paths(of_role.get("adapter", [])),
             defaults=defaults,
+            stamps={path: file.stamp or self._index.stamp(path) for file, path in zip(weights, paths, strict=True)},
             in_place=not all(map(self._is_blob, digests, paths)),
             warnings=located.warnings,
         )
@@ -215,6 +236,17 @@ class Library:
             files = (*files, *(replace(file, role="projector") for file in projector.files))
         return replace(found, source=source_text, files=files)
 
+    def _at_source(self, located: Located, cancelled: Cancelled) -> Located:
+        """Return the same files with their addresses, for a download in place of a damaged file."""
+        entry = LockEntry(
+            source=located.source, resolved=located.resolved, revision=located.revision,
+            files=tuple(_pin(file) for file in located.files if file.digest), license=located.license,
+        )  # fmt: skip
+        found = self._locked(located.source, entry, cancelled)
+        # The size is that of the damaged file, where another tool's store does not list it.
+        files = tuple(replace(file, size=None, pinned=False) for file in found.files)
+        return replace(found, files=files, expected=located.expected)
+
     def _locked(self, source_text: str, entry: LockEntry, cancelled: Cancelled) -> Located:
         """Return the files of a lock entry with their addresses, which follow from its revision."""
         addresses = registry.addresses(parse_source(entry.resolved), entry, self._settings, cancelled)
@@ -232,7 +264,11 @@ class Library:
 
     def _stored_hint(self) -> str:
         """Return a hint with the models that can be served without a network, newest first."""
-        here = [entry.source for entry in self._index.all_fetched() if self._stored_files(entry.source, entry)]
+        here = [
+            entry.source
+            for entry in self._index.all_fetched()
+            if self._stored_files(entry.source, entry, planning=True)
+        ]
         if not here:
             return "no download is stored; builtin:tiny and files by their path can be served"
         more = f" and {len(here) - _MAX_LISTED} more (mullama list --all)" if len(here) > _MAX_LISTED else ""
@@ -243,25 +279,24 @@ class Library:
             found = registry.locate(ref, self._settings, lambda: False, (), "weights")
         except NotFound:
             return None
-        files = tuple(replace(file, digest=self._digest_at(file.path or "", file.size or 0)) for file in found.files)
-        return replace(found, source=source_text, files=files)
+        files = []
+        for file in found.files:
+            digest, stamp = self._fetcher.digest_at(file.path or "", most=HASHED_AT_ONCE)
+            files.append(replace(file, digest=digest, stamp=stamp))
+        return replace(found, source=source_text, files=tuple(files))
 
-    def _digest_at(self, path: str, size: int) -> str | None:
-        """Return the digest of a file in place; None for a large file that was not hashed yet."""
-        known = self._index.digest(path)
-        if known is None and size <= _HASHED_AT_ONCE:
-            known = hashed(path, path, lambda progress: None, lambda: False)
-            with best_effort():
-                self._index.remember_digest(path, known)
-        return known
-
-    def _stored_files(self, source_text: str, known: FetchRecord) -> Located | None:
+    def _stored_files(self, source_text: str, known: FetchRecord, planning: bool = False) -> Located | None:
         found = []
         for file in known.files:
-            path = self._fetcher.path_of(file.digest, file.size)
-            if path is None:
+            copy = self._fetcher.find(file.digest, file.size, planning=planning)
+            if copy is None:
                 return None
-            found.append(LocatedFile(name=file.name, role=file.role, size=file.size, digest=file.digest, path=path))
+            found.append(
+                LocatedFile(
+                    name=file.name, role=file.role, size=file.size, digest=file.digest, path=copy.path,
+                    stamp=copy.stamp,
+                )
+            )  # fmt: skip
         if not found:
             return None
         return Located(
@@ -276,12 +311,22 @@ class Library:
         """Return the facts of files; raise `BadWeights` when they are of another kind than wanted."""
         known = self._index.facts(paths)
         if known is None:
+            stamps = tuple(map(self._index.stamp, paths))
             known = replace(look_into(paths), metadata={}, tensors=())
             with best_effort():
-                self._index.remember_facts(paths, known)
+                self._index.remember_facts(paths, known, stamps)
         if known.role != ("model" if wanted in ("weights", "draft") else wanted):
             raise BadWeights(f"{what} is a {known.role}, not {wanted}")
         return known
+
+
+def require_digest(source: str, expected: str | None, digest: str) -> None:
+    """Raise `TransferFailed` for weights with another digest than the expected one."""
+    if expected and digest != expected:
+        raise TransferFailed(
+            f"{source} changed from {expected} to {digest}",
+            hint="the digest is pinned: change it in the manifest if the new file is expected",
+        )
 
 
 def _key(expanded: Expanded, wanted: Wanted) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Final
 
@@ -28,7 +29,7 @@ def look_into(paths: Sequence[str]) -> WeightFacts:
         for path in paths:
             descriptor, size = open_regular(path)
             files.callback(os.close, descriptor)
-            parts.append((_reader(descriptor), size))
+            parts.append((_reader(descriptor, path), size))
         try:
             return inspect(parts)
         except BadWeights as error:
@@ -61,6 +62,13 @@ def open_regular(path: str) -> tuple[int, int]:
     return descriptor, found.st_size
 
 
+def regular_size(path: str) -> int:
+    """Return the size of a regular file; raise for anything else."""
+    descriptor, size = open_regular(path)
+    os.close(descriptor)
+    return size
+
+
 def read_text(path: str) -> bytes:
     """Return the content of a file of at most `MAX_TEXT` bytes; raise `BadWeights` for a larger one."""
     descriptor, size = open_regular(path)
@@ -72,25 +80,45 @@ def read_text(path: str) -> bytes:
 
 def hashed(path: str, name: str, report: Report, cancelled: Cancelled) -> str:
     """Read a file and return its digest."""
-    descriptor, size = open_regular(path)
-    digest, done, reported = hashlib.sha256(), 0, 0.0
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        while piece := file.read(_READ):
-            if cancelled():
-                raise TransferFailed(f"reading {path} was cancelled")
-            digest.update(piece)
-            done += len(piece)
-            if time.monotonic() - reported > 0.1:
-                reported = time.monotonic()
-                report(DownloadProgress(file=name, phase="verifying", completed=done, total=size))
+    digest, done, reported, size = hashlib.sha256(), 0, 0.0, regular_size(path)
+    for piece in blocks(path, cancelled):
+        digest.update(piece)
+        done += len(piece)
+        if time.monotonic() - reported > 0.1:
+            reported = time.monotonic()
+            report(DownloadProgress(file=name, phase="verifying", completed=done, total=size))
     return f"sha256:{digest.hexdigest()}"
 
 
-def _reader(descriptor: int) -> Read:
+def blocks(path: str, cancelled: Cancelled) -> Iterator[bytes]:
+    """Yield the content of a file; raise `TransferFailed` after a cancellation, `Unavailable` for a failed read."""
+    descriptor, _ = open_regular(path)
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
+        while piece := _read_block(file, path):
+            if cancelled():
+                raise TransferFailed(f"reading {path} was cancelled")
+            yield piece
+
+
+def _read_block(file: io.FileIO, path: str) -> bytes:
+    try:
+        return file.read(_READ) or b""
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be read: {error.strerror}", hint="check the file and its disk") from error
+
+
+def _pread(descriptor: int, length: int, offset: int, path: str) -> bytes:
+    try:
+        return os.pread(descriptor, length, offset)
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be read: {error.strerror}", hint="check the file and its disk") from error
+
+
+def _reader(descriptor: int, path: str) -> Read:
     def read(offset: int, length: int) -> bytes:
         pieces = []
         while length:
-            piece = os.pread(descriptor, length, offset)
+            piece = _pread(descriptor, length, offset, path)
             if not piece:
                 break
             pieces.append(piece)

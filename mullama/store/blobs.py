@@ -190,8 +190,13 @@ class Blobs:
         with os.fdopen(descriptor, "rb") as file:
             right = hashlib.file_digest(file, "sha256").hexdigest() == Digest.parse(digest).hex
         if not right:
-            os.rename(self.path(digest), f"{self.path(digest)}.corrupt")
+            self.set_aside(digest)
         return right
+
+    def set_aside(self, digest: str) -> None:
+        """Rename a file with wrong bytes to `.corrupt`, so that it is downloaded again."""
+        with translate_os_errors(self.path(digest)):
+            os.rename(self.path(digest), f"{self.path(digest)}.corrupt")
 
     @contextmanager
     def _exclusive(self) -> Iterator[bool]:

@@ -67,17 +67,21 @@ class Foreign:
         self._roots = roots
         self.problems: dict[str, str] = {}
 
-    def by_digest(self, digest: str, size: int | None) -> str | None:
-        """Return the path of the file that a store has under this digest; None for none.
+    def by_digest(self, digest: str, size: int | None) -> Iterator[str]:
+        """Yield the files that the stores have under this digest, of the right size where it is known.
 
-        The digest is not computed: the name of the file is trusted, and its size is compared where it is known.
+        The digest is not computed: the caller checks the file before it is used.
         """
         name = Digest.parse(digest).hex
         for candidate in self._candidates(name):
             found = self._usable(candidate)
             if found and (size is None or os.path.getsize(found) == size):
-                return found
-        return None
+                yield found
+
+    def declares(self, path: str) -> bool:
+        """Return True for a usable GGUF file below one of the plain folders."""
+        found = self._usable(Path(path))
+        return found is not None and any(Path(path).is_relative_to(root) for root in self._roots.gguf)
 
     def by_ref(self, ref: SourceRef, quants: tuple[str, ...] = ()) -> Located | None:
         """Return the files of a hub or registry reference that another tool has downloaded completely; None for none.

@@ -1,8 +1,8 @@
 """The index of the store: digests and headers of files, and the files of sources, so that each is read once.
 
 The index is one SQLite file. It is a cache, and may be deleted at any time. A file is identified by path, size,
-modification time and inode; an entry of a file that changed is not used. A damaged index is renamed to `.corrupt`, and
-a new one is created.
+modification time, inode and device; an entry of a file that changed is not used. A damaged index is renamed to
+`.corrupt`, and a new one is created.
 """
 
 from __future__ import annotations
@@ -70,10 +70,18 @@ class Index:
         row = self._one("SELECT stamp, digest FROM files WHERE path = ?", path)
         return str(row[1]) if row and row[0] == stamp(path) else None
 
-    def remember_digest(self, path: str, digest: str) -> None:
-        current = stamp(path)
-        if current:
-            self._execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", path, current, digest)
+    def seen(self, path: str) -> bool:
+        """Return True for a file whose digest was kept, also if the file has changed since."""
+        return self._one("SELECT 1 FROM files WHERE path = ?", path) is not None
+
+    def remember_digest(self, path: str, digest: str, stamp: str) -> None:
+        """Keep the digest of a file. stamp: the state of the file before it was hashed."""
+        if stamp:
+            self._execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", path, stamp, digest)
+
+    def stamp(self, path: str) -> str:
+        """See the function `stamp`."""
+        return stamp(path)
 
     def paths_of(self, digest: str) -> tuple[str, ...]:
         """Return the files with this digest that have not changed since they were hashed, also outside of the store."""
@@ -83,7 +91,7 @@ class Index:
     def facts(self, paths: Sequence[str]) -> WeightFacts | None:
         """Return the facts of a set of files; None for a set that was not read, or has changed since."""
         row = self._one("SELECT stamp, facts FROM sets WHERE paths = ?", "\n".join(paths))
-        if not row or row[0] != _stamps(paths):
+        if not row or row[0] != "\n".join(map(stamp, paths)):
             return None
         try:
             facts = record.from_json(json.loads(row[1]))
@@ -91,13 +99,15 @@ class Index:
             return None  # an index of another version
         return None if facts.control is None else facts  # an older version did not read the control tokens
 
-    def remember_facts(self, paths: Sequence[str], facts: WeightFacts) -> None:
-        """Keep the facts of a set of files without tensors and metadata, which few requests need."""
-        current = _stamps(paths)
-        if current:
+    def remember_facts(self, paths: Sequence[str], facts: WeightFacts, stamps: Sequence[str]) -> None:
+        """Keep the facts of a set of files without tensors and metadata, which few requests need.
+
+        stamps: the states of the files before they were read.
+        """
+        if all(stamps):
             facts = replace(facts, metadata={}, tensors=())
             text = json.dumps(record.to_json(facts), separators=(",", ":"))
-            self._execute("INSERT OR REPLACE INTO sets VALUES (?, ?, ?)", "\n".join(paths), current, text)
+            self._execute("INSERT OR REPLACE INTO sets VALUES (?, ?, ?)", "\n".join(paths), "\n".join(stamps), text)
 
     def fetched(self, source: str) -> Fetched | None:
         row = self._one(f"SELECT {_COLUMNS} FROM fetched WHERE source = ?", source)
@@ -182,17 +192,21 @@ _COLUMNS: Final = "source, resolved, revision, files, architecture, quantization
 
 
 def stamp(path: str) -> str:
-    """Return the identity of the state of a file: size, modification time and inode; "" for a file that is missing."""
+    """Return the identity of the state of a file; "" for a file that is missing."""
     try:
-        current = os.stat(path)
-    except OSError:
+        return stamp_of(os.stat(path))
+    except (OSError, ValueError):  # the second: a name that no file can have
         return ""
-    return f"{current.st_size} {current.st_mtime_ns} {current.st_ino}"
 
 
-def _stamps(paths: Sequence[str]) -> str:
-    current = [stamp(path) for path in paths]
-    return "\n".join(current) if all(current) else ""
+def changed(stamps: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the files that are not in the given states. stamps: the state of each file by path."""
+    return tuple(path for path, before in stamps.items() if stamp(path) != before)
+
+
+def stamp_of(current: os.stat_result) -> str:
+    """Return the identity of the state of a file: size, modification time, inode and device."""
+    return f"{current.st_size} {current.st_mtime_ns} {current.st_ino} {current.st_dev}"
 
 
 def _connect(path: Path) -> sqlite3.Connection:

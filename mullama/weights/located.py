@@ -30,6 +30,8 @@ class LocatedFile:
     digest: str | None = None
     """`sha256:…`; None if the source gives no digest."""
     path: str | None = None
+    stamp: str = ""
+    """The state of the file at `path` for which `digest` holds; "" if the digest is not checked."""
     url: str | None = None
     credential: Credential = field(default_factory=Credential)
     pinned: bool = False

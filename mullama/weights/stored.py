@@ -83,6 +83,8 @@ class StoredWeights:
     projector: str | None = None
     adapters: tuple[str, ...] = ()
     defaults: Defaults = field(default_factory=Defaults)
+    stamps: Mapping[str, str] = field(default_factory=dict)
+    """The state (see `store.index.stamp`) of each file of the set for which `digest` and `facts` hold, by path."""
     in_place: bool = False
     """True for files of the user or of another tool, which are never deleted."""
     warnings: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ import ollama
 import openai
 import pytest
 
-from tests.e2e.stack import TINY, Stack, eventually
+from tests.e2e.stack import TINY, Stack, eventually, replace_file, tiny_variant
 from tests.engines.llamacpp import builders
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
@@ -248,3 +248,29 @@ def test_another_digest_than_declared_is_refused_with_both(stack: Stack) -> None
     assert "0" * 64 in done.stderr + done.stdout
     stack.write({"demo": {"from": "./a.gguf", "digest": f"sha256:{actual}"}})
     stack.apply()
+
+
+def test_weights_that_change_on_disk_are_drift_and_get_a_digest_and_a_prompt_state_of_their_own(stack: Stack) -> None:
+    path = stack.home / "a.gguf"
+    path.write_bytes(tiny_variant(1))
+    system = "You answer. " * 100
+    stack.write({"demo": {"from": "./a.gguf", "system": system, "limits": {"parallel": 1}}})
+    stack.apply()
+    assert "Paris" in ask(stack.url)
+    assert stack.json("diff", "-f", stack.name, "--format", "json", code=0)["drift"] == []
+    before = stack.status()["models"][0]
+
+    replace_file(path, "not a model")
+    assert "a.gguf is missing or damaged" in stack.run("diff", "-f", stack.name, code=2).stdout
+    (stack.home / "new").write_bytes(tiny_variant(2))
+    (stack.home / "new").rename(path)
+    drift = stack.json("diff", "-f", stack.name, "--format", "json", code=2)["drift"]
+    assert [(step["model"], step["cause"]) for step in drift] == [("demo", "drift")]
+    assert "FilesChanged" in stack.run("status", "-f", stack.name).stdout
+
+    stack.run("unload", "demo", "--host", stack.url)
+    assert "Paris" in ask(stack.url)
+
+    after = stack.status()["models"][0]
+    assert after["digest"] == f"sha256:{hashlib.sha256(tiny_variant(2)).hexdigest()}" != before["digest"]
+    stack.run("diff", "-f", stack.name, code=0)

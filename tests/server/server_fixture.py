@@ -163,6 +163,9 @@ class StubRuntime:
     def stack(self) -> dict[str, Any]:
         return {"generation": 7, "revision": "abc", "manifest": {}, "origin": {}}
 
+    async def look_at_files(self) -> None:
+        pass
+
     def missing(self) -> tuple[str, ...]:
         return self.not_ready
 

@@ -289,26 +289,6 @@ def test_a_store_of_another_tool_is_used_in_place(sources: SourceFixture, hub: S
     assert not owner.pull("hf:org/m:Q8_0").in_place
 
 
-def test_a_file_of_another_tool_that_vanishes_is_told_and_fetched_the_next_time(
-    sources: SourceFixture, hub: StubHub
-) -> None:
-    blob = sources.root / "ollama" / "blobs" / f"sha256-{sha256(DATA)}"
-    blob.parent.mkdir(parents=True)
-    blob.write_bytes(DATA)
-    owner = SourceFixture(sources.root, sources.settings, Roots(ollama=(str(sources.root / "ollama"),)))
-    owner.pull("hf:org/m:Q8_0")
-    located = owner.library.locate("hf:org/m:Q8_0")
-    assert located.files[0].path == str(blob)
-
-    blob.unlink()
-
-    with pytest.raises(Unavailable, match="another tool may have removed it"):
-        owner.library.ensure(located, owner.seen.append, lambda: False)
-    assert find_stored("hf:org/m:Q8_0", owner.index, owner.foreign) is None
-    assert not owner.pull("hf:org/m:Q8_0").in_place
-    assert hub.sent == len(DATA)
-
-
 def test_what_the_hubs_own_client_fetched_is_used_in_place(sources: SourceFixture, hub: StubHub) -> None:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.utils import disable_progress_bars
@@ -387,7 +367,6 @@ def test_twenty_stored_models_are_found_in_a_moment_and_nothing_is_read_again(
         os.utime(path, ns=(0, path.stat().st_mtime_ns))  # not looked at for long
     again = SourceFixture(sources.root, sources.settings)
     monkeypatch.setattr(library, "look_into", _not_again)
-    monkeypatch.setattr(library, "hashed", _not_again)
     monkeypatch.setattr(fetch, "hashed", _not_again)
     begun = time.process_time()
     assert all(find_stored(source, again.index, again.foreign) for source in texts)

@@ -52,11 +52,11 @@ MINI = RegistryRef("registry.ollama.ai", "library", "mini", "latest")
 
 def test_a_file_is_found_by_its_digest_in_either_store(hub: Path, ollama: Path) -> None:
     in_hub = Foreign(Roots(huggingface=(str(hub),))).by_digest(f"sha256:{NAME}", len(DATA))
-    assert in_hub == str(hub / "models--org--m" / "blobs" / NAME)
+    assert list(in_hub) == [str(hub / "models--org--m" / "blobs" / NAME)]
     store = Foreign(Roots(ollama=(str(ollama),)))
-    assert store.by_digest(f"sha256:{NAME}", None) == str(ollama / "blobs" / f"sha256-{NAME}")
-    assert store.by_digest(f"sha256:{NAME}", len(DATA) + 1) is None
-    assert store.by_digest("sha256:" + "0" * 64, None) is None
+    assert list(store.by_digest(f"sha256:{NAME}", None)) == [str(ollama / "blobs" / f"sha256-{NAME}")]
+    assert list(store.by_digest(f"sha256:{NAME}", len(DATA) + 1)) == []
+    assert list(store.by_digest("sha256:" + "0" * 64, None)) == []
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_pipes_loops_and_broken_links_are_passed_by(ollama: Path) -> None:
     ):
         blob.unlink() if blob.is_symlink() or blob.exists() else None
         make()
-        assert foreign.by_digest(f"sha256:{NAME}", None) is None
+        assert list(foreign.by_digest(f"sha256:{NAME}", None)) == []
         assert foreign.by_ref(MINI) is None
 
 
@@ -148,7 +148,7 @@ def test_missing_and_unreadable_stores_are_no_error(tmp_path: Path) -> None:
     foreign = Foreign(roots)
     closed.chmod(0)
     try:
-        assert foreign.by_digest("sha256:" + "0" * 64, None) is None
+        assert list(foreign.by_digest("sha256:" + "0" * 64, None)) == []
         assert foreign.by_ref(HubRef("org/m")) is None
         assert foreign.ggufs() == ()
         assert os.geteuid() == 0 or str(closed) in foreign.problems
@@ -166,7 +166,7 @@ def test_nothing_in_a_foreign_store_ever_changes(hub: Path, ollama: Path) -> Non
 
     before = state()
     foreign = Foreign(Roots(huggingface=(str(hub),), ollama=(str(ollama),), gguf=(str(hub),)))
-    foreign.by_digest(f"sha256:{NAME}", None)
+    list(foreign.by_digest(f"sha256:{NAME}", None))
     foreign.by_ref(HubRef("org/m"))
     foreign.by_ref(MINI)
     foreign.ggufs()

@@ -43,8 +43,8 @@ def test_looking_creates_nothing(index: Index, file: str, tmp_path: Path) -> Non
 
 
 def test_digest_and_facts_are_kept_while_the_file_is_the_same(index: Index, file: str, tmp_path: Path) -> None:
-    index.remember_digest(file, DIGEST)
-    index.remember_facts([file], FACTS)
+    index.remember_digest(file, DIGEST, index.stamp(file))
+    index.remember_facts([file], FACTS, [index.stamp(file)])
     again = Index(tmp_path / "store")
     assert again.digest(file) == DIGEST
     assert again.paths_of(DIGEST) == (file,)
@@ -54,8 +54,8 @@ def test_digest_and_facts_are_kept_while_the_file_is_the_same(index: Index, file
 
 @pytest.mark.parametrize("change", ["content", "time", "inode", "gone"])
 def test_whatever_changed_is_unknown_again(index: Index, file: str, change: str) -> None:
-    index.remember_digest(file, DIGEST)
-    index.remember_facts([file], FACTS)
+    index.remember_digest(file, DIGEST, index.stamp(file))
+    index.remember_facts([file], FACTS, [index.stamp(file)])
     path = Path(file)
     if change == "content":
         path.write_bytes(b"hello!")
@@ -77,7 +77,7 @@ def test_whatever_changed_is_unknown_again(index: Index, file: str, change: str)
 def test_a_set_is_unknown_when_one_part_changed(index: Index, file: str, tmp_path: Path) -> None:
     second = tmp_path / "n.gguf"
     second.write_bytes(b"n")
-    index.remember_facts([file, str(second)], FACTS)
+    index.remember_facts([file, str(second)], FACTS, [index.stamp(file), index.stamp(str(second))])
     assert index.facts([file, str(second)]) == FACTS
     assert index.facts([str(second), file]) is None
     second.write_bytes(b"nn")
@@ -99,12 +99,12 @@ def test_what_a_source_stood_for_is_kept_replaced_and_forgotten(index: Index) ->
     "damage", [b"", b"not a database at all, not even nearly", b"SQLite format 3\0" + b"\xff" * 500]
 )
 def test_a_damaged_index_is_set_aside_and_begun_anew(index: Index, file: str, tmp_path: Path, damage: bytes) -> None:
-    index.remember_digest(file, DIGEST)
+    index.remember_digest(file, DIGEST, index.stamp(file))
     index.close()
     path = tmp_path / "store" / "index.sqlite"
     path.write_bytes(damage)
     assert index.digest(file) is None
-    index.remember_digest(file, DIGEST)
+    index.remember_digest(file, DIGEST, index.stamp(file))
     assert Index(tmp_path / "store").digest(file) == DIGEST
     assert not damage or path.with_suffix(".corrupt").read_bytes() == damage
 
@@ -112,7 +112,7 @@ def test_a_damaged_index_is_set_aside_and_begun_anew(index: Index, file: str, tm
 def test_a_store_that_cannot_be_made_is_told_with_its_path(tmp_path: Path, file: str) -> None:
     (tmp_path / "store").write_text("a file in the way")
     with pytest.raises((Unavailable, Denied), match=str(tmp_path / "store")):
-        Index(tmp_path / "store").remember_digest(file, DIGEST)
+        Index(tmp_path / "store").remember_digest(file, DIGEST, "1 2 3 4")
 
 
 def test_many_threads_use_it_at_once(index: Index, file: str) -> None:

@@ -178,7 +178,7 @@ class Model(Block):
     draft: Text | None = None
     """Draft model for speculative decoding."""
     digest: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$", examples=["sha256:" + "0" * 64])
-    """Required SHA-256 of the weights file."""
+    """Required SHA-256 of the weights file, compared before each load."""
     gpu: Gpu = Gpu()
     """Offload of layers to GPUs."""
     memory: Memory = Memory()

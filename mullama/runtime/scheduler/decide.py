@@ -9,6 +9,7 @@ from mullama.runtime.scheduler.events import (
     FOREVER,
     Command,
     Event,
+    FilesChanged,
     Leave,
     Pause,
     Pin,
@@ -74,9 +75,11 @@ def _apply(state: State, event: Event, now: float) -> Iterator[Command]:  # noqa
                 worker.phase, worker.error = Phase.READY, None
         case WorkerLost():
             yield from _lost(state, event, now)
+        case FilesChanged():
+            yield from _files_changed(state, event)
         case WorkerStopped(weights=key):
             if (worker := state.workers.get(key)) and worker.phase in (Phase.CLOSING, Phase.OPENING):
-                worker.phase = Phase.COLD
+                worker.phase, worker.changed = Phase.COLD, None
         case UnitOpened(unit=key):
             yield from _opened(state, key, now)
         case UnitFailed(unit=key, error=error):
@@ -102,9 +105,10 @@ def _pin(state: State, serve: Serve) -> Iterator[Command]:
     unit.pinned, unit.settled, unit.ttl_override, unit.unloaded = True, False, None, False
     unit.pinned_for = serve.name
     _clear_failures(state, serve.unit)
-    if unit.phase is Phase.READY or state.stopping:
-        unit.settled, unit.pinned = True, not state.stopping
-        yield Settled(unit=serve.unit, error=_stopping() if state.stopping else None)
+    refused = _stopping() if state.stopping else state.workers[serve.unit.weights].changed or unit.changed
+    if unit.phase is Phase.READY or refused is not None:
+        unit.settled, unit.pinned = True, refused is None
+        yield Settled(unit=serve.unit, error=refused)
 
 
 def _stopping() -> MullamaError:
@@ -124,6 +128,18 @@ def _stop(state: State, now: float) -> Iterator[Command]:
     state.waiting.clear()
 
 
+def _files_changed(state: State, event: FilesChanged) -> Iterator[Command]:
+    """Fail the pins at once: their owner may be the run for which the new description of the files waits."""
+    if event.unit is None and (worker := state.workers.get(event.weights)):
+        worker.changed = event.error
+    for key, unit in state.units.items():
+        if key == event.unit or (event.unit is None and key.weights == event.weights):
+            unit.changed = event.error if event.unit else None
+            if unit.pinned and not unit.settled:
+                unit.settled, unit.pinned = True, False
+                yield Settled(unit=key, error=event.error)
+
+
 def _in(state: State, key: UnitKey, phase: Phase) -> bool:
     return key in state.units and state.units[key].phase is phase
 
@@ -133,7 +149,8 @@ def _opened(state: State, key: UnitKey, now: float) -> Iterator[Command]:
     # The worker may have died after its answer: `WorkerLost` arrived first, and the unit is no longer opening.
     if unit is None or unit.phase is not Phase.OPENING:
         return
-    unit.phase, unit.error, unit.no_room, unit.last_used, unit.ttl_override = Phase.READY, None, False, now, None
+    unit.phase, unit.error, unit.changed, unit.no_room = Phase.READY, None, None, False
+    unit.last_used, unit.ttl_override = now, None
     if unit.pinned and not unit.settled:
         unit.settled = True
         yield Settled(unit=key, error=None)
@@ -165,6 +182,10 @@ def _end_pins(state: State, model: str) -> Iterator[Command]:
 
 def _swap(state: State, event: Swap, now: float) -> None:
     old = {serve.unit for serve in state.models.values()}
+    for waiting in state.waiting:
+        serve = state.models.get(waiting.model)
+        if serve and (state.workers[serve.unit.weights].changed or state.units[serve.unit].changed):
+            waiting.since = now  # the time in which its files were described again does not count
     state.models, state.rules, state.moved = dict(event.models), event.rules, dict(event.moved)
     for waiting in state.waiting:
         waiting.model = _current_name(state, waiting.model)
@@ -263,7 +284,7 @@ def _lost(state: State, event: WorkerLost, now: float) -> Iterator[Command]:
     worker.failures = [t for t in worker.failures if now - t < CRASH_WINDOW] + [now]
     worker.excused = [t for t in worker.excused if now - t < CRASH_WINDOW] + [now] * event.excused
     count = len(worker.failures)
-    worker.phase, worker.error = Phase.COLD, event.error
+    worker.phase, worker.error, worker.changed = Phase.COLD, event.error, None
     worker.permanently_failed = event.permanent or count - len(worker.excused) >= CRASH_LIMIT
     worker.retry_at = now + min(LAST_DELAY, FIRST_DELAY * 2 ** (count - 1))
     for key, unit in state.units.items():

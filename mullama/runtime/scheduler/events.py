@@ -142,6 +142,19 @@ class WorkerLost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FilesChanged:
+    """The files of weights that open, or the adapters of one unit that opens, changed on disk.
+
+    They are described again meanwhile, which ends in a `Swap` and then `WorkerStopped`, `WorkerLost` or `UnitFailed`.
+    """
+
+    weights: str
+    error: MullamaError
+    """The outcome for the pins of the units concerned."""
+    unit: UnitKey | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStopped:
     weights: str
 
@@ -181,7 +194,7 @@ class Tick:
 
 Event = (
     Swap | Pin | Unpin | Pause | Resume | Request | Leave | SetTtl | WorkerReady | WorkerLost
-    | WorkerStopped | UnitOpened | UnitFailed | UnitClosed | Retry | Stop | Tick
+    | FilesChanged | WorkerStopped | UnitOpened | UnitFailed | UnitClosed | Retry | Stop | Tick
 )  # fmt: skip
 
 

@@ -30,6 +30,8 @@ class WorkerState:
     """The last failure, until the worker is ready again."""
     permanently_failed: bool = False
     """Not started again before an explicit retry."""
+    changed: MullamaError | None = None
+    """Set while the files are described again, because they changed on disk."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,6 +55,8 @@ class Unit:
     unloaded: bool = False
     """A client unloaded it, and no request has come since: its load ends."""
     error: MullamaError | None = None
+    changed: MullamaError | None = None
+    """See `WorkerState.changed`: for its adapters."""
     no_room: bool = False
     """The error is a lack of memory: the unit is tried again as soon as there is room."""
     drain_until: float = FOREVER
@@ -121,7 +125,7 @@ def unit_failed(state: State, key: UnitKey, error: MullamaError) -> Iterator[Com
     unit = state.units.get(key)
     if unit is None:
         return
-    unit.phase, unit.error = Phase.COLD, error
+    unit.phase, unit.error, unit.changed = Phase.COLD, error, None
     if unit.pinned and not unit.settled:
         unit.settled, unit.pinned = True, False
         yield Settled(unit=key, error=error)

@@ -32,12 +32,15 @@ class DeploymentBuilder:
         self.machine = machine
         self._prefixes = prefixes
 
-    def build(self, name: str, model: Model, files: KnownFiles, generation: int) -> Deployment:
+    def build(
+        self, name: str, model: Model, files: KnownFiles, generation: int, adapters: tuple[KnownFiles, ...] = ()
+    ) -> Deployment:
         """Return the deployment of a model. Raises `Invalid` for a template that does not compile."""
         settings = model_settings(name, model, files)
         choice = EngineChoice(name=engine_of(files), files=files.paths, options=self._weights(model, files))
         options = self._context(model, files, settings)
-        unit = unit_key(choice, files.digest or "", options, name if options.adapters else "")
+        digests = tuple(adapter.digest or "" for adapter in adapters)
+        unit = unit_key(choice, files.digest or "", options, digests, name if options.adapters else "")
         wanted = need(model, files.facts, self.machine)
         return Deployment(
             name=name,
@@ -45,6 +48,7 @@ class DeploymentBuilder:
             revision=revision(model),
             generation=generation,
             files=files,
+            adapters=adapters,
             choice=choice,
             options=replace(options, state_key=unit.weights + unit.context),
             settings=settings,

@@ -118,6 +118,7 @@ class OperatorApi:
         await exchange.reply(Reply(body=self.operator.metrics(), headers=headers))
 
     async def _status(self, exchange: Exchange, _: Params) -> None:
+        await self.operator.look_at_files()
         await exchange.reply(Reply(body=self.operator.status()))
 
     async def _summary(self, exchange: Exchange, _: Params) -> None:

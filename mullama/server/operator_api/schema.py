@@ -104,7 +104,7 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
 }
 
 # "retry" is the server's own.
-_TRIGGERS = tuple(name for name in get_args(get_type_hints(ApplyOptions)["trigger"]) if name != "retry")
+_TRIGGERS = tuple(name for name in get_args(get_type_hints(ApplyOptions)["trigger"]) if name not in ("retry", "drift"))
 
 
 def refuse_unknown(tree: Mapping[str, Any], allowed: Collection[str], where: str) -> None:

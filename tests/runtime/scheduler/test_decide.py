@@ -625,3 +625,34 @@ def test_a_deadline_without_effect_asks_for_no_tick() -> None:
     world.now += 100
 
     assert not [c for c in world.feed(ev.Tick()) if isinstance(c, ev.WakeAt)]
+
+
+@pytest.mark.parametrize("unit", [None, A], ids=["weights", "adapters"])
+def test_a_pin_of_files_that_are_described_again_fails_at_once(unit: UnitKey | None) -> None:
+    """Its owner may hold the lock for which the new description waits."""
+    world = World(serve("a"), obey=False)
+    error = Unavailable("changed")
+    if unit is not None:
+        world.feed(ev.WorkerReady(weights="wa"))
+    world.feed(ev.Pin(serve=serve("a")))
+
+    early = world.feed(ev.FilesChanged(weights="wa", unit=unit, error=error))
+    late = world.feed(ev.Pin(serve=serve("a")))
+
+    assert [c for c in (*early, *late) if isinstance(c, ev.Settled)] == [ev.Settled(unit=A, error=error)] * 2
+    world.obey = True
+    world.feed(ev.UnitFailed(unit=A, error=error) if unit else ev.WorkerStopped(weights="wa"))
+    assert ev.Settled(unit=A, error=None) in world.feed(ev.Pin(serve=serve("a")))
+
+
+def test_requests_wait_as_for_a_load_while_files_are_described_again() -> None:
+    world = World(serve("a", at_start=False, queue_timeout=1.0), obey=False)
+    world.feed(ev.Request(id=1, model="a"))
+    world.feed(ev.FilesChanged(weights="wa", error=Unavailable("changed")))
+    world.now += 500.0
+    assert not [c for c in world.feed(ev.Tick()) if isinstance(c, ev.Refuse)]
+
+    world.obey = True
+    world.swap(serve("a", B, at_start=False))
+    world.feed(ev.WorkerStopped(weights="wa"))
+    assert ev.Grant(id=1, unit=B) in world.log
