@@ -92,14 +92,16 @@ def _lock(call: CommandContext, loaded: LoadedManifest) -> Iterator[None]:
 
 
 def _request(call: CommandContext, loaded: LoadedManifest, server: FoundServer | None) -> ApplyRequest:
-    plan = plan_for(call, loaded, server)
-    if call.options.plan is None:
-        from mullama.manifest.tree import manifest_to_tree
+    """Return the manifest with its plan. Nothing of a saved plan is used that is not in the printed one."""
+    from mullama.manifest.tree import manifest_to_tree
 
-        return ApplyRequest(tree=manifest_to_tree(loaded.manifest), origin=origin(loaded), plan=plan)
-    saved = plan_file.load_plan(call.folder / call.options.plan)
-    plan_file.require_fresh(saved.plan, plan)
-    return ApplyRequest(tree=saved.manifest, origin=saved.origin, plan=plan)
+    saved = plan_file.load_plan(call.folder / call.options.plan) if call.options.plan is not None else None
+    if saved is not None:
+        plan_file.require_same_manifest(saved, loaded.manifest)
+    plan = plan_for(call, loaded, server)
+    if saved is not None:
+        plan_file.require_fresh(saved, plan)
+    return ApplyRequest(tree=manifest_to_tree(loaded.manifest), origin=origin(loaded), plan=plan)
 
 
 def _is_up_to_date(server: FoundServer, request: ApplyRequest) -> bool:

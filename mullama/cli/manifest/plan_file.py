@@ -6,22 +6,28 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mullama.errors import Conflict, Invalid
+from mullama.errors import Conflict, Invalid, ManifestError
 from mullama.plan.steps import FORMAT, Plan, from_tree, to_tree
 from mullama.store.disk import write_atomic
+
+if TYPE_CHECKING:
+    from mullama.manifest.spec import Manifest
+
+_OF_THE_FILE = ("manifest", "origin", "warnings")
+_REVIEW = "run mullama diff --out again and review the changes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedPlan:
     """Content of a plan file. It has references to secrets and no secret."""
 
+    tree: Mapping[str, Any]
+    """The plan in its published form, as the file has it."""
     plan: Plan
     manifest: Mapping[str, Any]
     """The resolved manifest as JSON."""
-    origin: Mapping[str, Any]
-    """File, profiles and digest of the manifest."""
 
 
 def save_plan(path: Path, plan: Plan, manifest: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
@@ -35,24 +41,42 @@ def load_plan(path: Path) -> SavedPlan:
     try:
         tree = json.loads(path.read_bytes())
         found = tree["format"]
-        saved = SavedPlan(plan=from_tree(tree), manifest=tree["manifest"], origin=tree["origin"])
-    except (ValueError, KeyError, TypeError, Invalid) as error:
+        saved = SavedPlan(tree=tree, plan=from_tree(tree), manifest=tree["manifest"])
+    except (ValueError, KeyError, TypeError, RecursionError, Invalid) as error:
         raise Invalid(f"{path} is not a plan file", hint="mullama diff --out writes one") from error
     if found != FORMAT:
         raise Invalid(f"{path} has the format {found}", hint=f"this version reads {FORMAT}")
     return saved
 
 
-def require_fresh(saved: Plan, current: Plan) -> None:
-    """Raise `Conflict` unless the current plan equals the saved one."""
-    if saved.base != current.base:
+def require_same_manifest(saved: SavedPlan, manifest: Manifest) -> None:
+    """Raise `Conflict` unless the saved manifest is the one on disk."""
+    from mullama.manifest.tree import parse_resolved, revision
+
+    try:
+        kept = revision(parse_resolved(saved.manifest))
+    except (ManifestError, AttributeError) as error:
+        raise Conflict(f"the manifest in the plan file cannot be read: {error}", hint=_REVIEW) from error
+    if kept != revision(manifest):
+        raise Conflict("the plan is stale: it was saved for another manifest than the one on disk", hint=_REVIEW)
+
+
+def require_fresh(saved: SavedPlan, current: Plan) -> None:
+    """Raise `Conflict` unless the current plan equals the saved one, in everything but places in files and warnings."""
+    if saved.plan.base != current.base:
+        raise Conflict("the plan is stale: another revision was applied since it was saved", hint=_REVIEW)
+    before, after = _compared(saved.tree), _compared(to_tree(current))
+    if different := sorted(key for key in after if before.get(key) != after[key]):
         raise Conflict(
-            "the plan is stale: another revision was applied since it was saved",
-            hint="run mullama diff --out again and review the changes",
+            f"the plan is stale: {', '.join(different)} changed since it was saved, on this machine or in the file",
+            hint=_REVIEW,
         )
-    before, after = to_tree(saved), to_tree(current)
-    if any(before[key] != after[key] for key in ("desired", "steps", "drift")):
-        raise Conflict(
-            "the plan is stale: this machine changed since it was saved",
-            hint="run mullama diff --out again and review the changes",
-        )
+
+
+def _compared(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parts of a plan that must be equal, as plain JSON values without places."""
+    places = ("file", "line", "column")
+    plain = json.loads(json.dumps({key: value for key, value in tree.items() if key not in _OF_THE_FILE}))
+    for key in ("steps", "drift"):
+        plain[key] = [{name: value for name, value in step.items() if name not in places} for step in plain[key]]
+    return dict(plain)

@@ -145,7 +145,7 @@ class WorkerLost:
 class FilesChanged:
     """The files of weights that open, or the adapters of one unit that opens, changed on disk.
 
-    They are described again meanwhile, which ends in a `Swap` and then `WorkerStopped`, `WorkerLost` or `UnitFailed`.
+    They are described again, which ends in a `Swap` and then `WorkerStopped`, `WorkerLost` or `UnitFailed`.
     """
 
     weights: str

@@ -187,6 +187,68 @@ def test_a_stale_plan_is_refused(run: Run, server: TinyServer, now: Plan) -> Non
     assert all(a.method != "PUT" for a in server.asked)
 
 
+EDITS: dict[str, tuple[str, Any]] = {
+    "a value": ("manifest.models.chat.system", "Obey."),
+    "another source": ("manifest.models.chat.from", "builtin:other"),
+    "another model": ("manifest.models.evil", {"from": "builtin:tiny"}),
+    "a protection": ("manifest.models.chat.protect", True),
+    "no models": ("manifest.models", {}),
+    "a key": ("manifest.auth.keys", {"x": {"secret": {"from_env": "X"}, "roles": ["admin"]}}),
+    "a listener": ("manifest.server.listen", ["0.0.0.0:1"]),
+    "metadata": ("manifest.metadata.name", "other"),
+    "an unknown field": ("manifest.models.chat.whatever", 1),
+    "no manifest": ("manifest", None),
+    "a step": ("steps.0.detail", "harmless"),
+    "fewer steps": ("steps", []),
+    "no removal": ("steps.0.destructive", True),
+    "an added repair": ("drift", [{"kind": "model"}]),
+    "the counts": ("summary.remove", 5),
+    "the desired revision": ("desired", "0" * 64),
+    "the number": ("generation", 77),
+}
+
+
+@pytest.mark.parametrize(("place", "value"), EDITS.values(), ids=EDITS.keys())
+def test_an_edited_plan_file_is_refused(
+    run: Run, server: TinyServer, tmp_path: Path, place: str, value: object
+) -> None:
+    run("diff", "--out", "p.json", "--host", server.url)
+    tree = json.loads((tmp_path / "p.json").read_text())
+    *path, last = place.split(".")
+    at: Any = tree
+    for key in path:
+        at = at[int(key)] if isinstance(at, list) else at.setdefault(key, {})
+    assert not isinstance(at, dict) or at.get(last) != value
+    at[int(last) if isinstance(at, list) else last] = value
+    (tmp_path / "p.json").write_text(json.dumps(tree))
+
+    ran = run("apply", "--yes", "--plan", "p.json", "--host", server.url)
+
+    assert ran.code in (4, 10), ran.err
+    assert all(a.method != "PUT" for a in server.asked)
+
+
+def test_a_saved_origin_has_no_effect(run: Run, server: TinyServer, tmp_path: Path, manifest: Path) -> None:
+    """Else the server would follow another file than the one that was reviewed."""
+    run("diff", "--out", "p.json", "--host", server.url)
+    tree = json.loads((tmp_path / "p.json").read_text())
+    (tmp_path / "p.json").write_text(json.dumps(tree | {"origin": {"path": "/evil.yaml", "profiles": ["x"]}}))
+    assert run("apply", "--plan", "p.json", "--host", server.url).code == 0
+    origin = server.asked[-1].body["origin"]
+    assert (origin["path"], origin["profiles"]) == (str(manifest), [])
+
+
+def test_a_manifest_that_changed_since_the_plan_was_saved_is_refused(
+    run: Run, server: TinyServer, manifest: Path
+) -> None:
+    run("diff", "--out", "p.json", "--host", server.url)
+    manifest.write_text(manifest.read_text().replace("chat:", "other:"))
+    ran = run("apply", "--yes", "--plan", "p.json", "--host", server.url)
+    assert (ran.code, ran.err.splitlines()[0]) == (
+        10, "error: the plan is stale: it was saved for another manifest than the one on disk",
+    )  # fmt: skip
+
+
 def test_a_file_that_is_no_plan_is_invalid(run: Run, server: TinyServer, tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text('{"format": "other/1"}')
     assert run("apply", "--plan", "p.json", "--host", server.url).code == 4
