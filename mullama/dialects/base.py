@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, Protocol, TypeGuard, TypeVar
 
 from mullama.chat import inventory, types
+from mullama.dialects.stored_objects import StoredObject, StoredOperation, StoredPage
 from mullama.errors import MullamaError
 from mullama.names import JSONValue
 
@@ -68,38 +69,10 @@ class ResponseRequest(types.ChatRequest):
     """Keep the answer."""
     timed: bool = False
     """The events of a stream have llama-server's timings."""
+    background: bool = False
+    """Generate the answer when the client has disconnected too."""
     echo: Mapping[str, JSONValue] = field(default_factory=dict)
     """Fields of the request that the response object repeats."""
-
-
-# Operations on stored responses of the Responses API.
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchResponse:
-    id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteResponse:
-    id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CancelResponse:
-    id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListResponseItems:
-    id: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredResponse:
-    """A response object as it was sent, with its input items."""
-
-    id: str
-    body: Mapping[str, JSONValue]
-    items: tuple[Mapping[str, JSONValue], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,10 +103,7 @@ Operation = (
     | inventory.FindBlob
     | inventory.StoreBlob
     | inventory.WatchModels
-    | FetchResponse
-    | DeleteResponse
-    | CancelResponse
-    | ListResponseItems
+    | StoredOperation
     | StaticReply
 )
 
@@ -153,7 +123,8 @@ Result = (
     | inventory.Loaded
     | inventory.TaskStatus
     | inventory.Done
-    | StoredResponse
+    | StoredObject
+    | StoredPage
 )
 
 StreamEvent = types.Event | inventory.TaskStatus | inventory.ModelStateReport
@@ -210,7 +181,7 @@ def size_of(result: Result) -> int:
             return len(text)
         case inventory.Inventory(models=models):
             return len(models) * _MEMBERS
-        case inventory.ModelCard() | StoredResponse():  # a vocabulary or a whole conversation may be part of it
+        case inventory.ModelCard() | StoredObject() | StoredPage():  # each may hold a whole conversation
             return 2**20
         case _:
             return 0
@@ -250,6 +221,8 @@ class StreamEncoder(Protocol):
     """
 
     media: Literal["text/event-stream", "application/x-ndjson"]
+    whole: JSONValue
+    """The body of the complete reply after the last event, for an operation that stores it; else None."""
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]: ...
 
@@ -257,6 +230,18 @@ class StreamEncoder(Protocol):
 
     def ping(self) -> Iterable[Frame]:
         """Return frames that keep a silent connection alive; may be empty."""
+        ...
+
+
+class BackgroundEncoder(StreamEncoder, Protocol):
+    """An encoder whose answer has a status that a client can ask for while it is generated."""
+
+    def at(self, status: str) -> dict[str, JSONValue]:
+        """Return the body of the reply with the output so far, in this status."""
+        ...
+
+    def cancel(self) -> Iterable[Frame]:
+        """Return the last frames of an answer that its client cancels."""
         ...
 
 
@@ -283,6 +268,8 @@ class Endpoint:
     encode: Callable[[ReplyContext[Any, Any]], Reply] = encode_static
     stream: Callable[[ReplyContext[Any, None]], StreamEncoder] | None = None
     """The encoder of a streamed answer, for operations that ask for a stream."""
+    background: Callable[[ReplyContext[Any, None]], BackgroundEncoder] | None = None
+    """The encoder of an answer that is generated in the background, for a `ResponseRequest` that asks for it."""
     access: Literal["infer", "admin", "public"] = "infer"
     """infer needs a key that may use the model, admin a key with that role, public none."""
     when: Callable[[Mapping[str, str]], bool] | None = None
@@ -290,13 +277,10 @@ class Endpoint:
 
     The first endpoint whose `when` is true wins, then the first without `when`, then the first.
     """
-    resume: Callable[[Any, Mapping[str, StoredResponse]], Operation] | None = None
+    resume: Callable[[Any, Mapping[str, StoredObject]], Any] | None = None
     """Complete a `ResponseRequest` with the stored responses that it needs, by their ids."""
-    remember: Callable[[Any, JSONValue], StoredResponse | None] | None = None
-    """Return the response to store, or None, from the operation and the body of its reply or its last frame's data.
-
-    The id of a stored response is `resp_` + `ReplyContext.id`.
-    """
+    remember: Callable[[Any, JSONValue], StoredObject | None] | None = None
+    """Return the object to store, or None, from the operation and the body of its complete reply."""
     summary: str = ""
     request_schema: JSONValue = None
     response_schema: JSONValue = None

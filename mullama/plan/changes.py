@@ -25,6 +25,7 @@ COSTS: Mapping[str, Cost] = {
     "server.cors": Cost.LIVE,
     "server.allowed_hosts": Cost.LIVE,
     "server.limits": Cost.LIVE,
+    "server.stored": Cost.LIVE,
     "auth": Cost.LIVE,
     "sources": Cost.NONE,
     "hardware.budget": Cost.LIVE,

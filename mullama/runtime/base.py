@@ -12,7 +12,8 @@ from typing import Any, Literal, Protocol
 
 from mullama.chat.inventory import CreateModel, ModelStateReport, PullModel, TaskStatus
 from mullama.chat.types import ChatRequest, CompletionRequest, Event
-from mullama.dialects.base import Operation, Result, StoredResponse
+from mullama.dialects.base import Operation, Result
+from mullama.dialects.stored_objects import StoredObject
 from mullama.manifest.spec import Manifest
 
 Role = Literal["infer", "admin", "read"]
@@ -124,8 +125,8 @@ class Service(Protocol):
         """Yield the state of each model that the caller may use, then every change of it; endless."""
         ...
 
-    def store_response(self, response: StoredResponse, caller: Caller) -> None:
-        """Store a response (Responses API) for later requests of the same caller. The oldest are dropped."""
+    async def store(self, stored: StoredObject, caller: Caller) -> None:
+        """Store or replace an object for later requests of the same key, within the limits of the manifest."""
         ...
 
     async def receive_blob(self, digest: str, chunks: AsyncIterator[bytes], caller: Caller) -> bool:

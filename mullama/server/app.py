@@ -13,6 +13,7 @@ from mullama.dialects.base import Dialect, Reply
 from mullama.errors import Denied, Internal, Invalid, MullamaError, NotFound, Unavailable
 from mullama.runtime.base import Access, Caller, Operator, Service
 from mullama.server import guard, log, outside
+from mullama.server.background_runs import BackgroundRuns
 from mullama.server.endpoints import Endpoints
 from mullama.server.http.body import BodyBudget
 from mullama.server.http.exchange import (
@@ -61,7 +62,10 @@ class App:
         self._failures = Failures(bounds.failed_keys, time.monotonic)
         self.inflight = Inflight()
         pool = BodyBudget(bounds.body_pool)
-        endpoints = Endpoints(service=service, pool=pool, inflight=self.inflight, bounds=bounds, version=version)
+        self._runs = BackgroundRuns()
+        endpoints = Endpoints(
+            service=service, pool=pool, inflight=self.inflight, bounds=bounds, version=version, runs=self._runs
+        )
         own = operator_api.OperatorApi(
             service=service,
             operator=operator,
@@ -86,6 +90,10 @@ class App:
     def interrupt(self, error: MullamaError) -> None:
         """End every request in progress with this error, in the format of its dialect."""
         self.inflight.interrupt(error)
+
+    async def close(self, drain_seconds: float) -> None:
+        """End the work that no request waits for; it may complete within this time."""
+        await self._runs.close(drain_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

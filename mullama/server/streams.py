@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, cast
@@ -30,9 +30,9 @@ async def relay(
     encoder: StreamEncoder,
     inflight: Inflight,
     bounds: Bounds,
-    remember: Callable[[JSONValue], None],
+    remember: Callable[[JSONValue], Awaitable[None]],
 ) -> None:
-    """Answer with the stream. `remember` is called with the data of the last frame before that frame is sent.
+    """Answer with the stream. `remember` is called with the complete reply before the last frame is sent.
 
     An error before the first event is raised, so that the answer has its status; a later error becomes the
     dialect's error event. A client that disconnects closes `stream` at once.
@@ -54,7 +54,7 @@ async def _write_events(
     stream: AsyncIterator[Sequence[StreamEvent]],
     encoder: StreamEncoder,
     bounds: Bounds,
-    remember: Callable[[JSONValue], None],
+    remember: Callable[[JSONValue], Awaitable[None]],
 ) -> None:
     try:
         events = await anext(stream)
@@ -69,10 +69,9 @@ async def _write_events(
             last = events[-1]
             if isinstance(last, Completed):
                 # The last frame may repeat the whole answer.
-                frames, data = await compute(exchange.bytes_out, _encoded, encoder, events)
+                data = await compute(exchange.bytes_out, _encoded, encoder, events)
                 _note_usage(exchange, last)
-                if frames:
-                    remember(frames[-1].data)
+                await remember(encoder.whole)
             else:
                 data = to_bytes((frame for event in events for frame in encoder.feed(event)), media)
             await pings.write(data)
@@ -84,9 +83,8 @@ async def _write_events(
         raise Internal("the stream ended without its last event")
 
 
-def _encoded(encoder: StreamEncoder, events: Sequence[StreamEvent]) -> tuple[list[Frame], bytes]:
-    frames = [frame for event in events for frame in encoder.feed(event)]
-    return frames, to_bytes(frames, encoder.media, to_json_parts)
+def _encoded(encoder: StreamEncoder, events: Sequence[StreamEvent]) -> bytes:
+    return to_bytes((frame for event in events for frame in encoder.feed(event)), encoder.media, to_json_parts)
 
 
 def _note_usage(exchange: Exchange, completed: Completed) -> None:
@@ -120,6 +118,23 @@ def _event(frame: Frame, write: Callable[[JSONValue], bytes]) -> bytes:
 def _line(frame: Frame, write: Callable[[JSONValue], bytes]) -> bytes:
     # NDJSON has no comments, and some readers fail on blank lines.
     return b"" if frame.comment else write(frame.data) + b"\n"
+
+
+async def replay(
+    exchange: Exchange,
+    batches: AsyncIterator[Sequence[Frame]],
+    encoder: StreamEncoder | None,
+    inflight: Inflight,
+    bounds: Bounds,
+) -> None:
+    """Answer with the frames of a stream that does not depend on this client. encoder: writes its pings."""
+    media: Media = "text/event-stream"
+    async with inflight.track(exchange), aclosing(cast(Any, batches)):
+        await exchange.begin(media)
+        async with Pings(exchange, lambda: to_bytes(encoder.ping() if encoder else (), media), bounds.ping) as pings:
+            async for frames in batches:
+                await pings.write(to_bytes(frames, media))
+    await exchange.end()
 
 
 async def report(exchange: Exchange, lines: AsyncIterator[dict[str, Any]], inflight: Inflight) -> None:

@@ -46,14 +46,13 @@ from mullama.chat.types import (
     Vectors,
 )
 from mullama.dialects.base import (
-    FetchResponse,
     Reply,
     ResponseRequest,
     StaticReply,
-    StoredResponse,
     WireRequest,
     is_streamed,
 )
+from mullama.dialects.stored_objects import FetchStored, StoredObject
 from mullama.errors import Busy, ContextOverflow, EngineFailed, MullamaError, NotFound
 from mullama.server.http.strict_json import to_json
 from mullama.server.streams import to_bytes
@@ -86,7 +85,7 @@ class Model:
     def __init__(self, kit: Any, script: Sequence[Any]) -> None:
         self.kit = kit
         self.script = script
-        self.stored: dict[str, StoredResponse] = {}
+        self.stored: dict[str, StoredObject] = {}
         self.contexts = (replace(CONTEXT, id=f"{i:024x}") for i in count(1))
         self.seen: list[Any] = []
 
@@ -149,7 +148,7 @@ class Model:
                 return Vectors(vectors=((0.5, -2.0),) * len(operation.inputs), usage=Usage(prompt_tokens=3))
             case CountRequest():
                 return TokenCount(tokens=42)
-            case FetchResponse(id=id):
+            case FetchStored(id=id):
                 return self.stored[id]
             case DeleteModel() | CopyModel():
                 return Done()

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from mullama.chat.types import TextRequest
 from mullama.dialects import DIALECTS
-from mullama.dialects.base import Endpoint, ResponseRequest, StoredResponse, WireRequest
+from mullama.dialects.base import Endpoint, ResponseRequest, WireRequest
+from mullama.dialects.stored_objects import StoredObject
 from mullama.errors import MullamaError
 from tests.dialects import golden
 from tests.dialects.wire import DONE as COMPLETED
@@ -55,7 +56,7 @@ def try_all(one: Endpoint, body: Any) -> None:
     try:
         operation = one.decode(WireRequest(body=body))
         if isinstance(operation, ResponseRequest) and operation.needs and one.resume is not None:
-            empty = {i: StoredResponse(id=i, body={"output": []}, items=()) for i in operation.needs}
+            empty = {i: StoredObject(id=i, body={"output": []}, items=()) for i in operation.needs}
             operation = one.resume(operation, empty)
         if one.stream is None or not isinstance(operation, TextRequest):
             return

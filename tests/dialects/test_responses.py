@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,10 +10,23 @@ import pytest
 from mullama.chat.answer import fold
 from mullama.chat.inventory import Done
 from mullama.chat.types import TextDelta, ThinkingDelta, ToolCall, ToolCallFinished, ToolCallStarted
-from mullama.dialects.base import StoredResponse, WireRequest
-from mullama.dialects.openai.responses.items import conversation, encode_thinking
-from mullama.errors import Invalid, NotFound, Unsupported
-from tests.dialects.wire import CALL_EVENTS, CALLED, CONTEXT, data, decode, encode, endpoint, reply, run_of
+from mullama.dialects.base import WireRequest
+from mullama.dialects.openai.responses.items import conversation, encode_text
+from mullama.dialects.stored_objects import ReplayStream, StoredObject
+from mullama.errors import Invalid
+from tests.dialects.wire import (
+    CALL_EVENTS,
+    CALLED,
+    CONTEXT,
+    HELLO,
+    data,
+    decode,
+    encode,
+    endpoint,
+    reply,
+    run_of,
+    stream,
+)
 
 PATH = "/v1/responses"
 ASK = {"model": "tiny", "input": "Hello"}
@@ -106,12 +120,12 @@ def test_thinking_survives_the_round_trip_hidden_or_in_the_clear() -> None:
     hidden = {"type": "reasoning", "summary": [], "encrypted_content": output[0]["encrypted_content"]}
     assert conversation((hidden, output[1]), None)[0].thinking == "hm ü"
     assert conversation((output[0], output[1]), None)[0].thinking == "hm ü"
-    for foreign in ("gAAAAABo", encode_thinking("x")[:-1] + "!", "mullama1.////"):
+    for foreign in ("gAAAAABo", encode_text("x")[:-1] + "!", "mullama1.////"):
         strange = {"type": "reasoning", "summary": [], "encrypted_content": foreign}
         assert turns(strange, {"role": "user", "content": "a"}) == [("user", "a")]
 
 
-def stored(store: bool = True) -> StoredResponse | None:
+def stored(store: bool = True) -> StoredObject | None:
     one = endpoint(PATH)
     assert one.remember is not None
     operation = decode(PATH, {**ASK, "instructions": "Be brief.", "store": store})
@@ -125,15 +139,20 @@ def test_a_response_is_remembered_whole_or_streamed_unless_it_must_not_be() -> N
     events = run_of(TextDelta(text="Hi."))
 
     whole = one.remember(operation, reply(PATH, ASK, events))
-    streamed = one.remember(operation, data(PATH, ASK, events)[-1])
+    encoder = stream(one, operation)
+    for event in events:
+        tuple(encoder.feed(event))
+    streamed = one.remember(operation, encoder.whole)
 
     assert whole == streamed
     assert whole is not None
     assert whole.id == f"resp_{CONTEXT.id}"
     assert stored(store=False) is None
-    assert (
-        one.remember(operation, {"type": "response.failed", "response": {"id": "resp_1", "status": "failed"}}) is None
-    )
+    failed = {"id": "resp_1", "status": "failed"}
+    assert one.remember(operation, failed) is None
+    behind = one.remember(decode(PATH, {**ASK, "background": True}), failed)
+    assert behind is not None
+    assert behind.body == failed
 
 
 def test_a_response_is_taken_up_again_without_its_instructions() -> None:
@@ -189,10 +208,73 @@ def test_a_reference_to_an_item_that_is_not_there_is_refused() -> None:
         one.resume(operation, {before.id: before})
 
 
-def test_counting_needs_the_whole_input() -> None:
-    assert decode("/v1/responses/input_tokens", ASK).chat.messages[0].text == "Hello"
-    with pytest.raises(Unsupported, match="stored responses cannot be counted"):
-        decode("/v1/responses/input_tokens", {**ASK, "previous_response_id": "resp_1"})
+def test_a_count_covers_the_stored_responses_before() -> None:
+    one = endpoint("/v1/responses/input_tokens")
+    before = stored()
+    assert before is not None
+    assert one.resume is not None
+    assert decode(one.path, ASK).chat.messages[0].text == "Hello"
+    chat = decode(one.path, {"input": "And?", "previous_response_id": before.id}).chat
+    assert chat.needs == (before.id,)
+    assert [m.text for m in one.resume(chat, {before.id: before}).messages] == ["Hello", "Hi.", "And?"]
+
+
+@pytest.mark.parametrize("status", ["queued", "in_progress", "failed", "cancelled"])
+def test_a_response_that_is_not_complete_is_not_continued(status: str) -> None:
+    one = endpoint(PATH)
+    assert one.resume is not None
+    before = StoredObject(id="resp_1", body={"status": status, "output": []}, items=())
+    request = decode(PATH, {"input": "And?", "previous_response_id": "resp_1"})
+    with pytest.raises(Invalid, match=f"the response resp_1 is {status}"):
+        one.resume(request, {"resp_1": before})
+
+
+def test_a_background_response_has_to_be_stored() -> None:
+    with pytest.raises(Invalid, match="background needs store"):
+        decode(PATH, {**ASK, "background": True, "store": False})
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ({f"k{i}": "v" for i in range(17)}, "at most 16 pairs"),
+        ({"k" * 65: "v"}, "keys of at most 64 characters"),
+        ({"k": "v" * 513}, "at most 512 characters"),
+        ({"k": 5}, "must be a string"),
+        ("k", "must be an object"),
+    ],
+)
+def test_metadata_has_the_bounds_of_openai(metadata: Any, words: str) -> None:
+    with pytest.raises(Invalid, match=words):
+        decode(PATH, {**ASK, "metadata": metadata})
+    with pytest.raises(Invalid, match=words):
+        decode("/v1/chat/completions/{id}", {"metadata": metadata})
+    with pytest.raises(Invalid, match=words):
+        decode("/v1/chat/completions", {**HELLO, "store": True, "metadata": metadata})
+    assert decode("/v1/chat/completions", {**HELLO, "metadata": metadata}).metadata == {}
+
+
+def test_a_conversation_is_compacted_to_its_user_messages_and_a_summary() -> None:
+    one = endpoint("/v1/responses/compact")
+    before = stored()
+    assert before is not None
+    assert one.resume is not None
+    request = one.resume(decode(one.path, {"input": "And?", "previous_response_id": before.id}), {before.id: before})
+    assert [m.role for m in request.messages] == ["user", "assistant", "user", "user"]
+    assert request.messages[-1].text.startswith("Summarize the conversation")
+
+    body: Any = encode(one, request, fold(run_of(TextDelta(text="They greeted.")))).body
+    assert (body["object"], body["usage"]["total_tokens"]) == ("response.compaction", 18)
+    assert [(i["type"], i.get("role")) for i in body["output"]] == [
+        ("message", "user"), ("message", "user"), ("compaction", None),
+    ]  # fmt: skip
+    again = decode(PATH, {"input": [*body["output"], {"role": "user", "content": "Go on."}]})
+    assert [(m.role, m.text) for m in again.messages] == [
+        ("user", "Hello"), ("user", "And?"),
+        ("assistant", "Summary of the conversation up to here:\nThey greeted."), ("user", "Go on."),
+    ]  # fmt: skip
+    foreign = {"type": "compaction", "id": "cmp_1", "encrypted_content": "gAAAA"}
+    assert turns(foreign, {"role": "user", "content": "a"}) == [("user", "a")]
 
 
 def test_stored_responses_are_fetched_listed_and_forgotten() -> None:
@@ -201,21 +283,24 @@ def test_stored_responses_are_fetched_listed_and_forgotten() -> None:
     fetch = endpoint("/v1/responses/{id}", "GET")
     call = WireRequest(path={"id": before.id})
     assert encode(fetch, fetch.decode(call), before).body == before.body
-    with pytest.raises(Unsupported, match="streamed again"):
-        fetch.decode(WireRequest(path={"id": before.id}, query={"stream": "true"}))
+    replay = WireRequest(path={"id": before.id}, query={"stream": "true", "starting_after": "2"})
+    assert fetch.decode(replay) == ReplayStream(kind="response", id=before.id, starting_after=2)
+    for wrong in ("x", "-2", "1.5"):
+        with pytest.raises(Invalid, match="starting_after must be the number of an event"):
+            fetch.decode(WireRequest(path={"id": "r"}, query={"stream": "true", "starting_after": wrong}))
+    lost = replace(before, body={**before.body, "status": "in_progress"})
+    assert encode(fetch, fetch.decode(call), lost).body["status"] == "failed"  # type: ignore[index,call-overload]
 
     delete = endpoint("/v1/responses/{id}", "DELETE")
     said: Any = encode(delete, delete.decode(call), Done()).body
     assert said["deleted"] is True
-    with pytest.raises(NotFound):
-        encode(delete, delete.decode(call), Done(found=False))
 
     cancel = endpoint("/v1/responses/{id}/cancel")
     assert encode(cancel, cancel.decode(call), before).body == before.body
 
 
 def page(items: int, **query: str) -> Any:
-    response = StoredResponse(
+    response = StoredObject(
         id="resp_a", body={}, items=tuple({"role": "user", "content": str(i)} for i in range(items))
     )
     one = endpoint("/v1/responses/{id}/input_items", "GET")

@@ -30,8 +30,10 @@ from mullama.reconcile.machine import observe_machine
 from mullama.runtime.base import ApplyOptions, Caller, Origin
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Attempts, Pool
+from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.service import ModelService
 from mullama.runtime.snapshot import Snapshot
+from mullama.store.client_objects import ObjectFile
 from mullama.store.records import Records
 
 CALLER = Caller(dialect="openai", request_id="test")
@@ -62,6 +64,7 @@ class LocalServer:
         self.home = home
         self.env = {"HOME": str(home)}
         self.machine: Machine | None = None
+        self.now = 1e9
         self.records = Records(home / "state", "test")
         self.records.create()
         self.addresses, self.event_log, self.metrics = Addresses(), EventLog(), Metrics()
@@ -74,7 +77,10 @@ class LocalServer:
         )  # fmt: skip
         self.addresses.count_keys = lambda: len(self.service.access().keys)
         self.commands = ModelCommands(self.reconciler, files, self.env)
-        self.service = ModelService(lambda: self.snapshot, self.pool, self.commands, self.metrics)
+        self.objects = ClientStore(
+            ObjectFile(self.records.objects_path), lambda: self.snapshot.manifest.server.stored, lambda: self.now
+        )
+        self.service = ModelService(lambda: self.snapshot, self.pool, self.commands, self.metrics, self.objects)
         self.operator = LocalOperator(
             reconciler=self.reconciler, pool=self.pool, event_log=self.event_log, metrics=self.metrics,
             reload=self._no_file, stop=lambda: None,

@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 from mullama.chat import inventory, types
 from mullama.dialects import DIALECTS
-from mullama.dialects.base import CancelResponse, Dialect, FetchResponse, ListResponseItems, StoredResponse
+from mullama.dialects.base import Dialect
+from mullama.dialects.stored_objects import FetchStored, ListStored, StoredObject, StoredPage, UpdateStored
 from mullama.errors import MullamaError, NotFound
 from mullama.manifest.spec import Manifest
 from mullama.runtime.base import Access, ApplyOptions, Caller, KeyRecord, Origin
@@ -87,7 +88,7 @@ class StubRuntime:
     state: str = "ready"
     seen: list[Any] = field(default_factory=list)
     callers: list[Caller] = field(default_factory=list)
-    kept: dict[str, StoredResponse] = field(default_factory=dict)
+    kept: dict[str, StoredObject] = field(default_factory=dict)
     reached: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     closed: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     stopped: threading.Event = field(default_factory=threading.Event)
@@ -132,7 +133,9 @@ class StubRuntime:
             return aggregate(events)
         self.seen.append(operation)
         self.callers.append(caller)
-        if isinstance(operation, FetchResponse | CancelResponse | ListResponseItems):
+        if isinstance(operation, ListStored):
+            return StoredPage(objects=tuple(self.kept.values()), more=False)
+        if isinstance(operation, FetchStored | UpdateStored):
             if operation.id not in self.kept:
                 raise NotFound(f"no response {operation.id}")
             return self.kept[operation.id]
@@ -148,8 +151,8 @@ class StubRuntime:
         for state in ("opening", "ready", ""):
             yield inventory.ModelStateReport(model="tiny", state=state)
 
-    def store_response(self, response: StoredResponse, caller: Caller) -> None:
-        self.kept[response.id] = response
+    async def store(self, stored: StoredObject, caller: Caller) -> None:
+        self.kept[stored.id] = stored
 
     async def receive_blob(self, digest: str, chunks: AsyncIterator[bytes], caller: Caller) -> bool:
         self.seen.append((digest, b"".join([chunk async for chunk in chunks])))
@@ -330,6 +333,7 @@ def running_server(
         yield running
     finally:
         running.wait(server.stop(0))
+        running.wait(app.close(0))
         loop.call_soon_threadsafe(loop.stop)
         thread.join(60)
         loop.close()

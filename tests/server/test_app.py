@@ -219,7 +219,7 @@ def test_an_unknown_path_is_404_in_the_shape_of_its_api(server: RunningServer, p
     ("method", "path", "shape", "allow"),
     [
         ("GET", "/v1/messages", "anthropic", "OPTIONS, POST"),
-        ("GET", "/v1/chat/completions", "openai", "OPTIONS, POST"),
+        ("GET", "/v1/completions", "openai", "OPTIONS, POST"),
         ("DELETE", "/api/chat", "ollama", "OPTIONS, POST"),
         ("POST", "/livez", "operator", "GET, HEAD, OPTIONS"),
         ("BREW", "/livez", "operator", None),
@@ -259,7 +259,7 @@ def test_head_has_the_headers_of_get_and_no_body(server: RunningServer) -> None:
 
 
 def test_options_lists_the_methods(server: RunningServer) -> None:
-    answer = server.ask("OPTIONS", "/v1/chat/completions")
+    answer = server.ask("OPTIONS", "/v1/completions")
     assert (answer.status, answer.headers["allow"], answer.body) == (204, "OPTIONS, POST", b"")
     assert server.ask("OPTIONS", "/v1/nothing").status == 404
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from mullama.chat import inventory, types
-from mullama.dialects.base import Dialect, Endpoint, Reply, ReplyContext, StoredResponse, WireRequest, size_of
+from mullama.dialects.base import Dialect, Endpoint, Reply, ReplyContext, WireRequest, size_of
 from mullama.dialects.operator_errors import error_reply
+from mullama.dialects.stored_objects import StoredObject
 from mullama.offload import LARGE
 from tests.server.server_fixture import USAGE, RunningServer, StubRuntime, running_server
 
@@ -106,7 +107,7 @@ def test_the_size_of_a_result_is_that_of_its_reply(result: Any, size: int) -> No
 
 
 @pytest.mark.parametrize(
-    "result", [inventory.ModelCard(name="a"), StoredResponse(id="resp_1", body={}, items=())], ids=["card", "stored"]
+    "result", [inventory.ModelCard(name="a"), StoredObject(id="resp_1", body={}, items=())], ids=["card", "stored"]
 )
 def test_results_of_unknown_size_count_as_large(result: Any) -> None:
     assert size_of(result) >= LARGE

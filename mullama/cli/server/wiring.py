@@ -31,10 +31,12 @@ from mullama.reconcile.files import Files
 from mullama.runtime.base import ApplyOptions, Origin
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Attempts, Pool
+from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.service import ModelService
 from mullama.server import log
-from mullama.server.app import create_app
+from mullama.server.app import App, create_app
 from mullama.server.http.listen import HttpServer
+from mullama.store.client_objects import ObjectFile
 from mullama.store.process import process_identity
 from mullama.store.records import Records, ServerRecord
 
@@ -95,7 +97,7 @@ async def _serve(
     control = control_path(records, env)
     process.handle_signals()
     try:
-        await process.http.start(create_app(process.service, process.operator, DIALECTS), (), control)
+        await process.http.start(process.app, (), control)
         process.announce(control, origin)
         # The watcher is first: a reader of server.json may save the new file at once.
         process.reconciler.state.subscribers += (
@@ -134,6 +136,8 @@ class _Process:
 
     records: Records
     http: HttpServer
+    app: App
+    objects: ClientStore
     reconciler: Reconciler
     watcher: ManifestWatcher
     service: ModelService
@@ -145,7 +149,8 @@ class _Process:
     """Set by the second signal: requests are no longer drained."""
     reload_requested: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by SIGHUP."""
-    reloads: asyncio.Task[None] | None = None
+    tasks: tuple[asyncio.Task[None], ...] = ()
+    """Tasks that run until the end."""
 
     @classmethod
     def make(cls, records: Records, env: Mapping[str, str]) -> _Process:
@@ -159,22 +164,29 @@ class _Process:
         )
         watcher = ManifestWatcher(reconciler=reconciler, pool=pool, event_log=event_log, env=env)
         stopping = asyncio.Event()
+        objects = ClientStore(
+            ObjectFile(records.objects_path), lambda: reconciler.current.snapshot.manifest.server.stored
+        )
+        service = ModelService(
+            lambda: reconciler.current.snapshot, pool, ModelCommands(reconciler, files, env), metrics, objects
+        )
+        operator = LocalOperator(
+            reconciler=reconciler,
+            pool=pool,
+            event_log=event_log,
+            metrics=metrics,
+            reload=watcher.reload,
+            stop=stopping.set,
+        )
         return cls(
             records=records,
             http=http,
+            app=create_app(service, operator, DIALECTS),
+            objects=objects,
             reconciler=reconciler,
             watcher=watcher,
-            service=ModelService(
-                lambda: reconciler.current.snapshot, pool, ModelCommands(reconciler, files, env), metrics
-            ),
-            operator=LocalOperator(
-                reconciler=reconciler,
-                pool=pool,
-                event_log=event_log,
-                metrics=metrics,
-                reload=watcher.reload,
-                stop=stopping.set,
-            ),
+            service=service,
+            operator=operator,
             pool=pool,
             stopping=stopping,
         )
@@ -207,7 +219,10 @@ class _Process:
         for number in _STOP_SIGNALS:
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop))
         signal.signal(signal.SIGHUP, lambda *_: loop.call_soon_threadsafe(self.reload_requested.set))
-        self.reloads = loop.create_task(self._reload_on_request())
+        self.tasks = (
+            loop.create_task(self._reload_on_request()),
+            loop.create_task(self.objects.keep_tidy()),
+        )
 
     async def _reload_on_request(self) -> None:
         """Reload once for all signals that arrive during one reload."""
@@ -223,18 +238,23 @@ class _Process:
         """Drain requests, unload models and end all tasks; `stop_at_once` cuts both short."""
         await self.watcher.close()
         at_once = asyncio.create_task(self.stop_at_once.wait())
-        drain = asyncio.create_task(self.http.stop(DRAIN_SECONDS))
+        drain = asyncio.create_task(self._drain())
         await asyncio.wait({drain, at_once}, return_when=asyncio.FIRST_COMPLETED)
         if not drain.done():
             await self.http.stop(0)
+            await self.app.close(0)
         unload = asyncio.create_task(self.reconciler.stop())
         await asyncio.wait({unload, at_once}, return_when=asyncio.FIRST_COMPLETED)
         if not unload.done():
             await self.pool.abort()
-        tasks = [task for task in (drain, unload, at_once, self.reloads) if task is not None]
+        tasks = (drain, unload, at_once, *self.tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self.objects.close()
+
+    async def _drain(self) -> None:
+        await asyncio.gather(self.http.stop(DRAIN_SECONDS), self.app.close(DRAIN_SECONDS))
 
 
 def control_path(records: Records, env: Mapping[str, str]) -> str:

@@ -110,6 +110,7 @@ class MessageStream:
         self._written = False  # whether the open tool_use has had any input
         self._last = types.Finished(reason=types.StopReason.STOP)
         self._ended = False
+        self.whole: JSONValue = None
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
         match event:

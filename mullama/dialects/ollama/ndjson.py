@@ -65,6 +65,7 @@ class LineStream:
     """Base of the streams of lines. `_ended` is set with the last line."""
 
     media: Literal["text/event-stream", "application/x-ndjson"] = "application/x-ndjson"
+    whole: JSONValue = None
     _ended = False
 
     def fail(self, error: MullamaError) -> Iterable[Frame]:

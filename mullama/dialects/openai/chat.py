@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from mullama.chat import types
 from mullama.dialects import fields, schema
@@ -10,9 +11,10 @@ from mullama.dialects.base import Reply, ReplyContext, WireRequest
 from mullama.dialects.formats import THINK, effort
 from mullama.dialects.openai.messages import MESSAGES
 from mullama.dialects.openai.native_form import NO_OPTIONS, ReplyOptions
-from mullama.dialects.openai.request_fields import COMMON, include_usage, read_common
+from mullama.dialects.openai.request_fields import COMMON, METADATA, STORE, include_usage, read_common
 from mullama.dialects.sampling import TOP_LOGPROBS
 from mullama.dialects.tools import (
+    MOST_MESSAGES,
     MOST_TOOLS,
     NAME,
     TOOL_CHOICE,
@@ -23,6 +25,7 @@ from mullama.dialects.tools import (
     unique,
 )
 from mullama.errors import Invalid
+from mullama.names import JSONValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,12 @@ class ChatCall(types.ChatRequest):
     old_functions: bool = False
     """Calls are returned as `function_call`."""
     reply: ReplyOptions = NO_OPTIONS
+    store: bool = False
+    """Keep the answer."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Pairs that are stored with the answer."""
+    sent: tuple[Mapping[str, JSONValue], ...] = ()
+    """The messages as they were sent, for an answer that is stored."""
 
 
 _LOGPROBS = fields.flag("logprobs")
@@ -48,13 +57,14 @@ _KWARGS = fields.record("chat_template_kwargs")
 _ENABLE_THINKING = fields.flag("enable_thinking")
 _EFFORT = effort("reasoning_effort")
 _TRUNCATE = fields.flag("truncate")
+_SENT = fields.many("messages", fields.to_record, schema.RECORD, MOST_MESSAGES)
 _TOOLS = fields.many("tools", fields.to_record, TOOL_SCHEMA, MOST_TOOLS)
 _FUNCTIONS = fields.many("functions", fields.to_record, schema.record("name", name=schema.STRING), MOST_TOOLS)
 
 CHAT_FIELDS: tuple[fields.Field[object], ...] = (
     fields.MODEL, MESSAGES, fields.STREAM, *COMMON, _TOOLS, TOOL_CHOICE, _FUNCTIONS, _PARALLEL, _LOGPROBS,
     TOP_LOGPROBS, THINK, _EFFORT, _KWARGS, _CONTINUE, _GENERATION_PROMPT,
-    fields.record("stream_options"), fields.record("reasoning"),
+    fields.record("stream_options"), fields.record("reasoning"), STORE, METADATA,
 )  # fmt: skip
 REQUEST_SCHEMA = fields.request_schema(*CHAT_FIELDS, required="messages")
 
@@ -94,6 +104,7 @@ def read_chat(body: fields.Body) -> ChatCall:
     parallel = False if old else body.get(_PARALLEL)
     continued = messages[-1].role == "assistant" and not messages[-1].tool_calls
     kwargs = body.get(_KWARGS) or {}
+    store = body.get(STORE) or False
     reasoning_format = common["reply"].reasoning_format
     return ChatCall(
         model=fields.model_named(body),
@@ -113,6 +124,9 @@ def read_chat(body: fields.Body) -> ChatCall:
         inline_thinking=reasoning_format in ("none", "deepseek-legacy"),
         separate_thinking=reasoning_format != "none",
         old_functions=old,
+        store=store,
+        metadata=(body.get(METADATA) or {}) if store else {},
+        sent=(body.get(_SENT) or ()) if store else (),
     )
 
 

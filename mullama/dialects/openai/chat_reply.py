@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from mullama.chat import types
+from mullama.chat.answer import Fold
 from mullama.dialects import schema
 from mullama.dialects.base import Frame, Reply, ReplyContext, StreamEvent
 from mullama.dialects.openai import native_form
@@ -83,7 +85,7 @@ def _calls_reason(operation: ChatCall) -> str:
     return "function_call" if operation.old_functions else "tool_calls"
 
 
-def encode(context: ReplyContext[ChatCall, types.Answer]) -> Reply:
+def encode(context: ReplyContext[ChatCall, Any]) -> Reply:
     """Return the complete answer as one object."""
     choices: list[JSONValue] = [
         {
@@ -118,8 +120,12 @@ class ChatChunkStream(EventStream):
         self._open = context.operation.n
         self._last: types.Finished | None = None
         self._extras = native_form.StreamExtras(context.operation, context.context_size)
+        self._context: ReplyContext[ChatCall, Any] = context
+        self._fold = Fold() if context.operation.store else None
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
+        if self._fold is not None and isinstance(event, types.Event):
+            self._fold.feed(event)
         match event:
             case types.TextDelta():
                 return (self._text(event.choice, self._joints[event.choice].piece(event.text), event.logprobs),)
@@ -220,6 +226,8 @@ class ChatChunkStream(EventStream):
 
     def _completed(self, event: types.Completed) -> tuple[Frame, ...]:
         """Return the last choice's end and the counts; the last chunk has the timings."""
+        if self._fold is not None:
+            self.whole = encode(replace(self._context, result=self._fold.answer)).body
         timings: dict[str, JSONValue] = {"timings": timings_of(event.usage, event.timings)}
         usage, frames = self._operation.include_usage, []
         if self._last is not None:

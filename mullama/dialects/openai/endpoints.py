@@ -7,7 +7,7 @@ from dataclasses import replace
 from mullama.chat.inventory import ListModels
 from mullama.dialects import schema
 from mullama.dialects.base import Endpoint, fixed
-from mullama.dialects.openai import chat, chat_reply, completions, embeddings, llamaserver, models
+from mullama.dialects.openai import chat, chat_reply, completions, embeddings, llamaserver, models, stored_chat
 from mullama.dialects.openai.responses import stored
 
 CHAT = Endpoint(
@@ -16,6 +16,7 @@ CHAT = Endpoint(
     decode=chat.decode,
     encode=chat_reply.encode,
     stream=chat_reply.ChatChunkStream,
+    remember=stored_chat.remember,
     summary="Generate a chat completion",
     request_schema=chat.REQUEST_SCHEMA,
     response_schema=chat_reply.RESPONSE_SCHEMA,
@@ -71,7 +72,7 @@ def bare(*endpoints: Endpoint) -> tuple[Endpoint, ...]:
     return tuple(replace(e, path=e.path.removeprefix("/v1")) for e in endpoints)
 
 
-RESPONSES = stored.ENDPOINTS
+STORED = (*stored.ENDPOINTS, *stored_chat.ENDPOINTS)
 
 # Without `/completions`: llama-server's clients expect its native form there.
 ENDPOINTS = (
@@ -80,8 +81,8 @@ ENDPOINTS = (
     COMPLETIONS,
     EMBEDDINGS,
     MODELS,
-    *RESPONSES,
-    *bare(CHAT, CHAT_COUNT, EMBEDDINGS, *RESPONSES),
+    *STORED,
+    *bare(CHAT, CHAT_COUNT, EMBEDDINGS, *STORED),
     *llamaserver.ENDPOINTS,
     # Last, because their id may match the paths of other endpoints.
     MODEL,

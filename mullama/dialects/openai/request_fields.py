@@ -48,6 +48,24 @@ JSON_SCHEMA: fields.Field[ResponseFormat] = fields.Field(
 OPTIONS: fields.Field[Mapping[str, JSONValue]] = fields.Field("options", fields.to_record, schema.RECORD)
 LORA = fields.many("lora", fields.to_record, schema.RECORD, 64)
 
+_MOST_PAIRS, _MOST_KEY, _MOST_VALUE = 16, 64, 512
+
+
+def _metadata(value: JSONValue, path: str) -> dict[str, str]:
+    pairs = fields.to_record(value, path)
+    if len(pairs) > _MOST_PAIRS:
+        raise fields.unfit(path, f"an object of at most {_MOST_PAIRS} pairs")
+    for key, text in pairs.items():
+        if len(key) > _MOST_KEY:
+            raise fields.unfit(path, f"an object with keys of at most {_MOST_KEY} characters")
+        if len(fields.to_text(text, f"{path}.{key}")) > _MOST_VALUE:
+            raise fields.unfit(f"{path}.{key}", f"at most {_MOST_VALUE} characters long")
+    return {key: str(text) for key, text in pairs.items()}
+
+
+STORE = fields.flag("store")
+METADATA: fields.Field[dict[str, str]] = fields.Field("metadata", _metadata, schema.mapped(schema.STRING))
+
 COMMON: tuple[fields.Field[object], ...] = (
     *SAMPLING,
     STOP, N, N_CMPL, N_PROBS, MAX_TOKENS, MAX_COMPLETION_TOKENS, N_PREDICT, IGNORE_EOS, CACHE_PROMPT, NUM_CTX,

@@ -8,6 +8,7 @@ from typing import Literal
 from mullama.dialects.base import Frame
 from mullama.dialects.openai.errors import envelope
 from mullama.errors import MullamaError
+from mullama.names import JSONValue
 
 DONE = Frame(data="[DONE]")
 _PING = Frame(data="ping", comment=True)
@@ -17,6 +18,7 @@ class EventStream:
     """Base of the stream encoders. `_ended` is set with the terminal event."""
 
     media: Literal["text/event-stream", "application/x-ndjson"] = "text/event-stream"
+    whole: JSONValue = None
     _ended = False
 
     def fail(self, error: MullamaError) -> Iterable[Frame]:

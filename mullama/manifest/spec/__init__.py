@@ -43,6 +43,7 @@ from mullama.manifest.spec.server import (
     Server,
     ServerLimits,
     Sources,
+    StoredObjects,
     Stores,
     Sync,
     Tls,
@@ -54,7 +55,7 @@ __all__ = [
     "Hardware", "HardwareProfile", "HubSource", "Key", "KeyRate", "Kv", "Limits", "Logs", "Manifest",
     "ManifestMessage", "Memory", "Metadata", "Model", "ModelRate", "Moved", "Observability", "Parameters", "Probe",
     "Prune", "Residency", "Rollout", "Rope", "Route", "RouteTarget", "SecretRef", "Server", "ServerLimits",
-    "Sources", "Stores", "Sync", "Template", "Tls", "share_of",
+    "Sources", "StoredObjects", "Stores", "Sync", "Template", "Tls", "share_of",
 ]  # fmt: skip
 
 

@@ -53,6 +53,15 @@ class ServerLimits(Block):
     """Maximum time in the queue; a request that waits longer fails with a retry hint."""
 
 
+class StoredObjects(Block):
+    """Responses and chat completions that clients store, each for the API key that made it."""
+
+    keep: Duration = Field(default=30 * 86400.0, examples=["30d"])
+    """Time after which a stored object is deleted; `0s` stores nothing."""
+    size: Size = Field(default=512 * 1024**2, examples=["512MiB"])
+    """Maximum size of all stored objects; the oldest are deleted first."""
+
+
 class Server(Block):
     """The HTTP server."""
 
@@ -74,6 +83,8 @@ class Server(Block):
     """TLS of the TCP listeners."""
     limits: ServerLimits = ServerLimits()
     """Limits on requests to all models together."""
+    stored: StoredObjects = StoredObjects()
+    """Responses and chat completions that clients store."""
 
 
 class KeyRate(Block):

@@ -16,6 +16,7 @@ from mullama.chat import prompt
 from mullama.chat import types as chat
 from mullama.chat.answer import Fold
 from mullama.dialects import base as dialect
+from mullama.dialects.stored_objects import DeleteStored, FetchStored, ListStored, StoredObject, UpdateStored
 from mullama.engines.base import Embed, Embedded
 from mullama.errors import ContextOverflow, Denied, EngineFailed, Invalid, NotFound, Unavailable, Unsupported
 from mullama.names import DEFAULT_ROUTE
@@ -24,10 +25,10 @@ from mullama.runtime.base import Access, Caller
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Lease, Pool
 from mullama.runtime.scheduler.state import Phase
+from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.completion import Completion, Request, TimeLimit, prepared_for
 from mullama.runtime.serving.model_info import cards, running_cards, show_card, states
 from mullama.runtime.serving.places import PlaceBoard
-from mullama.runtime.serving.response_store import ResponseStore
 from mullama.runtime.serving.vectors import embed_all, embed_slices, rerank_slices, shortened
 from mullama.runtime.snapshot import Deployment, Snapshot
 from mullama.runtime.worker.inbox import Inbox
@@ -64,12 +65,17 @@ class ModelService:
     """Implements `runtime.base.Service`."""
 
     def __init__(
-        self, snapshot: Callable[[], Snapshot], pool: Pool, commands: InventoryCommands, metrics: Metrics
+        self,
+        snapshot: Callable[[], Snapshot],
+        pool: Pool,
+        commands: InventoryCommands,
+        metrics: Metrics,
+        objects: ClientStore,
     ) -> None:
         self._snapshot, self._pool, self._commands, self._metrics = snapshot, pool, commands, metrics
         self._places = PlaceBoard(lambda: pool.state.units)
         self._quarantine = pool.quarantine
-        self._responses = ResponseStore()
+        self._objects = objects
 
     def access(self) -> Access:
         return self._snapshot().access
@@ -171,11 +177,8 @@ class ModelService:
                 return await self._tokenize(operation, caller)
             case chat.DetokenizeRequest():
                 return await self._detokenize(operation, caller)
-            case dialect.FetchResponse(id=id) | dialect.ListResponseItems(id=id) | dialect.CancelResponse(id=id):
-                return self._responses.get(id, caller)
-            case dialect.DeleteResponse(id=id):
-                self._responses.drop(id, caller)
-                return inv.Done()
+            case FetchStored() | DeleteStored() | UpdateStored() | ListStored():
+                return await self._objects.answer(operation, caller)
             case dialect.StaticReply():
                 raise Invalid("this operation needs no model")
             case _:
@@ -232,8 +235,8 @@ class ModelService:
             known = now
             await changed.wait()
 
-    def store_response(self, response: dialect.StoredResponse, caller: Caller) -> None:
-        self._responses.put(response, caller)
+    async def store(self, stored: StoredObject, caller: Caller) -> None:
+        await self._objects.put(stored, caller)
 
     async def receive_blob(self, digest: str, chunks: AsyncIterator[bytes], caller: Caller) -> bool:
         return await self._commands.receive_blob(digest, chunks)

@@ -21,6 +21,8 @@ Item = Mapping[str, JSONValue]
 # The prefix of encoded reasoning, for clients that ask for encrypted content.
 _ENCODED = "mullama1."
 _CALL_ID = fields.text("call_id", 256)
+_HIDDEN = fields.text("encrypted_content")
+_SUMMARY = "Summary of the conversation up to here:"
 _NAMESPACE = fields.text("namespace", 256)
 _ITEM_ID = re.compile(r"(?:msg|rs|fc|ctc)_([0-9a-f]{8,64})_[0-9a-f]{1,8}")
 
@@ -47,7 +49,6 @@ _SERVER_SIDE = frozenset(
         "tool_search_output",
         "additional_tools",
         "configuration_update",
-        "compaction",
         "compaction_trigger",
     }
 )
@@ -83,19 +84,35 @@ def referenced(items: Iterable[Item]) -> tuple[str, ...]:
     return tuple(needs)
 
 
-def encode_thinking(thinking: str) -> str:
-    """Return thinking as `encrypted_content`, which clients send back."""
-    return _ENCODED + base64.b64encode(thinking.encode()).decode("ascii")
+def encode_text(text: str) -> str:
+    """Return thinking or a summary as `encrypted_content`, which clients send back."""
+    return _ENCODED + base64.b64encode(text.encode()).decode("ascii")
 
 
-def _decode_thinking(value: str) -> str:
-    """Return the thinking of `encode_thinking`, "" for content of another server."""
+def _decode_text(value: str) -> str:
+    """Return the text of `encode_text`, "" for content of another server."""
     if not value.startswith(_ENCODED):
         return ""
     try:
         return base64.b64decode(value.removeprefix(_ENCODED), validate=True).decode()
     except (binascii.Error, ValueError):
         return ""
+
+
+_PREFIXES = {"function_call": "fc", "reasoning": "rs", "custom_tool_call": "ctc"}
+
+
+def full_item(item: Item, index: int, response: str) -> dict[str, JSONValue]:
+    """Return an input item with an id, in its full form. response: the id of its response without the prefix."""
+    kind = item.get("type") or "message"
+    prefix = _PREFIXES.get(str(kind), "msg")
+    full: dict[str, JSONValue] = {"id": f"{prefix}_{response}_in{index:x}", "type": kind, "status": "completed"}
+    complete = {**full, **item}
+    content = complete.get("content")
+    if kind == "message" and isinstance(content, str):
+        part = "output_text" if item.get("role") == "assistant" else "input_text"
+        complete["content"] = [{"type": part, "text": content}]
+    return complete
 
 
 @dataclass(slots=True)
@@ -157,6 +174,9 @@ def _read(item: fields.Body, turns: _Turns) -> None:
             turns.add(_result(item))
         case "reasoning":
             turns.think(_thinking(item))
+        case "compaction":
+            if summary := _decode_text(item.get(_HIDDEN) or ""):
+                turns.add(text_message("assistant", f"{_SUMMARY}\n{summary}"))
         case str() if kind in _SERVER_SIDE:
             pass
         case _:
@@ -194,5 +214,5 @@ def _texts(item: fields.Body, name: str) -> str:
 
 def _thinking(item: fields.Body) -> str:
     """Return the reasoning of an item from the most complete of its forms."""
-    hidden = item.get(fields.text("encrypted_content"))
-    return _texts(item, "content") or (_decode_thinking(hidden) if hidden else "") or _texts(item, "summary")
+    hidden = item.get(_HIDDEN)
+    return _texts(item, "content") or (_decode_text(hidden) if hidden else "") or _texts(item, "summary")

@@ -91,6 +91,13 @@ class ResponseObject:
         }
 
 
+USAGE_SCHEMA = schema.exact(
+    input_tokens=schema.COUNT,
+    input_tokens_details=schema.exact(cached_tokens=schema.COUNT, cache_write_tokens=schema.COUNT),
+    output_tokens=schema.COUNT,
+    output_tokens_details=schema.exact(reasoning_tokens=schema.COUNT),
+    total_tokens=schema.COUNT,
+)
 RESPONSE_SCHEMA = schema.record(
     """id object created_at completed_at status incomplete_details model previous_response_id
     instructions output error tools tool_choice truncation parallel_tool_calls text top_p
@@ -100,18 +107,10 @@ RESPONSE_SCHEMA = schema.record(
     object=schema.constant("response"),
     created_at=schema.COUNT,
     completed_at=schema.nullable(schema.COUNT),
-    status=schema.one_of("in_progress", "completed", "incomplete", "failed"),
+    status=schema.one_of("queued", "in_progress", "completed", "incomplete", "failed", "cancelled"),
     incomplete_details=schema.nullable(schema.exact(reason=schema.STRING)),
     model=schema.STRING,
     output=schema.listed(schema.record("type id", type=schema.STRING, id=schema.STRING)),
     error=schema.nullable(schema.exact(code=schema.STRING, message=schema.STRING)),
-    usage=schema.nullable(
-        schema.exact(
-            input_tokens=schema.COUNT,
-            input_tokens_details=schema.exact(cached_tokens=schema.COUNT, cache_write_tokens=schema.COUNT),
-            output_tokens=schema.COUNT,
-            output_tokens_details=schema.exact(reasoning_tokens=schema.COUNT),
-            total_tokens=schema.COUNT,
-        )
-    ),
+    usage=schema.nullable(USAGE_SCHEMA),
 )

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from mullama.chat.types import CountRequest, Message, Sampling, ToolChoice
 from mullama.dialects import fields, schema
-from mullama.dialects.base import ResponseRequest, StoredResponse, WireRequest
+from mullama.dialects.base import ResponseRequest, WireRequest
 from mullama.dialects.formats import FORMAT_SCHEMA, effort, named_format
 from mullama.dialects.openai.native_form import RETURN_PROGRESS, TIMINGS_PER_TOKEN
+from mullama.dialects.openai.request_fields import METADATA, STORE
 from mullama.dialects.openai.responses.items import (
     INPUT_SCHEMA,
     Item,
@@ -19,6 +20,7 @@ from mullama.dialects.openai.responses.items import (
 )
 from mullama.dialects.openai.responses.tools import TOOLS, flat, known_tools, tool_warnings
 from mullama.dialects.sampling import KEEP_ALIVE, MOST_TOKEN, TOP_LOGPROBS, number_field
+from mullama.dialects.stored_objects import StoredObject
 from mullama.dialects.tools import NAME, TOOL_CHOICE, checked_choice
 from mullama.errors import Invalid, Unsupported
 from mullama.names import JSONValue
@@ -30,13 +32,12 @@ _TOP_P = number_field("top_p")
 _PRESENCE = number_field("presence_penalty")
 _FREQUENCY = number_field("frequency_penalty")
 _PARALLEL = fields.flag("parallel_tool_calls")
-_STORE = fields.flag("store")
+_BACKGROUND = fields.flag("background")
 _PREVIOUS = fields.text("previous_response_id", 256)
 _TRUNCATION = fields.choice("truncation", ("auto", "disabled"))
 _INCLUDE = fields.many("include", fields.to_text, schema.STRING, 64)
 _SUMMARY = fields.choice("summary", ("auto", "concise", "detailed", "none"))
 _FORMAT = fields.Field("format", named_format, FORMAT_SCHEMA)
-_METADATA = fields.record("metadata", schema.mapped(schema.STRING))
 
 # Fields of the request that the response object repeats.
 _ECHOED = (
@@ -53,15 +54,8 @@ def decode(request: WireRequest) -> ResponseRequest:
 
 
 def decode_count(request: WireRequest) -> CountRequest:
-    """Decode the same body; nothing is generated. Stored responses are not supported."""
-    chat = _request(fields.body_of(request.body))
-    if chat.needs:
-        raise Unsupported(
-            "the tokens of stored responses cannot be counted",
-            hint="send the complete input",
-            field="previous_response_id",
-        )
-    return CountRequest(chat=chat)
+    """Decode the same body; nothing is generated."""
+    return CountRequest(chat=_request(fields.body_of(request.body)))
 
 
 def _request(body: fields.Body) -> ResponseRequest:
@@ -73,7 +67,10 @@ def _request(body: fields.Body) -> ResponseRequest:
     known = known_tools(body)
     tools = tuple(one.tool for one in known)
     shape = body.child("text")
-    store, parallel = body.get(_STORE), body.get(_PARALLEL)
+    store, parallel = body.get(STORE), body.get(_PARALLEL)
+    background = body.get(_BACKGROUND) or False
+    if background and store is False:
+        raise Invalid("background needs store: its answer is fetched later", field="store")
     needs = (*((previous,) if previous else ()), *referenced(items))
     stream = body.get(fields.STREAM) or False
     timed = stream and (body.get(TIMINGS_PER_TOKEN) or False)
@@ -101,9 +98,10 @@ def _request(body: fields.Body) -> ResponseRequest:
         items=items,
         previous=previous,
         store=True if store is None else store,
+        background=background,
         echo=body.picked(*_ECHOED),
     )
-    body.get(_METADATA)
+    body.get(METADATA)
     return request if needs else replace(request, messages=_messages(request))
 
 
@@ -159,16 +157,18 @@ def _choice(body: fields.Body) -> ToolChoice | None:
     return body.get(TOOL_CHOICE)
 
 
-def resume(request: ResponseRequest, stored: Mapping[str, StoredResponse]) -> ResponseRequest:
+def resume(request: ResponseRequest, stored: Mapping[str, StoredObject]) -> ResponseRequest:
     """Return the request after the items of the previous response, with its references resolved."""
     before = stored[request.previous] if request.previous else None
+    if before is not None and (status := before.body.get("status")) not in ("completed", "incomplete"):
+        raise Invalid(f"the response {before.id} is {status}, not completed", field="previous_response_id")
     own = tuple(_resolved(item, i, stored) for i, item in enumerate(request.items))
     earlier = (*before.items, *output_of(before)) if before else ()
     complete = replace(request, items=(*earlier, *own), needs=())
     return replace(complete, messages=_messages(complete))
 
 
-def output_of(stored: StoredResponse) -> tuple[Item, ...]:
+def output_of(stored: StoredObject) -> tuple[Item, ...]:
     """Return the output items of a stored response."""
     output = stored.body.get("output")
     if not isinstance(output, list | tuple):
@@ -176,7 +176,7 @@ def output_of(stored: StoredResponse) -> tuple[Item, ...]:
     return tuple(item for item in output if isinstance(item, Mapping))
 
 
-def _resolved(item: Item, index: int, stored: Mapping[str, StoredResponse]) -> Item:
+def _resolved(item: Item, index: int, stored: Mapping[str, StoredObject]) -> Item:
     if item.get("type") != "item_reference":
         return item
     for response in stored.values():
@@ -187,23 +187,24 @@ def _resolved(item: Item, index: int, stored: Mapping[str, StoredResponse]) -> I
     raise Invalid(f"{path}: there is no such item in the stored response", field=path)
 
 
-def remember(request: ResponseRequest, data: JSONValue) -> StoredResponse | None:
-    """Return the response to store from a reply or from a stream's last event, with all its input."""
+def remember(request: ResponseRequest, data: JSONValue) -> StoredObject | None:
+    """Return the response to store, with all its input. A failed one is stored if it was made in the background."""
     if not request.store or not isinstance(data, Mapping):
         return None
-    inner = data.get("response")
-    body = inner if isinstance(inner, Mapping) else data
-    id = body.get("id")
-    if not isinstance(id, str) or body.get("status") not in ("completed", "incomplete"):
+    if data.get("status") not in ("completed", "incomplete") and not request.background:
         return None
-    return StoredResponse(id=id, body=body, items=request.items)
+    metadata = request.echo.get("metadata")
+    return StoredObject(
+        id=str(data["id"]), body=data, items=request.items, model=request.model,
+        metadata={str(k): str(v) for k, v in metadata.items()} if isinstance(metadata, Mapping) else {},
+    )  # fmt: skip
 
 
 _FIELDS: tuple[fields.Field[object], ...] = (
     fields.MODEL,
     fields.Field("input", lambda value, path: value, INPUT_SCHEMA),
-    _INSTRUCTIONS, _PREVIOUS, fields.STREAM, _STORE, TOOLS, TOOL_CHOICE, _PARALLEL, _MAX_OUTPUT,
-    _TEMPERATURE, _TOP_P, _PRESENCE, _FREQUENCY, TOP_LOGPROBS, _TRUNCATION, _INCLUDE, _METADATA,
+    _INSTRUCTIONS, _PREVIOUS, fields.STREAM, STORE, _BACKGROUND, TOOLS, TOOL_CHOICE, _PARALLEL, _MAX_OUTPUT,
+    _TEMPERATURE, _TOP_P, _PRESENCE, _FREQUENCY, TOP_LOGPROBS, _TRUNCATION, _INCLUDE, METADATA,
     KEEP_ALIVE, fields.record("text"), fields.record("reasoning"), RETURN_PROGRESS, TIMINGS_PER_TOKEN,
 )  # fmt: skip
 REQUEST_SCHEMA = fields.request_schema(*_FIELDS)

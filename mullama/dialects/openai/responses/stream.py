@@ -14,7 +14,7 @@ from mullama.dialects.base import Frame, Reply, ReplyContext, ResponseRequest, S
 from mullama.dialects.fields import Body
 from mullama.dialects.openai.errors import code_of, envelope
 from mullama.dialects.openai.native_form import progress_of
-from mullama.dialects.openai.responses.items import encode_thinking
+from mullama.dialects.openai.responses.items import encode_text
 from mullama.dialects.openai.responses.reply import ResponseObject, usage_of
 from mullama.dialects.openai.responses.tools import Known, known_tools
 from mullama.dialects.openai.streams import EventStream
@@ -145,7 +145,7 @@ class ResponseStream(EventStream):
         elif text:
             content.append({"type": "reasoning_text", "text": text})
         item: dict[str, JSONValue] = {"summary": summary, "content": content}
-        return {**item, "encrypted_content": encode_thinking(text) if text else None} if self._hidden else item
+        return {**item, "encrypted_content": encode_text(text) if text else None} if self._hidden else item
 
     def _close(self, cut: bool = False) -> Iterator[Frame]:
         """End the open item; `cut` marks an item that the end of the answer interrupted."""
@@ -272,6 +272,7 @@ class ResponseStream(EventStream):
             incomplete={"reason": "max_output_tokens"} if cut else None,
         )
         self._timings = {"timings": timings_of(event.usage, event.timings)}
+        self.whole = complete
         yield self._event(f"response.{status}", response=complete)
 
     def _failed(self, error: MullamaError) -> Iterator[Frame]:
@@ -282,8 +283,27 @@ class ResponseStream(EventStream):
         flat = {key: inner[key] for key in ("code", "message", "param")}
         yield self._event("error", **flat, error=inner)
         cause: JSONValue = {"code": code_of(error) or "server_error", "message": inner["message"]}
-        complete = self._object.at("failed", list(self._output), error=cause)
+        self.whole = complete = self._object.at("failed", list(self._output), error=cause)
         yield self._event("response.failed", response=complete)
+
+    # Responses that are generated in the background.
+
+    def at(self, status: str) -> dict[str, JSONValue]:
+        """Return the response with its finished items, in a status before its end."""
+        return self._object.at(status, list(self._output))
+
+    def cancel(self) -> Iterable[Frame]:
+        """Return the frames of an answer that its client cancels."""
+        if self._ended:
+            return ()
+        self._ended = True
+        return tuple(self._cancelled())
+
+    def _cancelled(self) -> Iterator[Frame]:
+        yield from self._begin()
+        yield from self._close(cut=True)
+        self.whole = complete = self._object.at("cancelled", list(self._output))
+        yield self._event("response.incomplete", response=complete)
 
 
 _EMPTY_TEXT: JSONValue = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
@@ -305,12 +325,10 @@ def _is_cut(reason: types.StopReason) -> bool:
 def encode(context: ReplyContext[ResponseRequest, types.Answer]) -> Reply:
     """Return the complete answer: the object in the last event of a stream of the same events."""
     stream = ResponseStream(context)
-    last: Frame | None = None
     for event in _events(context.result):
-        for frame in stream.feed(event):
-            last = frame
-    data = last.data if last is not None else None
-    return Reply(body=data["response"] if isinstance(data, dict) else None)
+        for _ in stream.feed(event):
+            pass
+    return Reply(body=stream.whole)
 
 
 def _events(answer: types.Answer) -> Iterator[types.Event]:
