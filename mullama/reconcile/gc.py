@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from mullama.manifest.spec import Manifest
 from mullama.names import Digest
 from mullama.reconcile import references
 from mullama.reconcile.files import Files, read_lock
-from mullama.store.index import Index
+from mullama.store.index import Fetched, Index
 from mullama.store.records import Records, Revision, instances
 from mullama.weights.stored import LockEntry
 
@@ -49,6 +50,38 @@ def referenced_by(root: Path, index: Index, *, history: bool) -> frozenset[str]:
     digests |= {file.digest for source in sources for file in _files(index, source)}
     digests |= {digest for source in sources if (digest := in_store(index, source))}
     return frozenset(digests)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A model that needs the files of a source, or a state folder whose models cannot be read here."""
+
+    name: str
+    declared: bool
+    """True for a model of a manifest, False for one that a command added."""
+
+
+def users_of(root: Path, index: Index, entry: Fetched) -> tuple[User, ...]:
+    """Return what needs the files of a source: models of applied manifests and overlays, and unreadable folders.
+
+    root: the folder of all instances of this user.
+    """
+    from mullama.sources.library import spellings
+
+    found: dict[User, None] = {}
+    claims = list(references.others(root, index.blobs.root))
+    for folder in (root, *(claim.state for claim in claims if claim.here)):
+        for records in instances(folder):
+            overlay, last = records.overlay(), records.last()
+            models = {**((last.manifest.get("models") or {}) if last else {}), **overlay}
+            for name, tree in models.items():
+                sources = _sources({name: tree})
+                if any(entry.source in spellings(source) for source in sources):
+                    found[User(name=name, declared=name not in overlay)] = None
+    for claim in claims:
+        if not claim.here and claim.digests & {file.digest for file in entry.files}:
+            found[User(name=f"the state folder {claim.state}", declared=True)] = None
+    return tuple(found)
 
 
 def prunable(desired: Manifest, root: Path, files: Files, lock: Mapping[str, LockEntry]) -> tuple[tuple[str, int], ...]:

@@ -196,7 +196,10 @@ def test_cache_prints_verifies_and_removes_files(online: Stack) -> None:
     online.run("pull", SOURCE, "--name", "one")
     assert online.run("cache", "path").stdout == f"{online.home}/data/mullama\n"
     assert online.run("cache", "verify").stdout == "intact: 1 file\n"
-    assert "kept, it is still in use" in online.run("cache", "remove", SOURCE).stdout
+    for command in ("remove", "delete"):
+        refused = online.run("cache", command, SOURCE, code=9)
+        assert refused.stderr == f"error: one uses {SOURCE}\nhint: mullama rm one first\n"
+    assert "not here" not in online.run("list").stdout
     assert online.run("cache", "remove", "hf:a/b", code=3).stderr.startswith("error: the store has no hf:a/b")
     (blob,) = (online.home / "data/mullama/blobs").glob("sha256-*")
     blob.write_bytes(b"damaged")

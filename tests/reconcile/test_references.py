@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mullama.errors import Unavailable
 from mullama.reconcile import references
-from mullama.reconcile.gc import declare, referenced
+from mullama.reconcile.gc import User, declare, referenced, users_of
 from mullama.store.index import Fetched, Index
 from mullama.store.records import Records, Revision
 from mullama.weights.stored import PinnedFile
@@ -91,3 +92,36 @@ def test_a_list_that_cannot_be_read_stops_every_deletion(tmp_path: Path, index: 
 
     with pytest.raises(Unavailable, match=r"references/x.json cannot be read"):
         referenced(state, index, history=False)
+
+
+USES: dict[str, tuple[Any, tuple[User, ...]]] = {
+    "a model of a manifest": ({"from": "hf:org/a"}, (User(name="m", declared=True),)),
+    "another spelling": ({"from": "hf:org/a@main"}, ()),
+    "an adapter": ({"from": "x", "adapters": [{"from": "hf:org/a"}]}, (User(name="m", declared=True),)),
+    "another source": ({"from": "hf:org/b"}, ()),
+}
+
+
+@pytest.mark.parametrize(("model", "users"), USES.values(), ids=USES)
+def test_the_models_that_use_a_source(tmp_path: Path, index: Index, model: Any, users: tuple[User, ...]) -> None:
+    state, entry = tmp_path / "state", index.fetched("hf:org/a")
+    assert entry is not None
+    records = Records(state, "server")
+    manifest = {"models": {"m": model}}
+    records.commit(
+        Revision(generation=1, revision="", manifest=manifest, when=0, trigger="", by="", origin={}, summary={})
+    )
+
+    assert users_of(state, index, entry) == users
+    records.save_overlay({"pulled": {"from": "hf:org/a"}})
+    assert users_of(state, index, entry) == (*users, User(name="pulled", declared=False))
+
+
+def test_the_models_of_another_state_folder_count(tmp_path: Path, index: Index) -> None:
+    entry = index.fetched("hf:org/b")
+    assert entry is not None
+    mine, other = tmp_path / "one", serve(tmp_path / "two", index, "hf:org/b")
+    assert users_of(mine, index, entry) == (User(name="m", declared=True),)
+
+    other.rename(tmp_path / "elsewhere")
+    assert users_of(mine, index, entry) == (User(name=f"the state folder {other}", declared=True),)

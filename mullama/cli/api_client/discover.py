@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -156,8 +156,8 @@ def find(call: CommandContext, load: Callable[[], LoadedManifest] | None = None)
     if host := _host(call):
         return FoundServer(client=client(ServerAddress.parse(host), api_key(call)))
     found = _find_here(call, load)
-    if found is None:
-        _refuse_elsewhere(call, load)
+    if found is None and has_manifest(call):
+        _refuse_elsewhere(call, _addresses(call, load))
     return found
 
 
@@ -177,13 +177,9 @@ def _find_here(call: CommandContext, load: Callable[[], LoadedManifest] | None) 
     return _local(records, record_there) if record_there else None
 
 
-def _refuse_elsewhere(call: CommandContext, load: Callable[[], LoadedManifest] | None) -> None:
-    """Raise `Conflict` if a mullama server answers at an address of the manifest, or at the default address."""
-    try:
-        listen = _addresses(call, load)
-    except MullamaError:  # a manifest that cannot be read names no address
-        return
-    for address in listen:
+def _refuse_elsewhere(call: CommandContext, addresses: Iterable[ServerAddress]) -> None:
+    """Raise `Conflict` if a mullama server answers at one of the addresses."""
+    for address in addresses:
         if answers(address):
             raise Conflict(
                 f"a server answers at {address}, under another state folder than {state_root(call.env)}",
@@ -192,14 +188,15 @@ def _refuse_elsewhere(call: CommandContext, load: Callable[[], LoadedManifest] |
 
 
 def _addresses(call: CommandContext, load: Callable[[], LoadedManifest] | None) -> list[ServerAddress]:
-    """Return the addresses at which the server of the command can be asked on this machine."""
+    """Return the addresses of the manifest, as they can be asked from this machine."""
     from mullama.manifest.addresses import TcpAddress, parse_address
 
-    if not has_manifest(call):
-        return [ServerAddress()]
     if call.options.file == "-" and load is None:
         return []
-    manifest = (load() if load and has_manifest(call) else _load_file(call)).manifest
+    try:
+        manifest = (load() if load else _load_file(call)).manifest
+    except MullamaError:  # a manifest that cannot be read names no address
+        return []
     found = []
     for text in manifest.server.listen:
         address = parse_address(text)
@@ -249,6 +246,8 @@ def require(call: CommandContext) -> FoundServer:
     """Return the server of the command; raise `Unavailable` if none is running."""
     server = find(call)
     if server is None:
+        if not has_manifest(call):
+            _refuse_elsewhere(call, [ServerAddress()])
         raise Unavailable(
             "no server is running for this manifest" if _named_path(call) else "no server is running",
             hint="mullama apply starts a server, mullama serve runs one in the foreground",

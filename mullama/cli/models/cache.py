@@ -13,7 +13,7 @@ from mullama.cli.app.context import CommandContext, Parser, UsageError, json_opt
 from mullama.cli.app.exit_codes import DONE, REFUSED, TRANSFER
 from mullama.errors import NotFound, Refused
 from mullama.folders import state_root
-from mullama.reconcile.gc import referenced
+from mullama.reconcile.gc import referenced, users_of
 from mullama.units import ago, counted, size
 
 if TYPE_CHECKING:
@@ -115,15 +115,26 @@ def _verify(call: CommandContext) -> int:
 
 
 def _remove(call: CommandContext) -> int:
-    """Remove a source from the index and delete its files, unless something else refers to them."""
+    """Remove a source that no model uses from the index, and delete its files unless another source has them."""
     index = _index(call)
     entry = _selected(call, index)
+    _refuse_used(call, index, entry)
     deleted, needed = _delete_unused(call, index, [entry])
     index.forget(entry.source)
     for file in entry.files:
         state = "deleted" if file.digest in deleted else "kept, it is still in use" if file.digest in needed else "kept"
         call.terminal.line(f"{file.name}  {size(file.size)}  {state}")
     return DONE
+
+
+def _refuse_used(call: CommandContext, index: Index, entry: Fetched) -> None:
+    """Raise `Refused` for a source that a model uses. The model would lose its files."""
+    users = users_of(state_root(call.env), index, entry)
+    if not users:
+        return
+    added = [user.name for user in users if not user.declared]
+    remedy = f"mullama rm {' '.join(added)}" if added else "remove it from the manifest and apply"
+    raise Refused(f"{', '.join(user.name for user in users)} uses {entry.source}", hint=f"{remedy} first")
 
 
 def _selected(call: CommandContext, index: Index) -> Fetched:
