@@ -16,12 +16,14 @@ from mullama.controller.current import Current
 from mullama.controller.event_log import EventLog
 from mullama.controller.reconciler import Reconciler
 from mullama.controller.status import failure_reason, is_old, live_models
+from mullama.errors import Invalid
 from mullama.manifest.tree import block_to_tree, parse_resolved
 from mullama.names import DEFAULT_ROUTE
 from mullama.plan.make import changed_on_disk
 from mullama.plan.observed import LiveModel
 from mullama.plan.steps import to_tree
 from mullama.runtime.base import ApplyOptions, Origin
+from mullama.runtime.llamacpp_metrics import LlamaCppMetrics
 from mullama.runtime.metrics import Gauge, Metrics, render
 from mullama.runtime.pool import Pool
 from mullama.runtime.scheduler.events import FOREVER
@@ -51,6 +53,7 @@ class LocalOperator:
         self._status = reconciler.status
         self._reload, self._stop = reload, stop
         self._started = time.time()
+        self._llamacpp = LlamaCppMetrics()
         self._stopping = False
 
     # Status
@@ -239,8 +242,34 @@ class LocalOperator:
     def follow(self, after: int) -> AsyncIterator[dict[str, Any]]:
         return self._event_log.follow(after)
 
-    def metrics(self) -> str:
-        return render(self._metrics, tuple(self._gauges()))
+    def metrics(self, model: str = "") -> str:
+        snapshot = self._reconciler.current.snapshot
+        named = snapshot.find(model, "mullama").name if model else None
+        names = snapshot.manifest.observability.metric_names
+        text = render(self._metrics, tuple(self._gauges())) if "mullama" in names and named is None else ""
+        if "llamacpp" in names:
+            text += self._llamacpp_series(named)
+        elif named is not None:
+            raise Invalid(
+                f"?model={model}: only llama-server's series are those of one model",
+                hint="mullama's own have the label model; observability.metric_names adds llamacpp",
+                field="model",
+            )
+        return text
+
+    @property
+    def started(self) -> int:
+        return int(self._started)
+
+    def _llamacpp_series(self, model: str | None) -> str:
+        """Return llama-server's series of one model, or of all."""
+        state = self._pool.state
+        counts = self._metrics.models if model is None else {model: self._metrics.of(model)}
+        return self._llamacpp.render(
+            counts,
+            processing=len(state.running) if model is None else state.active(model),
+            deferred=len(state.waiting) if model is None else state.queued(model),
+        )
 
     def _gauges(self) -> list[Gauge]:
         current, state = self._reconciler.current, self._pool.state

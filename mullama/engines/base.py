@@ -301,6 +301,14 @@ class Ended:
     """Ids of prompt and answer, if the job asks for them."""
     held_tokens: int = 0
     """Tokens of prompt and answer in memory."""
+    drafts: int = 0
+    """Decodes that verified guessed tokens."""
+    draft_accepted_at: tuple[int, ...] = ()
+    """`draft_accepted` by the position of the guess, from the first."""
+    engine_decodes: int = 0
+    """Decodes of the engine since its load, of all requests."""
+    engine_requests: int = 0
+    """Sum over these decodes of the requests in each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,6 +320,10 @@ class Embedded:
     """One vector for each input, or one score for each pair as a vector of length 1."""
     tokens: int
     """Tokens of all inputs."""
+    engine_decodes: int = 0
+    """As `Ended.engine_decodes`."""
+    engine_requests: int = 0
+    """As `Ended.engine_requests`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -184,8 +184,13 @@ class Operator(Protocol):
         """Yield events of the stack after that `id`; endless."""
         ...
 
-    def metrics(self) -> str:
-        """Return the metrics in the Prometheus text format 0.0.4."""
+    @property
+    def started(self) -> int:
+        """The Unix time of the start, in whole seconds."""
+        ...
+
+    def metrics(self, model: str = "") -> str:
+        """Return the metrics in the Prometheus text format 0.0.4; llama-server's series of one model if it is named."""
         ...
 
     def stop(self) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+
+from mullama.chat.types import Timings, Usage
+from mullama.engines.base import Embedded, Ended
 
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
@@ -41,9 +44,39 @@ class ModelMetrics:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
+    prompt_seconds: float = 0.0
     decode_seconds: float = 0.0
+    decode_steps: int = 0
+    """Tokens generated, without the first of each answer, which needs no decode of its own."""
+    longest: int = 0
+    """Most tokens of prompt and answer of one sequence."""
+    decodes: int = 0
+    """Decodes of the engine, as far as requests that ended have reported them."""
+    decode_requests: int = 0
+    """Sum over the decodes of the requests in each."""
+    drafts: int = 0
+    draft_tokens: int = 0
+    draft_accepted: int = 0
+    draft_accepted_at: list[int] = field(default_factory=list)
+    """Accepted guesses by their position."""
     duration: Histogram = field(default_factory=Histogram)
     first_token: Histogram = field(default_factory=Histogram)
+
+    def add_answers(self, usage: Usage, timings: Timings, ends: Iterable[Ended]) -> None:
+        """Count the answers of one request."""
+        self.prompt_tokens += usage.prompt_tokens
+        self.cached_tokens += usage.cached_tokens
+        self.completion_tokens += usage.completion_tokens
+        self.prompt_seconds += timings.prompt
+        self.decode_seconds += timings.decode
+        self.decode_steps += max(0, usage.completion_tokens - timings.answers)
+        self.draft_tokens += usage.draft_tokens
+        self.draft_accepted += usage.draft_accepted
+        for ended in ends:
+            self.longest = max(self.longest, ended.prompt_tokens + ended.completion_tokens)
+            self.drafts += ended.drafts
+            pairs = zip_longest(self.draft_accepted_at, ended.draft_accepted_at, fillvalue=0)
+            self.draft_accepted_at = [before + more for before, more in pairs]
 
 
 @dataclass(slots=True)
@@ -56,6 +89,19 @@ class Metrics:
     last_reload_at: float = 0.0
     reconcile_seconds: Histogram = field(default_factory=Histogram)
     pulled_bytes: int = 0
+    engines: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """The last reported decodes and requests of each worker, by its process id."""
+
+    def add_decodes(self, model: str, pid: int, reports: Iterable[Ended | Embedded]) -> None:
+        """Count the decodes of a worker since its last report."""
+        now = max(((r.engine_decodes, r.engine_requests) for r in reports), default=(0, 0))
+        before = self.engines.get(pid, (0, 0))
+        if now[0] < before[0]:
+            before = (0, 0)  # another worker has the process id of one that ended
+        counts = self.of(model)
+        counts.decodes += now[0] - before[0]
+        counts.decode_requests += now[1] - before[1]
+        self.engines[pid] = now
 
     def of(self, model: str) -> ModelMetrics:
         return self.models.setdefault(model, ModelMetrics())

@@ -195,7 +195,9 @@ class StubRuntime:
     def follow(self, after: int) -> AsyncIterator[dict[str, Any]]:
         return self.play(({"id": after + 1, "kind": "first"}, "more", {"id": 9}))
 
-    def metrics(self) -> str:
+    started = 1763600000
+
+    def metrics(self, model: str = "") -> str:
         return "mullama_up 1\n"
 
     def stop(self) -> None:

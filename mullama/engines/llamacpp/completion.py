@@ -51,6 +51,8 @@ class RunningCompletion:
         self.reason: Reason | None = None
         self.draft_tokens = 0
         self.draft_accepted = 0
+        self.drafts = 0
+        self.draft_accepted_at: list[int] = []
         self._vocabulary = vocabulary
         self._sampler = sampler
         self._constraint = constraint
@@ -135,6 +137,7 @@ class RunningCompletion:
         """Choose a token from the row at `index`; while it equals the draft, choose the next from the next row."""
         draft, self.draft = self.draft, []
         self.draft_tokens += len(draft)
+        self.drafts += bool(draft)
         for step in range(len(draft) + 1):
             row = rows[index + step]
             token = self._choose(row)
@@ -142,9 +145,16 @@ class RunningCompletion:
                 return
             if step == len(draft) or token != draft[step]:
                 break
-            self.draft_accepted += 1
+            self._accepted(step)
             self.computed += 1
         self._append_forced()
+
+    def _accepted(self, position: int) -> None:
+        """Count a guess that was right."""
+        self.draft_accepted += 1
+        if position == len(self.draft_accepted_at):
+            self.draft_accepted_at.append(0)
+        self.draft_accepted_at[position] += 1
 
     def _choose(self, row: Floats) -> int | None:
         constraint = self._constraint
@@ -217,8 +227,11 @@ class RunningCompletion:
         self._echoed = min(self.computed, len(self.prompt))
         self._last_row = rows[-1].copy() if len(rows) else None
 
-    def outputs(self, now: float) -> list[Output]:
-        """Return the text since the last step, and the end if the answer has ended."""
+    def outputs(self, now: float, decodes: int = 0, requests: int = 0) -> list[Output]:
+        """Return the text since the last step, and the end if the answer has ended.
+
+        decodes, requests: the counters of the engine for the end.
+        """
         outputs: list[Output] = []
         if self._echo is not None:
             end = self.computed >= len(self.prompt)
@@ -228,7 +241,7 @@ class RunningCompletion:
                 self._echo = None
         if self.reason is None:
             return [*outputs, *self._piece(self._text.take(), now)]
-        return [*outputs, *self._piece(self._text.finish(), now), self._ended(now)]
+        return [*outputs, *self._piece(self._text.finish(), now), self._ended(now, decodes, requests)]
 
     def _piece(self, part: DecodedText | None, now: float, *, echo: bool = False) -> Sequence[Output]:
         if part is None:
@@ -247,7 +260,7 @@ class RunningCompletion:
             decode_seconds=now - self.first,
         )
 
-    def _ended(self, now: float) -> Ended:
+    def _ended(self, now: float, decodes: int, requests: int) -> Ended:
         assert self.reason is not None
         return Ended(
             id=self.id,
@@ -262,6 +275,10 @@ class RunningCompletion:
             draft_accepted=self.draft_accepted,
             tokens=tuple(self.tokens) if self.job.want_tokens else (),
             held_tokens=self.computed,
+            drafts=self.drafts,
+            draft_accepted_at=tuple(self.draft_accepted_at),
+            engine_decodes=decodes,
+            engine_requests=requests,
         )
 
     @property

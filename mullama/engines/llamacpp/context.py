@@ -33,6 +33,8 @@ class Counters:
     """Sums since the engine was loaded."""
 
     steps: int = 0
+    requests: int = 0
+    """Sum over the steps of the requests in each."""
     decode_seconds: float = 0.0
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -300,6 +302,7 @@ class TextContext:
         self._aborted = status == ABORTED
         now = self._clock()
         self._counters.steps += 1
+        self._counters.requests += len(parts)
         self._counters.decode_seconds += now - started
         if status == ABORTED:
             self._undo(parts)
@@ -358,7 +361,7 @@ class TextContext:
 
     def _finish(self, completion: RunningCompletion) -> list[Output]:
         try:
-            outputs = completion.outputs(self._clock())
+            outputs = completion.outputs(self._clock(), self._counters.steps, self._counters.requests)
         except Exception as error:  # noqa: BLE001 - a failure ends its request alone
             return self._fail(completion, error)
         self._release(completion, keep=completion.keep)

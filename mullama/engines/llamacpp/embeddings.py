@@ -10,6 +10,7 @@ import numpy as np
 
 from mullama.engines.base import Embed, Embedded, Ended, Failed, Output
 from mullama.engines.llamacpp.binding.context import ABORTED, Floats, NativeBatch, NativeContext
+from mullama.engines.llamacpp.context import Counters
 from mullama.errors import EngineFailed
 
 
@@ -34,7 +35,8 @@ class VectorContext:
     one physical batch.
     """
 
-    def __init__(self, native: NativeContext, *, pooling: str, sequences: int, batch: int) -> None:
+    def __init__(self, native: NativeContext, counters: Counters, *, pooling: str, sequences: int, batch: int) -> None:
+        self._counters = counters
         self.native = native
         self.pooling = pooling
         self._sequences = sequences
@@ -127,6 +129,8 @@ class VectorContext:
         status = self.native.decode(self._batch)
         self._interruptible = False
         self._aborted = status == ABORTED
+        self._counters.steps += 1
+        self._counters.requests += len(parts)
         if status == ABORTED:
             self.native.allow_decode()
             self.native.clear()
@@ -160,5 +164,14 @@ class VectorContext:
             self._jobs.remove(work)
             vectors = tuple(tuple(v.tolist()) for v in work.vectors if v is not None)
             tokens = sum(len(i) for i in work.inputs)
-            outputs.append(Embedded(id=work.job.id, vectors=vectors, tokens=tokens))
+            counters = self._counters
+            outputs.append(
+                Embedded(
+                    id=work.job.id,
+                    vectors=vectors,
+                    tokens=tokens,
+                    engine_decodes=counters.steps,
+                    engine_requests=counters.requests,
+                )
+            )
         return outputs

@@ -116,7 +116,7 @@ class LlamaEngine:
         threads = self._threads(options)
         adapters = [(self._adapter(a.path), a.scale) for a in options.adapters]
         if options.embedding:
-            vectors = open_vector_context(self._model, options, threads, adapters)
+            vectors = open_vector_context(self._model, options, threads, adapters, self._counters)
             self._vectors[name] = vectors
             native, prefix, restored, size = vectors.native, 0, False, vectors.longest
         else:
@@ -334,7 +334,7 @@ class LlamaEngine:
         options = self._options[name]
         threads = self._threads(options)
         adapters = [(self._adapter(a.path), a.scale) for a in options.adapters]
-        context = open_vector_context(self._model, options, threads, adapters)
+        context = open_vector_context(self._model, options, threads, adapters, self._counters)
         self._vectors[name] = context
         return context
 

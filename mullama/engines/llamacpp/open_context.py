@@ -139,7 +139,7 @@ def _shape(options: ContextOptions) -> str:
 
 
 def open_vector_context(
-    model: NativeModel, options: ContextOptions, threads: Threads, adapters: Adapters
+    model: NativeModel, options: ContextOptions, threads: Threads, adapters: Adapters, counters: Counters
 ) -> VectorContext:
     """Open a context for vectors, or for scores if the pooling is `rank`.
 
@@ -166,4 +166,4 @@ def open_vector_context(
     )
     native.set_adapters(adapters)
     sequences = 1 if model.recurrent else _VECTOR_SEQUENCES
-    return VectorContext(native, pooling=pooling, sequences=sequences, batch=options.batch)
+    return VectorContext(native, counters, pooling=pooling, sequences=sequences, batch=options.batch)

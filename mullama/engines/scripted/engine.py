@@ -344,7 +344,8 @@ class ScriptedEngine:
             outputs.append(Piece(id=answer.job.id, text=rest, count=answer.held, details=details))
         complete = answer.sent == len(answer.chunks)
         reason: Reason = "stop_sequence" if stop is not None else "stop" if complete else "length"
-        outputs.append(_ended(answer, reason, stop, now))
+        ended = _ended(answer, reason, stop, now)
+        outputs.append(replace(ended, engine_decodes=self._steps, engine_requests=self._steps))
         return True
 
     def _embedded(self, job: Embed) -> Output:

@@ -246,5 +246,9 @@ class Observability(Block):
 
     metrics: Flag = True
     """Serve Prometheus metrics at /metrics."""
+    metric_names: tuple[Literal["mullama", "llamacpp"], ...] = Field(
+        default=("mullama",), min_length=1, examples=[["mullama", "llamacpp"]]
+    )
+    """Families of metrics: mullama's own, and those of llama.cpp's server under its names."""
     logs: Logs = Logs()
     """Log of the server."""

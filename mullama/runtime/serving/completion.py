@@ -43,7 +43,7 @@ class Completion:
         self._pool, self._find, self._request, self._caller = pool, find, request, caller
         self._places = places
         self._deployment = find()
-        self._metrics = metrics.of(self._deployment.name)
+        self._server_metrics, self._metrics = metrics, metrics.of(self._deployment.name)
         self._arrived = time.monotonic()
         self._alone = alone
         self.started = False  # events were passed on, so the request cannot be repeated
@@ -170,18 +170,16 @@ class Completion:
         ]
 
     def _completed(self, aggregate: Aggregate, lease: Lease) -> chat.Completed:
-        metrics, usage = self._metrics, aggregate.usage()
-        metrics.prompt_tokens += usage.prompt_tokens
-        metrics.cached_tokens += usage.cached_tokens
-        metrics.completion_tokens += usage.completion_tokens
-        metrics.decode_seconds += aggregate.decode_seconds
+        usage, ends = aggregate.usage(), tuple(aggregate.ends)
         timings = chat.Timings(
             total=time.monotonic() - self._arrived,
             load=lease.load_seconds,
             prompt=aggregate.prompt_seconds,
             decode=aggregate.decode_seconds,
-            answers=sum(1 for ended in aggregate.ends if ended.completion_tokens),
+            answers=sum(1 for ended in ends if ended.completion_tokens),
         )
+        self._metrics.add_answers(usage, timings, ends)
+        self._server_metrics.add_decodes(self._deployment.name, lease.worker.pid, ends)
         return chat.Completed(usage=usage, timings=timings, context=aggregate.context)
 
 

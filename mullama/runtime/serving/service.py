@@ -334,6 +334,8 @@ class ModelService:
                 raise
             return await self._embedded(request, caller, jobs, repeatable=False)
         self._quarantine.clear(request)
+        self._metrics.of(deployment.name).prompt_tokens += found.tokens
+        self._metrics.add_decodes(deployment.name, lease.worker.pid, (found,))
         return found, lease.load_seconds
 
     async def _prompt_tokens(self, request: chat.ChatRequest, caller: Caller) -> tuple[int, ...]:

@@ -47,7 +47,13 @@ async def embed_all(worker: WorkerClient, jobs: Sequence[Embed], inbox: Inbox, r
     """Return the vectors of all jobs, computed one after the other, as those of one. Errors: see `embed`."""
     found = [await worker.embed(job, inbox=inbox, request=request) for job in jobs]
     vectors = tuple(vector for embedded in found for vector in embedded.vectors)
-    return Embedded(id=jobs[0].id, vectors=vectors, tokens=sum(embedded.tokens for embedded in found))
+    return Embedded(
+        id=jobs[0].id,
+        vectors=vectors,
+        tokens=sum(embedded.tokens for embedded in found),
+        engine_decodes=found[-1].engine_decodes,
+        engine_requests=found[-1].engine_requests,
+    )
 
 
 def shortened(vectors: Sequence[tuple[float, ...]], request: EmbedRequest) -> tuple[tuple[float, ...], ...]:

@@ -115,7 +115,9 @@ class OperatorApi:
         if not self.service.access().manifest.observability.metrics:
             raise NotFound("metrics are switched off", hint="see observability.metrics")
         headers = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
-        await exchange.reply(Reply(body=self.operator.metrics(), headers=headers))
+        headers["process-start-time-unix"] = str(self.operator.started)
+        text = self.operator.metrics(exchange.query.get("model", ""))
+        await exchange.reply(Reply(body=text, headers=headers))
 
     async def _status(self, exchange: Exchange, _: Params) -> None:
         await self.operator.look_at_files()

@@ -80,6 +80,7 @@ def test_readiness_names_the_missing_models(server: RunningServer) -> None:
 
 def test_metrics_have_their_format_and_their_switch(server: RunningServer) -> None:
     answer = server.ask("GET", "/metrics")
+    assert answer.headers["process-start-time-unix"] == "1763600000"
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert answer.body == b"mullama_up 1\n"
     server.runtime.manifest = manifest(observability={"metrics": False})
