@@ -212,7 +212,7 @@ def _hub(rest: str, whole: str) -> HubRef:
         raise Invalid(f"{revision!r} is not a revision", hint="a branch, a tag or a commit")
     file, quant = (None, None)
     if pick:
-        if _QUANT.fullmatch(pick):
+        if _QUANT.fullmatch(pick) or re.fullmatch(r"[\w-]+", pick, re.ASCII):
             quant = pick.upper()
         else:
             file = repo_file(pick)

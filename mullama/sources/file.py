@@ -9,7 +9,8 @@ from pathlib import Path
 from mullama.errors import Denied, Invalid, NotFound, Unavailable
 from mullama.names import PathRef, suggest
 from mullama.sources.base import Cancelled
-from mullama.weights.choose import FileChoice, choose, role
+from mullama.sources.local_files import file_role
+from mullama.weights.choose import choose, models_of, role, sets_of
 from mullama.weights.located import Located, LocatedFile
 from mullama.weights.split import split_name
 
@@ -48,13 +49,12 @@ def _in_folder(folder: Path) -> tuple[Path, ...]:
         names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
     except OSError as error:
         raise Denied(f"{folder}: {error.strerror}") from error
-    choice: FileChoice = choose(names, repo=str(folder))
-    others = [name for name in names if role(name) == "weights" and name not in choice.files]
-    if others:
-        raise Invalid(
-            f"{folder} has {len(others) + len(choice.files)} GGUF files",
-            hint=f"name one, for example {choice.files[0]}",
-        )
+    ggufs = [name for name in names if role(name) == "weights"]
+    told = {name: file_role(str(folder / name)) for name in ggufs} if len(ggufs) > 1 else {}
+    models = models_of(sets_of(tuple(names)), str(folder), told)
+    if len(models) > 1:
+        raise Invalid(f"{folder} has {len(models)} GGUF files", hint=f"name one, for example {models[0].files[0]}")
+    choice = choose(names, repo=str(folder), told=told)
     return tuple(folder / name for name in choice.files)
 
 

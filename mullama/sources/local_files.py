@@ -12,10 +12,11 @@ from contextlib import ExitStack
 from typing import Final
 
 from mullama import units
-from mullama.errors import BadWeights, NotFound, TransferFailed, Unavailable
+from mullama.errors import BadWeights, MullamaError, NotFound, TransferFailed, Unavailable
 from mullama.sources.base import Cancelled, DownloadProgress, Report
+from mullama.weights.choose import header_role
 from mullama.weights.facts import WeightFacts
-from mullama.weights.gguf import Read
+from mullama.weights.gguf import Read, read_header
 from mullama.weights.inspect import inspect
 from mullama.weights.registry_manifest import MAX_TEXT
 
@@ -34,6 +35,22 @@ def look_into(paths: Sequence[str]) -> WeightFacts:
             return inspect(parts)
         except BadWeights as error:
             raise BadWeights(f"{paths[0]}: {error.message}", hint=error.hint) from error
+
+
+def file_role(path: str) -> str:
+    """Return the role of a GGUF file by its header, see `header_role`; "weights" for one that cannot be read."""
+    try:
+        descriptor, size = open_regular(path)
+    except MullamaError:
+        return "weights"
+    try:
+        header = read_header(_reader(descriptor, path), size)
+    except MullamaError:
+        return "weights"  # the check of the chosen file reports the error
+    finally:
+        os.close(descriptor)
+    kind = header.metadata.get("general.type", "model")
+    return header_role(str(header.metadata.get("general.architecture", "")), str(kind), len(header.tensors))
 
 
 def check_adapter(path: str, base: WeightFacts | None) -> None:

@@ -153,7 +153,7 @@ class Foreign:
             snapshot = repository / "snapshots" / commit
             names = [path.relative_to(snapshot).as_posix() for path in _walk(snapshot, self.problems)]
             try:
-                choice = choose(names, repo=f"hf:{ref.repo}", file=ref.file, quants=quants)
+                choice = choose(names, repo=f"hf:{ref.repo}", file=ref.file, quants=quants, complete=False)
             except MullamaError:
                 continue  # this cache lacks the wanted file
             files = tuple(self._cached(repository, snapshot, name) for name in choice.files)

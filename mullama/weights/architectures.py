@@ -30,6 +30,12 @@ KNOWN: Final = _words("""
 
 PROJECTOR: Final = "clip"
 
+DRAFTERS: Final = _words("dflash eagle3 gemma4-assistant")
+"""Architectures that guess the tokens of another model."""
+
+VOCODERS: Final = _words("wavtokenizer-dec")
+"""Architectures that turn the tokens of another model into sound."""
+
 NO_CACHE: Final = _words("""
     bert dream eurobert gemma-embedding jina-bert-v2 jina-bert-v3 llada llada-moe modern-bert neo-bert nomic-bert
     nomic-bert-moe rnd1 t5encoder wavtokenizer-dec

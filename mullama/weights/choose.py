@@ -9,15 +9,24 @@ from typing import Final, Literal
 
 from mullama.errors import Invalid, NotFound, Unsupported
 from mullama.names import suggest
+from mullama.weights.architectures import DRAFTERS, PROJECTOR, VOCODERS
 from mullama.weights.split import split_name, stem
 
 PREFERENCE: Final = (
-    "Q4_K_M", "Q4_K_S", "Q5_K_M", "Q4_0", "Q8_0", "F16", "Q5_K_S", "Q6_K", "IQ4_XS", "IQ4_NL", "Q4_1", "Q5_0",
-    "Q5_1", "MXFP4_MOE", "MXFP4", "Q4_K_L", "Q5_K_L", "Q6_K_L", "Q3_K_L", "Q3_K_M", "Q3_K_S", "IQ3_M", "IQ3_S",
-    "IQ3_XS", "IQ3_XXS", "Q2_K", "Q2_K_L", "Q2_K_S", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "BF16", "F32",
-    "TQ2_0", "TQ1_0", "IQ1_M", "IQ1_S",
+    "Q4_K_M", "Q4_K_S", "Q4_K", "Q4_K_L", "Q4_K_XL", "Q5_K_M", "Q4_0", "Q4", "Q8_0", "Q5_K_S", "Q5_K", "Q5_K_L",
+    "Q5_K_XL", "Q6_K", "Q6_K_L", "Q6_K_XL", "IQ4_XS", "IQ4_NL", "Q4_1", "Q5_0", "Q5_1", "Q5", "Q6", "Q8", "Q8_K_XL",
+    "MXFP4_MOE", "MXFP4", "NVFP4", "F16", "Q3_K_XL", "Q3_K_L", "Q3_K_M", "Q3_K", "Q3_K_S", "Q3", "IQ3_M", "IQ3_S",
+    "IQ3_XS", "IQ3_XXS", "Q2_K", "Q2_K_L", "Q2_K_XL", "Q2_K_S", "Q2", "Q2_0", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS",
+    "BF16", "F32", "TQ2_0", "TQ1_0", "IQ1_M", "IQ1_S", "Q1_0",
 )  # fmt: skip
 """The order of preference for a source without a quantisation: balanced ones first, then the rest."""
+
+_FOREIGN_TYPES: Final = (
+    "Q4_0_4_4", "Q4_0_4_8", "Q4_0_8_8", "Q8_1", "Q8_K", "Q8_KV", "Q6_0", "IQ2_K", "IQ3_K", "IQ4_K", "IQ5_K", "IQ6_K",
+    "IQ2_KS", "IQ3_KS", "IQ4_KS", "IQ5_KS", "IQ2_KL", "IQ4_KSS", "IQ1_KT", "IQ2_KT", "IQ3_KT", "IQ4_KT",
+)  # fmt: skip
+"""Types of forks and of earlier versions, which llama.cpp does not load: used last."""
+_RANK: Final = {quant: rank for rank, quant in enumerate((*PREFERENCE, *_FOREIGN_TYPES))}
 
 SUFFIXES: Final[Mapping[str, tuple[str, ...]]] = {
     "q2": ("Q2_K", "IQ2_M", "IQ2_S"),
@@ -33,14 +42,34 @@ SUFFIXES: Final[Mapping[str, tuple[str, ...]]] = {
 """The quantisations for the suffixes of short names such as `llama3.2:1b-q8`, best first."""
 
 _QUANT: Final = re.compile(
-    r"(?<![0-9A-Za-z])(?:UD-)?((?:IQ|Q|TQ)[1-8](?:_[0-9A-Z]+)*|BF16|F16|FP16|F32|FP32|MXFP4(?:_MOE)?)(?![0-9A-Za-z])",
+    r"(?<![0-9A-Za-z])(UD-)?((?:IQ|Q|TQ)[1-8](?:_[0-9A-Z]+)*|BF16|F16|FP16|F32|FP32|MXFP4(?:_MOE)?|NVFP4)"
+    r"(?![0-9A-Za-z])",
     re.IGNORECASE,
 )
 _SPELLED: Final = {"FP16": "F16", "FP32": "F32"}
+_FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
+    **{name.upper(): quants for name, quants in SUFFIXES.items()},
+    "Q2_K": ("Q2_K",), "Q3_K": ("Q3_K_M", "Q3_K_L", "Q3_K_S"), "Q4_K": ("Q4_K_M", "Q4_K_S", "Q4_K_L"),
+    "Q5_K": ("Q5_K_M", "Q5_K_S", "Q5_K_L"), "MXFP4": ("MXFP4_MOE",), "MXFP4_MOE": ("MXFP4",),
+}  # fmt: skip
+"""Other quantisations for a wish that names a family of them, best first."""
 _OTHER_FORMATS: Final = {".safetensors": "safetensors", ".bin": "PyTorch", ".pt": "PyTorch", ".pth": "PyTorch",
                          ".onnx": "ONNX", ".npz": "MLX"}  # fmt: skip
 
 Role = Literal["weights", "projector", "other"]
+_PROJECTOR: Final = ("mmproj", "mm-proj", "mm_proj")
+_COMPANIONS: Final[Mapping[str, frozenset[str]]] = {
+    "drafter": frozenset(("draft", "drafter", "mtp", "nextn", "eagle", "eagle2", "eagle3", "dflash", "medusa",
+                          "speculator", "speculative")),
+    "adapter": frozenset(("lora", "qlora", "adapter", "adapters")),
+    "projector": frozenset(("projector",)),
+    "vocoder": frozenset(("vocoder", "wavtokenizer", "snac", "mimi", "hifigan", "codec", "tokenizer")),
+    "encoder": frozenset(("encoder", "vae", "t5xxl", "clip")),
+    "embeddings": frozenset(("embeddings",)),
+    "control vector": frozenset(("cvector", "control")),
+    "vocabulary": frozenset(("vocab", "vocabulary")),
+}  # fmt: skip
+"""Words in the names of files and folders that go with a model, by the role of the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,47 +83,157 @@ class FileChoice:
 
 
 def role(name: str) -> Role:
-    """Return the role of a file of a repository, by its name."""
+    """Return the role of a file of a repository, by its name and folder."""
     base = name.rsplit("/", 1)[-1].lower()
     if not base.endswith(".gguf"):
         return "other"
-    if "mmproj" in base:
+    if any(word in name.lower() for word in _PROJECTOR):
         return "projector"
-    return "other" if "imatrix" in base else "weights"
+    # A quantisation that was made with an importance matrix may say so in its name.
+    return "other" if "imatrix" in base and not quant_of(base) else "weights"
+
+
+def companion(name: str, repo: str) -> str:
+    """Return the role of a file that goes with the model of a repository, by name and folder; "" for the model's own.
+
+    A word that the name of the repository has, too, is part of the model's name.
+    """
+    words = _words(name) - _words(repo.rsplit("/", 1)[-1])
+    return next((kind for kind, marks in _COMPANIONS.items() if words & marks), "")
+
+
+def header_role(architecture: str, kind: str, tensors: int) -> str:
+    """Return the role of a file by its header: "weights", or the word for another one.
+
+    kind: `general.type`. tensors: the number of tensors.
+    """
+    if architecture == PROJECTOR or kind == "mmproj":
+        return "projector"
+    if kind != "model":
+        return kind
+    if architecture in DRAFTERS:
+        return "drafter"
+    if architecture in VOCODERS:
+        return "vocoder"
+    return "weights" if tensors else "vocabulary"
+
+
+def _words(name: str) -> frozenset[str]:
+    return frozenset(re.split(r"[^a-z0-9]+", re.sub(r"\.gguf$", "", name.lower())))
 
 
 def quant_of(name: str) -> str:
     """Return the last quantisation in a file name, in upper case; "" for none."""
+    return _spelled_quant(name).removeprefix("UD-")
+
+
+def _spelled_quant(name: str) -> str:
+    """Return the last quantisation in a file name with the mark `UD-` of a dynamic one."""
     found = _QUANT.findall(stem(name.rsplit("/", 1)[-1]))
     if not found:
         found = _QUANT.findall(name.rsplit("/", 1)[0]) if "/" in name else []
-    return _SPELLED.get(found[-1].upper(), found[-1].upper()) if found else ""
+    return _known_quant(*found[-1]) if found else ""
 
 
-def choose(files: Iterable[str], *, repo: str, file: str | None = None, quants: tuple[str, ...] = ()) -> FileChoice:
+def _known_quant(dynamic: str, text: str) -> str:
+    """Return a quantisation in its usual spelling, without words that follow it, as in `Q4_K_M_v2`."""
+    quant = _SPELLED.get(text.upper(), text.upper())
+    parts = quant.split("_")
+    starts = ("_".join(parts[:count]) for count in range(len(parts), 0, -1))
+    return dynamic.upper() + next((start for start in starts if start in _RANK), quant)
+
+
+def choose(
+    files: Iterable[str], *, repo: str, file: str | None = None, quants: tuple[str, ...] = (),
+    told: Mapping[str, str] | None = None, complete: bool = True,
+) -> FileChoice:  # fmt: skip
     """Return the set of weights to use out of the files of a repository.
 
-    file: the name of a file, or of a part of the set, in any case. quants: the preferred quantisations, best first.
+    file: the name of a file, or of a part of the set, in any case. quants: the preferred quantisations, best first;
+    each may be any word of a file name. told: the roles of files by their headers, see `header_role`. complete: False
+    for a part of the files of the repository, as in a cache.
 
-    Raises `NotFound` with the files or quantisations that there are, `Unsupported` for a repository without GGUF files.
+    Raises `NotFound` with the files or quantisations that there are, `Unsupported` for a repository without GGUF files,
+    `Invalid` with the files that fit equally well.
     """
     names = tuple(files)
     if file is not None:
         return _named(names, repo, file)
-    offers = _offers(names)
+    every = sets_of(names)
+    offers = models_of(every, repo, told or {}, complete=complete)
     if not offers:
         raise _nothing(names, repo)
-    wanted = tuple(quant.upper().removeprefix("UD-") for quant in quants)
-    for quant in wanted or PREFERENCE:
-        fitting = [choice for choice in offers if choice.quant == quant]
-        if fitting:
-            return min(fitting, key=lambda choice: (choice.files[0].count("/"), len(choice.files[0])))
-    if wanted:
-        raise NotFound(
-            f"{repo} has no {' or '.join(wanted)} file", hint=_offered(offers), name=wanted[0],
-            near=suggest(wanted[0], {choice.quant for choice in offers}),
-        )  # fmt: skip
-    return offers[0]
+    if not quants:
+        best = min(map(_rank, offers))
+        return _only([offer for offer in offers if _rank(offer) == best], repo)
+    for fits in (_exactly, _by_family, _by_word):
+        for quant in quants:
+            named = fits is _by_word and companion(quant, repo)  # the wish names a file that goes with a model
+            found = [offer for offer in (every if named else offers) if fits(offer, quant.upper())]
+            if fits is _by_family and found:
+                first = min(_family_rank(offer, quant.upper()) for offer in found)
+                found = [offer for offer in found if _family_rank(offer, quant.upper()) == first]
+            if found:
+                return _only(found, repo)
+    wanted = [quant.upper() for quant in quants]
+    raise NotFound(
+        f"{repo} has no {' or '.join(wanted)} file", hint=_offered(offers), name=wanted[0],
+        near=suggest(wanted[0], {_spelled_quant(choice.files[0]) for choice in offers}),
+    )  # fmt: skip
+
+
+def models_of(
+    offers: Iterable[FileChoice], repo: str, told: Mapping[str, str], *, complete: bool = True
+) -> list[FileChoice]:
+    """Return the sets that are models: all others go with one. Where nothing else is there, they are the models."""
+    known = [offer for offer in offers if told.get(offer.files[0], "weights") == "weights"]
+    plain = [offer for offer in known if not companion(offer.files[0], repo)]
+    return plain if plain or not complete else known
+
+
+def _rank(offer: FileChoice) -> tuple[int, bool]:
+    quant = _spelled_quant(offer.files[0])
+    return _RANK.get(quant.removeprefix("UD-"), len(_RANK)), quant.startswith("UD-")
+
+
+def _exactly(offer: FileChoice, wish: str) -> bool:
+    return _spelled_quant(offer.files[0]) == _SPELLED.get(wish, wish)
+
+
+def _by_family(offer: FileChoice, wish: str) -> bool:
+    return offer.quant in _family(wish)
+
+
+def _family(wish: str) -> tuple[str, ...]:
+    """Return the quantisations that may stand in for a wish, best first; none for a dynamic one (`UD-`)."""
+    plain = _SPELLED.get(wish, wish)
+    return (plain, *_FAMILIES.get(plain, ()))
+
+
+def _family_rank(offer: FileChoice, wish: str) -> tuple[bool, int]:
+    return _spelled_quant(offer.files[0]).startswith("UD-"), _family(wish).index(offer.quant)
+
+
+def _by_word(offer: FileChoice, wish: str) -> bool:
+    word = rf"(?<![0-9A-Z]){re.escape(wish)}(?![0-9A-Z])"
+    return bool(wish) and re.search(word, offer.files[0].upper().removesuffix(".GGUF")) is not None
+
+
+def _only(offers: list[FileChoice], repo: str) -> FileChoice:
+    """Return the one of several sets that is nearest to the top, or is not split; raise `Invalid` for a tie."""
+    depth = min(offer.files[0].count("/") for offer in offers)
+    nearest = [offer for offer in offers if offer.files[0].count("/") == depth]
+    if len({stem(offer.files[0]).casefold() for offer in nearest}) == 1:
+        return min(nearest, key=lambda offer: len(offer.files))
+    if len(nearest) > 1:
+        raise Invalid(
+            f"{repo} has {len(nearest)} files that fit equally well", hint=f"name one: {_listed(_firsts(nearest))}"
+        )
+    return nearest[0]
+
+
+def _firsts(offers: list[FileChoice]) -> list[str]:
+    return [offer.files[0] for offer in offers]
 
 
 def choose_projector(files: Iterable[str], *, repo: str, file: str | None = None) -> str:
@@ -134,7 +273,7 @@ def _whole_set(name: str, by_key: Mapping[str, str], repo: str) -> tuple[str, ..
     return tuple(by_key[part.casefold()] for part in parts)
 
 
-def _offers(names: tuple[str, ...]) -> list[FileChoice]:
+def sets_of(names: tuple[str, ...]) -> list[FileChoice]:
     """Return every complete set of weights in the order of names."""
     by_key = {name.casefold(): name for name in names}
     offers: dict[tuple[str, ...], FileChoice] = {}
@@ -166,7 +305,7 @@ def _other_formats(names: tuple[str, ...], repo: str) -> str:
 
 
 def _offered(offers: list[FileChoice]) -> str:
-    quants = sorted({choice.quant for choice in offers if choice.quant})
+    quants = sorted({_spelled_quant(choice.files[0]) for choice in offers} - {""})
     return f"it has {_listed(quants)}" if quants else f"it has {_listed([c.files[0] for c in offers])}"
 
 

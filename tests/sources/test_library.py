@@ -216,6 +216,20 @@ def test_a_folder_with_two_models_asks_which(sources: SourceFixture) -> None:
     assert sources.pull(str(folder)).digest == DIGEST
 
 
+def test_a_folder_with_one_model_and_its_companions_is_that_model(sources: SourceFixture) -> None:
+    folder = sources.root / "one"
+    (folder).mkdir()
+    (folder / "m.gguf").write_bytes(DATA)
+    (folder / "m-draft-Q4_K_M.gguf").write_bytes(DATA)
+    for name, key, value in (
+        ("eyes.gguf", "general.architecture", "clip"),
+        ("style.gguf", "general.type", "adapter"),
+        ("weights-of-tokens.gguf", "general.type", "imatrix"),
+    ):
+        (folder / name).write_bytes(ggufs.model().with_key(key, ggufs.string(value)).bytes())
+    assert sources.pull(str(folder)).files == (str(folder / "m.gguf"),)
+
+
 def test_a_projector_is_no_model_and_a_model_no_projector(sources: SourceFixture, hub: StubHub) -> None:
     projector = ggufs.File(
         {"general.architecture": ggufs.string("clip")}, {"v.patch_embd.weight": ggufs.Stored((32, 4))}

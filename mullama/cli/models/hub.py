@@ -100,8 +100,8 @@ def _print_files(call: CommandContext, found: Repository) -> None:
     default: tuple[str, ...] = ()
     try:
         default = choose([name for name, _ in found.files], repo=found.name).files
-    except MullamaError:
-        call.terminal.line("  no GGUF file that mullama can run")
+    except MullamaError as error:
+        call.terminal.line(f"  no default: {error.message}")
     for name, count in found.files:
         mark = "  [default]" if name in default else ""
         call.terminal.line(f"  {name}  {size(count) if count else '?'}{mark}")
