@@ -132,11 +132,14 @@ class BadWeights(Invalid):
 class ContextOverflow(Invalid):
     """The prompt has more tokens than a request may use."""
 
-    def __init__(self, prompt_tokens: int, context_size: int) -> None:
+    def __init__(self, prompt_tokens: int, context_size: int, *, index: int | None = None, place: str = "") -> None:
+        """index: the number of the input among several. place: its field in the request."""
         super().__init__(
-            f"the prompt has {prompt_tokens} tokens, the context {context_size}",
+            f"{place or 'the prompt'} has {prompt_tokens} tokens, the context {context_size}",
             hint="shorten the prompt, or raise context.size of the model in the manifest",
+            field=place or None,
         )
+        self.index = index
         self.prompt_tokens = prompt_tokens
         self.context_size = context_size
 

@@ -269,7 +269,7 @@ def _completion(request: CompletionRequest, settings: ModelSettings, now: float,
             field="template",
         )
     if request.images and not settings.images:
-        raise _no_images(settings)
+        raise _no_images(settings, request.images[0])
     if not request.prompts:
         raise Invalid("prompt is empty", field="prompt")
     if request.raw or (request.suffix is not None and not settings.template.traits.suffix):
@@ -318,11 +318,15 @@ def _without_billing(message: Message) -> Message:
 def _refuse_images(messages: Sequence[Message], settings: ModelSettings) -> None:
     if settings.images:
         return
-    if any(isinstance(part, ImagePart) for message in messages for part in message.content):
-        raise _no_images(settings)
+    for message in messages:
+        for part in message.content:
+            if isinstance(part, ImagePart):
+                raise _no_images(settings, part)
 
 
-def _no_images(settings: ModelSettings) -> Unsupported:
+def _no_images(settings: ModelSettings, image: ImagePart) -> Unsupported:
     return Unsupported(
-        f'"{settings.name}" does not support vision', hint="it has no projector for images", field="images"
+        f'"{settings.name}" does not support vision',
+        hint="it has no projector for images",
+        field=image.place or "images",
     )

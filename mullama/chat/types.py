@@ -31,6 +31,8 @@ class ImagePart:
     """The decoded bytes (not base64)."""
     url: str | None = None
     media_type: str | None = None
+    place: str = field(default="", compare=False)
+    """Its place in the request, for errors."""
 
 
 Part = TextPart | ImagePart
@@ -279,6 +281,8 @@ class EmbedRequest:
 
     model: str
     inputs: tuple[PromptInput, ...]
+    place: str = field(default="input", compare=False)
+    """The field of the request that has the inputs, for errors."""
     dimensions: int | None = None
     """Length to cut each vector to; the result is normalised again."""
     truncate: bool = True

@@ -20,7 +20,7 @@ def from_base64(value: JSONValue, path: str, media_type: str | None = None) -> I
     text = to_text(value, path)
     if text[:5].lower() == "data:":
         return _from_data(text, path)
-    return ImagePart(data=decoded(text, path), media_type=media_type)
+    return ImagePart(data=decoded(text, path), media_type=media_type, place=path)
 
 
 def from_url(value: JSONValue, path: str) -> ImagePart:
@@ -30,7 +30,7 @@ def from_url(value: JSONValue, path: str) -> ImagePart:
         return _from_data(text, path)
     if not re.match(r"https?://[^/\s]", text, re.IGNORECASE) or len(text) > 8192:
         raise unfit(path, "a data: URI or an http(s) address")
-    return ImagePart(url=text)
+    return ImagePart(url=text, place=path)
 
 
 def decoded(text: str, path: str) -> bytes:
@@ -52,4 +52,4 @@ def _from_data(text: str, path: str) -> ImagePart:
     media_type = head[1].lower()
     if media_type and not media_type.startswith("image/"):
         raise unfit(path, f"an image, not {media_type[:40]}")
-    return ImagePart(data=decoded(text[head.end() :], path), media_type=media_type or None)
+    return ImagePart(data=decoded(text[head.end() :], path), media_type=media_type or None, place=path)

@@ -56,13 +56,13 @@ def _inputs(value: JSONValue, path: str, convert: Callable[[JSONValue, str], Pro
     return to_list(value, path, convert, MOST_INPUTS)
 
 
-def check_filled(inputs: tuple[PromptInput, ...], path: str) -> None:
-    """Raise `Invalid` for an empty input, which it names."""
+def check_filled(inputs: tuple[PromptInput, ...], path: str, value: JSONValue) -> None:
+    """Raise `Invalid` for an empty input, which it names. `value` is what the inputs were read from."""
     if not inputs:
         raise Invalid(f"{path} must not be empty", field=path)
     for i, one in enumerate(inputs):
         if not one:
-            place = f"{path}[{i}]" if len(inputs) > 1 else path
+            place = f"{path}[{i}]" if isinstance(value, list | tuple) else path
             raise Invalid(f"{place} must not be empty", field=place)
 
 

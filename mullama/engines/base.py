@@ -343,7 +343,7 @@ class Failed:
         if not isinstance(error, MullamaError):
             traceback.print_exception(error)
             error = Internal(f"the engine failed at this request: {type(error).__name__}: {error}"[:300])
-        names = ("prompt_tokens", "context_size")
+        names = ("prompt_tokens", "context_size", "index")
         numbers = tuple((n, v) for n in names if (v := getattr(error, n, None)) is not None)
         return cls(id=id, kind=error.kind, message=error.message, hint=error.hint, numbers=numbers)
 

@@ -28,6 +28,7 @@ from mullama.chat.types import (
     text_message,
 )
 from mullama.errors import Invalid, Unsupported
+from tests.dialects.wire import decode
 
 CHATML = """\
 {%- if tools %}<|im_start|>system
@@ -213,6 +214,29 @@ def test_images_are_refused_where_no_projector_is() -> None:
     picture = Message(role="user", content=(TextPart(text="What?"), ImagePart(data=b"x")))
     with pytest.raises(Unsupported, match="does not support vision"):
         prompt(chat(picture))
+
+
+IMAGE_URL = {"type": "image_url", "image_url": {"url": "data:image/png;base64,eHg="}}
+PLAIN_URL = {"type": "image_url", "image_url": "https://x.org/a"}
+ENCODED = {"type": "image", "source": {"type": "base64", "data": "eHg="}}
+LINKED = {"type": "image", "source": {"type": "url", "url": "https://x.org/a"}}
+
+
+@pytest.mark.parametrize(
+    ("path", "message", "field"),
+    [
+        ("/v1/chat/completions", {"content": [IMAGE_URL]}, "messages[0].content[0].image_url.url"),
+        ("/v1/chat/completions", {"content": [IMAGE_URL, PLAIN_URL][1:]}, "messages[0].content[0].image_url"),
+        ("/v1/messages", {"content": [ENCODED]}, "messages[0].content[0].source.data"),
+        ("/v1/messages", {"content": [LINKED]}, "messages[0].content[0].source.url"),
+        ("/api/chat", {"content": "x", "images": ["eHg="]}, "messages[0].images[0]"),
+    ],
+)
+def test_a_picture_is_refused_by_the_field_that_the_caller_sent(path: str, message: dict[str, Any], field: str) -> None:
+    body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", **message}]}
+    with pytest.raises(Unsupported) as caught:
+        prepare(decode(path, body), model(), 0.0, str)
+    assert caught.value.field == field
 
 
 def test_generate_is_a_conversation_of_one_turn() -> None:

@@ -100,6 +100,20 @@ def test_nothing_to_do_is_to_load_or_to_unload(path: str, body: Any) -> None:
     assert operation.keep_alive == body.get("keep_alive")
 
 
+@pytest.mark.parametrize(
+    ("path", "field", "value", "place"),
+    [
+        ("/api/embed", "input", [""], r"input\[0\]"), ("/api/embed", "input", ["x", ""], r"input\[1\]"),
+        ("/api/embed", "input", ["", "x"], r"input\[0\]"), ("/api/embed", "input", [[]], r"input\[0\]"),
+        ("/embedding", "content", [""], r"content\[0\]"), ("/embedding", "content", ["x", []], r"content\[1\]"),
+        ("/embedding", "content", "", "content"), ("/v1/embeddings", "input", ["x", ""], r"input\[1\]"),
+    ],
+)  # fmt: skip
+def test_an_empty_input_among_several_is_refused_with_its_place(path: str, field: str, value: Any, place: str) -> None:
+    with pytest.raises(Invalid, match=f"^{place} must not be empty$"):
+        decode(path, {"model": "m", field: value})
+
+
 @pytest.mark.parametrize("count", [-1, 21, 2.5, "2"])
 def test_logprobs_are_bounded_in_the_words_that_clients_know(count: Any) -> None:
     with pytest.raises(Invalid, match=r"^top_logprobs must be between 0 and 20$"):

@@ -321,7 +321,14 @@ def test_streamed_probabilities_go_on_counting_characters() -> None:
 
 @pytest.mark.parametrize(
     ("said", "place"),
-    [(None, "input"), ("", "input"), ([], "input"), ([""], "input"), ([[]], "input"), (["a", ""], r"input\[1\]")],
+    [
+        (None, "input"),
+        ("", "input"),
+        ([], "input"),
+        ([""], r"input\[0\]"),
+        ([[]], r"input\[0\]"),
+        (["a", ""], r"input\[1\]"),
+    ],
 )
 def test_embeddings_of_nothing_are_refused_by_their_place(said: Any, place: str) -> None:
     with pytest.raises(Invalid, match=f"{place} must not be empty"):

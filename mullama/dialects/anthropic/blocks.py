@@ -138,7 +138,7 @@ def _image(block: fields.Body) -> types.ImagePart:
         case "base64":
             data = source.need(fields.text("data"))
             media = source.get(fields.text("media_type", 128))
-            return types.ImagePart(data=decoded(data, source.at("data")), media_type=media)
+            return types.ImagePart(data=decoded(data, source.at("data")), media_type=media, place=source.at("data"))
         case "url":
             return from_url(source.raw("url"), source.at("url"))
         case kind:

@@ -6,7 +6,7 @@ from mullama.chat.inventory import Loaded, LoadModel
 from mullama.chat.types import EmbedRequest, Vectors
 from mullama.dialects import fields, schema
 from mullama.dialects.base import Endpoint, Reply, ReplyContext, WireRequest
-from mullama.dialects.inputs import INPUT_SCHEMA, finite_vectors, inputs_of
+from mullama.dialects.inputs import INPUT_SCHEMA, check_filled, finite_vectors, inputs_of
 from mullama.dialects.ollama.generate import PROMPT
 from mullama.dialects.ollama.options import OPTIONS, read_options
 from mullama.dialects.reply_values import nanoseconds
@@ -26,8 +26,9 @@ def decode(request: WireRequest) -> EmbedRequest | LoadModel:
         inputs = inputs_of(body.raw("input"), "input")
     except Invalid as error:
         raise Invalid(f"invalid input type: {error.message}", field=error.field) from error
-    if not any(inputs):
+    if inputs in ((), ("",)) and not body.raw("input"):
         return LoadModel(model=model, keep_alive=body.get(KEEP_ALIVE))
+    check_filled(inputs, "input", body.raw("input"))
     truncate = body.get(_TRUNCATE)
     return EmbedRequest(
         model=model,
@@ -60,7 +61,7 @@ def decode_old(request: WireRequest) -> EmbedRequest | LoadModel:
     prompt = body.get(PROMPT)
     if not prompt:
         return LoadModel(model=model, keep_alive=body.get(KEEP_ALIVE))
-    return EmbedRequest(model=model, inputs=(prompt,), normalize=False, keep_alive=body.get(KEEP_ALIVE))
+    return EmbedRequest(model=model, inputs=(prompt,), place="prompt", normalize=False, keep_alive=body.get(KEEP_ALIVE))
 
 
 def encode_old(context: ReplyContext[EmbedRequest | LoadModel, Vectors | Loaded]) -> Reply:

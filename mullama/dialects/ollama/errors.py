@@ -12,10 +12,11 @@ def message_of(error: MullamaError) -> str:
     """Return the text, which begins with the words that Ollama's clients match."""
     match error:
         case ContextOverflow():
+            named = f"{error.field}: " if error.field else ""
             return (
                 "the prompt is longer than the context length currently available: "
                 f"{error.prompt_tokens} tokens, {error.context_size} available "
-                f"(the input length exceeds the context length; {error.hint})"
+                f"({named}the input length exceeds the context length; {error.hint})"
             )
         case NotFound() if error.name and not error.name.startswith("/"):
             found = f"model '{error.name}' not found"

@@ -31,7 +31,7 @@ def decode(request: WireRequest) -> EmbedCall:
     """Decode inputs to embed. A long input is an error unless `truncate` allows to cut it."""
     body = fields.body_of(request.body)
     inputs = embed_inputs_of(body.raw("input"), "input")
-    check_filled(inputs, "input")
+    check_filled(inputs, "input", body.raw("input"))
     return EmbedCall(
         model=fields.model_named(body),
         inputs=inputs,

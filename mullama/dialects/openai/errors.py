@@ -75,8 +75,9 @@ def message_of(error: MullamaError) -> str:
     It includes the code, because the official client shows only the text.
     """
     if isinstance(error, ContextOverflow):
+        named = f"{error.field}: " if error.field else ""
         return (
-            f"This model's maximum context length is {error.context_size} tokens. However, your "
+            f"{named}This model's maximum context length is {error.context_size} tokens. However, your "
             f"messages resulted in {error.prompt_tokens} tokens: the request exceeds the available "
             f"context size ({code_of(error)}: {error.hint})"
         )

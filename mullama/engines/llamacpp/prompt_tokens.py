@@ -58,7 +58,7 @@ def embed_inputs(job: Embed, vocabulary: Vocabulary, longest: int) -> list[list[
         inputs = [_pair(query, document, vocabulary) for query, document in job.pairs]
     else:
         inputs = [_embed_tokens(item, vocabulary) for item in job.inputs]
-    return [_cut(tokens, longest, truncate=job.truncate) for tokens in inputs]
+    return [_cut(tokens, longest, index, truncate=job.truncate) for index, tokens in enumerate(inputs)]
 
 
 def _main_tokens(job: Generate, vocabulary: Vocabulary) -> list[int]:
@@ -136,10 +136,10 @@ def _templated_pair(template: str, query: str, document: str, vocabulary: Vocabu
     return [*tokens, vocabulary.eos] if vocabulary.model.add_eos and tokens[-1:] != [vocabulary.eos] else tokens
 
 
-def _cut(tokens: list[int], longest: int, *, truncate: bool) -> list[int]:
+def _cut(tokens: list[int], longest: int, index: int, *, truncate: bool) -> list[int]:
     """Return at most `longest` tokens; a cut keeps the last one, which is an end token."""
     if len(tokens) <= longest:
         return tokens
     if not truncate:
-        raise ContextOverflow(len(tokens), longest)
+        raise ContextOverflow(len(tokens), longest, index=index)
     return [*tokens[: longest - 1], tokens[-1]]

@@ -356,9 +356,9 @@ class ScriptedEngine:
             tokens = sum(len(scripts.chunks(q + d)) for q, d in job.pairs)
             return Embedded(id=job.id, vectors=tuple(scores), tokens=tokens)
         size = self._contexts[job.context].size if job.context in self._contexts else 0
-        longest = max((len(scripts.chunks(t)) for t in texts), default=0)
-        if longest > size and not job.truncate:
-            return Failed.of(job.id, ContextOverflow(longest, size))
+        for index, length_of in enumerate(len(scripts.chunks(text)) for text in texts):
+            if length_of > size and not job.truncate:
+                return Failed.of(job.id, ContextOverflow(length_of, size, index=index))
         tokens = sum(min(len(scripts.chunks(t)), size) for t in texts)
         return Embedded(id=job.id, vectors=tuple(scripts.vector(t, length) for t in texts), tokens=tokens)
 

@@ -29,7 +29,7 @@ from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.completion import Completion, Request, TimeLimit, prepared_for
 from mullama.runtime.serving.model_info import cards, running_cards, show_card, states
 from mullama.runtime.serving.places import PlaceBoard
-from mullama.runtime.serving.vectors import embed_all, embed_slices, rerank_slices, shortened
+from mullama.runtime.serving.vectors import check_dimensions, embed_all, embed_slices, rerank_slices, shortened
 from mullama.runtime.snapshot import Deployment, Snapshot
 from mullama.runtime.worker.inbox import Inbox
 
@@ -278,6 +278,7 @@ class ModelService:
         def jobs(lease: Lease) -> list[Embed]:
             if not lease.worker.facts.can_embed:
                 raise Unsupported(f'"{request.model}" does not support embedding')
+            check_dimensions(request, lease.worker.facts.embedding_length)
             inputs = embed_slices(request.inputs, lease.worker.facts.embedding_length)
             return [
                 Embed(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from mullama.chat.types import EmbedRequest, PromptInput
+from mullama.chat.types import EmbedRequest, PromptInput, RerankRequest
 from mullama.engines.base import Embed, Embedded
-from mullama.errors import TooLarge
+from mullama.errors import ContextOverflow, Invalid, TooLarge
 from mullama.runtime.worker.inbox import Inbox
 from mullama.runtime.worker.parent import WorkerClient
 
@@ -43,9 +43,22 @@ def rerank_slices(query: str, documents: Sequence[str]) -> list[tuple[tuple[str,
     return _sliced(pairs, max(1, _CHARACTERS // max(1, characters // max(1, len(pairs)))))
 
 
-async def embed_all(worker: WorkerClient, jobs: Sequence[Embed], inbox: Inbox, request: object) -> Embedded:
-    """Return the vectors of all jobs, computed one after the other, as those of one. Errors: see `embed`."""
-    found = [await worker.embed(job, inbox=inbox, request=request) for job in jobs]
+async def embed_all(
+    worker: WorkerClient, jobs: Sequence[Embed], inbox: Inbox, request: EmbedRequest | RerankRequest
+) -> Embedded:
+    """Return the vectors of all jobs, computed one after the other, as those of one.
+
+    Errors: see `embed`; a `ContextOverflow` names the field of the request.
+    """
+    found: list[Embedded] = []
+    for job in jobs:
+        try:
+            found.append(await worker.embed(job, inbox=inbox, request=request))
+        except ContextOverflow as error:
+            before = sum(len(embedded.vectors) for embedded in found)
+            index = before + (error.index or 0)
+            place = _place(request, index)
+            raise ContextOverflow(error.prompt_tokens, error.context_size, index=index, place=place) from error
     vectors = tuple(vector for embedded in found for vector in embedded.vectors)
     return Embedded(
         id=jobs[0].id,
@@ -54,6 +67,23 @@ async def embed_all(worker: WorkerClient, jobs: Sequence[Embed], inbox: Inbox, r
         engine_decodes=found[-1].engine_decodes,
         engine_requests=found[-1].engine_requests,
     )
+
+
+def _place(request: EmbedRequest | RerankRequest, index: int) -> str:
+    """Return the field of one input of a request."""
+    if isinstance(request, RerankRequest):
+        return f"documents[{index}]"
+    return f"{request.place}[{index}]" if len(request.inputs) > 1 else request.place
+
+
+def check_dimensions(request: EmbedRequest, width: int) -> None:
+    """Raise `Invalid` for vectors that are wanted longer than those of the model."""
+    if request.dimensions is not None and request.dimensions > width:
+        raise Invalid(
+            f"dimensions is {request.dimensions}, but the vectors of {request.model} have {width} numbers",
+            hint=f"ask for at most {width}, or leave it out",
+            field="dimensions",
+        )
 
 
 def shortened(vectors: Sequence[tuple[float, ...]], request: EmbedRequest) -> tuple[tuple[float, ...], ...]:

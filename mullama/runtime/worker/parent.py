@@ -461,7 +461,7 @@ def error_of(failed: Failed) -> MullamaError:
 
 def _error(kind: Kind, message: str, hint: str, numbers: dict[str, Any]) -> MullamaError:
     if "context_size" in numbers and "prompt_tokens" in numbers:
-        return ContextOverflow(numbers["prompt_tokens"], numbers["context_size"])
+        return ContextOverflow(numbers["prompt_tokens"], numbers["context_size"], index=numbers.get("index"))
     match kind:
         case Kind.INVALID:
             return Invalid(message, hint=hint)

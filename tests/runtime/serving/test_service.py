@@ -263,3 +263,27 @@ async def test_ids_that_cannot_fit_are_refused_before_they_reach_the_worker(
         await server.service.answer(request, CALLER)
 
     assert (caught.value.prompt_tokens, caught.value.context_size) == (tokens, 2048)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "place"),
+    [(("one two three four five six",), "content"), (("one", "one two three four five six"), "content[1]")],
+)
+async def test_an_input_that_is_too_long_is_named(inputs: tuple[str, ...], place: str, server: LocalServer) -> None:
+    await server.apply({"a": {"from": server.script(), "context": {"size": 4}}})
+    request = chat.EmbedRequest(model="a", inputs=inputs, place="content", truncate=False)
+
+    with pytest.raises(ContextOverflow) as caught:
+        await server.service.answer(request, CALLER)
+
+    assert caught.value.field == place
+    assert caught.value.message.startswith(place)
+
+
+async def test_vectors_longer_than_those_of_the_model_are_refused(server: LocalServer) -> None:
+    await server.apply({"a": {"from": server.script()}})
+
+    with pytest.raises(Invalid, match="dimensions is 100000, but the vectors of a have") as caught:
+        await server.service.answer(chat.EmbedRequest(model="a", inputs=("x",), dimensions=100_000), CALLER)
+
+    assert caught.value.field == "dimensions"

@@ -73,11 +73,13 @@ def decode_embedding(request: WireRequest) -> types.EmbedRequest:
     body = fields.body_of(request.body)
     name = "input" if body.has("input") else "content"
     inputs = embed_inputs_of(body.raw(name), name)
-    check_filled(inputs, name)
+    check_filled(inputs, name, body.raw(name))
     norm = body.get(_NORMALIZE)
     if norm not in (None, -1, _EUCLIDEAN):
         raise Unsupported("embd_normalize must be 2 (Euclidean) or -1 (none)", field="embd_normalize")
-    return types.EmbedRequest(model=fields.model_named(body), inputs=inputs, truncate=False, normalize=norm != -1)
+    return types.EmbedRequest(
+        model=fields.model_named(body), inputs=inputs, place=name, truncate=False, normalize=norm != -1
+    )
 
 
 def encode_embedding(context: ReplyContext[types.EmbedRequest, types.Vectors]) -> Reply:
