@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field, replace
 
 from mullama.chat.types import DEFAULT_SAMPLING, Sampling
 from mullama.controller.change import PlannedChange
@@ -18,7 +18,7 @@ from mullama.controller.downloads import ModelDownloads
 from mullama.controller.event_log import EventLog
 from mullama.controller.history import History
 from mullama.controller.listeners import Listeners
-from mullama.controller.run_queue import Run
+from mullama.controller.run_queue import PendingRuns, Run
 from mullama.engines import require_installed
 from mullama.engines.base import Ended, Generate, Piece
 from mullama.errors import EngineFailed, ModelUnavailable, MullamaError, ProbeFailed, Refused
@@ -26,13 +26,13 @@ from mullama.manifest.spec import Manifest, Model, Probe
 from mullama.plan.fit import stays, too_large
 from mullama.plan.observed import KnownFiles
 from mullama.plan.steps import Plan, Step
-from mullama.reconcile.execute import Report, Result
+from mullama.reconcile.execute import Overtaken, Report, Result
 from mullama.reconcile.files import Files
 from mullama.reconcile.gc import prune
 from mullama.reconcile.overlay import effective_entries
 from mullama.runtime.pool import Pool
 from mullama.runtime.scheduler.events import UnitKey
-from mullama.runtime.scheduler.state import Phase
+from mullama.runtime.scheduler.state import Phase, UnloadedEarly
 from mullama.runtime.serving.build import DeploymentBuilder, engine_of
 from mullama.runtime.snapshot import Deployment
 from mullama.sources.local_files import check_adapter
@@ -51,6 +51,9 @@ class Services:
     downloads: ModelDownloads
     history: History
     event_log: EventLog
+    pending: PendingRuns
+    begun: set[UnitKey] = field(default_factory=set)
+    """Units whose load a run began and did not wait for; each stays pinned until a run takes it over or drops it."""
 
 
 class LiveEffects:
@@ -65,6 +68,7 @@ class LiveEffects:
         self._new: dict[str, Deployment] = {}
         self._pinned: set[UnitKey] = set()
         self._paused: set[str] = set()
+        self._unloaded: set[str] = set()  # models whose load a client ended
         self._predecessors = {s.subject: s.renamed_from for s in planned.plan.steps if s.renamed_from}
 
     async def fetch(self, model: Model, report: Report, name: str) -> KnownFiles:
@@ -90,8 +94,9 @@ class LiveEffects:
 
     def wants(self, name: str) -> bool:
         """True for a model that loads at start, and for one that is loaded: its change is tested before the swap."""
-        old = self._predecessor(name)
-        return self._new[name].model.residency.load == "at_start" or (old is not None and self._is_open(old))
+        new, old = self._wanted(name), self._predecessor(name)
+        assert new is not None, f"{name} has no deployment"
+        return new.model.residency.load == "at_start" or (old is not None and self._is_open(old))
 
     def lacks(self, name: str) -> bool:
         """See `Effects`: it stays in memory, or this process has not served it yet, and it is not loaded."""
@@ -100,8 +105,33 @@ class LiveEffects:
             return False
         return old is None or stays(model)
 
+    def loads(self, name: str) -> bool:
+        """See `Effects`."""
+        wanted = self._wanted(name)
+        return wanted is not None and wanted.unit in self._services.begun
+
+    def _wanted(self, name: str) -> Deployment | None:
+        """Return the deployment that a model has after this run."""
+        return self._new.get(name) or self._predecessor(name)
+
+    @property
+    def awaits_loads(self) -> bool:
+        """See `Effects`. A change of the overlay concerns its own model only; the manifest's run awaits the rest."""
+        return self._run.change.desired is not None
+
     async def load(self, name: str, step: Step | None) -> None:
-        new, old = self._new[name], self._predecessor(name)
+        try:
+            await self._load(name, step)
+        except UnloadedEarly:
+            self._unloaded.add(name)
+            raise
+
+    async def _load(self, name: str, step: Step | None) -> None:
+        new, old = self._wanted(name), self._predecessor(name)
+        assert new is not None, f"{name} has no deployment"
+        if new.unit in self._services.begun and self._pool.unloaded(new.unit):
+            self._unpin(new.unit)
+            raise UnloadedEarly(name)
         if old is not None and old.unit != new.unit and step is not None and step.pause and self._is_open(old):
             await self._recreate(new, old)
         else:
@@ -117,9 +147,13 @@ class LiveEffects:
         """Load and probe the new unit; unpin it on failure, unless another model of this run pinned it first."""
         first = new.unit not in self._pinned
         self._pinned.add(new.unit)
+        self._services.begun.discard(new.unit)
         try:
-            await self._pool.prepare(new)
-            await self._probe(new)
+            await self._run.unless_overtaken(self._pool.prepare(new))
+            await self._run.unless_overtaken(self._probe(new))
+        except Overtaken:
+            self._services.begun.add(new.unit)
+            raise
         except BaseException:
             if first:
                 self._unpin(new.unit)
@@ -127,6 +161,7 @@ class LiveEffects:
 
     def _unpin(self, unit: UnitKey) -> None:
         self._pinned.discard(unit)
+        self._services.begun.discard(unit)
         self._pool.release(unit)
 
     async def _recreate(self, new: Deployment, old: Deployment) -> None:
@@ -141,9 +176,11 @@ class LiveEffects:
         waiting = sharing - self._paused
         self._pause(waiting)
         try:
-            await self._pool.closed(old.unit)
+            await self._run.unless_overtaken(self._pool.closed(old.unit))
             await self._surge(new)
         except BaseException:
+            # Also when the run is overtaken: there is no room for both, so the old unit serves until the next try.
+            self._unpin(new.unit)
             self._resume(waiting)
             raise
 
@@ -205,9 +242,9 @@ class LiveEffects:
                 raise ProbeFailed("the model generated nothing for the probe")
         return text
 
-    async def swap(self, failed: Mapping[str, MullamaError]) -> None:
+    async def swap(self, held: Container[str]) -> None:
         planned, generation = self._planned, self._planned.plan.generation
-        deployments = {name: self._choose(name, failed) for name in self._desired.models}
+        deployments = {name: self._choose(name, held) for name in self._desired.models}
         if not self._desired.prune.running:
             gone = {*deployments, *self._predecessors.values()}
             deployments = {**{n: d for n, d in self._old.deployments.items() if n not in gone}, **deployments}
@@ -225,9 +262,22 @@ class LiveEffects:
         self._pool.swap({d.name: d.serve for d in snapshot.available}, snapshot.rules, moved)
         self._pinned.clear()
         self._paused.clear()
-        for name in self._new.keys() - failed.keys():
-            self._pool.retry(name)
+        self._drop_loads()
+        for name in self._unloaded:
+            self._pool.unload(name, forced=False)
+        if not self._planned.missing:  # else it is accepted with its downloads
+            self._services.pending.accept(self._run)
+        self._run.settled.set()
+        for name in self._new:
+            if name not in held:
+                self._pool.retry(name)
         await self._retune(snapshot.available)
+
+    def _drop_loads(self) -> None:
+        """End the loads that an earlier run began and that this manifest does not want."""
+        wanted = {d.unit for name in self._desired.models if (d := self._wanted(name))}
+        for unit in self._services.begun - wanted if self.awaits_loads else set():
+            self._unpin(unit)
 
     async def _retune(self, deployments: Iterable[Deployment]) -> None:
         """Apply the live parts to open units. A worker that dies from this is loaded again, with the new ones."""
@@ -237,10 +287,10 @@ class LiveEffects:
             except MullamaError as error:
                 self._services.event_log.note("warning", owner.name, str(error))
 
-    def _choose(self, name: str, failed: Mapping[str, MullamaError]) -> Deployment:
-        """Return the new deployment; the old one where the new one failed or nothing changed."""
+    def _choose(self, name: str, held: Container[str]) -> Deployment:
+        """Return the new deployment; the old one where the new one is held or nothing changed."""
         old, new = self._predecessor(name), self._new.get(name)
-        if name in failed and old is not None and old.unavailable is None:
+        if name in held and old is not None and old.unavailable is None:
             return replace(old, name=name, serve=replace(old.serve, name=name))
         if new is not None:
             return replace(new, generation=self._planned.plan.generation)

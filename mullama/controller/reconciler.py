@@ -79,7 +79,7 @@ class Reconciler:
         self._listeners = Listeners(http, self.state, event_log)
         self._services = Services(
             records=records, files=files, pool=pool, state=self.state, listeners=self._listeners,
-            downloads=self.downloads, history=self.history, event_log=event_log,
+            downloads=self.downloads, history=self.history, event_log=event_log, pending=self._pending,
         )  # fmt: skip
         self._queue = RunQueue(self._reconcile, self.status)
         self.retries = Retries(self.state, event_log, fetch=self._fetch_unavailable, serve=self._serve_fetched)
@@ -182,19 +182,21 @@ class Reconciler:
         self.status.invalid(error, self.current.origin, self.current.snapshot.generation)
 
     @property
-    def downloading(self) -> bool:
-        """True while a manifest waits for its files."""
-        return bool(self._pending.manifests)
+    def waiting(self) -> bool:
+        """True while a manifest waits for its files or loads."""
+        return bool(self._pending.manifests) or self._queue.loading is not None
 
     def applied_in_part(self, manifest: Manifest) -> bool:
-        """True when this manifest is applied except for models that wait for their files."""
-        return self._pending.applied_in_part(revision(manifest))
+        """True when this manifest is applied except for models that wait for their files or loads."""
+        wanted = revision(manifest)
+        return self._pending.applied_in_part(wanted) or self._queue.loading == wanted
 
     # A run
 
     async def _reconcile(self, run: Run) -> Result:
         """Lock, plan, check and execute; download without the lock and plan again. Raises if nothing was applied."""
         while True:
+            self._pending.require_current(run)
             if self._lock.locked():
                 run.report({"event": "phase", "phase": "wait"})
             # Lock order: first the asyncio lock, which lets the runs of this process wait for each other, then the
@@ -207,12 +209,16 @@ class Reconciler:
                     if not planned.missing:
                         result = await self._apply_planned(run, planned)
                         self._pending.accept(run)
-                        return result
-                    if run.change.applies_in_part and self.current.started:
+                        if not result.overtaken:
+                            return result
+                    elif run.change.applies_in_part and self.current.started:
                         await self._apply_in_part(run, planned)
                     elif not self.current.started:
                         # A first run may download for hours; the status of the server must be reachable by then.
                         await self._listeners.open(planned.desired, planned.access)
+            if not planned.missing:
+                await run.let_pass()
+                continue
             # Both locks are free during the download, so a live edit does not wait for it. The state may have changed
             # after it, so the loop plans anew; a newer manifest cancels the download or is found above.
             try:
@@ -225,7 +231,8 @@ class Reconciler:
         """Plan a run, report the plan once, and raise if it must not be applied."""
         planned = await self._plan(run.change)
         plan, desired = planned.plan, planned.desired
-        if not run.fetched:
+        if not run.planned:
+            run.planned = True
             run.report({"event": "plan", "plan": to_tree(plan)})
             run.prunable = frozenset(digest for digest, _ in planned.observed.unneeded)
         restart = run.change.options.trigger == "start" and not self.current.started
@@ -336,7 +343,8 @@ class Reconciler:
 
     async def _apply_planned(self, run: Run, planned: PlannedChange) -> Result:
         plan = planned.plan
-        if plan.empty and self.current.started:
+        waits = bool(self._services.begun) and run.change.desired is not None
+        if plan.empty and self.current.started and not waits:
             message = self._renew_keys(planned.access)
             result = Result(
                 outcome=Outcome.APPLIED, message=message, generation=self.current.snapshot.generation,

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from mullama.controller.change import Change, Line
 from mullama.controller.status import StatusTracker
 from mullama.errors import Conflict, Internal, ModelUnavailable, MullamaError, Unavailable
 from mullama.manifest.tree import revision
-from mullama.reconcile.execute import Report, Result
+from mullama.reconcile.execute import Overtaken, Report, Result
+
+T = TypeVar("T")
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -41,6 +43,21 @@ class Run:
 
     download: asyncio.Task[None] | None = None
     superseded: bool = False
+    overtakers: list[Run] = field(default_factory=list)
+    """Later runs that wait for this one and want something else."""
+
+    overtaken: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set with the first of them."""
+
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the run has changed what is served, or has ended."""
+
+    loading: bool = False
+    """The revision is committed, and the run has not ended."""
+
+    planned: bool = False
+    """The plan was reported."""
+
     revision: str = ""
     """The revision of the desired manifest; empty for a change of the overlay alone."""
 
@@ -49,12 +66,37 @@ class Run:
             self.revision = revision(self.change.desired)
 
     def report(self, line: Line) -> None:
+        self.loading |= line.get("phase") == "load"
         self.on_progress(line)
         self.change.progress.report(line)
 
     def replaced_by(self, newer: Run) -> bool:
         """True when `newer` arrived later with another manifest."""
         return self.change.desired is not None and self.number < newer.number and self.revision != newer.revision
+
+    def overtakes(self, older: Run) -> bool:
+        """True when this run must not wait for the loads of `older`: it brings another manifest or an edit."""
+        return self.change.desired is None or self.revision != older.revision
+
+    async def unless_overtaken(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return the result of the work. Raise `Overtaken`, and cancel it, when another change waits for this run."""
+        task, overtaken = asyncio.ensure_future(work), asyncio.ensure_future(self.overtaken.wait())
+        try:
+            await asyncio.wait({task, overtaken}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise Overtaken
+            return task.result()
+        finally:
+            overtaken.cancel()
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def let_pass(self) -> None:
+        """Wait until the runs that overtook this one have changed what is served, or have ended."""
+        for run in self.overtakers:
+            await run.settled.wait()
+        self.overtakers.clear()
+        self.overtaken.clear()
 
 
 class PendingRuns:
@@ -90,7 +132,7 @@ class PendingRuns:
         if self._newest is not None and run.replaced_by(self._newest):
             run.superseded = True
             raise Conflict(
-                f"a newer manifest ({self._newest.label}) replaced this one while it waited for its files",
+                f"a newer manifest ({self._newest.label}) replaced this one while it waited for its files or loads",
                 hint="downloaded files are kept; mullama status shows what is served",
             )
 
@@ -124,6 +166,7 @@ class RunQueue:
     def __init__(self, execute: Callable[[Run], Awaitable[Result]], status: StatusTracker) -> None:
         self._execute, self._status = execute, status
         self._tasks: set[asyncio.Task[Result]] = set()
+        self._runs: list[Run] = []  # that have not ended, oldest first
         self._number = 0
 
     def start(self, change: Change) -> asyncio.Task[Result]:
@@ -135,10 +178,21 @@ class RunQueue:
             change=change, number=self._number, label=label,
             on_progress=lambda line: self._status.progressed(line, label),
         )  # fmt: skip
+        for older in self._runs:
+            if run.overtakes(older):
+                older.overtakers.append(run)
+                older.overtaken.set()
+        self._runs.append(run)
         task = asyncio.create_task(self._perform(run))
         self._tasks.add(task)
-        task.add_done_callback(self._finished)
+        task.add_done_callback(lambda task: self._finished(run, task))
         return task
+
+    @property
+    def loading(self) -> str | None:
+        """The revision of the newest manifest, while the run that brought it loads its models; else None."""
+        newest = next((run for run in reversed(self._runs) if run.change.desired is not None), None)
+        return newest.revision if newest is not None and newest.loading else None
 
     async def _perform(self, run: Run) -> Result:
         """Execute the run. Every failure is a `MullamaError` or a cancellation, and is in the status."""
@@ -162,7 +216,9 @@ class RunQueue:
         finally:
             self._status.ended(run.label, time.monotonic() - begun)
 
-    def _finished(self, task: asyncio.Task[Any]) -> None:
+    def _finished(self, run: Run, task: asyncio.Task[Any]) -> None:
+        self._runs.remove(run)
+        run.settled.set()
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # marks it as retrieved: the status has it, and a reader may have left

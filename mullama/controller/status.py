@@ -60,6 +60,8 @@ class StatusTracker:
         if line["event"] == "phase":
             reason = Reason.FETCHING if line["phase"] == "fetch" else Reason.APPLYING
             self.conditions.set(Condition.RECONCILING, True, reason, label)
+            if line["phase"] == "load" and self.conditions.status(Condition.SYNCED) is False:
+                self.conditions.set(Condition.SYNCED, False, Reason.LOADING, "the files are here, the models load")
 
     def waiting(self, message: str) -> None:
         """A part of the manifest is applied, the rest waits for files."""

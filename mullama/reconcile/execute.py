@@ -7,13 +7,16 @@
 
 A model that cannot be loaded or probed keeps its old unit; the other models are swapped. Each step first checks if its
 goal is reached, so the next run continues one that was killed.
+
+No load holds up another change. A change that arrives during the loads ends the wait for them (`Overtaken`): the rest
+is swapped, and the loads continue. A later run swaps before it waits for such a load, and again after it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -24,6 +27,10 @@ from mullama.plan.steps import Action, Cost, Plan, Step
 
 Report = Callable[[dict[str, Any]], None]
 """Receives each event of the progress in its published JSON form."""
+
+
+class Overtaken(Exception):
+    """Another change waits, so this run waits no longer for a load. The load continues."""
 
 
 class Effects(Protocol):
@@ -53,12 +60,21 @@ class Effects(Protocol):
         """Return True for a model that must be in memory after the apply and is not: also a live change loads it."""
         ...
 
-    async def load(self, name: str, step: Step | None) -> None:
-        """Open and probe the new unit of a model, next to the old one or in its place."""
+    def loads(self, name: str) -> bool:
+        """Return True for a model whose load an earlier run began and did not wait for."""
         ...
 
-    async def swap(self, failed: Mapping[str, MullamaError]) -> None:
-        """Route names to the new units. Failed models keep their old ones."""
+    @property
+    def awaits_loads(self) -> bool:
+        """False for a run that leaves the loads of earlier runs to them."""
+        ...
+
+    async def load(self, name: str, step: Step | None) -> None:
+        """Open and probe the new unit of a model, next to the old one or in its place. Raises `Overtaken`."""
+        ...
+
+    async def swap(self, held: Container[str]) -> None:
+        """Route names to the new units. A held model keeps its old unit, if it has one."""
         ...
 
     async def prune(self) -> None:
@@ -87,6 +103,8 @@ class Result:
     revision: str
     failures: Mapping[str, MullamaError] = field(default_factory=dict)
     touched: tuple[str, ...] = ()
+    overtaken: bool = False
+    """The run did not wait for all loads. It must run again."""
 
     def tree(self) -> dict[str, Any]:
         models = {name: {"ok": True, "message": ""} for name in self.touched}
@@ -117,13 +135,22 @@ async def execute(
     report({"event": "phase", "phase": "commit"})
     await effects.commit(plan)
     report({"event": "phase", "phase": "load"})
-    failures = {**unavailable, **await _load(desired, steps, effects, report, without=unavailable)}
+    loads = [name for name in _order(desired) if name not in unavailable and _needs_load(name, steps, effects)]
+    begun = [name for name in loads if effects.loads(name)]
+    tried = await _load([name for name in loads if name not in begun], steps, effects, report)
+    failures = {**unavailable, **tried.failures}
     report({"event": "phase", "phase": "swap"})
-    await effects.swap(failures)
-    if any(step.kind == "files" for step in plan.steps):
+    await effects.swap({*failures, *tried.overtaken, *begun})
+    overtaken = bool(tried.overtaken)
+    if begun and effects.awaits_loads:
+        late = await _load(begun, steps, effects, report)
+        failures |= late.failures
+        overtaken |= bool(late.overtaken)
+        await effects.swap({*failures, *tried.overtaken, *late.overtaken})
+    if any(step.kind == "files" for step in plan.steps) and not overtaken:
         report({"event": "phase", "phase": "prune"})
         await effects.prune()
-    result = _result(plan, tuple(steps), failures)
+    result = replace(_result(plan, tuple(steps), failures), overtaken=overtaken)
     effects.record(result)
     return result
 
@@ -167,30 +194,46 @@ def _touches_files(step: Step | None) -> bool:
     return step is not None and step.action is not Action.REMOVE
 
 
-async def _load(
-    desired: Manifest, steps: Mapping[str, Step], effects: Effects, report: Report, *, without: Container[str]
-) -> dict[str, MullamaError]:
-    """Load changed models one after the other, by priority and then in the order of the manifest."""
-    failures: dict[str, MullamaError] = {}
-    order = sorted(desired.models.items(), key=lambda item: -item[1].residency.priority)
-    for name, _ in order:
-        step = steps.get(name)
-        if step is None or step.action is Action.REMOVE or name in without:
-            continue
-        if step.cost in (Cost.NONE, Cost.LIVE) and not effects.lacks(name):
-            continue
+def _order(desired: Manifest) -> list[str]:
+    """Return the models by priority, then in the order of the manifest."""
+    return sorted(desired.models, key=lambda name: -desired.models[name].residency.priority)
+
+
+def _needs_load(name: str, steps: Mapping[str, Step], effects: Effects) -> bool:
+    step = steps.get(name)
+    if effects.loads(name):
+        return True
+    if step is None or step.action is Action.REMOVE:
+        return False
+    return step.cost not in (Cost.NONE, Cost.LIVE) or effects.lacks(name)
+
+
+@dataclass(slots=True)
+class _Loaded:
+    """The models of one round of loads that are not ready."""
+
+    failures: dict[str, MullamaError] = field(default_factory=dict)
+    overtaken: list[str] = field(default_factory=list)
+
+
+async def _load(names: Collection[str], steps: Mapping[str, Step], effects: Effects, report: Report) -> _Loaded:
+    """Load models one after the other."""
+    result = _Loaded()
+    for name in names:
         if not effects.wants(name):
             report({"event": "step", "model": name, "state": "idle", "message": "loads with its first request"})
             continue
         report({"event": "step", "model": name, "state": "loading", "message": ""})
         try:
-            await effects.load(name, step)
+            await effects.load(name, steps.get(name))
+        except Overtaken:
+            result.overtaken.append(name)
         except MullamaError as error:
-            failures[name] = error
+            result.failures[name] = error
             report({"event": "step", "model": name, "state": "failed", "message": str(error)})
         else:
             report({"event": "step", "model": name, "state": "ready", "message": ""})
-    return failures
+    return result
 
 
 def _result(plan: Plan, touched: tuple[str, ...], failures: Mapping[str, MullamaError]) -> Result:

@@ -57,7 +57,7 @@ class Lease:
 
 
 @dataclass(slots=True)
-class Load:
+class RunningLoad:
     """A load of weights that runs."""
 
     worker: WorkerClient
@@ -158,7 +158,7 @@ class Pool:
         self._timer: asyncio.TimerHandle | None = None
         self._number = 0
         self._changed = asyncio.Event()
-        self._loads: dict[str, Load] = {}  # by weights
+        self._loads: dict[str, RunningLoad] = {}  # by weights
         self.renew: Renew | None = None
         self.crashes = 0
         self.quarantine = Quarantine()
@@ -299,6 +299,11 @@ class Pool:
         closed = found is not None and found.phase in (Phase.COLD, Phase.OPENING)
         return closed and wanted(self.state, unit, asyncio.get_running_loop().time())
 
+    def unloaded(self, unit: UnitKey) -> bool:
+        """Return True for a unit that a client unloaded, and that no request has asked for since."""
+        found = self.state.units.get(unit)
+        return found is not None and found.unloaded
+
     def failure(self, model: str) -> MullamaError | None:
         return failure(self.state, model)
 
@@ -314,7 +319,7 @@ class Pool:
     def worker(self, unit: UnitKey) -> WorkerClient | None:
         return self._workers.get(unit.weights)
 
-    def load(self, unit: UnitKey) -> Load | None:
+    def load(self, unit: UnitKey) -> RunningLoad | None:
         """Return the load that runs for the weights of a unit."""
         return self._loads.get(unit.weights)
 
@@ -410,7 +415,7 @@ class Pool:
                 await self._renew_weights(weights, moved)
                 return
             worker = await WorkerClient.spawn(died, self._cores, self.limits)
-            self._loads[weights] = Load(worker)
+            self._loads[weights] = RunningLoad(worker)
             await worker.load(choice, self._loads[weights].report)
             if moved := await asyncio.to_thread(changed, stamps):  # while they were read
                 await worker.kill()

@@ -122,7 +122,7 @@ async def test_reverting_to_the_applied_manifest_ends_the_fetch(scenario: Scenar
     assert (await scenario.reload({"a": scenario.small(9)}))[-1]["outcome"] == "applied"
 
     assert (await waiting)[-1]["outcome"] == "conflict"
-    assert not scenario.server.reconciler.downloading
+    assert not scenario.server.reconciler.waiting
 
 
 async def test_the_same_manifest_from_two_sides_is_no_conflict(scenario: Scenario) -> None:
@@ -183,7 +183,7 @@ async def test_a_failed_fetch_leaves_the_applied_part_with_a_reason(scenario: Sc
     assert done["outcome"] == "not_found"
     assert await scenario.length() == 2
     assert scenario.server.condition("Synced")["status"] is False
-    assert not scenario.server.reconciler.downloading
+    assert not scenario.server.reconciler.waiting
 
 
 async def test_a_pull_does_not_hold_up_a_reload_and_stays(scenario: Scenario) -> None:

@@ -95,6 +95,6 @@ async def test_a_change_that_waits_for_another_reports_it(server: LocalServer) -
 
     lines = await server.apply_lines({"a": server.script("c")})
 
-    assert (await first)["outcome"] == "applied"
+    assert (await first)["outcome"] == "conflict", "the newer manifest does not wait for the load of the older one"
     assert lines[0] == {"event": "phase", "phase": "wait"}
     assert lines[-1]["outcome"] == "applied"

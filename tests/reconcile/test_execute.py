@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +14,7 @@ from mullama.manifest.tree import parse_resolved
 from mullama.plan.make import make_plan
 from mullama.plan.observed import Applied, KnownFiles, LiveModel, Observed
 from mullama.plan.steps import Plan, Step
-from mullama.reconcile.execute import Outcome, Report, Result, execute
+from mullama.reconcile.execute import Outcome, Overtaken, Report, Result, execute
 
 
 @dataclass
@@ -28,6 +27,9 @@ class Remembering:
     unloadable: tuple[str, ...] = ()
     on_demand: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()
+    begun: tuple[str, ...] = ()
+    overtaken: tuple[str, ...] = ()
+    awaits_loads: bool = True
     at_once: int = 0
     most_at_once: int = 0
 
@@ -60,11 +62,16 @@ class Remembering:
 
     async def load(self, name: str, step: Step | None) -> None:
         self.calls.append(f"load {name}")
+        if name in self.overtaken:
+            raise Overtaken
         if name in self.unloadable:
             raise EngineFailed(f"{name} does not load")
 
-    async def swap(self, failed: Mapping[str, MullamaError]) -> None:
-        self.calls.append(f"swap without {sorted(failed)}")
+    def loads(self, name: str) -> bool:
+        return name in self.begun
+
+    async def swap(self, held: set[str]) -> None:
+        self.calls.append(f"swap without {sorted(held)}")
 
     async def prune(self) -> None:
         self.calls.append("prune")
@@ -155,3 +162,29 @@ def test_no_more_than_the_declared_number_are_fetched_at_once() -> None:
     run(manifest, effects)
 
     assert effects.most_at_once == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "calls", "overtaken"),
+    [
+        ({"overtaken": ("a", "b")}, ["load a", "load b", "load c", "swap without ['a', 'b']"], True),
+        ({"begun": ("a",)}, ["load b", "load c", "swap without ['a']", "load a", "swap without []"], False),
+        ({"begun": ("a",), "awaits_loads": False}, ["load b", "load c", "swap without ['a']"], False),
+        (
+            {"begun": ("a",), "unloadable": ("a", "b")},
+            ["load b", "load c", "swap without ['a', 'b']", "load a", "swap without ['a', 'b']"],
+            False,
+        ),
+        (
+            {"begun": ("a",), "overtaken": ("a",)},
+            ["load b", "load c", "swap without ['a']", "load a", "swap without ['a']"],
+            True,
+        ),
+    ],
+)
+def test_no_load_holds_up_another_change(options: dict[str, Any], calls: list[str], overtaken: bool) -> None:
+    effects = Remembering(**options)
+    result = run(desired(a={}, b={}, c={}), effects)
+
+    assert [call for call in effects.calls if call.startswith(("load", "swap"))] == calls
+    assert result.overtaken is overtaken

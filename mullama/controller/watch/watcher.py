@@ -155,8 +155,8 @@ class ManifestWatcher:
                 self._watched = self._watched.saw(loaded.digest, loop.time())
                 return
             removes, running = removals(loaded.manifest, current.overlay, current.snapshot, self._pool)
-            # The content is what is applied, but another manifest downloads: applying this one cancels that.
-            reverted = self._watched.seen != loaded.digest and self._reconciler.downloading
+            # The content is what is applied, but another manifest waits for files or loads: this one ends that.
+            reverted = self._watched.seen != loaded.digest and self._reconciler.waiting
             self._watched = self._watched.saw(loaded.digest, loop.time())
             match decide(self._watched, loop.time(), removes=removes, loaded=running):
                 case WatchDecision.SAME if not reverted:
@@ -186,7 +186,7 @@ class ManifestWatcher:
 
     async def _apply(self, loaded: LoadedManifest, options: ApplyOptions) -> str:
         """Apply what was read; return the result's message, or that files are still downloaded."""
-        if self._reconciler.current.serves(loaded.manifest) and not self._reconciler.downloading:
+        if self._reconciler.current.serves(loaded.manifest) and not self._reconciler.waiting:
             self._watched = Watched(applied=loaded.digest, seen=loaded.digest)
             self._status.valid_again()
             return await self._reconciler.refresh_keys()
@@ -194,6 +194,9 @@ class ManifestWatcher:
         change = Change(desired=loaded.manifest, origin=origin, options=options)
         async with contextlib.aclosing(self._reconciler.apply(change)) as lines:
             async for line in lines:
-                if line["event"] in ("result", "waiting"):  # the run continues its download without this reader
+                # The run continues its downloads, and for a saved file its loads, without this reader.
+                if line["event"] in ("result", "waiting"):
                     return str(line["message"])
+                if options.trigger == "watch" and line.get("phase") == "load":
+                    return ""
         return ""

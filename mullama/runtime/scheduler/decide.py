@@ -33,7 +33,16 @@ from mullama.runtime.scheduler.events import (
     WorkerStopped,
 )
 from mullama.runtime.scheduler.passes import close, evict, expire, grant, open_wanted, wake
-from mullama.runtime.scheduler.state import Phase, QueuedRequest, State, Unit, WorkerState, refuse_waiting, unit_failed
+from mullama.runtime.scheduler.state import (
+    Phase,
+    QueuedRequest,
+    State,
+    Unit,
+    UnloadedEarly,
+    WorkerState,
+    refuse_waiting,
+    unit_failed,
+)
 
 FIRST_DELAY, LAST_DELAY = 0.5, 30.0  # seconds before a failed worker is started again, doubled each time
 CRASH_WINDOW, CRASH_LIMIT = 600.0, 5  # this many failures within so many seconds are permanent
@@ -177,7 +186,7 @@ def _end_pins(state: State, model: str) -> Iterator[Command]:
     for key, unit in state.units.items():
         if unit.pinned and not unit.settled and unit.pinned_for == model:
             unit.settled, unit.pinned = True, False
-            yield Settled(unit=key, error=Unavailable(f"{model} was unloaded while it loaded", retry_after=1))
+            yield Settled(unit=key, error=UnloadedEarly(model))
 
 
 def _swap(state: State, event: Swap, now: float) -> None:

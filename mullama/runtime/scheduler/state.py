@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from mullama.errors import MullamaError
+from mullama.errors import MullamaError, Unavailable
 from mullama.runtime.scheduler.events import FOREVER, Command, Refuse, Rules, Serve, Settled, UnitKey
 
 
@@ -118,6 +118,13 @@ def failure(state: State, model: str) -> MullamaError | None:
     if worker and worker.error and worker.phase is Phase.COLD:
         return worker.error
     return unit.error if unit else None
+
+
+class UnloadedEarly(Unavailable):
+    """A client ended the load of a model."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"{model} was unloaded while it loaded", retry_after=1)
 
 
 def unit_failed(state: State, key: UnitKey, error: MullamaError) -> Iterator[Command]:
