@@ -187,7 +187,7 @@ def _send(call: CommandContext, server: FoundServer, request: ApplyRequest, view
     except TimedOut as error:
         raise TimedOut(
             f"the apply did not end within {duration_literal(options.timeout)}",
-            hint="mullama status shows its progress",
+            hint="the server continues it; mullama status shows what it waits for",
         ) from error
     view.show_outcome()
     if result is None:
