@@ -13,7 +13,7 @@ from jinja2 import TemplateSyntaxError, meta
 
 from mullama.chat.template.base import ChatInput, Rendered, SpecialTexts, Traits
 from mullama.chat.template.filters import FUEL, to_json
-from mullama.chat.template.fuel import MAX_OUTPUT, Fuel, OutOfFuel, budget, weigh
+from mullama.chat.template.fuel import MAX_ITEMS, MAX_OUTPUT, Fuel, OutOfFuel, budget, weigh
 from mullama.chat.template.probe import probe
 from mullama.chat.template.sandbox import FILE, Raised, Sandbox, compile_source
 from mullama.chat.template.shape import Plain, plain, plain_messages, plain_tools, shape
@@ -105,7 +105,7 @@ def run(
     now: float = 0.0,
 ) -> str:
     """Run one rendering within its fuel, and translate its errors."""
-    nodes = weigh(messages) // 16 + len(messages) + weigh(tools or [])
+    nodes = _nodes(messages, tools or [])
     names: dict[str, object] = {
         "messages": messages,
         "tools": tools,
@@ -138,6 +138,18 @@ def run(
             hint="another template can be set in the manifest",
         ) from error
     return "".join(pieces)
+
+
+def _nodes(messages: list[Plain], tools: list[Plain]) -> int:
+    """Return the weight of a conversation in its budget. Raises `Invalid` for one that no template could render."""
+    try:
+        return weigh(messages) // 16 + len(messages) + weigh(tools)
+    except OutOfFuel as error:
+        raise Invalid(
+            f"the messages and tools hold more than {MAX_OUTPUT} characters or {MAX_ITEMS} values",
+            hint="send a shorter conversation",
+            field="messages",
+        ) from error
 
 
 def _date(now: float, form: str) -> str:

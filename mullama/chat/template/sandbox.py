@@ -34,6 +34,7 @@ _STRING_METHODS = frozenset((
     "rpartition", "rsplit", "rstrip", "split", "splitlines", "startswith", "strip", "swapcase", "title", "upper",
     "zfill",
 ))  # fmt: skip
+_SLOW_METHODS = frozenset(("capitalize", "casefold", "find", "index", "rfind", "rindex", "swapcase", "title"))
 _METHODS: dict[type, frozenset[str]] = {
     str: _STRING_METHODS,
     dict: frozenset(("get", "items", "keys", "values")),
@@ -107,6 +108,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         fuel.burn(1)
         if isinstance(owner, str):
             charge(fuel, owner, *args)
+            fuel.burn(len(owner) >> 6 if __obj.__name__ in _SLOW_METHODS else 0)
             _bound_method(__obj.__name__, owner, args)
         elif isinstance(owner, list | tuple):
             charge(fuel, owner, *args)
@@ -115,6 +117,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         result = super().call(__context, __obj, *args, **kwargs)
         if isinstance(result, list):
             bound_items(len(result))
+            fuel.burn(len(result) >> 3)
         return result
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
@@ -136,7 +139,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         result = super().call_binop(context, operator, left, right)
         if isinstance(result, list | tuple):
             bound_items(len(result))
-            fuel.burn(weigh(result) >> 4)
+            fuel.burn(weigh(result) >> 3)
         return result
 
 
@@ -286,8 +289,8 @@ def _weighed(context: Context, value: Any) -> Any:
     if isinstance(value, Namespace | Undefined) or value is None:
         return value
     weight = weigh(value)
-    if weight >= 16:
-        fuel_of(context).burn(weight >> 4)
+    if weight >= 8:
+        fuel_of(context).burn(weight >> 3)
     return value
 
 
