@@ -185,6 +185,8 @@ class ModelCard:
     draft: str = ""
     """How tokens are guessed ahead; "" for not at all."""
     slots: tuple[Slot, ...] = ()
+    adapters: tuple[tuple[str, float], ...] = ()
+    """Source and scale of each LoRA adapter."""
     messages: tuple[Message, ...] = ()
     metadata: Mapping[str, JSONValue] = field(default_factory=dict)
     """Keys of the file."""

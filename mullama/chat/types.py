@@ -222,6 +222,11 @@ class TextRequest:
     """The client's `num_ctx`, a hint: it never reloads a model."""
     ignore_eos: bool = False
     """Continue after an end token."""
+    adapters: tuple[tuple[int, float], ...] = ()
+    """LoRA adapters by their number in the manifest, with their scales; an adapter that is not listed has the scale 0.
+
+    Empty for the declared scales; other ones are refused.
+    """
     cache: bool = True
     """Reuse the state of a shared prompt prefix; False computes the complete prompt."""
     user: str | None = None

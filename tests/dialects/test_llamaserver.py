@@ -311,3 +311,61 @@ def test_the_states_of_models_are_events() -> None:
           for word in ("unloaded", "loading", "loaded", "unloaded")),
         {"model": "m", "event": "model_remove", "data": {}},
     ]  # fmt: skip
+
+
+ADAPTERS = (("./style.gguf", 0.8), ("./tone.gguf", 0.0))
+
+
+def test_the_adapters_of_a_model_are_listed_in_the_order_of_their_numbers() -> None:
+    one = endpoint("/lora-adapters", "GET")
+    card = ModelCard(name="m", adapters=ADAPTERS)
+
+    assert encode(one, one.decode(WireRequest(query={"model": "m"})), card).body == [
+        {"id": 0, "path": "./style.gguf", "scale": 0.8, "task_name": "", "prompt_prefix": ""},
+        {"id": 1, "path": "./tone.gguf", "scale": 0.0, "task_name": "", "prompt_prefix": ""},
+    ]
+    assert encode(one, one.decode(WireRequest()), ModelCard(name="m")).body == []
+
+
+@pytest.mark.parametrize(
+    ("body", "same"),
+    [
+        ([{"id": 0, "scale": 0.8}], True),
+        ([{"id": 1, "scale": 0}, {"id": 0, "scale": 0.8}], True),
+        ([{"id": 0, "scale": 1}], False),
+        ([{"id": 0, "scale": 0.8}, {"id": 1, "scale": 0.5}], False),
+        ([], False),
+    ],
+)
+def test_scales_that_are_not_declared_are_refused_with_the_way_to_set_them(body: Any, same: bool) -> None:
+    one = endpoint("/lora-adapters")
+    operation = one.decode(WireRequest(body=body, query={"model": "m"}))
+    card = ModelCard(name="m", adapters=ADAPTERS)
+    if same:
+        assert encode(one, operation, card).body == {"success": True}
+        return
+    with pytest.raises(Unsupported, match=r"declared scales \[0.8, 0.0\]") as caught:
+        encode(one, operation, card)
+    assert "adapters.*.scale" in str(caught.value.hint)
+
+
+def test_a_request_names_its_adapters_with_their_scales() -> None:
+    operation = decode("/completion", {"prompt": "a", "lora": [{"id": 1, "scale": 0.5}]})
+
+    assert operation.adapters == ((1, 0.5),)
+    settings = reply("/completion", {"prompt": "a", "lora": [{"id": 1, "scale": 0.5}]}, run_of())["generation_settings"]
+    assert settings["lora"] == [{"id": 1, "scale": 0.5}]
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_a_stream_cannot_be_taken_up_again(method: str) -> None:
+    one = endpoint("/v1/stream", method)
+    refused = encode(one, one.decode(WireRequest(query={"conv_id": "x"})), None)
+    body: Any = refused.body
+
+    assert (refused.status, body["error"]["type"]) == (501, "not_supported_error")
+    assert "cannot be taken up again" in body["error"]["message"]
+    lookup = endpoint("/v1/streams/lookup")
+    assert encode(lookup, lookup.decode(WireRequest(body={"conversation_ids": ["x"]})), None).body == []
+    [warning] = decode("/v1/chat/completions", HELLO, headers={"x-conversation-id": "x"}).warnings
+    assert warning.startswith("x-conversation-id: ")

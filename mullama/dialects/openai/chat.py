@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mullama.chat import types
 from mullama.dialects import fields, schema
@@ -53,6 +53,7 @@ _LOGPROBS = fields.flag("logprobs")
 _PARALLEL = fields.flag("parallel_tool_calls")
 _CONTINUE = fields.flag("continue_final_message")
 _GENERATION_PROMPT = fields.flag("add_generation_prompt")
+_CONVERSATION = "x-conversation-id"  # llama-server's header of a stream to take up again
 _KWARGS = fields.record("chat_template_kwargs")
 _ENABLE_THINKING = fields.flag("enable_thinking")
 _EFFORT = effort("reasoning_effort")
@@ -71,7 +72,10 @@ REQUEST_SCHEMA = fields.request_schema(*CHAT_FIELDS, required="messages")
 
 def decode(request: WireRequest) -> ChatCall:
     """Decode a conversation to continue."""
-    return read_chat(fields.body_of(request.body))
+    call = read_chat(fields.body_of(request.body))
+    if _CONVERSATION not in request.headers:
+        return call
+    return replace(call, warnings=(*call.warnings, f"{_CONVERSATION}: a stream cannot be taken up again"))
 
 
 def decode_count(request: WireRequest) -> types.CountRequest:

@@ -9,6 +9,7 @@ from mullama.chat.types import ResponseFormat, Sampling
 from mullama.dialects import fields, schema
 from mullama.dialects.formats import FORMAT_SCHEMA, json_schema, named_format
 from mullama.dialects.openai.native_form import (
+    LORA,
     NATIVE_FIELDS,
     POST_SAMPLING,
     RETURN_PROGRESS,
@@ -24,7 +25,7 @@ from mullama.dialects.sampling import (
     STOP,
     read_sampling,
 )
-from mullama.errors import Invalid, Unsupported
+from mullama.errors import Invalid
 from mullama.names import JSONValue
 
 N = fields.integer("n", 1, MOST_CHOICES)
@@ -46,7 +47,6 @@ JSON_SCHEMA: fields.Field[ResponseFormat] = fields.Field(
     "json_schema", json_schema, schema.either(schema.RECORD, schema.BOOLEAN)
 )
 OPTIONS: fields.Field[Mapping[str, JSONValue]] = fields.Field("options", fields.to_record, schema.RECORD)
-LORA = fields.many("lora", fields.to_record, schema.RECORD, 64)
 
 _MOST_PAIRS, _MOST_KEY, _MOST_VALUE = 16, 64, 512
 
@@ -69,7 +69,7 @@ METADATA: fields.Field[dict[str, str]] = fields.Field("metadata", _metadata, sch
 COMMON: tuple[fields.Field[object], ...] = (
     *SAMPLING,
     STOP, N, N_CMPL, N_PROBS, MAX_TOKENS, MAX_COMPLETION_TOKENS, N_PREDICT, IGNORE_EOS, CACHE_PROMPT, NUM_CTX,
-    GRAMMAR, RESPONSE_FORMAT, JSON_SCHEMA, KEEP_ALIVE, OPTIONS, USER, *NATIVE_FIELDS,
+    GRAMMAR, RESPONSE_FORMAT, JSON_SCHEMA, KEEP_ALIVE, OPTIONS, USER, LORA, *NATIVE_FIELDS,
 )  # fmt: skip
 
 # Accepted fields without effect; a header of the reply names them.
@@ -99,6 +99,7 @@ class Common(TypedDict):
     keep_alive: float | None
     context_size: int | None
     ignore_eos: bool
+    adapters: tuple[tuple[int, float], ...]
     cache: bool
     user: str | None
     logprobs: int | None
@@ -113,8 +114,6 @@ class Common(TypedDict):
 def read_common(body: fields.Body) -> Common:
     """Return the shared arguments. Of several limits, the newest spelling applies."""
     options = body.child("options") or fields.Body({}, body.at("options"))
-    if body.get(LORA):
-        raise Unsupported("lora cannot be chosen by a request", hint="declare adapters in the manifest", field="lora")
     cache, reply = body.get(CACHE_PROMPT), read_reply_options(body)
     stream = body.get(fields.STREAM) or False
     predict = options.get(NUM_PREDICT)
@@ -128,6 +127,7 @@ def read_common(body: fields.Body) -> Common:
         keep_alive=body.get(KEEP_ALIVE),
         context_size=body.get(NUM_CTX) or options.get(NUM_CTX) or None,
         ignore_eos=body.get(IGNORE_EOS) or False,
+        adapters=body.get(LORA) or (),
         cache=True if cache is None else cache,
         user=body.get(USER),
         logprobs=body.get(N_PROBS) or None,

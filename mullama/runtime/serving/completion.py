@@ -12,7 +12,7 @@ from dataclasses import replace
 from mullama.chat import types as chat
 from mullama.chat.prompt import Prepared, prepare
 from mullama.engines.base import Generate
-from mullama.errors import ContextOverflow, TimedOut, Unavailable
+from mullama.errors import ContextOverflow, TimedOut, Unavailable, Unsupported
 from mullama.runtime.base import Caller
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Lease, Pool
@@ -52,6 +52,7 @@ class Completion:
     async def events(self) -> AsyncGenerator[Sequence[chat.Event], None]:
         """See `runtime.base.Service.events`."""
         result = "error"
+        _check_adapters(self._request, self._deployment)
         prepared = await prepared_for(self._request, self._deployment)
         try:
             async with self._pool.lease(self._deployment.name, self._caller.priority, alone=self._alone) as lease:
@@ -59,6 +60,7 @@ class Completion:
                     # The model was replaced while the request waited. A prompt of the old template must not reach
                     # the new weights.
                     self._deployment = self._find()
+                    _check_adapters(self._request, self._deployment)
                     prepared = await prepared_for(self._request, self._deployment)
                 async with aclosing(self._generate(lease, prepared)) as stream:
                     async for events in stream:
@@ -232,6 +234,23 @@ def _check_length(prepared: Prepared, size: int) -> None:
     tokens = len(prepared.context) + longest
     if size and tokens >= size:
         raise ContextOverflow(tokens, size)
+
+
+def _check_adapters(request: Request, deployment: Deployment) -> None:
+    """Raise `Unsupported` for scales other than the declared ones.
+
+    They apply to a complete context: requests with different scales cannot be decoded together or share a prefix.
+    """
+    if not request.adapters:
+        return
+    asked = dict(request.adapters)
+    declared = [adapter.scale for adapter in deployment.options.adapters]
+    if [asked.get(number, 0.0) for number in range(len(declared))] != declared:
+        raise Unsupported(
+            f'lora: the adapters of "{deployment.name}" have the scales {declared} for all requests',
+            hint="declare another model with the same weights and these scales, and name it in the request",
+            field="lora",
+        )
 
 
 async def _with_ids(sampling: chat.Sampling, lease: Lease) -> chat.Sampling:

@@ -126,6 +126,7 @@ def card(deployment: Deployment, pool: Pool) -> ModelCard:
         max_tokens=_limit(deployment),
         stop=deployment.settings.stop,
         draft=deployment.options.draft,
+        adapters=tuple((adapter.from_, adapter.scale) for adapter in model.adapters),
         messages=deployment.settings.messages,
         source=model.from_,
         loaded=loaded,

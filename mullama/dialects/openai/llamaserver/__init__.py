@@ -5,7 +5,7 @@ from __future__ import annotations
 from mullama.dialects import schema
 from mullama.dialects.base import Endpoint
 from mullama.dialects.openai import chat
-from mullama.dialects.openai.llamaserver import completion, props, rerank, router, tokens
+from mullama.dialects.openai.llamaserver import adapters, completion, props, rerank, resumption, router, tokens
 
 _APPLY_TEMPLATE = Endpoint(
     method="POST",
@@ -24,4 +24,6 @@ ENDPOINTS = (
     *rerank.ENDPOINTS,
     *props.ENDPOINTS,
     *router.ENDPOINTS,
+    *adapters.ENDPOINTS,
+    *resumption.ENDPOINTS,
 )

@@ -134,7 +134,8 @@ def _slot(card: ModelCard, slot: Slot) -> dict[str, JSONValue]:
     }
 
 
-def _unsupported(message: str) -> Callable[[WireRequest], Operation]:
+def unsupported(message: str) -> Callable[[WireRequest], Operation]:
+    """Return the decoder of an endpoint that answers every request with 501 and the reason."""
     error: JSONValue = {
         "message": message,
         "type": "not_supported_error",
@@ -143,6 +144,11 @@ def _unsupported(message: str) -> Callable[[WireRequest], Operation]:
     }
     return fixed(StaticReply(reply=Reply(body={"error": error}, status=501)))
 
+
+_NO_STATE = (
+    "a slot has no state of its own to save, restore or erase: the requests of a model share the prompts in memory. "
+    "Send a prompt again to continue it; its common prefix is not computed twice"
+)
 
 ENDPOINTS = (
     Endpoint(
@@ -162,7 +168,7 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path="/props",
-        decode=_unsupported("settings are declared in the manifest: edit it and apply"),
+        decode=unsupported("settings are declared in the manifest: edit it and apply"),
         access="admin",
         summary="Not supported; returns the reason",
     ),
@@ -185,7 +191,7 @@ ENDPOINTS = (
     Endpoint(
         method="POST",
         path="/slots/{slot}",
-        decode=_unsupported("slots cannot be saved: common prefixes of prompts are kept without it"),
+        decode=unsupported(_NO_STATE),
         summary="Not supported; returns the reason",
     ),
 )

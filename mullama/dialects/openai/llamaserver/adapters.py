@@ -1,0 +1,72 @@
+"""llama-server's `/lora-adapters`: the adapters of a model, whose scales the manifest declares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mullama.chat.inventory import ModelCard, ShowModel
+from mullama.dialects import schema
+from mullama.dialects.base import Endpoint, Reply, ReplyContext, WireRequest
+from mullama.dialects.openai.native_form import SCALES_SCHEMA, scales_of
+from mullama.errors import Unsupported
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAdapters(ShowModel):
+    """Scales for the adapters of a model; an adapter that is not listed has the scale 0."""
+
+    scales: tuple[tuple[int, float], ...]
+
+
+def decode_list(request: WireRequest) -> ShowModel:
+    return ShowModel(model=request.query.get("model", ""))
+
+
+def encode_list(context: ReplyContext[ShowModel, ModelCard]) -> Reply:
+    adapters = enumerate(context.result.adapters)
+    return Reply(
+        body=[
+            {"id": id, "path": source, "scale": scale, "task_name": "", "prompt_prefix": ""}
+            for id, (source, scale) in adapters
+        ]
+    )
+
+
+def decode_set(request: WireRequest) -> SetAdapters:
+    return SetAdapters(model=request.query.get("model", ""), scales=scales_of(request.body, "the body"))
+
+
+def encode_set(context: ReplyContext[SetAdapters, ModelCard]) -> Reply:
+    """Accept the declared scales; refuse others, which only a change of the manifest can set."""
+    asked = dict(context.operation.scales)
+    declared = [scale for _, scale in context.result.adapters]
+    if [asked.get(id, 0.0) for id in range(len(declared))] != declared:
+        raise Unsupported(
+            f'the adapters of "{context.result.name}" have the declared scales {declared}',
+            hint="change adapters.*.scale in the manifest and apply: the model stays loaded",
+        )
+    return Reply(body={"success": True})
+
+
+ENDPOINTS = (
+    Endpoint(
+        method="GET",
+        path="/lora-adapters",
+        decode=decode_list,
+        encode=encode_list,
+        summary="List the LoRA adapters of a model (`?model=`)",
+        response_schema=schema.listed(
+            schema.record("id path scale", id=schema.COUNT, path=schema.STRING, scale=schema.NUMBER)
+        ),
+    ),
+    Endpoint(
+        method="POST",
+        path="/lora-adapters",
+        decode=decode_set,
+        encode=encode_set,
+        access="admin",
+        summary="Confirm the declared scales of the LoRA adapters; other scales are refused",
+        request_schema=SCALES_SCHEMA,
+        response_schema=schema.exact(success=schema.BOOLEAN),
+    ),
+)
