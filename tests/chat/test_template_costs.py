@@ -52,7 +52,6 @@ def test_a_deeper_attribute_costs_more() -> None:
     "work",
     [
         "l|selectattr('real')|list",
-        "l|groupby('real')",
         "l|map(attribute='real')|list",
         "l|unique(attribute='real')|list",
         "l|sort(attribute='real')",
@@ -63,9 +62,8 @@ def test_a_deeper_attribute_costs_more() -> None:
 )
 def test_a_hostile_template_runs_out_of_fuel_after_few_repetitions(work: str) -> None:
     loop = "{% for i in range(200) %}{% set x = " + work + " %}{% endfor %}"
-    source = (
-        "{{ messages[0].content }}{% if messages|length > 200 %}{% set l = range(9000)|list %}" + loop + "{% endif %}"
-    )
+    shown = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    source = shown + "{% if messages|length > 200 %}{% set l = range(9000)|list %}" + loop + "{% endif %}"
     template = compile_template(source, "jinja", SpecialTexts())
     with pytest.raises(MullamaError, match="too much work"):
         template.render(ChatInput(messages=(text_message("user", "Hi"),) * 300))
