@@ -166,10 +166,12 @@ class Repl:
             case "license" | "template":
                 self._terminal.raw(model[rest] + "\n")
             case "modelfile":
-                from mullama.manifest.modelfile import from_tree, render_modelfile
+                from mullama.manifest.modelfile import from_tree, lost_by_ollama, render_modelfile
 
                 spec, left = from_tree(self._conversation.declaration())
-                self._terminal.raw(render_modelfile(spec, left))
+                self._terminal.raw(text := render_modelfile(spec, left))
+                for sentence in lost_by_ollama(text):
+                    self._terminal.note(f"warning: {sentence}")
             case _:
                 raise UsageError(f"/show: unknown part {rest!r}", hint="/? prints the parts")
 

@@ -48,6 +48,11 @@ def _print_part(call: CommandContext, part: str, value: Any) -> None:
         call.terminal.raw(format_parameters(value))
     elif value:
         call.terminal.raw(value if value.endswith("\n") else value + "\n")
+    if part == "modelfile":
+        from mullama.manifest.modelfile import lost_by_ollama
+
+        for sentence in lost_by_ollama(value):
+            call.terminal.note(f"warning: {sentence}")
 
 
 def format_parameters(parameters: Mapping[str, Any]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
-from mullama.manifest.modelfile.lines import quoted
+from mullama.manifest.modelfile.lines import OWN, own_directives, written
 from mullama.manifest.modelfile.spec import PARAMETERS, ModelfileSpec
 from mullama.names import JSONValue
 
@@ -33,6 +34,8 @@ def to_tree(spec: ModelfileSpec) -> Tree:
         tree["system"] = spec.system
     if spec.template:
         tree["template"] = {"go": spec.template}
+    elif spec.jinja:
+        tree["template"] = {"text": spec.jinja}
     if spec.messages:
         tree["messages"] = [{"role": role, "content": content} for role, content in spec.messages]
     if spec.parameters:
@@ -54,8 +57,10 @@ def from_tree(tree: Mapping[str, JSONValue]) -> tuple[ModelfileSpec, tuple[str, 
     layers, flash = gpu.get("layers"), context.get("flash_attention")
     template = _map(tree.get("template"))
     go = template.get("go") or (template.get("text") if template.get("syntax") == "go" else None)
-    if template and not go:
+    jinja = template.get("text") if template.get("syntax", "jinja") == "jinja" else None
+    if template and not (go or jinja):
         left.append("template")
+    left += [f"parameters.{name}" for name in _map(tree.get("parameters")) if name not in PARAMETERS]
     if isinstance(size := context.get("size"), int):
         parameters.append(("num_ctx", size))
     if set(gpu) <= {"layers"} and (layers == "all" or isinstance(layers, int)):
@@ -71,6 +76,7 @@ def from_tree(tree: Mapping[str, JSONValue]) -> tuple[ModelfileSpec, tuple[str, 
         gpu_layers="all" if layers == "all" else layers if isinstance(layers, int) else None,
         flash_attention=flash if flash in ("on", "off", "auto") else None,
         template=_text(go),
+        jinja=_text(jinja),
         system=_text(tree.get("system")),
         messages=tuple(
             (str(_map(item).get("role")), str(_map(item).get("content"))) for item in _list(tree.get("messages"))
@@ -84,14 +90,23 @@ def from_tree(tree: Mapping[str, JSONValue]) -> tuple[ModelfileSpec, tuple[str, 
 
 
 def render_modelfile(spec: ModelfileSpec, left_out: Sequence[str] = ()) -> str:
-    """Return the text that `parse_modelfile` reads as an equal spec; values that it cannot have become comments."""
+    """Return the text that `parse_modelfile` reads as an equal spec; the names of `left_out` become comments."""
     lines = [f"# left out: a Modelfile has no directive for {name}" for name in left_out]
-    for name, value in _directives(spec):
-        written = quoted(value)
-        lines.append(
-            f"{name} {written}" if written is not None else f"# left out: {name} has quotes that cannot be written"
-        )
-    return "\n".join(lines) + "\n"
+    lines += [written(name, value) for name, value in _directives(spec)]
+    if spec.jinja and not spec.template:
+        lines.append(f"{OWN}TEMPLATE jinja {json.dumps(spec.jinja)}")
+    text = "\n".join(lines) + "\n"
+    if own := own_directives(text):
+        text = f"# Ollama does not read {', '.join(dict.fromkeys(own))}; mullama create does.\n{text}"
+    return text
+
+
+def lost_by_ollama(modelfile: str) -> tuple[str, ...]:
+    """Return a sentence for each part of a model that this text does not carry everywhere."""
+    own = dict.fromkeys(own_directives(modelfile))
+    lost = [f"{name} cannot be written for Ollama; only mullama create reads it" for name in own]
+    left = [line.removeprefix("# left out: ") for line in modelfile.split("\n") if line.startswith("# left out: ")]
+    return (*lost, *(f"left out: {line}" for line in left))
 
 
 def _directives(spec: ModelfileSpec) -> list[tuple[str, str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +11,9 @@ from dataclasses import dataclass
 from mullama.errors import Invalid
 from mullama.units import size
 
+OWN = "# mullama: "
+"""Begins a comment with a directive and its value as a JSON string."""
+_OWN_DIRECTIVE = re.compile(re.escape(OWN) + r'([A-Z_]+(?: [a-z_]+)?) ("(?:[^"\\]|\\.)*")')
 MAX_SIZE = 4 * 1024**2  # bytes; licenses are long
 
 
@@ -42,6 +47,8 @@ def directives(text: str) -> Iterator[Directive]:
         first = at + 1
         line = lines[at].lstrip()
         at += 1
+        if line.startswith(OWN) and (own := _own(line.rstrip(), first)) is not None:
+            yield own
         if not line or line.startswith("#"):
             continue
         name, _, rest = _parted(line)
@@ -68,16 +75,43 @@ def unquoted(text: str) -> str | None:
     return text
 
 
-def quoted(text: str) -> str | None:
-    """Return the value in the quotes that it needs; None if no quotes can contain it."""
-    plain = text == text.strip() and "\n" not in text and not text.startswith('"') and text != ""
-    if plain:
-        return text
-    if '"' not in text:
-        return f'"{text}"'
-    if '"""' not in text and not text.endswith('"'):
-        return f'"""{text}"""'
-    return None
+def written(name: str, value: str) -> str:
+    """Return the line of a directive from which the value is read again, in quotes that Ollama reads in the same way.
+
+    No quotes can contain some values, such as a line that ends with three quotes, or a control character. Such a value
+    is written as JSON in a comment, which `directives` reads and Ollama ignores.
+    """
+    for quote in ("", '"', '"""'):
+        line = f"{name} {quote}{value}{quote}"
+        if _reads_back(line, name, value):
+            return line
+    return f"{OWN}{name} {json.dumps(value)}"
+
+
+def _reads_back(line: str, name: str, value: str) -> bool:
+    try:
+        text = decode(f"{line}\n".encode())
+    except (UnicodeEncodeError, Invalid):
+        return False
+    return list(directives(text)) == [Directive(name, value, 1)]
+
+
+def own_directives(text: str) -> tuple[str, ...]:
+    """Return the names of the directives that are written in comments, which Ollama does not read."""
+    lines = (line for line in text.split("\n") if line.startswith(OWN))
+    return tuple(own.name for line in lines if (own := _own(line, 0)) is not None)
+
+
+def _own(line: str, number: int) -> Directive | None:
+    """Return the directive in a comment, None for any other comment."""
+    found = _OWN_DIRECTIVE.fullmatch(line)
+    if found is None:
+        return None
+    try:
+        value = json.loads(found[2])
+    except ValueError:
+        return None
+    return Directive(found[1], value, number)
 
 
 def _parted(text: str) -> tuple[str, str, str]:

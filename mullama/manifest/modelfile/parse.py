@@ -95,6 +95,10 @@ class _Parser:
             return self._parameter(inner, value)
         if word == "MESSAGE":
             return self._message(inner.lower(), value)
+        if name == "TEMPLATE jinja":
+            return self._set(jinja=value, template=None)
+        if inner:
+            raise _BadDirective(f"{inner[:40]!r} has no meaning after {word}")
         if not value and word not in ("SYSTEM", "TEMPLATE", "LICENSE"):
             raise _BadDirective(f"{word} needs a value")
         takers: dict[str, Callable[[str], None]] = {
@@ -167,7 +171,7 @@ class _Parser:
                 found = re.search(r"in line (\d+)", error.message)
                 offset = int(found[1]) - 1 if found else 0
                 raise _BadDirective(f"TEMPLATE: {error.message}", error.hint, self._directive.line + offset) from error
-        self._set(template=value)
+        self._set(template=value, jinja=None)
 
     def _capability(self, value: str) -> None:
         """Apply `tools` or `tools true`, which requires the capability; `false` has no effect."""

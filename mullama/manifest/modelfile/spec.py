@@ -62,6 +62,8 @@ class ModelfileSpec:
     gpu_layers: int | Literal["all"] | None = None
     flash_attention: Literal["on", "off", "auto"] | None = None
     template: str | None = None
+    jinja: str | None = None
+    """A template in Jinja, which only mullama reads."""
     system: str | None = None
     messages: tuple[tuple[str, str], ...] = ()
     """(role, text) pairs."""

@@ -17,6 +17,7 @@ from mullama.manifest.modelfile import (
     ModelfileSpec,
     decode,
     from_tree,
+    lost_by_ollama,
     parse_modelfile,
     render_modelfile,
     to_tree,
@@ -107,8 +108,11 @@ def test_a_modelfile_survives_being_written_and_read_again() -> None:
     assert spec_of(render_modelfile(spec)) == spec
 
 
-WORDS = st.text(alphabet=string.ascii_letters + string.digits + '"#\n .{}<>|é', min_size=1, max_size=20)
-LINES = st.text(alphabet=string.ascii_letters + string.digits + "./:-_", min_size=1, max_size=20)
+WORDS = st.one_of(
+    st.text(alphabet="ab\"#\n \\\t.{}<>|é$", max_size=20), st.text(max_size=20),
+    st.lists(st.sampled_from(['"', '"""', "\n", " ", "a", "#", "\\", "\r", "\x00", "\u00a0", "SYSTEM x", "# mullama: SYSTEM", "\ud800"]), max_size=8).map("".join),
+)  # fmt: skip
+LINES = st.text(alphabet=string.ascii_letters + string.digits + "./:-_ ", min_size=1, max_size=20)
 
 
 @settings(max_examples=200, deadline=None)
@@ -118,12 +122,77 @@ LINES = st.text(alphabet=string.ascii_letters + string.digits + "./:-_", min_siz
     system=st.none() | WORDS, messages=st.lists(st.tuples(st.sampled_from(ROLES), WORDS), max_size=3).map(tuple),
     parameters=st.dictionaries(st.sampled_from(["temperature", "top_p"]), st.floats(0, 1), max_size=2).map(lambda d: tuple(d.items())),
     license=st.lists(WORDS, max_size=2).map(tuple), requires=st.lists(st.sampled_from(ABILITIES), unique=True, max_size=2).map(tuple),
-    author=st.none() | LINES,
+    author=st.none() | LINES, jinja=st.none() | WORDS.filter(bool),
 ))  # fmt: skip
-def test_writing_and_reading_is_a_round_trip_but_for_what_no_quotes_can_hold(spec: ModelfileSpec) -> None:
-    text = render_modelfile(spec)
-    if "left out" not in text:
-        assert spec_of(text) == spec
+def test_writing_and_reading_is_a_round_trip(spec: ModelfileSpec) -> None:
+    assert spec_of(decode(render_modelfile(spec).encode())) == spec
+
+
+@settings(max_examples=200, deadline=None)
+@given(WORDS)
+def test_ollama_reads_every_value_that_is_written_for_it(text: str) -> None:
+    line = render_modelfile(ModelfileSpec(base="x", system=text)).split("\n", 1)[1]
+    if "# mullama: " not in line:
+        assert ollama_values(line) == [text]
+
+
+def ollama_values(text: str) -> list[str]:
+    """The values as Ollama's parser reads them: a value ends at the first line break where its quotes are closed."""
+    found = []
+    lines = text.split("\n")
+    while lines:
+        name, _, value = lines.pop(0).partition(" ")
+        if not name:
+            continue
+        while (closed := go_unquote(value)) is None:
+            value += "\n" + lines.pop(0)
+        found.append(closed)
+    return found
+
+
+def go_unquote(text: str) -> str | None:
+    """`unquote` of Ollama's `parser.go`."""
+    text = text.strip()
+    if text[:3] == '"""':
+        return text[3:-3] if len(text) >= 6 and text[-3:] == '"""' else None
+    if text[:1] == '"':
+        return text[1:-1] if len(text) >= 2 and text[-1] == '"' else None
+    return text
+
+
+# Values of a system prompt, and True where only mullama can read the written form.
+SAID = [
+    ("plain", False), ("", False), (" both ", False), ("a\n\n b ", False), ("\n", False), ('a\n"b"', False), ('"quoted"', False),
+    ('say """x""" now', False), ('ends with "', False), ('"', False), ('""', False), ('"""', False), ("back\\slash\\", False),
+    ("# a comment?\n# another", False), ("SYSTEM x\nFROM y", False), ("${HOME} $5", False), ("tab\there", False),
+    ('line """\nmore', True), ('a"""\n"', True), ("carriage\rreturn", True), ("bell\x07", True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "own"), SAID)
+def test_show_and_create_lose_nothing(text: str, own: bool) -> None:
+    tree: dict[str, Any] = {
+        "from": "./my models/a b.gguf", "system": text, "messages": [{"role": "user", "content": text}],
+        "license": text or "MIT", "parameters": {"stop": [text or "x", "y "]}, "template": {"text": "{{ m }}" + text},
+    }  # fmt: skip
+    written = render_modelfile(*from_tree(tree))
+    assert to_tree(parse_modelfile(decode(written.encode())).spec) == tree
+    assert any(line.startswith("SYSTEM ") for line in lost_by_ollama(written)) is own
+    assert any(line.startswith("TEMPLATE ") for line in lost_by_ollama(written))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "# mullama: is nice",
+        "# mullama: SYSTEM x",
+        '# mullama: SYSTEM "x',
+        '#mullama: SYSTEM "x"',
+        '# mullama: SYSTEM "\\q"',
+    ],
+)
+def test_other_comments_stay_comments(line: str) -> None:
+    assert spec_of(f"FROM x\n{line}\n").system is None
 
 
 @settings(max_examples=200, deadline=None)
@@ -145,11 +214,12 @@ def test_what_a_model_says_beyond_a_modelfiles_words_is_named() -> None:
         "template": {"text": "{{ m }}", "syntax": "jinja"}, "parameters": {"seed": 7},
     }  # fmt: skip
     spec, left = from_tree(tree)
-    assert set(left) == {"limits", "template"}
+    assert left == ("limits",)
     text = render_modelfile(spec, left)
     assert "# left out: a Modelfile has no directive for limits\n" in text
     assert to_tree(spec_of(text)) == {
         "from": "builtin:tiny", "gpu": {"layers": "all"}, "system": "S", "parameters": {"seed": 7, "num_ctx": 1024},
+        "template": {"text": "{{ m }}"},
     }  # fmt: skip
 
 
