@@ -15,6 +15,7 @@ from mullama.controller.conditions import Condition, Reason, condition
 from mullama.controller.current import Current
 from mullama.controller.event_log import EventLog
 from mullama.controller.reconciler import Reconciler
+from mullama.controller.shared_memory import memory_in_use, with_shares
 from mullama.controller.status import failure_reason, is_old, live_models
 from mullama.errors import Invalid
 from mullama.manifest.tree import block_to_tree, parse_resolved
@@ -62,6 +63,7 @@ class LocalOperator:
         current = self._reconciler.current
         snapshot, machine = current.snapshot, current.machine
         live = self._live(current)
+        models = [self._model(d, live[d.name], current) for d in snapshot.deployments.values()]
         return {
             "format": "mullama.status/1",
             "version": __version__,
@@ -73,7 +75,8 @@ class LocalOperator:
             "origin": _origin(current.origin),
             "listen": list(current.listening),
             "conditions": self._status.conditions.tree(),
-            "models": [self._model(d, live[d.name], current) for d in snapshot.deployments.values()],
+            "models": with_shares(models, snapshot),
+            "memory": memory_in_use(models, snapshot),
             "routes": {name: target for name, target in snapshot.names.items() if name != target.casefold()},
             "machine": {
                 "ram_total": machine.ram_total if machine else 0,

@@ -10,7 +10,7 @@ from typing import Any
 
 from mullama.manifest.interpolate import SECRETS
 from mullama.manifest.nodes import longest_prefix, matches
-from mullama.manifest.spec import Manifest, Model
+from mullama.manifest.spec import Block, Key, Manifest, Model
 from mullama.manifest.tree import block_to_tree
 from mullama.names import JSONValue
 from mullama.plan.steps import Cost, FieldChange
@@ -83,14 +83,56 @@ def compare_models(old: Model, new: Model) -> tuple[FieldChange, ...]:
 def compare_rest(old: Manifest, new: Manifest) -> dict[str, tuple[FieldChange, ...]]:
     """Return the changed fields outside of the models, by top-level block (`server`, `auth`, `routes`, …)."""
     before, after = block_to_tree(old), block_to_tree(new)
+    given = _given(old).keys() | _given(new).keys()
     found: dict[str, tuple[FieldChange, ...]] = {}
     for block in before:
         if block in ("models", "mullama"):
             continue
-        changes = tuple(_changes(dict(_leaves(before[block], block)), dict(_leaves(after[block], block)), ""))
+        one, other = dict(_leaves(before[block], block)), dict(_leaves(after[block], block))
+        changes = tuple(_changes(one, other, ""))
+        # A new or removed entry shows the fields that are set in it, without those that have their default.
+        told = tuple(c for c in changes if (c.path in one and c.path in other) or c.path in given)
         if changes:
-            found[block] = changes
+            found[block] = told or changes
+    if "auth" in found:
+        found["auth"] = _with_keys(found["auth"], old, new)
     return found
+
+
+def _with_keys(changes: tuple[FieldChange, ...], old: Manifest, new: Manifest) -> tuple[FieldChange, ...]:
+    """Return the changes with one for each key that is added or removed: its permissions instead of its fields."""
+    before, after = old.auth.keys, new.auth.keys
+    kept = list(changes)
+    for name in sorted(before.keys() ^ after.keys()):
+        path = f"auth.keys.{name}"
+        essential = tuple(f"{path}.{field}" for field in ("secret", "roles", "models"))
+        kept = [c for c in kept if longest_prefix(c.path, dict.fromkeys(essential, True)) is None]
+        kept.append(
+            FieldChange(path=path, before=_rights(before, name), after=_rights(after, name), cost=cost_of(path))
+        )
+    return tuple(sorted(kept, key=lambda change: change.path))
+
+
+def _rights(keys: Mapping[str, Key], name: str) -> JSONValue:
+    key = keys.get(name)
+    return None if key is None else {"roles": list(key.roles), "models": list(key.models)}
+
+
+def set_fields(model: Model) -> tuple[FieldChange, ...]:
+    """Return the fields of a new model that differ from their defaults, the source first."""
+    leaves = _given(model)
+    adapters = leaves.pop("adapters", None)
+    source = leaves.pop("from")
+    if isinstance(adapters, list):
+        leaves["adapters"] = [adapter["from"] for adapter in adapters]
+    given = _changes({}, leaves, "models.*.")
+    return (FieldChange(path="from", before=None, after=source, cost=Cost.FILES), *given)
+
+
+def _given(block: Block) -> dict[str, Any]:
+    """Return (dotted path, value) of each value that differs from its default."""
+    tree = block.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_defaults=True)
+    return dict(_leaves(tree, ""))
 
 
 def highest_cost(changes: Sequence[FieldChange]) -> Cost:

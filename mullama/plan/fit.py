@@ -7,7 +7,7 @@ preflight check and the load use the same numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -163,6 +163,45 @@ def _need(facts: WeightFacts, shape: WeightsPlacement, context: ContextShape) ->
     found = memory_need(facts, shape, [context])
     weights = found.weights_ram + sum(gpu.weights for gpu in found.gpus)
     return Need(weights=weights, context=sum(found.contexts))
+
+
+class MemoryLedger:
+    """The memory that a change of the models adds and frees, where models may share weights and contexts.
+
+    Each part counts once: it is added by the first model that asks for it and had no owner, and freed with its last.
+    """
+
+    def __init__(
+        self, old: Iterable[Model], new: Iterable[Model], files: Mapping[str, KnownFiles], machine: Machine | None
+    ) -> None:
+        self._files, self._machine = files, machine
+        self._old = {part for model in old for part in self._parts(model)}
+        self._new = {part for model in new for part in self._parts(model)}
+
+    def added(self, model: Model | None) -> int:
+        """Return the bytes of the parts that this model is the first to need."""
+        fresh = {part: count for part, count in self._parts(model).items() if part not in self._old}
+        self._old |= fresh.keys()
+        return sum(fresh.values())
+
+    def freed(self, model: Model | None) -> int:
+        """Return the bytes of the parts that no model needs when this one is gone."""
+        gone = {part: count for part, count in self._parts(model).items() if part not in self._new}
+        self._new |= gone.keys()
+        return sum(gone.values())
+
+    def _parts(self, model: Model | None) -> dict[object, int]:
+        """Return the weights and the context of a model with their bytes; empty if they are not known."""
+        known = self._files.get(model.from_) if model else None
+        try:
+            wanted = need(model, known.facts, self._machine) if model and known else None
+        except Invalid:  # a GPU that is missing: loading the model reports it
+            wanted = None
+        if model is None or known is None or wanted is None:
+            return {}
+        weights = (known.digest or model.from_, repr(model.gpu), repr(model.memory))
+        context = (weights, context_shape(model, known.facts), repr(model.adapters))
+        return {weights: wanted.weights, context: wanted.context}
 
 
 def stays(model: Model) -> bool:

@@ -13,13 +13,13 @@ Then one step for each changed block outside the models. The plan is empty if al
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.tree import revision
-from mullama.plan.changes import compare_models, compare_rest, highest_cost
-from mullama.plan.fit import Need, need, oversubscribed, room_for_both
+from mullama.plan.changes import compare_models, compare_rest, highest_cost, set_fields
+from mullama.plan.fit import MemoryLedger, Need, need, oversubscribed, room_for_both
 from mullama.plan.observed import Applied, KnownFiles, LiveModel, Observed
 from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step
 from mullama.units import size
@@ -33,7 +33,7 @@ def make_plan(desired: Manifest, observed: Observed) -> Plan:
     applied = observed.applied
     old = applied.manifest if applied else EMPTY
     steps = [
-        *_model_steps(old, desired, observed),
+        *_shared_once(_model_steps(old, desired, observed), old, desired, observed),
         *_rest_steps(old, desired, observed),
         *_server_drift(observed),
         *_pruned(observed),
@@ -48,6 +48,21 @@ def make_plan(desired: Manifest, observed: Observed) -> Plan:
         warnings=(crowd,) if crowd else (),
         complete=all(s.bytes_download is not None for s in steps if s.action is not Action.REMOVE),
     )
+
+
+def _shared_once(steps: Iterable[Step], old: Manifest, desired: Manifest, observed: Observed) -> Iterator[Step]:
+    """Yield the steps with the memory that each adds or frees: what models share counts in the first step only."""
+    ledger = MemoryLedger(old.models.values(), desired.models.values(), observed.files, observed.machine)
+    for step in steps:
+        if step.memory_before is None or step.memory_after is None:
+            yield step
+            continue
+        before = old.models.get(step.renamed_from or step.subject)
+        change = ledger.added(desired.models.get(step.subject)) - ledger.freed(before)
+        if step.action is Action.REMOVE:
+            yield replace(step, memory_before=-change)
+        else:
+            yield replace(step, memory_after=step.memory_before + change)
 
 
 def _number(applied: Applied | None, desired: Manifest) -> int:
@@ -110,7 +125,7 @@ def _added(name: str, model: Model, observed: Observed) -> Step:
         cause=Cause.DESIRED,
         cost=Cost.WEIGHTS if files.stored else Cost.FILES,
         detail=when if files.stored else f"pull, {when}",
-        changes=(FieldChange(path="from", before=None, after=model.from_, cost=Cost.FILES),),
+        changes=set_fields(model),
         bytes_download=_download(files),
         memory_before=0,
         memory_after=memory.total if memory else None,

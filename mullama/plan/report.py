@@ -6,6 +6,7 @@ Text of a manifest may contain any character: values are written as JSON, and co
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
@@ -18,6 +19,9 @@ _GAP = "  "
 _MARKDOWN = str.maketrans(
     {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"} | {mark: f"\\{mark}" for mark in "\\`*_[]|#"}
 )
+
+_KEYS = "auth.keys."
+_SIGNS = {Action.REPLACE: "loads its weights again", Action.RENAME: "is renamed"}
 
 Tone = Literal["add", "update", "replace", "remove", "repair", "plain"]
 
@@ -34,18 +38,31 @@ class Line:
 
 
 def value(tree: object) -> str:
-    """Return a value of the manifest on one line, shortened if it is long; `-` for None."""
+    """Return a value of the manifest on one line, shortened if it is long; `(none)` for None."""
     if tree is None:
-        return "-"
+        return "(none)"
     bare = isinstance(tree, str) and bool(tree) and not any(c.isspace() or c in "\"'" for c in tree)
     text = printable(str(tree) if bare else json.dumps(tree, ensure_ascii=False))
     return text if len(text) <= _VALUE_LIMIT else text[: _VALUE_LIMIT - 1] + "…"
 
 
 def change(item: FieldChange) -> str:
-    """Return `context.size 8192 -> 16384`; only the path of a sensitive field."""
+    """Return `context.size 8192 -> 16384`; only the path of a sensitive field, the rights of a key as a whole."""
     path = printable(item.path)
-    return f"{path} changed" if item.sensitive else f"{path} {value(item.before)} -> {value(item.after)}"
+    if item.sensitive:
+        return f"{path} changed"
+    for rights, word in ((item.after, "added"), (item.before, "removed")):
+        if isinstance(rights, Mapping) and path.startswith(_KEYS):
+            models = " ".join(rights["models"])
+            names = ", ".join(printable(str(name)) for name in (*rights["roles"], f"models {models}"))
+            return f"key {path.removeprefix(_KEYS)} {word}: {names}"
+    return f"{path} {value(item.before)} -> {value(item.after)}"
+
+
+def _set(item: FieldChange) -> str:
+    """Return a field of something new: `gpu.layers 20`."""
+    path = printable(item.path)
+    return f"{path} set" if item.sensitive else f"{path} {value(item.after)}"
 
 
 # Steps
@@ -58,9 +75,10 @@ def _cost(step: Step) -> str:
 
 
 def _details(step: Step) -> tuple[str, ...]:
-    """Return the lines of the third column: the source of a new model, the changed fields, or the detail."""
+    """Return the lines of the third column: the source and the set fields of a new model, the changed fields, or the
+    detail."""
     if step.action is Action.ADD and step.changes:
-        return (_source(step),)
+        return (_source(step), *map(_set, step.changes[1:]))
     renamed = (f"was {printable(step.renamed_from)}",) if step.renamed_from else ()
     changes = renamed + tuple(change(item) for item in step.changes)
     return changes if step.changes else (printable(step.detail),)
@@ -122,19 +140,26 @@ def lines(plan: Plan) -> tuple[Line, ...]:
         for tone, cells in rows
     ]
     warnings = [Line(f"warning: {printable(text)}") for text in plan.warnings]
-    return (*table, *warnings, Line(counts(plan)))
+    legend = [Line(text)] if (text := _legend(plan)) else []
+    return (*table, *warnings, *legend, Line(counts(plan)))
+
+
+def _legend(plan: Plan) -> str:
+    """Return the meaning of the signs that do not explain themselves, of those that the plan has."""
+    actions = {step.action for step in plan.steps if step.cause is Cause.DESIRED}
+    return ", ".join(f"{action.sign} {word}" for action, word in _SIGNS.items() if action in actions)
 
 
 def counts(plan: Plan) -> str:
-    """Return `2 in place, 1 with a pause, 1 new, 1 removed, 1 drift. 139 MiB to download.`"""
+    """Return `3 changed (1 with a pause), 1 added, 1 removed, 1 drift. 139 MiB to download.`"""
     if plan.empty:
         return "Nothing to do."
     desired = [step for step in plan.steps if step.cause is Cause.DESIRED]
     changed = [s for s in desired if s.action in (Action.UPDATE, Action.REPLACE, Action.REPAIR)]
+    pauses = sum(s.pause for s in changed)
     numbers = (
-        (sum(not s.pause for s in changed), "in place"),
-        (sum(s.pause for s in changed), "with a pause"),
-        (sum(s.action is Action.ADD for s in desired), "new"),
+        (len(changed), f"changed ({pauses} with a pause)" if pauses else "changed"),
+        (sum(s.action is Action.ADD for s in desired), "added"),
         (sum(s.action is Action.RENAME for s in desired), "renamed"),
         (sum(s.action is Action.REMOVE for s in desired), "removed"),
         (len(plan.steps) - len(desired), "drift"),
@@ -164,6 +189,8 @@ def markdown(plan: Plan, stack: str) -> str:
     warnings = [f"- warning: {_cell(text)}" for text in plan.warnings]
     body = ["| | model | cost | change | effect |", "|---|---|---|---|---|"]
     body += [_markdown_row(step) for step in plan.steps]
+    if legend := _legend(plan):
+        body += ["", legend]
     folded = [text for step in plan.steps if len(step.changes) > 1 for text in _markdown_fields(step)]
     if folded:
         body += ["", "<details><summary>Fields</summary>", "", *folded, "", "</details>"]
@@ -179,7 +206,8 @@ def _markdown_row(step: Step) -> str:
 
 
 def _markdown_fields(step: Step) -> list[str]:
-    return [f"- `{_code(step.subject)}`: {_cell(change(item))}" for item in step.changes]
+    text = _set if step.action is Action.ADD else change
+    return [f"- `{_code(step.subject)}`: {_cell(text(item))}" for item in step.changes]
 
 
 def _cell(text: str) -> str:

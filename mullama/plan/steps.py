@@ -90,9 +90,10 @@ class Step:
     bytes_download: int | None = 0
     """None if unknown."""
     memory_before: int | None = None
-    """Bytes on all devices together; None if unknown."""
+    """Bytes on all devices together; None if unknown. What models share counts in the first step that needs or frees
+    it, so the differences add up."""
     memory_after: int | None = None
-    """Bytes on all devices together; None if unknown."""
+    """See `memory_before`."""
     pause: bool = False
     """True if requests to the model wait while the step runs."""
     destructive: bool = False

@@ -105,3 +105,19 @@ async def test_only_the_plan_of_an_apply_prunes_files(server: LocalServer) -> No
     assert path.exists()
     assert (await server.apply(models, ApplyOptions(trigger="apply"), prune=prune))["outcome"] == "applied"
     assert not path.exists()
+
+
+async def test_memory_that_models_share_counts_once(server: LocalServer) -> None:
+    tiny = {"from": "builtin:tiny", "context": {"size": 512}}
+    models = {"chat": tiny, "brief": {**tiny, "system": "Be brief."}, "long": {**tiny, "context": {"size": 1024}}}
+    await server.apply(models)
+    status = server.operator.status()
+    found = {model["name"]: model for model in status["models"]}
+    assert {name: model["shared_with"] for name, model in found.items()} == {
+        "chat": None, "brief": "chat", "long": "chat",
+    }  # fmt: skip
+    assert found["chat"]["memory_own"] == found["chat"]["memory"] == found["brief"]["memory"] > 0
+    assert found["brief"]["memory_own"] == 0
+    assert 0 < found["long"]["memory_own"] < found["long"]["memory"]
+    used = sum(model["memory_own"] for model in found.values())
+    assert status["memory"] == {"used": used, "names": 3, "models": 2}

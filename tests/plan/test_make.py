@@ -28,14 +28,79 @@ def test_the_plan_of_what_is_applied_and_loaded_is_empty() -> None:
 
 
 def test_a_new_model_is_added_with_its_memory_and_its_bytes() -> None:
-    plan = make_plan(manifest(a=model(), b=model()), observed(manifest(a=model())))
+    plan = make_plan(manifest(a=model(), b=model()), observed(manifest(a=model(gpu={"layers": 1}))))
 
-    step = only(plan)
+    step = plan.steps[-1]
     assert (step.action, step.cause, step.subject) == (Action.ADD, Cause.DESIRED, "b")
     assert step.bytes_download == 0
-    assert step.memory_after is not None
-    assert step.memory_after > 8 * 10**8
     assert plan.generation == 4
+
+
+def deltas(before: Manifest, after: Manifest) -> dict[str, int]:
+    """Return the memory that each step adds, in MB of weights (over 800 MB) and contexts (less)."""
+    steps = make_plan(after, observed(before)).steps
+    return {s.subject: (s.memory_after or 0) - (s.memory_before or 0) for s in steps if s.kind == "model"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "weights", "contexts"),
+    [
+        ({}, {"a": model()}, {"a"}, set()),
+        ({}, {"a": model(), "b": model()}, {"a"}, set()),
+        ({"a": model()}, {"a": model(), "b": model()}, set(), set()),
+        ({"a": model()}, {"a": model(), "b": model(context={"size": 512})}, set(), {"b"}),
+        ({"a": model()}, {"a": model(), "b": model(gpu={"layers": 1})}, {"b"}, set()),
+        ({"a": model(), "b": model()}, {"a": model()}, set(), set()),
+        ({"a": model(), "b": model(context={"size": 512})}, {"b": model(context={"size": 512})}, set(), {"a"}),
+        ({"a": model(), "b": model()}, {}, {"a"}, set()),
+        ({"a": model()}, {"b": model()}, set(), set()),
+    ],
+)
+def test_what_models_share_counts_once(
+    before: dict[str, Any], after: dict[str, Any], weights: set[str], contexts: set[str]
+) -> None:
+    found = deltas(manifest(**before), manifest(**after))
+    assert {name for name, count in found.items() if abs(count) > 8 * 10**8} == weights
+    assert {name for name, count in found.items() if 0 < abs(count) <= 8 * 10**8} == contexts
+
+
+def test_a_new_model_shows_its_set_fields_without_the_defaults() -> None:
+    new = model(
+        gpu={"layers": 20}, limits={"parallel": 16}, system="Be brief.", dialects=["openai"],
+        adapters=[{"from": "/m/x.gguf"}],
+    )  # fmt: skip
+    changes = only(make_plan(manifest(coder=new), observed())).changes
+    assert [(c.path, c.before, c.after) for c in changes] == [
+        ("from", None, "/m/a.gguf"),
+        ("adapters", None, ["/m/x.gguf"]),
+        ("dialects", None, ["openai"]),
+        ("gpu.layers", None, 20),
+        ("limits.parallel", None, 16),
+        ("system", None, "Be brief."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "rights", "further"),
+    [
+        ({}, {"roles": ["infer"], "models": ["*"]}, {}),
+        (
+            {"roles": ["admin"], "models": ["a"], "priority": 3},
+            {"roles": ["admin"], "models": ["a"]}, {"priority": 3},
+        ),
+    ],
+)  # fmt: skip
+def test_a_new_key_shows_its_permissions_and_set_fields(
+    key: dict[str, Any], rights: dict[str, Any], further: dict[str, Any]
+) -> None:
+    keyed = parse_resolved(
+        {"mullama": "v1", "auth": {"keys": {"app": {"secret": {"from_env": "X"}, **key}}}, "models": {"a": model()}}
+    )
+    plain = manifest(a=model())
+    added, removed = only(make_plan(keyed, observed(plain))), only(make_plan(plain, observed(keyed)))
+    wanted = {"auth.keys.app": rights, **{f"auth.keys.app.{path}": value for path, value in further.items()}}
+    assert {c.path: c.after for c in added.changes} == wanted
+    assert {c.path: c.before for c in removed.changes} == wanted
 
 
 def test_a_plan_warns_of_models_that_do_not_fit_together_and_only_where_the_machine_is_the_servers() -> None:

@@ -79,13 +79,14 @@ def test_the_text_shows_a_plan_in_columns() -> None:
     assert [line.text for line in report.lines(MIXED)] == [
         "~ qwen3:8b     context  context.size 8192 -> 16384               +600 MiB, new context, no pause",
         "~ llama3.2:1b  live     parameters.temperature 0.7 -> 0.2        next request",
-        '                        system - -> "You answer\\nbriefly."',
+        '                        system (none) -> "You answer\\nbriefly."',
         "± coder        weights  gpu.layers 20 -> 33                      does not fit twice: pause",
         "+ embed        files    hf:a/b:Q8_0 (139 MiB)                    pull, load at start",
         "- old:7b                not in the manifest: unload, files kept",
         "! qwen3:14b    drift    unloaded since the apply: load",
         "warning: the file is old",
-        "2 in place, 1 with a pause, 1 new, 1 removed, 1 drift. 139 MiB to download.",
+        "± loads its weights again",
+        "3 changed (1 with a pause), 1 added, 1 removed, 1 drift. 139 MiB to download.",
     ]
 
 
@@ -101,7 +102,7 @@ def test_an_empty_plan_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("tree", "text"),
     [
-        (None, "-"),
+        (None, "(none)"),
         (8, "8"),
         (True, "true"),
         ("q8_0", "q8_0"),
@@ -126,11 +127,59 @@ def test_a_secret_field_shows_neither_side() -> None:
     assert report.change(item) == "auth.keys.ci.secret changed"
 
 
+def test_a_key_is_told_by_its_permissions() -> None:
+    rights = {"roles": ["infer", "read"], "models": ["a", "b*"]}
+    added = FieldChange(path="auth.keys.app", after=rights, cost=Cost.LIVE)
+    removed = FieldChange(path="auth.keys.app", before=rights, cost=Cost.LIVE)
+    assert report.change(added) == "key app added: infer, read, models a b*"
+    assert report.change(removed) == "key app removed: infer, read, models a b*"
+
+
+def test_a_new_model_lists_its_fields_in_every_format() -> None:
+    new = step(
+        "coder",
+        Action.ADD,
+        cost=Cost.WEIGHTS,
+        changes=(
+            FieldChange(path="from", after="./c.gguf", cost=Cost.FILES),
+            FieldChange(path="gpu.layers", after=20, cost=Cost.WEIGHTS),
+            FieldChange(path="system", after="Be brief.", cost=Cost.LIVE),
+        ),
+        detail="load at start",
+    )
+    assert [line.text for line in report.lines(plan(new))] == [
+        "+ coder  weights  ./c.gguf            load at start",
+        "                  gpu.layers 20",
+        '                  system "Be brief."',
+        "1 added.",
+    ]
+    text = report.markdown(plan(new), "x").splitlines()
+    assert "| `+` | `coder` | weights | ./c.gguf and 2 more | load at start |" in text
+    assert "<details><summary>Fields</summary>" in text
+    assert "- `coder`: gpu.layers 20" in text
+    (annotation,) = report.github(plan(new))
+    assert annotation.endswith('::./c.gguf; gpu.layers 20; system "Be brief."; load at start')
+
+
+@pytest.mark.parametrize(
+    ("actions", "legend"),
+    [
+        ((Action.UPDATE, Action.ADD), []),
+        ((Action.REPLACE,), ["± loads its weights again"]),
+        ((Action.RENAME, Action.REPLACE), ["± loads its weights again, → is renamed"]),
+    ],
+)
+def test_signs_that_do_not_explain_themselves_have_a_legend(actions: tuple[Action, ...], legend: list[str]) -> None:
+    shown = plan(*(step(f"m{i}", action) for i, action in enumerate(actions)))
+    assert [line.text for line in report.lines(shown)][len(actions) : -1] == legend
+    assert [row for row in report.markdown(shown, "x").splitlines() if row.startswith("±")] == legend
+
+
 def test_a_download_of_unknown_size_is_said_to_be_unknown() -> None:
     new = step("a", Action.ADD, bytes_download=None)
     known = step("b", Action.ADD, bytes_download=1024)
-    assert report.counts(plan(new)) == "1 new. An unknown amount to download."
-    assert report.counts(plan(new, known)) == "2 new. 1 KiB or more to download."
+    assert report.counts(plan(new)) == "1 added. An unknown amount to download."
+    assert report.counts(plan(new, known)) == "2 added. 1 KiB or more to download."
 
 
 def test_markdown_opens_with_the_counts_and_a_hidden_marker() -> None:

@@ -25,9 +25,9 @@ def list_options(parser: Parser) -> None:
 
 
 def list(call: CommandContext) -> int:
-    """List models. Needs no server; a remote server is asked for its models."""
+    """List models. Needs no server; a remote server is asked for its models. Files that models share count once."""
     rows = _remote(call) if is_remote(call) else _local(call)
-    total = sum(row["size_bytes"] or 0 for row in rows)
+    total = sum({row["digest"] or row["source"]: row["size_bytes"] or 0 for row in rows}.values())
     if call.options.json:
         call.terminal.json({"models": rows, "total_count": len(rows), "total_size_bytes": total})
         return DONE
@@ -35,7 +35,9 @@ def list(call: CommandContext) -> int:
     if call.options.verbose:
         heads = (*heads, "SOURCE", "PATH")
     call.terminal.table(heads, (_cells(row, verbose=call.options.verbose) for row in rows))
-    call.terminal.line(f"{counted(len(rows), 'model')}, {size(total)} total")
+    files = {row["digest"] or row["source"] for row in rows}
+    shared = f" in {counted(len(files), 'set')} of files" if len(files) < len(rows) else ""
+    call.terminal.line(f"{counted(len(rows), 'model')}{shared}, {size(total)} total")
     return DONE
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mullama.cli.api_client.discover import find, require
@@ -50,6 +50,8 @@ def _show(call: CommandContext, tree: Mapping[str, Any]) -> None:
     if models := tree.get("models"):
         terminal.line()
         _models_table(call, models)
+        if (tree.get("memory") or {}).get("used"):
+            terminal.line(_total(tree, models))
         for model in models:
             for text in _conditions(model.get("conditions") or (), model["name"]):
                 terminal.line(text)
@@ -88,7 +90,7 @@ def _models_table(call: CommandContext, models: list[Mapping[str, Any]]) -> None
         (
             model["name"],
             model["state"],
-            size(model["memory"]) if model.get("memory") else "-",
+            _memory(model),
             str(model.get("context_size") or "-"),
             str(model.get("active") or 0),
             str(model.get("waiting") or 0),
@@ -97,6 +99,26 @@ def _models_table(call: CommandContext, models: list[Mapping[str, Any]]) -> None
         for model in models
     )
     call.terminal.table(heads, rows)
+
+
+def _memory(model: Mapping[str, Any]) -> str:
+    """Format the memory that no earlier row counts: `1.3 GiB`, `451 MiB + weights of chat`, `shared with chat`."""
+    memory, shared = model.get("memory"), model.get("shared_with")
+    own = model.get("memory_own", memory)
+    if not memory:
+        return "-"
+    if not shared:
+        return size(memory)
+    return f"{size(own)} + weights of {shared}" if own else f"shared with {shared}"
+
+
+def _total(tree: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> str:
+    """Format the number of models and their memory: `14 names, 2 models in memory, 1.3 GiB`."""
+    memory = tree.get("memory")
+    if not memory:  # a server of an earlier version
+        return f"{counted(len(models), 'model')}, {size(sum(m.get('memory') or 0 for m in models))} total"
+    names = f"{counted(memory['names'], 'name')}, " if memory["names"] > memory["models"] else ""
+    return f"{names}{counted(memory['models'], 'model')} in memory, {size(memory['used'])}"
 
 
 def ps_options(parser: Parser) -> None:
@@ -109,13 +131,12 @@ def ps(call: CommandContext) -> int:
     tree = require(call).client.get("/api/v1/status")
     models = [m for m in tree.get("models") or () if call.options.all or m.get("memory")]
     if call.options.json:
-        call.terminal.json({"models": models})
+        call.terminal.json({"models": models, "memory": tree.get("memory")})
         return DONE
     heads = ("NAME", "STATE", "SIZE", "PROCESSOR", "CONTEXT", "ACTIVE", "UNTIL")
     call.terminal.table(heads, map(_loaded, models))
-    total = sum(model.get("memory") or 0 for model in models)
     legend = "; * is the default model" if any(model.get("is_default") for model in models) else ""
-    call.terminal.line(f"{counted(len(models), 'model')}, {size(total)} total{legend}")
+    call.terminal.line(_total(tree, models) + legend)
     return DONE
 
 
@@ -124,7 +145,7 @@ def _loaded(model: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         f"{model['name']} *" if model.get("is_default") else model["name"],
         model["state"],
-        size(memory) if memory else "-",
+        _memory(model),
         (f"GPU, {counted(layers, 'layer')}" if layers else "CPU") if memory else "-",
         str(model.get("context_size") or "-"),
         counted(active, "request") if active else "-",

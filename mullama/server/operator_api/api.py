@@ -142,7 +142,7 @@ class OperatorApi:
             "stats": {
                 "active_requests": sum(int(m.get("active") or 0) for m in models),
                 "gpu_available": bool(machine.get("gpus")),
-                "memory_used_bytes": sum(int(m.get("memory") or 0) for m in models),
+                "memory_used_bytes": int((state.get("memory") or {}).get("used") or 0),
                 "memory_total_bytes": int(machine.get("ram_total") or 0),
             },
         }

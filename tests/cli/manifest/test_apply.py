@@ -63,8 +63,8 @@ def test_the_plan_is_shown_sent_and_its_result_returned(run: Run, server: TinySe
     ran = run("apply", "--host", server.url)
     assert ran.code == 0
     assert ran.out.splitlines()[:4] == [
-        "~ chat  live  system - -> Hi.  next request",
-        "1 in place.",
+        "~ chat  live  system (none) -> Hi.  next request",
+        "1 changed.",
         "switching to the new revision",
         "revision 2 is applied",
     ]

@@ -67,7 +67,7 @@ def manifest(tmp_path: Path) -> Path:
 def test_a_server_is_asked_and_its_plan_shown(run: Run, manifest: Path, tiny: TinyServer) -> None:
     tiny.answers["POST /api/v1/plan"] = Answer(to_tree(plan(DESIRED)))
     ran = run("diff", "--host", tiny.url)
-    assert (ran.code, ran.out) == (2, "~ chat  live  next request\n1 in place.\n")
+    assert (ran.code, ran.out) == (2, "~ chat  live  next request\n1 changed.\n")
     assert tiny.asked[0].body["manifest"]["models"]["chat"]["system"] == "Be brief."
 
 
@@ -168,7 +168,7 @@ def test_sizes_and_memory_come_from_the_lock_file(run: Run, repository: Path) ->
 
 def test_what_is_never_fetched_is_no_download(run: Run, repository: Path) -> None:
     ran = run("diff", "-f", "deploy/mullama.yaml", "--base", "HEAD~1")
-    assert ran.out.endswith("2 new.\n")
+    assert ran.out.endswith("2 added.\n")
 
 
 def test_where_there_was_no_manifest_everything_is_new(run: Run, repository: Path) -> None:

@@ -95,6 +95,30 @@ def test_ps_lists_models_in_memory(run: Run, tiny: TinyServer) -> None:
     assert "big" in run("ps", "--all", "--host", tiny.url).out
 
 
+def test_shared_memory_counts_once(run: Run, tiny: TinyServer) -> None:
+    gib = 2**30
+    loaded = {"state": "ready", "context_size": 512, "source": "./a.gguf", "conditions": []}
+    models = [
+        {**loaded, "name": "chat", "memory": 3 * gib, "memory_own": 3 * gib, "shared_with": None},
+        {**loaded, "name": "brief", "memory": 3 * gib, "memory_own": 0, "shared_with": "chat"},
+        {**loaded, "name": "long", "memory": 4 * gib, "memory_own": 2 * gib, "shared_with": "chat"},
+    ]
+    memory = {"used": 5 * gib, "names": 3, "models": 2}
+    tiny.answers["GET /api/v1/status"] = Answer(STATUS | {"models": models, "memory": memory})
+    total = "3 names, 2 models in memory, 5 GiB"
+    for command in ("ps", "status"):
+        out = run(command, "--host", tiny.url).out.splitlines()
+        assert total in out
+        cells = {line.split()[0]: line for line in out if line}
+        assert " 3 GiB " in cells["chat"]
+        assert " shared with chat " in cells["brief"]
+        assert " 2 GiB + weights of chat " in cells["long"]
+    assert json.loads(run("ps", "--host", tiny.url, "--json").out)["memory"] == memory
+    alone = {"used": 3 * gib, "names": 1, "models": 1}
+    tiny.answers["GET /api/v1/status"] = Answer(STATUS | {"models": models[:1], "memory": alone})
+    assert run("ps", "--host", tiny.url).out.splitlines()[-1] == "1 model in memory, 3 GiB"
+
+
 def test_the_key_comes_from_a_file_or_the_environment(
     run: Run, tiny: TinyServer, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
