@@ -96,7 +96,7 @@ def supported(model: Model) -> Model:
 
 
 @given(TREES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_model_comes_back_from_its_tree_as_it_was(tree: dict[str, Any]) -> None:
     model = model_of(tree)
     if model is None:
@@ -107,7 +107,7 @@ def test_a_model_comes_back_from_its_tree_as_it_was(tree: dict[str, Any]) -> Non
 
 
 @given(st.dictionaries(st.from_regex(r"\A[a-z]{1,5}:[a-z]{1,3}\Z"), TREES, max_size=3))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_manifest_comes_back_from_its_tree_as_it_was(trees: dict[str, dict[str, Any]]) -> None:
     models = {name: supported(model) for name, tree in trees.items() if (model := model_of(tree))}
     manifest = Manifest(mullama="v1", models=models, routes={"r": next(iter(models))} if models else {})
@@ -116,7 +116,7 @@ def test_a_manifest_comes_back_from_its_tree_as_it_was(trees: dict[str, dict[str
 
 
 @given(TREES, TREES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_two_models_have_one_revision_exactly_when_they_are_equal(a: dict[str, Any], b: dict[str, Any]) -> None:
     one_model, other = model_of(a), model_of(b)
     if one_model is not None and other is not None:
@@ -208,7 +208,7 @@ ANYTHING = st.recursive(
 
 
 @given(ANYTHING)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_tree_is_a_manifest_or_refused(tree: object) -> None:
     whole = {"mullama": "v1", **(tree if isinstance(tree, dict) else {"models": tree})}
     try:

@@ -369,7 +369,7 @@ steps = st.one_of(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(steps, max_size=6))
 def test_whatever_the_hub_does_no_wrong_file_is_ever_visible(
     tmp_path: Path, direct_read: int, script: list[Step]

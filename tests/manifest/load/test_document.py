@@ -251,7 +251,7 @@ import resource
 from mullama.errors import ManifestError
 from mullama.manifest.load.document import DocumentBudget, read_document
 from tests.manifest.load.test_document import raw
-documents = [raw(name) for name in ("laughs", "merges", "many keys", "many items", "anchors", "one long quoted word")]
+documents = [raw(name) for name in ("laughs", "merges", "many keys", "one long quoted word")]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for data in documents:
     try:
