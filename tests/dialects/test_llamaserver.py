@@ -369,3 +369,17 @@ def test_a_stream_cannot_be_taken_up_again(method: str) -> None:
     assert encode(lookup, lookup.decode(WireRequest(body={"conversation_ids": ["x"]})), None).body == []
     [warning] = decode("/v1/chat/completions", HELLO, headers={"x-conversation-id": "x"}).warnings
     assert warning.startswith("x-conversation-id: ")
+
+
+@pytest.mark.parametrize(
+    ("extra", "field"),
+    [
+        ([{"filename": 123}], "input_extra[0].filename"), ([{}], "input_extra[0].text"),
+        ([{"text": 5}], "input_extra[0].text"), (["text"], "input_extra[0]"), ({}, "input_extra"),
+        ([{"text": "a"}, {"text": "b", "filename": []}], "input_extra[1].filename"),
+    ],
+)  # fmt: skip
+def test_a_malformed_file_beside_the_gap_is_refused_by_its_place(extra: Any, field: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        decode("/infill", {"input_prefix": "a", "input_suffix": "b", "input_extra": extra})
+    assert caught.value.field == field

@@ -147,9 +147,10 @@ def test_content_may_be_missing_null_or_empty() -> None:
         {"role": "assistant"},
         {"role": "assistant", "content": None},
         {"role": "assistant", "content": ""},
+        {"role": "user", "content": "b"},
     ]
 
-    assert [m.content for m in decode(CHAT, {"model": "m", "messages": turns}).messages[1:]] == [()] * 3
+    assert [m.content for m in decode(CHAT, {"model": "m", "messages": turns}).messages[1:4]] == [()] * 3
 
 
 def test_old_functions_and_their_results_are_calls_and_results() -> None:
@@ -174,6 +175,31 @@ def test_old_functions_are_answered_with_function_call() -> None:
     assert whole["finish_reason"] == "function_call"
     assert whole["message"]["function_call"]["name"] == "weather"
     assert "tool_calls" not in whole["message"]
+
+
+USER, SAID = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hel"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "more", "field"),
+    [
+        ([USER, SAID], {"continue_final_message": True, "add_generation_prompt": True}, "continue_final_message"),
+        ([USER], {"continue_final_message": True}, "continue_final_message"),
+        ([USER, SAID, SAID], {}, "messages[2]"),
+        ([SAID, SAID], {"continue_final_message": True, "add_generation_prompt": False}, "messages[1]"),
+    ],
+)
+def test_contradictory_wishes_about_the_last_message_are_refused(messages: Any, more: Any, field: str) -> None:
+    for path in (CHAT, "/apply-template", "/v1/chat/completions/input_tokens"):
+        with pytest.raises(Invalid) as caught:
+            decode(path, {"model": "m", "messages": messages, **more})
+        assert caught.value.field == field
+
+
+def test_two_answers_in_the_middle_or_left_alone_are_accepted() -> None:
+    assert decode(CHAT, {"model": "m", "messages": [USER, SAID, SAID, USER]}).continue_final is False
+    left = decode(CHAT, {"model": "m", "messages": [USER, SAID, SAID], "continue_final_message": False})
+    assert left.continue_final is False
 
 
 @pytest.mark.parametrize(

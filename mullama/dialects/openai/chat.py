@@ -106,7 +106,7 @@ def read_chat(body: fields.Body) -> ChatCall:
         common["logprobs"] = body.get(TOP_LOGPROBS) or 0
     old = bool(body.get(_FUNCTIONS)) and not body.get(_TOOLS)
     parallel = False if old else body.get(_PARALLEL)
-    continued = messages[-1].role == "assistant" and not messages[-1].tool_calls
+    continued = _continued(body, messages)
     kwargs = body.get(_KWARGS) or {}
     store = body.get(STORE) or False
     reasoning_format = common["reply"].reasoning_format
@@ -122,7 +122,7 @@ def read_chat(body: fields.Body) -> ChatCall:
         parallel_tool_calls=True if parallel is None else parallel,
         template_arguments=tuple(kwargs.items()),
         open_answer=body.get(_GENERATION_PROMPT) is not False,
-        continue_final=continued and body.get(_CONTINUE) is not False,
+        continue_final=continued,
         truncate=body.get(_TRUNCATE) or False,
         include_usage=include_usage(body),
         inline_thinking=reasoning_format in ("none", "deepseek-legacy"),
@@ -132,6 +132,31 @@ def read_chat(body: fields.Body) -> ChatCall:
         metadata=(body.get(METADATA) or {}) if store else {},
         sent=(body.get(_SENT) or ()) if store else (),
     )
+
+
+def _continued(body: fields.Body, messages: tuple[types.Message, ...]) -> bool:
+    """Return True if the answer continues the last message; refuse what contradicts that."""
+    wanted, last = body.get(_CONTINUE), messages[-1]
+    if wanted and body.get(_GENERATION_PROMPT):
+        raise Invalid(
+            "add_generation_prompt and continue_final_message cannot both be true",
+            hint="the first begins an answer, the second continues the last message",
+            field="continue_final_message",
+        )
+    if wanted and last.role != "assistant":
+        raise Invalid(
+            f"continue_final_message needs a last message of the assistant, not of the role {last.role}",
+            field="continue_final_message",
+        )
+    if wanted is False or last.role != "assistant" or last.tool_calls:
+        return False
+    if len(messages) > 1 and messages[-2].role == "assistant":
+        raise Invalid(
+            f"messages[{len(messages) - 2}] and the last message are both from the assistant",
+            hint="join them to one, or set continue_final_message to false",
+            field=f"messages[{len(messages) - 1}]",
+        )
+    return True
 
 
 def read_tools(body: fields.Body) -> tuple[tuple[types.Tool, ...], tuple[str, ...]]:

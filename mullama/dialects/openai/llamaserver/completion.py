@@ -18,7 +18,21 @@ from mullama.names import JSONValue
 _PREFIX = fields.text("input_prefix")
 _SUFFIX = fields.text("input_suffix")
 _PROMPT = fields.text("prompt")
-_EXTRA = fields.many("input_extra", fields.to_record, schema.RECORD, 256)
+
+
+def _snippet(value: JSONValue, path: str) -> str:
+    """Return the text of another file; its name is checked, because the prompt has no place for it."""
+    body = fields.Body(value, path)
+    body.get(fields.text("filename"))
+    return body.need(fields.text("text"))
+
+
+_EXTRA = fields.many(
+    "input_extra",
+    _snippet,
+    schema.record("text", text=schema.STRING, filename=schema.nullable(schema.STRING)),
+    256,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +51,7 @@ def decode(request: WireRequest) -> NativeCall:
 def decode_infill(request: WireRequest) -> NativeCall:
     """Decode the texts before and after a gap; other files precede them."""
     body = fields.body_of(request.body)
-    extra = (fields.Body(one, f"input_extra[{i}]") for i, one in enumerate(body.get(_EXTRA) or ()))
-    files = "".join(f"--- snippet ---\n{one.get(fields.text('text')) or ''}\n" for one in extra)
+    files = "".join(f"--- snippet ---\n{text}\n" for text in body.get(_EXTRA) or ())
     before = files + (body.get(_PREFIX) or "") + (body.get(_PROMPT) or "")
     return _request(body, (before,), body.get(_SUFFIX) or "")
 
