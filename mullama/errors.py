@@ -118,11 +118,12 @@ class Invalid(MullamaError):
 
 
 class ManifestError(Invalid):
-    """All problems of one manifest."""
+    """All problems of one manifest, or of another `document` that is read like one."""
 
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
+    def __init__(self, problems: tuple[Problem, ...], *, document: str = "the manifest") -> None:
         super().__init__("\n".join(str(p) for p in problems))
         self.problems = problems
+        self.document = document
 
 
 class BadWeights(Invalid):

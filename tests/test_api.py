@@ -123,7 +123,7 @@ def test_tokens_and_vectors(tiny: Model) -> None:
 
 
 def test_a_context_that_does_not_fit_is_refused_before_it_is_allocated_and_a_smaller_one_opens(tiny: Model) -> None:
-    with pytest.raises(Refused, match="of main memory are needed"):
+    with pytest.raises(Refused, match=r"the load needs .* of main memory"):
         Context(tiny, ContextParams(n_ctx=2**30, n_seq_max=8))
     with Context(tiny, ContextParams(n_ctx=128, n_seq_max=8)) as context:
         assert context.generate("Hello", 1)
@@ -144,6 +144,14 @@ def test_a_worker_that_is_killed_ends_the_stream_with_an_error(scripted: Model) 
         os.kill(scripted._engine.worker.pid, signal.SIGKILL)
         with pytest.raises(EngineFailed, match="killed"):
             list(stream)
+
+
+@pytest.mark.parametrize("source", ["./nope.gguf", "/nope/nope.gguf", "nope.gguf", "~/nope.gguf"])
+def test_a_path_without_a_file_does_not_exist(source: str) -> None:
+    with pytest.raises(NotFound) as caught:
+        Model.load(source)
+    assert caught.value.message == f"{source} does not exist"
+    assert "manifest" not in caught.value.hint
 
 
 def test_errors_name_the_wrong_argument(tiny: Model, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from mullama.manifest.tree import block_to_tree
 from mullama.names import Digest, ModelName, model_name_of, parse_source, suggest
 from mullama.reconcile.files import Files
 from mullama.reconcile.overlay import Overlay
-from mullama.runtime.base import ApplyOptions
+from mullama.runtime.base import ApplyOptions, Origin
 
 _ON_DEMAND = {"residency": {"load": "on_demand"}}
 _CHANGE_MANIFEST = "change the manifest and apply it"
@@ -143,14 +143,18 @@ class ModelCommands:
         current = self._reconciler.current
         key = ModelName.parse(name).key
         declared = {ModelName.parse(n).key: n for n in (*current.manifest.models, *current.manifest.routes)}
-        if key in declared:
-            raise Conflict(f"{name} is declared in {self._location(current, declared[key])}", hint=hint)
+        if key not in declared:
+            return
+        if current.origin.path is None:
+            raise Conflict(
+                f"{name} is declared by the options of the server, or by a manifest without a file",
+                hint="start the server without it, or apply another manifest",
+            )
+        raise Conflict(f"{name} is declared in {self._location(current.origin, declared[key])}", hint=hint)
 
-    def _location(self, current: Current, name: str) -> str:
+    def _location(self, origin: Origin, name: str) -> str:
         """Return where the manifest declares a name: the line if the file can be read, else the file."""
-        origin = current.origin
-        if origin.path is None:
-            return "the manifest"
+        assert origin.path is not None
         try:
             places = load(origin.path, profiles=origin.profiles, env=self._env).places
         except MullamaError:

@@ -21,7 +21,7 @@ async def test_concurrent_commands_keep_the_changes_of_each_other(server: LocalS
 
     assert set(server.reconciler.current.overlay) == {"c0", "c1", "c2", "c4"}
     assert set(server.records.overlay()) == {"c0", "c1", "c2", "c4"}
-    with pytest.raises(Conflict):
+    with pytest.raises(Conflict, match="a is declared by the options of the server, or by a manifest without a file"):
         await server.commands.delete(DeleteModel(model="a"))
 
 

@@ -100,9 +100,10 @@ def test_models_are_loaded_and_unloaded(server: Stack) -> None:
     assert any(m["name"] == "other" for m in server.json("ps", "--json")["models"])
     server.run("unload", "demo")
     assert "demo is unloaded" in server.run("stop", "demo").stdout
-    assert server.run("load", "demo", "-c", "512", code=4).stderr.startswith(
-        "error: --context-size: demo is already declared"
+    assert server.run("load", "demo", "-c", "512", code=10).stderr.startswith(
+        "error: --context-size: demo is declared in"
     )
+    assert "context 256" in server.run("load", "other", "--ctx-size", "256").stdout
     assert "did you mean" in server.run("load", "qwen2.5:7bb", code=3).stderr
     server.run("load", "demo")
     server.run("rm", "other", "-f")

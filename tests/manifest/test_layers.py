@@ -234,7 +234,7 @@ INCLUDE_MISTAKES = [
     ("include: [nope/*.yaml]", {}, "m.yaml:2:11: include: no file matches nope/*.yaml (check the name of the folder)"),
     ("include: [x.yaml]", {"x.yaml": ""}, "x.yaml:1:1: the file is empty"),
     ("include: [x.yaml]", {"x.yaml": "[a]"}, "x.yaml:1:1: expected a map"),
-    ("include: [x.yaml]", {"x.yaml": "a: [\n"}, "x.yaml:2:1: the text ends before a bracket is closed"),
+    ("include: [x.yaml]", {"x.yaml": "a: [\n"}, "x.yaml:1:4: this bracket is not closed"),
     ("include: [x.yaml]", {"x.yaml": b"\xff"}, "x.yaml:1:1: the file is not UTF-8"),
     (
         "include: [x.yaml]",

@@ -20,6 +20,8 @@ from mullama.cli.api_client.errors import error_of
 from mullama.errors import TimedOut, Unavailable
 
 _CONNECT_SECONDS = 5.0
+_NO_KEY = "name the file with the key: --key-file FILE, or set MULLAMA_API_KEY"
+_WRONG_KEY = "correct the key in the file of --key-file, or in MULLAMA_API_KEY"
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -122,7 +124,10 @@ class Client:
 
     def _check(self, response: http.client.HTTPResponse) -> None:
         if response.status >= 400:
-            raise error_of(response.status, self._read(response), str(self.address))
+            error = error_of(response.status, self._read(response), str(self.address))
+            if response.status == 401:
+                error.hint = _WRONG_KEY if self._key else _NO_KEY
+            raise error
 
     @contextmanager
     def _exchange(

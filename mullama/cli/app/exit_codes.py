@@ -88,9 +88,9 @@ def kind_code(kind: Kind) -> int:
 def explain(error: MullamaError) -> tuple[str, ...]:
     """Return the lines of an error: each problem of a manifest with its location, or message and hint."""
     match error:
-        case ManifestError(problems=problems):
+        case ManifestError(problems=problems, document=document):
             count = f"{len(problems)} problems" if len(problems) != 1 else "1 problem"
-            return (*(_safe(str(problem)) for problem in problems), f"error: {count} in the manifest")
+            return (*(_safe(str(problem)) for problem in problems), f"error: {count} in {document}")
         case EngineFailed(report=report) if report:
             tail = tuple(f"  | {_safe(line)}" for line in report.splitlines()[-10:])
             return (*_message(error), *tail)

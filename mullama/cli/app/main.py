@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None, terminal: Terminal | None = Non
 def _run(given: list[str], terminal: Terminal) -> int:
     command: Command | None = None
     try:
-        top = _top_parser().parse_args(given)
+        top = _top_parser().parse_args(_as_help(given))
         if top.command is None:
             _top_parser().print_help(terminal.out)
             return 0
@@ -49,6 +49,13 @@ def _run(given: list[str], terminal: Terminal) -> int:
         raise
     except Exception as raised:  # noqa: BLE001 - the outermost layer: users see no traceback
         return _report(raised, terminal, is_diff=command is not None and command.name == "diff")
+
+
+def _as_help(given: list[str]) -> list[str]:
+    """Return `help COMMAND` as `COMMAND --help`, as other programs understand it."""
+    if given[:1] != ["help"]:
+        return given
+    return [given[1], "--help"] if len(given) > 1 else []
 
 
 def _top_parser() -> Parser:
@@ -62,7 +69,7 @@ def _top_parser() -> Parser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--version", action="version", version=f"mullama {mullama.__version__}", help="print the version"
+        "-V", "-v", "--version", action="version", version=f"mullama {mullama.__version__}", help="print the version"
     )
     parser.add_argument("--host", metavar="URL", help="address of the server")
     parser.add_argument("--key-file", metavar="FILE", help="file that holds the API key")

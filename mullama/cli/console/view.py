@@ -35,6 +35,7 @@ _STATES = {
 """Sign and style of the states that a model stays in."""
 
 _REFRESHES_PER_SECOND = 8
+_UNBOUNDED = 10_000  # columns
 _BAR_WIDTH = 20  # leaves room for a file name and the amounts on 100 columns
 
 ApplyObserver = Callable[[Mapping[str, Any], ApplyProgress, ApplyProgress], None]
@@ -54,12 +55,15 @@ class View:
             self._console.print(Text(printable(line.text), style=_TONES[line.tone]))
 
     def table(self, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Print a table. Only its last column is shortened on a narrow terminal; a pipe gets all of it."""
         table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-        for head in heads:
-            table.add_column(head, overflow="fold")
+        for head in heads[:-1]:
+            table.add_column(head, no_wrap=True)
+        table.add_column(heads[-1], overflow="ellipsis")
         for row in rows:
             table.add_row(*(Text(cell, style=_STATES.get(cell, ("", ""))[1]) for cell in row))
-        self._console.print(table, soft_wrap=False)
+        width = None if self._console.is_terminal else _UNBOUNDED
+        self._console.print(table, soft_wrap=False, width=width, crop=width is None)
 
     def note(self, text: str) -> None:
         """Print one line; while a display is live, above it."""

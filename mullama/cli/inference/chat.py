@@ -146,8 +146,11 @@ class Repl:
                 conversation.verbose = setting == "verbose"
             case "think" | "nothink":
                 conversation.think = think_level(value.strip() or "true") if setting == "think" else False
+            case "":
+                self._terminal.raw("".join(line for line in HELP.splitlines(keepends=True) if "/set " in line))
+                return
             case _:
-                raise UsageError(f"/set: unknown setting {setting!r}", hint="/? prints the settings")
+                raise UsageError(f"/set: unknown setting {setting!r}", hint="/set prints the settings")
         self._terminal.line(f"set {rest}")
 
     def _show(self, rest: str) -> None:

@@ -8,7 +8,7 @@ from mullama.cli.api_client.discover import FoundServer, find
 from mullama.cli.app.context import CommandContext, Parser, manifest_options, server_options, timeout_option, yes_option
 from mullama.cli.app.exit_codes import DONE, REFUSED
 from mullama.cli.server.background import stop
-from mullama.errors import Refused, Unavailable
+from mullama.errors import Unavailable
 from mullama.plan.report import Line
 from mullama.units import size
 
@@ -28,7 +28,7 @@ def down(call: CommandContext) -> int:
         call.terminal.line("no server is running; nothing to stop")
         return DONE
     call.terminal.toned(_plan(server))
-    if not _confirmed(call):
+    if not may_stop(call):
         call.terminal.note("nothing was changed")
         return REFUSED
     stop(server, within=call.options.timeout, force=call.options.force)
@@ -57,9 +57,6 @@ def _line(model: dict[str, Any]) -> Line:
     return Line(f"- {model['name']}  {model.get('state', '')}: unload{freed}; files kept", "remove")
 
 
-def _confirmed(call: CommandContext) -> bool:
-    if call.options.yes:
-        return True
-    if not call.terminal.interactive:
-        raise Refused("down unloads all models and there is no terminal to confirm it", hint="--yes confirms it")
-    return call.terminal.confirm("Stop the server?")
+def may_stop(call: CommandContext) -> bool:
+    """Ask for confirmation on a terminal. A script needs none: no file is lost, and a command starts a server again."""
+    return call.options.yes or not call.terminal.interactive or call.terminal.confirm("Stop the server?")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from mullama.cli.app.context import CommandContext, Parser, UsageError
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.models.upload import upload_files
 from mullama.cli.server.ensure import ensure_server, instance_options, model_path
-from mullama.errors import NotFound, Refused
+from mullama.errors import ManifestError, NotFound, Refused
 from mullama.names import ModelName, PathRef, parse_source
 
 if TYPE_CHECKING:
@@ -80,7 +81,12 @@ def declaration_of(name: str, read: ReadModelfile, folder: Path, env: Mapping[st
     from mullama.manifest.modelfile import to_tree
 
     tree = {"mullama": "v1", "models": {name: _escaped(to_tree(read.spec))}}
-    loaded = load_text(to_yaml(tree), name="the Modelfile", base_dir=str(folder.absolute()), profiles=(), env=env)
+    try:
+        loaded = load_text(to_yaml(tree), name="the Modelfile", base_dir=str(folder.absolute()), profiles=(), env=env)
+    except ManifestError as error:
+        # The lines of the tree are not those of the file.
+        problems = tuple(replace(problem, place=None) for problem in error.problems)
+        raise ManifestError(problems, document="the Modelfile") from error
     model = loaded.manifest.models[name]
     fields = model.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
     return {**fields, "from": model.from_}

@@ -9,12 +9,13 @@ from types import MappingProxyType
 from typing import Any
 
 from mullama.cli.api_client.discover import FoundServer, find, require
-from mullama.cli.app.context import CommandContext, Parser, UsageError, timeout_option
-from mullama.cli.app.exit_codes import DONE
+from mullama.cli.app.context import CommandContext, Parser, timeout_option, yes_option
+from mullama.cli.app.exit_codes import DONE, REFUSED
+from mullama.cli.manifest.down import may_stop
 from mullama.cli.models.pull import absolute_source
 from mullama.cli.server.background import stop as stop_server
 from mullama.cli.server.ensure import ensure_server, instance_options, model_path
-from mullama.errors import NotFound, TimedOut
+from mullama.errors import Conflict, NotFound, TimedOut
 from mullama.units import size
 
 _POLL_SECONDS = 0.05
@@ -57,11 +58,9 @@ def load(call: CommandContext) -> int:
 
 
 def declaration_options(parser: Parser) -> None:
-    """Add the options that declare a model created from a source."""
-    parser.add_argument("-g", "--gpu-layers", type=int, metavar="N", help="for a source: layers on the GPU, -1 for all")
-    parser.add_argument(
-        "-c", "--context-size", "--ctx-size", type=int, metavar="N", help="for a source: tokens per request"
-    )
+    """Add the options that declare a model created from a source, or change one that pull or create added."""
+    parser.add_argument("-g", "--gpu-layers", type=int, metavar="N", help="layers on the GPU, -1 for all")
+    parser.add_argument("-c", "--context-size", "--ctx-size", type=int, metavar="N", help="tokens per request")
 
 
 def declared_fields(options: argparse.Namespace) -> dict[str, Any]:
@@ -79,8 +78,8 @@ def resolve_model(
 ) -> dict[str, Any]:
     """Return the server's description of a model; create the model when the name is a source.
 
-    fields: declaration of a new model. Raises `NotFound` for a name that is neither a model nor a source,
-    `UsageError` for fields with a model that exists.
+    fields: declaration of a new model, or a change of one that pull or create added. Raises `NotFound` for a name that
+    is neither a model nor a source, `Conflict` for fields of a model that the manifest declares.
     """
     try:
         model = server.client.get(model_path(name))
@@ -89,10 +88,20 @@ def resolve_model(
             return _create_from_source(call, server, name, fields)
         except NotFound as error:
             raise NotFound(f"{unknown.message}; {error.message}", name=name, hint=unknown.hint or error.hint) from error
-    if fields:
+    return _redeclared(call, server, name, fields) if fields else {**model, "name": name}
+
+
+def _redeclared(call: CommandContext, server: FoundServer, name: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Change these fields of a model that pull or create added; return its description."""
+    from mullama.cli.api_client.tasks import follow_task
+
+    body = {"model": {"from": name, **fields}, "stream": True}
+    try:
+        follow_task(call, server.client.lines("PUT", model_path(name), body))
+    except Conflict as error:
         given = ", ".join(option for option, field in _DECLARATION_OPTIONS.items() if field in fields)
-        raise UsageError(f"{given}: {name} is already declared", hint="change its declaration, or name a source")
-    return {**model, "name": name}
+        raise Conflict(f"{given}: {error.message}", hint=f"{error.hint}; without the option it is loaded") from error
+    return {**server.client.get(model_path(name)), "name": name}
 
 
 def _create_from_source(
@@ -154,6 +163,7 @@ def stop_options(parser: Parser) -> None:
     parser.add_argument(
         "-f", "--force", action="store_true", help="cancel requests; kill a server that does not stop in time"
     )
+    yes_option(parser)
     timeout_option(parser, "2m")
 
 
@@ -165,6 +175,9 @@ def stop(call: CommandContext) -> int:
     if server is None:
         call.terminal.line("no server is running; nothing to stop")
         return DONE
+    if not may_stop(call):
+        call.terminal.note("nothing was changed")
+        return REFUSED
     stop_server(server, within=call.options.timeout, force=call.options.force)
     call.terminal.line("the server is stopped")
     return DONE

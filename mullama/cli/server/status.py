@@ -186,7 +186,7 @@ def wait(call: CommandContext) -> int:
         except Unavailable as error:
             missing = error
         if not missing:
-            call.terminal.line(f"{condition.text} holds")
+            call.terminal.line(condition.success)
             return DONE
         if time.monotonic() >= deadline:
             break
@@ -197,7 +197,7 @@ def wait(call: CommandContext) -> int:
 
 
 class WaitCondition:
-    """A condition to wait for, parsed from `--for`."""
+    """A condition to wait for, parsed from `--for`. `success` is the line that reports it."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -206,6 +206,12 @@ class WaitCondition:
         self._condition = subject == "condition"
         self._model = subject.removeprefix("model/") if subject.startswith("model/") else None
         known = text == "ready" or (bool(wanted) and (self._condition or bool(self._model)))
+        if text == "ready":
+            self.success = "the server is ready"
+        elif self._model is not None:
+            self.success = f"{self._model} is {wanted}"
+        else:
+            self.success = f"{wanted} is true"
         if not known:
             raise UsageError(f"--for: unknown condition {text!r}", hint="use ready, condition=TYPE or model/NAME=STATE")
 

@@ -44,7 +44,9 @@ def load(path: str, *, profiles: Iterable[str] = (), env: Mapping[str, str]) -> 
     try:
         data = Disk().read(path)
     except NotFound as error:
-        raise NotFound(f"there is no manifest {path}", hint="`mullama init` writes one", name=path) from error
+        raise NotFound(
+            f"there is no manifest {path}", hint="check the path; mullama init writes a new one", name=path
+        ) from error
     except Denied:
         raise
     except MullamaError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 import yaml
 from yaml.events import (
@@ -131,6 +132,7 @@ class _Builder:
         self._anchors: dict[str, tuple[Node, int, int] | None] = {}
         self._size = 0
         self._deepest = 0
+        self._brackets: list[Any] = []  # marks of the open flow collections, None for block ones
 
     def document(self) -> Document:
         try:
@@ -138,6 +140,8 @@ class _Builder:
             return Document(self._root(), self._problems)
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
+            if "<stream end>" in (error.problem or "") and self._brackets and self._brackets[-1]:
+                mark = self._brackets[-1]  # far before the end of the text
             place = Location(self._name, mark.line + 1, mark.column + 1) if mark else None
             message, hint = _plain_words(error)
             if mark and "${" in self._line(mark.line) and "brackets" in hint:
@@ -155,6 +159,10 @@ class _Builder:
 
     def _next(self) -> Event:
         event: Event = self._events.get_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, CollectionStartEvent):
+            self._brackets.append(event.start_mark if event.flow_style else None)
+        elif isinstance(event, (SequenceEndEvent, MappingEndEvent)):
+            self._brackets.pop()
         return event
 
     def _root(self) -> Node:
@@ -312,7 +320,7 @@ def _twice(name: str, place: Location, first: Location) -> Problem:
 
 # Messages of the parser: (pattern, message for the author of a manifest, hint). The pattern selects the wording only.
 _WORDS = (
-    (r"<stream end>", "the text ends before a bracket is closed", "close it"),
+    (r"<stream end>", "this bracket is not closed", "close it"),
     (r"'\\t' that cannot start", "a tab is used for indentation", "indent with spaces"),
     (r"cannot start any token", "a plain scalar cannot begin with this character", "put quotes around the text"),
     (r"mapping values", "a ':' is not allowed here", "check the indentation, or quote the text"),

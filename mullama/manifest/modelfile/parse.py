@@ -73,7 +73,7 @@ class _Parser:
             self._directive = Directive("FROM", None, 1)
             self._problems.append(self._problem("no FROM line", "FROM names the base model"))
         if self._problems:
-            raise ManifestError(tuple(self._problems))
+            raise ManifestError(tuple(self._problems), document="the Modelfile")
         base, *others = self._bases
         spec = replace(
             self._spec,

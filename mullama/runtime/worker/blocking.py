@@ -43,9 +43,9 @@ def files_here(source: str, env: Mapping[str, str]) -> KnownFiles:
         return script_files(text)
     stored = find_stored(text, Files.here(env).index, Foreign(usual_roots(env)))
     if stored is None:
-        raise NotFound(
-            f"{source} is not on this machine", name=source, hint="declare it in a manifest: mullama apply fetches it"
-        )
+        if source.startswith((".", "/", "~")) or source.endswith(".gguf"):
+            raise NotFound(f"{source} does not exist", name=source, hint=f"relative paths begin at {Path.cwd()}")
+        raise NotFound(f"{source} is not on this machine", name=source, hint=f"mullama pull {source} fetches it")
     return described(stored)
 
 
@@ -84,7 +84,7 @@ def _refuse_main_memory(wanted: MemoryNeed, *, mapped: bool, free: int) -> None:
     ram = wanted.kv_ram + wanted.compute_ram + (0 if mapped else wanted.weights_ram)
     if ram + _HEADROOM > free:
         raise Refused(
-            f"{size(ram, digits=2)} of main memory are needed, {size(free, digits=2)} are free",
+            f"the load needs {size(ram, digits=2)} of main memory, and {size(free, digits=2)} is free",
             hint="use a smaller context, a smaller cache type or fewer layers in main memory",
         )
 

@@ -180,3 +180,18 @@ def test_an_error_in_another_form_gets_the_kind_of_its_status(
     error = error_of(status, body, "server")
     assert type(error) is kind
     assert error.message == message
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        (None, "name the file with the key: --key-file FILE, or set MULLAMA_API_KEY"),
+        ("wrong", "correct the key in the file of --key-file, or in MULLAMA_API_KEY"),
+    ],
+)
+def test_a_command_without_a_valid_key_says_how_to_give_one(tiny: TinyServer, key: str | None, hint: str) -> None:
+    error = {"error": {"kind": "denied", "message": "no", "hint": "send it as 'Authorization: Bearer KEY'"}}
+    tiny.answers["GET /api/v1/status"] = Answer(error, status=401)
+    with pytest.raises(Denied) as caught:
+        Client(tiny.client.address, key=key).get("/api/v1/status")
+    assert (caught.value.message, caught.value.hint) == ("no", hint)

@@ -7,6 +7,7 @@ import pytest
 from mullama.cli.api_client.errors import CLASSES
 from mullama.cli.app.exit_codes import MEANINGS, exit_code, explain, outcome_code
 from mullama.errors import EngineFailed, Invalid, Kind, Location, ManifestError, NotFound, Problem, Unavailable
+from mullama.manifest.modelfile import parse_modelfile
 
 CODES = {
     Kind.INVALID: 4,
@@ -52,6 +53,12 @@ def test_a_manifest_error_shows_every_problem_with_its_place() -> None:
         "models: is missing",
         "error: 2 problems in the manifest",
     )
+
+
+def test_mistakes_of_a_modelfile_are_counted_as_such() -> None:
+    with pytest.raises(ManifestError) as caught:
+        parse_modelfile("FROM a\nPARAMETER temperature hot\nNONSENSE x\n", "Modelfile")
+    assert explain(caught.value)[-1] == "error: 2 problems in the Modelfile"
 
 
 def test_an_error_shows_its_message_and_its_hint() -> None:

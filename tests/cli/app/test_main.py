@@ -113,8 +113,37 @@ def test_mistakes_have_a_line_and_a_code(run: Run, arguments: tuple[str, ...], c
     assert "Traceback" not in ran.err
 
 
-def test_nothing_running_is_a_success_for_down(run: Run) -> None:
-    ran = run("down")
+@pytest.mark.parametrize("arguments", [("help",), ()])
+def test_help_lists_the_commands(run: Run, arguments: tuple[str, ...]) -> None:
+    ran = run(*arguments)
+    assert ran.code == 0
+    assert "mullama [--host URL]" in ran.out
+    assert "apply       make this machine match the manifest" in ran.out
+
+
+@pytest.mark.parametrize("arguments", [("help", "apply"), ("apply", "--help")])
+def test_help_of_a_command_lists_its_options(
+    run: Run, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(*arguments)
+    assert (ended.value.code, "usage: mullama apply" in capsys.readouterr().out) == (0, True)
+
+
+def test_help_of_an_unknown_command_is_a_mistake(run: Run) -> None:
+    assert run("help", "aply").err == "error: no command 'aply'\nhint: did you mean apply?\n"
+
+
+@pytest.mark.parametrize("option", ["-V", "-v", "--version"])
+def test_the_version_is_printed(run: Run, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(option)
+    assert capsys.readouterr().out == f"mullama {__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [("down",), ("stop",), ("down", "--yes"), ("stop", "-y")])
+def test_nothing_running_is_a_success_for_down_and_stop(run: Run, arguments: tuple[str, ...]) -> None:
+    ran = run(*arguments)
     assert (ran.code, ran.out, ran.err) == (0, "no server is running; nothing to stop\n", "")
 
 

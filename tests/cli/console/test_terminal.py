@@ -33,6 +33,28 @@ def test_no_ansi_code_is_written_to_a_pipe() -> None:
     )
 
 
+LONG = "hf:organisation/Some-Model-7B-Instruct-GGUF:Some-Model-7B-Instruct-Q4_K_M.gguf"
+ROWS = [("a-name-of-a-model-that-is-quite-long:7b-instruct", "ready", LONG)]
+
+
+def test_a_pipe_gets_every_row_on_one_line() -> None:
+    plain, out = terminal(tty=False)
+    plain.table(("MODEL", "STATE", "FROM"), ROWS)
+    assert out.getvalue().splitlines()[1].split() == list(ROWS[0])
+
+
+def test_a_terminal_of_100_columns_shortens_the_last_column_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    screen, out = terminal(tty=True, TERM="xterm-256color")
+    screen.table(("MODEL", "STATE", "FROM"), ROWS)
+    (_, row) = re.sub("\x1b\\[[0-9;]*m", "", out.getvalue()).splitlines()
+    name, state, source = row.split()
+    assert (name, state) == ROWS[0][:2]
+    assert source.endswith("…")
+    assert LONG.startswith(source[:-1])
+    assert len(row.rstrip()) <= 100
+
+
 @pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_no_ansi_code_is_written_where_colour_is_not_wanted(env: dict[str, str]) -> None:
     plain, out = terminal(tty=True, **env)

@@ -274,8 +274,6 @@ def test_down_shows_what_goes_and_stops_the_server(run: Run, server: TinyServer)
     models = [{"name": "chat", "state": "ready", "memory": 2**30}, {"name": "old", "state": "idle", "memory": 0}]
     server.answers["GET /api/v1/status"] = Answer(status.body | {"models": models})
     server.answers["POST /api/v1/shutdown"] = Answer({"stopping": True}, 202)
-    assert run("down", "--host", server.url).code == 9
-    assert server.asked[-1].method == "GET"
     ran = run("down", "--yes", "--host", server.url)
     assert ran.code == 0
     assert ran.out.splitlines()[:2] == [

@@ -147,7 +147,7 @@ def test_wait_returns_when_every_model_is_loaded(run: Run, tiny: TinyServer) -> 
     missing = Answer({"ready": False, "missing": ["chat"]}, 503)
     tiny.answers["GET /readyz"] = loading(missing, missing, Answer({"ready": True}))
     ran = run("wait", "--host", tiny.url)
-    assert (ran.code, ran.out) == (0, "ready holds\n")
+    assert (ran.code, ran.out) == (0, "the server is ready\n")
     assert len(tiny.asked) == 3
 
 
