@@ -91,7 +91,8 @@ def test_a_model_that_is_not_there_is_not_found(run: Run, tiny: TinyServer) -> N
     tiny.answers["GET /api/models/x"] = Answer({"error": error}, 404)
     ran = run("run", "x", "q", "--host", tiny.url)
     assert ran.code == 3
-    assert ran.err.startswith("error: model 'x' not found\nhint: ")
+    # The server is asked to add the name as a source, and this one knows no source.
+    assert ran.err == "error: model 'x' not found; no /api/models/x\nhint: h\n"
 
 
 def test_an_embedding_model_prints_an_embedding(run: Run, tiny: TinyServer) -> None:
