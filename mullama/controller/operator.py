@@ -131,7 +131,7 @@ class LocalOperator:
             "expires": self.expires(deployment),
             "progress": load.share if load else None,
             "worker": worker.pid if worker else None,
-            "warnings": list(worker.facts.warnings) if worker else [],
+            "warnings": [*worker.facts.warnings, *filter(None, [worker.remark])] if worker else [],
             "conditions": self._model_conditions(deployment, live, current),
         }
 

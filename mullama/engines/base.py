@@ -439,6 +439,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def remark(self) -> str:
+        """A sentence about what slows the engine down now, "" for nothing. Read by another thread."""
+        ...
+
+    @property
     def next_step_is_fast(self) -> bool:
         """True if the next step only continues answers and should take less than `COALESCE_SECONDS`."""
         ...

@@ -55,6 +55,8 @@ def _show(call: CommandContext, tree: Mapping[str, Any]) -> None:
         for model in models:
             for text in _conditions(model.get("conditions") or (), model["name"]):
                 terminal.line(text)
+            for text in model.get("warnings") or ():
+                terminal.line(f"! {model['name']}: {text}")
     if routes := tree.get("routes"):
         terminal.line()
         terminal.line("routes    " + ", ".join(f"{name} -> {_target(to)}" for name, to in routes.items()))

@@ -29,6 +29,7 @@ from mullama.engines.llamacpp.binding.library import device_names, version
 from mullama.engines.llamacpp.binding.model import NativeAdapter, NativeModel
 from mullama.engines.llamacpp.binding.sampler import Candidates
 from mullama.engines.llamacpp.completion import RunningCompletion
+from mullama.engines.llamacpp.contention import ProcessorMeter
 from mullama.engines.llamacpp.context import Counters, Queued, TextContext
 from mullama.engines.llamacpp.embeddings import VectorContext
 from mullama.engines.llamacpp.open_context import (
@@ -101,6 +102,8 @@ class LlamaEngine:
         self._outbox: list[Output] = []
         self._counters = Counters()
         self._turn = 0
+        self._meter = ProcessorMeter.here(usable_cores())
+        self.remark = ""
         self._rank = (0, 1)  # this engine's number and the count of engines that compute, see `share_cores`
         self._closed = False
         self._facts = _facts(model, self._vocabulary)
@@ -177,14 +180,17 @@ class LlamaEngine:
 
     def share_cores(self, rank: int, of: int) -> None:
         self._rank = rank, of
+        self._set_threads()
+
+    def _set_threads(self) -> None:
         for name, options in self._options.items():
             for unit in self._units(name):
                 unit.native.set_threads(self._threads(options))
 
     def _threads(self, options: ContextOptions) -> Threads:
-        """Return the threads of a context: its own setting, limited to this engine's share of the cores."""
+        """Return the threads of a context: its own setting, else as many as others leave, within the engine's share."""
         usable = usable_cores()
-        threads = options.threads or usable
+        threads = options.threads or min(usable, self._meter.threads)
         wanted = (threads, options.threads_batch or threads)
         if self._rank[1] == 1:
             return wanted
@@ -224,6 +230,10 @@ class LlamaEngine:
         outputs, self._outbox = self._outbox, []
         busy = [unit for unit in self._all_units() if unit.busy]
         if busy:
+            if self._meter.look(time.monotonic()):
+                self._set_threads()
+                automatic = any(options.threads == 0 for options in self._options.values())
+                self.remark = self._meter.remark if automatic else ""
             self._turn += 1
             outputs = outputs + busy[self._turn % len(busy)].step()
         if busy and not outputs and len(busy) == 1:

@@ -192,6 +192,10 @@ class ScriptedEngine:
         return bool(self._outbox or self._embeds or any(c.running or c.waiting for c in self._contexts.values()))
 
     @property
+    def remark(self) -> str:
+        return ""
+
+    @property
     def next_step_is_fast(self) -> bool:
         return False  # a script may pause before any token
 

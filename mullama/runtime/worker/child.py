@@ -120,7 +120,9 @@ class Child:
         """Answer a ping at once, queue any other command, and end a decode that the command makes pointless."""
         match command:
             case protocol.Ping(number=number):
-                self._send(protocol.Pong(number=number, steps=self._steps, idle=self._idle and self.commands.empty()))
+                idle = self._idle and self.commands.empty()
+                remark = self._engine.remark if self._engine is not None else ""
+                self._send(protocol.Pong(number=number, steps=self._steps, idle=idle, remark=remark))
             case protocol.Exit():
                 os._exit(0)
             case _:

@@ -87,6 +87,8 @@ class WorkerClient:
         self._transport: asyncio.Transport | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._progress: Callable[[float], None] = lambda share: None
+        self.remark = ""
+        """What slows the worker down, while it computes."""
         self.facts: EngineFacts
 
     @property
@@ -414,7 +416,8 @@ class WorkerClient:
                 self._progressed()
                 if (future := self._answers.pop(number, None)) and not future.done():
                     future.set_exception(_error(reply.kind, reply.message, reply.hint, {}))
-            case protocol.Pong(steps=steps, idle=idle):
+            case protocol.Pong(steps=steps, idle=idle, remark=remark):
+                self.remark = "" if idle else remark
                 if self._watchdog.answered(asyncio.get_running_loop().time(), steps=steps, idle=idle):
                     self._progressed()
             case protocol.LoadReport(share=share):

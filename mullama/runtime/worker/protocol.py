@@ -164,11 +164,15 @@ class CallError(WorkerMessage, frozen=True, tag=True):
 
 
 class Pong(WorkerMessage, frozen=True, tag=True):
-    """The answer to a ping. steps: decodes and finished commands since the start; idle: it waits for commands."""
+    """The answer to a ping."""
 
     number: int
     steps: int
+    """Decodes and finished commands since the start."""
     idle: bool
+    """It waits for commands."""
+    remark: str = ""
+    """See `Engine.remark`."""
 
 
 def _tagged(kind: type) -> Any:
