@@ -59,14 +59,17 @@ def first_choice(load: float, *, cores: int) -> int:
     return 1 if load >= _BUSY_LOAD * cores + 1 else cores
 
 
-def remark(threads: int, *, cores: int, load: float) -> str:
-    """Return a sentence about a reduced number of threads; "" for all."""
-    if threads >= cores:
+def remark(threads: int, *, cores: int, load: float, declared: int = 0) -> str:
+    """Return a sentence about a processor that others use; "" while they leave enough.
+
+    threads: as chosen; declared: as the manifest sets them, 0 for no setting.
+    """
+    if threads >= min(declared or cores, cores):
         return ""
-    return (
-        f"other processes use the processor (load {load:.0f} on {cores} cores): "
-        f"{threads} of {cores} threads compute; context.threads sets their number"
-    )
+    busy = f"other processes use the processor (load {load:.0f} on {cores} cores)"
+    if declared:
+        return f"{busy}: context.threads: {threads} instead of {declared} helps"
+    return f"{busy}: {threads} of {cores} threads compute"
 
 
 class ProcessorMeter:
@@ -84,7 +87,8 @@ class ProcessorMeter:
         self._due = -math.inf
         self.threads = cores
         """The present choice."""
-        self.remark = ""
+        self.load = 0.0
+        """The load average at the last change."""
 
     @classmethod
     def here(cls, cores: int) -> ProcessorMeter:
@@ -105,7 +109,7 @@ class ProcessorMeter:
             threads = choose(before, self._times, cores=self._cores, cpus=self._cpus)
         changed, self.threads = threads != self.threads, threads
         if changed:
-            self.remark = remark(threads, cores=self._cores, load=self._load())
+            self.load = self._load()
         return changed
 
 

@@ -29,7 +29,7 @@ from mullama.engines.llamacpp.binding.library import device_names, version
 from mullama.engines.llamacpp.binding.model import NativeAdapter, NativeModel
 from mullama.engines.llamacpp.binding.sampler import Candidates
 from mullama.engines.llamacpp.completion import RunningCompletion
-from mullama.engines.llamacpp.contention import ProcessorMeter
+from mullama.engines.llamacpp.contention import ProcessorMeter, remark
 from mullama.engines.llamacpp.context import Counters, Queued, TextContext
 from mullama.engines.llamacpp.embeddings import VectorContext
 from mullama.engines.llamacpp.open_context import (
@@ -197,6 +197,11 @@ class LlamaEngine:
         part = share_of(usable, *self._rank)
         return min(wanted[0], part), min(wanted[1], part)
 
+    def _remark(self) -> str:
+        meter, declared = self._meter, {options.threads for options in self._options.values()}
+        texts = (remark(meter.threads, cores=usable_cores(), load=meter.load, declared=n) for n in sorted(declared))
+        return next(filter(None, texts), "")
+
     def close_context(self, name: str) -> None:
         for unit in self._units(name):
             self._outbox += unit.abandon()
@@ -232,8 +237,7 @@ class LlamaEngine:
         if busy:
             if self._meter.look(time.monotonic()):
                 self._set_threads()
-                automatic = any(options.threads == 0 for options in self._options.values())
-                self.remark = self._meter.remark if automatic else ""
+                self.remark = self._remark()
             self._turn += 1
             outputs = outputs + busy[self._turn % len(busy)].step()
         if busy and not outputs and len(busy) == 1:

@@ -43,7 +43,8 @@ class Context(Block):
     flash_attention: Flash = "auto"
     """Flash attention: on, off, or auto where it is supported."""
     threads: Whole | None = Field(default=None, ge=1, le=1024, examples=[8])
-    """Number of CPU threads; models that share a context use the highest value. Default: all available cores."""
+    """Number of CPU threads; models that share a context use the highest value. Default: the cores that other
+    processes leave, at most all available ones."""
     pooling: Literal["none", "mean", "cls", "last", "rank"] | None = Field(default=None, examples=["mean"])
     """Pooling of token embeddings; without it, that of the weights file."""
     rope: Rope | None = None

@@ -81,7 +81,7 @@ def test_before_the_first_measurement_a_high_load_decides(load: float, cores: in
     assert first_choice(load, cores=cores) == threads
 
 
-def test_a_meter_follows_the_load_and_says_why() -> None:
+def test_a_meter_follows_the_load() -> None:
     use, load = [0.0], [18.0]
     own = [0.0]
 
@@ -94,12 +94,12 @@ def test_a_meter_follows_the_load_and_says_why() -> None:
     last, others = [0.0], [1.0]
     meter = ProcessorMeter(2, read, lambda: load[0], 2)
     assert meter.look(0.0)
-    assert (meter.threads, meter.remark) == (1, remark(1, cores=2, load=18.0))
+    assert (meter.threads, meter.load) == (1, 18.0)
     assert not meter.look(INTERVAL / 2), "it is not time"
     assert not meter.look(INTERVAL)
     others[0], load[0] = 0.0, 1.0
     assert meter.look(2 * INTERVAL)
-    assert (meter.threads, meter.remark) == (2, "")
+    assert meter.threads == 2
     others[0] = 2.0
     load[0] = 6.0
     assert meter.look(2 * INTERVAL + STALE + 1), "an old measurement says nothing: the load decides"
@@ -110,7 +110,7 @@ def test_a_system_without_counters_gets_all_cores() -> None:
     meter = ProcessorMeter(4, lambda at: None, lambda: 99.0, 4)
     assert not meter.look(0.0)
     assert not meter.look(1e9)
-    assert (meter.threads, meter.remark) == (4, "")
+    assert meter.threads == 4
 
 
 def test_the_counters_of_usable_cpus_are_added() -> None:
@@ -124,8 +124,19 @@ def test_this_system_is_measured_where_it_has_counters() -> None:
     assert times is None or times.busy > 0
 
 
-def test_the_remark_names_cause_and_remedy() -> None:
-    assert remark(1, cores=2, load=18.2) == (
-        "other processes use the processor (load 18 on 2 cores): "
-        "1 of 2 threads compute; context.threads sets their number"
-    )
+BUSY = "other processes use the processor (load 18 on 2 cores): "
+
+
+@pytest.mark.parametrize(
+    ("threads", "declared", "text"),
+    [
+        (2, 0, ""),
+        (1, 0, f"{BUSY}1 of 2 threads compute"),
+        (1, 1, ""),
+        (1, 2, f"{BUSY}context.threads: 1 instead of 2 helps"),
+        (2, 8, ""),
+        (1, 8, f"{BUSY}context.threads: 1 instead of 8 helps"),
+    ],
+)
+def test_the_remark_names_cause_and_remedy(threads: int, declared: int, text: str) -> None:
+    assert remark(threads, cores=2, load=18.2, declared=declared) == text

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mullama.engines.base import Adapter, ContextOptions, Embed, Prefix
+from mullama.engines.llamacpp.contention import ProcessorMeter, ProcessorTimes
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.engines.llamacpp.prompt_tokens import prompt_tokens
 from mullama.errors import BadWeights, Invalid, Kind, Refused, Unsupported
@@ -224,6 +226,26 @@ def test_a_penalty_counts_the_prompt(engine: LlamaEngine) -> None:
     plain = answer(engine, user("How are you?"), max_tokens=12).text
     heavy = sampling(temperature=0.0, repeat_penalty=5.0, repeat_last_n=-1)
     assert answer(engine, user("How are you?"), sampling=heavy, max_tokens=12).text != plain
+
+
+@pytest.mark.parametrize(("declared", "beside", "alone"), [(0, 1, 4), (3, 3, 3)])
+def test_threads_follow_the_use_of_the_processor_unless_the_manifest_sets_them(
+    declared: int, beside: int, alone: int, engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mullama.engines.llamacpp.engine.usable_cores", lambda: 4)
+    busy = [40.0]
+    read = partial(ProcessorTimes, busy=0.0, polite=0.0, own=0.0, delayed=0.0)
+    engine._meter = ProcessorMeter(4, lambda at: read(at=at), lambda: busy[0], 4)
+    engine.open_context("auto", ContextOptions(size=512, threads=declared))
+    native = engine._contexts["auto"].native
+
+    assert answer(engine, user("Who are you?"), context="auto", max_tokens=2).ended is not None
+    assert native.threads == (beside, beside)
+    assert bool(engine.remark)
+    busy[0], engine._meter._due, engine._meter._times = 1.0, 0.0, None
+    assert answer(engine, user("Who are you?"), context="auto", max_tokens=2).ended is not None
+    assert native.threads == (alone, alone)
+    assert engine.remark == ""
 
 
 def test_threads_follow_the_part_of_the_cores_that_is_left(
