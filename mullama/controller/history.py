@@ -11,7 +11,7 @@ from mullama.controller.change import Change, PlannedChange
 from mullama.errors import NotFound
 from mullama.manifest.spec import Manifest
 from mullama.manifest.tree import block_to_tree, parse_resolved
-from mullama.plan.steps import summary
+from mullama.plan.steps import subjects, summary
 from mullama.reconcile.execute import Result
 from mullama.reconcile.overlay import Overlay, effective_entries, split
 from mullama.runtime.base import Origin
@@ -48,7 +48,7 @@ class History:
                 trigger=change.options.trigger,
                 by=change.options.by,
                 origin=_tree(origin),
-                summary=summary(plan),
+                summary={**summary(plan), "subjects": subjects(plan)},
                 overlay=tuple(overlay),
             )
         )

@@ -116,6 +116,7 @@ class LocalOperator:
             "revision": deployment.revision,
             "generation": deployment.generation,
             "is_default": current.snapshot.names.get(DEFAULT_ROUTE) == deployment.name,
+            "beside_manifest": deployment.name in current.overlay,
             "source": deployment.model.from_,
             "digest": deployment.files.digest,
             "size": deployment.files.size,
@@ -217,16 +218,21 @@ class LocalOperator:
                 yield line
 
     async def undo(self, to: int | None) -> AsyncGenerator[dict[str, Any], None]:
+        async with aclosing(self._reconciler.apply(self._undo(to))) as lines:
+            async for line in lines:
+                yield line
+
+    async def plan_undo(self, to: int | None) -> dict[str, Any]:
+        return to_tree(await self._reconciler.plan(self._undo(to)))
+
+    def _undo(self, to: int | None) -> Change:
         desired, overlay = self._reconciler.history.restore(to)
-        change = Change(
+        return Change(
             desired=desired,
             origin=self._reconciler.current.origin,
             options=ApplyOptions(trigger="undo", allow_empty=True),
             edit=lambda _: overlay,
         )
-        async with aclosing(self._reconciler.apply(change)) as lines:
-            async for line in lines:
-                yield line
 
     async def reload(self, reason: str) -> dict[str, Any]:
         before = self._reconciler.current.snapshot.generation

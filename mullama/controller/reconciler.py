@@ -37,7 +37,7 @@ from mullama.reconcile.gc import declare, prunable
 from mullama.reconcile.lock import require_locked
 from mullama.reconcile.machine import observe_machine
 from mullama.reconcile.observe import last_applied
-from mullama.reconcile.overlay import combine, effective_entries
+from mullama.reconcile.overlay import combine, effective_entries, models_beside
 from mullama.reconcile.partial_apply import expendable, limited, missing_models, servable_part, without
 from mullama.runtime.base import Access, ApplyOptions
 from mullama.runtime.metrics import Metrics
@@ -287,7 +287,7 @@ class Reconciler:
         desired = combine(manifest, overlay)
         # Only an explicit apply deletes files: never a saved file or a start.
         observed = await self._observe(desired, lock, pruning=options.trigger == "apply")
-        plan = make_plan(desired, observed)
+        plan = make_plan(desired, observed, beside=models_beside(manifest, overlay))
         if change.only is not None:
             plan = limited(plan, change.only)
         return PlannedChange(

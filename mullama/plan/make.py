@@ -28,8 +28,11 @@ EMPTY = Manifest(mullama="v1")
 _NOTHING = KnownFiles(source="")
 
 
-def make_plan(desired: Manifest, observed: Observed) -> Plan:
-    """Return the steps from the observed state to the desired one, without their places in the manifest."""
+def make_plan(desired: Manifest, observed: Observed, *, beside: Iterable[str] = ()) -> Plan:
+    """Return the steps from the observed state to the desired one, without their places in the manifest.
+
+    beside: the models of `desired` that commands added beside the manifest.
+    """
     applied = observed.applied
     old = applied.manifest if applied else EMPTY
     steps = [
@@ -47,6 +50,7 @@ def make_plan(desired: Manifest, observed: Observed) -> Plan:
         steps=tuple(steps),
         warnings=(crowd,) if crowd else (),
         complete=all(s.bytes_download is not None for s in steps if s.action is not Action.REMOVE),
+        beside=tuple(beside),
     )
 
 

@@ -6,16 +6,17 @@ Text of a manifest may contain any character: values are written as JSON, and co
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
 from mullama.plan.steps import Action, Cause, FieldChange, Plan, Step
-from mullama.units import printable, size
+from mullama.units import counted, printable, size
 
 MARKDOWN_LIMIT = 60_000
 _VALUE_LIMIT = 40
 _GAP = "  "
+_NAMED = 8  # models in one line
 _MARKDOWN = str.maketrans(
     {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"} | {mark: f"\\{mark}" for mark in "\\`*_[]|#"}
 )
@@ -141,13 +142,25 @@ def lines(plan: Plan) -> tuple[Line, ...]:
     ]
     warnings = [Line(f"warning: {printable(text)}") for text in plan.warnings]
     legend = [Line(text)] if (text := _legend(plan)) else []
-    return (*table, *warnings, *legend, Line(counts(plan)))
+    notes = [Line(printable(text)) for text in _beside(plan)]
+    return (*table, *warnings, *legend, *notes, Line(counts(plan)))
 
 
 def _legend(plan: Plan) -> str:
     """Return the meaning of the signs that do not explain themselves, of those that the plan has."""
     actions = {step.action for step in plan.steps if step.cause is Cause.DESIRED}
     return ", ".join(f"{action.sign} {word}" for action, word in _SIGNS.items() if action in actions)
+
+
+def _beside(plan: Plan) -> tuple[str, ...]:
+    """Return the line about models that are served and not in the manifest."""
+    return (beside_line(plan.beside),) if plan.beside else ()
+
+
+def beside_line(names: Sequence[str]) -> str:
+    """Return `2 models beside the manifest: a, b (mullama rm NAME removes one)`."""
+    shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    return f"{counted(len(names), 'model')} beside the manifest: {shown} (mullama rm NAME removes one)"
 
 
 def counts(plan: Plan) -> str:
@@ -184,9 +197,10 @@ def marker(stack: str) -> str:
 def markdown(plan: Plan, stack: str) -> str:
     """Return a pull request comment of at most 60,000 characters: summary, table, and folded fields."""
     head = [f"**mullama** `{_code(stack)}`: {counts(plan)}", marker(stack), ""]
-    if plan.empty:
-        return "\n".join(head)
     warnings = [f"- warning: {_cell(text)}" for text in plan.warnings]
+    warnings += [f"- {_cell(text)}" for text in _beside(plan)]
+    if plan.empty:
+        return "\n".join([*head, *warnings])
     body = ["| | model | cost | change | effect |", "|---|---|---|---|---|"]
     body += [_markdown_row(step) for step in plan.steps]
     if legend := _legend(plan):

@@ -119,6 +119,8 @@ class Plan:
     warnings: tuple[str, ...] = ()
     complete: bool = True
     """False if the download size of a step is not known."""
+    beside: tuple[str, ...] = ()
+    """Models that commands added beside the manifest; they are served and need no step."""
 
     @property
     def empty(self) -> bool:
@@ -166,6 +168,7 @@ def to_tree(plan: Plan) -> dict[str, Any]:
         "steps": [s for s in steps if s["cause"] == Cause.DESIRED],
         "drift": [s for s in steps if s["cause"] == Cause.DRIFT],
         "warnings": list(plan.warnings),
+        "beside": list(plan.beside),
     }
 
 
@@ -175,6 +178,12 @@ def summary(plan: Plan) -> dict[str, int]:
     counts["pauses"] = sum(s.pause for s in plan.steps)
     counts["bytes_download"] = sum(s.bytes_download or 0 for s in plan.steps)
     return counts
+
+
+def subjects(plan: Plan) -> dict[str, list[str]]:
+    """Return the subjects of the steps of each action that occurs."""
+    found = {action.value: [step.subject for step in plan.steps if step.action is action] for action in Action}
+    return {action: names for action, names in found.items() if names}
 
 
 def _step_tree(step: Step) -> dict[str, Any]:
@@ -198,6 +207,7 @@ class _PlanTree:
     drift: tuple[dict[str, Any], ...]
     warnings: tuple[str, ...]
     complete: bool
+    beside: tuple[str, ...] = ()
     desired: str = ""
     wish: str = ""  # the name of `desired` before 0.2
 
@@ -212,6 +222,7 @@ def from_tree(tree: object) -> Plan:
         steps=tuple(map(_tree_step, (*read.steps, *read.drift))),
         warnings=read.warnings,
         complete=read.complete,
+        beside=read.beside,
     )
 
 

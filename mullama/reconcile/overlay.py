@@ -37,6 +37,11 @@ def effective_entries(desired: Manifest, overlay: Overlay) -> dict[str, Mapping[
     return {name: tree for name, tree in free.items() if "route" not in tree or tree["route"] in models}
 
 
+def models_beside(desired: Manifest, overlay: Overlay) -> tuple[str, ...]:
+    """Return the models of the overlay that take effect, sorted."""
+    return tuple(sorted(name for name, tree in effective_entries(desired, overlay).items() if "route" not in tree))
+
+
 def split(combined: Manifest, names: tuple[str, ...]) -> tuple[Manifest, Overlay]:
     """Return manifest and overlay of a combined manifest. names: the names of the overlay."""
     overlay: dict[str, Mapping[str, Any]] = {

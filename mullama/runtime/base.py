@@ -176,6 +176,10 @@ class Operator(Protocol):
         """The last revisions, newest first."""
         ...
 
+    async def plan_undo(self, to: int | None) -> dict[str, Any]:
+        """Return the plan of `undo`. Raises `NotFound` for a revision that is not kept."""
+        ...
+
     def undo(self, to: int | None) -> AsyncIterator[dict[str, Any]]:
         """Apply the manifest of an old revision as a new revision; lines as `apply`."""
         ...

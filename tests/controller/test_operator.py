@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mullama.chat.inventory import PullModel
 from mullama.errors import Conflict, MullamaError, NotFound, Refused, Unavailable
 from mullama.reconcile.files import Files
 from mullama.runtime.base import ApplyOptions, Origin
@@ -43,6 +44,34 @@ async def test_undo_applies_the_revision_before_as_a_new_one(server: LocalServer
     assert [kept["trigger"] for kept in server.operator.history()] == ["undo", "apply", "apply"]
     with pytest.raises(NotFound, match="not kept"):
         await collect(server.operator.undo(99))
+
+
+async def test_an_undo_is_planned_and_history_names_what_changed(server: LocalServer) -> None:
+    await server.apply({"a": server.script("a")})
+    await server.apply({"a": {"from": server.script("a"), "system": "x"}, "b": server.script("b")})
+
+    planned = await server.operator.plan_undo(None)
+
+    assert [(step["action"], step["subject"]) for step in planned["steps"]] == [("update", "a"), ("remove", "b")]
+    assert planned["generation"] == 3
+    assert (await server.operator.plan_undo(2))["steps"] == []
+    with pytest.raises(NotFound, match="revision 77 is not kept"):
+        await server.operator.plan_undo(77)
+    named = [kept["summary"]["subjects"] for kept in server.operator.history()]
+    assert named == [{"add": ["b"], "update": ["a"]}, {"add": ["a"]}]
+
+
+async def test_models_beside_the_manifest_are_named_in_plan_and_status(server: LocalServer) -> None:
+    await server.apply({"a": server.script("a")})
+    for name in ("y", "x"):
+        source = str(server.home / server.script(name))
+        await collect(server.commands.pull(PullModel(source=source, name=name)))  # type: ignore[arg-type]
+
+    tree = await server.operator.plan(server.tree({"a": "./a.script.json"}), Origin(), ApplyOptions())
+
+    assert (tree["beside"], tree["steps"]) == (["x", "y"], [])
+    beside = {model["name"]: model["beside_manifest"] for model in server.operator.status()["models"]}
+    assert beside == {"a": False, "x": True, "y": True}
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,7 @@ TREE: dict[str, Any] = {
         }
     ],
     "warnings": ["w"],
+    "beside": [],
 }  # fmt: skip
 
 

@@ -188,6 +188,10 @@ class StubRuntime:
     def history(self) -> list[dict[str, Any]]:
         return [{"generation": 7}]
 
+    async def plan_undo(self, to: int | None) -> dict[str, Any]:
+        self.seen.append(("plan undo", to))
+        return {"format": "mullama.plan/1", "steps": []}
+
     def undo(self, to: int | None) -> AsyncIterator[dict[str, Any]]:
         self.seen.append(to)
         return self.play(self.lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from mullama.cli.api_client.discover import find, load_manifest, records_of, require
@@ -11,6 +12,8 @@ from mullama.cli.app.context import CommandContext, Parser
 from mullama.cli.app.exit_codes import DONE, REFUSED, outcome_code
 from mullama.cli.manifest.apply_progress import ApplyView
 from mullama.errors import Refused
+from mullama.plan.report import lines
+from mullama.plan.steps import from_tree
 from mullama.store.records import Revision
 
 
@@ -44,15 +47,22 @@ def _tree(revision: Revision) -> dict[str, Any]:
 
 def _row(tree: dict[str, Any]) -> tuple[str, ...]:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(tree["when"]))
-    changes = ", ".join(f"{count} {word}" for word, count in (tree.get("summary") or {}).items() if count)
+    number, result = tree["generation"], tree.get("result") or "-"
     return (
-        str(tree["generation"]),
+        str(number),
         when,
         tree.get("by") or "-",
         tree.get("trigger") or "-",
-        tree.get("result") or "-",
-        changes or "-",
+        result.removeprefix(f"revision {number} is ").partition(":")[0],
+        _changes(tree.get("summary") or {}) or "-",
     )
+
+
+def _changes(summary: Mapping[str, Any]) -> str:
+    """Return `add chat, old; update routes`; numbers for a revision that a version before 0.2 wrote."""
+    if isinstance(subjects := summary.get("subjects"), Mapping):
+        return "; ".join(f"{action} {', '.join(names)}" for action, names in subjects.items())
+    return ", ".join(f"{count} {word}" for word, count in summary.items() if count)
 
 
 def undo_options(parser: Parser) -> None:
@@ -65,11 +75,15 @@ def undo_options(parser: Parser) -> None:
 
 
 def undo(call: CommandContext) -> int:
-    """Apply the manifest of an earlier revision as a new revision. The manifest file does not change."""
+    """Show the plan, ask, and apply the manifest of an earlier revision as a new one. The file does not change."""
     options = call.options
     server = require(call)
     where = f"revision {options.to}" if options.to is not None else "the previous revision"
-    if not options.yes:
+    query = "" if options.to is None else f"?to={options.to}"
+    plan = from_tree(server.client.get(f"/api/v1/undo{query}"))
+    if not options.json:
+        call.terminal.toned(lines(plan))
+    if not options.yes and not plan.empty:
         if not call.terminal.interactive:
             raise Refused("undo may unload models and there is no terminal to confirm it", hint="--yes confirms it")
         if not call.terminal.confirm(f"Go back to {where}?"):

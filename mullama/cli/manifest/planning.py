@@ -42,12 +42,14 @@ def _plan_locally(call: CommandContext, loaded: LoadedManifest) -> Plan:
     from mullama.plan.make import make_plan
     from mullama.reconcile.files import Files, read_lock
     from mullama.reconcile.observe import observe
-    from mullama.reconcile.overlay import combine
+    from mullama.reconcile.overlay import combine, models_beside
 
     records = records_of(call, loaded)
-    desired = combine(loaded.manifest, records.overlay())
+    overlay = records.overlay()
+    desired = combine(loaded.manifest, overlay)
     observed = observe(desired, records, Files.here(call.env), read_lock(loaded.path))
-    return located(make_plan(desired, observed), loaded.places)
+    beside = models_beside(loaded.manifest, overlay)
+    return located(make_plan(desired, observed, beside=beside), loaded.places)
 
 
 def plan_between(base: LoadedManifest, desired: LoadedManifest) -> Plan:

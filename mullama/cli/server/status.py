@@ -11,6 +11,7 @@ from mullama.cli.app import context
 from mullama.cli.app.context import CommandContext, Parser, UsageError
 from mullama.cli.app.exit_codes import DONE, PARTLY
 from mullama.errors import MullamaError, TimedOut, Unavailable
+from mullama.plan.report import beside_line
 from mullama.units import counted, duration, size
 
 _POLL_SECONDS = 0.1
@@ -57,6 +58,9 @@ def _show(call: CommandContext, tree: Mapping[str, Any]) -> None:
                 terminal.line(text)
             for text in model.get("warnings") or ():
                 terminal.line(f"! {model['name']}: {text}")
+        beside = [model["name"] for model in models if model.get("beside_manifest")]
+        if beside and origin.get("path"):
+            terminal.line(beside_line(beside))
     if routes := tree.get("routes"):
         terminal.line()
         terminal.line("routes    " + ", ".join(f"{name} -> {_target(to)}" for name, to in routes.items()))

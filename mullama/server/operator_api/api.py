@@ -56,6 +56,7 @@ class OperatorApi:
             ("POST", "/api/v1/plan", "read", self._plan),
             ("PUT", "/api/v1/stack", "admin", self._apply),
             ("POST", "/api/v1/reload", "admin", self._reload),
+            ("GET", "/api/v1/undo", "read", self._plan_undo),
             ("POST", "/api/v1/undo", "admin", self._undo),
             ("POST", "/api/v1/shutdown", "admin", self._shutdown),
         )
@@ -188,6 +189,12 @@ class OperatorApi:
         async with self.inflight.track(exchange):
             outcome = await self.operator.reload("requested over HTTP")
         await exchange.reply(Reply(body=outcome))
+
+    async def _plan_undo(self, exchange: Exchange, _: Params) -> None:
+        text = exchange.query.get("to")
+        if text is not None and not text.isdigit():
+            raise Invalid("to must be the number of a revision", field="to")
+        await exchange.reply(Reply(body=await self.operator.plan_undo(int(text) if text else None)))
 
     async def _undo(self, exchange: Exchange, _: Params) -> None:
         to = schema.read_generation(await self._body(exchange, {"to"}))

@@ -91,6 +91,9 @@ SCHEMAS: Mapping[tuple[str, str], RouteSchema] = {
         request=_NOTHING,
         response=_object({"changed": _FLAG, "message": _TEXT}),
     ),
+    ("GET", "/api/v1/undo"): RouteSchema(
+        summary="Plan the return to an earlier revision; ?to=N names it", response=_TREE
+    ),
     ("POST", "/api/v1/undo"): RouteSchema(
         summary="Apply the manifest of an earlier revision",
         request=_object({}, closed=True, to={"type": ["integer", "null"]}),
