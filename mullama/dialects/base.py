@@ -191,9 +191,10 @@ _MEMBERS = 64  # of one entry, at most
 
 
 def _size_of_choice(choice: types.Choice) -> int:
-    tokens = len(choice.logprobs)
-    alternatives = len(choice.logprobs[0].top) if tokens else 0
-    return len(choice.text) + len(choice.thinking) + tokens * (alternatives + 1) * 4
+    logprobs = choice.logprobs
+    alternatives = len(logprobs[0].top) if logprobs else 0
+    texts = len(choice.text) + len(choice.thinking) + len(choice.raw)
+    return texts + len(choice.tokens) + len(logprobs) * (alternatives + 1) * 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

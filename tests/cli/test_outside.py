@@ -181,6 +181,14 @@ def test_only_near_spellings_are_suggested(arguments: list[str], hint: str) -> N
     assert refused(*arguments).endswith(f"hint: {hint}\n")
 
 
+def test_layers_by_device_are_a_setting_of_the_manifest() -> None:
+    said = refused("run", "x", "-n", "0:10;1:20")
+    assert said == (
+        "error: 0:10;1:20 is not a value of mullama run\n"
+        'hint: set it in the manifest, in the model: gpu.layers, such as {"0": 10, "1": 20}\n'
+    )
+
+
 @pytest.mark.parametrize("name", [*unsupported.EVERYWHERE, *unsupported.COMMANDS])
 def test_nothing_that_mullama_has_is_refused(name: str) -> None:
     commands = {known for command in COMMANDS for known in (command.name, *command.aliases)}

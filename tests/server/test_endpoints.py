@@ -82,10 +82,8 @@ def test_a_large_body_that_is_no_json_is_refused_as_a_small_one(spied: tuple[Run
 def answer_of(text: str, tokens: int, top: int) -> types.Answer:
     token = types.TokenLogprob(id=1, text="a", bytes=b"a", logprob=-1.0)
     with_top = types.TokenLogprob(id=1, text="a", bytes=b"a", logprob=-1.0, top=(token,) * top)
-    choice = types.Choice(
-        index=0, text=text, thinking="", tool_calls=(), reason=types.StopReason.STOP, stop_sequence=None,
-        logprobs=(with_top,) * tokens,
-    )  # fmt: skip
+    run = types.TextRun(text=text, logprobs=(with_top,) * tokens)
+    choice = types.Choice(index=0, parts=(run,), reason=types.StopReason.STOP, stop_sequence=None)
     return types.Answer(choices=(choice,) * 2, usage=USAGE, timings=types.Timings(), context=(1,) * 10)
 
 

@@ -188,6 +188,7 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
 """Hints by command and option, next to those of `EVERYWHERE`."""
 
 _SAME_OPTIONS = {"chat": "run", "daemon": "serve"}
+_DEVICE_LAYERS = re.compile(r"[0-9]+:[0-9]+(;[0-9]+:[0-9]+)*")  # as in `-n "0:10;1:20"` of mistral.rs
 _OPTION = re.compile(r"(--?[A-Za-z][\w-]*)(?:=.*)?", re.DOTALL)
 
 
@@ -201,6 +202,8 @@ def refusal(parser: Parser, command: str, arguments: Sequence[str]) -> UsageErro
     for argument in arguments:
         if argument == "--":
             return None
+        if _DEVICE_LAYERS.fullmatch(argument):
+            return UsageError(f"{argument} is not a value of mullama {command}", hint=hints["--device-layers"])
         option = _OPTION.fullmatch(argument)
         if option and option[1] in hints and option[1] not in known:
             return UsageError(f"{option[1]} is not an option of mullama {command}", hint=hints[option[1]])

@@ -13,6 +13,7 @@ from mullama.chat import types as chat
 from mullama.chat.prompt import Prepared, prepare
 from mullama.engines.base import Generate
 from mullama.errors import ContextOverflow, TimedOut, Unavailable, Unsupported
+from mullama.offload import LARGE
 from mullama.runtime.base import Caller
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Lease, Pool
@@ -137,11 +138,22 @@ class Completion:
     async def _prompts(self, lease: Lease, prepared: Prepared) -> tuple[chat.PromptInput, ...]:
         """Return the prompts, after the tokens of an earlier answer if the client sent them."""
         if not prepared.context or not isinstance(prepared.prompt, str):
-            return prepared.prompts
+            return tuple([await self._tokenized(lease, prepared, prompt) for prompt in prepared.prompts])
         tokens = await lease.worker.tokenize(
             prepared.prompt, add_special=False, parse_special=True, joint=prepared.joint
         )
         return ((*prepared.context, *tokens),)
+
+    async def _tokenized(self, lease: Lease, prepared: Prepared, prompt: chat.PromptInput) -> chat.PromptInput:
+        """Return the tokens of a long text. The worker answers this beside the steps of other requests."""
+        if not isinstance(prompt, str) or len(prompt) < LARGE:
+            return prompt
+        if prepared.suffix is None:
+            ids = await lease.worker.tokenize(prompt, add_special=True, parse_special=True, joint=prepared.joint)
+        else:
+            ids = await lease.worker.tokenize(prompt, add_special=False, parse_special=False)
+        _check_tokens(len(ids), self._deployment.options.size)
+        return ids
 
     def _jobs(self, lease: Lease, prepared: Prepared, prompts: tuple[chat.PromptInput, ...]) -> list[Generate]:
         request, limits = self._request, self._deployment.model.limits
@@ -231,7 +243,10 @@ async def prepared_for(request: Request, deployment: Deployment) -> Prepared:
 def _check_length(prepared: Prepared, size: int) -> None:
     """Raise `ContextOverflow` for a prompt whose ids alone cannot fit, before it is sent to the worker."""
     longest = max(_count_ids(prompt) for prompt in prepared.prompts)
-    tokens = len(prepared.context) + longest
+    _check_tokens(len(prepared.context) + longest, size)
+
+
+def _check_tokens(tokens: int, size: int) -> None:
     if size and tokens >= size:
         raise ContextOverflow(tokens, size)
 

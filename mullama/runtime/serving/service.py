@@ -6,7 +6,7 @@ A request takes the snapshot once, when it arrives, so exactly one revision answ
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Protocol, assert_never
@@ -29,7 +29,14 @@ from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.completion import Completion, Request, TimeLimit, prepared_for
 from mullama.runtime.serving.model_info import cards, running_cards, show_card, states
 from mullama.runtime.serving.places import PlaceBoard
-from mullama.runtime.serving.vectors import check_dimensions, embed_all, embed_slices, rerank_slices, shortened
+from mullama.runtime.serving.vectors import (
+    check_dimensions,
+    embed_all,
+    embed_slices,
+    rerank_slices,
+    shortened,
+    tokenized,
+)
 from mullama.runtime.snapshot import Deployment, Snapshot
 from mullama.runtime.worker.inbox import Inbox
 
@@ -275,11 +282,11 @@ class ModelService:
     async def _embed(self, request: chat.EmbedRequest, caller: Caller) -> chat.Vectors:
         begun = time.monotonic()
 
-        def jobs(lease: Lease) -> list[Embed]:
+        async def jobs(lease: Lease) -> list[Embed]:
             if not lease.worker.facts.can_embed:
                 raise Unsupported(f'"{request.model}" does not support embedding')
             check_dimensions(request, lease.worker.facts.embedding_length)
-            inputs = embed_slices(request.inputs, lease.worker.facts.embedding_length)
+            slices = embed_slices(request.inputs, lease.worker.facts.embedding_length)
             return [
                 Embed(
                     id=lease.worker.next_id(),
@@ -288,7 +295,7 @@ class ModelService:
                     truncate=request.truncate,
                     normalize=request.normalize,
                 )
-                for some in inputs
+                for some in await tokenized(lease.worker, slices)
             ]
 
         found, load = await self._embedded(request, caller, jobs)
@@ -301,7 +308,7 @@ class ModelService:
         )
 
     async def _rerank(self, request: chat.RerankRequest, caller: Caller) -> chat.Ranking:
-        def jobs(lease: Lease) -> list[Embed]:
+        async def jobs(lease: Lease) -> list[Embed]:
             if not lease.worker.facts.can_rank:
                 raise Unsupported(f'"{request.model}" does not support reranking', hint="it has no rank head")
             pairs = rerank_slices(request.query, request.documents)
@@ -315,7 +322,7 @@ class ModelService:
         self,
         request: chat.EmbedRequest | chat.RerankRequest,
         caller: Caller,
-        jobs: Callable[[Lease], list[Embed]],
+        jobs: Callable[[Lease], Awaitable[list[Embed]]],
         *,
         repeatable: bool = True,
     ) -> tuple[Embedded, float]:
@@ -327,7 +334,7 @@ class ModelService:
                 await lease.worker.responsive()
                 deadline = TimeLimit(lease.worker, inbox, deployment.model.limits.timeout)
                 try:
-                    found = await embed_all(lease.worker, jobs(lease), inbox, request)
+                    found = await embed_all(lease.worker, await jobs(lease), inbox, request)
                 finally:
                     deadline.cancel()
         except EngineFailed:

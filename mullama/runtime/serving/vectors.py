@@ -8,6 +8,7 @@ from typing import TypeVar
 from mullama.chat.types import EmbedRequest, PromptInput, RerankRequest
 from mullama.engines.base import Embed, Embedded
 from mullama.errors import ContextOverflow, Invalid, TooLarge
+from mullama.offload import LARGE
 from mullama.runtime.worker.inbox import Inbox
 from mullama.runtime.worker.parent import WorkerClient
 
@@ -41,6 +42,17 @@ def rerank_slices(query: str, documents: Sequence[str]) -> list[tuple[tuple[str,
         )
     pairs = [(query, document) for document in documents]
     return _sliced(pairs, max(1, _CHARACTERS // max(1, characters // max(1, len(pairs)))))
+
+
+async def tokenized(worker: WorkerClient, slices: Sequence[tuple[PromptInput, ...]]) -> list[tuple[PromptInput, ...]]:
+    """Return the slices with the tokens of long texts. The worker answers this beside its other work."""
+    return [tuple([await _tokenized(worker, item) for item in inputs]) for inputs in slices]
+
+
+async def _tokenized(worker: WorkerClient, item: PromptInput) -> PromptInput:
+    if not isinstance(item, str) or len(item) < LARGE:
+        return item
+    return await worker.tokenize(item, add_special=True, parse_special=False)
 
 
 async def embed_all(

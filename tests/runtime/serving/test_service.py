@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from dataclasses import replace
@@ -13,7 +14,9 @@ import pytest
 from mullama.chat import types as chat
 from mullama.chat.inventory import ListModels, LoadModel
 from mullama.errors import ContextOverflow, Denied, EngineFailed, Invalid, NotFound, Refused, TimedOut
+from mullama.offload import LARGE
 from mullama.runtime.scheduler.state import Phase
+from mullama.runtime.worker.parent import WorkerClient
 from mullama.runtime.worker.watchdog import StallLimits
 from tests.runtime.runtime_fixture import CALLER, LocalServer, request_of, until
 
@@ -242,6 +245,30 @@ async def test_an_explicit_load_retries_a_failed_model(server: LocalServer) -> N
     await server.service.answer(LoadModel(model="a"), CALLER)
 
     assert server.pool.phase(unit) is Phase.READY
+
+
+async def test_a_long_text_is_tokenized_by_a_question_and_a_short_one_by_its_job(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await server.apply({"a": {"from": server.script(), "context": {"size": 2048}}})
+    asked: list[int] = []
+    real = WorkerClient.tokenize
+
+    async def tokenize(worker: WorkerClient, text: str, **options: object) -> tuple[int, ...]:
+        asked.append(len(text))
+        return await real(worker, text, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(WorkerClient, "tokenize", tokenize)
+    for prompt, wanted in (("say on", []), ("x " * LARGE, [2 * LARGE])):
+        asked.clear()
+        request = chat.CompletionRequest(model="a", prompts=(prompt,), raw=True, max_tokens=2)
+        with contextlib.suppress(ContextOverflow):
+            await server.service.answer(request, CALLER)
+        assert asked == wanted
+        asked.clear()
+        with contextlib.suppress(ContextOverflow):
+            await server.service.answer(chat.EmbedRequest(model="a", inputs=(prompt,)), CALLER)
+        assert asked == wanted
 
 
 @pytest.mark.parametrize(
