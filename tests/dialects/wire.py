@@ -138,7 +138,8 @@ def _token(value: Mapping[str, Any]) -> types.TokenLogprob:
 def shown(value: Any) -> Any:
     """A value as JSON, without the members that have their defaults: for eyes and for golden files."""
     if is_dataclass(value) and not isinstance(value, type):
-        said = {f.name: shown(getattr(value, f.name)) for f in fields(value) if not _is_default(value, f)}
+        compared = (f for f in fields(value) if f.compare)
+        said = {f.name: shown(getattr(value, f.name)) for f in compared if not _is_default(value, f)}
         return {type(value).__name__: said}
     if isinstance(value, Mapping):
         return {str(k): shown(v) for k, v in value.items()}
