@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -31,11 +31,36 @@ class UsageError(Invalid):
     """The command line is invalid."""
 
 
+_TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
 class Parser(argparse.ArgumentParser):
     """Raises `UsageError` where argparse would print and exit."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, hint=self._suggestion(message) or f"{self.prog} --help lists the options")
+
+    def with_plain_flags(self, arguments: Sequence[str]) -> list[str]:
+        """Return the arguments with `--flag=true` and `--flag=false`, as other tools write them, as plain flags.
+
+        Raises `UsageError` for another value of a flag.
+        """
+        ended = arguments.index("--") if "--" in arguments else len(arguments)
+        plain = [word for argument in arguments[:ended] for word in self._plain_flag(argument)]
+        return [*plain, *arguments[ended:]]
+
+    def _plain_flag(self, argument: str) -> tuple[str, ...]:
+        name, given, value = argument.partition("=")
+        action = self._option_string_actions.get(name)
+        if not given or not name.startswith("--") or action is None or action.nargs != 0:
+            return (argument,)
+        word = value.lower()
+        if word not in _TRUTH:
+            raise UsageError(f"{name} is true or false, not {value!r}", hint=f"write {name} alone, or leave it out")
+        if _TRUTH[word]:
+            return (name,)
+        opposite = f"--no-{name.removeprefix('--')}"
+        return (opposite,) if opposite in self._option_string_actions else ()
 
     def _suggestion(self, message: str) -> str:
         """Return `did you mean …?` for the first unknown option in a message of argparse, "" without one."""

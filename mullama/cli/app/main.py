@@ -113,7 +113,7 @@ def load(command: Command) -> tuple[Callable[[CommandContext], int], Parser]:
 def parse(command: str, parser: Parser, arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the arguments of a command, or raise `UsageError` with the hint for the first one of another tool."""
     try:
-        return parser.parse_intermixed_args(arguments)
+        return parser.parse_intermixed_args(parser.with_plain_flags(arguments))
     except UsageError:
         from mullama.cli.app import unsupported
 

@@ -104,6 +104,22 @@ def _redeclared(call: CommandContext, server: FoundServer, name: str, fields: Ma
     return {**server.client.get(model_path(name)), "name": name}
 
 
+def named_source(text: str) -> tuple[str, str]:
+    """Return the name and the source of `NAME:SOURCE`, such as `chat:./model.gguf`; the name is empty without one.
+
+    A source after a name begins with a scheme, or as a path does, so that a tag is not taken for one.
+    """
+    from mullama.names import ModelName
+
+    name, _, rest = text.partition(":")
+    if name in _SCHEMES or not rest.startswith(("./", "../", "/", "~", *(f"{scheme}:" for scheme in _SCHEMES))):
+        return "", text
+    return ModelName.parse(name).text, rest
+
+
+_SCHEMES = ("builtin", "file", "hf", "http", "https", "ollama", "s3")
+
+
 def _create_from_source(
     call: CommandContext, server: FoundServer, source: str, fields: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -111,8 +127,9 @@ def _create_from_source(
     from mullama.cli.models.upload import upload_files
     from mullama.names import model_name_of
 
-    source = absolute_source(call, source)
-    path = model_path(model_name_of(source))
+    alias, spec = named_source(source)
+    source = absolute_source(call, spec)
+    path = model_path(alias or model_name_of(source))
     model = upload_files(call, server, {"from": source, **fields})
     follow_task(call, server.client.lines("PUT", path, {"model": model, "stream": True}))
     return dict(server.client.get(path))

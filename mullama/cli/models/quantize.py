@@ -12,7 +12,8 @@ from mullama.cli.app.context import CommandContext, Parser, UsageError
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.console.download_progress import DownloadDisplay
 from mullama.cli.models.pull import absolute_source
-from mullama.errors import Refused, Unsupported
+from mullama.errors import Invalid, Refused, Unsupported
+from mullama.names import suggest
 from mullama.units import size
 
 if TYPE_CHECKING:
@@ -21,11 +22,15 @@ if TYPE_CHECKING:
 
 _CHUNK = 4 * 1024**2
 _UNQUANTISED = ("F32", "F16", "BF16")
+# The usual type of a number of bits, for short names such as q4.
+_BY_BITS = {"2": "Q2_K", "3": "Q3_K_M", "4": "Q4_K_M", "5": "Q5_K_M", "6": "Q6_K", "8": "Q8_0"}
 
 
 def quantize_options(parser: Parser) -> None:
     parser.add_argument("source", metavar="SPEC", help="a path, hf:org/repo:F16, or any other source")
-    parser.add_argument("types", metavar="TYPE", help="for example Q4_K_M; separate several by commas")
+    parser.add_argument(
+        "types", nargs="+", metavar="TYPE", help="for example Q4_K_M, or q4 for short; several may be given"
+    )
     parser.add_argument("-o", "--output", metavar="PATH", help="output file; for several types, the folder")
     parser.add_argument("--requantize", action="store_true", help="allow weights that are already quantized")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: all)")
@@ -35,7 +40,8 @@ def quantize_options(parser: Parser) -> None:
 def quantize(call: CommandContext) -> int:
     """Write one file for each type."""
     options = call.options
-    kinds = tuple(kind.strip().upper() for kind in options.types.split(",") if kind.strip())
+    words = [word for text in options.types for word in text.replace(",", " ").split()]
+    kinds = tuple(dict.fromkeys(type_named(word) for word in words))
     if not kinds:
         raise UsageError("quantize needs a type", hint="for example Q4_K_M")
     stored = _stored(call, options.source)
@@ -46,6 +52,24 @@ def quantize(call: CommandContext) -> int:
         _write(call, stored, target, kind)
         call.terminal.line(f"wrote {target}  {size(stored.size)} -> {size(target.stat().st_size)}")
     return DONE
+
+
+def type_named(word: str) -> str:
+    """Return the quantisation of a name such as Q4_K_M, q4_k, q4k, q4 or 4. Raises `Invalid` with the closest names."""
+    from mullama.weights.tensors import FILE_TYPES
+
+    bare = _bare(word)
+    known = {_bare(name): name for name in FILE_TYPES.values()}
+    name = known.get(bare) or known.get(bare + "M") or _BY_BITS.get(bare.removeprefix("Q"))
+    if name is None:
+        near = suggest(word.upper(), known.values())
+        hint = f"did you mean {' or '.join(near)}?" if near else "for example Q4_K_M, Q5_K_M, Q6_K or Q8_0"
+        raise Invalid(f"{word[:40]!r} is not a quantization", hint=hint)
+    return name
+
+
+def _bare(name: str) -> str:
+    return "".join(char for char in name.upper() if char.isalnum())
 
 
 def _target(call: CommandContext, stored: StoredWeights, kind: str, *, several: bool) -> Path:
@@ -102,7 +126,7 @@ def into_store(call: CommandContext, source: str, kind: str, *, quiet: bool) -> 
     stored = _stored(call, source, quiet=quiet)
     with tempfile.TemporaryDirectory(prefix="mullama-quantize-", dir=_store_folder(call)) as folder:
         path = Path(folder) / "model.gguf"
-        _write(call, stored, path, kind.upper())
+        _write(call, stored, path, type_named(kind))
         return _copy_into_store(Files.here(call.env), path)
 
 
