@@ -413,6 +413,13 @@ class Engine(Protocol):
         """Cancel its jobs and free it. Closing twice does nothing."""
         ...
 
+    def prepare(self, job: Job) -> Job:
+        """Return the job with its texts as the token ids that `submit` would make of them; raise what makes it fail.
+
+        Thread-safe: long texts are tokenized beside the steps.
+        """
+        ...
+
     def submit(self, job: Job) -> None:
         """Queue a job. `step` reports every failure as `Failed`."""
         ...

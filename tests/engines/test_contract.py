@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from mullama.engines import ENGINES, EXTRAS, find_engine
-from mullama.engines.base import ContextOptions, Embed, Engine, WeightsOptions
+from mullama.engines.base import ContextOptions, Embed, Engine, Generate, WeightsOptions
 from mullama.errors import BadWeights, Conflict, EngineFailed, Invalid, Kind, MullamaError, NotFound, Unsupported
 from tests.engines.engine_driver import Driver, answer, answers, ask, sampling, user
 
@@ -397,3 +397,24 @@ def test_probabilities_after_sampling_add_up_and_leave_the_choice_alone(
     assert len(own.top) == 20
     certain = answer(engine, SAYING["llamacpp"], logprobs=3, post_sampling=True, max_tokens=2)
     assert [[t.logprob for t in token.top] for token in certain.logprobs] == [[0.0], [0.0]]
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        ask(1, user("Hello"), sampling=sampling(temperature=0.0), max_tokens=4, echo=True),
+        ask(1, ("Hello", " you"), sampling=sampling(temperature=0.0), max_tokens=4),
+        Embed(id=1, context="vectors", inputs=("Hello there", "x")),
+        Embed(id=1, context="vectors", inputs=("one two three " * 400,), truncate=True),
+        Embed(id=1, context="vectors", inputs=("x", "one two three " * 400), truncate=False),
+    ],
+)
+def test_a_prepared_job_is_the_same_job(job: Generate | Embed, engine: Engine) -> None:
+    engine.open_context("vectors", ContextOptions(size=256, threads=1, embedding=True))
+    (plain,), (prepared,) = answers(engine, job), answers(engine, engine.prepare(job))
+
+    assert prepared.text == plain.text
+    assert prepared.failed == plain.failed
+    if plain.embedded is not None:
+        assert prepared.embedded is not None
+        assert (prepared.embedded.vectors, prepared.embedded.tokens) == (plain.embedded.vectors, plain.embedded.tokens)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -209,6 +210,15 @@ class LlamaEngine:
         self._contexts.pop(name, None)
         self._vectors.pop(name, None)
         self._options.pop(name, None)
+
+    def prepare(self, job: Job) -> Job:
+        if isinstance(job, Generate):
+            size = self._known(job.context).size or self._model.train_context
+            return replace(job, prompt=tuple(prompt_tokens(job, self._vocabulary, size)), suffix=None, joint="")
+        if job.pairs:
+            return job
+        whole = replace(job, truncate=True)
+        return replace(job, inputs=tuple(map(tuple, embed_inputs(whole, self._vocabulary, sys.maxsize))))
 
     def submit(self, job: Job) -> None:
         try:

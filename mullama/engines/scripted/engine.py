@@ -162,6 +162,9 @@ class ScriptedEngine:
             for answer in (*context.waiting, *context.running):
                 self._outbox.append(_ended(answer, "cancelled", None))
 
+    def prepare(self, job: Job) -> Job:
+        return job
+
     def submit(self, job: Job) -> None:
         try:
             if isinstance(job, Embed):

@@ -16,11 +16,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mullama.engines import ENGINES, find_engine
-from mullama.engines.base import Engine, EngineChoice, Failed
+from mullama.engines.base import Ended, Engine, EngineChoice, Failed, Generate, Job
 from mullama.errors import EngineFailed
 from mullama.offload import LARGE
 from mullama.runtime.worker import protocol
@@ -70,16 +71,26 @@ def arrived(commands: queue.SimpleQueue[T], delay: Callable[[], float]) -> Itera
         yield command
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedJob:
+    """A job whose texts were tokenized apart; the error in place of the command if that failed."""
+
+    id: int
+    command: protocol.Task | Exception
+
+
 class Child:
     """The loop around one engine."""
 
     def __init__(self, connection: socket.socket, engine: Engine | None = None) -> None:
         self._connection = connection
-        self.commands: queue.SimpleQueue[protocol.Task] = queue.SimpleQueue()
+        self.commands: queue.SimpleQueue[protocol.Task | PreparedJob] = queue.SimpleQueue()
         self._writing = threading.Lock()
         self._engine = engine
         self._steps = 0
         self._idle = True
+        self._apart = 0  # tasks of the text thread
+        self._preparing: set[int] = set()  # jobs whose texts are tokenized in it
         self._outbox = Outbox(lambda outputs: self._write(protocol.pack_outputs(outputs)), time.monotonic)
 
     def run(self) -> None:
@@ -120,7 +131,7 @@ class Child:
         """Answer a ping at once, queue any other command, and end a decode that the command makes pointless."""
         match command:
             case protocol.Ping(number=number):
-                idle = self._idle and self.commands.empty()
+                idle = self._idle and self.commands.empty() and not self._apart
                 remark = self._engine.remark if self._engine is not None else ""
                 self._send(protocol.Pong(number=number, steps=self._steps, idle=idle, remark=remark))
             case protocol.Exit():
@@ -136,17 +147,40 @@ class Child:
             self._idle = True
             command = self.commands.get()
             self._idle = False
-            self.perform(command)
+            self._take(command)
         for command in arrived(self.commands, lambda: self._engine.batch_delay if self._engine else 0.0):
+            self._take(command)
+
+    def _take(self, command: protocol.Task | PreparedJob) -> None:
+        if isinstance(command, PreparedJob):
+            self.perform_prepared(command)
+        else:
             self.perform(command)
 
     def perform(self, command: protocol.Task) -> None:
         """Perform one command and send its reply. A long text is tokenized beside the steps of the engine."""
         self._steps += 1
-        if isinstance(command, protocol.TextQuestion) and _size(command) >= LARGE:
-            self._text_thread.submit(self._answer_apart, command)
+        match command:
+            case protocol.Tokenize() | protocol.Detokenize() | protocol.GetPieces() if _size(command) >= LARGE:
+                self._run_apart(self._answer, command)
+            case protocol.SubmitGenerate(job=job) | protocol.SubmitEmbed(job=job) if _text_size(job) >= LARGE:
+                self._preparing.add(job.id)
+                self._run_apart(self._prepare, command)
+            case protocol.CancelJob(id=id) if id in self._preparing:
+                self._preparing.discard(id)
+                self._outbox.add([Ended(id=id, reason="cancelled")], fast=False)
+            case _:
+                self._answer(command)
+
+    def perform_prepared(self, prepared: PreparedJob) -> None:
+        """Submit a job whose text was tokenized apart, unless it was cancelled meanwhile."""
+        if prepared.id not in self._preparing:
+            return
+        self._preparing.discard(prepared.id)
+        if isinstance(prepared.command, Exception):
+            self._outbox.add([Failed.of(prepared.id, prepared.command)], fast=False)
         else:
-            self._answer(command)
+            self._answer(prepared.command)
 
     @cached_property
     def _text_thread(self) -> ThreadPoolExecutor:
@@ -155,9 +189,28 @@ class Child:
 
         return ThreadPoolExecutor(1, "texts")
 
-    def _answer_apart(self, command: protocol.Task) -> None:
+    def _run_apart(self, work: Callable[[Any], None], command: protocol.Task) -> None:
+        self._apart += 1
+        self._text_thread.submit(self._perform_apart, work, command)
+
+    def _prepare(self, command: protocol.SubmitGenerate | protocol.SubmitEmbed) -> None:
+        """Tokenize the texts of a job, and return it to the main thread."""
+        result: protocol.Task | Exception
         try:
-            self._answer(command)
+            if self._engine is None:
+                raise EngineFailed("no weights are loaded")
+            job = self._engine.prepare(command.job)
+            submit = protocol.SubmitGenerate if isinstance(job, Generate) else protocol.SubmitEmbed
+            result = submit(job=job)  # type: ignore[arg-type]
+        except Exception as error:  # noqa: BLE001 - a failure ends its job alone
+            result = error
+        self.commands.put(PreparedJob(command.job.id, result))
+
+    def _perform_apart(self, work: Callable[[Any], None], command: protocol.Task) -> None:
+        try:
+            work(command)
+            self._steps += 1
+            self._apart -= 1
         except BaseException:  # noqa: BLE001 - a fault ends the process, as one of the main thread does
             sys.excepthook(*sys.exc_info())
             os._exit(1)
@@ -245,6 +298,15 @@ class Child:
 
 def _size(question: protocol.TextQuestion) -> int:
     return len(question.text if isinstance(question, protocol.Tokenize) else question.tokens)
+
+
+def _text_size(job: Job) -> int:
+    """Return the characters that a job has tokenized. Pairs are short."""
+    texts = (job.prompt,) if isinstance(job, Generate) else job.inputs
+    return sum(
+        len(text) if isinstance(text, str) else sum(len(part) for part in text if isinstance(part, str))
+        for text in texts
+    )
 
 
 def _notify(engine: Engine, command: protocol.Task) -> None:

@@ -7,15 +7,16 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 
 from mullama.chat.types import DEFAULT_SAMPLING
-from mullama.engines.base import Embed, EngineStats, Failed, Generate
+from mullama.engines.base import Embed, Ended, EngineStats, Failed, Generate, Output
 from mullama.errors import Invalid, Kind
 from mullama.offload import LARGE
 from mullama.runtime.worker import protocol
-from mullama.runtime.worker.child import Child, arrived
+from mullama.runtime.worker.child import Child, PreparedJob, arrived
 
 FOREVER = 3600.0
 
@@ -94,6 +95,7 @@ class SlowVocabulary:
 
     def __init__(self) -> None:
         self.go = threading.Event()
+        self.submitted: list[object] = []
 
     def tokenize(self, text: str, **_: object) -> tuple[int, ...]:
         self.go.wait(60)
@@ -109,6 +111,15 @@ class SlowVocabulary:
 
     def stats(self) -> EngineStats:
         return EngineStats(steps=5)
+
+    def prepare(self, job: Generate) -> Generate:
+        self.go.wait(60)
+        if job.suffix:
+            raise Invalid("no such suffix")
+        return replace(job, prompt=(1, 2))
+
+    def submit(self, job: Generate) -> None:
+        self.submitted.append(job.prompt)
 
 
 LONG = (1,) * LARGE
@@ -137,6 +148,44 @@ def test_a_long_text_does_not_delay_other_commands(question: protocol.Task, repl
         assert list(unpacker.feed(ours.recv(1 << 16))) == [protocol.answer(2, engine.stats())]
         engine.go.set()
         assert list(unpacker.feed(ours.recv(1 << 16))) == [reply]
+
+
+LONG_JOB = replace(PROMPT, prompt="x" * LARGE)
+ENDED = Ended(id=1, reason="cancelled")
+NO_SUFFIX = Failed(id=1, kind=Kind.INVALID, message="no such suffix")
+
+
+@pytest.mark.parametrize(
+    ("job", "cancel", "submitted", "outputs"),
+    [
+        (LONG_JOB, False, [(1, 2)], []),
+        (replace(LONG_JOB, prompt=(3, "x" * LARGE)), False, [(1, 2)], []),
+        (LONG_JOB, True, [], [ENDED]),
+        (replace(LONG_JOB, suffix="s"), False, [], [NO_SUFFIX]),
+        (replace(LONG_JOB, suffix="s"), True, [], [ENDED]),
+    ],
+)
+def test_a_long_prompt_does_not_delay_other_commands(
+    job: Generate, cancel: bool, submitted: list[object], outputs: list[Output]
+) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        engine = SlowVocabulary()
+        child = Child(theirs, engine)  # type: ignore[arg-type]
+        child.perform(protocol.SubmitGenerate(job=job))
+        child.perform(protocol.GetStats(number=2))
+        (answered,) = protocol.Unpacker(protocol.read_reply).feed(ours.recv(1 << 16))
+        assert answered == protocol.answer(2, engine.stats())
+        if cancel:
+            child.perform(protocol.CancelJob(id=1))
+        engine.go.set()
+        prepared = child.commands.get(timeout=60)
+        assert isinstance(prepared, PreparedJob)
+        child.perform_prepared(prepared)
+
+        assert engine.submitted == submitted
+        if outputs:
+            assert list(protocol.Unpacker(protocol.read_reply).feed(ours.recv(1 << 16))) == [outputs]
 
 
 def test_a_short_text_is_answered_at_once() -> None:
