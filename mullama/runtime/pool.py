@@ -20,7 +20,7 @@ from mullama.runtime.scheduler.state import Phase, State, failure
 from mullama.runtime.snapshot import Deployment
 from mullama.runtime.worker.cores import CoreAllocator
 from mullama.runtime.worker.parent import USUAL_LIMITS, WorkerClient
-from mullama.runtime.worker.process import Death, DeathCause
+from mullama.runtime.worker.process import Death, DeathCause, OutOfResources
 from mullama.runtime.worker.watchdog import StallLimits
 from mullama.store.index import changed
 
@@ -424,7 +424,13 @@ class Pool:
         except MullamaError as error:
             self._started(weights)
             self._note("worker", weights, error.message)
-            self._feed(ev.WorkerLost(weights=weights, error=error, permanent=error.kind is Kind.INVALID))
+            lost = ev.WorkerLost(
+                weights=weights,
+                error=error,
+                permanent=error.kind is Kind.INVALID,
+                excused=isinstance(error, OutOfResources),
+            )
+            self._feed(lost)
         except asyncio.CancelledError:
             self._started(weights)
             self._feed(ev.WorkerStopped(weights=weights))

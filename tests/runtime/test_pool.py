@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 
 import pytest
 
@@ -109,3 +110,20 @@ async def test_old_contexts_are_removed(server: LocalServer) -> None:
 
     await until(lambda: len(server.pool.state.units) == 1)
     assert len(server.pool._units) <= 2
+
+
+async def test_a_load_without_descriptors_is_no_crash_and_succeeds_when_they_are_back(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await server.apply({"a": {"from": server.script(), "residency": {"load": "on_demand"}}})
+    weights = server.snapshot.deployments["a"].unit.weights
+
+    def exhausted() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mullama.runtime.worker.parent.socket.socketpair", exhausted)
+        asked = asyncio.create_task(server.ask("a", "say on"))
+        await until(lambda: bool(server.pool.state.workers[weights].failures))
+    assert await asked == "on"
+    assert len(server.pool.state.workers[weights].excused) == 1

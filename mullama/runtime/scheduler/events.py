@@ -131,8 +131,8 @@ class WorkerReady:
 class WorkerLost:
     """The worker could not start, or died.
 
-    permanent: the file itself is at fault, so it is not tried again. excused: a request is at fault, so the death does
-    not count towards the limit after which the worker is not started again.
+    permanent: the file itself is at fault, so it is not tried again. excused: a request or the system is at fault, so
+    it does not count towards the limit after which the worker is not started again.
     """
 
     weights: str

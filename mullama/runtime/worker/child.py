@@ -173,7 +173,7 @@ class Child:
                 self._answer(command)
 
     def perform_prepared(self, prepared: PreparedJob) -> None:
-        """Submit a job whose text was tokenized apart, unless it was cancelled meanwhile."""
+        """Submit a job whose text was tokenized apart, unless it was cancelled before."""
         if prepared.id not in self._preparing:
             return
         self._preparing.discard(prepared.id)

@@ -41,7 +41,7 @@ from mullama.errors import (
 from mullama.runtime.worker import protocol
 from mullama.runtime.worker.cores import CoreAllocator
 from mullama.runtime.worker.inbox import Inbox
-from mullama.runtime.worker.process import Death, DeathCause, WorkerProcess
+from mullama.runtime.worker.process import Death, DeathCause, WorkerProcess, start_failure
 from mullama.runtime.worker.watchdog import Hang, StallLimits, Watchdog
 
 T = TypeVar("T")
@@ -88,7 +88,7 @@ class WorkerClient:
         self._tasks: list[asyncio.Task[None]] = []
         self._progress: Callable[[float], None] = lambda share: None
         self.remark = ""
-        """What slows the worker down, while it computes."""
+        """The reason why the worker is slow now, while it computes; see `Engine.remark`."""
         self.facts: EngineFacts
 
     @property
@@ -110,7 +110,10 @@ class WorkerClient:
         limits: StallLimits = USUAL_LIMITS,
     ) -> WorkerClient:
         """Start a worker without weights; workers with the same `cores` share them. Raises `EngineFailed`."""
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise start_failure(error) from error
         try:
             process = await WorkerProcess.start(theirs.fileno())
         except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -87,7 +88,7 @@ class WorkerProcess:
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
             )  # fmt: skip
         except OSError as error:
-            raise EngineFailed(f"the worker process could not be started: {error}") from error
+            raise start_failure(error) from error
         return cls(process)
 
     @property
@@ -177,6 +178,23 @@ def _bytes_read(pid: int) -> int:
     except OSError:  # a container may hide it
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("read_bytes:")), 0)
+
+
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN})
+
+
+class OutOfResources(EngineFailed):
+    """The system has no descriptor, process or memory left for a worker. Nothing is wrong with its model."""
+
+
+def start_failure(error: OSError) -> EngineFailed:
+    """Return the failure of a worker that the system does not start."""
+    message = f"the worker process could not be started: {error}"
+    if error.errno in _EXHAUSTED:
+        return OutOfResources(
+            message, hint="it is tried again; raise the limit of open files (ulimit -n)", retry_after=2.0
+        )
+    return EngineFailed(message)
 
 
 def cause_of(code: int) -> DeathCause:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mullama.errors import Conflict, Refused
 from mullama.manifest.addresses import Address, TcpAddress, UnixAddress
+from mullama.server.http.accepting import ListeningSocket
 from mullama.server.http.port_owner import holder_of_port
 
 BACKLOG = 2048
@@ -90,7 +91,7 @@ def _has_ipv6() -> bool:
 
 
 def _bind_tcp(family: int, address: TcpAddress) -> socket.socket:
-    opened = socket.socket(family, socket.SOCK_STREAM)
+    opened = ListeningSocket(family, socket.SOCK_STREAM)
     try:
         if os.name == "posix":
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -108,7 +109,7 @@ def _bind_tcp(family: int, address: TcpAddress) -> socket.socket:
 def _bind_unix(address: UnixAddress) -> socket.socket:
     path = address.path
     _clear_stale(path)
-    opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    opened = ListeningSocket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)  # the socket's file must never be open to other users, not even until a chmod
     try:
         opened.bind(path)

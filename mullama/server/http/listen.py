@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 
 from mullama.errors import MullamaError, Unavailable
 from mullama.manifest.addresses import Address, TcpAddress, UnixAddress, parse_address
+from mullama.server.http.accepting import AcceptReports
 from mullama.server.http.addresses import BACKLOG, Bound, PortInUse, bind
 from mullama.server.http.connection_cap import ConnectionCap
 from mullama.server.http.exchange import Listener, Receive, Scope, Send
@@ -71,6 +72,7 @@ class HttpServer:
         self._app = app
         self._config = _uvicorn_config(app, self._bounds)
         self._clock = asyncio.create_task(self._keep_date())
+        asyncio.get_running_loop().set_exception_handler(AcceptReports())
         try:
             if control_path is not None:
                 self._control = await self._listen(f"unix:{control_path}", "control")
