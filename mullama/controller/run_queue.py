@@ -201,7 +201,8 @@ class RunQueue:
         try:
             return await self._execute(run)
         except OSError as error:
-            failed = Unavailable(f"the state of this server cannot be written: {error}", hint="is the disk full?")
+            what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            failed = Unavailable(f"the state of this server cannot be written: {what}", hint="free some space")
             self._status.not_applied(failed)
             raise failed from error
         except (MullamaError, asyncio.CancelledError) as error:

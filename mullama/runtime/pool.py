@@ -120,16 +120,20 @@ class Attempts:
                 hint="mullama apply tries them again",
             )
         self.counts[weights] = count + 1
-        self.save(self.counts)
+        self._save()
 
     def clear(self) -> None:
         """Allow all weights again, after an explicit apply."""
         if self.counts:
             self.counts.clear()
-            self.save(self.counts)
+            self._save()
 
     def finish(self, weights: str) -> None:
         if self.counts.pop(weights, None) is not None:
+            self._save()
+
+    def _save(self) -> None:
+        with contextlib.suppress(OSError):  # a full disk must not prevent a load
             self.save(self.counts)
 
 

@@ -101,9 +101,10 @@ def hold_lock(path: Path, command: str) -> Iterator[None]:
             holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip() if hasattr(os, "pread") else ""
             raise Conflict(f"locked by {holder or 'another mullama'}", hint="wait for it to end, then try again")
         since = time.strftime("%H:%M:%S")
-        os.ftruncate(descriptor, 0)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        os.write(descriptor, f"pid {os.getpid()} ({command}, since {since})".encode())
+        with suppress(OSError):  # the lock is held; on a full disk its file only names no holder
+            os.ftruncate(descriptor, 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, f"pid {os.getpid()} ({command}, since {since})".encode())
         yield
     finally:
         os.close(descriptor)
@@ -121,7 +122,10 @@ def sync_folder(path: Path) -> None:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Replace a file, durably: after a crash the path has the old bytes or the new ones."""
+    """Replace a file, durably: after a crash the path has the old bytes or the new ones.
+
+    Every `OSError` names a path; a full disk gives none by itself.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     private = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
     descriptor = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -131,7 +135,26 @@ def write_atomic(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         private.replace(path)
-    except BaseException:
+    except BaseException as error:
         private.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     sync_folder(path.parent)
+
+
+def overwrite(path: Path, data: bytes) -> bool:
+    """Write data and spaces over the bytes of a file, which needs no space on most file systems.
+
+    Return False if the file is shorter than the data, or cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | NOFOLLOW)
+    except OSError:
+        return False
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        length = os.fstat(file.fileno()).st_size
+        try:
+            return length >= len(data) and file.write(data.ljust(length)) == length
+        except OSError:
+            return False

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mullama.errors import Invalid, NotFound
-from mullama.store.disk import hold_lock, write_atomic
+from mullama.store.disk import hold_lock, overwrite, write_atomic
 from mullama.store.process import alive, process_identity
 
 KEEP_GENERATIONS = 20
@@ -139,12 +139,18 @@ class Records:
     # The running server
 
     def announce(self, record: ServerRecord) -> None:
-        write_atomic(self._server, json.dumps(asdict(record), indent=1).encode())
+        """Write the record of the running server: on a full disk over the one of the server before."""
+        data = json.dumps(asdict(record), indent=1).encode()
+        try:
+            write_atomic(self._server, data)
+        except OSError:
+            if not overwrite(self._server, data):
+                raise
 
     def withdraw(self, pid: int) -> None:
-        """Remove the record of the server if it is of the process with this pid."""
+        """Blank the record of the server if it is of the process with this pid. Its file keeps the space."""
         record = self._read_server()
-        if record is not None and record.pid == pid:
+        if record is not None and record.pid == pid and not overwrite(self._server, b""):
             self._server.unlink(missing_ok=True)
 
     def server(self) -> ServerRecord | None:

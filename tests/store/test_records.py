@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mullama.errors import Conflict, Invalid, NotFound
+from mullama.store.disk import hold_lock, overwrite, write_atomic
 from mullama.store.process import process_identity
 from mullama.store.records import (
     KEEP_GENERATIONS,
@@ -103,9 +106,57 @@ def test_the_record_of_a_server_whose_process_is_gone_counts_as_none(tmp_path: P
 
     assert records.server() is None
     records.withdraw(os.getpid())
-    assert (records.folder / "server.json").exists()
+    assert (records.folder / "server.json").read_bytes().strip()
     records.withdraw(gone.pid)
-    assert not (records.folder / "server.json").exists()
+    assert not (records.folder / "server.json").read_bytes().strip()
+
+
+def _full(*arguments: object) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_an_error_of_a_write_names_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", _full)
+    with pytest.raises(OSError, match=re.escape(str(tmp_path / "x"))) as raised:
+        write_atomic(tmp_path / "x", b"some data")
+    assert raised.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_is_held_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "write", _full)
+    with hold_lock(tmp_path / "lock", "serve"), pytest.raises(Conflict), hold_lock(tmp_path / "lock", "apply"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("data", "written", "content"),
+    [(b"ab", True, b"ab  "), (b"", True, b"    "), (b"abcd", True, b"abcd"), (b"abcde", False, b"1234")],
+)
+def test_a_file_is_overwritten_in_its_own_space(tmp_path: Path, data: bytes, written: bool, content: bytes) -> None:
+    (tmp_path / "f").write_bytes(b"1234")
+
+    assert overwrite(tmp_path / "f", data) is written
+    assert (tmp_path / "f").read_bytes() == content
+    assert overwrite(tmp_path / "none", data) is False
+
+
+def test_a_server_is_recorded_over_the_one_before_when_the_file_cannot_be_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    records = Records(tmp_path, "x")
+    records.announce(server(os.getpid()))
+    records.withdraw(os.getpid())
+    monkeypatch.setattr("mullama.store.records.write_atomic", full)
+
+    records.announce(server(os.getpid()))
+
+    assert records.server() == server(os.getpid())
+    with pytest.raises(OSError, match=r"server\.json"):
+        Records(tmp_path, "y").announce(server(os.getpid()))
 
 
 def test_a_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:

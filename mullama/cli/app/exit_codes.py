@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import assert_never
 
 from mullama.errors import Denied, EngineFailed, Internal, Kind, ManifestError, MullamaError, NotFound
@@ -108,7 +109,8 @@ def as_mullama_error(raised: Exception) -> MullamaError:
         case FileNotFoundError(filename=path, strerror=why) if path:
             return NotFound(f"{path}: {why}", name=str(path))
         case OSError(filename=path, strerror=why) if why:
-            return Internal(f"{path}: {why}" if path else why)
+            hint = "free some space and try again" if raised.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+            return Internal(f"{path}: {why}" if path else why, hint=hint)
         case _:
             text = f"{type(raised).__name__}: {raised}"
             return Internal(f"a bug in mullama: {text}", hint="MULLAMA_DEBUG=1 shows the traceback")

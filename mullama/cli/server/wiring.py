@@ -98,7 +98,10 @@ async def _serve(
     process.handle_signals()
     try:
         await process.http.start(process.app, (), control)
-        process.announce(control, origin)
+        try:
+            process.announce(control, origin)
+        except OSError as error:
+            _log.error("commands find this server by --host only, because its record cannot be written: %s", error)
         # The watcher is first: a reader of server.json may save the new file at once.
         process.reconciler.state.subscribers += (
             process.watcher.follow,
