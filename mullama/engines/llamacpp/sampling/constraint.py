@@ -24,6 +24,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from mullama.chat.stops import StopMatcher
 from mullama.chat.types import Constraint
+from mullama.engines.llamacpp.sampling.culprit import explained
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.errors import Invalid
 
@@ -166,12 +167,18 @@ def _compiled(tokenizer: Any, text: str) -> Any:
     except BaseException as error:  # a panic of the Rust library is no `Exception`
         raise Invalid(f"the grammar cannot be compiled: {error}"[:300], field="format") from error
     if matcher.is_error():
-        raise Invalid(
-            f"the grammar is not valid: {matcher.get_error()[:300]}",
-            hint="see llguidance's Lark syntax",
-            field="format",
-        )
+        reason = explained(text, matcher.get_error(), partial(_error_of, tokenizer))
+        raise Invalid(f"the grammar is not valid: {reason}", field="format")
     return matcher
+
+
+def _error_of(tokenizer: Any, text: str) -> str:
+    """Return the error of a grammar, "" when it compiles."""
+    try:
+        matcher = LLMatcher(tokenizer, text, log_level=0, limits=LLParserLimits(**_LIMITS))
+        return str(matcher.get_error()) if matcher.is_error() else ""
+    except BaseException as error:  # noqa: BLE001 - a panic of the Rust library is no `Exception`
+        return str(error) or "it cannot be compiled"
 
 
 def _bytes(vocabulary: Vocabulary, token: int) -> bytes:
