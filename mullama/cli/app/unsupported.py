@@ -128,7 +128,7 @@ EVERYWHERE: Mapping[str, str] = {
     "--numa": "start the server under numactl", "--rpc": "one server uses one machine",
     "--jinja": _ALWAYS, "--cont-batching": _ALWAYS, "--slots": _ALWAYS, "--props": "settings are in the manifest",
     "--no-webui": "there is no web interface", "--webui": _NO_UI, "--path": _NO_UI,
-    "--metrics": "/metrics is always served; observability.metrics in the manifest configures it",
+    "--metrics": "/metrics is always served; observability.metric_names in the manifest adds llama-server's names",
     "--parallel": _PARALLEL, "--threads-http": "one thread serves HTTP",
     "--threads-batch": _in_model("context.threads"),
     "--slot-save-path": "prefixes of the manifest are saved in the state folder",
