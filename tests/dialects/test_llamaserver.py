@@ -383,3 +383,9 @@ def test_a_malformed_file_beside_the_gap_is_refused_by_its_place(extra: Any, fie
     with pytest.raises(Invalid) as caught:
         decode("/infill", {"input_prefix": "a", "input_suffix": "b", "input_extra": extra})
     assert caught.value.field == field
+
+
+def test_the_number_of_probabilities_has_two_names() -> None:
+    assert decode("/completion", {"prompt": "a", "logprobs": 3}).logprobs == 3
+    assert decode("/completion", {"prompt": "a", "logprobs": 3, "n_probs": 2}).logprobs == 2
+    assert decode("/completion", {"prompt": "a", "n_probs": 0}).logprobs is None

@@ -97,6 +97,15 @@ def test_formats_in_all_their_places(more: Any, form: ResponseFormat | None) -> 
         ({"lora": [{"id": 0}]}, r"lora\[0\]\.scale is required"),
         ({"lora": [{"id": -1, "scale": 1}]}, r"lora\[0\]\.id must be"),
         ({"lora": {"id": 0, "scale": 1}}, "lora must be a list"),
+        (
+            {
+                "continue_final_message": True,
+                "messages": [
+                    {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}, "id": "c"}]}
+                ],
+            },
+            "tool calls cannot be continued",
+        ),
         ({"reasoning_format": "odd"}, "reasoning_format"),
         ({"tools": [{"type": "function"}]}, r"tools\[0\]\.name is required"),
         ({"tools": [{"type": "function", "function": {"name": "x"}}] * 257}, "at most 256 items"),
@@ -417,3 +426,19 @@ def test_counting_tokens_reads_the_same_body() -> None:
     operation = decode("/v1/chat/completions/input_tokens", HELLO)
 
     assert operation.chat == chat()
+
+
+@pytest.mark.parametrize(
+    ("more", "continued", "opened"),
+    [
+        ({}, True, True),
+        ({"continue_final_message": True}, True, True),
+        ({"continue_final_message": True, "add_generation_prompt": False}, True, False),
+        ({"continue_final_message": False}, False, True),
+        ({"continue_final_message": False, "add_generation_prompt": False}, False, False),
+    ],
+)
+def test_an_answer_is_new_or_continues_the_last_message(more: dict[str, Any], continued: bool, opened: bool) -> None:
+    operation = chat(messages=[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], **more)
+
+    assert (operation.continue_final, operation.open_answer) == (continued, opened)

@@ -148,6 +148,12 @@ def _continued(body: fields.Body, messages: tuple[types.Message, ...]) -> bool:
             f"continue_final_message needs a last message of the assistant, not of the role {last.role}",
             field="continue_final_message",
         )
+    if wanted and last.tool_calls:
+        raise Invalid(
+            "a message with tool calls cannot be continued",
+            hint="send the results of the calls, or set continue_final_message to false",
+            field="continue_final_message",
+        )
     if wanted is False or last.role != "assistant" or last.tool_calls:
         return False
     if len(messages) > 1 and messages[-2].role == "assistant":

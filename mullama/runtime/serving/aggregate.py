@@ -16,7 +16,7 @@ class Places(Protocol):
 
     def begin(self, choice: int, begun: Begun) -> None: ...
 
-    def end(self, choice: int, ended: Ended) -> int:
+    def end(self, choice: int) -> int:
         """Return the number of the place, which is free now; -1 for a choice that never began."""
         ...
 
@@ -160,7 +160,7 @@ class Aggregate:
             timings=chat.Timings(prompt=ended.prompt_seconds, decode=ended.decode_seconds),
             held_tokens=ended.held_tokens,
             prompt=begun.prompt if begun else "",
-            slot=-1 if self._places is None else self._places.end(self._choices[ended.id], ended),
+            slot=-1 if self._places is None else self._places.end(self._choices[ended.id]),
         )
 
     def _notice_calls(self, job: int, events: Sequence[chat.Event]) -> None:

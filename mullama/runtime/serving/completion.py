@@ -270,6 +270,8 @@ def _check_adapters(request: Request, deployment: Deployment) -> None:
 
 async def _with_ids(sampling: chat.Sampling, lease: Lease) -> chat.Sampling:
     """Return the sampling with the ids of tokens in place of texts in `logit_bias`."""
+    if not any(isinstance(token, str) for token, _ in sampling.logit_bias or ()):
+        return sampling
     biases: list[tuple[int | str, float]] = []
     for token, bias in sampling.logit_bias or ():
         if isinstance(token, str):

@@ -6,13 +6,14 @@ end; its number has no effect on the computation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field, fields, replace
 from itertools import count
+from typing import Any
 
 from mullama.chat.inventory import Slot
 from mullama.chat.types import Effective, TextRequest
-from mullama.engines.base import Begun, Ended
+from mullama.engines.base import Begun
 from mullama.runtime.scheduler.events import UnitKey
 
 Generated = Callable[[int], int]
@@ -21,14 +22,18 @@ Generated = Callable[[int], int]
 
 @dataclass(slots=True, eq=False)
 class _Place:
-    """The present or last answer at one number."""
+    """The present or last answer at one number. It keeps no text of the request."""
 
     task: int
     request: TextRequest
     effective: Effective
-    begun: Begun
+    prompt_tokens: int
+    cached_tokens: int
     generated: Callable[[], int]
     busy: bool = True
+
+    def free(self) -> None:
+        self.busy, self.generated = False, int
 
 
 class PlaceBoard:
@@ -47,7 +52,7 @@ class PlaceBoard:
             alive = self._alive()
             self._units = {key: places for key, places in self._units.items() if key in alive}
         places = self._units.setdefault(unit, [None] * max(1, parallel))
-        return RequestPlaces(places, self._tasks, request, effective, generated)
+        return RequestPlaces(places, self._tasks, _bare(request), replace(effective, constraint=None), generated)
 
     def slots(self, unit: UnitKey, parallel: int) -> tuple[Slot, ...]:
         """Return the places of a context in order of their numbers."""
@@ -64,13 +69,19 @@ class RequestPlaces:
     request: TextRequest
     effective: Effective
     generated: Generated
-    _mine: dict[int, int] = field(default_factory=dict)
+    _mine: dict[int, tuple[int, _Place]] = field(default_factory=dict)
 
     def begin(self, choice: int, begun: Begun) -> None:
-        number = self._free()
-        self._mine[choice] = number
-        generated = self.generated
-        self.places[number] = _Place(next(self.tasks), self.request, self.effective, begun, lambda: generated(choice))
+        number, generated = self._free(), self.generated
+        place = _Place(
+            next(self.tasks),
+            self.request,
+            self.effective,
+            begun.prompt_tokens,
+            begun.cached_tokens,
+            lambda: generated(choice),
+        )
+        self.places[number], self._mine[choice] = place, (number, place)
 
     def _free(self) -> int:
         """Return the first free number. The engine begins an answer only when one is free, but an end of another
@@ -79,20 +90,31 @@ class RequestPlaces:
         taken = [(place.task if place and place.busy else -1, number) for number, place in enumerate(self.places)]
         return min(taken)[1]
 
-    def end(self, choice: int, ended: Ended) -> int:
-        number = self._mine.pop(choice, -1)
-        place = self.places[number] if number >= 0 else None
-        if place is not None and place.begun.id == ended.id:
-            place.busy, place.generated = False, int
+    def end(self, choice: int) -> int:
+        if choice not in self._mine:
+            return -1
+        number, place = self._mine.pop(choice)
+        place.free()
         return number
 
     def close(self) -> None:
         """Free the places of choices that never ended."""
-        for number in self._mine.values():
-            place = self.places[number]
-            if place is not None:
-                place.busy, place.generated = False, int
-        self._mine.clear()
+        for choice in tuple(self._mine):
+            self.end(choice)
+
+
+# The members of requests, of any dialect, that hold texts of the client.
+_TEXTS: Mapping[str, object] = {
+    "prompts": (), "suffix": None, "system": None, "images": (), "context": (), "messages": (), "tools": (),
+    "template_arguments": (), "items": (), "echo": {}, "sent": (), "metadata": {},
+}  # fmt: skip
+
+
+def _bare(request: TextRequest) -> TextRequest:
+    """Return a request without its texts, which may be large, and which no other client may see."""
+    own = {one.name for one in fields(request)}
+    texts: dict[str, Any] = {name: empty for name, empty in _TEXTS.items() if name in own}
+    return replace(request, **texts)
 
 
 def _slot(number: int, place: _Place | None) -> Slot:
@@ -104,7 +126,7 @@ def _slot(number: int, place: _Place | None) -> Slot:
         task=place.task,
         request=place.request,
         effective=place.effective,
-        prompt_tokens=place.begun.prompt_tokens,
-        cached_tokens=place.begun.cached_tokens,
+        prompt_tokens=place.prompt_tokens,
+        cached_tokens=place.cached_tokens,
         generated=place.generated(),
     )

@@ -11,10 +11,12 @@ import pytest
 
 from mullama.chat import types as chat
 from mullama.chat.inventory import LoadModel, ModelCard, ModelStateReport, ShowModel
-from mullama.engines.base import Adapter, ContextOptions
+from mullama.engines.base import Adapter, Begun, ContextOptions
 from mullama.errors import Invalid, Unsupported
+from mullama.runtime.scheduler.events import UnitKey
 from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.serving.completion import _check_adapters
+from mullama.runtime.serving.places import PlaceBoard
 from tests.runtime.runtime_fixture import CALLER, LocalServer, until
 
 pytestmark = pytest.mark.anyio
@@ -44,6 +46,39 @@ async def test_places_number_the_answers_that_run_together(server: LocalServer) 
     async with aclosing(server.events("a", "count to 9")) as leaving:
         assert isinstance(await anext(leaving), chat.Started)
     assert await slots() == [(False, 0), (False, 0)]
+
+
+def test_a_place_keeps_no_text_of_its_request() -> None:
+    board = PlaceBoard(lambda: ())
+    unit, effective = UnitKey("w", "c"), chat.Effective(model="m", context_size=9, sampling=chat.DEFAULT_SAMPLING)
+    requests = (
+        chat.CompletionRequest(model="m", prompts=("secret",), suffix="secret", n=2),
+        chat.ChatRequest(model="m", messages=(chat.text_message("user", "secret"),), n=2),
+    )
+    for request in requests:
+        places = board.request(unit, 2, request, effective, lambda choice: choice)
+        for choice in (0, 1):
+            places.begin(choice, Begun(id=choice, prompt_tokens=5, cached_tokens=1, prompt="secret"))
+        slots = board.slots(unit, 2)
+        assert [(slot.id, slot.busy, slot.generated) for slot in slots] == [(0, True, 0), (1, True, 1)]
+        assert [slot.request.n for slot in slots if slot.request] == [2, 2]
+        assert "secret" not in repr(slots)
+        assert places.end(1) == 1
+        places.close()
+        assert [slot.busy for slot in board.slots(unit, 2)] == [False, False]
+        assert places.end(1) == -1
+
+
+def test_the_end_of_a_request_leaves_a_place_that_another_has_taken() -> None:
+    board = PlaceBoard(lambda: ())
+    unit, effective = UnitKey("w", "c"), chat.Effective(model="m", context_size=9, sampling=chat.DEFAULT_SAMPLING)
+    request = chat.CompletionRequest(model="m", prompts=("a",))
+    first, second = (board.request(unit, 1, request, effective, lambda choice: 0) for _ in range(2))
+    first.begin(0, Begun(id=1, prompt_tokens=5, cached_tokens=0))
+    second.begin(0, Begun(id=2, prompt_tokens=6, cached_tokens=0))  # the end of the first is read later
+    assert first.end(0) == 0
+    [slot] = board.slots(unit, 1)
+    assert (slot.busy, slot.prompt_tokens) == (True, 6)
 
 
 async def test_a_request_with_a_route_shows_the_models_own_settings(server: LocalServer) -> None:

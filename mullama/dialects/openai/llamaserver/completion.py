@@ -11,10 +11,11 @@ from mullama.dialects.base import Endpoint, Frame, Reply, ReplyContext, StreamEv
 from mullama.dialects.inputs import INPUT_SCHEMA, inputs_of, prompts_of
 from mullama.dialects.openai import native_form
 from mullama.dialects.openai.native_form import NO_OPTIONS, ReplyOptions
-from mullama.dialects.openai.request_fields import COMMON, answers_of, read_common
+from mullama.dialects.openai.request_fields import COMMON, N_PROBS, answers_of, read_common
 from mullama.dialects.openai.streams import EventStream
 from mullama.names import JSONValue
 
+_LOGPROBS = N_PROBS.named("logprobs")
 _PREFIX = fields.text("input_prefix")
 _SUFFIX = fields.text("input_suffix")
 _PROMPT = fields.text("prompt")
@@ -58,6 +59,7 @@ def decode_infill(request: WireRequest) -> NativeCall:
 
 def _request(body: fields.Body, prompts: tuple[types.PromptInput, ...], suffix: str | None) -> NativeCall:
     common = read_common(body)
+    common["logprobs"] = common["logprobs"] or body.get(_LOGPROBS) or None
     stream = body.get(fields.STREAM) or False
     common["details"] = stream or common["reply"].return_tokens
     common["want_prompt"] = True
@@ -164,7 +166,7 @@ class NativeStream(EventStream):
         )
 
 
-_COMMON: tuple[fields.Field[object], ...] = (fields.MODEL, fields.STREAM, *COMMON)
+_COMMON: tuple[fields.Field[object], ...] = (fields.MODEL, fields.STREAM, *COMMON, _LOGPROBS)
 _ANSWER = schema.record(
     "",
     content=schema.STRING,
