@@ -22,10 +22,11 @@ def credentials_of(headers: Mapping[str, str]) -> tuple[str, ...]:
     """Return the secrets of a request: its bearer tokens, and the values of the headers x-api-key and api-key.
 
     A client may send several, as when its own setting and that of a proxy meet. A header that is given twice is
-    joined with a comma.
+    joined with a comma, which may be part of a secret, too.
     """
     found: list[str] = []
-    for part in headers.get("authorization", "").split(","):
+    authorization = headers.get("authorization", "")
+    for part in dict.fromkeys((authorization, *authorization.split(","))):
         scheme, _, token = part.strip().partition(" ")
         if scheme.lower() == "bearer":
             found.append(token.strip())

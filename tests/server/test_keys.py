@@ -42,7 +42,8 @@ def bearer(secret: str) -> dict[str, str]:
         ({"api-key": "abc"}, ("abc",)),
         ({"authorization": "Bearer abc", "x-api-key": "xyz", "api-key": "uvw"}, ("abc", "xyz", "uvw")),
         ({"authorization": "Bearer abc", "x-api-key": "abc"}, ("abc",)),
-        ({"authorization": "Bearer old, Bearer new"}, ("old", "new")),
+        ({"authorization": "Bearer old, Bearer new"}, ("old, Bearer new", "old", "new")),
+        ({"authorization": "Bearer with,comma"}, ("with,comma", "with")),
         ({"authorization": "Basic abc, Bearer new"}, ("new",)),
         ({"x-api-key": "old, new"}, ("old, new", "old", "new")),
         ({"authorization": "Basic abc", "x-api-key": "xyz"}, ("xyz",)),
@@ -58,7 +59,7 @@ def test_the_credentials_are_bearer_tokens_and_api_keys(headers: dict[str, str],
 
 def test_a_bounded_number_of_credentials_is_compared() -> None:
     many = ", ".join(f"Bearer {n}" for n in range(1000))
-    assert credentials_of({"authorization": many}) == tuple(map(str, range(8)))
+    assert credentials_of({"authorization": many})[1:] == tuple(map(str, range(7)))
 
 
 @pytest.mark.parametrize(
