@@ -37,6 +37,7 @@ class Reason(StrEnum):
     APPLYING = "Applying"
     FETCH_FAILED = "FetchFailed"
     REFUSED = "Refused"
+    OVER_BUDGET = "OverBudget"
     IDLE = "Idle"
 
 

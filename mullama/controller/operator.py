@@ -31,6 +31,7 @@ from mullama.runtime.scheduler.events import FOREVER
 from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.serving.build import time_to_live
 from mullama.runtime.snapshot import Deployment
+from mullama.units import size
 
 
 class LocalOperator:
@@ -74,7 +75,7 @@ class LocalOperator:
             "state": self._state(current, live),
             "origin": _origin(current.origin),
             "listen": list(current.listening),
-            "conditions": self._status.conditions.tree(),
+            "conditions": self._conditions(),
             "models": with_shares(models, snapshot),
             "memory": memory_in_use(models, snapshot),
             "routes": {name: target for name, target in snapshot.names.items() if name != target.casefold()},
@@ -86,6 +87,16 @@ class LocalOperator:
             },
             "workers": list(self._pool.pids()),
         }
+
+    def _conditions(self) -> list[dict[str, Any]]:
+        """Return the server's conditions, with the memory as it is now."""
+        found = self._status.conditions.tree()
+        if (over := self._pool.over_budget) is None:
+            return found
+        taken, budget = (size(count, digits=2) for count in over)
+        message = f"{taken} in use, hardware.budget allows {budget}"
+        others = [c for c in found if c["type"] != Condition.DEGRADED or c["status"]]
+        return [*others, condition(Condition.DEGRADED, True, Reason.OVER_BUDGET, message)]
 
     def _live(self, current: Current) -> dict[str, LiveModel]:
         reconciler = self._reconciler
@@ -102,7 +113,7 @@ class LocalOperator:
             return "reconciling"
         unwell = any(conditions.status(kind) is False for kind in (Condition.CONFIG_VALID, Condition.SYNCED))
         failed = any(model.state in ("failed", "degraded") for model in live.values())
-        return "degraded" if unwell or failed else "ready"
+        return "degraded" if unwell or failed or self._pool.over_budget is not None else "ready"
 
     def _model(self, deployment: Deployment, live: LiveModel, current: Current) -> dict[str, Any]:
         facts = self._pool.context_facts(deployment.unit)

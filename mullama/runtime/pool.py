@@ -15,7 +15,7 @@ from mullama.runtime.quarantine import Quarantine
 from mullama.runtime.scheduler import events as ev
 from mullama.runtime.scheduler.decide import decide
 from mullama.runtime.scheduler.events import UnitKey
-from mullama.runtime.scheduler.passes import wanted
+from mullama.runtime.scheduler.passes import over_budget, used, wanted
 from mullama.runtime.scheduler.state import Phase, State, failure
 from mullama.runtime.snapshot import Deployment
 from mullama.runtime.worker.cores import CoreAllocator
@@ -308,6 +308,13 @@ class Pool:
         found = self.state.units.get(unit)
         return found is not None and found.unloaded
 
+    @property
+    def over_budget(self) -> tuple[int, int] | None:
+        """The bytes in memory and the budget, when a lowered budget is exceeded by models that stay loaded or work."""
+        if self.state.rules.budget is None or not over_budget(self.state):
+            return None
+        return used(self.state), self.state.rules.budget
+
     def failure(self, model: str) -> MullamaError | None:
         return failure(self.state, model)
 
@@ -355,6 +362,8 @@ class Pool:
                 self._spawn(self._open(unit))
             case ev.CloseUnit(unit=unit):
                 self._spawn(self._close(unit))
+            case ev.Evicted(models=models, reason=reason):
+                self._note("evicted", models, f"{models} was unloaded {reason}")
             case ev.Grant(id=id, unit=unit):
                 self._resolve(id, unit, None)
             case ev.Refuse(id=id, error=error):

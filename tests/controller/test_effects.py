@@ -275,3 +275,22 @@ async def test_a_model_that_is_not_pruned_stays_protected(server: LocalServer) -
     assert refused["outcome"] == "refused"
     assert "b is protected" in refused["message"]
     assert await server.ask("b", "say here") == "here"
+
+
+async def test_a_lowered_budget_unloads_idle_models_and_reports_those_that_stay(server: LocalServer) -> None:
+    models = {"a": server.script("a"), "b": {"from": server.script("b"), "residency": {"load": "on_demand"}}}
+    await server.apply(models)
+    await server.ask("b", "say yes")
+
+    await server.apply(models, hardware={"budget": {"ram": "100KiB"}})
+    await until(lambda: server.status("b")["state"] == "idle")
+
+    events = [(e["subject"], e["message"]) for e in server.event_log.kept() if e["kind"] == "evicted"]
+    assert events == [("b", "b was unloaded because the budget was lowered")]
+    await until(lambda: server.operator.status()["state"] == "degraded")
+    assert server.condition("Degraded")["reason"] == "OverBudget"
+    assert "hardware.budget allows 100.00 KiB" in server.condition("Degraded")["message"]
+
+    await server.apply(models)
+    assert server.operator.status()["state"] == "ready"
+    assert server.condition("Degraded")["status"] is False

@@ -6,14 +6,15 @@ Theory of operation. A *worker* is a child process that holds one set of weights
 further events. It is synchronous and runs on the event loop, so there are no locks, and a test needs only values.
 Times are monotonic seconds that arrive with the events.
 
-After every event the same six passes run, in this order; each is idempotent, so a lost or doubled event does no harm:
+After every event the same seven passes run, in this order; each is idempotent, so a lost or doubled event does no harm:
 
 1. expire    refuse queued requests past their deadline; cancel running ones past the drain deadline of their unit
 2. close     close units that are not wanted and that no request uses; stop workers without units
-3. open      open wanted units; start their workers first, if memory allows
-4. evict     close idle units of lower rank for a wanted unit that does not fit
-5. grant     give places to waiting requests: higher priority first, then first come, first served
-6. wake      ask for a tick at the next moment at which time alone changes something
+3. shrink    close idle units on demand while more is in memory than a lowered budget allows
+4. open      open wanted units; start their workers first, if memory allows
+5. evict     close idle units of lower rank for a wanted unit that does not fit
+6. grant     give places to waiting requests: higher priority first, then first come, first served
+7. wake      ask for a tick at the next moment at which time alone changes something
 
 A unit is wanted while a model that loads at start leads to it, a request waits for it, its time to live has not passed
 since its last use, or the reconciler pins it (to prepare a new unit before the swap).

@@ -1,4 +1,4 @@
-"""Applies one event to the live state, then runs the six passes."""
+"""Applies one event to the live state, then runs the seven passes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from mullama.runtime.scheduler.events import (
     WorkerReady,
     WorkerStopped,
 )
-from mullama.runtime.scheduler.passes import close, evict, expire, grant, open_wanted, wake
+from mullama.runtime.scheduler.passes import close, evict, expire, grant, open_wanted, shrink, wake
 from mullama.runtime.scheduler.state import (
     Phase,
     QueuedRequest,
@@ -51,7 +51,7 @@ CRASH_WINDOW, CRASH_LIMIT = 600.0, 5  # this many failures within so many second
 def decide(state: State, event: Event, now: float) -> tuple[Command, ...]:
     """Apply one event and run the passes; return the commands in the order to perform them."""
     commands = [*_apply(state, event, now)]
-    for step in (expire, close, open_wanted, evict, grant, wake):
+    for step in (expire, close, shrink, open_wanted, evict, grant, wake):
         commands.extend(step(state, now))
     return tuple(commands)
 

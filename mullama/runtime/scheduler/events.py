@@ -257,4 +257,12 @@ class WakeAt:
     when: float
 
 
-Command = StartWorker | StopWorker | OpenUnit | CloseUnit | Grant | Refuse | Cancel | Settled | WakeAt
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evicted:
+    """Report that a unit is closed although its time to live has not passed. models: its names, for people."""
+
+    models: str
+    reason: str
+
+
+Command = StartWorker | StopWorker | OpenUnit | CloseUnit | Evicted | Grant | Refuse | Cancel | Settled | WakeAt

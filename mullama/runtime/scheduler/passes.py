@@ -1,4 +1,4 @@
-"""The six passes that follow every event; the package's docstring has their order and meaning."""
+"""The seven passes that follow every event; the package's docstring has their order and meaning."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from mullama.runtime.scheduler.events import (
     Cancel,
     CloseUnit,
     Command,
+    Evicted,
     Grant,
     OpenUnit,
     Refuse,
@@ -171,14 +172,14 @@ def _need(state: State, key: UnitKey) -> int:
     return unit.bytes + (worker.bytes if worker.phase is Phase.COLD else 0)
 
 
-def _used(state: State) -> int:
+def used(state: State) -> int:
     workers = sum(w.bytes for w in state.workers.values() if w.phase is not Phase.COLD)
     return workers + sum(u.bytes for u in state.units.values() if u.phase is not Phase.COLD)
 
 
 def _fits(state: State, key: UnitKey) -> bool:
     budget = state.rules.budget
-    return budget is None or _used(state) + _need(state, key) <= budget
+    return budget is None or used(state) + _need(state, key) <= budget
 
 
 def evict(state: State, now: float) -> Iterator[Command]:
@@ -190,20 +191,45 @@ def evict(state: State, now: float) -> Iterator[Command]:
         victims = list(_victims(state, key))
         if victims and _enough(state, key, victims):
             victim = victims[0]
-            # With a time to live of 0 it stays closed until a request, even if it loads at start. Otherwise the two
-            # units would evict each other for ever.
-            state.units[victim].phase, state.units[victim].ttl_override = Phase.CLOSING, 0.0
-            yield CloseUnit(unit=victim)
+            yield from _evict(state, victim, f"to make room for {_names(state, key)}")
         elif not _may_free(state, key):
             state.units[key].no_room = True
             yield from unit_failed(state, key, _does_not_fit(state, key))
+
+
+def shrink(state: State, now: float) -> Iterator[Command]:
+    """Close idle units on demand, one after the other, while more is in memory than a lowered budget allows."""
+    if not over_budget(state):
+        return
+    victims = [k for k in _idle(state) if not _stays_loaded(state, k)]
+    if victims:
+        yield from _evict(state, min(victims, key=lambda k: _least_wanted(state, k)), "because the budget was lowered")
+
+
+def over_budget(state: State) -> bool:
+    """Return True when more is in memory than the budget allows, and nothing is being closed."""
+    workers = any(w.phase is Phase.CLOSING for w in state.workers.values())
+    closing = workers or any(u.phase is Phase.CLOSING for u in state.units.values())
+    return state.rules.budget is not None and not closing and used(state) > state.rules.budget
+
+
+def _evict(state: State, key: UnitKey, reason: str) -> Iterator[Command]:
+    # With a time to live of 0 it stays closed until a request, even if it loads at start. Otherwise two units would
+    # evict each other for ever.
+    state.units[key].phase, state.units[key].ttl_override = Phase.CLOSING, 0.0
+    yield CloseUnit(unit=key)
+    yield Evicted(models=_names(state, key), reason=reason)
+
+
+def _names(state: State, key: UnitKey) -> str:
+    return ", ".join(sorted(s.name for s in state.models.values() if s.unit == key)) or "a replaced model"
 
 
 def _enough(state: State, key: UnitKey, victims: list[UnitKey]) -> bool:
     """Return True if the unit fits once all of them are closed; otherwise closing them is no use."""
     weights = {k.weights for k in victims}
     freed = sum(state.units[k].bytes for k in victims) + sum(state.workers[w].bytes for w in weights)
-    return _used(state) - freed + _need(state, key) <= (state.rules.budget or 0)
+    return used(state) - freed + _need(state, key) <= (state.rules.budget or 0)
 
 
 def _victims(state: State, key: UnitKey) -> list[UnitKey]:
@@ -211,15 +237,24 @@ def _victims(state: State, key: UnitKey) -> list[UnitKey]:
     rank = _rank(state, key)
     found = [
         k
-        for k, u in state.units.items()
-        if u.phase is Phase.READY
-        and not u.leases
-        and not u.pinned
-        and k != key
-        and not _awaited(state, k)
-        and (_rank(state, k) < rank or (_rank(state, k) == rank and not _stays_loaded(state, k)))
+        for k in _idle(state)
+        if k != key and (_rank(state, k) < rank or (_rank(state, k) == rank and not _stays_loaded(state, k)))
     ]
-    return sorted(found, key=lambda k: (_rank(state, k), state.units[k].last_used))
+    return sorted(found, key=lambda k: _least_wanted(state, k))
+
+
+def _idle(state: State) -> list[UnitKey]:
+    """Return the open units that nothing uses, pins or waits for."""
+    return [
+        k
+        for k, u in state.units.items()
+        if u.phase is Phase.READY and not u.leases and not u.pinned and not _awaited(state, k)
+    ]
+
+
+def _least_wanted(state: State, key: UnitKey) -> tuple[int, float]:
+    """Return the key by which the least wanted unit is first: lowest rank, then least recently used."""
+    return _rank(state, key), state.units[key].last_used
 
 
 def _awaited(state: State, key: UnitKey) -> bool:
@@ -245,9 +280,10 @@ def _may_free(state: State, key: UnitKey) -> bool:
 
 
 def _does_not_fit(state: State, key: UnitKey) -> MullamaError:
-    need, used, budget = (size(count, digits=2) for count in (_need(state, key), _used(state), state.rules.budget or 0))
+    counts = (_need(state, key), used(state), state.rules.budget or 0)
+    need, taken, budget = (size(count, digits=2) for count in counts)
     return Refused(
-        f"not enough memory: {need} needed, {used} of {budget} in use",
+        f"not enough memory: {need} needed, {taken} of {budget} in use",
         hint="use a smaller context.size, a smaller file, or a larger hardware.budget.ram",
     )
 

@@ -13,6 +13,7 @@ from mullama.errors import Busy, EngineFailed, Refused, TimedOut, Unavailable
 from mullama.runtime.scheduler import events as ev
 from mullama.runtime.scheduler.decide import CRASH_LIMIT, decide
 from mullama.runtime.scheduler.events import FOREVER, Rules, Serve, UnitKey
+from mullama.runtime.scheduler.passes import over_budget
 from mullama.runtime.scheduler.state import Phase, State
 
 A, B = UnitKey("wa", "c1"), UnitKey("wb", "c1")
@@ -393,7 +394,54 @@ def test_an_idle_unit_on_demand_is_evicted_for_one_of_equal_rank() -> None:
     commands = world.feed(ev.Request(id=2, model="b"))
 
     assert ev.CloseUnit(unit=A) in commands
+    assert ev.Evicted(models="a", reason="to make room for b") in commands
     assert ev.Grant(id=2, unit=B) in commands
+
+
+def used_once(*models: Serve) -> World:
+    """A world in which each model has answered a request, in this order."""
+    world = World(*models, rules=Rules(budget=1000))
+    for number, model in enumerate(models):
+        world.now += 1
+        world.feed(ev.Request(id=number, model=model.name), ev.Leave(id=number))
+    return world
+
+
+C = UnitKey("wc", "c")
+
+
+@pytest.mark.parametrize(
+    ("budget", "left"),
+    [(200, {A, B, C}), (180, {A, B, C}), (179, {A, C}), (120, {A, C}), (100, {A}), (60, {A}), (10, {A})],
+)
+def test_a_lowered_budget_unloads_idle_models_on_demand_the_least_recently_used_first(
+    budget: int, left: set[UnitKey]
+) -> None:
+    stays = serve("a", weights_bytes=60)
+    models = (stays, serve("b", B, at_start=False, weights_bytes=60), serve("c", C, at_start=False, weights_bytes=60))
+    world = used_once(*models)
+
+    world.swap(*models, rules=Rules(budget=budget))
+
+    assert {unit for unit in (A, B, C) if world.phase(unit) is Phase.READY} == left
+    reason = "because the budget was lowered"
+    gone = [name for name, unit in (("b", B), ("c", C)) if unit not in left]
+    assert world.of(ev.Evicted) == [ev.Evicted(models=name, reason=reason) for name in gone]
+    assert over_budget(world.state) is (budget < 60)
+
+
+def test_a_busy_model_is_unloaded_after_its_request_when_the_budget_was_lowered() -> None:
+    model = serve("b", B, at_start=False, weights_bytes=60)
+    world = used_once(model)
+    world.feed(ev.Request(id=9, model="b"))
+
+    world.swap(model, rules=Rules(budget=10))
+    assert world.phase(B) is Phase.READY
+    assert over_budget(world.state)
+
+    world.feed(ev.Leave(id=9))
+    assert world.phase(B) is Phase.COLD
+    assert not over_budget(world.state)
 
 
 def test_a_busy_unit_is_awaited_and_never_evicted() -> None:
