@@ -134,7 +134,8 @@ class SchemaTypes:
     def __init__(self, root: JSONValue) -> None:
         self._root = root
         self.references = References(root)
-        self._known: dict[tuple[int, str | None], ValueTypes] = {}
+        # The schemas are kept with their types, because the identity of one that is gone may be used again.
+        self._known: dict[tuple[int, str | None], tuple[JSONValue, ValueTypes]] = {}
 
     def of(self, schema: JSONValue) -> ValueTypes:
         """Return the types of a value of this part."""
@@ -152,9 +153,9 @@ class SchemaTypes:
             return ValueTypes()
         key = (id(schema), name)
         if key not in self._known:
-            self._known[key] = ValueTypes()
-            self._known[key] = self._read(schema, name, depth)
-        return self._known[key]
+            self._known[key] = (schema, ValueTypes())
+            self._known[key] = (schema, self._read(schema, name, depth))
+        return self._known[key][1]
 
     def _read(self, schema: Mapping[str, JSONValue], name: str | None, depth: int) -> ValueTypes:
         found = _own(schema) if name is None else self._own_property(schema, name)

@@ -63,7 +63,7 @@ class Part:
         listed = (self.properties or {}).get(name)
         if listed is not None:
             yield listed
-        matched = [part for pattern, part in self.patterns.items() if re.search(pattern, name)]
+        matched = [part for pattern, part in self.patterns.items() if _certainly(pattern, name)]
         yield from matched
         if listed is None and not matched and self.additional is not None:
             yield self.additional
@@ -74,6 +74,12 @@ class Part:
             yield self.prefix[index]
         elif self.items is not None:
             yield self.items
+
+
+def _certainly(pattern: str, name: str) -> bool:
+    """Return True if the name of a property matches a simple pattern; another could take exponential time."""
+    simple = "(" not in pattern and sum(pattern.count(mark) for mark in "*+?{") <= 2
+    return simple and len(name) <= 256 and re.search(pattern, name) is not None
 
 
 class Merged:

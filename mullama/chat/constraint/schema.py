@@ -45,7 +45,6 @@ FORMATS = frozenset((
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 _NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _COMBINERS = ("allOf", "anyOf", "oneOf", "$ref")
-_DEFINITIONS = ("$defs", "definitions")
 _REPEAT = re.compile(r"\{(\d*),?(\d*)\}")
 _BEYOND_REGULAR = re.compile(r"\(\?(?:[=!]|<[=!]|>|P=|\()|\\[1-9bBAZzGkK]|[*+?}]\+")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.-]+")
