@@ -192,6 +192,12 @@ class ModelCard:
     """Keys of the file."""
     tensors: tuple[tuple[str, str, tuple[int, ...]], ...] = ()
     source: str = ""
+    resolved: str = ""
+    """The source with the file and the revision that were chosen."""
+    paths: tuple[str, ...] = ()
+    """Files on the server's machine, for an administrator."""
+    stored: bool = False
+    """All files are on the server's machine."""
     parent: str = ""
     aliases: tuple[str, ...] = ()
     """Routes to the model."""

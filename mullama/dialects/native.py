@@ -84,6 +84,10 @@ def entry(card: inventory.ModelCard) -> dict[str, JSONValue]:
         "active_requests": card.active,
         "expires": None if stays else card.expires,
         "is_default": card.is_default,
+        "route_of": card.route_of or None,
+        "stored": card.stored,
+        "repository": card.resolved or None,
+        "paths": list(card.paths),
     }
 
 

@@ -90,8 +90,8 @@ class Step:
     bytes_download: int | None = 0
     """None if unknown."""
     memory_before: int | None = None
-    """Bytes on all devices together; None if unknown. What models share counts in the first step that needs or frees
-    it, so the differences add up."""
+    """Bytes on all devices together; None if unknown. Parts that models share count in the first step that needs or
+    frees them, so the differences add up."""
     memory_after: int | None = None
     """See `memory_before`."""
     pause: bool = False

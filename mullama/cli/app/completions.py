@@ -6,11 +6,19 @@ shtab is not used, because it does not support elvish.
 from __future__ import annotations
 
 import argparse
+from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from mullama.cli.app.context import CommandContext, Parser
 from mullama.cli.app.exit_codes import DONE
+
+Kind = Literal["", "files", "models"]
+"""The kind of values that are not listed in a parser."""
+
+_MODELS = "mullama completions models 2>/dev/null"
+"""The command that prints the names of models, one a line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,31 +27,62 @@ class OptionWord:
 
     text: str
     about: str
+    values: tuple[str, ...] | None
+    """The values that may follow; None for an option without a value, empty for a value that is not listed."""
+    kind: Kind = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionEntry:
-    """One command: its name and aliases, summary, options, and the choices of its arguments."""
+    """One command: its name and aliases, summary, options, and the choices and kind of its arguments."""
 
     names: tuple[str, ...]
     about: str
     options: tuple[OptionWord, ...]
     choices: tuple[str, ...]
+    kind: Kind = ""
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        return tuple(option.text for option in self.options)
 
     @property
     def words(self) -> tuple[str, ...]:
         """Everything that may follow the command."""
-        return (*(option.text for option in self.options), *self.choices)
+        return (*self.flags, *self.choices)
 
 
 def completions_options(parser: Parser) -> None:
-    parser.add_argument("shell", choices=tuple(SHELLS), help="the shell")
+    parser.add_argument("shell", choices=(*SHELLS, "models"), help="the shell; models prints what the scripts offer")
 
 
 def completions(call: CommandContext) -> int:
     """Print the script. Where it belongs is in the manual of each shell."""
-    call.terminal.raw(SHELLS[call.options.shell](table()))
+    if call.options.shell == "models":
+        for name in _models(call):
+            call.terminal.line(name)
+    else:
+        call.terminal.raw(SHELLS[call.options.shell](table()))
     return DONE
+
+
+def _models(call: CommandContext) -> tuple[str, ...]:
+    """Return the names of models and routes of the running server, else of the manifest; none after an error."""
+    from mullama.cli.api_client.discover import find
+    from mullama.errors import MullamaError
+
+    found = replace(call, options=Namespace(file=None, profile=[], host=None, key_file=None))
+    try:
+        server = find(found)
+        if server is not None:
+            status = server.client.get("/api/v1/status")
+            return (*(str(model["name"]) for model in status["models"]), *map(str, status["routes"]))
+        from mullama.cli.models.declared import read_declared
+
+        manifest = read_declared(found).manifest
+        return (*manifest.models, *manifest.routes)
+    except MullamaError:
+        return ()
 
 
 def table() -> tuple[CompletionEntry, ...]:
@@ -59,6 +98,7 @@ def table() -> tuple[CompletionEntry, ...]:
             choices=tuple(
                 str(c) for a in parser._actions if not a.option_strings and a.choices is not None for c in a.choices
             ),
+            kind=next((kind for a in parser._actions if not a.option_strings and (kind := _kind(a))), ""),
         )
         for command in COMMANDS
         for _, parser in [load(command)]
@@ -67,35 +107,100 @@ def table() -> tuple[CompletionEntry, ...]:
 
 def _options(parser: argparse.ArgumentParser) -> tuple[OptionWord, ...]:
     return tuple(
-        OptionWord(text=name, about=(action.help or "").split(";")[0].split("(")[0].strip())
+        OptionWord(
+            text=name,
+            about=(action.help or "").split(";")[0].split("(")[0].strip(),
+            values=None if action.nargs == 0 else tuple(map(str, action.choices or ())),
+            kind=_kind(action),
+        )
         for action in parser._actions
         if action.help != argparse.SUPPRESS
         for name in action.option_strings
     )
 
 
+def _kind(action: argparse.Action) -> Kind:
+    """Return the kind of values that an argument takes, by its placeholder."""
+    placeholder = action.metavar if isinstance(action.metavar, str) else ""
+    if placeholder in ("FILE", "PATH", "DIR"):
+        return "files"
+    names_model = not action.option_strings or "--model" in action.option_strings
+    return "models" if placeholder in ("NAME", "MODEL") and names_model else ""
+
+
+def _values(option: OptionWord) -> str:
+    """Return the shell code that sets `words` to the values of an option."""
+    if option.kind == "models":
+        return f'words="$({_MODELS})"'
+    return f"words='{' '.join(option.values or ())}'"
+
+
+def _value_cases(commands: tuple[CompletionEntry, ...]) -> str:
+    """Return the cases `COMMAND --option` of the options with a value; a file falls through to the shell's default."""
+    return "".join(
+        f"    {'|'.join(_quoted(f'{name} {option.text}') for name in c.names)}) {_values(option)}; value=1 ;;\n"
+        for c in commands
+        for option in c.options
+        if option.values is not None
+    )
+
+
 def bash(commands: tuple[CompletionEntry, ...]) -> str:
-    cases = "".join(f"    {'|'.join(c.names)}) words='{' '.join(c.words)}' ;;\n" for c in commands)
+    flags = "".join(f"      {'|'.join(c.names)}) words='{' '.join(c.flags)}' ;;\n" for c in commands)
+    arguments = "".join(
+        f"      {'|'.join(c.names)}) {_arguments(c)} ;;\n" for c in commands if c.choices or c.kind == "models"
+    )
     names = " ".join(c.names[0] for c in commands)
     return (
         "_mullama() {\n"
-        '  local word="${COMP_WORDS[COMP_CWORD]}" words\n'
-        '  case "${COMP_WORDS[1]}" in\n'
-        f"{cases}    *) words='' ;;\n  esac\n"
-        f"  [ \"$COMP_CWORD\" -eq 1 ] && words='{names}'\n"
+        "  local words='' value='' glue='' piece word previous i last\n  local -a typed=()\n"
+        # Bash splits `qwen3:8b` at the colon. The parts are joined here, and the reply has the last one only.
+        "  for ((i = 0; i <= COMP_CWORD; i++)); do\n"
+        '    piece="${COMP_WORDS[i]}"; last=$((${#typed[@]} - 1))\n'
+        '    if [[ $i -gt 1 && ( "$piece" == :* || -n "$glue" ) ]]; then typed[last]+="$piece"\n'
+        '    else typed+=("$piece"); fi\n'
+        "    [[ \"$piece\" == *: ]] && glue=1 || glue=''\n"
+        "  done\n"
+        '  last=$((${#typed[@]} - 1)); word="${typed[last]}"; previous="${typed[last > 0 ? last - 1 : 0]}"\n'
+        '  if [ "$last" -le 1 ]; then\n'
+        f"    words='{names}'\n"
+        "  else\n"
+        '  case "${typed[1]} $previous" in\n'
+        f"{_value_cases(commands)}  esac\n"
+        '  if [ -z "$value" ]; then\n'
+        '    if [[ "$word" == -* ]]; then case "${typed[1]}" in\n'
+        f"{flags}    esac\n"
+        '    else case "${typed[1]}" in\n'
+        f"{arguments}    esac; fi\n"
+        "  fi\n  fi\n"
+        "  local IFS=$' \\t\\n'\n"
         '  COMPREPLY=($(compgen -W "$words" -- "$word"))\n'
+        '  if [[ "$word" == *:* ]]; then COMPREPLY=("${COMPREPLY[@]#"${word%:*}:"}"); fi\n'
         "}\ncomplete -o default -F _mullama mullama\n"
     )
+
+
+def _arguments(command: CompletionEntry) -> str:
+    """Return the shell code that sets `words` to the choices, or the models, of a command's arguments."""
+    if command.kind == "models":
+        return f'words="$({_MODELS})"'
+    return f"words='{' '.join(command.choices)}'"
 
 
 def zsh(commands: tuple[CompletionEntry, ...]) -> str:
     names = "".join(f"    {_quoted(c.names[0] + ':' + c.about)}\n" for c in commands)
     cases = "".join(f"    {'|'.join(c.names)}) offered=({' '.join(c.words)}) ;;\n" for c in commands)
+    models = "|".join(name for c in commands if c.kind == "models" for name in c.names)
     return (
-        "#compdef mullama\n_mullama() {\n  local -a commands offered\n"
+        "#compdef mullama\n_mullama() {\n  local -a commands offered\n  local words_of value\n"
         f"  commands=(\n{names}  )\n"
         "  if (( CURRENT == 2 )); then _describe command commands; return; fi\n"
+        '  case "$words[2] $words[CURRENT-1]" in\n'
+        f"{_value_cases(commands).replace('words=', 'words_of=')}  esac\n"
+        '  if [[ -n "$value" ]]; then\n'
+        '    if [[ -n "$words_of" ]]; then compadd -- ${=words_of}; else _files; fi\n    return\n  fi\n'
         f'  case "$words[2]" in\n{cases}  esac\n'
+        f'  case "$words[2]" in {models}) [[ "$PREFIX" == -* ]] || offered=(${{(f)"$({_MODELS})"}}) ;; esac\n'
         "  compadd -- $offered; _files\n}\n"
         # Either sourced, or autoloaded from fpath at the first completion, which it must then answer itself.
         'if [[ "${funcstack[1]}" == _mullama ]]; then _mullama "$@"; else compdef _mullama mullama; fi\n'
@@ -109,7 +214,13 @@ def fish(commands: tuple[CompletionEntry, ...]) -> str:
         seen = f"'__fish_seen_subcommand_from {' '.join(command.names)}'"
         for option in command.options:
             flag = f"-l {option.text[2:]}" if option.text.startswith("--") else f"-s {option.text[1:]}"
-            lines.append(f"complete -c mullama -n {seen} {flag} -d {_quoted(option.about)}")
+            offered = ""
+            if option.values is not None:
+                values = f"({_MODELS})" if option.kind == "models" else " ".join(option.values)
+                offered = " -r" if option.kind == "files" or not values else f" -x -a {_quoted(values)}"
+            lines.append(f"complete -c mullama -n {seen} {flag}{offered} -d {_quoted(option.about)}")
+        if command.kind == "models":
+            lines.append(f"complete -c mullama -n {seen} -a {_quoted(f'({_MODELS})')}")
         lines += [f"complete -c mullama -n {seen} -a {choice}" for choice in command.choices]
     return "\n".join(lines) + "\n"
 

@@ -23,6 +23,7 @@ PHASES = {
 _OUTCOMES = ("applied", "partly_applied")  # of an apply that committed a revision
 _COMMITTED = ("load", "swap", "drain", "prune")
 _REPORTED = ("downloading", "verifying", "sending", "retrying", "waiting")
+_DELAYED = ("retrying", "waiting")
 
 
 def read_progress(tree: Mapping[str, Any]) -> DownloadProgress | None:
@@ -62,8 +63,14 @@ def amounts(progress: DownloadProgress, speed: float | None = None) -> str:
 
 
 def phase_line(before: DownloadProgress | None, progress: DownloadProgress) -> str | None:
-    """Return the line of a log for a new phase of a file, such as `downloading a.gguf: 4 GiB`; None without one."""
-    if progress.phase not in _REPORTED or (before is not None and before.phase == progress.phase):
+    """Return the line of a log for a file that begins, such as `downloading a.gguf: 4 GiB`, or that is delayed.
+
+    A file without a delay has one line: its end and its verification are not reported.
+    """
+    known = before is not None and before.phase not in ("found", "resuming")
+    if progress.phase not in _REPORTED or (known and progress.phase not in _DELAYED):
+        return None
+    if before is not None and before.phase == progress.phase:
         return None
     facts = [size(progress.total)] if progress.total else []
     facts += [f"{size(progress.resumed)} resumed"] if progress.resumed else []

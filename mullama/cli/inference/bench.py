@@ -17,14 +17,15 @@ from mullama.cli.app.context import CommandContext, Parser, UsageError, json_opt
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.inference.conversation import response_format
 from mullama.cli.inference.load_test import Load, Measured, quantile, run, words
+from mullama.cli.models.declared import declared_model
 from mullama.errors import Invalid
 
 if TYPE_CHECKING:
     from mullama.runtime.worker.blocking import BlockingWorker
 
-_LOAD_ONLY = {"model_name": None, "clients": 1, "shared_prefix": 0, "api": "chat", "until_end": False, "schema": None,
+_LOAD_ONLY = {"clients": 1, "shared_prefix": 0, "api": "chat", "until_end": False, "schema": None,
               "key_file": None}  # fmt: skip
-_LOCAL_ONLY = {"threads": 0, "gpu_layers": 0}
+_LOCAL_ONLY = {"threads": 0, "gpu_layers": 0, "file": None}
 
 
 def bench_options(parser: Parser) -> None:
@@ -33,7 +34,7 @@ def bench_options(parser: Parser) -> None:
         "model",
         nargs="?",
         metavar="MODEL",
-        help="model to measure: a GGUF file, builtin:NAME or a source that is on this machine",
+        help="model to measure: a declared model, a GGUF file, builtin:NAME or a source that is on this machine",
     )
     parser.add_argument("--prompt-len", type=count, default=512, metavar="N", help="tokens per prompt (default: 512)")
     parser.add_argument("--gen-len", type=count, default=128, metavar="N", help="tokens per answer (default: 128)")
@@ -48,7 +49,7 @@ def bench_options(parser: Parser) -> None:
         "--gpu-layers", type=_integer_from(-1), default=0, metavar="N", help="layers on the GPU, -1 for all"
     )
     parser.add_argument("--url", metavar="URL", help="measure this OpenAI-compatible server instead")
-    parser.add_argument("--model", dest="model_name", metavar="NAME", help="with --url: model to request")
+    parser.add_argument("-m", "--model", dest="model_name", metavar="NAME", help="MODEL; with --url: model to request")
     parser.add_argument(
         "--clients", type=count, default=1, metavar="N", help="with --url: concurrent clients (default: 1)"
     )
@@ -69,19 +70,21 @@ def bench_options(parser: Parser) -> None:
     )
     parser.add_argument("--schema", metavar="FILE", help="with --url: JSON schema for the answers")
     parser.add_argument("--key-file", metavar="FILE", help="file with the API key (default: MULLAMA_API_KEY)")
+    parser.add_argument("--manifest", dest="file", metavar="FILE", help="manifest of a declared model")
     json_option(parser)
 
 
 def bench(call: CommandContext) -> int:
     options = call.options
-    if (options.url is None) == (options.model is None):
+    if options.url is None and options.model is None:
+        options.model, options.model_name = options.model_name, None
+    if (options.url is None) == (options.model is None) or (options.url is None and options.model_name is not None):
         raise UsageError(
             "bench takes either MODEL or --url", hint="mullama bench MODEL, or mullama bench --url URL --model NAME"
         )
     for name, default in (_LOCAL_ONLY if options.url else _LOAD_ONLY).items():
         if getattr(options, name) != default:
-            option = "--model" if name == "model_name" else f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} has no effect {'with' if options.url else 'without'} --url")
+            raise UsageError(f"--{name.replace('_', '-')} has no effect {'with' if options.url else 'without'} --url")
     return _load(call) if options.url else _local(call)
 
 
@@ -171,8 +174,9 @@ def _local(call: CommandContext) -> int:
     from mullama.runtime.worker.blocking import BlockingWorker, choice_of, files_here
 
     options = call.options
-    files = files_here(_source(call), call.env)
-    engine = BlockingWorker(choice_of(files, WeightsOptions(gpu_layers=options.gpu_layers)))
+    source, threads, layers = _subject(call)
+    files = files_here(source, call.env)
+    engine = BlockingWorker(choice_of(files, WeightsOptions(gpu_layers=layers)))
     try:
         size = options.prompt_len + options.gen_len
         if engine.facts.train_context and size > engine.facts.train_context:
@@ -180,7 +184,7 @@ def _local(call: CommandContext) -> int:
                 f"{size} tokens exceed the {engine.facts.train_context} that {options.model} was trained on",
                 hint="reduce --prompt-len or --gen-len",
             )
-        context = ContextOptions(size=size, threads=options.threads, threads_batch=options.threads)
+        context = ContextOptions(size=size, threads=threads, threads_batch=threads)
         engine.call(engine.worker.open_context("bench", context))
         rounds = [_measure(engine, options, number) for number in range(options.warmup + options.iterations)]
     finally:
@@ -189,10 +193,19 @@ def _local(call: CommandContext) -> int:
     return DONE
 
 
-def _source(call: CommandContext) -> str:
-    """Return MODEL as a path when there is such a file, else as the source it names."""
-    path = call.folder / Path(call.options.model).expanduser()
-    return str(path) if path.exists() else str(call.options.model)
+def _subject(call: CommandContext) -> tuple[str, int, int]:
+    """Return the source of MODEL, the threads and the layers on the GPU: a path, a declared model, or a source.
+
+    A declared model brings its own threads and layers; options replace them.
+    """
+    options = call.options
+    path = call.folder / Path(options.model).expanduser()
+    declared = None if path.exists() else declared_model(call, options.model)
+    if declared is None:
+        return str(path) if path.exists() else str(options.model), options.threads, options.gpu_layers
+    own = declared.gpu.layers
+    layers = -1 if own == "all" else own if isinstance(own, int) else 0
+    return declared.from_, options.threads or declared.context.threads or 0, options.gpu_layers or layers
 
 
 def _measure(engine: BlockingWorker, options: argparse.Namespace, number: int) -> Speeds:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from argparse import Namespace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mullama.cli.api_client.discover import FoundServer, find, has_manifest, load_manifest, records_of
 from mullama.cli.app.context import CommandContext
-from mullama.errors import NotFound
+from mullama.errors import Invalid, NotFound
 from mullama.names import ModelName, suggest
 
 if TYPE_CHECKING:
@@ -43,6 +44,16 @@ def read_declared(call: CommandContext) -> Declared:
     loaded = load_manifest(call) if has_manifest(call) else implicit_manifest(call, {})
     desired = combine(loaded.manifest, records_of(call, loaded).overlay())
     return Declared(manifest=desired, path=loaded.path, server=None)
+
+
+def declared_model(call: CommandContext, name: str) -> Model | None:
+    """Return the declared model behind a name or route; None for another name. The options of the call may lack those
+    of a manifest."""
+    options = Namespace(file=getattr(call.options, "file", None), profile=[], host=None, key_file=None)
+    try:
+        return model_of(read_declared(replace(call, options=options)).manifest, name)[1]
+    except (NotFound, Invalid):
+        return None
 
 
 def known_files(call: CommandContext, declared: Declared) -> dict[str, KnownFiles]:

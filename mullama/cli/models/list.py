@@ -7,10 +7,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from mullama.cli.api_client.discover import is_remote, require
+from mullama.cli.api_client.discover import FoundServer, find, is_remote
 from mullama.cli.app.context import CommandContext, Parser, json_option
 from mullama.cli.app.exit_codes import DONE
-from mullama.cli.models.declared import Declared, known_files, modified, read_declared
 from mullama.cli.server.ensure import instance_options
 from mullama.units import ago, counted, size
 
@@ -25,8 +24,9 @@ def list_options(parser: Parser) -> None:
 
 
 def list(call: CommandContext) -> int:
-    """List models. Needs no server; a remote server is asked for its models. Files that models share count once."""
-    rows = _remote(call) if is_remote(call) else _local(call)
+    """List the models of the server, else those of the manifest. Files that models share count once."""
+    server = find(call)
+    rows = _served(server) if server is not None and (is_remote(call) or not call.options.all) else _local(call)
     total = sum({row["digest"] or row["source"]: row["size_bytes"] or 0 for row in rows}.values())
     if call.options.json:
         call.terminal.json({"models": rows, "total_count": len(rows), "total_size_bytes": total})
@@ -42,11 +42,14 @@ def list(call: CommandContext) -> int:
 
 
 def _local(call: CommandContext) -> Rows:
-    rows = _rows(call, read_declared(call))
+    rows = _rows(call)
     return [*rows, *_unused(call, {row["source"] for row in rows})] if call.options.all else rows
 
 
-def _rows(call: CommandContext, declared: Declared) -> Rows:
+def _rows(call: CommandContext) -> Rows:
+    from mullama.cli.models.declared import known_files, modified, read_declared
+
+    declared = read_declared(call)
     files = known_files(call, declared)
     rows = []
     for name, model in declared.manifest.models.items():
@@ -89,21 +92,22 @@ def _unused(call: CommandContext, used: set[str]) -> Rows:
     ]
 
 
-def _remote(call: CommandContext) -> Rows:
-    models = require(call).client.get("/api/models")["models"]
+def _served(server: FoundServer) -> Rows:
+    """Ask a server for its models. It answers without the manifest, whose modules take long to import."""
     return [
         {
             "name": model["name"],
             "digest": model["digest"] or None,
-            "size_bytes": model["size"],
+            "size_bytes": model["size"] or None,
             "quantization": model["quantization"] or None,
             "modified": model["modified"] or None,
-            "path": None,
-            "repo": None,
+            "path": next(iter(model.get("paths") or ()), None),
+            "repo": model.get("repository"),
             "source": model["source"],
-            "stored": bool(model["size"]),
+            "stored": model.get("stored", bool(model["size"])),
         }
-        for model in models
+        for model in server.client.get("/api/models")["models"]
+        if not model.get("route_of")
     ]
 
 

@@ -6,15 +6,17 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mullama.cli.api_client.discover import is_remote, require
+from mullama.cli.api_client.discover import FoundServer, find
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option
 from mullama.cli.app.exit_codes import DONE
-from mullama.cli.models.declared import known_files, model_of, modified, read_declared
 from mullama.cli.server.ensure import instance_options, model_path
 from mullama.units import ago, size
 
+_NOT_HERE = "not on this machine; mullama pull or apply downloads it"
 PARTS = ("modelfile", "parameters", "template", "system", "license")
 _TEMPLATES = {"manifest": "from the manifest", "gguf": "from the weights file", "source": "from the registry"}
+_SOURCES = {"renderer": "manifest", "gguf_chat_template": "gguf", "go_template": "source"}
+"""The origins of templates in the words of the API."""
 
 
 def show_options(parser: Parser) -> None:
@@ -33,7 +35,8 @@ def show(call: CommandContext) -> int:
     parts = [part for part in PARTS if getattr(call.options, part)]
     if len(parts) > 1:
         raise UsageError(f"use only one of {', '.join('--' + part for part in parts)}")
-    model = _remote(call) if is_remote(call) else _local(call)
+    server = find(call)
+    model = _served(call, server) if server is not None else _local(call)
     if call.options.json:
         call.terminal.json({part: model[part] for part in parts} if parts else model)
     elif parts:
@@ -67,6 +70,7 @@ def _plain(value: Any) -> str:
 
 
 def _local(call: CommandContext) -> dict[str, Any]:
+    from mullama.cli.models.declared import known_files, model_of, modified, read_declared
     from mullama.manifest.modelfile import from_tree, render_modelfile
     from mullama.manifest.tree import unusual
     from mullama.plan.fit import context_size
@@ -120,13 +124,14 @@ def _abbreviated(value: Any) -> Any:
     return f"[{len(value)} items]" if isinstance(value, (list, tuple)) and len(value) > 8 else value
 
 
-def _remote(call: CommandContext) -> dict[str, Any]:
+def _served(call: CommandContext, server: FoundServer) -> dict[str, Any]:
+    """Ask a server for the model. It answers without the manifest, whose modules take long to import."""
     verbose = "?verbose=1" if call.options.verbose else ""
-    tree = require(call).client.get(model_path(call.options.name) + verbose)
+    tree = server.client.get(model_path(call.options.name) + verbose)
     return {
         "name": tree["name"],
         "source": tree["source"],
-        "repository": None,
+        "repository": tree.get("repository"),
         "family": tree["family"],
         "architecture": tree["family"],
         "parameter_size": tree["parameter_size"],
@@ -137,16 +142,16 @@ def _remote(call: CommandContext) -> dict[str, Any]:
         "context_max": tree["train_context"],
         "embedding_length": tree["embedding_length"],
         "vocab_size": tree["vocab_size"],
-        "paths": [],
+        "paths": tree.get("paths") or [],
         "modified": tree["modified"],
-        "stored": bool(tree["size"]),
+        "stored": tree.get("stored", bool(tree["size"])),
         "parameters": tree["settings"],
         "system": tree["system"],
         "template": tree["template"],
-        "template_source": tree["template_source"],
+        "template_source": _SOURCES.get(tree["template_source"], tree["template_source"]),
         "license": tree["license"],
         "modelfile": tree["modelfile"],
-        "metadata": tree["metadata"] if call.options.verbose else {},
+        "metadata": {k: _abbreviated(v) for k, v in tree["metadata"].items()} if call.options.verbose else {},
     }
 
 
@@ -163,7 +168,7 @@ def _print_all(call: CommandContext, model: Mapping[str, Any]) -> None:
         ("Source", model["source"]),
         ("Repository", model["repository"]),
         ("Digest", model["digest"]),
-        ("Path", ", ".join(model["paths"]) or "not on this machine; mullama pull or apply downloads it"),
+        ("Path", ", ".join(model["paths"]) or (None if model["stored"] else _NOT_HERE)),
         ("Modified", ago(time.time() - model["modified"]) if model["modified"] else None),
         ("Template", _TEMPLATES.get(model["template_source"], "none") if model["template"] else "none"),
         ("System", model["system"]),

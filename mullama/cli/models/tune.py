@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mullama.cli.app.context import CommandContext, Parser, json_option
+from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option
 from mullama.cli.app.exit_codes import DONE
+from mullama.cli.models.declared import declared_model
 from mullama.cli.models.hub import hub_repository
 from mullama.errors import MullamaError, Refused, Unsupported
 from mullama.names import HubRef
@@ -23,7 +24,8 @@ _QUALITY = ((8.0, "nearly lossless"), (6.0, "very high"), (5.0, "high"), (4.2, "
 
 
 def tune_options(parser: Parser) -> None:
-    parser.add_argument("source", metavar="SPEC", help="hf:org/repo, or a short name")
+    parser.add_argument("source", nargs="?", metavar="SPEC", help="hf:org/repo, a short name, or a declared model")
+    parser.add_argument("-m", "--model", dest="named", metavar="NAME", help="the same as SPEC")
     parser.add_argument(
         "--profile",
         choices=("quality", "balanced", "fast"),
@@ -47,7 +49,11 @@ def tune_options(parser: Parser) -> None:
 def tune(call: CommandContext) -> int:
     """Rate all quantisations of a repository. Only the list of files and one GGUF header are downloaded."""
     options = call.options
-    ref = hub_repository(options.source)
+    if (options.source is None) == (options.named is None):
+        raise UsageError("tune takes one of SPEC and --model", hint="mullama tune hf:org/repo, or mullama tune -m NAME")
+    wanted = options.source or options.named
+    declared = declared_model(call, wanted)
+    ref = hub_repository(declared.from_ if declared else wanted)
     offers, facts = _offers(call, ref)
     most = facts.train_context or options.context_size
     context = min(options.context_size, most)

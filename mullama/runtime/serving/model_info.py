@@ -42,15 +42,16 @@ def cards(snapshot: Snapshot, pool: Pool, caller: Caller) -> tuple[ModelCard, ..
         for route, target in snapshot.manifest.routes.items()
         if isinstance(target, str) and target in own and route not in own and route != DEFAULT_ROUTE
     }
-    routes = [replace(own[target], name=route, route_of=target) for route, target in targets.items()]
+    routes = [replace(own[target], name=route, route_of=target, paths=()) for route, target in targets.items()]
     default = snapshot.names.get(DEFAULT_ROUTE)
+    shown = {name: c if "admin" in caller.roles else replace(c, paths=()) for name, c in own.items()}
     listed = [
         replace(
             c,
             is_default=c.name == default,
             aliases=tuple(route for route, target in targets.items() if target == c.name),
         )
-        for c in own.values()
+        for c in shown.values()
     ]
     return tuple(sorted([*listed, *routes], key=lambda c: -c.modified))
 
@@ -129,6 +130,9 @@ def card(deployment: Deployment, pool: Pool) -> ModelCard:
         adapters=tuple((adapter.from_, adapter.scale) for adapter in model.adapters),
         messages=deployment.settings.messages,
         source=model.from_,
+        resolved=files.weights.resolved if files.weights else "",
+        paths=files.paths,
+        stored=files.stored,
         loaded=loaded,
         state=unit.phase.value if unit else Phase.COLD.value,
         active=pool.state.active(deployment.name),

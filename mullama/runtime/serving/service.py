@@ -201,7 +201,8 @@ class ModelService:
             case inv.ShowModel():
                 deployment = self._declared(operation.model, caller)
                 shown = show_card(self._snapshot(), self._pool, deployment, operation.verbose)
-                return replace(shown, slots=self._places.slots(deployment.unit, deployment.options.parallel))
+                slots = self._places.slots(deployment.unit, deployment.options.parallel)
+                return replace(shown, slots=slots, paths=shown.paths if "admin" in caller.roles else ())
             case inv.LoadModel():
                 return await self._load(operation, caller)
             case inv.PullModel() | inv.CreateModel():

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mullama.cli.app.commands import COMMANDS
 from mullama.cli.app.completions import SHELLS, table
+from tests.cli.conftest import Ran
 from tests.cli.pty_session import pty_session
+
+Run = Callable[..., Ran]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -39,6 +43,61 @@ def test_bash_completes_commands_and_options() -> None:
     assert complete("mullama", "qua") == ["quantize"]
     assert "--quantize" in complete("mullama", "create", "--q")
     assert complete("mullama", "cache", "cl") == ["clear"]
+
+
+MODELS = ("chat", "qwen3:8b", "qwen3:8b-long", "small")
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (("mullama", "run", ""), MODELS),
+        (("mullama", "run", "s"), ("small",)),
+        (("mullama", "run", "qwen3", ":", "8b-"), ("8b-long",)),
+        (("mullama", "run", "qwen3", ":"), ("8b", "8b-long")),
+        (("mullama", "run", "--no"), ("--nowordwrap", "--no-stream")),
+        (("mullama", "run", "-m", ""), MODELS),
+        (("mullama", "bench", "--model", "c"), ("chat",)),
+        (("mullama", "show", ""), MODELS),
+        (("mullama", "rm", "--force", "c"), ("chat",)),
+        (("mullama", "unload", ""), MODELS),
+        (("mullama", "diff", "--format", ""), ("text", "json", "markdown", "github")),
+        (("mullama", "diff", "--format", "j"), ("json",)),
+        (("mullama", "diff", "-f", ""), ()),
+        (("mullama", "apply", "--file", "m"), ()),
+        (("mullama", "completions", "b"), ("bash",)),
+        (("mullama", "ps", ""), ()),
+        (("mullama", "ps", "--js"), ("--json",)),
+        (("mullama", "ba"), ()),
+    ],
+)
+def test_bash_completes_models_values_and_files(
+    tmp_path: Path, words: tuple[str, ...], offered: tuple[str, ...]
+) -> None:
+    """An empty reply leaves the word to the shell, which completes files."""
+    if (bash := shutil.which("bash")) is None:
+        pytest.skip("no bash here")
+    stub = tmp_path / "mullama"
+    stub.write_text("#!/bin/sh\n" + "".join(f"echo {name}\n" for name in MODELS))
+    stub.chmod(0o755)
+    typed = " ".join(f"'{word}'" for word in words)
+    ask = f'COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _mullama; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(
+        [bash, "-c", SHELLS["bash"](table()) + ask], env=env, capture_output=True, text=True, check=True
+    )
+    assert tuple(done.stdout.split()) == offered
+
+
+def test_the_names_of_models_are_those_of_the_server_else_of_the_manifest(run: Run, tmp_path: Path) -> None:
+    assert run("completions", "models").out == ""
+    (tmp_path / "mullama.yaml").write_text(
+        "mullama: v1\nserver: {listen: ['127.0.0.1:0']}\n"
+        "models: {a: {from: 'builtin:tiny'}, 'b:1': {from: 'builtin:tiny'}}\nroutes: {default: a}\n"
+    )
+    assert run("completions", "models").out.split() == ["a", "b:1", "default"]
+    (tmp_path / "mullama.yaml").write_text("mullama: v1\nmodels: [")
+    assert (run("completions", "models").code, run("completions", "models").out) == (0, "")
 
 
 def test_fish_completes_commands_choices_and_options(tmp_path: Path) -> None:

@@ -97,7 +97,28 @@ def test_amounts_are_percent_bytes_speed_and_time_left(
     assert amounts(progress, speed) == text
 
 
-def test_a_log_has_one_line_for_each_phase_of_a_file() -> None:
+@pytest.mark.parametrize(
+    ("phases", "reported"),
+    [
+        ("downloading downloading verifying verifying done", ["downloading"]),
+        ("found resuming downloading verifying done", ["downloading"]),
+        ("verifying verifying done", ["verifying"]),
+        ("sending sending done", ["sending"]),
+        ("downloading retrying downloading retrying done", ["downloading", "retrying", "retrying"]),
+        ("found", []),
+    ],
+)
+def test_a_log_has_one_line_for_each_file_and_one_for_each_delay(phases: str, reported: list[str]) -> None:
+    before, found = None, []
+    for phase in phases.split():
+        progress = DownloadProgress(file="a", phase=phase, completed=0, total=4)  # type: ignore[arg-type]
+        if line := phase_line(before, progress):
+            found.append(line.split()[0])
+        before = progress
+    assert found == reported
+
+
+def test_a_line_of_a_file_has_its_size_and_its_delay() -> None:
     assert phase_line(None, HALF) == "downloading a.gguf: 4 MiB"
     assert phase_line(HALF, replace(HALF, completed=2 * MIB)) is None
     assert phase_line(HALF, replace(HALF, phase="retrying", message="cut")) == "retrying a.gguf: 4 MiB, cut"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mullama.cli.app.context import CommandContext
+from mullama.cli.inference import bench
 from tests.cli.conftest import Ran
 from tests.cli.tinyserver import Answer, TinyServer
 
@@ -89,3 +91,24 @@ def test_a_model_is_measured_on_this_machine(run: Run) -> None:
     assert tree["time_to_first_token"]["mean"] > 0
     table = run("bench", "builtin:tiny", "--prompt-len", "8", "--gen-len", "4", "--iterations", "1")
     assert [line.split()[0] for line in table.out.splitlines()] == ["measure", "prefill", "decode", "time"]
+
+
+def test_a_declared_model_is_measured_with_its_own_settings(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mullama.yaml").write_text(
+        "mullama: v1\nserver: {listen: ['127.0.0.1:0']}\n"
+        "models: {small: {from: 'builtin:tiny', context: {threads: 3}, gpu: {layers: all}}}\nroutes: {default: small}\n"
+    )
+    seen: list[tuple[str, int, int]] = []
+
+    def measure(call: CommandContext) -> int:
+        seen.append(bench._subject(call))
+        return 0
+
+    monkeypatch.setattr(bench, "_local", measure)
+    for arguments in (("small",), ("-m", "small"), ("default",), ("SMALL", "--threads", "1", "--gpu-layers", "2")):
+        assert run("bench", *arguments).code == 0
+    assert run("bench", "builtin:tiny").code == 0
+    assert seen == [("builtin:tiny", 3, -1)] * 3 + [("builtin:tiny", 1, 2), ("builtin:tiny", 0, 0)]
+    assert "either MODEL or --url" in run("bench", "small", "-m", "small").err
