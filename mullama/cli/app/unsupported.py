@@ -180,8 +180,6 @@ OPTIONS: Mapping[str, Mapping[str, str]] = {
         "--keepalive": "residency.ttl of a model, in the manifest",
     },
     "embed": {"--format": "use --json"},
-    "bench": {"-m": "name the model without -m: mullama bench MODEL"},
-    "tune": {"-m": "name the source without -m: mullama tune SOURCE"},
     "quantize": {"-m": "name the source without -m: mullama quantize SOURCE TYPE -o FILE"},
     "cache": {"-m": "name the source without -m: mullama cache remove SOURCE"},
 }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mullama.cli.api_client.discover import FoundServer, find, has_manifest, load_manifest, records_of
 from mullama.cli.app.context import CommandContext
-from mullama.errors import Invalid, NotFound
+from mullama.errors import MullamaError, NotFound
 from mullama.names import ModelName, suggest
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def declared_model(call: CommandContext, name: str) -> Model | None:
     options = Namespace(file=getattr(call.options, "file", None), profile=[], host=None, key_file=None)
     try:
         return model_of(read_declared(replace(call, options=options)).manifest, name)[1]
-    except (NotFound, Invalid):
+    except MullamaError:  # the name may be a source, which needs neither manifest nor server
         return None
 
 

@@ -87,7 +87,8 @@ def resolve_model(
         try:
             return _create_from_source(call, server, name, fields)
         except NotFound as error:
-            raise NotFound(f"{unknown.message}; {error.message}", name=name, hint=unknown.hint or error.hint) from error
+            tries = (unknown.hint, error.message, error.hint)
+            raise NotFound(unknown.message, name=name, hint="; ".join(filter(None, tries))) from error
     return _redeclared(call, server, name, fields) if fields else {**model, "name": name}
 
 
