@@ -25,7 +25,7 @@ class Command(NamedTuple):
         return self.module.partition(".")[0]
 
 
-GROUPS = {"manifest": "Manifest", "models": "Models", "inference": "Inference", "server": "Server", "app": "Shell"}
+GROUPS = {"manifest": "Manifest", "models": "Models", "inference": "Inference", "server": "Server", "shell": "Shell"}
 """Headings of `mullama --help`, in order, by the folder of the commands."""
 
 
@@ -73,5 +73,5 @@ COMMANDS = (
     Command("ping", "server.daemon", "check that the server answers"),
     Command("daemon", "server.daemon", "start, stop or inspect the background server"),
     Command("events", "server.logs", "print the events of the server as they occur"),
-    Command("completions", "app.completions", "print the completion script of a shell"),
+    Command("completions", "shell.completions", "print the completion script of a shell"),
 )

@@ -92,7 +92,7 @@ def test_a_model_that_is_not_there_is_not_found(run: Run, tiny: TinyServer) -> N
     ran = run("run", "x", "q", "--host", tiny.url)
     assert ran.code == 3
     # The server is asked to add the name as a source, and this one knows no source.
-    assert ran.err == "error: model 'x' not found; no /api/models/x\nhint: h\n"
+    assert ran.err == "error: model 'x' not found\nhint: no /api/models/x; h\n"
 
 
 def test_an_embedding_model_prints_an_embedding(run: Run, tiny: TinyServer) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mullama.cli.app.commands import COMMANDS
-from mullama.cli.app.completions import SHELLS, table
+from mullama.cli.shell.completions import SHELLS, table
 from tests.cli.conftest import Ran
 from tests.cli.pty_session import pty_session
 
