@@ -1,5 +1,7 @@
 """The errors of mullama, as one tree. Each has a kind, a message that names the thing, and a hint.
 
+Messages and hints show no secret inside an address, see `masked`.
+
 Errors have no HTTP status and no exit code: tables in `dialects` and `cli` map the kind to these.
 
     MullamaError
@@ -25,10 +27,40 @@ Errors have no HTTP status and no exit code: tables in `dialects` and `cli` map 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
+
+_USER = re.compile(r"://[^\s/?#'\"<>]*@")
+_QUERY = re.compile(r"(://[^\s?#'\"<>]*\?)([^\s#'\"<>]*)")
+_VALUE = re.compile(r"(?<==)(?!from_env:)[^&;]+")
+
+
+def masked(text: str) -> str:
+    """Return a text in which the addresses show no secret: without user names, passwords and values of queries.
+
+    A reference `from_env:NAME` is no secret and stays.
+    """
+    if "://" not in text:
+        return text
+    return _QUERY.sub(lambda found: found[1] + _masked_query(found[2]), _USER.sub("://***@", text))
+
+
+def _masked_query(query: str) -> str:
+    return "&".join(_VALUE.sub("***", part) if "=" in part else "***" for part in query.split("&"))
+
+
+def masked_tree(value: Any) -> Any:
+    """Return JSON values with `masked` texts."""
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, list | tuple):
+        return [masked_tree(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: masked_tree(item) for key, item in value.items()}
+    return value
 
 
 class Kind(StrEnum):
@@ -68,6 +100,10 @@ class Problem:
     message: str
     hint: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", masked(self.message))
+        object.__setattr__(self, "hint", masked(self.hint))
+
     def __str__(self) -> str:
         where = f"{self.place}: " if self.place else ""
         path = f"{self.path}: " if self.path else ""
@@ -99,9 +135,8 @@ class MullamaError(Exception):
     kind: ClassVar[Kind] = Kind.INTERNAL
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message, self.hint = masked(message), masked(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message

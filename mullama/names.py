@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from mullama.errors import Invalid
+from mullama.errors import Invalid, masked
 
 JSONValue: TypeAlias = "bool | int | float | str | Sequence[JSONValue] | Mapping[str, JSONValue] | None"
 
@@ -184,7 +184,7 @@ def model_name_of(source: str) -> str:
         case RegistryRef(namespace=namespace, model=model, tag=tag):
             name = f"{model}:{tag}" if namespace == "library" else f"{namespace}/{model}:{tag}"
         case UrlRef(url=url):
-            name = url.rsplit("/", 1)[-1].removesuffix(".gguf")
+            name = re.split(r"[?#]", url)[0].rsplit("/", 1)[-1].removesuffix(".gguf")
         case other:
             name = str(other).removeprefix("builtin:").rsplit("/", 1)[-1].removesuffix(".gguf")
     return ModelName.parse(name).text
@@ -255,7 +255,7 @@ def _registry(rest: str, whole: str) -> RegistryRef:
 def _url(text: str) -> UrlRef:
     if not re.fullmatch(r"https?://[^\s/@]+/\S+", text):
         raise Invalid(
-            f"{text[:120]!r} is not a URL that mullama downloads from",
+            f"{masked(text)[:120]!r} is not a URL that mullama downloads from",
             hint="https://host/file.gguf, without a user name; s3: and file: are not supported",
         )
     return UrlRef(text)

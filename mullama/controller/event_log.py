@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
+from mullama.errors import masked
+
 _KEPT = 1000
 _LEVELS = {
     "not-applied": logging.ERROR,
@@ -31,6 +33,7 @@ class EventLog:
 
     def add(self, kind: str, subject: str = "", message: str = "", **facts: Any) -> dict[str, Any]:
         self._last += 1
+        subject, message = masked(subject), masked(message)
         event = {"id": self._last, "when": time.time(), "kind": kind, "subject": subject, "message": message, **facts}
         self._events.append(event)
         logging.getLogger("mullama").log(_LEVELS.get(kind, logging.INFO), "%s", _text(kind, subject, message))

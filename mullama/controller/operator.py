@@ -17,7 +17,7 @@ from mullama.controller.event_log import EventLog
 from mullama.controller.reconciler import Reconciler
 from mullama.controller.shared_memory import memory_in_use, with_shares
 from mullama.controller.status import failure_reason, is_old, live_models
-from mullama.errors import Invalid
+from mullama.errors import Invalid, masked
 from mullama.manifest.tree import block_to_tree, parse_resolved
 from mullama.names import DEFAULT_ROUTE
 from mullama.plan.make import changed_on_disk
@@ -128,7 +128,7 @@ class LocalOperator:
             "generation": deployment.generation,
             "is_default": current.snapshot.names.get(DEFAULT_ROUTE) == deployment.name,
             "beside_manifest": deployment.name in current.overlay,
-            "source": deployment.model.from_,
+            "source": masked(deployment.model.from_),
             "digest": deployment.files.digest,
             "size": deployment.files.size,
             "memory": live.memory,

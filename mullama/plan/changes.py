@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mullama.errors import masked_tree
 from mullama.manifest.interpolate import SECRETS
 from mullama.manifest.nodes import longest_prefix, matches
 from mullama.manifest.spec import Block, Key, Manifest, Model
@@ -122,7 +123,7 @@ def set_fields(model: Model) -> tuple[FieldChange, ...]:
     """Return the fields of a new model that differ from their defaults, the source first."""
     leaves = _given(model)
     adapters = leaves.pop("adapters", None)
-    source = leaves.pop("from")
+    source = masked_tree(leaves.pop("from"))
     if isinstance(adapters, list):
         leaves["adapters"] = [adapter["from"] for adapter in adapters]
     given = _changes({}, leaves, "models.*.")
@@ -146,8 +147,8 @@ def _changes(before: Mapping[str, JSONValue], after: Mapping[str, JSONValue], pr
             sensitive = matches((prefix + path).split("."), SECRETS)
             yield FieldChange(
                 path=path,
-                before=None if sensitive else before.get(path),
-                after=None if sensitive else after.get(path),
+                before=None if sensitive else masked_tree(before.get(path)),
+                after=None if sensitive else masked_tree(after.get(path)),
                 cost=cost_of(prefix + path),
                 sensitive=sensitive,
             )

@@ -183,6 +183,7 @@ class Files:
             hub=HubSettings(
                 endpoint=hub.endpoint or "", token=token or "", token_from=place_of(hub.token) if hub.token else ""
             ),
+            env=self._env,
             parallel=manifest.sources.parallel,
         )
 

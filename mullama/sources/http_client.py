@@ -22,7 +22,7 @@ import httpcore2
 import httpx2
 
 from mullama import __version__
-from mullama.errors import Invalid, TooLarge, TransferFailed
+from mullama.errors import Invalid, TooLarge, TransferFailed, masked
 from mullama.sources.base import Cancelled
 from mullama.sources.network import Cancellation, Deadline, Network, Stream
 from mullama.sources.settings import RetryPolicy, Settings, Timeouts
@@ -118,7 +118,7 @@ class HttpResponse:
         for chunk in self.chunks():
             found += chunk
             if len(found) > limit:
-                raise TooLarge(f"the answer of {self.host} is larger than {size(limit)}", hint=self.url[:200])
+                raise TooLarge(f"the answer of {self.host} is larger than {size(limit)}", hint=masked(self.url)[:200])
         return bytes(found)
 
     def close(self) -> None:
@@ -222,7 +222,7 @@ class Web:
                 method, url, headers={"User-Agent": f"mullama/{__version__}", "Accept-Encoding": "identity", **headers}
             )
         except (httpx2.InvalidURL, ValueError) as error:
-            raise Invalid(f"{url[:120]!r} is not an address: {error}") from error
+            raise Invalid(f"{masked(url)[:120]!r} is not an address: {error}") from error
         timeouts = {"connect": waits.connect, "pool": waits.connect, "read": waits.idle, "write": waits.idle}
         self._deadline.until = time.monotonic() + waits.connect + waits.headers
         try:
@@ -278,9 +278,9 @@ def _redirect(response: HttpResponse) -> str:
         target = urljoin(response.url, location)
         before, after = urlsplit(response.url).scheme, _origin(target)[0]
     except (ValueError, Invalid) as error:
-        raise TransferFailed(f"{response.host} redirects to {location[:120]!r}, which is no address") from error
+        raise TransferFailed(f"{response.host} redirects to {masked(location)[:120]!r}, which is no address") from error
     if after not in ("http", "https") or (before == "https" and after != "https"):
-        raise TransferFailed(f"{response.host} redirects from {before} to {after or 'nowhere'}: {target[:120]}")
+        raise TransferFailed(f"{response.host} redirects from {before} to {after or 'nowhere'}: {masked(target)[:120]}")
     return target
 
 
@@ -307,5 +307,5 @@ def _origin(url: str) -> tuple[str, str, int | None]:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
     except ValueError as error:
-        raise Invalid(f"{url[:120]!r} is not an address: {error}") from error
+        raise Invalid(f"{masked(url)[:120]!r} is not an address: {error}") from error
     return parts.scheme, (parts.hostname or "").lower(), port

@@ -12,7 +12,7 @@ from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import Final, get_args
 
-from mullama.errors import BadWeights, MullamaError, NotFound, TransferFailed, Unavailable
+from mullama.errors import BadWeights, MullamaError, NotFound, TransferFailed, Unavailable, masked
 from mullama.names import AliasRef, BuiltinRef, PathRef, SourceRef, parse_source
 from mullama.sources import registry
 from mullama.sources.aliases import Alias, Expanded, aliases, expand, unknown
@@ -103,7 +103,7 @@ class Library:
             if here is None:
                 hint = f"{error.hint}; {self._stored_hint()}"
                 raise Unavailable(error.message, hint=hint, retry_after=error.retry_after) from error
-            warning = f"{source_text} could not be reached ({error.message}); the stored files are used"
+            warning = f"{masked(source_text)} could not be reached ({error.message}); the stored files are used"
             return replace(here, warnings=(*here.warnings, warning))
 
     def here(

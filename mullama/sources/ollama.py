@@ -15,11 +15,11 @@ from mullama.errors import Denied, NotFound, TransferFailed, Unavailable
 from mullama.names import Digest, RegistryRef
 from mullama.sources.base import Cancelled
 from mullama.sources.http_client import HttpResponse, TransientError, Web
+from mullama.sources.url import is_loopback
 from mullama.weights.located import Credential, Located, LocatedFile
 from mullama.weights.registry_manifest import MEDIA, Layer, read_manifest
 
 _CHALLENGE: Final = re.compile(r'(\w+)="([^"]*)"')
-_LOCAL: Final = re.compile(r"(localhost|127\.\d+\.\d+\.\d+)(:\d+)?")
 
 
 class Ollama:
@@ -101,4 +101,4 @@ def _refusal(ref: RegistryRef, answer: HttpResponse) -> Denied | NotFound | Unav
 
 def _scheme(host: str) -> str:
     """Return http for a registry on this machine, https for any other."""
-    return "http" if _LOCAL.fullmatch(host) else "https"
+    return "http" if is_loopback(host.partition(":")[0]) else "https"

@@ -27,7 +27,7 @@ def locate(
         case PathRef():
             return PathSource().locate(ref, cancelled)
         case UrlRef():
-            return UrlSource().locate(ref, cancelled)
+            return UrlSource(settings.env).locate(ref, cancelled)
         case HubRef():
             return _hub(ref, settings, cancelled, quants, wanted)
         case RegistryRef():
@@ -52,7 +52,7 @@ def addresses(ref: SourceRef, entry: LockEntry, settings: Settings, cancelled: C
             with open_web(settings, cancelled) as web:
                 return Ollama(web).pinned_files(ref, [file.digest for file in entry.files])
         case UrlRef():
-            return UrlSource().locate(ref, cancelled).files
+            return UrlSource(settings.env).locate(ref, cancelled).files
         case BuiltinRef() | PathRef() | AliasRef():
             raise Invalid(f"the lock entry of {entry.source} names {ref}, which is not downloaded")
         case _:

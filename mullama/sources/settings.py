@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -51,6 +52,8 @@ class Settings:
     """All settings of sources."""
 
     hub: HubSettings = field(default_factory=HubSettings)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The variables that addresses refer to."""
     parallel: int = 3
     """Files that are downloaded at the same time."""
     public_only: bool = False

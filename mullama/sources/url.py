@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
+from collections.abc import Mapping
 from typing import Final
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
-from mullama.errors import Invalid
+from mullama.errors import Invalid, NotFound, masked
 from mullama.names import UrlRef
 from mullama.sources.base import Cancelled
 from mullama.weights.located import Located, LocatedFile
@@ -14,26 +17,52 @@ from mullama.weights.split import split_name
 _SCHEMES: Final = ("http", "https")
 
 
+_REFERENCE: Final = re.compile(r"(?<==)from_env:([A-Za-z_][A-Za-z0-9_]*)")
+
+
 class UrlSource:
-    """Finds the files of an address. Sends no request: the download determines size and digest."""
+    """Finds the files of an address. Sends no request: the download determines size and digest.
+
+    env: the variables for values `from_env:NAME` in the query of an address.
+    """
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
 
     def locate(self, ref: UrlRef, cancelled: Cancelled) -> Located:
-        parts = urlsplit(ref.url)
+        parts, shown = urlsplit(ref.url), repr(masked(ref.url)[:120])
         if parts.scheme not in _SCHEMES:
             raise Invalid(
-                f"{ref.url[:120]!r} has a scheme that mullama does not download from", hint="use https:// or hf:"
+                f"{shown} has a scheme that mullama does not download from",
+                hint="use https:// or hf:",
             )
-        if parts.scheme == "http" and not _loopback(parts.hostname or ""):
-            raise Invalid(f"{ref.url[:120]!r} is not encrypted", hint="use https://; http:// only for this machine")
-        name = unquote(parts.path.rsplit("/", 1)[-1])
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            raise Invalid(f"{shown} is not encrypted", hint="use https://; http:// only for this machine")
+        last = parts.path.rsplit("/", 1)[-1]
+        name = unquote(last)
         if not name.lower().endswith(".gguf"):
-            raise Invalid(f"{ref.url[:120]!r} does not end in .gguf", hint="only GGUF files can be run")
+            raise Invalid(f"{shown} does not end in .gguf", hint="only GGUF files can be run")
+        query = f"?{_REFERENCE.sub(self._secret, parts.query)}" if parts.query else ""
+        folder = f"{parts.scheme}://{parts.netloc}{parts.path.rpartition('/')[0]}"
         files = tuple(
-            LocatedFile(name=part, url=ref.url.replace(name, part) if part != name else ref.url)
+            LocatedFile(name=part, url=f"{folder}/{quote(part) if part != name else last}{query}")
             for part in split_name(name)
         )
         return Located(source=str(ref), resolved=str(ref), files=files)
 
+    def _secret(self, found: re.Match[str]) -> str:
+        secret = self._env.get(found[1], "").strip()
+        if not secret:
+            raise NotFound(
+                f"the environment variable {found[1]}, to which an address refers, is missing or empty",
+                name=found[1], hint="set it where the server starts",
+            )  # fmt: skip
+        return quote(secret, safe="")
 
-def _loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
+
+def is_loopback(host: str) -> bool:
+    """Return True for a host of this machine: `localhost`, or an address of the loopback network."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

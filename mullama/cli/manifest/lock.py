@@ -9,6 +9,7 @@ from mullama.cli.api_client.discover import load_manifest
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option, manifest_options
 from mullama.cli.app.exit_codes import DIFFERS, DONE
 from mullama.cli.console.download_progress import DownloadDisplay
+from mullama.errors import masked, masked_tree
 from mullama.plan.report import Line, Tone
 from mullama.reconcile import lock as lock_file
 from mullama.reconcile.files import LOCK_NAME, Files, read_lock
@@ -68,10 +69,10 @@ def _check(call: CommandContext, manifest: Manifest, before: lock_file.Lock) -> 
     missing, unused = lock_file.missing(manifest, before), lock_file.superfluous(manifest, before)
     stale = bool(missing or unused)
     if call.options.json:
-        call.terminal.json({"stale": stale, "missing": list(missing), "superfluous": list(unused)})
+        call.terminal.json(masked_tree({"stale": stale, "missing": missing, "superfluous": unused}))
     else:
-        lines = [Line(f"+ {s}  is not locked", "add") for s in missing]
-        lines += [Line(f"- {s}  is locked and no model uses it", "remove") for s in unused]
+        lines = [Line(f"+ {masked(s)}  is not locked", "add") for s in missing]
+        lines += [Line(f"- {masked(s)}  is locked and no model uses it", "remove") for s in unused]
         call.terminal.toned(lines)
         call.terminal.line(f"{LOCK_NAME} is stale; mullama lock updates it" if stale else f"{LOCK_NAME} is up to date")
     return DIFFERS if stale else DONE
@@ -134,10 +135,10 @@ def _line(item: SourceChange) -> str:
     sign = _SIGNS[item.state][0]
     entry = item.after or item.before
     if entry is None:
-        return f"{sign} {item.source}"
+        return f"{sign} {masked(item.source)}"
     total = size(sum(file.size for file in entry.files))
     moved = f"{_short(item.before)} -> " if item.state == "moved" else ""
-    return f"{sign} {item.source}  {moved}{_short(entry)}  {total}  {item.state}"
+    return f"{sign} {masked(item.source)}  {moved}{_short(entry)}  {total}  {item.state}"
 
 
 def _short(entry: LockEntry | None) -> str:
@@ -149,7 +150,7 @@ def _short(entry: LockEntry | None) -> str:
 def _tree(item: SourceChange) -> dict[str, Any]:
     entry = item.after or item.before
     return {
-        "source": item.source,
+        "source": masked(item.source),
         "state": item.state,
         "revision": entry.revision if entry else None,
         "digest": entry.digest if entry else None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mullama.errors import Conflict, Invalid, ManifestError
+from mullama.errors import Conflict, Invalid, masked_tree
 from mullama.plan.steps import FORMAT, Plan, from_tree, to_tree
 from mullama.store.disk import write_atomic
 
@@ -27,12 +27,12 @@ class SavedPlan:
     """The plan in its published form, as the file has it."""
     plan: Plan
     manifest: Mapping[str, Any]
-    """The resolved manifest as JSON."""
+    """The resolved manifest as JSON, without the secrets inside addresses."""
 
 
 def save_plan(path: Path, plan: Plan, manifest: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
     """Write a plan file."""
-    tree = to_tree(plan) | {"manifest": manifest, "origin": origin}
+    tree = to_tree(plan) | {"manifest": masked_tree(manifest), "origin": origin}
     write_atomic(path, json.dumps(tree, ensure_ascii=False, indent=1).encode())
 
 
@@ -50,14 +50,10 @@ def load_plan(path: Path) -> SavedPlan:
 
 
 def require_same_manifest(saved: SavedPlan, manifest: Manifest) -> None:
-    """Raise `Conflict` unless the saved manifest is the one on disk."""
-    from mullama.manifest.tree import parse_resolved, revision
+    """Raise `Conflict` unless the saved manifest is the one on disk. Its secrets are bound by the desired revision."""
+    from mullama.manifest.tree import manifest_to_tree
 
-    try:
-        kept = revision(parse_resolved(saved.manifest))
-    except (ManifestError, AttributeError) as error:
-        raise Conflict(f"the manifest in the plan file cannot be read: {error}", hint=_REVIEW) from error
-    if kept != revision(manifest):
+    if saved.manifest != masked_tree(manifest_to_tree(manifest)):
         raise Conflict("the plan is stale: it was saved for another manifest than the one on disk", hint=_REVIEW)
 
 

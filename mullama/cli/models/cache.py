@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option, yes_option
 from mullama.cli.app.exit_codes import DONE, REFUSED, TRANSFER
-from mullama.errors import NotFound, Refused
+from mullama.errors import NotFound, Refused, masked
 from mullama.folders import state_root
 from mullama.reconcile.gc import referenced, users_of
 from mullama.units import ago, counted, size
@@ -80,7 +80,7 @@ def _list(call: CommandContext, *, verbose: bool) -> int:
         more = (ago(time.time() - entry.fetched),) if verbose else ()
         for file in entry.files:
             path = (_path(index, file.digest),) if verbose else ()
-            rows.append((entry.source, file.name, size(file.size), *more, *path))
+            rows.append((masked(entry.source), file.name, size(file.size), *more, *path))
     call.terminal.table((*heads, "FETCHED", "PATH") if verbose else heads, rows)
     return DONE
 
@@ -91,8 +91,8 @@ def _path(index: Index, digest: str) -> str:
 
 def _tree(index: Index, entry: Fetched) -> Mapping[str, Any]:
     return {
-        "source": entry.source,
-        "resolved": entry.resolved,
+        "source": masked(entry.source),
+        "resolved": masked(entry.resolved),
         "revision": entry.revision,
         "size_bytes": entry.size,
         "fetched": entry.fetched,

@@ -11,6 +11,7 @@ from mullama.cli.api_client.discover import FoundServer, find, is_remote
 from mullama.cli.app.context import CommandContext, Parser, json_option
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.server.ensure import instance_options
+from mullama.errors import masked
 from mullama.units import ago, counted, size
 
 Rows = builtins.list[dict[str, Any]]
@@ -62,8 +63,8 @@ def _rows(call: CommandContext) -> Rows:
                 "quantization": known.facts.quantization if known.facts else None,
                 "modified": modified(known),
                 "path": known.paths[0] if known.paths else None,
-                "repo": known.weights.resolved if known.weights else None,
-                "source": model.from_,
+                "repo": masked(known.weights.resolved) if known.weights else None,
+                "source": masked(model.from_),
                 "stored": known.stored,
             }
         )
@@ -77,14 +78,14 @@ def _unused(call: CommandContext, used: set[str]) -> Rows:
     index = Files.here(call.env).index
     return [
         {
-            "name": entry.source,
+            "name": masked(entry.source),
             "digest": entry.files[0].digest if entry.files else None,
             "size_bytes": entry.size,
             "quantization": entry.quantization or None,
             "modified": entry.fetched,
             "path": index.blobs.path(entry.files[0].digest) if entry.files else None,
-            "repo": entry.resolved,
-            "source": entry.source,
+            "repo": masked(entry.resolved),
+            "source": masked(entry.source),
             "stored": True,
         }
         for entry in index.all_fetched()

@@ -10,6 +10,7 @@ from mullama.cli.api_client.discover import FoundServer, find
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.server.ensure import instance_options, model_path
+from mullama.errors import masked, masked_tree
 from mullama.units import ago, size
 
 _NOT_HERE = "not on this machine; mullama pull or apply downloads it"
@@ -82,11 +83,11 @@ def _local(call: CommandContext) -> dict[str, Any]:
     facts = files.facts
     _, _, template_source = chosen_template(model, files)
     effective = effective_defaults(model, files)
-    spec, left = from_tree(unusual(model))
+    spec, left = from_tree(masked_tree(unusual(model)))
     return {
         "name": name,
-        "source": model.from_,
-        "repository": files.weights.resolved if files.weights else None,
+        "source": masked(model.from_),
+        "repository": masked(files.weights.resolved) if files.weights else None,
         "family": facts.architecture if facts else None,
         "architecture": facts.architecture if facts else None,
         "parameter_size": facts.parameter_size if facts else None,

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from mullama.chat.inventory import ModelCard
 from mullama.chat.types import DEFAULT_SAMPLING
+from mullama.errors import masked, masked_tree
 from mullama.manifest.modelfile import from_tree, render_modelfile
 from mullama.manifest.tree import unusual
 from mullama.names import DEFAULT_ROUTE, JSONValue
@@ -76,7 +77,7 @@ def show_card(snapshot: Snapshot, pool: Pool, deployment: Deployment, verbose: b
 
 def _modelfile(deployment: Deployment) -> str:
     """Return the model as a Modelfile."""
-    return render_modelfile(*from_tree(unusual(deployment.model)))
+    return render_modelfile(*from_tree(masked_tree(unusual(deployment.model))))
 
 
 def states(snapshot: Snapshot, pool: Pool, caller: Caller) -> dict[str, str]:
@@ -129,8 +130,8 @@ def card(deployment: Deployment, pool: Pool) -> ModelCard:
         draft=deployment.options.draft,
         adapters=tuple((adapter.from_, adapter.scale) for adapter in model.adapters),
         messages=deployment.settings.messages,
-        source=model.from_,
-        resolved=files.weights.resolved if files.weights else "",
+        source=masked(model.from_),
+        resolved=masked(files.weights.resolved) if files.weights else "",
         paths=files.paths,
         stored=files.stored,
         loaded=loaded,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from mullama.dialects.base import Reply
-from mullama.errors import Conflict, Invalid, NotFound
+from mullama.errors import Conflict, Invalid, NotFound, masked_tree
 from mullama.offload import compute
 from mullama.runtime.base import ApplyOptions, Operator, Service
 from mullama.server.http.body import BodyBudget, parse_body, read_body
@@ -151,6 +151,8 @@ class OperatorApi:
 
     async def _stack(self, exchange: Exchange, _: Params) -> None:
         stack = self.operator.stack()
+        if exchange.listener.kind != "control":  # commands on this machine need the complete addresses
+            stack = masked_tree(stack)
         await exchange.reply(Reply(body=stack, headers={"etag": f'"{stack["revision"]}"'}))
 
     async def _history(self, exchange: Exchange, _: Params) -> None:
