@@ -22,6 +22,10 @@ _SEGMENT = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
 _MODEL = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT}){{0,3}}(?::{_SEGMENT})?")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+HUB_TOKEN_HEADER = "x-mullama-hf-token"
+"""The header in which a command sends HF_TOKEN of its shell over the control socket."""
+HUB_ENDPOINT_HEADER = "x-mullama-hf-endpoint"
+"""The header in which a command sends HF_ENDPOINT of its shell over the control socket."""
 _QUANT = re.compile(r"(?:UD-)?(?:(?:I?Q[1-8]|TQ[12])(?:_[0-9A-Z]+)*|BF16|F16|F32|MXFP4(?:_MOE)?)", re.IGNORECASE)
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mullama.controller.change import PlannedChange
@@ -17,7 +17,10 @@ from mullama.manifest.tree import revision
 from mullama.plan.observed import KnownFiles
 from mullama.reconcile.execute import Effects, Report, fetch
 from mullama.reconcile.files import Files, read_lock
+from mullama.reconcile.overlay import Overlay
+from mullama.runtime.base import ApplyOptions
 from mullama.runtime.metrics import Metrics
+from mullama.sources.settings import Requester, requester
 from mullama.weights.stored import LockEntry
 
 Begin = Callable[[Report], Coroutine[Any, Any, KnownFiles]]
@@ -90,6 +93,18 @@ class SharedDownloads:
             download.task.cancel()
 
 
+def author_of(name: str, overlay: Overlay, options: ApplyOptions) -> Requester:
+    """Return the author of the download of a model.
+
+    The manifest may name any host. A model that was added by a command or a client keeps the rights of its author, and
+    has those of a client where the author is unknown: after a restart.
+    """
+    author = requester.get()
+    if name not in overlay:
+        return replace(author, public_only=False)
+    return replace(author, public_only=author.public_only or options.trigger in ("start", "retry"))
+
+
 class ModelDownloads:
     """Downloads the files that a run needs."""
 
@@ -107,7 +122,17 @@ class ModelDownloads:
             )
 
         models = [planned.desired.models[name] for name in planned.missing]
-        keys = [self._key(planned.desired, planned.lock, model, run.change.options.offline) for model in models]
+        options = run.change.options
+        keys = [
+            self._key(
+                planned.desired,
+                planned.lock,
+                planned.desired.models[name],
+                options.offline,
+                author_of(name, planned.overlay, options),
+            )
+            for name in planned.missing
+        ]  # fmt: skip
         with self.running.needed(keys):
             # Accepted only now, when the keys are registered: a download that an older run began and this one needs,
             # too, must survive the end of the older run.
@@ -123,29 +148,33 @@ class ModelDownloads:
         report: Report,
         *,
         offline: bool,
+        author: Requester,
     ) -> KnownFiles:
         """Return the complete and verified files of one model of a manifest. lock: the entries of its lock file."""
         model = desired.models[name]
 
         def begin(report: Report) -> Coroutine[Any, Any, KnownFiles]:
             return self._files.ensure(
-                model, desired, name, report, pin=lock.get(model.from_), offline=offline, counted=self._count
-            )
+                model, desired, name, report,
+                pin=lock.get(model.from_), offline=offline, counted=self._count, author=author,
+            )  # fmt: skip
 
-        return await self.running.get(self._key(desired, lock, model, offline), begin, report)
+        return await self.running.get(self._key(desired, lock, model, offline, author), begin, report)
 
     async def refresh(self, model: Model, current: Current, name: str, report: Report, *, again: bool) -> None:
         """Fetch what is missing. again: ask the source again, download what changed, and verify the stored files."""
         lock = await asyncio.to_thread(read_lock, current.origin.path)
         await self._files.ensure(
             model, current.snapshot.manifest, name, report,
-            pin=lock.get(model.from_), offline=False, counted=self._count, again=again,
+            pin=lock.get(model.from_), offline=False, counted=self._count, again=again, author=requester.get(),
         )  # fmt: skip
 
     def _count(self, received: int) -> None:
         self._metrics.pulled_bytes += received
 
     @staticmethod
-    def _key(desired: Manifest, lock: Mapping[str, LockEntry], model: Model, offline: bool) -> Hashable:
+    def _key(
+        desired: Manifest, lock: Mapping[str, LockEntry], model: Model, offline: bool, author: Requester
+    ) -> Hashable:
         pin = lock.get(model.from_)
-        return (model.from_, model.digest, pin and pin.files, revision(desired.sources), offline)
+        return (model.from_, model.digest, pin and pin.files, revision(desired.sources), offline, author)

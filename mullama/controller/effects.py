@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from mullama.chat.types import DEFAULT_SAMPLING, Sampling
 from mullama.controller.change import PlannedChange
 from mullama.controller.current import CurrentState
-from mullama.controller.downloads import ModelDownloads
+from mullama.controller.downloads import ModelDownloads, author_of
 from mullama.controller.event_log import EventLog
 from mullama.controller.history import History
 from mullama.controller.listeners import Listeners
@@ -74,8 +74,11 @@ class LiveEffects:
     async def fetch(self, model: Model, report: Report, name: str) -> KnownFiles:
         if (error := self._run.unavailable.get(name)) is not None:
             raise error
-        offline = self._run.change.options.offline
-        return await self._services.downloads.get(self._desired, self._planned.lock, name, report, offline=offline)
+        options = self._run.change.options
+        author = author_of(name, self._planned.overlay, options)
+        return await self._services.downloads.get(
+            self._desired, self._planned.lock, name, report, offline=options.offline, author=author
+        )
 
     async def check(self, name: str, model: Model, files: KnownFiles) -> None:
         store = self._services.files

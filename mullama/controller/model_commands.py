@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -16,14 +16,15 @@ from mullama.chat.inventory import CopyModel, CreateModel, DeleteModel, PullMode
 from mullama.controller.change import Change, Edit, Line, ProgressQueue
 from mullama.controller.current import Current
 from mullama.controller.reconciler import Reconciler
-from mullama.errors import Conflict, Invalid, MullamaError, NotFound, Unsupported
+from mullama.errors import Conflict, Denied, Invalid, MullamaError, NotFound, Unsupported
 from mullama.manifest.load import load
 from mullama.manifest.spec import Model
 from mullama.manifest.tree import block_to_tree
-from mullama.names import Digest, ModelName, model_name_of, parse_source, suggest
+from mullama.names import Digest, ModelName, PathRef, UrlRef, model_name_of, parse_source, suggest
 from mullama.reconcile.files import Files
 from mullama.reconcile.overlay import Overlay
 from mullama.runtime.base import ApplyOptions, Origin
+from mullama.sources.settings import requester
 
 _ON_DEMAND = {"residency": {"load": "on_demand"}}
 _CHANGE_MANIFEST = "change the manifest and apply it"
@@ -39,6 +40,7 @@ class ModelCommands:
 
     async def pull(self, request: PullModel) -> AsyncIterator[TaskStatus]:
         """Download the files of a source and add a model that loads on demand."""
+        self._require_allowed(request.source)
         name = request.name or model_name_of(request.source)
         yield TaskStatus(status="pulling manifest")
         current = self._reconciler.current
@@ -63,6 +65,8 @@ class ModelCommands:
         self._require_free(request.name)
         if request.quantize:
             raise Unsupported("the server does not quantize while creating", hint="mullama quantize makes the file")
+        for source in _sources(request):
+            self._require_allowed(source)
         request = replace(request, base=self._resolved(request.base), declared=self._resolved_fields(request.declared))
         tree = self._base_tree(request)
         tree = merged(tree, {name: value for name, value in request.declared.items() if name != "from"})
@@ -138,6 +142,24 @@ class ModelCommands:
         self._require_free(name)
         return {**overlay, known or name: tree}
 
+    def _require_allowed(self, source: str) -> None:
+        """Raise `Denied` for a source of this machine that a client of the API names and the manifest does not.
+
+        Nothing is looked up before: the answer is the same for a file that exists and one that does not.
+        """
+        current = self._reconciler.current
+        if not requester.get().public_only or source.startswith("blob:") or _find(current, source) is not None:
+            return
+        models = current.manifest.models.values()
+        declared = {model.from_ for model in models} | {a.from_ for model in models for a in model.adapters}
+        ref = parse_source(source)
+        local = isinstance(ref, PathRef) or (isinstance(ref, UrlRef) and not ref.url.lower().startswith("https://"))
+        if local and source not in declared:
+            raise Denied(
+                "a client of the API may not name a file or an unencrypted address of this machine",
+                hint="declare it in the manifest, or use mullama on the machine of the server", authenticated=True,
+            )  # fmt: skip
+
     def _require_free(self, name: str, hint: str = f"{_CHANGE_MANIFEST}, or choose another name") -> None:
         """Raise `Conflict` for a name that the manifest declares."""
         current = self._reconciler.current
@@ -200,6 +222,16 @@ class ModelCommands:
                 raise Invalid(f"the body has the digest {actual}, the address has {digest}", field="digest")
             await asyncio.to_thread(partial.promote)
         return True
+
+
+def _sources(request: CreateModel) -> Iterator[str]:
+    """Yield every source that a request to create a model names."""
+    declared = request.declared
+    adapters = declared.get("adapters")
+    items = adapters if isinstance(adapters, list | tuple) else ()
+    listed = [item.get("from") for item in items if isinstance(item, Mapping)]
+    given = (request.base, *(declared.get(name) for name in ("from", "mmproj", "draft")), *listed)
+    yield from (text for text in given if isinstance(text, str) and text not in ("auto", "none", "ngram"))
 
 
 def _find(current: Current, name: str) -> str | None:

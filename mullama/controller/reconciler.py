@@ -17,7 +17,7 @@ from types import MappingProxyType
 from mullama.controller.api_keys import resolve_access
 from mullama.controller.change import Change, Line, PlannedChange, check_options, check_protected, failure_line
 from mullama.controller.current import Current, CurrentState
-from mullama.controller.downloads import ModelDownloads
+from mullama.controller.downloads import ModelDownloads, author_of
 from mullama.controller.effects import LiveEffects, Services, checked
 from mullama.controller.event_log import EventLog
 from mullama.controller.history import History
@@ -402,7 +402,8 @@ class Reconciler:
         current = self.current
         desired, machine = current.snapshot.manifest, current.machine
         lock = await asyncio.to_thread(read_lock, current.origin.path)
-        files = await self.downloads.get(desired, lock, name, self.status.write, offline=False)
+        author = author_of(name, current.overlay, ApplyOptions(trigger="retry"))
+        files = await self.downloads.get(desired, lock, name, self.status.write, offline=False, author=author)
         builder = DeploymentBuilder(machine=machine, prefixes=self._records.prefix_folder)
         await asyncio.to_thread(checked, builder, self._files, name, desired.models[name], files, desired)
 

@@ -17,7 +17,7 @@ from mullama.reconcile.secrets import place_of, read_secret
 from mullama.sources.base import DownloadProgress
 from mullama.sources.fetch import HASHED_AT_ONCE, FileFetcher
 from mullama.sources.library import Library, find_stored, require_digest
-from mullama.sources.settings import HubSettings, Settings
+from mullama.sources.settings import HubSettings, Requester, Settings
 from mullama.store import lockfile
 from mullama.store.foreign import Foreign, Roots, usual_roots
 from mullama.store.index import Index
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Report = Callable[[dict[str, Any]], None]
 LOCK_NAME = "mullama.lock"
+_OPERATOR = Requester()
 
 
 def read_lock(manifest_path: str | None) -> Mapping[str, LockEntry]:
@@ -108,18 +109,19 @@ class Files:
         offline: bool,
         counted: Callable[[int], None],
         again: bool = False,
+        author: Requester = _OPERATOR,
     ) -> KnownFiles:
         """Return the files of a model, complete and verified, after a download if needed. It can be cancelled.
 
         name: the model, for progress. pin: its entry in the lock file. counted: receives the number of new bytes.
-        again: ask the source again, and verify the stored files.
+        again: ask the source again, and verify the stored files. author: the one who causes the download.
         """
         import asyncio  # a plan does not need it, and takes a third less time without it
 
         cancelled = threading.Event()
         progress = _LoopProgress(name, report, counted, asyncio.get_running_loop())
         work = asyncio.get_running_loop().run_in_executor(
-            None, self._ensure, model, manifest, pin, offline, progress, cancelled, again
+            None, self._ensure, model, manifest, pin, offline, progress, cancelled, again, author
         )
         try:
             return await asyncio.shield(work)
@@ -138,6 +140,7 @@ class Files:
         report: _LoopProgress,
         cancelled: threading.Event,
         again: bool,
+        author: Requester,
     ) -> KnownFiles:
         if is_script(model.from_):
             script = script_files(model.from_)
@@ -146,7 +149,7 @@ class Files:
         # The settings have a secret, which files that are here do not need.
         library = Library(self.index, self._foreign(manifest))
         if again or library.here(model.from_, pin) is None:
-            library = self.library(manifest)
+            library = self.library(manifest, author)
         offline, refresh = self.offline(offline), again and pin is None
         located = library.locate(model.from_, pin, offline, refresh=refresh, cancelled=cancelled.is_set)
         if again:
@@ -162,9 +165,9 @@ class Files:
             if self.index.blobs.has(digest):
                 self.index.blobs.verify(digest)
 
-    def library(self, manifest: Manifest) -> Library:
+    def library(self, manifest: Manifest, author: Requester = _OPERATOR) -> Library:
         """Return the sources with the settings of a manifest."""
-        return Library(self.index, self._foreign(manifest), self.settings(manifest))
+        return Library(self.index, self._foreign(manifest), self.settings(manifest, author))
 
     def offline(self, asked: bool) -> bool:
         """Return True if no network may be used, by the option or by HF_HUB_OFFLINE."""
@@ -175,14 +178,18 @@ class Files:
         roots = usual_roots(self._env, huggingface=stores.huggingface, ollama=stores.ollama, gguf=stores.gguf)
         return Foreign(roots)
 
-    def settings(self, manifest: Manifest) -> Settings:
-        """Return the settings of sources in a manifest."""
+    def settings(self, manifest: Manifest, author: Requester = _OPERATOR) -> Settings:
+        """Return the settings of sources in a manifest, completed by those of the author of a request."""
         hub = manifest.sources.hf
         token = read_secret(hub.token, "sources.hf.token", self._env) if hub.token else None
+        own = HubSettings(
+            endpoint=hub.endpoint or author.hub.endpoint,
+            token=token or author.hub.token,
+            token_from=place_of(hub.token) if hub.token else author.hub.token_from,
+        )
         return Settings(
-            hub=HubSettings(
-                endpoint=hub.endpoint or "", token=token or "", token_from=place_of(hub.token) if hub.token else ""
-            ),
+            hub=own,
+            public_only=author.public_only,
             env=self._env,
             parallel=manifest.sources.parallel,
         )

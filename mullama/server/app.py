@@ -11,6 +11,7 @@ import mullama
 from mullama.dialects import dialect_for
 from mullama.dialects.base import Dialect, Reply
 from mullama.errors import Denied, Internal, Invalid, MullamaError, NotFound, Unavailable
+from mullama.names import HUB_ENDPOINT_HEADER, HUB_TOKEN_HEADER
 from mullama.runtime.base import Access, Caller, Operator, Service
 from mullama.server import guard, log, outside
 from mullama.server.background_runs import BackgroundRuns
@@ -32,6 +33,7 @@ from mullama.server.keys import Failures, find_key, may
 from mullama.server.openapi import document
 from mullama.server.operator_api import api as operator_api
 from mullama.server.route_table import HttpRoute, Path, RouteTable
+from mullama.sources.settings import HubSettings, Requester, requester
 
 _log = logging.getLogger(__name__)
 
@@ -142,6 +144,7 @@ class App:
         exchange.notes.dialect = route.dialect or "mullama"
         exchange.notes.route = route.path
         exchange.caller = self._authenticate(exchange, access, route)
+        requester.set(_requester(exchange))
         if access.generation == 0 and not route.answers_early:
             raise _starting()
         await route.handler(exchange, params)
@@ -218,3 +221,12 @@ def _method_not_allowed(exchange: Exchange, path: Path) -> Rejection:
         hint=f"use {' or '.join(m for m in path.methods if m != 'OPTIONS')}",
     )
     return Rejection(405, error, headers={"allow": ", ".join(path.methods)})
+
+
+def _requester(exchange: Exchange) -> Requester:
+    """Return the author of a request. Only commands over the control socket have a shell whose settings count."""
+    if exchange.listener.kind != "control":
+        return Requester(public_only=True)
+    token, endpoint = (exchange.headers.get(name, "") for name in (HUB_TOKEN_HEADER, HUB_ENDPOINT_HEADER))
+    looked = "HF_TOKEN of the command" if token else ""
+    return Requester(hub=HubSettings(endpoint=endpoint, token=token, token_from=looked))

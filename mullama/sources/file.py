@@ -50,11 +50,11 @@ def _in_folder(folder: Path) -> tuple[Path, ...]:
     except OSError as error:
         raise Denied(f"{folder}: {error.strerror}") from error
     ggufs = [name for name in names if role(name) == "weights"]
-    told = {name: file_role(str(folder / name)) for name in ggufs} if len(ggufs) > 1 else {}
-    models = models_of(sets_of(tuple(names)), str(folder), told)
+    by_header = {name: file_role(str(folder / name)) for name in ggufs} if len(ggufs) > 1 else {}
+    models = models_of(sets_of(tuple(names)), str(folder), by_header)
     if len(models) > 1:
         raise Invalid(f"{folder} has {len(models)} GGUF files", hint=f"name one, for example {models[0].files[0]}")
-    choice = choose(names, repo=str(folder), told=told)
+    choice = choose(names, repo=str(folder), by_header=by_header)
     return tuple(folder / name for name in choice.files)
 
 

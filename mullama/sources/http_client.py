@@ -24,7 +24,7 @@ import httpx2
 from mullama import __version__
 from mullama.errors import Invalid, TooLarge, TransferFailed, masked
 from mullama.sources.base import Cancelled
-from mullama.sources.network import Cancellation, Deadline, Network, Stream
+from mullama.sources.network import Cancellation, Deadline, Network, Stream, public_address
 from mullama.sources.settings import RetryPolicy, Settings, Timeouts
 from mullama.units import size
 from mullama.weights.located import Credential
@@ -134,6 +134,7 @@ class Web:
         *,
         waits: Timeouts | None = None,
         public_only: bool = False,
+        trusted: frozenset[tuple[str, int]] = frozenset(),
         direct_read: int = 1024**2,
         cancelled: Cancelled = lambda: False,
         pause: Callable[[float], None] = time.sleep,
@@ -142,7 +143,8 @@ class Web:
         self.pause = pause
         self.cancelled = cancelled
         self._deadline = Deadline(cancelled=cancelled)
-        self._network = Network(self._deadline, public_only=public_only)
+        self._public_only, self._trusted = public_only, trusted
+        self._network = Network(self._deadline, public_only=public_only, trusted=trusted)
         self._direct_read = direct_read
         self._pools: dict[str, httpcore2.ConnectionPool] = {}
         self._tls: ssl.SSLContext | None = None
@@ -216,6 +218,8 @@ class Web:
 
     def _send(self, method: str, url: str, headers: Mapping[str, str]) -> HttpResponse:
         waits = self.waits
+        if self._public_only and proxy_of(url):
+            self._check_behind_proxy(url)
         try:
             # httpx2 encodes the address and the headers; the connection is httpcore2's.
             request = httpx2.Request(
@@ -236,11 +240,20 @@ class Web:
             self._deadline.until = float("inf")
         return HttpResponse(response.status, url, httpx2.Headers(response.headers), response, waits, self._direct_read)
 
+    def _check_behind_proxy(self, url: str) -> None:
+        """Raise `Refused` for a host that is not public; the proxy would connect to it without a check."""
+        _, host, port = _origin(url)
+        if (host, port or 0) not in self._trusted:
+            with _failures(host):
+                public_address(host, port or 0)
+
     def _pool(self, url: str) -> httpcore2.ConnectionPool:
         address = proxy_of(url)
         if address not in self._pools:
             self._tls = self._tls or httpx2.create_ssl_context()
             proxy = httpx2.Proxy(address) if address else None
+            if proxy is not None:
+                self._network.trust(proxy.url.host, proxy.url.port or {"https": 443}.get(proxy.url.scheme, 80))
             self._pools[address] = httpcore2.ConnectionPool(
                 ssl_context=self._tls,
                 proxy=httpcore2.Proxy(_core_url(proxy.url), auth=proxy.raw_auth) if proxy else None,
@@ -253,8 +266,19 @@ class Web:
 def open_web(settings: Settings, cancelled: Cancelled = lambda: False) -> Web:
     """Return a `Web` with the user's settings."""
     return Web(
-        waits=settings.waits, public_only=settings.public_only, direct_read=settings.direct_read, cancelled=cancelled
-    )
+        waits=settings.waits, public_only=settings.public_only, trusted=_hub_of(settings),
+        direct_read=settings.direct_read, cancelled=cancelled,
+    )  # fmt: skip
+
+
+def _hub_of(settings: Settings) -> frozenset[tuple[str, int]]:
+    """Return host and port of the hub that the operator has configured, which may be inside a network."""
+    if not settings.public_only:
+        return frozenset()
+    from mullama.sources.huggingface import hub_endpoint
+
+    _, host, port = _origin(hub_endpoint(settings.hub))
+    return frozenset({(host, port or 0)})
 
 
 def backoff(retries: RetryPolicy, failures: int) -> float:

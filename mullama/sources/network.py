@@ -114,13 +114,23 @@ class Stream(httpcore2.NetworkStream):
 
 
 class Network(httpcore2.SyncBackend):
-    """Connects to hosts, with `public_only` to public addresses only."""
+    """Connects to hosts, with `public_only` to public addresses only.
 
-    def __init__(self, deadline: Deadline, *, public_only: bool) -> None:
-        self._deadline, self._public_only = deadline, public_only
+    trusted: hosts and ports that the operator has configured, which are reached in any case.
+    """
+
+    def __init__(
+        self, deadline: Deadline, *, public_only: bool, trusted: frozenset[tuple[str, int]] = frozenset()
+    ) -> None:
+        self._deadline, self._public_only, self._trusted = deadline, public_only, set(trusted)
+
+    def trust(self, host: str, port: int) -> None:
+        """Add a host that the operator has configured, such as a proxy."""
+        self._trusted.add((host.lower(), port))
 
     def connect_tcp(self, host: str, port: int, *args: Any, **kwargs: Any) -> httpcore2.NetworkStream:
-        address = public_address(host, port) if self._public_only else host
+        free = not self._public_only or (host.lower(), port) in self._trusted
+        address = host if free else public_address(host, port)
         return Stream(super().connect_tcp(address, port, *args, **kwargs), self._deadline)
 
 
@@ -132,11 +142,27 @@ def public_address(host: str, port: int) -> str:
         raise httpcore2.ConnectError(f"{host}: {error}") from error
     addresses = [str(entry[4][0]) for entry in found]
     for text in addresses:
-        address = ipaddress.ip_address(text.partition("%")[0])
-        mapped = getattr(address, "ipv4_mapped", None)
-        if not (mapped or address).is_global:
+        if not all(map(_is_public, _addresses_in(ipaddress.ip_address(text.partition("%")[0])))):
             raise Refused(
                 f"{host} has the address {text}, which is not a public address",
                 hint="only the manifest may name hosts inside a network",
             )
     return addresses[0]
+
+
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def _addresses_in(address: IPAddress) -> tuple[IPAddress, ...]:
+    """Return the address with the IPv4 address that a translator or tunnel takes out of it."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return (address,)
+    inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
+    if address in _NAT64:
+        inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return (inner,) if address.ipv4_mapped and inner else (address, inner) if inner else (address,)
+
+
+def _is_public(address: IPAddress) -> bool:
+    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 
@@ -14,6 +15,21 @@ class HubSettings:
     token: str = field(default="", repr=False)
     token_from: str = ""
     """The place where the token was looked for, for messages. They never contain the token."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requester:
+    """The author of the request that causes a download."""
+
+    public_only: bool = False
+    """True for a client of the API: its downloads reach no host inside a network, and it names no files of this
+    machine. False for the operator: a command over the control socket, or the manifest."""
+    hub: HubSettings = field(default_factory=HubSettings)
+    """The endpoint and the token in the shell of the operator, for a hub that the manifest does not configure."""
+
+
+requester: ContextVar[Requester] = ContextVar("requester", default=Requester())  # noqa: B039 - it is frozen
+"""The author of the request in progress. Tasks that the request starts inherit it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

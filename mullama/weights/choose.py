@@ -52,7 +52,7 @@ _FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
     "Q2_K": ("Q2_K",), "Q3_K": ("Q3_K_M", "Q3_K_L", "Q3_K_S"), "Q4_K": ("Q4_K_M", "Q4_K_S", "Q4_K_L"),
     "Q5_K": ("Q5_K_M", "Q5_K_S", "Q5_K_L"), "MXFP4": ("MXFP4_MOE",), "MXFP4_MOE": ("MXFP4",),
 }  # fmt: skip
-"""Other quantisations for a wish that names a family of them, best first."""
+"""Other quantisations for a requested name of a family of them, best first."""
 _OTHER_FORMATS: Final = {".safetensors": "safetensors", ".bin": "PyTorch", ".pt": "PyTorch", ".pth": "PyTorch",
                          ".onnx": "ONNX", ".npz": "MLX"}  # fmt: skip
 
@@ -145,13 +145,13 @@ def _known_quant(dynamic: str, text: str) -> str:
 
 def choose(
     files: Iterable[str], *, repo: str, file: str | None = None, quants: tuple[str, ...] = (),
-    told: Mapping[str, str] | None = None, complete: bool = True,
+    by_header: Mapping[str, str] | None = None, complete: bool = True,
 ) -> FileChoice:  # fmt: skip
     """Return the set of weights to use out of the files of a repository.
 
     file: the name of a file, or of a part of the set, in any case. quants: the preferred quantisations, best first;
-    each may be any word of a file name. told: the roles of files by their headers, see `header_role`. complete: False
-    for a part of the files of the repository, as in a cache.
+    each may be any word of a file name. by_header: the roles of files by their headers, see `header_role`.
+    complete: False for a part of the files of the repository, as in a cache.
 
     Raises `NotFound` with the files or quantisations that there are, `Unsupported` for a repository without GGUF files,
     `Invalid` with the files that fit equally well.
@@ -160,7 +160,7 @@ def choose(
     if file is not None:
         return _named(names, repo, file)
     every = sets_of(names)
-    offers = models_of(every, repo, told or {}, complete=complete)
+    offers = models_of(every, repo, by_header or {}, complete=complete)
     if not offers:
         raise _nothing(names, repo)
     if not quants:
@@ -168,7 +168,7 @@ def choose(
         return _only([offer for offer in offers if _rank(offer) == best], repo)
     for fits in (_exactly, _by_family, _by_word):
         for quant in quants:
-            named = fits is _by_word and companion(quant, repo)  # the wish names a file that goes with a model
+            named = fits is _by_word and companion(quant, repo)  # the request names a file that goes with a model
             found = [offer for offer in (every if named else offers) if fits(offer, quant.upper())]
             if fits is _by_family and found:
                 first = min(_family_rank(offer, quant.upper()) for offer in found)
@@ -183,10 +183,10 @@ def choose(
 
 
 def models_of(
-    offers: Iterable[FileChoice], repo: str, told: Mapping[str, str], *, complete: bool = True
+    offers: Iterable[FileChoice], repo: str, by_header: Mapping[str, str], *, complete: bool = True
 ) -> list[FileChoice]:
     """Return the sets that are models: all others go with one. Where nothing else is there, they are the models."""
-    known = [offer for offer in offers if told.get(offer.files[0], "weights") == "weights"]
+    known = [offer for offer in offers if by_header.get(offer.files[0], "weights") == "weights"]
     plain = [offer for offer in known if not companion(offer.files[0], repo)]
     return plain if plain or not complete else known
 
@@ -196,27 +196,27 @@ def _rank(offer: FileChoice) -> tuple[int, bool]:
     return _RANK.get(quant.removeprefix("UD-"), len(_RANK)), quant.startswith("UD-")
 
 
-def _exactly(offer: FileChoice, wish: str) -> bool:
-    return _spelled_quant(offer.files[0]) == _SPELLED.get(wish, wish)
+def _exactly(offer: FileChoice, wanted: str) -> bool:
+    return _spelled_quant(offer.files[0]) == _SPELLED.get(wanted, wanted)
 
 
-def _by_family(offer: FileChoice, wish: str) -> bool:
-    return offer.quant in _family(wish)
+def _by_family(offer: FileChoice, wanted: str) -> bool:
+    return offer.quant in _family(wanted)
 
 
-def _family(wish: str) -> tuple[str, ...]:
-    """Return the quantisations that may stand in for a wish, best first; none for a dynamic one (`UD-`)."""
-    plain = _SPELLED.get(wish, wish)
+def _family(wanted: str) -> tuple[str, ...]:
+    """Return the quantisations that may stand in for a requested one, best first; none for a dynamic one (`UD-`)."""
+    plain = _SPELLED.get(wanted, wanted)
     return (plain, *_FAMILIES.get(plain, ()))
 
 
-def _family_rank(offer: FileChoice, wish: str) -> tuple[bool, int]:
-    return _spelled_quant(offer.files[0]).startswith("UD-"), _family(wish).index(offer.quant)
+def _family_rank(offer: FileChoice, wanted: str) -> tuple[bool, int]:
+    return _spelled_quant(offer.files[0]).startswith("UD-"), _family(wanted).index(offer.quant)
 
 
-def _by_word(offer: FileChoice, wish: str) -> bool:
-    word = rf"(?<![0-9A-Z]){re.escape(wish)}(?![0-9A-Z])"
-    return bool(wish) and re.search(word, offer.files[0].upper().removesuffix(".GGUF")) is not None
+def _by_word(offer: FileChoice, wanted: str) -> bool:
+    word = rf"(?<![0-9A-Z]){re.escape(wanted)}(?![0-9A-Z])"
+    return bool(wanted) and re.search(word, offer.files[0].upper().removesuffix(".GGUF")) is not None
 
 
 def _only(offers: list[FileChoice], repo: str) -> FileChoice:

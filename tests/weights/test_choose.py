@@ -222,4 +222,4 @@ def test_a_header_tells_the_role(architecture: str, kind: str, tensors: int, exp
 
 def test_the_header_has_precedence_over_a_name() -> None:
     names = ("main-Q8_0.gguf", "extra-Q4_K_M.gguf")
-    assert choose(names, repo="r", told={names[1]: "drafter", names[0]: "weights"}).files == names[:1]
+    assert choose(names, repo="r", by_header={names[1]: "drafter", names[0]: "weights"}).files == names[:1]

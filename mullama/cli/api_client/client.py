@@ -41,12 +41,17 @@ class Client:
     Args:
         address: the server.
         key: the API key.
+        headers: further headers of each request.
         timeout: seconds for a complete response. Streams have no limit between lines, because the server sends none
             while it loads a model.
     """
 
-    def __init__(self, address: ServerAddress, *, key: str | None = None, timeout: float = 60.0) -> None:
+    def __init__(
+        self, address: ServerAddress, *, key: str | None = None, timeout: float = 60.0,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
         self.address = address
+        self._headers = dict(headers or {})
         self._key = key
         self._timeout = timeout
 
@@ -142,7 +147,7 @@ class Client:
 
         raw: body that is not JSON, with its headers.
         """
-        headers = {"Accept": "application/json", "Connection": "close"}
+        headers = {"Accept": "application/json", "Connection": "close", **self._headers}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         body: bytes | Iterable[bytes] | None = None

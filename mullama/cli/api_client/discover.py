@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from mullama.cli.api_client.address import ServerAddress
 from mullama.cli.app.context import CommandContext
 from mullama.errors import Conflict, Denied, Invalid, Kind, ManifestError, MullamaError, NotFound, Unavailable
 from mullama.folders import state_root
+from mullama.names import HUB_ENDPOINT_HEADER, HUB_TOKEN_HEADER
 from mullama.store.records import Records, ServerRecord, instance_name, instances
 
 if TYPE_CHECKING:
@@ -255,16 +257,21 @@ def require(call: CommandContext) -> FoundServer:
     return server
 
 
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]{1,8192}")
+
+
 def local_client(record: ServerRecord) -> Client:
-    """Return the client of the control socket, which needs no key."""
-    return client(ServerAddress(path=record.control))
+    """Return the client of the control socket, which needs no key. It sends the hub settings of this shell."""
+    given = {HUB_TOKEN_HEADER: os.environ.get("HF_TOKEN"), HUB_ENDPOINT_HEADER: os.environ.get("HF_ENDPOINT")}
+    headers = {name: value.strip() for name, value in given.items() if value and _HEADER_VALUE.fullmatch(value.strip())}
+    return client(ServerAddress(path=record.control), headers=headers)
 
 
-def client(address: ServerAddress, key: str | None = None) -> Client:
+def client(address: ServerAddress, key: str | None = None, headers: Mapping[str, str] | None = None) -> Client:
     """Return a client. Its module is imported here, because a diff without a server does not need it."""
     from mullama.cli.api_client.client import Client
 
-    return Client(address, key=key)
+    return Client(address, key=key, headers=headers)
 
 
 def is_remote(call: CommandContext) -> bool:
