@@ -304,12 +304,24 @@ def _files(info: Any) -> dict[str, _File]:
             if name.lower().endswith(".gguf"):
                 raise
             continue
+        if name.lower().endswith(".gguf"):
+            _check_metadata(sibling, f"{name} of {info.id}")
         sha = sibling.lfs.sha256 if sibling.lfs else None
         files[name] = _File(
             size=sibling.size if isinstance(sibling.size, int) and 0 <= sibling.size < 2**50 else None,
             digest=f"sha256:{sha}" if isinstance(sha, str) and _SHA256.fullmatch(sha) else None,
         )
     return files
+
+
+def _check_metadata(sibling: Any, what: str) -> None:
+    """Raise `TransferFailed` for a size or a digest that is none. Absent ones are allowed."""
+    size = sibling.size
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 2**50):
+        raise TransferFailed(f"the hub gives {what} the size {str(size)[:60]!r}", hint="the file is not downloaded")
+    sha = sibling.lfs.sha256 if sibling.lfs else None
+    if sha is not None and not (isinstance(sha, str) and _SHA256.fullmatch(sha)):
+        raise TransferFailed(f"the hub gives {what} the digest {str(sha)[:80]!r}", hint="the file is not downloaded")
 
 
 def _license(info: Any) -> str:

@@ -224,3 +224,23 @@ def test_no_answer_of_a_hub_touches_anything_outside_the_store(
     folders = {path.parent for path in (tmp_path / "inside").rglob("*") if path.is_file()}
     assert folders <= {store, store / "blobs", store / "partial", store / "locks"}
     sources.check_blobs()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("sha256", "../../etc/passwd"), ("sha256", "a" * 63), ("sha256", "A" * 64), ("sha256", 5), ("sha256", ""),
+        ("size", "12"), ("size", -1), ("size", 2**60), ("size", True), ("size", 1.5), ("size", [1]),
+    ],
+)  # fmt: skip
+def test_an_odd_digest_or_size_is_refused_and_not_taken_for_an_absent_one(
+    sources: SourceFixture, hub: StubHub, field: str, value: object
+) -> None:
+    lfs = {"sha256": "a" * 64, "size": 1, "pointerSize": 1}
+    sibling = {"rfilename": "m-Q8_0.gguf", "size": 1, "lfs": lfs}
+    (lfs if field == "sha256" else sibling)[field] = value
+    tree = {"id": "org/m", "sha": COMMIT, "siblings": [sibling]}
+    hub.script("org/m", Status(200, {}, json.dumps(tree).encode()))
+    with pytest.raises(TransferFailed, match=r"(size|digest|cannot be read)"):
+        sources.pull("hf:org/m")
+    assert not hub.asked("m-Q8_0.gguf")

@@ -8,6 +8,7 @@ import os
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -123,16 +124,18 @@ def _import(call: CommandContext) -> int:
     folder = call.folder / Path(call.options.into).expanduser()
     texts: dict[str, str] = {}
     stored: set[str] = set()
-    with tarfile.open(call.folder / Path(call.options.archive).expanduser(), mode="r|") as tar:
-        for member, stream in _members(tar):
-            if member.name in (_HEAD, "mullama.yaml", LOCK_NAME):
-                texts[member.name] = _text(member, stream)
-            elif digest := blob_digest(member.name):
-                _store(files, digest, stream)
-                stored.add(digest)
-            else:
-                call.terminal.note(f"warning: {member.name[:120]!r} is not part of a bundle and is skipped")
-    lock = _checked(texts, stored, files)
+    path = call.folder / Path(call.options.archive).expanduser()
+    with path.open("rb") as archive, _reading(path, "its first header") as place:
+        with tarfile.open(fileobj=archive, mode="r|") as tar:
+            for member, stream in _members(tar, place):
+                if member.name in (_HEAD, "mullama.yaml", LOCK_NAME):
+                    texts[member.name] = _text(member, stream)
+                elif digest := blob_digest(member.name):
+                    _store(files, digest, member.name, stream)
+                    stored.add(digest)
+                else:
+                    call.terminal.note(f"warning: {member.name[:120]!r} is not part of a bundle and is skipped")
+        lock = _checked(texts, stored, place)
     _write_texts(call, folder, texts)
     _index(files, lock)
     call.terminal.line(f"{len(stored)} files are in the store, mullama.yaml and {LOCK_NAME} in {folder}")
@@ -140,12 +143,32 @@ def _import(call: CommandContext) -> int:
     return DONE
 
 
-def _members(tar: tarfile.TarFile) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
-    """Yield the regular members in order. Links and devices are skipped, so no path outside is written."""
+@contextmanager
+def _reading(path: Path, first: str) -> Iterator[list[str]]:
+    """Raise what a damaged archive causes as `Invalid` with the place. Yields a list whose last entry is the place."""
+    place = [first]
+    try:
+        yield place
+    except (
+        tarfile.TarError, EOFError, ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError,
+    ) as error:  # fmt: skip
+        raise Invalid(
+            f"{path} is damaged or is not a bundle, at {place[-1]}: {str(error)[:200] or type(error).__name__}",
+            hint="mullama bundle export writes it again",
+        ) from error
+
+
+def _members(tar: tarfile.TarFile, place: list[str]) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
+    """Yield the regular members in order. Links and devices are skipped, so no path outside is written.
+
+    place: receives the name of each member, and what follows it.
+    """
     for member in tar:
+        place.append(repr(member.name[:120]))
         stream = tar.extractfile(member) if member.isreg() else None
         if stream is not None:
             yield member, stream
+        place.append(f"the header after {member.name[:120]!r}")
 
 
 def blob_digest(name: str) -> str | None:
@@ -166,7 +189,7 @@ def _text(member: tarfile.TarInfo, stream: IO[bytes]) -> str:
     return stream.read().decode("utf-8")
 
 
-def _store(files: Files, digest: str, stream: IO[bytes]) -> None:
+def _store(files: Files, digest: str, name: str, stream: IO[bytes]) -> None:
     """Store one file; raise `TransferFailed` if its bytes have another digest."""
     blobs = files.index.blobs
     if blobs.has(digest):
@@ -178,23 +201,28 @@ def _store(files: Files, digest: str, stream: IO[bytes]) -> None:
         if partial.digest() != digest:
             actual = partial.digest()
             partial.discard()
-            raise TransferFailed(f"a file of the bundle has the digest {actual}, but its name has {digest}")
+            raise TransferFailed(f"{name} of the bundle has the digest {actual}, which its name does not have")
         partial.promote()
 
 
-def _checked(texts: dict[str, str], stored: set[str], files: Files) -> dict[str, LockEntry]:
+def _checked(texts: dict[str, str], stored: set[str], place: list[str]) -> dict[str, LockEntry]:
     """Return the lock file of a complete bundle; raise `Invalid` for another archive."""
     from mullama.store import lockfile
 
     absent = [name for name in (_HEAD, "mullama.yaml", LOCK_NAME) if name not in texts]
     if absent:
         raise Invalid(f"the archive lacks {absent[0]}", hint="mullama bundle export writes a complete one")
+    place.append(_HEAD)
     head = json.loads(texts[_HEAD])
     if not isinstance(head, dict) or head.get("format") != FORMAT:
         raise Invalid("the bundle has an unknown format", hint=f"this version reads {FORMAT}")
-    missing = [digest for digest in head.get("files") or () if digest not in stored]
+    listed = head.get("files")
+    if not isinstance(listed, list) or not all(isinstance(digest, str) for digest in listed):
+        raise Invalid(f"{_HEAD} of the bundle has no list of files")
+    missing = [digest for digest in listed if digest not in stored]
     if missing:
         raise Invalid(f"the archive lacks {missing[0]}", hint="the archive may be truncated")
+    place.append(LOCK_NAME)
     return lockfile.parse(texts[LOCK_NAME])
 
 
