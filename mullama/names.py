@@ -160,6 +160,7 @@ def parse_source(text: str) -> SourceRef:
     """
     if not text or any(ord(c) < 32 for c in text):
         raise Invalid("a source must be one line of text", hint="for example builtin:tiny or hf:org/repo")
+    require_utf8(text)
     scheme, _, rest = text.partition(":")
     if scheme == "builtin":
         return BuiltinRef(_segment(rest, text))
@@ -177,6 +178,12 @@ def parse_source(text: str) -> SourceRef:
         return PathRef(text)
     ModelName.parse(text)
     return AliasRef(text)
+
+
+def require_utf8(text: str) -> None:
+    """Raise `Invalid` for a name of a file or an argument that is not UTF-8, which no message can carry."""
+    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):
+        raise Invalid(f"{text[-120:]!r} is not UTF-8", hint="rename the file, or use a link whose name is UTF-8")
 
 
 def model_name_of(source: str) -> str:

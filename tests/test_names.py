@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mullama.errors import Invalid
-from mullama.names import ModelName
+from mullama.names import ModelName, parse_source
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,9 @@ def test_a_namespace_of_ollamas_registry_stays() -> None:
 def test_what_could_mean_something_else_is_no_name(text: str) -> None:
     with pytest.raises(Invalid, match="not a model name"):
         ModelName.parse(text)
+
+
+@pytest.mark.parametrize("text", ["./b\udcff.gguf", "/m/\ud800/x.gguf", "hf:org/r:\udcff.gguf", "\udcff"])
+def test_a_name_that_is_not_utf8_is_refused_by_that_name(text: str) -> None:
+    with pytest.raises(Invalid, match="is not UTF-8"):
+        parse_source(text)

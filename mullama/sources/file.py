@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from mullama.errors import Denied, Invalid, NotFound, Unavailable
-from mullama.names import PathRef, suggest
+from mullama.names import PathRef, require_utf8, suggest
 from mullama.sources.base import Cancelled
 from mullama.sources.local_files import file_role
 from mullama.weights.choose import choose, models_of, role, sets_of
@@ -49,6 +49,9 @@ def _in_folder(folder: Path) -> tuple[Path, ...]:
         names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
     except OSError as error:
         raise Denied(f"{folder}: {error.strerror}") from error
+    for name in names:
+        if name.lower().endswith(".gguf"):
+            require_utf8(name)
     ggufs = [name for name in names if role(name) == "weights"]
     by_header = {name: file_role(str(folder / name)) for name in ggufs} if len(ggufs) > 1 else {}
     models = models_of(sets_of(tuple(names)), str(folder), by_header)

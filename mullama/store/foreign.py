@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from mullama.errors import Invalid, MullamaError
-from mullama.names import Digest, HubRef, JSONValue, RegistryRef, SourceRef
+from mullama.names import Digest, HubRef, JSONValue, RegistryRef, SourceRef, require_utf8
 from mullama.store.disk import NOFOLLOW
 from mullama.weights.choose import choose, role
 from mullama.weights.located import Located, LocatedFile
@@ -260,4 +260,15 @@ def _walk(folder: Path, problems: dict[str, str]) -> Iterator[Path]:
             if entry.is_dir(follow_symlinks=False) and depth < MAX_DEPTH and not entry.name.startswith("."):
                 waiting.append((Path(entry.path), depth + 1))
             elif entry.name.lower().endswith(".gguf"):
+                if not _is_utf8(entry.path):
+                    problems[str(folder)] = f"{entry.name!r} is not UTF-8 and is left out"
+                    continue
                 yield Path(entry.path)
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        require_utf8(path)
+    except Invalid:
+        return False
+    return True

@@ -19,7 +19,7 @@ from mullama.sources.builtin import builtin_models
 from mullama.sources.library import find_stored
 from mullama.store import lockfile
 from mullama.store.blobs import Blobs
-from mullama.store.foreign import Roots
+from mullama.store.foreign import Foreign, Roots
 from mullama.store.index import Fetched
 from mullama.weights.located import expecting
 from mullama.weights.record import for_lock
@@ -436,3 +436,15 @@ def test_an_ollama_model_brings_its_defaults(sources: SourceFixture, hub: StubHu
     again = find_stored(f"ollama:{hub.host}/library/v:7b", sources.index, sources.foreign)
     assert again is not None
     assert again.defaults == stored.defaults
+
+
+def test_a_folder_with_a_name_that_is_not_utf8_is_a_clear_error(sources: SourceFixture) -> None:
+    folder = sources.root / "odd"
+    folder.mkdir()
+    (folder / "ok.gguf").write_bytes(DATA)
+    (folder / os.fsdecode(b"b\xff.gguf")).write_bytes(DATA)
+    with pytest.raises(MullamaError, match=r"'b\\udcff.gguf' is not UTF-8"):
+        sources.pull(str(folder))
+    stores = Foreign(Roots(gguf=(str(folder),)))
+    assert [Path(path).name for path, _ in stores.ggufs()] == ["ok.gguf"]
+    assert "is not UTF-8" in stores.problems[str(folder)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from typing import assert_never
 
-from mullama.errors import Denied, EngineFailed, Internal, Kind, ManifestError, MullamaError, NotFound
+from mullama.errors import Denied, EngineFailed, Internal, Invalid, Kind, ManifestError, MullamaError, NotFound
 from mullama.units import printable
 
 DONE = 0
@@ -104,6 +104,11 @@ def as_mullama_error(raised: Exception) -> MullamaError:
     match raised:
         case MullamaError():
             return raised
+        case UnicodeEncodeError(object=text, start=start, end=end) if "\ud800" <= text[start:end] <= "\udfff":
+            return Invalid(
+                f"{text[max(0, start - 60) : end + 60]!r} is not UTF-8: a name in it cannot be sent or written",
+                hint="rename the file, or use a link whose name is UTF-8",
+            )
         case PermissionError(filename=path, strerror=why):
             return Denied(f"{path}: {why}", authenticated=True)
         case FileNotFoundError(filename=path, strerror=why) if path:
