@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from mullama.errors import MullamaError
 from mullama.folders import data_root
@@ -190,9 +191,17 @@ class Files:
         return Settings(
             hub=own,
             public_only=author.public_only,
+            trusted=frozenset({_hub_address(own)}) if author.public_only else frozenset(),
             env=self._env,
             parallel=manifest.sources.parallel,
         )
+
+
+def _hub_address(hub: HubSettings) -> tuple[str, int]:
+    from mullama.sources.huggingface import hub_endpoint  # needed for downloads that a client causes only
+
+    parts = urlsplit(hub_endpoint(hub))
+    return (parts.hostname or "").lower(), parts.port or (80 if parts.scheme == "http" else 443)
 
 
 def is_local(source: str) -> bool:

@@ -266,19 +266,9 @@ class Web:
 def open_web(settings: Settings, cancelled: Cancelled = lambda: False) -> Web:
     """Return a `Web` with the user's settings."""
     return Web(
-        waits=settings.waits, public_only=settings.public_only, trusted=_hub_of(settings),
+        waits=settings.waits, public_only=settings.public_only, trusted=settings.trusted,
         direct_read=settings.direct_read, cancelled=cancelled,
     )  # fmt: skip
-
-
-def _hub_of(settings: Settings) -> frozenset[tuple[str, int]]:
-    """Return host and port of the hub that the operator has configured, which may be inside a network."""
-    if not settings.public_only:
-        return frozenset()
-    from mullama.sources.huggingface import hub_endpoint
-
-    _, host, port = _origin(hub_endpoint(settings.hub))
-    return frozenset({(host, port or 0)})
 
 
 def backoff(retries: RetryPolicy, failures: int) -> float:

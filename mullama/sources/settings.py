@@ -74,6 +74,8 @@ class Settings:
     """Files that are downloaded at the same time."""
     public_only: bool = False
     """Refuse hosts inside a private network: for downloads that a client of the API caused."""
+    trusted: frozenset[tuple[str, int]] = frozenset()
+    """Hosts and ports that are reached in any case: the hub that the operator has configured."""
     waits: Timeouts = field(default_factory=Timeouts)
     patience: RetryPolicy = field(default_factory=RetryPolicy)
     direct_read: int = 1024**2
