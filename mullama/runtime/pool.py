@@ -159,6 +159,7 @@ class Pool:
         self._starts: dict[str, asyncio.Task[None]] = {}
         self._pins: dict[UnitKey, list[asyncio.Future[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._spare: asyncio.Task[WorkerClient] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._number = 0
         self._changed = asyncio.Event()
@@ -166,6 +167,36 @@ class Pool:
         self.renew: Renew | None = None
         self.crashes = 0
         self.quarantine = Quarantine()
+
+    def start_spare(self, engine: str) -> None:
+        """Start a worker without weights, for the first load: it begins while the server still prepares.
+
+        It counts as no model. A pool has at most one, and the first load takes it.
+        """
+        self._spare = self._spare or asyncio.create_task(self._spawn_spare(engine))
+
+    async def _spawn_spare(self, engine: str) -> WorkerClient:
+        worker = await WorkerClient.spawn(lambda death: None, self._cores, self.limits)
+        worker.import_engine(engine)
+        return worker
+
+    async def _take_spare(self, died: Callable[[Death], None]) -> WorkerClient | None:
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return None
+        try:
+            worker = await spare
+        except EngineFailed:  # the load that follows reports the reason
+            return None
+        return worker if worker.take_over(died) else None
+
+    async def _end_spare(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.cancel()
+            for ended in await asyncio.gather(spare, return_exceptions=True):
+                if isinstance(ended, WorkerClient):
+                    await ended.kill()
 
     # For requests
 
@@ -286,6 +317,7 @@ class Pool:
         self._feed(ev.Stop())  # else the scheduler would start the killed workers again
         if self._timer is not None:
             self._timer.cancel()
+        await self._end_spare()
         await asyncio.gather(*(worker.kill() for worker in self._workers.values()), return_exceptions=True)
         for task in self._tasks:
             task.cancel()
@@ -427,7 +459,7 @@ class Pool:
             if moved := await asyncio.to_thread(changed, stamps):
                 await self._renew_weights(weights, moved)
                 return
-            worker = await WorkerClient.spawn(died, self._cores, self.limits)
+            worker = await self._take_spare(died) or await WorkerClient.spawn(died, self._cores, self.limits)
             self._loads[weights] = RunningLoad(worker)
             await worker.load(choice, self._loads[weights].report)
             if moved := await asyncio.to_thread(changed, stamps):  # while they were read

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
+import signal
 
+import psutil
 import pytest
 
 from mullama.errors import Busy, Refused, TimedOut
@@ -127,3 +130,36 @@ async def test_a_load_without_descriptors_is_no_crash_and_succeeds_when_they_are
         await until(lambda: bool(server.pool.state.workers[weights].failures))
     assert await asked == "on"
     assert len(server.pool.state.workers[weights].excused) == 1
+
+
+async def test_the_first_load_takes_the_spare_worker_and_the_next_starts_its_own(server: LocalServer) -> None:
+    server.pool.start_spare("scripted")
+    server.pool.start_spare("scripted")
+    assert server.pool._spare is not None
+    spare = await server.pool._spare
+    assert server.pool.pids() == (), "it is no model's worker"
+
+    await server.apply({"a": server.script(), "b": server.script("b")})
+    workers = [server.pool.worker(server.snapshot.deployments[name].unit) for name in ("a", "b")]
+    assert [worker is spare for worker in workers] == [True, False]
+    os.kill(spare.pid, signal.SIGKILL)
+    assert await server.ask("a", "say on") == "on"
+    assert server.pool.crashes == 1
+
+
+async def test_a_spare_worker_that_ended_is_replaced_and_one_without_a_use_ends_with_the_pool(
+    server: LocalServer,
+) -> None:
+    server.pool.start_spare("scripted")
+    assert server.pool._spare is not None
+    spare = await server.pool._spare
+    os.kill(spare.pid, signal.SIGKILL)
+    await until(lambda: spare._death is not None)
+    await server.apply({"a": server.script()})
+    assert await server.ask("a", "say on") == "on"
+    assert server.pool.crashes == 0
+
+    server.pool.start_spare("scripted")
+    unused = await server.pool._spare
+    await server.pool.abort()
+    assert not psutil.pid_exists(unused.pid)

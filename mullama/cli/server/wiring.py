@@ -94,6 +94,8 @@ async def _serve(
     default: str,
 ) -> int:
     process = _Process.make(records, env)
+    if not held and any(model.residency.load == "at_start" for model in loaded.manifest.models.values()):
+        process.pool.start_spare("llamacpp")
     control = control_path(records, env)
     process.handle_signals()
     try:

@@ -231,7 +231,7 @@ class Child:
         match command:
             case protocol.SubmitGenerate(job=job) | protocol.SubmitEmbed(job=job):
                 self._outbox.add([Failed.of(job.id, error)], fast=False)
-            case protocol.CancelJob() | protocol.ShareCores():
+            case protocol.CancelJob() | protocol.ShareCores() | protocol.ImportEngine():
                 traceback.print_exception(error)
             case _:
                 failed = Failed.of(command.number, error)
@@ -244,6 +244,9 @@ class Child:
     def _result(self, command: protocol.Task) -> object:
         if isinstance(command, protocol.LoadWeights):
             return self._load(command.choice)
+        if isinstance(command, protocol.ImportEngine):
+            find_engine(command.name)
+            return None
         engine = self._engine
         if engine is None:
             raise EngineFailed("no weights are loaded")

@@ -129,6 +129,15 @@ class WorkerClient:
             raise
         return client
 
+    def import_engine(self, name: str) -> None:
+        """Let a worker without weights import an engine, which takes about as long as its own start."""
+        self._send(protocol.ImportEngine(name=name))
+
+    def take_over(self, died: Callable[[Death], None]) -> bool:
+        """Report the end to another callback from now on; return False for a worker that has ended."""
+        self._died = died
+        return self._death is None
+
     async def load(self, choice: EngineChoice, progress: Callable[[float], None] = lambda share: None) -> None:
         """Load weights into a new worker; kill it when that fails or is cancelled.
 

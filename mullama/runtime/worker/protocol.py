@@ -108,6 +108,12 @@ class CancelJob(WorkerMessage, frozen=True, tag=True):
     id: int
 
 
+class ImportEngine(WorkerMessage, frozen=True, tag=True):
+    """Import an engine before its weights are known."""
+
+    name: str
+
+
 class ShareCores(WorkerMessage, frozen=True, tag=True):
     rank: int
     of: int
@@ -121,7 +127,7 @@ TextQuestion = Tokenize | Detokenize | GetPieces
 """Answered from the vocabulary alone."""
 
 Question = LoadWeights | OpenContext | CloseContext | RetuneContext | DeclarePrefixes | TextQuestion | GetStats
-Task = Question | SubmitGenerate | SubmitEmbed | CancelJob | ShareCores
+Task = Question | SubmitGenerate | SubmitEmbed | CancelJob | ShareCores | ImportEngine
 """Performed between two decodes, in order of arrival."""
 
 Command = Task | Ping | Exit
