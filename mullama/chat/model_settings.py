@@ -32,8 +32,6 @@ class ModelSettings:
     """Defaults, likewise."""
     max_tokens: int | None = None
     """Default, likewise."""
-    images: bool = False
-    """The model has a projector."""
     fim: bool = True
     """The vocabulary has fill-in-the-middle tokens."""
     reserved: TokenTexts = field(default_factory=TokenTexts)
@@ -56,7 +54,6 @@ class ModelSettings:
             "tools": traits.tools,
             "thinking": traits.think != "none",
             "insert": self.fim or traits.suffix,
-            "vision": self.images,
         }
         return tuple(name for name, has in found.items() if has)
 

@@ -268,7 +268,7 @@ def _completion(request: CompletionRequest, settings: ModelSettings, now: float,
             hint="set `template` of the model in the manifest",
             field="template",
         )
-    if request.images and not settings.images:
+    if request.images:
         raise _no_images(settings, request.images[0])
     if not request.prompts:
         raise Invalid("prompt is empty", field="prompt")
@@ -316,8 +316,6 @@ def _without_billing(message: Message) -> Message:
 
 
 def _refuse_images(messages: Sequence[Message], settings: ModelSettings) -> None:
-    if settings.images:
-        return
     for message in messages:
         for part in message.content:
             if isinstance(part, ImagePart):
@@ -327,6 +325,6 @@ def _refuse_images(messages: Sequence[Message], settings: ModelSettings) -> None
 def _no_images(settings: ModelSettings, image: ImagePart) -> Unsupported:
     return Unsupported(
         f'"{settings.name}" does not support vision',
-        hint="it has no projector for images",
+        hint="images are not supported yet, with any model",
         field=image.place or "images",
     )

@@ -45,6 +45,9 @@ def find_stored(
     return library.stored(found, source_text) if found else None
 
 
+_NO_IMAGES = "the files hold a projector: images and sound are not supported yet, so the model reads text only"
+
+
 class Library:
     """Finds and downloads weights with all sources and one store. Safe for several threads."""
 
@@ -208,7 +211,7 @@ class Library:
             defaults=defaults,
             stamps={path: file.stamp or self._index.stamp(path) for file, path in zip(weights, paths, strict=True)},
             in_place=not all(map(self._is_blob, digests, paths)),
-            warnings=located.warnings,
+            warnings=(*located.warnings, *(_NO_IMAGES for _ in of_role.get("projector", [])[:1])),
         )
 
     def _is_blob(self, digest: str, path: str) -> bool:

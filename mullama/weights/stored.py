@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from mullama.names import JSONValue
-from mullama.weights.facts import Capability, WeightFacts
+from mullama.weights.facts import WeightFacts
 
 FileRole = Literal[
     "weights", "projector", "adapter", "template", "system", "parameters", "messages", "license", "draft"
@@ -88,11 +88,6 @@ class StoredWeights:
     in_place: bool = False
     """True for files of the user or of another tool, which are never deleted."""
     warnings: tuple[str, ...] = ()
-
-    @property
-    def capabilities(self) -> tuple[Capability, ...]:
-        """The capabilities of the weights, with vision for weights with a projector."""
-        return (*self.facts.capabilities, "vision") if self.projector else self.facts.capabilities
 
     def lock_entry(self, facts: WeightFacts) -> LockEntry:
         """Return the entry for a lock file. facts: the facts to keep; see `record.for_lock`."""

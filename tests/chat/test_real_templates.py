@@ -225,7 +225,7 @@ def test_reasoning_is_switched_and_read_as_the_built_in_model_does_it() -> None:
     asked = (text_message("user", "Hi"),)
     assert render("tiny.gguf", *asked, think=True).endswith("<|im_start|>assistant\n")
     assert render("tiny.gguf", *asked, think=False).endswith("<think>\n\n</think>\n\n")
-    assert render("tiny.gguf", *asked) == render("tiny.gguf", *asked, think=False)
+    assert render("tiny.gguf", *asked) == render("tiny.gguf", *asked, think=True)
 
 
 def test_harmony_efforts_reach_the_system_message() -> None:

@@ -300,3 +300,37 @@ def test_the_declared_prefix_is_common_to_all_questions() -> None:
 def test_an_unknown_syntax_is_refused() -> None:
     with pytest.raises(Invalid, match="mustache"):
         compile_template(SHOW, "mustache", SpecialTexts())
+
+
+SWITCHED = SHOW + "<think></think>{# marks #}"
+
+
+@pytest.mark.parametrize(
+    ("reads", "unasked"),
+    [
+        ("{% if not enable_thinking %}off{% endif %}", True),
+        ("{% if enable_thinking is true %}{% else %}off{% endif %}", True),
+        ("{% if enable_thinking is defined and not enable_thinking %}off{% endif %}", True),
+        ("{% if enable_thinking is defined and enable_thinking %}{% else %}off{% endif %}", False),
+        (
+            "{% set enable_thinking = enable_thinking | default(false) %}{% if not enable_thinking %}off{% endif %}",
+            False,
+        ),
+        ("{% set enable_thinking = enable_thinking | default(true) %}{% if not enable_thinking %}off{% endif %}", True),
+        ("{% if not thinking %}off{% endif %}", False),
+    ],
+)
+def test_a_model_thinks_unasked_unless_its_template_has_another_default(reads: str, unasked: bool) -> None:
+    made = template(SWITCHED + reads)
+    assert made.traits.think == "switch"
+    for think, thinks in ((None, unasked), (True, True), (False, False)):
+        assert made.render(ChatInput(messages=HI, think=think)).text.endswith("off") is not thinks
+
+
+def test_a_template_that_reads_a_date_gets_the_date_of_the_request() -> None:
+    made = template(
+        SHOW + "{% if not date_string is defined %}{% set date_string = '26 Jul 2024' %}{% endif %}{{ date_string }}"
+    )
+    assert made.render(ChatInput(messages=HI, now=1.8e9)).text == "Hi15 Jan 2027"
+    chosen = ChatInput(messages=HI, now=1.8e9, arguments=(("date_string", "1 Jan 2000"),))
+    assert made.render(chosen).text == "Hi1 Jan 2000"

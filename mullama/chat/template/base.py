@@ -61,6 +61,9 @@ class Traits:
     """Texts around the reasoning."""
     think: ThinkSwitch = "none"
     """`none`: no reasoning; `always`; `switch`: the template obeys yes and no."""
+    thinks_unasked: bool = False
+    """The template reads the switch as a truth value and has no default of its own: it is true unless a request says
+    otherwise."""
     levels: tuple[str, ...] = ()
     """Reasoning efforts that render differently."""
     suffix: bool = False

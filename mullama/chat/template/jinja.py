@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal
 
 from jinja2 import Template as Compiled
-from jinja2 import TemplateSyntaxError, meta
+from jinja2 import TemplateSyntaxError, meta, nodes
 
 from mullama.chat.template.base import ChatInput, Rendered, SpecialTexts, Traits
 from mullama.chat.template.filters import FUEL, to_json
@@ -29,6 +29,8 @@ ARGUMENTS = frozenset((
     "thinking_budget", "thinking_effort", "thinking_mode", "tool_choice", "tools_in_user_message",
     "truncate_history_thinking", "xml_tools", "clear_thinking", "drop_thinking", "skip_think",
 ))  # fmt: skip
+_SWITCH = "enable_thinking"
+_DEFAULTS = frozenset(("defined", "undefined", "default", "d"))  # tests and filters of a variable that may be unset
 END = "\ue0ff\ue0fe\ue0ff"  # private characters that mark where the last message's content ends
 
 _SANDBOX = Sandbox()
@@ -74,7 +76,8 @@ def compile_jinja(source: str, special: SpecialTexts) -> JinjaTemplate:
     """Parse, sandbox, compile and try a template. Raises `Invalid` or `TooLarge` when it cannot be used."""
     try:
         compiled = compile_source(_SANDBOX, source)
-        asks = frozenset(meta.find_undeclared_variables(_SANDBOX.parse(source)) & {"functions", "datetime"})
+        tree = _SANDBOX.parse(source)
+        asks = frozenset(meta.find_undeclared_variables(tree) & {"functions", "datetime", "date_string"})
     except TemplateSyntaxError as error:
         raise Invalid(f"the chat template has an error in line {error.lineno}: {error.message}") from error
     except OutOfFuel as error:
@@ -91,7 +94,20 @@ def compile_jinja(source: str, special: SpecialTexts) -> JinjaTemplate:
         names = _old_names(asks, tools or [], 0.0) | dict(variables or {})
         return run(compiled, special, messages, tools=tools, variables=names, **options)
 
-    return JinjaTemplate(source=source, special=special, compiled=compiled, traits=probe(attempt, source), asks=asks)
+    traits = probe(attempt, source)
+    if traits.think == "switch" and not _has_default(tree, _SWITCH):
+        traits = replace(traits, thinks_unasked=True)
+    return JinjaTemplate(source=source, special=special, compiled=compiled, traits=traits, asks=asks)
+
+
+def _has_default(tree: nodes.Template, name: str) -> bool:
+    """Return True if the template chooses a value where this variable is not set, or does not read it."""
+    if name not in meta.find_undeclared_variables(tree):
+        return True
+    return any(
+        isinstance(node.node, nodes.Name) and node.node.name == name and node.name in _DEFAULTS
+        for node in tree.find_all((nodes.Filter, nodes.Test))
+    )
 
 
 def run(
@@ -158,7 +174,8 @@ def _date(now: float, form: str) -> str:
 
 def _old_names(asks: frozenset[str], tools: list[Plain], now: float) -> dict[str, object]:
     """Return variables that some older templates read instead of `tools` and `strftime_now`."""
-    known = {
+    known: dict[str, object] = {
+        "date_string": _date(now, "%d %b %Y"),
         "functions": to_json(tools, indent=4) if "functions" in asks and tools else "",
         "datetime": _date(now, "%b %d %Y %H:%M:%S GMT"),
     }
@@ -195,7 +212,7 @@ def _allowed(chat: ChatInput) -> list[tuple[str, JSONValue]]:
 def _think_variables(think: bool | str | None, traits: Traits) -> dict[str, object]:
     """Return the names by which templates read the reasoning switch and effort."""
     if think is None:
-        return {}
+        return {_SWITCH: True} if traits.thinks_unasked else {}
     if isinstance(think, bool):
         return think_flag(think)
     return think_flag(True) | effort(nearest_level(think, traits.levels))

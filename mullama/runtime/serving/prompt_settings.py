@@ -40,7 +40,6 @@ def model_settings(name: str, model: Model, files: KnownFiles) -> ModelSettings:
             sampling=_sampling(parameters),
             stop=_stops(parameters),
             max_tokens=_integer(parameters.get("num_predict")),
-            images=bool(files.weights and files.weights.projector),
             fim=bool(files.facts and files.facts.token("fim_pre")),
         )
     except MullamaError as error:
