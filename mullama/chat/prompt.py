@@ -118,16 +118,16 @@ def prepare(
     )
 
 
-def shortened(request: ChatRequest) -> ChatRequest | None:
-    """Return the conversation without its oldest turn, or None when one turn is left.
+def shortened(request: ChatRequest, turns: int = 1) -> ChatRequest | None:
+    """Return the conversation without its oldest turns, or None when not one turn would be left.
 
     System messages stay. A turn ends before the next user message, so that no tool result loses its call.
     """
     messages = request.messages
     users = [index for index, message in enumerate(messages) if message.role == "user"]
-    if len(users) < 2:
+    if len(users) <= turns:
         return None
-    kept = [m for i, m in enumerate(messages) if i >= users[1] or m.role == "system"]
+    kept = [m for i, m in enumerate(messages) if i >= users[turns] or m.role == "system"]
     return replace(request, messages=tuple(kept))
 
 

@@ -12,13 +12,12 @@ from dataclasses import replace
 from typing import Protocol, assert_never
 
 from mullama.chat import inventory as inv
-from mullama.chat import prompt
 from mullama.chat import types as chat
 from mullama.chat.answer import Fold
 from mullama.dialects import base as dialect
 from mullama.dialects.stored_objects import DeleteStored, FetchStored, ListStored, StoredObject, UpdateStored
 from mullama.engines.base import Embed, Embedded
-from mullama.errors import ContextOverflow, Denied, EngineFailed, Invalid, NotFound, Unavailable, Unsupported
+from mullama.errors import Denied, EngineFailed, Invalid, NotFound, Unavailable, Unsupported
 from mullama.names import DEFAULT_ROUTE
 from mullama.offload import compute
 from mullama.runtime.base import Access, Caller
@@ -29,6 +28,7 @@ from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.completion import Completion, Request, TimeLimit, prepared_for
 from mullama.runtime.serving.model_info import cards, running_cards, show_card, states
 from mullama.runtime.serving.places import PlaceBoard
+from mullama.runtime.serving.truncation import certainly_fits, fitted, room_for_answer
 from mullama.runtime.serving.vectors import (
     check_dimensions,
     embed_all,
@@ -137,6 +137,8 @@ class ModelService:
         It is not repeated when it ended the worker itself, see `runtime.quarantine`.
         """
         self.find(request.model, caller)
+        if isinstance(request, chat.ChatRequest):
+            request = await self._fitted(request, caller)
         for attempt in (1, 2):
             run = Completion(
                 self._pool, self._metrics, lambda: self.find(request.model, caller), request, caller, self._places,
@@ -151,16 +153,20 @@ class ModelService:
             except EngineFailed:
                 if run.started or attempt == 2 or self._quarantine.blames(request):
                     raise
-            except ContextOverflow:
-                shorter = (
-                    prompt.shortened(request) if isinstance(request, chat.ChatRequest) and request.truncate else None
-                )
-                if run.started or shorter is None:
-                    raise
-                async with aclosing(self.events(shorter, caller)) as stream:
-                    async for events in stream:
-                        yield events
-                return
+
+    async def _fitted(self, request: chat.ChatRequest, caller: Caller) -> chat.ChatRequest:
+        """Return the request without the oldest turns for which its context has no room, if it may be truncated."""
+        deployment = self.find(request.model, caller)
+        size = deployment.options.size or (deployment.files.facts.train_context if deployment.files.facts else 0)
+        if not request.truncate or not size or certainly_fits(request, deployment.settings, size):
+            return request
+        prepared = await prepared_for(request, deployment)
+        limit = size - room_for_answer(prepared.max_tokens, size)
+
+        async def count(shorter: chat.ChatRequest) -> int:
+            return len(await self._prompt_tokens(shorter, caller))
+
+        return await fitted(request, limit, count)
 
     async def answer(self, operation: dialect.Operation, caller: Caller) -> dialect.Result:
         match operation:
@@ -178,7 +184,8 @@ class ModelService:
             case chat.CountRequest():
                 return chat.TokenCount(tokens=len(await self._prompt_tokens(operation.chat, caller)))
             case chat.RenderRequest():
-                prepared = await prepared_for(operation.chat, self.find(operation.chat.model, caller))
+                shown = await self._fitted(operation.chat, caller)
+                prepared = await prepared_for(shown, self.find(shown.model, caller))
                 return chat.DetokenizedText(text=prepared.shown)
             case chat.TokenizeRequest():
                 return await self._tokenize(operation, caller)
