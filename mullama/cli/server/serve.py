@@ -43,7 +43,8 @@ def implicit_options(parser: Parser) -> None:
     """Add the options that make an implicit manifest."""
     parser.add_argument(
         "-m", "--model", action="append", metavar="SPEC",
-        help="without a manifest: a model to serve, SPEC or NAME=SPEC; may be repeated",
+        help="without a manifest: a model to serve, the name of an added one, SPEC or NAME=SPEC; may be repeated, and "
+        "the first is the default",
     )  # fmt: skip
     parser.add_argument("-p", "--http-port", type=int, metavar="PORT", help="without a manifest: port to listen on")
     parser.add_argument("--http-addr", metavar="ADDR", help="without a manifest: address to listen on")
