@@ -67,7 +67,7 @@ def phase_line(before: DownloadProgress | None, progress: DownloadProgress) -> s
 
     A file without a delay has one line: its end and its verification are not reported.
     """
-    known = before is not None and before.phase not in ("found", "resuming")
+    known = before is not None and before.phase not in ("found", "resuming", "verifying")
     if progress.phase not in _REPORTED or (known and progress.phase not in _DELAYED):
         return None
     if before is not None and before.phase == progress.phase:

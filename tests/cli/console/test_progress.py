@@ -104,6 +104,7 @@ def test_amounts_are_percent_bytes_speed_and_time_left(
         ("found resuming downloading verifying done", ["downloading"]),
         ("verifying verifying done", ["verifying"]),
         ("sending sending done", ["sending"]),
+        ("verifying verifying sending sending done", ["verifying", "sending"]),
         ("downloading retrying downloading retrying done", ["downloading", "retrying", "retrying"]),
         ("found", []),
     ],
