@@ -51,6 +51,40 @@ def test_search_lists_repositories(home: Stack) -> None:
     assert home.run("search", "r", "-n", "0", code=4).stderr.startswith("error: --limit")
 
 
+def test_a_repository_that_cannot_be_read_does_not_hide_the_others(
+    home: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [*FOUND, {**FOUND[0], "id": "o/private"}]
+    one = {**FOUND[0], "siblings": [{"rfilename": "r-Q8_0.gguf", "size": 5}], "sha": "a" * 40}
+
+    def answer(self: BaseHTTPRequestHandler) -> None:
+        asked = self.path.partition("?")[0]
+        body = json.dumps(found if asked == "/api/models" else one).encode()
+        self.send_response(401 if asked.endswith("private") else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    monkeypatch.setattr(Hub, "do_GET", answer)
+    lines = home.run("search", "r", "--files").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["hf:o/r-GGUF", "r-Q8_0.gguf", "hf:o/private", "the", "2"]
+    results = home.json("search", "r", "--files", "--json")["results"]
+    assert [bool(item.get("error")) for item in results] == [False, True]
+
+
+def test_login_on_a_mirror_that_knows_no_users_saves_the_token_with_a_warning(
+    home: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(self: BaseHTTPRequestHandler) -> None:
+        self.send_response(404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    monkeypatch.setattr(Hub, "do_GET", answer)
+    assert "does not check tokens" in home.run("login", input="hf_any\n").stdout
+    assert (home.home / "hf" / "token").read_text() == "hf_any"
+
+
 def test_login_saves_only_a_token_that_the_hub_accepts(home: Stack) -> None:
     token = home.home / "hf" / "token"
     assert "hf_wrong" not in home.run("login", input="hf_wrong\n", code=7).stderr

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option
 from mullama.cli.app.exit_codes import DONE
-from mullama.errors import MullamaError, Unsupported
+from mullama.errors import MullamaError, NotFound, TransferFailed, Unsupported
 from mullama.names import AliasRef, HubRef, parse_source
 from mullama.units import counted, size
 from mullama.weights.choose import choose, quant_of
@@ -40,21 +40,35 @@ def search(call: CommandContext) -> int:
     found: Iterable[Repository] = huggingface.search(
         " ".join(options.query), settings, limit=options.limit, every=options.all
     )
-    if options.files:
-        found = [huggingface.repository(HubRef(item.name), settings) for item in found]
     found = tuple(found)
+    described = {item.name: _described(item, settings) for item in found} if options.files else {}
     if options.json:
-        call.terminal.json({"results": [_tree(item) for item in found]})
+        call.terminal.json({"results": [described[item.name][1] if described else _tree(item) for item in found]})
         return DONE
     if options.files:
         for item in found:
             call.terminal.line(f"hf:{item.name}")
-            _print_files(call, item)
+            full, tree = described[item.name]
+            if full is None:
+                call.terminal.line(f"  the files cannot be listed: {tree['error']}")
+            else:
+                _print_files(call, full)
     else:
         rows = ((f"hf:{item.name}", f"{item.downloads:,}", item.updated[:10] or "-") for item in found)
         call.terminal.table(("REPOSITORY", "DOWNLOADS", "UPDATED"), rows)
     call.terminal.line(counted(len(found), "result"))
     return DONE
+
+
+def _described(item: Repository, settings: Settings) -> tuple[Repository | None, dict[str, Any]]:
+    """Return a repository with its files and its tree; without the files where the hub does not give them."""
+    from mullama.sources import huggingface
+
+    try:
+        full = huggingface.repository(HubRef(item.name), settings)
+    except MullamaError as error:  # a private or disabled repository must not hide the others
+        return None, {**_tree(item), "error": error.message}
+    return full, _tree(full)
 
 
 def info_options(parser: Parser) -> None:
@@ -137,7 +151,7 @@ def login(call: CommandContext) -> int:
 
     The token is read from a prompt or a file, because other users can see the arguments of a process.
     """
-    from mullama.sources.huggingface import token_path, user
+    from mullama.sources.huggingface import hub_endpoint, token_path, user
 
     path = Path(token_path())
     if call.options.remove:
@@ -145,12 +159,16 @@ def login(call: CommandContext) -> int:
         call.terminal.line("the saved token is deleted")
         return DONE
     token = _token(call)
-    name = user(replace(_settings(call).hub, token=token, token_from="the input"))
+    hub = replace(_settings(call).hub, token=token, token_from="the input")
+    try:
+        outcome = f"logged in as {user(hub)}"
+    except (NotFound, TransferFailed):  # a mirror need not know users
+        outcome = f"warning: {hub_endpoint(hub)} does not check tokens, so this one is saved unchecked"
     path.parent.mkdir(parents=True, exist_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.write(token)
     path.chmod(0o600)
-    call.terminal.line(f"logged in as {name}; the token is in {path}")
+    call.terminal.line(f"{outcome}; the token is in {path}")
     return DONE
 
 
