@@ -169,9 +169,7 @@ class Model(Block):
         alias="from",
         examples=["builtin:tiny", "hf:Qwen/Qwen3-8B-GGUF:Q4_K_M@main", "./gguf/llama-3.2-1b.Q8_0.gguf"],
     )
-    """Source of weights: builtin:NAME, alias, hf:org/repo[:file|:QUANT][@rev], ollama:name[:tag], path, https://…
-
-    A value of the query of an address may be `from_env:NAME`."""
+    """Source of weights: builtin:NAME, alias, hf:org/repo[:file|:QUANT][@rev], ollama:name[:tag], https://…, path."""
     adapters: tuple[AdapterRef, ...] = Field(default=(), max_length=16)
     """LoRA adapters."""
     mmproj: Text | None = None
