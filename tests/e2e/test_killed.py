@@ -114,7 +114,7 @@ def test_a_stream_whose_worker_dies_ends_with_an_error_event(stack: Stack) -> No
 def test_a_term_signal_drains_what_runs_and_exits_with_zero(stack: Stack) -> None:
     process = stack.serve()
     url = stack.ready()
-    body: dict[str, Any] = {"model": "demo", "prompt": "Once", "stream": True, "ignore_eos": True, "max_tokens": 300}
+    body: dict[str, Any] = {"model": "demo", "prompt": "Once", "stream": True, "ignore_eos": True, "max_tokens": 100}
     seen = 0
     done = False
     with httpx.stream("POST", f"{url}/v1/completions", json=body, timeout=60) as answer:
