@@ -300,9 +300,17 @@ def test_parse_reads_the_arguments_of_a_strict_tool(gpt: openai.OpenAI) -> None:
 # What else can be asked for.
 
 
+NO_THINKING = {"chat_template_kwargs": {"enable_thinking": False}}
+
+
 def test_logprobs_of_every_token_with_as_many_alternatives_as_asked(gpt: openai.OpenAI) -> None:
     answer = gpt.chat.completions.create(
-        model="tiny", messages=user(FRANCE), logprobs=True, top_logprobs=3, max_tokens=6
+        model="tiny",
+        messages=user(FRANCE),
+        logprobs=True,
+        top_logprobs=3,
+        max_tokens=6,
+        extra_body=NO_THINKING,
     )
     found = answer.choices[0].logprobs
     assert found is not None
@@ -326,7 +334,7 @@ def test_choices_differ_and_a_seed_repeats_them(gpt: openai.OpenAI) -> None:
             seed=seed,
             temperature=1.5,
             max_tokens=12,
-            extra_body={"cache_prompt": False},  # with a cached prompt its batch has another shape
+            extra_body={"cache_prompt": False, **NO_THINKING},  # with a cached prompt its batch has another shape
         )
         assert [c.index for c in answer.choices] == [0, 1, 2]
         return [c.message.content for c in answer.choices]
@@ -364,7 +372,13 @@ def test_either_limit_cuts_the_answer_and_the_newer_one_wins(gpt: openai.OpenAI)
 
 def test_a_bias_forbids_a_token(gpt: openai.OpenAI) -> None:
     free = gpt.chat.completions.create(
-        model="tiny", messages=user(FRANCE), max_tokens=1, logprobs=True, top_logprobs=1, temperature=0
+        model="tiny",
+        messages=user(FRANCE),
+        max_tokens=1,
+        logprobs=True,
+        top_logprobs=1,
+        temperature=0,
+        extra_body=NO_THINKING,
     )
     logprobs = free.choices[0].logprobs
     assert logprobs is not None
@@ -375,7 +389,12 @@ def test_a_bias_forbids_a_token(gpt: openai.OpenAI) -> None:
     ]
 
     bound = gpt.chat.completions.create(
-        model="tiny", messages=user(FRANCE), max_tokens=1, logit_bias={str(token): -100}, temperature=0
+        model="tiny",
+        messages=user(FRANCE),
+        max_tokens=1,
+        logit_bias={str(token): -100},
+        temperature=0,
+        extra_body=NO_THINKING,
     )
 
     assert bound.choices[0].message.content != first
