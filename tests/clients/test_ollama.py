@@ -92,7 +92,7 @@ def test_a_stop_string_and_a_limit_end_the_answer(llama: ollama.Client) -> None:
 def test_a_seed_repeats_an_answer(llama: ollama.Client) -> None:
     def ask(seed: int) -> str | None:
         options = {"seed": seed, "temperature": 1.5, "num_predict": 8}
-        return llama.chat("single", user("Tell me a story."), options=options).message.content
+        return llama.chat("single", user("Tell me a story."), think=False, options=options).message.content
 
     ask(3)  # the prompt is cached from now on, so all batches have the same shapes
     assert ask(3) == ask(3)
@@ -100,7 +100,7 @@ def test_a_seed_repeats_an_answer(llama: ollama.Client) -> None:
 
 
 def test_logprobs_come_with_their_alternatives(llama: ollama.Client) -> None:
-    answer = llama.chat("tiny", user(FRANCE), logprobs=True, top_logprobs=2, options={"num_predict": 5})
+    answer = llama.chat("tiny", user(FRANCE), think=False, logprobs=True, top_logprobs=2, options={"num_predict": 5})
 
     assert answer.logprobs is not None
     assert len(answer.logprobs) == answer.eval_count == 5
@@ -236,7 +236,7 @@ def test_show_has_what_other_clients_read(llama: ollama.Client, http: httpx.Clie
     assert shown.details is not None
 
     whole = http.post("/api/show", json={"model": "tiny"}).json()
-    assert whole["thinking"] == {"values": [False, True], "default": False}
+    assert whole["thinking"] == {"values": [True, False], "default": True}
     assert whole["template_source"] == "gguf_chat_template"
     assert "num_ctx" in whole["parameters"]
     assert parse_modelfile(whole["modelfile"]).spec.base == "builtin:tiny"
