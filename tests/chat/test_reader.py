@@ -344,6 +344,23 @@ def test_harmony_reasons_on_the_analysis_channel() -> None:
         assert short(choice) == ("Wait.", "Think.", [("add", {"x": 2})])
 
 
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        ("<", ("", "")), ("<th", ("", "")), ("<think", ("", "")), ("<think>", ("", "")), ("</th", ("</th", "")),
+        ("<think>r</", ("", "r")), ("<think>r</th", ("", "r")), ("<think>r\n</think", ("", "r")), ("<think><", ("", "")),
+        ("<think>if a <", ("", "if a <")), ("<think>r</think>ok <th", ("ok <th", "r")),
+        ("<table", ("<table", "")), ("a <th", ("a <th", "")), ("r</think", ("r</think", "")),
+    ],
+)  # fmt: skip
+def test_a_limit_leaves_no_part_of_a_mark_of_reasoning(written: str, wanted: tuple[str, str]) -> None:
+    for pieces in ([written], list(written)):
+        reader = read(family_with("hermes", THINK), lambda: "id")
+        events = [event for piece in pieces for event in reader.feed(piece)]
+        choice = fold((*events, *reader.finish(cut=True), Finished(reason=StopReason.LENGTH))).choices[0]
+        assert short(choice)[:2] == wanted
+
+
 def test_without_tools_marks_of_calls_are_text() -> None:
     written = '<tool_call>\n{"name": "add", "arguments": {}}\n</tool_call>'
     assert short(answer_of(family_with("hermes"), [written], tools=())) == (written, "", [])

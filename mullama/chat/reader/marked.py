@@ -55,8 +55,10 @@ class PlainReader:
 
     def finish(self, *, cut: bool = False) -> tuple[Event, ...]:
         """See `Reader`."""
-        if cut and self._machine is None and not self._inside:
-            self._text = _without_begun(self._text, self._openings, after_call=self._trim)
+        if cut and self._machine is None:
+            marks = self._expected_marks()
+            alone = self._trim or (self._fresh and not self._inside and self._thinking is not None)
+            self._text = _without_begun(self._text, marks, alone=alone)
         while True:
             while self._text and self._step(last=True):
                 pass
@@ -67,6 +69,12 @@ class PlainReader:
             unnamed = machine.failed and cut and (self._marked or machine.fruitful)
             self._settle("" if unread or unnamed else rest, forget=unnamed)
         return self._take()
+
+    def _expected_marks(self) -> tuple[str, ...]:
+        """Return the marks that may begin in the pending text."""
+        if self._thinking is None or not (self._inside or self._fresh):
+            return self._openings
+        return (self._thinking.close.strip(),) if self._inside else (*self._openings, self._thinking.open.strip())
 
     def _step(self, *, last: bool) -> bool:
         """Handle the certain part of the pending text; return False when nothing is certain."""
@@ -234,10 +242,13 @@ def _first(text: str, marks: tuple[str, ...]) -> tuple[int, str]:
     return found, mark
 
 
-def _without_begun(text: str, marks: tuple[str, ...], *, after_call: bool) -> str:
-    """Return a text that a limit cut without a mark that has begun. A letter or a single character may be text."""
-    begun = max((overlap(text, mark) for mark in marks if not mark[0].isalnum()), default=0)
-    certain = begun > 1 or (after_call and len(text.strip()) == begun)
+def _without_begun(text: str, marks: tuple[str, ...], *, alone: bool) -> str:
+    """Return a text that a limit cut without a mark that has begun.
+
+    A letter or a single character may be text. alone: a single character is the mark if nothing else is pending.
+    """
+    begun = max((overlap(text, mark) for mark in marks if mark and not mark[0].isalnum()), default=0)
+    certain = begun > 1 or (alone and len(text.strip()) == begun)
     return text[: len(text) - begun] if certain else text
 
 

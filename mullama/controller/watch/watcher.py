@@ -186,7 +186,8 @@ class ManifestWatcher:
 
     async def _apply(self, loaded: LoadedManifest, options: ApplyOptions) -> str:
         """Apply what was read; return the result's message, or that files are still downloaded."""
-        if self._reconciler.current.serves(loaded.manifest) and not self._reconciler.waiting:
+        same = self._reconciler.current.serves(loaded.manifest) and not self._reconciler.waiting
+        if same and not await self._reconciler.look_at_files():
             self._watched = Watched(applied=loaded.digest, seen=loaded.digest)
             self._status.valid_again()
             return await self._reconciler.refresh_keys()

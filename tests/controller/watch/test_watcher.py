@@ -223,3 +223,16 @@ async def test_an_unwatched_file_is_read_by_an_explicit_reload(server: LocalServ
         assert system(server) == "one"
         assert "revision 2 is applied" in await watcher.reload("SIGHUP")
         assert system(server) == "two"
+
+
+async def test_a_reload_loads_a_model_whose_file_changed_on_disk(server: LocalServer) -> None:
+    async with watched(server) as running:
+        watcher = watcher_of(server)
+        watcher.follow(Origin(path=str(server.home / "mullama.yaml")))
+        assert await watcher.reload("SIGHUP") == "nothing to do"
+        new = json.dumps({"name": "a", "faults": True, "rules": [{"when": "", "say": "changed"}]})
+        renamed(server.home / "a.script.json", new)
+
+        assert "revision 1 is applied" in await watcher.reload("SIGHUP")
+        assert await running.ask("a", "x") == "changed"
+        assert await watcher.reload("SIGHUP") == "nothing to do"
