@@ -68,7 +68,7 @@ def test_models_of_ollama_are_served_in_place_with_their_settings(empty_stack: S
     before = store.bytes_by_name()
     imported = empty_stack.run("import", "ollama", "elsewhere", "-o", "mullama.yaml", code=8)
     left = [line for line in imported.stderr.splitlines() if line.startswith("left out: ")]
-    assert sorted(line.split(": ")[1] for line in left) == ["broken", "hello", "me/own:1b", "tensors"]
+    assert sorted(line.split(": ")[1] for line in left) == ["broken", "me/own:1b", "tensors"]
     assert "its renderer qwen3-coder" in imported.stderr
     assert "not in GGUF form" in imported.stderr
 
@@ -79,12 +79,13 @@ def test_models_of_ollama_are_served_in_place_with_their_settings(empty_stack: S
     shown = empty_stack.json("show", "hello", "--json")
     assert shown["paths"][0].startswith(str(store.root))
     assert (shown["system"], shown["license"]) == ("You are brief.", "MIT\n\nand more")
+    assert shown["template"] == GO.decode(), "the template of Ollama, not that of the weights file"
     assert shown["parameters"] == {"temperature": 0, "num_predict": 3, "num_ctx": 512, "stop": ["END"]}
     answered = empty_stack.json("run", "hello", "Say hello", "--json")
     plain = empty_stack.json("run", "me/own:1b", "Say hello", "--json", "-n", "3")
     assert answered["tokens"] <= 3
     assert answered["prompt_tokens"] > plain["prompt_tokens"], "system prompt and messages are in the prompt"
-    assert empty_stack.run("run", "user/some-gguf:q8_0", "hi", "-n", "2").stdout.strip()
+    assert empty_stack.run("run", "user/some-gguf:q8_0", "hi", "-n", "2", "--think", "false").stdout.strip()
     assert store.bytes_by_name() == before, "the store was not changed"
     assert empty_stack.run("cache", "size").stdout.startswith("0 B"), "and nothing was copied"
 
@@ -102,7 +103,7 @@ def test_a_folder_is_served_in_place(empty_stack: Stack) -> None:
     assert "it is a projector" in imported.stderr
     empty_stack.manifest.write_text('server: {listen: ["127.0.0.1:0"]}\n' + empty_stack.manifest.read_text())
     empty_stack.apply()
-    assert empty_stack.run("run", "tiny-model:q8_0", "Hello", "-n", "2").stdout.strip()
+    assert empty_stack.run("run", "tiny-model:q8_0", "Hello", "-n", "2", "--think", "false").stdout.strip()
 
 
 def test_a_configuration_of_llama_swap_is_served(empty_stack: Stack) -> None:
@@ -127,12 +128,23 @@ def test_a_compose_file_becomes_a_manifest(empty_stack: Stack) -> None:
     (empty_stack.home / "compose.yaml").write_text(
         "services:\n  llm:\n    image: ghcr.io/ggml-org/llama.cpp:server\n    volumes: [./weights:/models]\n"
         "    environment: [LLAMA_ARG_MODEL=/models/m.gguf, LLAMA_ARG_CTX_SIZE=512]\n"
+        "    ports: ['127.0.0.1:0:8080']\n    command: --api-key sekret\n"
         "  db: {image: postgres}\n"
     )
-    empty_stack.run("import", "compose", "compose.yaml", "-o", "mullama.yaml")
-    empty_stack.manifest.write_text('server: {listen: ["127.0.0.1:0"]}\n' + empty_stack.manifest.read_text())
+    imported = empty_stack.run("import", "compose", "compose.yaml", "-o", "mullama.yaml")
+    assert imported.stderr == (
+        "note: services.llm: --api-key is from_env: API_KEY_LLM, because a manifest contains no secrets; "
+        "set API_KEY_LLM to the value where the server runs\n"
+        "note: services.db: it runs no llama.cpp server, and is not imported\n"
+    )
+    text = empty_stack.manifest.read_text()
+    assert "sekret" not in text
+    assert 'listen:\n    - "127.0.0.1:0"\n' in text
+    # This server has no variable for the key, and takes a free port.
+    models = text[text.index("models:") :]
+    empty_stack.manifest.write_text(f'mullama: v1\nserver: {{listen: ["127.0.0.1:0"]}}\n{models}')
     empty_stack.apply()
-    assert empty_stack.run("run", "llm", "Hello", "-n", "2").stdout.strip()
+    assert empty_stack.run("run", "llm", "Hello", "-n", "2", "--think", "false").stdout.strip()
 
 
 @pytest.mark.parametrize(
@@ -142,7 +154,7 @@ def test_a_compose_file_becomes_a_manifest(empty_stack: Stack) -> None:
         (("dir", "nowhere"), 3, "is not a folder"),
         (("dir",), 4, "import dir needs a path"),
         (("compose", "absent.yaml"), 3, "absent.yaml"),
-        (("llama-swap", "broken.yaml"), 4, "broken.yaml:2"),
+        (("llama-swap", "broken.yaml"), 4, "broken.yaml:1:9: this bracket is not closed"),
     ],
 )
 def test_a_missing_or_broken_input_is_an_error(

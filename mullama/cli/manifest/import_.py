@@ -27,17 +27,22 @@ def import_options(parser: Parser) -> None:
 
 
 def import_(call: CommandContext) -> int:
-    """Write the manifest. Settings without an equivalent are listed on stderr, and the exit code is then 8."""
+    """Write the manifest. Settings without an equivalent are listed on stderr, and the exit code is then 8.
+
+    Notes on stderr are about changes that lose nothing, such as another name; they leave the exit code 0.
+    """
     from mullama.manifest.dump import to_yaml
 
     found = _read_models(call)
     tree = found.tree()
     if call.options.json:
-        call.terminal.json({"manifest": tree, "left_out": found.left_out})
+        call.terminal.json({"manifest": tree, "left_out": found.left_out, "notes": found.notes})
     elif call.options.output == "-":
         call.terminal.raw(to_yaml(tree))
     else:
         _write(call, to_yaml(tree))
+    for text in found.notes:
+        call.terminal.note(f"note: {text}")
     for text in found.left_out:
         call.terminal.note(f"left out: {text}")
     return PARTLY if found.left_out else DONE
@@ -89,12 +94,15 @@ def _registry_model(foreign: Foreign, ref: RegistryRef) -> RegistryModel:
         texts = [(file.role, read_text(file.path or "")) for file in located.files if file.role in TEXTS]
         defaults = read_defaults(texts, str(ref))
         weights = tuple(file.path or "" for file in located.files if file.role == "weights")
-        own_template = bool(defaults.template and look_into(weights).template)
+        in_weights = bool(look_into(weights).template)
         config = foreign.registry_config(ref)
     except MullamaError as error:
         return RegistryModel(ref=ref, problem=error.message)
     renderer = str(config.get("renderer") or config.get("parser") or "")
-    return RegistryModel(ref=ref, parameters=defaults.parameters, renderer=renderer, own_template=own_template)
+    return RegistryModel(
+        ref=ref, parameters=defaults.parameters, renderer=renderer, template=defaults.template,
+        weights_template=in_weights,
+    )  # fmt: skip
 
 
 def _folder(place: Path) -> Imported:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from mullama.errors import Invalid
@@ -10,17 +12,39 @@ from mullama.errors import Invalid
 Tree = dict[str, Any]
 Take = Callable[[Tree, str], None]
 
-# Arguments that concern the server process, not a model.
-_OWN = frozenset(("--host", "--port", "--log-file", "--api-key", "--slot-save-path", "-lv", "--log-verbosity"))
-_OWN_FLAGS = frozenset((
-    "--jinja", "--metrics", "--slots", "--no-slots", "--props", "--no-webui", "--log-disable", "-v", "--verbose",
-    "--cont-batching", "-cb", "--no-warmup", "--mmap", "--log-timestamps", "--log-prefix", "--mmproj-auto",
+# Arguments of the server process that an importer converts outside the model, and the name of each in `own`.
+_OWN = {
+    "--host": "host", "--port": "port", "--api-key": "api_key", "--api-key-file": "api_key_file",
+    "--ssl-cert-file": "ssl_cert", "--ssl-key-file": "ssl_key", "-hft": "hf_token", "--hf-token": "hf_token",
+}  # fmt: skip
+# Flags for a behaviour that mullama always has.
+_ALWAYS = frozenset((
+    "--jinja", "--metrics", "--slots", "--props", "--no-webui", "--cont-batching", "-cb", "--mmap", "--mmproj-auto",
 ))  # fmt: skip
+_ALWAYS_VARIABLES = frozenset((
+    "JINJA", "ENDPOINT_METRICS", "ENDPOINT_SLOTS", "ENDPOINT_PROPS", "NO_WEBUI", "CONT_BATCHING", "MMAP",
+))  # fmt: skip
+_NEGATIVE = re.compile(r"-[0-9.]")
+_SECRET_NAME = re.compile(r"(?:token|secrets?|password|passwd|keys?)$", re.IGNORECASE)
+_USER_IN_URL = re.compile(r"//[^/@\s]+@")
 
 
-_OWN_VARIABLES = frozenset((
-    "JINJA", "ENDPOINT_METRICS", "ENDPOINT_SLOTS", "ENDPOINT_PROPS", "NO_WEBUI", "CONT_BATCHING", "API_KEY",
-))  # fmt: skip
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerCommand:
+    """A command line of a llama.cpp server. left: the arguments that cannot be imported, without their secrets.
+
+    own: values of the server process by name: host, port, api_key, api_key_file, ssl_cert, ssl_key, hf_token.
+    """
+
+    model: Tree
+    names: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    own: Mapping[str, str] = field(default_factory=dict)
+
+
+def masked(name: str, value: str) -> str:
+    """Return the value of a setting for a message: a secret and the user of an address are replaced by `****`."""
+    return "****" if value and _SECRET_NAME.search(name) else _USER_IN_URL.sub("//****@", value)
 
 
 def _put(*path: str, kind: Callable[[str], Any] = str) -> Take:
@@ -46,6 +70,13 @@ def _shares(text: str) -> list[float]:
 
 def _flash(text: str) -> str:
     return {"1": "on", "0": "off", "true": "on", "false": "off"}.get(text, text)
+
+
+def _jinja(text: str) -> str:
+    """Return a template; raise `ValueError` for the name of a template that llama.cpp has built in."""
+    if "{" not in text:
+        raise ValueError(text)
+    return text.replace("${", "$${")
 
 
 def _adapters(tree: Tree, value: str) -> None:
@@ -83,7 +114,25 @@ _VALUES: dict[tuple[str, ...], Take] = {
     ("--repeat-last-n",): _put("parameters", "repeat_last_n", kind=int),
     ("--presence-penalty",): _put("parameters", "presence_penalty", kind=float),
     ("--frequency-penalty",): _put("parameters", "frequency_penalty", kind=float),
+    ("--top-nsigma", "--top-n-sigma"): _put("parameters", "top_n_sigma", kind=float),
+    ("--xtc-probability",): _put("parameters", "xtc_probability", kind=float),
+    ("--xtc-threshold",): _put("parameters", "xtc_threshold", kind=float),
+    ("--dynatemp-range",): _put("parameters", "dynatemp_range", kind=float),
+    ("--dynatemp-exp",): _put("parameters", "dynatemp_exponent", kind=float),
+    ("--dry-multiplier",): _put("parameters", "dry_multiplier", kind=float),
+    ("--dry-base",): _put("parameters", "dry_base", kind=float),
+    ("--dry-allowed-length",): _put("parameters", "dry_allowed_length", kind=int),
+    ("--dry-penalty-last-n",): _put("parameters", "dry_penalty_last_n", kind=int),
+    ("--mirostat",): _put("parameters", "mirostat", kind=int),
+    ("--mirostat-ent",): _put("parameters", "mirostat_tau", kind=float),
+    ("--mirostat-lr",): _put("parameters", "mirostat_eta", kind=float),
+    ("--rope-scaling",): _put("context", "rope", "scaling"),
+    ("--rope-freq-base",): _put("context", "rope", "base", kind=float),
+    ("--rope-freq-scale",): _put("context", "rope", "scale", kind=float),
+    ("-mm", "--mmproj"): _put("mmproj"),
+    ("-md", "--model-draft"): _put("draft"),
     ("--chat-template-file",): _put("template", "file"),
+    ("--chat-template",): _put("template", "text", kind=_jinja),
     ("-sys", "--system-prompt"): _put("system"),
     ("--lora", "--lora-scaled"): _adapters,
 }
@@ -104,7 +153,14 @@ _VARIABLES = {
     "N_PARALLEL": "--parallel", "N_GPU_LAYERS": "--n-gpu-layers", "CACHE_TYPE_K": "--cache-type-k",
     "CACHE_TYPE_V": "--cache-type-v", "FLASH_ATTN": "--flash-attn", "SPLIT_MODE": "--split-mode",
     "TENSOR_SPLIT": "--tensor-split", "MAIN_GPU": "--main-gpu", "N_PREDICT": "--n-predict", "POOLING": "--pooling",
-    "CHAT_TEMPLATE_FILE": "--chat-template-file", "ALIAS": "--alias", "HOST": "--host", "PORT": "--port",
+    "CHAT_TEMPLATE_FILE": "--chat-template-file", "ALIAS": "--alias", "MMPROJ": "--mmproj",
+    "ROPE_SCALING_TYPE": "--rope-scaling", "ROPE_FREQ_BASE": "--rope-freq-base",
+    "ROPE_FREQ_SCALE": "--rope-freq-scale", "HOST": "--host", "PORT": "--port",
+}  # fmt: skip
+# Environment variables of the server by their complete names.
+_OWN_VARIABLES = {
+    "LLAMA_API_KEY": "--api-key", "LLAMA_ARG_API_KEY": "--api-key", "HF_TOKEN": "--hf-token",
+    "LLAMA_ARG_SSL_CERT_FILE": "--ssl-cert-file", "LLAMA_ARG_SSL_KEY_FILE": "--ssl-key-file",
 }  # fmt: skip
 _SWITCHES = {"MLOCK": "--mlock", "NO_MMAP": "--no-mmap", "EMBEDDINGS": "--embeddings", "RERANKING": "--reranking"}
 
@@ -115,18 +171,19 @@ def arguments_of(environment: Mapping[str, str]) -> tuple[list[str], list[str]]:
     left: list[str] = []
     for variable, value in environment.items():
         name = variable.removeprefix("LLAMA_ARG_")
-        if name == variable or name in _OWN_VARIABLES:
-            continue
-        if name in _SWITCHES and value.casefold() in ("1", "on", "true", "enabled"):
-            words.append(_SWITCHES[name])
-        elif name in _VARIABLES:
+        on = value.casefold() in ("1", "on", "true", "enabled")
+        if variable in _OWN_VARIABLES:
+            words += [_OWN_VARIABLES[variable], value]
+        elif name != variable and name in _VARIABLES:
             words += [_VARIABLES[name], value]
-        elif name not in _SWITCHES:
-            left.append(f"{variable}={value}")
+        elif name != variable and name in _SWITCHES:
+            words += [_SWITCHES[name]] if on else []
+        elif name == variable or name not in _ALWAYS_VARIABLES or not on:
+            left.append(f"{variable}={masked(variable, value)}")
     return words, left
 
 
-def model_of(arguments: Sequence[str]) -> tuple[Tree, tuple[str, ...], tuple[str, ...]]:
+def model_of(arguments: Sequence[str]) -> ServerCommand:
     """Return the model of the arguments, its aliases, and the arguments that cannot be imported.
 
     Raises `Invalid` if they name no model.
@@ -134,10 +191,11 @@ def model_of(arguments: Sequence[str]) -> tuple[Tree, tuple[str, ...], tuple[str
     tree: Tree = {}
     names: list[str] = []
     left: list[str] = []
+    own: dict[str, str] = {}
     words = _parted(arguments)
     while words:
         name = words.pop(0)
-        if name in _OWN_FLAGS:
+        if name in _ALWAYS:
             continue
         if name in _SETTERS:
             path, value = _SETTERS[name]
@@ -145,12 +203,18 @@ def model_of(arguments: Sequence[str]) -> tuple[Tree, tuple[str, ...], tuple[str
         elif name in ("-fa", "--flash-attn"):
             given = words.pop(0) if words and not words[0].startswith("-") else "on"
             _put("context", "flash_attention")(tree, _flash(given))
+        elif name in _OWN and words:
+            own[_OWN[name]] = words.pop(0)
         elif name in _OWN or name in _TAKERS or name in ("-a", "--alias", "-hff", "--hf-file"):
             _valued(tree, name, words, names, left)
         else:
-            value = [words.pop(0)] if words and not words[0].startswith("-") else []
+            value = [masked(name, words.pop(0))] if words and _is_value(words[0]) else []
             left.append(" ".join([name, *value]))
-    return _whole(tree), tuple(names), tuple(left)
+    return ServerCommand(model=_whole(tree), names=tuple(names), left=tuple(left), own=own)
+
+
+def _is_value(word: str) -> bool:
+    return not word.startswith("-") or _NEGATIVE.match(word) is not None
 
 
 def _valued(tree: Tree, name: str, words: list[str], names: list[str], left: list[str]) -> None:

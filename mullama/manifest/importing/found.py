@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mullama.errors import Invalid
+from mullama.chat.template.gotemplate import compile_go
+from mullama.errors import Invalid, MullamaError
 from mullama.manifest.modelfile.spec import PARAMETERS, WITHOUT_EFFECT
 from mullama.names import JSONValue, ModelName, RegistryRef
 
@@ -19,15 +20,22 @@ _UNFIT = re.compile(r"[^A-Za-z0-9._:/-]+")
 
 @dataclass(slots=True)
 class Imported:
-    """Models and routes as trees of a manifest. left_out: descriptions of the settings that were not imported.
+    """Parts of a manifest as trees. left_out: descriptions of the settings that were not imported.
 
+    notes: changes and next steps to know; nothing is lost by them.
     stores: `sources.stores` of the manifest, for a store that is not in its default folder.
     """
 
     models: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     routes: dict[str, str] = field(default_factory=dict)
     stores: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    server: dict[str, Any] = field(default_factory=dict)
+    keys: dict[str, dict[str, Any]] = field(default_factory=dict)
+    hub: dict[str, Any] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    aliases: list[tuple[str, str, str]] = field(default_factory=list)
 
     def add(self, name: str, model: Mapping[str, Any]) -> str:
         """Add a model under a valid and unused name; return the name."""
@@ -38,17 +46,41 @@ class Imported:
             count += 1
             unique = f"{wanted}-{count}"
         if unique != name:
-            self.left_out.append(f"the name {name!r} was changed to {unique!r}")
+            self.notes.append(f"the name {name!r} was changed to {unique!r}")
         self.models[unique] = model
         return unique
 
+    def add_aliases(self, where: str, aliases: Iterable[Any], model: str) -> None:
+        """Keep further names of a model for `add_routes`, which knows the names of all models."""
+        self.aliases += [(where, str(alias), model) for alias in aliases]
+
+    def add_routes(self) -> None:
+        """Add a route for each alias; one that another model has is left out."""
+        taken = {ModelName.parse(name).key: name for name in self.models}
+        for where, alias, model in self.aliases:
+            route = fitting(alias)
+            owner = taken.setdefault(ModelName.parse(route).key, model)
+            if owner != model:
+                self.left_out.append(f"{where}: the alias {alias!r}, which is a name of {owner}")
+                continue
+            if route != model:
+                self.routes[route] = model
+            if route != alias:
+                self.notes.append(f"the name {alias!r} was changed to {route!r}")
+
     def tree(self) -> dict[str, Any]:
         """Return the manifest of the import as a tree."""
-        tree: dict[str, Any] = {"mullama": "v1"}
-        if self.stores:
-            tree["sources"] = {"stores": self.stores}
-        tree["models"] = self.models
-        return {**tree, "routes": self.routes} if self.routes else tree
+        sources = {name: tree for name, tree in (("hf", self.hub), ("stores", self.stores)) if tree}
+        blocks = {
+            "metadata": self.metadata, "server": self.server, "auth": {"keys": self.keys} if self.keys else {},
+            "sources": sources, "models": self.models, "routes": self.routes,
+        }  # fmt: skip
+        return {"mullama": "v1"} | {name: block for name, block in blocks.items() if block or name == "models"}
+
+
+def literal(text: str) -> str:
+    """Return text for a field of a manifest that reads as it is, without references to the environment."""
+    return text.replace("${", "$${")
 
 
 def fitting(name: str) -> str:
@@ -64,15 +96,16 @@ def fitting(name: str) -> str:
 class RegistryModel:
     """A model of an Ollama store. problem: reason why it cannot be used, "" if it can.
 
-    parameters: of its parameter layer. renderer: name of its built-in renderer, "" for none. own_template: True if it
-    has a template in addition to that of the weights file.
+    parameters: of its parameter layer. renderer: name of its built-in renderer, "" for none. template: its Go template,
+    "" for none. weights_template: True if the weights file has a template, too.
     """
 
     ref: RegistryRef
     problem: str = ""
     parameters: Mapping[str, JSONValue] = field(default_factory=dict)
     renderer: str = ""
-    own_template: bool = False
+    template: str = ""
+    weights_template: bool = False
 
 
 def registry_models(models: Iterable[RegistryModel]) -> Imported:
@@ -86,20 +119,33 @@ def registry_models(models: Iterable[RegistryModel]) -> Imported:
             found.left_out.append(f"{name}: {model.problem}")
             continue
         loading = {key: value for key, value in model.parameters.items() if key in _LOADING}
-        declared = {"parameters": loading} if loading else {}
+        declared: dict[str, Any] = {"parameters": loading} if loading else {}
+        problem = _template_problem(model)
+        if model.template and model.weights_template and not problem:
+            declared["template"] = {"go": literal(model.template)}
         name = found.add(name, {"from": _short(ref), **declared, "residency": {"load": "on_demand"}})
-        found.left_out += [f"{name}: {what}" for what in _not_imported(model)]
+        unknown = [key for key in model.parameters if key not in PARAMETERS and key not in WITHOUT_EFFECT]
+        found.left_out += [f"{name}: the parameter {key}, which is unknown" for key in unknown]
+        found.left_out += [f"{name}: {problem}"] if problem else []
+        idle = [key for key in model.parameters if key in WITHOUT_EFFECT]
+        found.notes += [f"{name}: the parameter {key} has no effect" for key in idle]
     return found
 
 
-def _not_imported(model: RegistryModel) -> Iterator[str]:
-    for key in model.parameters:
-        if key not in PARAMETERS and key not in WITHOUT_EFFECT:
-            yield f"the parameter {key}, which is unknown"
+def _template_problem(model: RegistryModel) -> str:
+    """Return the part of the prompt format that cannot be imported and its replacement, "" if it is complete."""
+    if model.weights_template:
+        instead = "the template in the weights file is used"
+    else:
+        instead = "its Go template is used" if model.template else "set `template`"
     if model.renderer:
-        yield f"its renderer {model.renderer}; the template in the weights file is used"
-    elif model.own_template:
-        yield "its Go template; the template in the weights file is used unless you set `template: {go: …}`"
+        return f"its renderer {model.renderer}; {instead}"
+    try:
+        if model.template:
+            compile_go(model.template)
+    except MullamaError as error:
+        return f"its Go template ({error.message}); {instead if model.weights_template else 'set `template`'}"
+    return ""
 
 
 def _short(ref: RegistryRef) -> str:
@@ -129,7 +175,7 @@ def folder_models(files: Iterable[GgufFile]) -> Imported:
         if file.problem or file.role != "weights":
             found.left_out.append(f"{file.path}: {file.problem or f'it is a {file.role}, not a model'}")
         elif file.first:
-            found.add(fitting(_model_name(file)), {"from": file.path, "residency": {"load": "on_demand"}})
+            found.add(fitting(_model_name(file)), {"from": literal(file.path), "residency": {"load": "on_demand"}})
     return found
 
 

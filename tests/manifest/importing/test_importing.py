@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mullama.errors import Invalid
+from mullama.manifest.dump import to_yaml
 from mullama.manifest.importing import (
     GgufFile,
     RegistryModel,
@@ -40,12 +41,28 @@ from mullama.names import ModelName, RegistryRef, parse_source
             "-m m.gguf --embeddings --pooling mean",
             {"from": "m.gguf", "task": "embedding", "context": {"pooling": "mean"}},
         ),
+        (
+            "-m m.gguf --rope-scaling yarn --rope-freq-base 5e5",
+            {
+                "from": "m.gguf",
+                "context": {"rope": {"scaling": "yarn", "base": 5e5}},
+            },
+        ),
+        (
+            "-m m.gguf --dry-multiplier 0.8 --mirostat 2 --mirostat-lr 0.2",
+            {
+                "from": "m.gguf",
+                "parameters": {"dry_multiplier": 0.8, "mirostat": 2, "mirostat_eta": 0.2},
+            },
+        ),
+        ("-m m.gguf --mmproj p.gguf -md d.gguf", {"from": "m.gguf", "mmproj": "p.gguf", "draft": "d.gguf"}),
+        ("-m m.gguf --chat-template {{x}}", {"from": "m.gguf", "template": {"text": "{{x}}"}}),
         ("-m m.gguf --host 0.0.0.0 --port 1 --jinja", {"from": "m.gguf"}),
     ],
 )
 def test_a_command_line_becomes_a_model(arguments: str, tree: dict[str, object]) -> None:
-    made, _, left = model_of(arguments.split())
-    assert (made, left) == (tree, ())
+    made = model_of(arguments.split())
+    assert (made.model, made.left) == (tree, ())
 
 
 @pytest.mark.parametrize(
@@ -57,18 +74,25 @@ def test_a_command_line_becomes_a_model(arguments: str, tree: dict[str, object])
             [],
         ),
         ({"LLAMA_ARG_HF_REPO": "o/r", "LLAMA_ARG_MLOCK": "true"}, {"from": "hf:o/r", "memory": {"mlock": True}}, []),
-        ({"LLAMA_ARG_MODEL": "m", "LLAMA_ARG_MLOCK": "0", "HOME": "/", "LLAMA_ARG_PORT": "1"}, {"from": "m"}, []),
+        ({"LLAMA_ARG_MODEL": "m", "LLAMA_ARG_MLOCK": "0", "LLAMA_ARG_PORT": "1"}, {"from": "m"}, []),
+        ({"LLAMA_ARG_MODEL": "m", "HOME": "/", "MY_TOKEN": "x"}, {"from": "m"}, ["HOME=/", "MY_TOKEN=****"]),
+        ({"LLAMA_ARG_MODEL": "m", "HTTP_PROXY": "http://u:p@h"}, {"from": "m"}, ["HTTP_PROXY=http://****@h"]),
+        (
+            {"LLAMA_ARG_MODEL": "m", "LLAMA_ARG_JINJA": "1", "LLAMA_ARG_CONT_BATCHING": "0"},
+            {"from": "m"},
+            ["LLAMA_ARG_CONT_BATCHING=0"],
+        ),
         ({"LLAMA_ARG_MODEL": "m", "LLAMA_ARG_NEW": "1"}, {"from": "m"}, ["LLAMA_ARG_NEW=1"]),
     ],
 )
 def test_an_environment_becomes_a_model(environment: dict[str, str], tree: dict[str, object], left: list[str]) -> None:
     words, unknown = arguments_of(environment)
-    assert (model_of(words)[0], unknown) == (tree, left)
+    assert (model_of(words).model, unknown) == (tree, left)
 
 
 def test_adapters_are_carried_with_their_scales() -> None:
-    made, _, _ = model_of(["-m", "m.gguf", "--lora", "a.gguf", "--lora-scaled", "b.gguf:0.5"])
-    assert made["adapters"] == [{"from": "a.gguf"}, {"from": "b.gguf", "scale": 0.5}]
+    made = model_of(["-m", "m.gguf", "--lora", "a.gguf", "--lora-scaled", "b.gguf:0.5"])
+    assert made.model["adapters"] == [{"from": "a.gguf"}, {"from": "b.gguf", "scale": 0.5}]
 
 
 def test_paths_in_a_container_are_said_as_this_machine_has_them() -> None:
@@ -91,13 +115,19 @@ def test_what_a_tool_loads_when_it_starts_is_loaded_at_the_start() -> None:
         }
     )
     assert found.models["a"]["residency"] == {"load": "at_start", "ttl": "9s"}
-    assert found.left_out == ["b: /b is a path inside the container"]
+    assert found.left_out == [
+        "b: /b is a path inside the container", "hooks: preload of absent, which is not imported",
+    ]  # fmt: skip
 
 
-def test_what_has_no_word_is_said() -> None:
-    _, names, left = model_of(["-m", "m.gguf", "-a", "x,y", "--rope-scaling", "yarn", "--unheard", "-c", "many", "-t"])
-    assert names == ("x", "y")
-    assert left == ("--rope-scaling yarn", "--unheard", "-c many", "-t has no value")
+def test_each_argument_without_an_equivalent_is_left_out_without_its_secrets() -> None:
+    line = "-m m.gguf -a x,y --unheard -c many --log-file /l -v --no-slots --n -1 --chat-template chatml --a-token t -t"
+    made = model_of(line.split())
+    assert made.names == ("x", "y")
+    assert made.left == (
+        "--unheard", "-c many", "--log-file /l", "-v", "--no-slots", "--n -1", "--chat-template chatml",
+        "--a-token ****", "-t has no value",
+    )  # fmt: skip
 
 
 def test_a_command_line_without_a_model_is_refused() -> None:
@@ -119,7 +149,9 @@ def test_llama_swap_becomes_models_and_routes() -> None:
     )
     assert found.models == {"q": {"from": "/m/q.gguf", "residency": {"load": "on_demand", "ttl": "60s"}}}
     assert found.routes == {"gpt": "q"}
-    assert len(found.left_out) == 3
+    assert found.left_out == [
+        "v: its command runs 'vllm', not a llama.cpp server", "n: it is not a map", "unheard (top level)",
+    ]  # fmt: skip
 
 
 def test_compose_becomes_models_of_hubs_and_llama_services() -> None:
@@ -161,10 +193,10 @@ def test_a_folder_becomes_a_model_for_each_set() -> None:
 
 def test_a_registry_store_becomes_a_model_for_each_name() -> None:
     usual = RegistryRef("registry.ollama.ai", "library", "llama3.2", "1b")
-    loading = {"num_ctx": 8192, "temperature": 0.5, "stop": ["END"], "unheard": 1}
+    loading = {"num_ctx": 8192, "temperature": 0.5, "stop": ["END"], "unheard": 1, "numa": True}
     models = [
-        RegistryModel(ref=usual, parameters=loading, own_template=True),
-        RegistryModel(ref=RegistryRef("registry.ollama.ai", "me", "x", "latest"), renderer="qwen3"),
+        RegistryModel(ref=usual, parameters=loading),
+        RegistryModel(ref=RegistryRef("registry.ollama.ai", "me", "x", "latest"), renderer="qwen3", template="{{ . }}"),
         RegistryModel(ref=RegistryRef("registry.ollama.ai", "library", "bad", "latest"), problem="it is not whole"),
     ]
     found = registry_models(models)
@@ -174,12 +206,48 @@ def test_a_registry_store_becomes_a_model_for_each_name() -> None:
         "me/x": {"from": str(models[1].ref), **on_demand},
     }
     assert parse_source("ollama:llama3.2:1b") == usual
-    assert [text.split(";")[0] for text in found.left_out] == [
+    assert found.left_out == [
         "llama3.2:1b: the parameter unheard, which is unknown",
-        "llama3.2:1b: its Go template",
-        "me/x: its renderer qwen3",
+        "me/x: its renderer qwen3; its Go template is used",
         "bad: it is not whole",
     ]
+    assert found.notes == ["llama3.2:1b: the parameter numa has no effect"]
+
+
+GO = "{{ range .Messages }}<{{ .Role }}>{{ .Content }}${x}{{ end }}"
+
+
+@pytest.mark.parametrize(
+    ("template", "weights", "renderer", "declared", "left"),
+    [
+        (GO, True, "", GO, []),
+        (GO, False, "", None, []),  # the template of the layer applies by itself
+        ("", True, "", None, []),
+        (GO, True, "harmony", None, ["a: its renderer harmony; the template in the weights file is used"]),
+        ("", False, "harmony", None, ["a: its renderer harmony; set `template`"]),
+        ("silent", True, "", None, [
+            "a: its Go template (the template does not render the user's message); "
+            "the template in the weights file is used",
+        ]),
+        ("silent", False, "", None, [
+            "a: its Go template (the template does not render the user's message); set `template`",
+        ]),
+    ],
+)  # fmt: skip
+def test_a_go_template_is_imported_if_it_can_be_rendered(
+    template: str, weights: bool, renderer: str, declared: str | None, left: list[str]
+) -> None:
+    ref = RegistryRef("registry.ollama.ai", "library", "a", "latest")
+    found = registry_models([
+        RegistryModel(ref=ref, template=template, weights_template=weights, renderer=renderer)
+    ])  # fmt: skip
+    assert found.left_out == left
+    loaded = load_text(to_yaml(found.tree()), name="x", base_dir="/", profiles=(), env={}).manifest.models["a"]
+    if declared is None:
+        assert loaded.template is None
+    else:
+        assert loaded.template is not None
+        assert (loaded.template.text, loaded.template.syntax) == (declared, "go")
 
 
 def test_a_store_elsewhere_is_named_in_the_manifest() -> None:
@@ -189,12 +257,163 @@ def test_a_store_elsewhere_is_named_in_the_manifest() -> None:
 
 
 def test_an_import_is_a_valid_manifest() -> None:
-    from mullama.manifest.dump import to_yaml
-
     found = from_llama_swap({"models": {"q w": {"cmd": "llama-server -m /m/q.gguf -ctk q8_0 -t 4", "aliases": ["y"]}}})
     loaded = load_text(to_yaml(found.tree()), name="x", base_dir="/", profiles=(), env={})
     assert list(loaded.manifest.models) == ["q-w"]
-    assert found.left_out == ["the name 'q w' was changed to 'q-w'"]
+    assert (found.left_out, found.notes) == ([], ["the name 'q w' was changed to 'q-w'"])
+
+
+def test_a_second_name_is_a_note_and_a_taken_alias_is_left_out() -> None:
+    found = from_llama_swap({
+        "models": {
+            "X": {"cmd": "llama-server -m /x.gguf", "aliases": ["y", "Z z"]},
+            "x": {"cmd": "llama-server -m /x.gguf --alias y,x-2"},
+            "y": {"cmd": "llama-server -m /y.gguf"},
+        }
+    })  # fmt: skip
+    assert list(found.models) == ["X", "x-2", "y"]
+    assert found.routes == {"Z-z": "X"}
+    assert found.notes == ["the name 'x' was changed to 'x-2'", "the name 'Z z' was changed to 'Z-z'"]
+    assert found.left_out == ["X: the alias 'y', which is a name of y", "x: the alias 'y', which is a name of y"]
+
+
+LLAMA = {"image": "ghcr.io/ggml-org/llama.cpp:server"}
+
+
+@pytest.mark.parametrize(
+    ("service", "listen", "left", "notes"),
+    [
+        ({"ports": ["127.0.0.1:8080:8080"]}, ["127.0.0.1:8080"], [], []),
+        ({"ports": ["[::1]:81:8080/tcp"]}, ["[::1]:81"], [], []),
+        ({"ports": ["9000:8080"], "command": "-m m --api-key ${K}"}, ["0.0.0.0:9000"], [], []),
+        ({"ports": ["9000:8080"], "environment": ["LLAMA_API_KEY"]}, ["0.0.0.0:9000"], [], []),
+        ({"ports": ["192.0.2.1:9:8"], "command": "-m m --port 8 --api-key $K"}, ["192.0.2.1:9"], [], []),
+        ({"ports": [{"target": 8080, "published": "81", "host_ip": "::1"}]}, ["[::1]:81"], [], []),
+        ({"ports": ["9000:8080"]}, ["127.0.0.1:9000"], [
+            "ports 9000:8080: server.listen has 127.0.0.1:9000, because an address for other machines needs auth.keys"
+        ], []),
+        ({"ports": 8080, "command": "-m m --api-key ${K}"}, ["0.0.0.0:8080"], [], [
+            "ports 8080: Compose chooses the port of this machine; server.listen has 8080"
+        ]),
+        ({"ports": ["1:9"]}, None, ["ports 1:9: the server in the container listens at port 8080"], []),
+        ({"ports": ["1-3:8080"]}, None, ["ports 1-3:8080: it is not one TCP port"], []),
+        ({"ports": ["99999:8080"]}, None, ["ports 99999:8080: 99999 is not a port"], []),
+        ({"ports": ["8080:8080/udp"]}, None, ["ports 8080:8080/udp: it is not one TCP port"], []),
+        ({"network_mode": "host"}, ["127.0.0.1:8080"], [], []),
+        ({"network_mode": "bridge", "deploy": {}, "restart": "always"}, None,
+         ["network_mode bridge", "deploy", "restart always"], []),
+        ({"environment": {"CUDA_VISIBLE_DEVICES": 0, "S_KEY": "v"}}, None,
+         ["CUDA_VISIBLE_DEVICES=0", "S_KEY=****"], []),
+        ({"volumes": ["c:/root/.cache", "./l:/logs"]}, None, ["volumes c:/root/.cache", "volumes ./l:/logs"], []),
+        ({"entrypoint": ["/app/llama-server", "-m", "m"], "command": "-v"}, None, ["-v"], []),
+    ],
+)  # fmt: skip
+def test_compose_carries_ports_and_reports_each_other_line(
+    service: dict[str, object], listen: list[str] | None, left: list[str], notes: list[str]
+) -> None:
+    found = from_compose({"services": {"s": {"command": "-m m", **LLAMA, **service}}})
+    assert found.server.get("listen") == listen
+    assert found.left_out == [f"services.s: {text}" for text in left]
+    assert found.notes == [f"services.s: {text}" for text in notes]
+    load_text(to_yaml(found.tree()), name="x", base_dir="/", profiles=(), env={"K": "k", "LLAMA_API_KEY": "k"})
+
+
+STEP = "because a manifest contains no secrets; set {0} to the value where the server runs"
+
+
+@pytest.mark.parametrize(
+    ("service", "secrets", "notes"),
+    [
+        ({"command": "-m m --api-key sekret"}, [{"from_env": "API_KEY_S"}],
+         ["services.s: --api-key is from_env: API_KEY_S, " + STEP.format("API_KEY_S")]),
+        ({"command": "-m m --api-key=one,two"}, [{"from_env": "API_KEY_S"}, {"from_env": "API_KEY_S_2"}],
+         [f"services.s: --api-key is from_env: {name}, " + STEP.format(name) for name in ("API_KEY_S", "API_KEY_S_2")]),
+        ({"command": "-m m", "environment": {"LLAMA_API_KEY": "sekret"}}, [{"from_env": "API_KEY_S"}],
+         ["services.s: --api-key is from_env: API_KEY_S, " + STEP.format("API_KEY_S")]),
+        ({"command": "-m m", "environment": {"LLAMA_API_KEY": None}}, [{"from_env": "LLAMA_API_KEY"}], []),
+        ({"command": "-m m --api-key $KEY"}, [{"from_env": "KEY"}], []),
+        ({"command": "-m m --api-key ${KEY:-sekret}"}, [{"from_env": "KEY"}],
+         ["services.s: --api-key is from_env: KEY, " + STEP.format("KEY")]),
+        ({"command": "-m m --api-key-file /run/secrets/k", "secrets": ["k"]}, [{"from_file": "./k.txt"}],
+         ["services.s: --api-key-file is auth.keys with from_file: ./k.txt; the file must hold one key"]),
+        ({"command": "-m m --api-key-file /k/key", "volumes": ["./d:/k"]}, [{"from_file": "./d/key"}],
+         ["services.s: --api-key-file is auth.keys with from_file: ./d/key; the file must hold one key"]),
+        ({"command": "-m m --api-key-file /run/secrets/e", "secrets": [{"source": "e"}]}, [{"from_env": "E"}], []),
+    ],
+)  # fmt: skip
+def test_keys_become_references_and_no_secret_is_written(
+    service: dict[str, object], secrets: list[dict[str, str]], notes: list[str]
+) -> None:
+    tree = {
+        "services": {"s": {**LLAMA, **service}},
+        "secrets": {"k": {"file": "./k.txt"}, "e": {"environment": "E"}},
+    }
+    found = from_compose(tree)
+    assert list(found.keys.values()) == [{"secret": secret} for secret in secrets]
+    assert (found.left_out, found.notes) == ([], notes)
+    assert "sekret" not in to_yaml(found.tree())
+
+
+def test_a_key_opens_its_models_and_those_without_a_key() -> None:
+    server = "llama-server -m /m.gguf"
+    found = from_llama_swap({
+        "models": {
+            "a": {"cmd": f"{server} --api-key ${{env.A}}", "aliases": ["x"]},
+            "b": {"cmd": f"{server} --api-key ${{env.B}}"},
+            "c": {"cmd": server},
+        }
+    })  # fmt: skip
+    assert found.keys == {
+        "a": {"secret": {"from_env": "A"}, "models": ["a", "c", "x"]},
+        "b": {"secret": {"from_env": "B"}, "models": ["b", "c"]},
+    }
+    assert found.notes == ["c: it had no API key; clients need one of auth.keys"]
+    found = from_llama_swap({"models": {"c": {"cmd": server}}, "apiKeys": ["sk-1", "${env.K}"], "globalTTL": 9})
+    assert found.keys == {
+        "client": {"secret": {"from_env": "API_KEY_CLIENT"}},
+        "client-2": {"secret": {"from_env": "K"}},
+    }
+    assert found.notes == ["apiKeys[0]: the key is from_env: API_KEY_CLIENT, " + STEP.format("API_KEY_CLIENT")]
+    assert found.models["c"]["residency"] == {"load": "on_demand", "ttl": "9s"}
+
+
+def test_llama_swap_reports_each_setting_that_has_no_equivalent() -> None:
+    entry = {
+        "cmd": "llama-server -m /m.gguf --hf-token secret", "env": ["LLAMA_ARG_CTX_SIZE=9", "A_KEY=v"],
+        "ttl": "soon", "concurrencyLimit": 3, "unlisted": True, "proxy": "http://localhost:1",
+    }  # fmt: skip
+    found = from_llama_swap({"models": {"m": entry}, "logLevel": "debug", "hooks": {"on_startup": {"x": 1}, "y": 2}})
+    assert found.models["m"]["context"] == {"size": 9}
+    assert found.hub == {"token": {"from_env": "HF_TOKEN"}}
+    assert found.left_out == [
+        "m: ttl soon", "m: A_KEY=****", "m: concurrencyLimit", "m: unlisted", "hooks: y", "hooks: on_startup.x",
+        "logLevel (top level)",
+    ]  # fmt: skip
+
+
+def test_compose_maps_each_path_in_the_container_and_models_of_providers() -> None:
+    line = "-m /w/m.gguf --mmproj /w/p.gguf --lora /w/sub/l.gguf -md /d.gguf --ssl-cert-file /w/c --ssl-key-file /w/k"
+    found = from_compose({
+        "name": "stack",
+        "services": {
+            "s": {**LLAMA, "command": line, "volumes": ["${HOME:-/h}/g:/w"]},
+            "p": {"provider": {"type": "model", "options": {"model": "hf.co/o/r", "context-size": 64}}},
+            "db": {"image": "postgres"},
+        },
+        "networks": {},
+    })  # fmt: skip
+    home = "${HOME:-/h}/g"
+    assert found.tree()["metadata"] == {"name": "stack"}
+    assert found.models["s"] == {
+        "from": f"{home}/m.gguf", "mmproj": f"{home}/p.gguf", "draft": "/d.gguf",
+        "adapters": [{"from": f"{home}/sub/l.gguf"}],
+    }  # fmt: skip
+    assert found.models["p"] == {"from": "hf:o/r", "context": {"size": 64}}
+    assert found.server == {"tls": {"cert": f"{home}/c", "key": f"{home}/k"}}
+    assert found.left_out == ["services.s: /d.gguf is a path inside the container"]
+    assert found.notes == [
+        "services.db: it runs no llama.cpp server, and is not imported", "networks (top level) is not imported",
+    ]  # fmt: skip
 
 
 @given(st.text(max_size=200))
@@ -209,7 +428,7 @@ def test_any_text_becomes_a_name_that_clients_can_call(text: str) -> None:
 )
 def test_no_command_line_breaks_the_reading(arguments: list[str]) -> None:
     try:
-        tree, _, _ = model_of(arguments)
+        tree = model_of(arguments).model
     except Invalid:
         return
     assert tree["from"]
