@@ -347,13 +347,42 @@ def test_completions_read_what_evaluations_need() -> None:
         decode("/v1/completions", {"model": "m", "prompt": "a", "best_of": 2})
 
 
-def test_streamed_probabilities_go_on_counting_characters() -> None:
-    tokens = [TokenLogprob(id=i, text=t, bytes=t.encode(), logprob=-1.0) for i, t in enumerate(("ab", "c", "ü"))]
-    events = run_of(TextDelta(text="abc", logprobs=tuple(tokens[:2])), TextDelta(text="ü", logprobs=(tokens[2],)))
-    chunks = data("/v1/completions", {"model": "m", "prompt": "x", "logprobs": 1}, events)
+# prompt, echo, (bytes of the tokens, text) of each piece, (texts, offsets) of all tokens
+CAKE = "🎉".encode()
+TOKEN_TEXTS: list[tuple[Any, bool, list[tuple[list[bytes], str]], tuple[list[str], list[int]]]] = [
+    ("x", False, [([b"ab", b"c"], "abc"), (["ü".encode()], "ü")], (["ab", "c", "ü"], [1, 3, 4])),
+    ("ab ü", False, [([b"c"], "c")], (["c"], [4])),
+    ([5, 6], False, [([b"c", b"d"], "cd")], (["c", "d"], [0, 1])),
+    ("x", True, [([b"x"], "x"), ([b"y"], "y")], (["x", "y"], [0, 1])),
+    (
+        "é🎉k", True, [([b"\xc3", b"\xa9", *(CAKE[i : i + 1] for i in range(4)), b"k"], "é🎉k"), ([b"l"], "l")],
+        (["", "é", "", "", "", "🎉", "k", "l"], [0, 0, 1, 1, 1, 1, 2, 3]),
+    ),
+    ("x", False, [([b"a", CAKE[:2], CAKE[2:]], "a🎉"), ([b"b"], "b")], (["a", "", "🎉", "b"], [1, 2, 2, 3])),
+    ("x", False, [([b"a"], "a"), ([CAKE[:1], CAKE[1:2]], "\ufffd")], (["a", "", "\ufffd"], [1, 2, 2])),
+    ("x", False, [([b"\xff", b"a"], "\ufffda")], (["\ufffd", "a"], [1, 2])),
+]  # fmt: skip
 
-    offsets = [c["choices"][0]["logprobs"]["text_offset"] for c in chunks[:2]]
-    assert offsets == [[0, 2], [3]]
+
+@pytest.mark.parametrize(("prompt", "echo", "pieces", "wanted"), TOKEN_TEXTS)
+def test_the_texts_of_tokens_join_to_the_text_and_have_its_offsets(
+    prompt: Any, echo: bool, pieces: list[tuple[list[bytes], str]], wanted: tuple[list[str], list[int]]
+) -> None:
+    deltas = [
+        TextDelta(
+            text=text,
+            logprobs=tuple(TokenLogprob(id=0, text=b.decode(errors="replace"), bytes=b, logprob=-1.0) for b in tokens),
+        )
+        for tokens, text in pieces
+    ]
+    body = {"model": "m", "prompt": prompt, "logprobs": 1, "echo": echo}
+    chunks = [c["choices"][0] for c in data("/v1/completions", body, run_of(*deltas))]
+    streamed = [chunk["logprobs"] for chunk in chunks if chunk["logprobs"]]
+    assert [text for one in streamed for text in one["tokens"]] == wanted[0]
+    assert [offset for one in streamed for offset in one["text_offset"]] == wanted[1]
+    assert all("".join(one["tokens"]) == text for one, (_, text) in zip(streamed, pieces, strict=True))
+    whole = reply("/v1/completions", body, run_of(*deltas))["choices"][0]["logprobs"]
+    assert (whole["tokens"], whole["text_offset"]) == wanted
 
 
 @pytest.mark.parametrize(

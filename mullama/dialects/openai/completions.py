@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from mullama.chat import types
@@ -80,7 +82,32 @@ def _head(context: ReplyContext[CompletionCall, Any]) -> dict[str, JSONValue]:
     }
 
 
-def _probabilities(call: CompletionCall, tokens: tuple[types.TokenLogprob, ...], offset: int) -> JSONValue:
+class _TokenTexts:
+    """Gives the tokens of one choice their texts, which join to the text of the choice, and their places in it.
+
+    Several tokens may share a character: it belongs to the token that completes it, and the others have no text.
+    Offsets are in characters. They count the prompt, as OpenAI's do, unless it has token ids, whose text is unknown
+    here.
+    """
+
+    def __init__(self, call: CompletionCall, index: int) -> None:
+        prompt = call.prompts[index // call.n]
+        self._offset = 0 if call.echo or not isinstance(prompt, str) else len(prompt)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def of(self, tokens: tuple[types.TokenLogprob, ...], text: str) -> tuple[list[str], list[int]]:
+        """Return the texts and offsets of the tokens of the next piece of text."""
+        texts = [self._decoder.decode(token.bytes) for token in tokens]
+        if self._decoder.getstate()[0] and text.endswith("\ufffd"):  # the answer ends inside a character
+            texts[-1] += self._decoder.decode(b"", True)
+        offsets = list(accumulate(map(len, texts), initial=self._offset))
+        self._offset = offsets.pop()
+        return texts, offsets
+
+
+def _probabilities(
+    call: CompletionCall, tokens: tuple[types.TokenLogprob, ...], text: str, token_texts: _TokenTexts
+) -> JSONValue:
     """Return parallel lists with one entry for each token; the first token of a prompt has no probability.
 
     Probabilities after sampling, which OpenAI does not have, are in llama-server's form.
@@ -89,13 +116,10 @@ def _probabilities(call: CompletionCall, tokens: tuple[types.TokenLogprob, ...],
         return None
     if call.post_sampling:
         return {"content": native_form.probabilities(tokens, post_sampling=True)}
-    offsets: list[JSONValue] = []
-    for token in tokens:
-        offsets.append(offset)
-        offset += len(token.text)
+    texts, offsets = token_texts.of(tokens, text)
     known = [token.logprob == token.logprob for token in tokens]  # only nan differs from itself
     return {
-        "tokens": [token.text for token in tokens],
+        "tokens": [*texts],
         "token_logprobs": [
             finite(token.logprob) if there else None for token, there in zip(tokens, known, strict=True)
         ],
@@ -103,7 +127,7 @@ def _probabilities(call: CompletionCall, tokens: tuple[types.TokenLogprob, ...],
             {t.text: finite(t.logprob) for t in token.top} if there else None
             for token, there in zip(tokens, known, strict=True)
         ],
-        "text_offset": offsets,
+        "text_offset": [*offsets],
     }
 
 
@@ -113,7 +137,9 @@ def encode(context: ReplyContext[CompletionCall, types.Answer]) -> Reply:
         {
             "text": choice.text,
             "index": choice.index,
-            "logprobs": _probabilities(context.operation, choice.logprobs, 0),
+            "logprobs": _probabilities(
+                context.operation, choice.logprobs, choice.text, _TokenTexts(context.operation, choice.index)
+            ),
             "finish_reason": finish_reason(choice.reason, "stop"),
         }
         for choice in context.result.choices
@@ -136,8 +162,8 @@ class CompletionStream(EventStream):
         self._include_usage = context.operation.include_usage
         usage: dict[str, JSONValue] = {"usage": None} if context.operation.include_usage else {}
         self._head = {**_head(context), **usage}
-        self._offsets: dict[int, int] = {}
         self._call = context.operation
+        self._token_texts: dict[int, _TokenTexts] = {}
         self._extras = native_form.StreamExtras(context.operation, context.context_size)
         self._open = len(context.operation.prompts) * context.operation.n
         self._last: types.Finished | None = None
@@ -183,9 +209,10 @@ class CompletionStream(EventStream):
         return (*frames, DONE)
 
     def _text(self, event: types.TextDelta) -> Frame:
-        offset = self._offsets.get(event.choice, 0)
-        self._offsets[event.choice] = offset + sum(len(token.text) for token in event.logprobs)
-        logprobs = _probabilities(self._call, event.logprobs, offset)
+        logprobs: JSONValue = None
+        if event.logprobs:
+            texts = self._token_texts.setdefault(event.choice, _TokenTexts(self._call, event.choice))
+            logprobs = _probabilities(self._call, event.logprobs, event.text, texts)
         return self._chunk(event.choice, event.text, logprobs, None, self._extras.timings(event.choice))
 
     def _chunk(
