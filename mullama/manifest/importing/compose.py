@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mullama.errors import Invalid
-from mullama.manifest.importing.flags import ServerCommand, Tree, arguments_of, masked, model_of
+from mullama.manifest.importing.flags import ServerCommand, Tree, arguments_of, model_of, shown
 from mullama.manifest.importing.found import Imported
 from mullama.manifest.importing.server_settings import add_addresses, add_secrets, open_keys, ports_of
 from mullama.names import parse_source
@@ -27,10 +27,10 @@ def from_compose(given: Mapping[str, Any]) -> Imported:
     found = Imported()
     tree = _with_references(given)
     published: list[tuple[str, Any, str]] = []
-    for name, entry in _map(tree.get("models")).items():
-        _model(found, f"models.{name}", str(name), _map(entry))
-    for name, entry in _map(tree.get("services")).items():
-        published += _service(found, str(name), _map(entry), _map(tree.get("secrets")))
+    for name, entry in _entries(found, tree, "models"):
+        _model(found, f"models.{name}", name, entry)
+    for name, entry in _entries(found, tree, "services"):
+        published += _service(found, name, entry, _map(tree.get("secrets")))
     if not found.models and not found.left_out:
         raise Invalid("the file has neither models nor llama.cpp services", hint="is it a Compose file?")
     if isinstance(name := tree.get("name"), str) and name:
@@ -42,6 +42,19 @@ def from_compose(given: Mapping[str, Any]) -> Imported:
         if key not in _TOP and not key.startswith("x-"):
             (found.left_out if key == "include" else found.notes).append(f"{key} (top level) is not imported")
     return found
+
+
+def _entries(found: Imported, tree: Mapping[str, Any], block: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the maps of a block; another value is left out."""
+    given = tree.get(block) or {}
+    if not isinstance(given, Mapping):
+        found.left_out.append(f"{block}: it is not a map")
+        return
+    for name, entry in given.items():
+        if isinstance(entry, Mapping):
+            yield name, entry
+        else:
+            found.left_out.append(f"{block}.{name}: it is not a map")
 
 
 def _model(found: Imported, where: str, name: str, entry: Mapping[str, Any]) -> None:
@@ -166,7 +179,7 @@ class _Places:
 
 def _short(key: str, value: Any) -> str:
     """Return a scalar of a setting for a message."""
-    return f" {masked(key, str(value))}" if isinstance(value, (str, int, float)) else ""
+    return f" {shown(key, str(value))}" if isinstance(value, (str, int, float)) else ""
 
 
 def _words(command: Any) -> list[str]:

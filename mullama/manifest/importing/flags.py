@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mullama.errors import Invalid
+from mullama.errors import Invalid, masked
 
 Tree = dict[str, Any]
 Take = Callable[[Tree, str], None]
@@ -26,7 +26,6 @@ _ALWAYS_VARIABLES = frozenset((
 ))  # fmt: skip
 _NEGATIVE = re.compile(r"-[0-9.]")
 _SECRET_NAME = re.compile(r"(?:token|secrets?|password|passwd|keys?)$", re.IGNORECASE)
-_USER_IN_URL = re.compile(r"//[^/@\s]+@")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +41,9 @@ class ServerCommand:
     own: Mapping[str, str] = field(default_factory=dict)
 
 
-def masked(name: str, value: str) -> str:
-    """Return the value of a setting for a message: a secret and the user of an address are replaced by `****`."""
-    return "****" if value and _SECRET_NAME.search(name) else _USER_IN_URL.sub("//****@", value)
+def shown(name: str, value: str) -> str:
+    """Return the value of a setting for a message, with `***` for a secret and for the secrets of an address."""
+    return "***" if value and _SECRET_NAME.search(name) else masked(value)
 
 
 def _put(*path: str, kind: Callable[[str], Any] = str) -> Take:
@@ -179,7 +178,7 @@ def arguments_of(environment: Mapping[str, str]) -> tuple[list[str], list[str]]:
         elif name != variable and name in _SWITCHES:
             words += [_SWITCHES[name]] if on else []
         elif name == variable or name not in _ALWAYS_VARIABLES or not on:
-            left.append(f"{variable}={masked(variable, value)}")
+            left.append(f"{variable}={shown(variable, value)}")
     return words, left
 
 
@@ -208,7 +207,7 @@ def model_of(arguments: Sequence[str]) -> ServerCommand:
         elif name in _OWN or name in _TAKERS or name in ("-a", "--alias", "-hff", "--hf-file"):
             _valued(tree, name, words, names, left)
         else:
-            value = [masked(name, words.pop(0))] if words and _is_value(words[0]) else []
+            value = [shown(name, words.pop(0))] if words and _is_value(words[0]) else []
             left.append(" ".join([name, *value]))
     return ServerCommand(model=_whole(tree), names=tuple(names), left=tuple(left), own=own)
 
@@ -231,7 +230,7 @@ def _valued(tree: Tree, name: str, words: list[str], names: list[str], left: lis
         try:
             _TAKERS[name](tree, value)
         except ValueError:
-            left.append(f"{name} {value}")
+            left.append(f"{name} {shown(name, value)}")
 
 
 def _whole(tree: Tree) -> Tree:

@@ -15,10 +15,10 @@ from mullama.manifest.importing.server_settings import add_client_keys, add_secr
 _CONTAINER = re.compile(r"\b(?:docker|podman)\b")
 _MACRO = re.compile(r"\$\{([A-Za-z0-9_-]+)\}")
 _ENVIRONMENT = re.compile(r"\$\{env\.([A-Za-z_][A-Za-z0-9_]*)\}")
+_OWN = frozenset(("cmd", "macros", "env", "ttl", "aliases", "description"))
+_TOP = frozenset(("models", "macros", "hooks", "apiKeys", "globalTTL"))
 # Settings with which llama-swap starts, reaches and stops the process of a server; mullama has no such process.
-_OWN = frozenset(("cmd", "proxy", "checkEndpoint", "cmdStop", "useModelName", "macros", "env", "ttl", "aliases",
-                  "description"))  # fmt: skip
-_TOP = frozenset(("models", "macros", "startPort", "healthCheckTimeout", "hooks", "apiKeys", "globalTTL"))
+_PROCESS = frozenset(("proxy", "checkEndpoint", "cmdStop", "useModelName", "startPort", "healthCheckTimeout"))
 
 
 def from_llama_swap(tree: Mapping[str, Any]) -> Imported:
@@ -38,7 +38,8 @@ def from_llama_swap(tree: Mapping[str, Any]) -> Imported:
     keys = [_ENVIRONMENT.sub(r"${\1}", str(key)) for key in _list(tree.get("apiKeys"))]
     add_client_keys(found, "apiKeys", keys)
     open_keys(found)
-    found.left_out += [f"{key} (top level)" for key in tree if key not in _TOP]
+    found.notes += [f"{key} (top level) is not needed" for key in tree if key in _PROCESS]
+    found.left_out += [f"{key} (top level)" for key in tree if key not in _TOP | _PROCESS]
     return found
 
 
@@ -66,7 +67,8 @@ def _model(
         found.left_out.append(f"{name}: {model['from']} is a path inside the container")
     found.add_aliases(name, (*_list(entry.get("aliases")), *command.names), own)
     found.left_out += [f"{name}: {argument}" for argument in (*unknown, *command.left)]
-    found.left_out += [f"{name}: {key}" for key in entry if key not in _OWN]
+    found.notes += [f"{name}: {key} is not needed" for key in entry if key in _PROCESS]
+    found.left_out += [f"{name}: {key}" for key in entry if key not in _OWN | _PROCESS]
     add_secrets(found, name, command.own, own)
 
 
@@ -90,6 +92,9 @@ def _command(text: str, macros: Mapping[str, str]) -> list[str]:
         if resolved == text:
             break
         text = resolved
+    unset = [match[0] for match in _MACRO.finditer(text) if match[1] != "PORT"]
+    if unset:
+        raise Invalid(f"the macro {unset[0]} is not set")
     text = _ENVIRONMENT.sub(r"${\1}", text)
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     words = shlex.split(" ".join(line.rstrip("\\") for line in lines))
@@ -104,7 +109,8 @@ def _map(value: Any) -> Mapping[str, Any]:
 
 
 def _list(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, (list, tuple)) else ()
+    """Return a list; a single text is a list of one."""
+    return value if isinstance(value, (list, tuple)) else (value,) if isinstance(value, str) else ()
 
 
 def _texts(value: Any) -> dict[str, str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mullama.errors import Invalid
+from mullama.errors import Invalid, masked
 from mullama.manifest.addresses import parse_address
 from mullama.manifest.importing.found import Imported
 
@@ -21,6 +21,10 @@ def add_secrets(found: Imported, where: str, own: Mapping[str, str], model: str)
 
     A secret in the arguments does not come into the manifest: its reference does, with a note on the next step.
     """
+    source = str(found.models[model]["from"]) if model in found.models else ""
+    if masked(source) != source:
+        step = "write a secret of its query as from_env:NAME"
+        found.notes.append(f"{where}: the manifest has the address {masked(source)}; {step}")
     if token := own.get("hf_token"):
         found.hub["token"] = _reference(found, where, "--hf-token", token, "HF_TOKEN")
     values = [value.strip() for value in own.get("api_key", "").split(",") if value.strip()]

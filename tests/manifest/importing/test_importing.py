@@ -75,8 +75,8 @@ def test_a_command_line_becomes_a_model(arguments: str, tree: dict[str, object])
         ),
         ({"LLAMA_ARG_HF_REPO": "o/r", "LLAMA_ARG_MLOCK": "true"}, {"from": "hf:o/r", "memory": {"mlock": True}}, []),
         ({"LLAMA_ARG_MODEL": "m", "LLAMA_ARG_MLOCK": "0", "LLAMA_ARG_PORT": "1"}, {"from": "m"}, []),
-        ({"LLAMA_ARG_MODEL": "m", "HOME": "/", "MY_TOKEN": "x"}, {"from": "m"}, ["HOME=/", "MY_TOKEN=****"]),
-        ({"LLAMA_ARG_MODEL": "m", "HTTP_PROXY": "http://u:p@h"}, {"from": "m"}, ["HTTP_PROXY=http://****@h"]),
+        ({"LLAMA_ARG_MODEL": "m", "HOME": "/", "MY_TOKEN": "x"}, {"from": "m"}, ["HOME=/", "MY_TOKEN=***"]),
+        ({"LLAMA_ARG_MODEL": "m", "HTTP_PROXY": "http://u:p@h"}, {"from": "m"}, ["HTTP_PROXY=http://***@h"]),
         (
             {"LLAMA_ARG_MODEL": "m", "LLAMA_ARG_JINJA": "1", "LLAMA_ARG_CONT_BATCHING": "0"},
             {"from": "m"},
@@ -126,7 +126,7 @@ def test_each_argument_without_an_equivalent_is_left_out_without_its_secrets() -
     assert made.names == ("x", "y")
     assert made.left == (
         "--unheard", "-c many", "--log-file /l", "-v", "--no-slots", "--n -1", "--chat-template chatml",
-        "--a-token ****", "-t has no value",
+        "--a-token ***", "-t has no value",
     )  # fmt: skip
 
 
@@ -139,8 +139,10 @@ def test_llama_swap_becomes_models_and_routes() -> None:
     found = from_llama_swap(
         {
             "macros": {"srv": "/x/llama-server --port ${PORT}"},
+            "startPort": 9,
             "models": {
                 "q": {"cmd": "${srv} -m ${dir}/q.gguf", "macros": {"dir": "/m"}, "ttl": 60, "aliases": ["gpt"]},
+                "u": {"cmd": "${srv} -m ${nowhere}/q.gguf"},
                 "v": {"cmd": "vllm serve x"},
                 "n": "not a map",
             },
@@ -150,6 +152,7 @@ def test_llama_swap_becomes_models_and_routes() -> None:
     assert found.models == {"q": {"from": "/m/q.gguf", "residency": {"load": "on_demand", "ttl": "60s"}}}
     assert found.routes == {"gpt": "q"}
     assert found.left_out == [
+        "u: the macro ${nowhere} is not set",
         "v: its command runs 'vllm', not a llama.cpp server", "n: it is not a map", "unheard (top level)",
     ]  # fmt: skip
 
@@ -303,7 +306,7 @@ LLAMA = {"image": "ghcr.io/ggml-org/llama.cpp:server"}
         ({"network_mode": "bridge", "deploy": {}, "restart": "always"}, None,
          ["network_mode bridge", "deploy", "restart always"], []),
         ({"environment": {"CUDA_VISIBLE_DEVICES": 0, "S_KEY": "v"}}, None,
-         ["CUDA_VISIBLE_DEVICES=0", "S_KEY=****"], []),
+         ["CUDA_VISIBLE_DEVICES=0", "S_KEY=***"], []),
         ({"volumes": ["c:/root/.cache", "./l:/logs"]}, None, ["volumes c:/root/.cache", "volumes ./l:/logs"], []),
         ({"entrypoint": ["/app/llama-server", "-m", "m"], "command": "-v"}, None, ["-v"], []),
     ],
@@ -386,9 +389,13 @@ def test_llama_swap_reports_each_setting_that_has_no_equivalent() -> None:
     assert found.models["m"]["context"] == {"size": 9}
     assert found.hub == {"token": {"from_env": "HF_TOKEN"}}
     assert found.left_out == [
-        "m: ttl soon", "m: A_KEY=****", "m: concurrencyLimit", "m: unlisted", "hooks: y", "hooks: on_startup.x",
+        "m: ttl soon", "m: A_KEY=***", "m: concurrencyLimit", "m: unlisted", "hooks: y", "hooks: on_startup.x",
         "logLevel (top level)",
     ]  # fmt: skip
+    assert found.notes == [
+        "m: proxy is not needed",
+        "m: --hf-token is from_env: HF_TOKEN, " + STEP.format("HF_TOKEN"),
+    ]
 
 
 def test_compose_maps_each_path_in_the_container_and_models_of_providers() -> None:
@@ -432,3 +439,21 @@ def test_no_command_line_breaks_the_reading(arguments: list[str]) -> None:
     except Invalid:
         return
     assert tree["from"]
+
+
+def test_values_of_another_kind_do_not_vanish() -> None:
+    found = from_compose({"services": {"s": {"command": "-m m", **LLAMA}, "t": "text"}, "models": ["x"]})
+    assert found.left_out == ["models: it is not a map", "services.t: it is not a map"]
+    swap = from_llama_swap({"models": {"q": {"cmd": "llama-server -m m", "aliases": "one"}}})
+    assert swap.routes == {"one": "q"}
+
+
+def test_an_address_with_a_secret_is_noted_without_it() -> None:
+    line = "--model-url https://h/x.gguf?sig=S --proxy http://u:p@h/?k=v"
+    found = from_compose({"services": {"s": {**LLAMA, "command": line}}})
+    assert found.models["s"] == {"from": "https://h/x.gguf?sig=S"}
+    assert found.left_out == ["services.s: --proxy http://***@h/?k=***"]
+    assert found.notes == [
+        "services.s: the manifest has the address https://h/x.gguf?sig=***; "
+        "write a secret of its query as from_env:NAME"
+    ]
