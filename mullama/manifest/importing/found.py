@@ -24,6 +24,7 @@ class Imported:
 
     notes: changes and next steps to know; nothing is lost by them.
     stores: `sources.stores` of the manifest, for a store that is not in its default folder.
+    secrets: by the variable that replaces each; they are never written.
     """
 
     models: dict[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -36,6 +37,7 @@ class Imported:
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     aliases: list[tuple[str, str, str]] = field(default_factory=list)
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
 
     def add(self, name: str, model: Mapping[str, Any]) -> str:
         """Add a model under a valid and unused name; return the name."""

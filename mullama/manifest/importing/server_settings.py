@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, count
 from typing import Any
 
 from mullama.errors import Invalid, masked
@@ -26,7 +27,9 @@ def add_secrets(found: Imported, where: str, own: Mapping[str, str], model: str)
         step = "write a secret of its query as from_env:NAME"
         found.notes.append(f"{where}: the manifest has the address {masked(source)}; {step}")
     if token := own.get("hf_token"):
-        found.hub["token"] = _reference(found, where, "--hf-token", token, "HF_TOKEN")
+        reference = _reference(found, where, "--hf-token", token, "HF_TOKEN")
+        if found.hub.setdefault("token", reference) != reference:
+            found.left_out.append(f"{where}: --hf-token ***, because sources.hf has one token")
     values = [value.strip() for value in own.get("api_key", "").split(",") if value.strip()]
     for number, value in enumerate(values, 1):
         suffix = f"-{number}" if number > 1 else ""
@@ -60,15 +63,21 @@ def _add_key(found: Imported, name: str, model: str, secret: Mapping[str, Any]) 
         if key["secret"] == secret:
             key["models"] = list(dict.fromkeys((*key["models"], model)))
             return
-    found.keys[name] = {"secret": dict(secret), "models": [model]}
+    unique = next(text for text in chain((name,), (f"{name}-{n}" for n in count(2))) if text not in found.keys)
+    found.keys[unique] = {"secret": dict(secret), "models": [model]}
 
 
 def _reference(found: Imported, where: str, option: str, value: str, variable: str) -> dict[str, str]:
-    """Return the reference to a secret: to the variable that the value names, else to `variable`."""
+    """Return the reference to a secret: the variable that it names, that of an equal secret, or `variable`."""
     match = _ONE_REFERENCE.fullmatch(value)
     if match and match[0] == f"${{{match[1]}}}":
         return {"from_env": match[1]}
-    variable = match[1] if match else variable
+    known = next((name for name, secret in found.secrets.items() if secret == value), None)
+    if known is not None:
+        return {"from_env": known}
+    first = match[1] if match else variable
+    variable = next(name for name in chain((first,), (f"{first}_{n}" for n in count(2))) if name not in found.secrets)
+    found.secrets[variable] = value
     found.notes.append(
         f"{where}: {option} is from_env: {variable}, because a manifest contains no secrets; "
         f"set {variable} to the value where the server runs"

@@ -457,3 +457,20 @@ def test_an_address_with_a_secret_is_noted_without_it() -> None:
         "services.s: the manifest has the address https://h/x.gguf?sig=***; "
         "write a secret of its query as from_env:NAME"
     ]
+
+
+def test_equal_keys_share_a_variable_and_different_ones_do_not() -> None:
+    given = {"a-b": "one", "a.b": "two", "a_b": "one", "c": "x,y", "c-2": "z"}
+    found = from_compose({
+        "services": {name: {**LLAMA, "command": f"-m m --api-key {key}"} for name, key in given.items()}
+    })  # fmt: skip
+    assert {name: (key["secret"]["from_env"], key["models"]) for name, key in found.keys.items()} == {
+        "a-b": ("API_KEY_A_B", ["a-b", "a_b"]),
+        "a.b": ("API_KEY_A_B_2", ["a.b"]),
+        "c": ("API_KEY_C", ["c"]),
+        "c-2": ("API_KEY_C_2", ["c"]),
+        "c-2-2": ("API_KEY_C_2_2", ["c-2"]),
+    }
+    tokens = {name: {**LLAMA, "command": f"-m m --hf-token {name}"} for name in ("s", "t")}
+    left = from_compose({"services": tokens}).left_out
+    assert left == ["services.t: --hf-token ***, because sources.hf has one token"]
