@@ -44,6 +44,11 @@ class StopMatcher:
         self._held = held[keep:]
         return held[:keep], None
 
+    @property
+    def holds(self) -> bool:
+        """True while text is held back."""
+        return bool(self._held)
+
     def flush(self) -> str:
         """Return the held-back text at the end of the stream."""
         held, self._held, self._state = self._held, "", 0

@@ -477,6 +477,14 @@ class ToolCallFinished:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PromptText:
+    """The prompt of one choice as the model reads it, with control tokens, if the request wants it."""
+
+    text: str
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PromptProgress:
     """Progress of a prompt, in tokens. The first report is the cached tokens, if the request wants progress."""
 
@@ -525,6 +533,7 @@ class Completed:
 
 Event = (
     Started
+    | PromptText
     | PromptProgress
     | Generated
     | TextDelta

@@ -442,6 +442,23 @@ def test_an_echoed_prompt_has_logprobs_but_for_its_first_token(gpt: openai.OpenA
     assert found.text_offset == [len("".join(found.tokens[:i])) for i in range(len(found.tokens))]
 
 
+def test_tokens_that_are_parts_of_characters_form_the_text(gpt: openai.OpenAI) -> None:
+    """The vocabulary has no token for the face, so its bytes are tokens."""
+    prompt = "a \U0001fae0 b"
+    answer = gpt.completions.create(model="tiny", prompt=prompt, echo=True, logprobs=1, max_tokens=2)
+    found: Any = answer.choices[0].logprobs
+
+    assert answer.choices[0].text.startswith(prompt)
+    assert "" in found.tokens
+    assert "".join(found.tokens) == answer.choices[0].text
+    assert found.text_offset == [len("".join(found.tokens[:i])) for i in range(len(found.tokens))]
+    ids = [12, 34, 56]
+    echoed = gpt.completions.create(model="tiny", prompt=ids, echo=True, max_tokens=0).choices[0].text
+    with gpt.completions.create(model="tiny", prompt=ids, logprobs=1, max_tokens=2, stream=True) as stream:
+        offsets = [c.choices[0].logprobs.text_offset for c in stream if c.choices and c.choices[0].logprobs]
+    assert offsets[0][0] == len(echoed)  # type: ignore[index]
+
+
 def test_completions_stream_and_fill_in(gpt: openai.OpenAI) -> None:
     with gpt.completions.create(model="script", prompt="count to 4", stream=True) as stream:
         chunks = list(stream)

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from mullama.chat.inventory import Inventory, ModelCard, ShowModel
 from mullama.chat.types import (
+    ChoiceOutcome,
     Completed,
     Finished,
     PromptProgress,
+    PromptText,
     ResponseFormat,
     Sampling,
     StopReason,
     TextDelta,
     ThinkingDelta,
+    Timings,
     TokenLogprob,
+    Usage,
 )
 from mullama.dialects.base import WireRequest
 from mullama.errors import Invalid, MullamaError, TooLarge, Unsupported
@@ -347,42 +352,50 @@ def test_completions_read_what_evaluations_need() -> None:
         decode("/v1/completions", {"model": "m", "prompt": "a", "best_of": 2})
 
 
-# prompt, echo, (bytes of the tokens, text) of each piece, (texts, offsets) of all tokens
-CAKE = "🎉".encode()
-TOKEN_TEXTS: list[tuple[Any, bool, list[tuple[list[bytes], str]], tuple[list[str], list[int]]]] = [
-    ("x", False, [([b"ab", b"c"], "abc"), (["ü".encode()], "ü")], (["ab", "c", "ü"], [1, 3, 4])),
-    ("ab ü", False, [([b"c"], "c")], (["c"], [4])),
-    ([5, 6], False, [([b"c", b"d"], "cd")], (["c", "d"], [0, 1])),
-    ("x", True, [([b"x"], "x"), ([b"y"], "y")], (["x", "y"], [0, 1])),
-    (
-        "é🎉k", True, [([b"\xc3", b"\xa9", *(CAKE[i : i + 1] for i in range(4)), b"k"], "é🎉k"), ([b"l"], "l")],
-        (["", "é", "", "", "", "🎉", "k", "l"], [0, 0, 1, 1, 1, 1, 2, 3]),
-    ),
-    ("x", False, [([b"a", CAKE[:2], CAKE[2:]], "a🎉"), ([b"b"], "b")], (["a", "", "🎉", "b"], [1, 2, 2, 3])),
-    ("x", False, [([b"a"], "a"), ([CAKE[:1], CAKE[1:2]], "\ufffd")], (["a", "", "\ufffd"], [1, 2, 2])),
-    ("x", False, [([b"\xff", b"a"], "\ufffda")], (["\ufffd", "a"], [1, 2])),
-]  # fmt: skip
+def test_streamed_probabilities_go_on_counting_characters() -> None:
+    tokens = [TokenLogprob(id=i, text=t, bytes=t.encode(), logprob=-1.0) for i, t in enumerate(("ab", "c", "ü"))]
+    events = run_of(TextDelta(text="abc", logprobs=tuple(tokens[:2])), TextDelta(text="ü", logprobs=(tokens[2],)))
+    chunks = data("/v1/completions", {"model": "m", "prompt": "x", "logprobs": 1}, events)
+
+    offsets = [c["choices"][0]["logprobs"]["text_offset"] for c in chunks[:2]]
+    assert offsets == [[1, 3], [4]]
 
 
-@pytest.mark.parametrize(("prompt", "echo", "pieces", "wanted"), TOKEN_TEXTS)
-def test_the_texts_of_tokens_join_to_the_text_and_have_its_offsets(
-    prompt: Any, echo: bool, pieces: list[tuple[list[bytes], str]], wanted: tuple[list[str], list[int]]
-) -> None:
-    deltas = [
-        TextDelta(
-            text=text,
-            logprobs=tuple(TokenLogprob(id=0, text=b.decode(errors="replace"), bytes=b, logprob=-1.0) for b in tokens),
-        )
-        for tokens, text in pieces
+@pytest.mark.parametrize(
+    ("sent", "offsets"),
+    [
+        ({"prompt": "héllo"}, [5, 7]),
+        ({"prompt": [1, 2, 3]}, [9, 11]),
+        ({"prompt": ["héllo"]}, [5, 7]),
+        ({"prompt": "héllo", "echo": True}, [0, 2]),
+        ({"prompt": [1, 2, 3], "echo": True}, [0, 2]),
+    ],
+)
+def test_offsets_count_characters_from_the_start_of_the_prompt(sent: Any, offsets: list[int]) -> None:
+    tokens = tuple(TokenLogprob(id=i, text=t, bytes=t.encode(), logprob=-1.0) for i, t in enumerate(("né", "x")))
+    body = {"model": "m", "logprobs": 1, **sent}
+    outcome = ChoiceOutcome(usage=Usage(), timings=Timings(), held_tokens=0, prompt="<s>prompt")
+    end = Finished(reason=StopReason.LENGTH, outcome=outcome)
+    events = (TextDelta(text="néx", logprobs=tokens), end, Completed(usage=Usage(), timings=Timings()))
+
+    assert decode("/v1/completions", body).want_prompt == (sent == {"prompt": [1, 2, 3]})
+    plain = reply("/v1/completions", body, events)
+    assert plain["choices"][0]["logprobs"]["text_offset"] == offsets
+    chunks = data("/v1/completions", {**body, "stream": True}, (PromptText(text="<s>prompt"), *events))
+    assert chunks[0]["choices"][0]["logprobs"]["text_offset"] == offsets
+
+
+def test_alternatives_that_are_parts_of_characters_stay_apart() -> None:
+    parts = [
+        TokenLogprob(id=i, text="�", bytes=b, logprob=-float(i)) for i, b in ((1, b"\xf0\x9f"), (2, b"\xe2"), (3, b"a"))
     ]
-    body = {"model": "m", "prompt": prompt, "logprobs": 1, "echo": echo}
-    chunks = [c["choices"][0] for c in data("/v1/completions", body, run_of(*deltas))]
-    streamed = [chunk["logprobs"] for chunk in chunks if chunk["logprobs"]]
-    assert [text for one in streamed for text in one["tokens"]] == wanted[0]
-    assert [offset for one in streamed for offset in one["text_offset"]] == wanted[1]
-    assert all("".join(one["tokens"]) == text for one, (_, text) in zip(streamed, pieces, strict=True))
-    whole = reply("/v1/completions", body, run_of(*deltas))["choices"][0]["logprobs"]
-    assert (whole["tokens"], whole["text_offset"]) == wanted
+    chosen = TokenLogprob(id=4, text="", bytes=b"\xc3", logprob=-0.5)
+    parts[2] = replace(parts[2], text="a")
+    events = run_of(TextDelta(text="é", logprobs=(replace(chosen, top=(chosen, *parts)),)))
+    body = {"model": "m", "prompt": "x", "logprobs": 4}
+
+    found = reply("/v1/completions", body, events)["choices"][0]["logprobs"]
+    assert found["top_logprobs"] == [{"": -0.5, r"bytes:\xf0\x9f": -1.0, r"bytes:\xe2": -2.0, "a": -3.0}]
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 from mullama.chat import types
@@ -60,13 +58,16 @@ def decode(request: WireRequest) -> CompletionCall:
     common["logprobs"] = common["logprobs"] if logprobs is None else logprobs
     if (body.get(_BEST_OF) or 1) > common["n"]:
         raise Unsupported("best_of above n is not supported", hint="ask for n answers and choose", field="best_of")
+    prompts, echo = prompts_of(body.raw("prompt"), "prompt", common["n"]), body.get(_ECHO) or False
+    if common["logprobs"] is not None and not echo and not all(isinstance(prompt, str) for prompt in prompts):
+        common["want_prompt"] = True  # the offsets of the answer's tokens begin at the length of its text
     return CompletionCall(
         model=model,
-        prompts=prompts_of(body.raw("prompt"), "prompt", common["n"]),
+        prompts=prompts,
         suffix=body.get(_SUFFIX) or None,
         stream=body.get(fields.STREAM) or False,
         **common,
-        echo=body.get(_ECHO) or False,
+        echo=echo,
         truncate=body.get(_TRUNCATE) or False,
         include_usage=include_usage(body),
     )
@@ -82,32 +83,28 @@ def _head(context: ReplyContext[CompletionCall, Any]) -> dict[str, JSONValue]:
     }
 
 
-class _TokenTexts:
-    """Gives the tokens of one choice their texts, which join to the text of the choice, and their places in it.
+def _first_offset(call: CompletionCall, choice: int, prompt: str) -> int:
+    """Return the place of the first token in prompt and answer, in characters.
 
-    Several tokens may share a character: it belongs to the token that completes it, and the others have no text.
-    Offsets are in characters. They count the prompt, as OpenAI's do, unless it has token ids, whose text is unknown
-    here.
+    prompt: the prompt as the model reads it; only the length of a prompt of token ids is counted there.
     """
-
-    def __init__(self, call: CompletionCall, index: int) -> None:
-        prompt = call.prompts[index // call.n]
-        self._offset = 0 if call.echo or not isinstance(prompt, str) else len(prompt)
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def of(self, tokens: tuple[types.TokenLogprob, ...], text: str) -> tuple[list[str], list[int]]:
-        """Return the texts and offsets of the tokens of the next piece of text."""
-        texts = [self._decoder.decode(token.bytes) for token in tokens]
-        if self._decoder.getstate()[0] and text.endswith("\ufffd"):  # the answer ends inside a character
-            texts[-1] += self._decoder.decode(b"", True)
-        offsets = list(accumulate(map(len, texts), initial=self._offset))
-        self._offset = offsets.pop()
-        return texts, offsets
+    if call.echo:
+        return 0
+    sent = call.prompts[choice // call.n]
+    return len(sent if isinstance(sent, str) else prompt)
 
 
-def _probabilities(
-    call: CompletionCall, tokens: tuple[types.TokenLogprob, ...], text: str, token_texts: _TokenTexts
-) -> JSONValue:
+def _alternatives(token: types.TokenLogprob) -> dict[str, JSONValue]:
+    """Return the logprobs of the alternatives by text; OpenAI's form for a part of a character is "bytes:\\xe2"."""
+    found: dict[str, JSONValue] = {}
+    for other in token.top:
+        part = other.id != token.id and other.text.encode("utf-8", "surrogatepass") != other.bytes
+        text = "bytes:" + "".join(f"\\x{byte:02x}" for byte in other.bytes) if part and other.bytes else other.text
+        found.setdefault(text, finite(other.logprob))
+    return found
+
+
+def _probabilities(call: CompletionCall, tokens: tuple[types.TokenLogprob, ...], offset: int) -> JSONValue:
     """Return parallel lists with one entry for each token; the first token of a prompt has no probability.
 
     Probabilities after sampling, which OpenAI does not have, are in llama-server's form.
@@ -116,19 +113,23 @@ def _probabilities(
         return None
     if call.post_sampling:
         return {"content": native_form.probabilities(tokens, post_sampling=True)}
-    texts, offsets = token_texts.of(tokens, text)
+    offsets: list[JSONValue] = []
+    for token in tokens:
+        offsets.append(offset)
+        offset += len(token.text)
     known = [token.logprob == token.logprob for token in tokens]  # only nan differs from itself
     return {
-        "tokens": [*texts],
+        "tokens": [token.text for token in tokens],
         "token_logprobs": [
             finite(token.logprob) if there else None for token, there in zip(tokens, known, strict=True)
         ],
-        "top_logprobs": [
-            {t.text: finite(t.logprob) for t in token.top} if there else None
-            for token, there in zip(tokens, known, strict=True)
-        ],
-        "text_offset": [*offsets],
+        "top_logprobs": [_alternatives(token) if there else None for token, there in zip(tokens, known, strict=True)],
+        "text_offset": offsets,
     }
+
+
+def _prompt(choice: types.Choice) -> str:
+    return choice.outcome.prompt if choice.outcome else ""
 
 
 def encode(context: ReplyContext[CompletionCall, types.Answer]) -> Reply:
@@ -138,7 +139,7 @@ def encode(context: ReplyContext[CompletionCall, types.Answer]) -> Reply:
             "text": choice.text,
             "index": choice.index,
             "logprobs": _probabilities(
-                context.operation, choice.logprobs, choice.text, _TokenTexts(context.operation, choice.index)
+                context.operation, choice.logprobs, _first_offset(context.operation, choice.index, _prompt(choice))
             ),
             "finish_reason": finish_reason(choice.reason, "stop"),
         }
@@ -162,8 +163,8 @@ class CompletionStream(EventStream):
         self._include_usage = context.operation.include_usage
         usage: dict[str, JSONValue] = {"usage": None} if context.operation.include_usage else {}
         self._head = {**_head(context), **usage}
+        self._offsets: dict[int, int] = {}
         self._call = context.operation
-        self._token_texts: dict[int, _TokenTexts] = {}
         self._extras = native_form.StreamExtras(context.operation, context.context_size)
         self._open = len(context.operation.prompts) * context.operation.n
         self._last: types.Finished | None = None
@@ -174,6 +175,9 @@ class CompletionStream(EventStream):
                 return (self._text(event),)
             case types.Started() | types.Generated():
                 self._extras.note(event)
+                return ()
+            case types.PromptText():
+                self._offsets[event.choice] = _first_offset(self._call, event.choice, event.text)
                 return ()
             case types.PromptProgress() if self._call.progress:
                 return (self._chunk(event.choice, "", None, None, self._extras.progress(event)),)
@@ -209,10 +213,11 @@ class CompletionStream(EventStream):
         return (*frames, DONE)
 
     def _text(self, event: types.TextDelta) -> Frame:
-        logprobs: JSONValue = None
-        if event.logprobs:
-            texts = self._token_texts.setdefault(event.choice, _TokenTexts(self._call, event.choice))
-            logprobs = _probabilities(self._call, event.logprobs, event.text, texts)
+        offset = self._offsets.get(event.choice)
+        if offset is None:
+            offset = _first_offset(self._call, event.choice, "")
+        self._offsets[event.choice] = offset + sum(len(token.text) for token in event.logprobs)
+        logprobs = _probabilities(self._call, event.logprobs, offset)
         return self._chunk(event.choice, event.text, logprobs, None, self._extras.timings(event.choice))
 
     def _chunk(

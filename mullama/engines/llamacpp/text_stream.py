@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mullama.chat.stops import StopMatcher
 from mullama.chat.types import TokenLogprob
@@ -18,7 +18,11 @@ class DecodedText:
     count: int
     """Tokens of this part."""
     logprobs: tuple[TokenLogprob, ...]
-    """One for each token, if they were added."""
+    """One for each token, if they were added. Their texts form `text`.
+
+    A token that only begins a character has an empty text; the token that completes it has the character. A stop string
+    has no tokens here, and a token that it shares with the text has the text's part.
+    """
 
 
 class Detokenizer:
@@ -35,9 +39,10 @@ class Detokenizer:
     def add(self, piece: bytes, logprob: TokenLogprob | None = None) -> bool:
         """Add a token's bytes; return True when a stop string ends the text."""
         self._count += 1
+        text = self._decoder.decode(piece)
         if logprob is not None:
-            self._logprobs.append(logprob)
-        self._feed(self._decoder.decode(piece))
+            self._logprobs.append(_with_text(logprob, text))
+        self._feed(text)
         return self.stop is not None
 
     def _feed(self, text: str) -> None:
@@ -47,17 +52,46 @@ class Detokenizer:
                 self._parts.append(certain)
 
     def take(self) -> DecodedText | None:
-        """Return the final text since the last call, None if there is none."""
-        return self._flush() if self._parts else None
+        """Return the final text since the last call, None if there is none.
+
+        Tokens with logprobs wait until their whole text is final, so that the texts of a part's tokens form its text.
+        """
+        if not self._parts or (self._logprobs and (self._stops.holds or self._decoder.getstate()[0])):
+            return None
+        return self._flush()
 
     def finish(self) -> DecodedText | None:
         """Return the rest of the text. Call it once, after the last token."""
-        self._feed(self._decoder.decode(b"", True))
+        rest = self._decoder.decode(b"", True)
+        if rest and self._logprobs:
+            self._logprobs[-1] = _with_text(self._logprobs[-1], self._logprobs[-1].text + rest)
+        self._feed(rest)
         if self.stop is None:
             self._parts.append(self._stops.flush())
         return self._flush() if self._count or any(self._parts) else None
 
     def _flush(self) -> DecodedText:
-        part = DecodedText(text="".join(self._parts), count=self._count, logprobs=tuple(self._logprobs))
+        text = "".join(self._parts)
+        logprobs = self._logprobs if self.stop is None else _within(self._logprobs, len(text))
+        part = DecodedText(text=text, count=self._count, logprobs=tuple(logprobs))
         self._parts, self._count, self._logprobs = [], 0, []
         return part
+
+
+def _with_text(logprob: TokenLogprob, text: str) -> TokenLogprob:
+    """Return the entry with this text, which its own alternative has too."""
+    if logprob.text == text:
+        return logprob
+    top = tuple(replace(other, text=text) if other.id == logprob.id else other for other in logprob.top)
+    return replace(logprob, text=text, top=top)
+
+
+def _within(logprobs: Sequence[TokenLogprob], length: int) -> list[TokenLogprob]:
+    """Return the tokens of the first `length` characters, the last one without what follows these."""
+    kept: list[TokenLogprob] = []
+    for logprob in logprobs:
+        if length <= 0:
+            break
+        kept.append(_with_text(logprob, logprob.text[:length]))
+        length -= len(logprob.text)
+    return kept

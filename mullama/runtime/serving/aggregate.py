@@ -122,6 +122,8 @@ class Aggregate:
                     effective=self._effective,
                 )
             )
+        if begun.prompt:
+            events.append(chat.PromptText(text=begun.prompt, choice=choice))
         if self._progress and choice % self._per_prompt == 0:
             cached = begun.cached_tokens
             events.append(chat.PromptProgress(done=cached, total=begun.prompt_tokens, cached=cached, choice=choice))

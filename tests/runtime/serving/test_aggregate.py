@@ -47,6 +47,13 @@ def test_a_request_starts_once_however_many_choices_it_has() -> None:
     assert events == [chat.Started(prompt_tokens=5, cached_tokens=3, warnings=("a warning",))]
 
 
+def test_a_prompt_is_reported_for_each_choice_that_has_it() -> None:
+    tally = made(2)
+    tally.take([Begun(id=1, prompt_tokens=1, cached_tokens=0, prompt="a")])
+    events = tally.take([Begun(id=2, prompt_tokens=1, cached_tokens=0, prompt="b")])
+    assert events == [chat.PromptText(text="b", choice=1)]
+
+
 @pytest.mark.parametrize(
     ("reason", "last", "told"),
     [
