@@ -361,6 +361,56 @@ def test_a_limit_leaves_no_part_of_a_mark_of_reasoning(written: str, wanted: tup
         assert short(choice)[:2] == wanted
 
 
+def cut_answer(name: str, written: str, *, cut: bool) -> tuple[str, str, list[tuple[str, Any]]]:
+    """Return the answer of a family to a text that ends here, the same however the text is cut into pieces."""
+    answers = []
+    for pieces in ([written], list(written)):
+        reader = read(family_with(name, None if name == "harmony" else THINK), lambda: "id", tools=TOOLS)
+        events = [event for piece in pieces for event in reader.feed(piece)]
+        choice = fold((*events, *reader.finish(cut=cut), Finished(reason=StopReason.LENGTH))).choices[0]
+        answers.append(short(choice))
+    assert answers[0] == answers[1]
+    return answers[0]
+
+
+# family, a text that ends inside a mark, the answer if a limit ended it, the answer if the model ended it
+PARTS: list[tuple[str, str, tuple[str, str, Any], tuple[str, str, Any]]] = [
+    ("hermes", "Hm. <tool_c", ("Hm.", "", None), ("Hm. <tool_c", "", None)),
+    ("mistral", "Hm.\n[TOOL", ("Hm.", "", None), ("Hm.\n[TOOL", "", None)),
+    ("harmony", "<|channel|>final<|message|>Hello<|en", ("Hello", "", None), ("Hello<|en", "", None)),
+    ("harmony", "<|channel|>analysis<|message|>Hm<|e", ("", "Hm", None), ("", "Hm<|e", None)),
+    (
+        "harmony", "<|channel|>commentary to=functions.add<|message|>", ("", "", None),
+        ("<|channel|>commentary to=functions.add<|message|>", "", None),
+    ),
+    ("harmony", '<|channel|>commentary to=functions.add<|message|>{"x": 1}<|ca', ("", "", {"x": 1}), ("", "", {"x": 1})),
+    (
+        "qwen-coder", "<function=get_weather>\n<parameter=city>\nParis\n</par", ("", "", '{"city":"Paris'),
+        ("", "", '{"city":"Paris\\n</par'),
+    ),
+    ("gemma", "<|tool_call>call:add{x:1}<tool_", ("", "", {"x": 1}), ("<|tool_call>call:add{x:1}<tool_", "", None)),
+    (
+        "hermes", '<tool_call>{"name": "add", "arguments": {"x": oops}} and more </tool_c', ("}} and more", "", '{"x":'),
+        ("}} and more </tool_c", "", '{"x":'),
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "written", "limited", "ended"), PARTS)
+def test_a_limit_leaves_no_part_of_a_mark_in_any_family(
+    name: str, written: str, limited: tuple[str, str, Any], ended: tuple[str, str, Any]
+) -> None:
+    for cut, (text, thinking, arguments) in ((True, limited), (False, ended)):
+        answer = cut_answer(name, written, cut=cut)
+        assert (*answer[:2], answer[2][0][1] if answer[2] else None) == (text, thinking, arguments)
+
+
+@pytest.mark.parametrize(("name", "written"), [(name, written) for name, written, _ in CALLS])
+def test_a_text_that_a_limit_cuts_is_read_alike_in_any_pieces(name: str, written: str) -> None:
+    for position in range(len(written) + 1):
+        cut_answer(name, written[:position], cut=True)
+
+
 def test_without_tools_marks_of_calls_are_text() -> None:
     written = '<tool_call>\n{"name": "add", "arguments": {}}\n</tool_call>'
     assert short(answer_of(family_with("hermes"), [written], tools=())) == (written, "", [])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -19,9 +19,10 @@ class Malformed(Exception):
 class CharStream:
     """The character source of a parser; `peek` suspends the parser until the next piece."""
 
-    __slots__ = ("_again", "_ahead")
+    __slots__ = ("_again", "_ahead", "cut")
 
     def __init__(self) -> None:
+        self.cut = False  # a limit ended the text
         self._ahead: str | None = None
         self._again: list[str] = []  # characters that were put back, the next one last
 
@@ -91,7 +92,10 @@ class CharStream:
         return "".join(taken)
 
     def past(self, mark: str, out: Callable[[str], None]) -> Reading[bool]:
-        """Write the text before `mark` to the output and take the mark; return False when the text ends first."""
+        """Write the text before `mark` to the output and take the mark; return False when the text ends first.
+
+        A mark that has begun in a text that a limit cut is not written.
+        """
         held = ""
         while char := (yield from self.take()):
             held += char
@@ -101,7 +105,7 @@ class CharStream:
             keep = overlap(held, mark)
             out(held[: len(held) - keep])
             held = held[len(held) - keep :]
-        out(held)
+        out(without_begun(held, (mark,)) if self.cut else held)
         return False
 
 
@@ -111,6 +115,16 @@ def overlap(text: str, mark: str) -> int:
         if text.endswith(mark[:size]):
             return size
     return 0
+
+
+def without_begun(text: str, marks: Iterable[str], *, alone: bool = False) -> str:
+    """Return a text that a limit cut without a mark that has begun, and without the white space before it.
+
+    A letter or a single character may be text. alone: a single character is the mark if nothing else is pending.
+    """
+    begun = max((overlap(text, mark) for mark in marks if mark and not mark[0].isalnum()), default=0)
+    certain = begun > 1 or (alone and begun and len(text.strip()) == begun)
+    return text[: len(text) - begun].rstrip() if certain else text
 
 
 class ParserRun:
@@ -143,8 +157,9 @@ class ParserRun:
                 return self._untaken() + text[position + 1 :]
         return ""
 
-    def end(self) -> str:
-        """End the text; return the rest after the end of the parser."""
+    def end(self, *, cut: bool = False) -> str:
+        """End the text; return the rest after the end of the parser. cut: see `Reader.finish`."""
+        self._tape.cut = cut
         while not (self.done or self.failed):
             self._send("")
         return self._untaken()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from mullama.chat.reader.call_events import CallEvents
-from mullama.chat.reader.char_stream import CharStream, ParserRun, Reading, overlap
+from mullama.chat.reader.char_stream import CharStream, ParserRun, Reading, overlap, without_begun
 from mullama.chat.reader.json_text import copy_object
 from mullama.chat.types import Event, TextDelta, ThinkingDelta, TokenLogprob, Tool
 
@@ -43,12 +43,14 @@ class ChannelReader:
 
     def finish(self, *, cut: bool = False) -> tuple[Event, ...]:
         """See `Reader`."""
+        if cut and self._machine is None and self._mode != "header":
+            self._text = without_begun(self._text, _ENDS)
         while True:
             while self._text and self._step(last=True):
                 pass
             if self._machine is None:
                 break
-            self._settle(self._machine.end())
+            self._settle(self._machine.end(cut=cut), forget=cut)
         return self._take()
 
     def _step(self, *, last: bool) -> bool:
@@ -104,7 +106,8 @@ class ChannelReader:
         self._text = self._text[cut:]
         return False
 
-    def _settle(self, rest: str) -> None:
+    def _settle(self, rest: str, *, forget: bool = False) -> None:
+        """Take the events of the parser, and drop it at its end; `forget` drops the text that it has read too."""
         machine = self._machine
         assert machine is not None
         self._events.extend(self._sink.take())
@@ -112,7 +115,7 @@ class ChannelReader:
             self._machine = None
             if self._sink.cut():
                 self._events.extend(self._sink.take())  # the rest of the message is skipped
-            else:
+            elif not forget:
                 self._mode = "text"
                 self._emit(machine.raw)
         elif machine.done:

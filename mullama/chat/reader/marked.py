@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from mullama.chat.families import Family
 from mullama.chat.reader.call_events import CallEvents
 from mullama.chat.reader.calls import read_bare, read_calls
-from mullama.chat.reader.char_stream import SPACES, CharStream, ParserRun, overlap
+from mullama.chat.reader.char_stream import SPACES, CharStream, ParserRun, overlap, without_begun
 from mullama.chat.syntax import closing, openings
 from mullama.chat.types import Event, TextDelta, ThinkingDelta, TokenLogprob, Tool
 
@@ -58,13 +58,13 @@ class PlainReader:
         if cut and self._machine is None:
             marks = self._expected_marks()
             alone = self._trim or (self._fresh and not self._inside and self._thinking is not None)
-            self._text = _without_begun(self._text, marks, alone=alone)
+            self._text = without_begun(self._text, marks, alone=alone)
         while True:
             while self._text and self._step(last=True):
                 pass
             if (machine := self._machine) is None:
                 break
-            rest = machine.end()
+            rest = machine.end(cut=cut)
             unread = machine.failed and self._sink.is_open
             unnamed = machine.failed and cut and (self._marked or machine.fruitful)
             self._settle("" if unread or unnamed else rest, forget=unnamed)
@@ -72,6 +72,8 @@ class PlainReader:
 
     def _expected_marks(self) -> tuple[str, ...]:
         """Return the marks that may begin in the pending text."""
+        if self._skip:
+            return (self._skip, *self._openings)
         if self._thinking is None or not (self._inside or self._fresh):
             return self._openings
         return (self._thinking.close.strip(),) if self._inside else (*self._openings, self._thinking.open.strip())
@@ -240,16 +242,6 @@ def _first(text: str, marks: tuple[str, ...]) -> tuple[int, str]:
         return -1, ""
     found, _, mark = min(hits)
     return found, mark
-
-
-def _without_begun(text: str, marks: tuple[str, ...], *, alone: bool) -> str:
-    """Return a text that a limit cut without a mark that has begun.
-
-    A letter or a single character may be text. alone: a single character is the mark if nothing else is pending.
-    """
-    begun = max((overlap(text, mark) for mark in marks if mark and not mark[0].isalnum()), default=0)
-    certain = begun > 1 or (alone and len(text.strip()) == begun)
-    return text[: len(text) - begun] if certain else text
 
 
 def _held(text: str, marks: tuple[str, ...]) -> int:
