@@ -23,7 +23,7 @@ from mullama.chat.prompt import RAW
 from mullama.chat.template import ChatInput, SpecialTexts
 from mullama.chat.types import DEFAULT_SAMPLING, ResponseFormat, Role, Sampling, text_message
 from mullama.engines import base
-from mullama.errors import EngineFailed, Invalid, MullamaError
+from mullama.errors import EngineFailed, Invalid, MullamaError, Unsupported
 from mullama.plan.fit import as_made
 from mullama.reconcile.machine import observe_machine
 from mullama.runtime.worker.blocking import BlockingWorker, choice_of, files_here, refuse_too_big
@@ -413,7 +413,7 @@ class Context:
 
         In a context that was opened without `embeddings`, the first call opens a second llama.cpp context for them.
 
-        Raises `ContextOverflow` for a text longer than `n_ctx`.
+        Raises `ContextOverflow` for a text longer than `n_ctx`, and `Unsupported` with the pooling type "none".
         """
         engine = self._require_open()
         inputs = (text,) if isinstance(text, str) else tuple(text)
@@ -422,7 +422,13 @@ class Context:
         job = base.Embed(
             id=engine.worker.next_id(), context=self._name, inputs=inputs, truncate=False, normalize=normalize
         )
-        vectors = [list(vector) for vector in engine.call(engine.worker.embed(job)).vectors]
+        found = engine.call(engine.worker.embed(job))
+        if found.rows:
+            raise Unsupported(
+                "this context gives a vector for each token, and embed returns one for each text",
+                hint="open it with another pooling_type",
+            )
+        vectors = [list(vector) for vector in found.vectors]
         return vectors[0] if isinstance(text, str) else vectors
 
     def clear(self) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 import mullama
 from mullama import Context, ContextParams, Model, ModelParams, MullamaError, Sampling
-from mullama.errors import BadWeights, ContextOverflow, EngineFailed, Invalid, NotFound, Refused
+from mullama.errors import BadWeights, ContextOverflow, EngineFailed, Invalid, NotFound, Refused, Unsupported
 
 GREEDY = Sampling(temperature=0)
 GUIDE = (Path(__file__).parents[1] / "docs" / "python.md").read_text(encoding="utf-8")
@@ -120,6 +120,11 @@ def test_tokens_and_vectors(tiny: Model) -> None:
         assert sum(x * x for x in one) == pytest.approx(1.0, abs=1e-3)
         assert context.embed(["hello", "bye"])[0] == pytest.approx(one, abs=1e-3)
         assert context.embed([]) == []
+    with (
+        Context(tiny, ContextParams(embeddings=True, n_ctx=64, pooling_type="none")) as context,
+        pytest.raises(Unsupported, match="a vector for each token"),
+    ):
+        context.embed("hello")
 
 
 def test_a_context_that_does_not_fit_is_refused_before_it_is_allocated_and_a_smaller_one_opens(tiny: Model) -> None:

@@ -293,6 +293,8 @@ class EmbedRequest:
     truncate: bool = True
     """Cut inputs that are longer than the context; False raises an error."""
     normalize: bool = True
+    pooled: bool = True
+    """One vector for each input; False accepts one for each token, of a model with the pooling `none`."""
     keep_alive: float | None = None
 
 
@@ -611,6 +613,8 @@ class Vectors:
     """One vector of floats per input, in input order."""
 
     vectors: tuple[tuple[float, ...], ...]
+    rows: tuple[int, ...] = ()
+    """Vectors of each input, for a model that has one for each token; empty for one vector per input."""
     usage: Usage
     timings: Timings = field(default_factory=Timings)
 

@@ -318,6 +318,8 @@ class Embedded:
     id: int
     vectors: tuple[tuple[float, ...], ...]
     """One vector for each input, or one score for each pair as a vector of length 1."""
+    rows: tuple[int, ...] = ()
+    """Vectors of each input, where the pooling is `none`: one for each token, never scaled. Empty for one each."""
     tokens: int
     """Tokens of all inputs."""
     engine_decodes: int = 0

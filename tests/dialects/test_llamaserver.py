@@ -163,6 +163,13 @@ def test_native_embeddings_are_nested_and_normalised_unless_told_otherwise() -> 
     vectors = Vectors(vectors=((0.5,),), usage=Usage())
 
     assert said("/embedding", {"content": "a"}, vectors) == [{"index": 0, "embedding": [[0.5]]}]
+    tokens = Vectors(vectors=((0.5,), (1.0,), (2.0,)), rows=(2, 1), usage=Usage())
+    assert said("/embedding", {"content": ["a", "b"]}, tokens) == [
+        {"index": 0, "embedding": [[0.5], [1.0]]},
+        {"index": 1, "embedding": [[2.0]]},
+    ]
+    assert decode("/embedding", {"content": "a"}).pooled is False
+    assert decode("/v1/embeddings", {"model": "m", "input": "a"}).pooled is True
     assert decode("/embedding", {"content": "a"}).normalize is True
     assert decode("/embedding", {"content": "a", "embd_normalize": -1}).normalize is False
     with pytest.raises(Unsupported, match="embd_normalize"):

@@ -29,7 +29,7 @@ class _Work:
 
 
 class VectorContext:
-    """A context that computes vectors with the pooling mean, cls, last, rank or none.
+    """A context that computes vectors with the pooling mean, cls, last or rank, or with none a vector of each token.
 
     The mean of a causal model is computed here from the vectors of its tokens, because llama.cpp pools only within
     one physical batch.
@@ -146,8 +146,11 @@ class VectorContext:
         self.native.clear()
 
     def _vector(self, sequence: int, start: int, end: int, normalize: bool) -> Floats:
+        """Return the vector of an input, or its (tokens, length) vectors without pooling."""
         if self.pooling == "rank":
             return self.native.sequence_embedding(sequence, 1)
+        if self.pooling == "none":
+            return self.native.token_embeddings(self._batch.count)[start:end].copy()
         if self.native.pooling == "none":
             rows = self.native.token_embeddings(self._batch.count)[start:end]
             vector = rows.mean(axis=0, dtype=np.float64) if self.pooling == "mean" else rows[-1]
@@ -162,13 +165,16 @@ class VectorContext:
         outputs: list[Output] = []
         for work in [w for w in self._jobs if w.done == len(w.inputs)]:
             self._jobs.remove(work)
-            vectors = tuple(tuple(v.tolist()) for v in work.vectors if v is not None)
+            found = [v for v in work.vectors if v is not None]
+            rows = tuple(map(len, found)) if self.pooling == "none" else ()
+            vectors = tuple(tuple(row.tolist()) for v in found for row in (v if rows else (v,)))
             tokens = sum(len(i) for i in work.inputs)
             counters = self._counters
             outputs.append(
                 Embedded(
                     id=work.job.id,
                     vectors=vectors,
+                    rows=rows,
                     tokens=tokens,
                     engine_decodes=counters.steps,
                     engine_requests=counters.requests,

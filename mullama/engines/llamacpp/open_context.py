@@ -146,8 +146,7 @@ def open_vector_context(
     An encoder needs a complete input in one physical batch. A decoder can read it in parts, but llama.cpp pools the
     mean only within one physical batch, so `VectorContext` computes that mean itself.
     """
-    pooling = options.pooling or _TRAINED_POOLING.get(model.pooling, "")
-    pooling = pooling if pooling not in ("", "none") else ("last" if model.causal else "mean")
+    pooling = options.pooling or _TRAINED_POOLING.get(model.pooling) or ("last" if model.causal else "mean")
     size = options.size or model.train_context
     own_mean = model.causal and pooling == "mean"
     native = NativeContext(

@@ -46,6 +46,7 @@ class Context(Block):
     """Number of CPU threads; models that share a context use the highest value. Default: the cores that other
     processes leave, at most all available ones."""
     pooling: Literal["none", "mean", "cls", "last", "rank"] | None = Field(default=None, examples=["mean"])
-    """Pooling of token embeddings; without it, that of the weights file."""
+    """Pooling of token embeddings; without it, that of the weights file. With `none`, `/embedding` returns a vector for
+    each token, and other endpoints refuse the model."""
     rope: Rope | None = None
     """RoPE scaling, for contexts longer than the trained one."""

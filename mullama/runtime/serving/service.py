@@ -31,6 +31,7 @@ from mullama.runtime.serving.places import PlaceBoard
 from mullama.runtime.serving.truncation import certainly_fits, fitted, room_for_answer
 from mullama.runtime.serving.vectors import (
     check_dimensions,
+    check_pooling,
     embed_all,
     embed_slices,
     rerank_slices,
@@ -293,8 +294,10 @@ class ModelService:
         async def jobs(lease: Lease) -> list[Embed]:
             if not lease.worker.facts.can_embed:
                 raise Unsupported(f'"{request.model}" does not support embedding')
-            check_dimensions(request, lease.worker.facts.embedding_length)
-            slices = embed_slices(request.inputs, lease.worker.facts.embedding_length)
+            width, pooling = lease.worker.facts.embedding_length, self.find(request.model, caller).options.pooling
+            check_dimensions(request, width)
+            check_pooling(request, pooling)
+            slices = embed_slices(request.inputs, width, pooling=pooling)
             return [
                 Embed(
                     id=lease.worker.next_id(),
@@ -311,6 +314,7 @@ class ModelService:
         vectors = await compute(sum(map(len, found.vectors)), shortened, found.vectors, request)
         return chat.Vectors(
             vectors=vectors,
+            rows=found.rows,
             usage=chat.Usage(prompt_tokens=found.tokens),
             timings=chat.Timings(total=time.monotonic() - begun, load=load),
         )

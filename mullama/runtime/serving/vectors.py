@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from mullama.chat.types import EmbedRequest, PromptInput, RerankRequest
 from mullama.engines.base import Embed, Embedded
-from mullama.errors import ContextOverflow, Invalid, TooLarge
+from mullama.errors import ContextOverflow, Invalid, TooLarge, Unsupported
 from mullama.offload import LARGE
 from mullama.runtime.worker.inbox import Inbox
 from mullama.runtime.worker.parent import WorkerClient
@@ -22,14 +22,17 @@ MOST_PAIR_CHARACTERS = 2**24
 _NUMBERS, _CHARACTERS = 2**17, 2**20  # of one job: its answer is decoded in some milliseconds
 
 
-def embed_slices(inputs: Sequence[PromptInput], width: int) -> list[tuple[PromptInput, ...]]:
-    """Return the inputs in slices, one for each job. `width` is the length of a vector; raise `TooLarge`."""
+def embed_slices(inputs: Sequence[PromptInput], width: int, *, pooling: str = "") -> list[tuple[PromptInput, ...]]:
+    """Return the inputs in slices, one for each job. `width` is the length of a vector; raise `TooLarge`.
+
+    pooling: `none` makes an input a job of its own, because it has a vector for each token.
+    """
     if len(inputs) * width > MOST_NUMBERS:
         raise TooLarge(
             f"{len(inputs)} inputs of a model with {width} numbers per vector are more than {MOST_NUMBERS} numbers",
             hint=f"send at most {MOST_NUMBERS // width} inputs in one request",
         )
-    return _sliced(inputs, max(1, _NUMBERS // max(1, width)))
+    return _sliced(inputs, 1 if pooling == "none" else max(1, _NUMBERS // max(1, width)))
 
 
 def rerank_slices(query: str, documents: Sequence[str]) -> list[tuple[tuple[str, str], ...]]:
@@ -66,8 +69,9 @@ async def embed_all(
     for job in jobs:
         try:
             found.append(await worker.embed(job, inbox=inbox, request=request))
+            _check_size(found)
         except ContextOverflow as error:
-            before = sum(len(embedded.vectors) for embedded in found)
+            before = sum(len(embedded.rows or embedded.vectors) for embedded in found)
             index = before + (error.index or 0)
             place = _place(request, index)
             raise ContextOverflow(error.prompt_tokens, error.context_size, index=index, place=place) from error
@@ -75,10 +79,29 @@ async def embed_all(
     return Embedded(
         id=jobs[0].id,
         vectors=vectors,
+        rows=tuple(count for embedded in found for count in embedded.rows),
         tokens=sum(embedded.tokens for embedded in found),
         engine_decodes=found[-1].engine_decodes,
         engine_requests=found[-1].engine_requests,
     )
+
+
+def _check_size(found: Sequence[Embedded]) -> None:
+    """Raise `TooLarge` for vectors of tokens, whose number is known afterwards only."""
+    numbers = sum(len(one.vectors) * len(one.vectors[0]) for one in found if one.rows and one.vectors)
+    if numbers > MOST_NUMBERS:
+        raise TooLarge(
+            f"the vectors of the tokens are more than {MOST_NUMBERS} numbers", hint="send fewer or shorter inputs"
+        )
+
+
+def check_pooling(request: EmbedRequest, pooling: str) -> None:
+    """Raise `Unsupported` if the model has a vector for each token and the answer has one for each input."""
+    if request.pooled and pooling == "none":
+        raise Unsupported(
+            f'"{request.model}" gives a vector for each token, which this endpoint cannot return',
+            hint="use /embedding, or change context.pooling in the manifest",
+        )
 
 
 def _place(request: EmbedRequest | RerankRequest, index: int) -> str:

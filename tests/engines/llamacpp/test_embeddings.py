@@ -46,6 +46,20 @@ def test_inputs_together_give_the_vectors_of_each_alone(pooling: Any, engine: Ll
     assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-4)
 
 
+def test_without_pooling_each_token_has_a_raw_vector(engine: LlamaEngine) -> None:
+    engine.open_context("main", replace(OPTIONS, pooling="mean"))
+    mean = vectors(embed(engine, *TEXTS, normalize=False))
+    counts = [embed(engine, text).embedded.tokens for text in TEXTS]  # type: ignore[union-attr]
+    engine.close_context("main")
+    engine.open_context("main", replace(OPTIONS, pooling="none"))
+    for normalize in (True, False):
+        result = embed(engine, *TEXTS, normalize=normalize)
+        assert result.embedded is not None
+        assert list(result.embedded.rows) == counts
+        parts = np.split(vectors(result), np.cumsum(counts)[:-1])
+        assert np.allclose([part.mean(axis=0) for part in parts], mean, atol=1e-3)
+
+
 def test_a_mean_over_several_physical_batches_is_that_of_one(engine: LlamaEngine) -> None:
     engine.open_context("main", replace(OPTIONS, pooling="mean", ubatch=16))
     small = vectors(embed(engine, TEXTS[3]))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from mullama.chat.types import EmbedRequest
-from mullama.errors import TooLarge
+from mullama.errors import TooLarge, Unsupported
 from mullama.runtime.serving.vectors import (
     MOST_NUMBERS,
     MOST_PAIR_CHARACTERS,
+    check_pooling,
     embed_slices,
     rerank_slices,
     shortened,
@@ -68,3 +69,13 @@ def test_a_shortened_vector_is_normalised_again(
 ) -> None:
     request = EmbedRequest(model="m", inputs=("x",), truncate=True, dimensions=dimensions, normalize=normalize)
     assert shortened(((3.0, 4.0, 12.0),), request) == vectors
+
+
+def test_vectors_of_tokens_are_for_the_endpoint_that_can_return_them() -> None:
+    request = EmbedRequest(model="m", inputs=("a", "b"))
+    with pytest.raises(Unsupported, match=r'"m" gives a vector for each token'):
+        check_pooling(request, "none")
+    for pooling in ("", "mean", "last", "cls", "rank"):
+        check_pooling(request, pooling)
+    check_pooling(EmbedRequest(model="m", inputs=("a",), pooled=False), "none")
+    assert embed_slices(request.inputs, 4, pooling="none") == [("a",), ("b",)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from mullama.chat import types
 from mullama.dialects import fields, schema
 from mullama.dialects.base import Endpoint, Reply, ReplyContext, WireRequest
@@ -78,13 +80,15 @@ def decode_embedding(request: WireRequest) -> types.EmbedRequest:
     if norm not in (None, -1, _EUCLIDEAN):
         raise Unsupported("embd_normalize must be 2 (Euclidean) or -1 (none)", field="embd_normalize")
     return types.EmbedRequest(
-        model=fields.model_named(body), inputs=inputs, place=name, truncate=False, normalize=norm != -1
+        model=fields.model_named(body), inputs=inputs, place=name, truncate=False, normalize=norm != -1, pooled=False
     )
 
 
 def encode_embedding(context: ReplyContext[types.EmbedRequest, types.Vectors]) -> Reply:
-    vectors = enumerate(finite_vectors(context.result))
-    return Reply(body=[{"index": i, "embedding": [vector]} for i, vector in vectors])
+    """Return the vectors of each input: one, or without pooling those of its tokens."""
+    vectors = iter(finite_vectors(context.result))
+    rows = context.result.rows or (1,) * len(context.result.vectors)
+    return Reply(body=[{"index": i, "embedding": [*islice(vectors, count)]} for i, count in enumerate(rows)])
 
 
 ENDPOINTS = (
