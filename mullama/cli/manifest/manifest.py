@@ -8,7 +8,7 @@ import os
 from mullama.cli.api_client.discover import NAMES, load_manifest
 from mullama.cli.app.context import CommandContext, Parser, json_option, manifest_options
 from mullama.cli.app.exit_codes import DONE, INVALID
-from mullama.errors import ManifestError, Refused
+from mullama.errors import ManifestError, Refused, masked_tree
 from mullama.manifest.dump import to_yaml
 from mullama.units import counted
 
@@ -46,10 +46,15 @@ def config_options(parser: Parser) -> None:
 
 
 def config(call: CommandContext) -> int:
-    """Print the resolved manifest. It has references to secrets and no secret."""
+    """Print the resolved manifest. It has references to secrets and no secret: secrets in addresses are masked."""
     from mullama.manifest.tree import manifest_to_tree
 
     tree = manifest_to_tree(load_manifest(call).manifest)
+    models = {name: {**model, "from": masked_tree(model["from"])} for name, model in tree["models"].items()}
+    shown = {**tree, "sources": masked_tree(tree["sources"]), "models": models}
+    if shown != tree:
+        call.terminal.note("warning: secrets in addresses are masked as ***: from_env:NAME in a query keeps them out")
+    tree = shown
     if call.options.format == "json":
         call.terminal.json(tree)
     else:

@@ -76,6 +76,19 @@ def test_config_shows_where_a_secret_is_and_never_the_secret(
     assert "canary" not in ran.out + ran.err
 
 
+def test_config_masks_secrets_in_addresses_and_changes_no_text(run: Run, manifest: Path) -> None:
+    manifest.write_text(
+        "mullama: v1\n"
+        "models:\n  a:\n    from: https://h/a.gguf?sig=canary&v=from_env:V\n    system: See https://h/?q=text\n"
+        "  b: {from: builtin:tiny}\n"
+    )
+    ran = run("config", "--format", "json")
+    model = json.loads(ran.out)["models"]["a"]
+    assert "canary" not in ran.out + run("config").out
+    assert (model["from"], model["system"]) == ("https://h/a.gguf?sig=***&v=from_env:V", "See https://h/?q=text")
+    assert "from_env:NAME" in ran.err
+
+
 def test_a_missing_manifest_is_not_found(run: Run) -> None:
     assert run("validate", "-f", "none.yaml").code == 3
 
