@@ -260,11 +260,16 @@ def _pulled_again(current: Current, known: str, source: str) -> dict[str, Any]:
 
 
 async def _statuses(progress: ProgressQueue, task: asyncio.Task[Any], name: str) -> AsyncGenerator[TaskStatus, None]:
-    """Yield the progress of a task in Ollama's words. Files of other models that are stored already are left out."""
+    """Yield the progress of a task in Ollama's words. Warnings and stored files of other models are left out."""
+    warned: set[str] = set()  # a run that waited for a download looks at the files again
     async with aclosing(progress.follow(task)) as lines:
         async for line in lines:
-            found = line["event"] == "fetch" and line["phase"] == "found" and line["model"] != name
-            if not found and (status := _status(line)) is not None:
+            warning = line["message"] if line["event"] == "warning" else ""
+            found = line["event"] == "fetch" and line["phase"] == "found"
+            if warning in warned or ((warning or found) and line["model"] != name):
+                continue
+            warned |= {warning} - {""}
+            if (status := _status(line)) is not None:
                 yield status
 
 
@@ -286,6 +291,8 @@ def _status(line: Line) -> TaskStatus | None:
             )
         case "phase" if line["phase"] == "commit":
             return TaskStatus(status="writing manifest")
+        case "warning":
+            return TaskStatus(status=f"warning: {line['message']}")
         case _:
             return None
 

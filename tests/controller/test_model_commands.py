@@ -7,6 +7,8 @@ import asyncio
 import pytest
 
 from mullama.chat.inventory import CopyModel, DeleteModel
+from mullama.controller.change import ProgressQueue
+from mullama.controller.model_commands import _statuses
 from mullama.errors import Conflict
 from tests.runtime.runtime_fixture import LocalServer, until
 
@@ -35,3 +37,11 @@ async def test_a_command_that_waited_for_an_apply_does_not_restore_the_old_manif
     await slow
 
     assert set(server.snapshot.deployments) == {"a", "new", "copy"}
+
+
+async def test_a_command_passes_on_the_warnings_of_its_own_model() -> None:
+    progress = ProgressQueue()
+    for model in ("mine", "mine", "other"):
+        progress.report({"event": "warning", "model": model, "message": f"{model} reads text only"})
+    done = asyncio.create_task(asyncio.sleep(0))
+    assert [status.status async for status in _statuses(progress, done, "mine")] == ["warning: mine reads text only"]

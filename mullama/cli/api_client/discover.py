@@ -191,24 +191,27 @@ def _refuse_elsewhere(call: CommandContext, addresses: Iterable[ServerAddress]) 
 
 def _addresses(call: CommandContext, load: Callable[[], LoadedManifest] | None) -> list[ServerAddress]:
     """Return the addresses of the manifest, as they can be asked from this machine."""
-    from mullama.manifest.addresses import TcpAddress, parse_address
-
     if call.options.file == "-" and load is None:
         return []
     try:
         manifest = (load() if load else _load_file(call)).manifest
     except MullamaError:  # a manifest that cannot be read names no address
         return []
-    found = []
-    for text in manifest.server.listen:
-        address = parse_address(text)
-        if not isinstance(address, TcpAddress):
-            found.append(ServerAddress(path=address.path))
-        elif address.port:
-            loopback = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
-            host = loopback.get(address.host, address.host)
-            found.append(ServerAddress(host=host, port=address.port, tls=manifest.server.tls is not None))
-    return found
+    asked = (client_address(text, tls=manifest.server.tls is not None) for text in manifest.server.listen)
+    return [address for address in asked if address is not None]
+
+
+def client_address(listen: str, *, tls: bool) -> ServerAddress | None:
+    """Return how a client of this machine reaches an entry of `server.listen`; None for a port that is not fixed."""
+    from mullama.manifest.addresses import TcpAddress, parse_address
+
+    address = parse_address(listen)
+    if not isinstance(address, TcpAddress):
+        return ServerAddress(path=address.path)
+    if not address.port:
+        return None
+    loopback = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+    return ServerAddress(host=loopback.get(address.host, address.host), port=address.port, tls=tls)
 
 
 def answers(address: ServerAddress) -> bool:

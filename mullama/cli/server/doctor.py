@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 import mullama
-from mullama.cli.api_client.discover import has_manifest, load_manifest
+from mullama.cli.api_client import discover
+from mullama.cli.api_client.discover import client_address, has_manifest, load_manifest
 from mullama.cli.app.context import CommandContext, Parser, json_option, manifest_options
 from mullama.cli.app.environment import OLLAMA, UNREAD
 from mullama.cli.app.exit_codes import DONE, ERROR
@@ -179,7 +180,8 @@ def _manifest(call: CommandContext) -> Iterator[Finding]:
 
 def _ports(call: CommandContext) -> Iterator[Finding]:
     """Check that the addresses of the manifest are free or belong to a server of mullama."""
-    listen = load_manifest(call).manifest.server.listen if has_manifest(call) else _DEFAULT_LISTEN
+    settings = load_manifest(call).manifest.server if has_manifest(call) else None
+    listen = settings.listen if settings else _DEFAULT_LISTEN
     ours = {address for records in instances(state_root(call.env)) if (r := records.server()) for address in r.listen}
     for address in listen:
         host, _, port = address.rpartition(":")
@@ -188,6 +190,11 @@ def _ports(call: CommandContext) -> Iterator[Finding]:
         if address in ours:
             yield Finding("port", "ok", f"{address} is used by mullama")
         elif reason := _taken(host.strip("[]"), int(port)):
+            asked = client_address(address, tls=settings is not None and settings.tls is not None)
+            if asked is not None and discover.answers(asked):
+                text = f"{address} is used by a mullama server under another state folder"
+                yield Finding("port", "warning", text, f"use --host {asked}, or set MULLAMA_STATE_DIR")
+                continue
             yield Finding("port", "failure", f"{address}: {reason}", "is it Ollama? server.listen sets another address")
         else:
             yield Finding("port", "ok", f"{address} is free")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mullama.cli.server import doctor
 from tests.cli.conftest import Ran
 from tests.cli.tinyserver import Answer, TinyServer
 
@@ -68,3 +70,21 @@ def test_an_address_without_a_server_changes_nothing(run: Run, tmp_path: Path, a
     ran = run("status", "-f", "m.yaml")
 
     assert (ran.code, ran.err.splitlines()[0]) == (11, "error: no server is running for this manifest")
+
+
+@pytest.mark.parametrize(
+    ("answer", "level", "remedy"),
+    [(Answer(STATUS), "warning", "--host http://127.0.0.1:"), (Answer({"models": []}), "failure", "is it Ollama?")],
+    ids=["mullama", "another server"],
+)
+def test_doctor_tells_a_mullama_server_from_others(
+    run: Run, tmp_path: Path, tiny: TinyServer, monkeypatch: pytest.MonkeyPatch, answer: Answer, level: str, remedy: str
+) -> None:
+    monkeypatch.setattr(doctor, "CHECKS", [check for check in doctor.CHECKS if check.__name__ == "_ports"])
+    tiny.answers["GET /api/v1/status"] = answer
+    write(tmp_path, f"127.0.0.1:{tiny.address.port}")
+
+    [found] = json.loads(run("doctor", "-f", "m.yaml", "--json").out)["findings"]
+
+    assert found["state"] == level
+    assert remedy in found["hint"]
