@@ -130,7 +130,8 @@ def _token_or_text(value: JSONValue, path: str) -> int | str:
 
 def finite_vectors(result: Vectors) -> list[list[float]]:
     """Return the vectors as lists, or raise `Invalid` for an input whose vector is not finite."""
-    for i, vector in enumerate(result.vectors):
+    inputs = [i for i, count in enumerate(result.rows) for _ in range(count)] or range(len(result.vectors))
+    for i, vector in zip(inputs, result.vectors, strict=True):
         if not all(map(math.isfinite, vector)):
             raise Invalid(
                 f"the vector of input[{i}] is not finite",

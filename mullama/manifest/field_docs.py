@@ -57,7 +57,7 @@ def _below(block: type[Block], path: str, only: str = "") -> Iterator[DescribedF
 
 
 def attribute_docs(block: type[Block]) -> dict[str, str]:
-    """Return the string under each attribute in the source of a class."""
+    """Return the string under each attribute in the source of a class, in one line, as a row of a table needs it."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(block))).body
     assert isinstance(definition, ast.ClassDef)
     docs: dict[str, str] = {}
@@ -65,5 +65,5 @@ def attribute_docs(block: type[Block]) -> dict[str, str]:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             value = following.value if isinstance(following, ast.Expr) else None
             if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                docs[statement.target.id] = value.value
+                docs[statement.target.id] = " ".join(value.value.split())
     return docs

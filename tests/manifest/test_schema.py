@@ -230,3 +230,11 @@ def test_the_reference_page_has_every_field_and_every_link_leads_somewhere() -> 
     links = {part.split(")")[0] for part in page.split("](#")[1:]}
     assert links <= headings
     assert "$defs" not in json.dumps(SCHEMA)
+
+
+def test_each_field_is_one_row_of_a_table() -> None:
+    page = reference_page(SCHEMA)
+    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    assert rows
+    assert all(line.endswith(" |") for line in rows)
+    assert not any(line.startswith(" ") and line.endswith(" |") for line in page.splitlines())
