@@ -106,7 +106,12 @@ def test_the_built_in_model_calls_a_tool(claude: anthropic.Anthropic, choice: An
 
 def test_no_call_is_made_where_none_is_allowed(claude: anthropic.Anthropic) -> None:
     answer = claude.messages.create(
-        model="tiny", max_tokens=60, messages=user(OSLO), tools=TOOLS, tool_choice={"type": "none"}
+        model="tiny",
+        max_tokens=60,
+        messages=user(OSLO),
+        tools=TOOLS,
+        tool_choice={"type": "none"},
+        thinking={"type": "disabled"},
     )
 
     assert [b.type for b in answer.content] == ["text"]
@@ -115,7 +120,7 @@ def test_no_call_is_made_where_none_is_allowed(claude: anthropic.Anthropic) -> N
 def test_only_one_call_is_made_where_they_may_not_be_parallel(claude: anthropic.Anthropic) -> None:
     answer = claude.messages.create(
         model="tiny", max_tokens=200, messages=user(OSLO), tools=TOOLS,
-        tool_choice={"type": "any", "disable_parallel_tool_use": True},
+        tool_choice={"type": "any", "disable_parallel_tool_use": True}, thinking={"type": "disabled"},
     )  # fmt: skip
 
     assert [b.type for b in answer.content] == ["tool_use"]

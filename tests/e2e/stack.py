@@ -107,9 +107,9 @@ class Stack:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The server.json of the only instance."""
-        (path,) = self.home.glob("state/mullama/*/server.json")
-        tree: dict[str, Any] = json.loads(path.read_text())
+        """The server.json of the only instance that runs; a stopped server leaves a blank one."""
+        (text,) = filter(str.strip, (path.read_text() for path in self.home.glob("state/mullama/*/server.json")))
+        tree: dict[str, Any] = json.loads(text)
         return tree
 
     @property

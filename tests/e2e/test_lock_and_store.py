@@ -110,7 +110,7 @@ def test_a_bundle_carries_all_of_it_to_a_machine_without_a_network(online: Stack
     with stack_in(other) as stack:
         stack.run("bundle", "import", str(online.home / "b.tar"))
         stack.apply("--offline", "--locked")
-        assert stack.run("run", "t", "Hello", "-n", "2").stdout.strip()
+        assert stack.run("run", "t", "Hello", "--think=false", "-n", "2").stdout.strip()
 
 
 def test_a_bundle_of_a_manifest_with_includes_holds_one_file(online: Stack, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_bundle_cannot_write_elsewhere_or_lie_about_a_digest(online: Stack, tm
     target.mkdir()
     with stack_in(target) as stack:
         refused = stack.run("bundle", "import", str(evil), code=5)
-        assert "but its name has sha256:" in refused.stderr
+        assert "which its name does not have" in refused.stderr
         assert not list(target.rglob(f"sha256-{digest}"))
         assert not (target / "mullama.yaml").exists()
     assert not list(tmp_path.rglob("outside"))

@@ -113,16 +113,18 @@ def test_the_default_model_answers_where_none_is_named(server: Stack) -> None:
     assert server.run("default", code=3).stderr.startswith("error: there is no default model")
     server.run("default", "demo")
     assert server.run("default").stdout == "demo\n"
-    assert server.run("run", "default", "Hello", "-n", "3").stdout.strip()
+    assert server.run("run", "default", "Hello", "--think=false", "-n", "3").stdout.strip()
 
 
 def test_run_answers_with_counts_and_as_json(server: Stack) -> None:
-    answered = server.run("run", "demo", "Hello", "-n", "4", "-t", "0", "--seed", "1", "--stats")
+    answered = server.run("run", "demo", "Hello", "--think=false", "-n", "4", "-t", "0", "--seed", "1", "--stats")
     assert " tokens in " in answered.stderr
-    tree = server.json("run", "demo", "Hello", "-n", "4", "-t", "0", "--seed", "1", "--json")
+    tree = server.json("run", "demo", "Hello", "--think=false", "-n", "4", "-t", "0", "--seed", "1", "--json")
     assert tree["content"] == answered.stdout.removesuffix("\n")
     assert server.run("run", "demo", "-", input="Say hello", code=0).stdout.strip()
-    listed = server.run("run", "demo", "A number", "--format", '{"type": "integer"}', "-n", "8", "-t", "0")
+    listed = server.run(
+        "run", "demo", "A number", "--format", '{"type": "integer"}', "--think=false", "-n", "8", "-t", "0"
+    )
     assert isinstance(json.loads(listed.stdout), int)
     assert "model 'none' not found" in server.run("run", "none", "hi", code=3).stderr
 
@@ -202,7 +204,7 @@ def test_doctor_finds_a_healthy_engine(server: Stack) -> None:
 
 
 def test_a_person_uses_the_terminal(server: Stack) -> None:
-    with pty_session(["run", "demo", "-n", "3", "-t", "0"], server.home, **server.env) as session:
+    with pty_session(["run", "demo", "--think=false", "-n", "3", "-t", "0"], server.home, **server.env) as session:
         session.read_until(">>> ")
         session.type("hello\n")
         session.read_until(">>> ")

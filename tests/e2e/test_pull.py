@@ -93,7 +93,7 @@ def test_a_name_that_is_taken_keeps_its_source_unless_it_is_ones_own(online: Sta
 
 
 def test_run_downloads_a_source(online: Stack) -> None:
-    assert online.run("run", SOURCE, "Hello", "-n", "3", "-c", "256").stdout.strip()
+    assert online.run("run", SOURCE, "Hello", "--think=false", "-n", "3", "-c", "256").stdout.strip()
     (made,) = {m["name"] for m in online.json("list", "--json")["models"]} - {"own"}
     assert online.json("show", made, "--json")["context"] == 256
 

@@ -40,7 +40,7 @@ def test_create_uploads_local_weights(server: Stack, here: Stack) -> None:
     shown = here.json("show", "far", "--json", *there(server))
     assert shown["source"].startswith(str(server.home))
     assert shown["system"] == "You are far away."
-    assert here.run("run", "far", "Hello", "-n", "3", *there(server)).stdout.strip()
+    assert here.run("run", "far", "Hello", "--think=false", "-n", "3", *there(server)).stdout.strip()
 
     again = here.run("create", "far2", *there(server))
     assert "sending" not in again.stderr, "the server has the file"

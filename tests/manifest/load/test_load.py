@@ -199,4 +199,4 @@ def test_mistakes_of_several_files_are_all_said(folder: Path) -> None:
     write(folder / "b.yaml", "models: [\n")
     with pytest.raises(ManifestError) as caught:
         read("m.yaml")
-    assert [str(problem.place) for problem in caught.value.problems] == ["a.yaml:1:10", "b.yaml:2:1", "m.yaml:3:8"]
+    assert [str(problem.place) for problem in caught.value.problems] == ["a.yaml:1:10", "b.yaml:1:9", "m.yaml:3:8"]
