@@ -215,6 +215,8 @@ def _drifted(name: str, model: Model, observed: Observed) -> Step | None:
         pinned = model.digest is not None and files.digest != model.digest
         rest = "its digest is pinned: restore it, or change `digest`" if pinned else "load it as it is now"
         detail, cost = f"{changed_on_disk(changed)}: {rest}", Cost.FILES
+    elif files.stored and files.digest and live.digest and files.digest != live.digest:
+        detail, cost = "its source has other weights since: load them", Cost.FILES
     elif live.revision != revision(model):
         detail, cost = f"an older revision serves ({live.message or live.reason})", Cost.WEIGHTS
     elif live.state in ("failed", "degraded"):

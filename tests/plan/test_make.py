@@ -223,6 +223,18 @@ def test_a_world_that_differs_from_what_was_applied_is_drift(state: str, says: s
         assert says in only(plan).detail
 
 
+@pytest.mark.parametrize(("digest", "drifts"), [("a", False), ("b", True)])
+def test_a_source_that_has_other_weights_than_are_served_is_drift(digest: str, drifts: bool) -> None:
+    desired = manifest(a=model(residency={"load": "on_demand"}))
+    world = observed(desired, live="idle")
+    assert world.live is not None
+    served = replace(world.live["a"], digest="sha256:" + digest * 64)
+
+    steps = make_plan(desired, replace(world, live={"a": served})).steps
+
+    assert [(s.action, s.cause, s.cost) for s in steps] == drifts * [(Action.REPAIR, Cause.DRIFT, Cost.FILES)]
+
+
 def test_an_idle_model_on_demand_is_no_drift() -> None:
     desired = manifest(a=model(residency={"load": "on_demand"}))
 
