@@ -46,6 +46,7 @@ class StatusTracker:
         self.absent_keys: tuple[str, ...] = ()
         """The reasons for which declared API keys are not in force."""
         self._running: list[str] = []  # labels of the runs, oldest first
+        self._reasons: dict[str, Reason] = {}  # of the last phase of each run
         self._last_error = ""
 
     # A run of the reconciler
@@ -59,6 +60,7 @@ class StatusTracker:
         self.write(line)
         if line["event"] == "phase":
             reason = Reason.FETCHING if line["phase"] == "fetch" else Reason.APPLYING
+            self._reasons[label] = reason
             self.conditions.set(Condition.RECONCILING, True, reason, label)
             if line["phase"] == "load" and self.conditions.status(Condition.SYNCED) is False:
                 self.conditions.set(Condition.SYNCED, False, Reason.LOADING, "the files are here, the models load")
@@ -69,8 +71,10 @@ class StatusTracker:
 
     def ended(self, label: str, seconds: float) -> None:
         self._running.remove(label)
-        if self._running:  # one run executes at a time, so the others download
-            self.conditions.set(Condition.RECONCILING, True, Reason.FETCHING, self._running[-1])
+        self._reasons.pop(label, None)
+        if self._running:  # the others download, or wait for their loads
+            last = self._running[-1]
+            self.conditions.set(Condition.RECONCILING, True, self._reasons.get(last, Reason.APPLYING), last)
         else:
             self.conditions.set(Condition.RECONCILING, False, Reason.IDLE)
         self._metrics.reconcile_seconds.add(seconds)

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from mullama.controller.conditions import Condition, Conditions, Reason
+from mullama.controller.event_log import EventLog
+from mullama.controller.status import StatusTracker
+from mullama.runtime.metrics import Metrics
 from mullama.server.operator_api.schema import SCHEMAS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -37,3 +42,16 @@ def test_a_condition_keeps_its_moment_while_only_its_message_changes() -> None:
     assert conditions.set(Condition.SYNCED, False, Reason.HELD, "two")
     assert not conditions.set(Condition.SYNCED, False, Reason.HELD, "two")
     assert conditions.items[Condition.SYNCED]["since"] == since
+
+
+@pytest.mark.parametrize(("phase", "reason"), [("fetch", "Pulling"), ("load", "Applying")])
+def test_a_run_that_outlasts_another_keeps_its_reason(phase: str, reason: str) -> None:
+    status = StatusTracker(EventLog(), Metrics())
+    for label in ("long", "short"):
+        status.begun(label)
+        status.progressed({"event": "phase", "phase": phase if label == "long" else "swap"}, label)
+
+    status.ended("short", 0.1)
+
+    found = status.conditions.items[Condition.RECONCILING]
+    assert (found["reason"], found["message"]) == (reason, "long")
