@@ -93,7 +93,9 @@ class Fold:
                 parts.raw.append(event.text)
                 parts.tokens.extend(event.tokens)
             case ThinkingDelta():
-                self._of(event.choice).run(thinking=True).text.append(event.text)
+                run = self._of(event.choice).run(thinking=True)
+                run.text.append(event.text)
+                run.logprobs.extend(event.logprobs)
             case ToolCallFinished():
                 self._of(event.choice).parts.append(event.call)
             case Finished():

@@ -448,6 +448,7 @@ class TextDelta:
 class ThinkingDelta:
     text: str
     choice: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -589,7 +590,7 @@ class Choice:
 
     @property
     def logprobs(self) -> tuple[TokenLogprob, ...]:
-        """The tokens of the text with their probabilities."""
+        """The tokens of text and reasoning with their probabilities."""
         runs = (part for part in self.parts if isinstance(part, TextRun))
         return tuple(token for run in runs for token in run.logprobs)
 

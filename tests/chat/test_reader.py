@@ -22,6 +22,7 @@ from mullama.chat.types import (
     Finished,
     StopReason,
     TextDelta,
+    ThinkingDelta,
     TokenLogprob,
     Tool,
     ToolCallDelta,
@@ -465,6 +466,18 @@ def test_logprobs_go_with_the_text_that_is_shown(name: str, pieces: list[str], w
     found = [p.text for e in (*events, *reader.finish()) if isinstance(e, TextDelta) for p in e.logprobs]
     assert found[-len(wanted) :] == wanted
     assert not {"hm", "<think>", "analysis", '{"name": "add", "arguments": {}}'} & set(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "pieces"),
+    [("hermes", ["<think>", "so ", "far"]), ("harmony", ["<|channel|>analysis<|message|>", "so ", "far"])],
+)
+def test_logprobs_of_reasoning_go_with_it(name: str, pieces: list[str]) -> None:
+    reader = read(family_with(name, THINK), lambda: "id", tools=TOOLS)
+    events = [event for piece in pieces for event in reader.feed(piece, (logprob(piece),))]
+    thoughts = [event for event in (*events, *reader.finish()) if isinstance(event, ThinkingDelta)]
+    assert "".join(thought.text for thought in thoughts) == "so far"
+    assert [token.text for thought in thoughts for token in thought.logprobs][-2:] == ["so ", "far"]
 
 
 def test_deep_nesting_in_arguments_is_text_not_a_crash() -> None:

@@ -37,8 +37,8 @@ class ChannelReader:
         self._text += text
         while self._text and self._step(last=False):
             pass
-        if self._mode != "text":
-            self._logprobs.clear()  # they belong to what is not shown as text
+        if self._mode not in ("text", "thinking"):
+            self._logprobs.clear()  # they belong to what is not shown
         return self._take()
 
     def finish(self, *, cut: bool = False) -> tuple[Event, ...]:
@@ -126,9 +126,9 @@ class ChannelReader:
         if not text or self._mode == "skip":
             return
         if self._mode == "thinking":
-            self._events.append(ThinkingDelta(text=text, choice=self._choice))
-            return
-        self._events.append(TextDelta(text=text, choice=self._choice, logprobs=tuple(self._logprobs)))
+            self._events.append(ThinkingDelta(text=text, choice=self._choice, logprobs=tuple(self._logprobs)))
+        else:
+            self._events.append(TextDelta(text=text, choice=self._choice, logprobs=tuple(self._logprobs)))
         self._logprobs.clear()
 
     def _take(self) -> tuple[Event, ...]:

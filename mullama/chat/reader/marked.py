@@ -44,13 +44,13 @@ class PlainReader:
         self._logprobs: list[TokenLogprob] = []
 
     def feed(self, text: str, logprobs: tuple[TokenLogprob, ...] = ()) -> tuple[Event, ...]:
-        """See `Reader`; logprobs travel with the next visible text."""
+        """See `Reader`; logprobs travel with the next text or reasoning."""
         self._logprobs.extend(logprobs)
         self._text += text
         while self._text and self._step(last=False):
             pass
-        if self._inside or self._machine is not None:
-            self._logprobs.clear()  # they belong to what is not shown as text
+        if self._machine is not None:
+            self._logprobs.clear()  # they belong to a call
         return self._take()
 
     def finish(self, *, cut: bool = False) -> tuple[Event, ...]:
@@ -227,7 +227,8 @@ class PlainReader:
             text = text.lstrip()
         if text:
             self._trim = False
-            self._events.append(ThinkingDelta(text=text, choice=self._choice))
+            self._events.append(ThinkingDelta(text=text, choice=self._choice, logprobs=tuple(self._logprobs)))
+            self._logprobs.clear()
 
     def _take(self) -> tuple[Event, ...]:
         events = tuple(self._events)

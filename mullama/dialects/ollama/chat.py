@@ -209,14 +209,11 @@ class OllamaChatStream(LineStream):
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
         match event:
-            case types.TextDelta():
-                text = self._joints.piece(event.text)
-                if event.logprobs:
-                    tokens = logprob_entries(event.logprobs)
-                    return (self._line({"content": text}, logprobs=tokens),)
-                return (self._line({"content": text}),)
-            case types.ThinkingDelta():
-                return (self._line({"thinking": self._joints.piece(event.text, thinking=True)}),)
+            case types.TextDelta() | types.ThinkingDelta():
+                thinking = isinstance(event, types.ThinkingDelta)
+                text = self._joints.piece(event.text, thinking=thinking)
+                more: dict[str, JSONValue] = {"logprobs": logprob_entries(event.logprobs)} if event.logprobs else {}
+                return (self._line({"thinking" if thinking else "content": text}, **more),)
             case types.ToolCallFinished():
                 self._joints.call()
                 return (self._line({"tool_calls": [tool_call(event.index, event.call)]}),)

@@ -151,10 +151,8 @@ class GenerateStream(LineStream):
 
     def feed(self, event: StreamEvent) -> Iterable[Frame]:
         match event:
-            case types.TextDelta():
+            case types.TextDelta() | types.ThinkingDelta():
                 return (self._text(event),)
-            case types.ThinkingDelta():
-                return (Frame(data={**self._head, "thinking": event.text}),)
             case types.ToolCallFinished():
                 calls: JSONValue = [tool_call(event.index, event.call)]
                 return (Frame(data={**self._head, "tool_calls": calls}),)
@@ -167,8 +165,9 @@ class GenerateStream(LineStream):
                 pass
         return ()
 
-    def _text(self, event: types.TextDelta) -> Frame:
-        data: dict[str, JSONValue] = {**self._head, "response": event.text}
+    def _text(self, event: types.TextDelta | types.ThinkingDelta) -> Frame:
+        name = "thinking" if isinstance(event, types.ThinkingDelta) else "response"
+        data: dict[str, JSONValue] = {**self._head, name: event.text}
         if event.logprobs:
             data["logprobs"] = logprob_entries(event.logprobs)
         return Frame(data=data)

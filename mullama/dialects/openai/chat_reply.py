@@ -177,10 +177,10 @@ class ChatChunkStream(EventStream):
         text = self._joints[event.choice].piece(event.text, thinking=True)
         separate = _reasoning(text) if self._operation.separate_thinking else {}
         if not self._operation.inline_thinking:
-            return self._chunk(event.choice, separate)
+            return self._chunk(event.choice, separate, tokens=event.logprobs)
         opening = "" if event.choice in self._inside else _OPEN
         self._inside.add(event.choice)
-        return self._chunk(event.choice, {"content": opening + text, **separate})
+        return self._chunk(event.choice, {"content": opening + text, **separate}, tokens=event.logprobs)
 
     def _tool(self, event: types.ToolCallStarted | types.ToolCallDelta | types.ToolCallFinished) -> tuple[Frame, ...]:
         """Return the frames of a call: the name, then the arguments in pieces or as one."""
