@@ -64,7 +64,7 @@ def joined(texts: Iterable[str]) -> str:
     return whole
 
 
-class Joints:
+class PieceJoiner:
     """Separates the texts and the reasoning of a stream as `joined` separates those of a complete answer."""
 
     def __init__(self) -> None:

@@ -92,9 +92,9 @@ def compare_rest(old: Manifest, new: Manifest) -> dict[str, tuple[FieldChange, .
         one, other = dict(_leaves(before[block], block)), dict(_leaves(after[block], block))
         changes = tuple(_changes(one, other, ""))
         # A new or removed entry shows the fields that are set in it, without those that have their default.
-        told = tuple(c for c in changes if (c.path in one and c.path in other) or c.path in given)
+        shown = tuple(c for c in changes if (c.path in one and c.path in other) or c.path in given)
         if changes:
-            found[block] = told or changes
+            found[block] = shown or changes
     if "auth" in found:
         found["auth"] = _with_keys(found["auth"], old, new)
     return found

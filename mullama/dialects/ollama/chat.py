@@ -201,7 +201,7 @@ class OllamaChatStream(LineStream):
     def __init__(self, context: ReplyContext[types.ChatRequest, None]) -> None:
         self._head = head(context.operation.model, context.created)
         self._reason = types.StopReason.STOP
-        self._joints = types.Joints()
+        self._joints = types.PieceJoiner()
 
     def _line(self, message: dict[str, JSONValue], **more: JSONValue) -> Frame:
         complete: JSONValue = {"role": "assistant", "content": "", **message}

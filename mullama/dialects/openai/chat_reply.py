@@ -114,7 +114,7 @@ class ChatChunkStream(EventStream):
         self._operation = context.operation
         usage: dict[str, JSONValue] = {"usage": None} if context.operation.include_usage else {}
         self._head = {**_head(context, "chat.completion.chunk"), **usage}
-        self._joints = defaultdict[int, types.Joints](types.Joints)
+        self._joints = defaultdict[int, types.PieceJoiner](types.PieceJoiner)
         self._inside: set[int] = set()  # choices with an open thinking tag in the text
         self._written: set[tuple[int, int]] = set()  # calls whose arguments were streamed
         self._open = context.operation.n
