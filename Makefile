@@ -3,7 +3,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 BENCH = $${XDG_CACHE_HOME:-$$HOME/.cache}/mullama-bench
 .DEFAULT_GOAL := help
-.PHONY: help up test coverage clients check fmt docs site dist bench soak pins
+.PHONY: help up test coverage clients check fmt docs site dist bench real soak pins
 
 help:
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -68,6 +68,11 @@ bench: ## measure speed and size, and compare with llama-server, which is built 
 	@benches/build_peer.sh "$(BENCH)"
 	$(BIN)/python -m benches
 	$(BIN)/python -m benches.engine_overhead "$(BENCH)/half-q4_k_m.gguf" --threads 1
+
+real: ## fetch real models into the user's cache, and run the end-to-end and equality tests on them
+	@.ci/install test
+	@$(BIN)/python -m benches.real_models
+	$(BIN)/python -m pytest -q -m real tests/real
 
 soak: ## run under load for a long time
 	@.ci/install test

@@ -57,7 +57,7 @@ def write(vocabulary: Path, out: Path, shape: Geometry, seed: int = 0) -> None:
     writer.add_rope_freq_base(1e6)
     writer.add_rope_dimension_count(head)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
-    count = _copy_vocabulary(source, writer)
+    count = copy_vocabulary(source, writer)
     writer.add_vocab_size(count)
     writer.add_chat_template(TEMPLATE)
     matrices = {"token_embd": (count, shape.width)}
@@ -85,7 +85,7 @@ def write(vocabulary: Path, out: Path, shape: Geometry, seed: int = 0) -> None:
     writer.close()
 
 
-def _copy_vocabulary(source: gguf.GGUFReader, writer: gguf.GGUFWriter) -> int:
+def copy_vocabulary(source: gguf.GGUFReader, writer: gguf.GGUFWriter) -> int:
     """Copy every tokenizer key except the template; return the number of tokens."""
     count = 0
     for name, field in source.fields.items():

@@ -1,0 +1,80 @@
+"""Greedy answers of each class of architecture do not depend on batches, shared beginnings or earlier turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from benches.real_models import GEMMA3, RANDOM, SMOLLM2
+from mullama.engines.base import ContextOptions, Generate, Prefix
+from mullama.engines.llamacpp.engine import LlamaEngine
+from tests.engines.engine_driver import Result, answers, ask
+from tests.engines.near_tie import ALTERNATIVES, assert_same_answers
+
+pytestmark = pytest.mark.real
+
+OPTIONS = ContextOptions(size=1024, parallel=4)
+# Longer than gpt-oss's window of 128 tokens, so that its layers forget the beginning.
+BEGINNING = "<|im_start|>system\n" + "The harbour keeps a book of every ship, its cargo and its master. " * 12
+SUBJECTS = ("the price of salt", "a storm in the year 1807", "who may use the crane", "tides, and how to read them")
+PROMPTS = [f"{BEGINNING}<|im_end|>\n<|im_start|>user\nTell me about {subject}." for subject in SUBJECTS]
+
+
+@pytest.fixture(scope="module", params=[SMOLLM2.name, GEMMA3.name, *RANDOM.values()])
+def engine(request: pytest.FixtureRequest, load: Callable[[str], LlamaEngine]) -> LlamaEngine:
+    return load(request.param)
+
+
+def job(id: int, prompt: str) -> Generate:
+    return ask(id, prompt, logprobs=ALTERNATIVES, max_tokens=12)
+
+
+@pytest.fixture(scope="module")
+def alone(engine: LlamaEngine) -> list[Result]:
+    """The answer to each prompt in a context of its own, where nothing can be shared."""
+    found = []
+    for prompt in PROMPTS:
+        engine.open_context("main", OPTIONS)
+        found += answers(engine, job(1, prompt))
+        engine.close_context("main")
+    return found
+
+
+@pytest.fixture
+def open_main(engine: LlamaEngine) -> Iterator[Callable[[ContextOptions], None]]:
+    yield lambda options: engine.open_context("main", options) and None
+    engine.close_context("main")
+
+
+def test_batched_answers_are_those_of_each_alone(
+    engine: LlamaEngine, alone: list[Result], open_main: Callable[[ContextOptions], None]
+) -> None:
+    open_main(OPTIONS)
+    together = answers(engine, *(job(i, prompt) for i, prompt in enumerate(PROMPTS)))
+    assert_same_answers(engine.facts, together, alone)
+
+
+def test_answers_over_a_declared_beginning_are_those_without(
+    engine: LlamaEngine, alone: list[Result], open_main: Callable[[ContextOptions], None]
+) -> None:
+    open_main(replace(OPTIONS, prefixes=(Prefix(text=BEGINNING),)))
+    together = answers(engine, *(job(i, prompt) for i, prompt in enumerate(PROMPTS)))
+    assert_same_answers(engine.facts, together, alone)
+
+
+def test_a_later_turn_is_answered_as_by_a_new_context(
+    engine: LlamaEngine, alone: list[Result], open_main: Callable[[ContextOptions], None]
+) -> None:
+    """The earlier answer is part of the history once as it was, and once cut as a template cuts old reasoning."""
+    open_main(OPTIONS)
+    (first,) = answers(engine, job(1, PROMPTS[0]))
+    histories = [f"{PROMPTS[0]}{said}<|im_end|>\nAnd then?" for said in (first.text, first.text[:12])]
+    later = [answers(engine, job(2, history))[0] for history in histories]
+    expected = []
+    for history in histories:
+        engine.close_context("main")
+        engine.open_context("main", OPTIONS)
+        expected += answers(engine, job(1, history))
+    assert_same_answers(engine.facts, later, expected)
