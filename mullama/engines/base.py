@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 from mullama.chat.types import Constraint, PromptInput, Sampling, TokenLogprob
 from mullama.errors import Internal, Kind, MullamaError
-from mullama.weights.memory import ContextShape
+from mullama.weights.memory import LONGEST_DRAFT, ContextShape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +54,34 @@ class Prefix:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DraftOptions:
+    """How tokens are guessed ahead, for the model to verify in one decode."""
+
+    kind: Literal["ngram", "model", "mtp"]
+    """From earlier tokens of the text, by a smaller model, or by the model's own layers for the purpose (nextn)."""
+    files: tuple[str, ...] = ()
+    """The GGUF files of a draft model."""
+    tokens: int = LONGEST_DRAFT
+    """Most guesses of one request and decode. Fewer are made where fewer pay."""
+    min_probability: float = 0.0
+    """Guesses end before the first token with a lower probability."""
+    until_parallel: int = 0
+    """No guesses beside more running requests than this; 0 decides by measured durations of decodes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftLimits:
+    """Limits of a request to the guesses for it."""
+
+    most: int = LONGEST_DRAFT
+    """Guesses of one decode; 0 for none."""
+    least: int = 0
+    """Shorter drafts are not verified."""
+    min_probability: float = 0.0
+    """As in `DraftOptions`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContextOptions:
     """One context over loaded weights."""
 
@@ -87,8 +115,7 @@ class ContextOptions:
     """0 for the model's own."""
     adapters: tuple[Adapter, ...] = ()
     prefixes: tuple[Prefix, ...] = ()
-    draft: Literal["", "prompt_lookup"] = ""
-    """How tokens are guessed ahead, for the model to verify in one decode."""
+    draft: DraftOptions | None = None
     state_dir: str | None = None
     """Folder that keeps computed prefixes between runs, None to keep none."""
     state_key: str = ""
@@ -196,6 +223,7 @@ class Generate:
     """Report the prompt's own tokens, with logprobs if asked for."""
     cache: bool = True
     """Share prefixes with other jobs; False computes the complete prompt and keeps nothing."""
+    draft: DraftLimits = DraftLimits()
     want_tokens: bool = False
     """Report the ids of prompt and answer at the end."""
     details: bool = False

@@ -37,6 +37,18 @@ class WeightsPlacement:
     """The share of each device; empty for equal ones."""
 
 
+ROWS = 32  # rows of logits of one decode; at least one for each sequence
+LONGEST_DRAFT = 63
+"""Most guesses of one request and decode."""
+_MOST_DRAFT_ROWS, _DRAFT_BYTES, _FEWEST_DRAFT_ROWS = 128, 32 * 1024**2, 8
+
+
+def draft_rows(tokens: int, parallel: int, vocabulary: int) -> int:
+    """Return the rows of logits that guesses of all requests together may have: few for a large vocabulary."""
+    affordable = max(_FEWEST_DRAFT_ROWS, _DRAFT_BYTES // (4 * max(1, vocabulary)))
+    return min(tokens * parallel, _MOST_DRAFT_ROWS, affordable)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextShape:
     """The dimensions of one context."""

@@ -253,7 +253,7 @@ def test_the_properties_are_those_of_the_default_model_or_of_the_server() -> Non
 
 def test_the_default_settings_are_those_of_a_request_that_sets_none() -> None:
     sampling = Sampling(seed=42, temperature=0.25).over(DEFAULT_SAMPLING)
-    card = ModelCard(name="tiny", context_size=512, sampling=sampling, max_tokens=9, draft="prompt_lookup")
+    card = ModelCard(name="tiny", context_size=512, sampling=sampling, max_tokens=9, draft="ngram")
 
     params = props(card, model="tiny")["default_generation_settings"]["params"]
 

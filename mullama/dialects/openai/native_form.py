@@ -24,6 +24,7 @@ _WORD_TRIGGER = 1  # COMMON_GRAMMAR_TRIGGER_TYPE_WORD
 _DEFAULT_SAMPLERS = (
     "penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature",
 )  # fmt: skip
+_SPECULATION = {"": "none", "ngram": "ngram-simple", "model": "draft-simple", "mtp": "draft-mtp"}
 REASONING_FORMATS = ("none", "deepseek", "deepseek-legacy", "auto")
 
 TIMINGS_PER_TOKEN = fields.flag("timings_per_token")
@@ -114,7 +115,7 @@ def generation_settings(
         "reasoning_in_content": request.stream and options.reasoning_format == "deepseek-legacy",
         "generation_prompt": "",
         "samplers": [_native_name(name) for name in effective.sampling.samplers or _DEFAULT_SAMPLERS],
-        "speculative.types": "ngram-simple" if effective.draft else "none",
+        "speculative.types": _SPECULATION[effective.draft],
         "timings_per_token": options.timings_per_token,
         "post_sampling_probs": request.post_sampling,
         "backend_sampling": False,

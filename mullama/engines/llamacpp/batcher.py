@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mullama.engines.base import COALESCE_SECONDS
+from mullama.engines.llamacpp.decode_cost import DecodeCost
 
 LONGEST_STALL = 0.25  # seconds that prompts may add to a step of running requests
 SMALLEST_SLICE = 64  # tokens; smaller matrices waste more than they save
@@ -123,8 +124,10 @@ class Pace:
         wait_share: float = WAIT_SHARE,
         restart_share: float = RESTART_SHARE,
         longest: float = COALESCE_SECONDS,
+        cost: DecodeCost | None = None,
     ) -> None:
         self.longest = longest
+        self.cost = DecodeCost() if cost is None else cost
         self._wait_share = wait_share
         self._restart_share = restart_share
         self._token: float | None = None  # seconds per token of a prompt
@@ -133,6 +136,7 @@ class Pace:
 
     def observe(self, *, running: int, prompt: int, seconds: float) -> None:
         """Record the duration of a decode of `running` tokens of answers and `prompt` tokens of prompts."""
+        self.cost.observe(answers=running, prompts=prompt, seconds=seconds)
         if prompt == 0:
             self._rows[running] = _average(self._rows.get(running), seconds)
         elif prompt >= _MEASURABLE:

@@ -21,11 +21,10 @@ from mullama.engines.llamacpp.cache.slots import Cells
 from mullama.engines.llamacpp.cache.warmup import KEY, DeclaredPrefixes, PrefixWork
 from mullama.engines.llamacpp.completion import RunningCompletion
 from mullama.engines.llamacpp.sampling.constraint import Compilation
-from mullama.engines.llamacpp.sampling.prompt_lookup import PromptLookup
+from mullama.engines.llamacpp.speculation.speculator import Speculator
 from mullama.errors import EngineFailed
 
 _GRAMMAR_WAIT = 0.02  # seconds to wait for a grammar when there is nothing to decode
-_DRAFT_ROWS = 9  # logits per request and step with guesses
 
 
 @dataclass(slots=True, eq=False)
@@ -55,12 +54,6 @@ class Queued:
     cancelled: bool = False
 
 
-def rows_wanted(options: ContextOptions) -> int:
-    """Return the most rows of logits of one decode."""
-    each = _DRAFT_ROWS if options.draft else 1
-    return max(options.parallel * each, 32)
-
-
 class TextContext:
     """Continuous batching over one llama.cpp context.
 
@@ -77,18 +70,22 @@ class TextContext:
         counters: Counters,
         clock: Callable[[], float],
         pace: Pace,
+        *,
+        rows: int,
+        speculator: Speculator | None,
     ) -> None:
+        """rows: logits of one decode."""
         self.native = native
         self.cache = cache
         self.options = options
         self._counters = counters
         self._clock = clock
-        self._rows = rows_wanted(options)
+        self._rows = rows
         self._batch = NativeBatch(native.batch_size)
         self._pace = pace
         self._queue: list[Queued] = []
         self._running: dict[int, RunningCompletion] = {}
-        self._lookups: dict[int, PromptLookup] = {}
+        self._speculator = speculator
         self.prefixes = DeclaredPrefixes(native, cache, files, self._apply)
         self._interruptible = False
         self._restart_until = 0.0  # clock time until which an announced prompt restarts the running decode
@@ -187,6 +184,8 @@ class TextContext:
             completion.close()
         self._running.clear()
         self._queue.clear()
+        if self._speculator:
+            self._speculator.close()
         self.native.close()
 
     def _drop_cancelled(self) -> list[Output]:
@@ -244,10 +243,10 @@ class TextContext:
         self._queue.remove(queued)
         self._apply(placement.operations)
         self._running[queued.id] = completion
-        if self.options.draft == "prompt_lookup":
-            self._lookups[queued.id] = PromptLookup()
         self._counters.cached_tokens += placement.cached
         completion.submitted = queued.submitted
+        if self._speculator:
+            self._speculator.begin(completion)
         try:
             return [completion.begin(placement.sequence, placement.cached, self._clock())]
         except Exception as error:  # noqa: BLE001 - a failure ends its request alone
@@ -255,26 +254,13 @@ class TextContext:
 
     def _plan(self) -> tuple[Slice, ...]:
         room = self._batch.room
-        self._draft(room)
+        if self._speculator and not self.prefixes.work:
+            self._speculator.draft(self._running.values(), room)
         first = min((c.first for c in self._running.values() if c.running), default=math.inf)
         wanted = [c.pending_tokens(first) for c in self._running.values()]
         if self.prefixes.work:
             wanted.append(self.prefixes.work.pending_tokens(late=first < math.inf))
         return plan(wanted, room=room, rows=self._rows, prompt_room=self._pace.prompt_room(room))
-
-    def _draft(self, room: int) -> None:
-        """Add draft tokens where all of them are sure to fit into this step."""
-        if not self._lookups:
-            return
-        rows = self._rows - len(self._running)
-        pending = sum(c.left_to_decode for c in self._running.values() if c.running)
-        for id, lookup in self._lookups.items():
-            completion = self._running[id]
-            most = min(rows, room - pending, _DRAFT_ROWS - 1, completion.left - 1)
-            if completion.running and most > 0:
-                completion.draft = lookup.guess(completion.tokens, most)
-                rows -= len(completion.draft)
-                pending += len(completion.draft)
 
     def _decode(self, slices: Sequence[Slice]) -> list[Output]:
         parts = [(self._running[s.key], s) for s in slices if s.key != KEY]
@@ -347,8 +333,8 @@ class TextContext:
         answered = completion.completion_tokens
         was_running = completion.running
         completion.decoded(part.count, rows, now)
-        if completion.computed < before + part.count:
-            self._cut_rejected(completion)
+        if self._speculator:
+            self._speculator.verified(completion, before, part.count)
         self._counters.completion_tokens += completion.completion_tokens - answered
         if not was_running:
             self._counters.prompt_tokens += min(before + part.count, len(completion.prompt)) - before
@@ -373,14 +359,10 @@ class TextContext:
 
     def _release(self, completion: RunningCompletion, *, keep: bool) -> None:
         del self._running[completion.id]
-        self._lookups.pop(completion.id, None)
+        if self._speculator:
+            self._speculator.end(completion)
         self._apply(self.cache.release(completion.sequence, keep=keep))
         completion.close()
-
-    def _cut_rejected(self, completion: RunningCompletion) -> None:
-        """Remove rejected draft tokens from memory."""
-        self.cache.cut(completion.sequence, completion.computed)
-        self.native.cut(completion.sequence, completion.computed)
 
     def _undo(self, parts: Iterable[tuple[RunningCompletion, Slice]]) -> None:
         """Remove the tokens of an aborted batch from memory; a later decode computes them again.
@@ -390,10 +372,14 @@ class TextContext:
         self.native.allow_decode()
         if (work := self.prefixes.work) and not self.native.cut(work.sequence, work.computed):
             self._restart(work)
+        self._drop_guesses(parts)
         for completion, _ in parts:
-            completion.draft = []
             if not self.native.cut(completion.sequence, completion.computed):
                 self._restart(completion)
+
+    def _drop_guesses(self, parts: Iterable[tuple[RunningCompletion, Slice]]) -> bool:
+        """Drop the guesses of a decode that failed; return True if there were any."""
+        return self._speculator is not None and self._speculator.drop(completion for completion, _ in parts)
 
     def _restart(self, completion: RunningCompletion | PrefixWork) -> None:
         """Compute a sequence again from its first token, where memory cannot be cut."""
@@ -404,8 +390,8 @@ class TextContext:
     def _free_cells(self, parts: Sequence[tuple[RunningCompletion, Slice]]) -> list[Output]:
         """Free the idle cells, else fail the youngest request. Memory is full although the account has room."""
         freed = self.cache.make_room(self.cache.cells)
-        if freed:
-            self._apply(freed)
+        self._apply(freed)
+        if self._drop_guesses(parts) or freed:
             return []
         error = EngineFailed("the context has no free cell", retry_after=1.0)
         return self._fail_all(parts[-1:], error)

@@ -14,11 +14,14 @@ from mullama.engines.llamacpp.binding.model import NativeAdapter, NativeModel
 from mullama.engines.llamacpp.cache.prefix_file import PrefixFiles
 from mullama.engines.llamacpp.cache.prefix_tree import SHORTEST_SHARE, PrefixCache
 from mullama.engines.llamacpp.cache.slots import Cells, SlotCache
-from mullama.engines.llamacpp.context import Counters, TextContext, rows_wanted
+from mullama.engines.llamacpp.context import Counters, TextContext
 from mullama.engines.llamacpp.embeddings import VectorContext
 from mullama.engines.llamacpp.prompt_tokens import prefix_tokens
+from mullama.engines.llamacpp.speculation.open import open_speculator
+from mullama.engines.llamacpp.speculation.rollback import SPARES, Rollback
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.errors import Refused, Unsupported
+from mullama.weights.memory import ROWS, draft_rows
 
 _IDLE_SEQUENCES = 64  # ended conversations whose cells may be kept, where a sequence needs no memory of its own
 POOL_THRESHOLD = 256  # tokens of declared prefixes from which a pool is faster than slots, see `cache/slots.py`
@@ -74,25 +77,37 @@ def open_text_context(
     kept = min(len(prefixes) + (_IDLE_SEQUENCES if cuttable else _IDLE_STATES), MAX_SEQUENCES - slots)
     # llama.cpp shares cells between sequences without memory for them, but allocates a recurrent state for each.
     states = slots if cuttable else slots + kept
+    spares = range(states, states + (SPARES if options.draft and model.recurrent else 0))
     cells = size * options.parallel if pool else _padded(size) * options.parallel
     batch = max(options.batch, options.parallel)
+    guesses = draft_rows(options.draft.tokens, options.parallel, model.vocabulary) if options.draft else 0
     native = NativeContext(
         model,
         replace(options, batch=batch, ubatch=min(options.ubatch, batch), pooling=""),
         cells=cells,
-        sequences=states,
-        outputs=max(rows_wanted(options), states),
+        sequences=states + len(spares),
+        outputs=max(ROWS, states + len(spares)) + guesses,
         threads=threads,
         pool=pool,
     )
     native.set_adapters(adapters)
-    if not cuttable:
-        options = replace(options, draft="")
     cache: Cells = SlotCache(size=native.cells // options.parallel, slots=options.parallel)
     if pool:
         idle = max(size, _IDLE_CELLS)
         cache = PrefixCache(cells=native.cells, running=slots, kept=kept, cuttable=cuttable, idle_cells=idle)
-    context = TextContext(native, cache, prefix_files(options), options, counters, time.monotonic, pace)
+    clock = time.monotonic
+    speculator = open_speculator(options, Rollback(native, cache, spares), cost=pace.cost, rows=guesses, clock=clock)
+    context = TextContext(
+        native,
+        cache,
+        prefix_files(options),
+        options,
+        counters,
+        clock,
+        pace,
+        rows=max(ROWS, options.parallel) + guesses,
+        speculator=speculator,
+    )
     try:
         restored = context.prefixes.declare(prefixes)
     except BaseException:

@@ -126,7 +126,7 @@ class Completion:
             stop=prepared.stop,
             constraint=prepared.constraint,
             end_tokens=lease.worker.facts.end_tokens,
-            draft=deployment.options.draft,
+            draft=deployment.options.draft.kind if deployment.options.draft else "",
         )
 
     def _note(self, events: Iterable[chat.Event]) -> None:

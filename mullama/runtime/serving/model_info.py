@@ -127,7 +127,7 @@ def card(deployment: Deployment, pool: Pool) -> ModelCard:
         sampling=deployment.settings.sampling.over(DEFAULT_SAMPLING),
         max_tokens=_limit(deployment),
         stop=deployment.settings.stop,
-        draft=deployment.options.draft,
+        draft=deployment.options.draft.kind if deployment.options.draft else "",
         adapters=tuple((adapter.from_, adapter.scale) for adapter in model.adapters),
         messages=deployment.settings.messages,
         source=masked(model.from_),

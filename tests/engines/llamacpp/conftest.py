@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from mullama.engines.llamacpp.batcher import Pace
+from mullama.engines.llamacpp.decode_cost import DecodeCost
 from tests.engines.llamacpp import builders
 
 KINDS: dict[str, Callable[[Path], None]] = {
@@ -44,3 +46,18 @@ def memory(request: pytest.FixtureRequest, load_settings: dict[str, Any]) -> str
     """Both ways to divide the cells of a context."""
     load_settings["pool_threshold"] = 0 if request.param == "pool" else 1 << 30
     return str(request.param)
+
+
+class FreeDecodes(DecodeCost):
+    """Every decode takes the same time, so that every guess pays whatever the clock says."""
+
+    known = True
+
+    def seconds(self, tokens: int) -> float:
+        return 1.0
+
+
+@pytest.fixture
+def guessing(load_settings: dict[str, Any]) -> None:
+    """Guesses are made wherever they are possible."""
+    load_settings["pace"] = lambda: Pace(cost=FreeDecodes())

@@ -233,19 +233,6 @@ def test_a_seed_gives_the_same_text_beside_others(tiny_path: str, load: Callable
     assert equal > 4
 
 
-@pytest.mark.usefixtures("memory")
-def test_guesses_from_the_text_change_no_answer(tiny_path: str, load: Callable[..., LlamaEngine]) -> None:
-    engine = load("llamacpp", tiny_path)
-    drafting = replace(OPTIONS, draft="prompt_lookup")
-    prompts = ["one two three four five six one two three four five six one two three", *map(user, QUESTIONS)]
-    assert_same_answers(engine.facts, alone(engine, prompts, drafting), alone(engine, prompts))
-    engine.open_context("main", drafting)
-    ended = answer(engine, prompts[0]).ended
-    assert ended is not None
-    assert ended.draft_tokens >= ended.draft_accepted > 5
-    assert engine.stats().sequences_busy == 0
-
-
 @pytest.mark.parametrize("kv", ["f32", "bf16", "q8_0", "q4_0"])
 def test_a_cache_of_another_type_answers(kv: str, tiny_path: str, load: Callable[..., LlamaEngine]) -> None:
     engine = load("llamacpp", tiny_path)

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from mullama.chat.types import Constraint
-from mullama.engines.base import ContextOptions, Embed, Generate, Prefix
+from mullama.engines.base import ContextOptions, DraftOptions, Embed, Generate, Prefix
 from mullama.engines.llamacpp.cache.slots import SlotCache
 from mullama.engines.llamacpp.engine import LlamaEngine
 from tests.engines.engine_driver import Driver, ask, sampling, user
@@ -43,7 +43,7 @@ class Chaos:
         elif roll < 0.39 and len(self.contexts) < 3:
             self.next += 1
             name = f"c{self.next}"
-            draft = self.random.choice(["", "prompt_lookup"])
+            draft = self.random.choice([None, DraftOptions(kind="ngram")])
             kv = self.random.choice(["f16", "f32"])
             self.engine.open_context(name, replace(OPTIONS, kv_k=kv, kv_v=kv, draft=draft))  # type: ignore[arg-type]
             self.contexts.append(name)

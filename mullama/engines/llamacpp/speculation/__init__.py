@@ -1,0 +1,1 @@
+"""Speculative decoding: tokens are guessed ahead, and the model verifies all of them in one decode."""

@@ -1,0 +1,50 @@
+"""The interface of the ways to guess tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A request for guesses."""
+
+    key: int
+    """The request that runs."""
+    tokens: Sequence[int]
+    """Prompt and answer so far. It grows between two calls and never changes otherwise."""
+    most: int
+    """Largest number of guesses."""
+    min_probability: float = 0.0
+    """Guessing ends before the first token with a lower probability. For drafters that know probabilities."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """Guessed tokens of one request."""
+
+    tokens: tuple[int, ...] = ()
+    evidence: int = 0
+    """How well the guess is founded, as a class of guesses that are accepted about equally often; see `policy`."""
+
+
+NO_DRAFT = Draft()
+
+
+class Drafter(Protocol):
+    """Guesses the next tokens of running requests."""
+
+    free: bool
+    """A guess costs nothing worth counting, so that more may be asked for than the policy will use."""
+
+    def propose(self, asks: Sequence[Ask]) -> list[Draft]:
+        """Return one draft for each request, in order."""
+        ...
+
+    def end(self, key: int) -> None:
+        """Forget a request."""
+        ...
+
+    def close(self) -> None: ...
