@@ -55,6 +55,9 @@ class Change:
     origin: Origin = field(default_factory=Origin)
     """The source of `desired`. Not used when `desired` is None."""
 
+    awaits_files: bool = True
+    """False for a run that raises when files must be downloaded first: another revision is served meanwhile."""
+
     restored: bool = False
     """True when `desired` is the last applied revision, because the file of `origin` cannot be used."""
 

@@ -213,6 +213,9 @@ class Reconciler:
                             return result
                     elif run.change.applies_in_part and self.current.started:
                         await self._apply_in_part(run, planned)
+                    elif not run.change.awaits_files:
+                        run.superseded = True
+                        raise Unavailable(f"the files of {', '.join(sorted(planned.missing))} are not here yet")
                     elif not self.current.started:
                         # A first run may download for hours; the status of the server must be reachable by then.
                         await self._listeners.open(planned.desired, planned.access)
@@ -235,13 +238,13 @@ class Reconciler:
             run.planned = True
             run.report({"event": "plan", "plan": to_tree(plan)})
             run.prunable = frozenset(digest for digest, _ in planned.observed.unneeded)
-        restart = run.change.options.trigger == "start" and not self.current.started
-        restart = restart and planned.observed.applied is not None
-        access = await self._access(run.change, planned, restart=restart)
+        starts = run.change.options.trigger == "start" and not self.current.started
+        applied = planned.observed.applied if starts else None
+        access = await self._access(run.change, planned, restart=applied is not None)
         self._check_options(run.change, planned, moved=bool(run.fetched) or self._pending.accepted(run))
         check_protected(plan, {name: d.model for name, d in self.current.snapshot.deployments.items()})
         missing = frozenset(name for name in planned.missing if desired.models[name].from_ not in run.fetched)
-        spared = expendable(plan, desired, restart=restart)
+        spared = expendable(plan, desired, applied.manifest if applied is not None else None)
         planned = replace(planned, access=access, missing=missing, expendable=spared)
         return planned if run.change.waits_for_unchanged else self._without_waiting(run, planned)
 

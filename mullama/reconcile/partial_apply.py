@@ -21,15 +21,16 @@ def missing_models(plan: Plan, desired: Manifest, files: Mapping[str, KnownFiles
     )
 
 
-def expendable(plan: Plan, desired: Manifest, *, restart: bool) -> frozenset[str]:
+def expendable(plan: Plan, desired: Manifest, restarted: Manifest | None) -> frozenset[str]:
     """Return the models that the others are served without when their files are missing or cannot be used.
 
     These are the models that were applied before and are unchanged. A new or changed model is applied completely or
-    not at all. restart: a server that has applied a revision before starts: then no model keeps the others from
-    serving.
+    not at all, so no revision is committed that names a model that never existed.
+
+    restarted: the last applied manifest, for the first run of a server that starts again; else None.
     """
-    if restart:
-        return frozenset(desired.models)
+    if restarted is not None:
+        return frozenset(name for name, model in desired.models.items() if restarted.models.get(name) == model)
     drifted = {step.subject for step in plan.steps if step.kind == "model" and step.cause is Cause.DRIFT}
     return frozenset(drifted & desired.models.keys())
 

@@ -56,6 +56,14 @@ def storage_error(error: OSError, path: str) -> MullamaError:
     return Unavailable(f"{path}: {reason}", hint="check the folder of the store")
 
 
+def is_full(folder: Path) -> bool:
+    """Return True if the disk of a folder has no space for a file of this user."""
+    if not hasattr(os, "statvfs"):
+        return False
+    found = os.statvfs(folder)
+    return found.f_blocks > 0 and found.f_bavail == 0
+
+
 def open_folder(path: Path) -> int:
     """Return a descriptor of a folder, which is created where it is missing; a link is refused."""
     with translate_os_errors(path):

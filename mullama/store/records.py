@@ -21,6 +21,7 @@ from mullama.store.process import alive, process_identity
 
 KEEP_GENERATIONS = 20
 _FORMAT = "mullama.generation/1"
+_RECORD_BYTES = 1024  # holds the record of a server with several addresses and long paths
 
 
 def instance_name(listen: tuple[str, ...], path: str | None) -> str:
@@ -146,6 +147,15 @@ class Records:
         except OSError:
             if not overwrite(self._server, data):
                 raise
+
+    def reserve(self) -> None:
+        """Make room for the record of a server that is about to start; raise the `OSError` of a disk without room.
+
+        Without a record no command finds the server, and on a full disk its log is empty.
+        """
+        self.create()
+        if not self._server.exists():
+            write_atomic(self._server, b" " * _RECORD_BYTES)
 
     def withdraw(self, pid: int) -> None:
         """Blank the record of the server if it is of the process with this pid. Its file keeps the space."""

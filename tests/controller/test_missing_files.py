@@ -12,7 +12,9 @@ import pytest
 from mullama.chat.inventory import DeleteModel, Loaded, LoadModel, PullModel
 from mullama.controller import retries
 from mullama.errors import NotFound, Unavailable
+from mullama.manifest.tree import parse_resolved, revision
 from mullama.runtime.base import ApplyOptions
+from mullama.store.records import Revision
 from tests.e2e.stack import TINY, tiny_variant
 from tests.runtime.runtime_fixture import CALLER, LocalServer, local_server, until
 
@@ -67,8 +69,6 @@ async def test_a_restart_serves_what_is_there(
     async with local_server(tmp_path) as server:
         models: dict[str, Any] = {"my": {"from": f"./{file}", **ON_DEMAND}, "other": server.script("other")}
         await server.apply(models)
-    if file.endswith("json"):
-        models["my"] = f"./{file}"
     harm(path)
     async with local_server(tmp_path) as server:
         done = await server.apply(models, START)
@@ -87,6 +87,16 @@ async def test_a_restart_serves_what_is_there(
         path.write_bytes(content)
         await until(lambda: server.operator.status()["state"] == "ready")
         assert server.status("my")["state"] in ("ready", "idle")
+
+
+def commit(server: LocalServer, models: dict[str, Any]) -> None:
+    """Write the revision that an earlier server applied."""
+    tree = server.tree(models)
+    digest = revision(parse_resolved(tree))
+    made = Revision(
+        generation=1, revision=digest, manifest=tree, when=1.0, trigger="apply", by="", origin={}, summary={}
+    )
+    server.records.commit(made)
 
 
 async def test_a_restart_commits_no_revision(tmp_path: Path) -> None:
@@ -120,10 +130,10 @@ async def test_a_first_start_is_all_or_nothing(server: LocalServer) -> None:
 async def test_an_adapter_that_is_gone_fails_its_model_alone(tmp_path: Path) -> None:
     (tmp_path / "a.gguf").write_bytes(TINY.read_bytes())
     async with local_server(tmp_path) as server:
-        await server.apply({"other": server.script("other")})
-    async with local_server(tmp_path) as server:
         my = {"from": "./a.gguf", "adapters": [{"from": "./style.gguf"}]}
-        await server.apply({"my": my, "other": "./other.script.json"}, START)
+        models = {"my": my, "other": server.script("other")}
+        commit(server, models)
+        await server.apply(models, START)
 
         assert server.status("my")["state"] == "failed"
         assert "style.gguf does not exist" in server.status("my")["conditions"][0]["message"]
@@ -150,10 +160,10 @@ async def test_a_key_without_its_secret_is_left_out_at_a_restart(tmp_path: Path)
 @pytest.mark.parametrize("source", ["hf:org/my", "https://127.0.0.1:9/my.gguf", "ollama:127.0.0.1:9/org/my"])
 async def test_an_unreachable_source_delays_no_restart(tmp_path: Path, source: str) -> None:
     async with local_server(tmp_path) as server:
-        await server.apply({"other": server.script("other")})
-    async with local_server(tmp_path) as server:
         server.env["HF_ENDPOINT"] = "http://127.0.0.1:9"
-        done = await server.apply({"my": {"from": source, **ON_DEMAND}, "other": "./other.script.json"}, START)
+        models = {"my": {"from": source, **ON_DEMAND}, "other": server.script("other")}
+        commit(server, models)
+        done = await server.apply(models, START)
 
         assert done["outcome"] == "partly_applied"
         assert await server.ask("other", "say yes") == "yes"

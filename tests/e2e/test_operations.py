@@ -276,6 +276,16 @@ def test_a_storm_of_signals_is_an_orderly_end(scripted: Stack) -> None:
     assert scripted.processes() == []
 
 
+def test_a_signal_ends_a_server_whose_first_model_is_downloaded(empty_stack: Stack) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a hub that takes connections and answers nothing
+        empty_stack.variables = {"HF_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        empty_stack.write({"demo": "hf:org/repo"})
+        process = empty_stack.serve()
+        with silent.accept()[0]:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+
+
 def _livez(url: str) -> str:
     try:
         return httpx.get(f"{url}/livez", timeout=60).text

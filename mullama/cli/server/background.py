@@ -16,6 +16,7 @@ from mullama.cli.api_client.discover import FoundServer, local_client
 from mullama.cli.api_client.errors import CLASSES
 from mullama.cli.app.exit_codes import exit_code
 from mullama.errors import Internal, MullamaError, TimedOut, Unavailable
+from mullama.store.disk import is_full, translate_os_errors
 from mullama.store.process import alive
 from mullama.store.records import Records, ServerRecord
 
@@ -31,7 +32,8 @@ def start(records: Records, arguments: Sequence[str], *, within: float = START_S
 
     An error or Ctrl-C before that kills the new server: it has no clients yet.
     """
-    records.create()
+    with translate_os_errors(records.folder):
+        records.reserve()
     offset = _rotate_log(records)
     with open(os.open(records.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
         child = subprocess.Popen(
@@ -63,7 +65,7 @@ def _wait_until_up(child: subprocess.Popen[bytes], records: Records, offset: int
             return FoundServer(client=local_client(record), records=records, record=record)
         time.sleep(0.02)
     message = "\n".join([f"the server did not answer within {within:g} s", *_log_tail(records, offset)])
-    raise TimedOut(message, hint=f"its log is {records.log_path}")
+    raise TimedOut(message, hint=_log_hint(records))
 
 
 def stop(server: FoundServer, *, within: float, force: bool) -> None:
@@ -137,12 +139,18 @@ def _log_length(records: Records) -> int:
 def _start_failure(records: Records, code: int, offset: int) -> MullamaError:
     """Return an error with the last lines of the log that leads to the exit code of the server."""
     message = "\n".join([f"the server did not start (exit {code})", *_log_tail(records, offset)])
-    hint = f"its log is {records.log_path}"
+    hint = _log_hint(records)
     for kind in CLASSES.values():
         error = kind(message, hint=hint)
         if exit_code(error) == code:
             return error
     return Internal(message, hint=hint)
+
+
+def _log_hint(records: Records) -> str:
+    """Return where the log is, and the reason for which it may lack the last lines."""
+    hint = f"its log is {records.log_path}"
+    return f"{hint}, which lacks lines because no space is left on its disk" if is_full(records.folder) else hint
 
 
 def _log_tail(records: Records, offset: int) -> list[str]:

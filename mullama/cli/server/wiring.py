@@ -22,6 +22,7 @@ from mullama.controller.event_log import EventLog
 from mullama.controller.model_commands import ModelCommands
 from mullama.controller.operator import LocalOperator
 from mullama.controller.reconciler import Reconciler
+from mullama.controller.restart import begin
 from mullama.controller.watch.watcher import ManifestWatcher
 from mullama.dialects import DIALECTS
 from mullama.errors import Conflict, MullamaError
@@ -111,22 +112,14 @@ async def _serve(
             lambda _: log.configure(process.service.access().manifest.observability.logs),
         )
         process.watcher.start()
-        code = 0
-        if not held:
-            options = ApplyOptions(trigger="start")
-            change = Change(
-                desired=loaded.manifest, origin=origin, options=options, restored=problem is not None,
-                edit=(lambda overlay: {**overlay, "default": {"route": default}}) if default else unchanged,
-            )  # fmt: skip
-            async for line in process.reconciler.apply(change):
-                if line["event"] == "result":
-                    code = outcome_code(line["outcome"])
-            if problem is not None:
-                process.reconciler.manifest_invalid(problem)
-        serves = held or process.reconciler.current.started
-        if serves:
+        if held:
             await process.stopping.wait()
-        return 0 if serves else code
+            return 0
+        change = Change(
+            desired=loaded.manifest, origin=origin, options=ApplyOptions(trigger="start"), restored=problem is not None,
+            edit=(lambda overlay: {**overlay, "default": {"route": default}}) if default else unchanged,
+        )  # fmt: skip
+        return await process.serve(change, problem)
     finally:
         records.withdraw(os.getpid())
         await process.close()
@@ -154,7 +147,7 @@ class _Process:
     """Set by the second signal: requests are no longer drained."""
     reload_requested: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by SIGHUP."""
-    tasks: tuple[asyncio.Task[None], ...] = ()
+    tasks: tuple[asyncio.Task[Any], ...] = ()
     """Tasks that run until the end."""
 
     @classmethod
@@ -195,6 +188,30 @@ class _Process:
             pool=pool,
             stopping=stopping,
         )
+
+    async def serve(self, change: Change, problem: MullamaError | None) -> int:
+        """Apply the first change, and serve until stopped; return the exit code.
+
+        A signal stops the server also while the first change downloads or loads.
+        """
+        first = asyncio.create_task(self._begin(change, problem))
+        stopped = asyncio.create_task(self.stopping.wait())
+        self.tasks += (first,)
+        await asyncio.wait({first, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if first.done() and not self.reconciler.current.started:
+            stopped.cancel()
+            return first.result()
+        await stopped
+        return 0
+
+    async def _begin(self, change: Change, problem: MullamaError | None) -> int:
+        code = 0
+        async for line in begin(self.reconciler, self.records, change):
+            if line["event"] == "result":
+                code = outcome_code(line["outcome"])
+        if problem is not None:
+            self.reconciler.manifest_invalid(problem)
+        return code
 
     def announce(self, control: str, origin: Origin) -> None:
         """Write server.json, by which commands find this server."""

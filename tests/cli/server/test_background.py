@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 from mullama.cli.api_client.discover import FoundServer
 from mullama.cli.app.exit_codes import exit_code
 from mullama.cli.server.background import start, stop
-from mullama.errors import MullamaError, NotFound, TimedOut
+from mullama.errors import MullamaError, NotFound, TimedOut, TransferFailed
 from mullama.store.process import alive
 from mullama.store.records import Records, instance_name
 
@@ -54,6 +55,20 @@ def test_a_started_server_answers_in_a_session_of_its_own_and_logs_to_a_file(ser
     assert os.getsid(pid_of(server)) == pid_of(server) != os.getsid(0)
     assert server.records is not None
     assert server.records.log_path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_full_disk_is_an_error_before_a_server_starts(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the server would run without a record, and no command would find it."""
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("mullama.store.records.write_atomic", full)
+    records = Records(home / "state", "full")
+
+    with pytest.raises(TransferFailed, match=rf"no space is left: {home}/state/full: No space"):
+        start(records, ["--held"])
+    assert not records.log_path.exists()
 
 
 def test_a_stopped_server_has_no_process_and_no_record(server: FoundServer) -> None:
