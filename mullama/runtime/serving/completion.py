@@ -39,15 +39,16 @@ class Completion:
         caller: Caller,
         places: PlaceBoard,
         *,
+        author: Request,
         alone: bool = False,
     ) -> None:
+        """author: the request as the client sent it; `request` may be truncated."""
         self._pool, self._find, self._request, self._caller = pool, find, request, caller
-        self._places = places
+        self._places, self._author = places, author
         self._deployment = find()
         self._server_metrics, self._metrics = metrics, metrics.of(self._deployment.name)
         self._arrived = time.monotonic()
         self._alone = alone
-        self.started = False  # events were passed on, so the request cannot be repeated
         self._has_text = False
 
     async def events(self) -> AsyncGenerator[Sequence[chat.Event], None]:
@@ -102,7 +103,7 @@ class Completion:
         await lease.worker.responsive()
         deadline = TimeLimit(lease.worker, inbox, self._deployment.model.limits.timeout)
         try:
-            async with aclosing(lease.worker.generate(*jobs, inbox=inbox, request=self._request)) as stream:
+            async with aclosing(lease.worker.generate(*jobs, inbox=inbox, request=self._author)) as stream:
                 async for outputs in stream:
                     events = aggregate.take(outputs)
                     if aggregate.complete:
@@ -130,7 +131,6 @@ class Completion:
         )
 
     def _note(self, events: Iterable[chat.Event]) -> None:
-        self.started = True
         if not self._has_text and any(isinstance(event, chat.TextDelta | chat.ThinkingDelta) for event in events):
             self._metrics.first_token.add(time.monotonic() - self._arrived)
             self._has_text = True

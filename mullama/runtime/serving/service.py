@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Protocol, assert_never
+from typing import Protocol, TypeVar, assert_never
 
 from mullama.chat import inventory as inv
 from mullama.chat import types as chat
@@ -41,6 +41,8 @@ from mullama.runtime.serving.vectors import (
 from mullama.runtime.snapshot import Deployment, Snapshot
 from mullama.runtime.worker.inbox import Inbox
 
+_T = TypeVar("_T")
+_Computed = Request | chat.EmbedRequest | chat.RerankRequest | chat.TokenizeRequest | chat.DetokenizeRequest
 _Inventory = (
     inv.ListModels
     | inv.ListRunning
@@ -133,27 +135,51 @@ class ModelService:
     # Completions
 
     async def events(self, request: Request, caller: Caller) -> AsyncGenerator[Sequence[chat.Event], None]:
-        """See `runtime.base.Service`. A request whose worker dies before the first event is repeated once.
-
-        It is not repeated when it ended the worker itself, see `runtime.quarantine`.
-        """
-        self.find(request.model, caller)
-        if isinstance(request, chat.ChatRequest):
-            request = await self._fitted(request, caller)
-        for attempt in (1, 2):
-            run = Completion(
-                self._pool, self._metrics, lambda: self.find(request.model, caller), request, caller, self._places,
-                alone=self._quarantine.suspects(request),
-            )  # fmt: skip
+        """See `runtime.base.Service`. A request whose worker dies before the first event is repeated as a whole one."""
+        begun = False
+        for last in (False, True):
             try:
-                async with aclosing(run.events()) as stream:
+                async with aclosing(self._attempt(request, caller)) as stream:
                     async for events in stream:
+                        begun = True
                         yield events
-                self._quarantine.clear(request)
                 return
             except EngineFailed:
-                if run.started or attempt == 2 or self._quarantine.blames(request):
+                if begun or last or self._quarantine.blames(request):
                     raise
+
+    async def _repeated(self, request: _Computed, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        """Return the result of an attempt of a request that sends nothing before its end.
+
+        It is made once more after its worker died, unless the request ended the worker itself (`runtime.quarantine`).
+        """
+        try:
+            return await attempt()
+        except EngineFailed:
+            if self._quarantine.blames(request):
+                raise
+        return await attempt()
+
+    async def _folded(self, request: Request, caller: Caller) -> chat.Answer:
+        folded = Fold()
+        async with aclosing(self._attempt(request, caller)) as stream:
+            async for events in stream:
+                for event in events:
+                    folded.feed(event)
+        return folded.answer
+
+    async def _attempt(self, request: Request, caller: Caller) -> AsyncGenerator[Sequence[chat.Event], None]:
+        """Yield the events of one attempt to answer a request."""
+        self.find(request.model, caller)
+        fitted = await self._fitted(request, caller) if isinstance(request, chat.ChatRequest) else request
+        run = Completion(
+            self._pool, self._metrics, lambda: self.find(request.model, caller), fitted, caller, self._places,
+            author=request, alone=self._quarantine.suspects(request),
+        )  # fmt: skip
+        async with aclosing(run.events()) as stream:
+            async for events in stream:
+                yield events
+        self._quarantine.clear(request)
 
     async def _fitted(self, request: chat.ChatRequest, caller: Caller) -> chat.ChatRequest:
         """Return the request without the oldest turns for which its context has no room, if it may be truncated."""
@@ -172,12 +198,7 @@ class ModelService:
     async def answer(self, operation: dialect.Operation, caller: Caller) -> dialect.Result:
         match operation:
             case chat.ChatRequest() | chat.CompletionRequest():
-                folded = Fold()
-                async with aclosing(self.events(operation, caller)) as stream:
-                    async for events in stream:
-                        for event in events:
-                            folded.feed(event)
-                return folded.answer
+                return await self._repeated(operation, lambda: self._folded(operation, caller))
             case chat.EmbedRequest():
                 return await self._embed(operation, caller)
             case chat.RerankRequest():
@@ -335,24 +356,25 @@ class ModelService:
         request: chat.EmbedRequest | chat.RerankRequest,
         caller: Caller,
         jobs: Callable[[Lease], Awaitable[list[Embed]]],
-        *,
-        repeatable: bool = True,
     ) -> tuple[Embedded, float]:
-        """Return the result of the jobs and the seconds of the load. They are repeated as in `events`."""
+        """Return the result of the jobs and the seconds of the load."""
+        return await self._repeated(request, lambda: self._embedded_once(request, caller, jobs))
+
+    async def _embedded_once(
+        self,
+        request: chat.EmbedRequest | chat.RerankRequest,
+        caller: Caller,
+        jobs: Callable[[Lease], Awaitable[list[Embed]]],
+    ) -> tuple[Embedded, float]:
         deployment = self.find(request.model, caller)
         alone, inbox = self._quarantine.suspects(request), Inbox()
-        try:
-            async with self._pool.lease(deployment.name, caller.priority, alone=alone) as lease:
-                await lease.worker.responsive()
-                deadline = TimeLimit(lease.worker, inbox, deployment.model.limits.timeout)
-                try:
-                    found = await embed_all(lease.worker, await jobs(lease), inbox, request)
-                finally:
-                    deadline.cancel()
-        except EngineFailed:
-            if not repeatable or self._quarantine.blames(request):
-                raise
-            return await self._embedded(request, caller, jobs, repeatable=False)
+        async with self._pool.lease(deployment.name, caller.priority, alone=alone) as lease:
+            await lease.worker.responsive()
+            deadline = TimeLimit(lease.worker, inbox, deployment.model.limits.timeout)
+            try:
+                found = await embed_all(lease.worker, await jobs(lease), inbox, request)
+            finally:
+                deadline.cancel()
         self._quarantine.clear(request)
         self._metrics.of(deployment.name).prompt_tokens += found.tokens
         self._metrics.add_decodes(deployment.name, lease.worker.pid, (found,))
@@ -361,23 +383,31 @@ class ModelService:
     async def _prompt_tokens(self, request: chat.ChatRequest, caller: Caller) -> tuple[int, ...]:
         deployment = self.find(request.model, caller)
         prepared = await prepared_for(request, deployment)
-        async with self._pool.lease(deployment.name, caller.priority) as lease:
-            return await _tokens_of(prepared.prompt, lease, joint=prepared.joint)
+        return await self._asked(
+            request, caller, lambda lease: _tokens_of(prepared.prompt, lease, joint=prepared.joint)
+        )
 
     async def _tokenize(self, request: chat.TokenizeRequest, caller: Caller) -> chat.Tokens:
-        deployment = self.find(request.model, caller)
-        async with self._pool.lease(deployment.name, caller.priority) as lease:
+        async def work(lease: Lease) -> chat.Tokens:
             ids = await _tokens_of(
                 request.text, lease, add_special=request.add_special, parse_special=request.parse_special
             )
-            pieces = await lease.worker.pieces(ids) if request.with_pieces else ()
-        return chat.Tokens(ids=ids, pieces=pieces)
+            return chat.Tokens(ids=ids, pieces=await lease.worker.pieces(ids) if request.with_pieces else ())
+
+        return await self._asked(request, caller, work)
 
     async def _detokenize(self, request: chat.DetokenizeRequest, caller: Caller) -> chat.DetokenizedText:
-        deployment = self.find(request.model, caller)
-        async with self._pool.lease(deployment.name, caller.priority) as lease:
-            text = await lease.worker.detokenize(request.tokens)
+        text = await self._asked(request, caller, lambda lease: lease.worker.detokenize(request.tokens))
         return chat.DetokenizedText(text=text.decode("utf-8", "replace"))
+
+    async def _asked(self, request: _Computed, caller: Caller, work: Callable[[Lease], Awaitable[_T]]) -> _T:
+        """Return the worker's answer to a question about tokens."""
+
+        async def ask() -> _T:
+            async with self._pool.lease(self.find(request.model, caller).name, caller.priority) as lease:
+                return await work(lease)
+
+        return await self._repeated(request, ask)
 
 
 async def _tokens_of(

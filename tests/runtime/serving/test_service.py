@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from dataclasses import replace
+from typing import Any
 
 import psutil
 import pytest
@@ -172,6 +173,62 @@ async def test_a_request_beside_one_that_crashes_is_answered_and_only_the_other_
     assert server.pool.crashes == 2
     weights = server.snapshot.deployments["a"].unit.weights
     assert len(server.pool.state.workers[weights].excused) == 1
+
+
+async def whole(server: LocalServer, text: str) -> str:
+    """The text of an answer that is sent at its end."""
+    found = await server.service.answer(request_of("a", text), CALLER)
+    assert isinstance(found, chat.Answer)
+    return found.choices[0].text
+
+
+def begun(server: LocalServer) -> int:
+    """The answers of model a that have text."""
+    return sum(server.metrics.of("a").first_token.counts)
+
+
+async def test_a_whole_answer_that_had_begun_is_repeated_after_a_death_from_outside(server: LocalServer) -> None:
+    await server.apply({"a": server.script()})
+    asked = [asyncio.create_task(whole(server, "slow 20ms count to 30")) for _ in range(2)]
+    await until(lambda: begun(server) == 2)
+    os.kill(server.pool.pids()[0], signal.SIGKILL)
+
+    answers = await asyncio.gather(*asked)
+
+    assert answers[0] == answers[1] == await whole(server, "slow 0ms count to 30")
+    assert server.pool.crashes == 1
+
+
+async def test_whole_answers_beside_a_request_that_crashes_are_repeated_and_that_request_is_blamed(
+    server: LocalServer,
+) -> None:
+    await server.apply({"a": server.script()})
+    beside = [asyncio.create_task(whole(server, f"slow 20ms count to {n}")) for n in (30, 31)]
+    await until(lambda: begun(server) == 2)
+
+    with pytest.raises(EngineFailed):
+        await whole(server, "crash exit")
+
+    assert [len(text) for text in await asyncio.gather(*beside)] == [
+        len(await whole(server, f"slow 0ms count to {n}")) for n in (30, 31)
+    ]
+    assert server.pool.crashes == 2  # the second is the repeated request alone
+    assert server.pool.quarantine.blames(request_of("a", "crash exit"))
+
+
+@pytest.mark.parametrize(
+    "request_", [chat.TokenizeRequest(model="a", text="x y"), chat.DetokenizeRequest(model="a", tokens=(1, 2))]
+)
+async def test_a_question_about_tokens_is_repeated_after_a_death(server: LocalServer, request_: Any) -> None:
+    await server.apply({"a": server.script()})
+    before = await server.service.answer(request_, CALLER)
+    with server.suspended("a"):
+        asked = asyncio.create_task(server.service.answer(request_, CALLER))
+        await until(lambda: server.pool.state.active("a") == 1)
+        os.kill(server.pool.pids()[0], signal.SIGKILL)
+        await until(lambda: server.pool.pids() == ())
+
+    assert await asked == before
 
 
 async def test_a_worker_that_hangs_beyond_the_time_limit_is_replaced_and_innocents_are_answered(
