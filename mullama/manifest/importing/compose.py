@@ -1,4 +1,4 @@
-"""Imports a Compose file: its top-level models, and services that run a llama.cpp server."""
+"""Imports a Compose file: its top-level models, and services that run a llama.cpp server or Ollama."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 from mullama.errors import Invalid
 from mullama.manifest.importing.flags import ServerCommand, Tree, arguments_of, model_of, shown
 from mullama.manifest.importing.found import Imported
+from mullama.manifest.importing.ollama_service import add_settings, add_store
 from mullama.manifest.importing.server_settings import add_addresses, add_secrets, open_keys, ports_of
 from mullama.names import parse_source
 
@@ -97,14 +98,19 @@ def _service(
         _model(found, where, name, options)
         return []
     if "ollama" in image:
-        found.left_out.append(f"{where}: its models are in a volume; mullama import ollama reads a store")
-        return []
+        variables = _environment(entry.get("environment"))
+        add_store(found, where, variables, _mounts(entry.get("volumes")))
+        port = add_settings(found, where, variables)
+        _report_keys(found, where, entry)
+        return _published(where, entry, "127.0.0.1", port)
     server = next((at for at, word in enumerate(words) if "llama-server" in word), None)
     if "llama.cpp" not in image and "llama-server" not in image and server is None:
         found.notes.append(f"{where}: it runs no llama.cpp server, and is not imported")
         return []
+    arguments, unknown = arguments_of(_environment(entry.get("environment")))
+    found.left_out += [f"{where}: {variable}" for variable in unknown]
+    _report_keys(found, where, entry)
     try:
-        arguments, unknown = arguments_of(_environment(entry.get("environment")))
         command = model_of([*arguments, *words[0 if server is None else server + 1 :]])
     except (Invalid, ValueError) as error:
         found.left_out.append(f"{where}: {error}")
@@ -117,16 +123,22 @@ def _service(
         own["api_key"] = ",".join(filter(None, (own.get("api_key"), file)))
         del own["api_key_file"]
     _add(found, where, name, ServerCommand(model=model, names=command.names, left=command.left, own=own), model)
-    found.left_out += [f"{where}: {variable}" for variable in unknown]
     found.left_out += places.unused()
-    on_host = entry.get("network_mode") == "host"
-    known = {*_SERVICE, "network_mode"} if on_host else _SERVICE
+    return _published(where, entry, own.get("host", "127.0.0.1"), own.get("port", _DEFAULT_PORT))
+
+
+def _report_keys(found: Imported, where: str, entry: Mapping[str, Any]) -> None:
+    """Name the keys of a service that a manifest cannot express."""
+    known = {*_SERVICE, "network_mode"} if entry.get("network_mode") == "host" else _SERVICE
     found.left_out += [
         f"{where}: {key}{_short(key, value)}" for key, value in entry.items() if key not in known and key[:2] != "x-"
     ]
-    port = own.get("port", _DEFAULT_PORT)
-    if on_host:
-        return [(where, f"{own.get('host', '127.0.0.1')}:{port}:{port}", port)]
+
+
+def _published(where: str, entry: Mapping[str, Any], host: str, port: str) -> list[tuple[str, Any, str]]:
+    """Return the published ports of a service that listens at this address; see `add_addresses`."""
+    if entry.get("network_mode") == "host":
+        return [(where, f"{host}:{port}:{port}", port)]
     return [(where, item, port) for item in ports_of(entry.get("ports"))]
 
 

@@ -34,6 +34,8 @@ class Imported:
     server: dict[str, Any] = field(default_factory=dict)
     keys: dict[str, dict[str, Any]] = field(default_factory=dict)
     hub: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Further blocks of the manifest; those of `server` are merged with `server`."""
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     aliases: list[tuple[str, str, str]] = field(default_factory=list)
@@ -74,8 +76,10 @@ class Imported:
         """Return the manifest of the import as a tree."""
         sources = {name: tree for name, tree in (("hf", self.hub), ("stores", self.stores)) if tree}
         blocks = {
-            "metadata": self.metadata, "server": self.server, "auth": {"keys": self.keys} if self.keys else {},
-            "sources": sources, "models": self.models, "routes": self.routes,
+            "metadata": self.metadata, "server": {**self.server, **self.settings.get("server", {})},
+            "auth": {"keys": self.keys} if self.keys else {}, "sources": sources,
+            "observability": self.settings.get("observability", {}), "defaults": self.settings.get("defaults", {}),
+            "models": self.models, "routes": self.routes,
         }  # fmt: skip
         return {"mullama": "v1"} | {name: block for name, block in blocks.items() if block or name == "models"}
 

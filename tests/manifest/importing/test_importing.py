@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -174,6 +176,111 @@ def test_compose_becomes_models_of_hubs_and_llama_services() -> None:
     }
     assert found.routes == {"chat": "llm"}
     assert [text.split(":")[0] for text in found.left_out] == ["models.a", "services.o"]
+
+
+OLLAMA = {
+    "OLLAMA_HOST": "0.0.0.0:9000",
+    "OLLAMA_KEEP_ALIVE": "24h",
+    "OLLAMA_CONTEXT_LENGTH": "8192",
+    "OLLAMA_NUM_PARALLEL": "2",
+    "OLLAMA_FLASH_ATTENTION": 1,
+    "OLLAMA_KV_CACHE_TYPE": "q8_0",
+    "OLLAMA_MAX_QUEUE": "32",
+    "OLLAMA_ORIGINS": "https://ui.example.org,http://localhost:*",
+    "OLLAMA_DEBUG": True,
+    "OLLAMA_MAX_LOADED_MODELS": "2",
+    "OLLAMA_NOPRUNE": "1",
+    "OLLAMA_UNHEARD": "x",
+    "NVIDIA_VISIBLE_DEVICES": "all",
+}
+
+
+def test_the_settings_of_an_ollama_service_are_those_of_the_manifest() -> None:
+    found = from_compose(
+        {
+            "services": {
+                "o": {
+                    "image": "ollama/ollama:latest",
+                    "ports": ["127.0.0.1:11434:9000", "8:80"],
+                    "volumes": ["./ollama:/root/.ollama", "./certs:/certs"],
+                    "environment": OLLAMA,
+                    "restart": "always",
+                    "deploy": {"resources": {}},
+                }
+            }
+        }
+    )
+    tree = found.tree()
+    assert tree == {
+        "mullama": "v1",
+        "server": {
+            "listen": ["127.0.0.1:11434"],
+            "limits": {"queue": 32},
+            "cors": ["https://ui.example.org", "http://localhost:*"],
+        },
+        "sources": {"stores": {"ollama": "./ollama/models"}},
+        "observability": {"logs": {"level": "debug"}},
+        "defaults": {
+            "residency": {"ttl": "1d"},
+            "context": {"size": 8192, "flash_attention": "on", "kv": {"k": "q8_0", "v": "q8_0"}},
+            "limits": {"parallel": 2},
+        },
+        "models": {},
+    }
+    load_text(to_yaml(tree), name="m.yaml", base_dir="/", profiles=(), env={})
+    assert [text.removeprefix("services.o: ").partition(",")[0] for text in found.left_out] == [
+        "its models are in ./ollama/models; mullama import ollama ./ollama/models declares them",
+        "volumes ./certs:/certs", "OLLAMA_MAX_LOADED_MODELS", "OLLAMA_UNHEARD", "NVIDIA_VISIBLE_DEVICES",
+        "restart always", "deploy", "ports 8:80: the server in the container listens at port 9000",
+    ]  # fmt: skip
+    assert found.notes == ["services.o: OLLAMA_NOPRUNE is not needed: prune.files is off by default"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "path", "given"),
+    [
+        ("OLLAMA_KEEP_ALIVE", "-1", "residency.ttl", "never"),
+        ("OLLAMA_KEEP_ALIVE", "-1m", "residency.ttl", "never"),
+        ("OLLAMA_KEEP_ALIVE", "0", "residency.ttl", "0s"),
+        ("OLLAMA_KEEP_ALIVE", "90", "residency.ttl", "90s"),
+        ("OLLAMA_KEEP_ALIVE", "1h30m", "residency.ttl", "90m"),
+        ("OLLAMA_KEEP_ALIVE", "${KEEP:-5m}", "residency.ttl", "${KEEP:-5m}"),
+        ("OLLAMA_KEEP_ALIVE", "soon", "residency.ttl", None),
+        ("OLLAMA_CONTEXT_LENGTH", "0", "context.size", None),
+        ("OLLAMA_CONTEXT_LENGTH", "${CTX:-4096}", "context.size", "${CTX:-4096}"),
+        ("OLLAMA_FLASH_ATTENTION", "false", "context.flash_attention", "off"),
+        ("OLLAMA_KV_CACHE_TYPE", "q7", "context.kv", None),
+    ],
+)
+def test_a_variable_of_ollama_is_converted_or_named(name: str, value: str, path: str, given: str | None) -> None:
+    found = from_compose({"services": {"o": {"image": "ollama/ollama", "environment": [f"{name}={value}"]}}})
+    tree = found.tree()
+    load_text(to_yaml(tree), name="m.yaml", base_dir="/", profiles=(), env={})
+    value_there: Any = tree.get("defaults")
+    for part in path.split("."):
+        value_there = value_there and value_there.get(part)
+    assert value_there == given
+    assert (f"services.o: {name}={value}, which defaults.{path} cannot express" in found.left_out) is (given is None)
+
+
+def test_settings_of_two_services_that_differ_are_named() -> None:
+    def service(size: int) -> dict[str, Any]:
+        return {"image": "ollama/ollama", "environment": {"OLLAMA_CONTEXT_LENGTH": size}}
+
+    found = from_compose({"services": {"a": service(1), "b": service(2)}})
+    assert found.tree()["defaults"] == {"context": {"size": 1}}
+    assert (
+        "services.b: OLLAMA_CONTEXT_LENGTH, because defaults.context.size has the value of another service"
+        in found.left_out
+    )
+
+
+def test_all_problems_of_a_service_without_a_model_are_named() -> None:
+    service = {"image": "llama.cpp:server", "environment": {"LLAMA_ARG_X": 1, "Y": 2}, "restart": "no", "deploy": {}}
+    found = from_compose({"services": {"s": service}})
+    assert [text.removeprefix("services.s: ").partition(" ")[0] for text in found.left_out] == [
+        "LLAMA_ARG_X=1", "Y=2", "restart", "deploy", "the",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("read", [from_llama_swap, from_compose])
