@@ -56,7 +56,7 @@ class Change:
     """The source of `desired`. Not used when `desired` is None."""
 
     awaits_files: bool = True
-    """False for a run that raises when files must be downloaded first: another revision is served meanwhile."""
+    """False for a run that raises when files must be downloaded first, because another revision can be served."""
 
     restored: bool = False
     """True when `desired` is the last applied revision, because the file of `origin` cannot be used."""
