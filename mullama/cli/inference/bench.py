@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +18,10 @@ from mullama.cli.app.exit_codes import DONE
 from mullama.cli.inference.conversation import response_format
 from mullama.cli.inference.load_test import Load, Measured, quantile, run, words
 from mullama.cli.models.declared import declared_model
-from mullama.errors import Invalid
+from mullama.errors import EngineFailed, Invalid
 
 if TYPE_CHECKING:
+    from mullama.engines.base import Output
     from mullama.runtime.worker.blocking import BlockingWorker
 
 _LOAD_ONLY = {"clients": 1, "shared_prefix": 0, "api": "chat", "until_end": False, "schema": None,
@@ -131,8 +132,12 @@ def load_tree(load: Load, measured: Measured) -> dict[str, Any]:
         "seconds": measured.seconds,
         "tokens_per_second": measured.tokens_per_second,
         "time_to_first_token": _spread(measured.firsts),
-        "inter_token": _spread(measured.gaps),
+        "inter_token": _spread(measured.gaps) if measured.gaps else None,
     }
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "n/a" if seconds is None else f"{seconds * 1000:.1f}"
 
 
 def _spread(values: list[float]) -> dict[str, float]:
@@ -144,7 +149,7 @@ def _load_rows(tree: dict[str, Any]) -> list[tuple[str, ...]]:
     return [
         ("throughput", f"{tree['tokens_per_second']:.1f}", "", "tokens/s"),
         ("time to first token", f"{first['p50'] * 1000:.1f}", f"{first['p99'] * 1000:.1f}", "ms"),
-        ("between tokens", f"{gap['p50'] * 1000:.1f}", f"{gap['p99'] * 1000:.1f}", "ms"),
+        ("between tokens", *(_milliseconds(gap and gap[share]) for share in ("p50", "p99")), "ms"),
     ]
 
 
@@ -162,9 +167,9 @@ class Speeds:
     """The speed of one request."""
 
     prefill: float
-    """Prompt tokens per second."""
-    decode: float
-    """Answer tokens per second, behind the first piece."""
+    """Prompt tokens per second, up to the first token of the answer."""
+    decode: float | None
+    """Answer tokens behind the first per second since the first; None for an answer of fewer than two tokens."""
     first: float
     """Seconds to the first piece of the answer."""
 
@@ -211,7 +216,7 @@ def _subject(call: CommandContext) -> tuple[str, int, int]:
 def _measure(engine: BlockingWorker, options: argparse.Namespace, number: int) -> Speeds:
     """Run one request with a new prompt, so that nothing of it is cached."""
     from mullama.chat.types import DEFAULT_SAMPLING, Sampling
-    from mullama.engines.base import Ended, Generate, Piece
+    from mullama.engines.base import Generate
 
     text = words(options.prompt_len, number)
     tokens = engine.call(engine.worker.tokenize(text, add_special=True, parse_special=False))
@@ -224,32 +229,38 @@ def _measure(engine: BlockingWorker, options: argparse.Namespace, number: int) -
         ignore_eos=True,
         cache=False,
     )
-    begun = time.perf_counter()
-    first = last = 0.0
-    prompt = generated = first_tokens = 0
-    for output in engine.outputs(job):
-        last = time.perf_counter()
-        if isinstance(output, Piece):
-            generated += output.count
-            if not first:
-                first, first_tokens = last, output.count
-        elif isinstance(output, Ended):
-            prompt, generated = output.prompt_tokens, output.completion_tokens
-    decoding = last - first
-    return Speeds(
-        prefill=prompt / (first - begun),
-        decode=(generated - first_tokens) / decoding if generated > first_tokens and decoding > 0 else 0.0,
-        first=first - begun,
-    )
+    return speeds_of(engine.outputs(job), time.perf_counter)
+
+
+def speeds_of(outputs: Iterable[Output], clock: Callable[[], float]) -> Speeds:
+    """Return the speed of a request that begins now.
+
+    The engine measures the tokens: pieces of several tokens may arrive together.
+    """
+    from mullama.engines.base import Ended, Piece
+
+    begun = clock()
+    first = None
+    for output in outputs:
+        if first is None and isinstance(output, Piece | Ended):
+            first = clock() - begun
+        if isinstance(output, Ended):
+            steps, seconds = output.completion_tokens - 1, output.decode_seconds
+            return Speeds(
+                prefill=output.prompt_tokens / output.prompt_seconds if output.prompt_seconds > 0 else 0.0,
+                decode=steps / seconds if steps > 0 and seconds > 0 else None,
+                first=first or 0.0,
+            )
+    raise EngineFailed("the answer has no end")
 
 
 def _print_speeds(call: CommandContext, rounds: list[Speeds]) -> None:
-    tree = {
+    tree: dict[str, Any] = {
         "model": call.options.model,
         "prompt_len": call.options.prompt_len,
         "gen_len": call.options.gen_len,
         "prefill": _mean([r.prefill for r in rounds]),
-        "decode": _mean([r.decode for r in rounds]),
+        "decode": _mean([r.decode for r in rounds if r.decode is not None]),
         "time_to_first_token": _mean([r.first for r in rounds]),
     }
     if call.options.json:
@@ -263,11 +274,15 @@ def _print_speeds(call: CommandContext, rounds: list[Speeds]) -> None:
     call.terminal.table(("measure", "mean", "±", "unit"), rows)
 
 
-def _mean(values: list[float]) -> dict[str, float]:
+def _mean(values: list[float]) -> dict[str, float] | None:
+    if not values:
+        return None
     return {"mean": statistics.fmean(values), "sd": statistics.stdev(values) if len(values) > 1 else 0.0}
 
 
-def _cells(value: dict[str, float], scale: float = 1) -> tuple[str, str]:
+def _cells(value: dict[str, float] | None, scale: float = 1) -> tuple[str, str]:
+    if value is None:
+        return "n/a", ""
     return f"{value['mean'] * scale:.1f}", f"{value['sd'] * scale:.1f}"
 
 

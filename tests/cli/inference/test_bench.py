@@ -10,6 +10,7 @@ import pytest
 
 from mullama.cli.app.context import CommandContext
 from mullama.cli.inference import bench
+from mullama.engines.base import Ended, Piece
 from tests.cli.conftest import Ran
 from tests.cli.tinyserver import Answer, TinyServer
 
@@ -91,6 +92,32 @@ def test_a_model_is_measured_on_this_machine(run: Run) -> None:
     assert tree["time_to_first_token"]["mean"] > 0
     table = run("bench", "builtin:tiny", "--prompt-len", "8", "--gen-len", "4", "--iterations", "1")
     assert [line.split()[0] for line in table.out.splitlines()] == ["measure", "prefill", "decode", "time"]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "tokens", "seconds", "decode"),
+    [((1, 3), 4, 0.5, 6.0), ((4,), 4, 0.5, 6.0), ((1, 1), 2, 0.1, 10.0), ((1,), 1, 0.0, None), ((), 0, 0.0, None)],
+)
+def test_the_rate_is_that_of_the_tokens_after_the_first(
+    pieces: tuple[int, ...], tokens: int, seconds: float, decode: float | None
+) -> None:
+    """However the pieces arrive."""
+    ended = Ended(
+        id=1, reason="length", prompt_tokens=8, prompt_seconds=0.25, completion_tokens=tokens, decode_seconds=seconds
+    )
+    times = iter(range(10))
+    outputs = [*(Piece(id=1, text="x", count=count) for count in pieces), ended]
+
+    assert bench.speeds_of(outputs, lambda: float(next(times))) == bench.Speeds(prefill=32.0, decode=decode, first=1.0)
+
+
+def test_a_rate_of_one_token_is_not_available(run: Run, tiny: TinyServer) -> None:
+    arguments = ("bench", "builtin:tiny", "--prompt-len", "8", "--gen-len", "1", "--iterations", "1", "--warmup", "0")
+    assert json.loads(run(*arguments, "--json").out)["decode"] is None
+    assert "n/a" in next(line for line in run(*arguments).out.splitlines() if line.startswith("decode"))
+    tiny.answers[CHAT] = stream(piece("a"), USAGE)
+    remote = run("bench", "--url", tiny.url, "--model", "m", "--warmup", "0")
+    assert next(line for line in remote.out.splitlines() if line.startswith("between")).split()[2:4] == ["n/a", "n/a"]
 
 
 def test_a_declared_model_is_measured_with_its_own_settings(
