@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from types import MappingProxyType
@@ -152,6 +152,18 @@ class Reconciler:
             raise failed.cause if isinstance(failed, ModelUnavailable) else failed
         async with self._lock:
             await self._restamp(names)
+
+    async def renew_files(self, paths: Collection[str]) -> None:
+        """Serve the models of these files as they are now: they changed on disk, or are back after a change.
+
+        Raises the reason for which one cannot be served.
+        """
+        deployments = self.current.snapshot.deployments.items()
+        names = tuple(name for name, deployment in deployments if not deployment.stamps.keys().isdisjoint(paths))
+        if names:
+            await self._renew(names)
+        for name in names:
+            self._pool.retry(name)
 
     async def _restamp(self, names: Iterable[str]) -> None:
         """Update the states of files that changed on disk and have the same bytes still, as after a copy."""

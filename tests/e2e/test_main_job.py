@@ -254,7 +254,8 @@ def test_weights_that_change_on_disk_are_drift_and_get_a_digest_and_a_prompt_sta
     path = stack.home / "a.gguf"
     path.write_bytes(tiny_variant(1))
     system = "You answer. " * 100
-    stack.write({"demo": {"from": "./a.gguf", "system": system, "limits": {"parallel": 1}}})
+    model = {"from": "./a.gguf", "system": system, "limits": {"parallel": 1}}
+    stack.write({"demo": model}, sync={"watch": False})
     stack.apply()
     assert "Paris" in ask(stack.url)
     assert stack.json("diff", "-f", stack.name, "--format", "json", code=0)["drift"] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -62,3 +63,30 @@ def next_look(watched: Watched, now: float, *, removes: int) -> float:
     """Return the seconds until the decision can change."""
     wanted = STABLE if removes else SETTLE
     return max(0.01, watched.since + wanted - now)
+
+
+class ChangedFiles:
+    """Finds the files of models whose state has changed and settled since. settle: seconds without a change."""
+
+    def __init__(self, settle: float) -> None:
+        self._settle = settle
+        self._states: Mapping[str, object] = {}
+        self._since = 0.0
+        self._touched: set[str] = set()
+
+    def saw(self, states: Mapping[str, object], now: float) -> frozenset[str]:
+        """Return the settled files after a look, each once; empty while files change, and when none has changed.
+
+        states: the state of each file that is not as it was described. A file that is so again has changed, too.
+        """
+        if states != self._states:
+            self._touched |= {path for path in (*states, *self._states) if states.get(path) != self._states.get(path)}
+            self._states, self._since = states, now
+        if now - self._since < self._settle:
+            return frozenset()
+        settled, self._touched = frozenset(self._touched), set()
+        return settled
+
+    def described(self) -> None:
+        """Note that the settled files are described as they are now."""
+        self._states = {}

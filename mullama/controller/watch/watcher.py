@@ -1,7 +1,8 @@
 """Watches the manifest's files: notices a change, waits until it has settled, and passes it to the reconciler.
 
 The system's file events miss network mounts and swapped symlinks, so the watcher also compares file metadata every
-two seconds, and reads the content every thirty seconds whatever the metadata are.
+two seconds, and reads the content every thirty seconds whatever the metadata are. In the same turn it looks at the
+metadata of the served models' files, which it compares with those of their description.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from mullama.controller.change import Change
 from mullama.controller.event_log import EventLog
 from mullama.controller.reconciler import Reconciler
 from mullama.controller.status import removals
-from mullama.controller.watch.debounce import WatchDecision, Watched, decide, next_look
+from mullama.controller.watch.debounce import STABLE, ChangedFiles, WatchDecision, Watched, decide, next_look
 from mullama.controller.watch.fs_events import FileEvents
 from mullama.errors import MullamaError, NotFound
 from mullama.manifest.load import LoadedManifest, load
@@ -45,7 +46,9 @@ def file_state(path: str) -> FileState:
 class ManifestWatcher:
     """Watches one manifest file and the files that it includes.
 
-    read_every: seconds between two readings of the content. file_state, load: read metadata and content.
+    read_every: seconds between two readings of the content. look_every: seconds between two looks at metadata.
+    weights_settle: seconds for which changed files of models must stay the same. file_state, load: read metadata and
+    content.
     """
 
     def __init__(
@@ -56,12 +59,16 @@ class ManifestWatcher:
         event_log: EventLog,
         env: Mapping[str, str],
         read_every: float = READ_EVERY,
+        look_every: float = LOOK_EVERY,
+        weights_settle: float = STABLE,
         file_state: Callable[[str], FileState] = file_state,
         load: Callable[..., LoadedManifest] = load,
     ) -> None:
         self._reconciler, self._pool, self._event_log, self._env = reconciler, pool, event_log, env
         self._status = reconciler.status
         self._read_every, self._file_state, self._load_file = read_every, file_state, load
+        self._look_every = look_every
+        self._weights = ChangedFiles(weights_settle)
         self._wake = asyncio.Event()
         self._file_events = FileEvents(self._wake.set)
         self._origin = Origin()
@@ -104,9 +111,12 @@ class ManifestWatcher:
         loop = asyncio.get_running_loop()
         fingerprint, read_at = self._fingerprint(), loop.time()
         while True:
-            await self._wait(LOOK_EVERY)
+            await self._wait(self._look_every)
             now = self._fingerprint()
-            if not self._origin.path or not self._reconciler.current.snapshot.manifest.sync.watch:
+            watches = self._reconciler.current.snapshot.manifest.sync.watch
+            if watches:
+                await self._look_at_weights()
+            if not self._origin.path or not watches:
                 fingerprint = now
                 continue
             if now != fingerprint or loop.time() - read_at > self._read_every:
@@ -119,6 +129,18 @@ class ManifestWatcher:
                     self._event_log.add("watch-failed", self._origin.path or "", message)
                 # As it was when it was read: a change since then is a new one.
                 fingerprint = self._last_read
+
+    async def _look_at_weights(self) -> None:
+        """Serve the files of models as they are now, once changed ones have settled, and again once they are back."""
+        states = {path: self._file_state(path) for path in await self._reconciler.look_at_files()}
+        if not (settled := self._weights.saw(states, asyncio.get_running_loop().time())):
+            return
+        try:
+            await self._reconciler.renew_files(settled)
+        except MullamaError as error:
+            self._event_log.note("warning", ", ".join(sorted(settled)), error.message)
+        else:
+            self._weights.described()
 
     async def _wait(self, seconds: float) -> None:
         """Wait for a file event or a new origin, at most so long."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mullama.controller.watch.debounce import WatchDecision, Watched, decide, next_look
+from mullama.controller.watch.debounce import ChangedFiles, WatchDecision, Watched, decide, next_look
 
 
 @pytest.mark.parametrize(
@@ -44,3 +44,30 @@ def test_the_next_look_is_when_the_verdict_can_change(removes: int, wanted: floa
     watched = Watched(applied="a").saw("b", 100.0)
 
     assert next_look(watched, 100.1, removes=removes) == pytest.approx(wanted)
+
+
+LOOKS: list[tuple[list[tuple[float, dict[str, int]]], list[str]]] = [
+    ([(0, {}), (9, {})], ["", ""]),
+    ([(0, {"a": 1}), (1, {"a": 1}), (2, {"a": 1}), (3, {"a": 1})], ["", "", "a", ""]),
+    ([(0, {"a": 1}), (2, {"a": 2}), (3, {"a": 2}), (4, {"a": 2})], ["", "", "", "a"]),
+    ([(0, {"a": 1}), (1, {}), (3, {}), (5, {})], ["", "", "a", ""]),
+    ([(0, {"a": 1}), (2, {"a": 1}), (3, {"a": 1, "b": 1}), (5, {"a": 1, "b": 1})], ["", "a", "", "b"]),
+    ([(0, {"a": 1}), (2, {"a": 1}), (3, {}), (5, {})], ["", "a", "", "a"]),
+]
+
+
+@pytest.mark.parametrize(("looks", "settled"), LOOKS)
+def test_changed_files_are_returned_once_when_they_have_settled(
+    looks: list[tuple[float, dict[str, int]]], settled: list[str]
+) -> None:
+    files = ChangedFiles(2.0)
+    assert ["".join(sorted(files.saw(states, now))) for now, states in looks] == settled
+
+
+def test_files_that_are_described_anew_have_not_changed() -> None:
+    files = ChangedFiles(2.0)
+    assert not files.saw({"a": 1}, 0)
+    assert files.saw({"a": 1}, 2) == {"a"}
+    files.described()
+    assert not files.saw({}, 3)
+    assert not files.saw({}, 6)

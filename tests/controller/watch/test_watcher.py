@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import pytest
 
 from mullama.controller.change import Change
 from mullama.controller.watch.watcher import ManifestWatcher
+from mullama.errors import MullamaError
 from mullama.manifest.load import LoadedManifest, load
 from mullama.runtime.base import ApplyOptions, Origin
 from tests.runtime.runtime_fixture import LocalServer, until
@@ -236,3 +238,70 @@ async def test_a_reload_loads_a_model_whose_file_changed_on_disk(server: LocalSe
         assert "revision 1 is applied" in await watcher.reload("SIGHUP")
         assert await running.ask("a", "x") == "changed"
         assert await watcher.reload("SIGHUP") == "nothing to do"
+
+
+LOOKS = {"look_every": 0.02, "weights_settle": 0.05}
+
+
+def script(answer: str) -> str:
+    return json.dumps({"name": "a", "faults": True, "rules": [{"when": "", "say": answer}]})
+
+
+async def answers(server: LocalServer, wanted: str) -> None:
+    while await server.ask("a", "x") != wanted:
+        pass
+
+
+def overwritten(path: Path, content: str) -> None:
+    path.write_text(content)
+    os.utime(path, ns=(1, path.stat().st_mtime_ns + 1_000_000))
+
+
+@pytest.mark.parametrize("change", [overwritten, renamed])
+async def test_a_file_of_a_loaded_model_that_changes_is_served_as_it_is_now(
+    server: LocalServer, change: Callable[[Path, str], None]
+) -> None:
+    async with watched(server, **LOOKS):
+        change(server.home / "a.script.json", script("new"))
+        await answers(server, "new")
+        change(server.home / "a.script.json", script("newer"))
+        await answers(server, "newer")
+
+
+@pytest.mark.parametrize("back", ["copy", "same"])
+async def test_a_pinned_file_that_is_restored_serves_again(server: LocalServer, back: str) -> None:
+    path = server.home / "a.script.json"
+    path.write_text(script("old"))
+    pinned = hashlib.sha256(path.read_bytes()).hexdigest()
+    content = f"mullama: v1\nmodels:\n  a: {{from: ./a.script.json, digest: 'sha256:{pinned}'}}\n"
+    server.script = lambda name="a", **more: f"./{name}.script.json"  # type: ignore[method-assign]
+    async with watched(server, content, **LOOKS):
+        assert await server.ask("a", "x") == "old"
+        kept = path.with_name("kept")
+        path.rename(kept)
+        path.write_text(script("another"))
+        server.pool.unload("a", forced=True)
+        await until(lambda: server.pool.pids() == ())
+        with pytest.raises(MullamaError, match="changed from"):
+            await server.ask("a", "x")
+        await until(lambda: any("changed from" in e["message"] for e in server.event_log.kept()))
+
+        shutil.copyfile(kept, path) if back == "copy" else kept.replace(path)
+        await until(lambda: server.status("a")["state"] != "failed")
+        assert await server.ask("a", "x") == "old"
+
+
+async def test_files_are_left_to_apply_without_the_watch(server: LocalServer) -> None:
+    async with watched(server, text("one", "sync: {watch: false}\n"), **LOOKS):
+        looks = server.reconciler.look_at_files
+        renamed(server.home / "a.script.json", script("new"))
+        seen = []
+
+        async def look() -> tuple[str, ...]:
+            seen.append(1)
+            return await looks()
+
+        server.reconciler.look_at_files = look  # type: ignore[method-assign]
+        await server.ask("a", "say hi")
+        assert await looks() != ()
+        assert seen == []
