@@ -245,6 +245,8 @@ class Embed:
     """Texts, token ids, or both in any order."""
     pairs: tuple[tuple[str, str], ...] = ()
     """(query, document) pairs to score with the rank head, in place of inputs."""
+    ranked: bool = False
+    """The inputs are the tokens of pairs, which `prepare` has made."""
     truncate: bool = True
     """Cut inputs that are too long; False fails the job."""
     normalize: bool = True

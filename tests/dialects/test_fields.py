@@ -23,6 +23,8 @@ from mullama.dialects.fields import (
     to_text,
 )
 from mullama.errors import Invalid
+from tests.dialects.wire import HELLO
+from tests.dialects.wire import decode as decoded
 
 N: Field[object] = integer("x", 0, 10)
 
@@ -120,3 +122,28 @@ def test_the_schema_of_a_body_lets_optional_fields_be_null() -> None:
         "model": {"type": "string", "maxLength": 512},
         "x": {"type": ["boolean", "null"]},
     }
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "read"),
+    [
+        ("/v1/messages", {**HELLO, "max_tokens": 4}, ()),
+        ("/v1/messages/count_tokens", HELLO, ()),
+        ("/v1/responses", {"model": "tiny", "input": "Hello"}, ("return_progress", "timings_per_token")),
+    ],
+)
+def test_fields_of_llama_server_that_an_api_does_not_have_are_named(
+    path: str, body: dict[str, Any], read: tuple[str, ...]
+) -> None:
+    given = {
+        "return_progress": True,
+        "timings_per_token": True,
+        "response_fields": ["a"],
+        "min_p": 0.1,
+        "verbose": None,
+    }
+    operation = decoded(path, {**body, **given, "verbose": None})
+    warnings = getattr(operation, "chat", operation).warnings
+    api = "/v1/messages" if "messages" in path else path
+    names = [name for name in ("return_progress", "timings_per_token", "response_fields", "min_p") if name not in read]
+    assert sorted(warnings) == sorted(f"{name} has no effect in {api}" for name in names)

@@ -6,6 +6,7 @@ from mullama.chat import types
 from mullama.dialects import fields, schema
 from mullama.dialects.anthropic.blocks import MESSAGES, SYSTEM
 from mullama.dialects.base import WireRequest
+from mullama.dialects.foreign_fields import llama_server_warnings
 from mullama.dialects.formats import effort, json_schema
 from mullama.dialects.sampling import KEEP_ALIVE, MOST_STOPS, MOST_TOKEN, STOP, integer_field, number_field
 from mullama.dialects.tools import (
@@ -79,7 +80,7 @@ def _chat(body: fields.Body, model: str, limit: int | None) -> types.ChatRequest
         parallel_tool_calls=parallel,
         continue_final=messages[-1].role == "assistant" and not messages[-1].tool_calls,
         user=_user(body),
-        warnings=skipped + warnings + _ineffective(body),
+        warnings=skipped + warnings + _ineffective(body) + llama_server_warnings(body, "/v1/messages"),
     )
 
 

@@ -215,10 +215,9 @@ class LlamaEngine:
         if isinstance(job, Generate):
             size = self._known(job.context).size or self._model.train_context
             return replace(job, prompt=tuple(prompt_tokens(job, self._vocabulary, size)), suffix=None, joint="")
-        if job.pairs:
-            return job
         whole = replace(job, truncate=True)
-        return replace(job, inputs=tuple(map(tuple, embed_inputs(whole, self._vocabulary, sys.maxsize))))
+        inputs = tuple(map(tuple, embed_inputs(whole, self._vocabulary, sys.maxsize)))
+        return replace(job, inputs=inputs, pairs=(), ranked=bool(job.pairs))
 
     def submit(self, job: Job) -> None:
         try:
@@ -349,8 +348,9 @@ class LlamaEngine:
     def _submit_vectors(self, job: Embed) -> None:
         self._known(job.context)
         context = self._vectors.get(job.context) or self._companion(job.context)
-        if bool(job.pairs) != (context.pooling == "rank"):
-            raise Unsupported("this context ranks pairs" if not job.pairs else "this model has no rank head")
+        ranks = job.ranked or bool(job.pairs)
+        if ranks != (context.pooling == "rank"):
+            raise Unsupported("this model has no rank head" if ranks else "this context ranks pairs")
         context.submit(job, embed_inputs(job, self._vocabulary, context.longest))
 
     def _companion(self, name: str) -> VectorContext:

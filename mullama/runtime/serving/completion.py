@@ -19,6 +19,7 @@ from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Lease, Pool
 from mullama.runtime.serving.aggregate import Aggregate
 from mullama.runtime.serving.places import PlaceBoard
+from mullama.runtime.serving.vectors import check_ids
 from mullama.runtime.snapshot import Deployment
 from mullama.runtime.worker.inbox import Inbox
 from mullama.runtime.worker.parent import WorkerClient
@@ -137,6 +138,8 @@ class Completion:
 
     async def _prompts(self, lease: Lease, prepared: Prepared) -> tuple[chat.PromptInput, ...]:
         """Return the prompts, after the tokens of an earlier answer if the client sent them."""
+        if len(prepared.prompts) > 1:
+            check_ids(prepared.prompts, lease.worker.facts.vocabulary, "prompt")
         if not prepared.context or not isinstance(prepared.prompt, str):
             return tuple([await self._tokenized(lease, prepared, prompt) for prompt in prepared.prompts])
         tokens = await lease.worker.tokenize(

@@ -31,6 +31,7 @@ from mullama.runtime.serving.places import PlaceBoard
 from mullama.runtime.serving.truncation import certainly_fits, fitted, room_for_answer
 from mullama.runtime.serving.vectors import (
     check_dimensions,
+    check_ids,
     check_pooling,
     embed_all,
     embed_slices,
@@ -318,6 +319,7 @@ class ModelService:
             width, pooling = lease.worker.facts.embedding_length, self.find(request.model, caller).options.pooling
             check_dimensions(request, width)
             check_pooling(request, pooling)
+            check_ids(request.inputs, lease.worker.facts.vocabulary, request.place)
             slices = embed_slices(request.inputs, width, pooling=pooling)
             return [
                 Embed(

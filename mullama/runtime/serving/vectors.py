@@ -86,6 +86,24 @@ async def embed_all(
     )
 
 
+def check_ids(inputs: Sequence[PromptInput], vocabulary: int, place: str) -> None:
+    """Raise `Invalid` for a token id outside the vocabulary, and name the input. place: the field of the inputs."""
+    for index, item in enumerate(inputs):
+        if not item or isinstance(item, str):
+            continue
+        try:
+            largest = max(item)  # quick for ids alone, which may be millions
+        except TypeError:
+            largest = max((part for part in item if not isinstance(part, str)), default=0)
+        if isinstance(largest, int) and largest >= vocabulary:
+            where = f"{place}[{index}]" if len(inputs) > 1 else place
+            raise Invalid(
+                f"{where}: token {item.index(largest)} is {largest}",
+                hint=f"this model's tokens are 0 to {vocabulary - 1}",
+                field=where,
+            )
+
+
 def _check_size(found: Sequence[Embedded]) -> None:
     """Raise `TooLarge` for vectors of tokens, whose number is known afterwards only."""
     numbers = sum(len(one.vectors) * len(one.vectors[0]) for one in found if one.rows and one.vectors)

@@ -21,7 +21,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mullama.engines import ENGINES, find_engine
-from mullama.engines.base import Ended, Engine, EngineChoice, Failed, Generate, Job
+from mullama.engines.base import Embed, Ended, Engine, EngineChoice, Failed, Generate, Job
 from mullama.errors import EngineFailed
 from mullama.offload import LARGE
 from mullama.runtime.worker import protocol
@@ -304,7 +304,9 @@ def _size(question: protocol.TextQuestion) -> int:
 
 
 def _text_size(job: Job) -> int:
-    """Return the characters that a job has tokenized. Pairs are short."""
+    """Return the characters that a job has tokenized."""
+    if isinstance(job, Embed) and job.pairs:
+        return sum(len(query) + len(document) for query, document in job.pairs)
     texts = (job.prompt,) if isinstance(job, Generate) else job.inputs
     return sum(
         len(text) if isinstance(text, str) else sum(len(part) for part in text if isinstance(part, str))

@@ -151,6 +151,22 @@ def test_pairs_get_scores_of_the_rank_head(
     assert "ranks pairs" in refused.failed.message
 
 
+def test_pairs_that_are_tokenized_before_get_the_same_scores(
+    random_model: Callable[[str], str], load: Callable[..., LlamaEngine]
+) -> None:
+    """Long pairs are tokenized beside the decodes."""
+    engine = load("llamacpp", random_model("rank"))
+    engine.open_context("main", OPTIONS)
+    job = Embed(id=1, context="main", pairs=(("what is it", "it is this"), ("a", "b")))
+
+    prepared = engine.prepare(job)
+
+    assert isinstance(prepared, Embed)
+    assert (prepared.pairs, prepared.ranked, len(prepared.inputs)) == ((), True, 2)
+    ((one,), (other,)) = answers(engine, job), answers(engine, prepared)
+    assert vectors(one) == pytest.approx(vectors(other), abs=1e-3)
+
+
 def test_a_model_without_a_rank_head_refuses_pairs(engine: LlamaEngine) -> None:
     engine.open_context("main", OPTIONS)
     (result,) = answers(engine, Embed(id=1, context="main", pairs=(("a", "b"),)))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from mullama.chat.types import EmbedRequest
-from mullama.errors import TooLarge, Unsupported
+from mullama.errors import Invalid, TooLarge, Unsupported
 from mullama.runtime.serving.vectors import (
     MOST_NUMBERS,
     MOST_PAIR_CHARACTERS,
+    check_ids,
     check_pooling,
     embed_slices,
     rerank_slices,
@@ -79,3 +82,23 @@ def test_vectors_of_tokens_are_for_the_endpoint_that_can_return_them() -> None:
         check_pooling(request, pooling)
     check_pooling(EmbedRequest(model="m", inputs=("a",), pooled=False), "none")
     assert embed_slices(request.inputs, 4, pooling="none") == [("a",), ("b",)]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "place"),
+    [
+        (((1, 99),), ""),
+        ((("x", 3, 4),), ""),
+        (((1, 2), (3, 100, 4)), "input[1]: token 1 is 100"),
+        (((1, 2), "text", ("x", 3, 101)), "input[2]: token 2 is 101"),
+        (((100,),), "input: token 0 is 100"),
+        (("text", ()), ""),
+    ],
+)
+def test_a_token_outside_the_vocabulary_is_refused_with_its_input(inputs: Any, place: str) -> None:
+    if not place:
+        check_ids(inputs, 100, "input")
+        return
+    with pytest.raises(Invalid) as raised:
+        check_ids(inputs, 100, "input")
+    assert (raised.value.message, raised.value.field) == (place, place.partition(":")[0])

@@ -8,6 +8,7 @@ from dataclasses import replace
 from mullama.chat.types import CountRequest, Message, Sampling, ToolChoice
 from mullama.dialects import fields, schema
 from mullama.dialects.base import ResponseRequest, WireRequest
+from mullama.dialects.foreign_fields import llama_server_warnings
 from mullama.dialects.formats import FORMAT_SCHEMA, effort, named_format
 from mullama.dialects.openai.native_form import RETURN_PROGRESS, TIMINGS_PER_TOKEN
 from mullama.dialects.openai.request_fields import METADATA, STORE
@@ -38,6 +39,7 @@ _TRUNCATION = fields.choice("truncation", ("auto", "disabled"))
 _INCLUDE = fields.many("include", fields.to_text, schema.STRING, 64)
 _SUMMARY = fields.choice("summary", ("auto", "concise", "detailed", "none"))
 _FORMAT = fields.Field("format", named_format, FORMAT_SCHEMA)
+_NATIVE = (RETURN_PROGRESS.name, TIMINGS_PER_TOKEN.name)
 
 # Fields of the request that the response object repeats.
 _ECHOED = (
@@ -93,7 +95,7 @@ def _request(body: fields.Body) -> ResponseRequest:
         tool_choice=checked_choice(_choice(body), tools, "tool_choice"),
         parallel_tool_calls=True if parallel is None else parallel,
         truncate=body.get(_TRUNCATION) == "auto",
-        warnings=tool_warnings(body),
+        warnings=(*tool_warnings(body), *llama_server_warnings(body, "/v1/responses", read=_NATIVE)),
         needs=tuple(dict.fromkeys(needs)),
         items=items,
         previous=previous,
