@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from mullama.chat.types import DEFAULT_SAMPLING, Sampling
@@ -21,7 +21,7 @@ from mullama.controller.listeners import Listeners
 from mullama.controller.run_queue import PendingRuns, Run
 from mullama.engines import require_installed
 from mullama.engines.base import Ended, Generate, Piece
-from mullama.errors import EngineFailed, ModelUnavailable, MullamaError, ProbeFailed, Refused
+from mullama.errors import EngineFailed, ModelUnavailable, MullamaError, ProbeFailed, Refused, masked
 from mullama.manifest.spec import Manifest, Model, Probe
 from mullama.plan.fit import stays, too_large
 from mullama.plan.observed import KnownFiles
@@ -35,6 +35,7 @@ from mullama.runtime.scheduler.events import UnitKey
 from mullama.runtime.scheduler.state import Phase, UnloadedEarly
 from mullama.runtime.serving.build import DeploymentBuilder, engine_of
 from mullama.runtime.snapshot import Deployment
+from mullama.sources.aliases import tagged
 from mullama.sources.local_files import check_adapter
 from mullama.store.records import Records
 
@@ -317,13 +318,24 @@ def checked(
     require_installed(engine_of(files))
     facts = files.facts
     if facts is not None and (missing := set(model.requires) - set(facts.capabilities)):
-        raise Refused(
-            f"{name} requires {', '.join(sorted(missing))}, which {model.from_} does not have",
-            hint=f"the file has: {', '.join(facts.capabilities)}",
-        )
+        raise _lacking(name, model, missing, facts.capabilities)
     if facts is not None and (too_much := too_large(name, model, facts, desired.hardware.budget, builder.machine)):
         raise Refused(too_much, hint="use a smaller context.size, a smaller file, or a larger hardware.budget")
     for adapter in model.adapters:
         check_adapter(adapter.from_, facts)
     adapters = tuple(store.adapter(adapter.from_) for adapter in model.adapters)
     return builder.build(name, model, files, 0, adapters)
+
+
+def _lacking(name: str, model: Model, missing: Collection[str], present: Sequence[str]) -> Refused:
+    """Return the error for a model without the capabilities of its `requires`, with names that have them."""
+    hint = f"remove it from models.{name}.requires"
+    if "vision" in missing:
+        hint = f"images are not supported yet, so no model has vision; {hint}"
+    elif known := tagged(missing)[:3]:
+        hint = f"known models that have it are {', '.join(known)}; or {hint}"
+    return Refused(
+        f"models.{name}.requires: {name} lacks {', '.join(sorted(missing))}; {masked(model.from_)} has "
+        f"{', '.join(present) or 'no capability'}",
+        hint=hint,
+    )

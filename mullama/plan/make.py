@@ -210,7 +210,7 @@ def _drifted(name: str, model: Model, observed: Observed) -> Step | None:
     elif observed.live is None:
         return None
     elif live is None:
-        detail, cost = "unknown to the server: load", Cost.WEIGHTS
+        detail, cost = "the server does not serve it yet: load", Cost.WEIGHTS
     elif changed := changed_files(model, live, observed):
         pinned = model.digest is not None and files.digest != model.digest
         rest = "its digest is pinned: restore it, or change `digest`" if pinned else "load it as it is now"

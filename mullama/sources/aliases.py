@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -49,6 +49,11 @@ class Expanded:
     projector: HubRef | None = None
     guessed: bool = False
     """The name is in no table; Ollama's registry may have it."""
+
+
+def tagged(tags: Collection[str]) -> tuple[str, ...]:
+    """Return the names of the tables that have all of these tags, in their order."""
+    return tuple(alias.name for alias in aliases().values() if {*tags} <= {*alias.tags})
 
 
 def aliases(env: Mapping[str, str] | None = None) -> Mapping[str, Alias]:

@@ -294,3 +294,21 @@ async def test_a_lowered_budget_unloads_idle_models_and_reports_those_that_stay(
     await server.apply(models)
     assert server.operator.status()["state"] == "ready"
     assert server.condition("Degraded")["status"] is False
+
+
+@pytest.mark.parametrize(
+    ("requires", "lacks", "hint"),
+    [
+        (["vision"], "vision", "images are not supported yet, so no model has vision; remove it from"),
+        (["embedding"], "embedding", "known models that have it are "),
+        (["embedding", "vision"], "embedding, vision", "remove it from models.a.requires"),
+    ],
+)
+async def test_a_model_without_a_required_capability_is_refused_by_its_name(
+    server: LocalServer, requires: list[str], lacks: str, hint: str
+) -> None:
+    done = await server.apply({"a": {"from": "builtin:tiny", "requires": requires}})
+
+    assert done["outcome"] == "refused"
+    assert f"models.a.requires: a lacks {lacks}; builtin:tiny has completion" in done["message"]
+    assert hint in done["hint"]

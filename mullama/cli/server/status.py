@@ -97,7 +97,7 @@ def _models_table(call: CommandContext, models: list[Mapping[str, Any]]) -> None
             model["name"],
             model["state"],
             _memory(model),
-            str(model.get("context_size") or "-"),
+            _context(model),
             str(model.get("active") or 0),
             str(model.get("waiting") or 0),
             str(model.get("source") or "-"),
@@ -105,6 +105,11 @@ def _models_table(call: CommandContext, models: list[Mapping[str, Any]]) -> None
         for model in models
     )
     call.terminal.table(heads, rows)
+
+
+def _context(model: Mapping[str, Any]) -> str:
+    """Format the context size of a model; one that failed has no context."""
+    return "-" if model["state"] == "failed" else str(model.get("context_size") or "-")
 
 
 def _memory(model: Mapping[str, Any]) -> str:
@@ -153,7 +158,7 @@ def _loaded(model: Mapping[str, Any]) -> tuple[str, ...]:
         model["state"],
         _memory(model),
         (f"GPU, {counted(layers, 'layer')}" if layers else "CPU") if memory else "-",
-        str(model.get("context_size") or "-"),
+        _context(model),
         counted(active, "request") if active else "-",
         _until(model),
     )

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from mullama.cli.app.context import CommandContext, Parser
+from mullama.cli.app.context import CommandContext, Parser, UsageError
 from mullama.cli.app.exit_codes import DONE
 
 Kind = Literal["", "files", "models"]
 """The kind of values that are not listed in a parser."""
 
-_MODELS = "mullama completions models 2>/dev/null"
+_MODELS = "mullama completions --models 2>/dev/null"
 """The command that prints the names of models, one a line."""
 
 
@@ -53,14 +53,17 @@ class CompletionEntry:
 
 
 def completions_options(parser: Parser) -> None:
-    parser.add_argument("shell", choices=(*SHELLS, "models"), help="the shell; models prints what the scripts offer")
+    parser.add_argument("shell", nargs="?", choices=tuple(SHELLS), help="the shell")
+    parser.add_argument("--models", action="store_true", help=argparse.SUPPRESS)  # asked by the scripts
 
 
 def completions(call: CommandContext) -> int:
     """Print the script. Where it belongs is in the manual of each shell."""
-    if call.options.shell == "models":
+    if call.options.models:
         for name in _models(call):
             call.terminal.line(name)
+    elif call.options.shell is None:
+        raise UsageError("completions needs the name of a shell", hint=f"one of {', '.join(SHELLS)}")
     else:
         call.terminal.raw(SHELLS[call.options.shell](table()))
     return DONE

@@ -95,6 +95,14 @@ def test_ps_lists_models_in_memory(run: Run, tiny: TinyServer) -> None:
     assert "big" in run("ps", "--all", "--host", tiny.url).out
 
 
+def test_a_model_that_failed_shows_no_context(run: Run, tiny: TinyServer) -> None:
+    failed = {"name": "bad", "state": "failed", "memory": 0, "context_size": 8192, "source": "./b", "conditions": []}
+    tiny.answers["GET /api/v1/status"] = Answer({**STATUS, "models": [failed]})
+    for command in ("status", ("ps", "--all")):
+        words = (command,) if isinstance(command, str) else command
+        assert "8192" not in run(*words, "--host", tiny.url).out
+
+
 def test_shared_memory_counts_once(run: Run, tiny: TinyServer) -> None:
     gib = 2**30
     loaded = {"state": "ready", "context_size": 512, "source": "./a.gguf", "conditions": []}

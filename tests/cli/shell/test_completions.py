@@ -66,6 +66,7 @@ MODELS = ("chat", "qwen3:8b", "qwen3:8b-long", "small")
         (("mullama", "diff", "-f", ""), ()),
         (("mullama", "apply", "--file", "m"), ()),
         (("mullama", "completions", "b"), ("bash",)),
+        (("mullama", "completions", ""), tuple(SHELLS)),
         (("mullama", "ps", ""), ()),
         (("mullama", "ps", "--js"), ("--json",)),
         (("mullama", "ba"), ()),
@@ -77,9 +78,7 @@ def test_bash_completes_models_values_and_files(
     """An empty reply leaves the word to the shell, which completes files."""
     if (bash := shutil.which("bash")) is None:
         pytest.skip("no bash here")
-    stub = tmp_path / "mullama"
-    stub.write_text("#!/bin/sh\n" + "".join(f"echo {name}\n" for name in MODELS))
-    stub.chmod(0o755)
+    _stub(tmp_path)
     typed = " ".join(f"'{word}'" for word in words)
     ask = f'COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _mullama; printf "%s\\n" "${{COMPREPLY[@]}}"'
     env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
@@ -90,25 +89,53 @@ def test_bash_completes_models_values_and_files(
 
 
 def test_the_names_of_models_are_those_of_the_server_else_of_the_manifest(run: Run, tmp_path: Path) -> None:
-    assert run("completions", "models").out == ""
+    assert run("completions", "--models").out == ""
     (tmp_path / "mullama.yaml").write_text(
         "mullama: v1\nserver: {listen: ['127.0.0.1:0']}\n"
         "models: {a: {from: 'builtin:tiny'}, 'b:1': {from: 'builtin:tiny'}}\nroutes: {default: a}\n"
     )
-    assert run("completions", "models").out.split() == ["a", "b:1", "default"]
+    assert run("completions", "--models").out.split() == ["a", "b:1", "default"]
     (tmp_path / "mullama.yaml").write_text("mullama: v1\nmodels: [")
-    assert (run("completions", "models").code, run("completions", "models").out) == (0, "")
+    assert (run("completions", "--models").code, run("completions", "--models").out) == (0, "")
 
 
-def test_fish_completes_commands_choices_and_options(tmp_path: Path) -> None:
+def test_completions_without_a_shell_is_an_error(run: Run) -> None:
+    ran = run("completions")
+    assert (ran.code, "needs the name of a shell" in ran.err) == (4, True)
+
+
+def _stub(folder: Path) -> None:
+    """Write a `mullama` that prints the names of models."""
+    stub = folder / "mullama"
+    stub.write_text("#!/bin/sh\n" + "".join(f"echo {name}\n" for name in MODELS))
+    stub.chmod(0o755)
+
+
+FISH = {
+    "mullama qua": ["quantize"],
+    "mullama cache cl": ["clear"],
+    "mullama pull --qu": ["--quiet"],
+    "mullama completions b": ["bash"],
+    "mullama run s": ["small"],
+    "mullama run qwen3:8b-": ["qwen3:8b-long"],
+    "mullama bench --model c": ["chat"],
+    "mullama run -m s": ["small"],
+    "mullama diff --format j": ["json"],
+    "mullama apply -f mul": ["mullama.fish", "mullama"],
+}
+
+
+def test_fish_completes_commands_choices_options_models_and_files(tmp_path: Path) -> None:
     if (fish := shutil.which("fish")) is None:
         pytest.skip("no fish here")
     (tmp_path / "mullama.fish").write_text(SHELLS["fish"](table()))
-    lines = ("mullama qua", "mullama cache cl", "mullama pull --qu")
-    asked = "; ".join(("source mullama.fish", *(f"complete -C '{line}'" for line in lines)))
-    env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    _stub(tmp_path)
+    asked = "; echo end; ".join(("source mullama.fish", *(f"complete -C '{line}'" for line in FISH)))
+    env = {"HOME": str(tmp_path), "PATH": f"{tmp_path}:/usr/bin:/bin"}
     done = subprocess.run([fish, "-c", asked], cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
-    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == ["quantize", "clear", "--quiet"]
+    parts = [part.split("\n") for part in done.stdout.split("end\n")[1:]]
+    offered = [sorted(line.split("\t")[0] for line in part if line) for part in parts]
+    assert dict(zip(FISH, offered, strict=True)) == {line: sorted(words) for line, words in FISH.items()}
 
 
 @pytest.mark.parametrize(
@@ -125,7 +152,11 @@ def test_a_tab_completes_on_a_terminal(tmp_path: Path, shell: str, arguments: li
     (tmp_path / "functions").mkdir()
     (tmp_path / f"mullama.{shell}").write_text(SHELLS[shell](table()))
     (tmp_path / "functions/_mullama").write_text(SHELLS[shell](table()))
-    home = {"HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path), "PS1": "$ ", "TERM": "xterm"}
+    _stub(tmp_path)
+    home = {
+        "HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path), "PS1": "$ ", "TERM": "xterm",
+        "PATH": f"{tmp_path}:/usr/bin:/bin",
+    }  # fmt: skip
     with pty_session(arguments, tmp_path, program=program, **home) as session:
         session.type(begin)
         session.read_until("ready\r\n")
@@ -133,3 +164,10 @@ def test_a_tab_completes_on_a_terminal(tmp_path: Path, shell: str, arguments: li
         session.read_until("ntize")
         session.type("\x15mullama cache cl\t")
         session.read_until("ear")
+        if shell == "elvish":  # its script has no models, values and files
+            return
+        for typed, rest in (("run sm", "all"), ("run qwen3:8b-l", "ong"), ("diff --format js", "on")):
+            session.type(f"\x15mullama {typed}\t")
+            session.read_until(rest)
+        session.type("\x15mullama apply -f mullama.z\t")
+        session.read_until("sh")
