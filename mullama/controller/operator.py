@@ -15,7 +15,7 @@ from mullama.controller.conditions import Condition, Reason, condition
 from mullama.controller.current import Current
 from mullama.controller.event_log import EventLog
 from mullama.controller.reconciler import Reconciler
-from mullama.controller.shared_memory import memory_in_use, with_shares
+from mullama.controller.shared_memory import memory_in_use, own_memory, with_shares
 from mullama.controller.status import failure_reason, is_old, live_models
 from mullama.errors import Invalid, masked
 from mullama.manifest.tree import block_to_tree, parse_resolved
@@ -304,13 +304,17 @@ class LocalOperator:
             Gauge(name="mullama_worker_crashes", help="Worker crashes.", value=self._pool.crashes),
             Gauge(name="mullama_models_loaded", help="Models in memory.", value=loaded),
         ]
+        own = own_memory({name: model.memory for name, model in live.items()}, current.snapshot)
         for name, model in live.items():
             labels, ready = {"model": name}, model.state != "failed"
             gauges += [
                 Gauge(name="mullama_model_ready", help="1 if the model can serve.", labels=labels, value=ready),
-                Gauge(name="mullama_model_memory_bytes", help="Estimated memory.", labels=labels, value=model.memory),
+                Gauge(name="mullama_model_memory_bytes", help=_MEMORY, labels=labels, value=own[name]),
             ]
         return gauges
+
+
+_MEMORY = "Estimated memory; weights and contexts that models share count for the first of them only."
 
 
 def _origin(origin: Origin) -> dict[str, Any]:

@@ -32,6 +32,15 @@ def with_shares(models: Sequence[_Tree], snapshot: Snapshot) -> list[dict[str, A
     return found
 
 
+def own_memory(memory: Mapping[str, int], snapshot: Snapshot) -> dict[str, int]:
+    """Return the bytes of each model that no earlier one counts, so that their sum is the memory in use.
+
+    memory: the bytes of each model by its name, 0 for one that is not loaded.
+    """
+    shares = with_shares([{"name": name, "memory": count} for name, count in memory.items()], snapshot)
+    return {share["name"]: share["memory_own"] for share in shares}
+
+
 def _parts(name: str, snapshot: Snapshot) -> tuple[tuple[object, int], ...]:
     """Return the weights and the context of a loaded model with their bytes."""
     deployment = snapshot.deployments[name]

@@ -17,6 +17,7 @@ from mullama.sources.base import Cancelled, DownloadProgress, Report
 from mullama.weights.choose import header_role
 from mullama.weights.facts import WeightFacts
 from mullama.weights.gguf import Read, read_header
+from mullama.weights.imatrix import ImportanceMatrix, read_imatrix
 from mullama.weights.inspect import inspect
 from mullama.weights.registry_manifest import MAX_TEXT
 
@@ -62,6 +63,17 @@ def check_adapter(path: str, base: WeightFacts | None) -> None:
         raise BadWeights(f"{path} is not an adapter: it contains a {facts.role}")
     if base is not None and facts.architecture != base.architecture:
         raise BadWeights(f"the adapter {path} is for {facts.architecture}, the weights are {base.architecture}")
+
+
+def read_importance(path: str) -> ImportanceMatrix:
+    """Return the importance matrix of a file; raise `BadWeights` with the path."""
+    descriptor, size = open_regular(path)
+    try:
+        return read_imatrix(_reader(descriptor, path), size)
+    except BadWeights as error:
+        raise BadWeights(f"{path}: {error.message}", hint=error.hint) from error
+    finally:
+        os.close(descriptor)
 
 
 def open_regular(path: str) -> tuple[int, int]:

@@ -150,3 +150,15 @@ async def test_memory_that_models_share_counts_once(server: LocalServer) -> None
     assert 0 < found["long"]["memory_own"] < found["long"]["memory"]
     used = sum(model["memory_own"] for model in found.values())
     assert status["memory"] == {"used": used, "names": 3, "models": 2}
+
+
+async def test_the_memory_of_models_in_metrics_adds_up_to_the_memory_in_use(server: LocalServer) -> None:
+    source = server.script("a")
+    await server.apply({"a": source, "same": source, "long": {"from": source, "context": {"size": 512}}})
+
+    lines = [line for line in server.operator.metrics().splitlines() if line.startswith("mullama_model_memory_bytes{")]
+    values = {line.partition('"')[2].partition('"')[0]: float(line.rpartition(" ")[2]) for line in lines}
+    used = server.operator.status()["memory"]["used"]
+    assert set(values) == {"a", "same", "long"}
+    assert sum(values.values()) == used > 0
+    assert values["same"] == 0

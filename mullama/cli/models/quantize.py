@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import tempfile
@@ -11,8 +12,9 @@ from typing import TYPE_CHECKING
 from mullama.cli.app.context import CommandContext, Parser, UsageError
 from mullama.cli.app.exit_codes import DONE
 from mullama.cli.console.download_progress import DownloadDisplay
+from mullama.cli.models.model_card import QuantizedFile, write_card
 from mullama.cli.models.pull import absolute_source
-from mullama.errors import Invalid, Refused, Unsupported
+from mullama.errors import Invalid, NotFound, Refused, Unsupported, masked
 from mullama.names import suggest
 from mullama.units import size
 
@@ -32,6 +34,12 @@ def quantize_options(parser: Parser) -> None:
         "types", nargs="+", metavar="TYPE", help="for example Q4_K_M, or q4 for short; several may be given"
     )
     parser.add_argument("-o", "--output", metavar="PATH", help="output file; for several types, the folder")
+    parser.add_argument(
+        "--imatrix", metavar="FILE", help="importance matrix of the model, as llama-imatrix writes it (GGUF or .dat)"
+    )
+    parser.add_argument(
+        "--card", action=argparse.BooleanOptionalAction, default=True, help="write a model card (README.md) beside it"
+    )
     parser.add_argument("--requantize", action="store_true", help="allow weights that are already quantized")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: all)")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
@@ -45,13 +53,39 @@ def quantize(call: CommandContext) -> int:
     if not kinds:
         raise UsageError("quantize needs a type", hint="for example Q4_K_M")
     stored = _stored(call, options.source)
+    imatrix = _imatrix(call, stored)
+    written: dict[Path, list[QuantizedFile]] = {}
     for kind in kinds:
         target = _target(call, stored, kind, several=len(kinds) > 1)
         if target.exists() and not options.force:
             raise Refused(f"{target} already exists", hint="overwrite it with --force, or name another with -o")
-        _write(call, stored, target, kind)
-        call.terminal.line(f"wrote {target}  {size(stored.size)} -> {size(target.stat().st_size)}")
+        _write(call, stored, target, kind, imatrix)
+        length = target.stat().st_size
+        call.terminal.line(f"wrote {target}  {size(stored.size)} -> {size(length)}")
+        made = QuantizedFile(name=target.name, kind=kind, bytes=length, imatrix=imatrix.name if imatrix else "")
+        written.setdefault(target.parent, []).append(made)
+    if options.card:
+        from mullama.sources.local_files import look_into
+
+        metadata = look_into(stored.files).metadata
+        for folder, files in written.items():
+            card = write_card(folder, masked(stored.source), stored.digest, metadata, files)
+            call.terminal.line(f"wrote {card}")
     return DONE
+
+
+def _imatrix(call: CommandContext, stored: StoredWeights) -> Path | None:
+    """Return the path of the importance matrix, once it is known to fit the model."""
+    if call.options.imatrix is None:
+        return None
+    from mullama.sources.local_files import look_into, read_importance
+    from mullama.weights.imatrix import check_imatrix
+
+    path = call.folder / Path(call.options.imatrix).expanduser()
+    if not path.exists():
+        raise NotFound(f"{path} does not exist", name=str(path))
+    check_imatrix(read_importance(str(path)), look_into(stored.files).tensors, masked(stored.source))
+    return path
 
 
 def type_named(word: str) -> str:
@@ -97,7 +131,7 @@ def _stored(call: CommandContext, source: str, *, quiet: bool = False) -> Stored
     return stored
 
 
-def _write(call: CommandContext, stored: StoredWeights, target: Path, kind: str) -> None:
+def _write(call: CommandContext, stored: StoredWeights, target: Path, kind: str, imatrix: Path | None = None) -> None:
     """Quantise into a temporary file in the target's folder and rename it when it is complete."""
     from mullama.engines.llamacpp.quantize import quantize as run
 
@@ -112,7 +146,8 @@ def _write(call: CommandContext, stored: StoredWeights, target: Path, kind: str)
     os.close(descriptor)
     try:
         threads = int(getattr(call.options, "threads", 0) or 0)
-        run(stored.files[0], temporary, kind, again=again, threads=threads, env=call.env)
+        matrix = str(imatrix) if imatrix else None
+        run(stored.files[0], temporary, kind, again=again, threads=threads, imatrix=matrix, env=call.env)
         os.chmod(temporary, 0o644)
         os.replace(temporary, target)
     finally:

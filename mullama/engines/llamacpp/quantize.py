@@ -11,9 +11,16 @@ from collections.abc import Mapping
 from mullama.errors import EngineFailed, Invalid, MullamaError
 
 
-def quantize(source: str, target: str, kind: str, *, again: bool, threads: int, env: Mapping[str, str]) -> None:
-    """Write `target`; raise `Invalid` for an unknown kind, `EngineFailed` with the library's messages."""
-    job = json.dumps({"source": source, "target": target, "kind": kind, "again": again, "threads": threads})
+def quantize(
+    source: str, target: str, kind: str, *, again: bool, threads: int, imatrix: str | None, env: Mapping[str, str]
+) -> None:
+    """Write `target`; raise `Invalid` for an unknown kind, `EngineFailed` with the library's messages.
+
+    imatrix: the path of an importance matrix of the source.
+    """
+    job = json.dumps(
+        {"source": source, "target": target, "kind": kind, "again": again, "threads": threads, "imatrix": imatrix}
+    )
     command = [sys.executable, "-I", "-m", "mullama.engines.llamacpp.quantize"]
     done = subprocess.run(command, input=job.encode(), env=dict(env), capture_output=True, check=False)
     if done.returncode == 0:
@@ -32,7 +39,10 @@ def main() -> int:
 
     job = json.load(sys.stdin)
     try:
-        write(job["source"], job["target"], job["kind"], again=job["again"], threads=job["threads"])
+        write(
+            job["source"], job["target"], job["kind"],
+            again=job["again"], threads=job["threads"], imatrix=job["imatrix"],
+        )  # fmt: skip
     except Invalid as error:
         sys.stderr.write(f"{error.message}\t{error.hint}\n")
         return 2
