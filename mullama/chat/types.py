@@ -667,3 +667,5 @@ class Constraint:
     """
     repeat: bool = True
     """After a match, wait for the next trigger; False ends the turn."""
+    json: bool = False
+    """All text under the grammar is JSON. Its numbers end after the digits that a double can have."""

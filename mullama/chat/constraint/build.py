@@ -14,7 +14,7 @@ from mullama.chat.constraint.lark import Lark, regex, sequence
 from mullama.chat.constraint.metaschema import malformed
 from mullama.chat.constraint.schema import MAX_TEXT, enforceable, irregular
 from mullama.chat.families import Family
-from mullama.chat.syntax import ChannelCalls
+from mullama.chat.syntax import ChannelCalls, JsonCalls, NamedCalls
 from mullama.chat.template.shape import plain
 from mullama.chat.types import Constraint, ResponseFormat, Tool, ToolChoice
 from mullama.errors import Invalid
@@ -25,6 +25,8 @@ MAX_TOOLS = 3 * MAX_TEXT
 # White space between the end of the reasoning and what the grammar asks for.
 _LEAD = "/[ \\n]{0,4}/"
 _FINAL = "<|channel|>final"
+# Formats whose answer is JSON as a whole.
+_JSON = ("json", "json_schema")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +62,14 @@ def build(
         return _format_only(family, format, after)
     lark = Lark()
     form = call_form(lark, family.calls, functions, parallel=parallel)
+    numeric = isinstance(family.calls, JsonCalls | NamedCalls | ChannelCalls)  # others write some texts without quotes
     if chosen.mode == "required":
-        return _bound(lark, form.whole, after, warnings)
+        return _bound(lark, form.whole, after, warnings, json=numeric)
     if format is not None and not isinstance(family.calls, ChannelCalls):
-        return _bound(lark, f"({form.whole} | {_expression(lark, format)})", after, warnings)
+        whole = f"({form.whole} | {_expression(lark, format)})"
+        return _bound(lark, whole, after, warnings, json=numeric and format.kind in _JSON)
     if form.trigger:
-        return _triggered(lark, form, after, warnings, parallel=parallel)
+        return _triggered(lark, form, after, warnings, parallel=parallel, json=numeric)
     text = lark.rule("TEXT", _NOT_A_CALL)
     return _bound(lark, f"({form.whole} | {text})", after, warnings)
 
@@ -74,15 +78,19 @@ def build(
 _NOT_A_CALL = r'/(?s:.*)/ & ~/(?s:[ \t\r\n]*\{[ \t\r\n]*"name".*)/'
 
 
-def _bound(lark: Lark, start: str, after: str | None, warnings: tuple[str, ...]) -> Built:
+def _bound(lark: Lark, start: str, after: str | None, warnings: tuple[str, ...], *, json: bool = False) -> Built:
     text, marks = lark.done(sequence(_LEAD if after else "", start))
-    constraint = Constraint(grammar=text, after=after, markers=marks)
+    constraint = Constraint(grammar=text, after=after, markers=marks, json=json)
     return Built(constraint=constraint, warnings=warnings, from_start=True)
 
 
-def _triggered(lark: Lark, form: CallForm, after: str | None, warnings: tuple[str, ...], *, parallel: bool) -> Built:
+def _triggered(
+    lark: Lark, form: CallForm, after: str | None, warnings: tuple[str, ...], *, parallel: bool, json: bool
+) -> Built:
     text, marks = lark.done(form.rest)
-    constraint = Constraint(grammar=text, triggers=(form.trigger,), after=after, markers=marks, repeat=parallel)
+    constraint = Constraint(
+        grammar=text, triggers=(form.trigger,), after=after, markers=marks, repeat=parallel, json=json
+    )
     return Built(constraint=constraint, warnings=warnings)
 
 
@@ -97,8 +105,9 @@ def _format_only(family: Family, format: ResponseFormat | None, after: str | Non
         # The answer proper is the message on the final channel; what comes before is the model's own.
         header = f'(" " {lark.literal("<|constrain|>")} "json")?'
         text, marks = lark.done(sequence(header, lark.literal("<|message|>"), expression))
-        return Built(constraint=Constraint(grammar=text, triggers=(_FINAL,), markers=marks, repeat=False))
-    return _bound(lark, expression, after, ())
+        final = Constraint(grammar=text, triggers=(_FINAL,), markers=marks, repeat=False, json=format.kind in _JSON)
+        return Built(constraint=final)
+    return _bound(lark, expression, after, (), json=format.kind in _JSON)
 
 
 def _expression(lark: Lark, format: ResponseFormat) -> str:

@@ -25,6 +25,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from mullama.chat.stops import StopMatcher
 from mullama.chat.types import Constraint
 from mullama.engines.llamacpp.sampling.culprit import explained
+from mullama.engines.llamacpp.sampling.numbers import NumberGuard, without_digits
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.errors import Invalid
 
@@ -117,7 +118,13 @@ class Grammars:
         return made
 
     def state(self, constraint: Constraint, compiled: Any) -> ConstraintState:
-        return ConstraintState(constraint, compiled, self._tokenizer, self._vocabulary)
+        return ConstraintState(constraint, compiled, self._tokenizer, self._vocabulary, lambda: self._digits)
+
+    @cached_property
+    def _digits(self) -> int:
+        """The tokens that begin with a digit, one bit each."""
+        pieces = (self._vocabulary.piece(token) for token in range(self._vocabulary.size))
+        return sum(1 << token for token, piece in enumerate(pieces) if piece[:1].isdigit())
 
     def close(self) -> None:
         if self._thread is not None:
@@ -197,8 +204,18 @@ class _Phase(Enum):
 class ConstraintState:
     """Tracks the position of one answer in its constraint."""
 
-    def __init__(self, constraint: Constraint, compiled: Any, tokenizer: Any, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self,
+        constraint: Constraint,
+        compiled: Any,
+        tokenizer: Any,
+        vocabulary: Vocabulary,
+        digits: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """digits: returns the tokens that begin with a digit, one bit each."""
         self._constraint = constraint
+        self._vocabulary, self._digits = vocabulary, digits
+        self._numbers: NumberGuard | None = None
         self._compiled = compiled
         self._tokenizer = tokenizer
         self._matcher: Any = None
@@ -217,13 +234,16 @@ class ConstraintState:
         """Return the allowed next tokens, one bit each, lowest first; None for all."""
         if self._phase is _Phase.BOUND:
             mask: bytes = self._do(self._matcher.compute_bitmask)
-            return mask
+            full = self._numbers is not None and self._numbers.full
+            return without_digits(mask, self._digits()) if full else mask
         return self._no_ends if self._phase is _Phase.BEFORE else None
 
     def accept(self, token: int, piece: bytes) -> bool:
         """Advance by a chosen token; return False if it ends a trigger and continues against the grammar."""
         if self._phase is _Phase.BOUND:
             self._do(self._matcher.consume_token, token)
+            if self._numbers is not None:
+                self._numbers.feed(piece)
             self._leave_when_matched()
             return True
         if token in self._ends:
@@ -237,6 +257,8 @@ class ConstraintState:
         tokens: list[int] = self._do(self._matcher.compute_ff_tokens)
         if tokens:
             self._do(self._matcher.consume_tokens, tokens)
+            if self._numbers is not None:
+                self._numbers.feed(self._vocabulary.decode(tokens))
             self._leave_when_matched()
         return tokens
 
@@ -246,6 +268,7 @@ class ConstraintState:
             phase = _Phase.BOUND
         if phase is _Phase.BOUND:
             self._matcher = self._compiled.deep_copy()
+            self._numbers = NumberGuard() if constraint.json else None
         elif phase is _Phase.FREE:
             self._watch = StopMatcher([_octets(t) for t in constraint.triggers])
         elif phase is _Phase.BEFORE:
@@ -274,6 +297,8 @@ class ConstraintState:
         tokens = self._tokenizer.tokenize_bytes(text.encode("latin-1"))
         if self._do(self._matcher.try_consume_tokens, tokens) < len(tokens):
             return False
+        if self._numbers is not None:
+            self._numbers.feed(text.encode("latin-1"))
         self._leave_when_matched()
         return True
 

@@ -48,7 +48,7 @@ def engine(tiny_path: str, load: Callable[..., LlamaEngine]) -> LlamaEngine:
 
 
 def constrained(engine: LlamaEngine, grammar: str, prompt: str = user("Who are you?"), **changes: object) -> Result:
-    rules = {k: changes.pop(k) for k in ("triggers", "after", "markers", "repeat") if k in changes}
+    rules = {k: changes.pop(k) for k in ("triggers", "after", "markers", "repeat", "json") if k in changes}
     bound = Constraint(grammar=grammar, **rules)  # type: ignore[arg-type]
     return answer(engine, prompt, constraint=bound, **{"max_tokens": 120, **changes})
 
@@ -65,6 +65,20 @@ def test_an_answer_follows_a_schema_to_its_end(
     assert result.ended is not None
     assert result.ended.reason == "stop"
     assert result.ended.completion_tokens == result.count
+
+
+@pytest.mark.parametrize("digit", [b"7", b"0"])
+@pytest.mark.parametrize("kind", ["number", ["number", "null"]])
+def test_a_number_of_a_model_that_repeats_a_digit_ends(digit: bytes, kind: object, engine: LlamaEngine) -> None:
+    (token,) = engine.tokenize(digit.decode(), add_special=False, parse_special=False)
+    schema = {"type": "object", "properties": {"a": {"type": kind}}, "required": ["a"], "additionalProperties": False}
+    biased = sampling(temperature=0.0, logit_bias=((token, 100.0),))
+
+    result = constrained(engine, lark(schema), sampling=biased, json=True)
+
+    assert result.ended is not None
+    assert result.ended.reason == "stop"
+    assert isinstance(json.loads(result.text)["a"], int | float)
 
 
 def test_forced_tokens_are_not_sampled(engine: LlamaEngine) -> None:
