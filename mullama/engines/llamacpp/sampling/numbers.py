@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-# No double needs more: 17 significant digits are exact, integers of 64 bits have 19, and an exponent has three.
-INTEGER_DIGITS: Final = 19
-FRACTION_DIGITS: Final = 17
+# No writer of JSON needs more for a double, or for an integer of 64 bits: 17 significant digits are exact, JavaScript
+# writes 21 digits and six zeros after the point without an exponent, and an exponent has three.
+INTEGER_DIGITS: Final = 21
+FRACTION_DIGITS: Final = 24
 EXPONENT_DIGITS: Final = 3
 
 _MOST: Final = {"": 2**31, "integer": INTEGER_DIGITS, "fraction": FRACTION_DIGITS, "exponent": EXPONENT_DIGITS}
