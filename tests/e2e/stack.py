@@ -32,6 +32,9 @@ def tiny_variant(number: int) -> bytes:
     return data[:-1] + bytes([data[-1] ^ number])
 
 
+Started = subprocess.Popen[bytes] | forked.ForkedProcess
+
+
 @dataclass
 class Stack:
     """One manifest and the servers that were started for it; `close` ends all of them."""
@@ -40,7 +43,7 @@ class Stack:
     name: str = "mullama.yaml"
     variables: dict[str, str] = field(default_factory=dict)
     """Further variables of the environment."""
-    servers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    servers: list[Started] = field(default_factory=list)
 
     @property
     def manifest(self) -> Path:
@@ -94,16 +97,24 @@ class Stack:
         tree: dict[str, Any] = self.json("status", "-f", self.name, "--json", code=None)
         return tree
 
-    def serve(self) -> subprocess.Popen[bytes]:
-        """Start a server in the foreground, without a terminal; `close` ends it."""
-        log = (self.home / "serve.log").open("ab")
-        with log:
-            process = subprocess.Popen(
-                [*COMMAND, "serve", "-f", self.name], env=self.env, cwd=self.home, stdout=log, stderr=log,
-                stdin=subprocess.DEVNULL, start_new_session=True,
-            )  # fmt: skip
+    def start(self, *arguments: str) -> Started:
+        """Start a command without a terminal, with its output in `serve.log`; `close` ends it."""
+        path = self.home / "serve.log"
+        process: Started
+        if forked.AVAILABLE:
+            process = forked.ForkedProcess(arguments, self.env, self.home, (os.devnull, str(path), str(path)))
+        else:
+            with path.open("ab") as log:
+                process = subprocess.Popen(
+                    [*COMMAND, *arguments], env=self.env, cwd=self.home, stdout=log, stderr=log,
+                    stdin=subprocess.DEVNULL, start_new_session=True,
+                )  # fmt: skip
         self.servers.append(process)
         return process
+
+    def serve(self) -> Started:
+        """Start a server in the foreground; `close` ends it."""
+        return self.start("serve", "-f", self.name)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -135,10 +146,9 @@ class Stack:
     def processes(self) -> list[psutil.Process]:
         """Return all processes of this home: servers and workers."""
         found = []
-        for process in psutil.process_iter(["cmdline", "environ", "status"]):
-            environment = process.info["environ"] or {}
+        for process in psutil.process_iter(["cwd", "status"]):  # a forked process keeps the environment of its parent
             alive = process.info["status"] != psutil.STATUS_ZOMBIE
-            if alive and environment.get("HOME") == str(self.home):
+            if alive and process.info["cwd"] == os.path.realpath(self.home):
                 found.append(process)
         pids = {p.pid for p in found}
         with contextlib.suppress(psutil.Error):
@@ -152,6 +162,7 @@ class Stack:
         for process in self.servers:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            process.send_signal(signal.SIGKILL)
             process.wait(SECONDS)
         for left in self.processes():
             with contextlib.suppress(psutil.Error):

@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.e2e.stack import COMMAND, Stack, eventually
+from tests.e2e.stack import Stack, eventually
 
 
 def answers(url: str) -> bool:
@@ -29,18 +29,15 @@ def lives(process: psutil.Process) -> bool:
 
 def interrupted_apply(stack: Stack, after: float) -> None:
     """Run apply and kill its process alone after `after` seconds."""
-    process = subprocess.Popen(
-        [*COMMAND, "apply", "-f", stack.name, "--yes"], env=stack.env, cwd=stack.home,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    process = stack.start("apply", "-f", stack.name, "--yes")
     try:
         process.wait(after)
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        process.send_signal(signal.SIGKILL)
+        process.wait(60)
 
 
-@pytest.mark.parametrize("after", [0.05, 0.5, 0.9, 1.4])
+@pytest.mark.parametrize("after", [0.01, 0.1, 0.3, pytest.param(1.0, marks=pytest.mark.soak)])
 def test_an_apply_that_is_killed_is_continued_by_the_next(stack: Stack, after: float) -> None:
     interrupted_apply(stack, after)
 
@@ -51,7 +48,7 @@ def test_an_apply_that_is_killed_is_continued_by_the_next(stack: Stack, after: f
     assert len(stack.status()["workers"]) == 1
 
 
-@pytest.mark.parametrize("after", [0.0, 0.1, 0.4])
+@pytest.mark.parametrize("after", [0.1, 0.3, pytest.param(0.6, marks=pytest.mark.soak)])
 def test_a_server_that_is_killed_during_a_change_restarts_with_the_committed_revision(
     stack: Stack, after: float
 ) -> None:
@@ -59,11 +56,8 @@ def test_a_server_that_is_killed_during_a_change_restarts_with_the_committed_rev
     server = psutil.Process(stack.record["pid"])
     workers = server.children(recursive=True)
     stack.write({"demo": {"from": "builtin:tiny", "memory": {"mmap": False}}, "second": {"like": "demo"}})
-    change = subprocess.Popen(
-        [*COMMAND, "apply", "-f", stack.name, "--yes"], env=stack.env, cwd=stack.home,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    time.sleep(0.6 + after)  # the moment of the kill is the parameter of the test
+    change = stack.start("apply", "-f", stack.name, "--yes")
+    time.sleep(after)  # the moment of the kill is the parameter of the test
     workers += [child for child in server.children(recursive=True) if child not in workers]
     server.kill()
     change.wait(60)
@@ -132,15 +126,8 @@ def test_a_term_signal_drains_what_runs_and_exits_with_zero(stack: Stack) -> Non
 def test_two_applies_at_once_leave_one_winner(stack: Stack) -> None:
     stack.apply()
     stack.write({"demo": {"from": "builtin:tiny", "memory": {"mmap": False}}})
-    running = [
-        subprocess.Popen(
-            [*COMMAND, "apply", "-f", stack.name, "--yes"], env=stack.env, cwd=stack.home,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for _ in range(2)
-    ]  # fmt: skip
-    outputs = [process.communicate(timeout=60)[0] for process in running]
-    codes = sorted(process.returncode for process in running)
+    running = [stack.start("apply", "-f", stack.name, "--yes") for _ in range(2)]
+    codes = sorted(process.wait(60) for process in running)
 
-    assert codes in ([0, 0], [0, 10]), outputs
+    assert codes in ([0, 0], [0, 10]), stack.log()
     stack.run("diff", "-f", stack.name, code=0)
