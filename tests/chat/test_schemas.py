@@ -143,6 +143,7 @@ REFUSED = [
     ({"type": "number", "multipleOf": 0}, "over 0", "#/multipleOf"),
     ({"type": "number", "minimum": 1e30}, "numbers are at most", "#/minimum"),
     ({"oneOf": [INT, N]}, "oneOf with branches that can match together", "#/oneOf"),
+    ({"properties": {}, "oneOf": [INT, INT]}, "oneOf with branches that can match together", "#/oneOf"),
     ({"oneOf": [obj(a=INT), obj(b=INT)]}, "oneOf with branches that can match together", "#/oneOf"),
     (obj("a/b", **{"a/b": {"not": {}}}), "not cannot be enforced", "#/properties/a~1b/not"),
 ]  # fmt: skip

@@ -7,6 +7,7 @@ from itertools import combinations
 
 from mullama.chat.constraint.merge import Place
 from mullama.chat.schema_types import SchemaTypes, ValueTypes
+from mullama.names import JSONValue
 
 
 def exclusive(branches: Sequence[Sequence[Sequence[Place]]], types: SchemaTypes) -> bool:
@@ -28,7 +29,7 @@ class _Facts:
 
     def __init__(self, alternative: Sequence[Place], types: SchemaTypes) -> None:
         schemas = [place.schema for place in alternative if isinstance(place.schema, Mapping)]
-        self._value = _common([types.of(schema) for schema in schemas])
+        self._value = _value_types(schemas, types)
         self._required: set[str] = set()
         self._properties: dict[str, ValueTypes] = {}
         self._open = any("patternProperties" in schema for schema in schemas)
@@ -58,6 +59,16 @@ class _Facts:
             else refused
             for name in self._required
         )
+
+
+def _value_types(schemas: Sequence[Mapping[str, JSONValue]], types: SchemaTypes) -> ValueTypes:
+    """Return the types that the grammar writes for a value of all these schemas.
+
+    `properties` without `type` makes a value an object unless another schema names types without it.
+    """
+    implied = [types.of(schema) for schema in schemas if "properties" in schema and "type" not in schema]
+    named = _common([types.of(schema) for schema in schemas if "properties" not in schema or "type" in schema])
+    return _common([named, *implied]) if "object" in named.types else named
 
 
 def _common(several: Sequence[ValueTypes]) -> ValueTypes:
