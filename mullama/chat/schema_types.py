@@ -129,10 +129,15 @@ def common(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
 
 
 class SchemaTypes:
-    """The types of the values that the parts of one schema accept. A part that cannot be read accepts all."""
+    """The types of the values that the parts of one schema accept. A part that cannot be read accepts all.
 
-    def __init__(self, root: JSONValue) -> None:
+    implied: `properties` without `type` means an object, as its author means it. JSON Schema also accepts any value
+    that is no object there.
+    """
+
+    def __init__(self, root: JSONValue, *, implied: bool = True) -> None:
         self._root = root
+        self._implied = implied
         self.references = References(root)
         # The schemas are kept with their types, because the identity of one that is gone may be used again.
         self._known: dict[tuple[int, str | None], tuple[JSONValue, ValueTypes]] = {}
@@ -158,7 +163,7 @@ class SchemaTypes:
         return self._known[key][1]
 
     def _read(self, schema: Mapping[str, JSONValue], name: str | None, depth: int) -> ValueTypes:
-        found = _own(schema) if name is None else self._own_property(schema, name)
+        found = _own(schema, self._implied) if name is None else self._own_property(schema, name)
         for inner in self._targets(schema):
             found = found.both(self._looked_up(inner, name, depth + 1))
         for branches in _groups(schema):
@@ -186,10 +191,10 @@ class SchemaTypes:
             yield from parts
 
 
-def _own(schema: Mapping[str, JSONValue]) -> ValueTypes:
+def _own(schema: Mapping[str, JSONValue], implied: bool) -> ValueTypes:
     """Return the types by the keywords of the schema itself."""
     found = ValueTypes(_named_types(schema.get("type")))
-    if not found.known and isinstance(schema.get("properties"), Mapping):
+    if implied and not found.known and isinstance(schema.get("properties"), Mapping):
         found = ValueTypes(frozenset(("object",)))
     if "const" in schema:
         return found.both(_listed((schema["const"],)))

@@ -144,6 +144,8 @@ REFUSED = [
     ({"type": "number", "minimum": 1e30}, "numbers are at most", "#/minimum"),
     ({"oneOf": [INT, N]}, "oneOf with branches that can match together", "#/oneOf"),
     ({"properties": {}, "oneOf": [INT, INT]}, "oneOf with branches that can match together", "#/oneOf"),
+    ({"oneOf": [S, {"properties": {"a": INT}}]}, "oneOf with branches that can match together", "#/oneOf"),
+    ({"oneOf": [{"type": ["object", "string"], "properties": {"a": INT}}, {"required": ["b"]}]}, "oneOf with branches that can match together", "#/oneOf"),
     ({"oneOf": [obj(a=INT), obj(b=INT)]}, "oneOf with branches that can match together", "#/oneOf"),
     (obj("a/b", **{"a/b": {"not": {}}}), "not cannot be enforced", "#/properties/a~1b/not"),
 ]  # fmt: skip

@@ -7,7 +7,6 @@ from itertools import combinations
 
 from mullama.chat.constraint.merge import Place
 from mullama.chat.schema_types import SchemaTypes, ValueTypes
-from mullama.names import JSONValue
 
 
 def exclusive(branches: Sequence[Sequence[Sequence[Place]]], types: SchemaTypes) -> bool:
@@ -29,7 +28,7 @@ class _Facts:
 
     def __init__(self, alternative: Sequence[Place], types: SchemaTypes) -> None:
         schemas = [place.schema for place in alternative if isinstance(place.schema, Mapping)]
-        self._value = _value_types(schemas, types)
+        self._value = _common([types.of(schema) for schema in schemas])
         self._required: set[str] = set()
         self._properties: dict[str, ValueTypes] = {}
         self._open = any("patternProperties" in schema for schema in schemas)
@@ -43,13 +42,20 @@ class _Facts:
             self._refuses |= schema.get("additionalProperties") is False
             self._open |= schema.get("additionalProperties", False) is not False
 
+    @property
+    def _written(self) -> ValueTypes:
+        """The types that are written: an object where the schema has `properties` and names no type."""
+        return self._value if self._value.known or not self._properties else ValueTypes(frozenset(("object",)))
+
     def excludes(self, other: _Facts) -> bool:
         """Return True if no value that is written for this alternative fits the other one.
 
         An object is written with the listed properties alone, unless the schema allows more.
         """
-        if _apart(self._value, other._value):
+        if _apart(self._written, other._value):
             return True
+        if self._written.types != {"object"}:
+            return False
         if not self._open and self._properties and not other._required <= self._properties.keys():
             return True
         refused = other._refuses and not other._open
@@ -59,16 +65,6 @@ class _Facts:
             else refused
             for name in self._required
         )
-
-
-def _value_types(schemas: Sequence[Mapping[str, JSONValue]], types: SchemaTypes) -> ValueTypes:
-    """Return the types that the grammar writes for a value of all these schemas.
-
-    `properties` without `type` makes a value an object unless another schema names types without it.
-    """
-    implied = [types.of(schema) for schema in schemas if "properties" in schema and "type" not in schema]
-    named = _common([types.of(schema) for schema in schemas if "properties" not in schema or "type" in schema])
-    return _common([named, *implied]) if "object" in named.types else named
 
 
 def _common(several: Sequence[ValueTypes]) -> ValueTypes:

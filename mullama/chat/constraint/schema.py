@@ -74,7 +74,7 @@ class _Rewriting:
         self._strict = strict
         self._field = field
         self._root = root
-        self._types = SchemaTypes(root)
+        self._types = SchemaTypes(root, implied=False)
         self._names: dict[int, str] = {}
         self._waiting: list[tuple[str, Place]] = []
         self._written = 0
