@@ -49,7 +49,7 @@ def report(name: str, seconds: float, limit: float) -> None:
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
-    with stack_in(tmp_path) as found:
+    with stack_in(tmp_path, forks=False) as found:
         found.write()
         yield found
 

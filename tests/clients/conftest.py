@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import anthropic
 import httpx
-import ollama
-import openai
 import pytest
 
 from tests.e2e.stack import Stack, serving
+from tests.official_clients import anthropic, ollama, openai
 
 # What the scripted model says is in the request itself; constraints are promised to be kept by the tests.
 SCRIPT = {"constraints": True, "rules": [{"when": "capital of France", "say": "Paris."}]}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import anthropic
 import httpx
 import pytest
 
 from tests.clients.client_helpers import ADA, FRANCE, OSLO, PERSON, block, calling, user
+from tests.official_clients import anthropic
 
 TOOLS: Any = [block(), block("get_time", {"type": "object", "properties": {}})]
 THINKING: Any = {"type": "enabled", "budget_tokens": 1024}

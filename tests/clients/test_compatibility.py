@@ -8,14 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import anthropic
 import httpx
-import ollama
-import openai
 import pytest
 
 from tests.clients.client_helpers import FRANCE, block, calling, function, user
 from tests.e2e.stack import Stack, stack_in
+from tests.official_clients import anthropic, ollama, openai
 
 REFUSES = "{% for m in messages %}{% if m.role == 'user' and 'bad' in m.content %}{{ raise_exception('No bad words!') }}{% endif %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"  # noqa: E501
 

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 import httpx
-import ollama
 import pytest
 
 from mullama.manifest.modelfile import parse_modelfile
 from tests.clients.client_helpers import ADA, FRANCE, OSLO, PERSON, calling, function, user
 from tests.e2e.stack import eventually
+from tests.official_clients import ollama
 
 TOOLS: Any = [function(), function("get_time", {"type": "object", "properties": {}})]
 

@@ -10,11 +10,11 @@ from base64 import b64decode
 from typing import Any
 
 import httpx
-import openai
 import pytest
 from pydantic import BaseModel
 
 from tests.clients.client_helpers import ADA, FRANCE, OSLO, PERSON, WEATHER, calling, function, user
+from tests.official_clients import openai
 
 TOOLS: Any = [function(), function("get_time", {"type": "object", "properties": {}})]
 NAMED: Any = {"type": "function", "function": {"name": "get_weather"}}

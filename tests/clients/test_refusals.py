@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import anthropic
 import httpx
-import ollama
-import openai
 import pytest
 
 from tests.clients.client_helpers import function, user
 from tests.e2e.stack import Stack, eventually, stack_in
+from tests.official_clients import anthropic, ollama, openai
 
 LONG: Any = user("word " * 20_000)
 CHATS = {

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import openai
 import pytest
 from pydantic import BaseModel
 
 from tests.clients.client_helpers import ADA, FRANCE, OSLO, PERSON, calling, flat
+from tests.official_clients import openai
 
 TOOLS: Any = [flat(), flat("get_time", {"type": "object", "properties": {}})]
 

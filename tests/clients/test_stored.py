@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
 
 from tests.clients.client_helpers import FRANCE, user
 from tests.e2e.stack import Stack, serving
+from tests.official_clients import openai
 
 
 def make(gpt: openai.OpenAI, text: str, **metadata: str) -> Any:

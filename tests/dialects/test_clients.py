@@ -8,11 +8,8 @@ from dataclasses import replace
 from itertools import count
 from typing import Any
 
-import anthropic
 import httpx
 import httpx2
-import ollama
-import openai
 import pytest
 from pydantic import BaseModel
 
@@ -57,6 +54,9 @@ from mullama.errors import Busy, ContextOverflow, EngineFailed, MullamaError, No
 from mullama.server.http.strict_json import to_json
 from mullama.server.streams import to_bytes
 from tests.dialects.wire import CALL, CALL_EVENTS, CALLED, CONTEXT, WEATHER, encode, route, run_of, stream
+from tests.official_clients import anthropic, ollama, openai
+
+pytestmark = pytest.mark.timeout(60)  # the first tests import the libraries
 
 CARD = ModelCard(
     name="tiny",
@@ -267,7 +267,7 @@ def test_openai_responses_parse_reads_an_object() -> None:
     assert client.responses.parse(model="tiny", input="x", text_format=Forecast).output_parsed == Forecast(city="Ulm")
 
 
-OPENAI_STREAMS: list[Callable[[openai.OpenAI], Any]] = [
+OPENAI_STREAMS: list[Callable[[Any], Any]] = [
     lambda c: list(c.chat.completions.create(model="tiny", messages=HELLO, stream=True)),
     lambda c: list(c.completions.create(model="tiny", prompt="x", stream=True)),
     lambda c: list(c.responses.create(model="tiny", input="x", stream=True)),
@@ -283,14 +283,14 @@ def test_openai_raises_when_a_stream_fails(call: Callable[[openai.OpenAI], Any])
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (NotFound("no", name="tiny"), openai.NotFoundError),
-        (ContextOverflow(9, 5), openai.BadRequestError),
-        (Busy("full", limited=True), openai.RateLimitError),
-        (EngineFailed("died"), openai.InternalServerError),
+        (NotFound("no", name="tiny"), "NotFoundError"),
+        (ContextOverflow(9, 5), "BadRequestError"),
+        (Busy("full", limited=True), "RateLimitError"),
+        (EngineFailed("died"), "InternalServerError"),
     ],
 )
-def test_openai_raises_its_own_errors(error: MullamaError, kind: type[openai.APIStatusError]) -> None:
-    with pytest.raises(kind) as caught:
+def test_openai_raises_its_own_errors(error: MullamaError, kind: str) -> None:
+    with pytest.raises(getattr(openai, kind)) as caught:
         openai_client([error]).chat.completions.create(model="tiny", messages=HELLO)
 
     assert caught.value.request_id == "req_1"
@@ -352,14 +352,14 @@ def test_anthropic_raises_when_a_stream_fails() -> None:
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
-        (NotFound("no", name="tiny"), anthropic.NotFoundError),
-        (ContextOverflow(9, 5), anthropic.BadRequestError),
-        (Busy("full", limited=True), anthropic.RateLimitError),
-        (Busy("full"), anthropic.InternalServerError),
+        (NotFound("no", name="tiny"), "NotFoundError"),
+        (ContextOverflow(9, 5), "BadRequestError"),
+        (Busy("full", limited=True), "RateLimitError"),
+        (Busy("full"), "InternalServerError"),
     ],
 )
-def test_anthropic_raises_its_own_errors(error: MullamaError, kind: type[anthropic.APIStatusError]) -> None:
-    with pytest.raises(kind) as caught:
+def test_anthropic_raises_its_own_errors(error: MullamaError, kind: str) -> None:
+    with pytest.raises(getattr(anthropic, kind)) as caught:
         anthropic_client([error]).messages.create(model="tiny", max_tokens=9, messages=HELLO)
 
     assert caught.value.request_id == "req_1"

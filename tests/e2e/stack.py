@@ -43,6 +43,8 @@ class Stack:
     name: str = "mullama.yaml"
     variables: dict[str, str] = field(default_factory=dict)
     """Further variables of the environment."""
+    forks: bool = forked.AVAILABLE
+    """False starts each process in an interpreter of its own, as measurements need it."""
     servers: list[Started] = field(default_factory=list)
 
     @property
@@ -72,7 +74,7 @@ class Stack:
 
     def run(self, *arguments: str, code: int | None = 0, input: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command to its end and check its exit code; None allows every code."""
-        if forked.AVAILABLE:
+        if self.forks:
             done = forked.run_forked(arguments, self.env, self.home, input, SECONDS)
         else:
             done = subprocess.run(
@@ -101,7 +103,7 @@ class Stack:
         """Start a command without a terminal, with its output in `serve.log`; `close` ends it."""
         path = self.home / "serve.log"
         process: Started
-        if forked.AVAILABLE:
+        if self.forks:
             process = forked.ForkedProcess(arguments, self.env, self.home, (os.devnull, str(path), str(path)))
         else:
             with path.open("ab") as log:
@@ -187,9 +189,9 @@ def replace_file(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def stack_in(home: Path) -> Iterator[Stack]:
+def stack_in(home: Path, *, forks: bool = forked.AVAILABLE) -> Iterator[Stack]:
     """A stack in this folder, closed at the end."""
-    stack = Stack(home)
+    stack = Stack(home, forks=forks)
     try:
         yield stack
     finally:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import socket
 
-import anthropic
 import httpx
-import ollama
-import openai
 import pytest
 
 from tests.e2e.stack import TINY, Stack, eventually, replace_file, tiny_variant
 from tests.engines.llamacpp import builders
+from tests.official_clients import anthropic, ollama, openai
 
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 

@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Iterator
 
 import httpx
-import ollama
 import pytest
 
 from tests.e2e.stack import TINY, Stack
+from tests.official_clients import ollama
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.soak
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
-    with stack_in(tmp_path) as found:
+    with stack_in(tmp_path, forks=False) as found:
         rules = [{"when": "go", "say": "A" * 60}]
         (tmp_path / "demo.script.json").write_text(json.dumps({"rules": rules}))
         found.write({"demo": {"from": "./demo.script.json", "limits": {"queue": 1000, "parallel": 64}}})

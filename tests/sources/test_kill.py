@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,10 +17,14 @@ from tests import ggufs
 from tests.stub_hub import StubHub, sha256
 
 PULLER = Path(__file__).with_name("puller.py")
-FILLER = ggufs.Stored((32, 4 * 2**20), 8, random.Random(1).randbytes(34 * 2**20) * 4)
-BIG = ggufs.model().with_tensor("filler", FILLER).bytes()
-DIGEST = f"sha256:{sha256(BIG)}"
 AGAIN = 16 * 2**20
+
+
+@cache
+def big() -> bytes:
+    """A file of 136 MiB, made when it is used first."""
+    filler = ggufs.Stored((32, 4 * 2**20), 8, random.Random(1).randbytes(34 * 2**20) * 4)
+    return ggufs.model().with_tensor("filler", filler).bytes()
 
 
 def start(store: Path, hub: StubHub) -> subprocess.Popen[str]:
@@ -47,21 +52,22 @@ def kill_after(store: Path, hub: StubHub, count: int) -> None:
 def killed_and_continued(tmp_path: Path, kills: int, seed: int) -> int:
     """The most bytes that went out for one request: a pull that always begins anew shows where this is over AGAIN."""
     store, chance = tmp_path / "store", random.Random(seed)
+    digest = f"sha256:{sha256(big())}"
     with StubHub() as hub:
-        hub.files["/big.gguf"] = BIG
+        hub.files["/big.gguf"] = big()
         for _ in range(kills):
-            kill_after(store, hub, chance.randrange(1, len(BIG) // kills))
+            kill_after(store, hub, chance.randrange(1, len(big()) // kills))
         child = start(store, hub)
         out, err = child.communicate(timeout=60)
-        assert (child.returncode, out.strip(), err) == (0, DIGEST, "")
+        assert (child.returncode, out.strip(), err) == (0, digest, "")
         requests = len(hub.requests)
-        assert start(store, hub).communicate(timeout=60)[0].strip() == DIGEST
+        assert start(store, hub).communicate(timeout=60)[0].strip() == digest
         assert len(hub.requests) == requests
     # Closed, so that all that was sent is counted: what the killed process had not read yet is fetched again, too.
     asked = [request for request in hub.requests if request.sent]
     for before, after in pairwise(asked):
         assert after.first <= before.first + before.sent <= after.first + AGAIN
-    assert asked[-1].first + asked[-1].sent == len(BIG)
+    assert asked[-1].first + asked[-1].sent == len(big())
     assert wrong_blobs(store) == []
     # What a kill between two steps left of a note goes with the next sweep; the file itself never stays.
     assert [p.name for p in (store / "partial").iterdir() if ".json" not in p.name] == []
