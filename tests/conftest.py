@@ -24,7 +24,12 @@ def anyio_backend() -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give unit tests their short time limit; a mark on the test overrides it, and a law runs many examples."""
+    """Put the tests that wait for processes first, and give unit tests their short time limit.
+
+    The first tests are the ones of one parallel process; the others compute while it waits, and none waits at the end.
+    A mark on a test overrides its time limit, and a law runs many examples.
+    """
+    items.sort(key=lambda item: not str(item.path).startswith(str(config.rootpath / "tests" / "e2e")))
     folders = tuple(str(config.rootpath / "tests" / folder) + os.sep for folder in UNIT)
     for item in items:
         limited = item.get_closest_marker("timeout") or is_hypothesis_test(getattr(item, "function", None))

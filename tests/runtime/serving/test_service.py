@@ -28,6 +28,12 @@ def phase(server: LocalServer, model: str) -> Phase:
     return server.pool.phase(server.snapshot.deployments[model].unit)
 
 
+async def declare(server: LocalServer, **routes: str) -> None:
+    """Apply two models that no request has loaded yet, so that no worker starts."""
+    on_demand = {"residency": {"load": "on_demand"}}
+    await server.apply({name: {"from": server.script(name), **on_demand} for name in "ab"}, routes=routes)
+
+
 @pytest.mark.parametrize(
     ("scope", "asked", "may"),
     [
@@ -44,7 +50,7 @@ async def test_a_key_may_use_the_models_and_routes_that_it_names(
     scope: tuple[str, ...], asked: str, may: bool, server: LocalServer
 ) -> None:
     """A key for a route may not go round it, and one for a model may use every name of that model."""
-    await server.apply({"a": server.script(), "b": server.script("b")}, routes={"front": "a"})
+    await declare(server, front="a")
     caller = replace(CALLER, key="k", models=scope)
     if may:
         assert server.service.find(asked, caller).name == "a"
@@ -59,7 +65,7 @@ async def test_a_key_may_use_the_models_and_routes_that_it_names(
 async def test_the_default_model_has_a_name_that_the_key_may_use(
     scope: tuple[str, ...], named: str | None, server: LocalServer
 ) -> None:
-    await server.apply({"a": server.script(), "b": server.script("b")}, routes={"front": "a", "default": "a"})
+    await declare(server, front="a", default="a")
     caller = replace(CALLER, key="k", models=scope)
     if named is None:
         with pytest.raises(Denied, match="the key 'k' may not use"):
