@@ -221,6 +221,8 @@ class Generate:
     """End tokens are never chosen."""
     echo: bool = False
     """Report the prompt's own tokens, with logprobs if asked for."""
+    scales: tuple[float, ...] | None = None
+    """The scale of each adapter of the context, in order; None for the scales of the context."""
     cache: bool = True
     """Share prefixes with other jobs; False computes the complete prompt and keeps nothing."""
     draft: DraftLimits = DraftLimits()
@@ -424,10 +426,7 @@ class Engine(Protocol):
         ...
 
     def retune_context(self, name: str, *, threads: int, scales: tuple[float, ...]) -> None:
-        """Change the thread count and the adapter scales of an open context.
-
-        Results that were computed with other scales are discarded.
-        """
+        """Change the thread count and the adapter scales of an open context. Jobs that were submitted keep theirs."""
         ...
 
     def share_cores(self, rank: int, of: int) -> None:

@@ -12,6 +12,7 @@ from mullama.chat.types import TokenLogprob
 from mullama.engines.base import Begun, Ended, Generate, Output, Piece, PieceDetails, Prefilled
 from mullama.engines.llamacpp.batcher import PendingTokens
 from mullama.engines.llamacpp.binding.context import Floats
+from mullama.engines.llamacpp.cache.prefix_tree import Scales
 from mullama.engines.llamacpp.sampling.candidates import log_probabilities
 from mullama.engines.llamacpp.sampling.constraint import ConstraintState
 from mullama.engines.llamacpp.sampling.sampler import Sampler
@@ -45,6 +46,7 @@ class RunningCompletion:
         self.computed = 0
         self.draft: list[int] = []
         self.sequence = -1
+        self.scales: Scales = ()  # of the adapters
         self.cached = 0
         self.cancelled = False
         self.keep = job.cache  # later requests may share its tokens

@@ -7,16 +7,18 @@ token. The cache (`self.cache`) is an account of llama.cpp's memory: every chang
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 from typing import Any
 
 from mullama.engines.base import ContextOptions, Ended, Failed, Output
+from mullama.engines.llamacpp.adapter_turns import AdapterTurns
 from mullama.engines.llamacpp.batcher import Pace, Slice, plan
 from mullama.engines.llamacpp.binding.context import ABORTED, NO_CELLS, NativeBatch, NativeContext
+from mullama.engines.llamacpp.binding.model import NativeAdapter
 from mullama.engines.llamacpp.cache.prefix_file import PrefixFiles
-from mullama.engines.llamacpp.cache.prefix_tree import Copy, common_length
+from mullama.engines.llamacpp.cache.prefix_tree import Copy, Scales, common_length
 from mullama.engines.llamacpp.cache.slots import Cells
 from mullama.engines.llamacpp.cache.warmup import KEY, DeclaredPrefixes, PrefixWork
 from mullama.engines.llamacpp.completion import RunningCompletion
@@ -52,6 +54,7 @@ class Queued:
     uncached: int = 0  # tokens of the prompt that were not in memory when it was submitted
     grammar: Compilation | None = None
     cancelled: bool = False
+    scales: Scales = ()
 
 
 class TextContext:
@@ -73,9 +76,13 @@ class TextContext:
         *,
         rows: int,
         speculator: Speculator | None,
+        adapters: Sequence[NativeAdapter] = (),
     ) -> None:
         """rows: logits of one decode."""
         self.native = native
+        self._adapters = adapters
+        scales = tuple(adapter.scale for adapter in options.adapters)
+        self._turns = AdapterTurns(scales) if adapters else None
         self.cache = cache
         self.options = options
         self._counters = counters
@@ -86,7 +93,7 @@ class TextContext:
         self._queue: list[Queued] = []
         self._running: dict[int, RunningCompletion] = {}
         self._speculator = speculator
-        self.prefixes = DeclaredPrefixes(native, cache, files, self._apply)
+        self.prefixes = DeclaredPrefixes(native, cache, files, self._apply, scales)
         self._interruptible = False
         self._restart_until = 0.0  # clock time until which an announced prompt restarts the running decode
         self._aborted = False  # the last decode was; the next one is not, so that there is progress
@@ -129,7 +136,7 @@ class TextContext:
 
     def submit(self, queued: Queued) -> None:
         queued.submitted = self._clock()
-        held = self.cache.match(queued.prompt[:-1])[1] if queued.cache else 0
+        held = self.cache.match(queued.prompt[:-1], queued.scales)[1] if queued.cache else 0
         queued.uncached = len(queued.prompt) - held
         self._queue.append(queued)
 
@@ -172,13 +179,6 @@ class TextContext:
     def _jobs(self) -> list[Queued | RunningCompletion]:
         return [*self._queue, *self._running.values()]
 
-    def discard_cache(self, files: PrefixFiles | None) -> None:
-        """Share nothing that is in memory with later requests, and compute declared prefixes again."""
-        self.prefixes.restart(files)
-        for completion in self._running.values():
-            completion.keep = False
-        self._apply(self.cache.make_room(self.cache.cells))
-
     def close(self) -> None:
         for completion in self._running.values():
             completion.close()
@@ -215,9 +215,10 @@ class TextContext:
             return False
         if not (queued.cache and self.cache.cuttable):
             return True
-        _, held = self.cache.match(queued.prompt[:-1])
+        _, held = self.cache.match(queued.prompt[:-1], queued.scales)
         return not any(
-            common_length(other.prompt, queued.prompt[:-1]) >= held + self.cache.worth_waiting
+            other.scales == queued.scales
+            and common_length(other.prompt, queued.prompt[:-1]) >= held + self.cache.worth_waiting
             and other.computed < len(other.prompt) - 1
             for other in self._computing()
         )
@@ -236,7 +237,7 @@ class TextContext:
             self._queue.remove(queued)
             return [Failed.of(queued.id, error)]
         share = queued.cache and not completion.all_logits
-        placement = self.cache.place(queued.prompt, share=share)
+        placement = self.cache.place(queued.prompt, share=share, scales=queued.scales)
         if placement is None:
             completion.close()
             return []
@@ -244,7 +245,7 @@ class TextContext:
         self._apply(placement.operations)
         self._running[queued.id] = completion
         self._counters.cached_tokens += placement.cached
-        completion.submitted = queued.submitted
+        completion.submitted, completion.scales = queued.submitted, queued.scales
         if self._speculator:
             self._speculator.begin(completion)
         try:
@@ -254,13 +255,26 @@ class TextContext:
 
     def _plan(self) -> tuple[Slice, ...]:
         room = self._batch.room
+        together = self._decoded_together()
         if self._speculator and not self.prefixes.work:
-            self._speculator.draft(self._running.values(), room)
+            self._speculator.draft(together, room)
         first = min((c.first for c in self._running.values() if c.running), default=math.inf)
-        wanted = [c.pending_tokens(first) for c in self._running.values()]
-        if self.prefixes.work:
+        wanted = [c.pending_tokens(first) for c in together]
+        if self.prefixes.work and (self._turns is None or self.prefixes.scales == self._turns.current):
             wanted.append(self.prefixes.work.pending_tokens(late=first < math.inf))
         return plan(wanted, room=room, rows=self._rows, prompt_room=self._pace.prompt_room(room))
+
+    def _decoded_together(self) -> Collection[RunningCompletion]:
+        """Return the requests of the next decode: those with the adapter scales whose turn it is."""
+        if self._turns is None:
+            return self._running.values()
+        wanted = [completion.scales for completion in self._running.values()]
+        if self.prefixes.work:
+            wanted.append(self.prefixes.scales)
+        before, scales = self._turns.current, self._turns.choose(wanted, self._clock())
+        if scales != before:
+            self.native.set_adapters(tuple(zip(self._adapters, scales, strict=True)))
+        return [completion for completion in self._running.values() if completion.scales == scales]
 
     def _decode(self, slices: Sequence[Slice]) -> list[Output]:
         parts = [(self._running[s.key], s) for s in slices if s.key != KEY]
@@ -338,7 +352,7 @@ class TextContext:
         self._counters.completion_tokens += completion.completion_tokens - answered
         if not was_running:
             self._counters.prompt_tokens += min(before + part.count, len(completion.prompt)) - before
-            self.prefixes.adopt_computed(completion.prompt, completion.computed)
+            self.prefixes.adopt_computed(completion.prompt, completion.computed, completion.scales)
         report = not was_running and (not part.last or completion.job.progress)
         outputs: list[Output] = [completion.prefilled(now)] if report else []
         if completion.finished:

@@ -29,6 +29,7 @@ from mullama.engines.llamacpp.batcher import Pace
 from mullama.engines.llamacpp.binding.library import device_names, version
 from mullama.engines.llamacpp.binding.model import NativeAdapter, NativeModel
 from mullama.engines.llamacpp.binding.sampler import Candidates
+from mullama.engines.llamacpp.cache.prefix_tree import Scales
 from mullama.engines.llamacpp.completion import RunningCompletion
 from mullama.engines.llamacpp.contention import ProcessorMeter, remark
 from mullama.engines.llamacpp.context import Counters, Queued, TextContext
@@ -174,10 +175,12 @@ class LlamaEngine:
         self._options[name] = replace(options, threads=threads, threads_batch=threads, adapters=adapters)
         for unit in self._units(name):
             unit.native.set_threads(self._threads(self._options[name]))
-            if adapters != options.adapters:
+            if adapters == options.adapters:
+                continue
+            if isinstance(unit, TextContext):
+                unit.prefixes.rescale(scales, prefix_files(self._options[name]))
+            else:
                 unit.native.set_adapters([(self._adapter(a.path), a.scale) for a in adapters])
-        if adapters != options.adapters and name in self._contexts:
-            self._contexts[name].discard_cache(prefix_files(self._options[name]))
 
     def share_cores(self, rank: int, of: int) -> None:
         self._rank = rank, of
@@ -325,6 +328,7 @@ class LlamaEngine:
         grammar = self._grammars.request(job.constraint) if job.constraint else None
         queued = Queued(job.id, prompt, job.cache, partial(self._completion, job, prompt, size, grammar))
         queued.grammar = grammar
+        queued.scales = _scales(job, options)
         context.submit(queued)
 
     def _completion(
@@ -380,6 +384,15 @@ class LlamaEngine:
 
     def _all_units(self) -> list[TextContext | VectorContext]:
         return [*self._contexts.values(), *self._vectors.values()]
+
+
+def _scales(job: Generate, options: ContextOptions) -> Scales:
+    """Return the adapter scales of a job; raise `Invalid` unless there is one for each adapter."""
+    if job.scales is None:
+        return tuple(adapter.scale for adapter in options.adapters)
+    if len(job.scales) != len(options.adapters):
+        raise Invalid(f"{len(job.scales)} scales for {len(options.adapters)} adapters")
+    return job.scales
 
 
 def _bad_stop(stops: tuple[str, ...]) -> str | None:

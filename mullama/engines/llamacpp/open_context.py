@@ -107,6 +107,7 @@ def open_text_context(
         pace,
         rows=max(ROWS, options.parallel) + guesses,
         speculator=speculator,
+        adapters=tuple(adapter for adapter, _ in adapters),
     )
     try:
         restored = context.prefixes.declare(prefixes)

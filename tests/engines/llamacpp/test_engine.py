@@ -164,9 +164,37 @@ def test_a_beginning_computed_with_another_scale_is_not_used_again(
     assert_same_answers(fresh.facts, [one(fresh, system + user("How are you?"))], [full])
 
 
+@pytest.mark.usefixtures("memory")
+def test_requests_with_other_scales_are_decoded_apart_and_share_nothing(
+    tiny_path: str, random_model: Callable[[str], str], load: Callable[..., LlamaEngine]
+) -> None:
+    file, prompt = random_model("adapter"), user("How are you? " * 12)
+    alone = load("llamacpp", tiny_path)
+    wanted = []
+    for number, scale in enumerate((0.0, 1.0, 2.0)):
+        alone.open_context(f"c{number}", replace(OPTIONS, adapters=(Adapter(path=file, scale=scale),)))
+        wanted.append(one(alone, prompt, context=f"c{number}"))
+    assert len({result.text for result in wanted}) == 3
+    engine = load("llamacpp", tiny_path)
+    engine.open_context("main", replace(OPTIONS, adapters=(Adapter(path=file, scale=1.0),)))
+    for _ in range(2):  # the second time, what the first one left in memory is there to be shared
+        sets: tuple[tuple[float, ...] | None, ...] = ((0.0,), None, (2.0,))
+        found = answers(
+            engine, *(ask(n, prompt, scales=scales, logprobs=ALTERNATIVES) for n, scales in enumerate(sets))
+        )
+        assert_same_answers(engine.facts, found, wanted)
+    before = engine.stats().cached_tokens
+    assert before >= 3 * 16
+    answer(engine, prompt, scales=(3.0,))
+    assert engine.stats().cached_tokens == before
+
+
 def test_a_wrong_number_of_scales_is_refused(engine: LlamaEngine) -> None:
     with pytest.raises(Invalid, match="1 scales for 0 adapters"):
         engine.retune_context("main", threads=1, scales=(1.0,))
+    failed = answer(engine, "a", scales=(1.0,)).failed
+    assert failed is not None
+    assert failed.message == "1 scales for 0 adapters"
 
 
 def test_a_file_that_is_no_adapter_is_refused(engine: LlamaEngine, tmp_path: Path, tiny_path: str) -> None:

@@ -2,7 +2,8 @@
 
 A tree mirrors the cells of a unified llama.cpp cache. A node is a run of cells. A sequence is the path from the root
 to the node where it ends. Cells of several sequences are the nodes that their paths have in common. Two sequences
-that computed the same text independently are two branches, because they hold two sets of cells.
+that computed the same text independently are two branches, because they hold two sets of cells. Each set of adapter
+scales has a tree of its own, so cells are never shared between two sets.
 
 Decisions are returned as operations (`Copy`, `Trim`), which the caller must apply to the real memory at once and in
 order: `Copy` is llama_memory_seq_cp, which adds a sequence to existing cells, and `Trim` is llama_memory_seq_rm.
@@ -15,6 +16,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 SHORTEST_SHARE = 8  # tokens; sharing less is not worth a copy
+
+Scales = tuple[float, ...]
+"""The scale of each adapter of a context, in order. Tokens that were computed with other scales are other cells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +99,7 @@ class PrefixCache:
         self._idle_cells = cells if idle_cells is None else idle_cells
         self.used = 0
         self.cuttable = cuttable
-        self._root = _Node([], None)
+        self._roots: dict[Scales, _Node] = {}  # of each set of adapter scales that holds cells
         self._ends: dict[int, _Node] = {}  # where each sequence in use ends
         self._lengths: dict[int, int] = {}
         self._running = running
@@ -114,16 +118,16 @@ class PrefixCache:
         """Sequences that hold declared prefixes."""
         return tuple(self._pinned)
 
-    def place(self, tokens: list[int], *, share: bool = True) -> SequencePlacement | None:
+    def place(self, tokens: list[int], *, share: bool = True, scales: Scales = ()) -> SequencePlacement | None:
         """Return a sequence for this prompt, None when all are busy.
 
-        The prompt's last token is never shared, because its logits are needed.
+        The prompt's last token is never shared, because its logits are needed. scales: of the adapters.
         """
         if not self._free:
             return None
-        source, cached = self.match(tokens[:-1]) if share else (-1, 0)
+        source, cached = self.match(tokens[:-1], scales) if share else (-1, 0)
         sequence = self._free.pop()
-        self._ends[sequence] = self._root
+        self._ends[sequence] = self._roots.setdefault(scales, _Node([], None))
         self._lengths[sequence] = 0
         if cached < SHORTEST_SHARE:
             return SequencePlacement(sequence=sequence, cached=0, operations=())
@@ -134,10 +138,11 @@ class PrefixCache:
                 operations.append(self._drop(source))
         return SequencePlacement(sequence=sequence, cached=cached, operations=tuple(operations))
 
-    def match(self, tokens: list[int]) -> tuple[int, int]:
+    def match(self, tokens: list[int], scales: Scales = ()) -> tuple[int, int]:
         """Return a sequence with the longest shareable prefix of these tokens, and its length; (-1, 0) for none."""
         best = (-1, 0)
-        for node, length, complete in self._walk(self._root, tokens, 0):
+        root = self._roots.get(scales)
+        for node, length, complete in self._walk(root, tokens, 0) if root else ():
             if length <= best[1]:
                 continue
             if self.cuttable:
@@ -154,7 +159,7 @@ class PrefixCache:
         end = self._ends[sequence]
         self.used += len(tokens)
         self._lengths[sequence] += len(tokens)
-        if end is not self._root and len(end.sequences) == 1 and not end.children:
+        if end.parent is not None and len(end.sequences) == 1 and not end.children:
             end.tokens.extend(tokens)
             return
         node = _Node(list(tokens), end, sequences={sequence})
@@ -242,8 +247,6 @@ class PrefixCache:
             operations.append(self._drop(next(iter(self._idle))))
         kept = self._free_kept.pop() if self._free_kept else None
         if kept is not None:  # otherwise all kept numbers hold declared prefixes, and the sequence is dropped
-            self._ends[kept] = self._root
-            self._lengths[kept] = 0
             operations.append(self._copy(sequence, kept, self._lengths[sequence]))
         operations.append(self._drop(sequence))
         return kept
@@ -275,10 +278,9 @@ class PrefixCache:
             node = self._split(node, len(node.tokens) - (depth - length))
         self._ends[target] = node
         self._lengths[target] = length
-        above: _Node | None = node
-        while above is not None and above is not self._root:
-            above.sequences.add(target)
-            above = above.parent
+        while node.parent is not None:
+            node.sequences.add(target)
+            node = node.parent
 
     def _split(self, node: _Node, offset: int) -> _Node:
         """Split a run in two; the node keeps its second part. Return the node of the first part."""
@@ -298,11 +300,12 @@ class PrefixCache:
         del self._lengths[sequence]
         self._idle.pop(sequence, None)
         self._pinned.pop(sequence, None)
-        while node is not self._root:
+        while node.parent is not None:
             parent = node.parent
-            assert parent is not None
             self._leave(node, sequence)
             node = parent
+        if not node.children and node not in self._ends.values():
+            self._roots = {scales: root for scales, root in self._roots.items() if root is not node}
         (self._free if sequence < self._running else self._free_kept).append(sequence)
         return Trim(sequence=sequence, length=0)
 

@@ -16,6 +16,7 @@ from mullama.engines.llamacpp.cache.prefix_tree import (
     Copy,
     Operation,
     PrefixCache,
+    Scales,
     SequencePlacement,
     Trim,
     common_length,
@@ -36,6 +37,7 @@ class SlotCache:
     def __init__(self, *, size: int, slots: int) -> None:
         self.cells = size * slots
         self._tokens: list[list[int]] = [[] for _ in range(slots)]
+        self._scales: list[Scales] = [() for _ in range(slots)]  # with which the tokens of each slot were computed
         self._free: OrderedDict[int, None] = OrderedDict.fromkeys(range(slots))  # least recently used first
 
     @property
@@ -47,28 +49,28 @@ class SlotCache:
         """Slots that belong to a running request."""
         return len(self._tokens) - len(self._free)
 
-    def place(self, tokens: list[int], *, share: bool = True) -> SequencePlacement | None:
-        """Return a slot for this prompt, None when all are busy."""
+    def place(self, tokens: list[int], *, share: bool = True, scales: Scales = ()) -> SequencePlacement | None:
+        """Return a slot for this prompt, None when all are busy. scales: of the adapters."""
         if not self._free:
             return None
-        source, cached = self.match(tokens[:-1]) if share else (-1, 0)
+        source, cached = self.match(tokens[:-1], scales) if share else (-1, 0)
         if source in self._free and cached >= SHORTEST_SHARE and self._may_overwrite(source, cached):
-            return self._take(source, cached, [])
+            return self._take(source, cached, [], scales)
         target = next(iter(self._free))
         operations: list[Operation] = []
         if cached < WORTH_A_COPY or source == target:
-            own = common_length(self._tokens[target], tokens[:-1]) if share else 0
-            return self._take(target, own if own >= SHORTEST_SHARE else 0, operations)
+            own = self._common(target, tokens[:-1], scales) if share else 0
+            return self._take(target, own if own >= SHORTEST_SHARE else 0, operations, scales)
         operations.append(Trim(sequence=target, length=0))
         operations.append(Copy(source=source, target=target, length=cached))
         self._tokens[target] = self._tokens[source][:cached]
-        return self._take(target, cached, operations)
+        return self._take(target, cached, operations, scales)
 
-    def match(self, tokens: list[int]) -> tuple[int, int]:
+    def match(self, tokens: list[int], scales: Scales = ()) -> tuple[int, int]:
         """Return the slot with the longest prefix of these tokens, a free one before a busy one, and its length."""
         best = (-1, 0)
         for slot in (*self._free, *range(len(self._tokens))):
-            length = common_length(self._tokens[slot], tokens)
+            length = self._common(slot, tokens, scales)
             if length > best[1]:
                 best = (slot, length)
         return best
@@ -117,8 +119,12 @@ class SlotCache:
         lost = len(self._tokens[slot]) - cached
         return lost < WORTH_KEEPING or slot == next(iter(self._free))
 
-    def _take(self, slot: int, cached: int, operations: list[Operation]) -> SequencePlacement:
+    def _common(self, slot: int, tokens: list[int], scales: Scales) -> int:
+        return common_length(self._tokens[slot], tokens) if self._scales[slot] == scales else 0
+
+    def _take(self, slot: int, cached: int, operations: list[Operation], scales: Scales) -> SequencePlacement:
         del self._free[slot]
+        self._scales[slot] = scales
         if cached < len(self._tokens[slot]):
             operations.append(Trim(sequence=slot, length=cached))
             del self._tokens[slot][cached:]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from mullama.engines.llamacpp.batcher import PendingTokens
 from mullama.engines.llamacpp.binding.context import NativeContext
 from mullama.engines.llamacpp.cache.prefix_file import PrefixFiles
-from mullama.engines.llamacpp.cache.prefix_tree import Operation
+from mullama.engines.llamacpp.cache.prefix_tree import Operation, Scales
 from mullama.engines.llamacpp.cache.slots import Cells
 
 _NO_TOKEN = -1  # follows a prefix where `place` wants a prompt: the last token of a prompt is never shared
@@ -19,8 +19,9 @@ Apply = Callable[[Iterable[Operation]], None]
 class PrefixWork:
     """A prefix that is being computed. It takes part in decodes like the prompt of a request."""
 
-    def __init__(self, prompt: list[int], sequence: int, computed: int) -> None:
+    def __init__(self, prompt: list[int], sequence: int, computed: int, scales: Scales) -> None:
         self.prompt = prompt
+        self.scales = scales
         self.sequence = sequence
         self.computed = computed
 
@@ -33,9 +34,12 @@ class PrefixWork:
 
 
 class DeclaredPrefixes:
-    """Keeps the declared prefixes of one context in memory."""
+    """Keeps the declared prefixes of one context in memory. scales: of its adapters, where a request names none."""
 
-    def __init__(self, native: NativeContext, cache: Cells, files: PrefixFiles | None, apply: Apply) -> None:
+    def __init__(
+        self, native: NativeContext, cache: Cells, files: PrefixFiles | None, apply: Apply, scales: Scales = ()
+    ) -> None:
+        self.scales = scales
         self._native = native
         self._cache = cache
         self._files = files
@@ -67,18 +71,21 @@ class DeclaredPrefixes:
                 self._files.discard(tokens)
         return self.complete
 
-    def restart(self, files: PrefixFiles | None) -> None:
-        """Discard the prefix that is being computed; `files` keeps the results from now on."""
-        self._files = files
+    def rescale(self, scales: Scales, files: PrefixFiles | None) -> None:
+        """Replace the scales of the adapters; `files` keeps the results from now on."""
         self._stop(keep=False)
+        self.scales, self._files = scales, files
+        for sequence in self._cache.pinned:
+            self._cache.unpin(sequence)
+        self.declare(self._declared)
 
     def start(self) -> None:
         """Begin to compute a prefix that is not in memory."""
         missing = self._missing() if self.work is None and not self.complete else []
-        placement = self._cache.place([*missing[0], _NO_TOKEN]) if missing else None
+        placement = self._cache.place([*missing[0], _NO_TOKEN], scales=self.scales) if missing else None
         if placement is not None:
             self._apply(placement.operations)
-            self.work = PrefixWork(missing[0], placement.sequence, placement.cached)
+            self.work = PrefixWork(missing[0], placement.sequence, placement.cached, self.scales)
             self.advance(0)
 
     def give_up(self) -> None:
@@ -98,13 +105,13 @@ class DeclaredPrefixes:
             self._apply(self._cache.pin(work.sequence))
             self.work = None
 
-    def adopt_computed(self, prompt: list[int], computed: int) -> None:
+    def adopt_computed(self, prompt: list[int], computed: int, scales: Scales) -> None:
         """Keep the missing prefixes of a prompt, of which a request has computed this many tokens."""
-        if self.complete or not self._cache.cuttable:
+        if self.complete or not self._cache.cuttable or scales != self.scales:
             return
         for tokens in self._missing():
             if computed >= len(tokens) and prompt[: len(tokens)] == tokens:
-                placement = self._cache.place([*tokens, _NO_TOKEN])
+                placement = self._cache.place([*tokens, _NO_TOKEN], scales=scales)
                 if placement is not None and placement.cached == len(tokens):
                     self._apply((*placement.operations, *self._cache.pin(placement.sequence)))
                 elif placement is not None:
@@ -121,7 +128,7 @@ class DeclaredPrefixes:
 
     def _restore(self, tokens: list[int], state: bytes) -> bool:
         """Restore a prefix from its saved state; return False when llama.cpp does not accept it."""
-        placement = self._cache.place(tokens, share=False)
+        placement = self._cache.place(tokens, share=False, scales=self.scales)
         if placement is None:
             return False
         sequence = placement.sequence

@@ -6,16 +6,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mullama.engines.llamacpp.cache.prefix_tree import SHORTEST_SHARE, Copy, PrefixCache, Trim, common_length
+from mullama.engines.llamacpp.cache.prefix_tree import (
+    SHORTEST_SHARE,
+    Copy,
+    PrefixCache,
+    Scales,
+    Trim,
+    common_length,
+)
 
 LONG = list(range(100, 140))
 
 
+class Cell:
+    """One computed token."""
+
+    def __init__(self, scales: Scales) -> None:
+        self.scales = scales
+
+
 class Memory:
-    """What llama.cpp would hold: for each sequence its cells; a cell is a mutable mark, shared by being the same."""
+    """What llama.cpp would hold: for each sequence its cells, shared by being the same."""
 
     def __init__(self) -> None:
-        self.held: dict[int, list[object]] = {}
+        self.held: dict[int, list[Cell]] = {}
 
     def apply(self, operations: tuple[Copy | Trim, ...]) -> None:
         for operation in operations:
@@ -27,8 +41,8 @@ class Memory:
                 case Trim(sequence=sequence, length=length):
                     self.held[sequence] = self.held.get(sequence, [])[:length]
 
-    def compute(self, sequence: int, count: int) -> None:
-        self.held.setdefault(sequence, []).extend(object() for _ in range(count))
+    def compute(self, sequence: int, count: int, scales: Scales = ()) -> None:
+        self.held.setdefault(sequence, []).extend(Cell(scales) for _ in range(count))
 
     @property
     def used(self) -> int:
@@ -54,6 +68,19 @@ def test_a_prompt_is_computed_once() -> None:
     assert placement is not None
     assert placement.cached == len(LONG)
     assert prefixes.used == len(LONG)
+
+
+def test_a_prompt_is_computed_once_for_each_set_of_adapter_scales() -> None:
+    prefixes = cache()
+    for scales in ((), (1.0, 0.0), (0.0, 1.0)):
+        placement = prefixes.place([*LONG, 1], scales=scales)
+        assert placement is not None
+        assert placement.cached == 0
+        prefixes.extend(placement.sequence, LONG)
+        assert prefixes.match(LONG, scales) == (placement.sequence, len(LONG))
+        prefixes.release(placement.sequence, keep=True)
+    assert prefixes.match(LONG, (1.0, 1.0)) == (-1, 0)
+    assert prefixes.used == 3 * len(LONG)
 
 
 def test_the_last_token_of_a_prompt_is_always_computed() -> None:
@@ -186,6 +213,9 @@ def test_the_common_length_is_that_of_the_definition(left: list[int], right: lis
 prompts = st.lists(st.integers(0, 1), min_size=1, max_size=40)
 
 
+adapters = st.sampled_from([(), (1.0,), (0.5,)])
+
+
 class Story(RuleBasedStateMachine):
     """Requests come, grow, shrink and go; the cache and a plain memory that carries out its operations agree."""
 
@@ -193,14 +223,15 @@ class Story(RuleBasedStateMachine):
         super().__init__()
         self.memory = Memory()
         self.running: dict[int, list[int]] = {}
+        self.scales: dict[int, Scales] = {}
 
     @initialize(cuttable=st.booleans(), kept=st.integers(0, 4), idle=st.integers(0, 120))
     def open(self, cuttable: bool, kept: int, idle: int) -> None:
         self.cache = PrefixCache(cells=120, running=3, kept=kept, cuttable=cuttable, idle_cells=idle)
 
-    @rule(tokens=prompts, share=st.booleans())
-    def begin(self, tokens: list[int], share: bool) -> None:
-        placement = self.cache.place(tokens, share=share)
+    @rule(tokens=prompts, share=st.booleans(), scales=adapters)
+    def begin(self, tokens: list[int], share: bool, scales: Scales) -> None:
+        placement = self.cache.place(tokens, share=share, scales=scales)
         if placement is None:
             assert len(self.running) == 3
             return
@@ -208,12 +239,14 @@ class Story(RuleBasedStateMachine):
         assert placement.sequence not in self.running
         assert placement.cached < len(tokens)
         self.running[placement.sequence] = tokens[: placement.cached]
+        self.scales[placement.sequence] = scales
+        assert all(cell.scales == scales for cell in self.memory.held.get(placement.sequence, []))
         self.grow(placement.sequence, tokens[placement.cached :])
 
     def grow(self, sequence: int, tokens: list[int]) -> None:
         self.memory.apply(self.cache.make_room(len(tokens)))
         self.cache.extend(sequence, tokens)
-        self.memory.compute(sequence, len(tokens))
+        self.memory.compute(sequence, len(tokens), self.scales[sequence])
         self.running[sequence] += tokens
 
     @rule(tokens=prompts, pick=st.integers(0, 2))

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mullama.engines.llamacpp.cache.prefix_tree import Copy, Trim
+from mullama.engines.llamacpp.cache.prefix_tree import Copy, Scales, Trim
 from mullama.engines.llamacpp.cache.slots import WORTH_A_COPY, SlotCache
 
 LONG = list(range(100, 300))
@@ -126,25 +126,27 @@ class Story(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.held: dict[int, list[int]] = {}
+        self.held: dict[int, list[tuple[int, Scales]]] = {}
         self.running: dict[int, list[int]] = {}
+        self.scales: dict[int, Scales] = {}
 
     @initialize(slots=st.integers(1, 4))
     def open(self, slots: int) -> None:
         self.count = slots
         self.cache = SlotCache(size=512, slots=slots)
 
-    @rule(tokens=prompts, share=st.booleans())
-    def begin(self, tokens: list[int], share: bool) -> None:
-        placement = self.cache.place(tokens, share=share)
+    @rule(tokens=prompts, share=st.booleans(), scales=st.sampled_from([(), (1.0,), (0.5,)]))
+    def begin(self, tokens: list[int], share: bool, scales: Scales) -> None:
+        placement = self.cache.place(tokens, share=share, scales=scales)
         if placement is None:
             assert len(self.running) == self.count
             return
         assert placement.sequence not in self.running
         self.apply(placement.operations)
-        assert self.held.get(placement.sequence, []) == tokens[: placement.cached]
+        assert self.held.get(placement.sequence, []) == [(t, scales) for t in tokens[: placement.cached]]
         assert placement.cached < len(tokens)
         self.running[placement.sequence] = tokens[: placement.cached]
+        self.scales[placement.sequence] = scales
         self.grow(placement.sequence, tokens[placement.cached :])
 
     def apply(self, operations: tuple[Copy | Trim, ...]) -> None:
@@ -158,7 +160,7 @@ class Story(RuleBasedStateMachine):
 
     def grow(self, sequence: int, tokens: list[int]) -> None:
         self.cache.extend(sequence, tokens)
-        self.held.setdefault(sequence, []).extend(tokens)
+        self.held.setdefault(sequence, []).extend((token, self.scales[sequence]) for token in tokens)
         self.running[sequence] = self.running[sequence] + tokens
 
     @rule(pick=st.integers(0, 3), keep=st.booleans(), length=st.integers(0, 200))
@@ -175,7 +177,7 @@ class Story(RuleBasedStateMachine):
         if hasattr(self, "cache"):
             assert self.cache.busy == len(self.running)
             for slot in range(self.count):
-                assert self.cache.tokens(slot) == self.held.get(slot, [])
+                assert self.cache.tokens(slot) == [token for token, _ in self.held.get(slot, [])]
 
 
 TestStory = Story.TestCase
