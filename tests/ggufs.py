@@ -195,6 +195,19 @@ def model(architecture: str = "llama", *, layers: int = 2, heads: int = 4, kv_he
     return File(keys, tensors)
 
 
+def adapter(architecture: str = "llama", *, alpha: float = 8.0, **keys: Entry) -> File:
+    """A LoRA adapter of rank 4 over the query weights of the first layer of `model`."""
+    found = {
+        "general.architecture": string(architecture),
+        "general.type": string("adapter"),
+        "adapter.type": string("lora"),
+        "adapter.lora.alpha": f32(alpha),
+    }
+    name = "blk.0.attn_q.weight"
+    tensors = {f"{name}.lora_a": Stored((64, 4)), f"{name}.lora_b": Stored((4, 64))}
+    return File(keys={**found, **keys}, tensors=tensors)
+
+
 def split(file: File, parts: int) -> list[bytes]:
     """The same model as a split set: all keys in the first part, tensors shared out."""
     names = list(file.tensors)

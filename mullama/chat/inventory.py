@@ -141,6 +141,16 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterCard:
+    """A LoRA adapter of a model."""
+
+    source: str
+    scale: float
+    """For requests that name no adapters."""
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
     """The facts of one model that clients may see."""
 
@@ -185,8 +195,8 @@ class ModelCard:
     draft: str = ""
     """How tokens are guessed ahead; "" for not at all."""
     slots: tuple[Slot, ...] = ()
-    adapters: tuple[tuple[str, float], ...] = ()
-    """Source and scale of each LoRA adapter."""
+    adapters: tuple[AdapterCard, ...] = ()
+    """LoRA adapters, in the order of their numbers."""
     messages: tuple[Message, ...] = ()
     metadata: Mapping[str, JSONValue] = field(default_factory=dict)
     """Keys of the file."""
@@ -199,6 +209,7 @@ class ModelCard:
     stored: bool = False
     """All files are on the server's machine."""
     parent: str = ""
+    """The model, where the card stands for it with an adapter."""
     aliases: tuple[str, ...] = ()
     """Routes to the model."""
     route_of: str = ""

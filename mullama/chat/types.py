@@ -222,10 +222,10 @@ class TextRequest:
     """The client's `num_ctx`, a hint: it never reloads a model."""
     ignore_eos: bool = False
     """Continue after an end token."""
-    adapters: tuple[tuple[int, float], ...] = ()
-    """LoRA adapters by their number in the manifest, with their scales; an adapter that is not listed has the scale 0.
+    adapters: tuple[tuple[int | str, float], ...] = ()
+    """LoRA adapters by their number or name in the manifest, with their scales; one that is not listed has the scale 0.
 
-    Empty for the declared scales; other ones are refused.
+    Empty for the scales of the model.
     """
     cache: bool = True
     """Reuse the state of a shared prompt prefix; False computes the complete prompt."""
@@ -410,6 +410,8 @@ class Effective:
     """Ids of the tokens that end an answer."""
     draft: str = ""
     """How tokens are guessed ahead; "" for not at all."""
+    adapters: tuple[tuple[int, float], ...] = ()
+    """Number and scale of the LoRA adapters that the request names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

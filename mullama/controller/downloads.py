@@ -156,7 +156,7 @@ class ModelDownloads:
         def begin(report: Report) -> Coroutine[Any, Any, KnownFiles]:
             return self._files.ensure(
                 model, desired, name, report,
-                pin=lock.get(model.from_), offline=offline, counted=self._count, author=author,
+                lock=lock, offline=offline, counted=self._count, author=author,
             )  # fmt: skip
 
         return await self.running.get(self._key(desired, lock, model, offline, author), begin, report)
@@ -166,7 +166,7 @@ class ModelDownloads:
         lock = await asyncio.to_thread(read_lock, current.origin.path)
         await self._files.ensure(
             model, current.snapshot.manifest, name, report,
-            pin=lock.get(model.from_), offline=False, counted=self._count, again=again, author=requester.get(),
+            lock=lock, offline=False, counted=self._count, again=again, author=requester.get(),
         )  # fmt: skip
 
     def _count(self, received: int) -> None:
@@ -176,5 +176,6 @@ class ModelDownloads:
     def _key(
         desired: Manifest, lock: Mapping[str, LockEntry], model: Model, offline: bool, author: Requester
     ) -> Hashable:
-        pin = lock.get(model.from_)
-        return (model.from_, model.digest, pin and pin.files, revision(desired.sources), offline, author)
+        sources = ((model.from_, model.digest), *((adapter.from_, adapter.digest) for adapter in model.adapters))
+        pins = tuple(pin.files for source, _ in sources if (pin := lock.get(source)))
+        return (sources, pins, revision(desired.sources), offline, author)

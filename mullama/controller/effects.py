@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection, Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mullama.chat.types import DEFAULT_SAMPLING, Sampling
@@ -21,8 +21,9 @@ from mullama.controller.listeners import Listeners
 from mullama.controller.run_queue import PendingRuns, Run
 from mullama.engines import require_installed
 from mullama.engines.base import Ended, Generate, Piece
-from mullama.errors import EngineFailed, ModelUnavailable, MullamaError, ProbeFailed, Refused, masked
+from mullama.errors import EngineFailed, Invalid, ModelUnavailable, MullamaError, ProbeFailed, Refused, masked
 from mullama.manifest.spec import Manifest, Model, Probe
+from mullama.names import PathRef, parse_source
 from mullama.plan.fit import stays, too_large
 from mullama.plan.observed import KnownFiles
 from mullama.plan.steps import Plan, Step
@@ -30,6 +31,7 @@ from mullama.reconcile.execute import Overtaken, Report, Result
 from mullama.reconcile.files import Files
 from mullama.reconcile.gc import prune
 from mullama.reconcile.overlay import effective_entries
+from mullama.reconcile.scripted_models import is_script
 from mullama.runtime.pool import Pool
 from mullama.runtime.scheduler.events import UnitKey
 from mullama.runtime.scheduler.state import Phase, UnloadedEarly
@@ -38,6 +40,7 @@ from mullama.runtime.snapshot import Deployment
 from mullama.sources.aliases import tagged
 from mullama.sources.local_files import check_adapter
 from mullama.store.records import Records
+from mullama.weights.stored import LockEntry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +86,9 @@ class LiveEffects:
 
     async def check(self, name: str, model: Model, files: KnownFiles) -> None:
         store = self._services.files
-        self._new[name] = await asyncio.to_thread(checked, self._builder, store, name, model, files, self._desired)
+        self._new[name] = await asyncio.to_thread(
+            checked, self._builder, store, name, model, files, self._desired, self._planned.lock
+        )
 
     def leave_out(self, name: str, error: ModelUnavailable) -> None:
         """See `Effects`. A model that serves keeps its unit, although its files are gone."""
@@ -312,8 +317,9 @@ class LiveEffects:
 
 
 def checked(
-    builder: DeploymentBuilder, store: Files, name: str, model: Model, files: KnownFiles, desired: Manifest
-) -> Deployment:
+    builder: DeploymentBuilder, store: Files, name: str, model: Model, files: KnownFiles, desired: Manifest,
+    lock: Mapping[str, LockEntry],
+) -> Deployment:  # fmt: skip
     """Return the deployment of a model with its files. Raises for one that cannot be served on this machine."""
     require_installed(engine_of(files))
     facts = files.facts
@@ -321,10 +327,25 @@ def checked(
         raise _lacking(name, model, missing, facts.capabilities)
     if facts is not None and (too_much := too_large(name, model, facts, desired.hardware.budget, builder.machine)):
         raise Refused(too_much, hint="use a smaller context.size, a smaller file, or a larger hardware.budget")
+    adapters, weights = [], () if is_script(files.source) else files.paths
     for adapter in model.adapters:
-        check_adapter(adapter.from_, facts)
-    adapters = tuple(store.adapter(adapter.from_) for adapter in model.adapters)
-    return builder.build(name, model, files, 0, adapters)
+        pin = lock.get(adapter.from_)
+        known = None if isinstance(parse_source(adapter.from_), PathRef) else store.adapter(adapter, desired, pin)
+        check_adapter(known.paths[0] if known else adapter.from_, weights, facts)
+        adapters.append(known or store.adapter(adapter, desired, pin))
+    check_distinct(model, adapters)
+    return builder.build(name, model, files, 0, tuple(adapters))
+
+
+def check_distinct(model: Model, adapters: Sequence[KnownFiles]) -> None:
+    """Raise `Invalid` for two sources of one adapter file: llama.cpp applies a file once."""
+    seen: dict[str, str] = {}
+    for declared, known in zip(model.adapters, adapters, strict=True):
+        if (first := seen.setdefault(known.digest or declared.from_, declared.from_)) != declared.from_:
+            raise Invalid(
+                f"the adapters {masked(first)} and {masked(declared.from_)} are the same file",
+                hint="remove one of them",
+            )
 
 
 def _lacking(name: str, model: Model, missing: Collection[str], present: Sequence[str]) -> Refused:

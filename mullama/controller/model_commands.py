@@ -71,6 +71,8 @@ class ModelCommands:
         tree = self._base_tree(request)
         tree = merged(tree, {name: value for name, value in request.declared.items() if name != "from"})
         override(tree, request)
+        if request.adapters:
+            tree["adapters"] = [{"from": path} for _, path in self._uploaded(request.adapters)]
         yield TaskStatus(status="parsing GGUF" if request.files else "creating model")
         async for status in self._run(lambda overlay: {**overlay, request.name: tree}, request.name):
             yield status
@@ -106,11 +108,15 @@ class ModelCommands:
 
     def _uploaded_model(self, files: Mapping[str, str]) -> str:
         """Return the path of the one uploaded file that is the model."""
-        digests = {name: Digest.parse(digest.replace("sha256-", "sha256:")).text for name, digest in files.items()}
-        models = [digest for name, digest in digests.items() if not name.startswith("mmproj")]
+        models = [path for name, path in self._uploaded(files) if not name.startswith("mmproj")]
         if len(models) != 1:
             raise Unsupported("a model is created from one uploaded file", hint="merge a split file first")
-        return self._blob_path(models[0])
+        return models[0]
+
+    def _uploaded(self, files: Mapping[str, str]) -> list[tuple[str, str]]:
+        """Return the names and paths of uploaded files."""
+        digests = {name: Digest.parse(digest.replace("sha256-", "sha256:")).text for name, digest in files.items()}
+        return [(name, self._blob_path(digest)) for name, digest in digests.items()]
 
     async def copy(self, request: CopyModel) -> None:
         current = self._reconciler.current
@@ -237,9 +243,12 @@ def _sources(request: CreateModel) -> Iterator[str]:
 def _find(current: Current, name: str) -> str | None:
     """Return the model behind a name or route, in its own spelling."""
     try:
-        target = current.snapshot.names.get(ModelName.parse(name).key)
+        key = ModelName.parse(name).key
     except Invalid:
         return None
+    if key in current.snapshot.exposed:  # an adapter of a model, which its manifest declares
+        return None
+    target = current.snapshot.names.get(key)
     return target if target in current.snapshot.deployments else None
 
 
@@ -317,8 +326,6 @@ def override(tree: dict[str, Any], request: CreateModel) -> None:
         tree["license"] = "\n\n".join(request.license)
     if request.messages:
         tree["messages"] = [{"role": m.role, "content": m.text} for m in request.messages]
-    if request.adapters:
-        raise Unsupported("adapters of an upload are not served yet", hint="declare them in the manifest")
     for name, value in request.parameters.items():
         _set_parameter(tree, name, value)
 

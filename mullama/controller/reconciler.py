@@ -355,6 +355,9 @@ class Reconciler:
         for name, model in planned.desired.models.items():
             if name in planned.missing:
                 library.locate(model.from_, planned.lock.get(model.from_), offline=True)
+                for adapter in model.adapters:
+                    pin = planned.lock.get(adapter.from_)
+                    library.locate(adapter.from_, pin, offline=True, wanted="adapter")
 
     async def _apply_planned(self, run: Run, planned: PlannedChange) -> Result:
         plan = planned.plan
@@ -420,7 +423,7 @@ class Reconciler:
         author = author_of(name, current.overlay, ApplyOptions(trigger="retry"))
         files = await self.downloads.get(desired, lock, name, self.status.write, offline=False, author=author)
         builder = DeploymentBuilder(machine=machine, prefixes=self._records.prefix_folder)
-        await asyncio.to_thread(checked, builder, self._files, name, desired.models[name], files, desired)
+        await asyncio.to_thread(checked, builder, self._files, name, desired.models[name], files, desired, lock)
 
     async def _serve_fetched(self, name: str) -> None:
         """Serve the models whose files are here now; `name` is one of them."""

@@ -85,6 +85,7 @@ def entry(card: inventory.ModelCard) -> dict[str, JSONValue]:
         "expires": None if stays else card.expires,
         "is_default": card.is_default,
         "route_of": card.route_of or None,
+        "parent": card.parent or None,
         "stored": card.stored,
         "repository": card.resolved or None,
         "paths": list(card.paths),

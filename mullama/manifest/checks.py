@@ -12,7 +12,7 @@ from mullama.errors import Invalid
 from mullama.manifest.addresses import TcpAddress, parse_address
 from mullama.manifest.diagnostics import Suggestions
 from mullama.manifest.spec import Hardware, Manifest, Model, Route, SecretRef
-from mullama.names import ModelName, PathRef, UrlRef, parse_source
+from mullama.names import BuiltinRef, ModelName, PathRef, UrlRef, parse_source
 
 AddProblem = Callable[[str, str, str], None]
 """(dotted path, message, hint)"""
@@ -67,7 +67,7 @@ def check_resolved(manifest: Manifest, fail: AddProblem) -> None:
 
 
 def _names(draft: PartialManifest, fail: AddProblem) -> None:
-    """Check that names of models and routes are unique, without regard to case and `:latest`."""
+    """Check that names of models, routes and exposed adapters are unique, without regard to case and `:latest`."""
     seen: dict[str, str] = {}
     for kind, names in (("model", draft.names), ("route", draft.manifest.routes)):
         for name in names:
@@ -80,6 +80,19 @@ def _names(draft: PartialManifest, fail: AddProblem) -> None:
             if key in seen:
                 fail(path, f"the {seen[key]} has the same name", "rename one of them")
             seen.setdefault(key, f"{kind} {name}")
+    for name, model in draft.manifest.models.items():
+        for index, adapter in enumerate(model.adapters):
+            if not adapter.expose or adapter.name is None:
+                continue
+            path = f"models.{name}.adapters[{index}].name"
+            try:
+                key = ModelName.parse(adapter.name).key
+            except Invalid as error:
+                fail(path, error.message, error.hint)
+                continue
+            if key in seen:
+                fail(path, f"the {seen[key]} has the same name", "rename one of them")
+            seen.setdefault(key, f"adapter {adapter.name} of {name}")
 
 
 def _routes(draft: PartialManifest, fail: AddProblem) -> None:
@@ -212,10 +225,25 @@ def _model(model: Model, path: str, draft: PartialManifest, fail: AddProblem, wa
             "no effect: a prompt that is too long loses complete messages",
             "",
         )
+    _adapters(model, f"{path}.adapters", fail, warn)
+
+
+def _adapters(model: Model, path: str, fail: AddProblem, warn: AddProblem) -> None:
+    """Check that the adapters of a model differ in source and name, and that exposed ones have a name to serve."""
+    sources: set[str] = set()
+    names: set[str] = set()
     for index, adapter in enumerate(model.adapters):
-        if not isinstance(parse_source(adapter.from_), PathRef):
-            fail(
-                f"{path}.adapters[{index}].from",
-                "downloading adapters is not supported yet",
-                "use a path: ./x.gguf",
-            )
+        if isinstance(parse_source(adapter.from_), BuiltinRef):
+            fail(f"{path}[{index}].from", f"{adapter.from_} is a model, not an adapter", "")
+        if adapter.from_ in sources:
+            fail(f"{path}[{index}].from", "the adapter is listed twice", "remove one, or give it the sum of the scales")
+        sources.add(adapter.from_)
+        if adapter.name and adapter.name in names:
+            fail(f"{path}[{index}].name", f"two adapters have the name {adapter.name!r}", "rename one of them")
+        names.add(adapter.name or "")
+        if isinstance(parse_source(adapter.from_), UrlRef) and adapter.digest is None:
+            warn(f"{path}[{index}].from", "the file of a URL has no digest", "add digest: sha256:…")
+        if adapter.expose and adapter.name is None:
+            fail(f"{path}[{index}].expose", "an exposed adapter needs a name", "add name: NAME")
+        if adapter.expose and model.task != "chat":
+            fail(f"{path}[{index}].expose", f"a model with the task {model.task} has no adapters of their own name", "")

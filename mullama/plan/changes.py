@@ -47,7 +47,10 @@ COSTS: Mapping[str, Cost] = {
     "models.*.context": Cost.CONTEXT,
     "models.*.context.threads": Cost.LIVE,
     "models.*.adapters": Cost.CONTEXT,
+    "models.*.adapters.digest": Cost.FILES,
+    "models.*.adapters.name": Cost.LIVE,
     "models.*.adapters.scale": Cost.LIVE,
+    "models.*.adapters.expose": Cost.LIVE,
     "models.*.task": Cost.CONTEXT,
     "models.*.limits": Cost.LIVE,
     # The KV cache has cells for a fixed number of requests: docs/decisions/0011.
@@ -159,7 +162,8 @@ def _model_leaves(model: Model) -> dict[str, JSONValue]:
     adapters = tree.pop("adapters")
     leaves = dict(_leaves(tree, ""))
     leaves["adapters"] = [adapter["from"] for adapter in adapters] or None
-    leaves["adapters.scale"] = [adapter["scale"] for adapter in adapters] or None
+    for field in ("digest", "name", "scale", "expose"):
+        leaves[f"adapters.{field}"] = [adapter.get(field) for adapter in adapters] or None
     return leaves
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from mullama.errors import masked
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.tree import revision
 from mullama.plan.changes import compare_models, compare_rest, highest_cost, set_fields
@@ -114,23 +115,35 @@ def _files(model: Model, observed: Observed) -> KnownFiles:
     return observed.files.get(model.from_, _NOTHING)
 
 
-def _download(files: KnownFiles) -> int | None:
-    return 0 if files.stored else files.size
+def _adapters(model: Model, observed: Observed) -> list[KnownFiles]:
+    return [files for adapter in model.adapters if (files := observed.files.get(adapter.from_))]
+
+
+def _stored(model: Model, observed: Observed) -> bool:
+    """Return True if nothing must be downloaded for a model."""
+    return all(files.stored for files in (_files(model, observed), *_adapters(model, observed)))
+
+
+def _download(model: Model, observed: Observed) -> int | None:
+    """Return the bytes to download for a model, None if they are not known."""
+    wanted = [files.size for files in (_files(model, observed), *_adapters(model, observed)) if not files.stored]
+    return None if None in wanted else sum(size for size in wanted if size is not None)
 
 
 def _added(name: str, model: Model, observed: Observed) -> Step:
     files = _files(model, observed)
     memory = need(model, files.facts, observed.machine)
+    stored = _stored(model, observed)
     when = "load at start" if model.residency.load == "at_start" else "load on demand"
     return Step(
         subject=name,
         kind="model",
         action=Action.ADD,
         cause=Cause.DESIRED,
-        cost=Cost.WEIGHTS if files.stored else Cost.FILES,
-        detail=when if files.stored else f"pull, {when}",
+        cost=Cost.WEIGHTS if stored else Cost.FILES,
+        detail=when if stored else f"pull, {when}",
         changes=set_fields(model),
-        bytes_download=_download(files),
+        bytes_download=_download(model, observed),
         memory_before=0,
         memory_after=memory.total if memory else None,
     )
@@ -139,7 +152,9 @@ def _added(name: str, model: Model, observed: Observed) -> Step:
 def _changed(name: str, before: Model, after: Model, changes: tuple[FieldChange, ...], observed: Observed) -> Step:
     files = _files(after, observed)
     moved = _changed_too(name, before, after, observed)
-    cost = max(highest_cost(changes), Cost.FILES if moved else Cost.NONE, key=lambda cost: cost.rank)
+    stored = _stored(after, observed)
+    lacks = moved or (files.stored and not stored)  # an adapter that must be downloaded
+    cost = max(highest_cost(changes), Cost.FILES if lacks else Cost.NONE, key=lambda cost: cost.rank)
     old_need = need(before, _files(before, observed).facts, observed.machine)
     new_need = need(after, files.facts, observed.machine)
     heavy = cost.rank >= Cost.WEIGHTS.rank
@@ -152,10 +167,10 @@ def _changed(name: str, before: Model, after: Model, changes: tuple[FieldChange,
         cause=Cause.DESIRED,
         cost=cost,
         changes=changes,
-        detail=_method(cost, pause=pause, stored=files.stored)
+        detail=_method(cost, pause=pause, stored=stored)
         + _with_load(name, after, cost, observed)
         + (f"; {changed_on_disk(moved)}" if moved else ""),
-        bytes_download=_download(files) if cost is Cost.FILES else 0,
+        bytes_download=_download(after, observed) if cost is Cost.FILES else 0,
         memory_before=old_need.total if old_need else None,
         memory_after=new_need.total if new_need else None,
         pause=pause,
@@ -217,6 +232,8 @@ def _drifted(name: str, model: Model, observed: Observed) -> Step | None:
         detail, cost = f"{changed_on_disk(changed)}: {rest}", Cost.FILES
     elif files.stored and files.digest and live.digest and files.digest != live.digest:
         detail, cost = "its source has other weights since: load them", Cost.FILES
+    elif other := _other_adapter(model, live, observed):
+        detail, cost = other, Cost.FILES
     elif live.revision != revision(model):
         detail, cost = f"an older revision serves ({live.message or live.reason})", Cost.WEIGHTS
     elif live.state in ("failed", "degraded"):
@@ -227,8 +244,20 @@ def _drifted(name: str, model: Model, observed: Observed) -> Step | None:
         return None
     return Step(
         subject=name, kind="model", action=Action.REPAIR, cause=Cause.DRIFT, cost=cost, detail=detail,
-        bytes_download=_download(files) if cost is Cost.FILES else 0, pause=_pauses(name, model, cost, observed),
+        bytes_download=_download(model, observed) if cost is Cost.FILES else 0,
+        pause=_pauses(name, model, cost, observed),
     )  # fmt: skip
+
+
+def _other_adapter(model: Model, live: LiveModel, observed: Observed) -> str:
+    """Return a clause about an adapter that is not the file that serves; "" if all are."""
+    for known in _adapters(model, observed):
+        source = masked(known.source)
+        if not known.stored:
+            return f"the file of the adapter {source} is not here: pull"
+        if live.digest and known.digest and known.digest not in live.files.values():
+            return f"the adapter {source} has other bytes since: load it"
+    return ""
 
 
 def _pauses(name: str, model: Model, cost: Cost, observed: Observed) -> bool:

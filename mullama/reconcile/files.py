@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from mullama.errors import MullamaError
+from mullama.errors import MullamaError, NotFound, masked
 from mullama.folders import data_root
-from mullama.manifest.spec import Manifest, Model
+from mullama.manifest.spec import AdapterRef, Manifest, Model
 from mullama.names import BuiltinRef, PathRef, parse_source
 from mullama.plan.observed import KnownFiles
 from mullama.reconcile.scripted_models import is_script, script_files
@@ -18,6 +18,8 @@ from mullama.reconcile.secrets import place_of, read_secret
 from mullama.sources.base import DownloadProgress
 from mullama.sources.fetch import HASHED_AT_ONCE, FileFetcher
 from mullama.sources.library import Library, find_stored, require_digest
+from mullama.sources.local_files import regular_size
+from mullama.sources.registry import Wanted
 from mullama.sources.settings import HubSettings, Requester, Settings
 from mullama.store import lockfile
 from mullama.store.foreign import Foreign, Roots, usual_roots
@@ -73,19 +75,38 @@ class Files:
                     found[model.from_] = self._known(model.from_, lock.get(model.from_), foreign)
                 for adapter in model.adapters:
                     if adapter.from_ not in found:
-                        found[adapter.from_] = self._known_adapter(adapter.from_)
+                        found[adapter.from_] = self._known_adapter(adapter.from_, lock.get(adapter.from_), foreign)
         return found
 
-    def _known_adapter(self, path: str) -> KnownFiles:
+    def _known_adapter(self, source: str, entry: LockEntry | None, foreign: Foreign) -> KnownFiles:
         try:
-            return self.adapter(path, most=HASHED_AT_ONCE)
+            return self._adapter(source, entry, foreign, most=HASHED_AT_ONCE)
         except MullamaError:  # the check of the model reports the error
-            return KnownFiles(source=path)
+            return KnownFiles(source=source)
 
-    def adapter(self, path: str, *, most: int | None = None) -> KnownFiles:
+    def adapter(self, declared: AdapterRef, manifest: Manifest, entry: LockEntry | None) -> KnownFiles:
+        """Return the stored file of an adapter. Raises for one that is not on this machine or has another digest."""
+        known = self._adapter(declared.from_, entry, self._foreign(manifest))
+        if not known.stored:
+            raise NotFound(f"the adapter {masked(declared.from_)} is not on this machine", name=declared.from_)
+        require_digest(declared.from_, declared.digest, known.digest or "")
+        return known
+
+    def _adapter(
+        self, source: str, entry: LockEntry | None, foreign: Foreign, *, most: int | None = None
+    ) -> KnownFiles:
         """Return the file of an adapter. most: see `FileFetcher.digest_at`, which also raises the errors."""
+        if isinstance(parse_source(source), PathRef):
+            return self._adapter_at(source, most)
+        stored = find_stored(source, self.index, foreign, entry, wanted="adapter")
+        if stored is not None:
+            return described(stored)
+        return pinned(entry) if entry is not None else KnownFiles(source=source)
+
+    def _adapter_at(self, path: str, most: int | None) -> KnownFiles:
         digest, stamp = FileFetcher(self.index, Foreign(Roots()), Settings()).digest_at(path, most=most)
-        return KnownFiles(source=path, digest=digest, stored=True, paths=(path,), stamps={path: stamp})
+        size = regular_size(path)
+        return KnownFiles(source=path, digest=digest, size=size, stored=True, paths=(path,), stamps={path: stamp})
 
     def _known(self, source: str, entry: LockEntry | None, foreign: Foreign) -> KnownFiles:
         if is_script(source):
@@ -106,15 +127,16 @@ class Files:
         name: str,
         report: Report,
         *,
-        pin: LockEntry | None,
+        lock: Mapping[str, LockEntry],
         offline: bool,
         counted: Callable[[int], None],
         again: bool = False,
         author: Requester = _OPERATOR,
     ) -> KnownFiles:
-        """Return the files of a model, complete and verified, after a download if needed. It can be cancelled.
+        """Return the weights of a model, complete and verified, after a download if needed. It can be cancelled.
 
-        name: the model, for progress. pin: its entry in the lock file. counted: receives the number of new bytes.
+        Its adapters are downloaded, too. name: the model, for progress. lock: the entries of the lock file. counted:
+        receives the number of new bytes.
         again: ask the source again, and verify the stored files. author: the one who causes the download.
         """
         import asyncio  # a plan does not need it, and takes a third less time without it
@@ -122,7 +144,7 @@ class Files:
         cancelled = threading.Event()
         progress = _LoopProgress(name, report, counted, asyncio.get_running_loop())
         work = asyncio.get_running_loop().run_in_executor(
-            None, self._ensure, model, manifest, pin, offline, progress, cancelled, again, author
+            None, self._ensure, model, manifest, lock, offline, progress, cancelled, again, author
         )
         try:
             return await asyncio.shield(work)
@@ -136,29 +158,36 @@ class Files:
         self,
         model: Model,
         manifest: Manifest,
-        pin: LockEntry | None,
+        lock: Mapping[str, LockEntry],
         offline: bool,
         report: _LoopProgress,
         cancelled: threading.Event,
         again: bool,
         author: Requester,
     ) -> KnownFiles:
+        def stored(source: str, digest: str | None, wanted: Wanted) -> KnownFiles:
+            pin = lock.get(source)
+            # The settings have a secret, which files that are here do not need.
+            library = Library(self.index, self._foreign(manifest))
+            if again or library.here(source, pin, wanted=wanted) is None:
+                library = self.library(manifest, author)
+            without, refresh = self.offline(offline), again and pin is None
+            located = library.locate(source, pin, without, wanted=wanted, refresh=refresh, cancelled=cancelled.is_set)
+            if again:
+                self._verify_stored(located)
+            found = library.ensure(expecting(located, digest), report, cancelled.is_set, wanted=wanted, offline=without)
+            for warning in found.warnings:
+                report.warn(warning)
+            return described(found)
+
+        for adapter in model.adapters:
+            if not is_local(adapter.from_):
+                stored(adapter.from_, adapter.digest, "adapter")
         if is_script(model.from_):
             script = script_files(model.from_)
             require_digest(model.from_, model.digest, script.digest or "")
             return script
-        # The settings have a secret, which files that are here do not need.
-        library = Library(self.index, self._foreign(manifest))
-        if again or library.here(model.from_, pin) is None:
-            library = self.library(manifest, author)
-        offline, refresh = self.offline(offline), again and pin is None
-        located = library.locate(model.from_, pin, offline, refresh=refresh, cancelled=cancelled.is_set)
-        if again:
-            self._verify_stored(located)
-        stored = library.ensure(expecting(located, model.digest), report, cancelled.is_set, offline=offline)
-        for warning in stored.warnings:
-            report.warn(warning)
-        return described(stored)
+        return stored(model.from_, model.digest, "weights")
 
     def _verify_stored(self, located: Located) -> None:
         """Verify the stored files, which sets wrong ones aside."""

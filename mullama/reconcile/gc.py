@@ -110,7 +110,8 @@ def prune(
 def _referenced_files(desired: Manifest, root: Path, files: Files, lock: Mapping[str, LockEntry]) -> frozenset[str]:
     """Return the digests of the files of applied and of desired models."""
     index = files.index
-    sources = {model.from_ for model in desired.models.values()}
+    models = desired.models.values()
+    sources = {model.from_ for model in models} | {adapter.from_ for model in models for adapter in model.adapters}
     desired_files = {file.digest for source in sources for file in _files(index, source)}
     desired_files |= {digest for source in sources if (digest := in_store(index, source))}
     desired_files |= {file.digest for entry in lock.values() for file in entry.files}

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from mullama.errors import MullamaError, NotFound, Refused
-from mullama.manifest.spec import Manifest
+from mullama.manifest.spec import Manifest, Model
 from mullama.reconcile.files import LOCK_NAME, is_local
 from mullama.sources.base import Report
 from mullama.sources.gguf_headers import remote_facts
 from mullama.sources.library import Library
+from mullama.sources.registry import Wanted
 from mullama.sources.settings import Settings
 from mullama.store import lockfile
 from mullama.store.disk import write_atomic
@@ -24,9 +25,18 @@ Lock = Mapping[str, LockEntry]
 
 
 def lockable(manifest: Manifest) -> tuple[str, ...]:
-    """Return the sources of models that need an entry, sorted. Files of this machine need none."""
-    sources = {model.from_ for model in manifest.models.values()}
-    return tuple(sorted(s for s in sources if not is_local(s)))
+    """Return the sources of models and adapters that need an entry, sorted. Files of this machine need none."""
+    return tuple(sorted({source for model in manifest.models.values() for source in _sources(model)}))
+
+
+def _sources(model: Model) -> Iterator[str]:
+    sources = (model.from_, *(adapter.from_ for adapter in model.adapters))
+    return (source for source in sources if not is_local(source))
+
+
+def wanted_of(manifest: Manifest, source: str) -> Wanted:
+    """Return the kind of file that a source of a manifest stands for."""
+    return "weights" if any(model.from_ == source for model in manifest.models.values()) else "adapter"
 
 
 def missing(manifest: Manifest, lock: Lock) -> tuple[str, ...]:
@@ -57,27 +67,34 @@ def sources_of(manifest: Manifest, names: tuple[str, ...]) -> frozenset[str]:
     if unknown:
         raise NotFound(f"the manifest has no model {unknown[0]!r}", name=unknown[0])
     every = frozenset(lockable(manifest))
-    return every & {manifest.models[name].from_ for name in names} if names else every
+    return every & {source for name in names for source in _sources(manifest.models[name])} if names else every
 
 
 def resolve(
-    library: Library, settings: Settings, source: str, *, offline: bool, refresh: bool, report: Report
+    library: Library,
+    settings: Settings,
+    source: str,
+    *,
+    offline: bool,
+    refresh: bool,
+    report: Report,
+    wanted: Wanted = "weights",
 ) -> tuple[LockEntry, tuple[str, ...]]:
     """Return the entry of a source as it is now, with warnings. Downloads files whose source gives no digest."""
-    located = library.locate(source, None, offline, refresh=refresh)
+    located = library.locate(source, None, offline, wanted=wanted, refresh=refresh)
     if any(file.path or not file.digest or not file.size for file in located.files):
-        stored = library.ensure(located, report, lambda: False, offline=offline)
+        stored = library.ensure(located, report, lambda: False, wanted=wanted, offline=offline)
         return stored.lock_entry(record.for_lock(stored.facts)), stored.warnings
-    return _entry(library, settings, located, report), located.warnings
+    return _entry(library, settings, located, wanted), located.warnings
 
 
-def _entry(library: Library, settings: Settings, located: Located, report: Report) -> LockEntry:
+def _entry(library: Library, settings: Settings, located: Located, wanted: Wanted) -> LockEntry:
     pins = tuple(PinnedFile(name=f.name, size=f.size or 0, digest=f.digest or "", role=f.role) for f in located.files)
     entry = LockEntry(
         source=located.source, resolved=located.resolved, revision=located.revision, files=pins,
         license=located.license,
     )  # fmt: skip
-    facts = _stored_facts(library, entry)
+    facts = _stored_facts(library, entry, wanted)
     if facts is None:
         weights = [file for file in located.files if file.role == "weights"]
         facts = remote_facts(weights, settings, lambda: False)
@@ -87,11 +104,11 @@ def _entry(library: Library, settings: Settings, located: Located, report: Repor
     )  # fmt: skip
 
 
-def _stored_facts(library: Library, entry: LockEntry) -> WeightFacts | None:
+def _stored_facts(library: Library, entry: LockEntry, wanted: Wanted) -> WeightFacts | None:
     """Return the facts of stored files; None for files that are not stored or cannot be read."""
     with suppress(MullamaError):  # the headers of damaged files are read at the source
-        if here := library.here(entry.source, entry, planning=True):
-            return library.stored(here, entry.source).facts
+        if here := library.here(entry.source, entry, wanted=wanted, planning=True):
+            return library.stored(here, entry.source, wanted=wanted).facts
     return None
 
 

@@ -6,19 +6,28 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from mullama.errors import ManifestError
-from mullama.manifest.spec import Manifest
+from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.tree import block_to_tree, parse_resolved
 from mullama.names import ModelName
 from mullama.plan.observed import KnownFiles
 from mullama.plan.steps import Action, Cause, Plan
+from mullama.reconcile.files import is_local
 
 
 def missing_models(plan: Plan, desired: Manifest, files: Mapping[str, KnownFiles]) -> frozenset[str]:
     """Return the changed models whose files are not stored or not hashed."""
     touched = {s.subject for s in plan.steps if s.kind == "model" and s.action is not Action.REMOVE}
     return frozenset(
-        name for name in touched & desired.models.keys() if not _is_complete(files.get(desired.models[name].from_))
+        name
+        for name in touched & desired.models.keys()
+        if not all(_is_complete(files.get(source)) for source in downloads_of(desired.models[name]))
     )
+
+
+def downloads_of(model: Model) -> Iterator[str]:
+    """Yield the sources that a model cannot be served without: of its weights, and of adapters from elsewhere."""
+    yield model.from_
+    yield from (adapter.from_ for adapter in model.adapters if not is_local(adapter.from_))
 
 
 def expendable(plan: Plan, desired: Manifest, restarted: Manifest | None) -> frozenset[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 
 from mullama.chat.model_settings import ModelSettings
@@ -39,6 +39,8 @@ class Deployment:
     """The model as the scheduler sees it."""
     modified: float = 0.0
     """Modification time of the weights, in unix seconds."""
+    scales: tuple[float, ...] | None = None
+    """The adapter scales of requests that name none, for a name with scales of its own; None for those of `options`."""
     unavailable: ModelUnavailable | None = None
     """The reason why the model has no unit: its files are missing or cannot be used."""
 
@@ -95,6 +97,8 @@ class Snapshot:
     deployments: Mapping[str, Deployment] = field(default_factory=lambda: MappingProxyType({}))
     names: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """The key of every name and route that clients may use → a model's name."""
+    exposed: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """The key of each name that serves a model with one of its adapters → the adapter's number."""
     rules: Rules = field(default_factory=Rules)
 
     @property
@@ -112,7 +116,8 @@ class Snapshot:
         deployment = self.deployments.get(target) if target is not None else None
         if deployment is None or not self.speaks(deployment, dialect):
             raise self._missing(name, dialect, deployment is not None)
-        return deployment
+        number = self.exposed.get(key)
+        return deployment if number is None else replace(deployment, scales=scales_with(deployment, number))
 
     def speaks(self, deployment: Deployment, dialect: str) -> bool:
         """Return True if the model is served in this dialect; mullama's own endpoints serve every model."""
@@ -128,6 +133,13 @@ class Snapshot:
             )
         visible = [n for n, d in self.deployments.items() if self.speaks(d, dialect)]
         return NotFound(f"model '{name}' not found", name=name, near=suggest(name, visible))
+
+
+def scales_with(deployment: Deployment, number: int) -> tuple[float, ...]:
+    """Return the adapter scales of a model with one of its exposed adapters."""
+    scales = [adapter.scale for adapter in deployment.options.adapters]
+    scales[number] = deployment.model.adapters[number].scale
+    return tuple(scales)
 
 
 def _key(name: str) -> str:

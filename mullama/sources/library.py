@@ -34,15 +34,16 @@ _NO_DIGEST: Final = (
 
 
 def find_stored(
-    source_text: str, index: FileIndex, foreign: ForeignStores, lock_entry: LockEntry | None = None
-) -> StoredWeights | None:
+    source_text: str, index: FileIndex, foreign: ForeignStores, lock_entry: LockEntry | None = None,
+    wanted: Wanted = "weights",
+) -> StoredWeights | None:  # fmt: skip
     """Return the weights of a source text; None unless all their files are on this machine. Uses no network.
 
     Raises `BadWeights` for files that must not be loaded, `Invalid` for text that is no source.
     """
     library = Library(index, foreign)
-    found = library.here(source_text, lock_entry, planning=True)
-    return library.stored(found, source_text) if found else None
+    found = library.here(source_text, lock_entry, wanted=wanted, planning=True)
+    return library.stored(found, source_text, wanted=wanted) if found else None
 
 
 _NO_IMAGES = "the files hold a projector: images and sound are not supported yet, so the model reads text only"

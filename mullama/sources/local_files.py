@@ -14,6 +14,7 @@ from typing import Final
 from mullama import units
 from mullama.errors import BadWeights, MullamaError, NotFound, TransferFailed, Unavailable
 from mullama.sources.base import Cancelled, DownloadProgress, Report
+from mullama.weights.adapters import misfit
 from mullama.weights.choose import header_role
 from mullama.weights.facts import WeightFacts
 from mullama.weights.gguf import Read, read_header
@@ -54,8 +55,12 @@ def file_role(path: str) -> str:
     return header_role(str(header.metadata.get("general.architecture", "")), str(kind), len(header.tensors))
 
 
-def check_adapter(path: str, base: WeightFacts | None) -> None:
-    """Raise `BadWeights` for a file that is no adapter of these weights. base: None for weights without a header."""
+def check_adapter(path: str, weights: tuple[str, ...], base: WeightFacts | None) -> None:
+    """Raise `BadWeights` for a file that is no adapter of these weights. base: None for weights without a header.
+
+    weights: the files of the weights, none for a script. llama.cpp compares the shapes too, but does not report the
+    names of both files.
+    """
     if not os.path.exists(path):
         raise NotFound(f"the adapter {path} does not exist", name=path)
     facts = look_into((path,))
@@ -63,6 +68,15 @@ def check_adapter(path: str, base: WeightFacts | None) -> None:
         raise BadWeights(f"{path} is not an adapter: it contains a {facts.role}")
     if base is not None and facts.architecture != base.architecture:
         raise BadWeights(f"the adapter {path} is for {facts.architecture}, the weights are {base.architecture}")
+    if facts.metadata.get("adapter.alora.invocation_tokens"):
+        raise BadWeights(
+            f"{path} is an activated LoRA (adapter.alora.invocation_tokens), which is not supported",
+            hint="a plain LoRA adapter applies to all tokens",
+        )
+    if weights and (reason := misfit(facts.tensors, look_into(weights).tensors)):
+        raise BadWeights(
+            f"the adapter {path} does not fit {weights[0]}: {reason}", hint="it was made for other weights"
+        )
 
 
 def read_importance(path: str) -> ImportanceMatrix:

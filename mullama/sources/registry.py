@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal, assert_never
 
-from mullama.errors import Internal, Invalid
+from mullama.errors import Internal, Invalid, NotFound
 from mullama.names import AliasRef, BuiltinRef, HubRef, PathRef, RegistryRef, SourceRef, UrlRef
 from mullama.sources.base import Cancelled
 from mullama.sources.builtin import Builtin
@@ -31,7 +32,7 @@ def locate(
         case HubRef():
             return _hub(ref, settings, cancelled, quants, wanted)
         case RegistryRef():
-            return _registry(ref, settings, cancelled)
+            return _registry(ref, settings, cancelled, wanted)
         case AliasRef():
             raise Internal(f"the short name {ref} was not expanded")
         case _:
@@ -67,9 +68,19 @@ def _hub(ref: HubRef, settings: Settings, cancelled: Cancelled, quants: tuple[st
         return HuggingFace(web, settings.hub, quants=quants, projector=wanted == "projector").locate(ref, cancelled)
 
 
-def _registry(ref: RegistryRef, settings: Settings, cancelled: Cancelled) -> Located:
+def _registry(ref: RegistryRef, settings: Settings, cancelled: Cancelled, wanted: Wanted) -> Located:
     from mullama.sources.http_client import open_web
     from mullama.sources.ollama import Ollama
 
     with open_web(settings, cancelled) as web:
-        return Ollama(web).locate(ref, cancelled)
+        found = Ollama(web).locate(ref, cancelled)
+    return _adapter_of(found) if wanted == "adapter" else found
+
+
+def _adapter_of(found: Located) -> Located:
+    """Return the adapter of a model of a registry without the model's other files."""
+    adapters = tuple(replace(file, role="weights") for file in found.files if file.role == "adapter")
+    if len(adapters) != 1:
+        count = f"{len(adapters)} adapters" if adapters else "no adapter"
+        raise NotFound(f"{found.source} has {count}", hint="a source of an adapter has one", name=found.source)
+    return replace(found, files=adapters)

@@ -205,25 +205,15 @@ async def test_the_new_description_changes_no_other_model(server: LocalServer) -
     assert server.status("b")["state"] == "idle"
 
 
-def _adapter(alpha: float) -> bytes:
-    keys = {
-        "general.architecture": ggufs.string("scripted"),
-        "general.type": ggufs.string("adapter"),
-        "adapter.type": ggufs.string("lora"),
-        "adapter.lora.alpha": ggufs.f32(alpha),
-    }
-    return ggufs.File(keys=keys, tensors={"blk.0.attn_q.weight.lora_a": ggufs.Stored((64, 4))}).bytes()
-
-
 async def test_a_changed_adapter_is_another_context(server: LocalServer) -> None:
     path = server.home / "style.gguf"
-    path.write_bytes(_adapter(8.0))
+    path.write_bytes(ggufs.adapter("scripted").bytes())
     models = {"a": {**_write(server, "old"), "adapters": [{"from": "./style.gguf"}]}}
     await server.apply(models)
     await server.ask("a", "x")
     before = server.snapshot.deployments["a"]
 
-    _overwrite(path, _adapter(4.0))
+    _overwrite(path, ggufs.adapter("scripted", alpha=4.0).bytes())
     (step,) = (await _plan(server, models)).steps
     assert f"{path} changed on disk" in step.detail
     await _unload(server)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mullama.chat.inventory import DeleteModel, Inventory, ListModels, ModelCard, ModelStateReport, Slot
+from mullama.chat.inventory import AdapterCard, DeleteModel, Inventory, ListModels, ModelCard, ModelStateReport, Slot
 from mullama.chat.types import (
     DEFAULT_SAMPLING,
     Answer,
@@ -31,6 +31,7 @@ from mullama.errors import Invalid, Unavailable, Unsupported
 from tests.dialects.wire import (
     CONTEXT,
     HELLO,
+    STARTED,
     TIMINGS,
     USAGE,
     data,
@@ -323,7 +324,7 @@ def test_the_states_of_models_are_events() -> None:
     ]  # fmt: skip
 
 
-ADAPTERS = (("./style.gguf", 0.8), ("./tone.gguf", 0.0))
+ADAPTERS = (AdapterCard(source="./style.gguf", scale=0.8, name="style"), AdapterCard(source="./tone.gguf", scale=0.0))
 
 
 def test_the_adapters_of_a_model_are_listed_in_the_order_of_their_numbers() -> None:
@@ -331,8 +332,8 @@ def test_the_adapters_of_a_model_are_listed_in_the_order_of_their_numbers() -> N
     card = ModelCard(name="m", adapters=ADAPTERS)
 
     assert encode(one, one.decode(WireRequest(query={"model": "m"})), card).body == [
-        {"id": 0, "path": "./style.gguf", "scale": 0.8, "task_name": "", "prompt_prefix": ""},
-        {"id": 1, "path": "./tone.gguf", "scale": 0.0, "task_name": "", "prompt_prefix": ""},
+        {"id": 0, "name": "style", "path": "./style.gguf", "scale": 0.8, "task_name": "", "prompt_prefix": ""},
+        {"id": 1, "name": "", "path": "./tone.gguf", "scale": 0.0, "task_name": "", "prompt_prefix": ""},
     ]
     assert encode(one, one.decode(WireRequest()), ModelCard(name="m")).body == []
 
@@ -342,6 +343,7 @@ def test_the_adapters_of_a_model_are_listed_in_the_order_of_their_numbers() -> N
     [
         ([{"id": 0, "scale": 0.8}], True),
         ([{"id": 1, "scale": 0}, {"id": 0, "scale": 0.8}], True),
+        ([{"id": "style", "scale": 0.8}], True),
         ([{"id": 0, "scale": 1}], False),
         ([{"id": 0, "scale": 0.8}, {"id": 1, "scale": 0.5}], False),
         ([], False),
@@ -354,17 +356,25 @@ def test_scales_that_are_not_declared_are_refused_with_the_way_to_set_them(body:
     if same:
         assert encode(one, operation, card).body == {"success": True}
         return
-    with pytest.raises(Unsupported, match=r"declared scales \[0.8, 0.0\]") as caught:
+    with pytest.raises(Unsupported, match=r"declares the scales \[0.8, 0.0\]") as caught:
         encode(one, operation, card)
     assert "adapters.*.scale" in str(caught.value.hint)
 
 
-def test_a_request_names_its_adapters_with_their_scales() -> None:
-    operation = decode("/completion", {"prompt": "a", "lora": [{"id": 1, "scale": 0.5}]})
+def test_a_request_names_its_adapters_by_number_or_name_with_their_scales() -> None:
+    operation = decode("/completion", {"prompt": "a", "lora": [{"id": 1, "scale": 0.5}, {"id": "tone", "scale": 1}]})
 
-    assert operation.adapters == ((1, 0.5),)
-    settings = reply("/completion", {"prompt": "a", "lora": [{"id": 1, "scale": 0.5}]}, run_of())["generation_settings"]
+    assert operation.adapters == ((1, 0.5), ("tone", 1.0))
+    effective = Effective(model="m", context_size=8, sampling=DEFAULT_SAMPLING, adapters=((1, 0.5),))
+    started = replace(STARTED, effective=effective)
+    settings = reply("/completion", {"prompt": "a"}, (started, *run_of()[1:]))["generation_settings"]
     assert settings["lora"] == [{"id": 1, "scale": 0.5}]
+
+
+@pytest.mark.parametrize("id", [-1, 1.5, True, None, [0]])
+def test_an_adapter_without_a_number_or_name_is_refused(id: Any) -> None:
+    with pytest.raises(Invalid, match=r"lora\[0\].id"):
+        decode("/completion", {"prompt": "a", "lora": [{"id": id, "scale": 0.5}]})
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])

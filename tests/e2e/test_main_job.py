@@ -15,10 +15,10 @@ from tests.official_clients import anthropic, ollama, openai
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
-def ask(url: str, **more: object) -> str:
+def ask(url: str, model: str = "demo", **more: object) -> str:
     with openai.OpenAI(base_url=f"{url}/v1", api_key="x", max_retries=0) as client:
         answer = client.chat.completions.create(
-            model="demo", messages=QUESTION, temperature=0, max_tokens=40, **more  # type: ignore[call-overload]
+            model=model, messages=QUESTION, temperature=0, max_tokens=40, **more  # type: ignore[call-overload]
         )  # fmt: skip
     return str(answer.choices[0].message.content)
 
@@ -216,11 +216,13 @@ def test_a_bad_new_file_keeps_the_old_model_serving(stack: Stack) -> None:
 
 def test_an_adapter_is_looked_into_before_it_is_used_and_its_scale_is_live(stack: Stack) -> None:
     builders.adapter(stack.home / "style.gguf")
+    builders.adapter(stack.home / "tone.gguf", seed=4)
     stack.write({"demo": {"from": "builtin:tiny", "adapters": [{"from": str(TINY)}]}})
     assert "is not an adapter: it contains a model" in stack.apply(code=4).stderr
 
     def model(scale: float) -> dict[str, object]:
-        return {"from": "builtin:tiny", "adapters": [{"from": "./style.gguf", "scale": scale}]}
+        tone = {"from": "./tone.gguf", "name": "tone", "scale": 8.0, "expose": True}
+        return {"from": "builtin:tiny", "adapters": [{"from": "./style.gguf", "scale": scale}, tone]}
 
     stack.write({"demo": model(0.0)})
     stack.apply()
@@ -232,6 +234,11 @@ def test_an_adapter_is_looked_into_before_it_is_used_and_its_scale_is_live(stack
     assert "Paris" in plain
     assert [step["cost"] for step in plan["steps"]] in (["live"], [])
     assert ask(stack.url) != plain
+    assert "Paris" in ask(stack.url, extra_body={"lora": [{"id": 0, "scale": 0}]})
+    assert "Paris" not in ask(stack.url, extra_body={"lora": [{"id": "tone", "scale": 8}]})
+    assert "Paris" not in ask(stack.url, "tone")
+    with pytest.raises(openai.BadRequestError, match=r"no adapter 5.*0, 1 \(tone\)"):
+        ask(stack.url, extra_body={"lora": [{"id": 5, "scale": 1}]})
     assert stack.status()["workers"] == before["workers"]
 
 

@@ -20,8 +20,37 @@ MISTAKES = [
     (M + "routes: {A: b}", "m.yaml:3:13: routes.A: the model a has the same name"),
     ("models: {../x: builtin:tiny}", "m.yaml:2:10: models.../x: '../x' is not a model name"),
     (
-        "models: {a: {from: builtin:tiny, adapters: [{from: ./x.gguf}, {from: 'hf:o/r'}]}}",
-        "m.yaml:2:70: models.a.adapters[1].from: downloading adapters is not supported yet (use a path: ./x.gguf)",
+        "models: {a: {from: builtin:tiny, adapters: [{from: ./x.gguf}, {from: 'builtin:tiny'}]}}",
+        "m.yaml:2:70: models.a.adapters[1].from: builtin:tiny is a model, not an adapter",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, adapters: [{from: ./x.gguf}, {from: ./x.gguf}]}}",
+        "models.a.adapters[1].from: the adapter is listed twice (remove one, or give it the sum of the scales)",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, adapters: [{from: ./x.gguf, name: x}, {from: ./y.gguf, name: x}]}}",
+        "models.a.adapters[1].name: two adapters have the name 'x' (rename one of them)",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, adapters: [{from: ./x.gguf, expose: true}]}}",
+        "models.a.adapters[0].expose: an exposed adapter needs a name (add name: NAME)",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, adapters: [{from: ./x.gguf, name: A, expose: true}]}}",
+        "models.a.adapters[0].name: the model a has the same name (rename one of them)",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, adapters: [{from: ./x.gguf, name: s, expose: true}]}, "
+        "b: {from: builtin:tiny, adapters: [{from: ./x.gguf, name: s, expose: true}]}}",
+        "models.b.adapters[0].name: the adapter s of a has the same name (rename one of them)",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, adapters: [{from: ./x.gguf, name: ../s, expose: true}]}}",
+        "models.a.adapters[0].name: '../s' is not a model name",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, task: embedding, adapters: [{from: ./x.gguf, name: s, expose: true}]}}",
+        "models.a.adapters[0].expose: a model with the task embedding has no adapters of their own name",
     ),
     ("models: {'a b': builtin:tiny}", "'a b' is not a model name (letters, digits,"),
     ("models: {é: builtin:tiny}", "'é' is not a model name"),

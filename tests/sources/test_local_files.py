@@ -11,29 +11,21 @@ from mullama.errors import BadWeights, NotFound
 from mullama.sources.local_files import check_adapter, look_into
 from tests import ggufs
 
-ADAPTER = ggufs.File(
-    keys={
-        "general.architecture": ggufs.string("llama"),
-        "general.type": ggufs.string("adapter"),
-        "adapter.type": ggufs.string("lora"),
-        "adapter.lora.alpha": ggufs.f32(8.0),
-    },
-    tensors={"blk.0.attn_q.weight.lora_a": ggufs.Stored((64, 4)), "blk.0.attn_q.weight.lora_b": ggufs.Stored((4, 64))},
-)
-OTHER = ADAPTER.with_key("general.architecture", ggufs.string("qwen2"))
+ADAPTER = ggufs.adapter()
 
 
 def test_an_adapter_for_the_weights_is_taken(tmp_path: Path) -> None:
     (tmp_path / "a.gguf").write_bytes(ADAPTER.bytes())
     (tmp_path / "m.gguf").write_bytes(ggufs.model().bytes())
 
-    check_adapter(str(tmp_path / "a.gguf"), look_into((str(tmp_path / "m.gguf"),)))
-    check_adapter(str(tmp_path / "a.gguf"), None)
+    weights = (str(tmp_path / "m.gguf"),)
+    check_adapter(str(tmp_path / "a.gguf"), weights, look_into(weights))
+    check_adapter(str(tmp_path / "a.gguf"), (), None)
 
 
 def test_an_adapter_that_is_not_there_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"the adapter .*a\.gguf does not exist"):
-        check_adapter(str(tmp_path / "a.gguf"), None)
+        check_adapter(str(tmp_path / "a.gguf"), (), None)
 
 
 @pytest.mark.parametrize(
@@ -45,12 +37,22 @@ def test_an_adapter_that_is_not_there_is_not_found(tmp_path: Path) -> None:
             ADAPTER.with_key("general.architecture", ggufs.string("qwen2")).bytes(),
             "is for qwen2, the weights are llama",
         ),
+        (
+            ADAPTER.with_tensor("blk.0.attn_q.weight.lora_a", ggufs.Stored((32, 4))).bytes(),
+            r"a.gguf does not fit .*m.gguf: blk.0.attn_q.weight is 32 x 64, the weights have 64 x 64",
+        ),
+        (
+            ggufs.adapter(**{"adapter.alora.invocation_tokens": ggufs.ints([1, 2])}).bytes(),
+            "a.gguf is an activated LoRA",
+        ),
+        (ggufs.adapter(**{"adapter.type": ggufs.string("ia3")}).bytes(), "adapter.type is 'ia3'"),
     ],
 )
 def test_what_is_no_adapter_for_the_weights_is_refused(data: bytes, says: str, tmp_path: Path) -> None:
     (tmp_path / "a.gguf").write_bytes(data)
     (tmp_path / "m.gguf").write_bytes(ggufs.model().bytes())
-    base = replace(look_into((str(tmp_path / "m.gguf"),)), tensors=())
+    weights = (str(tmp_path / "m.gguf"),)
+    base = replace(look_into(weights), tensors=())
 
     with pytest.raises(BadWeights, match=says):
-        check_adapter(str(tmp_path / "a.gguf"), base)
+        check_adapter(str(tmp_path / "a.gguf"), weights, base)

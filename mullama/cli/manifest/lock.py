@@ -91,7 +91,7 @@ def _resolved(
         with DownloadDisplay(call.terminal, quiet=call.options.json) as report:
             after[source], warnings = lock_file.resolve(
                 library, settings, source, offline=files.offline(call.options.offline),
-                refresh=source in updating, report=report,
+                refresh=source in updating, report=report, wanted=lock_file.wanted_of(manifest, source),
             )  # fmt: skip
         for text in warnings:
             call.terminal.note(f"warning: {text}")

@@ -24,6 +24,7 @@ def model(card: ModelCard) -> dict[str, JSONValue]:
         "object": "model",
         "created": int(card.modified),
         "owned_by": "mullama",
+        **({"parent": card.parent} if card.parent else {}),
         "context_length": card.context_size,
         "context_window": card.context_size,
         "max_model_len": card.context_size,

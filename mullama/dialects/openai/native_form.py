@@ -36,20 +36,27 @@ REASONING_FORMAT = fields.choice("reasoning_format", REASONING_FORMATS)
 RESPONSE_FIELDS = fields.many("response_fields", fields.to_text, schema.STRING, 256)
 
 
-def scales_of(value: JSONValue, path: str) -> tuple[tuple[int, float], ...]:
-    """Return the adapters of a list of `{"id": number, "scale": number}`."""
+def scales_of(value: JSONValue, path: str) -> tuple[tuple[int | str, float], ...]:
+    """Return the adapters of a list of `{"id": number or name, "scale": number}`."""
     return fields.to_list(value, path, _scale, _MOST_ADAPTERS)
 
 
-def _scale(value: JSONValue, path: str) -> tuple[int, float]:
+def _scale(value: JSONValue, path: str) -> tuple[int | str, float]:
     adapter = fields.Body(value, path)
     return adapter.need(_ADAPTER_ID), adapter.need(_ADAPTER_SCALE)
 
 
+def _to_adapter(value: JSONValue, path: str) -> int | str:
+    return value if isinstance(value, str) else _ADAPTER_NUMBER.convert(value, path)
+
+
 _MOST_ADAPTERS = 64
-_ADAPTER_ID = fields.integer("id", 0, 2**31 - 1)
+_ADAPTER_NUMBER = fields.integer("id", 0, 2**31 - 1)
+_ADAPTER_ID: fields.Field[int | str] = fields.Field(
+    "id", _to_adapter, schema.either(_ADAPTER_NUMBER.schema, schema.STRING)
+)
 _ADAPTER_SCALE = fields.number("scale", -1000, 1000)
-SCALES_SCHEMA = schema.listed(schema.exact(id=schema.COUNT, scale=schema.NUMBER), most=_MOST_ADAPTERS)
+SCALES_SCHEMA = schema.listed(schema.exact(id=_ADAPTER_ID.schema, scale=schema.NUMBER), most=_MOST_ADAPTERS)
 LORA = fields.Field("lora", scales_of, SCALES_SCHEMA)
 
 NATIVE_FIELDS: tuple[fields.Field[object], ...] = (
@@ -119,7 +126,7 @@ def generation_settings(
         "timings_per_token": options.timings_per_token,
         "post_sampling_probs": request.post_sampling,
         "backend_sampling": False,
-        "lora": [{"id": id, "scale": scale} for id, scale in request.adapters],
+        "lora": [{"id": id, "scale": scale} for id, scale in effective.adapters],
     }
     return {name: value for name, value in settings.items() if name not in _LONG} if brief else settings
 

@@ -99,7 +99,7 @@ class Common(TypedDict):
     keep_alive: float | None
     context_size: int | None
     ignore_eos: bool
-    adapters: tuple[tuple[int, float], ...]
+    adapters: tuple[tuple[int | str, float], ...]
     cache: bool
     user: str | None
     logprobs: int | None

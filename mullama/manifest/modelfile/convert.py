@@ -61,6 +61,8 @@ def from_tree(tree: Mapping[str, JSONValue]) -> tuple[ModelfileSpec, tuple[str, 
     if template and not (go or jinja):
         left.append("template")
     left += [f"parameters.{name}" for name in _map(tree.get("parameters")) if name not in PARAMETERS]
+    given = {key for item in _list(tree.get("adapters")) for key in _map(item)}
+    left += [f"adapters.{name}" for name in sorted(given - {"from"})]
     if isinstance(size := context.get("size"), int):
         parameters.append(("num_ctx", size))
     if set(gpu) <= {"layers"} and (layers == "all" or isinstance(layers, int)):

@@ -154,10 +154,16 @@ class Rollout(Block):
 class AdapterRef(Block):
     """A LoRA adapter."""
 
-    from_: Source = Field(alias="from", examples=["./adapters/house-style.gguf"])
-    """GGUF file of the adapter."""
+    from_: Source = Field(alias="from", examples=["hf:acme/house-style-lora", "./adapters/house-style.gguf"])
+    """Source of the GGUF file of the adapter: hf:org/repo[:file][@rev], ollama:name[:tag], https://…, path."""
+    digest: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$", examples=["sha256:" + "0" * 64])
+    """Required SHA-256 of the adapter file, compared before each load."""
+    name: Text | None = Field(default=None, examples=["house"])
+    """Name of the adapter in `lora` of a request."""
     scale: Number = Field(default=1.0, ge=-100, le=100, examples=[0.8])
     """Scale of the adapter; a change applies to the next request."""
+    expose: Flag = False
+    """Serve the adapter as a model of its `name`; requests to the model itself are answered without it."""
 
 
 class Model(Block):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -38,7 +38,7 @@ class DeploymentBuilder:
         """Return the deployment of a model. Raises `Invalid` for a template that does not compile."""
         settings = model_settings(name, model, files)
         choice = EngineChoice(name=engine_of(files), files=files.paths, options=self._weights(model, files))
-        options = self._context(model, files, settings)
+        options = self._context(model, files, settings, adapters)
         digests = tuple(adapter.digest or "" for adapter in adapters)
         unit = unit_key(choice, files.digest or "", options, digests, name if options.adapters else "")
         wanted = need(model, files.facts, self.machine)
@@ -96,7 +96,9 @@ class DeploymentBuilder:
             extra_buffers=model.memory.extra_buffers,
         )
 
-    def _context(self, model: Model, files: KnownFiles, settings: ModelSettings) -> ContextOptions:
+    def _context(
+        self, model: Model, files: KnownFiles, settings: ModelSettings, adapters: tuple[KnownFiles, ...]
+    ) -> ContextOptions:
         context, rope = model.context, model.context.rope
         begin = warm_prefix(settings) if model.task == "chat" else Rendered(text="")
         return replace(
@@ -108,7 +110,7 @@ class DeploymentBuilder:
             rope_scaling=(rope.scaling or "") if rope else "",
             rope_freq_base=(rope.base or 0.0) if rope else 0.0,
             rope_freq_scale=(rope.scale or 0.0) if rope else 0.0,
-            adapters=tuple(Adapter(path=adapter.from_, scale=adapter.scale) for adapter in model.adapters),
+            adapters=_adapters(model, adapters),
             prefixes=(Prefix(text=begin.text, joint=begin.joint),) if begin.text else (),
             state_dir=str(self._prefixes) if self._prefixes else None,
         )
@@ -145,6 +147,7 @@ class DeploymentBuilder:
             access=replace(access, generation=generation),
             deployments=deployments,
             names=_names(manifest, deployments),
+            exposed=_exposed(deployments),
             rules=Rules(concurrency=limits.concurrency, queue=limits.queue, budget=budget),
         )
 
@@ -173,8 +176,29 @@ def _modified(files: KnownFiles) -> float:
 
 def _names(manifest: Manifest, deployments: Mapping[str, Deployment]) -> dict[str, str]:
     """Return every name that clients may use → its model. A model's own name wins over a route."""
-    names = {ModelName.parse(name).key: _target(route) for name, route in manifest.routes.items()}
+    names = {name: d.name for d in deployments.values() for name, _ in _exposed_by(d)}
+    names |= {ModelName.parse(name).key: _target(route) for name, route in manifest.routes.items()}
     return names | {ModelName.parse(name).key: name for name in deployments}
+
+
+def _exposed(deployments: Mapping[str, Deployment]) -> dict[str, int]:
+    """Return every name of an exposed adapter → its number."""
+    return {name: number for d in deployments.values() for name, number in _exposed_by(d)}
+
+
+def _exposed_by(deployment: Deployment) -> Iterator[tuple[str, int]]:
+    for number, adapter in enumerate(deployment.model.adapters):
+        if adapter.expose and adapter.name:
+            yield ModelName.parse(adapter.name).key, number
+
+
+def _adapters(model: Model, files: tuple[KnownFiles, ...]) -> tuple[Adapter, ...]:
+    """Return the adapters of a context. An exposed one is applied to the requests that name it."""
+    paths = [known.paths[0] for known in files] or [adapter.from_ for adapter in model.adapters]
+    return tuple(
+        Adapter(path=path, scale=0.0 if adapter.expose else adapter.scale)
+        for path, adapter in zip(paths, model.adapters, strict=True)
+    )
 
 
 def _target(route: str | Route) -> str:

@@ -12,11 +12,12 @@ from dataclasses import replace
 from mullama.chat import types as chat
 from mullama.chat.prompt import Prepared, prepare
 from mullama.engines.base import Generate
-from mullama.errors import ContextOverflow, TimedOut, Unavailable, Unsupported
+from mullama.errors import ContextOverflow, TimedOut, Unavailable
 from mullama.offload import LARGE
 from mullama.runtime.base import Caller
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Lease, Pool
+from mullama.runtime.serving.adapters import adapter_scales, numbered_adapters
 from mullama.runtime.serving.aggregate import Aggregate
 from mullama.runtime.serving.places import PlaceBoard
 from mullama.runtime.serving.vectors import check_ids
@@ -55,7 +56,7 @@ class Completion:
     async def events(self) -> AsyncGenerator[Sequence[chat.Event], None]:
         """See `runtime.base.Service.events`."""
         result = "error"
-        _check_adapters(self._request, self._deployment)
+        adapter_scales(self._request, self._deployment)  # raises before the request waits
         prepared = await prepared_for(self._request, self._deployment)
         try:
             async with self._pool.lease(self._deployment.name, self._caller.priority, alone=self._alone) as lease:
@@ -63,7 +64,6 @@ class Completion:
                     # The model was replaced while the request waited. A prompt of the old template must not reach
                     # the new weights.
                     self._deployment = self._find()
-                    _check_adapters(self._request, self._deployment)
                     prepared = await prepared_for(self._request, self._deployment)
                 async with aclosing(self._generate(lease, prepared)) as stream:
                     async for events in stream:
@@ -129,6 +129,7 @@ class Completion:
             constraint=prepared.constraint,
             end_tokens=lease.worker.facts.end_tokens,
             draft=deployment.options.draft.kind if deployment.options.draft else "",
+            adapters=tuple(numbered_adapters(self._request, deployment).items()),
         )
 
     def _note(self, events: Iterable[chat.Event]) -> None:
@@ -161,6 +162,7 @@ class Completion:
     def _jobs(self, lease: Lease, prepared: Prepared, prompts: tuple[chat.PromptInput, ...]) -> list[Generate]:
         request, limits = self._request, self._deployment.model.limits
         logprobs = request.logprobs
+        scales = adapter_scales(request, self._deployment)
         return [
             Generate(
                 id=lease.worker.next_id(),
@@ -176,6 +178,7 @@ class Completion:
                 post_sampling=request.post_sampling,
                 ignore_eos=request.ignore_eos,
                 echo=isinstance(request, chat.CompletionRequest) and request.echo,
+                scales=scales,
                 cache=request.cache,
                 want_tokens=prepared.want_tokens,
                 details=request.details,
@@ -252,23 +255,6 @@ def _check_length(prepared: Prepared, size: int) -> None:
 def _check_tokens(tokens: int, size: int) -> None:
     if size and tokens >= size:
         raise ContextOverflow(tokens, size)
-
-
-def _check_adapters(request: Request, deployment: Deployment) -> None:
-    """Raise `Unsupported` for scales other than the declared ones.
-
-    They apply to a complete context: requests with different scales cannot be decoded together or share a prefix.
-    """
-    if not request.adapters:
-        return
-    asked = dict(request.adapters)
-    declared = [adapter.scale for adapter in deployment.options.adapters]
-    if [asked.get(number, 0.0) for number in range(len(declared))] != declared:
-        raise Unsupported(
-            f'lora: the adapters of "{deployment.name}" have the scales {declared} for all requests',
-            hint="declare another model with the same weights and these scales, and name it in the request",
-            field="lora",
-        )
 
 
 async def _with_ids(sampling: chat.Sampling, lease: Lease) -> chat.Sampling:

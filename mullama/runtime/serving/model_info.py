@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from mullama.chat.inventory import ModelCard
+from mullama.chat.inventory import AdapterCard, ModelCard
 from mullama.chat.types import DEFAULT_SAMPLING
 from mullama.errors import masked, masked_tree
 from mullama.manifest.modelfile import from_tree, render_modelfile
@@ -43,6 +43,12 @@ def cards(snapshot: Snapshot, pool: Pool, caller: Caller) -> tuple[ModelCard, ..
         for route, target in snapshot.manifest.routes.items()
         if isinstance(target, str) and target in own and route not in own and route != DEFAULT_ROUTE
     }
+    adapted = [
+        replace(own[name], name=adapter.name, parent=name, paths=())
+        for name in own
+        for adapter in snapshot.deployments[name].model.adapters
+        if adapter.expose and adapter.name
+    ]
     routes = [replace(own[target], name=route, route_of=target, paths=()) for route, target in targets.items()]
     default = snapshot.names.get(DEFAULT_ROUTE)
     shown = {name: c if "admin" in caller.roles else replace(c, paths=()) for name, c in own.items()}
@@ -54,7 +60,7 @@ def cards(snapshot: Snapshot, pool: Pool, caller: Caller) -> tuple[ModelCard, ..
         )
         for c in shown.values()
     ]
-    return tuple(sorted([*listed, *routes], key=lambda c: -c.modified))
+    return tuple(sorted([*listed, *adapted, *routes], key=lambda c: -c.modified))
 
 
 def running_cards(snapshot: Snapshot, pool: Pool, caller: Caller) -> tuple[ModelCard, ...]:
@@ -128,7 +134,10 @@ def card(deployment: Deployment, pool: Pool) -> ModelCard:
         max_tokens=_limit(deployment),
         stop=deployment.settings.stop,
         draft=deployment.options.draft.kind if deployment.options.draft else "",
-        adapters=tuple((adapter.from_, adapter.scale) for adapter in model.adapters),
+        adapters=tuple(
+            AdapterCard(source=masked(declared.from_), scale=adapter.scale, name=declared.name or "")
+            for declared, adapter in zip(model.adapters, deployment.options.adapters, strict=False)
+        ),
         messages=deployment.settings.messages,
         source=masked(model.from_),
         resolved=masked(files.weights.resolved) if files.weights else "",

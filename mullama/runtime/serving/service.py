@@ -369,6 +369,8 @@ class ModelService:
         jobs: Callable[[Lease], Awaitable[list[Embed]]],
     ) -> tuple[Embedded, float]:
         deployment = self.find(request.model, caller)
+        if deployment.scales is not None:
+            raise Unsupported(f'"{request.model}" is an adapter, and adapters write text only', hint="name its model")
         alone, inbox = self._quarantine.suspects(request), Inbox()
         async with self._pool.lease(deployment.name, caller.priority, alone=alone) as lease:
             await lease.worker.responsive()

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from mullama.chat import types as chat
 from mullama.chat.inventory import LoadModel, ModelCard, ModelStateReport, ShowModel
-from mullama.engines.base import Adapter, Begun, ContextOptions
-from mullama.errors import Invalid, Unsupported
+from mullama.engines.base import Begun
+from mullama.errors import Invalid
 from mullama.runtime.scheduler.events import UnitKey
 from mullama.runtime.scheduler.state import Phase
-from mullama.runtime.serving.completion import _check_adapters
 from mullama.runtime.serving.places import PlaceBoard
 from tests.runtime.runtime_fixture import CALLER, LocalServer, until
 
@@ -119,30 +116,3 @@ async def test_a_load_that_would_change_nothing_is_refused_if_asked(server: Loca
         await server.service.answer(load, CALLER)
     await server.service.answer(unload, CALLER)
     await until(lambda: server.pool.phase(server.snapshot.deployments["a"].unit) is Phase.COLD)
-
-
-async def test_a_model_without_adapters_answers_for_any_scales(server: LocalServer) -> None:
-    await server.apply({"a": server.script()})
-    for asked in ((), ((0, 1.0),), ((0, 0.0), (5, 1.0))):
-        assert await server.ask("a", "say hi", adapters=asked) == "hi"
-
-
-@pytest.mark.parametrize(
-    ("asked", "fits"),
-    [
-        ((), True),
-        (((0, 0.5), (1, 0.0)), True),
-        (((0, 0.5),), True),
-        (((1, 0.5),), False),
-        (((0, 1.0),), False),
-    ],
-)
-def test_scales_must_be_the_declared_ones(asked: tuple[tuple[int, float], ...], fits: bool) -> None:
-    options = ContextOptions(adapters=(Adapter(path="a", scale=0.5), Adapter(path="b", scale=0.0)))
-    deployment: Any = SimpleNamespace(name="m", options=options)
-    request = chat.CompletionRequest(model="m", prompts=("a",), adapters=asked)
-    if fits:
-        _check_adapters(request, deployment)
-    else:
-        with pytest.raises(Unsupported, match=r"lora: the adapters of \"m\" have the scales \[0.5, 0.0\]"):
-            _check_adapters(request, deployment)

@@ -1,4 +1,4 @@
-"""llama-server's `/lora-adapters`: the adapters of a model, whose scales the manifest declares."""
+"""llama-server's `/lora-adapters`: the adapters of a model, whose default scales the manifest declares."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mullama.errors import Unsupported
 class SetAdapters(ShowModel):
     """Scales for the adapters of a model; an adapter that is not listed has the scale 0."""
 
-    scales: tuple[tuple[int, float], ...]
+    scales: tuple[tuple[int | str, float], ...]
 
 
 def decode_list(request: WireRequest) -> ShowModel:
@@ -23,11 +23,17 @@ def decode_list(request: WireRequest) -> ShowModel:
 
 
 def encode_list(context: ReplyContext[ShowModel, ModelCard]) -> Reply:
-    adapters = enumerate(context.result.adapters)
     return Reply(
         body=[
-            {"id": id, "path": source, "scale": scale, "task_name": "", "prompt_prefix": ""}
-            for id, (source, scale) in adapters
+            {
+                "id": id,
+                "name": adapter.name,
+                "path": adapter.source,
+                "scale": adapter.scale,
+                "task_name": "",
+                "prompt_prefix": "",
+            }
+            for id, adapter in enumerate(context.result.adapters)
         ]
     )
 
@@ -39,11 +45,12 @@ def decode_set(request: WireRequest) -> SetAdapters:
 def encode_set(context: ReplyContext[SetAdapters, ModelCard]) -> Reply:
     """Accept the declared scales; refuse others, which only a change of the manifest can set."""
     asked = dict(context.operation.scales)
-    declared = [scale for _, scale in context.result.adapters]
-    if [asked.get(id, 0.0) for id in range(len(declared))] != declared:
+    adapters = context.result.adapters
+    declared = [adapter.scale for adapter in adapters]
+    if [asked.get(id, asked.get(adapter.name, 0.0)) for id, adapter in enumerate(adapters)] != declared:
         raise Unsupported(
-            f'the adapters of "{context.result.name}" have the declared scales {declared}',
-            hint="change adapters.*.scale in the manifest and apply: the model stays loaded",
+            f'the manifest declares the scales {declared} for the adapters of "{context.result.name}"',
+            hint="state `lora` in the request, or change adapters.*.scale and apply: the model stays loaded",
         )
     return Reply(body={"success": True})
 
@@ -56,7 +63,9 @@ ENDPOINTS = (
         encode=encode_list,
         summary="List the LoRA adapters of a model (`?model=`)",
         response_schema=schema.listed(
-            schema.record("id path scale", id=schema.COUNT, path=schema.STRING, scale=schema.NUMBER)
+            schema.record(
+                "id name path scale", id=schema.COUNT, name=schema.STRING, path=schema.STRING, scale=schema.NUMBER
+            )
         ),
     ),
     Endpoint(
