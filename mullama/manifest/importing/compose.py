@@ -59,7 +59,9 @@ def _entries(found: Imported, tree: Mapping[str, Any], block: str) -> Iterator[t
 
 
 def _model(found: Imported, where: str, name: str, entry: Mapping[str, Any]) -> None:
-    spec = str(entry.get("model", ""))
+    spec, size = str(entry.get("model", "")), entry.get("context_size")
+    known = ("model", "runtime_flags", *(("context_size",) if isinstance(size, int) else ()))
+    found.left_out += [f"{where}: {key}" for key in entry if key not in known]
     if not spec.startswith(("hf.co/", "huggingface.co/")):
         found.left_out.append(f"{where}: {spec or 'it'} is in a container registry, which is not supported")
         return
@@ -69,12 +71,10 @@ def _model(found: Imported, where: str, name: str, entry: Mapping[str, Any]) -> 
     except (Invalid, ValueError) as error:
         found.left_out.append(f"{where}: {error}")
         return
-    model, size = command.model, entry.get("context_size")
+    model = command.model
     if isinstance(size, int):
         model = {**model, "context": {**model.get("context", {}), "size": size}}
     _add(found, where, name, command, model)
-    known = ("model", "runtime_flags", *(("context_size",) if isinstance(size, int) else ()))
-    found.left_out += [f"{where}: {key}" for key in entry if key not in known]
 
 
 def _add(found: Imported, where: str, name: str, command: ServerCommand, model: Tree) -> None:
@@ -95,6 +95,7 @@ def _service(
     provider = _map(entry.get("provider"))
     if provider.get("type") == "model":
         options = {str(key).replace("-", "_"): value for key, value in _map(provider.get("options")).items()}
+        found.left_out += [f"{where}: {key}{_short(key, value)}" for key, value in entry.items() if key != "provider"]
         _model(found, where, name, options)
         return []
     if "ollama" in image:

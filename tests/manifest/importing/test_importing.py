@@ -263,6 +263,21 @@ def test_a_variable_of_ollama_is_converted_or_named(name: str, value: str, path:
     assert (f"services.o: {name}={value}, which defaults.{path} cannot express" in found.left_out) is (given is None)
 
 
+def test_each_problem_of_a_model_is_named() -> None:
+    found = from_compose(
+        {
+            "models": {"a": {"model": "ai/x", "context_size": "many", "unheard": 1}},
+            "services": {
+                "s": {"provider": {"type": "model", "options": {"model": "hf.co/o/r", "odd": 1}}, "ports": ["1:1"]}
+            },
+        }
+    )
+    assert [text.partition(",")[0] for text in found.left_out] == [
+        "models.a: context_size", "models.a: unheard", "models.a: ai/x is in a container registry",
+        "services.s: ports", "services.s: odd",
+    ]  # fmt: skip
+
+
 def test_settings_of_two_services_that_differ_are_named() -> None:
     def service(size: int) -> dict[str, Any]:
         return {"image": "ollama/ollama", "environment": {"OLLAMA_CONTEXT_LENGTH": size}}
