@@ -135,6 +135,7 @@ class ManifestWatcher:
         states = {path: self._file_state(path) for path in await self._reconciler.look_at_files()}
         if not (settled := self._weights.saw(states, asyncio.get_running_loop().time())):
             return
+        self._event_log.note("files-changed", "", f"{', '.join(sorted(settled))}: its models are described again")
         try:
             await self._reconciler.renew_files(settled)
         except MullamaError as error:
