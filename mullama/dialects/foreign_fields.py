@@ -11,7 +11,8 @@ _FIELDS = (
     "lora", "logit_bias", "min_p", "typical_p", "repeat_penalty", "repeat_last_n", "dynatemp_range",
     "dynatemp_exponent", "xtc_probability", "xtc_threshold", "mirostat", "mirostat_tau", "mirostat_eta",
     "dry_multiplier", "dry_base", "dry_allowed_length", "dry_penalty_last_n", "dry_sequence_breakers", "top_n_sigma",
-    "chat_template_kwargs", "reasoning_budget_tokens", "thinking_budget_tokens",
+    "seed", "presence_penalty", "frequency_penalty", "chat_template_kwargs", "reasoning_budget_tokens",
+    "thinking_budget_tokens",
 )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ _TRUNCATION = fields.choice("truncation", ("auto", "disabled"))
 _INCLUDE = fields.many("include", fields.to_text, schema.STRING, 64)
 _SUMMARY = fields.choice("summary", ("auto", "concise", "detailed", "none"))
 _FORMAT = fields.Field("format", named_format, FORMAT_SCHEMA)
-_NATIVE = (RETURN_PROGRESS.name, TIMINGS_PER_TOKEN.name)
+_NATIVE = (RETURN_PROGRESS.name, TIMINGS_PER_TOKEN.name, _PRESENCE.name, _FREQUENCY.name)
 
 # Fields of the request that the response object repeats.
 _ECHOED = (
