@@ -195,6 +195,25 @@ PromptInput = str | tuple[int | str, ...]
 """A text, or token ids and texts in any order."""
 
 
+LONGEST_DRAFT = 63
+"""Most tokens that are guessed ahead for one request at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftLimits:
+    """Limits of a request to the tokens that are guessed ahead for it, where the model has speculative decoding."""
+
+    most: int = 1024
+    """Guesses of one decode; 0 for none."""
+    least: int = 0
+    """Fewer guesses are not verified."""
+    min_probability: float = 0.0
+    """Guesses end before the first token with a lower probability."""
+
+
+ANY_DRAFT = DraftLimits()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextRequest:
     """Fields of every request that generates text."""
@@ -222,6 +241,7 @@ class TextRequest:
     """The client's `num_ctx`, a hint: it never reloads a model."""
     ignore_eos: bool = False
     """Continue after an end token."""
+    draft: DraftLimits = ANY_DRAFT
     adapters: tuple[tuple[int | str, float], ...] = ()
     """LoRA adapters by their number or name in the manifest, with their scales; one that is not listed has the scale 0.
 

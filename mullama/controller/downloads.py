@@ -138,7 +138,7 @@ class ModelDownloads:
             # too, must survive the end of the older run.
             self._pending.accept(run)
             await self._pending.wait(run, asyncio.create_task(work()))
-        run.fetched |= {model.from_ for model in models}
+        run.fetched |= {source for model in models for source in model.sources}
 
     async def get(
         self,
@@ -176,6 +176,7 @@ class ModelDownloads:
     def _key(
         desired: Manifest, lock: Mapping[str, LockEntry], model: Model, offline: bool, author: Requester
     ) -> Hashable:
-        sources = ((model.from_, model.digest), *((adapter.from_, adapter.digest) for adapter in model.adapters))
+        digests = ((model.from_, model.digest), *((adapter.from_, adapter.digest) for adapter in model.adapters))
+        sources = (*digests, *((source, None) for source in model.sources[1:]))
         pins = tuple(pin.files for source, _ in sources if (pin := lock.get(source)))
         return (sources, pins, revision(desired.sources), offline, author)

@@ -21,9 +21,19 @@ from mullama.controller.listeners import Listeners
 from mullama.controller.run_queue import PendingRuns, Run
 from mullama.engines import require_installed
 from mullama.engines.base import Ended, Generate, Piece
-from mullama.errors import EngineFailed, Invalid, ModelUnavailable, MullamaError, ProbeFailed, Refused, masked
+from mullama.errors import (
+    BadWeights,
+    EngineFailed,
+    Invalid,
+    ModelUnavailable,
+    MullamaError,
+    ProbeFailed,
+    Refused,
+    masked,
+)
 from mullama.manifest.spec import Manifest, Model, Probe
 from mullama.names import PathRef, parse_source
+from mullama.plan.drafting import draft_problem
 from mullama.plan.fit import stays, too_large
 from mullama.plan.observed import KnownFiles
 from mullama.plan.steps import Plan, Step
@@ -325,7 +335,13 @@ def checked(
     facts = files.facts
     if facts is not None and (missing := set(model.requires) - set(facts.capabilities)):
         raise _lacking(name, model, missing, facts.capabilities)
-    if facts is not None and (too_much := too_large(name, model, facts, desired.hardware.budget, builder.machine)):
+    source = model.draft.source if model.draft else None
+    drafter = store.source(source, desired, lock.get(source)) if source else None
+    small = drafter.facts if drafter else None
+    if problem := draft_problem(model, facts, small):
+        raise BadWeights(f"{name}: {problem}", hint="draft: auto guesses without a draft model")
+    budget = desired.hardware.budget
+    if facts is not None and (too_much := too_large(name, model, facts, budget, builder.machine, small)):
         raise Refused(too_much, hint="use a smaller context.size, a smaller file, or a larger hardware.budget")
     adapters, weights = [], () if is_script(files.source) else files.paths
     for adapter in model.adapters:
@@ -334,7 +350,7 @@ def checked(
         check_adapter(known.paths[0] if known else adapter.from_, weights, facts)
         adapters.append(known or store.adapter(adapter, desired, pin))
     check_distinct(model, adapters)
-    return builder.build(name, model, files, 0, tuple(adapters))
+    return builder.build(name, model, files, 0, tuple(adapters), drafter)
 
 
 def check_distinct(model: Model, adapters: Sequence[KnownFiles]) -> None:

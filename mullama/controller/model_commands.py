@@ -19,6 +19,7 @@ from mullama.controller.reconciler import Reconciler
 from mullama.errors import Conflict, Denied, Invalid, MullamaError, NotFound, Unsupported
 from mullama.manifest.load import load
 from mullama.manifest.spec import Model
+from mullama.manifest.spec.draft import WORDS
 from mullama.manifest.tree import block_to_tree
 from mullama.names import Digest, ModelName, PathRef, UrlRef, model_name_of, parse_source, suggest
 from mullama.reconcile.files import Files
@@ -93,6 +94,8 @@ class ModelCommands:
         """Replace `blob:DIGEST` by the path of the uploaded file, in each field that names a file."""
         files = ("from", "mmproj", "draft")
         made = {key: self._resolved(value) if key in files else value for key, value in fields.items()}
+        if isinstance(draft := fields.get("draft"), Mapping):
+            made["draft"] = self._resolved_fields(draft)
         if isinstance(adapters := fields.get("adapters"), (list, tuple)):
             made["adapters"] = [self._resolved_fields(a) if isinstance(a, Mapping) else a for a in adapters]
         return made
@@ -157,7 +160,8 @@ class ModelCommands:
         if not requester.get().public_only or source.startswith("blob:") or _find(current, source) is not None:
             return
         models = current.manifest.models.values()
-        declared = {model.from_ for model in models} | {a.from_ for model in models for a in model.adapters}
+        declared = {source for model in models for source in model.sources}
+        declared |= {adapter.from_ for model in models for adapter in model.adapters}
         ref = parse_source(source)
         local = isinstance(ref, PathRef) or (isinstance(ref, UrlRef) and not ref.url.lower().startswith("https://"))
         if local and source not in declared:
@@ -236,8 +240,10 @@ def _sources(request: CreateModel) -> Iterator[str]:
     adapters = declared.get("adapters")
     items = adapters if isinstance(adapters, list | tuple) else ()
     listed = [item.get("from") for item in items if isinstance(item, Mapping)]
-    given = (request.base, *(declared.get(name) for name in ("from", "mmproj", "draft")), *listed)
-    yield from (text for text in given if isinstance(text, str) and text not in ("auto", "none", "ngram"))
+    draft = declared.get("draft")
+    drafter = draft.get("from") if isinstance(draft, Mapping) else draft
+    given = (request.base, declared.get("from"), declared.get("mmproj"), drafter, *listed)
+    yield from (text for text in given if isinstance(text, str) and text not in WORDS)
 
 
 def _find(current: Current, name: str) -> str | None:

@@ -173,8 +173,9 @@ class Reconciler:
         found = await asyncio.to_thread(self._files.known, [current.snapshot.manifest], lock)
         for name in deployments.keys() & set(names):
             old = deployments[name]
-            files, *adapters = (_restamped(was, found) for was in (old.files, *old.adapters))
-            deployments[name] = replace(old, files=files, adapters=tuple(adapters))
+            files, *others = (_restamped(was, found) for was in old.described)
+            drafter = others.pop(0) if old.drafter else None
+            deployments[name] = replace(old, files=files, drafter=drafter, adapters=tuple(others))
             self._pool.adopt(deployments[name])
         self.state.update(snapshot=replace(current.snapshot, deployments=MappingProxyType(deployments)))
 
@@ -255,7 +256,8 @@ class Reconciler:
         access = await self._access(run.change, planned, restart=applied is not None)
         self._check_options(run.change, planned, moved=bool(run.fetched) or self._pending.accepted(run))
         check_protected(plan, {name: d.model for name, d in self.current.snapshot.deployments.items()})
-        missing = frozenset(name for name in planned.missing if desired.models[name].from_ not in run.fetched)
+        models, fetched = desired.models, run.fetched
+        missing = frozenset(name for name in planned.missing if not fetched.issuperset(models[name].sources))
         spared = expendable(plan, desired, applied.manifest if applied is not None else None)
         planned = replace(planned, access=access, missing=missing, expendable=spared)
         return planned if run.change.waits_for_unchanged else self._without_waiting(run, planned)
@@ -268,7 +270,7 @@ class Reconciler:
         """
         spared = planned.missing & planned.expendable
         known = spared & self.current.snapshot.deployments.keys()
-        remote = {name for name in spared - known if not is_local(planned.desired.models[name].from_)}
+        remote = {name for name in spared - known if not all(map(is_local, planned.desired.models[name].sources))}
         pending = ModelUnavailable(Unavailable("its files are being fetched"), pending=True)
         run.unavailable |= dict.fromkeys(remote, pending)
         return replace(planned, plan=without(planned.plan, known), missing=planned.missing - known - remote)
@@ -354,7 +356,8 @@ class Reconciler:
         library = self._files.library(planned.desired)
         for name, model in planned.desired.models.items():
             if name in planned.missing:
-                library.locate(model.from_, planned.lock.get(model.from_), offline=True)
+                for source in model.sources:
+                    library.locate(source, planned.lock.get(source), offline=True)
                 for adapter in model.adapters:
                     pin = planned.lock.get(adapter.from_)
                     library.locate(adapter.from_, pin, offline=True, wanted="adapter")

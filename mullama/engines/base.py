@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from mullama.chat.types import Constraint, PromptInput, Sampling, TokenLogprob
+from mullama.chat.types import ANY_DRAFT, LONGEST_DRAFT, Constraint, DraftLimits, PromptInput, Sampling, TokenLogprob
 from mullama.errors import Internal, Kind, MullamaError
-from mullama.weights.memory import LONGEST_DRAFT, ContextShape
+from mullama.weights.memory import ContextShape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,8 @@ class WeightsOptions:
     """Share of each GPU, in any unit; empty for the engine's choice."""
     mmap: bool = True
     mlock: bool = False
+    drafting: bool = False
+    """Load the layers that predict further tokens (nextn)."""
     extra_buffers: bool = True
     """Use repacked weight buffers. They are faster, but crash on some virtual machines."""
 
@@ -61,24 +63,14 @@ class DraftOptions:
     """From earlier tokens of the text, by a smaller model, or by the model's own layers for the purpose (nextn)."""
     files: tuple[str, ...] = ()
     """The GGUF files of a draft model."""
+    automatic: bool = False
+    """The kind was not asked for: where `mtp` is not possible, guesses come from the text."""
     tokens: int = LONGEST_DRAFT
     """Most guesses of one request and decode. Fewer are made where fewer pay."""
     min_probability: float = 0.0
     """Guesses end before the first token with a lower probability."""
     until_parallel: int = 0
     """No guesses beside more running requests than this; 0 decides by measured durations of decodes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DraftLimits:
-    """Limits of a request to the guesses for it."""
-
-    most: int = LONGEST_DRAFT
-    """Guesses of one decode; 0 for none."""
-    least: int = 0
-    """Shorter drafts are not verified."""
-    min_probability: float = 0.0
-    """As in `DraftOptions`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,7 +217,7 @@ class Generate:
     """The scale of each adapter of the context, in order; None for the scales of the context."""
     cache: bool = True
     """Share prefixes with other jobs; False computes the complete prompt and keeps nothing."""
-    draft: DraftLimits = DraftLimits()
+    draft: DraftLimits = ANY_DRAFT
     want_tokens: bool = False
     """Report the ids of prompt and answer at the end."""
     details: bool = False

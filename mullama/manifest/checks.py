@@ -219,6 +219,8 @@ def _model(model: Model, path: str, draft: PartialManifest, fail: AddProblem, wa
             fail(f"{path}.dialects[{index}]", f"the server does not serve {dialect}", "see server.dialects")
     if isinstance(parse_source(model.from_), UrlRef) and model.digest is None:
         warn(f"{path}.from", "the file of a URL has no digest", "add digest: sha256:…")
+    if model.draft is not None and model.draft.from_ not in ("auto", "none") and model.task != "chat":
+        fail(f"{path}.draft.from", f"a model for {model.task} writes no text to guess", "remove draft")
     if model.parameters.num_keep is not None:
         warn(
             f"{path}.parameters.num_keep",

@@ -43,6 +43,7 @@ SPELLINGS: Mapping[str, tuple[str, str]] = {
     "main_gpu": ("gpu", "main"),
     "use_mmap": ("memory", "mmap"),
     "use_mlock": ("memory", "mlock"),
+    "draft_num_predict": ("draft", "tokens"),
 }
 # Values of a Modelfile that mean "automatic", and the value of the field.
 AUTOMATIC: Mapping[tuple[str, int], str | None] = {("num_gpu", -1): "auto", ("num_thread", 0): None}

@@ -17,7 +17,7 @@ _PATHS = (
 )
 _STORES = (("sources", "stores", "huggingface"), ("sources", "stores", "ollama"))
 _LISTEN = ("server", "listen", "*")
-_SOURCES = (("from",), ("adapters", "*", "from"))
+_SOURCES = (("from",), ("draft", "from"), ("adapters", "*", "from"))
 
 
 class Environment(Protocol):

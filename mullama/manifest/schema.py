@@ -125,7 +125,8 @@ def _written_forms(definitions: JSON) -> None:
         text = f"Modelfile spelling of {block}.{key}."
         parameters[name] = {"description": text, "anyOf": [{"$ref": target}, *automatic]}
     template = model["properties"]["template"]
-    template["anyOf"] = [_TEXT, *template["anyOf"]]
+    for short in (template, model["properties"]["draft"]):
+        short["anyOf"] = [_TEXT, *short["anyOf"]]
     definitions[Template.__name__]["oneOf"] = [{"required": [key]} for key in ("text", "file", "go")]
     definitions[SecretRef.__name__]["oneOf"] = [{"required": [key]} for key in ("from_env", "from_file")]
     model["properties"].update(_MODEL_ONLY)

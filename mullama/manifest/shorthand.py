@@ -1,4 +1,4 @@
-"""Expands short forms: `chat: SPEC`, a template as text, a Modelfile's parameters, a route to one model.
+"""Expands short forms: `chat: SPEC`, a template or a drafter as text, a Modelfile's parameters, a route to one model.
 
 Each layer (the manifest, a profile, defaults) is expanded before layers are merged, so a short form overrides the same
 fields as its long form.
@@ -41,6 +41,9 @@ def _model(model: Fields, report: Diagnostics, path: str) -> Fields:
     template = model.get("template")
     if isinstance(template, Leaf) and not is_null(template):
         model = model.put("template", empty(template.place).put("text", template))
+    draft = model.get("draft")
+    if isinstance(draft, Leaf) and not is_null(draft):
+        model = model.put("draft", empty(draft.place).put("from", draft))
     parameters = model.get("parameters")
     if not isinstance(parameters, Fields):
         return model

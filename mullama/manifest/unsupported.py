@@ -19,7 +19,6 @@ REFUSALS: Mapping[str, str] = {
     "auth.keys.*.rate": "rates are not supported yet",
     "models.*.limits.rate": "rates are not supported yet",
     "models.*.mmproj": "images and sound are not supported yet",
-    "models.*.draft": "draft models are not supported yet",
     "models.*.rollout.strategy": "a strategy other than auto is not supported yet",
     "server.tls": "TLS is not supported yet",
     "sync.git": "a manifest from git is not supported yet",

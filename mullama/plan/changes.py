@@ -12,6 +12,7 @@ from mullama.errors import masked_tree
 from mullama.manifest.interpolate import SECRETS
 from mullama.manifest.nodes import longest_prefix, matches
 from mullama.manifest.spec import Block, Key, Manifest, Model
+from mullama.manifest.spec.draft import WORDS
 from mullama.manifest.tree import block_to_tree
 from mullama.names import JSONValue
 from mullama.plan.steps import Cost, FieldChange
@@ -41,7 +42,7 @@ COSTS: Mapping[str, Cost] = {
     "models.*.from": Cost.FILES,
     "models.*.digest": Cost.FILES,
     "models.*.mmproj": Cost.FILES,
-    "models.*.draft": Cost.FILES,
+    "models.*.draft": Cost.CONTEXT,
     "models.*.gpu": Cost.WEIGHTS,
     "models.*.memory": Cost.WEIGHTS,
     "models.*.context": Cost.CONTEXT,
@@ -152,9 +153,15 @@ def _changes(before: Mapping[str, JSONValue], after: Mapping[str, JSONValue], pr
                 path=path,
                 before=None if sensitive else masked_tree(before.get(path)),
                 after=None if sensitive else masked_tree(after.get(path)),
-                cost=cost_of(prefix + path),
+                cost=_cost_of_change(prefix + path, before.get(path), after.get(path)),
                 sensitive=sensitive,
             )
+
+
+def _cost_of_change(path: str, before: JSONValue, after: JSONValue) -> Cost:
+    """Return the cost of a field, which for `draft.from` is that of files if it names a draft model."""
+    values = (before, after) if path == "models.*.draft.from" else ()
+    return Cost.FILES if any(value not in (None, *WORDS) for value in values) else cost_of(path)
 
 
 def _model_leaves(model: Model) -> dict[str, JSONValue]:

@@ -13,10 +13,18 @@ from functools import lru_cache
 
 from mullama.errors import Invalid
 from mullama.manifest.spec import Budget, Gpu, Manifest, Model, share_of
+from mullama.plan.drafting import draft_kind, draft_tokens
 from mullama.plan.observed import KnownFiles, Machine
 from mullama.units import size
 from mullama.weights.facts import WeightFacts
-from mullama.weights.memory import ContextShape, WeightsPlacement, largest_context
+from mullama.weights.memory import (
+    DRAFT_STATES,
+    ROWS,
+    ContextShape,
+    WeightsPlacement,
+    draft_rows,
+    largest_context,
+)
 from mullama.weights.memory import need as memory_need
 
 DEFAULT_CONTEXT = 8192
@@ -26,7 +34,6 @@ _NAMED = 8  # models in one message
 _GPU_HEADROOM = 512 * 1024**2
 
 # Additions of the engine to the requested sizes; tests/engines/llamacpp/test_memory.py compares them.
-_ROWS = 32  # rows of logits of one decode; at least one for each sequence
 _IDLE_STATES = 1  # ended conversations that a recurrent model keeps
 _VECTOR_SEQUENCES = 64  # inputs of one decode of embeddings
 
@@ -70,6 +77,7 @@ def requested_shape(model: Model, facts: WeightFacts | None) -> ContextShape:
         kv_k=context.kv.k,
         kv_v=context.kv.v,
         flash=context.flash_attention,
+        draft_tokens=draft_tokens(model, facts),
     )
 
 
@@ -96,10 +104,11 @@ def as_made(asked: ContextShape, facts: WeightFacts, *, vectors: bool = False, b
         return replace(asked, size=size, parallel=1, batch=size, ubatch=ubatch, sequences=sequences)
     shared = not facts.recurrent and facts.window == 0
     sequences = asked.parallel + 1 + (0 if shared else beginnings + _IDLE_STATES)
+    if asked.draft_tokens and facts.recurrent:
+        sequences += DRAFT_STATES
     batch = max(asked.batch, asked.parallel)
-    return replace(
-        asked, batch=batch, ubatch=min(asked.ubatch, batch), sequences=sequences, outputs=max(_ROWS, sequences)
-    )
+    outputs = max(ROWS, sequences) + draft_rows(asked.draft_tokens, asked.parallel, facts.vocabulary)
+    return replace(asked, batch=batch, ubatch=min(asked.ubatch, batch), sequences=sequences, outputs=outputs)
 
 
 def placement(model: Model, facts: WeightFacts | None, machine: Machine | None) -> Placement:
@@ -149,12 +158,46 @@ def _shape(gpu: Gpu, place: Placement, devices: int) -> WeightsPlacement:
     )
 
 
-def need(model: Model, facts: WeightFacts | None, machine: Machine | None) -> Need | None:
-    """Return the memory on all devices together; None if the header is not known."""
+def need(
+    model: Model, facts: WeightFacts | None, machine: Machine | None, drafter: WeightFacts | None = None
+) -> Need | None:
+    """Return the memory on all devices together; None if the header is not known.
+
+    drafter: the facts of its draft model, which is a part of the context.
+    """
     if facts is None:
         return None
     place = placement(model, facts, machine)
-    return _need(facts, _shape(model.gpu, place, len(machine.gpus) if machine else 0), context_shape(model, facts))
+    shape = _shape(model.gpu, place, len(machine.gpus) if machine else 0)
+    found = _need(facts, shape, context_shape(model, facts))
+    kind = draft_kind(model, facts)
+    if kind == "mtp":
+        return replace(found, context=found.context + _nextn_context(facts, drafting_shape(model, facts)))
+    if drafter is None or kind != "model":
+        return found
+    beside = replace(shape, gpu_layers=-1 if place.layers else 0, tensor_split=())
+    small = _need(drafter, beside, drafting_shape(model, facts))
+    return replace(found, context=found.context + small.total)
+
+
+def _nextn_context(facts: WeightFacts, shape: ContextShape) -> int:
+    """Return the bytes of the layer that predicts a further token: a cache, its logits, and the model's states."""
+    cells = shape.size * shape.parallel
+    cache = cells * (facts.key_length + facts.value_length) * max(facts.kv_heads, default=0) * 2
+    return cache + 4 * (2 * ROWS * facts.vocabulary + shape.batch * facts.embedding_length)
+
+
+def drafting_shape(model: Model, facts: WeightFacts) -> ContextShape:
+    """Return the context of the draft model of these weights: as long, for as many requests."""
+    shape = requested_shape(model, facts)
+    return replace(shape, kv_k="f16", kv_v="f16", draft_tokens=0, sequences=shape.parallel, outputs=ROWS)
+
+
+def drafter_facts(model: Model | None, files: Mapping[str, KnownFiles]) -> WeightFacts | None:
+    """Return the facts of the draft model; None without one, or if they are not known."""
+    source = model.draft.source if model and model.draft else None
+    known = files.get(source) if source else None
+    return known.facts if known else None
 
 
 @lru_cache(maxsize=256)
@@ -194,13 +237,14 @@ class MemoryLedger:
         """Return the weights and the context of a model with their bytes; empty if they are not known."""
         known = self._files.get(model.from_) if model else None
         try:
-            wanted = need(model, known.facts, self._machine) if model and known else None
+            drafter = drafter_facts(model, self._files)
+            wanted = need(model, known.facts, self._machine, drafter) if model and known else None
         except Invalid:  # a GPU that is missing: loading the model reports it
             wanted = None
         if model is None or known is None or wanted is None:
             return {}
         weights = (known.digest or model.from_, repr(model.gpu), repr(model.memory))
-        context = (weights, context_shape(model, known.facts), repr(model.adapters))
+        context = (weights, context_shape(model, known.facts), repr(model.adapters), repr(model.draft))
         return {weights: wanted.weights, context: wanted.context}
 
 
@@ -234,9 +278,16 @@ def _gpu_share(budget: Budget, index: int, total: int) -> int:
     return total if share is None else share
 
 
-def too_large(name: str, model: Model, facts: WeightFacts, budget: Budget, machine: Machine | None) -> str | None:
+def too_large(
+    name: str,
+    model: Model,
+    facts: WeightFacts,
+    budget: Budget,
+    machine: Machine | None,
+    drafter: WeightFacts | None = None,
+) -> str | None:
     """Return the reason why the machine can never load a model, with a context size that fits; None if it can."""
-    wanted, bound = need(model, facts, machine), memory_bound(budget, machine)
+    wanted, bound = need(model, facts, machine, drafter), memory_bound(budget, machine)
     if wanted is None or bound is None or wanted.total <= bound:
         return None
     fitting = largest_context(facts, WeightsPlacement(), context_shape(model, facts), bound)
@@ -261,7 +312,7 @@ def oversubscribed(desired: Manifest, files: Mapping[str, KnownFiles], machine: 
         if known is None or not stays(model):
             continue
         try:
-            wanted = need(model, known.facts, machine)
+            wanted = need(model, known.facts, machine, drafter_facts(model, files))
         except Invalid:  # a GPU that is missing: loading the model reports it, and other models have a plan
             continue
         if wanted is None:
@@ -269,7 +320,7 @@ def oversubscribed(desired: Manifest, files: Mapping[str, KnownFiles], machine: 
         counted.append(name)
         digest = known.digest or model.from_
         weights[digest] = max(wanted.weights, weights.get(digest, 0))
-        contexts[digest, context_shape(model, known.facts), model.adapters] = wanted.context
+        contexts[digest, context_shape(model, known.facts), model.adapters, model.draft] = wanted.context
     total = sum(weights.values()) + sum(contexts.values())
     if total <= bound:
         return None

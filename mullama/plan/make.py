@@ -20,7 +20,8 @@ from mullama.errors import masked
 from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.tree import revision
 from mullama.plan.changes import compare_models, compare_rest, highest_cost, set_fields
-from mullama.plan.fit import MemoryLedger, Need, need, oversubscribed, room_for_both
+from mullama.plan.drafting import draft_kind
+from mullama.plan.fit import MemoryLedger, Need, drafter_facts, need, oversubscribed, room_for_both
 from mullama.plan.observed import Applied, KnownFiles, LiveModel, Observed
 from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step
 from mullama.units import size
@@ -103,16 +104,32 @@ def _model_steps(old: Manifest, desired: Manifest, observed: Observed) -> Iterat
 def _effective(
     changes: tuple[FieldChange, ...], before: Model, after: Model, observed: Observed
 ) -> tuple[FieldChange, ...]:
-    """Return the changes; another source of the same file costs nothing."""
+    """Return the changes; another source of the same file costs nothing, and layers for guesses cost a load."""
     old, new = _files(before, observed), _files(after, observed)
     same = old.digest is not None and old.digest == new.digest
-    return tuple(
-        replace(change, cost=Cost.NONE) if same and change.path in ("from", "digest") else change for change in changes
-    )
+    layers = (draft_kind(before, old.facts) == "mtp") != (draft_kind(after, new.facts) == "mtp")
+
+    def cost(change: FieldChange) -> Cost:
+        if same and change.path in ("from", "digest"):
+            return Cost.NONE
+        return Cost.WEIGHTS if layers and change.path == "draft.from" and change.cost is Cost.CONTEXT else change.cost
+
+    return tuple(replace(change, cost=cost(change)) for change in changes)
 
 
 def _files(model: Model, observed: Observed) -> KnownFiles:
-    return observed.files.get(model.from_, _NOTHING)
+    """Return the files of a model. They are stored if those of its draft model are, too."""
+    own, *others = (observed.files.get(source, _NOTHING) for source in model.sources)
+    if all(files.stored for files in others):
+        return own
+    missing = [files.size for files in (own, *others) if not files.stored]
+    size = None if None in missing else sum(count for count in missing if count is not None)
+    return replace(own, stored=False, size=size)
+
+
+def _need(model: Model, observed: Observed) -> Need | None:
+    """Return the memory of a model with its draft model; None if the header of its weights is not known."""
+    return need(model, _files(model, observed).facts, observed.machine, drafter_facts(model, observed.files))
 
 
 def _adapters(model: Model, observed: Observed) -> list[KnownFiles]:
@@ -131,8 +148,7 @@ def _download(model: Model, observed: Observed) -> int | None:
 
 
 def _added(name: str, model: Model, observed: Observed) -> Step:
-    files = _files(model, observed)
-    memory = need(model, files.facts, observed.machine)
+    memory = _need(model, observed)
     stored = _stored(model, observed)
     when = "load at start" if model.residency.load == "at_start" else "load on demand"
     return Step(
@@ -155,8 +171,8 @@ def _changed(name: str, before: Model, after: Model, changes: tuple[FieldChange,
     stored = _stored(after, observed)
     lacks = moved or (files.stored and not stored)  # an adapter that must be downloaded
     cost = max(highest_cost(changes), Cost.FILES if lacks else Cost.NONE, key=lambda cost: cost.rank)
-    old_need = need(before, _files(before, observed).facts, observed.machine)
-    new_need = need(after, files.facts, observed.machine)
+    old_need = _need(before, observed)
+    new_need = _need(after, observed)
     heavy = cost.rank >= Cost.WEIGHTS.rank
     loaded = _is_loaded(observed.live, name) and cost.rank >= Cost.CONTEXT.rank
     pause = loaded and not _both_fit(old_need, new_need, heavy, observed)
@@ -186,7 +202,7 @@ def _with_load(name: str, model: Model, cost: Cost, observed: Observed) -> str:
 def _changed_too(name: str, before: Model, after: Model, observed: Observed) -> tuple[str, ...]:
     """Return the files that changed on disk of a model whose declared files are the same."""
     live = observed.live.get(name) if observed.live is not None else None
-    same = before.from_ == after.from_ and [a.from_ for a in before.adapters] == [a.from_ for a in after.adapters]
+    same = before.sources == after.sources and [a.from_ for a in before.adapters] == [a.from_ for a in after.adapters]
     return changed_files(after, live, observed) if live is not None and same else ()
 
 
@@ -262,14 +278,14 @@ def _other_adapter(model: Model, live: LiveModel, observed: Observed) -> str:
 
 def _pauses(name: str, model: Model, cost: Cost, observed: Observed) -> bool:
     """Return True if the repair of a loaded model must close it first."""
-    again = need(model, _files(model, observed).facts, observed.machine)
+    again = _need(model, observed)
     heavy = cost.rank >= Cost.WEIGHTS.rank
     return heavy and _is_loaded(observed.live, name) and not _both_fit(again, again, heavy, observed)
 
 
 def changed_files(model: Model, live: LiveModel, observed: Observed) -> tuple[str, ...]:
     """Return the files of a model that have other bytes than when the server described them."""
-    sources = (model.from_, *(adapter.from_ for adapter in model.adapters))
+    sources = (*model.sources, *(adapter.from_ for adapter in model.adapters))
     now = {path: files.digest for source in sources if (files := observed.files.get(source)) for path in files.paths}
     return tuple(path for path in live.changed if not now.get(path) or now[path] != live.files.get(path))
 
@@ -296,7 +312,7 @@ def _renamed(name: str, old_name: str, step: Step | None) -> Step:
 
 
 def _removed(name: str, model: Model | None, observed: Observed) -> Step:
-    memory = need(model, _files(model, observed).facts, observed.machine) if model else None
+    memory = _need(model, observed) if model else None
     return Step(
         subject=name,
         kind="model",

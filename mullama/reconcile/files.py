@@ -71,12 +71,17 @@ class Files:
         for manifest in manifests:
             foreign = self._foreign(manifest)
             for model in manifest.models.values():
-                if model.from_ not in found:
-                    found[model.from_] = self._known(model.from_, lock.get(model.from_), foreign)
+                for source in model.sources:
+                    if source not in found:
+                        found[source] = self._known(source, lock.get(source), foreign)
                 for adapter in model.adapters:
                     if adapter.from_ not in found:
                         found[adapter.from_] = self._known_adapter(adapter.from_, lock.get(adapter.from_), foreign)
         return found
+
+    def source(self, source: str, manifest: Manifest, pin: LockEntry | None) -> KnownFiles:
+        """Return what is stored, or pinned, for one source of weights."""
+        return self._known(source, pin, self._foreign(manifest))
 
     def _known_adapter(self, source: str, entry: LockEntry | None, foreign: Foreign) -> KnownFiles:
         try:
@@ -135,8 +140,8 @@ class Files:
     ) -> KnownFiles:
         """Return the weights of a model, complete and verified, after a download if needed. It can be cancelled.
 
-        Its adapters are downloaded, too. name: the model, for progress. lock: the entries of the lock file. counted:
-        receives the number of new bytes.
+        Its adapters and its draft model are downloaded, too. name: the model, for progress. lock: the entries of the
+        lock file. counted: receives the number of new bytes.
         again: ask the source again, and verify the stored files. author: the one who causes the download.
         """
         import asyncio  # a plan does not need it, and takes a third less time without it
@@ -183,6 +188,8 @@ class Files:
         for adapter in model.adapters:
             if not is_local(adapter.from_):
                 stored(adapter.from_, adapter.digest, "adapter")
+        for drafter in model.sources[1:]:
+            stored(drafter, None, "weights")
         if is_script(model.from_):
             script = script_files(model.from_)
             require_digest(model.from_, model.digest, script.digest or "")

@@ -111,7 +111,8 @@ def _referenced_files(desired: Manifest, root: Path, files: Files, lock: Mapping
     """Return the digests of the files of applied and of desired models."""
     index = files.index
     models = desired.models.values()
-    sources = {model.from_ for model in models} | {adapter.from_ for model in models for adapter in model.adapters}
+    sources = {source for model in models for source in model.sources}
+    sources |= {adapter.from_ for model in models for adapter in model.adapters}
     desired_files = {file.digest for source in sources for file in _files(index, source)}
     desired_files |= {digest for source in sources if (digest := in_store(index, source))}
     desired_files |= {file.digest for entry in lock.values() for file in entry.files}
@@ -148,7 +149,8 @@ def _files(index: Index, source: str) -> Iterator[Any]:
 def _sources(models: Mapping[str, Any]) -> Iterable[str]:
     """Yield every source in the trees of models: weights, adapters, projectors, drafts."""
     for tree in models.values():
-        texts = [tree.get("from"), tree.get("mmproj"), tree.get("draft")]
+        draft = tree.get("draft")
+        texts = [tree.get("from"), tree.get("mmproj"), draft.get("from") if isinstance(draft, Mapping) else draft]
         texts += [adapter.get("from") for adapter in tree.get("adapters") or () if isinstance(adapter, Mapping)]
         yield from (text for text in texts if isinstance(text, str))
 

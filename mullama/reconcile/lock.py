@@ -30,13 +30,13 @@ def lockable(manifest: Manifest) -> tuple[str, ...]:
 
 
 def _sources(model: Model) -> Iterator[str]:
-    sources = (model.from_, *(adapter.from_ for adapter in model.adapters))
+    sources = (*model.sources, *(adapter.from_ for adapter in model.adapters))
     return (source for source in sources if not is_local(source))
 
 
 def wanted_of(manifest: Manifest, source: str) -> Wanted:
     """Return the kind of file that a source of a manifest stands for."""
-    return "weights" if any(model.from_ == source for model in manifest.models.values()) else "adapter"
+    return "weights" if any(source in model.sources for model in manifest.models.values()) else "adapter"
 
 
 def missing(manifest: Manifest, lock: Lock) -> tuple[str, ...]:

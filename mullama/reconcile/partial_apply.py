@@ -25,8 +25,8 @@ def missing_models(plan: Plan, desired: Manifest, files: Mapping[str, KnownFiles
 
 
 def downloads_of(model: Model) -> Iterator[str]:
-    """Yield the sources that a model cannot be served without: of its weights, and of adapters from elsewhere."""
-    yield model.from_
+    """Yield the sources that a model cannot be served without: its weights, its draft model, adapters from elsewhere."""
+    yield from model.sources
     yield from (adapter.from_ for adapter in model.adapters if not is_local(adapter.from_))
 
 

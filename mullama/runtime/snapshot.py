@@ -29,6 +29,8 @@ class Deployment:
     files: KnownFiles
     adapters: tuple[KnownFiles, ...] = ()
     """The files of its adapters."""
+    drafter: KnownFiles | None = None
+    """The files of its draft model."""
     choice: EngineChoice
     """The engine, files and options of its worker."""
     options: ContextOptions
@@ -51,7 +53,7 @@ class Deployment:
     @property
     def described(self) -> tuple[KnownFiles, ...]:
         """The descriptions of all files that the model loads."""
-        return (self.files, *self.adapters)
+        return (self.files, *((self.drafter,) if self.drafter else ()), *self.adapters)
 
     @property
     def stamps(self) -> dict[str, str]:
@@ -60,8 +62,8 @@ class Deployment:
 
     @property
     def adapter_stamps(self) -> dict[str, str]:
-        """The state of each file of an adapter, by path; see `KnownFiles.stamps`."""
-        return {path: stamp for files in self.adapters for path, stamp in files.stamps.items()}
+        """The state of each file that its context loads, by path; see `KnownFiles.stamps`."""
+        return {path: stamp for files in self.described[1:] for path, stamp in files.stamps.items()}
 
 
 def unit_key(

@@ -117,6 +117,8 @@ class WeightFacts:
     """The token embeddings, which stay in main memory."""
     output_bytes: int = 0
     """The output head and the norms."""
+    drafting_layers: int = 0
+    """The last layers, which predict further tokens (nextn) for speculative decoding; they are part of `layers`."""
     tied: bool = False
     """True if the token embeddings are the output head, too."""
     metadata: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)

@@ -126,7 +126,8 @@ def _model(keys: Keys, tensors: tuple[Tensor, ...], size: int, parts: int) -> We
         ),
         parts=parts, license=keys.text("general.license"),
         capabilities=_capabilities(keys.architecture, pooling, template, templates, special),
-        per_layer=layers, input_bytes=input_bytes, output_bytes=output_bytes,
+        drafting_layers=shape.layers - shape.trunk, per_layer=layers,
+        input_bytes=input_bytes, output_bytes=output_bytes,
         tied=not any(tensor.name == "output.weight" for tensor in tensors),
         metadata=_plain(keys.all()), tensors=tensors,
     )  # fmt: skip

@@ -38,13 +38,15 @@ class WeightsPlacement:
 
 
 ROWS = 32  # rows of logits of one decode; at least one for each sequence
-LONGEST_DRAFT = 63
-"""Most guesses of one request and decode."""
+DRAFT_STATES = 2
+"""Recurrent states that are saved for a draft; more requests at once seldom gain."""
 _MOST_DRAFT_ROWS, _DRAFT_BYTES, _FEWEST_DRAFT_ROWS = 128, 32 * 1024**2, 8
 
 
 def draft_rows(tokens: int, parallel: int, vocabulary: int) -> int:
     """Return the rows of logits that guesses of all requests together may have: few for a large vocabulary."""
+    if tokens == 0:
+        return 0
     affordable = max(_FEWEST_DRAFT_ROWS, _DRAFT_BYTES // (4 * max(1, vocabulary)))
     return min(tokens * parallel, _MOST_DRAFT_ROWS, affordable)
 
@@ -67,6 +69,8 @@ class ContextShape:
 
     Each has a window of its own in sliding layers and a state of its own in recurrent ones.
     """
+    draft_tokens: int = 0
+    """Most guesses of one request and decode."""
     outputs: int = 0
     """Rows of logits of one decode, 0 for one row for each token of a micro-batch."""
 

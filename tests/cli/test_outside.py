@@ -87,7 +87,6 @@ SETTINGS: dict[str, Any] = {
     "auth.keys.*.rate": {"requests": "1/m"},
     "models.*.limits.rate": "1/m",
     "models.*.mmproj": "./x.gguf",
-    "models.*.draft": "./x.gguf",
     "models.*.rollout.strategy": "recreate",
     "server.tls": {"cert": "a", "key": "b"},
     "sync.git": {"url": "https://example.org/x.git"},

@@ -14,6 +14,7 @@ from mullama.chat.types import (
     Answer,
     Choice,
     DetokenizedText,
+    DraftLimits,
     Effective,
     Finished,
     Ranking,
@@ -375,6 +376,38 @@ def test_a_request_names_its_adapters_by_number_or_name_with_their_scales() -> N
 def test_an_adapter_without_a_number_or_name_is_refused(id: Any) -> None:
     with pytest.raises(Invalid, match=r"lora\[0\].id"):
         decode("/completion", {"prompt": "a", "lora": [{"id": id, "scale": 0.5}]})
+
+
+@pytest.mark.parametrize(
+    ("body", "limits"),
+    [
+        ({}, DraftLimits()),
+        ({"speculative.n_max": 4}, DraftLimits(most=4)),
+        ({"speculative.n_max": 0}, DraftLimits(most=0)),
+        ({"speculative.n_min": 2, "speculative.p_min": 0.5}, DraftLimits(least=2, min_probability=0.5)),
+        ({"speculative.types": "none"}, DraftLimits(most=0)),
+        ({"speculative.type": "none", "speculative.n_max": 4}, DraftLimits(most=0)),
+    ],
+)
+@pytest.mark.parametrize("path", ["/completion", "/v1/completions"])
+def test_a_request_limits_the_tokens_that_are_guessed_for_it(path: str, body: Any, limits: DraftLimits) -> None:
+    operation = decode(path, {"prompt": "x", **body})
+    assert operation.draft == limits
+    assert not operation.warnings
+
+
+def test_the_kind_of_guesses_is_that_of_the_manifest() -> None:
+    operation = decode("/completion", {"prompt": "x", "speculative.types": "ngram-mod"})
+    assert operation.draft == DraftLimits()
+    assert operation.warnings == (
+        "speculative.types: the manifest declares how tokens are guessed; only none changes it",
+    )
+
+
+@pytest.mark.parametrize("body", [{"speculative.n_max": -2}, {"speculative.p_min": 2}, {"speculative.n_min": "a"}])
+def test_limits_of_guesses_that_make_no_sense_are_refused_by_name(body: Any) -> None:
+    with pytest.raises(Invalid, match=next(iter(body)).replace(".", r"\.")):
+        decode("/completion", {"prompt": "x", **body})
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])

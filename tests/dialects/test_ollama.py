@@ -43,6 +43,14 @@ def test_options_are_read_and_checked_and_unknown_ones_are_named() -> None:
     )
 
 
+@pytest.mark.parametrize(("given", "most"), [({}, 1024), ({"draft_num_predict": 0}, 0), ({"draft_num_predict": 3}, 3)])
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
+def test_an_option_bounds_the_tokens_that_are_guessed(path: str, given: Any, most: int) -> None:
+    operation = decode(path, {**(HELLO if path == "/api/chat" else GENERATE), "options": given})
+    assert operation.draft.most == most
+    assert not operation.warnings
+
+
 @pytest.mark.parametrize("options", [{"num_gpu": "all"}, {"use_mmap": 1}, {"temperature": "hot"}, {"num_ctx": -1}, []])
 def test_an_option_of_the_wrong_type_is_refused_even_where_it_has_no_effect(options: Any) -> None:
     with pytest.raises(Invalid, match="options"):

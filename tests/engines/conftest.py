@@ -34,9 +34,9 @@ def load(load_settings: dict[str, Any]) -> Iterator[Callable[..., object]]:
 
     loaded: list[Engine] = []
 
-    def one(name: str, *files: str, **settings: Any) -> Engine:
+    def one(name: str, *files: str, options: WeightsOptions | None = None, **settings: Any) -> Engine:
         function: Any = find_engine(name)
-        engine: Engine = function(files, WeightsOptions(), lambda _share: True, **load_settings, **settings)
+        engine: Engine = function(files, options or WeightsOptions(), lambda _share: True, **load_settings, **settings)
         loaded.append(engine)
         return engine
 

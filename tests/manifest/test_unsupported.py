@@ -32,7 +32,6 @@ REFUSED = {
     ),
     "models.*.limits.rate": (A % "limits: {rate: {tokens: 1M/h}}", "m.yaml:2:43: models.a.limits.rate: rates are not"),
     "models.*.mmproj": (A % "mmproj: hf:a/b", "m.yaml:2:42: models.a.mmproj: images and sound are not supported yet"),
-    "models.*.draft": (A % "draft: auto", "m.yaml:2:41: models.a.draft: draft models are not supported yet"),
     "models.*.rollout.strategy": (
         A % "rollout: {strategy: surge}",
         "m.yaml:2:54: models.a.rollout.strategy: a strategy other than auto is not supported yet (auto loads",
@@ -62,7 +61,7 @@ HARMLESS = [
     "prune: {files: false}",
     A % "rollout: {strategy: auto}",
     A % "limits: {rate: null}",
-    A % "draft: null, mmproj: null",
+    A % "mmproj: null",
     "models: {a: builtin:tiny}\nroutes: {r: {to: [{model: a}], fallback: [], on_error: []}}",
 ]
 
@@ -74,8 +73,7 @@ def test_what_says_nothing_is_not_refused(text: str) -> None:
 
 def test_a_resolved_manifest_is_refused_the_same_things() -> None:
     tree = manifest_to_tree(read("models: {a: builtin:tiny}").manifest)
-    tree["models"]["a"]["draft"] = "builtin:tiny"
     tree["models"]["a"]["mmproj"] = "builtin:tiny"
     with pytest.raises(ManifestError) as caught:
         parse_resolved(tree)
-    assert [problem.path for problem in caught.value.problems] == ["models.a.mmproj", "models.a.draft"]
+    assert [problem.path for problem in caught.value.problems] == ["models.a.mmproj"]

@@ -60,8 +60,9 @@ def _export(call: CommandContext) -> int:
         raise NotFound(f"there is no {LOCK_NAME} next to the manifest", hint="mullama lock writes it")
     wanted = {source: lock[source] for source in lockable(loaded.manifest)}
     for name, model in loaded.manifest.models.items():
-        if model.from_ not in wanted and not model.from_.startswith("builtin:"):
-            raise Unsupported(f"{name}: {model.from_} is a local file, and a bundle holds downloaded files only")
+        for source in model.sources:
+            if source not in wanted and not source.startswith("builtin:"):
+                raise Unsupported(f"{name}: {source} is a local file, and a bundle holds downloaded files only")
     paths = _paths(call, loaded.manifest, wanted)
     descriptor, private = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:

@@ -72,7 +72,9 @@ def _pinned_files(base: LoadedManifest, desired: LoadedManifest) -> dict[str, Kn
     from mullama.plan.observed import KnownFiles
     from mullama.reconcile.files import pinned, read_lock
 
-    sources = {model.from_ for loaded in (base, desired) for model in loaded.manifest.models.values()}
+    sources = {
+        source for loaded in (base, desired) for model in loaded.manifest.models.values() for source in model.sources
+    }
     lock = read_lock(desired.path)
     stored = {
         s: KnownFiles(source=s, stored=True) for s in sources if isinstance(parse_source(s), (BuiltinRef, PathRef))

@@ -33,6 +33,8 @@ def upload_files(
             return _upload(server, Path(source), report) if _is_path(source) else source
 
         model = {key: uploaded(value) if key in ("from", "mmproj", "draft") else value for key, value in tree.items()}
+        if isinstance(draft := model.get("draft"), Mapping) and "from" in draft:
+            model["draft"] = {**draft, "from": uploaded(draft["from"])}
         if "adapters" in model:
             model["adapters"] = [{**adapter, "from": uploaded(adapter["from"])} for adapter in model["adapters"]]
     return model

@@ -145,6 +145,7 @@ def decode(request: WireRequest) -> types.ChatRequest | LoadModel | types.Render
         think=body.get(THINK),
         keep_alive=body.get(KEEP_ALIVE),
         context_size=options.context_size,
+        draft=options.draft,
         tools=tools,
         tool_choice=checked_choice(body.get(TOOL_CHOICE), tools, "tool_choice"),
         continue_final=messages[-1].role == "assistant" and not messages[-1].tool_calls,

@@ -84,6 +84,7 @@ def _request(body: fields.Body, model: str) -> types.CompletionRequest:
         think=body.get(THINK),
         keep_alive=body.get(KEEP_ALIVE),
         context_size=options.context_size,
+        draft=options.draft,
         truncate=True if truncate is None else truncate,
         warnings=options.warnings + shift_warning(body),
     )

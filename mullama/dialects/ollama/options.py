@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mullama.chat.types import ResponseFormat, Sampling
+from mullama.chat.types import ANY_DRAFT, DraftLimits, ResponseFormat, Sampling
 from mullama.dialects import fields, schema
 from mullama.dialects.formats import THINK
 from mullama.dialects.sampling import (
     KEEP_ALIVE,
+    MOST_GUESSES,
     MOST_TOKEN,
     SAMPLING,
     STOP,
@@ -34,17 +35,18 @@ _DECLARED: tuple[fields.Field[object], ...] = (
     fields.flag("f16_kv"),
     fields.flag("logits_all"),
     fields.flag("vocab_only"),
-    fields.integer("draft_num_predict", 0, 1024),
 )
+DRAFT_NUM_PREDICT = fields.integer("draft_num_predict", 0, MOST_GUESSES)
 # Options of earlier versions of Ollama.
 _WITHOUT_EFFECT: tuple[fields.Field[object], ...] = (
     fields.integer("num_keep", -1, MOST_TOKEN),
     fields.flag("penalize_newline"),
     fields.number("tfs_z", 0, 100),
 )
-_KNOWN = {f.name for f in (*SAMPLING, *_DECLARED, *_WITHOUT_EFFECT, NUM_PREDICT, NUM_CTX, STOP)}
+_OWN: tuple[fields.Field[object], ...] = (NUM_PREDICT, NUM_CTX, STOP, DRAFT_NUM_PREDICT)
+_KNOWN = {f.name for f in (*SAMPLING, *_DECLARED, *_WITHOUT_EFFECT, *_OWN)}
 
-OPTIONS_SCHEMA = fields.request_schema(*SAMPLING, *_DECLARED, *_WITHOUT_EFFECT, NUM_PREDICT, NUM_CTX, STOP)
+OPTIONS_SCHEMA = fields.request_schema(*SAMPLING, *_DECLARED, *_WITHOUT_EFFECT, *_OWN)
 OPTIONS = fields.record("options", OPTIONS_SCHEMA)
 
 
@@ -56,6 +58,7 @@ class Options:
     stop: tuple[str, ...] = ()
     max_tokens: int | None = None
     context_size: int | None = None
+    draft: DraftLimits = ANY_DRAFT
     warnings: tuple[str, ...] = ()
 
 
@@ -64,12 +67,13 @@ def read_options(body: fields.Body) -> Options:
     options = body.child("options") or fields.Body({}, body.at("options"))
     for field in (*_DECLARED, *_WITHOUT_EFFECT):
         options.get(field)
-    predict = options.get(NUM_PREDICT)
+    predict, guesses = options.get(NUM_PREDICT), options.get(DRAFT_NUM_PREDICT)
     return Options(
         sampling=read_sampling(options),
         stop=options.get(STOP) or (),
         max_tokens=-1 if predict is not None and predict <= 0 else predict,
         context_size=options.get(NUM_CTX) or None,
+        draft=ANY_DRAFT if guesses is None else DraftLimits(most=guesses),
         warnings=tuple(_warnings(options)),
     )
 

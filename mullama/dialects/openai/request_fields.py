@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypedDict
 
-from mullama.chat.types import ResponseFormat, Sampling
+from mullama.chat.types import DraftLimits, ResponseFormat, Sampling
 from mullama.dialects import fields, schema
 from mullama.dialects.formats import FORMAT_SCHEMA, json_schema, named_format
 from mullama.dialects.openai.native_form import (
@@ -19,6 +19,7 @@ from mullama.dialects.openai.native_form import (
 from mullama.dialects.sampling import (
     KEEP_ALIVE,
     MOST_CHOICES,
+    MOST_GUESSES,
     MOST_LOGPROBS,
     MOST_TOKEN,
     SAMPLING,
@@ -35,6 +36,11 @@ MAX_TOKENS = fields.integer("max_tokens", -1, MOST_TOKEN)
 MAX_COMPLETION_TOKENS = MAX_TOKENS.named("max_completion_tokens")
 N_PREDICT = MAX_TOKENS.named("n_predict")
 IGNORE_EOS = fields.flag("ignore_eos")
+N_MAX = fields.integer("speculative.n_max", 0, MOST_GUESSES)
+N_MIN = fields.integer("speculative.n_min", 0, MOST_GUESSES)
+P_MIN = fields.number("speculative.p_min", 0, 1)
+GUESS_TYPES = fields.text("speculative.types", 256)
+GUESS_TYPE = GUESS_TYPES.named("speculative.type")
 CACHE_PROMPT = fields.flag("cache_prompt")
 NUM_CTX = fields.integer("num_ctx", 0, MOST_TOKEN)
 NUM_PREDICT = fields.integer("num_predict", -2, MOST_TOKEN)
@@ -69,6 +75,7 @@ METADATA: fields.Field[dict[str, str]] = fields.Field("metadata", _metadata, sch
 COMMON: tuple[fields.Field[object], ...] = (
     *SAMPLING,
     STOP, N, N_CMPL, N_PROBS, MAX_TOKENS, MAX_COMPLETION_TOKENS, N_PREDICT, IGNORE_EOS, CACHE_PROMPT, NUM_CTX,
+    N_MAX, N_MIN, P_MIN, GUESS_TYPES, GUESS_TYPE,
     GRAMMAR, RESPONSE_FORMAT, JSON_SCHEMA, KEEP_ALIVE, OPTIONS, USER, LORA, *NATIVE_FIELDS,
 )  # fmt: skip
 
@@ -99,6 +106,7 @@ class Common(TypedDict):
     keep_alive: float | None
     context_size: int | None
     ignore_eos: bool
+    draft: DraftLimits
     adapters: tuple[tuple[int | str, float], ...]
     cache: bool
     user: str | None
@@ -127,6 +135,7 @@ def read_common(body: fields.Body) -> Common:
         keep_alive=body.get(KEEP_ALIVE),
         context_size=body.get(NUM_CTX) or options.get(NUM_CTX) or None,
         ignore_eos=body.get(IGNORE_EOS) or False,
+        draft=_draft_limits(body),
         adapters=body.get(LORA) or (),
         cache=True if cache is None else cache,
         user=body.get(USER),
@@ -136,7 +145,23 @@ def read_common(body: fields.Body) -> Common:
         progress=stream and (body.get(RETURN_PROGRESS) or False),
         want_prompt=reply.verbose,
         reply=reply,
-        warnings=tuple(f"{name}: {why}" for name, why in _INEFFECTIVE.items() if body.has(name)),
+        warnings=tuple(_warnings(body)),
+    )
+
+
+def _warnings(body: fields.Body) -> Iterator[str]:
+    yield from (f"{name}: {why}" for name, why in _INEFFECTIVE.items() if body.has(name))
+    if body.first(GUESS_TYPES, GUESS_TYPE) not in (None, "none"):
+        yield "speculative.types: the manifest declares how tokens are guessed; only none changes it"
+
+
+def _draft_limits(body: fields.Body) -> DraftLimits:
+    """Return llama-server's limits to speculative decoding."""
+    most = 0 if body.first(GUESS_TYPES, GUESS_TYPE) == "none" else body.get(N_MAX)
+    return DraftLimits(
+        most=MOST_GUESSES if most is None else most,
+        least=body.get(N_MIN) or 0,
+        min_probability=body.get(P_MIN) or 0.0,
     )
 
 

@@ -312,6 +312,8 @@ class TextContext:
         answering = sum(s.count for c, s in parts if c.running)
         self._pace.observe(running=answering, prompt=self._batch.count - answering, seconds=now - started)
         self._answer_seconds = now - started if answering == self._batch.count else math.inf
+        if self._speculator:
+            self._speculator.decoded(parts, warming)
         if warming:
             self.prefixes.advance(warming)
         return self._advance(parts, now)

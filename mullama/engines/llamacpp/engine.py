@@ -46,6 +46,7 @@ from mullama.engines.llamacpp.open_context import (
 from mullama.engines.llamacpp.prompt_tokens import embed_inputs, prompt_tokens, text_tokens
 from mullama.engines.llamacpp.sampling.constraint import Compilation, Grammars
 from mullama.engines.llamacpp.sampling.sampler import SHORTCUTS, Sampler, invalid_setting
+from mullama.engines.llamacpp.speculation.draft_models import DraftModels
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.errors import BadWeights, Conflict, EngineFailed, Invalid, NotFound, Unsupported
 from mullama.machine import usable_cores
@@ -84,14 +85,18 @@ def load(
         kind = "diffusion" if model.diffusion else "encoder-decoder"
         model.close()
         raise BadWeights(f"{files[0]} is a {kind} model", hint="only decoders and encoders are served")
-    return LlamaEngine(model, pace=pace, pool_threshold=pool_threshold)
+    drafters = DraftModels(model, files[0], options)
+    return LlamaEngine(model, drafters, pace=pace, pool_threshold=pool_threshold)
 
 
 class LlamaEngine:
     """Implements `Engine`: the contexts over one loaded set of weights take turns, one decode each."""
 
-    def __init__(self, model: NativeModel, *, pace: Callable[[], Pace], pool_threshold: int) -> None:
+    def __init__(
+        self, model: NativeModel, drafters: DraftModels, *, pace: Callable[[], Pace], pool_threshold: int
+    ) -> None:
         self._model = model
+        self._drafters = drafters
         self._pace = pace
         self._pool_threshold = pool_threshold
         self._vocabulary = Vocabulary(model)
@@ -134,6 +139,7 @@ class LlamaEngine:
                 self._counters,
                 pace=self._pace(),
                 pool_threshold=self._pool_threshold,
+                drafters=self._drafters,
             )
             idle = not self.busy
             self._contexts[name] = opened.context
@@ -213,6 +219,7 @@ class LlamaEngine:
         self._contexts.pop(name, None)
         self._vectors.pop(name, None)
         self._options.pop(name, None)
+        self._drafters.keep(options.draft for options in self._options.values())
 
     def prepare(self, job: Job) -> Job:
         if isinstance(job, Generate):
@@ -313,6 +320,7 @@ class LlamaEngine:
         self._closed = True
         for name in list(self._options):
             self.close_context(name)
+        self._drafters.keep(())
         self._grammars.close()
         self._model.close()
 

@@ -17,11 +17,12 @@ from mullama.engines.llamacpp.cache.slots import Cells, SlotCache
 from mullama.engines.llamacpp.context import Counters, TextContext
 from mullama.engines.llamacpp.embeddings import VectorContext
 from mullama.engines.llamacpp.prompt_tokens import prefix_tokens
+from mullama.engines.llamacpp.speculation.draft_models import DraftModels
 from mullama.engines.llamacpp.speculation.open import open_speculator
-from mullama.engines.llamacpp.speculation.rollback import SPARES, Rollback
+from mullama.engines.llamacpp.speculation.rollback import Rollback
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.errors import Refused, Unsupported
-from mullama.weights.memory import ROWS, draft_rows
+from mullama.weights.memory import DRAFT_STATES, ROWS, draft_rows
 
 _IDLE_SEQUENCES = 64  # ended conversations whose cells may be kept, where a sequence needs no memory of its own
 POOL_THRESHOLD = 256  # tokens of declared prefixes from which a pool is faster than slots, see `cache/slots.py`
@@ -63,6 +64,7 @@ def open_text_context(
     *,
     pace: Pace,
     pool_threshold: int,
+    drafters: DraftModels,
 ) -> OpenedContext:
     """Open a context for answers; restore its declared prefixes from disk. Raise `Refused` or `Unsupported`."""
     if not model.causal:
@@ -77,7 +79,7 @@ def open_text_context(
     kept = min(len(prefixes) + (_IDLE_SEQUENCES if cuttable else _IDLE_STATES), MAX_SEQUENCES - slots)
     # llama.cpp shares cells between sequences without memory for them, but allocates a recurrent state for each.
     states = slots if cuttable else slots + kept
-    spares = range(states, states + (SPARES if options.draft and model.recurrent else 0))
+    spares = range(states, states + (DRAFT_STATES if options.draft and model.recurrent else 0))
     cells = size * options.parallel if pool else _padded(size) * options.parallel
     batch = max(options.batch, options.parallel)
     guesses = draft_rows(options.draft.tokens, options.parallel, model.vocabulary) if options.draft else 0
@@ -95,15 +97,19 @@ def open_text_context(
     if pool:
         idle = max(size, _IDLE_CELLS)
         cache = PrefixCache(cells=native.cells, running=slots, kept=kept, cuttable=cuttable, idle_cells=idle)
-    clock = time.monotonic
-    speculator = open_speculator(options, Rollback(native, cache, spares), cost=pace.cost, rows=guesses, clock=clock)
+    rollback = Rollback(native, cache, spares)
+    try:
+        speculator = open_speculator(native, options, rollback, drafters, cost=pace.cost, rows=guesses)
+    except BaseException:
+        native.close()
+        raise
     context = TextContext(
         native,
         cache,
         prefix_files(options),
         options,
         counters,
-        clock,
+        time.monotonic,
         pace,
         rows=max(ROWS, options.parallel) + guesses,
         speculator=speculator,

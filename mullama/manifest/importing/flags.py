@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mullama.chat.types import LONGEST_DRAFT
 from mullama.errors import Invalid, masked
 
 Tree = dict[str, Any]
@@ -86,6 +87,21 @@ def _adapters(tree: Tree, value: str) -> None:
         tree.setdefault("adapters", []).append(given)
 
 
+def _guesses(text: str) -> int:
+    return min(int(text), LONGEST_DRAFT)
+
+
+def _speculation(tree: Tree, value: str) -> None:
+    """Read the kinds of guesses; a draft model has an argument of its own."""
+    for kind in value.split(","):
+        if kind == "none" or kind.startswith("ngram-"):
+            tree.setdefault("draft", {}).setdefault("from", kind.partition("-")[0])
+        elif kind == "draft-mtp":
+            tree.setdefault("draft", {}).setdefault("from", "mtp")
+        elif kind != "draft-simple":
+            raise ValueError(kind)
+
+
 _VALUES: dict[tuple[str, ...], Take] = {
     ("-m", "--model"): _put("from"),
     ("-hf", "-hfr", "--hf-repo"): _put("from", kind=lambda text: f"hf:{text}"),
@@ -129,7 +145,10 @@ _VALUES: dict[tuple[str, ...], Take] = {
     ("--rope-freq-base",): _put("context", "rope", "base", kind=float),
     ("--rope-freq-scale",): _put("context", "rope", "scale", kind=float),
     ("-mm", "--mmproj"): _put("mmproj"),
-    ("-md", "--model-draft"): _put("draft"),
+    ("-md", "--model-draft"): _put("draft", "from"),
+    ("--draft", "--draft-n", "--draft-max", "--spec-draft-n-max"): _put("draft", "tokens", kind=_guesses),
+    ("--draft-p-min", "--spec-draft-p-min"): _put("draft", "min_probability", kind=float),
+    ("--spec-type",): _speculation,
     ("--chat-template-file",): _put("template", "file"),
     ("--chat-template",): _put("template", "text", kind=_jinja),
     ("-sys", "--system-prompt"): _put("system"),

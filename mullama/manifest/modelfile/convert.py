@@ -55,7 +55,7 @@ def from_tree(tree: Mapping[str, JSONValue]) -> tuple[ModelfileSpec, tuple[str, 
     parameters = _parameters(tree.get("parameters"))
     gpu, context = _map(tree.get("gpu")), _map(tree.get("context"))
     layers, flash = gpu.get("layers"), context.get("flash_attention")
-    template = _map(tree.get("template"))
+    template, draft = _map(tree.get("template")), _map(tree.get("draft"))
     go = template.get("go") or (template.get("text") if template.get("syntax") == "go" else None)
     jinja = template.get("text") if template.get("syntax", "jinja") == "jinja" else None
     if template and not (go or jinja):
@@ -65,6 +65,9 @@ def from_tree(tree: Mapping[str, JSONValue]) -> tuple[ModelfileSpec, tuple[str, 
     left += [f"adapters.{name}" for name in sorted(given - {"from"})]
     if isinstance(size := context.get("size"), int):
         parameters.append(("num_ctx", size))
+    if isinstance(tokens := draft.get("tokens"), int):
+        parameters.append(("draft_num_predict", tokens))
+    left += [f"draft.{name}" for name in draft if name not in ("from", "tokens")]
     if set(gpu) <= {"layers"} and (layers == "all" or isinstance(layers, int)):
         left = [key for key in left if key != "gpu"]
     if set(context) <= {"flash_attention", "size"}:
@@ -73,7 +76,7 @@ def from_tree(tree: Mapping[str, JSONValue]) -> tuple[ModelfileSpec, tuple[str, 
         base=str(tree.get("from", "")),
         adapters=tuple(str(_map(item).get("from", "")) for item in _list(tree.get("adapters"))),
         projector=_text(tree.get("mmproj")),
-        draft=_text(tree.get("draft")),
+        draft=_text(draft.get("from")),
         digest=_text(tree.get("digest")),
         gpu_layers="all" if layers == "all" else layers if isinstance(layers, int) else None,
         flash_attention=flash if flash in ("on", "off", "auto") else None,

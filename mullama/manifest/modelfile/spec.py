@@ -19,6 +19,7 @@ PARAMETERS: dict[str, Kind] = {
     **dict.fromkeys(("num_ctx", "num_predict", "num_keep", "num_batch", "num_thread", "num_gpu", "main_gpu"), "whole"),
     "use_mmap": "truth",
     "use_mlock": "truth",
+    "draft_num_predict": "whole",
     "stop": "text",
 }
 """The names of PARAMETER that have an effect, with the kind of their values."""
@@ -26,7 +27,6 @@ PARAMETERS: dict[str, Kind] = {
 # Parameters of older versions of Ollama: parsed and checked, with a warning, because they have no effect.
 WITHOUT_EFFECT: dict[str, Kind] = {
     "tfs_z": "number",
-    "draft_num_predict": "whole",
     **dict.fromkeys(("numa", "low_vram", "penalize_newline", "f16_kv", "logits_all", "vocab_only"), "truth"),
 }
 

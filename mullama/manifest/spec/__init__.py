@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from mullama.manifest.spec.context import Context, Kv, Rope
+from mullama.manifest.spec.draft import Draft
 from mullama.manifest.spec.hardware import Budget, Gpu, Hardware, HardwareProfile, Memory
 from mullama.manifest.spec.model import (
     AdapterRef,
@@ -51,7 +52,7 @@ from mullama.manifest.spec.server import (
 from mullama.manifest.spec.values import Block, CacheType, DialectName, share_of
 
 __all__ = [
-    "AdapterRef", "Auth", "Block", "Budget", "CacheType", "Context", "DialectName", "GitSync", "Gpu", "Group",
+    "AdapterRef", "Auth", "Block", "Budget", "CacheType", "Context", "DialectName", "Draft", "GitSync", "Gpu", "Group",
     "Hardware", "HardwareProfile", "HubSource", "Key", "KeyRate", "Kv", "Limits", "Logs", "Manifest",
     "ManifestMessage", "Memory", "Metadata", "Model", "ModelRate", "Moved", "Observability", "Parameters", "Probe",
     "Prune", "Residency", "Rollout", "Rope", "Route", "RouteTarget", "SecretRef", "Server", "ServerLimits",

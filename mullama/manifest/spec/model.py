@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from mullama.chat.sampling_fields import SAMPLING_FIELDS
 from mullama.manifest.spec.context import Context
+from mullama.manifest.spec.draft import Draft
 from mullama.manifest.spec.hardware import Gpu, Memory
 from mullama.manifest.spec.values import (
     Block,
@@ -180,8 +181,8 @@ class Model(Block):
     """LoRA adapters."""
     mmproj: Text | None = None
     """Multimodal projector for images and sound."""
-    draft: Text | None = None
-    """Draft model for speculative decoding."""
+    draft: Draft | None = None
+    """Speculative decoding: tokens are guessed ahead. A text is short for `from`."""
     digest: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$", examples=["sha256:" + "0" * 64])
     """Required SHA-256 of the weights file, compared before each load."""
     gpu: Gpu = Gpu()
@@ -218,3 +219,9 @@ class Model(Block):
     """Refuse changes that remove or pause the model."""
     task: Literal["chat", "embedding", "rerank"] = "chat"
     """Use of the model."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources of weights: its own, and that of a draft model."""
+        drafter = self.draft.source if self.draft else None
+        return (self.from_,) if drafter is None else (self.from_, drafter)

@@ -9,11 +9,12 @@ from types import MappingProxyType
 
 from mullama.chat.model_settings import ModelSettings
 from mullama.chat.template import Rendered
-from mullama.engines.base import Adapter, ContextOptions, EngineChoice, Prefix, WeightsOptions
+from mullama.engines.base import Adapter, ContextOptions, DraftOptions, EngineChoice, Prefix, WeightsOptions
 from mullama.errors import ModelUnavailable
 from mullama.manifest.spec import Manifest, Model, Route
 from mullama.manifest.tree import revision
 from mullama.names import ModelName
+from mullama.plan.drafting import draft_kind, draft_tokens
 from mullama.plan.fit import memory_bound, need, placement, requested_shape, stays
 from mullama.plan.observed import KnownFiles, Machine
 from mullama.reconcile.scripted_models import is_script
@@ -33,15 +34,22 @@ class DeploymentBuilder:
         self._prefixes = prefixes
 
     def build(
-        self, name: str, model: Model, files: KnownFiles, generation: int, adapters: tuple[KnownFiles, ...] = ()
+        self,
+        name: str,
+        model: Model,
+        files: KnownFiles,
+        generation: int,
+        adapters: tuple[KnownFiles, ...] = (),
+        drafter: KnownFiles | None = None,
     ) -> Deployment:
         """Return the deployment of a model. Raises `Invalid` for a template that does not compile."""
         settings = model_settings(name, model, files)
         choice = EngineChoice(name=engine_of(files), files=files.paths, options=self._weights(model, files))
         options = self._context(model, files, settings, adapters)
-        digests = tuple(adapter.digest or "" for adapter in adapters)
+        options = replace(options, draft=draft_options(model, files, drafter))
+        digests = tuple(part.digest or "" for part in (*adapters, *((drafter,) if drafter else ())))
         unit = unit_key(choice, files.digest or "", options, digests, name if options.adapters else "")
-        wanted = need(model, files.facts, self.machine)
+        wanted = need(model, files.facts, self.machine, drafter.facts if drafter else None)
         return Deployment(
             name=name,
             model=model,
@@ -49,6 +57,7 @@ class DeploymentBuilder:
             generation=generation,
             files=files,
             adapters=adapters,
+            drafter=drafter,
             choice=choice,
             options=replace(options, state_key=unit.weights + unit.context),
             settings=settings,
@@ -93,6 +102,7 @@ class DeploymentBuilder:
             tensor_split=place.tensor_split,
             mmap=model.memory.mmap,
             mlock=model.memory.mlock,
+            drafting=draft_kind(model, files.facts) == "mtp",
             extra_buffers=model.memory.extra_buffers,
         )
 
@@ -153,6 +163,21 @@ class DeploymentBuilder:
 
     def probe_prompt(self, deployment: Deployment, prompt: str) -> Rendered:
         return probe_prompt(deployment.settings, prompt)
+
+
+def draft_options(model: Model, files: KnownFiles, drafter: KnownFiles | None) -> DraftOptions | None:
+    """Return how tokens of a model are guessed ahead; None for not at all. drafter: the files of its draft model."""
+    kind, draft = draft_kind(model, files.facts), model.draft
+    if not kind or draft is None:
+        return None
+    return DraftOptions(
+        kind=kind,
+        files=drafter.paths if drafter else (),
+        automatic=draft.from_ == "auto",
+        tokens=draft_tokens(model, files.facts),
+        min_probability=draft.min_probability,
+        until_parallel=draft.until_parallel or 0,
+    )
 
 
 def time_to_live(model: Model) -> float:

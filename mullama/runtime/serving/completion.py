@@ -177,6 +177,7 @@ class Completion:
                 logprobs=logprobs,
                 post_sampling=request.post_sampling,
                 ignore_eos=request.ignore_eos,
+                draft=request.draft,
                 echo=isinstance(request, chat.CompletionRequest) and request.echo,
                 scales=scales,
                 cache=request.cache,

@@ -16,7 +16,10 @@ EMBD, HEADS, FF = 64, 4, 96
 class ModelWriter:
     """Writes one GGUF file of an architecture, with the built-in model's tokens."""
 
-    def __init__(self, path: Path, architecture: str, *, layers: int = 2, seed: int = 0) -> None:
+    def __init__(
+        self, path: Path, architecture: str, *, layers: int = 2, seed: int = 0, renamed: int | None = None
+    ) -> None:
+        """renamed: a token with another text than in the built-in model."""
         self.writer = gguf.GGUFWriter(str(path), architecture)
         self.layers = layers
         self._rng = np.random.default_rng(seed)
@@ -24,9 +27,9 @@ class ModelWriter:
         self.writer.add_context_length(512)
         self.writer.add_embedding_length(EMBD)
         self.writer.add_block_count(layers)
-        self.vocabulary = self._copy_vocabulary()
+        self.vocabulary = self._copy_vocabulary(renamed)
 
-    def _copy_vocabulary(self) -> int:
+    def _copy_vocabulary(self, renamed: int | None) -> int:
         size = 0
         for key, entry in gguf.GGUFReader(str(TINY)).fields.items():
             if not key.startswith("tokenizer."):
@@ -34,6 +37,8 @@ class ModelWriter:
             value = entry.contents()
             if key == "tokenizer.ggml.tokens":
                 size = len(value)
+                if renamed is not None:
+                    value[renamed] += "?"
             if entry.types[0] == gguf.GGUFValueType.ARRAY:
                 self.writer.add_array(key, value)
             else:
@@ -60,9 +65,9 @@ class ModelWriter:
         self.writer.close()
 
 
-def llama(path: Path, *, seed: int = 0, embedding: bool = False) -> None:
+def llama(path: Path, *, seed: int = 0, embedding: bool = False, renamed: int | None = None) -> None:
     """Write a plain decoder; with `embedding`, its pooling is the last token."""
-    model = ModelWriter(path, "llama", seed=seed)
+    model = ModelWriter(path, "llama", seed=seed, renamed=renamed)
     model.attention()
     model.writer.add_layer_norm_rms_eps(1e-5)
     model.writer.add_rope_dimension_count(EMBD // HEADS)

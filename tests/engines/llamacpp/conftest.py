@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from benches import architectures
 from mullama.engines.llamacpp.batcher import Pace
 from mullama.engines.llamacpp.decode_cost import DecodeCost
+from tests.engines.conftest import TINY
 from tests.engines.llamacpp import builders
 
 KINDS: dict[str, Callable[[Path], None]] = {
@@ -18,6 +20,8 @@ KINDS: dict[str, Callable[[Path], None]] = {
     "rank": lambda path: builders.encoder(path, rank=True),
     "decoder": lambda path: builders.llama(path, embedding=True),
     "adapter": builders.adapter,
+    "nextn": lambda path: architectures.write("qwen35-nextn", TINY, path),
+    "renamed": lambda path: builders.llama(path, renamed=1000),
 }
 
 

@@ -57,7 +57,13 @@ from mullama.names import ModelName, RegistryRef, parse_source
                 "parameters": {"dry_multiplier": 0.8, "mirostat": 2, "mirostat_eta": 0.2},
             },
         ),
-        ("-m m.gguf --mmproj p.gguf -md d.gguf", {"from": "m.gguf", "mmproj": "p.gguf", "draft": "d.gguf"}),
+        ("-m m.gguf --mmproj p.gguf -md d.gguf", {"from": "m.gguf", "mmproj": "p.gguf", "draft": {"from": "d.gguf"}}),
+        (
+            "-m m.gguf --spec-type ngram-mod,draft-simple --draft-max 64 --draft-p-min 0.5",
+            {"from": "m.gguf", "draft": {"from": "ngram", "tokens": 63, "min_probability": 0.5}},
+        ),
+        ("-m m.gguf -md d.gguf --spec-type draft-simple", {"from": "m.gguf", "draft": {"from": "d.gguf"}}),
+        ("-m m.gguf --spec-type draft-mtp", {"from": "m.gguf", "draft": {"from": "mtp"}}),
         ("-m m.gguf --chat-template {{x}}", {"from": "m.gguf", "template": {"text": "{{x}}"}}),
         ("-m m.gguf --host 0.0.0.0 --port 1 --jinja", {"from": "m.gguf"}),
     ],
@@ -534,7 +540,7 @@ def test_compose_maps_each_path_in_the_container_and_models_of_providers() -> No
     home = "${HOME:-/h}/g"
     assert found.tree()["metadata"] == {"name": "stack"}
     assert found.models["s"] == {
-        "from": f"{home}/m.gguf", "mmproj": f"{home}/p.gguf", "draft": "/d.gguf",
+        "from": f"{home}/m.gguf", "mmproj": f"{home}/p.gguf", "draft": {"from": "/d.gguf"},
         "adapters": [{"from": f"{home}/sub/l.gguf"}],
     }  # fmt: skip
     assert found.models["p"] == {"from": "hf:o/r", "context": {"size": 64}}

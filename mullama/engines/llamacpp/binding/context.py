@@ -96,7 +96,9 @@ class NativeContext:
         outputs: int,
         threads: tuple[int, int],
         pool: bool = True,
+        nextn_of: NativeContext | None = None,
     ) -> None:
+        """nextn_of: the main context, for the context of the layers that predict further tokens."""
         params = c.llama_context_default_params()
         params.n_ctx = cells
         params.n_batch = options.batch
@@ -115,6 +117,8 @@ class NativeContext:
         params.swa_full = False
         params.kv_unified = pool
         params.no_perf = True
+        if nextn_of is not None:
+            params.ctx_type, params.ctx_other = c.LLAMA_CONTEXT_TYPE_MTP, nextn_of.handle
         log.errors.clear()
         with log.recording() as lines:
             handle = c.llama_init_from_model(model.handle, params)

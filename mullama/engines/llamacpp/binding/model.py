@@ -32,6 +32,7 @@ class NativeModel:
         params.split_mode = _SPLITS[options.split]
         params.main_gpu = options.main_gpu
         params.load_mode = (1 if options.mmap else 0) + (2 if options.mlock else 0)
+        params.load_mtp = options.drafting
         params.use_extra_bufts = options.extra_buffers
         if options.tensor_split:
             shares = (*options.tensor_split, *([0.0] * c.LLAMA_MAX_DEVICES))[: c.LLAMA_MAX_DEVICES]

@@ -22,7 +22,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class Guesses:
     """Guessed tokens of one request."""
 
     tokens: tuple[int, ...] = ()
@@ -30,7 +30,19 @@ class Draft:
     """How well the guess is founded, as a class of guesses that are accepted about equally often; see `policy`."""
 
 
-NO_DRAFT = Draft()
+NO_GUESSES = Guesses()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedPart:
+    """Tokens of one request that were decoded."""
+
+    key: int
+    start: int
+    """The position of the first."""
+    tokens: Sequence[int]
+    answering: bool
+    """The prompt was in memory before."""
 
 
 class Drafter(Protocol):
@@ -38,8 +50,16 @@ class Drafter(Protocol):
 
     free: bool
     """A guess costs nothing worth counting, so that more may be asked for than the policy will use."""
+    evidence: int
+    """Of the guesses of a drafter that is not free."""
+    each: float
+    """Seconds that one guess takes, as measured; 0 before."""
 
-    def propose(self, asks: Sequence[Ask]) -> list[Draft]:
+    def decoded(self, parts: Sequence[DecodedPart], skip: int) -> None:
+        """Take note of a decode of these parts, after `skip` tokens of others, before anything else is decoded."""
+        ...
+
+    def propose(self, asks: Sequence[Ask]) -> list[Guesses]:
         """Return one draft for each request, in order."""
         ...
 
@@ -47,4 +67,6 @@ class Drafter(Protocol):
         """Forget a request."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Free what the drafter holds."""
+        ...

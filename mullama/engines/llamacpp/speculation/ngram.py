@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 
-from mullama.engines.llamacpp.speculation.drafter import NO_DRAFT, Ask, Draft
+from mullama.engines.llamacpp.speculation.drafter import NO_GUESSES, Ask, DecodedPart, Guesses
 
 NGRAM = 3  # tokens that must match
 LONGEST_MATCH = 32  # tokens; longer matches are no better founded
@@ -59,19 +59,24 @@ class NgramDrafter:
     """Implements `Drafter` with one `NgramLookup` for each request."""
 
     free = True
+    evidence = 0
+    each = 0.0
 
     def __init__(self) -> None:
         self._texts: dict[int, NgramLookup] = {}
 
-    def propose(self, asks: Sequence[Ask]) -> list[Draft]:
+    def decoded(self, parts: Sequence[DecodedPart], skip: int) -> None:
+        pass
+
+    def propose(self, asks: Sequence[Ask]) -> list[Guesses]:
         return [self._propose(ask) for ask in asks]
 
-    def _propose(self, ask: Ask) -> Draft:
+    def _propose(self, ask: Ask) -> Guesses:
         text = self._texts.setdefault(ask.key, NgramLookup())
         place, length = text.find(ask.tokens)
         if not place or ask.most <= 0:
-            return NO_DRAFT
-        return Draft(tokens=_continue(ask.tokens, place, ask.most), evidence=length)
+            return NO_GUESSES
+        return Guesses(tokens=_continue(ask.tokens, place, ask.most), evidence=length)
 
     def end(self, key: int) -> None:
         self._texts.pop(key, None)

@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from mullama.engines.base import ContextOptions
+from mullama.engines.base import ContextOptions, DraftOptions
+from mullama.engines.llamacpp.binding.context import NativeContext
 from mullama.engines.llamacpp.decode_cost import DecodeCost
+from mullama.engines.llamacpp.speculation.draft_models import DraftModels
+from mullama.engines.llamacpp.speculation.drafter import Drafter
+from mullama.engines.llamacpp.speculation.model import ModelDrafter
+from mullama.engines.llamacpp.speculation.mtp import MtpDrafter
 from mullama.engines.llamacpp.speculation.ngram import NgramDrafter
 from mullama.engines.llamacpp.speculation.rollback import Rollback
 from mullama.engines.llamacpp.speculation.speculator import Speculator
+from mullama.errors import Unsupported
 
 
 def open_speculator(
-    options: ContextOptions, rollback: Rollback, *, cost: DecodeCost, rows: int, clock: Callable[[], float]
+    native: NativeContext,
+    options: ContextOptions,
+    rollback: Rollback,
+    models: DraftModels,
+    *,
+    cost: DecodeCost,
+    rows: int,
 ) -> Speculator | None:
     """Return the guesses of a context, None without `draft`. rows: of logits, for guesses of all requests."""
-    if options.draft is None:
+    draft = options.draft
+    if draft is None:
         return None
-    return Speculator(NgramDrafter(), options.draft, rollback, cost=cost, rows=rows, clock=clock)
+    drafter = _drafter(native, options, draft, models)
+    return Speculator(drafter, draft, rollback, cost=cost, rows=rows)
+
+
+def _drafter(native: NativeContext, options: ContextOptions, draft: DraftOptions, models: DraftModels) -> Drafter:
+    match draft.kind:
+        case "ngram":
+            return NgramDrafter()
+        case "model":
+            return ModelDrafter(models.get(draft), native, options)
+        case "mtp":
+            try:
+                return MtpDrafter(native, options)
+            except Unsupported:
+                if draft.automatic:
+                    return NgramDrafter()
+                raise

@@ -6,8 +6,6 @@ from mullama.engines.llamacpp.binding.context import NativeContext
 from mullama.engines.llamacpp.cache.slots import Cells
 from mullama.engines.llamacpp.completion import RunningCompletion
 
-SPARES = 2  # sequences that hold the state before a draft; more requests at once seldom gain
-
 
 class Rollback:
     """Removes the last tokens of a sequence.

@@ -8,15 +8,19 @@ the same sequence of tokens as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mullama.engines.base import DraftLimits, DraftOptions
+from mullama.chat.types import DraftLimits
+from mullama.engines.base import DraftOptions
+from mullama.engines.llamacpp.batcher import Slice
 from mullama.engines.llamacpp.completion import RunningCompletion
 from mullama.engines.llamacpp.decode_cost import DecodeCost
-from mullama.engines.llamacpp.speculation.drafter import Ask, Draft, Drafter
+from mullama.engines.llamacpp.speculation.drafter import Ask, DecodedPart, Drafter, Guesses
 from mullama.engines.llamacpp.speculation.policy import Chances, best_length, expected
 from mullama.engines.llamacpp.speculation.rollback import Rollback
+
+_TRY_AGAIN = 256  # drafts that would not pay, before one guess tests whether that still holds
 
 
 @dataclass(slots=True, eq=False)
@@ -29,6 +33,7 @@ class _Request:
     evidence: int = 0
     guessed: int = 0
     accepted: int = 0  # of all its drafts, before the one that is being verified
+    declined: int = 0  # drafts in a row that would not have paid
 
 
 class Speculator:
@@ -45,15 +50,12 @@ class Speculator:
         *,
         cost: DecodeCost,
         rows: int,
-        clock: Callable[[], float],
     ) -> None:
         self._drafter = drafter
         self._options = options
         self._rollback = rollback
         self._rows = rows
-        self._clock = clock
         self._cost = cost
-        self._each = 0.0  # seconds that one guess takes
         self._requests: dict[int, _Request] = {}
 
     def begin(self, completion: RunningCompletion) -> None:
@@ -78,10 +80,7 @@ class Speculator:
             return
         tokens = sum(c.left_to_decode for c in answering)
         asks = self._asks(answering, min(self._rows, room - tokens), tokens)
-        started = self._clock()
         drafts = self._drafter.propose([ask for _, ask in asks]) if asks else []
-        if not self._drafter.free:
-            self._count_seconds(drafts, self._clock() - started)
         left, gained = self._rows, 0.0
         for (request, _), draft in zip(asks, drafts, strict=True):
             others = len(answering) - 1 + gained
@@ -98,23 +97,32 @@ class Speculator:
             limits = request.limits
             count = min(most, self._options.tokens, limits.most, completion.left - 1)
             if not self._drafter.free:
-                count = self._best(request.chances.chance(0), count, len(answering) - 1, tokens)
+                count = self._best(request, self._drafter.evidence, count, len(answering) - 1, tokens)
             if count > 0 and count >= limits.least:
                 least = max(self._options.min_probability, limits.min_probability)
                 ask = Ask(key=completion.id, tokens=completion.tokens, most=count, min_probability=least)
                 asks.append((request, ask))
         return asks
 
-    def _best(self, chance: float, most: int, others: float, tokens: int) -> int:
-        return best_length(chance, most, others=others, tokens=tokens, seconds=self._cost.seconds, each=self._each)
+    def _best(self, request: _Request, evidence: int, most: int, others: float, tokens: int) -> int:
+        """Return the number of guesses that pays; one if none did for long, because texts change."""
+        chance = request.chances.chance(evidence)
+        best = best_length(
+            chance, most, others=others, tokens=tokens, seconds=self._cost.seconds, each=self._drafter.each
+        )
+        request.declined = 0 if best else request.declined + 1
+        if request.declined < _TRY_AGAIN or most < 1:
+            return best
+        request.declined = 0
+        return 1
 
-    def _use(self, request: _Request, draft: Draft, most: int, others: float, tokens: int) -> int:
+    def _use(self, request: _Request, draft: Guesses, most: int, others: float, tokens: int) -> int:
         """Give a request as many of the guesses as are worth it; return their number."""
         count = min(most, len(draft.tokens))
         chance = request.chances.chance(draft.evidence)
         if self._drafter.free:
             least = max(self._options.min_probability, request.limits.min_probability)
-            count = self._best(chance, count, others, tokens) if chance >= least else 0
+            count = self._best(request, draft.evidence, count, others, tokens) if chance >= least else 0
         if count < max(1, request.limits.least) or not self._rollback.room:
             return 0
         completion = request.completion
@@ -123,10 +131,15 @@ class Speculator:
         self._rollback.prepare(completion)
         return count
 
-    def _count_seconds(self, drafts: list[Draft], seconds: float) -> None:
-        if guesses := sum(len(draft.tokens) for draft in drafts):
-            each = seconds / guesses
-            self._each = each if not self._each else 0.8 * self._each + 0.2 * each
+    def decoded(self, parts: Iterable[tuple[RunningCompletion, Slice]], skip: int) -> None:
+        """Show the drafter what was decoded, after `skip` tokens of others."""
+        self._drafter.decoded(
+            [
+                DecodedPart(key=c.id, start=c.computed, tokens=c.pending(part.count), answering=c.running)
+                for c, part in parts
+            ],
+            skip,
+        )
 
     def verified(self, completion: RunningCompletion, before: int, count: int) -> None:
         """Evaluate a decode of `count` tokens of a request from the position `before`; remove what was rejected."""

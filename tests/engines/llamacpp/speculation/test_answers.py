@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from mullama.chat.types import Constraint
-from mullama.engines.base import ContextOptions, DraftLimits, DraftOptions, Engine, Generate
+from mullama.chat.types import Constraint, DraftLimits
+from mullama.engines.base import ContextOptions, DraftOptions, Engine, Generate
 from mullama.engines.llamacpp.binding.context import NO_CELLS
 from mullama.engines.llamacpp.engine import LlamaEngine
-from mullama.engines.llamacpp.speculation.drafter import Ask, Draft
+from mullama.engines.llamacpp.speculation.drafter import Ask, DecodedPart, Guesses
 from tests.engines.engine_driver import Driver, Result, answers, ask, sampling, user
 from tests.engines.llamacpp.builders import BUILDERS
 from tests.engines.near_tie import ALTERNATIVES, assert_same_answers
@@ -54,20 +54,25 @@ class Oracle:
     """Guesses what was answered before, with a mistake in most drafts."""
 
     free = True
+    evidence = 0
+    each = 0.0
 
     def __init__(self, answered: list[Result]) -> None:
         self._texts = [result.ended.tokens for result in answered if result.ended]
         self._dice = random.Random(3)
 
-    def propose(self, asks: Sequence[Ask]) -> list[Draft]:
+    def decoded(self, parts: Sequence[DecodedPart], skip: int) -> None:
+        pass
+
+    def propose(self, asks: Sequence[Ask]) -> list[Guesses]:
         return [self._propose(ask) for ask in asks]
 
-    def _propose(self, ask: Ask) -> Draft:
+    def _propose(self, ask: Ask) -> Guesses:
         guesses = list(self._texts[ask.key][len(ask.tokens) :][: min(ask.most, self._dice.randrange(1, 9))])
         wrong = self._dice.randrange(9)
         if wrong < len(guesses):
             guesses[wrong] ^= 1
-        return Draft(tokens=tuple(guesses), evidence=24)
+        return Guesses(tokens=tuple(guesses), evidence=24)
 
     def end(self, key: int) -> None:
         pass

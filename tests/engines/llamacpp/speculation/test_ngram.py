@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama.engines.llamacpp.speculation.drafter import Ask, Draft
+from mullama.engines.llamacpp.speculation.drafter import Ask, Guesses
 from mullama.engines.llamacpp.speculation.ngram import LONGEST_MATCH, NGRAM, NgramDrafter, NgramLookup
 
 TEXTS = st.lists(st.integers(0, 2), max_size=60)
 
 
-def draft(tokens: Sequence[int], most: int = 6) -> Draft:
+def draft(tokens: Sequence[int], most: int = 6) -> Guesses:
     return NgramDrafter().propose([Ask(key=1, tokens=tokens, most=most)])[0]
 
 
@@ -36,7 +36,7 @@ def draft(tokens: Sequence[int], most: int = 6) -> Draft:
 def test_a_guess_is_what_followed_the_longest_match(
     tokens: list[int], most: int, guesses: tuple[int, ...], evidence: int
 ) -> None:
-    assert draft(tokens, most) == Draft(tokens=guesses, evidence=evidence)
+    assert draft(tokens, most) == Guesses(tokens=guesses, evidence=evidence)
 
 
 @given(TEXTS)
