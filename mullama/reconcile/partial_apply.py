@@ -25,7 +25,7 @@ def missing_models(plan: Plan, desired: Manifest, files: Mapping[str, KnownFiles
 
 
 def downloads_of(model: Model) -> Iterator[str]:
-    """Yield the sources that a model cannot be served without: its weights, its draft model, adapters from elsewhere."""
+    """Yield the sources without which a model cannot be served: weights, draft model, adapters from elsewhere."""
     yield from model.sources
     yield from (adapter.from_ for adapter in model.adapters if not is_local(adapter.from_))
 
