@@ -59,6 +59,7 @@ _NO_ISQ = (
 _NO_UQFF = "only GGUF files are served: hf:ORG/REPO:Q4_K_M or a path"
 _NO_XLORA = "llama.cpp has no X-LoRA; LoRA adapters are set in the manifest, in the model: adapters"
 _NO_TOKENIZER = "a GGUF file holds its tokenizer and its data types"
+_CALIBRATED = "llama-imatrix computes an importance matrix from it; mullama quantize --imatrix FILE uses the matrix"
 _NO_IMAGES = "images and sound are not supported yet"
 _NO_AUDIO = "audio is not supported"
 _NO_DRAFT = _in_model("draft")
@@ -79,8 +80,9 @@ EVERYWHERE: Mapping[str, str] = {
     # mistral.rs
     "--isq": _NO_ISQ, "--isq-organization": _NO_ISQ, "--from-uqff": _NO_UQFF, "--quantized-file": _NO_UQFF,
     "--tok-model-id": _NO_TOKENIZER, "--tokenizer": _NO_TOKENIZER, "--dtype": _NO_TOKENIZER, "--gqa": _NO_TOKENIZER,
-    "--arch": _NO_TOKENIZER, "--calibration-file": "quantize takes no calibration data",
-    "--imatrix": "quantize takes no calibration data", "--no-readme": "quantize writes the weights only",
+    "--arch": _NO_TOKENIZER, "--calibration-file": _CALIBRATED,
+    "--imatrix": "use it with quantize: mullama quantize --imatrix FILE",
+    "--no-readme": "use it with quantize, which writes a model card",
     "--xlora": _NO_XLORA, "--xlora-order": _NO_XLORA, "--tgt-non-granular-index": _NO_XLORA,
     "--paged-attn": "llama.cpp has no paged attention; the requests of a model share one KV cache",
     "--pa-context-len": _CONTEXT, "--pa-memory-mb": _BUDGET, "--pa-memory-fraction": _BUDGET,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 import tempfile
@@ -38,8 +37,9 @@ def quantize_options(parser: Parser) -> None:
         "--imatrix", metavar="FILE", help="importance matrix of the model, as llama-imatrix writes it (GGUF or .dat)"
     )
     parser.add_argument(
-        "--card", action=argparse.BooleanOptionalAction, default=True, help="write a model card (README.md) beside it"
-    )
+        "--no-card", "--no-readme", dest="card", action="store_false",
+        help="write no model card (README.md) beside the file",
+    )  # fmt: skip
     parser.add_argument("--requantize", action="store_true", help="allow weights that are already quantized")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads (default: all)")
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
