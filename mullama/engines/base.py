@@ -110,6 +110,8 @@ class ContextOptions:
     draft: DraftOptions | None = None
     state_dir: str | None = None
     """Folder that keeps computed prefixes between runs, None to keep none."""
+    keep_bytes: int = 0
+    """Bytes on disk for the states of conversations when the context closes, 0 to keep none."""
     state_key: str = ""
     """Identifies weights, template and shape; a kept prefix with another key is not used."""
 
@@ -215,6 +217,8 @@ class Generate:
     """Report the prompt's own tokens, with logprobs if asked for."""
     scales: tuple[float, ...] | None = None
     """The scale of each adapter of the context, in order; None for the scales of the context."""
+    owner: str = ""
+    """The key that sent the request: a conversation from disk is shared with jobs of its own key."""
     cache: bool = True
     """Share prefixes with other jobs; False computes the complete prompt and keeps nothing."""
     draft: DraftLimits = ANY_DRAFT

@@ -77,7 +77,7 @@ def unit_key(
     """
     weights = [choice.name, digest, asdict(choice.options)]
     context = asdict(options)
-    for live in ("threads", "threads_batch", "prefixes", "state_dir", "state_key"):
+    for live in ("threads", "threads_batch", "prefixes", "state_dir", "keep_bytes", "state_key"):
         del context[live]
     context["adapters"] = [[adapter.path for adapter in options.adapters], adapters]
     context["owner"] = owner

@@ -242,6 +242,21 @@ def test_an_adapter_is_looked_into_before_it_is_used_and_its_scale_is_live(stack
     assert stack.status()["workers"] == before["workers"]
 
 
+def test_a_conversation_goes_on_after_the_model_was_unloaded(stack: Stack) -> None:
+    stack.write({"demo": {"from": "builtin:tiny", "residency": {"keep": {"conversations": "64MiB"}}}})
+    stack.apply()
+
+    def reused() -> int:
+        body = {"model": "demo", "prompt": "The sea has many ships. " * 40, "max_tokens": 4}
+        usage = httpx.post(f"{stack.url}/v1/completions", json=body, timeout=60).json()["usage"]
+        return int(usage["prompt_tokens_details"]["cached_tokens"])
+
+    assert reused() < 64
+    stack.run("unload", "demo", "--host", stack.url)
+    eventually(lambda: not stack.status()["workers"], stack.log)
+    assert reused() > 64
+
+
 def test_another_digest_than_declared_is_refused_with_both(stack: Stack) -> None:
     (stack.home / "a.gguf").write_bytes(TINY.read_bytes())
     actual = hashlib.sha256(TINY.read_bytes()).hexdigest()

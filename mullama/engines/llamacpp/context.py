@@ -17,6 +17,7 @@ from mullama.engines.llamacpp.adapter_turns import AdapterTurns
 from mullama.engines.llamacpp.batcher import Pace, Slice, plan
 from mullama.engines.llamacpp.binding.context import ABORTED, NO_CELLS, NativeBatch, NativeContext
 from mullama.engines.llamacpp.binding.model import NativeAdapter
+from mullama.engines.llamacpp.cache.kept_states import KeptStates
 from mullama.engines.llamacpp.cache.prefix_file import PrefixFiles
 from mullama.engines.llamacpp.cache.prefix_tree import Copy, Scales, common_length
 from mullama.engines.llamacpp.cache.slots import Cells
@@ -55,6 +56,7 @@ class Queued:
     grammar: Compilation | None = None
     cancelled: bool = False
     scales: Scales = ()
+    owner: str = ""
 
 
 class TextContext:
@@ -77,10 +79,12 @@ class TextContext:
         rows: int,
         speculator: Speculator | None,
         adapters: Sequence[NativeAdapter] = (),
+        kept: KeptStates | None = None,
     ) -> None:
         """rows: logits of one decode."""
         self.native = native
         self._adapters = adapters
+        self._kept = kept
         scales = tuple(adapter.scale for adapter in options.adapters)
         self._turns = AdapterTurns(scales) if adapters else None
         self.cache = cache
@@ -180,6 +184,9 @@ class TextContext:
         return [*self._queue, *self._running.values()]
 
     def close(self) -> None:
+        if self._kept and not self._running:
+            self.prefixes.stop()
+            self._kept.save(self.native, self.cache, self._apply)
         for completion in self._running.values():
             completion.close()
         self._running.clear()
@@ -237,6 +244,8 @@ class TextContext:
             self._queue.remove(queued)
             return [Failed.of(queued.id, error)]
         share = queued.cache and not completion.all_logits
+        if self._kept and share:
+            self._kept.restore(queued.prompt, queued.owner, queued.scales, self.native, self.cache, self._apply)
         placement = self.cache.place(queued.prompt, share=share, scales=queued.scales)
         if placement is None:
             completion.close()
@@ -378,6 +387,9 @@ class TextContext:
         if self._speculator:
             self._speculator.end(completion)
         self._apply(self.cache.release(completion.sequence, keep=keep))
+        if self._kept and keep:
+            tokens = completion.tokens[: completion.computed]
+            self._kept.note(tokens, completion.job.owner, completion.scales)
         completion.close()
 
     def _undo(self, parts: Iterable[tuple[RunningCompletion, Slice]]) -> None:

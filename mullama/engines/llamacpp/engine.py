@@ -336,7 +336,7 @@ class LlamaEngine:
         grammar = self._grammars.request(job.constraint) if job.constraint else None
         queued = Queued(job.id, prompt, job.cache, partial(self._completion, job, prompt, size, grammar))
         queued.grammar = grammar
-        queued.scales = _scales(job, options)
+        queued.scales, queued.owner = _scales(job, options), job.owner
         context.submit(queued)
 
     def _completion(

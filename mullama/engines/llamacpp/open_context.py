@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from mullama.engines.base import ContextOptions, Prefix
 from mullama.engines.llamacpp.batcher import Pace
 from mullama.engines.llamacpp.binding.context import MAX_SEQUENCES, NativeContext
 from mullama.engines.llamacpp.binding.library import version
 from mullama.engines.llamacpp.binding.model import NativeAdapter, NativeModel
+from mullama.engines.llamacpp.cache.kept_states import KeptStates
 from mullama.engines.llamacpp.cache.prefix_file import PrefixFiles
 from mullama.engines.llamacpp.cache.prefix_tree import SHORTEST_SHARE, PrefixCache
 from mullama.engines.llamacpp.cache.slots import Cells, SlotCache
@@ -114,6 +116,7 @@ def open_text_context(
         rows=max(ROWS, options.parallel) + guesses,
         speculator=speculator,
         adapters=tuple(adapter for adapter, _ in adapters),
+        kept=_kept_states(options),
     )
     try:
         restored = context.prefixes.declare(prefixes)
@@ -142,6 +145,14 @@ def declared(prefixes: Sequence[Prefix], vocabulary: Vocabulary, size: int, *, c
 def prefix_files(options: ContextOptions) -> PrefixFiles | None:
     """Return the files that keep computed prefixes of such a context between runs, None without a folder."""
     return PrefixFiles(options.state_dir, _shape(options)) if options.state_dir else None
+
+
+def _kept_states(options: ContextOptions) -> KeptStates | None:
+    if not options.state_dir or not options.keep_bytes:
+        return None
+    unscaled = tuple(replace(adapter, scale=1.0) for adapter in options.adapters)  # each state has its own scales
+    folder = str(Path(options.state_dir) / "conversations")
+    return KeptStates(folder, _shape(replace(options, adapters=unscaled)), options.keep_bytes)
 
 
 def _shape(options: ContextOptions) -> str:

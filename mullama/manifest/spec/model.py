@@ -17,6 +17,7 @@ from mullama.manifest.spec.values import (
     Expression,
     Flag,
     Number,
+    Size,
     Source,
     Text,
     Whole,
@@ -97,6 +98,14 @@ class Parameters(Block):
     """Accepted with a warning and without effect: a prompt that is too long loses complete messages only."""
 
 
+class Keep(Block):
+    """States that outlive the model in memory."""
+
+    conversations: Size = Field(default=0, examples=["1GiB"])
+    """Bytes on disk for the states of conversations when the model is unloaded or replaced by an equal revision; the
+    least recently used of all models are deleted first. A change applies at the next load."""
+
+
 class Residency(Block):
     """Loading and unloading of the model."""
 
@@ -106,6 +115,8 @@ class Residency(Block):
     """Time without a request after which the model is unloaded. Default: `never`, or `5m` with on_demand."""
     priority: Whole = Field(default=0, ge=-1000, le=1000)
     """Priority when memory is short: models with a lower number are unloaded first."""
+    keep: Keep = Keep()
+    """States that outlive the model in memory."""
 
 
 class ModelRate(Block):

@@ -123,6 +123,7 @@ class DeploymentBuilder:
             adapters=_adapters(model, adapters),
             prefixes=(Prefix(text=begin.text, joint=begin.joint),) if begin.text else (),
             state_dir=str(self._prefixes) if self._prefixes else None,
+            keep_bytes=model.residency.keep.conversations,
         )
 
     def joined(self, owner: Deployment, all: Iterable[Deployment]) -> Deployment:

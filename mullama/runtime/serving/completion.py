@@ -180,6 +180,7 @@ class Completion:
                 draft=request.draft,
                 echo=isinstance(request, chat.CompletionRequest) and request.echo,
                 scales=scales,
+                owner=self._caller.key or "",
                 cache=request.cache,
                 want_tokens=prepared.want_tokens,
                 details=request.details,

@@ -21,8 +21,9 @@ MOST_BYTES = 4 * 2**30  # of all files in a folder; the least recently used are 
 class PrefixFiles:
     """The prefixes of one context in one folder; `key` identifies weights, shape and library."""
 
-    def __init__(self, folder: str, key: str, *, most_bytes: int = MOST_BYTES) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, folder: str, key: str, *, most_bytes: int = MOST_BYTES, durable: bool = True) -> None:
+        """durable: wait until the disk has a file, so that a computed prefix survives a loss of power."""
+        self._most_bytes, self._durable = most_bytes, durable
         self._folder = Path(folder)
         self._key = key
 
@@ -50,11 +51,12 @@ class PrefixFiles:
         partial = path.with_suffix(f".{os.getpid()}.partial")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
+            with open(partial, "wb", opener=_private) as file:
                 file.write(_MAGIC + json.dumps(header).encode() + b"\n")
                 file.write(state)
                 file.flush()
-                os.fsync(file.fileno())
+                if self._durable:
+                    os.fsync(file.fileno())
             partial.replace(path)
             self._prune(path)
         except OSError:
@@ -67,6 +69,9 @@ class PrefixFiles:
 
     def _prune(self, newest: Path) -> None:
         """Bound the size of the folder: prefixes of changed prompts are never used again."""
+        for partial in self._folder.glob("*.partial"):
+            if not _is_alive(partial.suffixes[-2]):
+                partial.unlink(missing_ok=True)
         found = [(path.stat(), path) for path in self._folder.glob("*.prefix") if path != newest]
         room = self._most_bytes - newest.stat().st_size
         for status, path in sorted(found, key=lambda entry: entry[0].st_mtime_ns, reverse=True):
@@ -87,3 +92,29 @@ class PrefixFiles:
             return (int(header["length"]), str(header["sha256"])) if matches else None
         except (ValueError, KeyError, TypeError):
             return None
+
+
+def header_of(path: Path) -> tuple[str, list[int]] | None:
+    """Return the key and the tokens of a file; None for a file that is none of these."""
+    try:
+        with path.open("rb") as file:
+            header = json.loads(file.readline(_LONGEST_HEADER)) if file.read(len(_MAGIC)) == _MAGIC else None
+        return (str(header["key"]), [int(token) for token in header["tokens"]]) if header else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _private(path: str, flags: int) -> int:
+    """Open a file that only the user of the server may read: a state shows the text from which it was computed."""
+    return os.open(path, flags, 0o600)
+
+
+def _is_alive(suffix: str) -> bool:
+    """Return True if the process that writes a partial file exists. suffix: a dot and its number."""
+    try:
+        os.kill(int(suffix[1:]), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, ValueError):
+        return True
+    return True

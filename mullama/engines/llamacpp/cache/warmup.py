@@ -79,6 +79,10 @@ class DeclaredPrefixes:
             self._cache.unpin(sequence)
         self.declare(self._declared)
 
+    def stop(self) -> None:
+        """Discard the prefix that is being computed."""
+        self._stop(keep=False)
+
     def start(self) -> None:
         """Begin to compute a prefix that is not in memory."""
         missing = self._missing() if self.work is None and not self.complete else []
@@ -90,7 +94,7 @@ class DeclaredPrefixes:
 
     def give_up(self) -> None:
         """Remove the prefixes that are not in memory from the declared ones, because they cannot be computed."""
-        self._stop(keep=False)
+        self.stop()
         self._declared = [self._cache.tokens(sequence) for sequence in self._cache.pinned]
 
     def advance(self, count: int) -> None:

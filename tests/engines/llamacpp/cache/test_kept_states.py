@@ -1,0 +1,131 @@
+"""States of conversations on disk: across a close, for their own key only, bounded, private, and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mullama.engines.base import Adapter, ContextOptions
+from mullama.engines.llamacpp.engine import LlamaEngine
+from tests.engines.engine_driver import Result, answer, user
+from tests.engines.near_tie import ALTERNATIVES, assert_same_answers
+
+TALK = user("Please tell me about the sea and about its many ships. " * 8)
+
+
+@pytest.fixture
+def engine(tiny_path: str, load: Callable[..., LlamaEngine], memory: str) -> LlamaEngine:
+    return load("llamacpp", tiny_path)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> ContextOptions:
+    return ContextOptions(
+        size=512, parallel=2, threads=1, state_dir=str(tmp_path), state_key="k", keep_bytes=64 * 2**20
+    )
+
+
+def _again(engine: LlamaEngine, options: ContextOptions) -> None:
+    """Unload the context, and load it."""
+    engine.close_context("main")
+    engine.open_context("main", options)
+
+
+def _ask(engine: LlamaEngine, owner: str = "ann", **more: Any) -> Result:
+    return answer(engine, TALK, owner=owner, logprobs=ALTERNATIVES, **more)
+
+
+def _cached(result: Result) -> int:
+    assert result.ended is not None
+    return result.ended.cached_tokens
+
+
+def test_a_conversation_goes_on_after_its_context_was_closed(engine: LlamaEngine, options: ContextOptions) -> None:
+    engine.open_context("main", options)
+    first = _ask(engine)
+    assert first.ended is not None
+    for _ in range(2):
+        _again(engine, options)
+        second = _ask(engine)
+        assert _cached(second) == first.ended.prompt_tokens - 1
+        assert_same_answers(engine.facts, [second], [first])
+
+
+def test_a_conversation_from_disk_is_private_to_its_key(
+    engine: LlamaEngine, options: ContextOptions, tmp_path: Path
+) -> None:
+    engine.open_context("main", options)
+    _ask(engine)
+    _again(engine, options)
+    assert _cached(_ask(engine, "bob")) == 0
+    (file, *_) = (tmp_path / "conversations").iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert b"ann" not in file.read_bytes()[:200]
+
+
+def test_a_longer_turn_replaces_the_earlier_one_on_disk(
+    engine: LlamaEngine, options: ContextOptions, tmp_path: Path
+) -> None:
+    engine.open_context("main", options)
+    first = _ask(engine, want_tokens=True)
+    _again(engine, options)
+    (before,) = (tmp_path / "conversations").iterdir()
+    assert first.ended is not None
+    more = engine.tokenize(TALK, add_special=False, parse_special=True)
+    second = answer(engine, (*first.ended.tokens, *more), owner="ann")
+    assert _cached(second) >= len(first.ended.tokens) - 1
+    _again(engine, options)
+    (after,) = (tmp_path / "conversations").iterdir()
+    assert after.name != before.name
+
+
+@pytest.mark.parametrize("keep", [len, lambda data: len(data) // 2, lambda data: 10], ids=["changed", "cut", "header"])
+def test_a_file_that_fails_its_check_is_computed_again(
+    engine: LlamaEngine, options: ContextOptions, tmp_path: Path, keep: Callable[[bytes], int]
+) -> None:
+    engine.open_context("main", options)
+    first = _ask(engine)
+    engine.close_context("main")
+    (file,) = (tmp_path / "conversations").iterdir()
+    data = file.read_bytes()
+    file.write_bytes(data[: keep(data) - 1] + b"?")
+    engine.open_context("main", options)
+    second = _ask(engine)
+    assert _cached(second) == 0
+    assert_same_answers(engine.facts, [second], [first])
+
+
+@pytest.mark.parametrize(
+    "change", [{"keep_bytes": 0}, {"state_key": "other weights"}, {"kv_k": "f32"}], ids=["off", "weights", "shape"]
+)
+def test_a_state_of_another_context_is_not_used(
+    engine: LlamaEngine, options: ContextOptions, change: dict[str, Any]
+) -> None:
+    engine.open_context("main", options)
+    _ask(engine)
+    _again(engine, replace(options, **change))
+    assert _cached(_ask(engine)) == 0
+
+
+def test_a_state_belongs_to_its_adapter_scales(
+    engine: LlamaEngine, options: ContextOptions, random_model: Callable[[str], str]
+) -> None:
+    options = replace(options, adapters=(Adapter(path=random_model("adapter"), scale=1.0),))
+    engine.open_context("main", options)
+    _ask(engine)
+    _again(engine, options)
+    assert _cached(_ask(engine, scales=(0.5,))) == 0
+    assert _cached(_ask(engine)) > 64
+
+
+def test_the_files_are_bounded(engine: LlamaEngine, options: ContextOptions, tmp_path: Path) -> None:
+    options = replace(options, keep_bytes=1)
+    engine.open_context("main", options)
+    for number in range(2):
+        answer(engine, f"{number} {TALK}")
+    engine.close_context("main")
+    assert len(list((tmp_path / "conversations").iterdir())) <= 1
