@@ -136,6 +136,7 @@ class LocalOperator:
             "context_size": facts.size if facts else deployment.options.size,
             "parallel": deployment.options.parallel,
             "prefix_tokens": facts.prefix_tokens if facts else 0,
+            "draft": self._draft(deployment),
             "active": state.active(deployment.name),
             "waiting": state.queued(deployment.name),
             "load": deployment.model.residency.load,
@@ -145,6 +146,18 @@ class LocalOperator:
             "worker": worker.pid if worker else None,
             "warnings": [*worker.facts.warnings, *filter(None, [worker.remark])] if worker else [],
             "conditions": self._model_conditions(deployment, live, current),
+        }
+
+    def _draft(self, deployment: Deployment) -> dict[str, Any] | None:
+        """Return the kind of guesses of a model with their numbers since the start; None for a model without."""
+        draft, counts = deployment.options.draft, self._metrics.models.get(deployment.name)
+        if draft is None:
+            return None
+        return {
+            "kind": draft.kind,
+            "guessed": counts.draft_tokens if counts else 0,
+            "accepted": counts.draft_accepted if counts else 0,
+            "accepted_at": list(counts.draft_accepted_at) if counts else [],
         }
 
     def expires(self, deployment: Deployment) -> float | None:

@@ -58,6 +58,8 @@ def _show(call: CommandContext, tree: Mapping[str, Any]) -> None:
                 terminal.line(text)
             for text in model.get("warnings") or ():
                 terminal.line(f"! {model['name']}: {text}")
+        for text in filter(None, map(_drafts, models)):
+            terminal.line(text)
         beside = [model["name"] for model in models if model.get("beside_manifest")]
         if beside and origin.get("path"):
             terminal.line(beside_line(beside))
@@ -107,6 +109,16 @@ def _models_table(call: CommandContext, models: list[Mapping[str, Any]]) -> None
     call.terminal.table(heads, rows)
 
 
+def _drafts(model: Mapping[str, Any]) -> str:
+    """Format the guesses of a model: `chat: ngram, 81% of 1,204 guesses accepted`; "" for a model without."""
+    draft = model.get("draft")
+    if not draft:
+        return ""
+    guessed = draft["guessed"]
+    share = f"{draft['accepted'] / guessed:.0%} of {guessed:,} guesses accepted" if guessed else "no guesses yet"
+    return f"{model['name']}: {draft['kind']}, {share}"
+
+
 def _context(model: Mapping[str, Any]) -> str:
     """Format the context size of a model; one that failed has no context."""
     return "-" if model["state"] == "failed" else str(model.get("context_size") or "-")
@@ -148,6 +160,8 @@ def ps(call: CommandContext) -> int:
     call.terminal.table(heads, map(_loaded, models))
     legend = "; * is the default model" if any(model.get("is_default") for model in models) else ""
     call.terminal.line(_total(tree, models) + legend)
+    for text in filter(None, map(_drafts, models)):
+        call.terminal.line(text)
     return DONE
 
 

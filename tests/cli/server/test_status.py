@@ -103,6 +103,23 @@ def test_a_model_that_failed_shows_no_context(run: Run, tiny: TinyServer) -> Non
         assert "8192" not in run(*words, "--host", tiny.url).out
 
 
+def test_the_share_of_accepted_guesses_is_shown(run: Run, tiny: TinyServer) -> None:
+    loaded = {"state": "ready", "memory": 2**30, "context_size": 512, "source": "./a.gguf", "conditions": []}
+    guessed = {"kind": "ngram", "guessed": 1200, "accepted": 960, "accepted_at": [500, 460]}
+    models = [
+        {**loaded, "name": "chat", "draft": guessed},
+        {**loaded, "name": "new", "draft": {**guessed, "kind": "mtp", "guessed": 0, "accepted": 0}},
+        {**loaded, "name": "plain", "draft": None},
+        {**loaded, "name": "old"},
+    ]
+    tiny.answers["GET /api/v1/status"] = Answer(STATUS | {"models": models})
+    for command in ("ps", "status"):
+        out = run(command, "--host", tiny.url).out.splitlines()
+        assert "chat: ngram, 80% of 1,200 guesses accepted" in out
+        assert "new: mtp, no guesses yet" in out
+        assert not [line for line in out if line.startswith(("plain:", "old:"))]
+
+
 def test_shared_memory_counts_once(run: Run, tiny: TinyServer) -> None:
     gib = 2**30
     loaded = {"state": "ready", "context_size": 512, "source": "./a.gguf", "conditions": []}
