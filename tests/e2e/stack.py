@@ -26,6 +26,10 @@ SECONDS = 60.0
 TINY = Path(__file__).parents[2] / "mullama/sources/builtin_models/tiny.gguf"
 
 
+# The certificates of the tests, which are read quickly, and the measurement of coverage are for servers too.
+_KEPT = ("PATH", "LANG", "TMPDIR", "SSL_CERT_FILE", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
+
+
 def tiny_variant(number: int) -> bytes:
     """The built-in model with another last byte: it runs and has a digest of its own."""
     data = TINY.read_bytes()
@@ -53,7 +57,7 @@ class Stack:
 
     @property
     def env(self) -> dict[str, str]:
-        keep = {key: os.environ[key] for key in ("PATH", "LANG", "TMPDIR") if key in os.environ}
+        keep = {key: os.environ[key] for key in _KEPT if key in os.environ}
         folders = {f"XDG_{kind}_HOME": str(self.home / kind.lower()) for kind in ("STATE", "DATA", "CACHE", "CONFIG")}
         # No test reaches a network: this proxy refuses every connection, and loopback needs none.
         keep |= {"HTTPS_PROXY": "http://127.0.0.1:1"}

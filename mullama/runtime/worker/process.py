@@ -23,6 +23,7 @@ _ENVIRONMENT = (
     "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HSA_OVERRIDE_GFX_VERSION",
     "GGML_VK_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT",
     "KMP_BLOCKTIME",
+    "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG",  # so that `make coverage` measures workers
 )  # fmt: skip
 # OpenMP threads that spin without bound at barriers ruin everything else on the same cores; threads that sleep
 # between two decodes are late for the next one. These counts outlast the half millisecond between two decodes.
