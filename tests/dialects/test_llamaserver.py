@@ -362,6 +362,15 @@ def test_scales_that_are_not_declared_are_refused_with_the_way_to_set_them(body:
     assert "adapters.*.scale" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize(("id", "adapters", "hint"), [(2, ADAPTERS, "0 (style), 1"), ("x", (), "it has no adapters")])
+def test_an_unknown_adapter_is_refused_with_the_known_ones(id: Any, adapters: Any, hint: str) -> None:
+    one = endpoint("/lora-adapters")
+    operation = one.decode(WireRequest(body=[{"id": id, "scale": 0.0}], query={"model": "m"}))
+    with pytest.raises(Invalid, match="has no adapter") as caught:
+        encode(one, operation, ModelCard(name="m", adapters=adapters))
+    assert hint in str(caught.value.hint)
+
+
 def test_a_request_names_its_adapters_by_number_or_name_with_their_scales() -> None:
     operation = decode("/completion", {"prompt": "a", "lora": [{"id": 1, "scale": 0.5}, {"id": "tone", "scale": 1}]})
 

@@ -8,7 +8,7 @@ from mullama.chat.inventory import ModelCard, ShowModel
 from mullama.dialects import schema
 from mullama.dialects.base import Endpoint, Reply, ReplyContext, WireRequest
 from mullama.dialects.openai.native_form import SCALES_SCHEMA, scales_of
-from mullama.errors import Unsupported
+from mullama.errors import Invalid, Unsupported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,14 @@ def encode_set(context: ReplyContext[SetAdapters, ModelCard]) -> Reply:
     """Accept the declared scales; refuse others, which only a change of the manifest can set."""
     asked = dict(context.operation.scales)
     adapters = context.result.adapters
+    known = {*range(len(adapters)), *(adapter.name for adapter in adapters if adapter.name)}
+    if unknown := [id for id in asked if id not in known]:
+        listed = ", ".join(f"{id} ({a.name})" if a.name else str(id) for id, a in enumerate(adapters))
+        raise Invalid(
+            f'the model "{context.result.name}" has no adapter {unknown[0]!r}',
+            hint=f"its adapters are {listed}" if adapters else "it has no adapters",
+            field="id",
+        )
     declared = [adapter.scale for adapter in adapters]
     if [asked.get(id, asked.get(adapter.name, 0.0)) for id, adapter in enumerate(adapters)] != declared:
         raise Unsupported(
