@@ -161,7 +161,7 @@ class ModelCommands:
             return
         models = current.manifest.models.values()
         declared = {source for model in models for source in model.sources}
-        declared |= {adapter.from_ for model in models for adapter in model.adapters}
+        declared |= {source for model in models for source in model.adapter_sources}
         ref = parse_source(source)
         local = isinstance(ref, PathRef) or (isinstance(ref, UrlRef) and not ref.url.lower().startswith("https://"))
         if local and source not in declared:

@@ -202,7 +202,7 @@ def _with_load(name: str, model: Model, cost: Cost, observed: Observed) -> str:
 def _changed_too(name: str, before: Model, after: Model, observed: Observed) -> tuple[str, ...]:
     """Return the files that changed on disk of a model whose declared files are the same."""
     live = observed.live.get(name) if observed.live is not None else None
-    same = before.sources == after.sources and [a.from_ for a in before.adapters] == [a.from_ for a in after.adapters]
+    same = before.sources == after.sources and before.adapter_sources == after.adapter_sources
     return changed_files(after, live, observed) if live is not None and same else ()
 
 
@@ -285,7 +285,7 @@ def _pauses(name: str, model: Model, cost: Cost, observed: Observed) -> bool:
 
 def changed_files(model: Model, live: LiveModel, observed: Observed) -> tuple[str, ...]:
     """Return the files of a model that have other bytes than when the server described them."""
-    sources = (*model.sources, *(adapter.from_ for adapter in model.adapters))
+    sources = (*model.sources, *model.adapter_sources)
     now = {path: files.digest for source in sources if (files := observed.files.get(source)) for path in files.paths}
     return tuple(path for path in live.changed if not now.get(path) or now[path] != live.files.get(path))
 

@@ -30,7 +30,7 @@ def lockable(manifest: Manifest) -> tuple[str, ...]:
 
 
 def _sources(model: Model) -> Iterator[str]:
-    sources = (*model.sources, *(adapter.from_ for adapter in model.adapters))
+    sources = (*model.sources, *model.adapter_sources)
     return (source for source in sources if not is_local(source))
 
 

@@ -27,7 +27,7 @@ def missing_models(plan: Plan, desired: Manifest, files: Mapping[str, KnownFiles
 def downloads_of(model: Model) -> Iterator[str]:
     """Yield the sources without which a model cannot be served: weights, draft model, adapters from elsewhere."""
     yield from model.sources
-    yield from (adapter.from_ for adapter in model.adapters if not is_local(adapter.from_))
+    yield from (source for source in model.adapter_sources if not is_local(source))
 
 
 def expendable(plan: Plan, desired: Manifest, restarted: Manifest | None) -> frozenset[str]:

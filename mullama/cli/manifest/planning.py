@@ -73,7 +73,10 @@ def _pinned_files(base: LoadedManifest, desired: LoadedManifest) -> dict[str, Kn
     from mullama.reconcile.files import pinned, read_lock
 
     sources = {
-        source for loaded in (base, desired) for model in loaded.manifest.models.values() for source in model.sources
+        source
+        for loaded in (base, desired)
+        for model in loaded.manifest.models.values()
+        for source in (*model.sources, *model.adapter_sources)
     }
     lock = read_lock(desired.path)
     stored = {

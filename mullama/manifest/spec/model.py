@@ -236,3 +236,8 @@ class Model(Block):
         """The sources of weights: its own, and that of a draft model."""
         drafter = self.draft.source if self.draft else None
         return (self.from_,) if drafter is None else (self.from_, drafter)
+
+    @property
+    def adapter_sources(self) -> tuple[str, ...]:
+        """The sources of the adapters, in the order of their numbers."""
+        return tuple(adapter.from_ for adapter in self.adapters)

@@ -220,7 +220,7 @@ def _exposed_by(deployment: Deployment) -> Iterator[tuple[str, int]]:
 
 def _adapters(model: Model, files: tuple[KnownFiles, ...]) -> tuple[Adapter, ...]:
     """Return the adapters of a context. An exposed one is applied to the requests that name it."""
-    paths = [known.paths[0] for known in files] or [adapter.from_ for adapter in model.adapters]
+    paths = [known.paths[0] for known in files] or model.adapter_sources
     return tuple(
         Adapter(path=path, scale=0.0 if adapter.expose else adapter.scale)
         for path, adapter in zip(paths, model.adapters, strict=True)
