@@ -8,8 +8,9 @@ import os
 from mullama.cli.api_client.discover import NAMES, load_manifest
 from mullama.cli.app.context import CommandContext, Parser, json_option, manifest_options
 from mullama.cli.app.exit_codes import DONE, INVALID
-from mullama.errors import ManifestError, Refused, masked_tree
+from mullama.errors import ManifestError, Problem, Refused, masked_tree
 from mullama.manifest.dump import to_yaml
+from mullama.manifest.load import LoadedManifest
 from mullama.units import counted
 
 SCHEMA_NAME = "mullama.v1.schema.json"
@@ -24,6 +25,8 @@ def validate(call: CommandContext) -> int:
     """Check the manifest. The exit code is 4 if it has errors; all of them are listed."""
     try:
         loaded = load_manifest(call)
+        if problems := _drafts(call, loaded):
+            raise ManifestError(problems)
     except ManifestError as error:
         if not call.options.json:
             raise
@@ -38,6 +41,29 @@ def validate(call: CommandContext) -> int:
             f"{counted(len(manifest.models), 'model')}, {counted(len(manifest.routes), 'route')}"
         )
     return DONE
+
+
+def _drafts(call: CommandContext, loaded: LoadedManifest) -> tuple[Problem, ...]:
+    """Return the drafts that the headers refuse, as far as they are stored or in the lock file. Uses no network."""
+    models = {name: model for name, model in loaded.manifest.models.items() if model.draft is not None}
+    if not models:
+        return ()
+    from mullama.plan.drafting import draft_problem
+    from mullama.plan.fit import drafter_facts
+    from mullama.reconcile.files import Files, read_lock
+
+    some = loaded.manifest.model_copy(update={"models": models})
+    files = Files.here(call.env).known([some], read_lock(loaded.path))
+    found = {
+        f"models.{name}.draft": draft_problem(model, files[model.from_].facts, drafter_facts(model, files))
+        for name, model in models.items()
+    }
+    places = loaded.places
+    return tuple(
+        Problem(f"{path}.from", places.get(f"{path}.from") or places.get(path), why, "draft: auto needs no draft model")
+        for path, why in found.items()
+        if why is not None
+    )
 
 
 def config_options(parser: Parser) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import ggufs
 from tests.cli.conftest import Ran
 
 Run = Callable[..., Ran]
@@ -111,3 +112,24 @@ def test_init_refuses_what_no_manifest_may_say(run: Run, tmp_path: Path, option:
 def test_schema_prints_the_committed_file(run: Run) -> None:
     committed = Path(__file__).parents[3] / "schemas" / "mullama.v1.schema.json"
     assert run("schema").out == committed.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("draft", "why"),
+    [
+        ("mtp", "draft.from is mtp, and builtin:tiny has no layers that predict further tokens"),
+        ("./other.gguf", "has another vocabulary than builtin:tiny: its tokenizer is llama, not gpt2"),
+    ],
+)
+def test_a_draft_that_the_headers_refuse_is_a_mistake_with_its_place(
+    draft: str, why: str, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "other.gguf").write_bytes(ggufs.model("llama").bytes())
+    (tmp_path / "mullama.yaml").write_text(f"mullama: v1\nmodels:\n  a: {{from: builtin:tiny, draft: {draft}}}\n")
+    ran = run("validate")
+    assert ran.code == 4
+    assert "mullama.yaml:3:" in ran.err
+    assert "models.a.draft.from: " in ran.err
+    assert why in ran.err
+    (tmp_path / "mullama.yaml").write_text("mullama: v1\nmodels:\n  a: {from: builtin:tiny, draft: builtin:tiny}\n")
+    assert run("validate").code == 0

@@ -138,6 +138,25 @@ def test_what_a_request_asks_for_holds_with_guesses(
     assert sum(same) >= len(same) - 1, "a rounding may change a draw, not several"
 
 
+def test_draws_of_many_seeds_are_those_without_guesses(tiny_path: str, load: Callable[..., LlamaEngine]) -> None:
+    """Equal texts for equal seeds imply equal distributions; the rounding of a longer batch may change a few."""
+    engine = load("llamacpp", tiny_path)
+    engine.open_context("plain", PLAIN)
+    engine.open_context("main", NGRAM)
+    texts: dict[str, list[str]] = {"plain": [], "main": []}
+    counts = []
+    for seed in range(16):
+        settings = {"sampling": sampling(temperature=2.0, top_p=1.0, seed=seed), "max_tokens": 16}
+        for context, made in texts.items():
+            result = answers(engine, ask(1, REPEATED, context=context, **settings))
+            made.append(result[0].text)
+            counts.append(guesses(result))
+    equal = [one == other for one, other in zip(*texts.values(), strict=True)]
+    assert sum(equal) > 13
+    assert len(set(texts["plain"])) > 8, "the draws differ"
+    assert sum(guessed for guessed, _ in counts) > sum(accepted for _, accepted in counts) > 0
+
+
 @pytest.mark.parametrize(
     ("limits", "most", "some"),
     [
