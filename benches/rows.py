@@ -88,7 +88,7 @@ def _model(setup: Setup, size: int = 2048, parallel: int = 8, **more: Any) -> di
 
 
 @contextmanager
-def _both(setup: Setup, size: int = 2048, parallel: int = 8, **more: Any) -> Iterator[tuple[Server, Server]]:
+def both(setup: Setup, size: int = 2048, parallel: int = 8, **more: Any) -> Iterator[tuple[Server, Server]]:
     with (
         mullama({"bench": _model(setup, size, parallel, **more)}) as ours,
         llama_server(setup.peer, setup.model, threads=setup.threads, size=size, parallel=parallel) as theirs,
@@ -96,7 +96,7 @@ def _both(setup: Setup, size: int = 2048, parallel: int = 8, **more: Any) -> Ite
         yield ours, theirs
 
 
-def _alternating(
+def alternating(
     setup: Setup, sides: tuple[Server, Server], measure: Callable[[Server, int], float]
 ) -> tuple[Pairs, Pairs]:
     """Measure ours and theirs in turn while the other one idles; each round begins with the other side.
@@ -115,19 +115,20 @@ def _alternating(
     return pairs, spent
 
 
+def load_speed(clients: int) -> Callable[[Server, int], float]:
+    """Return a measurement of the tokens per second of so many clients, each with its own prompt of 64 tokens."""
+    return lambda server, number: (
+        server.load(
+            clients=clients, api="completions", prompt_len=64, gen_len=64, seed=number + 100 * clients, warmup=1
+        ).tokens_per_second
+    )
+
+
 def plain(setup: Setup) -> Iterator[Row]:
     """One client, and eight with distinct prompts."""
-
-    def speed(clients: int) -> Callable[[Server, int], float]:
-        return lambda server, number: (
-            server.load(
-                clients=clients, api="completions", prompt_len=64, gen_len=64, seed=number + 100 * clients, warmup=1
-            ).tokens_per_second
-        )
-
-    with _both(setup) as sides:
-        yield paired("1 client, 64 in, 64 out", 0.98, "tokens/s", *_alternating(setup, sides, speed(1)))
-        yield paired("8 clients, distinct prompts", 1.0, "tokens/s", *_alternating(setup, sides, speed(8)))
+    with both(setup) as sides:
+        yield paired("1 client, 64 in, 64 out", 0.98, "tokens/s", *alternating(setup, sides, load_speed(1)))
+        yield paired("8 clients, distinct prompts", 1.0, "tokens/s", *alternating(setup, sides, load_speed(8)))
 
 
 def declared(setup: Setup) -> Iterator[Row]:
@@ -137,7 +138,7 @@ def declared(setup: Setup) -> Iterator[Row]:
     waits: Pairs = []
     spent: Pairs = []
     for number in range(setup.rounds):
-        with _both(setup, system=words(1000, -1)) as sides:
+        with both(setup, system=words(1000, -1)) as sides:
             firsts.append((_first(_short_chats(sides, 0, number)), _first(_short_chats(sides, 1, number))))
             for again in range(1, 4):
                 before = sides[0].cpu(), sides[1].cpu()
@@ -149,6 +150,16 @@ def declared(setup: Setup) -> Iterator[Row]:
     yield paired(f"{begin}, first requests: time to first token", 10.0, "s", firsts, less=True)
     yield paired(f"{begin}, later: throughput", 1.0, "tokens/s", speeds, spent)
     yield paired(f"{begin}, later: time to first token", 1.0, "s", waits, less=True)
+
+
+def declared_first(setup: Setup, label: str, goal: float) -> Row:
+    """The first requests after the start over a declared system prompt of 1,000 tokens."""
+    firsts: Pairs = []
+    for number in range(setup.rounds):
+        with both(setup, system=words(1000, -1)) as sides:
+            firsts.append((_first(_short_chats(sides, 0, number)), _first(_short_chats(sides, 1, number))))
+    work = f"{label}, declared 1,000-token system prompt, 8 clients, first requests: time to first token"
+    return paired(work, goal, "s", firsts, less=True)
 
 
 def _short_chats(sides: tuple[Server, Server], side: int, seed: int) -> Measured:
@@ -205,10 +216,10 @@ def formats(setup: Setup) -> Iterator[Row]:
 
         return measure
 
-    with _both(setup) as sides:
+    with both(setup) as sides:
         for clients in (1, 4):
             work = f"record under a schema, {clients} client{'s' if clients > 1 else ''}"
-            yield paired(work, 2.0, "characters/s", *_alternating(setup, sides, speed(clients)))
+            yield paired(work, 2.0, "characters/s", *alternating(setup, sides, speed(clients)))
 
 
 def interrupted(setup: Setup) -> Iterator[Row]:
@@ -222,8 +233,8 @@ def interrupted(setup: Setup) -> Iterator[Row]:
         await server.load_async(api="completions", prompt_len=4000, gen_len=1, seed=number + 20)
         return quantile((await stream).gaps, 0.99)
 
-    with _both(setup, size=8192, parallel=2) as sides:
-        pairs, _ = _alternating(setup, sides, lambda server, number: asyncio.run(gap(server, number)))
+    with both(setup, size=8192, parallel=2) as sides:
+        pairs, _ = alternating(setup, sides, lambda server, number: asyncio.run(gap(server, number)))
     yield paired("one stream while a 4,000-token prompt arrives: p99 gap", 1.0, "s", pairs, less=True)
 
 

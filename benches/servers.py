@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -60,13 +60,13 @@ def mullama(models: Mapping[str, Mapping[str, Any]]) -> Iterator[Server]:
 
 @contextmanager
 def llama_server(
-    binary: Path, model: Path, *, threads: int, size: int, parallel: int, name: str = "bench"
+    binary: Path, model: Path, *, threads: int, size: int, parallel: int, name: str = "bench", extra: Sequence[str] = ()
 ) -> Iterator[Server]:
     """Run llama-server with room for `parallel` requests of `size` tokens each until the block ends."""
     with tempfile.TemporaryDirectory(prefix="peer-bench-") as folder:
         port = _free_port()
         command = [str(binary), "-m", str(model), "-a", name, "-t", str(threads), "--port", str(port)]
-        command += ["-c", str(size * parallel), "-np", str(parallel)]
+        command += ["-c", str(size * parallel), "-np", str(parallel), *extra]
         yield from _running(command, f"http://127.0.0.1:{port}", "/health", folder, dict(os.environ))
 
 

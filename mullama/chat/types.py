@@ -310,6 +310,10 @@ class EmbedRequest:
     """The field of the request that has the inputs, for errors."""
     dimensions: int | None = None
     """Length to cut each vector to; the result is normalised again."""
+    prompt: str | None = None
+    """Name of the model's prompt that is put before each text; None for its default."""
+    prompt_place: str = field(default="prompt_name", compare=False)
+    """The field of the request that has the name, for errors."""
     truncate: bool = True
     """Cut inputs that are longer than the context; False raises an error."""
     normalize: bool = True

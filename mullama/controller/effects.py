@@ -335,6 +335,12 @@ def checked(
     facts = files.facts
     if facts is not None and (missing := set(model.requires) - set(facts.capabilities)):
         raise _lacking(name, model, missing, facts.capabilities)
+    if facts is not None and (model.embedding.dimensions or 0) > facts.embedding_length > 0:
+        raise Refused(
+            f"{name} has embedding.dimensions {model.embedding.dimensions}, but the vectors of {masked(model.from_)} "
+            f"have {facts.embedding_length} numbers",
+            hint=f"use at most {facts.embedding_length}",
+        )
     source = model.draft.source if model.draft else None
     drafter = store.source(source, desired, lock.get(source)) if source else None
     small = drafter.facts if drafter else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from mullama.chat.types import PromptInput, Vectors
+from mullama.chat.types import EmbedRequest, PromptInput, Vectors
 from mullama.dialects import schema
 from mullama.dialects.fields import Body, text, to_integer, to_list, unfit
 from mullama.dialects.sampling import MOST_TOKEN
@@ -26,6 +26,9 @@ INPUT_SCHEMA = schema.either(
     schema.listed(schema.either(schema.STRING, MIXED_SCHEMA, _OBJECT), most=MOST_INPUTS),
 )
 EMBED_SCHEMA = schema.either(INPUT_SCHEMA, _PARTS, schema.listed(schema.either(INPUT_SCHEMA, _PARTS)))
+
+# The names that servers of embeddings have for it: TEI and Sentence Transformers, Cohere and Voyage, Jina.
+PROMPT_NAMES = tuple(text(name) for name in ("prompt_name", "input_type", "task"))
 
 _FORMS = 'a string, token ids, token ids and strings, {"prompt_string": …}, or a list of these'
 
@@ -64,6 +67,14 @@ def check_filled(inputs: tuple[PromptInput, ...], path: str, value: JSONValue) -
         if not one:
             place = f"{path}[{i}]" if isinstance(value, list | tuple) else path
             raise Invalid(f"{place} must not be empty", field=place)
+
+
+def prompt_of(body: Body) -> tuple[str | None, str]:
+    """Return the name of the prompt to put before each text, or None, and the field that has it."""
+    for field in PROMPT_NAMES:
+        if (name := body.get(field)) is not None:
+            return name, field.name
+    return None, PROMPT_NAMES[0].name
 
 
 def prompts_of(value: JSONValue, path: str, n: int) -> tuple[PromptInput, ...]:
@@ -128,14 +139,16 @@ def _token_or_text(value: JSONValue, path: str) -> int | str:
     return value if isinstance(value, str) else to_integer(value, path, 0, MOST_TOKEN)
 
 
-def finite_vectors(result: Vectors) -> list[list[float]]:
+def finite_vectors(result: Vectors, request: EmbedRequest) -> list[list[float]]:
     """Return the vectors as lists, or raise `Invalid` for an input whose vector is not finite."""
     inputs = [i for i, count in enumerate(result.rows) for _ in range(count)] or range(len(result.vectors))
     for i, vector in zip(inputs, result.vectors, strict=True):
-        if not all(map(math.isfinite, vector)):
+        # The sum of 32-bit numbers is finite exactly if all of them are, and one call computes it.
+        if not math.isfinite(sum(vector)):
+            place = f"{request.place}[{i}]" if len(request.inputs) > 1 else request.place
             raise Invalid(
-                f"the vector of input[{i}] is not finite",
-                field=f"input[{i}]",
+                f"the vector of {place} is not finite",
+                field=place,
                 hint="the model's arithmetic overflowed on this input only",
             )
     return [list(vector) for vector in result.vectors]

@@ -13,6 +13,7 @@ from mullama.chat.types import EmbedRequest
 from mullama.dialects import schema
 from mullama.dialects.base import Endpoint, WireRequest
 from mullama.dialects.fields import body_of, flag, request_schema
+from mullama.dialects.inputs import PROMPT_NAMES, prompt_of
 from mullama.dialects.ollama import chat, embed, model_admin
 from mullama.dialects.openai.llamaserver import tokens
 
@@ -20,12 +21,13 @@ _NORMALIZE = flag("normalize")
 
 
 def decode_embed(request: WireRequest) -> EmbedRequest | LoadModel:
-    """Decode Ollama's body with one more field: `normalize` scales vectors to length 1 (default: true)."""
+    """Decode Ollama's body with `normalize`, which scales vectors to length 1 (default: true), and `prompt_name`."""
     operation = embed.decode(request)
-    normalize = body_of(request.body).get(_NORMALIZE)
-    if not isinstance(operation, EmbedRequest) or normalize is None:
+    if not isinstance(operation, EmbedRequest):
         return operation
-    return replace(operation, normalize=normalize)
+    body = body_of(request.body)
+    normalize, (prompt, place) = body.get(_NORMALIZE), prompt_of(body)
+    return replace(operation, normalize=True if normalize is None else normalize, prompt=prompt, prompt_place=place)
 
 
 def _of(endpoints: tuple[Endpoint, ...], path: str) -> Endpoint:
@@ -38,7 +40,7 @@ ENDPOINTS = (
         _of(embed.ENDPOINTS, "/api/embed"),
         path="/api/models/embed",
         decode=decode_embed,
-        request_schema=schema.joined(embed.REQUEST_SCHEMA, request_schema(_NORMALIZE)),
+        request_schema=schema.joined(embed.REQUEST_SCHEMA, request_schema(_NORMALIZE, *PROMPT_NAMES)),
         summary="Create embeddings",
     ),
     replace(_of(tokens.ENDPOINTS, "/tokenize"), path="/api/models/tokenize", summary="Tokenize a text"),

@@ -221,6 +221,13 @@ def _model(model: Model, path: str, draft: PartialManifest, fail: AddProblem, wa
         warn(f"{path}.from", "the file of a URL has no digest", "add digest: sha256:…")
     if model.draft is not None and model.draft.from_ not in ("auto", "none") and model.task != "chat":
         fail(f"{path}.draft.from", f"a model for {model.task} writes no text to guess", "remove draft")
+    embedding = model.embedding
+    if embedding.default_prompt is not None and embedding.default_prompt not in embedding.prompts:
+        fail(
+            f"{path}.embedding.default_prompt",
+            f"there is no prompt {embedding.default_prompt!r}",
+            draft.suggest(embedding.default_prompt, embedding.prompts),
+        )
     if model.parameters.num_keep is not None:
         warn(
             f"{path}.parameters.num_keep",

@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 
 from mullama.chat import types as chat
+from mullama.controller.effects import checked
 from mullama.controller.status import removals
 from mullama.engines import EXTRAS
-from mullama.errors import MullamaError, NotFound
+from mullama.errors import MullamaError, NotFound, Refused
 from mullama.manifest.tree import parse_resolved
 from mullama.plan.observed import Machine
+from mullama.reconcile.files import Files
 from mullama.reconcile.scripted_models import script_files
 from mullama.runtime.serving.build import DeploymentBuilder
+from tests.plan.builders import STORED, manifest, model
 from tests.runtime.runtime_fixture import LocalServer, until
 
 pytestmark = pytest.mark.anyio
@@ -47,6 +50,13 @@ async def test_a_missing_engine_ends_the_run_before_the_commit(
 
     assert "the engine scripted is not installed" in done["message"]
     assert server.snapshot.generation == 0
+
+
+def test_declared_vectors_longer_than_those_of_the_weights_are_refused(tmp_path: Path) -> None:
+    desired = manifest(a=model(embedding={"dimensions": 257}))
+    builder = DeploymentBuilder(machine=None, prefixes=None)
+    with pytest.raises(Refused, match=r"a has embedding\.dimensions 257, .* have 256 numbers"):
+        checked(builder, Files(tmp_path, {}), "a", desired.models["a"], STORED, desired, {})
 
 
 async def test_a_failing_probe_keeps_the_old_revision_and_fails_a_new_model(server: LocalServer) -> None:

@@ -164,13 +164,24 @@ def test_num_ctx_is_a_hint_and_load_options_are_not_applied() -> None:
 def test_a_vector_that_is_not_finite_is_an_error_that_names_its_input() -> None:
     result = Vectors(vectors=((0.5,), (float("nan"),)), usage=Usage())
 
-    for path, body in (
-        ("/v1/embeddings", {"model": "m", "input": ["a", "b"]}),
-        ("/api/embed", {"model": "m", "input": ["a", "b"]}),
-        ("/embedding", {"content": ["a", "b"]}),
+    for path, body, place in (
+        ("/v1/embeddings", {"model": "m", "input": ["a", "b"]}, r"input\[1\]"),
+        ("/api/embed", {"model": "m", "input": ["a", "b"]}, r"input\[1\]"),
+        ("/embedding", {"content": ["a", "b"]}, r"content\[1\]"),
     ):
-        with pytest.raises(Invalid, match=r"input\[1\]"):
+        with pytest.raises(Invalid, match=f"the vector of {place} is not finite"):
             encode(endpoint(path), decode(path, body), result)
+    old = replace(result, vectors=((float("inf"),),))
+    with pytest.raises(Invalid, match="the vector of prompt is not finite"):
+        encode(endpoint("/api/embeddings"), decode("/api/embeddings", {"model": "m", "prompt": "a"}), old)
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/embedding"])
+@pytest.mark.parametrize("field", ["prompt_name", "input_type", "task"])
+def test_a_request_names_the_prompt_before_its_texts(path: str, field: str) -> None:
+    operation = decode(path, {"model": "m", "input": "a", field: "query"})
+    assert (operation.prompt, operation.prompt_place) == ("query", field)
+    assert decode(path, {"model": "m", "input": "a"}).prompt is None
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def test_native_embeddings_are_nested_and_normalised_unless_told_otherwise() -> 
         {"index": 0, "embedding": [[0.5], [1.0]]},
         {"index": 1, "embedding": [[2.0]]},
     ]
-    with pytest.raises(Invalid, match=r"input\[1\] is not finite"):
+    with pytest.raises(Invalid, match=r"content\[1\] is not finite"):
         said("/embedding", {"content": ["a", "b"]}, replace(tokens, vectors=((0.5,), (1.0,), (math.inf,))))
     assert decode("/embedding", {"content": "a"}).pooled is False
     assert decode("/v1/embeddings", {"model": "m", "input": "a"}).pooled is True

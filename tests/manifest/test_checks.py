@@ -17,6 +17,10 @@ MISTAKES = [
         "models: {chat: builtin:tiny, 'chat:latest': builtin:tiny}",
         "the model chat has the same name (rename one of them)",
     ),
+    (
+        "models: {a: {from: builtin:tiny, embedding: {prompts: {query: 'q: '}, default_prompt: querry}}}",
+        "m.yaml:2:87: models.a.embedding.default_prompt: there is no prompt 'querry' (did you mean query?)",
+    ),
     (M + "routes: {A: b}", "m.yaml:3:13: routes.A: the model a has the same name"),
     ("models: {../x: builtin:tiny}", "m.yaml:2:10: models.../x: '../x' is not a model name"),
     (

@@ -61,7 +61,7 @@ def test_the_full_example_shows_every_block_that_is_not_refused() -> None:
     assert unsaid == [pattern for pattern in REFUSALS if "." not in pattern]
     chat = said.models["chat"]
     assert not (type(chat).model_fields.keys() - chat.model_fields_set) - {
-        "adapters", "mmproj", "draft", "digest", "template", "task",
+        "adapters", "mmproj", "draft", "digest", "template", "task", "embedding",
     }  # fmt: skip
 
 

@@ -40,12 +40,12 @@ def decode(request: WireRequest) -> EmbedRequest | LoadModel:
 
 
 def encode(context: ReplyContext[EmbedRequest | LoadModel, Vectors | Loaded]) -> Reply:
-    if isinstance(context.result, Loaded):
+    if isinstance(context.operation, LoadModel) or isinstance(context.result, Loaded):
         return Reply(body={"model": context.operation.model, "embeddings": []})
     return Reply(
         body={
             "model": context.operation.model,
-            "embeddings": finite_vectors(context.result),
+            "embeddings": finite_vectors(context.result, context.operation),
             "total_duration": nanoseconds(context.result.timings.total),
             "load_duration": nanoseconds(context.result.timings.load),
             "prompt_eval_count": context.result.usage.prompt_tokens,
@@ -65,8 +65,10 @@ def decode_old(request: WireRequest) -> EmbedRequest | LoadModel:
 
 
 def encode_old(context: ReplyContext[EmbedRequest | LoadModel, Vectors | Loaded]) -> Reply:
-    vectors = [] if isinstance(context.result, Loaded) else finite_vectors(context.result)
-    return Reply(body={"embedding": vectors[0] if vectors else []})
+    if isinstance(context.operation, LoadModel) or isinstance(context.result, Loaded):
+        return Reply(body={"embedding": []})
+    (vector,) = finite_vectors(context.result, context.operation)
+    return Reply(body={"embedding": vector})
 
 
 _VECTOR = schema.listed(schema.NUMBER)

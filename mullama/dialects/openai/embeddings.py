@@ -10,7 +10,14 @@ from sys import byteorder
 from mullama.chat.types import EmbedRequest, Vectors
 from mullama.dialects import fields, schema
 from mullama.dialects.base import Reply, ReplyContext, WireRequest
-from mullama.dialects.inputs import EMBED_SCHEMA, check_filled, embed_inputs_of, finite_vectors
+from mullama.dialects.inputs import (
+    EMBED_SCHEMA,
+    PROMPT_NAMES,
+    check_filled,
+    embed_inputs_of,
+    finite_vectors,
+    prompt_of,
+)
 from mullama.dialects.sampling import KEEP_ALIVE
 from mullama.names import JSONValue
 
@@ -32,10 +39,13 @@ def decode(request: WireRequest) -> EmbedCall:
     body = fields.body_of(request.body)
     inputs = embed_inputs_of(body.raw("input"), "input")
     check_filled(inputs, "input", body.raw("input"))
+    prompt, place = prompt_of(body)
     return EmbedCall(
         model=fields.model_named(body),
         inputs=inputs,
         dimensions=body.get(_DIMENSIONS),
+        prompt=prompt,
+        prompt_place=place,
         truncate=body.get(_TRUNCATE) or False,
         keep_alive=body.get(KEEP_ALIVE),
         base64=body.get(_FORMAT) == "base64",
@@ -57,7 +67,7 @@ def encode(context: ReplyContext[EmbedCall, Vectors]) -> Reply:
             "index": i,
             "embedding": _packed(vector) if context.operation.base64 else vector,
         }
-        for i, vector in enumerate(finite_vectors(context.result))
+        for i, vector in enumerate(finite_vectors(context.result, context.operation))
     ]
     tokens = context.result.usage.prompt_tokens
     usage: JSONValue = {"prompt_tokens": tokens, "total_tokens": tokens}
@@ -67,7 +77,7 @@ def encode(context: ReplyContext[EmbedCall, Vectors]) -> Reply:
 _FIELDS: tuple[fields.Field[object], ...] = (
     fields.MODEL,
     fields.Field("input", embed_inputs_of, EMBED_SCHEMA),
-    _FORMAT, _DIMENSIONS, _TRUNCATE, KEEP_ALIVE, fields.text("user"),
+    _FORMAT, _DIMENSIONS, *PROMPT_NAMES, _TRUNCATE, KEEP_ALIVE, fields.text("user"),
 )  # fmt: skip
 REQUEST_SCHEMA = fields.request_schema(*_FIELDS, required="input")
 RESPONSE_SCHEMA = schema.exact(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from unicodedata import normalize
 
 from mullama.chat.token_texts import TokenTexts, is_turn_mark
 from mullama.engines.llamacpp.binding.model import NativeModel
@@ -54,6 +55,9 @@ class Vocabulary:
 
     def encode(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
         """Return the tokens of a text; raise `Invalid` for lone surrogates."""
+        if self.model.strips_accents and not text.isascii():
+            # llama.cpp keeps the first character alone of what a character is made of: of a Hangul syllable, no vowel.
+            text = normalize("NFD", text)
         try:
             data = text.encode()
         except UnicodeEncodeError as error:

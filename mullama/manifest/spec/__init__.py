@@ -15,6 +15,7 @@ from mullama.manifest.spec.draft import Draft
 from mullama.manifest.spec.hardware import Budget, Gpu, Hardware, HardwareProfile, Memory
 from mullama.manifest.spec.model import (
     AdapterRef,
+    Embedding,
     Limits,
     ManifestMessage,
     Model,
@@ -52,8 +53,8 @@ from mullama.manifest.spec.server import (
 from mullama.manifest.spec.values import Block, CacheType, DialectName, share_of
 
 __all__ = [
-    "AdapterRef", "Auth", "Block", "Budget", "CacheType", "Context", "DialectName", "Draft", "GitSync", "Gpu", "Group",
-    "Hardware", "HardwareProfile", "HubSource", "Key", "KeyRate", "Kv", "Limits", "Logs", "Manifest",
+    "AdapterRef", "Auth", "Block", "Budget", "CacheType", "Context", "DialectName", "Draft", "Embedding", "GitSync",
+    "Gpu", "Group", "Hardware", "HardwareProfile", "HubSource", "Key", "KeyRate", "Kv", "Limits", "Logs", "Manifest",
     "ManifestMessage", "Memory", "Metadata", "Model", "ModelRate", "Moved", "Observability", "Parameters", "Probe",
     "Prune", "Residency", "Rollout", "Rope", "Route", "RouteTarget", "SecretRef", "Server", "ServerLimits",
     "Sources", "StoredObjects", "Stores", "Sync", "Template", "Tls", "share_of",

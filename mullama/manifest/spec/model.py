@@ -106,6 +106,23 @@ class Keep(Block):
     least recently used of all models are deleted first. A change applies at the next load."""
 
 
+PromptName = Annotated[str, Field(min_length=1, max_length=80)]
+
+
+class Embedding(Block):
+    """Vectors of the model: the prompts that its training expects before a text, and their length."""
+
+    prompts: dict[PromptName, str] = Field(
+        default={}, max_length=64, examples=[{"query": "query: ", "passage": "passage: "}]
+    )
+    """Prompts by name. A request chooses one by `prompt_name`, and it is put before each text of its input."""
+    default_prompt: PromptName | None = Field(default=None, examples=["passage"])
+    """Name of the prompt for requests that choose none."""
+    dimensions: Whole | None = Field(default=None, ge=1, le=2**20, examples=[256])
+    """Length of the vectors: the first numbers of each, scaled to length 1 again. It suits models that are trained for
+    shorter vectors (Matryoshka). A request may ask for fewer."""
+
+
 class Residency(Block):
     """Loading and unloading of the model."""
 
@@ -230,6 +247,8 @@ class Model(Block):
     """Refuse changes that remove or pause the model."""
     task: Literal["chat", "embedding", "rerank"] = "chat"
     """Use of the model."""
+    embedding: Embedding = Embedding()
+    """Vectors of the model: the prompts that its training expects before a text, and their length."""
 
     @property
     def sources(self) -> tuple[str, ...]:

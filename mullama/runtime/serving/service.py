@@ -38,6 +38,7 @@ from mullama.runtime.serving.vectors import (
     rerank_slices,
     shortened,
     tokenized,
+    with_declared,
 )
 from mullama.runtime.snapshot import Deployment, Snapshot
 from mullama.runtime.worker.inbox import Inbox
@@ -312,6 +313,7 @@ class ModelService:
 
     async def _embed(self, request: chat.EmbedRequest, caller: Caller) -> chat.Vectors:
         begun = time.monotonic()
+        request = with_declared(request, self.find(request.model, caller).model.embedding)
 
         async def jobs(lease: Lease) -> list[Embed]:
             if not lease.worker.facts.can_embed:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from mullama.chat.types import EmbedRequest, PromptInput, RerankRequest
 from mullama.engines.base import Embed, Embedded
 from mullama.errors import ContextOverflow, Invalid, TooLarge, Unsupported
+from mullama.manifest.spec import Embedding
 from mullama.offload import LARGE
 from mullama.runtime.worker.inbox import Inbox
 from mullama.runtime.worker.parent import WorkerClient
@@ -20,6 +22,37 @@ MOST_PAIR_CHARACTERS = 2**24
 """Characters of a rerank request; the query counts once for each document."""
 
 _NUMBERS, _CHARACTERS = 2**17, 2**20  # of one job: its answer is decoded in some milliseconds
+
+
+def with_declared(request: EmbedRequest, declared: Embedding) -> EmbedRequest:
+    """Return the request with the model's prompt before each text, and the model's length of vectors.
+
+    Token ids stay as they are: the client has read the complete input. Raise `Invalid` for a prompt that the model does
+    not have, and for more numbers than it declares.
+    """
+    name, most = request.prompt or declared.default_prompt, declared.dimensions
+    if name is not None and name not in declared.prompts:
+        known = ", ".join(declared.prompts)
+        raise Invalid(
+            f"{request.model} has no prompt {name[:80]!r}",
+            hint=f"its prompts are {known}" if known else "declare it in embedding.prompts of the model",
+            field=request.prompt_place,
+        )
+    if most is not None and (request.dimensions or 0) > most:
+        raise Invalid(
+            f"dimensions is {request.dimensions}, but the vectors of {request.model} have {most} numbers",
+            hint=f"ask for at most {most}, or leave it out",
+            field="dimensions",
+        )
+    prompt = declared.prompts[name] if name is not None else ""
+    inputs = tuple(_prompted(item, prompt) for item in request.inputs) if prompt else request.inputs
+    return replace(request, inputs=inputs, dimensions=request.dimensions or most)
+
+
+def _prompted(item: PromptInput, prompt: str) -> PromptInput:
+    if isinstance(item, str):
+        return prompt + item
+    return (prompt + item[0], *item[1:]) if item and isinstance(item[0], str) else item
 
 
 def embed_slices(inputs: Sequence[PromptInput], width: int, *, pooling: str = "") -> list[tuple[PromptInput, ...]]:

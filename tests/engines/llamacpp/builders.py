@@ -139,9 +139,36 @@ def recurrent(path: Path) -> None:
     model.write()
 
 
+class _WordPieceWriter(ModelWriter):
+    """Writes a file whose vocabulary has the letters of one Hangul syllable and of `e`, as BERT's has them."""
+
+    TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "\u2581\u1112", "\u1161", "\u11ab", "\u2581e", "e")
+
+    def _copy_vocabulary(self, renamed: int | None) -> int:
+        assert not renamed
+        self.writer.add_tokenizer_model("bert")
+        self.writer.add_tokenizer_pre("default")
+        self.writer.add_token_list(self.TOKENS)
+        self.writer.add_token_types([gguf.TokenType.CONTROL] * 4 + [gguf.TokenType.NORMAL] * 5)
+        self.writer.add_pad_token_id(0)
+        self.writer.add_unk_token_id(1)
+        self.writer.add_bos_token_id(2)
+        self.writer.add_sep_token_id(3)
+        self.writer.add_vocab_size(len(self.TOKENS))
+        return len(self.TOKENS)
+
+
+def wordpiece(path: Path) -> None:
+    """Write a BERT with its own kind of vocabulary."""
+    _write_encoder(_WordPieceWriter(path, "bert"), rank=False)
+
+
 def encoder(path: Path, *, rank: bool = False) -> None:
     """Write a BERT: vectors by the mean, or scores of a rank head."""
-    model = ModelWriter(path, "bert")
+    _write_encoder(ModelWriter(path, "bert"), rank=rank)
+
+
+def _write_encoder(model: ModelWriter, *, rank: bool) -> None:
     model.attention(heads_kv=HEADS)
     model.writer.add_layer_norm_eps(1e-5)
     model.writer.add_causal_attention(False)

@@ -17,6 +17,7 @@ from tests.engines.llamacpp import builders
 KINDS: dict[str, Callable[[Path], None]] = {
     **builders.BUILDERS,
     "encoder": builders.encoder,
+    "wordpiece": builders.wordpiece,
     "rank": lambda path: builders.encoder(path, rank=True),
     "decoder": lambda path: builders.llama(path, embedding=True),
     "adapter": builders.adapter,

@@ -178,3 +178,14 @@ def test_an_encoder_refuses_to_write_text(random_model: Callable[[str], str], lo
     engine = load("llamacpp", random_model("encoder"))
     with pytest.raises(Unsupported, match="vectors"):
         engine.open_context("main", replace(OPTIONS, embedding=False))
+
+
+def test_a_wordpiece_vocabulary_reads_every_letter_of_a_syllable(
+    random_model: Callable[[str], str], load: Callable[..., LlamaEngine]
+) -> None:
+    engine = load("llamacpp", random_model("wordpiece"))
+    syllable, accents = (
+        engine.tokenize(text, add_special=False, parse_special=False) for text in ("\ud55c", "\u00e9\u1ebf e\u0301")
+    )
+    assert syllable == (4, 5, 6)
+    assert accents == (7, 8, 7)

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from mullama.chat.types import EmbedRequest
+from mullama.chat.types import EmbedRequest, PromptInput
 from mullama.errors import Invalid, TooLarge, Unsupported
+from mullama.manifest.spec import Embedding
 from mullama.runtime.serving.vectors import (
     MOST_NUMBERS,
     MOST_PAIR_CHARACTERS,
@@ -16,6 +17,7 @@ from mullama.runtime.serving.vectors import (
     embed_slices,
     rerank_slices,
     shortened,
+    with_declared,
 )
 
 
@@ -102,3 +104,44 @@ def test_a_token_outside_the_vocabulary_is_refused_with_its_input(inputs: Any, p
     with pytest.raises(Invalid) as raised:
         check_ids(inputs, 100, "input")
     assert (raised.value.message, raised.value.field) == (place, place.partition(":")[0])
+
+
+DECLARED = Embedding(prompts={"query": "query: ", "passage": "passage: "}, default_prompt="passage", dimensions=8)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "given", "inputs"),
+    [
+        (None, ("a", "b"), ("passage: a", "passage: b")),
+        ("query", ("a", (5, 6)), ("query: a", (5, 6))),
+        ("query", (("a", 5), ()), (("query: a", 5), ())),
+    ],
+)
+def test_a_declared_prompt_is_before_each_text(
+    prompt: str | None, given: tuple[PromptInput, ...], inputs: tuple[PromptInput, ...]
+) -> None:
+    request = EmbedRequest(model="m", inputs=given, prompt=prompt)
+    assert with_declared(request, DECLARED).inputs == inputs
+    assert with_declared(EmbedRequest(model="m", inputs=given), Embedding()).inputs == given
+
+
+@pytest.mark.parametrize(
+    ("declared", "hint"),
+    [(DECLARED, "its prompts are query, passage"), (Embedding(), "declare it in embedding.prompts of the model")],
+)
+def test_a_prompt_that_the_model_does_not_have_is_refused(declared: Embedding, hint: str) -> None:
+    request = EmbedRequest(model="m", inputs=("a",), prompt="document", prompt_place="input_type")
+    with pytest.raises(Invalid, match="m has no prompt 'document'") as caught:
+        with_declared(request, declared)
+    assert (caught.value.field, caught.value.hint) == ("input_type", hint)
+
+
+@pytest.mark.parametrize(("asked", "length"), [(None, 8), (8, 8), (3, 3)])
+def test_a_request_may_ask_for_fewer_numbers_than_declared(asked: int | None, length: int) -> None:
+    request = EmbedRequest(model="m", inputs=("a",), dimensions=asked)
+    assert with_declared(request, DECLARED).dimensions == length
+
+
+def test_more_numbers_than_declared_are_refused() -> None:
+    with pytest.raises(Invalid, match="dimensions is 9, but the vectors of m have 8 numbers"):
+        with_declared(EmbedRequest(model="m", inputs=("a",), dimensions=9), DECLARED)

@@ -11,9 +11,11 @@ from mullama.dialects.inputs import (
     EMBED_SCHEMA,
     MIXED_SCHEMA,
     MOST_TOKENS,
+    PROMPT_NAMES,
     check_filled,
     embed_inputs_of,
     finite_vectors,
+    prompt_of,
     text_or_mixed,
 )
 from mullama.dialects.sampling import MOST_TOKEN
@@ -79,14 +81,22 @@ def decode_embedding(request: WireRequest) -> types.EmbedRequest:
     norm = body.get(_NORMALIZE)
     if norm not in (None, -1, _EUCLIDEAN):
         raise Unsupported("embd_normalize must be 2 (Euclidean) or -1 (none)", field="embd_normalize")
+    prompt, place = prompt_of(body)
     return types.EmbedRequest(
-        model=fields.model_named(body), inputs=inputs, place=name, truncate=False, normalize=norm != -1, pooled=False
+        model=fields.model_named(body),
+        inputs=inputs,
+        place=name,
+        prompt=prompt,
+        prompt_place=place,
+        truncate=False,
+        normalize=norm != -1,
+        pooled=False,
     )
 
 
 def encode_embedding(context: ReplyContext[types.EmbedRequest, types.Vectors]) -> Reply:
     """Return the vectors of each input: one, or without pooling those of its tokens."""
-    vectors = iter(finite_vectors(context.result))
+    vectors = iter(finite_vectors(context.result, context.operation))
     rows = context.result.rows or (1,) * len(context.result.vectors)
     return Reply(body=[{"index": i, "embedding": [*islice(vectors, count)]} for i, count in enumerate(rows)])
 
@@ -121,6 +131,7 @@ ENDPOINTS = (
             fields.Field("content", embed_inputs_of, EMBED_SCHEMA),
             fields.Field("input", embed_inputs_of, EMBED_SCHEMA),
             _NORMALIZE,
+            *PROMPT_NAMES,
         ),
         response_schema=schema.listed(
             schema.exact(index=schema.COUNT, embedding=schema.listed(schema.listed(schema.NUMBER)))

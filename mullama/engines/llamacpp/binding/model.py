@@ -66,6 +66,8 @@ class NativeModel:
         looks_ahead = self.metadata(f"{self.architecture}.attention.causal") == "false"
         self.causal = self.has_decoder and not looks_ahead
         self.pooling = int(self.metadata(f"{self.architecture}.pooling_type") or 0)
+        self.strips_accents = self._strips_accents()
+        """The tokenizer is WordPiece and removes accents from the text."""
         self.add_bos = bool(c.llama_vocab_get_add_bos(self.vocab))
         self.add_eos = bool(c.llama_vocab_get_add_eos(self.vocab))
         self.add_sep = bool(c.llama_vocab_get_add_sep(self.vocab))
@@ -76,6 +78,11 @@ class NativeModel:
         if self._handle is None:
             raise EngineFailed("the weights are closed")
         return self._handle
+
+    def _strips_accents(self) -> bool:
+        lowercase = self.metadata("tokenizer.ggml.normalizer.lowercase") != "false"
+        strips = self.metadata("tokenizer.ggml.normalizer.strip_accents") or ("true" if lowercase else "false")
+        return bool(c.llama_vocab_type(self.vocab) == c.LLAMA_VOCAB_TYPE_WPM and strips == "true")
 
     def template_named(self, name: str | None) -> str:
         """Return a chat template of the file by its name, None for the main one; "" when absent."""
