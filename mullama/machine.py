@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from mullama.struct import Struct
 
 _MEMBERSHIP: Final = Path("/proc/self/cgroup")
 _CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
@@ -18,8 +19,7 @@ _CPU_ROOT: Final = Path("/sys/devices/system/cpu")
 _MEMINFO: Final = Path("/proc/meminfo")
 
 
-@dataclass(frozen=True, slots=True)
-class MachineMemory:
+class MachineMemory(Struct, frozen=True):
     """Main memory in bytes; 0 where the system does not report it."""
 
     total: int

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 from mullama.errors import Invalid, masked
+from mullama.struct import Struct
 
 JSONValue: TypeAlias = "bool | int | float | str | Sequence[JSONValue] | Mapping[str, JSONValue] | None"
 
@@ -30,8 +30,7 @@ _QUANT = re.compile(r"(?:UD-)?(?:(?:I?Q[1-8]|TQ[12])(?:_[0-9A-Z]+)*|BF16|F16|F32
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
 
 
-@dataclass(frozen=True, slots=True)
-class ModelName:
+class ModelName(Struct, frozen=True):
     """A name that clients can call, such as `qwen3:8b`; compared without regard to case."""
 
     text: str
@@ -61,8 +60,7 @@ class ModelName:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
-class Digest:
+class Digest(Struct, frozen=True):
     """A SHA-256 of a file's bytes, written `sha256:` and 64 lower-case hex digits."""
 
     text: str
@@ -81,8 +79,7 @@ class Digest:
         return self.text
 
 
-@dataclass(frozen=True, slots=True)
-class BuiltinRef:
+class BuiltinRef(Struct, frozen=True):
     """Weights in the package: `builtin:tiny`."""
 
     name: str
@@ -91,8 +88,7 @@ class BuiltinRef:
         return f"builtin:{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class PathRef:
+class PathRef(Struct, frozen=True):
     """A file, the first of a split set, or a folder, as written in the manifest."""
 
     path: str
@@ -101,8 +97,7 @@ class PathRef:
         return self.path
 
 
-@dataclass(frozen=True, slots=True)
-class HubRef:
+class HubRef(Struct, frozen=True):
     """`hf:org/repo[:file|:QUANT][@revision]`; at most one of `file` and `quant` is set."""
 
     repo: str
@@ -115,8 +110,7 @@ class HubRef:
         return f"hf:{self.repo}" + (f":{pick}" if pick else "") + (f"@{self.revision}" if self.revision else "")
 
 
-@dataclass(frozen=True, slots=True)
-class RegistryRef:
+class RegistryRef(Struct, frozen=True):
     """`ollama:[host/][namespace/]model[:tag]` with the registry's defaults filled in."""
 
     host: str
@@ -128,8 +122,7 @@ class RegistryRef:
         return f"ollama:{self.host}/{self.namespace}/{self.model}:{self.tag}"
 
 
-@dataclass(frozen=True, slots=True)
-class UrlRef:
+class UrlRef(Struct, frozen=True):
     """An `https://` address of one GGUF file (or the first of a split set)."""
 
     url: str
@@ -138,8 +131,7 @@ class UrlRef:
         return self.url
 
 
-@dataclass(frozen=True, slots=True)
-class AliasRef:
+class AliasRef(Struct, frozen=True):
     """A short name of the alias table, such as `llama3.2:1b` or `llama3.2:1b-q8`."""
 
     name: str

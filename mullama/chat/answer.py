@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from mullama.chat.types import (
     Answer,
@@ -24,10 +23,10 @@ from mullama.chat.types import (
     ToolCallFinished,
     Usage,
 )
+from mullama.struct import Struct, field
 
 
-@dataclass(slots=True)
-class _Run:
+class _Run(Struct):
     """Text or reasoning that nothing else has interrupted."""
 
     thinking: bool
@@ -35,8 +34,7 @@ class _Run:
     logprobs: list[TokenLogprob] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class _Parts:
+class _Parts(Struct):
     """The parts of one choice as its events arrive."""
 
     parts: list[_Run | ToolCall] = field(default_factory=list)

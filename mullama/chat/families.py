@@ -6,7 +6,6 @@ A new family is one line. The first family whose evidence is in the call that th
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from mullama.chat.syntax import (
     BraceCalls,
@@ -20,10 +19,10 @@ from mullama.chat.syntax import (
 from mullama.chat.template.base import ChatTemplate, Thinking
 from mullama.errors import NotFound
 from mullama.names import suggest
+from mullama.struct import Struct
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
+class Family(Struct, frozen=True, kw_only=True):
     """The output format of a model, for its reader and its constraint."""
 
     name: str
@@ -31,8 +30,7 @@ class Family:
     thinking: Thinking | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(Struct, frozen=True):
     """One line of the table."""
 
     name: str

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 
 from mullama.chat.families import Family, family_of
 from mullama.chat.template import ChatInput, ChatTemplate, Rendered, SpecialTexts, compile_template, protected
 from mullama.chat.token_texts import TokenTexts
 from mullama.chat.types import Message, Sampling, text_message
+from mullama.struct import Struct, field, replace
 
 # Where a file carries no template at all, the texts are all there is to go by.
 BARE_TEMPLATE = "{% for m in messages %}{{ m.content }}{% if not loop.last %}\n\n{% endif %}{% endfor %}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSettings:
+class ModelSettings(Struct, frozen=True, kw_only=True):
     """The settings of a model that its manifest and its file give to all requests."""
 
     name: str

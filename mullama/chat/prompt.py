@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
 from mullama.chat.constraint import Built, build
 from mullama.chat.families import GENERIC, Family
@@ -34,14 +33,14 @@ from mullama.chat.types import (
     text_message,
 )
 from mullama.errors import Invalid, Unsupported
+from mullama.struct import Struct, replace
 
 # A client sends a different number in this line with each request, which would invalidate every cached prefix.
 _BILLING = re.compile(r"\Ax-anthropic-billing-header:[^\n]*\n*")
 RAW = Family(name="raw", calls=GENERIC)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class Prepared(Struct, frozen=True, kw_only=True):
     """The prompt and the options of the engine, and the settings of the reader."""
 
     prompts: tuple[PromptInput, ...]

@@ -7,14 +7,14 @@ is what llama.cpp computes without overflow or endless loops, and includes the v
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from mullama.struct import Struct
 
 _LARGEST_INT: Final = 2**31 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class SamplingField:
+class SamplingField(Struct, frozen=True):
     """One numeric attribute of `Sampling`; a value is in `low … high`, both included."""
 
     name: str

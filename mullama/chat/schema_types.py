@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote, urljoin
 
 from mullama.names import JSONValue
+from mullama.struct import Struct
 
 TYPES: Final = frozenset(("array", "boolean", "integer", "null", "number", "object", "string"))
 _ANNOTATIONS: Final = frozenset(("const", "default", "enum", "example", "examples"))
@@ -90,8 +90,7 @@ def _mappings(schema: JSONValue) -> Iterator[Mapping[str, JSONValue]]:
             stack.extend(value)
 
 
-@dataclass(frozen=True, slots=True)
-class ValueTypes:
+class ValueTypes(Struct, frozen=True):
     """The types that a value may have, and its possible values where the schema lists them."""
 
     types: frozenset[str] = TYPES

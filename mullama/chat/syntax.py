@@ -6,12 +6,12 @@ to the reader; the grammar writes it as given here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import assert_never
 
+from mullama.struct import Struct
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JsonCalls:
+
+class JsonCalls(Struct, frozen=True, kw_only=True):
     """`open` {"name": …, "arguments": {…}} `close`, or a list of such objects."""
 
     open: str
@@ -32,8 +32,7 @@ class JsonCalls:
     """Further openings that the reader accepts."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NamedCalls:
+class NamedCalls(Struct, frozen=True, kw_only=True):
     """`open`, then for each call `begin` NAME `middle` {…} `end`, then `close`."""
 
     open: str
@@ -50,8 +49,7 @@ class NamedCalls:
     aliases: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaggedCalls:
+class TaggedCalls(Struct, frozen=True, kw_only=True):
     """`open`; for each call `begin` NAME `named`, for each argument `key` KEY `keyed` VALUE `valued`, `end`; `close`.
 
     A string value is written without quotes, any other value as JSON.
@@ -71,8 +69,7 @@ class TaggedCalls:
     """Further openings, each equal to `open` followed by `begin`, or to `begin`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BraceCalls:
+class BraceCalls(Struct, frozen=True, kw_only=True):
     """`open` call:NAME{key:value,…} `close`, with strings between two `quote` marks (Gemma)."""
 
     open: str
@@ -80,8 +77,7 @@ class BraceCalls:
     quote: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PythonCalls:
+class PythonCalls(Struct, frozen=True, kw_only=True):
     """`open` [name(key="value", …), …] `close`: calls in Python notation."""
 
     open: str
@@ -89,8 +85,7 @@ class PythonCalls:
     aliases: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChannelCalls:
+class ChannelCalls(Struct, frozen=True, kw_only=True):
     """The harmony format: each message names its channel, and a call names its recipient."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import assert_never
 
 from mullama.chat.syntax import (
@@ -18,6 +17,7 @@ from mullama.chat.syntax import (
 )
 from mullama.chat.template.shape import arguments_text, plain_tools
 from mullama.chat.types import Message, TextPart, Tool, text_message
+from mullama.struct import replace
 
 
 def with_tools_described(messages: Sequence[Message], tools: Sequence[Tool], syntax: CallSyntax) -> tuple[Message, ...]:

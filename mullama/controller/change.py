@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from mullama.errors import Conflict, ManifestError, MullamaError, Refused
@@ -14,6 +13,7 @@ from mullama.plan.steps import Action, Plan
 from mullama.reconcile.overlay import Overlay
 from mullama.runtime.base import Access, ApplyOptions, Origin
 from mullama.runtime.snapshot import Snapshot
+from mullama.struct import Struct, field
 from mullama.weights.stored import LockEntry
 
 Line = dict[str, Any]
@@ -44,8 +44,7 @@ def unchanged(overlay: Overlay) -> Overlay:
     return overlay
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Change:
+class Change(Struct, frozen=True, kw_only=True, eq=False):
     """A request to change what is served, built once where it enters the server."""
 
     desired: Manifest | None
@@ -89,8 +88,7 @@ class Change:
         return self.only is not None or (self.desired is not None and self.options.trigger != "start")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedChange:
+class PlannedChange(Struct, frozen=True, kw_only=True):
     """A change with its plan at one moment, made under the lock."""
 
     manifest: Manifest

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from mullama.struct import Struct, field
 
 
 class Condition(StrEnum):
@@ -41,8 +42,7 @@ class Reason(StrEnum):
     IDLE = "Idle"
 
 
-@dataclass(slots=True)
-class Conditions:
+class Conditions(Struct):
     """The server's conditions, each with the time of its last change (unix seconds)."""
 
     items: dict[Condition, dict[str, Any]] = field(default_factory=dict)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mullama.manifest.spec import Manifest
@@ -12,10 +11,10 @@ from mullama.plan.observed import Machine
 from mullama.reconcile.overlay import Overlay, combine
 from mullama.runtime.base import Origin
 from mullama.runtime.snapshot import Snapshot
+from mullama.struct import Struct, field, replace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Current:
+class Current(Struct, frozen=True, kw_only=True):
     """The state of a server at one moment."""
 
     manifest: Manifest

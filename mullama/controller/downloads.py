@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from mullama.controller.change import PlannedChange
@@ -21,13 +21,13 @@ from mullama.reconcile.overlay import Overlay
 from mullama.runtime.base import ApplyOptions
 from mullama.runtime.metrics import Metrics
 from mullama.sources.settings import Requester, requester
+from mullama.struct import Struct, field
 from mullama.weights.stored import LockEntry
 
 Begin = Callable[[Report], Coroutine[Any, Any, KnownFiles]]
 
 
-@dataclass(eq=False, slots=True)
-class SharedDownload:
+class SharedDownload(Struct, eq=False):
     """One download and the receivers of its progress."""
 
     reports: list[Report] = field(default_factory=list)

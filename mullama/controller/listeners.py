@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Protocol
 
 from mullama.controller.current import CurrentState
@@ -11,6 +10,7 @@ from mullama.errors import MullamaError
 from mullama.manifest.spec import Manifest
 from mullama.runtime.base import Access
 from mullama.runtime.snapshot import Snapshot
+from mullama.struct import replace
 
 
 class HttpListeners(Protocol):

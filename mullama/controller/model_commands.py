@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
 
 from mullama.chat.inventory import CopyModel, CreateModel, DeleteModel, PullModel, SetDefault, TaskStatus
@@ -26,6 +25,7 @@ from mullama.reconcile.files import Files
 from mullama.reconcile.overlay import Overlay
 from mullama.runtime.base import ApplyOptions, Origin
 from mullama.sources.settings import requester
+from mullama.struct import replace
 
 _ON_DEMAND = {"residency": {"load": "on_demand"}}
 _CHANGE_MANIFEST = "change the manifest and apply it"

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import replace
 from types import MappingProxyType
 
 from mullama.controller.api_keys import resolve_access
@@ -45,6 +44,7 @@ from mullama.runtime.pool import Pool
 from mullama.runtime.serving.build import DeploymentBuilder
 from mullama.store.index import changed
 from mullama.store.records import Records
+from mullama.struct import replace
 from mullama.weights.stored import LockEntry
 
 STOP_SECONDS = 300.0

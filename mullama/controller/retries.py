@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from types import MappingProxyType
 
 from mullama.controller.current import CurrentState
 from mullama.controller.event_log import EventLog
 from mullama.errors import Internal, ModelUnavailable, MullamaError
 from mullama.manifest.spec import Model
+from mullama.struct import replace
 
 FIRST_DELAY, LAST_DELAY = 1.0, 60.0  # seconds before an attempt, doubled each time
 

@@ -6,7 +6,6 @@ import asyncio
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mullama.controller.change import Change, Line
@@ -14,12 +13,12 @@ from mullama.controller.status import StatusTracker
 from mullama.errors import Conflict, Internal, ModelUnavailable, MullamaError, Unavailable
 from mullama.manifest.tree import revision
 from mullama.reconcile.execute import Overtaken, Report, Result
+from mullama.struct import Struct, field
 
 T = TypeVar("T")
 
 
-@dataclass(eq=False, slots=True, kw_only=True)
-class Run:
+class Run(Struct, eq=False, kw_only=True):
     """The execution of one change, over several plans when files must be downloaded in between."""
 
     change: Change

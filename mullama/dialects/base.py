@@ -6,20 +6,19 @@ Pure: time and ids are values of the `ReplyContext`. One generic HTTP handler se
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, Protocol, TypeGuard, TypeVar
 
 from mullama.chat import inventory, types
 from mullama.dialects.stored_objects import StoredObject, StoredOperation, StoredPage
 from mullama.errors import MullamaError
 from mullama.names import JSONValue
+from mullama.struct import Struct, field, replace
 
 Op_co = TypeVar("Op_co", covariant=True)
 Res_co = TypeVar("Res_co", covariant=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WireRequest:
+class WireRequest(Struct, frozen=True, kw_only=True):
     """A request as decoders see it. Header names are in lower case; path and query values are decoded strings."""
 
     body: JSONValue = None
@@ -28,8 +27,7 @@ class WireRequest:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyContext(Generic[Op_co, Res_co]):
+class ReplyContext(Struct, Generic[Op_co, Res_co], frozen=True, kw_only=True):
     """The one argument of an encoder: the operation, its result, and the identity and time of the request.
 
     Each id in an answer is a prefix, `id`, and a counter where there are several; the request id is `req_` + `id`.
@@ -52,8 +50,7 @@ class ReplyContext(Generic[Op_co, Res_co]):
     """The number of tokens that one request to the model may use."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResponseRequest(types.ChatRequest):
+class ResponseRequest(types.ChatRequest, frozen=True, kw_only=True):
     """A request of the Responses API: a conversation that may continue stored responses."""
 
     needs: tuple[str, ...] = ()
@@ -75,8 +72,7 @@ class ResponseRequest(types.ChatRequest):
     """Fields of the request that the response object repeats."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StaticReply:
+class StaticReply(Struct, frozen=True, kw_only=True):
     """An operation that needs no model: `reply` is the answer, unless the endpoint's own `encode` changes it."""
 
     reply: Reply
@@ -197,8 +193,7 @@ def _size_of_choice(choice: types.Choice) -> int:
     return texts + len(choice.tokens) + len(logprobs) * (alternatives + 1) * 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(Struct, frozen=True, kw_only=True):
     """One complete answer. A body of None is empty, a str is sent as text, anything else as JSON."""
 
     body: JSONValue = None
@@ -206,8 +201,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Frame:
+class Frame(Struct, frozen=True, kw_only=True):
     """One event of a stream. `event` is its SSE name; data of type str is sent unchanged ("[DONE]")."""
 
     data: JSONValue
@@ -256,8 +250,7 @@ def fixed(operation: Operation) -> Callable[[WireRequest], Operation]:
     return lambda _: operation
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True, kw_only=True):
     """One method and path (Starlette syntax).
 
     `decode`, `encode` and `stream` may raise any `MullamaError`. A model of "" means the default model.
@@ -289,8 +282,7 @@ class Endpoint:
     """The body is bytes for the blob store, and the operation is a `StoreBlob`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dialect:
+class Dialect(Struct, frozen=True, kw_only=True):
     """The wire format of a family of clients: its endpoints and its errors."""
 
     name: str

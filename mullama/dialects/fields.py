@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from mullama.dialects import schema
 from mullama.dialects.schema import Schema
 from mullama.errors import Invalid
 from mullama.names import JSONValue
+from mullama.struct import Struct
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -24,8 +24,7 @@ MOST_INTEGER = 2**53
 MOST_NAME = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Field(Generic[T_co]):
+class Field(Struct, Generic[T_co], frozen=True):
     """One member of an object: its name, its converter, and the JSON Schema of the values that it accepts."""
 
     name: str

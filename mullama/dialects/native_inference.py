@@ -6,8 +6,6 @@ model, including models that are served in some dialects only.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mullama.chat.inventory import LoadModel
 from mullama.chat.types import EmbedRequest
 from mullama.dialects import schema
@@ -16,6 +14,7 @@ from mullama.dialects.fields import body_of, flag, request_schema
 from mullama.dialects.inputs import PROMPT_NAMES, prompt_of
 from mullama.dialects.ollama import chat, embed, model_admin
 from mullama.dialects.openai.llamaserver import tokens
+from mullama.struct import replace
 
 _NORMALIZE = flag("normalize")
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal
 
 from mullama.names import JSONValue
+from mullama.struct import Struct, field
 
 ObjectKind = Literal["response", "chat.completion"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredObject:
+class StoredObject(Struct, frozen=True, kw_only=True):
     """An object as it was sent, with the input that led to it."""
 
     id: str
@@ -26,8 +25,7 @@ class StoredObject:
     """The data of all events of a stream that ran in the background; None for other objects."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredPage:
+class StoredPage(Struct, frozen=True, kw_only=True):
     """Some objects of a list, in order."""
 
     objects: tuple[StoredObject, ...]
@@ -35,22 +33,19 @@ class StoredPage:
     """Further objects follow."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchStored:
+class FetchStored(Struct, frozen=True, kw_only=True):
     """Return the object. Raises `NotFound` for one that this caller did not store."""
 
     kind: ObjectKind
     id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteStored:
+class DeleteStored(Struct, frozen=True, kw_only=True):
     kind: ObjectKind
     id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateStored:
+class UpdateStored(Struct, frozen=True, kw_only=True):
     """Replace the metadata of an object, and return the object."""
 
     kind: ObjectKind
@@ -58,8 +53,7 @@ class UpdateStored:
     metadata: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListStored:
+class ListStored(Struct, frozen=True, kw_only=True):
     """Return one page of the caller's objects."""
 
     kind: ObjectKind
@@ -70,16 +64,14 @@ class ListStored:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayStream(FetchStored):
+class ReplayStream(FetchStored, frozen=True, kw_only=True):
     """Stream the events of a response again, and follow it while it is generated."""
 
     starting_after: int = -1
     """The number of the last event that the client has."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CancelStored(FetchStored):
+class CancelStored(FetchStored, frozen=True, kw_only=True):
     """End a response that is generated in the background, and return it."""
 
 

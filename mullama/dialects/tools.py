@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from mullama.chat.reader.json_text import complete_members, object_of
 from mullama.chat.types import Message, Tool, ToolCall, ToolChoice
 from mullama.dialects import fields, schema
 from mullama.errors import Invalid
 from mullama.names import JSONValue
+from mullama.struct import replace
 
 MOST_TOOLS = 256
 MOST_MESSAGES = 4096

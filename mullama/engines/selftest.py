@@ -15,16 +15,16 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
+
+from mullama.struct import Struct, asdict
 
 _PROMPT = "One two three four five six seven eight nine ten. " * 8
 _LONGEST = 120.0  # seconds for one decode in a child
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SelfTest:
+class SelfTest(Struct, frozen=True, kw_only=True):
     """The result of a self-test."""
 
     works: bool

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
 
 from mullama.errors import Invalid
+from mullama.struct import Struct
 
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9-]{1,63})*")
 _TCP = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
@@ -14,8 +14,7 @@ _LONGEST_UNIX_PATH = 107  # bytes of sun_path on Linux, without the final zero
 _HINT = "127.0.0.1:11434, [::1]:11434 or unix:./mullama.sock"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TcpAddress:
+class TcpAddress(Struct, frozen=True, kw_only=True):
     """A host name or IP address without brackets, and a port; port 0 takes a free one."""
 
     host: str
@@ -33,8 +32,7 @@ class TcpAddress:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnixAddress:
+class UnixAddress(Struct, frozen=True, kw_only=True):
     """A socket in the file system, for the processes that may open its file. Raises `Invalid` for a long path."""
 
     path: str

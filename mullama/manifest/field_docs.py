@@ -6,17 +6,16 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import get_origin
 
 from mullama.manifest.key_tree import shape_of
 from mullama.manifest.spec import Block, Manifest
 from mullama.manifest.unsupported import REFUSALS
+from mullama.struct import Struct
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DescribedField:
+class DescribedField(Struct, frozen=True, kw_only=True):
     """One field of a block."""
 
     path: str

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from operator import is_
 
 from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.nodes import Fields, Items, Leaf, Node, Patterns, below, join
+from mullama.struct import replace
 
 _REFERENCE = re.compile(
     r"\$\$\{"  # a literal ${

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -16,10 +15,10 @@ from mullama.manifest.nodes import Fields, Items, Leaf, Node, Plain, join
 from mullama.manifest.scalars import read_plain
 from mullama.manifest.spec import Block, Manifest, Model, Parameters
 from mullama.names import JSONValue
+from mullama.struct import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class KeyTree:
+class KeyTree(Struct, frozen=True):
     """A block with fixed keys, a map or list of `each`, or a scalar (`text`: it must be text)."""
 
     block: type[Block] | None = None

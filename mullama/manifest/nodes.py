@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from mullama.errors import Location
+from mullama.struct import Struct
 
 T = TypeVar("T")
 Plain = str | int | float | bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class Leaf:
+class Leaf(Struct, frozen=True):
     """One scalar. `loose` text is the value of one environment reference: it takes the type of its field."""
 
     value: Plain
@@ -21,16 +20,14 @@ class Leaf:
     loose: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Items:
+class Items(Struct, frozen=True):
     """A list."""
 
     items: tuple[Node, ...]
     place: Location
 
 
-@dataclass(frozen=True, slots=True)
-class Fields:
+class Fields(Struct, frozen=True):
     """A map: `entries` has the values and `keys` the places of the keys."""
 
     entries: Mapping[str, Node]

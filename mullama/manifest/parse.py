@@ -7,7 +7,6 @@ each model, resolve paths and templates, validate types, and check the parts aga
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import Annotated, Any
 
@@ -27,6 +26,7 @@ from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.unsupported import refused
 from mullama.manifest.validation_messages import explain
 from mullama.names import JSONValue
+from mullama.struct import Struct
 
 VERSION = "v1"
 _FIXED = ("mullama", "include", "profiles")
@@ -34,8 +34,7 @@ _SHAPE = KeyTree(block=Manifest)
 _MODEL = KeyTree(block=Model)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parsed:
+class Parsed(Struct, frozen=True, kw_only=True):
     """The manifest, the place of each dotted path in it, and warnings."""
 
     manifest: Manifest

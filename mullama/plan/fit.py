@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from mullama.errors import Invalid
 from mullama.manifest.spec import Budget, Gpu, Manifest, Model, share_of
 from mullama.plan.drafting import draft_kind, draft_tokens
 from mullama.plan.observed import KnownFiles, Machine
+from mullama.struct import Struct, replace
 from mullama.units import size
 from mullama.weights.facts import WeightFacts
 from mullama.weights.memory import (
@@ -38,8 +38,7 @@ _IDLE_STATES = 1  # ended conversations that a recurrent model keeps
 _VECTOR_SEQUENCES = 64  # inputs of one decode of embeddings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
+class Need(Struct, frozen=True, kw_only=True):
     """Bytes on all devices together: the weights, which models may share, and one context."""
 
     weights: int
@@ -50,8 +49,7 @@ class Need:
         return self.weights + self.context
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
+class Placement(Struct, frozen=True, kw_only=True):
     """Number of layers on GPUs (-1 for all), and the share of each GPU (empty for equal shares)."""
 
     layers: int = 0

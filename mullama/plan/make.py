@@ -14,7 +14,6 @@ Then one step for each changed block outside the models. The plan is empty if al
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 
 from mullama.errors import masked
 from mullama.manifest.spec import Manifest, Model
@@ -24,6 +23,7 @@ from mullama.plan.drafting import draft_kind
 from mullama.plan.fit import MemoryLedger, Need, drafter_facts, need, oversubscribed, room_for_both
 from mullama.plan.observed import Applied, KnownFiles, LiveModel, Observed
 from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step
+from mullama.struct import replace
 from mullama.units import size
 
 EMPTY = Manifest(mullama="v1")

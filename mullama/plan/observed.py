@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal
 
 from mullama.manifest.spec import Manifest
+from mullama.struct import Struct, field
 from mullama.weights.facts import WeightFacts
 from mullama.weights.stored import StoredWeights
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownFiles:
+class KnownFiles(Struct, frozen=True, kw_only=True):
     """The files of one source, as far as they are known without network access."""
 
     source: str
@@ -30,8 +29,7 @@ class KnownFiles:
     """The stored files with their companions (projector, template); None unless `stored`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Applied:
+class Applied(Struct, frozen=True, kw_only=True):
     """The last committed revision: its number (`generation`) and its manifest with its digest (`revision`)."""
 
     generation: int
@@ -43,8 +41,7 @@ class Applied:
 LiveState = Literal["absent", "loading", "ready", "idle", "degraded", "failed"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveModel:
+class LiveModel(Struct, frozen=True, kw_only=True):
     """One model in a running server."""
 
     name: str
@@ -63,8 +60,7 @@ class LiveModel:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class Machine(Struct, frozen=True, kw_only=True):
     """Memory in bytes within the limits of the cgroup, and GPUs by index: (name, total, free)."""
 
     ram_total: int = 0
@@ -73,8 +69,7 @@ class Machine:
     cores: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
+class Observed(Struct, frozen=True, kw_only=True):
     """The observed state, as input of a plan."""
 
     applied: Applied | None = None

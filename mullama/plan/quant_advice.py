@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Literal
+
+from mullama.struct import Struct, replace
 
 Profile = Literal["quality", "balanced", "fast"]
 Status = Literal["recommended", "fits", "hybrid", "too large"]
@@ -23,8 +24,7 @@ BITS = dict(_BITS)
 _WINDOWS: dict[Profile, tuple[float, float]] = {"quality": (0.0, 99.0), "balanced": (4.4, 6.0), "fast": (4.0, 4.7)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class Offer(Struct, frozen=True, kw_only=True):
     """One available quantization: its name, its file or first part, and the bytes of all parts."""
 
     quant: str
@@ -32,16 +32,14 @@ class Offer:
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
+class Room(Struct, frozen=True, kw_only=True):
     """Bytes that a model may use: on all GPUs together, and in main memory."""
 
     gpu: int
     ram: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuantRating:
+class QuantRating(Struct, frozen=True, kw_only=True):
     """The rating of an offer. memory: bytes of weights and context. room: tokens of context that fit in the rest."""
 
     offer: Offer

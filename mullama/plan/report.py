@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal, assert_never
 
 from mullama.plan.steps import Action, Cause, FieldChange, Plan, Step
+from mullama.struct import Struct
 from mullama.units import counted, printable, size
 
 MARKDOWN_LIMIT = 60_000
@@ -27,8 +27,7 @@ _SIGNS = {Action.REPLACE: "loads its weights again", Action.RENAME: "is renamed"
 Tone = Literal["add", "update", "replace", "remove", "repair", "plain"]
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One line of text, with the tone that selects its colour."""
 
     text: str

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from mullama import codec
 from mullama.errors import Location
 from mullama.manifest.nodes import nearest
+from mullama.struct import Struct, replace
 
 
 class Cost(StrEnum):
@@ -60,8 +60,7 @@ class Action(StrEnum):
         }[self.value]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FieldChange:
+class FieldChange(Struct, frozen=True, kw_only=True):
     """A change of one field."""
 
     path: str
@@ -73,8 +72,7 @@ class FieldChange:
     after: Any = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(Struct, frozen=True, kw_only=True):
     """One step of a plan."""
 
     subject: str
@@ -105,8 +103,7 @@ class Step:
         return f"{self.kind}/{self.subject}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """Steps in display order. Execution has its own phases (see `reconcile.execute`)."""
 
     base: str
@@ -199,8 +196,7 @@ def _change_tree(tree: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in tree.items() if not (tree["sensitive"] and key in ("before", "after"))}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _PlanTree:
+class _PlanTree(Struct, frozen=True, kw_only=True):
     base: str
     generation: int
     steps: tuple[dict[str, Any], ...]

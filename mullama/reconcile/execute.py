@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Container, Mapping
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -24,6 +23,7 @@ from mullama.errors import ModelUnavailable, MullamaError
 from mullama.manifest.spec import Manifest, Model
 from mullama.plan.observed import KnownFiles
 from mullama.plan.steps import Action, Cost, Plan, Step
+from mullama.struct import Struct, field, replace
 
 Report = Callable[[dict[str, Any]], None]
 """Receives each event of the progress in its published JSON form."""
@@ -93,8 +93,7 @@ class Outcome(StrEnum):
     PARTLY_APPLIED = "partly_applied"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
+class Result(Struct, frozen=True, kw_only=True):
     """How an apply ended after the commit, and the outcome of each changed model."""
 
     outcome: Outcome
@@ -208,8 +207,7 @@ def _needs_load(name: str, steps: Mapping[str, Step], effects: Effects) -> bool:
     return step.cost not in (Cost.NONE, Cost.LIVE) or effects.lacks(name)
 
 
-@dataclass(slots=True)
-class _Loaded:
+class _Loaded(Struct):
     """The models of one round of loads that are not ready."""
 
     failures: dict[str, MullamaError] = field(default_factory=dict)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from mullama.reconcile import references
 from mullama.reconcile.files import Files, read_lock
 from mullama.store.index import Fetched, Index
 from mullama.store.records import Records, Revision, instances
+from mullama.struct import Struct
 from mullama.weights.stored import LockEntry
 
 LEAST_GRACE = 600.0  # seconds
@@ -52,8 +52,7 @@ def referenced_by(root: Path, index: Index, *, history: bool) -> frozenset[str]:
     return frozenset(digests)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class User:
+class User(Struct, frozen=True, kw_only=True):
     """A model that needs the files of a source, or a state folder whose models cannot be read here."""
 
     name: str

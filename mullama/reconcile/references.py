@@ -9,18 +9,17 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from mullama.errors import Invalid, Unavailable
 from mullama.names import Digest
 from mullama.store.disk import write_atomic
+from mullama.struct import Struct
 
 _ID_FILE = "cache-references"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Claim(Struct, frozen=True, kw_only=True):
     """The list of one state folder."""
 
     state: Path

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from mullama.chat.inventory import CreateModel, ModelStateReport, PullModel, TaskStatus
@@ -15,12 +14,12 @@ from mullama.chat.types import ChatRequest, CompletionRequest, Event
 from mullama.dialects.base import Operation, Result
 from mullama.dialects.stored_objects import StoredObject
 from mullama.manifest.spec import Manifest
+from mullama.struct import Struct
 
 Role = Literal["infer", "admin", "read"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
+class Caller(Struct, frozen=True, kw_only=True):
     """The client of one request and its rights."""
 
     dialect: str
@@ -39,8 +38,7 @@ class Caller:
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.models for name in names)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyRecord:
+class KeyRecord(Struct, frozen=True, kw_only=True):
     """An API key with the SHA-256 of its secret, never the secret."""
 
     name: str
@@ -50,8 +48,7 @@ class KeyRecord:
     priority: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
+class Access(Struct, frozen=True, kw_only=True):
     """The part of the live snapshot that the HTTP server needs; swapped as one value."""
 
     manifest: Manifest
@@ -59,8 +56,7 @@ class Access:
     generation: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApplyOptions:
+class ApplyOptions(Struct, frozen=True, kw_only=True):
     """The options of one change."""
 
     allow_empty: bool = False
@@ -76,8 +72,7 @@ class ApplyOptions:
     """The author, for history."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class Origin(Struct, frozen=True, kw_only=True):
     """The source of a manifest."""
 
     path: str | None = None

@@ -7,10 +7,10 @@ no labels: they are the sums over the models, or one model's.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from mullama.runtime.metrics import ModelMetrics
+from mullama.struct import Struct, field
 
 Rates = tuple[float, float, float, float]
 """Computed tokens of prompts, their seconds, decodes of answers, their seconds."""
@@ -18,8 +18,7 @@ Rates = tuple[float, float, float, float]
 _PER_POSITION = "spec_decode_num_accepted_tokens_per_pos_total"
 
 
-@dataclass(slots=True)
-class LlamaCppMetrics:
+class LlamaCppMetrics(Struct):
     """Renders the counters. The two rates are those since the last scrape, as llama-server's are."""
 
     _last: dict[str, Rates] = field(default_factory=dict)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import accumulate, zip_longest
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -14,12 +13,12 @@ from prometheus_client.registry import Collector
 
 from mullama.chat.types import Timings, Usage
 from mullama.engines.base import Embedded, Ended
+from mullama.struct import Struct, field
 
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 
 
-@dataclass(slots=True)
-class Histogram:
+class Histogram(Struct):
     """A histogram of seconds in fixed buckets."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(_BUCKETS) + 1))
@@ -36,8 +35,7 @@ class Histogram:
         return list(zip(bounds, accumulate(self.counts), strict=True))
 
 
-@dataclass(slots=True)
-class ModelMetrics:
+class ModelMetrics(Struct):
     """One model's counters since the server started."""
 
     requests: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -79,8 +77,7 @@ class ModelMetrics:
             self.draft_accepted_at = [before + more for before, more in pairs]
 
 
-@dataclass(slots=True)
-class Metrics:
+class Metrics(Struct):
     """The counters of one server."""
 
     models: dict[str, ModelMetrics] = field(default_factory=dict)
@@ -107,8 +104,7 @@ class Metrics:
         return self.models.setdefault(model, ModelMetrics())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gauge:
+class Gauge(Struct, frozen=True, kw_only=True):
     """One value that is computed at each scrape."""
 
     name: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from mullama.engines.base import ContextFacts, ContextOptions, EngineChoice
@@ -23,13 +22,13 @@ from mullama.runtime.worker.parent import USUAL_LIMITS, WorkerClient
 from mullama.runtime.worker.process import Death, DeathCause, OutOfResources
 from mullama.runtime.worker.watchdog import StallLimits
 from mullama.store.index import changed
+from mullama.struct import Struct, field
 
 _LONG_STALL = 10.0  # seconds without progress that are worth a remark
 _RETRY_DEATH = 2.0  # seconds; a worker is usually restarted by then
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class Lease:
+class Lease(Struct, kw_only=True, eq=False):
     """The right of one request to use a loaded model, until the `async with` block of `Pool.lease` ends."""
 
     id: int
@@ -56,8 +55,7 @@ class Lease:
             self._on_cancel()
 
 
-@dataclass(slots=True)
-class RunningLoad:
+class RunningLoad(Struct):
     """A load of weights that runs."""
 
     worker: WorkerClient
@@ -75,8 +73,7 @@ class RunningLoad:
         return f"the weights are being loaded: {self.share:.0%}{waits}"
 
 
-@dataclass(slots=True, kw_only=True)
-class _Unit:
+class _Unit(Struct, kw_only=True):
     """The options with which a unit is opened, and the facts of the open context."""
 
     choice: EngineChoice
@@ -97,8 +94,7 @@ Raises for files that must not be served, such as those with another digest than
 """
 
 
-@dataclass(slots=True, kw_only=True)
-class Attempts:
+class Attempts(Struct, kw_only=True):
     """Counts the loads that were begun and not finished, also across restarts of the server.
 
     A load that ends the server with it leaves no other trace.

@@ -17,18 +17,17 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 
 from mullama.codec import to_bytes
 from mullama.errors import Invalid
+from mullama.struct import Struct, replace
 
 SECONDS = 600.0
 STRIKES = 2
 _KEPT = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Record:
+class _Record(Struct, frozen=True, kw_only=True):
     """A suspected request. strikes: deaths with this request alone; since: time of the last death."""
 
     strikes: int = 0

@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
@@ -42,12 +41,12 @@ from mullama.server.http.limits import Bounds
 from mullama.server.inflight import Inflight
 from mullama.server.route_table import HttpRoute, RouteSchema
 from mullama.server.streams import relay, replay
+from mullama.struct import Struct, replace
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoints:
+class Endpoints(Struct, frozen=True, kw_only=True):
     """Handles the requests to the dialects' endpoints."""
 
     service: Service

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal, get_args
 
 from starlette.routing import compile_path
 
 from mullama.names import JSONValue
 from mullama.server.http.exchange import ErrorFormat, Exchange
+from mullama.struct import Struct
 
 AccessClass = Literal["public", "infer", "admin", "read"]
 Handler = Callable[[Exchange, Mapping[str, str]], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RouteSchema:
+class RouteSchema(Struct, frozen=True, kw_only=True):
     """Request and response of a route as JSON schemas, for the OpenAPI document."""
 
     summary: str = ""
@@ -29,8 +28,7 @@ class RouteSchema:
     """The request body is bytes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpRoute:
+class HttpRoute(Struct, frozen=True, kw_only=True):
     """One method on one path."""
 
     method: str

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from mullama.names import SourceRef
+from mullama.struct import Struct
 
 if TYPE_CHECKING:  # a command that shows progress needs none of them
     from mullama.weights.facts import WeightFacts
@@ -17,8 +17,7 @@ if TYPE_CHECKING:  # a command that shows progress needs none of them
 Phase = Literal["found", "waiting", "resuming", "downloading", "verifying", "retrying", "sending", "done"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DownloadProgress:
+class DownloadProgress(Struct, frozen=True, kw_only=True):
     """The progress of one file."""
 
     file: str

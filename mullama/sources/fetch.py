@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, replace
 from typing import Final
 
 from mullama.errors import MullamaError, TransferFailed, Unavailable
 from mullama.sources.base import Cancelled, DownloadProgress, FileIndex, ForeignStores, Report
 from mullama.sources.local_files import blocks, hashed, regular_size
 from mullama.sources.settings import Settings
+from mullama.struct import Struct, replace
 from mullama.weights.located import LocatedFile
 
 HASHED_AT_ONCE: Final = 64 * 1024**2
@@ -22,8 +22,7 @@ class DamagedCopy(TransferFailed):
     """A file of the store or of another tool does not have the bytes that its name promises."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredCopy:
+class StoredCopy(Struct, frozen=True):
     """A file on this machine with a promised digest. stamp: its state if the digest holds; "" if it is not checked."""
 
     path: str

@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from typing import Any, Final
@@ -22,6 +21,7 @@ from mullama.names import HubRef, repo_file
 from mullama.sources.base import Cancelled
 from mullama.sources.http_client import RETRY_STATUS, HttpResponse, TransientError, Web, open_web
 from mullama.sources.settings import HubSettings, Settings
+from mullama.struct import Struct, replace
 from mullama.weights.choose import FileChoice, choose, choose_projector
 from mullama.weights.located import Credential, Located, LocatedFile
 
@@ -31,8 +31,7 @@ _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 MAX_FILES: Final = 20_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Repository:
+class Repository(Struct, frozen=True, kw_only=True):
     """The description of a repository by the hub."""
 
     name: str
@@ -47,8 +46,7 @@ class Repository:
     """Name and bytes of each GGUF file; None where the hub gives no size."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _File:
+class _File(Struct, frozen=True, kw_only=True):
     size: int | None
     digest: str | None
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import replace
 from typing import Final, get_args
 
 from mullama.errors import BadWeights, MullamaError, NotFound, TransferFailed, Unavailable, masked
@@ -21,6 +20,7 @@ from mullama.sources.fetch import HASHED_AT_ONCE, DamagedCopy, FileFetcher, best
 from mullama.sources.local_files import look_into, read_text
 from mullama.sources.registry import Wanted
 from mullama.sources.settings import Settings
+from mullama.struct import replace
 from mullama.weights.facts import WeightFacts
 from mullama.weights.located import Located, LocatedFile
 from mullama.weights.registry_manifest import TEXTS, read_defaults

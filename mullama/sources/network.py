@@ -8,13 +8,13 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import httpcore2
 
 from mullama.errors import Refused
 from mullama.sources.base import Cancelled
+from mullama.struct import Struct
 
 _SLICE: Final = 0.25
 """Seconds between two checks of the deadline and of the cancellation."""
@@ -27,8 +27,7 @@ class Cancellation(Exception):
     """The caller has cancelled the request."""
 
 
-@dataclass(slots=True)
-class Deadline:
+class Deadline(Struct):
     """The time limit of the current request, and its cancellation."""
 
     until: float = float("inf")

@@ -12,12 +12,12 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from mullama.errors import Unavailable
 from mullama.store.disk import translate_os_errors
+from mullama.struct import Struct, field
 
 T = TypeVar("T")
 _FORMAT: Final = 1
@@ -32,8 +32,7 @@ CREATE INDEX IF NOT EXISTS by_size ON objects (size);
 _COLUMNS: Final = "kind, id, created, model, metadata, data"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectRecord:
+class ObjectRecord(Struct, frozen=True, kw_only=True):
     """One stored object. Its data is JSON text."""
 
     kind: str
@@ -45,8 +44,7 @@ class ObjectRecord:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectQuery:
+class ObjectQuery(Struct, frozen=True, kw_only=True):
     """One page of the objects of a kind, in the order in which they were stored."""
 
     kind: str

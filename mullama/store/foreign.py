@@ -12,13 +12,13 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from mullama.errors import Invalid, MullamaError
 from mullama.names import Digest, HubRef, JSONValue, RegistryRef, SourceRef, require_utf8
 from mullama.store.disk import NOFOLLOW
+from mullama.struct import Struct
 from mullama.weights.choose import choose, role
 from mullama.weights.located import Located, LocatedFile
 from mullama.weights.registry_manifest import read_manifest
@@ -29,8 +29,7 @@ MAX_ENTRIES: Final = 100_000
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Roots:
+class Roots(Struct, frozen=True, kw_only=True):
     """The folders of the stores, most trusted first."""
 
     huggingface: tuple[str, ...] = ()

@@ -13,7 +13,6 @@ import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -21,6 +20,7 @@ from mullama.errors import Invalid, Unavailable
 from mullama.names import JSONValue
 from mullama.store.blobs import Blobs
 from mullama.store.disk import translate_os_errors
+from mullama.struct import Struct, asdict, replace
 from mullama.weights import record
 from mullama.weights.facts import WeightFacts
 from mullama.weights.stored import PinnedFile, StoredWeights
@@ -36,8 +36,7 @@ CREATE TABLE IF NOT EXISTS fetched (
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fetched:
+class Fetched(Struct, frozen=True, kw_only=True):
     """The files of a source at the time of the last download."""
 
     source: str

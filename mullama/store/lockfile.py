@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from mullama.codec import from_tree
 from mullama.errors import Invalid
 from mullama.names import Digest, parse_source
+from mullama.struct import Struct, replace
 from mullama.units import size
 from mullama.weights import record
 from mullama.weights.stored import LockEntry, PinnedFile
@@ -27,8 +27,7 @@ Lock = Mapping[str, LockEntry]
 """A lock entry for each source text."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _EntryFields:
+class _EntryFields(Struct, frozen=True, kw_only=True):
     """An entry as the file has it."""
 
     resolved: str

@@ -14,7 +14,6 @@ import re
 import secrets
 import stat
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,14 +22,14 @@ from mullama.names import Digest
 from mullama.store import process
 from mullama.store.disk import NOFOLLOW, NONBLOCK, storage_error, sync_folder, translate_os_errors, try_lock
 from mullama.store.hashing import RunningHash
+from mullama.struct import Struct, asdict, replace
 
 _EARLIER_NAMES: Final = {"boot": "boot_id", "born": "start_time"}
 """Fields of a note as earlier versions wrote them."""
 _FILE: Final = re.compile(r"(?P<key>[0-9a-f]{32})\.[0-9a-f]{16}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartialRecord:
+class PartialRecord(Struct, frozen=True, kw_only=True):
     """The note of a partial file: its writer, its source's validator, and the bytes that are on the disk."""
 
     host: str = ""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from mullama.errors import Invalid, NotFound, Unsupported
 from mullama.names import suggest
+from mullama.struct import Struct
 from mullama.weights.architectures import DRAFTERS, PROJECTOR, VOCODERS
 from mullama.weights.split import split_name, stem
 
@@ -72,8 +72,7 @@ _COMPANIONS: Final[Mapping[str, frozenset[str]]] = {
 """Words in the names of files and folders that go with a model, by the role of the file."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileChoice:
+class FileChoice(Struct, frozen=True, kw_only=True):
     """The files of one set of weights."""
 
     files: tuple[str, ...]

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from mullama.struct import Struct, equality_without, field
 from mullama.weights.tensors import Tensor
 
 Role = Literal["model", "projector", "adapter"]
 Capability = Literal["completion", "embedding", "tools", "thinking", "insert", "vision", "rerank"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpecialToken:
+class SpecialToken(Struct, frozen=True, kw_only=True):
     """A token with a role: bos, eos, eot, eom, unk, sep, pad, mask, fim_pre, fim_suf, fim_mid …"""
 
     role: str
@@ -21,8 +20,7 @@ class SpecialToken:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RopeFacts:
+class RopeFacts(Struct, frozen=True, kw_only=True):
     """Rotary position embedding."""
 
     dimensions: int = 0
@@ -35,8 +33,7 @@ class RopeFacts:
     original_context: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Experts:
+class Experts(Struct, frozen=True, kw_only=True):
     """The experts of a mixture-of-experts model."""
 
     count: int = 0
@@ -47,8 +44,7 @@ class Experts:
     """Rows of one expert."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerFacts:
+class LayerFacts(Struct, frozen=True, kw_only=True):
     """The memory of one layer."""
 
     weights: int
@@ -65,8 +61,7 @@ class LayerFacts:
     """Elements of recurrent state per sequence."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeightFacts:
+class WeightFacts(Struct, frozen=True, kw_only=True):
     """Facts about a set of weights. Sizes are in bytes, of all parts together."""
 
     role: Role = "model"
@@ -121,10 +116,14 @@ class WeightFacts:
     """The last layers, which predict further tokens (nextn) for speculative decoding; they are part of `layers`."""
     tied: bool = False
     """True if the token embeddings are the output head, too."""
-    metadata: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
-    """The keys of the file as JSON, with {"array": kind, "length": n} for long arrays; empty in a lock file."""
-    tensors: tuple[Tensor, ...] = field(default=(), compare=False, repr=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """The keys of the file as JSON, with {"array": kind, "length": n} for long arrays; empty in a lock file.
+
+    No part of `==`, as `tensors`."""
+    tensors: tuple[Tensor, ...] = ()
     """The tensors of all parts; empty in a lock file."""
+
+    __eq__, __hash__ = equality_without("metadata", "tensors")
 
     def token(self, role: str) -> SpecialToken | None:
         """Return the special token with this role; None for none."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from mullama.errors import BadWeights
+from mullama.struct import Struct
 from mullama.weights.tensors import BY_NUMBER, REMOVED, Tensor, TensorType
 
 Read = Callable[[int, int], bytes]
@@ -37,8 +37,7 @@ _NAMES = {0: "uint8", 1: "int8", 2: "uint16", 3: "int16", 4: "uint32", 5: "int32
 CUT_SHORT = "the file is cut short or damaged: download it again"
 
 
-@dataclass(frozen=True, slots=True)
-class Array:
+class Array(Struct, frozen=True):
     """An array of a header. Its bytes are decoded on demand."""
 
     kind: str
@@ -62,8 +61,7 @@ class Array:
 Value = bool | int | float | str | Array
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class Header(Struct, frozen=True, kw_only=True):
     """The header of one file. data_offset: the first byte of tensor data. types: the stored type of each key."""
 
     version: int

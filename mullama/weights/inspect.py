@@ -6,11 +6,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
 from mullama.errors import BadWeights
 from mullama.names import JSONValue
+from mullama.struct import replace
 from mullama.weights import architectures as known
 from mullama.weights import check
 from mullama.weights.facts import Capability, Experts, LayerFacts, Role, RopeFacts, SpecialToken, WeightFacts

@@ -6,15 +6,13 @@ that each of its models sets, and the layer filters of `create_memory`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from mullama.struct import Struct
 from mullama.weights import architectures as known
 from mullama.weights.gguf import Array
 from mullama.weights.keys import Keys
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Geometry:
+class Geometry(Struct, frozen=True, kw_only=True):
     """The dimensions of a model. A tuple has one number for each layer."""
 
     layers: int
@@ -28,8 +26,7 @@ class Geometry:
     value_length: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerCache:
+class LayerCache(Struct, frozen=True, kw_only=True):
     """The cache and state of one layer, in elements."""
 
     key: int = 0

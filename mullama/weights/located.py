@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
+from mullama.struct import Struct, replace
 from mullama.weights.stored import FileRole
 
 
@@ -18,8 +19,7 @@ class Credential:
     """The places where a token was looked for, for messages."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocatedFile:
+class LocatedFile(Struct, frozen=True, kw_only=True):
     """One file, with a `path` where it is used in place, or a `url` from which it is downloaded."""
 
     name: str
@@ -33,7 +33,7 @@ class LocatedFile:
     stamp: str = ""
     """The state of the file at `path` for which `digest` holds; "" if the digest is not checked."""
     url: str | None = None
-    credential: Credential = field(default_factory=Credential)
+    credential: Credential = Credential()
     pinned: bool = False
     """True if the digest is from a lock file or the manifest. Another digest then means that the file moved."""
 
@@ -43,8 +43,7 @@ class LocatedFile:
         return self.digest or f"{self.url}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Located:
+class Located(Struct, frozen=True, kw_only=True):
     """All files of one source."""
 
     source: str

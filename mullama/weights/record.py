@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from itertools import groupby
 from typing import Any
 
 from mullama.codec import from_tree
 from mullama.errors import Invalid
 from mullama.names import JSONValue
+from mullama.struct import Struct, defaults, field_names, replace
 from mullama.weights.facts import WeightFacts
 
 _MAX_LAYERS = 1024
@@ -47,11 +47,7 @@ def _unrolled(layers: list[JSONValue], name: str) -> Iterator[JSONValue]:
 
 
 def _written(value: Any) -> Any:
-    if is_dataclass(value):
-        return {f.name: _written(getattr(value, f.name)) for f in fields(value) if not _is_default(f, value)}
+    if isinstance(value, Struct):
+        usual, values = defaults(type(value)), {name: getattr(value, name) for name in field_names(value)}
+        return {name: _written(item) for name, item in values.items() if name not in usual or item != usual[name]}
     return [_written(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _is_default(field: Field[Any], value: Any) -> bool:
-    default = field.default_factory() if field.default_factory is not MISSING else field.default
-    return bool(getattr(value, field.name) == default)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from mullama.errors import Invalid, TransferFailed, Unsupported
 from mullama.names import Digest, JSONValue
+from mullama.struct import Struct
 from mullama.weights.stored import Defaults, FileRole
 
 MEDIA: Final = "application/vnd.docker.distribution.manifest.v2+json"
@@ -28,15 +28,13 @@ _NOT_GGUF: Final = ("tensor", "json")
 TEXTS: Final = ("template", "system", "parameters", "messages", "license")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
+class Layer(Struct, frozen=True, kw_only=True):
     role: FileRole
     digest: str
     size: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
+class Listing(Struct, frozen=True, kw_only=True):
     """The content of a manifest."""
 
     digest: str

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 from mullama.names import JSONValue
+from mullama.struct import Struct, field
 from mullama.weights.facts import WeightFacts
 
 FileRole = Literal[
@@ -16,8 +16,7 @@ FileRole = Literal[
 """The role of a file of a source. Registries have small texts next to GGUF files, which become defaults."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Defaults:
+class Defaults(Struct, frozen=True, kw_only=True):
     """The defaults of a registry's model, which the manifest overrides."""
 
     template: str = ""
@@ -30,8 +29,7 @@ class Defaults:
     license: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PinnedFile:
+class PinnedFile(Struct, frozen=True, kw_only=True):
     """One file in a lock file or an index."""
 
     name: str
@@ -42,8 +40,7 @@ class PinnedFile:
     role: FileRole = "weights"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LockEntry:
+class LockEntry(Struct, frozen=True, kw_only=True):
     """The files of a source at the time of the lock."""
 
     source: str
@@ -61,8 +58,7 @@ class LockEntry:
         return set_digest([file.digest for file in self.files if file.role == "weights"])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredWeights:
+class StoredWeights(Struct, frozen=True, kw_only=True):
     """Weights that can be loaded now."""
 
     files: tuple[str, ...]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from mullama.struct import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class TensorType:
+class TensorType(Struct, frozen=True):
     """A storage type, in which `block` elements take `bytes` bytes.
 
     `computes` is False for types without kernels: integers, doubles and the intermediate forms of dot products. A
@@ -79,8 +78,7 @@ FILE_TYPES = {
 """The names of the numbers of `general.file_type`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(Struct, frozen=True):
     """One tensor. shape: as stored, row length first. offset: from the start of its file. bytes: its size."""
 
     name: str

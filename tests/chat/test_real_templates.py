@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from mullama.chat.families import family_names, family_of
 from mullama.chat.reader import read
 from mullama.chat.template import ChatInput, ChatTemplate, SpecialTexts, compile_template, declared_prefix
 from mullama.chat.types import Message, Tool, ToolCall, text_message
+from mullama.struct import replace
 
 FOLDER = Path(__file__).parent / "templates"
 BUILTIN = Path(__file__).parents[2] / "mullama" / "sources" / "builtin_models" / "tiny.gguf"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from mullama.dialects.sampling import SAMPLING
 from mullama.engines.llamacpp.sampling.sampler import invalid_setting
 from mullama.manifest.modelfile.spec import PARAMETERS
 from mullama.manifest.spec import Parameters
+from mullama.struct import replace
 
 IN_MANIFEST = Parameters.model_json_schema()["properties"]
 IN_REQUEST = {field.name: field for field in SAMPLING}
@@ -21,7 +21,7 @@ KINDS = {int: "integer", float: "number"}
 
 
 def test_the_table_has_every_number_of_the_sampling_settings() -> None:
-    numbers = [field.name for field in fields(Sampling) if str(field.type).startswith(("int", "float"))]
+    numbers = [name for name, kind in Sampling.__annotations__.items() if kind.startswith(("int", "float"))]
     assert list(SAMPLING_FIELDS) == numbers
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -53,6 +52,7 @@ from mullama.dialects.stored_objects import FetchStored, StoredObject
 from mullama.errors import Busy, ContextOverflow, EngineFailed, MullamaError, NotFound
 from mullama.server.http.strict_json import to_json
 from mullama.server.streams import to_bytes
+from mullama.struct import replace
 from tests.dialects.wire import CALL, CALL_EVENTS, CALLED, CONTEXT, WEATHER, encode, route, run_of, stream
 from tests.official_clients import anthropic, ollama, openai
 

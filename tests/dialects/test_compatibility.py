@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import struct
 from base64 import b64decode
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,6 +27,7 @@ from mullama.dialects import DIALECTS
 from mullama.dialects.base import ReplyContext, WireRequest, model_of
 from mullama.dialects.native import MANAGEMENT
 from mullama.errors import ContextOverflow, Invalid
+from mullama.struct import replace
 from tests.dialects.wire import (
     CALL,
     CALL_EVENTS,

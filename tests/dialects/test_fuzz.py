@@ -6,7 +6,6 @@ What a decoder accepts can be answered.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from mullama.dialects import DIALECTS
 from mullama.dialects.base import Endpoint, ResponseRequest, WireRequest
 from mullama.dialects.stored_objects import StoredObject
 from mullama.errors import MullamaError
+from mullama.struct import replace
 from tests.dialects import golden
 from tests.dialects.wire import DONE as COMPLETED
 from tests.dialects.wire import route, run_of, stream, strict_json

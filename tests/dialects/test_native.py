@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,7 @@ from mullama.dialects.native import (
 )
 from mullama.errors import Invalid, NotFound, TransferFailed, Unsupported
 from mullama.sources.aliases import aliases
+from mullama.struct import replace
 from tests.dialects.wire import CONTEXT
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +25,7 @@ from mullama.chat.types import (
     Usage,
 )
 from mullama.dialects.openai.usage import timings_of
+from mullama.struct import replace
 from tests.dialects.wire import HELLO, data, decode, reply, run_of, strict_json
 
 CHAT, TEXT, NATIVE = "/v1/chat/completions", "/v1/completions", "/completion"

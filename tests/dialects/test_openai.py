@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,6 +25,7 @@ from mullama.chat.types import (
 )
 from mullama.dialects.base import WireRequest
 from mullama.errors import Invalid, MullamaError, TooLarge, Unsupported
+from mullama.struct import replace
 from tests.dialects.wire import (
     CALL_EVENTS,
     CALLED,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from mullama.chat.inventory import CreateModel
 from mullama.dialects.native import NativeTaskStream
 from mullama.dialects.operator_errors import ERROR_SCHEMA, error_reply
 from mullama.errors import Location, ManifestError, MullamaError, Problem
+from mullama.struct import replace
 from tests.dialects.error_examples import EXAMPLES
 from tests.dialects.wire import CONTEXT
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from mullama.dialects.base import WireRequest
 from mullama.dialects.openai.responses.items import conversation, encode_text
 from mullama.dialects.stored_objects import ReplayStream, StoredObject
 from mullama.errors import Invalid
+from mullama.struct import replace
 from tests.dialects.wire import (
     CALL_EVENTS,
     CALLED,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -12,12 +11,13 @@ from mullama.chat.types import Sampling
 from mullama.dialects.fields import Body
 from mullama.dialects.sampling import KEEP_ALIVE, LOGIT_BIAS, SAMPLING, SEED, STOP, read_sampling
 from mullama.errors import Invalid
+from mullama.struct import field_names
 
 BY_NAME = {field.name: field for field in SAMPLING}
 
 
 def test_every_attribute_of_sampling_can_be_said_by_a_request() -> None:
-    assert {field.name for field in fields(Sampling)} == set(BY_NAME)
+    assert set(field_names(Sampling)) == set(BY_NAME)
 
 
 def test_what_is_not_said_stays_unsaid() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, fields, is_dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -14,6 +13,7 @@ from mullama.chat import inventory, types
 from mullama.chat.answer import fold
 from mullama.dialects import DIALECTS, base
 from mullama.dialects.base import Dialect, Endpoint, Frame, Reply, ReplyContext, StreamEncoder, WireRequest
+from mullama.struct import Struct, defaults, field_names, replace
 
 CONTEXT: ReplyContext[Any, Any] = ReplyContext(
     operation=None,
@@ -137,22 +137,15 @@ def _token(value: Mapping[str, Any]) -> types.TokenLogprob:
 
 def shown(value: Any) -> Any:
     """A value as JSON, without the members that have their defaults: for eyes and for golden files."""
-    if is_dataclass(value) and not isinstance(value, type):
-        compared = (f for f in fields(value) if f.compare)
-        said = {f.name: shown(getattr(value, f.name)) for f in compared if not _is_default(value, f)}
-        return {type(value).__name__: said}
+    if isinstance(value, Struct):
+        usual, values = defaults(type(value)), {name: getattr(value, name) for name in field_names(value)}
+        other = {n: shown(v) for n, v in values.items() if n != "place" and (n not in usual or v != usual[n])}
+        return {type(value).__name__: other}
     if isinstance(value, Mapping):
         return {str(k): shown(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [shown(v) for v in value]
     return value.hex() if isinstance(value, bytes) else value
-
-
-def _is_default(value: Any, one: Any) -> bool:
-    said = getattr(value, one.name)
-    if one.default is not MISSING:
-        return bool(said == one.default)
-    return one.default_factory is not MISSING and said == one.default_factory()
 
 
 def shown_frame(frame: Frame) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,6 +23,7 @@ from mullama.plan.fit import (
     too_large,
 )
 from mullama.plan.observed import KnownFiles, Machine
+from mullama.struct import replace
 from mullama.weights.facts import LayerFacts, WeightFacts
 from mullama.weights.memory import ContextShape
 

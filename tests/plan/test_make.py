@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from mullama.manifest.tree import parse_resolved
 from mullama.plan.make import make_plan
 from mullama.plan.observed import LiveModel
 from mullama.plan.steps import Action, Cause, Cost, Plan, Step, to_tree
+from mullama.struct import replace
 from tests.plan.builders import BIG, MANIFESTS, SMALL, STORED, manifest, model, observed
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from mullama.chat import types
 from mullama.dialects.base import model_of
 from mullama.errors import Busy, EngineFailed, Internal
+from mullama.struct import replace
 from tests.server.server_fixture import (
     CHAT,
     PATIENT,

@@ -8,12 +8,12 @@ import socket
 import struct
 import threading
 import time
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from mullama.chat import types
+from mullama.struct import replace
 from tests.server.server_fixture import (
     CHAT,
     PATIENT,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -14,6 +13,7 @@ from mullama.server import keys
 from mullama.server.app import create_app
 from mullama.server.keys import Failures, credentials_of, find_key, match_key, may
 from mullama.server.route_table import AccessClass
+from mullama.struct import replace
 from tests.server.server_fixture import CHAT, RunningServer, StubRuntime, key, running_server
 
 KEYS = (

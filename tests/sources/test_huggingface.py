@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -16,6 +15,7 @@ from mullama.errors import Denied, Invalid, MullamaError, NotFound, TransferFail
 from mullama.names import HubRef
 from mullama.sources import huggingface
 from mullama.sources.settings import HubSettings
+from mullama.struct import replace
 from tests.sources.source_fixture import DATA, SourceFixture, source_fixture
 from tests.stub_hub import COMMIT, Status, StubHub
 

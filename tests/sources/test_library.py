@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from mullama.store import lockfile
 from mullama.store.blobs import Blobs
 from mullama.store.foreign import Foreign, Roots
 from mullama.store.index import Fetched
+from mullama.struct import replace
 from mullama.weights.located import expecting
 from mullama.weights.record import for_lock
 from mullama.weights.stored import PinnedFile, set_digest

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mullama.errors import BadWeights, NotFound
 from mullama.sources.local_files import check_adapter, look_into
+from mullama.struct import replace
 from tests import ggufs
 
 ADAPTER = ggufs.adapter()

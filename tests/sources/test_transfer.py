@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from mullama.sources import transfer
 from mullama.sources.base import DownloadProgress
 from mullama.sources.http_client import open_web
 from mullama.sources.settings import RetryPolicy, Timeouts
+from mullama.struct import replace
 from tests.sources.source_fixture import DATA, QUICK, SourceFixture, source_fixture
 from tests.stub_hub import (
     Announce,

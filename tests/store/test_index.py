@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mullama.errors import Denied, Unavailable
 from mullama.store.index import Fetched, Index
+from mullama.struct import replace
 from mullama.weights.inspect import inspect
 from mullama.weights.stored import PinnedFile
 from tests import ggufs

@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,7 @@ from mullama.store.records import (
     instance_name,
     instances,
 )
+from mullama.struct import replace
 
 
 def generation(number: int) -> Revision:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mullama.errors import Invalid
+from mullama.struct import replace
 from mullama.weights.facts import LayerFacts, WeightFacts
 from mullama.weights.memory import (
     ContextShape,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import assert_never
 
@@ -19,6 +18,7 @@ from mullama.chat.template.shape import plain
 from mullama.chat.types import Constraint, ResponseFormat, Tool, ToolChoice
 from mullama.errors import Invalid
 from mullama.names import JSONValue
+from mullama.struct import Struct
 
 # Together the tools of a request may weigh as much as this; beyond, their arguments are any object.
 MAX_TOOLS = 3 * MAX_TEXT
@@ -29,8 +29,7 @@ _FINAL = "<|channel|>final"
 _JSON = ("json", "json_schema")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
+class Built(Struct, frozen=True, kw_only=True):
     """The constraint of an answer.
 
     constraint: None for a free answer. warnings: parts of the request that are not enforced. from_start: the grammar is

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import assert_never
 
 from mullama.chat.constraint.lark import Lark, choice, quoted, sequence
@@ -19,18 +18,17 @@ from mullama.chat.syntax import (
     TaggedCalls,
 )
 from mullama.names import JSONValue
+from mullama.struct import Struct
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FunctionSchema:
+class FunctionSchema(Struct, frozen=True, kw_only=True):
     """A tool in the grammar: its name and the checked schema of its arguments."""
 
     name: str
     schema: Mapping[str, JSONValue]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallForm:
+class CallForm(Struct, frozen=True, kw_only=True):
     """Grammar expressions for calls.
 
     trigger: text that announces a call; empty when only the beginning of the answer does. rest: the text after

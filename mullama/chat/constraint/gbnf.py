@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from mullama.chat.constraint.lark import quoted
 from mullama.chat.constraint.schema import MAX_REPEAT, MAX_TEXT
 from mullama.chat.constraint.work import MAX_WORK, repeats
 from mullama.chat.schema_types import MAX_DEPTH
 from mullama.errors import Invalid
+from mullama.struct import Struct
 
 _DEEPEST_TERMINAL = 200  # levels; llguidance walks a terminal recursively
 _TOKEN = re.compile(
@@ -23,38 +23,32 @@ _TOKEN = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
+class _Token(Struct, frozen=True):
     kind: str
     text: str
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Leaf:
+class _Leaf(Struct, frozen=True):
     """A literal, a character set or any character, as Lark text that a terminal may contain."""
 
     lark: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(Struct, frozen=True):
     name: str
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Sequence:
+class _Sequence(Struct, frozen=True):
     parts: tuple[_Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
+class _Choice(Struct, frozen=True):
     options: tuple[_Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Repeat:
+class _Repeat(Struct, frozen=True):
     node: _Node
     times: str
     most: int

@@ -6,12 +6,12 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
 from mullama.chat.schema_types import TYPES, common, type_of
 from mullama.names import JSONValue
+from mullama.struct import Struct, field
 
 # A larger number ends the search for digits at the limits of the grammar library, which counts with 64 bits.
 LARGEST: Final = 9 * 10**18
@@ -36,8 +36,7 @@ class Unsatisfiable(Exception):
         self.path = path
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """A part of a client's schema and its JSON pointer."""
 
     schema: JSONValue
@@ -48,8 +47,7 @@ class Place:
         return f"{self.path}/{name.replace('~', '~0').replace('/', '~1')}"
 
 
-@dataclass(slots=True)
-class Part:
+class Part(Struct):
     """The keywords of one schema that speak of the members of a value."""
 
     properties: dict[str, Place] | None = None

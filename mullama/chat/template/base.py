@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from mullama.chat.types import Message, Tool
 from mullama.names import JSONValue
+from mullama.struct import Struct
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpecialTexts:
+class SpecialTexts(Struct, frozen=True, kw_only=True):
     """The texts of the special tokens that templates write."""
 
     bos: str = ""
     eos: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatInput:
+class ChatInput(Struct, frozen=True, kw_only=True):
     """A conversation to render."""
 
     messages: tuple[Message, ...]
@@ -36,8 +34,7 @@ class ChatInput:
     """Unix seconds; the only clock of a template."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Thinking:
+class Thinking(Struct, frozen=True, kw_only=True):
     """The texts around the reasoning of a model."""
 
     open: str
@@ -47,8 +44,7 @@ class Thinking:
 ThinkSwitch = Literal["none", "always", "switch"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Traits:
+class Traits(Struct, frozen=True, kw_only=True):
     """The abilities and needs of a template, found by trial renderings.
 
     The flags without a description select the normalisation that a conversation needs (see `shape`).
@@ -82,8 +78,7 @@ class Traits:
     thinking_or_content: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rendered:
+class Rendered(Struct, frozen=True, kw_only=True):
     """The text of a prompt.
 
     open_think: it ends inside the reasoning of the model. joint: the character inside texts of control tokens that

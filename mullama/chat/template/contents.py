@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 from mullama.chat.template.base import ChatInput, Thinking
 from mullama.chat.token_texts import TokenTexts, choose_joint
 from mullama.chat.types import Message, TextPart, Tool, ToolCall
 from mullama.names import JSONValue
+from mullama.struct import replace
 
 
 def protected(chat: ChatInput, texts: TokenTexts, marks: Thinking | None, source: str) -> tuple[ChatInput, str]:
@@ -105,7 +105,7 @@ def _optional(text: str | None, change: Callable[[str], str]) -> str | None:
 
 def _mapped_call(call: ToolCall, change: Callable[[str], str]) -> ToolCall:
     arguments = _mapped_value(call.arguments, change)
-    return replace(call, id=change(call.id), name=change(call.name), arguments=arguments)  # type: ignore[arg-type]
+    return replace(call, id=change(call.id), name=change(call.name), arguments=arguments)
 
 
 def _mapped_tool(tool: Tool, change: Callable[[str], str]) -> Tool:
@@ -114,7 +114,7 @@ def _mapped_tool(tool: Tool, change: Callable[[str], str]) -> Tool:
         tool,
         name=change(tool.name),
         description=change(tool.description),
-        parameters=parameters,  # type: ignore[arg-type]
+        parameters=parameters,
     )
 
 

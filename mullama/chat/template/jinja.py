@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from mullama.chat.template.shape import Plain, plain, plain_messages, plain_tool
 from mullama.chat.template.thinking import effort, ends_open, left_open, nearest_level, think_flag
 from mullama.errors import Invalid, TooLarge
 from mullama.names import JSONValue
+from mullama.struct import Struct, replace
 
 # Names that clients may set in addition to the fields of a request: booleans, numbers and short texts.
 ARGUMENTS = frozenset((
@@ -36,8 +36,7 @@ END = "\ue0ff\ue0fe\ue0ff"  # private characters that mark where the last messag
 _SANDBOX = Sandbox()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JinjaTemplate:
+class JinjaTemplate(Struct, frozen=True, kw_only=True):
     """A chat template of a GGUF file or a manifest."""
 
     source: str

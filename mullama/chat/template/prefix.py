@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Protocol
 
 from mullama.chat.template.base import ChatInput, Rendered
 from mullama.chat.types import Message, Tool, text_message
+from mullama.struct import replace
 
 # Two questions that share nothing: what their prompts share does not depend on the question.
 _QUESTIONS = ("Aa", "0b")

@@ -6,7 +6,6 @@ Each trial renders one small conversation with unmistakable texts.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from mullama.chat.template.base import Traits
@@ -14,6 +13,7 @@ from mullama.chat.template.shape import Plain, plain_messages, plain_tools
 from mullama.chat.template.thinking import effort, find_marks, think_flag
 from mullama.chat.types import Message, Tool, ToolCall, text_message
 from mullama.errors import Invalid
+from mullama.struct import replace
 
 TOOL = "probe_weather"
 KEY, VALUE = "probe_place", "Xanadu"

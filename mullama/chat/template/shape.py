@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import groupby
 
 from mullama.chat.template.base import Traits
 from mullama.chat.types import Message, Role, TextPart, Tool, ToolCall, text_message
 from mullama.names import JSONValue
+from mullama.struct import replace
 
 Plain = dict[str, object]
 

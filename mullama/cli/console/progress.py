@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from mullama.sources.base import DownloadProgress, Phase
+from mullama.struct import Struct, field, replace
 from mullama.units import duration, size
 
 PHASES = {
@@ -78,16 +78,14 @@ def phase_line(before: DownloadProgress | None, progress: DownloadProgress) -> s
     return f"{progress.phase} {progress.file}" + (f": {', '.join(facts)}" if facts else "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelState:
+class ModelState(Struct, frozen=True, kw_only=True):
     """State of one model during an apply: `loading`, `ready`, `failed` or `idle`."""
 
     state: str
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApplyProgress:
+class ApplyProgress(Struct, frozen=True, kw_only=True):
     """State of an apply after the events received so far."""
 
     phase: str = ""

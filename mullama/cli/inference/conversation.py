@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from mullama.cli.app.context import UsageError
+from mullama.struct import Struct, field
 
 # Parameters of `/set parameter` and of the options of `run`, with their types.
 PARAMETERS: Mapping[str, type] = {
@@ -20,8 +20,7 @@ LEVELS = ("true", "false", "low", "medium", "high")
 _IMAGE = re.compile(r"(?:\.{0,2}/|~/|\b)[^\s'\"]+\.(?:png|jpe?g|gif|bmp|webp)\b", re.IGNORECASE)
 
 
-@dataclass(slots=True, kw_only=True)
-class Conversation:
+class Conversation(Struct, kw_only=True):
     """Collects messages and settings; `body` returns the request for the next question."""
 
     model: str

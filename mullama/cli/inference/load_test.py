@@ -13,12 +13,12 @@ import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from mullama.cli.api_client.address import ServerAddress
 from mullama.cli.api_client.errors import error_of
 from mullama.errors import MullamaError, Unavailable
+from mullama.struct import Struct
 
 _WORDS = (
     "time way year work people place case day part house money night water book school state family story month right "
@@ -27,8 +27,7 @@ _WORDS = (
 WORDS = tuple(_WORDS.split())  # one token each in the vocabularies of most models
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class Load(Struct, frozen=True, kw_only=True):
     """The requests to send."""
 
     model: str
@@ -69,8 +68,7 @@ class Load:
         return body
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class Sample(Struct, frozen=True, kw_only=True):
     """The measurements of one answer."""
 
     first: float
@@ -84,8 +82,7 @@ class Sample:
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class Measured(Struct, frozen=True, kw_only=True):
     """The measurements of a load."""
 
     samples: tuple[Sample, ...]

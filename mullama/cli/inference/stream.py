@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,10 @@ from mullama.cli.app.context import CommandContext
 from mullama.cli.console.terminal import Terminal
 from mullama.cli.inference.conversation import image_paths
 from mullama.errors import EngineFailed, Unavailable
+from mullama.struct import Struct, field
 
 
-@dataclass(slots=True)
-class StreamedAnswer:
+class StreamedAnswer(Struct):
     """The answer so far."""
 
     text: str = ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mullama.cli.api_client.discover import FoundServer, find, is_remote, load_manifest, origin, records_of, user
@@ -19,6 +18,7 @@ from mullama.cli.server.background import start, stop
 from mullama.errors import MullamaError, Refused, TimedOut, Unsupported
 from mullama.plan import report
 from mullama.plan.steps import Plan
+from mullama.struct import Struct
 from mullama.units import duration_literal
 
 if TYPE_CHECKING:
@@ -41,8 +41,7 @@ def apply_options(parser: Parser) -> None:
     parser.add_argument("--no-wait", action="store_true", help="return after the commit, before the models are loaded")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApplyRequest:
+class ApplyRequest(Struct, frozen=True, kw_only=True):
     """The manifest to apply, and the plan that was shown."""
 
     tree: Mapping[str, Any]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from mullama.cli.manifest.planning import plan_between, plan_for
 from mullama.errors import NotFound
 from mullama.plan import report
 from mullama.plan.steps import Action, Cause, Plan, Step, to_tree
+from mullama.struct import replace
 
 if TYPE_CHECKING:
     from mullama.manifest.load import LoadedManifest
@@ -138,4 +139,4 @@ def _relative_step(step: Step, folder: Path) -> Step:
     if step.place is None:
         return step
     file = os.path.relpath(folder / step.place.file, folder)
-    return replace(step, place=replace(step.place, file=file))
+    return replace(step, place=dataclasses.replace(step.place, file=file))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mullama.cli.api_client.discover import load_manifest
@@ -13,6 +12,7 @@ from mullama.errors import masked, masked_tree
 from mullama.plan.report import Line, Tone
 from mullama.reconcile import lock as lock_file
 from mullama.reconcile.files import LOCK_NAME, Files, read_lock
+from mullama.struct import Struct
 from mullama.units import size
 
 if TYPE_CHECKING:
@@ -33,8 +33,7 @@ def lock_options(parser: Parser) -> None:
     parser.add_argument("--offline", action="store_true", help="download nothing")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceChange:
+class SourceChange(Struct, frozen=True, kw_only=True):
     """Change of one source in the lock file."""
 
     source: str

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mullama.errors import Conflict, Invalid, masked_tree
 from mullama.plan.steps import FORMAT, Plan, from_tree, to_tree
 from mullama.store.disk import write_atomic
+from mullama.struct import Struct
 
 if TYPE_CHECKING:
     from mullama.manifest.spec import Manifest
@@ -19,8 +19,7 @@ _OF_THE_FILE = ("manifest", "origin", "warnings")
 _REVIEW = "run mullama diff --out again and review the changes"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SavedPlan:
+class SavedPlan(Struct, frozen=True, kw_only=True):
     """Content of a plan file. It has references to secrets and no secret."""
 
     tree: Mapping[str, Any]

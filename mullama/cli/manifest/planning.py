@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mullama.cli.api_client.discover import FoundServer, records_of
@@ -10,6 +9,7 @@ from mullama.cli.app.context import CommandContext
 from mullama.errors import Invalid, MullamaError
 from mullama.names import BuiltinRef, PathRef, parse_source
 from mullama.plan.steps import Cause, Plan, from_tree, located
+from mullama.struct import replace
 
 if TYPE_CHECKING:
     from mullama.manifest.load import LoadedManifest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,14 +11,14 @@ from mullama.cli.api_client.discover import FoundServer, find, has_manifest, loa
 from mullama.cli.app.context import CommandContext
 from mullama.errors import MullamaError, NotFound
 from mullama.names import ModelName, suggest
+from mullama.struct import Struct
 
 if TYPE_CHECKING:
     from mullama.manifest.spec import Manifest, Model
     from mullama.plan.observed import KnownFiles
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Declared:
+class Declared(Struct, frozen=True, kw_only=True):
     """The desired state and its origin."""
 
     manifest: Manifest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from mullama.errors import MullamaError, Refused, Unsupported
 from mullama.names import HubRef
 from mullama.plan.quant_advice import Offer, QuantRating, Room, judge
 from mullama.plan.report import Line
+from mullama.struct import replace
 from mullama.units import size
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ import platform
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +22,7 @@ from mullama.machine import usable_cores
 from mullama.plan.report import Line, Tone
 from mullama.reconcile.files import Files
 from mullama.store.records import instances
+from mullama.struct import Struct, asdict
 from mullama.units import counted, size
 
 State = Literal["ok", "note", "warning", "failure"]
@@ -33,8 +33,7 @@ _HUB = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN_PA
 _MASKS = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES")
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """The result of one check."""
 
     name: str

@@ -11,7 +11,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +39,7 @@ from mullama.server.http.listen import HttpServer
 from mullama.store.client_objects import ObjectFile
 from mullama.store.process import process_identity
 from mullama.store.records import Records, ServerRecord
+from mullama.struct import Struct, field
 
 DRAIN_SECONDS = 30.0
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -128,8 +128,7 @@ async def _serve(
             signal.signal(number, signal.SIG_IGN)
 
 
-@dataclass(slots=True, kw_only=True)
-class _Process:
+class _Process(Struct, kw_only=True):
     """The parts of one server process and the signals that end it."""
 
     records: Records

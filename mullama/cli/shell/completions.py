@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from mullama.cli.app.context import CommandContext, Parser, UsageError
 from mullama.cli.app.exit_codes import DONE
+from mullama.struct import Struct
 
 Kind = Literal["", "files", "models"]
 """The kind of values that are not listed in a parser."""
@@ -21,8 +22,7 @@ _MODELS = "mullama completions --models 2>/dev/null"
 """The command that prints the names of models, one a line."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OptionWord:
+class OptionWord(Struct, frozen=True, kw_only=True):
     """An option as it is typed, with a short description."""
 
     text: str
@@ -32,8 +32,7 @@ class OptionWord:
     kind: Kind = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompletionEntry:
+class CompletionEntry(Struct, frozen=True, kw_only=True):
     """One command: its name and aliases, summary, options, and the choices and kind of its arguments."""
 
     names: tuple[str, ...]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mullama.dialects.anthropic import models, reply, request
 from mullama.dialects.anthropic.errors import ERROR_SCHEMA, error_reply
 from mullama.dialects.base import Dialect, Endpoint, Reply, StaticReply, fixed
+from mullama.struct import replace
 
 _PROBE = Endpoint(
     method="HEAD",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from mullama.chat import types
 from mullama.dialects import fields, schema
@@ -11,6 +10,7 @@ from mullama.dialects.images import decoded, from_url
 from mullama.dialects.tools import MOST_MESSAGES, NAME, arguments_of
 from mullama.errors import Invalid, Unsupported
 from mullama.names import JSONValue
+from mullama.struct import Struct, field
 
 _MOST_BLOCKS = 4096
 _ID = fields.text("id", 256)
@@ -21,8 +21,7 @@ _ROLES: dict[str, types.Role] = {"user": "user", "assistant": "assistant", "syst
 _SERVER_SIDE = ("server_tool_use", "redacted_thinking", "mcp_tool_use", "container_upload", "compaction")
 
 
-@dataclass(slots=True)
-class _Turn:
+class _Turn(Struct):
     """Collects the blocks of a turn. Each tool result becomes a turn before it."""
 
     parts: list[types.Part] = field(default_factory=list)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from mullama.chat.inventory import Inventory, ListModels, ModelCard, ShowModel
 from mullama.dialects import schema
@@ -15,8 +14,7 @@ from mullama.names import JSONValue
 _MOST = 1000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListPage(ListModels):
+class ListPage(ListModels, frozen=True, kw_only=True):
     """Lists one page: at most `limit` models, after or before the model of an id."""
 
     limit: int = 20

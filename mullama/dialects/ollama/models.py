@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 
 from mullama.chat import inventory
 from mullama.dialects import fields, schema
@@ -12,6 +11,7 @@ from mullama.dialects.base import Endpoint, Reply, ReplyContext, WireRequest, fi
 from mullama.dialects.reply_values import rfc3339
 from mullama.dialects.tools import compact
 from mullama.names import JSONValue
+from mullama.struct import field, replace
 
 _NAME = fields.MODEL.named("name")
 _VERBOSE = fields.flag("verbose")
@@ -116,8 +116,7 @@ def _show(card: inventory.ModelCard, verbose: bool) -> dict[str, JSONValue]:
     }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShowCall(inventory.ShowModel):
+class ShowCall(inventory.ShowModel, frozen=True, kw_only=True):
     """Shows a model with another system prompt and other parameters."""
 
     system: str | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 
 from mullama.chat import types
 from mullama.dialects import fields, schema
@@ -26,10 +25,10 @@ from mullama.dialects.tools import (
 )
 from mullama.errors import Invalid
 from mullama.names import JSONValue
+from mullama.struct import field, replace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatCall(types.ChatRequest):
+class ChatCall(types.ChatRequest, frozen=True, kw_only=True):
     """A conversation to continue, and options of the reply's form."""
 
     include_usage: bool = False

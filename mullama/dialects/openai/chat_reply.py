@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 from mullama.chat import types
@@ -24,6 +23,7 @@ from mullama.dialects.openai.usage import (
 from mullama.dialects.reply_values import logprob_entries, prefixed
 from mullama.dialects.tools import arguments_text
 from mullama.names import JSONValue
+from mullama.struct import replace
 
 _OPEN, _CLOSE = "<think>", "</think>"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from mullama.chat import types
@@ -27,8 +26,7 @@ from mullama.errors import Unsupported
 from mullama.names import JSONValue
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompletionCall(types.CompletionRequest):
+class CompletionCall(types.CompletionRequest, frozen=True, kw_only=True):
     """Prompts to continue; `include_usage` makes a stream report its token counts."""
 
     include_usage: bool = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from array import array
-from dataclasses import dataclass
 from sys import byteorder
 
 from mullama.chat.types import EmbedRequest, Vectors
@@ -22,8 +21,7 @@ from mullama.dialects.sampling import KEEP_ALIVE
 from mullama.names import JSONValue
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmbedCall(EmbedRequest):
+class EmbedCall(EmbedRequest, frozen=True, kw_only=True):
     """Inputs to embed; `base64` selects the encoding of the vectors."""
 
     base64: bool = False

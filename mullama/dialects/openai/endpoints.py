@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mullama.chat.inventory import ListModels
 from mullama.dialects import schema
 from mullama.dialects.base import Endpoint, fixed
 from mullama.dialects.openai import chat, chat_reply, completions, embeddings, llamaserver, models, stored_chat
 from mullama.dialects.openai.responses import stored
+from mullama.struct import replace
 
 CHAT = Endpoint(
     method="POST",

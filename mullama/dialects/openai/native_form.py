@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import assert_never
 
 from mullama.chat import types
@@ -18,6 +17,7 @@ from mullama.dialects import fields, schema
 from mullama.dialects.openai.usage import timings_of
 from mullama.dialects.reply_values import finite
 from mullama.names import JSONValue
+from mullama.struct import Struct
 
 _RANDOM_SEED = 0xFFFFFFFF  # LLAMA_DEFAULT_SEED
 _WORD_TRIGGER = 1  # COMMON_GRAMMAR_TRIGGER_TYPE_WORD
@@ -64,8 +64,7 @@ NATIVE_FIELDS: tuple[fields.Field[object], ...] = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyOptions:
+class ReplyOptions(Struct, frozen=True, kw_only=True):
     """llama-server's options of a reply's form, which every dialect of it accepts."""
 
     timings_per_token: bool = False

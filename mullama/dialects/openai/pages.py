@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from mullama.dialects import schema
 from mullama.errors import Invalid
 from mullama.names import JSONValue
+from mullama.struct import Struct
 
 _MOST = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageQuery:
+class PageQuery(Struct, frozen=True, kw_only=True):
     """`limit` entries after the one with the id `after`, in an order."""
 
     limit: int = 20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from mullama.chat.inventory import Done
@@ -21,12 +20,12 @@ from mullama.dialects.stored_objects import (
     UpdateStored,
 )
 from mullama.names import JSONValue
+from mullama.struct import field
 
 _KIND: Final = "chat.completion"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessagesPage(FetchStored):
+class MessagesPage(FetchStored, frozen=True, kw_only=True):
     """One page of the messages of a chat completion's request."""
 
     page: PageQuery = field(default_factory=PageQuery)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+from mullama.struct import Struct
 
 INTERVAL = 0.5  # seconds between two measurements
 STALE = 5.0  # seconds after which a measurement says nothing about now
@@ -20,8 +21,7 @@ SPARE = 0.75  # cores; less use by others costs less than a thread brings
 _BUSY_LOAD = 2.0  # runnable threads for each core: others than this process use the machine
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessorTimes:
+class ProcessorTimes(Struct, frozen=True, kw_only=True):
     """Seconds since some moment; differences count."""
 
     at: float

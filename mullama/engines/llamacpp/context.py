@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import wait as wait_for
-from dataclasses import dataclass
 from typing import Any
 
 from mullama.engines.base import ContextOptions, Ended, Failed, Output
@@ -26,12 +25,12 @@ from mullama.engines.llamacpp.completion import RunningCompletion
 from mullama.engines.llamacpp.sampling.constraint import Compilation
 from mullama.engines.llamacpp.speculation.speculator import Speculator
 from mullama.errors import EngineFailed
+from mullama.struct import Struct
 
 _GRAMMAR_WAIT = 0.02  # seconds to wait for a grammar when there is nothing to decode
 
 
-@dataclass(slots=True, eq=False)
-class Counters:
+class Counters(Struct, eq=False):
     """Sums since the engine was loaded."""
 
     steps: int = 0
@@ -43,8 +42,7 @@ class Counters:
     completion_tokens: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class Queued:
+class Queued(Struct, eq=False):
     """A job that has no sequence yet."""
 
     id: int

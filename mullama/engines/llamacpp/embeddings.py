@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,10 +11,10 @@ from mullama.engines.base import Embed, Embedded, Ended, Failed, Output
 from mullama.engines.llamacpp.binding.context import ABORTED, Floats, NativeBatch, NativeContext
 from mullama.engines.llamacpp.context import Counters
 from mullama.errors import EngineFailed
+from mullama.struct import Struct, field
 
 
-@dataclass(slots=True, eq=False)
-class _Work:
+class _Work(Struct, eq=False):
     """A job with its inputs as tokens, and the vectors computed so far."""
 
     job: Embed

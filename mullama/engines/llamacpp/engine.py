@@ -6,7 +6,6 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
 from mullama.chat.sampling_fields import fold_seed
@@ -50,6 +49,7 @@ from mullama.engines.llamacpp.speculation.draft_models import DraftModels
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.errors import BadWeights, Conflict, EngineFailed, Invalid, NotFound, Unsupported
 from mullama.machine import usable_cores
+from mullama.struct import replace
 
 _MOST_STOPS, _LONGEST_STOP = 64, 4096  # strings, characters
 _LONGEST_WARMING = 20.0  # seconds that opening a context may take for its declared prefixes

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 from mullama.chat.stops import StopMatcher
 from mullama.chat.types import TokenLogprob
+from mullama.struct import Struct, replace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecodedText:
+class DecodedText(Struct, frozen=True, kw_only=True):
     """A final part of the text."""
 
     text: str

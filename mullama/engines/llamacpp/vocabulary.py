@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from unicodedata import normalize
 
 from mullama.chat.token_texts import TokenTexts, is_turn_mark
 from mullama.engines.llamacpp.binding.model import NativeModel
 from mullama.errors import Invalid
+from mullama.struct import Struct
 
 _UNKNOWN, _CONTROL, _USER_DEFINED, _STRIPS_LEFT, _STRIPS_RIGHT = 1 << 0, 1 << 3, 1 << 4, 1 << 7, 1 << 8
 _SPACE = " \t\n\v\f\r"  # isspace of C
 
 
-@dataclass(frozen=True, slots=True)
-class _Special:
+class _Special(Struct, frozen=True):
     """A token that is searched in the text before the text is split."""
 
     id: int

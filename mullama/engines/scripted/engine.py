@@ -6,7 +6,6 @@ import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -45,6 +44,7 @@ from mullama.errors import (
     NotFound,
     Unsupported,
 )
+from mullama.struct import Struct, field, replace
 
 Reason = Literal["stop", "stop_sequence", "length", "cancelled"]
 
@@ -68,8 +68,7 @@ def load(files: tuple[str, ...], options: WeightsOptions, progress: LoadProgress
     return ScriptedEngine(script)
 
 
-@dataclass(slots=True, eq=False)
-class _Answer:
+class _Answer(Struct, eq=False):
     """A job that waits or runs."""
 
     job: Generate
@@ -89,8 +88,7 @@ class _Answer:
     cancelled: bool = False
 
 
-@dataclass(slots=True, eq=False)
-class _Context:
+class _Context(Struct, eq=False):
     options: ContextOptions
     size: int
     prefixes: list[str]

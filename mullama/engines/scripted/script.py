@@ -22,11 +22,11 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any, TypeVar
 
 from mullama.errors import BadWeights
+from mullama.struct import Struct, field_names
 
 END = "<|im_end|>"
 TEMPLATE = """\
@@ -49,8 +49,7 @@ _FAULTS = re.compile(r"\bcrash (?:segv|abort|exit)\b|\bhang\b|\bflood stderr\b|\
 _LONGEST_ANSWER = 1_000_000  # tokens
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class Rule(Struct, frozen=True, kw_only=True):
     """An answer to messages in which `when`, a regular expression, matches."""
 
     when: str
@@ -59,8 +58,7 @@ class Rule:
     call: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Script:
+class Script(Struct, frozen=True, kw_only=True):
     """A script with its settings."""
 
     name: str = "scripted"
@@ -82,8 +80,7 @@ class Script:
     default: str = "echo"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScriptedReply:
+class ScriptedReply(Struct, frozen=True, kw_only=True):
     """The answer to one prompt."""
 
     text: str
@@ -211,7 +208,7 @@ _Part = TypeVar("_Part", Script, Rule)
 
 
 def _checked(cls: type[_Part], tree: Mapping[str, Any], source: str) -> _Part:
-    unknown = tree.keys() - {f.name for f in fields(cls)}
+    unknown = tree.keys() - set(field_names(cls))
     if unknown:
         raise BadWeights(f"{source}: unknown key {min(unknown)!r}")
     return cls(**tree)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from mullama.chat.types import LONGEST_DRAFT
 from mullama.errors import Invalid, masked
+from mullama.struct import Struct, field
 
 Tree = dict[str, Any]
 Take = Callable[[Tree, str], None]
@@ -29,8 +29,7 @@ _NEGATIVE = re.compile(r"-[0-9.]")
 _SECRET_NAME = re.compile(r"(?:token|secrets?|password|passwd|keys?)$", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerCommand:
+class ServerCommand(Struct, frozen=True, kw_only=True):
     """A command line of a llama.cpp server. left: the arguments that cannot be imported, without their secrets.
 
     own: values of the server process by name: host, port, api_key, api_key_file, ssl_cert, ssl_key, hf_token.

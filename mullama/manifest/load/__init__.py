@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from mullama.errors import Denied, Location, ManifestError, MullamaError, NotFound, Problem
 from mullama.manifest.diagnostics import Diagnostics
@@ -13,12 +12,12 @@ from mullama.manifest.load.files import MOST_FRAGMENTS, Disk, FileRead, FileSyst
 from mullama.manifest.nodes import Node
 from mullama.manifest.parse import included, parse
 from mullama.manifest.spec import Manifest
+from mullama.struct import Struct
 
 __all__ = ["Disk", "FileRead", "FileSystem", "LoadedManifest", "load", "load_text"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedManifest:
+class LoadedManifest(Struct, frozen=True, kw_only=True):
     """A resolved manifest with its files.
 
     path: absolute path of the manifest; None for other text. places: the place of each dotted path. files: the files

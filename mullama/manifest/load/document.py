@@ -7,7 +7,6 @@ objects from tags. Aliases share nodes and count against a budget, which stops e
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -31,6 +30,7 @@ from yaml.tokens import ScalarToken
 from mullama.errors import Location, ManifestError, Problem
 from mullama.manifest.nodes import Fields, Items, Leaf, Node
 from mullama.manifest.scalars import read_plain
+from mullama.struct import Struct, field
 from mullama.units import size
 
 MOST_BYTES = 1024 * 1024
@@ -38,8 +38,7 @@ MOST_DEPTH = 20
 MOST_KEY = 512
 
 
-@dataclass(slots=True)
-class DocumentBudget:
+class DocumentBudget(Struct):
     """The nodes that all documents of one manifest may still use."""
 
     nodes: int = 100_000
@@ -47,8 +46,7 @@ class DocumentBudget:
     merges: int = 100
 
 
-@dataclass(slots=True)
-class Document:
+class Document(Struct):
     """The tree of a file, null for an empty file, and the mistakes after which reading continued."""
 
     root: Node

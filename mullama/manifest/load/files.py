@@ -7,11 +7,11 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from mullama.errors import Denied, Invalid, MullamaError, NotFound
 from mullama.manifest.load.document import MOST_BYTES
+from mullama.struct import Struct
 from mullama.units import size
 
 MOST_FRAGMENTS = 256
@@ -67,8 +67,7 @@ def _refusal(error: OSError, path: str) -> MullamaError:
             return Invalid(f"{path} cannot be read: {error.strerror}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileRead:
+class FileRead(Struct, frozen=True, kw_only=True):
     """A file of the manifest: its absolute path, and the SHA-256 of its content in hex."""
 
     path: str

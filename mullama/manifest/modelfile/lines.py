@@ -6,9 +6,9 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from mullama.errors import Invalid
+from mullama.struct import Struct
 from mullama.units import size
 
 OWN = "# mullama: "
@@ -17,8 +17,7 @@ _OWN_DIRECTIVE = re.compile(re.escape(OWN) + r'([A-Z_]+(?: [a-z_]+)?) ("(?:[^"\\
 MAX_SIZE = 4 * 1024**2  # bytes; licenses are long
 
 
-@dataclass(frozen=True, slots=True)
-class Directive:
+class Directive(Struct, frozen=True):
     """One directive, its `name` in upper case; value is None for an unclosed quote."""
 
     name: str

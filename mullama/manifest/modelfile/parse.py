@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 
 from mullama.chat.families import family_names, family_with
 from mullama.chat.syntax import openings
@@ -24,6 +23,7 @@ from mullama.manifest.modelfile.spec import (
     ReadModelfile,
 )
 from mullama.names import Digest, JSONValue, suggest
+from mullama.struct import replace
 
 _YES, _NO = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 _STYLES = ("qwen", "llama", "mistral", "generic")
@@ -133,7 +133,7 @@ class _Parser:
                 self._set(author=value)
 
     def _set(self, **fields: object) -> None:
-        self._spec = replace(self._spec, **fields)  # type: ignore[arg-type]
+        self._spec = replace(self._spec, **fields)
 
     def _from(self, value: str) -> None:
         """Apply FROM: the second one is the projector; further parts of a split model belong to the first."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from mullama.chat.sampling_fields import SAMPLING_FIELDS
 from mullama.errors import Problem
 from mullama.names import JSONValue
+from mullama.struct import Struct
 
 # File names of the Modelfile in a folder, in order of preference.
 NAMES = ("Mullamafile", "Modelfile", "mullamafile", "modelfile", ".mullamafile", ".modelfile")
@@ -48,8 +48,7 @@ BUILT_IN = frozenset((
 ))  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelfileSpec:
+class ModelfileSpec(Struct, frozen=True, kw_only=True):
     """A parsed Modelfile or Mullamafile."""
 
     base: str
@@ -75,8 +74,7 @@ class ModelfileSpec:
     author: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadModelfile:
+class ReadModelfile(Struct, frozen=True, kw_only=True):
     """A parsed Modelfile, with a warning for each directive without effect."""
 
     spec: ModelfileSpec

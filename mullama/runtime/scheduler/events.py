@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from mullama.errors import MullamaError
+from mullama.struct import Struct, field
 
 FOREVER = float("inf")
 ALONE_SECONDS = 10.0
 """For so long at most a request that must run alone keeps others from its worker."""
 
 
-@dataclass(frozen=True, slots=True)
-class UnitKey:
+class UnitKey(Struct, frozen=True):
     """One context over one set of weights; each part is a digest of everything that defines it."""
 
     weights: str
     context: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Serve:
+class Serve(Struct, frozen=True, kw_only=True):
     """A model as the scheduler sees it."""
 
     name: str
@@ -44,8 +42,7 @@ class Serve:
     """Estimated memory of the context."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class Rules(Struct, frozen=True, kw_only=True):
     """Bounds over all models."""
 
     concurrency: int = 64
@@ -59,8 +56,7 @@ class Rules:
 # Events
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Swap:
+class Swap(Struct, frozen=True, kw_only=True):
     """Names lead to these units from now on: the new snapshot. moved: old name → new name of renamed models."""
 
     models: Mapping[str, Serve]
@@ -68,32 +64,27 @@ class Swap:
     moved: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pin:
+class Pin(Struct, frozen=True, kw_only=True):
     """The reconciler needs this unit open before the swap; `Settled` reports that it is open, or the error."""
 
     serve: Serve
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unpin:
+class Unpin(Struct, frozen=True, kw_only=True):
     unit: UnitKey
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pause:
+class Pause(Struct, frozen=True, kw_only=True):
     """Admit no request of this model and let its unit close, because old and new do not fit in memory together."""
 
     model: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resume:
+class Resume(Struct, frozen=True, kw_only=True):
     model: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(Struct, frozen=True, kw_only=True):
     id: int
     model: str
     priority: int = 0
@@ -101,15 +92,13 @@ class Request:
     """The worker serves no other request while this one begins, see `ALONE_SECONDS`: it may end the worker."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leave:
+class Leave(Struct, frozen=True, kw_only=True):
     """The request ended, or its client left the queue."""
 
     id: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetTtl:
+class SetTtl(Struct, frozen=True, kw_only=True):
     """Set the time to live of a model's unit: 0 unloads it when idle, infinity keeps it, None means the declared one.
 
     forced: cancel its running requests and refuse its waiting ones. ends_load: if it is not open, end its load, also
@@ -122,13 +111,11 @@ class SetTtl:
     ends_load: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerReady:
+class WorkerReady(Struct, frozen=True, kw_only=True):
     weights: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerLost:
+class WorkerLost(Struct, frozen=True, kw_only=True):
     """The worker could not start, or died.
 
     permanent: the file itself is at fault, so it is not tried again. excused: a request or the system is at fault, so
@@ -141,8 +128,7 @@ class WorkerLost:
     excused: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FilesChanged:
+class FilesChanged(Struct, frozen=True, kw_only=True):
     """The files of weights that open, or the adapters of one unit that opens, changed on disk.
 
     They are described again, which ends in a `Swap` and then `WorkerStopped`, `WorkerLost` or `UnitFailed`.
@@ -154,41 +140,34 @@ class FilesChanged:
     unit: UnitKey | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerStopped:
+class WorkerStopped(Struct, frozen=True, kw_only=True):
     weights: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitOpened:
+class UnitOpened(Struct, frozen=True, kw_only=True):
     unit: UnitKey
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitFailed:
+class UnitFailed(Struct, frozen=True, kw_only=True):
     unit: UnitKey
     error: MullamaError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitClosed:
+class UnitClosed(Struct, frozen=True, kw_only=True):
     unit: UnitKey
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retry:
+class Retry(Struct, frozen=True, kw_only=True):
     """Forget the failures of a model, after an explicit request or a change of the manifest."""
 
     model: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stop:
+class Stop(Struct, frozen=True, kw_only=True):
     """Admit nothing new; close each unit when its last request is done."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tick:
+class Tick(Struct, frozen=True, kw_only=True):
     """Time passed."""
 
 
@@ -201,64 +180,54 @@ Event = (
 # Commands
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartWorker:
+class StartWorker(Struct, frozen=True, kw_only=True):
     weights: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StopWorker:
+class StopWorker(Struct, frozen=True, kw_only=True):
     """Stop a worker, also one that still loads."""
 
     weights: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenUnit:
+class OpenUnit(Struct, frozen=True, kw_only=True):
     unit: UnitKey
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CloseUnit:
+class CloseUnit(Struct, frozen=True, kw_only=True):
     unit: UnitKey
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
+class Grant(Struct, frozen=True, kw_only=True):
     """Let this request use the unit until it leaves."""
 
     id: int
     unit: UnitKey
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refuse:
+class Refuse(Struct, frozen=True, kw_only=True):
     id: int
     error: MullamaError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cancel:
+class Cancel(Struct, frozen=True, kw_only=True):
     """End this running request, because the drain deadline of its unit passed."""
 
     id: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class Settled(Struct, frozen=True, kw_only=True):
     """A pinned unit is open (error None) or failed to open."""
 
     unit: UnitKey
     error: MullamaError | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WakeAt:
+class WakeAt(Struct, frozen=True, kw_only=True):
     when: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evicted:
+class Evicted(Struct, frozen=True, kw_only=True):
     """Report that a unit is closed although its time to live has not passed. models: its names, for people."""
 
     models: str

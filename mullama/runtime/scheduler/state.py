@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from enum import StrEnum
 
 from mullama.errors import MullamaError, Unavailable
 from mullama.runtime.scheduler.events import FOREVER, Command, Refuse, Rules, Serve, Settled, UnitKey
+from mullama.struct import Struct, field
 
 
 class Phase(StrEnum):
@@ -17,8 +17,7 @@ class Phase(StrEnum):
     CLOSING = "closing"
 
 
-@dataclass(slots=True, kw_only=True)
-class WorkerState:
+class WorkerState(Struct, kw_only=True):
     phase: Phase = Phase.COLD
     bytes: int = 0
     failures: list[float] = field(default_factory=list)
@@ -34,8 +33,7 @@ class WorkerState:
     """Set while the files are described again, because they changed on disk."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Unit:
+class Unit(Struct, kw_only=True):
     """One context."""
 
     phase: Phase = Phase.COLD
@@ -64,8 +62,7 @@ class Unit:
     drain_timeout: float = 120.0
 
 
-@dataclass(slots=True, kw_only=True)
-class QueuedRequest:
+class QueuedRequest(Struct, kw_only=True):
     id: int
     model: str
     priority: int
@@ -73,8 +70,7 @@ class QueuedRequest:
     alone: bool = False
 
 
-@dataclass(slots=True, kw_only=True)
-class State:
+class State(Struct, kw_only=True):
     """The complete live state."""
 
     models: dict[str, Serve] = field(default_factory=dict)

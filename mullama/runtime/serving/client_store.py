@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -25,6 +24,7 @@ from mullama.errors import Invalid, NotFound
 from mullama.manifest.spec import StoredObjects
 from mullama.runtime.base import Caller
 from mullama.store.client_objects import ObjectFile, ObjectQuery, ObjectRecord
+from mullama.struct import replace
 
 T = TypeVar("T")
 _PURGE_SECONDS = 3600.0

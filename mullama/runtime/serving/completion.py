@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 
 from mullama.chat import types as chat
 from mullama.chat.prompt import Prepared, prepare
@@ -24,6 +23,7 @@ from mullama.runtime.serving.vectors import check_ids
 from mullama.runtime.snapshot import Deployment
 from mullama.runtime.worker.inbox import Inbox
 from mullama.runtime.worker.parent import WorkerClient
+from mullama.struct import replace
 
 Request = chat.ChatRequest | chat.CompletionRequest
 _HANG_CHECK = 0.1  # seconds

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 
 from mullama.chat.inventory import AdapterCard, ModelCard
 from mullama.chat.types import DEFAULT_SAMPLING
@@ -25,6 +24,7 @@ from mullama.runtime.serving.prompt_settings import (
     thinking_levels,
 )
 from mullama.runtime.snapshot import Deployment, Snapshot
+from mullama.struct import replace
 
 _SHORT_ARRAY = 5
 # Ollama's words for where a template came from.

@@ -7,7 +7,6 @@ end; its number has no effect on the computation.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field, fields, replace
 from itertools import count
 from typing import Any
 
@@ -15,13 +14,13 @@ from mullama.chat.inventory import Slot
 from mullama.chat.types import Effective, TextRequest
 from mullama.engines.base import Begun
 from mullama.runtime.scheduler.events import UnitKey
+from mullama.struct import Struct, field, field_names, replace
 
 Generated = Callable[[int], int]
 """Returns the tokens of a choice so far."""
 
 
-@dataclass(slots=True, eq=False)
-class _Place:
+class _Place(Struct, eq=False):
     """The present or last answer at one number. It keeps no text of the request."""
 
     task: int
@@ -60,8 +59,7 @@ class PlaceBoard:
         return tuple(_slot(number, place) for number, place in enumerate(places))
 
 
-@dataclass(slots=True)
-class RequestPlaces:
+class RequestPlaces(Struct):
     """Implements `aggregate.Places` for one request."""
 
     places: list[_Place | None]
@@ -112,8 +110,7 @@ _TEXTS: Mapping[str, object] = {
 
 def _bare(request: TextRequest) -> TextRequest:
     """Return a request without its texts, which may be large, and which no other client may see."""
-    own = {one.name for one in fields(request)}
-    texts: dict[str, Any] = {name: empty for name, empty in _TEXTS.items() if name in own}
+    texts: dict[str, Any] = {name: empty for name, empty in _TEXTS.items() if name in field_names(request)}
     return replace(request, **texts)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
 from typing import Literal
 
 from mullama.chat.model_settings import ModelSettings, opening, settings_for
@@ -14,12 +13,13 @@ from mullama.manifest.spec import Model
 from mullama.manifest.tree import block_to_tree
 from mullama.names import JSONValue
 from mullama.plan.observed import KnownFiles
+from mullama.struct import field_names, replace
 from mullama.weights.facts import WeightFacts
 from mullama.weights.stored import Defaults
 
 Source = Literal["manifest", "source", "gguf", "none"]
 _NO_DEFAULTS = Defaults()
-_SAMPLING = {f.name for f in fields(Sampling)}
+_SAMPLING = frozenset(field_names(Sampling))
 
 
 def model_settings(name: str, model: Model, files: KnownFiles) -> ModelSettings:

@@ -16,7 +16,6 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +25,7 @@ from mullama.errors import EngineFailed
 from mullama.offload import LARGE
 from mullama.runtime.worker import protocol
 from mullama.runtime.worker.outbox import Outbox
+from mullama.struct import Struct
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -71,8 +71,7 @@ def arrived(commands: queue.SimpleQueue[T], delay: Callable[[], float]) -> Itera
         yield command
 
 
-@dataclass(frozen=True, slots=True)
-class PreparedJob:
+class PreparedJob(Struct, frozen=True):
     """A job whose texts were tokenized apart; the error in place of the command if that failed."""
 
     id: int

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncGenerator, Callable, Iterable
-from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from mullama.engines.base import (
@@ -43,6 +42,7 @@ from mullama.runtime.worker.cores import CoreAllocator
 from mullama.runtime.worker.inbox import Inbox
 from mullama.runtime.worker.process import Death, DeathCause, WorkerProcess, start_failure
 from mullama.runtime.worker.watchdog import Hang, StallLimits, Watchdog
+from mullama.struct import Struct, replace
 
 T = TypeVar("T")
 
@@ -50,8 +50,7 @@ _LAST = (Ended, Embedded, Failed)  # the last output of a job
 USUAL_LIMITS = StallLimits()
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
+class _Work(Struct, frozen=True):
     """A job that the worker has not finished. inbox: None once the job is cancelled; request: see `Death.work`."""
 
     inbox: Inbox | None

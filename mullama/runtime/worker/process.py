@@ -10,12 +10,12 @@ import signal
 import sys
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from mullama.errors import EngineFailed
 from mullama.runtime.worker.watchdog import ProcessUsage
+from mullama.struct import Struct
 
 # The child's part of the environment: enough to find libraries and devices, no keys and no tokens.
 _ENVIRONMENT = (
@@ -45,8 +45,7 @@ class DeathCause(Enum):
     """Another process ended or stopped it, or the system was out of memory."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Death:
+class Death(Struct, frozen=True, kw_only=True):
     """The end of a worker."""
 
     message: str

@@ -10,14 +10,13 @@ worker neither computes nor listens, so shorter limits apply.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from mullama.struct import Struct
 
 LEAST_SHARE = 0.01
 """Part of one processor from which a process counts as active; answers to pings take less."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StallLimits:
+class StallLimits(Struct, frozen=True, kw_only=True):
     """Seconds."""
 
     quiet: float = 60.0
@@ -34,8 +33,7 @@ class StallLimits:
     """Between two observations while a job is overdue."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessUsage:
+class ProcessUsage(Struct, frozen=True, kw_only=True):
     """Resources that a process has used since its start."""
 
     cpu: float
@@ -46,8 +44,7 @@ class ProcessUsage:
     """Bytes read from storage."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hang:
+class Hang(Struct, frozen=True, kw_only=True):
     """The verdict on a worker that hangs."""
 
     seconds: float

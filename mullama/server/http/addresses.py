@@ -8,13 +8,13 @@ import os
 import socket
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from mullama.errors import Conflict, Refused
 from mullama.manifest.addresses import Address, TcpAddress, UnixAddress
 from mullama.server.http.accepting import ListeningSocket
 from mullama.server.http.port_owner import holder_of_port
+from mullama.struct import Struct
 
 BACKLOG = 2048
 """Connections that may wait to be accepted, if the system allows as many; further clients retry after a second."""
@@ -24,8 +24,7 @@ class PortInUse(Conflict):
     """Another process listens on the address."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bound:
+class Bound(Struct, frozen=True, kw_only=True):
     """Listening sockets. `address` has the port that the system chose; `inode` is that of a unix socket's file."""
 
     address: Address

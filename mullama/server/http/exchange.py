@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
@@ -16,6 +15,7 @@ from mullama.errors import MullamaError
 from mullama.names import JSONValue
 from mullama.runtime.base import Caller
 from mullama.server.http.strict_json import to_json, to_json_parts
+from mullama.struct import Struct
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -26,8 +26,7 @@ Send = Callable[[Message], Awaitable[None]]
 Media = Literal["text/event-stream", "application/x-ndjson"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorFormat:
+class ErrorFormat(Struct, frozen=True, kw_only=True):
     """The form of an API's errors."""
 
     error: Callable[[MullamaError, str], Reply]
@@ -63,16 +62,14 @@ class Rejection(Exception):
         self.close = close
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Listener:
+class Listener(Struct, frozen=True, kw_only=True):
     """The listener that accepted a connection. `hosts` are the names and addresses it is bound to."""
 
     kind: Literal["tcp", "unix", "control"] = "tcp"
     hosts: tuple[str, ...] = ()
 
 
-@dataclass(slots=True, kw_only=True)
-class Notes:
+class Notes(Struct, kw_only=True):
     """The fields of a request's log line, collected while it is served. Times are seconds since its start."""
 
     dialect: str = ""

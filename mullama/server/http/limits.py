@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from mullama.struct import Struct
 
 MIB = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
+class Bounds(Struct, frozen=True, kw_only=True):
     """Times are seconds, sizes are bytes. The manifest sets the size of one body: `server.limits.body`."""
 
     header_time: float = 10.0  # from the first byte of a request to the end of its headers

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any, Literal, Protocol, cast
 
@@ -21,6 +20,7 @@ from mullama.server.http.connection_cap import ConnectionCap
 from mullama.server.http.exchange import Listener, Receive, Scope, Send
 from mullama.server.http.limits import DEFAULT, Bounds
 from mullama.server.http.protocol import BoundedProtocol
+from mullama.struct import Struct, field
 
 _log = logging.getLogger(__name__)
 
@@ -33,8 +33,7 @@ class Application(Protocol):
     def interrupt(self, error: MullamaError) -> None: ...
 
 
-@dataclass(slots=True, kw_only=True)
-class _OpenListener:
+class _OpenListener(Struct, kw_only=True):
     """One open address."""
 
     text: str

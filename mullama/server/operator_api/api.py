@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from mullama.dialects.base import Reply
@@ -18,6 +17,7 @@ from mullama.server.inflight import Inflight
 from mullama.server.operator_api import schema
 from mullama.server.route_table import AccessClass, Handler, HttpRoute
 from mullama.server.streams import follow, report
+from mullama.struct import Struct, replace
 
 Params = Mapping[str, str]
 
@@ -25,8 +25,7 @@ PUBLIC_PATHS = ("/livez", "/readyz", "/healthz", "/health", "/v1/health", "/metr
 _BODY_LIMIT = 8 * 1024 * 1024  # bytes: a manifest with its templates
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OperatorApi:
+class OperatorApi(Struct, frozen=True, kw_only=True):
     """The handlers of the operator API, each a few lines over `Operator`."""
 
     service: Service

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import fields
 from typing import Any, get_args, get_type_hints
 
 from mullama.errors import Invalid
 from mullama.names import JSONValue, suggest
 from mullama.runtime.base import ApplyOptions, Origin
 from mullama.server.route_table import RouteSchema
+from mullama.struct import field_names
 
 _TEXT: JSONValue = {"type": "string"}
 _FLAG: JSONValue = {"type": "boolean"}
@@ -127,7 +127,7 @@ def read_manifest(body: Mapping[str, Any]) -> Mapping[str, Any]:
 def read_options(tree: Any) -> ApplyOptions:
     """Return the `ApplyOptions` of their JSON form. The default of `trigger` is "api"."""
     given = {} if tree is None else _mapping(tree, "options")
-    refuse_unknown(given, [f.name for f in fields(ApplyOptions)], "options")
+    refuse_unknown(given, field_names(ApplyOptions), "options")
     for name, value in given.items():
         _check_option(name, value)
     return ApplyOptions(**{"trigger": "api", **given})
@@ -150,7 +150,7 @@ def _check_option(name: str, value: Any) -> None:
 def read_origin(tree: Any) -> Origin:
     """Return the `Origin` of its JSON form."""
     given = {} if tree is None else _mapping(tree, "origin")
-    refuse_unknown(given, [f.name for f in fields(Origin)], "origin")
+    refuse_unknown(given, field_names(Origin), "origin")
     path, digest, profiles = given.get("path"), given.get("digest", ""), given.get("profiles", ())
     if path is not None and not isinstance(path, str):
         raise Invalid("origin.path must be a string or null", field="origin.path")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from mullama.cli.console.progress import (
     read_progress,
 )
 from mullama.sources.base import DownloadProgress
+from mullama.struct import replace
 
 MIB = 2**20
 EVENTS: tuple[dict[str, Any], ...] = (

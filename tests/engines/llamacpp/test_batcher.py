@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mullama.engines.base import COALESCE_SECONDS
 from mullama.engines.llamacpp.batcher import LONGEST_STALL, SMALLEST_SLICE, Pace, PendingTokens, Slice, plan
+from mullama.struct import replace
 
 
 def running(key: int, tokens: int = 1, rows: int = 1) -> PendingTokens:

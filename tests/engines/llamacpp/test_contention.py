@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +17,7 @@ from mullama.engines.llamacpp.contention import (
     read_times,
     remark,
 )
+from mullama.struct import replace
 
 START = ProcessorTimes(at=100.0, busy=50.0, polite=5.0, own=20.0, delayed=1.0)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from mullama.engines.llamacpp.batcher import Pace
 from mullama.engines.llamacpp.binding.context import DECODED, NativeBatch
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.errors import EngineFailed, Kind
+from mullama.struct import replace
 from tests.engines.engine_driver import Driver, Result, answer, answers, ask, sampling, user
 from tests.engines.near_tie import ALTERNATIVES, assert_same_answers
 

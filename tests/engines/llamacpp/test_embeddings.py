@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 from mullama.engines.base import ContextOptions, Embed
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.errors import Kind, Unsupported
+from mullama.struct import replace
 from tests.engines.engine_driver import Driver, Result, answers
 
 OPTIONS = ContextOptions(size=256, parallel=2, threads=1, embedding=True)

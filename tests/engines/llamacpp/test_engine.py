@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from mullama.engines.llamacpp.contention import ProcessorMeter, ProcessorTimes
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.engines.llamacpp.prompt_tokens import prompt_tokens
 from mullama.errors import BadWeights, Invalid, Kind, Refused, Unsupported
+from mullama.struct import replace
 from tests.engines.engine_driver import Driver, Result, answer, answers, ask, sampling, user
 from tests.engines.llamacpp import builders
 from tests.engines.near_tie import ALTERNATIVES, QUANTISED, assert_same_answers

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 
 from mullama.engines.base import ContextOptions, Engine, Generate, Prefix
 from mullama.engines.llamacpp.engine import LlamaEngine
+from mullama.struct import replace
 from tests.engines.engine_driver import Driver, Result, answer, answers, ask, sampling, user
 from tests.engines.llamacpp.builders import BUILDERS
 from tests.engines.near_tie import ALTERNATIVES, assert_same_answers

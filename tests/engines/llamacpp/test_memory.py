@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from mullama.engines.base import ContextOptions
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.plan.fit import as_made
+from mullama.struct import replace
 from mullama.weights.facts import WeightFacts
 from mullama.weights.inspect import inspect
 from mullama.weights.memory import ContextShape, MemoryNeed, WeightsPlacement, need

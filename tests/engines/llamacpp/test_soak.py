@@ -7,7 +7,6 @@ import os
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 
 import psutil
 import pytest
@@ -16,6 +15,7 @@ from mullama.chat.types import Constraint
 from mullama.engines.base import ContextOptions, DraftOptions, Embed, Generate, Prefix
 from mullama.engines.llamacpp.cache.slots import SlotCache
 from mullama.engines.llamacpp.engine import LlamaEngine
+from mullama.struct import replace
 from tests.engines.engine_driver import Driver, ask, sampling, user
 
 SYSTEM = "<|im_start|>system\nYou are a small model that answers in one short sentence and never more.<|im_end|>\n"

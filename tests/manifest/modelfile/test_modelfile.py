@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import string
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,6 +22,7 @@ from mullama.manifest.modelfile import (
     to_tree,
 )
 from mullama.manifest.modelfile.spec import ABILITIES, DIRECTIVES, PARAMETERS, ROLES, WITHOUT_EFFECT
+from mullama.struct import replace
 from tests.manifest.builders import read
 
 FULL = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +14,7 @@ from mullama.runtime.scheduler.decide import CRASH_LIMIT, decide
 from mullama.runtime.scheduler.events import FOREVER, Rules, Serve, UnitKey
 from mullama.runtime.scheduler.passes import over_budget
 from mullama.runtime.scheduler.state import Phase, State
+from mullama.struct import replace
 
 A, B = UnitKey("wa", "c1"), UnitKey("wb", "c1")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -12,6 +11,7 @@ from mullama.engines.base import Begun, Embedded, Ended, Piece, Prefilled
 from mullama.errors import EngineFailed
 from mullama.runtime.serving.aggregate import Aggregate
 from mullama.runtime.serving.completion import _bounded, _seeded
+from mullama.struct import replace
 
 
 class Reads:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from mullama.dialects.stored_objects import DeleteStored, FetchStored, ListStored, StoredObject, UpdateStored
 from mullama.errors import Invalid, NotFound
 from mullama.runtime.serving.client_store import ClientStore
 from mullama.store.client_objects import ObjectFile
+from mullama.struct import replace
 from tests.runtime.runtime_fixture import CALLER, LocalServer
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-from dataclasses import replace
 
 import pytest
 
@@ -17,6 +16,7 @@ from mullama.errors import Invalid, Kind
 from mullama.offload import LARGE
 from mullama.runtime.worker import protocol
 from mullama.runtime.worker.child import Child, PreparedJob, arrived
+from mullama.struct import replace
 
 FOREVER = 3600.0
 

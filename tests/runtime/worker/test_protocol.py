@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -15,6 +14,7 @@ from mullama.chat.types import DEFAULT_SAMPLING, Constraint, TokenLogprob
 from mullama.engines import base
 from mullama.errors import EngineFailed, Kind, TooLarge
 from mullama.runtime.worker import protocol
+from mullama.struct import replace
 
 LOGPROB = TokenLogprob(
     id=3, text="é", bytes="é".encode()[:1], logprob=float("-inf"),

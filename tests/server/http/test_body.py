@@ -8,7 +8,6 @@ import sys
 import threading
 import zlib
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from mullama.errors import Invalid, Unavailable
 from mullama.server.http.body import BodyBudget
 from mullama.server.http.exchange import Rejection
 from mullama.server.http.inflate import inflater
+from mullama.struct import replace
 from tests.server.server_fixture import (
     CHAT,
     PATIENT,

@@ -8,12 +8,12 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
 import pytest
 
+from mullama.struct import replace
 from tests.server.server_fixture import (
     CHAT,
     PATIENT,

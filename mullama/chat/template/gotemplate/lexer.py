@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from mullama.errors import Invalid
+from mullama.struct import Struct
 
 _ACTION = re.compile(r"\{\{(?P<left>-(?=\s))?(?P<body>.*?)(?P<right>(?<=\s)-)?\}\}", re.DOTALL)
 _QUOTED_OR_END = re.compile(r"""\"(?:\\.|[^"\\\n])*\"|`[^`]*`|'(?:\\.|[^'\\\n])*'|\}\}""")
@@ -24,8 +24,7 @@ _TOKEN = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Struct, frozen=True):
     """One token.
 
     kind: text, char, number, field, variable, word, mark, or literal for text outside of actions. spaced: white space
@@ -38,16 +37,14 @@ class Token:
     spaced: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Literal:
+class Literal(Struct, frozen=True):
     """Text outside of actions, trimmed as the neighbouring actions ask."""
 
     text: str
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class ActionToken:
+class ActionToken(Struct, frozen=True):
     """The text between {{ and }}."""
 
     tokens: tuple[Token, ...]

@@ -3,39 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from mullama.struct import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Constant:
+class Constant(Struct, frozen=True):
     value: object
 
 
-@dataclass(frozen=True, slots=True)
-class Dot:
+class Dot(Struct, frozen=True):
     """`.` and its fields: `.Messages`, `.Function.Name`."""
 
     names: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
+class Variable(Struct, frozen=True):
     """`$x.Name`; the name of the root is ""."""
 
     name: str
     names: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(Struct, frozen=True):
     """Fields of an expression in parentheses."""
 
     base: Pipeline
     names: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionNode:
+class FunctionNode(Struct, frozen=True):
     name: str
     line: int
 
@@ -43,16 +39,14 @@ class FunctionNode:
 Operand = Constant | Dot | Variable | Chain | FunctionNode
 
 
-@dataclass(frozen=True, slots=True)
-class CommandNode:
+class CommandNode(Struct, frozen=True):
     """A value, or a function with its arguments."""
 
     operands: tuple[Operand, ...]
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Pipeline:
+class Pipeline(Struct, frozen=True):
     """Commands, each of which gets the value of the one before as its last argument.
 
     names: variables that take the value. declare: True for :=, False for =.
@@ -64,39 +58,33 @@ class Pipeline:
     line: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class TextNode:
+class TextNode(Struct, frozen=True):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(Struct, frozen=True):
     pipeline: Pipeline
 
 
-@dataclass(frozen=True, slots=True)
-class If:
+class If(Struct, frozen=True):
     condition: Pipeline
     body: Nodes
     otherwise: Nodes
 
 
-@dataclass(frozen=True, slots=True)
-class With:
+class With(Struct, frozen=True):
     value: Pipeline
     body: Nodes
     otherwise: Nodes
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(Struct, frozen=True):
     value: Pipeline
     body: Nodes
     otherwise: Nodes
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(Struct, frozen=True):
     """`template "name" value`."""
 
     name: str
@@ -104,8 +92,7 @@ class Use:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Jump:
+class Jump(Struct, frozen=True):
     """`break` or `continue`."""
 
     word: str
@@ -115,8 +102,7 @@ Node = TextNode | Output | If | With | Range | Use | Jump
 Nodes = tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(Struct, frozen=True):
     """The main body, and the bodies of `define` by name."""
 
     body: Nodes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Literal
 
 from mullama.chat.template.base import ChatInput, Rendered, Thinking, Traits
@@ -32,14 +31,14 @@ from mullama.chat.template.shape import arguments_of, plain, plain_tools
 from mullama.chat.template.thinking import ends_open, find_marks, left_open, nearest_level
 from mullama.chat.types import Message, TextPart, Tool, ToolCall, text_message
 from mullama.errors import Invalid
+from mullama.struct import Struct, replace
 
 PROBE = ToolCall(id="call_0", name="probe_weather", arguments={"probe_place": "Xanadu"})
 LEVELS = ("low", "medium", "high", "max")
 _END = "\ue0ff\ue0fe\ue0ff"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoTemplate:
+class GoTemplate(Struct, frozen=True, kw_only=True):
     """The TEMPLATE of a Modelfile.
 
     names: all fields that it reads, in lower case.

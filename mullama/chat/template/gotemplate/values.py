@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from mullama.chat.template.fuel import OutOfFuel
 from mullama.names import JSONValue
+from mullama.struct import Struct, field
 
 
-@dataclass(frozen=True, slots=True)
-class StructValue:
+class StructValue(Struct, frozen=True):
     """A struct: its fields by name, and its JSON form for printing."""
 
     fields: Mapping[str, object]
@@ -27,8 +26,7 @@ class JsonList(list[object]):
     """A list that prints as JSON."""
 
 
-@dataclass(slots=True)
-class Missing:
+class Missing(Struct):
     """A missing field: it prints as nothing and is false."""
 
     name: str = field(default="")

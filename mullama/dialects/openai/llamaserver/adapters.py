@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mullama.chat.inventory import ModelCard, ShowModel
 from mullama.dialects import schema
 from mullama.dialects.base import Endpoint, Reply, ReplyContext, WireRequest
@@ -11,8 +9,7 @@ from mullama.dialects.openai.native_form import SCALES_SCHEMA, scales_of
 from mullama.errors import Invalid, Unsupported
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetAdapters(ShowModel):
+class SetAdapters(ShowModel, frozen=True, kw_only=True):
     """Scales for the adapters of a model; an adapter that is not listed has the scale 0."""
 
     scales: tuple[tuple[int | str, float], ...]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 
 from mullama.chat import types
 from mullama.dialects import fields, schema
@@ -14,6 +13,7 @@ from mullama.dialects.openai.native_form import NO_OPTIONS, ReplyOptions
 from mullama.dialects.openai.request_fields import COMMON, N_PROBS, answers_of, read_common
 from mullama.dialects.openai.streams import EventStream
 from mullama.names import JSONValue
+from mullama.struct import replace
 
 _LOGPROBS = N_PROBS.named("logprobs")
 _PREFIX = fields.text("input_prefix")
@@ -36,8 +36,7 @@ _EXTRA = fields.many(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NativeCall(types.CompletionRequest):
+class NativeCall(types.CompletionRequest, frozen=True, kw_only=True):
     """Prompts to continue, in llama-server's form."""
 
     reply: ReplyOptions = NO_OPTIONS

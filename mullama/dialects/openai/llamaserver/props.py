@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from mullama.chat.inventory import Inventory, ListModels, ModelCard, ShowModel, Slot
 from mullama.chat.types import DEFAULT_SAMPLING, CompletionRequest, Effective
@@ -14,15 +13,13 @@ from mullama.errors import Unavailable
 from mullama.names import JSONValue
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShowSlots(ShowModel):
+class ShowSlots(ShowModel, frozen=True, kw_only=True):
     """The slots of a model; with `must_be_free`, no free slot is an error."""
 
     must_be_free: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShowDefault(ListModels):
+class ShowDefault(ListModels, frozen=True, kw_only=True):
     """The properties of the default model, or of the server where there is none."""
 
 

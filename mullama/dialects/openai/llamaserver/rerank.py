@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from mullama.chat.types import Ranking, RerankRequest
 from mullama.dialects import fields, schema
 from mullama.dialects.base import Endpoint, Reply, ReplyContext, WireRequest
@@ -11,10 +9,10 @@ from mullama.dialects.inputs import MOST_INPUTS
 from mullama.dialects.reply_values import finite
 from mullama.errors import Invalid
 from mullama.names import JSONValue
+from mullama.struct import replace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RerankCall(RerankRequest):
+class RerankCall(RerankRequest, frozen=True, kw_only=True):
     """Documents to order. `with_text` repeats the documents; `flat` returns a list of scores only."""
 
     with_text: bool = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
 
 from mullama.chat.types import Answer, text_message
 from mullama.dialects import schema
@@ -14,6 +13,7 @@ from mullama.dialects.openai.responses.request import decode as decode_response
 from mullama.dialects.openai.responses.request import resume as resume_response
 from mullama.dialects.stored_objects import StoredObject
 from mullama.names import JSONValue
+from mullama.struct import field_names, replace
 
 _MOST_TOKENS = 1024
 _INSTRUCTION = (
@@ -22,15 +22,14 @@ _INSTRUCTION = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompactRequest(ResponseRequest):
+class CompactRequest(ResponseRequest, frozen=True, kw_only=True):
     """A conversation to summarize."""
 
 
 def decode(request: WireRequest) -> CompactRequest:
     """Decode the fields of a response that describe a conversation; those of its generation have no effect."""
     plain = decode_response(request)
-    values = {one.name: getattr(plain, one.name) for one in fields(plain)}
+    values = {name: getattr(plain, name) for name in field_names(plain)}
     made = CompactRequest(
         **{
             **values, "stream": False, "store": False, "background": False, "tools": (), "format": None,

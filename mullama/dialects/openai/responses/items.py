@@ -6,7 +6,6 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
 from mullama.chat.types import Message, Part, ToolCall, text_message
 from mullama.dialects import fields, schema
@@ -15,6 +14,7 @@ from mullama.dialects.openai.responses.tools import flat
 from mullama.dialects.tools import MOST_MESSAGES, NAME, arguments_of, linked
 from mullama.errors import Invalid
 from mullama.names import JSONValue
+from mullama.struct import Struct, field
 
 Item = Mapping[str, JSONValue]
 
@@ -115,8 +115,7 @@ def full_item(item: Item, index: int, response: str) -> dict[str, JSONValue]:
     return complete
 
 
-@dataclass(slots=True)
-class _Turns:
+class _Turns(Struct):
     """Collects turns, and the items of the assistant's current turn."""
 
     done: list[Message] = field(default_factory=list)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from mullama.chat.types import CountRequest, Message, Sampling, ToolChoice
 from mullama.dialects import fields, schema
@@ -25,6 +24,7 @@ from mullama.dialects.stored_objects import StoredObject
 from mullama.dialects.tools import NAME, TOOL_CHOICE, checked_choice
 from mullama.errors import Invalid, Unsupported
 from mullama.names import JSONValue
+from mullama.struct import replace
 
 _INSTRUCTIONS = fields.text("instructions")
 _MAX_OUTPUT = fields.integer("max_output_tokens", 1, MOST_TOKEN)

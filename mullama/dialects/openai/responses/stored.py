@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from mullama.chat.inventory import Done
 from mullama.chat.types import CountRequest, TokenCount
@@ -16,13 +15,13 @@ from mullama.dialects.openai.responses.request import REQUEST_SCHEMA, decode, de
 from mullama.dialects.stored_objects import CancelStored, DeleteStored, FetchStored, ReplayStream, StoredObject
 from mullama.errors import Invalid
 from mullama.names import JSONValue
+from mullama.struct import field
 
 _UNFINISHED = ("queued", "in_progress")
 _LOST: JSONValue = {"code": "server_error", "message": "the server stopped before the response was complete"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemsPage(FetchStored):
+class ItemsPage(FetchStored, frozen=True, kw_only=True):
     """One page of the input items of a response."""
 
     page: PageQuery = field(default_factory=PageQuery)

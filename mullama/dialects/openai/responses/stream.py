@@ -6,7 +6,6 @@ One item is open at a time: reasoning, a message, or a call. A delta of another 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mullama.chat import types
@@ -23,12 +22,12 @@ from mullama.dialects.reply_values import logprob_entries, prefixed
 from mullama.dialects.tools import arguments_object, arguments_text
 from mullama.errors import MullamaError
 from mullama.names import JSONValue
+from mullama.struct import Struct, field, replace
 
 _PREFIX = {"reasoning": "rs", "message": "msg", "function_call": "fc", "custom_tool_call": "ctc"}
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(Struct):
     """The open item: its index, its fixed members, its text so far."""
 
     kind: str

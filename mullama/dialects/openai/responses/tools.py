@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from mullama.chat.types import Tool
 from mullama.dialects import schema
 from mullama.dialects.fields import Body, many, record, to_record
 from mullama.dialects.tools import DESCRIPTION, MOST_TOOLS, NAME, compact, function_tool, unique
 from mullama.names import JSONValue
+from mullama.struct import Struct
 
 # A tool that takes free text is a function of one string to the model; the reply returns the text.
 _FREE_TEXT: Mapping[str, JSONValue] = {
@@ -23,8 +23,7 @@ TOOLS = many("tools", to_record, TOOL_SCHEMA, MOST_TOOLS)
 _FORMAT = record("format")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class Known(Struct, frozen=True, kw_only=True):
     """A callable tool, with its name and kind at the client."""
 
     tool: Tool

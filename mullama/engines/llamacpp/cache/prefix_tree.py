@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+
+from mullama.struct import Struct, field
 
 SHORTEST_SHARE = 8  # tokens; sharing less is not worth a copy
 
@@ -21,8 +22,7 @@ Scales = tuple[float, ...]
 """The scale of each adapter of a context, in order. Tokens that were computed with other scales are other cells."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Copy:
+class Copy(Struct, frozen=True, kw_only=True):
     """Share the first `length` cells of `source` with `target`, which is empty."""
 
     source: int
@@ -30,8 +30,7 @@ class Copy:
     length: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trim:
+class Trim(Struct, frozen=True, kw_only=True):
     """Remove the tokens of a sequence after its first `length`."""
 
     sequence: int
@@ -41,8 +40,7 @@ class Trim:
 Operation = Copy | Trim
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SequencePlacement:
+class SequencePlacement(Struct, frozen=True, kw_only=True):
     """A sequence for a new prompt."""
 
     sequence: int
@@ -51,8 +49,7 @@ class SequencePlacement:
     operations: tuple[Operation, ...]
 
 
-@dataclass(slots=True, eq=False)
-class _Node:
+class _Node(Struct, eq=False):
     """A run of cells."""
 
     tokens: list[int]

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mullama.engines.llamacpp.binding.context import Floats
+from mullama.struct import Struct
 
 COLDEST = 1e-6  # lowest temperature; a lower one would overflow the quotient
 _TRIES = 4  # top-p usually keeps nine tenths of the probability or more
 _BLOCK = 512  # tokens; a running sum over all tokens would take longer than the rest of the draw
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RejectionSampler:
+class RejectionSampler(Struct, frozen=True, kw_only=True):
     """Top-p, min-p, temperature and the draw, in this order, in one step.
 
     A token is drawn from all tokens that min-p keeps, and drawn again unless top-p keeps it too. The result has the

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, fields
 from functools import partial
 from typing import Literal
 
@@ -34,6 +33,7 @@ from mullama.engines.llamacpp.sampling.candidates import (
     set_bits,
 )
 from mullama.engines.llamacpp.sampling.rejection import COLDEST, RejectionSampler
+from mullama.struct import Struct, asdict
 
 DEFAULT_ORDER = (
     "penalties",
@@ -75,8 +75,7 @@ def invalid_setting(sampling: Sampling, vocabulary: int) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Settings:
+class _Settings(Struct, frozen=True, kw_only=True):
     """`Sampling` with every field set."""
 
     temperature: float
@@ -235,7 +234,7 @@ class SamplerPlan:
         forbidden: Sequence[int],
         shortcuts: Collection[Shortcut] = SHORTCUTS,
     ) -> None:
-        s = _Settings(**{f.name: getattr(sampling, f.name) for f in fields(sampling)})
+        s = _Settings(**asdict(sampling))
         self._s, self._seed = s, seed
         self._penalty_last = _window(s.repeat_last_n, context_size)
         self._dry_last = _window(s.dry_penalty_last_n, context_size)
