@@ -29,9 +29,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from mullama.problems import Problem
 
 _USER = re.compile(r"://[^\s/?#'\"<>]*@")
 _QUERY = re.compile(r"(://[^\s?#'\"<>]*\?)([^\s#'\"<>]*)")
@@ -77,56 +79,6 @@ class Kind(StrEnum):
     TIMEOUT = "timeout"
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """A place in a file; line and column count from 1."""
-
-    file: str
-    line: int
-    column: int
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}"
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One mistake in a manifest: dotted path of the field, place, message, hint."""
-
-    path: str
-    place: Location | None
-    message: str
-    hint: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "message", masked(self.message))
-        object.__setattr__(self, "hint", masked(self.hint))
-
-    def __str__(self) -> str:
-        where = f"{self.place}: " if self.place else ""
-        path = f"{self.path}: " if self.path else ""
-        hint = f" ({self.hint})" if self.hint else ""
-        return f"{where}{path}{self.message}{hint}"
-
-    def tree(self) -> dict[str, str | int | None]:
-        """Return the problem in its JSON form; `from_tree` reads it."""
-        place = self.place
-        return {
-            "path": self.path,
-            "file": place.file if place else None,
-            "line": place.line if place else None,
-            "column": place.column if place else None,
-            "message": self.message,
-            "hint": self.hint,
-        }
-
-    @classmethod
-    def from_tree(cls, tree: Mapping[str, Any]) -> Problem:
-        """Return the problem of a JSON form."""
-        place = Location(tree["file"], tree["line"], tree["column"]) if tree.get("file") else None
-        return cls(str(tree.get("path") or ""), place, str(tree["message"]), str(tree.get("hint") or ""))
 
 
 class MullamaError(Exception):

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from msgspec import NODEFAULT, Struct, field
-from msgspec.structs import FieldInfo, asdict, fields, replace
+from msgspec.structs import asdict, force_setattr, replace
 
-__all__ = ["Struct", "asdict", "defaults", "equality_without", "field", "field_names", "replace"]
+__all__ = ["Struct", "asdict", "defaults", "equality_without", "field", "field_names", "force_setattr", "replace"]
 
 
 def field_names(of: Struct | type[Struct]) -> tuple[str, ...]:
@@ -23,11 +23,10 @@ def field_names(of: Struct | type[Struct]) -> tuple[str, ...]:
 
 def defaults(of: type[Struct]) -> dict[str, Any]:
     """Return the defaults of the fields that have one."""
-    return {one.name: _default(one) for one in fields(of) if not one.required}
-
-
-def _default(one: FieldInfo) -> Any:
-    return one.default if one.default_factory is NODEFAULT else one.default_factory()
+    given = of.__struct_defaults__  # those of the last fields
+    named = zip(of.__struct_fields__[len(of.__struct_fields__) - len(given) :], given, strict=True)
+    # msgspec keeps a factory in an object with the attribute `factory`.
+    return {name: getattr(item, "factory", lambda item=item: item)() for name, item in named if item is not NODEFAULT}
 
 
 def equality_without(*names: str) -> tuple[Callable[[Any, object], bool], Callable[[Any], int]]:

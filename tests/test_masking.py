@@ -7,10 +7,11 @@ import json
 import pytest
 
 from mullama.chat import inventory
-from mullama.errors import Invalid, Problem, masked, masked_tree
+from mullama.errors import Invalid, masked, masked_tree
 from mullama.names import model_name_of, parse_source
 from mullama.plan.report import lines, markdown
 from mullama.plan.steps import to_tree
+from mullama.problems import Problem
 from mullama.sources.url import UrlSource, is_loopback
 from tests import ggufs
 from tests.runtime.runtime_fixture import CALLER, LocalServer

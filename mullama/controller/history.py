@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from mullama.controller.change import Change, PlannedChange
@@ -35,7 +34,7 @@ class History:
                 origin.path, origin.profiles,
             )  # fmt: skip
             if not same_file:
-                self._records.commit(replace(last, origin=_tree(origin)))
+                self._records.commit(last._replace(origin=_tree(origin)))
             return
         overlay = effective_entries(planned.manifest, planned.overlay)
         self._records.save_overlay(overlay)
@@ -58,7 +57,7 @@ class History:
         try:
             last = self._records.last()
             if last is not None and last.generation == result.generation and last.result != result.message:
-                self._records.commit(replace(last, result=result.message))
+                self._records.commit(last._replace(result=result.message))
         except OSError as error:
             self._warn(f"the result of revision {result.generation} could not be recorded: {error}")
 

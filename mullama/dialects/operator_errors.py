@@ -5,8 +5,9 @@ from __future__ import annotations
 from mullama.dialects import schema
 from mullama.dialects.base import Reply
 from mullama.dialects.http_status import status_of
-from mullama.errors import ManifestError, MullamaError, Problem
+from mullama.errors import ManifestError, MullamaError
 from mullama.names import JSONValue
+from mullama.problems import Problem
 
 
 def error_tree(error: MullamaError, request_id: str) -> dict[str, JSONValue]:

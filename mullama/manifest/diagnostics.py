@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mullama.errors import Location, ManifestError, Problem
+from mullama.errors import ManifestError
 from mullama.names import suggest
+from mullama.problems import Location, Problem
 
 MOST_PROBLEMS = 200
 MOST_SUGGESTIONS = 20

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mullama.errors import Location
 from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.merge import WHOLE_IN_MODEL, merge
 from mullama.manifest.nodes import Fields, Leaf, Node, count, empty, is_null, text_of
+from mullama.problems import Location
 
 MOST_VALUES = 300_000
 NOT_IN_DEFAULTS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from mullama.errors import Location
+from mullama.problems import Location
 from mullama.struct import Struct
 
 T = TypeVar("T")

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from mullama.errors import Location, Problem
 from mullama.manifest.checks import PartialManifest, check
 from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.interpolate import fill, interpolate
@@ -26,6 +25,7 @@ from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.unsupported import refused
 from mullama.manifest.validation_messages import explain
 from mullama.names import JSONValue
+from mullama.problems import Location, Problem
 from mullama.struct import Struct
 
 VERSION = "v1"

@@ -6,10 +6,10 @@ fields as its long form.
 
 from __future__ import annotations
 
-from mullama.errors import Location
 from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.key_tree import AUTOMATIC, SPELLINGS
 from mullama.manifest.nodes import Fields, Items, Leaf, Node, empty, is_null, join
+from mullama.problems import Location
 
 
 def expand(root: Fields, report: Diagnostics, path: str = "") -> Fields:

@@ -10,11 +10,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from mullama.errors import Location
 from mullama.manifest.checks import PartialManifest, check, check_resolved
 from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.parse import validate
 from mullama.manifest.spec import Block, Manifest, Model
+from mullama.problems import Location
 
 
 def block_to_tree(block: Block) -> dict[str, Any]:

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mullama.errors import Location, Problem
 from mullama.manifest.interpolate import SECRETS
 from mullama.manifest.nodes import join, matches, nearest
 from mullama.names import JSONValue, suggest
+from mullama.problems import Location, Problem
 
 Where = Callable[[str], Location | None]
 

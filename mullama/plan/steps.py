@@ -7,8 +7,8 @@ from enum import StrEnum
 from typing import Any
 
 from mullama import codec
-from mullama.errors import Location
 from mullama.manifest.nodes import nearest
+from mullama.problems import Location
 from mullama.struct import Struct, replace
 
 

@@ -7,13 +7,11 @@ the revision before it counts.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mullama.errors import Invalid, NotFound
 from mullama.store.disk import hold_lock, overwrite, write_atomic
@@ -32,12 +30,11 @@ def instance_name(listen: tuple[str, ...], path: str | None) -> str:
     """
     address = listen[0] if listen else "none"
     if address.endswith(":0") and path:
-        address = f"file-{hashlib.sha256(path.encode()).hexdigest()[:12]}"
+        address = f"file-{_sha256(path)[:12]}"
     return re.sub(r"[^A-Za-z0-9.-]+", "-", address).strip("-.") or "default"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Revision:
+class Revision(NamedTuple):
     """One committed version of the manifest."""
 
     generation: int
@@ -58,8 +55,7 @@ class Revision:
     """Names of the models in it that imperative verbs added."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerRecord:
+class ServerRecord(NamedTuple):
     """The server of an instance."""
 
     pid: int
@@ -90,7 +86,7 @@ class Records:
     @property
     def key(self) -> str:
         """A short name that is unique among the instances of this user."""
-        return hashlib.sha256(str(self.folder.absolute()).encode()).hexdigest()[:16]
+        return _sha256(str(self.folder.absolute()))[:16]
 
     def create(self) -> None:
         self._generations.mkdir(parents=True, exist_ok=True)
@@ -117,7 +113,7 @@ class Records:
     def commit(self, revision: Revision) -> None:
         """Write a revision atomically, then delete the oldest ones. The caller holds the lock."""
         self.create()
-        body = json.dumps(asdict(revision), sort_keys=True, separators=(",", ":"))
+        body = json.dumps(revision._asdict(), sort_keys=True, separators=(",", ":"))
         sealed = {"format": _FORMAT, "sha256": _sha256(body), "body": body}
         write_atomic(self._path(revision.generation), json.dumps(sealed).encode())
         # The lock makes this the only writer, so private files are from a process that was killed.
@@ -141,7 +137,7 @@ class Records:
 
     def announce(self, record: ServerRecord) -> None:
         """Write the record of the running server: on a full disk over the one of the server before."""
-        data = json.dumps(asdict(record), indent=1).encode()
+        data = json.dumps(record._asdict(), indent=1).encode()
         try:
             write_atomic(self._server, data)
         except OSError:
@@ -242,4 +238,6 @@ def _unseal(data: bytes) -> Revision:
 
 
 def _sha256(text: str) -> str:
+    import hashlib  # loads OpenSSL, which a command that only looks for the server does not need
+
     return hashlib.sha256(text.encode()).hexdigest()

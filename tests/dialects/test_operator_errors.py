@@ -10,7 +10,8 @@ from jsonschema import Draft202012Validator
 from mullama.chat.inventory import CreateModel
 from mullama.dialects.native import NativeTaskStream
 from mullama.dialects.operator_errors import ERROR_SCHEMA, error_reply
-from mullama.errors import Location, ManifestError, MullamaError, Problem
+from mullama.errors import ManifestError, MullamaError
+from mullama.problems import Location, Problem
 from mullama.struct import replace
 from tests.dialects.error_examples import EXAMPLES
 from tests.dialects.wire import CONTEXT

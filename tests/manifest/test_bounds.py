@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from mullama.errors import ManifestError, Problem
+from mullama.errors import ManifestError
 from mullama.manifest.load import load_text
+from mullama.problems import Problem
 from tests.manifest.builders import BASE, HEAD, MemoryFiles, problems
 
 pytestmark = pytest.mark.timeout(60)  # large documents; a few seconds on an idle machine

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama.errors import Location
 from mullama.plan import report
 from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step
+from mullama.problems import Location
 
 GIB = 1024**3
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from mullama.errors import Invalid, Location
+from mullama.errors import Invalid
 from mullama.plan.make import make_plan
 from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step, from_tree, located, to_tree
+from mullama.problems import Location
 from tests.plan.builders import manifest, model, observed
 
 CHANGED = Step(

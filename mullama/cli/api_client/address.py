@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from mullama.errors import Invalid
@@ -10,8 +10,7 @@ from mullama.errors import Invalid
 DEFAULT_PORT = 11434
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerAddress:
+class ServerAddress(NamedTuple):
     """Address of a server: a Unix socket, or a host and port with or without TLS."""
 
     path: str | None = None

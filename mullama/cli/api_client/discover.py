@@ -6,15 +6,13 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mullama.cli.api_client.address import ServerAddress
 from mullama.cli.app.context import CommandContext
 from mullama.errors import Conflict, Denied, Invalid, Kind, ManifestError, MullamaError, NotFound, Unavailable
 from mullama.folders import state_root
-from mullama.names import HUB_ENDPOINT_HEADER, HUB_TOKEN_HEADER
 from mullama.store.records import Records, ServerRecord, instance_name, instances
 
 if TYPE_CHECKING:
@@ -24,8 +22,7 @@ if TYPE_CHECKING:
 NAMES = ("mullama.yaml", "mullama.yml")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundServer:
+class FoundServer(NamedTuple):
     """A running server."""
 
     client: Client
@@ -81,8 +78,7 @@ def _load_file(call: CommandContext) -> LoadedManifest:
     return load(display_path(call, manifest_path(call)), profiles=tuple(call.options.profile), env=call.env)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartManifest:
+class StartManifest(NamedTuple):
     """The manifest with which a server starts, and its state folder."""
 
     loaded: LoadedManifest
@@ -260,14 +256,22 @@ def require(call: CommandContext) -> FoundServer:
     return server
 
 
-_HEADER_VALUE = re.compile(r"[\x21-\x7e]{1,8192}")
+_HEADER_VALUE = r"[\x21-\x7e]{1,8192}"
 
 
 def local_client(record: ServerRecord) -> Client:
     """Return the client of the control socket, which needs no key. It sends the hub settings of this shell."""
-    given = {HUB_TOKEN_HEADER: os.environ.get("HF_TOKEN"), HUB_ENDPOINT_HEADER: os.environ.get("HF_ENDPOINT")}
-    headers = {name: value.strip() for name, value in given.items() if value and _HEADER_VALUE.fullmatch(value.strip())}
-    return client(ServerAddress(path=record.control), headers=headers)
+    return client(ServerAddress(path=record.control), headers=_hub_headers(os.environ))
+
+
+def _hub_headers(env: Mapping[str, str]) -> dict[str, str]:
+    token, endpoint = env.get("HF_TOKEN", "").strip(), env.get("HF_ENDPOINT", "").strip()
+    if not token and not endpoint:  # usually, and `names` takes long to import
+        return {}
+    from mullama.names import HUB_ENDPOINT_HEADER, HUB_TOKEN_HEADER
+
+    given = {HUB_TOKEN_HEADER: token, HUB_ENDPOINT_HEADER: endpoint}
+    return {name: value for name, value in given.items() if re.fullmatch(_HEADER_VALUE, value)}
 
 
 def client(address: ServerAddress, key: str | None = None, headers: Mapping[str, str] | None = None) -> Client:

@@ -16,7 +16,6 @@ from mullama.errors import (
     ManifestError,
     MullamaError,
     NotFound,
-    Problem,
     Refused,
     TimedOut,
     TooLarge,
@@ -69,6 +68,8 @@ def error_of(status: int, body: bytes, server: str) -> MullamaError:
 def error_from_tree(tree: Mapping[str, Any], default: Kind = Kind.INTERNAL) -> MullamaError:
     """Return the error of `{"kind", "message", "hint", "problems"}`. An unknown kind becomes `default`."""
     if problems := tree.get("problems"):
+        from mullama.problems import Problem
+
         return ManifestError(tuple(Problem.from_tree(problem) for problem in problems))
     name = tree.get("kind")
     kind = Kind(name) if name in set(Kind) else default

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from mullama.cli.console.terminal import Terminal
 from mullama.errors import Invalid
@@ -16,8 +15,7 @@ _NEAR = 0.8
 """Least similarity of an option to suggest. At 0.7, --mcp-port would be taken for --http-port."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommandContext:
+class CommandContext(NamedTuple):
     """Everything that a command receives."""
 
     options: argparse.Namespace

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -139,4 +138,4 @@ def _relative_step(step: Step, folder: Path) -> Step:
     if step.place is None:
         return step
     file = os.path.relpath(folder / step.place.file, folder)
-    return replace(step, place=dataclasses.replace(step.place, file=file))
+    return replace(step, place=replace(step.place, file=file))

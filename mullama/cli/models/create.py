@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from mullama.cli.models.upload import upload_files
 from mullama.cli.server.ensure import ensure_server, instance_options, model_path
 from mullama.errors import ManifestError, NotFound, Refused
 from mullama.names import ModelName, PathRef, parse_source
+from mullama.struct import replace
 
 if TYPE_CHECKING:
     from mullama.manifest.modelfile import ReadModelfile

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,7 +50,7 @@ def declared_model(call: CommandContext, name: str) -> Model | None:
     of a manifest."""
     options = Namespace(file=getattr(call.options, "file", None), profile=[], host=None, key_file=None)
     try:
-        return model_of(read_declared(replace(call, options=options)).manifest, name)[1]
+        return model_of(read_declared(call._replace(options=options)).manifest, name)[1]
     except MullamaError:  # the name may be a source, which needs neither manifest nor server
         return None
 

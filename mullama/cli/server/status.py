@@ -11,7 +11,6 @@ from mullama.cli.app import context
 from mullama.cli.app.context import CommandContext, Parser, UsageError
 from mullama.cli.app.exit_codes import DONE, PARTLY
 from mullama.errors import MullamaError, TimedOut, Unavailable
-from mullama.plan.report import beside_line
 from mullama.units import counted, duration, size
 
 _POLL_SECONDS = 0.1
@@ -62,6 +61,8 @@ def _show(call: CommandContext, tree: Mapping[str, Any]) -> None:
             terminal.line(text)
         beside = [model["name"] for model in models if model.get("beside_manifest")]
         if beside and origin.get("path"):
+            from mullama.plan.report import beside_line
+
             terminal.line(beside_line(beside))
     if routes := tree.get("routes"):
         terminal.line()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Literal
 
 from mullama.cli.app.context import CommandContext, Parser, UsageError
@@ -73,7 +72,7 @@ def _models(call: CommandContext) -> tuple[str, ...]:
     from mullama.cli.api_client.discover import find
     from mullama.errors import MullamaError
 
-    found = replace(call, options=Namespace(file=None, profile=[], host=None, key_file=None))
+    found = call._replace(options=Namespace(file=None, profile=[], host=None, key_file=None))
     try:
         server = find(found)
         if server is not None:

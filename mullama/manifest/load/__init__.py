@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from mullama.errors import Denied, Location, ManifestError, MullamaError, NotFound, Problem
+from mullama.errors import Denied, ManifestError, MullamaError, NotFound
 from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.load.document import DocumentBudget, read_document
 from mullama.manifest.load.files import MOST_FRAGMENTS, Disk, FileRead, FileSystem, Reading
 from mullama.manifest.nodes import Node
 from mullama.manifest.parse import included, parse
 from mullama.manifest.spec import Manifest
+from mullama.problems import Location, Problem
 from mullama.struct import Struct
 
 __all__ = ["Disk", "FileRead", "FileSystem", "LoadedManifest", "load", "load_text"]

@@ -27,9 +27,10 @@ from yaml.reader import Reader, ReaderError
 from yaml.scanner import Scanner
 from yaml.tokens import ScalarToken
 
-from mullama.errors import Location, ManifestError, Problem
+from mullama.errors import ManifestError
 from mullama.manifest.nodes import Fields, Items, Leaf, Node
 from mullama.manifest.scalars import read_plain
+from mullama.problems import Location, Problem
 from mullama.struct import Struct, field
 from mullama.units import size
 

@@ -9,7 +9,7 @@ from mullama.chat.families import family_names, family_with
 from mullama.chat.syntax import openings
 from mullama.chat.template.gotemplate import compile_go
 from mullama.chat.template.thinking import MARKS
-from mullama.errors import Invalid, Location, ManifestError, Problem
+from mullama.errors import Invalid, ManifestError
 from mullama.manifest.modelfile.lines import Directive, directives
 from mullama.manifest.modelfile.spec import (
     ABILITIES,
@@ -23,6 +23,7 @@ from mullama.manifest.modelfile.spec import (
     ReadModelfile,
 )
 from mullama.names import Digest, JSONValue, suggest
+from mullama.problems import Location, Problem
 from mullama.struct import replace
 
 _YES, _NO = ("true", "1", "yes", "on"), ("false", "0", "no", "off")

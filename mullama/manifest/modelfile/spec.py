@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from mullama.chat.sampling_fields import SAMPLING_FIELDS
-from mullama.errors import Problem
 from mullama.names import JSONValue
+from mullama.problems import Problem
 from mullama.struct import Struct
 
 # File names of the Modelfile in a folder, in order of preference.

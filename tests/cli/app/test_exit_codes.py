@@ -6,8 +6,9 @@ import pytest
 
 from mullama.cli.api_client.errors import CLASSES
 from mullama.cli.app.exit_codes import MEANINGS, exit_code, explain, outcome_code
-from mullama.errors import EngineFailed, Invalid, Kind, Location, ManifestError, NotFound, Problem, Unavailable
+from mullama.errors import EngineFailed, Invalid, Kind, ManifestError, NotFound, Unavailable
 from mullama.manifest.modelfile import parse_modelfile
+from mullama.problems import Location, Problem
 
 CODES = {
     Kind.INVALID: 4,

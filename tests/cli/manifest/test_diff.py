@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mullama.cli.manifest.diff import exit_code_of
-from mullama.errors import Location
 from mullama.plan.steps import FORMAT, Action, Cause, Cost, Plan, Step, to_tree
+from mullama.problems import Location
 from mullama.store import lockfile
 from mullama.weights.stored import LockEntry, PinnedFile
 from tests.cli.conftest import Ran

@@ -13,9 +13,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mullama.errors import ManifestError, Problem
+from mullama.errors import ManifestError
 from mullama.manifest.load.document import DocumentBudget, read_document
 from mullama.manifest.nodes import walk
+from mullama.problems import Problem
 from tests.manifest.builders import document
 from tests.manifest.load.hostile import hostile
 

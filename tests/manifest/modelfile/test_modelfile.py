@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mullama.errors import Invalid, ManifestError, Problem
+from mullama.errors import Invalid, ManifestError
 from mullama.manifest.modelfile import (
     ModelfileSpec,
     decode,
@@ -22,6 +22,7 @@ from mullama.manifest.modelfile import (
     to_tree,
 )
 from mullama.manifest.modelfile.spec import ABILITIES, DIRECTIVES, PARAMETERS, ROLES, WITHOUT_EFFECT
+from mullama.problems import Problem
 from mullama.struct import replace
 from tests.manifest.builders import read
 
