@@ -1,8 +1,7 @@
 """The base class of mullama's values and the functions on them, by msgspec.
 
 A process defines some 300 of these classes at its start. A frozen dataclass with slots takes a millisecond to define, a
-struct a thirtieth of it; fields, `==`, `hash`, `repr` and `match` are the same. A class is a dataclass only where its
-`repr` must leave out a field, because it is secret.
+struct a thirtieth of it; fields, `==`, `hash`, `repr` and `match` are the same.
 """
 
 from __future__ import annotations
@@ -13,7 +12,17 @@ from typing import Any
 from msgspec import NODEFAULT, Struct, field
 from msgspec.structs import asdict, force_setattr, replace
 
-__all__ = ["Struct", "asdict", "defaults", "equality_without", "field", "field_names", "force_setattr", "replace"]
+__all__ = [
+    "Struct",
+    "asdict",
+    "defaults",
+    "equality_without",
+    "field",
+    "field_names",
+    "force_setattr",
+    "replace",
+    "repr_without",
+]
 
 
 def field_names(of: Struct | type[Struct]) -> tuple[str, ...]:
@@ -39,3 +48,13 @@ def equality_without(*names: str) -> tuple[Callable[[Any, object], bool], Callab
         return type(other) is type(one) and compared(one) == compared(other)
 
     return equal, lambda value: hash(compared(value))
+
+
+def repr_without(*names: str) -> Callable[[Any], str]:
+    """Return the `__repr__` of a struct without these fields, such as secrets."""
+
+    def text(value: Struct) -> str:
+        shown = (f"{name}={getattr(value, name)!r}" for name in field_names(value) if name not in names)
+        return f"{type(value).__name__}({', '.join(shown)})"
+
+    return text

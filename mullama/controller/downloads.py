@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 from mullama.controller.change import PlannedChange
@@ -21,7 +20,7 @@ from mullama.reconcile.overlay import Overlay
 from mullama.runtime.base import ApplyOptions
 from mullama.runtime.metrics import Metrics
 from mullama.sources.settings import Requester, requester
-from mullama.struct import Struct, field
+from mullama.struct import Struct, field, replace
 from mullama.weights.stored import LockEntry
 
 Begin = Callable[[Report], Coroutine[Any, Any, KnownFiles]]

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+
+from mullama.struct import Struct, field, repr_without
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HubSettings:
+class HubSettings(Struct, frozen=True, kw_only=True):
     """A hub and its token. Empty values mean the hub library's own: HF_ENDPOINT, HF_TOKEN, the token file."""
 
     endpoint: str = ""
-    token: str = field(default="", repr=False)
+    token: str = ""
     token_from: str = ""
     """The place where the token was looked for, for messages. They never contain the token."""
 
+    __repr__ = repr_without("token")
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Requester:
+
+class Requester(Struct, frozen=True, kw_only=True):
     """The author of the request that causes a download."""
 
     public_only: bool = False
     """True for a client of the API: its downloads reach no host inside a network, and it names no files of this
     machine. False for the operator: a command over the control socket, or the manifest."""
-    hub: HubSettings = field(default_factory=HubSettings)
+    hub: HubSettings = HubSettings()
     """The endpoint and the token in the shell of the operator, for a hub that the manifest does not configure."""
 
 
@@ -32,8 +33,7 @@ requester: ContextVar[Requester] = ContextVar("requester", default=Requester()) 
 """The author of the request in progress. Tasks that the request starts inherit it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
+class RetryPolicy(Struct, frozen=True, kw_only=True):
     """The number of tries of a transfer and the waits between them."""
 
     tries: int = 5
@@ -48,8 +48,7 @@ class RetryPolicy:
     """Downloads of a file that are repeated because the digest is wrong."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts:
+class Timeouts(Struct, frozen=True, kw_only=True):
     """The time limits of a request."""
 
     connect: float = 10.0
@@ -63,12 +62,11 @@ class Timeouts:
     slow_seconds: float = 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """All settings of sources."""
 
-    hub: HubSettings = field(default_factory=HubSettings)
-    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    hub: HubSettings = HubSettings()
+    env: Mapping[str, str] = field(default_factory=dict)
     """The variables that addresses refer to."""
     parallel: int = 3
     """Files that are downloaded at the same time."""
@@ -76,7 +74,9 @@ class Settings:
     """Refuse hosts inside a private network: for downloads that a client of the API caused."""
     trusted: frozenset[tuple[str, int]] = frozenset()
     """Hosts and ports that are reached in any case: the hub that the operator has configured."""
-    waits: Timeouts = field(default_factory=Timeouts)
-    patience: RetryPolicy = field(default_factory=RetryPolicy)
+    waits: Timeouts = Timeouts()
+    patience: RetryPolicy = RetryPolicy()
     direct_read: int = 1024**2
     """The size in bytes from which a body is read directly from the connection; see `web.HttpResponse`."""
+
+    __repr__ = repr_without("env")

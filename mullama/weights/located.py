@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
-from mullama.struct import Struct, replace
+from mullama.struct import Struct, field, replace, repr_without
 from mullama.weights.stored import FileRole
 
 
-@dataclass(frozen=True, slots=True)
-class Credential:
+class Credential(Struct, frozen=True):
     """Headers of a request with a token."""
 
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict)
     """Secret: no message contains them."""
     looked: str = "nowhere"
     """The places where a token was looked for, for messages."""
+
+    __repr__ = repr_without("headers")
 
 
 class LocatedFile(Struct, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mullama.names import Digest
@@ -12,6 +12,7 @@ from mullama.sources.library import Library
 from mullama.sources.settings import HubSettings, RetryPolicy, Settings, Timeouts
 from mullama.store.foreign import Foreign, Roots
 from mullama.store.index import Index
+from mullama.struct import replace
 from mullama.weights.stored import LockEntry, StoredWeights
 from tests import ggufs
 from tests.stub_hub import StubHub, sha256

@@ -25,7 +25,6 @@ from mullama.store.records import (
     instance_name,
     instances,
 )
-from mullama.struct import replace
 
 
 def generation(number: int) -> Revision:
@@ -161,7 +160,7 @@ def test_a_server_is_recorded_over_the_one_before_when_the_file_cannot_be_replac
 
 def test_a_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     records = Records(tmp_path, "x")
-    here = replace(server(os.getpid()), process_identity=process_identity(os.getpid()))
+    here = server(os.getpid())._replace(process_identity=process_identity(os.getpid()))
     records.announce(here)
     path = records.folder / "server.json"
     path.write_text(path.read_text().replace('"process_identity"', '"birth"'))

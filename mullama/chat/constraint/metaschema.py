@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from mullama.chat.constraint.schema import ENFORCED, UNENFORCED
 from mullama.names import JSONValue
+from mullama.struct import Struct, equality_without
 
 if TYPE_CHECKING:
     from jsonschema import ValidationError
@@ -28,12 +28,13 @@ _NAMED: Final = frozenset(
 _CHECKED: Final = ENFORCED | UNENFORCED | _NAMED | {""}
 
 
-@dataclass(frozen=True, slots=True)
-class _Digested:
+class _Digested(Struct, frozen=True):
     """A schema as a key of the cache."""
 
     digest: bytes
-    schema: JSONValue = field(compare=False)
+    schema: JSONValue
+
+    __eq__, __hash__ = equality_without("schema")
 
 
 def malformed(schema: JSONValue) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from mullama.cli.app.context import CommandContext, Parser, UsageError, json_opt
 from mullama.cli.app.exit_codes import DONE
 from mullama.errors import MullamaError, NotFound, TransferFailed, Unsupported
 from mullama.names import AliasRef, HubRef, parse_source
+from mullama.struct import replace
 from mullama.units import counted, size
 from mullama.weights.choose import choose, quant_of
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from mullama.chat.template.gotemplate import compile_go
 from mullama.errors import Invalid, MullamaError
 from mullama.manifest.modelfile.spec import PARAMETERS, WITHOUT_EFFECT
 from mullama.names import JSONValue, ModelName, RegistryRef
+from mullama.struct import Struct, field, repr_without
 
 # Parameters of a Modelfile that say how a model is loaded: a store's layer is read for requests only.
 _LOADING = ("num_ctx", "num_batch", "num_thread", "num_gpu", "main_gpu", "use_mmap", "use_mlock")
@@ -18,8 +18,7 @@ _USUAL = ("registry.ollama.ai", "library")
 _UNFIT = re.compile(r"[^A-Za-z0-9._:/-]+")
 
 
-@dataclass(slots=True)
-class Imported:
+class Imported(Struct):
     """Parts of a manifest as trees. left_out: descriptions of the settings that were not imported.
 
     notes: changes and next steps to know; nothing is lost by them.
@@ -39,7 +38,9 @@ class Imported:
     left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     aliases: list[tuple[str, str, str]] = field(default_factory=list)
-    secrets: dict[str, str] = field(default_factory=dict, repr=False)
+    secrets: dict[str, str] = field(default_factory=dict)
+
+    __repr__ = repr_without("secrets")
 
     def add(self, name: str, model: Mapping[str, Any]) -> str:
         """Add a model under a valid and unused name; return the name."""
@@ -98,8 +99,7 @@ def fitting(name: str) -> str:
         return ModelName.parse(re.sub(r"[^A-Za-z0-9-]+", "-", text).strip("-") or "model").text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegistryModel:
+class RegistryModel(Struct, frozen=True, kw_only=True):
     """A model of an Ollama store. problem: reason why it cannot be used, "" if it can.
 
     parameters: of its parameter layer. renderer: name of its built-in renderer, "" for none. template: its Go template,
@@ -159,8 +159,7 @@ def _short(ref: RegistryRef) -> str:
     return f"ollama:{ref.model}:{ref.tag}" if (ref.host, ref.namespace) == _USUAL else str(ref)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GgufFile:
+class GgufFile(Struct, frozen=True, kw_only=True):
     """A GGUF file: its role (weights, projector, other) and quantization, and whether it is the first of a split set.
 
     stem: file name without `.gguf` and the number of a part. problem: reason why it cannot be used, "" if it can.
