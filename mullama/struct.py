@@ -13,16 +13,9 @@ from msgspec import NODEFAULT, Struct, field
 from msgspec.structs import asdict, force_setattr, replace
 
 __all__ = [
-    "Struct",
-    "asdict",
-    "defaults",
-    "equality_without",
-    "field",
-    "field_names",
-    "force_setattr",
-    "replace",
+    "Struct", "asdict", "defaults", "equality_without", "field", "field_names", "force_setattr", "replace",
     "repr_without",
-]
+]  # fmt: skip
 
 
 def field_names(of: Struct | type[Struct]) -> tuple[str, ...]:
