@@ -10,10 +10,10 @@ in steps of 256), `llama_memory_recurrent` (float32 state per sequence). The com
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from mullama.errors import Invalid
+from mullama.struct import Struct, replace
 from mullama.weights.facts import WeightFacts
 from mullama.weights.tensors import BY_NAME
 
@@ -23,8 +23,7 @@ _RUNTIME: Final = 40 * 1024**2
 """The memory of a worker process without weights and contexts: interpreter and libraries. Measured: 41 MB."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeightsPlacement:
+class WeightsPlacement(Struct, frozen=True, kw_only=True):
     """The placement of weights on devices."""
 
     gpu_layers: int = 0
@@ -51,8 +50,7 @@ def draft_rows(tokens: int, parallel: int, vocabulary: int) -> int:
     return min(tokens * parallel, _MOST_DRAFT_ROWS, affordable)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContextShape:
+class ContextShape(Struct, frozen=True, kw_only=True):
     """The dimensions of one context."""
 
     size: int = 0
@@ -80,8 +78,7 @@ class ContextShape:
         return max(1, self.sequences or self.parallel)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceNeed:
+class DeviceNeed(Struct, frozen=True, kw_only=True):
     """Bytes on one GPU."""
 
     weights: int = 0
@@ -93,8 +90,7 @@ class DeviceNeed:
         return self.weights + self.kv + self.compute
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryNeed:
+class MemoryNeed(Struct, frozen=True, kw_only=True):
     """Bytes in main memory and on each GPU."""
 
     weights_ram: int

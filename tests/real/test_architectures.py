@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import pytest
 
 from benches.real_models import GEMMA3, RANDOM, SMOLLM2
 from mullama.engines.base import ContextOptions, Generate, Prefix
 from mullama.engines.llamacpp.engine import LlamaEngine
+from mullama.struct import replace
 from tests.engines.engine_driver import Result, answers, ask
 from tests.engines.near_tie import ALTERNATIVES, assert_same_answers
 

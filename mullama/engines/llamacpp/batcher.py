@@ -12,10 +12,10 @@ half-computed prompts help no request.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from mullama.engines.base import COALESCE_SECONDS
 from mullama.engines.llamacpp.decode_cost import DecodeCost
+from mullama.struct import Struct
 
 LONGEST_STALL = 0.25  # seconds that prompts may add to a step of running requests
 SMALLEST_SLICE = 64  # tokens; smaller matrices waste more than they save
@@ -29,8 +29,7 @@ _GAIN = 0.95  # decoding one by one must take less than this share of the time t
 _MEASURE_AGAIN = 128  # steps
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PendingTokens:
+class PendingTokens(Struct, frozen=True, kw_only=True):
     """Tokens that a request needs decoded: its prompt, or chosen tokens that are not in memory yet."""
 
     key: int
@@ -46,8 +45,7 @@ class PendingTokens:
     """The prompt arrived after a running request had begun to answer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slice:
+class Slice(Struct, frozen=True, kw_only=True):
     """The next tokens of a request."""
 
     key: int
