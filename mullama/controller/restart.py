@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 
 from mullama.controller.change import Change, Line, ProgressQueue
 from mullama.controller.reconciler import Reconciler
@@ -13,6 +12,7 @@ from mullama.reconcile.observe import last_applied
 from mullama.reconcile.overlay import split
 from mullama.runtime.base import ApplyOptions
 from mullama.store.records import Records
+from mullama.struct import replace
 
 
 async def begin(reconciler: Reconciler, records: Records, change: Change) -> AsyncGenerator[Line, None]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from mullama.engines.base import ContextFacts, ContextOptions, EngineChoice
 from mullama.errors import EngineFailed, Kind, MullamaError, Refused, Unavailable
+from mullama.machine import usable_memory
 from mullama.plan.make import changed_on_disk
 from mullama.runtime.quarantine import Quarantine
 from mullama.runtime.scheduler import events as ev
@@ -19,12 +20,15 @@ from mullama.runtime.scheduler.state import Phase, State, failure
 from mullama.runtime.snapshot import Deployment
 from mullama.runtime.worker.cores import CoreAllocator
 from mullama.runtime.worker.parent import USUAL_LIMITS, WorkerClient
-from mullama.runtime.worker.process import Death, DeathCause, OutOfResources
+from mullama.runtime.worker.process import Death, DeathCause, OutOfResources, start_failure
+from mullama.runtime.worker.spawn import SpawnedWorker, spawn_worker
 from mullama.runtime.worker.watchdog import StallLimits
 from mullama.store.index import changed
 from mullama.struct import Struct, field
 
 _LONG_STALL = 10.0  # seconds without progress that are worth a remark
+_SPARE_PAUSE = 5.0
+_SPARE_MEMORY = 1024**3  # bytes that must be available for a spare worker, which takes a tenth of it
 _RETRY_DEATH = 2.0  # seconds; a worker is usually restarted by then
 
 
@@ -156,6 +160,9 @@ class Pool:
         self._pins: dict[UnitKey, list[asyncio.Future[None]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._spare: asyncio.Task[WorkerClient] | None = None
+        self._spare_engine = ""  # keep no spare worker
+        self._spare_pause = _SPARE_PAUSE
+        self._spare_timer: asyncio.TimerHandle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._number = 0
         self._changed = asyncio.Event()
@@ -164,17 +171,32 @@ class Pool:
         self.crashes = 0
         self.quarantine = Quarantine()
 
-    def start_spare(self, engine: str) -> None:
-        """Start a worker without weights, for the first load: it begins while the server still prepares.
+    def keep_spare(self, engine: str, spawned: SpawnedWorker | None = None, pause: float = _SPARE_PAUSE) -> None:
+        """Keep one worker without weights ready from now on, so that a load need not wait for its process.
 
-        It counts as no model. A pool has at most one, and the first load takes it.
+        It counts as no model. engine: the one that it has imported. spawned: a process that has been started for it.
+        pause: seconds between a load and the start of the next spare worker, for the first requests of the model.
         """
-        self._spare = self._spare or asyncio.create_task(self._spawn_spare(engine))
+        self._spare_engine, self._spare_pause = engine, pause
+        self._start_spare(spawned)
 
-    async def _spawn_spare(self, engine: str) -> WorkerClient:
-        worker = await WorkerClient.spawn(lambda death: None, self._cores, self.limits)
-        worker.import_engine(engine)
-        return worker
+    def _start_spare(self, spawned: SpawnedWorker | None = None) -> None:
+        self._spare_timer = None
+        if self._spare is None and (spawned is not None or _has_memory_for_spare()):
+            self._spare = asyncio.create_task(self._spawn_spare(spawned))
+            self._spare.add_done_callback(_ignore_failure)
+
+    async def _spawn_spare(self, spawned: SpawnedWorker | None) -> WorkerClient:
+        try:
+            spawned = spawned or spawn_worker(self._spare_engine)
+        except OSError as error:
+            raise start_failure(error) from error
+        return await WorkerClient.spawn(lambda death: None, self._cores, self.limits, spawned)
+
+    def _renew_spare(self) -> None:
+        """Start the next spare worker after a pause."""
+        if self._spare_engine and self._spare_timer is None and not self.state.stopping:
+            self._spare_timer = asyncio.get_running_loop().call_later(self._spare_pause, self._start_spare)
 
     async def _take_spare(self, died: Callable[[Death], None]) -> WorkerClient | None:
         spare, self._spare = self._spare, None
@@ -187,6 +209,9 @@ class Pool:
         return worker if worker.take_over(died) else None
 
     async def _end_spare(self) -> None:
+        self._spare_engine = ""
+        if self._spare_timer is not None:
+            self._spare_timer.cancel()
         spare, self._spare = self._spare, None
         if spare is not None:
             spare.cancel()
@@ -478,6 +503,7 @@ class Pool:
             raise
         else:
             self._workers[weights] = worker
+            self._renew_spare()
             self._started(weights)
             self._feed(ev.WorkerReady(weights=weights))
             if early:
@@ -567,3 +593,14 @@ class Pool:
 
 def _changed_on_disk(paths: tuple[str, ...]) -> MullamaError:
     return Unavailable(changed_on_disk(paths), hint="mullama apply loads the file as it is now", retry_after=1.0)
+
+
+def _ignore_failure(spare: asyncio.Task[WorkerClient]) -> None:
+    """Mark the failure of a spare worker as seen: the load that would have taken it starts its own."""
+    if not spare.cancelled():
+        spare.exception()
+
+
+def _has_memory_for_spare() -> bool:
+    available = usable_memory().available
+    return not available or available >= _SPARE_MEMORY

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
 from mullama.errors import Invalid, NotFound
 from mullama.folders import config_root
 from mullama.names import AliasRef, HubRef, ModelName, SourceRef, parse_source, repo_file, suggest
+from mullama.struct import Struct
 from mullama.weights.choose import SUFFIXES
 
 _WAYS: Final = ("repo", "source", "tag")
@@ -19,8 +19,7 @@ _TEXTS: Final = (*_WAYS, "quant", "file", "mmproj", "family", "description")
 _QUANT: Final = re.compile(r"(?:IQ|Q|TQ)[1-8](?:_[0-9A-Z]+)+|Q8_0|F16|BF16|F32", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alias:
+class Alias(Struct, frozen=True, kw_only=True):
     """One entry of a table. It has one of `repo`, `source` and `tag`."""
 
     name: str
@@ -39,8 +38,7 @@ class Alias:
     """The table: `mullama`, or the path of the user's file."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expanded:
+class Expanded(Struct, frozen=True, kw_only=True):
     """The reference that a name stands for."""
 
     ref: SourceRef

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from mullama.errors import BadWeights, Invalid
+from mullama.struct import Struct
 from mullama.weights.gguf import Array, Read, read_header
 from mullama.weights.tensors import Tensor
 
@@ -24,8 +24,7 @@ _DAMAGED: Final = "the file is cut short or damaged, or is not an importance mat
 _UNWEIGHED: Final = ("token_embd.weight", "per_layer_token_embd.weight")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportanceEntry:
+class ImportanceEntry(Struct, frozen=True, kw_only=True):
     """The weights of one tensor, as stored. sums: float32, little endian, one for each column and expert.
 
     counts: the divisors, one for each expert; a count of 0 has no data.
@@ -40,8 +39,7 @@ class ImportanceEntry:
         return len(self.sums) // 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportanceMatrix:
+class ImportanceMatrix(Struct, frozen=True, kw_only=True):
     """An importance matrix by the names of tensors. chunks: pieces of text that it was computed on, 0 if unknown."""
 
     entries: Mapping[str, ImportanceEntry]

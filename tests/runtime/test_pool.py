@@ -133,8 +133,8 @@ async def test_a_load_without_descriptors_is_no_crash_and_succeeds_when_they_are
 
 
 async def test_the_first_load_takes_the_spare_worker_and_the_next_starts_its_own(server: LocalServer) -> None:
-    server.pool.start_spare("scripted")
-    server.pool.start_spare("scripted")
+    server.pool.keep_spare("scripted")
+    server.pool.keep_spare("scripted")
     assert server.pool._spare is not None
     spare = await server.pool._spare
     assert server.pool.pids() == (), "it is no model's worker"
@@ -150,7 +150,7 @@ async def test_the_first_load_takes_the_spare_worker_and_the_next_starts_its_own
 async def test_a_spare_worker_that_ended_is_replaced_and_one_without_a_use_ends_with_the_pool(
     server: LocalServer,
 ) -> None:
-    server.pool.start_spare("scripted")
+    server.pool.keep_spare("scripted")
     assert server.pool._spare is not None
     spare = await server.pool._spare
     os.kill(spare.pid, signal.SIGKILL)
@@ -159,7 +159,7 @@ async def test_a_spare_worker_that_ended_is_replaced_and_one_without_a_use_ends_
     assert await server.ask("a", "say on") == "on"
     assert server.pool.crashes == 0
 
-    server.pool.start_spare("scripted")
+    server.pool.keep_spare("scripted")
     unused = await server.pool._spare
     await server.pool.abort()
     assert not psutil.pid_exists(unused.pid)

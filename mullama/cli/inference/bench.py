@@ -7,7 +7,6 @@ import asyncio
 import statistics
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from mullama.cli.inference.conversation import response_format
 from mullama.cli.inference.load_test import Load, Measured, quantile, run, words
 from mullama.cli.models.declared import declared_model
 from mullama.errors import EngineFailed, Invalid
+from mullama.struct import Struct
 
 if TYPE_CHECKING:
     from mullama.engines.base import Output
@@ -162,8 +162,7 @@ def _schema(call: CommandContext) -> Any:
 # A model on this machine
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Speeds:
+class Speeds(Struct, frozen=True, kw_only=True):
     """The speed of one request."""
 
     prefill: float

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import mullama
+from mullama.struct import Struct
 from mullama.units import size
 
 NAME: Final = "README.md"
@@ -24,8 +24,7 @@ _FIELDS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuantizedFile:
+class QuantizedFile(Struct, frozen=True, kw_only=True):
     """A file that was written. imatrix: the name of its importance matrix, "" without one."""
 
     name: str

@@ -14,6 +14,7 @@ from mullama.cli.app.context import CommandContext, Parser, UsageError, manifest
 
 if TYPE_CHECKING:
     from mullama.manifest.load import LoadedManifest
+    from mullama.runtime.worker.spawn import SpawnedWorker
 
 DEFAULT_ADDRESS = "127.0.0.1"
 DEFAULT_PORT = 11434
@@ -61,10 +62,29 @@ def implicit_options(parser: Parser) -> None:
 
 def serve(call: CommandContext) -> int:
     """Run the server until it is stopped; `wiring` builds it."""
-    from mullama.cli.server.wiring import run_server
-
     if call.options.file == "-":
         raise UsageError("serve watches a file and cannot read standard input", hint="name it with -f FILE")
+    worker = _first_worker()
+    try:
+        return _serve(call, worker)
+    finally:
+        if worker is not None:
+            worker.end()
+
+
+def _first_worker() -> SpawnedWorker | None:
+    """Start the first worker: its imports take about as long as those of the server, and run beside them."""
+    from mullama.runtime.worker.spawn import spawn_worker
+
+    try:
+        return spawn_worker("llamacpp")
+    except OSError:  # the first load tries again and reports the reason
+        return None
+
+
+def _serve(call: CommandContext, worker: SpawnedWorker | None) -> int:
+    from mullama.cli.server.wiring import run_server
+
     start = _start_manifest(call)
     return run_server(
         start.loaded,
@@ -74,6 +94,7 @@ def serve(call: CommandContext) -> int:
         held=call.options.held,
         problem=start.problem,
         default=start.default,
+        worker=worker,
     )
 
 

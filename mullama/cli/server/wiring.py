@@ -33,6 +33,7 @@ from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Attempts, Pool
 from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.service import ModelService
+from mullama.runtime.worker.spawn import SpawnedWorker
 from mullama.server import log
 from mullama.server.app import App, create_app
 from mullama.server.http.listen import HttpServer
@@ -57,11 +58,13 @@ def run_server(
     held: bool,
     problem: MullamaError | None = None,
     default: str = "",
+    worker: SpawnedWorker | None = None,
 ) -> int:
     """Serve until stopped and return the exit code.
 
     held: wait for the first manifest on the control socket. problem: the reason why `loaded` is not what the file
-    declares, but the last applied revision. default: a model beside the manifest that becomes the default.
+    declares, but the last applied revision. default: a model beside the manifest that becomes the default. worker: the
+    process of the first worker.
     """
     _log_to_stderr(loaded.manifest)
     source = Origin(path=origin["path"], profiles=tuple(origin["profiles"]), digest=origin["digest"])
@@ -72,7 +75,8 @@ def run_server(
     gc.freeze()  # modules and classes stay until the process ends: collections need not visit them
     gc.set_threshold(_GC_THRESHOLD)
     with records.lock("serve", name="serving.lock"):
-        return asyncio.run(_serve(loaded, source, records, env, held=held, problem=problem, default=default))
+        serving = _serve(loaded, source, records, env, held=held, problem=problem, default=default, worker=worker)
+        return asyncio.run(serving)
 
 
 def _log_to_stderr(manifest: Manifest) -> None:
@@ -93,10 +97,10 @@ async def _serve(
     held: bool,
     problem: MullamaError | None,
     default: str,
+    worker: SpawnedWorker | None,
 ) -> int:
     process = _Process.make(records, env)
-    if not held and any(model.residency.load == "at_start" for model in loaded.manifest.models.values()):
-        process.pool.start_spare("llamacpp")
+    process.pool.keep_spare("llamacpp", worker)
     control = control_path(records, env)
     process.handle_signals()
     try:

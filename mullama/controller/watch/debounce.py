@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from mullama.struct import Struct, replace
 
 SETTLE = 0.3
 """Seconds for which content must stay the same before it is applied."""
@@ -22,8 +23,7 @@ class WatchDecision(StrEnum):
     HELD = "held"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
+class Watched(Struct, frozen=True, kw_only=True):
     """The digests of the watched files."""
 
     applied: str

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Protocol, TypeVar, assert_never
 
 from mullama.chat import inventory as inv
@@ -42,6 +41,7 @@ from mullama.runtime.serving.vectors import (
 )
 from mullama.runtime.snapshot import Deployment, Snapshot
 from mullama.runtime.worker.inbox import Inbox
+from mullama.struct import replace
 
 _T = TypeVar("_T")
 _Computed = Request | chat.EmbedRequest | chat.RerankRequest | chat.TokenizeRequest | chat.DetokenizeRequest

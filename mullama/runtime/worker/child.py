@@ -16,12 +16,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mullama.engines import ENGINES, find_engine
 from mullama.engines.base import Embed, Ended, Engine, EngineChoice, Failed, Generate, Job
-from mullama.errors import EngineFailed
+from mullama.errors import EngineFailed, MullamaError
 from mullama.offload import LARGE
 from mullama.runtime.worker import protocol
 from mullama.runtime.worker.outbox import Outbox
@@ -35,10 +36,11 @@ _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 
 
 def main() -> None:
-    """Serve the parent over the descriptor in the last argument until it closes the connection."""
-    connection = socket.socket(fileno=int(sys.argv[-1]))
+    """Serve the parent until it closes the connection; see `spawn_worker` for the arguments."""
+    engine, descriptor = sys.argv[1:]
+    connection = socket.socket(fileno=int(descriptor))
     _tie_to_parent()
-    Child(connection).run()
+    Child(connection).run(engine)
 
 
 def _tie_to_parent() -> None:
@@ -92,9 +94,13 @@ class Child:
         self._preparing: set[int] = set()  # jobs whose texts are tokenized in it
         self._outbox = Outbox(lambda outputs: self._write(protocol.pack_outputs(outputs)), time.monotonic)
 
-    def run(self) -> None:
+    def run(self, engine: str = "") -> None:
+        """Serve the parent. engine: one to import at once."""
         threading.Thread(target=self._listen, name="control", daemon=True).start()
         self._send(protocol.Hello(protocol=protocol.PROTOCOL, pid=os.getpid()))
+        if engine:
+            with suppress(MullamaError):  # the load that follows reports it
+                find_engine(engine)
         while True:
             self._perform_arrived(wait=self._engine is None or not self._engine.busy)
             if self._engine is not None and self._engine.busy:
@@ -230,7 +236,7 @@ class Child:
         match command:
             case protocol.SubmitGenerate(job=job) | protocol.SubmitEmbed(job=job):
                 self._outbox.add([Failed.of(job.id, error)], fast=False)
-            case protocol.CancelJob() | protocol.ShareCores() | protocol.ImportEngine():
+            case protocol.CancelJob() | protocol.ShareCores():
                 traceback.print_exception(error)
             case _:
                 failed = Failed.of(command.number, error)
@@ -243,9 +249,6 @@ class Child:
     def _result(self, command: protocol.Task) -> object:
         if isinstance(command, protocol.LoadWeights):
             return self._load(command.choice)
-        if isinstance(command, protocol.ImportEngine):
-            find_engine(command.name)
-            return None
         engine = self._engine
         if engine is None:
             raise EngineFailed("no weights are loaded")

@@ -41,6 +41,7 @@ from mullama.runtime.worker import protocol
 from mullama.runtime.worker.cores import CoreAllocator
 from mullama.runtime.worker.inbox import Inbox
 from mullama.runtime.worker.process import Death, DeathCause, WorkerProcess, start_failure
+from mullama.runtime.worker.spawn import SpawnedWorker, spawn_worker
 from mullama.runtime.worker.watchdog import Hang, StallLimits, Watchdog
 from mullama.struct import Struct, replace
 
@@ -107,30 +108,23 @@ class WorkerClient:
         died: Callable[[Death], None],
         cores: CoreAllocator | None = None,
         limits: StallLimits = USUAL_LIMITS,
+        spawned: SpawnedWorker | None = None,
     ) -> WorkerClient:
-        """Start a worker without weights; workers with the same `cores` share them. Raises `EngineFailed`."""
+        """Start a worker without weights; workers with the same `cores` share them. Raises `EngineFailed`.
+
+        spawned: its process, if it has been started before.
+        """
         try:
-            ours, theirs = socket.socketpair()
+            process, ours = spawned or spawn_worker()
         except OSError as error:
             raise start_failure(error) from error
-        try:
-            process = await WorkerProcess.start(theirs.fileno())
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        client = cls(process, died, cores or CoreAllocator(), limits)
+        client = cls(WorkerProcess(process), died, cores or CoreAllocator(), limits)
         try:
             await client._connect(ours)
         except BaseException:
             await client.kill()
             raise
         return client
-
-    def import_engine(self, name: str) -> None:
-        """Let a worker without weights import an engine, which takes about as long as its own start."""
-        self._send(protocol.ImportEngine(name=name))
 
     def take_over(self, died: Callable[[Death], None]) -> bool:
         """Report the end to another callback from now on; return False for a worker that has ended."""

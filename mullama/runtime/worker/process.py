@@ -7,27 +7,15 @@ import contextlib
 import errno
 import os
 import signal
-import sys
+import subprocess
+import threading
 from collections import deque
-from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 
 from mullama.errors import EngineFailed
 from mullama.runtime.worker.watchdog import ProcessUsage
 from mullama.struct import Struct
-
-# The child's part of the environment: enough to find libraries and devices, no keys and no tokens.
-_ENVIRONMENT = (
-    "PATH", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TEMP", "SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH",
-    "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HSA_OVERRIDE_GFX_VERSION",
-    "GGML_VK_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT",
-    "KMP_BLOCKTIME",
-    "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG",  # so that `make coverage` measures workers
-)  # fmt: skip
-# OpenMP threads that spin without bound at barriers ruin everything else on the same cores; threads that sleep
-# between two decodes are late for the next one. These counts outlast the half millisecond between two decodes.
-_BOUNDED_SPIN = {"GOMP_SPINCOUNT": "60000", "KMP_BLOCKTIME": "2", "GGML_NO_BACKTRACE": "1"}
 
 _KEPT_OUTPUT = 64 * 1024  # bytes
 _KILL_SECONDS = 10.0  # that a killed process may take to end
@@ -64,32 +52,26 @@ class Death(Struct, frozen=True, kw_only=True):
 _FAULTS = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSYS", "SIGTRAP")
 
 
-def environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Return the child's environment, from the parent's."""
-    return {**_BOUNDED_SPIN, **{name: env[name] for name in _ENVIRONMENT if name in env}}
-
-
 class WorkerProcess:
     """One child process. Its output is drained, because a full pipe would stop it; the end of it is kept."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
+        self._exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._output: deque[bytes] = deque()
         self._output_bytes = 0
         self._drained = asyncio.create_task(self._drain())
+        # asyncio waits only for processes that it started itself.
+        threading.Thread(target=self._await_exit, name=f"exit of {process.pid}", daemon=True).start()
 
-    @classmethod
-    async def start(cls, descriptor: int) -> WorkerProcess:
-        """Start a child that talks over this descriptor. Raises `EngineFailed` when the system refuses it."""
-        try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-m", "mullama.runtime.worker.child", str(descriptor),
-                pass_fds=(descriptor,), start_new_session=True, env=environment(os.environ),
-                stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-            )  # fmt: skip
-        except OSError as error:
-            raise start_failure(error) from error
-        return cls(process)
+    def _await_exit(self) -> None:
+        code = self._process.wait()
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._exit_code.get_loop().call_soon_threadsafe(self._exited, code)
+
+    def _exited(self, code: int) -> None:
+        if not self._exit_code.done():
+            self._exit_code.set_result(code)
 
     @property
     def pid(self) -> int:
@@ -97,11 +79,11 @@ class WorkerProcess:
 
     async def wait(self) -> int:
         """Wait for the end and return the exit code, negative for a signal."""
-        return await self._process.wait()
+        return await asyncio.shield(self._exit_code)
 
     async def wait_death(self) -> Death:
         """Wait for the end and for the last output."""
-        code = await self._process.wait()
+        code = await self.wait()
         # Bounded, because a child of the child may hold the pipe open.
         await asyncio.wait({self._drained}, timeout=_LAST_OUTPUT_SECONDS)
         return self.death(_describe_exit(code), cause_of(code))
@@ -121,7 +103,7 @@ class WorkerProcess:
         """Wait for the end after a kill; not for long: the system ends a process that waits for a device afterwards."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_KILL_SECONDS):
-                await self._process.wait()
+                await self.wait()
 
     async def close(self) -> None:
         """Stop draining."""
@@ -135,11 +117,16 @@ class WorkerProcess:
 
     async def _drain(self) -> None:
         assert self._process.stdout is not None
-        while data := await self._process.stdout.read(1 << 16):
-            self._output.append(data)
-            self._output_bytes += len(data)
-            while self._output_bytes > _KEPT_OUTPUT and len(self._output) > 1:
-                self._output_bytes -= len(self._output.popleft())
+        reader = asyncio.StreamReader()
+        pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), self._process.stdout
+        )
+        with contextlib.closing(pipe):
+            while data := await reader.read(1 << 16):
+                self._output.append(data)
+                self._output_bytes += len(data)
+                while self._output_bytes > _KEPT_OUTPUT and len(self._output) > 1:
+                    self._output_bytes -= len(self._output.popleft())
 
     def usage(self) -> ProcessUsage | None:
         """Return the resources that the child has used; None where the system does not report them."""

@@ -108,12 +108,6 @@ class CancelJob(WorkerMessage, frozen=True, tag=True):
     id: int
 
 
-class ImportEngine(WorkerMessage, frozen=True, tag=True):
-    """Import an engine before its weights are known."""
-
-    name: str
-
-
 class ShareCores(WorkerMessage, frozen=True, tag=True):
     rank: int
     of: int
@@ -127,7 +121,7 @@ TextQuestion = Tokenize | Detokenize | GetPieces
 """Answered from the vocabulary alone."""
 
 Question = LoadWeights | OpenContext | CloseContext | RetuneContext | DeclarePrefixes | TextQuestion | GetStats
-Task = Question | SubmitGenerate | SubmitEmbed | CancelJob | ShareCores | ImportEngine
+Task = Question | SubmitGenerate | SubmitEmbed | CancelJob | ShareCores
 """Performed between two decodes, in order of arrival."""
 
 Command = Task | Ping | Exit

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -19,6 +18,7 @@ from mullama.offload import LARGE
 from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.worker.parent import WorkerClient
 from mullama.runtime.worker.watchdog import StallLimits
+from mullama.struct import replace
 from tests.runtime.runtime_fixture import CALLER, LocalServer, request_of, until
 
 pytestmark = pytest.mark.anyio

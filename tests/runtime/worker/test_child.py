@@ -204,7 +204,7 @@ def test_a_command_that_does_not_decode_ends_the_process_with_the_reason() -> No
     ours, theirs = socket.socketpair()
     with ours, theirs:
         child = subprocess.Popen(
-            [sys.executable, "-m", "mullama.runtime.worker.child", str(theirs.fileno())],
+            [sys.executable, "-m", "mullama.runtime.worker.child", "", str(theirs.fileno())],
             pass_fds=(theirs.fileno(),),
             stderr=subprocess.PIPE,
         )

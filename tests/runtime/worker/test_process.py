@@ -6,7 +6,8 @@ import signal
 
 import pytest
 
-from mullama.runtime.worker.process import DeathCause, cause_of, environment
+from mullama.runtime.worker.process import DeathCause, cause_of
+from mullama.runtime.worker.spawn import environment
 
 
 def test_the_environment_of_a_child_holds_no_secret() -> None:
