@@ -25,7 +25,7 @@ from mullama.plan.observed import LiveModel
 from mullama.plan.steps import to_tree
 from mullama.runtime.base import ApplyOptions, Origin
 from mullama.runtime.llamacpp_metrics import LlamaCppMetrics
-from mullama.runtime.metrics import Gauge, Metrics, render
+from mullama.runtime.metrics import Gauge, Metrics
 from mullama.runtime.pool import Pool
 from mullama.runtime.scheduler.events import FOREVER
 from mullama.runtime.scheduler.state import Phase
@@ -279,6 +279,8 @@ class LocalOperator:
         snapshot = self._reconciler.current.snapshot
         named = snapshot.find(model, "mullama").name if model else None
         names = snapshot.manifest.observability.metric_names
+        from mullama.runtime.metrics_text import render
+
         text = render(self._metrics, tuple(self._gauges())) if "mullama" in names and named is None else ""
         if "llamacpp" in names:
             text += self._llamacpp_series(named)

@@ -10,7 +10,6 @@ from mullama.errors import MullamaError, NotFound, Refused
 from mullama.manifest.spec import Manifest, Model
 from mullama.reconcile.files import LOCK_NAME, is_local
 from mullama.sources.base import Report
-from mullama.sources.gguf_headers import remote_facts
 from mullama.sources.library import Library
 from mullama.sources.registry import Wanted
 from mullama.sources.settings import Settings
@@ -97,6 +96,8 @@ def _entry(library: Library, settings: Settings, located: Located, wanted: Wante
     facts = _stored_facts(library, entry, wanted)
     if facts is None:
         weights = [file for file in located.files if file.role == "weights"]
+        from mullama.sources.gguf_headers import remote_facts  # with the HTTP client, which a start does not need
+
         facts = remote_facts(weights, settings, lambda: False)
     return LockEntry(
         source=entry.source, resolved=entry.resolved, revision=entry.revision, files=pins,

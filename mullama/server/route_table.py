@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from functools import cached_property
 from typing import Literal, get_args
-
-from starlette.routing import compile_path
 
 from mullama.names import JSONValue
 from mullama.server.http.exchange import ErrorFormat, Exchange
 from mullama.struct import Struct
 
 AccessClass = Literal["public", "infer", "admin", "read"]
+_PARAMETER = re.compile(r"\{(\w+)(:path)?\}")
 Handler = Callable[[Exchange, Mapping[str, str]], Awaitable[None]]
 
 
@@ -33,7 +33,7 @@ class HttpRoute(Struct, frozen=True, kw_only=True):
 
     method: str
     path: str
-    """In Starlette's syntax: `{name}` matches one segment, `{name:path}` any number."""
+    """`{name}` matches one segment of a path, `{name:path}` any number."""
     access: AccessClass
     handler: Handler
     error_format: ErrorFormat
@@ -81,18 +81,36 @@ class RouteTable:
             if route.access not in get_args(AccessClass):
                 raise ValueError(f"{route.method} {route.path} has no class of access")
             by_path.setdefault(route.path, []).append(route)
-        ordered = sorted(by_path, key=lambda path: ("{" in path, -len(re.sub(r"\{[^}]*\}", "", path))))
-        self._paths = [(compile_path(path)[0], Path(path, by_path[path])) for path in ordered]
+        self._plain = {path: Path(path, found) for path, found in by_path.items() if "{" not in path}
+        self._patterned = [Path(path, found) for path, found in by_path.items() if "{" in path]
+
+    @cached_property
+    def _patterns(self) -> list[tuple[re.Pattern[str], Path]]:
+        """Compiled for the first request that needs them: most requests are for a path without parameters."""
+        ordered = sorted(self._patterned, key=lambda one: -len(_PARAMETER.sub("", one.path)))
+        return [(_compiled(one.path), one) for one in ordered]
 
     def find(self, method: str, path: str) -> tuple[Path, Mapping[str, str]] | None:
         """Return the first matching path that answers the method, else the first matching one, with its parameters.
 
         `/models/load` can so be an action of POST and, for GET, a value of `/models/{name}`.
         """
-        other = None
-        for pattern, candidate in self._paths:
-            if match := pattern.match(path):
+        plain = self._plain.get(path)
+        if plain is not None and method in plain.methods:
+            return plain, {}
+        other: tuple[Path, Mapping[str, str]] | None = None if plain is None else (plain, {})
+        for pattern, candidate in self._patterns:
+            if match := pattern.fullmatch(path):
                 if method in candidate.methods:
                     return candidate, match.groupdict()
                 other = other or (candidate, match.groupdict())
         return other
+
+
+def _compiled(path: str) -> re.Pattern[str]:
+    texts, end = [], 0
+    for parameter in _PARAMETER.finditer(path):
+        value = ".*" if parameter[2] else "[^/]+"
+        texts += [re.escape(path[end : parameter.start()]), f"(?P<{parameter[1]}>{value})"]
+        end = parameter.end()
+    return re.compile("".join([*texts, re.escape(path[end:])]))

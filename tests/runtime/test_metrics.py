@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from mullama.runtime.metrics import Gauge, Histogram, Metrics, render
+from mullama.runtime.metrics import Gauge, Histogram, Metrics
+from mullama.runtime.metrics_text import render
 
 
 def test_buckets_are_cumulative_and_end_with_everything() -> None:

@@ -11,8 +11,6 @@ from mullama.chat.template.base import (
     Traits,
 )
 from mullama.chat.template.contents import protected
-from mullama.chat.template.gotemplate import compile_go
-from mullama.chat.template.jinja import compile_jinja
 from mullama.chat.template.prefix import declared_prefix
 from mullama.errors import Invalid
 
@@ -33,12 +31,18 @@ __all__ = [
 def compile_template(source: str, syntax: str, special: SpecialTexts) -> ChatTemplate:
     """Compile a template of the syntax `jinja` or `go`, and try it once. Models that share a template share the result.
 
+    Each syntax is imported at its first template.
+
     Raises `Invalid` or `TooLarge` with the line for a template that cannot be used.
     """
     match syntax:
         case "jinja":
+            from mullama.chat.template.jinja import compile_jinja
+
             return compile_jinja(source, special)
         case "go":
+            from mullama.chat.template.gotemplate import compile_go
+
             return compile_go(source)
         case _:
             raise Invalid(f"{syntax!r} is not a syntax of templates", hint="jinja or go", field="template")

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from mullama.chat.families import family_names, family_with
 from mullama.chat.syntax import openings
-from mullama.chat.template.gotemplate import compile_go
 from mullama.chat.template.thinking import MARKS
 from mullama.errors import Invalid, ManifestError
 from mullama.manifest.modelfile.lines import Directive, directives
@@ -166,6 +165,8 @@ class _Parser:
 
     def _template(self, value: str) -> None:
         if value:
+            from mullama.chat.template.gotemplate import compile_go
+
             try:
                 compile_go(value)
             except Invalid as error:

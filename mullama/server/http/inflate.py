@@ -11,13 +11,7 @@ from mullama.errors import Invalid, TooLarge
 from mullama.server.http.exchange import Rejection
 from mullama.units import size
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
-# A zstd frame may require a window of any size: 8 MiB (2^23) is what every decoder must support.
-_WINDOW = {int(zstd.DecompressionParameter.window_log_max): 23}
+_WINDOW_LOG = 23  # a zstd frame may require a window of any size: 8 MiB is what every decoder must support
 
 
 class Inflater(Protocol):
@@ -40,7 +34,7 @@ def inflater(encoding: str, limit: int) -> Inflater:
         case "gzip" | "x-gzip":
             return _Packed("gzip", lambda: zlib.decompressobj(wbits=31), zlib.error, limit)
         case "zstd":
-            return _Packed("zstd", lambda: zstd.ZstdDecompressor(options=_WINDOW), zstd.ZstdError, limit)
+            return _zstd(limit)
         case other:
             error = Invalid(f"the body has Content-Encoding {other[:40]!r}", hint="send it plain, or as gzip or zstd")
             raise Rejection(415, error, close=True)
@@ -87,3 +81,14 @@ class _Packed:
         if self._fed and not self._decompressor.eof:
             raise Invalid(f"the {self._name} data of the body is incomplete")
         return b""
+
+
+def _zstd(limit: int) -> Inflater:
+    """Return the decoder of zstd. Its library is imported for the first such body, which few clients send."""
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
+
+    options = {int(zstd.DecompressionParameter.window_log_max): _WINDOW_LOG}
+    return _Packed("zstd", lambda: zstd.ZstdDecompressor(options=options), zstd.ZstdError, limit)

@@ -9,9 +9,6 @@ from collections.abc import Iterable, Sequence
 from email.utils import formatdate
 from typing import Any, Literal, Protocol, cast
 
-from uvicorn.config import Config
-from uvicorn.server import ServerState
-
 from mullama.errors import MullamaError, Unavailable
 from mullama.manifest.addresses import Address, TcpAddress, UnixAddress, parse_address
 from mullama.server.http.accepting import AcceptReports
@@ -20,6 +17,7 @@ from mullama.server.http.connection_cap import ConnectionCap
 from mullama.server.http.exchange import Listener, Receive, Scope, Send
 from mullama.server.http.limits import DEFAULT, Bounds
 from mullama.server.http.protocol import BoundedProtocol
+from mullama.server.http.uvicorn_parts import Config, ServerState
 from mullama.struct import Struct, field
 
 _log = logging.getLogger(__name__)

@@ -20,14 +20,12 @@ from typing import Any, cast
 from urllib.parse import unquote
 
 import httptools
-from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
 
 from mullama.errors import Invalid, MullamaError, TimedOut, TooLarge, Unavailable
 from mullama.server.http.connection_cap import ConnectionCap
 from mullama.server.http.exchange import Rejection
 from mullama.server.http.limits import Bounds
+from mullama.server.http.uvicorn_parts import Config, HttpToolsProtocol, RequestResponseCycle, ServerState
 
 _ALWAYS_SERVED = (b"/livez", b"/readyz")  # an orchestrator restarts a server that does not answer them
 _MALFORMED = Invalid("the request is not well-formed HTTP", hint="the connection is closed")
