@@ -4,8 +4,6 @@ Sizes are bytes and durations seconds, as numbers; spellings such as `8MiB` and 
 and templates are text. `plan.changes` has the cost of a change of each field.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """The context block of a model: size, batch, cache types and threads."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """The blocks of the hardware: memory budget, GPU offload, memory and profiles of these."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """The blocks of one model."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field

@@ -1,7 +1,5 @@
 """The blocks of the server: addresses, keys, sources, routes, pruning, sync, observability."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag

@@ -1,7 +1,5 @@
 """The scalar types of the manifest: sizes, durations, shares, layers; and the base class of blocks."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable

@@ -4,8 +4,6 @@ A browser sends an origin in one spelling: lower case, without a default port, w
 be spelled otherwise as long as one origin, or one set of origins, is meant.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import re
 

@@ -118,7 +118,7 @@ LINES = st.text(alphabet=string.ascii_letters + string.digits + "./:-_ ", min_si
 
 @settings(max_examples=200, deadline=None)
 @given(st.builds(
-    ModelfileSpec, base=LINES, adapters=st.lists(LINES, max_size=2).map(tuple), projector=st.none() | LINES, draft=st.none() | LINES,
+    lambda **fields: ModelfileSpec(**fields), base=LINES, adapters=st.lists(LINES, max_size=2).map(tuple), projector=st.none() | LINES, draft=st.none() | LINES,
     gpu_layers=st.none() | st.just("all") | st.integers(0, 98), flash_attention=st.sampled_from([None, "on", "off", "auto"]),
     system=st.none() | WORDS, messages=st.lists(st.tuples(st.sampled_from(ROLES), WORDS), max_size=3).map(tuple),
     parameters=st.dictionaries(st.sampled_from(["temperature", "top_p"]), st.floats(0, 1), max_size=2).map(lambda d: tuple(d.items())),
