@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -20,4 +19,6 @@ async def compute(size: int, work: Callable[..., T], *arguments: object) -> T:
     """
     if size < LARGE:
         return work(*arguments)
+    import asyncio  # the processes of workers use `LARGE` alone
+
     return await asyncio.to_thread(work, *arguments)

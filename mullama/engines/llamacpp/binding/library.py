@@ -9,8 +9,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
-import llama_cpp
 import llama_cpp.llama_cpp as c
 
 
@@ -60,7 +60,14 @@ def version() -> str:
     """Return the versions of the binding and of llama.cpp."""
     native = c._lib.llama_version
     native.restype = ctypes.c_char_p
-    return f"llama-cpp-python {llama_cpp.__version__}, llama.cpp {native().decode()}"
+    return f"llama-cpp-python {_binding_version()}, llama.cpp {native().decode()}"
+
+
+def _binding_version() -> str:
+    """Read the version from the text of the package, which is not executed, see the package of this module."""
+    text = Path(c.__file__).with_name("__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "(.+?)"', text, re.MULTILINE)
+    return found[1] if found else "unknown"
 
 
 def device_names() -> tuple[str, ...]:

@@ -20,8 +20,6 @@ from functools import cached_property, partial
 from json import dumps
 from typing import Any
 
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer
-
 from mullama.chat.stops import StopMatcher
 from mullama.chat.types import Constraint
 from mullama.engines.llamacpp.sampling.culprit import explained
@@ -156,7 +154,7 @@ class Grammars:
     def _tokenizer(self) -> Any:
         vocabulary = self._vocabulary
         model = vocabulary.model
-        return LLTokenizer.from_llamacpp(
+        return _library().LLTokenizer.from_llamacpp(
             tokens=[_bytes(vocabulary, token) for token in range(vocabulary.size)],
             vocab_ptr=model.vocab,
             tokenize_fptr=model.tokenize_address(),
@@ -164,11 +162,22 @@ class Grammars:
         )
 
 
+def _library() -> Any:
+    """Import llguidance: at the first grammar, which many workers never get."""
+    import llguidance
+
+    return llguidance
+
+
+def _matcher(tokenizer: Any, text: str) -> Any:
+    library = _library()
+    return library.LLMatcher(tokenizer, text, log_level=0, limits=library.LLParserLimits(**_LIMITS))
+
+
 def _compiled(tokenizer: Any, text: str) -> Any:
     """Compile a grammar, and do the work for the first token, which is the most."""
     try:
-        limits = LLParserLimits(**_LIMITS)
-        matcher = LLMatcher(tokenizer, text, log_level=0, limits=limits)
+        matcher = _matcher(tokenizer, text)
         if not matcher.is_error() and not matcher.compute_ff_tokens() and not matcher.is_stopped():
             matcher.compute_bitmask()
     except BaseException as error:  # a panic of the Rust library is no `Exception`
@@ -182,7 +191,7 @@ def _compiled(tokenizer: Any, text: str) -> Any:
 def _error_of(tokenizer: Any, text: str) -> str:
     """Return the error of a grammar, "" when it compiles."""
     try:
-        matcher = LLMatcher(tokenizer, text, log_level=0, limits=LLParserLimits(**_LIMITS))
+        matcher = _matcher(tokenizer, text)
         return str(matcher.get_error()) if matcher.is_error() else ""
     except BaseException as error:  # noqa: BLE001 - a panic of the Rust library is no `Exception`
         return str(error) or "it cannot be compiled"
