@@ -97,7 +97,7 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
                     return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             pass
-        time.sleep(0.05)
+        time.sleep(0.01)
     raise SystemExit(f"{url} did not start:\n{log.read_text(errors='replace')[-2000:]}")
 
 

@@ -13,6 +13,7 @@ import pytest
 from mullama.errors import Busy, Refused, TimedOut
 from mullama.runtime.pool import Attempts
 from mullama.runtime.scheduler.state import Phase
+from mullama.runtime.worker.spawn import spawn_worker
 from tests.runtime.runtime_fixture import LocalServer, until
 
 pytestmark = pytest.mark.anyio
@@ -145,6 +146,24 @@ async def test_the_first_load_takes_the_spare_worker_and_the_next_starts_its_own
     os.kill(spare.pid, signal.SIGKILL)
     assert await server.ask("a", "say on") == "on"
     assert server.pool.crashes == 1
+
+
+async def test_a_pool_takes_a_spawned_worker_and_starts_the_next_spare_after_a_load(server: LocalServer) -> None:
+    spawned = spawn_worker("scripted")
+    server.pool.keep_spare("scripted", spawned, pause=0)
+    await server.apply({"a": server.script()})
+    worker = server.pool.worker(server.snapshot.deployments["a"].unit)
+    assert worker is not None
+    assert worker.pid == spawned.process.pid
+
+    await until(lambda: server.pool._spare is not None)
+    assert server.pool._spare is not None
+    spare = await server.pool._spare
+    await server.apply({"a": server.script(), "b": server.script("b")})
+    assert server.pool.worker(server.snapshot.deployments["b"].unit) is spare
+    await server.pool.abort()
+    assert server.pool._spare is None
+    assert not psutil.pid_exists(spare.pid)
 
 
 async def test_a_spare_worker_that_ended_is_replaced_and_one_without_a_use_ends_with_the_pool(

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -18,43 +15,6 @@ from tests.cli.conftest import Ran
 from tests.cli.tinyserver import TinyServer
 
 Run = Callable[..., Ran]
-
-
-HEAVY = {"pydantic", "rich", "yaml", "http.client", "starlette", "jinja2", "llama_cpp", "asyncio"}
-
-
-def modules_of(program: str) -> tuple[str, set[str]]:
-    """Return the output of a program and the modules that it imported."""
-    report = "\nimport sys\nprint(' '.join(sys.modules), file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", program + report], capture_output=True, text=True, check=True)
-    return done.stdout, set(done.stderr.split())
-
-
-def test_the_version_is_printed_before_other_imports() -> None:
-    program = "import sys\nfrom mullama.__main__ import main\nsys.argv = ['mullama', '--version']\nmain()"
-    out, modules = modules_of(program)
-    assert out == f"mullama {__version__}\n"
-    assert {name for name in modules if name.startswith("mullama")} == {"mullama", "mullama.__main__"}
-
-
-def test_help_imports_nothing_heavy() -> None:
-    program = "from mullama.cli.app.main import main\nassert main([]) == 0"
-    out, modules = modules_of(program)
-    assert "Manifest:" in out
-    assert not HEAVY & modules
-
-
-def test_a_diff_looks_for_no_plugins_of_pydantic(tmp_path: Path) -> None:
-    """Pydantic would import `importlib.metadata` and `email` for it; a new version may do so from another module."""
-    manifest = "mullama: v1\nserver: {listen: ['127.0.0.1:1']}\nmodels: {a: builtin:tiny}\n"  # where nothing listens
-    (tmp_path / "mullama.yaml").write_text(manifest)
-    program = f"import os, sys\nfrom mullama.__main__ import main\nos.chdir({str(tmp_path)!r})\n"
-    program += (
-        f"os.environ['MULLAMA_STATE_DIR'] = {str(tmp_path)!r}\nsys.argv = ['mullama', 'diff']\nassert main() == 2"
-    )
-    out, modules = modules_of(program)
-    assert "1 added" in out
-    assert not {"importlib.metadata", "email", "concurrent.futures", "asyncio", "rich"} & modules
 
 
 def test_a_version_among_other_options_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
