@@ -106,9 +106,11 @@ class WorkerProcess:
                 await self.wait()
 
     async def close(self) -> None:
-        """Stop draining."""
+        """Stop draining and close the pipe."""
         self._drained.cancel()
         await asyncio.gather(self._drained, return_exceptions=True)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
     def report(self) -> str:
         """Return the end of the child's output with control characters replaced."""

@@ -33,6 +33,8 @@ class SpawnedWorker(NamedTuple):
         self.connection.close()
         self.process.kill()
         self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
 
 def environment(env: Mapping[str, str]) -> dict[str, str]:
