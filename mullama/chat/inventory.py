@@ -6,32 +6,28 @@ Requests that change something go through the overlay, the plan and the executor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from mullama.chat.types import Effective, Message, Sampling, TextRequest
 from mullama.names import JSONValue
+from mullama.struct import Struct, field
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListModels:
+class ListModels(Struct, frozen=True, kw_only=True):
     """List the models and routes that the caller may use."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListRunning:
+class ListRunning(Struct, frozen=True, kw_only=True):
     """List the loaded models."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShowModel:
+class ShowModel(Struct, frozen=True, kw_only=True):
     """Return the facts of one model; `verbose` includes long arrays and tensors."""
 
     model: str
     verbose: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadModel:
+class LoadModel(Struct, frozen=True, kw_only=True):
     """Load a model, or unload it when `keep_alive` is 0, without generating."""
 
     model: str
@@ -43,15 +39,13 @@ class LoadModel:
     """Raise `Invalid` for a model that is in the wanted state."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WatchModels:
+class WatchModels(Struct, frozen=True, kw_only=True):
     """Report the state of each model now, and every change of it; endless."""
 
     stream: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelStateReport:
+class ModelStateReport(Struct, frozen=True, kw_only=True):
     """The state of one model that the caller may use."""
 
     model: str
@@ -59,8 +53,7 @@ class ModelStateReport:
     """A value of `ModelCard.state`; "" for a model that no longer exists."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PullModel:
+class PullModel(Struct, frozen=True, kw_only=True):
     """Download a model and declare it next to the manifest."""
 
     source: str
@@ -70,8 +63,7 @@ class PullModel:
     stream: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreateModel:
+class CreateModel(Struct, frozen=True, kw_only=True):
     """Create a model from another one or from uploaded files."""
 
     name: str
@@ -90,14 +82,12 @@ class CreateModel:
     stream: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CopyModel:
+class CopyModel(Struct, frozen=True, kw_only=True):
     source: str
     destination: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeleteModel:
+class DeleteModel(Struct, frozen=True, kw_only=True):
     """Delete a model that the manifest does not declare."""
 
     model: str
@@ -105,27 +95,23 @@ class DeleteModel:
     """Only check that the model can be deleted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetDefault:
+class SetDefault(Struct, frozen=True, kw_only=True):
     """Set the model that answers requests without a model."""
 
     model: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FindBlob:
+class FindBlob(Struct, frozen=True, kw_only=True):
     digest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreBlob:
+class StoreBlob(Struct, frozen=True, kw_only=True):
     """Store the body of the request under this digest. The answer is `Done`, with `found` for a file that exists."""
 
     digest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Slot:
+class Slot(Struct, frozen=True, kw_only=True):
     """A place for one answer of a context, with the request that has it or had it last."""
 
     id: int
@@ -140,8 +126,7 @@ class Slot:
     """Tokens of the answer so far; 0 after its end."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdapterCard:
+class AdapterCard(Struct, frozen=True, kw_only=True):
     """A LoRA adapter of a model."""
 
     source: str
@@ -150,8 +135,7 @@ class AdapterCard:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelCard:
+class ModelCard(Struct, frozen=True, kw_only=True):
     """The facts of one model that clients may see."""
 
     name: str
@@ -230,15 +214,13 @@ class ModelCard:
     is_default: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inventory:
+class Inventory(Struct, frozen=True, kw_only=True):
     """Model cards, newest first."""
 
     models: tuple[ModelCard, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded:
+class Loaded(Struct, frozen=True, kw_only=True):
     """The answer to `LoadModel`."""
 
     model: str
@@ -246,8 +228,7 @@ class Loaded:
     """The model was unloaded, not loaded."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskStatus:
+class TaskStatus(Struct, frozen=True, kw_only=True):
     """One progress line of a pull or a create. The last one has the status `success`."""
 
     status: str
@@ -266,8 +247,7 @@ class TaskStatus:
     """Reason for a delay."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
+class Done(Struct, frozen=True, kw_only=True):
     """A change without a result."""
 
     found: bool = True

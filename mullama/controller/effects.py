@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Collection, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 
 from mullama.chat.types import DEFAULT_SAMPLING, Sampling
 from mullama.controller.change import PlannedChange
@@ -50,11 +49,11 @@ from mullama.runtime.snapshot import Deployment
 from mullama.sources.aliases import tagged
 from mullama.sources.local_files import check_adapter
 from mullama.store.records import Records
+from mullama.struct import Struct, field, replace
 from mullama.weights.stored import LockEntry
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
+class Services(Struct, frozen=True, kw_only=True):
     """The parts of one server that its runs share."""
 
     records: Records

@@ -6,13 +6,13 @@ import bisect
 import fnmatch
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 from mullama.errors import Invalid
 from mullama.manifest.addresses import TcpAddress, parse_address
 from mullama.manifest.diagnostics import Suggestions
 from mullama.manifest.spec import Hardware, Manifest, Model, Route, SecretRef
 from mullama.names import BuiltinRef, ModelName, PathRef, UrlRef, parse_source
+from mullama.struct import Struct
 
 AddProblem = Callable[[str, str, str], None]
 """(dotted path, message, hint)"""
@@ -23,8 +23,7 @@ _MOST_COMPARED = 100
 _KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartialManifest:
+class PartialManifest(Struct, frozen=True, kw_only=True):
     """A manifest without its invalid parts.
 
     names: all models, including the invalid ones. broken: the invalid top-level blocks. suggest: returns hints with

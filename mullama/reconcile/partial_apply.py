@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
 
 from mullama.errors import ManifestError
 from mullama.manifest.spec import Manifest, Model
@@ -12,6 +11,7 @@ from mullama.names import ModelName
 from mullama.plan.observed import KnownFiles
 from mullama.plan.steps import Action, Cause, Plan
 from mullama.reconcile.files import is_local
+from mullama.struct import replace
 
 
 def missing_models(plan: Plan, desired: Manifest, files: Mapping[str, KnownFiles]) -> frozenset[str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 
 from mullama.chat.model_settings import ModelSettings
+from mullama.codec import to_tree
 from mullama.engines.base import ContextOptions, EngineChoice
 from mullama.errors import Invalid, ModelUnavailable, NotFound
 from mullama.manifest.spec import Manifest, Model
@@ -16,10 +16,10 @@ from mullama.names import ModelName, suggest
 from mullama.plan.observed import KnownFiles
 from mullama.runtime.base import Access
 from mullama.runtime.scheduler.events import Rules, Serve, UnitKey
+from mullama.struct import Struct, field, replace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deployment:
+class Deployment(Struct, frozen=True, kw_only=True):
     """A model at one revision, with everything that opening and serving it needs."""
 
     name: str
@@ -75,8 +75,8 @@ def unit_key(
     adapters: the digests of the adapters. owner: the only model that may use the unit. A model with adapters owns its
     context, because its scales apply to all of it.
     """
-    weights = [choice.name, digest, asdict(choice.options)]
-    context = asdict(options)
+    weights = [choice.name, digest, to_tree(choice.options)]
+    context = to_tree(options)
     for live in ("threads", "threads_batch", "prefixes", "state_dir", "keep_bytes", "state_key"):
         del context[live]
     context["adapters"] = [[adapter.path for adapter in options.adapters], adapters]
@@ -88,8 +88,7 @@ def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+class Snapshot(Struct, frozen=True, kw_only=True):
     """Everything that requests see, swapped as one value: a request sees one revision and no mixture."""
 
     generation: int

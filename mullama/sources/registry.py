@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal, assert_never
 
 from mullama.errors import Internal, Invalid, NotFound
@@ -12,6 +11,7 @@ from mullama.sources.builtin import Builtin
 from mullama.sources.file import PathSource
 from mullama.sources.settings import Settings
 from mullama.sources.url import UrlSource
+from mullama.struct import replace
 from mullama.weights.located import Located, LocatedFile
 from mullama.weights.stored import LockEntry
 

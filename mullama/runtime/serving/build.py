@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,6 +21,7 @@ from mullama.runtime.base import Access
 from mullama.runtime.scheduler.events import FOREVER, Rules, Serve, UnitKey
 from mullama.runtime.serving.prompt_settings import model_settings, probe_prompt, warm_prefix
 from mullama.runtime.snapshot import Deployment, Snapshot, unit_key
+from mullama.struct import replace
 
 ON_DEMAND_TTL = 300.0
 
