@@ -8,38 +8,37 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Literal
 
 from mullama.chat.sampling_fields import SAMPLING_FIELDS
 from mullama.names import JSONValue
+from mullama.struct import Struct, equality_without, field, field_names, replace
 
 Role = Literal["system", "user", "assistant", "tool"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextPart:
+class TextPart(Struct, frozen=True, kw_only=True):
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImagePart:
+class ImagePart(Struct, frozen=True, kw_only=True):
     """An image: its bytes, or the address of an image that is not fetched yet."""
 
     data: bytes | None = None
     """The decoded bytes (not base64)."""
     url: str | None = None
     media_type: str | None = None
-    place: str = field(default="", compare=False)
-    """Its place in the request, for errors."""
+    place: str = ""
+    """Its place in the request, for errors; no part of `==`."""
+
+    __eq__, __hash__ = equality_without("place")
 
 
 Part = TextPart | ImagePart
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCall:
+class ToolCall(Struct, frozen=True, kw_only=True):
     """A tool call that an assistant made."""
 
     id: str
@@ -84,8 +83,7 @@ class PieceJoiner:
         return separator + text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Message:
+class Message(Struct, frozen=True, kw_only=True):
     """One turn of a conversation."""
 
     role: Role
@@ -110,8 +108,7 @@ def text_message(role: Role, text: str) -> Message:
     return Message(role=role, content=(TextPart(text=text),))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tool:
+class Tool(Struct, frozen=True, kw_only=True):
     """A function that the model may call."""
 
     name: str
@@ -121,8 +118,7 @@ class Tool:
     strict: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolChoice:
+class ToolChoice(Struct, frozen=True, kw_only=True):
     """Constraint on tool calls: `required` demands at least one."""
 
     mode: Literal["auto", "none", "required"] = "auto"
@@ -130,8 +126,7 @@ class ToolChoice:
     """Tools that may be called; empty allows all."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResponseFormat:
+class ResponseFormat(Struct, frozen=True, kw_only=True):
     """The format that an answer must have."""
 
     kind: Literal["json", "json_schema", "regex", "gbnf"]
@@ -141,8 +136,7 @@ class ResponseFormat:
     """Regular expression or GBNF text, for the kinds `regex` and `gbnf`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sampling:
+class Sampling(Struct, frozen=True, kw_only=True):
     """How the next token is chosen. Field names are the Modelfile's where it has one.
 
     temperature 0 is greedy. seed -1 is random. repeat_last_n counts tokens, -1 the whole context, 0 off.
@@ -178,7 +172,7 @@ class Sampling:
 
     def over(self, base: Sampling) -> Sampling:
         """Return `base` with the fields that are set here."""
-        given = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
+        given = {name: v for name in field_names(self) if (v := getattr(self, name)) is not None}
         return replace(base, **given)
 
 
@@ -199,8 +193,7 @@ LONGEST_DRAFT = 63
 """Most tokens that are guessed ahead for one request at a time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DraftLimits:
+class DraftLimits(Struct, frozen=True, kw_only=True):
     """Limits of a request to the tokens that are guessed ahead for it, where the model has speculative decoding."""
 
     most: int = 1024
@@ -214,8 +207,7 @@ class DraftLimits:
 ANY_DRAFT = DraftLimits()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextRequest:
+class TextRequest(Struct, frozen=True, kw_only=True):
     """Fields of every request that generates text."""
 
     model: str
@@ -260,8 +252,7 @@ class TextRequest:
     """Remarks of the decoder, which the server sends as headers."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatRequest(TextRequest):
+class ChatRequest(TextRequest, frozen=True, kw_only=True):
     """A conversation to answer."""
 
     messages: tuple[Message, ...]
@@ -278,8 +269,7 @@ class ChatRequest(TextRequest):
     """Drop the oldest turns of a prompt that does not fit, instead of raising an error."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompletionRequest(TextRequest):
+class CompletionRequest(TextRequest, frozen=True, kw_only=True):
     """Prompts to complete."""
 
     prompts: tuple[PromptInput, ...]
@@ -300,14 +290,13 @@ class CompletionRequest(TextRequest):
     truncate: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmbedRequest:
+class EmbedRequest(Struct, frozen=True, kw_only=True):
     """Inputs to embed."""
 
     model: str
     inputs: tuple[PromptInput, ...]
-    place: str = field(default="input", compare=False)
-    """The field of the request that has the inputs, for errors."""
+    place: str = "input"
+    """The field of the request that has the inputs, for errors; no part of `==`."""
     dimensions: int | None = None
     """Length to cut each vector to; the result is normalised again."""
     prompt: str | None = None
@@ -321,9 +310,10 @@ class EmbedRequest:
     """One vector for each input; False accepts one for each token, of a model with the pooling `none`."""
     keep_alive: float | None = None
 
+    __eq__, __hash__ = equality_without("place")
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RerankRequest:
+
+class RerankRequest(Struct, frozen=True, kw_only=True):
     """Documents to rank by relevance to a query."""
 
     model: str
@@ -333,22 +323,19 @@ class RerankRequest:
     """Number of best documents to return; None returns all."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CountRequest:
+class CountRequest(Struct, frozen=True, kw_only=True):
     """Count the tokens of the prompt of a conversation, without generating."""
 
     chat: ChatRequest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RenderRequest:
+class RenderRequest(Struct, frozen=True, kw_only=True):
     """Render the prompt of a conversation, without generating."""
 
     chat: ChatRequest
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenizeRequest:
+class TokenizeRequest(Struct, frozen=True, kw_only=True):
     model: str
     text: PromptInput
     add_special: bool = False
@@ -356,8 +343,7 @@ class TokenizeRequest:
     with_pieces: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DetokenizeRequest:
+class DetokenizeRequest(Struct, frozen=True, kw_only=True):
     model: str
     tokens: tuple[int, ...]
 
@@ -372,8 +358,7 @@ class StopReason(StrEnum):
     CANCELLED = "cancelled"  # the client left, or a drain deadline passed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenLogprob:
+class TokenLogprob(Struct, frozen=True, kw_only=True):
     """A token with its log probability and its most likely alternatives."""
 
     id: int
@@ -385,8 +370,7 @@ class TokenLogprob:
     """Alternatives, most likely first."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(Struct, frozen=True, kw_only=True):
     """Token counts of one request."""
 
     prompt_tokens: int = 0
@@ -401,8 +385,7 @@ class Usage:
     """Guessed tokens that are part of the answer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timings:
+class Timings(Struct, frozen=True, kw_only=True):
     """Wall-clock times of one request, in seconds."""
 
     total: float = 0.0
@@ -417,8 +400,7 @@ class Timings:
     """Answers of the request. The first token of each needs no decode of its own."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effective:
+class Effective(Struct, frozen=True, kw_only=True):
     """The settings with which a model answers a request: of the request, the manifest and the defaults."""
 
     model: str
@@ -438,8 +420,7 @@ class Effective:
     """Number and scale of the LoRA adapters that the request names."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChoiceOutcome:
+class ChoiceOutcome(Struct, frozen=True, kw_only=True):
     """Counts, times and place of one choice."""
 
     usage: Usage
@@ -452,8 +433,7 @@ class ChoiceOutcome:
     """Number of the place among those that decode together."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
+class Started(Struct, frozen=True, kw_only=True):
     """First event: the prompt is rendered and admitted. A failure before it has an HTTP status of its own."""
 
     prompt_tokens: int
@@ -463,22 +443,19 @@ class Started:
     effective: Effective | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextDelta:
+class TextDelta(Struct, frozen=True, kw_only=True):
     text: str
     choice: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ThinkingDelta:
+class ThinkingDelta(Struct, frozen=True, kw_only=True):
     text: str
     choice: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCallStarted:
+class ToolCallStarted(Struct, frozen=True, kw_only=True):
     """A tool call begins."""
 
     index: int
@@ -489,8 +466,7 @@ class ToolCallStarted:
     choice: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCallDelta:
+class ToolCallDelta(Struct, frozen=True, kw_only=True):
     """A piece of the JSON text of the arguments."""
 
     index: int
@@ -498,23 +474,20 @@ class ToolCallDelta:
     choice: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCallFinished:
+class ToolCallFinished(Struct, frozen=True, kw_only=True):
     index: int
     call: ToolCall
     choice: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptText:
+class PromptText(Struct, frozen=True, kw_only=True):
     """The prompt of one choice as the model reads it, with control tokens, if the request wants it."""
 
     text: str
     choice: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptProgress:
+class PromptProgress(Struct, frozen=True, kw_only=True):
     """Progress of a prompt, in tokens. The first report is the cached tokens, if the request wants progress."""
 
     done: int
@@ -526,8 +499,7 @@ class PromptProgress:
     """The first choice of the prompt."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Generated:
+class Generated(Struct, frozen=True, kw_only=True):
     """The tokens of the next piece of one choice, if the request wants details. The events of its text follow."""
 
     text: str
@@ -540,8 +512,7 @@ class Generated:
     choice: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
+class Finished(Struct, frozen=True, kw_only=True):
     """The end of one choice."""
 
     reason: StopReason
@@ -550,8 +521,7 @@ class Finished:
     outcome: ChoiceOutcome | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completed:
+class Completed(Struct, frozen=True, kw_only=True):
     """Last event of a successful request."""
 
     usage: Usage
@@ -575,8 +545,7 @@ Event = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TextRun:
+class TextRun(Struct, frozen=True, kw_only=True):
     """Text or reasoning of an answer that nothing else interrupts."""
 
     text: str
@@ -584,8 +553,7 @@ class TextRun:
     logprobs: tuple[TokenLogprob, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Choice(Struct, frozen=True, kw_only=True):
     """One complete answer, aggregated from its events (see `chat.answer`)."""
 
     index: int
@@ -621,8 +589,7 @@ class Choice:
         return tuple(token for run in runs for token in run.logprobs)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """All choices of a request that is not streamed."""
 
     choices: tuple[Choice, ...]
@@ -635,8 +602,7 @@ class Answer:
     """The settings of `Started`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vectors:
+class Vectors(Struct, frozen=True, kw_only=True):
     """One vector of floats per input, in input order."""
 
     vectors: tuple[tuple[float, ...], ...]
@@ -646,8 +612,7 @@ class Vectors:
     timings: Timings = field(default_factory=Timings)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ranking:
+class Ranking(Struct, frozen=True, kw_only=True):
     """Documents ordered by relevance, best first."""
 
     results: tuple[tuple[int, float], ...]
@@ -655,24 +620,20 @@ class Ranking:
     usage: Usage
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tokens:
+class Tokens(Struct, frozen=True, kw_only=True):
     ids: tuple[int, ...]
     pieces: tuple[bytes, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DetokenizedText:
+class DetokenizedText(Struct, frozen=True, kw_only=True):
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenCount:
+class TokenCount(Struct, frozen=True, kw_only=True):
     tokens: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Constraint:
+class Constraint(Struct, frozen=True, kw_only=True):
     """A grammar that the engine enforces on tokens, in llguidance's Lark syntax with the rule `start`."""
 
     grammar: str

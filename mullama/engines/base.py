@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from mullama.chat.types import ANY_DRAFT, LONGEST_DRAFT, Constraint, DraftLimits, PromptInput, Sampling, TokenLogprob
 from mullama.errors import Internal, Kind, MullamaError
+from mullama.struct import Struct, field
 from mullama.weights.memory import ContextShape
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adapter:
+class Adapter(Struct, frozen=True, kw_only=True):
     """A LoRA adapter file."""
 
     path: str
@@ -26,8 +25,7 @@ class Adapter:
     """Factor for the adapter's effect; 0 has none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeightsOptions:
+class WeightsOptions(Struct, frozen=True, kw_only=True):
     """How weights are loaded. A change of any of these loads them again."""
 
     gpu_layers: int = 0
@@ -45,8 +43,7 @@ class WeightsOptions:
     """Use repacked weight buffers. They are faster, but crash on some virtual machines."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prefix:
+class Prefix(Struct, frozen=True, kw_only=True):
     """A declared prompt prefix: the engine computes it before the first request."""
 
     text: str
@@ -55,8 +52,7 @@ class Prefix:
     """As `Generate.joint`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DraftOptions:
+class DraftOptions(Struct, frozen=True, kw_only=True):
     """How tokens are guessed ahead, for the model to verify in one decode."""
 
     kind: Literal["ngram", "model", "mtp"]
@@ -73,8 +69,7 @@ class DraftOptions:
     """No guesses beside more running requests than this; 0 decides by measured durations of decodes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContextOptions:
+class ContextOptions(Struct, frozen=True, kw_only=True):
     """One context over loaded weights."""
 
     size: int = 0
@@ -129,8 +124,7 @@ class ContextOptions:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineFacts:
+class EngineFacts(Struct, frozen=True, kw_only=True):
     """Properties of the loaded weights, as the engine reports them."""
 
     name: str
@@ -166,8 +160,7 @@ class EngineFacts:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContextFacts:
+class ContextFacts(Struct, frozen=True, kw_only=True):
     """Properties of an open context."""
 
     name: str
@@ -186,8 +179,7 @@ class ContextFacts:
     """All declared prefixes were restored from `state_dir`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Generate:
+class Generate(Struct, frozen=True, kw_only=True):
     """A job: one answer (one choice of one request). Jobs with the same prompt compute it once."""
 
     id: int
@@ -232,8 +224,7 @@ class Generate:
     """Report the text of the prompt at the beginning."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Embed:
+class Embed(Struct, frozen=True, kw_only=True):
     """A job: vectors of inputs, or scores of pairs."""
 
     id: int
@@ -254,8 +245,7 @@ class Embed:
 Job = Generate | Embed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
+class Begun(Struct, frozen=True, kw_only=True):
     """The prompt is tokenised and has a sequence. None of it needs to be computed yet."""
 
     id: int
@@ -266,8 +256,7 @@ class Begun:
     """The prompt as the model reads it, with control tokens, if the job asks for it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prefilled:
+class Prefilled(Struct, frozen=True, kw_only=True):
     """Progress of a prompt. Only a job with `progress` reports its end."""
 
     id: int
@@ -279,8 +268,7 @@ class Prefilled:
     """Wall-clock time since the job's begin."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PieceDetails:
+class PieceDetails(Struct, frozen=True, kw_only=True):
     """The tokens of a piece, and the times until it was complete."""
 
     tokens: tuple[int, ...]
@@ -290,8 +278,7 @@ class PieceDetails:
     """As `Ended.decode_seconds`, until now."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class Piece(Struct, frozen=True, kw_only=True):
     """Final text: complete characters that are not the beginning of a stop string."""
 
     id: int
@@ -306,8 +293,7 @@ class Piece:
     """If the job asks for them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class Ended(Struct, frozen=True, kw_only=True):
     """The end of an answer."""
 
     id: int
@@ -339,8 +325,7 @@ class Ended:
     """Sum over these decodes of the requests in each."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Embedded:
+class Embedded(Struct, frozen=True, kw_only=True):
     """The result of an `Embed` job."""
 
     id: int
@@ -356,8 +341,7 @@ class Embedded:
     """As `Ended.engine_requests`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
+class Failed(Struct, frozen=True, kw_only=True):
     """An error ended this job. Other jobs continue."""
 
     id: int
@@ -381,8 +365,7 @@ class Failed:
 Output = Begun | Prefilled | Piece | Ended | Embedded | Failed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineStats:
+class EngineStats(Struct, frozen=True, kw_only=True):
     """Counters since load, and what is in use now."""
 
     steps: int = 0
@@ -522,8 +505,7 @@ class LoadEngine(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineChoice:
+class EngineChoice(Struct, frozen=True, kw_only=True):
     """The engine that runs a file."""
 
     name: str

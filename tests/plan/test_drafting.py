@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from mullama.manifest.spec import Manifest, Model
@@ -13,6 +11,7 @@ from mullama.plan.fit import context_shape, need
 from mullama.plan.make import make_plan
 from mullama.plan.observed import Applied, KnownFiles, Observed
 from mullama.plan.steps import Cost
+from mullama.struct import replace
 from mullama.weights.facts import WeightFacts
 from tests import ggufs
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mullama.chat.types import ANY_DRAFT, DraftLimits, ResponseFormat, Sampling
 from mullama.dialects import fields, schema
 from mullama.dialects.formats import THINK
@@ -18,6 +16,7 @@ from mullama.dialects.sampling import (
 )
 from mullama.errors import Invalid
 from mullama.names import JSONValue
+from mullama.struct import Struct
 
 NUM_PREDICT = fields.integer("num_predict", -2, MOST_TOKEN)
 NUM_CTX = fields.integer("num_ctx", 0, MOST_TOKEN)
@@ -50,8 +49,7 @@ OPTIONS_SCHEMA = fields.request_schema(*SAMPLING, *_DECLARED, *_WITHOUT_EFFECT, 
 OPTIONS = fields.record("options", OPTIONS_SCHEMA)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class Options(Struct, frozen=True, kw_only=True):
     """The values of `options`. max_tokens -1 is as many as the limits allow, None unset."""
 
     sampling: Sampling

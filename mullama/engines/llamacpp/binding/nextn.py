@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 from mullama.engines.base import ContextOptions
 from mullama.engines.llamacpp.binding.context import Floats, NativeContext
 from mullama.errors import EngineFailed, Unsupported
+from mullama.struct import replace
 from mullama.weights.memory import ROWS
 
 _DECODE = 1  # LLAMA_PROCESS_TYPE_DECODE

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from mullama.engines.base import DraftOptions, WeightsOptions
 from mullama.engines.llamacpp.binding.model import NativeModel
 from mullama.errors import BadWeights
+from mullama.struct import replace
 
 # As llama.cpp's common_speculative_are_compatible: the first tokens may differ, and a few more may follow.
 _FIRST_COMPARED, _MOST_ADDED = 5, 128

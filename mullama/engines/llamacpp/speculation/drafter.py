@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
+from mullama.struct import Struct
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+
+class Ask(Struct, frozen=True, kw_only=True):
     """A request for guesses."""
 
     key: int
@@ -21,8 +21,7 @@ class Ask:
     """Guessing ends before the first token with a lower probability. For drafters that know probabilities."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guesses:
+class Guesses(Struct, frozen=True, kw_only=True):
     """Guessed tokens of one request."""
 
     tokens: tuple[int, ...] = ()
@@ -33,8 +32,7 @@ class Guesses:
 NO_GUESSES = Guesses()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecodedPart:
+class DecodedPart(Struct, frozen=True, kw_only=True):
     """Tokens of one request that were decoded."""
 
     key: int

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from mullama.engines.llamacpp.binding.context import DECODED, Floats, NativeBatc
 from mullama.engines.llamacpp.binding.model import NativeModel
 from mullama.engines.llamacpp.cache.prefix_tree import common_length
 from mullama.engines.llamacpp.speculation.drafter import NO_GUESSES, Ask, DecodedPart, Guesses
+from mullama.struct import Struct, field, replace
 from mullama.weights.memory import ROWS
 
 _PADDING = 256  # cells, as in llama_context
@@ -20,16 +20,14 @@ _CAUGHT_UP = 8  # tokens; a longer text is read before the first guess, which sa
 _EVIDENCE = 6  # a class of its own, see `policy`
 
 
-@dataclass(slots=True, eq=False)
-class _Text:
+class _Text(Struct, eq=False):
     """The text of one request in the memory of the draft model."""
 
     sequence: int
     tokens: list[int] = field(default_factory=list)
 
 
-@dataclass(slots=True, eq=False)
-class _Draft:
+class _Draft(Struct, eq=False):
     """One draft that is being made."""
 
     ask: Ask

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from mullama.engines.base import ContextOptions
 from mullama.engines.llamacpp.binding.context import Floats, NativeContext
 from mullama.engines.llamacpp.binding.nextn import NextnContext
 from mullama.engines.llamacpp.speculation.drafter import NO_GUESSES, Ask, DecodedPart, Guesses
+from mullama.struct import Struct, field
 
 _PADDING = 256  # cells, as in llama_context
 _CAUGHT_UP = 8  # tokens; reading more says nothing about the time of a guess
@@ -24,8 +24,7 @@ _EVIDENCE = 6  # a class of its own, see `policy`
 _MOST_STATES = 64  # states of answered tokens that wait to be read
 
 
-@dataclass(slots=True, eq=False)
-class _Text:
+class _Text(Struct, eq=False):
     """The text of one request. `states[i]` is the model's state at the position `first + i`."""
 
     sequence: int

@@ -9,7 +9,6 @@ the same sequence of tokens as well.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 from mullama.chat.types import DraftLimits
 from mullama.engines.base import DraftOptions
@@ -19,12 +18,12 @@ from mullama.engines.llamacpp.decode_cost import DecodeCost
 from mullama.engines.llamacpp.speculation.drafter import Ask, DecodedPart, Drafter, Guesses
 from mullama.engines.llamacpp.speculation.policy import Chances, best_length, expected
 from mullama.engines.llamacpp.speculation.rollback import Rollback
+from mullama.struct import Struct, field
 
 _TRY_AGAIN = 256  # drafts that would not pay, before one guess tests whether that still holds
 
 
-@dataclass(slots=True, eq=False)
-class _Request:
+class _Request(Struct, eq=False):
     """A running request that may get guesses."""
 
     completion: RunningCompletion

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from mullama.engines.base import ContextOptions, DraftOptions, Engine, Generate
 from mullama.engines.llamacpp.binding.context import NO_CELLS
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.engines.llamacpp.speculation.drafter import Ask, DecodedPart, Guesses
+from mullama.struct import replace
 from tests.engines.engine_driver import Driver, Result, answers, ask, sampling, user
 from tests.engines.llamacpp.builders import BUILDERS
 from tests.engines.near_tie import ALTERNATIVES, assert_same_answers

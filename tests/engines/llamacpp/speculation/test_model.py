@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
 from mullama.engines.base import DraftOptions
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.errors import BadWeights
+from mullama.struct import replace
 from tests.engines.engine_driver import answers
 from tests.engines.llamacpp.speculation.test_answers import PLAIN, guesses, jobs, run
 from tests.engines.near_tie import assert_same_answers

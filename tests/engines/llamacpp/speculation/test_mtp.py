@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 
@@ -11,6 +10,7 @@ from mullama.engines.base import DraftOptions, WeightsOptions
 from mullama.engines.llamacpp.binding import nextn
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.errors import Unsupported
+from mullama.struct import replace
 from tests.engines.engine_driver import answers, ask, user
 from tests.engines.llamacpp.speculation.test_answers import PLAIN, guesses, jobs, run
 from tests.engines.near_tie import ALTERNATIVES, assert_same_answers
