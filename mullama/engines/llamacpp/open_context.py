@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mullama.engines.base import ContextOptions, Prefix
@@ -24,6 +23,7 @@ from mullama.engines.llamacpp.speculation.open import open_speculator
 from mullama.engines.llamacpp.speculation.rollback import Rollback
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.errors import Refused, Unsupported
+from mullama.struct import Struct, replace
 from mullama.weights.memory import DRAFT_STATES, ROWS, draft_rows
 
 _IDLE_SEQUENCES = 64  # ended conversations whose cells may be kept, where a sequence needs no memory of its own
@@ -46,8 +46,7 @@ def share_of(cores: int, rank: int, of: int) -> int:
     return max(1, cores // of + (rank < cores % of))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenedContext:
+class OpenedContext(Struct, frozen=True, kw_only=True):
     """A text context, with the facts that are known once it is open."""
 
     context: TextContext
@@ -192,7 +191,7 @@ def open_vector_context(
             embedding=True,
             batch=max(size, 1),
             ubatch=min(options.ubatch, size) if model.causal else size,
-            pooling="none" if own_mean else pooling,  # type: ignore[arg-type]
+            pooling="none" if own_mean else pooling,
         ),
         cells=size,
         sequences=_VECTOR_SEQUENCES if not model.recurrent else 1,

@@ -10,13 +10,13 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from mullama.engines.llamacpp.binding.context import NativeContext
 from mullama.engines.llamacpp.cache.prefix_file import PrefixFiles, header_of
 from mullama.engines.llamacpp.cache.prefix_tree import Operation, Scales, common_length
 from mullama.engines.llamacpp.cache.slots import Cells
+from mullama.struct import Struct
 
 WORTH_KEEPING = 64  # tokens; fewer are computed as fast as they are read
 _MOST = 64  # conversations that are remembered for the close of the context
@@ -25,8 +25,7 @@ _NO_TOKEN = -1  # follows a conversation where `place` wants a prompt, whose las
 Apply = Callable[[Iterable[Operation]], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Conversation:
+class _Conversation(Struct, frozen=True, kw_only=True):
     key: str
     """Of the files of its owner, scales and shape."""
     tokens: list[int]

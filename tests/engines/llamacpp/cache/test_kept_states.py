@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 
 from mullama.engines.base import Adapter, ContextOptions
 from mullama.engines.llamacpp.engine import LlamaEngine
+from mullama.struct import replace
 from tests.engines.engine_driver import Result, answer, user
 from tests.engines.near_tie import ALTERNATIVES, assert_same_answers
 
