@@ -8,9 +8,10 @@ import os
 from mullama.cli.api_client.discover import NAMES, load_manifest
 from mullama.cli.app.context import CommandContext, Parser, json_option, manifest_options
 from mullama.cli.app.exit_codes import DONE, INVALID
-from mullama.errors import ManifestError, Problem, Refused, masked_tree
+from mullama.errors import ManifestError, Refused, masked_tree
 from mullama.manifest.dump import to_yaml
 from mullama.manifest.load import LoadedManifest
+from mullama.problems import Problem
 from mullama.units import counted
 
 SCHEMA_NAME = "mullama.v1.schema.json"
