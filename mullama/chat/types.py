@@ -301,8 +301,8 @@ class EmbedRequest(Struct, frozen=True, kw_only=True):
     """Length to cut each vector to; the result is normalised again."""
     prompt: str | None = None
     """Name of the model's prompt that is put before each text; None for its default."""
-    prompt_place: str = field(default="prompt_name", compare=False)
-    """The field of the request that has the name, for errors."""
+    prompt_place: str = "prompt_name"
+    """The field of the request that has the name, for errors; no part of `==`."""
     truncate: bool = True
     """Cut inputs that are longer than the context; False raises an error."""
     normalize: bool = True
@@ -310,7 +310,7 @@ class EmbedRequest(Struct, frozen=True, kw_only=True):
     """One vector for each input; False accepts one for each token, of a model with the pooling `none`."""
     keep_alive: float | None = None
 
-    __eq__, __hash__ = equality_without("place")
+    __eq__, __hash__ = equality_without("place", "prompt_place")
 
 
 class RerankRequest(Struct, frozen=True, kw_only=True):

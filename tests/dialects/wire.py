@@ -139,7 +139,11 @@ def shown(value: Any) -> Any:
     """A value as JSON, without the members that have their defaults: for eyes and for golden files."""
     if isinstance(value, Struct):
         usual, values = defaults(type(value)), {name: getattr(value, name) for name in field_names(value)}
-        other = {n: shown(v) for n, v in values.items() if n != "place" and (n not in usual or v != usual[n])}
+        other = {
+            n: shown(v)
+            for n, v in values.items()
+            if n not in ("place", "prompt_place") and (n not in usual or v != usual[n])
+        }
         return {type(value).__name__: other}
     if isinstance(value, Mapping):
         return {str(k): shown(v) for k, v in value.items()}
