@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 from mullama.chat.types import EmbedRequest, PromptInput, RerankRequest
@@ -13,6 +12,7 @@ from mullama.manifest.spec import Embedding
 from mullama.offload import LARGE
 from mullama.runtime.worker.inbox import Inbox
 from mullama.runtime.worker.parent import WorkerClient
+from mullama.struct import replace
 
 T = TypeVar("T")
 
