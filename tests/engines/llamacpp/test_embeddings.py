@@ -95,6 +95,18 @@ def test_hundreds_of_inputs_take_few_decodes(engine: LlamaEngine) -> None:
     assert driver.steps < 40
 
 
+@pytest.mark.parametrize(("kind", "decodes"), [("encoder", 2), ("decoder", 1)])
+def test_an_encoder_reads_fewer_tokens_at_once_than_a_decoder(
+    kind: str, decodes: int, random_model: Callable[[str], str], load: Callable[..., LlamaEngine]
+) -> None:
+    """Four inputs of 100 tokens fit into the batch of a decoder, and two into that of an encoder on the CPU."""
+    engine = load("llamacpp", random_model(kind))
+    engine.open_context("main", replace(OPTIONS, size=512))
+    driver = Driver(engine).submit(Embed(id=1, context="main", inputs=(tuple(range(10, 110)),) * 4))
+    driver.run()
+    assert engine.stats().steps == decodes
+
+
 def test_two_jobs_share_decodes_and_get_their_own_vectors(engine: LlamaEngine) -> None:
     engine.open_context("main", OPTIONS)
     jobs = [Embed(id=i, context="main", inputs=(f"text {i}", f"more {i}")) for i in range(5)]
