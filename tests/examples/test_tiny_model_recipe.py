@@ -39,7 +39,7 @@ TEMPLATE = (RECIPE / "chat_template.jinja").read_text(encoding="utf-8")
 
 @pytest.fixture(scope="module")
 def learned() -> list[Sample]:
-    return list(islice(samples(7), 1500))
+    return list(islice(samples(7), 700))
 
 
 @pytest.fixture(scope="module")
