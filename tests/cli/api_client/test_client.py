@@ -17,13 +17,13 @@ from mullama.errors import (
     Internal,
     Invalid,
     Kind,
-    Location,
     ManifestError,
     MullamaError,
     NotFound,
     TimedOut,
     Unavailable,
 )
+from mullama.problems import Location
 from tests.cli.tinyserver import Answer, TinyServer
 
 

@@ -16,17 +16,16 @@ from mullama.errors import (
     EngineFailed,
     Internal,
     Invalid,
-    Location,
     ManifestError,
     MullamaError,
     NotFound,
-    Problem,
     Refused,
     TimedOut,
     TooLarge,
     TransferFailed,
     Unavailable,
 )
+from mullama.problems import Location, Problem
 from mullama.runtime.base import ApplyOptions, KeyRecord, Origin
 from mullama.server.http.exchange import OPERATOR
 from tests.server.server_fixture import RunningServer, StubRuntime, manifest, read_until, request, running_server
