@@ -78,3 +78,19 @@ def test_a_later_turn_is_answered_as_by_a_new_context(
         engine.open_context("main", OPTIONS)
         expected += answers(engine, job(1, history))
     assert_same_answers(engine.facts, later, expected)
+
+
+def test_a_conversation_continues_when_its_reasoning_is_stripped(
+    engine: LlamaEngine, open_main: Callable[[ContextOptions], None]
+) -> None:
+    """Each turn begins where the last answer began, and answers the same as from the first token."""
+    open_main(OPTIONS)
+    prompt, asked = f"{BEGINNING}<|im_end|>\n", 0
+    for subject in SUBJECTS[:3]:
+        prompt += f"<|im_start|>user\nTell me about {subject}.<|im_end|>\n<|im_start|>assistant\n"
+        (result,) = answers(engine, job(1, prompt))
+        assert_same_answers(engine.facts, [result], answers(engine, replace(job(1, prompt), cache=False)))
+        assert result.begun is not None
+        assert result.begun.cached_tokens >= asked - 32
+        asked = result.begun.prompt_tokens
+        prompt += f"{result.text[len(result.text) // 2 :]}<|im_end|>\n"
