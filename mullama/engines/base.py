@@ -100,6 +100,8 @@ class ContextOptions(Struct, frozen=True, kw_only=True):
     """0 for the model's own."""
     rope_freq_scale: float = 0.0
     """0 for the model's own."""
+    checkpoint_bytes: int = 256 * 2**20
+    """Most memory for the checkpoints of a model whose memory cannot be cut: recurrent states and sliding windows."""
     adapters: tuple[Adapter, ...] = ()
     prefixes: tuple[Prefix, ...] = ()
     draft: DraftOptions | None = None
@@ -385,6 +387,12 @@ class EngineStats(Struct, frozen=True, kw_only=True):
     contexts: tuple[str, ...] = ()
     held: tuple[tuple[str, int], ...] = ()
     """Cells in use by context name."""
+    checkpoints: int = 0
+    """States of sequences that are kept in main memory, see `ContextOptions.checkpoint_bytes`."""
+    checkpoint_bytes: int = 0
+    """Their size."""
+    checkpoints_restored: int = 0
+    """Prompts that continued from one."""
 
 
 COALESCE_SECONDS = 0.014

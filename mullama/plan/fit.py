@@ -22,6 +22,7 @@ from mullama.weights.memory import (
     ROWS,
     ContextShape,
     WeightsPlacement,
+    checkpoint_bytes,
     draft_rows,
     largest_context,
 )
@@ -89,7 +90,7 @@ def context_shape(model: Model, facts: WeightFacts | None) -> ContextShape:
 
 
 def as_made(asked: ContextShape, facts: WeightFacts, *, vectors: bool = False, beginnings: int = 0) -> ContextShape:
-    """Return the shape with the sequences and rows of logits that the engine adds.
+    """Return the shape with the sequences, rows of logits and checkpoints that the engine adds.
 
     vectors: the context computes embeddings. It has cells for one input of full size, and decodes many short inputs
         at once; an encoder needs each input in one batch.
@@ -105,8 +106,14 @@ def as_made(asked: ContextShape, facts: WeightFacts, *, vectors: bool = False, b
     if asked.draft_tokens and facts.recurrent:
         sequences += DRAFT_STATES
     batch = max(asked.batch, asked.parallel)
-    outputs = max(ROWS, sequences) + draft_rows(asked.draft_tokens, asked.parallel, facts.vocabulary)
-    return replace(asked, batch=batch, ubatch=min(asked.ubatch, batch), sequences=sequences, outputs=outputs)
+    return replace(
+        asked,
+        batch=batch,
+        ubatch=min(asked.ubatch, batch),
+        sequences=sequences,
+        outputs=max(ROWS, sequences) + draft_rows(asked.draft_tokens, asked.parallel, facts.vocabulary),
+        checkpoints=checkpoint_bytes(facts, asked),
+    )
 
 
 def placement(model: Model, facts: WeightFacts | None, machine: Machine | None) -> Placement:

@@ -36,6 +36,7 @@ class WeightsPlacement(Struct, frozen=True, kw_only=True):
     """The share of each device; empty for equal ones."""
 
 
+_MOST_CHECKPOINTS, _MOST_CHECKPOINT_BYTES = 16, 256 * 1024**2
 ROWS = 32  # rows of logits of one decode; at least one for each sequence
 DRAFT_STATES = 2
 """Recurrent states that are saved for a draft; more requests at once seldom gain."""
@@ -71,6 +72,8 @@ class ContextShape(Struct, frozen=True, kw_only=True):
     """Most guesses of one request and decode."""
     outputs: int = 0
     """Rows of logits of one decode, 0 for one row for each token of a micro-batch."""
+    checkpoints: int = 0
+    """Most bytes of the checkpoints in main memory, see `checkpoint_bytes`."""
 
     @property
     def states(self) -> int:
@@ -133,8 +136,8 @@ class MemoryNeed(Struct, frozen=True, kw_only=True):
 def need(facts: WeightFacts, shape: WeightsPlacement, contexts: Sequence[ContextShape]) -> MemoryNeed:
     """Return the memory of loaded weights with open contexts.
 
-    The cache of a layer is on the device of the layer. The compute buffer of a context is counted once for each device
-    with a layer, and once in main memory.
+    The cache of a layer is on the device of the layer, checkpoints are in main memory. The compute buffer of a context
+    is counted once for each device with a layer, and once in main memory.
     """
     places = layer_devices(facts, shape)
     weights = _weights(facts, shape, places)
@@ -148,8 +151,9 @@ def need(facts: WeightFacts, shape: WeightsPlacement, contexts: Sequence[Context
         used = {place for place in places if place is not None}
         for device in used:
             gpus[device][2] += compute
+        ram[1] += context.checkpoints
         ram[2] += compute if not used or None in places else _host_buffers(facts, context)
-        sizes.append(sum(caches) + compute)
+        sizes.append(sum(caches) + context.checkpoints + compute)
     return MemoryNeed(
         weights_ram=ram[0],
         kv_ram=ram[1],
@@ -221,6 +225,22 @@ def layer_bytes(facts: WeightFacts, context: ContextShape) -> tuple[int, ...]:
         + layer.state * 4 * context.states
         for layer in facts.per_layer
     )
+
+
+def checkpoint_bytes(facts: WeightFacts, context: ContextShape) -> int:
+    """Return the most bytes of the checkpoints of a context, 0 where the cache can be cut at any token.
+
+    A checkpoint has the windows and the recurrent states of one sequence. Sixteen are enough for the turns of a few
+    conversations. A large model gets fewer, but one for each request at once and one more.
+    """
+    window = min(facts.window, context.size or facts.train_context)
+    one = sum(
+        layer.state * 4
+        + (_cache(layer.key + layer.index, context.kv_k, window) if layer.slides else 0)
+        + (_cache(layer.value, context.kv_v, window) if layer.slides else 0)
+        for layer in facts.per_layer
+    )
+    return max((max(1, context.parallel) + 1) * one, min(_MOST_CHECKPOINTS * one, _MOST_CHECKPOINT_BYTES))
 
 
 def _cache(elements: int, kind: str, cells: int) -> int:

@@ -12,6 +12,7 @@ from mullama.weights.facts import LayerFacts, WeightFacts
 from mullama.weights.memory import (
     ContextShape,
     WeightsPlacement,
+    checkpoint_bytes,
     compute_bytes,
     context_cells,
     largest_context,
@@ -91,6 +92,38 @@ def test_measured_models_with_windows_and_states_come_out_right() -> None:
         context = ContextShape(size=size, parallel=parallel, kv_k=kind, kv_v=kind, batch=2048)
         assert sum(layer_bytes(gemma, context)) / MIB == pytest.approx(cache, abs=0.01)
         assert compute * 0.995 <= compute_bytes(gemma, context) / MIB <= compute * 1.06
+
+
+@pytest.mark.parametrize(
+    ("facts", "context", "mebibytes"),
+    [
+        (model(), ContextShape(size=8192, parallel=8), 0),
+        # a window of 1024 tokens in five of six layers: 20 MiB each
+        (model(layers=6, kv_heads=4, window=1024, slides=(True,) * 5 + (False,)), ContextShape(size=8192), 16 * 10),
+        (model(layers=6, window=1024, slides=(True,) * 5 + (False,)), ContextShape(size=8192), 256),
+        (
+            model(layers=6, window=1024, slides=(True,) * 5 + (False,)),
+            ContextShape(size=8192, kv_k="q8_0"),
+            16 * 15.3125,
+        ),
+        (model(layers=6, window=1024, slides=(True,) * 5 + (False,)), ContextShape(size=512), 16 * 10),
+        (model(layers=6, window=1024, slides=(True,) * 5 + (False,)), ContextShape(size=8192, parallel=15), 16 * 20),
+    ],
+)
+def test_checkpoints_hold_windows_and_at_least_one_of_each_request(
+    facts: WeightFacts, context: ContextShape, mebibytes: float
+) -> None:
+    assert checkpoint_bytes(facts, context) == mebibytes * MIB
+
+
+def test_checkpoints_are_in_main_memory() -> None:
+    state = replace(model(), per_layer=tuple(replace(layer, state=2**18) for layer in model().per_layer))
+    context = ContextShape(size=4096)
+    kept = replace(context, checkpoints=checkpoint_bytes(state, context))
+    assert kept.checkpoints == 256 * MIB
+    shape = WeightsPlacement(gpu_layers=-1)
+    assert need(state, shape, [kept]).ram == need(state, shape, [context]).ram + 256 * MIB
+    assert need(state, shape, [kept]).gpus == need(state, shape, [context]).gpus
 
 
 def test_a_model_without_attention_has_no_mask() -> None:

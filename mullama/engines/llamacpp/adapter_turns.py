@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from mullama.engines.llamacpp.cache.prefix_tree import Scales
+from mullama.engines.llamacpp.cache.checkpoints import Scales
 
 TURN_SECONDS = 0.1
 """Duration of a turn while other sets wait. The decode that passes it is the last one of the turn."""

@@ -132,6 +132,11 @@ class Pace:
         self._rows: dict[int, float] = {}  # seconds of a decode by its number of answers
         self._steps_singly = 0
 
+    @property
+    def token_seconds(self) -> float | None:
+        """The time to compute one token of a prompt, None before the first measurement."""
+        return self._token
+
     def observe(self, *, running: int, prompt: int, seconds: float) -> None:
         """Record the duration of a decode of `running` tokens of answers and `prompt` tokens of prompts."""
         self.cost.observe(answers=running, prompts=prompt, seconds=seconds)

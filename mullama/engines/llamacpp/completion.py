@@ -12,7 +12,7 @@ from mullama.chat.types import TokenLogprob
 from mullama.engines.base import Begun, Ended, Generate, Output, Piece, PieceDetails, Prefilled
 from mullama.engines.llamacpp.batcher import PendingTokens
 from mullama.engines.llamacpp.binding.context import Floats
-from mullama.engines.llamacpp.cache.prefix_tree import Scales
+from mullama.engines.llamacpp.cache.checkpoints import Scales
 from mullama.engines.llamacpp.sampling.candidates import log_probabilities
 from mullama.engines.llamacpp.sampling.constraint import ConstraintState
 from mullama.engines.llamacpp.sampling.sampler import Sampler

@@ -16,9 +16,11 @@ from mullama.engines.llamacpp.adapter_turns import AdapterTurns
 from mullama.engines.llamacpp.batcher import Pace, Slice, plan
 from mullama.engines.llamacpp.binding.context import ABORTED, NO_CELLS, NativeBatch, NativeContext
 from mullama.engines.llamacpp.binding.model import NativeAdapter
+from mullama.engines.llamacpp.cache.checkpoints import Scales
 from mullama.engines.llamacpp.cache.kept_states import KeptStates
+from mullama.engines.llamacpp.cache.partial_states import PartialStates
 from mullama.engines.llamacpp.cache.prefix_file import PrefixFiles
-from mullama.engines.llamacpp.cache.prefix_tree import Copy, Scales, common_length
+from mullama.engines.llamacpp.cache.prefix_tree import Copy, Operation, Restore, Trim, common_length
 from mullama.engines.llamacpp.cache.slots import Cells
 from mullama.engines.llamacpp.cache.warmup import KEY, DeclaredPrefixes, PrefixWork
 from mullama.engines.llamacpp.completion import RunningCompletion
@@ -73,6 +75,7 @@ class TextContext:
         counters: Counters,
         clock: Callable[[], float],
         pace: Pace,
+        states: PartialStates,
         *,
         rows: int,
         speculator: Speculator | None,
@@ -92,6 +95,7 @@ class TextContext:
         self._rows = rows
         self._batch = NativeBatch(native.batch_size)
         self._pace = pace
+        self._states = states
         self._queue: list[Queued] = []
         self._running: dict[int, RunningCompletion] = {}
         self._speculator = speculator
@@ -218,15 +222,27 @@ class TextContext:
         """Return False while its grammar is compiled, or another job computes a prefix that it can share."""
         if queued.grammar is not None and not queued.grammar.done():
             return False
-        if not (queued.cache and self.cache.cuttable):
+        if not queued.cache:
             return True
         _, held = self.cache.match(queued.prompt[:-1], queued.scales)
-        return not any(
-            other.scales == queued.scales
-            and common_length(other.prompt, queued.prompt[:-1]) >= held + self.cache.worth_waiting
-            and other.computed < len(other.prompt) - 1
-            for other in self._computing()
-        )
+        return not any(self._will_share(other, queued, held) for other in self._computing())
+
+    def _will_share(self, other: RunningCompletion | PrefixWork, queued: Queued, held: int) -> bool:
+        """Return True if a prompt that is being computed will have more of this one in memory than the `held` tokens.
+
+        Memory that cannot be cut is shared where that computation stops.
+        """
+        if other.scales != queued.scales:
+            return False
+        common = common_length(other.prompt, queued.prompt[:-1])
+        if common < held + self.cache.worth_waiting or other.computed >= len(other.prompt) - 1:
+            return False
+        if self.cache.cuttable or other is self.prefixes.work:
+            return self.cache.cuttable or common == len(other.prompt)
+        if other.computed >= common:
+            return False
+        self._states.stop_at(other.sequence, common)
+        return True
 
     def _computing(self) -> list[RunningCompletion | PrefixWork]:
         """Return the completions and the declared prefix whose prompts are being computed."""
@@ -251,12 +267,17 @@ class TextContext:
         self._queue.remove(queued)
         self._apply(placement.operations)
         self._running[queued.id] = completion
-        self._counters.cached_tokens += placement.cached
+        cached = self.cache.length(placement.sequence)
+        self._counters.cached_tokens += cached
         completion.submitted, completion.scales = queued.submitted, queued.scales
         if self._speculator:
             self._speculator.begin(completion)
         try:
-            return [completion.begin(placement.sequence, placement.cached, self._clock())]
+            begun = completion.begin(placement.sequence, cached, self._clock())
+            if share:
+                declared = self.prefixes.missing_in(queued.prompt, queued.scales)
+                self._states.begin(placement.sequence, queued.prompt, cached, declared)
+            return [begun]
         except Exception as error:  # noqa: BLE001 - a failure ends its request alone
             return self._fail(completion, error)
 
@@ -266,7 +287,7 @@ class TextContext:
         if self._speculator and not self.prefixes.work:
             self._speculator.draft(together, room)
         first = min((c.first for c in self._running.values() if c.running), default=math.inf)
-        wanted = [c.pending_tokens(first) for c in together]
+        wanted = [self._states.until_stop(c.sequence, c.computed, c.pending_tokens(first)) for c in together]
         if self.prefixes.work and (self._turns is None or self.prefixes.scales == self._turns.current):
             wanted.append(self.prefixes.work.pending_tokens(late=first < math.inf))
         return plan(wanted, room=room, rows=self._rows, prompt_room=self._pace.prompt_room(room))
@@ -361,8 +382,9 @@ class TextContext:
         self._counters.completion_tokens += completion.completion_tokens - answered
         if not was_running:
             self._counters.prompt_tokens += min(before + part.count, len(completion.prompt)) - before
+            self._states.computed(completion.sequence, completion.prompt, completion.computed)
             self.prefixes.adopt_computed(completion.prompt, completion.computed, completion.scales)
-        report = not was_running and (not part.last or completion.job.progress)
+        report = not was_running and (not completion.running or completion.job.progress)
         outputs: list[Output] = [completion.prefilled(now)] if report else []
         if completion.finished:
             return outputs + self._finish(completion)
@@ -384,11 +406,18 @@ class TextContext:
         del self._running[completion.id]
         if self._speculator:
             self._speculator.end(completion)
+        self._states.end(completion.sequence, keep=keep)
         self._apply(self.cache.release(completion.sequence, keep=keep))
         if self._kept and keep:
             tokens = completion.tokens[: completion.computed]
             self._kept.note(tokens, completion.job.owner, completion.scales)
         completion.close()
+
+    def _cut(self, computing: RunningCompletion | PrefixWork) -> bool:
+        """Cut the memory of a sequence to its computed tokens; return False if it cannot continue from there."""
+        sequence, length = computing.sequence, computing.computed
+        cut = self.native.cut(sequence, length)
+        return cut and (self.cache.cuttable or self.native.complete(sequence, length))
 
     def _undo(self, parts: Iterable[tuple[RunningCompletion, Slice]]) -> None:
         """Remove the tokens of an aborted batch from memory; a later decode computes them again.
@@ -396,22 +425,21 @@ class TextContext:
         llama_decode keeps the cells of the micro-batches that it completed before the abort.
         """
         self.native.allow_decode()
-        if (work := self.prefixes.work) and not self.native.cut(work.sequence, work.computed):
-            self._restart(work)
+        if (work := self.prefixes.work) and not self._cut(work):
+            self._rewind(work)
         self._drop_guesses(parts)
         for completion, _ in parts:
-            if not self.native.cut(completion.sequence, completion.computed):
-                self._restart(completion)
+            if not self._cut(completion):
+                self._rewind(completion)
 
     def _drop_guesses(self, parts: Iterable[tuple[RunningCompletion, Slice]]) -> bool:
         """Drop the guesses of a decode that failed; return True if there were any."""
         return self._speculator is not None and self._speculator.drop(completion for completion, _ in parts)
 
-    def _restart(self, completion: RunningCompletion | PrefixWork) -> None:
-        """Compute a sequence again from its first token, where memory cannot be cut."""
-        self.cache.cut(completion.sequence, 0)
-        self.native.cut(completion.sequence, 0)
-        completion.computed = 0
+    def _rewind(self, computing: RunningCompletion | PrefixWork) -> None:
+        """Compute a sequence again from its last checkpoint, or from its first token."""
+        self._apply(self.cache.rewind(computing.sequence))
+        computing.computed = self.cache.length(computing.sequence)
 
     def _free_cells(self, parts: Sequence[tuple[RunningCompletion, Slice]]) -> list[Output]:
         """Free the idle cells, else fail the youngest request. Memory is full although the account has room."""
@@ -428,9 +456,24 @@ class TextContext:
             self.prefixes.give_up()
         return [output for completion, _ in parts for output in self._fail(completion, error)]
 
-    def _apply(self, operations: Iterable[Any]) -> None:
+    def _apply(self, operations: Iterable[Operation]) -> None:
         for operation in operations:
-            if isinstance(operation, Copy):
-                self.native.copy(operation.source, operation.target, operation.length)
-            else:
-                self.native.cut(operation.sequence, operation.length)
+            match operation:
+                case Copy(source=source, target=target, length=length) if self.cache.cuttable:
+                    self.native.copy(source, target, length)
+                case Copy(source=source, target=target, length=length):
+                    if not self._states.copy(source, target, length):
+                        self._lose(source, target)
+                case Trim(sequence=sequence, length=length):
+                    self.native.cut(sequence, length)
+                case Restore(sequence=sequence, checkpoint=checkpoint):
+                    if not self._states.restore(sequence, checkpoint):
+                        self._lose(sequence)
+
+    def _lose(self, *sequences: int) -> None:
+        """Empty sequences that llama.cpp did not restore; what is running is computed again."""
+        for sequence in sequences:
+            self.cache.cut(sequence, 0)
+            self.native.cut(sequence, 0)
+        for completion in self._running.values():
+            completion.computed = min(completion.computed, self.cache.length(completion.sequence))

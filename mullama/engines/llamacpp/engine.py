@@ -28,7 +28,7 @@ from mullama.engines.llamacpp.batcher import Pace
 from mullama.engines.llamacpp.binding.library import device_names, version
 from mullama.engines.llamacpp.binding.model import NativeAdapter, NativeModel
 from mullama.engines.llamacpp.binding.sampler import Candidates
-from mullama.engines.llamacpp.cache.prefix_tree import Scales
+from mullama.engines.llamacpp.cache.checkpoints import Scales
 from mullama.engines.llamacpp.completion import RunningCompletion
 from mullama.engines.llamacpp.contention import ProcessorMeter, remark
 from mullama.engines.llamacpp.context import Counters, Queued, TextContext
@@ -312,6 +312,9 @@ class LlamaEngine:
             sequences_busy=sum(c.cache.busy for c in contexts),
             contexts=tuple(self._options),
             held=tuple((name, context.cache.used) for name, context in self._contexts.items()),
+            checkpoints=sum(len(c.cache.checkpoints.kept) for c in contexts),
+            checkpoint_bytes=sum(c.cache.checkpoints.bytes for c in contexts),
+            checkpoints_restored=sum(c.cache.checkpoints.restored for c in contexts),
         )
 
     def close(self) -> None:

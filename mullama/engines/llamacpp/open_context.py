@@ -11,7 +11,9 @@ from mullama.engines.llamacpp.batcher import Pace
 from mullama.engines.llamacpp.binding.context import MAX_SEQUENCES, NativeContext
 from mullama.engines.llamacpp.binding.library import version
 from mullama.engines.llamacpp.binding.model import NativeAdapter, NativeModel
+from mullama.engines.llamacpp.cache.checkpoints import Checkpoints
 from mullama.engines.llamacpp.cache.kept_states import KeptStates
+from mullama.engines.llamacpp.cache.partial_states import PartialStates
 from mullama.engines.llamacpp.cache.prefix_file import PrefixFiles
 from mullama.engines.llamacpp.cache.prefix_tree import SHORTEST_SHARE, PrefixCache
 from mullama.engines.llamacpp.cache.slots import Cells, SlotCache
@@ -99,8 +101,17 @@ def open_text_context(
     native.set_adapters(adapters)
     cache: Cells = SlotCache(size=native.cells // options.parallel, slots=options.parallel)
     if pool:
-        idle = max(size, _IDLE_CELLS)
-        cache = PrefixCache(cells=native.cells, running=slots, kept=kept, cuttable=cuttable, idle_cells=idle)
+        cache = PrefixCache(
+            cells=native.cells,
+            running=slots,
+            kept=kept,
+            cuttable=cuttable,
+            idle_cells=max(size, _IDLE_CELLS),
+            checkpoints=Checkpoints(options.checkpoint_bytes),
+            intact=native.complete,
+            cellless=model.cellless,
+        )
+    ends = frozenset(vocabulary.ends)
     rollback = Rollback(native, cache, spares)
     try:
         speculator = open_speculator(native, options, rollback, drafters, cost=pace.cost, rows=guesses)
@@ -115,6 +126,7 @@ def open_text_context(
         counters,
         time.monotonic,
         pace,
+        PartialStates(native, cache, longest=size, ends=ends, token_seconds=lambda: pace.token_seconds),
         rows=max(ROWS, options.parallel) + guesses,
         speculator=speculator,
         adapters=tuple(adapter for adapter, _ in adapters),

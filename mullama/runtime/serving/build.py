@@ -14,7 +14,7 @@ from mullama.manifest.spec import Manifest, Model, Route
 from mullama.manifest.tree import revision
 from mullama.names import ModelName
 from mullama.plan.drafting import draft_kind, draft_tokens
-from mullama.plan.fit import memory_bound, need, placement, requested_shape, stays
+from mullama.plan.fit import context_shape, memory_bound, need, placement, requested_shape, stays
 from mullama.plan.observed import KnownFiles, Machine
 from mullama.reconcile.scripted_models import is_script
 from mullama.runtime.base import Access
@@ -111,8 +111,11 @@ class DeploymentBuilder:
     ) -> ContextOptions:
         context, rope = model.context, model.context.rope
         begin = warm_prefix(settings) if model.task == "chat" else Rendered(text="")
+        options = ContextOptions.of(requested_shape(model, files.facts))
+        made = context_shape(model, files.facts)
         return replace(
-            ContextOptions.of(requested_shape(model, files.facts)),
+            options,
+            checkpoint_bytes=made.checkpoints if files.facts else options.checkpoint_bytes,
             threads=context.threads or 0,
             threads_batch=context.threads or 0,
             embedding=model.task != "chat",

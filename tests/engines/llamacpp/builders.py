@@ -139,6 +139,35 @@ def recurrent(path: Path) -> None:
     model.write()
 
 
+def hybrid(path: Path, *, window: int = 0) -> None:
+    """Write a model with a short convolution in its first layer and attention in its second, with a window if given."""
+    model = ModelWriter(path, "lfm2")
+    head, kernel = EMBD // HEADS, 3
+    model.writer.add_feed_forward_length(FF)
+    model.writer.add_head_count(HEADS)
+    model.writer.add_head_count_kv([0, 2])
+    model.writer.add_layer_norm_rms_eps(1e-5)
+    model.writer.add_shortconv_l_cache(kernel)
+    if window:
+        model.writer.add_sliding_window(window)
+    model.random("token_embd.weight", model.vocabulary, EMBD)
+    for layer in range(model.layers):
+        block = f"blk.{layer}."
+        model.full(block + "attn_norm.weight", EMBD)
+        model.full(block + "ffn_norm.weight", EMBD)
+        for name, *shape in (("ffn_gate", FF, EMBD), ("ffn_up", FF, EMBD), ("ffn_down", EMBD, FF)):
+            model.random(f"{block}{name}.weight", *shape)
+    model.random("blk.0.shortconv.conv.weight", EMBD, kernel)
+    model.random("blk.0.shortconv.in_proj.weight", 3 * EMBD, EMBD)
+    model.random("blk.0.shortconv.out_proj.weight", EMBD, EMBD)
+    model.full("blk.1.attn_q_norm.weight", head)
+    model.full("blk.1.attn_k_norm.weight", head)
+    for name, width in (("attn_q", EMBD), ("attn_k", 2 * head), ("attn_v", 2 * head), ("attn_output", EMBD)):
+        model.random(f"blk.1.{name}.weight", width, EMBD)
+    model.full("token_embd_norm.weight", EMBD)
+    model.write()
+
+
 class _WordPieceWriter(ModelWriter):
     """Writes a file whose vocabulary has the letters of one Hangul syllable and of `e`, as BERT's has them."""
 
@@ -219,7 +248,12 @@ def adapter(path: Path, *, seed: int = 3) -> None:
     writer.close()
 
 
-BUILDERS: dict[str, Callable[[Path], None]] = {"llama": llama, "window": window, "recurrent": recurrent}
+BUILDERS: dict[str, Callable[[Path], None]] = {
+    "llama": llama,
+    "window": window,
+    "recurrent": recurrent,
+    "hybrid": hybrid,
+}
 
 
 def split(source: Path, parts: list[Path]) -> None:

@@ -16,6 +16,7 @@ from tests.engines.llamacpp import builders
 
 KINDS: dict[str, Callable[[Path], None]] = {
     **builders.BUILDERS,
+    "hybrid window": lambda path: builders.hybrid(path, window=32),
     "encoder": builders.encoder,
     "wordpiece": builders.wordpiece,
     "rank": lambda path: builders.encoder(path, rank=True),

@@ -14,6 +14,7 @@ from mullama.struct import replace
 from mullama.weights.facts import WeightFacts
 from mullama.weights.inspect import inspect
 from mullama.weights.memory import ContextShape, MemoryNeed, WeightsPlacement, need
+from tests.engines.engine_driver import answer, user
 
 OPTIONS = ContextOptions(size=512, parallel=4, threads=1, flash="on")
 SHAPES = {
@@ -38,7 +39,8 @@ def calculated_for(path: str, options: ContextOptions) -> MemoryNeed:
         kv_v=options.kv_v,
     )  # fmt: skip
     facts = facts_of(path)
-    return need(facts, WeightsPlacement(), [as_made(asked, facts, vectors=options.embedding)])
+    made = as_made(asked, facts, vectors=options.embedding)
+    return need(facts, WeightsPlacement(), [replace(made, checkpoints=0)])
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -56,7 +58,7 @@ def test_the_built_in_model_takes_what_was_calculated(
         assert calculated.compute == pytest.approx(opened.compute_bytes, rel=0.25, abs=2**20)
 
 
-@pytest.mark.parametrize("kind", ["llama", "window", "recurrent"])
+@pytest.mark.parametrize("kind", ["llama", "window", "recurrent", "hybrid", "hybrid window"])
 def test_other_kinds_of_memory_take_what_was_calculated(
     kind: str, random_model: Callable[[str], str], load: Callable[..., LlamaEngine]
 ) -> None:
@@ -67,6 +69,20 @@ def test_other_kinds_of_memory_take_what_was_calculated(
     assert calculated.kv == pytest.approx(opened.kv_bytes, rel=0.02, abs=2**14)
     assert opened.compute_bytes <= calculated.compute * 1.1 + 2**20
     assert calculated.weights == pytest.approx(engine.facts.weights_bytes, rel=0.1)
+
+
+@pytest.mark.parametrize("kind", ["llama", "window", "recurrent", "hybrid", "hybrid window"])
+def test_the_checkpoints_of_other_kinds_of_memory_fit_into_what_was_calculated(
+    kind: str, random_model: Callable[[str], str], load: Callable[..., LlamaEngine]
+) -> None:
+    """Sixteen of them; a state has a header of some hundred bytes and 16 bytes for each cell of a window."""
+    path = random_model(kind)
+    engine = load("llamacpp", path)
+    engine.open_context("main", OPTIONS)
+    made = as_made(ContextShape(size=512, parallel=4), facts_of(path))
+    answer(engine, user("Tell me all that you know about it. " * 12), max_tokens=1)
+    largest = engine._contexts["main"].cache.checkpoints.largest
+    assert made.checkpoints / 16 == pytest.approx(largest, rel=0.15, abs=2000)
 
 
 @pytest.mark.parametrize("kind", ["decoder", "encoder"])

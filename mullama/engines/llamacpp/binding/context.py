@@ -29,6 +29,7 @@ _CACHE_TYPES = {
 _FLASH = {"auto": -1, "off": 0, "on": 1}
 _POOLINGS = {"": -1, "none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
 _POOLING_NAMES = {number: name for name, number in _POOLINGS.items() if name}
+_PARTIAL = 1  # LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
 _ROPE_SCALINGS = {"": -1, "none": 0, "linear": 1, "yarn": 2}
 
 
@@ -217,17 +218,41 @@ class NativeContext:
         """Return the highest position with a cell, -1 when the sequence is empty."""
         return int(c.llama_memory_seq_pos_max(self._memory, sequence))
 
-    def save(self, sequence: int) -> bytes:
-        """Return the state of one sequence."""
-        size = c.llama_state_seq_get_size(self.handle, sequence)
-        buffer = (ctypes.c_uint8 * size)()
-        written = c.llama_state_seq_get_data(self.handle, buffer, size, sequence)
-        return bytes(memoryview(buffer)[:written])
+    def first_position(self, sequence: int) -> int:
+        """Return the lowest position with a cell in every layer, -1 when the sequence is empty."""
+        return int(c.llama_memory_seq_pos_min(self._memory, sequence))
 
-    def restore(self, sequence: int, state: bytes) -> bool:
-        """Restore a saved sequence; return False, with an empty sequence, if llama.cpp refuses the state."""
-        buffer = (ctypes.c_uint8 * len(state)).from_buffer_copy(state)
-        taken = c.llama_state_seq_set_data(self.handle, buffer, len(state), sequence)
+    def complete(self, sequence: int, length: int) -> bool:
+        """Return True if a sequence of this length, or one cut to it, has all that its next token needs.
+
+        A token sees its own position and the window - 1 before it (llama_hparams::is_masked_swa).
+        """
+        last = self.last_position(sequence)
+        if self.model.recurrent or length == 0:
+            return last == length - 1
+        oldest = length - self.model.window + 1 if self.model.window else 0
+        return last >= length - 1 and self.first_position(sequence) <= max(0, oldest)
+
+    def state_size(self, sequence: int, *, partial: bool = False) -> int:
+        """Return the bytes of the state of one sequence."""
+        return int(c.llama_state_seq_get_size_ext(self.handle, sequence, _PARTIAL if partial else 0))
+
+    def save(self, sequence: int, *, partial: bool = False) -> memoryview:
+        """Return the state of one sequence; with `partial`, only its recurrent states and sliding windows."""
+        size = self.state_size(sequence, partial=partial)
+        state = np.empty(size, np.uint8)
+        flags = _PARTIAL if partial else 0
+        written = c.llama_state_seq_get_data_ext(self.handle, _address(state), size, sequence, flags)
+        return state.data[:written]
+
+    def restore(self, sequence: int, state: bytes | memoryview, *, partial: bool = False) -> bool:
+        """Restore a saved sequence; return False, with an empty sequence, if llama.cpp refuses the state.
+
+        partial: as for `save`; the cells of the other layers stay as they are.
+        """
+        flags = _PARTIAL if partial else 0
+        data = np.frombuffer(state, np.uint8)
+        taken = c.llama_state_seq_set_data_ext(self.handle, _address(data), len(data), sequence, flags)
         if not taken:
             self.cut(sequence, 0)
         return bool(taken)
@@ -251,6 +276,10 @@ class NativeContext:
             c.llama_free(self._handle)
             self._handle = None
             self._views.clear()
+
+
+def _address(data: NDArray[np.uint8]) -> Any:
+    return data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 @cache

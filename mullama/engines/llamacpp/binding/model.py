@@ -58,7 +58,8 @@ class NativeModel:
         self.layers = int(c.llama_model_n_layer(handle))
         self.parameters = int(c.llama_model_n_params(handle))
         self.window = int(c.llama_model_n_swa(handle))
-        self.recurrent = bool(c.llama_model_is_recurrent(handle) or c.llama_model_is_hybrid(handle))
+        self.cellless = bool(c.llama_model_is_recurrent(handle))  # memory is one state per sequence
+        self.recurrent = bool(self.cellless or c.llama_model_is_hybrid(handle))
         self.diffusion = bool(c.llama_model_is_diffusion(handle))
         self.has_encoder = bool(c.llama_model_has_encoder(handle))
         self.has_decoder = bool(c.llama_model_has_decoder(handle))

@@ -13,8 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from mullama.engines.llamacpp.binding.context import NativeContext
+from mullama.engines.llamacpp.cache.checkpoints import Scales
 from mullama.engines.llamacpp.cache.prefix_file import PrefixFiles, header_of
-from mullama.engines.llamacpp.cache.prefix_tree import Operation, Scales, common_length
+from mullama.engines.llamacpp.cache.prefix_tree import Operation, common_length
 from mullama.engines.llamacpp.cache.slots import Cells
 from mullama.struct import Struct
 
@@ -65,6 +66,10 @@ class KeptStates:
             if conversation.stored:
                 continue
             tokens = conversation.tokens
+            source, length = cache.match(tokens, conversation.scales)
+            if source >= 0 and length == len(tokens) == cache.length(source):
+                self._files(conversation.key).save(tokens, native.save(source))
+                continue
             placement = cache.place([*tokens, _NO_TOKEN], scales=conversation.scales)
             if placement is None:
                 continue

@@ -43,7 +43,7 @@ class PrefixFiles:
         self.discard(tokens)
         return None
 
-    def save(self, tokens: Sequence[int], state: bytes) -> None:
+    def save(self, tokens: Sequence[int], state: bytes | memoryview) -> None:
         """Write a state. A full or read-only disk is no error: the next start computes the prefix again."""
         digest = hashlib.sha256(state).hexdigest()
         header = {"key": self._key, "tokens": list(tokens), "length": len(state), "sha256": digest}

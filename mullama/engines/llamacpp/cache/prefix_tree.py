@@ -5,21 +5,23 @@ to the node where it ends. Cells of several sequences are the nodes that their p
 that computed the same text independently are two branches, because they hold two sets of cells. Each set of adapter
 scales has a tree of its own, so cells are never shared between two sets.
 
-Decisions are returned as operations (`Copy`, `Trim`), which the caller must apply to the real memory at once and in
-order: `Copy` is llama_memory_seq_cp, which adds a sequence to existing cells, and `Trim` is llama_memory_seq_rm.
+Decisions are returned as operations (`Copy`, `Trim`, `Restore`), which the caller must apply to the real memory at
+once and in order: `Copy` is llama_memory_seq_cp, which adds a sequence to existing cells, `Trim` is
+llama_memory_seq_rm, and `Restore` is llama_state_seq_set_data_ext of the part that cannot be cut.
+
+Memory that cannot be cut (recurrent states, sliding windows) is complete at the end of a sequence, and where `intact`
+says so. Elsewhere a prompt continues from a checkpoint, over the cells that another sequence holds.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+from mullama.engines.llamacpp.cache.checkpoints import WORTH_KEEPING, Checkpoint, Checkpoints, Scales
 from mullama.struct import Struct, field
 
 SHORTEST_SHARE = 8  # tokens; sharing less is not worth a copy
-
-Scales = tuple[float, ...]
-"""The scale of each adapter of a context, in order. Tokens that were computed with other scales are other cells."""
 
 
 class Copy(Struct, frozen=True, kw_only=True):
@@ -37,7 +39,14 @@ class Trim(Struct, frozen=True, kw_only=True):
     length: int
 
 
-Operation = Copy | Trim
+class Restore(Struct, frozen=True, kw_only=True):
+    """Replace the part of a sequence that cannot be cut by the saved one. Its other cells reach to the checkpoint."""
+
+    sequence: int
+    checkpoint: Checkpoint
+
+
+Operation = Copy | Trim | Restore
 
 
 class SequencePlacement(Struct, frozen=True, kw_only=True):
@@ -47,6 +56,15 @@ class SequencePlacement(Struct, frozen=True, kw_only=True):
     cached: int
     """Tokens of the prompt that are in memory once the operations are applied."""
     operations: tuple[Operation, ...]
+
+
+class _Match(Struct, frozen=True):
+    """The longest prefix from which a prompt may continue."""
+
+    source: int = -1
+    """A sequence with its cells; -1 if a checkpoint has all of it."""
+    length: int = 0
+    checkpoint: Checkpoint | None = None
 
 
 class _Node(Struct, eq=False):
@@ -82,33 +100,54 @@ class PrefixCache:
     """The cells of one context: a pool of `cells` that all sequences share.
 
     Running requests have the sequence numbers below `running`, because llama.cpp reserves compute buffers for each
-    sequence that it decodes. Ended requests and declared prefixes have the `kept` numbers above. `cuttable` is False
-    for memory that can only be copied and dropped as a unit (recurrent states, sliding windows). `idle_cells` bounds
+    sequence that it decodes. Ended requests and declared prefixes have the `kept` numbers above. `idle_cells` bounds
     the cells that only ended requests hold: every decode reads all cells in use, so they cost time as well as room.
+
+    `cuttable` is False for memory of which a part cannot be cut. `checkpoints` are copies of that part, and
+    `intact(sequence, length)` tells where a sequence has it without one. `cellless` memory has no other part. Memory
+    of both parts has few numbers, because each needs memory. They are all alike: an ended request keeps its own until
+    a new one needs it.
     """
 
     def __init__(
-        self, *, cells: int, running: int, kept: int, cuttable: bool = True, idle_cells: int | None = None
+        self,
+        *,
+        cells: int,
+        running: int,
+        kept: int,
+        cuttable: bool = True,
+        idle_cells: int | None = None,
+        checkpoints: Checkpoints | None = None,
+        intact: Callable[[int, int], bool] = lambda _sequence, _length: False,
+        cellless: bool = False,
     ) -> None:
         self.cells = cells
+        self.checkpoints = checkpoints or Checkpoints()
+        self._intact = intact
+        self.cellless = cellless
         self.kept = kept
-        self.worth_waiting = 4 * SHORTEST_SHARE  # tokens that another request is computing
+        self.worth_waiting = 4 * SHORTEST_SHARE if cuttable else WORTH_KEEPING  # tokens that another one is computing
         self._idle_cells = cells if idle_cells is None else idle_cells
         self.used = 0
         self.cuttable = cuttable
         self._roots: dict[Scales, _Node] = {}  # of each set of adapter scales that holds cells
         self._ends: dict[int, _Node] = {}  # where each sequence in use ends
         self._lengths: dict[int, int] = {}
-        self._running = running
-        self._free = list(range(running - 1, -1, -1))  # numbers for running requests, the lowest last
-        self._free_kept = list(range(running + kept - 1, running - 1, -1))
+        self._most_busy = running
+        self._in_place = not cuttable and not cellless
+        self._running = running + kept if self._in_place else running
+        self._free = list(range(self._running - 1, -1, -1))  # numbers for running requests, the lowest last
+        self._free_kept = list(range(running + kept - 1, self._running - 1, -1))
         self._idle: OrderedDict[int, None] = OrderedDict()  # least recently used first
         self._pinned: dict[int, None] = {}
+        self._scales: dict[int, Scales] = {}
+        self._asked: dict[int, int] = {}  # tokens of the prompt of each sequence, without the answer
+        self._continued: int | None = None  # the last ended request whose conversation continued without all of it
 
     @property
     def busy(self) -> int:
         """Sequences that belong to a running request."""
-        return self._running - len(self._free)
+        return len(self._ends) - len(self._idle) - len(self._pinned)
 
     @property
     def pinned(self) -> tuple[int, ...]:
@@ -120,34 +159,99 @@ class PrefixCache:
 
         The prompt's last token is never shared, because its logits are needed. scales: of the adapters.
         """
-        if not self._free:
+        if self.busy >= self._most_busy:
             return None
-        source, cached = self.match(tokens[:-1], scales) if share else (-1, 0)
+        found = self._find(tokens[:-1], scales) if share else _Match()
+        if found.length < SHORTEST_SHARE:
+            found = _Match()
+        operations: list[Operation] = []
+        if not self._free and (victim := self._first_idle(but=found.source)) is not None:
+            operations.append(self._drop(victim))
+        if not self._free:
+            return self._continue(found, len(tokens)) if found.source in self._idle else None
         sequence = self._free.pop()
         self._ends[sequence] = self._roots.setdefault(scales, _Node([], None))
         self._lengths[sequence] = 0
-        if cached < SHORTEST_SHARE:
-            return SequencePlacement(sequence=sequence, cached=0, operations=())
-        operations: list[Operation] = [self._copy(source, sequence, cached)]
-        if source in self._idle:
-            self._idle.move_to_end(source)
-            if self.cuttable and cached == self._lengths[source]:  # the copy holds all of its cells
-                operations.append(self._drop(source))
-        return SequencePlacement(sequence=sequence, cached=cached, operations=tuple(operations))
+        self._asked[sequence], self._scales[sequence] = len(tokens), scales
+        if found.source < 0:
+            self.extend(sequence, tokens[: found.length])
+        else:
+            operations.append(self._copy(found.source, sequence, found.length))
+            operations += self._reused(found)
+        if found.checkpoint is not None:
+            operations.append(self._restore(sequence, found.checkpoint))
+        return SequencePlacement(sequence=sequence, cached=found.length, operations=tuple(operations))
 
     def match(self, tokens: list[int], scales: Scales = ()) -> tuple[int, int]:
-        """Return a sequence with the longest shareable prefix of these tokens, and its length; (-1, 0) for none."""
-        best = (-1, 0)
-        root = self._roots.get(scales)
-        for node, length, complete in self._walk(root, tokens, 0) if root else ():
-            if length <= best[1]:
-                continue
+        """Return a sequence with the longest shareable prefix of these tokens, and its length; (-1, 0) for none.
+
+        The sequence is -1 too where a checkpoint has all of the prefix.
+        """
+        found = self._find(tokens, scales)
+        return found.source, found.length
+
+    def _find(self, tokens: list[int], scales: Scales) -> _Match:
+        held: dict[int, int] = {}  # tokens of the prompt whose cells each sequence has
+        best = _Match()
+        for node, length, _ in self._walk_from(scales, tokens):
             if self.cuttable:
-                best = (min(node.sequences), length)
-            elif complete:
-                ends = [s for s in node.sequences if self._ends[s] is node]
-                best = (min(ends), length) if ends else best
-        return best
+                best = _Match(min(node.sequences), length) if length > best.length else best
+            else:
+                held |= {s: length for s in node.sequences if length > held.get(s, 0)}
+        for sequence, length in sorted(held.items()):
+            whole = length == self._lengths[sequence]
+            if length > best.length and (whole or self._intact(sequence, length)):
+                best = _Match(sequence, length)
+        if self.cuttable:
+            return best
+        limit = len(tokens) if self.cellless else max(held.values(), default=0)
+        checkpoint = self.checkpoints.find(tokens, limit, scales)
+        if checkpoint is None or checkpoint.length <= best.length:
+            return best
+        sources = (s for s, length in held.items() if length >= checkpoint.length and not self.cellless)
+        return _Match(min(sources, default=-1), checkpoint.length, checkpoint)
+
+    def _reused(self, found: _Match) -> list[Operation]:
+        """Return what to do with an ended request whose cells a new one shares."""
+        if found.source not in self._idle:
+            return []
+        length = self._lengths[found.source]
+        if self.cuttable and found.length == length:  # the copy holds all of its cells
+            return [self._drop(found.source)]
+        if found.length < self._asked[found.source] - SHORTEST_SHARE:
+            self._idle.move_to_end(found.source)
+            return []
+        # The new prompt has all of the old one, so it continues that conversation with another answer. Only the last
+        # such answer is kept: every decode reads all cells in use.
+        outdated, self._continued = self._continued, found.source
+        self._idle.move_to_end(found.source, last=False)
+        return [] if outdated in (None, found.source) else [self._drop(outdated)]
+
+    def _continue(self, found: _Match, asked: int) -> SequencePlacement:
+        """Give an ended request's own number to a new one that continues it."""
+        sequence = found.source
+        del self._idle[sequence]
+        self._asked[sequence] = asked
+        self._continued = None if self._continued == sequence else self._continued
+        operations: list[Operation] = []
+        if found.checkpoint is not None:
+            operations.append(self._restore(sequence, found.checkpoint))
+        if found.length < self._lengths[sequence]:
+            self.cut(sequence, found.length)
+            operations.append(Trim(sequence=sequence, length=found.length))
+        return SequencePlacement(sequence=sequence, cached=found.length, operations=tuple(operations))
+
+    def _restore(self, sequence: int, checkpoint: Checkpoint) -> Restore:
+        self.checkpoints.hold(sequence, checkpoint)
+        return Restore(sequence=sequence, checkpoint=checkpoint)
+
+    def rewind(self, sequence: int) -> tuple[Operation, ...]:
+        """Return a running sequence to its longest checkpoint, or to nothing, where memory cannot be cut otherwise."""
+        checkpoint = self.checkpoints.find(self.tokens(sequence), self._lengths[sequence], self._scales[sequence])
+        self.cut(sequence, checkpoint.length if checkpoint else 0)
+        if checkpoint is None:
+            return (Trim(sequence=sequence, length=0),)
+        return (self._restore(sequence, checkpoint), Trim(sequence=sequence, length=checkpoint.length))
 
     def extend(self, sequence: int, tokens: Sequence[int]) -> None:
         """Record computed tokens."""
@@ -178,8 +282,11 @@ class PrefixCache:
 
     def release(self, sequence: int, *, keep: bool) -> tuple[Operation, ...]:
         """End a request; `keep` its tokens for later requests, or free them."""
+        self.checkpoints.release(sequence)
         if not keep or self._lengths[sequence] < SHORTEST_SHARE:
-            return (self._drop(sequence),)
+            dropped = self._drop(sequence)
+            self._forget_lost()
+            return (dropped,)
         operations: list[Operation] = []
         kept = self._keep(sequence, operations)
         if kept is not None:
@@ -187,10 +294,12 @@ class PrefixCache:
             # The last conversation is kept even if it is larger: its next turn is the likeliest request.
             while len(self._idle) > 1 and self._held_idle() > self._idle_cells:
                 operations.append(self._drop(next(iter(self._idle))))
+        self._forget_lost()
         return tuple(operations)
 
     def pin(self, sequence: int) -> tuple[Operation, ...]:
         """Keep a declared prefix, which is evicted last, and free the sequence for another request."""
+        self.checkpoints.release(sequence)
         operations: list[Operation] = []
         kept = self._keep(sequence, operations)
         if kept is not None:
@@ -212,6 +321,8 @@ class PrefixCache:
             if victim is None:
                 break
             operations.append(self._drop(victim))
+        if operations:
+            self._forget_lost()
         return tuple(operations)
 
     def length(self, sequence: int) -> int:
@@ -225,6 +336,14 @@ class PrefixCache:
             runs.append(node.tokens)
             node = node.parent
         return [token for run in reversed(runs) for token in run]
+
+    def scales(self, sequence: int) -> Scales:
+        """Return the adapter scales of a sequence."""
+        return self._scales[sequence]
+
+    def _walk_from(self, scales: Scales, tokens: list[int]) -> Iterator[tuple[_Node, int, bool]]:
+        root = self._roots.get(scales)
+        return self._walk(root, tokens, 0) if root else iter(())
 
     def _walk(self, node: _Node, tokens: list[int], depth: int) -> Iterator[tuple[_Node, int, bool]]:
         """Yield (node, matching tokens up to and in it, all of its tokens match) along these tokens."""
@@ -240,13 +359,31 @@ class PrefixCache:
 
     def _keep(self, sequence: int, operations: list[Operation]) -> int | None:
         """Move a sequence to a kept number, evicting the least recently used one if necessary; return the number."""
+        if self._in_place:
+            return sequence
         if not self._free_kept and self._idle:
             operations.append(self._drop(next(iter(self._idle))))
         kept = self._free_kept.pop() if self._free_kept else None
         if kept is not None:  # otherwise all kept numbers hold declared prefixes, and the sequence is dropped
+            self._asked[kept], self._scales[kept] = self._asked[sequence], self._scales[sequence]
             operations.append(self._copy(sequence, kept, self._lengths[sequence]))
         operations.append(self._drop(sequence))
         return kept
+
+    def _first_idle(self, *, but: int) -> int | None:
+        """Return the least recently used ended request with a number below `running`."""
+        return next((s for s in self._idle if s < self._running and s != but), None)
+
+    def _forget_lost(self) -> None:
+        """Drop the checkpoints whose cells no sequence holds."""
+        if self.cuttable or self.cellless:
+            return
+
+        def lost(checkpoint: Checkpoint) -> bool:
+            walk = self._walk_from(checkpoint.scales, checkpoint.tokens)
+            return max((length for _, length, _ in walk), default=0) < checkpoint.length
+
+        self.checkpoints.forget(lost)
 
     def _held_idle(self) -> int:
         """Return the number of cells that only ended requests hold."""
@@ -295,6 +432,9 @@ class PrefixCache:
         """Free the number of a sequence and the cells that no other sequence holds."""
         node = self._ends.pop(sequence)
         del self._lengths[sequence]
+        del self._asked[sequence], self._scales[sequence]
+        if sequence == self._continued:
+            self._continued = None
         self._idle.pop(sequence, None)
         self._pinned.pop(sequence, None)
         while node.parent is not None:
@@ -304,6 +444,7 @@ class PrefixCache:
         if not node.children and node not in self._ends.values():
             self._roots = {scales: root for scales, root in self._roots.items() if root is not node}
         (self._free if sequence < self._running else self._free_kept).append(sequence)
+        self.checkpoints.release(sequence)
         return Trim(sequence=sequence, length=0)
 
     def _leave(self, node: _Node, sequence: int) -> None:

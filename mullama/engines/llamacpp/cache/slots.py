@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from mullama.engines.llamacpp.cache.checkpoints import Checkpoints, Scales
 from mullama.engines.llamacpp.cache.prefix_tree import (
     SHORTEST_SHARE,
     Copy,
     Operation,
     PrefixCache,
-    Scales,
     SequencePlacement,
     Trim,
     common_length,
@@ -30,8 +30,10 @@ class SlotCache:
     """The slots of one context, of `size` cells each. It has the methods of `PrefixCache`."""
 
     kept = 0  # no declared prefixes
+    checkpoints = Checkpoints()  # none: slots are for memory that can be cut
     pinned: tuple[int, ...] = ()
     cuttable = True
+    cellless = False
     worth_waiting = WORTH_A_COPY
 
     def __init__(self, *, size: int, slots: int) -> None:
@@ -82,6 +84,14 @@ class SlotCache:
     def cut(self, sequence: int, length: int) -> None:
         """Record that a running request keeps only its first `length` tokens."""
         del self._tokens[sequence][length:]
+
+    def scales(self, sequence: int) -> Scales:
+        return self._scales[sequence]
+
+    def rewind(self, sequence: int) -> tuple[Operation, ...]:
+        """Return a running request to nothing."""
+        self.cut(sequence, 0)
+        return (Trim(sequence=sequence, length=0),)
 
     def release(self, sequence: int, *, keep: bool) -> tuple[Operation, ...]:
         """Free the slot of a request that ended; `keep` its tokens for later requests."""

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 
 from mullama.engines.llamacpp.batcher import PendingTokens
 from mullama.engines.llamacpp.binding.context import NativeContext
+from mullama.engines.llamacpp.cache.checkpoints import Scales
 from mullama.engines.llamacpp.cache.prefix_file import PrefixFiles
-from mullama.engines.llamacpp.cache.prefix_tree import Operation, Scales
+from mullama.engines.llamacpp.cache.prefix_tree import Operation
 from mullama.engines.llamacpp.cache.slots import Cells
 
 _NO_TOKEN = -1  # follows a prefix where `place` wants a prompt: the last token of a prompt is never shared
@@ -111,15 +112,22 @@ class DeclaredPrefixes:
 
     def adopt_computed(self, prompt: list[int], computed: int, scales: Scales) -> None:
         """Keep the missing prefixes of a prompt, of which a request has computed this many tokens."""
-        if self.complete or not self._cache.cuttable or scales != self.scales:
+        if self.complete or scales != self.scales:
             return
         for tokens in self._missing():
-            if computed >= len(tokens) and prompt[: len(tokens)] == tokens:
+            reached = computed >= len(tokens) if self._cache.cuttable else computed == len(tokens)
+            if reached and prompt[: len(tokens)] == tokens:
                 placement = self._cache.place([*tokens, _NO_TOKEN], scales=scales)
                 if placement is not None and placement.cached == len(tokens):
                     self._apply((*placement.operations, *self._cache.pin(placement.sequence)))
                 elif placement is not None:
                     self._apply(self._cache.release(placement.sequence, keep=False))
+
+    def missing_in(self, prompt: list[int], scales: Scales) -> list[int]:
+        """Return the lengths of the declared prefixes that this prompt begins with and that are not in memory."""
+        return (
+            [] if self.complete or scales != self.scales else [len(t) for t in self._missing() if prompt[: len(t)] == t]
+        )
 
     def _missing(self) -> list[list[int]]:
         held = [self._cache.tokens(sequence) for sequence in self._cache.pinned]

@@ -6,11 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from mullama.engines.llamacpp.cache.checkpoints import WORTH_KEEPING, Checkpoints, Scales
 from mullama.engines.llamacpp.cache.prefix_tree import (
     SHORTEST_SHARE,
     Copy,
+    Operation,
     PrefixCache,
-    Scales,
+    Restore,
     Trim,
     common_length,
 )
@@ -26,23 +28,33 @@ class Cell:
 
 
 class Memory:
-    """What llama.cpp would hold: for each sequence its cells, shared by being the same."""
+    """What llama.cpp would hold: for each sequence its cells, shared by being the same.
+
+    `states` are the parts that cannot be cut: the number of tokens that each is the state of.
+    """
 
     def __init__(self) -> None:
         self.held: dict[int, list[Cell]] = {}
+        self.states: dict[int, int] = {}
 
-    def apply(self, operations: tuple[Copy | Trim, ...]) -> None:
+    def apply(self, operations: tuple[Operation, ...]) -> None:
         for operation in operations:
             match operation:
                 case Copy(source=source, target=target, length=length):
                     assert not self.held.get(target), "a copy into a sequence that is not empty"
                     assert len(self.held[source]) >= length
                     self.held[target] = self.held[source][:length]
+                    self.states[target] = self.states.get(source, 0)
                 case Trim(sequence=sequence, length=length):
                     self.held[sequence] = self.held.get(sequence, [])[:length]
+                    if length == 0:
+                        self.states[sequence] = 0
+                case Restore(sequence=sequence, checkpoint=checkpoint):
+                    self.states[sequence] = checkpoint.length
 
     def compute(self, sequence: int, count: int, scales: Scales = ()) -> None:
         self.held.setdefault(sequence, []).extend(Cell(scales) for _ in range(count))
+        self.states[sequence] = self.states.get(sequence, 0) + count
 
     @property
     def used(self) -> int:
@@ -151,6 +163,29 @@ def test_using_an_ended_conversation_makes_it_the_last_to_go() -> None:
     assert prefixes.match(list(range(200, 230)))[1] == 0
 
 
+def test_of_the_answers_that_a_conversation_left_behind_the_last_is_kept() -> None:
+    """Every decode reads all cells in use, so they are not kept for their own sake."""
+    prefixes = cache()
+    prompt = list(range(100))
+    for turn in range(5):
+        placement = prefixes.place(prompt)
+        assert placement is not None
+        answer = list(range(1000 * turn, 1000 * turn + 40))
+        prefixes.extend(placement.sequence, [*prompt, *answer][placement.cached :])
+        prefixes.release(placement.sequence, keep=True)
+        assert prefixes.used <= len(prompt) + 2 * 40
+        prompt += [*answer[20:], *range(500, 550)]
+    assert prefixes.match(prompt)[1] == len(prompt) - 70
+
+
+def test_a_conversation_with_the_same_beginning_is_another_one() -> None:
+    prefixes = cache()
+    chats = [[*range(100), *range(1000 * n, 1000 * n + 50)] for n in range(1, 5)]
+    for chat in chats * 2:
+        ended(prefixes, chat)
+    assert [prefixes.match(chat)[1] for chat in chats] == [150] * 4
+
+
 def test_running_requests_are_never_forgotten() -> None:
     prefixes = cache(cells=50)
     placement = prefixes.place(LONG)
@@ -194,6 +229,106 @@ def test_memory_that_cannot_be_cut_is_shared_only_whole() -> None:
     assert prefixes.length(sequence) == length
 
 
+def partial(*, kept: int = 2, running: int = 3, cellless: bool = False) -> PrefixCache:
+    """Memory of which a part cannot be cut, with checkpoints of ten bytes each."""
+    return PrefixCache(
+        cells=2000, running=running, kept=kept, cuttable=False, checkpoints=Checkpoints(100), cellless=cellless
+    )
+
+
+def with_checkpoint(prefixes: PrefixCache, tokens: list[int], length: int, *, keep: bool = True) -> int:
+    """A request came and went, and left a checkpoint; return its sequence."""
+    placement = prefixes.place(tokens)
+    assert placement is not None
+    prefixes.extend(placement.sequence, tokens[placement.cached :])
+    prefixes.checkpoints.add(placement.sequence, tokens[:length], bytes(10))
+    prefixes.release(placement.sequence, keep=keep)
+    return placement.sequence
+
+
+CHAT = list(range(1000, 1300))
+
+
+def test_a_changed_conversation_continues_from_its_checkpoint() -> None:
+    prefixes = partial()
+    with_checkpoint(prefixes, CHAT, 200)
+    source, length = prefixes.match([*CHAT[:250], 1, 2])
+    assert length == 200
+    placement = prefixes.place([*CHAT[:250], 1, 2])
+    assert placement is not None
+    (checkpoint,) = prefixes.checkpoints.kept
+    assert placement.operations == (
+        Copy(source=source, target=placement.sequence, length=200),
+        Restore(sequence=placement.sequence, checkpoint=checkpoint),
+    )
+    assert prefixes.used == len(CHAT), "the cells are shared"
+
+
+def test_a_checkpoint_without_cells_is_dropped_unless_it_has_all() -> None:
+    for cellless in (False, True):
+        prefixes = partial(cellless=cellless)
+        with_checkpoint(prefixes, CHAT, 200, keep=False)
+        prefixes.make_room(2000)
+        assert prefixes.match(CHAT) == ((-1, 200) if cellless else (-1, 0))
+        assert len(prefixes.checkpoints.kept) == int(cellless)
+    placement = prefixes.place(CHAT)
+    assert placement is not None
+    assert prefixes.tokens(placement.sequence) == CHAT[:200]
+    assert [type(o) for o in placement.operations] == [Restore]
+
+
+def test_a_window_that_is_still_there_needs_no_checkpoint() -> None:
+    prefixes = PrefixCache(
+        cells=1000, running=3, kept=2, cuttable=False, intact=lambda _sequence, length: length >= 270
+    )
+    ended(prefixes, CHAT)
+    assert prefixes.match([*CHAT[:280], 1])[1] == 280
+    assert prefixes.match([*CHAT[:260], 1])[1] == 0
+
+
+def test_an_ended_request_keeps_its_number_until_a_new_one_needs_it() -> None:
+    """Numbers are few where each needs memory: more conversations than kept numbers continue."""
+    prefixes = partial(kept=2)
+    chats = [[n] * 100 for n in range(4)]
+    for chat in chats:
+        ended(prefixes, chat)
+    assert [prefixes.match(chat)[1] for chat in chats] == [100] * 4
+    ended(prefixes, [9] * 100)
+    assert [prefixes.match(chat)[1] for chat in chats] == [100] * 4
+    ended(prefixes, [8] * 100)
+    assert [prefixes.match(chat)[1] for chat in chats] == [0, 100, 100, 100]
+    running = [prefixes.place([n] * 50) for n in range(20, 23)]
+    assert None not in running
+    assert prefixes.place([30] * 50) is None
+
+
+def test_the_last_number_continues_where_it_is() -> None:
+    prefixes = partial(kept=0, running=1)
+    with_checkpoint(prefixes, CHAT, 200)
+    (checkpoint,) = prefixes.checkpoints.kept
+    placement = prefixes.place([*CHAT[:250], 1, 2])
+    assert placement is not None
+    assert placement.cached == 200
+    assert placement.operations == (Restore(sequence=0, checkpoint=checkpoint), Trim(sequence=0, length=200))
+    assert prefixes.tokens(0) == CHAT[:200]
+
+
+def test_a_running_request_returns_to_its_checkpoint() -> None:
+    prefixes = partial()
+    placement = prefixes.place([*CHAT, 1])
+    assert placement is not None
+    prefixes.extend(placement.sequence, CHAT)
+    assert prefixes.rewind(placement.sequence) == (Trim(sequence=placement.sequence, length=0),)
+    prefixes.extend(placement.sequence, CHAT)
+    prefixes.checkpoints.add(placement.sequence, CHAT[:200], bytes(10))
+    (checkpoint,) = prefixes.checkpoints.kept
+    assert prefixes.rewind(placement.sequence) == (
+        Restore(sequence=placement.sequence, checkpoint=checkpoint),
+        Trim(sequence=placement.sequence, length=200),
+    )
+    assert prefixes.tokens(placement.sequence) == CHAT[:200]
+
+
 def test_there_is_no_sequence_when_all_are_running() -> None:
     prefixes = cache(running=2)
     assert prefixes.place([1, 2]) is not None
@@ -211,6 +346,7 @@ def test_the_common_length_is_that_of_the_definition(left: list[int], right: lis
 
 
 prompts = st.lists(st.integers(0, 1), min_size=1, max_size=40)
+chats = st.tuples(st.integers(0, 1), st.integers(WORTH_KEEPING, 200)).map(lambda c: [c[0]] * c[1])
 
 
 adapters = st.sampled_from([(), (1.0,), (0.5,)])
@@ -225,11 +361,34 @@ class Story(RuleBasedStateMachine):
         self.running: dict[int, list[int]] = {}
         self.scales: dict[int, Scales] = {}
 
-    @initialize(cuttable=st.booleans(), kept=st.integers(0, 4), idle=st.integers(0, 120))
-    def open(self, cuttable: bool, kept: int, idle: int) -> None:
-        self.cache = PrefixCache(cells=120, running=3, kept=kept, cuttable=cuttable, idle_cells=idle)
+    @initialize(
+        cuttable=st.booleans(), cellless=st.booleans(), kept=st.integers(0, 4), idle=st.integers(0, 120),
+        most=st.integers(0, 8),
+    )  # fmt: skip
+    def open(self, cuttable: bool, cellless: bool, kept: int, idle: int, most: int) -> None:
+        self.cache = PrefixCache(
+            cells=120, running=3, kept=kept, cuttable=cuttable, idle_cells=idle, checkpoints=Checkpoints(most),
+            cellless=cellless and not cuttable,
+        )  # fmt: skip
 
-    @rule(tokens=prompts, share=st.booleans(), scales=adapters)
+    @rule(pick=st.integers(0, 2))
+    def take(self, pick: int) -> None:
+        if self.running and not self.cache.cuttable:
+            sequence = sorted(self.running)[pick % len(self.running)]
+            tokens = list(self.running[sequence])
+            if self.cache.checkpoints.wants(sequence, tokens, 1, self.scales[sequence]):
+                self.cache.checkpoints.add(sequence, tokens, b"s", self.scales[sequence])
+
+    @rule(pick=st.integers(0, 2))
+    def rewind(self, pick: int) -> None:
+        if self.running and not self.cache.cuttable:
+            sequence = sorted(self.running)[pick % len(self.running)]
+            self.memory.apply(self.cache.rewind(sequence))
+            length = self.cache.length(sequence)
+            self.memory.held[sequence] = self.memory.held.get(sequence, [])[:length]
+            self.running[sequence] = self.running[sequence][:length]
+
+    @rule(tokens=prompts | chats, share=st.booleans(), scales=adapters)
     def begin(self, tokens: list[int], share: bool, scales: Scales) -> None:
         placement = self.cache.place(tokens, share=share, scales=scales)
         if placement is None:
@@ -240,6 +399,8 @@ class Story(RuleBasedStateMachine):
         assert placement.cached < len(tokens)
         self.running[placement.sequence] = tokens[: placement.cached]
         self.scales[placement.sequence] = scales
+        if self.cache.cellless and placement.cached and not self.memory.held.get(placement.sequence):
+            self.memory.held[placement.sequence] = [Cell(scales) for _ in range(placement.cached)]
         assert all(cell.scales == scales for cell in self.memory.held.get(placement.sequence, []))
         self.grow(placement.sequence, tokens[placement.cached :])
 
@@ -266,8 +427,8 @@ class Story(RuleBasedStateMachine):
     def end(self, pick: int, keep: bool, pin: bool) -> None:
         if self.running:
             sequence = sorted(self.running)[pick % len(self.running)]
-            del self.running[sequence]
-            operations = self.cache.pin(sequence) if pin else self.cache.release(sequence, keep=keep)
+            tokens = self.running.pop(sequence)
+            operations = self.cache.pin(sequence) if pin and tokens else self.cache.release(sequence, keep=keep)
             self.memory.apply(operations)
 
     @rule()
@@ -283,6 +444,7 @@ class Story(RuleBasedStateMachine):
             for sequence, tokens in self.running.items():
                 assert self.cache.tokens(sequence) == tokens
                 assert len(self.memory.held.get(sequence, [])) == len(tokens)
+                assert self.cache.cuttable or self.memory.states.get(sequence, 0) == len(tokens)
 
 
 TestStory = Story.TestCase

@@ -6,7 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mullama.engines.llamacpp.cache.prefix_tree import Copy, Scales, Trim
+from mullama.engines.llamacpp.cache.checkpoints import Scales
+from mullama.engines.llamacpp.cache.prefix_tree import Copy, Trim
 from mullama.engines.llamacpp.cache.slots import WORTH_A_COPY, SlotCache
 
 LONG = list(range(100, 300))
