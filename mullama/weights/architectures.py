@@ -64,11 +64,11 @@ BOTH_IN_EVERY_LAYER: Final = frozenset(["falcon-h1"])
 
 SLIDING: Final = {
     "afmoe": 4, "cohere2": 4, "cohere2moe": -4, "exaone-moe": 4, "exaone4": 4, "gemma-embedding": 6, "gemma2": 2,
-    "gemma3": 6, "gemma3n": 5, "gpt-oss": 2, "laguna": -4, "llama4": 4, "mellum": 4, "modern-bert": -3,
+    "gemma3": 6, "gemma3n": 5, "gpt-oss": 2, "laguna": -4, "lfm2": 0, "llama4": 4, "mellum": 4, "modern-bert": -3,
     "muse-glimmer": 4, "olmo2": 4, "plamo3": 8, "smallthinker": -4,
 }  # fmt: skip
 """The size n of the groups of layers in architectures with a window. The last layer of each group has no window,
-or the first one where n is negative. A pattern in the file has precedence."""
+or the first one where n is negative; with 0 all attention layers have one. A pattern in the file has precedence."""
 
 SLIDING_BY_FILE: Final = _words("deepseek4 dots3note gemma4 gemma4-assistant granite_swa maple mimo2 spark2_5 step35")
 """Architectures with a sliding window only where the file has a pattern."""
