@@ -67,7 +67,8 @@ class KeptStates:
                 continue
             tokens = conversation.tokens
             source, length = cache.match(tokens, conversation.scales)
-            if source >= 0 and length == len(tokens) == cache.length(source):
+            # Memory that cannot be cut has few numbers: a place for one conversation may take that of another.
+            if not cache.cuttable and source >= 0 and length == len(tokens) == cache.length(source):
                 self._files(conversation.key).save(tokens, native.save(source))
                 continue
             placement = cache.place([*tokens, _NO_TOKEN], scales=conversation.scales)
