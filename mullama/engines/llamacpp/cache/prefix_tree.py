@@ -300,6 +300,8 @@ class PrefixCache:
     def pin(self, sequence: int) -> tuple[Operation, ...]:
         """Keep a declared prefix, which is evicted last, and free the sequence for another request."""
         self.checkpoints.release(sequence)
+        if len(self._pinned) >= self.kept:
+            return (self._drop(sequence),)
         operations: list[Operation] = []
         kept = self._keep(sequence, operations)
         if kept is not None:
