@@ -30,12 +30,14 @@ class Guesses(Struct, frozen=True, kw_only=True):
 
 
 NO_GUESSES = Guesses()
+NOBODY = -1
 
 
 class DecodedPart(Struct, frozen=True, kw_only=True):
     """Tokens of one request that were decoded."""
 
     key: int
+    """The request, `NOBODY` for one that gets no guesses."""
     start: int
     """The position of the first."""
     tokens: Sequence[int]

@@ -15,7 +15,7 @@ import numpy as np
 from mullama.engines.base import ContextOptions
 from mullama.engines.llamacpp.binding.context import Floats, NativeContext
 from mullama.engines.llamacpp.binding.nextn import NextnContext
-from mullama.engines.llamacpp.speculation.drafter import NO_GUESSES, Ask, DecodedPart, Guesses
+from mullama.engines.llamacpp.speculation.drafter import NO_GUESSES, NOBODY, Ask, DecodedPart, Guesses
 from mullama.struct import Struct, field
 
 _PADDING = 256  # cells, as in llama_context
@@ -59,7 +59,8 @@ class MtpDrafter:
         for part in parts:
             states = rows[row : row + len(part.tokens)]
             row += len(part.tokens)
-            self._keep(part, states)
+            if part.key != NOBODY:
+                self._keep(part, states)
 
     def _keep(self, part: DecodedPart, states: Floats) -> None:
         text = self._texts.get(part.key)

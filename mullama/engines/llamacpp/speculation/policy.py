@@ -15,7 +15,7 @@ from collections.abc import Callable
 LENGTHS = (1, 2, 3, 5, 7, 11, 15, 23, 31, 47, 63)
 """Numbers of guesses; few different ones, so that the duration of each is soon known."""
 LONGEST = LENGTHS[-1]
-MARGIN = 1.03  # guesses must promise this factor more tokens per second
+MARGIN = 1.08  # guesses must promise this factor more tokens per second
 
 _CLASSES = (4, 6, 12, 24)  # of evidence: the least of each class but the first
 _PRIORS = (0.45, 0.55, 0.7, 0.85, 0.95)  # chances by class, before any is measured; from texts in `benches`

@@ -21,6 +21,8 @@ class Rollback:
         self._native = native
         self._cache = cache
         self._needed = bool(spares)
+        self.longest = native.ubatch_size if native.model.window else native.batch_size
+        """Tokens of a decode that can be taken back."""
         self._free = list(spares)
         self._spares: dict[int, int] = {}  # by the sequence
 

@@ -15,7 +15,7 @@ from mullama.engines.base import DraftOptions
 from mullama.engines.llamacpp.batcher import Slice
 from mullama.engines.llamacpp.completion import RunningCompletion
 from mullama.engines.llamacpp.decode_cost import DecodeCost
-from mullama.engines.llamacpp.speculation.drafter import Ask, DecodedPart, Drafter, Guesses
+from mullama.engines.llamacpp.speculation.drafter import NOBODY, Ask, DecodedPart, Drafter, Guesses
 from mullama.engines.llamacpp.speculation.policy import Chances, best_length, expected
 from mullama.engines.llamacpp.speculation.rollback import Rollback
 from mullama.struct import Struct, field
@@ -77,7 +77,7 @@ class Speculator:
         allowed = self._cost.known and (until == 0 or len(answering) <= until)
         if not allowed or not all(c.running for c in answering):
             return
-        tokens = sum(c.left_to_decode for c in answering)
+        tokens, room = sum(c.left_to_decode for c in answering), min(room, self._rollback.longest)
         asks = self._asks(answering, min(self._rows, room - tokens), tokens)
         drafts = self._drafter.propose([ask for _, ask in asks]) if asks else []
         left, gained = self._rows, 0.0
@@ -132,13 +132,12 @@ class Speculator:
 
     def decoded(self, parts: Iterable[tuple[RunningCompletion, Slice]], skip: int) -> None:
         """Show the drafter what was decoded, after `skip` tokens of others."""
-        self._drafter.decoded(
-            [
-                DecodedPart(key=c.id, start=c.computed, tokens=c.pending(part.count), answering=c.running)
-                for c, part in parts
-            ],
-            skip,
-        )
+        made = []
+        for c, part in parts:
+            key = c.id if c.id in self._requests else NOBODY
+            tokens = c.pending(part.count)
+            made.append(DecodedPart(key=key, start=c.computed, tokens=tokens, answering=c.running))
+        self._drafter.decoded(made, skip)
 
     def verified(self, completion: RunningCompletion, before: int, count: int) -> None:
         """Evaluate a decode of `count` tokens of a request from the position `before`; remove what was rejected."""

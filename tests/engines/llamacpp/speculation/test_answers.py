@@ -100,6 +100,30 @@ def test_greedy_answers_of_every_kind_of_memory_are_those_without(
         assert sum(result.ended.draft_accepted_at) == result.ended.draft_accepted
 
 
+def test_a_draft_in_a_sliding_window_stays_in_one_physical_batch(
+    random_model: Callable[[str], str], load: Callable[..., LlamaEngine]
+) -> None:
+    """llama.cpp reuses cells outside the window between physical batches, and a draft there could not be taken back."""
+    engine = load("llamacpp", random_model("window"))
+    small = {"batch": 16, "ubatch": 6}
+    expected = run(engine, replace(PLAIN, **small), *jobs(want_tokens=True))
+    engine.open_context("main", replace(NGRAM, **small))
+    context = engine._contexts["main"]
+    assert context._speculator is not None
+    context._speculator._drafter = Oracle(expected)
+    counts, decode = [], context.native.decode
+
+    def counted(batch: Any) -> int:
+        if any(c.draft for c in context._running.values()):
+            counts.append(batch.count)
+        return decode(batch)
+
+    context.native.decode = counted  # type: ignore[method-assign]
+    assert_same_answers(engine.facts, answers(engine, *jobs()), expected)
+    assert counts
+    assert max(counts) <= 6
+
+
 def test_a_later_turn_shares_what_a_guessed_answer_left_in_memory(
     path: str, memory: str, load: Callable[..., LlamaEngine]
 ) -> None:

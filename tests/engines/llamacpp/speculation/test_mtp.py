@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from mullama.chat.types import DraftLimits
 from mullama.engines.base import DraftOptions, WeightsOptions
 from mullama.engines.llamacpp.binding import nextn
 from mullama.engines.llamacpp.engine import LlamaEngine
@@ -48,6 +49,14 @@ def test_a_prompt_of_several_batches_and_a_later_turn(engine: LlamaEngine) -> No
         assert_same_answers(engine.facts, found, expected)
         assert guesses(found)[1] > 4
         prompt += found[0].text
+
+
+def test_requests_without_guesses_leave_the_layer_to_the_others(engine: LlamaEngine) -> None:
+    engine.open_context("main", MTP)
+    none = DraftLimits(most=0)
+    for turn in range(6):  # more than the layer has sequences
+        assert guesses(answers(engine, ask(turn, user("How are you?"), max_tokens=4, draft=none))) == (0, 0)
+    assert guesses(answers(engine, *jobs(max_tokens=8)))[1] > 4
 
 
 def test_weights_without_the_layer_are_refused(tiny_path: str, load: Callable[..., LlamaEngine]) -> None:
