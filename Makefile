@@ -3,10 +3,10 @@ SHELL := /bin/bash
 BIN := .venv/bin
 BENCH = $${XDG_CACHE_HOME:-$$HOME/.cache}/mullama-bench
 .DEFAULT_GOAL := help
-.PHONY: help up test coverage clients check fmt docs site dist bench real soak pins
+.PHONY: help up test coverage clients check fmt docs site dist bench real soak pins vulkan-sim
 
 help:
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
 
 up: ## install, serve the built-in model, and show a first answer
 	@.ci/install
@@ -73,6 +73,10 @@ real: ## fetch real models into the user's cache, and run the end-to-end and equ
 	@.ci/install test
 	@$(BIN)/python -m benches.real_models
 	$(BIN)/python -m pytest -q -m real tests/real
+
+vulkan-sim: ## build llama.cpp with Vulkan, and run the tests of devices on Mesa's software device
+	@.ci/install test
+	@.ci/vulkan-sim
 
 soak: ## run under load for a long time
 	@.ci/install test

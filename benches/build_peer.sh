@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds llama-server and llama-quantize from the llama.cpp tree inside the sdist of the installed llama-cpp-python, with
 # the flags of .ci/install, so that only the code around the library is compared. It takes some ten minutes on two
-# cores; a second run continues. Usage: build_peer.sh FOLDER
+# cores; a second run continues. CMAKE_ARGS
+# adds flags. Usage: build_peer.sh FOLDER
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 python=$here/.venv/bin/python
@@ -22,6 +23,7 @@ if [[ $(uname -m) == x86_64 ]]; then
   done
 fi
 CFLAGS="${CFLAGS:-}$flags" CXXFLAGS="${CXXFLAGS:-}$flags" cmake -S "source-$version/vendor/llama.cpp" -B build \
-  -DCMAKE_BUILD_TYPE=Release -DLLAMA_CURL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF >configure.log
+  -DCMAKE_BUILD_TYPE=Release -DLLAMA_CURL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF ${CMAKE_ARGS:-} \
+  >configure.log
 cmake --build build --parallel "${JOBS:-$(nproc)}" --target llama-server llama-quantize >build.log
 ls "$PWD/build/bin/llama-server" "$PWD/build/bin/llama-quantize"

@@ -28,6 +28,7 @@ class Reason(StrEnum):
     LOAD_FAILED = "LoadFailed"
     PROBE_FAILED = "ProbeFailed"
     WORKER_CRASHED = "WorkerCrashed"
+    HOST_LOST = "HostLost"
     OLD_KEPT = "OldRevisionKept"
     UNLOADED = "UnloadedByClient"
     FILES_CHANGED = "FilesChanged"

@@ -95,8 +95,9 @@ class LiveEffects:
 
     async def check(self, name: str, model: Model, files: KnownFiles) -> None:
         store = self._services.files
+        old = self._predecessor(name)
         self._new[name] = await asyncio.to_thread(
-            checked, self._builder, store, name, model, files, self._desired, self._planned.lock
+            checked, self._builder, store, name, model, files, self._desired, self._planned.lock, old
         )
 
     def leave_out(self, name: str, error: ModelUnavailable) -> None:
@@ -327,9 +328,12 @@ class LiveEffects:
 
 def checked(
     builder: DeploymentBuilder, store: Files, name: str, model: Model, files: KnownFiles, desired: Manifest,
-    lock: Mapping[str, LockEntry],
+    lock: Mapping[str, LockEntry], old: Deployment | None = None,
 ) -> Deployment:  # fmt: skip
-    """Return the deployment of a model with its files. Raises for one that cannot be served on this machine."""
+    """Return the deployment of a model with its files. Raises for one that cannot be served on this machine.
+
+    old: see `DeploymentBuilder.build`.
+    """
     require_installed(engine_of(files))
     facts = files.facts
     if facts is not None and (missing := set(model.requires) - set(facts.capabilities)):
@@ -355,7 +359,7 @@ def checked(
         check_adapter(known.paths[0] if known else adapter.from_, weights, facts)
         adapters.append(known or store.adapter(adapter, desired, pin))
     check_distinct(model, adapters)
-    return builder.build(name, model, files, 0, tuple(adapters), drafter)
+    return builder.build(name, model, files, 0, tuple(adapters), drafter, old)
 
 
 def check_distinct(model: Model, adapters: Sequence[KnownFiles]) -> None:

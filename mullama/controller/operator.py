@@ -21,7 +21,7 @@ from mullama.errors import Invalid, masked
 from mullama.manifest.tree import block_to_tree, parse_resolved
 from mullama.names import DEFAULT_ROUTE
 from mullama.plan.make import changed_on_disk
-from mullama.plan.observed import LiveModel
+from mullama.plan.observed import Device, LiveModel
 from mullama.plan.steps import to_tree
 from mullama.runtime.base import ApplyOptions, Origin
 from mullama.runtime.llamacpp_metrics import LlamaCppMetrics
@@ -30,6 +30,7 @@ from mullama.runtime.pool import Pool
 from mullama.runtime.scheduler.events import FOREVER
 from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.serving.build import time_to_live
+from mullama.runtime.serving.device_use import device_use
 from mullama.runtime.snapshot import Deployment
 from mullama.units import size
 
@@ -82,7 +83,7 @@ class LocalOperator:
             "machine": {
                 "ram_total": machine.ram_total if machine else 0,
                 "ram_available": machine.ram_available if machine else 0,
-                "gpus": [{"name": n, "total": t, "free": f} for n, t, f in (machine.gpus if machine else ())],
+                "gpus": [_device(device) for device in (machine.gpus if machine else ())],
                 "cores": machine.cores if machine else 0,
             },
             "workers": list(self._pool.pids()),
@@ -99,7 +100,10 @@ class LocalOperator:
         return [*others, condition(Condition.DEGRADED, True, Reason.OVER_BUDGET, message)]
 
     def _live(self, current: Current) -> dict[str, LiveModel]:
-        reconciler = self._reconciler
+        reconciler, snapshot = self._reconciler, current.snapshot
+        if self._status.failures:
+            ready = (d for d in snapshot.available if self._pool.phase(d.unit) is Phase.READY)
+            self._status.serving([d.name for d in ready if not is_old(d, snapshot)])
         return live_models(current.snapshot, self._pool, self._status.failures, reconciler.changed_files)
 
     def _state(self, current: Current, live: Mapping[str, LiveModel]) -> str:
@@ -133,6 +137,7 @@ class LocalOperator:
             "size": deployment.files.size,
             "memory": live.memory,
             "gpu_layers": worker.facts.gpu_layers if worker else 0,
+            "devices": device_use(deployment, self._pool),
             "context_size": facts.size if facts else deployment.options.size,
             "parallel": deployment.options.parallel,
             "prefix_tokens": facts.prefix_tokens if facts else 0,
@@ -326,10 +331,31 @@ class LocalOperator:
                 Gauge(name="mullama_model_ready", help="1 if the model can serve.", labels=labels, value=ready),
                 Gauge(name="mullama_model_memory_bytes", help=_MEMORY, labels=labels, value=own[name]),
             ]
+        return gauges + self._device_gauges(current)
+
+    def _device_gauges(self, current: Current) -> list[Gauge]:
+        """Return the memory of each device, and that of each model on it; none on a machine without devices."""
+        gauges = []
+        for device in current.machine.gpus if current.machine else ():
+            labels = {"device": device.name}
+            gauges += [
+                Gauge(name="mullama_device_up", help="1 if it answers.", labels=labels, value=not device.fault),
+                Gauge(name="mullama_device_total_bytes", help="Memory of a device.", labels=labels, value=device.total),
+            ]
+        for deployment in current.snapshot.deployments.values():
+            for use in device_use(deployment, self._pool):
+                labels = {"model": deployment.name, "device": use["name"]}
+                text = "Memory of a model on a device."
+                gauges.append(Gauge(name="mullama_model_device_bytes", help=text, labels=labels, value=use["bytes"]))
         return gauges
 
 
 _MEMORY = "Estimated memory; weights and contexts that models share count for the first of them only."
+
+
+def _device(device: Device) -> dict[str, Any]:
+    tree = {"name": device.name, "description": device.description, "total": device.total, "free": device.free}
+    return tree | ({"host": device.host, "fault": device.fault or None} if device.host else {})
 
 
 def _origin(origin: Origin) -> dict[str, Any]:

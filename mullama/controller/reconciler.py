@@ -25,7 +25,7 @@ from mullama.controller.retries import Retries
 from mullama.controller.run_queue import PendingRuns, Run, RunQueue
 from mullama.controller.status import StatusTracker, live_models
 from mullama.errors import ModelUnavailable, MullamaError, Unavailable
-from mullama.manifest.spec import Manifest
+from mullama.manifest.spec import Hardware, Manifest
 from mullama.manifest.tree import revision
 from mullama.plan.make import make_plan
 from mullama.plan.observed import Applied, KnownFiles, Machine, Observed
@@ -67,7 +67,7 @@ class Reconciler:
         env: Mapping[str, str],
         event_log: EventLog,
         metrics: Metrics,
-        observe_machine: Callable[[], Machine] = observe_machine,
+        observe_machine: Callable[[Hardware], Machine] = observe_machine,
     ) -> None:
         self._records, self._pool, self._files, self._env = records, pool, files, env
         self._event_log, self._observe_machine = event_log, observe_machine
@@ -321,7 +321,7 @@ class Reconciler:
 
     async def _observe(self, desired: Manifest, lock: Mapping[str, LockEntry], *, pruning: bool) -> Observed:
         """Gather the facts for a plan. pruning: list the files that may be deleted, too."""
-        machine = await asyncio.to_thread(self._observe_machine)
+        machine = await asyncio.to_thread(self._observe_machine, desired.hardware)
         self.state.update(machine=machine)
         applied = self._applied()
         manifests = [desired, *([applied.manifest] if applied else [])]

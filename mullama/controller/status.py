@@ -29,6 +29,7 @@ from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Pool
 from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.snapshot import Deployment, Snapshot
+from mullama.runtime.worker.process import HostLost
 
 _STATES: Mapping[Phase, LiveState] = {Phase.READY: "ready", Phase.OPENING: "loading"}
 
@@ -98,6 +99,16 @@ class StatusTracker:
         self.conditions.set(Condition.DEGRADED, bool(self.failures), self._degraded(), ", ".join(self.failures))
         self._event_log.add("applied", f"revision {result.generation}", result.message)
 
+    def serving(self, names: Collection[str]) -> None:
+        """Forget the lost hosts of these models, which serve their present revision: the hosts answer again."""
+        kept = {n: e for n, e in self.failures.items() if not (n in names and isinstance(e, HostLost))}
+        if len(kept) == len(self.failures):
+            return
+        self.failures = kept
+        if not self.absent_keys:
+            self.conditions.set(Condition.SYNCED, not kept, self._degraded())
+        self.conditions.set(Condition.DEGRADED, bool(kept), self._degraded(), ", ".join(kept))
+
     def _degraded(self) -> Reason:
         if not self.failures:
             return Reason.APPLIED
@@ -152,6 +163,8 @@ def failure_reason(error: MullamaError) -> Reason:
             return Reason.LOAD_FAILED if unusable else Reason.FETCH_FAILED
         case ProbeFailed():
             return Reason.PROBE_FAILED
+        case HostLost():
+            return Reason.HOST_LOST
         case EngineFailed():
             return Reason.WORKER_CRASHED
         case _:

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 from mullama.chat.types import ANY_DRAFT, LONGEST_DRAFT, Constraint, DraftLimits, PromptInput, Sampling, TokenLogprob
 from mullama.errors import Internal, Kind, MullamaError
 from mullama.struct import Struct, field
-from mullama.weights.memory import ContextShape
+from mullama.weights.memory import ContextShape, Split
 
 
 class Adapter(Struct, frozen=True, kw_only=True):
@@ -25,16 +25,31 @@ class Adapter(Struct, frozen=True, kw_only=True):
     """Factor for the adapter's effect; 0 has none."""
 
 
+class LayerFit(Struct, frozen=True, kw_only=True):
+    """The bounds of automatic layers. They define no weights: models with other bounds may share loaded ones."""
+
+    shape: ContextShape
+    """The context that is opened over the weights."""
+    rooms: tuple[int, ...] = ()
+    """Bytes that may be used on each device, 0 for its free memory."""
+
+
 class WeightsOptions(Struct, frozen=True, kw_only=True):
     """How weights are loaded. A change of any of these loads them again."""
 
     gpu_layers: int = 0
-    """Layers on the GPU, -1 for all."""
-    split: Literal["none", "layer", "row"] = "layer"
-    """How several GPUs share the layers."""
+    """Layers on devices, -1 for all."""
+    devices: tuple[str, ...] = ()
+    """Devices in use, each as `plan.observed.Device.address`; empty for all devices of this machine."""
+    split: Split = "layer"
+    """How several devices share the layers."""
     main_gpu: int = 0
     tensor_split: tuple[float, ...] = ()
-    """Share of each GPU, in any unit; empty for the engine's choice."""
+    """Share of each device, in any unit; empty for the engine's choice."""
+    in_main_memory: tuple[str, ...] = ()
+    """Expressions for the names of tensors that stay in main memory, whatever device has their layer."""
+    fit: LayerFit | None = None
+    """Set for automatic layers: what must fit into the devices beside the weights."""
     mmap: bool = True
     mlock: bool = False
     drafting: bool = False
@@ -126,6 +141,16 @@ class ContextOptions(Struct, frozen=True, kw_only=True):
         )
 
 
+class DeviceUse(Struct, frozen=True, kw_only=True):
+    """A part of weights or of a context on one device."""
+
+    device: str
+    """As in `WeightsOptions.devices`."""
+    bytes: int
+    layers: int = 0
+    """Layers of the weights on it, with the output as one; 0 for a context."""
+
+
 class EngineFacts(Struct, frozen=True, kw_only=True):
     """Properties of the loaded weights, as the engine reports them."""
 
@@ -159,6 +184,9 @@ class EngineFacts(Struct, frozen=True, kw_only=True):
     devices: tuple[str, ...] = ()
     """Names of compute devices other than the CPU."""
     gpu_layers: int = 0
+    """Layers on devices, with the output as one."""
+    placed: tuple[DeviceUse, ...] = ()
+    """The devices with weights."""
     warnings: tuple[str, ...] = ()
 
 
@@ -179,6 +207,8 @@ class ContextFacts(Struct, frozen=True, kw_only=True):
     """Tokens of declared prefixes that requests can share."""
     prefix_restored: bool = False
     """All declared prefixes were restored from `state_dir`."""
+    placed: tuple[DeviceUse, ...] = ()
+    """The devices with parts of the cache and the compute buffers."""
 
 
 class Generate(Struct, frozen=True, kw_only=True):

@@ -74,3 +74,20 @@ def parse_address(text: str) -> Address:
     elif not _HOST.fullmatch(host):
         raise Invalid(f"{host[:80]!r} is not a host name", hint=_HINT)
     return TcpAddress(host=host, port=port)
+
+
+def parse_rpc_host(text: str) -> TcpAddress:
+    """Return the address of an RPC server; raise `Invalid` for text that llama.cpp cannot connect to.
+
+    Its RPC client reads `host:port` and resolves names to IPv4 addresses alone.
+    """
+    hint = "host:port, such as 10.0.0.2:50052"
+    if text.startswith("[") or text.count(":") > 1:
+        raise Invalid(f"{text[:80]!r} is an IPv6 address, which llama.cpp's RPC cannot use", hint=hint)
+    if not _TCP.fullmatch(text):
+        raise Invalid(f"{text[:80]!r} is not the address of an RPC server", hint=hint)
+    address = parse_address(text)
+    assert isinstance(address, TcpAddress)
+    if address.port == 0:
+        raise Invalid("0 is not a port to connect to", hint=hint)
+    return address

@@ -10,9 +10,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from mullama.errors import Invalid
 from mullama.manifest.addresses import TcpAddress, parse_address
 from mullama.manifest.diagnostics import Suggestions
-from mullama.manifest.spec import Hardware, Manifest, Model, Route, SecretRef
+from mullama.manifest.spec import Gpu, Hardware, Manifest, Model, Route, SecretRef
 from mullama.names import BuiltinRef, ModelName, PathRef, UrlRef, parse_source
 from mullama.struct import Struct
+from mullama.units import counted
 
 AddProblem = Callable[[str, str, str], None]
 """(dotted path, message, hint)"""
@@ -20,6 +21,7 @@ AddProblem = Callable[[str, str, str], None]
 
 _ABSOLUTE = re.compile(r"/|[A-Za-z]:[\\\\/]")
 _MOST_COMPARED = 100
+_ADDRESS = re.compile(r"[^/]+:[0-9]{1,5}")
 _KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
@@ -188,6 +190,9 @@ def _secret(secret: SecretRef, path: str, fail: AddProblem) -> None:
 
 
 def _hardware(hardware: Hardware, fail: AddProblem) -> None:
+    for index, host in enumerate(hardware.rpc):
+        if host in hardware.rpc[:index]:
+            fail(f"hardware.rpc[{index}]", f"{host} is listed twice", "keep one of them")
     for name, profile in hardware.profiles.items():
         path = f"hardware.profiles.{name}"
         _blocks(profile, path, fail)
@@ -199,6 +204,8 @@ def _blocks(part: object, path: str, fail: AddProblem) -> None:
         fail(f"{path}.gpu.tensor_split", "a map in gpu.layers contains the split", "keep one of them")
     if gpu is not None and gpu.tensor_split and not sum(gpu.tensor_split):
         fail(f"{path}.gpu.tensor_split", "at least one share must be more than 0", "")
+    if gpu is not None and gpu.devices:
+        _devices(gpu, f"{path}.gpu", fail)
     if context is None:
         return
     if context.flash_attention == "off" and context.kv.v not in ("f32", "f16", "bf16"):
@@ -209,6 +216,25 @@ def _blocks(part: object, path: str, fail: AddProblem) -> None:
         )
     if context.ubatch is not None and context.ubatch > context.batch:
         fail(f"{path}.context.ubatch", f"larger than context.batch, which is {context.batch}", "")
+
+
+def _devices(gpu: Gpu, path: str, fail: AddProblem) -> None:
+    """Check the numbers of devices against the list of devices, which they count from 0."""
+    count, hint = len(gpu.devices), "devices are counted from 0 in the order of gpu.devices"
+    folded = [name.casefold() for name in gpu.devices]
+    for index, name in enumerate(folded):
+        if name in folded[:index]:
+            fail(f"{path}.devices[{index}]", f"{gpu.devices[index]} is listed twice", "keep one of them")
+    if any(_ADDRESS.fullmatch(name) for name in gpu.devices):
+        return  # a host may have several devices
+    if isinstance(gpu.layers, dict):
+        for number in gpu.layers:
+            if int(number) >= count:
+                fail(f"{path}.layers.{number}", f"there is no device {number} in gpu.devices", hint)
+    if gpu.main >= count:
+        fail(f"{path}.main", f"there is no device {gpu.main} in gpu.devices", hint)
+    if len(gpu.tensor_split) > count:
+        fail(f"{path}.tensor_split", f"{len(gpu.tensor_split)} shares for {counted(count, 'device')}", hint)
 
 
 def _model(model: Model, path: str, draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:

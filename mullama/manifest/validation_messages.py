@@ -48,7 +48,7 @@ _FORMS = {
     "digest": "sha256: and 64 lower-case hex digits",
     "from_env": "the name of an environment variable: letters, digits and _",
     "endpoint": "an address that begins with https://",
-    "gpu": 'a GPU by its number, such as "0"',
+    "gpu": 'a device by its number or name, such as "0" or CUDA0',
 }
 
 _SECRET_HINT = "{from_env: NAME} or {from_file: PATH}"

@@ -31,6 +31,7 @@ COSTS: Mapping[str, Cost] = {
     "auth": Cost.LIVE,
     "sources": Cost.NONE,
     "hardware.budget": Cost.LIVE,
+    "hardware.rpc": Cost.LIVE,
     "hardware.profiles": Cost.NONE,
     "groups": Cost.LIVE,
     "routes": Cost.LIVE,

@@ -7,15 +7,17 @@ preflight check and the load use the same numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
 from mullama.errors import Invalid
 from mullama.manifest.spec import Budget, Gpu, Manifest, Model, share_of
+from mullama.plan.devices import device_bound, usable_devices
 from mullama.plan.drafting import draft_kind, draft_tokens
-from mullama.plan.observed import KnownFiles, Machine
+from mullama.plan.observed import Device, KnownFiles, Machine
 from mullama.struct import Struct, replace
-from mullama.units import size
+from mullama.units import counted, size
+from mullama.weights.experts import expert_layers
 from mullama.weights.facts import WeightFacts
 from mullama.weights.memory import (
     DRAFT_STATES,
@@ -44,6 +46,8 @@ class Need(Struct, frozen=True, kw_only=True):
 
     weights: int
     context: int
+    devices: tuple[tuple[str, int, int], ...] = ()
+    """(name, bytes of weights, bytes of context) of each device, parts of the sums; main memory has the rest."""
 
     @property
     def total(self) -> int:
@@ -51,10 +55,15 @@ class Need(Struct, frozen=True, kw_only=True):
 
 
 class Placement(Struct, frozen=True, kw_only=True):
-    """Number of layers on GPUs (-1 for all), and the share of each GPU (empty for equal shares)."""
+    """The choice of devices, in llama.cpp's order, and what is placed on them."""
 
     layers: int = 0
+    """Number of layers on devices, -1 for all."""
     tensor_split: tuple[float, ...] = ()
+    """The share of each device; empty for one device."""
+    devices: tuple[Device, ...] = ()
+    experts: int = 0
+    """Number of layers whose experts stay in main memory, -1 for all."""
 
 
 def context_size(model: Model, facts: WeightFacts | None) -> int:
@@ -117,49 +126,106 @@ def as_made(asked: ContextShape, facts: WeightFacts, *, vectors: bool = False, b
 
 
 def placement(model: Model, facts: WeightFacts | None, machine: Machine | None) -> Placement:
-    """Return `gpu.layers` as numbers: the layers of a map, all for `all`, as many as fit for `auto`."""
-    gpu, gpus = model.gpu, machine.gpus if machine else ()
-    match gpu.layers:
-        case "all":
-            return Placement(layers=-1, tensor_split=gpu.tensor_split)
-        case "auto":
-            return Placement(layers=_automatic(model, facts, machine) if gpus else 0, tensor_split=gpu.tensor_split)
-        case int(count):
-            return Placement(layers=count, tensor_split=gpu.tensor_split)
-        case per_device:
-            return _by_device(per_device, len(gpus))
+    """Return the devices, and `gpu.layers` and `gpu.experts` as numbers: for `auto` as many layers as fit.
+
+    Raises `Invalid` for devices that are not there, and for more layers with experts than the model has.
+    """
+    gpu, devices = model.gpu, usable_devices(model.gpu, machine)
+    _check_experts(gpu, facts)
+    split = gpu.tensor_split
+    if devices and gpu.main >= len(devices):
+        raise Invalid(f"gpu.main is {gpu.main}; the model has {counted(len(devices), 'device')}", hint=_FROM_ZERO)
+    if len(split) > len(devices) > 0:
+        text = f"gpu.tensor_split has {counted(len(split), 'share')}; the model has {counted(len(devices), 'device')}"
+        raise Invalid(text, hint=_FROM_ZERO)
+    if gpu.split == "none":
+        devices, split = devices[gpu.main : gpu.main + 1], ()
+    if isinstance(gpu.layers, dict):
+        layers, split = _by_device(gpu.layers, len(devices))
+    else:
+        # A machine that is not known is taken to have what the manifest asks for.
+        layers = -1 if gpu.layers == "all" else _MANY if gpu.layers == "auto" else gpu.layers
+        if len(devices) > 1 and not split:
+            split = _by_free_memory(devices)
+    place = Placement(layers=layers, tensor_split=split, devices=devices)
+    if layers == _MANY and not devices:
+        return replace(place, layers=0, devices=())
+    if gpu.experts == "all" or isinstance(gpu.experts, int):
+        place = replace(place, experts=-1 if gpu.experts == "all" else gpu.experts)
+    return _fitted(model, facts, place)
 
 
-def _by_device(layers: dict[str, int], devices: int) -> Placement:
-    """Return the placement of a map: {"0": 30, "1": 18} is 48 layers in shares of 30 and 18."""
+_FROM_ZERO = "devices are numbered from 0; mullama doctor lists them"
+_MANY = -2  # `gpu.layers: auto`, until a number is found
+
+
+def _check_experts(gpu: Gpu, facts: WeightFacts | None) -> None:
+    if isinstance(gpu.experts, int) and facts is not None and gpu.experts > (most := len(expert_layers(facts))):
+        text = f"the model has {counted(most, 'layer')} with experts" if most else "the model has no experts"
+        raise Invalid(f"gpu.experts is {gpu.experts}, and {text}", hint="auto, all, or a smaller number")
+
+
+def _by_device(layers: dict[str, int], devices: int) -> tuple[int, tuple[float, ...]]:
+    """Return the layers and shares of a map: {"0": 30, "1": 18} is 48 layers in shares of 30 and 18."""
     if devices and (beyond := [d for d in layers if int(d) >= devices]):
-        raise Invalid(f"gpu.layers names GPU {beyond[0]}; this machine has {devices}", hint="GPUs are numbered from 0")
+        raise Invalid(
+            f"gpu.layers names device {beyond[0]}; the model has {counted(devices, 'device')}", hint=_FROM_ZERO
+        )
     count = max((int(device) for device in layers), default=-1) + 1
     shares = tuple(float(layers.get(str(device), 0)) for device in range(count))
-    return Placement(layers=sum(layers.values()), tensor_split=shares)
+    return sum(layers.values()), shares
 
 
-def _automatic(model: Model, facts: WeightFacts | None, machine: Machine | None) -> int:
-    """Return the highest number of layers whose weights, cache and buffers fit into the free memory of each GPU."""
-    if facts is None or machine is None:
-        return -1
-    free = [free for _, _, free in machine.gpus]
-    shape, contexts = _shape(model.gpu, Placement(layers=-1), len(free)), [context_shape(model, facts)]
-    for layers in range(facts.layers + 1, 0, -1):
-        found = memory_need(facts, replace(shape, gpu_layers=layers), contexts)
-        used = (gpu.weights + gpu.kv + gpu.compute for gpu in found.gpus)
-        if all(need + _GPU_HEADROOM <= have for need, have in zip(used, free, strict=False)):
-            return layers
-    return 0
+def _by_free_memory(devices: tuple[Device, ...]) -> tuple[float, ...]:
+    """Return shares in MiB of free memory, as llama.cpp chooses them; equal ones where some is unknown."""
+    shares = tuple(float(device.free >> 20) for device in devices)
+    return shares if all(shares) else (1.0,) * len(devices)
 
 
-def _shape(gpu: Gpu, place: Placement, devices: int) -> WeightsPlacement:
+def _fitted(model: Model, facts: WeightFacts | None, place: Placement) -> Placement:
+    """Return the placement with the layers and experts that `auto` leaves open.
+
+    The experts of few layers go to main memory before whole layers do, because a token needs a small part of them.
+    """
+    free_experts = model.gpu.experts == "auto" and facts is not None and bool(expert_layers(facts))
+    automatic = place.layers == _MANY
+    whole = replace(place, layers=-1) if automatic else place
+    if facts is None or not (automatic or free_experts) or not place.devices:
+        return whole
+    if not all(device.total for device in place.devices):  # a host that does not answer, and that the model names
+        return whole
+    shape, contexts = _shape(model.gpu, whole), [context_shape(model, facts)]
+
+    def fits(layers: int, experts: int) -> bool:
+        found = memory_need(facts, replace(shape, gpu_layers=layers, experts=experts), contexts)
+        return all(
+            need.total + _headroom(have) <= have.free for need, have in zip(found.gpus, place.devices, strict=False)
+        )
+
+    most = len(expert_layers(facts)) if free_experts else 0
+    for experts in range(most + 1) if free_experts else (place.experts,):
+        if fits(whole.layers, experts):
+            return replace(whole, experts=experts)
+    last = -1 if free_experts else place.experts
+    if not automatic:
+        return replace(whole, experts=last)
+    layers = next((n for n in range(facts.layers, 0, -1) if fits(n, last)), 0)
+    return replace(whole, layers=layers, experts=last if layers else 0, devices=place.devices if layers else ())
+
+
+def _headroom(device: Device) -> int:
+    """Return the bytes that stay free on a device for the driver: less on a small one."""
+    return min(_GPU_HEADROOM, device.free // 16)
+
+
+def _shape(gpu: Gpu, place: Placement) -> WeightsPlacement:
     return WeightsPlacement(
         gpu_layers=place.layers,
-        devices=devices,
+        devices=len(place.devices),
         split=gpu.split,
-        main_gpu=gpu.main,
+        main_gpu=0 if gpu.split == "none" else gpu.main,
         tensor_split=place.tensor_split,
+        experts=place.experts,
     )
 
 
@@ -172,17 +238,92 @@ def need(
     """
     if facts is None:
         return None
-    place = placement(model, facts, machine)
-    shape = _shape(model.gpu, place, len(machine.gpus) if machine else 0)
-    found = _need(facts, shape, context_shape(model, facts))
+    return need_at(model, facts, placement(model, facts, machine), drafter)
+
+
+def known_need(
+    model: Model, facts: WeightFacts | None, machine: Machine | None, drafter: WeightFacts | None = None
+) -> Need | None:
+    """Return the memory as `need`; None for a model that cannot be placed: its load reports the reason."""
+    try:
+        return need(model, facts, machine, drafter)
+    except Invalid:
+        return None
+
+
+def placement_problems(
+    desired: Manifest, files: Mapping[str, KnownFiles], machine: Machine
+) -> Iterator[tuple[str, str, str]]:
+    """Yield (dotted path, message, hint) for each model that this machine cannot place as declared."""
+    for name, model in desired.models.items():
+        known = files.get(model.from_)
+        try:
+            placement(model, known.facts if known else None, machine)
+        except Invalid as error:
+            field = next((f for f in _FIELDS if error.message.startswith(f)), "gpu")
+            yield f"models.{name}.{field}", error.message.removeprefix(f"{field}: "), error.hint
+
+
+_FIELDS = ("gpu.devices", "gpu.layers", "gpu.experts", "gpu.main", "gpu.tensor_split")
+
+
+def need_at(
+    model: Model, facts: WeightFacts | None, place: Placement, drafter: WeightFacts | None = None
+) -> Need | None:
+    """Return the memory at this placement; None if the header is not known."""
+    if facts is None:
+        return None
+    names = tuple(device.name for device in place.devices)
+    shape = _shape(model.gpu, place)
+    found = _need(facts, shape, context_shape(model, facts), names)
     kind = draft_kind(model, facts)
     if kind == "mtp":
         return replace(found, context=found.context + _nextn_context(facts, drafting_shape(model, facts)))
     if drafter is None or kind != "model":
         return found
-    beside = replace(shape, gpu_layers=-1 if place.layers else 0, tensor_split=())
-    small = _need(drafter, beside, drafting_shape(model, facts))
-    return replace(found, context=found.context + small.total)
+    beside = replace(shape, gpu_layers=-1 if place.layers else 0, tensor_split=(), experts=0)
+    small = _need(drafter, beside, drafting_shape(model, facts), names)
+    return replace(found, context=found.context + small.total, devices=_with_drafter(found, small))
+
+
+def _with_drafter(found: Need, small: Need) -> tuple[tuple[str, int, int], ...]:
+    """Return the devices with the draft model, which counts as a part of the context."""
+    extra = {name: weights + context for name, weights, context in small.devices}
+    mine = {name: (weights, context) for name, weights, context in found.devices}
+    names = dict.fromkeys((*mine, *extra))
+    return tuple((n, mine.get(n, (0, 0))[0], mine.get(n, (0, 0))[1] + extra.get(n, 0)) for n in names)
+
+
+def kept_placement(old: Model, place: Placement, new: Model, machine: Machine | None) -> Placement | None:
+    """Return the placement of a loaded model, if its next revision can keep it; None for a new choice.
+
+    The choice of `auto` depends on the free memory, and the loaded model itself has a part of it: a change of a system
+    prompt would load the weights again.
+    """
+    same = (old.gpu, old.memory, old.context, old.limits.parallel, old.task) == (
+        new.gpu, new.memory, new.context, new.limits.parallel, new.task,
+    )  # fmt: skip
+    try:
+        usable = {device.address for device in usable_devices(new.gpu, machine)}
+    except Invalid:
+        return None
+    return place if same and {device.address for device in place.devices} <= usable else None
+
+
+def place_bounds(budget: Budget, machine: Machine | None) -> dict[str, int]:
+    """Return the bytes that all models may use on each device, and in main memory by the name "".
+
+    Empty for a machine without devices, whose `memory_bound` is all there is to know.
+    """
+    if machine is None or machine.ram_total == 0 or not machine.gpus:
+        return {}
+    devices = {d.name: device_bound(d, number, budget) for number, d in enumerate(machine.gpus) if d.total}
+    return {"": _ram_bound(budget, machine), **devices}
+
+
+def _ram_bound(budget: Budget, machine: Machine) -> int:
+    ram = share_of(budget.ram, machine.ram_total)
+    return max(0, (machine.ram_total if ram is None else ram) - budget.reserve)
 
 
 def _nextn_context(facts: WeightFacts, shape: ContextShape) -> int:
@@ -206,11 +347,13 @@ def drafter_facts(model: Model | None, files: Mapping[str, KnownFiles]) -> Weigh
 
 
 @lru_cache(maxsize=256)
-def _need(facts: WeightFacts, shape: WeightsPlacement, context: ContextShape) -> Need:
+def _need(facts: WeightFacts, shape: WeightsPlacement, context: ContextShape, names: tuple[str, ...]) -> Need:
     """Compute the memory; cached, because models of one manifest often share weights and shape."""
     found = memory_need(facts, shape, [context])
-    weights = found.weights_ram + sum(gpu.weights for gpu in found.gpus)
-    return Need(weights=weights, context=sum(found.contexts))
+    devices = tuple(
+        (name, gpu.weights, gpu.kv + gpu.compute) for name, gpu in zip(names, found.gpus, strict=False) if gpu.total
+    )
+    return Need(weights=found.weights, context=sum(found.contexts), devices=devices)
 
 
 class MemoryLedger:
@@ -241,11 +384,8 @@ class MemoryLedger:
     def _parts(self, model: Model | None) -> dict[object, int]:
         """Return the weights and the context of a model with their bytes; empty if they are not known."""
         known = self._files.get(model.from_) if model else None
-        try:
-            drafter = drafter_facts(model, self._files)
-            wanted = need(model, known.facts, self._machine, drafter) if model and known else None
-        except Invalid:  # a GPU that is missing: loading the model reports it
-            wanted = None
+        drafter = drafter_facts(model, self._files)
+        wanted = known_need(model, known.facts, self._machine, drafter) if model and known else None
         if model is None or known is None or wanted is None:
             return {}
         weights = (known.digest or model.from_, repr(model.gpu), repr(model.memory))
@@ -262,7 +402,7 @@ def stays(model: Model) -> bool:
 def room_for_both(new: Need, *, heavy: bool, machine: Machine) -> bool:
     """True if the new context, with `heavy` also the new weights, fits into the free memory."""
     wanted = new.total if heavy else new.context
-    free = machine.ram_available + sum(free for _, _, free in machine.gpus)
+    free = machine.ram_available + sum(device.free for device in machine.gpus)
     return machine.ram_total == 0 or wanted <= free
 
 
@@ -273,14 +413,8 @@ def memory_bound(budget: Budget, machine: Machine | None) -> int | None:
     """
     if machine is None or machine.ram_total == 0:
         return None
-    ram = share_of(budget.ram, machine.ram_total)
-    gpus = [_gpu_share(budget, index, total) for index, (_, total, _) in enumerate(machine.gpus)]
-    return max(0, (machine.ram_total if ram is None else ram) - budget.reserve) + sum(gpus)
-
-
-def _gpu_share(budget: Budget, index: int, total: int) -> int:
-    share = share_of(budget.gpu.get(str(index)), total)
-    return total if share is None else share
+    gpus = [device_bound(device, number, budget) for number, device in enumerate(machine.gpus)]
+    return _ram_bound(budget, machine) + sum(gpus)
 
 
 def too_large(
@@ -316,10 +450,7 @@ def oversubscribed(desired: Manifest, files: Mapping[str, KnownFiles], machine: 
         known = files.get(model.from_)
         if known is None or not stays(model):
             continue
-        try:
-            wanted = need(model, known.facts, machine, drafter_facts(model, files))
-        except Invalid:  # a GPU that is missing: loading the model reports it, and other models have a plan
-            continue
+        wanted = known_need(model, known.facts, machine, drafter_facts(model, files))
         if wanted is None:
             continue
         counted.append(name)

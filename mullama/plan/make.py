@@ -13,6 +13,7 @@ Then one step for each changed block outside the models. The plan is empty if al
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from mullama.errors import masked
@@ -20,12 +21,13 @@ from mullama.manifest.spec import Manifest, Model
 from mullama.manifest.tree import revision
 from mullama.plan.changes import compare_models, compare_rest, highest_cost, set_fields
 from mullama.plan.drafting import draft_kind
-from mullama.plan.fit import MemoryLedger, Need, drafter_facts, need, oversubscribed, room_for_both
+from mullama.plan.fit import MemoryLedger, Need, drafter_facts, known_need, oversubscribed, room_for_both
 from mullama.plan.observed import Applied, KnownFiles, LiveModel, Observed
 from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step
 from mullama.struct import replace
 from mullama.units import size
 
+_HOST_DEVICE = re.compile(r"RPC[0-9]+$|.*:[0-9]+(/[0-9]+)?$", re.IGNORECASE)
 EMPTY = Manifest(mullama="v1")
 _NOTHING = KnownFiles(source="")
 
@@ -84,7 +86,9 @@ def _model_steps(old: Manifest, desired: Manifest, observed: Observed) -> Iterat
         before = old.models.get(name) or old.models.get(renamed.get(name, ""))
         if before is None:
             step: Step | None = _added(name, model, observed)
-        elif changes := _effective(compare_models(before, model), before, model, observed):
+        elif changes := _effective(compare_models(before, model), before, model, observed) + _hosts(
+            old, desired, model
+        ):
             step = _changed(name, before, model, changes, observed)
         else:
             step = _drifted(name, model, observed)
@@ -117,6 +121,19 @@ def _effective(
     return tuple(replace(change, cost=cost(change)) for change in changes)
 
 
+def _hosts(old: Manifest, desired: Manifest, model: Model) -> tuple[FieldChange, ...]:
+    """Return the change of `hardware.rpc`, for a model whose weights are on other devices since.
+
+    A model that names no device stays where it is when a host is added, and moves when one is removed.
+    """
+    before, after = old.hardware.rpc, desired.hardware.rpc
+    named = any(_HOST_DEVICE.match(name) for name in model.gpu.devices)
+    moves = named or (not model.gpu.devices and not set(before) <= set(after))
+    if before == after or not moves or model.gpu.layers == 0:
+        return ()
+    return (FieldChange(path="hardware.rpc", before=list(before), after=list(after), cost=Cost.WEIGHTS),)
+
+
 def _files(model: Model, observed: Observed) -> KnownFiles:
     """Return the files of a model. They are stored if those of its draft model are, too."""
     own, *others = (observed.files.get(source, _NOTHING) for source in model.sources)
@@ -129,7 +146,7 @@ def _files(model: Model, observed: Observed) -> KnownFiles:
 
 def _need(model: Model, observed: Observed) -> Need | None:
     """Return the memory of a model with its draft model; None if the header of its weights is not known."""
-    return need(model, _files(model, observed).facts, observed.machine, drafter_facts(model, observed.files))
+    return known_need(model, _files(model, observed).facts, observed.machine, drafter_facts(model, observed.files))
 
 
 def _adapters(model: Model, observed: Observed) -> list[KnownFiles]:
@@ -150,7 +167,7 @@ def _download(model: Model, observed: Observed) -> int | None:
 def _added(name: str, model: Model, observed: Observed) -> Step:
     memory = _need(model, observed)
     stored = _stored(model, observed)
-    when = "load at start" if model.residency.load == "at_start" else "load on demand"
+    when = ("load at start" if model.residency.load == "at_start" else "load on demand") + _on_devices(memory)
     return Step(
         subject=name,
         kind="model",
@@ -184,6 +201,7 @@ def _changed(name: str, before: Model, after: Model, changes: tuple[FieldChange,
         cost=cost,
         changes=changes,
         detail=_method(cost, pause=pause, stored=stored)
+        + (_on_devices(new_need) if heavy else "")
         + _with_load(name, after, cost, observed)
         + (f"; {changed_on_disk(moved)}" if moved else ""),
         bytes_download=_download(after, observed) if cost is Cost.FILES else 0,
@@ -191,6 +209,13 @@ def _changed(name: str, before: Model, after: Model, changes: tuple[FieldChange,
         memory_after=new_need.total if new_need else None,
         pause=pause,
     )
+
+
+def _on_devices(memory: Need | None) -> str:
+    """Return ` on CUDA0 (5.1 GiB), RPC0 (12 GiB)`; nothing for a model in main memory."""
+    parts = ((name, weights + context) for name, weights, context in memory.devices) if memory else ()
+    text = ", ".join(f"{name} ({size(count)})" for name, count in parts)
+    return f" on {text}" if text else ""
 
 
 def _with_load(name: str, model: Model, cost: Cost, observed: Observed) -> str:

@@ -60,12 +60,36 @@ class LiveModel(Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
+class Device(Struct, frozen=True, kw_only=True):
+    """A compute device other than the CPU, of this machine or of a host that lends it."""
+
+    name: str
+    """llama.cpp's name, such as CUDA0; RPC0 is the first device of the first host."""
+    description: str = ""
+    total: int = 0
+    """Bytes; 0 is unknown."""
+    free: int = 0
+    ids: tuple[str, ...] = ()
+    """PCI address and UUID, as far as they are known."""
+    host: str = ""
+    """The address of the RPC server that lends the device, "" for a device of this machine."""
+    number: int = 0
+    """Its number among the devices of the host."""
+    fault: str = ""
+    """The reason why the host does not answer, "" while it does."""
+
+    @property
+    def address(self) -> str:
+        """The name by which an engine finds the device: `host:port/number` for one of a host."""
+        return f"{self.host}/{self.number}" if self.host else self.name
+
+
 class Machine(Struct, frozen=True, kw_only=True):
-    """Memory in bytes within the limits of the cgroup, and GPUs by index: (name, total, free)."""
+    """Memory in bytes within the limits of the cgroup, and devices by their number: those of hosts last."""
 
     ram_total: int = 0
     ram_available: int = 0
-    gpus: tuple[tuple[str, int, int], ...] = ()
+    gpus: tuple[Device, ...] = ()
     cores: int = 1
 
 

@@ -20,7 +20,8 @@ def observe(desired: Manifest, records: Records, files: Files, lock: Mapping[str
     applied = last_applied(records)
     manifests = [desired, *([applied.manifest] if applied else [])]
     return Observed(
-        applied=applied, live=None, files=files.known(manifests, lock), machine=observe_machine(),
+        applied=applied, live=None, files=files.known(manifests, lock),
+        machine=observe_machine(desired.hardware),
         unneeded=prunable(desired, records.folder.parent, files, lock),
     )  # fmt: skip
 

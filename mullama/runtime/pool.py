@@ -19,8 +19,9 @@ from mullama.runtime.scheduler.passes import over_budget, used, wanted
 from mullama.runtime.scheduler.state import Phase, State, failure
 from mullama.runtime.snapshot import Deployment
 from mullama.runtime.worker.cores import CoreAllocator
+from mullama.runtime.worker.hosts import failure as lost_host_failure
 from mullama.runtime.worker.parent import USUAL_LIMITS, WorkerClient
-from mullama.runtime.worker.process import Death, DeathCause, OutOfResources, start_failure
+from mullama.runtime.worker.process import Death, DeathCause, HostLost, OutOfResources, start_failure
 from mullama.runtime.worker.spawn import SpawnedWorker, spawn_worker
 from mullama.runtime.worker.watchdog import StallLimits
 from mullama.store.index import changed
@@ -494,7 +495,7 @@ class Pool:
                 weights=weights,
                 error=error,
                 permanent=error.kind is Kind.INVALID,
-                excused=isinstance(error, OutOfResources),
+                excused=isinstance(error, OutOfResources | HostLost),
             )
             self._feed(lost)
         except asyncio.CancelledError:
@@ -554,7 +555,9 @@ class Pool:
         self._note("worker", weights, death.message)
         blamed = self.quarantine.judge(death.work, at_fault=death.cause is not DeathCause.OUTSIDE)
         error = EngineFailed(death.message, report=death.report, retry_after=_RETRY_DEATH)
-        self._feed(ev.WorkerLost(weights=weights, error=error, excused=blamed))
+        if death.lost_host:
+            error = lost_host_failure(death)
+        self._feed(ev.WorkerLost(weights=weights, error=error, excused=blamed or bool(death.lost_host)))
 
     async def _stop_worker(self, weights: str) -> None:
         worker = self._workers.pop(weights, None)

@@ -13,6 +13,7 @@ from mullama.engines.base import ContextOptions, EngineChoice
 from mullama.errors import Invalid, ModelUnavailable, NotFound
 from mullama.manifest.spec import Manifest, Model
 from mullama.names import ModelName, suggest
+from mullama.plan.fit import Placement
 from mullama.plan.observed import KnownFiles
 from mullama.runtime.base import Access
 from mullama.runtime.scheduler.events import Rules, Serve, UnitKey
@@ -39,6 +40,8 @@ class Deployment(Struct, frozen=True, kw_only=True):
     """The settings of its prompts."""
     serve: Serve
     """The model as the scheduler sees it."""
+    place: Placement = field(default_factory=Placement)
+    """The devices of the weights, and what is placed on them."""
     modified: float = 0.0
     """Modification time of the weights, in unix seconds."""
     scales: tuple[float, ...] | None = None
@@ -75,7 +78,7 @@ def unit_key(
     adapters: the digests of the adapters. owner: the only model that may use the unit. A model with adapters owns its
     context, because its scales apply to all of it.
     """
-    weights = [choice.name, digest, to_tree(choice.options)]
+    weights = [choice.name, digest, to_tree(replace(choice.options, fit=None))]
     context = to_tree(options)
     for live in ("threads", "threads_batch", "prefixes", "state_dir", "keep_bytes", "state_key"):
         del context[live]

@@ -96,7 +96,9 @@ class Index:
             facts = record.from_json(json.loads(row[1]))
         except (Invalid, ValueError):
             return None  # an index of another version
-        return None if facts.control is None else facts  # an older version did not read the control tokens
+        # An older version did not read the control tokens, nor weigh the experts.
+        unread = facts.control is None or (facts.experts.count and not any(layer.experts for layer in facts.per_layer))
+        return None if unread else facts
 
     def remember_facts(self, paths: Sequence[str], facts: WeightFacts, stamps: Sequence[str]) -> None:
         """Keep the facts of a set of files without tensors and metadata, which few requests need.

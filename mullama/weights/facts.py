@@ -49,6 +49,8 @@ class LayerFacts(Struct, frozen=True, kw_only=True):
 
     weights: int
     """Bytes of its tensors."""
+    experts: int = 0
+    """Bytes of those tensors that hold routed experts."""
     key: int = 0
     """Elements of the cache per token, 0 for a layer without a cache."""
     value: int = 0

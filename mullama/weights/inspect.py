@@ -13,6 +13,7 @@ from mullama.names import JSONValue
 from mullama.struct import replace
 from mullama.weights import architectures as known
 from mullama.weights import check
+from mullama.weights.experts import holds_experts
 from mullama.weights.facts import Capability, Experts, LayerFacts, Role, RopeFacts, SpecialToken, WeightFacts
 from mullama.weights.gguf import Array, Header, Read, Value, read_header
 from mullama.weights.keys import Keys
@@ -135,19 +136,20 @@ def _model(keys: Keys, tensors: tuple[Tensor, ...], size: int, parts: int) -> We
 
 def _weighed(keys: Keys, shape: Geometry, tensors: tuple[Tensor, ...]) -> tuple[tuple[LayerFacts, ...], int, int]:
     """Return the facts of each layer, the bytes of the input tensors and those of the output tensors."""
-    weights = [0] * shape.layers
+    weights, experts = [0] * shape.layers, [0] * shape.layers
     input_bytes = output_bytes = 0
     for tensor in tensors:
         if tensor.layer is not None:
             weights[tensor.layer] += tensor.bytes
+            experts[tensor.layer] += tensor.bytes if holds_experts(tensor.name) else 0
         elif tensor.name.startswith(_INPUT):
             input_bytes += tensor.bytes
         else:
             output_bytes += tensor.bytes
     caches = layer_caches(keys, shape)
     layers = tuple(
-        LayerFacts(weights=w, key=c.key, value=c.value, index=c.index, slides=c.slides, state=c.state)
-        for w, c in zip(weights, caches, strict=True)
+        LayerFacts(weights=w, experts=e, key=c.key, value=c.value, index=c.index, slides=c.slides, state=c.state)
+        for w, e, c in zip(weights, experts, caches, strict=True)
     )
     return layers, input_bytes, output_bytes
 

@@ -14,8 +14,12 @@ from typing import Final, Literal
 
 from mullama.errors import Invalid
 from mullama.struct import Struct, replace
+from mullama.weights.experts import in_main_memory
 from mullama.weights.facts import WeightFacts
 from mullama.weights.tensors import BY_NAME
+
+Split = Literal["none", "layer", "row", "tensor"]
+"""The way in which several devices share the weights."""
 
 CACHE_TYPES: Final = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0")
 _STEP: Final = 256
@@ -30,10 +34,12 @@ class WeightsPlacement(Struct, frozen=True, kw_only=True):
     """The number of the `layers + 1` parts on GPUs, from the output down; -1 for all."""
     devices: int = 1
     """GPUs in use."""
-    split: Literal["none", "layer", "row"] = "layer"
+    split: Split = "layer"
     main_gpu: int = 0
     tensor_split: tuple[float, ...] = ()
     """The share of each device; empty for equal ones."""
+    experts: int = 0
+    """The layers whose routed experts stay in main memory, the first of those that have any; -1 for all."""
 
 
 _MOST_CHECKPOINTS, _MOST_CHECKPOINT_BYTES = 16, 256 * 1024**2
@@ -141,6 +147,7 @@ def need(facts: WeightFacts, shape: WeightsPlacement, contexts: Sequence[Context
     """
     places = layer_devices(facts, shape)
     weights = _weights(facts, shape, places)
+    computes_here = None in places or any(places[layer] is not None for layer in in_main_memory(facts, shape.experts))
     ram = [weights[0], 0, 0]
     gpus = [[size, 0, 0] for size in weights[1:]]
     sizes = []
@@ -151,9 +158,10 @@ def need(facts: WeightFacts, shape: WeightsPlacement, contexts: Sequence[Context
         used = {place for place in places if place is not None}
         for device in used:
             gpus[device][2] += compute
+        here = compute if not used or computes_here else _host_buffers(facts, context)
         ram[1] += context.checkpoints
-        ram[2] += compute if not used or None in places else _host_buffers(facts, context)
-        sizes.append(sum(caches) + context.checkpoints + compute)
+        ram[2] += here
+        sizes.append(sum(caches) + context.checkpoints + here + compute * len(used))
     return MemoryNeed(
         weights_ram=ram[0],
         kv_ram=ram[1],
@@ -202,6 +210,11 @@ def _weights(facts: WeightFacts, shape: WeightsPlacement, places: tuple[int | No
         output += facts.input_bytes
     for place, size in zip(places, (*(layer.weights for layer in facts.per_layer), output), strict=True):
         sizes[0 if place is None else place + 1] += size
+    for layer in in_main_memory(facts, shape.experts):
+        place, size = places[layer], facts.per_layer[layer].experts
+        if place is not None:
+            sizes[place + 1] -= size
+            sizes[0] += size
     return sizes
 
 

@@ -56,6 +56,22 @@ MISTAKES = [
         "models: {a: {from: builtin:tiny, task: embedding, adapters: [{from: ./x.gguf, name: s, expose: true}]}}",
         "models.a.adapters[0].expose: a model with the task embedding has no adapters of their own name",
     ),
+    (
+        "models: {a: {from: builtin:tiny, gpu: {devices: [CUDA0, cuda0]}}}",
+        "m.yaml:2:57: models.a.gpu.devices[1]: cuda0 is listed twice (keep one of them)",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, gpu: {devices: [CUDA0], layers: {'1': 3}}}}",
+        "models.a.gpu.layers.1: there is no device 1 in gpu.devices (devices are counted from 0",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, gpu: {devices: [CUDA0], main: 1}}}",
+        "models.a.gpu.main: there is no device 1 in gpu.devices",
+    ),
+    (
+        "models: {a: {from: builtin:tiny, gpu: {devices: [CUDA0], tensor_split: [1, 1]}}}",
+        "models.a.gpu.tensor_split: 2 shares for 1 device",
+    ),
     ("models: {'a b': builtin:tiny}", "'a b' is not a model name (letters, digits,"),
     ("models: {é: builtin:tiny}", "'é' is not a model name"),
     ("models: {'': builtin:tiny}", "'' is not a model name"),

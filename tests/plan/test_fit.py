@@ -22,7 +22,7 @@ from mullama.plan.fit import (
     room_for_both,
     too_large,
 )
-from mullama.plan.observed import KnownFiles, Machine
+from mullama.plan.observed import Device, KnownFiles, Machine
 from mullama.struct import replace
 from mullama.weights.facts import LayerFacts, WeightFacts
 from mullama.weights.memory import ContextShape
@@ -33,8 +33,15 @@ FACTS = WeightFacts(
     kv_heads=(2,), train_context=32768, vocabulary=1000, per_layer=(LayerFacts(weights=GIB, key=256, value=256),) * 10,
 )  # fmt: skip
 CPU = Machine(ram_total=16 * GIB, ram_available=12 * GIB, cores=4)
-GPU = Machine(ram_total=64 * GIB, ram_available=60 * GIB, gpus=(("A", 8 * GIB, 6 * GIB),), cores=4)
-TWO = Machine(ram_total=64 * GIB, ram_available=60 * GIB, gpus=(("A", 80 * GIB, 79 * GIB),) * 2, cores=4)
+
+
+def device(name: str, total: int, free: int, host: str = "") -> Device:
+    return Device(name=name, total=total, free=free, host=host)
+
+
+BIG = (device("A", 80 * GIB, 79 * GIB), device("B", 80 * GIB, 79 * GIB))
+GPU = Machine(ram_total=64 * GIB, ram_available=60 * GIB, gpus=(device("A", 8 * GIB, 6 * GIB),), cores=4)
+TWO = Machine(ram_total=64 * GIB, ram_available=60 * GIB, gpus=BIG, cores=4)
 
 
 def model(**fields: Any) -> Model:
@@ -56,10 +63,10 @@ def test_the_context_is_as_said_or_bounded_by_the_default(said: int | None, fact
     [
         ("all", CPU, Placement(layers=-1)),
         ("auto", CPU, Placement(layers=0)),
-        (7, GPU, Placement(layers=7)),
-        ("auto", TWO, Placement(layers=11)),
-        ({"0": 6, "1": 4}, TWO, Placement(layers=10, tensor_split=(6.0, 4.0))),
-        ({"1": 4}, TWO, Placement(layers=4, tensor_split=(0.0, 4.0))),
+        (7, GPU, Placement(layers=7, devices=GPU.gpus)),
+        ("auto", TWO, Placement(layers=-1, tensor_split=(80896.0, 80896.0), devices=BIG)),
+        ({"0": 6, "1": 4}, TWO, Placement(layers=10, tensor_split=(6.0, 4.0), devices=BIG)),
+        ({"1": 4}, TWO, Placement(layers=4, tensor_split=(0.0, 4.0), devices=BIG)),
     ],
 )
 def test_layers_become_a_count_and_shares(layers: Any, machine: Machine, found: Placement) -> None:
@@ -73,7 +80,7 @@ def test_automatic_layers_leave_room_on_the_device() -> None:
 
 
 def test_a_layer_map_for_a_gpu_that_is_not_there_is_refused() -> None:
-    with pytest.raises(Invalid, match="names GPU 1; this machine has 1"):
+    with pytest.raises(Invalid, match="names device 1; the model has 1 device"):
         placement(model(gpu={"layers": {"0": 1, "1": 1}}), FACTS, GPU)
 
 

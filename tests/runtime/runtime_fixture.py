@@ -73,7 +73,8 @@ class LocalServer:
         files = Files.here(self.env)
         self.reconciler = Reconciler(
             records=self.records, pool=self.pool, files=files, http=self.addresses, env=self.env,
-            event_log=self.event_log, metrics=self.metrics, observe_machine=lambda: self.machine or observe_machine(),
+            event_log=self.event_log, metrics=self.metrics,
+            observe_machine=lambda hardware: self.machine or observe_machine(hardware),
         )  # fmt: skip
         self.addresses.count_keys = lambda: len(self.service.access().keys)
         self.commands = ModelCommands(self.reconciler, files, self.env)

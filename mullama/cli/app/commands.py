@@ -69,6 +69,7 @@ COMMANDS = (
     Command("ps", "server.status", "list the loaded models and their memory"),
     Command("wait", "server.status", "wait until the server, a model or a condition is ready"),
     Command("logs", "server.logs", "print the server log"),
+    Command("rpc", "server.rpc", "lend the devices of this machine to other machines"),
     Command("doctor", "server.doctor", "check this machine for problems"),
     Command("ping", "server.daemon", "check that the server answers"),
     Command("daemon", "server.daemon", "start, stop or inspect the background server"),

@@ -64,7 +64,7 @@ _NO_IMAGES = "images and sound are not supported yet"
 _NO_AUDIO = "audio is not supported"
 _NO_DRAFT = _in_model("draft")
 _NO_RATE = "rates are not supported yet; server.limits.concurrency in the manifest limits the requests at the same time"
-_NO_PLACEMENT = "gpu.layers and gpu.split in the manifest place the layers"
+_NO_PLACEMENT = "gpu.layers, gpu.split and gpu.experts in the manifest place the layers"
 _NO_SEARCH = "mullama calls no tools; a client searches and sends the result as a tool message"
 _NO_MCP = COMMANDS["mcp"]
 _NO_UI = COMMANDS["ui"]
@@ -112,6 +112,7 @@ EVERYWHERE: Mapping[str, str] = {
     "--rope-scaling": _in_model("context.rope"), "--rope-freq-base": _in_model("context.rope"),
     "--rope-freq-scale": _in_model("context.rope"), "--rope-scale": _in_model("context.rope"),
     "--split-mode": _in_model("gpu.split"), "--tensor-split": _in_model("gpu.tensor_split"),
+    "--device": _in_model("gpu.devices"),
     "--main-gpu": _in_model("gpu.main"), "--mmap": _in_model("memory.mmap"), "--no-mmap": _in_model("memory.mmap"),
     "--mlock": _in_model("memory.mlock"), "--lora": _in_model("adapters"), "--lora-scale": _in_model("adapters"),
     "--lora-scaled": _in_model("adapters"), "--chat-template-file": _in_model("template"),
@@ -125,9 +126,8 @@ EVERYWHERE: Mapping[str, str] = {
     "--mmproj": _NO_IMAGES, "--mmproj-url": _NO_IMAGES, "--audio": _NO_AUDIO, "--audio-device": _NO_AUDIO,
     "--model-draft": _NO_DRAFT, "--draft": _NO_DRAFT, "--draft-max": _NO_DRAFT, "--draft-min": _NO_DRAFT,
     "--override-tensor": _NO_PLACEMENT,
-    "--n-cpu-moe": _NO_PLACEMENT,
-    "--cpu-moe": _NO_PLACEMENT,
-    "--numa": "start the server under numactl", "--rpc": "one server uses one machine",
+    "--n-cpu-moe": _in_model("gpu.experts"), "--cpu-moe": _in_model("gpu.experts: all"),
+    "--numa": "start the server under numactl", "--rpc": "hardware.rpc in the manifest",
     "--jinja": _ALWAYS, "--cont-batching": _ALWAYS, "--slots": _ALWAYS, "--props": "settings are in the manifest",
     "--no-webui": "there is no web interface", "--webui": _NO_UI, "--path": _NO_UI,
     "--metrics": "/metrics is always served; observability.metric_names in the manifest adds llama-server's names",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import TYPE_CHECKING
 
 from mullama.cli.api_client.discover import NAMES, load_manifest
 from mullama.cli.app.context import CommandContext, Parser, json_option, manifest_options
@@ -14,11 +15,17 @@ from mullama.manifest.load import LoadedManifest
 from mullama.problems import Problem
 from mullama.units import counted
 
+if TYPE_CHECKING:
+    from mullama.manifest.load import LoadedManifest
+
 SCHEMA_NAME = "mullama.v1.schema.json"
 
 
 def validate_options(parser: Parser) -> None:
     manifest_options(parser)
+    parser.add_argument(
+        "--machine", action="store_true", help="also check devices, layers and experts against this machine"
+    )
     json_option(parser)
 
 
@@ -28,6 +35,8 @@ def validate(call: CommandContext) -> int:
         loaded = load_manifest(call)
         if problems := _drafts(call, loaded):
             raise ManifestError(problems)
+        if call.options.machine:
+            _check_machine(call, loaded)
     except ManifestError as error:
         if not call.options.json:
             raise
@@ -65,6 +74,21 @@ def _drafts(call: CommandContext, loaded: LoadedManifest) -> tuple[Problem, ...]
         for path, why in found.items()
         if why is not None
     )
+
+
+def _check_machine(call: CommandContext, loaded: LoadedManifest) -> None:
+    """Raise `ManifestError` for models that this machine cannot place as declared."""
+    from mullama.manifest.nodes import longest_prefix
+    from mullama.plan.fit import placement_problems
+    from mullama.reconcile.files import Files, read_lock
+    from mullama.reconcile.machine import observe_machine
+
+    manifest = loaded.manifest
+    files = Files.here(call.env).known([manifest], read_lock(loaded.path))
+    found = placement_problems(manifest, files, observe_machine(manifest.hardware))
+    problems = tuple(Problem(path, longest_prefix(path, loaded.places), text, hint) for path, text, hint in found)
+    if problems:
+        raise ManifestError(problems)
 
 
 def config_options(parser: Parser) -> None:

@@ -13,7 +13,7 @@ from mullama.names import ModelName, suggest
 from mullama.struct import Struct
 
 if TYPE_CHECKING:
-    from mullama.manifest.spec import Manifest, Model
+    from mullama.manifest.spec import Hardware, Manifest, Model
     from mullama.plan.observed import KnownFiles
 
 
@@ -48,11 +48,25 @@ def read_declared(call: CommandContext) -> Declared:
 def declared_model(call: CommandContext, name: str) -> Model | None:
     """Return the declared model behind a name or route; None for another name. The options of the call may lack those
     of a manifest."""
-    options = Namespace(file=getattr(call.options, "file", None), profile=[], host=None, key_file=None)
     try:
-        return model_of(read_declared(call._replace(options=options)).manifest, name)[1]
+        return model_of(_without_options(call).manifest, name)[1]
     except MullamaError:  # the name may be a source, which needs neither manifest nor server
         return None
+
+
+def declared_hardware(call: CommandContext) -> Hardware:
+    """Return the declared hosts and budgets; none without a manifest and a server. Options: as `declared_model`."""
+    from mullama.manifest.spec import Hardware
+
+    try:
+        return _without_options(call).manifest.hardware
+    except MullamaError:
+        return Hardware()
+
+
+def _without_options(call: CommandContext) -> Declared:
+    options = Namespace(file=getattr(call.options, "file", None), profile=[], host=None, key_file=None)
+    return read_declared(call._replace(options=options))
 
 
 def known_files(call: CommandContext, declared: Declared) -> dict[str, KnownFiles]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option
 from mullama.cli.app.exit_codes import DONE
-from mullama.cli.models.declared import declared_model
+from mullama.cli.models.declared import declared_hardware, declared_model
 from mullama.cli.models.hub import hub_repository
 from mullama.errors import MullamaError, Refused, Unsupported
 from mullama.names import HubRef
@@ -60,16 +60,21 @@ def tune(call: CommandContext) -> int:
     if context < options.context_size:
         call.terminal.note(f"the context is limited to {context} tokens, the length that the model was trained with")
     fixed, per_token = _costs(facts, context)
-    judged = judge(offers, fixed=fixed, per_token=per_token, context=context, room=_room(), profile=options.profile)
+    machine = _machine(call)
+    room = Room(gpu=sum(device.free for device in machine.gpus), ram=machine.ram_available)
+    judged = judge(offers, fixed=fixed, per_token=per_token, context=context, room=room, profile=options.profile)
     found = tuple(replace(verdict, room=min(verdict.room, most)) for verdict in judged)
     best = next((v for v in found if v.status == "recommended"), None)
     spec = f"hf:{ref.repo}:{best.offer.quant}" if best else None
     if options.emit:
         _write_manifest(call, spec, context)
     if options.json:
-        call.terminal.json({"profile": options.profile, "recommended": spec, "quants": [_tree(v) for v in found]})
+        names = [device.name for device in machine.gpus]
+        quants = [_tree(v) for v in found]
+        call.terminal.json({"profile": options.profile, "recommended": spec, "devices": names, "quants": quants})
     elif options.emit != "-":
         _print_ratings(call, found, spec)
+        call.terminal.note(_devices(machine))
     return DONE
 
 
@@ -114,11 +119,11 @@ def _costs(facts: WeightFacts, context: int) -> tuple[int, float]:
     return max(0, int(small - per_token * context)), per_token
 
 
-def _room() -> Room:
+def _machine(call: CommandContext) -> Machine:
+    """Return this machine, with the declared hosts and budgets."""
     from mullama.reconcile.machine import observe_machine
 
-    machine: Machine = observe_machine()
-    return Room(gpu=sum(free for _, _, free in machine.gpus), ram=machine.ram_available)
+    return observe_machine(declared_hardware(call))
 
 
 def _write_manifest(call: CommandContext, spec: str | None, context: int) -> None:
@@ -148,6 +153,13 @@ def _print_ratings(call: CommandContext, found: tuple[QuantRating, ...], spec: s
     call.terminal.table(heads, rows)
     text = f"mullama pull {spec}" if spec else "nothing fits: try a smaller model or a smaller --context-size"
     call.terminal.toned([Line(text, "add" if spec else "remove")])
+
+
+def _devices(machine: Machine) -> str:
+    """Return a line with the devices, the free memory of which the ratings are about."""
+    if not machine.gpus:
+        return f"for main memory: {size(machine.ram_available)} available; there is no device"
+    return "for " + ", ".join(f"{device.name} with {size(device.free)} free" for device in machine.gpus)
 
 
 def _quality(bits: float) -> str:

@@ -19,6 +19,7 @@ from mullama.cli.app.exit_codes import DONE, ERROR
 from mullama.errors import MullamaError
 from mullama.folders import data_root, state_root
 from mullama.machine import usable_cores
+from mullama.plan.observed import Device
 from mullama.plan.report import Line, Tone
 from mullama.reconcile.files import Files
 from mullama.store.records import instances
@@ -135,16 +136,27 @@ def _memory(call: CommandContext) -> Iterator[Finding]:
 
 
 def _gpus(call: CommandContext) -> Iterator[Finding]:
-    from mullama.reconcile.machine import observe_machine
+    from mullama.reconcile.machine import gpu_backends, host_devices, local_devices
 
-    gpus = observe_machine().gpus
-    for name, total, free in gpus:
-        yield Finding("gpu", "ok", f"{name}: {size(free)} of {size(total)} are free")
+    gpus = local_devices(call.env)
+    yield from map(_device, gpus)
     if not gpus:
-        yield Finding("gpu", "note", "no GPU found: models run on the CPU")
+        backends = ", ".join(gpu_backends())
+        why = f"no GPU found by {backends}" if backends else "llama.cpp is built without a GPU backend"
+        yield Finding("gpu", "note", f"{why}: models run on the CPU")
+    if has_manifest(call):
+        yield from map(_device, host_devices(load_manifest(call).manifest.hardware.rpc))
     for mask in _MASKS:
         if mask in call.env:
             yield Finding("gpu", "note", f"{mask}={call.env[mask]} limits the visible GPUs")
+
+
+def _device(device: Device) -> Finding:
+    if device.fault:
+        return Finding("gpu", "warning", f"{device.name}: {device.fault}", "models that need it wait for it")
+    ids = "".join(f", {id}" for id in device.ids)
+    text = f"{device.name} ({device.description}{ids}): {size(device.free)} of {size(device.total)} are free"
+    return Finding("gpu", "ok", text)
 
 
 def _disk(call: CommandContext) -> Iterator[Finding]:

@@ -57,6 +57,8 @@ def _show(call: CommandContext, tree: Mapping[str, Any]) -> None:
                 terminal.line(text)
             for text in model.get("warnings") or ():
                 terminal.line(f"! {model['name']}: {text}")
+            if devices := model.get("devices"):
+                terminal.line(f"  {model['name']} is on {', '.join(map(_device, devices))}")
         for text in filter(None, map(_drafts, models)):
             terminal.line(text)
         beside = [model["name"] for model in models if model.get("beside_manifest")]
@@ -67,6 +69,13 @@ def _show(call: CommandContext, tree: Mapping[str, Any]) -> None:
     if routes := tree.get("routes"):
         terminal.line()
         terminal.line("routes    " + ", ".join(f"{name} -> {_target(to)}" for name, to in routes.items()))
+
+
+def _device(device: Mapping[str, Any]) -> str:
+    """Format a device of a model: `RPC0 (10.0.0.2:50052): 8 layers, 1.2 GiB`."""
+    host = f" ({device['host']})" if device.get("host") else ""
+    layers = f"{counted(device['layers'], 'layer')}, " if device["layers"] else ""
+    return f"{device['name']}{host}: {layers}{size(device['bytes'])}"
 
 
 def _conditions(conditions: Any, subject: str = "") -> list[str]:
@@ -167,16 +176,28 @@ def ps(call: CommandContext) -> int:
 
 
 def _loaded(model: Mapping[str, Any]) -> tuple[str, ...]:
-    memory, layers, active = model.get("memory"), model.get("gpu_layers"), model.get("active")
+    memory, active = model.get("memory"), model.get("active")
     return (
         f"{model['name']} *" if model.get("is_default") else model["name"],
         model["state"],
         _memory(model),
-        (f"GPU, {counted(layers, 'layer')}" if layers else "CPU") if memory else "-",
+        _processor(model) if memory else "-",
         _context(model),
         counted(active, "request") if active else "-",
         _until(model),
     )
+
+
+def _processor(model: Mapping[str, Any]) -> str:
+    """Format the devices with layers: `CPU`, `CUDA0 33 layers`, `RPC0 8, CUDA0 25 layers`."""
+    devices, layers = model.get("devices") or (), model.get("gpu_layers")
+    if not layers:
+        return "CPU"
+    counts = [f"{d['name']} {d['layers']}" if d["layers"] else str(d["name"]) for d in devices]
+    if not counts:
+        return f"GPU, {counted(layers, 'layer')}"
+    word = " layer" if layers == 1 else " layers"
+    return ", ".join(counts) + (word if any(d["layers"] for d in devices) else "")
 
 
 def _until(model: Mapping[str, Any]) -> str:

@@ -25,7 +25,8 @@ from mullama.engines.base import (
     WeightsOptions,
 )
 from mullama.engines.llamacpp.batcher import Pace
-from mullama.engines.llamacpp.binding.library import device_names, version
+from mullama.engines.llamacpp.binding.devices import device_names
+from mullama.engines.llamacpp.binding.library import version
 from mullama.engines.llamacpp.binding.model import NativeAdapter, NativeModel
 from mullama.engines.llamacpp.binding.sampler import Candidates
 from mullama.engines.llamacpp.cache.checkpoints import Scales
@@ -42,6 +43,7 @@ from mullama.engines.llamacpp.open_context import (
     prefix_files,
     share_of,
 )
+from mullama.engines.llamacpp.placing import load_model
 from mullama.engines.llamacpp.prompt_tokens import embed_inputs, prompt_tokens, text_tokens
 from mullama.engines.llamacpp.sampling.constraint import Compilation, Grammars
 from mullama.engines.llamacpp.sampling.sampler import SHORTCUTS, Sampler, invalid_setting
@@ -76,7 +78,7 @@ def load(
         return not stopped
 
     try:
-        model = NativeModel(files, options, report)
+        model = load_model(files, options, report)
     except BadWeights:
         if stopped:
             raise EngineFailed("the load was stopped") from None
@@ -157,6 +159,7 @@ class LlamaEngine:
             seconds=time.monotonic() - started,
             prefix_tokens=prefix,
             prefix_restored=restored,
+            placed=native.placed,
         )
 
     def _warm(self, context: TextContext, started: float) -> None:
@@ -436,4 +439,6 @@ def _facts(model: NativeModel, vocabulary: Vocabulary) -> EngineFacts:
         can_share=not model.recurrent and model.window == 0,
         devices=device_names(),
         gpu_layers=model.gpu_layers,
+        placed=model.placed,
+        warnings=model.remarks,
     )

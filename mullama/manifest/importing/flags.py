@@ -116,6 +116,8 @@ _VALUES: dict[tuple[str, ...], Take] = {
     ("-sm", "--split-mode"): _put("gpu", "split"),
     ("-ts", "--tensor-split"): _put("gpu", "tensor_split", kind=_shares),
     ("-mg", "--main-gpu"): _put("gpu", "main", kind=int),
+    ("-dev", "--device"): _put("gpu", "devices", kind=lambda text: text.split(",")),
+    ("-ncmoe", "--n-cpu-moe"): _put("gpu", "experts", kind=int),
     ("-np", "--parallel"): _put("limits", "parallel", kind=int),
     ("-n", "--predict", "--n-predict"): _put("parameters", "num_predict", kind=int),
     ("-s", "--seed"): _put("parameters", "seed", kind=int),
@@ -156,6 +158,7 @@ _VALUES: dict[tuple[str, ...], Take] = {
 _FLAGS: dict[tuple[str, ...], tuple[tuple[str, ...], Any]] = {
     ("--mlock",): (("memory", "mlock"), True),
     ("--no-mmap",): (("memory", "mmap"), False),
+    ("-cmoe", "--cpu-moe"): (("gpu", "experts"), "all"),
     ("--embedding", "--embeddings"): (("task",), "embedding"),
     ("--reranking", "--rerank"): (("task",), "rerank"),
 }

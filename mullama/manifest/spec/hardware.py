@@ -7,13 +7,19 @@ from pydantic import Field
 from mullama.manifest.spec.context import Context
 from mullama.manifest.spec.values import (
     Block,
+    ExpertLayers,
     Flag,
     Layers,
     Number,
+    RpcHost,
     Share,
     Size,
+    Text,
     Whole,
 )
+
+MOST_DEVICES = 16
+"""llama.cpp's LLAMA_MAX_DEVICES, and its largest number of RPC servers."""
 
 
 class Budget(Block):
@@ -21,8 +27,10 @@ class Budget(Block):
 
     ram: Share | None = Field(default=None, examples=["80%", "24GiB"])
     """Main memory: a share of the total, or a size. Default: no limit."""
-    gpu: dict[Annotated[str, Field(pattern=r"^[0-9]{1,2}$")], Share] = Field(default={}, examples=[{"0": "22GiB"}])
-    """Memory of each GPU by its number: a share of the total, or a size."""
+    gpu: dict[Annotated[str, Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z:./_-]{0,99}$")], Share] = Field(
+        default={}, examples=[{"0": "22GiB"}, {"CUDA1": "50%", "RPC0": "12GiB"}]
+    )
+    """Memory of each device, by its number or as in `gpu.devices`: a share of the total, or a size."""
     reserve: Size = Field(default=0, ge=0, examples=["1GiB"])
     """Main memory that always stays free."""
 
@@ -32,8 +40,12 @@ class Gpu(Block):
 
     layers: Layers = Field(default="auto", examples=["auto", "all", 33, {"0": 30, "1": 18}])
     """Number of layers on GPUs: `auto` for as many as fit, `all`, a number, or a number for each device."""
-    split: Literal["none", "layer", "row"] = "layer"
-    """Split of the weights between devices: none, by layer, or by row."""
+    devices: tuple[Text, ...] = Field(default=(), max_length=MOST_DEVICES, examples=[["CUDA1"], ["RPC0", "CUDA0"]])
+    """Devices that the model may use, in this order: name, PCI address, UUID, or host:port. Default: all devices."""
+    experts: ExpertLayers = Field(default="auto", examples=["auto", "all", 12])
+    """Layers whose experts stay in main memory: `auto` for as few as fit, `all`, or the number of them."""
+    split: Literal["none", "layer", "row", "tensor"] = "layer"
+    """Split of the weights between devices: none, by layer, by row, or each tensor (experimental in llama.cpp)."""
     main: Whole = Field(default=0, ge=0, le=99)
     """Device for the tensors that are not split."""
     tensor_split: tuple[Annotated[Number, Field(ge=0)], ...] = Field(default=(), max_length=16, examples=[[3, 1]])
@@ -63,10 +75,12 @@ class HardwareProfile(Block):
 
 
 class Hardware(Block):
-    """Memory budget and hardware profiles."""
+    """Memory budget, devices of other hosts, and hardware profiles."""
 
     budget: Budget = Budget()
     """Memory that all models together may use."""
+    rpc: tuple[RpcHost, ...] = Field(default=(), max_length=MOST_DEVICES, examples=[["10.0.0.2:50052"]])
+    """Hosts that lend their devices (`mullama rpc`); llama.cpp's RPC has no authentication and no encryption."""
     profiles: dict[str, HardwareProfile] = Field(
         default={}, examples=[{"cpu": {"gpu": {"layers": 0}, "context": {"threads": 8}}}]
     )

@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from mullama.errors import Invalid
+from mullama.manifest.addresses import parse_rpc_host
 from mullama.names import parse_source
 from mullama.units import parse_duration, parse_size
 
@@ -89,6 +90,13 @@ def check_layers(value: object) -> object:
             return value
         raise ValueError(f'expected device numbers with layer counts, such as {{"0": 30}}, not {wrong[0]!r}')
     raise ValueError('expected auto, all, a number of layers, or a map such as {"0": 30, "1": 18}')
+
+
+def check_experts(value: object) -> object:
+    """Check for `auto`, `all` or a number of layers."""
+    if value in ("auto", "all") or _is_count(value):
+        return value
+    raise ValueError("expected auto, all, or a number of layers")
 
 
 def parse_flash(value: object) -> object:
@@ -189,6 +197,12 @@ Layers = Annotated[
         }
     ),
 ]
+ExpertLayers = Annotated[
+    Literal["auto", "all"] | int,
+    BeforeValidator(check_experts),
+    WithJsonSchema({"anyOf": [{"enum": ["auto", "all"]}, {"type": "integer", "minimum": 0, "maximum": _MOST_LAYERS}]}),
+]
+RpcHost = Annotated[str, AfterValidator(checked(parse_rpc_host)), Field(min_length=1)]
 Flash = Annotated[
     Literal["auto", "on", "off"],
     BeforeValidator(parse_flash),

@@ -211,6 +211,7 @@ def _unit(state: State, serve: Serve) -> Unit:
     worker = state.workers.setdefault(serve.unit.weights, WorkerState())
     unit = state.units.setdefault(serve.unit, Unit())
     worker.bytes, unit.bytes = serve.weights_bytes, serve.context_bytes
+    worker.on, unit.on = serve.weights_on, serve.context_on
     unit.drain_timeout = serve.drain_timeout
     return unit
 

@@ -40,6 +40,10 @@ class Serve(Struct, frozen=True, kw_only=True):
     """Estimated memory of the weights."""
     context_bytes: int = 0
     """Estimated memory of the context."""
+    weights_on: Mapping[str, int] = field(default_factory=dict)
+    """The parts of `weights_bytes` on devices; main memory has the rest."""
+    context_on: Mapping[str, int] = field(default_factory=dict)
+    """The parts of `context_bytes` on devices."""
 
 
 class Rules(Struct, frozen=True, kw_only=True):
@@ -50,7 +54,9 @@ class Rules(Struct, frozen=True, kw_only=True):
     queue: int = 256
     """Waiting requests."""
     budget: int | None = None
-    """Bytes; None for no bound."""
+    """Bytes on all devices together; None for no bound."""
+    places: Mapping[str, int] = field(default_factory=dict)
+    """Bytes on each device, and in main memory by the name ""; without an entry there is no bound."""
 
 
 # Events

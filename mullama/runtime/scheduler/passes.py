@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from mullama.errors import MullamaError, Refused, TimedOut, Unavailable
 from mullama.runtime.scheduler.events import (
@@ -20,11 +22,40 @@ from mullama.runtime.scheduler.events import (
     UnitKey,
     WakeAt,
 )
-from mullama.runtime.scheduler.state import Phase, QueuedRequest, State, unit_failed
+from mullama.runtime.scheduler.state import Phase, QueuedRequest, State, Unit, WorkerState, unit_failed
 from mullama.units import size
 
 RETRY_LOAD = 10.0  # seconds after which a client may ask again for a model that loads
 _ROUNDING = 0.01  # seconds; sums and differences of the same times differ by rounding
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """Bytes on each device, and in main memory by the name ""."""
+
+    places: Counter[str]
+
+    @classmethod
+    def of(cls, parts: Iterable[WorkerState | Unit]) -> Amounts:
+        places: Counter[str] = Counter()
+        for part in parts:
+            places.update(part.on)
+            places[""] += part.bytes - sum(part.on.values())
+        return cls(places)
+
+    @property
+    def total(self) -> int:
+        return sum(self.places.values())
+
+    def __add__(self, other: Amounts) -> Amounts:
+        places = Counter(self.places)
+        places.update(other.places)
+        return Amounts(places)
+
+    def __sub__(self, other: Amounts) -> Amounts:
+        places = Counter(self.places)
+        places.subtract(other.places)
+        return Amounts(places)
 
 
 def expire(state: State, now: float) -> Iterator[Command]:
@@ -166,20 +197,43 @@ def _rank(state: State, key: UnitKey) -> int:
     return max((s.priority for s in state.models.values() if s.unit == key), default=0)
 
 
-def _need(state: State, key: UnitKey) -> int:
-    """Return the bytes that opening the unit takes."""
+def _need(state: State, key: UnitKey) -> Amounts:
+    """Return the memory that opening the unit takes."""
     worker, unit = state.workers[key.weights], state.units[key]
-    return unit.bytes + (worker.bytes if worker.phase is Phase.COLD else 0)
+    return Amounts.of([unit, worker] if worker.phase is Phase.COLD else [unit])
+
+
+def used_amounts(state: State) -> Amounts:
+    """Return the memory of all workers and units that are open, or are being opened or closed."""
+    parts: list[WorkerState | Unit] = [w for w in state.workers.values() if w.phase is not Phase.COLD]
+    return Amounts.of([*parts, *(u for u in state.units.values() if u.phase is not Phase.COLD)])
 
 
 def used(state: State) -> int:
+    """Return the bytes in use on all devices together."""
     workers = sum(w.bytes for w in state.workers.values() if w.phase is not Phase.COLD)
     return workers + sum(u.bytes for u in state.units.values() if u.phase is not Phase.COLD)
 
 
+def _short(state: State, taken: Amounts) -> tuple[str, ...]:
+    """Return the places whose bound this memory exceeds; "*" is the bound of all devices together."""
+    rules = state.rules
+    whole = ("*",) if rules.budget is not None and taken.total > rules.budget else ()
+    return whole + tuple(place for place, bound in rules.places.items() if taken.places[place] > bound)
+
+
+def _lacks(state: State, key: UnitKey, freed: Amounts | None = None) -> tuple[str, ...]:
+    """Return the places whose bound opening the unit exceeds, once this memory is freed; see `_short`.
+
+    A place that is short already, such as after a lowered budget, does not keep out a unit that needs none of it.
+    """
+    need, taken = _need(state, key), used_amounts(state)
+    exceeded = _short(state, (taken - freed if freed else taken) + need)
+    return tuple(place for place in exceeded if place == "*" or need.places[place] > 0)
+
+
 def _fits(state: State, key: UnitKey) -> bool:
-    budget = state.rules.budget
-    return budget is None or used(state) + _need(state, key) <= budget
+    return not _lacks(state, key)
 
 
 def evict(state: State, now: float) -> Iterator[Command]:
@@ -188,7 +242,8 @@ def evict(state: State, now: float) -> Iterator[Command]:
         worker = state.workers[key.weights]
         if _fits(state, key) or worker.permanently_failed or worker.retry_at > now:
             continue
-        victims = list(_victims(state, key))
+        short = _lacks(state, key)
+        victims = [victim for victim in _victims(state, key) if _frees(state, victim, short)]
         if victims and _enough(state, key, victims):
             victim = victims[0]
             yield from _evict(state, victim, f"to make room for {_names(state, key)}")
@@ -201,7 +256,8 @@ def shrink(state: State, now: float) -> Iterator[Command]:
     """Close idle units on demand, one after the other, while more is in memory than a lowered budget allows."""
     if not over_budget(state):
         return
-    victims = [k for k in _idle(state) if not _stays_loaded(state, k)]
+    short = _short(state, used_amounts(state))
+    victims = [k for k in _idle(state) if not _stays_loaded(state, k) and _frees(state, k, short)]
     if victims:
         yield from _evict(state, min(victims, key=lambda k: _least_wanted(state, k)), "because the budget was lowered")
 
@@ -210,7 +266,11 @@ def over_budget(state: State) -> bool:
     """Return True when more is in memory than the budget allows, and nothing is being closed."""
     workers = any(w.phase is Phase.CLOSING for w in state.workers.values())
     closing = workers or any(u.phase is Phase.CLOSING for u in state.units.values())
-    return state.rules.budget is not None and not closing and used(state) > state.rules.budget
+    if closing:
+        return False
+    if not state.rules.places:  # usual, and looked at after every event
+        return state.rules.budget is not None and used(state) > state.rules.budget
+    return bool(_short(state, used_amounts(state)))
 
 
 def _evict(state: State, key: UnitKey, reason: str) -> Iterator[Command]:
@@ -228,8 +288,14 @@ def _names(state: State, key: UnitKey) -> str:
 def _enough(state: State, key: UnitKey, victims: list[UnitKey]) -> bool:
     """Return True if the unit fits once all of them are closed; otherwise closing them is no use."""
     weights = {k.weights for k in victims}
-    freed = sum(state.units[k].bytes for k in victims) + sum(state.workers[w].bytes for w in weights)
-    return used(state) - freed + _need(state, key) <= (state.rules.budget or 0)
+    freed = Amounts.of([*(state.units[k] for k in victims), *(state.workers[w] for w in weights)])
+    return not _lacks(state, key, freed)
+
+
+def _frees(state: State, key: UnitKey, short: tuple[str, ...]) -> bool:
+    """Return True for a unit whose close frees memory in one of the places."""
+    has = Amounts.of([state.units[key], state.workers[key.weights]])
+    return "*" in short or any(has.places[place] for place in short)
 
 
 def _victims(state: State, key: UnitKey) -> list[UnitKey]:
@@ -280,12 +346,16 @@ def _may_free(state: State, key: UnitKey) -> bool:
 
 
 def _does_not_fit(state: State, key: UnitKey) -> MullamaError:
-    counts = (_need(state, key), used(state), state.rules.budget or 0)
-    need, taken, budget = (size(count, digits=2) for count in counts)
-    return Refused(
-        f"not enough memory: {need} needed, {taken} of {budget} in use",
-        hint="use a smaller context.size, a smaller file, or a larger hardware.budget.ram",
-    )
+    need, taken, rules = _need(state, key), used_amounts(state), state.rules
+    place = next((p for p in _lacks(state, key) if p not in ("*", "")), "")
+    if place:
+        counts, where = (need.places[place], taken.places[place], rules.places[place]), f" on {place}"
+        hint = "use a smaller context.size, fewer gpu.layers, or a larger hardware.budget.gpu"
+    else:
+        counts, where = (need.total, taken.total, rules.budget or 0), ""
+        hint = "use a smaller context.size, a smaller file, or a larger hardware.budget.ram"
+    wanted, in_use, budget = (size(count, digits=2) for count in counts)
+    return Refused(f"not enough memory{where}: {wanted} needed, {in_use} of {budget} in use", hint=hint)
 
 
 def grant(state: State, now: float) -> Iterator[Command]:

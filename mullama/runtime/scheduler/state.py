@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
 from mullama.errors import MullamaError, Unavailable
@@ -20,6 +20,8 @@ class Phase(StrEnum):
 class WorkerState(Struct, kw_only=True):
     phase: Phase = Phase.COLD
     bytes: int = 0
+    on: Mapping[str, int] = field(default_factory=dict)
+    """See `Serve.weights_on`."""
     failures: list[float] = field(default_factory=list)
     """Times of recent failures."""
     excused: list[float] = field(default_factory=list)
@@ -38,6 +40,8 @@ class Unit(Struct, kw_only=True):
 
     phase: Phase = Phase.COLD
     bytes: int = 0
+    on: Mapping[str, int] = field(default_factory=dict)
+    """See `Serve.context_on`."""
     leases: set[int] = field(default_factory=set)
     """Ids of the requests that use it."""
     pinned: bool = False

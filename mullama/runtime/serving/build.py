@@ -8,13 +8,23 @@ from types import MappingProxyType
 
 from mullama.chat.model_settings import ModelSettings
 from mullama.chat.template import Rendered
-from mullama.engines.base import Adapter, ContextOptions, DraftOptions, EngineChoice, Prefix, WeightsOptions
+from mullama.engines.base import Adapter, ContextOptions, DraftOptions, EngineChoice, LayerFit, Prefix, WeightsOptions
 from mullama.errors import ModelUnavailable
 from mullama.manifest.spec import Manifest, Model, Route
 from mullama.manifest.tree import revision
 from mullama.names import ModelName
 from mullama.plan.drafting import draft_kind, draft_tokens
-from mullama.plan.fit import context_shape, memory_bound, need, placement, requested_shape, stays
+from mullama.plan.fit import (
+    Placement,
+    context_shape,
+    kept_placement,
+    memory_bound,
+    need_at,
+    place_bounds,
+    placement,
+    requested_shape,
+    stays,
+)
 from mullama.plan.observed import KnownFiles, Machine
 from mullama.reconcile.scripted_models import is_script
 from mullama.runtime.base import Access
@@ -22,6 +32,7 @@ from mullama.runtime.scheduler.events import FOREVER, Rules, Serve, UnitKey
 from mullama.runtime.serving.prompt_settings import model_settings, probe_prompt, warm_prefix
 from mullama.runtime.snapshot import Deployment, Snapshot, unit_key
 from mullama.struct import replace
+from mullama.weights.experts import expert_patterns
 
 ON_DEMAND_TTL = 300.0
 
@@ -41,15 +52,20 @@ class DeploymentBuilder:
         generation: int,
         adapters: tuple[KnownFiles, ...] = (),
         drafter: KnownFiles | None = None,
+        old: Deployment | None = None,
     ) -> Deployment:
-        """Return the deployment of a model. Raises `Invalid` for a template that does not compile."""
+        """Return the deployment of a model. old: the one that serves, whose placement it keeps where it can.
+
+        Raises `Invalid` for a template that does not compile, and for devices that are not there.
+        """
         settings = model_settings(name, model, files)
-        choice = EngineChoice(name=engine_of(files), files=files.paths, options=self._weights(model, files))
+        place = self._place(model, files, old)
+        choice = EngineChoice(name=engine_of(files), files=files.paths, options=self._weights(model, files, place))
         options = self._context(model, files, settings, adapters)
         options = replace(options, draft=draft_options(model, files, drafter))
         digests = tuple(part.digest or "" for part in (*adapters, *((drafter,) if drafter else ())))
         unit = unit_key(choice, files.digest or "", options, digests, name if options.adapters else "")
-        wanted = need(model, files.facts, self.machine, drafter.facts if drafter else None)
+        wanted = need_at(model, files.facts, place, drafter.facts if drafter else None)
         return Deployment(
             name=name,
             model=model,
@@ -73,7 +89,10 @@ class DeploymentBuilder:
                 drain_timeout=model.rollout.drain_timeout,
                 weights_bytes=wanted.weights if wanted else 0,
                 context_bytes=wanted.context if wanted else 0,
+                weights_on={name: weights for name, weights, _ in wanted.devices} if wanted else {},
+                context_on={name: context for name, _, context in wanted.devices} if wanted else {},
             ),
+            place=place,
             modified=_modified(files),
         )
 
@@ -93,13 +112,24 @@ class DeploymentBuilder:
             unavailable=error,
         )
 
-    def _weights(self, model: Model, files: KnownFiles) -> WeightsOptions:
-        place = placement(model, files.facts, self.machine)
+    def _place(self, model: Model, files: KnownFiles, old: Deployment | None) -> Placement:
+        if old is not None and old.files.digest == files.digest and files.digest is not None:
+            kept = kept_placement(old.model, old.place, model, self.machine)
+            if kept is not None:
+                return kept
+        return placement(model, files.facts, self.machine)
+
+    def _weights(self, model: Model, files: KnownFiles, place: Placement) -> WeightsOptions:
+        automatic = model.gpu.layers == "auto" and place.layers and place.devices and files.facts is not None
+        rooms = tuple(device.free for device in place.devices)
         return WeightsOptions(
             gpu_layers=place.layers,
+            devices=tuple(device.address for device in place.devices) if place.layers else (),
             split=model.gpu.split,
-            main_gpu=model.gpu.main,
+            main_gpu=0 if model.gpu.split == "none" else model.gpu.main,
             tensor_split=place.tensor_split,
+            in_main_memory=expert_patterns(files.facts, place.experts) if place.layers else (),
+            fit=LayerFit(shape=context_shape(model, files.facts), rooms=rooms) if automatic else None,
             mmap=model.memory.mmap,
             mlock=model.memory.mlock,
             drafting=draft_kind(model, files.facts) == "mtp",
@@ -162,7 +192,12 @@ class DeploymentBuilder:
             deployments=deployments,
             names=_names(manifest, deployments),
             exposed=_exposed(deployments),
-            rules=Rules(concurrency=limits.concurrency, queue=limits.queue, budget=budget),
+            rules=Rules(
+                concurrency=limits.concurrency,
+                queue=limits.queue,
+                budget=budget,
+                places=place_bounds(manifest.hardware.budget, machine),
+            ),
         )
 
     def probe_prompt(self, deployment: Deployment, prompt: str) -> Rendered:

@@ -148,14 +148,15 @@ def card(deployment: Deployment, pool: Pool) -> ModelCard:
         active=pool.state.active(deployment.name),
         parallel=deployment.options.parallel,
         memory=memory if loaded else 0,
-        memory_gpu=_on_gpu(memory, layers, worker.facts.layers if worker else 0) if loaded else 0,
+        memory_gpu=_on_devices(deployment) if loaded and layers else 0,
         gpu_layers=layers,
         expires=_expires(deployment, pool) if loaded else None,
     )
 
 
-def _on_gpu(memory: int, layers: int, all_layers: int) -> int:
-    return memory * min(layers, all_layers + 1) // (all_layers + 1) if layers > 0 else 0
+def _on_devices(deployment: Deployment) -> int:
+    """Return the bytes of a model that are not in main memory."""
+    return sum(deployment.serve.weights_on.values()) + sum(deployment.serve.context_on.values())
 
 
 def _expires(deployment: Deployment, pool: Pool) -> float:

@@ -72,12 +72,10 @@ def refuse_too_big(
     )
     wanted = need(facts, shape, contexts)
     _refuse_main_memory(wanted, mapped=options.mmap and not options.mlock, free=machine.ram_available)
-    for number, ((name, _, free), gpu) in enumerate(zip(machine.gpus, wanted.gpus, strict=False)):
-        if gpu.total > free:
-            raise Refused(
-                f"GPU {number} ({name}) has {size(free, digits=2)} free, {size(gpu.total, digits=2)} are needed",
-                hint="use fewer layers",
-            )
+    for device, gpu in zip(machine.gpus, wanted.gpus, strict=False):
+        if gpu.total > device.free:
+            free, needed = size(device.free, digits=2), size(gpu.total, digits=2)
+            raise Refused(f"{device.name} has {free} free, {needed} are needed", hint="use fewer layers")
 
 
 def _refuse_main_memory(wanted: MemoryNeed, *, mapped: bool, free: int) -> None:

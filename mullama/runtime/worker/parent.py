@@ -39,8 +39,10 @@ from mullama.errors import (
 )
 from mullama.runtime.worker import protocol
 from mullama.runtime.worker.cores import CoreAllocator
+from mullama.runtime.worker.hosts import explained, hosts_of
+from mullama.runtime.worker.hosts import failure as lost_host_failure
 from mullama.runtime.worker.inbox import Inbox
-from mullama.runtime.worker.process import Death, DeathCause, WorkerProcess, start_failure
+from mullama.runtime.worker.process import Death, DeathCause, HostLost, WorkerProcess, start_failure
 from mullama.runtime.worker.spawn import SpawnedWorker, spawn_worker
 from mullama.runtime.worker.watchdog import Hang, StallLimits, Watchdog
 from mullama.struct import Struct, replace
@@ -87,6 +89,7 @@ class WorkerClient:
         self._transport: asyncio.Transport | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._progress: Callable[[float], None] = lambda share: None
+        self._hosts: tuple[str, ...] = ()
         self.remark = ""
         """The reason why the worker is slow now, while it computes; see `Engine.remark`."""
         self.facts: EngineFacts
@@ -137,6 +140,7 @@ class WorkerClient:
         Raises `EngineFailed`, also for a load without progress, or the engine's own error.
         """
         self._progress = progress
+        self._hosts = hosts_of(choice.options.devices)
         try:
             self.facts = await self._ask(protocol.LoadWeights(number=self.next_id(), choice=choice), EngineFacts)
         except BaseException:
@@ -340,7 +344,7 @@ class WorkerClient:
         return self._process.report()
 
     async def _wait(self) -> None:
-        self._ended(await self._process.wait_death())
+        self._ended(await explained(await self._process.wait_death(), self._hosts))
 
     async def _watch(self) -> None:
         """Kill a child that hangs, from its start on."""
@@ -348,7 +352,7 @@ class WorkerClient:
         while self._death is None:
             self._watchdog.used(loop.time(), self._process.usage())
             if hang := self._watchdog.verdict(loop.time()):
-                self._kill_hung(hang)
+                await self._kill_hung(hang)
                 return
             self._send(protocol.Ping(number=self.next_id()))
             with contextlib.suppress(TimeoutError):
@@ -356,10 +360,11 @@ class WorkerClient:
                     await self._watch_now.wait()
             self._watch_now.clear()
 
-    def _kill_hung(self, hang: Hang) -> None:
+    async def _kill_hung(self, hang: Hang) -> None:
         stopped = self._process.suspended
         suffix = "; its process is stopped" if stopped else ""
-        self._ended(self._process.death(f"{hang}{suffix}", DeathCause.OUTSIDE if stopped else DeathCause.HANG))
+        death = self._process.death(f"{hang}{suffix}", DeathCause.OUTSIDE if stopped else DeathCause.HANG)
+        self._ended(await explained(death, self._hosts))
         self._process.kill()
 
     @property
@@ -457,6 +462,8 @@ class _Connection(asyncio.Protocol):
 
 def _failure(death: Death) -> EngineFailed:
     """Return the error for a request to a dead worker, with the last line of its output."""
+    if death.lost_host:
+        return lost_host_failure(death)
     last = death.report.strip().splitlines()[-1:] or [""]
     suffix = f": {last[0][:300]}" if last[0] else ""
     return EngineFailed(f"{death.message}{suffix}", report=death.report, retry_after=2.0)
@@ -479,5 +486,7 @@ def _error(kind: Kind, message: str, hint: str, numbers: dict[str, Any]) -> Mull
             return TooLarge(message, hint=hint)
         case Kind.NOT_FOUND:
             return Unsupported(message, hint=hint)
+        case Kind.UNAVAILABLE:
+            return HostLost(message, hint=hint, retry_after=2.0)
         case _:
             return EngineFailed(message, hint=hint)

@@ -44,9 +44,19 @@ class Death(Struct, frozen=True, kw_only=True):
 
     cause: DeathCause
 
+    lost_host: str = ""
+    """The RPC host whose loss ended the worker, "" for another cause."""
+
     work: tuple[object, ...] = ()
     """The requests that the worker had not finished, each as its caller named it; None for other work."""
 
+
+# llama.cpp aborts when an RPC host is gone: RPC_STATUS_ASSERT and rpc_dispatcher::start of ggml-rpc.cpp.
+_LOST_HOST = (
+    "Remote RPC server crashed or returned malformed response",
+    "Failed to connect to ",
+    "RPC handshake failed",
+)
 
 # Signals by which a process ends for a fault of its own; names, because not every system has all of them.
 _FAULTS = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSYS", "SIGTRAP")
@@ -174,6 +184,15 @@ _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM,
 
 class OutOfResources(EngineFailed):
     """The system has no descriptor, process or memory left for a worker. Nothing is wrong with its model."""
+
+
+class HostLost(EngineFailed):
+    """A host that lends devices does not answer. Nothing is wrong with the model, nor with its requests."""
+
+
+def lost_connection(report: str) -> bool:
+    """Return True for the output of a process that llama.cpp ended for a lost RPC host."""
+    return any(line in report for line in _LOST_HOST)
 
 
 def start_failure(error: OSError) -> EngineFailed:

@@ -201,3 +201,34 @@ def test_wait_names_the_missing_models_at_the_timeout(run: Run, tiny: TinyServer
 
 def test_wait_without_any_server_ends_with_no_connection(run: Run) -> None:
     assert run("wait", "--timeout", "0").code == 11
+
+
+@pytest.mark.parametrize(
+    ("layers", "devices", "processor"),
+    [
+        (0, [], "CPU"),
+        (3, [("CUDA0", None, 3)], "CUDA0 3 layers"),
+        (1, [("CUDA0", None, 1)], "CUDA0 1 layer"),
+        (33, [("RPC0", "10.0.0.2:50052", 8), ("CUDA0", None, 25)], "RPC0 8, CUDA0 25 layers"),
+        (33, [("CUDA0", None, 0), ("CUDA1", None, 0)], "CUDA0, CUDA1"),  # each tensor is split
+        (33, [], "GPU, 33 layers"),  # a server of an earlier version
+    ],
+)
+def test_ps_names_the_devices_of_a_model(
+    run: Run, tiny: TinyServer, layers: int, devices: list[tuple[str, Any, int]], processor: str
+) -> None:
+    rows = [{"name": name, "host": host, "layers": count, "bytes": 2**30} for name, host, count in devices]
+    models = [{**STATUS["models"][0], "gpu_layers": layers, "devices": rows}]
+    tiny.answers["GET /api/v1/status"] = Answer(STATUS | {"models": models})
+
+    assert f"  {processor}  " in run("ps", "--host", tiny.url).out
+
+
+def test_status_names_devices_with_their_host(run: Run, tiny: TinyServer) -> None:
+    device = {"name": "RPC0", "host": "10.0.0.2:50052", "layers": 8, "bytes": 2**30}
+    models = [{**STATUS["models"][0], "gpu_layers": 8, "devices": [device]}]
+    tiny.answers["GET /api/v1/status"] = Answer(STATUS | {"models": models})
+
+    ran = run("status", "--host", tiny.url)
+
+    assert "  chat is on RPC0 (10.0.0.2:50052): 8 layers, 1 GiB" in ran.out

@@ -94,6 +94,35 @@ def _decoder_block(model: ModelWriter, layer: int) -> None:
     model.random(block + "ffn_down.weight", EMBD, FF)
 
 
+def experts(path: Path) -> None:
+    """Write a decoder of four layers, which route each token to two of eight experts."""
+    model = ModelWriter(path, "qwen3moe", layers=4)
+    model.attention()
+    head, count, width = EMBD // HEADS, 8, 32
+    model.writer.add_layer_norm_rms_eps(1e-5)
+    model.writer.add_rope_dimension_count(head)
+    model.writer.add_expert_count(count)
+    model.writer.add_expert_used_count(2)
+    model.writer.add_expert_feed_forward_length(width)
+    model.random("token_embd.weight", model.vocabulary, EMBD)
+    for layer in range(model.layers):
+        block = f"blk.{layer}."
+        model.full(block + "attn_norm.weight", EMBD)
+        model.full(block + "ffn_norm.weight", EMBD)
+        model.full(block + "attn_q_norm.weight", head)
+        model.full(block + "attn_k_norm.weight", head)
+        model.random(block + "attn_q.weight", EMBD, EMBD)
+        model.random(block + "attn_k.weight", 2 * head, EMBD)
+        model.random(block + "attn_v.weight", 2 * head, EMBD)
+        model.random(block + "attn_output.weight", EMBD, EMBD)
+        model.random(block + "ffn_gate_inp.weight", count, EMBD)
+        model.random(block + "ffn_gate_exps.weight", count, width, EMBD)
+        model.random(block + "ffn_up_exps.weight", count, width, EMBD)
+        model.random(block + "ffn_down_exps.weight", count, EMBD, width)
+    model.full("output_norm.weight", EMBD)
+    model.write()
+
+
 def window(path: Path) -> None:
     """Write a decoder with a sliding window of 32 tokens."""
     model = ModelWriter(path, "gemma2")

@@ -24,6 +24,7 @@ KINDS: dict[str, Callable[[Path], None]] = {
     "adapter": builders.adapter,
     "nextn": lambda path: architectures.write("qwen35-nextn", TINY, path),
     "renamed": lambda path: builders.llama(path, renamed=1000),
+    "experts": builders.experts,
 }
 
 

@@ -33,6 +33,8 @@ from mullama.names import ModelName, RegistryRef, parse_source
         ("-hf org/repo:Q8_0 --hf-file a.gguf", {"from": "hf:org/repo:a.gguf"}),
         ("-m m.gguf -c 8192 -np 4", {"from": "m.gguf", "context": {"size": 2048}, "limits": {"parallel": 4}}),
         ("--model=m.gguf -ngl 99", {"from": "m.gguf", "gpu": {"layers": "all"}}),
+        ("-m m.gguf -dev CUDA1,RPC0 -ncmoe 4", {"from": "m.gguf", "gpu": {"devices": ["CUDA1", "RPC0"], "experts": 4}}),
+        ("-m m.gguf --cpu-moe", {"from": "m.gguf", "gpu": {"experts": "all"}}),
         ("-m m.gguf -ngl 20 -ts 3,1", {"from": "m.gguf", "gpu": {"layers": 20, "tensor_split": [3.0, 1.0]}}),
         ("-m m.gguf -fa --mlock", {"from": "m.gguf", "context": {"flash_attention": "on"}, "memory": {"mlock": True}}),
         (

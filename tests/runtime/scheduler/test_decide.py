@@ -473,6 +473,68 @@ def test_a_higher_priority_evicts_an_idle_model_that_stays_loaded() -> None:
     assert ev.Grant(id=1, unit=B) in world.feed(ev.Request(id=1, model="high"))
 
 
+def on(name: str, unit: UnitKey, **devices: int) -> Serve:
+    """A model on demand with weights of 60 bytes, of which these are on devices."""
+    return serve(name, unit, at_start=False, weights_bytes=60, weights_on=devices)
+
+
+TWO_DEVICES = Rules(budget=1000, places={"": 1000, "gpu0": 100, "gpu1": 100})
+
+
+def test_a_full_device_evicts_a_model_on_it_and_no_other() -> None:
+    """The least recently used model is on the other device: to unload it would free nothing that is needed."""
+    models = (on("other", A, gpu1=60), on("same", B, gpu0=60), on("new", C, gpu0=60))
+    world = World(*models, rules=TWO_DEVICES)
+    for number, name in enumerate(("other", "same")):
+        world.now += 1
+        world.feed(ev.Request(id=number, model=name), ev.Leave(id=number))
+
+    commands = world.feed(ev.Request(id=9, model="new"))
+
+    assert world.of(ev.Evicted) == [ev.Evicted(models="same", reason="to make room for new")]
+    assert ev.Grant(id=9, unit=C) in commands
+    assert world.phase(A) is Phase.READY
+
+
+def test_models_on_different_devices_are_loaded_together() -> None:
+    world = World(on("a", A, gpu0=60), on("b", B, gpu1=60), rules=TWO_DEVICES)
+
+    world.feed(ev.Request(id=1, model="a"), ev.Request(id=2, model="b"))
+
+    assert (world.phase(A), world.phase(B)) == (Phase.READY, Phase.READY)
+
+
+def test_a_model_that_no_device_holds_is_refused_with_the_device() -> None:
+    large = serve("a", at_start=False, weights_bytes=300 << 30, weights_on={"gpu1": 200 << 30})
+    world = World(large, rules=Rules(budget=1000 << 30, places={"": 900 << 30, "gpu1": 100 << 30}))
+
+    (refusal,) = [c for c in world.feed(ev.Request(id=1, model="a")) if isinstance(c, ev.Refuse)]
+
+    assert isinstance(refusal.error, Refused)
+    assert "not enough memory on gpu1: 200.00 GiB needed, 0 B of 100.00 GiB in use" in refusal.error.message
+    assert "gpu.layers" in refusal.error.hint
+
+
+def test_a_context_counts_on_its_device() -> None:
+    small = serve("a", at_start=False, weights_bytes=50, weights_on={"gpu0": 50}, context_bytes=60)
+    world = World(replace(small, context_on={"gpu0": 60}), rules=TWO_DEVICES)
+    (refusal,) = [c for c in world.feed(ev.Request(id=1, model="a")) if isinstance(c, ev.Refuse)]
+    assert "on gpu0: 110 B needed" in str(refusal.error)
+
+    world = World(replace(small, context_on={"gpu1": 60}), rules=TWO_DEVICES)
+    assert ev.Grant(id=1, unit=A) in world.feed(ev.Request(id=1, model="a"))
+
+
+def test_a_lowered_budget_of_a_device_unloads_models_on_it() -> None:
+    models = (on("a", A, gpu0=60), on("b", B, gpu1=60))
+    world = World(*models, rules=TWO_DEVICES)
+    world.feed(ev.Request(id=1, model="a"), ev.Leave(id=1), ev.Request(id=2, model="b"), ev.Leave(id=2))
+
+    world.swap(*models, rules=replace(TWO_DEVICES, places={"gpu1": 10}))
+
+    assert (world.phase(A), world.phase(B)) == (Phase.READY, Phase.COLD)
+
+
 def test_a_model_unloaded_by_a_client_stays_unloaded_until_the_next_request() -> None:
     world = World(serve("a"))
 

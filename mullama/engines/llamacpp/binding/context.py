@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama.engines.base import ContextOptions
+from mullama.engines.llamacpp.binding.devices import placed
 from mullama.engines.llamacpp.binding.library import first_reason, log, sum_sizes
 from mullama.engines.llamacpp.binding.model import NativeAdapter, NativeModel
 from mullama.errors import EngineFailed, Refused
@@ -135,6 +136,7 @@ class NativeContext:
         self.kv_bytes = sum_sizes(lines, "KV buffer size") + sum_sizes(lines, "RS buffer size")
         self.compute_bytes = sum_sizes(lines, "compute buffer size")
         self.output_bytes = sum_sizes(lines, "output buffer size")
+        self.placed = placed(lines, model.devices, "KV buffer size", "RS buffer size", "compute buffer size")
         self._memory: Any = c.llama_get_memory(handle)
         self.can_shift = bool(self._memory and c.llama_memory_can_shift(self._memory))
         self._stop = ctypes.create_string_buffer(2)

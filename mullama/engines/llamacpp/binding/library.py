@@ -1,4 +1,4 @@
-"""The library: start once per process, log, version and devices."""
+"""The library: start once per process, log and version."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Log:
         try:
             yield lines
         finally:
-            self._recordings.remove(lines)
+            self._recordings = [other for other in self._recordings if other is not lines]
 
     def report(self) -> str:
         return "\n".join(self.errors)
@@ -68,20 +68,6 @@ def _binding_version() -> str:
     text = Path(c.__file__).with_name("__init__.py").read_text(encoding="utf-8")
     found = re.search(r'^__version__ = "(.+?)"', text, re.MULTILINE)
     return found[1] if found else "unknown"
-
-
-def device_names() -> tuple[str, ...]:
-    """Return the names of compute devices other than the CPU, in llama.cpp's order."""
-    lib = c._lib
-    lib.ggml_backend_dev_get.restype = ctypes.c_void_p
-    lib.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
-    lib.ggml_backend_dev_name.restype = ctypes.c_char_p
-    lib.ggml_backend_dev_name.argtypes = [ctypes.c_void_p]
-    lib.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
-    lib.ggml_backend_dev_count.restype = ctypes.c_size_t
-    devices = [lib.ggml_backend_dev_get(i) for i in range(lib.ggml_backend_dev_count())]
-    gpu_types = (1, 2)
-    return tuple(lib.ggml_backend_dev_name(d).decode() for d in devices if lib.ggml_backend_dev_type(d) in gpu_types)
 
 
 def sum_sizes(lines: Sequence[str], label: str) -> int:

@@ -4,53 +4,55 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import llama_cpp.llama_cpp as c
 
 from mullama.engines.base import WeightsOptions
-from mullama.engines.llamacpp.binding.library import (
-    first_reason,
-    log,
-    offloaded_layers,
-    start,
-    sum_sizes,
+from mullama.engines.llamacpp.binding.devices import (
+    NativeDevice,
+    device_list,
+    find_device,
+    main_memory_overrides,
+    placed,
 )
-from mullama.errors import BadWeights, EngineFailed
+from mullama.engines.llamacpp.binding.library import first_reason, log, offloaded_layers, start, sum_sizes
+from mullama.errors import BadWeights, EngineFailed, MullamaError, Refused, Unsupported
 
-_SPLITS = {"none": 0, "layer": 1, "row": 2}
+_SPLITS = {"none": 0, "layer": 1, "row": 2, "tensor": 3}
+_SHORT_OF_MEMORY = re.compile(r"unable to allocate|failed to allocate|out of memory", re.IGNORECASE)
+_NO_ROWS = re.compile(r"device (\S+) does not support split buffers")
+_NO_TENSORS = re.compile(r"LLAMA_SPLIT_MODE_TENSOR not implemented for (.+)")
+
+
+class DeviceMemoryShort(Refused):
+    """The weights, or their context, do not fit into a device."""
 
 
 class NativeModel:
-    """Loaded weights with their vocabulary. Raise `BadWeights` for files that cannot be loaded."""
+    """Loaded weights with their vocabulary.
 
-    def __init__(self, files: Sequence[str], options: WeightsOptions, progress: Callable[[float], bool]) -> None:
+    Raises `BadWeights` for files that cannot be loaded, `DeviceMemoryShort` for lack of memory on a device,
+    `Unsupported` for a split that the devices or llama.cpp lack, and as `find_device`.
+    dry: read the header alone and allocate nothing, see `measure`.
+    """
+
+    def __init__(
+        self, files: Sequence[str], options: WeightsOptions, progress: Callable[[float], bool], *, dry: bool = False
+    ) -> None:
         start()
-        params = c.llama_model_default_params()
-        params.n_gpu_layers = options.gpu_layers
-        params.split_mode = _SPLITS[options.split]
-        params.main_gpu = options.main_gpu
-        params.load_mode = (1 if options.mmap else 0) + (2 if options.mlock else 0)
-        params.load_mtp = options.drafting
-        params.use_extra_bufts = options.extra_buffers
-        if options.tensor_split:
-            shares = (*options.tensor_split, *([0.0] * c.LLAMA_MAX_DEVICES))[: c.LLAMA_MAX_DEVICES]
-            params.tensor_split = (ctypes.c_float * c.LLAMA_MAX_DEVICES)(*shares)
-        params.progress_callback = c.llama_progress_callback(lambda share, _: bool(progress(share)))
-        paths = [os.fsencode(f) for f in files]
-        log.errors.clear()
-        with log.recording() as lines:
-            if len(paths) == 1:
-                handle = c.llama_model_load_from_file(paths[0], params)
-            else:
-                array = (ctypes.c_char_p * len(paths))(*paths)
-                handle = c.llama_model_load_from_splits(array, len(paths), params)
+        self.devices = tuple(find_device(name) for name in options.devices)
+        handle, lines = _open(files, options, self.devices, progress, dry=dry)
         if not handle:
-            raise BadWeights(f"llama.cpp cannot load {files[0]}", hint=first_reason(lines))
+            raise _refusal(files[0], options, lines)
         self._handle: Any = handle
+        self.remarks: tuple[str, ...] = ()
+        """Sentences about what differs from the options."""
         self.weights_bytes = sum_sizes(lines, "model buffer size")
         self.gpu_layers = offloaded_layers(lines)
+        self.placed = placed(lines, self.devices, "model buffer size")
         self.vocab: Any = c.llama_model_get_vocab(handle)
         self.vocabulary = int(c.llama_vocab_n_tokens(self.vocab))
         self.train_context = int(c.llama_model_n_ctx_train(handle))
@@ -142,6 +144,55 @@ class NativeModel:
         if self._handle is not None:
             c.llama_model_free(self._handle)
             self._handle = None
+
+
+def _open(
+    files: Sequence[str],
+    options: WeightsOptions,
+    devices: Sequence[NativeDevice],
+    progress: Callable[[float], bool],
+    *,
+    dry: bool,
+) -> tuple[Any, list[str]]:
+    """Return the handle of the loaded weights, NULL for a failure, and the log of the load."""
+    params = c.llama_model_default_params()
+    params.n_gpu_layers = options.gpu_layers
+    params.split_mode = _SPLITS[options.split]
+    params.main_gpu = options.main_gpu
+    params.load_mode = 0 if dry else (1 if options.mmap else 0) + (2 if options.mlock else 0)
+    params.no_alloc = dry
+    params.load_mtp = options.drafting
+    params.use_extra_bufts = options.extra_buffers
+    if options.tensor_split:
+        shares = (*options.tensor_split, *([0.0] * c.LLAMA_MAX_DEVICES))[: c.LLAMA_MAX_DEVICES]
+        params.tensor_split = (ctypes.c_float * c.LLAMA_MAX_DEVICES)(*shares)
+    listed, overrides = device_list(devices), main_memory_overrides(options.in_main_memory)
+    if devices:
+        params.devices = ctypes.addressof(listed)
+    if options.in_main_memory:
+        params.tensor_buft_overrides = ctypes.addressof(overrides)
+    params.progress_callback = c.llama_progress_callback(lambda share, _: bool(progress(share)))
+    paths = [os.fsencode(f) for f in files]
+    log.errors.clear()
+    with log.recording() as lines:
+        if len(paths) == 1:
+            return c.llama_model_load_from_file(paths[0], params), lines
+        array = (ctypes.c_char_p * len(paths))(*paths)
+        return c.llama_model_load_from_splits(array, len(paths), params), lines
+
+
+def _refusal(file: str, options: WeightsOptions, lines: Sequence[str]) -> MullamaError:
+    """Return the error for weights that llama.cpp did not load, from its log."""
+    reason = first_reason(lines)
+    if options.gpu_layers and any(_SHORT_OF_MEMORY.search(line) for line in lines):
+        names = ", ".join(options.devices) or "the devices"
+        hint = f"{reason}; use fewer gpu.layers, gpu.experts: all or a smaller context.size"
+        return DeviceMemoryShort(f"the weights do not fit into the memory of {names}", hint=hint)
+    if match := _NO_ROWS.search(reason):
+        return Unsupported(f"gpu.split is row, and {match[1]} cannot split rows", hint="gpu.split: layer")
+    if match := _NO_TENSORS.search(reason):
+        return Unsupported(f"gpu.split is tensor, which llama.cpp lacks for {match[1]}", hint="gpu.split: layer")
+    return BadWeights(f"llama.cpp cannot load {file}", hint=reason)
 
 
 class NativeAdapter:
