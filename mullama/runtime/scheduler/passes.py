@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from mullama.errors import MullamaError, Refused, TimedOut, Unavailable
 from mullama.runtime.scheduler.events import (
@@ -23,14 +22,14 @@ from mullama.runtime.scheduler.events import (
     WakeAt,
 )
 from mullama.runtime.scheduler.state import Phase, QueuedRequest, State, Unit, WorkerState, unit_failed
+from mullama.struct import Struct
 from mullama.units import size
 
 RETRY_LOAD = 10.0  # seconds after which a client may ask again for a model that loads
 _ROUNDING = 0.01  # seconds; sums and differences of the same times differ by rounding
 
 
-@dataclass(frozen=True, slots=True)
-class Amounts:
+class Amounts(Struct, frozen=True):
     """Bytes on each device, and in main memory by the name ""."""
 
     places: Counter[str]

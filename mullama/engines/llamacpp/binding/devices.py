@@ -12,7 +12,6 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
@@ -21,6 +20,7 @@ import llama_cpp.llama_cpp as c
 from mullama.engines.base import DeviceUse
 from mullama.engines.llamacpp.binding.library import start
 from mullama.errors import NotFound, Refused, Unsupported
+from mullama.struct import Struct
 
 _GPU_TYPES: Final = (1, 2)  # GGML_BACKEND_DEVICE_TYPE_GPU, _IGPU
 _CPU_TYPE: Final = 0
@@ -76,8 +76,7 @@ def _ggml() -> Any:
     return library
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NativeDevice:
+class NativeDevice(Struct, frozen=True, kw_only=True):
     """A device of the process. name: the engine's name of it."""
 
     handle: int
