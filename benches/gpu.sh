@@ -51,9 +51,10 @@ unpack() { # the binding of FOLDER before any other one
 
 devices() { "$python" -m mullama.engines.llamacpp.binding.devices; }
 
-answer() { # one greedy answer of the built-in model, as text
+answer() ( # one greedy answer of the built-in model, as text
+  cd "$MULLAMA_STATE_DIR" # a folder without a manifest
   "$python" -m mullama run builtin:tiny "What is the capital of France?" --temperature 0 --max-tokens 16 </dev/null
-}
+)
 
 state() { # a state folder of its own, so that no other server is used
   MULLAMA_STATE_DIR=$(mktemp -d)

@@ -43,6 +43,7 @@ def namespace() -> Iterator[str]:
         ip("link", "set", f"{CABLE}a", "up")
         ip("-n", NAME, "addr", "add", f"{THERE}/30", "dev", f"{CABLE}b")
         ip("-n", NAME, "link", "set", f"{CABLE}b", "up")
+        ip("-n", NAME, "link", "set", "lo", "up")  # `mullama rpc` talks to its processes over it
         yield NAME
     except subprocess.CalledProcessError as error:
         pytest.skip(f"a virtual cable cannot be made here: {error.stderr.decode().strip()}")
