@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass
 
 from mullama.engines.llamacpp.rpc import frames
 from mullama.errors import Unavailable, Unsupported
-from mullama.struct import Struct
 
 SECONDS = 5.0
 """The longest wait for a host. One of llama.cpp's own servers keeps others waiting while it serves a client."""
 _LONGEST = 4096  # bytes of a reply
 
 
-class LentDevice(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class LentDevice:
     """The memory of a device that a host lends, in bytes."""
 
     free: int

@@ -16,12 +16,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from time import monotonic, sleep
 
 from mullama.engines.llamacpp.rpc import frames
 from mullama.engines.llamacpp.rpc.ask import receive
 from mullama.errors import EngineFailed, NotFound, Refused, Unsupported
-from mullama.struct import Struct, field
 from mullama.units import size
 
 _START_SECONDS = 60.0  # that a process may take to listen: a driver may need long for its first start
@@ -31,7 +31,8 @@ _BLOCK = 1 << 20  # bytes that are passed on at once
 _MOST_FRAME = 1 << 44  # bytes; a longer length is no frame
 
 
-class LendableDevice(Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LendableDevice:
     """A device of this machine; sizes in bytes."""
 
     name: str
@@ -98,7 +99,8 @@ class MemoryBudget:
             return min(free, max(0, self.bound - self._used)), min(total, self.bound)
 
 
-class _Server(Struct, eq=False):
+@dataclass(eq=False)
+class _Server:
     """One process of llama.cpp's RPC server."""
 
     process: subprocess.Popen[bytes]
@@ -122,7 +124,8 @@ class _Server(Struct, eq=False):
                 pipe.close()
 
 
-class Lender(Struct, kw_only=True):
+@dataclass(kw_only=True)
+class Lender:
     """Serves clients on a listening socket until `stop`. report: receives a line about each client."""
 
     listener: socket.socket
