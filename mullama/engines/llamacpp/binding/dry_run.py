@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import llama_cpp.llama_cpp as c
@@ -53,7 +54,7 @@ class _Map(ctypes.Structure):
 
 def measure(files: Sequence[str], options: WeightsOptions, shape: ContextShape) -> tuple[int, ...] | None:
     """Return the bytes that weights with one context take on each device of `options`; None where it is not known."""
-    breakdown = getattr(c._lib, _SYMBOL, None) if sys.platform == "linux" else None
+    breakdown = getattr(c._lib, _SYMBOL, None) if _built_with_libstdcxx() else None
     if breakdown is None:
         return None
     breakdown.restype, breakdown.argtypes = _Map, [ctypes.c_void_p]
@@ -80,6 +81,13 @@ def measure(files: Sequence[str], options: WeightsOptions, shape: ContextShape) 
         for opened in (context, model):
             if opened is not None:
                 opened.close()
+
+
+def _built_with_libstdcxx() -> bool:
+    if sys.platform != "linux":
+        return False
+    libraries = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    return "/libstdc++." in libraries and "/libc++." not in libraries
 
 
 def _nodes(found: Any) -> Iterator[_Node]:
