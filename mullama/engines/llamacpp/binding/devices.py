@@ -62,7 +62,6 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ggml_backend_reg_dev_count": (ctypes.c_size_t, (_HANDLE,)),
     "ggml_backend_reg_dev_get": (_HANDLE, (_HANDLE, ctypes.c_size_t)),
     "ggml_backend_reg_get_proc_address": (_HANDLE, (_HANDLE, ctypes.c_char_p)),
-    "ggml_backend_register": (None, (_HANDLE,)),
 }
 
 
@@ -160,7 +159,8 @@ def _host_devices(host: str) -> tuple[NativeDevice, ...]:
         registry = add(host.encode())
         if not registry:
             raise Refused(f"the RPC host {host} lends no devices")
-        _ggml().ggml_backend_register(registry)
+        # The host is not registered: llama.cpp asks each registered device when it loads a model without named devices,
+        # and ends the process when one does not answer.
         count = _ggml().ggml_backend_reg_dev_count(registry)
         handles = (_ggml().ggml_backend_reg_dev_get(registry, number) for number in range(count))
         _added[host] = tuple(_described(handle, f"{host}/{number}") for number, handle in enumerate(handles))
