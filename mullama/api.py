@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from types import TracebackType
 from typing import Any, Literal, Self, get_args, overload
@@ -27,6 +27,7 @@ from mullama.errors import EngineFailed, Invalid, MullamaError, Unsupported
 from mullama.plan.fit import as_made
 from mullama.reconcile.machine import observe_machine
 from mullama.runtime.worker.blocking import BlockingWorker, choice_of, files_here, refuse_too_big
+from mullama.struct import replace
 from mullama.weights.memory import CACHE_TYPES, ContextShape
 
 __all__ = [

@@ -90,7 +90,9 @@ def supported(model: Model) -> Model:
         "rollout": model.rollout.model_copy(update={"strategy": "auto"}),
         "limits": model.limits.model_copy(update={"rate": None}),
         "context": model.context.model_copy(update={"flash_attention": "on", "ubatch": None}),
-        "gpu": model.gpu.model_copy(update={"tensor_split": ()}),
+        "gpu": model.gpu.model_copy(update={"tensor_split": (), "devices": ()}),
+        "embedding": model.embedding.model_copy(update={"default_prompt": None}),
+        "adapters": tuple(a.model_copy(update={"expose": False}) for a in model.adapters[:1]),
     }  # fmt: skip
     return model.model_copy(update=said)
 
