@@ -341,7 +341,8 @@ class Reconciler:
             stamps = {p: s for d in self.current.snapshot.deployments.values() for p, s in d.stamps.items()}
             self._look = asyncio.ensure_future(asyncio.to_thread(changed, stamps))
         with contextlib.suppress(TimeoutError):
-            self.changed_files = await asyncio.wait_for(asyncio.shield(self._look), LOOK_SECONDS)
+            async with asyncio.timeout(LOOK_SECONDS):
+                self.changed_files = await asyncio.shield(self._look)
         return self.changed_files
 
     def _applied(self) -> Applied | None:

@@ -93,7 +93,8 @@ async def test_an_apply_that_fetches_is_overtaken_by_an_edit_of_the_overlay_and_
     applying = scenario.apply({"a": scenario.small(3), "big": BIG})
     await scenario.fetching()
 
-    await asyncio.wait_for(scenario.server.commands.copy(CopyModel(source="a", destination="b")), 90)
+    async with asyncio.timeout(90):
+        await scenario.server.commands.copy(CopyModel(source="a", destination="b"))
     assert await scenario.length() == 9, "an apply is all or nothing"
 
     scenario.hub.release()

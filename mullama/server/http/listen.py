@@ -138,7 +138,8 @@ class HttpServer:
         if self._state.connections:
             self._all_closed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._all_closed.wait(), self._bounds.flush)
+                async with asyncio.timeout(self._bounds.flush):
+                    await self._all_closed.wait()
 
     def _connection_lost(self) -> None:
         if not self._state.connections:
