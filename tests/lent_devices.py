@@ -11,6 +11,9 @@ import threading
 from collections.abc import Sequence
 from types import TracebackType
 
+import pytest
+from llama_cpp import llama_supports_rpc
+
 from mullama.units import size
 
 MIB = 1024**2
@@ -20,6 +23,8 @@ class LentDevices:
     """One process of `mullama rpc` that lends the CPU with a bounded memory. It is reaped at the end of the block."""
 
     def __init__(self, memory: int, listen: str = "127.0.0.1:0", prefix: Sequence[str] = ()) -> None:
+        if not llama_supports_rpc():
+            pytest.skip("this build of llama.cpp has no RPC backend: run .ci/install test")
         self.memory = memory
         self.lines: list[str] = []
         self._told = threading.Condition()
