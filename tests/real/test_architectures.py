@@ -97,4 +97,5 @@ def test_a_conversation_continues_when_its_reasoning_is_stripped(
         assert result.begun.cached_tokens >= asked - 100  # checkpoints are at least 64 tokens apart
         asked = result.begun.prompt_tokens
         prompt += f"{result.text[len(result.text) // 2 :]}<|im_end|>\n"
-    assert_same_answers(engine.facts, shared, whole)
+    # Random weights that choose among experts have near ties early in an answer.
+    assert_same_answers(engine.facts, shared, whole, compared=0.2)
