@@ -27,8 +27,8 @@ def engine(request: pytest.FixtureRequest, load: Callable[[str], LlamaEngine]) -
     return load(request.param)
 
 
-def job(id: int, prompt: str) -> Generate:
-    return ask(id, prompt, logprobs=ALTERNATIVES, max_tokens=12)
+def job(id: int, prompt: str, most: int = 12) -> Generate:
+    return ask(id, prompt, logprobs=ALTERNATIVES, max_tokens=most)
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +88,13 @@ def test_a_conversation_continues_when_its_reasoning_is_stripped(
     prompt, asked = f"{BEGINNING}<|im_end|>\n", 0
     shared: list[Result] = []
     whole: list[Result] = []
-    for subject in SUBJECTS[:3]:
+    for subject in SUBJECTS:
         prompt += f"<|im_start|>user\nTell me about {subject}.<|im_end|>\n<|im_start|>assistant\n"
-        (result,) = answers(engine, job(1, prompt))
+        (result,) = answers(engine, job(1, prompt, 4))  # short: random experts have near ties early
         shared.append(result)
-        whole += answers(engine, replace(job(1, prompt), cache=False))
+        whole += answers(engine, replace(job(1, prompt, 4), cache=False))
         assert result.begun is not None
         assert result.begun.cached_tokens >= asked - 100  # checkpoints are at least 64 tokens apart
         asked = result.begun.prompt_tokens
         prompt += f"{result.text[len(result.text) // 2 :]}<|im_end|>\n"
-    # Random weights that choose among experts have near ties early in an answer.
-    assert_same_answers(engine.facts, shared, whole, compared=0.2)
+    assert_same_answers(engine.facts, shared, whole)
