@@ -250,13 +250,39 @@ def test_memory_is_bounded_over_all_buffers_and_given_back() -> None:
     ]  # fmt: skip
 
 
-def test_a_server_that_ends_ends_its_client() -> None:
+@pytest.mark.parametrize("linger", [(0, 0), (1, 0)], ids=["closed", "reset"])
+def test_a_server_that_ends_ends_its_client(linger: tuple[int, int]) -> None:
     relayed = Relayed(None)
-    relayed.client.sendall(frames.request(8, b"x"))
+    relayed.client.sendall(sent := frames.request(8, b"x"))
     relayed.greet()
-    relayed.server.recv(100)
+    assert relayed.server.recv(len(sent), socket.MSG_WAITALL) == sent
+    relayed.server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", *linger))
     relayed.server.close()
 
     assert relayed.client.recv(1) == b""
     relayed.close()
     assert "its process ended" in str(relayed.failure)
+
+
+def test_a_server_that_ends_in_a_message_ends_its_client() -> None:
+    relayed = Relayed(None)
+    relayed.client.sendall(frames.request(6, b"x"))
+    relayed.greet()
+    relayed.server.recv(1)
+    relayed.server.close()  # what it did not read resets the connection
+    with suppress(ConnectionError):
+        while True:
+            relayed.client.sendall(frames.request(6, bytes(64 << 10)))
+
+    relayed.close()
+    assert "its process ended" in str(relayed.failure)
+
+
+def test_a_client_that_resets_its_connection_has_left() -> None:
+    relayed = Relayed(None)
+    relayed.allocate(60, address=5, first=True)
+    relayed.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    relayed.close()
+    assert relayed.failure is None
+    assert relayed.lines == ["connected", "disconnected, 60 B are free again"]

@@ -255,7 +255,7 @@ def relay(
         while True:
             try:
                 command, length = frames.REQUEST.unpack(receive(client, frames.REQUEST.size))
-            except EOFError:
+            except (EOFError, ConnectionError):  # a reset, where a reply to the client was not read
                 if server is not None:
                     yield f"disconnected, {size(sum(buffers.values()), digits=2)} are free again"
                 return
@@ -285,7 +285,7 @@ def relay(
                     (length,) = frames.LENGTH.unpack(receive(server, frames.LENGTH.size))
                     client.sendall(frames.LENGTH.pack(length))
                     _pass_on(server, client, length, block)
-    except (EOFError, frames.MALFORMED) as error:
+    except (EOFError, ConnectionError, frames.MALFORMED) as error:
         raise EngineFailed(f"its process ended, or the message was cut: {error}") from error
     finally:
         budget.give(sum(buffers.values()))
