@@ -1,4 +1,4 @@
-"""Output of a plan: lines of text, Markdown for a pull request, annotations for a CI build.
+"""Output of a plan for people: lines of text, and Markdown for a pull request. For a CI build: `findings`.
 
 Text of a manifest may contain any character: values are written as JSON, and control characters are escaped.
 """
@@ -185,6 +185,11 @@ def counts(plan: Plan) -> str:
     return text
 
 
+def summary(step: Step) -> str:
+    """Return the changes and the effect of a step on one line."""
+    return "; ".join(part for part in (*_details(step), _effect(step)) if part)
+
+
 # Markdown
 
 
@@ -193,9 +198,12 @@ def marker(stack: str) -> str:
     return f"<!-- mullama:{stack.replace('--', '- -')} -->"
 
 
-def markdown(plan: Plan, stack: str) -> str:
-    """Return a pull request comment of at most 60,000 characters: summary, table, and folded fields."""
+def markdown(plan: Plan, stack: str, broken: Sequence[str] = ()) -> str:
+    """Return a pull request comment of at most 60,000 characters: summary, broken rules, table, and folded fields."""
     head = [f"**mullama** `{_code(stack)}`: {counts(plan)}", marker(stack), ""]
+    if broken:
+        head += [f"**{counted(len(broken), 'rule')} of the policy broken**", ""]
+        head += [*(f"- {_cell(text)}" for text in broken), ""]
     warnings = [f"- warning: {_cell(text)}" for text in plan.warnings]
     warnings += [f"- {_cell(text)}" for text in _beside(plan)]
     if plan.empty:
@@ -243,29 +251,3 @@ def _cut(rows: list[str], *, folded: bool) -> str:
     shown = rows[:kept]
     closing = ["", "</details>"] if folded and "<details><summary>Fields</summary>" in shown else []
     return "\n".join([*shown, *closing, "", f"… and {len(rows) - kept} more lines: `mullama diff` shows all."])
-
-
-# Annotations
-
-
-def github(plan: Plan) -> tuple[str, ...]:
-    """Return a GitHub workflow command for each step: a warning if requests pause or a model goes, else a notice."""
-    return tuple(_annotation(step) for step in plan.steps)
-
-
-def _annotation(step: Step) -> str:
-    level = "warning" if step.pause or step.destructive or step.action is Action.REMOVE else "notice"
-    place = step.place
-    where = {"file": place.file, "line": str(place.line), "col": str(place.column)} if place else {}
-    fields = where | {"title": f"mullama: {step.action.value} {step.subject}"}
-    properties = ",".join(f"{key}={_property(text)}" for key, text in fields.items())
-    message = "; ".join(part for part in (*_details(step), _effect(step)) if part)
-    return f"::{level} {properties}::{_message(message)}"
-
-
-def _message(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _property(text: str) -> str:
-    return _message(text).replace(":", "%3A").replace(",", "%2C")

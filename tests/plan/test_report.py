@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from mullama.plan import report
 from mullama.plan.steps import Action, Cause, Cost, FieldChange, Plan, Step
-from mullama.problems import Location
 
 GIB = 1024**3
 
@@ -157,8 +156,7 @@ def test_a_new_model_lists_its_fields_in_every_format() -> None:
     assert "| `+` | `coder` | weights | ./c.gguf and 2 more | load at start |" in text
     assert "<details><summary>Fields</summary>" in text
     assert "- `coder`: gpu.layers 20" in text
-    (annotation,) = report.github(plan(new))
-    assert annotation.endswith('::./c.gguf; gpu.layers 20; system "Be brief."; load at start')
+    assert report.summary(new) == ('./c.gguf; gpu.layers 20; system "Be brief."; load at start')
 
 
 @pytest.mark.parametrize(
@@ -205,25 +203,3 @@ def test_long_markdown_is_cut_with_a_note_and_closes_what_it_opened() -> None:
     assert len(text) <= report.MARKDOWN_LIMIT
     assert text.count("<details>") == text.count("</details>") == 1
     assert text.endswith("more lines: `mullama diff` shows all.")
-
-
-def test_annotations_name_file_line_and_column() -> None:
-    here = Location("mullama.yaml", 7, 5)
-    change = FieldChange(path="system", before="a", after="50%\nmore", cost=Cost.LIVE)
-    found = report.github(plan(step("a:b", Action.UPDATE, changes=(change,), place=here)))
-    assert found == (
-        '::notice file=mullama.yaml,line=7,col=5,title=mullama%3A update a%3Ab::system a -> "50%25\\nmore"',
-    )
-
-
-def test_annotations_warn_where_requests_wait_or_a_model_goes() -> None:
-    levels = [line.split()[0] for line in report.github(MIXED)]
-    assert levels == ["::notice", "::notice", "::warning", "::notice", "::warning", "::notice"]
-
-
-@given(st.lists(st.text(), max_size=3))
-def test_an_annotation_is_always_one_line(texts: list[str]) -> None:
-    changes = tuple(FieldChange(path="system", before=None, after=t, cost=Cost.LIVE) for t in texts)
-    for line in report.github(plan(step("m", Action.UPDATE, changes=changes, detail="d"))):
-        assert "\n" not in line
-        assert "\r" not in line

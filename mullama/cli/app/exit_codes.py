@@ -42,6 +42,7 @@ DIFF_MEANINGS = {
     DONE: "no changes",
     DIFFERS: "there are changes",
     ERROR: "any error, including an invalid command line",
+    REFUSED: "the plan breaks a rule of --policy",
 }
 
 

@@ -1,26 +1,26 @@
-"""`mullama diff`: shows what apply would change, in four formats, with exit codes for CI."""
+"""`mullama diff`: shows what apply would change, with formats and exit codes for CI."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mullama.cli.api_client.discover import display_path, find, load_manifest, manifest_path, origin
 from mullama.cli.app.context import CommandContext, Parser, UsageError, manifest_options, server_options
-from mullama.cli.app.exit_codes import DIFFERS, DONE
+from mullama.cli.app.exit_codes import DIFFERS, DONE, REFUSED
+from mullama.cli.manifest.findings import CI_FORMATS, show_findings
 from mullama.cli.manifest.plan_file import save_plan
 from mullama.cli.manifest.planning import plan_between, plan_for
+from mullama.cli.manifest.policy import Review, review
 from mullama.errors import NotFound
 from mullama.plan import report
 from mullama.plan.steps import Action, Cause, Plan, Step, to_tree
-from mullama.struct import replace
 
 if TYPE_CHECKING:
     from mullama.manifest.load import LoadedManifest
 
-FORMATS = ("text", "json", "markdown", "github")
+FORMATS = ("text", "json", "markdown", *CI_FORMATS)
 
 GROUNDS: dict[str, Callable[[Step], bool]] = {
     "desired": lambda step: step.cause is Cause.DESIRED,
@@ -47,6 +47,11 @@ def diff_options(parser: Parser) -> None:
         metavar="LIST",
         help=f"exit with 2 only for these kinds of changes: {','.join(GROUNDS)} (default: all)",
     )
+    parser.add_argument(
+        "--policy",
+        metavar="FILE",
+        help="compare the plan with the rules of a policy file; exit with 9 if it breaks one",
+    )
     parser.add_argument("--exit-zero", action="store_true", help="exit with 0 if there are changes")
     parser.add_argument("--out", metavar="FILE", help="save the plan for `mullama apply --plan FILE`")
 
@@ -68,8 +73,9 @@ def diff(call: CommandContext) -> int:
         from mullama.manifest.tree import manifest_to_tree
 
         save_plan(call.folder / call.options.out, plan, manifest_to_tree(loaded.manifest), origin(loaded))
-    _show(call, plan, loaded)
-    return exit_code_of(plan, call.options.fail_on, exit_zero=call.options.exit_zero)
+    reviewed = review(call, plan, loaded)
+    _show(call, plan, loaded, reviewed)
+    return REFUSED if reviewed.broken else exit_code_of(plan, call.options.fail_on, exit_zero=call.options.exit_zero)
 
 
 def exit_code_of(plan: Plan, fail_on: tuple[str, ...], *, exit_zero: bool = False) -> int:
@@ -110,32 +116,25 @@ def _load_base(call: CommandContext) -> LoadedManifest:
     )
 
 
-def _show(call: CommandContext, plan: Plan, loaded: LoadedManifest) -> None:
-    terminal = call.terminal
+def _show(call: CommandContext, plan: Plan, loaded: LoadedManifest, reviewed: Review) -> None:
+    terminal, broken = call.terminal, reviewed.broken
     match call.options.format:
         case "json":
-            terminal.json(to_tree(plan))
+            rules = [{"rule": v.rule, "model": v.subject or None, "message": v.message} for v in broken]
+            terminal.json(to_tree(plan) | ({"policy": rules} if call.options.policy else {}))
         case "markdown":
-            terminal.raw(report.markdown(plan, _title(call, loaded)) + "\n")
-        case "github":
-            for line in report.github(_relative(plan, call.folder)):
-                terminal.raw(line + "\n")
+            texts = [f"{violation.rule}: {violation.message}" for violation in broken]
+            terminal.raw(report.markdown(plan, _title(call, loaded), texts) + "\n")
+        case "github" | "sarif" | "junit" as name:
+            from mullama.plan import findings
+
+            found = (*findings.of_violations(broken, loaded.places), *findings.of_plan(plan))
+            show_findings(call, name, "mullama diff", found, reviewed.passed)
         case _:
             terminal.toned(report.lines(plan))
+            terminal.toned(report.Line(f"policy {v.rule}: {v.message}", "remove") for v in broken)
 
 
 def _title(call: CommandContext, loaded: LoadedManifest) -> str:
     """Return the name in the metadata of the manifest, else that of the file."""
     return loaded.manifest.metadata.name or os.path.basename(call.options.file or "mullama.yaml")
-
-
-def _relative(plan: Plan, folder: Path) -> Plan:
-    """Make file names relative to the working directory, as annotations of CI need them."""
-    return replace(plan, steps=tuple(_relative_step(step, folder) for step in plan.steps))
-
-
-def _relative_step(step: Step, folder: Path) -> Step:
-    if step.place is None:
-        return step
-    file = os.path.relpath(folder / step.place.file, folder)
-    return replace(step, place=replace(step.place, file=file))

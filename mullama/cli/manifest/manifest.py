@@ -7,8 +7,9 @@ import os
 from typing import TYPE_CHECKING
 
 from mullama.cli.api_client.discover import NAMES, load_manifest
-from mullama.cli.app.context import CommandContext, Parser, json_option, manifest_options
+from mullama.cli.app.context import CommandContext, Parser, manifest_options
 from mullama.cli.app.exit_codes import DONE, INVALID
+from mullama.cli.manifest.findings import CI_FORMATS, show_findings
 from mullama.errors import ManifestError, Refused, masked_tree
 from mullama.manifest.dump import to_yaml
 from mullama.manifest.load import LoadedManifest
@@ -26,7 +27,11 @@ def validate_options(parser: Parser) -> None:
     parser.add_argument(
         "--machine", action="store_true", help="also check devices, layers and experts against this machine"
     )
-    json_option(parser)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument(
+        "--format", choices=("text", "json", *CI_FORMATS), default="text", help="output format (default: text)"
+    )
+    form.add_argument("--json", dest="format", action="store_const", const="json", help="the same as --format json")
 
 
 def validate(call: CommandContext) -> int:
@@ -38,19 +43,33 @@ def validate(call: CommandContext) -> int:
         if call.options.machine:
             _check_machine(call, loaded)
     except ManifestError as error:
-        if not call.options.json:
+        if call.options.format == "text":
             raise
-        call.terminal.json({"valid": False, "problems": [problem.tree() for problem in error.problems]})
+        _show_problems(call, error.problems)
         return INVALID
     manifest = loaded.manifest
-    if call.options.json:
-        call.terminal.json({"valid": True, "problems": [], "models": sorted(manifest.models)})
-    else:
-        call.terminal.line(
-            f"{call.options.file or NAMES[0]} is valid: "
-            f"{counted(len(manifest.models), 'model')}, {counted(len(manifest.routes), 'route')}"
-        )
+    match call.options.format:
+        case "text":
+            call.terminal.line(
+                f"{call.options.file or NAMES[0]} is valid: "
+                f"{counted(len(manifest.models), 'model')}, {counted(len(manifest.routes), 'route')}"
+            )
+        case "json":
+            call.terminal.json({"valid": True, "problems": [], "models": sorted(manifest.models)})
+        case _:
+            _show_problems(call, ())
     return DONE
+
+
+def _show_problems(call: CommandContext, problems: tuple[Problem, ...]) -> None:
+    if call.options.format == "json":
+        call.terminal.json({"valid": False, "problems": [problem.tree() for problem in problems]})
+        return
+    from mullama.plan.findings import of_problems
+
+    show_findings(
+        call, call.options.format, "mullama validate", of_problems(problems), () if problems else ("manifest",)
+    )
 
 
 def _drafts(call: CommandContext, loaded: LoadedManifest) -> tuple[Problem, ...]:

@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -189,3 +190,53 @@ def test_a_base_outside_of_a_repository_is_an_error(run: Run, manifest: Path, mo
     ran = run("diff", "--base", "HEAD")
     assert ran.code == 1
     assert "is not in a git repository" in ran.err
+
+
+POLICY = "policy: v1\nkeep: [chat]\nsources: ['builtin:*']\n"
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> str:
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    return "policy.yaml"
+
+
+def test_a_broken_rule_exits_with_9_in_every_format(run: Run, manifest: Path, tiny: TinyServer, policy: str) -> None:
+    tiny.answers["POST /api/v1/plan"] = Answer(to_tree(plan(REMOVE)))
+    asked = ("diff", "--policy", policy, "--host", tiny.url, "--exit-zero")
+
+    text = run(*asked)
+    assert (text.code, text.out.splitlines()[-1]) == (9, "policy keep: chat is removed")
+    tree = json.loads(run(*asked, "--format", "json").out)
+    assert tree["policy"] == [{"rule": "keep", "model": "chat", "message": "chat is removed"}]
+    assert "- keep: chat is removed" in run(*asked, "--format", "markdown").out.splitlines()
+    annotation = run(*asked, "--format", "github").out.splitlines()[0]
+    assert annotation == "::error file=mullama.yaml,line=3,col=3,title=mullama%3A policy keep::chat is removed"
+    log = json.loads(run(*asked, "--format", "sarif").out)
+    assert [result["level"] for result in log["runs"][0]["results"]] == ["error", "warning"]
+    suite = ElementTree.fromstring(run(*asked, "--format", "junit").out)
+    assert (suite.attrib["tests"], suite.attrib["failures"]) == ("3", "1"), "keep, the step, and the kept rule"
+
+
+def test_a_plan_that_keeps_the_policy_exits_as_before(run: Run, manifest: Path, tiny: TinyServer, policy: str) -> None:
+    tiny.answers["POST /api/v1/plan"] = Answer(to_tree(plan(DESIRED)))
+    ran = run("diff", "--policy", policy, "--host", tiny.url)
+    assert (ran.code, ran.out) == (2, "~ chat  live  next request\n1 changed.\n")
+    tree = json.loads(run("diff", "--policy", policy, "--host", tiny.url, "--format", "json").out)
+    assert tree["policy"] == []
+
+
+def test_a_mistake_in_the_policy_has_its_place(run: Run, manifest: Path, tiny: TinyServer, policy: str) -> None:
+    tiny.answers["POST /api/v1/plan"] = Answer(to_tree(plan(DESIRED)))
+    Path(policy).write_text("policy: v1\nkep: [chat]\n")
+    ran = run("diff", "--policy", policy, "--host", tiny.url)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("policy.yaml:2:1: kep: no such field (did you mean keep?)")
+
+
+def test_a_policy_needs_no_server_with_a_base(run: Run, repository: Path) -> None:
+    (repository / "policy.yaml").write_text("policy: v1\npinned: true\n")
+    (repository / "mullama.yaml").write_text("mullama: v1\nmodels: {a: builtin:tiny, new: 'hf:org/repo:Q8_0'}\n")
+    ran = run("diff", "-f", "deploy/mullama.yaml", "--base", "HEAD", "--policy", "deploy/policy.yaml")
+    assert ran.code == 9
+    assert ran.out.endswith("policy pinned: hf:org/repo:Q8_0 has no digest: mullama lock writes it\n")

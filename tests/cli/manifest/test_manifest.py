@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -54,6 +55,29 @@ def test_mistakes_in_json_keep_their_places(run: Run, manifest: Path) -> None:
     tree = json.loads(ran.out)
     assert (ran.code, tree["valid"]) == (4, False)
     assert {problem["line"] for problem in tree["problems"]} >= {3, 4}
+
+
+@pytest.mark.parametrize(
+    ("form", "first"),
+    [
+        ("github", "::error file=mullama.yaml,line=3,col=3,title=mullama%3A models.chat.from::is required ("),
+        ("sarif", "{"),
+        ("junit", '<?xml version="1.0" encoding="UTF-8"?>'),
+    ],
+)
+def test_mistakes_in_the_forms_of_ci(run: Run, manifest: Path, form: str, first: str) -> None:
+    manifest.write_text(BAD)
+    ran = run("validate", "--format", form)
+    assert ran.code == 4
+    assert ran.out.startswith(first)
+    assert "models.small.context.size" in ran.out
+
+
+def test_a_valid_manifest_is_a_test_that_passes(run: Run, manifest: Path) -> None:
+    ran = run("validate", "--format", "junit")
+    (suite,) = ElementTree.fromstring(ran.out)
+    assert (ran.code, suite.attrib["tests"], suite.attrib["failures"]) == (0, "1", "0")
+    assert run("validate", "--format", "github").out == ""
 
 
 def test_a_manifest_may_come_from_standard_input(run: Run) -> None:
