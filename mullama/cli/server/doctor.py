@@ -34,7 +34,7 @@ _HUB = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN_PA
 _MASKS = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GGML_VK_VISIBLE_DEVICES")
 
 
-class Finding(Struct, frozen=True):
+class Diagnosis(Struct, frozen=True):
     """The result of one check."""
 
     name: str
@@ -51,7 +51,7 @@ def doctor_options(parser: Parser) -> None:
 
 def doctor(call: CommandContext) -> int:
     """Print all findings; exit with 0 when no check failed. Warnings are not failures."""
-    found: list[Finding] = []
+    found: list[Diagnosis] = []
     for check in CHECKS:
         found += _run(check, call)
     failed = any(item.state == "failure" for item in found)
@@ -62,13 +62,13 @@ def doctor(call: CommandContext) -> int:
     return ERROR if failed else DONE
 
 
-def _run(check: Callable[[CommandContext], Iterator[Finding]], call: CommandContext) -> list[Finding]:
+def _run(check: Callable[[CommandContext], Iterator[Diagnosis]], call: CommandContext) -> list[Diagnosis]:
     """Return the findings of a check; an error of the check is a finding too."""
     try:
         return list(check(call))
     except (MullamaError, OSError) as error:
         hint = error.hint if isinstance(error, MullamaError) else ""
-        return [Finding(check.__name__.strip("_"), "failure", str(error), hint)]
+        return [Diagnosis(check.__name__.strip("_"), "failure", str(error), hint)]
 
 
 _SIGNS: dict[State, tuple[str, Tone]] = {
@@ -76,19 +76,19 @@ _SIGNS: dict[State, tuple[str, Tone]] = {
 }  # fmt: skip
 
 
-def _lines(item: Finding) -> Iterator[Line]:
+def _lines(item: Diagnosis) -> Iterator[Line]:
     sign, tone = _SIGNS[item.state]
     yield Line(f"{sign} {item.name:<12} {item.message}", tone)
     if item.hint:
         yield Line(f"  {'':<12} {item.hint}", "plain")
 
 
-def _version(call: CommandContext) -> Iterator[Finding]:
+def _version(call: CommandContext) -> Iterator[Diagnosis]:
     text = f"mullama {mullama.__version__}, Python {platform.python_version()}, {platform.platform()}"
-    yield Finding("version", "ok", text)
+    yield Diagnosis("version", "ok", text)
 
 
-def _cpu(call: CommandContext) -> Iterator[Finding]:
+def _cpu(call: CommandContext) -> Iterator[Diagnosis]:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -97,18 +97,18 @@ def _cpu(call: CommandContext) -> Iterator[Finding]:
     known = ("avx", "avx2", "avx512f", "f16c", "fma", "amx_tile", "neon", "asimd", "sve")
     cores = usable_cores()
     text = f"{cores} cores, {platform.machine()} {' '.join(flag for flag in known if flag in flags)}"
-    yield Finding("cpu", "ok", text.rstrip())
+    yield Diagnosis("cpu", "ok", text.rstrip())
     yield from load_finding(os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, cores)
 
 
-def load_finding(load: float, cores: int) -> Iterator[Finding]:
+def load_finding(load: float, cores: int) -> Iterator[Diagnosis]:
     """Yield a warning about a machine whose processor others use, too. load: runnable threads on average."""
     if load >= 2 * cores + 1:
         hint = "context.threads: 1 helps; without the field, threads are reduced while others need the cores"
-        yield Finding("load", "warning", f"load {load:.0f} on {cores} cores: answers are slow", hint)
+        yield Diagnosis("load", "warning", f"load {load:.0f} on {cores} cores: answers are slow", hint)
 
 
-def _engine(call: CommandContext) -> Iterator[Finding]:
+def _engine(call: CommandContext) -> Iterator[Diagnosis]:
     """Decode in a child process, because a library built for another CPU kills the process that it runs in."""
     from mullama.engines.selftest import selftest
     from mullama.manifest.spec import Manifest
@@ -118,24 +118,24 @@ def _engine(call: CommandContext) -> Iterator[Finding]:
     result = selftest(tiny, state_root(call.env) / "selftest", call.env)
     if not result.works:
         hint = "install a build for this CPU, such as one without native instructions"
-        yield Finding("engine", "failure", f"llama.cpp cannot compute here: {result.report}", hint)
+        yield Diagnosis("engine", "failure", f"llama.cpp cannot compute here: {result.report}", hint)
     elif not result.extra_buffers:
         hint = "memory.extra_buffers: false disables them"
-        yield Finding("engine", "warning", f"llama.cpp computes, but {result.report}", hint)
+        yield Diagnosis("engine", "warning", f"llama.cpp computes, but {result.report}", hint)
     else:
-        yield Finding("engine", "ok", "llama.cpp loads the built-in model and computes")
+        yield Diagnosis("engine", "ok", "llama.cpp loads the built-in model and computes")
 
 
-def _memory(call: CommandContext) -> Iterator[Finding]:
+def _memory(call: CommandContext) -> Iterator[Diagnosis]:
     from mullama.reconcile.machine import observe_machine
 
     machine = observe_machine()
     low = machine.ram_total and machine.ram_available < machine.ram_total // 20
     text = f"{size(machine.ram_available)} of {size(machine.ram_total)} are available"
-    yield Finding("memory", "warning" if low else "ok", text)
+    yield Diagnosis("memory", "warning" if low else "ok", text)
 
 
-def _gpus(call: CommandContext) -> Iterator[Finding]:
+def _gpus(call: CommandContext) -> Iterator[Diagnosis]:
     from mullama.reconcile.machine import gpu_backends, host_devices, local_devices
 
     gpus = local_devices(call.env)
@@ -143,53 +143,53 @@ def _gpus(call: CommandContext) -> Iterator[Finding]:
     if not gpus:
         backends = ", ".join(gpu_backends())
         why = f"no GPU found by {backends}" if backends else "llama.cpp is built without a GPU backend"
-        yield Finding("gpu", "note", f"{why}: models run on the CPU")
+        yield Diagnosis("gpu", "note", f"{why}: models run on the CPU")
     if has_manifest(call):
         yield from map(_device, host_devices(load_manifest(call).manifest.hardware.rpc))
     for mask in _MASKS:
         if mask in call.env:
-            yield Finding("gpu", "note", f"{mask}={call.env[mask]} limits the visible GPUs")
+            yield Diagnosis("gpu", "note", f"{mask}={call.env[mask]} limits the visible GPUs")
 
 
-def _device(device: Device) -> Finding:
+def _device(device: Device) -> Diagnosis:
     if device.fault:
-        return Finding("gpu", "warning", f"{device.name}: {device.fault}", "models that need it wait for it")
+        return Diagnosis("gpu", "warning", f"{device.name}: {device.fault}", "models that need it wait for it")
     ids = "".join(f", {id}" for id in device.ids)
     text = f"{device.name} ({device.description}{ids}): {size(device.free)} of {size(device.total)} are free"
-    return Finding("gpu", "ok", text)
+    return Diagnosis("gpu", "ok", text)
 
 
-def _disk(call: CommandContext) -> Iterator[Finding]:
+def _disk(call: CommandContext) -> Iterator[Diagnosis]:
     root = data_root(call.env)
     existing = next(folder for folder in (root, *root.parents) if folder.exists())
     if not os.access(existing, os.W_OK):
-        yield Finding("store", "failure", f"{existing} is not writable", "set MULLAMA_CACHE_DIR to another folder")
+        yield Diagnosis("store", "failure", f"{existing} is not writable", "set MULLAMA_CACHE_DIR to another folder")
     free = shutil.disk_usage(existing).free
     low = free < _LOW_DISK
     hint = "set MULLAMA_CACHE_DIR to a folder on a larger disk" if low else ""
-    yield Finding("store", "warning" if low else "ok", f"{root}: {size(free)} free", hint)
+    yield Diagnosis("store", "warning" if low else "ok", f"{root}: {size(free)} free", hint)
 
 
-def _state(call: CommandContext) -> Iterator[Finding]:
+def _state(call: CommandContext) -> Iterator[Diagnosis]:
     running = [record for records in instances(state_root(call.env)) if (record := records.server())]
     for record in running:
         text = f"pid {record.pid} serves {record.manifest or 'no manifest'} on {', '.join(record.listen)}"
         old = record.version != mullama.__version__
         hint = f"it is version {record.version}: run mullama down, then apply" if old else ""
-        yield Finding("server", "warning" if old else "ok", text, hint)
+        yield Diagnosis("server", "warning" if old else "ok", text, hint)
     if not running:
-        yield Finding("server", "note", "no server is running")
+        yield Diagnosis("server", "note", "no server is running")
 
 
-def _manifest(call: CommandContext) -> Iterator[Finding]:
+def _manifest(call: CommandContext) -> Iterator[Diagnosis]:
     if not has_manifest(call):
-        yield Finding("manifest", "note", "no manifest in this folder", "mullama init writes one")
+        yield Diagnosis("manifest", "note", "no manifest in this folder", "mullama init writes one")
         return
     manifest = load_manifest(call).manifest
-    yield Finding("manifest", "ok", f"valid, {counted(len(manifest.models), 'model')}")
+    yield Diagnosis("manifest", "ok", f"valid, {counted(len(manifest.models), 'model')}")
 
 
-def _ports(call: CommandContext) -> Iterator[Finding]:
+def _ports(call: CommandContext) -> Iterator[Diagnosis]:
     """Check that the addresses of the manifest are free or belong to a server of mullama."""
     settings = load_manifest(call).manifest.server if has_manifest(call) else None
     listen = settings.listen if settings else _DEFAULT_LISTEN
@@ -199,16 +199,17 @@ def _ports(call: CommandContext) -> Iterator[Finding]:
         if address.startswith("unix:") or not port.isdigit() or port == "0":
             continue
         if address in ours:
-            yield Finding("port", "ok", f"{address} is used by mullama")
+            yield Diagnosis("port", "ok", f"{address} is used by mullama")
         elif reason := _taken(host.strip("[]"), int(port)):
             asked = client_address(address, tls=settings is not None and settings.tls is not None)
             if asked is not None and discover.answers(asked):
                 text = f"{address} is used by a mullama server under another state folder"
-                yield Finding("port", "warning", text, f"use --host {asked}, or set MULLAMA_STATE_DIR")
+                yield Diagnosis("port", "warning", text, f"use --host {asked}, or set MULLAMA_STATE_DIR")
                 continue
-            yield Finding("port", "failure", f"{address}: {reason}", "is it Ollama? server.listen sets another address")
+            hint = "is it Ollama? server.listen sets another address"
+            yield Diagnosis("port", "failure", f"{address}: {reason}", hint)
         else:
-            yield Finding("port", "ok", f"{address} is free")
+            yield Diagnosis("port", "ok", f"{address} is free")
 
 
 def _taken(host: str, port: int) -> str:
@@ -223,7 +224,7 @@ def _taken(host: str, port: int) -> str:
     return ""
 
 
-def _stores(call: CommandContext) -> Iterator[Finding]:
+def _stores(call: CommandContext) -> Iterator[Diagnosis]:
     from mullama.store.foreign import Foreign, usual_roots
 
     roots = usual_roots(call.env)
@@ -232,19 +233,19 @@ def _stores(call: CommandContext) -> Iterator[Finding]:
             if Path(folder).is_dir():
                 readable = os.access(folder, os.R_OK | os.X_OK)
                 text = f"{kind}: {folder}" + ("" if readable else " is not readable")
-                yield Finding("reuse", "ok" if readable else "warning", text)
+                yield Diagnosis("reuse", "ok" if readable else "warning", text)
     models = Foreign(roots).registry_models()
     if models:
-        yield Finding("reuse", "note", f"{counted(len(models), 'model')} of Ollama can be used in place")
+        yield Diagnosis("reuse", "note", f"{counted(len(models), 'model')} of Ollama can be used in place")
 
 
-def _hub(call: CommandContext) -> Iterator[Finding]:
+def _hub(call: CommandContext) -> Iterator[Diagnosis]:
     for name in _HUB:
         if name in call.env:
-            yield Finding("hub", "note", f"{name}={call.env[name]}")
+            yield Diagnosis("hub", "note", f"{name}={call.env[name]}")
     files = Files.here(call.env)
     if files.offline(call.options.offline):
-        yield Finding("hub", "note", "not checked: offline")
+        yield Diagnosis("hub", "note", "not checked: offline")
         return
     from mullama.manifest.spec import Manifest
     from mullama.sources.huggingface import hub_credential, user
@@ -252,28 +253,28 @@ def _hub(call: CommandContext) -> Iterator[Finding]:
     manifest = load_manifest(call).manifest if has_manifest(call) else Manifest(mullama="v1")
     settings = files.settings(manifest)
     if not hub_credential(settings.hub).headers:
-        yield Finding("hub", "note", "no token: gated models cannot be downloaded", "mullama login saves one")
+        yield Diagnosis("hub", "note", "no token: gated models cannot be downloaded", "mullama login saves one")
         return
     try:
-        yield Finding("hub", "ok", f"the token belongs to {user(settings.hub)}")
+        yield Diagnosis("hub", "ok", f"the token belongs to {user(settings.hub)}")
     except MullamaError as error:
-        yield Finding("hub", "warning", error.message, error.hint)
+        yield Diagnosis("hub", "warning", error.message, error.hint)
 
 
-def _environment(call: CommandContext) -> Iterator[Finding]:
+def _environment(call: CommandContext) -> Iterator[Diagnosis]:
     yield from unread_findings(call.env)
 
 
-def unread_findings(env: Mapping[str, str]) -> Iterator[Finding]:
+def unread_findings(env: Mapping[str, str]) -> Iterator[Diagnosis]:
     """Report variables of Ollama and of other programs that mullama does not read, with what replaces them."""
     instead = {**OLLAMA, **UNREAD}
     for name in sorted(name for name in env if name.startswith("OLLAMA_") or name in UNREAD):
         if name == "OLLAMA_MODELS":
-            yield Finding("environment", "note", f"{name} is set", f"here: {instead[name]}")
+            yield Diagnosis("environment", "note", f"{name} is set", f"here: {instead[name]}")
         elif name in instead:
-            yield Finding("environment", "warning", f"{name} is set but not read", f"here: {instead[name]}")
+            yield Diagnosis("environment", "warning", f"{name} is set but not read", f"here: {instead[name]}")
         else:
-            yield Finding("environment", "note", f"{name} is set but not read")
+            yield Diagnosis("environment", "note", f"{name} is set but not read")
 
 
 CHECKS = (_version, _cpu, _engine, _memory, _gpus, _disk, _state, _manifest, _ports, _stores, _hub, _environment)
