@@ -1,4 +1,4 @@
-"""Bytes, durations and counts as text, and text as bytes and durations. No other module reads or writes these forms."""
+"""Bytes, durations, counts and rates: their texts and their numbers. No other module reads or writes these forms."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 _SIZE = r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([kKMGT]i?B?|B)?"
 _DURATION = r"(?:[0-9]{1,12}(?:\.[0-9]{1,9})?(?:ms|s|m|h|d))+"
 _DURATION_PART = r"([0-9.]+)(ms|s|m|h|d)"
+_RATE = r"([0-9]{1,15}(?:\.[0-9]{1,9})?)([kMG]?)/(s|m|h|d)"
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 _GO_PART = r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)"
@@ -72,6 +73,24 @@ def parse_duration(text: str) -> float:
     if not re.fullmatch(_DURATION, text.strip()):
         raise ValueError("expected a duration, such as 30s, 10m, 1h30m or never")
     return math.fsum(float(number) * _SECONDS[unit] for number, unit in re.findall(_DURATION_PART, text))
+
+
+def parse_rate(text: str) -> tuple[int, float]:
+    """Return (count, seconds) of `60/m`, `200k/h` or `5M/d`; raise ValueError for other text."""
+    found = re.fullmatch(_RATE, text.strip())
+    count = round(float(found[1]) * 1000.0 ** (" kMG".index(found[2] or " "))) if found else 0
+    if found is None or not 1 <= count <= 10**15:
+        raise ValueError("expected a rate, such as 60/m, 200k/h or 5M/d")
+    return count, _SECONDS[found[3]]
+
+
+def rate_literal(count: int, seconds: float) -> str:
+    """Return a rate as a manifest spells it: `60/m`, `200k/h`."""
+    unit = next(unit for unit, length in _SECONDS.items() if length == seconds)
+    for letter, factor in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count % factor == 0:
+            return f"{count // factor}{letter}/{unit}"
+    return f"{count}/{unit}"
 
 
 def parse_go_duration(text: str) -> float:

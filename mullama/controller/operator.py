@@ -27,6 +27,7 @@ from mullama.runtime.base import ApplyOptions, Origin
 from mullama.runtime.llamacpp_metrics import LlamaCppMetrics
 from mullama.runtime.metrics import Gauge, Metrics
 from mullama.runtime.pool import Pool
+from mullama.runtime.rates.book import RateBook
 from mullama.runtime.scheduler.events import FOREVER
 from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.serving.build import time_to_live
@@ -48,11 +49,12 @@ class LocalOperator:
         pool: Pool,
         event_log: EventLog,
         metrics: Metrics,
+        rates: RateBook,
         reload: Callable[[str], Awaitable[str]],
         stop: Callable[[], None],
     ) -> None:
         self._reconciler, self._pool = reconciler, pool
-        self._event_log, self._metrics = event_log, metrics
+        self._event_log, self._metrics, self._rates = event_log, metrics, rates
         self._status = reconciler.status
         self._reload, self._stop = reload, stop
         self._started = time.time()
@@ -80,6 +82,7 @@ class LocalOperator:
             "models": with_shares(models, snapshot),
             "memory": memory_in_use(models, snapshot),
             "routes": {name: target for name, target in snapshot.names.items() if name != target.casefold()},
+            "rates": self._rates.tree(),
             "machine": {
                 "ram_total": machine.ram_total if machine else 0,
                 "ram_available": machine.ram_available if machine else 0,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, Literal, Protocol, TypeGuard, TypeVar
 
 from mullama.chat import inventory, types
+from mullama.dialects.rate_limits import RateReport, openai_headers
 from mullama.dialects.stored_objects import StoredObject, StoredOperation, StoredPage
 from mullama.errors import MullamaError
 from mullama.names import JSONValue
@@ -293,5 +294,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     """The header that holds the request id, on every reply and stream."""
     error_schema: JSONValue = None
     """The JSON Schema of an error reply's body."""
+    rate_headers: Callable[[RateReport, float], Mapping[str, str]] = openai_headers
+    """Return the response headers with what is left of the rate limits at this Unix time."""
     prefixes: tuple[str, ...] = ()
     """Path prefixes of the dialect; an unknown path below them is answered with its error."""

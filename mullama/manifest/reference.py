@@ -48,7 +48,12 @@ they are names.
 6. All errors are reported together, with file, line and column. Unsupported settings are refused, not ignored.
 """
 
-_UNITS = {"bytes": "size", "share": "size, or share such as `80%`", "seconds": "duration"}
+_UNITS = {
+    "bytes": "size",
+    "share": "size, or share such as `80%`",
+    "seconds": "duration",
+    "rate": "rate",
+}
 
 
 def reference_page(costs: Mapping[str, str]) -> str:

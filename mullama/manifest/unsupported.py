@@ -16,8 +16,6 @@ REFUSALS: Mapping[str, str] = {
     "routes.*.to": "a route to several models, or by weight, is not supported yet",
     "routes.*.fallback": "a fallback is not supported yet",
     "routes.*.on_error": "a fallback is not supported yet",
-    "auth.keys.*.rate": "rates are not supported yet",
-    "models.*.limits.rate": "rates are not supported yet",
     "models.*.mmproj": "images and sound are not supported yet",
     "models.*.rollout.strategy": "a strategy other than auto is not supported yet",
     "server.tls": "TLS is not supported yet",

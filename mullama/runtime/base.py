@@ -12,7 +12,9 @@ from typing import Any, Literal, Protocol
 from mullama.chat.inventory import CreateModel, ModelStateReport, PullModel, TaskStatus
 from mullama.chat.types import ChatRequest, CompletionRequest, Event
 from mullama.dialects.base import Operation, Result
+from mullama.dialects.rate_limits import RateReport
 from mullama.dialects.stored_objects import StoredObject
+from mullama.errors import Busy
 from mullama.manifest.spec import Manifest
 from mullama.struct import Struct
 
@@ -56,6 +58,14 @@ class Access(Struct, frozen=True, kw_only=True):
     generation: int
 
 
+class Admission(Struct, frozen=True, kw_only=True):
+    """The decision of the rate limits on one request."""
+
+    report: RateReport
+    refusal: Busy | None = None
+    """The error of a request that is refused."""
+
+
 class ApplyOptions(Struct, frozen=True, kw_only=True):
     """The options of one change."""
 
@@ -87,6 +97,10 @@ class Service(Protocol):
 
     def access(self) -> Access:
         """Return the live server settings and keys. Cheap: call it for each request."""
+        ...
+
+    def admit(self, model: str, caller: Caller) -> Admission | None:
+        """Decide by the rate limits on a request to a model, and count it. None if no limit applies. Never blocks."""
         ...
 
     def default_model(self, caller: Caller) -> str:

@@ -81,6 +81,8 @@ class Metrics(Struct):
     last_reload_at: float = 0.0
     reconcile_seconds: Histogram = field(default_factory=Histogram)
     pulled_bytes: int = 0
+    rate_limited: dict[str, int] = field(default_factory=dict)
+    """Requests that a rate limit refused, by the field of the limit in the manifest."""
     engines: dict[int, tuple[int, int]] = field(default_factory=dict)
     """The last reported decodes and requests of each worker, by its process id."""
 

@@ -64,6 +64,12 @@ class _Collector(Collector):
                 family.add_metric([name], getattr(model, pick))
             yield family
         yield CounterMetricFamily("mullama_pull_bytes", "Downloaded bytes.", metrics.pulled_bytes)
+        limited = CounterMetricFamily(
+            "mullama_rate_limited", "Requests that a rate limit refused, by its field.", labels=["limit"]
+        )
+        for limit, count in metrics.rate_limited.items():
+            limited.add_metric([limit], count)
+        yield limited
         reloads = CounterMetricFamily("mullama_reloads", "Reloads by result.", labels=["result"])
         for result, count in metrics.reloads.items():
             reloads.add_metric([result], count)

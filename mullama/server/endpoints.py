@@ -45,6 +45,17 @@ from mullama.struct import Struct, replace
 
 _log = logging.getLogger(__name__)
 
+_LIMITED = (
+    types.TextRequest
+    | types.EmbedRequest
+    | types.RerankRequest
+    | types.CountRequest
+    | types.RenderRequest
+    | types.TokenizeRequest
+    | types.DetokenizeRequest
+)
+"""The operations that count as requests of the rate limits."""
+
 
 class Endpoints(Struct, frozen=True, kw_only=True):
     """Handles the requests to the dialects' endpoints."""
@@ -73,7 +84,12 @@ class Endpoints(Struct, frozen=True, kw_only=True):
             path=endpoint.path,
             access=endpoint.access,
             handler=partial(self.handle, endpoint),
-            error_format=ErrorFormat(error=dialect.error, id_header=dialect.id_header, schema=dialect.error_schema),
+            error_format=ErrorFormat(
+                error=dialect.error,
+                id_header=dialect.id_header,
+                schema=dialect.error_schema,
+                rate_headers=dialect.rate_headers,
+            ),
             dialect=name,
             when=endpoint.when,
             schema=_schema(endpoint),
@@ -91,6 +107,7 @@ class Endpoints(Struct, frozen=True, kw_only=True):
             decoded = await compute(len(raw), self._decode, endpoint, request, raw)
             operation = self._named(decoded, exchange.caller)
             self._take_notes(exchange, operation, raw)
+            self._admit(exchange, operation)
             operation = await self._with_stored(endpoint, exchange, operation)
             context = self._context(exchange, operation)
             if isinstance(operation, StaticReply):
@@ -113,6 +130,17 @@ class Endpoints(Struct, frozen=True, kw_only=True):
             return operation
         named: Operation = with_model(operation, self.service.default_model(caller))
         return named
+
+    def _admit(self, exchange: Exchange, operation: Operation) -> None:
+        """Apply the rate limits to an operation that computes; raise `Busy` for one that is refused."""
+        if not isinstance(operation, _LIMITED):
+            return
+        admission = self.service.admit(model_of(operation) or "", exchange.caller)
+        if admission is None:
+            return
+        exchange.extra |= exchange.error_format.rate_headers(admission.report, time.time())
+        if admission.refusal is not None:
+            raise admission.refusal
 
     async def _read_body(self, exchange: Exchange, share: BodyShare) -> bytes:
         if exchange.method in ("GET", "HEAD"):

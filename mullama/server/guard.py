@@ -21,9 +21,14 @@ _APP_ORIGIN = re.compile(r"(?:app|tauri|file|vscode-webview|vscode-file)://[A-Za
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
 _MOST_HEADERS = 64
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-_EXPOSED = (
-    "x-request-id, request-id, retry-after, retry-after-ms, x-should-retry, mullama-warning, openai-processing-ms, "
-    "etag, www-authenticate"
+_RATES = [(unit, part) for unit in ("requests", "tokens") for part in ("limit", "remaining", "reset")]
+_EXPOSED = ", ".join(
+    (
+        *("x-request-id", "request-id", "retry-after", "retry-after-ms", "x-should-retry", "mullama-warning"),
+        *("openai-processing-ms", "etag", "www-authenticate"),
+        *(f"x-ratelimit-{part}-{unit}" for unit, part in _RATES),
+        *(f"anthropic-ratelimit-{unit}-{part}" for unit, part in _RATES),
+    )
 )
 _VARY_PREFLIGHT = (
     "Origin, Access-Control-Request-Method, Access-Control-Request-Headers, Access-Control-Request-Private-Network"

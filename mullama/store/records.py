@@ -191,6 +191,20 @@ class Records:
         self.create()
         write_atomic(self.folder / "attempts.json", json.dumps(attempts).encode())
 
+    # The levels of the rate limits
+
+    def rates(self) -> dict[str, Any]:
+        """Return the saved levels; empty without any, and where they cannot be read."""
+        try:
+            tree = json.loads((self.folder / "rates.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return tree if isinstance(tree, dict) else {}
+
+    def save_rates(self, levels: Mapping[str, Any]) -> None:
+        self.create()
+        write_atomic(self.folder / "rates.json", json.dumps(levels).encode())
+
     # The overlay: models that imperative verbs added (see `reconcile.overlay`)
 
     def overlay(self) -> dict[str, Any]:

@@ -84,8 +84,6 @@ SETTINGS: dict[str, Any] = {
     "routes.*.to": [{"model": "a", "weight": 1}, {"model": "c", "weight": 1}],
     "routes.*.fallback": ["a"],
     "routes.*.on_error": ["a"],
-    "auth.keys.*.rate": {"requests": "1/m"},
-    "models.*.limits.rate": "1/m",
     "models.*.mmproj": "./x.gguf",
     "models.*.rollout.strategy": "recreate",
     "server.tls": {"cert": "a", "key": "b"},

@@ -26,11 +26,6 @@ REFUSED = {
         "models: {a: builtin:tiny}\nroutes: {r: {to: [{model: a}], on_error: [timeout]}}",
         "m.yaml:3:32: routes.r.on_error: a fallback is not supported yet",
     ),
-    "auth.keys.*.rate": (
-        "auth: {keys: {k: {secret: {from_env: K}, rate: {requests: 60/m}}}}",
-        "m.yaml:2:42: auth.keys.k.rate: rates are not supported yet",
-    ),
-    "models.*.limits.rate": (A % "limits: {rate: {tokens: 1M/h}}", "m.yaml:2:43: models.a.limits.rate: rates are not"),
     "models.*.mmproj": (A % "mmproj: hf:a/b", "m.yaml:2:42: models.a.mmproj: images and sound are not supported yet"),
     "models.*.rollout.strategy": (
         A % "rollout: {strategy: surge}",

@@ -30,6 +30,7 @@ from mullama.reconcile.machine import observe_machine
 from mullama.runtime.base import ApplyOptions, Caller, Origin
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Attempts, Pool
+from mullama.runtime.rates.book import RateBook
 from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.service import ModelService
 from mullama.runtime.snapshot import Snapshot
@@ -81,10 +82,13 @@ class LocalServer:
         self.objects = ClientStore(
             ObjectFile(self.records.objects_path), lambda: self.snapshot.manifest.server.stored, lambda: self.now
         )
-        self.service = ModelService(lambda: self.snapshot, self.pool, self.commands, self.metrics, self.objects)
+        self.rates = RateBook(lambda: self.snapshot.manifest, lambda: self.now, refused=self.metrics.rate_limited)
+        self.service = ModelService(
+            lambda: self.snapshot, self.pool, self.commands, self.metrics, self.objects, self.rates
+        )
         self.operator = LocalOperator(
             reconciler=self.reconciler, pool=self.pool, event_log=self.event_log, metrics=self.metrics,
-            reload=self._no_file, stop=lambda: None,
+            rates=self.rates, reload=self._no_file, stop=lambda: None,
         )  # fmt: skip
 
     async def _no_file(self, reason: str) -> str:

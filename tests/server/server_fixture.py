@@ -21,7 +21,7 @@ from mullama.dialects.base import Dialect
 from mullama.dialects.stored_objects import FetchStored, ListStored, StoredObject, StoredPage, UpdateStored
 from mullama.errors import MullamaError, NotFound
 from mullama.manifest.spec import Manifest
-from mullama.runtime.base import Access, ApplyOptions, Caller, KeyRecord, Origin
+from mullama.runtime.base import Access, Admission, ApplyOptions, Caller, KeyRecord, Origin
 from mullama.server.app import App, create_app
 from mullama.server.http.limits import Bounds
 from mullama.server.http.listen import HttpServer
@@ -86,6 +86,7 @@ class StubRuntime:
     generation: int = 7
     """0 before the first manifest is applied."""
     state: str = "ready"
+    admission: Admission | None = None
     seen: list[Any] = field(default_factory=list)
     callers: list[Caller] = field(default_factory=list)
     kept: dict[str, StoredObject] = field(default_factory=dict)
@@ -112,6 +113,9 @@ class StubRuntime:
 
     def access(self) -> Access:
         return Access(manifest=self.manifest, keys=self.keys, generation=self.generation)
+
+    def admit(self, model: str, caller: Caller) -> Admission | None:
+        return self.admission
 
     def default_model(self, caller: Caller) -> str:
         return "usual"

@@ -63,7 +63,7 @@ _CALIBRATED = "llama-imatrix computes an importance matrix from it; mullama quan
 _NO_IMAGES = "images and sound are not supported yet"
 _NO_AUDIO = "audio is not supported"
 _NO_DRAFT = _in_model("draft")
-_NO_RATE = "rates are not supported yet; server.limits.concurrency in the manifest limits the requests at the same time"
+_RATE = "auth.keys.NAME.rate and limits.rate of a model in the manifest limit requests and tokens"
 _NO_PLACEMENT = "gpu.layers, gpu.split and gpu.experts in the manifest place the layers"
 _NO_SEARCH = "mullama calls no tools; a client searches and sends the result as a tool message"
 _NO_MCP = COMMANDS["mcp"]
@@ -163,7 +163,7 @@ EVERYWHERE: Mapping[str, str] = {
     "--max-tokens-limit": "limits.max_tokens of a model, in the manifest",
     "--max-request-body-mb": "server.limits.body, in the manifest",
     "--max-concurrent-requests": "server.limits.concurrency, in the manifest",
-    "--max-requests-per-second": _NO_RATE, "--rate-limit": _NO_RATE, "--context-pool-size": _PARALLEL,
+    "--max-requests-per-second": _RATE, "--rate-limit": _RATE, "--context-pool-size": _PARALLEL,
     "--websocket": _NO_WEBSOCKET, "--ws-port": _NO_WEBSOCKET,
 }  # fmt: skip
 """Hints by option, for every command that does not have the option."""

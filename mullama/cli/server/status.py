@@ -66,9 +66,21 @@ def _show(call: CommandContext, tree: Mapping[str, Any]) -> None:
             from mullama.plan.report import beside_line
 
             terminal.line(beside_line(beside))
+    if used := [line for rate in tree.get("rates") or () if (line := _rate(rate))]:
+        terminal.line()
+        for line in used:
+            terminal.line(line)
     if routes := tree.get("routes"):
         terminal.line()
         terminal.line("routes    " + ", ".join(f"{name} -> {_target(to)}" for name, to in routes.items()))
+
+
+def _rate(rate: Mapping[str, Any]) -> str:
+    """Format a rate limit that is in use: `auth.keys.ci.rate.requests 60/m: 12 left`; "" for a whole one."""
+    if not rate["full_in"] and not rate["refused"]:
+        return ""
+    refused = f", {counted(rate['refused'], 'request')} refused" if rate["refused"] else ""
+    return f"{rate['limit']} {rate['rate']}: {rate['remaining']:,} left{refused}"
 
 
 def _device(device: Mapping[str, Any]) -> str:

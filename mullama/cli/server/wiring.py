@@ -20,6 +20,7 @@ from mullama.controller.change import Change, unchanged
 from mullama.controller.event_log import EventLog
 from mullama.controller.model_commands import ModelCommands
 from mullama.controller.operator import LocalOperator
+from mullama.controller.rate_state import RateState
 from mullama.controller.reconciler import Reconciler
 from mullama.controller.restart import begin
 from mullama.controller.watch.watcher import ManifestWatcher
@@ -31,6 +32,7 @@ from mullama.reconcile.files import Files
 from mullama.runtime.base import ApplyOptions, Origin
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Attempts, Pool
+from mullama.runtime.rates.book import RateBook
 from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.service import ModelService
 from mullama.runtime.worker.spawn import SpawnedWorker
@@ -139,6 +141,7 @@ class _Process(Struct, kw_only=True):
     http: HttpServer
     app: App
     objects: ClientStore
+    rates: RateState
     reconciler: Reconciler
     watcher: ManifestWatcher
     service: ModelService
@@ -168,14 +171,16 @@ class _Process(Struct, kw_only=True):
         objects = ClientStore(
             ObjectFile(records.objects_path), lambda: reconciler.current.snapshot.manifest.server.stored
         )
+        rates = RateBook(lambda: reconciler.current.snapshot.manifest, refused=metrics.rate_limited)
         service = ModelService(
-            lambda: reconciler.current.snapshot, pool, ModelCommands(reconciler, files, env), metrics, objects
+            lambda: reconciler.current.snapshot, pool, ModelCommands(reconciler, files, env), metrics, objects, rates
         )
         operator = LocalOperator(
             reconciler=reconciler,
             pool=pool,
             event_log=event_log,
             metrics=metrics,
+            rates=rates,
             reload=watcher.reload,
             stop=stopping.set,
         )
@@ -184,6 +189,7 @@ class _Process(Struct, kw_only=True):
             http=http,
             app=create_app(service, operator, DIALECTS),
             objects=objects,
+            rates=RateState(rates, records),
             reconciler=reconciler,
             watcher=watcher,
             service=service,
@@ -247,6 +253,7 @@ class _Process(Struct, kw_only=True):
         self.tasks = (
             loop.create_task(self._reload_on_request()),
             loop.create_task(self.objects.keep_tidy()),
+            loop.create_task(self.rates.keep_saved()),
         )
 
     async def _reload_on_request(self) -> None:
@@ -277,6 +284,7 @@ class _Process(Struct, kw_only=True):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.objects.close()
+        self.rates.close()
 
     async def _drain(self) -> None:
         await asyncio.gather(self.http.stop(DRAIN_SECONDS), self.app.close(DRAIN_SECONDS))

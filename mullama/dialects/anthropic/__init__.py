@@ -5,6 +5,7 @@ from __future__ import annotations
 from mullama.dialects.anthropic import models, reply, request
 from mullama.dialects.anthropic.errors import ERROR_SCHEMA, error_reply
 from mullama.dialects.base import Dialect, Endpoint, Reply, StaticReply, fixed
+from mullama.dialects.rate_limits import anthropic_headers
 from mullama.struct import replace
 
 _PROBE = Endpoint(
@@ -65,5 +66,6 @@ DIALECT = Dialect(
     error=error_reply,
     error_schema=ERROR_SCHEMA,
     id_header="request-id",
+    rate_headers=anthropic_headers,
     prefixes=("/v1/messages", "/messages"),
 )

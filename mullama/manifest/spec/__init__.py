@@ -17,13 +17,13 @@ from mullama.manifest.spec.model import (
     Limits,
     ManifestMessage,
     Model,
-    ModelRate,
     Parameters,
     Probe,
     Residency,
     Rollout,
     Template,
 )
+from mullama.manifest.spec.rates import RateLimit
 from mullama.manifest.spec.server import (
     AnyRoute,
     Auth,
@@ -31,7 +31,6 @@ from mullama.manifest.spec.server import (
     Group,
     HubSource,
     Key,
-    KeyRate,
     Logs,
     Metadata,
     Moved,
@@ -52,9 +51,9 @@ from mullama.manifest.spec.values import Block, CacheType, DialectName, share_of
 
 __all__ = [
     "AdapterRef", "Auth", "Block", "Budget", "CacheType", "Context", "DialectName", "Draft", "Embedding", "GitSync",
-    "Gpu", "Group", "Hardware", "HardwareProfile", "HubSource", "Key", "KeyRate", "Kv", "Limits", "Logs", "Manifest",
-    "ManifestMessage", "Memory", "Metadata", "Model", "ModelRate", "Moved", "Observability", "Parameters", "Probe",
-    "Prune", "Residency", "Rollout", "Rope", "Route", "RouteTarget", "SecretRef", "Server", "ServerLimits",
+    "Gpu", "Group", "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest",
+    "ManifestMessage", "Memory", "Metadata", "Model", "Moved", "Observability", "Parameters", "Probe",
+    "Prune", "RateLimit", "Residency", "Rollout", "Rope", "Route", "RouteTarget", "SecretRef", "Server", "ServerLimits",
     "Sources", "StoredObjects", "Stores", "Sync", "Template", "Tls", "share_of",
 ]  # fmt: skip
 

@@ -8,6 +8,7 @@ from mullama.chat.sampling_fields import SAMPLING_FIELDS
 from mullama.manifest.spec.context import Context
 from mullama.manifest.spec.draft import Draft
 from mullama.manifest.spec.hardware import Gpu, Memory
+from mullama.manifest.spec.rates import RateLimit
 from mullama.manifest.spec.values import (
     Block,
     DialectName,
@@ -134,15 +135,6 @@ class Residency(Block):
     """States that outlive the model in memory."""
 
 
-class ModelRate(Block):
-    """Rate limits for all clients of the model together."""
-
-    requests: str | None = Field(default=None, examples=["60/m"])
-    """Requests per unit of time."""
-    tokens: str | None = Field(default=None, examples=["1M/h"])
-    """Tokens per unit of time."""
-
-
 class Limits(Block):
     """Limits on requests to this model."""
 
@@ -154,8 +146,10 @@ class Limits(Block):
     """Maximum time of one request. It bounds the wait for a model that loads, as the queue timeout does."""
     max_tokens: Whole | None = Field(default=None, ge=1, le=2**31 - 1, examples=[4096])
     """Maximum number of tokens of an answer; a request cannot raise it."""
-    rate: ModelRate | None = None
+    rate: RateLimit | None = Field(default=None, examples=[{"tokens": "1M/h"}])
     """Rate limits for all clients of the model together."""
+    rate_per_key: RateLimit | None = Field(default=None, examples=[{"requests": "10/m"}])
+    """Rate limits of each API key on the model."""
 
 
 class Probe(Block):

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from mullama.manifest.addresses import parse_address
+from mullama.manifest.spec.rates import RateLimit
 from mullama.manifest.spec.values import Block, DialectName, Duration, Flag, Size, Text, Whole, checked
 from mullama.manifest.spec.web_origins import host_pattern, origin_pattern
 
@@ -85,15 +86,6 @@ class Server(Block):
     """Responses and chat completions that clients store."""
 
 
-class KeyRate(Block):
-    """Rate limits of one key."""
-
-    requests: str | None = Field(default=None, examples=["60/m"])
-    """Requests per unit of time."""
-    tokens: str | None = Field(default=None, examples=["200k/h"])
-    """Tokens per unit of time."""
-
-
 class Key(Block):
     """One API key and its permissions."""
 
@@ -103,8 +95,10 @@ class Key(Block):
     """Names or patterns of the models and routes that the key may use."""
     roles: tuple[Literal["infer", "admin", "read"], ...] = Field(default=("infer",), min_length=1)
     """Permissions. infer: use models; read: see status, history and plans; admin: everything."""
-    rate: KeyRate | None = None
+    rate: RateLimit | None = None
     """Rate limits of the key."""
+    quota: RateLimit | None = Field(default=None, examples=[{"tokens": "5M/d"}])
+    """Further rate limits of the key, for a longer time; they apply together with `rate`."""
     priority: Whole = Field(default=0, ge=-1000, le=1000)
     """Priority: requests with a higher number are served first."""
 

@@ -1,4 +1,4 @@
-"""The scalar types of the manifest: sizes, durations, shares, layers; and the base class of blocks."""
+"""The scalar types of the manifest: sizes, durations, rates, shares, layers; and the base class of blocks."""
 
 import math
 import re
@@ -19,7 +19,7 @@ from pydantic import (
 from mullama.errors import Invalid
 from mullama.manifest.addresses import parse_rpc_host
 from mullama.names import parse_source
-from mullama.units import parse_duration, parse_size
+from mullama.units import parse_duration, parse_rate, parse_size, rate_literal
 
 DialectName = Literal["ollama", "openai", "anthropic"]
 CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
@@ -68,6 +68,11 @@ def read_size(value: object) -> object:
 def read_duration(value: object) -> object:
     """Convert text to seconds; other values stay, for the type to check."""
     return parse_duration(value) if isinstance(value, str) else value
+
+
+def canonical_rate(value: str) -> str:
+    """Return the one spelling of a rate, so that equal rates are equal."""
+    return rate_literal(*parse_rate(value))
 
 
 def parse_share(value: object) -> object:
@@ -165,6 +170,11 @@ Duration = Annotated[
             "pattern": r"^(never|([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+)$",
         }
     ),
+]
+Rate = Annotated[
+    str,
+    AfterValidator(canonical_rate),
+    WithJsonSchema({"type": "string", "x-mullama-unit": "rate", "pattern": r"^[0-9]+(\.[0-9]+)?[kMG]?/[smhd]$"}),
 ]
 Share = Annotated[
     str | Whole,

@@ -9,6 +9,7 @@ from mullama.chat import types as chat
 from mullama.chat.reader import Reader
 from mullama.engines.base import Begun, Ended, Output, Piece, PieceDetails, Prefilled
 from mullama.errors import EngineFailed
+from mullama.struct import replace
 
 
 class Places(Protocol):
@@ -169,6 +170,18 @@ class Aggregate:
         for event in events:
             if isinstance(event, chat.ToolCallFinished):
                 self._called.add(job)
+
+    def spent(self) -> chat.Usage:
+        """Return the usage so far, with that of choices that have not ended."""
+        done = self.usage()
+        unfinished = [begun for id, begun in self._begun.items() if id not in self._ended]
+        firsts = [begun for begun in unfinished if self._choices[begun.id] % self._per_prompt == 0]
+        return replace(
+            done,
+            prompt_tokens=done.prompt_tokens + sum(begun.prompt_tokens for begun in firsts),
+            cached_tokens=done.cached_tokens + sum(begun.cached_tokens for begun in firsts),
+            completion_tokens=done.completion_tokens + sum(self._counts[begun.id] for begun in unfinished),
+        )
 
     def usage(self) -> chat.Usage:
         """Return the usage. Each prompt counts once: its first choice computed it for the others."""

@@ -18,6 +18,7 @@ from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Lease, Pool
 from mullama.runtime.serving.adapters import adapter_scales, numbered_adapters
 from mullama.runtime.serving.aggregate import Aggregate
+from mullama.runtime.serving.metering import Meter, Metered, RequestResult
 from mullama.runtime.serving.places import PlaceBoard
 from mullama.runtime.serving.vectors import check_ids
 from mullama.runtime.snapshot import Deployment
@@ -42,9 +43,10 @@ class Completion:
         places: PlaceBoard,
         *,
         author: Request,
+        meter: Meter,
         alone: bool = False,
     ) -> None:
-        """author: the request as the client sent it; `request` may be truncated."""
+        """author: the request as the client sent it; `request` may be truncated. meter: is called at the end."""
         self._pool, self._find, self._request, self._caller = pool, find, request, caller
         self._places, self._author = places, author
         self._deployment = find()
@@ -52,10 +54,12 @@ class Completion:
         self._arrived = time.monotonic()
         self._alone = alone
         self._has_text = False
+        self._meter = meter
+        self._aggregate: Aggregate | None = None
 
     async def events(self) -> AsyncGenerator[Sequence[chat.Event], None]:
         """See `runtime.base.Service.events`."""
-        result = "error"
+        result: RequestResult = "error"
         adapter_scales(self._request, self._deployment)  # raises before the request waits
         prepared = await prepared_for(self._request, self._deployment)
         try:
@@ -77,7 +81,14 @@ class Completion:
             raise
         finally:
             self._metrics.requests[result] += 1
-            self._metrics.duration.add(time.monotonic() - self._arrived)
+            seconds_taken = time.monotonic() - self._arrived
+            self._metrics.duration.add(seconds_taken)
+            self._meter(
+                Metered(
+                    key=self._caller.key, route=self._request.model, model=self._deployment.name, result=result,
+                    usage=self._aggregate.spent() if self._aggregate else chat.Usage(), seconds=seconds_taken,
+                )
+            )  # fmt: skip
             if (seconds := self._request.keep_alive) is not None:
                 self._pool.set_ttl(self._deployment.name, float("inf") if seconds < 0 else seconds)
 
@@ -91,7 +102,7 @@ class Completion:
         places = self._places.request(
             lease.unit, parallel, self._request, effective, lambda choice: aggregate.generated(choice)
         )
-        aggregate = Aggregate(
+        aggregate = self._aggregate = Aggregate(
             readers,
             self._request.n,
             prepared.warnings,

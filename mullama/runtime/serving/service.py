@@ -5,6 +5,7 @@ A request takes the snapshot once, when it arrives, so exactly one revision answ
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
@@ -19,12 +20,14 @@ from mullama.engines.base import Embed, Embedded
 from mullama.errors import Denied, EngineFailed, Invalid, NotFound, Unavailable, Unsupported
 from mullama.names import DEFAULT_ROUTE
 from mullama.offload import compute
-from mullama.runtime.base import Access, Caller
+from mullama.runtime.base import Access, Admission, Caller
 from mullama.runtime.metrics import Metrics
 from mullama.runtime.pool import Lease, Pool
+from mullama.runtime.rates.book import RateBook
 from mullama.runtime.scheduler.state import Phase
 from mullama.runtime.serving.client_store import ClientStore
 from mullama.runtime.serving.completion import Completion, Request, TimeLimit, prepared_for
+from mullama.runtime.serving.metering import Metered, RequestResult
 from mullama.runtime.serving.model_info import cards, running_cards, show_card, states
 from mullama.runtime.serving.places import PlaceBoard
 from mullama.runtime.serving.truncation import certainly_fits, fitted, room_for_answer
@@ -83,11 +86,12 @@ class ModelService:
         commands: InventoryCommands,
         metrics: Metrics,
         objects: ClientStore,
+        rates: RateBook,
     ) -> None:
         self._snapshot, self._pool, self._commands, self._metrics = snapshot, pool, commands, metrics
         self._places = PlaceBoard(lambda: pool.state.units)
         self._quarantine = pool.quarantine
-        self._objects = objects
+        self._objects, self._rates = objects, rates
 
     def access(self) -> Access:
         return self._snapshot().access
@@ -111,6 +115,18 @@ class ModelService:
             ) from error
         # A key that may use the route only continues under the route's name.
         return deployment.name if caller.may_use(deployment.name) else DEFAULT_ROUTE
+
+    def admit(self, model: str, caller: Caller) -> Admission | None:
+        if not self._rates.active:
+            return None
+        try:
+            deployment = self._declared(model, caller)
+        except (NotFound, Denied):  # the request itself fails with it
+            return None
+        return self._rates.admit(caller.key, deployment.name)
+
+    def _meter(self, ended: Metered) -> None:
+        self._rates.charge(ended.key, ended.model, ended.usage.prompt_tokens + ended.usage.completion_tokens)
 
     def find(self, name: str, caller: Caller) -> Deployment:
         """Return the model behind a name.
@@ -176,7 +192,7 @@ class ModelService:
         fitted = await self._fitted(request, caller) if isinstance(request, chat.ChatRequest) else request
         run = Completion(
             self._pool, self._metrics, lambda: self.find(request.model, caller), fitted, caller, self._places,
-            author=request, alone=self._quarantine.suspects(request),
+            author=request, meter=self._meter, alone=self._quarantine.suspects(request),
         )  # fmt: skip
         async with aclosing(run.events()) as stream:
             async for events in stream:
@@ -362,7 +378,23 @@ class ModelService:
         jobs: Callable[[Lease], Awaitable[list[Embed]]],
     ) -> tuple[Embedded, float]:
         """Return the result of the jobs and the seconds of the load."""
-        return await self._repeated(request, lambda: self._embedded_once(request, caller, jobs))
+        begun, model = time.monotonic(), self.find(request.model, caller).name
+        result: RequestResult = "error"
+        tokens = 0
+        try:
+            found, load = await self._repeated(request, lambda: self._embedded_once(request, caller, jobs))
+            result, tokens = "ok", found.tokens
+        except asyncio.CancelledError:
+            result = "cancelled"
+            raise
+        finally:
+            self._meter(
+                Metered(
+                    key=caller.key, route=request.model, model=model, usage=chat.Usage(prompt_tokens=tokens),
+                    seconds=time.monotonic() - begun, result=result,
+                )
+            )  # fmt: skip
+        return found, load
 
     async def _embedded_once(
         self,

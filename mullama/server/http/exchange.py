@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 from mullama.dialects.base import Reply
 from mullama.dialects.http_status import retry_headers
 from mullama.dialects.operator_errors import ERROR_SCHEMA, error_reply
+from mullama.dialects.rate_limits import RateReport, openai_headers
 from mullama.errors import MullamaError
 from mullama.names import JSONValue
 from mullama.runtime.base import Caller
@@ -27,7 +28,7 @@ Media = Literal["text/event-stream", "application/x-ndjson"]
 
 
 class ErrorFormat(Struct, frozen=True, kw_only=True):
-    """The form of an API's errors."""
+    """The form of an API's errors, and of its headers."""
 
     error: Callable[[MullamaError, str], Reply]
     """Makes the reply of an error and a request id."""
@@ -35,6 +36,8 @@ class ErrorFormat(Struct, frozen=True, kw_only=True):
     """The response header that carries the request id."""
     schema: JSONValue = None
     """The JSON Schema of the reply's body."""
+    rate_headers: Callable[[RateReport, float], Mapping[str, str]] = openai_headers
+    """Return the response headers with what is left of the rate limits at this Unix time."""
 
 
 OPERATOR = ErrorFormat(error=error_reply, schema=ERROR_SCHEMA)

@@ -1,0 +1,243 @@
+"""The rate limits of a manifest: which apply to a request, what is left of each, and their state over a restart."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from mullama.dialects.rate_limits import RateReport, RateWindow
+from mullama.errors import Busy
+from mullama.manifest.spec import Manifest, RateLimit
+from mullama.runtime.base import Admission
+from mullama.runtime.rates.bucket import Bucket
+from mullama.struct import Struct
+from mullama.units import parse_rate
+
+_FORMAT = "mullama.rates/1"
+_PER = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
+
+
+class _Limit(Struct, kw_only=True):
+    path: str
+    """The field of the manifest; of a limit for each key, with the name of the key."""
+    subject: str
+    key: str | None
+    """The key that it is for; None for all."""
+    model: str | None
+    """The model that it is for; None for all."""
+    unit: str
+    text: str
+    bucket: Bucket
+
+    def applies(self, key: str | None, model: str) -> bool:
+        return self.key in (None, key) and self.model in (None, model)
+
+
+class RateBook:
+    """Decides whether a request is accepted, and counts its tokens when it ends.
+
+    manifest: returns the live one, whose limits are used from its first request on. clock: seconds for refills, which
+    never go back. wall: Unix time, for the time between two processes.
+    """
+
+    def __init__(
+        self,
+        manifest: Callable[[], Manifest],
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+        refused: dict[str, int] | None = None,
+    ) -> None:
+        """refused: receives the number of refused requests by the field of the limit."""
+        self._live, self._clock, self._wall = manifest, clock, wall
+        self._manifest: Manifest | None = None
+        self._limits: dict[str, _Limit] = {}
+        self._groups: dict[tuple[str | None, str | None], tuple[_Limit, ...]] = {}
+        self._restored: Mapping[str, Any] = {}
+        self._refused = {} if refused is None else refused
+        self.changed = False
+        """True after a change that is not saved."""
+
+    @property
+    def active(self) -> bool:
+        """True if the manifest has a limit."""
+        self._configure()
+        return bool(self._limits)
+
+    def admit(self, key: str | None, model: str) -> Admission | None:
+        """Decide on a request of a key to a model; an accepted one is counted. None if no limit applies.
+
+        A refused request takes nothing.
+        """
+        limits = self._applying(key, model)
+        if not limits:
+            return None
+        now = self._clock()
+        worst, longest = None, 0.0
+        for limit in limits:
+            limit.bucket.refill(now)
+            if (wait := limit.bucket.wait()) > longest:
+                worst, longest = limit, wait
+        if worst is not None:
+            self._refused[worst.path] = self._refused.get(worst.path, 0) + 1
+            return Admission(report=_report(limits), refusal=_refusal(worst, longest))
+        self._take(limits, "requests", 1)
+        return Admission(report=_report(limits))
+
+    def charge(self, key: str | None, model: str, tokens: int) -> None:
+        """Count the tokens of a request that has ended."""
+        if tokens and (limits := self._applying(key, model)):
+            now = self._clock()
+            for limit in limits:
+                limit.bucket.refill(now)
+            self._take(limits, "tokens", tokens)
+
+    def _take(self, limits: Iterable[_Limit], unit: str, amount: float) -> None:
+        for limit in limits:
+            if limit.unit == unit:
+                limit.bucket.take(amount)
+                self.changed = True
+
+    def tree(self) -> list[dict[str, Any]]:
+        """Return every limit of the manifest with what is left of it, for `status`."""
+        self._configure()
+        now, found = self._clock(), []
+        for limit in self._limits.values():
+            limit.bucket.refill(now)
+            window = _window(limit)
+            found.append(
+                {
+                    "limit": limit.path, "unit": limit.unit, "rate": limit.text, "remaining": window.remaining,
+                    "full_in": round(window.reset, 3), "refused": self._refused.get(limit.path, 0),
+                }
+            )  # fmt: skip
+        return found
+
+    # State over a restart
+
+    def save(self) -> dict[str, Any]:
+        """Return the levels as JSON, with the time in Unix seconds."""
+        self.changed = False
+        now = self._clock()
+        for limit in self._limits.values():
+            limit.bucket.refill(now)
+        levels = {path: {"rate": limit.text, "level": limit.bucket.level} for path, limit in self._limits.items()}
+        return {"format": _FORMAT, "at": self._wall(), "levels": {**self._restored, **levels}}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Continue from saved levels, before the first request; anything else counts as no levels."""
+        if saved.get("format") != _FORMAT:
+            return
+        with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
+            passed = max(0.0, self._wall() - saved["at"])
+            self._restored = {path: _refilled(entry, passed) for path, entry in saved["levels"].items()}
+
+    # The limits of the manifest
+
+    def _applying(self, key: str | None, model: str) -> tuple[_Limit, ...]:
+        self._configure()
+        if not self._limits:
+            return ()
+        found = self._groups.get((key, model))
+        if found is None:
+            found = tuple(limit for limit in self._limits.values() if limit.applies(key, model))
+            self._groups[key, model] = found
+        return found
+
+    def _configure(self) -> None:
+        """Follow a change of the manifest. A limit that stays keeps its used share."""
+        manifest = self._live()
+        if manifest is self._manifest:
+            return
+        self._manifest, before, now = manifest, self._limits, self._clock()
+        self._limits, self._groups = {}, {}
+        for declared in _declared(manifest):
+            for unit, text in _units(declared.rates):
+                path, (capacity, seconds) = f"{declared.path}.{unit}", parse_rate(text)
+                bucket = self._known(path, before, now)
+                if bucket is None:
+                    bucket = Bucket(capacity=capacity, seconds=seconds, level=capacity, at=now)
+                bucket.resize(capacity, seconds)
+                self._limits[path] = _Limit(
+                    path=path, subject=declared.subject, key=declared.key, model=declared.model, unit=unit, text=text,
+                    bucket=bucket,
+                )  # fmt: skip
+        if manifest.models:  # not the empty manifest before the first one is applied
+            self._restored = {}
+
+    def _known(self, path: str, before: Mapping[str, _Limit], now: float) -> Bucket | None:
+        if path in before:
+            bucket = before[path].bucket
+            bucket.refill(now)
+            return bucket
+        if path not in self._restored:
+            return None
+        capacity, seconds = parse_rate(self._restored[path]["rate"])
+        return Bucket(capacity=capacity, seconds=seconds, level=self._restored[path]["level"], at=now)
+
+
+def _refilled(entry: Mapping[str, Any], passed: float) -> dict[str, Any]:
+    """Return a saved level after some seconds."""
+    capacity, seconds = parse_rate(entry["rate"])
+    level = float(entry["level"])
+    bucket = Bucket(capacity=capacity, seconds=seconds, level=level if math.isfinite(level) else capacity, at=0.0)
+    bucket.refill(passed)
+    return {"rate": entry["rate"], "level": bucket.level}
+
+
+class _Declared(NamedTuple):
+    path: str
+    subject: str
+    rates: RateLimit | None
+    key: str | None = None
+    model: str | None = None
+
+
+def _declared(manifest: Manifest) -> Iterator[_Declared]:
+    keys = manifest.auth.keys
+    for name, key in keys.items():
+        yield _Declared(f"auth.keys.{name}.rate", f"the rate of the key '{name}'", key.rate, key=name)
+        yield _Declared(f"auth.keys.{name}.quota", f"the quota of the key '{name}'", key.quota, key=name)
+    for name, model in manifest.models.items():
+        limits, path = model.limits, f"models.{name}.limits"
+        yield _Declared(f"{path}.rate", f"the rate of the model '{name}'", limits.rate, model=name)
+        for key_name in keys if limits.rate_per_key is not None else ():
+            subject = f"the rate of the key '{key_name}' on the model '{name}'"
+            yield _Declared(f"{path}.rate_per_key.{key_name}", subject, limits.rate_per_key, key=key_name, model=name)
+
+
+def _units(rates: RateLimit | None) -> Iterator[tuple[str, str]]:
+    for unit, text in (("requests", rates.requests), ("tokens", rates.tokens)) if rates is not None else ():
+        if text is not None:
+            yield unit, text
+
+
+def _refusal(limit: _Limit, seconds: float) -> Busy:
+    count, per = limit.text.split("/")
+    return Busy(
+        f"{limit.subject} is used up: {count} {limit.unit} per {_PER[per]}",
+        hint=f"send the request again in {math.ceil(seconds)} s; {limit.path} in the manifest is the limit",
+        retry_after=seconds,
+        limited=True,
+    )
+
+
+def _report(limits: Iterable[_Limit]) -> RateReport:
+    """Return the limits with the least left, of requests and of tokens."""
+    least: dict[str, RateWindow] = {}
+    for limit in limits:
+        window = _window(limit)
+        if limit.unit not in least or window.remaining < least[limit.unit].remaining:
+            least[limit.unit] = window
+    return RateReport(requests=least.get("requests"), tokens=least.get("tokens"))
+
+
+def _window(limit: _Limit) -> RateWindow:
+    bucket = limit.bucket
+    return RateWindow(
+        limit=int(bucket.capacity),
+        remaining=max(0, math.floor(bucket.level)),
+        reset=bucket.wait(bucket.capacity),
+    )
