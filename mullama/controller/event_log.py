@@ -19,6 +19,8 @@ _LEVELS = {
     "watch-failed": logging.ERROR,
     "not-listening": logging.ERROR,
     "held": logging.WARNING,
+    "degraded": logging.WARNING,
+    "webhook-failed": logging.WARNING,
     "warning": logging.WARNING,
 }
 

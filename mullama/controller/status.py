@@ -96,7 +96,7 @@ class StatusTracker:
             self.conditions.set(Condition.SYNCED, False, Reason.FETCH_FAILED, "; ".join(self.absent_keys))
         else:
             self.conditions.set(Condition.SYNCED, not self.failures, self._degraded(), result.message)
-        self.conditions.set(Condition.DEGRADED, bool(self.failures), self._degraded(), ", ".join(self.failures))
+        self._set_degraded()
         self._event_log.add("applied", f"revision {result.generation}", result.message)
 
     def serving(self, names: Collection[str]) -> None:
@@ -107,7 +107,17 @@ class StatusTracker:
         self.failures = kept
         if not self.absent_keys:
             self.conditions.set(Condition.SYNCED, not kept, self._degraded())
-        self.conditions.set(Condition.DEGRADED, bool(kept), self._degraded(), ", ".join(kept))
+        self._set_degraded()
+
+    def _set_degraded(self) -> None:
+        """Set the condition, with an event when it begins, changes or ends."""
+        before, names = self.conditions.status(Condition.DEGRADED), ", ".join(self.failures)
+        changed = self.conditions.set(Condition.DEGRADED, bool(self.failures), self._degraded(), names)
+        if self.failures and changed:
+            reasons = "; ".join(f"{name}: {error.message}" for name, error in self.failures.items())
+            self._event_log.add("degraded", names, reasons)
+        elif before and not self.failures:
+            self._event_log.add("recovered", "", "every model serves what the manifest declares")
 
     def _degraded(self) -> Reason:
         if not self.failures:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from mullama.errors import Invalid
 from mullama.manifest.addresses import TcpAddress, parse_address
 from mullama.manifest.diagnostics import Suggestions
-from mullama.manifest.spec import Gpu, Hardware, Manifest, Model, Route, SecretRef
+from mullama.manifest.spec import Gpu, Hardware, Manifest, Model, Route, SecretRef, Webhook
 from mullama.names import BuiltinRef, ModelName, PathRef, UrlRef, parse_source
 from mullama.struct import Struct
 from mullama.units import counted
@@ -53,6 +53,7 @@ def check(draft: PartialManifest, fail: AddProblem, warn: AddProblem) -> None:
     if (token := draft.manifest.sources.hf.token) is not None:
         _secret(token, "sources.hf.token", fail)
     _hardware(draft.manifest.hardware, fail)
+    _webhooks(draft.manifest.observability.webhooks, fail)
     for name, model in draft.manifest.models.items():
         _model(model, f"models.{name}", draft, fail, warn)
 
@@ -187,6 +188,17 @@ def _matches_any(pattern: str, names: Sequence[str]) -> bool:
 def _secret(secret: SecretRef, path: str, fail: AddProblem) -> None:
     if (secret.from_env is None) == (secret.from_file is None):
         fail(path, "expected one of from_env and from_file", "{from_env: NAME} or {from_file: PATH}")
+
+
+def _webhooks(webhooks: tuple[Webhook, ...], fail: AddProblem) -> None:
+    for index, hook in enumerate(webhooks):
+        path = f"observability.webhooks[{index}]"
+        if isinstance(hook.url, SecretRef):
+            _secret(hook.url, f"{path}.url", fail)
+        if hook.secret is not None:
+            _secret(hook.secret, f"{path}.secret", fail)
+        elif hook.form == "pagerduty":
+            fail(path, "PagerDuty needs a routing key", "secret: {from_env: NAME}")
 
 
 def _hardware(hardware: Hardware, fail: AddProblem) -> None:

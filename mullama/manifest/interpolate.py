@@ -20,7 +20,11 @@ _REFERENCE = re.compile(
 )
 
 # Fields that cannot contain `${…}`, with `*` for any key: they are references themselves.
-SECRETS = (("auth", "keys", "*", "secret"), ("sources", "hf", "token"))
+SECRETS = (
+    ("auth", "keys", "*", "secret"),
+    ("sources", "hf", "token"),
+    ("observability", "webhooks", "*", "secret"),
+)
 
 
 def interpolate(root: Fields, env: Mapping[str, str], report: Diagnostics) -> Fields:

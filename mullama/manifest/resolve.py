@@ -13,6 +13,8 @@ from mullama.names import PathRef, parse_source
 _PATHS = (
     ("auth", "keys", "*", "secret", "from_file"),
     ("sources", "hf", "token", "from_file"),
+    ("observability", "webhooks", "*", "secret", "from_file"),
+    ("observability", "webhooks", "*", "url", "from_file"),
     ("sources", "stores", "gguf", "*"),
 )
 _STORES = (("sources", "stores", "huggingface"), ("sources", "stores", "ollama"))

@@ -2,7 +2,7 @@
 
 Redirects: at most 5, never from https to http; the credential is dropped as soon as scheme, host or port change.
 Bodies are requested without a content encoding and refused with one. A request can be cancelled while it waits. With
-`public_only` the address of the host must be a public one, and the connection is made to the address that was checked.
+`allowed` the address of the host is checked, and the connection is made to the address that was checked.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import httpx2
 from mullama import __version__
 from mullama.errors import Invalid, TooLarge, TransferFailed, masked
 from mullama.sources.base import Cancelled
-from mullama.sources.network import Cancellation, Deadline, Network, Stream, public_address
+from mullama.sources.network import Allowed, Cancellation, Deadline, Network, Stream, allowed_address, is_public
 from mullama.sources.settings import RetryPolicy, Settings, Timeouts
 from mullama.units import size
 from mullama.weights.located import Credential
@@ -133,7 +133,7 @@ class Web:
         self,
         *,
         waits: Timeouts | None = None,
-        public_only: bool = False,
+        allowed: Allowed | None = None,
         trusted: frozenset[tuple[str, int]] = frozenset(),
         direct_read: int = 1024**2,
         cancelled: Cancelled = lambda: False,
@@ -143,8 +143,8 @@ class Web:
         self.pause = pause
         self.cancelled = cancelled
         self._deadline = Deadline(cancelled=cancelled)
-        self._public_only, self._trusted = public_only, trusted
-        self._network = Network(self._deadline, public_only=public_only, trusted=trusted)
+        self._allowed, self._trusted = allowed, trusted
+        self._network = Network(self._deadline, allowed=allowed, trusted=trusted)
         self._direct_read = direct_read
         self._pools: dict[str, httpcore2.ConnectionPool] = {}
         self._tls: ssl.SSLContext | None = None
@@ -207,6 +207,12 @@ class Web:
             self.rest(wait)
         raise TransientError("no try was allowed")
 
+    def post(self, url: str, headers: Mapping[str, str], body: bytes) -> HttpResponse:
+        """Send a body and return the response, whose own body is dropped. A redirect is not followed."""
+        response = self._send("POST", url, headers, body)
+        response.close()
+        return response
+
     def rest(self, seconds: float) -> None:
         """Pause between two tries; raise `Cancellation` when the caller cancels."""
         while seconds > 0:
@@ -216,14 +222,17 @@ class Web:
             self.pause(part)
             seconds -= part
 
-    def _send(self, method: str, url: str, headers: Mapping[str, str]) -> HttpResponse:
+    def _send(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None = None) -> HttpResponse:
         waits = self.waits
-        if self._public_only and proxy_of(url):
-            self._check_behind_proxy(url)
+        if self._allowed is not None and proxy_of(url):
+            self._check_behind_proxy(url, self._allowed)
         try:
             # httpx2 encodes the address and the headers; the connection is httpcore2's.
             request = httpx2.Request(
-                method, url, headers={"User-Agent": f"mullama/{__version__}", "Accept-Encoding": "identity", **headers}
+                method,
+                url,
+                headers={"User-Agent": f"mullama/{__version__}", "Accept-Encoding": "identity", **headers},
+                content=body,
             )
         except (httpx2.InvalidURL, ValueError) as error:
             raise Invalid(f"{masked(url)[:120]!r} is not an address: {error}") from error
@@ -233,19 +242,23 @@ class Web:
             with _failures(urlsplit(url).netloc):
                 response = self._pool(url).handle_request(
                     httpcore2.Request(
-                        method, _core_url(request.url), headers=request.headers.raw, extensions={"timeout": timeouts}
+                        method,
+                        _core_url(request.url),
+                        headers=request.headers.raw,
+                        content=body,
+                        extensions={"timeout": timeouts},
                     )
                 )
         finally:
             self._deadline.until = float("inf")
         return HttpResponse(response.status, url, httpx2.Headers(response.headers), response, waits, self._direct_read)
 
-    def _check_behind_proxy(self, url: str) -> None:
-        """Raise `Refused` for a host that is not public; the proxy would connect to it without a check."""
+    def _check_behind_proxy(self, url: str, allowed: Allowed) -> None:
+        """Raise `Refused` for a host that is not allowed; the proxy would connect to it without a check."""
         _, host, port = _origin(url)
         if (host, port or 0) not in self._trusted:
             with _failures(host):
-                public_address(host, port or 0)
+                allowed_address(host, port or 0, allowed)
 
     def _pool(self, url: str) -> httpcore2.ConnectionPool:
         address = proxy_of(url)
@@ -266,7 +279,7 @@ class Web:
 def open_web(settings: Settings, cancelled: Cancelled = lambda: False) -> Web:
     """Return a `Web` with the user's settings."""
     return Web(
-        waits=settings.waits, public_only=settings.public_only, trusted=settings.trusted,
+        waits=settings.waits, allowed=is_public if settings.public_only else None, trusted=settings.trusted,
         direct_read=settings.direct_read, cancelled=cancelled,
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import httpcore2
@@ -21,6 +21,10 @@ _SLICE: Final = 0.25
 _PIECE: Final = 256 * 1024
 _END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
 _LONGEST_END: Final = 3
+_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+_METADATA: Final = (ipaddress.ip_address("fd00:ec2::254"), ipaddress.ip_address("100.100.100.200"))
+"""Addresses outside link-local networks at which clouds serve metadata."""
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class Cancellation(Exception):
@@ -112,45 +116,56 @@ class Stream(httpcore2.NetworkStream):
         return self._inner.get_extra_info(info)
 
 
+Allowed = Callable[[IPAddress], bool]
+"""Decides on an address that a connection would be made to."""
+
+
 class Network(httpcore2.SyncBackend):
-    """Connects to hosts, with `public_only` to public addresses only.
+    """Connects to hosts, with `allowed` to these addresses only.
 
     trusted: hosts and ports that the operator has configured, which are reached in any case.
     """
 
     def __init__(
-        self, deadline: Deadline, *, public_only: bool, trusted: frozenset[tuple[str, int]] = frozenset()
+        self, deadline: Deadline, *, allowed: Allowed | None, trusted: frozenset[tuple[str, int]] = frozenset()
     ) -> None:
-        self._deadline, self._public_only, self._trusted = deadline, public_only, set(trusted)
+        self._deadline, self._allowed, self._trusted = deadline, allowed, set(trusted)
 
     def trust(self, host: str, port: int) -> None:
         """Add a host that the operator has configured, such as a proxy."""
         self._trusted.add((host.lower(), port))
 
     def connect_tcp(self, host: str, port: int, *args: Any, **kwargs: Any) -> httpcore2.NetworkStream:
-        free = not self._public_only or (host.lower(), port) in self._trusted
-        address = host if free else public_address(host, port)
+        allowed = None if (host.lower(), port) in self._trusted else self._allowed
+        address = host if allowed is None else allowed_address(host, port, allowed)
         return Stream(super().connect_tcp(address, port, *args, **kwargs), self._deadline)
 
 
-def public_address(host: str, port: int) -> str:
-    """Return an address of the host; raise `Refused` when any of its addresses is not public."""
+def allowed_address(host: str, port: int, allowed: Allowed) -> str:
+    """Return an address of the host; raise `Refused` when any of its addresses is not allowed."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise httpcore2.ConnectError(f"{host}: {error}") from error
     addresses = [str(entry[4][0]) for entry in found]
     for text in addresses:
-        if not all(map(_is_public, _addresses_in(ipaddress.ip_address(text.partition("%")[0])))):
-            raise Refused(
-                f"{host} has the address {text}, which is not a public address",
-                hint="only the manifest may name hosts inside a network",
-            )
+        if not all(map(allowed, _addresses_in(ipaddress.ip_address(text.partition("%")[0])))):
+            if allowed is is_public:
+                reason, hint = "which is not a public address", "only the manifest may name hosts inside a network"
+            else:
+                reason, hint = "which is an address of this link", "clouds serve the credentials of a machine there"
+            raise Refused(f"{host} has the address {text}, {reason}", hint=hint)
     return addresses[0]
 
 
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+def is_public(address: IPAddress) -> bool:
+    """True for an address of the public internet."""
+    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
+
+
+def is_host(address: IPAddress) -> bool:
+    """True for the address of one host, inside a network or outside, but not of the link: those serve metadata."""
+    return not (address.is_link_local or address.is_multicast or address.is_unspecified or address in _METADATA)
 
 
 def _addresses_in(address: IPAddress) -> tuple[IPAddress, ...]:
@@ -161,7 +176,3 @@ def _addresses_in(address: IPAddress) -> tuple[IPAddress, ...]:
     if address in _NAT64:
         inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return (inner,) if address.ipv4_mapped and inner else (address, inner) if inner else (address,)
-
-
-def _is_public(address: IPAddress) -> bool:
-    return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)

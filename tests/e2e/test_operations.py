@@ -15,7 +15,9 @@ from typing import Any
 import httpx
 import pytest
 
+from mullama.controller.webhooks.message import signature
 from tests.e2e.stack import Stack, eventually
+from tests.hook_receiver import receiver_on_loopback
 
 SCRIPT = {"name": "demo", "faults": True}
 
@@ -47,6 +49,23 @@ def test_history_lists_what_was_applied_and_undo_goes_back(scripted: Stack) -> N
         httpx.get(f"{scripted.url}/api/v1/stack", timeout=60).json()["manifest"]["models"]["demo"].get("system") is None
     )
     scripted.run("diff", "-f", scripted.name, code=2)
+
+
+def test_a_webhook_learns_of_each_apply_and_of_a_broken_manifest(scripted: Stack) -> None:
+    scripted.variables["HOOK_SECRET"] = "s"
+    with receiver_on_loopback() as (url, got):
+        hook = {"url": url, "events": ["applied", "invalid-manifest"], "secret": {"from_env": "HOOK_SECRET"}}
+        scripted.write({"demo": "./demo.script.json"}, observability={"webhooks": [hook]})
+        scripted.apply()
+        eventually(lambda: len(got) == 1)
+        scripted.write_text("models: [")
+        eventually(lambda: len(got) == 2)
+
+    sent = [json.loads(body) for _, body in got]
+    assert [tree["type"] for tree in sent] == ["mullama.applied", "mullama.invalid-manifest"]
+    for headers, body in got:
+        expected = signature("s", headers["webhook-id"], int(headers["webhook-timestamp"]), body)
+        assert headers["webhook-signature"] == expected
 
 
 def test_status_wait_events_and_metrics_agree(scripted: Stack) -> None:

@@ -128,6 +128,26 @@ GOLDEN = [
     ("moved: {from: a, to: b}", "moved: expected a list, got a map"),
     ("metadata: {labels: {v: 1.10}}", "metadata.labels.v: expected text, got 1.1 (put quotes around it)"),
     ("defaults: 3", "m.yaml:2:11: defaults: expected a map of model fields"),
+    (
+        "observability: {webhooks: [{url: ftp://a}]}",
+        "m.yaml:2:34: observability.webhooks[0].url: 'ftp://a' is not the address of a webhook",
+    ),
+    (
+        "observability: {webhooks: [{url: 'https://u:p@a'}]}",
+        "observability.webhooks[0].url: the address of a webhook has no user name (an address with a secret is url:",
+    ),
+    (
+        "observability: {webhooks: [{url: {}}]}",
+        "observability.webhooks[0].url: expected one of from_env and from_file",
+    ),
+    (
+        "observability: {webhooks: [{url: 'https://a', events: [aplied]}]}",
+        "observability.webhooks[0].events[0]: expected one of applied, ",
+    ),
+    (
+        "observability: {webhooks: [{url: 'https://a', form: pagerduty}]}",
+        "observability.webhooks[0]: PagerDuty needs a routing key (secret: {from_env: NAME})",
+    ),
     ("observability: {logs: {level: loud}}", "observability.logs.level: expected one of debug, info, warning, error"),
 ]
 

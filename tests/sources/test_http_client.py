@@ -157,22 +157,22 @@ def test_with_public_only_an_inner_address_is_refused_however_it_is_written(
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(family, socket.SOCK_STREAM, 6, "", (address, 80))])
     with pytest.raises(Refused, match="not a public address"):
-        network.public_address("hub.example", 80)
+        network.allowed_address("hub.example", 80, network.is_public)
 
 
 def test_with_public_only_the_checked_address_is_the_one_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
     entry = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.216.34", 443))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [entry])
-    assert network.public_address("hub.example", 443) == "93.184.216.34"
+    assert network.allowed_address("hub.example", 443, network.is_public) == "93.184.216.34"
     private = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.1", 443))
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [entry, private])
     with pytest.raises(Refused):
-        network.public_address("hub.example", 443)
+        network.allowed_address("hub.example", 443, network.is_public)
 
 
 def test_a_request_with_public_only_never_reaches_this_machine(hub: StubHub) -> None:
     hub.files["/x"] = b"x"
-    with Web(public_only=True) as fenced, pytest.raises(Refused), fenced.get(f"{hub.url}/x"):
+    with Web(allowed=network.is_public) as fenced, pytest.raises(Refused), fenced.get(f"{hub.url}/x"):
         pass
     assert hub.requests == []
 

@@ -24,6 +24,7 @@ from mullama.controller.rate_state import RateState
 from mullama.controller.reconciler import Reconciler
 from mullama.controller.restart import begin
 from mullama.controller.watch.watcher import ManifestWatcher
+from mullama.controller.webhooks.delivery import WebhookDelivery
 from mullama.dialects import DIALECTS
 from mullama.errors import Conflict, MullamaError
 from mullama.manifest.load import LoadedManifest
@@ -147,6 +148,7 @@ class _Process(Struct, kw_only=True):
     service: ModelService
     operator: LocalOperator
     pool: Pool
+    webhooks: WebhookDelivery
     stopping: asyncio.Event
     """Set by the first SIGTERM or SIGINT and by a shutdown request."""
     stop_at_once: asyncio.Event = field(default_factory=asyncio.Event)
@@ -195,6 +197,7 @@ class _Process(Struct, kw_only=True):
             service=service,
             operator=operator,
             pool=pool,
+            webhooks=WebhookDelivery(event_log, lambda: reconciler.current.snapshot.manifest, env),
             stopping=stopping,
         )
 
@@ -254,6 +257,7 @@ class _Process(Struct, kw_only=True):
             loop.create_task(self._reload_on_request()),
             loop.create_task(self.objects.keep_tidy()),
             loop.create_task(self.rates.keep_saved()),
+            loop.create_task(self.webhooks.run()),
         )
 
     async def _reload_on_request(self) -> None:

@@ -23,6 +23,7 @@ from mullama.manifest.spec.model import (
     Rollout,
     Template,
 )
+from mullama.manifest.spec.observability import Logs, Observability, Webhook
 from mullama.manifest.spec.rates import RateLimit
 from mullama.manifest.spec.server import (
     AnyRoute,
@@ -31,10 +32,8 @@ from mullama.manifest.spec.server import (
     Group,
     HubSource,
     Key,
-    Logs,
     Metadata,
     Moved,
-    Observability,
     Prune,
     Route,
     RouteTarget,
@@ -54,7 +53,7 @@ __all__ = [
     "Gpu", "Group", "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest",
     "ManifestMessage", "Memory", "Metadata", "Model", "Moved", "Observability", "Parameters", "Probe",
     "Prune", "RateLimit", "Residency", "Rollout", "Rope", "Route", "RouteTarget", "SecretRef", "Server", "ServerLimits",
-    "Sources", "StoredObjects", "Stores", "Sync", "Template", "Tls", "share_of",
+    "Sources", "StoredObjects", "Stores", "Sync", "Template", "Tls", "Webhook", "share_of",
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The blocks of the server: addresses, keys, sources, routes, pruning, sync, observability."""
+"""The blocks of the server: addresses, keys, sources, routes, pruning, sync."""
 
 from typing import Annotated, Literal
 
@@ -220,27 +220,3 @@ class Sync(Block):
     """Apply the manifest when its file changes."""
     git: GitSync | None = None
     """Source of the manifest in a git repository."""
-
-
-class Logs(Block):
-    """Log of the server."""
-
-    format: Literal["text", "json"] = "text"
-    """Format of the lines: text for people, json for programs."""
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    """Minimum level of the lines."""
-    prompts: Flag = False
-    """Log prompts and answers."""
-
-
-class Observability(Block):
-    """Metrics and logs."""
-
-    metrics: Flag = True
-    """Serve Prometheus metrics at /metrics."""
-    metric_names: tuple[Literal["mullama", "llamacpp"], ...] = Field(
-        default=("mullama",), min_length=1, examples=[["mullama", "llamacpp"]]
-    )
-    """Families of metrics: mullama's own, and those of llama.cpp's server under its names."""
-    logs: Logs = Logs()
-    """Log of the server."""

@@ -1,0 +1,1 @@
+"""Webhooks: the messages for events, and their delivery."""

@@ -1,0 +1,82 @@
+"""The block of metrics, logs and webhooks."""
+
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Discriminator, Field, Tag
+
+from mullama.manifest.spec.server import SecretRef
+from mullama.manifest.spec.values import Block, Flag, InvalidValue
+
+EventKind = Literal[
+    "applied", "not-applied", "invalid-manifest", "held", "degraded", "recovered", "fetch-failed", "evicted", "worker",
+    "files-changed", "keys", "listening", "not-listening", "pruned", "watch-failed", "warning",
+]  # fmt: skip
+"""Events that a webhook may select."""
+
+
+def _hook_url(value: str) -> str:
+    """Check the address of a webhook."""
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable, parts = False, urlsplit("")
+    if not usable:
+        raise InvalidValue(f"{value[:80]!r} is not the address of a webhook", "https://hooks.example.org/mullama")
+    if parts.username is not None:
+        raise InvalidValue(
+            "the address of a webhook has no user name", "an address with a secret is url: {from_env: NAME}"
+        )
+    return value
+
+
+def _url_form(value: object) -> str:
+    return "reference" if isinstance(value, (dict, SecretRef)) else "address"
+
+
+HookUrl = Annotated[
+    Annotated[str, Field(min_length=1), AfterValidator(_hook_url), Tag("address")]
+    | Annotated[SecretRef, Tag("reference")],
+    Discriminator(_url_form),
+]
+
+
+class Logs(Block):
+    """Log of the server."""
+
+    format: Literal["text", "json"] = "text"
+    """Format of the lines: text for people, json for programs."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Minimum level of the lines."""
+    prompts: Flag = False
+    """Log prompts and answers."""
+
+
+class Webhook(Block):
+    """A program that is called for events of the server."""
+
+    url: HookUrl = Field(examples=["https://hooks.example.org/mullama", {"from_env": "SLACK_HOOK"}])
+    """Address that receives a POST for each event; a reference for an address that is a secret itself."""
+    events: tuple[EventKind, ...] = Field(default=("applied", "not-applied", "degraded", "recovered"), min_length=1)
+    """Kinds of events."""
+    form: Literal["standard", "slack", "pagerduty"] = "standard"
+    """Form of the body: the event as JSON with the headers of Standard Webhooks, `text` for Slack, Mattermost and
+    Discord, or an event of PagerDuty, whose routing key is the secret."""
+    secret: SecretRef | None = Field(default=None, examples=[{"from_env": "HOOK_SECRET"}])
+    """Secret that signs the body (HMAC-SHA256), or the routing key of PagerDuty."""
+
+
+class Observability(Block):
+    """Metrics, logs and webhooks."""
+
+    metrics: Flag = True
+    """Serve Prometheus metrics at /metrics."""
+    metric_names: tuple[Literal["mullama", "llamacpp"], ...] = Field(
+        default=("mullama",), min_length=1, examples=[["mullama", "llamacpp"]]
+    )
+    """Families of metrics: mullama's own, and those of llama.cpp's server under its names."""
+    logs: Logs = Logs()
+    """Log of the server."""
+    webhooks: tuple[Webhook, ...] = Field(default=(), max_length=16)
+    """Programs that are called for events of the server."""
