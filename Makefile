@@ -66,6 +66,7 @@ bench: ## measure speed and size, and compare with llama-server, which is built 
 	$(BIN)/python -m benches.context_change
 	$(BIN)/python -m benches.long_answer mullama/sources/builtin_models/tiny.gguf
 	$(BIN)/python -m benches.speculation mullama/sources/builtin_models/tiny.gguf --lines 40 --tokens 400
+	$(BIN)/python -m benches.swap mullama/sources/builtin_models/tiny.gguf --tokens 900
 	@benches/build_peer.sh "$(BENCH)"
 	$(BIN)/python -m benches
 	$(BIN)/python -m benches.engine_overhead "$(BENCH)/half-q4_k_m.gguf" --threads 1

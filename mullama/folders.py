@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from platformdirs.api import PlatformDirsABC
 
 _NAME = "mullama"
+_MEMORY = Path("/dev/shm")  # Linux has a file system in memory here (glibc needs it for shm_open)
 
 
 def data_root(env: Mapping[str, str]) -> Path:
@@ -31,6 +34,29 @@ def state_root(env: Mapping[str, str]) -> Path:
 def config_root(env: Mapping[str, str]) -> Path:
     """Return the folder of the user's own settings."""
     return _xdg(env, env.get("XDG_CONFIG_HOME"), ".config") or _platform().user_config_path
+
+
+def memory_folder(key: str, root: Path = _MEMORY) -> Path | None:
+    """Return the path of an instance's folder in main memory; None on a system without a file system there.
+
+    key: unique among the instances of this user. The folder need not exist.
+    """
+    return root / f"{_NAME}-{os.getuid()}-{key}" if os.path.ismount(root) else None
+
+
+def is_own_folder(path: str | Path) -> bool:
+    """Create a folder that only this user may enter; return False for one that others own or may enter.
+
+    Any user may create a folder of any name in a shared folder like that of the memory.
+    """
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    except OSError:
+        return False
+    status = os.lstat(path)
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
 
 
 def _xdg(env: Mapping[str, str], base: str | None, usual: str) -> Path | None:

@@ -76,7 +76,11 @@ class LiveEffects:
         self._services, self._run, self._planned = services, run, planned
         self._pool, self._desired = services.pool, planned.desired
         self._machine = planned.observed.machine
-        self._builder = DeploymentBuilder(machine=self._machine, prefixes=services.records.prefix_folder)
+        self._builder = DeploymentBuilder(
+            machine=self._machine,
+            prefixes=services.records.prefix_folder,
+            memory=services.records.memory_folder,
+        )
         self._old = services.state.value.snapshot
         self._new: dict[str, Deployment] = {}
         self._pinned: set[UnitKey] = set()

@@ -426,7 +426,9 @@ class Reconciler:
         lock = await asyncio.to_thread(read_lock, current.origin.path)
         author = author_of(name, current.overlay, ApplyOptions(trigger="retry"))
         files = await self.downloads.get(desired, lock, name, self.status.write, offline=False, author=author)
-        builder = DeploymentBuilder(machine=machine, prefixes=self._records.prefix_folder)
+        builder = DeploymentBuilder(
+            machine=machine, prefixes=self._records.prefix_folder, memory=self._records.memory_folder
+        )
         await asyncio.to_thread(checked, builder, self._files, name, desired.models[name], files, desired, lock)
 
     async def _serve_fetched(self, name: str) -> None:

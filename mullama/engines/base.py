@@ -122,8 +122,14 @@ class ContextOptions(Struct, frozen=True, kw_only=True):
     draft: DraftOptions | None = None
     state_dir: str | None = None
     """Folder that keeps computed prefixes between runs, None to keep none."""
+    prefix_bytes: int = 4 * 2**30
+    """Bytes on disk for computed prefixes, 0 to keep none."""
     keep_bytes: int = 0
     """Bytes on disk for the states of conversations when the context closes, 0 to keep none."""
+    ram_dir: str | None = None
+    """Folder of a file system in memory, for the states of conversations when the context closes."""
+    ram_bytes: int = 0
+    """Bytes of such states in `ram_dir`, 0 to keep none."""
     state_key: str = ""
     """Identifies weights, template and shape; a kept prefix with another key is not used."""
 

@@ -80,7 +80,10 @@ def unit_key(
     """
     weights = [choice.name, digest, to_tree(replace(choice.options, fit=None))]
     context = to_tree(options)
-    for live in ("threads", "threads_batch", "prefixes", "state_dir", "keep_bytes", "state_key"):
+    for live in (
+        "threads", "threads_batch", "prefixes", "state_dir", "prefix_bytes", "keep_bytes", "ram_dir", "ram_bytes",
+        "state_key",
+    ):  # fmt: skip
         del context[live]
     context["adapters"] = [[adapter.path for adapter in options.adapters], adapters]
     context["owner"] = owner

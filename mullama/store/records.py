@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mullama.errors import Invalid, NotFound
+from mullama.folders import memory_folder
 from mullama.store.disk import hold_lock, overwrite, write_atomic
 from mullama.store.process import alive, process_identity
 
@@ -87,6 +89,16 @@ class Records:
     def key(self) -> str:
         """A short name that is unique among the instances of this user."""
         return _sha256(str(self.folder.absolute()))[:16]
+
+    @property
+    def memory_folder(self) -> Path | None:
+        """The folder for states in main memory, see `folders.memory_folder`. It ends with the server."""
+        return memory_folder(self.key)
+
+    def free_memory(self) -> None:
+        """Remove the states in main memory, also those of a server that was killed."""
+        if folder := self.memory_folder:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def create(self) -> None:
         self._generations.mkdir(parents=True, exist_ok=True)

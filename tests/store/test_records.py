@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mullama.errors import Conflict, Invalid, NotFound
+from mullama.folders import is_own_folder
 from mullama.store.disk import hold_lock, overwrite, write_atomic
 from mullama.store.process import process_identity
 from mullama.store.records import (
@@ -237,3 +238,15 @@ def test_instances_are_the_folders_that_exist(tmp_path: Path) -> None:
     Records(tmp_path, "a").create()
 
     assert [records.instance for records in instances(tmp_path)] == ["a", "b"]
+
+
+def test_states_in_memory_end_with_the_server(tmp_path: Path) -> None:
+    records = Records(tmp_path, "main")
+    folder = records.memory_folder
+    if folder is None:
+        pytest.skip("this machine has no file system in memory")
+    assert is_own_folder(folder)
+    (folder / "a.prefix").touch()
+    records.free_memory()
+    assert not folder.exists()
+    records.free_memory()

@@ -78,8 +78,12 @@ def run_server(
     gc.freeze()  # modules and classes stay until the process ends: collections need not visit them
     gc.set_threshold(_GC_THRESHOLD)
     with records.lock("serve", name="serving.lock"):
+        records.free_memory()
         serving = _serve(loaded, source, records, env, held=held, problem=problem, default=default, worker=worker)
-        return asyncio.run(serving)
+        try:
+            return asyncio.run(serving)
+        finally:
+            records.free_memory()
 
 
 def _log_to_stderr(manifest: Manifest) -> None:

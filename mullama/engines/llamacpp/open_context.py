@@ -12,7 +12,7 @@ from mullama.engines.llamacpp.binding.context import MAX_SEQUENCES, NativeContex
 from mullama.engines.llamacpp.binding.library import version
 from mullama.engines.llamacpp.binding.model import NativeAdapter, NativeModel
 from mullama.engines.llamacpp.cache.checkpoints import Checkpoints
-from mullama.engines.llamacpp.cache.kept_states import KeptStates
+from mullama.engines.llamacpp.cache.kept_states import KeptStates, StateFolder
 from mullama.engines.llamacpp.cache.partial_states import PartialStates
 from mullama.engines.llamacpp.cache.prefix_file import PrefixFiles
 from mullama.engines.llamacpp.cache.prefix_tree import SHORTEST_SHARE, PrefixCache
@@ -25,6 +25,7 @@ from mullama.engines.llamacpp.speculation.open import open_speculator
 from mullama.engines.llamacpp.speculation.rollback import Rollback
 from mullama.engines.llamacpp.vocabulary import Vocabulary
 from mullama.errors import Refused, Unsupported
+from mullama.folders import is_own_folder
 from mullama.struct import Struct, replace
 from mullama.weights.memory import DRAFT_STATES, ROWS, draft_rows
 
@@ -158,15 +159,22 @@ def declared(prefixes: Sequence[Prefix], vocabulary: Vocabulary, size: int, *, c
 
 def prefix_files(options: ContextOptions) -> PrefixFiles | None:
     """Return the files that keep computed prefixes of such a context between runs, None without a folder."""
-    return PrefixFiles(options.state_dir, _shape(options)) if options.state_dir else None
+    if not options.state_dir or not options.prefix_bytes:
+        return None
+    return PrefixFiles(options.state_dir, _shape(options), most_bytes=options.prefix_bytes)
 
 
 def _kept_states(options: ContextOptions) -> KeptStates | None:
-    if not options.state_dir or not options.keep_bytes:
+    """Return the files that keep conversations beyond the context, None without any."""
+    folders = []
+    if options.ram_dir and options.ram_bytes and is_own_folder(options.ram_dir):
+        folders.append(StateFolder(options.ram_dir, options.ram_bytes))
+    if options.state_dir and options.keep_bytes:
+        folders.append(StateFolder(str(Path(options.state_dir) / "conversations"), options.keep_bytes))
+    if not folders:
         return None
     unscaled = tuple(replace(adapter, scale=1.0) for adapter in options.adapters)  # each state has its own scales
-    folder = str(Path(options.state_dir) / "conversations")
-    return KeptStates(folder, _shape(replace(options, adapters=unscaled)), options.keep_bytes)
+    return KeptStates(folders, _shape(replace(options, adapters=unscaled)))
 
 
 def _shape(options: ContextOptions) -> str:

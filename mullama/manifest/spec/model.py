@@ -103,6 +103,12 @@ class Keep(Block):
     conversations: Size = Field(default=0, examples=["1GiB"])
     """Bytes on disk for the states of conversations when the model is unloaded or replaced by an equal revision; the
     least recently used of all models are deleted first. A change applies at the next load."""
+    ram: Size = Field(default=0, examples=["1GiB"])
+    """Bytes in main memory for the same states, until the server stops. Needs Linux (`/dev/shm`). With `conversations`
+    as well, the states are kept in both places and read from memory."""
+    prefixes: Size = Field(default=4 * 2**30, examples=["4GiB"])
+    """Bytes on disk for computed beginnings of prompts (`system`, `messages` and tools of the manifest), `0` for none.
+    The least recently used of all models are deleted first."""
 
 
 PromptName = Annotated[str, Field(min_length=1, max_length=80)]

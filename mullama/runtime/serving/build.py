@@ -9,7 +9,7 @@ from types import MappingProxyType
 from mullama.chat.model_settings import ModelSettings
 from mullama.chat.template import Rendered
 from mullama.engines.base import Adapter, ContextOptions, DraftOptions, EngineChoice, LayerFit, Prefix, WeightsOptions
-from mullama.errors import ModelUnavailable
+from mullama.errors import Invalid, ModelUnavailable
 from mullama.manifest.spec import Manifest, Model, Route
 from mullama.manifest.tree import revision
 from mullama.names import ModelName
@@ -38,11 +38,15 @@ ON_DEMAND_TTL = 300.0
 
 
 class DeploymentBuilder:
-    """Builds deployments for one machine. prefixes: the folder of computed prefixes."""
+    """Builds deployments for one machine.
 
-    def __init__(self, *, machine: Machine | None, prefixes: Path | None) -> None:
+    prefixes: the folder of computed prefixes. memory: a folder in main memory, None on a machine without one.
+    """
+
+    def __init__(self, *, machine: Machine | None, prefixes: Path | None, memory: Path | None = None) -> None:
         self.machine = machine
         self._prefixes = prefixes
+        self._memory = memory
 
     def build(
         self,
@@ -56,7 +60,7 @@ class DeploymentBuilder:
     ) -> Deployment:
         """Return the deployment of a model. old: the one that serves, whose placement it keeps where it can.
 
-        Raises `Invalid` for a template that does not compile, and for devices that are not there.
+        Raises `Invalid` for a template that does not compile, and for devices and memory that are not there.
         """
         settings = model_settings(name, model, files)
         place = self._place(model, files, old)
@@ -139,7 +143,12 @@ class DeploymentBuilder:
     def _context(
         self, model: Model, files: KnownFiles, settings: ModelSettings, adapters: tuple[KnownFiles, ...]
     ) -> ContextOptions:
-        context, rope = model.context, model.context.rope
+        context, rope, keep = model.context, model.context.rope, model.residency.keep
+        if keep.ram and self._prefixes and not self._memory:
+            raise Invalid(
+                "residency.keep.ram needs a file system in memory at /dev/shm, and this machine has none",
+                hint="residency.keep.conversations keeps them on disk",
+            )
         begin = warm_prefix(settings) if model.task == "chat" else Rendered(text="")
         options = ContextOptions.of(requested_shape(model, files.facts))
         made = context_shape(model, files.facts)
@@ -156,7 +165,10 @@ class DeploymentBuilder:
             adapters=_adapters(model, adapters),
             prefixes=(Prefix(text=begin.text, joint=begin.joint),) if begin.text else (),
             state_dir=str(self._prefixes) if self._prefixes else None,
-            keep_bytes=model.residency.keep.conversations,
+            prefix_bytes=keep.prefixes,
+            keep_bytes=keep.conversations,
+            ram_dir=str(self._memory) if self._memory else None,
+            ram_bytes=keep.ram,
         )
 
     def joined(self, owner: Deployment, all: Iterable[Deployment]) -> Deployment:

@@ -183,7 +183,7 @@ def test_a_state_of_another_shape_is_not_taken(
     engine = load("llamacpp", tiny_path)
     engine.open_context("main", OPTIONS)
     prefixes = engine._contexts["main"].prefixes
-    prefixes._files = PrefixFiles(str(tmp_path), "k")
+    prefixes._files = PrefixFiles(str(tmp_path), "k", most_bytes=2**30)
     for state in (b"", b"\x00" * 64, random.Random(2).randbytes(100_000)):
         prefixes._files.save(tokens, state)
         assert not prefixes.declare([tokens])

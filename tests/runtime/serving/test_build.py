@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mullama.errors import Invalid
 from mullama.manifest.tree import parse_resolved
 from mullama.reconcile.scripted_models import script_files
 from mullama.runtime.serving.build import DeploymentBuilder
@@ -71,3 +72,15 @@ def test_a_shared_context_knows_the_beginnings_of_all_its_models(tmp_path: Path)
     assert "You are a." in texts
     assert "You are b." in texts
     assert "You are c." not in texts
+
+
+def test_states_in_memory_need_a_file_system_there(tmp_path: Path) -> None:
+    script = tmp_path / "a.script.json"
+    script.write_text(json.dumps({"name": "a"}))
+    tree = {"from": str(script), "residency": {"keep": {"ram": "1MiB"}}}
+    model = parse_resolved({"mullama": "v1", "models": {"a": tree}}).models["a"]
+    files = script_files(str(script))
+    with pytest.raises(Invalid, match=r"residency\.keep\.ram needs a file system"):
+        DeploymentBuilder(machine=None, prefixes=tmp_path).build("a", model, files, 1)
+    built = DeploymentBuilder(machine=None, prefixes=tmp_path, memory=tmp_path).build("a", model, files, 1)
+    assert (built.options.ram_dir, built.options.ram_bytes) == (str(tmp_path), 2**20)

@@ -15,14 +15,16 @@ from pathlib import Path
 
 _MAGIC = b"mullama prefix 1\n"
 _LONGEST_HEADER = 16 * 2**20
-MOST_BYTES = 4 * 2**30  # of all files in a folder; the least recently used are removed first
 
 
 class PrefixFiles:
     """The prefixes of one context in one folder; `key` identifies weights, shape and library."""
 
-    def __init__(self, folder: str, key: str, *, most_bytes: int = MOST_BYTES, durable: bool = True) -> None:
-        """durable: wait until the disk has a file, so that a computed prefix survives a loss of power."""
+    def __init__(self, folder: str, key: str, *, most_bytes: int, durable: bool = True) -> None:
+        """most_bytes: of all files in the folder; the least recently used are removed first.
+
+        durable: wait until the disk has a file, so that a computed prefix survives a loss of power.
+        """
         self._most_bytes, self._durable = most_bytes, durable
         self._folder = Path(folder)
         self._key = key
@@ -38,27 +40,30 @@ class PrefixFiles:
             return None
         if state and len(data) == state[0] and hashlib.sha256(data).hexdigest() == state[1]:
             with suppress(OSError):
-                os.utime(path)  # mark it as used, see `_prune`
+                os.utime(path)  # mark it as used, see `_make_room`
             return data
         self.discard(tokens)
         return None
 
     def save(self, tokens: Sequence[int], state: bytes | memoryview) -> None:
-        """Write a state. A full or read-only disk is no error: the next start computes the prefix again."""
+        """Write a state that the bound allows. A full or read-only disk is no error: the prefix is computed again."""
         digest = hashlib.sha256(state).hexdigest()
         header = {"key": self._key, "tokens": list(tokens), "length": len(state), "sha256": digest}
-        path = self._path(tokens)
+        begin = _MAGIC + json.dumps(header).encode() + b"\n"
+        path, size = self._path(tokens), len(begin) + len(state)
         partial = path.with_suffix(f".{os.getpid()}.partial")
+        if size > self._most_bytes:
+            return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
+            self._make_room(path, size)
             with open(partial, "wb", opener=_private) as file:
-                file.write(_MAGIC + json.dumps(header).encode() + b"\n")
+                file.write(begin)
                 file.write(state)
                 file.flush()
                 if self._durable:
                     os.fsync(file.fileno())
             partial.replace(path)
-            self._prune(path)
         except OSError:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -67,13 +72,13 @@ class PrefixFiles:
         with suppress(OSError):
             self._path(tokens).unlink(missing_ok=True)
 
-    def _prune(self, newest: Path) -> None:
-        """Bound the size of the folder: prefixes of changed prompts are never used again."""
+    def _make_room(self, new: Path, size: int) -> None:
+        """Bound the size of the folder, with a new file: prefixes of changed prompts are never used again."""
         for partial in self._folder.glob("*.partial"):
             if not _is_alive(partial.suffixes[-2]):
                 partial.unlink(missing_ok=True)
-        found = [(path.stat(), path) for path in self._folder.glob("*.prefix") if path != newest]
-        room = self._most_bytes - newest.stat().st_size
+        found = [(path.stat(), path) for path in self._folder.glob("*.prefix") if path != new]
+        room = self._most_bytes - size
         for status, path in sorted(found, key=lambda entry: entry[0].st_mtime_ns, reverse=True):
             room -= status.st_size
             if room < 0:

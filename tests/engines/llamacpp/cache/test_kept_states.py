@@ -1,4 +1,4 @@
-"""States of conversations on disk: across a close, for their own key only, bounded, private, and checked."""
+"""States of conversations on disk and in memory: for their own key only, bounded and checked."""
 
 from __future__ import annotations
 
@@ -122,10 +122,73 @@ def test_a_state_belongs_to_its_adapter_scales(
     assert _cached(_ask(engine)) > 64
 
 
+@pytest.fixture
+def in_ram(options: ContextOptions, tmp_path: Path) -> ContextOptions:
+    return replace(options, keep_bytes=0, ram_dir=str(tmp_path / "ram"), ram_bytes=64 * 2**20)
+
+
+def test_a_conversation_is_kept_in_memory_alone(engine: LlamaEngine, in_ram: ContextOptions, tmp_path: Path) -> None:
+    engine.open_context("main", in_ram)
+    first = _ask(engine)
+    _again(engine, in_ram)
+    second = _ask(engine)
+    assert first.ended is not None
+    assert _cached(second) == first.ended.prompt_tokens - 1
+    assert_same_answers(engine.facts, [second], [first])
+    (file,) = (tmp_path / "ram").iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "ram").stat().st_mode & 0o777 == 0o700
+    assert not (tmp_path / "conversations").exists()
+
+
+@pytest.mark.parametrize("lost", ["ram", "conversations"])
+def test_a_conversation_that_is_kept_twice_is_read_from_the_other_place(
+    engine: LlamaEngine, in_ram: ContextOptions, tmp_path: Path, lost: str
+) -> None:
+    both = replace(in_ram, keep_bytes=64 * 2**20)
+    engine.open_context("main", both)
+    _ask(engine)
+    engine.close_context("main")
+    (file,) = (tmp_path / lost).iterdir()
+    file.unlink()
+    engine.open_context("main", both)
+    assert _cached(_ask(engine)) > 64
+
+
+def test_a_folder_in_memory_that_others_may_enter_is_not_used(
+    engine: LlamaEngine, in_ram: ContextOptions, tmp_path: Path
+) -> None:
+    (tmp_path / "ram").mkdir(mode=0o755)
+    engine.open_context("main", in_ram)
+    _ask(engine)
+    _again(engine, in_ram)
+    assert _cached(_ask(engine)) == 0
+    assert not list((tmp_path / "ram").iterdir())
+
+
+def test_a_revision_that_opened_before_the_old_one_closed_reads_its_states(
+    engine: LlamaEngine, in_ram: ContextOptions
+) -> None:
+    engine.open_context("main", in_ram)
+    engine.open_context("next", in_ram)
+    answer(engine, TALK, owner="ann")
+    assert _cached(answer(engine, TALK, owner="ann", context="next")) == 0
+    more = TALK + TALK
+    answer(engine, more, owner="ann")
+    engine.close_context("main")
+    assert _cached(answer(engine, more, owner="ann", context="next")) > 64
+
+
 def test_the_files_are_bounded(engine: LlamaEngine, options: ContextOptions, tmp_path: Path) -> None:
-    options = replace(options, keep_bytes=1)
     engine.open_context("main", options)
+    _ask(engine)
+    engine.close_context("main")
+    (file,) = (tmp_path / "conversations").iterdir()
+    bound = file.stat().st_size * 3 // 2
+    engine.open_context("main", replace(options, keep_bytes=bound))
     for number in range(2):
         answer(engine, f"{number} {TALK}")
     engine.close_context("main")
-    assert len(list((tmp_path / "conversations").iterdir())) <= 1
+    (kept,) = (tmp_path / "conversations").iterdir()
+    assert kept.name != file.name
+    assert kept.stat().st_size <= bound
