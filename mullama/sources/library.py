@@ -110,6 +110,14 @@ class Library:
             warning = f"{masked(source_text)} could not be reached ({error.message}); the stored files are used"
             return replace(here, warnings=(*here.warnings, warning))
 
+    def at_source(self, source_text: str, *, wanted: Wanted = "weights") -> Located:
+        """Return the files that the source has now, whatever is stored. Raises what `Source.locate` does."""
+        return self._ask(source_text, self._expand(source_text), wanted, lambda: False)
+
+    def fetched(self, source_text: str, *, wanted: Wanted = "weights") -> FetchRecord | None:
+        """Return the last download of a source; None without one."""
+        return self._index.fetched(_key(self._expand(source_text), wanted))
+
     def here(
         self, source_text: str, lock_entry: LockEntry | None = None, *, wanted: Wanted = "weights",
         planning: bool = False,

@@ -62,6 +62,35 @@ def test_only_an_update_asks_the_hub_again_and_unused_entries_are_removed(online
     assert json.loads((online.home / "mullama.lock").read_text())["sources"] == {}
 
 
+def test_newer_files_are_shown_and_nothing_moves_before_the_lock_is_updated(online: Stack, hub: StubHub) -> None:
+    assert f"+ {SOURCE}" in online.run("outdated").stdout
+    online.run("lock")
+    assert online.run("outdated").stdout.endswith("1 source, 0 outdated\n")
+
+    newer = TINY.read_bytes() + bytes(32)
+    hub.repos["org/tiny-GGUF"].files["tiny-Q8_0.gguf"] = newer
+    hub.repos["org/tiny-GGUF"].commit = "f" * 40
+    locked = (online.home / "mullama.lock").read_bytes()
+
+    (found,) = online.json("outdated", "--json", code=2)["sources"]
+    assert (found["state"], found["revision"], found["newest"]) == ("outdated", COMMIT, "f" * 40)
+    (changed,) = found["files"]
+    assert changed["before"]["digest"] == f"sha256:{sha256(TINY.read_bytes())}"
+    assert changed["now"] == {"size": len(newer), "digest": f"sha256:{sha256(newer)}"}
+    (row,) = [row for row in online.json("list", "--outdated", "--json")["models"] if row["name"] == "t"]
+    assert row["update"] == "f" * 40
+    planned = online.run("lock", "--update", "--dry-run").stdout
+    assert f"{COMMIT[:12]} -> {'f' * 12}" in planned
+    assert f"{sha256(TINY.read_bytes())[:12]} -> " in planned
+    assert planned.endswith("mullama.lock: 1 source, 1 would change\n")
+    assert (online.home / "mullama.lock").read_bytes() == locked
+
+    online.run("lock", "--update")
+    assert online.run("outdated").stdout.endswith("1 source, 0 outdated\n")
+    hub.repos.clear()
+    assert f"? {SOURCE}  " in online.run("outdated", code=8).stdout
+
+
 def test_a_plan_against_a_revision_is_complete_from_the_lock_alone(online: Stack, hub: StubHub) -> None:
     """The plan has bytes and memory of a model that is not on this machine, and no request is sent."""
 

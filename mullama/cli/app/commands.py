@@ -37,6 +37,7 @@ COMMANDS = (
     Command("diff", "manifest.diff", "show what apply would change; exit with 2 if there are changes"),
     Command("apply", "manifest.apply", "make this machine match the manifest; start a server if none is running"),
     Command("lock", "manifest.lock", "pin the exact files of every source in the lock file"),
+    Command("outdated", "manifest.outdated", "compare the locked files with those that the sources have now"),
     Command("bundle", "manifest.bundle", "pack manifest, lock file and weights for a machine without a network"),
     Command("import", "manifest.import_", "write a manifest from the models of other tools"),
     Command("down", "manifest.down", "unload all models and stop the server"),

@@ -8,12 +8,14 @@ from mullama.cli.api_client.discover import load_manifest
 from mullama.cli.app.context import CommandContext, Parser, UsageError, json_option, manifest_options
 from mullama.cli.app.exit_codes import DIFFERS, DONE
 from mullama.cli.console.download_progress import DownloadDisplay
+from mullama.cli.manifest.outdated import file_line, file_tree
 from mullama.errors import masked, masked_tree
 from mullama.plan.report import Line, Tone
 from mullama.reconcile import lock as lock_file
 from mullama.reconcile.files import LOCK_NAME, Files, read_lock
+from mullama.reconcile.outdated import changed_files
 from mullama.struct import Struct
-from mullama.units import size
+from mullama.units import counted, size
 
 if TYPE_CHECKING:
     from mullama.manifest.spec import Manifest
@@ -29,6 +31,7 @@ def lock_options(parser: Parser) -> None:
         metavar="NAME",
         help="resolve these models again; without names, all models",
     )
+    parser.add_argument("--dry-run", action="store_true", help="write nothing; show what would change")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 2 if the lock file is stale")
     parser.add_argument("--offline", action="store_true", help="download nothing")
 
@@ -58,7 +61,7 @@ def lock(call: CommandContext) -> int:
         frozenset[str]() if options.update is None else lock_file.sources_of(loaded.manifest, tuple(options.update))
     )
     after = _resolved(call, loaded.manifest, before, updating)
-    if after != before or not lock_file.lock_path(loaded.path).exists():
+    if not options.dry_run and (after != before or not lock_file.lock_path(loaded.path).exists()):
         lock_file.write_lock(loaded.path, after)
     _show(call, outcomes(before, after))
     return DONE
@@ -125,9 +128,17 @@ def _show(call: CommandContext, found: tuple[SourceChange, ...]) -> None:
     if call.options.json:
         call.terminal.json({"sources": [_tree(item) for item in found]})
         return
-    call.terminal.toned(Line(_line(item), _SIGNS[item.state][1]) for item in found)
+    call.terminal.toned(Line(text, _SIGNS[item.state][1]) for item in found for text in _lines(item))
     changed = sum(item.state != "kept" for item in found)
-    call.terminal.line(f"{LOCK_NAME}: {len(found)} sources, {changed} changed" if found else "no source needs a lock")
+    verb = "would change" if call.options.dry_run else "changed"
+    text = f"{LOCK_NAME}: {counted(len(found), 'source')}, {changed} {verb}"
+    call.terminal.line(text if found else "no source needs a lock")
+
+
+def _lines(item: SourceChange) -> list[str]:
+    """Return the line of a source, and one for each file that has other bytes than before."""
+    moved = changed_files(item.before, item.after) if item.state == "moved" else ()
+    return [_line(item), *map(file_line, moved)]
 
 
 def _line(item: SourceChange) -> str:
@@ -148,10 +159,12 @@ def _short(entry: LockEntry | None) -> str:
 
 def _tree(item: SourceChange) -> dict[str, Any]:
     entry = item.after or item.before
+    moved = changed_files(item.before, item.after) if item.state == "moved" else ()
     return {
         "source": masked(item.source),
         "state": item.state,
         "revision": entry.revision if entry else None,
         "digest": entry.digest if entry else None,
         "size": sum(file.size for file in entry.files) if entry else 0,
+        "files": [file_tree(change) for change in moved],
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mullama.cli.api_client.discover import FoundServer, find, is_remote
 from mullama.cli.app.context import CommandContext, Parser, json_option
@@ -13,6 +13,9 @@ from mullama.cli.app.exit_codes import DONE
 from mullama.cli.server.ensure import instance_options
 from mullama.errors import masked
 from mullama.units import ago, counted, size
+
+if TYPE_CHECKING:
+    from mullama.cli.models.declared import Declared
 
 Rows = builtins.list[dict[str, Any]]
 
@@ -22,24 +25,33 @@ def list_options(parser: Parser) -> None:
     json_option(parser)
     parser.add_argument("-v", "--verbose", action="store_true", help="also print paths and sources")
     parser.add_argument("--all", action="store_true", help="also list stored sources that no model uses")
+    parser.add_argument("--outdated", action="store_true", help="ask each source for newer files")
 
 
 def list(call: CommandContext) -> int:
     """List the models of the server, else those of the manifest. Files that models share count once."""
     server = find(call)
-    rows = _served(server) if server is not None and (is_remote(call) or not call.options.all) else _local(call)
+    rows = _served(server) if server is not None and (is_remote(call) or not _looks_here(call)) else _local(call)
     total = sum({row["digest"] or row["source"]: row["size_bytes"] or 0 for row in rows}.values())
     if call.options.json:
         call.terminal.json({"models": rows, "total_count": len(rows), "total_size_bytes": total})
         return DONE
+    options = call.options
     heads: tuple[str, ...] = ("NAME", "ID", "SIZE", "QUANTIZATION", "MODIFIED")
+    if call.options.outdated:
+        heads = (*heads, "UPDATE")
     if call.options.verbose:
         heads = (*heads, "SOURCE", "PATH")
-    call.terminal.table(heads, (_cells(row, verbose=call.options.verbose) for row in rows))
+    call.terminal.table(heads, (_cells(row, verbose=options.verbose, outdated=options.outdated) for row in rows))
     files = {row["digest"] or row["source"] for row in rows}
     shared = f" in {counted(len(files), 'set')} of files" if len(files) < len(rows) else ""
     call.terminal.line(f"{counted(len(rows), 'model')}{shared}, {size(total)} total")
     return DONE
+
+
+def _looks_here(call: CommandContext) -> bool:
+    """True for what a server does not know: unused files, and newer ones at the sources."""
+    return bool(call.options.all or call.options.outdated)
 
 
 def _local(call: CommandContext) -> Rows:
@@ -52,6 +64,7 @@ def _rows(call: CommandContext) -> Rows:
 
     declared = read_declared(call)
     files = known_files(call, declared)
+    updates = _updates(call, declared) if call.options.outdated else {}
     rows = []
     for name, model in declared.manifest.models.items():
         known = files[model.from_]
@@ -66,9 +79,19 @@ def _rows(call: CommandContext) -> Rows:
                 "repo": masked(known.weights.resolved) if known.weights else None,
                 "source": masked(model.from_),
                 "stored": known.stored,
+                "update": updates.get(model.from_),
             }
         )
     return rows
+
+
+def _updates(call: CommandContext, declared: Declared) -> dict[str, str]:
+    """Return `current`, `unknown` or the newest revision for each source that can change."""
+    from mullama.cli.manifest.outdated import compared
+
+    found = compared(call, declared.manifest, declared.path)
+    newer = {item.source: item.now.revision or "newer" for item in found if item.state == "outdated" and item.now}
+    return {item.source: item.state for item in found} | newer
 
 
 def _unused(call: CommandContext, used: set[str]) -> Rows:
@@ -112,14 +135,16 @@ def _served(server: FoundServer) -> Rows:
     ]
 
 
-def _cells(row: Mapping[str, Any], *, verbose: bool) -> tuple[str, ...]:
-    cells = (
+def _cells(row: Mapping[str, Any], *, verbose: bool, outdated: bool) -> tuple[str, ...]:
+    cells: tuple[str, ...] = (
         row["name"],
         (row["digest"] or "-").removeprefix("sha256:")[:12],
         size(row["size_bytes"]) if row["size_bytes"] else "-",
         row["quantization"] or "-",
         _age(row),
     )
+    if outdated:
+        cells = (*cells, (row.get("update") or "-").removeprefix("sha256:")[:12])
     return (*cells, row["source"], row["path"] or "-") if verbose else cells
 
 
