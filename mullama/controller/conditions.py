@@ -16,6 +16,7 @@ class Condition(StrEnum):
     SYNCED = "Synced"
     DEGRADED = "Degraded"
     DRIFTED = "Drifted"
+    CERTIFICATE_VALID = "CertificateValid"
 
 
 class Reason(StrEnum):
@@ -41,6 +42,7 @@ class Reason(StrEnum):
     REFUSED = "Refused"
     OVER_BUDGET = "OverBudget"
     IDLE = "Idle"
+    CERTIFICATE_REFUSED = "CertificateRefused"
 
 
 class Conditions(Struct):

@@ -18,6 +18,7 @@ _LEVELS = {
     "invalid-manifest": logging.ERROR,
     "watch-failed": logging.ERROR,
     "not-listening": logging.ERROR,
+    "certificate-refused": logging.ERROR,
     "held": logging.WARNING,
     "degraded": logging.WARNING,
     "webhook-failed": logging.WARNING,

@@ -78,6 +78,7 @@ class LocalOperator:
             "state": self._state(current, live),
             "origin": _origin(current.origin),
             "listen": list(current.listening),
+            "tls": self._reconciler.certificates.tree(),
             "conditions": self._conditions(),
             "models": with_shares(models, snapshot),
             "memory": memory_in_use(models, snapshot),

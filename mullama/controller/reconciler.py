@@ -14,6 +14,7 @@ from contextlib import aclosing
 from types import MappingProxyType
 
 from mullama.controller.api_keys import resolve_access
+from mullama.controller.certificates import Certificates
 from mullama.controller.change import Change, Line, PlannedChange, check_options, check_protected, failure_line
 from mullama.controller.current import Current, CurrentState
 from mullama.controller.downloads import ModelDownloads, author_of
@@ -76,7 +77,10 @@ class Reconciler:
         self.history = History(records, lambda message: event_log.note("warning", "", message))
         self._pending = PendingRuns()
         self.downloads = ModelDownloads(files, self._pending, metrics)
-        self._listeners = Listeners(http, self.state, event_log)
+        self.certificates = Certificates(
+            lambda tls, drain: http.renew(tls, drain=drain), self.status.conditions, event_log
+        )
+        self._listeners = Listeners(http, self.state, event_log, self.certificates)
         self._services = Services(
             records=records, files=files, pool=pool, state=self.state, listeners=self._listeners,
             downloads=self.downloads, history=self.history, event_log=event_log, pending=self._pending,

@@ -12,6 +12,9 @@ from mullama.names import PathRef, parse_source
 
 _PATHS = (
     ("auth", "keys", "*", "secret", "from_file"),
+    ("server", "tls", "cert"),
+    ("server", "tls", "key"),
+    ("server", "tls", "client_ca"),
     ("sources", "hf", "token", "from_file"),
     ("observability", "webhooks", "*", "secret", "from_file"),
     ("observability", "webhooks", "*", "url", "from_file"),

@@ -18,7 +18,6 @@ REFUSALS: Mapping[str, str] = {
     "routes.*.on_error": "a fallback is not supported yet",
     "models.*.mmproj": "images and sound are not supported yet",
     "models.*.rollout.strategy": "a strategy other than auto is not supported yet",
-    "server.tls": "TLS is not supported yet",
     "sync.git": "a manifest from git is not supported yet",
 }
 
@@ -26,7 +25,6 @@ REFUSALS: Mapping[str, str] = {
 INSTEAD: Mapping[str, str] = {
     "groups": "models that do not fit into memory together replace each other by residency.priority",
     "routes.*.to": "name one model: chat: NAME",
-    "server.tls": "use a reverse proxy with TLS",
     "sync.git": "update the file with another tool: the server watches it",
     "models.*.rollout.strategy": "auto loads the new revision next to the old one if both fit",
 }

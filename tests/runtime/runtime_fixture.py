@@ -49,7 +49,10 @@ class Addresses:
     keys_when_opened: list[int] = field(default_factory=list)
     count_keys: Callable[[], int] = lambda: 0
 
-    async def listen_on(self, addresses: tuple[str, ...]) -> tuple[str, ...]:
+    async def renew(self, tls: object, *, drain: bool = False) -> None:
+        pass
+
+    async def listen_on(self, addresses: tuple[str, ...], tls: object = None) -> tuple[str, ...]:
         if self.taken & set(addresses):
             raise Conflict("the address is in use")
         if set(addresses) - set(self.open):

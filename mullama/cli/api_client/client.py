@@ -20,6 +20,8 @@ from mullama.cli.api_client.errors import error_of
 from mullama.errors import TimedOut, Unavailable
 
 _CONNECT_SECONDS = 5.0
+_NO_SERVER = "mullama apply starts a server, mullama serve runs one in the foreground"
+_DISTRUSTED = "name the file with the authority that signed its certificate: --ca-file FILE, or MULLAMA_CA_FILE"
 _NO_KEY = "name the file with the key: --key-file FILE, or set MULLAMA_API_KEY"
 _WRONG_KEY = "correct the key in the file of --key-file, or in MULLAMA_API_KEY"
 
@@ -42,15 +44,18 @@ class Client:
         address: the server.
         key: the API key.
         headers: further headers of each request.
+        ca_file: PEM file of the authorities that sign the server's certificate; None for those of the system.
+        cert_file: PEM file with the certificate of this client and its key, for a server that asks for one.
         timeout: seconds for a complete response. Streams have no limit between lines, because the server sends none
             while it loads a model.
     """
 
     def __init__(
         self, address: ServerAddress, *, key: str | None = None, timeout: float = 60.0,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None, ca_file: str | None = None, cert_file: str | None = None,
     ) -> None:  # fmt: skip
         self.address = address
+        self._ca_file, self._cert_file = ca_file, cert_file
         self._headers = dict(headers or {})
         self._key = key
         self._timeout = timeout
@@ -171,9 +176,10 @@ class Client:
             connection.connect()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
+            distrusted = "CERTIFICATE_VERIFY_FAILED" in str(error)
             raise Unavailable(
                 f"no server answers at {self.address}: {_reason(error)}",
-                hint="mullama apply starts a server, mullama serve runs one in the foreground",
+                hint=_DISTRUSTED if distrusted else _NO_SERVER,
             ) from error
         return connection
 
@@ -185,7 +191,9 @@ class Client:
             return http.client.HTTPConnection(address.host, address.port, timeout=_CONNECT_SECONDS)
         import ssl
 
-        context = ssl.create_default_context()
+        context = ssl.create_default_context(cafile=self._ca_file)
+        if self._cert_file is not None:
+            context.load_cert_chain(self._cert_file)
         return http.client.HTTPSConnection(address.host, address.port, timeout=_CONNECT_SECONDS, context=context)
 
     def _read(self, response: http.client.HTTPResponse) -> bytes:

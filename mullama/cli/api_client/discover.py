@@ -152,7 +152,11 @@ def find(call: CommandContext, load: Callable[[], LoadedManifest] | None = None)
     manifest: it is the wanted one, and its control socket cannot be found.
     """
     if host := _host(call):
-        return FoundServer(client=client(ServerAddress.parse(host), api_key(call)))
+        from mullama.cli.api_client.client import Client
+
+        ca_file, cert_file = (_tls_file(call, name) for name in ("ca_file", "cert_file"))
+        remote = Client(ServerAddress.parse(host), key=api_key(call), ca_file=ca_file, cert_file=cert_file)
+        return FoundServer(client=remote)
     found = _find_here(call, load)
     if found is None and has_manifest(call):
         _refuse_elsewhere(call, _addresses(call, load))
@@ -261,7 +265,9 @@ _HEADER_VALUE = r"[\x21-\x7e]{1,8192}"
 
 def local_client(record: ServerRecord) -> Client:
     """Return the client of the control socket, which needs no key. It sends the hub settings of this shell."""
-    return client(ServerAddress(path=record.control), headers=_hub_headers(os.environ))
+    from mullama.cli.api_client.client import Client  # a diff without a server does not need it
+
+    return Client(ServerAddress(path=record.control), headers=_hub_headers(os.environ))
 
 
 def _hub_headers(env: Mapping[str, str]) -> dict[str, str]:
@@ -272,13 +278,6 @@ def _hub_headers(env: Mapping[str, str]) -> dict[str, str]:
 
     given = {HUB_TOKEN_HEADER: token, HUB_ENDPOINT_HEADER: endpoint}
     return {name: value for name, value in given.items() if re.fullmatch(_HEADER_VALUE, value)}
-
-
-def client(address: ServerAddress, key: str | None = None, headers: Mapping[str, str] | None = None) -> Client:
-    """Return a client. Its module is imported here, because a diff without a server does not need it."""
-    from mullama.cli.api_client.client import Client
-
-    return Client(address, key=key, headers=headers)
 
 
 def is_remote(call: CommandContext) -> bool:
@@ -304,6 +303,26 @@ def _single(running: list[tuple[Records, ServerRecord]]) -> FoundServer | None:
 
 def _local(records: Records, record: ServerRecord) -> FoundServer:
     return FoundServer(client=local_client(record), records=records, record=record)
+
+
+def _tls_file(call: CommandContext, name: str) -> str | None:
+    """Return the path of `--ca-file` or `--cert-file`, else that of its variable; raise `Invalid` for a bad file."""
+    given = getattr(call.options, name) or call.env.get(f"MULLAMA_{name.upper()}") or None
+    if given is None:
+        return None
+    import ssl
+
+    path = str(call.folder / Path(given).expanduser())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(path) if name == "ca_file" else context.load_cert_chain(path)
+    except OSError as error:
+        option = f"--{name.replace('_', '-')}"
+        held = "certificates" if name == "ca_file" else "a certificate and its key"
+        raise Invalid(
+            f"{option}: {path} has no {held} in PEM form", hint=f"name another file: {option} FILE"
+        ) from error
+    return path
 
 
 def api_key(call: CommandContext) -> str | None:

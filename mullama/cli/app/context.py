@@ -99,6 +99,17 @@ def server_options(parser: Parser) -> None:
         "(default: MULLAMA_HOST, else the server of the manifest)",
     )
     parser.add_argument("--key-file", metavar="FILE", help="file that holds the API key (default: MULLAMA_API_KEY)")
+    parser.add_argument(
+        "--ca-file",
+        metavar="FILE",
+        help="PEM file of the authority that signed the server's certificate (default: MULLAMA_CA_FILE, else those of "
+        "the system)",
+    )
+    parser.add_argument(
+        "--cert-file",
+        metavar="FILE",
+        help="PEM file with the certificate of this client and its key (default: MULLAMA_CERT_FILE)",
+    )
 
 
 def json_option(parser: Parser) -> None:

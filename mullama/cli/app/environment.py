@@ -5,6 +5,8 @@ from __future__ import annotations
 ENVIRONMENT = {
     "MULLAMA_HOST": "address of the server, as for `--host`",
     "MULLAMA_API_KEY": "API key to send unless `--key-file` is given; the key of a server with `--require-api-key`",
+    "MULLAMA_CA_FILE": "authority of the server's certificate, as for `--ca-file`",
+    "MULLAMA_CERT_FILE": "certificate of the client, as for `--cert-file`",
     "MULLAMA_STATE_DIR": "folder of revisions, locks and logs",
     "MULLAMA_CACHE_DIR": "folder of downloaded weights",
     "MULLAMA_DEBUG": "when set, errors show a traceback",

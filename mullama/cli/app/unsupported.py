@@ -64,6 +64,7 @@ _NO_IMAGES = "images and sound are not supported yet"
 _NO_AUDIO = "audio is not supported"
 _NO_DRAFT = _in_model("draft")
 _RATE = "auth.keys.NAME.rate and limits.rate of a model in the manifest limit requests and tokens"
+_TLS = "server.tls in the manifest names the certificate and its key"
 _NO_PLACEMENT = "gpu.layers, gpu.split and gpu.experts in the manifest place the layers"
 _NO_SEARCH = "mullama calls no tools; a client searches and sends the result as a tool message"
 _NO_MCP = COMMANDS["mcp"]
@@ -138,7 +139,7 @@ EVERYWHERE: Mapping[str, str] = {
     "--reasoning-budget": "use run --think, or the field `think` of a request",
     "--chat-template-kwargs": "the field chat_template_kwargs of a request",
     "--log-file": _LOGS, "--log-disable": _LOGS, "--log-verbosity": _LOGS, "--log-format": _LOGS, "--log-level": _LOGS,
-    "--ssl-key-file": "use a reverse proxy with TLS", "--ssl-cert-file": "use a reverse proxy with TLS",
+    "--ssl-key-file": _TLS, "--ssl-cert-file": _TLS,
     "--api-key-file": "auth.keys in the manifest, with secret: {from_file: FILE}",
     "--api-key": "other users could read it in the process list; use MULLAMA_API_KEY with --require-api-key",
     "--tfs-z": "llama.cpp removed this sampler; use --typical-p or --min-p",

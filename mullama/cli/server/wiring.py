@@ -262,6 +262,7 @@ class _Process(Struct, kw_only=True):
             loop.create_task(self.objects.keep_tidy()),
             loop.create_task(self.rates.keep_saved()),
             loop.create_task(self.webhooks.run()),
+            loop.create_task(self.reconciler.certificates.follow()),
         )
 
     async def _reload_on_request(self) -> None:

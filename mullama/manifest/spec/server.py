@@ -33,10 +33,12 @@ class Metadata(Block):
 class Tls(Block):
     """Certificate and key of the TCP listeners."""
 
-    cert: Text
-    """PEM file with the certificate chain."""
-    key: Text
-    """PEM file with the private key."""
+    cert: Text = Field(examples=["./tls/cert.pem"])
+    """PEM file with the certificate chain, that of the server first. Changed files are read again."""
+    key: Text = Field(examples=["./tls/key.pem"])
+    """PEM file with the private key, without a passphrase."""
+    client_ca: Text | None = Field(default=None, examples=["./tls/ca.pem"])
+    """PEM file with certificate authorities: clients need a certificate of one of them (mTLS)."""
 
 
 class ServerLimits(Block):
@@ -79,7 +81,7 @@ class Server(Block):
     )
     """Additional host names that clients may use for the server: `NAME`, `*.DOMAIN`, or `*` for every name."""
     tls: Tls | None = None
-    """TLS of the TCP listeners."""
+    """TLS of the TCP listeners; unix sockets stay without it."""
     limits: ServerLimits = ServerLimits()
     """Limits on requests to all models together."""
     stored: StoredObjects = StoredObjects()

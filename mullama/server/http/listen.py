@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Iterable, Sequence
 from email.utils import formatdate
-from typing import Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from mullama.errors import MullamaError, Unavailable
 from mullama.manifest.addresses import Address, TcpAddress, UnixAddress, parse_address
@@ -18,7 +18,10 @@ from mullama.server.http.exchange import Listener, Receive, Scope, Send
 from mullama.server.http.limits import DEFAULT, Bounds
 from mullama.server.http.protocol import BoundedProtocol
 from mullama.server.http.uvicorn_parts import Config, ServerState
-from mullama.struct import Struct, field
+from mullama.struct import Struct, field, replace
+
+if TYPE_CHECKING:
+    import ssl
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +42,7 @@ class _OpenListener(Struct, kw_only=True):
     bound: Bound
     listener: Listener
     servers: list[asyncio.Server] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
 
 
 class HttpServer:
@@ -50,6 +54,7 @@ class HttpServer:
         self._cap = ConnectionCap[BoundedProtocol](bounds.connections)
         self._open: list[_OpenListener] = []
         self._control: _OpenListener | None = None
+        self._tls: ssl.SSLContext | None = None
         self._clock: asyncio.Task[None] | None = None
         self._all_closed = asyncio.Event()
 
@@ -80,11 +85,43 @@ class HttpServer:
             raise
         return self.listening
 
-    async def listen_on(self, addresses: Sequence[str]) -> tuple[str, ...]:
+    async def listen_on(self, addresses: Sequence[str], tls: ssl.SSLContext | None = None) -> tuple[str, ...]:
         """Listen on exactly these addresses: open the new ones, then close and drain the others.
 
-        If a new address cannot be bound, the old listeners stay and the error is raised.
+        tls: of the TCP listeners; None for plain HTTP. If a new address cannot be bound, the old listeners stay and
+        the error is raised.
         """
+        before, self._tls = self._tls, tls
+        try:
+            await self._follow_addresses(addresses)
+        except BaseException:
+            self._tls = before
+            raise
+        if tls is not before:
+            await self._accept_anew(drain=(tls is None) != (before is None))
+        return self.listening
+
+    async def renew(self, tls: ssl.SSLContext, *, drain: bool = False) -> None:
+        """Use another context for new connections. drain: close idle connections, and others after their response."""
+        self._tls = tls
+        await self._accept_anew(drain=drain)
+
+    async def _accept_anew(self, *, drain: bool) -> None:
+        """Accept with the present context on the open TCP sockets, which are copied, so that no client is refused."""
+        for opened in self._open:
+            if opened.listener.kind != "tcp" or opened.tls is self._tls:
+                continue
+            before = replace(opened)
+            opened.bound = replace(opened.bound, sockets=tuple(each.dup() for each in opened.bound.sockets))
+            opened.listener, opened.servers = replace(opened.listener), []
+            await self._accept(opened)
+            await _stop_accepting(before.bound)
+            if drain:
+                self._close([before])
+            else:
+                self._stop_listening([before])
+
+    async def _follow_addresses(self, addresses: Sequence[str]) -> None:
         wanted = list(dict.fromkeys(addresses))
         leaving = [opened for opened in self._open if opened.text not in wanted]
         known = {opened.text for opened in self._open}
@@ -100,7 +137,6 @@ class HttpServer:
         self._close(leaving)
         staying = [opened for opened in self._open if opened not in leaving]
         self._open = sorted([*staying, *added], key=lambda opened: wanted.index(opened.text))
-        return self.listening
 
     async def stop(self, drain_seconds: float) -> None:
         """Close all listeners and idle connections, and wait for the requests in progress.
@@ -160,9 +196,16 @@ class HttpServer:
             return BoundedProtocol(self._config, self._state, state, self._bounds, cap, self._connection_lost)
 
         loop = asyncio.get_running_loop()
+        opened.tls = self._tls if opened.listener.kind == "tcp" else None
+        tls: Any = {}
+        if opened.tls is not None:
+            tls = {
+                "ssl": opened.tls, "ssl_handshake_timeout": self._bounds.header_time,
+                "ssl_shutdown_timeout": self._bounds.linger,
+            }  # fmt: skip
         # create_server calls listen() again, and would lower the backlog to its default of 100.
         for each in opened.bound.sockets:
-            opened.servers.append(await loop.create_server(protocol, sock=each, backlog=BACKLOG))
+            opened.servers.append(await loop.create_server(protocol, sock=each, backlog=BACKLOG, **tls))
 
     async def _listen_over(self, text: str, leaving: list[_OpenListener]) -> _OpenListener:
         """Listen on an address; close a leaving listener first if it occupies the port."""
@@ -202,6 +245,17 @@ class HttpServer:
         while True:
             self._state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
             await asyncio.sleep(1.0)
+
+
+async def _stop_accepting(bound: Bound) -> None:
+    """Accept no more connections on these sockets, and let those begin that are accepted already.
+
+    A server that is closed in the turn between drops them without an answer.
+    """
+    for each in bound.sockets:
+        with contextlib.suppress(NotImplementedError):  # the event loop of Windows has no readers
+            asyncio.get_running_loop().remove_reader(each)
+    await asyncio.sleep(0)
 
 
 def _overlap(one: Address, other: Address) -> bool:

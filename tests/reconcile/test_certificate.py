@@ -1,0 +1,90 @@
+"""Certificates are read and checked before they are used."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from mullama.errors import Invalid
+from mullama.manifest.spec import Tls
+from mullama.reconcile.certificate import load_certificate, stamps_of, untimely
+from tests.certificates import Authority
+
+NOW = time.time() + 60  # after the certificates of this run are made
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("tls"))
+
+
+def test_a_good_certificate_shows_its_names_and_its_end(authority: Authority) -> None:
+    cert, key = authority.issue("good")
+    found = load_certificate(Tls(cert=cert, key=key), now=NOW)
+    assert found.names == ("localhost", "127.0.0.1")
+    assert abs(found.expires - NOW - 30 * 86400) < 3600
+    assert found.context.verify_mode is ssl.CERT_NONE
+    assert untimely(found, found.expires + 1) is not None
+    asking = load_certificate(Tls(cert=cert, key=key, client_ca=authority.cert), now=NOW)
+    assert asking.context.verify_mode is ssl.CERT_REQUIRED
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("expired", r"server.tls.cert: .*expired.pem expired on "),
+        ("early", r"server.tls.cert: .*good.pem is valid from "),
+        ("mismatched", r"server.tls.key: .*other.key is not the key of the certificate "),
+        ("missing", r"server.tls: .*gone.pem cannot be used: no such file"),
+        ("not-pem", r"server.tls: .*text.pem with .* cannot be used: "),
+        ("passphrase", r"server.tls.key: .*locked.key has a passphrase"),
+        ("no-authority", r"server.tls.client_ca: .*text.pem cannot be used"),
+    ],
+)
+def test_a_bad_certificate_is_refused_with_its_file(change: str, message: str, authority: Authority) -> None:
+    cert, key = authority.issue("good")
+    text = str(Path(authority.folder) / "text.pem")
+    Path(text).write_text("no certificate")
+    now, ca = NOW, None
+    if change == "expired":
+        cert, key = authority.issue("expired", days=-1)
+    elif change == "early":
+        now -= 86400
+    elif change == "mismatched":
+        key = authority.issue("other")[1]
+    elif change == "missing":
+        cert = cert.replace("good", "gone")
+    elif change == "not-pem":
+        cert = text
+    elif change == "passphrase":
+        locked = key.replace("good", "locked")
+        command = ["openssl", "pkey", "-in", key, "-out", locked, "-aes256", "-passout", "pass:x"]
+        subprocess.run(command, check=True, capture_output=True, timeout=30)
+        key = locked
+    else:
+        ca = text
+    with pytest.raises(Invalid, match=message) as refused:
+        load_certificate(Tls(cert=cert, key=key, client_ca=ca), now=now)
+    assert refused.value.hint
+
+
+def test_an_expired_certificate_can_be_used_where_any_time_is_accepted(authority: Authority) -> None:
+    cert, key = authority.issue("expired", days=-1)
+    assert load_certificate(Tls(cert=cert, key=key), now=NOW, any_time=True).expires < NOW
+
+
+def test_the_stamps_change_with_the_files(authority: Authority) -> None:
+    cert, key = authority.issue("stamped")
+    settings = Tls(cert=cert, key=key)
+    before = stamps_of(settings)
+    assert stamps_of(settings) == before
+    authority.issue("stamped")
+    changed = stamps_of(settings)
+    assert changed != before
+    os.unlink(key)
+    assert stamps_of(settings)[1] is None
