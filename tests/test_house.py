@@ -9,7 +9,7 @@ from typing import get_args
 
 from mullama.cli.app.commands import COMMANDS, GROUPS
 from mullama.dialects import DIALECTS
-from mullama.manifest.spec.values import DialectName
+from mullama.manifest.spec.readers import DialectName
 from mullama.server.openapi import document
 
 ROOT = Path(__file__).parents[1]

@@ -22,7 +22,15 @@ def pages() -> dict[str, str]:
         "docs/reference/environment.md": environment_page(_NOTE),
         "docs/reference/manifest.md": manifest_page(),
         "docs/reference/outside.md": outside_page(_NOTE),
+        "mullama/manifest/spec/compiled_schemas.py": schemas_module(),
     }
+
+
+def schemas_module() -> str:
+    """Return the module of the core schemas."""
+    from mullama.manifest.spec.emit import module
+
+    return module()
 
 
 def manifest_page() -> str:

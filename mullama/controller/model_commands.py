@@ -17,8 +17,8 @@ from mullama.controller.current import Current
 from mullama.controller.reconciler import Reconciler
 from mullama.errors import Conflict, Denied, Invalid, MullamaError, NotFound, Unsupported
 from mullama.manifest.load import load
-from mullama.manifest.spec import Model
-from mullama.manifest.spec.draft import WORDS
+from mullama.manifest.spec import Model, Parameters
+from mullama.manifest.spec.readers import DRAFT_WORDS
 from mullama.manifest.tree import block_to_tree
 from mullama.names import Digest, ModelName, PathRef, UrlRef, model_name_of, parse_source, suggest
 from mullama.reconcile.files import Files
@@ -243,7 +243,7 @@ def _sources(request: CreateModel) -> Iterator[str]:
     draft = declared.get("draft")
     drafter = draft.get("from") if isinstance(draft, Mapping) else draft
     given = (request.base, declared.get("from"), declared.get("mmproj"), drafter, *listed)
-    yield from (text for text in given if isinstance(text, str) and text not in WORDS)
+    yield from (text for text in given if isinstance(text, str) and text not in DRAFT_WORDS)
 
 
 def _find(current: Current, name: str) -> str | None:
@@ -349,6 +349,6 @@ def _set_parameter(tree: dict[str, Any], name: str, value: Any) -> None:
         block, field = _BLOCKS[name]
         tree.setdefault(block, {})[field] = value
         return
-    if name not in Model.model_fields["parameters"].annotation.model_fields:  # type: ignore[union-attr]
+    if name not in Parameters.model_fields:
         raise Invalid(f"unknown parameter '{name}'", field=f"parameters.{name}")
     tree.setdefault("parameters", {})[name] = [value] if name == "stop" and isinstance(value, str) else value

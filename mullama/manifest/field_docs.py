@@ -7,10 +7,9 @@ import inspect
 import textwrap
 from collections.abc import Iterator
 from functools import cache
-from typing import get_origin
+from typing import Any, get_args, get_origin
 
-from mullama.manifest.key_tree import shape_of
-from mullama.manifest.spec import Block, Manifest
+from mullama.manifest.spec.definitions import Block, Manifest
 from mullama.manifest.unsupported import REFUSALS
 from mullama.struct import Struct
 
@@ -50,9 +49,17 @@ def _below(block: type[Block], path: str, only: str = "") -> Iterator[DescribedF
         description = docs.get(name) or info.description or ""
         refused = REFUSALS.get(here, "")
         yield DescribedField(path=here, block=block, key=key, name=name, description=description, refused=refused)
-        shape = shape_of(info.annotation)
-        if (inner := (shape.each or shape).block) is not None:
-            yield from _below(inner, f"{here}.*" if get_origin(info.annotation) is dict else here)
+        inner, named = _inner(info.annotation)
+        if inner is not None:
+            yield from _below(inner, f"{here}.*" if named else here)
+
+
+def _inner(annotation: Any) -> tuple[type[Block] | None, bool]:
+    """Return the block that a field has, or each entry of it; True for entries with names."""
+    if isinstance(annotation, type) and issubclass(annotation, Block):
+        return annotation, False
+    found = (_inner(argument)[0] for argument in get_args(annotation))
+    return next(filter(None, found), None), get_origin(annotation) is dict
 
 
 def attribute_docs(block: type[Block]) -> dict[str, str]:

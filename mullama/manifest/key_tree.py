@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any
 
 from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.nodes import Fields, Items, Leaf, Node, Plain, join
 from mullama.manifest.scalars import read_plain
 from mullama.manifest.spec import Block, Manifest, Model, Parameters
+from mullama.manifest.spec.compiled import fields_of
 from mullama.names import JSONValue
 from mullama.struct import Struct
 
@@ -51,7 +51,7 @@ AUTOMATIC: Mapping[tuple[str, int], str | None] = {("num_gpu", -1): "auto", ("nu
 @cache
 def block_fields(block: type[Block]) -> Mapping[str, KeyTree]:
     """Return the keys that a block has in a manifest, with those that only the written form has."""
-    fields = {info.alias or name: shape_of(info.annotation) for name, info in block.model_fields.items()}
+    fields = {info.alias or name: shape_of(info.schema) for name, info in fields_of(block).items()}
     if block is Manifest:
         fields["include"] = KeyTree(each=TEXT)
         fields["defaults"] = KeyTree(block=Model)
@@ -63,20 +63,23 @@ def block_fields(block: type[Block]) -> Mapping[str, KeyTree]:
     return fields
 
 
-def shape_of(annotation: Any) -> KeyTree:
-    """Return the shape of a field's type."""
-    if get_origin(annotation) is Annotated:
-        return shape_of(get_args(annotation)[0])
-    if isinstance(annotation, type) and issubclass(annotation, Block):
-        return KeyTree(block=annotation)
-    origin, arms = get_origin(annotation), get_args(annotation)
-    if origin in (Union, types.UnionType):
-        return _union([shape_of(arm) for arm in arms if arm is not type(None)])
-    if origin is dict:
-        return KeyTree(each=shape_of(arms[1]))
-    if origin is tuple:
-        return KeyTree(each=shape_of(arms[0]))
-    return TEXT if annotation is str else SCALAR
+def shape_of(schema: Any) -> KeyTree:
+    """Return the shape of a field by its core schema."""
+    match schema:
+        case {"type": "model", "cls": block}:
+            return KeyTree(block=block)
+        case {"type": "str"}:
+            return TEXT
+        case {"type": "dict", "values_schema": each} | {"type": "tuple", "items_schema": [each, *_]}:
+            return KeyTree(each=shape_of(each))
+        case {"type": "tagged-union", "choices": choices}:
+            return _union([shape_of(choice) for choice in choices.values()])
+        case {"type": "union", "choices": choices}:
+            return _union([shape_of(choice) for choice in choices])
+        case {"schema": inner}:  # a default, None as well, a function before or after
+            return shape_of(inner)
+        case _:
+            return SCALAR
 
 
 def _union(arms: list[KeyTree]) -> KeyTree:

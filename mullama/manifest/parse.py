@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Annotated, Any
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any
 
 from mullama.manifest.checks import PartialManifest, check
 from mullama.manifest.diagnostics import Diagnostics
@@ -22,6 +20,8 @@ from mullama.manifest.nodes import Fields, Items, Leaf, Node, empty, is_null, jo
 from mullama.manifest.resolve import Environment, resolve_model, resolve_settings
 from mullama.manifest.shorthand import expand
 from mullama.manifest.spec import Manifest, Model
+from mullama.manifest.spec.compiled import fields_of
+from mullama.manifest.spec.core import SchemaValidator, ValidationError
 from mullama.manifest.unsupported import refused
 from mullama.manifest.validation_messages import explain
 from mullama.names import JSONValue
@@ -176,7 +176,7 @@ def _check_defaults(defaults: Node | None, places: Mapping[str, Location], repor
     if isinstance(defaults, Fields):
         plain = to_plain(defaults.without("from", "like", "hardware", "template"), _MODEL, report, "defaults")
         assert isinstance(plain, dict)
-        _validate(TypeAdapter(Model), {"from": "builtin:tiny", **plain}, ("defaults",), places.get, report)
+        _validate(_validator(Model), {"from": "builtin:tiny", **plain}, ("defaults",), places.get, report)
 
 
 def validate(plain: Mapping[str, Any], where: Any, report: Diagnostics) -> PartialManifest:
@@ -184,16 +184,16 @@ def validate(plain: Mapping[str, Any], where: Any, report: Diagnostics) -> Parti
     for path, reason, hint in refused(plain):
         report.add(path, nearest(path, where), reason, hint)
     parts: dict[str, Any] = {}
-    for key, field in Manifest.model_fields.items():
+    for key, field in fields_of(Manifest).items():
         if key in plain and key not in ("models", "mullama"):
-            field_adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])  # type: ignore[arg-type]
-            parts[key] = _validate(field_adapter, plain[key], (key,), where, report)
+            parts[key] = _validate(SchemaValidator(field.schema), plain[key], (key,), where, report)
     models = plain.get("models", {})
     if not isinstance(models, Mapping):
         report.add("models", nearest("models", where), "expected a map of names to models")
         models = {}
-    adapter = TypeAdapter(Model)
-    validated = {name: _validate(adapter, tree, ("models", name), where, report) for name, tree in models.items()}
+    validated = {
+        name: _validate(_validator(Model), tree, ("models", name), where, report) for name, tree in models.items()
+    }
     parts["models"] = {name: model for name, model in validated.items() if model is not None}
     broken = [key for key, value in parts.items() if value is None]
     kept = {key: value for key, value in parts.items() if value is not None}
@@ -202,9 +202,14 @@ def validate(plain: Mapping[str, Any], where: Any, report: Diagnostics) -> Parti
     )
 
 
-def _validate(adapter: TypeAdapter[Any], tree: JSONValue, at: tuple[str, ...], where: Any, report: Diagnostics) -> Any:
+def _validator(block: Any) -> SchemaValidator:
+    validator: SchemaValidator = block.__pydantic_validator__
+    return validator
+
+
+def _validate(validator: SchemaValidator, tree: JSONValue, at: tuple[str, ...], where: Any, report: Diagnostics) -> Any:
     try:
-        return adapter.validate_python(tree)
+        return validator.validate_python(tree)
     except ValidationError as error:
         report.extend(explain(error, tree, at, where))
         return None

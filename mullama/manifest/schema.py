@@ -9,7 +9,7 @@ from mullama.manifest.field_docs import DescribedField, described
 from mullama.manifest.key_tree import AUTOMATIC, SPELLINGS
 from mullama.manifest.layers import NOT_IN_DEFAULTS
 from mullama.manifest.nodes import longest_prefix
-from mullama.manifest.spec import Block, Manifest, Model, Parameters, SecretRef, Template
+from mullama.manifest.spec.definitions import Block, Manifest, Model, Parameters, SecretRef, Template
 
 JSON = dict[str, Any]
 

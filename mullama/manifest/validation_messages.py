@@ -6,10 +6,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
-
 from mullama.manifest.interpolate import SECRETS
 from mullama.manifest.nodes import join, matches, nearest
+from mullama.manifest.spec.core import ValidationError
 from mullama.names import JSONValue, suggest
 from mullama.problems import Location, Problem
 

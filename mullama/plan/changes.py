@@ -12,7 +12,7 @@ from mullama.errors import masked_tree
 from mullama.manifest.interpolate import SECRETS
 from mullama.manifest.nodes import longest_prefix, matches
 from mullama.manifest.spec import Block, Key, Manifest, Model
-from mullama.manifest.spec.draft import WORDS
+from mullama.manifest.spec.readers import DRAFT_WORDS
 from mullama.manifest.tree import block_to_tree
 from mullama.names import JSONValue
 from mullama.plan.steps import Cost, FieldChange
@@ -163,7 +163,7 @@ def _changes(before: Mapping[str, JSONValue], after: Mapping[str, JSONValue], pr
 def _cost_of_change(path: str, before: JSONValue, after: JSONValue) -> Cost:
     """Return the cost of a field, which for `draft.from` is that of files if it names a draft model."""
     values = (before, after) if path == "models.*.draft.from" else ()
-    return Cost.FILES if any(value not in (None, *WORDS) for value in values) else cost_of(path)
+    return Cost.FILES if any(value not in (None, *DRAFT_WORDS) for value in values) else cost_of(path)
 
 
 def _model_leaves(model: Model) -> dict[str, JSONValue]:

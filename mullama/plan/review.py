@@ -5,8 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Iterator, Mapping
 
-from mullama.manifest.spec import Manifest, Model
-from mullama.manifest.spec.policy import Policy
+from mullama.manifest.spec import Manifest, Model, Policy
 from mullama.names import BuiltinRef, parse_source
 from mullama.plan.fit import MemoryLedger, stays
 from mullama.plan.observed import KnownFiles

@@ -12,7 +12,7 @@ from mullama.dialects import DIALECTS
 from mullama.dialects.sampling import SAMPLING
 from mullama.engines.llamacpp.sampling.sampler import invalid_setting
 from mullama.manifest.modelfile.spec import PARAMETERS
-from mullama.manifest.spec import Parameters
+from mullama.manifest.spec.definitions import Parameters
 from mullama.struct import replace
 
 IN_MANIFEST = Parameters.model_json_schema()["properties"]

@@ -18,7 +18,7 @@ from mullama.cli.app.main import load, main
 from mullama.cli.console.terminal import Terminal
 from mullama.errors import ManifestError
 from mullama.manifest.load import load_text
-from mullama.manifest.spec import Manifest, Model
+from mullama.manifest.spec.definitions import Manifest, Model
 from mullama.manifest.unsupported import REFUSALS
 from tests.server.server_fixture import RunningServer, running_server
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mullama.errors import ManifestError
-from mullama.manifest.spec import Manifest, Model
+from mullama.manifest.spec import Manifest, Model, definitions
 from mullama.manifest.tree import block_to_tree, manifest_to_tree, parse_resolved, revision
 from tests.manifest.builders import one, read
 
-RAW = Manifest.model_json_schema(by_alias=True)
+RAW = definitions.Manifest.model_json_schema(by_alias=True)
 DEFINITIONS = RAW["$defs"]
 EXTREMES = (None, "", "auto", "never", -1, 0, 1, 0.5, 2**53, True)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import given
 
-from mullama.manifest.spec import Block, Manifest, Model
+from mullama.manifest.spec.definitions import Block, Manifest, Model
 from mullama.plan.changes import COSTS, compare_models, cost_of
 from tests.plan.builders import MODELS, manifest
 

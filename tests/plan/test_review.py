@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from mullama.manifest.spec import Manifest
-from mullama.manifest.spec.policy import Policy
+from mullama.manifest.spec import Manifest, Policy
 from mullama.plan.findings import _RULES
 from mullama.plan.make import make_plan
 from mullama.plan.observed import KnownFiles

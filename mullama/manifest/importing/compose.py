@@ -12,7 +12,7 @@ from mullama.manifest.importing.flags import ServerCommand, Tree, arguments_of, 
 from mullama.manifest.importing.found import Imported
 from mullama.manifest.importing.ollama_service import add_settings, add_store
 from mullama.manifest.importing.server_settings import add_addresses, add_secrets, open_keys, ports_of
-from mullama.manifest.spec.draft import WORDS
+from mullama.manifest.spec.readers import DRAFT_WORDS
 from mullama.names import parse_source
 
 # A reference without braces, and a literal dollar sign.
@@ -162,7 +162,7 @@ class _Places:
         """Return the model with the paths on this machine."""
         changed: Tree = {key: self.path(str(model[key])) for key in ("from", "mmproj") if key in model}
         draft = model.get("draft")
-        if isinstance(draft, dict) and draft.get("from", "ngram") not in WORDS:
+        if isinstance(draft, dict) and draft.get("from", "ngram") not in DRAFT_WORDS:
             changed["draft"] = {**draft, "from": self.path(str(draft["from"]))}
         if "file" in model.get("template", {}):
             changed["template"] = {"file": self.path(model["template"]["file"])}

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from mullama.errors import MullamaError
 from mullama.manifest.importing.found import Imported
-from mullama.manifest.spec.values import CacheType
+from mullama.manifest.spec.readers import CacheType
 from mullama.manifest.spec.web_origins import origin_pattern
 from mullama.units import duration_literal, parse_go_duration
 

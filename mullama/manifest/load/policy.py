@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
-
 from mullama.errors import NotFound
 from mullama.manifest.diagnostics import Diagnostics
 from mullama.manifest.key_tree import KeyTree, to_plain, trim
 from mullama.manifest.load.document import DocumentBudget, read_document
 from mullama.manifest.load.files import Disk
 from mullama.manifest.nodes import Fields, walk
-from mullama.manifest.spec.policy import Policy
+from mullama.manifest.spec import Policy
+from mullama.manifest.spec.core import ValidationError
 from mullama.manifest.validation_messages import explain
 
 _SHAPE = KeyTree(block=Policy)

@@ -2,87 +2,77 @@
 
 Sizes are bytes and durations seconds, as numbers; spellings such as `8MiB` and `10m` are input only. Paths are absolute
 and templates are text. `plan.changes` has the cost of a change of each field.
+
+`definitions` has the blocks as pydantic models; at run time their compiled form is used, see `compiled`.
 """
 
-from typing import Literal
+from typing import TYPE_CHECKING
 
-from pydantic import Field
+from mullama.manifest.spec.readers import CacheType, DialectName, share_of
 
-from mullama.manifest.spec.context import Context, Kv, Rope
-from mullama.manifest.spec.draft import Draft
-from mullama.manifest.spec.hardware import Budget, Gpu, Hardware, HardwareProfile, Memory
-from mullama.manifest.spec.model import (
-    AdapterRef,
-    Embedding,
-    Limits,
-    ManifestMessage,
-    Model,
-    Parameters,
-    Probe,
-    Residency,
-    Rollout,
-    Template,
-)
-from mullama.manifest.spec.observability import Logs, Observability, Webhook
-from mullama.manifest.spec.rates import RateLimit
-from mullama.manifest.spec.server import (
-    AnyRoute,
-    Auth,
-    GitSync,
-    Group,
-    HubSource,
-    Key,
-    Metadata,
-    Moved,
-    Prune,
-    Route,
-    RouteTarget,
-    SecretRef,
-    Server,
-    ServerLimits,
-    Sources,
-    StoredObjects,
-    Stores,
-    Sync,
-    Tls,
-)
-from mullama.manifest.spec.values import Block, CacheType, DialectName, share_of
+if TYPE_CHECKING:
+    from mullama.manifest.spec.definitions import (
+        AdapterRef,
+        Auth,
+        Block,
+        Budget,
+        Context,
+        Draft,
+        Embedding,
+        GitSync,
+        Gpu,
+        Group,
+        Hardware,
+        HardwareProfile,
+        HubSource,
+        Key,
+        Kv,
+        Limits,
+        Logs,
+        Manifest,
+        ManifestMessage,
+        Memory,
+        Metadata,
+        Model,
+        Moved,
+        Observability,
+        Parameters,
+        Policy,
+        Probe,
+        Prune,
+        RateLimit,
+        Residency,
+        Rollout,
+        Rope,
+        Route,
+        RouteTarget,
+        SecretRef,
+        Server,
+        ServerLimits,
+        Sources,
+        StoredObjects,
+        Stores,
+        Sync,
+        Template,
+        Tls,
+        Webhook,
+    )
+else:
+    from mullama.manifest.spec.compiled import Builder, CompiledBlock
+    from mullama.manifest.spec.compiled_schemas import VERSION, blocks
+    from mullama.manifest.spec.core import __version__
+
+    if __version__ == VERSION:
+        globals().update(blocks(Builder()), Block=CompiledBlock)
+    else:
+        from mullama.manifest.spec import emit
+
+        globals().update(emit.blocks(), Block=CompiledBlock)
 
 __all__ = [
     "AdapterRef", "Auth", "Block", "Budget", "CacheType", "Context", "DialectName", "Draft", "Embedding", "GitSync",
     "Gpu", "Group", "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest",
-    "ManifestMessage", "Memory", "Metadata", "Model", "Moved", "Observability", "Parameters", "Probe",
+    "ManifestMessage", "Memory", "Metadata", "Model", "Moved", "Observability", "Parameters", "Policy", "Probe",
     "Prune", "RateLimit", "Residency", "Rollout", "Rope", "Route", "RouteTarget", "SecretRef", "Server", "ServerLimits",
     "Sources", "StoredObjects", "Stores", "Sync", "Template", "Tls", "Webhook", "share_of",
 ]  # fmt: skip
-
-
-class Manifest(Block):
-    """The manifest after includes, profiles, interpolation, defaults and `like`."""
-
-    mullama: Literal["v1"]
-    """Version of the format."""
-    metadata: Metadata = Metadata()
-    """Name and labels of the manifest, for people."""
-    server: Server = Server()
-    """The HTTP server."""
-    auth: Auth = Auth()
-    """Authentication; required if the server listens on an address other than loopback."""
-    sources: Sources = Sources()
-    """Sources of weights."""
-    hardware: Hardware = Hardware()
-    """Memory budget and hardware profiles."""
-    models: dict[str, Model] = Field(default={})
-    """Models by the name that clients call."""
-    groups: dict[str, Group] = Field(default={})
-    """Sets of models with a limit on how many are loaded at the same time."""
-    routes: dict[str, AnyRoute] = Field(default={})
-    """Additional names for models; `default` is the model for requests that name none."""
-    moved: tuple[Moved, ...] = Field(default=(), max_length=1000)
-    """Renamed models."""
-    prune: Prune = Prune()
-    """Removal of models and files that the manifest no longer names."""
-    sync: Sync = Sync()
-    """Updates from a changed manifest."""
-    observability: Observability = Observability()
-    """Metrics and logs."""

@@ -4,7 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from mullama.manifest.spec.values import Block, CacheType, Flash, Number, Whole
+from mullama.manifest.spec.readers import CacheType
+from mullama.manifest.spec.values import Block, Flash, Number, Whole
 
 
 class Kv(Block):

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
 from mullama.chat.types import LONGEST_DRAFT
-from mullama.manifest.spec.values import Block, Number, Whole, checked
-from mullama.names import parse_source
+from mullama.manifest.spec.readers import check_drafter, draft_source
+from mullama.manifest.spec.values import Block, Number, Whole
 
-WORDS: Final = ("auto", "none", "ngram", "mtp")
-"""Values of `draft.from` that are no source."""
-
-
-def _check_drafter(value: str) -> str:
-    return value if value in WORDS else str(_check_source(value))
-
-
-_check_source = checked(parse_source)
-DraftSource = Annotated[str, AfterValidator(_check_drafter), Field(min_length=1)]
+DraftSource = Annotated[str, AfterValidator(check_drafter), Field(min_length=1)]
 
 
 class Draft(Block):
@@ -38,4 +29,4 @@ class Draft(Block):
     @property
     def source(self) -> str | None:
         """The source of a draft model; None where guesses come from elsewhere."""
-        return None if self.from_ in WORDS or self.tokens == 0 else self.from_
+        return draft_source(self)

@@ -9,9 +9,9 @@ from mullama.manifest.spec.context import Context
 from mullama.manifest.spec.draft import Draft
 from mullama.manifest.spec.hardware import Gpu, Memory
 from mullama.manifest.spec.rates import RateLimit
+from mullama.manifest.spec.readers import DialectName, adapter_sources, check_not_boolean, model_sources
 from mullama.manifest.spec.values import (
     Block,
-    DialectName,
     Duration,
     Expression,
     Flag,
@@ -20,7 +20,6 @@ from mullama.manifest.spec.values import (
     Source,
     Text,
     Whole,
-    check_not_boolean,
 )
 
 Mirostat = Annotated[Literal[0, 1, 2], BeforeValidator(check_not_boolean)]
@@ -251,10 +250,9 @@ class Model(Block):
     @property
     def sources(self) -> tuple[str, ...]:
         """The sources of weights: its own, and that of a draft model."""
-        drafter = self.draft.source if self.draft else None
-        return (self.from_,) if drafter is None else (self.from_, drafter)
+        return model_sources(self)
 
     @property
     def adapter_sources(self) -> tuple[str, ...]:
         """The sources of the adapters, in the order of their numbers."""
-        return tuple(adapter.from_ for adapter in self.adapters)
+        return adapter_sources(self)

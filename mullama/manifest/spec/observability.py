@@ -1,12 +1,12 @@
 """The block of metrics, logs and webhooks."""
 
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
+from mullama.manifest.spec.readers import check_hook_url, secret_form
 from mullama.manifest.spec.server import SecretRef
-from mullama.manifest.spec.values import Block, Flag, InvalidValue
+from mullama.manifest.spec.values import Block, Flag
 
 EventKind = Literal[
     "applied", "not-applied", "invalid-manifest", "held", "degraded", "recovered", "fetch-failed", "evicted", "worker",
@@ -15,30 +15,10 @@ EventKind = Literal[
 """Events that a webhook may select."""
 
 
-def _hook_url(value: str) -> str:
-    """Check the address of a webhook."""
-    try:
-        parts = urlsplit(value)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        usable, parts = False, urlsplit("")
-    if not usable:
-        raise InvalidValue(f"{value[:80]!r} is not the address of a webhook", "https://hooks.example.org/mullama")
-    if parts.username is not None:
-        raise InvalidValue(
-            "the address of a webhook has no user name", "an address with a secret is url: {from_env: NAME}"
-        )
-    return value
-
-
-def _url_form(value: object) -> str:
-    return "reference" if isinstance(value, (dict, SecretRef)) else "address"
-
-
 HookUrl = Annotated[
-    Annotated[str, Field(min_length=1), AfterValidator(_hook_url), Tag("address")]
+    Annotated[str, Field(min_length=1), AfterValidator(check_hook_url), Tag("address")]
     | Annotated[SecretRef, Tag("reference")],
-    Discriminator(_url_form),
+    Discriminator(secret_form),
 ]
 
 

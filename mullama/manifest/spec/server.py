@@ -4,10 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
-from mullama.manifest.addresses import parse_address
 from mullama.manifest.spec.rates import RateLimit
-from mullama.manifest.spec.values import Block, DialectName, Duration, Flag, Size, Text, Whole, checked
-from mullama.manifest.spec.web_origins import host_pattern, origin_pattern
+from mullama.manifest.spec.readers import DialectName, check_address, check_host, check_origin, route_form
+from mullama.manifest.spec.values import Block, Duration, Flag, Size, Text, Whole
 
 
 class SecretRef(Block):
@@ -66,17 +65,17 @@ class StoredObjects(Block):
 class Server(Block):
     """The HTTP server."""
 
-    listen: tuple[Annotated[str, AfterValidator(checked(parse_address))], ...] = Field(
+    listen: tuple[Annotated[str, AfterValidator(check_address)], ...] = Field(
         default=("127.0.0.1:11434",), min_length=1, max_length=16, examples=[["127.0.0.1:11434", "unix:./mullama.sock"]]
     )
     """`host:port`, `[ipv6]:port` or `unix:PATH`; port 0 selects a free one. All but loopback need auth.keys."""
     dialects: tuple[DialectName, ...] = Field(default=("ollama", "openai", "anthropic"), min_length=1)
     """API dialects that the server speaks; a model may restrict them."""
-    cors: tuple[Annotated[str, AfterValidator(checked(origin_pattern))], ...] = Field(
+    cors: tuple[Annotated[str, AfterValidator(check_origin)], ...] = Field(
         default=(), max_length=64, examples=[["https://chat.example.org"]]
     )
     """Origins of web pages that may call the server: `https://HOST`, `https://*.DOMAIN`, or `*` for every page."""
-    allowed_hosts: tuple[Annotated[str, AfterValidator(checked(host_pattern))], ...] = Field(
+    allowed_hosts: tuple[Annotated[str, AfterValidator(check_host)], ...] = Field(
         default=(), max_length=64, examples=[["llm.example.org"]]
     )
     """Additional host names that clients may use for the server: `NAME`, `*.DOMAIN`, or `*` for every name."""
@@ -163,13 +162,9 @@ class Route(Block):
     """Errors that lead to the fallback."""
 
 
-def _route_form(value: object) -> str:
-    return "route" if isinstance(value, (dict, Route)) else "name"
-
-
 AnyRoute = Annotated[
     Annotated[str, Field(min_length=1), Tag("name")] | Annotated[Route, Tag("route")],
-    Discriminator(_route_form),
+    Discriminator(route_form),
 ]
 
 

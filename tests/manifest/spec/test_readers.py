@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama.manifest.spec.values import parse_share, read_duration, read_size, share_of
+from mullama.manifest.spec.readers import parse_share, read_duration, read_size, share_of
 
 
 def test_values_that_are_not_text_are_left_to_the_type() -> None:

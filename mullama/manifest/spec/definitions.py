@@ -1,0 +1,85 @@
+"""The blocks of the manifest as pydantic models: their types, defaults, messages and JSON Schema."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from mullama.manifest.spec.context import Context, Kv, Rope
+from mullama.manifest.spec.draft import Draft
+from mullama.manifest.spec.hardware import Budget, Gpu, Hardware, HardwareProfile, Memory
+from mullama.manifest.spec.model import (
+    AdapterRef,
+    Embedding,
+    Limits,
+    ManifestMessage,
+    Model,
+    Parameters,
+    Probe,
+    Residency,
+    Rollout,
+    Template,
+)
+from mullama.manifest.spec.observability import Logs, Observability, Webhook
+from mullama.manifest.spec.policy import Policy
+from mullama.manifest.spec.rates import RateLimit
+from mullama.manifest.spec.server import (
+    AnyRoute,
+    Auth,
+    GitSync,
+    Group,
+    HubSource,
+    Key,
+    Metadata,
+    Moved,
+    Prune,
+    Route,
+    RouteTarget,
+    SecretRef,
+    Server,
+    ServerLimits,
+    Sources,
+    StoredObjects,
+    Stores,
+    Sync,
+    Tls,
+)
+from mullama.manifest.spec.values import Block
+
+__all__ = [
+    "AdapterRef", "Auth", "Block", "Budget", "Context", "Draft", "Embedding", "GitSync",
+    "Gpu", "Group", "Hardware", "HardwareProfile", "HubSource", "Key", "Kv", "Limits", "Logs", "Manifest",
+    "ManifestMessage", "Memory", "Metadata", "Model", "Moved", "Observability", "Parameters", "Policy", "Probe",
+    "Prune", "RateLimit", "Residency", "Rollout", "Rope", "Route", "RouteTarget", "SecretRef", "Server", "ServerLimits",
+    "Sources", "StoredObjects", "Stores", "Sync", "Template", "Tls", "Webhook",
+]  # fmt: skip
+
+
+class Manifest(Block):
+    """The manifest after includes, profiles, interpolation, defaults and `like`."""
+
+    mullama: Literal["v1"]
+    """Version of the format."""
+    metadata: Metadata = Metadata()
+    """Name and labels of the manifest, for people."""
+    server: Server = Server()
+    """The HTTP server."""
+    auth: Auth = Auth()
+    """Authentication; required if the server listens on an address other than loopback."""
+    sources: Sources = Sources()
+    """Sources of weights."""
+    hardware: Hardware = Hardware()
+    """Memory budget and hardware profiles."""
+    models: dict[str, Model] = Field(default={})
+    """Models by the name that clients call."""
+    groups: dict[str, Group] = Field(default={})
+    """Sets of models with a limit on how many are loaded at the same time."""
+    routes: dict[str, AnyRoute] = Field(default={})
+    """Additional names for models; `default` is the model for requests that name none."""
+    moved: tuple[Moved, ...] = Field(default=(), max_length=1000)
+    """Renamed models."""
+    prune: Prune = Prune()
+    """Removal of models and files that the manifest no longer names."""
+    sync: Sync = Sync()
+    """Updates from a changed manifest."""
+    observability: Observability = Observability()
+    """Metrics and logs."""

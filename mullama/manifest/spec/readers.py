@@ -1,0 +1,184 @@
+"""Conversions and checks of single values of the manifest, without pydantic: text to sizes, durations, shares, layers.
+
+Each function that a type of the manifest names has a name here, so that `compiled_schemas` can name it as well.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+from mullama.errors import Invalid
+from mullama.manifest.addresses import parse_address, parse_rpc_host
+from mullama.manifest.spec.web_origins import host_pattern, origin_pattern
+from mullama.names import parse_source
+from mullama.units import parse_duration, parse_rate, parse_size, rate_literal
+
+DialectName = Literal["ollama", "openai", "anthropic"]
+CacheType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
+
+NEVER = math.inf
+LARGEST = 2**53 - 1
+"""The largest integer that every JSON reader keeps exactly."""
+
+_PERCENT = re.compile(r"(?:100|[1-9]?[0-9])%")
+_DEVICE = re.compile(r"[0-9]{1,2}")
+MOST_LAYERS = 10_000
+
+DRAFT_WORDS: Final = ("auto", "none", "ngram", "mtp")
+"""Values of `draft.from` that are no source."""
+
+
+class InvalidValue(ValueError):
+    """A validation error with a hint."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def checked(parse: Callable[[str], object]) -> Callable[[str], str]:
+    """Return a validator that accepts text if `parse` does, and keeps it as text."""
+
+    def check(text: str) -> str:
+        try:
+            parse(text)
+        except Invalid as error:
+            raise InvalidValue(error.message, error.hint) from error
+        return text
+
+    return check
+
+
+def read_size(value: object) -> object:
+    """Convert text to bytes; other values stay, for the type to check."""
+    return parse_size(value) if isinstance(value, str) else value
+
+
+def read_duration(value: object) -> object:
+    """Convert text to seconds; other values stay, for the type to check."""
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def canonical_rate(value: str) -> str:
+    """Return the one spelling of a rate, so that equal rates are equal."""
+    return rate_literal(*parse_rate(value))
+
+
+def parse_share(value: object) -> object:
+    """Keep a percentage such as `80%`; convert other text to bytes."""
+    return value if isinstance(value, str) and _PERCENT.fullmatch(value) else read_size(value)
+
+
+def share_of(share: str | int | None, total: int) -> int | None:
+    """Return a share in bytes: a percentage of `total`, or a number as it is; None for no limit."""
+    return total * int(share[:-1]) // 100 if isinstance(share, str) else share
+
+
+def check_layers(value: object) -> object:
+    """Check for `auto`, `all`, a number of layers, or a map of device numbers to numbers of layers."""
+    if value in ("auto", "all") or _is_count(value):
+        return value
+    if isinstance(value, dict) and value:
+        wrong = [k for k, v in value.items() if not (_DEVICE.fullmatch(str(k)) and _is_count(v))]
+        if not wrong:
+            return value
+        raise ValueError(f'expected device numbers with layer counts, such as {{"0": 30}}, not {wrong[0]!r}')
+    raise ValueError('expected auto, all, a number of layers, or a map such as {"0": 30, "1": 18}')
+
+
+def check_experts(value: object) -> object:
+    """Check for `auto`, `all` or a number of layers."""
+    if value in ("auto", "all") or _is_count(value):
+        return value
+    raise ValueError("expected auto, all, or a number of layers")
+
+
+def parse_flash(value: object) -> object:
+    """Convert true and false to on and off: YAML 1.1 tools write them so."""
+    return ("on" if value else "off") if isinstance(value, bool) else value
+
+
+def check_not_boolean(value: object) -> object:
+    """Refuse true and false, which Python counts as 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError("expected a number, not true or false")
+    return value
+
+
+def check_expression(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from error
+    return value
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MOST_LAYERS
+
+
+def check_not_negative(value: str | int) -> str | int:
+    if isinstance(value, int) and not 0 <= value <= LARGEST:
+        raise ValueError("expected a share or a size that is not negative")
+    return value
+
+
+def show_duration(seconds: float) -> float | str:
+    return "never" if seconds == NEVER else seconds
+
+
+check_source = checked(parse_source)
+check_address = checked(parse_address)
+check_origin = checked(origin_pattern)
+check_host = checked(host_pattern)
+check_rpc_host = checked(parse_rpc_host)
+
+
+def check_drafter(value: str) -> str:
+    return value if value in DRAFT_WORDS else check_source(value)
+
+
+def route_form(value: object) -> str:
+    """Return the form of a route: a block as a map or as an object, else the name of a model."""
+    return "route" if isinstance(value, dict) or hasattr(value, "fallback") else "name"
+
+
+def check_hook_url(value: str) -> str:
+    """Check the address of a webhook."""
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        usable, parts = False, urlsplit("")
+    if not usable:
+        raise InvalidValue(f"{value[:80]!r} is not the address of a webhook", "https://hooks.example.org/mullama")
+    if parts.username is not None:
+        raise InvalidValue(
+            "the address of a webhook has no user name", "an address with a secret is url: {from_env: NAME}"
+        )
+    return value
+
+
+def secret_form(value: object) -> str:
+    """Return the form of an address that may be a reference to a secret: a block as a map or as an object."""
+    return "reference" if isinstance(value, dict) or hasattr(value, "from_env") else "address"
+
+
+def draft_source(draft: Any) -> str | None:
+    """Return the source of a draft model; None where guesses come from elsewhere."""
+    return None if draft.from_ in DRAFT_WORDS or draft.tokens == 0 else str(draft.from_)
+
+
+def model_sources(model: Any) -> tuple[str, ...]:
+    """Return the sources of the weights of a model: its own, and that of a draft model."""
+    drafter = draft_source(model.draft) if model.draft else None
+    return (model.from_,) if drafter is None else (model.from_, drafter)
+
+
+def adapter_sources(model: Any) -> tuple[str, ...]:
+    """Return the sources of the adapters of a model, in the order of their numbers."""
+    return tuple(adapter.from_ for adapter in model.adapters)
