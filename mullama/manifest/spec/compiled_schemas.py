@@ -23,6 +23,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
     s['Tls'] = b.block('Tls', 'Certificate and key of the TCP listeners.', {
         'cert': {'type': 'model-field', 'schema': {'type': 'str', 'min_length': 1}},
         'key': {'type': 'model-field', 'schema': {'type': 'str', 'min_length': 1}},
+        'client_ca': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'str', 'min_length': 1}}, 'default': None}},
     })
     s['ServerLimits'] = b.block('ServerLimits', 'Limits on requests to all models together.', {
         'body': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_size}, 'schema': {'type': 'int', 'ge': 1024, 'strict': True, 'le': 9007199254740991}}, 'default': 8388608}},
