@@ -17,6 +17,7 @@ from mullama.controller.event_log import EventLog
 from mullama.controller.reconciler import Reconciler
 from mullama.controller.shared_memory import memory_in_use, own_memory, with_shares
 from mullama.controller.status import failure_reason, is_old, live_models
+from mullama.engines.base import CheckpointStats
 from mullama.errors import Invalid, masked
 from mullama.manifest.tree import block_to_tree, parse_resolved
 from mullama.names import DEFAULT_ROUTE
@@ -146,6 +147,7 @@ class LocalOperator:
             "parallel": deployment.options.parallel,
             "prefix_tokens": facts.prefix_tokens if facts else 0,
             "draft": self._draft(deployment),
+            "checkpoints": self._checkpoints(deployment),
             "active": state.active(deployment.name),
             "waiting": state.queued(deployment.name),
             "load": deployment.model.residency.load,
@@ -168,6 +170,19 @@ class LocalOperator:
             "accepted": counts.draft_accepted if counts else 0,
             "accepted_at": list(counts.draft_accepted_at) if counts else [],
         }
+
+    def _checkpoints(self, deployment: Deployment) -> dict[str, Any] | None:
+        """Return the numbers of the checkpoints in a model's context; None for memory that can be cut."""
+        stats = self._checkpoint_stats(deployment)
+        if stats is None:
+            return None
+        names = ("count", "bytes", "most_bytes", "restored")
+        return {name: getattr(stats, name) for name in names}
+
+    def _checkpoint_stats(self, deployment: Deployment) -> CheckpointStats | None:
+        worker = self._pool.worker(deployment.unit)
+        found = worker.seen.checkpoints if worker else ()
+        return next((stats for stats in found if stats.context == deployment.unit.context), None)
 
     def expires(self, deployment: Deployment) -> float | None:
         """Return when an idle model will be unloaded (unix seconds); None for never, and when it is not loaded."""
@@ -335,6 +350,13 @@ class LocalOperator:
                 Gauge(name="mullama_model_ready", help="1 if the model can serve.", labels=labels, value=ready),
                 Gauge(name="mullama_model_memory_bytes", help=_MEMORY, labels=labels, value=own[name]),
             ]
+        for deployment in current.snapshot.deployments.values():
+            if stats := self._checkpoint_stats(deployment):
+                labels = {"model": deployment.name}
+                gauges += [
+                    Gauge(name="mullama_model_checkpoint_bytes", help=_KEPT, labels=labels, value=stats.bytes),
+                    Gauge(name="mullama_model_checkpoints_used", help=_USED, labels=labels, value=stats.restored),
+                ]
         return gauges + self._device_gauges(current)
 
     def _device_gauges(self, current: Current) -> list[Gauge]:
@@ -354,6 +376,8 @@ class LocalOperator:
         return gauges
 
 
+_KEPT = "Main memory of the checkpoints in the model's context."
+_USED = "Prompts that continued from a checkpoint since the context was opened."
 _MEMORY = "Estimated memory; weights and contexts that models share count for the first of them only."
 
 

@@ -403,6 +403,17 @@ class Failed(Struct, frozen=True, kw_only=True):
 Output = Begun | Prefilled | Piece | Ended | Embedded | Failed
 
 
+class CheckpointStats(Struct, frozen=True, kw_only=True):
+    """The states of one context's sequences that are kept in main memory, see `ContextOptions.checkpoint_bytes`."""
+
+    context: str
+    count: int
+    bytes: int
+    most_bytes: int
+    restored: int
+    """Prompts that continued from one, since the context was opened."""
+
+
 class EngineStats(Struct, frozen=True, kw_only=True):
     """Counters since load, and what is in use now."""
 
@@ -423,12 +434,8 @@ class EngineStats(Struct, frozen=True, kw_only=True):
     contexts: tuple[str, ...] = ()
     held: tuple[tuple[str, int], ...] = ()
     """Cells in use by context name."""
-    checkpoints: int = 0
-    """States of sequences that are kept in main memory, see `ContextOptions.checkpoint_bytes`."""
-    checkpoint_bytes: int = 0
-    """Their size."""
-    checkpoints_restored: int = 0
-    """Prompts that continued from one."""
+    checkpoints: tuple[CheckpointStats, ...] = ()
+    """Of each context whose memory cannot be cut."""
 
 
 COALESCE_SECONDS = 0.014

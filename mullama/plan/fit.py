@@ -95,15 +95,24 @@ def context_shape(model: Model, facts: WeightFacts | None) -> ContextShape:
     if facts is None:
         return asked
     declared = bool(model.system or model.messages)
-    return as_made(asked, facts, vectors=model.task != "chat", beginnings=int(declared))
+    bound = None if model.context.checkpoints == "auto" else model.context.checkpoints
+    return as_made(asked, facts, vectors=model.task != "chat", beginnings=int(declared), checkpoints=bound)
 
 
-def as_made(asked: ContextShape, facts: WeightFacts, *, vectors: bool = False, beginnings: int = 0) -> ContextShape:
+def as_made(
+    asked: ContextShape,
+    facts: WeightFacts,
+    *,
+    vectors: bool = False,
+    beginnings: int = 0,
+    checkpoints: int | None = None,
+) -> ContextShape:
     """Return the shape with the sequences, rows of logits and checkpoints that the engine adds.
 
     vectors: the context computes embeddings. It has cells for one input of full size, and decodes many short inputs
         at once; an encoder needs each input in one batch.
     beginnings: number of declared prefixes, whose states a recurrent or sliding-window model keeps.
+    checkpoints: most bytes of them, None for `checkpoint_bytes`.
     """
     size = asked.size or facts.train_context
     if vectors:
@@ -121,7 +130,7 @@ def as_made(asked: ContextShape, facts: WeightFacts, *, vectors: bool = False, b
         ubatch=min(asked.ubatch, batch),
         sequences=sequences,
         outputs=max(ROWS, sequences) + draft_rows(asked.draft_tokens, asked.parallel, facts.vocabulary),
-        checkpoints=checkpoint_bytes(facts, asked),
+        checkpoints=checkpoint_bytes(facts, asked) if checkpoints is None or shared else checkpoints,
     )
 
 

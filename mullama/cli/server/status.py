@@ -59,7 +59,7 @@ def _show(call: CommandContext, tree: Mapping[str, Any]) -> None:
                 terminal.line(f"! {model['name']}: {text}")
             if devices := model.get("devices"):
                 terminal.line(f"  {model['name']} is on {', '.join(map(_device, devices))}")
-        for text in filter(None, map(_drafts, models)):
+        for text in filter(None, (*map(_drafts, models), *map(_checkpoints, models))):
             terminal.line(text)
         beside = [model["name"] for model in models if model.get("beside_manifest")]
         if beside and origin.get("path"):
@@ -129,6 +129,16 @@ def _models_table(call: CommandContext, models: list[Mapping[str, Any]]) -> None
         for model in models
     )
     call.terminal.table(heads, rows)
+
+
+def _checkpoints(model: Mapping[str, Any]) -> str:
+    """Format the checkpoints of a model: `chat: 5 checkpoints (12 MiB of 256 MiB), 4 prompts continued from one`."""
+    kept = model.get("checkpoints")
+    if not kept or not kept["count"]:
+        return ""
+    memory = f"{size(kept['bytes'])} of {size(kept['most_bytes'])}"
+    used = counted(kept["restored"], "prompt")
+    return f"{model['name']}: {counted(kept['count'], 'checkpoint')} ({memory}), {used} continued from one"
 
 
 def _drafts(model: Mapping[str, Any]) -> str:

@@ -315,9 +315,9 @@ class LlamaEngine:
             sequences_busy=sum(c.cache.busy for c in contexts),
             contexts=tuple(self._options),
             held=tuple((name, context.cache.used) for name, context in self._contexts.items()),
-            checkpoints=sum(len(c.cache.checkpoints.kept) for c in contexts),
-            checkpoint_bytes=sum(c.cache.checkpoints.bytes for c in contexts),
-            checkpoints_restored=sum(c.cache.checkpoints.restored for c in contexts),
+            checkpoints=tuple(
+                c.cache.checkpoints.stats(name) for name, c in self._contexts.items() if not c.cache.cuttable
+            ),
         )
 
     def close(self) -> None:

@@ -110,6 +110,7 @@ def blocks(b: Builder) -> Mapping[str, type[CompiledBlock]]:
         'batch': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'int', 'ge': 1, 'le': 65536, 'strict': True}, 'default': 512}},
         'ubatch': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'int', 'strict': True, 'ge': 1, 'le': 65536}}, 'default': None}},
         'kv': {'type': 'model-field', 'schema': {'type': 'default', 'schema': s['Kv'], 'default': b.default('Kv')}},
+        'checkpoints': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'union', 'choices': [{'type': 'literal', 'expected': ['auto']}, {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.read_size}, 'schema': {'type': 'int', 'strict': True, 'le': 9007199254740991}}]}, 'default': 'auto'}},
         'flash_attention': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'function-before', 'function': {'type': 'no-info', 'function': r.parse_flash}, 'schema': {'type': 'literal', 'expected': ['auto', 'on', 'off']}}, 'default': 'auto'}},
         'threads': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'int', 'strict': True, 'ge': 1, 'le': 1024}}, 'default': None}},
         'pooling': {'type': 'model-field', 'schema': {'type': 'default', 'schema': {'type': 'nullable', 'schema': {'type': 'literal', 'expected': ['none', 'mean', 'cls', 'last', 'rank']}}, 'default': None}},

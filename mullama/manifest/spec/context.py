@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from mullama.manifest.spec.readers import CacheType
-from mullama.manifest.spec.values import Block, Flash, Number, Whole
+from mullama.manifest.spec.values import Block, Flash, Number, Size, Whole
 
 
 class Kv(Block):
@@ -39,6 +39,10 @@ class Context(Block):
     """Number of tokens that are computed at once (physical batch). Default: `batch`."""
     kv: Kv = Kv()
     """Data types of the KV cache."""
+    checkpoints: Literal["auto"] | Size = Field(default="auto", examples=["1GiB"])
+    """Most main memory for checkpoints: copies of the state of a model whose memory cannot be cut (sliding window,
+    hybrid, recurrent), from which a conversation continues after an edit. `0` for none. `auto`: sixteen, at most
+    256 MiB, but one for each request at once and one more. Other models have none."""
     flash_attention: Flash = "auto"
     """Flash attention: on, off, or auto where it is supported."""
     threads: Whole | None = Field(default=None, ge=1, le=1024, examples=[8])

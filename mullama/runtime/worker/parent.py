@@ -92,6 +92,10 @@ class WorkerClient:
         self._hosts: tuple[str, ...] = ()
         self.remark = ""
         """The reason why the worker is slow now, while it computes; see `Engine.remark`."""
+        self.seen = EngineStats()
+        """The numbers of the engine, some seconds ago at most while it computes."""
+        self._looked = 0  # steps at the last look at them
+        self._look_number = 0  # of that question
         self.facts: EngineFacts
 
     @property
@@ -292,6 +296,20 @@ class WorkerClient:
     async def stats(self) -> EngineStats:
         return await self._ask(protocol.GetStats(number=self.next_id()), EngineStats)
 
+    def _look(self, steps: int) -> None:
+        """Ask for the numbers of the engine if it worked since the last look, which was one step itself."""
+        if self._stopping or not steps or (self._looked and steps <= self._looked + 1):
+            return
+        self._looked = steps
+        self._look_number = number = self.next_id()
+        self._answers[number] = future = asyncio.get_running_loop().create_future()
+        future.add_done_callback(self._looked_at)
+        self._send(protocol.GetStats(number=number))
+
+    def _looked_at(self, answer: asyncio.Future[protocol.Value]) -> None:
+        if not answer.cancelled() and answer.exception() is None:
+            self.seen = protocol.read_value(EngineStats, answer.result())
+
     async def _ask(self, question: protocol.Question, kind: type[T]) -> T:
         """Send a question and return its answer, a value of this type."""
         return protocol.read_value(kind, await self._answer_to(question))
@@ -383,7 +401,7 @@ class WorkerClient:
         if self._death is not None:
             return
         # Of the questions only those of other callers than the watchdog are work; their request is not known.
-        asked = (None,) * bool(self._answers)
+        asked = (None,) * bool(self._answers.keys() - {self._look_number})
         self._death = death = replace(death, work=(*(work.request for work in self._jobs.values()), *asked))
         failure = _failure(death)
         for future in self._answers.values():
@@ -428,6 +446,7 @@ class WorkerClient:
                     future.set_exception(_error(reply.kind, reply.message, reply.hint, {}))
             case protocol.Pong(steps=steps, idle=idle, remark=remark):
                 self.remark = "" if idle else remark
+                self._look(steps)
                 if self._watchdog.answered(asyncio.get_running_loop().time(), steps=steps, idle=idle):
                     self._progressed()
             case protocol.LoadReport(share=share):

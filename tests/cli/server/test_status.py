@@ -120,6 +120,20 @@ def test_the_share_of_accepted_guesses_is_shown(run: Run, tiny: TinyServer) -> N
         assert not [line for line in out if line.startswith(("plain:", "old:"))]
 
 
+def test_the_checkpoints_are_shown(run: Run, tiny: TinyServer) -> None:
+    loaded = {"state": "ready", "memory": 2**30, "context_size": 512, "source": "./a.gguf", "conditions": []}
+    kept = {"count": 5, "bytes": 12 * 2**20, "most_bytes": 2**28, "restored": 4}
+    models = [
+        {**loaded, "name": "chat", "checkpoints": kept},
+        {**loaded, "name": "new", "checkpoints": {**kept, "count": 0}},
+        {**loaded, "name": "plain", "checkpoints": None},
+    ]
+    tiny.answers["GET /api/v1/status"] = Answer(STATUS | {"models": models})
+    out = run("status", "--host", tiny.url).out.splitlines()
+    assert "chat: 5 checkpoints (12 MiB of 256 MiB), 4 prompts continued from one" in out
+    assert not [line for line in out if line.startswith(("new:", "plain:"))]
+
+
 def test_shared_memory_counts_once(run: Run, tiny: TinyServer) -> None:
     gib = 2**30
     loaded = {"state": "ready", "context_size": 512, "source": "./a.gguf", "conditions": []}

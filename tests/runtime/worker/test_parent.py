@@ -94,6 +94,14 @@ async def test_questions_are_answered(script: str) -> None:
     assert stats.contexts == ("c",)
 
 
+async def test_the_numbers_of_a_busy_worker_are_looked_at(script: str) -> None:
+    async with worker(script) as w:
+        await text_of(w, "say hello")
+        while not w.seen.completion_tokens:
+            w._watch_now.set()
+            await w.stats()  # a round trip
+
+
 async def test_leaving_a_stream_cancels_its_job(script: str) -> None:
     async with worker(script) as w:
         stream = w.generate(job(w, "10000 tokens slow 5ms"))

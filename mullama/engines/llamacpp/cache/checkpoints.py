@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 
+from mullama.engines.base import CheckpointStats
 from mullama.struct import Struct
 
 WORTH_KEEPING = 64  # tokens; a checkpoint saves at least as many
@@ -70,6 +71,16 @@ class Checkpoints:
     def largest(self) -> int:
         """The bytes of the largest one."""
         return max((c.size for c in self._kept), default=0)
+
+    def stats(self, context: str) -> CheckpointStats:
+        """Return the numbers of these checkpoints, as those of a context with this name."""
+        return CheckpointStats(
+            context=context,
+            count=len(self._kept),
+            bytes=self.bytes,
+            most_bytes=self.most_bytes,
+            restored=self.restored,
+        )
 
     def find(self, tokens: Sequence[int], limit: int, scales: Scales = ()) -> Checkpoint | None:
         """Return the longest checkpoint of at most `limit` tokens that these tokens begin with.
