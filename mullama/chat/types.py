@@ -654,5 +654,6 @@ class Constraint(Struct, frozen=True, kw_only=True):
     """
     repeat: bool = True
     """After a match, wait for the next trigger; False ends the turn."""
-    json: bool = False
-    """All text under the grammar is JSON. Its numbers end after the digits that a double can have."""
+    numbers: str = ""
+    """The quote or mark around the texts of the grammar. Numbers outside of them end after the digits that a double can
+    have. "" for a grammar that has texts without quotes."""

@@ -13,7 +13,7 @@ from mullama.chat.constraint.lark import Lark, regex, sequence
 from mullama.chat.constraint.metaschema import malformed
 from mullama.chat.constraint.schema import MAX_TEXT, enforceable, irregular
 from mullama.chat.families import Family
-from mullama.chat.syntax import ChannelCalls, JsonCalls, NamedCalls
+from mullama.chat.syntax import BraceCalls, CallSyntax, ChannelCalls, TaggedCalls
 from mullama.chat.template.shape import plain
 from mullama.chat.types import Constraint, ResponseFormat, Tool, ToolChoice
 from mullama.errors import Invalid
@@ -61,14 +61,15 @@ def build(
         return _format_only(family, format, after)
     lark = Lark()
     form = call_form(lark, family.calls, functions, parallel=parallel)
-    numeric = isinstance(family.calls, JsonCalls | NamedCalls | ChannelCalls)  # others write some texts without quotes
+    numbers = _numbers(family.calls)
     if chosen.mode == "required":
-        return _bound(lark, form.whole, after, warnings, json=numeric)
+        return _bound(lark, form.whole, after, warnings, numbers)
     if format is not None and not isinstance(family.calls, ChannelCalls):
         whole = f"({form.whole} | {_expression(lark, format)})"
-        return _bound(lark, whole, after, warnings, json=numeric and format.kind in _JSON)
+        both = numbers if numbers == '"' and format.kind in _JSON else ""
+        return _bound(lark, whole, after, warnings, both)
     if form.trigger:
-        return _triggered(lark, form, after, warnings, parallel=parallel, json=numeric)
+        return _triggered(lark, form, after, warnings, parallel=parallel, numbers=numbers)
     text = lark.rule("TEXT", _NOT_A_CALL)
     return _bound(lark, f"({form.whole} | {text})", after, warnings)
 
@@ -77,18 +78,41 @@ def build(
 _NOT_A_CALL = r'/(?s:.*)/ & ~/(?s:[ \t\r\n]*\{[ \t\r\n]*"name".*)/'
 
 
-def _bound(lark: Lark, start: str, after: str | None, warnings: tuple[str, ...], *, json: bool = False) -> Built:
+def _numbers(calls: CallSyntax) -> str:
+    """Return the quote or mark of the texts in calls; see `Constraint.numbers`."""
+    match calls:
+        case BraceCalls(quote=quote):
+            return quote
+        case TaggedCalls():  # writes texts without quotes; its rules limit the numbers themselves
+            return ""
+        case _:
+            return '"'
+
+
+def _bound(
+    lark: Lark,
+    start: str,
+    after: str | None,
+    warnings: tuple[str, ...],
+    numbers: str = "",
+) -> Built:
     text, marks = lark.done(sequence(_LEAD if after else "", start))
-    constraint = Constraint(grammar=text, after=after, markers=marks, json=json)
+    constraint = Constraint(grammar=text, after=after, markers=marks, numbers=numbers)
     return Built(constraint=constraint, warnings=warnings, from_start=True)
 
 
 def _triggered(
-    lark: Lark, form: CallForm, after: str | None, warnings: tuple[str, ...], *, parallel: bool, json: bool
+    lark: Lark,
+    form: CallForm,
+    after: str | None,
+    warnings: tuple[str, ...],
+    *,
+    parallel: bool,
+    numbers: str,
 ) -> Built:
     text, marks = lark.done(form.rest)
     constraint = Constraint(
-        grammar=text, triggers=(form.trigger,), after=after, markers=marks, repeat=parallel, json=json
+        grammar=text, triggers=(form.trigger,), after=after, markers=marks, repeat=parallel, numbers=numbers
     )
     return Built(constraint=constraint, warnings=warnings)
 
@@ -104,9 +128,13 @@ def _format_only(family: Family, format: ResponseFormat | None, after: str | Non
         # The answer proper is the message on the final channel; what comes before is the model's own.
         header = f'(" " {lark.literal("<|constrain|>")} "json")?'
         text, marks = lark.done(sequence(header, lark.literal("<|message|>"), expression))
-        final = Constraint(grammar=text, triggers=(_FINAL,), markers=marks, repeat=False, json=format.kind in _JSON)
+        final = Constraint(grammar=text, triggers=(_FINAL,), markers=marks, repeat=False, numbers=_numbers_of(format))
         return Built(constraint=final)
-    return _bound(lark, expression, after, (), json=format.kind in _JSON)
+    return _bound(lark, expression, after, (), _numbers_of(format))
+
+
+def _numbers_of(format: ResponseFormat) -> str:
+    return '"' if format.kind in _JSON else ""
 
 
 def _expression(lark: Lark, format: ResponseFormat) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from mullama.chat.constraint.lark import Lark, choice, quoted, sequence
+from mullama.chat.constraint.merge import with_limited_numbers
 from mullama.chat.schema_types import SchemaTypes, ValueTypes
 from mullama.chat.syntax import (
     BraceCalls,
@@ -172,10 +173,12 @@ def _tagged_values(
         texts = [quoted(value) for value in types.values if isinstance(value, str)]
         others = [quoted(json.dumps(value)) for value in types.values if not isinstance(value, str)]
         return (sequence(choice(texts), ending) if texts else "", sequence(choice(others), ending) if others else "")
+    # Text without quotes may have any digits, so here the schema limits those of numbers.
+    value = lark.json(with_limited_numbers(schema), with_limited_numbers(definitions))
     if types.known and "string" in types.types:
         mixed = syntax.typed and not types.text_only
-        return _free_text(lark, syntax), sequence(lark.json(schema, definitions), ending) if mixed else ""
-    return "", sequence(lark.json(schema, definitions), ending)
+        return _free_text(lark, syntax), sequence(value, ending) if mixed else ""
+    return "", sequence(value, ending)
 
 
 def _free_text(lark: Lark, syntax: TaggedCalls) -> str:

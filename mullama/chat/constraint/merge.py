@@ -261,6 +261,22 @@ class Merged:
         return (wide or min(values) == max(values)) and all(_decimals(value) < DECIMALS for value in values)
 
 
+def with_limited_numbers(schema: JSONValue) -> JSONValue:
+    """Return a settled schema whose numbers without bounds have the bounds and decimals of those with one bound."""
+    if isinstance(schema, list):
+        return [with_limited_numbers(part) for part in schema]
+    if not isinstance(schema, Mapping):
+        return schema
+    limited = {key: part if key in _VALUES else with_limited_numbers(part) for key, part in schema.items()}
+    kinds = schema.get("type")
+    numeric = kinds == "number" or (isinstance(kinds, list) and "number" in kinds)
+    if numeric and not schema.keys() & {*_NUMERIC, *_VALUES}:
+        limited |= {"minimum": -LARGEST, "maximum": LARGEST, "multipleOf": 10.0**-DECIMALS}
+    return limited
+
+
+_VALUES: Final = ("enum", "const", "default", "examples")
+_NUMERIC: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _EXCLUSIVE: Final = ("exclusiveMinimum", "exclusiveMaximum")
 
 

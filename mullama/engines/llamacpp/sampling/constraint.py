@@ -277,7 +277,8 @@ class ConstraintState:
             phase = _Phase.BOUND
         if phase is _Phase.BOUND:
             self._matcher = self._compiled.deep_copy()
-            self._numbers = NumberGuard() if constraint.json else None
+            mark = "" if constraint.numbers == '"' else constraint.numbers
+            self._numbers = NumberGuard(mark) if constraint.numbers else None
         elif phase is _Phase.FREE:
             self._watch = StopMatcher([_octets(t) for t in constraint.triggers])
         elif phase is _Phase.BEFORE:

@@ -15,9 +15,14 @@ _DIGITS: Final = frozenset(b"0123456789")
 
 
 class NumberGuard:
-    """Follows JSON text and counts the digits of the number that is being written."""
+    """Follows JSON text and counts the digits of the number that is being written.
 
-    def __init__(self) -> None:
+    mark: strings are not between quotes but between two marks such as `<escape>`, and have no `<` themselves.
+    """
+
+    def __init__(self, mark: str = "") -> None:
+        self._mark = mark.encode()
+        self._tag = b""  # the text from a `<` on
         self._in_string = self._escaped = False
         self._part = ""  # of a number: integer, fraction or exponent
         self._count = 0
@@ -29,23 +34,44 @@ class NumberGuard:
 
     def feed(self, text: bytes) -> None:
         """Follow the next bytes, which may end inside a character."""
+        if self._mark:
+            self._feed_marked(text)
+            return
         if self._in_string and not self._escaped and b'"' not in text and b"\\" not in text:
             return
         for byte in text:
             if self._in_string:
                 self._in_string = self._escaped or byte != 0x22
                 self._escaped = not self._escaped and byte == 0x5C
-            elif byte in _DIGITS:
-                if not self._part:
-                    self._enter("integer")
-                self._count += 1
-            elif byte == 0x2E and self._part == "integer":
-                self._enter("fraction")
-            elif byte in b"eE" and self._part in ("integer", "fraction"):
-                self._enter("exponent")
-            elif not (byte in b"+-" and self._part == "exponent"):
-                self._enter("")
+            else:
+                self._outside(byte)
                 self._in_string = byte == 0x22
+
+    def _feed_marked(self, text: bytes) -> None:
+        for byte in text:
+            if self._tag:
+                self._tag += bytes((byte,))
+                if byte == 0x3E:
+                    self._in_string ^= self._tag == self._mark
+                    self._tag = b""
+            elif byte == 0x3C:
+                self._tag = b"<"
+                self._enter("")
+            elif not self._in_string:
+                self._outside(byte)
+
+    def _outside(self, byte: int) -> None:
+        """Follow a byte outside of strings."""
+        if byte in _DIGITS:
+            if not self._part:
+                self._enter("integer")
+            self._count += 1
+        elif byte == 0x2E and self._part == "integer":
+            self._enter("fraction")
+        elif byte in b"eE" and self._part in ("integer", "fraction"):
+            self._enter("exponent")
+        elif not (byte in b"+-" and self._part == "exponent"):
+            self._enter("")
 
     def _enter(self, part: str) -> None:
         self._part, self._count = part, 0

@@ -11,11 +11,16 @@ from typing import Any
 import pytest
 from llguidance import LLMatcher
 
-from mullama.chat.types import Constraint
+from mullama.chat.answer import fold
+from mullama.chat.constraint.build import build
+from mullama.chat.families import family_with
+from mullama.chat.reader import read
+from mullama.chat.types import Constraint, Tool, ToolChoice
 from mullama.engines.base import ContextOptions
 from mullama.engines.llamacpp.engine import LlamaEngine
 from mullama.engines.llamacpp.sampling import constraint
 from mullama.engines.llamacpp.sampling.constraint import ConstraintState
+from mullama.engines.llamacpp.sampling.numbers import NumberGuard
 from mullama.errors import Invalid, Kind
 from tests.engines.engine_driver import Driver, Result, answer, answers, ask, sampling, user
 
@@ -48,7 +53,7 @@ def engine(tiny_path: str, load: Callable[..., LlamaEngine]) -> LlamaEngine:
 
 
 def constrained(engine: LlamaEngine, grammar: str, prompt: str = user("Who are you?"), **changes: object) -> Result:
-    rules = {k: changes.pop(k) for k in ("triggers", "after", "markers", "repeat", "json") if k in changes}
+    rules = {k: changes.pop(k) for k in ("triggers", "after", "markers", "repeat", "numbers") if k in changes}
     bound = Constraint(grammar=grammar, **rules)  # type: ignore[arg-type]
     return answer(engine, prompt, constraint=bound, **{"max_tokens": 120, **changes})
 
@@ -74,11 +79,53 @@ def test_a_number_of_a_model_that_repeats_a_digit_ends(digit: bytes, kind: objec
     schema = {"type": "object", "properties": {"a": {"type": kind}}, "required": ["a"], "additionalProperties": False}
     biased = sampling(temperature=0.0, logit_bias=((token, 100.0),))
 
-    result = constrained(engine, lark(schema), sampling=biased, json=True)
+    result = constrained(engine, lark(schema), sampling=biased, numbers='"')
 
     assert result.ended is not None
     assert result.ended.reason == "stop"
     assert isinstance(json.loads(result.text)["a"], int | float)
+
+
+ADD = Tool(
+    name="add",
+    parameters={
+        "type": "object",
+        "properties": {"x": {"type": "number"}},
+        "required": ["x"],
+        "additionalProperties": False,
+    },
+)
+
+
+@pytest.mark.parametrize(
+    "name", ["qwen-coder", "glm", "deepseek-v3.2", "gemma", "functiongemma", "lfm", "hermes", "mistral"]
+)
+def test_a_number_in_a_call_of_a_model_that_repeats_a_digit_ends(name: str, engine: LlamaEngine) -> None:
+    (token,) = engine.tokenize("1", add_special=False, parse_special=False)
+    family = family_with(name)
+    rules = build(family, tools=(ADD,), choice=ToolChoice(mode="required"), parallel=False).constraint
+    assert rules is not None
+    biased = sampling(temperature=0.0, logit_bias=((token, 100.0),))
+
+    result = answer(engine, user("Hi"), constraint=rules, sampling=biased, max_tokens=200)
+
+    assert result.ended is not None
+    assert result.ended.reason == "stop", result.text
+    reader = read(family, lambda: "id", tools=(ADD,))
+    (call,) = fold((*reader.feed(result.text), *reader.finish())).choices[0].tool_calls
+    assert isinstance(call.arguments, dict)
+    assert isinstance(call.arguments["x"], int | float)
+
+
+@pytest.mark.parametrize("name", ["qwen-coder", "gemma", "lfm"])
+def test_a_text_in_a_call_may_have_any_digits(name: str) -> None:
+    tool = Tool(name="call", parameters={"type": "object", "properties": {"n": {"type": "string"}}, "required": ["n"]})
+    rules = build(family_with(name), tools=(tool,), choice=ToolChoice(mode="required")).constraint
+    assert rules is not None
+    quote = {"qwen-coder": "", "gemma": '<|"|>', "lfm": '"'}[name]
+    guard = NumberGuard(rules.numbers.strip('"'))
+    guard.feed(f"[call(n={quote}{'7' * 40}".encode())
+    assert guard.full is (rules.numbers == "")  # this grammar has no guard
 
 
 def test_forced_tokens_are_not_sampled(engine: LlamaEngine) -> None:

@@ -46,6 +46,26 @@ def test_a_part_of_a_number_is_full_by_its_digits(text: str, expected: bool) -> 
     assert full(text) is expected
 
 
+@pytest.mark.parametrize("mark", ["<escape>", '<|"|>'])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{x:" + "7" * 21, True),
+        ("{x:" + "7" * 20, False),
+        ("<|tool_call>call:add{x:" + "7" * 21, True),
+        ("{a:Q" + "7" * 40, False),
+        ('{a:Qsay "hi"\\ ' + "7" * 40, False),
+        ("{a:Q" + "7" * 40 + "Q,x:0." + "3" * 24, True),
+        ("{a:QbQ,x:1e12", False),
+    ],
+)
+def test_a_text_between_marks_is_no_number(mark: str, text: str, expected: bool) -> None:
+    guard = NumberGuard(mark)
+    for byte in text.replace("Q", mark).encode():
+        guard.feed(bytes([byte]))
+    assert guard.full is expected
+
+
 @given(st.text(), st.lists(st.integers(0, 30)))
 def test_the_state_does_not_depend_on_the_cuts_between_tokens(text: str, cuts: list[int]) -> None:
     whole, parts = NumberGuard(), NumberGuard()
